@@ -1,0 +1,1 @@
+//! The two configuration files as types: parse, check, describe, rewrite, watch.

@@ -1,0 +1,1 @@
+//! What goes over an SMTP wire and what it means.

@@ -1,0 +1,1 @@
+//! The server: listeners, policy and commands, wired from the crates below.

@@ -1,0 +1,341 @@
+//! The records: what is on disk of a queued message, its history, a mailbox message, a webhook call and a credential.
+//!
+//! They are plain data. What may happen to them is in [`crate::verb`].
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use postrider_smtp::{Address, EnhancedCode, ReversePath};
+use serde::{Deserialize, Serialize};
+
+use crate::{BodyId, HookId, MailId, QueueId, Time};
+
+/// What all recipients of one submission have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Common {
+    /// The account that sent it and that hears of its fate.
+    pub account: String,
+    /// When it was accepted.
+    pub queued: Time,
+    /// The author address of the From header: picks the DKIM key and the domain's routes. None if it had none.
+    pub from: Option<Address>,
+    /// With `<` and `>`.
+    pub message_id: String,
+    /// Decoded; empty if absent.
+    pub subject: String,
+    /// Bytes of the body as stored.
+    pub size: u64,
+    /// The text has bytes above 127, so needs 8BITMIME (RFC 6152).
+    pub eight_bit: bool,
+    /// The header or the envelope needs SMTPUTF8 (RFC 6531).
+    pub smtputf8: bool,
+    /// None: by policy; true: REQUIRETLS or fail; false: as with `TLS-Required: No` (RFC 8689).
+    pub require_tls: Option<bool>,
+    /// The submitter's RFC 4865 request (`for;N` or `until;TIME`); empty if none.
+    pub future_release: String,
+    /// RET of RFC 3461: full message (true) or headers only (false) in a failure DSN; None if not given.
+    pub ret_full: Option<bool>,
+    /// ENVID of RFC 3461, decoded; empty if none.
+    pub envid: String,
+    /// The application's own data, returned in events.
+    pub extra: BTreeMap<String, String>,
+}
+
+/// When the sender wants a DSN (RFC 3461 §4.1). The default stands for an absent NOTIFY: failure, and delay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notify {
+    /// On delivery.
+    pub success: bool,
+    /// On failure.
+    pub failure: bool,
+    /// On delay.
+    pub delay: bool,
+}
+
+impl Notify {
+    /// NOTIFY=NEVER.
+    pub const NEVER: Self = Self { success: false, failure: false, delay: false };
+}
+
+impl Default for Notify {
+    fn default() -> Self {
+        Self { success: false, failure: true, delay: true }
+    }
+}
+
+/// One recipient's message in the queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queued {
+    /// Its number; kept in the history.
+    pub id: QueueId,
+    /// The first id of the same submission; its own when alone.
+    pub base: QueueId,
+    /// The text; shared with the other recipients.
+    pub body: BodyId,
+    /// Shared with the other recipients.
+    pub common: Arc<Common>,
+    /// What MAIL FROM says for this recipient (with its fromid, when used).
+    pub reverse_path: ReversePath,
+    /// The unique part of the reverse-path; empty when not used.
+    pub from_id: String,
+    /// What RCPT TO says.
+    pub recipient: Address,
+    /// When the sender wants a DSN.
+    pub notify: Notify,
+    /// ORCPT of RFC 3461 (`type;address`, decoded); empty if none.
+    pub orcpt: String,
+    /// Forced transport by name; empty: by routes.
+    pub transport: String,
+    /// No attempts while set.
+    pub hold: bool,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// When the last attempt began.
+    pub last_attempt: Option<Time>,
+    /// When the next attempt is due; for a message being attempted, when that attempt was due.
+    pub next_attempt: Time,
+    /// A "delayed" DSN went to the sender already.
+    pub delay_told: bool,
+    /// Goes up with every claim, so that a result of an earlier claim is told apart.
+    pub fence: u64,
+    /// What came of each attempt, oldest first.
+    pub results: Vec<Attempt>,
+}
+
+/// The result of one attempt at delivery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When it began.
+    pub start: Time,
+    /// How long it took.
+    pub duration: Duration,
+    /// The next hop accepted it.
+    pub success: bool,
+    /// The SMTP reply code of the remote; 0 without one.
+    pub code: u16,
+    /// The enhanced status code, by the remote or by us.
+    pub enhanced: Option<EnhancedCode>,
+    /// The host talked to, as `name [ip]`; empty if none was reached.
+    pub remote: String,
+    /// The remote's text or ours; empty on success.
+    pub error: String,
+}
+
+/// A message that left the queue: kept for the account's period.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// As it was in the queue, with all results.
+    pub message: Queued,
+    /// The next hop accepted it (event `delivered`).
+    pub success: bool,
+    /// When it was retired, or a DSN for it came.
+    pub last_activity: Time,
+    /// When the record goes.
+    pub keep_until: Time,
+}
+
+/// What an outgoing webhook tells of (the v0 contract's events).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Event {
+    /// The next hop accepted it, or a DSN says so.
+    Delivered,
+    /// The recipient is on the suppression list.
+    Suppressed,
+    /// An attempt failed and another is planned.
+    Delayed,
+    /// It failed for good.
+    Failed,
+    /// A DSN says that a host without DSN support took it.
+    Relayed,
+    /// A DSN says that it went to several recipients.
+    Expanded,
+    /// An administrator dropped it.
+    Canceled,
+    /// A mail to the fromid address that is not a usable DSN.
+    Unrecognized,
+}
+
+impl Event {
+    /// All, in the order of the contract.
+    pub const ALL: [Self; 8] = [
+        Self::Delivered,
+        Self::Suppressed,
+        Self::Delayed,
+        Self::Failed,
+        Self::Relayed,
+        Self::Expanded,
+        Self::Canceled,
+        Self::Unrecognized,
+    ];
+
+    /// The name on the wire and in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Suppressed => "suppressed",
+            Self::Delayed => "delayed",
+            Self::Failed => "failed",
+            Self::Relayed => "relayed",
+            Self::Expanded => "expanded",
+            Self::Canceled => "canceled",
+            Self::Unrecognized => "unrecognized",
+        }
+    }
+
+    /// The event of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|event| event.name() == name)
+    }
+}
+
+/// What happened to a sent message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outgoing {
+    /// What happened.
+    pub event: Event,
+    /// It came from an incoming DSN.
+    pub dsn: bool,
+    /// This failure put the address on the suppression list.
+    pub suppressing: bool,
+    /// The message.
+    pub queue_id: QueueId,
+    /// Its fromid; empty when not used.
+    pub from_id: String,
+    /// Its Message-ID with `<` and `>`.
+    pub message_id: String,
+    /// Its subject.
+    pub subject: String,
+    /// When the event was made.
+    pub queued: Time,
+    /// The SMTP code of an error; 0 without one.
+    pub code: u16,
+    /// The enhanced code of an error.
+    pub enhanced: Option<EnhancedCode>,
+    /// The text of an error; empty without one.
+    pub error: String,
+    /// As submitted.
+    pub extra: BTreeMap<String, String>,
+}
+
+/// What a webhook call is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HookKind {
+    /// What became of a sent message.
+    Outgoing(Outgoing),
+    /// A message came into a mailbox. The hook holds the body, so it can be told even when the message is deleted meanwhile.
+    Incoming(Arc<Mail>),
+}
+
+/// A call of a webhook that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// The same over all attempts.
+    pub id: HookId,
+    /// Whose webhook.
+    pub account: String,
+    /// As configured when the event was made.
+    pub url: String,
+    /// As configured when the event was made; empty: none.
+    pub authorization: String,
+    /// What it tells.
+    pub kind: HookKind,
+    /// When the event was made.
+    pub submitted: Time,
+    /// Calls begun.
+    pub attempts: u32,
+    /// When the next call is due.
+    pub next_attempt: Time,
+    /// Goes up with every claim.
+    pub fence: u64,
+    /// What came of each call, oldest first.
+    pub results: Vec<HookAttempt>,
+}
+
+/// The result of one call of a webhook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookAttempt {
+    /// When it began.
+    pub start: Time,
+    /// How long it took.
+    pub duration: Duration,
+    /// The receiver answered 2xx.
+    pub success: bool,
+    /// The HTTP status; 0 without one.
+    pub code: u16,
+    /// What went wrong; empty on success.
+    pub error: String,
+    /// The first 512 bytes of the answer.
+    pub response: String,
+}
+
+/// A webhook call that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetiredHook {
+    /// As it was, with all results.
+    pub hook: Hook,
+    /// The receiver took it.
+    pub success: bool,
+    /// When it ended.
+    pub last_activity: Time,
+    /// When the record goes.
+    pub keep_until: Time,
+}
+
+/// A message in a mailbox of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mail {
+    /// Its number.
+    pub id: MailId,
+    /// Whose mailbox.
+    pub account: String,
+    /// The mailbox's name, for example `Inbox`.
+    pub mailbox: String,
+    /// The text.
+    pub body: BodyId,
+    /// Bytes of the body.
+    pub size: u64,
+    /// When it came.
+    pub received: Time,
+    /// Lower-case system flags (`\seen`, `$junk`) and keywords, sorted.
+    pub flags: Vec<String>,
+    /// It is a DSN.
+    pub dsn: bool,
+    /// How it came; None for one that was not delivered by SMTP.
+    pub smtp: Option<Arrival>,
+}
+
+/// How a message came in by SMTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrival {
+    /// MAIL FROM.
+    pub mail_from: ReversePath,
+    /// RCPT TO.
+    pub rcpt_to: Address,
+    /// The author address of the From header.
+    pub msg_from: Option<Address>,
+    /// MAIL FROM was validated (SPF).
+    pub mail_from_validated: bool,
+    /// The From domain was validated (as by DMARC).
+    pub msg_from_validated: bool,
+    /// Domains with a valid DKIM signature.
+    pub dkim_domains: Vec<String>,
+    /// Who sent it to us.
+    pub remote_ip: Option<IpAddr>,
+}
+
+/// How an account proves who it is. Never the password itself.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credential {
+    /// Argon2id in PHC string form (RFC 9106).
+    pub argon2: String,
+    /// When it was set.
+    pub set: Time,
+}
+
+/// Hides the hash, so that a log line can't have it.
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credential").field("set", &self.set).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,178 @@
+//! Wall-clock time as records keep it, and the clocks that give it.
+//!
+//! Nothing below the drivers asks the system for the time: a [`Clock`] is passed in, so that a test can let an hour
+//! of retries pass in a millisecond.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// A moment: microseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Time(pub i64);
+
+impl Time {
+    /// The moment `duration` later; saturates at the end of time.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(micros(duration)))
+    }
+
+    /// The moment `duration` earlier; saturates at the beginning of time.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(duration)))
+    }
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// The same moment as a timestamp for formatting; moments outside of years -9999 to 9999 are clamped.
+    #[must_use]
+    pub fn timestamp(self) -> jiff::Timestamp {
+        jiff::Timestamp::from_microsecond(self.0).unwrap_or(if self.0 < 0 {
+            jiff::Timestamp::MIN
+        } else {
+            jiff::Timestamp::MAX
+        })
+    }
+}
+
+impl From<jiff::Timestamp> for Time {
+    fn from(timestamp: jiff::Timestamp) -> Self {
+        Self(timestamp.as_microsecond())
+    }
+}
+
+impl From<SystemTime> for Time {
+    fn from(time: SystemTime) -> Self {
+        match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => Self(micros(after)),
+            Err(before) => Self(-micros(before.duration())),
+        }
+    }
+}
+
+/// RFC 3339 in UTC with as many digits of a second as are needed.
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.timestamp().fmt(f)
+    }
+}
+
+impl fmt::Debug for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// What a clock's `sleep_until` gives.
+pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The time, and waiting for it.
+pub trait Clock: Send + Sync + 'static {
+    /// The time now.
+    fn now(&self) -> Time;
+    /// Ends when `now` has reached `time`; at once if it has.
+    fn sleep_until(&self, time: Time) -> Sleep;
+}
+
+/// The system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Time {
+        SystemTime::now().into()
+    }
+
+    fn sleep_until(&self, time: Time) -> Sleep {
+        let clock = *self;
+        Box::pin(async move {
+            // A wall clock may be set while we sleep, so sleep in slices and look again.
+            loop {
+                let left = time.since(clock.now());
+                if left.is_zero() {
+                    return;
+                }
+                tokio::time::sleep(left.min(Duration::from_secs(30))).await;
+            }
+        })
+    }
+}
+
+/// A clock that moves only when told to.
+#[derive(Clone, Debug)]
+pub struct ManualClock(Arc<watch::Sender<Time>>);
+
+impl ManualClock {
+    /// A clock that stands at `now`.
+    #[must_use]
+    pub fn new(now: Time) -> Self {
+        Self(Arc::new(watch::Sender::new(now)))
+    }
+
+    /// Moves the clock on, waking those who sleep until a moment that has now come.
+    pub fn advance(&self, duration: Duration) {
+        self.0.send_modify(|now| *now = now.after(duration));
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Time {
+        *self.0.borrow()
+    }
+
+    fn sleep_until(&self, time: Time) -> Sleep {
+        let mut now = self.0.subscribe();
+        Box::pin(async move {
+            if now.wait_for(|now| *now >= time).await.is_err() {
+                // The clock is gone, so that moment never comes.
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_as_rfc_3339() {
+        assert_eq!(Time(0).to_string(), "1970-01-01T00:00:00Z");
+        assert_eq!(
+            Time(1_500_000).after(Duration::from_secs(60)).to_string(),
+            "1970-01-01T00:01:01.5Z"
+        );
+    }
+
+    #[test]
+    fn arithmetic_saturates() {
+        assert_eq!(Time(i64::MAX).after(Duration::MAX), Time(i64::MAX));
+        assert_eq!(Time(5).since(Time(9)), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn a_manual_clock_wakes_its_sleepers() {
+        let clock = ManualClock::new(Time(0));
+        let sleep = tokio::spawn(clock.sleep_until(Time(1_000_000)));
+        clock.advance(Duration::from_secs(1));
+        sleep.await.unwrap();
+        assert_eq!(clock.now(), Time(1_000_000));
+    }
+}

@@ -1,0 +1,250 @@
+//! The verbs: what can be asked of a store. One call is one atomic unit; nobody is answered before it is durable.
+
+use std::{collections::HashSet, time::Duration};
+
+use bytes::Bytes;
+use postrider_smtp::{Address, ReversePath};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BodyFile, BodyId, QueueId, Time,
+    record::{Arrival, Attempt, Common, HookAttempt, Notify, Outgoing, Queued},
+};
+
+/// A message text to be stored.
+#[derive(Debug)]
+pub enum NewBody {
+    /// Held in memory and appended to the journal: at most [`crate::INLINE_BODY_MAX`] bytes.
+    Inline(Bytes),
+    /// Already written to a file of its own, and synced.
+    File(BodyFile),
+}
+
+/// Which text a new record refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BodySource {
+    /// The one that this unit brings along.
+    New,
+    /// One that is stored already and alive.
+    Existing(BodyId),
+}
+
+/// Mail, messages to be sent and events that come into being together, or not at all.
+#[derive(Debug, Default)]
+pub struct Accept {
+    /// The text; None if nothing here refers to a new one.
+    pub body: Option<NewBody>,
+    /// To be sent.
+    pub queue: Option<NewMessage>,
+    /// To be put in mailboxes.
+    pub mails: Vec<NewMail>,
+    /// Events.
+    pub hooks: Vec<NewHook>,
+}
+
+/// A message to be sent to one or more recipients.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NewMessage {
+    /// What the recipients have in common.
+    pub common: Common,
+    /// Its text.
+    pub body: BodySource,
+    /// At least one. Ids are given in this order, consecutive.
+    pub recipients: Vec<NewRecipient>,
+}
+
+/// One recipient of a [`NewMessage`]. The fields are those of [`Queued`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each is described at the field of the same name of Queued")]
+pub struct NewRecipient {
+    pub reverse_path: ReversePath,
+    pub from_id: String,
+    pub recipient: Address,
+    pub notify: Notify,
+    pub orcpt: String,
+    pub transport: String,
+    pub hold: bool,
+    pub next_attempt: Time,
+}
+
+/// A message to be put in a mailbox. The fields are those of [`crate::Mail`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each is described at the field of the same name of Mail")]
+pub struct NewMail {
+    pub account: String,
+    pub mailbox: String,
+    pub body: BodySource,
+    pub size: u64,
+    pub received: Time,
+    pub flags: Vec<String>,
+    pub dsn: bool,
+    pub smtp: Option<Arrival>,
+}
+
+/// A webhook call to be made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each is described at the field of the same name of Hook")]
+pub struct NewHook {
+    pub account: String,
+    pub url: String,
+    pub authorization: String,
+    pub kind: NewHookKind,
+    pub submitted: Time,
+    pub next_attempt: Time,
+}
+
+/// What a new webhook call is about.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum NewHookKind {
+    /// What became of a sent message.
+    Outgoing(Outgoing),
+    /// The mail at this index of the same unit's `mails`.
+    Incoming(u32),
+}
+
+/// The numbers given to what was accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// One for each recipient, in their order.
+    pub queue: Vec<QueueId>,
+    /// One for each mail, in their order.
+    pub mails: Vec<crate::MailId>,
+}
+
+/// Where a queued message goes: the recipient's domain in A-labels, lower-case, or the address literal with brackets.
+pub type Destination = String;
+
+/// Which due messages are wanted.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// What is due at this time.
+    pub now: Time,
+    /// At most this many in all.
+    pub max: usize,
+    /// At most this many of one destination.
+    pub max_per_destination: usize,
+    /// Only of this destination.
+    pub only: Option<Destination>,
+    /// None of these (their limits are used up).
+    pub except: HashSet<Destination>,
+    /// How long the claim holds, unless renewed. A claim of a process that died ends with it.
+    pub lease: Duration,
+}
+
+/// What a claim gives.
+#[derive(Clone, Debug, Default)]
+pub struct Claimed {
+    /// The messages, those of one destination together, due ones first. `attempts` already counts this attempt.
+    pub messages: Vec<Queued>,
+    /// When the next message that is not in `except` and not claimed falls due; in the past if there was no room for it.
+    pub next_due: Option<Time>,
+}
+
+/// What became of a claimed message.
+#[derive(Debug)]
+pub struct Settle {
+    /// The message.
+    pub id: QueueId,
+    /// That of the claim. A settlement with an older one changes nothing.
+    pub fence: u64,
+    /// Recorded in its results. None when no attempt was made (see [`Outcome::Release`]).
+    pub attempt: Option<Attempt>,
+    /// What happens to it.
+    pub outcome: Outcome,
+    /// A "delayed" DSN goes out with this.
+    pub delay_told: bool,
+    /// A text that comes along (a DSN).
+    pub body: Option<NewBody>,
+    /// Mail that comes into being with it: a DSN, or the delivery of localserve, which refers to the message's own text.
+    pub mails: Vec<NewMail>,
+    /// Events that tell of it.
+    pub hooks: Vec<NewHook>,
+}
+
+/// What happens to a claimed message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Given back as it was, due at once; the attempt does not count.
+    Release,
+    /// Tried again at this time.
+    Retry(Time),
+    /// Its end.
+    Retire {
+        /// The next hop accepted it.
+        success: bool,
+        /// When it ended.
+        now: Time,
+        /// Until when it is kept in the history; None: not kept.
+        keep_until: Option<Time>,
+    },
+}
+
+/// Which due webhook calls are wanted.
+#[derive(Clone, Debug)]
+pub struct ClaimHooks {
+    /// What is due at this time.
+    pub now: Time,
+    /// At most this many in all.
+    pub max: usize,
+    /// At most this many of one URL.
+    pub max_per_url: usize,
+    /// None of these URLs (their limits are used up).
+    pub except: HashSet<String>,
+}
+
+/// What a claim of webhook calls gives. Never two of the same message and URL: the later waits for the end of the earlier.
+#[derive(Clone, Debug, Default)]
+pub struct ClaimedHooks {
+    /// The calls. `attempts` already counts this one.
+    pub hooks: Vec<crate::Hook>,
+    /// As in [`Claimed`].
+    pub next_due: Option<Time>,
+}
+
+/// What became of a claimed webhook call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SettleHook {
+    /// The call.
+    pub id: crate::HookId,
+    /// That of the claim.
+    pub fence: u64,
+    /// Recorded in its results.
+    pub attempt: HookAttempt,
+    /// `Release` gives it back, as for messages.
+    pub outcome: Outcome,
+}
+
+/// Which queued messages are listed. An empty filter matches all; given fields must all match.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QueueFilter {
+    /// One of these; empty: any.
+    pub ids: Vec<QueueId>,
+    /// Of this account.
+    pub account: Option<String>,
+    /// The reverse-path, in its Unicode form, has this substring. `@example.com` asks for a domain.
+    pub from: Option<String>,
+    /// Likewise the recipient.
+    pub to: Option<String>,
+    /// Held, or not.
+    pub hold: Option<bool>,
+    /// Forced to this transport.
+    pub transport: Option<String>,
+    /// Queued before this time.
+    pub submitted_before: Option<Time>,
+    /// Queued after this time.
+    pub submitted_after: Option<Time>,
+    /// Next attempt before this time.
+    pub next_attempt_before: Option<Time>,
+    /// Next attempt after this time.
+    pub next_attempt_after: Option<Time>,
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T, C> {
+    /// In the listing's order.
+    pub items: Vec<T>,
+    /// Where the next page begins; None at the end.
+    pub next: Option<C>,
+}

@@ -1,0 +1,1 @@
+//! What applications are told of their messages, and the calling of them.
