@@ -1,0 +1,74 @@
+//! Runs the benchmarks of all crates, or of one.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args as ClapArgs;
+use serde_json::Value;
+
+use crate::workspace::{cargo, metadata};
+
+#[derive(ClapArgs)]
+pub(crate) struct Args {
+    /// Only the benchmarks of this package, such as postrider-store
+    #[arg(long, short)]
+    package: Option<String>,
+    /// Given to each benchmark, such as a filter
+    #[arg(last = true)]
+    rest: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let benches = benches()?;
+    let chosen: Vec<_> = benches
+        .iter()
+        .filter(|(package, _)| args.package.as_ref().is_none_or(|only| only == package))
+        .collect();
+    if chosen.is_empty() {
+        bail!("there are no such benchmarks");
+    }
+    // One by one: `cargo bench --workspace` would give the arguments to unit tests too, which know other ones.
+    for (package, bench) in chosen {
+        let status = cargo()
+            .args([
+                "bench",
+                "--locked",
+                "--package",
+                package,
+                "--bench",
+                bench,
+                "--",
+            ])
+            .args(&args.rest)
+            .status()
+            .context("failed to run cargo bench")?;
+        ensure!(status.success(), "benchmark {bench} of {package} failed");
+    }
+    Ok(())
+}
+
+/// Package and name of each benchmark.
+fn benches() -> Result<Vec<(String, String)>> {
+    let metadata = metadata()?;
+    let list = |value: &Value, key: &str| -> Vec<Value> {
+        value
+            .get(key)
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let text = |value: &Value, key: &str| -> String {
+        value
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let mut benches = Vec::new();
+    for package in list(&metadata, "packages") {
+        for target in list(&package, "targets") {
+            if list(&target, "kind").contains(&Value::from("bench")) {
+                benches.push((text(&package, "name"), text(&target, "name")));
+            }
+        }
+    }
+    Ok(benches)
+}

@@ -1,0 +1,242 @@
+//! The load drivers: one for any SMTP server, one for any webapi of the v0 kind.
+//!
+//! They are lean on purpose, as they share the machine with what they measure: one thread unless told otherwise, a message
+//! made once and only its number changed, nothing parsed beyond the reply code. Every message has its own number in
+//! Subject and Message-ID, so that a counting sink can tell which arrived.
+
+mod smtp;
+mod stats;
+mod webapi;
+
+use std::fs;
+use std::future::Future;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
+use tokio::sync::Barrier;
+
+pub(crate) use stats::mebibytes;
+use stats::{Cost, Report, Tally};
+
+use crate::process::Processes;
+use crate::workspace::{parse_duration, refuse_debug_build};
+
+#[derive(Subcommand)]
+pub(crate) enum Load {
+    /// Sends messages to an SMTP server
+    Smtp(smtp::SmtpArgs),
+    /// Calls Send of a webapi
+    Webapi(webapi::WebapiArgs),
+}
+
+/// What the drivers have in common.
+#[derive(Args, Clone)]
+struct Common {
+    /// How many messages to send; without it as many as go in --time
+    #[arg(long)]
+    messages: Option<u64>,
+    /// Stop starting new messages after this time
+    #[arg(long, value_parser = parse_duration, required_unless_present = "messages")]
+    time: Option<Duration>,
+    /// Bytes of a message: over SMTP all of it, with the webapi its text
+    #[arg(long, default_value_t = 4096)]
+    size: usize,
+    /// The number in the first message's Subject
+    #[arg(long, default_value_t = 0)]
+    first_number: u64,
+    /// Write the numbers of the accepted messages to this file, one a line
+    #[arg(long)]
+    accepted: Option<PathBuf>,
+    /// Processes whose CPU time and memory are measured, with all their descendants
+    #[arg(long, num_args = 1.., value_delimiter = ',')]
+    pid: Vec<u32>,
+    /// How long a session tries to connect again after it lost its connection
+    #[arg(long, value_parser = parse_duration, default_value = "0s")]
+    patience: Duration,
+    /// Threads of the driver
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which numbers are still to be sent: shared by all sessions.
+pub(crate) struct Supply {
+    next: AtomicU64,
+    end: u64,
+    time: Option<Duration>,
+    over: AtomicBool,
+}
+
+impl Supply {
+    fn new(common: &Common) -> Self {
+        Self {
+            next: AtomicU64::new(common.first_number),
+            end: common
+                .messages
+                .map_or(u64::MAX, |messages| common.first_number + messages),
+            time: common.time,
+            over: AtomicBool::new(false),
+        }
+    }
+
+    /// The next message's number, unless all are taken or the time is over.
+    fn take(&self, started: Instant) -> Option<u64> {
+        if self.over.load(Ordering::Relaxed) {
+            return None;
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let late = self.time.is_some_and(|time| started.elapsed() >= time);
+        if late || number >= self.end {
+            self.over.store(true, Ordering::Relaxed);
+            return None;
+        }
+        Some(number)
+    }
+}
+
+pub(crate) fn run(load: Load) -> Result<()> {
+    refuse_debug_build("load")?;
+    match load {
+        Load::Smtp(args) => smtp::run(args),
+        Load::Webapi(args) => webapi::run(args),
+    }
+}
+
+/// Runs one task per session, spread over threads, and adds up what they counted. Each session connects, waits at the
+/// barrier, and only then begins: what it costs to open the first connections is not part of the figures.
+fn drive<F, Fut>(common: &Common, sessions: usize, session: F) -> Result<()>
+where
+    F: Fn(Arc<Supply>, Arc<Barrier>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Tally> + Send + 'static,
+{
+    let supply = Arc::new(Supply::new(common));
+    // The measuring thread waits at the barrier too: it then reads clock and CPU times.
+    let barrier = Arc::new(Barrier::new(sessions + 1));
+    let session = Arc::new(session);
+    let threads = common.threads.clamp(1, sessions.max(1));
+    let workers: Vec<_> = (0..threads)
+        .map(|thread| {
+            let (supply, barrier) = (Arc::clone(&supply), Arc::clone(&barrier));
+            let session = Arc::clone(&session);
+            // Session I runs on thread I modulo the number of threads.
+            let mine = (sessions + threads - 1 - thread) / threads;
+            std::thread::spawn(move || -> Result<Vec<Tally>> {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?;
+                Ok(runtime.block_on(async {
+                    let tasks: Vec<_> = (0..mine)
+                        .map(|_| tokio::spawn(session(Arc::clone(&supply), Arc::clone(&barrier))))
+                        .collect();
+                    let mut tallies = Vec::with_capacity(mine);
+                    for task in tasks {
+                        tallies.extend(task.await);
+                    }
+                    tallies
+                }))
+            })
+        })
+        .collect();
+
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let ourselves = Processes::new(vec![std::process::id()]);
+    runtime.block_on(barrier.wait());
+    let own_cpu_before = ourselves.cpu_seconds();
+    let cost = Cost::start(Processes::new(common.pid.clone()));
+    let started = Instant::now();
+
+    let mut tally = Tally::new(common.accepted.is_some());
+    for worker in workers {
+        let tallies = worker
+            .join()
+            .map_err(|_| anyhow::anyhow!("a thread of the driver panicked"))??;
+        tallies.into_iter().for_each(|one| tally.add(one));
+    }
+    let report = Report {
+        elapsed: started.elapsed(),
+        cost: cost.end(),
+        own_cpu: ourselves.cpu_seconds() - own_cpu_before,
+        tally,
+    };
+    if let (Some(path), Some(numbers)) = (&common.accepted, &report.tally.numbers) {
+        write_numbers(path, numbers)?;
+    }
+    if common.json {
+        println!("{}", report.json());
+    } else {
+        report.print();
+    }
+    anyhow::ensure!(report.tally.accepted > 0, "no message was accepted");
+    Ok(())
+}
+
+/// Writes numbers to a file, one a line.
+pub(crate) fn write_numbers(path: &Path, numbers: &[u64]) -> Result<()> {
+    let file = fs::File::create(path).with_context(|| format!("failed to create {path:?}"))?;
+    let mut file = std::io::BufWriter::new(file);
+    for number in numbers {
+        writeln!(file, "{number}")?;
+    }
+    file.flush()
+        .with_context(|| format!("failed to write {path:?}"))
+}
+
+/// Text that repeats to fill a message, with lines as long as people write them.
+pub(crate) fn filler(size: usize) -> Vec<u8> {
+    const LINE: &[u8] =
+        b"The quick brown fox jumps over the lazy dog, and the post is carried on.  \r\n";
+    let mut text: Vec<u8> = LINE.iter().copied().cycle().take(size).collect();
+    // Only whole line ends, also where the text was cut.
+    if text.ends_with(b"\r") {
+        text.pop();
+        text.push(b'.');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn common(messages: Option<u64>, time: Option<Duration>) -> Common {
+        Common {
+            messages,
+            time,
+            size: 100,
+            first_number: 5,
+            accepted: None,
+            pid: Vec::new(),
+            patience: Duration::ZERO,
+            threads: 1,
+            json: false,
+        }
+    }
+
+    #[test]
+    fn the_supply_gives_each_number_once() {
+        let supply = Supply::new(&common(Some(3), None));
+        let now = Instant::now();
+        let taken: Vec<_> = std::iter::from_fn(|| supply.take(now)).collect();
+        assert_eq!(taken, [5, 6, 7]);
+        assert_eq!(supply.take(now), None);
+        let over = Supply::new(&common(None, Some(Duration::ZERO)));
+        assert_eq!(over.take(now), None);
+    }
+
+    #[test]
+    fn filler_has_the_size_and_no_lone_carriage_return() {
+        for size in 0..400 {
+            let text = filler(size);
+            assert_eq!(text.len(), size);
+            assert!(!text.ends_with(b"\r"));
+            assert!(!text.starts_with(b"."));
+        }
+    }
+}

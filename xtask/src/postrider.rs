@@ -1,0 +1,171 @@
+//! A postrider of our own, for measuring: its configuration and data in a temporary folder, one submission listener on
+//! loopback without TLS, one account, and a smarthost as its only way out. Killed when dropped.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::compare::{Target, Work, wait_for_port};
+use crate::process::Processes;
+use crate::workspace::free_port;
+
+const DOMAIN: &str = "load.example";
+const LOGIN: &str = "load@load.example";
+const PASSWORD: &str = "a password for a server that is measured";
+
+/// Where an instance lives and what it is reached by: stays the same when the server is stopped and started again.
+pub(crate) struct Instance {
+    dir: TempDir,
+    binary: PathBuf,
+    port: u16,
+    http: u16,
+}
+
+/// An instance that runs.
+pub(crate) struct Running {
+    child: Child,
+}
+
+impl Instance {
+    /// Writes both configuration files. `relay` is the port of the smarthost; for [`Work::Accept`] one that never greets,
+    /// so that the queue waits and nothing is delivered.
+    pub(crate) fn create(parent: &Path, binary: &Path, work: Work, relay: u16) -> Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("postrider-")
+            .tempdir_in(parent)?;
+        let instance = Self {
+            binary: binary.to_owned(),
+            port: free_port()?,
+            http: free_port()?,
+            dir,
+        };
+        fs::create_dir(instance.dir.path().join("config"))?;
+        fs::write(instance.config(), instance.postrider_conf(work, relay))?;
+        fs::write(
+            instance.dir.path().join("config/domains.conf"),
+            domains_conf(),
+        )?;
+        Ok(instance)
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.path().join("config/postrider.conf")
+    }
+
+    fn postrider_conf(&self, work: Work, relay: u16) -> String {
+        let (port, http) = (self.port, self.http);
+        // One stalled delivery is enough to keep the queue waiting.
+        let connections = match work {
+            Work::Accept => 1,
+            Work::Relay => 10,
+        };
+        format!(
+            r#"hostname = "load.example"
+user = ""
+log.level = "warn"
+postmaster.account = "load"
+limits.messages_per_connection = 1000000000
+
+[queue.per_destination]
+connections = {connections}
+
+[listeners.load]
+ips = ["127.0.0.1"]
+submission = {{ enabled = true, port = {port}, require_tls = false }}
+webapi_http = {{ enabled = true, port = {http} }}
+
+[transports.sink.smtp]
+host = "127.0.0.1"
+port = {relay}
+no_starttls = true
+"#
+        )
+    }
+
+    /// Starts the server and waits until it answers.
+    pub(crate) fn start(&self) -> Result<Running> {
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join("log"))?;
+        let child = Command::new(&self.binary)
+            .arg("--config")
+            .arg(self.config())
+            .arg("serve")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("failed to run {:?}", self.binary))?;
+        let mut running = Running { child };
+        if let Err(error) = wait_for_port(self.port) {
+            let ended = running.child.try_wait().ok().flatten();
+            bail!(
+                "{error:#}; the server {}; its log: {}",
+                ended.map_or("runs".to_owned(), |status| format!("ended ({status})")),
+                fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+            );
+        }
+        Ok(running)
+    }
+
+    /// Sets the account's password on the running server.
+    pub(crate) fn set_password(&self) -> Result<()> {
+        let mut child = Command::new(&self.binary)
+            .arg("--config")
+            .arg(self.config())
+            .args(["setpassword", "load"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()?;
+        if let Some(mut input) = child.stdin.take() {
+            writeln!(input, "{PASSWORD}")?;
+        }
+        ensure!(child.wait()?.success(), "postrider setpassword failed");
+        Ok(())
+    }
+
+    pub(crate) fn target(&self, running: &Running) -> Target {
+        Target {
+            port: self.port,
+            from: LOGIN.to_owned(),
+            login: Some((LOGIN.to_owned(), PASSWORD.to_owned())),
+            processes: Processes::new(vec![running.child.id()]),
+        }
+    }
+}
+
+impl Running {
+    /// Ends the server as a crash would: SIGKILL, at once.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn domains_conf() -> String {
+    format!(
+        r#"[domains."{DOMAIN}"]
+
+[accounts.load]
+domain = "{DOMAIN}"
+max_outgoing_messages_per_day = 1000000000
+max_first_time_recipients_per_day = 1000000000
+routes = [{{ transport = "sink" }}]
+
+[accounts.load.destinations."{LOGIN}"]
+"#
+    )
+}

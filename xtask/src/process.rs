@@ -1,0 +1,147 @@
+//! What processes cost: CPU time and memory of a process and all its descendants, read from `/proc`.
+//!
+//! A mail server may be one process or forty, some of which end while a measurement runs. The time of a child that ended
+//! and was waited for is in its parent's `cutime` and `cstime`, so the sum over the living tree never loses any.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+/// `USER_HZ`: the unit of the times in `/proc/PID/stat`, 100 a second on every architecture that this is run on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// The processes of a measured server: roots and, at the time of each question, all their descendants.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Processes {
+    roots: Vec<u32>,
+}
+
+/// Memory of a set of processes, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Resident pages, those shared counted in each process.
+    pub(crate) rss: u64,
+    /// Proportional set size: shared pages divided among those who share them. The honest sum over several processes.
+    pub(crate) pss: u64,
+}
+
+impl Processes {
+    /// The processes with these ids, and their descendants.
+    pub(crate) fn new(roots: Vec<u32>) -> Self {
+        Self { roots }
+    }
+
+    /// Whether there is nothing to measure.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.roots.is_empty()
+    }
+
+    /// User and system time used so far, in seconds, including that of children that ended.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let stats = all_stats();
+        let ticks: u64 = self
+            .tree(&stats)
+            .iter()
+            .filter_map(|pid| stats.get(pid))
+            .map(|stat| stat.ticks)
+            .sum();
+        ticks as f64 / TICKS_PER_SECOND
+    }
+
+    /// Memory now. Processes whose figures may not be read (another user's, without root) count as nothing.
+    pub(crate) fn memory(&self) -> Memory {
+        let stats = all_stats();
+        let mut memory = Memory::default();
+        for pid in self.tree(&stats) {
+            let Ok(text) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else {
+                continue;
+            };
+            memory.rss += kibibytes(&text, "Rss:") * 1024;
+            memory.pss += kibibytes(&text, "Pss:") * 1024;
+        }
+        memory
+    }
+
+    fn tree(&self, stats: &BTreeMap<u32, Stat>) -> BTreeSet<u32> {
+        let mut tree: BTreeSet<u32> = self.roots.iter().copied().collect();
+        // Parents do not always have lower ids than their children, so this goes on until nothing is added.
+        loop {
+            let before = tree.len();
+            for (pid, stat) in stats {
+                if tree.contains(&stat.parent) {
+                    tree.insert(*pid);
+                }
+            }
+            if tree.len() == before {
+                return tree;
+            }
+        }
+    }
+}
+
+struct Stat {
+    parent: u32,
+    ticks: u64,
+}
+
+fn all_stats() -> BTreeMap<u32, Stat> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return BTreeMap::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid: u32| {
+            let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            Some((pid, parse_stat(&text)?))
+        })
+        .collect()
+}
+
+/// Reads parent, and the sum of utime, stime, cutime and cstime, of a line of `/proc/PID/stat` (proc(5)).
+fn parse_stat(text: &str) -> Option<Stat> {
+    // The command's name is in parentheses and may itself contain spaces and parentheses.
+    let (_, rest) = text.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let parent = fields.get(1)?.parse().ok()?;
+    let ticks = fields
+        .get(11..15)?
+        .iter()
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    Some(Stat { parent, ticks })
+}
+
+fn kibibytes(text: &str, key: &str) -> u64 {
+    text.lines()
+        .find_map(|line| line.strip_prefix(key))
+        .and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let line = "42 (a) b (c)) S 7 42 42 0 -1 4194304 1 2 3 4 100 20 3 4 20 0 1 0 5 6 7";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!(stat.parent, 7);
+        assert_eq!(stat.ticks, 127);
+    }
+
+    #[test]
+    fn a_child_belongs_to_the_tree() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let processes = Processes::new(vec![std::process::id()]);
+        let count = processes.tree(&all_stats()).len();
+        let memory = processes.memory();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(count >= 2, "{count}");
+        assert!(memory.pss > 0 && memory.rss >= memory.pss, "{memory:?}");
+    }
+}
