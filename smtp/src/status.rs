@@ -1,0 +1,220 @@
+//! What came of a delivery to one recipient: one value, made where it is known and carried unchanged to the history, the
+//! webhook, the DSN and the log.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::reply::{EnhancedCode, Reply};
+
+/// Where a [`DeliveryStatus`] comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Cause {
+    /// The remote host replied: with 2xx it is a success.
+    Reply,
+    /// We decided, without the remote (policy, size, a missing extension).
+    Local,
+    /// A DNS look-up.
+    Dns,
+    /// No connection could be made.
+    Connect,
+    /// The TLS handshake failed, or TLS was required and not to be had.
+    Tls,
+    /// The remote did not answer in time.
+    Timeout,
+    /// The connection was lost.
+    Lost,
+    /// The remote said something that is not SMTP.
+    Protocol,
+}
+
+/// The result for one recipient, success or failure.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DeliveryStatus {
+    /// Where it comes from.
+    pub cause: Cause,
+    /// The reply code of the remote; 0 without one.
+    pub code: u16,
+    /// The enhanced status code, by the remote or by us.
+    pub enhanced: Option<EnhancedCode>,
+    /// No use in trying again. False for a success.
+    pub permanent: bool,
+    /// The text of the remote without codes, or ours; on one line.
+    pub text: String,
+    /// The host talked to, as `name [ip]`.
+    pub remote: Option<String>,
+    /// The command that was answered, or during which it happened: a verb like `RCPT`, `greeting`, `connect` or `end of data`.
+    pub command: Option<Cow<'static, str>>,
+}
+
+impl DeliveryStatus {
+    /// A failure that may go away, without a reply.
+    #[must_use]
+    pub fn transient(cause: Cause, enhanced: EnhancedCode, text: impl Into<String>) -> Self {
+        Self {
+            cause,
+            code: 0,
+            enhanced: Some(enhanced.with_class(4)),
+            permanent: false,
+            text: text.into(),
+            remote: None,
+            command: None,
+        }
+    }
+
+    /// A failure for good, without a reply.
+    #[must_use]
+    pub fn permanent(cause: Cause, enhanced: EnhancedCode, text: impl Into<String>) -> Self {
+        Self {
+            permanent: true,
+            enhanced: Some(enhanced.with_class(5)),
+            ..Self::transient(cause, enhanced, text)
+        }
+    }
+
+    /// What a remote's reply to `command` says. A 3xx where an end was due counts as transient.
+    #[must_use]
+    pub fn from_reply(reply: &Reply, command: impl Into<Cow<'static, str>>) -> Self {
+        let mut text = String::with_capacity(reply.text().len());
+        for line in reply.lines().filter(|line| !line.is_empty()) {
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            text.push_str(line);
+        }
+        Self {
+            cause: Cause::Reply,
+            code: reply.code().get(),
+            enhanced: reply.enhanced(),
+            permanent: reply.code().is_permanent(),
+            text,
+            remote: None,
+            command: Some(command.into()),
+        }
+    }
+
+    /// The same, of this host (`name [ip]`).
+    #[must_use]
+    pub fn with_remote(self, remote: impl Into<String>) -> Self {
+        Self {
+            remote: Some(remote.into()),
+            ..self
+        }
+    }
+
+    /// The same, of this command.
+    #[must_use]
+    pub fn with_command(self, command: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            command: Some(command.into()),
+            ..self
+        }
+    }
+
+    /// The next hop took responsibility.
+    #[must_use]
+    pub const fn is_success(&self) -> bool {
+        self.code >= 200 && self.code < 300
+    }
+
+    /// It failed and may be tried again.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        !self.permanent && !self.is_success()
+    }
+
+    /// The code for a DSN's Status field: the known one, or X.0.0 of the right class (RFC 3464 §2.3.4 needs one).
+    #[must_use]
+    pub fn status(&self) -> EnhancedCode {
+        let class = match (self.is_success(), self.permanent) {
+            (true, _) => 2,
+            (_, true) => 5,
+            _ => 4,
+        };
+        self.enhanced
+            .unwrap_or(EnhancedCode {
+                class,
+                subject: 0,
+                detail: 0,
+            })
+            .with_class(class)
+    }
+
+    /// The remote's reply on one line with its codes, for a DSN's Diagnostic-Code of type `smtp`; None without a reply.
+    #[must_use]
+    pub fn diagnostic(&self) -> Option<String> {
+        (self.code != 0).then(|| self.codes_and_text())
+    }
+
+    fn codes_and_text(&self) -> String {
+        let mut out = String::with_capacity(self.text.len().saturating_add(16));
+        if self.code != 0 {
+            out.push_str(&self.code.to_string());
+            out.push(' ');
+        }
+        if let Some(enhanced) = self.enhanced {
+            out.push_str(&enhanced.to_string());
+            out.push(' ');
+        }
+        out.push_str(&self.text);
+        out.truncate(out.trim_end().len());
+        out
+    }
+}
+
+impl fmt::Display for DeliveryStatus {
+    /// One line for the log: `mx.example.com [192.0.2.1]: RCPT: 550 5.1.1 no such user`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(remote) = &self.remote {
+            write!(f, "{remote}: ")?;
+        }
+        if let Some(command) = &self.command {
+            write!(f, "{command}: ")?;
+        }
+        f.write_str(&self.codes_and_text())
+    }
+}
+
+impl std::error::Error for DeliveryStatus {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reply::ReplyCode;
+
+    #[test]
+    fn keeps_what_the_remote_said() {
+        let reply = Reply::new(
+            ReplyCode::MAILBOX_UNAVAILABLE,
+            Some(EnhancedCode::UNKNOWN_MAILBOX),
+            "no\nsuch user\n",
+        );
+        let status =
+            DeliveryStatus::from_reply(&reply, "RCPT").with_remote("mx.example.com [192.0.2.1]");
+        assert!(status.permanent && !status.is_success() && !status.is_transient());
+        assert_eq!(
+            status.to_string(),
+            "mx.example.com [192.0.2.1]: RCPT: 550 5.1.1 no such user"
+        );
+        assert_eq!(status.diagnostic().unwrap(), "550 5.1.1 no such user");
+        assert_eq!(status.status(), EnhancedCode::UNKNOWN_MAILBOX);
+    }
+
+    #[test]
+    fn a_status_without_a_code_gets_one_of_its_class() {
+        let busy =
+            DeliveryStatus::from_reply(&Reply::new(ReplyCode::LOCAL_ERROR, None, ""), "MAIL");
+        assert_eq!(
+            (busy.status(), busy.diagnostic().unwrap().as_str()),
+            (EnhancedCode::TRANSIENT, "451")
+        );
+        let ours =
+            DeliveryStatus::permanent(Cause::Dns, EnhancedCode::NO_ROUTE_TRANSIENT, "no MX host");
+        assert_eq!(
+            (ours.enhanced, ours.diagnostic()),
+            (Some(EnhancedCode::NO_ROUTE), None)
+        );
+        assert_eq!(ours.to_string(), "5.4.4 no MX host");
+        assert!(DeliveryStatus::from_reply(&Reply::ok("queued"), "end of data").is_success());
+    }
+}
