@@ -1,0 +1,216 @@
+//! Values of MAIL and RCPT parameters that both sides of a session know: BODY, RET, NOTIFY, and the xtext encoding.
+
+use std::{fmt, str::FromStr};
+
+/// A parameter's value is not what its RFC allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("bad parameter value")]
+pub struct InvalidParameter;
+
+/// BODY of MAIL (RFC 6152, RFC 3030).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BodyType {
+    /// Only bytes below 128; the default.
+    #[default]
+    SevenBit,
+    /// Lines with any bytes.
+    EightBitMime,
+    /// Any bytes, not in lines; needs BDAT.
+    BinaryMime,
+}
+
+impl fmt::Display for BodyType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SevenBit => "7BIT",
+            Self::EightBitMime => "8BITMIME",
+            Self::BinaryMime => "BINARYMIME",
+        })
+    }
+}
+
+impl FromStr for BodyType {
+    type Err = InvalidParameter;
+
+    fn from_str(text: &str) -> Result<Self, InvalidParameter> {
+        [Self::SevenBit, Self::EightBitMime, Self::BinaryMime]
+            .into_iter()
+            .find(|body| body.to_string().eq_ignore_ascii_case(text))
+            .ok_or(InvalidParameter)
+    }
+}
+
+/// RET of MAIL: what a failure DSN returns of the message (RFC 3461 §4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ret {
+    /// All of it.
+    Full,
+    /// Its header section.
+    Headers,
+}
+
+impl fmt::Display for Ret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "FULL",
+            Self::Headers => "HDRS",
+        })
+    }
+}
+
+impl FromStr for Ret {
+    type Err = InvalidParameter;
+
+    fn from_str(text: &str) -> Result<Self, InvalidParameter> {
+        [Self::Full, Self::Headers]
+            .into_iter()
+            .find(|ret| ret.to_string().eq_ignore_ascii_case(text))
+            .ok_or(InvalidParameter)
+    }
+}
+
+/// NOTIFY of RCPT: when the sender wants a DSN (RFC 3461 §4.1). None of the three is `NEVER`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Notify {
+    /// On delivery.
+    pub success: bool,
+    /// On failure.
+    pub failure: bool,
+    /// On delay.
+    pub delay: bool,
+}
+
+impl Notify {
+    /// NOTIFY=NEVER.
+    pub const NEVER: Self = Self {
+        success: false,
+        failure: false,
+        delay: false,
+    };
+}
+
+impl fmt::Display for Notify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::NEVER {
+            return f.write_str("NEVER");
+        }
+        let wanted = [
+            (self.success, "SUCCESS"),
+            (self.failure, "FAILURE"),
+            (self.delay, "DELAY"),
+        ];
+        let mut separator = "";
+        for (_, word) in wanted.into_iter().filter(|(wanted, _)| *wanted) {
+            write!(f, "{separator}{word}")?;
+            separator = ",";
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Notify {
+    type Err = InvalidParameter;
+
+    fn from_str(text: &str) -> Result<Self, InvalidParameter> {
+        let mut notify = Self::NEVER;
+        if text.eq_ignore_ascii_case("NEVER") {
+            return Ok(notify);
+        }
+        for word in text.split(',') {
+            let wanted = match word.to_ascii_uppercase().as_str() {
+                "SUCCESS" => &mut notify.success,
+                "FAILURE" => &mut notify.failure,
+                "DELAY" => &mut notify.delay,
+                _ => return Err(InvalidParameter),
+            };
+            *wanted = true;
+        }
+        Ok(notify)
+    }
+}
+
+/// The encoding of ENVID and ORCPT values (RFC 3461 §4).
+pub mod xtext {
+    use super::InvalidParameter;
+
+    /// Encodes: what is not printable ASCII, and `+` and `=`, becomes `+XX`.
+    #[must_use]
+    pub fn encode(text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        for byte in text.bytes() {
+            match byte {
+                b'!'..=b'~' if byte != b'+' && byte != b'=' => out.push(char::from(byte)),
+                _ => {
+                    out.push('+');
+                    for digit in [byte >> 4, byte & 15] {
+                        let digit = char::from_digit(u32::from(digit), 16).unwrap_or('0');
+                        out.push(digit.to_ascii_uppercase());
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// Decodes.
+    ///
+    /// # Errors
+    /// A character that must be encoded is not, a `+` has no two hexadecimal digits (upper-case, RFC 3461 §4) behind it,
+    /// or the result is not UTF-8.
+    pub fn decode(text: &str) -> Result<String, InvalidParameter> {
+        let mut out = Vec::with_capacity(text.len());
+        let mut bytes = text.bytes();
+        let digit = |byte: Option<u8>| match byte {
+            Some(byte @ b'0'..=b'9') => Ok(byte - b'0'),
+            Some(byte @ b'A'..=b'F') => Ok(byte - b'A' + 10),
+            _ => Err(InvalidParameter),
+        };
+        while let Some(byte) = bytes.next() {
+            match byte {
+                b'+' => out.push((digit(bytes.next())? << 4) | digit(bytes.next())?),
+                b'!'..=b'~' if byte != b'=' => out.push(byte),
+                _ => return Err(InvalidParameter),
+            }
+        }
+        String::from_utf8(out).map_err(|_| InvalidParameter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn words() {
+        assert_eq!("8bitmime".parse(), Ok(BodyType::EightBitMime));
+        assert_eq!("hdrs".parse(), Ok(Ret::Headers));
+        assert!("".parse::<Ret>().is_err() && "8BIT".parse::<BodyType>().is_err());
+    }
+
+    #[test]
+    fn notify() {
+        for text in ["NEVER", "SUCCESS", "FAILURE,DELAY", "SUCCESS,FAILURE,DELAY"] {
+            assert_eq!(text.parse::<Notify>().unwrap().to_string(), text);
+        }
+        for bad in ["", "NEVER,SUCCESS", "SUCCESS,", "ALWAYS"] {
+            assert!(bad.parse::<Notify>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn xtext_of_rfc_3461() {
+        assert_eq!(xtext::encode("a+b=c d"), "a+2Bb+3Dc+20d");
+        for bad in ["+", "+2", "+2b", "a b", "a=b", "+ZZ", "+FF"] {
+            assert!(xtext::decode(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn xtext_round_trip(text in ".*") {
+            prop_assert_eq!(xtext::decode(&xtext::encode(&text)).unwrap(), text);
+        }
+    }
+}
