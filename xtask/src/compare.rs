@@ -60,6 +60,9 @@ pub(crate) struct Args {
     /// Send envelopes in groups
     #[arg(long)]
     pipelining: bool,
+    /// A setting of the other server that replaces or adds to ours, such as max_use=100
+    #[arg(long, value_name = "NAME=VALUE")]
+    peer_set: Vec<String>,
     /// Where the servers' folders are made; its disk is what is measured
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -178,6 +181,10 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(args: &'a Args) -> Result<Self> {
         if args.only.contains(&Who::Peer) {
+            ensure!(
+                args.peer_set.iter().all(|setting| setting.contains('=')),
+                "--peer-set takes NAME=VALUE"
+            );
             match args.peer {
                 Peer::Postfix => postfix::check()?,
             }
@@ -210,7 +217,7 @@ impl<'a> Bench<'a> {
                 self.load(work, sessions, &target, &sink)
             }
             Who::Peer => {
-                let server = Postfix::start(&self.dir, work, sink.port)?;
+                let server = Postfix::start(&self.dir, work, sink.port, &self.args.peer_set)?;
                 self.load(work, sessions, &server.target(), &sink)
             }
             Who::Postrider => {

@@ -1,11 +1,12 @@
 //! The project's own tasks, run as `cargo xtask TASK`: what CI runs, the load driver and its sinks, the comparison with
-//! other mail servers, fuzzing and benchmarks.
+//! other mail servers, fuzzing, benchmarks, and a
+//! laboratory of DNS and remote servers to try the server against.
 //!
 //! Nothing here is part of the server, and nothing of the server is linked in: the tasks meet it only through its command
 //! line, its sockets and `cargo`, as a user would. So the load driver measures any SMTP server in the same way.
 //!
 //! In reading order: [`test`] and [`peers`] (what CI runs), [`load`] with [`sink`] and [`hooks_sink`] (load and
-//! counting), [`compare`] with [`postfix`] and [`postrider`] (side by side), then the small ones.
+//! counting), [`compare`] with [`postfix`] and [`postrider`] (side by side), [`crash`], then the small ones.
 
 #![expect(
     clippy::print_stdout,
@@ -14,9 +15,11 @@
 
 mod bench;
 mod compare;
+mod crash;
 mod fuzz;
 mod hooks_sink;
 mod http;
+mod lab;
 #[cfg(test)]
 mod layers;
 mod load;
@@ -57,12 +60,16 @@ enum Task {
     HooksSink(hooks_sink::Args),
     /// Measures postrider and another mail server side by side, in alternating rounds
     Compare(compare::Args),
+    /// Kills postrider under load, again and again, and counts whether all it accepted arrives
+    Crash(crash::Args),
     /// Fuzzes one target, installing cargo-fuzz when it is missing
     Fuzz(fuzz::Args),
     /// Runs the benchmarks
     Bench(bench::Args),
     /// Lists the sections of RFCs that doc comments cite, by file
     Rfc(rfc::Args),
+    /// Runs a DNS server and scripted SMTP servers on loopback, to try `postrider serve` against
+    Lab(lab::Args),
 }
 
 fn main() -> ExitCode {
@@ -76,9 +83,11 @@ fn main() -> ExitCode {
         Task::Sink(args) => sink::run(args),
         Task::HooksSink(args) => hooks_sink::run(args),
         Task::Compare(args) => compare::run(&args),
+        Task::Crash(args) => crash::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Rfc(args) => rfc::run(&args),
+        Task::Lab(args) => lab::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

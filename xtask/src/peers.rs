@@ -65,9 +65,16 @@ pub(crate) fn run(steps: &mut Steps, require: bool) {
     ];
     for (program, name, check) in checks {
         steps.step(name, || {
-            if !present(program) {
-                ensure!(!require, "{program} is not installed");
-                return Ok(Done::Skipped(format!("{program} is not installed")));
+            let missing = if !present(program) {
+                Some(*program)
+            } else if *program == "swaks" && !perl_has_tls() {
+                Some("Net::SSLeay")
+            } else {
+                None
+            };
+            if let Some(missing) = missing {
+                ensure!(!require, "{missing} is not installed");
+                return Ok(Done::Skipped(format!("{missing} is not installed")));
             }
             check(&mut server)?;
             Ok(Done::Passed)
@@ -83,7 +90,11 @@ type Check = fn(&mut Localserve) -> Result<()>;
 
 /// Installs what is missing, if that can be done here.
 fn install() -> Result<Done> {
-    let missing: Vec<_> = PROGRAMS.iter().filter(|name| !present(name)).collect();
+    let missing: Vec<_> = PROGRAMS
+        .iter()
+        .filter(|name| !present(name))
+        .chain((!perl_has_tls()).then_some(&"Net::SSLeay"))
+        .collect();
     if missing.is_empty() {
         return Ok(Done::Passed);
     }
@@ -132,6 +143,13 @@ fn apt_install() -> Result<bool> {
         .status()
         .context("failed to run apt-get")?;
     Ok(status.success())
+}
+
+/// Whether swaks could speak TLS.
+fn perl_has_tls() -> bool {
+    let mut perl = program("perl");
+    perl.args(["-MNet::SSLeay", "-e1"]).stderr(Stdio::null());
+    perl.status().is_ok_and(|status| status.success())
 }
 
 /// Whether a program is in PATH or where Debian keeps the administrator's programs.

@@ -2,7 +2,9 @@
 //! The installed one is neither used nor changed; only its programs are.
 //!
 //! It is tuned for what is measured, as someone who wants speed would: no chroot, no DNS, no address rewriting, no flow
-//! control between input and delivery, many processes that live long. Nothing is tuned away that keeps a message safe.
+//! control between input and delivery, many processes that live long, no handing over of connections between delivery
+//! processes (on loopback a new connection costs less: 1.06 against 1.53 CPU seconds per 1000 relayed). Nothing is tuned
+//! away that keeps a message safe.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -39,7 +41,8 @@ pub(crate) fn check() -> Result<()> {
 
 impl Postfix {
     /// Makes an instance in a new folder under `parent` and starts it.
-    pub(crate) fn start(parent: &Path, work: Work, sink: u16) -> Result<Self> {
+    /// A setting `NAME=VALUE` given twice has its last value, so those in `more` win.
+    pub(crate) fn start(parent: &Path, work: Work, sink: u16, more: &[String]) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("postfix-")
             .tempdir_in(parent)?;
@@ -48,7 +51,8 @@ impl Postfix {
         let port = free_port()?;
         make_folders(dir.path())?;
         let config = dir.path().join("config");
-        fs::write(config.join("main.cf"), main_cf(dir.path(), work, sink)?)?;
+        let main_cf = main_cf(dir.path(), work, sink)? + &more.join("\n") + "\n";
+        fs::write(config.join("main.cf"), main_cf)?;
         fs::write(config.join("master.cf"), master_cf(port))?;
         postfix(&config, "start")?;
         let mut postfix = Self {
@@ -172,9 +176,7 @@ qmgr_message_recipient_limit = 100000
 default_destination_concurrency_limit = 100
 initial_destination_concurrency = 50
 smtp_destination_concurrency_limit = 100
-smtp_connection_cache_on_demand = yes
-smtp_connection_reuse_count_limit = 0
-smtp_connection_reuse_time_limit = 3600s
+smtp_connection_cache_on_demand = no
 minimal_backoff_time = 3600s
 message_size_limit = 104857600
 "

@@ -16,13 +16,17 @@ use crate::workspace::free_port;
 const DOMAIN: &str = "load.example";
 const LOGIN: &str = "load@load.example";
 const PASSWORD: &str = "a password for a server that is measured";
+/// What the one account logs in with.
+pub(crate) const LOGIN_AND_PASSWORD: (&str, &str) = (LOGIN, PASSWORD);
 
 /// Where an instance lives and what it is reached by: stays the same when the server is stopped and started again.
 pub(crate) struct Instance {
     dir: TempDir,
     binary: PathBuf,
-    port: u16,
-    http: u16,
+    /// Of submission.
+    pub(crate) port: u16,
+    /// Of the webapi.
+    pub(crate) http: u16,
 }
 
 /// An instance that runs.

@@ -14,6 +14,9 @@ pub(crate) struct Args {
     /// Leave out the checks against real mail programs
     #[arg(long)]
     skip_peers: bool,
+    /// Run only the checks against real mail programs
+    #[arg(long, conflicts_with = "skip_peers")]
+    only_peers: bool,
     /// Fail when a real mail program is missing, instead of skipping its check
     #[arg(long, conflicts_with = "skip_peers")]
     require_peers: bool,
@@ -85,6 +88,21 @@ impl Steps {
 
 pub(crate) fn run(args: &Args) -> ExitCode {
     let mut steps = Steps::default();
+    if !args.only_peers {
+        workspace(&mut steps);
+    }
+    if args.skip_peers {
+        steps.step("real mail programs", || {
+            Ok(Done::Skipped("--skip-peers was given".to_owned()))
+        });
+    } else {
+        peers::run(&mut steps, args.require_peers);
+    }
+    steps.finish()
+}
+
+/// The steps over the workspace itself.
+fn workspace(steps: &mut Steps) {
     steps.step("format", || cargo_step(&["fmt", "--all", "--check"]));
     steps.step("lints", || {
         cargo_step(&[
@@ -97,14 +115,6 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         ])
     });
     steps.step("tests", || cargo_step(&["test", "--workspace", "--locked"]));
-    if args.skip_peers {
-        steps.step("real mail programs", || {
-            Ok(Done::Skipped("--skip-peers was given".to_owned()))
-        });
-    } else {
-        peers::run(&mut steps, args.require_peers);
-    }
-    steps.finish()
 }
 
 fn cargo_step(args: &[&str]) -> Result<Done> {

@@ -64,13 +64,22 @@ pub(crate) fn build_postrider(profile: Profile) -> Result<PathBuf> {
     Ok(Path::new(target).join(folder).join("postrider"))
 }
 
-/// Refuses to measure with an unoptimised driver: its own CPU time would be what is measured.
+/// Refuses to compare with an unoptimised driver: its own CPU time would be what is measured.
 pub(crate) fn refuse_debug_build(task: &str) -> Result<()> {
     ensure!(
         !cfg!(debug_assertions),
         "{task} measures nothing useful in a debug build; run: cargo run --release -p xtask -- {task} ..."
     );
     Ok(())
+}
+
+/// Says that figures of an unoptimised driver are not to be used.
+pub(crate) fn warn_of_debug_build() {
+    if cfg!(debug_assertions) {
+        eprintln!(
+            "this is a debug build, whose figures mean little; measure with cargo run --release -p xtask"
+        );
+    }
 }
 
 /// Reads a duration such as `250ms`, `4s`, `2m` or `1h`.
