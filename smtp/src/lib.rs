@@ -1,9 +1,13 @@
 //! What goes over an SMTP wire and what it means.
 
+mod address;
 pub mod params;
 mod reply;
 mod status;
 
+pub use address::{
+    Address, AddressError, Domain, ForwardPath, Host, LOCAL_PART_MAX, LocalPart, ReversePath,
+};
 pub use params::{BodyType, Notify, Ret};
 pub use reply::{EnhancedCode, InvalidCode, Reply, ReplyCode};
 pub use status::{Cause, DeliveryStatus};

@@ -1,0 +1,562 @@
+//! Mailbox addresses: local-parts, domains, address literals, and the paths of MAIL and RCPT (RFC 5321 §4.1.2).
+//!
+//! Everything is parsed once, at the edge; what holds one of these types holds something valid.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// The longest local-part in bytes, as written (RFC 5321 §4.5.3.1.1 asks for 64 at least; some senders make longer ones).
+pub const LOCAL_PART_MAX: usize = 128;
+/// The longest domain in A-labels (RFC 1035 §2.3.4).
+const DOMAIN_MAX: usize = 253;
+
+/// Why a text is not an address, a domain or a local-part.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Nothing there.
+    #[error("it is empty")]
+    Empty,
+    /// There is no `@`.
+    #[error("it has no \"@\"")]
+    NoAt,
+    /// The local-part is empty, or has two dots in a row, or one at an end.
+    #[error("the part before the \"@\" is empty or has a misplaced dot")]
+    MisplacedDot,
+    /// A character that must not be there unless quoted.
+    #[error("the character {0:?} is not allowed there without quotes")]
+    Character(char),
+    /// A quoted local-part that is not closed, or has something behind its closing quote.
+    #[error("the quoted part before the \"@\" is not closed right")]
+    Quotes,
+    /// A control character, in quotes too.
+    #[error("it has a control character")]
+    Control,
+    /// The local-part is longer than [`LOCAL_PART_MAX`].
+    #[error("the part before the \"@\" is longer than {LOCAL_PART_MAX} bytes")]
+    LocalPartTooLong,
+    /// Not a domain name.
+    #[error("{0:?} is not a domain name")]
+    Domain(String),
+    /// Not an address literal such as `[192.0.2.1]` or `[IPv6:2001:db8::1]`.
+    #[error("{0:?} is not an address literal such as [192.0.2.1] or [IPv6:2001:db8::1]")]
+    Literal(String),
+}
+
+/// The part before the `@`, without quotes and escapes. Compared exactly: only its domain knows whether case matters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LocalPart(Box<str>);
+
+const fn is_atext(c: char) -> bool {
+    // RFC 5322 §3.2.3, with RFC 6531 §3.3's UTF-8.
+    matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9' | '!' | '#' | '$' | '%' | '&' | '\'' | '*' | '+' | '-' | '/'
+        | '=' | '?' | '^' | '_' | '`' | '{' | '|' | '}' | '~')
+        || !c.is_ascii()
+}
+
+impl LocalPart {
+    /// Reads a dot-string or a quoted string (RFC 5321 §4.1.2; UTF-8 as in RFC 6531 §3.3).
+    ///
+    /// # Errors
+    /// If it is neither, too long, or has a control character.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if text.len() > LOCAL_PART_MAX {
+            return Err(AddressError::LocalPartTooLong);
+        }
+        match text.strip_prefix('"') {
+            Some(rest) => unquote(rest).map(|text| Self(text.into())),
+            None => check_dot_string(text).map(|()| Self(text.into())),
+        }
+    }
+
+    /// A local-part with exactly this text, quoted where it is written if need be.
+    ///
+    /// # Errors
+    /// If it is empty, too long, or has a control character.
+    pub fn from_decoded(text: &str) -> Result<Self, AddressError> {
+        if text.len() > LOCAL_PART_MAX {
+            return Err(AddressError::LocalPartTooLong);
+        }
+        if text.is_empty() {
+            return Err(AddressError::Empty);
+        }
+        if text.chars().any(char::is_control) {
+            return Err(AddressError::Control);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The text without quotes.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Needs no SMTPUTF8.
+    #[must_use]
+    pub fn is_ascii(&self) -> bool {
+        self.0.is_ascii()
+    }
+}
+
+fn check_dot_string(text: &str) -> Result<(), AddressError> {
+    for atom in text.split('.') {
+        if atom.is_empty() {
+            return Err(AddressError::MisplacedDot);
+        }
+        if let Some(c) = atom.chars().find(|c| !is_atext(*c) || c.is_control()) {
+            return Err(if c.is_control() {
+                AddressError::Control
+            } else {
+                AddressError::Character(c)
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What is in the quotes; `rest` begins behind the opening one.
+fn unquote(rest: &str) -> Result<String, AddressError> {
+    let inner = rest.strip_suffix('"').ok_or(AddressError::Quotes)?;
+    let mut text = String::with_capacity(inner.len());
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        let c = match c {
+            '"' => return Err(AddressError::Quotes),
+            '\\' => chars
+                .next()
+                .filter(|c| c.is_ascii())
+                .ok_or(AddressError::Quotes)?,
+            c => c,
+        };
+        if c.is_control() {
+            return Err(AddressError::Control);
+        }
+        text.push(c);
+    }
+    if text.is_empty() {
+        Err(AddressError::Empty)
+    } else {
+        Ok(text)
+    }
+}
+
+/// As written in a command: quoted only where it must be.
+impl fmt::Display for LocalPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if check_dot_string(&self.0).is_ok() {
+            return f.write_str(&self.0);
+        }
+        f.write_str("\"")?;
+        for c in self.0.chars() {
+            if matches!(c, '"' | '\\') {
+                f.write_str("\\")?;
+            }
+            write!(f, "{c}")?;
+        }
+        f.write_str("\"")
+    }
+}
+
+/// A domain name. Kept and compared as lower-case A-labels, whichever way it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Domain(Box<str>);
+
+impl Domain {
+    /// Reads a domain name in Unicode or ASCII (UTS 46; letters, digits and hyphens). A last dot is ignored.
+    ///
+    /// # Errors
+    /// If it is not a domain name.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        let wrong = || AddressError::Domain(text.to_owned());
+        let name = text.strip_suffix('.').unwrap_or(text);
+        if name.is_empty() {
+            return Err(AddressError::Empty);
+        }
+        let ascii = if is_plain(name) {
+            Cow::Borrowed(name)
+        } else {
+            idna::domain_to_ascii_cow(name.as_bytes(), idna::AsciiDenyList::STD3)
+                .map_err(|_| wrong())?
+        };
+        let labels_fit = ascii.split('.').all(|label| {
+            (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
+        });
+        // A name of digits and dots only would be an IPv4 address elsewhere.
+        let numeric = ascii
+            .rsplit('.')
+            .next()
+            .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+        if ascii.len() > DOMAIN_MAX || !labels_fit || numeric {
+            return Err(wrong());
+        }
+        Ok(Self(ascii.into()))
+    }
+
+    /// Lower-case A-labels.
+    #[must_use]
+    pub fn ascii(&self) -> &str {
+        &self.0
+    }
+
+    /// U-labels where there are any.
+    #[must_use]
+    pub fn unicode(&self) -> String {
+        if self.0.contains("xn--") {
+            idna::domain_to_unicode(&self.0).0
+        } else {
+            self.0.to_string()
+        }
+    }
+}
+
+/// Lower-case letters, digits, hyphens and dots without an `xn--`: what IDNA leaves as it is.
+fn is_plain(name: &str) -> bool {
+    name.bytes()
+        .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
+        && !name.contains("--")
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What stands behind the `@`, or in EHLO: a domain or an address literal (RFC 5321 §4.1.3).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Host {
+    /// A name.
+    Domain(Domain),
+    /// An address in brackets.
+    Literal(IpAddr),
+}
+
+impl Host {
+    /// Reads a domain, or an address literal in brackets.
+    ///
+    /// # Errors
+    /// If it is neither.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        match text.strip_prefix('[') {
+            Some(rest) => rest
+                .strip_suffix(']')
+                .and_then(parse_literal)
+                .map(Self::Literal)
+                .ok_or_else(|| AddressError::Literal(text.to_owned())),
+            None => Domain::parse(text).map(Self::Domain),
+        }
+    }
+
+    /// The domain in A-labels, or the literal with its brackets: what a destination is known by.
+    #[must_use]
+    pub fn ascii(&self) -> String {
+        self.to_string()
+    }
+
+    /// The domain in U-labels, or the literal with its brackets.
+    #[must_use]
+    pub fn unicode(&self) -> String {
+        match self {
+            Self::Domain(domain) => domain.unicode(),
+            Self::Literal(_) => self.to_string(),
+        }
+    }
+
+    /// The domain, if it is one.
+    #[must_use]
+    pub const fn domain(&self) -> Option<&Domain> {
+        match self {
+            Self::Domain(domain) => Some(domain),
+            Self::Literal(_) => None,
+        }
+    }
+}
+
+fn parse_literal(inner: &str) -> Option<IpAddr> {
+    match inner.get(..5) {
+        Some(tag) if tag.eq_ignore_ascii_case("ipv6:") => {
+            inner.get(5..)?.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+        }
+        _ => inner.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Domain(domain) => domain.fmt(f),
+            Self::Literal(IpAddr::V4(address)) => write!(f, "[{address}]"),
+            Self::Literal(IpAddr::V6(address)) => write!(f, "[IPv6:{address}]"),
+        }
+    }
+}
+
+impl From<Domain> for Host {
+    fn from(domain: Domain) -> Self {
+        Self::Domain(domain)
+    }
+}
+
+/// A mailbox: local-part `@` domain or literal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Address {
+    /// Before the `@`.
+    pub local: LocalPart,
+    /// Behind it.
+    pub host: Host,
+}
+
+impl Address {
+    /// Reads an address without angle brackets, display name or comment.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if text.is_empty() {
+            return Err(AddressError::Empty);
+        }
+        let (local, host) = text.rsplit_once('@').ok_or(AddressError::NoAt)?;
+        Ok(Self {
+            local: LocalPart::parse(local)?,
+            host: Host::parse(host)?,
+        })
+    }
+
+    /// With the domain in U-labels.
+    #[must_use]
+    pub fn unicode(&self) -> String {
+        format!("{}@{}", self.local, self.host.unicode())
+    }
+
+    /// Needs no SMTPUTF8: a domain can always be written in A-labels.
+    #[must_use]
+    pub fn is_ascii(&self) -> bool {
+        self.local.is_ascii()
+    }
+}
+
+/// As written in a command, the domain in A-labels.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.local, self.host)
+    }
+}
+
+/// What MAIL FROM names (RFC 5321 §4.1.1.2).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ReversePath {
+    /// `<>`: whatever becomes of it, nobody is to be told.
+    Null,
+    /// Who is told.
+    Mailbox(Address),
+}
+
+impl ReversePath {
+    /// Reads what stands between the angle brackets: nothing, or an address.
+    ///
+    /// # Errors
+    /// If it is not an address.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if text.is_empty() {
+            Ok(Self::Null)
+        } else {
+            Address::parse(text).map(Self::Mailbox)
+        }
+    }
+
+    /// The address, unless it is the null reverse-path.
+    #[must_use]
+    pub const fn address(&self) -> Option<&Address> {
+        match self {
+            Self::Null => None,
+            Self::Mailbox(address) => Some(address),
+        }
+    }
+}
+
+/// Without angle brackets; nothing for the null reverse-path.
+impl fmt::Display for ReversePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => Ok(()),
+            Self::Mailbox(address) => address.fmt(f),
+        }
+    }
+}
+
+/// What RCPT TO names (RFC 5321 §4.1.1.3).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ForwardPath {
+    /// `<postmaster>`, in any case, without a domain.
+    Postmaster,
+    /// A mailbox.
+    Mailbox(Address),
+}
+
+impl ForwardPath {
+    /// Reads what stands between the angle brackets.
+    ///
+    /// # Errors
+    /// If it is neither `postmaster` nor an address.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if text.eq_ignore_ascii_case("postmaster") {
+            Ok(Self::Postmaster)
+        } else {
+            Address::parse(text).map(Self::Mailbox)
+        }
+    }
+
+    /// The address, unless it is the bare postmaster.
+    #[must_use]
+    pub const fn address(&self) -> Option<&Address> {
+        match self {
+            Self::Postmaster => None,
+            Self::Mailbox(address) => Some(address),
+        }
+    }
+}
+
+/// Without angle brackets.
+impl fmt::Display for ForwardPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Postmaster => f.write_str("postmaster"),
+            Self::Mailbox(address) => address.fmt(f),
+        }
+    }
+}
+
+macro_rules! as_string {
+    ($($name:ident)*) => {$(
+        impl FromStr for $name {
+            type Err = AddressError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Self::parse(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = AddressError;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                Self::parse(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        }
+    )*};
+}
+
+as_string!(LocalPart Domain Host Address ReversePath ForwardPath);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let address = Address::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(address.to_string(), expected, "{text}");
+        assert_eq!(Address::parse(expected).as_ref(), Ok(&address));
+    }
+
+    #[test]
+    fn addresses_are_read_and_written() {
+        check("user@example.com", "user@example.com");
+        check("User.Name+tag@EXAMPLE.com", "User.Name+tag@example.com");
+        check("\"a b\"@example.com", "\"a b\"@example.com");
+        check("\"plain\"@example.com", "plain@example.com");
+        check("\"a@b\"@example.com", "\"a@b\"@example.com");
+        check("\"q\\\"\\\\\"@example.com", "\"q\\\"\\\\\"@example.com");
+        check("user@[192.0.2.1]", "user@[192.0.2.1]");
+        check("user@[ipv6:2001:DB8::1]", "user@[IPv6:2001:db8::1]");
+        check(
+            "j\u{f6}rg@b\u{fc}cher.example",
+            "j\u{f6}rg@xn--bcher-kva.example",
+        );
+        check("user@example.com.", "user@example.com");
+    }
+
+    #[test]
+    fn what_is_not_an_address_says_why() {
+        let wrong = |text: &str| Address::parse(text).unwrap_err();
+        assert_eq!(wrong(""), AddressError::Empty);
+        assert_eq!(wrong("user"), AddressError::NoAt);
+        assert_eq!(wrong("@example.com"), AddressError::MisplacedDot);
+        assert_eq!(wrong("a..b@example.com"), AddressError::MisplacedDot);
+        assert_eq!(wrong("a b@example.com"), AddressError::Character(' '));
+        assert_eq!(wrong("a\r\n@example.com"), AddressError::Control);
+        assert_eq!(wrong("\"a\r\"@example.com"), AddressError::Control);
+        assert_eq!(wrong("\"a@example.com"), AddressError::Quotes);
+        assert_eq!(wrong("\"a\"b\"@example.com"), AddressError::Quotes);
+        assert_eq!(
+            wrong(&format!("{}@example.com", "x".repeat(129))),
+            AddressError::LocalPartTooLong
+        );
+        for domain in [
+            "",
+            "-a.example",
+            "a..example",
+            "ex_ample.com",
+            "a b.example",
+            "1.2.3.4",
+            "[1.2.3]",
+            "[::1]",
+        ] {
+            let text = format!("user@{domain}");
+            assert!(Address::parse(&text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn domains_compare_by_their_a_labels() {
+        let unicode = Domain::parse("B\u{dc}CHER.example").unwrap();
+        assert_eq!(unicode, Domain::parse("xn--bcher-kva.example").unwrap());
+        assert_eq!(unicode.unicode(), "b\u{fc}cher.example");
+        assert_eq!(unicode.ascii(), "xn--bcher-kva.example");
+    }
+
+    #[test]
+    fn paths_have_their_special_forms() {
+        assert_eq!(ReversePath::parse(""), Ok(ReversePath::Null));
+        assert_eq!(
+            ForwardPath::parse("PostMaster"),
+            Ok(ForwardPath::Postmaster)
+        );
+        assert!(ForwardPath::parse("").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,80}") {
+            if let Ok(address) = Address::parse(&text) {
+                prop_assert_eq!(Address::parse(&address.to_string()), Ok(address.clone()));
+                prop_assert_eq!(Address::parse(&address.unicode()), Ok(address));
+            }
+        }
+
+        #[test]
+        fn any_decoded_local_part_survives_being_written(text in "[ -~\u{e0}-\u{ff}]{1,60}") {
+            let local = LocalPart::from_decoded(&text).unwrap();
+            prop_assert_eq!(LocalPart::parse(&local.to_string()), Ok(local));
+        }
+    }
+}
