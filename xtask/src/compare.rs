@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -60,6 +61,12 @@ pub(crate) struct Args {
     /// Send envelopes in groups
     #[arg(long)]
     pipelining: bool,
+    /// Submit with TLS from the first byte, on kept connections
+    #[arg(long)]
+    tls: bool,
+    /// postrider signs what it relays, with Ed25519 (the other server does not)
+    #[arg(long)]
+    dkim: bool,
     /// A setting of the other server that replaces or adds to ours, such as max_use=100
     #[arg(long, value_name = "NAME=VALUE")]
     peer_set: Vec<String>,
@@ -88,6 +95,8 @@ pub(crate) enum Work {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum Who {
+    /// The disk: one message at a time written and synced, into a file that has its size
+    Disk,
     /// The sink itself, as the floor: it stores nothing
     Sink,
     /// The other server
@@ -98,6 +107,7 @@ enum Who {
 impl Who {
     fn name(self, peer: Peer) -> &'static str {
         match (self, peer) {
+            (Self::Disk, _) => "disk",
             (Self::Sink, _) => "sink",
             (Self::Peer, Peer::Postfix) => "postfix",
             (Self::Postrider, _) => "postrider",
@@ -108,6 +118,7 @@ impl Who {
     fn durability(self) -> &'static str {
         match self {
             Self::Sink => "nothing stored",
+            Self::Disk => "A: synced, without SMTP",
             Self::Peer | Self::Postrider => "A: synced before 250",
         }
     }
@@ -146,8 +157,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         for &work in &args.work {
             for &sessions in &args.sessions {
                 for &who in &args.only {
-                    // The sink relays nothing.
-                    if who == Who::Sink && work == Work::Relay {
+                    // The floors relay nothing, the disk has no sessions, and the sink no TLS.
+                    let floor = match who {
+                        Who::Disk => {
+                            work == Work::Relay || Some(&sessions) != args.sessions.first()
+                        }
+                        Who::Sink => work == Work::Relay || args.tls,
+                        Who::Peer | Who::Postrider => false,
+                    };
+                    if floor {
                         continue;
                     }
                     let figures = bench
@@ -203,10 +221,14 @@ impl<'a> Bench<'a> {
 
     /// One measurement of one server, freshly made.
     fn measure(&self, work: Work, sessions: usize, who: Who) -> Result<Figures> {
+        if who == Who::Disk {
+            return self.measure_disk();
+        }
         // While postrider only accepts, its smarthost must keep it waiting; Postfix has a queue of its own for that.
         let stalled = work == Work::Accept && who == Who::Postrider;
         let sink = Sink::start(stalled)?;
         match who {
+            Who::Disk => bail!("the disk takes no mail"),
             Who::Sink => {
                 let target = Target {
                     port: sink.port,
@@ -217,12 +239,24 @@ impl<'a> Bench<'a> {
                 self.load(work, sessions, &target, &sink)
             }
             Who::Peer => {
-                let server = Postfix::start(&self.dir, work, sink.port, &self.args.peer_set)?;
+                let server = Postfix::start(
+                    &self.dir,
+                    work,
+                    sink.port,
+                    self.args.tls,
+                    &self.args.peer_set,
+                )?;
                 self.load(work, sessions, &server.target(), &sink)
             }
             Who::Postrider => {
                 let binary = self.binary.as_deref().context("no postrider binary")?;
-                let instance = postrider::Instance::create(&self.dir, binary, work, sink.port)?;
+                let setup = postrider::Setup {
+                    work,
+                    relay: sink.port,
+                    tls: self.args.tls,
+                    dkim: self.args.dkim,
+                };
+                let instance = postrider::Instance::create(&self.dir, binary, setup)?;
                 let running = instance.start()?;
                 instance.set_password()?;
                 let figures = self.load(work, sessions, &instance.target(&running), &sink)?;
@@ -230,6 +264,38 @@ impl<'a> Bench<'a> {
                 Ok(figures)
             }
         }
+    }
+
+    /// What one message's write and sync cost, one after the other, for a part of the time.
+    fn measure_disk(&self) -> Result<Figures> {
+        const FILE: u64 = 16 << 20;
+        let mut file = tempfile::tempfile_in(&self.dir)?;
+        file.write_all(&vec![0; FILE as usize])?;
+        file.sync_all()?;
+        let message = vec![b'x'; self.args.size];
+        let mut times = Vec::new();
+        let begun = Instant::now();
+        let mut at = 0;
+        while begun.elapsed() < self.args.time / 4 {
+            let before = Instant::now();
+            file.write_all_at(&message, at)?;
+            file.sync_data()?;
+            times.push(before.elapsed().as_secs_f64());
+            at = (at + self.args.size as u64) % (FILE / 2);
+        }
+        times.sort_unstable_by(f64::total_cmp);
+        let quantile = |share: f64| {
+            let index = (times.len() as f64 * share) as usize;
+            times.get(index).copied().unwrap_or(f64::NAN)
+        };
+        Ok(Figures {
+            rate: times.len() as f64 / begun.elapsed().as_secs_f64(),
+            p50: quantile(0.5),
+            p99: quantile(0.99),
+            cpu: f64::NAN,
+            pss: 0,
+            errors: String::new(),
+        })
     }
 
     /// Warms up, sends, and for a relay waits until the sink has all.
@@ -276,6 +342,9 @@ impl<'a> Bench<'a> {
         command.arg(format!("--time={}ms", time.as_millis()));
         command.arg(format!("--size={}", self.args.size));
         command.arg(format!("--from={}", target.from));
+        if self.args.tls {
+            command.arg("--tls");
+        }
         if self.args.pipelining {
             command.arg("--pipelining");
         }
@@ -397,7 +466,8 @@ pub(crate) fn wait_for_port(port: u16) -> Result<()> {
 
 fn print_table(args: &Args, results: &BTreeMap<Cell, Vec<Figures>>) {
     println!(
-        "Medians of {} rounds of {:?}, {} bytes a message, {}. In brackets: lowest to highest rate.",
+        "Medians of {} rounds of {:?}, {} bytes a message, {}, {}{}. In brackets: lowest to highest rate. Latencies are \
+         those of acceptance.",
         args.rounds,
         args.time,
         args.size,
@@ -405,7 +475,9 @@ fn print_table(args: &Args, results: &BTreeMap<Cell, Vec<Figures>>) {
             "envelopes pipelined"
         } else {
             "each command answered before the next"
-        }
+        },
+        if args.tls { "TLS" } else { "no TLS" },
+        if args.dkim { ", postrider signs" } else { "" },
     );
     println!();
     println!(

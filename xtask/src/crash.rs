@@ -15,7 +15,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use tempfile::TempDir;
 
 use crate::compare::{Sink, Work};
-use crate::postrider::Instance;
+use crate::postrider::{Instance, LOGIN_AND_PASSWORD, Setup};
 use crate::workspace::{Profile, build_postrider};
 
 #[derive(ClapArgs)]
@@ -62,7 +62,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let dir = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let results = tempfile::Builder::new().prefix("crash-").tempdir()?;
     let sink = Sink::start(false)?;
-    let instance = Instance::create(&dir, &binary, Work::Relay, sink.port)?;
+    let setup = Setup {
+        work: Work::Relay,
+        relay: sink.port,
+        tls: false,
+        dkim: false,
+    };
+    let instance = Instance::create(&dir, &binary, setup)?;
     let mut running = instance.start()?;
     instance.set_password()?;
 
@@ -97,7 +103,7 @@ fn accepted_file(results: &TempDir) -> PathBuf {
 fn start_driver(args: &Args, instance: &Instance, results: &TempDir) -> Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("load");
-    let (login, password) = crate::postrider::LOGIN_AND_PASSWORD;
+    let (login, password) = LOGIN_AND_PASSWORD;
     match args.via {
         Via::Smtp => {
             command.args(["smtp", &format!("--port={}", instance.port)]);

@@ -19,6 +19,7 @@ mod crash;
 mod fuzz;
 mod hooks_sink;
 mod http;
+mod keys;
 mod lab;
 #[cfg(test)]
 mod layers;

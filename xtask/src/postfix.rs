@@ -16,6 +16,7 @@ use nix::unistd::{Uid, User};
 use tempfile::TempDir;
 
 use crate::compare::{Target, Work, wait_for_port};
+use crate::keys::Certificate;
 use crate::process::Processes;
 use crate::workspace::free_port;
 
@@ -41,8 +42,15 @@ pub(crate) fn check() -> Result<()> {
 
 impl Postfix {
     /// Makes an instance in a new folder under `parent` and starts it.
-    /// A setting `NAME=VALUE` given twice has its last value, so those in `more` win.
-    pub(crate) fn start(parent: &Path, work: Work, sink: u16, more: &[String]) -> Result<Self> {
+    /// With `tls`, its port speaks TLS from the first byte. A setting `NAME=VALUE` given twice has its last value, so
+    /// those in `more` win.
+    pub(crate) fn start(
+        parent: &Path,
+        work: Work,
+        sink: u16,
+        tls: bool,
+        more: &[String],
+    ) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("postfix-")
             .tempdir_in(parent)?;
@@ -51,7 +59,12 @@ impl Postfix {
         let port = free_port()?;
         make_folders(dir.path())?;
         let config = dir.path().join("config");
-        let main_cf = main_cf(dir.path(), work, sink)? + &more.join("\n") + "\n";
+        let mut main_cf = main_cf(dir.path(), work, sink)?;
+        if tls {
+            main_cf.push_str(&tls_settings(&Certificate::create(&config)?));
+        }
+        main_cf.push_str(&more.join("\n"));
+        main_cf.push('\n');
         fs::write(config.join("main.cf"), main_cf)?;
         fs::write(config.join("master.cf"), master_cf(port))?;
         postfix(&config, "start")?;
@@ -183,6 +196,19 @@ message_size_limit = 104857600
     ))
 }
 
+/// Replaces the setting that turns TLS off.
+fn tls_settings(files: &Certificate) -> String {
+    format!(
+        "smtpd_tls_security_level = encrypt
+smtpd_tls_wrappermode = yes
+smtpd_tls_cert_file = {}
+smtpd_tls_key_file = {}
+",
+        files.certificate.display(),
+        files.key.display()
+    )
+}
+
 fn postconf(name: &str) -> Result<String> {
     let output = Command::new("postconf").args(["-dh", name]).output()?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -210,6 +236,7 @@ retry unix - - n - - error
 discard unix - - n - - discard
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
+tlsmgr unix - - n 1000? 1 tlsmgr
 ",
     );
     services

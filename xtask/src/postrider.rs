@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::compare::{Target, Work, wait_for_port};
+use crate::keys::{Certificate, create_dkim_key};
 use crate::process::Processes;
 use crate::workspace::free_port;
 
@@ -29,15 +30,27 @@ pub(crate) struct Instance {
     pub(crate) http: u16,
 }
 
+/// What may differ between instances.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup {
+    pub(crate) work: Work,
+    /// The port of the smarthost; for [`Work::Accept`] one that never greets, so that the queue waits and nothing is
+    /// delivered.
+    pub(crate) relay: u16,
+    /// Submission with TLS from the first byte, instead of without.
+    pub(crate) tls: bool,
+    /// Sign what goes out, with Ed25519.
+    pub(crate) dkim: bool,
+}
+
 /// An instance that runs.
 pub(crate) struct Running {
     child: Child,
 }
 
 impl Instance {
-    /// Writes both configuration files. `relay` is the port of the smarthost; for [`Work::Accept`] one that never greets,
-    /// so that the queue waits and nothing is delivered.
-    pub(crate) fn create(parent: &Path, binary: &Path, work: Work, relay: u16) -> Result<Self> {
+    /// Writes both configuration files, in a new folder under `parent`.
+    pub(crate) fn create(parent: &Path, binary: &Path, setup: Setup) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("postrider-")
             .tempdir_in(parent)?;
@@ -47,12 +60,18 @@ impl Instance {
             http: free_port()?,
             dir,
         };
-        fs::create_dir(instance.dir.path().join("config"))?;
-        fs::write(instance.config(), instance.postrider_conf(work, relay))?;
-        fs::write(
-            instance.dir.path().join("config/domains.conf"),
-            domains_conf(),
-        )?;
+        let config = instance.dir.path().join("config");
+        fs::create_dir(&config)?;
+        fs::write(instance.config(), instance.postrider_conf(setup))?;
+        let mut domains = domains_conf();
+        if setup.tls {
+            Certificate::create(&config)?;
+        }
+        if setup.dkim {
+            create_dkim_key(&config.join("dkim.pem"))?;
+            domains.push_str(DKIM);
+        }
+        fs::write(config.join("domains.conf"), domains)?;
         Ok(instance)
     }
 
@@ -60,10 +79,18 @@ impl Instance {
         self.dir.path().join("config/postrider.conf")
     }
 
-    fn postrider_conf(&self, work: Work, relay: u16) -> String {
-        let (port, http) = (self.port, self.http);
+    fn postrider_conf(&self, setup: Setup) -> String {
+        let (port, http, relay) = (self.port, self.http, setup.relay);
+        let submission = if setup.tls {
+            format!(
+                "submissions = {{ enabled = true, port = {port} }}\n\
+                 tls.certs = [{{ cert_file = \"certificate.pem\", key_file = \"key.pem\" }}]"
+            )
+        } else {
+            format!("submission = {{ enabled = true, port = {port}, require_tls = false }}")
+        };
         // One stalled delivery is enough to keep the queue waiting.
-        let connections = match work {
+        let connections = match setup.work {
             Work::Accept => 1,
             Work::Relay => 10,
         };
@@ -79,7 +106,7 @@ connections = {connections}
 
 [listeners.load]
 ips = ["127.0.0.1"]
-submission = {{ enabled = true, port = {port}, require_tls = false }}
+{submission}
 webapi_http = {{ enabled = true, port = {http} }}
 
 [transports.sink.smtp]
@@ -158,6 +185,13 @@ impl Drop for Running {
         let _ = self.child.wait();
     }
 }
+
+/// Behind the rest of domains.conf.
+const DKIM: &str = r#"
+[domains."load.example".dkim]
+sign = ["load"]
+selectors.load = { private_key_file = "dkim.pem", algorithm = "ed25519" }
+"#;
 
 fn domains_conf() -> String {
     format!(
