@@ -85,6 +85,7 @@ impl Remote {
 
     pub(super) async fn serve(&self, stream: TcpStream, peer: SocketAddr) {
         self.say(&format!("connection from {peer}"));
+        let _ = stream.set_nodelay(true);
         match self.session(Box::new(stream)).await {
             Ok(()) => {}
             Err(error) => self.say(&format!("connection lost: {error}")),

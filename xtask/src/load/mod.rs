@@ -4,6 +4,7 @@
 //! made once and only its number changed, nothing parsed beyond the reply code. Every message has its own number in
 //! Subject and Message-ID, so that a counting sink can tell which arrived.
 
+mod idle;
 mod smtp;
 mod stats;
 mod webapi;
@@ -32,6 +33,8 @@ pub(crate) enum Load {
     Smtp(smtp::SmtpArgs),
     /// Calls Send of a webapi
     Webapi(webapi::WebapiArgs),
+    /// Opens connections to an SMTP server, does nothing on them, and prints what they cost in memory
+    Idle(idle::IdleArgs),
 }
 
 /// What the drivers have in common.
@@ -106,11 +109,12 @@ pub(crate) fn run(load: Load) -> Result<()> {
     match load {
         Load::Smtp(args) => smtp::run(args),
         Load::Webapi(args) => webapi::run(args),
+        Load::Idle(args) => idle::run(&args),
     }
 }
 
 /// Runs one task per session, spread over threads, and adds up what they counted. Each session connects, waits at the
-/// barrier, and only then begins: what it costs to open the first connections is not part of the figures.
+/// barrier twice, and only then begins: what it costs to open the first connections is not part of the figures.
 fn drive<F, Fut>(common: &Common, sessions: usize, session: F) -> Result<()>
 where
     F: Fn(Arc<Supply>, Arc<Barrier>) -> Fut + Send + Sync + 'static,
@@ -148,9 +152,11 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let ourselves = Processes::new(vec![std::process::id()]);
     runtime.block_on(barrier.wait());
+    // All are connected and none has begun. Reading all of /proc takes longer than some messages do.
     let own_cpu_before = ourselves.cpu_seconds();
     let cost = Cost::start(Processes::new(common.pid.clone()));
     let started = Instant::now();
+    runtime.block_on(barrier.wait());
 
     let mut tally = Tally::new(common.accepted.is_some());
     for worker in workers {
@@ -175,6 +181,12 @@ where
     }
     anyhow::ensure!(report.tally.accepted > 0, "no message was accepted");
     Ok(())
+}
+
+/// Waits until all sessions are connected, and then until the measuring thread has read the first figures.
+async fn wait_for_start(barrier: &Barrier) {
+    barrier.wait().await;
+    barrier.wait().await;
 }
 
 /// Writes numbers to a file, one a line.

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 use tokio_rustls::TlsConnector;
 
-use super::{Common, Supply, Tally, drive, filler};
+use super::{Common, Supply, Tally, drive, filler, wait_for_start};
 
 #[derive(Args, Clone)]
 pub(crate) struct SmtpArgs {
@@ -111,7 +111,7 @@ async fn session(plan: Arc<Plan>, supply: Arc<Supply>, barrier: Arc<Barrier>) ->
     let mut tally = Tally::new(plan.args.common.accepted.is_some());
     let mut template = Template::new(&plan.args);
     let mut first = Some(Connection::open(&plan).await);
-    barrier.wait().await;
+    wait_for_start(&barrier).await;
     let started = Instant::now();
     // The message that is to go next. It outlives a connection that broke before its text was sent.
     let mut next = supply.take(started);

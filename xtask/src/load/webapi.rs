@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 
-use super::{Common, Supply, Tally, drive, filler};
+use super::{Common, Supply, Tally, drive, filler, wait_for_start};
 use crate::http;
 
 #[derive(Args, Clone)]
@@ -98,7 +98,7 @@ pub(crate) fn run(args: WebapiArgs) -> Result<()> {
 async fn session(plan: Arc<Plan>, supply: Arc<Supply>, barrier: Arc<Barrier>) -> Tally {
     let mut tally = Tally::new(plan.args.common.accepted.is_some());
     let mut first = Some(connect(&plan).await);
-    barrier.wait().await;
+    wait_for_start(&barrier).await;
     let started = Instant::now();
     let mut next = supply.take(started);
     let mut given_up = None;

@@ -1,0 +1,295 @@
+//! Large bodies: a file each, beside the journal.
+//!
+//! A body above [`crate::journal`]'s inline limit is written to its file while it arrives, so that it never delays a batch
+//! of small ones. Files are `bodies/NN/ID`: `ID` in 16 hexadecimal digits, `NN` its last two. A file that nothing refers to
+//! (the process died before the message was accepted, or before a removal was done) is found by [`BodyFiles::sweep`].
+
+use std::{
+    fmt, io,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::disk::{Disk, DiskFile, Open};
+
+const DIR: &str = "bodies";
+/// Bytes gathered before they are written.
+const BUFFER: usize = 64 * 1024;
+
+fn folder(id: u64) -> String {
+    format!("{DIR}/{:02x}", id & 0xff)
+}
+
+fn name(id: u64) -> String {
+    format!("{DIR}/{:02x}/{id:016x}", id & 0xff)
+}
+
+/// A body's file, as a record keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BodyFilePlace {
+    /// Its name.
+    pub file: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// The CRC-32C of its bytes.
+    pub crc: u32,
+}
+
+/// The folder of body files. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct BodyFiles {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    disk: Arc<dyn Disk>,
+    next: AtomicU64,
+}
+
+impl BodyFiles {
+    /// Opens the folder, making it if it is not there. New files get numbers from `first` on. A number must not be used
+    /// twice, also not after a restart, since the journal may still speak of a file that is no more: so give a random one.
+    ///
+    /// # Errors
+    /// Whatever the system reports.
+    pub fn open(disk: Arc<dyn Disk>, first: u64) -> io::Result<Self> {
+        disk.create_dir(DIR)?;
+        disk.sync_dir("")?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                disk,
+                next: AtomicU64::new(first),
+            }),
+        })
+    }
+
+    /// Begins a file.
+    ///
+    /// # Errors
+    /// Whatever the system reports.
+    pub fn create(&self) -> io::Result<BodyFileWriter> {
+        let disk = &self.inner.disk;
+        loop {
+            let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
+            let file = match disk.open(&name(id), Open::New) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    disk.create_dir(&folder(id))?;
+                    disk.sync_dir(DIR)?;
+                    disk.open(&name(id), Open::New)
+                }
+                result => result,
+            };
+            match file {
+                Ok(file) => {
+                    let guard = BodyFile {
+                        place: BodyFilePlace {
+                            file: id,
+                            len: 0,
+                            crc: 0,
+                        },
+                        owner: Some(Arc::clone(&self.inner)),
+                    };
+                    return Ok(BodyFileWriter {
+                        file,
+                        buffer: Vec::new(),
+                        guard,
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Opens a body for reading. It can be read also when it is removed meanwhile.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such file, and whatever the system reports.
+    pub fn read(&self, place: BodyFilePlace) -> io::Result<BodyFileReader> {
+        let file = self.inner.disk.open(&name(place.file), Open::Existing)?;
+        Ok(BodyFileReader { place, file })
+    }
+
+    /// Removes a body that nothing refers to any more. It is no error if it is gone already.
+    ///
+    /// # Errors
+    /// Whatever the system reports.
+    pub fn remove(&self, file: u64) -> io::Result<()> {
+        match self.inner.disk.remove(&name(file)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Removes all files for which `keep` says false, and tells how many. For the start, before new ones are made.
+    ///
+    /// # Errors
+    /// Whatever the system reports.
+    pub fn sweep(&self, mut keep: impl FnMut(u64) -> bool) -> io::Result<u64> {
+        let disk = &self.inner.disk;
+        let mut removed = 0;
+        for dir in disk.list(DIR)? {
+            if dir.len() != 2 {
+                continue;
+            }
+            for file in disk.list(&format!("{DIR}/{dir}"))? {
+                let Ok(id) = u64::from_str_radix(&file, 16) else {
+                    continue;
+                };
+                // Anything else is not ours.
+                if name(id) == format!("{DIR}/{dir}/{file}") && !keep(id) {
+                    self.remove(id)?;
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// A body while it arrives. Dropped before [`finish`](Self::finish), the file is removed.
+pub struct BodyFileWriter {
+    file: Box<dyn DiskFile>,
+    buffer: Vec<u8>,
+    guard: BodyFile,
+}
+
+impl fmt::Debug for BodyFileWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BodyFileWriter")
+            .field("place", &self.guard.place)
+            .finish_non_exhaustive()
+    }
+}
+
+impl BodyFileWriter {
+    /// Adds to the end.
+    ///
+    /// # Errors
+    /// Whatever the system reports. The file can only be dropped then.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let place = &mut self.guard.place;
+        place.crc = crc32c::crc32c_append(place.crc, bytes);
+        place.len += bytes.len() as u64;
+        if self.buffer.len() + bytes.len() < BUFFER {
+            self.buffer.extend(bytes);
+            return Ok(());
+        }
+        let at = place.len - (self.buffer.len() + bytes.len()) as u64;
+        self.file.write_at(&self.buffer, at)?;
+        self.file.write_at(bytes, at + self.buffer.len() as u64)?;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.guard.place.len
+    }
+
+    /// Whether there are none so far.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Makes the file durable, its name too.
+    ///
+    /// # Errors
+    /// Whatever the system reports. The file is removed then.
+    pub fn finish(self) -> io::Result<BodyFile> {
+        let Self {
+            file,
+            buffer,
+            guard,
+        } = self;
+        if !buffer.is_empty() {
+            file.write_at(&buffer, guard.place.len - buffer.len() as u64)?;
+        }
+        file.sync_all()?;
+        if let Some(owner) = &guard.owner {
+            owner.disk.sync_dir(&folder(guard.place.file))?;
+        }
+        Ok(guard)
+    }
+}
+
+/// A body in a file of its own that no record refers to yet. Dropped, the file is removed, unless it was
+/// [kept](Self::keep).
+pub struct BodyFile {
+    place: BodyFilePlace,
+    owner: Option<Arc<Inner>>,
+}
+
+impl fmt::Debug for BodyFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BodyFile").field(&self.place).finish()
+    }
+}
+
+impl BodyFile {
+    /// What a record keeps.
+    #[must_use]
+    pub const fn place(&self) -> BodyFilePlace {
+        self.place
+    }
+
+    /// Leaves the file where it is: a record refers to it now.
+    pub fn keep(mut self) -> BodyFilePlace {
+        self.owner = None;
+        self.place
+    }
+}
+
+impl Drop for BodyFile {
+    fn drop(&mut self) {
+        if let Some(owner) = self.owner.take()
+            && let Err(error) = owner.disk.remove(&name(self.place.file))
+        {
+            // It is swept at the next start.
+            tracing::warn!(file = name(self.place.file), %error, "a body that was not accepted could not be removed");
+        }
+    }
+}
+
+/// A body's file, open for reading.
+#[derive(Debug)]
+pub struct BodyFileReader {
+    place: BodyFilePlace,
+    file: Box<dyn DiskFile>,
+}
+
+impl BodyFileReader {
+    /// What it is.
+    #[must_use]
+    pub const fn place(&self) -> BodyFilePlace {
+        self.place
+    }
+
+    /// Reads a part, cut at the body's end. A read of the whole also checks that it is what was written.
+    ///
+    /// # Errors
+    /// `InvalidData` if it is not, and whatever the system reports.
+    pub fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
+        let end = range.end.min(self.place.len);
+        let start = range.start.min(end);
+        let len = usize::try_from(end - start).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let mut bytes = vec![0; len];
+        self.file.read_at(&mut bytes, start)?;
+        if start == 0 && end == self.place.len && crc32c::crc32c(&bytes) != self.place.crc {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{} is damaged", name(self.place.file)),
+            ));
+        }
+        Ok(bytes.into())
+    }
+}

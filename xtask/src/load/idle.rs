@@ -1,0 +1,89 @@
+//! Idle connections: what each costs the server in memory.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+
+use super::stats::mebibytes;
+use crate::process::Processes;
+
+#[derive(Args, Clone)]
+pub(crate) struct IdleArgs {
+    /// The server's address
+    #[arg(long, default_value = "127.0.0.1")]
+    ip: IpAddr,
+    /// The server's port
+    #[arg(long)]
+    port: u16,
+    /// How many connections are opened and kept
+    #[arg(long, default_value_t = 10_000)]
+    connections: u64,
+    /// Processes whose memory is measured, with all their descendants
+    #[arg(long, num_args = 1.., value_delimiter = ',', required = true)]
+    pid: Vec<u32>,
+}
+
+pub(crate) fn run(args: &IdleArgs) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(hold(args))
+}
+
+async fn hold(args: &IdleArgs) -> Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let needed = args.connections + 50;
+    ensure!(
+        needed <= hard,
+        "{} connections need {needed} file descriptors, and the limit is {hard}",
+        args.connections
+    );
+    setrlimit(Resource::RLIMIT_NOFILE, needed.max(soft), hard)?;
+
+    let server = Processes::new(args.pid.clone());
+    let before = server.memory();
+    let mut connections = Vec::new();
+    for index in 1..=args.connections {
+        let connection = open(SocketAddr::new(args.ip, args.port))
+            .await
+            .with_context(|| format!("connection {index} failed"))?;
+        connections.push(connection);
+    }
+    let after = server.memory();
+    println!(
+        "{} connections: PSS {:.1} MiB before, {:.1} MiB after, {:.0} bytes each",
+        connections.len(),
+        mebibytes(before.pss),
+        mebibytes(after.pss),
+        after.pss.saturating_sub(before.pss) as f64 / args.connections.max(1) as f64
+    );
+    Ok(())
+}
+
+/// A connection that has said EHLO, so that the server has all that it keeps for a client who does nothing more.
+async fn open(server: SocketAddr) -> Result<TcpStream> {
+    let mut stream = BufReader::with_capacity(1024, TcpStream::connect(server).await?);
+    expect(&mut stream, "220").await?;
+    stream.write_all(b"EHLO load.example\r\n").await?;
+    expect(&mut stream, "250").await?;
+    Ok(stream.into_inner())
+}
+
+async fn expect(stream: &mut BufReader<TcpStream>, code: &str) -> Result<()> {
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await?;
+        ensure!(
+            line.starts_with(code),
+            "the server said {:?}",
+            line.trim_end()
+        );
+        if line.get(3..4) != Some("-") {
+            return Ok(());
+        }
+    }
+}
