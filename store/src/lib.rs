@@ -1,11 +1,41 @@
 //! Everything postrider keeps on disk, and every change to it as one durable value.
+//!
+//! A [`Store`] is asked in *verbs* ([`Accept`], [`Claim`], [`Settle`], ...): accept, claim, settle, list. Each call is one atomic unit and is answered
+//! when it is durable. What lies behind is one of two engines, and nobody above can tell which: the journal with its
+//! index ([`Store::open`]), or a model in memory for tests ([`Store::memory`]).
+//!
+//! What is absent on purpose: policy. The store does not know when a retry is due, what an event says, or whose password
+//! is right to be used where; it remembers what it is told. It asks no clock for records: times are passed in.
 
+mod body;
 pub mod bodyfile;
 pub mod disk;
+mod error;
 mod id;
 pub mod journal;
+mod memory;
+mod options;
+mod record;
+mod store;
 mod time;
+mod verb;
 
+pub use body::{Body, BodyWriter};
 pub use bodyfile::BodyFile;
+pub use error::{OpenError, StoreError};
 pub use id::{BodyId, HookId, MailId, QueueId};
+pub use options::Options;
+pub use record::{
+    Arrival, Attempt, Common, Credential, Event, Hook, HookAttempt, HookKind, Mail, Notify,
+    Outgoing, Queued, Retired, RetiredHook,
+};
+pub use store::{Counts, Store};
 pub use time::{Clock, ManualClock, Sleep, SystemClock, Time};
+pub use verb::{
+    Accept, Accepted, BodySource, Claim, ClaimHooks, Claimed, ClaimedHooks, Destination, NewBody,
+    NewHook, NewHookKind, NewMail, NewMessage, NewRecipient, Outcome, Page, QueueFilter, Settle,
+    SettleHook,
+};
+
+/// The largest text, in bytes, that goes into the journal; a larger one gets a file of its own.
+pub const INLINE_BODY_MAX: usize = 256 * 1024;

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use postrider_smtp::{Address, EnhancedCode, ReversePath};
 use serde::{Deserialize, Serialize};
 
-use crate::{BodyId, HookId, MailId, QueueId, Time};
+use crate::{BodyId, Destination, HookId, MailId, QueueId, Time};
 
 /// What all recipients of one submission have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,12 +53,20 @@ pub struct Notify {
 
 impl Notify {
     /// NOTIFY=NEVER.
-    pub const NEVER: Self = Self { success: false, failure: false, delay: false };
+    pub const NEVER: Self = Self {
+        success: false,
+        failure: false,
+        delay: false,
+    };
 }
 
 impl Default for Notify {
     fn default() -> Self {
-        Self { success: false, failure: true, delay: true }
+        Self {
+            success: false,
+            failure: true,
+            delay: true,
+        }
     }
 }
 
@@ -336,6 +344,27 @@ pub struct Credential {
 /// Hides the hash, so that a log line can't have it.
 impl std::fmt::Debug for Credential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credential").field("set", &self.set).finish_non_exhaustive()
+        f.debug_struct("Credential")
+            .field("set", &self.set)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Queued {
+    /// Where it goes: messages of one destination are claimed together.
+    #[must_use]
+    pub fn destination(&self) -> Destination {
+        self.recipient.host.ascii()
+    }
+}
+
+impl Hook {
+    /// What its order is kept in: the message and the URL. None if it may be called at any time.
+    #[must_use]
+    pub(crate) fn chain(&self) -> Option<(QueueId, String)> {
+        match &self.kind {
+            HookKind::Outgoing(outgoing) => Some((outgoing.queue_id, self.url.clone())),
+            HookKind::Incoming(_) => None,
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! The verbs: what can be asked of a store. One call is one atomic unit; nobody is answered before it is durable.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use postrider_smtp::{Address, ReversePath};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BodyFile, BodyId, QueueId, Time,
+    BodyFile, BodyId, Hook, HookId, HookKind, Mail, MailId, QueueId, Time,
     record::{Arrival, Attempt, Common, HookAttempt, Notify, Outgoing, Queued},
 };
 
@@ -55,7 +55,10 @@ pub struct NewMessage {
 
 /// One recipient of a [`NewMessage`]. The fields are those of [`Queued`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "each is described at the field of the same name of Queued")]
+#[expect(
+    missing_docs,
+    reason = "each is described at the field of the same name of Queued"
+)]
 pub struct NewRecipient {
     pub reverse_path: ReversePath,
     pub from_id: String,
@@ -69,7 +72,10 @@ pub struct NewRecipient {
 
 /// A message to be put in a mailbox. The fields are those of [`crate::Mail`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "each is described at the field of the same name of Mail")]
+#[expect(
+    missing_docs,
+    reason = "each is described at the field of the same name of Mail"
+)]
 pub struct NewMail {
     pub account: String,
     pub mailbox: String,
@@ -83,7 +89,10 @@ pub struct NewMail {
 
 /// A webhook call to be made.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "each is described at the field of the same name of Hook")]
+#[expect(
+    missing_docs,
+    reason = "each is described at the field of the same name of Hook"
+)]
 pub struct NewHook {
     pub account: String,
     pub url: String,
@@ -108,7 +117,7 @@ pub struct Accepted {
     /// One for each recipient, in their order.
     pub queue: Vec<QueueId>,
     /// One for each mail, in their order.
-    pub mails: Vec<crate::MailId>,
+    pub mails: Vec<MailId>,
 }
 
 /// Where a queued message goes: the recipient's domain in A-labels, lower-case, or the address literal with brackets.
@@ -196,7 +205,7 @@ pub struct ClaimHooks {
 #[derive(Clone, Debug, Default)]
 pub struct ClaimedHooks {
     /// The calls. `attempts` already counts this one.
-    pub hooks: Vec<crate::Hook>,
+    pub hooks: Vec<Hook>,
     /// As in [`Claimed`].
     pub next_due: Option<Time>,
 }
@@ -205,7 +214,7 @@ pub struct ClaimedHooks {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SettleHook {
     /// The call.
-    pub id: crate::HookId,
+    pub id: HookId,
     /// That of the claim.
     pub fence: u64,
     /// Recorded in its results.
@@ -247,4 +256,130 @@ pub struct Page<T, C> {
     pub items: Vec<T>,
     /// Where the next page begins; None at the end.
     pub next: Option<C>,
+}
+
+impl QueueFilter {
+    /// Whether a message matches.
+    #[must_use]
+    pub fn matches(&self, queued: &Queued) -> bool {
+        fn is<T>(wanted: Option<&T>, test: impl FnOnce(&T) -> bool) -> bool {
+            wanted.is_none_or(test)
+        }
+        (self.ids.is_empty() || self.ids.contains(&queued.id))
+            && is(self.account.as_ref(), |account| {
+                queued.common.account == *account
+            })
+            && is(self.hold.as_ref(), |hold| queued.hold == *hold)
+            && is(self.transport.as_ref(), |transport| {
+                queued.transport == *transport
+            })
+            && is(self.submitted_before.as_ref(), |time| {
+                queued.common.queued < *time
+            })
+            && is(self.submitted_after.as_ref(), |time| {
+                queued.common.queued > *time
+            })
+            && is(self.next_attempt_before.as_ref(), |time| {
+                queued.next_attempt < *time
+            })
+            && is(self.next_attempt_after.as_ref(), |time| {
+                queued.next_attempt > *time
+            })
+            && is(self.from.as_ref(), |from| {
+                address_matches(queued.reverse_path.address(), from)
+            })
+            && is(self.to.as_ref(), |to| {
+                address_matches(Some(&queued.recipient), to)
+            })
+    }
+}
+
+fn address_matches(address: Option<&Address>, part: &str) -> bool {
+    let text = address.map(Address::unicode).unwrap_or_default();
+    if part.starts_with('@') {
+        text.ends_with(part)
+    } else {
+        text.contains(part)
+    }
+}
+
+/// The first `limit` items as a page.
+pub(crate) fn page<T, C>(
+    mut items: impl Iterator<Item = T>,
+    limit: usize,
+    cursor: impl Fn(&T) -> C,
+) -> Page<T, C> {
+    let page: Vec<T> = items.by_ref().take(limit).collect();
+    let next = items.next().and_then(|_| page.last().map(cursor));
+    Page { items: page, next }
+}
+
+impl NewRecipient {
+    /// The record that it becomes.
+    pub(crate) fn queued(
+        self,
+        id: QueueId,
+        base: QueueId,
+        body: BodyId,
+        common: Arc<Common>,
+    ) -> Queued {
+        Queued {
+            id,
+            base,
+            body,
+            common,
+            reverse_path: self.reverse_path,
+            from_id: self.from_id,
+            recipient: self.recipient,
+            notify: self.notify,
+            orcpt: self.orcpt,
+            transport: self.transport,
+            hold: self.hold,
+            attempts: 0,
+            last_attempt: None,
+            next_attempt: self.next_attempt,
+            delay_told: false,
+            fence: 0,
+            results: Vec::new(),
+        }
+    }
+}
+
+impl NewMail {
+    /// The record that it becomes.
+    pub(crate) fn mail(self, id: MailId, body: BodyId) -> Mail {
+        Mail {
+            id,
+            account: self.account,
+            mailbox: self.mailbox,
+            body,
+            size: self.size,
+            received: self.received,
+            flags: self.flags,
+            dsn: self.dsn,
+            smtp: self.smtp,
+        }
+    }
+}
+
+impl NewHook {
+    /// The record that it becomes; None if the mail that it tells of is missing.
+    pub(crate) fn hook(self, id: HookId, mail: Option<Arc<Mail>>) -> Option<Hook> {
+        let kind = match self.kind {
+            NewHookKind::Outgoing(outgoing) => HookKind::Outgoing(outgoing),
+            NewHookKind::Incoming(_) => HookKind::Incoming(mail?),
+        };
+        Some(Hook {
+            id,
+            account: self.account,
+            url: self.url,
+            authorization: self.authorization,
+            kind,
+            submitted: self.submitted,
+            attempts: 0,
+            next_attempt: self.next_attempt,
+            fence: 0,
+            results: Vec::new(),
+        })
+    }
 }

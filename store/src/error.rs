@@ -1,0 +1,93 @@
+//! What can go wrong.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use crate::BodyId;
+
+/// Why a verb was not carried out. Nothing of it has happened then.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no room for new mail (SMTP 452 4.3.1). What is queued goes on.
+    #[error("the disk is full")]
+    Full,
+    /// The store was closed, or stopped by an earlier failure to write.
+    #[error("the store is closed")]
+    Closed,
+    /// It could not be made durable.
+    #[error("the disk does not take it: {0}")]
+    Write(Arc<io::Error>),
+    /// It could not be read.
+    #[error("the disk does not give it: {0}")]
+    Read(Arc<io::Error>),
+    /// What was read is not what was written.
+    #[error("damaged data: {0}")]
+    Corrupt(String),
+    /// A text that is not stored (any more).
+    #[error("there is no stored text {0}")]
+    NoBody(BodyId),
+    /// The caller asked for something that makes no sense.
+    #[error("{0}")]
+    Invalid(&'static str),
+}
+
+/// Why a data folder can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder can't be made, or something in it not be read or written.
+    #[error(
+        "cannot use the data folder {}: {error}; the user that runs postrider must own it and be able to write there",
+        path.display()
+    )]
+    Io {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Another process has it.
+    #[error("the data folder {} is in use by another postrider; stop that one first", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "the data folder {} is of format {found}, this program knows formats up to {known}; use the newer program that \
+         wrote it",
+        path.display()
+    )]
+    Newer {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The latest that this program reads.
+        known: u32,
+    },
+    /// A file is damaged, in a way that an interrupted write does not explain.
+    #[error(
+        "{} is damaged at byte {offset}: {what}; nothing was changed. Restore the data folder from a backup, or \
+         have the disk checked",
+        path.display()
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// The index is gone or does not go with the journal.
+    #[error(
+        "the index {} cannot be used: {what}. It cannot be made anew from the journal, whose older parts were reused; \
+         restore the data folder from a backup",
+        path.display()
+    )]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+}

@@ -1,0 +1,617 @@
+//! The model: what a store does, in the plainest way, in memory.
+//!
+//! It looks at everything to find something, keeps no index and shares no code with the engine, so that the two can be
+//! held against each other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::{
+    Accept, Accepted, Body, BodyId, BodySource, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts,
+    Credential, Hook, HookId, HookKind, Mail, MailId, NewBody, NewHook, NewHookKind, NewMail,
+    NewMessage, Outcome, Page, QueueFilter, QueueId, Queued, Retired, RetiredHook, Settle,
+    SettleHook, StoreError, Time, verb::page,
+};
+
+#[derive(Debug)]
+pub(crate) struct Memory {
+    state: Mutex<State>,
+    queue_changed: watch::Sender<u64>,
+    hooks_changed: watch::Sender<u64>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    closed: bool,
+    last_queued: u64,
+    last_body: u64,
+    last_mail: u64,
+    last_hook: u64,
+    bodies: BTreeMap<BodyId, Bytes>,
+    queued: BTreeMap<QueueId, Queued>,
+    claimed: BTreeMap<QueueId, Lease>,
+    retired: BTreeMap<QueueId, Retired>,
+    hooks: BTreeMap<HookId, Hook>,
+    claimed_hooks: BTreeSet<HookId>,
+    retired_hooks: BTreeMap<HookId, RetiredHook>,
+    mails: BTreeMap<MailId, Mail>,
+    credentials: BTreeMap<String, Credential>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    until: Time,
+    /// When the attempt before began.
+    last_attempt: Option<Time>,
+}
+
+impl Memory {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::default(),
+            queue_changed: watch::Sender::new(0),
+            hooks_changed: watch::Sender::new(0),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self) -> Result<MutexGuard<'_, State>, StoreError> {
+        let state = self.state();
+        if state.closed {
+            Err(StoreError::Closed)
+        } else {
+            Ok(state)
+        }
+    }
+
+    fn tell(&self) {
+        self.queue_changed.send_modify(|count| *count += 1);
+        self.hooks_changed.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) fn close(&self) {
+        self.state().closed = true;
+    }
+
+    /// What a crash does: it ends all claims.
+    #[cfg(test)]
+    pub(crate) fn crash(&self) {
+        let mut state = self.state();
+        state.claimed.clear();
+        state.claimed_hooks.clear();
+    }
+
+    pub(crate) fn accept(&self, accept: Accept) -> Result<Accepted, StoreError> {
+        let accepted = self.open()?.accept(accept)?;
+        self.tell();
+        Ok(accepted)
+    }
+
+    pub(crate) fn claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
+        Ok(self.open()?.claim(claim))
+    }
+
+    pub(crate) fn renew(
+        &self,
+        claims: &[(QueueId, u64)],
+        until: Time,
+    ) -> Result<Vec<bool>, StoreError> {
+        let mut state = self.open()?;
+        Ok(claims
+            .iter()
+            .map(|(id, fence)| state.renew(*id, *fence, until))
+            .collect())
+    }
+
+    pub(crate) fn settle(&self, settles: Vec<Settle>) -> Result<Vec<bool>, StoreError> {
+        let results: Vec<_> = {
+            let mut state = self.open()?;
+            settles
+                .into_iter()
+                .map(|settle| state.settle(settle))
+                .collect()
+        };
+        self.tell();
+        results.into_iter().collect()
+    }
+
+    pub(crate) fn claim_hooks(&self, claim: &ClaimHooks) -> Result<ClaimedHooks, StoreError> {
+        Ok(self.open()?.claim_hooks(claim))
+    }
+
+    pub(crate) fn settle_hooks(&self, settles: Vec<SettleHook>) -> Result<Vec<bool>, StoreError> {
+        let results = {
+            let mut state = self.open()?;
+            settles
+                .into_iter()
+                .map(|settle| state.settle_hook(settle))
+                .collect()
+        };
+        self.tell();
+        Ok(results)
+    }
+
+    pub(crate) fn queue_changed(&self) -> watch::Receiver<u64> {
+        self.queue_changed.subscribe()
+    }
+
+    pub(crate) fn hooks_changed(&self) -> watch::Receiver<u64> {
+        self.hooks_changed.subscribe()
+    }
+
+    pub(crate) fn body(&self, id: BodyId) -> Result<Body, StoreError> {
+        self.open()?
+            .bodies
+            .get(&id)
+            .cloned()
+            .map(Body::in_memory)
+            .ok_or(StoreError::NoBody(id))
+    }
+
+    pub(crate) fn queued(&self, id: QueueId) -> Result<Option<Queued>, StoreError> {
+        Ok(self.open()?.queued.get(&id).cloned())
+    }
+
+    pub(crate) fn list(
+        &self,
+        filter: &QueueFilter,
+        after: Option<QueueId>,
+        limit: usize,
+    ) -> Result<Page<Queued, QueueId>, StoreError> {
+        let state = self.open()?;
+        let items = state
+            .queued
+            .values()
+            .filter(|queued| Some(queued.id) > after && filter.matches(queued));
+        Ok(page(items.cloned(), limit, |queued| queued.id))
+    }
+
+    pub(crate) fn retired(&self, id: QueueId) -> Result<Option<Retired>, StoreError> {
+        Ok(self.open()?.retired.get(&id).cloned())
+    }
+
+    pub(crate) fn list_retired(
+        &self,
+        after: Option<QueueId>,
+        limit: usize,
+    ) -> Result<Page<Retired, QueueId>, StoreError> {
+        let state = self.open()?;
+        let items = state.retired.iter().filter(|(id, _)| Some(**id) > after);
+        Ok(page(
+            items.map(|(_, retired)| retired.clone()),
+            limit,
+            |retired| retired.message.id,
+        ))
+    }
+
+    pub(crate) fn hook(&self, id: HookId) -> Result<Option<Hook>, StoreError> {
+        Ok(self.open()?.hooks.get(&id).cloned())
+    }
+
+    pub(crate) fn list_hooks(
+        &self,
+        after: Option<HookId>,
+        limit: usize,
+    ) -> Result<Page<Hook, HookId>, StoreError> {
+        let state = self.open()?;
+        let items = state.hooks.values().filter(|hook| Some(hook.id) > after);
+        Ok(page(items.cloned(), limit, |hook| hook.id))
+    }
+
+    pub(crate) fn list_retired_hooks(
+        &self,
+        after: Option<HookId>,
+        limit: usize,
+    ) -> Result<Page<RetiredHook, HookId>, StoreError> {
+        let state = self.open()?;
+        let items = state
+            .retired_hooks
+            .values()
+            .filter(|retired| Some(retired.hook.id) > after);
+        Ok(page(items.cloned(), limit, |retired| retired.hook.id))
+    }
+
+    pub(crate) fn mail(&self, id: MailId) -> Result<Option<Mail>, StoreError> {
+        Ok(self.open()?.mails.get(&id).cloned())
+    }
+
+    pub(crate) fn list_mails(
+        &self,
+        account: &str,
+        mailbox: Option<&str>,
+        after: Option<MailId>,
+        limit: usize,
+    ) -> Result<Page<Mail, MailId>, StoreError> {
+        let state = self.open()?;
+        let items = state.mails.values().filter(|mail| {
+            Some(mail.id) > after
+                && mail.account == account
+                && mailbox.is_none_or(|mailbox| mail.mailbox == mailbox)
+        });
+        Ok(page(items.cloned(), limit, |mail| mail.id))
+    }
+
+    pub(crate) fn credential(&self, account: &str) -> Result<Option<Credential>, StoreError> {
+        Ok(self.open()?.credentials.get(account).cloned())
+    }
+
+    pub(crate) fn set_credential(
+        &self,
+        account: &str,
+        credential: Option<Credential>,
+    ) -> Result<(), StoreError> {
+        let mut state = self.open()?;
+        match credential {
+            Some(credential) => state.credentials.insert(account.to_owned(), credential),
+            None => state.credentials.remove(account),
+        };
+        Ok(())
+    }
+
+    pub(crate) fn expire(&self, now: Time) -> Result<u64, StoreError> {
+        let mut state = self.open()?;
+        let before = state.retired.len() + state.retired_hooks.len();
+        state.retired.retain(|_, retired| retired.keep_until > now);
+        state
+            .retired_hooks
+            .retain(|_, retired| retired.keep_until > now);
+        Ok((before - state.retired.len() - state.retired_hooks.len()) as u64)
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let state = self.state();
+        Counts {
+            queued: state.queued.len() as u64,
+            held: state.queued.values().filter(|queued| queued.hold).count() as u64,
+            claimed: state.claimed.len() as u64,
+            retired: state.retired.len() as u64,
+            hooks: state.hooks.len() as u64,
+            retired_hooks: state.retired_hooks.len() as u64,
+            mails: state.mails.len() as u64,
+            journal_bytes: 0,
+            body_bytes: state.bodies.values().map(|text| text.len() as u64).sum(),
+        }
+    }
+}
+
+fn next(last: &mut u64) -> u64 {
+    *last += 1;
+    *last
+}
+
+impl State {
+    fn accept(&mut self, accept: Accept) -> Result<Accepted, StoreError> {
+        let new = self.bring(
+            accept.body,
+            accept.queue.as_ref(),
+            &accept.mails,
+            &accept.hooks,
+        )?;
+        let mut accepted = Accepted::default();
+        if let Some(message) = accept.queue {
+            accepted.queue = self.add_message(message, new);
+        }
+        accepted.mails = self.add_mails(accept.mails, new);
+        self.add_hooks(accept.hooks, &accepted.mails);
+        if let Some(new) = new {
+            self.sweep(new);
+        }
+        Ok(accepted)
+    }
+
+    /// Checks all references, then stores the new text.
+    fn bring(
+        &mut self,
+        body: Option<NewBody>,
+        queue: Option<&NewMessage>,
+        mails: &[NewMail],
+        hooks: &[NewHook],
+    ) -> Result<Option<BodyId>, StoreError> {
+        for source in queue
+            .map(|message| message.body)
+            .into_iter()
+            .chain(mails.iter().map(|mail| mail.body))
+        {
+            match source {
+                BodySource::New if body.is_none() => {
+                    return Err(StoreError::Invalid("a text is missing"));
+                }
+                BodySource::Existing(id) if !self.bodies.contains_key(&id) => {
+                    return Err(StoreError::NoBody(id));
+                }
+                _ => {}
+            }
+        }
+        if queue.is_some_and(|message| message.recipients.is_empty()) {
+            return Err(StoreError::Invalid("a message without recipients"));
+        }
+        if hooks.iter().any(|hook| matches!(hook.kind, NewHookKind::Incoming(index) if index as usize >= mails.len())) {
+            return Err(StoreError::Invalid("an event of a mail that is not there"));
+        }
+        match body {
+            None => Ok(None),
+            Some(NewBody::File(_)) => Err(StoreError::Invalid("a file of another store")),
+            Some(NewBody::Inline(text)) => {
+                let id = BodyId(next(&mut self.last_body));
+                self.bodies.insert(id, text);
+                Ok(Some(id))
+            }
+        }
+    }
+
+    fn add_message(&mut self, message: NewMessage, new: Option<BodyId>) -> Vec<QueueId> {
+        let common = Arc::new(message.common);
+        let base = QueueId(self.last_queued + 1);
+        let mut ids = Vec::new();
+        for recipient in message.recipients {
+            let id = QueueId(next(&mut self.last_queued));
+            let queued =
+                recipient.queued(id, base, resolve(message.body, new), Arc::clone(&common));
+            self.queued.insert(id, queued);
+            ids.push(id);
+        }
+        ids
+    }
+
+    fn add_mails(&mut self, mails: Vec<NewMail>, new: Option<BodyId>) -> Vec<MailId> {
+        let mut ids = Vec::new();
+        for mail in mails {
+            let id = MailId(next(&mut self.last_mail));
+            let body = resolve(mail.body, new);
+            self.mails.insert(id, mail.mail(id, body));
+            ids.push(id);
+        }
+        ids
+    }
+
+    fn add_hooks(&mut self, hooks: Vec<NewHook>, mails: &[MailId]) {
+        for hook in hooks {
+            let mail = match hook.kind {
+                NewHookKind::Incoming(index) => {
+                    mails.get(index as usize).and_then(|id| self.mails.get(id))
+                }
+                NewHookKind::Outgoing(_) => None,
+            };
+            let mail = mail.cloned().map(Arc::new);
+            let id = HookId(next(&mut self.last_hook));
+            if let Some(hook) = hook.hook(id, mail) {
+                self.hooks.insert(id, hook);
+            }
+        }
+    }
+
+    /// Drops a text that nothing refers to.
+    fn sweep(&mut self, body: BodyId) {
+        let used = self.queued.values().any(|queued| queued.body == body)
+            || self.mails.values().any(|mail| mail.body == body)
+            || self
+                .hooks
+                .values()
+                .any(|hook| matches!(&hook.kind, HookKind::Incoming(mail) if mail.body == body));
+        if !used {
+            self.bodies.remove(&body);
+        }
+    }
+
+    fn claim(&mut self, claim: &Claim) -> Claimed {
+        self.claimed.retain(|_, lease| lease.until > claim.now);
+        let mut destinations: BTreeMap<String, Vec<(Time, QueueId)>> = BTreeMap::new();
+        for queued in self.queued.values() {
+            let destination = queued.destination();
+            if !queued.hold
+                && !self.claimed.contains_key(&queued.id)
+                && !claim.except.contains(&destination)
+                && claim.only.as_ref().is_none_or(|only| *only == destination)
+            {
+                destinations
+                    .entry(destination)
+                    .or_default()
+                    .push((queued.next_attempt, queued.id));
+            }
+        }
+        let (chosen, next_due) = choose(
+            destinations,
+            claim.now,
+            claim.max,
+            claim.max_per_destination,
+        );
+        let mut messages = Vec::new();
+        for id in chosen {
+            let Some(queued) = self.queued.get_mut(&id) else {
+                continue;
+            };
+            let lease = Lease {
+                until: claim.now.after(claim.lease),
+                last_attempt: queued.last_attempt,
+            };
+            self.claimed.insert(id, lease);
+            queued.fence += 1;
+            queued.attempts += 1;
+            queued.last_attempt = Some(claim.now);
+            messages.push(queued.clone());
+        }
+        Claimed { messages, next_due }
+    }
+
+    fn renew(&mut self, id: QueueId, fence: u64, until: Time) -> bool {
+        let current = self
+            .queued
+            .get(&id)
+            .is_some_and(|queued| queued.fence == fence);
+        match self.claimed.get_mut(&id) {
+            Some(lease) if current => {
+                lease.until = until;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn settle(&mut self, settle: Settle) -> Result<bool, StoreError> {
+        let Some(mut queued) = self
+            .queued
+            .get(&settle.id)
+            .filter(|queued| queued.fence == settle.fence)
+            .cloned()
+        else {
+            return Ok(false);
+        };
+        let new = self.bring(settle.body, None, &settle.mails, &settle.hooks)?;
+        let mails = self.add_mails(settle.mails, new);
+        self.add_hooks(settle.hooks, &mails);
+        let lease = self.claimed.remove(&settle.id);
+        self.queued.remove(&settle.id);
+        queued.fence += 1;
+        queued.results.extend(settle.attempt);
+        queued.delay_told |= settle.delay_told;
+        let body = queued.body;
+        match settle.outcome {
+            Outcome::Release => {
+                queued.attempts = queued.attempts.saturating_sub(1);
+                if let Some(lease) = lease {
+                    queued.last_attempt = lease.last_attempt;
+                }
+                self.queued.insert(queued.id, queued);
+            }
+            Outcome::Retry(time) => {
+                queued.next_attempt = time;
+                self.queued.insert(queued.id, queued);
+            }
+            Outcome::Retire {
+                success,
+                now,
+                keep_until,
+            } => {
+                if let Some(keep_until) = keep_until {
+                    let retired = Retired {
+                        message: queued,
+                        success,
+                        last_activity: now,
+                        keep_until,
+                    };
+                    self.retired.insert(settle.id, retired);
+                }
+            }
+        }
+        self.sweep(body);
+        if let Some(new) = new {
+            self.sweep(new);
+        }
+        Ok(true)
+    }
+
+    fn claim_hooks(&mut self, claim: &ClaimHooks) -> ClaimedHooks {
+        let mut urls: BTreeMap<String, Vec<(Time, HookId)>> = BTreeMap::new();
+        let mut chains = BTreeSet::new();
+        for hook in self.hooks.values() {
+            let first = hook.chain().is_none_or(|chain| chains.insert(chain));
+            if first && !self.claimed_hooks.contains(&hook.id) && !claim.except.contains(&hook.url)
+            {
+                urls.entry(hook.url.clone())
+                    .or_default()
+                    .push((hook.next_attempt, hook.id));
+            }
+        }
+        let (chosen, next_due) = choose(urls, claim.now, claim.max, claim.max_per_url);
+        let mut hooks = Vec::new();
+        for id in chosen {
+            let Some(hook) = self.hooks.get_mut(&id) else {
+                continue;
+            };
+            self.claimed_hooks.insert(id);
+            hook.fence += 1;
+            hook.attempts += 1;
+            hooks.push(hook.clone());
+        }
+        ClaimedHooks { hooks, next_due }
+    }
+
+    fn settle_hook(&mut self, settle: SettleHook) -> bool {
+        let Some(hook) = self
+            .hooks
+            .get_mut(&settle.id)
+            .filter(|hook| hook.fence == settle.fence)
+        else {
+            return false;
+        };
+        self.claimed_hooks.remove(&settle.id);
+        hook.fence += 1;
+        match settle.outcome {
+            Outcome::Release => hook.attempts = hook.attempts.saturating_sub(1),
+            Outcome::Retry(time) => {
+                hook.results.push(settle.attempt);
+                hook.next_attempt = time;
+            }
+            Outcome::Retire {
+                success,
+                now,
+                keep_until,
+            } => {
+                hook.results.push(settle.attempt);
+                let hook = hook.clone();
+                self.hooks.remove(&settle.id);
+                if let HookKind::Incoming(mail) = &hook.kind {
+                    self.sweep(mail.body);
+                }
+                if let Some(keep_until) = keep_until {
+                    self.retired_hooks.insert(
+                        hook.id,
+                        RetiredHook {
+                            hook,
+                            success,
+                            last_activity: now,
+                            keep_until,
+                        },
+                    );
+                }
+            }
+        }
+        true
+    }
+}
+
+fn resolve(source: BodySource, new: Option<BodyId>) -> BodyId {
+    match source {
+        BodySource::New => new.unwrap_or_default(),
+        BodySource::Existing(id) => id,
+    }
+}
+
+/// Picks what is due: lanes (destinations or URLs) in the order of their earliest, a limited number of each. Also tells
+/// when the earliest of the rest is due.
+fn choose<Id: Ord + Copy>(
+    lanes: BTreeMap<String, Vec<(Time, Id)>>,
+    now: Time,
+    max: usize,
+    max_per_lane: usize,
+) -> (Vec<Id>, Option<Time>) {
+    let mut lanes: Vec<_> = lanes.into_iter().collect();
+    for (_, lane) in &mut lanes {
+        lane.sort_unstable();
+    }
+    lanes.sort_by(|(a, lane_a), (b, lane_b)| {
+        (lane_a.first().map(|d| d.0), a).cmp(&(lane_b.first().map(|d| d.0), b))
+    });
+    let mut chosen = Vec::new();
+    let mut next_due = None;
+    for (_, lane) in lanes {
+        let due = lane.iter().take_while(|(time, _)| *time <= now).count();
+        let take = due.min(max_per_lane).min(max - chosen.len());
+        let (taken, rest) = lane.split_at(take);
+        chosen.extend(taken.iter().map(|(_, id)| *id));
+        let first = rest.first().map(|(time, _)| *time);
+        next_due = match (next_due, first) {
+            (Some(a), Some(b)) => Some(std::cmp::min(a, b)),
+            (a, b) => a.or(b),
+        };
+    }
+    (chosen, next_due)
+}

@@ -1,0 +1,36 @@
+//! How a store is opened.
+
+use std::{path::PathBuf, time::Duration};
+
+/// Where the data is, and how much of what is used for it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The data folder; made if it is not there. Its parent must be there.
+    pub dir: PathBuf,
+    /// Bytes of a journal segment.
+    pub segment_size: u64,
+    /// Bytes of memory for pages of the index.
+    pub cache_size: usize,
+    /// At least this long between two checkpoints, unless memory asks for an earlier one.
+    pub checkpoint_interval: Duration,
+    /// About how many bytes of changes are held in memory before a checkpoint is begun early. At twice this, callers wait
+    /// for the checkpoint.
+    pub changes_in_memory: usize,
+    /// The most bytes that are written and synced together.
+    pub batch_size: usize,
+}
+
+impl Options {
+    /// The usual ones.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            segment_size: 64 << 20,
+            cache_size: 64 << 20,
+            checkpoint_interval: Duration::from_millis(500),
+            changes_in_memory: 8 << 20,
+            batch_size: 4 << 20,
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! The handle through which everything else uses the store.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::{
+    Accept, Accepted, Body, BodyId, BodyWriter, Claim, ClaimHooks, Claimed, ClaimedHooks,
+    Credential, Hook, HookId, Mail, MailId, OpenError, Options, Page, QueueFilter, QueueId, Queued,
+    Retired, RetiredHook, Settle, SettleHook, StoreError, Time, memory::Memory,
+};
+
+/// What is kept durably. Clones are the same store.
+#[derive(Clone)]
+pub struct Store {
+    engine: Arc<Engine>,
+}
+
+enum Engine {
+    Memory(Memory),
+}
+
+/// How much there is of everything. Costs nothing to ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages to be sent, one per recipient, held ones too.
+    pub queued: u64,
+    /// Those of them that are held.
+    pub held: u64,
+    /// Those of them that are being attempted.
+    pub claimed: u64,
+    /// Sent and failed messages in the history.
+    pub retired: u64,
+    /// Webhook calls to be made.
+    pub hooks: u64,
+    /// Webhook calls in the history.
+    pub retired_hooks: u64,
+    /// Messages in mailboxes.
+    pub mails: u64,
+    /// Bytes on disk that the journal takes; 0 in memory.
+    pub journal_bytes: u64,
+    /// Bytes of texts that are still referred to, in the journal and in files of their own.
+    pub body_bytes: u64,
+}
+
+impl Store {
+    /// Opens a data folder, making it if it is not there, and takes up where the last process stopped, however it did.
+    /// All claims end.
+    ///
+    /// # Errors
+    /// Each says what is wrong with the folder and what to do.
+    pub fn open(_options: Options) -> Result<Self, OpenError> {
+        Ok(Self::memory())
+    }
+
+    /// An empty store that is gone when the last handle is dropped: for tests, and the model of what a store does.
+    #[must_use]
+    pub fn memory() -> Self {
+        Self {
+            engine: Arc::new(Engine::Memory(Memory::new())),
+        }
+    }
+
+    /// Stops in good order: what was asked before is carried out, later calls fail with [`StoreError::Closed`].
+    #[expect(clippy::unused_async, reason = "waits for the last checkpoint")]
+    pub async fn close(self) {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.close(),
+        }
+    }
+
+    /// Begins a text. It is stored with the [`Accept`] or [`Settle`] that brings it.
+    #[must_use]
+    pub fn body_writer(&self) -> BodyWriter {
+        match &*self.engine {
+            Engine::Memory(_) => BodyWriter::in_memory(),
+        }
+    }
+
+    /// Takes mail, messages to be sent, and events. When this returns, they are durable.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] without room; then, as with every error, nothing was taken.
+    #[expect(clippy::unused_async, reason = "waits for the disk")]
+    pub async fn accept(&self, accept: Accept) -> Result<Accepted, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.accept(accept),
+        }
+    }
+
+    /// Takes messages that are due, so that nobody else gets them until they are settled or the claim ends. Does not wait
+    /// for the disk: the attempts that begin with it are made durable with what is written next.
+    ///
+    /// Costs what is claimed and what is skipped by `except`, however much is queued.
+    ///
+    /// # Errors
+    /// If the store is closed or can't be read.
+    #[expect(clippy::unused_async, reason = "waits for its turn")]
+    pub async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.claim(&claim),
+        }
+    }
+
+    /// Lets claims (message and fence) hold until a later time. False: it has ended already, and another may have it.
+    ///
+    /// # Errors
+    /// If the store is closed.
+    #[expect(clippy::unused_async, reason = "waits for its turn")]
+    pub async fn renew(
+        &self,
+        claims: Vec<(QueueId, u64)>,
+        until: Time,
+    ) -> Result<Vec<bool>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.renew(&claims, until),
+        }
+    }
+
+    /// Records what became of claimed messages, with the mail and events that follow from it; each is one atomic change.
+    /// When this returns they are durable. False: the claim was not the last one of that message, or the message is gone;
+    /// nothing was changed then.
+    ///
+    /// A claim that ran out but was not given to another can still be settled.
+    ///
+    /// # Errors
+    /// If the store is closed or not one of them could be made durable, which then stay claimed.
+    #[expect(clippy::unused_async, reason = "waits for the disk")]
+    pub async fn settle(&self, settles: Vec<Settle>) -> Result<Vec<bool>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.settle(settles),
+        }
+    }
+
+    /// Takes webhook calls that are due. A claim holds until it is settled or the process ends.
+    ///
+    /// # Errors
+    /// If the store is closed or can't be read.
+    #[expect(clippy::unused_async, reason = "waits for its turn")]
+    pub async fn claim_hooks(&self, claim: ClaimHooks) -> Result<ClaimedHooks, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.claim_hooks(&claim),
+        }
+    }
+
+    /// Records what became of claimed webhook calls, as [`settle`](Self::settle) does.
+    ///
+    /// # Errors
+    /// As for `settle`.
+    #[expect(clippy::unused_async, reason = "waits for the disk")]
+    pub async fn settle_hooks(&self, settles: Vec<SettleHook>) -> Result<Vec<bool>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.settle_hooks(settles),
+        }
+    }
+
+    /// Moves when a message may have become due earlier than was told by the last claim.
+    #[must_use]
+    pub fn queue_changed(&self) -> watch::Receiver<u64> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.queue_changed(),
+        }
+    }
+
+    /// Likewise for webhook calls.
+    #[must_use]
+    pub fn hooks_changed(&self) -> watch::Receiver<u64> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.hooks_changed(),
+        }
+    }
+
+    /// A stored text.
+    ///
+    /// # Errors
+    /// [`StoreError::NoBody`] if no record refers to it any more.
+    pub fn body(&self, id: BodyId) -> Result<Body, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.body(id),
+        }
+    }
+
+    /// A message in the queue; None if it is not there (any more).
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn queued(&self, id: QueueId) -> Result<Option<Queued>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.queued(id),
+        }
+    }
+
+    /// Messages in the queue that match, by their numbers, beginning after `after`. Reads all that do not match on the
+    /// way, so it may take long: not to be called from where others wait.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn list(
+        &self,
+        filter: &QueueFilter,
+        after: Option<QueueId>,
+        limit: usize,
+    ) -> Result<Page<Queued, QueueId>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.list(filter, after, limit),
+        }
+    }
+
+    /// A message in the history.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn retired(&self, id: QueueId) -> Result<Option<Retired>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.retired(id),
+        }
+    }
+
+    /// Messages in the history, by their numbers, beginning after `after`.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn list_retired(
+        &self,
+        after: Option<QueueId>,
+        limit: usize,
+    ) -> Result<Page<Retired, QueueId>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.list_retired(after, limit),
+        }
+    }
+
+    /// A webhook call that is to be made.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn hook(&self, id: HookId) -> Result<Option<Hook>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.hook(id),
+        }
+    }
+
+    /// Webhook calls that are to be made, by their numbers, beginning after `after`.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn list_hooks(
+        &self,
+        after: Option<HookId>,
+        limit: usize,
+    ) -> Result<Page<Hook, HookId>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.list_hooks(after, limit),
+        }
+    }
+
+    /// Webhook calls in the history, by their numbers, beginning after `after`.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn list_retired_hooks(
+        &self,
+        after: Option<HookId>,
+        limit: usize,
+    ) -> Result<Page<RetiredHook, HookId>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.list_retired_hooks(after, limit),
+        }
+    }
+
+    /// A message in a mailbox.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn mail(&self, id: MailId) -> Result<Option<Mail>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.mail(id),
+        }
+    }
+
+    /// Messages of an account, in one mailbox or all, by their numbers, beginning after `after`.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn list_mails(
+        &self,
+        account: &str,
+        mailbox: Option<&str>,
+        after: Option<MailId>,
+        limit: usize,
+    ) -> Result<Page<Mail, MailId>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.list_mails(account, mailbox, after, limit),
+        }
+    }
+
+    /// How an account proves who it is; None if no password was set.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn credential(&self, account: &str) -> Result<Option<Credential>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.credential(account),
+        }
+    }
+
+    /// Sets or removes an account's credential, durably.
+    ///
+    /// # Errors
+    /// If it can't be made durable.
+    #[expect(clippy::unused_async, reason = "waits for the disk")]
+    pub async fn set_credential(
+        &self,
+        account: &str,
+        credential: Option<Credential>,
+    ) -> Result<(), StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.set_credential(account, credential),
+        }
+    }
+
+    /// Removes the history whose time is over, and tells how many records went.
+    ///
+    /// # Errors
+    /// If it can't be made durable.
+    #[expect(clippy::unused_async, reason = "waits for the disk")]
+    pub async fn expire(&self, now: Time) -> Result<u64, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.expire(now),
+        }
+    }
+
+    /// How much there is of everything.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.counts(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
+    }
+}
