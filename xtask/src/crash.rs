@@ -43,10 +43,26 @@ pub(crate) struct Args {
     binary: Option<PathBuf>,
 }
 
+/// How messages are submitted.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Via {
+pub(crate) enum Via {
     Smtp,
     Webapi,
+}
+
+impl Args {
+    /// As much as every run of the test suite can afford.
+    pub(crate) fn small(via: Via) -> Self {
+        Self {
+            rounds: 3,
+            messages: 600,
+            sessions: 8,
+            via,
+            size: 4096,
+            dir: None,
+            binary: None,
+        }
+    }
 }
 
 /// How long the rest of the messages may take to arrive after the last restart.

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 
+use crate::crash::{self, Via};
 use crate::peers;
 use crate::workspace::cargo;
 
@@ -115,6 +116,15 @@ fn workspace(steps: &mut Steps) {
         ])
     });
     steps.step("tests", || cargo_step(&["test", "--workspace", "--locked"]));
+    for (via, name) in [
+        (Via::Smtp, "kill -9 loses no message taken by SMTP"),
+        (Via::Webapi, "kill -9 loses no message taken by the webapi"),
+    ] {
+        steps.step(name, || {
+            crash::run(&crash::Args::small(via))?;
+            Ok(Done::Passed)
+        });
+    }
 }
 
 fn cargo_step(args: &[&str]) -> Result<Done> {
