@@ -1,6 +1,7 @@
 //! What goes over an SMTP wire and what it means.
 
 mod address;
+pub mod client;
 pub mod params;
 mod reply;
 mod status;

@@ -1,0 +1,320 @@
+//! The driver: moves a session's bytes over TCP and TLS, and keeps its deadlines.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    mem::MaybeUninit,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::{Buf, Bytes};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+    time::Sleep,
+};
+use tokio_rustls::TlsConnector;
+
+use super::{
+    BodySource, Envelope, Extensions, Options, OutgoingResult, Remote, TlsMode, TlsSummary,
+    options::Tls,
+    session::{Output, Security, Session, SessionConfig},
+    tls::Stream,
+};
+use crate::{Cause, DeliveryStatus, EnhancedCode};
+
+/// How much is read at once: the replies to dozens of messages.
+const READ_MAX: usize = 8192;
+
+/// A message to be sent.
+pub struct Outgoing {
+    /// To whom, from whom and how.
+    pub envelope: Envelope,
+    /// Its text.
+    pub body: Box<dyn BodySource>,
+}
+
+impl std::fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outgoing")
+            .field("envelope", &self.envelope)
+            .field("size", &self.body.len())
+            .finish()
+    }
+}
+
+/// A connection to a server.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+    session: Session,
+    tls: Option<TlsSummary>,
+    /// What is being written.
+    pending: Bytes,
+    /// Written bytes may still be in the TLS layer.
+    unflushed: bool,
+    /// One timer for the connection's life; set to the session's deadline at the latest.
+    timer: Pin<Box<Sleep>>,
+}
+
+/// What a wait ended with.
+enum Progress {
+    Read,
+    Wrote,
+    Deadline,
+}
+
+impl Connection {
+    /// Opens a session on a connection that was just made: TLS, greeting, EHLO, login.
+    ///
+    /// # Errors
+    /// The server does not want to talk, or not under the conditions of `options`; or the connection broke. The status names the
+    /// remote. After a failed handshake (`Cause::Tls`) of opportunistic TLS the caller may connect again with [`TlsMode::Never`].
+    pub async fn open(
+        io: TcpStream,
+        remote: Remote,
+        options: Options,
+    ) -> Result<Self, DeliveryStatus> {
+        // What is written is complete groups of commands; waiting for more to send would only delay them.
+        let _ = io.set_nodelay(true);
+        let remote = remote.to_string();
+        let Options {
+            helo,
+            tls,
+            login,
+            timeouts,
+            lmtp,
+            chunking,
+        } = options;
+        let mut config = SessionConfig {
+            helo: helo.to_string(),
+            remote,
+            security: Security::Never,
+            login,
+            timeouts,
+            lmtp,
+            chunking,
+        };
+        let (stream, start_tls) = match tls {
+            TlsMode::Never => (Stream::Plain(io), None),
+            TlsMode::Opportunistic(tls) => {
+                config.security = Security::Opportunistic;
+                (Stream::Plain(io), Some(tls))
+            }
+            TlsMode::Required(tls) => {
+                config.security = Security::Required;
+                (Stream::Plain(io), Some(tls))
+            }
+            TlsMode::Implicit(tls) => {
+                config.security = Security::Active;
+                let stream = handshake(io, tls, &config).await?;
+                (stream, None)
+            }
+        };
+        let now = now();
+        let session = Session::new(config, now);
+        let mut connection = Self {
+            tls: stream.summary(),
+            stream,
+            pending: Bytes::new(),
+            unflushed: false,
+            timer: Box::pin(tokio::time::sleep_until(
+                session.deadline().unwrap_or(now).into(),
+            )),
+            session,
+        };
+        connection.greet(start_tls).await?;
+        Ok(connection)
+    }
+
+    async fn greet(&mut self, start_tls: Option<Tls>) -> Result<(), DeliveryStatus> {
+        let mut start_tls = start_tls;
+        loop {
+            match (self.drive(&[]).await, start_tls.take()) {
+                (Output::StartTls, Some(tls)) => {
+                    let config = self.session.config().clone();
+                    let Stream::Plain(io) = std::mem::replace(&mut self.stream, Stream::Taken)
+                    else {
+                        return Err(tls_failure(&config, "TLS is active already"));
+                    };
+                    self.stream = handshake(io, tls, &config).await?;
+                    self.tls = self.stream.summary();
+                    self.session.tls_started(now());
+                }
+                (Output::Ready, _) => return Ok(()),
+                (output, _) => {
+                    let unexpected =
+                        || tls_failure(self.session.config(), &format!("unexpected {output:?}"));
+                    return Err(self.session.closed().cloned().unwrap_or_else(unexpected));
+                }
+            }
+        }
+    }
+
+    /// Sends messages, as many at once as the server lets us. The results are in their order.
+    ///
+    /// After it, [`Self::usable`] tells whether there can be a next time.
+    pub async fn send(&mut self, batch: Vec<Outgoing>) -> Vec<OutgoingResult> {
+        let mut bodies = Vec::with_capacity(batch.len());
+        let envelopes = batch.into_iter().map(|Outgoing { envelope, body }| {
+            let size = body.len();
+            bodies.push(body);
+            (envelope, size)
+        });
+        self.session.submit(envelopes, now());
+        self.drive(&bodies).await;
+        self.session.results()
+    }
+
+    /// What the server offers.
+    #[must_use]
+    pub const fn extensions(&self) -> &Extensions {
+        self.session.extensions()
+    }
+
+    /// What TLS it has.
+    #[must_use]
+    pub const fn tls(&self) -> Option<&TlsSummary> {
+        self.tls.as_ref()
+    }
+
+    /// It can take more messages.
+    #[must_use]
+    pub fn usable(&self) -> bool {
+        self.session.usable()
+    }
+
+    /// Takes leave of the server (RFC 5321 §4.1.1.10), and closes.
+    pub async fn quit(mut self) {
+        self.session.quit(now());
+        self.drive(&[]).await;
+        // With TLS this sends close_notify; nothing depends on whether the server still reads it.
+        let _ = self.stream.shutdown().await;
+    }
+
+    /// Moves bytes until the session has something to tell.
+    async fn drive(&mut self, bodies: &[Box<dyn BodySource>]) -> Output {
+        loop {
+            // New output is made only when the last is sent: so a slow reader costs one buffer, not a message's size.
+            while self.pending.is_empty() && !self.unflushed {
+                match self.session.poll_output() {
+                    Some(Output::Send(bytes)) => self.pending = bytes,
+                    Some(Output::Read {
+                        message,
+                        offset,
+                        max,
+                    }) => {
+                        let piece = bodies.get(message).map(|body| body.read(offset, max));
+                        if let Some(Err(error)) = &piece {
+                            tracing::error!(%error, offset, "cannot read a message that is being sent");
+                        }
+                        self.session.text(piece.and_then(Result::ok).as_deref());
+                    }
+                    Some(output) => return output,
+                    None => break,
+                }
+            }
+            if self.session.closed().is_some() {
+                // Nothing will be written any more, and the session's last word is to be heard.
+                self.pending.clear();
+                self.unflushed = false;
+                continue;
+            }
+            self.arm();
+            match self.wait().await {
+                Ok(Progress::Wrote) => self.session.wrote(now()),
+                Ok(Progress::Read) => {}
+                Ok(Progress::Deadline) => self.session.timeout(now()),
+                Err(error) => self.session.lost(&error.to_string()),
+            }
+        }
+    }
+
+    /// Sets the timer, unless it will ring early enough: deadlines mostly move to later, and then it is cheaper to look again.
+    fn arm(&mut self) {
+        if let Some(deadline) = self.session.deadline().map(tokio::time::Instant::from_std)
+            && (self.timer.is_elapsed() || deadline < self.timer.deadline())
+        {
+            self.timer.as_mut().reset(deadline);
+        }
+    }
+
+    async fn wait(&mut self) -> io::Result<Progress> {
+        poll_fn(|cx| {
+            if let Poll::Ready(wrote) = self.poll_write(cx) {
+                return Poll::Ready(wrote.map(|()| Progress::Wrote));
+            }
+            if let Poll::Ready(read) = self.poll_read(cx) {
+                return Poll::Ready(read.map(|()| Progress::Read));
+            }
+            // A timer that has rung and was not set again has nothing to say.
+            if !self.timer.is_elapsed() {
+                ready!(self.timer.as_mut().poll(cx));
+                return Poll::Ready(Ok(Progress::Deadline));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.pending.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.pending))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.pending.advance(written);
+            self.unflushed = true;
+            if !self.pending.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        if !self.unflushed {
+            return Poll::Pending;
+        }
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut buffer = [const { MaybeUninit::uninit() }; READ_MAX];
+        let mut buffer = ReadBuf::uninit(&mut buffer);
+        match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+            // Many servers, and every one that crashes, close without close_notify.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.session.lost(""),
+            Err(error) => return Poll::Ready(Err(error)),
+            Ok(()) if buffer.filled().is_empty() => self.session.lost(""),
+            Ok(()) => self.session.receive(buffer.filled(), now()),
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+async fn handshake(
+    io: TcpStream,
+    tls: Tls,
+    config: &SessionConfig,
+) -> Result<Stream, DeliveryStatus> {
+    let connector = TlsConnector::from(tls.config);
+    let handshake = pin!(connector.connect(tls.name, io));
+    match tokio::time::timeout(config.timeouts.tls, handshake).await {
+        Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
+        Ok(Err(error)) => Err(tls_failure(config, &format!("TLS handshake: {error}"))),
+        Err(_) => Err(tls_failure(config, "the TLS handshake took too long")),
+    }
+}
+
+/// RFC 3207 §4.1 has no code for it; 4.7.5 is a cryptographic failure (RFC 3463 §3.8).
+fn tls_failure(config: &SessionConfig, text: &str) -> DeliveryStatus {
+    DeliveryStatus::transient(Cause::Tls, EnhancedCode::transient(7, 5), text)
+        .with_command("STARTTLS")
+        .with_remote(&config.remote)
+}
+
+/// The one place of this crate's client that asks for the time. It can be paused in tests.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -1,0 +1,177 @@
+//! TLS of a client: what it was, a configuration that trusts anyone, and the stream with or without it.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::client::TlsStream;
+
+/// What TLS a connection has, for logs and Received fields.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TlsSummary {
+    /// The version, like `TLSv1.3`.
+    pub version: String,
+    /// The cipher suite, like `TLS_AES_256_GCM_SHA384`.
+    pub cipher: String,
+}
+
+/// A configuration that encrypts without knowing with whom (RFC 7435): any certificate will do, even none that is valid.
+///
+/// For opportunistic TLS, where the other choice is no TLS.
+#[must_use]
+pub fn opportunistic_config() -> ClientConfig {
+    let provider = CryptoProvider::get_default()
+        .cloned()
+        .unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    let verifier = Arc::new(AnyCertificate(Arc::clone(&provider)));
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_protocol_versions(rustls::ALL_VERSIONS);
+    #[expect(
+        clippy::expect_used,
+        reason = "fails only for a provider without a cipher suite for these versions"
+    )]
+    let builder = builder.expect("the provider has cipher suites for all versions of rustls");
+    builder
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth()
+}
+
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        forgive(verify_tls12_signature(message, cert, dss, algorithms))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        forgive(verify_tls13_signature(message, cert, dss, algorithms))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Certificates of old servers that webpki can't even read (version 1) must not force the mail into clear text.
+fn forgive(
+    result: Result<HandshakeSignatureValid, Error>,
+) -> Result<HandshakeSignatureValid, Error> {
+    match result {
+        Err(Error::InvalidCertificate(
+            CertificateError::BadEncoding | CertificateError::Other(_),
+        )) => Ok(HandshakeSignatureValid::assertion()),
+        result => result,
+    }
+}
+
+/// A connection, with or without TLS.
+#[derive(Debug)]
+pub(super) enum Stream {
+    /// It is being made into one with TLS.
+    Taken,
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// What TLS there is.
+    pub(super) fn summary(&self) -> Option<TlsSummary> {
+        let Self::Tls(stream) = self else {
+            return None;
+        };
+        let (_, connection) = stream.get_ref();
+        // rustls says TLSv1_3.
+        let version = connection
+            .protocol_version()
+            .map(|version| format!("{version:?}").replace('_', "."));
+        let cipher = connection
+            .negotiated_cipher_suite()
+            .map(|suite| format!("{:?}", suite.suite()));
+        Some(TlsSummary {
+            version: version.unwrap_or_default(),
+            cipher: cipher.unwrap_or_default().replace("TLS13_", "TLS_"),
+        })
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Taken => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Taken => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Taken => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Taken => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
