@@ -13,6 +13,7 @@ pub mod disk;
 mod error;
 mod id;
 pub mod journal;
+pub mod login;
 mod memory;
 mod options;
 mod record;

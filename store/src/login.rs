@@ -1,0 +1,12 @@
+//! Logins: password hashes, checking them fast, and limits for those who guess.
+//!
+//! A password is only ever hashed by Argon2id, which is slow on purpose. So that this does not cap an API at tens of
+//! requests per second, [`Logins`] remembers for some minutes that a password was right. [`LoginLimiter`] counts wrong ones.
+
+mod limiter;
+mod logins;
+mod password;
+
+pub use limiter::{LoginLimiter, LoginLimits, Rate};
+pub use logins::Logins;
+pub use password::{PasswordError, hash_password};

@@ -1,0 +1,241 @@
+//! Checking passwords, with a memory for those that were right.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    num::NonZero,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use tokio::{sync::Semaphore, task, time::Instant};
+
+use super::password::{matches, normal};
+use crate::{Store, StoreError};
+
+/// How long a right password is remembered.
+const REMEMBERED: Duration = Duration::from_secs(5 * 60);
+/// Accounts that are remembered at most; with more, all are checked anew.
+const REMEMBERED_MAX: usize = 10_000;
+/// Matches no password that anyone has. For an account without a credential it is checked against this one, so that
+/// the time taken does not tell.
+const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$\
+                      AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// Checks passwords of accounts against the store. Clones share what is remembered.
+#[derive(Clone)]
+pub struct Logins {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Store,
+    /// Of this process only, so that what is remembered is of no use elsewhere.
+    key: [u8; 64],
+    remembered: Mutex<HashMap<String, Remembered>>,
+    /// Hashing takes a core and 19 MiB each time.
+    hashing: Semaphore,
+}
+
+struct Remembered {
+    mac: [u8; 32],
+    /// The hash that it was checked against: with another credential it counts no more.
+    hash: String,
+    until: Instant,
+}
+
+impl Logins {
+    /// Checks against the credentials in `store`.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            shared: Arc::new(Shared {
+                store,
+                key: rand::random(),
+                remembered: Mutex::default(),
+                hashing: Semaphore::new(cores),
+            }),
+        }
+    }
+
+    /// Whether this is the account's password. An account without one has no right password.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn verify(&self, account: &str, password: &str) -> Result<bool, StoreError> {
+        let password = normal(password);
+        let hash = self
+            .shared
+            .store
+            .credential(account)?
+            .map(|credential| credential.argon2);
+        let mac = self.shared.mac(account, &password);
+        if self.shared.knows(account, &mac, hash.as_deref()) {
+            return Ok(true);
+        }
+        // Those who wait here find it remembered when another had the same password checked.
+        let Ok(_permit) = self.shared.hashing.acquire().await else {
+            return Err(StoreError::Closed);
+        };
+        if self.shared.knows(account, &mac, hash.as_deref()) {
+            return Ok(true);
+        }
+        let password = password.into_owned();
+        let checked = task::spawn_blocking(move || {
+            let right = matches(&password, hash.as_deref().unwrap_or(NOBODY));
+            hash.filter(|_| right)
+        });
+        // It is cancelled only when the runtime ends.
+        let Some(hash) = checked.await.map_err(|_| StoreError::Closed)? else {
+            return Ok(false);
+        };
+        self.shared.remember(account, mac, hash);
+        Ok(true)
+    }
+
+    /// Has the account's password checked anew at its next login.
+    pub fn forget(&self, account: &str) {
+        self.shared.remembered().remove(account);
+    }
+}
+
+impl fmt::Debug for Logins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logins")
+            .field("remembered", &self.shared.remembered().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn remembered(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
+        self.remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mac(&self, account: &str, password: &str) -> Hmac<Sha256> {
+        let key: &[u8; 64] = &self.key;
+        let mut mac = Hmac::<Sha256>::new(key.into());
+        // The length keeps `a` with `bc` apart from `ab` with `c`.
+        mac.update(&(account.len() as u64).to_be_bytes());
+        mac.update(account.as_bytes());
+        mac.update(password.as_bytes());
+        mac
+    }
+
+    fn knows(&self, account: &str, mac: &Hmac<Sha256>, hash: Option<&str>) -> bool {
+        self.remembered().get(account).is_some_and(|known| {
+            known.until > Instant::now()
+                && Some(known.hash.as_str()) == hash
+                && mac.clone().verify_slice(&known.mac).is_ok()
+        })
+    }
+
+    fn remember(&self, account: &str, mac: Hmac<Sha256>, hash: String) {
+        let now = Instant::now();
+        let mut remembered = self.remembered();
+        if remembered.len() >= REMEMBERED_MAX {
+            remembered.retain(|_, known| known.until > now);
+        }
+        if remembered.len() >= REMEMBERED_MAX {
+            remembered.clear();
+        }
+        let known = Remembered {
+            mac: mac.finalize().into_bytes().into(),
+            hash,
+            until: now + REMEMBERED,
+        };
+        remembered.insert(account.to_owned(), known);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Credential, Time, login::hash_password};
+
+    async fn store(password: &str) -> Store {
+        let store = Store::memory();
+        set(&store, password).await;
+        store
+    }
+
+    async fn set(store: &Store, password: &str) {
+        let credential = Credential {
+            argon2: hash_password(password).unwrap(),
+            set: Time(0),
+        };
+        store.set_credential("ann", Some(credential)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn only_the_right_password_of_that_account_passes() {
+        let logins = Logins::new(store("secret").await);
+        assert!(logins.verify("ann", "secret").await.unwrap());
+        assert!(logins.verify("ann", "secret").await.unwrap());
+        assert!(!logins.verify("ann", "Secret").await.unwrap());
+        assert!(!logins.verify("bob", "secret").await.unwrap());
+        assert!(!logins.verify("ann", "").await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_new_password_ends_the_old_one_at_once() {
+        let store = store("old").await;
+        let logins = Logins::new(store.clone());
+        assert!(logins.verify("ann", "old").await.unwrap());
+        set(&store, "new").await;
+        assert!(!logins.verify("ann", "old").await.unwrap());
+        assert!(logins.verify("ann", "new").await.unwrap());
+        store.set_credential("ann", None).await.unwrap();
+        assert!(!logins.verify("ann", "new").await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn it_is_remembered_for_a_while_and_forgotten_on_request() {
+        let logins = Logins::new(store("secret").await);
+        let known = || {
+            logins.shared.knows(
+                "ann",
+                &logins.shared.mac("ann", "secret"),
+                hash(&logins).as_deref(),
+            )
+        };
+        assert!(!known());
+        logins.verify("ann", "wrong").await.unwrap();
+        assert!(!known());
+        logins.verify("ann", "secret").await.unwrap();
+        assert!(known());
+        logins.forget("ann");
+        assert!(!known());
+        logins.verify("ann", "secret").await.unwrap();
+        tokio::time::pause();
+        tokio::time::advance(REMEMBERED).await;
+        assert!(!known());
+    }
+
+    fn hash(logins: &Logins) -> Option<String> {
+        logins
+            .shared
+            .store
+            .credential("ann")
+            .unwrap()
+            .map(|credential| credential.argon2)
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_is_bounded() {
+        let logins = Logins::new(Store::memory());
+        for n in 0..=REMEMBERED_MAX {
+            let account = n.to_string();
+            logins
+                .shared
+                .remember(&account, logins.shared.mac(&account, "x"), String::new());
+        }
+        assert!(logins.shared.remembered().len() <= REMEMBERED_MAX);
+    }
+}
