@@ -488,7 +488,7 @@ fn print_table(args: &Args, results: &BTreeMap<Cell, Vec<Figures>>) {
         let of = |value: fn(&Figures) -> f64| median(rounds.iter().map(value));
         let rates = || rounds.iter().map(|figures| figures.rate);
         println!(
-            "| {} | {sessions} | {} | {:.0} ({:.0}-{:.0}) | {:.2} | {:.2} | {:.3} | {:.1} | {} |",
+            "| {} | {sessions} | {} | {:.0} ({:.0}-{:.0}) | {:.2} | {:.2} | {} | {} | {} |",
             format!("{work:?}").to_lowercase(),
             who.name(args.peer),
             median(rates()),
@@ -496,8 +496,8 @@ fn print_table(args: &Args, results: &BTreeMap<Cell, Vec<Figures>>) {
             rates().fold(0.0, f64::max),
             of(|figures| figures.p50 * 1000.0),
             of(|figures| figures.p99 * 1000.0),
-            of(|figures| figures.cpu),
-            of(|figures| mebibytes(figures.pss)),
+            known(of(|figures| figures.cpu), 3),
+            known(of(|figures| mebibytes(figures.pss)), 1),
             who.durability()
         );
     }
@@ -536,6 +536,14 @@ fn print_ratios(args: &Args, results: &BTreeMap<Cell, Vec<Figures>>) {
     }
 }
 
+/// A figure, or a dash for what has none, such as the memory of a disk.
+fn known(figure: f64, decimals: usize) -> String {
+    if figure.is_nan() || figure == 0.0 {
+        return "-".to_owned();
+    }
+    format!("{figure:.decimals$}")
+}
+
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_unstable_by(f64::total_cmp);
@@ -556,6 +564,13 @@ mod tests {
         assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
         assert_eq!(median([4.0, 1.0].into_iter()), 2.5);
         assert!(median([].into_iter()).is_nan());
+    }
+
+    #[test]
+    fn figures_that_there_are_none_of() {
+        assert_eq!(known(1.2345, 3), "1.235");
+        assert_eq!(known(f64::NAN, 3), "-");
+        assert_eq!(known(0.0, 1), "-");
     }
 
     #[test]
