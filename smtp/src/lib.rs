@@ -4,6 +4,7 @@ mod address;
 pub mod client;
 pub mod params;
 mod reply;
+pub mod server;
 mod status;
 
 pub use address::{

@@ -1,0 +1,436 @@
+//! Command lines: verbs, paths and parameters (RFC 5321 §4.1.1).
+
+use crate::{
+    Address, AddressError, BodyType, EnhancedCode, ForwardPath, Notify, Reply, ReplyCode, Ret,
+    ReversePath, params::xtext,
+};
+
+/// What MAIL asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailFrom {
+    /// Who is told of a failure.
+    pub reverse_path: ReversePath,
+    /// The size that the client says the message has (RFC 1870).
+    pub size: Option<u64>,
+    /// What bytes the text may have (RFC 6152).
+    pub body: BodyType,
+    /// Envelope or header may have UTF-8 (RFC 6531).
+    pub smtputf8: bool,
+    /// Every hop must use verified TLS (RFC 8689).
+    pub require_tls: bool,
+    /// What a failure DSN returns (RFC 3461 §4.3).
+    pub ret: Option<Ret>,
+    /// The submitter's own id of this transaction, decoded (RFC 3461 §4.4).
+    pub envid: Option<String>,
+}
+
+/// What RCPT asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RcptTo {
+    /// The recipient.
+    pub forward_path: ForwardPath,
+    /// When a DSN is wanted (RFC 3461 §4.1).
+    pub notify: Option<Notify>,
+    /// The original recipient as `type;address`, decoded (RFC 3461 §4.2).
+    pub orcpt: Option<String>,
+}
+
+/// A command that was understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Ehlo(String),
+    Helo(String),
+    Mail(MailFrom),
+    Rcpt(RcptTo),
+    Data,
+    Bdat {
+        size: u64,
+        last: bool,
+    },
+    Rset,
+    Noop,
+    Vrfy,
+    Expn,
+    Help,
+    Quit,
+    StartTls,
+    Auth {
+        mechanism: String,
+        initial: Option<String>,
+    },
+    /// The first line of an HTTP request: somebody misuses a browser to send mail.
+    Http,
+}
+
+/// Which extensions a session offers, as far as parameters depend on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Offered {
+    pub(crate) dsn: bool,
+    pub(crate) require_tls: bool,
+    pub(crate) max_size: u64,
+}
+
+const SYNTAX: EnhancedCode = EnhancedCode::permanent(5, 4);
+
+fn wrong(text: impl Into<std::borrow::Cow<'static, str>>) -> Reply {
+    Reply::new(ReplyCode::PARAMETER_ERROR, Some(SYNTAX), text)
+}
+
+fn no_parameters(rest: &str, command: Command) -> Result<Command, Reply> {
+    if rest.trim().is_empty() {
+        Ok(command)
+    } else {
+        Err(wrong("this command takes no parameters"))
+    }
+}
+
+/// Reads a command line without its CRLF.
+pub(crate) fn parse(line: &str, offered: Offered) -> Result<Command, Reply> {
+    let line = line.trim_end_matches([' ', '\t']);
+    let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+    match verb.to_ascii_uppercase().as_str() {
+        "EHLO" => client_name(rest).map(Command::Ehlo),
+        "HELO" => client_name(rest).map(Command::Helo),
+        "MAIL" => mail(rest, offered).map(Command::Mail),
+        "RCPT" => rcpt(rest, offered).map(Command::Rcpt),
+        "DATA" => no_parameters(rest, Command::Data),
+        "BDAT" => bdat(rest),
+        "RSET" => no_parameters(rest, Command::Rset),
+        "NOOP" => Ok(Command::Noop),
+        "VRFY" if rest.is_empty() => Err(wrong("VRFY needs an address")),
+        "VRFY" => Ok(Command::Vrfy),
+        "EXPN" => Ok(Command::Expn),
+        "HELP" => Ok(Command::Help),
+        "QUIT" => no_parameters(rest, Command::Quit),
+        "STARTTLS" => no_parameters(rest, Command::StartTls),
+        "AUTH" => auth(rest),
+        "GET" | "POST" | "PUT" | "HEAD" | "OPTIONS" | "CONNECT" if rest.contains("HTTP/") => {
+            Ok(Command::Http)
+        }
+        _ => Err(Reply::fixed(
+            ReplyCode::SYNTAX_ERROR,
+            Some(EnhancedCode::permanent(5, 1)),
+            "command not recognized",
+        )),
+    }
+}
+
+/// The name in EHLO. Many real clients don't give a proper domain or literal, so any short printable word is taken
+/// (RFC 5321 §4.1.4 forbids refusing mail for it); it only goes into the Received field.
+fn client_name(rest: &str) -> Result<String, Reply> {
+    let name = rest.trim();
+    let printable = name.bytes().all(|byte| byte.is_ascii_graphic())
+        && !name.contains(['(', ')', ';', '<', '>']);
+    if name.is_empty() || name.len() > 255 || !printable {
+        return Err(wrong("give your domain name or address literal"));
+    }
+    Ok(name.to_owned())
+}
+
+/// Splits `KEYWORD:<path> parameters`; the path is given without its brackets and source route.
+fn path<'a>(rest: &'a str, keyword: &str) -> Result<(&'a str, &'a str), Reply> {
+    let syntax = || wrong(format!("the syntax is {keyword}:<address>"));
+    let after = match rest.trim_start().split_at_checked(keyword.len()) {
+        Some((word, after)) if word.eq_ignore_ascii_case(keyword) => after,
+        _ => return Err(syntax()),
+    };
+    // A space behind the colon is wrong, but common.
+    let open = after
+        .strip_prefix(':')
+        .ok_or_else(syntax)?
+        .trim_start_matches(' ');
+    let inner = open.strip_prefix('<').ok_or_else(syntax)?;
+    let close = closing_bracket(inner).ok_or_else(syntax)?;
+    let (path, rest) = inner.split_at_checked(close).ok_or_else(syntax)?;
+    let rest = rest.strip_prefix('>').unwrap_or_default();
+    if !(rest.is_empty() || rest.starts_with(' ')) {
+        return Err(syntax());
+    }
+    // A source route is to be taken and ignored (RFC 5321 §4.1.1.3).
+    let path = match path
+        .strip_prefix('@')
+        .and_then(|route| route.split_once(':'))
+    {
+        Some((_, mailbox)) => mailbox,
+        None => path,
+    };
+    Ok((path, rest))
+}
+
+/// Where the path ends: the first `>` outside of quotes.
+fn closing_bracket(text: &str) -> Option<usize> {
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'>' if !quoted => return Some(at),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn sender_error(error: &AddressError) -> Reply {
+    let code = ReplyCode::PARAMETER_ERROR;
+    Reply::new(
+        code,
+        Some(EnhancedCode::permanent(1, 7)),
+        format!("bad sender address: {error}"),
+    )
+}
+
+fn recipient_error(error: &AddressError) -> Reply {
+    let code = ReplyCode::PARAMETER_ERROR;
+    Reply::new(
+        code,
+        Some(EnhancedCode::permanent(1, 3)),
+        format!("bad recipient address: {error}"),
+    )
+}
+
+/// UTF-8 in an address without SMTPUTF8 (RFC 6531 §3.5).
+fn needs_smtputf8() -> Reply {
+    let code = ReplyCode::new(553).unwrap_or(ReplyCode::PARAMETER_ERROR);
+    Reply::fixed(
+        code,
+        Some(EnhancedCode::permanent(6, 7)),
+        "non-ASCII addresses need SMTPUTF8",
+    )
+}
+
+fn unknown_parameter(keyword: &str) -> Reply {
+    let code = ReplyCode::new(555).unwrap_or(ReplyCode::PARAMETER_ERROR);
+    Reply::new(
+        code,
+        Some(SYNTAX),
+        format!("parameter {keyword} is not known or not offered"),
+    )
+}
+
+/// `keyword[=value]` words. A keyword given twice is wrong.
+fn parameters(rest: &str) -> Result<Vec<(String, Option<&str>)>, Reply> {
+    let mut found: Vec<(String, Option<&str>)> = Vec::new();
+    for word in rest.split(' ').filter(|word| !word.is_empty()) {
+        let (keyword, value) = match word.split_once('=') {
+            Some((keyword, value)) => (keyword, Some(value)),
+            None => (word, None),
+        };
+        let keyword = keyword.to_ascii_uppercase();
+        if found.iter().any(|(known, _)| *known == keyword) {
+            return Err(wrong(format!("parameter {keyword} is given twice")));
+        }
+        found.push((keyword, value));
+    }
+    Ok(found)
+}
+
+fn mail(rest: &str, offered: Offered) -> Result<MailFrom, Reply> {
+    let (path, rest) = path(rest, "FROM")?;
+    let reverse_path = ReversePath::parse(path).map_err(|error| sender_error(&error))?;
+    let mut mail = MailFrom {
+        reverse_path,
+        size: None,
+        body: BodyType::SevenBit,
+        smtputf8: false,
+        require_tls: false,
+        ret: None,
+        envid: None,
+    };
+    for (keyword, value) in parameters(rest)? {
+        let bad = || wrong(format!("bad value of parameter {keyword}"));
+        match (keyword.as_str(), value) {
+            ("SIZE", Some(value)) => mail.size = Some(value.parse().map_err(|_| bad())?),
+            ("BODY", Some(value)) => {
+                mail.body = value.parse().map_err(|_| bad())?;
+                if mail.body == BodyType::BinaryMime {
+                    return Err(unknown_parameter("BODY=BINARYMIME"));
+                }
+            }
+            ("SMTPUTF8", None) => mail.smtputf8 = true,
+            ("REQUIRETLS", None) if offered.require_tls => mail.require_tls = true,
+            // Who the client says submitted it (RFC 4954 §5): nobody asks for it here.
+            ("AUTH", Some(_)) => {}
+            ("RET", Some(value)) if offered.dsn => {
+                mail.ret = Some(value.parse().map_err(|_| bad())?)
+            }
+            ("ENVID", Some(value)) if offered.dsn && value.len() <= 100 => {
+                mail.envid = Some(xtext::decode(value).map_err(|_| bad())?);
+            }
+            _ => return Err(unknown_parameter(&keyword)),
+        }
+    }
+    if !mail.smtputf8 && !mail.reverse_path.address().is_none_or(Address::is_ascii) {
+        return Err(needs_smtputf8());
+    }
+    if mail.size.is_some_and(|size| size > offered.max_size) {
+        return Err(too_large(offered.max_size));
+    }
+    Ok(mail)
+}
+
+/// The message is above the SIZE limit (RFC 1870 §6.1).
+pub(crate) fn too_large(max: u64) -> Reply {
+    let code = ReplyCode::new(552).unwrap_or(ReplyCode::PARAMETER_ERROR);
+    Reply::new(
+        code,
+        Some(EnhancedCode::permanent(3, 4)),
+        format!("the message is larger than {max} bytes"),
+    )
+}
+
+fn rcpt(rest: &str, offered: Offered) -> Result<RcptTo, Reply> {
+    let (path, rest) = path(rest, "TO")?;
+    let forward_path = ForwardPath::parse(path).map_err(|error| recipient_error(&error))?;
+    let mut rcpt = RcptTo {
+        forward_path,
+        notify: None,
+        orcpt: None,
+    };
+    for (keyword, value) in parameters(rest)? {
+        let bad = || wrong(format!("bad value of parameter {keyword}"));
+        match (keyword.as_str(), value) {
+            ("NOTIFY", Some(value)) if offered.dsn => {
+                rcpt.notify = Some(value.parse().map_err(|_| bad())?)
+            }
+            ("ORCPT", Some(value)) if offered.dsn && value.len() <= 500 => {
+                let (kind, address) = value.split_once(';').ok_or_else(bad)?;
+                rcpt.orcpt = Some(format!(
+                    "{kind};{}",
+                    xtext::decode(address).map_err(|_| bad())?
+                ));
+            }
+            _ => return Err(unknown_parameter(&keyword)),
+        }
+    }
+    Ok(rcpt)
+}
+
+/// Checks a recipient's address against the SMTPUTF8 of its transaction.
+pub(crate) fn check_smtputf8(rcpt: &RcptTo, smtputf8: bool) -> Result<(), Reply> {
+    if smtputf8 || rcpt.forward_path.address().is_none_or(Address::is_ascii) {
+        Ok(())
+    } else {
+        Err(needs_smtputf8())
+    }
+}
+
+fn bdat(rest: &str) -> Result<Command, Reply> {
+    let mut words = rest.split_ascii_whitespace();
+    let size = words
+        .next()
+        .filter(|size| size.bytes().all(|byte| byte.is_ascii_digit()));
+    let size = size.and_then(|size| size.parse().ok());
+    let last = match words.next() {
+        None => Some(false),
+        Some(word) if word.eq_ignore_ascii_case("LAST") => Some(true),
+        Some(_) => None,
+    };
+    match (size, last, words.next()) {
+        (Some(size), Some(last), None) => Ok(Command::Bdat { size, last }),
+        _ => Err(wrong("the syntax is BDAT size [LAST]")),
+    }
+}
+
+fn auth(rest: &str) -> Result<Command, Reply> {
+    let mut words = rest.split_ascii_whitespace();
+    let mechanism = words.next().map(str::to_ascii_uppercase);
+    let initial = words.next().map(str::to_owned);
+    match (mechanism, words.next()) {
+        (Some(mechanism), None) => Ok(Command::Auth { mechanism, initial }),
+        _ => Err(wrong("the syntax is AUTH mechanism [initial-response]")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALL: Offered = Offered {
+        dsn: true,
+        require_tls: true,
+        max_size: 1000,
+    };
+
+    fn refused(line: &str, expected: &str) {
+        let reply = parse(
+            line,
+            Offered {
+                max_size: 1000,
+                ..Offered::default()
+            },
+        )
+        .unwrap_err()
+        .to_string();
+        assert!(reply.starts_with(expected), "{line}: {reply}");
+    }
+
+    #[test]
+    fn mail_with_all_its_parameters() {
+        let line = "mail from:<@relay.example:\"a>b\"@example.com> size=10 BODY=8bitmime SMTPUTF8 REQUIRETLS RET=HDRS ENVID=a+2Bb AUTH=<>";
+        let Ok(Command::Mail(mail)) = parse(line, ALL) else {
+            panic!("{line}")
+        };
+        assert_eq!(mail.reverse_path.to_string(), "\"a>b\"@example.com");
+        assert_eq!((mail.size, mail.body), (Some(10), BodyType::EightBitMime));
+        assert!(mail.smtputf8 && mail.require_tls);
+        assert_eq!(
+            (mail.ret, mail.envid.as_deref()),
+            (Some(Ret::Headers), Some("a+b"))
+        );
+    }
+
+    #[test]
+    fn rcpt_with_all_its_parameters() {
+        let line = "RCPT TO:<user@example.com> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+2Bb@example.com";
+        let Ok(Command::Rcpt(rcpt)) = parse(line, ALL) else {
+            panic!("{line}")
+        };
+        assert_eq!(
+            rcpt.notify,
+            Some(Notify {
+                success: true,
+                failure: false,
+                delay: true
+            })
+        );
+        assert_eq!(rcpt.orcpt.as_deref(), Some("rfc822;a+b@example.com"));
+    }
+
+    #[test]
+    fn what_is_wrong_gets_the_right_code() {
+        refused("", "500 5.5.1");
+        refused("FOO bar", "500 5.5.1");
+        refused("EHLO", "501 5.5.4");
+        refused("EHLO a b", "501 5.5.4");
+        refused("DATA now", "501 5.5.4");
+        refused("MAIL", "501 5.5.4");
+        refused("MAIL FROM user@example.com", "501 5.5.4");
+        refused("MAIL FROM:user@example.com", "501 5.5.4");
+        refused("MAIL FROM:<user@example.com", "501 5.5.4");
+        refused("MAIL FROM:<user@example.com>SIZE=1", "501 5.5.4");
+        refused("MAIL FROM:<user>", "501 5.1.7");
+        refused("RCPT TO:<>", "501 5.1.3");
+        refused("RCPT TO:<a@b@c@-d>", "501 5.1.3");
+        refused("MAIL FROM:<> SIZE=x", "501 5.5.4");
+        refused("MAIL FROM:<> SIZE=1 SIZE=1", "501 5.5.4");
+        refused("MAIL FROM:<> SIZE=1001", "552 5.3.4");
+        refused("MAIL FROM:<> BODY=BINARYMIME", "555 5.5.4");
+        refused("MAIL FROM:<> RET=FULL", "555 5.5.4");
+        refused("MAIL FROM:<j\u{f6}rg@example.com>", "553 5.6.7");
+        refused("BDAT", "501 5.5.4");
+        refused("BDAT 1 2", "501 5.5.4");
+        refused("BDAT -1", "501 5.5.4");
+        refused("AUTH", "501 5.5.4");
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_read_or_refused(line in "(MAIL FROM:|RCPT TO:|AUTH |BDAT )?[ -~\u{e0}]{0,60}") {
+            let _ = parse(&line, ALL);
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! The text of a message on its way in: the end of DATA, dot-unstuffing, and what a line may be.
+//!
+//! Only CRLF ends a line and only CRLF.CRLF ends DATA (RFC 5321 §2.3.8, §4.1.1.4). A text with a bare CR or LF, a NUL or
+//! an over-long line is read to its end and then refused, so that no other idea of where a line ends can be used
+//! to smuggle a second message in, or out to the next hop.
+
+use bytes::{Bytes, BytesMut};
+use memchr::memchr3;
+
+/// What is wrong with a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TextError {
+    /// A CR that no LF follows.
+    #[error("a CR without LF")]
+    BareCr,
+    /// An LF that no CR precedes.
+    #[error("an LF without CR")]
+    BareLf,
+    /// A NUL (RFC 5322 §4 calls it obsolete; many programs cut a text there).
+    #[error("a NUL character")]
+    Nul,
+    /// A line above the limit.
+    #[error("a line that is too long")]
+    LineTooLong,
+    /// The text is larger than the limit.
+    #[error("more than the size limit")]
+    TooLarge,
+}
+
+/// What a reader found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Text, unstuffed. Never empty.
+    Text(Bytes),
+    /// Nothing more can be said before more input comes.
+    More,
+    /// The end was read.
+    End,
+}
+
+/// Reads one text, by DATA or by BDAT chunks.
+#[derive(Debug)]
+pub struct TextReader {
+    limits: TextLimits,
+    /// Bytes of text so far.
+    size: u64,
+    /// Bytes of the line so far.
+    line: usize,
+    at_line_start: bool,
+    /// A chunk of BDAT ended with a CR whose LF may begin the next one.
+    held_cr: bool,
+    error: Option<TextError>,
+}
+
+/// Limits of a text, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextLimits {
+    /// Of all of it.
+    pub size: u64,
+    /// Of a line without its CRLF.
+    pub line: usize,
+}
+
+impl TextReader {
+    /// At the beginning of a text.
+    #[must_use]
+    pub const fn new(limits: TextLimits) -> Self {
+        Self {
+            limits,
+            size: 0,
+            line: 0,
+            at_line_start: true,
+            held_cr: false,
+            error: None,
+        }
+    }
+
+    /// The first thing that was wrong so far. Once there is one, no more text is given out.
+    #[must_use]
+    pub const fn error(&self) -> Option<TextError> {
+        self.error
+    }
+
+    /// Bytes of text so far.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Takes what it can from the front of `input`, which holds what follows the 354.
+    pub fn read_data(&mut self, input: &mut BytesMut) -> Piece {
+        loop {
+            // The first byte of a line decides: the end, a stuffed dot, or text.
+            if self.at_line_start && input.first() == Some(&b'.') {
+                match input.get(1..3) {
+                    Some(b"\r\n") => {
+                        drop(input.split_to(3));
+                        return Piece::End;
+                    }
+                    None if input.len() == 1 || input.get(1) == Some(&b'\r') => return Piece::More,
+                    _ => {
+                        drop(input.split_to(1));
+                        // The dot is gone; what follows it belongs to the line, even another dot.
+                        self.at_line_start = false;
+                    }
+                }
+            }
+            let taken = self.scan(input, true);
+            if taken == 0 {
+                return Piece::More;
+            }
+            let text = input.split_to(taken).freeze();
+            if let Some(piece) = self.give(text) {
+                return piece;
+            }
+        }
+    }
+
+    /// Takes the rest of a BDAT chunk, or what there is of it, from the front of `input`; `left` is how much of the chunk is
+    /// still to come and goes down. `Piece::End` when the chunk is complete.
+    pub fn read_chunk(&mut self, input: &mut BytesMut, left: &mut u64) -> Piece {
+        let there = usize::try_from(*left)
+            .unwrap_or(usize::MAX)
+            .min(input.len());
+        if *left == 0 {
+            return Piece::End;
+        }
+        if there == 0 {
+            return Piece::More;
+        }
+        let mut part = input.split_to(there);
+        *left -= there as u64;
+        if self.held_cr {
+            // Put the CR back in front of what may be its LF.
+            let mut joined = BytesMut::with_capacity(there + 1);
+            joined.extend_from_slice(b"\r");
+            joined.extend_from_slice(&part);
+            part = joined;
+            self.held_cr = false;
+        }
+        let length = part.len();
+        let taken = self.scan(&part, false);
+        self.held_cr = taken < length;
+        part.truncate(taken);
+        self.give(part.freeze())
+            .unwrap_or(if *left == 0 { Piece::End } else { Piece::More })
+    }
+
+    /// The last chunk has been read: what is held back is wrong now.
+    pub fn finish_chunks(&mut self) {
+        if self.held_cr {
+            self.fail(TextError::BareCr);
+        }
+    }
+
+    /// Counts the text, and gives it out unless something is wrong.
+    fn give(&mut self, text: Bytes) -> Option<Piece> {
+        self.size = self.size.saturating_add(text.len() as u64);
+        if self.size > self.limits.size {
+            self.fail(TextError::TooLarge);
+        }
+        (self.error.is_none() && !text.is_empty()).then_some(Piece::Text(text))
+    }
+
+    fn fail(&mut self, error: TextError) {
+        self.error.get_or_insert(error);
+    }
+
+    /// How much of the front of `input` is text for sure. Stops in front of a CR whose successor is not there yet and, with
+    /// `dots`, in front of a dot that begins a line.
+    fn scan(&mut self, input: &[u8], dots: bool) -> usize {
+        let mut at = 0;
+        while let Some(rest) = input.get(at..) {
+            if rest.is_empty() || (dots && self.at_line_start && rest.first() == Some(&b'.')) {
+                break;
+            }
+            let Some(found) = memchr3(b'\r', b'\n', 0, rest) else {
+                self.extend_line(rest.len());
+                at = input.len();
+                break;
+            };
+            self.extend_line(found);
+            at += found;
+            match (rest.get(found), rest.get(found + 1)) {
+                (Some(b'\r'), Some(b'\n')) => {
+                    at += 2;
+                    self.line = 0;
+                    self.at_line_start = true;
+                }
+                (Some(b'\r'), None) => break,
+                (Some(byte), _) => {
+                    self.fail(match byte {
+                        b'\r' => TextError::BareCr,
+                        b'\n' => TextError::BareLf,
+                        _ => TextError::Nul,
+                    });
+                    at += 1;
+                    self.extend_line(1);
+                }
+                (None, _) => break,
+            }
+        }
+        at
+    }
+
+    fn extend_line(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.at_line_start = false;
+            self.line = self.line.saturating_add(bytes);
+            if self.line > self.limits.line {
+                self.fail(TextError::LineTooLong);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: TextLimits = TextLimits {
+        size: 100,
+        line: 20,
+    };
+
+    /// Reads `wire` in pieces of `split` bytes; gives the text, what is left behind the end, and what was wrong. None if
+    /// the end was not found.
+    fn read(wire: &[u8], split: usize) -> Option<(Vec<u8>, Vec<u8>, Option<TextError>)> {
+        let mut reader = TextReader::new(LIMITS);
+        let (mut input, mut text) = (BytesMut::new(), Vec::new());
+        let mut chunks = wire.chunks(split);
+        loop {
+            match reader.read_data(&mut input) {
+                Piece::Text(piece) => text.extend_from_slice(&piece),
+                Piece::More => input.extend_from_slice(chunks.next()?),
+                Piece::End => {
+                    let mut left = input.to_vec();
+                    chunks.for_each(|chunk| left.extend_from_slice(chunk));
+                    return Some((text, left, reader.error()));
+                }
+            }
+        }
+    }
+
+    fn check(wire: &str, text: &str, left: &str) {
+        for split in 1..=wire.len() {
+            let expected = (text.as_bytes().to_vec(), left.as_bytes().to_vec(), None);
+            assert_eq!(
+                read(wire.as_bytes(), split),
+                Some(expected),
+                "{wire:?} by {split}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_end_is_found_and_dots_are_unstuffed() {
+        check(".\r\n", "", "");
+        check("a\r\n.\r\nQUIT\r\n", "a\r\n", "QUIT\r\n");
+        check("..\r\n.\r\n", ".\r\n", "");
+        check(
+            "...a\r\n..b\r\n.c\r\n\r\n.\r\n",
+            "..a\r\n.b\r\nc\r\n\r\n",
+            "",
+        );
+        check("a.\r\n.\r\n.\r\n", "a.\r\n", ".\r\n");
+    }
+
+    fn wrong(wire: &str, error: TextError) {
+        for split in 1..=wire.len() {
+            let (_, left, found) =
+                read(wire.as_bytes(), split).unwrap_or_else(|| panic!("{wire:?}: no end"));
+            assert_eq!(
+                (found, &*left),
+                (Some(error), &b""[..]),
+                "{wire:?} by {split}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_crlf_ends_a_line_and_what_is_wrong_is_read_to_its_end() {
+        wrong("a\nb\r\n.\r\n", TextError::BareLf);
+        wrong("a\n.\nb\r\n.\r\n", TextError::BareLf);
+        wrong("a\n.\r\nb\r\n.\r\n", TextError::BareLf);
+        wrong("a\r.\r\nb\r\n.\r\n", TextError::BareCr);
+        wrong("a\r\n.\rb\r\n.\r\n", TextError::BareCr);
+        wrong("a\r\r\n.\r\n", TextError::BareCr);
+        wrong("a\r\n.\nb\r\n.\r\n", TextError::BareLf);
+        wrong("a\0b\r\n.\r\n", TextError::Nul);
+        wrong("123456789012345678901\r\n.\r\n", TextError::LineTooLong);
+        wrong(
+            &format!("{}.\r\n", "123456789\r\n".repeat(10)),
+            TextError::TooLarge,
+        );
+    }
+
+    /// Reads chunks; each is given in pieces of `split` bytes.
+    fn chunks(chunks: &[&str], split: usize) -> (Vec<u8>, Option<TextError>) {
+        let mut reader = TextReader::new(LIMITS);
+        let mut text = Vec::new();
+        for chunk in chunks {
+            let mut left = chunk.len() as u64;
+            let mut pieces = chunk.as_bytes().chunks(split);
+            let mut input = BytesMut::new();
+            loop {
+                match reader.read_chunk(&mut input, &mut left) {
+                    Piece::Text(piece) => text.extend_from_slice(&piece),
+                    Piece::More => input.extend_from_slice(pieces.next().unwrap()),
+                    Piece::End => break,
+                }
+            }
+        }
+        reader.finish_chunks();
+        (text, reader.error())
+    }
+
+    #[test]
+    fn chunks_keep_their_dots_and_may_split_a_line_end() {
+        for split in 1..8 {
+            assert_eq!(
+                chunks(&["a\r", "\n.\r\n", "..b\r\n"], split),
+                (b"a\r\n.\r\n..b\r\n".to_vec(), None)
+            );
+            assert_eq!(chunks(&["a\r\n\r"], split).1, Some(TextError::BareCr));
+            assert_eq!(chunks(&["a\r", "b"], split).1, Some(TextError::BareCr));
+            assert_eq!(chunks(&["a\n"], split).1, Some(TextError::BareLf));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_reads_the_same(wire in "[a.\r\n]{0,40}", split in 1_usize..10) {
+            let wire = format!("{wire}\r\n.\r\n");
+            let whole = read(wire.as_bytes(), wire.len());
+            let parts = read(wire.as_bytes(), split);
+            // How much text is given out before an error depends on the split; everything else does not.
+            let facts = |read: Option<(Vec<u8>, Vec<u8>, Option<TextError>)>| {
+                read.map(|(text, left, error)| (error.is_none().then_some(text), left, error))
+            };
+            prop_assert_eq!(facts(whole), facts(parts));
+        }
+    }
+}
