@@ -2,6 +2,7 @@
 
 mod address;
 pub mod client;
+pub mod dsn;
 pub mod params;
 mod reply;
 pub mod server;

@@ -1,6 +1,9 @@
 //! Values of MAIL and RCPT parameters that both sides of a session know: BODY, RET, NOTIFY, and the xtext encoding.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt::{self, Write as _},
+    str::FromStr,
+};
 
 /// A parameter's value is not what its RFC allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -174,6 +177,19 @@ pub mod xtext {
         }
         String::from_utf8(out).map_err(|_| InvalidParameter)
     }
+}
+
+/// The form of an internationalised address in ASCII (RFC 6533 §3, utf-8-addr-xtext).
+pub(crate) fn utf8_addr_xtext(address: &str) -> String {
+    let mut out = String::with_capacity(address.len());
+    for c in address.chars() {
+        match c {
+            '!'..='~' if !matches!(c, '+' | '=' | '\\') => out.push(c),
+            // Writing into a String cannot fail.
+            _ => drop(write!(out, "\\x{{{:02X}}}", u32::from(c))),
+        }
+    }
+    out
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! A message to be sent: its envelope, the commands made of it, and what became of each recipient.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use super::Extensions;
 use crate::{
-    Address, BodyType, Cause, DeliveryStatus, EnhancedCode, Notify, Ret, ReversePath, params::xtext,
+    Address, BodyType, Cause, DeliveryStatus, EnhancedCode, Notify, Ret, ReversePath,
+    params::{utf8_addr_xtext, xtext},
 };
 
 /// The longest ENVID that may be sent, encoded (RFC 3461 §4.4).
@@ -345,19 +346,6 @@ fn orcpt(text: &str) -> Option<String> {
         xtext::encode(address)
     };
     Some(format!("{kind};{encoded}"))
-}
-
-/// The form of an internationalised address in ASCII (RFC 6533 §3, utf-8-addr-xtext).
-fn utf8_addr_xtext(address: &str) -> String {
-    let mut out = String::with_capacity(address.len());
-    for c in address.chars() {
-        match c {
-            '!'..='~' if !matches!(c, '+' | '=' | '\\') => out.push(c),
-            // Writing into a String cannot fail.
-            _ => drop(write!(out, "\\x{{{:02X}}}", u32::from(c))),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

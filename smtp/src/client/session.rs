@@ -319,7 +319,9 @@ impl Session {
 
     /// Puts the next message's steps on the list. False if there is none, or it is not its time yet.
     fn plan(&mut self) -> bool {
-        if !self.steps.is_empty() && !self.extensions.pipelining {
+        // What comes before may still turn out to need RSET.
+        let wait = |last: &Step| last.ends_group() || !self.extensions.pipelining;
+        if self.steps.back().is_some_and(wait) {
             return false;
         }
         while let Some(message) = self.messages.get_mut(self.next_message) {
@@ -655,6 +657,10 @@ impl Session {
             return;
         }
         let front = self.steps.front().copied();
+        let elsewhere = DeliveryStatus {
+            permanent: false,
+            ..status.clone()
+        };
         // A server may end a connection between two messages, for idleness or for their number. That says nothing about the next.
         let between =
             self.answered_mails > 0 && matches!(front, None | Some(Step::Rset | Step::Mail(_)));
@@ -671,7 +677,7 @@ impl Session {
             } else if at_front && !between {
                 message.decide_rest(&status, Again::No);
             } else {
-                message.decide_rest(&status, Again::NewConnection);
+                message.decide_rest(&elsewhere, Again::NewConnection);
             }
         }
         self.steps.clear();
