@@ -69,6 +69,12 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// Whatever the system reports.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
 
+    /// Bytes by which files can still grow, for this user.
+    ///
+    /// # Errors
+    /// Whatever the system reports.
+    fn free(&self) -> io::Result<u64>;
+
     /// Takes a lock that at most one holder has in all processes, until the value is dropped or the process ends. None
     /// if another has it.
     ///
@@ -215,6 +221,12 @@ impl Disk for FsDisk {
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         File::open(self.path(dir))?.sync_all()
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        let stat = nix::sys::statvfs::statvfs(&self.root)?;
+        let bytes = u128::from(stat.blocks_available()) * u128::from(stat.fragment_size());
+        Ok(u64::try_from(bytes).unwrap_or(u64::MAX))
     }
 
     fn lock(&self, name: &str) -> io::Result<Option<Box<dyn DiskLock>>> {

@@ -108,9 +108,12 @@ pub struct JournalOptions {
     pub reserve_size: u64,
     /// Released segments kept for recycling; more are deleted.
     pub keep: usize,
+    /// No segment is made unless this many bytes of the disk stay free besides, so that the rest of the store, which must
+    /// write too for what is in the queue already, finds room.
+    pub min_free: u64,
     /// Prepare segments in a thread. Without it (for tests that must run alike each time) appends do it when needed.
     pub background: bool,
-    /// Where the segments' salts come from; None: the system's randomness. A test gives a number.
+    /// Where the segments' salts come from; None: the system's randomness. A test may give a number, a new one each time.
     pub seed: Option<u64>,
 }
 
@@ -120,6 +123,7 @@ impl Default for JournalOptions {
             segment_size: 64 * 1024 * 1024,
             reserve_size: 8 * 1024 * 1024,
             keep: 4,
+            min_free: 64 * 1024 * 1024,
             background: true,
             seed: None,
         }
@@ -245,7 +249,9 @@ pub enum JournalError {
     },
 }
 
-/// Why a batch was not appended. It is not in the journal, and the journal goes on, except when closed.
+/// Why a batch was not appended. The journal goes on, except when closed, and no entry of the batch is ever read back. If the
+/// process dies before a later append succeeds (of `Failed`: only if there was no other segment to be had either), some
+/// may be, as after a crash in the middle of an append.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// There is no room. The next append may work.
@@ -482,6 +488,8 @@ struct Active {
     next: u64,
     /// It has a start entry that is safe.
     started: bool,
+    /// It is the one kept for a full disk: only for [`Room::Reserve`], unless there is no other to be had.
+    reserve: bool,
 }
 
 /// A journal, open for appending. One thread has it; others read bodies through [`JournalReader`].
@@ -543,7 +551,7 @@ impl Journal {
             spares,
             active: None,
             tail: recovered.tail,
-            next_batch: from.batch.max(recovered.tail.batch + 1),
+            next_batch: from.batch.max(recovered.tail.batch.saturating_add(1)),
             unsound: Vec::new(),
             failures: 0,
             _lock: lock,
@@ -618,7 +626,7 @@ impl Journal {
     /// as it is. An empty one does nothing.
     ///
     /// # Errors
-    /// See [`AppendError`]. No entry of the batch is in the journal then (with `Closed`: not surely).
+    /// See [`AppendError`].
     pub fn append(&mut self, batch: &mut Batch, room: Room) -> Result<Appended, AppendError> {
         if self.failures > 1 {
             return Err(AppendError::Closed(io::Error::other("an earlier write")));
@@ -637,7 +645,10 @@ impl Journal {
                 max: self.max_batch(),
             });
         }
-        let fits = |active: &Active| active.next + bytes as u64 <= active.segment.size;
+        let fits = |active: &Active| {
+            active.next + bytes as u64 <= active.segment.size
+                && (room == Room::Reserve || !active.reserve)
+        };
         if !self.active.as_ref().is_some_and(fits) {
             self.roll(room, (START_ENTRY + bytes) as u64)?;
         }
@@ -647,14 +658,8 @@ impl Journal {
         }
     }
 
-    /// Takes another segment.
+    /// Takes another segment. The active one is kept if there is none.
     fn roll(&mut self, room: Room, bytes: u64) -> Result<(), AppendError> {
-        if let Some(active) = self.active.take()
-            && !active.started
-        {
-            // Nothing that counts is in it. What it has of a failed batch goes with it.
-            self.spares.give_back(active.segment, false);
-        }
         let classify = |error| {
             if is_full(&error) {
                 AppendError::Full(error)
@@ -667,10 +672,11 @@ impl Journal {
             .take(room == Room::Reserve, bytes)
             .map_err(classify)?;
         self.active = Some(Active {
-            segment: prepared.segment,
             seed: prepared.header.seed(),
             next: FIRST,
             started: false,
+            reserve: prepared.segment.size == self.options.reserve_size,
+            segment: prepared.segment,
         });
         Ok(())
     }

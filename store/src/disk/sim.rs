@@ -513,6 +513,12 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn free(&self) -> io::Result<u64> {
+        let state = self.state();
+        state.alive(state.epoch)?;
+        Ok(state.faults.room.unwrap_or(u64::MAX))
+    }
+
     fn lock(&self, name: &str) -> io::Result<Option<Box<dyn DiskLock>>> {
         let state = &mut *self.state();
         let epoch = state.epoch;

@@ -150,6 +150,9 @@ pub(super) struct EntryHeader {
 }
 
 impl EntryHeader {
+    /// Where the number of the batch is.
+    pub(super) const BATCH: u64 = 8;
+
     /// The header for an entry at `offset` of a segment.
     pub(super) fn encode(&self, seed: Seed, offset: u32) -> [u8; ENTRY_HEADER] {
         let mut bytes = [0; ENTRY_HEADER];
@@ -201,11 +204,6 @@ impl EntryHeader {
             op_crc: u32_at(bytes, 24)?,
             body_crc: u32_at(bytes, 28)?,
         })
-    }
-
-    /// The batch in what may be a header, before anything is checked.
-    pub(super) fn peek_batch(bytes: &[u8]) -> u64 {
-        u64_at(bytes, 8).unwrap_or_default()
     }
 
     /// Bytes of the whole entry without what aligns the next.

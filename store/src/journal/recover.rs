@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, sync::Arc};
 
 use super::{
-    DIR, Entry, JournalError, Position,
+    DIR, Entry, JournalError, JournalOptions, Position,
     frame::{
         ALIGN, BLOCK, BadHeader, ENTRY_HEADER, EntryHeader, Kind, Link, START_ENTRY, Seed,
         SegmentHeader, align, align_block,
@@ -12,7 +12,7 @@ use super::{
     segment_name,
     spare::{Found, Spare},
 };
-use crate::disk::{Disk, DiskFile, Open};
+use crate::disk::{Disk, DiskFile, Open, is_full};
 
 /// Bytes read at a time.
 const READ_AHEAD: usize = 1024 * 1024;
@@ -127,13 +127,28 @@ impl<'a> Window<'a> {
         /// No journal has written so many batches: what seems to be so far ahead is text.
         const AHEAD: u64 = 1 << 48;
         let mut offset = from.next_multiple_of(ALIGN as u64);
-        while let Some(bytes) = self.get(offset, ENTRY_HEADER)? {
-            // Most of what is looked at is no header, so look first at what costs nothing.
-            let batch = EntryHeader::peek_batch(bytes);
-            if batch != 0 && batch < AHEAD && self.entry(seed, offset)?.is_some() && found(batch) {
-                return Ok(true);
+        let mut candidates = Vec::new();
+        while offset < self.size {
+            let len = usize::try_from(self.size - offset)
+                .unwrap_or(usize::MAX)
+                .min(READ_AHEAD);
+            // Most of what is looked at is no header, so look first at what costs nothing: where the batch would be.
+            candidates.clear();
+            let words = self
+                .get(offset, len)?
+                .unwrap_or_default()
+                .chunks_exact(ALIGN);
+            candidates.extend(words.zip(0_u64..).filter_map(|(word, number)| {
+                let batch = u64::from_le_bytes(*word.first_chunk()?);
+                let at = (offset + number * ALIGN as u64).checked_sub(EntryHeader::BATCH)?;
+                (batch != 0 && batch < AHEAD && at >= from).then_some((at, batch))
+            }));
+            for (at, batch) in candidates.drain(..) {
+                if self.entry(seed, at)?.is_some() && found(batch) {
+                    return Ok(true);
+                }
             }
-            offset += ALIGN as u64;
+            offset += len as u64;
         }
         Ok(false)
     }
@@ -164,7 +179,7 @@ pub(super) fn recover(
     let mut found = Found {
         spares: Vec::new(),
         unused: Vec::new(),
-        next_generation: from.generation + 1,
+        next_generation: from.generation.saturating_add(1),
         next_name: 0,
     };
     for name in disk.list(DIR).map_err(io_error(DIR))? {
@@ -181,7 +196,7 @@ pub(super) fn recover(
         let failed = io_error(&path);
         match suffix {
             "seg" => {
-                found.next_generation = found.next_generation.max(number + 1);
+                found.next_generation = found.next_generation.max(number.saturating_add(1));
                 let segment = open_segment(disk, number)?;
                 if let Some(segment) = segment.1 {
                     started.insert(number, segment);
@@ -205,6 +220,8 @@ pub(super) fn recover(
             _ => {}
         }
     }
+    // A file gets a new header only when its name is safe. That of a spare may be a process's last act.
+    disk.sync_dir(DIR).map_err(io_error(DIR))?;
     let tail = replay(&started, from, apply)?;
     let segments = started
         .into_iter()
@@ -228,7 +245,13 @@ fn open_segment(disk: &dyn Disk, generation: u64) -> Result<(u64, Option<Started
         .map_err(io_error(&name))?
         .unwrap_or_default();
     let header = match SegmentHeader::decode(head) {
-        Ok(header) if header.generation == generation && header.size == size => header,
+        Ok(header)
+            if header.generation == generation
+                && header.size == size
+                && size <= JournalOptions::MAX_SIZE =>
+        {
+            header
+        }
         Err(BadHeader::Newer(version)) => {
             return Err(JournalError::Newer {
                 file: name,
@@ -398,14 +421,14 @@ fn replay_segment(
         end = at + len;
         if header.last {
             at = align_block(end);
-            batch += 1;
+            batch = batch.saturating_add(1);
             in_batch = false;
         } else {
             at = end;
             in_batch = true;
         }
     }
-    if limit.is_some_and(|limit| end > limit && counted >= segment.batch && end != at) {
+    if end > batch_start && limit.is_some_and(|limit| end > limit) {
         return Err(corrupt(generation, end));
     }
     if limit.is_none() && end > batch_start {
@@ -415,10 +438,13 @@ fn replay_segment(
             usize::try_from(end - batch_start).map_err(|_| corrupt(generation, batch_start))?;
         let mut bytes = vec![0; len];
         let file = &segment.file.file;
-        file.read_at(&mut bytes, batch_start)
-            .and_then(|()| file.write_at(&bytes, batch_start))
-            .and_then(|()| file.sync_data())
-            .map_err(failed)?;
+        file.read_at(&mut bytes, batch_start).map_err(&failed)?;
+        match file.write_at(&bytes, batch_start) {
+            // Where writing over a file takes room (copy-on-write), a full disk must not keep us from starting.
+            Err(error) if is_full(&error) => {}
+            result => result.map_err(&failed)?,
+        }
+        file.sync_data().map_err(&failed)?;
     }
     let end = u32::try_from(end).map_err(|_| corrupt(generation, end))?;
     Ok(Link {

@@ -178,6 +178,9 @@ impl Shared {
         let new = format!("{DIR}/{number:016x}.new");
         let name = format!("{DIR}/{number:016x}.spare");
         let result = (|| {
+            if self.disk.free()? < size.saturating_add(self.options.min_free) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             let file = self.disk.open(&new, Open::Either)?;
             let zeros = vec![0; ZEROS];
             let mut at = 0;
@@ -329,7 +332,8 @@ impl Spares {
         let mut state = self.shared.lock();
         loop {
             if let Some(prepared) = state.ready.take() {
-                self.shared.changed.notify_all();
+                drop(state);
+                self.work_here();
                 return Ok(prepared);
             }
             // The reserve is touched only while nothing else is being made, since segments must be used in the order of
@@ -383,6 +387,17 @@ impl Drop for Spares {
             && thread.join().is_err()
         {
             tracing::error!("the thread that prepares journal segments panicked");
+        }
+        // A segment that was not begun need not be searched for entries at the next start if it has no generation. If this
+        // fails, it is.
+        let mut state = self.shared.lock();
+        if let Some(prepared) = state.ready.take() {
+            state.next_name += 1;
+            let name = format!("{DIR}/{:016x}.spare", state.next_name);
+            let _ = self
+                .shared
+                .disk
+                .rename(&segment_name(prepared.segment.generation), &name);
         }
     }
 }
