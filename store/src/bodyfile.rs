@@ -293,3 +293,110 @@ impl BodyFileReader {
         Ok(bytes.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{FsDisk, sim::SimDisk};
+
+    fn write(bodies: &BodyFiles, body: &[u8], piece: usize) -> BodyFile {
+        let mut writer = bodies.create().unwrap();
+        for piece in body.chunks(piece) {
+            writer.write(piece).unwrap();
+        }
+        assert_eq!(writer.len(), body.len() as u64);
+        writer.finish().unwrap()
+    }
+
+    #[test]
+    fn a_body_is_read_back_however_it_came() {
+        let folder = tempfile::tempdir().unwrap();
+        for disk in [
+            SimDisk::new(1).disk(),
+            Arc::new(FsDisk::open(folder.path()).unwrap()),
+        ] {
+            let bodies = BodyFiles::open(disk, 0xfffe).unwrap();
+            let body: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+            for piece in [1000, 4096, BUFFER, 1_000_000, body.len()] {
+                let place = write(&bodies, &body, piece).keep();
+                assert_eq!(
+                    (place.len, place.crc),
+                    (body.len() as u64, crc32c::crc32c(&body))
+                );
+                let reader = bodies.read(place).unwrap();
+                assert_eq!(reader.read(0..u64::MAX).unwrap(), body);
+                assert_eq!(reader.read(70_000..70_010).unwrap(), body[70_000..70_010]);
+                assert_eq!(reader.read(place.len..place.len + 5).unwrap(), "");
+                bodies.remove(place.file).unwrap();
+                bodies.remove(place.file).unwrap();
+                assert_eq!(
+                    reader.read(5..9).unwrap(),
+                    body[5..9],
+                    "who reads it goes on"
+                );
+                assert_eq!(
+                    bodies.read(place).unwrap_err().kind(),
+                    io::ErrorKind::NotFound
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_finished_body_survives_a_power_cut() {
+        for seed in 0..50 {
+            let disk = SimDisk::new(seed);
+            let bodies = BodyFiles::open(disk.disk(), seed).unwrap();
+            let place = write(&bodies, &[9; 100_000], 5000).keep();
+            disk.crash();
+            let bodies = BodyFiles::open(disk.disk(), 1000).unwrap();
+            assert_eq!(
+                bodies.read(place).unwrap().read(0..100_000).unwrap(),
+                [9; 100_000].as_slice()
+            );
+        }
+    }
+
+    #[test]
+    fn a_body_that_nobody_took_goes() {
+        let disk = SimDisk::new(1);
+        let bodies = BodyFiles::open(disk.disk(), 0x1_2345).unwrap();
+        let mut writer = bodies.create().unwrap();
+        writer.write(b"begun").unwrap();
+        assert!(disk.content("bodies/45/0000000000012345").is_some());
+        drop(writer);
+        drop(write(&bodies, b"finished", 100));
+        assert_eq!(disk.list("bodies/45").unwrap(), [""; 0]);
+        assert_eq!(disk.list("bodies/46").unwrap(), [""; 0]);
+        // A number that is taken is passed over.
+        disk.set_content("bodies/47/0000000000012347", b"other");
+        assert_eq!(write(&bodies, b"new", 100).keep().file, 0x1_2348);
+    }
+
+    #[test]
+    fn a_sweep_removes_what_nothing_refers_to() {
+        let disk = SimDisk::new(1);
+        let bodies = BodyFiles::open(disk.disk(), 1).unwrap();
+        let places: Vec<_> = (0..5).map(|_| write(&bodies, b"body", 10).keep()).collect();
+        disk.set_content("bodies/01/notes", b"mine");
+        let kept = places[2];
+        assert_eq!(bodies.sweep(|file| file == kept.file).unwrap(), 4);
+        assert_eq!(bodies.sweep(|file| file == kept.file).unwrap(), 0);
+        assert_eq!(bodies.read(kept).unwrap().read(0..4).unwrap(), "body");
+        assert!(disk.content("bodies/01/notes").is_some());
+    }
+
+    #[test]
+    fn a_changed_body_is_not_given_out() {
+        let disk = SimDisk::new(1);
+        let bodies = BodyFiles::open(disk.disk(), 1).unwrap();
+        let place = write(&bodies, b"body", 10).keep();
+        disk.set_content(&name(place.file), b"bodY");
+        let reader = bodies.read(place).unwrap();
+        assert_eq!(
+            reader.read(0..4).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
+        assert_eq!(reader.read(0..3).unwrap(), "bod");
+    }
+}

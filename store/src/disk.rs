@@ -11,6 +11,8 @@
 
 pub mod redb_backend;
 pub mod sim;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,
