@@ -1,0 +1,70 @@
+//! Which events an account is told of: the one place where a webhook call comes into being.
+
+use postrider_config::{Account, WebhookEvent};
+use postrider_store::{Event, NewHook, NewHookKind, Outgoing, Time};
+
+/// The call that tells of what became of a sent message; None if the account does not want to be told.
+///
+/// It is due when the event was made, so at once.
+#[must_use]
+pub fn outgoing(account_name: &str, account: &Account, outgoing: Outgoing) -> Option<NewHook> {
+    let webhook = account.outgoing_webhook.as_ref()?;
+    if !webhook.wants(configured(outgoing.event)) {
+        return None;
+    }
+    let made = outgoing.queued;
+    Some(NewHook {
+        account: account_name.to_owned(),
+        url: webhook.url.clone(),
+        authorization: webhook.authorization.clone(),
+        kind: NewHookKind::Outgoing(outgoing),
+        submitted: made,
+        next_attempt: made,
+    })
+}
+
+/// The call that tells of a received message, which is at `mail_index` of the unit that brings both; None if the account
+/// does not want to be told.
+#[must_use]
+pub fn incoming(
+    account_name: &str,
+    account: &Account,
+    mail_index: u32,
+    now: Time,
+) -> Option<NewHook> {
+    let webhook = account.incoming_webhook.as_ref()?;
+    Some(NewHook {
+        account: account_name.to_owned(),
+        url: webhook.url.clone(),
+        authorization: webhook.authorization.clone(),
+        kind: NewHookKind::Incoming(mail_index),
+        submitted: now,
+        next_attempt: now,
+    })
+}
+
+/// The configuration's word for an event.
+const fn configured(event: Event) -> WebhookEvent {
+    match event {
+        Event::Delivered => WebhookEvent::Delivered,
+        Event::Suppressed => WebhookEvent::Suppressed,
+        Event::Delayed => WebhookEvent::Delayed,
+        Event::Failed => WebhookEvent::Failed,
+        Event::Relayed => WebhookEvent::Relayed,
+        Event::Expanded => WebhookEvent::Expanded,
+        Event::Canceled => WebhookEvent::Canceled,
+        Event::Unrecognized => WebhookEvent::Unrecognized,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_have_the_same_names_in_the_configuration() {
+        for event in Event::ALL {
+            assert_eq!(configured(event).as_str(), event.name());
+        }
+    }
+}
