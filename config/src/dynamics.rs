@@ -34,7 +34,7 @@ pub struct Dynamic {
     pub routes: Vec<Route>,
     /// Zones in which the own addresses are looked up daily.
     pub monitor_dnsbls: Vec<Domain>,
-    pub(crate) text: Arc<str>,
+    pub(crate) text: Text,
     pub(crate) index: Index,
     pub(crate) not_yet: Vec<String>,
     pub(crate) warnings: Vec<String>,
@@ -56,7 +56,17 @@ impl Dynamic {
     /// The text it was made from.
     #[must_use]
     pub fn text(&self) -> &str {
-        &self.text
+        &self.text.0
+    }
+}
+
+/// The text of the file. Its `Debug` form hides it, since secrets are in it.
+#[derive(Clone)]
+pub(crate) struct Text(pub(crate) Arc<str>);
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Text({} bytes)", self.0.len())
     }
 }
 

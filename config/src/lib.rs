@@ -5,26 +5,38 @@
 //! [`Errors`], which has every problem with its line and key, and changes nothing.
 //!
 //! Each key is described once, in [`schema`]: name, kind, default, range, meaning. Parsing takes defaults and ranges from there, and
-//! so do suggestions for misspelt keys, `describe` and `docs/config.md`.
+//! so do suggestions for misspelt keys, [`describe()`] and `docs/config.md`.
 //!
 //! Absent on purpose: passwords and everything else that changes while mail flows, which is in the store; and certificates, which
 //! the listeners read and read again.
 
+mod check;
+mod describe;
 mod dkim_key;
 mod dynamics;
+mod edit;
 mod error;
 mod keys_dynamic;
 mod keys_static;
+mod listeners;
 mod lookup;
+mod parse_dynamic;
+mod parse_static;
+mod reader;
+mod scalar;
 pub mod schema;
 mod statics;
+mod suggest;
 mod values;
+mod watch;
 
+pub use describe::{KeyDescription, describe, describe_markdown, describe_text};
 pub use dkim_key::DkimKey;
 pub use dynamics::{
     Account, Alias, Destination, Dkim, DkimSelector, DomainConfig, Dynamic, IncomingWebhook,
     MtaSts, OutgoingWebhook, ReportAddress, Route, Ruleset, SmtpError,
 };
+pub use edit::{EditError, edit, replace};
 pub use error::{ConfigError, Errors};
 pub use lookup::{Found, LoginName, Match, Target};
 pub use statics::{
@@ -38,6 +50,10 @@ pub use values::{
     LogFormat, LogLevel, Mechanism, MtaStsMode, Pattern, Size, StoreEngine, TlsVersion,
     WebhookEvent, WebhookSecret, format_duration, parse_duration,
 };
+pub use watch::{Outcome, Watcher, reload, watch};
+
+/// For the functions that [`edit`] takes.
+pub use toml_edit;
 
 /// The configuration in force: load it once for each decision, so that all of the decision sees the same.
 pub type Live = std::sync::Arc<arc_swap::ArcSwap<Dynamic>>;

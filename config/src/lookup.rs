@@ -205,7 +205,7 @@ impl Index {
         report: &ReportAddress,
     ) -> Result<(), Taken> {
         let index = self.domains.get(&report.domain).ok_or(Taken::NoDomain)?;
-        let local = fold(config, report.local_str());
+        let local = fold(config, report.localpart.as_str());
         match index.locals.get(&*local) {
             Some(Entity::Destination { account, .. } | Entity::Report { account, .. })
                 if *account == report.account =>
@@ -227,6 +227,17 @@ impl Index {
         }
     }
 
+    /// The account whose own address it is. Report addresses are not for sending, and an alias belongs to several.
+    pub(crate) fn owner(&self, config: &DomainConfig, address: &Address) -> Option<&str> {
+        let index = self.domains.get(address.host.domain()?)?;
+        let (base, _) = cut(config, address.local.as_str());
+        match index.locals.get(&*fold(Some(config), base)) {
+            Some(Entity::Destination { account, .. }) => Some(account),
+            Some(Entity::Report { .. } | Entity::Alias(_)) => None,
+            None => index.catch_all.as_deref(),
+        }
+    }
+
     fn add(
         &mut self,
         config: Option<&DomainConfig>,
@@ -242,12 +253,6 @@ impl Index {
                 Ok(())
             }
         }
-    }
-}
-
-impl ReportAddress {
-    fn local_str(&self) -> &str {
-        self.localpart.as_str()
     }
 }
 
@@ -384,16 +389,8 @@ impl Dynamic {
 
     /// The account whose own address it is.
     fn owner(&self, address: &Address) -> Option<&str> {
-        let domain = address.host.domain()?;
-        let index = self.index.domains.get(domain)?;
-        let config = self.domains.get(domain)?;
-        let (base, _) = cut(config, address.local.as_str());
-        match index.locals.get(&*fold(Some(config), base)) {
-            Some(Entity::Destination { account, .. }) => Some(account),
-            // Report addresses are not for sending, and an alias belongs to several.
-            Some(Entity::Report { .. } | Entity::Alias(_)) => None,
-            None => index.catch_all.as_deref(),
-        }
+        let config = self.domains.get(address.host.domain()?)?;
+        self.index.owner(config, address)
     }
 
     /// Whether an account may use an address as sender: its own addresses, and aliases with `allow_msg_from` of which it is a member.

@@ -55,10 +55,22 @@ pub struct Static {
     pub default_mailboxes: Vec<String>,
     /// The store.
     pub store: StoreConfig,
+    pub(crate) notes: Notes,
+}
+
+/// What reading the file told besides values; it makes no two configurations different.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Notes {
     /// Where `postmaster.account` stands, for an error that only `domains.conf` brings to light.
     pub(crate) postmaster_at: (usize, usize),
     pub(crate) not_yet: Vec<String>,
     pub(crate) warnings: Vec<String>,
+}
+
+impl PartialEq for Notes {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Static {
@@ -74,13 +86,13 @@ impl Static {
     /// Full keys that are set although this version does nothing with them yet.
     #[must_use]
     pub fn not_yet(&self) -> Vec<String> {
-        self.not_yet.clone()
+        self.notes.not_yet.clone()
     }
 
     /// What is valid but probably not meant, each a sentence with its place.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
-        &self.warnings
+        &self.notes.warnings
     }
 }
 

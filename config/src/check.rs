@@ -1,0 +1,294 @@
+//! What is right by itself but not together: names that lead nowhere, addresses that two have.
+
+use postrider_smtp::{Address, Domain};
+
+use crate::{
+    dynamics::{Account, DomainConfig, Dynamic, ReportAddress, Route},
+    error::ConfigError,
+    lookup::{Index, Taken},
+    parse_dynamic::Tables,
+    reader::{Reader, Source},
+    statics::{Static, Transport},
+    suggest,
+    values::DestinationAddress,
+};
+
+/// Reports everything that does not go together, and makes the index on the way.
+pub(crate) fn check(
+    config: &Dynamic,
+    tables: &Tables<'_>,
+    root: &Reader<'_>,
+    source: &Source<'_>,
+    statics: &Static,
+) -> Index {
+    let mut check = Check {
+        config,
+        statics,
+        index: Index::new(statics, config.domains.keys()),
+    };
+    check.postmaster(source);
+    check.routes(root, &config.routes);
+    // Destinations come first, so that an alias or a report address that repeats one is what gets the error.
+    for (name, reader) in &tables.accounts {
+        if let Some(account) = config.accounts.get(name) {
+            check.account(name, account, reader);
+        }
+    }
+    for (domain, reader) in &tables.domains {
+        if let Some(configured) = config.domains.get(domain) {
+            check.domain(domain, configured, reader);
+        }
+    }
+    for (name, reader) in &tables.accounts {
+        check.login_addresses_with_ids(name, reader);
+    }
+    check.index
+}
+
+struct Check<'a> {
+    config: &'a Dynamic,
+    statics: &'a Static,
+    index: Index,
+}
+
+impl<'a> Check<'a> {
+    fn postmaster(&self, source: &Source<'_>) {
+        let account = &self.statics.postmaster.account;
+        if self.config.accounts.contains_key(account) {
+            return;
+        }
+        let (line, column) = self.statics.notes.postmaster_at;
+        source.report_elsewhere(ConfigError {
+            file: self.statics.path.clone(),
+            line,
+            column,
+            key: "postmaster.account".to_owned(),
+            message: format!(
+                "names account {account:?}, which is not in {}{}",
+                source.path.display(),
+                self.nearest_account(account)
+            ),
+        });
+    }
+
+    fn nearest_account(&self, name: &str) -> String {
+        suggest::did_you_mean(name, self.config.accounts.keys().map(String::as_str))
+    }
+
+    fn account_exists(&self, reader: &Reader<'_>, name: &str, account: &str) {
+        if !self.config.accounts.contains_key(account) {
+            let hint = self.nearest_account(account);
+            reader.wrong(
+                name,
+                format!("names account {account:?}, which does not exist{hint}"),
+            );
+        }
+    }
+
+    fn no_domain(&self, domain: &str) -> String {
+        let known: Vec<String> = self.config.domains.keys().map(Domain::unicode).collect();
+        let hint = suggest::did_you_mean(domain, known.iter().map(String::as_str));
+        if domain.starts_with('[') {
+            return "must be at a domain, not at an IP address".to_owned();
+        }
+        let add = match hint.as_str() {
+            "" => format!("; add [domains.{domain:?}]"),
+            hint => format!("{hint} Otherwise add [domains.{domain:?}]"),
+        };
+        format!("names domain {domain}, which is not in [domains]{add}")
+    }
+
+    fn routes(&self, reader: &Reader<'_>, routes: &[Route]) {
+        for (route, reader) in routes.iter().zip(reader.tables("routes")) {
+            if reader.has("transport") && !route.transport.is_empty() {
+                self.transport(&reader, "transport", &route.transport);
+            }
+        }
+    }
+
+    fn transport(&self, reader: &Reader<'_>, name: &str, transport: &str) -> Option<&Transport> {
+        let known = self.statics.transports.get(transport);
+        if known.is_none() {
+            let names = self.statics.transports.keys().map(String::as_str);
+            let hint = suggest::did_you_mean(transport, names);
+            let file = self.statics.path.display();
+            reader.wrong(
+                name,
+                format!("names transport {transport:?}, which is not in {file}{hint}"),
+            );
+        }
+        known
+    }
+
+    fn account(&mut self, name: &str, account: &Account, reader: &Reader<'_>) {
+        if reader.has("domain") && !self.config.domains.contains_key(&account.domain) {
+            reader.wrong("domain", self.no_domain(&account.domain.unicode()));
+        }
+        self.routes(reader, &account.routes);
+        let section = reader.section("destinations");
+        for (typed, reader) in section.named() {
+            let Ok(address) = DestinationAddress::parse(typed) else {
+                continue;
+            };
+            let Some(destination) = account.destinations.get(&address) else {
+                continue;
+            };
+            let configured = self.domain_of(&address);
+            if let Some(message) = separator_problem(configured, &address) {
+                section.wrong(typed, message);
+            }
+            match self.index.add_destination(configured, name, &address) {
+                Ok(()) => {}
+                Err(Taken::By(owner)) => {
+                    section.wrong(typed, format!("is not unique: {owner}; remove one"))
+                }
+                Err(Taken::NoDomain) => {
+                    section.wrong(typed, self.no_domain(&domain_text(&address)))
+                }
+            }
+            if !destination.forward_lmtp.is_empty()
+                && let Some(transport) =
+                    self.transport(&reader, "forward_lmtp", &destination.forward_lmtp)
+                && !matches!(transport, Transport::Lmtp(_))
+            {
+                let kind = transport.kind();
+                reader.wrong(
+                    "forward_lmtp",
+                    format!("names a transport of kind {kind}; it must be of kind lmtp"),
+                );
+            }
+        }
+    }
+
+    fn domain_of(&self, address: &DestinationAddress) -> Option<&'a DomainConfig> {
+        let domain = match address {
+            DestinationAddress::CatchAll(domain) => domain,
+            DestinationAddress::Address(address) => address.host.domain()?,
+        };
+        self.config.domains.get(domain)
+    }
+
+    fn domain(&mut self, domain: &Domain, configured: &DomainConfig, reader: &Reader<'_>) {
+        self.routes(reader, &configured.routes);
+        for (name, report) in [
+            ("dmarc", &configured.dmarc),
+            ("tls_rpt", &configured.tls_rpt),
+        ] {
+            if let Some(report) = report {
+                self.report(&reader.section(name), report);
+            }
+        }
+        self.aliases(domain, configured, &reader.section("aliases"));
+    }
+
+    fn report(&mut self, reader: &Reader<'_>, report: &ReportAddress) {
+        self.account_exists(reader, "account", &report.account);
+        let configured = self.config.domains.get(&report.domain);
+        let address = Address {
+            local: report.localpart.clone(),
+            host: report.domain.clone().into(),
+        };
+        let address = DestinationAddress::Address(address);
+        if let Some(message) = separator_problem(configured, &address) {
+            reader.wrong("localpart", message);
+        }
+        match self.index.add_report(configured, report) {
+            Ok(()) => {}
+            Err(Taken::By(owner)) => reader.wrong(
+                "localpart",
+                format!("makes {address}, which is not free: {owner}; use another localpart"),
+            ),
+            Err(Taken::NoDomain) => {
+                reader.wrong("domain", self.no_domain(&report.domain.unicode()))
+            }
+        }
+    }
+
+    fn aliases(&mut self, domain: &Domain, configured: &DomainConfig, section: &Reader<'_>) {
+        for (typed, reader) in section.named() {
+            let Ok(local) = crate::scalar::parse_localpart(typed) else {
+                continue;
+            };
+            let address = Address {
+                local: local.clone(),
+                host: domain.clone().into(),
+            };
+            let address = DestinationAddress::Address(address);
+            if let Some(message) = separator_problem(Some(configured), &address) {
+                section.wrong(typed, message);
+            }
+            if let Err(Taken::By(owner)) = self.index.add_alias(configured, domain, &local) {
+                section.wrong(typed, format!("is not unique: {owner}; remove one"));
+            }
+            let Some(alias) = configured.aliases.get(&local) else {
+                continue;
+            };
+            if alias.addresses.is_empty() && reader.has("addresses") {
+                reader.wrong("addresses", "must name at least one member");
+            }
+            for (index, typed) in reader.elements("addresses").into_iter().enumerate() {
+                if let Ok(member) = Address::parse(typed)
+                    && !self.is_destination(&member)
+                {
+                    reader.wrong_element("addresses", index, format!("{typed} is not a destination of an account; add it to one, or remove it here"));
+                }
+            }
+        }
+    }
+
+    fn is_destination(&self, address: &Address) -> bool {
+        let address = DestinationAddress::Address(address.clone());
+        let mut accounts = self.config.accounts.values();
+        accounts.any(|account| account.destinations.contains_key(&address))
+    }
+
+    /// A fromid is put behind a separator, and what comes back must reach the account.
+    fn login_addresses_with_ids(&self, name: &str, reader: &Reader<'_>) {
+        let list = "from_id_login_addresses";
+        for (index, typed) in reader.elements(list).into_iter().enumerate() {
+            let Ok(address) = Address::parse(typed) else {
+                continue;
+            };
+            let wrong = |message: String| reader.wrong_element(list, index, message);
+            let domain = address.host.domain();
+            let Some(configured) = domain.and_then(|domain| self.config.domains.get(domain)) else {
+                wrong(self.no_domain(&address.host.unicode()));
+                continue;
+            };
+            if configured.localpart_catchall_separators.is_empty() {
+                let domain = address.host.unicode();
+                wrong(format!(
+                    "needs a separator: set domains.{domain:?}.localpart_catchall_separators, to [\"+\"] for example"
+                ));
+            } else if self.index.owner(configured, &address) != Some(name) {
+                wrong(format!(
+                    "is not an address of this account; add it to accounts.{name}.destinations, or remove it here"
+                ));
+            }
+        }
+    }
+}
+
+fn domain_text(address: &DestinationAddress) -> String {
+    match address {
+        DestinationAddress::CatchAll(domain) => domain.unicode(),
+        DestinationAddress::Address(address) => address.host.unicode(),
+    }
+}
+
+/// What is cut off at the separator could never be found again.
+fn separator_problem(
+    configured: Option<&DomainConfig>,
+    address: &DestinationAddress,
+) -> Option<String> {
+    let DestinationAddress::Address(address) = address else {
+        return None;
+    };
+    let separators = &configured?.localpart_catchall_separators;
+    let separator = separators.iter().find(|separator| {
+        !separator.is_empty() && address.local.as_str().contains(separator.as_str())
+    })?;
+    Some(format!(
+        "has the domain's separator {separator:?}, where mail to it would be cut; leave out what follows it"
+    ))
+}

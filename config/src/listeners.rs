@@ -1,0 +1,323 @@
+//! `listeners.NAME` of `postrider.conf`: the services, and what they need of one another.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use postrider_smtp::Domain;
+
+use crate::{
+    parse_static::nowhere,
+    reader::Reader,
+    statics::{
+        Acme, CertificateFiles, CertificateSource, HttpService, Listener, ListenerTls, SmtpService,
+        SubmissionService, SubmissionsService,
+    },
+    values::TlsVersion,
+};
+
+/// Reads all listeners, and checks that no two services want the same port.
+pub(crate) fn read(
+    root: &Reader<'_>,
+    hostname: Option<&Domain>,
+    acme: &BTreeMap<String, Acme>,
+) -> BTreeMap<String, Listener> {
+    let tables = root.section("listeners").named();
+    if tables.is_empty() {
+        root.wrong_below("listeners", "<name>", "is required, but missing: without a listener nobody can connect; write a table such as [listeners.public]");
+    }
+    let mut ports = Ports::default();
+    let mut listeners = BTreeMap::new();
+    for (name, reader) in tables {
+        let listener = read_listener(&reader, hostname, acme);
+        ports.add(name, &reader, &listener);
+        listeners.insert(name.to_owned(), listener);
+    }
+    listeners
+}
+
+fn read_listener(
+    reader: &Reader<'_>,
+    hostname: Option<&Domain>,
+    acme: &BTreeMap<String, Acme>,
+) -> Listener {
+    let ips: Vec<IpAddr> = reader.set("ips");
+    if reader.has("ips") && reader.elements("ips").is_empty() {
+        reader.wrong(
+            "ips",
+            "must name at least one address; \"0.0.0.0\" and \"::\" stand for all",
+        );
+    }
+    let tls = reader.table("tls").map(|tls| read_tls(&tls, acme));
+    let has_tls = tls.is_some();
+    Listener {
+        ips,
+        nat_ips: reader.set("nat_ips"),
+        hostname: reader
+            .opt("hostname")
+            .or_else(|| hostname.cloned())
+            .unwrap_or_else(nowhere),
+        tls: tls.flatten(),
+        max_message_size: reader.get("max_message_size"),
+        smtp: read_smtp(&reader.section("smtp"), has_tls),
+        submission: read_submission(&reader.section("submission"), has_tls),
+        submissions: read_submissions(&reader.section("submissions"), has_tls),
+        webapi_http: read_http(reader, "webapi_http", has_tls),
+        webapi_https: read_http(reader, "webapi_https", has_tls),
+        account_http: read_http(reader, "account_http", has_tls),
+        account_https: read_http(reader, "account_https", has_tls),
+        admin_http: read_http(reader, "admin_http", has_tls),
+        admin_https: read_http(reader, "admin_https", has_tls),
+        metrics_http: read_http(reader, "metrics_http", has_tls),
+        autoconfig_https: read_http(reader, "autoconfig_https", has_tls),
+        mta_sts_https: read_http(reader, "mta_sts_https", has_tls),
+    }
+}
+
+fn read_tls(reader: &Reader<'_>, acme: &BTreeMap<String, Acme>) -> Option<ListenerTls> {
+    let account: Option<String> = reader.opt("acme");
+    if let Some(account) = &account
+        && !acme.contains_key(account)
+    {
+        reader.wrong(
+            "acme",
+            format!("names {account:?}, which is not in [acme]; add [acme.{account}]"),
+        );
+    }
+    let files: Vec<CertificateFiles> = reader
+        .tables("certs")
+        .iter()
+        .filter_map(|pair| {
+            let cert_file = pair.opt("cert_file");
+            let key_file = pair.opt("key_file");
+            Some(CertificateFiles {
+                cert_file: cert_file?,
+                key_file: key_file?,
+            })
+        })
+        .collect();
+    let min_version = reader.opt("min_version").unwrap_or(TlsVersion::Tls12);
+    let client_auth = reader.get("client_auth");
+    let source = match (reader.has("acme"), reader.has("certs")) {
+        (true, true) => {
+            reader.wrong("certs", "cannot be used together with acme; keep one");
+            None
+        }
+        (false, false) => {
+            reader.wrong_here("needs certificates: set acme or certs");
+            None
+        }
+        (true, false) => account.map(CertificateSource::Acme),
+        (false, true) => {
+            if reader.tables("certs").is_empty() {
+                reader.wrong(
+                    "certs",
+                    "must have at least one {cert_file = \"...\", key_file = \"...\"}",
+                );
+            }
+            Some(CertificateSource::Files(files))
+        }
+    };
+    Some(ListenerTls {
+        source: source?,
+        min_version,
+        client_auth,
+    })
+}
+
+/// A service runs when its table is there, unless the table says otherwise.
+fn enabled(reader: &Reader<'_>) -> bool {
+    reader.opt("enabled").unwrap_or_else(|| reader.is_present())
+}
+
+fn read_smtp(reader: &Reader<'_>, tls: bool) -> SmtpService {
+    let service = SmtpService {
+        enabled: enabled(reader),
+        port: reader.get("port"),
+        starttls: reader.opt("starttls").unwrap_or(tls),
+        require_starttls: reader.get("require_starttls"),
+        dnsbls: reader.set("dnsbls"),
+        require_tls_extension: reader.get("require_tls_extension"),
+    };
+    if !service.enabled {
+        return service;
+    }
+    if service.starttls && !tls {
+        reader.wrong(
+            "starttls",
+            "needs certificates: set the listener's tls, or starttls to false",
+        );
+    } else if service.require_starttls && !service.starttls {
+        reader.wrong(
+            "require_starttls",
+            "needs starttls, which is off or has no certificates",
+        );
+    }
+    service
+}
+
+fn read_submission(reader: &Reader<'_>, tls: bool) -> SubmissionService {
+    let service = SubmissionService {
+        enabled: enabled(reader),
+        port: reader.get("port"),
+        require_tls: reader.get("require_tls"),
+    };
+    if service.enabled && service.require_tls && !tls {
+        reader.wrong("require_tls", "needs certificates, since nobody could log in: set the listener's tls, or require_tls to false");
+    }
+    service
+}
+
+fn read_submissions(reader: &Reader<'_>, tls: bool) -> SubmissionsService {
+    let service = SubmissionsService {
+        enabled: enabled(reader),
+        port: reader.get("port"),
+    };
+    if service.enabled && !tls {
+        reader.wrong_here("needs certificates: set the listener's tls");
+    }
+    service
+}
+
+fn read_http(listener: &Reader<'_>, name: &str, tls: bool) -> HttpService {
+    let reader = listener.section(name);
+    let mut service = HttpService {
+        enabled: enabled(&reader),
+        port: reader.get("port"),
+        path: reader.get("path"),
+        forwarded: reader.get("forwarded"),
+    };
+    if service.enabled && name.ends_with("_https") && !tls {
+        reader.wrong_here("needs certificates: set the listener's tls");
+    }
+    if !service.path.starts_with('/') || service.path.contains(['?', '#', ' ', '{', '}']) {
+        reader.wrong(
+            "path",
+            "must begin with \"/\" and must not have spaces or any of ? # { }",
+        );
+    } else if !service.path.ends_with('/') && !name.starts_with("metrics") {
+        service.path.push('/');
+    }
+    if has_fixed_paths(name) && service.path != "/" {
+        reader.wrong(
+            "path",
+            "cannot be changed, since clients know only one; remove it",
+        );
+    }
+    service
+}
+
+/// Whether a service answers at paths that a standard names, which are different from all others.
+fn has_fixed_paths(service: &str) -> bool {
+    matches!(service, "autoconfig_https" | "mta_sts_https")
+}
+
+/// What a port is used for, as far as others can share it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Smtp,
+    Http,
+    Https,
+}
+
+struct Taken {
+    listener: String,
+    service: &'static str,
+    ip: IpAddr,
+    port: u16,
+    used: Use,
+    path: Option<String>,
+}
+
+/// All addresses and ports in use so far.
+#[derive(Default)]
+struct Ports(Vec<Taken>);
+
+impl Ports {
+    fn add(&mut self, name: &str, reader: &Reader<'_>, listener: &Listener) {
+        let smtp = [
+            ("smtp", listener.smtp.enabled, listener.smtp.port),
+            (
+                "submission",
+                listener.submission.enabled,
+                listener.submission.port,
+            ),
+            (
+                "submissions",
+                listener.submissions.enabled,
+                listener.submissions.port,
+            ),
+        ];
+        for (service, enabled, port) in smtp {
+            if enabled {
+                self.claim(name, reader, listener, (service, port, Use::Smtp, None));
+            }
+        }
+        for (service, http) in listener.http_services() {
+            let used = if service.ends_with("_https") {
+                Use::Https
+            } else {
+                Use::Http
+            };
+            if http.enabled {
+                let path = (!has_fixed_paths(service)).then_some(http.path.as_str());
+                self.claim(name, reader, listener, (service, http.port, used, path));
+            }
+        }
+    }
+
+    /// Reports the first conflict of a service, and takes its port on all addresses.
+    fn claim(
+        &mut self,
+        name: &str,
+        reader: &Reader<'_>,
+        listener: &Listener,
+        (service, port, used, path): (&'static str, u16, Use, Option<&str>),
+    ) {
+        let wanted: Vec<Taken> = listener
+            .ips
+            .iter()
+            .map(|ip| Taken {
+                listener: name.to_owned(),
+                service,
+                ip: *ip,
+                port,
+                used,
+                path: path.map(str::to_owned),
+            })
+            .collect();
+        let conflict = wanted
+            .iter()
+            .find_map(|want| self.0.iter().find_map(|have| have.conflict(want)));
+        if let Some(message) = conflict {
+            reader.section(service).wrong("port", message);
+        }
+        self.0.extend(wanted);
+    }
+}
+
+impl Taken {
+    /// What is wrong when `other` wants what this has.
+    fn conflict(&self, other: &Self) -> Option<String> {
+        let overlap = self.ip == other.ip
+            || (self.ip.is_ipv4() == other.ip.is_ipv4()
+                && (self.ip.is_unspecified() || other.ip.is_unspecified()));
+        // Port 0 is another one each time.
+        if self.port != other.port || self.port == 0 || !overlap {
+            return None;
+        }
+        let Self {
+            listener, service, ..
+        } = self;
+        let port = self.port;
+        let ip = other.ip;
+        let both_http = self.used != Use::Smtp && self.used == other.used;
+        let same_listener = *listener == other.listener;
+        if !(both_http && same_listener) {
+            return Some(format!(
+                "conflicts with listeners.{listener}.{service}: both want port {port} on {ip}; change one of the ports"
+            ));
+        }
+        (self.path.is_some() && self.path == other.path).then(|| {
+            format!("conflicts with listeners.{listener}.{service}: both answer at the same path of port {port}; change one of the paths")
+        })
+    }
+}

@@ -1,0 +1,424 @@
+//! `postrider.conf`: from its tables to a [`Static`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use postrider_smtp::{Domain, Host};
+
+use crate::{
+    error::Errors,
+    listeners,
+    reader::{Reader, Source, read_text},
+    scalar::{Url, parse_host_port},
+    schema,
+    statics::{
+        Acme, Delivery, Direct, Eab, Fail, Limits, Lmtp, Log, LoginFailures, Notes, OutgoingTls,
+        PerDestination, Policy, Postmaster, QueueConfig, ResolverConfig, Smarthost, SmtpClient,
+        Socks, Static, StoreConfig, Transport, TransportAuth, WebhookConfig,
+    },
+    values::{LogFormat, LogLevel, StoreEngine},
+};
+
+impl Static {
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or with everything that is wrong with it.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, Errors> {
+        let path = path.as_ref();
+        let text = read_text(path)?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks a text as if it were in the file `path`, which need not be there.
+    ///
+    /// # Errors
+    /// With everything that is wrong with it.
+    pub fn parse(text: &str, path: impl AsRef<Path>) -> Result<Self, Errors> {
+        let path = path.as_ref();
+        let source = Source::new(text, path);
+        let document = source.document()?;
+        let root = source.root(&document, &schema::STATIC_TREE);
+        let parsed = read(&root, path);
+        match (source.errors(), parsed) {
+            (None, Some(mut parsed)) => {
+                parsed.notes.not_yet = source.take_not_yet();
+                parsed.notes.warnings = source.take_warnings();
+                Ok(parsed)
+            }
+            (Some(errors), _) => Err(errors),
+            (None, None) => {
+                root.wrong_here("something required is missing");
+                Err(source.errors().unwrap_or_else(|| {
+                    Errors::unreadable(path, &std::io::Error::other("incomplete"))
+                }))
+            }
+        }
+    }
+}
+
+/// Everything, even when something required is missing, so that all problems are found.
+fn read(root: &Reader<'_>, path: &Path) -> Option<Static> {
+    let hostname: Option<Domain> = root.opt("hostname");
+    let postmaster = root.section("postmaster");
+    if !postmaster.is_present() {
+        root.wrong_below(
+            "postmaster",
+            "account",
+            "is required, but missing: an account of domains.conf that gets mail to postmaster",
+        );
+    }
+    let acme: BTreeMap<String, Acme> = named(root, "acme", read_acme);
+    let listeners = listeners::read(root, hostname.as_ref(), &acme);
+    let transports = named(root, "transports", |reader| {
+        read_transport(reader, hostname.as_ref())
+    });
+    let log = root.section("log");
+    let resolver = root.section("resolver");
+    let policy = root.section("policy");
+    let parsed = Static {
+        path: path.to_owned(),
+        data_dir: root.get("data_dir"),
+        hostname: hostname.clone().unwrap_or_else(nowhere),
+        user: root.get("user"),
+        log: read_log(&log),
+        admin_password_file: root.opt("admin_password_file"),
+        postmaster: Postmaster {
+            account: postmaster.opt("account").unwrap_or_default(),
+            mailbox: read_mailbox(&postmaster, "mailbox"),
+        },
+        resolver: ResolverConfig {
+            servers: resolver.set("servers"),
+            dnssec: resolver.get("dnssec"),
+            timeout: resolver.get("timeout"),
+        },
+        tls: OutgoingTls {
+            ca_files: root.section("tls").set("ca_files"),
+        },
+        acme,
+        listeners,
+        transports,
+        queue: read_queue(&root.section("queue")),
+        webhook: read_webhook(&root.section("webhook")),
+        limits: read_limits(&root.section("limits")),
+        smtp_client: read_smtp_client(&root.section("smtp_client")),
+        delivery: Delivery {
+            forbid_private_addresses: root.section("delivery").get("forbid_private_addresses"),
+        },
+        policy: Policy {
+            greylist: policy.get("greylist"),
+            first_time_sender_delay: policy.get("first_time_sender_delay"),
+        },
+        default_mailboxes: read_mailboxes(root, "default_mailboxes"),
+        store: StoreConfig {
+            engine: root
+                .section("store")
+                .opt("engine")
+                .unwrap_or(StoreEngine::Redb),
+        },
+        notes: Notes {
+            postmaster_at: postmaster.position("account"),
+            ..Notes::default()
+        },
+    };
+    hostname.map(|_| parsed)
+}
+
+/// Stands in for a domain that is missing, which is reported, so that what depends on it can be checked.
+pub(crate) fn nowhere() -> Domain {
+    Domain::parse("invalid").expect("\"invalid\" is a domain name (RFC 2606)")
+}
+
+/// Tables by name, read one by one; those that are wrong are reported and left out.
+fn named<T>(
+    root: &Reader<'_>,
+    name: &str,
+    mut read: impl FnMut(&Reader<'_>) -> Option<T>,
+) -> BTreeMap<String, T> {
+    let tables = root.section(name).named();
+    tables
+        .into_iter()
+        .filter_map(|(name, reader)| Some((name.to_owned(), read(&reader)?)))
+        .collect()
+}
+
+fn read_log(reader: &Reader<'_>) -> Log {
+    let modules = reader.section("modules");
+    Log {
+        level: reader.opt("level").unwrap_or(LogLevel::Info),
+        format: reader.opt("format").unwrap_or(LogFormat::Text),
+        modules: modules
+            .names()
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), modules.opt(name)?)))
+            .collect(),
+    }
+}
+
+fn read_acme(reader: &Reader<'_>) -> Option<Acme> {
+    let directory_url = reader.url("directory_url", &["https"]);
+    Some(Acme {
+        directory_url: directory_url.unwrap_or_default(),
+        contact_email: reader.get("contact_email"),
+        renew_before: reader.get("renew_before"),
+        ca_file: reader.opt("ca_file"),
+        eab: reader.table("eab").and_then(|eab| {
+            Some(Eab {
+                key_id: eab.opt("key_id")?,
+                key_file: eab.opt("key_file")?,
+            })
+        }),
+    })
+}
+
+fn read_queue(reader: &Reader<'_>) -> QueueConfig {
+    let destination = reader.section("per_destination");
+    QueueConfig {
+        retry_intervals: reader.list("retry_intervals"),
+        delay_dsn_after: reader.get("delay_dsn_after"),
+        max_concurrency: reader.get("max_concurrency"),
+        per_destination: PerDestination {
+            connections: destination.get("connections"),
+            messages_per_connection: destination.get("messages_per_connection"),
+            recipients_per_transaction: destination.get("recipients_per_transaction"),
+            idle: destination.get("idle"),
+        },
+        retry_spread: reader.get("retry_spread"),
+    }
+}
+
+fn read_webhook(reader: &Reader<'_>) -> WebhookConfig {
+    WebhookConfig {
+        retry_intervals: reader.list("retry_intervals"),
+        timeout: reader.get("timeout"),
+        max_concurrency: reader.get("max_concurrency"),
+        per_receiver_concurrency: reader.get("per_receiver_concurrency"),
+        proxy: reader.url("proxy", &["http", "https", "socks5", "socks5h"]),
+        allow_private_addresses: reader.get("allow_private_addresses"),
+    }
+}
+
+fn read_limits(reader: &Reader<'_>) -> Limits {
+    let logins = reader.section("login_failures_per_network");
+    Limits {
+        connections: reader.get("connections"),
+        connections_per_network: reader.get("connections_per_network"),
+        messages_per_connection: reader.get("messages_per_connection"),
+        recipients_per_message: reader.get("recipients_per_message"),
+        errors_per_connection: reader.get("errors_per_connection"),
+        command_timeout: reader.get("command_timeout"),
+        data_timeout: reader.get("data_timeout"),
+        header_size: reader.get("header_size"),
+        mime_depth: reader.get("mime_depth"),
+        mime_parts: reader.get("mime_parts"),
+        login_failures_per_network: LoginFailures {
+            per_minute: logins.get("per_minute"),
+            per_day: logins.get("per_day"),
+        },
+    }
+}
+
+fn read_smtp_client(reader: &Reader<'_>) -> SmtpClient {
+    SmtpClient {
+        connect_timeout: reader.get("connect_timeout"),
+        greeting_timeout: reader.get("greeting_timeout"),
+        mail_timeout: reader.get("mail_timeout"),
+        rcpt_timeout: reader.get("rcpt_timeout"),
+        data_timeout: reader.get("data_timeout"),
+        dot_timeout: reader.get("dot_timeout"),
+    }
+}
+
+const TRANSPORT_KINDS: [&str; 7] = [
+    "submissions",
+    "submission",
+    "smtp",
+    "lmtp",
+    "socks",
+    "direct",
+    "fail",
+];
+
+fn read_transport(reader: &Reader<'_>, hostname: Option<&Domain>) -> Option<Transport> {
+    let kinds: Vec<&str> = TRANSPORT_KINDS
+        .into_iter()
+        .filter(|kind| reader.has(kind))
+        .collect();
+    let read: Vec<Transport> = kinds
+        .iter()
+        .filter_map(|kind| read_transport_kind(kind, &reader.section(kind), hostname))
+        .collect();
+    match kinds.as_slice() {
+        [_] => read.into_iter().next(),
+        [] => {
+            let all = TRANSPORT_KINDS.join(", ");
+            reader.wrong_here(format!("must have one of the tables {all}"));
+            None
+        }
+        [_, second, ..] => {
+            let kinds = kinds.join(" and ");
+            reader.wrong(second, format!("is one too many: this transport has {kinds}; keep one, and make another transport of the rest"));
+            None
+        }
+    }
+}
+
+fn read_transport_kind(
+    kind: &str,
+    reader: &Reader<'_>,
+    hostname: Option<&Domain>,
+) -> Option<Transport> {
+    Some(match kind {
+        "submissions" => Transport::Submissions(read_smarthost(reader)?),
+        "submission" => Transport::Submission(read_smarthost(reader)?),
+        "smtp" => Transport::Smtp(read_smarthost(reader)?),
+        "lmtp" => Transport::Lmtp(read_lmtp(reader)?),
+        "socks" => Transport::Socks(read_socks(reader, hostname)?),
+        "direct" => Transport::Direct(read_direct(reader)),
+        _ => Transport::Fail(Fail {
+            code: reader.get("code"),
+            message: reader.get("message"),
+        }),
+    })
+}
+
+fn read_smarthost(reader: &Reader<'_>) -> Option<Smarthost> {
+    let auth = reader.table("auth").and_then(|auth| {
+        let mechanisms = auth.set("mechanisms");
+        Some(TransportAuth {
+            username: auth.opt("username")?,
+            password: auth.opt("password")?,
+            mechanisms,
+        })
+    });
+    let smarthost = Smarthost {
+        port: reader.get("port"),
+        auth,
+        insecure_skip_verify: reader.get("insecure_skip_verify"),
+        no_starttls: reader.get("no_starttls"),
+        host: reader.opt("host")?,
+    };
+    if smarthost.no_starttls && smarthost.auth.is_some() {
+        reader.warn("no_starttls", "the password goes over the network in clear");
+    }
+    Some(smarthost)
+}
+
+fn read_lmtp(reader: &Reader<'_>) -> Option<Lmtp> {
+    let host: Option<Host> = reader.opt("host");
+    let socket: Option<PathBuf> = reader.opt("socket");
+    let port = reader.get("port");
+    match (reader.has("host"), reader.has("socket")) {
+        (true, true) => {
+            reader.wrong("socket", "cannot be used together with host; keep one");
+            None
+        }
+        (false, false) => {
+            reader.wrong_here("needs a host or a socket");
+            None
+        }
+        _ => match socket {
+            Some(socket) => {
+                if reader.has("port") {
+                    reader.wrong("port", "has no meaning for a socket; remove it");
+                }
+                Some(Lmtp::Socket(socket))
+            }
+            None => Some(Lmtp::Tcp { host: host?, port }),
+        },
+    }
+}
+
+fn read_socks(reader: &Reader<'_>, hostname: Option<&Domain>) -> Option<Socks> {
+    let remote_ips = reader.set("remote_ips");
+    let remote_hostname = reader.opt("remote_hostname");
+    let address: String = reader.opt("address")?;
+    match parse_host_port(&address) {
+        Ok((host, port)) => Some(Socks {
+            host,
+            port,
+            remote_ips,
+            remote_hostname: remote_hostname.or_else(|| hostname.cloned())?,
+        }),
+        Err(message) => {
+            reader.wrong("address", message);
+            None
+        }
+    }
+}
+
+fn read_direct(reader: &Reader<'_>) -> Direct {
+    let direct = Direct {
+        disable_ipv4: reader.get("disable_ipv4"),
+        disable_ipv6: reader.get("disable_ipv6"),
+        local_ips: reader.set("local_ips"),
+    };
+    if direct.disable_ipv4 && direct.disable_ipv6 {
+        reader.wrong(
+            "disable_ipv6",
+            "leaves no address family, since disable_ipv4 is set too",
+        );
+    }
+    direct
+}
+
+/// A mailbox name, checked.
+pub(crate) fn read_mailbox(reader: &Reader<'_>, name: &str) -> String {
+    let mailbox: String = reader.get(name);
+    if let Some(message) = mailbox_problem(&mailbox) {
+        reader.wrong(name, message);
+    }
+    mailbox
+}
+
+fn read_mailboxes(reader: &Reader<'_>, name: &str) -> Vec<String> {
+    let mailboxes: Vec<(usize, String)> = reader.entries(name);
+    let mut seen = BTreeSet::new();
+    for (index, mailbox) in &mailboxes {
+        if let Some(message) = mailbox_problem(mailbox) {
+            reader.wrong_element(name, *index, message);
+        } else if !seen.insert(mailbox.to_lowercase()) {
+            reader.wrong_element(
+                name,
+                *index,
+                "is in the array twice, perhaps in another case; remove one",
+            );
+        }
+    }
+    mailboxes.into_iter().map(|(_, mailbox)| mailbox).collect()
+}
+
+/// Names are paths with `/` between levels.
+pub(crate) fn mailbox_problem(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("must be the name of a mailbox, not empty")
+    } else if name
+        .split('/')
+        .any(|part| part.trim() != part || part.is_empty())
+    {
+        Some("is not a mailbox name: it has an empty level, or a space at the end of one")
+    } else if name.contains(['*', '%', '\\', '"']) || name.starts_with('#') {
+        Some("is not a mailbox name: it begins with # or has one of the characters * % \\ \"")
+    } else {
+        None
+    }
+}
+
+impl Reader<'_> {
+    /// A URL of one of some schemes, as it was written.
+    pub(crate) fn url(&self, name: &str, schemes: &[&str]) -> Option<String> {
+        let url: Url = match self.opt(name) {
+            Some(url) => url,
+            None => self.default_of(name)?,
+        };
+        if schemes.contains(&url.scheme().as_str()) {
+            Some(url.0)
+        } else {
+            let schemes = schemes.join(":// or ");
+            self.wrong(name, format!("must begin with {schemes}://"));
+            None
+        }
+    }
+}

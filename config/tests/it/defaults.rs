@@ -1,0 +1,355 @@
+//! What holds when nothing is said is what the description says.
+
+use std::{collections::BTreeSet, net::Ipv4Addr, path::Path, time::Duration};
+
+use postrider_config::{
+    CertificateSource, Dynamic, FailureDsn, Lmtp, LogFormat, LogLevel, Size, Static, TlsVersion,
+    Transport, describe,
+    schema::{DYNAMIC, Default, Key, STATIC, Section},
+};
+use proptest::prelude::*;
+
+use crate::support::{self, dynamic, statics};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn defaults_of_postrider_conf() {
+    let config = Static::parse(support::STATIC, "etc/postrider.conf").unwrap();
+    assert_eq!(config.data_dir, Path::new("etc/../data"));
+    assert_eq!(config.domains_file(), Path::new("etc/domains.conf"));
+    assert_eq!(config.user, "postrider");
+    assert_eq!(config.log.level, LogLevel::Info);
+    assert_eq!(config.log.format, LogFormat::Text);
+    assert_eq!(config.postmaster.mailbox, "Postmaster");
+    assert_eq!(config.admin_password_file, None);
+    assert!(config.resolver.servers.is_empty() && config.resolver.dnssec);
+    assert_eq!(config.resolver.timeout, Duration::from_secs(5));
+    let minutes = |list: &[f64]| list.iter().map(|m| MINUTE.mul_f64(*m)).collect::<Vec<_>>();
+    assert_eq!(
+        config.queue.retry_intervals,
+        minutes(&[7.5, 15.0, 30.0, 60.0, 120.0, 240.0, 480.0, 960.0])
+    );
+    assert_eq!(config.queue.delay_dsn_after, 4 * HOUR);
+    assert_eq!(config.queue.max_concurrency, 500);
+    assert_eq!(config.queue.retry_spread, 0.1);
+    let destination = &config.queue.per_destination;
+    assert_eq!(destination.connections, 10);
+    assert_eq!(destination.messages_per_connection, 100);
+    assert_eq!(destination.recipients_per_transaction, 100);
+    assert_eq!(destination.idle, Duration::from_secs(5));
+    assert_eq!(
+        config.webhook.retry_intervals,
+        minutes(&[
+            1.0, 2.0, 4.0, 7.5, 15.0, 30.0, 60.0, 120.0, 240.0, 480.0, 960.0
+        ])
+    );
+    assert_eq!(config.webhook.timeout, Duration::from_secs(30));
+    assert_eq!(config.webhook.max_concurrency, 100);
+    assert_eq!(config.webhook.per_receiver_concurrency, 10);
+    assert_eq!(config.webhook.proxy, None);
+    assert!(!config.webhook.allow_private_addresses);
+    let limits = &config.limits;
+    assert_eq!(limits.connections, 20000);
+    assert_eq!(limits.connections_per_network, 300);
+    assert_eq!(limits.messages_per_connection, 10000);
+    assert_eq!(limits.recipients_per_message, 1000);
+    assert_eq!(limits.errors_per_connection, 20);
+    assert_eq!(limits.command_timeout, 5 * MINUTE);
+    assert_eq!(limits.data_timeout, 10 * MINUTE);
+    assert_eq!(limits.header_size, Size(256 << 10));
+    assert_eq!((limits.mime_depth, limits.mime_parts), (50, 5000));
+    assert_eq!(limits.login_failures_per_network.per_minute, 10);
+    assert_eq!(limits.login_failures_per_network.per_day, 50);
+    let client = &config.smtp_client;
+    assert_eq!(client.connect_timeout, MINUTE / 2);
+    assert_eq!(client.greeting_timeout, 5 * MINUTE);
+    assert_eq!(client.mail_timeout, 5 * MINUTE);
+    assert_eq!(client.rcpt_timeout, 5 * MINUTE);
+    assert_eq!(client.data_timeout, 2 * MINUTE);
+    assert_eq!(client.dot_timeout, 10 * MINUTE);
+    assert!(!config.delivery.forbid_private_addresses);
+    assert!(config.policy.greylist);
+    assert_eq!(config.policy.first_time_sender_delay, MINUTE / 4);
+    assert_eq!(
+        config.default_mailboxes,
+        ["Inbox", "Sent", "Archive", "Trash", "Drafts", "Junk"]
+    );
+    assert!(config.not_yet().is_empty() && config.warnings().is_empty());
+}
+
+#[test]
+fn defaults_of_listeners() {
+    let config = statics(
+        "smtp = {}\ntls.certs = [{ cert_file = \"c\", key_file = \"/k\" }]\nsubmission.enabled = true\n",
+    );
+    let listener = &config.listeners["local"];
+    assert_eq!(listener.ips, [Ipv4Addr::LOCALHOST]);
+    assert_eq!(listener.hostname, config.hostname);
+    assert_eq!(listener.max_message_size, Size(100_000_000));
+    let tls = listener.tls.as_ref().unwrap();
+    assert_eq!(
+        (tls.min_version, tls.client_auth),
+        (TlsVersion::Tls12, true)
+    );
+    let CertificateSource::Files(files) = &tls.source else {
+        panic!("{tls:?}");
+    };
+    assert_eq!(files[0].cert_file, Path::new("c"));
+    assert_eq!(files[0].key_file, Path::new("/k"));
+    assert!(listener.smtp.enabled && listener.smtp.starttls && !listener.smtp.require_starttls);
+    assert!(listener.submission.enabled && listener.submission.require_tls);
+    assert!(!listener.submissions.enabled);
+    let smtp = (
+        listener.smtp.port,
+        listener.submission.port,
+        listener.submissions.port,
+    );
+    assert_eq!(smtp, (25, 587, 465));
+    let services: Vec<String> = listener
+        .http_services()
+        .iter()
+        .map(|(name, http)| {
+            assert!(!http.enabled && !http.forwarded);
+            format!("{name} {} {}", http.port, http.path)
+        })
+        .collect();
+    assert_eq!(
+        services,
+        [
+            "webapi_http 80 /webapi/",
+            "webapi_https 443 /webapi/",
+            "account_http 80 /account/",
+            "account_https 443 /account/",
+            "admin_http 80 /admin/",
+            "admin_https 443 /admin/",
+            "metrics_http 8010 /metrics",
+            "autoconfig_https 443 /",
+            "mta_sts_https 443 /",
+        ]
+    );
+    let plain = statics("smtp = {}\n");
+    assert!(!plain.listeners["local"].smtp.starttls);
+}
+
+#[test]
+fn defaults_of_transports() {
+    let config = statics(
+        "[transports]\na.submissions.host = \"h\"\nb.submission.host = \"h\"\nc.smtp.host = \"h\"\nd.lmtp.host = \"h\"\ne.fail = {}\n",
+    );
+    let port = |name: &str| match &config.transports[name] {
+        Transport::Submissions(host) | Transport::Submission(host) | Transport::Smtp(host) => {
+            assert!(host.auth.is_none() && !host.insecure_skip_verify && !host.no_starttls);
+            host.port
+        }
+        Transport::Lmtp(Lmtp::Tcp { port, .. }) => *port,
+        Transport::Fail(fail) => fail.code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(["a", "b", "c", "d", "e"].map(port), [465, 587, 25, 24, 554]);
+}
+
+#[test]
+fn defaults_of_domains_conf() {
+    let config = dynamic(support::DYNAMIC, &statics(""));
+    let (domain, configured) = config.domains.first_key_value().unwrap();
+    assert_eq!(domain.ascii(), "example.org");
+    assert!(!configured.disabled && !configured.localpart_case_sensitive);
+    assert_eq!(
+        configured.client_settings_domain.ascii(),
+        "mail.example.org"
+    );
+    assert!(configured.localpart_catchall_separators.is_empty());
+    assert!(configured.dkim.selectors.is_empty() && configured.dkim.sign.is_empty());
+    assert_eq!((&configured.dmarc, &configured.tls_rpt), (&None, &None));
+    assert_eq!(configured.mta_sts, None);
+    let account = &config.accounts["alice"];
+    assert_eq!(account.failure_dsn, FailureDsn::Mail);
+    assert_eq!(account.keep_retired_message_period, Duration::ZERO);
+    assert_eq!(account.keep_retired_webhook_period, Duration::ZERO);
+    assert_eq!(account.max_outgoing_messages_per_day, 1000);
+    assert_eq!(account.max_first_time_recipients_per_day, 200);
+    assert_eq!(account.quota, None);
+    assert_eq!(account.rejects_mailbox, "Rejects");
+    assert_eq!(account.junk_mailbox, "Junk");
+    assert!(
+        !account.keep_rejects && !account.no_custom_password && !account.suppress_policy_blocks
+    );
+    assert_eq!(account.outgoing_webhook, None);
+    assert_eq!(
+        account.destinations.values().next().unwrap().mailbox,
+        "Inbox"
+    );
+    assert!(config.not_yet().is_empty() && config.warnings().is_empty());
+}
+
+#[test]
+fn keys_are_read_into_their_fields() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/config/dynamic");
+    let text = r#"
+[domains."example.org"]
+dkim.sign = ["ED"]
+dkim.selectors.ed.private_key_file = "keys/ed25519.pem"
+dkim.selectors.rsa = { private_key_file = "keys/rsa2048.pem", hash = "sha1" }
+[accounts.alice]
+domain = "example.org"
+login_disabled = "moved"
+[accounts.alice.outgoing_webhook]
+url = "https://app.example.org/"
+authorization = "Bearer hidden"
+secret = "whsec_aGlkZGVu"
+"#;
+    let config = Dynamic::parse(text, folder.join("domains.conf"), &statics("")).unwrap();
+    let domain = config.domains.values().next().unwrap();
+    let signing: Vec<&str> = domain
+        .dkim
+        .signing()
+        .map(|(name, _)| name.ascii())
+        .collect();
+    assert_eq!(signing, ["ed"]);
+    for (selector, bits) in domain.dkim.selectors.values().zip([256, 2048]) {
+        assert_eq!(selector.key.bits(), bits);
+        assert_eq!(selector.key.algorithm(), selector.algorithm);
+        assert_eq!(selector.key.pkcs8()[0], 0x30);
+        assert_eq!(selector.expiration, 72 * HOUR);
+        assert!(
+            selector.canonicalization.header_relaxed() && selector.canonicalization.body_relaxed()
+        );
+        assert!(selector.headers.iter().any(|header| header == "From"));
+    }
+    let hook = config.accounts["alice"].outgoing_webhook.as_ref().unwrap();
+    assert_eq!(hook.secret[0].0, b"hidden");
+    let debug = format!("{config:?}");
+    assert!(
+        !debug.contains("Bearer") && !debug.contains("104, 105, 100"),
+        "{debug}"
+    );
+    let warnings = config.warnings().join("\n");
+    assert!(
+        warnings.contains("selectors.rsa.hash: sha1 is deprecated"),
+        "{warnings}"
+    );
+    assert!(
+        warnings.contains("secret: is shorter than 24 bytes"),
+        "{warnings}"
+    );
+}
+
+#[test]
+fn keys_of_later_versions_are_told_where_they_are_set() {
+    let config = statics(
+        "admin_http = {}\nmetrics_http = { enabled = false, port = 9 }\nwebapi_http = {}\nnat_ips = []\n[policy]\ngreylist = false\n",
+    );
+    assert_eq!(
+        config.not_yet(),
+        ["listeners.local.nat_ips", "policy.greylist"]
+    );
+    let config = statics("admin_http = { port = 1 }\n");
+    assert_eq!(config.not_yet(), ["listeners.local.admin_http.port"]);
+    let text = format!(
+        "{}quota = \"1GB\"\nfailure_dsn = \"event\"\n",
+        "[domains.\"example.org\"]\n[accounts.alice]\ndomain = \"example.org\"\n"
+    );
+    let config = dynamic(&text, &statics(""));
+    assert_eq!(config.not_yet(), ["accounts.alice.quota"]);
+}
+
+/// Keys whose default is a value, written out, with the placeholders of their names filled in.
+fn rendered(sections: &'static [Section], fill: &[(&str, &str)]) -> Vec<String> {
+    let keys = sections.iter().flat_map(Section::iter);
+    keys.filter_map(|key: &Key| {
+        let Default::Value(value) = key.default else {
+            return None;
+        };
+        let name = fill.iter().fold(key.name.to_owned(), |name, (from, to)| {
+            name.replace(from, to)
+        });
+        // What needs a name that is not filled in, or brings a table that has required keys, says more than a default.
+        (!name.contains(['<', '['])).then(|| format!("{name} = {value}"))
+    })
+    .collect()
+}
+
+proptest! {
+    #[test]
+    fn defaults_written_out_change_nothing(seed in any::<u64>()) {
+        let mut lines = rendered(STATIC, &[("listeners.<name>", "listeners.local")]);
+        // Any part of them, in any order.
+        lines.sort_by_key(|line| line.bytes().fold(seed, |hash, b| hash.wrapping_mul(31).wrapping_add(b.into())));
+        lines.truncate(usize::try_from(seed % 100).unwrap());
+        // A table for a service switches it on; a table for certificates needs them.
+        lines.retain(|line| !line.starts_with("listeners.") || line.contains("max_message_size"));
+        prop_assume!(!lines.is_empty());
+        let text = "hostname = \"mail.example.org\"\npostmaster.account = \"alice\"\nlisteners.local.ips = [\"127.0.0.1\"]\n";
+        let text = format!("{text}{}\n", lines.join("\n"));
+        let written = Static::parse(&text, "postrider.conf").map_err(|e| TestCaseError::fail(e.to_string()))?;
+        prop_assert_eq!(written, statics(""));
+    }
+
+    #[test]
+    fn any_text_is_taken_or_refused(text in ".*") {
+        let _ = Static::parse(&text, "postrider.conf");
+        let _ = Dynamic::parse(&text, "domains.conf", &statics(""));
+    }
+
+    #[test]
+    fn any_value_of_any_key_is_taken_or_refused(
+        index in any::<prop::sample::Index>(),
+        value in prop_oneof![
+            Just("true".to_owned()), Just("-1".to_owned()), Just("9223372036854775807".to_owned()), Just("1e400".to_owned()),
+            Just("nan".to_owned()), Just("1979-05-27".to_owned()), Just("[]".to_owned()), Just("[[]]".to_owned()),
+            Just("{}".to_owned()), Just("[{}]".to_owned()), Just("\"\"".to_owned()), Just("[\"\"]".to_owned()), Just("{\"\" = \"\"}".to_owned()),
+            ".*".prop_map(|text| toml_string(&text)),
+            ".*".prop_map(|text| format!("[{}]", toml_string(&text))),
+        ],
+        name in ".*",
+    ) {
+        let keys = describe();
+        let key = index.get(&keys);
+        let mut path = Vec::new();
+        for part in key.key.split('.') {
+            match part.strip_suffix("[]") {
+                _ if part.starts_with('<') => path.push(toml_string(&name)),
+                Some(part) => path.push(part.to_owned()),
+                None => path.push(part.to_owned()),
+            }
+        }
+        let text = format!("{} = {value}\n", path.join("."));
+        let _ = Static::parse(&text, "postrider.conf");
+        let _ = Dynamic::parse(&text, "domains.conf", &statics(""));
+    }
+}
+
+fn toml_string(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
+}
+
+#[test]
+fn every_default_and_range_is_valid_toml_of_its_kind() {
+    // A key that parsing does not read would show in no other test: all of them, set to their default, one by one.
+    let mut names = BTreeSet::new();
+    for (file, sections) in [("static", STATIC), ("dynamic", DYNAMIC)] {
+        for key in sections.iter().flat_map(Section::iter) {
+            assert!(
+                names.insert((file, key.name)),
+                "{} is there twice",
+                key.name
+            );
+            for text in key.range.into_iter().flat_map(|(min, max)| [min, max]) {
+                text.parse::<toml_edit::Value>().unwrap();
+            }
+            if let Default::Value(text) = key.default {
+                text.parse::<toml_edit::Value>().unwrap();
+            }
+        }
+    }
+}

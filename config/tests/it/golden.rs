@@ -1,0 +1,71 @@
+//! Files with the errors that they must give, each beside its file: no `.errors`, no error.
+//!
+//! `POSTRIDER_BLESS=1 cargo test -p postrider-config` writes what comes out; read the diff before it is committed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use postrider_config::{Dynamic, Errors, Static};
+
+fn folder() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    root.join("testdata/config")
+}
+
+fn check(kind: &str, parse: impl Fn(&str, &Path) -> Result<(), Errors>) {
+    let folder = folder().join(kind);
+    let bless = std::env::var_os("POSTRIDER_BLESS").is_some();
+    let mut seen = 0;
+    let mut wrong = String::new();
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        seen += 1;
+        let text = fs::read_to_string(&path).unwrap();
+        let found = match parse(&text, &path) {
+            Ok(()) => String::new(),
+            // Where the repository lies is not part of what is expected.
+            Err(errors) => format!("{errors}\n")
+                .replace(&format!("{}/", folder.display()), "")
+                .replace(&format!("{}/", self::folder().display()), "../"),
+        };
+        let expected_path = path.with_extension("errors");
+        if bless {
+            match found.is_empty() {
+                true => drop(fs::remove_file(&expected_path)),
+                false => fs::write(&expected_path, &found).unwrap(),
+            }
+        }
+        let expected = fs::read_to_string(&expected_path).unwrap_or_default();
+        if found != expected {
+            wrong += &format!("{}\nfound:\n{found}expected:\n{expected}\n", path.display());
+        }
+    }
+    assert!(seen > 0, "no cases in {}", folder.display());
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn postrider_conf() {
+    check("static", |text, path| Static::parse(text, path).map(drop));
+}
+
+#[test]
+fn domains_conf() {
+    let statics = Static::load(folder().join("base.conf")).unwrap();
+    check("dynamic", |text, path| {
+        // The account that it needs in any case is one more line at the end, so that lines stay as they are.
+        let text = if text.contains("no postmaster account") {
+            text.to_owned()
+        } else {
+            format!(
+                "{text}\n[domains.\"base.example\"]\n[accounts.base]\ndomain = \"base.example\"\n"
+            )
+        };
+        Dynamic::parse(&text, path, &statics).map(drop)
+    });
+}

@@ -1,0 +1,211 @@
+//! Who gets mail, who may log in and send, and which way mail goes.
+
+use postrider_config::{Dynamic, Match, Target};
+use postrider_smtp::{Domain, Host};
+
+use crate::support::{address, dynamic, statics};
+
+const TEXT: &str = r#"
+routes = [
+    { to_domain = ["slow.example"], minimum_attempts = 2, transport = "fail" },
+    { from_domain = ["example.org"], to_domain = [".example.net"], transport = "relay" },
+]
+
+[domains."example.org"]
+localpart_catchall_separators = ["+", "--"]
+aliases.team = { addresses = ["alice@example.org", "Bob@case.example"], allow_msg_from = true }
+aliases.quiet = { addresses = ["alice@example.org"] }
+dmarc = { account = "alice" }
+routes = [{ to_domain = ["domain.example"], transport = "domain" }]
+
+[domains."case.example"]
+localpart_case_sensitive = true
+
+[domains."☺.example"]
+disabled = true
+
+[accounts.alice]
+domain = "example.org"
+destinations."alice@example.org" = { mailbox = "Alice" }
+destinations."élan@example.org" = {}
+destinations."alice@☺.example" = {}
+from_id_login_addresses = ["alice+id@example.org"]
+routes = [{ to_domain = ["account.example", "domain.example"], transport = "account" }]
+
+[accounts.bob]
+domain = "case.example"
+destinations."Bob@case.example" = {}
+destinations."@case.example" = { mailbox = "Rest" }
+"#;
+
+fn config() -> Dynamic {
+    let transports = ["fail", "relay", "domain", "account"]
+        .map(|name| format!("transports.{name}.fail = {{}}\n"))
+        .concat();
+    // Keys of the root table come before the first table.
+    let text = format!("{transports}{}", crate::support::STATIC);
+    dynamic(
+        TEXT,
+        &postrider_config::Static::parse(&text, "postrider.conf").unwrap(),
+    )
+}
+
+/// `account mailbox by tail`, or what else there is.
+fn found(config: &Dynamic, text: &str) -> String {
+    let address = address(text);
+    let Some(found) = config.lookup(&address) else {
+        return "nobody".to_owned();
+    };
+    let tail = found
+        .tail
+        .map(|tail| format!(" +{tail}"))
+        .unwrap_or_default();
+    let disabled = if found.disabled() { " disabled" } else { "" };
+    match found.target {
+        Target::Account {
+            name,
+            destination,
+            by,
+            ..
+        } => {
+            assert_eq!(found.account(), Some(name));
+            let mailbox = &destination.mailbox;
+            format!("{name} {mailbox} {by:?}{tail}{disabled}")
+        }
+        Target::Alias { local, alias } => {
+            format!("alias {local} of {}{tail}", alias.addresses.len())
+        }
+    }
+}
+
+#[test]
+fn addresses_are_found() {
+    let config = config();
+    for (text, expected) in [
+        ("alice@example.org", "alice Alice Exact"),
+        ("ALICE@EXAMPLE.org", "alice Alice Exact"),
+        (
+            "Alice+Tail+More@example.org",
+            "alice Alice Exact +Tail+More",
+        ),
+        ("alice--x+y@example.org", "alice Alice Exact +x+y"),
+        ("alice-x@example.org", "nobody"),
+        ("alice+@example.org", "alice Alice Exact +"),
+        ("+alice@example.org", "nobody"),
+        ("ÉLAN@example.org", "alice Inbox Exact"),
+        ("Team+x@example.org", "alias team of 2 +x"),
+        ("dmarcreports@example.org", "alice DMARC Report"),
+        ("alice@xn--74h.example", "alice Inbox Exact disabled"),
+        ("bob@☺.example", "nobody"),
+        ("Bob@case.example", "bob Inbox Exact"),
+        ("bob@case.example", "bob Rest CatchAll"),
+        ("bob+x@case.example", "bob Rest CatchAll"),
+        ("postmaster@mail.example.org", "alice Postmaster Postmaster"),
+        ("PostMaster@MAIL.example.org", "alice Postmaster Postmaster"),
+        ("root@mail.example.org", "nobody"),
+        ("postmaster@example.org", "nobody"),
+        ("alice@[192.0.2.1]", "nobody"),
+        ("alice@sub.example.org", "nobody"),
+    ] {
+        assert_eq!(found(&config, text), expected, "{text}");
+    }
+    assert!(matches!(
+        config.postmaster().unwrap().target,
+        Target::Account {
+            name: "alice",
+            by: Match::Postmaster,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn logins() {
+    let config = config();
+    for (user, account) in [
+        ("alice@example.org", Some("alice")),
+        ("Alice+Any@Example.org", Some("alice")),
+        ("anyone@case.example", Some("bob")),
+        ("team@example.org", None),
+        ("dmarcreports@example.org", None),
+        ("postmaster@mail.example.org", None),
+        ("alice", None),
+        ("", None),
+    ] {
+        let login = config.login(user);
+        assert_eq!(login.as_ref().map(|login| login.account), account, "{user}");
+    }
+    let login = config.login("Alice+Any@Example.org").unwrap();
+    assert_eq!(login.address, address("Alice+Any@example.org"));
+    assert!(!config.uses_from_id("alice", &login.address));
+    assert!(config.uses_from_id("alice", &address("alice+id@EXAMPLE.org")));
+    assert!(!config.uses_from_id("alice", &address("Alice+id@example.org")));
+    assert!(!config.uses_from_id("bob", &address("alice+id@example.org")));
+}
+
+#[test]
+fn senders() {
+    let config = config();
+    for (account, sender, may) in [
+        ("alice", "alice@example.org", true),
+        ("alice", "ALICE+news@example.org", true),
+        ("alice", "Bob@case.example", false),
+        ("bob", "anyone@case.example", true),
+        ("bob", "alice@example.org", false),
+        ("alice", "team@example.org", true),
+        ("bob", "team@example.org", true),
+        ("alice", "quiet@example.org", false),
+        ("alice", "postmaster@mail.example.org", false),
+        ("alice", "dmarcreports@example.org", false),
+        ("alice", "alice@elsewhere.example", false),
+        ("nobody", "alice@example.org", false),
+    ] {
+        assert_eq!(
+            config.may_send_from(account, &address(sender)),
+            may,
+            "{account} {sender}"
+        );
+    }
+}
+
+#[test]
+fn routes() {
+    let config = config();
+    let domain = |text: &str| Domain::parse(text).unwrap();
+    for (account, from, to, attempts, transport) in [
+        (
+            "alice",
+            "example.org",
+            "account.example",
+            0,
+            Some("account"),
+        ),
+        ("bob", "example.org", "account.example", 0, None),
+        ("alice", "example.org", "domain.example", 0, Some("account")),
+        ("bob", "example.org", "domain.example", 0, Some("domain")),
+        ("bob", "case.example", "domain.example", 0, None),
+        ("bob", "example.org", "a.example.net", 0, Some("relay")),
+        ("bob", "case.example", "a.example.net", 0, None),
+        ("bob", "case.example", "slow.example", 1, None),
+        ("bob", "case.example", "slow.example", 2, Some("fail")),
+        ("gone", "gone.example", "slow.example", 9, Some("fail")),
+    ] {
+        let found = config.routes_for(account, Some(&domain(from)), Some(&domain(to)), attempts);
+        assert_eq!(found, transport, "{account} {from} {to} {attempts}");
+    }
+    assert_eq!(config.routes_for("bob", None, None, 9), None);
+    assert!(config.is_local(&Host::Domain(domain("Example.ORG"))));
+    assert!(!config.is_local(&Host::Domain(domain("mail.example.org"))));
+}
+
+#[test]
+fn a_catch_all_alone_takes_everything() {
+    let config = dynamic(
+        "[domains.localhost]\n[accounts.alice]\ndomain = \"localhost\"\ndestinations.\"@localhost\" = {}\n",
+        &statics(""),
+    );
+    assert_eq!(
+        found(&config, "\"any thing\"@localhost"),
+        "alice Inbox CatchAll"
+    );
+}

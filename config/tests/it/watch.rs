@@ -1,0 +1,234 @@
+//! The watcher with real files; each step waits for what the watcher says became of it.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use postrider_config::{Dynamic, Live, Outcome, Static, Watcher, edit, reload};
+use tokio::{sync::watch, task::JoinHandle};
+
+use crate::support::{self, statics};
+
+struct Running {
+    dir: tempfile::TempDir,
+    path: PathBuf,
+    statics: Arc<Static>,
+    live: Live,
+    outcomes: watch::Receiver<Outcome>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// A watcher of what `make` leaves in a folder, by the path that it gives.
+fn start(make: impl FnOnce(&Path) -> PathBuf) -> Running {
+    let dir = tempfile::tempdir().unwrap();
+    let path = make(dir.path());
+    let statics = Arc::new(statics(""));
+    let live: Live = Arc::new(ArcSwap::from_pointee(
+        Dynamic::load(&path, &statics).unwrap(),
+    ));
+    let watcher = Watcher::new(path.clone(), Arc::clone(&statics), Arc::clone(&live));
+    let outcomes = watcher.outcomes();
+    let (stop, stopped) = watch::channel(false);
+    Running {
+        task: tokio::spawn(watcher.run(stopped)),
+        dir,
+        path,
+        statics,
+        live,
+        outcomes,
+        stop,
+    }
+}
+
+fn plain(dir: &Path) -> PathBuf {
+    let path = dir.join("domains.conf");
+    fs::write(&path, support::DYNAMIC).unwrap();
+    path
+}
+
+fn text(description: &str) -> String {
+    format!("{}description = {description:?}\n", support::DYNAMIC)
+}
+
+impl Running {
+    fn description(&self) -> String {
+        self.live.load().accounts["alice"].description.clone()
+    }
+
+    async fn outcome(&mut self) -> Outcome {
+        self.outcomes.changed().await.unwrap();
+        self.outcomes.borrow_and_update().clone()
+    }
+
+    /// Waits until the description is this, whatever is seen on the way.
+    async fn becomes(&mut self, description: &str) {
+        while self.description() != description {
+            self.outcome().await;
+        }
+    }
+
+    async fn finish(self) {
+        self.stop.send(true).unwrap();
+        self.task.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn writing_in_place() {
+    let mut running = start(plain);
+    fs::write(&running.path, text("one")).unwrap();
+    assert_eq!(running.outcome().await, Outcome::Applied);
+    assert_eq!(running.description(), "one");
+    fs::write(&running.path, text("two")).unwrap();
+    assert_eq!(running.outcome().await, Outcome::Applied);
+    assert_eq!(running.description(), "two");
+    running.finish().await;
+}
+
+#[tokio::test]
+async fn a_rename_over_it() {
+    let mut running = start(plain);
+    for round in 0..3 {
+        let other = running.dir.path().join("4913~");
+        fs::write(&other, text(&format!("round {round}"))).unwrap();
+        fs::rename(&other, &running.path).unwrap();
+        running.becomes(&format!("round {round}")).await;
+    }
+    running.finish().await;
+}
+
+#[tokio::test]
+async fn gone_and_back_again() {
+    let mut running = start(plain);
+    let backup = running.dir.path().join("domains.conf~");
+    fs::rename(&running.path, &backup).unwrap();
+    let Outcome::Refused(errors) = running.outcome().await else {
+        panic!();
+    };
+    assert!(errors.to_string().contains("cannot be read"), "{errors}");
+    assert_eq!(running.live.load().accounts.len(), 1);
+    fs::write(&running.path, text("back")).unwrap();
+    running.becomes("back").await;
+    running.finish().await;
+}
+
+#[tokio::test]
+async fn a_wrong_file_changes_nothing_until_it_is_right() {
+    let mut running = start(plain);
+    let before = running.live.load_full();
+    fs::write(&running.path, format!("{}\nfullname = 3\n", text("wrong"))).unwrap();
+    let Outcome::Refused(errors) = running.outcome().await else {
+        panic!();
+    };
+    let first = errors.iter().next().unwrap();
+    assert_eq!(
+        (first.line, first.key.as_str()),
+        (7, "accounts.alice.fullname")
+    );
+    assert!(Arc::ptr_eq(&before, &running.live.load_full()));
+    fs::write(&running.path, text("right")).unwrap();
+    assert_eq!(running.outcome().await, Outcome::Applied);
+    assert_eq!(running.description(), "right");
+    running.finish().await;
+}
+
+#[tokio::test]
+async fn a_file_that_grows_slowly_ends_up_whole() {
+    let mut running = start(plain);
+    let mut file = File::create(&running.path).unwrap();
+    file.write_all(support::DYNAMIC.as_bytes()).unwrap();
+    for account in 0..100 {
+        write!(file, "[accounts.a{account}]\ndomain = \"exam").unwrap();
+        tokio::task::yield_now().await;
+        file.write_all(b"ple.org\"\n").unwrap();
+        tokio::task::yield_now().await;
+    }
+    drop(file);
+    while running.live.load().accounts.len() < 101 {
+        running.outcome().await;
+    }
+    running.finish().await;
+}
+
+#[tokio::test]
+async fn links_to_files_and_folders() {
+    let mut running = start(|dir| {
+        // As Kubernetes mounts a ConfigMap: the name is a link through a link to a folder that is swapped.
+        fs::create_dir(dir.join("..1")).unwrap();
+        fs::write(dir.join("..1/domains.conf"), support::DYNAMIC).unwrap();
+        symlink("..1", dir.join("..data")).unwrap();
+        symlink("..data/domains.conf", dir.join("domains.conf")).unwrap();
+        dir.join("domains.conf")
+    });
+    let dir = running.dir.path().to_owned();
+    fs::create_dir(dir.join("..2")).unwrap();
+    fs::write(dir.join("..2/domains.conf"), text("second")).unwrap();
+    symlink("..2", dir.join("..tmp")).unwrap();
+    fs::rename(dir.join("..tmp"), dir.join("..data")).unwrap();
+    running.becomes("second").await;
+    // The new folder is watched by now.
+    fs::write(dir.join("..2/domains.conf"), text("third")).unwrap();
+    running.becomes("third").await;
+    running.finish().await;
+}
+
+#[tokio::test]
+async fn a_folder_above_is_replaced() {
+    let mut running = start(|dir| {
+        fs::create_dir_all(dir.join("v1/config")).unwrap();
+        fs::create_dir_all(dir.join("v2/config")).unwrap();
+        fs::write(dir.join("v1/config/domains.conf"), support::DYNAMIC).unwrap();
+        fs::write(dir.join("v2/config/domains.conf"), text("v2")).unwrap();
+        symlink(dir.join("v1"), dir.join("current")).unwrap();
+        dir.join("current/config/domains.conf")
+    });
+    let dir = running.dir.path().to_owned();
+    symlink("v2", dir.join("new")).unwrap();
+    fs::rename(dir.join("new"), dir.join("current")).unwrap();
+    running.becomes("v2").await;
+    running.finish().await;
+}
+
+#[tokio::test]
+async fn an_edit_of_our_own() {
+    let mut running = start(plain);
+    let (path, statics) = (running.path.clone(), Arc::clone(&running.statics));
+    edit(&path, &statics, |document| {
+        document["accounts"]["alice"]["description"] = toml_edit::value("edited");
+        Ok::<_, std::convert::Infallible>(())
+    })
+    .unwrap();
+    running.becomes("edited").await;
+    running.finish().await;
+}
+
+#[tokio::test]
+async fn reload_takes_what_is_right_and_says_whether_it_is_new() {
+    let running = start(plain);
+    // Nobody else shall read the file now.
+    running.stop.send(true).unwrap();
+    running.task.await.unwrap();
+    let reload = || reload(&running.path, &running.statics, &running.live);
+    assert_eq!(reload(), Ok(false));
+    fs::write(&running.path, text("new")).unwrap();
+    assert_eq!(reload(), Ok(true));
+    fs::write(&running.path, "x = ").unwrap();
+    assert!(reload().is_err());
+    assert_eq!(running.live.load().accounts["alice"].description, "new");
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_have_a_line_too() {
+    let running = start(plain);
+    fs::write(&running.path, b"# one\n# two \xff\n").unwrap();
+    let errors = Dynamic::load(&running.path, &running.statics).unwrap_err();
+    let first = errors.iter().next().unwrap();
+    assert_eq!((first.line, first.column), (2, 7), "{errors}");
+    running.finish().await;
+}
