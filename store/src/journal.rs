@@ -188,6 +188,11 @@ pub struct Entry<'a> {
     pub body: Option<BodyPlace>,
 }
 
+/// Takes the entries that are read when a journal is opened. An error ends the reading, and is given back in
+/// [`JournalError::Apply`].
+pub type Apply<'a> =
+    dyn FnMut(Entry<'_>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
+
 /// Why a journal could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -529,7 +534,7 @@ impl Journal {
         disk: Arc<dyn Disk>,
         options: JournalOptions,
         from: Option<Position>,
-        apply: &mut dyn FnMut(Entry<'_>) -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
+        apply: &mut Apply<'_>,
     ) -> Result<Self, JournalError> {
         let io = |error| JournalError::Io {
             file: DIR.into(),

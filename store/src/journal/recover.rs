@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, sync::Arc};
 
 use super::{
-    DIR, Entry, JournalError, JournalOptions, Position,
+    Apply, DIR, Entry, JournalError, JournalOptions, Position,
     frame::{
         ALIGN, BLOCK, BadHeader, ENTRY_HEADER, EntryHeader, Kind, Link, START_ENTRY, Seed,
         SegmentHeader, align, align_block,
@@ -19,9 +19,8 @@ const READ_AHEAD: usize = 1024 * 1024;
 /// Where the entries of a segment begin.
 pub(super) const FIRST: u64 = BLOCK;
 
-/// What takes the entries; see [`super::Journal::open`].
-pub(super) type Apply<'a> =
-    dyn FnMut(Entry<'_>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
+/// An entry with its op and its body, out of a [`Window`].
+type WholeEntry<'a> = (EntryHeader, &'a [u8], &'a [u8]);
 
 /// What a journal begins with.
 pub(super) struct Recovered {
@@ -88,11 +87,7 @@ impl<'a> Window<'a> {
     }
 
     /// The entry at `offset`: its header, op and body. None if none validates there.
-    fn entry(
-        &mut self,
-        seed: Seed,
-        offset: u64,
-    ) -> io::Result<Option<(EntryHeader, &[u8], &[u8])>> {
+    fn entry(&mut self, seed: Seed, offset: u64) -> io::Result<Option<WholeEntry<'_>>> {
         let Ok(place) = u32::try_from(offset) else {
             return Ok(None);
         };

@@ -823,6 +823,51 @@ fn a_segments_image_can_be_checked() {
     ));
 }
 
+/// Written by hand after `docs/store-format.md`.
+#[test]
+fn the_format_is_as_written_down() {
+    let disk = SimDisk::new(1);
+    let (mut journal, _) = open(&disk, None).unwrap();
+    journal
+        .append(&mut batch(&[("op", b"body"), ("123", b"")]), Room::Ordinary)
+        .unwrap();
+    put(&mut journal, "x", b"").unwrap();
+    let content = disk.content("journal/0000000000000001.seg").unwrap();
+
+    let mut image = vec![0; SEGMENT as usize];
+    image[..8].copy_from_slice(b"postrJNL");
+    image[8] = 1;
+    image[16] = 1;
+    image[24..32].copy_from_slice(&content[24..32]);
+    image[32..40].copy_from_slice(&SEGMENT.to_le_bytes());
+    let crc = crc32c::crc32c(&[&image[..12], &image[16..64]].concat());
+    image[12..16].copy_from_slice(&crc.to_le_bytes());
+    let seed = image[24..32].to_vec();
+    let mut entry = |at: u32, kind: u8, last: u8, batch: u8, op: &[u8], body: &[u8]| {
+        let mut header = vec![kind, 1, last, 0, batch, 0, 0, 0, 0, 0, 0, 0];
+        header.extend(u32::try_from(op.len()).unwrap().to_le_bytes());
+        header.extend(u32::try_from(body.len()).unwrap().to_le_bytes());
+        header.extend(crc32c::crc32c(op).to_le_bytes());
+        header.extend(crc32c::crc32c(body).to_le_bytes());
+        let crc = crc32c::crc32c(
+            &[
+                &seed,
+                &[1, 0, 0, 0, 0, 0, 0, 0][..],
+                &at.to_le_bytes(),
+                &header,
+            ]
+            .concat(),
+        );
+        let bytes = [&crc.to_le_bytes()[..], &header, op, body].concat();
+        image[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
+    };
+    entry(4096, 1, 0, 1, &[0; 24], b"");
+    entry(4096 + 56, 2, 0, 1, b"op", b"body");
+    entry(4096 + 56 + 40, 2, 1, 1, b"123", b"");
+    entry(8192, 2, 1, 2, b"x", b"");
+    assert_eq!(content, image);
+}
+
 /// What a caller of the journal knows: what must be there, what may.
 struct Rig {
     disk: SimDisk,
@@ -1052,6 +1097,38 @@ proptest! {
             rig.run(action);
         }
         rig.end();
+    }
+
+    #[test]
+    fn a_damaged_segment_gives_the_first_entries_or_an_error(
+        batches in prop::collection::vec(prop::collection::vec(0..3000_u16, 1..4), 1..5),
+        flips in prop::collection::vec((0..SEGMENT as usize, any::<u8>()), 1..4),
+    ) {
+        let disk = SimDisk::new(1);
+        let (mut journal, _) = open(&disk, None).unwrap();
+        let mut names = Vec::new();
+        for lens in &batches {
+            let mut batch = Batch::new();
+            for len in lens {
+                names.push(names.len().to_string());
+                batch.push(1, names[names.len() - 1].as_bytes(), &body_of("text", *len));
+            }
+            journal.append(&mut batch, Room::Ordinary).unwrap();
+        }
+        let file = active(&journal);
+        drop(journal);
+        let mut content = disk.content(&file).unwrap();
+        for (at, flip) in &flips {
+            content[*at] ^= flip;
+        }
+        disk.set_content(&file, &content);
+        if let Ok((_, read)) = open(&disk, None) {
+            let last = batches[batches.len() - 1].len();
+            prop_assert!(names.starts_with(&read.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()));
+            // More damage than one could take away both what begins the segment and what shows that it was begun.
+            let enough = flips.len() > 1 || read.len() >= names.len() - last;
+            prop_assert!(enough, "only the last batch may be taken for torn");
+        }
     }
 
     #[test]
