@@ -1,4 +1,8 @@
 //! Reports as other programs read them: `mail-parser`, and Python's email package where Python is installed.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests; a panic is how they fail"
+)]
 
 use std::{
     io::Write as _,

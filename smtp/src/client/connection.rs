@@ -57,6 +57,8 @@ pub struct Connection {
     unflushed: bool,
     /// One timer for the connection's life; set to the session's deadline at the latest.
     timer: Pin<Box<Sleep>>,
+    /// The timer is set and has not rung.
+    armed: bool,
 }
 
 /// What a wait ended with.
@@ -123,6 +125,7 @@ impl Connection {
             timer: Box::pin(tokio::time::sleep_until(
                 session.deadline().unwrap_or(now).into(),
             )),
+            armed: false,
             session,
         };
         connection.greet(start_tls).await?;
@@ -235,9 +238,10 @@ impl Connection {
     /// Sets the timer, unless it will ring early enough: deadlines mostly move to later, and then it is cheaper to look again.
     fn arm(&mut self) {
         if let Some(deadline) = self.session.deadline().map(tokio::time::Instant::from_std)
-            && (self.timer.is_elapsed() || deadline < self.timer.deadline())
+            && (!self.armed || deadline < self.timer.deadline())
         {
             self.timer.as_mut().reset(deadline);
+            self.armed = true;
         }
     }
 
@@ -249,9 +253,9 @@ impl Connection {
             if let Poll::Ready(read) = self.poll_read(cx) {
                 return Poll::Ready(read.map(|()| Progress::Read));
             }
-            // A timer that has rung and was not set again has nothing to say.
-            if !self.timer.is_elapsed() {
+            if self.armed {
                 ready!(self.timer.as_mut().poll(cx));
+                self.armed = false;
                 return Poll::Ready(Ok(Progress::Deadline));
             }
             Poll::Pending
