@@ -237,9 +237,9 @@ impl<'a> Check<'a> {
     }
 
     fn is_destination(&self, address: &Address) -> bool {
-        let address = DestinationAddress::Address(address.clone());
-        let mut accounts = self.config.accounts.values();
-        accounts.any(|account| account.destinations.contains_key(&address))
+        let domain = address.host.domain();
+        let configured = domain.and_then(|domain| self.config.domains.get(domain));
+        self.index.is_destination(configured, address)
     }
 
     /// A fromid is put behind a separator, and what comes back must reach the account.

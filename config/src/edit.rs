@@ -15,7 +15,7 @@ use crate::{dynamics::Dynamic, dynamics::folder_of, error::Errors, statics::Stat
 #[derive(Debug, thiserror::Error)]
 pub enum EditError<E> {
     /// What was to be done is not possible.
-    #[error(transparent)]
+    #[error("{0}")]
     Change(E),
     /// The file is wrong already, or would be.
     #[error("{0}")]

@@ -103,7 +103,8 @@ pub(crate) struct Index {
 struct DomainIndex {
     /// By folded local-part.
     locals: HashMap<Box<str>, Entity>,
-    catch_all: Option<String>,
+    /// The account, and its destination's key.
+    catch_all: Option<(String, DestinationAddress)>,
 }
 
 #[derive(Clone, Debug)]
@@ -167,9 +168,9 @@ impl Index {
             DestinationAddress::CatchAll(domain) => {
                 let index = self.domains.get_mut(domain).ok_or(Taken::NoDomain)?;
                 match &index.catch_all {
-                    Some(other) => Err(Taken::By(format!("account {other:?} has it"))),
+                    Some((other, _)) => Err(Taken::By(format!("account {other:?} has it"))),
                     None => {
-                        index.catch_all = Some(account.to_owned());
+                        index.catch_all = Some((account.to_owned(), key.clone()));
                         Ok(())
                     }
                 }
@@ -234,8 +235,23 @@ impl Index {
         match index.locals.get(&*fold(Some(config), base)) {
             Some(Entity::Destination { account, .. }) => Some(account),
             Some(Entity::Report { .. } | Entity::Alias(_)) => None,
-            None => index.catch_all.as_deref(),
+            None => index
+                .catch_all
+                .as_ref()
+                .map(|(account, _)| account.as_str()),
         }
+    }
+
+    /// Whether it is a destination of some account, by itself and not by a catch-all.
+    pub(crate) fn is_destination(&self, config: Option<&DomainConfig>, address: &Address) -> bool {
+        let index = address
+            .host
+            .domain()
+            .and_then(|domain| self.domains.get(domain));
+        index.is_some_and(|index| {
+            let entity = index.locals.get(&*fold(config, address.local.as_str()));
+            matches!(entity, Some(Entity::Destination { .. }))
+        })
     }
 
     fn add(
@@ -346,9 +362,8 @@ impl Dynamic {
                 found(Target::Alias { local, alias })
             }
             None => {
-                let account = index.catch_all.as_ref()?;
-                let key = DestinationAddress::CatchAll(domain.clone());
-                found(self.target(account, &key, Match::CatchAll)?)
+                let (account, key) = index.catch_all.as_ref()?;
+                found(self.target(account, key, Match::CatchAll)?)
             }
         }
     }

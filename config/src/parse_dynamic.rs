@@ -1,6 +1,6 @@
 //! `domains.conf`: from its tables to a [`Dynamic`].
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
 
 use postrider_smtp::{Domain, LocalPart};
 use toml_edit::{Item, Value};
@@ -231,6 +231,13 @@ fn read_selector(reader: &Reader<'_>) -> Option<DkimSelector> {
             return None;
         }
     };
+    let mode = std::fs::metadata(&private_key_file).map(|metadata| metadata.mode());
+    if mode.is_ok_and(|mode| mode & 0o007 != 0) {
+        reader.warn(
+            "private_key_file",
+            "can be read by every user of this machine; make it 0600",
+        );
+    }
     let algorithm = key.algorithm();
     if let Some(wanted) = wanted.filter(|wanted| *wanted != algorithm) {
         reader.wrong("algorithm", format!("is \"{wanted}\", but the key is of kind \"{algorithm}\"; remove it, or name another key"));
@@ -261,8 +268,8 @@ fn read_key(path: &Path) -> Result<DkimKey, String> {
     let shown = path.display();
     // A private key has some thousand bytes. A wrong path may lead to anything.
     const LARGEST: u64 = 1 << 20;
-    let size = std::fs::metadata(path).map(|metadata| metadata.len());
-    if size.is_ok_and(|size| size > LARGEST) {
+    let metadata = std::fs::metadata(path);
+    if metadata.is_ok_and(|metadata| metadata.len() > LARGEST) {
         return Err(format!("{shown} is too large for a key file"));
     }
     let bytes = std::fs::read(path).map_err(|error| {

@@ -165,9 +165,11 @@ fn read_acme(reader: &Reader<'_>) -> Option<Acme> {
         renew_before: reader.get("renew_before"),
         ca_file: reader.opt("ca_file"),
         eab: reader.table("eab").and_then(|eab| {
+            let key_id = eab.opt("key_id");
+            let key_file = eab.opt("key_file");
             Some(Eab {
-                key_id: eab.opt("key_id")?,
-                key_file: eab.opt("key_file")?,
+                key_id: key_id?,
+                key_file: key_file?,
             })
         }),
     })
@@ -287,9 +289,11 @@ fn read_transport_kind(
 fn read_smarthost(reader: &Reader<'_>) -> Option<Smarthost> {
     let auth = reader.table("auth").and_then(|auth| {
         let mechanisms = auth.set("mechanisms");
+        let username = auth.opt("username");
+        let password = auth.opt("password");
         Some(TransportAuth {
-            username: auth.opt("username")?,
-            password: auth.opt("password")?,
+            username: username?,
+            password: password?,
             mechanisms,
         })
     });
