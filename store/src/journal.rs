@@ -84,6 +84,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Disk, DiskLock, is_full};
+pub(crate) use frame::FORMAT;
 use frame::{BLOCK, ENTRY_HEADER, EntryHeader, Kind, Link, START_ENTRY, Seed, align, align_block};
 use reader::SegmentFile;
 pub use reader::{BodyPlace, JournalBody, JournalReader};

@@ -10,6 +10,7 @@
 mod body;
 pub mod bodyfile;
 pub mod disk;
+mod engine;
 mod error;
 mod id;
 pub mod journal;

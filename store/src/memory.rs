@@ -289,12 +289,7 @@ fn next(last: &mut u64) -> u64 {
 
 impl State {
     fn accept(&mut self, accept: Accept) -> Result<Accepted, StoreError> {
-        let new = self.bring(
-            accept.body,
-            accept.queue.as_ref(),
-            &accept.mails,
-            &accept.hooks,
-        )?;
+        let new = self.bring(accept.body, accept.queue.as_ref(), &accept.mails)?;
         let mut accepted = Accepted::default();
         if let Some(message) = accept.queue {
             accepted.queue = self.add_message(message, new);
@@ -307,13 +302,12 @@ impl State {
         Ok(accepted)
     }
 
-    /// Checks all references, then stores the new text.
+    /// Checks that the texts referred to are there, then stores the new one.
     fn bring(
         &mut self,
         body: Option<NewBody>,
         queue: Option<&NewMessage>,
         mails: &[NewMail],
-        hooks: &[NewHook],
     ) -> Result<Option<BodyId>, StoreError> {
         for source in queue
             .map(|message| message.body)
@@ -321,20 +315,11 @@ impl State {
             .chain(mails.iter().map(|mail| mail.body))
         {
             match source {
-                BodySource::New if body.is_none() => {
-                    return Err(StoreError::Invalid("a text is missing"));
-                }
                 BodySource::Existing(id) if !self.bodies.contains_key(&id) => {
                     return Err(StoreError::NoBody(id));
                 }
                 _ => {}
             }
-        }
-        if queue.is_some_and(|message| message.recipients.is_empty()) {
-            return Err(StoreError::Invalid("a message without recipients"));
-        }
-        if hooks.iter().any(|hook| matches!(hook.kind, NewHookKind::Incoming(index) if index as usize >= mails.len())) {
-            return Err(StoreError::Invalid("an event of a mail that is not there"));
         }
         match body {
             None => Ok(None),
@@ -464,7 +449,7 @@ impl State {
         else {
             return Ok(false);
         };
-        let new = self.bring(settle.body, None, &settle.mails, &settle.hooks)?;
+        let new = self.bring(settle.body, None, &settle.mails)?;
         let mails = self.add_mails(settle.mails, new);
         self.add_hooks(settle.hooks, &mails);
         let lease = self.claimed.remove(&settle.id);

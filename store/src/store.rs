@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::{
     Accept, Accepted, Body, BodyId, BodyWriter, Claim, ClaimHooks, Claimed, ClaimedHooks,
     Credential, Hook, HookId, Mail, MailId, OpenError, Options, Page, QueueFilter, QueueId, Queued,
-    Retired, RetiredHook, Settle, SettleHook, StoreError, Time, memory::Memory,
+    Retired, RetiredHook, Settle, SettleHook, StoreError, Time, engine::Durable, memory::Memory,
 };
 
 /// What is kept durably. Clones are the same store.
@@ -18,6 +18,7 @@ pub struct Store {
 
 enum Engine {
     Memory(Memory),
+    Durable(Durable),
 }
 
 /// How much there is of everything. Costs nothing to ask.
@@ -49,8 +50,10 @@ impl Store {
     ///
     /// # Errors
     /// Each says what is wrong with the folder and what to do.
-    pub fn open(_options: Options) -> Result<Self, OpenError> {
-        Ok(Self::memory())
+    pub fn open(options: Options) -> Result<Self, OpenError> {
+        Ok(Self {
+            engine: Arc::new(Engine::Durable(Durable::open(&options)?)),
+        })
     }
 
     /// An empty store that is gone when the last handle is dropped: for tests, and the model of what a store does.
@@ -62,10 +65,10 @@ impl Store {
     }
 
     /// Stops in good order: what was asked before is carried out, later calls fail with [`StoreError::Closed`].
-    #[expect(clippy::unused_async, reason = "waits for the last checkpoint")]
     pub async fn close(self) {
         match &*self.engine {
             Engine::Memory(memory) => memory.close(),
+            Engine::Durable(durable) => durable.close().await,
         }
     }
 
@@ -74,6 +77,7 @@ impl Store {
     pub fn body_writer(&self) -> BodyWriter {
         match &*self.engine {
             Engine::Memory(_) => BodyWriter::in_memory(),
+            Engine::Durable(durable) => durable.body_writer(),
         }
     }
 
@@ -81,10 +85,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Full`] without room; then, as with every error, nothing was taken.
-    #[expect(clippy::unused_async, reason = "waits for the disk")]
     pub async fn accept(&self, accept: Accept) -> Result<Accepted, StoreError> {
+        accept.check()?;
         match &*self.engine {
             Engine::Memory(memory) => memory.accept(accept),
+            Engine::Durable(durable) => durable.accept(accept).await,
         }
     }
 
@@ -95,10 +100,10 @@ impl Store {
     ///
     /// # Errors
     /// If the store is closed or can't be read.
-    #[expect(clippy::unused_async, reason = "waits for its turn")]
     pub async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
         match &*self.engine {
             Engine::Memory(memory) => memory.claim(&claim),
+            Engine::Durable(durable) => durable.claim(claim).await,
         }
     }
 
@@ -106,7 +111,6 @@ impl Store {
     ///
     /// # Errors
     /// If the store is closed.
-    #[expect(clippy::unused_async, reason = "waits for its turn")]
     pub async fn renew(
         &self,
         claims: Vec<(QueueId, u64)>,
@@ -114,6 +118,7 @@ impl Store {
     ) -> Result<Vec<bool>, StoreError> {
         match &*self.engine {
             Engine::Memory(memory) => memory.renew(&claims, until),
+            Engine::Durable(durable) => durable.renew(claims, until).await,
         }
     }
 
@@ -125,10 +130,11 @@ impl Store {
     ///
     /// # Errors
     /// If the store is closed or not one of them could be made durable, which then stay claimed.
-    #[expect(clippy::unused_async, reason = "waits for the disk")]
     pub async fn settle(&self, settles: Vec<Settle>) -> Result<Vec<bool>, StoreError> {
+        settles.iter().try_for_each(Settle::check)?;
         match &*self.engine {
             Engine::Memory(memory) => memory.settle(settles),
+            Engine::Durable(durable) => durable.settle(settles).await,
         }
     }
 
@@ -136,10 +142,10 @@ impl Store {
     ///
     /// # Errors
     /// If the store is closed or can't be read.
-    #[expect(clippy::unused_async, reason = "waits for its turn")]
     pub async fn claim_hooks(&self, claim: ClaimHooks) -> Result<ClaimedHooks, StoreError> {
         match &*self.engine {
             Engine::Memory(memory) => memory.claim_hooks(&claim),
+            Engine::Durable(durable) => durable.claim_hooks(claim).await,
         }
     }
 
@@ -147,10 +153,10 @@ impl Store {
     ///
     /// # Errors
     /// As for `settle`.
-    #[expect(clippy::unused_async, reason = "waits for the disk")]
     pub async fn settle_hooks(&self, settles: Vec<SettleHook>) -> Result<Vec<bool>, StoreError> {
         match &*self.engine {
             Engine::Memory(memory) => memory.settle_hooks(settles),
+            Engine::Durable(durable) => durable.settle_hooks(settles).await,
         }
     }
 
@@ -159,6 +165,7 @@ impl Store {
     pub fn queue_changed(&self) -> watch::Receiver<u64> {
         match &*self.engine {
             Engine::Memory(memory) => memory.queue_changed(),
+            Engine::Durable(durable) => durable.queue_changed(),
         }
     }
 
@@ -167,6 +174,7 @@ impl Store {
     pub fn hooks_changed(&self) -> watch::Receiver<u64> {
         match &*self.engine {
             Engine::Memory(memory) => memory.hooks_changed(),
+            Engine::Durable(durable) => durable.hooks_changed(),
         }
     }
 
@@ -177,6 +185,7 @@ impl Store {
     pub fn body(&self, id: BodyId) -> Result<Body, StoreError> {
         match &*self.engine {
             Engine::Memory(memory) => memory.body(id),
+            Engine::Durable(durable) => durable.body(id),
         }
     }
 
@@ -187,6 +196,7 @@ impl Store {
     pub fn queued(&self, id: QueueId) -> Result<Option<Queued>, StoreError> {
         match &*self.engine {
             Engine::Memory(memory) => memory.queued(id),
+            Engine::Durable(durable) => durable.queued(id),
         }
     }
 
@@ -203,6 +213,7 @@ impl Store {
     ) -> Result<Page<Queued, QueueId>, StoreError> {
         match &*self.engine {
             Engine::Memory(memory) => memory.list(filter, after, limit),
+            Engine::Durable(durable) => durable.list(filter, after, limit),
         }
     }
 
@@ -213,6 +224,7 @@ impl Store {
     pub fn retired(&self, id: QueueId) -> Result<Option<Retired>, StoreError> {
         match &*self.engine {
             Engine::Memory(memory) => memory.retired(id),
+            Engine::Durable(durable) => durable.retired(id),
         }
     }
 
@@ -227,6 +239,7 @@ impl Store {
     ) -> Result<Page<Retired, QueueId>, StoreError> {
         match &*self.engine {
             Engine::Memory(memory) => memory.list_retired(after, limit),
+            Engine::Durable(durable) => durable.list_retired(after, limit),
         }
     }
 
@@ -237,6 +250,7 @@ impl Store {
     pub fn hook(&self, id: HookId) -> Result<Option<Hook>, StoreError> {
         match &*self.engine {
             Engine::Memory(memory) => memory.hook(id),
+            Engine::Durable(durable) => durable.hook(id),
         }
     }
 
@@ -251,6 +265,7 @@ impl Store {
     ) -> Result<Page<Hook, HookId>, StoreError> {
         match &*self.engine {
             Engine::Memory(memory) => memory.list_hooks(after, limit),
+            Engine::Durable(durable) => durable.list_hooks(after, limit),
         }
     }
 
@@ -265,6 +280,7 @@ impl Store {
     ) -> Result<Page<RetiredHook, HookId>, StoreError> {
         match &*self.engine {
             Engine::Memory(memory) => memory.list_retired_hooks(after, limit),
+            Engine::Durable(durable) => durable.list_retired_hooks(after, limit),
         }
     }
 
@@ -275,6 +291,7 @@ impl Store {
     pub fn mail(&self, id: MailId) -> Result<Option<Mail>, StoreError> {
         match &*self.engine {
             Engine::Memory(memory) => memory.mail(id),
+            Engine::Durable(durable) => durable.mail(id),
         }
     }
 
@@ -291,6 +308,7 @@ impl Store {
     ) -> Result<Page<Mail, MailId>, StoreError> {
         match &*self.engine {
             Engine::Memory(memory) => memory.list_mails(account, mailbox, after, limit),
+            Engine::Durable(durable) => durable.list_mails(account, mailbox, after, limit),
         }
     }
 
@@ -301,6 +319,7 @@ impl Store {
     pub fn credential(&self, account: &str) -> Result<Option<Credential>, StoreError> {
         match &*self.engine {
             Engine::Memory(memory) => memory.credential(account),
+            Engine::Durable(durable) => durable.credential(account),
         }
     }
 
@@ -308,7 +327,6 @@ impl Store {
     ///
     /// # Errors
     /// If it can't be made durable.
-    #[expect(clippy::unused_async, reason = "waits for the disk")]
     pub async fn set_credential(
         &self,
         account: &str,
@@ -316,6 +334,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         match &*self.engine {
             Engine::Memory(memory) => memory.set_credential(account, credential),
+            Engine::Durable(durable) => durable.set_credential(account, credential).await,
         }
     }
 
@@ -323,10 +342,10 @@ impl Store {
     ///
     /// # Errors
     /// If it can't be made durable.
-    #[expect(clippy::unused_async, reason = "waits for the disk")]
     pub async fn expire(&self, now: Time) -> Result<u64, StoreError> {
         match &*self.engine {
             Engine::Memory(memory) => memory.expire(now),
+            Engine::Durable(durable) => durable.expire(now).await,
         }
     }
 
@@ -335,6 +354,7 @@ impl Store {
     pub fn counts(&self) -> Counts {
         match &*self.engine {
             Engine::Memory(memory) => memory.counts(),
+            Engine::Durable(durable) => durable.counts(),
         }
     }
 }

@@ -7,7 +7,7 @@ use postrider_smtp::{Address, ReversePath};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BodyFile, BodyId, Hook, HookId, HookKind, Mail, MailId, QueueId, Time,
+    BodyFile, BodyId, Hook, HookId, HookKind, Mail, MailId, QueueId, StoreError, Time,
     record::{Arrival, Attempt, Common, HookAttempt, Notify, Outgoing, Queued},
 };
 
@@ -256,6 +256,54 @@ pub struct Page<T, C> {
     pub items: Vec<T>,
     /// Where the next page begins; None at the end.
     pub next: Option<C>,
+}
+
+impl Accept {
+    /// Whether its parts refer to each other as they should.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        if self
+            .queue
+            .as_ref()
+            .is_some_and(|message| message.recipients.is_empty())
+        {
+            return Err(StoreError::Invalid("a message without recipients"));
+        }
+        let queued = self.queue.iter().map(|message| message.body);
+        check(self.body.as_ref(), queued, &self.mails, &self.hooks)
+    }
+}
+
+impl Settle {
+    /// Likewise.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        check(
+            self.body.as_ref(),
+            std::iter::empty(),
+            &self.mails,
+            &self.hooks,
+        )
+    }
+}
+
+fn check(
+    body: Option<&NewBody>,
+    queued: impl Iterator<Item = BodySource>,
+    mails: &[NewMail],
+    hooks: &[NewHook],
+) -> Result<(), StoreError> {
+    let mut sources = queued.chain(mails.iter().map(|mail| mail.body));
+    if body.is_none() && sources.any(|source| source == BodySource::New) {
+        return Err(StoreError::Invalid(
+            "a record refers to a new text, but there is none",
+        ));
+    }
+    let outside = |hook: &NewHook| matches!(hook.kind, NewHookKind::Incoming(index) if index as usize >= mails.len());
+    if hooks.iter().any(outside) {
+        return Err(StoreError::Invalid(
+            "an event tells of a mail that is not there",
+        ));
+    }
+    Ok(())
 }
 
 impl QueueFilter {

@@ -14,7 +14,7 @@ pub(super) const START_ENTRY: usize = ENTRY_HEADER + START_PAYLOAD;
 /// Bytes of a segment's header, at the beginning of its first block. It fits in one sector.
 pub(super) const SEGMENT_HEADER: usize = 64;
 /// The version of the format that this program writes. It reads this one and all before it.
-pub(super) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"postrJNL";
 const LAST: u8 = 1;

@@ -1,0 +1,537 @@
+//! What each op does to the state.
+
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+
+use super::{
+    Fault,
+    key::Name,
+    op::{Applied, Op, OpBody},
+    state::{RETIRED, RETIRED_HOOK, State, next},
+    value::{Claimed, Place},
+};
+use crate::{
+    Accepted, Attempt, BodyId, BodySource, Hook, HookId, HookKind, Mail, MailId, NewHook,
+    NewHookKind, NewMail, NewMessage, Outcome, QueueId, Queued, Retired, RetiredHook, SettleHook,
+    StoreError, Time, journal::BodyPlace,
+};
+
+/// The parts that accepting and settling share.
+struct Parts {
+    body: Option<OpBody>,
+    queue: Option<NewMessage>,
+    mails: Vec<NewMail>,
+    hooks: Vec<NewHook>,
+}
+
+impl State {
+    /// Carries out an op whose entry has its body at `place`. A fault leaves the state half changed.
+    pub(super) fn apply(&mut self, op: Op, place: Option<BodyPlace>) -> Result<Applied, Fault> {
+        match op {
+            Op::Accept {
+                body,
+                queue,
+                mails,
+                hooks,
+            } => Ok(
+                match self.add(
+                    Parts {
+                        body,
+                        queue,
+                        mails,
+                        hooks,
+                    },
+                    place,
+                )? {
+                    Ok(accepted) => Applied::Accepted(accepted),
+                    Err(error) => Applied::Refused(error),
+                },
+            ),
+            Op::Claim {
+                now,
+                lapsed,
+                claimed,
+            } => {
+                self.lapse(&lapsed)?;
+                self.claim(now, &claimed)?;
+                Ok(Applied::Done)
+            }
+            Op::Settle {
+                id,
+                fence,
+                attempt,
+                outcome,
+                delay_told,
+                body,
+                mails,
+                hooks,
+            } => {
+                let Some(queued) = self.queued.get(&id)?.filter(|queued| queued.fence == fence)
+                else {
+                    self.drop_body(body);
+                    return Ok(Applied::Settled(false));
+                };
+                if let Err(error) = self.add(
+                    Parts {
+                        body,
+                        queue: None,
+                        mails,
+                        hooks,
+                    },
+                    place,
+                )? {
+                    return Ok(Applied::Refused(error));
+                }
+                self.settle(queued, attempt, outcome, delay_told)?;
+                Ok(Applied::Settled(true))
+            }
+            Op::ClaimHooks { claimed } => {
+                claimed.into_iter().try_for_each(|id| self.claim_hook(id))?;
+                Ok(Applied::Done)
+            }
+            Op::SettleHook(settle) => Ok(Applied::Settled(self.settle_hook(settle)?)),
+            Op::SetCredential {
+                account,
+                credential,
+            } => {
+                let account: Name = account.into();
+                match credential {
+                    Some(credential) => self.credentials.put(account, credential),
+                    None => self.credentials.remove(&account),
+                }
+                Ok(Applied::Done)
+            }
+            Op::Move { body, from } => {
+                if let Some(to) = place {
+                    self.move_body(body, from, to)?;
+                }
+                Ok(Applied::Done)
+            }
+            Op::Expire { now, max } => self.expire(now, max).map(Applied::Expired),
+        }
+    }
+
+    /// Ends all claims, as the process that had them is gone.
+    pub(super) fn end_claims(&mut self) -> Result<(), Fault> {
+        let claimed = |item: Result<(QueueId, Claimed), Fault>| item.map(|(id, _)| id);
+        let ids: Result<Vec<_>, _> = self
+            .claimed
+            .range(Bound::Unbounded, Bound::Unbounded)?
+            .map(claimed)
+            .collect();
+        self.lapse(&ids?)?;
+        let hooks: Result<Vec<_>, _> = self
+            .claimed_hooks
+            .range(Bound::Unbounded, Bound::Unbounded)?
+            .collect();
+        for (id, ()) in hooks? {
+            self.claimed_hooks.remove(&id);
+            if let Some(hook) = self.hooks.get(&id)? {
+                self.hooks_due
+                    .insert(&hook.url.into(), hook.next_attempt, id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A text that came with an op that changes nothing.
+    fn drop_body(&mut self, body: Option<OpBody>) {
+        if let Some(OpBody::File(place)) = body {
+            self.effects.dropped_files.push(place.file);
+        }
+    }
+
+    fn add(
+        &mut self,
+        parts: Parts,
+        place: Option<BodyPlace>,
+    ) -> Result<Result<Accepted, StoreError>, Fault> {
+        let Parts {
+            body,
+            queue,
+            mails,
+            hooks,
+        } = parts;
+        let mut refs: BTreeMap<Option<BodyId>, u64> = BTreeMap::new();
+        {
+            let queued = queue
+                .iter()
+                .map(|message| (message.body, message.recipients.len() as u64));
+            let mailed = mails.iter().map(|mail| (mail.body, 1));
+            let told = hooks.iter().filter_map(|hook| match hook.kind {
+                NewHookKind::Incoming(index) => {
+                    mails.get(index as usize).map(|mail| (mail.body, 1))
+                }
+                NewHookKind::Outgoing(_) => None,
+            });
+            for (source, count) in queued.chain(mailed).chain(told) {
+                let id = match source {
+                    BodySource::New => None,
+                    BodySource::Existing(id) => Some(id),
+                };
+                *refs.entry(id).or_default() += count;
+            }
+        }
+        if let Some(error) =
+            self.check_bodies(refs.keys().flatten().map(|id| BodySource::Existing(*id)))?
+        {
+            self.drop_body(body);
+            return Ok(Err(error));
+        }
+        let new_refs = refs.get(&None).copied().unwrap_or_default();
+        let new = match body {
+            None => BodyId::default(),
+            Some(OpBody::Inline) => {
+                self.add_body(place.map_or(Place::Empty, Place::Journal), new_refs)?
+            }
+            Some(OpBody::File(place)) => self.add_body(Place::File(place), new_refs)?,
+        };
+        for (id, count) in refs {
+            if let Some(id) = id {
+                self.retain_body(id, count)?;
+            }
+        }
+        let mut accepted = Accepted::default();
+        if let Some(message) = queue {
+            accepted.queue = self.add_message(message, new)?;
+        }
+        let mails: Vec<Mail> = mails
+            .into_iter()
+            .map(|mail| self.number_mail(mail, new))
+            .collect();
+        accepted.mails = mails.iter().map(|mail| mail.id).collect();
+        for hook in hooks {
+            let mail = match hook.kind {
+                NewHookKind::Incoming(index) => mails.get(index as usize).cloned().map(Arc::new),
+                NewHookKind::Outgoing(_) => None,
+            };
+            let id = HookId(next(&mut self.counters.last_hook));
+            if let Some(hook) = hook.hook(id, mail) {
+                self.add_hook(hook)?;
+            }
+        }
+        for mail in mails {
+            self.add_mail(mail);
+        }
+        Ok(Ok(accepted))
+    }
+
+    fn add_message(&mut self, message: NewMessage, new: BodyId) -> Result<Vec<QueueId>, Fault> {
+        let body = resolve(message.body, new);
+        let common = Arc::new(message.common);
+        let base = QueueId(self.counters.last_queued + 1);
+        let mut ids = Vec::with_capacity(message.recipients.len());
+        for recipient in message.recipients {
+            let id = QueueId(next(&mut self.counters.last_queued));
+            let queued = recipient.queued(id, base, body, Arc::clone(&common));
+            self.counters.queued += 1;
+            if queued.hold {
+                self.counters.held += 1;
+            } else {
+                self.make_due(&queued)?;
+            }
+            self.queued.put_new(id, queued);
+            ids.push(id);
+        }
+        Ok(ids)
+    }
+
+    fn make_due(&mut self, queued: &Queued) -> Result<(), Fault> {
+        self.effects.queue_changed = true;
+        self.due
+            .insert(&queued.destination().into(), queued.next_attempt, queued.id)
+    }
+
+    fn number_mail(&mut self, mail: NewMail, new: BodyId) -> Mail {
+        let id = MailId(next(&mut self.counters.last_mail));
+        let body = resolve(mail.body, new);
+        mail.mail(id, body)
+    }
+
+    fn add_mail(&mut self, mail: Mail) {
+        let account: Name = mail.account.as_str().into();
+        self.mailboxes.put_new(
+            (Arc::clone(&account), mail.mailbox.as_str().into(), mail.id),
+            (),
+        );
+        self.account_mails.put_new((account, mail.id), ());
+        self.counters.mails += 1;
+        self.mails.put_new(mail.id, mail);
+    }
+
+    fn add_hook(&mut self, hook: Hook) -> Result<(), Fault> {
+        let url: Name = hook.url.as_str().into();
+        let first = match &hook.kind {
+            HookKind::Incoming(_) => true,
+            HookKind::Outgoing(outgoing) => {
+                let first = self.first_of_chain(outgoing.queue_id, &url)?.is_none();
+                self.chains
+                    .put_new((outgoing.queue_id, Arc::clone(&url), hook.id), ());
+                first
+            }
+        };
+        if first {
+            self.make_hook_due(&url, hook.next_attempt, hook.id)?;
+        }
+        self.counters.hooks += 1;
+        self.hooks.put_new(hook.id, hook);
+        Ok(())
+    }
+
+    fn make_hook_due(&mut self, url: &Name, time: Time, id: HookId) -> Result<(), Fault> {
+        self.effects.hooks_changed = true;
+        self.hooks_due.insert(url, time, id)
+    }
+
+    fn first_of_chain(&self, id: QueueId, url: &Name) -> Result<Option<HookId>, Fault> {
+        let from = (id, Arc::clone(url), HookId(0));
+        let to = (id, Arc::clone(url), HookId(u64::MAX));
+        let first = self
+            .chains
+            .range(Bound::Included(&from), Bound::Included(&to))?
+            .next()
+            .transpose()?;
+        Ok(first.map(|((_, _, id), ())| id))
+    }
+
+    /// Makes messages due again whose claims ran out. Their attempts count.
+    fn lapse(&mut self, ids: &[QueueId]) -> Result<(), Fault> {
+        for id in ids {
+            if self.unclaim(*id)?.is_some()
+                && let Some(queued) = self.queued.get(id)?
+            {
+                self.make_due(&queued)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a claim, if there is one.
+    fn unclaim(&mut self, id: QueueId) -> Result<Option<Claimed>, Fault> {
+        let claimed = self.claimed.take(&id)?;
+        if claimed.is_some() {
+            self.counters.claimed -= 1;
+        }
+        Ok(claimed)
+    }
+
+    fn claim(&mut self, now: Time, ids: &[QueueId]) -> Result<(), Fault> {
+        // Neighbours go to the same destination mostly; together they cost less.
+        let mut lane: Option<(Name, Vec<(Time, QueueId)>)> = None;
+        for id in ids {
+            let Some(queued) = self.queued.get_mut(id)? else {
+                continue;
+            };
+            let last_attempt = queued.last_attempt;
+            queued.fence += 1;
+            queued.attempts += 1;
+            queued.last_attempt = Some(now);
+            let due = (queued.next_attempt, queued.id);
+            let destination = queued.destination();
+            // When entries of an earlier process are replayed, it may be claimed already: nothing told of that one's end.
+            let again = self.claimed.get(id)?.is_some();
+            if again {
+                self.claimed.put(*id, Claimed { last_attempt });
+                continue;
+            }
+            self.claimed.put_new(*id, Claimed { last_attempt });
+            self.counters.claimed += 1;
+            match &mut lane {
+                Some((name, entries)) if **name == *destination => entries.push(due),
+                _ => {
+                    if let Some((name, entries)) = lane.replace((destination.into(), vec![due])) {
+                        self.due.remove(&name, &entries)?;
+                    }
+                }
+            }
+        }
+        match lane {
+            Some((name, entries)) => self.due.remove(&name, &entries),
+            None => Ok(()),
+        }
+    }
+
+    fn settle(
+        &mut self,
+        mut queued: Queued,
+        attempt: Option<Attempt>,
+        outcome: Outcome,
+        delay_told: bool,
+    ) -> Result<(), Fault> {
+        let id = queued.id;
+        let claimed = self.unclaim(id)?;
+        if claimed.is_none() && !queued.hold {
+            // The claim ran out and nobody else took it.
+            self.due
+                .remove(&queued.destination().into(), &[(queued.next_attempt, id)])?;
+        }
+        queued.fence += 1;
+        queued.results.extend(attempt);
+        queued.delay_told |= delay_told;
+        match outcome {
+            Outcome::Release => {
+                queued.attempts = queued.attempts.saturating_sub(1);
+                if let Some(claimed) = claimed {
+                    queued.last_attempt = claimed.last_attempt;
+                }
+            }
+            Outcome::Retry(time) => queued.next_attempt = time,
+            Outcome::Retire {
+                success,
+                now,
+                keep_until,
+            } => {
+                return self.retire(queued, success, now, keep_until);
+            }
+        }
+        if !queued.hold {
+            self.make_due(&queued)?;
+        }
+        self.queued.put(id, queued);
+        Ok(())
+    }
+
+    fn retire(
+        &mut self,
+        message: Queued,
+        success: bool,
+        last_activity: Time,
+        keep_until: Option<Time>,
+    ) -> Result<(), Fault> {
+        let id = message.id;
+        self.queued.remove(&id);
+        self.counters.queued -= 1;
+        if message.hold {
+            self.counters.held -= 1;
+        }
+        self.release_body(message.body)?;
+        if let Some(keep_until) = keep_until {
+            self.expiry.put_new((keep_until, RETIRED, id.0), ());
+            self.counters.retired += 1;
+            self.retired.put_new(
+                id,
+                Retired {
+                    message,
+                    success,
+                    last_activity,
+                    keep_until,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    fn claim_hook(&mut self, id: HookId) -> Result<(), Fault> {
+        let Some(hook) = self.hooks.get_mut(&id)? else {
+            return Ok(());
+        };
+        hook.fence += 1;
+        hook.attempts += 1;
+        let (url, time): (Name, _) = (hook.url.as_str().into(), hook.next_attempt);
+        if !self.claimed_hooks.contains(&id)? {
+            self.claimed_hooks.put_new(id, ());
+            self.hooks_due.remove(&url, &[(time, id)])?;
+        }
+        Ok(())
+    }
+
+    fn settle_hook(&mut self, settle: SettleHook) -> Result<bool, Fault> {
+        let Some(mut hook) = self
+            .hooks
+            .get(&settle.id)?
+            .filter(|hook| hook.fence == settle.fence)
+        else {
+            return Ok(false);
+        };
+        if self.claimed_hooks.take(&hook.id)?.is_none() {
+            return Ok(false);
+        }
+        hook.fence += 1;
+        match settle.outcome {
+            Outcome::Release => hook.attempts = hook.attempts.saturating_sub(1),
+            Outcome::Retry(time) => {
+                hook.results.push(settle.attempt);
+                hook.next_attempt = time;
+            }
+            Outcome::Retire {
+                success,
+                now,
+                keep_until,
+            } => {
+                hook.results.push(settle.attempt);
+                self.retire_hook(hook, success, now, keep_until)?;
+                return Ok(true);
+            }
+        }
+        self.make_hook_due(&hook.url.as_str().into(), hook.next_attempt, hook.id)?;
+        self.hooks.put(hook.id, hook);
+        Ok(true)
+    }
+
+    fn retire_hook(
+        &mut self,
+        hook: Hook,
+        success: bool,
+        last_activity: Time,
+        keep_until: Option<Time>,
+    ) -> Result<(), Fault> {
+        let id = hook.id;
+        self.hooks.remove(&id);
+        self.counters.hooks -= 1;
+        match &hook.kind {
+            HookKind::Incoming(mail) => self.release_body(mail.body)?,
+            HookKind::Outgoing(outgoing) => {
+                let url: Name = hook.url.as_str().into();
+                self.chains
+                    .remove(&(outgoing.queue_id, Arc::clone(&url), id));
+                if let Some(next) = self.first_of_chain(outgoing.queue_id, &url)?
+                    && let Some(next) = self.hooks.get(&next)?
+                {
+                    self.make_hook_due(&url, next.next_attempt, next.id)?;
+                }
+            }
+        }
+        if let Some(keep_until) = keep_until {
+            self.expiry.put_new((keep_until, RETIRED_HOOK, id.0), ());
+            self.counters.retired_hooks += 1;
+            self.retired_hooks.put_new(
+                id,
+                RetiredHook {
+                    hook,
+                    success,
+                    last_activity,
+                    keep_until,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    fn expire(&mut self, now: Time, max: u64) -> Result<u64, Fault> {
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        let to = (now, u8::MAX, u64::MAX);
+        let over: Result<Vec<_>, _> = self
+            .expiry
+            .range(Bound::Unbounded, Bound::Included(&to))?
+            .take(max)
+            .collect();
+        let over = over?;
+        for (key, ()) in &over {
+            self.expiry.remove(key);
+            if key.1 == RETIRED {
+                self.retired.remove(&QueueId(key.2));
+                self.counters.retired -= 1;
+            } else {
+                self.retired_hooks.remove(&HookId(key.2));
+                self.counters.retired_hooks -= 1;
+            }
+        }
+        Ok(over.len() as u64)
+    }
+}
+
+fn resolve(source: BodySource, new: BodyId) -> BodyId {
+    match source {
+        BodySource::New => new,
+        BodySource::Existing(id) => id,
+    }
+}

@@ -1,0 +1,172 @@
+//! The changes of state as values: what the journal's entries are.
+//!
+//! What an op does follows from the state and the op alone, so that replaying gives the same state again. New ops are
+//! added at the end; one that changes its shape becomes a new one, or [`VERSION`] goes up and [`decode`] reads both.
+
+use serde::{Deserialize, Serialize};
+
+use super::value::append;
+use crate::{
+    Accept, Accepted, BodyId, Credential, HookId, NewBody, NewHook, NewMail, NewMessage, Outcome,
+    QueueId, Settle, SettleHook, StoreError, Time, bodyfile::BodyFilePlace,
+};
+
+/// Of the encoding.
+pub(super) const VERSION: u8 = 1;
+
+/// A change of state.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Op {
+    Accept {
+        body: Option<OpBody>,
+        queue: Option<NewMessage>,
+        mails: Vec<NewMail>,
+        hooks: Vec<NewHook>,
+    },
+    /// Claims that ran out, and new ones.
+    Claim {
+        now: Time,
+        lapsed: Vec<QueueId>,
+        claimed: Vec<QueueId>,
+    },
+    Settle {
+        id: QueueId,
+        fence: u64,
+        attempt: Option<crate::Attempt>,
+        outcome: Outcome,
+        delay_told: bool,
+        body: Option<OpBody>,
+        mails: Vec<NewMail>,
+        hooks: Vec<NewHook>,
+    },
+    ClaimHooks {
+        claimed: Vec<HookId>,
+    },
+    SettleHook(SettleHook),
+    SetCredential {
+        account: String,
+        credential: Option<Credential>,
+    },
+    /// A text that was copied out of this segment, to where this entry is.
+    Move {
+        body: BodyId,
+        from: u64,
+    },
+    /// At most this many records of the history.
+    Expire {
+        now: Time,
+        max: u64,
+    },
+}
+
+/// The text that comes with an op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum OpBody {
+    /// It is the body of the entry.
+    Inline,
+    File(BodyFilePlace),
+}
+
+/// What an op did.
+#[derive(Debug)]
+pub(super) enum Applied {
+    Accepted(Accepted),
+    /// Whether the claim was the last one, so that anything was changed.
+    Settled(bool),
+    /// Records removed.
+    Expired(u64),
+    Done,
+    /// It makes no sense in this state, so nothing was changed.
+    Refused(StoreError),
+}
+
+impl Op {
+    pub(super) fn accept(accept: Accept) -> (Self, Option<NewBody>) {
+        let Accept {
+            body,
+            queue,
+            mails,
+            hooks,
+        } = accept;
+        (
+            Self::Accept {
+                body: body.as_ref().map(OpBody::of),
+                queue,
+                mails,
+                hooks,
+            },
+            body,
+        )
+    }
+
+    pub(super) fn settle(settle: Settle) -> (Self, Option<NewBody>) {
+        let Settle {
+            id,
+            fence,
+            attempt,
+            outcome,
+            delay_told,
+            body,
+            mails,
+            hooks,
+        } = settle;
+        let source = body.as_ref().map(OpBody::of);
+        (
+            Self::Settle {
+                id,
+                fence,
+                attempt,
+                outcome,
+                delay_told,
+                body: source,
+                mails,
+                hooks,
+            },
+            body,
+        )
+    }
+
+    /// Its text is in a file.
+    pub(super) fn set_file(&mut self, place: BodyFilePlace) {
+        if let Self::Accept { body, .. } | Self::Settle { body, .. } = self {
+            *body = Some(OpBody::File(place));
+        }
+    }
+
+    /// When there is no room: whether it is refused then, or goes on.
+    pub(super) const fn needs_room(&self) -> bool {
+        matches!(self, Self::Accept { .. } | Self::Move { .. })
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(512);
+        append(self, &mut bytes);
+        bytes
+    }
+}
+
+impl OpBody {
+    fn of(body: &NewBody) -> Self {
+        match body {
+            NewBody::Inline(_) => Self::Inline,
+            NewBody::File(file) => Self::File(file.place()),
+        }
+    }
+}
+
+/// Why an entry of the journal can't be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error("an entry of version {0}")]
+    Newer(u8),
+    #[error("an entry that makes no sense")]
+    Senseless,
+}
+
+/// The op that was encoded in this version.
+pub(super) fn decode(version: u8, bytes: &[u8]) -> Result<Op, Unreadable> {
+    match version {
+        VERSION => postcard::from_bytes(bytes).map_err(|_| Unreadable::Senseless),
+        version => Err(Unreadable::Newer(version)),
+    }
+}

@@ -1,0 +1,155 @@
+//! Everything the store knows, as tables.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Fault,
+    due::Due,
+    key::Name,
+    table::{Checkpointed, Frozen, Table},
+    value::{Claimed, Segment, Stored},
+};
+use crate::{
+    BodyId, Credential, Hook, HookId, Mail, MailId, QueueId, Queued, Retired, RetiredHook, Time,
+};
+
+/// What is in the history with an end: for `State::expiry`.
+pub(super) const RETIRED: u8 = 1;
+/// Likewise.
+pub(super) const RETIRED_HOOK: u8 = 2;
+
+/// The state. Each record is in one table; the others are sorted ways to it, and follow from the records.
+pub(super) struct State {
+    pub(super) counters: Counters,
+    /// Messages to be sent.
+    pub(super) queued: Table<QueueId, Queued>,
+    /// Those of them that are neither held nor claimed, by destination.
+    pub(super) due: Due<QueueId>,
+    pub(super) claimed: Table<QueueId, Claimed>,
+    pub(super) retired: Table<QueueId, Retired>,
+    /// Webhook calls to be made.
+    pub(super) hooks: Table<HookId, Hook>,
+    /// Those of them that are not claimed and the first of their chain, by URL.
+    pub(super) hooks_due: Due<HookId>,
+    pub(super) claimed_hooks: Table<HookId, ()>,
+    /// The order of calls that tell of one message to one URL.
+    pub(super) chains: Table<(QueueId, Name, HookId), ()>,
+    pub(super) retired_hooks: Table<HookId, RetiredHook>,
+    /// The history by the time when it goes.
+    pub(super) expiry: Table<(Time, u8, u64), ()>,
+    pub(super) mails: Table<MailId, Mail>,
+    /// By account and mailbox.
+    pub(super) mailboxes: Table<(Name, Name, MailId), ()>,
+    /// By account.
+    pub(super) account_mails: Table<(Name, MailId), ()>,
+    pub(super) bodies: Table<BodyId, Stored>,
+    /// By generation.
+    pub(super) segments: Table<u64, Segment>,
+    /// The files of large texts that are alive.
+    pub(super) files: Table<u64, ()>,
+    pub(super) credentials: Table<Name, Credential>,
+    pub(super) effects: Effects,
+}
+
+/// Numbers that are kept with the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Counters {
+    pub(super) last_queued: u64,
+    pub(super) last_body: u64,
+    pub(super) last_mail: u64,
+    pub(super) last_hook: u64,
+    pub(super) queued: u64,
+    pub(super) held: u64,
+    pub(super) claimed: u64,
+    pub(super) retired: u64,
+    pub(super) hooks: u64,
+    pub(super) retired_hooks: u64,
+    pub(super) mails: u64,
+    pub(super) body_bytes: u64,
+}
+
+/// What is to be done outside of the state because of it.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// Files of texts that nothing refers to any more.
+    pub(super) dropped_files: Vec<u64>,
+    /// A message may have become due.
+    pub(super) queue_changed: bool,
+    /// Likewise a webhook call.
+    pub(super) hooks_changed: bool,
+}
+
+/// The next number of a sequence.
+pub(super) fn next(last: &mut u64) -> u64 {
+    *last += 1;
+    *last
+}
+
+impl State {
+    pub(super) fn new(counters: Counters) -> Self {
+        Self {
+            counters,
+            queued: Table::new("queued"),
+            due: Due::new("due", "due_lanes", "due_heads"),
+            claimed: Table::new("claimed"),
+            retired: Table::new("retired"),
+            hooks: Table::new("hooks"),
+            hooks_due: Due::new("hooks_due", "hooks_due_lanes", "hooks_due_heads"),
+            claimed_hooks: Table::new("claimed_hooks"),
+            chains: Table::new("chains"),
+            retired_hooks: Table::new("retired_hooks"),
+            expiry: Table::new("expiry"),
+            mails: Table::new("mails"),
+            mailboxes: Table::new("mailboxes"),
+            account_mails: Table::new("account_mails"),
+            bodies: Table::new("bodies"),
+            segments: Table::new("segments"),
+            files: Table::new("files"),
+            credentials: Table::new("credentials"),
+            effects: Effects::default(),
+        }
+    }
+
+    fn tables(&mut self) -> Vec<&mut dyn Checkpointed> {
+        let mut tables: Vec<&mut dyn Checkpointed> = vec![
+            &mut self.queued,
+            &mut self.claimed,
+            &mut self.retired,
+            &mut self.hooks,
+            &mut self.claimed_hooks,
+            &mut self.chains,
+            &mut self.retired_hooks,
+            &mut self.expiry,
+            &mut self.mails,
+            &mut self.mailboxes,
+            &mut self.account_mails,
+            &mut self.bodies,
+            &mut self.segments,
+            &mut self.files,
+            &mut self.credentials,
+        ];
+        tables.extend(self.due.tables());
+        tables.extend(self.hooks_due.tables());
+        tables
+    }
+
+    /// Sets apart what changed since the last time, to be written to the index. Only when the one before is there.
+    pub(super) fn freeze(&mut self) -> Vec<Box<dyn Frozen>> {
+        self.tables()
+            .into_iter()
+            .filter_map(Checkpointed::freeze)
+            .collect()
+    }
+
+    /// Goes over to the index as it is now, which has what was frozen.
+    pub(super) fn rebase(&mut self, transaction: &redb::ReadTransaction) -> Result<(), Fault> {
+        self.tables()
+            .into_iter()
+            .try_for_each(|table| table.rebase(transaction))
+    }
+
+    /// Lets go of the index, so that it can be closed.
+    pub(super) fn unbase(&mut self) {
+        self.tables().into_iter().for_each(Checkpointed::unbase);
+    }
+}

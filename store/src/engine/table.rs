@@ -1,0 +1,364 @@
+//! One logical table: what came since the last checkpoint, in memory, over what the index has.
+//!
+//! Three layers, the upper hiding the lower: *active* (being changed), *frozen* (a checkpoint is writing it), and *base*
+//! (the index as of the last finished checkpoint). A removed key is a tombstone in its layer, unless it was *fresh*: then
+//! no layer below has it, and it leaves no trace.
+
+use std::{
+    collections::{BTreeMap, btree_map},
+    iter::Peekable,
+    ops::Bound,
+    sync::Arc,
+};
+
+use redb::{ReadOnlyTable, ReadTransaction, TableDefinition, TableError, WriteTransaction};
+
+use super::{
+    Fault,
+    key::{self, Key},
+    value::Value,
+};
+
+type Bytes = &'static [u8];
+type Base = ReadOnlyTable<Bytes, Bytes>;
+type Layer<K, V> = BTreeMap<K, Slot<V>>;
+
+#[derive(Clone, Debug)]
+struct Slot<V> {
+    /// None: removed.
+    value: Option<V>,
+    /// No layer below has the key.
+    fresh: bool,
+}
+
+/// A table of the store's state.
+pub(super) struct Table<K, V> {
+    name: &'static str,
+    active: Layer<K, V>,
+    frozen: Option<Arc<Layer<K, V>>>,
+    /// None: the index does not have the table yet.
+    base: Option<Base>,
+}
+
+impl<K: Key, V: Value> Table<K, V> {
+    pub(super) const fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            active: BTreeMap::new(),
+            frozen: None,
+            base: None,
+        }
+    }
+
+    fn damaged(&self, what: &'static str) -> Fault {
+        Fault::Record {
+            table: self.name,
+            what,
+        }
+    }
+
+    fn below(&self, key: &K) -> Result<Option<V>, Fault> {
+        if let Some(slot) = self.frozen.as_ref().and_then(|frozen| frozen.get(key)) {
+            return Ok(slot.value.clone());
+        }
+        let Some(base) = &self.base else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::with_capacity(32);
+        key.encode(&mut bytes);
+        let Some(value) = base.get(bytes.as_slice())? else {
+            return Ok(None);
+        };
+        V::decode(value.value())
+            .map(Some)
+            .ok_or_else(|| self.damaged("value"))
+    }
+
+    pub(super) fn get(&self, key: &K) -> Result<Option<V>, Fault> {
+        match self.active.get(key) {
+            Some(slot) => Ok(slot.value.clone()),
+            None => self.below(key),
+        }
+    }
+
+    pub(super) fn contains(&self, key: &K) -> Result<bool, Fault> {
+        if let Some(slot) = self.active.get(key) {
+            return Ok(slot.value.is_some());
+        }
+        if let Some(slot) = self.frozen.as_ref().and_then(|frozen| frozen.get(key)) {
+            return Ok(slot.value.is_some());
+        }
+        let Some(base) = &self.base else {
+            return Ok(false);
+        };
+        let mut bytes = Vec::with_capacity(32);
+        key.encode(&mut bytes);
+        Ok(base.get(bytes.as_slice())?.is_some())
+    }
+
+    /// Sets a key that may be there.
+    pub(super) fn put(&mut self, key: K, value: V) {
+        self.set(key, value, false);
+    }
+
+    /// Sets a key that the caller knows not to be there.
+    pub(super) fn put_new(&mut self, key: K, value: V) {
+        self.set(key, value, true);
+    }
+
+    fn set(&mut self, key: K, value: V, fresh: bool) {
+        match self.active.entry(key) {
+            btree_map::Entry::Vacant(entry) => {
+                entry.insert(Slot {
+                    value: Some(value),
+                    fresh,
+                });
+            }
+            // What is below did not change by what was done above it.
+            btree_map::Entry::Occupied(mut entry) => entry.get_mut().value = Some(value),
+        }
+    }
+
+    /// Removes a key that is there.
+    pub(super) fn remove(&mut self, key: &K) {
+        match self.active.get_mut(key) {
+            Some(slot) if slot.fresh => {
+                self.active.remove(key);
+            }
+            Some(slot) => slot.value = None,
+            None => {
+                self.active.insert(
+                    key.clone(),
+                    Slot {
+                        value: None,
+                        fresh: false,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Removes a key and gives what it had.
+    pub(super) fn take(&mut self, key: &K) -> Result<Option<V>, Fault> {
+        match self.active.get_mut(key) {
+            Some(slot) if slot.fresh => Ok(self.active.remove(key).and_then(|slot| slot.value)),
+            Some(slot) => Ok(slot.value.take()),
+            None => {
+                let value = self.below(key)?;
+                if value.is_some() {
+                    self.remove(key);
+                }
+                Ok(value)
+            }
+        }
+    }
+
+    /// The value of a key, to be changed; None if it is not there.
+    pub(super) fn get_mut(&mut self, key: &K) -> Result<Option<&mut V>, Fault> {
+        if !self.active.contains_key(key) {
+            let Some(value) = self.below(key)? else {
+                return Ok(None);
+            };
+            self.put(key.clone(), value);
+        }
+        Ok(self
+            .active
+            .get_mut(key)
+            .and_then(|slot| slot.value.as_mut()))
+    }
+
+    /// What is there from one key to another, in order.
+    pub(super) fn range(&self, from: Bound<&K>, to: Bound<&K>) -> Result<Merge<'_, K, V>, Fault> {
+        let mut merge = Merge {
+            table: self,
+            active: None,
+            frozen: None,
+            base: None,
+            next: None,
+        };
+        if !is_range(from, to) {
+            return Ok(merge);
+        }
+        merge.active = Some(self.active.range((from, to)).peekable());
+        merge.frozen = self
+            .frozen
+            .as_ref()
+            .map(|frozen| frozen.range((from, to)).peekable());
+        if let Some(base) = &self.base {
+            let from = from.map(bytes);
+            let to = to.map(bytes);
+            let range = (
+                from.as_ref().map(Vec::as_slice),
+                to.as_ref().map(Vec::as_slice),
+            );
+            merge.base = Some(base.range::<&[u8]>(range)?);
+            merge.advance_base()?;
+        }
+        Ok(merge)
+    }
+}
+
+fn bytes<K: Key>(key: &K) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(32);
+    key.encode(&mut bytes);
+    bytes
+}
+
+/// A map takes no other for a range.
+fn is_range<K: Ord>(from: Bound<&K>, to: Bound<&K>) -> bool {
+    use Bound::{Excluded, Included, Unbounded};
+    match (from, to) {
+        (Unbounded, _) | (_, Unbounded) => true,
+        (Included(from), Included(to)) => from <= to,
+        (Included(from) | Excluded(from), Included(to) | Excluded(to)) => from < to,
+    }
+}
+
+type Layered<'a, K, V> = Option<Peekable<btree_map::Range<'a, K, Slot<V>>>>;
+type Guard = redb::AccessGuard<'static, Bytes>;
+
+/// The layers of a table, merged.
+pub(super) struct Merge<'a, K: Key, V: Value> {
+    table: &'a Table<K, V>,
+    active: Layered<'a, K, V>,
+    frozen: Layered<'a, K, V>,
+    base: Option<redb::Range<'static, Bytes, Bytes>>,
+    /// The next of `base`.
+    next: Option<(K, Guard)>,
+}
+
+impl<K: Key, V: Value> Merge<'_, K, V> {
+    fn advance_base(&mut self) -> Result<(), Fault> {
+        self.next = match self.base.as_mut().and_then(Iterator::next).transpose()? {
+            None => None,
+            Some((key, value)) => {
+                let key = key::decode(key.value()).ok_or_else(|| self.table.damaged("key"))?;
+                Some((key, value))
+            }
+        };
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<Option<(K, V)>, Fault> {
+        loop {
+            let active = self
+                .active
+                .as_mut()
+                .and_then(Peekable::peek)
+                .map(|(key, _)| *key);
+            let frozen = self
+                .frozen
+                .as_mut()
+                .and_then(Peekable::peek)
+                .map(|(key, _)| *key);
+            let base = self.next.as_ref().map(|(key, _)| key);
+            let Some(least) = [active, frozen, base].into_iter().flatten().min().cloned() else {
+                return Ok(None);
+            };
+            // All layers that have the key go on; the uppermost tells what it is.
+            let mut found: Option<Option<V>> = None;
+            for layer in [&mut self.active, &mut self.frozen] {
+                if let Some((_, slot)) = layer
+                    .as_mut()
+                    .and_then(|layer| layer.next_if(|(key, _)| **key == least))
+                    && found.is_none()
+                {
+                    found = Some(slot.value.clone());
+                }
+            }
+            if self.next.as_ref().is_some_and(|(key, _)| *key == least) {
+                if found.is_none()
+                    && let Some((_, guard)) = &self.next
+                {
+                    found = Some(Some(
+                        V::decode(guard.value()).ok_or_else(|| self.table.damaged("value"))?,
+                    ));
+                }
+                self.advance_base()?;
+            }
+            if let Some(Some(value)) = found {
+                return Ok(Some((least, value)));
+            }
+        }
+    }
+}
+
+impl<K: Key, V: Value> Iterator for Merge<'_, K, V> {
+    type Item = Result<(K, V), Fault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
+    }
+}
+
+/// A table, as the checkpoint sees it.
+pub(super) trait Checkpointed {
+    /// Makes the active layer the frozen one; None if there is nothing in it.
+    fn freeze(&mut self) -> Option<Box<dyn Frozen>>;
+    /// Takes the index as of `transaction` as base, and drops the frozen layer, which it has now.
+    fn rebase(&mut self, transaction: &ReadTransaction) -> Result<(), Fault>;
+    /// Lets go of the index.
+    fn unbase(&mut self);
+}
+
+/// A frozen layer.
+pub(super) trait Frozen: Send + Sync {
+    /// Writes it to the index.
+    fn write(&self, transaction: &WriteTransaction) -> Result<(), redb::Error>;
+}
+
+impl<K: Key, V: Value> Checkpointed for Table<K, V> {
+    fn freeze(&mut self) -> Option<Box<dyn Frozen>> {
+        if self.active.is_empty() {
+            return None;
+        }
+        let layer = Arc::new(std::mem::take(&mut self.active));
+        self.frozen = Some(Arc::clone(&layer));
+        Some(Box::new(FrozenTable {
+            name: self.name,
+            layer,
+        }))
+    }
+
+    fn rebase(&mut self, transaction: &ReadTransaction) -> Result<(), Fault> {
+        self.base = match transaction.open_table(TableDefinition::<Bytes, Bytes>::new(self.name)) {
+            Ok(base) => Some(base),
+            Err(TableError::TableDoesNotExist(_)) => None,
+            Err(TableError::Storage(error)) => return Err(error.into()),
+            Err(_) => return Err(self.damaged("type")),
+        };
+        self.frozen = None;
+        Ok(())
+    }
+
+    fn unbase(&mut self) {
+        self.base = None;
+    }
+}
+
+struct FrozenTable<K, V> {
+    name: &'static str,
+    layer: Arc<Layer<K, V>>,
+}
+
+impl<K: Key, V: Value> Frozen for FrozenTable<K, V> {
+    fn write(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
+        let mut table = transaction.open_table(TableDefinition::<Bytes, Bytes>::new(self.name))?;
+        let (mut key_bytes, mut value_bytes) = (Vec::new(), Vec::new());
+        for (key, slot) in &*self.layer {
+            key_bytes.clear();
+            key.encode(&mut key_bytes);
+            match &slot.value {
+                Some(value) => {
+                    value_bytes.clear();
+                    value.encode(&mut value_bytes);
+                    table.insert(key_bytes.as_slice(), value_bytes.as_slice())?;
+                }
+                None => {
+                    table.remove(key_bytes.as_slice())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
