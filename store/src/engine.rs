@@ -23,6 +23,8 @@ mod table;
 mod value;
 mod writer;
 
+pub(crate) use open::Mode;
+
 use std::{
     mem,
     sync::{

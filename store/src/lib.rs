@@ -19,6 +19,8 @@ mod memory;
 mod options;
 mod record;
 mod store;
+#[cfg(test)]
+mod tests;
 mod time;
 mod verb;
 

@@ -89,6 +89,15 @@ impl Memory {
         state.claimed_hooks.clear();
     }
 
+    /// Another one that is as this one is now.
+    #[cfg(test)]
+    pub(crate) fn fork(&self) -> Self {
+        Self {
+            state: Mutex::new(self.state().clone()),
+            ..Self::new()
+        }
+    }
+
     pub(crate) fn accept(&self, accept: Accept) -> Result<Accepted, StoreError> {
         let accepted = self.open()?.accept(accept)?;
         self.tell();

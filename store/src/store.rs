@@ -17,7 +17,7 @@ pub struct Store {
 }
 
 enum Engine {
-    Memory(Memory),
+    Memory(Box<Memory>),
     Durable(Durable),
 }
 
@@ -56,11 +56,50 @@ impl Store {
         })
     }
 
+    /// On another disk.
+    #[cfg(test)]
+    pub(crate) fn open_on(
+        disk: Arc<dyn crate::disk::Disk>,
+        options: &Options,
+        mode: crate::engine::Mode,
+    ) -> Result<Self, OpenError> {
+        Ok(Self {
+            engine: Arc::new(Engine::Durable(Durable::open_on(disk, options, mode)?)),
+        })
+    }
+
+    /// Brings the index up to date.
+    #[cfg(test)]
+    pub(crate) async fn checkpoint(&self) {
+        if let Engine::Durable(durable) = &*self.engine {
+            durable.checkpoint().await;
+        }
+    }
+
+    /// Ends all claims of a model.
+    #[cfg(test)]
+    pub(crate) fn crash(&self) {
+        if let Engine::Memory(memory) = &*self.engine {
+            memory.crash();
+        }
+    }
+
+    /// A copy of a model.
+    #[cfg(test)]
+    pub(crate) fn fork(&self) -> Self {
+        match &*self.engine {
+            Engine::Memory(memory) => Self {
+                engine: Arc::new(Engine::Memory(Box::new(memory.fork()))),
+            },
+            Engine::Durable(_) => self.clone(),
+        }
+    }
+
     /// An empty store that is gone when the last handle is dropped: for tests, and the model of what a store does.
     #[must_use]
     pub fn memory() -> Self {
         Self {
-            engine: Arc::new(Engine::Memory(Memory::new())),
+            engine: Arc::new(Engine::Memory(Box::new(Memory::new()))),
         }
     }
 

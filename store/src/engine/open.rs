@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, RwLock, atomic::AtomicU64},
     thread,
+    time::Duration,
 };
 
 use tokio::sync::{Semaphore, watch};
@@ -16,7 +17,7 @@ use super::{
     index::{self, Index, IndexError, IndexRoom, Meta},
     op::{self, Unreadable},
     state::{Effects, State},
-    writer::Writer,
+    writer::{RIDE, Writer},
 };
 use crate::{
     OpenError, Options,
@@ -38,6 +39,15 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
+    /// How long the writer's riders wait.
+    fn ride(self) -> Duration {
+        match self {
+            Self::Threads => RIDE,
+            #[cfg(test)]
+            Self::Inline(_) => Duration::MAX,
+        }
+    }
+
     fn journal_options(self) -> JournalOptions {
         match self {
             Self::Threads => JournalOptions::default(),
@@ -139,6 +149,7 @@ fn start(
     let writer = Writer::new(
         Arc::clone(shared),
         options.clone(),
+        mode.ride(),
         journal,
         helper,
         position,

@@ -31,7 +31,9 @@ use crate::{
 };
 
 /// How long riders wait for a batch to go with.
-const RIDE: Duration = Duration::from_millis(5);
+pub(super) const RIDE: Duration = Duration::from_millis(5);
+/// From here on, a pause has no end.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// How often to look whether the index has room again, while callers wait for that.
 const LOOK: Duration = Duration::from_millis(100);
 /// Between two portions of texts that are copied onward.
@@ -48,6 +50,7 @@ const WEIGHT: usize = 600;
 pub(super) struct Writer {
     shared: Arc<Shared>,
     options: Options,
+    ride: Duration,
     journal: Journal,
     helper: Helper,
     leases: Leases,
@@ -87,6 +90,7 @@ impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
         options: Options,
+        ride: Duration,
         journal: Journal,
         helper: Helper,
         checkpointed: Position,
@@ -94,6 +98,7 @@ impl Writer {
         Self {
             shared,
             options,
+            ride,
             journal,
             helper,
             leases: Leases::default(),
@@ -174,12 +179,18 @@ impl Writer {
         }
         let ride = self
             .riders_since
-            .map(|since| RIDE.saturating_sub(since.elapsed()));
+            .map(|since| self.ride.saturating_sub(since.elapsed()));
         let moving = self.moving.map(|_| MOVE_PAUSE);
-        let interval = self.options.checkpoint_interval;
-        let freeze = (self.weight > 0 && self.freezing.is_none() && interval != Duration::MAX)
-            .then(|| interval.saturating_sub(self.last_freeze.elapsed()));
-        [ride, moving, freeze].into_iter().flatten().min()
+        let freeze = (self.weight > 0 && self.freezing.is_none()).then(|| {
+            self.options
+                .checkpoint_interval
+                .saturating_sub(self.last_freeze.elapsed())
+        });
+        [ride, moving, freeze]
+            .into_iter()
+            .flatten()
+            .filter(|timeout| *timeout < NEVER)
+            .min()
     }
 
     /// Whether so much is in memory that the checkpoint must come first.
@@ -325,7 +336,7 @@ impl Writer {
         }
         let waited = self
             .riders_since
-            .is_some_and(|since| since.elapsed() >= RIDE);
+            .is_some_and(|since| since.elapsed() >= self.ride);
         let leave = waited || self.closing.is_some() || self.wants_freeze();
         if self.pending.is_empty() && (self.riders.is_empty() || !leave) {
             return Ok(());

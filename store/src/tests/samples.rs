@@ -1,0 +1,193 @@
+//! Records to test with.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    Accept, Attempt, BodySource, Claim, ClaimHooks, Claimed, Common, Event, HookAttempt, NewBody,
+    NewHook, NewHookKind, NewMail, NewMessage, NewRecipient, Notify, Outcome, Outgoing, QueueId,
+    Queued, Settle, SettleHook, Store, Time,
+};
+
+/// A moment, in seconds.
+pub(super) fn at(seconds: i64) -> Time {
+    Time(seconds * 1_000_000)
+}
+
+pub(super) fn common() -> Common {
+    Common {
+        account: "ann".into(),
+        queued: at(1),
+        from: Some("ann@example.org".parse().unwrap()),
+        message_id: "<1@example.org>".into(),
+        subject: "Hi".into(),
+        size: 5,
+        eight_bit: false,
+        smtputf8: false,
+        require_tls: None,
+        future_release: String::new(),
+        ret_full: None,
+        envid: String::new(),
+        extra: BTreeMap::from([("k".into(), "v".into())]),
+    }
+}
+
+pub(super) fn recipient(address: &str, next_attempt: Time) -> NewRecipient {
+    NewRecipient {
+        reverse_path: "ann@example.org".parse().unwrap(),
+        from_id: String::new(),
+        recipient: address.parse().unwrap(),
+        notify: Notify::default(),
+        orcpt: String::new(),
+        transport: String::new(),
+        hold: false,
+        next_attempt,
+    }
+}
+
+pub(super) fn inline(text: &str) -> NewBody {
+    NewBody::Inline(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+/// A message to these recipients, due at once.
+pub(super) fn message(recipients: &[&str]) -> Accept {
+    Accept {
+        body: Some(inline("Hi!\r\n")),
+        queue: Some(NewMessage {
+            common: common(),
+            body: BodySource::New,
+            recipients: recipients
+                .iter()
+                .map(|address| recipient(address, at(1)))
+                .collect(),
+        }),
+        ..Accept::default()
+    }
+}
+
+pub(super) fn mail(mailbox: &str, body: BodySource) -> NewMail {
+    NewMail {
+        account: "ann".into(),
+        mailbox: mailbox.into(),
+        body,
+        size: 5,
+        received: at(2),
+        flags: vec!["\\seen".into()],
+        dsn: false,
+        smtp: None,
+    }
+}
+
+pub(super) fn hook(url: &str, kind: NewHookKind, next_attempt: Time) -> NewHook {
+    NewHook {
+        account: "ann".into(),
+        url: url.into(),
+        authorization: String::new(),
+        kind,
+        submitted: at(2),
+        next_attempt,
+    }
+}
+
+/// An event of a message.
+pub(super) fn event(event: Event, queue_id: QueueId) -> NewHookKind {
+    NewHookKind::Outgoing(Outgoing {
+        event,
+        dsn: false,
+        suppressing: false,
+        queue_id,
+        from_id: String::new(),
+        message_id: "<1@example.org>".into(),
+        subject: "Hi".into(),
+        queued: at(2),
+        code: 0,
+        enhanced: None,
+        error: String::new(),
+        extra: BTreeMap::new(),
+    })
+}
+
+/// For everything that is due.
+pub(super) fn claim(now: Time) -> Claim {
+    Claim {
+        now,
+        max: 100,
+        max_per_destination: 100,
+        only: None,
+        except: [].into(),
+        lease: Duration::from_secs(60),
+    }
+}
+
+pub(super) fn claim_hooks(now: Time) -> ClaimHooks {
+    ClaimHooks {
+        now,
+        max: 100,
+        max_per_url: 100,
+        except: [].into(),
+    }
+}
+
+pub(super) fn attempt(start: Time, success: bool) -> Attempt {
+    Attempt {
+        start,
+        duration: Duration::from_millis(5),
+        success,
+        code: if success { 250 } else { 451 },
+        enhanced: None,
+        remote: "mx.example.net [192.0.2.1]".into(),
+        error: String::new(),
+    }
+}
+
+pub(super) fn settle(queued: &Queued, outcome: Outcome) -> Settle {
+    Settle {
+        id: queued.id,
+        fence: queued.fence,
+        attempt: Some(attempt(at(3), true)),
+        outcome,
+        delay_told: false,
+        body: None,
+        mails: Vec::new(),
+        hooks: Vec::new(),
+    }
+}
+
+pub(super) const GONE: Outcome = Outcome::Retire {
+    success: true,
+    now: Time(4_000_000),
+    keep_until: None,
+};
+pub(super) const KEPT: Outcome = Outcome::Retire {
+    success: true,
+    now: Time(4_000_000),
+    keep_until: Some(Time(100_000_000)),
+};
+
+pub(super) fn settle_hook(hook: &crate::Hook, outcome: Outcome) -> SettleHook {
+    SettleHook {
+        id: hook.id,
+        fence: hook.fence,
+        attempt: HookAttempt {
+            start: at(3),
+            duration: Duration::from_millis(5),
+            success: true,
+            code: 200,
+            error: String::new(),
+            response: "ok".into(),
+        },
+        outcome,
+    }
+}
+
+/// The ids of what was claimed.
+pub(super) fn ids(claimed: &Claimed) -> Vec<u64> {
+    claimed.messages.iter().map(|queued| queued.id.0).collect()
+}
+
+/// All of a stored text.
+pub(super) fn text(store: &Store, id: crate::BodyId) -> Option<Bytes> {
+    let body = store.body(id).ok()?;
+    Some(body.read(0..body.len()).unwrap())
+}
