@@ -1,0 +1,208 @@
+//! The one way into the queue.
+
+use std::collections::BTreeMap;
+
+use postrider_config::Dynamic;
+use postrider_smtp::{Address, Host, LocalPart, ReversePath};
+use postrider_store::{
+    Accept, BodySource, Common, NewBody, NewMail, NewMessage, NewRecipient, Notify, QueueId,
+    StoreError, Time,
+};
+use rand::Rng;
+
+use crate::{Queue, header};
+
+/// A message that an account hands in, checked by whoever took it.
+#[derive(Debug)]
+pub struct Submission {
+    /// Whose.
+    pub account: String,
+    /// The address that was used to log in.
+    pub login: Option<Address>,
+    /// What MAIL FROM will say, before a fromid is added.
+    pub reverse_path: ReversePath,
+    /// At least one.
+    pub recipients: Vec<SubmittedRecipient>,
+    /// The complete text, with its Received field.
+    pub body: NewBody,
+    /// Its bytes.
+    pub size: u64,
+    /// With `<` and `>`.
+    pub message_id: String,
+    /// Decoded.
+    pub subject: String,
+    /// The author's address.
+    pub from: Option<Address>,
+    /// The text has bytes above 127.
+    pub eight_bit: bool,
+    /// Header or envelope need SMTPUTF8.
+    pub smtputf8: bool,
+    /// None: by policy; true: REQUIRETLS or fail; false: as with `TLS-Required: No`.
+    pub require_tls: Option<bool>,
+    /// No attempt before this time; None: at once.
+    pub not_before: Option<Time>,
+    /// The request behind `not_before` (`for;N` or `until;TIME`); empty if none.
+    pub future_release: String,
+    /// The application's own data.
+    pub extra: BTreeMap<String, String>,
+    /// RET: full (true) or headers (false).
+    pub ret_full: Option<bool>,
+    /// ENVID; empty if none.
+    pub envid: String,
+    /// A copy of the same text for one of the account's mailboxes.
+    pub sent: Option<NewMail>,
+}
+
+/// One recipient of a [`Submission`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubmittedRecipient {
+    /// Who.
+    pub address: Address,
+    /// When a DSN is wanted.
+    pub notify: Notify,
+    /// ORCPT as `type;address`; empty if none.
+    pub orcpt: String,
+}
+
+/// What a recipient of a submission is known by from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// In the queue and the history.
+    pub id: QueueId,
+    /// The unique part of its reverse-path; empty when not used.
+    pub from_id: String,
+}
+
+/// Why a message is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum AddError {
+    /// There is nobody to send to.
+    #[error("no recipients")]
+    NoRecipients,
+    /// The store can't take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Queue {
+    /// Takes a message. When this returns, it is durable, and due at once or at `not_before`.
+    ///
+    /// # Errors
+    /// If there are no recipients or the store can't take it. Nothing is queued then.
+    pub async fn add(&self, submission: Submission) -> Result<Vec<Submitted>, AddError> {
+        if submission.recipients.is_empty() {
+            return Err(AddError::NoRecipients);
+        }
+        let now = self.clock.now();
+        let config = self.config.load_full();
+        let unique = from_id_path(&config, &submission);
+        let next_attempt = submission.not_before.map_or(now, |time| time.max(now));
+        let recipients: Vec<NewRecipient> = submission
+            .recipients
+            .into_iter()
+            .map(|recipient| {
+                let (reverse_path, from_id) = match &unique {
+                    Some(path) => path.with_id(&mut *self.rng()),
+                    None => (submission.reverse_path.clone(), String::new()),
+                };
+                NewRecipient {
+                    reverse_path,
+                    from_id,
+                    recipient: recipient.address,
+                    notify: recipient.notify,
+                    orcpt: recipient.orcpt,
+                    transport: String::new(),
+                    hold: false,
+                    next_attempt,
+                }
+            })
+            .collect();
+        let from_ids: Vec<String> = recipients
+            .iter()
+            .map(|recipient| recipient.from_id.clone())
+            .collect();
+        let common = Common {
+            account: submission.account,
+            queued: now,
+            from: submission.from,
+            message_id: submission.message_id,
+            subject: submission.subject,
+            size: submission.size,
+            eight_bit: submission.eight_bit,
+            smtputf8: submission.smtputf8,
+            require_tls: submission.require_tls,
+            future_release: submission.future_release,
+            ret_full: submission.ret_full,
+            envid: submission.envid,
+            extra: submission.extra,
+        };
+        let accept = Accept {
+            body: Some(submission.body),
+            queue: Some(NewMessage {
+                common,
+                body: BodySource::New,
+                recipients,
+            }),
+            mails: submission.sent.into_iter().collect(),
+            hooks: Vec::new(),
+        };
+        let accepted = self.store.accept(accept).await?;
+        let submitted = accepted.queue.into_iter().zip(from_ids);
+        Ok(submitted
+            .map(|(id, from_id)| Submitted { id, from_id })
+            .collect())
+    }
+}
+
+/// A reverse-path that each recipient gets its own form of.
+struct UniquePath {
+    /// Local-part and separator.
+    stem: String,
+    host: Host,
+}
+
+impl UniquePath {
+    fn with_id(&self, rng: &mut impl Rng) -> (ReversePath, String) {
+        let id = header::random_id(rng);
+        match LocalPart::from_decoded(&format!("{}{id}", self.stem)) {
+            Ok(local) => (
+                ReversePath::Mailbox(Address {
+                    local,
+                    host: self.host.clone(),
+                }),
+                id,
+            ),
+            // Too long with its id: then without.
+            Err(_) => match LocalPart::from_decoded(&self.stem) {
+                Ok(local) => (
+                    ReversePath::Mailbox(Address {
+                        local,
+                        host: self.host.clone(),
+                    }),
+                    String::new(),
+                ),
+                Err(_) => (ReversePath::Null, String::new()),
+            },
+        }
+    }
+}
+
+/// Whether this login's messages get a fromid: it is configured so, and the sender's domain has a separator. An address that
+/// has something behind its separator already keeps it as it is.
+fn from_id_path(config: &Dynamic, submission: &Submission) -> Option<UniquePath> {
+    let login = submission.login.as_ref()?;
+    if !config.uses_from_id(&submission.account, login) {
+        return None;
+    }
+    let address = submission.reverse_path.address()?;
+    let domain = config.domains.get(address.host.domain()?)?;
+    let separator = domain.localpart_catchall_separators.first()?;
+    let local = address.local.as_str();
+    let base = local
+        .split_once(separator.as_str())
+        .map_or(local, |(base, _)| base);
+    Some(UniquePath {
+        stem: format!("{base}{separator}"),
+        host: address.host.clone(),
+    })
+}

@@ -1,0 +1,309 @@
+//! The header section of a message: what we need to know of it, and the fields that we add.
+
+use std::{fmt, net::IpAddr};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::{fmt::rfc2822, tz::TimeZone};
+use mail_parser::{HeaderName, MessageParser};
+use postrider_smtp::{
+    Address,
+    server::{Client, Transaction},
+};
+use postrider_store::Time;
+use rand::Rng;
+
+/// Facts of a header section.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    names: Vec<String>,
+    from: Option<Address>,
+    message_id: String,
+    subject: String,
+    received: usize,
+    report: bool,
+    utf8: bool,
+}
+
+impl Header {
+    /// Reads a header section, with or without the blank line behind it. What can't be read is as if it were not there.
+    #[must_use]
+    pub fn scan(section: &[u8]) -> Self {
+        let utf8 = !section.is_ascii();
+        let Some(message) = MessageParser::default().parse_headers(section) else {
+            return Self {
+                utf8,
+                ..Self::default()
+            };
+        };
+        let names: Vec<String> = message
+            .headers()
+            .iter()
+            .map(|header| header.name().to_ascii_lowercase())
+            .collect();
+        // Two authors, or two From fields, are no single author.
+        let from = message
+            .from()
+            .filter(|_| names.iter().filter(|name| *name == "from").count() == 1);
+        let from = from
+            .filter(|from| from.iter().count() == 1)
+            .and_then(|from| from.first());
+        Self {
+            from: from
+                .and_then(|from| from.address())
+                .and_then(|address| Address::parse(address).ok()),
+            message_id: message
+                .message_id()
+                .map(|id| format!("<{id}>"))
+                .unwrap_or_default(),
+            subject: message.subject().unwrap_or_default().to_owned(),
+            received: message
+                .headers()
+                .iter()
+                .filter(|header| header.name == HeaderName::Received)
+                .count(),
+            report: message
+                .header(HeaderName::ContentType)
+                .and_then(|value| value.as_content_type())
+                .is_some_and(|kind| {
+                    kind.ctype().eq_ignore_ascii_case("multipart")
+                        && kind
+                            .subtype()
+                            .is_some_and(|sub| sub.eq_ignore_ascii_case("report"))
+                }),
+            names,
+            utf8,
+        }
+    }
+
+    /// A field of this name (any case) is there.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.names
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// The author's address; None if there is none, or more than one.
+    #[must_use]
+    pub const fn from(&self) -> Option<&Address> {
+        self.from.as_ref()
+    }
+
+    /// With `<` and `>`; empty if there is none.
+    #[must_use]
+    pub fn message_id(&self) -> &str {
+        &self.message_id
+    }
+
+    /// Decoded; empty if there is none.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// How many servers it has come through.
+    #[must_use]
+    pub const fn received_count(&self) -> usize {
+        self.received
+    }
+
+    /// It is a multipart/report: most likely a DSN.
+    #[must_use]
+    pub const fn is_report(&self) -> bool {
+        self.report
+    }
+
+    /// It has bytes above 127, so needs SMTPUTF8 (RFC 6531 §3.6).
+    #[must_use]
+    pub const fn needs_smtputf8(&self) -> bool {
+        self.utf8
+    }
+}
+
+/// Where the header section of a text ends: behind the CRLF of its last field.
+#[must_use]
+pub fn section(text: &[u8]) -> &[u8] {
+    if text.starts_with(b"\r\n") {
+        return &[];
+    }
+    let end = text
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .map(|at| at + 2);
+    end.and_then(|end| text.get(..end)).unwrap_or(text)
+}
+
+/// A new Message-ID with `<` and `>`: 16 random bytes at this host.
+pub fn message_id(rng: &mut impl Rng, hostname: &str) -> String {
+    format!("<{}@{hostname}>", random_id(rng))
+}
+
+/// 16 random bytes as 22 letters, digits, `-` and `_`.
+pub fn random_id(rng: &mut impl Rng) -> String {
+    let mut bytes = [0; 16];
+    rng.fill_bytes(&mut bytes);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// A date as in the Date field (RFC 5322 §3.3), in UTC.
+#[must_use]
+pub fn date(time: Time) -> String {
+    rfc2822::to_string(&time.timestamp().to_zoned(TimeZone::UTC)).unwrap_or_default()
+}
+
+/// A Received field (RFC 5321 §4.4).
+#[derive(Clone, Debug)]
+pub struct Received<'a> {
+    /// The name that the client gave, and its address; None for what came by HTTP.
+    pub from: Option<(&'a str, IpAddr)>,
+    /// Who we are.
+    pub by: &'a str,
+    /// The protocol (RFC 3848): `ESMTPS` and so on.
+    pub with: &'static str,
+    /// A number for the log.
+    pub id: String,
+    /// Version and cipher suite.
+    pub tls: Option<(&'a str, &'a str)>,
+    /// The only recipient; None when there are several, who must not learn of each other (RFC 5321 §7.2).
+    pub recipient: Option<&'a Address>,
+    /// When.
+    pub time: Time,
+}
+
+impl<'a> Received<'a> {
+    /// For a transaction by SMTP.
+    #[must_use]
+    pub fn smtp(
+        by: &'a str,
+        client: &'a Client,
+        transaction: &'a Transaction,
+        id: String,
+        time: Time,
+    ) -> Self {
+        let recipient = match transaction.recipients.as_slice() {
+            [only] => only.forward_path.address(),
+            _ => None,
+        };
+        let utf8 = transaction.mail.smtputf8;
+        let with = match (client.esmtp, client.tls.is_some(), client.login.is_some()) {
+            (false, ..) => "SMTP",
+            (true, false, false) if utf8 => "UTF8SMTP",
+            (true, true, false) if utf8 => "UTF8SMTPS",
+            (true, false, true) if utf8 => "UTF8SMTPA",
+            (true, true, true) if utf8 => "UTF8SMTPSA",
+            (true, false, false) => "ESMTP",
+            (true, true, false) => "ESMTPS",
+            (true, false, true) => "ESMTPA",
+            (true, true, true) => "ESMTPSA",
+        };
+        Self {
+            from: Some((
+                client.helo.as_deref().unwrap_or("unknown"),
+                client.remote.ip().to_canonical(),
+            )),
+            by,
+            with,
+            id,
+            tls: client
+                .tls
+                .as_ref()
+                .map(|tls| (tls.version.as_str(), tls.cipher.as_str())),
+            recipient,
+            time,
+        }
+    }
+}
+
+/// The whole field with its CRLF, folded.
+impl fmt::Display for Received<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.from {
+            Some((name, IpAddr::V4(ip))) => {
+                write!(f, "Received: from {name} ([{ip}])\r\n\tby {}", self.by)?
+            }
+            Some((name, IpAddr::V6(ip))) => {
+                write!(f, "Received: from {name} ([IPv6:{ip}])\r\n\tby {}", self.by)?
+            }
+            None => write!(f, "Received: from {0} by {0}", self.by)?,
+        }
+        write!(f, "\r\n\twith {} id {}", self.with, self.id)?;
+        if let Some((version, cipher)) = self.tls {
+            write!(f, "\r\n\t(TLS {version} {cipher})")?;
+        }
+        if let Some(recipient) = self.recipient {
+            write!(f, "\r\n\tfor <{recipient}>")?;
+        }
+        write!(f, ";\r\n\t{}\r\n", date(self.time))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+
+    #[test]
+    fn facts_are_found() {
+        let header = Header::scan(
+            b"Received: a\r\nReceived: b\r\nFROM: =?utf-8?q?J=C3=B6rg?= <j@example.com>\r\nsubject: =?utf-8?q?h=C3=A4?=\r\n folded\r\nMessage-ID: <1@x>\r\nContent-Type: multipart/report; boundary=x\r\n",
+        );
+        assert_eq!(header.from().unwrap().to_string(), "j@example.com");
+        assert_eq!(
+            (header.message_id(), header.subject()),
+            ("<1@x>", "h\u{e4} folded")
+        );
+        assert_eq!(header.received_count(), 2);
+        assert!(
+            header.is_report()
+                && header.has("From")
+                && !header.has("Date")
+                && !header.needs_smtputf8()
+        );
+    }
+
+    #[test]
+    fn an_author_must_be_one_and_readable() {
+        for section in [
+            "",
+            "From: a@x.example, b@x.example\r\n",
+            "From: nobody\r\n",
+            "From: a@x.example\r\nFrom: b@x.example\r\n",
+            "\r\nFrom: a@x.example\r\n",
+        ] {
+            assert_eq!(Header::scan(section.as_bytes()).from(), None, "{section:?}");
+        }
+    }
+
+    #[test]
+    fn sections_end_at_the_blank_line() {
+        assert_eq!(section(b"A: b\r\n\r\nbody"), b"A: b\r\n");
+        assert_eq!(section(b"\r\nbody"), b"");
+        assert_eq!(section(b"A: b\r\n"), b"A: b\r\n");
+    }
+
+    #[test]
+    fn ids_and_dates() {
+        let id = message_id(&mut StdRng::seed_from_u64(1), "mail.example.org");
+        assert_eq!(id.len(), 22 + 2 + 17, "{id}");
+        assert_eq!(date(Time(0)), "Thu, 1 Jan 1970 00:00:00 +0000");
+    }
+
+    #[test]
+    fn received_says_how_it_came() {
+        let address = Address::parse("b@example.org").unwrap();
+        let field = Received {
+            from: Some(("client.example", "2001:db8::1".parse().unwrap())),
+            by: "mx.example.org",
+            with: "ESMTPS",
+            id: "7".into(),
+            tls: Some(("TLSv1_3", "TLS13_AES_128_GCM_SHA256")),
+            recipient: Some(&address),
+            time: Time(0),
+        };
+        assert_eq!(
+            field.to_string(),
+            "Received: from client.example ([IPv6:2001:db8::1])\r\n\tby mx.example.org\r\n\twith ESMTPS id 7\r\n\t(TLS TLSv1_3 TLS13_AES_128_GCM_SHA256)\r\n\tfor <b@example.org>;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n"
+        );
+    }
+}

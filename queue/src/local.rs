@@ -1,0 +1,147 @@
+//! Delivery of localserve: nothing leaves the machine. A message comes into the sender's own mailbox as if by SMTP, unless its
+//! recipient asks for a failure.
+
+use postrider_config::Dynamic;
+use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode, Reply, ReplyCode};
+use postrider_store::{Arrival, BodySource, NewBody, NewMail, Queued, Settle, StoreError};
+
+use crate::{
+    Queue, header,
+    settle::Ended,
+    simulate::{self, Kind, Stage},
+};
+
+/// Where these messages are said to have gone.
+const REMOTE: &str = "localserve";
+
+impl Queue {
+    /// Attempts one message.
+    pub(crate) async fn deliver_here(&self, config: &Dynamic, message: Queued) -> Settle {
+        let start = self.clock.now();
+        let status = outcome(&message);
+        let arrival = if status.is_success() {
+            self.arrive(config, &message).await
+        } else {
+            Ok(None)
+        };
+        let status = match &arrival {
+            Ok(_) => status,
+            Err(error) => DeliveryStatus::transient(
+                Cause::Local,
+                EnhancedCode::transient(3, 0),
+                error.to_string(),
+            ),
+        };
+        let ended = Ended {
+            message,
+            status,
+            start,
+        };
+        let mut settle = self.settlement(config, ended);
+        if let Ok(Some((body, mail))) = arrival {
+            if let Some(account) = config.accounts.get(&mail.account) {
+                settle.hooks.extend(postrider_webhook::incoming(
+                    &mail.account,
+                    account,
+                    0,
+                    self.clock.now(),
+                ));
+            }
+            settle.body = Some(body);
+            settle.mails.push(mail);
+        }
+        settle
+    }
+
+    /// The text as it comes into the mailbox, with the trace of its way; None if the account is gone.
+    async fn arrive(
+        &self,
+        config: &Dynamic,
+        message: &Queued,
+    ) -> Result<Option<(NewBody, NewMail)>, StoreError> {
+        if !config.accounts.contains_key(&message.common.account) {
+            return Ok(None);
+        }
+        let now = self.clock.now();
+        let hostname = self.statics.hostname.ascii();
+        let received = header::Received {
+            from: None,
+            by: hostname,
+            with: "LOCAL",
+            id: message.id.to_string(),
+            tls: None,
+            recipient: Some(&message.recipient),
+            time: now,
+        };
+        let top = format!("Return-Path: <{}>\r\n{received}", message.reverse_path);
+        let body = self.store.body(message.body)?;
+        let mut writer = self.store.body_writer();
+        writer.write(top.as_bytes()).await?;
+        let mut at = 0;
+        while at < body.len() {
+            let end = body.len().min(at + 256 * 1024);
+            writer.write(&body.read(at..end)?).await?;
+            at = end;
+        }
+        let size = writer.len();
+        let mail = NewMail {
+            account: message.common.account.clone(),
+            mailbox: "Inbox".to_owned(),
+            body: BodySource::New,
+            size,
+            received: now,
+            flags: Vec::new(),
+            dsn: false,
+            smtp: Some(Arrival {
+                mail_from: message.reverse_path.clone(),
+                rcpt_to: message.recipient.clone(),
+                msg_from: message.common.from.clone(),
+                mail_from_validated: false,
+                msg_from_validated: false,
+                dkim_domains: Vec::new(),
+                remote_ip: Some(std::net::Ipv4Addr::LOCALHOST.into()),
+            }),
+        };
+        Ok(Some((writer.finish().await?, mail)))
+    }
+}
+
+/// What the addresses ask for; success if nothing.
+fn outcome(message: &Queued) -> DeliveryStatus {
+    let sender = message
+        .reverse_path
+        .address()
+        .and_then(|sender| simulate::failure(sender.local.as_str()));
+    let failure = sender
+        .filter(|failure| failure.stage == Stage::MailFrom)
+        .or_else(|| {
+            simulate::failure(message.recipient.local.as_str())
+                .filter(|failure| failure.stage != Stage::MailFrom)
+        });
+    let Some(failure) = failure else {
+        let reply = Reply::ok("delivered to the sender's own mailbox");
+        return DeliveryStatus::from_reply(&reply, "end of data").with_remote(REMOTE);
+    };
+    let command = match failure.stage {
+        Stage::MailFrom => "MAIL",
+        Stage::RcptTo => "RCPT",
+        Stage::Data | Stage::Queue => "end of data",
+    };
+    match failure.kind {
+        Kind::Timeout => {
+            let text = "no answer, as asked for by the address";
+            DeliveryStatus::transient(Cause::Timeout, EnhancedCode::transient(4, 2), text)
+        }
+        Kind::Code(code) => {
+            let code = ReplyCode::new(code).unwrap_or(ReplyCode::LOCAL_ERROR);
+            let reply = Reply::new(
+                code,
+                Some(EnhancedCode::transient(0, 0)),
+                failure.reply().text().to_owned(),
+            );
+            DeliveryStatus::from_reply(&reply, command)
+        }
+    }
+    .with_remote(REMOTE)
+    .with_command(command)
+}

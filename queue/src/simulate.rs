@@ -1,0 +1,118 @@
+//! Failures that a local-part asks for, in localserve: so that an application can see each of them without a remote.
+//!
+//! The end of the local-part says what happens, its beginning where.
+
+use postrider_smtp::{EnhancedCode, Reply, ReplyCode};
+
+/// A failure that is to be played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Where.
+    pub stage: Stage,
+    /// What.
+    pub kind: Kind,
+}
+
+/// Where a failure shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// At MAIL FROM; looked for in the sender.
+    MailFrom,
+    /// At RCPT TO.
+    RcptTo,
+    /// At the end of the text.
+    Data,
+    /// Not in the session that submits it: it is taken, and fails from the queue.
+    Queue,
+}
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// This reply code, 400 to 599, with the enhanced code X.0.0.
+    Code(u16),
+    /// No answer.
+    Timeout,
+}
+
+/// What this local-part asks for; None for all ordinary ones.
+#[must_use]
+pub fn failure(local: &str) -> Option<Failure> {
+    let kind = if local.ends_with("temperror") {
+        Kind::Code(451)
+    } else if local.ends_with("permerror") {
+        Kind::Code(550)
+    } else if local.ends_with("timeout") {
+        Kind::Timeout
+    } else {
+        let digits = local.len().checked_sub(3).and_then(|at| local.get(at..))?;
+        let code = digits
+            .parse()
+            .ok()
+            .filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        Kind::Code(code.filter(|code| (400..600).contains(code))?)
+    };
+    let stage = if local.starts_with("mailfrom") {
+        Stage::MailFrom
+    } else if local.starts_with("rcptto") {
+        Stage::RcptTo
+    } else if local.starts_with("queue") {
+        Stage::Queue
+    } else {
+        Stage::Data
+    };
+    Some(Failure { stage, kind })
+}
+
+impl Failure {
+    /// The reply that it comes to. A session that may not wait for an hour says 451 at once in place of a time-out.
+    #[must_use]
+    pub fn reply(self) -> Reply {
+        let code = match self.kind {
+            Kind::Code(code) => ReplyCode::new(code).unwrap_or(ReplyCode::LOCAL_ERROR),
+            Kind::Timeout => ReplyCode::LOCAL_ERROR,
+        };
+        Reply::new(
+            code,
+            Some(EnhancedCode::transient(0, 0)),
+            "failure as asked for by the address",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_parts() {
+        let check = |local: &str, expected: Option<(Stage, Kind)>| {
+            assert_eq!(
+                failure(local).map(|failure| (failure.stage, failure.kind)),
+                expected,
+                "{local}"
+            );
+        };
+        check("user", None);
+        check("user+550", Some((Stage::Data, Kind::Code(550))));
+        check("x.temperror", Some((Stage::Data, Kind::Code(451))));
+        check("permerror", Some((Stage::Data, Kind::Code(550))));
+        check("x-timeout", Some((Stage::Data, Kind::Timeout)));
+        check("rcptto-451", Some((Stage::RcptTo, Kind::Code(451))));
+        check(
+            "mailfrompermerror",
+            Some((Stage::MailFrom, Kind::Code(550))),
+        );
+        check("queue+499", Some((Stage::Queue, Kind::Code(499))));
+        check("user399", None);
+        check("user600", None);
+        check("PERMERROR", None);
+        check("+55", None);
+        check("\u{e4}\u{e4}5", None);
+        check("", None);
+        assert_eq!(
+            failure("x550").unwrap().reply().to_string(),
+            "550 5.0.0 failure as asked for by the address"
+        );
+    }
+}
