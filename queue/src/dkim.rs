@@ -200,3 +200,27 @@ fn without_blank_end(text: &[u8]) -> &[u8] {
     }
     text.get(..end).unwrap_or(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::without_blank_end;
+
+    #[test]
+    fn blank_lines_at_the_end_do_not_count() {
+        for (text, view) in [
+            ("A: b\r\n\r\nHi\r\n \r\n\r\n\t\r\n", "A: b\r\n\r\nHi\r\n"),
+            ("A: b\r\n\r\nHi \r\n", "A: b\r\n\r\nHi \r\n"),
+            ("A: b\r\n\r\n \r\n", "A: b\r\n\r\n"),
+            ("A: b\r\n\r\n", "A: b\r\n\r\n"),
+            ("A: b\r\n \r\n", "A: b\r\n \r\n"),
+            ("A: b\r\n\r\nno end ", "A: b\r\n\r\nno end "),
+            ("", ""),
+        ] {
+            assert_eq!(
+                without_blank_end(text.as_bytes()),
+                view.as_bytes(),
+                "{text:?}"
+            );
+        }
+    }
+}

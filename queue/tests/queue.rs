@@ -1,0 +1,362 @@
+//! The queue over real sockets, with a store in memory, a clock that is moved by hand, and remote servers that follow a script.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails says where"
+)]
+
+#[path = "../../tests/it/support/remote.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the whole-server tests share it, and use more of it"
+)]
+mod remote;
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use postrider_queue::dns::Mx;
+use postrider_smtp::ReversePath;
+use postrider_store::{Event, Notify, QueueId};
+use remote::{Act, Point, Remote};
+use support::{Message, Setup, World};
+
+#[tokio::test]
+async fn hosts_are_tried_in_the_order_of_their_preference() {
+    let world = World::start(Setup::default());
+    let remote = Remote::start(|_, _| None).await;
+    world.mx("remote.test", &[(20, "b.test"), (10, "a.test")]);
+    world.host("a.test", "192.0.2.1");
+    world.host("b.test", "192.0.2.2");
+    world.lead("192.0.2.2", &remote);
+    let [id] = world.add(Message::to(&["x@remote.test"])).await;
+    assert_eq!(world.events(1).await, [(id, Event::Delivered)]);
+    let retired = world.store.retired(id).unwrap().unwrap();
+    assert_eq!(retired.message.results[0].remote, "b.test [192.0.2.2]");
+    assert_eq!(retired.message.attempts, 1);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_permanent_answer_of_the_first_host_is_the_last_word() {
+    let world = World::start(Setup::default());
+    let first = Remote::start(|point, _| match point {
+        Point::Command(line) if line.starts_with("RCPT") => Some(Act::Say("550 5.1.1 no")),
+        _ => None,
+    })
+    .await;
+    let second = Remote::start(|_, _| None).await;
+    world.mx("remote.test", &[(10, "a.test"), (20, "b.test")]);
+    world.host("a.test", "192.0.2.1");
+    world.host("b.test", "192.0.2.2");
+    world.lead("192.0.2.1", &first);
+    world.lead("192.0.2.2", &second);
+    let [id] = world.add(Message::to(&["x@remote.test"])).await;
+    assert_eq!(world.events(1).await, [(id, Event::Failed)]);
+    assert!(second.received().is_empty());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_temporary_answer_of_the_first_host_leads_to_the_second() {
+    let world = World::start(Setup::default());
+    let first = Remote::start(|point, _| match point {
+        Point::Command(line) if line.starts_with("MAIL") => Some(Act::Say("450 4.3.2 busy")),
+        _ => None,
+    })
+    .await;
+    let second = Remote::start(|_, _| None).await;
+    world.mx("remote.test", &[(10, "a.test"), (20, "b.test")]);
+    world.host("a.test", "192.0.2.1");
+    world.host("b.test", "192.0.2.2");
+    world.lead("192.0.2.1", &first);
+    world.lead("192.0.2.2", &second);
+    let [id] = world.add(Message::to(&["x@remote.test"])).await;
+    assert_eq!(world.events(1).await, [(id, Event::Delivered)]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn literals_need_no_dns_and_both_families_are_tried() {
+    let world = World::start(Setup::default());
+    let remote = Remote::start(|_, _| None).await;
+    world.lead("192.0.2.7", &remote);
+    world.lead("2001:db8::7", &remote);
+    world.mx("six.test", &[(10, "a.test")]);
+    world.host("a.test", "192.0.2.99");
+    world.host("a.test", "2001:db8::7");
+    let ids: [QueueId; 3] = world
+        .add(Message::to(&[
+            "x@[192.0.2.7]",
+            "x@[IPv6:2001:db8::7]",
+            "x@six.test",
+        ]))
+        .await;
+    let mut events = world.events(3).await;
+    events.sort();
+    assert_eq!(events, ids.map(|id| (id, Event::Delivered)));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_domain_without_mx_is_its_own_host_and_one_that_wants_no_mail_gets_none() {
+    let world = World::start(Setup::default());
+    let remote = Remote::start(|_, _| None).await;
+    world.host("plain.test", "192.0.2.1");
+    world.lead("192.0.2.1", &remote);
+    world.resolver.lock().mx.insert(
+        "null.test".into(),
+        vec![Mx {
+            preference: 0,
+            host: String::new(),
+        }],
+    );
+    let [plain, null, none] = world
+        .add(Message::to(&["x@plain.test", "x@null.test", "x@none.test"]))
+        .await;
+    let mut events = world.events(3).await;
+    events.sort();
+    assert_eq!(
+        events,
+        [
+            (plain, Event::Delivered),
+            (null, Event::Failed),
+            (none, Event::Failed)
+        ]
+    );
+    let error = |id| {
+        let retired = world.store.retired(id).unwrap().unwrap();
+        let attempt = retired.message.results[0].clone();
+        (attempt.code, attempt.enhanced.unwrap().to_string())
+    };
+    assert_eq!(error(null), (0, "5.1.10".into()));
+    assert_eq!(error(none), (0, "5.1.2".into()));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn messages_share_a_connection_and_recipients_a_transaction() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    let world = World::start(Setup {
+        statics: "[queue]\nper_destination.connections = 1\n",
+        ..Setup::default()
+    });
+    let remote = Remote::start(move |point, _| {
+        if matches!(point, Point::Command(line) if line.starts_with("EHLO")) {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        None
+    })
+    .await;
+    world.mx("remote.test", &[(10, "a.test")]);
+    world.host("a.test", "192.0.2.1");
+    // Nobody answers until all are queued.
+    let _: [QueueId; 3] = world
+        .add(Message::to(&["a@remote.test", "b@remote.test", "c@remote.test"]).later(5))
+        .await;
+    for _ in 0..4 {
+        let _: [QueueId; 1] = world.add(Message::to(&["d@remote.test"]).later(5)).await;
+    }
+    world.lead("192.0.2.1", &remote);
+    world.clock.advance(Duration::from_secs(5));
+    assert_eq!(world.events(7).await.len(), 7);
+    let received = remote.received();
+    assert_eq!(received.len(), 5);
+    assert!(received.iter().any(|message| message.rcpts.len() == 3));
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_is_tried_nine_times_and_its_sender_told_once_of_the_delay_and_once_of_the_failure()
+ {
+    let world = World::start(Setup::default());
+    let remote = Remote::start(|point, _| match point {
+        Point::EndOfData => Some(Act::Say("451 4.3.0 not today")),
+        Point::Command(_) => None,
+    })
+    .await;
+    world.mx("remote.test", &[(10, "a.test")]);
+    world.host("a.test", "192.0.2.1");
+    world.lead("192.0.2.1", &remote);
+    let [id] = world.add(Message::to(&["x@remote.test"])).await;
+    let mut delays = Vec::new();
+    for attempt in 1..=8 {
+        assert_eq!(
+            world.events(attempt).await.pop().unwrap(),
+            (id, Event::Delayed)
+        );
+        let queued = world.store.queued(id).unwrap().unwrap();
+        assert_eq!(queued.attempts as usize, attempt);
+        let wait = queued.next_attempt.since(world.now());
+        delays.push(world.mails().len());
+        world.clock.advance(wait);
+    }
+    assert_eq!(world.events(9).await.pop().unwrap(), (id, Event::Failed));
+    let retired = world.store.retired(id).unwrap().unwrap();
+    assert_eq!(retired.message.results.len(), 9);
+    assert!(!retired.success);
+    // The sixth attempt ends more than four hours after the message was queued (to within the spread), and later ones do not tell again.
+    assert_eq!(
+        delays.iter().filter(|told| **told == 0).count(),
+        6,
+        "{delays:?}"
+    );
+    let mails = world.mails();
+    assert_eq!(mails.len(), 2);
+    assert!(mails[0].contains("Action: delayed") && mails[0].contains("Will-Retry-Until: "));
+    assert!(mails[1].contains("Action: failed") && mails[1].contains("Status: 4.3.0"));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn no_dsn_where_none_is_wanted() {
+    let world = World::start(Setup {
+        account: "failure_dsn = \"both\"\n",
+        ..Setup::default()
+    });
+    let mut bounce = Message::to(&["x@none.test"]);
+    bounce.reverse_path = ReversePath::Null;
+    let _: [QueueId; 1] = world.add(bounce).await;
+    let mut never = Message::to(&["x@none.test"]);
+    never.notify = Notify::NEVER;
+    let _: [QueueId; 1] = world.add(never).await;
+    assert_eq!(world.events(2).await.len(), 2);
+    assert!(world.mails().is_empty());
+    world.stop().await;
+
+    let world = World::start(Setup {
+        account: "failure_dsn = \"event\"\n",
+        ..Setup::default()
+    });
+    let _: [QueueId; 1] = world.add(Message::to(&["x@none.test"])).await;
+    assert_eq!(world.events(1).await.len(), 1);
+    assert!(world.mails().is_empty());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_route_leads_to_a_smarthost_with_a_login_or_to_an_end() {
+    let remote = Remote::start(|point, _| match point {
+        Point::Command(line) if line.starts_with("EHLO") => {
+            Some(Act::Say("250-smart.test\r\n250 AUTH PLAIN"))
+        }
+        Point::Command(line) if line == "AUTH PLAIN AHVzZXIAc2VjcmV0" => {
+            Some(Act::Say("235 2.7.0 welcome"))
+        }
+        Point::Command(line) if line.starts_with("AUTH") => Some(Act::Say("535 5.7.8 no")),
+        _ => None,
+    })
+    .await;
+    let statics = format!(
+        "[transports.smart.submission]\nhost = \"127.0.0.1\"\nport = {}\nno_starttls = true\n\
+         auth = {{ username = \"user\", password = \"secret\" }}\n\
+         [transports.end.fail]\ncode = 554\nmessage = \"not by mail\"\n",
+        remote.address.port()
+    );
+    let world = World::start(Setup {
+        statics: &statics,
+        dynamics: "[[routes]]\nto_domain = [\"end.test\"]\ntransport = \"end\"\n[[routes]]\ntransport = \"smart\"\n",
+        ..Setup::default()
+    });
+    world.lead("127.0.0.1", &remote);
+    let [delivered, failed] = world.add(Message::to(&["x@any.test", "x@end.test"])).await;
+    let mut events = world.events(2).await;
+    events.sort();
+    assert_eq!(
+        events,
+        [(delivered, Event::Delivered), (failed, Event::Failed)]
+    );
+    let retired = world.store.retired(failed).unwrap().unwrap();
+    let attempt = &retired.message.results[0];
+    assert_eq!((attempt.code, attempt.error.as_str()), (554, "not by mail"));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_disabled_senders_domain_waits() {
+    let world = World::start(Setup {
+        domain: "disabled = true\n",
+        ..Setup::default()
+    });
+    let [id] = world.add(Message::to(&["x@remote.test"])).await;
+    assert_eq!(world.events(1).await, [(id, Event::Delayed)]);
+    let queued = world.store.queued(id).unwrap().unwrap();
+    assert!(queued.results[0].error.contains("example.org is disabled"));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn each_recipient_gets_a_reverse_path_of_its_own_where_the_login_asks_for_it() {
+    let world = World::start(Setup {
+        domain: "localpart_catchall_separators = [\"+\"]\n",
+        account: "from_id_login_addresses = [\"ann+id@example.org\"]\n",
+        ..Setup::default()
+    });
+    let remote = Remote::start(|_, _| None).await;
+    world.mx("remote.test", &[(10, "a.test")]);
+    world.host("a.test", "192.0.2.1");
+    world.lead("192.0.2.1", &remote);
+    let mut message = Message::to(&["a@remote.test", "b@remote.test"]);
+    message.login = "ann+id@example.org";
+    let submitted = world.submit(message).await;
+    let received = remote.wait_for(2).await;
+    let mut wanted: Vec<String> = submitted
+        .iter()
+        .map(|submitted| {
+            assert_eq!(submitted.from_id.len(), 22);
+            format!("MAIL FROM:<ann+{}@example.org>", submitted.from_id)
+        })
+        .collect();
+    let mut seen: Vec<String> = received
+        .iter()
+        .map(|message| message.mail.split(" BODY").next().unwrap().to_owned())
+        .collect();
+    wanted.sort();
+    seen.sort();
+    assert_eq!(seen, wanted);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_goes_out_has_signatures_that_others_can_verify() {
+    let keys = support::DkimKeys::new();
+    let world = World::start(Setup {
+        domain: &keys.config(),
+        ..Setup::default()
+    });
+    let remote = Remote::start(|_, _| None).await;
+    world.mx("remote.test", &[(10, "a.test")]);
+    world.host("a.test", "192.0.2.1");
+    world.lead("192.0.2.1", &remote);
+    let mut message = Message::to(&["a@remote.test", "b@remote.test"]);
+    message.text = "From: Ann <ann@example.org>\r\nTo: x@remote.test\r\nSubject: signed \r\n\tfolded\r\n\r\nHi  there \r\n.dot\r\n";
+    let _: [QueueId; 2] = world.add(message).await;
+    assert_eq!(world.events(2).await.len(), 2);
+    let text = remote.received()[0].text.clone();
+    assert_eq!(text.matches("DKIM-Signature:").count(), 2, "{text}");
+    assert_eq!(keys.verify(&text).await, ["pass ed", "pass rsa"]);
+    // Sealed: another From, Subject or Cc above breaks both.
+    for field in ["From: eve@evil.test", "Subject: other", "Cc: eve@evil.test"] {
+        let changed = format!("{field}\r\n{text}");
+        assert!(
+            !keys
+                .verify(&changed)
+                .await
+                .iter()
+                .any(|result| result.starts_with("pass")),
+            "{field}"
+        );
+    }
+    world.stop().await;
+}

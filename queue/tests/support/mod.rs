@@ -1,0 +1,343 @@
+//! A queue with everything around it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use mail_auth::{
+    AuthenticatedMessage, DkimResult, MessageAuthenticator, Parameters, ResolverCache, Txt,
+    common::{parse::TxtRecordParser, verify::DomainKey},
+    hickory_resolver::config::{ResolverConfig, ResolverOpts},
+};
+use postrider_config::{Dynamic, Static};
+use postrider_queue::{
+    Delivery, Dialer, Dialing, Parts, Queue, Submission, Submitted, SubmittedRecipient,
+    dns::{Answer, MapResolver, Mx, Resolver},
+    header::Header,
+};
+use postrider_smtp::ReversePath;
+use postrider_store::{Clock, Event, HookKind, ManualClock, NewBody, Notify, QueueId, Store, Time};
+use rand::{SeedableRng, rngs::StdRng};
+use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
+
+use crate::remote::Remote;
+
+/// Tables that can be changed while the queue runs.
+#[derive(Clone, Default)]
+pub(crate) struct SharedResolver(Arc<Mutex<MapResolver>>);
+
+impl SharedResolver {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, MapResolver> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Resolver for SharedResolver {
+    fn mx(&self, name: &str) -> Answer<Vec<Mx>> {
+        self.lock().mx(name)
+    }
+
+    fn addresses(&self, name: &str) -> Answer<Vec<IpAddr>> {
+        self.lock().addresses(name)
+    }
+}
+
+/// Leads what is meant for an address to where a remote listens; elsewhere nobody answers.
+#[derive(Clone, Default)]
+struct Leading(Arc<Mutex<HashMap<IpAddr, SocketAddr>>>);
+
+impl Dialer for Leading {
+    fn dial(&self, address: SocketAddr, _: Option<IpAddr>) -> Dialing {
+        let to = self.0.lock().unwrap().get(&address.ip()).copied();
+        Box::pin(async move {
+            let to = to.ok_or(std::io::ErrorKind::ConnectionRefused)?;
+            TcpStream::connect(to).await
+        })
+    }
+}
+
+/// What a test may choose.
+#[derive(Default)]
+pub(crate) struct Setup<'a> {
+    /// At the end of postrider.conf.
+    pub(crate) statics: &'a str,
+    /// At the end of domains.conf.
+    pub(crate) dynamics: &'a str,
+    /// In the table of example.org.
+    pub(crate) domain: &'a str,
+    /// In the table of the account.
+    pub(crate) account: &'a str,
+}
+
+/// A running queue.
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) clock: ManualClock,
+    pub(crate) resolver: SharedResolver,
+    leading: Leading,
+    queue: Arc<Queue>,
+    stop: watch::Sender<bool>,
+    running: JoinHandle<()>,
+}
+
+/// A message to send.
+pub(crate) struct Message<'a> {
+    to: Vec<&'a str>,
+    pub(crate) reverse_path: ReversePath,
+    pub(crate) notify: Notify,
+    pub(crate) text: &'a str,
+    pub(crate) login: &'a str,
+    seconds: u64,
+}
+
+impl<'a> Message<'a> {
+    pub(crate) fn to(to: &[&'a str]) -> Self {
+        Self {
+            to: to.to_vec(),
+            reverse_path: "ann@example.org".parse().unwrap(),
+            notify: Notify::default(),
+            text: "From: ann@example.org\r\nSubject: x\r\nMessage-Id: <1@example.org>\r\n\r\nHi.\r\n",
+            login: "ann@example.org",
+            seconds: 0,
+        }
+    }
+
+    /// Not before so many seconds from now.
+    pub(crate) fn later(self, seconds: u64) -> Self {
+        Self { seconds, ..self }
+    }
+}
+
+impl World {
+    pub(crate) fn start(setup: Setup<'_>) -> Self {
+        let statics = format!(
+            "hostname = \"mail.example.org\"\n[postmaster]\naccount = \"ann\"\n\
+             [listeners.l]\nips = [\"127.0.0.1\"]\n{}",
+            setup.statics
+        );
+        let statics = Static::parse(&statics, "postrider.conf").unwrap();
+        let dynamics = format!(
+            "[domains.\"example.org\"]\n{}\n[accounts.ann]\ndomain = \"example.org\"\n\
+             destinations.\"ann@example.org\" = {{}}\nkeep_retired_message_period = \"168h\"\n\
+             outgoing_webhook.url = \"http://127.0.0.1:9/\"\n{}\n{}",
+            setup.domain, setup.account, setup.dynamics
+        );
+        let dynamic = Dynamic::parse(&dynamics, "domains.conf", &statics).unwrap();
+        let store = Store::memory();
+        let clock = ManualClock::new(Time(1_800_000_000_000_000));
+        let resolver = SharedResolver::default();
+        let leading = Leading::default();
+        let queue = Queue::new(Parts {
+            store: store.clone(),
+            config: Arc::new(ArcSwap::from_pointee(dynamic)),
+            statics: Arc::new(statics),
+            clock: Arc::new(clock.clone()),
+            resolver: Arc::new(resolver.clone()),
+            dialer: Arc::new(leading.clone()),
+            delivery: Delivery::Remote,
+            rng: StdRng::seed_from_u64(1),
+        });
+        let queue = Arc::new(queue.unwrap());
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(Arc::clone(&queue).run(stopped));
+        Self {
+            store,
+            clock,
+            resolver,
+            leading,
+            queue,
+            stop,
+            running,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    pub(crate) fn mx(&self, domain: &str, hosts: &[(u16, &str)]) {
+        let hosts = hosts.iter().map(|(preference, host)| Mx {
+            preference: *preference,
+            host: (*host).into(),
+        });
+        self.resolver
+            .lock()
+            .mx
+            .insert(domain.into(), hosts.collect());
+    }
+
+    pub(crate) fn host(&self, name: &str, ip: &str) {
+        let mut resolver = self.resolver.lock();
+        let addresses = resolver.addresses.entry(name.into()).or_default();
+        addresses.push(ip.parse().unwrap());
+    }
+
+    pub(crate) fn lead(&self, ip: &str, remote: &Remote) {
+        let mut leading = self.leading.0.lock().unwrap();
+        leading.insert(ip.parse().unwrap(), remote.address);
+    }
+
+    pub(crate) async fn submit(&self, message: Message<'_>) -> Vec<Submitted> {
+        let header = Header::scan(message.text.as_bytes());
+        let recipients = message.to.iter().map(|address| SubmittedRecipient {
+            address: address.parse().unwrap(),
+            notify: message.notify,
+            orcpt: String::new(),
+        });
+        let submission = Submission {
+            account: "ann".into(),
+            login: Some(message.login.parse().unwrap()),
+            reverse_path: message.reverse_path,
+            recipients: recipients.collect(),
+            body: NewBody::Inline(message.text.as_bytes().to_vec().into()),
+            size: message.text.len() as u64,
+            message_id: header.message_id().into(),
+            subject: header.subject().into(),
+            from: header.from().cloned(),
+            eight_bit: false,
+            smtputf8: false,
+            require_tls: None,
+            not_before: Some(self.now().after(Duration::from_secs(message.seconds))),
+            future_release: String::new(),
+            extra: BTreeMap::new(),
+            ret_full: None,
+            envid: String::new(),
+            sent: None,
+        };
+        self.queue.add(submission).await.unwrap()
+    }
+
+    pub(crate) async fn add<const N: usize>(&self, message: Message<'_>) -> [QueueId; N] {
+        let submitted = self.submit(message).await;
+        let ids: Vec<QueueId> = submitted.iter().map(|submitted| submitted.id).collect();
+        ids.try_into().unwrap()
+    }
+
+    /// Waits until this many events have been made, and gives all, oldest first.
+    pub(crate) async fn events(&self, count: usize) -> Vec<(QueueId, Event)> {
+        let mut changed = self.store.hooks_changed();
+        loop {
+            changed.mark_unchanged();
+            let hooks = self.store.list_hooks(None, 1000).unwrap().items;
+            if hooks.len() >= count {
+                let event = |kind: &HookKind| match kind {
+                    HookKind::Outgoing(outgoing) => Some((outgoing.queue_id, outgoing.event)),
+                    HookKind::Incoming(_) => None,
+                };
+                return hooks.iter().filter_map(|hook| event(&hook.kind)).collect();
+            }
+            changed.changed().await.unwrap();
+        }
+    }
+
+    /// The texts in the account's Inbox.
+    pub(crate) fn mails(&self) -> Vec<String> {
+        let page = self.store.list_mails("ann", Some("Inbox"), None, 100);
+        let text = |mail: &postrider_store::Mail| {
+            let body = self.store.body(mail.body).unwrap();
+            String::from_utf8(body.read(0..body.len()).unwrap().to_vec()).unwrap()
+        };
+        page.unwrap().items.iter().map(text).collect()
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.send_replace(true);
+        self.running.await.unwrap();
+    }
+}
+
+/// Two keys of example.org, and what its DNS says of them.
+pub(crate) struct DkimKeys {
+    dir: tempfile::TempDir,
+    records: Records,
+}
+
+struct Records(HashMap<Box<str>, Txt>);
+
+impl ResolverCache<Box<str>, Txt> for Records {
+    fn get<Q>(&self, name: &Q) -> Option<Txt>
+    where
+        Box<str>: std::borrow::Borrow<Q>,
+        Q: std::hash::Hash + Eq + ?Sized,
+    {
+        self.0.get(name).cloned()
+    }
+
+    fn remove<Q>(&self, _: &Q) -> Option<Txt>
+    where
+        Box<str>: std::borrow::Borrow<Q>,
+        Q: std::hash::Hash + Eq + ?Sized,
+    {
+        None
+    }
+
+    fn insert(&self, _: Box<str>, _: Txt, _: Instant) {}
+}
+
+impl DkimKeys {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ed = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let rsa =
+            rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)
+                .unwrap();
+        std::fs::write(dir.path().join("ed.pem"), ed.serialize_pem()).unwrap();
+        std::fs::write(dir.path().join("rsa.pem"), rsa.serialize_pem()).unwrap();
+        let ed_record = format!(
+            "v=DKIM1; k=ed25519; p={}",
+            STANDARD.encode(ed.public_key_raw())
+        );
+        let rsa_record = format!("v=DKIM1; k=rsa; p={}", STANDARD.encode(spki(&rsa)));
+        let record = |name: &str, text: String| {
+            let key = DomainKey::parse(text.as_bytes()).unwrap();
+            (
+                format!("{name}._domainkey.example.org.").into_boxed_str(),
+                Txt::from(key),
+            )
+        };
+        let records = Records([record("ed", ed_record), record("rsa", rsa_record)].into());
+        Self { dir, records }
+    }
+
+    /// Keys for the domain's table.
+    pub(crate) fn config(&self) -> String {
+        let path = |name: &str| self.dir.path().join(name).display().to_string();
+        format!(
+            "dkim.sign = [\"ed\", \"rsa\"]\ndkim.selectors.ed.private_key_file = {:?}\n\
+             dkim.selectors.rsa.private_key_file = {:?}\n",
+            path("ed.pem"),
+            path("rsa.pem")
+        )
+    }
+
+    /// The result and selector of each signature, sorted.
+    pub(crate) async fn verify(&self, text: &str) -> Vec<String> {
+        let authenticator =
+            MessageAuthenticator::new(ResolverConfig::default(), ResolverOpts::default()).unwrap();
+        let message = AuthenticatedMessage::parse(text.as_bytes()).unwrap();
+        let parameters = Parameters::from(&message).with_txt_cache(&self.records);
+        let results = authenticator.verify_dkim(parameters).await;
+        let mut results: Vec<String> = results
+            .iter()
+            .map(|output| {
+                let word = match output.result() {
+                    DkimResult::Pass => "pass",
+                    _ => "not",
+                };
+                format!("{word} {}", output.signature().unwrap().s)
+            })
+            .collect();
+        results.sort();
+        results
+    }
+}
+
+fn spki(key: &rcgen::KeyPair) -> Vec<u8> {
+    use rcgen::PublicKeyData;
+    key.subject_public_key_info()
+}
