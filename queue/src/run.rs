@@ -27,14 +27,14 @@ enum Note {
     /// It has nothing to do and waits, its connection open.
     Idle {
         destination: Destination,
-        inbox: mpsc::Sender<Vec<Queued>>,
+        inbox: Inbox,
     },
     /// It is gone.
     Ended { destination: Destination },
 }
 
-/// Workers that wait, by destination.
-type Idle = HashMap<Destination, Vec<mpsc::Sender<Vec<Queued>>>>;
+/// What reaches a worker that waits.
+type Inbox = mpsc::Sender<Vec<Queued>>;
 
 impl Queue {
     /// Delivers what is due until `shutdown` says so; then waits for the attempts that are under way.
@@ -43,14 +43,13 @@ impl Queue {
         let (notes, mut inbox) = mpsc::channel(64);
         let mut workers = JoinSet::new();
         let mut in_flight = InFlight::default();
-        let mut idle = Idle::new();
         while !*shutdown.borrow() {
             changed.mark_unchanged();
             let wake = match in_flight.claim(self.clock.now(), &self.statics.queue) {
                 // Without room the next worker's end is what is waited for.
                 None => None,
                 Some(claim) => {
-                    self.claim_and_begin(claim, &mut in_flight, &mut idle, &notes, &mut workers)
+                    self.claim_and_begin(claim, &mut in_flight, &notes, &mut workers)
                         .await
                 }
             };
@@ -64,7 +63,7 @@ impl Queue {
                 _ = changed.changed() => {}
                 () = due => {}
                 _ = shutdown.wait_for(|stop| *stop) => {}
-                Some(note) = inbox.recv() => note_taken(note, &mut in_flight, &mut idle),
+                Some(note) = inbox.recv() => note_taken(note, &mut in_flight),
                 Some(ended) = workers.join_next() => {
                     if let Err(panic) = ended {
                         error!(%panic, "a delivery worker failed; its messages are claimed until the next start");
@@ -72,11 +71,11 @@ impl Queue {
                 }
             }
             while let Ok(note) = inbox.try_recv() {
-                note_taken(note, &mut in_flight, &mut idle);
+                note_taken(note, &mut in_flight);
             }
         }
         // Idle workers end as their inboxes close, the others when their batch is done.
-        idle.clear();
+        in_flight.dismiss();
         drop(notes);
         while inbox.recv().await.is_some() {}
         while workers.join_next().await.is_some() {}
@@ -86,8 +85,7 @@ impl Queue {
     async fn claim_and_begin(
         self: &Arc<Self>,
         claim: Claim,
-        in_flight: &mut InFlight,
-        idle: &mut Idle,
+        in_flight: &mut InFlight<Inbox>,
         notes: &mpsc::Sender<Note>,
         workers: &mut JoinSet<()>,
     ) -> Option<Time> {
@@ -106,7 +104,7 @@ impl Queue {
                 .push(message);
         }
         for (destination, mut batch) in batches {
-            while let Some(inbox) = idle.get_mut(&destination).and_then(Vec::pop) {
+            while let Some(inbox) = in_flight.wake(&destination) {
                 // It fails when that worker just gave up waiting.
                 match inbox.try_send(batch) {
                     Ok(()) => {
@@ -122,6 +120,8 @@ impl Queue {
             if batch.is_empty() {
                 continue;
             }
+            // One that waits elsewhere ends when nothing can reach it any more.
+            drop(in_flight.make_room(self.statics.queue.max_concurrency));
             in_flight.begin(&destination);
             let worker = Worker {
                 queue: Arc::clone(self),
@@ -136,18 +136,10 @@ impl Queue {
     }
 }
 
-fn note_taken(note: Note, in_flight: &mut InFlight, idle: &mut Idle) {
+fn note_taken(note: Note, in_flight: &mut InFlight<Inbox>) {
     match note {
-        Note::Idle { destination, inbox } => idle.entry(destination).or_default().push(inbox),
-        Note::Ended { destination } => {
-            in_flight.end(&destination);
-            if let Some(waiting) = idle.get_mut(&destination) {
-                waiting.retain(|inbox| !inbox.is_closed());
-                if waiting.is_empty() {
-                    idle.remove(&destination);
-                }
-            }
-        }
+        Note::Idle { destination, inbox } => in_flight.rest(&destination, inbox),
+        Note::Ended { destination } => in_flight.end(&destination, mpsc::Sender::is_closed),
     }
 }
 

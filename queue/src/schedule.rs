@@ -15,53 +15,127 @@ pub const LEASE: Duration = Duration::from_secs(600);
 /// How many messages a worker takes at once: enough to fill a pipeline, few enough that ten connections share a burst.
 pub const BATCH: usize = 32;
 
-/// What is in flight, per destination and in all.
-#[derive(Debug, Default)]
-pub struct InFlight {
-    workers: HashMap<Destination, usize>,
-    total: usize,
+/// The workers, per destination and in all. `W` is what reaches one that is idle: connected, with nothing to do.
+#[derive(Debug)]
+pub struct InFlight<W> {
+    destinations: HashMap<Destination, Workers<W>>,
+    busy: usize,
+    idle: usize,
 }
 
-impl InFlight {
-    /// Workers in all.
+#[derive(Debug)]
+struct Workers<W> {
+    busy: usize,
+    idle: Vec<W>,
+}
+
+impl<W> Default for InFlight<W> {
+    fn default() -> Self {
+        Self {
+            destinations: HashMap::new(),
+            busy: 0,
+            idle: 0,
+        }
+    }
+}
+
+impl<W> InFlight<W> {
+    /// Workers that have something to do.
     #[must_use]
-    pub const fn total(&self) -> usize {
-        self.total
+    pub const fn busy(&self) -> usize {
+        self.busy
     }
 
     /// A worker for this destination begins.
     pub fn begin(&mut self, destination: &Destination) {
-        *self.workers.entry(destination.clone()).or_default() += 1;
-        self.total += 1;
+        let workers = self.destinations.entry(destination.clone());
+        let workers = workers.or_insert_with(|| Workers {
+            busy: 0,
+            idle: Vec::new(),
+        });
+        workers.busy += 1;
+        self.busy += 1;
     }
 
-    /// A worker for this destination ended.
-    pub fn end(&mut self, destination: &Destination) {
-        if let Some(count) = self.workers.get_mut(destination) {
-            *count -= 1;
-            self.total -= 1;
-            if *count == 0 {
-                self.workers.remove(destination);
-            }
+    /// A worker has nothing to do.
+    pub fn rest(&mut self, destination: &Destination, worker: W) {
+        if let Some(workers) = self.destinations.get_mut(destination) {
+            workers.busy -= 1;
+            workers.idle.push(worker);
+            self.busy -= 1;
+            self.idle += 1;
         }
     }
 
-    /// What to ask the store for; None when there is no room for another worker.
+    /// An idle worker, the last that became so; it counts as busy from now on.
+    pub fn wake(&mut self, destination: &Destination) -> Option<W> {
+        let workers = self.destinations.get_mut(destination)?;
+        let worker = workers.idle.pop()?;
+        workers.busy += 1;
+        self.busy += 1;
+        self.idle -= 1;
+        Some(worker)
+    }
+
+    /// If no more than `max` workers may be there and all are: an idle one, which is to be sent away. It counts as busy
+    /// until it ended.
+    pub fn make_room(&mut self, max: usize) -> Option<W> {
+        if self.busy + self.idle < max || self.idle == 0 {
+            return None;
+        }
+        let mut waiting = self.destinations.iter();
+        let (destination, _) = waiting.find(|(_, workers)| !workers.idle.is_empty())?;
+        let destination = destination.clone();
+        self.wake(&destination)
+    }
+
+    /// A worker for this destination ended; `is_gone` tells of an idle one whether it is the one.
+    pub fn end(&mut self, destination: &Destination, is_gone: impl Fn(&W) -> bool) {
+        let Some(workers) = self.destinations.get_mut(destination) else {
+            return;
+        };
+        if let Some(at) = workers.idle.iter().position(is_gone) {
+            workers.idle.swap_remove(at);
+            self.idle -= 1;
+        } else {
+            workers.busy -= 1;
+            self.busy -= 1;
+        }
+        if workers.busy == 0 && workers.idle.is_empty() {
+            self.destinations.remove(destination);
+        }
+    }
+
+    /// Forgets all idle workers.
+    pub fn dismiss(&mut self) {
+        for workers in self.destinations.values_mut() {
+            workers.busy += workers.idle.len();
+            workers.idle.clear();
+        }
+        self.busy += self.idle;
+        self.idle = 0;
+    }
+
+    /// What to ask the store for; None when all that may work do.
     #[must_use]
     pub fn claim(&self, now: Time, limits: &QueueConfig) -> Option<Claim> {
-        let room = limits.max_concurrency.saturating_sub(self.total);
+        let room = limits.max_concurrency.saturating_sub(self.busy);
         if room == 0 {
             return None;
         }
-        let full = |(destination, count): (&Destination, &usize)| {
-            (*count >= limits.per_destination.connections).then(|| destination.clone())
+        let full = |(destination, workers): (&Destination, &Workers<W>)| {
+            (workers.busy >= limits.per_destination.connections).then(|| destination.clone())
         };
         Some(Claim {
             now,
             max: room.saturating_mul(BATCH).min(1024),
             max_per_destination: BATCH,
             only: None,
-            except: self.workers.iter().filter_map(full).collect::<HashSet<_>>(),
+            except: self
+                .destinations
+                .iter()
+                .filter_map(full)
+                .collect::<HashSet<_>>(),
             lease: LEASE,
         })
     }
@@ -112,20 +186,46 @@ mod tests {
         let mut config = config();
         config.max_concurrency = 3;
         config.per_destination.connections = 2;
+        let mut in_flight = InFlight::<u8>::default();
+        let (a, b) = ("a.test".to_owned(), "b.test".to_owned());
+        let except = |in_flight: &InFlight<u8>| in_flight.claim(Time(0), &config).unwrap().except;
+        in_flight.begin(&a);
+        assert!(except(&in_flight).is_empty());
+        in_flight.begin(&a);
+        assert_eq!(except(&in_flight), HashSet::from([a.clone()]));
+        in_flight.begin(&b);
+        assert!(in_flight.claim(Time(0), &config).is_none());
+        in_flight.end(&a, |_| false);
+        assert!(except(&in_flight).is_empty());
+        assert_eq!(in_flight.busy(), 2);
+    }
+
+    #[test]
+    fn idle_workers_take_no_place_and_are_woken_or_sent_away() {
+        let mut config = config();
+        config.per_destination.connections = 1;
         let mut in_flight = InFlight::default();
         let (a, b) = ("a.test".to_owned(), "b.test".to_owned());
         in_flight.begin(&a);
-        assert!(in_flight.claim(Time(0), &config).unwrap().except.is_empty());
-        in_flight.begin(&a);
-        assert_eq!(
-            in_flight.claim(Time(0), &config).unwrap().except,
-            HashSet::from([a.clone()])
-        );
+        assert!(in_flight.make_room(1).is_none(), "it is busy");
+        in_flight.rest(&a, 1);
+        let claim = in_flight.claim(Time(0), &config).unwrap();
+        assert!(claim.except.is_empty());
+        assert_eq!(in_flight.wake(&b), None);
+        assert_eq!(in_flight.wake(&a), Some(1));
+        assert_eq!(in_flight.busy(), 1);
+        in_flight.rest(&a, 1);
+        assert_eq!(in_flight.make_room(2), None);
+        assert_eq!(in_flight.make_room(1), Some(1));
+        in_flight.end(&a, |_| false);
+        assert_eq!(in_flight.busy(), 0);
+        // One that gave up waiting ends as an idle one.
         in_flight.begin(&b);
-        assert!(in_flight.claim(Time(0), &config).is_none());
-        in_flight.end(&a);
-        assert!(in_flight.claim(Time(0), &config).unwrap().except.is_empty());
-        assert_eq!(in_flight.total(), 2);
+        in_flight.begin(&b);
+        in_flight.rest(&b, 2);
+        in_flight.end(&b, |worker| *worker == 2);
+        assert_eq!(in_flight.busy(), 1);
+        assert_eq!(in_flight.wake(&b), None);
     }
 
     #[test]
