@@ -1,0 +1,204 @@
+//! One call of a webhook: headers, signature, and what is kept of the answer.
+
+use std::{error::Error, fmt::Write, time::Instant};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use hmac::{Hmac, Mac};
+use postrider_config::{Dynamic, WebhookSecret};
+use postrider_store::{Clock, Hook, HookAttempt, HookKind, Store, StoreError, Time};
+use reqwest::{
+    Client, Response, Url,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+};
+use sha2::Sha256;
+
+use crate::{payload, target};
+
+/// How much of an answer is kept.
+const RESPONSE_KEPT: usize = 512;
+/// How much of an answer is read, so that its connection can be used again; one with more is closed.
+const RESPONSE_READ: usize = 64 * 1024;
+
+/// What a call needs.
+pub(crate) struct Caller {
+    pub(crate) client: Client,
+    pub(crate) store: Store,
+    pub(crate) allow_private_addresses: bool,
+}
+
+/// Why a call was not made, or got no answer. In words, for the history.
+struct Failure(String);
+
+impl Caller {
+    /// Makes a call, and tells what came of it.
+    pub(crate) async fn call(
+        &self,
+        hook: &Hook,
+        config: &Dynamic,
+        clock: &dyn Clock,
+    ) -> HookAttempt {
+        let start = clock.now();
+        let begun = Instant::now();
+        let result = self.try_call(hook, config, start).await;
+        let mut attempt = HookAttempt {
+            start,
+            duration: begun.elapsed(),
+            success: false,
+            code: 0,
+            error: String::new(),
+            response: String::new(),
+        };
+        match result {
+            Ok((status, response)) => {
+                attempt.code = status.as_u16();
+                attempt.success = status.is_success();
+                attempt.response = response;
+                if status.is_redirection() {
+                    attempt.error =
+                        format!("the receiver answered {status}; redirects are not followed");
+                } else if !attempt.success {
+                    attempt.error = format!("the receiver answered {status}");
+                }
+            }
+            Err(Failure(text)) => attempt.error = text,
+        }
+        attempt
+    }
+
+    async fn try_call(
+        &self,
+        hook: &Hook,
+        config: &Dynamic,
+        now: Time,
+    ) -> Result<(reqwest::StatusCode, String), Failure> {
+        let url: Url = hook
+            .url
+            .parse()
+            .map_err(|error| Failure(format!("{:?} is not a URL: {error}", hook.url)))?;
+        if !self.allow_private_addresses {
+            target::check(&url).map_err(|error| Failure(error.to_string()))?;
+        }
+        let payload = self.payload(hook).await?;
+        let headers = headers(hook, secrets(hook, config), now, &payload)?;
+        let request = self.client.post(url).headers(headers).body(payload);
+        let response = request
+            .send()
+            .await
+            .map_err(|error| Failure(chain(&error)))?;
+        let status = response.status();
+        Ok((status, beginning(response).await))
+    }
+
+    async fn payload(&self, hook: &Hook) -> Result<Vec<u8>, Failure> {
+        let json = match &hook.kind {
+            HookKind::Outgoing(outgoing) => payload::outgoing_payload(outgoing),
+            HookKind::Incoming(mail) => {
+                let (store, mail) = (self.store.clone(), std::sync::Arc::clone(mail));
+                // Reading and parsing may take a while, where others wait for this thread.
+                let work = tokio::task::spawn_blocking(move || {
+                    let body = store.body(mail.body)?;
+                    let text = body.read(0..body.len())?;
+                    Ok(payload::incoming_payload(&mail, &text))
+                });
+                let result: Result<_, StoreError> =
+                    work.await.map_err(|error| Failure(error.to_string()))?;
+                result.map_err(|error| Failure(format!("reading the message: {error}")))?
+            }
+        };
+        json.map_err(|error| Failure(format!("making the payload: {error}")))
+    }
+}
+
+/// The current secrets of the account: a new one signs also what was queued before.
+fn secrets<'a>(hook: &Hook, config: &'a Dynamic) -> &'a [WebhookSecret] {
+    let account = config.accounts.get(&hook.account);
+    match &hook.kind {
+        HookKind::Outgoing(_) => account
+            .and_then(|account| account.outgoing_webhook.as_ref())
+            .map_or(&[], |webhook| &webhook.secret),
+        HookKind::Incoming(_) => account
+            .and_then(|account| account.incoming_webhook.as_ref())
+            .map_or(&[], |webhook| &webhook.secret),
+    }
+}
+
+fn headers(
+    hook: &Hook,
+    secrets: &[WebhookSecret],
+    now: Time,
+    payload: &[u8],
+) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::with_capacity(8);
+    let id = hook.id.0;
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/json; charset=utf-8"),
+    );
+    headers.insert("x-mox-webhook-id", id.into());
+    headers.insert("x-mox-webhook-attempt", hook.attempts.into());
+    if !hook.authorization.is_empty() {
+        let mut value = HeaderValue::from_str(&hook.authorization).map_err(|_| {
+            Failure("the authorization has bytes that no HTTP header may have".into())
+        })?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    if !secrets.is_empty() {
+        let timestamp = now.timestamp().as_second();
+        headers.insert(HeaderName::from_static("webhook-id"), id.into());
+        headers.insert(
+            HeaderName::from_static("webhook-timestamp"),
+            timestamp.into(),
+        );
+        let signatures = signatures(secrets, id, timestamp, payload);
+        let value =
+            HeaderValue::from_str(&signatures).map_err(|error| Failure(error.to_string()))?;
+        headers.insert(HeaderName::from_static("webhook-signature"), value);
+    }
+    Ok(headers)
+}
+
+/// By each secret, as in the Standard Webhooks specification, version 1.
+fn signatures(secrets: &[WebhookSecret], id: u64, timestamp: i64, payload: &[u8]) -> String {
+    let signature = |secret: &WebhookSecret| {
+        // Any length of key is right for an HMAC.
+        let mut mac = Hmac::<Sha256>::new_from_slice(&secret.0).ok()?;
+        mac.update(format!("{id}.{timestamp}.").as_bytes());
+        mac.update(payload);
+        Some(format!(
+            "v1,{}",
+            STANDARD.encode(mac.finalize().into_bytes())
+        ))
+    };
+    let all: Vec<String> = secrets.iter().filter_map(signature).collect();
+    all.join(" ")
+}
+
+/// The beginning of the answer's body.
+async fn beginning(mut response: Response) -> String {
+    let mut kept = Vec::new();
+    let mut read = 0;
+    while read < RESPONSE_READ {
+        match response.chunk().await {
+            Ok(Some(chunk)) => {
+                read += chunk.len();
+                let room = RESPONSE_KEPT - kept.len();
+                kept.extend(chunk.iter().take(room));
+            }
+            // The status counts, whatever becomes of the body.
+            Ok(None) | Err(_) => break,
+        }
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// An error with what caused it.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,381 @@
+//! A received message as the v0 contract shows it: addresses, texts, structure.
+
+use std::collections::BTreeMap;
+
+use mail_parser::{
+    Address, Encoding, HeaderValue, Message, MessageParser, MessagePart, MimeHeaders, PartType,
+    decoders::{base64::base64_decode, quoted_printable::quoted_printable_decode},
+};
+use serde::Serialize;
+
+/// The most bytes of a text that are shown.
+const TEXT_MAX: usize = 1 << 20;
+/// How deep parts are looked into.
+const DEPTH_MAX: usize = 50;
+
+/// A name and an address, as in the header.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct NameAddress {
+    /// Decoded; empty if none.
+    pub name: String,
+    /// `user@host`.
+    pub address: String,
+}
+
+/// A part of a message, with its own parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Structure {
+    /// Lower-case, for example `text/plain`.
+    pub content_type: String,
+    /// Names are lower-case.
+    pub content_type_params: BTreeMap<String, String>,
+    /// As in the header.
+    #[serde(rename = "ContentID")]
+    pub content_id: String,
+    /// Lower-case; empty if not given.
+    pub content_disposition: String,
+    /// Of the disposition, or else the name of the type; decoded.
+    pub filename: String,
+    /// Bytes without transfer encoding; 0 for multiparts.
+    pub decoded_size: i64,
+    /// In their order.
+    pub parts: Vec<Self>,
+}
+
+/// What is shown of a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+#[expect(missing_docs, reason = "the names are those of the header fields")]
+pub struct Parsed {
+    pub from: Vec<NameAddress>,
+    pub to: Vec<NameAddress>,
+    #[serde(rename = "CC")]
+    pub cc: Vec<NameAddress>,
+    #[serde(rename = "BCC")]
+    pub bcc: Vec<NameAddress>,
+    pub reply_to: Vec<NameAddress>,
+    pub subject: String,
+    /// With `<` and `>`.
+    #[serde(rename = "MessageID")]
+    pub message_id: String,
+    /// With `<` and `>`.
+    pub in_reply_to: String,
+    /// With `<` and `>`, oldest first.
+    pub references: Vec<String>,
+    /// RFC 3339.
+    pub date: Option<String>,
+    /// The readable text, with LF; cut at 1 MiB.
+    pub text: String,
+    /// Likewise.
+    #[serde(rename = "HTML")]
+    pub html: String,
+    /// All parts.
+    pub structure: Structure,
+}
+
+/// Reads a message. What can't be read is empty.
+#[must_use]
+pub fn parse(text: &[u8]) -> Parsed {
+    let Some(message) = MessageParser::default().parse(text) else {
+        return Parsed::default();
+    };
+    let texts = readable(&message, 0, DEPTH_MAX);
+    Parsed {
+        from: addresses(message.from()),
+        to: addresses(message.to()),
+        cc: addresses(message.cc()),
+        bcc: addresses(message.bcc()),
+        reply_to: addresses(message.reply_to()),
+        subject: message.subject().unwrap_or_default().to_owned(),
+        message_id: message.message_id().map(bracketed).unwrap_or_default(),
+        in_reply_to: ids(message.in_reply_to())
+            .into_iter()
+            .next()
+            .unwrap_or_default(),
+        references: ids(message.references()),
+        date: message.date().map(mail_parser::DateTime::to_rfc3339),
+        text: texts.text.map(shown).unwrap_or_default(),
+        html: texts.html.map(shown).unwrap_or_default(),
+        structure: structure(&message, 0, DEPTH_MAX),
+    }
+}
+
+/// Whether a program wrote it, as far as the header tells: a list, a report, an answer made by a program.
+#[must_use]
+pub(crate) fn is_automated(text: &[u8]) -> bool {
+    let Some(message) = MessageParser::default().parse_headers(text) else {
+        return false;
+    };
+    let report = message.content_type().is_some_and(|kind| {
+        kind.ctype().eq_ignore_ascii_case("multipart")
+            && kind
+                .subtype()
+                .is_some_and(|kind| kind.eq_ignore_ascii_case("report"))
+    });
+    let program = |(name, value): (&str, &str)| {
+        let value = value.trim();
+        match name.to_ascii_lowercase().as_str() {
+            "list-id" | "list-unsubscribe" | "list-unsubscribe-post" | "precedence" => {
+                !value.is_empty()
+            }
+            "auto-submitted" => {
+                let word = value.split(';').next().unwrap_or_default().trim();
+                !word.is_empty() && !word.eq_ignore_ascii_case("no")
+            }
+            _ => false,
+        }
+    };
+    report || message.headers_raw().any(program)
+}
+
+fn addresses(field: Option<&Address<'_>>) -> Vec<NameAddress> {
+    let list = field.into_iter().flat_map(Address::iter);
+    list.map(|address| NameAddress {
+        name: address.name().unwrap_or_default().to_owned(),
+        address: address.address().unwrap_or_default().to_owned(),
+    })
+    .collect()
+}
+
+fn bracketed(id: &str) -> String {
+    format!("<{id}>")
+}
+
+fn ids(value: &HeaderValue<'_>) -> Vec<String> {
+    match value {
+        HeaderValue::Text(id) => vec![bracketed(id)],
+        HeaderValue::TextList(ids) => ids.iter().map(|id| bracketed(id)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[derive(Default)]
+struct Readable<'a> {
+    text: Option<&'a str>,
+    html: Option<&'a str>,
+}
+
+/// The first text for people. Only of a multipart/alternative both forms are one text.
+fn readable<'a>(message: &'a Message<'_>, at: usize, depth: usize) -> Readable<'a> {
+    let Some(part) = message.parts.get(at) else {
+        return Readable::default();
+    };
+    let attached = part
+        .content_disposition()
+        .is_some_and(|disposition| disposition.ctype().eq_ignore_ascii_case("attachment"));
+    match &part.body {
+        PartType::Text(text) if !attached && is_plain(part) => Readable {
+            text: Some(text),
+            html: None,
+        },
+        PartType::Html(html) if !attached => Readable {
+            text: None,
+            html: Some(html),
+        },
+        PartType::Multipart(parts) if depth > 0 => {
+            let alternative = part
+                .content_type()
+                .and_then(|kind| kind.subtype())
+                .is_some_and(|kind| kind.eq_ignore_ascii_case("alternative"));
+            let mut found = Readable::default();
+            for at in parts {
+                let next = readable(message, *at as usize, depth - 1);
+                found.text = found.text.or(next.text);
+                found.html = found.html.or(next.html);
+                if !alternative && (found.text.is_some() || found.html.is_some()) {
+                    break;
+                }
+            }
+            found
+        }
+        _ => Readable::default(),
+    }
+}
+
+fn is_plain(part: &MessagePart<'_>) -> bool {
+    part.content_type().is_none_or(|kind| {
+        kind.ctype().eq_ignore_ascii_case("text")
+            && kind
+                .subtype()
+                .is_none_or(|kind| kind.eq_ignore_ascii_case("plain"))
+    })
+}
+
+/// With LF only, and cut between two characters.
+fn shown(text: &str) -> String {
+    let mut text = text.replace("\r\n", "\n");
+    if text.len() > TEXT_MAX {
+        let mut end = TEXT_MAX;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+    text
+}
+
+fn structure(message: &Message<'_>, at: usize, depth: usize) -> Structure {
+    let Some(part) = message.parts.get(at) else {
+        return Structure::default();
+    };
+    let kind = part.content_type();
+    let content_type = kind.map_or_else(
+        || "text/plain".to_owned(),
+        |kind| match kind.subtype() {
+            Some(subtype) => format!("{}/{subtype}", kind.ctype()).to_ascii_lowercase(),
+            None => kind.ctype().to_ascii_lowercase(),
+        },
+    );
+    let parameters = kind.and_then(|kind| kind.attributes.as_ref());
+    let content_type_params = parameters
+        .into_iter()
+        .flatten()
+        .map(|parameter| {
+            (
+                parameter.name.to_ascii_lowercase(),
+                parameter.value.to_string(),
+            )
+        })
+        .collect();
+    let parts = match &part.body {
+        PartType::Multipart(parts) if depth > 0 => parts
+            .iter()
+            .map(|at| structure(message, *at as usize, depth - 1))
+            .collect(),
+        PartType::Message(inner) if depth > 0 => vec![structure(inner, 0, depth - 1)],
+        _ => Vec::new(),
+    };
+    Structure {
+        content_type,
+        content_type_params,
+        content_id: part.content_id().map(bracketed).unwrap_or_default(),
+        content_disposition: part
+            .content_disposition()
+            .map(|disposition| disposition.ctype().to_ascii_lowercase())
+            .unwrap_or_default(),
+        filename: part.attachment_name().unwrap_or_default().to_owned(),
+        decoded_size: decoded_size(message, part),
+        parts,
+    }
+}
+
+fn decoded_size(message: &Message<'_>, part: &MessagePart<'_>) -> i64 {
+    let raw = || {
+        message
+            .raw_message
+            .get(part.offset_body as usize..part.offset_end as usize)
+            .unwrap_or_default()
+    };
+    let size = match (&part.body, part.encoding) {
+        (PartType::Multipart(_), _) => 0,
+        // These are kept without their transfer encoding.
+        (PartType::Binary(bytes) | PartType::InlineBinary(bytes), _) => bytes.len(),
+        (_, Encoding::None) => raw().len(),
+        (_, Encoding::Base64) => base64_decode(raw()).map_or(0, |bytes| bytes.len()),
+        (_, Encoding::QuotedPrintable) => {
+            quoted_printable_decode(raw()).map_or(0, |bytes| bytes.len())
+        }
+    };
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIXED: &str = "From: =?utf-8?q?J=C3=B6rg?= <j@example.com>, b@example.com\r\nTo: c@example.org\r\nSubject: hi\r\n\
+        Date: Tue, 14 Nov 2023 22:13:20 +0100\r\nMessage-ID: <1@x>\r\nIn-Reply-To: <0@x>\r\nReferences: <a@x>\r\n <0@x>\r\n\
+        MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n\
+        Content-Type: multipart/alternative; boundary=a\r\n\r\n--a\r\nContent-Type: text/plain; charset=iso-8859-1\r\n\
+        Content-Transfer-Encoding: quoted-printable\r\n\r\nh=E4\r\nyou\r\n--a\r\nContent-Type: text/html\r\n\r\n<p>h</p>\r\n--a--\r\n\
+        --m\r\nContent-Type: image/PNG; name=\"a.png\"\r\nContent-Disposition: Attachment\r\nContent-ID: <i@x>\r\n\
+        Content-Transfer-Encoding: base64\r\n\r\nAAECAwQ=\r\n--m\r\nContent-Type: text/plain\r\n\r\nfooter\r\n--m--\r\n";
+
+    #[test]
+    fn a_message_with_parts() {
+        let parsed = parse(MIXED.as_bytes());
+        assert_eq!(parsed.from.len(), 2);
+        assert_eq!(parsed.from[0].name, "J\u{f6}rg");
+        assert_eq!(parsed.from[1].address, "b@example.com");
+        assert_eq!(
+            (parsed.message_id.as_str(), parsed.in_reply_to.as_str()),
+            ("<1@x>", "<0@x>")
+        );
+        assert_eq!(parsed.references, ["<a@x>", "<0@x>"]);
+        assert_eq!(parsed.date.as_deref(), Some("2023-11-14T22:13:20+01:00"));
+        assert_eq!(parsed.text, "h\u{e4}\nyou");
+        assert_eq!(parsed.html, "<p>h</p>");
+        let top = &parsed.structure;
+        assert_eq!(
+            (top.content_type.as_str(), top.decoded_size),
+            ("multipart/mixed", 0)
+        );
+        assert_eq!(top.content_type_params["boundary"], "m");
+        assert_eq!(top.parts.len(), 3);
+        let plain = &top.parts[0].parts[0];
+        assert_eq!(
+            (plain.content_type.as_str(), plain.decoded_size),
+            ("text/plain", 7)
+        );
+        let image = &top.parts[1];
+        assert_eq!(image.content_type, "image/png");
+        assert_eq!(
+            (image.content_disposition.as_str(), image.filename.as_str()),
+            ("attachment", "a.png")
+        );
+        assert_eq!(
+            (image.content_id.as_str(), image.decoded_size),
+            ("<i@x>", 5)
+        );
+    }
+
+    #[test]
+    fn a_message_without_mime_and_one_without_anything() {
+        let parsed = parse(b"Subject: x\r\n\r\nbody\r\n");
+        assert_eq!(parsed.text, "body\n");
+        assert_eq!(parsed.structure.content_type, "text/plain");
+        assert_eq!(parsed.structure.decoded_size, 6);
+        assert_eq!(parsed.date, None);
+        assert_eq!(parse(b"").text, "");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        let text = format!(
+            "Subject: x\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nx{}",
+            "\u{e4}".repeat(600_000)
+        );
+        let parsed = parse(text.as_bytes());
+        assert_eq!(parsed.text.len(), TEXT_MAX - 1);
+    }
+
+    #[test]
+    fn programs_give_themselves_away() {
+        for field in [
+            "List-Id: <l.example.org>",
+            "List-Unsubscribe: <mailto:x@example.org>",
+            "List-Unsubscribe-Post: List-Unsubscribe=One-Click",
+            "Precedence: bulk",
+            "Auto-Submitted: auto-replied",
+            "Content-Type: multipart/report; report-type=delivery-status; boundary=x",
+        ] {
+            assert!(
+                is_automated(format!("{field}\r\n\r\n").as_bytes()),
+                "{field}"
+            );
+        }
+        for field in [
+            "Subject: x",
+            "Auto-Submitted: no",
+            "Auto-Submitted: No; x=y",
+            "Precedence:",
+        ] {
+            assert!(
+                !is_automated(format!("{field}\r\n\r\n").as_bytes()),
+                "{field}"
+            );
+        }
+    }
+}

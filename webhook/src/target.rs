@@ -1,0 +1,172 @@
+//! Which receivers may be called: not those on our own machine or network, unless the administrator says so.
+
+use std::{
+    error::Error,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use reqwest::{
+    Url,
+    dns::{Addrs, Name, Resolve, Resolving},
+};
+use url::Host;
+
+/// Looks names up, and refuses addresses that are not public. What is found is what is connected to, so a name whose address
+/// changes between two look-ups gets nowhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PublicOnly;
+
+/// A receiver that may not be called.
+#[derive(Debug)]
+pub(crate) struct NotPublic(IpAddr);
+
+impl fmt::Display for NotPublic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} is not a public address; webhook.allow_private_addresses would allow it",
+            self.0
+        )
+    }
+}
+
+impl Error for NotPublic {}
+
+impl Resolve for PublicOnly {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let (public, others): (Vec<SocketAddr>, Vec<SocketAddr>) =
+                found.partition(|address| is_public(address.ip()));
+            match (public.is_empty(), others.first()) {
+                (true, Some(other)) => Err(NotPublic(other.ip()).into()),
+                _ => Ok(Box::new(public.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+/// Refuses a URL whose host is an address that is not public: such a host is not looked up.
+pub(crate) fn check(url: &Url) -> Result<(), NotPublic> {
+    let ip: IpAddr = match url.host() {
+        Some(Host::Ipv4(ip)) => ip.into(),
+        Some(Host::Ipv6(ip)) => ip.into(),
+        Some(Host::Domain(_)) | None => return Ok(()),
+    };
+    if is_public(ip) {
+        Ok(())
+    } else {
+        Err(NotPublic(ip))
+    }
+}
+
+/// Whether an address is one of the internet (RFC 6890).
+fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => is_public_v4(ip),
+        IpAddr::V6(ip) => is_public_v6(ip),
+    }
+}
+
+fn is_public_v4(ip: Ipv4Addr) -> bool {
+    let [a, b, c, _] = ip.octets();
+    let special = ip.is_loopback()
+        || ip.is_private()
+        || ip.is_link_local()
+        || ip.is_broadcast()
+        || ip.is_documentation()
+        || ip.is_multicast()
+        || a == 0
+        || a >= 240
+        || (a == 100 && (64..128).contains(&b))
+        || (a == 192 && b == 0 && c == 0)
+        || (a == 198 && (b == 18 || b == 19));
+    !special
+}
+
+fn is_public_v6(ip: Ipv6Addr) -> bool {
+    let [a, b, ..] = ip.segments();
+    let embedded = match ip.segments() {
+        // NAT64 (RFC 6052) and 6to4 (RFC 3056) lead to the IPv4 address that they contain.
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            let [a, b] = high.to_be_bytes();
+            let [c, d] = low.to_be_bytes();
+            Some(Ipv4Addr::new(a, b, c, d))
+        }
+        _ => None,
+    };
+    let special = ip.is_loopback()
+        || ip.is_unspecified()
+        || ip.is_unique_local()
+        || ip.is_unicast_link_local()
+        || ip.is_multicast()
+        || a & 0xffc0 == 0xfec0
+        || (a == 0x2001 && b == 0xdb8)
+        || (a == 0x2001 && b == 0)
+        || a == 0x100;
+    !special && embedded.is_none_or(is_public_v4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_the_internet_and_others() {
+        for ip in [
+            "9.9.9.9",
+            "2620:fe::fe",
+            "::ffff:9.9.9.9",
+            "64:ff9b::909:909",
+        ] {
+            assert!(is_public(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "198.18.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "192.0.0.8",
+            "::",
+            "::1",
+            "fe80::1",
+            "fc00::1",
+            "fec0::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "2001:db8::1",
+        ] {
+            assert!(!is_public(ip.parse().unwrap()), "{ip}");
+        }
+    }
+
+    #[test]
+    fn literal_hosts_however_they_are_written() {
+        let ok = |url: &str| check(&url.parse().unwrap()).is_ok();
+        assert!(ok("https://hooks.example/x") && ok("http://9.9.9.9/"));
+        for url in [
+            "http://127.1/",
+            "http://0x7f000001:8080/",
+            "http://[::1]/",
+            "http://2130706433/",
+        ] {
+            assert!(!ok(url), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn names_are_refused_for_what_they_lead_to() {
+        let name: Name = "localhost".parse().unwrap();
+        let error = PublicOnly.resolve(name).await.err().unwrap().to_string();
+        assert!(error.contains("allow_private_addresses"), "{error}");
+    }
+}
