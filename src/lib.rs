@@ -1,1 +1,27 @@
 //! The server: listeners, policy and commands, wired from the crates below.
+//!
+//! In reading order:
+//! - [`cli`], [`commands`]: the command line, and what each command does.
+//! - [`server`], [`services`], [`listener`], [`tls`], [`privileges`]: from a configuration to a running server.
+//! - [`inbound`], [`submission`], [`policy`], [`intake`]: what is accepted by SMTP, and its way into the store.
+//! - [`http`]: the HTTP services.
+//! - [`localserve`]: the development server.
+//!
+//! Not here: the protocol (`postrider-smtp`), what becomes of a message (`postrider-queue`), what is on disk
+//! (`postrider-store`).
+
+pub mod cli;
+pub mod commands;
+pub mod files;
+pub mod http;
+pub mod inbound;
+pub mod intake;
+pub mod listener;
+pub mod localserve;
+pub mod logging;
+pub mod policy;
+pub mod privileges;
+pub mod server;
+pub mod services;
+pub mod submission;
+pub mod tls;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use postrider_config::Dynamic;
 use postrider_smtp::{Address, Host, LocalPart, ReversePath};
 use postrider_store::{
-    Accept, BodySource, Common, NewBody, NewMail, NewMessage, NewRecipient, Notify, QueueId,
-    StoreError, Time,
+    Accept, BodySource, Common, NewBody, NewMessage, NewRecipient, Notify, QueueId, StoreError,
+    Time,
 };
 use rand::Rng;
 
@@ -49,8 +49,6 @@ pub struct Submission {
     pub ret_full: Option<bool>,
     /// ENVID; empty if none.
     pub envid: String,
-    /// A copy of the same text for one of the account's mailboxes.
-    pub sent: Option<NewMail>,
 }
 
 /// One recipient of a [`Submission`].
@@ -143,8 +141,7 @@ impl Queue {
                 body: BodySource::New,
                 recipients,
             }),
-            mails: submission.sent.into_iter().collect(),
-            hooks: Vec::new(),
+            ..Accept::default()
         };
         let accepted = self.store.accept(accept).await?;
         let submitted = accepted.queue.into_iter().zip(from_ids);

@@ -1,1 +1,60 @@
-//! The HTTP API of applications.
+//! The HTTP API of applications, compatible with mox's webapi v0.
+//!
+//! In reading order: `http` has the paths and statuses, `auth` says who calls, `form` and `json` read what they send,
+//! `send` carries Send out, `compose` makes the message, `error` has the codes, `pages` the documentation.
+//!
+//! Not here: what becomes of a message, which is the queue's.
+
+mod auth;
+mod compose;
+mod error;
+mod form;
+mod http;
+mod json;
+mod pages;
+mod send;
+
+use std::sync::Arc;
+
+use postrider_config::{Live, Static};
+use postrider_queue::Queue;
+use postrider_smtp::Domain;
+use postrider_store::{
+    Clock, Store,
+    login::{LoginLimiter, Logins},
+};
+
+pub use error::{ApiError, Code};
+pub use http::router;
+
+/// What the API of a listener is made of.
+#[expect(
+    missing_debug_implementations,
+    reason = "its parts have nothing to show"
+)]
+pub struct Parts {
+    /// Where texts and mail are kept.
+    pub store: Store,
+    /// The way out.
+    pub queue: Arc<Queue>,
+    /// The dynamic configuration as it is now.
+    pub config: Live,
+    /// The static configuration.
+    pub statics: Arc<Static>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Checked logins.
+    pub logins: Arc<Logins>,
+    /// Failed logins per network.
+    pub limiter: Arc<LoginLimiter>,
+    /// What the listener calls itself.
+    pub hostname: Domain,
+    /// The largest message, in bytes.
+    pub max_message_size: u64,
+    /// Under which it answers, with a slash at both ends.
+    pub path: String,
+    /// X-Forwarded-For says who calls.
+    pub forwarded: bool,
+    /// Requests come over TLS.
+    pub tls: bool,
+}

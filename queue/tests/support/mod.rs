@@ -207,7 +207,6 @@ impl World {
             extra: BTreeMap::new(),
             ret_full: None,
             envid: String::new(),
-            sent: None,
         };
         self.queue.add(submission).await.unwrap()
     }

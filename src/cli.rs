@@ -1,0 +1,116 @@
+//! The command line: what can be asked of `postrider`, as types.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// A whole mail server for applications and their administrators.
+#[derive(Debug, Parser)]
+#[command(name = "postrider", version, propagate_version = true)]
+pub struct Cli {
+    /// The static configuration file; domains.conf lies beside it.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "POSTRIDER_CONF",
+        default_value = "config/postrider.conf"
+    )]
+    pub config: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a complete server for development on this machine: no DNS, no certificates, nothing leaves it.
+    Localserve(Localserve),
+    /// Run the server.
+    Serve,
+    /// Check or explain the configuration files.
+    #[command(subcommand)]
+    Config(Config),
+    /// Set the password of an account, read from the terminal or as one line from standard input.
+    Setpassword {
+        /// The account, as named in domains.conf.
+        account: String,
+    },
+    /// Set the administrator's password, read from the terminal or as one line from standard input.
+    Setadminpassword,
+    /// Look at the messages waiting to be delivered.
+    #[command(subcommand)]
+    Queue(Queue),
+    /// Print the version.
+    Version,
+}
+
+/// What `localserve` takes.
+#[derive(Debug, Args)]
+pub struct Localserve {
+    /// Where its configuration and data live; made on first use.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The address to listen on; written to the configuration on first use.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub ip: IpAddr,
+    /// Added to each of the ports 1025, 1587, 1465, 1080 and 1443.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub port_offset: u16,
+    /// Deliver for real, to the recipients' mail servers, instead of to the sender's own mailbox.
+    #[arg(long)]
+    pub deliver: bool,
+}
+
+/// `config ...`
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Check postrider.conf and domains.conf; every error names file, line and key.
+    Test,
+    /// Print every key with its type, default and meaning.
+    Describe,
+}
+
+/// `queue ...`
+#[derive(Debug, Subcommand)]
+pub enum Queue {
+    /// List queued messages, oldest first.
+    List {
+        /// Which ones.
+        #[command(flatten)]
+        filter: Filter,
+        /// Print one JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which queued messages; all that are given must match.
+#[derive(Debug, Default, Args)]
+pub struct Filter {
+    /// Only these, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "ID")]
+    pub ids: Vec<u64>,
+    /// Only of this account.
+    #[arg(long)]
+    pub account: Option<String>,
+    /// Only with this text in the sender's address; @example.com for a domain.
+    #[arg(long, value_name = "TEXT")]
+    pub from: Option<String>,
+    /// Only with this text in the recipient's address; @example.com for a domain.
+    #[arg(long, value_name = "TEXT")]
+    pub to: Option<String>,
+    /// Only submitted before (<) or after (>) a time relative to now, as in "<-1h30m".
+    #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
+    pub submitted: Option<String>,
+    /// Only with their next attempt before (<) or after (>) a time relative to now, as in "<now" or ">2h".
+    #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
+    pub next_attempt: Option<String>,
+    /// Only held ones (true), or only others (false).
+    #[arg(long, value_name = "BOOL")]
+    pub hold: Option<bool>,
+    /// Only those forced to this transport.
+    #[arg(long, value_name = "NAME")]
+    pub transport: Option<String>,
+}

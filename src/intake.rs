@@ -1,0 +1,204 @@
+//! A message on its way from a session into the store.
+//!
+//! The header section is held back until it is whole, so that fields that are missing, and the trace fields, can be put
+//! in front of it; the rest streams through. A text without a blank line is all header.
+
+use bytes::{Bytes, BytesMut};
+use postrider_store::{BodyWriter, NewBody, StoreError};
+
+/// How many Received fields show that a message goes round in circles (RFC 5321 §6.3).
+pub const HOPS_MAX: usize = 100;
+
+/// Collects a message.
+#[derive(Debug)]
+pub struct Intake {
+    writer: BodyWriter,
+    /// Held back; empty once it has been passed on.
+    header: BytesMut,
+    in_header: bool,
+    header_max: u64,
+    eight_bit: bool,
+}
+
+/// Why a message can't be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// The header section is larger than `limits.header_size`.
+    #[error("the header section is larger than {max} bytes")]
+    HeaderTooLarge {
+        /// The limit.
+        max: u64,
+    },
+    /// The store can't take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a whole message turned out to be.
+#[derive(Debug)]
+pub struct Taken {
+    /// The text, with what was put on top.
+    pub body: NewBody,
+    /// Its bytes.
+    pub size: u64,
+    /// Some byte is above 127.
+    pub eight_bit: bool,
+}
+
+impl Intake {
+    /// Begins a message that goes to `writer`.
+    #[must_use]
+    pub fn new(writer: BodyWriter, header_max: u64) -> Self {
+        Self {
+            writer,
+            header: BytesMut::new(),
+            in_header: true,
+            header_max,
+            eight_bit: false,
+        }
+    }
+
+    /// Takes the next piece. When the header section becomes whole with it, `on_top` is called with that section
+    /// and gives what is written before it.
+    ///
+    /// # Errors
+    /// If the header section is too large or the store can't take it.
+    pub async fn write<E: From<IntakeError>>(
+        &mut self,
+        chunk: &[u8],
+        on_top: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+    ) -> Result<(), E> {
+        self.eight_bit = self.eight_bit || !chunk.is_ascii();
+        if !self.in_header {
+            return Ok(self.writer.write(chunk).await.map_err(IntakeError::from)?);
+        }
+        // The blank line may straddle two chunks: look again from three bytes before the new ones.
+        let from = self.header.len().saturating_sub(3);
+        self.header.extend_from_slice(chunk);
+        match header_end(&self.header, from) {
+            Some(end) => {
+                let rest = self.header.split_off(end);
+                self.pass_header(on_top).await?;
+                Ok(self.writer.write(&rest).await.map_err(IntakeError::from)?)
+            }
+            None if self.header.len() as u64 > self.header_max => {
+                Err(IntakeError::HeaderTooLarge {
+                    max: self.header_max,
+                }
+                .into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn pass_header<E: From<IntakeError>>(
+        &mut self,
+        on_top: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+    ) -> Result<(), E> {
+        self.in_header = false;
+        let header: Bytes = self.header.split().freeze();
+        if header.len() as u64 > self.header_max {
+            return Err(IntakeError::HeaderTooLarge {
+                max: self.header_max,
+            }
+            .into());
+        }
+        let top = on_top(&header)?;
+        self.writer.write(&top).await.map_err(IntakeError::from)?;
+        Ok(self
+            .writer
+            .write(&header)
+            .await
+            .map_err(IntakeError::from)?)
+    }
+
+    /// Ends the message.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn finish<E: From<IntakeError>>(
+        mut self,
+        on_top: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+    ) -> Result<Taken, E> {
+        if self.in_header {
+            self.pass_header(on_top).await?;
+        }
+        let size = self.writer.len();
+        let body = self.writer.finish().await.map_err(IntakeError::from)?;
+        Ok(Taken {
+            body,
+            size,
+            eight_bit: self.eight_bit,
+        })
+    }
+}
+
+/// Where the header section ends: after the CRLF of its last field, before the blank line. `from` is where to begin
+/// looking.
+fn header_end(bytes: &[u8], from: usize) -> Option<usize> {
+    if bytes.starts_with(b"\r\n") {
+        return Some(0);
+    }
+    let tail = bytes.get(from..)?;
+    tail.windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .map(|at| from + at + 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_store::Store;
+
+    use super::*;
+
+    async fn take(text: &[u8], split: usize) -> (Vec<u8>, Vec<u8>) {
+        let store = Store::memory();
+        let mut intake = Intake::new(store.body_writer(), 1000);
+        let mut seen = Vec::new();
+        let mut on_top = |header: &[u8]| {
+            seen = header.to_vec();
+            Ok::<_, IntakeError>(b"Top: 1\r\n".to_vec())
+        };
+        for chunk in text.chunks(split) {
+            intake.write(chunk, &mut on_top).await.unwrap();
+        }
+        let taken = intake.finish(&mut on_top).await.unwrap();
+        let NewBody::Inline(body) = taken.body else {
+            panic!("small")
+        };
+        assert_eq!(taken.size, body.len() as u64);
+        (seen, body.to_vec())
+    }
+
+    #[tokio::test]
+    async fn puts_fields_on_top_however_it_is_split() {
+        for (text, header) in [
+            ("A: b\r\n\r\nbody\r\n\r\nmore", "A: b\r\n"),
+            ("\r\nno header", ""),
+            ("A: no blank line\r\n", "A: no blank line\r\n"),
+            ("", ""),
+        ] {
+            for split in 1..=text.len().max(1) {
+                let (seen, body) = take(text.as_bytes(), split).await;
+                assert_eq!(seen, header.as_bytes(), "{text:?} by {split}");
+                assert_eq!(
+                    body,
+                    format!("Top: 1\r\n{text}").as_bytes(),
+                    "{text:?} by {split}"
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_header_section_has_a_limit() {
+        let store = Store::memory();
+        let mut intake = Intake::new(store.body_writer(), 1000);
+        let big = [b'x'; 1001];
+        let result: Result<(), IntakeError> = intake.write(&big, |_| Ok(Vec::new())).await;
+        assert!(matches!(
+            result,
+            Err(IntakeError::HeaderTooLarge { max: 1000 })
+        ));
+    }
+}

@@ -1,0 +1,272 @@
+//! `postrider localserve`: a complete server for development, made on first use.
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+
+use crate::{cli, files, tls};
+
+/// The account of localserve.
+pub const ACCOUNT: &str = "postrider";
+/// Its password.
+pub const PASSWORD: &str = "postrider";
+/// The administrator's password of localserve.
+pub const ADMIN_PASSWORD: &str = "postrider-admin";
+
+/// Ports before the offset: MX, submission, submissions, HTTP, HTTPS.
+const PORTS: [u16; 5] = [1025, 1587, 1465, 1080, 1443];
+
+/// Where localserve's server is configured.
+#[derive(Debug)]
+pub struct Place {
+    /// The folder.
+    pub dir: PathBuf,
+    /// The static configuration.
+    pub conf: PathBuf,
+    /// It was made just now.
+    pub new: bool,
+}
+
+/// The default folder: `postrider-localserve` in the user's data folder (XDG base directories).
+///
+/// # Errors
+/// If neither XDG_DATA_HOME nor HOME is set.
+pub fn default_dir() -> anyhow::Result<PathBuf> {
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .map(|data| data.join("postrider-localserve"))
+        .context("neither XDG_DATA_HOME nor HOME is set; say where with --dir DIR")
+}
+
+/// Makes folder, configuration, certificate and DKIM key, as far as they are missing. What is there stays as it is,
+/// edits included; only the listeners' address and ports follow the options.
+///
+/// # Errors
+/// If something can't be written, or the port offset is too large.
+pub fn prepare(options: &cli::Localserve) -> anyhow::Result<Place> {
+    let dir = match &options.dir {
+        Some(dir) => dir.clone(),
+        None => default_dir()?,
+    };
+    files::private_dir(&dir.join("config/dkim"))?;
+    let dir = dir
+        .canonicalize()
+        .with_context(|| format!("failed to find {}", dir.display()))?;
+    files::private_dir(&dir.join("data"))?;
+    let config = dir.join("config");
+    let conf = config.join("postrider.conf");
+    let new = !conf.exists();
+    tls::ensure_self_signed(&config, &["localhost".into(), options.ip.to_string()])?;
+    ensure_admin_password(&config)?;
+    if !config.join("domains.conf").exists() {
+        ensure_dkim_key(&config)?;
+        files::write_private(&config.join("domains.conf"), DOMAINS_CONF.as_bytes())?;
+    }
+    // Address and ports are those of this call, so that an offset can be tried without editing.
+    files::write_private(
+        &conf,
+        static_conf(&conf, options.ip, options.port_offset)?.as_bytes(),
+    )?;
+    Ok(Place { dir, conf, new })
+}
+
+fn ensure_admin_password(config: &Path) -> anyhow::Result<()> {
+    let path = config.join("adminpasswd");
+    if !path.exists() {
+        postrider_admin::password::set_admin_password(&path, ADMIN_PASSWORD)?;
+    }
+    Ok(())
+}
+
+fn ensure_dkim_key(config: &Path) -> anyhow::Result<()> {
+    let path = config.join("dkim/localserve.key.pem");
+    if path.exists() {
+        return Ok(());
+    }
+    let key =
+        rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).context("failed to make a DKIM key")?;
+    files::write_private(&path, key.serialize_pem().as_bytes())
+}
+
+fn ports(offset: u16) -> anyhow::Result<[u16; 5]> {
+    let mut ports = PORTS;
+    for port in &mut ports {
+        let Some(moved) = port.checked_add(offset) else {
+            bail!(
+                "--port-offset {offset} is too large: port {port} plus it must not be above 65535"
+            );
+        };
+        *port = moved;
+    }
+    Ok(ports)
+}
+
+/// The text of postrider.conf: the one that is there with address and ports set, or a new one.
+fn static_conf(path: &Path, ip: IpAddr, offset: u16) -> anyhow::Result<String> {
+    let [smtp, submission, submissions, http, https] = ports(offset)?;
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => STATIC_CONF.to_owned(),
+        Err(error) => {
+            return Err(error).with_context(|| format!("failed to read {}", path.display()));
+        }
+    };
+    let mut document: toml_edit::DocumentMut = text
+        .parse()
+        .with_context(|| format!("{} is not TOML", path.display()))?;
+    let Some(listener) = document
+        .get_mut("listeners")
+        .and_then(|listeners| listeners.get_mut("local"))
+        .and_then(toml_edit::Item::as_table_like_mut)
+    else {
+        bail!(
+            "{} has no table [listeners.local]; put it back, or remove the file to get a new one",
+            path.display()
+        );
+    };
+    let mut ips = toml_edit::Array::new();
+    ips.push(ip.to_string());
+    set(listener, "ips", toml_edit::Value::from(ips));
+    for (service, port) in [
+        ("smtp", smtp),
+        ("submission", submission),
+        ("submissions", submissions),
+        ("webapi_http", http),
+        ("webapi_https", https),
+    ] {
+        if let Some(table) = listener
+            .get_mut(service)
+            .and_then(toml_edit::Item::as_table_like_mut)
+        {
+            set(table, "port", toml_edit::Value::from(i64::from(port)));
+        }
+    }
+    Ok(document.to_string())
+}
+
+/// Replaces a value and keeps the comment behind it.
+fn set(table: &mut dyn toml_edit::TableLike, key: &str, mut value: toml_edit::Value) {
+    if let Some(old) = table.get(key).and_then(toml_edit::Item::as_value) {
+        *value.decor_mut() = old.decor().clone();
+    }
+    table.insert(key, toml_edit::Item::Value(value));
+}
+
+const STATIC_CONF: &str = r#"# The static configuration of this development server. "postrider config describe" explains every key.
+data_dir = "../data"
+hostname = "localhost"
+user = ""
+admin_password_file = "adminpasswd"
+log.level = "info"
+
+[postmaster]
+account = "postrider"
+mailbox = "Postmaster"
+
+# Address and ports follow the options of "postrider localserve".
+[listeners.local]
+ips = ["127.0.0.1"]
+tls.certs = [{ cert_file = "localserve.crt", key_file = "localserve.key" }]
+smtp = { enabled = true, port = 1025 }
+submission = { enabled = true, port = 1587, require_tls = false }
+submissions = { enabled = true, port = 1465 }
+webapi_http = { enabled = true, port = 1080 }
+webapi_https = { enabled = true, port = 1443 }
+
+# Receivers of webhooks are on this machine.
+[webhook]
+allow_private_addresses = true
+retry_intervals = ["1s", "5s", "15s", "1m", "5m"]
+
+# A failed attempt is tried again soon, so that one can watch it.
+[queue]
+retry_intervals = ["10s", "30s", "1m", "5m", "15m"]
+
+[smtp_client]
+connect_timeout = "10s"
+greeting_timeout = "30s"
+mail_timeout = "30s"
+rcpt_timeout = "30s"
+data_timeout = "30s"
+dot_timeout = "60s"
+"#;
+
+const DOMAINS_CONF: &str = r#"# The dynamic configuration: a valid change takes effect when the file is saved.
+
+[domains."localhost"]
+localpart_catchall_separators = ["+"]
+dkim.sign = ["localserve"]
+dkim.selectors."localserve" = { private_key_file = "dkim/localserve.key.pem" }
+
+# The login is postrider@localhost with the password "postrider".
+[accounts.postrider]
+domain = "localhost"
+full_name = "postrider"
+destinations."postrider@localhost" = {}
+destinations."@localhost" = {}
+from_id_login_addresses = ["postrider+id@localhost"]
+keep_retired_message_period = "168h"
+keep_retired_webhook_period = "168h"
+
+# Tell your application what becomes of each message: uncomment, set your receiver, save.
+#[accounts.postrider.outgoing_webhook]
+#url = "http://127.0.0.1:8000/outgoing"
+#[accounts.postrider.incoming_webhook]
+#url = "http://127.0.0.1:8000/incoming"
+"#;
+
+/// How this program can be called again: it may not be in the search path.
+fn program() -> String {
+    std::env::current_exe().map_or_else(|_| "postrider".into(), |path| path.display().to_string())
+}
+
+/// What is printed when the server is up.
+#[must_use]
+pub fn banner(place: &Place, ip: IpAddr, offset: u16, deliver: bool) -> String {
+    let [smtp, submission, submissions, http, https] = ports(offset).unwrap_or(PORTS);
+    let host = match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    let fate = if deliver {
+        "Messages are delivered for real, to the recipients' mail servers."
+    } else {
+        "No message leaves this machine: each is delivered to the sender's own mailbox.\n\
+         Recipients such as fail+550@example.com, x+permerror@example.com and y+temperror@example.com fail as named."
+    };
+    format!(
+        "postrider localserve {version}, in {dir}{made}\n\
+         \n\
+         SMTP (any recipient)      {host}:{smtp}\n\
+         submission (STARTTLS)     {host}:{submission}\n\
+         submissions (TLS)         {host}:{submissions}\n\
+         webapi                    http://{host}:{http}/webapi/   https://{host}:{https}/webapi/\n\
+         login                     postrider@localhost   password {PASSWORD}\n\
+         accounts, webhooks        {conf} (takes effect when saved)\n\
+         \n\
+         {fate}\n\
+         \n\
+         Send a message:\n\
+         \n\
+         curl --user postrider@localhost:{PASSWORD} --data request='{{\"To\": [{{\"Address\": \"user@example.com\"}}], \
+         \"Subject\": \"Hello\", \"Text\": \"Hello from postrider.\"}}' http://{host}:{http}/webapi/v0/Send\n\
+         \n\
+         See what is queued:\n\
+         \n\
+         {program} --config {static_conf} queue list\n",
+        version = env!("CARGO_PKG_VERSION"),
+        dir = place.dir.display(),
+        made = if place.new { " (made just now)" } else { "" },
+        conf = place.dir.join("config/domains.conf").display(),
+        static_conf = place.conf.display(),
+        program = program(),
+    )
+}

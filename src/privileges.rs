@@ -1,0 +1,40 @@
+//! Giving up root once the sockets are bound.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use nix::unistd::{User, chown, geteuid, initgroups, setgid, setuid};
+use tracing::info;
+
+/// Becomes `user` if this process is root and `user` is not empty. The data folder, if it isn't there yet, is made for
+/// that user, since afterwards there are no rights to do so.
+///
+/// # Errors
+/// If there is no such user, or the change is refused. The process is then to end: it must not go on as root.
+pub fn drop_to(user: &str, data_dir: &Path) -> anyhow::Result<()> {
+    if user.is_empty() || !geteuid().is_root() {
+        return Ok(());
+    }
+    let Some(found) =
+        User::from_name(user).with_context(|| format!("failed to look up the user {user:?}"))?
+    else {
+        bail!(
+            "there is no user {user:?} to run as; make it (useradd --system {user}), or set user = \"\" in \
+             postrider.conf to stay root"
+        );
+    };
+    if !data_dir.exists() {
+        crate::files::private_dir(data_dir)?;
+        chown(data_dir, Some(found.uid), Some(found.gid))
+            .with_context(|| format!("failed to give {} to {user}", data_dir.display()))?;
+    }
+    let name = std::ffi::CString::new(user).context("the user's name has a NUL")?;
+    initgroups(&name, found.gid).context("failed to take on the user's groups")?;
+    setgid(found.gid).context("failed to take on the user's group")?;
+    setuid(found.uid).context("failed to take on the user")?;
+    if setuid(0.into()).is_ok() {
+        bail!("still able to become root after changing to {user:?}");
+    }
+    info!(user, "gave up root");
+    Ok(())
+}

@@ -1,0 +1,389 @@
+//! A running server: everything wired together, as a value that can be started and stopped.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use postrider_admin::{control, password};
+use postrider_config::{Dynamic, Live, Static};
+use postrider_queue::{
+    Delivery, Dialer, Queue, TcpDialer,
+    dns::{Resolver, SystemResolver},
+};
+use postrider_smtp::server::{self as smtp, SessionConfig};
+use postrider_store::{
+    Clock, Store, SystemClock,
+    login::{LoginLimiter, LoginLimits, Logins, Rate},
+};
+use rand::{SeedableRng, rngs::StdRng};
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener},
+    sync::watch,
+    task::JoinSet,
+};
+use tracing::{debug, info, warn};
+
+use crate::{
+    http,
+    inbound::Inbound,
+    listener::{self, Gate},
+    policy::Shared,
+    services::{self, Bound, Service},
+    submission::Submission,
+};
+
+/// How often certificates and the history's age are looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+/// How long sessions and deliveries may take to end when the server stops.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// What an SMTP client hears for which there is no place.
+const SMTP_REFUSAL: &[u8] = b"421 4.3.2 too many connections, try again later\r\n";
+
+/// What a server is made of. Tests put in their own clock, resolver and dialer.
+pub struct Options {
+    /// The static configuration.
+    pub statics: Static,
+    /// The dynamic configuration at the start.
+    pub dynamic: Dynamic,
+    /// The file that the dynamic configuration is reloaded from when it is saved.
+    pub dynamic_path: PathBuf,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// DNS; None: as configured.
+    pub resolver: Option<Arc<dyn Resolver>>,
+    /// How connections to other mail servers are made.
+    pub dialer: Arc<dyn Dialer>,
+    /// Localserve without `--deliver`: nothing leaves this machine.
+    pub simulate: bool,
+}
+
+impl Options {
+    /// The real thing.
+    #[must_use]
+    pub fn new(statics: Static, dynamic: Dynamic, dynamic_path: PathBuf) -> Self {
+        Self {
+            statics,
+            dynamic,
+            dynamic_path,
+            clock: Arc::new(SystemClock),
+            resolver: None,
+            dialer: Arc::new(TcpDialer),
+            simulate: false,
+        }
+    }
+}
+
+/// A running server.
+pub struct Server {
+    shared: Shared,
+    addresses: Vec<(String, SocketAddr)>,
+    shutdown: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Server {
+    /// Binds, opens the store, and begins to serve.
+    ///
+    /// # Errors
+    /// If a port, a certificate, a folder or the store can't be used. Nothing runs then.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let statics = Arc::new(options.statics);
+        // Ports first: they may need rights that are given up before anything is written.
+        let bound = services::bind_all(&statics)?;
+        crate::privileges::drop_to(&statics.user, &statics.data_dir)?;
+        crate::files::private_dir(&statics.data_dir)?;
+        let store_options = services::store_options(&statics);
+        let store = tokio::task::spawn_blocking(move || Store::open(store_options)).await??;
+        let control = control::bind(&statics.data_dir).with_context(|| {
+            format!(
+                "failed to make the control socket in {}",
+                statics.data_dir.display()
+            )
+        })?;
+        for key in statics
+            .not_yet()
+            .into_iter()
+            .chain(options.dynamic.not_yet())
+        {
+            warn!(key, "this key is set, but this version does not use it yet");
+        }
+        let live: Live = Arc::new(ArcSwap::from_pointee(options.dynamic));
+        let resolver = match options.resolver {
+            Some(resolver) => resolver,
+            None => Arc::new(SystemResolver::new(
+                &statics.resolver.servers,
+                statics.resolver.timeout,
+            )?),
+        };
+        let queue = Arc::new(Queue::new(postrider_queue::Parts {
+            store: store.clone(),
+            config: Arc::clone(&live),
+            statics: Arc::clone(&statics),
+            clock: Arc::clone(&options.clock),
+            resolver,
+            dialer: options.dialer,
+            delivery: if options.simulate {
+                Delivery::Local
+            } else {
+                Delivery::Remote
+            },
+            rng: StdRng::from_rng(&mut rand::rng()),
+        })?);
+        let hooks = postrider_webhook::Runner::new(
+            store.clone(),
+            Arc::clone(&live),
+            Arc::clone(&options.clock),
+            statics.webhook.clone(),
+        )?;
+        let shared = Shared {
+            statics: Arc::clone(&statics),
+            config: Arc::clone(&live),
+            store: store.clone(),
+            queue,
+            logins: Arc::new(Logins::new(store)),
+            limiter: Arc::new(LoginLimiter::new(login_limits(&statics))),
+            clock: options.clock,
+            simulate: options.simulate,
+        };
+        let mut server = Self {
+            shared,
+            addresses: Vec::new(),
+            shutdown: watch::Sender::new(false),
+            tasks: JoinSet::new(),
+        };
+        server.spawn_workers(control, hooks, options.dynamic_path);
+        server.spawn_services(bound)?;
+        Ok(server)
+    }
+
+    /// The services and where they listen, as `LISTENER.SERVICE`.
+    #[must_use]
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// Where the first service of this name listens, for example `smtp`.
+    #[must_use]
+    pub fn address(&self, service: &str) -> Option<SocketAddr> {
+        let suffix = format!(".{service}");
+        self.addresses
+            .iter()
+            .find(|(name, _)| name.ends_with(&suffix))
+            .map(|(_, address)| *address)
+    }
+
+    /// The store, for looking at.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// The dynamic configuration as it is now.
+    #[must_use]
+    pub const fn config(&self) -> &Live {
+        &self.shared.config
+    }
+
+    /// Sets the account's password if it has none.
+    ///
+    /// # Errors
+    /// If the account is unknown or the store can't take it.
+    pub async fn ensure_password(&self, account: &str, password: &str) -> anyhow::Result<()> {
+        if self.shared.store.credential(account)?.is_none() {
+            let config = self.shared.dynamic();
+            let now = self.shared.clock.now();
+            let logins = Some(&*self.shared.logins);
+            password::set_account_password(
+                &self.shared.store,
+                logins,
+                &config,
+                account,
+                password,
+                now,
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Stops in an orderly way: no new connections, sessions and deliveries end, the store is closed.
+    pub async fn stop(mut self) {
+        let _ = self.shutdown.send(true);
+        let all_ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_WITHIN, all_ended).await.is_err() {
+            warn!(
+                "some sessions did not end in time and are cut off; what they were answered is safe"
+            );
+            self.tasks.shutdown().await;
+        }
+        self.shared.store.close().await;
+        info!("stopped");
+    }
+
+    fn spawn_workers(
+        &mut self,
+        control: UnixListener,
+        hooks: postrider_webhook::Runner,
+        dynamic_path: PathBuf,
+    ) {
+        let shared = &self.shared;
+        let stop = || self.shutdown.subscribe();
+        let parts = control::Parts {
+            store: shared.store.clone(),
+            logins: Arc::clone(&shared.logins),
+            config: Arc::clone(&shared.config),
+            clock: Arc::clone(&shared.clock),
+        };
+        self.tasks.spawn(control::serve(control, parts, stop()));
+        self.tasks.spawn(Arc::clone(&shared.queue).run(stop()));
+        self.tasks.spawn(hooks.run(stop()));
+        self.tasks.spawn(postrider_config::watch(
+            dynamic_path,
+            Arc::clone(&shared.statics),
+            Arc::clone(&shared.config),
+            stop(),
+        ));
+        self.tasks.spawn(expire_history(
+            shared.store.clone(),
+            Arc::clone(&shared.clock),
+            stop(),
+        ));
+    }
+
+    fn spawn_services(&mut self, bound: Vec<Bound>) -> anyhow::Result<()> {
+        let limits = &self.shared.statics.limits;
+        let gate = Gate::new(limits.connections, limits.connections_per_network);
+        for bound in bound {
+            if let Some(certificates) = &bound.certificates {
+                let (certificates, stop) = (Arc::clone(certificates), self.shutdown.subscribe());
+                self.tasks
+                    .spawn(every(HOUSEKEEPING, stop, move || certificates.reload()));
+            }
+            for (service, socket) in bound.sockets {
+                let socket = socket.listen()?;
+                let address = socket.local_addr()?;
+                self.addresses
+                    .push((format!("{}.{}", bound.name, service.name()), address));
+                let tls = service.tls_config(&bound.listener, bound.certificates.as_ref())?;
+                let stop = self.shutdown.subscribe();
+                let gate = Arc::clone(&gate);
+                if service.is_http() {
+                    let router = services::router(&self.shared, &bound.listener, service);
+                    self.tasks
+                        .spawn(http::serve(socket, tls, router, gate, stop));
+                } else {
+                    let config =
+                        services::session_config(&self.shared.statics, &bound.listener, service);
+                    let hostname = bound.listener.hostname.ascii().to_owned();
+                    let sessions = Sessions {
+                        shared: self.shared.clone(),
+                        service,
+                        hostname,
+                        config: Arc::new(config),
+                        tls,
+                    };
+                    self.tasks.spawn(sessions.serve(socket, gate, stop));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The SMTP sessions of one socket.
+struct Sessions {
+    shared: Shared,
+    service: Service,
+    hostname: String,
+    config: Arc<SessionConfig>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+impl Sessions {
+    async fn serve(self, socket: TcpListener, gate: Arc<Gate>, stop: watch::Receiver<bool>) {
+        // Each session holds a receiver of this: when the last is gone, all have ended.
+        let running = watch::Sender::new(());
+        listener::accept(
+            socket,
+            gate,
+            SMTP_REFUSAL,
+            stop.clone(),
+            |stream, remote, place| {
+                let session = self.session(stream, stop.clone());
+                let held = (place, running.subscribe());
+                tokio::spawn(async move {
+                    if let Err(error) = session.await {
+                        debug!(%remote, %error, "session ended early");
+                    }
+                    drop(held);
+                });
+            },
+        )
+        .await;
+        running.closed().await;
+    }
+
+    fn session(
+        &self,
+        stream: TcpStream,
+        stop: watch::Receiver<bool>,
+    ) -> impl Future<Output = std::io::Result<()>> + Send + use<> {
+        let (shared, hostname, service) =
+            (self.shared.clone(), self.hostname.clone(), self.service);
+        let (config, tls) = (Arc::clone(&self.config), self.tls.clone());
+        async move {
+            if service == Service::Smtp {
+                let handler = Inbound::new(shared, hostname);
+                smtp::serve(stream, config, tls, false, handler, stop).await
+            } else {
+                let handler = Submission::new(shared, hostname);
+                smtp::serve(
+                    stream,
+                    config,
+                    tls,
+                    service == Service::Submissions,
+                    handler,
+                    stop,
+                )
+                .await
+            }
+        }
+    }
+}
+
+/// Calls `work` every `period` until the server stops.
+async fn every(period: Duration, mut stop: watch::Receiver<bool>, mut work: impl FnMut()) {
+    while tokio::time::timeout(period, stop.wait_for(|stop| *stop))
+        .await
+        .is_err()
+    {
+        work();
+    }
+}
+
+/// Removes from the history what has been kept long enough.
+async fn expire_history(store: Store, clock: Arc<dyn Clock>, mut stop: watch::Receiver<bool>) {
+    loop {
+        if let Err(error) = store.expire(clock.now()).await {
+            warn!(%error, "failed to remove old history");
+        }
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = clock.sleep_until(clock.now().after(HOUSEKEEPING)) => {}
+        }
+    }
+}
+
+/// Wider networks get three and nine times what a single address gets.
+fn login_limits(statics: &Static) -> LoginLimits {
+    let limits = &statics.limits.login_failures_per_network;
+    let times = |factor: u32| Rate {
+        minute: limits.per_minute.saturating_mul(factor),
+        day: limits.per_day.saturating_mul(factor),
+    };
+    LoginLimits {
+        address: times(1),
+        network: times(3),
+        block: times(9),
+    }
+}

@@ -1,0 +1,243 @@
+//! What the configuration asks to listen: which services, where, with which certificates.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::{Context, bail};
+use axum::Router;
+use postrider_config::{CertificateSource, HttpService, Listener, Static, TlsVersion};
+use postrider_smtp::server::SessionConfig;
+use rustls::ServerConfig;
+
+use crate::{
+    http,
+    listener::{self, BoundSocket},
+    policy::Shared,
+    tls::{Certificates, KeyPairFiles},
+};
+
+/// The longest line of a message, in bytes: far above the 998 of RFC 5321, since real mail has such lines, and a limit all the
+/// same.
+const MAX_LINE: usize = 64 * 1024;
+
+/// A kind of service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// MX.
+    Smtp,
+    /// Submission with STARTTLS.
+    Submission,
+    /// Submission with TLS from the start.
+    Submissions,
+    /// The webapi in clear.
+    WebapiHttp,
+    /// The webapi over TLS.
+    WebapiHttps,
+}
+
+impl Service {
+    const ALL: [Self; 5] = [
+        Self::Smtp,
+        Self::Submission,
+        Self::Submissions,
+        Self::WebapiHttp,
+        Self::WebapiHttps,
+    ];
+
+    /// As in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Smtp => "smtp",
+            Self::Submission => "submission",
+            Self::Submissions => "submissions",
+            Self::WebapiHttp => "webapi_http",
+            Self::WebapiHttps => "webapi_https",
+        }
+    }
+
+    /// It speaks HTTP.
+    #[must_use]
+    pub const fn is_http(self) -> bool {
+        matches!(self, Self::WebapiHttp | Self::WebapiHttps)
+    }
+
+    /// The port, if the listener has this service.
+    const fn port(self, listener: &Listener) -> Option<u16> {
+        let (enabled, port) = match self {
+            Self::Smtp => (listener.smtp.enabled, listener.smtp.port),
+            Self::Submission => (listener.submission.enabled, listener.submission.port),
+            Self::Submissions => (listener.submissions.enabled, listener.submissions.port),
+            Self::WebapiHttp => (listener.webapi_http.enabled, listener.webapi_http.port),
+            Self::WebapiHttps => (listener.webapi_https.enabled, listener.webapi_https.port),
+        };
+        if enabled { Some(port) } else { None }
+    }
+
+    /// It can't do without a certificate.
+    const fn needs_tls(self) -> bool {
+        matches!(self, Self::Submissions | Self::WebapiHttps)
+    }
+
+    /// What it uses of the listener's certificates.
+    ///
+    /// # Errors
+    /// If the TLS configuration can't be made.
+    pub fn tls_config(
+        self,
+        listener: &Listener,
+        certificates: Option<&Arc<Certificates>>,
+    ) -> anyhow::Result<Option<Arc<ServerConfig>>> {
+        let (Some(certificates), Some(tls)) = (certificates, &listener.tls) else {
+            return Ok(None);
+        };
+        let alpn: &[&[u8]] = match self {
+            Self::WebapiHttp => return Ok(None),
+            Self::Smtp if !listener.smtp.starttls => return Ok(None),
+            Self::Smtp | Self::Submission | Self::Submissions => &[],
+            Self::WebapiHttps => &[b"h2", b"http/1.1"],
+        };
+        certificates
+            .server_config(tls.min_version == TlsVersion::Tls13, alpn)
+            .map(Some)
+    }
+}
+
+/// A listener with its sockets, which do not listen yet.
+#[derive(Debug)]
+pub struct Bound {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its configuration.
+    pub listener: Listener,
+    /// One for each service and address.
+    pub sockets: Vec<(Service, BoundSocket)>,
+    /// Those it has.
+    pub certificates: Option<Arc<Certificates>>,
+}
+
+/// Loads the certificates and takes the addresses of all listeners.
+///
+/// # Errors
+/// If one can't be used.
+pub fn bind_all(statics: &Static) -> anyhow::Result<Vec<Bound>> {
+    statics
+        .listeners
+        .iter()
+        .map(|(name, listener)| bind(name, listener))
+        .collect()
+}
+
+fn bind(name: &str, listener: &Listener) -> anyhow::Result<Bound> {
+    let certificates = certificates(name, listener)?;
+    let mut sockets = Vec::new();
+    for service in Service::ALL {
+        let Some(port) = service.port(listener) else {
+            continue;
+        };
+        if service.needs_tls() && certificates.is_none() {
+            bail!(
+                "listeners.{name}.{} needs a certificate: set listeners.{name}.tls.certs",
+                service.name()
+            );
+        }
+        for ip in &listener.ips {
+            let socket = listener::bind(SocketAddr::new(*ip, port))
+                .with_context(|| format!("listeners.{name}.{}", service.name()))?;
+            sockets.push((service, socket));
+        }
+    }
+    Ok(Bound {
+        name: name.to_owned(),
+        listener: listener.clone(),
+        sockets,
+        certificates,
+    })
+}
+
+fn certificates(name: &str, listener: &Listener) -> anyhow::Result<Option<Arc<Certificates>>> {
+    let files = match listener.tls.as_ref().map(|tls| &tls.source) {
+        None => return Ok(None),
+        Some(CertificateSource::Acme(_)) => {
+            bail!(
+                "listeners.{name}.tls.acme: this version can't get certificates by ACME yet; use tls.certs"
+            )
+        }
+        Some(CertificateSource::Files(files)) => files,
+    };
+    let files = files.iter().map(|pair| KeyPairFiles {
+        cert: pair.cert_file.clone(),
+        key: pair.key_file.clone(),
+    });
+    Certificates::load(files.collect())
+        .map(Some)
+        .with_context(|| format!("listeners.{name}.tls.certs"))
+}
+
+/// Checks that all listeners' certificates can be loaded.
+///
+/// # Errors
+/// For the first that can't.
+pub fn check_certificates(statics: &Static) -> anyhow::Result<()> {
+    statics
+        .listeners
+        .iter()
+        .try_for_each(|(name, listener)| certificates(name, listener).map(drop))
+}
+
+/// Where and how the store is kept.
+#[must_use]
+pub fn store_options(statics: &Static) -> postrider_store::Options {
+    postrider_store::Options::new(&statics.data_dir)
+}
+
+/// What an HTTP socket answers.
+pub fn router(shared: &Shared, listener: &Listener, service: Service) -> Router {
+    let conf: &HttpService = if service == Service::WebapiHttps {
+        &listener.webapi_https
+    } else {
+        &listener.webapi_http
+    };
+    let webapi = postrider_webapi::router(postrider_webapi::Parts {
+        store: shared.store.clone(),
+        queue: Arc::clone(&shared.queue),
+        config: Arc::clone(&shared.config),
+        statics: Arc::clone(&shared.statics),
+        clock: Arc::clone(&shared.clock),
+        logins: Arc::clone(&shared.logins),
+        limiter: Arc::clone(&shared.limiter),
+        hostname: listener.hostname.clone(),
+        max_message_size: listener.max_message_size.0,
+        path: conf.path.clone(),
+        forwarded: conf.forwarded,
+        tls: service == Service::WebapiHttps,
+    });
+    http::health(shared.store.clone()).merge(webapi)
+}
+
+/// How sessions of this service speak.
+#[must_use]
+pub fn session_config(statics: &Static, listener: &Listener, service: Service) -> SessionConfig {
+    let limits = &statics.limits;
+    let submission = service != Service::Smtp;
+    let starttls = match service {
+        Service::Smtp => listener.smtp.starttls && listener.tls.is_some(),
+        Service::Submission => listener.tls.is_some(),
+        _ => false,
+    };
+    SessionConfig {
+        hostname: listener.hostname.clone(),
+        max_message_size: listener.max_message_size.0,
+        max_line: MAX_LINE,
+        starttls,
+        auth: submission,
+        auth_requires_tls: service == Service::Submission && listener.submission.require_tls,
+        require_tls: !submission && listener.smtp.require_starttls,
+        require_tls_extension: submission || listener.smtp.require_tls_extension,
+        dsn: submission,
+        max_recipients: limits.recipients_per_message,
+        max_messages: limits.messages_per_connection,
+        max_errors: limits.errors_per_connection,
+        command_timeout: limits.command_timeout,
+        data_timeout: limits.data_timeout,
+    }
+}

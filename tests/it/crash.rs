@@ -1,0 +1,216 @@
+//! `kill -9` under load: what was answered 250 is delivered.
+//!
+//! `POSTRIDER_CRASH_ROUNDS` and `POSTRIDER_CRASH_MESSAGES` make it larger.
+
+use std::{
+    collections::HashSet,
+    io::Write,
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    net::{TcpStream, tcp::OwnedReadHalf},
+};
+
+use crate::support::{
+    PASSWORD, Setup, base64, message,
+    remote::{Received, Remote},
+};
+
+/// The real server as a process of its own.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Program {
+    fn start(conf: &Path) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_postrider"))
+            .arg("--config")
+            .arg(conf)
+            .arg("serve")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    /// SIGKILL, at once.
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name)
+        .ok()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(default)
+}
+
+/// A port that is free now.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+async fn connected(address: SocketAddr) {
+    while TcpStream::connect(address).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// One session over a plain connection: sends until the server dies, and gives the subjects that were answered 250.
+async fn load(address: SocketAddr, round: usize, session: usize, count: usize) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    // The connection dies with the server, at any point: whatever was under way then was not acknowledged.
+    let _ = send_all(address, round, session, count, &mut acknowledged).await;
+    acknowledged
+}
+
+async fn send_all(
+    address: SocketAddr,
+    round: usize,
+    session: usize,
+    count: usize,
+    acknowledged: &mut Vec<String>,
+) -> std::io::Result<()> {
+    let (read, mut write) = TcpStream::connect(address).await?.into_split();
+    let mut lines = BufReader::new(read).lines();
+    let secret = base64(format!("\0app@example.org\0{PASSWORD}").as_bytes());
+    reply(&mut lines).await?;
+    for command in [
+        "EHLO client.test".to_owned(),
+        format!("AUTH PLAIN {secret}"),
+    ] {
+        write.write_all(format!("{command}\r\n").as_bytes()).await?;
+        reply(&mut lines).await?;
+    }
+    for number in 0..count {
+        let subject = format!("m-{round}-{session}-{number}");
+        write
+            .write_all(b"MAIL FROM:<app@example.org>\r\nRCPT TO:<rcpt@remote.test>\r\nDATA\r\n")
+            .await?;
+        for expected in ["250", "250", "354"] {
+            let reply = reply(&mut lines).await?;
+            assert!(reply.starts_with(expected), "{reply}");
+        }
+        write
+            .write_all(format!("{}\r\n.\r\n", message(&subject)).as_bytes())
+            .await?;
+        let reply = reply(&mut lines).await?;
+        assert!(reply.starts_with("250"), "{reply}");
+        acknowledged.push(subject);
+    }
+    Ok(())
+}
+
+/// The last line of the next reply.
+async fn reply(lines: &mut Lines<BufReader<OwnedReadHalf>>) -> std::io::Result<String> {
+    loop {
+        let line = lines
+            .next_line()
+            .await?
+            .ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        if line.as_bytes().get(3) != Some(&b'-') {
+            return Ok(line);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_under_load_loses_nothing_that_was_answered() {
+    let rounds = setting("POSTRIDER_CRASH_ROUNDS", 3);
+    let messages = setting("POSTRIDER_CRASH_MESSAGES", 300);
+    const SESSIONS: usize = 4;
+
+    let remote = Remote::start(|_, _| None).await;
+    let port = free_port();
+    let setup = Setup {
+        statics: format!(
+            "[listeners.crash]\nips = [\"127.0.0.1\"]\ntls.certs = [{{ cert_file = \"localserve.crt\", key_file = \"localserve.key\" }}]\n\
+             submission = {{ enabled = true, port = {port}, require_tls = false }}\n\
+             [transports.remote.smtp]\nhost = \"127.0.0.1\"\nport = {}\nno_starttls = true\n\
+             [queue]\nretry_intervals = [\"1s\", \"1s\", \"1s\", \"1s\", \"1s\", \"1s\"]\n",
+            remote.address.port()
+        ),
+        dynamics: "[[routes]]\ntransport = \"remote\"\n".into(),
+        ..Setup::default()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let conf = setup.write(dir.path());
+    set_password(&conf);
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut acknowledged = HashSet::new();
+    for round in 0..rounds {
+        let program = Program::start(&conf);
+        connected(address).await;
+        let loads: Vec<_> = (0..SESSIONS)
+            .map(|session| {
+                tokio::spawn(load(address, round, session, messages / rounds / SESSIONS))
+            })
+            .collect();
+        // Kill it when some of this round's mail has gone through and some has not.
+        remote
+            .wait_for(remote.received().len() + messages / rounds / 3)
+            .await;
+        program.kill();
+        for load in loads {
+            acknowledged.extend(load.await.unwrap());
+        }
+    }
+    assert!(
+        acknowledged.len() >= messages / 4,
+        "only {} were acknowledged",
+        acknowledged.len()
+    );
+    let _program = Program::start(&conf);
+    let missing = |received: &[Received]| {
+        let arrived: HashSet<&str> = received
+            .iter()
+            .filter_map(|message| subject(&message.text))
+            .collect();
+        acknowledged
+            .iter()
+            .filter(|subject| !arrived.contains(subject.as_str()))
+            .count()
+    };
+    while missing(&remote.received()) > 0 {
+        // If something was lost, nothing more comes and the test runner's limit ends this.
+        remote.wait_for(remote.received().len() + 1).await;
+    }
+}
+
+fn subject(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("Subject: "))
+}
+
+fn set_password(conf: &Path) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_postrider"))
+        .arg("--config")
+        .arg(conf)
+        .args(["setpassword", "app"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(format!("{PASSWORD}\n").as_bytes())
+        .unwrap();
+    assert!(child.wait().unwrap().success());
+}

@@ -1,0 +1,150 @@
+//! `postrider localserve`, as its user runs it: the real program.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::support::receiver::Receiver;
+
+/// The program; stopped when dropped.
+pub struct Program {
+    child: Child,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts localserve and gives what it printed up to and with the curl line.
+fn start(dir: &Path, offset: u16) -> Option<(Program, String)> {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_postrider"))
+        .args(["localserve", "--port-offset", &offset.to_string(), "--dir"])
+        .arg(dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut printed = String::new();
+    while !printed.contains("queue list") {
+        if output.read_line(&mut printed).unwrap() == 0 {
+            let mut errors = String::new();
+            child
+                .stderr
+                .take()
+                .unwrap()
+                .read_to_string(&mut errors)
+                .unwrap();
+            let _ = child.wait();
+            assert!(errors.contains("failed to listen"), "{errors}");
+            return None;
+        }
+    }
+    // Its logs must not fill the pipe.
+    let mut errors = child.stderr.take().unwrap();
+    std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
+    Some((Program { child }, printed))
+}
+
+/// Localserve has fixed ports plus an offset: try offsets until all five ports are free.
+pub fn start_somewhere(dir: &Path) -> (Program, String, u16) {
+    let base = u16::try_from(std::process::id() % 20_000).unwrap() + 10_000;
+    (0..50)
+        .map(|n| base + n * 7)
+        .find_map(|offset| start(dir, offset).map(|(program, printed)| (program, printed, offset)))
+        .expect("some ports are free")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_printed_curl_line_sends_and_events_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_program, printed, offset) = start_somewhere(dir.path());
+    let receiver = Receiver::start(|_| 200).await;
+    let domains = dir.path().join("config/domains.conf");
+    let text = std::fs::read_to_string(&domains).unwrap();
+    let url = receiver.url();
+    std::fs::write(
+        &domains,
+        format!(
+            "{text}\n[accounts.postrider.outgoing_webhook]\nurl = {url:?}\n\
+             [accounts.postrider.incoming_webhook]\nurl = {url:?}\n"
+        ),
+    )
+    .unwrap();
+    let curl = printed
+        .lines()
+        .find(|line| line.starts_with("curl "))
+        .unwrap()
+        .to_owned();
+    let mut calls = Vec::new();
+    // The change of the file is noticed some time after; what is sent before it gives no event.
+    while calls.is_empty() {
+        let output = Command::new("sh")
+            .args(["-c", &format!("{curl} -s")])
+            .output()
+            .unwrap();
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(answer["Submissions"][0]["QueueMsgID"].is_u64(), "{answer}");
+        let wait =
+            tokio::time::timeout(std::time::Duration::from_secs(1), receiver.wait_for(2)).await;
+        calls = wait.unwrap_or_default();
+    }
+    assert_eq!(calls[0].payload["Event"], "delivered");
+    assert_eq!(calls[1].payload["Subject"], "Hello");
+    assert_eq!(calls[1].payload["Meta"]["RcptTo"], "user@example.com");
+
+    let url = format!("http://127.0.0.1:{}/webapi/v0/Send", 1080 + offset);
+    let send = |to: &str| {
+        let request = format!(r#"{{"To":[{{"Address":"{to}"}}],"Text":"x"}}"#);
+        let url = url.clone();
+        async move {
+            let client = reqwest::Client::new();
+            let call = client
+                .post(url)
+                .basic_auth("postrider@localhost", Some("postrider"));
+            call.form(&[("request", request)])
+                .send()
+                .await
+                .unwrap()
+                .json::<Value>()
+                .await
+                .unwrap()
+        }
+    };
+    let failing = send("x+550@example.com").await;
+    let id = &failing["Submissions"][0]["QueueMsgID"];
+    let failed = loop {
+        let known = receiver.wait_for(0).await.len();
+        let calls = receiver.wait_for(known + 1).await;
+        if let Some(call) = calls
+            .into_iter()
+            .find(|call| call.payload["QueueMsgID"] == *id)
+        {
+            break call;
+        }
+    };
+    assert_eq!(
+        (&failed.payload["Event"], &failed.payload["SMTPCode"]),
+        (&"failed".into(), &550.into())
+    );
+
+    // A temporary failure stays in the queue, where the command sees it.
+    let waiting = send("x+451@example.com").await["Submissions"][0]["QueueMsgID"].clone();
+    let conf = dir.path().join("config/postrider.conf");
+    let listed = Command::new(env!("CARGO_BIN_EXE_postrider"))
+        .arg("--config")
+        .arg(&conf)
+        .args(["queue", "list", "--to", "x+451@", "--json"])
+        .output()
+        .unwrap();
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(listed[0]["id"], waiting);
+    assert_eq!(listed[0]["to"], "x+451@example.com");
+}

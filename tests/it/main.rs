@@ -1,0 +1,17 @@
+//! Whole-server tests: the real server over real sockets, with remote servers, DNS and webhook receivers on loopback.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails says where"
+)]
+#![expect(unreachable_pub, reason = "the modules of a test have no outside")]
+
+mod config;
+mod crash;
+mod delivery;
+mod localserve;
+mod mx;
+mod submission;
+mod support;

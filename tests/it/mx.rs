@@ -1,0 +1,186 @@
+//! Mail from the internet.
+
+use postrider_store::MailId;
+
+use crate::support::{Setup, World};
+
+const TEXT: &str = "From: <someone@elsewhere.test>\r\nSubject: hi\r\n\r\nHello.";
+
+fn body_of(world: &World, id: MailId) -> String {
+    let store = world.server.store();
+    let mail = store.mail(id).unwrap().unwrap();
+    let body = store.body(mail.body).unwrap();
+    String::from_utf8(body.read(0..body.len()).unwrap().to_vec()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_for_our_addresses_reaches_their_mailboxes() {
+    let world = World::start(Setup::default()).await;
+    let mut client = world.client("smtp").await;
+    let ehlo = client.command("EHLO sender.elsewhere.test").await;
+    for extension in [
+        "PIPELINING",
+        "SIZE 1000000",
+        "8BITMIME",
+        "SMTPUTF8",
+        "ENHANCEDSTATUSCODES",
+        "CHUNKING",
+        "STARTTLS",
+    ] {
+        assert!(
+            ehlo.lines().any(|line| line.get(4..) == Some(extension)),
+            "{extension} in {ehlo}"
+        );
+    }
+    assert!(!ehlo.contains("AUTH"), "{ehlo}");
+    let reply = client
+        .submit(
+            "someone@elsewhere.test",
+            &["App+x@Example.ORG", "info@example.org"],
+            TEXT,
+        )
+        .await;
+    assert!(reply.starts_with("250 2.0.0"), "{reply}");
+
+    let store = world.server.store();
+    let inbox = store
+        .list_mails("app", Some("Inbox"), None, 10)
+        .unwrap()
+        .items;
+    let info = store
+        .list_mails("app", Some("Info"), None, 10)
+        .unwrap()
+        .items;
+    assert_eq!((inbox.len(), info.len()), (1, 1));
+    assert_eq!(inbox[0].body, info[0].body, "one text for both");
+    let arrival = inbox[0].smtp.clone().unwrap();
+    assert_eq!(arrival.rcpt_to.to_string(), "App+x@example.org");
+    let text = body_of(&world, inbox[0].id);
+    assert!(
+        text.starts_with(
+            "Return-Path: <someone@elsewhere.test>\r\nReceived: from sender.elsewhere.test "
+        ),
+        "{text}"
+    );
+    assert!(text.ends_with("\r\n\r\nHello.\r\n"), "{text}");
+
+    // And it is there after a restart.
+    let world = world.restart().await;
+    assert_eq!(body_of(&world, inbox[0].id), text);
+    world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_mail_is_refused_at_rcpt() {
+    let world = World::start(Setup::default()).await;
+    let mut client = world.client("smtp").await;
+    client.expect("EHLO sender.elsewhere.test", "250").await;
+    client
+        .expect("MAIL FROM:<someone@elsewhere.test>", "250 2.")
+        .await;
+    client
+        .expect("RCPT TO:<nobody@example.org>", "550 5.1.1")
+        .await;
+    client
+        .expect("RCPT TO:<someone@elsewhere.test>", "550 5.7.1")
+        .await;
+    client.expect("DATA", "503 5.5.1").await;
+    client.expect("RCPT TO:<postmaster>", "250 2.1.5").await;
+    client.expect("RSET", "250").await;
+    client.expect("VRFY app", "252").await;
+    client.expect("AUTH PLAIN AGFwcABwdw==", "50").await;
+    client.expect("QUIT", "221 2.0.0").await;
+    world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unclean_messages_are_refused_and_not_kept() {
+    let world = World::start(Setup::default()).await;
+    for (what, text) in [
+        ("bare LF", "Subject: x\r\n\r\none\ntwo"),
+        ("bare CR", "Subject: x\r\n\r\none\rtwo"),
+        (
+            "smuggled end",
+            "Subject: x\r\n\r\none\n.\r\nMAIL FROM:<evil@elsewhere.test>",
+        ),
+        ("NUL", "Subject: x\r\n\r\none\0two"),
+    ] {
+        let mut client = world.client("smtp").await;
+        client.expect("EHLO sender.elsewhere.test", "250").await;
+        let reply = client
+            .submit("someone@elsewhere.test", &["app@example.org"], text)
+            .await;
+        assert!(reply.starts_with("5"), "{what}: {reply}");
+    }
+    let mut client = world.client("smtp").await;
+    client.expect("EHLO sender.elsewhere.test", "250").await;
+    let big = format!("Subject: x\r\n\r\n{}", "0123456789\r\n".repeat(100_000));
+    let reply = client
+        .submit("someone@elsewhere.test", &["app@example.org"], &big)
+        .await;
+    assert!(reply.starts_with("552 5.3.4"), "{reply}");
+    client
+        .expect(
+            "MAIL FROM:<someone@elsewhere.test> SIZE=1000001",
+            "552 5.3.4",
+        )
+        .await;
+    // The session goes on.
+    let reply = client
+        .submit("someone@elsewhere.test", &["app@example.org"], TEXT)
+        .await;
+    assert!(reply.starts_with("250"), "{reply}");
+    assert_eq!(
+        world
+            .server
+            .store()
+            .list_mails("app", None, None, 10)
+            .unwrap()
+            .items
+            .len(),
+        1
+    );
+    world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_message_is_stored_whole() {
+    let world = World::start(Setup::default()).await;
+    let mut client = world.client("smtp").await;
+    client.expect("EHLO sender.elsewhere.test", "250").await;
+    let lines = "..0123456789\r\n".repeat(40_000);
+    let reply = client
+        .submit(
+            "someone@elsewhere.test",
+            &["app@example.org"],
+            &format!("Subject: x\r\n\r\n{lines}end"),
+        )
+        .await;
+    assert!(reply.starts_with("250"), "{reply}");
+    let mails = world
+        .server
+        .store()
+        .list_mails("app", None, None, 10)
+        .unwrap()
+        .items;
+    let text = body_of(&world, mails[0].id);
+    assert_eq!(
+        text.matches("\r\n.0123456789").count(),
+        40_000,
+        "unstuffed, nothing lost"
+    );
+    world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_injected_before_tls_is_not_a_command() {
+    let world = World::start(Setup::default()).await;
+    let mut client = world.client("smtp").await;
+    client.expect("EHLO sender.elsewhere.test", "250").await;
+    client
+        .send(b"STARTTLS\r\nMAIL FROM:<evil@elsewhere.test>\r\n")
+        .await;
+    let reply = client.reply().await;
+    assert!(reply.starts_with("5") || reply.is_empty(), "{reply}");
+    world.server.stop().await;
+}

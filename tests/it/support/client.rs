@@ -1,0 +1,100 @@
+//! A plain SMTP client that says what it is told to, byte by byte if need be.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
+
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// A session with our server.
+pub struct Client {
+    stream: BufReader<Box<dyn Stream>>,
+}
+
+impl Client {
+    /// Connects and reads the greeting.
+    pub async fn connect(address: SocketAddr) -> Self {
+        let mut client = Self {
+            stream: BufReader::new(Box::new(TcpStream::connect(address).await.unwrap())),
+        };
+        let greeting = client.reply().await;
+        assert!(greeting.starts_with("220 "), "{greeting}");
+        client
+    }
+
+    /// Sends bytes as they are.
+    pub async fn send(&mut self, bytes: &[u8]) {
+        self.stream.get_mut().write_all(bytes).await.unwrap();
+        self.stream.get_mut().flush().await.unwrap();
+    }
+
+    /// The next reply, its lines joined by `\n`; empty when the server closed.
+    pub async fn reply(&mut self) -> String {
+        let mut reply = String::new();
+        loop {
+            let mut line = String::new();
+            if self.stream.read_line(&mut line).await.unwrap_or(0) == 0 {
+                return reply;
+            }
+            reply.push_str(line.trim_end());
+            if line.as_bytes().get(3) != Some(&b'-') {
+                return reply;
+            }
+            reply.push('\n');
+        }
+    }
+
+    /// Sends a command and gives its reply.
+    pub async fn command(&mut self, line: &str) -> String {
+        self.send(format!("{line}\r\n").as_bytes()).await;
+        self.reply().await
+    }
+
+    /// Sends a command whose reply must begin with `expected`.
+    pub async fn expect(&mut self, line: &str, expected: &str) -> String {
+        let reply = self.command(line).await;
+        assert!(
+            reply.starts_with(expected),
+            "{line:?}: expected {expected:?}, got {reply:?}"
+        );
+        reply
+    }
+
+    /// STARTTLS without a look at the certificate.
+    pub async fn starttls(self) -> Self {
+        let mut client = self;
+        client.expect("STARTTLS", "220").await;
+        let stream = super::tls::connect(client.stream.into_inner()).await;
+        Self {
+            stream: BufReader::new(Box::new(stream)),
+        }
+    }
+
+    /// EHLO, STARTTLS, EHLO, AUTH PLAIN.
+    pub async fn login(self, user: &str, password: &str) -> Self {
+        let mut client = self;
+        client.expect("EHLO client.test", "250").await;
+        let mut client = client.starttls().await;
+        client.expect("EHLO client.test", "250").await;
+        let secret = super::base64(format!("\0{user}\0{password}").as_bytes());
+        client.expect(&format!("AUTH PLAIN {secret}"), "235").await;
+        client
+    }
+
+    /// A whole transaction; gives the last reply.
+    pub async fn submit(&mut self, from: &str, to: &[&str], text: &str) -> String {
+        self.expect(&format!("MAIL FROM:<{from}>"), "250").await;
+        for to in to {
+            let reply = self.command(&format!("RCPT TO:<{to}>")).await;
+            if !reply.starts_with("250") {
+                return reply;
+            }
+        }
+        self.expect("DATA", "354").await;
+        self.command(&format!("{text}\r\n.")).await
+    }
+}

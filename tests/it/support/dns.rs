@@ -1,0 +1,90 @@
+//! A DNS server on a loopback port that answers from a table.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::{Name, RData, Record, RecordType, rdata},
+    serialize::binary::{BinDecodable, BinEncodable},
+};
+use tokio::net::UdpSocket;
+
+/// A zone: names to records. A name that is not in it does not exist.
+#[derive(Debug, Default)]
+pub struct Zone(HashMap<String, Vec<RData>>);
+
+impl Zone {
+    /// Adds an MX record.
+    pub fn mx(mut self, name: &str, preference: u16, host: &str) -> Self {
+        let host = Name::from_ascii(format!("{host}.")).unwrap();
+        self.0
+            .entry(name.to_owned())
+            .or_default()
+            .push(RData::MX(rdata::MX::new(preference, host)));
+        self
+    }
+
+    /// Adds an address record.
+    pub fn address(mut self, name: &str, address: IpAddr) -> Self {
+        let record = match address {
+            IpAddr::V4(address) => RData::A(rdata::A(address)),
+            IpAddr::V6(address) => RData::AAAA(rdata::AAAA(address)),
+        };
+        self.0.entry(name.to_owned()).or_default().push(record);
+        self
+    }
+
+    /// Serves the zone for the rest of the test; gives the server's address.
+    pub async fn serve(self) -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let zone = Arc::new(self);
+        tokio::spawn(async move {
+            let mut buffer = [0; 4096];
+            while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+                if let Some(answer) = zone.answer(&buffer[..length]) {
+                    let _ = socket.send_to(&answer, peer).await;
+                }
+            }
+        });
+        address
+    }
+
+    fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
+        let query = Message::from_bytes(query).ok()?;
+        let question = query.queries.first()?.clone();
+        let name = question
+            .name()
+            .to_ascii()
+            .trim_end_matches('.')
+            .to_ascii_lowercase();
+        let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
+        answer.metadata.recursion_desired = query.metadata.recursion_desired;
+        answer.metadata.recursion_available = true;
+        match self.0.get(&name) {
+            None => answer.metadata.response_code = ResponseCode::NXDomain,
+            Some(records) => {
+                for data in records
+                    .iter()
+                    .filter(|data| matches(data, question.query_type()))
+                {
+                    answer.add_answer(Record::from_rdata(
+                        question.name().clone(),
+                        60,
+                        data.clone(),
+                    ));
+                }
+            }
+        }
+        answer.add_query(question);
+        answer.to_bytes().ok()
+    }
+}
+
+fn matches(data: &RData, wanted: RecordType) -> bool {
+    data.record_type() == wanted
+}

@@ -1,0 +1,207 @@
+//! What the tests put around the server.
+
+pub mod client;
+pub mod dns;
+pub mod receiver;
+pub mod remote;
+pub mod tls;
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+
+use base64::Engine;
+use postrider::server::{Options, Server};
+use postrider_config::{Dynamic, Static};
+use postrider_queue::Dialer;
+use postrider_store::{ManualClock, Time};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+/// Base64 with padding.
+pub fn base64(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// Leads what is meant for an address's port 25 to the port that a test's remote got from the system.
+#[derive(Debug, Default)]
+pub struct TestDialer(Mutex<HashMap<IpAddr, SocketAddr>>);
+
+impl TestDialer {
+    /// From now on, `ip` is the remote at `address`.
+    pub fn lead(&self, ip: IpAddr, address: SocketAddr) {
+        self.0.lock().unwrap().insert(ip, address);
+    }
+}
+
+impl Dialer for TestDialer {
+    fn dial(
+        &self,
+        address: SocketAddr,
+        _from: Option<IpAddr>,
+    ) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>> {
+        let to = self.0.lock().unwrap().get(&address.ip()).copied();
+        Box::pin(async move {
+            match to {
+                Some(to) => TcpStream::connect(to).await,
+                None => Err(std::io::ErrorKind::ConnectionRefused.into()),
+            }
+        })
+    }
+}
+
+/// A server with everything around it.
+pub struct World {
+    /// Its folder.
+    pub dir: TempDir,
+    /// The time.
+    pub clock: ManualClock,
+    /// The way to the remotes.
+    pub dialer: Arc<TestDialer>,
+    /// The server.
+    pub server: Server,
+}
+
+/// The password of every account in these tests.
+pub const PASSWORD: &str = "test password";
+
+/// What `World::start` may be given.
+#[derive(Debug, Default)]
+pub struct Setup {
+    /// The DNS server to use.
+    pub dns: Option<SocketAddr>,
+    /// Goes to the end of postrider.conf.
+    pub statics: String,
+    /// Goes to the end of domains.conf.
+    pub dynamics: String,
+    /// Goes into `[accounts.app]`.
+    pub app: String,
+}
+
+impl Setup {
+    /// The text of postrider.conf.
+    pub fn static_conf(&self) -> String {
+        let resolver = match self.dns {
+            Some(dns) => format!("resolver.servers = [\"{dns}\"]\n"),
+            None => String::new(),
+        };
+        format!(
+            r#"hostname = "mail.example.org"
+user = ""
+data_dir = "data"
+{resolver}
+[postmaster]
+account = "app"
+
+[webhook]
+allow_private_addresses = true
+
+[listeners.test]
+ips = ["127.0.0.1"]
+max_message_size = "1MB"
+tls.certs = [{{ cert_file = "localserve.crt", key_file = "localserve.key" }}]
+smtp = {{ enabled = true, port = 0 }}
+submission = {{ enabled = true, port = 0 }}
+submissions = {{ enabled = true, port = 0 }}
+webapi_http = {{ enabled = true, port = 0 }}
+{}"#,
+            self.statics
+        )
+    }
+
+    /// The text of domains.conf.
+    pub fn dynamic_conf(&self) -> String {
+        format!(
+            r#"[domains."example.org"]
+localpart_catchall_separators = ["+"]
+
+[accounts.app]
+domain = "example.org"
+destinations."app@example.org" = {{}}
+destinations."info@example.org" = {{ mailbox = "Info" }}
+keep_retired_message_period = "168h"
+{}
+[accounts.other]
+domain = "example.org"
+destinations."other@example.org" = {{}}
+{}"#,
+            self.app, self.dynamics
+        )
+    }
+
+    /// Writes both files and a certificate; gives the path of postrider.conf.
+    pub fn write(&self, dir: &Path) -> PathBuf {
+        postrider::tls::ensure_self_signed(dir, &["localhost".into()]).unwrap();
+        let conf = dir.join("postrider.conf");
+        std::fs::write(&conf, self.static_conf()).unwrap();
+        std::fs::write(dir.join("domains.conf"), self.dynamic_conf()).unwrap();
+        conf
+    }
+}
+
+impl World {
+    /// Starts a server in a new folder.
+    pub async fn start(setup: Setup) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        setup.write(dir.path());
+        Self::start_in(dir).await
+    }
+
+    /// Starts a server in a folder that has been set up.
+    pub async fn start_in(dir: TempDir) -> Self {
+        let clock = ManualClock::new(Time(1_800_000_000_000_000));
+        let dialer = Arc::new(TestDialer::default());
+        let server = start_server(dir.path(), &clock, &dialer).await;
+        Self {
+            dir,
+            clock,
+            dialer,
+            server,
+        }
+    }
+
+    /// Stops the server and starts it again on the same folder.
+    pub async fn restart(self) -> Self {
+        self.server.stop().await;
+        let server = start_server(self.dir.path(), &self.clock, &self.dialer).await;
+        Self { server, ..self }
+    }
+
+    /// A session with a service that greets in clear.
+    pub async fn client(&self, service: &str) -> client::Client {
+        client::Client::connect(self.server.address(service).unwrap()).await
+    }
+
+    /// A session with submission, logged in as app.
+    pub async fn submission(&self) -> client::Client {
+        self.client("submission")
+            .await
+            .login("app@example.org", PASSWORD)
+            .await
+    }
+}
+
+async fn start_server(dir: &Path, clock: &ManualClock, dialer: &Arc<TestDialer>) -> Server {
+    let conf = dir.join("postrider.conf");
+    let statics = Static::load(&conf).unwrap();
+    let dynamic_path = dir.join("domains.conf");
+    let dynamic = Dynamic::load(&dynamic_path, &statics).unwrap();
+    let mut options = Options::new(statics, dynamic, dynamic_path);
+    options.clock = Arc::new(clock.clone());
+    options.dialer = Arc::<TestDialer>::clone(dialer);
+    let server = Server::start(options).await.unwrap();
+    for account in ["app", "other"] {
+        server.ensure_password(account, PASSWORD).await.unwrap();
+    }
+    server
+}
+
+/// A small message.
+pub fn message(subject: &str) -> String {
+    format!("From: <app@example.org>\r\nTo: <rcpt@remote.test>\r\nSubject: {subject}\r\n\r\nHello.")
+}

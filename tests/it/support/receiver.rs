@@ -1,0 +1,78 @@
+//! A receiver of webhooks on a loopback port that records what comes.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
+use serde_json::Value;
+use tokio::{net::TcpListener, sync::watch};
+
+/// A call that came.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its payload.
+    pub payload: Value,
+}
+
+/// A running receiver.
+#[derive(Clone)]
+pub struct Receiver {
+    /// Where it listens.
+    pub address: SocketAddr,
+    calls: Arc<watch::Sender<Vec<Call>>>,
+}
+
+struct Shared {
+    calls: Arc<watch::Sender<Vec<Call>>>,
+    status: Box<dyn Fn(usize) -> u16 + Send + Sync>,
+}
+
+impl Receiver {
+    /// Starts a receiver which answers its n-th call (from 0) with `status(n)`.
+    pub async fn start(status: impl Fn(usize) -> u16 + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let calls = Arc::new(watch::Sender::new(Vec::new()));
+        let shared = Arc::new(Shared {
+            calls: Arc::clone(&calls),
+            status: Box::new(status),
+        });
+        let router = Router::new()
+            .route("/{*path}", post(take))
+            .with_state(shared);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, calls }
+    }
+
+    /// The URL to configure.
+    pub fn url(&self) -> String {
+        format!("http://{}/hook", self.address)
+    }
+
+    /// Waits until `count` calls have come, and gives all.
+    pub async fn wait_for(&self, count: usize) -> Vec<Call> {
+        self.calls
+            .subscribe()
+            .wait_for(|calls| calls.len() >= count)
+            .await
+            .unwrap()
+            .clone()
+    }
+}
+
+async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let payload = serde_json::from_slice(&body).unwrap();
+    let mut number = 0;
+    shared.calls.send_modify(|calls| {
+        number = calls.len();
+        calls.push(Call { headers, payload });
+    });
+    StatusCode::from_u16((shared.status)(number)).unwrap()
+}

@@ -1,0 +1,393 @@
+//! Header fields: folding, encoded words (RFC 2047), addresses and parameters (RFC 2231).
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use postrider_smtp::Address;
+
+/// Lines are folded so that they are no longer than this where that is possible (RFC 5322 §2.1.1).
+const WIDTH: usize = 77;
+/// The longest encoded word (RFC 2047 §2).
+const WORD_MAX: usize = 75;
+/// A word of ASCII that is longer goes as encoded words, since no line may have more than 998 bytes.
+const PLAIN_MAX: usize = 500;
+
+/// Writes header fields.
+#[derive(Debug)]
+pub(crate) struct HeaderWriter {
+    out: Vec<u8>,
+    column: usize,
+    /// UTF-8 is written as it is (RFC 6532).
+    utf8: bool,
+}
+
+impl HeaderWriter {
+    pub(crate) const fn new(utf8: bool) -> Self {
+        Self {
+            out: Vec::new(),
+            column: 0,
+            utf8,
+        }
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.out
+    }
+
+    fn begin(&mut self, name: &str) {
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.push(b':');
+        self.column = name.len() + 1;
+    }
+
+    fn end(&mut self) {
+        self.out.extend_from_slice(b"\r\n");
+        self.column = 0;
+    }
+
+    /// A token behind white space, on a line of its own if it does not fit.
+    fn token(&mut self, token: &str) {
+        let fits = self.column + 1 + token.len() <= WIDTH;
+        self.out
+            .extend_from_slice(if fits { b" " } else { b"\r\n " });
+        self.column = if fits { self.column } else { 0 } + 1 + token.len();
+        self.out.extend_from_slice(token.as_bytes());
+    }
+
+    /// Text that belongs to the token before.
+    fn attach(&mut self, text: &str) {
+        self.out.extend_from_slice(text.as_bytes());
+        self.column += text.len();
+    }
+
+    /// A field whose text is not looked into, on one line.
+    pub(crate) fn raw(&mut self, name: &str, value: &str) {
+        self.begin(name);
+        self.attach(" ");
+        self.attach(value);
+        self.end();
+    }
+
+    /// A field of free text (RFC 5322 §2.2.1).
+    pub(crate) fn text(&mut self, name: &str, value: &str) {
+        self.begin(name);
+        self.words(value);
+        self.end();
+    }
+
+    /// Words, encoded where they have to be. White space between words stays what it is, except at the ends.
+    fn words(&mut self, text: &str) {
+        let mut rest = text.trim();
+        while !rest.is_empty() {
+            let end = self.run(rest);
+            let (run, after) = rest.split_at(end);
+            if self.plain(run) {
+                self.token(run);
+            } else {
+                for word in encoded_words(run) {
+                    self.token(&word);
+                }
+            }
+            rest = after.strip_prefix(' ').unwrap_or(after);
+        }
+    }
+
+    /// The end of the first words that go together: one plain one, or all up to the next plain one. An empty word is a further
+    /// space: it would not survive between plain words, so it is encoded together with the word behind it.
+    fn run(&self, text: &str) -> usize {
+        let mut words = text.split(' ');
+        let mut before = words.next().unwrap_or_default();
+        let mut end = before.len();
+        if self.plain(before) {
+            return end;
+        }
+        for word in words {
+            if self.plain(word) && !before.is_empty() {
+                break;
+            }
+            end += 1 + word.len();
+            before = word;
+        }
+        end
+    }
+
+    fn plain(&self, word: &str) -> bool {
+        !word.is_empty()
+            && !word.contains(' ')
+            && word.len() <= PLAIN_MAX
+            && !word.contains("=?")
+            && !word.chars().any(char::is_control)
+            && (self.utf8 || word.is_ascii())
+    }
+
+    /// A field of addresses.
+    pub(crate) fn addresses<'a>(
+        &mut self,
+        name: &str,
+        addresses: impl IntoIterator<Item = (&'a str, &'a Address)>,
+    ) {
+        self.begin(name);
+        let mut first = true;
+        for (name, address) in addresses {
+            if !first {
+                self.attach(",");
+            }
+            first = false;
+            self.phrase(name);
+            self.token(&format!("<{address}>"));
+        }
+        self.end();
+    }
+
+    /// A display name.
+    fn phrase(&mut self, name: &str) {
+        let name = name.trim();
+        if name.is_empty() {
+            return;
+        }
+        let is_atom = |word: &str| !word.is_empty() && word.bytes().all(is_atext);
+        if name
+            .split(' ')
+            .all(|word| self.plain(word) && is_atom(word))
+        {
+            name.split(' ').for_each(|word| self.token(word));
+        } else if name.len() <= PLAIN_MAX && !name.contains("=?") && (self.utf8 || name.is_ascii())
+        {
+            let quoted = name.replace('\\', "\\\\").replace('"', "\\\"");
+            self.token(&format!("\"{quoted}\""));
+        } else {
+            encoded_words(name).iter().for_each(|word| self.token(word));
+        }
+    }
+
+    /// A field whose value has parameters; None: there is none of that name.
+    pub(crate) fn with_parameters(&mut self, name: &str, value: &str, parameters: &[(&str, &str)]) {
+        self.begin(name);
+        self.token(value);
+        for (name, value) in parameters {
+            self.attach(";");
+            self.parameter(name, value);
+        }
+        self.end();
+    }
+
+    fn parameter(&mut self, name: &str, value: &str) {
+        if value.is_ascii()
+            && value.len() <= PLAIN_MAX
+            && !value.bytes().any(|byte| byte.is_ascii_control())
+        {
+            let token = !value.is_empty()
+                && value
+                    .bytes()
+                    .all(|byte| is_atext(byte) && byte != b'\'' && byte != b'%' && byte != b'*');
+            if token && value.len() < 60 {
+                return self.token(&format!("{name}={value}"));
+            }
+            let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
+            return self.token(&format!("{name}=\"{quoted}\""));
+        }
+        let mut parts = vec![String::new()];
+        for letter in value.chars() {
+            let encoded = percent_encoded(letter);
+            match parts.last_mut() {
+                Some(part) if part.len() + encoded.len() <= 50 => part.push_str(&encoded),
+                _ => parts.push(encoded),
+            }
+        }
+        if let [only] = parts.as_slice() {
+            return self.token(&format!("{name}*=utf-8''{only}"));
+        }
+        // Continuations (RFC 2231 §3), each of whole characters.
+        for (number, part) in parts.iter().enumerate() {
+            if number == 0 {
+                self.token(&format!("{name}*0*=utf-8''{part}"));
+            } else {
+                self.attach(";");
+                self.token(&format!("{name}*{number}*={part}"));
+            }
+        }
+    }
+}
+
+const fn is_atext(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'/'
+                | b'='
+                | b'?'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'{'
+                | b'|'
+                | b'}'
+                | b'~'
+        )
+}
+
+fn percent_encoded(letter: char) -> String {
+    if letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | '_') {
+        return letter.to_string();
+    }
+    let mut buffer = [0; 4];
+    let bytes = letter.encode_utf8(&mut buffer).bytes();
+    bytes.map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// The text as encoded words, each with whole characters: in base64 if the readable form were more than twice as long.
+fn encoded_words(text: &str) -> Vec<String> {
+    let quoted_length: usize = text.bytes().map(q_length).sum();
+    let quoted = quoted_length <= text.len().div_ceil(3) * 8;
+    // What is around the text of a word: =?utf-8?q??=
+    let room = WORD_MAX - 12;
+    let mut words = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let mut end = 0;
+        let mut length = 0;
+        for (at, letter) in rest.char_indices() {
+            let next = at + letter.len_utf8();
+            length = if quoted {
+                let bytes = rest.get(at..next).unwrap_or_default().bytes();
+                length + bytes.map(q_length).sum::<usize>()
+            } else {
+                next.div_ceil(3) * 4
+            };
+            if length > room {
+                break;
+            }
+            end = next;
+        }
+        let (part, after) = rest.split_at(end.max(1));
+        words.push(if quoted {
+            let encoded: String = part.bytes().map(q_encoded).collect();
+            format!("=?utf-8?q?{encoded}?=")
+        } else {
+            format!("=?utf-8?b?{}?=", STANDARD.encode(part))
+        });
+        rest = after;
+    }
+    words
+}
+
+/// Those that may stand in a phrase, too (RFC 2047 §5).
+const fn q_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'!' | b'*' | b'+' | b'-' | b'/')
+}
+
+const fn q_length(byte: u8) -> usize {
+    if q_plain(byte) || byte == b' ' { 1 } else { 3 }
+}
+
+fn q_encoded(byte: u8) -> String {
+    match byte {
+        b' ' => "_".into(),
+        byte if q_plain(byte) => char::from(byte).to_string(),
+        byte => format!("={byte:02X}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mail_parser::{MessageParser, MimeHeaders};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(value: &str, utf8: bool) -> String {
+        let mut writer = HeaderWriter::new(utf8);
+        writer.text("Subject", value);
+        String::from_utf8(writer.into_bytes()).unwrap()
+    }
+
+    #[test]
+    fn texts() {
+        for (value, expected) in [
+            ("Hello you", "Subject: Hello you\r\n"),
+            (
+                "gr\u{fc}\u{df} dich da",
+                "Subject: =?utf-8?q?gr=C3=BC=C3=9F?= dich da\r\n",
+            ),
+            (
+                "\u{fc} \u{fc} x",
+                "Subject: =?utf-8?q?=C3=BC_=C3=BC?= x\r\n",
+            ),
+            ("=?x?= y", "Subject: =?utf-8?q?=3D=3Fx=3F=3D?= y\r\n"),
+            (
+                "\u{65e5}\u{672c}\u{8a9e}",
+                "Subject: =?utf-8?b?5pel5pys6Kqe?=\r\n",
+            ),
+            ("", "Subject:\r\n"),
+        ] {
+            assert_eq!(text(value, false), expected);
+        }
+        assert_eq!(
+            text("gr\u{fc}\u{df} dich", true),
+            "Subject: gr\u{fc}\u{df} dich\r\n"
+        );
+        let long = text(&"word ".repeat(40), false);
+        assert!(long.lines().all(|line| line.len() <= 77), "{long}");
+    }
+
+    #[test]
+    fn names_and_addresses() {
+        let address: Address = "a@example.org".parse().unwrap();
+        for (name, expected) in [
+            ("", "To: <a@example.org>\r\n"),
+            ("Ann Lee", "To: Ann Lee <a@example.org>\r\n"),
+            (
+                "Lee, Ann \"A\"",
+                "To: \"Lee, Ann \\\"A\\\"\" <a@example.org>\r\n",
+            ),
+            ("J\u{f6}rg", "To: =?utf-8?q?J=C3=B6rg?= <a@example.org>\r\n"),
+        ] {
+            let mut writer = HeaderWriter::new(false);
+            writer.addresses("To", [(name, &address)]);
+            assert_eq!(String::from_utf8(writer.into_bytes()).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn long_file_names_are_read_back() {
+        for name in [
+            "a.txt",
+            "a b.txt",
+            "\u{e4}.txt",
+            &"\u{65e5}".repeat(60),
+            "semi;colon\"quote.txt",
+            "100%'*.txt",
+        ] {
+            let mut writer = HeaderWriter::new(false);
+            writer.with_parameters("Content-Disposition", "attachment", &[("filename", name)]);
+            let mut field = writer.into_bytes();
+            field.extend_from_slice(b"\r\nx");
+            let message = MessageParser::default().parse(&field).unwrap();
+            let disposition = message.parts[0].content_disposition().unwrap();
+            assert_eq!(
+                disposition.attribute("filename"),
+                Some(name),
+                "{}",
+                String::from_utf8_lossy(&field)
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_read_back(value in "[ a-z=?_\u{e4}\u{65e5}\u{1f600}]{0,200}") {
+            let line = text(&value, false);
+            prop_assert!(line.is_ascii());
+            prop_assert!(line.lines().all(|line| line.len() < 998));
+            let full = format!("{line}\r\nx");
+            let message = MessageParser::default().parse(full.as_bytes()).unwrap();
+            prop_assert_eq!(message.subject().unwrap_or_default(), value.trim(), "{}", line);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Requests and answers: paths, verbs, hosts, statuses.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{
+        HeaderValue, Method as Verb, StatusCode,
+        header::{CONTENT_TYPE, HOST, LOCATION, WWW_AUTHENTICATE},
+    },
+    response::{Html, IntoResponse, Response},
+    routing::any,
+};
+use postrider_smtp::Domain;
+use serde::Serialize;
+use tracing::error;
+
+use crate::{
+    Parts,
+    auth::{self, Refusal, User},
+    error::{ApiError, Code},
+    form,
+    pages::{self, Method},
+    send,
+};
+
+/// What answers everything below the path of `parts`.
+pub fn router(parts: Parts) -> Router {
+    let base = parts.path.clone();
+    let below = format!("{base}{{*rest}}");
+    let shared = Arc::new(parts);
+    let mut router = Router::new()
+        .route(&base, any(answer))
+        .route(&below, any(answer));
+    let without_slash = base.trim_end_matches('/');
+    if !without_slash.is_empty() {
+        let to = HeaderValue::from_str(&base).unwrap_or_else(|_| HeaderValue::from_static("/"));
+        let redirect = move || async move { (StatusCode::MOVED_PERMANENTLY, [(LOCATION, to)]) };
+        router = router.route(without_slash, any(redirect));
+    }
+    // Limits depend on the kind of form.
+    router.layer(DefaultBodyLimit::disable()).with_state(shared)
+}
+
+fn text(status: StatusCode, text: &str) -> Response {
+    (status, format!("{text}\n")).into_response()
+}
+
+async fn answer(State(parts): State<Arc<Parts>>, request: Request) -> Response {
+    if !knows_host(&parts, &request) {
+        return text(StatusCode::NOT_FOUND, "no such host here");
+    }
+    let path = request.uri().path();
+    let path = path
+        .strip_prefix(parts.path.as_str())
+        .unwrap_or_default()
+        .to_owned();
+    let reads = matches!(*request.method(), Verb::GET | Verb::HEAD);
+    match path.as_str() {
+        "" if reads => {
+            let to = HeaderValue::from_str(&format!("{}v0/", parts.path));
+            let to = to.unwrap_or_else(|_| HeaderValue::from_static("v0/"));
+            (StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response()
+        }
+        "" => text(StatusCode::METHOD_NOT_ALLOWED, "use GET"),
+        "v0/" => Html(pages::index()).into_response(),
+        path => match path.strip_prefix("v0/").and_then(Method::from_name) {
+            None => text(
+                StatusCode::NOT_FOUND,
+                "no such method; see v0/ for those that there are",
+            ),
+            Some(method) => match *request.method() {
+                Verb::GET => Html(pages::method(method)).into_response(),
+                Verb::POST => call(parts, method, request).await,
+                _ => text(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "use POST, or GET for documentation",
+                ),
+            },
+        },
+    }
+}
+
+/// Only names that are meant for us: a page of another site that points its own name here gets nothing.
+fn knows_host(parts: &Parts, request: &Request) -> bool {
+    let header = request
+        .headers()
+        .get(HOST)
+        .and_then(|host| host.to_str().ok());
+    let Some(authority) = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str())
+        .or(header)
+    else {
+        // HTTP/1.0 has none.
+        return true;
+    };
+    let host = match authority.strip_prefix('[') {
+        Some(literal) => literal.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    if host.parse::<IpAddr>().is_ok() || host.eq_ignore_ascii_case("localhost") {
+        return true;
+    }
+    let Ok(name) = Domain::parse(host) else {
+        return false;
+    };
+    let config = parts.config.load();
+    name == parts.hostname
+        || config
+            .domains
+            .values()
+            .any(|domain| domain.client_settings_domain == name)
+}
+
+async fn call(parts: Arc<Parts>, method: Method, request: Request) -> Response {
+    let user = match auth::authenticate(&parts, request.headers(), request.extensions()).await {
+        Ok(user) => user,
+        Err(refusal) => return refused(refusal),
+    };
+    // A task of its own: what has begun ends, whatever becomes of the caller.
+    let work = tokio::spawn(async move {
+        match method {
+            Method::Send => send(&parts, &user, request).await,
+        }
+    });
+    match work.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => failed(&error),
+        Err(panic) => {
+            error!(%panic, "a call of the webapi failed within");
+            failed(&ApiError::new(Code::Server, "unhandled error"))
+        }
+    }
+}
+
+async fn send(parts: &Parts, user: &User, request: Request) -> Result<Response, ApiError> {
+    let form = form::read(request, parts.max_message_size).await?;
+    Ok(json(StatusCode::OK, &send::send(parts, user, form).await?))
+}
+
+fn refused(refusal: Refusal) -> Response {
+    match refusal {
+        Refusal::Unauthorized(reason) => {
+            let challenge = [(
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=webapi"),
+            )];
+            (StatusCode::UNAUTHORIZED, challenge, format!("{reason}\n")).into_response()
+        }
+        Refusal::TooMany => text(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many failed logins, try again later",
+        ),
+        Refusal::NoAddress => text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the proxy gives no usable X-Forwarded-For",
+        ),
+        Refusal::Failed(error) => failed(&error),
+    }
+}
+
+fn failed(error: &ApiError) -> Response {
+    json(StatusCode::BAD_REQUEST, error)
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(mut body) => {
+            body.push(b'\n');
+            let kind = HeaderValue::from_static("application/json; charset=utf-8");
+            (status, [(CONTENT_TYPE, kind)], body).into_response()
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}

@@ -1,0 +1,258 @@
+//! JSON as the v0 contract reads it: names of fields match in any case, null is absent, an unknown field is an error.
+
+use jiff::{Timestamp, Zoned, fmt::temporal::Pieces, tz::TimeZone};
+use serde_json::{Map, Value};
+
+/// What is wrong with a request, and at which field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct JsonError(String);
+
+/// The first JSON value of a text; what follows it is ignored.
+pub(crate) fn first_value(text: &str) -> Result<Value, JsonError> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    match values.next() {
+        Some(Ok(value)) => Ok(value),
+        Some(Err(error)) => Err(JsonError(format!("parsing request: {error}"))),
+        None => Err(JsonError("parsing request: it is empty".into())),
+    }
+}
+
+/// An object whose fields are taken one by one.
+#[derive(Debug)]
+pub(crate) struct Object {
+    fields: Map<String, Value>,
+    /// Where it is in the request; empty at the top.
+    path: String,
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+fn wrong(path: &str, wanted: &str, value: &Value) -> JsonError {
+    let place = if path.is_empty() { "the request" } else { path };
+    JsonError(format!(
+        "parsing request: {place} must be {wanted}, not {}",
+        kind(value)
+    ))
+}
+
+impl Object {
+    pub(crate) fn new(value: Value, path: String) -> Result<Self, JsonError> {
+        match value {
+            Value::Object(fields) => Ok(Self { fields, path }),
+            Value::Null => Ok(Self {
+                fields: Map::new(),
+                path,
+            }),
+            other => Err(wrong(&path, "an object", &other)),
+        }
+    }
+
+    fn place(&self, name: &str) -> String {
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
+    }
+
+    /// The value of a field, unless it is absent or null.
+    fn take(&mut self, name: &str) -> Option<Value> {
+        let mut found = self.fields.remove(name);
+        let other = |key: &&String| key.eq_ignore_ascii_case(name);
+        while let Some(key) = self.fields.keys().find(other).cloned() {
+            found = self.fields.remove(&key).or(found);
+        }
+        found.filter(|value| !value.is_null())
+    }
+
+    pub(crate) fn string(&mut self, name: &str) -> Result<String, JsonError> {
+        match self.take(name) {
+            None => Ok(String::new()),
+            Some(Value::String(text)) => Ok(text),
+            Some(other) => Err(wrong(&self.place(name), "a string", &other)),
+        }
+    }
+
+    pub(crate) fn bool(&mut self, name: &str) -> Result<Option<bool>, JsonError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(value)),
+            Some(other) => Err(wrong(&self.place(name), "true or false", &other)),
+        }
+    }
+
+    /// A point of time, with the offset that it was given with.
+    pub(crate) fn time(&mut self, name: &str) -> Result<Option<Zoned>, JsonError> {
+        let text = self.string(name)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let place = self.place(name);
+        let wrong = |error: jiff::Error| {
+            JsonError(format!(
+                "parsing request: {place}: {text:?} is not an RFC 3339 time: {error}"
+            ))
+        };
+        let time: Timestamp = text.parse().map_err(wrong)?;
+        let offset = Pieces::parse(&text)
+            .ok()
+            .and_then(|pieces| pieces.to_numeric_offset());
+        Ok(Some(
+            time.to_zoned(offset.map_or(TimeZone::UTC, TimeZone::fixed)),
+        ))
+    }
+
+    /// The items of a list, each read by `read`, which also gets its place.
+    pub(crate) fn list<T>(
+        &mut self,
+        name: &str,
+        read: impl Fn(Value, String) -> Result<T, JsonError>,
+    ) -> Result<Vec<T>, JsonError> {
+        let place = self.place(name);
+        match self.take(name) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(items)) => {
+                let items = items.into_iter().enumerate();
+                items
+                    .map(|(at, item)| read(item, format!("{place}[{at}]")))
+                    .collect()
+            }
+            Some(other) => Err(wrong(&place, "a list", &other)),
+        }
+    }
+
+    /// An object of strings.
+    pub(crate) fn strings<C: FromIterator<(String, String)>>(
+        &mut self,
+        name: &str,
+    ) -> Result<C, JsonError> {
+        let place = self.place(name);
+        match self.take(name) {
+            None => Ok(std::iter::empty().collect()),
+            Some(Value::Object(fields)) => fields
+                .into_iter()
+                .map(|(key, value)| {
+                    let text = text(value, format!("{place}.{key}"))?;
+                    Ok((key, text))
+                })
+                .collect(),
+            Some(other) => Err(wrong(&place, "an object of strings", &other)),
+        }
+    }
+
+    /// That no field is left.
+    pub(crate) fn finish(self) -> Result<(), JsonError> {
+        match self.fields.keys().next() {
+            None => Ok(()),
+            Some(name) => Err(JsonError(format!(
+                "parsing request: unknown field {:?}",
+                self.place(name)
+            ))),
+        }
+    }
+}
+
+/// A string; null is the empty one.
+pub(crate) fn text(value: Value, place: String) -> Result<String, JsonError> {
+    match value {
+        Value::String(text) => Ok(text),
+        Value::Null => Ok(String::new()),
+        other => Err(wrong(&place, "a string", &other)),
+    }
+}
+
+/// A list of exactly two strings.
+pub(crate) fn pair(value: Value, place: String) -> Result<(String, String), JsonError> {
+    let Value::Array(items) = value else {
+        return Err(wrong(&place, "a list of two strings", &value));
+    };
+    let count = items.len();
+    let mut items = items.into_iter();
+    match (items.next(), items.next(), items.next()) {
+        (Some(first), Some(second), None) => Ok((
+            text(first, format!("{place}[0]"))?,
+            text(second, format!("{place}[1]"))?,
+        )),
+        _ => Err(JsonError(format!(
+            "parsing request: {place} must have two strings, not {count}"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn object(json: &str) -> Object {
+        Object::new(first_value(json).unwrap(), String::new()).unwrap()
+    }
+
+    #[test]
+    fn names_match_in_any_case_and_null_is_absent() {
+        let mut fields = object(
+            r#"{"SUBJECT": "a", "to": null, "requireTLS": false, "extra": {"K": "v"}} trailing"#,
+        );
+        assert_eq!(fields.string("Subject").unwrap(), "a");
+        assert_eq!(fields.string("To").unwrap(), "");
+        assert_eq!(fields.bool("RequireTLS").unwrap(), Some(false));
+        assert_eq!(fields.strings::<BTreeMap<_, _>>("Extra").unwrap()["K"], "v");
+        assert_eq!(fields.bool("SaveSent").unwrap(), None);
+        fields.finish().unwrap();
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        let read = |value, place| {
+            let mut item = Object::new(value, place)?;
+            item.string("Address")?;
+            item.finish()
+        };
+        let error = object(r#"{"To": [{"Address": "a"}, {"Adress": "b"}]}"#)
+            .list("To", read)
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            r#"parsing request: unknown field "To[1].Adress""#
+        );
+        let error = object(r#"{"To": [{"Address": 1}]}"#)
+            .list("To", read)
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "parsing request: To[0].Address must be a string, not a number"
+        );
+        let error = object(r#"{"Headers": [["a"]]}"#)
+            .list("Headers", pair)
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "parsing request: Headers[0] must have two strings, not 1"
+        );
+        assert!(first_value("{\"a\": ").is_err() && first_value(" ").is_err());
+        assert!(Object::new(Value::Bool(true), String::new()).is_err());
+        assert!(object(r#"{"x": 1}"#).finish().is_err());
+    }
+
+    #[test]
+    fn times_keep_their_offset() {
+        let time = object(r#"{"Date": "2023-11-14T22:13:20.5+01:00"}"#)
+            .time("Date")
+            .unwrap()
+            .unwrap();
+        assert_eq!(time.offset().seconds(), 3600);
+        assert_eq!(time.timestamp().as_second(), 1_699_996_400);
+        assert!(object(r#"{"Date": "yesterday"}"#).time("Date").is_err());
+    }
+}
