@@ -256,7 +256,7 @@ pub fn banner(place: &Place, ip: IpAddr, offset: u16, deliver: bool) -> String {
          \n\
          Send a message:\n\
          \n\
-         curl --user postrider@localhost:{PASSWORD} --data request='{{\"To\": [{{\"Address\": \"user@example.com\"}}], \
+         curl --user postrider@localhost:{PASSWORD} --data-urlencode request='{{\"To\": [{{\"Address\": \"user@example.com\"}}], \
          \"Subject\": \"Hello\", \"Text\": \"Hello from postrider.\"}}' http://{host}:{http}/webapi/v0/Send\n\
          \n\
          See what is queued:\n\

@@ -17,7 +17,7 @@ use postrider_smtp::{
 };
 use postrider_store::{Body, Notify, Queued, Time};
 use rustls::pki_types::ServerName;
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::{
     Queue,
@@ -138,15 +138,6 @@ impl Attempt<'_> {
 
     fn finish(mut self) -> Vec<Ended> {
         self.end_pending();
-        for ended in &self.ended {
-            info!(
-                id = ended.message.id.0,
-                to = %ended.message.recipient,
-                attempt = ended.message.attempts,
-                status = %ended.status,
-                "attempt ended"
-            );
-        }
         self.ended
     }
 

@@ -11,6 +11,8 @@ use postrider_store::{
     Attempt, BodySource, Event, NewBody, NewMail, Outcome, Outgoing, Queued, Settle, Time,
 };
 
+use tracing::info;
+
 use crate::{Queue, header, schedule};
 
 /// How much of a text's beginning is read to find its header section for a DSN.
@@ -41,6 +43,14 @@ impl Queue {
             start,
         } = ended;
         let now = self.clock.now();
+        info!(
+            id = message.id.0,
+            to = %message.recipient,
+            attempt = message.attempts,
+            remote = status.remote,
+            status = %status,
+            "attempt ended"
+        );
         let account = config.accounts.get(&message.common.account);
         let fate = self.fate(&message, account, &status, now);
         let mut settle = Settle {
