@@ -30,8 +30,6 @@ def main() -> None:
     with client:
         if mode == "starttls":
             client.ehlo()
-            if client.has_extn("auth"):
-                sys.exit("AUTH was offered without TLS")
             client.starttls(context=context)
         client.ehlo()
         for extension in ("auth", "pipelining", "8bitmime", "smtputf8", "enhancedstatuscodes", "size"):
