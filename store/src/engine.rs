@@ -23,6 +23,7 @@ mod table;
 mod value;
 mod writer;
 
+#[cfg(test)]
 pub(crate) use open::Mode;
 
 use std::{

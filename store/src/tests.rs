@@ -1,4 +1,5 @@
 //! Tests at the store's face, for both engines.
 
+mod model;
 mod samples;
 mod verbs;

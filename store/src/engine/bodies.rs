@@ -9,6 +9,9 @@ use super::{
 };
 use crate::{BodyId, BodySource, StoreError, journal::BodyPlace};
 
+/// Some texts, and where they are.
+type Portion = Vec<(BodyId, BodyPlace)>;
+
 impl State {
     /// Adds a text that so many records are going to refer to.
     pub(super) fn add_body(&mut self, place: Place, refs: u64) -> Result<BodyId, Fault> {
@@ -131,7 +134,7 @@ impl State {
         generation: u64,
         from: BodyId,
         max: usize,
-    ) -> Result<(Vec<(BodyId, BodyPlace)>, Option<BodyId>), Fault> {
+    ) -> Result<(Portion, Option<BodyId>), Fault> {
         let mut found = Vec::new();
         let Some(segment) = self.segments.get(&generation)? else {
             return Ok((found, None));

@@ -56,6 +56,7 @@ impl Checkpointer {
 pub(super) enum Helper {
     Thread(mpsc::Sender<Job>, thread::JoinHandle<()>),
     /// For tests that must run alike each time: at once.
+    #[cfg(test)]
     Inline(Checkpointer),
 }
 
@@ -77,17 +78,22 @@ impl Helper {
         match self {
             // It ends only when the sender is dropped, or by a panic, which it told.
             Self::Thread(sender, _) => drop(sender.send(job)),
+            #[cfg(test)]
             Self::Inline(checkpointer) => checkpointer.run(job),
         }
     }
 
     /// Waits for the end of all jobs.
     pub(super) fn end(self) {
-        if let Self::Thread(sender, thread) = self {
-            drop(sender);
-            if thread.join().is_err() {
-                tracing::error!("the thread of the index ended by a panic");
+        match self {
+            Self::Thread(sender, thread) => {
+                drop(sender);
+                if thread.join().is_err() {
+                    tracing::error!("the thread of the index ended by a panic");
+                }
             }
+            #[cfg(test)]
+            Self::Inline(_) => {}
         }
     }
 }

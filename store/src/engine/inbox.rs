@@ -31,6 +31,7 @@ pub(super) enum Request {
     /// The checkpoint that was begun has ended.
     Checkpointed(Result<(), Fault>),
     /// Make a checkpoint now, and tell when it is done.
+    #[cfg(test)]
     Checkpoint(oneshot::Sender<()>),
     /// Make a last checkpoint and end.
     Close(oneshot::Sender<()>),

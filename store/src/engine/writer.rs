@@ -226,6 +226,7 @@ impl Writer {
                 result?;
                 self.checkpoint_done()?;
             }
+            #[cfg(test)]
             Request::Checkpoint(reply) => self.wanted.push(reply),
             Request::Close(reply) => self.closing = Some(reply),
         }

@@ -1,0 +1,579 @@
+//! The engine against the model: any verbs in any order, with crashes, failed syncs and checkpoints in between.
+//!
+//! After each verb both must show the same. After a crash the engine must show what the model showed at some moment that is no
+//! earlier than the last answer that promised durability: claims ride along with what is written next, and the unit that was cut
+//! off may be there or not.
+
+use std::{ops::AsyncFn, time::Duration};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::samples::*;
+use crate::{
+    Accept, BodySource, Claim, ClaimHooks, Counts, Credential, Event, Hook, INLINE_BODY_MAX, Mail,
+    NewBody, NewHookKind, NewMessage, Options, Outcome, QueueFilter, Queued, Retired, RetiredHook,
+    Settle, Store, StoreError, Time, disk::sim::SimDisk, engine::Mode,
+};
+
+const DOMAINS: [&str; 4] = ["a.example", "b.example", "c.example", "[192.0.2.1]"];
+const URLS: [&str; 3] = [
+    "http://one.example/",
+    "http://two.example/",
+    "http://three.example/",
+];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Accept {
+        domains: Vec<usize>,
+        due: u16,
+        hold: bool,
+        text: Text,
+        mails: u8,
+        hook: Option<usize>,
+    },
+    Claim {
+        max: usize,
+        per_destination: usize,
+        only: Option<usize>,
+        except: Option<usize>,
+        lease: u16,
+    },
+    Renew {
+        until: u16,
+    },
+    Settle {
+        which: Vec<prop::sample::Index>,
+        fate: Fate,
+        dsn: bool,
+        hook: Option<usize>,
+    },
+    ClaimHooks {
+        max: usize,
+        per_url: usize,
+        except: Option<usize>,
+    },
+    SettleHook {
+        which: prop::sample::Index,
+        fate: Fate,
+    },
+    Credential {
+        account: u8,
+        set: bool,
+    },
+    Expire,
+    Pass {
+        seconds: u16,
+    },
+    Checkpoint,
+    FailSync,
+    Crash {
+        kind: Crash,
+        again: Option<u8>,
+    },
+    PowerFailsAfter(u8),
+    Reopen,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Text {
+    None,
+    Short(u16),
+    Large,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Release,
+    Retry(u16),
+    Retire { success: bool, keep: Option<u16> },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Crash {
+    /// What was not synced is lost or torn.
+    Power,
+    /// `kill -9`.
+    Kill,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        1 => Just(Fate::Release),
+        2 => (0..300_u16).prop_map(Fate::Retry),
+        4 => (any::<bool>(), prop::option::of(0..300_u16)).prop_map(|(success, keep)| Fate::Retire { success, keep }),
+    ]
+}
+
+fn text_kind() -> impl Strategy<Value = Text> {
+    prop_oneof![2 => Just(Text::None), 20 => (0..9000_u16).prop_map(Text::Short), 1 => Just(Text::Large)]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let domain = || prop::option::weighted(0.2, 0..DOMAINS.len());
+    let url = || prop::option::of(0..URLS.len());
+    prop_oneof![
+        20 => (prop::collection::vec(0..DOMAINS.len(), 0..4), 0..100_u16, prop::bool::weighted(0.1), text_kind(), 0..3_u8, url())
+            .prop_map(|(domains, due, hold, text, mails, hook)| Step::Accept { domains, due, hold, text, mails, hook }),
+        12 => (1..6_usize, 1..4_usize, domain(), domain(), 1..200_u16)
+            .prop_map(|(max, per_destination, only, except, lease)| Step::Claim { max, per_destination, only, except, lease }),
+        2 => (0..300_u16).prop_map(|until| Step::Renew { until }),
+        12 => (prop::collection::vec(any::<prop::sample::Index>(), 1..4), fate(), any::<bool>(), url())
+            .prop_map(|(which, fate, dsn, hook)| Step::Settle { which, fate, dsn, hook }),
+        8 => (1..6_usize, 1..4_usize, prop::option::weighted(0.2, 0..URLS.len()))
+            .prop_map(|(max, per_url, except)| Step::ClaimHooks { max, per_url, except }),
+        8 => (any::<prop::sample::Index>(), fate()).prop_map(|(which, fate)| Step::SettleHook { which, fate }),
+        1 => (0..2_u8, any::<bool>()).prop_map(|(account, set)| Step::Credential { account, set }),
+        2 => Just(Step::Expire),
+        6 => (1..200_u16).prop_map(|seconds| Step::Pass { seconds }),
+        5 => Just(Step::Checkpoint),
+        2 => Just(Step::FailSync),
+        3 => (prop_oneof![Just(Crash::Power), Just(Crash::Kill)], prop::option::weighted(0.3, any::<u8>()))
+            .prop_map(|(kind, again)| Step::Crash { kind, again }),
+        3 => (0..60_u8).prop_map(Step::PowerFailsAfter),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+/// All that a store shows.
+#[derive(Debug, PartialEq)]
+struct Shown {
+    queued: Vec<Queued>,
+    retired: Vec<Retired>,
+    hooks: Vec<Hook>,
+    retired_hooks: Vec<RetiredHook>,
+    mails: Vec<Mail>,
+    texts: Vec<Option<Bytes>>,
+    credentials: Vec<Option<Credential>>,
+    counts: Counts,
+}
+
+fn shown(store: &Store) -> Shown {
+    let queued = store
+        .list(&QueueFilter::default(), None, 10_000)
+        .unwrap()
+        .items;
+    let retired = store.list_retired(None, 10_000).unwrap().items;
+    let hooks = store.list_hooks(None, 10_000).unwrap().items;
+    let mut mails = Vec::new();
+    for account in ["ann", "bob"] {
+        mails.extend(store.list_mails(account, None, None, 10_000).unwrap().items);
+    }
+    let bodies = queued.iter().map(|queued| queued.body);
+    let bodies = bodies.chain(retired.iter().map(|retired| retired.message.body));
+    let bodies = bodies.chain(mails.iter().map(|mail| mail.body));
+    Shown {
+        texts: bodies.map(|body| text(store, body)).collect(),
+        retired_hooks: store.list_retired_hooks(None, 10_000).unwrap().items,
+        credentials: ["ann", "bob"]
+            .map(|account| store.credential(account).unwrap())
+            .into(),
+        counts: Counts {
+            journal_bytes: 0,
+            ..store.counts()
+        },
+        queued,
+        retired,
+        hooks,
+        mails,
+    }
+}
+
+struct World {
+    disk: SimDisk,
+    options: Options,
+    engine: Store,
+    model: Store,
+    /// What the engine may show after a crash.
+    possible: Vec<Store>,
+    /// Claimed and not settled, as both gave them.
+    claimed: Vec<Queued>,
+    claimed_hooks: Vec<Hook>,
+    now: Time,
+    opened: u64,
+    power: bool,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let disk = SimDisk::new(seed);
+        let options = Options {
+            segment_size: 512 << 10,
+            checkpoint_interval: Duration::MAX,
+            changes_in_memory: 1 << 20,
+            ..Options::new("/data")
+        };
+        let engine = Store::open_on(disk.disk(), &options, Mode::Inline(seed)).unwrap();
+        let model = Store::memory();
+        Self {
+            possible: vec![model.fork()],
+            disk,
+            options,
+            engine,
+            model,
+            claimed: Vec::new(),
+            claimed_hooks: Vec::new(),
+            now: at(100),
+            opened: seed,
+            power: false,
+        }
+    }
+
+    /// Carries out a verb that is durable when it is answered.
+    async fn durable<T: PartialEq + std::fmt::Debug>(
+        &mut self,
+        verb: impl AsyncFn(&Store) -> Result<T, StoreError>,
+    ) -> Option<T> {
+        match verb(&self.engine).await {
+            Ok(given) => {
+                assert_eq!(verb(&self.model).await.unwrap(), given);
+                self.possible = vec![self.model.fork()];
+                Some(given)
+            }
+            Err(StoreError::Invalid(_)) => {
+                verb(&self.model).await.unwrap_err();
+                None
+            }
+            Err(error) => {
+                // It was not taken; but if the power fails now, nobody knows.
+                let with = self.model.fork();
+                verb(&with).await.unwrap();
+                self.possible.push(with);
+                if self.power || matches!(error, StoreError::Closed) {
+                    self.crash(Crash::Power, None);
+                }
+                None
+            }
+        }
+    }
+
+    fn crash(&mut self, kind: Crash, again: Option<u8>) {
+        // Nothing that the engine does from here on reaches the disk.
+        self.disk.fail_power_after(0);
+        self.engine = Store::memory();
+        match kind {
+            Crash::Power => self.disk.crash(),
+            Crash::Kill => self.disk.kill(),
+        }
+        if let Some(changes) = again {
+            // The power fails once more, while it opens.
+            self.disk.fail_power_after(changes.into());
+            self.opened += 1;
+            let options = &self.options;
+            if let Ok(store) = Store::open_on(self.disk.disk(), options, Mode::Inline(self.opened))
+            {
+                self.disk.fail_power_after(0);
+                drop(store);
+            }
+            self.disk.crash();
+        }
+        self.reopen();
+    }
+
+    /// Opens what a crash left, and finds the moment that it shows.
+    fn reopen(&mut self) {
+        self.power = false;
+        self.opened += 1;
+        let opened = Store::open_on(self.disk.disk(), &self.options, Mode::Inline(self.opened));
+        self.engine = opened.unwrap();
+        let found = shown(&self.engine);
+        self.possible.iter().for_each(Store::crash);
+        let Some(model) = self
+            .possible
+            .iter()
+            .find(|possible| shown(possible) == found)
+        else {
+            let wanted = self.possible.iter().map(shown).collect::<Vec<_>>();
+            panic!("after a crash there is {found:#?}\nbut it should be one of {wanted:#?}");
+        };
+        self.model = model.fork();
+        self.possible = vec![self.model.fork()];
+        self.claimed.clear();
+        self.claimed_hooks.clear();
+    }
+
+    async fn take(&mut self, step: &Step) {
+        match step {
+            Step::Accept {
+                domains,
+                due,
+                hold,
+                text,
+                mails,
+                hook,
+            } => {
+                if domains.is_empty() && *mails == 0 && hook.is_none() {
+                    // Nobody could see whether it survived.
+                    return;
+                }
+                let due = self.now.after(Duration::from_secs((*due).into()));
+                let (now, hook) = (self.now, *hook);
+                self.durable(async |store| {
+                    store
+                        .accept(accept(store, domains, due, *hold, *text, *mails, hook, now).await?)
+                        .await
+                })
+                .await;
+            }
+            Step::Claim {
+                max,
+                per_destination,
+                only,
+                except,
+                lease,
+            } => {
+                let claim = Claim {
+                    now: self.now,
+                    max: *max,
+                    max_per_destination: *per_destination,
+                    only: only.map(|at| DOMAINS[at].to_owned()),
+                    except: except
+                        .map(|at| DOMAINS[at].to_owned())
+                        .into_iter()
+                        .collect(),
+                    lease: Duration::from_secs((*lease).into()),
+                };
+                if let Ok(claimed) = self.engine.claim(claim.clone()).await {
+                    let expected = self.model.claim(claim).await.unwrap();
+                    assert_eq!(claimed.messages, expected.messages);
+                    assert_eq!(claimed.next_due, expected.next_due);
+                    self.claimed.extend(claimed.messages);
+                    self.possible.push(self.model.fork());
+                } else {
+                    self.crash(Crash::Power, None);
+                }
+            }
+            Step::Renew { until } => {
+                let until = self.now.after(Duration::from_secs((*until).into()));
+                let claims: Vec<_> = self
+                    .claimed
+                    .iter()
+                    .map(|queued| (queued.id, queued.fence))
+                    .collect();
+                if let Ok(renewed) = self.engine.renew(claims.clone(), until).await {
+                    assert_eq!(renewed, self.model.renew(claims, until).await.unwrap());
+                } else {
+                    self.crash(Crash::Power, None);
+                }
+            }
+            Step::Settle {
+                which,
+                fate,
+                dsn,
+                hook,
+            } => {
+                let mut chosen: Vec<Queued> = Vec::new();
+                for which in which {
+                    if !self.claimed.is_empty() {
+                        chosen.push(self.claimed.remove(which.index(self.claimed.len())));
+                    }
+                }
+                if chosen.is_empty() {
+                    // Nothing would be written.
+                    return;
+                }
+                let (now, outcome) = (self.now, outcome(*fate, self.now));
+                self.durable(async |store| {
+                    let settles = chosen
+                        .iter()
+                        .map(|queued| settlement(queued, outcome, *dsn, *hook, now));
+                    store.settle(settles.collect()).await
+                })
+                .await;
+            }
+            Step::ClaimHooks {
+                max,
+                per_url,
+                except,
+            } => {
+                let claim = ClaimHooks {
+                    now: self.now,
+                    max: *max,
+                    max_per_url: *per_url,
+                    except: except.map(|at| URLS[at].to_owned()).into_iter().collect(),
+                };
+                if let Ok(claimed) = self.engine.claim_hooks(claim.clone()).await {
+                    let expected = self.model.claim_hooks(claim).await.unwrap();
+                    assert_eq!(claimed.hooks, expected.hooks);
+                    assert_eq!(claimed.next_due, expected.next_due);
+                    self.claimed_hooks.extend(claimed.hooks);
+                    self.possible.push(self.model.fork());
+                } else {
+                    self.crash(Crash::Power, None);
+                }
+            }
+            Step::SettleHook { which, fate } => {
+                if self.claimed_hooks.is_empty() {
+                    return;
+                }
+                let hook = self
+                    .claimed_hooks
+                    .remove(which.index(self.claimed_hooks.len()));
+                let outcome = outcome(*fate, self.now);
+                self.durable(async |store| {
+                    store.settle_hooks(vec![settle_hook(&hook, outcome)]).await
+                })
+                .await;
+            }
+            Step::Credential { account, set } => {
+                let account = ["ann", "bob"][usize::from(*account)];
+                let credential = set.then(|| Credential {
+                    argon2: "hash".into(),
+                    set: self.now,
+                });
+                self.durable(async |store| store.set_credential(account, credential.clone()).await)
+                    .await;
+            }
+            Step::Expire => {
+                let (now, before) = (self.now, self.possible.clone());
+                if self.durable(async |store| store.expire(now).await).await == Some(0) {
+                    // Nothing was written then, so nothing could ride along.
+                    self.possible = before;
+                    self.possible.push(self.model.fork());
+                }
+            }
+            Step::Pass { seconds } => {
+                self.now = self.now.after(Duration::from_secs((*seconds).into()))
+            }
+            Step::Checkpoint => self.engine.checkpoint().await,
+            Step::FailSync => self.disk.fail_sync_after(0),
+            Step::Crash { kind, again } => self.crash(*kind, *again),
+            Step::PowerFailsAfter(changes) => {
+                self.disk.fail_power_after((*changes).into());
+                self.power = true;
+            }
+            Step::Reopen => {
+                self.engine.clone().close().await;
+                let kind = if self.power {
+                    Crash::Power
+                } else {
+                    Crash::Kill
+                };
+                self.crash(kind, None);
+            }
+        }
+    }
+
+    async fn run(mut self, steps: &[Step]) {
+        for step in steps {
+            self.take(step).await;
+            // Without power, and when it has stopped, the engine shows nothing; the next verb finds out.
+            if !self.power && self.engine.list_hooks(None, 1).is_ok() {
+                assert_eq!(shown(&self.engine), shown(&self.model), "after {step:?}");
+            }
+        }
+        self.crash(Crash::Power, None);
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "they are the fields of a step")]
+async fn accept(
+    store: &Store,
+    domains: &[usize],
+    due: Time,
+    hold: bool,
+    text: Text,
+    mails: u8,
+    hook: Option<usize>,
+    now: Time,
+) -> Result<Accept, StoreError> {
+    let body = match text {
+        Text::None => None,
+        Text::Short(length) => Some(vec![b'x'; length.into()]),
+        Text::Large => Some(vec![b'y'; INLINE_BODY_MAX + 1]),
+    };
+    let body = match body {
+        None => None,
+        Some(text) => {
+            let mut writer = store.body_writer();
+            writer.write(&text).await?;
+            Some(writer.finish().await?)
+        }
+    };
+    let recipients = domains.iter().map(|at| {
+        let mut recipient = recipient(&format!("x@{}", DOMAINS[*at]), due);
+        recipient.hold = hold;
+        recipient
+    });
+    let mut mail = mail("Inbox", BodySource::New);
+    mail.received = now;
+    let mails: Vec<_> = (0..mails)
+        .map(|number| {
+            let account = if number == 0 { "ann" } else { "bob" };
+            crate::NewMail {
+                account: account.into(),
+                ..mail.clone()
+            }
+        })
+        .collect();
+    let kind = if mails.is_empty() {
+        event(Event::Delivered, crate::QueueId(1))
+    } else {
+        NewHookKind::Incoming(0)
+    };
+    Ok(Accept {
+        body,
+        queue: (!domains.is_empty()).then(|| NewMessage {
+            common: common(),
+            body: BodySource::New,
+            recipients: recipients.collect(),
+        }),
+        mails,
+        hooks: hook
+            .map(|at| super::samples::hook(URLS[at], kind, due))
+            .into_iter()
+            .collect(),
+    })
+}
+
+fn outcome(fate: Fate, now: Time) -> Outcome {
+    let later = |seconds: u16| now.after(Duration::from_secs(seconds.into()));
+    match fate {
+        Fate::Release => Outcome::Release,
+        Fate::Retry(seconds) => Outcome::Retry(later(seconds)),
+        Fate::Retire { success, keep } => Outcome::Retire {
+            success,
+            now,
+            keep_until: keep.map(later),
+        },
+    }
+}
+
+fn settlement(
+    queued: &Queued,
+    outcome: Outcome,
+    dsn: bool,
+    hook: Option<usize>,
+    now: Time,
+) -> Settle {
+    let mut settle = settle(queued, outcome);
+    if outcome == Outcome::Release {
+        settle.attempt = None;
+        return settle;
+    }
+    if dsn {
+        settle.body = Some(NewBody::Inline(Bytes::from_static(b"A report\r\n")));
+        settle.mails = vec![
+            mail("Inbox", BodySource::New),
+            mail("Sent", BodySource::Existing(queued.body)),
+        ];
+        settle.delay_told = true;
+    }
+    let event = event(Event::Delayed, queued.id);
+    settle.hooks = hook
+        .map(|at| super::samples::hook(URLS[at], event, now))
+        .into_iter()
+        .collect();
+    settle
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_engine_does_what_the_model_does(seed: u64, steps in prop::collection::vec(step(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(World::new(seed).run(&steps));
+    }
+}
