@@ -3,6 +3,13 @@
 //! `C:` lines in a row are what the client must send without waiting in between, `S:` lines what the server answers. `X:` is
 //! something else that happens: `tls` (the handshake is asked for, and succeeds), `lost`, `timeout`, `quit`.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests; a panic is how they fail"
+)]
+
 use std::time::{Duration, Instant};
 
 use postrider_smtp::{
