@@ -137,7 +137,7 @@ fn headers(
     headers.insert("x-mox-webhook-id", id.into());
     headers.insert("x-mox-webhook-attempt", hook.attempts.into());
     if !hook.authorization.is_empty() {
-        let mut value = HeaderValue::from_str(&hook.authorization).map_err(|_| {
+        let mut value = HeaderValue::from_bytes(hook.authorization.as_bytes()).map_err(|_| {
             Failure("the authorization has bytes that no HTTP header may have".into())
         })?;
         value.set_sensitive(true);

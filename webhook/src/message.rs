@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use mail_parser::{
-    Address, Encoding, HeaderValue, Message, MessageParser, MessagePart, MimeHeaders, PartType,
+    Address, DateTime, Encoding, HeaderValue, Message, MessageParser, MessagePart, MimeHeaders,
+    PartType,
     decoders::{base64::base64_decode, quoted_printable::quoted_printable_decode},
 };
 use serde::Serialize;
@@ -95,7 +96,7 @@ pub fn parse(text: &[u8]) -> Parsed {
             .next()
             .unwrap_or_default(),
         references: ids(message.references()),
-        date: message.date().map(mail_parser::DateTime::to_rfc3339),
+        date: message.date().and_then(date),
         text: texts.text.map(shown).unwrap_or_default(),
         html: texts.html.map(shown).unwrap_or_default(),
         structure: structure(&message, 0, DEPTH_MAX),
@@ -128,6 +129,12 @@ pub(crate) fn is_automated(text: &[u8]) -> bool {
         }
     };
     report || message.headers_raw().any(program)
+}
+
+/// RFC 3339. A date that no calendar has would be an error to those who read it, so it is left out.
+fn date(date: &DateTime) -> Option<String> {
+    let text = date.to_rfc3339();
+    (date.is_valid() && text.parse::<jiff::Timestamp>().is_ok()).then_some(text)
 }
 
 fn addresses(field: Option<&Address<'_>>) -> Vec<NameAddress> {
@@ -339,6 +346,25 @@ mod tests {
         assert_eq!(parsed.structure.decoded_size, 6);
         assert_eq!(parsed.date, None);
         assert_eq!(parse(b"").text, "");
+    }
+
+    #[test]
+    fn dates_that_are_none() {
+        for (field, date) in [
+            (
+                "Thu, 29 Feb 2024 23:59:59 -0030",
+                Some("2024-02-29T23:59:59-00:30"),
+            ),
+            ("Fri, 1 Mar 2024 00:00:00 GMT", Some("2024-03-01T00:00:00Z")),
+            ("Wed, 29 Feb 2023 10:00:00 +0000", None),
+            ("Fri, 1 Mar 2024 24:00:00 +0000", None),
+            ("Fri, 1 Mar 2024 10:00:60 +0000", None),
+            ("1 Mar 99999 10:00:00 +0000", None),
+            ("yesterday", None),
+        ] {
+            let parsed = parse(format!("Date: {field}\r\n\r\n").as_bytes());
+            assert_eq!(parsed.date.as_deref(), date, "{field}");
+        }
     }
 
     #[test]

@@ -3,15 +3,23 @@
 //! The store says which calls are due, and keeps the calls of one message to one URL in order. The runner keeps what is under
 //! way within its limits: in all, and per receiver, so that one that is slow delays nobody else's calls.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    future, mem,
+    sync::Arc,
+    time::Duration,
+};
 
 use postrider_config::{Dynamic, Live, WebhookConfig};
-use postrider_store::{ClaimHooks, Clock, Hook, HookAttempt, Outcome, SettleHook, Store, Time};
+use postrider_store::{
+    ClaimHooks, Clock, Hook, HookAttempt, Outcome, SettleHook, Store, StoreError, Time,
+};
 use rand::RngExt;
-use reqwest::{Client, Proxy, redirect};
+use reqwest::{Client, Proxy, Url, redirect};
 use tokio::{
     sync::{Semaphore, watch},
-    task::JoinSet,
+    task::{self, JoinError, JoinSet},
+    time::timeout,
 };
 use tracing::{debug, error, warn};
 
@@ -21,10 +29,15 @@ use crate::{call::Caller, target::PublicOnly};
 const SPREAD: f64 = 0.01;
 /// History of an account that is gone.
 const KEEP_WITHOUT_ACCOUNT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// How long calls under way may take to end when the server stops. What does not end is called again after the next start.
+/// How long calls under way may take to end when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// How long to wait before the store is asked again after it failed.
 const STORE_RETRY: Duration = Duration::from_secs(5);
+/// How many results may wait for the store before no more calls are made.
+const RESULTS_WAITING: usize = 1000;
+/// How long a connection without calls is kept. Many servers close theirs after 5 seconds, and a call that meets the closing
+/// would fail.
+const IDLE: Duration = Duration::from_secs(4);
 
 /// Makes the calls.
 pub struct Runner {
@@ -49,14 +62,21 @@ pub enum SetupError {
 /// What is under way.
 #[derive(Default)]
 struct UnderWay {
-    calls: JoinSet<(Arc<str>, SettleHook)>,
+    /// None: it was not begun.
+    calls: JoinSet<Option<HookAttempt>>,
+    /// What each of them calls, and whom.
+    claims: HashMap<task::Id, (Arc<Hook>, Arc<str>)>,
     receivers: HashMap<Arc<str>, Receiver>,
 }
 
+/// Who answers at a scheme, host and port, whatever the path.
 struct Receiver {
+    /// Those that are made, and those that wait for a permit.
     calls: usize,
-    /// Each call holds one permit while it is made.
+    /// Each call holds one while it is made.
     permits: Arc<Semaphore>,
+    /// Its URLs that were seen since it last had no calls: the store knows URLs only.
+    urls: HashSet<String>,
 }
 
 impl Runner {
@@ -79,6 +99,7 @@ impl Runner {
             .redirect(redirect::Policy::none())
             .timeout(settings.timeout)
             .pool_max_idle_per_host(settings.per_receiver_concurrency)
+            .pool_idle_timeout(IDLE)
             .no_proxy();
         match &settings.proxy {
             // The proxy looks names up.
@@ -100,7 +121,8 @@ impl Runner {
         })
     }
 
-    /// Makes the calls that are due until `shutdown` says so.
+    /// Makes the calls that are due until `shutdown` says so. Calls under way may then end; those that
+    /// do not within 5 seconds are given back.
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
         let mut changed = self.store.hooks_changed();
         let mut under_way = UnderWay::default();
@@ -108,124 +130,245 @@ impl Runner {
         let mut settling = JoinSet::new();
         while !*shutdown.borrow() {
             changed.mark_unchanged();
-            let wake = self.begin_due(&mut under_way).await;
+            let wake = if results.len() < RESULTS_WAITING {
+                self.begin_due(&mut under_way, &mut results).await
+            } else {
+                None
+            };
+            // One at a time: what ends meanwhile goes together with the next.
+            if settling.is_empty() && !results.is_empty() {
+                settling.spawn(self.settle(mem::take(&mut results)));
+            }
             let due = async {
                 match wake {
                     Some(time) => self.clock.sleep_until(time).await,
-                    None => std::future::pending().await,
+                    None => future::pending().await,
                 }
             };
             tokio::select! {
                 _ = changed.changed() => {}
                 () = due => {}
                 _ = shutdown.wait_for(|stop| *stop) => {}
-                Some(ended) = under_way.calls.join_next() => under_way.ended(ended, &mut results),
+                Some(ended) = under_way.calls.join_next_with_id() => {
+                    results.extend(self.ended(&mut under_way, ended));
+                }
                 Some(_) = settling.join_next() => {}
             }
-            while let Some(ended) = under_way.calls.try_join_next() {
-                under_way.ended(ended, &mut results);
+            while let Some(ended) = under_way.calls.try_join_next_with_id() {
+                results.extend(self.ended(&mut under_way, ended));
             }
-            // One at a time: what ends meanwhile goes together with the next.
-            if settling.is_empty() && !results.is_empty() {
-                settling.spawn(settle(self.store.clone(), std::mem::take(&mut results)));
-            }
+        }
+        self.stop(under_way, results, settling).await;
+    }
+
+    /// Lets what is under way end, for a time, and gives the rest back.
+    async fn stop(
+        &self,
+        mut under_way: UnderWay,
+        mut results: Vec<SettleHook>,
+        mut settling: JoinSet<()>,
+    ) {
+        for receiver in under_way.receivers.values() {
+            receiver.permits.close();
         }
         let all_end = async {
-            while let Some(ended) = under_way.calls.join_next().await {
-                under_way.ended(ended, &mut results);
+            while let Some(ended) = under_way.calls.join_next_with_id().await {
+                results.extend(self.ended(&mut under_way, ended));
             }
         };
-        if tokio::time::timeout(STOP_WITHIN, all_end).await.is_err() {
-            under_way.calls.shutdown().await;
+        if timeout(STOP_WITHIN, all_end).await.is_err() {
+            under_way.calls.abort_all();
+            while let Some(ended) = under_way.calls.join_next_with_id().await {
+                results.extend(self.ended(&mut under_way, ended));
+            }
         }
-        while settling.join_next().await.is_some() {}
-        settle(self.store.clone(), results).await;
+        let all_settled = async {
+            while settling.join_next().await.is_some() {}
+            if !results.is_empty() {
+                self.settle(results).await;
+            }
+        };
+        if timeout(STOP_WITHIN, all_settled).await.is_err() {
+            error!(
+                "results of webhook calls could not be recorded; these are made again after the next start"
+            );
+        }
     }
 
     /// Begins what is due, as far as there is room; gives the time when there is more to do.
-    async fn begin_due(&self, under_way: &mut UnderWay) -> Option<Time> {
-        let room = self
-            .settings
-            .max_concurrency
-            .saturating_sub(under_way.calls.len());
-        if room == 0 {
-            return None;
-        }
+    async fn begin_due(
+        &self,
+        under_way: &mut UnderWay,
+        results: &mut Vec<SettleHook>,
+    ) -> Option<Time> {
         let per_receiver = self.settings.per_receiver_concurrency.max(1);
-        let full = under_way
-            .receivers
-            .iter()
-            .filter(|(_, receiver)| receiver.calls >= per_receiver);
-        let claim = ClaimHooks {
-            now: self.clock.now(),
-            max: room,
-            max_per_url: per_receiver,
-            except: full.map(|(url, _)| url.to_string()).collect(),
+        loop {
+            let room = self
+                .settings
+                .max_concurrency
+                .max(1)
+                .saturating_sub(under_way.calls.len());
+            if room == 0 {
+                return None;
+            }
+            let full = under_way
+                .receivers
+                .values()
+                .filter(|receiver| receiver.calls >= per_receiver);
+            let claim = ClaimHooks {
+                now: self.clock.now(),
+                max: room,
+                max_per_url: per_receiver,
+                except: full.flat_map(|full| full.urls.iter().cloned()).collect(),
+            };
+            let claimed = match self.store.claim_hooks(claim).await {
+                Ok(claimed) => claimed,
+                Err(error) => {
+                    error!(%error, "failed to ask the store for calls that are due");
+                    return Some(self.clock.now().after(STORE_RETRY));
+                }
+            };
+            let before = results.len();
+            let config = self.config.load_full();
+            for hook in claimed.hooks {
+                let (key, receiver) = under_way.receiver(&hook.url, per_receiver);
+                // As many may wait as are made, so that the next is at hand. A receiver with many URLs gives more.
+                if receiver.calls >= 2 * per_receiver {
+                    results.push(release(&hook));
+                    continue;
+                }
+                receiver.calls += 1;
+                let permits = Arc::clone(&receiver.permits);
+                let hook = Arc::new(hook);
+                let call = call(
+                    Arc::clone(&self.caller),
+                    Arc::clone(&hook),
+                    Arc::clone(&config),
+                    Arc::clone(&self.clock),
+                    permits,
+                );
+                let task = under_way.calls.spawn(call).id();
+                under_way.claims.insert(task, (hook, key));
+            }
+            // Those given back took the room of other receivers' calls. Their URLs are known now, so this comes to an end.
+            if results.len() == before {
+                return claimed.next_due;
+            }
+        }
+    }
+
+    /// What is to be recorded of a task that ended.
+    fn ended(
+        &self,
+        under_way: &mut UnderWay,
+        ended: Result<(task::Id, Option<HookAttempt>), JoinError>,
+    ) -> Option<SettleHook> {
+        let task = match &ended {
+            Ok((task, _)) => *task,
+            Err(error) => error.id(),
         };
-        let claimed = match self.store.claim_hooks(claim).await {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                error!(%error, "failed to ask the store for calls that are due");
-                return Some(self.clock.now().after(STORE_RETRY));
+        let (hook, receiver) = under_way.claims.remove(&task)?;
+        under_way.leave(&receiver);
+        let attempt = match ended {
+            Ok((_, Some(attempt))) => attempt,
+            Ok((_, None)) => return Some(release(&hook)),
+            Err(error) if error.is_cancelled() => return Some(release(&hook)),
+            Err(panic) => {
+                error!(hook = hook.id.0, %panic, "a webhook call failed within");
+                HookAttempt {
+                    error: "the call failed within".to_owned(),
+                    ..no_attempt(self.clock.now())
+                }
             }
         };
-        for hook in claimed.hooks {
-            let (url, permits) = under_way.enter(&hook.url, per_receiver);
-            let (caller, clock) = (Arc::clone(&self.caller), Arc::clone(&self.clock));
-            let (config, intervals) = (
-                self.config.load_full(),
-                self.settings.retry_intervals.clone(),
-            );
-            under_way.calls.spawn(async move {
-                let permit = permits.acquire().await;
-                let attempt = caller.call(&hook, &config, &*clock).await;
-                drop(permit);
-                (
-                    url,
-                    result(&hook, attempt, &config, &intervals, clock.now()),
-                )
-            });
+        let intervals = &self.settings.retry_intervals;
+        let now = self.clock.now();
+        Some(result(&hook, attempt, &self.config.load(), intervals, now))
+    }
+
+    /// Records results, however long the store can't.
+    fn settle(&self, results: Vec<SettleHook>) -> impl Future<Output = ()> + Send + use<> {
+        let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
+        async move {
+            loop {
+                match store.settle_hooks(results.clone()).await {
+                    Ok(_) | Err(StoreError::Closed) => return,
+                    Err(error) => {
+                        error!(%error, "failed to record the results of webhook calls; to be tried again");
+                    }
+                }
+                clock.sleep_until(clock.now().after(STORE_RETRY)).await;
+            }
         }
-        claimed.next_due
     }
 }
 
+async fn call(
+    caller: Arc<Caller>,
+    hook: Arc<Hook>,
+    config: Arc<Dynamic>,
+    clock: Arc<dyn Clock>,
+    permits: Arc<Semaphore>,
+) -> Option<HookAttempt> {
+    // It is closed when the server stops.
+    let _permit = permits.acquire().await.ok()?;
+    Some(caller.call(&hook, &config, &*clock).await)
+}
+
 impl UnderWay {
-    fn enter(&mut self, url: &str, per_receiver: usize) -> (Arc<str>, Arc<Semaphore>) {
-        let key = match self.receivers.get_key_value(url) {
-            Some((key, _)) => Arc::clone(key),
-            None => Arc::from(url),
-        };
+    /// Who answers at a URL.
+    fn receiver(&mut self, url: &str, per_receiver: usize) -> (Arc<str>, &mut Receiver) {
+        let name: Arc<str> = receiver_of(url).into();
         let receiver = self
             .receivers
-            .entry(Arc::clone(&key))
+            .entry(Arc::clone(&name))
             .or_insert_with(|| Receiver {
                 calls: 0,
                 permits: Arc::new(Semaphore::new(per_receiver)),
+                urls: HashSet::new(),
             });
-        receiver.calls += 1;
-        (key, Arc::clone(&receiver.permits))
+        if !receiver.urls.contains(url) {
+            receiver.urls.insert(url.to_owned());
+        }
+        (name, receiver)
     }
 
-    fn ended(
-        &mut self,
-        ended: Result<(Arc<str>, SettleHook), tokio::task::JoinError>,
-        results: &mut Vec<SettleHook>,
-    ) {
-        match ended {
-            Ok((url, settle)) => {
-                results.push(settle);
-                if let Some(receiver) = self.receivers.get_mut(&url) {
-                    receiver.calls -= 1;
-                    if receiver.calls == 0 {
-                        self.receivers.remove(&url);
-                    }
-                }
-            }
-            Err(panic) => {
-                error!(%panic, "a call failed within; it is made again after the next start")
+    fn leave(&mut self, name: &str) {
+        if let Some(receiver) = self.receivers.get_mut(name) {
+            receiver.calls = receiver.calls.saturating_sub(1);
+            if receiver.calls == 0 {
+                self.receivers.remove(name);
             }
         }
+    }
+}
+
+/// Scheme, host and port of a URL; all of it if it has none, since it is then called in vain.
+fn receiver_of(url: &str) -> String {
+    match Url::parse(url).map(|url| url.origin()) {
+        Ok(origin) if origin.is_tuple() => origin.ascii_serialization(),
+        _ => url.to_owned(),
+    }
+}
+
+const fn no_attempt(now: Time) -> HookAttempt {
+    HookAttempt {
+        start: now,
+        duration: Duration::ZERO,
+        success: false,
+        code: 0,
+        error: String::new(),
+        response: String::new(),
+    }
+}
+
+/// Gives a call back that was not made, or not to its end.
+fn release(hook: &Hook) -> SettleHook {
+    SettleHook {
+        id: hook.id,
+        fence: hook.fence,
+        attempt: no_attempt(hook.next_attempt),
+        outcome: Outcome::Release,
     }
 }
 
@@ -288,13 +431,4 @@ fn keep_until(hook: &Hook, config: &Dynamic, now: Time) -> Option<Time> {
         account.keep_retired_webhook_period
     });
     (!keep.is_zero()).then(|| now.after(keep))
-}
-
-async fn settle(store: Store, results: Vec<SettleHook>) {
-    if results.is_empty() {
-        return;
-    }
-    if let Err(error) = store.settle_hooks(results).await {
-        error!(%error, "failed to record the results of webhook calls; they are made again after the next start");
-    }
 }

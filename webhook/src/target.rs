@@ -104,7 +104,9 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
         || a & 0xffc0 == 0xfec0
         || (a == 0x2001 && b == 0xdb8)
         || (a == 0x2001 && b == 0)
-        || a == 0x100;
+        || a == 0x100
+        // NAT64 prefixes for use within a network (RFC 8215), and the old form of IPv4 addresses (RFC 4291).
+        || matches!(ip.segments(), [0x64, 0xff9b, 1, ..] | [0, 0, 0, 0, 0, 0, ..]);
     !special && embedded.is_none_or(is_public_v4)
 }
 
@@ -144,6 +146,8 @@ mod tests {
             "64:ff9b::7f00:1",
             "2002:7f00:1::",
             "2001:db8::1",
+            "64:ff9b:1::909:909",
+            "::7f00:1",
         ] {
             assert!(!is_public(ip.parse().unwrap()), "{ip}");
         }
