@@ -1,4 +1,13 @@
 //! What goes over an SMTP wire and what it means.
+//!
+//! In reading order:
+//! - `address`, `reply`, `status`, [`params`]: the words: addresses and paths, replies with both kinds of code, what became of a
+//!   delivery, parameters of MAIL and RCPT.
+//! - [`server`] and [`client`]: each side of a session as a state machine that takes bytes and gives bytes, and the driver that
+//!   moves them over a socket, with TLS.
+//! - [`dsn`]: delivery reports.
+//!
+//! Not here: policy (a [`server::Handler`] answers for that), DNS, and where messages are kept.
 
 mod address;
 pub mod client;

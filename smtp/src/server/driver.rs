@@ -145,7 +145,7 @@ where
             }
             Step::Forget => handler.reset(),
             Step::Read => {
-                send(stream, session.take_output()).await?;
+                send(stream, session).await?;
                 if *shutdown.borrow() && !session.in_text() {
                     session.shut_down();
                     continue;
@@ -165,13 +165,11 @@ where
                 }
             }
             Step::StartTls => {
-                send(stream, session.take_output()).await?;
+                send(stream, session).await?;
                 return Ok(End::StartTls);
             }
             Step::Close => {
-                break send(stream, session.take_output())
-                    .await
-                    .map(|()| End::Closed);
+                break send(stream, session).await.map(|()| End::Closed);
             }
         }
     };
@@ -216,13 +214,18 @@ async fn read<S: AsyncRead + Unpin>(
     }
 }
 
-async fn send<S: AsyncWrite + Unpin>(stream: &mut S, output: BytesMut) -> io::Result<()> {
+/// Sends what the session has to say. A client that does not read it is given up.
+async fn send<S: AsyncWrite + Unpin>(stream: &mut S, session: &mut Session) -> io::Result<()> {
+    let output = session.take_output();
     if output.is_empty() {
         return Ok(());
     }
     trace!(output = %String::from_utf8_lossy(&output), "sent");
-    stream.write_all(&output).await?;
-    stream.flush().await
+    let sending = async {
+        stream.write_all(&output).await?;
+        stream.flush().await
+    };
+    timeout(session.read_timeout(), sending).await?
 }
 
 async fn ask<H: Handler>(

@@ -1,0 +1,44 @@
+//! Replays what the fuzz targets began with and what they found, through the same checks.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests; a panic is how they fail"
+)]
+
+use std::{fs, path::Path};
+
+#[path = "checks/address.rs"]
+mod address;
+#[path = "checks/client_reply.rs"]
+mod client_reply;
+#[path = "checks/server_session.rs"]
+mod server_session;
+
+fn replay(target: &str, check: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../testdata/fuzz")
+        .join(target);
+    let mut seen = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        eprintln!("{}", path.display());
+        check(&fs::read(path).unwrap());
+        seen += 1;
+    }
+    assert!(seen > 0, "no corpus for {target}");
+}
+
+#[test]
+fn addresses() {
+    replay("address", address::check);
+}
+
+#[test]
+fn replies_to_the_client() {
+    replay("client_reply", client_reply::check);
+}
+
+#[test]
+fn sessions_of_the_server() {
+    replay("server_session", server_session::check);
+}

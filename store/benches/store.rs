@@ -1,0 +1,320 @@
+//! How fast the store takes messages, finds what is due and starts again, with an empty queue and with a million queued.
+//!
+//! `cargo bench -p postrider-store`. The folder is made in `STORE_BENCH_DIR`, or where temporary files go: its disk is what is
+//! measured. `STORE_BENCH_QUEUED` is how many are queued instead of a million.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a program for developers: it prints its results and ends when something fails"
+)]
+
+use std::{
+    env,
+    fs::OpenOptions,
+    io::{BufRead, BufReader},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use postrider_store::{
+    Accept, BodySource, Claim, Common, NewBody, NewMessage, NewRecipient, Notify, Options, Store,
+    Time,
+};
+
+/// How long each rate is measured.
+const MEASURE: Duration = Duration::from_secs(4);
+/// Bytes of a text.
+const TEXT: usize = 4096;
+/// Bytes of a text where a million are queued, to spare the disk.
+const SMALL_TEXT: usize = 512;
+const DOMAINS: u64 = 1000;
+
+fn message(number: u64, text: usize, due: Time) -> Accept {
+    Accept {
+        body: Some(NewBody::Inline(Bytes::from(vec![b'x'; text]))),
+        queue: Some(NewMessage {
+            common: Common {
+                account: "bench".into(),
+                queued: Time(0),
+                from: Some("bench@example.org".parse().unwrap()),
+                message_id: format!("<{number}@example.org>"),
+                subject: "A subject of usual length".into(),
+                size: text as u64,
+                eight_bit: false,
+                smtputf8: false,
+                require_tls: None,
+                future_release: String::new(),
+                ret_full: None,
+                envid: String::new(),
+                extra: [].into(),
+            },
+            body: BodySource::New,
+            recipients: vec![NewRecipient {
+                reverse_path: "bench@example.org".parse().unwrap(),
+                from_id: String::new(),
+                recipient: format!("user{number}@d{}.example", number % DOMAINS)
+                    .parse()
+                    .unwrap(),
+                notify: Notify::default(),
+                orcpt: String::new(),
+                transport: String::new(),
+                hold: false,
+                next_attempt: due,
+            }],
+        }),
+        ..Accept::default()
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// Accepts from so many producers until `stop` says so of a message's number; gives the latencies.
+fn produce(
+    store: &Store,
+    producers: usize,
+    text: usize,
+    due: impl Fn(u64) -> Time + Send + Sync + Copy + 'static,
+    first: u64,
+    last: impl Fn(u64, Instant) -> bool + Send + Sync + Copy + 'static,
+) -> Vec<Duration> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.store(first, Ordering::Relaxed);
+    let begun = Instant::now();
+    runtime().block_on(async {
+        let tasks: Vec<_> = (0..producers)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    let mut latencies = Vec::new();
+                    loop {
+                        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+                        if last(number, begun) {
+                            return latencies;
+                        }
+                        let start = Instant::now();
+                        store
+                            .accept(message(number, text, due(number)))
+                            .await
+                            .unwrap();
+                        latencies.push(start.elapsed());
+                    }
+                })
+            })
+            .collect();
+        let mut all = Vec::new();
+        for task in tasks {
+            all.extend(task.await.unwrap());
+        }
+        all
+    })
+}
+
+/// Messages per second.
+fn rate(mut latencies: Vec<Duration>, what: &str) -> f64 {
+    latencies.sort();
+    let at =
+        |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    let rate = latencies.len() as f64 / MEASURE.as_secs_f64();
+    println!(
+        "{what}: {rate:.0}/s, p50 {:.3} ms, p99 {:.3} ms",
+        at(0.5),
+        at(0.99)
+    );
+    rate
+}
+
+fn for_a_while(_: u64, begun: Instant) -> bool {
+    begun.elapsed() >= MEASURE
+}
+
+/// One text at a time, written over a file of zeros and synced.
+fn disk(dir: &Path) {
+    let file = OpenOptions::new()
+        .create_new(true)
+        .read(true)
+        .write(true)
+        .open(dir.join("disk"))
+        .unwrap();
+    file.write_all_at(&vec![0; 64 << 20], 0).unwrap();
+    file.sync_all().unwrap();
+    let begun = Instant::now();
+    let mut latencies = Vec::new();
+    while begun.elapsed() < MEASURE {
+        let start = Instant::now();
+        let place = latencies.len() as u64 * TEXT as u64 % (64 << 20);
+        file.write_all_at(&[1; TEXT], place).unwrap();
+        file.sync_data().unwrap();
+        latencies.push(start.elapsed());
+    }
+    rate(
+        latencies,
+        "the disk, one write of 4 KiB and one sync at a time",
+    );
+    std::fs::remove_file(dir.join("disk")).unwrap();
+}
+
+fn claim(max: usize) -> Claim {
+    Claim {
+        now: Time(1_000_000),
+        max,
+        max_per_destination: max,
+        only: None,
+        except: [].into(),
+        lease: Duration::from_secs(600),
+    }
+}
+
+fn memory() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap_or("VmRSS: unknown");
+    line.split_whitespace()
+        .skip(1)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Queues so many, then goes on until it is killed.
+fn fill(dir: &Path, count: u64) {
+    let store = Store::open(Options::new(dir)).unwrap();
+    // The first thousand are due, the rest is not.
+    let due = |number: u64| Time(if number < 20_000 { 0 } else { 1 << 60 });
+    let begun = Instant::now();
+    produce(&store, 100, SMALL_TEXT, due, 0, move |number, _| {
+        number >= count
+    });
+    println!(
+        "{count} queued in {:.1} s, {}",
+        begun.elapsed().as_secs_f64(),
+        memory()
+    );
+    println!("ready");
+    produce(&store, 8, SMALL_TEXT, due, count, |_, _| false);
+}
+
+/// Opens what a killed process left.
+fn open(dir: &Path, empty_rate: f64) {
+    let begun = Instant::now();
+    let store = Store::open(Options::new(dir)).unwrap();
+    println!(
+        "start after kill -9 with {} queued: {:.3} s, {}",
+        store.counts().queued,
+        begun.elapsed().as_secs_f64(),
+        memory()
+    );
+    let begun = Instant::now();
+    let rounds = 5000;
+    runtime().block_on(async {
+        for _ in 0..rounds {
+            assert_eq!(store.claim(claim(1)).await.unwrap().messages.len(), 1);
+        }
+    });
+    println!(
+        "claim of the next due one, with the way to the writer and back: {:.1} us",
+        begun.elapsed().as_secs_f64() / f64::from(rounds) * 1e6
+    );
+    let begun = Instant::now();
+    let mut claimed = 0;
+    runtime().block_on(async {
+        while claimed < 10_000 {
+            claimed += store.claim(claim(100)).await.unwrap().messages.len();
+        }
+    });
+    println!(
+        "claims of 100 at once, per message: {:.2} us",
+        begun.elapsed().as_secs_f64() / claimed as f64 * 1e6
+    );
+    let latencies = produce(&store, 100, TEXT, |_| Time(1 << 60), 1 << 40, for_a_while);
+    let rate = rate(latencies, "100 producers with these queued");
+    println!(
+        "that is {:.2} of the rate with an empty queue; {}",
+        rate / empty_rate,
+        memory()
+    );
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn again(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(arguments);
+    command
+}
+
+fn main() {
+    let arguments: Vec<String> = env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
+    let count = env::var("STORE_BENCH_QUEUED")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(1_000_000);
+    match arguments
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
+        ["fill", dir] => return fill(Path::new(dir), count),
+        ["open", dir, empty_rate] => return open(Path::new(dir), empty_rate.parse().unwrap()),
+        _ => {}
+    }
+    let parent = env::var_os("STORE_BENCH_DIR").map_or_else(env::temp_dir, PathBuf::from);
+    let dir = tempfile::Builder::new()
+        .prefix("store-bench-")
+        .tempdir_in(parent)
+        .unwrap();
+    disk(dir.path());
+    let mut last = 0.0;
+    for producers in [1, 8, 32, 100] {
+        let data = dir.path().join(format!("empty-{producers}"));
+        let store = Store::open(Options::new(&data)).unwrap();
+        let latencies = produce(&store, producers, TEXT, |_| Time(1 << 60), 0, for_a_while);
+        last = rate(latencies, &format!("{producers} producers"));
+        runtime().block_on(store.close());
+        std::fs::remove_dir_all(&data).unwrap();
+    }
+    let data = dir.path().join("million");
+    let data = data.to_str().unwrap();
+    let mut filler = Killed(
+        again(&["fill", data])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    for line in BufReader::new(filler.0.stdout.take().unwrap()).lines() {
+        match line.unwrap().as_str() {
+            "ready" => break,
+            line => println!("{line}"),
+        }
+    }
+    // In the middle of what it is doing.
+    drop(filler);
+    assert!(
+        again(&["open", data, &last.to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+}
