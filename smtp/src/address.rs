@@ -194,7 +194,7 @@ impl Domain {
             .rsplit('.')
             .next()
             .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
-        if ascii.len() > DOMAIN_MAX || !labels_fit || numeric {
+        if ascii.len() > DOMAIN_MAX || !labels_fit || numeric || !comes_back(&ascii) {
             return Err(wrong());
         }
         Ok(Self(ascii.into()))
@@ -215,6 +215,16 @@ impl Domain {
             self.0.to_string()
         }
     }
+}
+
+/// Whether its Unicode form means the same name: not so where what an A-label encodes looks like an A-label itself.
+fn comes_back(ascii: &str) -> bool {
+    if !ascii.contains("xn--") {
+        return true;
+    }
+    let (unicode, valid) = idna::domain_to_unicode(ascii);
+    let again = idna::domain_to_ascii_cow(unicode.as_bytes(), idna::AsciiDenyList::STD3);
+    valid.is_ok() && again.is_ok_and(|again| again == ascii)
 }
 
 /// Lower-case letters, digits, hyphens and dots without an `xn--`: what IDNA leaves as it is.
