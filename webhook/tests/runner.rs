@@ -5,7 +5,11 @@
     reason = "helpers of tests; a panic is how they fail"
 )]
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use axum::{
@@ -20,18 +24,20 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, Mac};
 use postrider_config::{Dynamic, Static};
 use postrider_store::{
-    Accept, Clock, Event, ManualClock, NewHook, NewHookKind, Outgoing, QueueId, RetiredHook, Store,
-    Time,
+    Accept, BodySource, ClaimHooks, Clock, Event, ManualClock, NewHook, NewHookKind, NewMail,
+    Outgoing, QueueId, RetiredHook, Store, Time,
 };
 use postrider_webhook::Runner;
 use sha2::Sha256;
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
-    sync::{Notify, watch},
+    sync::{Semaphore, watch},
     task::JoinHandle,
 };
 
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+const OLD_SECRET: &str = "whsec_b2xkLW9sZC1vbGQtb2xkLW9sZC1vbGQtb2xkLW9sZC0=";
 
 /// What came to a receiver.
 #[derive(Clone, Debug)]
@@ -53,12 +59,13 @@ impl Call {
     }
 }
 
-/// A receiver whose answers depend on the path: `/status/204`, `/fail-once`, `/redirect`, `/hang`.
+/// A receiver whose answers depend on the path: `/status/204`, `/fail-once`, `/redirect`, `/hang` and what begins with it.
 #[derive(Clone)]
 struct Receiver {
     base: String,
     calls: Arc<watch::Sender<Vec<Call>>>,
-    go_on: Arc<Notify>,
+    /// Each lets one call to `/hang` be answered.
+    go_on: Arc<Semaphore>,
 }
 
 impl Receiver {
@@ -67,7 +74,7 @@ impl Receiver {
         let receiver = Self {
             base: format!("http://{}", listener.local_addr().unwrap()),
             calls: Arc::new(watch::Sender::new(Vec::new())),
-            go_on: Arc::default(),
+            go_on: Arc::new(Semaphore::new(0)),
         };
         let router = Router::new()
             .route("/{*path}", post(answer))
@@ -110,8 +117,8 @@ async fn answer(
         "fail-once" if before == 0 => {
             (StatusCode::INTERNAL_SERVER_ERROR, "x".repeat(1000)).into_response()
         }
-        "hang" => {
-            receiver.go_on.notified().await;
+        hang if hang.starts_with("hang") => {
+            receiver.go_on.acquire().await.unwrap().forget();
             StatusCode::OK.into_response()
         }
         other => {
@@ -142,7 +149,7 @@ impl World {
         let dynamics = format!(
             "[domains.\"example.org\"]\n[accounts.ann]\ndomain = \"example.org\"\n\
              destinations.\"ann@example.org\" = {{}}\nkeep_retired_webhook_period = \"1h\"\n\
-             outgoing_webhook = {{ url = \"http://127.0.0.1:9/\", secret = \"{SECRET}\" }}\n"
+             outgoing_webhook = {{ url = \"http://127.0.0.1:9/\", secret = [\"{SECRET}\", \"{OLD_SECRET}\"] }}\n"
         );
         let dynamic = Dynamic::parse(&dynamics, "domains.conf", &statics).unwrap();
         let store = Store::memory();
@@ -207,6 +214,23 @@ impl World {
         }
     }
 
+    /// Waits until the oldest call that is not over has so many results.
+    async fn results(&self, count: usize) {
+        let mut changed = self.store.hooks_changed();
+        loop {
+            changed.mark_unchanged();
+            let page = self.store.list_hooks(None, 1).unwrap();
+            if page.items.first().unwrap().results.len() >= count {
+                return;
+            }
+            changed.changed().await.unwrap();
+        }
+    }
+
+    async fn first_result(&self) {
+        self.results(1).await;
+    }
+
     async fn stop(self) {
         self.stop.send_replace(true);
         self.running.await.unwrap();
@@ -247,14 +271,20 @@ async fn a_call_has_what_the_contract_says() {
         call.header("webhook-timestamp")
     );
     assert!(signed.ends_with(".1800000000."), "{signed}");
-    let key = STANDARD
-        .decode(SECRET.strip_prefix("whsec_").unwrap())
-        .unwrap();
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
-    mac.update(signed.as_bytes());
-    mac.update(&call.body);
-    let expected = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
-    assert_eq!(call.header("webhook-signature"), expected);
+    let signatures: Vec<_> = call.header("webhook-signature").split(' ').collect();
+    assert_eq!(signatures.len(), 2, "one by each secret");
+    for (secret, signature) in [SECRET, OLD_SECRET].iter().zip(signatures) {
+        let key = STANDARD
+            .decode(secret.strip_prefix("whsec_").unwrap())
+            .unwrap();
+        let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+        mac.update(signed.as_bytes());
+        mac.update(&call.body);
+        let signature = STANDARD
+            .decode(signature.strip_prefix("v1,").unwrap())
+            .unwrap();
+        mac.verify_slice(&signature).unwrap();
+    }
     world.stop().await;
 }
 
@@ -267,13 +297,7 @@ async fn a_failed_call_is_repeated_as_the_same_and_its_answer_kept() {
         .await;
     let first = receiver.wait_for(1).await;
     // The result is recorded before the time of the next call can come.
-    let mut changed = world.store.hooks_changed();
-    while world.store.list_hooks(None, 10).unwrap().items[0]
-        .results
-        .is_empty()
-    {
-        changed.changed().await.unwrap();
-    }
+    world.first_result().await;
     world.clock.advance(Duration::from_secs(61));
     let calls = receiver.wait_for(2).await;
     assert_eq!(calls[1].header("x-mox-webhook-attempt"), "2");
@@ -330,36 +354,242 @@ async fn private_receivers_are_not_called_unless_allowed() {
 
 #[tokio::test]
 async fn events_of_a_message_come_in_order_and_a_slow_receiver_delays_nobody() {
-    let receiver = Receiver::start().await;
+    let slow = Receiver::start().await;
+    let quick = Receiver::start().await;
     let world = World::start("allow_private_addresses = true\nper_receiver_concurrency = 2\n");
-    let hang = receiver.url("/hang");
+    let hang = slow.url("/hang");
     for message in 1..=5 {
         world.tell(&hang, message, Event::Delivered).await;
     }
-    receiver.wait_for(2).await;
-    let quick = receiver.url("/quick");
+    slow.wait_for(2).await;
     for event in [Event::Delayed, Event::Delivered, Event::Failed] {
-        world.tell(&quick, 9, event).await;
+        world.tell(&quick.url("/quick"), 9, event).await;
     }
     assert_eq!(world.retired(3).await.len(), 3);
-    let calls = receiver.wait_for(5).await;
-    let events = |path: &str| -> Vec<String> {
-        let calls = calls.iter().filter(|call| call.path == path);
-        calls
-            .map(|call| call.json()["Event"].as_str().unwrap().to_owned())
-            .collect()
-    };
-    assert_eq!(events("quick"), ["delayed", "delivered", "failed"]);
-    assert_eq!(events("hang").len(), 2, "two at a time for one receiver");
-    for _ in 0..5 {
-        receiver.go_on.notify_one();
-        receiver.go_on.notify_waiters();
-        tokio::task::yield_now().await;
-    }
-    while world.store.counts().hooks > 0 {
-        receiver.go_on.notify_waiters();
-        tokio::task::yield_now().await;
-    }
+    let calls = quick.wait_for(3).await;
+    let events: Vec<_> = calls
+        .iter()
+        .map(|call| call.json()["Event"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(events, ["delayed", "delivered", "failed"]);
+    assert_eq!(
+        slow.calls.borrow().len(),
+        2,
+        "two at a time for one receiver"
+    );
+    slow.go_on.add_permits(5);
     assert_eq!(world.retired(8).await.len(), 8);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn one_receiver_has_one_limit_whatever_its_urls_and_others_have_room() {
+    let slow = Receiver::start().await;
+    let quick = Receiver::start().await;
+    let world = World::start(
+        "allow_private_addresses = true\nmax_concurrency = 6\nper_receiver_concurrency = 2\n",
+    );
+    for message in 1..=20 {
+        let url = slow.url(&format!("/hang/{message}"));
+        world.tell(&url, message, Event::Delivered).await;
+    }
+    slow.wait_for(2).await;
+    for message in 31..=40 {
+        world
+            .tell(&quick.url("/status/200"), message, Event::Delivered)
+            .await;
+    }
+    assert_eq!(quick.wait_for(10).await.len(), 10);
+    world.retired(10).await;
+    assert_eq!(slow.calls.borrow().len(), 2, "two at a time for one host");
+
+    slow.go_on.add_permits(20);
+    let retired = world.retired(30).await;
+    assert!(retired.iter().all(|retired| retired.hook.attempts == 1));
+    assert_eq!(slow.calls.borrow().len(), 20, "each call is made once");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_later_event_waits_while_the_earlier_one_is_repeated() {
+    let receiver = Receiver::start().await;
+    let world = World::start(ALLOWED);
+    let url = receiver.url("/fail-once");
+    world.tell(&url, 1, Event::Delayed).await;
+    world.tell(&url, 1, Event::Delivered).await;
+    world.first_result().await;
+    // Another message's is not held back.
+    world.tell(&url, 2, Event::Delivered).await;
+    world.retired(1).await;
+    assert_eq!(receiver.wait_for(2).await[1].json()["QueueMsgID"], 2);
+
+    world.clock.advance(Duration::from_secs(61));
+    world.retired(3).await;
+    let calls = receiver.wait_for(4).await;
+    let events: Vec<_> = calls
+        .iter()
+        .map(Call::json)
+        .filter(|call| call["QueueMsgID"] == 1)
+        .map(|call| call["Event"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(events, ["delayed", "delayed", "delivered"]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn calls_under_way_when_the_server_stops_are_given_back() {
+    let receiver = Receiver::start().await;
+    let world = World::start("allow_private_addresses = true\nper_receiver_concurrency = 1\n");
+    let hang = receiver.url("/hang");
+    for message in 1..=3 {
+        world.tell(&hang, message, Event::Delivered).await;
+    }
+    receiver.wait_for(1).await;
+    let store = world.store.clone();
+    // Time now passes by itself when nothing else happens.
+    tokio::time::pause();
+    world.stop().await;
+    let hooks = store.list_hooks(None, 10).unwrap().items;
+    assert_eq!(hooks.len(), 3);
+    for hook in hooks {
+        assert_eq!((hook.attempts, hook.results.len()), (0, 0), "{}", hook.id.0);
+    }
+    assert_eq!(receiver.calls.borrow().len(), 1);
+    let again = ClaimHooks {
+        now: Time(1_800_000_000_000_000),
+        max: 10,
+        max_per_url: 10,
+        except: HashSet::new(),
+    };
+    assert_eq!(store.claim_hooks(again).await.unwrap().hooks.len(), 3);
+}
+
+#[tokio::test]
+async fn calls_that_end_soon_enough_are_recorded_when_the_server_stops() {
+    let receiver = Receiver::start().await;
+    let world = World::start(ALLOWED);
+    world.tell(&receiver.url("/hang"), 1, Event::Failed).await;
+    receiver.wait_for(1).await;
+    let store = world.store.clone();
+    world.stop.send_replace(true);
+    receiver.go_on.add_permits(1);
+    world.stop().await;
+    let retired = store.list_retired_hooks(None, 10).unwrap().items;
+    assert!(retired.len() == 1 && retired[0].success);
+    assert_eq!(store.counts().hooks, 0);
+}
+
+#[tokio::test]
+async fn after_all_repeats_a_call_is_given_up_and_the_next_event_comes() {
+    let receiver = Receiver::start().await;
+    let world =
+        World::start("allow_private_addresses = true\nretry_intervals = [\"1m\", \"10m\"]\n");
+    let url = receiver.url("/status/404");
+    world.tell(&url, 1, Event::Delayed).await;
+    world.tell(&url, 1, Event::Delivered).await;
+    world.first_result().await;
+    let due = world.store.list_hooks(None, 1).unwrap().items[0].next_attempt;
+    let wait = due.since(world.clock.now());
+    assert!(
+        (59_400..=60_600).contains(&wait.as_millis()),
+        "within 1 % of a minute: {wait:?}"
+    );
+    world.clock.advance(Duration::from_secs(61));
+    world.results(2).await;
+    world.clock.advance(Duration::from_secs(607));
+    let retired = world.retired(1).await;
+    let first = &retired[0];
+    assert!(!first.success);
+    assert_eq!(
+        (first.hook.attempts, first.hook.results.len()),
+        (3, 3),
+        "intervals + 1"
+    );
+    assert!(
+        first
+            .hook
+            .results
+            .iter()
+            .all(|result| result.code == 404 && !result.success)
+    );
+    assert_eq!(
+        first.keep_until.since(first.last_activity),
+        Duration::from_secs(3600)
+    );
+    let calls = receiver.wait_for(4).await;
+    assert_eq!(calls[3].json()["Event"], "delivered");
+    assert_eq!(calls[3].header("x-mox-webhook-attempt"), "1");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_received_message_is_told_with_its_text_even_when_it_is_long() {
+    let receiver = Receiver::start().await;
+    let world = World::start(ALLOWED);
+    let mut body = world.store.body_writer();
+    let text = format!("Subject: long\r\n\r\n{}", "0123456789\r\n".repeat(50_000));
+    body.write(text.as_bytes()).await.unwrap();
+    let now = world.clock.now();
+    let accept = Accept {
+        body: Some(body.finish().await.unwrap()),
+        mails: vec![NewMail {
+            account: "ann".into(),
+            mailbox: "Inbox".into(),
+            body: BodySource::New,
+            size: text.len() as u64,
+            received: now,
+            flags: Vec::new(),
+            dsn: false,
+            smtp: None,
+        }],
+        hooks: vec![NewHook {
+            account: "ann".into(),
+            url: receiver.url("/status/200"),
+            authorization: String::new(),
+            kind: NewHookKind::Incoming(0),
+            submitted: now,
+            next_attempt: now,
+        }],
+        ..Accept::default()
+    };
+    let accepted = world.store.accept(accept).await.unwrap();
+    let calls = receiver.wait_for(1).await;
+    let json = calls[0].json();
+    assert_eq!(json["Meta"]["MsgID"], accepted.mails[0].0);
+    assert_eq!(json["Subject"], "long");
+    assert_eq!(json["Text"].as_str().unwrap().len(), 11 * 50_000);
+    // Neither configured, so neither sent.
+    assert_eq!(calls[0].header("authorization"), "");
+    assert_eq!(calls[0].header("webhook-signature"), "");
+    assert!(world.retired(1).await[0].success);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_not_there_or_talks_nonsense_is_a_failure_in_words() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = format!("http://{}/", gone.local_addr().unwrap());
+    drop(gone);
+    let odd = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nonsense = format!("http://{}/", odd.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = odd.accept().await.unwrap();
+        let mut buffer = [0; 4096];
+        let _ = stream.read(&mut buffer).await;
+        let _ = stream.write_all(b"220 mail.example.org ESMTP\r\n").await;
+    });
+    let world = World::start("allow_private_addresses = true\nretry_intervals = []\n");
+    world.tell(&nobody, 1, Event::Failed).await;
+    world.tell(&nonsense, 2, Event::Failed).await;
+    for retired in world.retired(2).await {
+        let result = &retired.hook.results[0];
+        assert!(!retired.success && result.code == 0 && result.response.is_empty());
+        let words = if retired.hook.url == nobody {
+            "refused"
+        } else {
+            "invalid HTTP version"
+        };
+        assert!(result.error.contains(words), "{}", result.error);
+    }
     world.stop().await;
 }
