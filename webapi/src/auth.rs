@@ -52,21 +52,21 @@ pub(crate) async fn authenticate(
     }
     let config = parts.config.load_full();
     let found = config.login(&name);
-    let right = match &found {
-        Some(found) => parts
-            .logins
-            .verify(found.account, &password)
-            .await
-            .map_err(|error| {
-                error!(%error, "failed to check a login");
-                parts.limiter.failed(ip, now);
-                Refusal::Failed(ApiError::new(
-                    Code::Server,
-                    "the login could not be checked",
-                ))
-            })?,
-        None => false,
-    };
+    // For an unknown address a password is checked, too, and refused whatever comes of it: the time taken must not tell
+    // which addresses there are.
+    let account = found.as_ref().map_or("", |found| found.account);
+    let right = parts
+        .logins
+        .verify(account, &password)
+        .await
+        .map_err(|error| {
+            error!(%error, "failed to check a login");
+            parts.limiter.failed(ip, now);
+            Refusal::Failed(ApiError::new(
+                Code::Server,
+                "the login could not be checked",
+            ))
+        })?;
     let wrong = |text: &str| {
         parts.limiter.failed(ip, now);
         warn!(remote = %ip, user = name, "webapi login refused");

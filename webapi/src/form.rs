@@ -2,15 +2,22 @@
 
 use axum::{
     body::{self, Body},
-    extract::{FromRequest, Multipart, Request, multipart::Field},
+    extract::{
+        DefaultBodyLimit, FromRequest, Multipart, Request,
+        multipart::{Field, MultipartError},
+    },
     http::{HeaderMap, header::CONTENT_TYPE},
 };
-use bytes::Bytes;
 
-use crate::{compose::File, error::ApiError};
+use crate::{
+    compose::File,
+    error::{ApiError, Code},
+};
 
 /// The most bytes of a form without files, and of all fields of a form that are not files.
 const FIELDS_MAX: usize = 10 << 20;
+/// What a form may have besides the content of its fields and files: boundaries and the parts' own headers.
+const OVERHEAD_MAX: usize = 1 << 20;
 
 /// A form that was read.
 #[derive(Debug, Default)]
@@ -74,76 +81,89 @@ async fn read_urlencoded(body: Body) -> Result<Form, ApiError> {
     Ok(form)
 }
 
-async fn read_multipart(request: Request, max_files: u64) -> Result<Form, ApiError> {
-    let wrong = |text: String| ApiError::protocol(format!("reading the form: {text}"));
-    let mut parts = Multipart::from_request(request, &())
-        .await
-        .map_err(|error| wrong(error.body_text()))?;
-    let mut form = Form::default();
+async fn read_multipart(mut request: Request, max_files: u64) -> Result<Form, ApiError> {
     let mut fields_left = FIELDS_MAX;
     let mut files_left = usize::try_from(max_files).unwrap_or(usize::MAX);
-    while let Some(field) = parts
-        .next_field()
+    // Also a part's header or a countless number of empty parts would otherwise take memory without end.
+    let most = files_left.saturating_add(FIELDS_MAX + OVERHEAD_MAX);
+    DefaultBodyLimit::max(most).apply(&mut request);
+    let mut parts = Multipart::from_request(request, &())
         .await
-        .map_err(|error| wrong(error.body_text()))?
-    {
-        let name = field.name().unwrap_or_default().to_owned();
-        if field.file_name().is_none() {
-            let bytes = read_field(field, &mut fields_left).await.map_err(wrong)?;
-            if name == "request" && form.request.is_empty() {
+        .map_err(|error| unreadable(&error.body_text()))?;
+    let mut form = Form::default();
+    while let Some(field) = parts.next_field().await.map_err(broken)? {
+        let name = field.name().unwrap_or_default();
+        // A browser sends an empty file name where none was chosen.
+        if field.file_name().is_none_or(str::is_empty) {
+            let wanted = name == "request" && form.request.is_empty();
+            if let Some(bytes) = read_field(field, &mut fields_left, wanted).await? {
                 form.request =
-                    String::from_utf8(bytes).map_err(|error| wrong(error.to_string()))?;
+                    String::from_utf8(bytes).map_err(|error| unreadable(&error.to_string()))?;
+            }
+            if fields_left == 0 {
+                return Err(unreadable(&format!(
+                    "its fields have more than {FIELDS_MAX} bytes"
+                )));
             }
             continue;
         }
-        let files = match name.as_str() {
+        let files = match name {
             "alternativefile" => Some(&mut form.alternative),
             "inlinefile" => Some(&mut form.inline),
             "attachedfile" => Some(&mut form.attached),
             _ => None,
         };
-        let header = |name: &str| {
-            let value = field
-                .headers()
-                .get(name)
-                .and_then(|value| value.to_str().ok());
-            value.unwrap_or_default().trim().to_owned()
-        };
         let mut file = File {
             name: field.file_name().unwrap_or_default().to_owned(),
-            content_type: header("content-type"),
-            content_id: header("content-id"),
-            data: Bytes::new(),
+            content_type: header(&field, "content-type"),
+            content_id: header(&field, "content-id"),
+            ..File::default()
         };
-        file.data = read_field(field, &mut files_left)
-            .await
-            .map_err(|text| {
-                let code = crate::error::Code::MessageTooLarge;
-                if files_left == 0 {
-                    ApiError::new(code, text)
-                } else {
-                    wrong(text)
-                }
-            })?
-            .into();
-        // Others are read over.
-        if let Some(files) = files {
+        let data = read_field(field, &mut files_left, files.is_some()).await?;
+        if files_left == 0 {
+            let text = format!("the files have more than {max_files} bytes");
+            return Err(ApiError::new(Code::MessageTooLarge, text));
+        }
+        // Those of other names are read over.
+        if let (Some(files), Some(data)) = (files, data) {
+            file.data = data.into();
             files.push(file);
         }
     }
     Ok(form)
 }
 
-/// All of a field, as long as `left` lasts.
-async fn read_field(mut field: Field<'_>, left: &mut usize) -> Result<Vec<u8>, String> {
+fn unreadable(what: &str) -> ApiError {
+    ApiError::protocol(format!("reading the form: {what}"))
+}
+
+fn broken(error: MultipartError) -> ApiError {
+    unreadable(&error.body_text())
+}
+
+fn header(field: &Field<'_>, name: &str) -> String {
+    let value = field
+        .headers()
+        .get(name)
+        .and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().trim().to_owned()
+}
+
+/// Reads all of a field, and gives it if it is `wanted`. `left` is 0 when there was more than that, which is then not read.
+async fn read_field(
+    mut field: Field<'_>,
+    left: &mut usize,
+    wanted: bool,
+) -> Result<Option<Vec<u8>>, ApiError> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = field.chunk().await.map_err(|error| error.body_text())? {
-        let Some(rest) = left.checked_sub(chunk.len()) else {
-            *left = 0;
-            return Err("it is larger than the limit".to_owned());
-        };
-        *left = rest;
-        bytes.extend_from_slice(&chunk);
+    while let Some(chunk) = field.chunk().await.map_err(broken)? {
+        *left = left.saturating_sub(chunk.len());
+        if *left == 0 {
+            return Ok(None);
+        }
+        if wanted {
+            bytes.extend_from_slice(&chunk);
+        }
     }
-    Ok(bytes)
+    Ok(wanted.then_some(bytes))
 }

@@ -56,9 +56,8 @@ async fn answer(State(parts): State<Arc<Parts>>, request: Request) -> Response {
         .strip_prefix(parts.path.as_str())
         .unwrap_or_default()
         .to_owned();
-    let reads = matches!(*request.method(), Verb::GET | Verb::HEAD);
     match path.as_str() {
-        "" if reads => {
+        "" if *request.method() == Verb::GET => {
             let to = HeaderValue::from_str(&format!("{}v0/", parts.path));
             let to = to.unwrap_or_else(|_| HeaderValue::from_static("v0/"));
             (StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response()
@@ -115,11 +114,22 @@ fn knows_host(parts: &Parts, request: &Request) -> bool {
             .any(|domain| domain.client_settings_domain == name)
 }
 
+/// Whether a browser says that another site's page made it call (Fetch Metadata). It adds the login that it remembers from
+/// the pages here to a form of any site. Programs do not send this field.
+fn is_cross_site(request: &Request) -> bool {
+    let site = request.headers().get("sec-fetch-site");
+    site.is_some_and(|site| site == "cross-site")
+}
+
 async fn call(parts: Arc<Parts>, method: Method, request: Request) -> Response {
     let user = match auth::authenticate(&parts, request.headers(), request.extensions()).await {
         Ok(user) => user,
         Err(refusal) => return refused(refusal),
     };
+    if is_cross_site(&request) {
+        let text = "a page of another site may not call in the name of who is logged in here";
+        return failed(&ApiError::protocol(text));
+    }
     // A task of its own: what has begun ends, whatever becomes of the caller.
     let work = tokio::spawn(async move {
         match method {

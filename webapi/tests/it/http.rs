@@ -1,0 +1,242 @@
+//! Paths, statuses, logins, forms.
+
+use axum::{body::Body, http::Request};
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use crate::support::{PASSWORD, World};
+
+#[tokio::test]
+async fn paths_and_verbs() {
+    let world = World::start().await;
+    for (verb, path, status) in [
+        ("GET", "/webapi", 301),
+        ("GET", "/webapi/", 303),
+        ("HEAD", "/webapi/", 405),
+        ("POST", "/webapi/", 405),
+        ("GET", "/webapi/v0/", 200),
+        ("PUT", "/webapi/v0/", 200),
+        ("GET", "/webapi/v0/Send", 200),
+        ("HEAD", "/webapi/v0/Send", 405),
+        ("PUT", "/webapi/v0/Send", 405),
+        ("GET", "/webapi/v0/send", 404),
+        ("POST", "/webapi/v0/Nothing", 404),
+        ("GET", "/webapi/v2/", 404),
+    ] {
+        let answer = world.get(verb, path).await;
+        assert_eq!(answer.status, status, "{verb} {path}: {}", answer.body);
+    }
+    assert_eq!(
+        world.get("GET", "/webapi/").await.headers["location"],
+        "/webapi/v0/"
+    );
+    assert!(
+        world.get("GET", "/webapi/v0/Send").await.headers["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("text/html")
+    );
+    let host = |host: &str| {
+        Request::get("/webapi/v0/")
+            .header("host", host)
+            .body(Body::empty())
+            .unwrap()
+    };
+    for known in [
+        "127.0.0.1:1080",
+        "[::1]:1080",
+        "localhost",
+        "mail.example.org",
+        "MAIL.example.org:80",
+    ] {
+        assert_eq!(world.ask(host(known)).await.status, 200, "{known}");
+    }
+    assert_eq!(world.ask(host("evil.example")).await.status, 404);
+}
+
+#[tokio::test]
+async fn callers_must_say_who_they_are_and_may_not_guess_for_long() {
+    let world = World::start().await;
+    let form = "application/x-www-form-urlencoded";
+    let answer = world.post("", form, "request={}").await;
+    assert_eq!(answer.status, 401);
+    assert_eq!(answer.headers["www-authenticate"], "Basic realm=webapi");
+    let answer = world
+        .post(
+            &format!("locked@example.org:{PASSWORD}"),
+            form,
+            "request={}",
+        )
+        .await;
+    assert!(
+        answer.status == 401 && answer.body.contains("moved away"),
+        "{}",
+        answer.body
+    );
+    let wrong = || world.post("locked@example.org:wrong", form, "request={}");
+    assert!(!wrong().await.body.contains("moved away"));
+    for _ in 0..8 {
+        assert_eq!(wrong().await.status, 401);
+    }
+    let right = format!("ann@example.org:{PASSWORD}");
+    assert_eq!(world.post(&right, form, "request={}").await.status, 429);
+}
+
+#[tokio::test]
+async fn forms_and_json_that_can_not_be_read_are_protocol_errors() {
+    let world = World::start().await;
+    let login = format!("ann@example.org:{PASSWORD}");
+    for (kind, body) in [
+        ("", "request={}"),
+        ("application/json", "{}"),
+        ("application/x-www-form-urlencoded", ""),
+        ("application/x-www-form-urlencoded", "request="),
+        ("application/x-www-form-urlencoded", "request=%7b"),
+        (
+            "application/x-www-form-urlencoded",
+            "request=%7b%22Nothing%22:1%7d",
+        ),
+        ("application/x-www-form-urlencoded", "request=[]"),
+        (
+            "multipart/form-data; boundary=b",
+            "--b\r\nContent-Disposition: form-data; name=\"request\"\r\n\r\n{}",
+        ),
+        ("multipart/form-data", "--b--"),
+    ] {
+        let answer = world.post(&login, kind, body).await;
+        assert_eq!(answer.status, 400, "{kind} {body}");
+        assert_eq!(
+            answer.json()["Code"],
+            "protocol",
+            "{kind} {body}: {}",
+            answer.body
+        );
+        assert!(answer.body.ends_with("}\n"));
+    }
+    let large = format!("request={}", "x".repeat(11 << 20));
+    let answer = world
+        .post(&login, "application/x-www-form-urlencoded", large)
+        .await;
+    assert_eq!(answer.json()["Code"], "protocol", "{}", answer.body);
+    assert!(world.queued().is_empty());
+}
+
+#[tokio::test]
+async fn a_right_login_takes_back_the_wrong_ones() {
+    let world = World::start().await;
+    let form = "application/x-www-form-urlencoded";
+    let right = format!("ann@example.org:{PASSWORD}");
+    for _ in 0..3 {
+        for wrong in [
+            "ann@example.org:no",
+            "nobody@example.org:no",
+            "x@else.example:no",
+            "ann:",
+        ] {
+            assert_eq!(world.post(wrong, form, "").await.status, 401, "{wrong}");
+        }
+        assert_eq!(world.post(&right, form, "").await.status, 400);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_basic_login_does_not_count_as_a_guess() {
+    let world = World::start().await;
+    for _ in 0..12 {
+        for header in ["Basic !", "Basic bm9jb2xvbg==", "Bearer x", ""] {
+            let request = Request::post("/webapi/v0/Send").header("authorization", header);
+            let answer = world.ask(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(answer.status, 401, "{header}");
+            assert_eq!(answer.headers["www-authenticate"], "Basic realm=webapi");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_must_say_who_calls() {
+    let world = World::behind_proxy().await;
+    let login = |login: &str, header: Option<&str>| {
+        let mut request = Request::post("/webapi/v0/Send")
+            .header("authorization", format!("Basic {}", STANDARD.encode(login)));
+        if let Some(header) = header {
+            request = request.header("x-forwarded-for", header);
+        }
+        world.ask(request.body(Body::empty()).unwrap())
+    };
+    let right = format!("ann@example.org:{PASSWORD}");
+    for unusable in [None, Some(""), Some("unknown, 192.0.2.1")] {
+        assert_eq!(login(&right, unusable).await.status, 500, "{unusable:?}");
+    }
+    for _ in 0..10 {
+        let answer = login("ann@example.org:no", Some("192.0.2.1, 198.51.100.1")).await;
+        assert_eq!(answer.status, 401);
+    }
+    assert_eq!(login(&right, Some("192.0.2.1")).await.status, 429);
+    assert_eq!(login(&right, Some("203.0.113.1")).await.status, 400);
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_can_not_call() {
+    let world = World::start().await;
+    let call = |site: &str| {
+        let request = Request::post("/webapi/v0/Send")
+            .header(
+                "authorization",
+                format!(
+                    "Basic {}",
+                    STANDARD.encode(format!("ann@example.org:{PASSWORD}"))
+                ),
+            )
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("sec-fetch-site", site);
+        let body = "request={\"Text\":\"x\",\"To\":[{\"Address\":\"b@example.com\"}]}";
+        world.ask(request.body(Body::from(body)).unwrap())
+    };
+    let answer = call("cross-site").await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.json()["Code"], "protocol");
+    assert!(world.queued().is_empty());
+    assert_eq!(call("same-origin").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_a_form_may_have_is_bounded() {
+    let world = World::start().await;
+    let login = format!("ann@example.org:{PASSWORD}");
+    let kind = "multipart/form-data; boundary=b";
+    let field = "--b\r\nContent-Disposition: form-data; name=\"request\"\r\n\r\n{}\r\n";
+    let file =
+        "--b\r\nContent-Disposition: form-data; name=\"attachedfile\"; filename=\"x\"\r\n\r\n\r\n";
+    for (what, body) in [
+        (
+            "a part's header",
+            format!("--b\r\nX: {}", "x".repeat(12 << 20)),
+        ),
+        ("empty files", file.repeat((12 << 20) / file.len())),
+        (
+            "fields",
+            format!(
+                "{field}--b\r\nContent-Disposition: form-data; name=\"x\"\r\n\r\n{}\r\n--b--\r\n",
+                "x".repeat(10 << 20)
+            ),
+        ),
+    ] {
+        let answer = world.post(&login, kind, body).await;
+        assert_eq!(answer.json()["Code"], "protocol", "{what}: {}", answer.body);
+    }
+    let unnamed = format!(
+        "--b\r\nContent-Disposition: form-data; name=\"attachedfile\"; filename=\"\"\r\n\r\n\r\n{field}--b--\r\n"
+    );
+    let answer = world.post(&login, kind, unnamed).await;
+    assert_eq!(answer.json()["Code"], "missingBody", "{}", answer.body);
+}
+
+#[tokio::test]
+async fn failures_of_the_store_are_the_servers() {
+    let world = World::start().await;
+    let form = "application/x-www-form-urlencoded";
+    let right = format!("ann@example.org:{PASSWORD}");
+    world.store.clone().close().await;
+    let answer = world.post(&right, form, "").await;
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    assert_eq!(answer.json()["Code"], "server");
+}

@@ -1,0 +1,208 @@
+//! Send.
+
+use mail_parser::{MessageParser, MimeHeaders};
+use serde_json::json;
+
+use crate::support::{PASSWORD, World};
+
+#[tokio::test]
+async fn each_fault_has_its_code_in_the_order_of_the_contract() {
+    let world = World::start().await;
+    let to = json!([{"Address": "b@example.com"}]);
+    for (request, code) in [
+        (json!({"To": [{"Address": "bad"}]}), "missingBody"),
+        (
+            json!({"Text": "x", "From": [{"Address": "a"}, {"Address": "b"}]}),
+            "multipleFrom",
+        ),
+        (
+            json!({"Text": "x", "From": [{"Address": "bad"}]}),
+            "badAddress",
+        ),
+        (
+            json!({"Text": "x", "To": [{"Address": "bad"}], "From": [{"Address": "x@else.example"}]}),
+            "badAddress",
+        ),
+        (
+            json!({"Text": "x", "From": [{"Address": "ann@off.example"}]}),
+            "domainDisabled",
+        ),
+        (
+            json!({"Text": "x", "From": [{"Address": "x@else.example"}]}),
+            "badFrom",
+        ),
+        (json!({"Text": "x"}), "noRecipients"),
+        (
+            json!({"Text": "x", "To": to, "ReplyTo": [{"Address": "bad"}]}),
+            "badAddress",
+        ),
+        (json!({"Text": "x", "To": to, "Subject": "a\nb"}), "user"),
+        (
+            json!({"Text": "x", "To": to, "Headers": [["X-A", "b\r\nc"]]}),
+            "user",
+        ),
+        (
+            json!({"Text": "x", "To": to, "AttachedFiles": [{"Data": "!"}]}),
+            "user",
+        ),
+        (
+            json!({"Text": "x", "To": to, "MessageID": "1@x"}),
+            "malformedMessageID",
+        ),
+        (
+            json!({"Text": "x".repeat(100_001), "To": to}),
+            "messageTooLarge",
+        ),
+        (
+            json!({"Text": "x", "To": to, "FutureRelease": "2024-01-20T00:00:00Z"}),
+            "user",
+        ),
+    ] {
+        let answer = world.send(&request).await;
+        assert_eq!(answer.status, 400, "{}", answer.body);
+        assert_eq!(answer.json()["Code"], code, "{}", answer.body);
+        assert!(!answer.json()["Message"].as_str().unwrap().is_empty());
+    }
+    assert!(world.queued().is_empty());
+}
+
+#[tokio::test]
+async fn a_message_is_queued_for_each_recipient() {
+    let world = World::start().await;
+    let answer = world
+        .send(&json!({
+            "to": [{"name": "B", "ADDRESS": "b@Example.com"}], "CC": [{"Address": "c@example.com"}],
+            "BCC": [{"Address": "b@Example.com"}], "Subject": "Hi", "Text": "Hello", "Extra": {"Order": "7"},
+            "RequireTLS": false, "FutureRelease": "2023-11-15T00:00:00Z", "From": null,
+        }))
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(
+        answer.headers["content-type"],
+        "application/json; charset=utf-8"
+    );
+    let json = answer.json();
+    let addresses: Vec<&str> = json["Submissions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["Address"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        addresses,
+        ["b@Example.com", "c@example.com", "b@Example.com"]
+    );
+    let queued = world.queued();
+    let ids: Vec<u64> = queued.iter().map(|queued| queued.id.0).collect();
+    assert_eq!(ids, [ids[0], ids[0] + 1, ids[0] + 2]);
+    assert_eq!(json["Submissions"][2]["QueueMsgID"], ids[2]);
+    assert_eq!(json["Submissions"][0]["FromID"], "");
+    let first = &queued[0];
+    assert_eq!(first.common.message_id, json["MessageID"].as_str().unwrap());
+    assert_eq!(first.common.extra["Order"], "7");
+    assert_eq!(first.common.require_tls, Some(false));
+    assert_eq!(first.next_attempt.to_string(), "2023-11-15T00:00:00Z");
+    assert_eq!(first.reverse_path.to_string(), "ann@example.org");
+    let text = world.text(first);
+    assert_eq!(first.common.size, text.len() as u64);
+    assert!(
+        text.starts_with("Received: from mail.example.org by mail.example.org\r\n\twith HTTP id "),
+        "{text}"
+    );
+    assert!(
+        !text.contains("\r\n\tfor <") && !text.contains("Bcc"),
+        "{text}"
+    );
+    assert!(text.contains("\r\nFrom: Ann Lee <ann@example.org>\r\nTo: B <b@example.com>\r\nCc: <c@example.com>\r\nSubject: Hi\r\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_login_that_asks_for_it_gets_fromids() {
+    let world = World::start().await;
+    let request = json!({"To": [{"Address": "b@example.com"}], "Text": "x"});
+    let json = world.send_as("ann+id@example.org", &request).await.json();
+    let from_id = json["Submissions"][0]["FromID"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(from_id.len(), 22);
+    assert_eq!(
+        world.queued()[0].reverse_path.to_string(),
+        format!("ann+{from_id}@example.org")
+    );
+}
+
+#[tokio::test]
+async fn a_copy_is_kept_on_request_and_shows_blind_copies() {
+    let world = World::start().await;
+    let request = json!({"BCC": [{"Address": "b@example.com"}], "Text": "x", "SaveSent": true});
+    assert_eq!(world.send(&request).await.status, 200);
+    let mails = world
+        .store
+        .list_mails("ann", Some("Sent"), None, 10)
+        .unwrap()
+        .items;
+    assert_eq!(mails[0].flags, ["$notjunk", "\\seen"]);
+    let body = world.store.body(mails[0].body).unwrap();
+    let text = String::from_utf8(body.read(0..body.len()).unwrap().to_vec()).unwrap();
+    assert!(text.starts_with("Bcc: <b@example.com>\r\nFrom: "), "{text}");
+}
+
+#[tokio::test]
+async fn files_come_in_the_json_and_as_uploads() {
+    let world = World::start().await;
+    let request = json!({
+        "To": [{"Address": "b@example.com"}], "Text": "see", "HTML": "<p>see</p>",
+        "AttachedFiles": [{"Name": "a.txt", "Data": "aGVs\r\nbG8="}],
+    });
+    let body = format!(
+        "--b\r\nContent-Disposition: form-data; name=\"attachedfile\"; filename=\"b.bin\"\r\n\r\n\u{1}\u{2}\r\n\
+         --b\r\nContent-Disposition: form-data; name=\"other\"; filename=\"x\"\r\n\r\nignored\r\n\
+         --b\r\nContent-Disposition: form-data; name=\"request\"\r\n\r\n{request}\r\n\
+         --b\r\nContent-Disposition: form-data; name=\"inlinefile\"; filename=\"i.png\"\r\n\
+         Content-Type: image/png\r\nContent-ID: <i@x>\r\n\r\npng\r\n--b--\r\n"
+    );
+    let login = format!("ann@example.org:{PASSWORD}");
+    let answer = world
+        .post(&login, "multipart/form-data; boundary=b", body)
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let text = world.text(&world.queued()[0]);
+    let message = MessageParser::default().parse(text.as_bytes()).unwrap();
+    let files: Vec<(&str, &[u8])> = message
+        .parts
+        .iter()
+        .filter_map(|part| Some((part.attachment_name()?, part.contents())))
+        .collect();
+    assert_eq!(
+        files,
+        [
+            ("i.png", &b"png"[..]),
+            ("a.txt", b"hello"),
+            ("b.bin", b"\x01\x02")
+        ]
+    );
+
+    let large = format!(
+        "--b\r\nContent-Disposition: form-data; name=\"attachedfile\"; filename=\"b\"\r\n\r\n{}\r\n--b--\r\n",
+        "x".repeat(100_001)
+    );
+    let answer = world
+        .post(&login, "multipart/form-data; boundary=b", large)
+        .await;
+    assert_eq!(answer.json()["Code"], "messageTooLarge", "{}", answer.body);
+}
+
+#[tokio::test]
+async fn other_alphabets_in_addresses_need_smtputf8() {
+    let world = World::start().await;
+    let request = json!({"To": [{"Name": "J\u{f6}rg", "Address": "j\u{f6}rg@example.com"}], "Text": "x", "Subject": "\u{e4}"});
+    assert_eq!(world.send(&request).await.status, 200);
+    let queued = world.queued();
+    assert!(queued[0].common.smtputf8);
+    let text = world.text(&queued[0]);
+    assert!(
+        text.contains("Subject: \u{e4}\r\n") && text.contains("<j\u{f6}rg@example.com>"),
+        "{text}"
+    );
+}

@@ -1,0 +1,173 @@
+//! The API as its callers meet it, over a store in memory.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use arc_swap::ArcSwap;
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::ConnectInfo,
+    http::{Request, StatusCode, header},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use postrider_config::{Dynamic, Static};
+use postrider_queue::{Delivery, Queue, TcpDialer, dns::MapResolver};
+use postrider_store::{
+    Credential, ManualClock, QueueFilter, Queued, Store, Time,
+    login::{LoginLimiter, LoginLimits, Logins, hash_password},
+};
+use postrider_webapi::Parts;
+use rand::{SeedableRng, rngs::StdRng};
+use serde_json::Value;
+use tower::ServiceExt;
+
+/// Of all accounts.
+pub(crate) const PASSWORD: &str = "a good password";
+
+/// A router, and what lies behind it.
+pub(crate) struct World {
+    pub(crate) store: Store,
+    router: Router,
+}
+
+/// An answer.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: header::HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        Self::with(false).await
+    }
+
+    /// Behind a proxy that says who calls.
+    pub(crate) async fn behind_proxy() -> Self {
+        Self::with(true).await
+    }
+
+    async fn with(forwarded: bool) -> Self {
+        let statics = "hostname = \"mail.example.org\"\n[postmaster]\naccount = \"ann\"\n\
+             [listeners.l]\nips = [\"127.0.0.1\"]\n";
+        let statics = Static::parse(statics, "postrider.conf").unwrap();
+        let dynamics = "[domains.\"example.org\"]\nlocalpart_catchall_separators = [\"+\"]\n[domains.\"off.example\"]\ndisabled = true\n\
+             [accounts.ann]\ndomain = \"example.org\"\nfull_name = \"Ann Lee\"\n\
+             destinations.\"ann@example.org\" = {}\ndestinations.\"help@example.org\" = { full_name = \"Helpdesk\" }\ndestinations.\"ann@off.example\" = {}\n\
+             from_id_login_addresses = [\"ann+id@example.org\"]\n\
+             [accounts.locked]\ndomain = \"example.org\"\ndestinations.\"locked@example.org\" = {}\n\
+             login_disabled = \"moved away\"\n";
+        let dynamic = Dynamic::parse(dynamics, "domains.conf", &statics).unwrap();
+        let store = Store::memory();
+        let clock = Arc::new(ManualClock::new(Time(1_700_000_000_000_000)));
+        let argon2 = hash_password(PASSWORD).unwrap();
+        for account in ["ann", "locked"] {
+            let credential = Credential {
+                argon2: argon2.clone(),
+                set: Time(0),
+            };
+            store
+                .set_credential(account, Some(credential))
+                .await
+                .unwrap();
+        }
+        let (config, statics) = (Arc::new(ArcSwap::from_pointee(dynamic)), Arc::new(statics));
+        let queue = Queue::new(postrider_queue::Parts {
+            store: store.clone(),
+            config: Arc::clone(&config),
+            statics: Arc::clone(&statics),
+            clock: Arc::<ManualClock>::clone(&clock),
+            resolver: Arc::new(MapResolver::default()),
+            dialer: Arc::new(TcpDialer),
+            delivery: Delivery::Remote,
+            rng: StdRng::seed_from_u64(1),
+        });
+        let router = postrider_webapi::router(Parts {
+            store: store.clone(),
+            queue: Arc::new(queue.unwrap()),
+            config,
+            statics,
+            clock,
+            logins: Arc::new(Logins::new(store.clone())),
+            limiter: Arc::new(LoginLimiter::new(LoginLimits::default())),
+            hostname: "mail.example.org".parse().unwrap(),
+            max_message_size: 100_000,
+            path: "/webapi/".into(),
+            forwarded,
+            tls: false,
+        });
+        Self { store, router }
+    }
+
+    pub(crate) async fn ask(&self, request: Request<Body>) -> Answer {
+        let mut request = request;
+        let remote: SocketAddr = "192.0.2.7:4000".parse().unwrap();
+        request.extensions_mut().insert(ConnectInfo(remote));
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, 1 << 20).await.unwrap();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+
+    pub(crate) async fn get(&self, verb: &str, path: &str) -> Answer {
+        self.ask(
+            Request::builder()
+                .method(verb)
+                .uri(path)
+                .body(Body::empty())
+                .unwrap(),
+        )
+        .await
+    }
+
+    pub(crate) async fn post(
+        &self,
+        login: &str,
+        content_type: &str,
+        body: impl Into<Body>,
+    ) -> Answer {
+        let mut request = Request::post("/webapi/v0/Send");
+        if !login.is_empty() {
+            request = request.header("authorization", format!("Basic {}", STANDARD.encode(login)));
+        }
+        if !content_type.is_empty() {
+            request = request.header("content-type", content_type);
+        }
+        self.ask(request.body(body.into()).unwrap()).await
+    }
+
+    pub(crate) async fn send_as(&self, login: &str, request: &Value) -> Answer {
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("request", &request.to_string())
+            .finish();
+        let login = format!("{login}:{PASSWORD}");
+        self.post(&login, "application/x-www-form-urlencoded", form)
+            .await
+    }
+
+    pub(crate) async fn send(&self, request: &Value) -> Answer {
+        self.send_as("ann@example.org", request).await
+    }
+
+    pub(crate) fn queued(&self) -> Vec<Queued> {
+        self.store
+            .list(&QueueFilter::default(), None, 100)
+            .unwrap()
+            .items
+    }
+
+    pub(crate) fn text(&self, queued: &Queued) -> String {
+        let body = self.store.body(queued.body).unwrap();
+        String::from_utf8(body.read(0..body.len()).unwrap().to_vec()).unwrap()
+    }
+}
