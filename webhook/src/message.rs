@@ -41,7 +41,7 @@ pub struct Structure {
     pub filename: String,
     /// Bytes without transfer encoding; 0 for multiparts.
     pub decoded_size: i64,
-    /// In their order.
+    /// Of a multipart, in their order.
     pub parts: Vec<Self>,
 }
 
@@ -229,7 +229,11 @@ fn structure(message: &Message<'_>, at: usize, depth: usize) -> Structure {
     };
     let kind = part.content_type();
     let content_type = kind.map_or_else(
-        || "text/plain".to_owned(),
+        || match part.body {
+            // As in a multipart/digest.
+            PartType::Message(_) => "message/rfc822".to_owned(),
+            _ => "text/plain".to_owned(),
+        },
         |kind| match kind.subtype() {
             Some(subtype) => format!("{}/{subtype}", kind.ctype()).to_ascii_lowercase(),
             None => kind.ctype().to_ascii_lowercase(),
@@ -251,7 +255,7 @@ fn structure(message: &Message<'_>, at: usize, depth: usize) -> Structure {
             .iter()
             .map(|at| structure(message, *at as usize, depth - 1))
             .collect(),
-        PartType::Message(inner) if depth > 0 => vec![structure(inner, 0, depth - 1)],
+        // An attached message is one part, whatever is in it: paths of parts lead through multiparts only.
         _ => Vec::new(),
     };
     Structure {
@@ -346,6 +350,108 @@ mod tests {
         assert_eq!(parsed.structure.decoded_size, 6);
         assert_eq!(parsed.date, None);
         assert_eq!(parse(b"").text, "");
+    }
+
+    /// A message of these parts, with `\n` for line ends.
+    fn mime(content_type: &str, rest: &str) -> String {
+        format!("MIME-Version: 1.0\nContent-Type: {content_type}\n{rest}").replace('\n', "\r\n")
+    }
+
+    #[test]
+    fn structures_as_json() {
+        let table = [
+            (
+                mime("Text/HTML; Charset=UTF-8; format=Flowed", "\n<p>\n"),
+                r#"{"ContentType":"text/html","ContentTypeParams":{"charset":"UTF-8","format":"Flowed"},"ContentID":"","ContentDisposition":"","Filename":"","DecodedSize":5,"Parts":[]}"#,
+            ),
+            (
+                // The name of the disposition wins; words in it are decoded, and its long form too.
+                mime(
+                    "application/pdf; name=\"b.pdf\"",
+                    "Content-Disposition: INLINE; filename*=utf-8''%C3%A4.pdf\nContent-ID: <1@x>\nContent-Transfer-Encoding: base64\n\nAAEC\nAw==\n",
+                ),
+                r#"{"ContentType":"application/pdf","ContentTypeParams":{"name":"b.pdf"},"ContentID":"\u003c1@x\u003e","ContentDisposition":"inline","Filename":"ä.pdf","DecodedSize":4,"Parts":[]}"#,
+            ),
+            (
+                mime(
+                    "image/png; name=\"=?utf-8?q?=C3=B6?=.png\"",
+                    "Content-Transfer-Encoding: base64\n\nAAEC\n",
+                ),
+                r#"{"ContentType":"image/png","ContentTypeParams":{"name":"ö.png"},"ContentID":"","ContentDisposition":"","Filename":"ö.png","DecodedSize":3,"Parts":[]}"#,
+            ),
+            (
+                // An attached message is not looked into.
+                mime(
+                    "multipart/mixed; boundary=m",
+                    "\n--m\nContent-Type: message/rfc822\nContent-Disposition: attachment\n\nSubject: in\n\nHi\n\n--m--\n",
+                ),
+                r#"{"ContentType":"multipart/mixed","ContentTypeParams":{"boundary":"m"},"ContentID":"","ContentDisposition":"","Filename":"","DecodedSize":0,"Parts":[{"ContentType":"message/rfc822","ContentTypeParams":{},"ContentID":"","ContentDisposition":"attachment","Filename":"","DecodedSize":19,"Parts":[]}]}"#,
+            ),
+        ];
+        for (text, json) in table {
+            let found = crate::json::to_vec(&parse(text.as_bytes()).structure).unwrap();
+            assert_eq!(String::from_utf8(found).unwrap(), json, "{text}");
+        }
+    }
+
+    #[test]
+    fn which_parts_are_shown() {
+        let plain = |text: &str| format!("Content-Type: text/plain\n\n{text}\n");
+        let html = |text: &str| format!("Content-Type: text/html\n\n{text}\n");
+        let multi = |kind: &str, parts: &[String]| {
+            let parts: String = parts
+                .iter()
+                .map(|part| format!("--{kind}\n{part}"))
+                .collect();
+            format!("Content-Type: multipart/{kind}; boundary={kind}\n\n{parts}--{kind}--\n")
+        };
+        let attached =
+            "Content-Type: text/plain\nContent-Disposition: attachment\n\nfile\n".to_owned();
+        let message = format!("Content-Type: message/rfc822\n\n{}", plain("inner"));
+        let table = [
+            (plain("a"), "a\n", ""),
+            (html("a"), "", "a\n"),
+            ("Content-Type: text/calendar\n\na\n".to_owned(), "", ""),
+            (multi("alternative", &[plain("a"), html("b")]), "a", "b"),
+            (multi("alternative", &[html("b"), plain("a")]), "a", "b"),
+            (
+                multi("alternative", &[plain("a"), plain("b"), html("c")]),
+                "a",
+                "c",
+            ),
+            // Elsewhere the first is the text, and what follows it is something else.
+            (multi("mixed", &[plain("a"), html("b")]), "a", ""),
+            (
+                multi("mixed", &[attached.clone(), html("b"), plain("a")]),
+                "",
+                "b",
+            ),
+            (multi("mixed", &[message, plain("a")]), "a", ""),
+            (
+                multi(
+                    "mixed",
+                    &[multi("alternative", &[plain("a"), html("b")]), plain("c")],
+                ),
+                "a",
+                "b",
+            ),
+            (
+                multi(
+                    "alternative",
+                    &[plain("a"), multi("related", &[html("b"), attached])],
+                ),
+                "a",
+                "b",
+            ),
+        ];
+        for (text, plain, html) in table {
+            let parsed = parse(text.replace('\n', "\r\n").as_bytes());
+            assert_eq!(
+                (parsed.text.as_str(), parsed.html.as_str()),
+                (plain, html),
+                "{text}"
+            );
+        }
     }
 
     #[test]
