@@ -38,7 +38,7 @@ pub(crate) fn prepare(text: &str) -> (String, Encoding) {
     while !rest.is_empty() {
         let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
         let line = line.strip_suffix('\r').unwrap_or(line);
-        if line.len() > LINE_MAX || line.contains(['\r', '\0']) {
+        if line.len() > LINE_MAX || line.bytes().any(|byte| matches!(byte, b'\r' | b'\0')) {
             encoding = Encoding::QuotedPrintable;
         }
         lines.push_str(line);
@@ -48,9 +48,9 @@ pub(crate) fn prepare(text: &str) -> (String, Encoding) {
     (lines, encoding)
 }
 
-/// Quoted-printable (RFC 2045 §6.7) of a text with CRLF line ends.
-pub(crate) fn quoted_printable(text: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len() + text.len() / 8);
+/// Appends quoted-printable (RFC 2045 §6.7) of a text with CRLF line ends.
+pub(crate) fn quoted_printable(text: &str, out: &mut Vec<u8>) {
+    out.reserve(text.len() + text.len() / 8);
     for line in text.split_inclusive("\r\n") {
         let (line, end) = line
             .strip_suffix("\r\n")
@@ -73,13 +73,24 @@ pub(crate) fn quoted_printable(text: &str) -> Vec<u8> {
             if plain {
                 out.push(*byte);
             } else {
-                out.extend_from_slice(format!("={byte:02X}").as_bytes());
+                out.extend_from_slice(&escaped(b'=', *byte));
             }
             column += length;
         }
         out.extend_from_slice(end.as_bytes());
     }
-    out
+}
+
+/// A byte as two hexadecimal digits behind a mark.
+pub(super) const fn escaped(mark: u8, byte: u8) -> [u8; 3] {
+    const fn digit(value: u8) -> u8 {
+        if value < 10 {
+            b'0' + value
+        } else {
+            b'A' + value - 10
+        }
+    }
+    [mark, digit(byte >> 4), digit(byte & 15)]
 }
 
 /// Base64 in lines of 76 letters. `bytes` must be a multiple of [`BASE64_LINE`] long, unless it is the end.
@@ -228,7 +239,8 @@ mod tests {
         #[test]
         fn quoted_printable_is_read_back(text in "[ \t=a\u{e4}\r\n\u{1f600}]{0,300}") {
             let (lines, _) = prepare(&text);
-            let encoded = quoted_printable(&lines);
+            let mut encoded = Vec::new();
+            quoted_printable(&lines, &mut encoded);
             for line in encoded.split(|byte| *byte == b'\n') {
                 prop_assert!(line.len() <= 77 && line.is_ascii());
                 prop_assert!(!line.ends_with(b" \r") && !line.ends_with(b"\t\r"));

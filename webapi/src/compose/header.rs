@@ -1,14 +1,17 @@
 //! Header fields: folding, encoded words (RFC 2047), addresses and parameters (RFC 2231).
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use postrider_smtp::Address;
+
+use super::{Mailbox, body::escaped};
 
 /// Lines are folded so that they are no longer than this where that is possible (RFC 5322 §2.1.1).
 const WIDTH: usize = 77;
 /// The longest encoded word (RFC 2047 §2).
 const WORD_MAX: usize = 75;
-/// A word of ASCII that is longer goes as encoded words, since no line may have more than 998 bytes.
-const PLAIN_MAX: usize = 500;
+/// A word that is longer is encoded in parts, since no line may have more than 998 bytes (RFC 5322 §2.1.1).
+const PLAIN_MAX: usize = 900;
+/// The longest part of an encoded parameter.
+const PARAMETER_MAX: usize = 50;
 
 /// Writes header fields.
 #[derive(Debug)]
@@ -119,20 +122,14 @@ impl HeaderWriter {
     }
 
     /// A field of addresses.
-    pub(crate) fn addresses<'a>(
-        &mut self,
-        name: &str,
-        addresses: impl IntoIterator<Item = (&'a str, &'a Address)>,
-    ) {
+    pub(crate) fn addresses(&mut self, name: &str, mailboxes: &[Mailbox]) {
         self.begin(name);
-        let mut first = true;
-        for (name, address) in addresses {
-            if !first {
+        for (number, mailbox) in mailboxes.iter().enumerate() {
+            if number > 0 {
                 self.attach(",");
             }
-            first = false;
-            self.phrase(name);
-            self.token(&format!("<{address}>"));
+            self.phrase(&mailbox.name);
+            self.token(&format!("<{}>", mailbox.address));
         }
         self.end();
     }
@@ -149,46 +146,62 @@ impl HeaderWriter {
             .all(|word| self.plain(word) && is_atom(word))
         {
             name.split(' ').for_each(|word| self.token(word));
-        } else if name.len() <= PLAIN_MAX && !name.contains("=?") && (self.utf8 || name.is_ascii())
-        {
-            let quoted = name.replace('\\', "\\\\").replace('"', "\\\"");
-            self.token(&format!("\"{quoted}\""));
+        } else if let Some(quoted) = self.quoted("", name).filter(|_| !name.contains("=?")) {
+            self.token(&quoted);
         } else {
             encoded_words(name).iter().for_each(|word| self.token(word));
         }
     }
 
-    /// A field whose value has parameters; None: there is none of that name.
-    pub(crate) fn with_parameters(&mut self, name: &str, value: &str, parameters: &[(&str, &str)]) {
+    /// A quoted string (RFC 5322 §3.2.4) behind `before`; None for what can't be in one, or does not fit in a line.
+    fn quoted(&self, before: &str, text: &str) -> Option<String> {
+        if text.chars().any(char::is_control) || !(self.utf8 || text.is_ascii()) {
+            return None;
+        }
+        let mut quoted = String::with_capacity(before.len() + text.len() + 2);
+        quoted.push_str(before);
+        quoted.push('"');
+        for letter in text.chars() {
+            if matches!(letter, '"' | '\\') {
+                quoted.push('\\');
+            }
+            quoted.push(letter);
+        }
+        quoted.push('"');
+        (quoted.len() <= PLAIN_MAX).then_some(quoted)
+    }
+
+    /// A field whose value may have a parameter.
+    pub(crate) fn with_parameter(
+        &mut self,
+        name: &str,
+        value: &str,
+        parameter: Option<(&str, &str)>,
+    ) {
         self.begin(name);
         self.token(value);
-        for (name, value) in parameters {
-            self.attach(";");
+        if let Some((name, value)) = parameter {
             self.parameter(name, value);
         }
         self.end();
     }
 
     fn parameter(&mut self, name: &str, value: &str) {
-        if value.is_ascii()
-            && value.len() <= PLAIN_MAX
-            && !value.bytes().any(|byte| byte.is_ascii_control())
-        {
-            let token = !value.is_empty()
-                && value
-                    .bytes()
-                    .all(|byte| is_atext(byte) && byte != b'\'' && byte != b'%' && byte != b'*');
-            if token && value.len() < 60 {
-                return self.token(&format!("{name}={value}"));
-            }
-            let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
-            return self.token(&format!("{name}=\"{quoted}\""));
+        self.attach(";");
+        let is_token = |byte| is_atext(byte) && !matches!(byte, b'\'' | b'%' | b'*');
+        if !value.is_empty() && value.len() <= PARAMETER_MAX && value.bytes().all(is_token) {
+            return self.token(&format!("{name}={value}"));
+        }
+        if let Some(quoted) = self.quoted(&format!("{name}="), value) {
+            return self.token(&quoted);
         }
         let mut parts = vec![String::new()];
         for letter in value.chars() {
             let encoded = percent_encoded(letter);
             match parts.last_mut() {
-                Some(part) if part.len() + encoded.len() <= 50 => part.push_str(&encoded),
+                Some(part) if part.len() + encoded.len() <= PARAMETER_MAX => {
+                    part.push_str(&encoded);
+                }
                 _ => parts.push(encoded),
             }
         }
@@ -238,7 +251,10 @@ fn percent_encoded(letter: char) -> String {
     }
     let mut buffer = [0; 4];
     let bytes = letter.encode_utf8(&mut buffer).bytes();
-    bytes.map(|byte| format!("%{byte:02X}")).collect()
+    bytes
+        .flat_map(|byte| escaped(b'%', byte))
+        .map(char::from)
+        .collect()
 }
 
 /// The text as encoded words, each with whole characters: in base64 if the readable form were more than twice as long.
@@ -267,8 +283,11 @@ fn encoded_words(text: &str) -> Vec<String> {
         }
         let (part, after) = rest.split_at(end.max(1));
         words.push(if quoted {
-            let encoded: String = part.bytes().map(q_encoded).collect();
-            format!("=?utf-8?q?{encoded}?=")
+            let mut word = String::with_capacity(WORD_MAX);
+            word.push_str("=?utf-8?q?");
+            part.bytes().for_each(|byte| q_encode(byte, &mut word));
+            word.push_str("?=");
+            word
         } else {
             format!("=?utf-8?b?{}?=", STANDARD.encode(part))
         });
@@ -286,11 +305,11 @@ const fn q_length(byte: u8) -> usize {
     if q_plain(byte) || byte == b' ' { 1 } else { 3 }
 }
 
-fn q_encoded(byte: u8) -> String {
+fn q_encode(byte: u8, out: &mut String) {
     match byte {
-        b' ' => "_".into(),
-        byte if q_plain(byte) => char::from(byte).to_string(),
-        byte => format!("={byte:02X}"),
+        b' ' => out.push('_'),
+        byte if q_plain(byte) => out.push(char::from(byte)),
+        byte => out.extend(escaped(b'=', byte).map(char::from)),
     }
 }
 
@@ -338,7 +357,6 @@ mod tests {
 
     #[test]
     fn names_and_addresses() {
-        let address: Address = "a@example.org".parse().unwrap();
         for (name, expected) in [
             ("", "To: <a@example.org>\r\n"),
             ("Ann Lee", "To: Ann Lee <a@example.org>\r\n"),
@@ -346,10 +364,17 @@ mod tests {
                 "Lee, Ann \"A\"",
                 "To: \"Lee, Ann \\\"A\\\"\" <a@example.org>\r\n",
             ),
+            ("a\u{1}", "To: =?utf-8?q?a=01?= <a@example.org>\r\n"),
             ("J\u{f6}rg", "To: =?utf-8?q?J=C3=B6rg?= <a@example.org>\r\n"),
         ] {
             let mut writer = HeaderWriter::new(false);
-            writer.addresses("To", [(name, &address)]);
+            writer.addresses(
+                "To",
+                &[Mailbox {
+                    name: name.into(),
+                    address: "a@example.org".parse().unwrap(),
+                }],
+            );
             assert_eq!(String::from_utf8(writer.into_bytes()).unwrap(), expected);
         }
     }
@@ -361,11 +386,17 @@ mod tests {
             "a b.txt",
             "\u{e4}.txt",
             &"\u{65e5}".repeat(60),
+            &"\"".repeat(600),
+            &"x y".repeat(280),
             "semi;colon\"quote.txt",
             "100%'*.txt",
         ] {
             let mut writer = HeaderWriter::new(false);
-            writer.with_parameters("Content-Disposition", "attachment", &[("filename", name)]);
+            writer.with_parameter(
+                "Content-Disposition",
+                "attachment",
+                Some(("filename", name)),
+            );
             let mut field = writer.into_bytes();
             field.extend_from_slice(b"\r\nx");
             let message = MessageParser::default().parse(&field).unwrap();

@@ -38,6 +38,14 @@ async fn each_fault_has_its_code_in_the_order_of_the_contract() {
         ),
         (json!({"Text": "x", "To": to, "Subject": "a\nb"}), "user"),
         (
+            json!({"Text": "x", "BCC": [{"Name": "a\r\nX: y", "Address": "b@example.com"}], "SaveSent": true}),
+            "user",
+        ),
+        (
+            json!({"Text": "x", "To": to, "Date": "-000100-01-01T00:00:00Z"}),
+            "user",
+        ),
+        (
             json!({"Text": "x", "To": to, "Headers": [["X-A", "b\r\nc"]]}),
             "user",
         ),
@@ -145,7 +153,12 @@ async fn a_copy_is_kept_on_request_and_shows_blind_copies() {
     assert_eq!(mails[0].flags, ["$notjunk", "\\seen"]);
     let body = world.store.body(mails[0].body).unwrap();
     let text = String::from_utf8(body.read(0..body.len()).unwrap().to_vec()).unwrap();
-    assert!(text.starts_with("Bcc: <b@example.com>\r\nFrom: "), "{text}");
+    let copied = text.strip_prefix("Bcc: <b@example.com>\r\n").unwrap();
+    let sent = world.text(&world.queued()[0]);
+    assert!(
+        copied.starts_with("From: ") && sent.ends_with(copied),
+        "{sent}"
+    );
 }
 
 #[tokio::test]
@@ -205,4 +218,38 @@ async fn other_alphabets_in_addresses_need_smtputf8() {
         text.contains("Subject: \u{e4}\r\n") && text.contains("<j\u{f6}rg@example.com>"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn a_reference_to_a_message_id_of_another_alphabet_needs_smtputf8() {
+    let world = World::start().await;
+    let request =
+        json!({"To": [{"Address": "b@example.com"}], "Text": "x", "References": ["<j\u{f6}@x>"]});
+    assert_eq!(world.send(&request).await.status, 200);
+    assert!(world.queued()[0].common.smtputf8);
+}
+
+#[tokio::test]
+async fn without_from_it_is_the_login() {
+    let world = World::start().await;
+    let request = json!({"To": [{"Address": "b@example.com"}], "Text": "x"});
+    for (login, from) in [
+        ("Ann+x@example.org", "From: Ann Lee <Ann+x@example.org>\r\n"),
+        ("help@example.org", "From: Helpdesk <help@example.org>\r\n"),
+    ] {
+        let answer = world.send_as(login, &request).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let queued = world.queued();
+        let text = world.text(queued.last().unwrap());
+        assert!(text.contains(from), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_only_recipient_is_named_on_top() {
+    let world = World::start().await;
+    let request = json!({"To": [{"Address": "b@example.com"}], "Text": "x"});
+    assert_eq!(world.send(&request).await.status, 200);
+    let text = world.text(&world.queued()[0]);
+    assert!(text.contains("\r\n\tfor <b@example.com>;"), "{text}");
 }

@@ -1,0 +1,179 @@
+//! What is refused before anything is composed.
+
+use super::{File, Message};
+use crate::error::{ApiError, Code};
+
+/// The longest word that is not encoded and so can't be folded: no line may have more than 998 bytes (RFC 5322 §2.1.1).
+const WORD_MAX: usize = 900;
+
+impl Message {
+    /// Refuses what would break the header.
+    ///
+    /// # Errors
+    /// [`Code::User`] or [`Code::MalformedMessageId`].
+    pub(crate) fn check(&self) -> Result<(), ApiError> {
+        let lists = [&self.reply_to, &self.to, &self.cc, &self.bcc];
+        for mailbox in std::iter::once(&self.from).chain(lists.into_iter().flatten()) {
+            clean("a name", &mailbox.name)?;
+        }
+        clean("Subject", &self.subject)?;
+        clean("MessageID", &self.message_id)?;
+        for reference in &self.references {
+            word("a reference", reference)?;
+        }
+        for (name, value) in &self.headers {
+            field_name(name)?;
+            clean("a header field", value)?;
+        }
+        let lists = [&self.alternative, &self.inline, &self.attached];
+        lists.into_iter().flatten().try_for_each(file)?;
+        self.check_message_id()
+    }
+
+    fn check_message_id(&self) -> Result<(), ApiError> {
+        let id = self
+            .message_id
+            .strip_prefix('<')
+            .and_then(|id| id.strip_suffix('>'));
+        let right = id.is_some_and(|id| {
+            (1..=WORD_MAX).contains(&id.len())
+                && !id.contains(['<', '>', ' '])
+                && (self.smtputf8 || id.is_ascii())
+        });
+        if right {
+            return Ok(());
+        }
+        let text = format!(
+            "MessageID must be of the form <id@host>, not {:?}",
+            self.message_id
+        );
+        Err(ApiError::new(Code::MalformedMessageId, text))
+    }
+}
+
+fn clean(what: &str, text: &str) -> Result<(), ApiError> {
+    let control = |byte: u8| byte < b' ' || byte == 0x7f;
+    if text.bytes().any(control) {
+        return Err(ApiError::user(format!(
+            "{what} has a control character: {text:?}"
+        )));
+    }
+    Ok(())
+}
+
+fn word(what: &str, text: &str) -> Result<(), ApiError> {
+    clean(what, text)?;
+    if text.len() > WORD_MAX {
+        return Err(ApiError::user(format!(
+            "{what} is longer than {WORD_MAX} bytes"
+        )));
+    }
+    Ok(())
+}
+
+/// A name that is none would end the header section, or be taken for part of the field before.
+fn field_name(name: &str) -> Result<(), ApiError> {
+    word("the name of a header field", name)?;
+    let right = !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b':');
+    if right {
+        return Ok(());
+    }
+    Err(ApiError::user(format!(
+        "{name:?} can't be the name of a header field"
+    )))
+}
+
+fn file(file: &File) -> Result<(), ApiError> {
+    clean("the name of a file", &file.name)?;
+    for (what, text) in [
+        ("ContentType of a file", &file.content_type),
+        ("ContentID of a file", &file.content_id),
+    ] {
+        word(what, text)?;
+        if !text.is_ascii() {
+            return Err(ApiError::user(format!("{what} must be ASCII: {text:?}")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::message, *};
+
+    #[test]
+    fn what_would_break_the_header_is_refused() {
+        type Change = fn(&mut Message);
+        let bad_file = |change: fn(&mut File)| {
+            let mut file = File::default();
+            change(&mut file);
+            vec![file]
+        };
+        let changes: [(Change, Code); 12] = [
+            (|message| message.subject = "a\nb".into(), Code::User),
+            (|message| message.from.name = "\u{1}".into(), Code::User),
+            (
+                |message| message.to[0].name = "a\r\nX: b".into(),
+                Code::User,
+            ),
+            (
+                |message| {
+                    message.bcc = message.to.clone();
+                    message.bcc[0].name = "a\r\nX: b".into();
+                },
+                Code::User,
+            ),
+            (
+                |message| message.references = vec!["<a>\r\nX: y".into()],
+                Code::User,
+            ),
+            (
+                |message| message.references = vec!["x".repeat(1000)],
+                Code::User,
+            ),
+            (
+                |message| message.headers = vec![("X-A".into(), "a\r\nb".into())],
+                Code::User,
+            ),
+            (
+                |message| message.headers = vec![("X A".into(), "a".into())],
+                Code::User,
+            ),
+            (
+                |message| message.headers = vec![(String::new(), "a".into())],
+                Code::User,
+            ),
+            (
+                |message| message.message_id = "1@x".into(),
+                Code::MalformedMessageId,
+            ),
+            (
+                |message| message.message_id = "<>".into(),
+                Code::MalformedMessageId,
+            ),
+            (
+                |message| message.message_id = "<\u{e4}@x>".into(),
+                Code::MalformedMessageId,
+            ),
+        ];
+        for (number, (change, code)) in changes.into_iter().enumerate() {
+            let mut message = message();
+            message.check().unwrap();
+            change(&mut message);
+            assert_eq!(message.check().unwrap_err().code, code, "{number}");
+        }
+        for files in [
+            bad_file(|file| file.name = "a\nb".into()),
+            bad_file(|file| file.content_type = "text/plain\n".into()),
+            bad_file(|file| file.content_type = "text/\u{e4}".into()),
+            bad_file(|file| file.content_id = "<a\0>".into()),
+        ] {
+            let mut message = message();
+            message.inline = files;
+            assert_eq!(message.check().unwrap_err().code, Code::User);
+        }
+    }
+}

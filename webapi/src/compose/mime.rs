@@ -1,0 +1,298 @@
+//! The parts of a message: how they are nested (RFC 2046 §5.1), and how each is written.
+
+use super::{
+    File, Message, Output,
+    body::{self, BASE64_LINE, Encoding},
+    header::HeaderWriter,
+};
+use crate::error::ApiError;
+
+/// How much is composed before it is passed on. A multiple of a line of base64, to keep lines whole.
+const PIECE: usize = BASE64_LINE * 1024;
+
+/// A part of the body: a leaf, or several with a boundary between.
+enum Part<'a> {
+    Text {
+        subtype: &'static str,
+        text: &'a str,
+    },
+    File {
+        disposition: &'static str,
+        file: &'a File,
+    },
+    Multi {
+        subtype: &'static str,
+        boundary: String,
+        parts: Vec<Self>,
+    },
+}
+
+impl Message {
+    /// Writes the fields that tell of the body behind those in `header`, and the body.
+    pub(super) async fn write_body(
+        &self,
+        mut header: Vec<u8>,
+        out: &mut Output,
+    ) -> Result<(), ApiError> {
+        write_part(&self.body(), &mut header, out).await?;
+        out.write(&header).await
+    }
+
+    /// Each level only where there is something for it.
+    fn body(&self) -> Part<'_> {
+        let texts = [("plain", &self.text), ("html", &self.html)];
+        let texts = texts
+            .into_iter()
+            .filter(|(_, text)| !text.is_empty())
+            .map(|(subtype, text)| Part::Text { subtype, text });
+        let mut parts: Vec<Part<'_>> = texts.chain(files("inline", &self.alternative)).collect();
+        let mut top = match (parts.len(), parts.pop()) {
+            (1, Some(only)) => only,
+            (_, last) => {
+                parts.extend(last);
+                self.multi("alternative", parts)
+            }
+        };
+        for (subtype, disposition, list) in [
+            ("related", "inline", &self.inline),
+            ("mixed", "attachment", &self.attached),
+        ] {
+            if !list.is_empty() {
+                let parts = std::iter::once(top).chain(files(disposition, list));
+                top = self.multi(subtype, parts.collect());
+            }
+        }
+        top
+    }
+
+    /// The boundaries of the levels differ in their first letter, so that none is the beginning of another.
+    fn multi<'a>(&self, subtype: &'static str, parts: Vec<Part<'a>>) -> Part<'a> {
+        let letter = subtype.get(..1).unwrap_or_default();
+        Part::Multi {
+            subtype,
+            boundary: format!("{letter}-{}", self.boundary),
+            parts,
+        }
+    }
+}
+
+fn files<'a>(disposition: &'static str, list: &'a [File]) -> impl Iterator<Item = Part<'a>> {
+    list.iter()
+        .map(move |file| Part::File { disposition, file })
+}
+
+/// Writes the fields of a part, a blank line and its content behind what is in `buffer`, which is passed on when it is large.
+async fn write_part(
+    part: &Part<'_>,
+    buffer: &mut Vec<u8>,
+    out: &mut Output,
+) -> Result<(), ApiError> {
+    match part {
+        Part::Text { subtype, text } => {
+            write_text(subtype, text, buffer);
+            pass_on(buffer, out).await
+        }
+        Part::File { disposition, file } => {
+            write_file_header(disposition, file, buffer);
+            for piece in file.data.chunks(PIECE) {
+                body::base64_lines(piece, buffer);
+                pass_on(buffer, out).await?;
+            }
+            Ok(())
+        }
+        Part::Multi {
+            subtype,
+            boundary,
+            parts,
+        } => {
+            push(
+                buffer,
+                &[
+                    "Content-Type: multipart/",
+                    subtype,
+                    "; boundary=\"",
+                    boundary,
+                    "\"\r\n\r\n",
+                ],
+            );
+            for part in parts {
+                push(buffer, &["--", boundary, "\r\n"]);
+                Box::pin(write_part(part, buffer, out)).await?;
+                push(buffer, &["\r\n"]);
+            }
+            push(buffer, &["--", boundary, "--\r\n"]);
+            Ok(())
+        }
+    }
+}
+
+async fn pass_on(buffer: &mut Vec<u8>, out: &mut Output) -> Result<(), ApiError> {
+    if buffer.len() >= PIECE {
+        out.write(buffer).await?;
+        buffer.clear();
+    }
+    Ok(())
+}
+
+fn push(buffer: &mut Vec<u8>, pieces: &[&str]) {
+    for piece in pieces {
+        buffer.extend_from_slice(piece.as_bytes());
+    }
+}
+
+fn write_text(subtype: &str, text: &str, buffer: &mut Vec<u8>) {
+    let (lines, encoding) = body::prepare(text);
+    push(
+        buffer,
+        &[
+            "Content-Type: text/",
+            subtype,
+            if text.is_ascii() {
+                "; charset=us-ascii"
+            } else {
+                "; charset=utf-8"
+            },
+            "\r\nContent-Transfer-Encoding: ",
+            encoding.name(),
+            "\r\n\r\n",
+        ],
+    );
+    match encoding {
+        Encoding::QuotedPrintable => body::quoted_printable(&lines, buffer),
+        Encoding::SevenBit | Encoding::EightBit => buffer.extend_from_slice(lines.as_bytes()),
+    }
+}
+
+/// The kind of content by its first bytes. UTF-8 is only claimed for what is all UTF-8: the claim would outdo what the content
+/// says of itself.
+fn sniffed(data: &[u8]) -> &'static str {
+    let kind = body::sniff(data).unwrap_or("application/octet-stream");
+    match kind.strip_suffix("; charset=utf-8") {
+        Some(bare) if std::str::from_utf8(data).is_err() => bare,
+        _ => kind,
+    }
+}
+
+fn write_file_header(disposition: &str, file: &File, buffer: &mut Vec<u8>) {
+    let mut header = HeaderWriter::new(false);
+    let kind = match file.content_type.as_str() {
+        "" => sniffed(&file.data),
+        given => given,
+    };
+    header.raw("Content-Type", kind);
+    header.raw("Content-Transfer-Encoding", "base64");
+    let name = Some(("filename", file.name.as_str())).filter(|_| !file.name.is_empty());
+    header.with_parameter("Content-Disposition", disposition, name);
+    if !file.content_id.is_empty() {
+        header.raw("Content-Id", &file.content_id);
+    }
+    buffer.extend_from_slice(&header.into_bytes());
+    buffer.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use mail_parser::{MessageParser, MimeHeaders};
+
+    use super::{
+        super::{
+            File,
+            tests::{composed, message},
+        },
+        sniffed,
+    };
+
+    fn file(name: &str, data: &[u8]) -> File {
+        File {
+            name: name.into(),
+            data: Bytes::copy_from_slice(data),
+            ..File::default()
+        }
+    }
+
+    fn kinds(text: &str) -> Vec<String> {
+        let parsed = MessageParser::default().parse(text.as_bytes()).unwrap();
+        let kind = |part: &mail_parser::MessagePart<'_>| {
+            part.content_type().unwrap().subtype().unwrap().to_owned()
+        };
+        parsed.parts.iter().map(kind).collect()
+    }
+
+    #[tokio::test]
+    async fn each_level_only_where_there_is_something_for_it() {
+        let one = || vec![file("x", b"x")];
+        let mut full = message();
+        full.html = "<p>".into();
+        assert_eq!(
+            kinds(&composed(&full).await),
+            ["alternative", "plain", "html"]
+        );
+        full.text = String::new();
+        assert_eq!(kinds(&composed(&full).await), ["html"]);
+        full.alternative = one();
+        assert_eq!(
+            kinds(&composed(&full).await),
+            ["alternative", "html", "plain"]
+        );
+        let mut inline = message();
+        inline.inline = one();
+        assert_eq!(
+            kinds(&composed(&inline).await),
+            ["related", "plain", "plain"]
+        );
+        let mut attached = message();
+        attached.attached = one();
+        assert_eq!(
+            kinds(&composed(&attached).await),
+            ["mixed", "plain", "plain"]
+        );
+    }
+
+    #[test]
+    fn only_utf8_is_called_so() {
+        for (data, kind) in [
+            (&b"<p>\xc3\xa4"[..], "text/html; charset=utf-8"),
+            (b"<p>\xe4", "text/html"),
+            (b"\xe4", "text/plain"),
+            (b"\0", "application/octet-stream"),
+        ] {
+            assert_eq!(sniffed(data), kind, "{data:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn all_levels() {
+        let mut message = message();
+        message.html = "<p>h\u{e4}</p>".into();
+        message.alternative = vec![File {
+            content_type: "text/calendar".into(),
+            ..file("", b"BEGIN")
+        }];
+        message.inline = vec![File {
+            content_id: "<i@x>".into(),
+            ..file("i.png", b"\x89PNG\r\n\x1a\n")
+        }];
+        message.attached = vec![file("a.bin", &[1; 200_000])];
+        let text = composed(&message).await;
+        assert_eq!(
+            kinds(&text),
+            [
+                "mixed",
+                "related",
+                "alternative",
+                "plain",
+                "html",
+                "calendar",
+                "png",
+                "octet-stream"
+            ]
+        );
+        let parsed = MessageParser::default().parse(text.as_bytes()).unwrap();
+        assert_eq!(parsed.parts[7].contents(), [1; 200_000]);
+        assert_eq!(parsed.parts[6].content_id(), Some("i@x"));
+        assert_eq!(parsed.parts[7].attachment_name(), Some("a.bin"));
+        assert!(text.lines().all(|line| line.len() <= 78));
+        assert!(text.contains("; boundary=\"m-0123456789abcdefghijkl\"\r\n\r\n--m-"));
+    }
+}

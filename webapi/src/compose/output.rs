@@ -1,0 +1,94 @@
+//! Where composed text goes: to the store as it grows, and to the copy for the sender if there is one.
+
+use postrider_store::{BodyWriter, NewBody};
+
+use crate::error::{ApiError, Code};
+
+/// What was composed.
+#[derive(Debug)]
+pub(crate) struct Composed {
+    /// The message, with its prefix.
+    pub(crate) text: Text,
+    /// There are bytes above 127.
+    pub(crate) eight_bit: bool,
+    /// The same message behind another prefix.
+    pub(crate) copy: Option<Text>,
+}
+
+/// A finished text.
+#[derive(Debug)]
+pub(crate) struct Text {
+    pub(crate) body: NewBody,
+    /// Bytes.
+    pub(crate) size: u64,
+}
+
+/// Takes a message piece by piece.
+pub(crate) struct Output {
+    text: BodyWriter,
+    copy: Option<BodyWriter>,
+    /// Of the message without a prefix.
+    size: u64,
+    max_size: u64,
+    eight_bit: bool,
+}
+
+impl Output {
+    /// `prefix` goes in front and does not count for `max_size`.
+    pub(crate) async fn new(
+        mut text: BodyWriter,
+        prefix: &[u8],
+        max_size: u64,
+    ) -> Result<Self, ApiError> {
+        text.write(prefix).await?;
+        Ok(Self {
+            text,
+            copy: None,
+            size: 0,
+            max_size,
+            eight_bit: !prefix.is_ascii(),
+        })
+    }
+
+    /// Has the message written a second time, behind its own prefix. To be called before anything of it is written.
+    pub(crate) async fn copy_to(
+        &mut self,
+        mut copy: BodyWriter,
+        prefix: &[u8],
+    ) -> Result<(), ApiError> {
+        copy.write(prefix).await?;
+        self.copy = Some(copy);
+        Ok(())
+    }
+
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), ApiError> {
+        self.size += bytes.len() as u64;
+        if self.size > self.max_size {
+            let text = format!("the message is larger than {} bytes", self.max_size);
+            return Err(ApiError::new(Code::MessageTooLarge, text));
+        }
+        self.eight_bit = self.eight_bit || !bytes.is_ascii();
+        if let Some(copy) = &mut self.copy {
+            copy.write(bytes).await?;
+        }
+        Ok(self.text.write(bytes).await?)
+    }
+
+    pub(crate) async fn finish(self) -> Result<Composed, ApiError> {
+        let copy = match self.copy {
+            Some(copy) => Some(finish(copy).await?),
+            None => None,
+        };
+        Ok(Composed {
+            text: finish(self.text).await?,
+            eight_bit: self.eight_bit,
+            copy,
+        })
+    }
+}
+
+async fn finish(writer: BodyWriter) -> Result<Text, ApiError> {
+    let size = writer.len();
+    let body = writer.finish().await?;
+    Ok(Text { body, size })
+}

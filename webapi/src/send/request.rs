@@ -1,0 +1,152 @@
+//! What Send is asked: the shapes of its JSON.
+
+use std::collections::BTreeMap;
+
+use base64::{
+    Engine,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use jiff::Zoned;
+use postrider_smtp::Address;
+use serde_json::Value;
+
+use crate::{
+    compose::{File, Mailbox},
+    error::{ApiError, Code},
+    json::{self, JsonError, Object},
+};
+
+/// Padding, as the contract has it.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
+);
+
+/// What a caller asks for.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) from: Vec<NameAddress>,
+    pub(super) to: Vec<NameAddress>,
+    pub(super) cc: Vec<NameAddress>,
+    pub(super) bcc: Vec<NameAddress>,
+    pub(super) reply_to: Vec<NameAddress>,
+    pub(super) message_id: String,
+    pub(super) references: Vec<String>,
+    pub(super) date: Option<Zoned>,
+    pub(super) subject: String,
+    pub(super) text: String,
+    pub(super) html: String,
+    pub(super) extra: BTreeMap<String, String>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) alternative: Vec<NewFile>,
+    pub(super) inline: Vec<NewFile>,
+    pub(super) attached: Vec<NewFile>,
+    pub(super) require_tls: Option<bool>,
+    pub(super) future_release: Option<Zoned>,
+    pub(super) save_sent: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct NameAddress {
+    name: String,
+    pub(super) address: String,
+}
+
+/// A file whose data is still base64.
+#[derive(Debug)]
+pub(super) struct NewFile {
+    name: String,
+    content_type: String,
+    content_id: String,
+    data: String,
+}
+
+impl Request {
+    /// Reads the request of a call.
+    pub(super) fn read(text: &str) -> Result<Self, ApiError> {
+        let request = json::first_value(text).and_then(Self::from_value);
+        request.map_err(|error| ApiError::protocol(error.to_string()))
+    }
+
+    fn from_value(value: Value) -> Result<Self, JsonError> {
+        let mut fields = Object::new(value, String::new())?;
+        let request = Self {
+            from: fields.list("From", NameAddress::read)?,
+            to: fields.list("To", NameAddress::read)?,
+            cc: fields.list("CC", NameAddress::read)?,
+            bcc: fields.list("BCC", NameAddress::read)?,
+            reply_to: fields.list("ReplyTo", NameAddress::read)?,
+            message_id: fields.string("MessageID")?,
+            references: fields.list("References", json::text)?,
+            date: fields.time("Date")?,
+            subject: fields.string("Subject")?,
+            text: fields.string("Text")?,
+            html: fields.string("HTML")?,
+            extra: fields.strings("Extra")?,
+            headers: fields.list("Headers", json::pair)?,
+            alternative: fields.list("AlternativeFiles", NewFile::read)?,
+            inline: fields.list("InlineFiles", NewFile::read)?,
+            attached: fields.list("AttachedFiles", NewFile::read)?,
+            require_tls: fields.bool("RequireTLS")?,
+            future_release: fields.time("FutureRelease")?,
+            save_sent: fields.bool("SaveSent")?.unwrap_or_default(),
+        };
+        fields.finish()?;
+        Ok(request)
+    }
+}
+
+impl NameAddress {
+    fn read(value: Value, place: String) -> Result<Self, JsonError> {
+        let mut fields = Object::new(value, place)?;
+        let (name, address) = (fields.string("Name")?, fields.string("Address")?);
+        fields.finish()?;
+        Ok(Self { name, address })
+    }
+
+    pub(super) fn parse(self) -> Result<Mailbox, ApiError> {
+        let address = Address::parse(self.address.trim()).map_err(|error| {
+            ApiError::new(
+                Code::BadAddress,
+                format!("parsing address {:?}: {error}", self.address),
+            )
+        })?;
+        Ok(Mailbox {
+            name: self.name,
+            address,
+        })
+    }
+}
+
+impl NewFile {
+    fn read(value: Value, place: String) -> Result<Self, JsonError> {
+        let mut fields = Object::new(value, place)?;
+        let file = Self {
+            name: fields.string("Name")?,
+            content_type: fields.string("ContentType")?,
+            content_id: fields.string("ContentID")?,
+            data: fields.string("Data")?,
+        };
+        fields.finish()?;
+        Ok(file)
+    }
+
+    pub(super) fn decode(self) -> Result<File, ApiError> {
+        let mut data = self.data;
+        if data.contains(['\r', '\n']) {
+            data.retain(|letter| !matches!(letter, '\r' | '\n'));
+        }
+        let data = BASE64.decode(data).map_err(|error| {
+            ApiError::user(format!(
+                "the data of file {:?} is not base64: {error}",
+                self.name
+            ))
+        })?;
+        Ok(File {
+            name: self.name,
+            content_type: self.content_type,
+            content_id: self.content_id,
+            data: data.into(),
+        })
+    }
+}
