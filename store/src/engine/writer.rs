@@ -21,7 +21,7 @@ use super::{
     inbox::{Ops, Prepared, Request},
     index::Meta,
     lease::Leases,
-    op::{Op, VERSION},
+    op::{Applied, Op, VERSION},
     state::Effects,
 };
 use crate::{
@@ -60,6 +60,8 @@ pub(super) struct Writer {
     /// Ops that are applied already, encoded.
     riders: Vec<Vec<u8>>,
     riders_since: Option<Instant>,
+    /// The last batch could not be appended.
+    stuck: bool,
     /// About how many bytes changed since the last freeze.
     weight: usize,
     last_freeze: Instant,
@@ -106,6 +108,7 @@ impl Writer {
             pending: VecDeque::new(),
             riders: Vec::new(),
             riders_since: None,
+            stuck: false,
             // What was replayed is not in the index yet.
             weight: 1,
             last_freeze: now(),
@@ -163,7 +166,8 @@ impl Writer {
             self.append_pending()?;
             self.move_some()?;
             self.freeze_if_due()?;
-            if self.closing.is_some() && self.is_done() {
+            if self.closing.is_some() && (self.is_done() || self.stuck) {
+                // What could not be appended was promised to nobody: the next start finds it as after a crash.
                 return Ok(());
             }
         }
@@ -177,9 +181,12 @@ impl Writer {
         if !self.pending.is_empty() {
             return Some(Duration::ZERO);
         }
+        if self.stuck && !self.riders.is_empty() && self.wants_freeze() {
+            return Some(LOOK);
+        }
         let ride = self
             .riders_since
-            .map(|since| self.ride.saturating_sub(since.elapsed()));
+            .map(|since| self.ride().saturating_sub(since.elapsed()));
         let moving = self.moving.map(|_| MOVE_PAUSE);
         let freeze = (self.weight > 0 && self.freezing.is_none()).then(|| {
             self.options
@@ -191,6 +198,15 @@ impl Writer {
             .flatten()
             .filter(|timeout| *timeout < NEVER)
             .min()
+    }
+
+    /// How long riders wait for a batch; longer when the last one could not be appended.
+    fn ride(&self) -> Duration {
+        if self.stuck {
+            self.ride.max(LOOK)
+        } else {
+            self.ride
+        }
     }
 
     /// Whether so much is in memory that the checkpoint must come first.
@@ -273,7 +289,7 @@ impl Writer {
         }
         let next_due = state.due.next(claim.only.as_deref(), &claim.except)?;
         drop(state);
-        self.ride();
+        self.board();
         Ok(Claimed { messages, next_due })
     }
 
@@ -300,11 +316,11 @@ impl Writer {
         }
         let next_due = state.hooks_due.next(None, &claim.except)?;
         drop(state);
-        self.ride();
+        self.board();
         Ok(ClaimedHooks { hooks, next_due })
     }
 
-    fn ride(&mut self) {
+    fn board(&mut self) {
         if !self.riders.is_empty() {
             self.riders_since.get_or_insert_with(now);
         }
@@ -337,13 +353,19 @@ impl Writer {
         }
         let waited = self
             .riders_since
-            .is_some_and(|since| since.elapsed() >= self.ride);
+            .is_some_and(|since| since.elapsed() >= self.ride());
         let leave = waited || self.closing.is_some() || self.wants_freeze();
         if self.pending.is_empty() && (self.riders.is_empty() || !leave) {
             return Ok(());
         }
         let mut requests = self.next_batch();
-        let appended = match self.append(&mut requests) {
+        let appended = self.append(&mut requests);
+        self.stuck = appended.is_err();
+        if self.stuck {
+            // No checkpoint can begin; those who wait for one are told so.
+            self.wanted.clear();
+        }
+        let appended = match appended {
             Ok(appended) => appended,
             Err(AppendError::Closed(error)) => {
                 // Whether it will be found at the next start is not known, so the files must stay until then.
@@ -399,7 +421,7 @@ impl Writer {
             && !matches!(error, AppendError::Closed(_))
         {
             refuse(mem::take(requests), &answer_to(error));
-            // They try it again with the next batch.
+            // They try it again after a while.
             self.riders_since = Some(now());
         }
         result
@@ -433,10 +455,16 @@ impl Writer {
                 // From here on the state says whether a file is needed.
                 file.map(crate::BodyFile::keep);
                 self.weight += encoded.len() + WEIGHT;
-                if let Op::Settle { id, .. } = &op {
-                    self.leases.remove(*id);
+                let settled = match &op {
+                    Op::Settle { id, .. } => Some(*id),
+                    _ => None,
+                };
+                let result = state.apply(op, places.next().flatten())?;
+                // A settlement that came too late ends nobody else's claim.
+                if let (Some(id), Applied::Settled(true)) = (settled, &result) {
+                    self.leases.remove(id);
                 }
-                applied.push(state.apply(op, places.next().flatten())?);
+                applied.push(result);
             }
             answers.push((reply, permit, applied));
         }
