@@ -1,13 +1,14 @@
 //! Makes a message from its parts, and writes it to the store as it grows.
 //!
 //! In reading order: the fields of its header here, `check` for what is refused, `mime` with the nesting of its parts,
-//! `header` and `body` with the encodings of each, `output` for where the text goes.
+//! `header`, `word` and `body` with the encodings of each, `output` for where the text goes.
 
 mod body;
 mod check;
 mod header;
 mod mime;
 mod output;
+mod word;
 
 use bytes::Bytes;
 use postrider_smtp::Address;

@@ -1,11 +1,11 @@
 //! The method Send: what is asked for, checked in the order of the contract, composed, and queued.
 
+mod prepare;
 mod request;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use jiff::{Zoned, fmt::rfc2822, tz::TimeZone};
-use postrider_config::{Dynamic, Target};
+use jiff::Zoned;
 use postrider_queue::{
     AddError, Submission, Submitted, SubmittedRecipient,
     header::{self, Received},
@@ -15,11 +15,11 @@ use postrider_store::{Accept, BodySource, NewMail, Notify, Time};
 use serde::Serialize;
 use tracing::{info, warn};
 
-use self::request::{NameAddress, NewFile, Request};
+use self::prepare::{Ready, prepare};
 use crate::{
     Parts,
     auth::User,
-    compose::{Composed, File, Mailbox, Message, Output, Text},
+    compose::{Composed, Message, Output, Text},
     error::{ApiError, Code},
     form::Form,
 };
@@ -48,22 +48,6 @@ struct Queued {
     queue_msg_id: u64,
     #[serde(rename = "FromID")]
     from_id: String,
-}
-
-/// What is to be sent, when all of it was found right but the time.
-struct Ready {
-    message: Message,
-    /// As they were given, in the order To, CC, BCC.
-    given: Vec<String>,
-    options: Options,
-}
-
-/// What a request says besides the message.
-struct Options {
-    extra: BTreeMap<String, String>,
-    require_tls: Option<bool>,
-    future_release: Option<Zoned>,
-    save_sent: bool,
 }
 
 /// Carries a call out.
@@ -128,145 +112,6 @@ pub(crate) async fn send(parts: &Parts, user: &User, form: Form) -> Result<Respo
         message_id,
         submissions: submissions.collect(),
     })
-}
-
-/// Reads and checks a request, in the order of the contract.
-fn prepare(parts: &Parts, user: &User, form: Form, now: Time) -> Result<Ready, ApiError> {
-    let request = Request::read(&form.request)?;
-    let config = parts.config.load();
-    if request.text.is_empty() && request.html.is_empty() {
-        return Err(ApiError::new(
-            Code::MissingBody,
-            "a message needs Text or HTML, or both",
-        ));
-    }
-    let from = author(request.from, user, &config)?;
-    let given: Vec<String> = [&request.to, &request.cc, &request.bcc]
-        .into_iter()
-        .flatten()
-        .map(|given| given.address.clone())
-        .collect();
-    let (to, cc, bcc) = (
-        parse_all(request.to)?,
-        parse_all(request.cc)?,
-        parse_all(request.bcc)?,
-    );
-    check_author(&from.address, user, &config)?;
-    if given.is_empty() {
-        return Err(ApiError::new(
-            Code::NoRecipients,
-            "a message needs a recipient in To, CC or BCC",
-        ));
-    }
-    let reply_to = parse_all(request.reply_to)?;
-    let rng = &mut rand::rng();
-    let mut message = Message {
-        from,
-        reply_to,
-        to,
-        cc,
-        bcc,
-        subject: request.subject,
-        date: date(request.date, now)?,
-        message_id: request.message_id,
-        references: request.references,
-        headers: request.headers,
-        text: request.text,
-        html: request.html,
-        alternative: files(request.alternative, form.alternative)?,
-        inline: files(request.inline, form.inline)?,
-        attached: files(request.attached, form.attached)?,
-        smtputf8: false,
-        boundary: header::random_id(rng),
-    };
-    if message.message_id.is_empty() {
-        message.message_id = header::message_id(rng, parts.hostname.ascii());
-    }
-    message.smtputf8 = needs_smtputf8(&message);
-    message.check()?;
-    Ok(Ready {
-        message,
-        given,
-        options: Options {
-            extra: request.extra,
-            require_tls: request.require_tls,
-            future_release: request.future_release,
-            save_sent: request.save_sent,
-        },
-    })
-}
-
-fn parse_all(addresses: Vec<NameAddress>) -> Result<Vec<Mailbox>, ApiError> {
-    addresses.into_iter().map(NameAddress::parse).collect()
-}
-
-/// Those of the request first, then the uploaded ones.
-fn files(given: Vec<NewFile>, uploaded: Vec<File>) -> Result<Vec<File>, ApiError> {
-    let given = given.into_iter().map(NewFile::decode);
-    given.chain(uploaded.into_iter().map(Ok)).collect()
-}
-
-/// Who it is from: as asked for, or the login.
-fn author(given: Vec<NameAddress>, user: &User, config: &Dynamic) -> Result<Mailbox, ApiError> {
-    let mut given = given.into_iter();
-    match (given.next(), given.next()) {
-        (Some(only), None) => only.parse(),
-        (None, _) => Ok(Mailbox {
-            name: full_name(user, config).to_owned(),
-            address: user.login.clone(),
-        }),
-        _ => Err(ApiError::new(
-            Code::MultipleFrom,
-            "a message has only one From",
-        )),
-    }
-}
-
-/// The name of who logged in: that of the address, or else the account's.
-fn full_name<'a>(user: &'a User, config: &'a Dynamic) -> &'a str {
-    match config.lookup(&user.login).map(|found| found.target) {
-        Some(Target::Account { destination, .. }) if !destination.full_name.is_empty() => {
-            &destination.full_name
-        }
-        _ => config
-            .accounts
-            .get(&user.account)
-            .map_or("", |account| &account.full_name),
-    }
-}
-
-fn check_author(address: &Address, user: &User, config: &Dynamic) -> Result<(), ApiError> {
-    let domain = address
-        .host
-        .domain()
-        .and_then(|domain| config.domains.get(domain));
-    if domain.is_some_and(|domain| domain.disabled) {
-        let text = format!("the domain {} is disabled", address.host);
-        return Err(ApiError::new(Code::DomainDisabled, text));
-    }
-    if !config.may_send_from(&user.account, address) {
-        let text = format!("your account may not send from {}", address.unicode());
-        return Err(ApiError::new(Code::BadFrom, text));
-    }
-    Ok(())
-}
-
-/// A domain can be written in ASCII, but not a local-part; nor a reference, which is another's message-id.
-fn needs_smtputf8(message: &Message) -> bool {
-    let lists = [&message.reply_to, &message.to, &message.cc, &message.bcc];
-    std::iter::once(&message.from)
-        .chain(lists.into_iter().flatten())
-        .any(|mailbox| !mailbox.address.is_ascii())
-        || message
-            .references
-            .iter()
-            .any(|reference| !reference.is_ascii())
-}
-
-fn date(wanted: Option<Zoned>, now: Time) -> Result<String, ApiError> {
-    let date = wanted.unwrap_or_else(|| now.timestamp().to_zoned(TimeZone::UTC));
-    rfc2822::to_string(&date)
-        .map_err(|error| ApiError::user(format!("Date {date} can't be written: {error}")))
 }
 
 /// When the first attempt is, if it is put off.

@@ -1,13 +1,12 @@
-//! Header fields: folding, encoded words (RFC 2047), addresses and parameters (RFC 2231).
+//! Header fields: folding (RFC 5322 §2.2.3), free text, addresses and parameters.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-
-use super::{Mailbox, body::escaped};
+use super::{
+    Mailbox,
+    word::{encoded_words, percent_encoded},
+};
 
 /// Lines are folded so that they are no longer than this where that is possible (RFC 5322 §2.1.1).
 const WIDTH: usize = 77;
-/// The longest encoded word (RFC 2047 §2).
-const WORD_MAX: usize = 75;
 /// A word that is longer is encoded in parts, since no line may have more than 998 bytes (RFC 5322 §2.1.1).
 const PLAIN_MAX: usize = 900;
 /// The longest part of an encoded parameter.
@@ -243,74 +242,6 @@ const fn is_atext(byte: u8) -> bool {
                 | b'}'
                 | b'~'
         )
-}
-
-fn percent_encoded(letter: char) -> String {
-    if letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | '_') {
-        return letter.to_string();
-    }
-    let mut buffer = [0; 4];
-    let bytes = letter.encode_utf8(&mut buffer).bytes();
-    bytes
-        .flat_map(|byte| escaped(b'%', byte))
-        .map(char::from)
-        .collect()
-}
-
-/// The text as encoded words, each with whole characters: in base64 if the readable form were more than twice as long.
-fn encoded_words(text: &str) -> Vec<String> {
-    let quoted_length: usize = text.bytes().map(q_length).sum();
-    let quoted = quoted_length <= text.len().div_ceil(3) * 8;
-    // What is around the text of a word: =?utf-8?q??=
-    let room = WORD_MAX - 12;
-    let mut words = Vec::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let mut end = 0;
-        let mut length = 0;
-        for (at, letter) in rest.char_indices() {
-            let next = at + letter.len_utf8();
-            length = if quoted {
-                let bytes = rest.get(at..next).unwrap_or_default().bytes();
-                length + bytes.map(q_length).sum::<usize>()
-            } else {
-                next.div_ceil(3) * 4
-            };
-            if length > room {
-                break;
-            }
-            end = next;
-        }
-        let (part, after) = rest.split_at(end.max(1));
-        words.push(if quoted {
-            let mut word = String::with_capacity(WORD_MAX);
-            word.push_str("=?utf-8?q?");
-            part.bytes().for_each(|byte| q_encode(byte, &mut word));
-            word.push_str("?=");
-            word
-        } else {
-            format!("=?utf-8?b?{}?=", STANDARD.encode(part))
-        });
-        rest = after;
-    }
-    words
-}
-
-/// Those that may stand in a phrase, too (RFC 2047 §5).
-const fn q_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'!' | b'*' | b'+' | b'-' | b'/')
-}
-
-const fn q_length(byte: u8) -> usize {
-    if q_plain(byte) || byte == b' ' { 1 } else { 3 }
-}
-
-fn q_encode(byte: u8, out: &mut String) {
-    match byte {
-        b' ' => out.push('_'),
-        byte if q_plain(byte) => out.push(char::from(byte)),
-        byte => out.extend(escaped(b'=', byte).map(char::from)),
-    }
 }
 
 #[cfg(test)]

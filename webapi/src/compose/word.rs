@@ -1,0 +1,107 @@
+//! Words of other alphabets in ASCII: encoded words (RFC 2047) and percent-encoding (RFC 2231).
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use super::body::escaped;
+
+/// The longest encoded word (RFC 2047 §2).
+const WORD_MAX: usize = 75;
+
+/// The text as encoded words, each with whole characters: in base64 if the readable form were more than twice as long.
+pub(super) fn encoded_words(text: &str) -> Vec<String> {
+    let quoted_length: usize = text.bytes().map(q_length).sum();
+    let quoted = quoted_length <= text.len().div_ceil(3) * 8;
+    // What is around the text of a word: =?utf-8?q??=
+    let room = WORD_MAX - 12;
+    let mut words = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let mut end = 0;
+        let mut length = 0;
+        for (at, letter) in rest.char_indices() {
+            let next = at + letter.len_utf8();
+            length = if quoted {
+                let bytes = rest.get(at..next).unwrap_or_default().bytes();
+                length + bytes.map(q_length).sum::<usize>()
+            } else {
+                next.div_ceil(3) * 4
+            };
+            if length > room {
+                break;
+            }
+            end = next;
+        }
+        let (part, after) = rest.split_at(end.max(1));
+        words.push(if quoted {
+            let mut word = String::with_capacity(WORD_MAX);
+            word.push_str("=?utf-8?q?");
+            part.bytes().for_each(|byte| q_encode(byte, &mut word));
+            word.push_str("?=");
+            word
+        } else {
+            format!("=?utf-8?b?{}?=", STANDARD.encode(part))
+        });
+        rest = after;
+    }
+    words
+}
+
+/// Those that may stand in a phrase, too (RFC 2047 §5).
+const fn q_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'!' | b'*' | b'+' | b'-' | b'/')
+}
+
+const fn q_length(byte: u8) -> usize {
+    if q_plain(byte) || byte == b' ' { 1 } else { 3 }
+}
+
+fn q_encode(byte: u8, out: &mut String) {
+    match byte {
+        b' ' => out.push('_'),
+        byte if q_plain(byte) => out.push(char::from(byte)),
+        byte => out.extend(escaped(b'=', byte).map(char::from)),
+    }
+}
+
+/// A character of an encoded parameter.
+pub(super) fn percent_encoded(letter: char) -> String {
+    if letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | '_') {
+        return letter.to_string();
+    }
+    let mut buffer = [0; 4];
+    let bytes = letter.encode_utf8(&mut buffer).bytes();
+    bytes
+        .flat_map(|byte| escaped(b'%', byte))
+        .map(char::from)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_short_and_of_whole_characters() {
+        for (text, words) in [
+            ("", &[][..]),
+            ("a b_?=", &["=?utf-8?q?a_b=5F=3F=3D?="]),
+            ("\u{65e5}\u{672c}\u{8a9e}", &["=?utf-8?b?5pel5pys6Kqe?="]),
+        ] {
+            assert_eq!(encoded_words(text), words, "{text:?}");
+        }
+        for letter in ["\u{e4}x", "\u{65e5}", "\u{1f600}"] {
+            let words = encoded_words(&letter.repeat(100));
+            assert!(words.len() > 1);
+            for word in words {
+                assert!(word.len() <= WORD_MAX, "{word}");
+            }
+        }
+    }
+
+    #[test]
+    fn characters_of_parameters() {
+        let encoded = |text: &str| text.chars().map(percent_encoded).collect::<String>();
+        assert_eq!(encoded("a-b._ %'*"), "a-b._%20%25%27%2A");
+        assert_eq!(encoded("\u{e4}"), "%C3%A4");
+    }
+}
