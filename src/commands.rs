@@ -109,18 +109,22 @@ fn run_localserve(options: &cli::Localserve) -> anyhow::Result<()> {
     })
 }
 
-/// SIGTERM and SIGINT stop in an orderly way; a second one at once.
+/// SIGTERM and SIGINT stop in an orderly way; a second one at once. A store that can't go on ends the process, so that whoever
+/// watches over it starts it again.
 async fn run_until_signal(server: Server) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let store = server.store().clone();
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: stopping"),
         _ = interrupt.recv() => info!("SIGINT: stopping"),
+        error = store.stopped() => bail!("the store stopped: {error}; what was accepted is safe, start again when that is mended"),
     }
+    let at_once = "stopped at once, at a second signal; nothing accepted is lost";
     tokio::select! {
         () = server.stop() => Ok(()),
-        _ = terminate.recv() => bail!("stopped at once, at a second signal; nothing accepted is lost"),
-        _ = interrupt.recv() => bail!("stopped at once, at a second signal; nothing accepted is lost"),
+        _ = terminate.recv() => bail!(at_once),
+        _ = interrupt.recv() => bail!(at_once),
     }
 }
 

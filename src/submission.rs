@@ -85,15 +85,14 @@ impl Submission {
         }
         let config = self.shared.dynamic();
         let found = config.login(&login.user);
-        let right = match &found {
-            Some(found) => self
-                .shared
-                .logins
-                .verify(found.account, &login.password)
-                .await
-                .map_err(|error| store_reply(&error))?,
-            None => false,
-        };
+        // An unknown name takes as long as a wrong password, so that the time tells nobody which names there are.
+        let account = found.as_ref().map_or("", |found| found.account);
+        let right = self
+            .shared
+            .logins
+            .verify(account, &login.password)
+            .await
+            .map_err(|error| store_reply(&error))?;
         let (Some(found), true) = (found, right) else {
             self.shared.limiter.failed(ip, now);
             warn!(remote = %client.remote, user = login.user, "login refused");

@@ -117,6 +117,7 @@ impl Shared {
     fn fail(&self, error: StoreError) {
         // Only the first is the reason.
         let _ = self.failed.set(error);
+        self.queue_changed.send_modify(|count| *count += 1);
     }
 
     /// The state, to be read. After a fault it may be half changed, and after the end it has no index under it.
@@ -241,6 +242,19 @@ impl Durable {
 
     pub(crate) fn queue_changed(&self) -> watch::Receiver<u64> {
         self.shared.queue_changed.subscribe()
+    }
+
+    /// Waits until it has stopped, and tells why.
+    pub(crate) async fn stopped(&self) -> StoreError {
+        let mut changed = self.shared.queue_changed.subscribe();
+        loop {
+            if let Some(error) = self.shared.failed.get() {
+                return error.clone();
+            }
+            if changed.changed().await.is_err() {
+                return StoreError::Closed;
+            }
+        }
     }
 
     pub(crate) fn hooks_changed(&self) -> watch::Receiver<u64> {

@@ -111,6 +111,15 @@ impl Store {
         }
     }
 
+    /// Waits until the store takes nothing any more, and tells why: [`StoreError::Closed`] after [`close`](Self::close), else
+    /// a failure that only a new start can mend.
+    pub async fn stopped(&self) -> StoreError {
+        match &*self.engine {
+            Engine::Memory(_) => std::future::pending().await,
+            Engine::Durable(durable) => durable.stopped().await,
+        }
+    }
+
     /// Begins a text. It is stored with the [`Accept`] or [`Settle`] that brings it.
     #[must_use]
     pub fn body_writer(&self) -> BodyWriter {
