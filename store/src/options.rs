@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 /// Where the data is, and how much of what is used for it.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The data folder; made if it is not there. Its parent must be there.
+    /// The data folder; made if it is not there.
     pub dir: PathBuf,
     /// Bytes of a journal segment.
     pub segment_size: u64,

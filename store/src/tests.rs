@@ -1,5 +1,6 @@
 //! Tests at the store's face, for both engines.
 
 mod model;
+mod opening;
 mod samples;
 mod verbs;

@@ -46,6 +46,10 @@ pub(super) enum IndexError {
 impl From<redb::Error> for IndexError {
     fn from(error: redb::Error) -> Self {
         match error {
+            // So it says that a file is none of its.
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Self::Damaged(error.to_string())
+            }
             redb::Error::Io(error) => Self::Io(error),
             error => Self::Damaged(error.to_string()),
         }

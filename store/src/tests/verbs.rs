@@ -8,8 +8,7 @@ use crate::{
     NewHookKind, NewMessage, Options, Outcome, QueueFilter, QueueId, Settle, Store, StoreError,
 };
 
-/// Runs a test on each engine: the model; the engine as it is; and the engine with everything in the index, since a
-/// checkpoint is made whenever the test asks for one.
+/// Runs a test on each engine: the one in memory and the durable one.
 async fn on_both<F: Future<Output = ()>>(test: impl Fn(Store) -> F) {
     test(Store::memory()).await;
     let dir = tempfile::tempdir().unwrap();

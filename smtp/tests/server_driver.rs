@@ -1,0 +1,409 @@
+//! The server's driver over sockets: TLS, patience, the end of the server, clients that leave.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests; a panic is how they fail"
+)]
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use postrider_smtp::{
+    EnhancedCode, Reply, ReplyCode,
+    server::{
+        Client, Handler, Login, MailFrom, RcptTo, SessionConfig, TlsInfo, Transaction, serve,
+    },
+};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    pki_types::{PrivateKeyDer, ServerName},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+};
+use tokio_rustls::TlsConnector;
+
+/// What a handler was asked.
+#[derive(Default)]
+struct Seen {
+    /// The texts that came whole, each with the client that brought it.
+    texts: Vec<(Client, Vec<u8>)>,
+    resets: usize,
+}
+
+/// Takes everything but mail to `nobody`, and texts above 1,000,000 bytes.
+struct Taker {
+    seen: Arc<Mutex<Seen>>,
+    text: Vec<u8>,
+}
+
+impl Handler for Taker {
+    async fn greeting(&mut self, _: &Client) -> Result<(), Reply> {
+        Ok(())
+    }
+
+    async fn login(&mut self, _: &Client, login: &Login) -> Result<(), Reply> {
+        if login.user == "ann" && *login.password == "secret" {
+            return Ok(());
+        }
+        let code = Some(EnhancedCode::permanent(7, 8));
+        Err(Reply::fixed(ReplyCode::AUTHENTICATION_FAILED, code, "no"))
+    }
+
+    async fn mail(&mut self, _: &Client, _: &MailFrom) -> Result<(), Reply> {
+        Ok(())
+    }
+
+    async fn rcpt(&mut self, _: &Client, _: &Transaction, rcpt: &RcptTo) -> Result<(), Reply> {
+        if rcpt.forward_path.to_string().starts_with("nobody@") {
+            let code = Some(EnhancedCode::permanent(1, 1));
+            return Err(Reply::fixed(ReplyCode::MAILBOX_UNAVAILABLE, code, "no"));
+        }
+        Ok(())
+    }
+
+    async fn data(&mut self, _: &Client, _: &Transaction) -> Result<(), Reply> {
+        Ok(())
+    }
+
+    async fn body(&mut self, chunk: &[u8]) -> Result<(), Reply> {
+        self.text.extend_from_slice(chunk);
+        if self.text.len() > 1_000_000 {
+            return Err(Reply::fixed(ReplyCode::LOCAL_ERROR, None, "no more"));
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self, client: &Client, _: &Transaction) -> Reply {
+        let text = std::mem::take(&mut self.text);
+        self.seen.lock().unwrap().texts.push((client.clone(), text));
+        Reply::ok("taken")
+    }
+
+    fn reset(&mut self) {
+        self.text.clear();
+        self.seen.lock().unwrap().resets += 1;
+    }
+}
+
+/// A server of one connection.
+struct Server {
+    seen: Arc<Mutex<Seen>>,
+    shutdown: watch::Sender<bool>,
+    task: JoinHandle<io::Result<()>>,
+    tls: TlsConnector,
+}
+
+fn config() -> SessionConfig {
+    SessionConfig {
+        hostname: "mx.example.org".parse().unwrap(),
+        max_message_size: 10_000_000,
+        max_line: 10_000,
+        starttls: true,
+        auth: false,
+        auth_requires_tls: true,
+        require_tls: false,
+        require_tls_extension: true,
+        dsn: true,
+        max_recipients: 10,
+        max_messages: 10,
+        max_errors: 10,
+        command_timeout: Duration::from_secs(300),
+        data_timeout: Duration::from_secs(600),
+    }
+}
+
+type Talk = BufReader<Box<dyn Io>>;
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+fn tls() -> (Arc<ServerConfig>, TlsConnector) {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let made = rcgen::generate_simple_self_signed(["mx.example.org".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key);
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (Arc::new(server.unwrap()), Arc::new(client).into())
+}
+
+async fn start(config: SessionConfig, implicit_tls: bool) -> (Server, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap());
+    let client = client.await.unwrap();
+    let (socket, _) = listener.accept().await.unwrap();
+    let seen = Arc::<Mutex<Seen>>::default();
+    let (shutdown, stop) = watch::channel(false);
+    let handler = Taker {
+        seen: Arc::clone(&seen),
+        text: Vec::new(),
+    };
+    let (accepting, tls) = tls();
+    let serving = serve(
+        socket,
+        Arc::new(config),
+        Some(accepting),
+        implicit_tls,
+        handler,
+        stop,
+    );
+    let server = Server {
+        seen,
+        shutdown,
+        task: tokio::spawn(serving),
+        tls,
+    };
+    (server, client)
+}
+
+impl Server {
+    async fn handshake(&self, io: Box<dyn Io>) -> Talk {
+        let name = ServerName::try_from("mx.example.org").unwrap();
+        let stream = self.tls.connect(name, io).await.unwrap();
+        BufReader::new(Box::new(stream))
+    }
+}
+
+/// Sends lines, then reads replies until one begins with `last`. All that was said.
+async fn say(io: &mut Talk, lines: &str, last: &str) -> String {
+    io.write_all(lines.as_bytes()).await.unwrap();
+    io.flush().await.unwrap();
+    hear(io, last).await
+}
+
+async fn hear(io: &mut Talk, last: &str) -> String {
+    let mut heard = String::new();
+    loop {
+        let start = heard.len();
+        let count = io.read_line(&mut heard).await.unwrap();
+        assert!(count > 0, "closed after {heard:?}");
+        if heard.get(start..).unwrap().starts_with(last) {
+            return heard;
+        }
+    }
+}
+
+async fn closed(io: &mut Talk) {
+    let mut rest = Vec::new();
+    // A client that was cut off may hear of it by an error.
+    let _ = io.read_to_end(&mut rest).await;
+    assert_eq!(String::from_utf8_lossy(&rest), "");
+}
+
+fn talk(io: TcpStream) -> Talk {
+    BufReader::new(Box::new(io))
+}
+
+const MAIL: &str = "MAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\n";
+
+#[tokio::test]
+async fn starttls_begins_the_session_anew() {
+    let config = SessionConfig {
+        auth: true,
+        ..config()
+    };
+    let (server, io) = start(config, false).await;
+    let mut io = talk(io);
+    let heard = say(&mut io, "EHLO before.example\r\n", "250 ").await;
+    assert!(heard.contains("STARTTLS") && !heard.contains("AUTH"));
+    // What a man in the middle adds behind STARTTLS is not carried out (RFC 3207 §4.2, CVE-2011-0411).
+    let heard = say(&mut io, "STARTTLS\r\n", "220 2").await;
+    assert_eq!(heard.lines().count(), 1);
+    let mut io = server.handshake(io.into_inner()).await;
+    let heard = say(&mut io, MAIL, "503").await;
+    assert!(heard.starts_with("503"), "EHLO is asked for: {heard}");
+    hear(&mut io, "503").await;
+    let heard = say(&mut io, "EHLO after.example\r\n", "250 ").await;
+    assert!(heard.contains("AUTH PLAIN LOGIN") && !heard.contains("STARTTLS"));
+    // \0ann\0wrong, \0ann\0secret
+    say(&mut io, "AUTH PLAIN AGFubgB3cm9uZw==\r\n", "535 5.7.8").await;
+    say(&mut io, "AUTH PLAIN AGFubgBzZWNyZXQ=\r\n", "235 ").await;
+    say(&mut io, &format!("{MAIL}DATA\r\n"), "354").await;
+    say(&mut io, "Subject: x\r\n\r\n..\r\n.\r\nQUIT\r\n", "221").await;
+    closed(&mut io).await;
+    server.task.await.unwrap().unwrap();
+    let seen = server.seen.lock().unwrap();
+    let [(client, text)] = seen.texts.as_slice() else {
+        panic!("{} texts", seen.texts.len())
+    };
+    assert_eq!(text, b"Subject: x\r\n\r\n.\r\n");
+    assert_eq!(client.helo.as_deref(), Some("after.example"));
+    assert_eq!(client.login.as_deref(), Some("ann"));
+    let tls = TlsInfo {
+        version: "TLSv1_3".to_owned(),
+        cipher: "TLS13_AES_256_GCM_SHA384".to_owned(),
+        server_name: Some("mx.example.org".to_owned()),
+    };
+    assert_eq!(client.tls, Some(tls));
+}
+
+#[tokio::test]
+async fn commands_behind_starttls_in_clear_are_not_carried_out() {
+    let (server, io) = start(config(), false).await;
+    let mut io = talk(io);
+    hear(&mut io, "220").await;
+    say(&mut io, "EHLO x.example\r\n", "250 ").await;
+    io.write_all(format!("STARTTLS\r\n{MAIL}").as_bytes())
+        .await
+        .unwrap();
+    let mut heard = String::new();
+    io.read_to_string(&mut heard).await.unwrap();
+    assert!(heard.starts_with('5'), "{heard}");
+    assert_eq!(heard.lines().count(), 1, "{heard}");
+    server.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn tls_from_the_first_byte() {
+    let (server, io) = start(config(), true).await;
+    let mut io = server.handshake(Box::new(io)).await;
+    hear(&mut io, "220").await;
+    let heard = say(&mut io, "EHLO x.example\r\n", "250 ").await;
+    assert!(heard.contains("REQUIRETLS") && !heard.contains("STARTTLS"));
+    say(&mut io, "QUIT\r\n", "221").await;
+    closed(&mut io).await;
+    server.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_tls_ends_the_connection() {
+    let (server, mut io) = start(config(), true).await;
+    io.write_all(b"EHLO x.example\r\n").await.unwrap();
+    assert!(server.task.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_told_421() {
+    let (server, io) = start(config(), false).await;
+    let mut io = talk(io);
+    hear(&mut io, "220").await;
+    tokio::time::pause();
+    hear(&mut io, "421 4.4.2").await;
+    closed(&mut io).await;
+    server.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_text_that_stops_coming_is_forgotten() {
+    let (server, io) = start(config(), false).await;
+    let mut io = talk(io);
+    say(&mut io, "EHLO x.example\r\n", "250 ").await;
+    say(&mut io, &format!("{MAIL}DATA\r\n"), "354").await;
+    io.write_all(b"Subject: x\r\n\r\nhalf").await.unwrap();
+    tokio::time::pause();
+    hear(&mut io, "421 4.4.2").await;
+    closed(&mut io).await;
+    server.task.await.unwrap().unwrap();
+    let seen = server.seen.lock().unwrap();
+    assert!(seen.texts.is_empty() && seen.resets > 0);
+}
+
+#[tokio::test]
+async fn a_client_that_never_finishes_the_handshake_is_given_up() {
+    let (server, io) = start(config(), false).await;
+    let mut io = talk(io);
+    say(&mut io, "EHLO x.example\r\n", "250 ").await;
+    say(&mut io, "STARTTLS\r\n", "220 2").await;
+    tokio::time::pause();
+    let error = server.task.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_amid_a_text_leaves_nothing() {
+    let (server, io) = start(config(), false).await;
+    let mut io = talk(io);
+    say(&mut io, "EHLO x.example\r\n", "250 ").await;
+    say(&mut io, &format!("{MAIL}DATA\r\n"), "354").await;
+    io.write_all(b"Subject: x\r\n\r\nhalf\r\n").await.unwrap();
+    drop(io);
+    // Whether it ends by the end of the stream or by an error is the system's affair.
+    let _ = server.task.await.unwrap();
+    let seen = server.seen.lock().unwrap();
+    assert!(seen.texts.is_empty() && seen.resets > 0);
+}
+
+#[tokio::test]
+async fn an_idle_session_ends_with_the_server() {
+    let (server, io) = start(config(), false).await;
+    let mut io = talk(io);
+    hear(&mut io, "220").await;
+    server.shutdown.send(true).unwrap();
+    hear(&mut io, "421 4.3.2").await;
+    closed(&mut io).await;
+    server.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_text_that_is_coming_is_taken_before_the_server_ends() {
+    let (server, io) = start(config(), false).await;
+    let mut io = talk(io);
+    say(&mut io, "EHLO x.example\r\n", "250 ").await;
+    say(&mut io, &format!("{MAIL}DATA\r\n"), "354").await;
+    server.shutdown.send(true).unwrap();
+    let heard = say(&mut io, "Subject: x\r\n\r\n.\r\n", "421").await;
+    assert!(heard.starts_with("250"), "{heard}");
+    closed(&mut io).await;
+    server.task.await.unwrap().unwrap();
+    assert_eq!(server.seen.lock().unwrap().texts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_text_refused_halfway_is_read_to_its_end() {
+    let (server, io) = start(config(), false).await;
+    let mut io = talk(io);
+    say(&mut io, "EHLO x.example\r\n", "250 ").await;
+    say(&mut io, &format!("{MAIL}DATA\r\n"), "354").await;
+    let line = format!("{}\r\n", "x".repeat(998));
+    for _ in 0..3000 {
+        io.write_all(line.as_bytes()).await.unwrap();
+    }
+    let heard = say(&mut io, ".\r\nNOOP\r\n", "250").await;
+    assert!(heard.starts_with("451"), "{heard}");
+    let all = format!("{MAIL}RCPT TO:<nobody@y.org>\r\nBDAT 6 LAST\r\nHi!!\r\nQUIT\r\n");
+    let heard = say(&mut io, &all, "221").await;
+    let codes: Vec<&str> = heard.lines().filter_map(|line| line.get(..3)).collect();
+    assert_eq!(codes, ["250", "250", "550", "250", "221"]);
+    closed(&mut io).await;
+    server.task.await.unwrap().unwrap();
+    let seen = server.seen.lock().unwrap();
+    assert_eq!(
+        seen.texts
+            .iter()
+            .map(|(_, text)| text.as_slice())
+            .collect::<Vec<_>>(),
+        [b"Hi!!\r\n"]
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_given_up() {
+    let (server, io) = start(config(), false).await;
+    // More replies than the sockets' buffers hold: until neither side gets any further.
+    let help = "HELP\r\n".repeat(1000);
+    let mut stuck = 0;
+    while stuck < 1000 {
+        match io.try_write(help.as_bytes()) {
+            Ok(_) => stuck = 0,
+            Err(_) => stuck += 1,
+        }
+        tokio::task::yield_now().await;
+    }
+    tokio::time::pause();
+    let error = server.task.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+}
