@@ -27,9 +27,9 @@ impl Options {
         Self {
             dir: dir.into(),
             segment_size: 64 << 20,
-            cache_size: 64 << 20,
+            cache_size: 16 << 20,
             checkpoint_interval: Duration::from_millis(500),
-            changes_in_memory: 8 << 20,
+            changes_in_memory: 4 << 20,
             batch_size: 4 << 20,
         }
     }
