@@ -52,6 +52,7 @@ fn message(number: u64, text: usize, due: Time) -> Accept {
                 future_release: String::new(),
                 ret_full: None,
                 envid: String::new(),
+                own_envid: String::new(),
                 extra: [].into(),
             },
             body: BodySource::New,

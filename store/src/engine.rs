@@ -39,9 +39,9 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
-    Accept, Accepted, BodyWriter, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, Credential,
-    INLINE_BODY_MAX, NewBody, QueueId, Settle, SettleHook, StoreError, Time, bodyfile::BodyFiles,
-    journal::JournalReader,
+    Accept, Accepted, BodyWriter, Change, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts,
+    Credential, HoldFilter, HoldRuleId, INLINE_BODY_MAX, NewBody, NewSuppression, QueueId, Settle,
+    SettleHook, StoreError, Time, bodyfile::BodyFiles, journal::JournalReader,
 };
 use inbox::{Inbox, Ops, Prepared, Request};
 use index::IndexRoom;
@@ -54,6 +54,8 @@ const WAITING_KIB: u32 = 64 << 10;
 const REQUEST_BYTES: usize = 1 << 20;
 /// Records of the history that go in one op.
 const EXPIRE_MAX: u64 = 1000;
+/// Messages that are changed by one op.
+const CHANGE_MAX: usize = 200;
 
 /// The engine behind a [`crate::Store`] that is on disk. Dropped, it stops as it is, which loses nothing.
 pub(crate) struct Durable {
@@ -222,13 +224,58 @@ impl Durable {
                 )
                 .await?
             {
-                Applied::Expired(count) => sum += count,
+                Applied::Counted(count) => sum += count,
                 other => return Err(refused(other)),
             }
             if sum % EXPIRE_MAX != 0 || sum == 0 {
                 return Ok(sum);
             }
         }
+    }
+
+    pub(crate) async fn change(
+        &self,
+        ids: Vec<QueueId>,
+        change: &Change,
+    ) -> Result<u64, StoreError> {
+        let ops = ids.chunks(CHANGE_MAX).map(|ids| Op::Change {
+            ids: ids.to_vec(),
+            change: change.clone(),
+        });
+        let applied = self.submit(ops.map(|op| (op, None)).collect()).await?;
+        applied.into_iter().map(counted).sum()
+    }
+
+    pub(crate) async fn suppress(&self, suppression: NewSuppression) -> Result<bool, StoreError> {
+        let applied = self.submit_one(Op::Suppress(suppression), None).await?;
+        Ok(counted(applied)? > 0)
+    }
+
+    pub(crate) async fn unsuppress(&self, account: &str, base: &str) -> Result<bool, StoreError> {
+        let op = Op::Unsuppress {
+            account: account.to_owned(),
+            base: base.to_owned(),
+        };
+        Ok(counted(self.submit_one(op, None).await?)? > 0)
+    }
+
+    pub(crate) async fn add_hold_rule(
+        &self,
+        filter: HoldFilter,
+        created: Time,
+    ) -> Result<HoldRuleId, StoreError> {
+        match self
+            .submit_one(Op::AddHoldRule { filter, created }, None)
+            .await?
+        {
+            Applied::Numbered(id) => Ok(HoldRuleId(id)),
+            other => Err(refused(other)),
+        }
+    }
+
+    pub(crate) async fn remove_hold_rule(&self, id: HoldRuleId) -> Result<bool, StoreError> {
+        let applied = self.submit_one(Op::RemoveHoldRule { id }, None).await?;
+        Ok(counted(applied)? > 0)
     }
 
     /// Brings the index up to date.
@@ -271,6 +318,8 @@ impl Durable {
             hooks: counters.hooks,
             retired_hooks: counters.retired_hooks,
             mails: counters.mails,
+            suppressions: counters.suppressions,
+            hold_rules: counters.hold_rules,
             journal_bytes: self.shared.journal_bytes.load(Ordering::Relaxed),
             body_bytes: counters.body_bytes,
         }
@@ -381,6 +430,13 @@ impl Drop for Durable {
 fn settled(applied: Applied) -> Result<bool, StoreError> {
     match applied {
         Applied::Settled(settled) => Ok(settled),
+        other => Err(refused(other)),
+    }
+}
+
+fn counted(applied: Applied) -> Result<u64, StoreError> {
+    match applied {
+        Applied::Counted(count) => Ok(count),
         other => Err(refused(other)),
     }
 }

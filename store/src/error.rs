@@ -25,6 +25,9 @@ pub enum StoreError {
     /// A text that is not stored (any more).
     #[error("there is no stored text {0}")]
     NoBody(BodyId),
+    /// A message with this fromid is queued or in the history already.
+    #[error("the fromid {0:?} is in use")]
+    FromIdInUse(String),
     /// The caller asked for something that makes no sense.
     #[error("{0}")]
     Invalid(&'static str),

@@ -34,4 +34,8 @@ ids! {
     MailId,
     /// A call of a webhook, the same over its retries.
     HookId,
+    /// An entry of a suppression list.
+    SuppressionId,
+    /// A hold rule.
+    HoldRuleId,
 }

@@ -27,17 +27,18 @@ mod verb;
 pub use body::{Body, BodyWriter};
 pub use bodyfile::BodyFile;
 pub use error::{OpenError, StoreError};
-pub use id::{BodyId, HookId, MailId, QueueId};
+pub use id::{BodyId, HoldRuleId, HookId, MailId, QueueId, SuppressionId};
 pub use options::Options;
 pub use record::{
-    Arrival, Attempt, Common, Credential, Event, Hook, HookAttempt, HookKind, Mail, Notify,
-    Outgoing, Queued, Retired, RetiredHook,
+    Arrival, Attempt, Common, Credential, Event, HoldFilter, HoldRule, Hook, HookAttempt, HookKind,
+    Mail, Notify, Outgoing, Queued, Retired, RetiredHook, Suppression,
 };
 pub use store::{Counts, Store};
 pub use time::{Clock, ManualClock, Sleep, SystemClock, Time};
 pub use verb::{
-    Accept, Accepted, BodySource, Claim, ClaimHooks, Claimed, ClaimedHooks, Destination, NewBody,
-    NewHook, NewHookKind, NewMail, NewMessage, NewRecipient, Outcome, Page, QueueFilter, Settle,
+    Accept, Accepted, BodySource, Change, Claim, ClaimHooks, Claimed, ClaimedHooks, Destination,
+    Found, NewBody, NewHook, NewHookKind, NewMail, NewMessage, NewRecipient, NewSuppression,
+    NextAttempt, Note, Order, Outcome, Page, Party, QueueFilter, Reference, RetiredFilter, Settle,
     SettleHook,
 };
 

@@ -12,10 +12,12 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::{
-    Accept, Accepted, Body, BodyId, BodySource, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts,
-    Credential, Hook, HookId, HookKind, Mail, MailId, NewBody, NewHook, NewHookKind, NewMail,
-    NewMessage, Outcome, Page, QueueFilter, QueueId, Queued, Retired, RetiredHook, Settle,
-    SettleHook, StoreError, Time, verb::page,
+    Accept, Accepted, Body, BodyId, BodySource, Change, Claim, ClaimHooks, Claimed, ClaimedHooks,
+    Counts, Credential, Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookId, HookKind, Mail,
+    MailId, NewBody, NewHook, NewHookKind, NewMail, NewMessage, NewSuppression, Note, Order,
+    Outcome, Page, Party, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter,
+    RetiredHook, Settle, SettleHook, StoreError, Suppression, SuppressionId, Time,
+    verb::{RESULTS_MAX, page},
 };
 
 #[derive(Debug)]
@@ -41,6 +43,10 @@ struct State {
     retired_hooks: BTreeMap<HookId, RetiredHook>,
     mails: BTreeMap<MailId, Mail>,
     credentials: BTreeMap<String, Credential>,
+    last_suppression: u64,
+    suppressions: BTreeMap<SuppressionId, Suppression>,
+    last_hold_rule: u64,
+    hold_rules: BTreeMap<HoldRuleId, HoldRule>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -173,14 +179,109 @@ impl Memory {
         &self,
         filter: &QueueFilter,
         after: Option<QueueId>,
+        order: Order,
         limit: usize,
     ) -> Result<Page<Queued, QueueId>, StoreError> {
         let state = self.open()?;
-        let items = state
-            .queued
-            .values()
-            .filter(|queued| Some(queued.id) > after && filter.matches(queued));
-        Ok(page(items.cloned(), limit, |queued| queued.id))
+        let items = state.queued.values().filter(|queued| {
+            after.is_none_or(|after| order.follows(queued.id, after)) && filter.matches(queued)
+        });
+        Ok(page(ordered(items, order), limit, |queued| queued.id))
+    }
+
+    pub(crate) fn find(
+        &self,
+        reference: Reference<'_>,
+        recipient: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Found>, StoreError> {
+        let state = self.open()?;
+        let wanted = recipient.map(str::to_lowercase);
+        let called = |message: &Queued| {
+            message.references().any(|name| name == reference)
+                && wanted
+                    .as_ref()
+                    .is_none_or(|wanted| *wanted == message.recipient.unicode().to_lowercase())
+        };
+        let queued = state.queued.values().filter(|queued| called(queued));
+        let retired = state.retired.values();
+        let retired = retired.filter(|retired| called(&retired.message));
+        let found = queued
+            .cloned()
+            .map(Found::Queued)
+            .chain(retired.cloned().map(Found::Retired));
+        Ok(found.take(limit).collect())
+    }
+
+    pub(crate) fn change(&self, ids: &[QueueId], change: &Change) -> Result<u64, StoreError> {
+        let mut count = 0;
+        {
+            let mut state = self.open()?;
+            for id in ids {
+                if let Some(queued) = state.queued.get_mut(id) {
+                    change.apply(queued);
+                    count += 1;
+                }
+            }
+        }
+        self.tell();
+        Ok(count)
+    }
+
+    pub(crate) fn suppression(
+        &self,
+        account: &str,
+        base: &str,
+    ) -> Result<Option<Suppression>, StoreError> {
+        Ok(self.open()?.suppression(account, base).cloned())
+    }
+
+    pub(crate) fn list_suppressions(
+        &self,
+        account: Option<&str>,
+        after: Option<SuppressionId>,
+        limit: usize,
+    ) -> Result<Page<Suppression, SuppressionId>, StoreError> {
+        let state = self.open()?;
+        let items = state.suppressions.values().filter(|suppression| {
+            Some(suppression.id) > after
+                && account.is_none_or(|account| suppression.account == account)
+        });
+        Ok(page(items.cloned(), limit, |suppression| suppression.id))
+    }
+
+    pub(crate) fn suppress(&self, suppression: NewSuppression) -> Result<bool, StoreError> {
+        Ok(self.open()?.suppress(suppression))
+    }
+
+    pub(crate) fn unsuppress(&self, account: &str, base: &str) -> Result<bool, StoreError> {
+        let mut state = self.open()?;
+        let id = state.suppression(account, base).map(|found| found.id);
+        Ok(id.is_some_and(|id| state.suppressions.remove(&id).is_some()))
+    }
+
+    pub(crate) fn hold_rules(&self) -> Result<Vec<HoldRule>, StoreError> {
+        Ok(self.open()?.hold_rules.values().cloned().collect())
+    }
+
+    pub(crate) fn add_hold_rule(
+        &self,
+        filter: HoldFilter,
+        created: Time,
+    ) -> Result<HoldRuleId, StoreError> {
+        let mut state = self.open()?;
+        let id = HoldRuleId(next(&mut state.last_hold_rule));
+        let rule = HoldRule {
+            id,
+            filter,
+            created,
+        };
+        state.hold_rules.insert(id, rule);
+        Ok(id)
+    }
+
+    pub(crate) fn remove_hold_rule(&self, id: HoldRuleId) -> Result<bool, StoreError> {
+        Ok(self.open()?.hold_rules.remove(&id).is_some())
     }
 
     pub(crate) fn retired(&self, id: QueueId) -> Result<Option<Retired>, StoreError> {
@@ -189,16 +290,19 @@ impl Memory {
 
     pub(crate) fn list_retired(
         &self,
+        filter: &RetiredFilter,
         after: Option<QueueId>,
+        order: Order,
         limit: usize,
     ) -> Result<Page<Retired, QueueId>, StoreError> {
         let state = self.open()?;
-        let items = state.retired.iter().filter(|(id, _)| Some(**id) > after);
-        Ok(page(
-            items.map(|(_, retired)| retired.clone()),
-            limit,
-            |retired| retired.message.id,
-        ))
+        let items = state.retired.values().filter(|retired| {
+            after.is_none_or(|after| order.follows(retired.message.id, after))
+                && filter.matches(retired)
+        });
+        Ok(page(ordered(items, order), limit, |retired| {
+            retired.message.id
+        }))
     }
 
     pub(crate) fn hook(&self, id: HookId) -> Result<Option<Hook>, StoreError> {
@@ -285,9 +389,21 @@ impl Memory {
             hooks: state.hooks.len() as u64,
             retired_hooks: state.retired_hooks.len() as u64,
             mails: state.mails.len() as u64,
+            suppressions: state.suppressions.len() as u64,
+            hold_rules: state.hold_rules.len() as u64,
             journal_bytes: 0,
             body_bytes: state.bodies.values().map(|text| text.len() as u64).sum(),
         }
+    }
+}
+
+fn ordered<'a, T: Clone + 'a>(
+    items: impl DoubleEndedIterator<Item = &'a T> + 'a,
+    order: Order,
+) -> Box<dyn Iterator<Item = T> + 'a> {
+    match order {
+        Order::Ascending => Box::new(items.cloned()),
+        Order::Descending => Box::new(items.rev().cloned()),
     }
 }
 
@@ -298,13 +414,17 @@ fn next(last: &mut u64) -> u64 {
 
 impl State {
     fn accept(&mut self, accept: Accept) -> Result<Accepted, StoreError> {
+        self.check_from_ids(accept.queue.as_ref())?;
         let new = self.bring(accept.body, accept.queue.as_ref(), &accept.mails)?;
         let mut accepted = Accepted::default();
         if let Some(message) = accept.queue {
             accepted.queue = self.add_message(message, new);
         }
         accepted.mails = self.add_mails(accept.mails, new);
-        self.add_hooks(accept.hooks, &accepted.mails);
+        for note in accept.notes {
+            self.note(note);
+        }
+        self.suppress_and_tell(accept.suppress, accept.hooks, &accepted.mails);
         if let Some(new) = new {
             self.sweep(new);
         }
@@ -347,8 +467,15 @@ impl State {
         let mut ids = Vec::new();
         for recipient in message.recipients {
             let id = QueueId(next(&mut self.last_queued));
-            let queued =
+            let mut queued =
                 recipient.queued(id, base, resolve(message.body, new), Arc::clone(&common));
+            if self
+                .hold_rules
+                .values()
+                .any(|rule| rule.filter.matches(&queued))
+            {
+                queued.hold = true;
+            }
             self.queued.insert(id, queued);
             ids.push(id);
         }
@@ -364,6 +491,70 @@ impl State {
             ids.push(id);
         }
         ids
+    }
+
+    fn check_from_ids(&self, message: Option<&NewMessage>) -> Result<(), StoreError> {
+        let known = self
+            .queued
+            .values()
+            .chain(self.retired.values().map(|retired| &retired.message));
+        let mut seen: BTreeSet<&String> = known.map(|message| &message.from_id).collect();
+        let recipients = message.map(|message| message.recipients.as_slice());
+        let mut ids = recipients
+            .unwrap_or_default()
+            .iter()
+            .map(|recipient| &recipient.from_id)
+            .filter(|id| !id.is_empty());
+        match ids.find(|id| !seen.insert(id)) {
+            Some(id) => Err(StoreError::FromIdInUse(id.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn note(&mut self, note: Note) {
+        let results = if let Some(queued) = self.queued.get_mut(&note.id) {
+            &mut queued.results
+        } else if let Some(retired) = self.retired.get_mut(&note.id) {
+            retired.last_activity = retired.last_activity.max(note.result.start);
+            &mut retired.message.results
+        } else {
+            return;
+        };
+        if results.len() < RESULTS_MAX {
+            results.push(note.result);
+        }
+    }
+
+    fn suppression(&self, account: &str, base: &str) -> Option<&Suppression> {
+        self.suppressions
+            .values()
+            .find(|known| known.account == account && known.base == base)
+    }
+
+    fn suppress(&mut self, new: NewSuppression) -> bool {
+        if self.suppression(&new.account, &new.base).is_some() {
+            return false;
+        }
+        let id = SuppressionId(next(&mut self.last_suppression));
+        self.suppressions.insert(id, new.suppression(id));
+        true
+    }
+
+    fn suppress_and_tell(
+        &mut self,
+        suppress: Vec<NewSuppression>,
+        mut hooks: Vec<NewHook>,
+        mails: &[MailId],
+    ) {
+        let asked = !suppress.is_empty();
+        let added = suppress
+            .into_iter()
+            .filter(|new| self.suppress(new.clone()))
+            .count();
+        if asked && added == 0 {
+            hooks.iter_mut().for_each(NewHook::not_suppressing);
+        }
+        self.add_hooks(hooks, mails);
     }
 
     fn add_hooks(&mut self, hooks: Vec<NewHook>, mails: &[MailId]) {
@@ -458,9 +649,12 @@ impl State {
         else {
             return Ok(false);
         };
+        if settle.party == Party::Administrator && self.claimed.contains_key(&settle.id) {
+            return Ok(false);
+        }
         let new = self.bring(settle.body, None, &settle.mails)?;
         let mails = self.add_mails(settle.mails, new);
-        self.add_hooks(settle.hooks, &mails);
+        self.suppress_and_tell(settle.suppress, settle.hooks, &mails);
         let lease = self.claimed.remove(&settle.id);
         self.queued.remove(&settle.id);
         queued.fence += 1;

@@ -4,10 +4,12 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use postrider_smtp::{Address, EnhancedCode, ReversePath};
+use postrider_smtp::{Address, Domain, EnhancedCode, ReversePath};
 use serde::{Deserialize, Serialize};
 
-use crate::{BodyId, Destination, HookId, MailId, QueueId, Time};
+use crate::{
+    BodyId, Destination, HoldRuleId, HookId, MailId, QueueId, SuppressionId, Time, verb::Reference,
+};
 
 /// What all recipients of one submission have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,13 +36,16 @@ pub struct Common {
     pub future_release: String,
     /// RET of RFC 3461: full message (true) or headers only (false) in a failure DSN; None if not given.
     pub ret_full: Option<bool>,
-    /// ENVID of RFC 3461, decoded; empty if none.
+    /// The submitter's ENVID of RFC 3461, decoded; empty if none.
     pub envid: String,
+    /// The random ENVID that it is sent with when the submitter gave none, so that a DSN for it can be recognised; empty: none.
+    pub own_envid: String,
     /// The application's own data, returned in events.
     pub extra: BTreeMap<String, String>,
 }
 
-/// When the sender wants a DSN (RFC 3461 §4.1). The default stands for an absent NOTIFY: failure, and delay.
+/// When the sender wants a DSN (RFC 3461 §4.1). The default stands for an absent NOTIFY: failure and delay, as far as the account
+/// wants that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notify {
     /// On delivery.
@@ -49,6 +54,8 @@ pub struct Notify {
     pub failure: bool,
     /// On delay.
     pub delay: bool,
+    /// The submitter said so, which counts more than what the account is set to.
+    pub given: bool,
 }
 
 impl Notify {
@@ -57,6 +64,7 @@ impl Notify {
         success: false,
         failure: false,
         delay: false,
+        given: true,
     };
 }
 
@@ -66,6 +74,7 @@ impl Default for Notify {
             success: false,
             failure: true,
             delay: true,
+            given: false,
         }
     }
 }
@@ -139,6 +148,51 @@ pub struct Retired {
     pub last_activity: Time,
     /// When the record goes.
     pub keep_until: Time,
+}
+
+/// An address that an account does not mail to any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suppression {
+    /// Its number.
+    pub id: SuppressionId,
+    /// Whose list it is on.
+    pub account: String,
+    /// What stands for all variants of the address; unique in the list.
+    pub base: String,
+    /// The address itself, in its Unicode form.
+    pub original: String,
+    /// Since when.
+    pub created: Time,
+    /// Somebody put it there, rather than failures.
+    pub manual: bool,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// Which new messages are held: those that all given fields match. Without any it is every message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldFilter {
+    /// Of this account.
+    pub account: Option<String>,
+    /// With a reverse-path in this domain.
+    pub sender_domain: Option<Domain>,
+    /// With a recipient in this domain.
+    pub recipient_domain: Option<Domain>,
+    /// With this reverse-path.
+    pub sender: Option<Address>,
+    /// To this recipient.
+    pub recipient: Option<Address>,
+}
+
+/// A hold rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldRule {
+    /// Its number.
+    pub id: HoldRuleId,
+    /// Which messages.
+    pub filter: HoldFilter,
+    /// Since when.
+    pub created: Time,
 }
 
 /// What an outgoing webhook tells of (the v0 contract's events).
@@ -351,6 +405,19 @@ impl std::fmt::Debug for Credential {
 }
 
 impl Queued {
+    /// The names by which an answer to it may call it. A fromid is enough where there is one: the answer comes to its address.
+    pub(crate) fn references(&self) -> impl Iterator<Item = Reference<'_>> {
+        let by_id = (!self.from_id.is_empty()).then_some(Reference::FromId(&self.from_id));
+        let otherwise = self.from_id.is_empty();
+        let envid = [self.common.envid.as_str(), &self.common.own_envid]
+            .into_iter()
+            .find(|envid| otherwise && !envid.is_empty())
+            .map(Reference::Envid);
+        let message_id = (otherwise && !self.common.message_id.is_empty())
+            .then_some(Reference::MessageId(&self.common.message_id));
+        by_id.into_iter().chain(envid).chain(message_id)
+    }
+
     /// Where it goes: messages of one destination are claimed together.
     #[must_use]
     pub fn destination(&self) -> Destination {
@@ -366,5 +433,25 @@ impl Hook {
             HookKind::Outgoing(outgoing) => Some((outgoing.queue_id, self.url.clone())),
             HookKind::Incoming(_) => None,
         }
+    }
+}
+
+impl HoldFilter {
+    /// Whether it holds this message.
+    #[must_use]
+    pub fn matches(&self, queued: &Queued) -> bool {
+        let sender = queued.reverse_path.address();
+        let sender_domain = sender.and_then(|sender| sender.host.domain());
+        fn is<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {
+            wanted.is_none() || wanted == found
+        }
+        is(self.account.as_ref(), Some(&queued.common.account))
+            && is(self.sender_domain.as_ref(), sender_domain)
+            && is(
+                self.recipient_domain.as_ref(),
+                queued.recipient.host.domain(),
+            )
+            && is(self.sender.as_ref(), sender)
+            && is(self.recipient.as_ref(), Some(&queued.recipient))
     }
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::{
-    Accept, Accepted, Body, BodyId, BodyWriter, Claim, ClaimHooks, Claimed, ClaimedHooks,
-    Credential, Hook, HookId, Mail, MailId, OpenError, Options, Page, QueueFilter, QueueId, Queued,
-    Retired, RetiredHook, Settle, SettleHook, StoreError, Time, engine::Durable, memory::Memory,
+    Accept, Accepted, Body, BodyId, BodyWriter, Change, Claim, ClaimHooks, Claimed, ClaimedHooks,
+    Credential, Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookId, Mail, MailId,
+    NewSuppression, OpenError, Options, Order, Page, QueueFilter, QueueId, Queued, Reference,
+    Retired, RetiredFilter, RetiredHook, Settle, SettleHook, StoreError, Suppression,
+    SuppressionId, Time, engine::Durable, memory::Memory,
 };
 
 /// What is kept durably. Clones are the same store.
@@ -38,6 +40,10 @@ pub struct Counts {
     pub retired_hooks: u64,
     /// Messages in mailboxes.
     pub mails: u64,
+    /// Entries of suppression lists.
+    pub suppressions: u64,
+    /// Hold rules.
+    pub hold_rules: u64,
     /// Bytes on disk that the journal takes; 0 in memory.
     pub journal_bytes: u64,
     /// Bytes of texts that are still referred to, in the journal and in files of their own.
@@ -248,8 +254,9 @@ impl Store {
         }
     }
 
-    /// Messages in the queue that match, by their numbers, beginning after `after`. Reads all that do not match on the
-    /// way, so it may take long: not to be called from where others wait.
+    /// Messages in the queue that match, by their numbers, beginning behind `after`. With a filter for an account, a domain
+    /// (`@example.com`), a transport, held ones or numbers, it looks at few others; without one that may be all, so it may take
+    /// long: not to be called from where others wait.
     ///
     /// # Errors
     /// If they can't be read.
@@ -257,11 +264,12 @@ impl Store {
         &self,
         filter: &QueueFilter,
         after: Option<QueueId>,
+        order: Order,
         limit: usize,
     ) -> Result<Page<Queued, QueueId>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.list(filter, after, limit),
-            Engine::Durable(durable) => durable.list(filter, after, limit),
+            Engine::Memory(memory) => memory.list(filter, after, order, limit),
+            Engine::Durable(durable) => durable.list(filter, after, order, limit),
         }
     }
 
@@ -276,18 +284,139 @@ impl Store {
         }
     }
 
-    /// Messages in the history, by their numbers, beginning after `after`.
+    /// Messages in the history that match, as [`list`](Self::list).
     ///
     /// # Errors
     /// If they can't be read.
     pub fn list_retired(
         &self,
+        filter: &RetiredFilter,
         after: Option<QueueId>,
+        order: Order,
         limit: usize,
     ) -> Result<Page<Retired, QueueId>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.list_retired(after, limit),
-            Engine::Durable(durable) => durable.list_retired(after, limit),
+            Engine::Memory(memory) => memory.list_retired(filter, after, order, limit),
+            Engine::Durable(durable) => durable.list_retired(filter, after, order, limit),
+        }
+    }
+
+    /// Messages that are called so, queued or in the history; with `recipient` (in Unicode form, in any case) only to this one. At
+    /// most `limit`, in no certain order. One look-up, however many there are.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn find(
+        &self,
+        reference: Reference<'_>,
+        recipient: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Found>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.find(reference, recipient, limit),
+            Engine::Durable(durable) => durable.find(reference, recipient, limit),
+        }
+    }
+
+    /// Changes queued messages, and tells how many there were of them. Each message is changed as a whole; they are not
+    /// changed at one moment.
+    ///
+    /// # Errors
+    /// If it can't be made durable.
+    pub async fn change(&self, ids: Vec<QueueId>, change: &Change) -> Result<u64, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.change(&ids, change),
+            Engine::Durable(durable) => durable.change(ids, change).await,
+        }
+    }
+
+    /// The entry of a suppression list; None if that base address is not on it.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn suppression(
+        &self,
+        account: &str,
+        base: &str,
+    ) -> Result<Option<Suppression>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.suppression(account, base),
+            Engine::Durable(durable) => durable.suppression(account, base),
+        }
+    }
+
+    /// The suppression list of an account, or all, by number.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn list_suppressions(
+        &self,
+        account: Option<&str>,
+        after: Option<SuppressionId>,
+        limit: usize,
+    ) -> Result<Page<Suppression, SuppressionId>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.list_suppressions(account, after, limit),
+            Engine::Durable(durable) => durable.list_suppressions(account, after, limit),
+        }
+    }
+
+    /// Puts an address on a suppression list. False: it is there already, and stays as it is.
+    ///
+    /// # Errors
+    /// If it can't be made durable.
+    pub async fn suppress(&self, suppression: NewSuppression) -> Result<bool, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.suppress(suppression),
+            Engine::Durable(durable) => durable.suppress(suppression).await,
+        }
+    }
+
+    /// Takes a base address off a suppression list. False: it was not there.
+    ///
+    /// # Errors
+    /// If it can't be made durable.
+    pub async fn unsuppress(&self, account: &str, base: &str) -> Result<bool, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.unsuppress(account, base),
+            Engine::Durable(durable) => durable.unsuppress(account, base).await,
+        }
+    }
+
+    /// The hold rules, by number.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn hold_rules(&self) -> Result<Vec<HoldRule>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.hold_rules(),
+            Engine::Durable(durable) => durable.hold_rules(),
+        }
+    }
+
+    /// Adds a hold rule. All that is accepted from now on and matches is held.
+    ///
+    /// # Errors
+    /// If it can't be made durable.
+    pub async fn add_hold_rule(
+        &self,
+        filter: HoldFilter,
+        created: Time,
+    ) -> Result<HoldRuleId, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.add_hold_rule(filter, created),
+            Engine::Durable(durable) => durable.add_hold_rule(filter, created).await,
+        }
+    }
+
+    /// Removes a hold rule; what it held stays so. False: there is none of this number.
+    ///
+    /// # Errors
+    /// If it can't be made durable.
+    pub async fn remove_hold_rule(&self, id: HoldRuleId) -> Result<bool, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.remove_hold_rule(id),
+            Engine::Durable(durable) => durable.remove_hold_rule(id).await,
         }
     }
 

@@ -3,13 +3,17 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use postrider_smtp::{Address, ReversePath};
+use postrider_smtp::{Address, Domain, ReversePath};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BodyFile, BodyId, Hook, HookId, HookKind, Mail, MailId, QueueId, StoreError, Time,
-    record::{Arrival, Attempt, Common, HookAttempt, Notify, Outgoing, Queued},
+    BodyFile, BodyId, Hook, HookId, HookKind, Mail, MailId, QueueId, StoreError, Suppression,
+    SuppressionId, Time,
+    record::{Arrival, Attempt, Common, HookAttempt, Notify, Outgoing, Queued, Retired},
 };
+
+/// A message's results; what is heard of it beyond that is not recorded.
+pub(crate) const RESULTS_MAX: usize = 100;
 
 /// A message text to be stored.
 #[derive(Debug)]
@@ -40,6 +44,88 @@ pub struct Accept {
     pub mails: Vec<NewMail>,
     /// Events.
     pub hooks: Vec<NewHook>,
+    /// What is heard of messages sent earlier.
+    pub notes: Vec<Note>,
+    /// Addresses not to be mailed any more. Those that are on the list already stay as they are.
+    pub suppress: Vec<NewSuppression>,
+}
+
+/// Something heard of a message that is queued or in the history. One that is neither changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// The message.
+    pub id: QueueId,
+    /// Added to its results. Its start is the message's last activity.
+    pub result: Attempt,
+}
+
+/// An address to be put on a suppression list. The fields are those of [`Suppression`](crate::Suppression).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "each is described at the field of the same name of Suppression"
+)]
+pub struct NewSuppression {
+    pub account: String,
+    pub base: String,
+    pub original: String,
+    pub created: Time,
+    pub manual: bool,
+    pub reason: String,
+}
+
+/// A name by which what comes back calls a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reference<'a> {
+    /// The unique part of its reverse-path.
+    FromId(&'a str),
+    /// The ENVID it was sent with.
+    Envid(&'a str),
+    /// Its Message-ID with `<` and `>`.
+    MessageId(&'a str),
+}
+
+/// A message that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// In the queue.
+    Queued(Queued),
+    /// In the history.
+    Retired(Retired),
+}
+
+/// What an administrator changes of queued messages. None leaves as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Change {
+    /// Held or not.
+    pub hold: Option<bool>,
+    /// When it is tried next.
+    pub next_attempt: Option<NextAttempt>,
+    /// Forced transport; empty: by routes.
+    pub transport: Option<String>,
+    /// As [`Common::require_tls`].
+    pub require_tls: Option<Option<bool>>,
+}
+
+/// A new time for the next attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NextAttempt {
+    /// At this time.
+    At(Time),
+    /// Later by so many microseconds; earlier if negative.
+    Shift(i64),
+}
+
+/// In which order records are listed: by their numbers, which is the order in which they came to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Oldest first.
+    #[default]
+    Ascending,
+    /// Newest first.
+    Descending,
 }
 
 /// A message to be sent to one or more recipients.
@@ -154,8 +240,10 @@ pub struct Claimed {
 pub struct Settle {
     /// The message.
     pub id: QueueId,
-    /// That of the claim. A settlement with an older one changes nothing.
+    /// That of the claim, or the present one for [`Party::Administrator`]. A settlement with an older one changes nothing.
     pub fence: u64,
+    /// Who settles it.
+    pub party: Party,
     /// Recorded in its results. None when no attempt was made (see [`Outcome::Release`]).
     pub attempt: Option<Attempt>,
     /// What happens to it.
@@ -168,6 +256,18 @@ pub struct Settle {
     pub mails: Vec<NewMail>,
     /// Events that tell of it.
     pub hooks: Vec<NewHook>,
+    /// As in [`Accept`].
+    pub suppress: Vec<NewSuppression>,
+}
+
+/// Who settles a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Party {
+    /// Who claimed it.
+    #[default]
+    Claimant,
+    /// An administrator, who ends it while nobody has it claimed; one that is claimed stays as it is.
+    Administrator,
 }
 
 /// What happens to a claimed message.
@@ -249,6 +349,34 @@ pub struct QueueFilter {
     pub next_attempt_after: Option<Time>,
 }
 
+/// Which messages of the history are listed. An empty filter matches all; given fields must all match.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RetiredFilter {
+    /// One of these; empty: any.
+    pub ids: Vec<QueueId>,
+    /// Of this account.
+    pub account: Option<String>,
+    /// As in [`QueueFilter`].
+    pub from: Option<String>,
+    /// Likewise the recipient.
+    pub to: Option<String>,
+    /// To exactly this recipient, in its Unicode form.
+    pub recipient: Option<String>,
+    /// Forced to this transport.
+    pub transport: Option<String>,
+    /// The next hop accepted it, or not.
+    pub success: Option<bool>,
+    /// Queued before this time.
+    pub submitted_before: Option<Time>,
+    /// Queued after this time.
+    pub submitted_after: Option<Time>,
+    /// Last activity before this time.
+    pub last_activity_before: Option<Time>,
+    /// Last activity after this time.
+    pub last_activity_after: Option<Time>,
+}
+
 /// A page of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T, C> {
@@ -306,13 +434,14 @@ fn check(
     Ok(())
 }
 
+fn is<T>(wanted: Option<&T>, test: impl FnOnce(&T) -> bool) -> bool {
+    wanted.is_none_or(test)
+}
+
 impl QueueFilter {
     /// Whether a message matches.
     #[must_use]
     pub fn matches(&self, queued: &Queued) -> bool {
-        fn is<T>(wanted: Option<&T>, test: impl FnOnce(&T) -> bool) -> bool {
-            wanted.is_none_or(test)
-        }
         (self.ids.is_empty() || self.ids.contains(&queued.id))
             && is(self.account.as_ref(), |account| {
                 queued.common.account == *account
@@ -340,6 +469,139 @@ impl QueueFilter {
                 address_matches(Some(&queued.recipient), to)
             })
     }
+
+    /// The group of messages that it asks for, if there is one: fewer to look at than all.
+    pub(crate) fn group(&self) -> Option<Group> {
+        in_domain(self.to.as_ref(), Group::ToDomain)
+            .or_else(|| in_domain(self.from.as_ref(), Group::FromDomain))
+            .or_else(|| self.hold?.then_some(Group::Held))
+            .or_else(|| forced_to(self.transport.as_ref()))
+            .or_else(|| self.account.clone().map(Group::Account))
+    }
+}
+
+impl RetiredFilter {
+    /// Whether a message matches.
+    #[must_use]
+    pub fn matches(&self, retired: &Retired) -> bool {
+        let message = &retired.message;
+        (self.ids.is_empty() || self.ids.contains(&message.id))
+            && is(self.account.as_ref(), |account| {
+                message.common.account == *account
+            })
+            && is(self.recipient.as_ref(), |recipient| {
+                message.recipient.unicode() == *recipient
+            })
+            && is(self.transport.as_ref(), |transport| {
+                message.transport == *transport
+            })
+            && is(self.success.as_ref(), |success| retired.success == *success)
+            && is(self.submitted_before.as_ref(), |time| {
+                message.common.queued < *time
+            })
+            && is(self.submitted_after.as_ref(), |time| {
+                message.common.queued > *time
+            })
+            && is(self.last_activity_before.as_ref(), |time| {
+                retired.last_activity < *time
+            })
+            && is(self.last_activity_after.as_ref(), |time| {
+                retired.last_activity > *time
+            })
+            && is(self.from.as_ref(), |from| {
+                address_matches(message.reverse_path.address(), from)
+            })
+            && is(self.to.as_ref(), |to| {
+                address_matches(Some(&message.recipient), to)
+            })
+    }
+
+    /// As for queued messages.
+    pub(crate) fn group(&self) -> Option<Group> {
+        self.recipient
+            .clone()
+            .map(Group::Recipient)
+            .or_else(|| in_domain(self.to.as_ref(), Group::ToDomain))
+            .or_else(|| in_domain(self.from.as_ref(), Group::FromDomain))
+            .or_else(|| forced_to(self.transport.as_ref()))
+            .or_else(|| (self.success == Some(false)).then_some(Group::Failed))
+            .or_else(|| self.account.clone().map(Group::Account))
+    }
+}
+
+/// Messages that can be listed without looking at others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    Account(String),
+    /// By the reverse-path's domain in A-labels.
+    FromDomain(String),
+    /// By the recipient's.
+    ToDomain(String),
+    /// In Unicode form.
+    Recipient(String),
+    Transport(String),
+    Held,
+    Failed,
+}
+
+impl Group {
+    /// As in an index.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Account(name) => format!("a{name}"),
+            Self::FromDomain(name) => format!("f{name}"),
+            Self::ToDomain(name) => format!("t{name}"),
+            Self::Recipient(name) => format!("r{name}"),
+            Self::Transport(name) => format!("x{name}"),
+            Self::Held => "h".to_owned(),
+            Self::Failed => "!".to_owned(),
+        }
+    }
+
+    /// Those of a queued message.
+    pub(crate) fn of_queued(queued: &Queued) -> Vec<Self> {
+        let mut groups = Self::of_message(queued);
+        if queued.hold {
+            groups.push(Self::Held);
+        }
+        groups
+    }
+
+    /// Those of one in the history.
+    pub(crate) fn of_retired(retired: &Retired) -> Vec<Self> {
+        let mut groups = Self::of_message(&retired.message);
+        groups.push(Self::Recipient(retired.message.recipient.unicode()));
+        if !retired.success {
+            groups.push(Self::Failed);
+        }
+        groups
+    }
+
+    fn of_message(message: &Queued) -> Vec<Self> {
+        let mut groups = vec![
+            Self::Account(message.common.account.clone()),
+            Self::ToDomain(message.destination()),
+        ];
+        let sender = message.reverse_path.address();
+        groups.extend(sender.map(|sender| Self::FromDomain(sender.host.ascii())));
+        if !message.transport.is_empty() {
+            groups.push(Self::Transport(message.transport.clone()));
+        }
+        groups
+    }
+}
+
+/// For a pattern that asks for a domain as a whole.
+fn in_domain(pattern: Option<&String>, group: fn(String) -> Group) -> Option<Group> {
+    let domain: Domain = pattern?.strip_prefix('@')?.parse().ok()?;
+    Some(group(domain.ascii().to_owned()))
+}
+
+fn forced_to(transport: Option<&String>) -> Option<Group> {
+    transport
+        .filter(|transport| !transport.is_empty())
+        .cloned()
+        .map(Group::Transport)
 }
 
 fn address_matches(address: Option<&Address>, part: &str) -> bool {
@@ -410,7 +672,72 @@ impl NewMail {
     }
 }
 
+impl Order {
+    /// Whether one number comes behind another.
+    pub(crate) fn follows<T: Ord>(self, one: T, other: T) -> bool {
+        match self {
+            Self::Ascending => one > other,
+            Self::Descending => one < other,
+        }
+    }
+}
+
+impl Change {
+    /// Makes the change.
+    pub(crate) fn apply(&self, queued: &mut Queued) {
+        if let Some(hold) = self.hold {
+            queued.hold = hold;
+        }
+        match self.next_attempt {
+            Some(NextAttempt::At(time)) => queued.next_attempt = time,
+            Some(NextAttempt::Shift(micros)) => {
+                queued.next_attempt = Time(queued.next_attempt.0.saturating_add(micros));
+            }
+            None => {}
+        }
+        if let Some(transport) = &self.transport {
+            queued.transport.clone_from(transport);
+        }
+        if let Some(require_tls) = self.require_tls {
+            Arc::make_mut(&mut queued.common).require_tls = require_tls;
+        }
+    }
+}
+
+impl NewSuppression {
+    /// The record that it becomes.
+    pub(crate) fn suppression(self, id: SuppressionId) -> Suppression {
+        Suppression {
+            id,
+            account: self.account,
+            base: self.base,
+            original: self.original,
+            created: self.created,
+            manual: self.manual,
+            reason: self.reason,
+        }
+    }
+}
+
+impl Found {
+    /// The message itself.
+    #[must_use]
+    pub const fn message(&self) -> &Queued {
+        match self {
+            Self::Queued(queued) => queued,
+            Self::Retired(retired) => &retired.message,
+        }
+    }
+}
+
 impl NewHook {
+    /// Of an event that says that it put the address on the suppression list: that it did not, as it was there.
+    pub(crate) fn not_suppressing(&mut self) {
+        if let NewHookKind::Outgoing(outgoing) = &mut self.kind {
+            outgoing.suppressing = false;
+        }
+    }
+
     /// The record that it becomes; None if the mail that it tells of is missing.
     pub(crate) fn hook(self, id: HookId, mail: Option<Arc<Mail>>) -> Option<Hook> {
         let kind = match self.kind {

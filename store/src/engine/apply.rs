@@ -1,18 +1,23 @@
 //! What each op does to the state.
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
 
 use super::{
     Fault,
     key::Name,
     op::{Applied, Op, OpBody},
-    state::{RETIRED, RETIRED_HOOK, State, next},
+    state::{RETIRED, RETIRED_HOOK, State, next, reference_key},
     value::{Claimed, Place},
 };
 use crate::{
-    Accepted, Attempt, BodyId, BodySource, Hook, HookId, HookKind, Mail, MailId, NewHook,
-    NewHookKind, NewMail, NewMessage, Outcome, QueueId, Queued, Retired, RetiredHook, SettleHook,
-    StoreError, Time, journal::BodyPlace,
+    Accepted, Attempt, BodyId, BodySource, Change, HoldRule, HoldRuleId, Hook, HookId, HookKind,
+    Mail, MailId, NewHook, NewHookKind, NewMail, NewMessage, NewSuppression, Note, Outcome, Party,
+    QueueId, Queued, Reference, Retired, RetiredHook, SettleHook, StoreError, SuppressionId, Time,
+    journal::BodyPlace, verb::RESULTS_MAX,
 };
 
 /// The parts that accepting and settling share.
@@ -21,6 +26,8 @@ struct Parts {
     queue: Option<NewMessage>,
     mails: Vec<NewMail>,
     hooks: Vec<NewHook>,
+    notes: Vec<Note>,
+    suppress: Vec<NewSuppression>,
 }
 
 impl State {
@@ -32,20 +39,22 @@ impl State {
                 queue,
                 mails,
                 hooks,
-            } => Ok(
-                match self.add(
-                    Parts {
-                        body,
-                        queue,
-                        mails,
-                        hooks,
-                    },
-                    place,
-                )? {
+                notes,
+                suppress,
+            } => {
+                let parts = Parts {
+                    body,
+                    queue,
+                    mails,
+                    hooks,
+                    notes,
+                    suppress,
+                };
+                Ok(match self.add(parts, place)? {
                     Ok(accepted) => Applied::Accepted(accepted),
                     Err(error) => Applied::Refused(error),
-                },
-            ),
+                })
+            }
             Op::Claim {
                 now,
                 lapsed,
@@ -58,27 +67,30 @@ impl State {
             Op::Settle {
                 id,
                 fence,
+                party,
                 attempt,
                 outcome,
                 delay_told,
                 body,
                 mails,
                 hooks,
+                suppress,
             } => {
-                let Some(queued) = self.queued.get(&id)?.filter(|queued| queued.fence == fence)
-                else {
+                let queued = self.queued.get(&id)?.filter(|queued| queued.fence == fence);
+                let in_use = party == Party::Administrator && self.claimed.contains(&id)?;
+                let Some(queued) = queued.filter(|_| !in_use) else {
                     self.drop_body(body);
                     return Ok(Applied::Settled(false));
                 };
-                if let Err(error) = self.add(
-                    Parts {
-                        body,
-                        queue: None,
-                        mails,
-                        hooks,
-                    },
-                    place,
-                )? {
+                let parts = Parts {
+                    body,
+                    queue: None,
+                    mails,
+                    hooks,
+                    notes: Vec::new(),
+                    suppress,
+                };
+                if let Err(error) = self.add(parts, place)? {
                     return Ok(Applied::Refused(error));
                 }
                 self.settle(queued, attempt, outcome, delay_told)?;
@@ -106,7 +118,38 @@ impl State {
                 }
                 Ok(Applied::Done)
             }
-            Op::Expire { now, max } => self.expire(now, max).map(Applied::Expired),
+            Op::Expire { now, max } => self.expire(now, max).map(Applied::Counted),
+            Op::Change { ids, change } => {
+                let mut count = 0;
+                for id in ids {
+                    count += u64::from(self.change(id, &change)?);
+                }
+                Ok(Applied::Counted(count))
+            }
+            Op::Suppress(suppression) => {
+                let added = self.suppress(suppression)?;
+                Ok(Applied::Counted(added.into()))
+            }
+            Op::Unsuppress { account, base } => {
+                let removed = self.unsuppress(&account, &base)?;
+                Ok(Applied::Counted(removed.into()))
+            }
+            Op::AddHoldRule { filter, created } => {
+                let id = HoldRuleId(next(&mut self.counters.last_hold_rule));
+                self.counters.hold_rules += 1;
+                let rule = HoldRule {
+                    id,
+                    filter,
+                    created,
+                };
+                self.hold_rules.put_new(id, rule);
+                Ok(Applied::Numbered(id.0))
+            }
+            Op::RemoveHoldRule { id } => {
+                let removed = self.hold_rules.take(&id)?.is_some();
+                self.counters.hold_rules -= u64::from(removed);
+                Ok(Applied::Counted(removed.into()))
+            }
         }
     }
 
@@ -150,7 +193,13 @@ impl State {
             queue,
             mails,
             hooks,
+            notes,
+            suppress,
         } = parts;
+        if let Some(error) = self.check_from_ids(queue.as_ref())? {
+            self.drop_body(body);
+            return Ok(Err(error));
+        }
         let mut refs: BTreeMap<Option<BodyId>, u64> = BTreeMap::new();
         {
             let queued = queue
@@ -199,7 +248,17 @@ impl State {
             .map(|mail| self.number_mail(mail, new))
             .collect();
         accepted.mails = mails.iter().map(|mail| mail.id).collect();
-        for hook in hooks {
+        for note in notes {
+            self.note(note)?;
+        }
+        let mut suppressed = suppress.is_empty();
+        for suppression in suppress {
+            suppressed |= self.suppress(suppression)?;
+        }
+        for mut hook in hooks {
+            if !suppressed {
+                hook.not_suppressing();
+            }
             let mail = match hook.kind {
                 NewHookKind::Incoming(index) => mails.get(index as usize).cloned().map(Arc::new),
                 NewHookKind::Outgoing(_) => None,
@@ -219,11 +278,16 @@ impl State {
         let body = resolve(message.body, new);
         let common = Arc::new(message.common);
         let base = QueueId(self.counters.last_queued + 1);
+        let rules = self.hold_rules()?;
         let mut ids = Vec::with_capacity(message.recipients.len());
         for recipient in message.recipients {
             let id = QueueId(next(&mut self.counters.last_queued));
-            let queued = recipient.queued(id, base, body, Arc::clone(&common));
+            let mut queued = recipient.queued(id, base, body, Arc::clone(&common));
+            queued.hold |= rules.iter().any(|rule| rule.filter.matches(&queued));
             self.counters.queued += 1;
+            for key in reference_keys(&queued) {
+                self.references.put_new(key, ());
+            }
             if queued.hold {
                 self.counters.held += 1;
             } else {
@@ -233,6 +297,106 @@ impl State {
             ids.push(id);
         }
         Ok(ids)
+    }
+
+    fn check_from_ids(&self, queue: Option<&NewMessage>) -> Result<Option<StoreError>, Fault> {
+        let Some(message) = queue else {
+            return Ok(None);
+        };
+        let mut seen = BTreeSet::new();
+        for recipient in &message.recipients {
+            let id = &recipient.from_id;
+            if id.is_empty() {
+                continue;
+            }
+            if !seen.insert(id) || self.is_referred(Reference::FromId(id))? {
+                return Ok(Some(StoreError::FromIdInUse(id.clone())));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_referred(&self, reference: Reference<'_>) -> Result<bool, Fault> {
+        let name = reference_key(reference);
+        let from = (Arc::clone(&name), "".into(), QueueId(0));
+        let first = self
+            .references
+            .range(Bound::Included(&from), Bound::Unbounded)?
+            .next()
+            .transpose()?;
+        Ok(first.is_some_and(|((found, _, _), ())| found == name))
+    }
+
+    /// All of them: there are few.
+    pub(super) fn hold_rules(&self) -> Result<Vec<HoldRule>, Fault> {
+        if self.counters.hold_rules == 0 {
+            return Ok(Vec::new());
+        }
+        self.hold_rules
+            .range(Bound::Unbounded, Bound::Unbounded)?
+            .map(|item| item.map(|(_, rule)| rule))
+            .collect()
+    }
+
+    fn note(&mut self, note: Note) -> Result<(), Fault> {
+        if let Some(queued) = self.queued.get_mut(&note.id)? {
+            if queued.results.len() < RESULTS_MAX {
+                queued.results.push(note.result);
+            }
+        } else if let Some(retired) = self.retired.get_mut(&note.id)? {
+            retired.last_activity = retired.last_activity.max(note.result.start);
+            if retired.message.results.len() < RESULTS_MAX {
+                retired.message.results.push(note.result);
+            }
+        }
+        Ok(())
+    }
+
+    /// False if the base address is on the list already.
+    fn suppress(&mut self, suppression: NewSuppression) -> Result<bool, Fault> {
+        let key = (
+            Name::from(suppression.account.as_str()),
+            Name::from(suppression.base.as_str()),
+        );
+        if self.suppressed.contains(&key)? {
+            return Ok(false);
+        }
+        let id = SuppressionId(next(&mut self.counters.last_suppression));
+        self.counters.suppressions += 1;
+        self.suppressed.put_new(key, id);
+        self.suppressions.put_new(id, suppression.suppression(id));
+        Ok(true)
+    }
+
+    fn unsuppress(&mut self, account: &str, base: &str) -> Result<bool, Fault> {
+        let Some(id) = self.suppressed.take(&(account.into(), base.into()))? else {
+            return Ok(false);
+        };
+        self.suppressions.remove(&id);
+        self.counters.suppressions -= 1;
+        Ok(true)
+    }
+
+    fn change(&mut self, id: QueueId, change: &Change) -> Result<bool, Fault> {
+        let Some(mut queued) = self.queued.get(&id)? else {
+            return Ok(false);
+        };
+        let claimed = self.claimed.contains(&id)?;
+        let (was_held, was_next) = (queued.hold, queued.next_attempt);
+        change.apply(&mut queued);
+        self.counters.held -= u64::from(was_held);
+        self.counters.held += u64::from(queued.hold);
+        // What is claimed is in no lane, and what is held neither.
+        let moved = was_next != queued.next_attempt || was_held != queued.hold;
+        if moved && !claimed && !was_held {
+            self.due
+                .remove(&queued.destination().into(), &[(was_next, id)])?;
+        }
+        if moved && !claimed && !queued.hold {
+            self.make_due(&queued)?;
+        }
+        self.queued.put(id, queued);
+        Ok(true)
     }
 
     fn make_due(&mut self, queued: &Queued) -> Result<(), Fault> {
@@ -298,6 +462,7 @@ impl State {
         for id in ids {
             if self.unclaim(*id)?.is_some()
                 && let Some(queued) = self.queued.get(id)?
+                && !queued.hold
             {
                 self.make_due(&queued)?;
             }
@@ -416,8 +581,16 @@ impl State {
                     keep_until,
                 },
             );
+        } else {
+            self.forget_references(&message);
         }
         Ok(())
+    }
+
+    fn forget_references(&mut self, message: &Queued) {
+        for key in reference_keys(message) {
+            self.references.remove(&key);
+        }
     }
 
     fn claim_hook(&mut self, id: HookId) -> Result<(), Fault> {
@@ -518,7 +691,9 @@ impl State {
         for (key, ()) in &over {
             self.expiry.remove(key);
             if key.1 == RETIRED {
-                self.retired.remove(&QueueId(key.2));
+                if let Some(retired) = self.retired.take(&QueueId(key.2))? {
+                    self.forget_references(&retired.message);
+                }
                 self.counters.retired -= 1;
             } else {
                 self.retired_hooks.remove(&HookId(key.2));
@@ -527,6 +702,17 @@ impl State {
         }
         Ok(over.len() as u64)
     }
+}
+
+/// The keys of a message in the table of references.
+fn reference_keys(message: &Queued) -> impl Iterator<Item = (Name, Name, QueueId)> {
+    let recipient = Name::from(message.recipient.unicode().to_lowercase());
+    message
+        .references()
+        .map(reference_key)
+        .map(|name| (name, Arc::clone(&recipient), message.id))
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 fn resolve(source: BodySource, new: BodyId) -> BodyId {

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::value::append;
 use crate::{
-    Accept, Accepted, BodyId, Credential, HookId, NewBody, NewHook, NewMail, NewMessage, Outcome,
-    QueueId, Settle, SettleHook, StoreError, Time, bodyfile::BodyFilePlace,
+    Accept, Accepted, BodyId, Change, Credential, HoldFilter, HoldRuleId, HookId, NewBody, NewHook,
+    NewMail, NewMessage, NewSuppression, Note, Outcome, Party, QueueId, Settle, SettleHook,
+    StoreError, Time, bodyfile::BodyFilePlace,
 };
 
 /// Of the encoding.
@@ -22,6 +23,8 @@ pub(super) enum Op {
         queue: Option<NewMessage>,
         mails: Vec<NewMail>,
         hooks: Vec<NewHook>,
+        notes: Vec<Note>,
+        suppress: Vec<NewSuppression>,
     },
     /// Claims that ran out, and new ones.
     Claim {
@@ -32,12 +35,14 @@ pub(super) enum Op {
     Settle {
         id: QueueId,
         fence: u64,
+        party: Party,
         attempt: Option<crate::Attempt>,
         outcome: Outcome,
         delay_told: bool,
         body: Option<OpBody>,
         mails: Vec<NewMail>,
         hooks: Vec<NewHook>,
+        suppress: Vec<NewSuppression>,
     },
     ClaimHooks {
         claimed: Vec<HookId>,
@@ -57,6 +62,23 @@ pub(super) enum Op {
         now: Time,
         max: u64,
     },
+    /// What an administrator changes.
+    Change {
+        ids: Vec<QueueId>,
+        change: Change,
+    },
+    Suppress(NewSuppression),
+    Unsuppress {
+        account: String,
+        base: String,
+    },
+    AddHoldRule {
+        filter: HoldFilter,
+        created: Time,
+    },
+    RemoveHoldRule {
+        id: HoldRuleId,
+    },
 }
 
 /// The text that comes with an op.
@@ -73,8 +95,10 @@ pub(super) enum Applied {
     Accepted(Accepted),
     /// Whether the claim was the last one, so that anything was changed.
     Settled(bool),
-    /// Records removed.
-    Expired(u64),
+    /// Records removed or changed.
+    Counted(u64),
+    /// A number was given.
+    Numbered(u64),
     Done,
     /// It makes no sense in this state, so nothing was changed.
     Refused(StoreError),
@@ -87,6 +111,8 @@ impl Op {
             queue,
             mails,
             hooks,
+            notes,
+            suppress,
         } = accept;
         (
             Self::Accept {
@@ -94,6 +120,8 @@ impl Op {
                 queue,
                 mails,
                 hooks,
+                notes,
+                suppress,
             },
             body,
         )
@@ -103,24 +131,28 @@ impl Op {
         let Settle {
             id,
             fence,
+            party,
             attempt,
             outcome,
             delay_told,
             body,
             mails,
             hooks,
+            suppress,
         } = settle;
         let source = body.as_ref().map(OpBody::of);
         (
             Self::Settle {
                 id,
                 fence,
+                party,
                 attempt,
                 outcome,
                 delay_told,
                 body: source,
                 mails,
                 hooks,
+                suppress,
             },
             body,
         )
@@ -130,6 +162,15 @@ impl Op {
     pub(super) fn set_file(&mut self, place: BodyFilePlace) {
         if let Self::Accept { body, .. } | Self::Settle { body, .. } = self {
             *body = Some(OpBody::File(place));
+        }
+    }
+
+    /// How many records it changes, about.
+    pub(super) fn changes(&self) -> usize {
+        match self {
+            Self::Change { ids, .. } => ids.len(),
+            Self::Expire { max, .. } => usize::try_from(*max).unwrap_or(usize::MAX),
+            _ => 1,
         }
     }
 

@@ -8,13 +8,14 @@ use std::ops::Bound;
 use super::{
     Durable, Fault,
     key::{Key, Name},
-    state::State,
+    state::{State, reference_key},
     table::Table,
     value::{Place, Value},
 };
 use crate::{
-    Body, BodyId, Credential, Hook, HookId, Mail, MailId, Page, QueueFilter, QueueId, Queued,
-    Retired, RetiredHook, StoreError,
+    Body, BodyId, Credential, Found, HoldRule, Hook, HookId, Mail, MailId, Order, Page,
+    QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook, StoreError,
+    Suppression, SuppressionId,
 };
 
 /// Records that are read under the lock at once.
@@ -61,52 +62,50 @@ impl Durable {
         &self,
         filter: &QueueFilter,
         after: Option<QueueId>,
+        order: Order,
         limit: usize,
     ) -> Result<Page<Queued, QueueId>, StoreError> {
         if !filter.ids.is_empty() {
-            return self.list_ids(filter, after, limit);
+            return list_ids(&filter.ids, after, order, limit, |id| {
+                let queued = self.queued(id)?;
+                Ok(queued.filter(|queued| filter.matches(queued)))
+            });
         }
         self.page(
-            after,
-            limit,
+            Listing {
+                group: filter.group().map(|group| group.name()),
+                after,
+                order,
+                limit,
+            },
             |state| &state.queued,
             |queued| filter.matches(queued),
         )
     }
 
-    /// Asked for by number: no need to look at others.
-    fn list_ids(
-        &self,
-        filter: &QueueFilter,
-        after: Option<QueueId>,
-        limit: usize,
-    ) -> Result<Page<Queued, QueueId>, StoreError> {
-        let mut ids: Vec<_> = filter
-            .ids
-            .iter()
-            .copied()
-            .filter(|id| Some(*id) > after)
-            .collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let mut items = Vec::new();
-        for id in ids {
-            items.extend(self.queued(id)?.filter(|queued| filter.matches(queued)));
-            if items.len() > limit {
-                break;
-            }
-        }
-        Ok(crate::verb::page(items.into_iter(), limit, |queued| {
-            queued.id
-        }))
-    }
-
     pub(crate) fn list_retired(
         &self,
+        filter: &RetiredFilter,
         after: Option<QueueId>,
+        order: Order,
         limit: usize,
     ) -> Result<Page<Retired, QueueId>, StoreError> {
-        self.page(after, limit, |state| &state.retired, |_| true)
+        if !filter.ids.is_empty() {
+            return list_ids(&filter.ids, after, order, limit, |id| {
+                let retired = self.retired(id)?;
+                Ok(retired.filter(|retired| filter.matches(retired)))
+            });
+        }
+        self.page(
+            Listing {
+                group: filter.group().map(|group| group.name()),
+                after,
+                order,
+                limit,
+            },
+            |state| &state.retired,
+            |retired| filter.matches(retired),
+        )
     }
 
     pub(crate) fn list_hooks(
@@ -114,7 +113,7 @@ impl Durable {
         after: Option<HookId>,
         limit: usize,
     ) -> Result<Page<Hook, HookId>, StoreError> {
-        self.page(after, limit, |state| &state.hooks, |_| true)
+        self.page(Listing::all(after, limit), |state| &state.hooks, |_| true)
     }
 
     pub(crate) fn list_retired_hooks(
@@ -122,7 +121,75 @@ impl Durable {
         after: Option<HookId>,
         limit: usize,
     ) -> Result<Page<RetiredHook, HookId>, StoreError> {
-        self.page(after, limit, |state| &state.retired_hooks, |_| true)
+        self.page(
+            Listing::all(after, limit),
+            |state| &state.retired_hooks,
+            |_| true,
+        )
+    }
+
+    pub(crate) fn find(
+        &self,
+        reference: Reference<'_>,
+        recipient: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Found>, StoreError> {
+        let name = reference_key(reference);
+        let wanted: Option<Name> = recipient.map(|recipient| recipient.to_lowercase().into());
+        let first = wanted.clone().unwrap_or_else(|| "".into());
+        let state = self.shared.readable()?;
+        let mut found = Vec::new();
+        for item in state.references.range(
+            Bound::Included(&(Name::clone(&name), first, QueueId(0))),
+            Bound::Unbounded,
+        )? {
+            let ((of, to, id), ()) = item?;
+            let other = of != name || wanted.as_ref().is_some_and(|wanted| *wanted != to);
+            if other || found.len() >= limit {
+                break;
+            }
+            if let Some(queued) = state.queued.get(&id)? {
+                found.push(Found::Queued(queued));
+            } else if let Some(retired) = state.retired.get(&id)? {
+                found.push(Found::Retired(retired));
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn suppression(
+        &self,
+        account: &str,
+        base: &str,
+    ) -> Result<Option<Suppression>, StoreError> {
+        let state = self.shared.readable()?;
+        if state.counters.suppressions == 0 {
+            return Ok(None);
+        }
+        match state.suppressed.get(&(account.into(), base.into()))? {
+            Some(id) => Ok(state.suppressions.get(&id)?),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn list_suppressions(
+        &self,
+        account: Option<&str>,
+        after: Option<SuppressionId>,
+        limit: usize,
+    ) -> Result<Page<Suppression, SuppressionId>, StoreError> {
+        self.page(
+            Listing {
+                group: account.map(str::to_owned),
+                ..Listing::all(after, limit)
+            },
+            |state| &state.suppressions,
+            |_| true,
+        )
+    }
+
+    pub(crate) fn hold_rules(&self) -> Result<Vec<HoldRule>, StoreError> {
+        self.get(State::hold_rules)
     }
 
     pub(crate) fn list_mails(
@@ -193,19 +260,25 @@ impl Durable {
     /// A page of a table that is sorted by the records' numbers.
     fn page<K: Key, V: Value>(
         &self,
-        after: Option<K>,
-        limit: usize,
+        listing: Listing<K>,
         table: impl Fn(&State) -> &Table<K, V>,
         matches: impl Fn(&V) -> bool,
     ) -> Result<Page<V, K>, StoreError> {
+        let Listing {
+            group,
+            mut after,
+            order,
+            limit,
+        } = listing;
         let mut items: Vec<(K, V)> = Vec::new();
-        let mut after = after;
         loop {
             let state = self.shared.readable()?;
-            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
             let mut last = None;
             let mut seen = 0;
-            for item in table(&state).range(from, Bound::Unbounded)?.take(PORTION) {
+            for item in table(&state)
+                .scan(group.as_deref(), after.as_ref(), order)?
+                .take(PORTION)
+            {
                 let (key, value) = item?;
                 seen += 1;
                 if matches(&value) {
@@ -230,6 +303,61 @@ impl Durable {
             after = last;
         }
     }
+}
+
+/// What is to be listed.
+struct Listing<K> {
+    group: Option<String>,
+    after: Option<K>,
+    order: Order,
+    limit: usize,
+}
+
+impl<K> Listing<K> {
+    const fn all(after: Option<K>, limit: usize) -> Self {
+        Self {
+            group: None,
+            after,
+            order: Order::Ascending,
+            limit,
+        }
+    }
+}
+
+/// Asked for by number: no need to look at others.
+fn list_ids<T>(
+    ids: &[QueueId],
+    after: Option<QueueId>,
+    order: Order,
+    limit: usize,
+    get: impl Fn(QueueId) -> Result<Option<T>, StoreError>,
+) -> Result<Page<T, QueueId>, StoreError> {
+    let mut ids: Vec<_> = ids
+        .iter()
+        .copied()
+        .filter(|id| after.is_none_or(|after| order.follows(*id, after)))
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    if order == Order::Descending {
+        ids.reverse();
+    }
+    let mut items: Vec<(QueueId, T)> = Vec::new();
+    for id in ids {
+        items.extend(get(id)?.map(|item| (id, item)));
+        if items.len() > limit {
+            items.truncate(limit);
+            let next = items.last().map(|(id, _)| *id);
+            return Ok(Page {
+                items: values(items),
+                next,
+            });
+        }
+    }
+    Ok(Page {
+        items: values(items),
+        next: None,
+    })
 }
 
 fn values<K, V>(items: Vec<(K, V)>) -> Vec<V> {

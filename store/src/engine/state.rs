@@ -10,7 +10,8 @@ use super::{
     value::{Claimed, Segment, Stored},
 };
 use crate::{
-    BodyId, Credential, Hook, HookId, Mail, MailId, QueueId, Queued, Retired, RetiredHook, Time,
+    BodyId, Credential, HoldRule, HoldRuleId, Hook, HookId, Mail, MailId, QueueId, Queued,
+    Reference, Retired, RetiredHook, Suppression, SuppressionId, Time, verb::Group,
 };
 
 /// What is in the history with an end: for `State::expiry`.
@@ -48,6 +49,12 @@ pub(super) struct State {
     /// The files of large texts that are alive.
     pub(super) files: Table<u64, ()>,
     pub(super) credentials: Table<Name, Credential>,
+    pub(super) suppressions: Table<SuppressionId, Suppression>,
+    /// By account and base address.
+    pub(super) suppressed: Table<(Name, Name), SuppressionId>,
+    pub(super) hold_rules: Table<HoldRuleId, HoldRule>,
+    /// Messages, queued and in the history, by how answers call them and by recipient.
+    pub(super) references: Table<(Name, Name, QueueId), ()>,
     pub(super) effects: Effects,
 }
 
@@ -66,6 +73,10 @@ pub(super) struct Counters {
     pub(super) retired_hooks: u64,
     pub(super) mails: u64,
     pub(super) body_bytes: u64,
+    pub(super) last_suppression: u64,
+    pub(super) suppressions: u64,
+    pub(super) last_hold_rule: u64,
+    pub(super) hold_rules: u64,
 }
 
 /// What is to be done outside of the state because of it.
@@ -79,6 +90,20 @@ pub(super) struct Effects {
     pub(super) hooks_changed: bool,
 }
 
+fn names(groups: &[Group]) -> Vec<String> {
+    groups.iter().map(Group::name).collect()
+}
+
+/// As in the table of references.
+pub(super) fn reference_key(reference: Reference<'_>) -> Name {
+    match reference {
+        Reference::FromId(id) => format!("f{id}"),
+        Reference::Envid(id) => format!("e{id}"),
+        Reference::MessageId(id) => format!("m{id}"),
+    }
+    .into()
+}
+
 /// The next number of a sequence.
 pub(super) fn next(last: &mut u64) -> u64 {
     *last += 1;
@@ -89,10 +114,14 @@ impl State {
     pub(super) fn new(counters: Counters) -> Self {
         Self {
             counters,
-            queued: Table::new("queued"),
+            queued: Table::grouped("queued", "queued_groups", |queued| {
+                names(&Group::of_queued(queued))
+            }),
             due: Due::new("due", "due_lanes", "due_heads"),
             claimed: Table::new("claimed"),
-            retired: Table::new("retired"),
+            retired: Table::grouped("retired", "retired_groups", |retired| {
+                names(&Group::of_retired(retired))
+            }),
             hooks: Table::new("hooks"),
             hooks_due: Due::new("hooks_due", "hooks_due_lanes", "hooks_due_heads"),
             claimed_hooks: Table::new("claimed_hooks"),
@@ -106,6 +135,12 @@ impl State {
             segments: Table::new("segments"),
             files: Table::new("files"),
             credentials: Table::new("credentials"),
+            suppressions: Table::grouped("suppressions", "suppression_groups", |suppression| {
+                vec![suppression.account.clone()]
+            }),
+            suppressed: Table::new("suppressed"),
+            hold_rules: Table::new("hold_rules"),
+            references: Table::new("references"),
             effects: Effects::default(),
         }
     }
@@ -127,6 +162,10 @@ impl State {
             &mut self.segments,
             &mut self.files,
             &mut self.credentials,
+            &mut self.suppressions,
+            &mut self.suppressed,
+            &mut self.hold_rules,
+            &mut self.references,
         ];
         tables.extend(self.due.tables());
         tables.extend(self.hooks_due.tables());

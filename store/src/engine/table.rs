@@ -3,6 +3,9 @@
 //! Three layers, the upper hiding the lower: *active* (being changed), *frozen* (a checkpoint is writing it), and *base*
 //! (the index as of the last finished checkpoint). A removed key is a tombstone in its layer, unless it was *fresh*: then
 //! no layer below has it, and it leaves no trace.
+//!
+//! A table may be *grouped*: then the index has a second table with the keys of each group, which a checkpoint brings up to
+//! date. So what comes and goes between two checkpoints costs nothing for it; those who ask look through the layers in memory.
 
 use std::{
     collections::{BTreeMap, btree_map},
@@ -11,13 +14,16 @@ use std::{
     sync::Arc,
 };
 
-use redb::{ReadOnlyTable, ReadTransaction, TableDefinition, TableError, WriteTransaction};
+use redb::{
+    ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction,
+};
 
 use super::{
     Fault,
-    key::{self, Key},
+    key::{self, Key, Name},
     value::Value,
 };
+use crate::Order;
 
 type Bytes = &'static [u8];
 type Base = ReadOnlyTable<Bytes, Bytes>;
@@ -38,6 +44,15 @@ pub(super) struct Table<K, V> {
     frozen: Option<Arc<Layer<K, V>>>,
     /// None: the index does not have the table yet.
     base: Option<Base>,
+    groups: Option<Groups<V>>,
+}
+
+/// The groups of a table's values.
+struct Groups<V> {
+    name: &'static str,
+    /// Those a value belongs to.
+    of: fn(&V) -> Vec<String>,
+    base: Option<Base>,
 }
 
 impl<K: Key, V: Value> Table<K, V> {
@@ -47,6 +62,23 @@ impl<K: Key, V: Value> Table<K, V> {
             active: BTreeMap::new(),
             frozen: None,
             base: None,
+            groups: None,
+        }
+    }
+
+    /// One that is grouped, with the keys of the groups in another table.
+    pub(super) fn grouped(
+        name: &'static str,
+        groups: &'static str,
+        of: fn(&V) -> Vec<String>,
+    ) -> Self {
+        Self {
+            groups: Some(Groups {
+                name: groups,
+                of,
+                base: None,
+            }),
+            ..Self::new(name)
         }
     }
 
@@ -198,6 +230,175 @@ impl<K: Key, V: Value> Table<K, V> {
     }
 }
 
+type Keys<'a, K> = Peekable<Box<dyn Iterator<Item = Result<K, Fault>> + 'a>>;
+
+impl<K: Key, V: Value> Table<K, V> {
+    /// What is there behind a key, in either order; only of a group, if one is given.
+    pub(super) fn scan<'a>(
+        &'a self,
+        group: Option<&'a str>,
+        after: Option<&K>,
+        order: Order,
+    ) -> Result<Scan<'a, K, V>, Fault> {
+        let mut layers = vec![self.layer_keys(&self.active, group, after, order)];
+        if let Some(frozen) = &self.frozen {
+            layers.push(self.layer_keys(frozen, group, after, order));
+        }
+        layers.extend(self.base_keys(group, after, order)?);
+        Ok(Scan {
+            table: self,
+            layers,
+            group,
+            order,
+        })
+    }
+
+    fn layer_keys<'a>(
+        &'a self,
+        layer: &'a Layer<K, V>,
+        group: Option<&'a str>,
+        after: Option<&K>,
+        order: Order,
+    ) -> Keys<'a, K> {
+        let bounds = bounds(after, order);
+        let range = layer.range((bounds.0.as_ref(), bounds.1.as_ref()));
+        let wanted = move |(key, slot): (&'a K, &'a Slot<V>)| {
+            let value = slot.value.as_ref()?;
+            self.is_in(value, group).then(|| Ok(key.clone()))
+        };
+        let keys: Box<dyn Iterator<Item = _>> = match order {
+            Order::Ascending => Box::new(range.filter_map(wanted)),
+            Order::Descending => Box::new(range.rev().filter_map(wanted)),
+        };
+        keys.peekable()
+    }
+
+    fn base_keys<'a>(
+        &'a self,
+        group: Option<&'a str>,
+        after: Option<&K>,
+        order: Order,
+    ) -> Result<Option<Keys<'a, K>>, Fault> {
+        let (base, prefix) = match group {
+            None => (self.base.as_ref(), Vec::new()),
+            Some(group) => (
+                self.groups.as_ref().and_then(|groups| groups.base.as_ref()),
+                bytes(&Name::from(group)),
+            ),
+        };
+        let Some(base) = base else {
+            return Ok(None);
+        };
+        let (from, to) = bounds(after, order);
+        let with_prefix = |key: K| {
+            let mut bytes = prefix.clone();
+            key.encode(&mut bytes);
+            bytes
+        };
+        // A prefix is a name, whose bytes are the beginning of no other's.
+        let mut past = prefix.clone();
+        past.push(0xff);
+        let from = match from.map(with_prefix) {
+            Bound::Unbounded => Bound::Included(prefix.clone()),
+            bound => bound,
+        };
+        let to = match to.map(with_prefix) {
+            Bound::Unbounded if group.is_none() => Bound::Unbounded,
+            Bound::Unbounded => Bound::Excluded(past),
+            bound => bound,
+        };
+        let range = base.range::<&[u8]>((
+            from.as_ref().map(Vec::as_slice),
+            to.as_ref().map(Vec::as_slice),
+        ))?;
+        let skip = prefix.len();
+        let key =
+            move |item: Result<(redb::AccessGuard<'static, Bytes>, _), redb::StorageError>| {
+                let (bytes, _) = item?;
+                let bytes = bytes.value().get(skip..).unwrap_or_default();
+                key::decode(bytes).ok_or_else(|| self.damaged("key"))
+            };
+        let keys: Box<dyn Iterator<Item = _>> = match order {
+            Order::Ascending => Box::new(range.map(key)),
+            Order::Descending => Box::new(range.rev().map(key)),
+        };
+        Ok(Some(keys.peekable()))
+    }
+
+    fn is_in(&self, value: &V, group: Option<&str>) -> bool {
+        match (group, &self.groups) {
+            (None, _) => true,
+            (Some(group), Some(groups)) => (groups.of)(value).iter().any(|name| name == group),
+            (Some(_), None) => false,
+        }
+    }
+}
+
+/// From where to where, for what lies behind a key.
+fn bounds<K: Clone>(after: Option<&K>, order: Order) -> (Bound<K>, Bound<K>) {
+    let after = after.cloned().map_or(Bound::Unbounded, Bound::Excluded);
+    match order {
+        Order::Ascending => (after, Bound::Unbounded),
+        Order::Descending => (Bound::Unbounded, after),
+    }
+}
+
+/// What [`Table::scan`] gives. Each value is looked up when its turn comes, in the uppermost layer that has it.
+pub(super) struct Scan<'a, K, V> {
+    table: &'a Table<K, V>,
+    layers: Vec<Keys<'a, K>>,
+    group: Option<&'a str>,
+    order: Order,
+}
+
+impl<K: Key, V: Value> Scan<'_, K, V> {
+    /// The next key of all layers, which then all are behind it.
+    fn next_key(&mut self) -> Result<Option<K>, Fault> {
+        let mut next: Option<K> = None;
+        for layer in &mut self.layers {
+            if matches!(layer.peek(), Some(Err(_)))
+                && let Some(Err(fault)) = layer.next()
+            {
+                return Err(fault);
+            }
+            if let Some(Ok(key)) = layer.peek() {
+                let nearer = next.as_ref().is_none_or(|next| match self.order {
+                    Order::Ascending => key < next,
+                    Order::Descending => key > next,
+                });
+                if nearer {
+                    next = Some(key.clone());
+                }
+            }
+        }
+        if let Some(next) = &next {
+            for layer in &mut self.layers {
+                let _ = layer.next_if(|key| key.as_ref().is_ok_and(|key| key == next));
+            }
+        }
+        Ok(next)
+    }
+
+    fn step(&mut self) -> Result<Option<(K, V)>, Fault> {
+        while let Some(key) = self.next_key()? {
+            if let Some(value) = self.table.get(&key)?
+                && self.table.is_in(&value, self.group)
+            {
+                return Ok(Some((key, value)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl<K: Key, V: Value> Iterator for Scan<'_, K, V> {
+    type Item = Result<(K, V), Fault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
+    }
+}
+
 fn bytes<K: Key>(key: &K) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(32);
     key.encode(&mut bytes);
@@ -317,37 +518,70 @@ impl<K: Key, V: Value> Checkpointed for Table<K, V> {
         Some(Box::new(FrozenTable {
             name: self.name,
             layer,
+            groups: self.groups.as_ref().map(|groups| (groups.name, groups.of)),
         }))
     }
 
     fn rebase(&mut self, transaction: &ReadTransaction) -> Result<(), Fault> {
-        self.base = match transaction.open_table(TableDefinition::<Bytes, Bytes>::new(self.name)) {
-            Ok(base) => Some(base),
-            Err(TableError::TableDoesNotExist(_)) => None,
-            Err(TableError::Storage(error)) => return Err(error.into()),
-            Err(_) => return Err(self.damaged("type")),
-        };
+        self.base = open(self.name, transaction)?;
+        if let Some(groups) = &mut self.groups {
+            groups.base = open(groups.name, transaction)?;
+        }
         self.frozen = None;
         Ok(())
     }
 
     fn unbase(&mut self) {
         self.base = None;
+        if let Some(groups) = &mut self.groups {
+            groups.base = None;
+        }
+    }
+}
+
+fn open(name: &'static str, transaction: &ReadTransaction) -> Result<Option<Base>, Fault> {
+    match transaction.open_table(TableDefinition::<Bytes, Bytes>::new(name)) {
+        Ok(base) => Ok(Some(base)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(TableError::Storage(error)) => Err(error.into()),
+        Err(_) => Err(Fault::Record {
+            table: name,
+            what: "type",
+        }),
     }
 }
 
 struct FrozenTable<K, V> {
     name: &'static str,
     layer: Arc<Layer<K, V>>,
+    groups: Option<(&'static str, fn(&V) -> Vec<String>)>,
 }
 
 impl<K: Key, V: Value> Frozen for FrozenTable<K, V> {
     fn write(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
         let mut table = transaction.open_table(TableDefinition::<Bytes, Bytes>::new(self.name))?;
+        let mut groups = match self.groups {
+            None => None,
+            Some((name, of)) => {
+                let table = transaction.open_table(TableDefinition::<Bytes, Bytes>::new(name))?;
+                Some((table, of))
+            }
+        };
         let (mut key_bytes, mut value_bytes) = (Vec::new(), Vec::new());
         for (key, slot) in &*self.layer {
             key_bytes.clear();
             key.encode(&mut key_bytes);
+            if let Some((groups, of)) = &mut groups {
+                let before = if slot.fresh {
+                    None
+                } else {
+                    table.get(key_bytes.as_slice())?
+                };
+                let before = before.and_then(|before| V::decode(before.value()));
+                let before = before.as_ref().map(*of).unwrap_or_default();
+                let now = slot.value.as_ref().map(*of).unwrap_or_default();
+                regroup(groups, &before, &now, &key_bytes)?;
+            }
             match &slot.value {
                 Some(value) => {
                     value_bytes.clear();
@@ -361,4 +595,25 @@ impl<K: Key, V: Value> Frozen for FrozenTable<K, V> {
         }
         Ok(())
     }
+}
+
+/// Takes a key out of the groups it was in, and puts it into those that it is in now.
+fn regroup(
+    groups: &mut redb::Table<'_, Bytes, Bytes>,
+    before: &[String],
+    now: &[String],
+    key: &[u8],
+) -> Result<(), redb::Error> {
+    let entry = |group: &String| {
+        let mut entry = bytes(&Name::from(group.as_str()));
+        entry.extend(key);
+        entry
+    };
+    for group in before.iter().filter(|group| !now.contains(group)) {
+        groups.remove(entry(group).as_slice())?;
+    }
+    for group in now.iter().filter(|group| !before.contains(group)) {
+        groups.insert(entry(group).as_slice(), [].as_slice())?;
+    }
+    Ok(())
 }

@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BodyId, Credential, Hook, HookId, Mail, QueueId, Queued, Retired, RetiredHook, Time,
-    bodyfile::BodyFilePlace, journal::BodyPlace,
+    BodyId, Credential, HoldRule, Hook, HookId, Mail, QueueId, Queued, Retired, RetiredHook,
+    Suppression, SuppressionId, Time, bodyfile::BodyFilePlace, journal::BodyPlace,
 };
 
 /// What a table holds.
@@ -58,6 +58,9 @@ values! {
     RetiredHook,
     Mail,
     Credential,
+    Suppression,
+    SuppressionId,
+    HoldRule,
     Claimed,
     Stored,
     Segment,

@@ -454,7 +454,7 @@ impl Writer {
             {
                 // From here on the state says whether a file is needed.
                 file.map(crate::BodyFile::keep);
-                self.weight += encoded.len() + WEIGHT;
+                self.weight += encoded.len() + op.changes() * WEIGHT;
                 let settled = match &op {
                     Op::Settle { id, .. } => Some(*id),
                     _ => None,

@@ -4,16 +4,18 @@
 //! earlier than the last answer that promised durability: claims ride along with what is written next, and the unit that was cut
 //! off may be there or not.
 
-use std::{ops::AsyncFn, time::Duration};
+use std::{collections::BTreeSet, ops::AsyncFn, time::Duration};
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::samples::*;
 use crate::{
-    Accept, BodySource, Claim, ClaimHooks, Counts, Credential, Event, Hook, INLINE_BODY_MAX, Mail,
-    NewBody, NewHookKind, NewMessage, Options, Outcome, QueueFilter, Queued, Retired, RetiredHook,
-    Settle, Store, StoreError, Time, disk::sim::SimDisk, engine::Mode,
+    Accept, BodySource, Change, Claim, ClaimHooks, Counts, Credential, Event, HoldFilter, HoldRule,
+    HoldRuleId, Hook, INLINE_BODY_MAX, Mail, NewBody, NewHookKind, NewMessage, NewSuppression,
+    NextAttempt, Note, Options, Order, Outcome, Page, Party, QueueFilter, QueueId, Queued,
+    Reference, Retired, RetiredFilter, RetiredHook, Settle, Store, StoreError, Suppression, Time,
+    disk::sim::SimDisk, engine::Mode,
 };
 
 const DOMAINS: [&str; 4] = ["a.example", "b.example", "c.example", "[192.0.2.1]"];
@@ -32,6 +34,7 @@ enum Step {
         text: Text,
         mails: u8,
         hook: Option<usize>,
+        extras: Extras,
     },
     Claim {
         max: usize,
@@ -48,7 +51,21 @@ enum Step {
         fate: Fate,
         dsn: bool,
         hook: Option<usize>,
+        suppress: Option<u8>,
     },
+    /// An administrator ends a message.
+    End {
+        id: u64,
+        keep: Option<u16>,
+    },
+    Change {
+        ids: Vec<u64>,
+        change: Change,
+    },
+    Suppress(u8),
+    Unsuppress(u8),
+    AddHoldRule(HoldFilter),
+    RemoveHoldRule(u64),
     ClaimHooks {
         max: usize,
         per_url: usize,
@@ -74,6 +91,16 @@ enum Step {
     },
     PowerFailsAfter(u8),
     Reopen,
+}
+
+/// What else comes with what is accepted.
+#[derive(Clone, Debug)]
+struct Extras {
+    account: bool,
+    from_id: Option<u8>,
+    transport: bool,
+    note: Option<u64>,
+    suppress: Option<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -110,17 +137,69 @@ fn text_kind() -> impl Strategy<Value = Text> {
     prop_oneof![2 => Just(Text::None), 20 => (0..9000_u16).prop_map(Text::Short), 1 => Just(Text::Large)]
 }
 
+fn extras() -> impl Strategy<Value = Extras> {
+    let id = prop::option::weighted(0.3, 0..8_u8);
+    let suppress = prop::option::weighted(0.1, 0..6_u8);
+    let note = prop::option::weighted(0.2, 1..20_u64);
+    (any::<bool>(), id, prop::bool::weighted(0.2), note, suppress).prop_map(
+        |(account, from_id, transport, note, suppress)| Extras {
+            account,
+            from_id,
+            transport,
+            note,
+            suppress,
+        },
+    )
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let next = prop_oneof![
+        (0..300_i64).prop_map(|seconds| NextAttempt::At(at(seconds))),
+        (-100_000_000..100_000_000_i64).prop_map(NextAttempt::Shift),
+    ];
+    let transport = prop_oneof![Just(String::new()), Just("other".to_owned())];
+    (
+        prop::option::of(any::<bool>()),
+        prop::option::of(next),
+        prop::option::of(transport),
+        prop::option::weighted(0.2, prop::option::of(any::<bool>())),
+    )
+        .prop_map(|(hold, next_attempt, transport, require_tls)| Change {
+            hold,
+            next_attempt,
+            transport,
+            require_tls,
+        })
+}
+
+fn hold_filter() -> impl Strategy<Value = HoldFilter> {
+    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(account, sender, recipient)| {
+        HoldFilter {
+            account: account.then(|| "bob".to_owned()),
+            sender_domain: sender.then(|| "example.org".parse().unwrap()),
+            recipient_domain: recipient.then(|| "b.example".parse().unwrap()),
+            ..HoldFilter::default()
+        }
+    })
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let domain = || prop::option::weighted(0.2, 0..DOMAINS.len());
     let url = || prop::option::of(0..URLS.len());
     prop_oneof![
-        20 => (prop::collection::vec(0..DOMAINS.len(), 0..4), 0..100_u16, prop::bool::weighted(0.1), text_kind(), 0..3_u8, url())
-            .prop_map(|(domains, due, hold, text, mails, hook)| Step::Accept { domains, due, hold, text, mails, hook }),
+        20 => (prop::collection::vec(0..DOMAINS.len(), 0..4), 0..100_u16, prop::bool::weighted(0.1), text_kind(), 0..3_u8, url(), extras())
+            .prop_map(|(domains, due, hold, text, mails, hook, extras)| Step::Accept { domains, due, hold, text, mails, hook, extras }),
         12 => (1..6_usize, 1..4_usize, domain(), domain(), 1..200_u16)
             .prop_map(|(max, per_destination, only, except, lease)| Step::Claim { max, per_destination, only, except, lease }),
         2 => (0..300_u16).prop_map(|until| Step::Renew { until }),
-        12 => (prop::collection::vec(any::<prop::sample::Index>(), 1..4), fate(), any::<bool>(), url())
-            .prop_map(|(which, fate, dsn, hook)| Step::Settle { which, fate, dsn, hook }),
+        12 => (prop::collection::vec(any::<prop::sample::Index>(), 1..4), fate(), any::<bool>(), url(), prop::option::weighted(0.2, 0..6_u8))
+            .prop_map(|(which, fate, dsn, hook, suppress)| Step::Settle { which, fate, dsn, hook, suppress }),
+        3 => (1..20_u64, prop::option::of(0..300_u16)).prop_map(|(id, keep)| Step::End { id, keep }),
+        5 => (prop::collection::vec(1..20_u64, 1..5), change()).prop_map(|(ids, change)| Step::Change { ids, change }),
+        2 => (0..6_u8).prop_map(Step::Suppress),
+        1 => (0..6_u8).prop_map(Step::Unsuppress),
+        1 => hold_filter().prop_map(Step::AddHoldRule),
+        1 => (1..4_u64).prop_map(Step::RemoveHoldRule),
         8 => (1..6_usize, 1..4_usize, prop::option::weighted(0.2, 0..URLS.len()))
             .prop_map(|(max, per_url, except)| Step::ClaimHooks { max, per_url, except }),
         8 => (any::<prop::sample::Index>(), fate()).prop_map(|(which, fate)| Step::SettleHook { which, fate }),
@@ -146,15 +225,137 @@ struct Shown {
     mails: Vec<Mail>,
     texts: Vec<Option<Bytes>>,
     credentials: Vec<Option<Credential>>,
+    suppressions: Vec<Suppression>,
+    hold_rules: Vec<HoldRule>,
+    /// What each filter finds, in both orders.
+    listed: Vec<Vec<QueueId>>,
+    listed_retired: Vec<Vec<QueueId>>,
+    /// Messages by their names.
+    found: Vec<BTreeSet<QueueId>>,
     counts: Counts,
+}
+
+/// All that a filter finds, page by page.
+fn pages<T>(
+    page: impl Fn(Option<QueueId>) -> Page<T, QueueId>,
+    id: fn(&T) -> QueueId,
+) -> Vec<QueueId> {
+    let mut ids = Vec::new();
+    let mut after = None;
+    loop {
+        let page = page(after);
+        ids.extend(page.items.iter().map(id));
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return ids,
+        }
+    }
+}
+
+fn listed(store: &Store) -> Vec<Vec<QueueId>> {
+    let any = QueueFilter::default;
+    let filters = [
+        QueueFilter {
+            account: Some("bob".into()),
+            ..any()
+        },
+        QueueFilter {
+            to: Some("@b.example".into()),
+            ..any()
+        },
+        QueueFilter {
+            from: Some("@example.org".into()),
+            hold: Some(false),
+            ..any()
+        },
+        QueueFilter {
+            hold: Some(true),
+            ..any()
+        },
+        QueueFilter {
+            transport: Some("other".into()),
+            ..any()
+        },
+        QueueFilter {
+            ids: (1..9).map(QueueId).collect(),
+            ..any()
+        },
+        any(),
+    ];
+    let orders = [Order::Ascending, Order::Descending];
+    let listed = filters.iter().flat_map(|filter| {
+        orders.map(|order| {
+            pages(
+                |after| store.list(filter, after, order, 3).unwrap(),
+                |queued| queued.id,
+            )
+        })
+    });
+    listed.collect()
+}
+
+fn listed_retired(store: &Store) -> Vec<Vec<QueueId>> {
+    let any = RetiredFilter::default;
+    let filters = [
+        RetiredFilter {
+            account: Some("bob".into()),
+            ..any()
+        },
+        RetiredFilter {
+            to: Some("@b.example".into()),
+            ..any()
+        },
+        RetiredFilter {
+            recipient: Some("x@a.example".into()),
+            ..any()
+        },
+        RetiredFilter {
+            success: Some(false),
+            ..any()
+        },
+        RetiredFilter {
+            success: Some(true),
+            ..any()
+        },
+    ];
+    let orders = [Order::Ascending, Order::Descending];
+    let listed = filters.iter().flat_map(|filter| {
+        orders.map(|order| {
+            pages(
+                |after| store.list_retired(filter, after, order, 2).unwrap(),
+                |retired| retired.message.id,
+            )
+        })
+    });
+    listed.collect()
+}
+
+fn found(store: &Store) -> Vec<BTreeSet<QueueId>> {
+    let ids: Vec<String> = (0..8).map(|id| format!("id{id}")).collect();
+    let common = common();
+    let by_id = ids.iter().map(|id| (Reference::FromId(id), None));
+    let message_id = Reference::MessageId(&common.message_id);
+    let others = [
+        (message_id, None),
+        (message_id, Some("X@A.example")),
+        (Reference::Envid("own"), None),
+    ];
+    let found = by_id.chain(others).map(|(reference, recipient)| {
+        let found = store.find(reference, recipient, 10_000).unwrap();
+        found.iter().map(|found| found.message().id).collect()
+    });
+    found.collect()
 }
 
 fn shown(store: &Store) -> Shown {
     let queued = store
-        .list(&QueueFilter::default(), None, 10_000)
+        .list(&QueueFilter::default(), None, Order::Ascending, 10_000)
         .unwrap()
         .items;
-    let retired = store.list_retired(None, 10_000).unwrap().items;
+    let retired = store
+        .list_retired(&RetiredFilter::default(), None, Order::Ascending, 10_000)
+        .unwrap()
+        .items;
     let hooks = store.list_hooks(None, 10_000).unwrap().items;
     let mut mails = Vec::new();
     for account in ["ann", "bob"] {
@@ -173,6 +374,11 @@ fn shown(store: &Store) -> Shown {
             journal_bytes: 0,
             ..store.counts()
         },
+        suppressions: store.list_suppressions(None, None, 10_000).unwrap().items,
+        hold_rules: store.hold_rules().unwrap(),
+        listed: listed(store),
+        listed_retired: listed_retired(store),
+        found: found(store),
         queued,
         retired,
         hooks,
@@ -231,7 +437,7 @@ impl World {
                 self.possible = vec![self.model.fork()];
                 Some(given)
             }
-            Err(StoreError::Invalid(_)) => {
+            Err(StoreError::Invalid(_) | StoreError::FromIdInUse(_)) => {
                 verb(&self.model).await.unwrap_err();
                 None
             }
@@ -302,6 +508,7 @@ impl World {
                 text,
                 mails,
                 hook,
+                extras,
             } => {
                 if domains.is_empty() && *mails == 0 && hook.is_none() {
                     // Nobody could see whether it survived.
@@ -310,9 +517,10 @@ impl World {
                 let due = self.now.after(Duration::from_secs((*due).into()));
                 let (now, hook) = (self.now, *hook);
                 self.durable(async |store| {
-                    store
-                        .accept(accept(store, domains, due, *hold, *text, *mails, hook, now).await?)
-                        .await
+                    let mut accept =
+                        accept(store, domains, due, *hold, *text, *mails, hook, now).await?;
+                    add_extras(&mut accept, extras, now);
+                    store.accept(accept).await
                 })
                 .await;
             }
@@ -362,6 +570,7 @@ impl World {
                 fate,
                 dsn,
                 hook,
+                suppress,
             } => {
                 let mut chosen: Vec<Queued> = Vec::new();
                 for which in which {
@@ -377,10 +586,53 @@ impl World {
                 self.durable(async |store| {
                     let settles = chosen
                         .iter()
-                        .map(|queued| settlement(queued, outcome, *dsn, *hook, now));
+                        .map(|queued| settlement(queued, outcome, *dsn, *hook, *suppress, now));
                     store.settle(settles.collect()).await
                 })
                 .await;
+            }
+            Step::End { id, keep } => {
+                let (now, id) = (self.now, QueueId(*id));
+                let Ok(Some(queued)) = self.model.queued(id) else {
+                    return;
+                };
+                let fate = Fate::Retire {
+                    success: false,
+                    keep: *keep,
+                };
+                self.durable(async |store| {
+                    let settle = Settle {
+                        party: Party::Administrator,
+                        ..settle(&queued, outcome(fate, now))
+                    };
+                    store.settle(vec![settle]).await
+                })
+                .await;
+            }
+            Step::Change { ids, change } => {
+                let ids: Vec<QueueId> = ids.iter().copied().map(QueueId).collect();
+                self.durable(async |store| store.change(ids.clone(), change).await)
+                    .await;
+            }
+            Step::Suppress(base) => {
+                let new = suppression(*base, self.now);
+                self.durable(async |store| store.suppress(new.clone()).await)
+                    .await;
+            }
+            Step::Unsuppress(base) => {
+                let new = suppression(*base, self.now);
+                self.durable(async |store| store.unsuppress(&new.account, &new.base).await)
+                    .await;
+            }
+            Step::AddHoldRule(filter) => {
+                let now = self.now;
+                self.durable(async |store| store.add_hold_rule(filter.clone(), now).await)
+                    .await;
+            }
+            Step::RemoveHoldRule(id) => {
+                let id = HoldRuleId(*id);
+                self.durable(async |store| store.remove_hold_rule(id).await)
+                    .await;
             }
             Step::ClaimHooks {
                 max,
@@ -508,7 +760,7 @@ async fn accept(
         })
         .collect();
     let kind = if mails.is_empty() {
-        event(Event::Delivered, crate::QueueId(1))
+        event(Event::Delivered, QueueId(1))
     } else {
         NewHookKind::Incoming(0)
     };
@@ -524,7 +776,50 @@ async fn accept(
             .map(|at| super::samples::hook(URLS[at], kind, due))
             .into_iter()
             .collect(),
+        ..Accept::default()
     })
+}
+
+fn add_extras(accept: &mut Accept, extras: &Extras, now: Time) {
+    if let Some(message) = &mut accept.queue {
+        if extras.account {
+            message.common.account = "bob".into();
+        }
+        message.common.own_envid = "own".into();
+        for (at, recipient) in message.recipients.iter_mut().enumerate() {
+            if let Some(id) = extras.from_id {
+                recipient.from_id = format!("id{}", usize::from(id) + at);
+            }
+            if extras.transport {
+                recipient.transport = "other".into();
+            }
+        }
+    }
+    accept.notes = extras
+        .note
+        .map(|id| Note {
+            id: QueueId(id),
+            result: attempt(now, false),
+        })
+        .into_iter()
+        .collect();
+    accept.suppress = extras
+        .suppress
+        .map(|base| suppression(base, now))
+        .into_iter()
+        .collect();
+}
+
+fn suppression(base: u8, now: Time) -> NewSuppression {
+    let account = if base.is_multiple_of(2) { "ann" } else { "bob" };
+    NewSuppression {
+        account: account.into(),
+        base: format!("x{base}@a.example"),
+        original: format!("x{base}+1@a.example"),
+        created: now,
+        manual: false,
+        reason: "test".into(),
+    }
 }
 
 fn outcome(fate: Fate, now: Time) -> Outcome {
@@ -545,6 +840,7 @@ fn settlement(
     outcome: Outcome,
     dsn: bool,
     hook: Option<usize>,
+    suppress: Option<u8>,
     now: Time,
 ) -> Settle {
     let mut settle = settle(queued, outcome);
@@ -560,7 +856,14 @@ fn settlement(
         ];
         settle.delay_told = true;
     }
-    let event = event(Event::Delayed, queued.id);
+    settle.suppress = suppress
+        .map(|base| suppression(base, now))
+        .into_iter()
+        .collect();
+    let mut event = event(Event::Delayed, queued.id);
+    if let NewHookKind::Outgoing(outgoing) = &mut event {
+        outgoing.suppressing = suppress.is_some();
+    }
     settle.hooks = hook
         .map(|at| super::samples::hook(URLS[at], event, now))
         .into_iter()

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::{
     Accept, Attempt, BodySource, Claim, ClaimHooks, Claimed, Common, Event, HookAttempt, NewBody,
-    NewHook, NewHookKind, NewMail, NewMessage, NewRecipient, Notify, Outcome, Outgoing, QueueId,
-    Queued, Settle, SettleHook, Store, Time,
+    NewHook, NewHookKind, NewMail, NewMessage, NewRecipient, Notify, Outcome, Outgoing, Party,
+    QueueId, Queued, Settle, SettleHook, Store, Time,
 };
 
 /// A moment, in seconds.
@@ -29,6 +29,7 @@ pub(super) fn common() -> Common {
         future_release: String::new(),
         ret_full: None,
         envid: String::new(),
+        own_envid: String::new(),
         extra: BTreeMap::from([("k".into(), "v".into())]),
     }
 }
@@ -145,12 +146,14 @@ pub(super) fn settle(queued: &Queued, outcome: Outcome) -> Settle {
     Settle {
         id: queued.id,
         fence: queued.fence,
+        party: Party::Claimant,
         attempt: Some(attempt(at(3), true)),
         outcome,
         delay_told: false,
         body: None,
         mails: Vec::new(),
         hooks: Vec::new(),
+        suppress: Vec::new(),
     }
 }
 

@@ -5,7 +5,8 @@ use std::{future::Future, time::Duration};
 use super::samples::*;
 use crate::{
     Accept, BodyId, BodySource, Claim, Credential, Event, HookId, INLINE_BODY_MAX, MailId, NewBody,
-    NewHookKind, NewMessage, Options, Outcome, QueueFilter, QueueId, Settle, Store, StoreError,
+    NewHookKind, NewMessage, Options, Order, Outcome, QueueFilter, QueueId, RetiredFilter, Settle,
+    Store, StoreError,
 };
 
 /// Runs a test on each engine: the one in memory and the durable one.
@@ -481,7 +482,10 @@ async fn history_goes_when_its_time_is_over() {
         store.checkpoint().await;
         assert_eq!(store.expire(at(19)).await.unwrap(), 0);
         assert_eq!(store.expire(at(20)).await.unwrap(), 1);
-        let left = store.list_retired(None, 9).unwrap().items;
+        let left = store
+            .list_retired(&RetiredFilter::default(), None, Order::Ascending, 9)
+            .unwrap()
+            .items;
         assert_eq!(
             left.iter()
                 .map(|retired| retired.message.id.0)
@@ -508,18 +512,22 @@ async fn lists_come_in_pages_and_by_filter() {
             }
         }
         let all = QueueFilter::default();
-        let page = store.list(&all, None, 299).unwrap();
+        let page = store.list(&all, None, Order::Ascending, 299).unwrap();
         assert_eq!((page.items.len(), page.next), (299, Some(QueueId(299))));
-        let page = store.list(&all, page.next, 299).unwrap();
+        let page = store.list(&all, page.next, Order::Ascending, 299).unwrap();
         assert_eq!((page.items.len(), page.next), (1, None));
         let x = QueueFilter {
             to: Some("@x.example".into()),
             ..all.clone()
         };
-        let page = store.list(&x, None, 99).unwrap();
+        let page = store.list(&x, None, Order::Ascending, 99).unwrap();
         assert_eq!((page.items.len(), page.next), (99, Some(QueueId(295))));
         assert_eq!(
-            store.list(&x, page.next, 99).unwrap().items[0].id,
+            store
+                .list(&x, page.next, Order::Ascending, 99)
+                .unwrap()
+                .items[0]
+                .id,
             QueueId(298)
         );
         let some = QueueFilter {
@@ -527,7 +535,7 @@ async fn lists_come_in_pages_and_by_filter() {
             ..x
         };
         let ids: Vec<_> = store
-            .list(&some, None, 9)
+            .list(&some, None, Order::Ascending, 9)
             .unwrap()
             .items
             .iter()
@@ -538,7 +546,13 @@ async fn lists_come_in_pages_and_by_filter() {
             account: Some("bob".into()),
             ..all
         };
-        assert_eq!(store.list(&nobody, None, 9).unwrap().items, []);
+        assert_eq!(
+            store
+                .list(&nobody, None, Order::Ascending, 9)
+                .unwrap()
+                .items,
+            []
+        );
     })
     .await;
 }
