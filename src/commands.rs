@@ -8,13 +8,12 @@ use std::{
 
 use anyhow::{Context, bail};
 use postrider_admin::{
-    control::{self, ControlError, Request},
-    filter::{self, Bound},
+    control::{self, ControlError},
     password,
-    shape::QueueItem,
+    request::Request,
 };
 use postrider_config::{Dynamic, Static};
-use postrider_store::{Clock, OpenError, QueueFilter, QueueId, Store, SystemClock};
+use postrider_store::{Clock, OpenError, Store, SystemClock};
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
@@ -23,7 +22,7 @@ use tracing::info;
 
 use crate::{
     cli::{self, Cli, Command},
-    localserve, logging,
+    localserve, logging, queue_commands,
     server::{Options, Server},
 };
 
@@ -42,7 +41,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Config(cli::Config::Describe) => print(&postrider_config::describe_text()),
         Command::Setpassword { account } => set_password(&cli.config, account),
         Command::Setadminpassword => set_admin_password(&cli.config),
-        Command::Queue(cli::Queue::List { filter, json }) => queue_list(&cli.config, &filter, json),
+        Command::Queue(command) => queue_commands::run(&cli.config, command),
         Command::Version => print(&format!("postrider {}\n", env!("CARGO_PKG_VERSION"))),
     }
 }
@@ -53,7 +52,7 @@ pub fn dynamic_path(conf: &Path) -> PathBuf {
     conf.with_file_name("domains.conf")
 }
 
-fn load_static(conf: &Path) -> anyhow::Result<Static> {
+pub(crate) fn load_static(conf: &Path) -> anyhow::Result<Static> {
     Static::load(conf)
         .map_err(anyhow::Error::new)
         .with_context(|| format!("{} can't be used", conf.display()))
@@ -68,7 +67,7 @@ fn load(conf: &Path) -> anyhow::Result<(Static, Dynamic)> {
     Ok((statics, dynamic))
 }
 
-fn runtime() -> anyhow::Result<Runtime> {
+pub(crate) fn runtime() -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -227,107 +226,7 @@ fn set_admin_password(conf: &Path) -> anyhow::Result<()> {
     ))
 }
 
-fn queue_list(conf: &Path, filter: &cli::Filter, json: bool) -> anyhow::Result<()> {
-    let statics = load_static(conf)?;
-    let request = Request::QueueList {
-        filter: queue_filter(filter)?,
-    };
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut count = 0_u64;
-    if json {
-        out.write_all(b"[")?;
-    }
-    let listed = runtime()?.block_on(control::call(&statics.data_dir, &request, |value| {
-        if json {
-            out.write_all(if count == 0 { b"\n" } else { b",\n" })?;
-            serde_json::to_writer(&mut out, &value)?;
-        } else {
-            write_row(&mut out, count, &serde_json::from_value(value)?)?;
-        }
-        count += 1;
-        Ok(())
-    }));
-    if let Err(error) = listed {
-        return ignore_broken_pipe(error);
-    }
-    match (json, count) {
-        (true, _) => out.write_all(b"\n]\n")?,
-        (false, 0) => out.write_all(b"nothing is queued\n")?,
-        (false, _) => {}
-    }
-    Ok(out.flush()?)
-}
-
-/// A reader such as `head` that has enough is no failure.
-fn ignore_broken_pipe(error: ControlError) -> anyhow::Result<()> {
-    match error {
-        ControlError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        error => Err(error.into()),
-    }
-}
-
-fn write_row(out: &mut impl Write, row: u64, item: &QueueItem) -> io::Result<()> {
-    if row == 0 {
-        writeln!(
-            out,
-            "{:>8}  {:<30}  {:<30}  {:>8}  {:>3}  next attempt",
-            "id", "from", "to", "size", "try"
-        )?;
-    }
-    let from = if item.from.is_empty() {
-        "<>"
-    } else {
-        &item.from
-    };
-    let next = if item.held {
-        "held"
-    } else {
-        &item.next_attempt
-    };
-    writeln!(
-        out,
-        "{:>8}  {from:<30}  {:<30}  {:>8}  {:>3}  {next}",
-        item.id, item.to, item.size, item.attempts
-    )?;
-    match &item.last_result {
-        Some(last) if !last.success => {
-            writeln!(
-                out,
-                "          {} {} {} {}",
-                last.code, last.enhanced_code, last.remote, last.text
-            )
-        }
-        _ => Ok(()),
-    }
-}
-
-fn queue_filter(filter: &cli::Filter) -> anyhow::Result<QueueFilter> {
-    let now = SystemClock.now();
-    let mut wanted = QueueFilter {
-        ids: filter.ids.iter().copied().map(QueueId).collect(),
-        account: filter.account.clone(),
-        from: filter.from.clone(),
-        to: filter.to.clone(),
-        hold: filter.hold,
-        transport: filter.transport.clone(),
-        ..QueueFilter::default()
-    };
-    if let Some(text) = &filter.submitted {
-        match filter::bound(text, now).context("--submitted")? {
-            Bound::Before(time) => wanted.submitted_before = Some(time),
-            Bound::After(time) => wanted.submitted_after = Some(time),
-        }
-    }
-    if let Some(text) = &filter.next_attempt {
-        match filter::bound(text, now).context("--next-attempt")? {
-            Bound::Before(time) => wanted.next_attempt_before = Some(time),
-            Bound::After(time) => wanted.next_attempt_after = Some(time),
-        }
-    }
-    Ok(wanted)
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use postrider_config::{Alias, Destination, Dynamic, Found, Target};
 use postrider_queue::{
+    Arrived, READ_MAX,
     header::{self, Header, Received},
     simulate::Stage,
 };
@@ -13,11 +14,11 @@ use postrider_smtp::{
     Address, ForwardPath, Host, LocalPart, Reply, ReversePath,
     server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
 };
-use postrider_store::{Accept, Arrival, BodySource, NewMail};
-use tracing::info;
+use postrider_store::{Accept, Arrival, BodySource, NewBody, NewMail, StoreError};
+use tracing::{info, warn};
 
 use crate::{
-    intake::{HOPS_MAX, Intake},
+    intake::{Edit, HOPS_MAX, Intake, Taken},
     policy::{Shared, loop_reply, no_message_reply, reply, store_reply},
 };
 
@@ -109,8 +110,8 @@ impl Inbound {
         client: &Client,
         transaction: &Transaction,
         facts: &Facts,
-        size: u64,
-    ) -> Accept {
+        taken: &Taken,
+    ) -> Result<Accept, StoreError> {
         let now = self.shared.clock.now();
         let config = self.shared.dynamic();
         let mut accept = Accept::default();
@@ -121,6 +122,7 @@ impl Inbound {
                 ForwardPath::Postmaster => self.postmaster_address(),
             };
             let Some(rcpt_to) = rcpt_to else { continue };
+            let mut told = HashSet::new();
             for target in targets {
                 // An account may have gone since RCPT.
                 let Some(account) = config.accounts.get(&target.account) else {
@@ -130,17 +132,37 @@ impl Inbound {
                     continue;
                 }
                 let index = u32::try_from(accept.mails.len()).unwrap_or(u32::MAX);
-                accept.hooks.extend(postrider_webhook::incoming(
-                    &target.account,
-                    account,
-                    index,
-                    now,
-                ));
+                let arrived = Arrived {
+                    account: &target.account,
+                    reverse_path: &transaction.mail.reverse_path,
+                    rcpt_to: &rcpt_to,
+                    report: facts.dsn,
+                };
+                let text = || self.beginning(&taken.body);
+                let returned = if told.insert(&target.account) {
+                    self.shared.queue.returned(&config, &arrived, text)?
+                } else {
+                    None
+                };
+                match returned {
+                    // It is told as an event of the message that it is about.
+                    Some(returned) => {
+                        accept.notes.extend(returned.notes);
+                        accept.hooks.extend(returned.hooks);
+                        accept.suppress.extend(returned.suppress);
+                    }
+                    None => accept.hooks.extend(postrider_webhook::incoming(
+                        &target.account,
+                        account,
+                        index,
+                        now,
+                    )),
+                }
                 accept.mails.push(NewMail {
                     account: target.account.clone(),
                     mailbox: target.mailbox.clone(),
                     body: BodySource::New,
-                    size,
+                    size: taken.size,
                     received: now,
                     flags: Vec::new(),
                     dsn: facts.dsn,
@@ -156,7 +178,18 @@ impl Inbound {
                 });
             }
         }
-        accept
+        Ok(accept)
+    }
+
+    /// As much of a text as is needed to see what it reports.
+    fn beginning(&self, body: &NewBody) -> Vec<u8> {
+        match self.shared.store.beginning(body, READ_MAX) {
+            Ok(text) => text.to_vec(),
+            Err(error) => {
+                warn!(%error, "failed to read a mail that may be a report");
+                Vec::new()
+            }
+        }
     }
 
     async fn take(&mut self, client: &Client, transaction: &Transaction) -> Result<Reply, Reply> {
@@ -168,7 +201,9 @@ impl Inbound {
         let taken = intake
             .finish(|section| on_top(section, trace, &mut facts))
             .await?;
-        let mut accept = self.records(client, transaction, &facts, taken.size);
+        let mut accept = self
+            .records(client, transaction, &facts, &taken)
+            .map_err(|error| store_reply(&error))?;
         if accept.mails.is_empty() {
             return Err(reply(
                 451,
@@ -198,7 +233,7 @@ impl Inbound {
 }
 
 /// Reads the header section and gives what goes on top of it.
-fn on_top(section: &[u8], trace: Vec<u8>, facts: &mut Facts) -> Result<Vec<u8>, Reply> {
+fn on_top(section: &[u8], trace: Vec<u8>, facts: &mut Facts) -> Result<Edit, Reply> {
     let header = Header::scan(section);
     if header.received_count() > HOPS_MAX {
         return Err(loop_reply());
@@ -208,7 +243,10 @@ fn on_top(section: &[u8], trace: Vec<u8>, facts: &mut Facts) -> Result<Vec<u8>, 
         message_id: header.message_id().to_owned(),
         dsn: header.is_report(),
     };
-    Ok(trace)
+    Ok(Edit {
+        top: trace,
+        section: None,
+    })
 }
 
 /// Localserve takes any recipient for its account.

@@ -34,6 +34,15 @@ pub enum IntakeError {
     Store(#[from] StoreError),
 }
 
+/// What becomes of a header section.
+#[derive(Debug, Default)]
+pub struct Edit {
+    /// Fields put on top of it.
+    pub top: Vec<u8>,
+    /// What it is replaced by; None: it stays as it is.
+    pub section: Option<Vec<u8>>,
+}
+
 /// What a whole message turned out to be.
 #[derive(Debug)]
 pub struct Taken {
@@ -58,15 +67,15 @@ impl Intake {
         }
     }
 
-    /// Takes the next piece. When the header section becomes whole with it, `on_top` is called with that section
-    /// and gives what is written before it.
+    /// Takes the next piece. When the header section becomes whole with it, `edit` is called with that section
+    /// and says what becomes of it.
     ///
     /// # Errors
     /// If the header section is too large or the store can't take it.
     pub async fn write<E: From<IntakeError>>(
         &mut self,
         chunk: &[u8],
-        on_top: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+        edit: impl FnOnce(&[u8]) -> Result<Edit, E>,
     ) -> Result<(), E> {
         self.eight_bit = self.eight_bit || !chunk.is_ascii();
         if !self.in_header {
@@ -78,7 +87,7 @@ impl Intake {
         match header_end(&self.header, from) {
             Some(end) => {
                 let rest = self.header.split_off(end);
-                self.pass_header(on_top).await?;
+                self.pass_header(edit).await?;
                 Ok(self.writer.write(&rest).await.map_err(IntakeError::from)?)
             }
             None if self.header.len() as u64 > self.header_max => {
@@ -93,7 +102,7 @@ impl Intake {
 
     async fn pass_header<E: From<IntakeError>>(
         &mut self,
-        on_top: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+        edit: impl FnOnce(&[u8]) -> Result<Edit, E>,
     ) -> Result<(), E> {
         self.in_header = false;
         let header: Bytes = self.header.split().freeze();
@@ -103,11 +112,15 @@ impl Intake {
             }
             .into());
         }
-        let top = on_top(&header)?;
-        self.writer.write(&top).await.map_err(IntakeError::from)?;
+        let edit = edit(&header)?;
+        self.writer
+            .write(&edit.top)
+            .await
+            .map_err(IntakeError::from)?;
+        let section = edit.section.as_deref().unwrap_or(&header);
         Ok(self
             .writer
-            .write(&header)
+            .write(section)
             .await
             .map_err(IntakeError::from)?)
     }
@@ -118,10 +131,10 @@ impl Intake {
     /// As [`Self::write`].
     pub async fn finish<E: From<IntakeError>>(
         mut self,
-        on_top: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+        edit: impl FnOnce(&[u8]) -> Result<Edit, E>,
     ) -> Result<Taken, E> {
         if self.in_header {
-            self.pass_header(on_top).await?;
+            self.pass_header(edit).await?;
         }
         let size = self.writer.len();
         let body = self.writer.finish().await.map_err(IntakeError::from)?;
@@ -157,7 +170,10 @@ mod tests {
         let mut seen = Vec::new();
         let mut on_top = |header: &[u8]| {
             seen = header.to_vec();
-            Ok::<_, IntakeError>(b"Top: 1\r\n".to_vec())
+            Ok::<_, IntakeError>(Edit {
+                top: b"Top: 1\r\n".to_vec(),
+                section: None,
+            })
         };
         for chunk in text.chunks(split) {
             intake.write(chunk, &mut on_top).await.unwrap();
@@ -195,7 +211,7 @@ mod tests {
         let store = Store::memory();
         let mut intake = Intake::new(store.body_writer(), 1000);
         let big = [b'x'; 1001];
-        let result: Result<(), IntakeError> = intake.write(&big, |_| Ok(Vec::new())).await;
+        let result: Result<(), IntakeError> = intake.write(&big, |_| Ok(Edit::default())).await;
         assert!(matches!(
             result,
             Err(IntakeError::HeaderTooLarge { max: 1000 })

@@ -1,7 +1,7 @@
 //! The server: listeners, policy and commands, wired from the crates below.
 //!
 //! In reading order:
-//! - [`cli`], [`commands`]: the command line, and what each command does.
+//! - [`cli`], [`commands`], `queue_commands`: the command line, and what each command does.
 //! - [`server`], [`services`], [`listener`], [`tls`], [`privileges`]: from a configuration to a running server.
 //! - [`inbound`], [`submission`], [`policy`], [`intake`]: what is accepted by SMTP, and its way into the store.
 //! - [`http`]: the HTTP services.
@@ -21,6 +21,7 @@ pub mod localserve;
 pub mod logging;
 pub mod policy;
 pub mod privileges;
+mod queue_commands;
 pub mod server;
 pub mod services;
 pub mod submission;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use postrider_admin::{control, password};
+use postrider_admin::{control, password, request};
 use postrider_config::{Dynamic, Live, Static};
 use postrider_queue::{
     Delivery, Dialer, Queue, TcpDialer,
@@ -228,8 +228,9 @@ impl Server {
     ) {
         let shared = &self.shared;
         let stop = || self.shutdown.subscribe();
-        let parts = control::Parts {
+        let parts = request::Parts {
             store: shared.store.clone(),
+            queue: Arc::clone(&shared.queue),
             logins: Arc::clone(&shared.logins),
             config: Arc::clone(&shared.config),
             clock: Arc::clone(&shared.clock),

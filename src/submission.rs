@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use postrider_queue::{
-    AddError, SubmittedRecipient,
+    AddError, SubmittedRecipient, extra,
     header::{self, Header, Received},
     simulate::Stage,
 };
@@ -16,7 +16,7 @@ use postrider_smtp::{
 use tracing::{info, warn};
 
 use crate::{
-    intake::{HOPS_MAX, Intake, Taken},
+    intake::{Edit, HOPS_MAX, Intake, Taken},
     policy::{Shared, loop_reply, no_message_reply, reply, store_reply},
 };
 
@@ -59,6 +59,7 @@ struct Facts {
     subject: String,
     /// The header section itself needs SMTPUTF8.
     smtputf8: bool,
+    extra: BTreeMap<String, String>,
 }
 
 impl Submission {
@@ -123,7 +124,7 @@ impl Submission {
             mut facts,
         } = self.message.take().ok_or_else(no_message_reply)?;
         let taken = intake
-            .finish(|section| context.on_top(section, &mut facts))
+            .finish(|section| context.edit(section, &mut facts))
             .await?;
         let login = context.login;
         let submission = submission(&login, transaction, taken, facts);
@@ -169,6 +170,7 @@ fn submission(
         account: login.account.clone(),
         login: Some(login.address.clone()),
         reverse_path: mail.reverse_path.clone(),
+        own_from_id: true,
         recipients: recipients.collect(),
         body: taken.body,
         size: taken.size,
@@ -180,7 +182,7 @@ fn submission(
         require_tls: mail.require_tls.then_some(true),
         not_before: None,
         future_release: String::new(),
-        extra: BTreeMap::new(),
+        extra: facts.extra,
         ret_full: mail.ret.map(|ret| ret == Ret::Full),
         envid: mail.envid.clone().unwrap_or_default(),
     }
@@ -191,18 +193,32 @@ const fn stored_notify(notify: Notify) -> postrider_store::Notify {
         success: notify.success,
         failure: notify.failure,
         delay: notify.delay,
+        given: true,
     }
 }
 
 fn add_reply(error: &AddError) -> Reply {
     match error {
         AddError::Store(error) => store_reply(error),
-        other => reply(554, (5, 0), other.to_string()),
+        AddError::FromIdRecipients => reply(554, (5, 3), error.to_string()),
+        AddError::FromIdInUse(_) => reply(554, (1, 7), error.to_string()),
+        AddError::NoRecipients => reply(554, (5, 0), error.to_string()),
     }
 }
 
 impl Context {
-    /// Judges the header section and gives what goes on top: trace, and the fields that are missing (RFC 6409 §8).
+    /// Judges the header section, takes out the application's own data, and gives what goes on top: trace, and the fields that
+    /// are missing (RFC 6409 §8).
+    fn edit(&self, section: &[u8], facts: &mut Facts) -> Result<Edit, Reply> {
+        let taken = extra::take(section).map_err(|error| reply(554, (6, 0), error.to_string()))?;
+        facts.extra = taken.extra;
+        let top = self.on_top(taken.section.as_deref().unwrap_or(section), facts)?;
+        Ok(Edit {
+            top,
+            section: taken.section,
+        })
+    }
+
     fn on_top(&self, section: &[u8], facts: &mut Facts) -> Result<Vec<u8>, Reply> {
         let header = Header::scan(section);
         if header.received_count() > HOPS_MAX {
@@ -325,7 +341,7 @@ impl Handler for Submission {
             facts,
         } = self.message.as_mut().ok_or_else(no_message_reply)?;
         intake
-            .write(chunk, |section| context.on_top(section, facts))
+            .write(chunk, |section| context.edit(section, facts))
             .await
     }
 

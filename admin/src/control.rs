@@ -6,22 +6,19 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
-use postrider_config::Live;
-use postrider_store::{Clock, QueueFilter, Store, login::Logins};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream},
+    net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
     sync::watch,
 };
 use tracing::{info, warn};
 
-use crate::{password, shape::QueueItem};
+use crate::request::{Parts, Request, RequestError};
 
 /// The socket's name within the data folder.
 pub const SOCKET_NAME: &str = "postrider.sock";
@@ -30,28 +27,6 @@ pub const SOCKET_NAME: &str = "postrider.sock";
 const REQUEST_MAX: u64 = 1 << 20;
 /// How long a client may take to send its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many records are read at once for a listing.
-const PAGE: usize = 500;
-
-/// What a command asks of the running server.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Request {
-    /// Is anybody there? One item: the version.
-    Ping {},
-    /// Sets an account's password.
-    SetPassword {
-        /// Which account.
-        account: String,
-        /// Its new password.
-        password: String,
-    },
-    /// Lists queued messages as [`QueueItem`]s.
-    QueueList {
-        /// Which ones.
-        filter: QueueFilter,
-    },
-}
 
 /// A line of an answer.
 #[derive(Debug, Serialize, Deserialize)]
@@ -60,19 +35,6 @@ enum Line {
     Item(Value),
     Done(bool),
     Error(String),
-}
-
-/// What the server's side needs.
-#[derive(Clone)]
-pub struct Parts {
-    /// The store.
-    pub store: Store,
-    /// Remembered logins, told of changed passwords.
-    pub logins: Arc<Logins>,
-    /// The dynamic configuration.
-    pub config: Live,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
 }
 
 /// Makes the socket in `data_dir`, readable by the owner only. A leftover of a dead server is replaced: the store's lock,
@@ -118,90 +80,62 @@ pub async fn serve(listener: UnixListener, parts: Parts, mut shutdown: watch::Re
 }
 
 async fn answer(stream: UnixStream, parts: &Parts) -> io::Result<()> {
-    let (read, mut write) = stream.into_split();
+    let (read, write) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(read.take(REQUEST_MAX));
     tokio::time::timeout(REQUEST_TIMEOUT, reader.read_line(&mut line)).await??;
-    let last = match serde_json::from_str(&line) {
-        Ok(request) => match handle(request, parts, &mut write).await? {
-            Ok(()) => Line::Done(true),
-            Err(text) => Line::Error(text),
-        },
+    let mut items = Items { write };
+    let last = match serde_json::from_str::<Request>(&line) {
+        Ok(request) => {
+            let carried_out = tokio::select! {
+                carried_out = request.carry_out(parts, &mut items) => carried_out,
+                // Who does not wait for the answer any more does not want the rest done.
+                gone = gone(&mut reader) => return gone,
+            };
+            match carried_out {
+                Ok(()) => Line::Done(true),
+                Err(RequestError::Gone(error)) => return Err(error),
+                Err(RequestError::Refused(text)) => Line::Error(text),
+            }
+        }
         Err(error) => Line::Error(format!(
             "the server does not understand this request: {error}"
         )),
     };
-    write_line(&mut write, &last).await?;
-    write.shutdown().await
+    items.write_lines(&[last]).await?;
+    items.write.shutdown().await
 }
 
-/// The outer error is the connection's, the inner one the request's.
-async fn handle<W: AsyncWriteExt + Unpin>(
-    request: Request,
-    parts: &Parts,
-    write: &mut W,
-) -> io::Result<Result<(), String>> {
-    match request {
-        Request::Ping {} => {
-            write_line(write, &Line::Item(env!("CARGO_PKG_VERSION").into())).await?;
-            Ok(Ok(()))
-        }
-        Request::SetPassword { account, password } => {
-            let config = parts.config.load_full();
-            let set = password::set_account_password(
-                &parts.store,
-                Some(&parts.logins),
-                &config,
-                &account,
-                &password,
-                parts.clock.now(),
-            )
-            .await;
-            if set.is_ok() {
-                info!(account, "password set through the control socket");
-            }
-            Ok(set.map_err(|error| error.to_string()))
-        }
-        Request::QueueList { filter } => list_queue(&filter, parts, write).await,
-    }
-}
-
-async fn list_queue<W: AsyncWriteExt + Unpin>(
-    filter: &QueueFilter,
-    parts: &Parts,
-    write: &mut W,
-) -> io::Result<Result<(), String>> {
-    let mut after = None;
+/// Waits until the other side closes.
+async fn gone(reader: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<()> {
     loop {
-        let page = match parts.store.list(filter, after, PAGE) {
-            Ok(page) => page,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        let mut lines = Vec::new();
-        for message in &page.items {
-            push_line(
-                &mut lines,
-                &Line::Item(serde_json::to_value(QueueItem::from(message))?),
-            )?;
-        }
-        write.write_all(&lines).await?;
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok(Ok(())),
+        match reader.fill_buf().await?.len() {
+            0 => return Err(io::ErrorKind::ConnectionAborted.into()),
+            count => reader.consume(count),
         }
     }
 }
 
-fn push_line(lines: &mut Vec<u8>, line: &Line) -> io::Result<()> {
-    serde_json::to_writer(&mut *lines, line)?;
-    lines.push(b'\n');
-    Ok(())
+/// Where the items of an answer go.
+pub(crate) struct Items {
+    write: OwnedWriteHalf,
 }
 
-async fn write_line<W: AsyncWriteExt + Unpin>(write: &mut W, line: &Line) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    push_line(&mut bytes, line)?;
-    write.write_all(&bytes).await
+impl Items {
+    /// Sends items.
+    pub(crate) async fn send(&mut self, items: Vec<Value>) -> io::Result<()> {
+        let lines: Vec<Line> = items.into_iter().map(Line::Item).collect();
+        self.write_lines(&lines).await
+    }
+
+    async fn write_lines(&mut self, lines: &[Line]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for line in lines {
+            serde_json::to_writer(&mut bytes, line)?;
+            bytes.push(b'\n');
+        }
+        self.write.write_all(&bytes).await
+    }
 }
 
 /// Why a request to the running server failed.
@@ -209,13 +143,13 @@ async fn write_line<W: AsyncWriteExt + Unpin>(write: &mut W, line: &Line) -> io:
 pub enum ControlError {
     /// No server listens.
     #[error(
-        "no server is running here: {path:?} can't be reached ({source}); start it with \"postrider serve\""
+        "no server is running here: {path:?} can't be reached ({reason}); start it with \"postrider serve\""
     )]
     NotRunning {
         /// The socket.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The server said no.
     #[error("{0}")]
@@ -237,7 +171,7 @@ pub async fn call(
     let path = data_dir.join(SOCKET_NAME);
     let stream = match UnixStream::connect(&path).await {
         Ok(stream) => stream,
-        Err(source) => return Err(ControlError::NotRunning { path, source }),
+        Err(reason) => return Err(ControlError::NotRunning { path, reason }),
     };
     let (read, mut write) = stream.into_split();
     let mut bytes = serde_json::to_vec(request).map_err(io::Error::from)?;

@@ -42,7 +42,9 @@ pub fn bound(text: &str, now: Time) -> Result<Bound, BoundError> {
         .ok_or_else(|| BoundError::Duration(offset.to_owned()))
 }
 
-fn relative(offset: &str, now: Time) -> Option<Time> {
+/// `now`, or a signed duration relative to it; None if it is neither.
+#[must_use]
+pub fn relative(offset: &str, now: Time) -> Option<Time> {
     if offset == "now" {
         return Some(now);
     }
@@ -53,7 +55,8 @@ fn relative(offset: &str, now: Time) -> Option<Time> {
 }
 
 /// Numbers with the units d, h, m, s and ms one after the other, such as `1h30m` or `1.5h`.
-fn duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     let mut left = text;
     let mut total = Duration::ZERO;
     while !left.is_empty() {

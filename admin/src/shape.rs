@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use postrider_store::{Attempt, Queued};
+use postrider_queue::describe;
+use postrider_store::{Attempt, HoldRule, Queued, Retired, Suppression};
 use serde::{Deserialize, Serialize};
 
 /// A queued message. Times are RFC 3339, addresses in their Unicode form.
@@ -25,6 +26,8 @@ pub struct QueueItem {
     pub last_attempt: Option<String>,
     pub attempts: u32,
     pub held: bool,
+    /// What it waits for, in words.
+    pub state: String,
     pub last_result: Option<AttemptItem>,
     /// Forced transport; empty: by routes.
     pub transport: String,
@@ -51,16 +54,142 @@ pub struct AttemptItem {
     pub remote: String,
 }
 
-impl From<&Queued> for QueueItem {
-    fn from(message: &Queued) -> Self {
+/// A message of the history, with all that was heard of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the contract, and say it"
+)]
+pub struct RetiredItem {
+    pub id: u64,
+    pub account: String,
+    /// The reverse-path; empty for the null reverse-path.
+    pub from: String,
+    pub to: String,
+    pub subject: String,
+    /// Bytes.
+    pub size: u64,
+    pub created: String,
+    /// The next hop accepted it.
+    pub success: bool,
+    pub last_activity: String,
+    /// When the record goes.
+    pub keep_until: String,
+    pub attempts: u32,
+    pub results: Vec<AttemptItem>,
+    pub transport: String,
+    pub message_id: String,
+    pub from_id: String,
+    pub extra: BTreeMap<String, String>,
+}
+
+/// An address that is not mailed to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the contract, and say it"
+)]
+pub struct SuppressionItem {
+    pub id: u64,
+    pub created: String,
+    pub account: String,
+    pub base_address: String,
+    pub original_address: String,
+    pub manual: bool,
+    pub reason: String,
+}
+
+/// A hold rule; empty fields match everything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the contract, and say it"
+)]
+pub struct HoldRuleItem {
+    pub id: u64,
+    pub created: String,
+    pub account: String,
+    pub sender_domain: String,
+    pub recipient_domain: String,
+    pub sender: String,
+    pub recipient: String,
+    /// In words.
+    pub holds: String,
+}
+
+impl From<&Retired> for RetiredItem {
+    fn from(retired: &Retired) -> Self {
+        let message = &retired.message;
         Self {
             id: message.id.0,
             account: message.common.account.clone(),
-            from: message
-                .reverse_path
-                .address()
-                .map(|address| address.unicode())
-                .unwrap_or_default(),
+            from: reverse_path(message),
+            to: message.recipient.unicode(),
+            subject: message.common.subject.clone(),
+            size: message.common.size,
+            created: message.common.queued.to_string(),
+            success: retired.success,
+            last_activity: retired.last_activity.to_string(),
+            keep_until: retired.keep_until.to_string(),
+            attempts: message.attempts,
+            results: message.results.iter().map(AttemptItem::from).collect(),
+            transport: message.transport.clone(),
+            message_id: message.common.message_id.clone(),
+            from_id: message.from_id.clone(),
+            extra: message.common.extra.clone(),
+        }
+    }
+}
+
+impl From<&Suppression> for SuppressionItem {
+    fn from(entry: &Suppression) -> Self {
+        Self {
+            id: entry.id.0,
+            created: entry.created.to_string(),
+            account: entry.account.clone(),
+            base_address: entry.base.clone(),
+            original_address: entry.original.clone(),
+            manual: entry.manual,
+            reason: entry.reason.clone(),
+        }
+    }
+}
+
+impl From<&HoldRule> for HoldRuleItem {
+    fn from(rule: &HoldRule) -> Self {
+        let filter = &rule.filter;
+        let domain = |domain: &Option<postrider_smtp::Domain>| {
+            domain.as_ref().map(postrider_smtp::Domain::unicode)
+        };
+        let address = |address: &Option<postrider_smtp::Address>| {
+            address.as_ref().map(postrider_smtp::Address::unicode)
+        };
+        Self {
+            id: rule.id.0,
+            created: rule.created.to_string(),
+            account: filter.account.clone().unwrap_or_default(),
+            sender_domain: domain(&filter.sender_domain).unwrap_or_default(),
+            recipient_domain: domain(&filter.recipient_domain).unwrap_or_default(),
+            sender: address(&filter.sender).unwrap_or_default(),
+            recipient: address(&filter.recipient).unwrap_or_default(),
+            holds: describe(filter),
+        }
+    }
+}
+
+fn reverse_path(message: &Queued) -> String {
+    let address = message.reverse_path.address();
+    address.map(|address| address.unicode()).unwrap_or_default()
+}
+
+impl QueueItem {
+    /// A message and what it waits for.
+    #[must_use]
+    pub fn new(message: &Queued, state: String) -> Self {
+        Self {
+            id: message.id.0,
+            account: message.common.account.clone(),
+            from: reverse_path(message),
             to: message.recipient.unicode(),
             subject: message.common.subject.clone(),
             size: message.common.size,
@@ -69,6 +198,7 @@ impl From<&Queued> for QueueItem {
             last_attempt: message.last_attempt.map(|time| time.to_string()),
             attempts: message.attempts,
             held: message.hold,
+            state,
             last_result: message.results.last().map(AttemptItem::from),
             transport: message.transport.clone(),
             message_id: message.common.message_id.clone(),

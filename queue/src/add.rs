@@ -21,6 +21,8 @@ pub struct Submission {
     pub login: Option<Address>,
     /// What MAIL FROM will say, before a fromid is added.
     pub reverse_path: ReversePath,
+    /// What the reverse-path has behind its separator already is meant as its fromid, if this login uses them.
+    pub own_from_id: bool,
     /// At least one.
     pub recipients: Vec<SubmittedRecipient>,
     /// The complete text, with its Received field.
@@ -77,9 +79,24 @@ pub enum AddError {
     /// There is nobody to send to.
     #[error("no recipients")]
     NoRecipients,
+    /// The submitter's own fromid can stand for one recipient only.
+    #[error("a reverse-path with a fromid of its own can have one recipient only")]
+    FromIdRecipients,
+    /// The submitter's own fromid was used before.
+    #[error("the fromid {0:?} was used before")]
+    FromIdInUse(String),
     /// The store can't take it.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+}
+
+impl From<StoreError> for AddError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::FromIdInUse(id) => Self::FromIdInUse(id),
+            error => Self::Store(error),
+        }
+    }
 }
 
 impl Queue {
@@ -94,13 +111,17 @@ impl Queue {
         let now = self.clock.now();
         let config = self.config.load_full();
         let unique = from_id_path(&config, &submission);
+        if matches!(unique, Some(FromId::Own(_))) && submission.recipients.len() > 1 {
+            return Err(AddError::FromIdRecipients);
+        }
         let next_attempt = submission.not_before.map_or(now, |time| time.max(now));
         let recipients: Vec<NewRecipient> = submission
             .recipients
             .into_iter()
             .map(|recipient| {
                 let (reverse_path, from_id) = match &unique {
-                    Some(path) => path.with_id(&mut *self.rng()),
+                    Some(FromId::Made(path)) => path.with_id(&mut *self.rng()),
+                    Some(FromId::Own(id)) => (submission.reverse_path.clone(), id.clone()),
                     None => (submission.reverse_path.clone(), String::new()),
                 };
                 NewRecipient {
@@ -119,7 +140,15 @@ impl Queue {
             .iter()
             .map(|recipient| recipient.from_id.clone())
             .collect();
+        // Where a fromid is used, answers come to it.
+        let names_itself = !submission.envid.is_empty() || from_ids.iter().all(|id| !id.is_empty());
+        let own_envid = if names_itself {
+            String::new()
+        } else {
+            header::random_id(&mut *self.rng())
+        };
         let common = Common {
+            own_envid,
             account: submission.account,
             queued: now,
             from: submission.from,
@@ -184,22 +213,38 @@ impl UniquePath {
     }
 }
 
-/// Whether this login's messages get a fromid: it is configured so, and the sender's domain has a separator. An address that
-/// has something behind its separator already keeps it as it is.
-fn from_id_path(config: &Dynamic, submission: &Submission) -> Option<UniquePath> {
+/// The fromids of a submission.
+enum FromId {
+    /// Each recipient gets one.
+    Made(UniquePath),
+    /// The submitter's.
+    Own(String),
+}
+
+/// Whether this login's messages get a fromid: it is configured so, and the sender's domain has a separator. An address with
+/// nothing behind its separator keeps it so, and has none.
+fn from_id_path(config: &Dynamic, submission: &Submission) -> Option<FromId> {
     let login = submission.login.as_ref()?;
     if !config.uses_from_id(&submission.account, login) {
         return None;
     }
     let address = submission.reverse_path.address()?;
     let domain = config.domains.get(address.host.domain()?)?;
-    let separator = domain.localpart_catchall_separators.first()?;
+    let separators = &domain.localpart_catchall_separators;
+    let separator = separators.first()?;
     let local = address.local.as_str();
-    let base = local
-        .split_once(separator.as_str())
-        .map_or(local, |(base, _)| base);
-    Some(UniquePath {
+    let cut = separators
+        .iter()
+        .filter_map(|separator| local.split_once(separator.as_str()))
+        .min_by_key(|(base, _)| base.len());
+    let base = match cut {
+        Some((_, "")) if submission.own_from_id => return None,
+        Some((_, id)) if submission.own_from_id => return Some(FromId::Own(id.to_owned())),
+        Some((base, _)) => base,
+        None => local,
+    };
+    Some(FromId::Made(UniquePath {
         stem: format!("{base}{separator}"),
         host: address.host.clone(),
-    })
+    }))
 }

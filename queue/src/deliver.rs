@@ -15,7 +15,7 @@ use postrider_smtp::{
         Tls, TlsMode,
     },
 };
-use postrider_store::{Body, Notify, Queued, Time};
+use postrider_store::{Body, Queued, Time};
 use rustls::pki_types::ServerName;
 use tracing::debug;
 
@@ -24,7 +24,7 @@ use crate::{
     dkim::Signer,
     dns,
     route::{self, Route, SmarthostTls},
-    settle::Ended,
+    settle::{Ended, Hop},
 };
 
 /// How many addresses are tried in one attempt.
@@ -132,6 +132,7 @@ impl Attempt<'_> {
             message,
             status,
             start,
+            hop: Hop::SendsNone,
         });
         self.ended.extend(ended);
     }
@@ -164,6 +165,7 @@ impl Attempt<'_> {
                 message,
                 status,
                 start,
+                hop: Hop::SendsNone,
             });
         }
     }
@@ -377,6 +379,11 @@ impl Attempt<'_> {
             let before = self.pending.len();
             let (groups, batch) = self.transactions();
             *sent += batch.len();
+            let hop = if connection.extensions().dsn {
+                Hop::SendsDsns
+            } else {
+                Hop::SendsNone
+            };
             let results = connection.send(batch).await;
             let mut left = Vec::new();
             let mut again = false;
@@ -388,6 +395,7 @@ impl Attempt<'_> {
                             message,
                             status: result.status,
                             start: self.start,
+                            hop,
                         });
                     } else {
                         left.push((message, result.status));
@@ -442,6 +450,7 @@ impl Attempt<'_> {
                         message,
                         status: status.clone(),
                         start,
+                        hop: Hop::SendsNone,
                     }));
                 }
             }
@@ -517,7 +526,10 @@ impl Queue {
                 ret: common
                     .ret_full
                     .map(|full| if full { Ret::Full } else { Ret::Headers }),
-                envid: Some(common.envid.clone()).filter(|envid| !envid.is_empty()),
+                envid: [&common.envid, &common.own_envid]
+                    .into_iter()
+                    .find(|envid| !envid.is_empty())
+                    .cloned(),
                 recipients: group.iter().map(recipient).collect(),
             },
             body,
@@ -567,7 +579,7 @@ fn recipient(message: &Queued) -> Recipient {
     let notify = message.notify;
     Recipient {
         address: message.recipient.clone(),
-        notify: (notify != Notify::default()).then_some(SmtpNotify {
+        notify: notify.given.then_some(SmtpNotify {
             success: notify.success,
             failure: notify.failure,
             delay: notify.delay,

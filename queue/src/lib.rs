@@ -1,11 +1,12 @@
 //! What becomes of an outgoing message.
 //!
 //! In reading order:
-//! - [`add`]: the one way into the queue. [`header`]: what is known of a text, and the fields put on top of it.
+//! - [`add`]: the one way into the queue. [`extra`]: data that comes in header fields. [`header`]: what is known of a text, and the fields put on top of it.
 //! - [`schedule`]: what may begin and when it is tried again, as pure functions; [`run`]: the driver around them.
 //! - [`route`], [`dns`], [`dial`]: where it goes. [`dkim`]: its signatures. `deliver`: attempts over the network.
 //! - [`local`] and [`simulate`]: what localserve does in their place.
-//! - `settle`: what an attempt's result changes, in one place.
+//! - `settle`: what an attempt's result changes, in one place. `suppress`: which failures end all mail to an address.
+//! - `returned`: mail that tells of messages sent earlier. `operate`, `explain`: what administrators do, and ask.
 //!
 //! Not here: the protocol (`postrider-smtp`), what is on disk (`postrider-store`), the calling of webhooks
 //! (`postrider-webhook`). Nothing here reads a clock: time comes from a [`postrider_store::Clock`].
@@ -15,13 +16,18 @@ mod deliver;
 pub mod dial;
 pub mod dkim;
 pub mod dns;
+mod explain;
+pub mod extra;
 pub mod header;
 mod local;
+mod operate;
+mod returned;
 pub mod route;
 mod run;
 pub mod schedule;
 mod settle;
 pub mod simulate;
+mod suppress;
 
 use std::{
     fmt,
@@ -37,6 +43,10 @@ use rustls_platform_verifier::BuilderVerifierExt;
 
 pub use add::{AddError, Submission, Submitted, SubmittedRecipient};
 pub use dial::{Dialer, Dialing, TcpDialer};
+pub use explain::describe;
+pub use operate::{End, EndedCount, OperateError};
+pub use returned::{Arrived, READ_MAX, Returned};
+pub use suppress::base_address;
 
 /// Where messages go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +88,8 @@ pub struct Queue {
     delivery: Delivery,
     rng: Mutex<StdRng>,
     signer: dkim::Signer,
+    /// As of the last look at what is due.
+    limits: Mutex<explain::Limits>,
     /// Trusts the system's CAs and the configured ones.
     verifying_tls: Arc<ClientConfig>,
     /// Trusts anybody (RFC 7435).
@@ -117,6 +129,7 @@ impl Queue {
             delivery: parts.delivery,
             rng: Mutex::new(parts.rng),
             signer: dkim::Signer::default(),
+            limits: Mutex::default(),
             verifying_tls,
             any_tls: Arc::new(opportunistic_config()),
         })
@@ -125,6 +138,10 @@ impl Queue {
     /// Randomness; held for a moment, never over a wait.
     fn rng(&self) -> MutexGuard<'_, StdRng> {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn limits(&self) -> MutexGuard<'_, explain::Limits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Randomness of one's own, for use over waits.

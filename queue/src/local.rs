@@ -7,7 +7,7 @@ use postrider_store::{Arrival, BodySource, NewBody, NewMail, Queued, Settle, Sto
 
 use crate::{
     Queue, header,
-    settle::Ended,
+    settle::{Ended, Hop},
     simulate::{self, Kind, Stage},
 };
 
@@ -36,18 +36,27 @@ impl Queue {
             message,
             status,
             start,
+            hop: Hop::Mailbox,
         };
+        let (existing, size) = (ended.message.body, ended.message.common.size);
         let mut settle = self.settlement(config, ended);
-        if let Ok(Some((body, mail))) = arrival {
+        if let Ok(Some((body, mut mail))) = arrival {
+            let index = u32::try_from(settle.mails.len()).unwrap_or(u32::MAX);
             if let Some(account) = config.accounts.get(&mail.account) {
                 settle.hooks.extend(postrider_webhook::incoming(
                     &mail.account,
                     account,
-                    0,
+                    index,
                     self.clock.now(),
                 ));
             }
-            settle.body = Some(body);
+            if settle.body.is_none() {
+                settle.body = Some(body);
+            } else {
+                // One new text goes with a settlement, and that is the DSN's; so this mail is the text as it was submitted.
+                mail.body = BodySource::Existing(existing);
+                mail.size = size;
+            }
             settle.mails.push(mail);
         }
         settle

@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use postrider_config::Dynamic;
 use postrider_store::{Claim, Destination, Queued, Settle, Time};
 use tokio::{
     sync::{mpsc, watch},
@@ -15,6 +16,7 @@ use tracing::{error, warn};
 use crate::{
     Delivery, Queue,
     deliver::Kept,
+    explain::Limits,
     route::{self, Route},
     schedule::{BATCH, InFlight, LEASE},
 };
@@ -45,7 +47,15 @@ impl Queue {
         let mut in_flight = InFlight::default();
         while !*shutdown.borrow() {
             changed.mark_unchanged();
-            let wake = match in_flight.claim(self.clock.now(), &self.statics.queue) {
+            let claim = in_flight.claim(self.clock.now(), &self.statics.queue);
+            *self.limits() = Limits {
+                all: claim.is_none(),
+                full: claim
+                    .as_ref()
+                    .map(|claim| claim.except.clone())
+                    .unwrap_or_default(),
+            };
+            let wake = match claim {
                 // Without room the next worker's end is what is waited for.
                 None => None,
                 Some(claim) => {
@@ -248,6 +258,7 @@ impl Worker {
     async fn deliver(&mut self, batch: Vec<Queued>) -> Vec<Settle> {
         let config = self.queue.config.load_full();
         let mut settles = Vec::with_capacity(batch.len());
+        let batch = self.queue.keep_unsuppressed(&config, batch, &mut settles);
         if self.queue.delivery == Delivery::Local {
             for message in batch {
                 settles.push(self.queue.deliver_here(&config, message).await);
@@ -278,6 +289,28 @@ impl Worker {
 }
 
 impl Queue {
+    /// Ends those whose recipients are on a suppression list.
+    fn keep_unsuppressed(
+        &self,
+        config: &Dynamic,
+        batch: Vec<Queued>,
+        settles: &mut Vec<Settle>,
+    ) -> Vec<Queued> {
+        let mut kept = Vec::with_capacity(batch.len());
+        for message in batch {
+            match self.suppression_of(&message) {
+                Ok(Some(entry)) => settles.push(self.suppressed(config, &message, &entry)),
+                Ok(None) => kept.push(message),
+                Err(error) => {
+                    // To mail an address once more harms less than to fail a message by mistake.
+                    error!(%error, "failed to read the suppression list");
+                    kept.push(message);
+                }
+            }
+        }
+        kept
+    }
+
     /// Stores results. Where the store can't take them, the claims run out and the messages are attempted again: better twice
     /// than not at all.
     async fn settle(&self, settles: Vec<Settle>) {

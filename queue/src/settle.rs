@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use postrider_config::{Account, Dynamic};
 use postrider_smtp::{
-    Address, DeliveryStatus, Host, LocalPart,
+    Address, Cause, DeliveryStatus, EnhancedCode, Host, LocalPart,
     dsn::{self, Action, Report, Reported, Returned},
 };
 use postrider_store::{
-    Attempt, BodySource, Event, NewBody, NewMail, Outcome, Outgoing, Queued, Settle, Time,
+    Attempt, BodySource, Event, NewBody, NewMail, NewSuppression, Outcome, Outgoing, Party, Queued,
+    Settle, Suppression, Time,
 };
-
 use tracing::info;
 
-use crate::{Queue, header, schedule};
+use crate::{
+    Queue, header, schedule,
+    suppress::{Failure, Source},
+};
 
 /// How much of a text's beginning is read to find its header section for a DSN.
 const HEADER_MAX: u64 = 64 * 1024;
@@ -24,6 +27,19 @@ pub(crate) struct Ended {
     pub(crate) message: Queued,
     pub(crate) status: DeliveryStatus,
     pub(crate) start: Time,
+    /// Who took it.
+    pub(crate) hop: Hop,
+}
+
+/// What the next hop makes of a wish to hear of success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hop {
+    /// It was told, and answers for that (RFC 3461).
+    SendsDsns,
+    /// It does not know DSNs, so this is the last that is heard (RFC 3461 §5.2.2).
+    SendsNone,
+    /// There is none: it was the mailbox.
+    Mailbox,
 }
 
 /// What becomes of the message.
@@ -32,6 +48,7 @@ struct Fate {
     event: Event,
     /// A DSN that goes to the sender, and until when there will be more attempts.
     report: Option<(Action, Option<Time>)>,
+    suppress: Option<NewSuppression>,
 }
 
 impl Queue {
@@ -41,6 +58,7 @@ impl Queue {
             message,
             status,
             start,
+            hop,
         } = ended;
         let now = self.clock.now();
         info!(
@@ -52,31 +70,115 @@ impl Queue {
             "attempt ended"
         );
         let account = config.accounts.get(&message.common.account);
-        let fate = self.fate(&message, account, &status, now);
+        let fate = self.fate(&message, account, &status, hop, now);
+        let mut outgoing = event(&message, fate.event, &status, now);
+        outgoing.suppressing = fate.suppress.is_some();
         let mut settle = Settle {
             id: message.id,
             fence: message.fence,
+            party: Party::Claimant,
             attempt: Some(attempt(&status, start, now.since(start))),
             outcome: fate.outcome,
             delay_told: matches!(fate.report, Some((Action::Delayed, _))),
             body: None,
             mails: Vec::new(),
             hooks: Vec::new(),
+            suppress: fate.suppress.into_iter().collect(),
         };
-        let outgoing = event(&message, fate.event, &status, now);
-        let hook = account.and_then(|account| {
-            postrider_webhook::outgoing(&message.common.account, account, outgoing)
-        });
-        settle.hooks.extend(hook);
-        if let Some((action, until)) = fate.report
-            && let Some(text) = self.report(&message, action, &status, until, now)
-        {
-            settle
-                .mails
-                .push(self.dsn_mail(config, &message, text.len() as u64, now));
-            settle.body = Some(NewBody::Inline(text.into()));
+        self.tell(config, &message, outgoing, &mut settle);
+        if let Some((action, until)) = fate.report {
+            self.add_report(config, &message, action, &status, until, &mut settle);
         }
         settle
+    }
+
+    /// What the store is to do with a message whose recipient is on the suppression list: its end, without an attempt.
+    pub(crate) fn suppressed(
+        &self,
+        config: &Dynamic,
+        message: &Queued,
+        entry: &Suppression,
+    ) -> Settle {
+        let text = format!(
+            "not sent: {} is on the suppression list since {} ({})",
+            entry.original, entry.created, entry.reason
+        );
+        let status = DeliveryStatus::permanent(Cause::Local, EnhancedCode::permanent(1, 1), text);
+        info!(id = message.id.0, to = %message.recipient, "suppressed");
+        self.end(config, message, Event::Suppressed, &status, Party::Claimant)
+    }
+
+    /// What the store is to do when an administrator ends a message: `Failed` as if delivery had failed, or `Canceled`.
+    pub(crate) fn ended_by_administrator(
+        &self,
+        config: &Dynamic,
+        message: &Queued,
+        event: Event,
+    ) -> Settle {
+        let text = "delivery canceled by admin";
+        let status = DeliveryStatus::permanent(Cause::Local, EnhancedCode::permanent(3, 0), text);
+        self.end(config, message, event, &status, Party::Administrator)
+    }
+
+    fn end(
+        &self,
+        config: &Dynamic,
+        message: &Queued,
+        event: Event,
+        status: &DeliveryStatus,
+        party: Party,
+    ) -> Settle {
+        let now = self.clock.now();
+        let account = config.accounts.get(&message.common.account);
+        let mut outgoing = self::event(message, event, status, now);
+        outgoing.enhanced = None;
+        status.text.clone_into(&mut outgoing.error);
+        let mut settle = Settle {
+            id: message.id,
+            fence: message.fence,
+            party,
+            attempt: Some(attempt(status, now, Duration::ZERO)),
+            outcome: Outcome::Retire {
+                success: false,
+                now,
+                keep_until: keep_until(account, now),
+            },
+            delay_told: false,
+            body: None,
+            mails: Vec::new(),
+            hooks: Vec::new(),
+            suppress: Vec::new(),
+        };
+        self.tell(config, message, outgoing, &mut settle);
+        if event != Event::Canceled && wants_failure_mail(message, account) {
+            self.add_report(config, message, Action::Failed, status, None, &mut settle);
+        }
+        settle
+    }
+
+    fn tell(&self, config: &Dynamic, message: &Queued, outgoing: Outgoing, settle: &mut Settle) {
+        let name = &message.common.account;
+        let account = config.accounts.get(name);
+        let hook = account.and_then(|account| postrider_webhook::outgoing(name, account, outgoing));
+        settle.hooks.extend(hook);
+    }
+
+    fn add_report(
+        &self,
+        config: &Dynamic,
+        message: &Queued,
+        action: Action,
+        status: &DeliveryStatus,
+        until: Option<Time>,
+        settle: &mut Settle,
+    ) {
+        let now = self.clock.now();
+        if let Some(text) = self.report(message, action, status, until, now) {
+            settle
+                .mails
+                .push(self.dsn_mail(config, message, text.len() as u64, now));
+            settle.body = Some(NewBody::Inline(text.into()));
+        }
     }
 
     fn fate(
@@ -84,21 +186,27 @@ impl Queue {
         message: &Queued,
         account: Option<&Account>,
         status: &DeliveryStatus,
+        hop: Hop,
         now: Time,
     ) -> Fate {
-        let keep = account.map_or(Duration::from_secs(7 * 86400), |account| {
-            account.keep_retired_message_period
-        });
         let retire = |success| Outcome::Retire {
             success,
             now,
-            keep_until: (!keep.is_zero()).then(|| now.after(keep)),
+            keep_until: keep_until(account, now),
         };
         if status.is_success() {
+            let action = match hop {
+                Hop::SendsDsns => None,
+                Hop::SendsNone => Some(Action::Relayed),
+                Hop::Mailbox => Some(Action::Delivered),
+            };
             return Fate {
                 outcome: retire(true),
                 event: Event::Delivered,
-                report: None,
+                report: action
+                    .filter(|_| message.notify.success)
+                    .map(|action| (action, None)),
+                suppress: None,
             };
         }
         let settings = &self.statics.queue;
@@ -107,22 +215,32 @@ impl Queue {
         } else {
             schedule::retry_at(now, message.attempts, settings, &mut *self.rng())
         };
-        let by_mail = account.is_none_or(|account| account.failure_dsn.by_mail());
         let Some(next) = next else {
-            let report = (message.notify.failure && by_mail).then_some((Action::Failed, None));
+            let failure = Failure {
+                source: Source::Queue,
+                code: status.code,
+                enhanced: status.enhanced,
+                text: &status.text,
+            };
             return Fate {
                 outcome: retire(false),
                 event: Event::Failed,
-                report,
+                report: wants_failure_mail(message, account).then_some((Action::Failed, None)),
+                suppress: account
+                    .and_then(|account| self.suppression_for(account, message, &failure, now)),
             };
         };
         let late = now.since(message.common.queued) >= settings.delay_dsn_after;
-        let tell = late && !message.delay_told && message.notify.delay && by_mail;
+        let tell = late
+            && !message.delay_told
+            && message.notify.delay
+            && (message.notify.given || wants_mail(account));
         let until = schedule::gives_up_at(next, message.attempts, settings);
         Fate {
             outcome: Outcome::Retry(next),
             event: Event::Delayed,
             report: tell.then_some((Action::Delayed, Some(until))),
+            suppress: None,
         }
     }
 
@@ -210,6 +328,23 @@ impl Queue {
     }
 }
 
+fn wants_mail(account: Option<&Account>) -> bool {
+    account.is_none_or(|account| account.failure_dsn.by_mail())
+}
+
+/// The submitter's own word (NOTIFY) goes before the account's setting.
+fn wants_failure_mail(message: &Queued, account: Option<&Account>) -> bool {
+    message.notify.failure && (message.notify.given || wants_mail(account))
+}
+
+/// Until when the history has a message that ends now; None: not at all.
+fn keep_until(account: Option<&Account>, now: Time) -> Option<Time> {
+    let keep = account.map_or(Duration::from_secs(7 * 86400), |account| {
+        account.keep_retired_message_period
+    });
+    (!keep.is_zero()).then(|| now.after(keep))
+}
+
 fn attempt(status: &DeliveryStatus, start: Time, duration: Duration) -> Attempt {
     Attempt {
         start,
@@ -226,7 +361,12 @@ fn attempt(status: &DeliveryStatus, start: Time, duration: Duration) -> Attempt 
     }
 }
 
-fn event(message: &Queued, event: Event, status: &DeliveryStatus, now: Time) -> Outgoing {
+pub(crate) fn event(
+    message: &Queued,
+    event: Event,
+    status: &DeliveryStatus,
+    now: Time,
+) -> Outgoing {
     let failed = !status.is_success();
     Outgoing {
         event,

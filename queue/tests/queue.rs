@@ -14,6 +14,7 @@
     reason = "the whole-server tests share it, and use more of it"
 )]
 mod remote;
+#[allow(dead_code, reason = "the other tests of this crate use more of it")]
 mod support;
 
 use std::{

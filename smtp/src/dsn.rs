@@ -1,7 +1,7 @@
 //! Delivery status notifications, composed (RFC 3464; RFC 6533 for internationalised mail).
 //!
 //! A [`Report`] goes in, a whole message comes out. Who gets one, and for what (NOTIFY, the null reverse-path), is decided
-//! elsewhere. Reading DSNs of others is not here either.
+//! elsewhere. Those of others are read in [`crate::bounce`].
 
 use std::fmt::Write as _;
 

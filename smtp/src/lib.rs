@@ -5,11 +5,12 @@
 //!   delivery, parameters of MAIL and RCPT.
 //! - [`server`] and [`client`]: each side of a session as a state machine that takes bytes and gives bytes, and the driver that
 //!   moves them over a socket, with TLS.
-//! - [`dsn`]: delivery reports.
+//! - [`dsn`]: delivery reports, composed. [`bounce`]: those of others, read, and complaints.
 //!
 //! Not here: policy (a [`server::Handler`] answers for that), DNS, and where messages are kept.
 
 mod address;
+pub mod bounce;
 pub mod client;
 pub mod dsn;
 pub mod params;

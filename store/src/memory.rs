@@ -175,6 +175,10 @@ impl Memory {
         Ok(self.open()?.queued.get(&id).cloned())
     }
 
+    pub(crate) fn is_claimed(&self, id: QueueId) -> Result<bool, StoreError> {
+        Ok(self.open()?.claimed.contains_key(&id))
+    }
+
     pub(crate) fn list(
         &self,
         filter: &QueueFilter,

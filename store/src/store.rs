@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::{
     Accept, Accepted, Body, BodyId, BodyWriter, Change, Claim, ClaimHooks, Claimed, ClaimedHooks,
-    Credential, Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookId, Mail, MailId,
+    Credential, Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookId, Mail, MailId, NewBody,
     NewSuppression, OpenError, Options, Order, Page, QueueFilter, QueueId, Queued, Reference,
     Retired, RetiredFilter, RetiredHook, Settle, SettleHook, StoreError, Suppression,
     SuppressionId, Time, engine::Durable, memory::Memory,
@@ -135,6 +136,23 @@ impl Store {
         }
     }
 
+    /// The first bytes, `max` at most, of a text that is not stored yet.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn beginning(&self, body: &NewBody, max: u64) -> Result<Bytes, StoreError> {
+        match (body, &*self.engine) {
+            (NewBody::Inline(text), _) => {
+                let max = usize::try_from(max).unwrap_or(usize::MAX);
+                Ok(text.slice(..text.len().min(max)))
+            }
+            (NewBody::File(file), Engine::Durable(durable)) => durable.beginning(file, max),
+            (NewBody::File(_), Engine::Memory(_)) => {
+                Err(StoreError::Invalid("a file of another store"))
+            }
+        }
+    }
+
     /// Takes mail, messages to be sent, and events. When this returns, they are durable.
     ///
     /// # Errors
@@ -251,6 +269,17 @@ impl Store {
         match &*self.engine {
             Engine::Memory(memory) => memory.queued(id),
             Engine::Durable(durable) => durable.queued(id),
+        }
+    }
+
+    /// Whether somebody has claimed a message.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn is_claimed(&self, id: QueueId) -> Result<bool, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.is_claimed(id),
+            Engine::Durable(durable) => durable.is_claimed(id),
         }
     }
 

@@ -141,16 +141,16 @@ async fn the_printed_curl_line_sends_and_events_come() {
         (&"failed".into(), &550.into())
     );
 
-    // A temporary failure stays in the queue, where the command sees it.
-    let waiting = send("x+451@example.com").await["Submissions"][0]["QueueMsgID"].clone();
+    // A temporary failure stays in the queue, where the command sees it. (x is on the suppression list now, with all its variants.)
+    let waiting = send("y+451@example.com").await["Submissions"][0]["QueueMsgID"].clone();
     let conf = dir.path().join("config/postrider.conf");
     let listed = Command::new(env!("CARGO_BIN_EXE_postrider"))
         .arg("--config")
         .arg(&conf)
-        .args(["queue", "list", "--to", "x+451@", "--json"])
+        .args(["queue", "list", "--to", "y+451@", "--json"])
         .output()
         .unwrap();
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!(listed[0]["id"], waiting);
-    assert_eq!(listed[0]["to"], "x+451@example.com");
+    assert_eq!(listed[0]["to"], "y+451@example.com");
 }

@@ -74,6 +74,7 @@ pub(crate) async fn send(parts: &Parts, user: &User, form: Form) -> Result<Respo
         account: user.account.clone(),
         login: Some(user.login.clone()),
         reverse_path: ReversePath::Mailbox(message.from.address.clone()),
+        own_from_id: false,
         recipients: recipients
             .into_iter()
             .map(|address| SubmittedRecipient {

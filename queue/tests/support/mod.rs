@@ -14,14 +14,16 @@ use mail_auth::{
     common::{parse::TxtRecordParser, verify::DomainKey},
     hickory_resolver::config::{ResolverConfig, ResolverOpts},
 };
-use postrider_config::{Dynamic, Static};
+use postrider_config::{Dynamic, Live, Static};
 use postrider_queue::{
-    Delivery, Dialer, Dialing, Parts, Queue, Submission, Submitted, SubmittedRecipient,
+    AddError, Delivery, Dialer, Dialing, Parts, Queue, Submission, Submitted, SubmittedRecipient,
     dns::{Answer, MapResolver, Mx, Resolver},
     header::Header,
 };
 use postrider_smtp::ReversePath;
-use postrider_store::{Clock, Event, HookKind, ManualClock, NewBody, Notify, QueueId, Store, Time};
+use postrider_store::{
+    Clock, Event, HookKind, ManualClock, NewBody, Notify, Outgoing, QueueId, Store, Time,
+};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
 
@@ -80,19 +82,22 @@ pub(crate) struct World {
     pub(crate) clock: ManualClock,
     pub(crate) resolver: SharedResolver,
     leading: Leading,
-    queue: Arc<Queue>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) config: Live,
     stop: watch::Sender<bool>,
     running: JoinHandle<()>,
 }
 
 /// A message to send.
 pub(crate) struct Message<'a> {
-    to: Vec<&'a str>,
+    pub(crate) to: Vec<&'a str>,
     pub(crate) reverse_path: ReversePath,
+    pub(crate) own_from_id: bool,
     pub(crate) notify: Notify,
+    pub(crate) envid: &'a str,
     pub(crate) text: &'a str,
     pub(crate) login: &'a str,
-    seconds: u64,
+    pub(crate) seconds: u64,
 }
 
 impl<'a> Message<'a> {
@@ -100,7 +105,9 @@ impl<'a> Message<'a> {
         Self {
             to: to.to_vec(),
             reverse_path: "ann@example.org".parse().unwrap(),
+            own_from_id: false,
             notify: Notify::default(),
+            envid: "",
             text: "From: ann@example.org\r\nSubject: x\r\nMessage-Id: <1@example.org>\r\n\r\nHi.\r\n",
             login: "ann@example.org",
             seconds: 0,
@@ -132,9 +139,10 @@ impl World {
         let clock = ManualClock::new(Time(1_800_000_000_000_000));
         let resolver = SharedResolver::default();
         let leading = Leading::default();
+        let config = Arc::new(ArcSwap::from_pointee(dynamic));
         let queue = Queue::new(Parts {
             store: store.clone(),
-            config: Arc::new(ArcSwap::from_pointee(dynamic)),
+            config: Arc::clone(&config),
             statics: Arc::new(statics),
             clock: Arc::new(clock.clone()),
             resolver: Arc::new(resolver.clone()),
@@ -151,6 +159,7 @@ impl World {
             resolver,
             leading,
             queue,
+            config,
             stop,
             running,
         }
@@ -183,6 +192,13 @@ impl World {
     }
 
     pub(crate) async fn submit(&self, message: Message<'_>) -> Vec<Submitted> {
+        self.try_submit(message).await.unwrap()
+    }
+
+    pub(crate) async fn try_submit(
+        &self,
+        message: Message<'_>,
+    ) -> Result<Vec<Submitted>, AddError> {
         let header = Header::scan(message.text.as_bytes());
         let recipients = message.to.iter().map(|address| SubmittedRecipient {
             address: address.parse().unwrap(),
@@ -193,6 +209,7 @@ impl World {
             account: "ann".into(),
             login: Some(message.login.parse().unwrap()),
             reverse_path: message.reverse_path,
+            own_from_id: message.own_from_id,
             recipients: recipients.collect(),
             body: NewBody::Inline(message.text.as_bytes().to_vec().into()),
             size: message.text.len() as u64,
@@ -204,11 +221,11 @@ impl World {
             require_tls: None,
             not_before: Some(self.now().after(Duration::from_secs(message.seconds))),
             future_release: String::new(),
-            extra: BTreeMap::new(),
+            extra: BTreeMap::from([("K".into(), "v".into())]),
             ret_full: None,
-            envid: String::new(),
+            envid: message.envid.into(),
         };
-        self.queue.add(submission).await.unwrap()
+        self.queue.add(submission).await
     }
 
     pub(crate) async fn add<const N: usize>(&self, message: Message<'_>) -> [QueueId; N] {
@@ -232,6 +249,16 @@ impl World {
             }
             changed.changed().await.unwrap();
         }
+    }
+
+    /// What the events made so far tell, oldest first.
+    pub(crate) fn told(&self) -> Vec<Outgoing> {
+        let hooks = self.store.list_hooks(None, 1000).unwrap().items;
+        let outgoing = hooks.into_iter().filter_map(|hook| match hook.kind {
+            HookKind::Outgoing(outgoing) => Some(outgoing),
+            HookKind::Incoming(_) => None,
+        });
+        outgoing.collect()
     }
 
     /// The texts in the account's Inbox.

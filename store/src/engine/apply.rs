@@ -145,6 +145,10 @@ impl State {
                 self.hold_rules.put_new(id, rule);
                 Ok(Applied::Numbered(id.0))
             }
+            Op::Start => {
+                self.end_claims()?;
+                Ok(Applied::Done)
+            }
             Op::RemoveHoldRule { id } => {
                 let removed = self.hold_rules.take(&id)?.is_some();
                 self.counters.hold_rules -= u64::from(removed);

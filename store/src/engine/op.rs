@@ -79,6 +79,8 @@ pub(super) enum Op {
     RemoveHoldRule {
         id: HoldRuleId,
     },
+    /// A process began, so the claims of the one before ended.
+    Start,
 }
 
 /// The text that comes with an op.

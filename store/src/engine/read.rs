@@ -5,6 +5,8 @@
 
 use std::ops::Bound;
 
+use bytes::Bytes;
+
 use super::{
     Durable, Fault,
     key::{Key, Name},
@@ -13,7 +15,7 @@ use super::{
     value::{Place, Value},
 };
 use crate::{
-    Body, BodyId, Credential, Found, HoldRule, Hook, HookId, Mail, MailId, Order, Page,
+    Body, BodyFile, BodyId, Credential, Found, HoldRule, Hook, HookId, Mail, MailId, Order, Page,
     QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook, StoreError,
     Suppression, SuppressionId,
 };
@@ -34,8 +36,18 @@ impl Durable {
         }
     }
 
+    pub(crate) fn beginning(&self, file: &BodyFile, max: u64) -> Result<Bytes, StoreError> {
+        let place = file.place();
+        let reader = self.shared.files.read(place).map_err(read_error)?;
+        reader.read(0..place.len.min(max)).map_err(read_error)
+    }
+
     pub(crate) fn queued(&self, id: QueueId) -> Result<Option<Queued>, StoreError> {
         self.get(|state| state.queued.get(&id))
+    }
+
+    pub(crate) fn is_claimed(&self, id: QueueId) -> Result<bool, StoreError> {
+        self.get(|state| state.claimed.contains(&id))
     }
 
     pub(crate) fn retired(&self, id: QueueId) -> Result<Option<Retired>, StoreError> {

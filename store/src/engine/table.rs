@@ -47,6 +47,9 @@ pub(super) struct Table<K, V> {
     groups: Option<Groups<V>>,
 }
 
+/// Names a table of groups, and tells to which a value belongs.
+type GroupsOf<V> = (&'static str, fn(&V) -> Vec<String>);
+
 /// The groups of a table's values.
 struct Groups<V> {
     name: &'static str,
@@ -554,7 +557,7 @@ fn open(name: &'static str, transaction: &ReadTransaction) -> Result<Option<Base
 struct FrozenTable<K, V> {
     name: &'static str,
     layer: Arc<Layer<K, V>>,
-    groups: Option<(&'static str, fn(&V) -> Vec<String>)>,
+    groups: Option<GroupsOf<V>>,
 }
 
 impl<K: Key, V: Value> Frozen for FrozenTable<K, V> {

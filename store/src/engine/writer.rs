@@ -106,8 +106,9 @@ impl Writer {
             leases: Leases::default(),
             batch: Batch::new(),
             pending: VecDeque::new(),
-            riders: Vec::new(),
-            riders_since: None,
+            // What happens from now on is only right when it is known that the claims ended.
+            riders: vec![Op::Start.encode()],
+            riders_since: Some(now()),
             stuck: false,
             // What was replayed is not in the index yet.
             weight: 1,

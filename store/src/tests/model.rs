@@ -444,8 +444,9 @@ impl World {
             Err(error) => {
                 // It was not taken; but if the power fails now, nobody knows.
                 let with = self.model.fork();
-                verb(&with).await.unwrap();
-                self.possible.push(with);
+                if verb(&with).await.is_ok() {
+                    self.possible.push(with);
+                }
                 if self.power || matches!(error, StoreError::Closed) {
                     self.crash(Crash::Power, None);
                 }

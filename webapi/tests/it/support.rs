@@ -13,7 +13,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_config::{Dynamic, Static};
 use postrider_queue::{Delivery, Queue, TcpDialer, dns::MapResolver};
 use postrider_store::{
-    Credential, ManualClock, QueueFilter, Queued, Store, Time,
+    Credential, ManualClock, Order, QueueFilter, Queued, Store, Time,
     login::{LoginLimiter, LoginLimits, Logins, hash_password},
 };
 use postrider_webapi::Parts;
@@ -161,7 +161,7 @@ impl World {
 
     pub(crate) fn queued(&self) -> Vec<Queued> {
         self.store
-            .list(&QueueFilter::default(), None, 100)
+            .list(&QueueFilter::default(), None, Order::Ascending, 100)
             .unwrap()
             .items
     }

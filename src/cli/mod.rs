@@ -4,6 +4,12 @@ use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+mod queue;
+
+pub use queue::{
+    Filter, HoldRules, Listing, Queue, Retired, RetiredFilter, Selection, Suppress, TlsPolicy,
+};
+
 /// A whole mail server for applications and their administrators.
 #[derive(Debug, Parser)]
 #[command(name = "postrider", version, propagate_version = true)]
@@ -39,7 +45,7 @@ pub enum Command {
     },
     /// Set the administrator's password, read from the terminal or as one line from standard input.
     Setadminpassword,
-    /// Look at the messages waiting to be delivered.
+    /// Look at the messages waiting to be delivered, change or end them; their history, suppression lists, hold rules.
     #[command(subcommand)]
     Queue(Queue),
     /// Print the version.
@@ -70,47 +76,4 @@ pub enum Config {
     Test,
     /// Print every key with its type, default and meaning.
     Describe,
-}
-
-/// `queue ...`
-#[derive(Debug, Subcommand)]
-pub enum Queue {
-    /// List queued messages, oldest first.
-    List {
-        /// Which ones.
-        #[command(flatten)]
-        filter: Filter,
-        /// Print one JSON array.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// Which queued messages; all that are given must match.
-#[derive(Debug, Default, Args)]
-pub struct Filter {
-    /// Only these, separated by commas.
-    #[arg(long, value_delimiter = ',', value_name = "ID")]
-    pub ids: Vec<u64>,
-    /// Only of this account.
-    #[arg(long)]
-    pub account: Option<String>,
-    /// Only with this text in the sender's address; @example.com for a domain.
-    #[arg(long, value_name = "TEXT")]
-    pub from: Option<String>,
-    /// Only with this text in the recipient's address; @example.com for a domain.
-    #[arg(long, value_name = "TEXT")]
-    pub to: Option<String>,
-    /// Only submitted before (<) or after (>) a time relative to now, as in "<-1h30m".
-    #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
-    pub submitted: Option<String>,
-    /// Only with their next attempt before (<) or after (>) a time relative to now, as in "<now" or ">2h".
-    #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
-    pub next_attempt: Option<String>,
-    /// Only held ones (true), or only others (false).
-    #[arg(long, value_name = "BOOL")]
-    pub hold: Option<bool>,
-    /// Only those forced to this transport.
-    #[arg(long, value_name = "NAME")]
-    pub transport: Option<String>,
 }

@@ -1,0 +1,421 @@
+//! What can be asked of a running server through its control socket, and the answers.
+
+use std::{io, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use postrider_config::Live;
+use postrider_queue::{End, Queue, base_address};
+use postrider_smtp::Address;
+use postrider_store::{
+    Change, Clock, HoldFilter, HoldRuleId, NewSuppression, Order, QueueFilter, QueueId,
+    RetiredFilter, Store, StoreError, login::Logins,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tracing::info;
+
+use crate::{
+    control::Items,
+    password,
+    shape::{HoldRuleItem, QueueItem, RetiredItem, SuppressionItem},
+};
+
+/// How many records are read at once for a listing.
+const PAGE: usize = 500;
+/// Bytes of a dumped text that are read at once.
+const DUMP: u64 = 256 * 1024;
+
+/// What a command asks of the running server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Is anybody there? One item: the version.
+    Ping {},
+    /// Sets an account's password.
+    SetPassword {
+        /// Which account.
+        account: String,
+        /// Its new password.
+        password: String,
+    },
+    /// Lists queued messages as [`QueueItem`]s.
+    QueueList {
+        /// Which ones.
+        filter: QueueFilter,
+        /// By their numbers.
+        order: Order,
+        /// At most so many.
+        limit: Option<usize>,
+    },
+    /// Changes queued messages. One item: how many.
+    QueueChange {
+        /// Which ones.
+        filter: QueueFilter,
+        /// What.
+        change: Change,
+    },
+    /// Ends queued messages. One item: `{"ended": N, "in_delivery": N}`.
+    QueueEnd {
+        /// Which ones.
+        filter: QueueFilter,
+        /// Without a DSN, as event `canceled`; else as if delivery had failed.
+        drop: bool,
+    },
+    /// The text of a queued message. Items: pieces of it, in base64.
+    QueueDump {
+        /// Which one.
+        id: QueueId,
+    },
+    /// Why a message is still there. One item: a sentence.
+    QueueExplain {
+        /// Which one.
+        id: QueueId,
+    },
+    /// Lists the history as [`RetiredItem`]s.
+    RetiredList {
+        /// Which ones.
+        filter: RetiredFilter,
+        /// By their numbers.
+        order: Order,
+        /// At most so many.
+        limit: Option<usize>,
+    },
+    /// Lists suppressed addresses as [`SuppressionItem`]s.
+    SuppressionList {
+        /// Of this account only.
+        account: Option<String>,
+    },
+    /// Puts an address on a suppression list.
+    SuppressionAdd {
+        /// Whose.
+        account: String,
+        /// The address; all its variants are meant.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// Takes an address off a suppression list.
+    SuppressionRemove {
+        /// Whose.
+        account: String,
+        /// The address or a variant of it.
+        address: String,
+    },
+    /// Looks an address up. One item, a [`SuppressionItem`], if it is there.
+    SuppressionLookup {
+        /// Whose list.
+        account: String,
+        /// The address or a variant of it.
+        address: String,
+    },
+    /// Lists hold rules as [`HoldRuleItem`]s.
+    HoldRulesList {},
+    /// Adds a hold rule. One item: `{"id": N, "held": N}`.
+    HoldRulesAdd {
+        /// What it holds.
+        filter: HoldFilter,
+    },
+    /// Removes a hold rule.
+    HoldRulesRemove {
+        /// Which one.
+        id: HoldRuleId,
+    },
+}
+
+/// What the server's side needs.
+#[derive(Clone)]
+pub struct Parts {
+    /// The store.
+    pub store: Store,
+    /// The queue.
+    pub queue: Arc<Queue>,
+    /// Remembered logins, told of changed passwords.
+    pub logins: Arc<Logins>,
+    /// The dynamic configuration.
+    pub config: Live,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why a request is not carried out, or not to its end.
+#[derive(Debug)]
+pub(crate) enum RequestError {
+    /// The connection broke.
+    Gone(io::Error),
+    /// It can't be done.
+    Refused(String),
+}
+
+impl From<io::Error> for RequestError {
+    fn from(error: io::Error) -> Self {
+        Self::Gone(error)
+    }
+}
+
+impl From<StoreError> for RequestError {
+    fn from(error: StoreError) -> Self {
+        refused(error)
+    }
+}
+
+fn refused(error: impl ToString) -> RequestError {
+    RequestError::Refused(error.to_string())
+}
+
+impl Request {
+    pub(crate) async fn carry_out(
+        self,
+        parts: &Parts,
+        items: &mut Items,
+    ) -> Result<(), RequestError> {
+        match self {
+            Self::Ping {} => one(items, env!("CARGO_PKG_VERSION").into()).await,
+            Self::SetPassword { account, password } => {
+                set_password(parts, &account, &password).await
+            }
+            Self::QueueList {
+                filter,
+                order,
+                limit,
+            } => list_queue(parts, filter, order, limit, items).await,
+            Self::QueueChange { filter, change } => {
+                let count = parts.queue.change(&filter, &change).await;
+                one(items, count.map_err(refused)?.into()).await
+            }
+            Self::QueueEnd { filter, drop } => {
+                let end = if drop { End::Drop } else { End::Fail };
+                let count = parts.queue.end_all(&filter, end).await?;
+                let item = json!({"ended": count.ended, "in_delivery": count.in_delivery});
+                one(items, item).await
+            }
+            Self::QueueDump { id } => dump(parts, id, items).await,
+            Self::QueueExplain { id } => explain(parts, id, items).await,
+            Self::RetiredList {
+                filter,
+                order,
+                limit,
+            } => list_retired(parts, filter, order, limit, items).await,
+            Self::SuppressionList { account } => list_suppressions(parts, account, items).await,
+            Self::SuppressionAdd {
+                account,
+                address,
+                reason,
+            } => suppress(parts, account, &address, reason).await,
+            Self::SuppressionRemove { account, address } => {
+                let base = base(&address)?;
+                if parts.store.unsuppress(&account, &base).await? {
+                    info!(account, base, "suppression removed by an administrator");
+                    return Ok(());
+                }
+                Err(refused(format!("{base} is not on the list of {account}")))
+            }
+            Self::SuppressionLookup { account, address } => {
+                match parts.store.suppression(&account, &base(&address)?)? {
+                    Some(entry) => one(items, value(&SuppressionItem::from(&entry))?).await,
+                    None => Ok(()),
+                }
+            }
+            Self::HoldRulesList {} => {
+                let rules = parts.store.hold_rules()?;
+                let values = rules.iter().map(HoldRuleItem::from);
+                let values: io::Result<Vec<_>> = values.map(|item| value(&item)).collect();
+                Ok(items.send(values?).await?)
+            }
+            Self::HoldRulesAdd { filter } => {
+                let (id, held) = parts.queue.add_hold_rule(filter).await?;
+                one(items, json!({"id": id.0, "held": held})).await
+            }
+            Self::HoldRulesRemove { id } => {
+                if parts.store.remove_hold_rule(id).await? {
+                    return Ok(());
+                }
+                Err(refused(format!("there is no hold rule {id}")))
+            }
+        }
+    }
+}
+
+async fn one(items: &mut Items, item: Value) -> Result<(), RequestError> {
+    Ok(items.send(vec![item]).await?)
+}
+
+fn value(item: &impl Serialize) -> io::Result<Value> {
+    Ok(serde_json::to_value(item)?)
+}
+
+async fn set_password(parts: &Parts, account: &str, password: &str) -> Result<(), RequestError> {
+    let config = parts.config.load_full();
+    let logins = Some(&*parts.logins);
+    let now = parts.clock.now();
+    let (store, logins) = (&parts.store, logins);
+    password::set_account_password(store, logins, &config, account, password, now)
+        .await
+        .map_err(refused)?;
+    info!(account, "password set through the control socket");
+    Ok(())
+}
+
+/// Reads what may take long where it holds nobody up.
+async fn blocking<T: Send + 'static>(
+    parts: &Parts,
+    read: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, RequestError> {
+    let store = parts.store.clone();
+    let read = tokio::task::spawn_blocking(move || read(&store)).await;
+    Ok(read.map_err(refused)??)
+}
+
+/// How many more records are wanted at once; None when there are enough.
+fn portion(limit: Option<usize>, sent: usize) -> Option<usize> {
+    let left = limit.map_or(PAGE, |limit| limit.saturating_sub(sent).min(PAGE));
+    (left > 0).then_some(left)
+}
+
+async fn list_queue(
+    parts: &Parts,
+    filter: QueueFilter,
+    order: Order,
+    limit: Option<usize>,
+    items: &mut Items,
+) -> Result<(), RequestError> {
+    let filter = Arc::new(filter);
+    let (mut after, mut sent) = (None, 0);
+    while let Some(portion) = portion(limit, sent) {
+        let filter = Arc::clone(&filter);
+        let page = blocking(parts, move |store| {
+            store.list(&filter, after, order, portion)
+        })
+        .await?;
+        let mut values = Vec::with_capacity(page.items.len());
+        for message in &page.items {
+            let state = parts.queue.explain(message)?;
+            values.push(value(&QueueItem::new(message, state))?);
+        }
+        sent += values.len();
+        items.send(values).await?;
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+async fn list_retired(
+    parts: &Parts,
+    filter: RetiredFilter,
+    order: Order,
+    limit: Option<usize>,
+    items: &mut Items,
+) -> Result<(), RequestError> {
+    let filter = Arc::new(filter);
+    let (mut after, mut sent) = (None, 0);
+    while let Some(portion) = portion(limit, sent) {
+        let filter = Arc::clone(&filter);
+        let read = move |store: &Store| store.list_retired(&filter, after, order, portion);
+        let page = blocking(parts, read).await?;
+        let values = page.items.iter().map(RetiredItem::from);
+        let values: io::Result<Vec<_>> = values.map(|item| value(&item)).collect();
+        sent += page.items.len();
+        items.send(values?).await?;
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+async fn list_suppressions(
+    parts: &Parts,
+    account: Option<String>,
+    items: &mut Items,
+) -> Result<(), RequestError> {
+    let mut after = None;
+    loop {
+        let page = parts
+            .store
+            .list_suppressions(account.as_deref(), after, PAGE)?;
+        let values = page.items.iter().map(SuppressionItem::from);
+        let values: io::Result<Vec<_>> = values.map(|item| value(&item)).collect();
+        items.send(values?).await?;
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn suppress(
+    parts: &Parts,
+    account: String,
+    address: &str,
+    reason: String,
+) -> Result<(), RequestError> {
+    if !parts.config.load().accounts.contains_key(&account) {
+        return Err(refused(format!("there is no account {account}")));
+    }
+    let address = parse(address)?;
+    let base = base_address(&address);
+    let new = NewSuppression {
+        account: account.clone(),
+        base: base.clone(),
+        original: address.unicode(),
+        created: parts.clock.now(),
+        manual: true,
+        reason,
+    };
+    if parts.store.suppress(new).await? {
+        info!(account, base, "suppression added by an administrator");
+        return Ok(());
+    }
+    Err(refused(format!(
+        "{base} is on the list of {account} already"
+    )))
+}
+
+async fn dump(parts: &Parts, id: QueueId, items: &mut Items) -> Result<(), RequestError> {
+    let message = queued(parts, id)?;
+    let body = parts.store.body(message.body)?;
+    let mut at = 0;
+    while at < body.len() {
+        let end = body.len().min(at + DUMP);
+        let piece = body.read(at..end)?;
+        one(items, STANDARD.encode(&piece).into()).await?;
+        at = end;
+    }
+    Ok(())
+}
+
+async fn explain(parts: &Parts, id: QueueId, items: &mut Items) -> Result<(), RequestError> {
+    if let Some(retired) = parts.store.retired(id)? {
+        let last = retired.message.results.last();
+        let said = last.map(|last| format!("; last answer: {} {}", last.code, last.error));
+        let how = if retired.success {
+            "delivered"
+        } else {
+            "not delivered"
+        };
+        let said = said.unwrap_or_default();
+        let text = format!(
+            "left the queue, {how}, last activity at {}{said}",
+            retired.last_activity
+        );
+        return one(items, text.into()).await;
+    }
+    let message = queued(parts, id)?;
+    one(items, parts.queue.explain(&message)?.into()).await
+}
+
+fn queued(parts: &Parts, id: QueueId) -> Result<postrider_store::Queued, RequestError> {
+    let message = parts.store.queued(id)?;
+    message.ok_or_else(|| refused(format!("there is no message {id} in the queue")))
+}
+
+fn parse(address: &str) -> Result<Address, RequestError> {
+    Address::parse(address).map_err(|error| refused(format!("{address:?}: {error}")))
+}
+
+fn base(address: &str) -> Result<String, RequestError> {
+    Ok(base_address(&parse(address)?))
+}

@@ -1,0 +1,135 @@
+//! "Why is it still here?": what a queued message waits for, in words.
+
+use std::collections::HashSet;
+
+use postrider_store::{Attempt, Destination, HoldFilter, HoldRule, Queued, StoreError, Time};
+
+use crate::Queue;
+
+/// Which limits are used up.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Limits {
+    /// `queue.max_concurrency`.
+    pub(crate) all: bool,
+    /// `queue.per_destination.connections`, for these.
+    pub(crate) full: HashSet<Destination>,
+}
+
+impl Queue {
+    /// What a message waits for, in words.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub fn explain(&self, message: &Queued) -> Result<String, StoreError> {
+        let state = if self.store.is_claimed(message.id)? {
+            let since = message.last_attempt.map(|time| format!(" since {time}"));
+            format!("is being delivered{}", since.unwrap_or_default())
+        } else if message.hold {
+            held(message, &self.store.hold_rules()?)
+        } else {
+            self.waits(message)
+        };
+        let last = message.results.last().map(last_result);
+        Ok(format!("{state}{}", last.unwrap_or_default()))
+    }
+
+    fn waits(&self, message: &Queued) -> String {
+        let now = self.clock.now();
+        let settings = &self.statics.queue;
+        let attempts = settings.retry_intervals.len() + 1;
+        let next = u64::from(message.attempts) + 1;
+        if message.next_attempt > now {
+            let why = if message.attempts == 0 {
+                "is not to be sent before"
+            } else {
+                "waits for its next attempt at"
+            };
+            return format!(
+                "{why} {} (attempt {next} of {attempts})",
+                message.next_attempt
+            );
+        }
+        let since = due_since(message.next_attempt);
+        let destination = message.destination();
+        let limits = self.limits();
+        if limits.full.contains(&destination) {
+            let connections = settings.per_destination.connections;
+            format!(
+                "{since}, and waits for one of the {connections} connections to {destination} \
+                 (queue.per_destination.connections)"
+            )
+        } else if limits.all {
+            let all = settings.max_concurrency;
+            format!(
+                "{since}, and waits for one of the {all} deliveries at once (queue.max_concurrency)"
+            )
+        } else {
+            format!("{since}, and about to be attempted")
+        }
+    }
+}
+
+fn due_since(time: Time) -> String {
+    format!("is due since {time}")
+}
+
+fn held(message: &Queued, rules: &[HoldRule]) -> String {
+    match rules.iter().find(|rule| rule.filter.matches(message)) {
+        Some(rule) => format!(
+            "is held; hold rule {} is for {}",
+            rule.id,
+            describe(&rule.filter)
+        ),
+        None => "is held by an administrator, until it is released".to_owned(),
+    }
+}
+
+/// A hold rule's filter in words.
+#[must_use]
+pub fn describe(filter: &HoldFilter) -> String {
+    let parts = [
+        filter
+            .account
+            .as_ref()
+            .map(|account| format!("account {account}")),
+        filter
+            .sender_domain
+            .as_ref()
+            .map(|domain| format!("senders at {}", domain.unicode())),
+        filter
+            .recipient_domain
+            .as_ref()
+            .map(|domain| format!("recipients at {}", domain.unicode())),
+        filter
+            .sender
+            .as_ref()
+            .map(|address| format!("sender {}", address.unicode())),
+        filter
+            .recipient
+            .as_ref()
+            .map(|address| format!("recipient {}", address.unicode())),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() {
+        "all messages".to_owned()
+    } else {
+        parts.join(" and ")
+    }
+}
+
+fn last_result(last: &Attempt) -> String {
+    let host = match last.remote.as_str() {
+        "" => String::new(),
+        remote => format!(" from {remote}"),
+    };
+    let code = match (last.code, last.enhanced) {
+        (0, None) => String::new(),
+        (0, Some(enhanced)) => format!("{enhanced} "),
+        (code, None) => format!("{code} "),
+        (code, Some(enhanced)) => format!("{code} {enhanced} "),
+    };
+    format!(
+        "; last answer, at {}{host}: {code}{}",
+        last.start, last.error
+    )
+}

@@ -1,0 +1,165 @@
+//! What administrators do to queued messages, by filter. It goes through them page by page, so it takes little memory however many
+//! there are, and whoever drops the future stops it between two pages.
+
+use postrider_store::{
+    Change, Event, HoldFilter, HoldRuleId, Order, Page, QueueFilter, QueueId, Queued, Settle,
+    StoreError,
+};
+use tracing::info;
+
+use crate::Queue;
+
+/// Messages that are read and changed at once.
+const PAGE: usize = 500;
+
+/// Why nothing was done, or no more.
+#[derive(Debug, thiserror::Error)]
+pub enum OperateError {
+    /// A transport that is to be forced.
+    #[error("there is no transport {0:?} in postrider.conf")]
+    UnknownTransport(String),
+    /// The store failed; what was done before stays done.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How many messages were ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndedCount {
+    /// These.
+    pub ended: u64,
+    /// These are being delivered at this moment, and stay.
+    pub in_delivery: u64,
+}
+
+/// How an administrator ends a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// As if its delivery had failed: event `failed`, and a DSN.
+    Fail,
+    /// Without a DSN: event `canceled`.
+    Drop,
+}
+
+impl Queue {
+    /// Changes the messages that match, and tells how many.
+    ///
+    /// # Errors
+    /// If a transport is unknown or the store fails.
+    pub async fn change(&self, filter: &QueueFilter, change: &Change) -> Result<u64, OperateError> {
+        if let Some(transport) = &change.transport
+            && !transport.is_empty()
+            && !self.statics.transports.contains_key(transport)
+        {
+            return Err(OperateError::UnknownTransport(transport.clone()));
+        }
+        let mut count = 0;
+        let mut after = None;
+        loop {
+            let page = self.page(filter, after).await?;
+            let ids: Vec<QueueId> = page.items.iter().map(|message| message.id).collect();
+            if !ids.is_empty() {
+                count += self.store.change(ids, change).await?;
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        info!(?filter, ?change, count, "changed by an administrator");
+        Ok(count)
+    }
+
+    /// Ends the messages that match.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn end_all(&self, filter: &QueueFilter, end: End) -> Result<EndedCount, StoreError> {
+        let event = match end {
+            End::Fail => Event::Failed,
+            End::Drop => Event::Canceled,
+        };
+        let mut count = EndedCount::default();
+        let mut after = None;
+        loop {
+            let page = self.page(filter, after).await?;
+            let config = self.config.load_full();
+            let settles: Vec<Settle> = page
+                .items
+                .iter()
+                .map(|message| self.ended_by_administrator(&config, message, event))
+                .collect();
+            for ended in self.store.settle(settles).await? {
+                count.ended += u64::from(ended);
+                count.in_delivery += u64::from(!ended);
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        info!(
+            ?filter,
+            ?end,
+            ended = count.ended,
+            "ended by an administrator"
+        );
+        Ok(count)
+    }
+
+    /// Adds a hold rule, for new messages and for those that are queued; tells how many of these it holds.
+    ///
+    /// # Errors
+    /// If the store fails. When it failed behind the rule itself, the rule is there, and what is queued can be held by filter.
+    pub async fn add_hold_rule(&self, rule: HoldFilter) -> Result<(HoldRuleId, u64), StoreError> {
+        let id = self
+            .store
+            .add_hold_rule(rule.clone(), self.clock.now())
+            .await?;
+        let filter = QueueFilter {
+            account: rule.account.clone(),
+            from: rule
+                .sender_domain
+                .as_ref()
+                .map(|domain| format!("@{}", domain.unicode())),
+            to: rule
+                .recipient_domain
+                .as_ref()
+                .map(|domain| format!("@{}", domain.unicode())),
+            hold: Some(false),
+            ..QueueFilter::default()
+        };
+        let hold = Change {
+            hold: Some(true),
+            ..Change::default()
+        };
+        let mut count = 0;
+        let mut after = None;
+        loop {
+            let page = self.page(&filter, after).await?;
+            let matching = page.items.iter().filter(|message| rule.matches(message));
+            let ids: Vec<QueueId> = matching.map(|message| message.id).collect();
+            if !ids.is_empty() {
+                count += self.store.change(ids, &hold).await?;
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        info!(id = id.0, ?rule, count, "hold rule added");
+        Ok((id, count))
+    }
+
+    /// A page of the queue, read where it holds nobody up.
+    async fn page(
+        &self,
+        filter: &QueueFilter,
+        after: Option<QueueId>,
+    ) -> Result<Page<Queued, QueueId>, StoreError> {
+        let (store, filter) = (self.store.clone(), filter.clone());
+        let page =
+            tokio::task::spawn_blocking(move || store.list(&filter, after, Order::Ascending, PAGE));
+        page.await.unwrap_or(Err(StoreError::Closed))
+    }
+}

@@ -1,0 +1,424 @@
+//! What comes back: mail that tells of messages sent earlier, matched to them.
+//!
+//! Three names can lead back to a message, in this order of trust. The *fromid* is random and in the address that the mail came to, so
+//! whoever writes there has seen the message. Our own *ENVID* is random too. A *Message-ID* is known to all who got the message or
+//! a copy of it: then the recipient must match, and nobody is put on a suppression list for it. All only within the account
+//! whose mailbox the mail came to.
+//!
+//! What is not looked at: who sent it. Forging a report needs a name that only its rightful authors know.
+
+use postrider_config::Dynamic;
+use postrider_smtp::{
+    Address, EnhancedCode, ReversePath,
+    bounce::{self, Complaint, Reading, Recipient, Report},
+    dsn::Action,
+};
+use postrider_store::{
+    Attempt, Event, Found, NewHook, NewSuppression, Note, Outgoing, Queued, Reference, StoreError,
+    Time,
+};
+use tracing::info;
+
+use crate::{
+    Queue,
+    suppress::{Failure, Source, new_suppression},
+};
+
+use std::time::Duration;
+
+/// How much of a mail is looked at: reports come before the message that they return.
+pub const READ_MAX: u64 = 256 * 1024;
+/// How many messages of one name are looked at.
+const FOUND_MAX: usize = 1000;
+
+/// A mail that came in, for one recipient.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrived<'a> {
+    /// Whose mailbox.
+    pub account: &'a str,
+    /// MAIL FROM.
+    pub reverse_path: &'a ReversePath,
+    /// RCPT TO.
+    pub rcpt_to: &'a Address,
+    /// Its header says multipart/report.
+    pub report: bool,
+}
+
+/// What follows from a mail, to be stored together with it.
+#[derive(Debug, Default)]
+pub struct Returned {
+    /// For the history.
+    pub notes: Vec<Note>,
+    /// Events.
+    pub hooks: Vec<NewHook>,
+    /// Addresses not to be mailed any more.
+    pub suppress: Vec<NewSuppression>,
+}
+
+/// How sure it is that who wrote it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// It has a name that was never seen by others.
+    Proof,
+    /// It may be anybody who has seen the message.
+    Guess,
+}
+
+/// What is heard of one message.
+struct Heard<'a> {
+    event: Event,
+    dsn: bool,
+    code: u16,
+    enhanced: Option<EnhancedCode>,
+    text: &'a str,
+    remote: &'a str,
+}
+
+impl Queue {
+    /// What a mail says of messages sent earlier; None if nothing. `text` gives the mail's first [`READ_MAX`] bytes, and is asked only
+    /// when they are needed.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub fn returned(
+        &self,
+        config: &Dynamic,
+        arrived: &Arrived<'_>,
+        text: impl FnOnce() -> Vec<u8>,
+    ) -> Result<Option<Returned>, StoreError> {
+        let by_id = self.by_from_id(config, arrived)?;
+        let abuse = is_for_complaints(arrived.rcpt_to);
+        let null = *arrived.reverse_path == ReversePath::Null;
+        if by_id.is_none() && !abuse && !null && !arrived.report {
+            return Ok(None);
+        }
+        let reading = bounce::read(&text());
+        let mut returned = Returned::default();
+        match (by_id, reading) {
+            (Some(message), reading) => self.told_by_id(config, &message, reading, &mut returned),
+            (None, Reading::Report(report)) => {
+                self.match_report(config, arrived, &report, &mut returned)?;
+            }
+            (None, Reading::Complaint(complaint)) => {
+                self.match_complaint(config, arrived, &complaint, abuse, &mut returned)?;
+            }
+            (None, Reading::Unusable(_) | Reading::Other) => {}
+        }
+        Ok((!returned.notes.is_empty()).then_some(returned))
+    }
+
+    /// The message whose reverse-path this mail came to.
+    fn by_from_id(
+        &self,
+        config: &Dynamic,
+        arrived: &Arrived<'_>,
+    ) -> Result<Option<Queued>, StoreError> {
+        let found = config.lookup(arrived.rcpt_to);
+        let Some(id) = found
+            .and_then(|found| found.tail)
+            .filter(|id| !id.is_empty())
+        else {
+            return Ok(None);
+        };
+        let found = self.store.find(Reference::FromId(id), None, 1)?;
+        Ok(of_account(found, arrived.account).next())
+    }
+
+    /// Whatever comes to a fromid is an event of its message.
+    fn told_by_id(
+        &self,
+        config: &Dynamic,
+        message: &Queued,
+        reading: Reading,
+        returned: &mut Returned,
+    ) {
+        let unrecognized = |dsn, text| Heard {
+            event: Event::Unrecognized,
+            dsn,
+            code: 0,
+            enhanced: None,
+            text,
+            remote: "",
+        };
+        match reading {
+            Reading::Report(report) => match report.recipients.as_slice() {
+                [only] => self.heard(
+                    config,
+                    message,
+                    &told(&report, only),
+                    Trust::Proof,
+                    returned,
+                ),
+                _ => {
+                    let text = "incoming dsn is not about exactly one recipient";
+                    let heard = unrecognized(true, text);
+                    self.heard(config, message, &heard, Trust::Proof, returned);
+                }
+            },
+            Reading::Complaint(complaint) => self.complained(config, message, &complaint, returned),
+            Reading::Unusable(_) => {
+                let heard = unrecognized(true, "incoming dsn cannot be read");
+                self.heard(config, message, &heard, Trust::Proof, returned);
+            }
+            Reading::Other => {
+                let heard = unrecognized(false, "incoming message not a dsn");
+                self.heard(config, message, &heard, Trust::Proof, returned);
+            }
+        }
+    }
+
+    fn match_report(
+        &self,
+        config: &Dynamic,
+        arrived: &Arrived<'_>,
+        report: &Report,
+        returned: &mut Returned,
+    ) -> Result<(), StoreError> {
+        let mut by_envid: Vec<Queued> = Vec::new();
+        if let Some(envid) = &report.envid {
+            let found = self.store.find(Reference::Envid(envid), None, FOUND_MAX)?;
+            by_envid.extend(of_account(found, arrived.account));
+        }
+        for recipient in &report.recipients {
+            if let Some(message) = among(&by_envid, recipient, report.recipients.len()) {
+                let ours = message.common.envid.is_empty();
+                let trust = if ours { Trust::Proof } else { Trust::Guess };
+                self.heard(config, message, &told(report, recipient), trust, returned);
+                continue;
+            }
+            let Some(message_id) = &report.original_message_id else {
+                continue;
+            };
+            let by_message_id = self.by_message_id(arrived.account, message_id, recipient)?;
+            if let Some(message) = by_message_id {
+                let heard = told(report, recipient);
+                self.heard(config, &message, &heard, Trust::Guess, returned);
+            }
+        }
+        Ok(())
+    }
+
+    fn by_message_id(
+        &self,
+        account: &str,
+        message_id: &str,
+        recipient: &Recipient,
+    ) -> Result<Option<Queued>, StoreError> {
+        for address in addresses(recipient) {
+            let reference = Reference::MessageId(message_id);
+            let found = self.store.find(reference, Some(&address), FOUND_MAX)?;
+            // The last that was sent so, when it was sent again.
+            if let Some(message) = of_account(found, account).last() {
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+
+    fn match_complaint(
+        &self,
+        config: &Dynamic,
+        arrived: &Arrived<'_>,
+        complaint: &Complaint,
+        abuse: bool,
+        returned: &mut Returned,
+    ) -> Result<(), StoreError> {
+        let Some(message_id) = &complaint.original_message_id else {
+            return Ok(());
+        };
+        for rcpt_to in &complaint.original_rcpt_to {
+            let address = unicode(rcpt_to);
+            let reference = Reference::MessageId(message_id);
+            let found = self.store.find(reference, Some(&address), FOUND_MAX)?;
+            let concerned = found.into_iter().map(message).filter(|message| {
+                let sender = message.reverse_path.address();
+                let domain = sender.map(|sender| &sender.host);
+                // Abuse addresses stand for a domain, whichever account reads their mail.
+                message.common.account == arrived.account
+                    || (abuse && domain == Some(&arrived.rcpt_to.host))
+            });
+            if let Some(message) = concerned.last() {
+                self.complained(config, &message, complaint, returned);
+            }
+        }
+        Ok(())
+    }
+
+    fn heard(
+        &self,
+        config: &Dynamic,
+        message: &Queued,
+        heard: &Heard<'_>,
+        trust: Trust,
+        returned: &mut Returned,
+    ) {
+        let now = self.clock.now();
+        let account = config.accounts.get(&message.common.account);
+        let failure = Failure {
+            source: Source::Dsn,
+            code: heard.code,
+            enhanced: heard.enhanced,
+            text: heard.text,
+        };
+        let suppression = account
+            .filter(|_| heard.event == Event::Failed && trust == Trust::Proof)
+            .and_then(|account| self.suppression_for(account, message, &failure, now));
+        info!(
+            id = message.id.0,
+            to = %message.recipient,
+            event = heard.event.name(),
+            code = heard.code,
+            text = heard.text,
+            "heard of a message"
+        );
+        returned.notes.push(Note {
+            id: message.id,
+            result: note(heard, now),
+        });
+        let failed = matches!(heard.event, Event::Failed | Event::Delayed);
+        let outgoing = Outgoing {
+            event: heard.event,
+            dsn: heard.dsn,
+            suppressing: suppression.is_some(),
+            queue_id: message.id,
+            from_id: message.from_id.clone(),
+            message_id: message.common.message_id.clone(),
+            subject: message.common.subject.clone(),
+            queued: now,
+            code: if failed { heard.code } else { 0 },
+            enhanced: heard.enhanced.filter(|_| failed),
+            error: match heard.event {
+                Event::Delivered | Event::Relayed | Event::Expanded => String::new(),
+                _ => heard.text.to_owned(),
+            },
+            extra: message.common.extra.clone(),
+        };
+        let hook = account.and_then(|account| {
+            postrider_webhook::outgoing(&message.common.account, account, outgoing)
+        });
+        returned.hooks.extend(hook);
+        returned.suppress.extend(suppression);
+    }
+
+    /// The v0 contract has no event for it, so it is kept in the history and in the log.
+    fn complained(
+        &self,
+        config: &Dynamic,
+        message: &Queued,
+        complaint: &Complaint,
+        returned: &mut Returned,
+    ) {
+        let now = self.clock.now();
+        let kind = &complaint.feedback_type;
+        let text = format!("complaint by the recipient ({kind})");
+        info!(id = message.id.0, to = %message.recipient, kind, "complaint");
+        let heard = Heard {
+            event: Event::Failed,
+            dsn: false,
+            code: 0,
+            enhanced: None,
+            text: &text,
+            remote: "",
+        };
+        returned.notes.push(Note {
+            id: message.id,
+            result: note(&heard, now),
+        });
+        let wanted = !kind.eq_ignore_ascii_case("not-spam");
+        if wanted && config.accounts.contains_key(&message.common.account) {
+            let reason = format!("{}: {kind}", Source::Complaint.name());
+            returned
+                .suppress
+                .push(new_suppression(message, reason, now));
+        }
+    }
+}
+
+fn note(heard: &Heard<'_>, now: Time) -> Attempt {
+    let success = matches!(
+        heard.event,
+        Event::Delivered | Event::Relayed | Event::Expanded
+    );
+    Attempt {
+        start: now,
+        duration: Duration::ZERO,
+        success,
+        code: heard.code,
+        enhanced: heard.enhanced,
+        remote: heard.remote.to_owned(),
+        error: if success {
+            format!("incoming dsn: {}", heard.event.name())
+        } else {
+            heard.text.to_owned()
+        },
+    }
+}
+
+fn told<'a>(report: &'a Report, recipient: &'a Recipient) -> Heard<'a> {
+    let event = match recipient.action {
+        Action::Failed => Event::Failed,
+        Action::Delayed => Event::Delayed,
+        Action::Delivered => Event::Delivered,
+        Action::Relayed => Event::Relayed,
+        Action::Expanded => Event::Expanded,
+    };
+    let remote = recipient.remote_mta.as_deref();
+    Heard {
+        event,
+        dsn: true,
+        code: recipient.code,
+        enhanced: recipient.enhanced,
+        text: &recipient.diagnostic,
+        remote: remote.or(report.reporting_mta.as_deref()).unwrap_or(""),
+    }
+}
+
+fn message(found: Found) -> Queued {
+    match found {
+        Found::Queued(message) => message,
+        Found::Retired(retired) => retired.message,
+    }
+}
+
+fn of_account(found: Vec<Found>, account: &str) -> impl Iterator<Item = Queued> {
+    found
+        .into_iter()
+        .map(message)
+        .filter(move |message| message.common.account == account)
+}
+
+/// The message that a report's recipient is about. Where there is one of each, they belong together, whatever the address has become
+/// on its way.
+fn among<'a>(messages: &'a [Queued], recipient: &Recipient, reported: usize) -> Option<&'a Queued> {
+    let named = addresses(recipient);
+    let same = |message: &&Queued| {
+        let own = message.recipient.unicode().to_lowercase();
+        named.iter().any(|address| address.to_lowercase() == own)
+    };
+    match messages {
+        [only] if reported == 1 => Some(only),
+        _ => messages.iter().find(same),
+    }
+}
+
+/// The addresses by which a report calls a recipient, the original one first.
+fn addresses(recipient: &Recipient) -> Vec<String> {
+    [&recipient.original_recipient, &recipient.final_recipient]
+        .into_iter()
+        .flatten()
+        .map(|address| unicode(address))
+        .collect()
+}
+
+/// In Unicode form, if it is an address.
+fn unicode(address: &str) -> String {
+    Address::parse(address).map_or_else(|_| address.to_owned(), |address| address.unicode())
+}
+
+/// Addresses to which providers send complaints (RFC 2142 §2 and §4).
+fn is_for_complaints(address: &Address) -> bool {
+    let local = address.local.as_str();
+    ["postmaster", "abuse"]
+        .iter()
+        .any(|name| local.eq_ignore_ascii_case(name))
+}

@@ -1,0 +1,235 @@
+//! Suppression lists: which failures put an address on one, and what stands for all variants of an address.
+
+use postrider_config::Account;
+use postrider_smtp::{
+    Address, EnhancedCode,
+    bounce::{Class, classify},
+};
+use postrider_store::{
+    NewSuppression, Order, Queued, RetiredFilter, StoreError, Suppression, Time,
+};
+
+use crate::Queue;
+
+/// How many of the latest messages to an address are looked at for a row of failures.
+const LATEST: usize = 50;
+/// Codes that say that this address, and not this mail or this moment, is the reason (the contract's chapter 5).
+const AT_ONCE: [u16; 5] = [521, 550, 551, 553, 556];
+/// Subjects and details that say so, whatever the code.
+const ADDRESS_FAULTS: [(u16, u16); 5] = [(1, 1), (1, 2), (1, 3), (1, 6), (2, 1)];
+
+/// Where a failure was heard of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// In an attempt of ours.
+    Queue,
+    /// In a DSN.
+    Dsn,
+    /// In a complaint, of this type of feedback.
+    Complaint,
+}
+
+impl Source {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Dsn => "DSN",
+            Self::Complaint => "complaint",
+        }
+    }
+}
+
+/// What is known of a failure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failure<'a> {
+    pub(crate) source: Source,
+    /// The SMTP code; 0 without one.
+    pub(crate) code: u16,
+    pub(crate) enhanced: Option<EnhancedCode>,
+    pub(crate) text: &'a str,
+}
+
+/// What stands for all variants of an address: the local-part before the first `+`, of that what is before the first `-`, without
+/// dots, in lower case; and the domain in its Unicode form. An address that begins with `+` or `-` stands for itself.
+#[must_use]
+pub fn base_address(address: &Address) -> String {
+    let local = address.local.as_str();
+    let stem = local.split('+').next().unwrap_or(local);
+    let stem = stem.split('-').next().unwrap_or(stem);
+    let stem: String = stem.chars().filter(|c| *c != '.').collect();
+    let base = if stem.is_empty() { local } else { &stem };
+    format!("{}@{}", base.to_lowercase(), address.host.unicode())
+}
+
+/// What a failure means for the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing.
+    Keep,
+    /// The address is to blame.
+    AtOnce,
+    /// If it is one in a row.
+    IfRepeated,
+}
+
+fn verdict(failure: &Failure<'_>, policy_blocks: bool) -> Verdict {
+    if failure.code == 0 {
+        return Verdict::Keep;
+    }
+    let class = classify(failure.code, failure.enhanced, failure.text);
+    if is_about_us(class) && !policy_blocks {
+        return Verdict::Keep;
+    }
+    let faulty = |enhanced: EnhancedCode| {
+        let fault = (enhanced.subject, enhanced.detail);
+        ADDRESS_FAULTS.contains(&fault) || fault == (7, 1)
+    };
+    let permanent = (500..600).contains(&failure.code);
+    if AT_ONCE.contains(&failure.code) || (permanent && failure.enhanced.is_some_and(faulty)) {
+        Verdict::AtOnce
+    } else {
+        Verdict::IfRepeated
+    }
+}
+
+/// It says something of the sender or of this mail, not of the address.
+const fn is_about_us(class: Class) -> bool {
+    matches!(
+        class,
+        Class::Policy | Class::Spam | Class::Authentication | Class::RateLimited
+    )
+}
+
+impl Queue {
+    /// The entry that keeps a message from being sent.
+    pub(crate) fn suppression_of(
+        &self,
+        message: &Queued,
+    ) -> Result<Option<Suppression>, StoreError> {
+        if self.store.counts().suppressions == 0 {
+            return Ok(None);
+        }
+        let base = base_address(&message.recipient);
+        self.store.suppression(&message.common.account, &base)
+    }
+
+    /// Whether a final failure puts the recipient on the account's list; the store does so if it is not there already.
+    pub(crate) fn suppression_for(
+        &self,
+        account: &Account,
+        message: &Queued,
+        failure: &Failure<'_>,
+        now: Time,
+    ) -> Option<NewSuppression> {
+        let reason = match verdict(failure, account.suppress_policy_blocks) {
+            Verdict::Keep => return None,
+            Verdict::AtOnce => {
+                let enhanced = failure.enhanced.map(|code| format!(", {code}"));
+                let enhanced = enhanced.unwrap_or_default();
+                format!("{}: {}{enhanced}", failure.source.name(), failure.code)
+            }
+            Verdict::IfRepeated if self.is_third_failure(message) => {
+                "three consecutive failures".to_owned()
+            }
+            Verdict::IfRepeated => return None,
+        };
+        Some(new_suppression(message, reason, now))
+    }
+
+    /// The two messages to exactly this recipient before this one that were heard of last have failed too.
+    fn is_third_failure(&self, message: &Queued) -> bool {
+        let filter = RetiredFilter {
+            account: Some(message.common.account.clone()),
+            recipient: Some(message.recipient.unicode()),
+            ..RetiredFilter::default()
+        };
+        let listed = self
+            .store
+            .list_retired(&filter, None, Order::Descending, LATEST);
+        let Ok(page) = listed else {
+            return false;
+        };
+        let mut latest = page.items;
+        latest.retain(|retired| retired.message.id != message.id);
+        latest.sort_by_key(|retired| std::cmp::Reverse(retired.last_activity));
+        latest.truncate(2);
+        latest.len() == 2 && latest.iter().all(|retired| !retired.success)
+    }
+}
+
+/// The entry for the recipient of a message.
+pub(crate) fn new_suppression(message: &Queued, reason: String, now: Time) -> NewSuppression {
+    NewSuppression {
+        account: message.common.account.clone(),
+        base: base_address(&message.recipient),
+        original: message.recipient.unicode(),
+        created: now,
+        manual: false,
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bases() {
+        for (address, base) in [
+            ("user@example.org", "user@example.org"),
+            (
+                "Remote.Last-catchall@xn--74h.localhost",
+                "remotelast@\u{263a}.localhost",
+            ),
+            ("a.b+c-d@example.org", "ab@example.org"),
+            ("a-b+c@example.org", "a@example.org"),
+            ("+x@example.org", "+x@example.org"),
+            ("-x@example.org", "-x@example.org"),
+            ("x@[192.0.2.1]", "x@[192.0.2.1]"),
+        ] {
+            let address: Address = address.parse().unwrap();
+            assert_eq!(base_address(&address), base);
+        }
+    }
+
+    #[test]
+    fn verdicts() {
+        use Verdict::{AtOnce, IfRepeated, Keep};
+        for (code, enhanced, text, expected) in [
+            (0, None, "", Keep),
+            (550, Some((1, 1)), "no such user", AtOnce),
+            (550, None, "no", AtOnce),
+            (553, None, "no", AtOnce),
+            (552, Some((2, 2)), "mailbox full", IfRepeated),
+            (554, Some((2, 1)), "mailbox disabled", AtOnce),
+            (554, Some((1, 1)), "no such user", AtOnce),
+            (554, Some((0, 0)), "transaction failed", IfRepeated),
+            (451, None, "try later", IfRepeated),
+            // Our own address is blocked, or our mail is disliked.
+            (550, Some((7, 1)), "192.0.2.1 is on our block list", Keep),
+            (550, Some((7, 1)), "user unknown", AtOnce),
+            (550, Some((7, 26)), "unauthenticated mail", Keep),
+            (421, Some((7, 28)), "too many messages from you", Keep),
+        ] {
+            let enhanced = enhanced.map(|(subject, detail)| EnhancedCode {
+                class: u8::try_from(code / 100).unwrap(),
+                subject,
+                detail,
+            });
+            let failure = Failure {
+                source: Source::Queue,
+                code,
+                enhanced,
+                text,
+            };
+            assert_eq!(verdict(&failure, false), expected, "{code} {text}");
+        }
+        let block = Failure {
+            source: Source::Queue,
+            code: 550,
+            enhanced: Some(EnhancedCode::permanent(7, 1)),
+            text: "192.0.2.1 is on our block list",
+        };
+        assert_eq!(verdict(&block, true), AtOnce);
+    }
+}

@@ -1,0 +1,380 @@
+//! Delivery reports by RFC 3464 (and RFC 6533), read with all the looseness that is met: fields in any order or missing, blank lines too
+//! few or too many, addresses and codes with things around them.
+
+use super::{
+    Fault, Format, RECIPIENTS_MAX, Recipient, Report, address,
+    class::classify,
+    codes::{self, Codes},
+    one_line,
+};
+use crate::{EnhancedCode, dsn::Action, params::xtext};
+
+/// Bytes of the fields that are read.
+const READ_MAX: usize = 1 << 20;
+
+/// What is known of one recipient so far.
+#[derive(Default)]
+struct Entry {
+    final_recipient: Option<String>,
+    original_recipient: Option<String>,
+    action: Option<String>,
+    status: Option<EnhancedCode>,
+    remote_mta: Option<String>,
+    diagnostic: Option<Diagnostic>,
+}
+
+struct Diagnostic {
+    kind: String,
+    text: String,
+}
+
+/// Whether a text begins as such fields do.
+pub(super) fn looks_like_fields(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text.get(..text.len().min(4096)).unwrap_or(text));
+    let lower = text.to_ascii_lowercase();
+    lower.contains("final-recipient:") && (lower.contains("action:") || lower.contains("status:"))
+}
+
+pub(super) fn read(text: &[u8], original_message_id: Option<String>) -> Result<Report, Fault> {
+    let text = text.get(..READ_MAX).unwrap_or(text);
+    let text = String::from_utf8_lossy(text);
+    let mut report = Report {
+        format: Format::Dsn,
+        envid: None,
+        reporting_mta: None,
+        recipients: Vec::new(),
+        original_message_id,
+    };
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut fresh = true;
+    for line in unfolded(&text) {
+        let Some((name, value)) = line.split_once(':') else {
+            fresh |= line.trim().is_empty();
+            continue;
+        };
+        let name = name.trim().to_ascii_lowercase();
+        let value = value.trim();
+        match name.as_str() {
+            "original-envelope-id" => report.envid = Some(envid(value)),
+            "reporting-mta" => report.reporting_mta = Some(typed(value).1.to_owned()),
+            "final-recipient" | "original-recipient" | "action" | "status" | "remote-mta"
+            | "diagnostic-code" => {
+                if starts_anew(&name, fresh, entries.last()) {
+                    if entries.len() >= RECIPIENTS_MAX {
+                        break;
+                    }
+                    entries.push(Entry::default());
+                }
+                fresh = false;
+                if let Some(entry) = entries.last_mut() {
+                    entry.set(&name, value);
+                }
+            }
+            _ => {}
+        }
+    }
+    entries.retain(|entry| entry.final_recipient.is_some() || entry.original_recipient.is_some());
+    if entries.is_empty() {
+        return Err(Fault::NoRecipient);
+    }
+    let recipients: Option<Vec<Recipient>> = entries.into_iter().map(Entry::recipient).collect();
+    report.recipients = recipients.ok_or(Fault::NoAction)?;
+    Ok(report)
+}
+
+/// Whether a field is of another recipient than the one before. A blank line alone does not say so, as some have one between the
+/// fields of one recipient.
+fn starts_anew(name: &str, fresh: bool, last: Option<&Entry>) -> bool {
+    let Some(last) = last else {
+        return true;
+    };
+    match name {
+        "final-recipient" => last.final_recipient.is_some(),
+        "original-recipient" => {
+            last.original_recipient.is_some() || (fresh && last.final_recipient.is_some())
+        }
+        "action" => last.action.is_some() && fresh,
+        _ => false,
+    }
+}
+
+/// Lines with those joined that belong together.
+fn unfolded(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let line = line.trim_end_matches('\r');
+        match lines.last_mut() {
+            Some(last)
+                if line.starts_with([' ', '\t'])
+                    && !line.trim().is_empty()
+                    && last.contains(':') =>
+            {
+                last.push(' ');
+                last.push_str(line.trim());
+            }
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    lines
+}
+
+impl Entry {
+    fn set(&mut self, name: &str, value: &str) {
+        match name {
+            "final-recipient" => self.final_recipient = recipient_address(value),
+            "original-recipient" => self.original_recipient = recipient_address(value),
+            "action" => {
+                let word = value.split(|c: char| !c.is_ascii_alphabetic()).next();
+                self.action = word.map(str::to_ascii_lowercase);
+            }
+            "status" => self.status = self.status.or_else(|| codes::status(value)),
+            "remote-mta" => {
+                let host = typed(value).1;
+                self.remote_mta = Some(host.to_owned()).filter(|host| !host.is_empty());
+            }
+            // Of several the first is the remote's.
+            _ if self.diagnostic.is_none() => {
+                let (kind, text) = typed(value);
+                self.diagnostic = Some(Diagnostic {
+                    kind: kind.to_ascii_lowercase(),
+                    text: one_line(text),
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// None if it does not say what became of it.
+    fn recipient(self) -> Option<Recipient> {
+        let action = match (self.action.as_deref(), self.status) {
+            (Some("failed" | "failure"), _) => Action::Failed,
+            (Some("delayed"), _) => Action::Delayed,
+            (Some("delivered"), _) => Action::Delivered,
+            (Some("relayed"), _) => Action::Relayed,
+            (Some("expanded"), _) => Action::Expanded,
+            (None | Some(""), Some(status)) => match status.class {
+                2 => Action::Delivered,
+                4 => Action::Delayed,
+                _ => Action::Failed,
+            },
+            _ => return None,
+        };
+        let failure = matches!(action, Action::Failed | Action::Delayed);
+        let Codes { code, enhanced } = if failure {
+            self.codes()
+        } else {
+            Codes {
+                code: 0,
+                enhanced: self.status,
+            }
+        };
+        let diagnostic = match (self.diagnostic, self.status) {
+            (Some(diagnostic), _) if !diagnostic.text.is_empty() => diagnostic.text,
+            (_, Some(status)) => format!("{} ({status})", action.name()),
+            _ => action.name().to_owned(),
+        };
+        let class = classify(code, enhanced, &diagnostic);
+        Some(Recipient {
+            final_recipient: self.final_recipient,
+            original_recipient: self.original_recipient,
+            action,
+            code,
+            enhanced,
+            remote_mta: self.remote_mta,
+            diagnostic,
+            class,
+        })
+    }
+
+    /// From the diagnostic where it is a reply; else from the status.
+    fn codes(&self) -> Codes {
+        let mut codes = Codes::default();
+        if let Some(diagnostic) = &self.diagnostic
+            && (diagnostic.kind.is_empty() || diagnostic.kind != "x-unix")
+        {
+            codes = codes::find(&diagnostic.text);
+        }
+        if codes.code / 100 == 2 {
+            // The answer to something else.
+            codes = Codes::default();
+        }
+        let Some(status) = self.status else {
+            return codes;
+        };
+        if codes.code == 0 {
+            codes.code = u16::from(status.class) * 100;
+            codes.enhanced = Some(status);
+        }
+        if codes.enhanced.is_none() && codes.code / 100 == u16::from(status.class) {
+            codes.enhanced = Some(status);
+        }
+        codes
+    }
+}
+
+/// `type; value`, where the type may be missing.
+fn typed(value: &str) -> (&str, &str) {
+    match value.split_once(';') {
+        Some((kind, rest)) if !kind.trim().contains(char::is_whitespace) => {
+            (kind.trim(), rest.trim())
+        }
+        _ => ("", value),
+    }
+}
+
+fn envid(value: &str) -> String {
+    xtext::decode(value).unwrap_or_else(|_| value.to_owned())
+}
+
+fn recipient_address(value: &str) -> Option<String> {
+    let (kind, text) = typed(value);
+    let found = address(text)?;
+    if kind.eq_ignore_ascii_case("utf-8") {
+        return Some(utf8_decoded(&found));
+    }
+    Some(found)
+}
+
+/// Undoes utf-8-addr-xtext (RFC 6533 §3); what is none of it stays.
+fn utf8_decoded(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once("\\x{") {
+        out.push_str(before);
+        let decoded = behind.split_once('}').and_then(|(hex, after)| {
+            let c = u32::from_str_radix(hex, 16).ok().and_then(char::from_u32)?;
+            Some((c, after))
+        });
+        match decoded {
+            Some((c, after)) => {
+                out.push(c);
+                rest = after;
+            }
+            None => {
+                out.push_str("\\x{");
+                rest = behind;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn only(text: &str) -> Recipient {
+        let report = read(text.as_bytes(), None).unwrap();
+        let [only] = report.recipients.as_slice() else {
+            panic!("{} recipients", report.recipients.len())
+        };
+        only.clone()
+    }
+
+    fn codes(text: &str) -> (u16, String) {
+        let only = only(text);
+        let enhanced = only.enhanced.map(|code| code.to_string());
+        (only.code, enhanced.unwrap_or_default())
+    }
+
+    #[test]
+    fn codes_come_from_the_diagnostic_or_the_status() {
+        let with = |fields: &str| {
+            codes(&format!(
+                "Final-Recipient: rfc822; x@y.example\nAction: failed\n{fields}"
+            ))
+        };
+        for (fields, code, enhanced) in [
+            (
+                "Status: 5.0.0\nDiagnostic-Code: smtp; 550 5.1.1 no",
+                550,
+                "5.1.1",
+            ),
+            (
+                "Status: 5.2.2\nDiagnostic-Code: smtp; 552 full",
+                552,
+                "5.2.2",
+            ),
+            ("Status: 4.2.2\nDiagnostic-Code: smtp; 552 full", 552, ""),
+            ("Status: 5.4.4", 500, "5.4.4"),
+            (
+                "Status: 4.4.1 (no answer)\nDiagnostic-Code: x-postfix; timeout",
+                400,
+                "4.4.1",
+            ),
+            ("Diagnostic-Code: 550-5.1.1 no\n  such user", 550, "5.1.1"),
+            ("Status: 5.1.1\nDiagnostic-Code: smtp; 250 ok", 500, "5.1.1"),
+            (
+                "Status: 5.7.1\nDiagnostic-Code: smtp; 550 5.7.1 a\nDiagnostic-Code: smtp; 451 b",
+                550,
+                "5.7.1",
+            ),
+        ] {
+            assert_eq!(with(fields), (code, enhanced.to_owned()), "{fields}");
+        }
+    }
+
+    #[test]
+    fn recipients_in_all_their_forms() {
+        for (field, expected) in [
+            ("rfc822; x@y.example", "x@y.example"),
+            ("RFC822;<x@y.example>", "x@y.example"),
+            ("x@y.example", "x@y.example"),
+            ("rfc822; \"x y\"@y.example", ""),
+            ("utf-8; \\x{e4}@y.example", "\u{e4}@y.example"),
+            ("system; x@y.example (X)", "x@y.example"),
+        ] {
+            let text = format!("Final-Recipient: {field}\nAction: failed\nStatus: 5.1.1");
+            if expected.is_empty() {
+                continue;
+            }
+            assert_eq!(
+                only(&text).final_recipient.as_deref(),
+                Some(expected),
+                "{field}"
+            );
+        }
+    }
+
+    #[test]
+    fn several_recipients_however_they_are_set_apart() {
+        let one = "Original-Recipient: rfc822; a@x.example\nFinal-Recipient: rfc822; A@x.example\nAction: failed\nStatus: 5.1.1\n";
+        let other = "Final-Recipient: rfc822; b@x.example\nAction: Delayed\nStatus: 4.0.0\n";
+        for text in [
+            format!("Reporting-MTA: dns; r.example\n\n{one}\n{other}"),
+            format!("Reporting-MTA: dns; r.example\n{one}{other}"),
+            format!("{one}\n\n\n{other}\nReporting-MTA: dns;r.example"),
+            format!("Reporting-MTA: dns; r.example\r\n\r\n{one}\r\n{other}").replace('\n', "\r\n"),
+        ] {
+            let report = read(text.as_bytes(), None).unwrap();
+            assert_eq!(report.reporting_mta.as_deref(), Some("r.example"));
+            let found: Vec<_> = report
+                .recipients
+                .iter()
+                .map(|recipient| (recipient.final_recipient.as_deref(), recipient.action))
+                .collect();
+            let expected = [
+                (Some("A@x.example"), Action::Failed),
+                (Some("b@x.example"), Action::Delayed),
+            ];
+            assert_eq!(found, expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_tells_nothing() {
+        assert_eq!(
+            read(b"Reporting-MTA: dns; x\n", None),
+            Err(Fault::NoRecipient)
+        );
+        let text = b"Final-Recipient: rfc822; a@x.example\nAction: vanished\nStatus: 5.0.0\n";
+        assert_eq!(read(text, None), Err(Fault::NoAction));
+        let text = b"Final-Recipient: rfc822; a@x.example\n";
+        assert_eq!(read(text, None), Err(Fault::NoAction));
+        assert_eq!(
+            only("Final-Recipient: rfc822; a@x.example\nStatus: 4.4.7").action,
+            Action::Delayed
+        );
+    }
+}
