@@ -9,6 +9,8 @@ use std::{fs, path::Path};
 
 #[path = "checks/address.rs"]
 mod address;
+#[path = "checks/bounce.rs"]
+mod bounce;
 #[path = "checks/client_reply.rs"]
 mod client_reply;
 #[path = "checks/server_session.rs"]
@@ -41,4 +43,9 @@ fn replies_to_the_client() {
 #[test]
 fn sessions_of_the_server() {
     replay("server_session", server_session::check);
+}
+
+#[test]
+fn mail_that_comes_back() {
+    replay("bounce", bounce::check);
 }

@@ -32,7 +32,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut command = cargo();
     // cargo-fuzz asks for sanitizers, which the stable compiler has but keeps behind this switch.
     command.env("RUSTC_BOOTSTRAP", "1");
-    command.args(["fuzz", "run", target, "--"]);
+    // With -O our crates keep their checks (see fuzz/Cargo.toml), and others' debug assertions are off.
+    command.args(["fuzz", "run", "-O", target, "--"]);
     if let Some(time) = args.time {
         command.arg(format!("-max_total_time={}", time.as_secs().max(1)));
     }

@@ -64,7 +64,7 @@ const WORDS: [(Class, &str); 13] = [
     (
         Class::Policy,
         "spamhaus|barracuda|spamcop|sorbs|dnsbl|rbl|blocklist|block list|blacklist|black list|blocked using| \
-         listed at|listed in|listed on|poor reputation|bad reputation|low reputation|reputation of the sending| \
+         listed at|is listed in|listed on|poor reputation|bad reputation|low reputation|reputation of the sending| \
          sender reputation|senderscore|your ip|your network is on|client host blocked|banned|mail from your| \
          ip address is blocked|is blocked|blocked by",
     ),
@@ -98,7 +98,7 @@ const WORDS: [(Class, &str); 13] = [
          recipient address rejected: access denied|unrouteable address|unroutable address|not our customer| \
          couldn't be found|could not be found|wasn't found|was not found|not found in directory|no longer with| \
          resolver.adr.recipnotfound|recipientnotfound|unbekannt|nicht gefunden|n'existe pas|no existe| \
-         \u{5b9b}\u{5148}\u{4e0d}\u{660e}|no valid recipients|bad destination mailbox| \
+         \u{5b9b}\u{5148}\u{4e0d}\u{660e}|no valid recipients|not listed in|bad destination mailbox| \
          doesn't have a yahoo account|doesn't have an account|doesn't have a mailbox",
     ),
     (
@@ -231,7 +231,8 @@ const fn by_reply(code: u16) -> Option<Class> {
         552 => Class::MailboxFull,
         550 | 551 | 553 => Class::UnknownMailbox,
         521 | 556 => Class::Domain,
-        500..=504 | 555 => Class::Syntax,
+        // 500 is also what a status without a reply is turned into.
+        501..=504 | 555 => Class::Syntax,
         421 | 431 | 432 | 451 | 452 | 454 => Class::System,
         _ => return None,
     })

@@ -25,7 +25,7 @@ struct Words {
     text: &'static [&'static str],
 }
 
-const SYSTEMS: [Words; 8] = [
+const SYSTEMS: [Words; 9] = [
     Words {
         system: System::Qmail,
         text: &[
@@ -97,6 +97,14 @@ const SYSTEMS: [Words; 8] = [
             "\u{9001}\u{4fe1}\u{3067}\u{304d}\u{307e}\u{305b}\u{3093}\u{3067}\u{3057}\u{305f}",
         ],
     },
+    Words {
+        system: System::Generic,
+        text: &[
+            "your message to the following recipients cannot be delivered",
+            "could not deliver message to the following recipient",
+            "had permanent fatal delivery errors",
+        ],
+    },
 ];
 
 /// What others say who report a failure.
@@ -131,8 +139,18 @@ const DELAYS: [&str; 10] = [
     "delivery attempts will continue",
 ];
 
+/// What is said of an end, whatever else is said.
+const ENDS: [&str; 5] = [
+    "permanent error",
+    "permanent fatal",
+    "failed permanently",
+    "giving up",
+    "given up",
+];
+
 /// From here on it is the returned message.
-const RETURNED: [&str; 16] = [
+const RETURNED: [&str; 17] = [
+    "-- the header and top",
     "--- below this line is a copy of the message",
     "--- enclosed is a copy of the message",
     "------ this is a copy of the message",
@@ -151,7 +169,8 @@ const RETURNED: [&str; 16] = [
     "original message follows",
 ];
 
-const DAEMONS: [&str; 10] = [
+const DAEMONS: [&str; 11] = [
+    "mdaemon",
     "mailer-daemon",
     "mailerdaemon",
     "mail-daemon",
@@ -289,7 +308,7 @@ fn action_of(mail: &Message<'_>, lower: &str) -> Action {
     let delayed = DELAYS.iter().any(|phrase| lower.contains(phrase))
         || subject.contains("(delay)")
         || subject.contains("delayed");
-    let for_good = lower.contains("permanent") || lower.contains("giving up");
+    let for_good = ENDS.iter().any(|phrase| lower.contains(phrase));
     if delayed && !for_good {
         Action::Delayed
     } else {
@@ -380,11 +399,12 @@ fn own_addresses(mail: &Message<'_>) -> Vec<String> {
 fn leading_address(line: &str) -> Option<(String, &str)> {
     let line = line.trim();
     let line = line
-        .trim_start_matches(['*', '-', '\u{2022}', '\u{b7}'])
+        .trim_start_matches(['*', '-', '>', '\u{2022}', '\u{b7}'])
         .trim_start();
     for word in [
         "to:",
         "recipient:",
+        "failed recipient:",
         "rcpt to:",
         "final-recipient: rfc822;",
         "smtp:",

@@ -1,0 +1,238 @@
+//! Mail that comes back, in many forms, and mail that only looks like it.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests; a panic is how they fail"
+)]
+
+use std::{fs, path::PathBuf};
+
+use postrider_smtp::{
+    Address, Cause, DeliveryStatus, EnhancedCode,
+    bounce::{Reading, Recipient, Report, read},
+    dsn::{self, Action, Reported, Returned},
+};
+use proptest::prelude::*;
+use toml_edit::{DocumentMut, TableLike};
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testdata/bounces")
+}
+
+fn corpus() -> Vec<(String, Vec<u8>)> {
+    let mut mails: Vec<(String, Vec<u8>)> = fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "eml"))
+        .map(|path| {
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            (name, fs::read(path).unwrap())
+        })
+        .collect();
+    mails.sort();
+    mails
+}
+
+/// What is expected, or was read, in the words of the file.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    kind: String,
+    recipients: Vec<String>,
+    message_id: Option<String>,
+    envid: Option<String>,
+}
+
+fn expected(table: &dyn TableLike) -> Told {
+    let text = |key: &str| {
+        table
+            .get(key)
+            .and_then(|item| item.as_str())
+            .map(str::to_owned)
+    };
+    let recipients = table.get("recipients").and_then(|item| item.as_array());
+    let words = |value: &toml_edit::Value| match value {
+        toml_edit::Value::Array(array) => {
+            let words: Vec<String> = array
+                .iter()
+                .map(|word| match word {
+                    toml_edit::Value::String(text) => text.value().clone(),
+                    other => other.to_string().trim().to_owned(),
+                })
+                .collect();
+            words.join(" ")
+        }
+        other => other.as_str().unwrap_or_default().to_owned(),
+    };
+    Told {
+        kind: text("kind").unwrap(),
+        recipients: recipients
+            .map(|array| array.iter().map(words).collect())
+            .unwrap_or_default(),
+        message_id: text("message_id"),
+        envid: text("envid"),
+    }
+}
+
+fn told(reading: Reading) -> Told {
+    match reading {
+        Reading::Report(report) => Told {
+            kind: "report".to_owned(),
+            recipients: report.recipients.iter().map(words).collect(),
+            message_id: report.original_message_id,
+            envid: report.envid,
+        },
+        Reading::Complaint(complaint) => Told {
+            kind: format!("complaint:{}", complaint.feedback_type),
+            recipients: complaint.original_rcpt_to,
+            message_id: complaint.original_message_id,
+            envid: complaint.envid,
+        },
+        Reading::Unusable(_) => Told {
+            kind: "unusable".to_owned(),
+            ..Told::default()
+        },
+        Reading::Other => Told {
+            kind: "other".to_owned(),
+            ..Told::default()
+        },
+    }
+}
+
+fn words(recipient: &Recipient) -> String {
+    let address = recipient.final_recipient.as_ref();
+    let address = address.or(recipient.original_recipient.as_ref());
+    let enhanced = recipient.enhanced.map(|code| code.to_string());
+    [
+        address.cloned().unwrap_or_default(),
+        recipient.action.name().to_owned(),
+        recipient.code.to_string(),
+        enhanced.unwrap_or_default(),
+        recipient.class.name().to_owned(),
+    ]
+    .join(" ")
+}
+
+/// Every mail is read as the file says; prints how good that is as precision and recall, which a golden corpus makes 1.
+#[test]
+fn the_corpus_is_read_as_expected() {
+    let file = fs::read_to_string(folder().join("expected.toml")).unwrap();
+    let file: DocumentMut = file.parse().unwrap();
+    let mails = corpus();
+    assert_eq!(
+        file.len(),
+        mails.len(),
+        "a mail without expectation, or the reverse"
+    );
+    let (mut right, mut wrong, mut missed) = (0_u32, 0_u32, 0_u32);
+    let mut differing = Vec::new();
+    for (name, text) in &mails {
+        let table = file.get(name).and_then(|item| item.as_table_like());
+        let expected = expected(table.unwrap_or_else(|| panic!("nothing is expected of {name}")));
+        let found = told(read(text));
+        let tells = |told: &Told| told.kind != "other" && told.kind != "unusable";
+        match (tells(&expected), tells(&found)) {
+            (true, true) => right += 1,
+            (true, false) => missed += 1,
+            (false, true) => wrong += 1,
+            (false, false) => {}
+        }
+        if expected != found {
+            differing.push(format!(
+                "{name}:\n  expected {expected:?}\n  found    {found:?}"
+            ));
+        }
+    }
+    let share = |part: u32, rest: u32| f64::from(part) / f64::from((part + rest).max(1));
+    println!(
+        "{} mails; precision {:.3}, recall {:.3}, read wholly right {:.3}",
+        mails.len(),
+        share(right, wrong),
+        share(right, missed),
+        1.0 - differing.len() as f64 / mails.len() as f64
+    );
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+}
+
+#[test]
+fn line_ends_do_not_matter() {
+    for (name, text) in corpus() {
+        let bare: Vec<u8> = text.iter().copied().filter(|byte| *byte != b'\r').collect();
+        assert_eq!(told(read(&bare)), told(read(&text)), "{name}");
+    }
+}
+
+/// What we write ourselves, we can read.
+#[test]
+fn our_own_reports_read_back() {
+    let address: Address = "user@remote.example".parse().unwrap();
+    let postmaster: Address = "postmaster@mail.example.org".parse().unwrap();
+    let mut status =
+        DeliveryStatus::permanent(Cause::Reply, EnhancedCode::permanent(1, 1), "no such user");
+    status.code = 550;
+    for action in [Action::Failed, Action::Delayed, Action::Relayed] {
+        let text = dsn::compose(&dsn::Report {
+            reporting_mta: "mail.example.org",
+            from: &postmaster,
+            to: &address,
+            message_id: "<r@mail.example.org>",
+            date: jiff::Timestamp::UNIX_EPOCH,
+            boundary: "b0undary",
+            envid: Some("my-id"),
+            arrival: None,
+            original_message_id: "<m@example.org>",
+            smtputf8: false,
+            recipients: &[Reported {
+                recipient: &address,
+                orcpt: Some("rfc822;first@example.net"),
+                action,
+                status: &status,
+                last_attempt: None,
+                will_retry_until: None,
+            }],
+            returned: Returned::Headers(b"Message-ID: <m@example.org>\r\nSubject: x\r\n"),
+        });
+        let Reading::Report(Report {
+            envid,
+            recipients,
+            original_message_id,
+            reporting_mta,
+            ..
+        }) = read(&text)
+        else {
+            panic!("not a report")
+        };
+        assert_eq!(envid.as_deref(), Some("my-id"));
+        assert_eq!(original_message_id.as_deref(), Some("<m@example.org>"));
+        assert_eq!(reporting_mta.as_deref(), Some("mail.example.org"));
+        let recipient = recipients.first().unwrap();
+        assert_eq!(recipient.action, action);
+        assert_eq!(
+            recipient.original_recipient.as_deref(),
+            Some("first@example.net")
+        );
+        if action == Action::Failed {
+            assert_eq!((recipient.code, recipient.enhanced), (550, status.enhanced));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        let _ = read(&bytes);
+    }
+
+    #[test]
+    fn no_change_of_a_mail_makes_it_panic(
+        which: prop::sample::Index,
+        at: prop::sample::Index,
+        len in 0..40_usize,
+        with in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let mails = corpus();
+        let mut text = mails.into_iter().nth(which.index(70)).unwrap().1;
+        let from = at.index(text.len().max(1)).min(text.len());
+        let to = (from + len).min(text.len());
+        text.splice(from..to, with);
+        let _ = read(&text);
+    }
+}

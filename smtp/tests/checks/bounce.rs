@@ -1,0 +1,23 @@
+//! Mail that may be a report: no bytes make the reader panic, and what it gives is bounded and on one line.
+
+use postrider_smtp::bounce::{Reading, read};
+
+/// Fails where that does not hold.
+pub(crate) fn check(data: &[u8]) {
+    match read(data) {
+        Reading::Report(report) => {
+            assert!(!report.recipients.is_empty() && report.recipients.len() <= 1000);
+            for recipient in &report.recipients {
+                assert!(
+                    recipient.final_recipient.is_some() || recipient.original_recipient.is_some()
+                );
+                let diagnostic = &recipient.diagnostic;
+                assert!(!diagnostic.is_empty() && diagnostic.chars().count() <= 501);
+                assert!(!diagnostic.contains(char::is_control), "{diagnostic:?}");
+                assert!(recipient.code == 0 || (200..600).contains(&recipient.code));
+            }
+        }
+        Reading::Complaint(complaint) => assert!(complaint.original_rcpt_to.len() <= 100),
+        Reading::Unusable(_) | Reading::Other => {}
+    }
+}
