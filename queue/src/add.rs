@@ -120,7 +120,7 @@ impl Queue {
             .into_iter()
             .map(|recipient| {
                 let (reverse_path, from_id) = match &unique {
-                    Some(FromId::Made(path)) => path.with_id(&mut *self.rng()),
+                    Some(FromId::Made(path)) => path.with_id(&mut *self.rng(), now),
                     Some(FromId::Own(id)) => (submission.reverse_path.clone(), id.clone()),
                     None => (submission.reverse_path.clone(), String::new()),
                 };
@@ -145,7 +145,7 @@ impl Queue {
         let own_envid = if names_itself {
             String::new()
         } else {
-            header::random_id(&mut *self.rng())
+            header::timed_id(&mut *self.rng(), now)
         };
         let common = Common {
             own_envid,
@@ -188,8 +188,8 @@ struct UniquePath {
 }
 
 impl UniquePath {
-    fn with_id(&self, rng: &mut impl Rng) -> (ReversePath, String) {
-        let id = header::random_id(rng);
+    fn with_id(&self, rng: &mut impl Rng, now: Time) -> (ReversePath, String) {
+        let id = header::timed_id(rng, now);
         match LocalPart::from_decoded(&format!("{}{id}", self.stem)) {
             Ok(local) => (
                 ReversePath::Mailbox(Address {

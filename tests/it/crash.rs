@@ -2,13 +2,7 @@
 //!
 //! `POSTRIDER_CRASH_ROUNDS` and `POSTRIDER_CRASH_MESSAGES` make it larger.
 
-use std::{
-    collections::HashSet,
-    io::Write,
-    net::SocketAddr,
-    path::Path,
-    process::{Child, Command, Stdio},
-};
+use std::{collections::HashSet, net::SocketAddr};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
@@ -17,59 +11,15 @@ use tokio::{
 
 use crate::support::{
     PASSWORD, Setup, base64, message,
+    program::{Program, free_port, set_password},
     remote::{Received, Remote},
 };
-
-/// The real server as a process of its own.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Program {
-    fn start(conf: &Path) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_postrider"))
-            .arg("--config")
-            .arg(conf)
-            .arg("serve")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self(child)
-    }
-
-    /// SIGKILL, at once.
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
 
 fn setting(name: &str, default: usize) -> usize {
     std::env::var(name)
         .ok()
         .and_then(|value| value.parse().ok())
         .unwrap_or(default)
-}
-
-/// A port that is free now.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
-async fn connected(address: SocketAddr) {
-    while TcpStream::connect(address).await.is_err() {
-        tokio::task::yield_now().await;
-    }
 }
 
 /// One session over a plain connection: sends until the server dies, and gives the subjects that were answered 250.
@@ -155,8 +105,7 @@ async fn kill_9_under_load_loses_nothing_that_was_answered() {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut acknowledged = HashSet::new();
     for round in 0..rounds {
-        let program = Program::start(&conf);
-        connected(address).await;
+        let program = Program::start(&conf, address).await;
         let loads: Vec<_> = (0..SESSIONS)
             .map(|session| {
                 tokio::spawn(load(address, round, session, messages / rounds / SESSIONS))
@@ -176,7 +125,7 @@ async fn kill_9_under_load_loses_nothing_that_was_answered() {
         "only {} were acknowledged",
         acknowledged.len()
     );
-    let _program = Program::start(&conf);
+    let _program = Program::start(&conf, address).await;
     let missing = |received: &[Received]| {
         let arrived: HashSet<&str> = received
             .iter()
@@ -195,22 +144,4 @@ async fn kill_9_under_load_loses_nothing_that_was_answered() {
 
 fn subject(text: &str) -> Option<&str> {
     text.lines().find_map(|line| line.strip_prefix("Subject: "))
-}
-
-fn set_password(conf: &Path) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_postrider"))
-        .arg("--config")
-        .arg(conf)
-        .args(["setpassword", "app"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(format!("{PASSWORD}\n").as_bytes())
-        .unwrap();
-    assert!(child.wait().unwrap().success());
 }

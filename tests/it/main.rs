@@ -13,5 +13,7 @@ mod crash;
 mod delivery;
 mod localserve;
 mod mx;
+mod operate;
+mod returned;
 mod submission;
 mod support;

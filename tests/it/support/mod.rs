@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod dns;
+pub mod program;
 pub mod receiver;
 pub mod remote;
 pub mod tls;
@@ -20,6 +21,7 @@ use postrider::server::{Options, Server};
 use postrider_config::{Dynamic, Static};
 use postrider_queue::Dialer;
 use postrider_store::{ManualClock, Time};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -199,6 +201,21 @@ async fn start_server(dir: &Path, clock: &ManualClock, dialer: &Arc<TestDialer>)
         server.ensure_password(account, PASSWORD).await.unwrap();
     }
     server
+}
+
+/// Calls a method of the webapi that must succeed, and gives its answer.
+pub async fn webapi(address: SocketAddr, login: &str, method: &str, request: &str) -> Value {
+    let answer = reqwest::Client::new()
+        .post(format!("http://{address}/webapi/v0/{method}"))
+        .basic_auth(login, Some(PASSWORD))
+        .form(&[("request", request)])
+        .send()
+        .await
+        .unwrap();
+    let status = answer.status();
+    let text = answer.text().await.unwrap();
+    assert_eq!(status, 200, "{text}");
+    serde_json::from_str(&text).unwrap()
 }
 
 /// A small message.

@@ -35,7 +35,7 @@ struct Shared {
 }
 
 impl Receiver {
-    /// Starts a receiver which answers its n-th call (from 0) with `status(n)`.
+    /// Starts a receiver which answers its n-th call (from 0) with `status(n)`; with 0, never.
     pub async fn start(status: impl Fn(usize) -> u16 + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -74,5 +74,8 @@ async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
         number = calls.len();
         calls.push(Call { headers, payload });
     });
-    StatusCode::from_u16((shared.status)(number)).unwrap()
+    match (shared.status)(number) {
+        0 => std::future::pending().await,
+        status => StatusCode::from_u16(status).unwrap(),
+    }
 }

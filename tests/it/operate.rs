@@ -1,0 +1,157 @@
+//! What an administrator does with the queue, by the real commands and over the running server's socket.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use serde_json::Value;
+
+use crate::support::{
+    Setup, World, dns::Zone, message, program, receiver::Receiver, remote::Remote,
+};
+
+const MX_IP: &str = "127.0.0.2";
+
+struct Desk {
+    world: World,
+    conf: PathBuf,
+}
+
+impl Desk {
+    async fn open(remote: &Remote, receiver: &Receiver) -> Self {
+        let ip: IpAddr = MX_IP.parse().unwrap();
+        let dns = Zone::default()
+            .mx("remote.test", 10, "mx.remote.test")
+            .address("mx.remote.test", ip)
+            .serve()
+            .await;
+        let setup = Setup {
+            dns: Some(dns),
+            app: format!("outgoing_webhook = {{ url = {:?} }}\n", receiver.url()),
+            ..Setup::default()
+        };
+        let world = World::start(setup).await;
+        world.dialer.lead(ip, remote.address);
+        let conf = world.dir.path().join("postrider.conf");
+        Self { world, conf }
+    }
+
+    async fn send(&self, to: &str) {
+        let text = message("desk");
+        let reply = self
+            .world
+            .submission()
+            .await
+            .submit("app@example.org", &[to], &text)
+            .await;
+        assert!(reply.starts_with("250 2.0.0"), "{reply}");
+    }
+
+    /// What a command prints when it succeeds.
+    async fn says(&self, arguments: &[&str]) -> String {
+        let output = program::run(&self.conf, arguments).await;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    async fn list(&self, arguments: &[&str]) -> Vec<Value> {
+        let arguments = [arguments, &["--json"]].concat();
+        serde_json::from_str(&self.says(&arguments).await).unwrap()
+    }
+
+    /// What a command that fails says on standard error.
+    async fn refuses(&self, arguments: &[&str]) -> String {
+        let output = program::run(&self.conf, arguments).await;
+        assert!(!output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_is_held_looked_at_released_and_dropped() {
+    let remote = Remote::start(|_, _| None).await;
+    let receiver = Receiver::start(|_| 200).await;
+    let mut desk = Desk::open(&remote, &receiver).await;
+    let added = desk.says(&["queue", "hold-rules", "add"]).await;
+    assert_eq!(added, "hold rule 1 added; it holds 0 queued messages\n");
+    for to in ["a@remote.test", "b@remote.test", "c@remote.test"] {
+        desk.send(to).await;
+    }
+    // A rule is there after a restart too.
+    desk.world = desk.world.restart().await;
+    desk.send("d@remote.test").await;
+    let queued = desk.list(&["queue", "list"]).await;
+    assert_eq!(queued.len(), 4);
+    for item in &queued {
+        assert_eq!(item["held"], true);
+        let state = item["state"].as_str().unwrap();
+        assert!(state.contains("hold rule 1"), "{state}");
+    }
+    let id = |index: usize| queued[index]["id"].to_string();
+    let why = desk.says(&["queue", "explain", &id(0)]).await;
+    assert!(why.contains("hold rule 1"), "{why}");
+    let text = desk.says(&["queue", "dump", &id(0)]).await;
+    assert!(text.contains("\r\nSubject: desk\r\n"), "{text}");
+
+    let which = desk.refuses(&["queue", "drop"]).await;
+    assert!(which.contains("--all"), "{which}");
+    let nowhere = ["queue", "transport", "nowhere", "--ids", &id(0)];
+    let unknown = desk.refuses(&nowhere).await;
+    assert!(unknown.contains("nowhere"), "{unknown}");
+
+    let dropped = desk.says(&["queue", "drop", "--to", "b@"]).await;
+    assert_eq!(dropped, "1 messages dropped\n");
+    let failed = desk.says(&["queue", "fail", "--ids", &id(2)]).await;
+    assert_eq!(failed, "1 messages failed\n");
+    desk.says(&["queue", "hold-rules", "remove", "1"]).await;
+    assert_eq!(desk.world.server.store().counts().queued, 2, "held still");
+    let released = desk.says(&["queue", "release", "--hold", "true"]).await;
+    assert_eq!(released, "2 messages changed\n");
+    let calls = receiver.wait_for(4).await;
+    let mut events: Vec<_> = calls
+        .iter()
+        .map(|call| call.payload["Event"].as_str().unwrap())
+        .collect();
+    events.sort_unstable();
+    assert_eq!(events, ["canceled", "delivered", "delivered", "failed"]);
+    let retired = desk.list(&["queue", "retired", "list"]).await;
+    assert_eq!(retired.len(), 4);
+    let delivered = ["queue", "retired", "list", "--success", "true"];
+    let delivered = desk.list(&delivered).await;
+    assert_eq!(delivered.len(), 2);
+    let attempt = &delivered[0]["results"][0];
+    assert_eq!(
+        (&attempt["success"], &attempt["code"]),
+        (&true.into(), &250.into())
+    );
+    desk.world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_is_suppressed_by_hand_and_allowed_again() {
+    let remote = Remote::start(|_, _| None).await;
+    let receiver = Receiver::start(|_| 200).await;
+    let desk = Desk::open(&remote, &receiver).await;
+    let add = [
+        "queue",
+        "suppress",
+        "add",
+        "app",
+        "User.Name@remote.test",
+        "--reason",
+        "asked to",
+    ];
+    desk.says(&add).await;
+    let again = desk.refuses(&add).await;
+    assert!(again.contains("already"), "{again}");
+    let listed = desk.list(&["queue", "suppress", "list"]).await;
+    assert_eq!(listed[0]["base_address"], "username@remote.test");
+    assert_eq!(listed[0]["reason"], "asked to");
+    desk.send("username+news@remote.test").await;
+    assert_eq!(receiver.wait_for(1).await[0].payload["Event"], "suppressed");
+    assert!(remote.received().is_empty());
+    desk.says(&["queue", "suppress", "remove", "app", "username@remote.test"])
+        .await;
+    desk.send("username+news@remote.test").await;
+    assert_eq!(receiver.wait_for(2).await[1].payload["Event"], "delivered");
+    desk.world.server.stop().await;
+}

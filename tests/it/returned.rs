@@ -1,0 +1,390 @@
+//! What comes back from the recipients' side: matched to what was sent, and told to the application.
+
+use std::net::{IpAddr, SocketAddr};
+
+use postrider_store::QueueId;
+use serde_json::Value;
+
+use crate::support::{
+    PASSWORD, Setup, World, client::Client, dns::Zone, program, receiver::Call, receiver::Receiver,
+    remote::Act, remote::Point, remote::Remote, webapi,
+};
+
+const MX_IP: &str = "127.0.0.2";
+/// The login for which every message gets a reverse-path of its own.
+const LOGIN: &str = "app+unique@example.org";
+
+/// A remote that knows DSN, and refuses some recipients.
+async fn remote() -> Remote {
+    Remote::start(|point, _| match point {
+        Point::Command(line) if line.starts_with("EHLO") => {
+            Some(Act::Say("250-remote.test\r\n250-DSN\r\n250 PIPELINING"))
+        }
+        Point::Command(line) if line.starts_with("RCPT TO:<no@") => {
+            Some(Act::Say("550 5.1.1 no such user"))
+        }
+        Point::Command(line) if line.starts_with("RCPT TO:<later@") => {
+            Some(Act::Say("451 4.7.1 come back later"))
+        }
+        _ => None,
+    })
+    .await
+}
+
+/// A world in which remote.test's mail goes to `remote`, and app's events to the receivers.
+async fn world(remote: &Remote, outgoing: &Receiver, incoming: &Receiver) -> World {
+    let ip: IpAddr = MX_IP.parse().unwrap();
+    let dns = Zone::default()
+        .mx("remote.test", 10, "mx.remote.test")
+        .address("mx.remote.test", ip)
+        .serve()
+        .await;
+    let app = format!(
+        "from_id_login_addresses = [{LOGIN:?}]\n\
+         outgoing_webhook = {{ url = {:?} }}\nincoming_webhook = {{ url = {:?} }}\n",
+        outgoing.url(),
+        incoming.url()
+    );
+    let setup = Setup {
+        dns: Some(dns),
+        app,
+        ..Setup::default()
+    };
+    let world = World::start(setup).await;
+    world.dialer.lead(ip, remote.address);
+    world
+}
+
+/// How an application gives us a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Send,
+    Submission,
+}
+
+/// Sends with `"K": "v"` as extra data.
+async fn send(world: &World, by: By, login: &str, to: &str) {
+    match by {
+        By::Send => {
+            let address = world.server.address("webapi_http").unwrap();
+            let request = format!(
+                r#"{{"To":[{{"Address":"{to}"}}],"Subject":"told","Text":"x","Extra":{{"K":"v"}}}}"#
+            );
+            webapi(address, login, "Send", &request).await;
+        }
+        By::Submission => {
+            let text = format!(
+                "From: <app@example.org>\r\nTo: <{to}>\r\nSubject: told\r\nX-Mox-Extra-K: v\r\n\r\nx"
+            );
+            let mut client = world
+                .client("submission")
+                .await
+                .login(login, PASSWORD)
+                .await;
+            let reply = client.submit("app@example.org", &[to], &text).await;
+            assert!(reply.starts_with("250 2.0.0"), "{reply}");
+        }
+    }
+}
+
+/// A report as another server sends it; `recipients` are the groups of fields after the first.
+fn report(recipients: &str, returned: &str) -> String {
+    format!(
+        "From: MAILER-DAEMON@remote.test\nTo: app@example.org\nSubject: Delivery report\nMIME-Version: 1.0\n\
+         Content-Type: multipart/report; report-type=delivery-status; boundary=\"b/1\"\n\n\
+         --b/1\nContent-Type: text/plain\n\nThis is a report.\n\
+         --b/1\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; mx.remote.test\n{recipients}\n\
+         --b/1\nContent-Type: text/rfc822-headers\n\n{returned}\n--b/1--"
+    )
+    .replace('\n', "\r\n")
+}
+
+fn about(recipient: &str, action: &str, rest: &str) -> String {
+    format!("\nFinal-Recipient: rfc822; {recipient}\nAction: {action}\n{rest}\n")
+}
+
+/// Hands the server's MX a mail from outside; it must take it.
+async fn arrives(address: SocketAddr, from: &str, to: &str, text: &str) {
+    let mut client = Client::connect(address).await;
+    client.expect("EHLO mx.remote.test", "250").await;
+    let reply = client.submit(from, &[to], text).await;
+    assert!(reply.starts_with("250 2.0.0"), "{reply}");
+    client.expect("QUIT", "221").await;
+}
+
+fn kind(payload: &Value) -> (&str, bool, bool, u64) {
+    (
+        payload["Event"].as_str().unwrap(),
+        payload["DSN"].as_bool().unwrap(),
+        payload["Suppressing"].as_bool().unwrap(),
+        payload["SMTPCode"].as_u64().unwrap(),
+    )
+}
+
+/// The calls of a receiver, one after the other.
+struct Calls<'a>(&'a Receiver, usize);
+
+impl Calls<'_> {
+    async fn next(&mut self) -> Call {
+        self.1 += 1;
+        self.0.wait_for(self.1).await.swap_remove(self.1 - 1)
+    }
+}
+
+/// The reverse-path that a remote got with a message.
+fn reverse_path(mail: &str) -> String {
+    let path = mail.strip_prefix("MAIL FROM:<").unwrap();
+    path.split_once('>').unwrap().0.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_event_from_send_to_the_webhook() {
+    every_event(By::Send).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_event_from_submission_to_the_webhook() {
+    every_event(By::Submission).await;
+}
+
+async fn every_event(by: By) {
+    let (remote, receiver) = (remote().await, Receiver::start(|_| 200).await);
+    let incoming = Receiver::start(|_| 200).await;
+    let world = world(&remote, &receiver, &incoming).await;
+    let mx = world.server.address("smtp").unwrap();
+    let mut calls = Calls(&receiver, 0);
+
+    // What the next hop says of it.
+    send(&world, by, LOGIN, "user@remote.test").await;
+    let first = calls.next().await.payload;
+    assert_eq!(kind(&first), ("delivered", false, false, 0));
+    let from_id = first["FromID"].as_str().unwrap();
+    let returns_to = reverse_path(&remote.wait_for(1).await[0].mail);
+    assert_eq!(returns_to, format!("app+{from_id}@example.org"));
+    assert!(!remote.received()[0].text.contains("X-Mox-Extra"));
+    send(&world, by, LOGIN, "no@remote.test").await;
+    assert_eq!(
+        kind(&calls.next().await.payload),
+        ("failed", false, true, 550)
+    );
+    send(&world, by, LOGIN, "no@remote.test").await;
+    assert_eq!(
+        kind(&calls.next().await.payload),
+        ("suppressed", false, false, 0)
+    );
+    send(&world, by, LOGIN, "later@remote.test").await;
+    assert_eq!(
+        kind(&calls.next().await.payload),
+        ("delayed", false, false, 451)
+    );
+    let conf = world.dir.path().join("postrider.conf");
+    let dropped = program::run(&conf, &["queue", "drop", "--to", "later@"]).await;
+    assert!(dropped.status.success(), "{dropped:?}");
+    assert_eq!(
+        kind(&calls.next().await.payload),
+        ("canceled", false, false, 0)
+    );
+
+    // What is reported of it later.
+    let user = "user@remote.test";
+    let reports = [
+        (
+            about(user, "delayed", "Status: 4.4.1"),
+            ("delayed", true, false, 400),
+        ),
+        (
+            about(user, "delivered", "Status: 2.0.0"),
+            ("delivered", true, false, 0),
+        ),
+        (
+            about(user, "relayed", "Status: 2.0.0"),
+            ("relayed", true, false, 0),
+        ),
+        (
+            about(user, "expanded", "Status: 2.0.0"),
+            ("expanded", true, false, 0),
+        ),
+        (
+            about(
+                user,
+                "failed",
+                "Status: 5.2.2\nDiagnostic-Code: smtp; 552 5.2.2 mailbox full",
+            ),
+            ("failed", true, false, 552),
+        ),
+        (
+            about(
+                user,
+                "failed",
+                "Status: 5.1.1\nDiagnostic-Code: smtp; 550 5.1.1 gone",
+            ),
+            ("failed", true, true, 550),
+        ),
+        (
+            about(user, "vanished", "Status: 5.1.1"),
+            ("unrecognized", true, false, 0),
+        ),
+    ];
+    for (recipients, expected) in &reports {
+        arrives(mx, "", &returns_to, &report(recipients, "")).await;
+        let payload = calls.next().await.payload;
+        assert_eq!(kind(&payload), *expected, "{payload}");
+        for field in ["QueueMsgID", "FromID", "MessageID", "Subject"] {
+            assert_eq!(payload[field], first[field], "{field}");
+        }
+        assert_eq!(payload["Extra"]["K"], "v");
+    }
+    let vacation = "From: <user@remote.test>\r\nSubject: away\r\n\r\nI am away.";
+    arrives(mx, user, &returns_to, vacation).await;
+    assert_eq!(
+        kind(&calls.next().await.payload),
+        ("unrecognized", false, false, 0)
+    );
+    // The report of a mailbox that is gone is learnt from.
+    send(&world, by, LOGIN, "us.er+shop@remote.test").await;
+    assert_eq!(
+        kind(&calls.next().await.payload),
+        ("suppressed", false, false, 0)
+    );
+
+    // All of it is in the history, and in the Inbox; none of it was told as incoming mail, as other mail is.
+    let id = QueueId(first["QueueMsgID"].as_u64().unwrap());
+    let retired = world.server.store().retired(id).unwrap().unwrap();
+    assert!(retired.success, "the next hop took it");
+    assert_eq!(retired.message.results.len(), 1 + reports.len() + 1);
+    arrives(
+        mx,
+        user,
+        "app@example.org",
+        "From: <user@remote.test>\r\nSubject: a question\r\n\r\n?",
+    )
+    .await;
+    let told = incoming.wait_for(1).await;
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].payload["Subject"], "a question");
+    world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_fromid_the_envid_or_the_message_id_lead_back() {
+    let (remote, receiver) = (remote().await, Receiver::start(|_| 200).await);
+    let world = world(&remote, &receiver, &receiver).await;
+    let mx = world.server.address("smtp").unwrap();
+    let mut calls = Calls(&receiver, 0);
+    send(
+        &world,
+        By::Submission,
+        "app@example.org",
+        "user@remote.test",
+    )
+    .await;
+    let sent = calls.next().await.payload;
+    assert_eq!(
+        (&sent["FromID"], &sent["Event"]),
+        (&"".into(), &"delivered".into())
+    );
+    let mail = &remote.wait_for(1).await[0].mail;
+    assert_eq!(reverse_path(mail), "app@example.org");
+    let envid = mail
+        .split_once("ENVID=")
+        .unwrap()
+        .1
+        .split(' ')
+        .next()
+        .unwrap();
+    let failed = about("user@remote.test", "failed", "Status: 5.2.2");
+    let envelope = report(&format!("Original-Envelope-Id: {envid}\n{failed}"), "");
+    let header = format!(
+        "Message-ID: {}\nSubject: told\n",
+        sent["MessageID"].as_str().unwrap()
+    );
+    for text in [envelope, report(&failed, &header)] {
+        arrives(mx, "", "app@example.org", &text).await;
+        let payload = calls.next().await.payload;
+        assert_eq!(kind(&payload), ("failed", true, false, 500));
+        assert_eq!(payload["QueueMsgID"], sent["QueueMsgID"]);
+    }
+    world.server.stop().await;
+}
+
+/// The report is answered 250, and then the server dies, before or while its event is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_between_a_report_and_its_event_loses_no_event_and_makes_none_twice() {
+    let remote = remote().await;
+    // The calls that it does not answer are those under way at a crash.
+    let receiver = Receiver::start(|number| if number % 2 == 1 { 0 } else { 200 }).await;
+    let (mx, submission) = (program::free_port(), program::free_port());
+    let setup = Setup {
+        statics: format!(
+            "[listeners.crash]\nips = [\"127.0.0.1\"]\ntls.certs = [{{ cert_file = \"localserve.crt\", key_file = \"localserve.key\" }}]\n\
+             smtp = {{ enabled = true, port = {mx} }}\n\
+             submission = {{ enabled = true, port = {submission}, require_tls = false }}\n\
+             [transports.remote.smtp]\nhost = \"127.0.0.1\"\nport = {}\nno_starttls = true\n",
+            remote.address.port()
+        ),
+        app: format!(
+            "from_id_login_addresses = [{LOGIN:?}]\noutgoing_webhook = {{ url = {:?} }}\n",
+            receiver.url()
+        ),
+        dynamics: "[[routes]]\ntransport = \"remote\"\n".into(),
+        ..Setup::default()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let conf = setup.write(dir.path());
+    program::set_password(&conf);
+    let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let mut server = program::Program::start(&conf, at(mx)).await;
+    let mut client = Client::connect(at(submission))
+        .await
+        .login(LOGIN, PASSWORD)
+        .await;
+    let text = crate::support::message("told");
+    let reply = client
+        .submit("app@example.org", &["user@remote.test"], &text)
+        .await;
+    assert!(reply.starts_with("250 2.0.0"), "{reply}");
+    drop(client);
+    let returns_to = reverse_path(&remote.wait_for(1).await[0].mail);
+    assert_eq!(receiver.wait_for(1).await[0].payload["Event"], "delivered");
+
+    let actions = ["delayed", "relayed", "failed", "expanded"];
+    let mut heard = 1;
+    for (round, action) in actions.into_iter().enumerate() {
+        let text = report(&about("user@remote.test", action, "Status: 4.0.0"), "");
+        arrives(at(mx), "", &returns_to, &text).await;
+        if round % 2 == 0 {
+            // It is being told: no answer comes to this call.
+            heard += 1;
+            receiver.wait_for(heard).await;
+        }
+        server.kill();
+        server = program::Program::start(&conf, at(mx)).await;
+        // Now it is told, until a call is answered.
+        loop {
+            let calls = receiver.wait_for(heard + 1).await;
+            heard = calls.len();
+            let last = &calls[heard - 1];
+            assert_eq!(last.payload["Event"], action);
+            if (heard - 1).is_multiple_of(2) {
+                break;
+            }
+            server.kill();
+            server = program::Program::start(&conf, at(mx)).await;
+        }
+    }
+    let calls = receiver.wait_for(heard).await;
+    let mut events: Vec<(&str, &str)> = calls
+        .iter()
+        .map(|call| {
+            let id = call.headers["x-mox-webhook-id"].to_str().unwrap();
+            (id, call.payload["Event"].as_str().unwrap())
+        })
+        .collect();
+    assert!(events.len() > actions.len() + 1, "some were called again");
+    events.dedup();
+    let names: Vec<_> = events.iter().map(|(_, event)| *event).collect();
+    assert_eq!(
+        names,
+        ["delivered", "delayed", "relayed", "failed", "expanded"]
+    );
+}
