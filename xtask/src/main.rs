@@ -16,6 +16,7 @@
 mod bench;
 mod compare;
 mod crash;
+mod events;
 mod fuzz;
 mod hooks_sink;
 mod http;
@@ -28,6 +29,8 @@ mod peers;
 mod postfix;
 mod postrider;
 mod process;
+mod programs;
+mod returned;
 mod rfc;
 mod sink;
 mod test;

@@ -8,8 +8,8 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -19,14 +19,15 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::compare::wait_for_port;
-use crate::http;
+use crate::events::{Events, PATIENCE};
+use crate::postfix;
+use crate::programs::{finish, present, program};
+use crate::returned;
 use crate::test::{Done, Steps};
 use crate::workspace::{Profile, build_postrider, root};
 
 const LOGIN: &str = "postrider@localhost";
 const PASSWORD: &str = "postrider";
-/// How long anything that should happen at once may take on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Debian's packages: the ones after the first three are what swaks needs for TLS.
 const PACKAGES: &[&str] = &[
@@ -62,6 +63,11 @@ pub(crate) fn run(steps: &mut Steps, require: bool) {
         ("curl", "the printed curl line sends", curl),
         ("smtp-source", "Postfix's smtp-source delivers", smtp_source),
         ("curl", "what waits is in queue list", queue_list),
+        (
+            "python3",
+            "reports composed by Python's email package give events",
+            reports,
+        ),
     ];
     for (program, name, check) in checks {
         steps.step(name, || {
@@ -82,6 +88,18 @@ pub(crate) fn run(steps: &mut Steps, require: bool) {
     }
     steps.step("localserve ends when told to", || {
         server.stop()?;
+        Ok(Done::Passed)
+    });
+    steps.step("Postfix's DSNs give events", || {
+        let usable = postfix::check().and_then(|()| {
+            ensure!(present("python3"), "python3 is not installed");
+            Ok(())
+        });
+        if let Err(error) = usable {
+            ensure!(!require, "{error:#}");
+            return Ok(Done::Skipped(format!("{error:#}")));
+        }
+        returned::check()?;
         Ok(Done::Passed)
     });
 }
@@ -152,42 +170,6 @@ fn perl_has_tls() -> bool {
     perl.status().is_ok_and(|status| status.success())
 }
 
-/// Whether a program is in PATH or where Debian keeps the administrator's programs.
-fn present(program: &str) -> bool {
-    find(program).is_some()
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain([PathBuf::from("/usr/sbin")])
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
-}
-
-fn program(name: &str) -> Command {
-    let mut command = Command::new(find(name).unwrap_or_else(|| name.into()));
-    command.stdin(Stdio::null());
-    command
-}
-
-/// Runs a command to its end and fails with what it printed.
-fn finish(command: &mut Command) -> Result<Output> {
-    let output = command
-        .output()
-        .with_context(|| format!("failed to run {:?}", command.get_program()))?;
-    if !output.status.success() {
-        bail!(
-            "{:?} ended with {}: {}{}",
-            command.get_program(),
-            output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    Ok(output)
-}
-
 /// A localserve that runs, and what its webhooks say.
 struct Localserve {
     binary: PathBuf,
@@ -196,9 +178,7 @@ struct Localserve {
     child: Child,
     /// The command that it printed, to be pasted.
     curl_line: String,
-    events: Receiver<Value>,
-    /// Events that came while another was waited for.
-    unclaimed: Vec<Value>,
+    events: Events,
     checks: u32,
 }
 
@@ -210,8 +190,8 @@ impl Localserve {
         // The first run makes the folder; the second has the webhook in its configuration.
         let (mut child, _) = spawn(&binary, dir.path(), offset)?;
         end(&mut child)?;
-        let (url, events) = receive_webhooks()?;
-        configure_webhook(&dir.path().join("config/domains.conf"), &url)?;
+        let events = Events::listen()?;
+        configure_webhook(&dir.path().join("config/domains.conf"), &events.url)?;
         let (child, curl_line) = spawn(&binary, dir.path(), offset)?;
         Ok(Self {
             binary,
@@ -220,7 +200,6 @@ impl Localserve {
             child,
             curl_line,
             events,
-            unclaimed: Vec::new(),
             checks: 0,
         })
     }
@@ -236,26 +215,8 @@ impl Localserve {
         (format!("check{}@elsewhere.example", self.checks), subject)
     }
 
-    /// Waits for an event of which this is true.
-    fn wait_for(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
-        if let Some(index) = self.unclaimed.iter().position(&wanted) {
-            return Ok(self.unclaimed.swap_remove(index));
-        }
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(event) = self.events.recv_timeout(left) else {
-                bail!("no event came for {what}; others: {:?}", self.unclaimed);
-            };
-            if wanted(&event) {
-                return Ok(event);
-            }
-            self.unclaimed.push(event);
-        }
-    }
-
     fn wait_for_delivery(&mut self, subject: &str) -> Result<()> {
-        self.wait_for(subject, |event| {
+        self.events.wait_for(subject, |event| {
             event.get("Subject").and_then(Value::as_str) == Some(subject)
                 && event.get("Event").and_then(Value::as_str) == Some("delivered")
         })?;
@@ -383,45 +344,6 @@ fn configure_webhook(file: &Path, url: &str) -> Result<()> {
     Ok(())
 }
 
-/// Listens for webhooks in a thread of its own. Gives the URL, and where their payloads come out.
-fn receive_webhooks() -> Result<(String, Receiver<Value>)> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    listener.set_nonblocking(true)?;
-    let url = format!("http://{}/events", listener.local_addr()?);
-    let (sender, events) = channel();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    std::thread::spawn(move || {
-        runtime.block_on(async move {
-            let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
-                return;
-            };
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(receive(stream, sender.clone()));
-            }
-        });
-    });
-    Ok((url, events))
-}
-
-async fn receive(stream: tokio::net::TcpStream, sender: Sender<Value>) {
-    let mut connection = http::Connection::new(stream);
-    while let Ok(Some(request)) = connection.read_message().await {
-        if let Ok(payload) = serde_json::from_slice(&request.body) {
-            let _ = sender.send(payload);
-        }
-        if connection
-            .answer("200 OK", "text/plain", b"")
-            .await
-            .is_err()
-            || !request.keep_alive
-        {
-            return;
-        }
-    }
-}
-
 fn smtplib(server: &mut Localserve, mode: &str, port: u16) -> Result<()> {
     let (recipient, subject) = server.recipient();
     let port = server.port(port).to_string();
@@ -493,7 +415,7 @@ fn curl(server: &mut Localserve) -> Result<()> {
     let Some(message_id) = answer.get("MessageID").and_then(Value::as_str) else {
         bail!("the answer has no MessageID: {answer}");
     };
-    server.wait_for(message_id, |event| {
+    server.events.wait_for(message_id, |event| {
         event.get("MessageID").and_then(Value::as_str) == Some(message_id)
             && event.get("Event").and_then(Value::as_str) == Some("delivered")
     })?;
@@ -529,7 +451,7 @@ fn queue_list(server: &mut Localserve) -> Result<()> {
                 server.port(1080)
             )),
     )?;
-    server.wait_for("a delayed message", |event| {
+    server.events.wait_for("a delayed message", |event| {
         event.get("Subject").and_then(Value::as_str) == Some(subject)
             && event.get("Event").and_then(Value::as_str) == Some("delayed")
     })?;
@@ -543,6 +465,53 @@ fn queue_list(server: &mut Localserve) -> Result<()> {
             .any(|item| item.to_string().contains(recipient)),
         "{recipient} is not listed: {listed}"
     );
+    Ok(())
+}
+
+fn reports(server: &mut Localserve) -> Result<()> {
+    let (recipient, subject) = server.recipient();
+    // Each message by this login has a reverse-path of its own.
+    let login = LOGIN.replace('@', "+id@");
+    let submission = server.port(1587).to_string();
+    finish(
+        program("python3")
+            .arg(root().join("xtask/peers/submit.py"))
+            .args(["starttls", &submission, &login, PASSWORD, LOGIN])
+            .args([&recipient, &subject]),
+    )?;
+    let about = |event: &Value, name: &str, dsn: bool| {
+        event.get("Subject").and_then(Value::as_str) == Some(&subject)
+            && event.get("Event").and_then(Value::as_str) == Some(name)
+            && event.get("DSN").and_then(Value::as_bool) == Some(dsn)
+    };
+    let sent = server
+        .events
+        .wait_for(&subject, |event| about(event, "delivered", false))?;
+    let from_id = sent.get("FromID").and_then(Value::as_str);
+    let from_id = from_id.filter(|id| !id.is_empty());
+    let from_id = from_id.with_context(|| format!("it has no FromID: {sent}"))?;
+    let returns_to = LOGIN.replace('@', &format!("+{from_id}@"));
+    for (action, event, status, diagnostic) in [
+        ("delayed", "delayed", "4.4.1", "421 4.4.1 no answer"),
+        ("relayed", "relayed", "2.0.0", ""),
+        ("delivered", "delivered", "2.1.5", ""),
+        ("expanded", "expanded", "2.0.0", ""),
+        ("failed", "failed", "5.1.1", "550 5.1.1 no such user"),
+        ("lost", "unrecognized", "5.0.0", ""),
+    ] {
+        finish(
+            program("python3")
+                .arg(root().join("xtask/peers/report.py"))
+                .args([&server.port(1025).to_string(), &returns_to, &recipient])
+                .args([action, status, diagnostic]),
+        )?;
+        let told = server
+            .events
+            .wait_for(&format!("{event} by DSN"), |it| about(it, event, true))?;
+        ensure!(told.get("FromID") == sent.get("FromID"), "{told}");
+        let suppressing = told.get("Suppressing").and_then(Value::as_bool);
+        ensure!(suppressing == Some(event == "failed"), "{told}");
+    }
     Ok(())
 }
 

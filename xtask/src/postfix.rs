@@ -86,6 +86,11 @@ impl Postfix {
             .with_context(|| format!("{path:?} holds no process id"))
     }
 
+    /// Of its SMTP server.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn target(&self) -> Target {
         Target {
             port: self.port,

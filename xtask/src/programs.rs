@@ -1,0 +1,42 @@
+//! Programs of others that are found, and run to their end.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Whether a program is in PATH or where Debian keeps the administrator's programs.
+pub(crate) fn present(program: &str) -> bool {
+    find(program).is_some()
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin")])
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+pub(crate) fn program(name: &str) -> Command {
+    let mut command = Command::new(find(name).unwrap_or_else(|| name.into()));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end and fails with what it printed.
+pub(crate) fn finish(command: &mut Command) -> Result<Output> {
+    let output = command
+        .output()
+        .with_context(|| format!("failed to run {:?}", command.get_program()))?;
+    if !output.status.success() {
+        bail!(
+            "{:?} ended with {}: {}{}",
+            command.get_program(),
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(output)
+}
