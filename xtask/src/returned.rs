@@ -93,9 +93,11 @@ impl Server {
         let binary = build_postrider(Profile::Dev)?;
         let dir = tempfile::Builder::new().prefix("returned-").tempdir()?;
         let (submission, events) = (free_port()?, Events::listen()?);
-        let conf = dir.path().join("postrider.conf");
+        let folder = dir.path().join("config");
+        fs::create_dir(&folder)?;
+        let conf = folder.join("postrider.conf");
         fs::write(&conf, postrider_conf(mx, submission, peer))?;
-        fs::write(dir.path().join("domains.conf"), domains_conf(&events.url))?;
+        fs::write(folder.join("domains.conf"), domains_conf(&events.url))?;
         set_password(&binary, &conf)?;
         let child = Command::new(&binary)
             .arg("--config")
