@@ -10,6 +10,8 @@
     reason = "a program for developers: it prints its results and ends when something fails"
 )]
 
+mod common;
+
 use std::{
     env,
     fs::OpenOptions,
@@ -17,123 +19,11 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use postrider_store::{
-    Accept, BodySource, Claim, Common, NewBody, NewMessage, NewRecipient, Notify, Options, Store,
-    Time,
-};
-
-/// How long each rate is measured.
-const MEASURE: Duration = Duration::from_secs(4);
-/// Bytes of a text.
-const TEXT: usize = 4096;
-/// Bytes of a text where a million are queued, to spare the disk.
-const SMALL_TEXT: usize = 512;
-const DOMAINS: u64 = 1000;
-
-fn message(number: u64, text: usize, due: Time) -> Accept {
-    Accept {
-        body: Some(NewBody::Inline(Bytes::from(vec![b'x'; text]))),
-        queue: Some(NewMessage {
-            common: Common {
-                account: "bench".into(),
-                queued: Time(0),
-                from: Some("bench@example.org".parse().unwrap()),
-                message_id: format!("<{number}@example.org>"),
-                subject: "A subject of usual length".into(),
-                size: text as u64,
-                eight_bit: false,
-                smtputf8: false,
-                require_tls: None,
-                future_release: String::new(),
-                ret_full: None,
-                envid: String::new(),
-                own_envid: String::new(),
-                extra: [].into(),
-            },
-            body: BodySource::New,
-            recipients: vec![NewRecipient {
-                reverse_path: "bench@example.org".parse().unwrap(),
-                from_id: String::new(),
-                recipient: format!("user{number}@d{}.example", number % DOMAINS)
-                    .parse()
-                    .unwrap(),
-                notify: Notify::default(),
-                orcpt: String::new(),
-                transport: String::new(),
-                hold: false,
-                next_attempt: due,
-            }],
-        }),
-        ..Accept::default()
-    }
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-}
-
-/// Accepts from so many producers until `stop` says so of a message's number; gives the latencies.
-fn produce(
-    store: &Store,
-    producers: usize,
-    text: usize,
-    due: impl Fn(u64) -> Time + Send + Sync + Copy + 'static,
-    first: u64,
-    last: impl Fn(u64, Instant) -> bool + Send + Sync + Copy + 'static,
-) -> Vec<Duration> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    NEXT.store(first, Ordering::Relaxed);
-    let begun = Instant::now();
-    runtime().block_on(async {
-        let tasks: Vec<_> = (0..producers)
-            .map(|_| {
-                let store = store.clone();
-                tokio::spawn(async move {
-                    let mut latencies = Vec::new();
-                    loop {
-                        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-                        if last(number, begun) {
-                            return latencies;
-                        }
-                        let start = Instant::now();
-                        store
-                            .accept(message(number, text, due(number)))
-                            .await
-                            .unwrap();
-                        latencies.push(start.elapsed());
-                    }
-                })
-            })
-            .collect();
-        let mut all = Vec::new();
-        for task in tasks {
-            all.extend(task.await.unwrap());
-        }
-        all
-    })
-}
-
-/// Messages per second.
-fn rate(mut latencies: Vec<Duration>, what: &str) -> f64 {
-    latencies.sort();
-    let at =
-        |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
-    let rate = latencies.len() as f64 / MEASURE.as_secs_f64();
-    println!(
-        "{what}: {rate:.0}/s, p50 {:.3} ms, p99 {:.3} ms",
-        at(0.5),
-        at(0.99)
-    );
-    rate
-}
+use common::{MEASURE, SMALL_TEXT, TEXT, count, memory, produce, rate, runtime};
+use postrider_store::{Claim, Options, Store, Time};
 
 fn for_a_while(_: u64, begun: Instant) -> bool {
     begun.elapsed() >= MEASURE
@@ -174,18 +64,6 @@ fn claim(max: usize) -> Claim {
         except: [].into(),
         lease: Duration::from_secs(600),
     }
-}
-
-fn memory() -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS"))
-        .unwrap_or("VmRSS: unknown");
-    line.split_whitespace()
-        .skip(1)
-        .collect::<Vec<_>>()
-        .join(" ")
 }
 
 /// Queues so many, then goes on until it is killed.
@@ -267,10 +145,7 @@ fn main() {
         .skip(1)
         .filter(|argument| argument != "--bench")
         .collect();
-    let count = env::var("STORE_BENCH_QUEUED")
-        .ok()
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(1_000_000);
+    let count = count();
     match arguments
         .iter()
         .map(String::as_str)

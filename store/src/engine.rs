@@ -53,7 +53,7 @@ const WAITING_KIB: u32 = 64 << 10;
 /// Bytes of settlements that go to the writer as one request.
 const REQUEST_BYTES: usize = 1 << 20;
 /// Records of the history that go in one op.
-const EXPIRE_MAX: u64 = 1000;
+pub(crate) const EXPIRE_MAX: u64 = 200;
 /// Messages that are changed by one op.
 const CHANGE_MAX: usize = 200;
 
@@ -212,22 +212,15 @@ impl Durable {
     }
 
     pub(crate) async fn expire(&self, now: Time) -> Result<u64, StoreError> {
+        let max = EXPIRE_MAX;
         let mut sum = 0;
         loop {
-            match self
-                .submit_one(
-                    Op::Expire {
-                        now,
-                        max: EXPIRE_MAX,
-                    },
-                    None,
-                )
-                .await?
-            {
-                Applied::Counted(count) => sum += count,
-                other => return Err(refused(other)),
-            }
-            if sum % EXPIRE_MAX != 0 || sum == 0 {
+            let applied = self.submit_one(Op::Expire { now, max }, None).await?;
+            let Applied::Counted(count) = applied else {
+                return Err(refused(applied));
+            };
+            sum += count;
+            if count < max {
                 return Ok(sum);
             }
         }

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use postrider_smtp::{Address, Domain, ReversePath};
+use postrider_smtp::{Address, Domain, Host, ReversePath};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -558,6 +558,39 @@ impl Group {
         }
     }
 
+    /// Whether a queued message is in the group of this name: as [`of_queued`](Self::of_queued) says, but without making
+    /// all names.
+    pub(crate) fn has_queued(name: &str, queued: &Queued) -> bool {
+        match name.split_at_checked(1) {
+            Some(("h", "")) => queued.hold,
+            Some((kind, of)) => Self::has_message(kind, of, queued),
+            None => false,
+        }
+    }
+
+    /// Likewise one in the history.
+    pub(crate) fn has_retired(name: &str, retired: &Retired) -> bool {
+        match name.split_at_checked(1) {
+            Some(("!", "")) => !retired.success,
+            Some(("r", of)) => is_address(&retired.message.recipient, of),
+            Some((kind, of)) => Self::has_message(kind, of, &retired.message),
+            None => false,
+        }
+    }
+
+    fn has_message(kind: &str, of: &str, message: &Queued) -> bool {
+        match kind {
+            "a" => message.common.account == of,
+            "t" => is_host(&message.recipient.host, of),
+            "f" => {
+                let sender = message.reverse_path.address();
+                sender.is_some_and(|sender| is_host(&sender.host, of))
+            }
+            "x" => message.transport == of,
+            _ => false,
+        }
+    }
+
     /// Those of a queued message.
     pub(crate) fn of_queued(queued: &Queued) -> Vec<Self> {
         let mut groups = Self::of_message(queued);
@@ -589,6 +622,22 @@ impl Group {
         }
         groups
     }
+}
+
+fn is_host(host: &Host, ascii: &str) -> bool {
+    match host.domain() {
+        Some(domain) => domain.ascii() == ascii,
+        None => host.ascii() == ascii,
+    }
+}
+
+/// Whether this is the address's Unicode form.
+fn is_address(address: &Address, unicode: &str) -> bool {
+    let maybe = address
+        .host
+        .domain()
+        .is_none_or(|domain| domain.ascii().contains("xn--") || unicode.ends_with(domain.ascii()));
+    maybe && address.unicode() == unicode
 }
 
 /// For a pattern that asks for a domain as a whole.

@@ -6,7 +6,7 @@ use super::{
     Fault,
     due::Due,
     key::Name,
-    table::{Checkpointed, Frozen, Table},
+    table::{Checkpointed, Frozen, Grouping, Table},
     value::{Claimed, Segment, Stored},
 };
 use crate::{
@@ -114,14 +114,24 @@ impl State {
     pub(super) fn new(counters: Counters) -> Self {
         Self {
             counters,
-            queued: Table::grouped("queued", "queued_groups", |queued| {
-                names(&Group::of_queued(queued))
-            }),
+            queued: Table::grouped(
+                "queued",
+                Grouping {
+                    name: "queued_groups",
+                    of: |queued| names(&Group::of_queued(queued)),
+                    has: Group::has_queued,
+                },
+            ),
             due: Due::new("due", "due_lanes", "due_heads"),
             claimed: Table::new("claimed"),
-            retired: Table::grouped("retired", "retired_groups", |retired| {
-                names(&Group::of_retired(retired))
-            }),
+            retired: Table::grouped(
+                "retired",
+                Grouping {
+                    name: "retired_groups",
+                    of: |retired| names(&Group::of_retired(retired)),
+                    has: Group::has_retired,
+                },
+            ),
             hooks: Table::new("hooks"),
             hooks_due: Due::new("hooks_due", "hooks_due_lanes", "hooks_due_heads"),
             claimed_hooks: Table::new("claimed_hooks"),
@@ -135,9 +145,14 @@ impl State {
             segments: Table::new("segments"),
             files: Table::new("files"),
             credentials: Table::new("credentials"),
-            suppressions: Table::grouped("suppressions", "suppression_groups", |suppression| {
-                vec![suppression.account.clone()]
-            }),
+            suppressions: Table::grouped(
+                "suppressions",
+                Grouping {
+                    name: "suppression_groups",
+                    of: |suppression| vec![suppression.account.clone()],
+                    has: |account, suppression| suppression.account == account,
+                },
+            ),
             suppressed: Table::new("suppressed"),
             hold_rules: Table::new("hold_rules"),
             references: Table::new("references"),

@@ -47,14 +47,28 @@ pub(super) struct Table<K, V> {
     groups: Option<Groups<V>>,
 }
 
-/// Names a table of groups, and tells to which a value belongs.
-type GroupsOf<V> = (&'static str, fn(&V) -> Vec<String>);
+/// How a table's values are grouped.
+#[derive(Debug)]
+pub(super) struct Grouping<V> {
+    /// Of the table of groups.
+    pub(super) name: &'static str,
+    /// The groups a value belongs to.
+    pub(super) of: fn(&V) -> Vec<String>,
+    /// Whether it belongs to this one.
+    pub(super) has: fn(&str, &V) -> bool,
+}
+
+impl<V> Clone for Grouping<V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V> Copy for Grouping<V> {}
 
 /// The groups of a table's values.
 struct Groups<V> {
-    name: &'static str,
-    /// Those a value belongs to.
-    of: fn(&V) -> Vec<String>,
+    grouping: Grouping<V>,
     base: Option<Base>,
 }
 
@@ -70,15 +84,10 @@ impl<K: Key, V: Value> Table<K, V> {
     }
 
     /// One that is grouped, with the keys of the groups in another table.
-    pub(super) fn grouped(
-        name: &'static str,
-        groups: &'static str,
-        of: fn(&V) -> Vec<String>,
-    ) -> Self {
+    pub(super) fn grouped(name: &'static str, grouping: Grouping<V>) -> Self {
         Self {
             groups: Some(Groups {
-                name: groups,
-                of,
+                grouping,
                 base: None,
             }),
             ..Self::new(name)
@@ -331,7 +340,7 @@ impl<K: Key, V: Value> Table<K, V> {
     fn is_in(&self, value: &V, group: Option<&str>) -> bool {
         match (group, &self.groups) {
             (None, _) => true,
-            (Some(group), Some(groups)) => (groups.of)(value).iter().any(|name| name == group),
+            (Some(group), Some(groups)) => (groups.grouping.has)(group, value),
             (Some(_), None) => false,
         }
     }
@@ -521,14 +530,14 @@ impl<K: Key, V: Value> Checkpointed for Table<K, V> {
         Some(Box::new(FrozenTable {
             name: self.name,
             layer,
-            groups: self.groups.as_ref().map(|groups| (groups.name, groups.of)),
+            grouping: self.groups.as_ref().map(|groups| groups.grouping),
         }))
     }
 
     fn rebase(&mut self, transaction: &ReadTransaction) -> Result<(), Fault> {
         self.base = open(self.name, transaction)?;
         if let Some(groups) = &mut self.groups {
-            groups.base = open(groups.name, transaction)?;
+            groups.base = open(groups.grouping.name, transaction)?;
         }
         self.frozen = None;
         Ok(())
@@ -557,15 +566,15 @@ fn open(name: &'static str, transaction: &ReadTransaction) -> Result<Option<Base
 struct FrozenTable<K, V> {
     name: &'static str,
     layer: Arc<Layer<K, V>>,
-    groups: Option<GroupsOf<V>>,
+    grouping: Option<Grouping<V>>,
 }
 
 impl<K: Key, V: Value> Frozen for FrozenTable<K, V> {
     fn write(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
         let mut table = transaction.open_table(TableDefinition::<Bytes, Bytes>::new(self.name))?;
-        let mut groups = match self.groups {
+        let mut groups = match self.grouping {
             None => None,
-            Some((name, of)) => {
+            Some(Grouping { name, of, .. }) => {
                 let table = transaction.open_table(TableDefinition::<Bytes, Bytes>::new(name))?;
                 Some((table, of))
             }

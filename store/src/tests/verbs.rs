@@ -6,7 +6,7 @@ use super::samples::*;
 use crate::{
     Accept, BodyId, BodySource, Claim, Credential, Event, HookId, INLINE_BODY_MAX, MailId, NewBody,
     NewHookKind, NewMessage, Options, Order, Outcome, QueueFilter, QueueId, RetiredFilter, Settle,
-    Store, StoreError,
+    Store, StoreError, engine::EXPIRE_MAX,
 };
 
 /// Runs a test on each engine: the one in memory and the durable one.
@@ -494,6 +494,33 @@ async fn history_goes_when_its_time_is_over() {
         );
         assert_eq!(store.expire(at(99)).await.unwrap(), 1);
         assert_eq!(store.counts().retired, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn history_goes_in_steps_whatever_their_number() {
+    on_both(|store| async move {
+        for count in [2 * EXPIRE_MAX, EXPIRE_MAX + 1] {
+            let to: Vec<String> = (0..count).map(|n| format!("u{n}@x.example")).collect();
+            let to: Vec<&str> = to.iter().map(String::as_str).collect();
+            store.accept(message(&to)).await.unwrap();
+            let all = Claim {
+                max: 1000,
+                max_per_destination: 1000,
+                ..claim(at(9))
+            };
+            let messages = store.claim(all).await.unwrap().messages;
+            let end = Outcome::Retire {
+                success: true,
+                now: at(9),
+                keep_until: Some(at(20)),
+            };
+            let ends = messages.iter().map(|message| settle(message, end));
+            store.settle(ends.collect()).await.unwrap();
+            assert_eq!(store.expire(at(20)).await.unwrap(), count);
+            assert_eq!(store.counts().retired, 0);
+        }
     })
     .await;
 }
