@@ -52,8 +52,6 @@ use state::State;
 const WAITING_KIB: u32 = 64 << 10;
 /// Bytes of settlements that go to the writer as one request.
 const REQUEST_BYTES: usize = 1 << 20;
-/// Records of the history that go in one op.
-pub(crate) const EXPIRE_MAX: u64 = 200;
 /// Messages that are changed by one op.
 const CHANGE_MAX: usize = 200;
 
@@ -211,18 +209,10 @@ impl Durable {
         }
     }
 
-    pub(crate) async fn expire(&self, now: Time) -> Result<u64, StoreError> {
-        let max = EXPIRE_MAX;
-        let mut sum = 0;
-        loop {
-            let applied = self.submit_one(Op::Expire { now, max }, None).await?;
-            let Applied::Counted(count) = applied else {
-                return Err(refused(applied));
-            };
-            sum += count;
-            if count < max {
-                return Ok(sum);
-            }
+    pub(crate) async fn expire(&self, now: Time, max: u64) -> Result<u64, StoreError> {
+        match self.submit_one(Op::Expire { now, max }, None).await? {
+            Applied::Counted(count) => Ok(count),
+            other => Err(refused(other)),
         }
     }
 

@@ -373,14 +373,27 @@ impl Memory {
         Ok(())
     }
 
-    pub(crate) fn expire(&self, now: Time) -> Result<u64, StoreError> {
+    pub(crate) fn expire(&self, now: Time, max: u64) -> Result<u64, StoreError> {
         let mut state = self.open()?;
-        let before = state.retired.len() + state.retired_hooks.len();
-        state.retired.retain(|_, retired| retired.keep_until > now);
-        state
-            .retired_hooks
-            .retain(|_, retired| retired.keep_until > now);
-        Ok((before - state.retired.len() - state.retired_hooks.len()) as u64)
+        let messages = state
+            .retired
+            .iter()
+            .map(|(id, it)| (it.keep_until, 0, id.0));
+        let hooks = state.retired_hooks.iter();
+        let hooks = hooks.map(|(id, it)| (it.keep_until, 1, id.0));
+        let mut over: Vec<_> = messages
+            .chain(hooks)
+            .filter(|(until, ..)| *until <= now)
+            .collect();
+        over.sort_unstable();
+        over.truncate(usize::try_from(max).unwrap_or(usize::MAX));
+        for (_, kind, id) in &over {
+            match kind {
+                0 => drop(state.retired.remove(&QueueId(*id))),
+                _ => drop(state.retired_hooks.remove(&HookId(*id))),
+            }
+        }
+        Ok(over.len() as u64)
     }
 
     pub(crate) fn counts(&self) -> Counts {

@@ -544,14 +544,16 @@ impl Store {
         }
     }
 
-    /// Removes the history whose time is over, and tells how many records went.
+    /// Removes the history whose time is over, at most so many records, and tells how many went; fewer than `max` when no
+    /// more are over. Each costs the writer about as much as a message that is accepted, so who removes many does it in
+    /// small steps, with pauses.
     ///
     /// # Errors
     /// If it can't be made durable.
-    pub async fn expire(&self, now: Time) -> Result<u64, StoreError> {
+    pub async fn expire(&self, now: Time, max: u64) -> Result<u64, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.expire(now),
-            Engine::Durable(durable) => durable.expire(now).await,
+            Engine::Memory(memory) => memory.expire(now, max),
+            Engine::Durable(durable) => durable.expire(now, max).await,
         }
     }
 

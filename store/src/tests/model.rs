@@ -79,7 +79,9 @@ enum Step {
         account: u8,
         set: bool,
     },
-    Expire,
+    Expire {
+        max: u8,
+    },
     Pass {
         seconds: u16,
     },
@@ -204,7 +206,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(max, per_url, except)| Step::ClaimHooks { max, per_url, except }),
         8 => (any::<prop::sample::Index>(), fate()).prop_map(|(which, fate)| Step::SettleHook { which, fate }),
         1 => (0..2_u8, any::<bool>()).prop_map(|(account, set)| Step::Credential { account, set }),
-        2 => Just(Step::Expire),
+        2 => (1_u8..4).prop_map(|max| Step::Expire { max }),
         6 => (1..200_u16).prop_map(|seconds| Step::Pass { seconds }),
         5 => Just(Step::Checkpoint),
         2 => Just(Step::FailSync),
@@ -678,9 +680,14 @@ impl World {
                 self.durable(async |store| store.set_credential(account, credential.clone()).await)
                     .await;
             }
-            Step::Expire => {
+            Step::Expire { max } => {
+                let max = u64::from(*max);
                 let (now, before) = (self.now, self.possible.clone());
-                if self.durable(async |store| store.expire(now).await).await == Some(0) {
+                if self
+                    .durable(async |store| store.expire(now, max).await)
+                    .await
+                    == Some(0)
+                {
                     // Nothing was written then, so nothing could ride along.
                     self.possible = before;
                     self.possible.push(self.model.fork());

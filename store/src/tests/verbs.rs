@@ -6,7 +6,7 @@ use super::samples::*;
 use crate::{
     Accept, BodyId, BodySource, Claim, Credential, Event, HookId, INLINE_BODY_MAX, MailId, NewBody,
     NewHookKind, NewMessage, Options, Order, Outcome, QueueFilter, QueueId, RetiredFilter, Settle,
-    Store, StoreError, engine::EXPIRE_MAX,
+    Store, StoreError,
 };
 
 /// Runs a test on each engine: the one in memory and the durable one.
@@ -480,8 +480,8 @@ async fn history_goes_when_its_time_is_over() {
         ];
         assert_eq!(store.settle(ends).await.unwrap(), [true, true]);
         store.checkpoint().await;
-        assert_eq!(store.expire(at(19)).await.unwrap(), 0);
-        assert_eq!(store.expire(at(20)).await.unwrap(), 1);
+        assert_eq!(store.expire(at(19), 9).await.unwrap(), 0);
+        assert_eq!(store.expire(at(20), 9).await.unwrap(), 1);
         let left = store
             .list_retired(&RetiredFilter::default(), None, Order::Ascending, 9)
             .unwrap()
@@ -492,35 +492,34 @@ async fn history_goes_when_its_time_is_over() {
                 .collect::<Vec<_>>(),
             [2]
         );
-        assert_eq!(store.expire(at(99)).await.unwrap(), 1);
+        assert_eq!(store.expire(at(99), 9).await.unwrap(), 1);
         assert_eq!(store.counts().retired, 0);
     })
     .await;
 }
 
 #[tokio::test]
-async fn history_goes_in_steps_whatever_their_number() {
+async fn history_goes_in_steps() {
     on_both(|store| async move {
-        for count in [2 * EXPIRE_MAX, EXPIRE_MAX + 1] {
-            let to: Vec<String> = (0..count).map(|n| format!("u{n}@x.example")).collect();
-            let to: Vec<&str> = to.iter().map(String::as_str).collect();
-            store.accept(message(&to)).await.unwrap();
-            let all = Claim {
-                max: 1000,
-                max_per_destination: 1000,
-                ..claim(at(9))
-            };
-            let messages = store.claim(all).await.unwrap().messages;
+        let to = ["a@x.example", "b@x.example", "c@x.example"];
+        store.accept(message(&to)).await.unwrap();
+        let messages = store.claim(claim(at(9))).await.unwrap().messages;
+        let ends = messages.iter().zip([30, 20, 25]).map(|(message, seconds)| {
             let end = Outcome::Retire {
                 success: true,
                 now: at(9),
-                keep_until: Some(at(20)),
+                keep_until: Some(at(seconds)),
             };
-            let ends = messages.iter().map(|message| settle(message, end));
-            store.settle(ends.collect()).await.unwrap();
-            assert_eq!(store.expire(at(20)).await.unwrap(), count);
-            assert_eq!(store.counts().retired, 0);
-        }
+            settle(message, end)
+        });
+        store.settle(ends.collect()).await.unwrap();
+        store.checkpoint().await;
+        // What is over first goes first.
+        assert_eq!(store.expire(at(99), 2).await.unwrap(), 2);
+        assert_eq!(store.retired(QueueId(2)).unwrap(), None);
+        assert!(store.retired(QueueId(1)).unwrap().is_some());
+        assert_eq!(store.expire(at(99), 2).await.unwrap(), 1);
+        assert_eq!(store.expire(at(99), 2).await.unwrap(), 0);
     })
     .await;
 }
