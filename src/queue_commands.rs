@@ -398,10 +398,14 @@ fn queue_row(out: &mut dyn Write, row: u64, item: QueueItem) -> io::Result<()> {
 }
 
 fn retired_row(out: &mut dyn Write, _: u64, item: RetiredItem) -> io::Result<()> {
-    let how = if item.success { "delivered" } else { "failed" };
+    let how = if item.success {
+        "delivered"
+    } else {
+        "undelivered"
+    };
     writeln!(
         out,
-        "{:>8}  {how:<9}  {}  {} -> {}",
+        "{:>8}  {how:<11}  {}  {} -> {}",
         item.id,
         item.last_activity,
         or_null(&item.from),
@@ -412,11 +416,11 @@ fn retired_row(out: &mut dyn Write, _: u64, item: RetiredItem) -> io::Result<()>
             0 => String::new(),
             code => format!(" {code}"),
         };
-        writeln!(
-            out,
+        let line = format!(
             "          {}{code} {} {} {}",
             result.start, result.enhanced_code, result.remote, result.text
-        )?;
+        );
+        writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
 }

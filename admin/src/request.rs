@@ -389,18 +389,7 @@ async fn dump(parts: &Parts, id: QueueId, items: &mut Items) -> Result<(), Reque
 
 async fn explain(parts: &Parts, id: QueueId, items: &mut Items) -> Result<(), RequestError> {
     if let Some(retired) = parts.store.retired(id)? {
-        let last = retired.message.results.last();
-        let said = last.map(|last| format!("; last answer: {} {}", last.code, last.error));
-        let how = if retired.success {
-            "delivered"
-        } else {
-            "not delivered"
-        };
-        let said = said.unwrap_or_default();
-        let text = format!(
-            "left the queue, {how}, last activity at {}{said}",
-            retired.last_activity
-        );
+        let text = postrider_queue::explain_retired(&retired);
         return one(items, text.into()).await;
     }
     let message = queued(parts, id)?;

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use postrider_store::{Attempt, Destination, HoldFilter, HoldRule, Queued, StoreError, Time};
+use postrider_store::{
+    Attempt, Destination, HoldFilter, HoldRule, Queued, Retired, StoreError, Time,
+};
 
 use crate::Queue;
 
@@ -69,6 +71,22 @@ impl Queue {
     }
 }
 
+/// What became of a message that left the queue, in words.
+#[must_use]
+pub fn explain_retired(retired: &Retired) -> String {
+    let how = if retired.success {
+        "delivered"
+    } else {
+        "not delivered"
+    };
+    let last = retired.message.results.last().map(last_result);
+    format!(
+        "left the queue, {how}, last activity at {}{}",
+        retired.last_activity,
+        last.unwrap_or_default()
+    )
+}
+
 fn due_since(time: Time) -> String {
     format!("is due since {time}")
 }
@@ -128,8 +146,10 @@ fn last_result(last: &Attempt) -> String {
         (code, None) => format!("{code} "),
         (code, Some(enhanced)) => format!("{code} {enhanced} "),
     };
+    let answer = format!("{code}{}", last.error);
     format!(
-        "; last answer, at {}{host}: {code}{}",
-        last.start, last.error
+        "; last answer, at {}{host}: {}",
+        last.start,
+        answer.trim_end()
     )
 }

@@ -43,7 +43,7 @@ use rustls_platform_verifier::BuilderVerifierExt;
 
 pub use add::{AddError, Submission, Submitted, SubmittedRecipient};
 pub use dial::{Dialer, Dialing, TcpDialer};
-pub use explain::describe;
+pub use explain::{describe, explain_retired};
 pub use operate::{End, EndedCount, OperateError};
 pub use returned::{Arrived, READ_MAX, Returned};
 pub use suppress::base_address;
