@@ -40,8 +40,9 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
     Accept, Accepted, BodyWriter, Change, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts,
-    Credential, HoldFilter, HoldRuleId, INLINE_BODY_MAX, NewBody, NewSuppression, QueueId, Settle,
-    SettleHook, StoreError, Time, bodyfile::BodyFiles, journal::JournalReader,
+    Credential, HoldFilter, HoldRuleId, INLINE_BODY_MAX, MailChange, MailId, NewBody,
+    NewSuppression, QueueId, Settle, SettleHook, StoreError, Time, bodyfile::BodyFiles,
+    journal::JournalReader,
 };
 use inbox::{Inbox, Ops, Prepared, Request};
 use index::IndexRoom;
@@ -240,6 +241,30 @@ impl Durable {
             base: base.to_owned(),
         };
         Ok(counted(self.submit_one(op, None).await?)? > 0)
+    }
+
+    pub(crate) async fn change_mail(
+        &self,
+        account: &str,
+        id: MailId,
+        change: MailChange,
+    ) -> Result<bool, StoreError> {
+        let op = Op::ChangeMail {
+            account: account.to_owned(),
+            id,
+            change,
+        };
+        Ok(counted(self.submit_one(op, None).await?)? > 0)
+    }
+
+    pub(crate) async fn remove_mail(&self, account: &str, id: MailId) -> Result<bool, StoreError> {
+        let account = account.to_owned();
+        let op = Op::RemoveMail { account, id };
+        Ok(counted(self.submit_one(op, None).await?)? > 0)
+    }
+
+    pub(crate) fn was_mail(&self, id: MailId) -> bool {
+        id.0 > 0 && id.0 <= self.shared.state().counters.last_mail
     }
 
     pub(crate) async fn add_hold_rule(

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use crate::{
     Accept, Accepted, Body, BodyId, BodySource, Change, Claim, ClaimHooks, Claimed, ClaimedHooks,
     Counts, Credential, Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookId, HookKind, Mail,
-    MailId, NewBody, NewHook, NewHookKind, NewMail, NewMessage, NewSuppression, Note, Order,
-    Outcome, Page, Party, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter,
+    MailChange, MailId, NewBody, NewHook, NewHookKind, NewMail, NewMessage, NewSuppression, Note,
+    Order, Outcome, Page, Party, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter,
     RetiredHook, Settle, SettleHook, StoreError, Suppression, SuppressionId, Time,
     verb::{RESULTS_MAX, page},
 };
@@ -262,6 +262,40 @@ impl Memory {
         let mut state = self.open()?;
         let id = state.suppression(account, base).map(|found| found.id);
         Ok(id.is_some_and(|id| state.suppressions.remove(&id).is_some()))
+    }
+
+    pub(crate) fn change_mail(
+        &self,
+        account: &str,
+        id: MailId,
+        change: &MailChange,
+    ) -> Result<bool, StoreError> {
+        let mut state = self.open()?;
+        let mail = state.mails.get_mut(&id);
+        let Some(mail) = mail.filter(|mail| mail.account == account) else {
+            return Ok(false);
+        };
+        change.apply(mail);
+        Ok(true)
+    }
+
+    pub(crate) fn remove_mail(&self, account: &str, id: MailId) -> Result<bool, StoreError> {
+        let mut state = self.open()?;
+        if state
+            .mails
+            .get(&id)
+            .is_none_or(|mail| mail.account != account)
+        {
+            return Ok(false);
+        }
+        if let Some(mail) = state.mails.remove(&id) {
+            state.sweep(mail.body);
+        }
+        Ok(true)
+    }
+
+    pub(crate) fn was_mail(&self, id: MailId) -> bool {
+        id.0 > 0 && id.0 <= self.state().last_mail
     }
 
     pub(crate) fn hold_rules(&self) -> Result<Vec<HoldRule>, StoreError> {

@@ -7,9 +7,9 @@ use tokio::sync::watch;
 
 use crate::{
     Accept, Accepted, Body, BodyId, BodyWriter, Change, Claim, ClaimHooks, Claimed, ClaimedHooks,
-    Credential, Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookId, Mail, MailId, NewBody,
-    NewSuppression, OpenError, Options, Order, Page, QueueFilter, QueueId, Queued, Reference,
-    Retired, RetiredFilter, RetiredHook, Settle, SettleHook, StoreError, Suppression,
+    Credential, Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookId, Mail, MailChange, MailId,
+    NewBody, NewSuppression, OpenError, Options, Order, Page, QueueFilter, QueueId, Queued,
+    Reference, Retired, RetiredFilter, RetiredHook, Settle, SettleHook, StoreError, Suppression,
     SuppressionId, Time, engine::Durable, memory::Memory,
 };
 
@@ -515,6 +515,42 @@ impl Store {
         match &*self.engine {
             Engine::Memory(memory) => memory.list_mails(account, mailbox, after, limit),
             Engine::Durable(durable) => durable.list_mails(account, mailbox, after, limit),
+        }
+    }
+
+    /// Changes a mail of an account. False: the account has none of this number.
+    ///
+    /// # Errors
+    /// If it can't be made durable.
+    pub async fn change_mail(
+        &self,
+        account: &str,
+        id: MailId,
+        change: MailChange,
+    ) -> Result<bool, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.change_mail(account, id, &change),
+            Engine::Durable(durable) => durable.change_mail(account, id, change).await,
+        }
+    }
+
+    /// Removes a mail of an account for good. False: the account has none of this number.
+    ///
+    /// # Errors
+    /// If it can't be made durable.
+    pub async fn remove_mail(&self, account: &str, id: MailId) -> Result<bool, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.remove_mail(account, id),
+            Engine::Durable(durable) => durable.remove_mail(account, id).await,
+        }
+    }
+
+    /// Whether there has been a mail of this number.
+    #[must_use]
+    pub fn was_mail(&self, id: MailId) -> bool {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.was_mail(id),
+            Engine::Durable(durable) => durable.was_mail(id),
         }
     }
 

@@ -662,6 +662,31 @@ fn address_matches(address: Option<&Address>, part: &str) -> bool {
     }
 }
 
+/// What is changed of a mail in a mailbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailChange {
+    /// Flags that it gets, as in [`Mail::flags`].
+    pub add_flags: Vec<String>,
+    /// Flags that are taken off it.
+    pub remove_flags: Vec<String>,
+    /// The mailbox that it goes to.
+    pub mailbox: Option<String>,
+}
+
+impl MailChange {
+    pub(crate) fn apply(&self, mail: &mut Mail) {
+        mail.flags.retain(|flag| !self.remove_flags.contains(flag));
+        for flag in &self.add_flags {
+            if let Err(at) = mail.flags.binary_search(flag) {
+                mail.flags.insert(at, flag.clone());
+            }
+        }
+        if let Some(mailbox) = &self.mailbox {
+            mail.mailbox.clone_from(mailbox);
+        }
+    }
+}
+
 /// The first `limit` items as a page.
 pub(crate) fn page<T, C>(
     mut items: impl Iterator<Item = T>,

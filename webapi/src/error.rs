@@ -31,6 +31,12 @@ pub enum Code {
     MalformedMessageId,
     /// Queued, but the copy for Sent was not stored.
     SentOverQuota,
+    /// A failure without a code of its own.
+    Error,
+    /// The account has no such message.
+    MessageNotFound,
+    /// The message has no such part.
+    PartNotFound,
 }
 
 /// The answer to a call that failed; HTTP status 400.
@@ -91,6 +97,9 @@ mod tests {
             (Code::MessageTooLarge, "\"messageTooLarge\""),
             (Code::MalformedMessageId, "\"malformedMessageID\""),
             (Code::SentOverQuota, "\"sentOverQuota\""),
+            (Code::Error, "\"error\""),
+            (Code::MessageNotFound, "\"messageNotFound\""),
+            (Code::PartNotFound, "\"partNotFound\""),
         ] {
             assert_eq!(name(code), expected);
         }

@@ -20,9 +20,9 @@ use crate::{
     Parts,
     auth::{self, Refusal, User},
     error::{ApiError, Code},
-    form,
+    form, mailbox,
     pages::{self, Method},
-    send,
+    send, suppression,
 };
 
 /// What answers everything below the path of `parts`.
@@ -131,11 +131,7 @@ async fn call(parts: Arc<Parts>, method: Method, request: Request) -> Response {
         return failed(&ApiError::protocol(text));
     }
     // A task of its own: what has begun ends, whatever becomes of the caller.
-    let work = tokio::spawn(async move {
-        match method {
-            Method::Send => send(&parts, &user, request).await,
-        }
-    });
+    let work = tokio::spawn(async move { carry_out(&parts, &user, method, request).await });
     match work.await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => failed(&error),
@@ -146,9 +142,32 @@ async fn call(parts: Arc<Parts>, method: Method, request: Request) -> Response {
     }
 }
 
-async fn send(parts: &Parts, user: &User, request: Request) -> Result<Response, ApiError> {
+async fn carry_out(
+    parts: &Parts,
+    user: &User,
+    method: Method,
+    request: Request,
+) -> Result<Response, ApiError> {
     let form = form::read(request, parts.max_message_size).await?;
-    Ok(json(StatusCode::OK, &send::send(parts, user, form).await?))
+    let request = form.request.as_str();
+    Ok(match method {
+        Method::Send => ok(&send::send(parts, user, form).await?),
+        Method::SuppressionList => ok(&suppression::list(parts, user, request)?),
+        Method::SuppressionAdd => ok(&suppression::add(parts, user, request).await?),
+        Method::SuppressionRemove => ok(&suppression::remove(parts, user, request).await?),
+        Method::SuppressionPresent => ok(&suppression::present(parts, user, request)?),
+        Method::MessageGet => ok(&mailbox::get(parts, user, request).await?),
+        Method::MessageRawGet => mailbox::raw(parts, user, request)?,
+        Method::MessagePartGet => mailbox::part(parts, user, request).await?,
+        Method::MessageDelete => ok(&mailbox::delete(parts, user, request).await?),
+        Method::MessageFlagsAdd => ok(&mailbox::flags(parts, user, request, true).await?),
+        Method::MessageFlagsRemove => ok(&mailbox::flags(parts, user, request, false).await?),
+        Method::MessageMove => ok(&mailbox::relocate(parts, user, request).await?),
+    })
+}
+
+fn ok(value: &impl Serialize) -> Response {
+    json(StatusCode::OK, value)
 }
 
 fn refused(refusal: Refusal) -> Response {

@@ -91,6 +91,21 @@ impl Object {
         }
     }
 
+    /// A whole number; 0 when absent.
+    pub(crate) fn integer(&mut self, name: &str) -> Result<i64, JsonError> {
+        match self.take(name) {
+            None => Ok(0),
+            Some(value) => integer(&value, &self.place(name)),
+        }
+    }
+
+    /// An item of a list that counts from 0.
+    pub(crate) fn index(value: Value, place: String) -> Result<usize, JsonError> {
+        let number = integer(&value, &place)?;
+        // Nothing is at a negative place.
+        Ok(usize::try_from(number).unwrap_or(usize::MAX))
+    }
+
     /// A point of time, with the offset that it was given with.
     pub(crate) fn time(&mut self, name: &str) -> Result<Option<Zoned>, JsonError> {
         let text = self.string(name)?;
@@ -159,6 +174,16 @@ impl Object {
                 self.place(name)
             ))),
         }
+    }
+}
+
+fn integer(value: &Value, place: &str) -> Result<i64, JsonError> {
+    match value {
+        Value::Number(number) => number.as_i64().ok_or_else(|| {
+            let text = format!("parsing request: {place}: {number} is no 64-bit integer");
+            JsonError(text)
+        }),
+        other => Err(wrong(place, "a number", other)),
     }
 }
 

@@ -1,7 +1,8 @@
 //! The HTTP API of applications, compatible with mox's webapi v0.
 //!
 //! In reading order: `http` has the paths and statuses, `auth` says who calls, `form` and `json` read what they send,
-//! `send` carries Send out, `compose` makes the message, `error` has the codes, `pages` the documentation.
+//! `send` carries Send out, `compose` makes the message; `suppression` and `mailbox` have the other methods; `error` has the
+//! codes, `pages` the documentation.
 //!
 //! Not here: what becomes of a message, which is the queue's.
 
@@ -11,8 +12,11 @@ mod error;
 mod form;
 mod http;
 mod json;
+mod mailbox;
 mod pages;
+mod request;
 mod send;
+mod suppression;
 
 use std::sync::Arc;
 

@@ -6,43 +6,219 @@ use std::fmt::Write;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
     Send,
+    SuppressionList,
+    SuppressionAdd,
+    SuppressionRemove,
+    SuppressionPresent,
+    MessageGet,
+    MessageRawGet,
+    MessagePartGet,
+    MessageDelete,
+    MessageFlagsAdd,
+    MessageFlagsRemove,
+    MessageMove,
+}
+
+/// What a method's page says.
+struct About {
+    name: &'static str,
+    about: &'static str,
+    /// An example.
+    request: &'static str,
+    /// An example; None: bytes.
+    response: Option<&'static str>,
 }
 
 impl Method {
-    const ALL: [Self; 1] = [Self::Send];
+    const ALL: [Self; 12] = [
+        Self::Send,
+        Self::SuppressionList,
+        Self::SuppressionAdd,
+        Self::SuppressionRemove,
+        Self::SuppressionPresent,
+        Self::MessageGet,
+        Self::MessageRawGet,
+        Self::MessagePartGet,
+        Self::MessageDelete,
+        Self::MessageFlagsAdd,
+        Self::MessageFlagsRemove,
+        Self::MessageMove,
+    ];
 
     /// Names are case-sensitive.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|method| method.name() == name)
+        Self::ALL
+            .into_iter()
+            .find(|method| method.about().name == name)
     }
 
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Send => "Send",
-        }
-    }
-
-    const fn about(self) -> &'static str {
-        match self {
-            Self::Send => {
+    const fn about(self) -> About {
+        let (name, about, request, response) = match self {
+            Self::Send => (
+                "Send",
                 "Composes a message and queues it for each recipient. The answer says under which number the events of \
-                 each recipient will come. When it is there, the message is safe."
-            }
-        }
-    }
-
-    const fn request(self) -> &'static str {
-        match self {
-            Self::Send => SEND_REQUEST,
-        }
-    }
-
-    const fn response(self) -> &'static str {
-        match self {
-            Self::Send => SEND_RESPONSE,
+                 each recipient will come. When it is there, the message is safe.",
+                SEND_REQUEST,
+                Some(SEND_RESPONSE),
+            ),
+            Self::SuppressionList => (
+                "SuppressionList",
+                "Lists the addresses that your account does not send to any more.",
+                "{}",
+                Some(LIST_RESPONSE),
+            ),
+            Self::SuppressionAdd => (
+                "SuppressionAdd",
+                "Adds an address. All its variants (other case, dots, what follows + or -) are meant.",
+                ADD_REQUEST,
+                Some("{}"),
+            ),
+            Self::SuppressionRemove => (
+                "SuppressionRemove",
+                "Removes an address with all its variants, so that it is sent to again.",
+                ADDRESS_REQUEST,
+                Some("{}"),
+            ),
+            Self::SuppressionPresent => (
+                "SuppressionPresent",
+                "Tells whether an address, or a variant of it, is on the list.",
+                ADDRESS_REQUEST,
+                Some("{\n  \"Present\": true\n}"),
+            ),
+            Self::MessageGet => (
+                "MessageGet",
+                "Gives a received message: its addresses, its texts (at most 1 MiB each), the structure of its parts, and \
+                 what is known of its coming.",
+                ID_REQUEST,
+                Some(GET_RESPONSE),
+            ),
+            Self::MessageRawGet => (
+                "MessageRawGet",
+                "Gives a received message as it is, with its header.",
+                ID_REQUEST,
+                None,
+            ),
+            Self::MessagePartGet => (
+                "MessagePartGet",
+                "Gives a part of a received message without its transfer encoding. PartPath has the places, from 0, in \
+                 the Parts of MessageGet's Structure; the empty one is the body of the whole message.",
+                PART_REQUEST,
+                None,
+            ),
+            Self::MessageDelete => (
+                "MessageDelete",
+                "Removes a message for good.",
+                ID_REQUEST,
+                Some("{}"),
+            ),
+            Self::MessageFlagsAdd => (
+                "MessageFlagsAdd",
+                "Adds flags to a message: system flags such as \\seen, \\answered and $junk, or keywords of your own.",
+                FLAGS_REQUEST,
+                Some("{}"),
+            ),
+            Self::MessageFlagsRemove => (
+                "MessageFlagsRemove",
+                "Takes flags off a message.",
+                FLAGS_REQUEST,
+                Some("{}"),
+            ),
+            Self::MessageMove => (
+                "MessageMove",
+                "Moves a message to another mailbox. Its number stays the same.",
+                MOVE_REQUEST,
+                Some("{}"),
+            ),
+        };
+        About {
+            name,
+            about,
+            request,
+            response,
         }
     }
 }
+
+const LIST_RESPONSE: &str = r#"{
+  "Suppressions": [
+    {
+      "ID": 1,
+      "Created": "2026-01-02T15:04:05Z",
+      "Account": "shop",
+      "BaseAddress": "janedoe@example.com",
+      "OriginalAddress": "Jane.Doe+orders@example.com",
+      "Manual": false,
+      "Reason": "queue: 550, 5.1.1"
+    }
+  ]
+}"#;
+
+const ADD_REQUEST: &str = r#"{
+  "EmailAddress": "jane.doe@example.com",
+  "Manual": true,
+  "Reason": "asked by phone"
+}"#;
+
+const ADDRESS_REQUEST: &str = r#"{
+  "EmailAddress": "jane.doe@example.com"
+}"#;
+
+const ID_REQUEST: &str = r#"{
+  "MsgID": 42
+}"#;
+
+const PART_REQUEST: &str = r#"{
+  "MsgID": 42,
+  "PartPath": [0, 1]
+}"#;
+
+const FLAGS_REQUEST: &str = r#"{
+  "MsgID": 42,
+  "Flags": ["\\seen", "handled"]
+}"#;
+
+const MOVE_REQUEST: &str = r#"{
+  "MsgID": 42,
+  "DestMailboxName": "Archive"
+}"#;
+
+const GET_RESPONSE: &str = r#"{
+  "Message": {
+    "From": [{"Name": "Jane Doe", "Address": "jane@example.com"}],
+    "To": [{"Name": "", "Address": "shop@example.org"}],
+    "CC": [],
+    "BCC": [],
+    "ReplyTo": [],
+    "MessageID": "<1@example.com>",
+    "References": [],
+    "Date": "2026-01-02T15:04:05+01:00",
+    "Subject": "My order",
+    "Text": "Where is it?\n",
+    "HTML": ""
+  },
+  "Structure": {
+    "ContentType": "text/plain",
+    "ContentTypeParams": {"charset": "utf-8"},
+    "ContentID": "",
+    "ContentDisposition": "",
+    "Filename": "",
+    "DecodedSize": 14,
+    "Parts": []
+  },
+  "Meta": {
+    "Size": 1042,
+    "DSN": false,
+    "Flags": ["\\seen", "handled"],
+    "MailFrom": "jane@example.com",
+    "MailFromValidated": false,
+    "RcptTo": "shop@example.org",
+    "MsgFrom": "jane@example.com",
+    "MsgFromValidated": false,
+    "DKIMVerifiedDomains": [],
+    "RemoteIP": "192.0.2.1",
+    "MailboxName": "Inbox"
+  }
+}"#;
 
 const SEND_REQUEST: &str = r#"{
   "From": [{"Name": "Shop", "Address": "shop@example.org"}],
@@ -97,11 +273,11 @@ pub(crate) fn index() -> String {
          JSON with <code>Code</code> and <code>Message</code>.</p>\n<ul>\n",
     );
     for method in Method::ALL {
+        let About { name, about, .. } = method.about();
         let _ = writeln!(
             content,
-            "<li><a href=\"{0}\">{0}</a>: {1}</li>",
-            method.name(),
-            escaped(method.about())
+            "<li><a href=\"{name}\">{name}</a>: {}</li>",
+            escaped(about)
         );
     }
     content.push_str("</ul>\n");
@@ -110,18 +286,26 @@ pub(crate) fn index() -> String {
 
 /// The page of a method.
 pub(crate) fn method(method: Method) -> String {
+    let About {
+        name,
+        about,
+        request,
+        response,
+    } = method.about();
+    let response = match response {
+        Some(example) => format!("<pre>{}</pre>", escaped(example)),
+        None => "<p>The bytes themselves.</p>".to_owned(),
+    };
     let content = format!(
         "<p><a href=\"./\">webapi v0</a></p>\n<h1>{name}</h1>\n<p>{about}</p>\n<h2>Request</h2>\n\
          <form method=\"post\" action=\"{name}\" enctype=\"multipart/form-data\">\n\
          <textarea name=\"request\" rows=\"{rows}\" spellcheck=\"false\">{request}</textarea>\n\
-         <p><button>Call {name}</button></p>\n</form>\n<h2>Response</h2>\n<pre>{response}</pre>\n",
-        name = method.name(),
-        about = escaped(method.about()),
-        rows = method.request().lines().count() + 1,
-        request = escaped(method.request()),
-        response = escaped(method.response()),
+         <p><button>Call {name}</button></p>\n</form>\n<h2>Response</h2>\n{response}\n",
+        about = escaped(about),
+        rows = request.lines().count() + 1,
+        request = escaped(request),
     );
-    page(&format!("{} - postrider webapi", method.name()), &content)
+    page(&format!("{name} - postrider webapi"), &content)
 }
 
 #[cfg(test)]
@@ -136,7 +320,18 @@ mod tests {
             page.contains("&quot;Subject&quot;") && page.contains("QueueMsgID"),
             "{page}"
         );
-        assert!(serde_json::from_str::<serde_json::Value>(SEND_REQUEST).is_ok());
-        assert!(serde_json::from_str::<serde_json::Value>(SEND_RESPONSE).is_ok());
+        for method in Method::ALL {
+            let About {
+                name,
+                request,
+                response,
+                ..
+            } = method.about();
+            assert_eq!(Method::from_name(name), Some(method));
+            for json in [request].into_iter().chain(response) {
+                let read = serde_json::from_str::<serde_json::Value>(json);
+                assert!(read.is_ok(), "{name}: {read:?}");
+            }
+        }
     }
 }

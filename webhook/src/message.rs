@@ -103,6 +103,21 @@ pub fn parse(text: &[u8]) -> Parsed {
     }
 }
 
+/// A part of a message, by the places in [`Structure::parts`] that lead to it, without its transfer encoding; its charset and
+/// line ends are as they are. None if there is none. The empty path is the body of the whole message.
+#[must_use]
+pub fn part(text: &[u8], path: &[usize]) -> Option<Vec<u8>> {
+    let message = MessageParser::default().parse(text)?;
+    let mut part = message.parts.first()?;
+    for at in path {
+        let PartType::Multipart(parts) = &part.body else {
+            return None;
+        };
+        part = message.parts.get(*parts.get(*at)? as usize)?;
+    }
+    Some(decoded(&message, part))
+}
+
 /// Whether a program wrote it, as far as the header tells: a list, a report, an answer made by a program.
 #[must_use]
 pub(crate) fn is_automated(text: &[u8]) -> bool {
@@ -273,23 +288,31 @@ fn structure(message: &Message<'_>, at: usize, depth: usize) -> Structure {
 }
 
 fn decoded_size(message: &Message<'_>, part: &MessagePart<'_>) -> i64 {
-    let raw = || {
-        message
-            .raw_message
-            .get(part.offset_body as usize..part.offset_end as usize)
-            .unwrap_or_default()
-    };
     let size = match (&part.body, part.encoding) {
         (PartType::Multipart(_), _) => 0,
         // These are kept without their transfer encoding.
         (PartType::Binary(bytes) | PartType::InlineBinary(bytes), _) => bytes.len(),
-        (_, Encoding::None) => raw().len(),
-        (_, Encoding::Base64) => base64_decode(raw()).map_or(0, |bytes| bytes.len()),
-        (_, Encoding::QuotedPrintable) => {
-            quoted_printable_decode(raw()).map_or(0, |bytes| bytes.len())
-        }
+        (_, Encoding::None) => raw(message, part).len(),
+        _ => decoded(message, part).len(),
     };
     i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+/// The bytes behind a part's header, as they came.
+fn raw<'a>(message: &'a Message<'_>, part: &MessagePart<'_>) -> &'a [u8] {
+    let range = part.offset_body as usize..part.offset_end as usize;
+    message.raw_message.get(range).unwrap_or_default()
+}
+
+/// ... without their transfer encoding. Of a multipart all that lies in it.
+fn decoded(message: &Message<'_>, part: &MessagePart<'_>) -> Vec<u8> {
+    let raw = || raw(message, part);
+    match (&part.body, part.encoding) {
+        (PartType::Multipart(_), _) | (_, Encoding::None) => raw().to_vec(),
+        (PartType::Binary(bytes) | PartType::InlineBinary(bytes), _) => bytes.to_vec(),
+        (_, Encoding::Base64) => base64_decode(raw()).unwrap_or_default(),
+        (_, Encoding::QuotedPrintable) => quoted_printable_decode(raw()).unwrap_or_default(),
+    }
 }
 
 #[cfg(test)]
@@ -340,6 +363,20 @@ mod tests {
             (image.content_id.as_str(), image.decoded_size),
             ("<i@x>", 5)
         );
+    }
+
+    #[test]
+    fn parts_are_given_by_their_path() {
+        let part = |path: &[usize]| part(MIXED.as_bytes(), path);
+        assert_eq!(part(&[0, 0]).unwrap(), b"h\xe4\r\nyou");
+        assert_eq!(part(&[0, 1]).unwrap(), b"<p>h</p>");
+        assert_eq!(part(&[1]).unwrap(), [0, 1, 2, 3, 4]);
+        assert_eq!(part(&[2]).unwrap(), b"footer");
+        assert!(part(&[]).unwrap().starts_with(b"--m\r\n"));
+        assert!(part(&[0]).unwrap().starts_with(b"--a\r\n"));
+        for none in [&[3][..], &[1, 0], &[0, 2], &[usize::MAX]] {
+            assert_eq!(part(none), None);
+        }
     }
 
     #[test]

@@ -15,9 +15,9 @@ use super::{
 };
 use crate::{
     Accepted, Attempt, BodyId, BodySource, Change, HoldRule, HoldRuleId, Hook, HookId, HookKind,
-    Mail, MailId, NewHook, NewHookKind, NewMail, NewMessage, NewSuppression, Note, Outcome, Party,
-    QueueId, Queued, Reference, Retired, RetiredHook, SettleHook, StoreError, SuppressionId, Time,
-    journal::BodyPlace, verb::RESULTS_MAX,
+    Mail, MailChange, MailId, NewHook, NewHookKind, NewMail, NewMessage, NewSuppression, Note,
+    Outcome, Party, QueueId, Queued, Reference, Retired, RetiredHook, SettleHook, StoreError,
+    SuppressionId, Time, journal::BodyPlace, verb::RESULTS_MAX,
 };
 
 /// The parts that accepting and settling share.
@@ -148,6 +148,18 @@ impl State {
             Op::Start => {
                 self.end_claims()?;
                 Ok(Applied::Done)
+            }
+            Op::ChangeMail {
+                account,
+                id,
+                change,
+            } => {
+                let changed = self.change_mail(&account, id, &change)?;
+                Ok(Applied::Counted(changed.into()))
+            }
+            Op::RemoveMail { account, id } => {
+                let removed = self.remove_mail(&account, id)?;
+                Ok(Applied::Counted(removed.into()))
             }
             Op::RemoveHoldRule { id } => {
                 let removed = self.hold_rules.take(&id)?.is_some();
@@ -424,6 +436,41 @@ impl State {
         self.account_mails.put_new((account, mail.id), ());
         self.counters.mails += 1;
         self.mails.put_new(mail.id, mail);
+    }
+
+    fn change_mail(
+        &mut self,
+        account: &str,
+        id: MailId,
+        change: &MailChange,
+    ) -> Result<bool, Fault> {
+        let Some(mut mail) = self.mails.get(&id)?.filter(|mail| mail.account == account) else {
+            return Ok(false);
+        };
+        let name: Name = account.into();
+        let from = (Arc::clone(&name), mail.mailbox.as_str().into(), id);
+        change.apply(&mut mail);
+        let to = (name, mail.mailbox.as_str().into(), id);
+        if from != to {
+            self.mailboxes.remove(&from);
+            self.mailboxes.put(to, ());
+        }
+        self.mails.put(id, mail);
+        Ok(true)
+    }
+
+    fn remove_mail(&mut self, account: &str, id: MailId) -> Result<bool, Fault> {
+        let Some(mail) = self.mails.get(&id)?.filter(|mail| mail.account == account) else {
+            return Ok(false);
+        };
+        let account: Name = account.into();
+        let mailbox = (Arc::clone(&account), mail.mailbox.as_str().into(), id);
+        self.mails.remove(&id);
+        self.mailboxes.remove(&mailbox);
+        self.account_mails.remove(&(account, id));
+        self.counters.mails -= 1;
+        self.release_body(mail.body)?;
+        Ok(true)
     }
 
     fn add_hook(&mut self, hook: Hook) -> Result<(), Fault> {

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::value::append;
 use crate::{
-    Accept, Accepted, BodyId, Change, Credential, HoldFilter, HoldRuleId, HookId, NewBody, NewHook,
-    NewMail, NewMessage, NewSuppression, Note, Outcome, Party, QueueId, Settle, SettleHook,
-    StoreError, Time, bodyfile::BodyFilePlace,
+    Accept, Accepted, BodyId, Change, Credential, HoldFilter, HoldRuleId, HookId, MailChange,
+    MailId, NewBody, NewHook, NewMail, NewMessage, NewSuppression, Note, Outcome, Party, QueueId,
+    Settle, SettleHook, StoreError, Time, bodyfile::BodyFilePlace,
 };
 
 /// Of the encoding.
@@ -81,6 +81,15 @@ pub(super) enum Op {
     },
     /// A process began, so the claims of the one before ended.
     Start,
+    ChangeMail {
+        account: String,
+        id: MailId,
+        change: MailChange,
+    },
+    RemoveMail {
+        account: String,
+        id: MailId,
+    },
 }
 
 /// The text that comes with an op.

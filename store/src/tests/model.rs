@@ -12,10 +12,10 @@ use proptest::prelude::*;
 use super::samples::*;
 use crate::{
     Accept, BodySource, Change, Claim, ClaimHooks, Counts, Credential, Event, HoldFilter, HoldRule,
-    HoldRuleId, Hook, INLINE_BODY_MAX, Mail, NewBody, NewHookKind, NewMessage, NewSuppression,
-    NextAttempt, Note, Options, Order, Outcome, Page, Party, QueueFilter, QueueId, Queued,
-    Reference, Retired, RetiredFilter, RetiredHook, Settle, Store, StoreError, Suppression, Time,
-    disk::sim::SimDisk, engine::Mode,
+    HoldRuleId, Hook, INLINE_BODY_MAX, Mail, MailChange, MailId, NewBody, NewHookKind, NewMessage,
+    NewSuppression, NextAttempt, Note, Options, Order, Outcome, Page, Party, QueueFilter, QueueId,
+    Queued, Reference, Retired, RetiredFilter, RetiredHook, Settle, Store, StoreError, Suppression,
+    Time, disk::sim::SimDisk, engine::Mode,
 };
 
 const DOMAINS: [&str; 4] = ["a.example", "b.example", "c.example", "[192.0.2.1]"];
@@ -66,6 +66,12 @@ enum Step {
     Unsuppress(u8),
     AddHoldRule(HoldFilter),
     RemoveHoldRule(u64),
+    ChangeMail {
+        id: u64,
+        seen: bool,
+        archive: bool,
+    },
+    RemoveMail(u64),
     ClaimHooks {
         max: usize,
         per_url: usize,
@@ -202,6 +208,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..6_u8).prop_map(Step::Unsuppress),
         1 => hold_filter().prop_map(Step::AddHoldRule),
         1 => (1..4_u64).prop_map(Step::RemoveHoldRule),
+        2 => (1..10_u64, any::<bool>(), any::<bool>())
+            .prop_map(|(id, seen, archive)| Step::ChangeMail { id, seen, archive }),
+        2 => (1..10_u64).prop_map(Step::RemoveMail),
         8 => (1..6_usize, 1..4_usize, prop::option::weighted(0.2, 0..URLS.len()))
             .prop_map(|(max, per_url, except)| Step::ClaimHooks { max, per_url, except }),
         8 => (any::<prop::sample::Index>(), fate()).prop_map(|(which, fate)| Step::SettleHook { which, fate }),
@@ -225,6 +234,7 @@ struct Shown {
     hooks: Vec<Hook>,
     retired_hooks: Vec<RetiredHook>,
     mails: Vec<Mail>,
+    archived: Vec<Mail>,
     texts: Vec<Option<Bytes>>,
     credentials: Vec<Option<Credential>>,
     suppressions: Vec<Suppression>,
@@ -363,6 +373,7 @@ fn shown(store: &Store) -> Shown {
     for account in ["ann", "bob"] {
         mails.extend(store.list_mails(account, None, None, 10_000).unwrap().items);
     }
+    let archived = store.list_mails("ann", Some("Archive"), None, 10_000);
     let bodies = queued.iter().map(|queued| queued.body);
     let bodies = bodies.chain(retired.iter().map(|retired| retired.message.body));
     let bodies = bodies.chain(mails.iter().map(|mail| mail.body));
@@ -384,6 +395,7 @@ fn shown(store: &Store) -> Shown {
         queued,
         retired,
         hooks,
+        archived: archived.unwrap().items,
         mails,
     }
 }
@@ -635,6 +647,26 @@ impl World {
             Step::RemoveHoldRule(id) => {
                 let id = HoldRuleId(*id);
                 self.durable(async |store| store.remove_hold_rule(id).await)
+                    .await;
+            }
+            Step::ChangeMail { id, seen, archive } => {
+                let flags = vec!["\\seen".to_owned()];
+                let (add_flags, remove_flags) = match seen {
+                    true => (flags, Vec::new()),
+                    false => (Vec::new(), flags),
+                };
+                let change = MailChange {
+                    add_flags,
+                    remove_flags,
+                    mailbox: archive.then(|| "Archive".to_owned()),
+                };
+                let id = MailId(*id);
+                self.durable(async |store| store.change_mail("ann", id, change.clone()).await)
+                    .await;
+            }
+            Step::RemoveMail(id) => {
+                let id = MailId(*id);
+                self.durable(async |store| store.remove_mail("ann", id).await)
                     .await;
             }
             Step::ClaimHooks {

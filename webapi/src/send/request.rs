@@ -7,13 +7,13 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use jiff::Zoned;
-use postrider_smtp::Address;
 use serde_json::Value;
 
 use crate::{
     compose::{File, Mailbox},
-    error::{ApiError, Code},
+    error::ApiError,
     json::{self, JsonError, Object},
+    request,
 };
 
 /// Padding, as the contract has it.
@@ -64,13 +64,11 @@ pub(super) struct NewFile {
 impl Request {
     /// Reads the request of a call.
     pub(super) fn read(text: &str) -> Result<Self, ApiError> {
-        let request = json::first_value(text).and_then(Self::from_value);
-        request.map_err(|error| ApiError::protocol(error.to_string()))
+        request::read(text, Self::from_fields)
     }
 
-    fn from_value(value: Value) -> Result<Self, JsonError> {
-        let mut fields = Object::new(value, String::new())?;
-        let request = Self {
+    fn from_fields(fields: &mut Object) -> Result<Self, JsonError> {
+        Ok(Self {
             from: fields.list("From", NameAddress::read)?,
             to: fields.list("To", NameAddress::read)?,
             cc: fields.list("CC", NameAddress::read)?,
@@ -90,9 +88,7 @@ impl Request {
             require_tls: fields.bool("RequireTLS")?,
             future_release: fields.time("FutureRelease")?,
             save_sent: fields.bool("SaveSent")?.unwrap_or_default(),
-        };
-        fields.finish()?;
-        Ok(request)
+        })
     }
 }
 
@@ -105,15 +101,9 @@ impl NameAddress {
     }
 
     pub(super) fn parse(self) -> Result<Mailbox, ApiError> {
-        let address = Address::parse(self.address.trim()).map_err(|error| {
-            ApiError::new(
-                Code::BadAddress,
-                format!("parsing address {:?}: {error}", self.address),
-            )
-        })?;
         Ok(Mailbox {
+            address: request::address(&self.address)?,
             name: self.name,
-            address,
         })
     }
 }

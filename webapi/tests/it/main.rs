@@ -6,5 +6,6 @@
 )]
 
 mod http;
+mod methods;
 mod send;
 mod support;

@@ -34,6 +34,7 @@ pub(crate) struct World {
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: header::HeaderMap,
+    /// As text; what is none is replaced.
     pub(crate) body: String,
 }
 
@@ -61,13 +62,14 @@ impl World {
              [accounts.ann]\ndomain = \"example.org\"\nfull_name = \"Ann Lee\"\n\
              destinations.\"ann@example.org\" = {}\ndestinations.\"help@example.org\" = { full_name = \"Helpdesk\" }\ndestinations.\"ann@off.example\" = {}\n\
              from_id_login_addresses = [\"ann+id@example.org\"]\n\
+             [accounts.bob]\ndomain = \"example.org\"\ndestinations.\"bob@example.org\" = { mailbox = \"Shop\" }\n\
              [accounts.locked]\ndomain = \"example.org\"\ndestinations.\"locked@example.org\" = {}\n\
              login_disabled = \"moved away\"\n";
         let dynamic = Dynamic::parse(dynamics, "domains.conf", &statics).unwrap();
         let store = Store::memory();
         let clock = Arc::new(ManualClock::new(Time(1_700_000_000_000_000)));
         let argon2 = hash_password(PASSWORD).unwrap();
-        for account in ["ann", "locked"] {
+        for account in ["ann", "bob", "locked"] {
             let credential = Credential {
                 argon2: argon2.clone(),
                 set: Time(0),
@@ -115,7 +117,7 @@ impl World {
         Answer {
             status: parts.status,
             headers: parts.headers,
-            body: String::from_utf8(body.to_vec()).unwrap(),
+            body: String::from_utf8_lossy(&body).into_owned(),
         }
     }
 
@@ -136,7 +138,17 @@ impl World {
         content_type: &str,
         body: impl Into<Body>,
     ) -> Answer {
-        let mut request = Request::post("/webapi/v0/Send");
+        self.post_to("Send", login, content_type, body).await
+    }
+
+    async fn post_to(
+        &self,
+        method: &str,
+        login: &str,
+        content_type: &str,
+        body: impl Into<Body>,
+    ) -> Answer {
+        let mut request = Request::post(format!("/webapi/v0/{method}"));
         if !login.is_empty() {
             request = request.header("authorization", format!("Basic {}", STANDARD.encode(login)));
         }
@@ -153,6 +165,20 @@ impl World {
         let login = format!("{login}:{PASSWORD}");
         self.post(&login, "application/x-www-form-urlencoded", form)
             .await
+    }
+
+    /// Calls a method as ann, with this text as the field "request".
+    pub(crate) async fn call(&self, method: &str, request: &str) -> Answer {
+        self.call_as("ann@example.org", method, request).await
+    }
+
+    pub(crate) async fn call_as(&self, login: &str, method: &str, request: &str) -> Answer {
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("request", request)
+            .finish();
+        let login = format!("{login}:{PASSWORD}");
+        let form_type = "application/x-www-form-urlencoded";
+        self.post_to(method, &login, form_type, form).await
     }
 
     pub(crate) async fn send(&self, request: &Value) -> Answer {

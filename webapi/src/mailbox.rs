@@ -1,0 +1,271 @@
+//! Messages in the mailboxes of the account: reading, flags, moving, removing.
+
+mod shape;
+
+use std::io;
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+use postrider_config::Account;
+use postrider_store::{Mail, MailChange, MailId};
+use postrider_webhook::message;
+
+pub(crate) use self::shape::Shown;
+use crate::{
+    Parts,
+    auth::User,
+    error::{ApiError, Code},
+    json::Object,
+    request,
+    suppression::Done,
+};
+
+/// Bytes of a text that are read at once when it is given as it is.
+const PIECE: u64 = 64 << 10;
+/// The flags that have a meaning; all others are keywords.
+const SYSTEM_FLAGS: [&str; 10] = [
+    "$forwarded",
+    "$junk",
+    "$mdnsent",
+    "$notjunk",
+    "$phishing",
+    "\\answered",
+    "\\deleted",
+    "\\draft",
+    "\\flagged",
+    "\\seen",
+];
+
+/// The message with its texts, structure and what is known of its coming.
+pub(crate) async fn get(parts: &Parts, user: &User, request: &str) -> Result<Shown, ApiError> {
+    let id = request::read(request, id)?;
+    let mail = find(parts, user, id)?;
+    let body = parts.store.body(mail.body)?;
+    blocking(move || {
+        let text = body.read(0..body.len())?;
+        Ok(Shown::new(mail, message::parse(&text)))
+    })
+    .await
+}
+
+/// The text as it came, byte by byte.
+pub(crate) fn raw(parts: &Parts, user: &User, request: &str) -> Result<Response, ApiError> {
+    let id = request::read(request, id)?;
+    let body = parts.store.body(find(parts, user, id)?.body)?;
+    let pieces = stream::try_unfold((body, 0), |(body, at)| async move {
+        if at >= body.len() {
+            return Ok::<_, io::Error>(None);
+        }
+        let read = tokio::task::spawn_blocking(move || {
+            let piece = body.read(at..at + PIECE);
+            piece.map(|piece| (piece, (body, at + PIECE)))
+        });
+        match read.await {
+            Ok(piece) => piece.map(Some).map_err(io::Error::other),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    });
+    let kind = HeaderValue::from_static("text/plain");
+    Ok(([(CONTENT_TYPE, kind)], Body::from_stream(pieces)).into_response())
+}
+
+/// A part without its transfer encoding.
+pub(crate) async fn part(parts: &Parts, user: &User, request: &str) -> Result<Response, ApiError> {
+    let (id, path) = request::read(request, |fields| {
+        Ok((id(fields)?, fields.list("PartPath", Object::index)?))
+    })?;
+    let mail = find(parts, user, id)?;
+    let body = parts.store.body(mail.body)?;
+    let found = blocking(move || {
+        let text = body.read(0..body.len())?;
+        message::part(&text, &path).ok_or_else(|| {
+            let place = path.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let text = format!("the message has no part [{}]", place.join(", "));
+            ApiError::new(Code::PartNotFound, text)
+        })
+    });
+    // What it is depends on its author: nobody should take it for a page.
+    let headers = [
+        (
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        ),
+        (
+            axum::http::header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
+    ];
+    Ok((headers, found.await?).into_response())
+}
+
+/// Removes a message for good.
+pub(crate) async fn delete(parts: &Parts, user: &User, request: &str) -> Result<Done, ApiError> {
+    let id = request::read(request, id)?;
+    match parts.store.remove_mail(&user.account, id).await? {
+        true => Ok(Done {}),
+        false => Err(gone(parts, id)),
+    }
+}
+
+/// Adds flags (`add`), or takes them off.
+pub(crate) async fn flags(
+    parts: &Parts,
+    user: &User,
+    request: &str,
+    add: bool,
+) -> Result<Done, ApiError> {
+    let (id, names) = request::read(request, |fields| {
+        Ok((id(fields)?, fields.list("Flags", crate::json::text)?))
+    })?;
+    let flags = names.iter().map(|name| flag(name)).collect();
+    let flags: Vec<String> = Result::from_iter::<Vec<_>>(flags)?;
+    let change = if add {
+        MailChange {
+            add_flags: flags,
+            ..MailChange::default()
+        }
+    } else {
+        MailChange {
+            remove_flags: flags,
+            ..MailChange::default()
+        }
+    };
+    changed(parts, user, id, change).await
+}
+
+/// Moves a message to another mailbox; its number stays.
+pub(crate) async fn relocate(parts: &Parts, user: &User, request: &str) -> Result<Done, ApiError> {
+    let (id, to) = request::read(request, |fields| {
+        Ok((id(fields)?, fields.string("DestMailboxName")?))
+    })?;
+    let mail = find_to_change(parts, user, id)?;
+    if !exists(parts, user, &to)? {
+        let text = format!("the account has no mailbox {to:?}");
+        return Err(ApiError::user(text));
+    }
+    if mail.mailbox == to {
+        return Err(ApiError::user(format!("the message is in {to:?} already")));
+    }
+    let change = MailChange {
+        mailbox: Some(to),
+        ..MailChange::default()
+    };
+    changed(parts, user, id, change).await
+}
+
+async fn changed(
+    parts: &Parts,
+    user: &User,
+    id: MailId,
+    change: MailChange,
+) -> Result<Done, ApiError> {
+    match parts.store.change_mail(&user.account, id, change).await? {
+        true => Ok(Done {}),
+        false => Err(gone(parts, id)),
+    }
+}
+
+/// The number of the message that a request is about.
+fn id(fields: &mut Object) -> Result<MailId, crate::json::JsonError> {
+    // No message has a negative number.
+    let id = fields.integer("MsgID")?;
+    Ok(MailId(u64::try_from(id).unwrap_or(u64::MAX)))
+}
+
+fn find(parts: &Parts, user: &User, id: MailId) -> Result<Mail, ApiError> {
+    if id.0 == 0 {
+        return Err(no_id());
+    }
+    let mail = parts.store.mail(id)?;
+    mail.filter(|mail| mail.account == user.account)
+        .ok_or_else(|| not_found(id))
+}
+
+fn find_to_change(parts: &Parts, user: &User, id: MailId) -> Result<Mail, ApiError> {
+    let mail = parts.store.mail(id)?;
+    mail.filter(|mail| mail.account == user.account)
+        .ok_or_else(|| gone(parts, id))
+}
+
+/// Why the account has no message of this number to be changed.
+fn gone(parts: &Parts, id: MailId) -> ApiError {
+    if id.0 == 0 {
+        return no_id();
+    }
+    match parts.store.mail(id) {
+        // Another account's.
+        Ok(Some(_)) => not_found(id),
+        Ok(None) if parts.store.was_mail(id) => ApiError::user("message was removed"),
+        Ok(None) => not_found(id),
+        Err(error) => error.into(),
+    }
+}
+
+fn no_id() -> ApiError {
+    ApiError::user("MsgID is missing, or 0")
+}
+
+fn not_found(id: MailId) -> ApiError {
+    ApiError::new(Code::MessageNotFound, format!("there is no message {id}"))
+}
+
+/// In lower case: a system flag, or a keyword of what an IMAP atom may have (RFC 9051 §9).
+fn flag(name: &str) -> Result<String, ApiError> {
+    let flag = name.to_lowercase();
+    let atom = |c: char| c.is_ascii_graphic() && !"(){%*\"\\]".contains(c);
+    if SYSTEM_FLAGS.contains(&flag.as_str()) || (!flag.is_empty() && flag.chars().all(atom)) {
+        return Ok(flag);
+    }
+    Err(ApiError::user(format!(
+        "{name:?} is no flag: use {}, or a keyword of letters, digits and such",
+        SYSTEM_FLAGS.join(" ")
+    )))
+}
+
+/// Whether the account has a mailbox: the usual ones, those that its mail is sorted into, and those that have mail.
+fn exists(parts: &Parts, user: &User, name: &str) -> Result<bool, ApiError> {
+    let config = parts.config.load();
+    let account = config.accounts.get(&user.account);
+    let sorted = account.is_some_and(|account| sorts_into(account, name));
+    let usual = parts.statics.default_mailboxes.iter();
+    if name == "Inbox" || sorted || usual.into_iter().any(|usual| usual == name) {
+        return Ok(true);
+    }
+    let mails = parts.store.list_mails(&user.account, Some(name), None, 1)?;
+    Ok(!mails.items.is_empty())
+}
+
+fn sorts_into(account: &Account, name: &str) -> bool {
+    [&account.rejects_mailbox, &account.junk_mailbox].contains(&&name.to_owned())
+        || account.destinations.values().any(|destination| {
+            let mut rulesets = destination.rulesets.iter();
+            destination.mailbox == name || rulesets.any(|ruleset| ruleset.mailbox == name)
+        })
+}
+
+/// Reads and parses where that may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| ApiError::new(Code::Server, error.to_string()))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_the_known_ones_and_keywords() {
+        assert_eq!(flag("\\Seen").unwrap(), "\\seen");
+        assert_eq!(flag("$Junk").unwrap(), "$junk");
+        assert_eq!(flag("Order-7").unwrap(), "order-7");
+        for bad in ["", "\\recent", "a b", "a\"", "(a)", "a]", "\u{e4}", "a\n"] {
+            assert!(flag(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The suppression list of the account.
+
+use postrider_queue::base_address;
+use postrider_store::{NewSuppression, Suppression};
+use serde::Serialize;
+use tracing::info;
+
+use crate::{
+    Parts,
+    auth::User,
+    error::{ApiError, Code},
+    json::{JsonError, Object},
+    request,
+};
+
+/// Entries that are read at once.
+const PAGE: usize = 1000;
+
+/// An empty answer.
+#[derive(Debug, Serialize)]
+pub(crate) struct Done {}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Listed {
+    suppressions: Vec<Entry>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Entry {
+    #[serde(rename = "ID")]
+    id: u64,
+    created: String,
+    account: String,
+    base_address: String,
+    original_address: String,
+    manual: bool,
+    reason: String,
+}
+
+impl From<Suppression> for Entry {
+    fn from(entry: Suppression) -> Self {
+        Self {
+            id: entry.id.0,
+            created: entry.created.to_string(),
+            account: entry.account,
+            base_address: entry.base,
+            original_address: entry.original,
+            manual: entry.manual,
+            reason: entry.reason,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct IsPresent {
+    present: bool,
+}
+
+/// All entries, by their numbers.
+pub(crate) fn list(parts: &Parts, user: &User, request: &str) -> Result<Listed, ApiError> {
+    request::read(request, |_| Ok(()))?;
+    let mut suppressions = Vec::new();
+    let mut after = None;
+    loop {
+        let account = Some(user.account.as_str());
+        let page = parts.store.list_suppressions(account, after, PAGE)?;
+        suppressions.extend(page.items.into_iter().map(Entry::from));
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(Listed { suppressions }),
+        }
+    }
+}
+
+/// Adds an address; it is an error if it, or a variant of it, is there.
+pub(crate) async fn add(parts: &Parts, user: &User, request: &str) -> Result<Done, ApiError> {
+    let (address, manual, reason) = request::read(request, |fields| {
+        Ok((
+            fields.string("EmailAddress")?,
+            fields.bool("Manual")?.unwrap_or_default(),
+            fields.string("Reason")?,
+        ))
+    })?;
+    let address = request::address(&address)?;
+    let base = base_address(&address);
+    let suppression = NewSuppression {
+        account: user.account.clone(),
+        base: base.clone(),
+        original: address.unicode(),
+        created: parts.clock.now(),
+        manual,
+        reason,
+    };
+    if parts.store.suppress(suppression).await? {
+        info!(account = user.account, base, "suppression added by webapi");
+        return Ok(Done {});
+    }
+    Err(failed(format!("{base} is on the suppression list already")))
+}
+
+/// Removes an address with all its variants.
+pub(crate) async fn remove(parts: &Parts, user: &User, request: &str) -> Result<Done, ApiError> {
+    let base = base(request)?;
+    if parts.store.unsuppress(&user.account, &base).await? {
+        info!(
+            account = user.account,
+            base, "suppression removed by webapi"
+        );
+        return Ok(Done {});
+    }
+    Err(failed(format!("{base} is not on the suppression list")))
+}
+
+/// Whether an address, or a variant of it, is there.
+pub(crate) fn present(parts: &Parts, user: &User, request: &str) -> Result<IsPresent, ApiError> {
+    let found = parts.store.suppression(&user.account, &base(request)?)?;
+    Ok(IsPresent {
+        present: found.is_some(),
+    })
+}
+
+fn base(request: &str) -> Result<String, ApiError> {
+    let read = |fields: &mut Object| -> Result<String, JsonError> { fields.string("EmailAddress") };
+    let address = request::address(&request::read(request, read)?)?;
+    Ok(base_address(&address))
+}
+
+/// A failure that has no code of its own in the contract.
+fn failed(message: String) -> ApiError {
+    ApiError::new(Code::Error, message)
+}
