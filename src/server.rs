@@ -317,7 +317,8 @@ impl Sessions {
             SMTP_REFUSAL,
             stop.clone(),
             |stream, remote, place| {
-                let session = self.session(stream, stop.clone());
+                // Boxed, since a future that is moved into another takes its room twice.
+                let session = Box::pin(self.session(stream, stop.clone()));
                 let held = (place, running.subscribe());
                 tokio::spawn(async move {
                     if let Err(error) = session.await {

@@ -52,9 +52,21 @@ pub async fn serve<H: Handler>(
     let timeout = config.command_timeout;
     let mut session = Session::new(config, implicit_tls);
     let acceptor = tls.map(TlsAcceptor::from);
-    if implicit_tls {
+    let mut stream = stream;
+    if !implicit_tls {
+        let stop = shutdown.clone();
+        match converse(&mut stream, &mut session, &mut handler, &mut client, stop).await? {
+            End::Closed => return stream.shutdown().await,
+            End::StartTls => {}
+        }
+    }
+    // Boxed, so that a connection without TLS has no room for it.
+    Box::pin(async move {
         let acceptor = acceptor.ok_or_else(|| io::Error::other("no certificate for TLS"))?;
         let mut stream = handshake(&acceptor, stream, timeout, &mut client).await?;
+        if !implicit_tls {
+            session.tls_started();
+        }
         converse(
             &mut stream,
             &mut session,
@@ -63,34 +75,9 @@ pub async fn serve<H: Handler>(
             shutdown,
         )
         .await?;
-        return stream.shutdown().await;
-    }
-    let mut stream = stream;
-    match converse(
-        &mut stream,
-        &mut session,
-        &mut handler,
-        &mut client,
-        shutdown.clone(),
-    )
-    .await?
-    {
-        End::Closed => stream.shutdown().await,
-        End::StartTls => {
-            let acceptor = acceptor.ok_or_else(|| io::Error::other("no certificate for TLS"))?;
-            let mut stream = handshake(&acceptor, stream, timeout, &mut client).await?;
-            session.tls_started();
-            converse(
-                &mut stream,
-                &mut session,
-                &mut handler,
-                &mut client,
-                shutdown,
-            )
-            .await?;
-            stream.shutdown().await
-        }
-    }
+        stream.shutdown().await
+    })
+    .await
 }
 
 async fn handshake(
@@ -240,14 +227,15 @@ async fn ask<H: Handler>(
         client.helo = Some(name.to_owned());
         client.esmtp = esmtp;
     }
+    // What is large is boxed while it runs: a connection that waits has no room for it.
     let answer = match (&question, session.transaction()) {
         (Question::Greeting, _) => handler.greeting(client).await,
-        (Question::Login(login), _) => handler.login(client, login).await,
+        (Question::Login(login), _) => Box::pin(handler.login(client, login)).await,
         (Question::Mail(mail), _) => handler.mail(client, mail).await,
         (Question::Rcpt(rcpt), Some(transaction)) => handler.rcpt(client, transaction, rcpt).await,
         (Question::Data, Some(transaction)) => handler.data(client, transaction).await,
         (Question::End, Some(transaction)) => {
-            let reply = handler.end(client, transaction).await;
+            let reply = Box::pin(handler.end(client, transaction)).await;
             session.finish(&reply);
             return;
         }
