@@ -1,39 +1,22 @@
 //! Mail on its way out: DNS, remote servers that follow a script, events, history, DSNs.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use postrider_store::QueueId;
 
 use crate::support::{
-    Setup, World,
-    dns::Zone,
-    message,
+    World, message,
     receiver::{Call, Receiver},
     remote::{Act, Point, Remote},
 };
 
-const MX_IP: &str = "127.0.0.2";
-
 /// A world in which remote.test's mail goes to `remote`, and app's events to `receiver`.
 async fn world(remote: &Remote, receiver: &Receiver) -> World {
-    let ip: IpAddr = MX_IP.parse().unwrap();
-    let dns = Zone::default()
-        .mx("remote.test", 10, "mx.remote.test")
-        .address("mx.remote.test", ip)
-        .serve()
-        .await;
     let app = format!(
         "[accounts.app.outgoing_webhook]\nurl = {:?}\nauthorization = \"Bearer s3cret\"\n",
         receiver.url()
     );
-    let world = World::start(Setup {
-        dns: Some(dns),
-        app,
-        ..Setup::default()
-    })
-    .await;
-    world.dialer.lead(ip, remote.address);
-    world
+    World::facing(remote, app).await
 }
 
 async fn send(world: &World, to: &[&str], subject: &str) {

@@ -1,14 +1,10 @@
 //! What an administrator does with the queue, by the real commands and over the running server's socket.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::support::{
-    Setup, World, dns::Zone, message, program, receiver::Receiver, remote::Remote,
-};
-
-const MX_IP: &str = "127.0.0.2";
+use crate::support::{World, message, program, receiver::Receiver, remote::Remote};
 
 struct Desk {
     world: World,
@@ -17,19 +13,8 @@ struct Desk {
 
 impl Desk {
     async fn open(remote: &Remote, receiver: &Receiver) -> Self {
-        let ip: IpAddr = MX_IP.parse().unwrap();
-        let dns = Zone::default()
-            .mx("remote.test", 10, "mx.remote.test")
-            .address("mx.remote.test", ip)
-            .serve()
-            .await;
-        let setup = Setup {
-            dns: Some(dns),
-            app: format!("outgoing_webhook = {{ url = {:?} }}\n", receiver.url()),
-            ..Setup::default()
-        };
-        let world = World::start(setup).await;
-        world.dialer.lead(ip, remote.address);
+        let app = format!("outgoing_webhook = {{ url = {:?} }}\n", receiver.url());
+        let world = World::facing(remote, app).await;
         let conf = world.dir.path().join("postrider.conf");
         Self { world, conf }
     }

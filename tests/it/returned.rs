@@ -1,16 +1,15 @@
 //! What comes back from the recipients' side: matched to what was sent, and told to the application.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use postrider_store::QueueId;
 use serde_json::Value;
 
 use crate::support::{
-    PASSWORD, Setup, World, client::Client, dns::Zone, program, receiver::Call, receiver::Receiver,
+    PASSWORD, Setup, World, client::Client, program, receiver::Call, receiver::Receiver,
     remote::Act, remote::Point, remote::Remote, webapi,
 };
 
-const MX_IP: &str = "127.0.0.2";
 /// The login for which every message gets a reverse-path of its own.
 const LOGIN: &str = "app+unique@example.org";
 
@@ -33,26 +32,13 @@ async fn remote() -> Remote {
 
 /// A world in which remote.test's mail goes to `remote`, and app's events to the receivers.
 async fn world(remote: &Remote, outgoing: &Receiver, incoming: &Receiver) -> World {
-    let ip: IpAddr = MX_IP.parse().unwrap();
-    let dns = Zone::default()
-        .mx("remote.test", 10, "mx.remote.test")
-        .address("mx.remote.test", ip)
-        .serve()
-        .await;
     let app = format!(
         "from_id_login_addresses = [{LOGIN:?}]\n\
          outgoing_webhook = {{ url = {:?} }}\nincoming_webhook = {{ url = {:?} }}\n",
         outgoing.url(),
         incoming.url()
     );
-    let setup = Setup {
-        dns: Some(dns),
-        app,
-        ..Setup::default()
-    };
-    let world = World::start(setup).await;
-    world.dialer.lead(ip, remote.address);
-    world
+    World::facing(remote, app).await
 }
 
 /// How an application gives us a message.

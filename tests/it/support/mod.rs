@@ -154,6 +154,24 @@ impl World {
         Self::start_in(dir).await
     }
 
+    /// Starts a server in a new folder, for which remote.test's mail goes to `remote`; `app` goes into `[accounts.app]`.
+    pub async fn facing(remote: &remote::Remote, app: String) -> Self {
+        let ip: IpAddr = [127, 0, 0, 2].into();
+        let dns = dns::Zone::default()
+            .mx("remote.test", 10, "mx.remote.test")
+            .address("mx.remote.test", ip)
+            .serve()
+            .await;
+        let setup = Setup {
+            dns: Some(dns),
+            app,
+            ..Setup::default()
+        };
+        let world = Self::start(setup).await;
+        world.dialer.lead(ip, remote.address);
+        world
+    }
+
     /// Starts a server in a folder that has been set up.
     pub async fn start_in(dir: TempDir) -> Self {
         let clock = ManualClock::new(Time(1_800_000_000_000_000));
