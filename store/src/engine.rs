@@ -40,9 +40,9 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
     Accept, Accepted, BodyWriter, Change, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts,
-    Credential, HoldFilter, HoldRuleId, INLINE_BODY_MAX, MailChange, MailId, NewBody,
-    NewSuppression, QueueId, Settle, SettleHook, StoreError, Time, bodyfile::BodyFiles,
-    journal::JournalReader,
+    Credential, HoldFilter, HoldRuleId, HookAttempt, HookId, INLINE_BODY_MAX, MailChange, MailId,
+    NewBody, NewSuppression, NextAttempt, QueueId, Settle, SettleHook, StoreError, Time,
+    bodyfile::BodyFiles, journal::JournalReader,
 };
 use inbox::{Inbox, Ops, Prepared, Request};
 use index::IndexRoom;
@@ -261,6 +261,32 @@ impl Durable {
         let account = account.to_owned();
         let op = Op::RemoveMail { account, id };
         Ok(counted(self.submit_one(op, None).await?)? > 0)
+    }
+
+    pub(crate) async fn schedule_hooks(
+        &self,
+        ids: Vec<HookId>,
+        next: NextAttempt,
+    ) -> Result<u64, StoreError> {
+        let ops = ids.chunks(CHANGE_MAX).map(|ids| Op::ScheduleHooks {
+            ids: ids.to_vec(),
+            next,
+        });
+        let applied = self.submit(ops.map(|op| (op, None)).collect()).await?;
+        applied.into_iter().map(counted).sum()
+    }
+
+    pub(crate) async fn end_hooks(
+        &self,
+        ends: Vec<(HookId, Option<Time>)>,
+        result: &HookAttempt,
+    ) -> Result<u64, StoreError> {
+        let ops = ends.chunks(CHANGE_MAX).map(|ends| Op::EndHooks {
+            ends: ends.to_vec(),
+            result: result.clone(),
+        });
+        let applied = self.submit(ops.map(|op| (op, None)).collect()).await?;
+        applied.into_iter().map(counted).sum()
     }
 
     pub(crate) fn was_mail(&self, id: MailId) -> bool {

@@ -37,9 +37,9 @@ pub use store::{Counts, Store};
 pub use time::{Clock, ManualClock, Sleep, SystemClock, Time};
 pub use verb::{
     Accept, Accepted, BodySource, Change, Claim, ClaimHooks, Claimed, ClaimedHooks, Destination,
-    Found, MailChange, NewBody, NewHook, NewHookKind, NewMail, NewMessage, NewRecipient,
-    NewSuppression, NextAttempt, Note, Order, Outcome, Page, Party, QueueFilter, Reference,
-    RetiredFilter, Settle, SettleHook,
+    Found, HookFilter, MailChange, NewBody, NewHook, NewHookKind, NewMail, NewMessage,
+    NewRecipient, NewSuppression, NextAttempt, Note, Order, Outcome, Page, Party, QueueFilter,
+    Reference, RetiredFilter, RetiredHookFilter, Settle, SettleHook,
 };
 
 /// The largest text, in bytes, that goes into the journal; a larger one gets a file of its own.

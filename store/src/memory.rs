@@ -13,10 +13,11 @@ use tokio::sync::watch;
 
 use crate::{
     Accept, Accepted, Body, BodyId, BodySource, Change, Claim, ClaimHooks, Claimed, ClaimedHooks,
-    Counts, Credential, Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookId, HookKind, Mail,
-    MailChange, MailId, NewBody, NewHook, NewHookKind, NewMail, NewMessage, NewSuppression, Note,
-    Order, Outcome, Page, Party, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter,
-    RetiredHook, Settle, SettleHook, StoreError, Suppression, SuppressionId, Time,
+    Counts, Credential, Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookAttempt, HookFilter,
+    HookId, HookKind, Mail, MailChange, MailId, NewBody, NewHook, NewHookKind, NewMail, NewMessage,
+    NewSuppression, NextAttempt, Note, Order, Outcome, Page, Party, QueueFilter, QueueId, Queued,
+    Reference, Retired, RetiredFilter, RetiredHook, RetiredHookFilter, Settle, SettleHook,
+    StoreError, Suppression, SuppressionId, Time,
     verb::{RESULTS_MAX, page},
 };
 
@@ -349,25 +350,75 @@ impl Memory {
 
     pub(crate) fn list_hooks(
         &self,
+        filter: &HookFilter,
         after: Option<HookId>,
+        order: Order,
         limit: usize,
     ) -> Result<Page<Hook, HookId>, StoreError> {
         let state = self.open()?;
-        let items = state.hooks.values().filter(|hook| Some(hook.id) > after);
-        Ok(page(items.cloned(), limit, |hook| hook.id))
+        let items = state.hooks.values().filter(|hook| {
+            after.is_none_or(|after| order.follows(hook.id, after)) && filter.matches(hook)
+        });
+        Ok(page(ordered(items, order), limit, |hook| hook.id))
     }
 
     pub(crate) fn list_retired_hooks(
         &self,
+        filter: &RetiredHookFilter,
         after: Option<HookId>,
+        order: Order,
         limit: usize,
     ) -> Result<Page<RetiredHook, HookId>, StoreError> {
         let state = self.open()?;
-        let items = state
-            .retired_hooks
-            .values()
-            .filter(|retired| Some(retired.hook.id) > after);
-        Ok(page(items.cloned(), limit, |retired| retired.hook.id))
+        let items = state.retired_hooks.values().filter(|retired| {
+            after.is_none_or(|after| order.follows(retired.hook.id, after))
+                && filter.matches(retired)
+        });
+        Ok(page(ordered(items, order), limit, |retired| {
+            retired.hook.id
+        }))
+    }
+
+    pub(crate) fn schedule_hooks(
+        &self,
+        ids: &[HookId],
+        next: NextAttempt,
+    ) -> Result<u64, StoreError> {
+        let mut count = 0;
+        {
+            let mut state = self.open()?;
+            for id in ids {
+                if let Some(hook) = state.hooks.get_mut(id) {
+                    hook.next_attempt = next.instead_of(hook.next_attempt);
+                    count += 1;
+                }
+            }
+        }
+        self.tell();
+        Ok(count)
+    }
+
+    pub(crate) fn end_hooks(
+        &self,
+        ends: &[(HookId, Option<Time>)],
+        result: &HookAttempt,
+    ) -> Result<u64, StoreError> {
+        let mut count = 0;
+        {
+            let mut state = self.open()?;
+            for (id, keep_until) in ends {
+                if state.claimed_hooks.contains(id) {
+                    continue;
+                }
+                if let Some(hook) = state.hooks.get_mut(id) {
+                    hook.results.push(result.clone());
+                    state.retire_hook(*id, false, result.start, *keep_until);
+                    count += 1;
+                }
+            }
+        }
+        self.tell();
+        Ok(count)
     }
 
     pub(crate) fn mail(&self, id: MailId) -> Result<Option<Mail>, StoreError> {
@@ -466,6 +517,13 @@ fn next(last: &mut u64) -> u64 {
 impl State {
     fn accept(&mut self, accept: Accept) -> Result<Accepted, StoreError> {
         self.check_from_ids(accept.queue.as_ref())?;
+        for hook in &accept.hooks {
+            if let NewHookKind::Again(mail) = &hook.kind
+                && !self.bodies.contains_key(&mail.body)
+            {
+                return Err(StoreError::NoBody(mail.body));
+            }
+        }
         let new = self.bring(accept.body, accept.queue.as_ref(), &accept.mails)?;
         let mut accepted = Accepted::default();
         if let Some(message) = accept.queue {
@@ -614,7 +672,7 @@ impl State {
                 NewHookKind::Incoming(index) => {
                     mails.get(index as usize).and_then(|id| self.mails.get(id))
                 }
-                NewHookKind::Outgoing(_) => None,
+                NewHookKind::Outgoing(_) | NewHookKind::Again(_) => None,
             };
             let mail = mail.cloned().map(Arc::new);
             let id = HookId(next(&mut self.last_hook));
@@ -795,25 +853,30 @@ impl State {
                 keep_until,
             } => {
                 hook.results.push(settle.attempt);
-                let hook = hook.clone();
-                self.hooks.remove(&settle.id);
-                if let HookKind::Incoming(mail) = &hook.kind {
-                    self.sweep(mail.body);
-                }
-                if let Some(keep_until) = keep_until {
-                    self.retired_hooks.insert(
-                        hook.id,
-                        RetiredHook {
-                            hook,
-                            success,
-                            last_activity: now,
-                            keep_until,
-                        },
-                    );
-                }
+                self.retire_hook(settle.id, success, now, keep_until);
             }
         }
         true
+    }
+
+    fn retire_hook(&mut self, id: HookId, success: bool, now: Time, keep_until: Option<Time>) {
+        let Some(hook) = self.hooks.remove(&id) else {
+            return;
+        };
+        if let HookKind::Incoming(mail) = &hook.kind {
+            self.sweep(mail.body);
+        }
+        if let Some(keep_until) = keep_until {
+            self.retired_hooks.insert(
+                id,
+                RetiredHook {
+                    hook,
+                    success,
+                    last_activity: now,
+                    keep_until,
+                },
+            );
+        }
     }
 }
 

@@ -7,10 +7,11 @@ use tokio::sync::watch;
 
 use crate::{
     Accept, Accepted, Body, BodyId, BodyWriter, Change, Claim, ClaimHooks, Claimed, ClaimedHooks,
-    Credential, Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookId, Mail, MailChange, MailId,
-    NewBody, NewSuppression, OpenError, Options, Order, Page, QueueFilter, QueueId, Queued,
-    Reference, Retired, RetiredFilter, RetiredHook, Settle, SettleHook, StoreError, Suppression,
-    SuppressionId, Time, engine::Durable, memory::Memory,
+    Credential, Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookAttempt, HookFilter, HookId,
+    Mail, MailChange, MailId, NewBody, NewSuppression, NextAttempt, OpenError, Options, Order,
+    Page, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
+    RetiredHookFilter, Settle, SettleHook, StoreError, Suppression, SuppressionId, Time,
+    engine::Durable, memory::Memory,
 };
 
 /// What is kept durably. Clones are the same store.
@@ -460,33 +461,69 @@ impl Store {
         }
     }
 
-    /// Webhook calls that are to be made, by their numbers, beginning after `after`.
+    /// Webhook calls that are to be made, by their numbers in either order, beginning behind `after`.
     ///
     /// # Errors
     /// If they can't be read.
     pub fn list_hooks(
         &self,
+        filter: &HookFilter,
         after: Option<HookId>,
+        order: Order,
         limit: usize,
     ) -> Result<Page<Hook, HookId>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.list_hooks(after, limit),
-            Engine::Durable(durable) => durable.list_hooks(after, limit),
+            Engine::Memory(memory) => memory.list_hooks(filter, after, order, limit),
+            Engine::Durable(durable) => durable.list_hooks(filter, after, order, limit),
         }
     }
 
-    /// Webhook calls in the history, by their numbers, beginning after `after`.
+    /// Webhook calls in the history, likewise.
     ///
     /// # Errors
     /// If they can't be read.
     pub fn list_retired_hooks(
         &self,
+        filter: &RetiredHookFilter,
         after: Option<HookId>,
+        order: Order,
         limit: usize,
     ) -> Result<Page<RetiredHook, HookId>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.list_retired_hooks(after, limit),
-            Engine::Durable(durable) => durable.list_retired_hooks(after, limit),
+            Engine::Memory(memory) => memory.list_retired_hooks(filter, after, order, limit),
+            Engine::Durable(durable) => durable.list_retired_hooks(filter, after, order, limit),
+        }
+    }
+
+    /// Moves the next calls of webhooks, and tells of how many. A call that is being made is moved for the case that it fails, until
+    /// its result says otherwise.
+    ///
+    /// # Errors
+    /// If it can't be made durable.
+    pub async fn schedule_hooks(
+        &self,
+        ids: Vec<HookId>,
+        next: NextAttempt,
+    ) -> Result<u64, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.schedule_hooks(&ids, next),
+            Engine::Durable(durable) => durable.schedule_hooks(ids, next).await,
+        }
+    }
+
+    /// Ends calls of webhooks that are not being made, with this as their last result, and tells how many. Each is kept in the history
+    /// until the time beside it.
+    ///
+    /// # Errors
+    /// If it can't be made durable.
+    pub async fn end_hooks(
+        &self,
+        ends: Vec<(HookId, Option<Time>)>,
+        result: &HookAttempt,
+    ) -> Result<u64, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.end_hooks(&ends, result),
+            Engine::Durable(durable) => durable.end_hooks(ends, result).await,
         }
     }
 

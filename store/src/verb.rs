@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     BodyFile, BodyId, Hook, HookId, HookKind, Mail, MailId, QueueId, StoreError, Suppression,
     SuppressionId, Time,
-    record::{Arrival, Attempt, Common, HookAttempt, Notify, Outgoing, Queued, Retired},
+    record::{
+        Arrival, Attempt, Common, HookAttempt, Notify, Outgoing, Queued, Retired, RetiredHook,
+    },
 };
 
 /// A message's results; what is heard of it beyond that is not recorded.
@@ -117,6 +119,15 @@ pub enum NextAttempt {
     Shift(i64),
 }
 
+impl NextAttempt {
+    pub(crate) const fn instead_of(self, before: Time) -> Time {
+        match self {
+            Self::At(time) => time,
+            Self::Shift(micros) => Time(before.0.saturating_add(micros)),
+        }
+    }
+}
+
 /// In which order records are listed: by their numbers, which is the order in which they came to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -195,6 +206,8 @@ pub enum NewHookKind {
     Outgoing(Outgoing),
     /// The mail at this index of the same unit's `mails`.
     Incoming(u32),
+    /// A mail that was told of before, and whose text is still there.
+    Again(Box<Mail>),
 }
 
 /// The numbers given to what was accepted.
@@ -662,6 +675,115 @@ fn address_matches(address: Option<&Address>, part: &str) -> bool {
     }
 }
 
+/// Which webhook calls to be made are listed or changed. An empty filter matches all; given fields must all match.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HookFilter {
+    /// One of these; empty: any.
+    pub ids: Vec<HookId>,
+    /// Of this account.
+    pub account: Option<String>,
+    /// The name of an event, or `incoming`.
+    pub event: Option<String>,
+    /// Of events of this message.
+    pub message: Option<QueueId>,
+    /// Made before this time.
+    pub submitted_before: Option<Time>,
+    /// Made after this time.
+    pub submitted_after: Option<Time>,
+    /// Next call before this time.
+    pub next_attempt_before: Option<Time>,
+    /// Next call after this time.
+    pub next_attempt_after: Option<Time>,
+}
+
+impl HookFilter {
+    /// Whether it matches a call.
+    #[must_use]
+    pub fn matches(&self, hook: &Hook) -> bool {
+        (self.ids.is_empty() || self.ids.contains(&hook.id))
+            && is_of(
+                hook,
+                self.account.as_ref(),
+                self.event.as_ref(),
+                self.message,
+            )
+            && is_between(hook.submitted, self.submitted_after, self.submitted_before)
+            && is_between(
+                hook.next_attempt,
+                self.next_attempt_after,
+                self.next_attempt_before,
+            )
+    }
+}
+
+/// Which webhook calls of the history are listed. An empty filter matches all; given fields must all match.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RetiredHookFilter {
+    /// One of these; empty: any.
+    pub ids: Vec<HookId>,
+    /// Of this account.
+    pub account: Option<String>,
+    /// The name of an event, or `incoming`.
+    pub event: Option<String>,
+    /// Of events of this message.
+    pub message: Option<QueueId>,
+    /// The receiver took it, or not.
+    pub success: Option<bool>,
+    /// Made before this time.
+    pub submitted_before: Option<Time>,
+    /// Made after this time.
+    pub submitted_after: Option<Time>,
+    /// Ended before this time.
+    pub last_activity_before: Option<Time>,
+    /// Ended after this time.
+    pub last_activity_after: Option<Time>,
+}
+
+impl RetiredHookFilter {
+    /// Whether it matches a call.
+    #[must_use]
+    pub fn matches(&self, retired: &RetiredHook) -> bool {
+        let hook = &retired.hook;
+        (self.ids.is_empty() || self.ids.contains(&hook.id))
+            && is_of(
+                hook,
+                self.account.as_ref(),
+                self.event.as_ref(),
+                self.message,
+            )
+            && self
+                .success
+                .is_none_or(|success| success == retired.success)
+            && is_between(hook.submitted, self.submitted_after, self.submitted_before)
+            && is_between(
+                retired.last_activity,
+                self.last_activity_after,
+                self.last_activity_before,
+            )
+    }
+}
+
+fn is_of(
+    hook: &Hook,
+    account: Option<&String>,
+    event: Option<&String>,
+    message: Option<QueueId>,
+) -> bool {
+    let (name, about) = match &hook.kind {
+        HookKind::Outgoing(outgoing) => (outgoing.event.name(), Some(outgoing.queue_id)),
+        HookKind::Incoming(_) => ("incoming", None),
+    };
+    account.is_none_or(|account| *account == hook.account)
+        && event.is_none_or(|event| event == name)
+        && (message.is_none() || message == about)
+}
+
+fn is_between(time: Time, after: Option<Time>, before: Option<Time>) -> bool {
+    after.is_none_or(|after| time > after) && before.is_none_or(|before| time < before)
+}
+
 /// What is changed of a mail in a mailbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MailChange {
@@ -762,12 +884,8 @@ impl Change {
         if let Some(hold) = self.hold {
             queued.hold = hold;
         }
-        match self.next_attempt {
-            Some(NextAttempt::At(time)) => queued.next_attempt = time,
-            Some(NextAttempt::Shift(micros)) => {
-                queued.next_attempt = Time(queued.next_attempt.0.saturating_add(micros));
-            }
-            None => {}
+        if let Some(next) = self.next_attempt {
+            queued.next_attempt = next.instead_of(queued.next_attempt);
         }
         if let Some(transport) = &self.transport {
             queued.transport.clone_from(transport);
@@ -817,6 +935,7 @@ impl NewHook {
         let kind = match self.kind {
             NewHookKind::Outgoing(outgoing) => HookKind::Outgoing(outgoing),
             NewHookKind::Incoming(_) => HookKind::Incoming(mail?),
+            NewHookKind::Again(mail) => HookKind::Incoming(Arc::from(mail)),
         };
         Some(Hook {
             id,

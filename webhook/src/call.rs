@@ -3,6 +3,7 @@
 use std::{error::Error, fmt::Write, time::Instant};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use postrider_config::{Dynamic, WebhookSecret};
 use postrider_store::{Clock, Hook, HookAttempt, HookKind, Store, StoreError, Time};
@@ -30,16 +31,17 @@ pub(crate) struct Caller {
 struct Failure(String);
 
 impl Caller {
-    /// Makes a call, and tells what came of it.
+    /// Makes a call, with this payload or the one that is made of what is stored, and tells what came of it.
     pub(crate) async fn call(
         &self,
         hook: &Hook,
+        payload: Option<Bytes>,
         config: &Dynamic,
         clock: &dyn Clock,
     ) -> HookAttempt {
         let start = clock.now();
         let begun = Instant::now();
-        let result = self.try_call(hook, config, start).await;
+        let result = self.try_call(hook, payload, config, start).await;
         let mut attempt = HookAttempt {
             start,
             duration: begun.elapsed(),
@@ -68,6 +70,7 @@ impl Caller {
     async fn try_call(
         &self,
         hook: &Hook,
+        payload: Option<Bytes>,
         config: &Dynamic,
         now: Time,
     ) -> Result<(reqwest::StatusCode, String), Failure> {
@@ -78,7 +81,10 @@ impl Caller {
         if !self.allow_private_addresses {
             target::check(&url).map_err(|error| Failure(error.to_string()))?;
         }
-        let payload = self.payload(hook).await?;
+        let payload = match payload {
+            Some(payload) => payload,
+            None => self.payload(hook).await?.into(),
+        };
         let headers = headers(hook, secrets(hook, config), now, &payload)?;
         let request = self.client.post(url).headers(headers).body(payload);
         let response = request

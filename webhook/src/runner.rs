@@ -23,7 +23,7 @@ use tokio::{
 };
 use tracing::{debug, error, warn};
 
-use crate::{call::Caller, target::PublicOnly};
+use crate::{call::Caller, operate::Operator, target::PublicOnly};
 
 /// The share by which a retry may be early or late.
 const SPREAD: f64 = 0.01;
@@ -119,6 +119,17 @@ impl Runner {
             clock,
             settings,
         })
+    }
+
+    /// What administrators may do to the calls.
+    #[must_use]
+    pub fn operator(&self) -> Operator {
+        Operator {
+            caller: Arc::clone(&self.caller),
+            store: self.store.clone(),
+            config: Arc::clone(&self.config),
+            clock: Arc::clone(&self.clock),
+        }
     }
 
     /// Makes the calls that are due until `shutdown` says so. Calls under way may then end; those that
@@ -312,7 +323,7 @@ async fn call(
 ) -> Option<HookAttempt> {
     // It is closed when the server stops.
     let _permit = permits.acquire().await.ok()?;
-    Some(caller.call(&hook, &config, &*clock).await)
+    Some(caller.call(&hook, None, &config, &*clock).await)
 }
 
 impl UnderWay {
@@ -425,7 +436,8 @@ fn result(
     }
 }
 
-fn keep_until(hook: &Hook, config: &Dynamic, now: Time) -> Option<Time> {
+/// Until when a call that ends is kept in the history; None: it is not.
+pub(crate) fn keep_until(hook: &Hook, config: &Dynamic, now: Time) -> Option<Time> {
     let account = config.accounts.get(&hook.account);
     let keep = account.map_or(KEEP_WITHOUT_ACCOUNT, |account| {
         account.keep_retired_webhook_period

@@ -24,8 +24,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, Mac};
 use postrider_config::{Dynamic, Static};
 use postrider_store::{
-    Accept, BodySource, ClaimHooks, Clock, Event, ManualClock, NewHook, NewHookKind, NewMail,
-    Outgoing, QueueId, RetiredHook, Store, Time,
+    Accept, BodySource, ClaimHooks, Clock, Event, HookFilter, ManualClock, NewHook, NewHookKind,
+    NewMail, Order, Outgoing, QueueId, RetiredHook, RetiredHookFilter, Store, Time,
 };
 use postrider_webhook::Runner;
 use sha2::Sha256;
@@ -206,7 +206,10 @@ impl World {
         let mut changed = self.store.hooks_changed();
         loop {
             changed.mark_unchanged();
-            let page = self.store.list_retired_hooks(None, 100).unwrap();
+            let page = self
+                .store
+                .list_retired_hooks(&RetiredHookFilter::default(), None, Order::Ascending, 100)
+                .unwrap();
             if page.items.len() >= count {
                 return page.items;
             }
@@ -219,7 +222,10 @@ impl World {
         let mut changed = self.store.hooks_changed();
         loop {
             changed.mark_unchanged();
-            let page = self.store.list_hooks(None, 1).unwrap();
+            let page = self
+                .store
+                .list_hooks(&HookFilter::default(), None, Order::Ascending, 1)
+                .unwrap();
             if page.items.first().unwrap().results.len() >= count {
                 return;
             }
@@ -449,7 +455,10 @@ async fn calls_under_way_when_the_server_stops_are_given_back() {
     // Time now passes by itself when nothing else happens.
     tokio::time::pause();
     world.stop().await;
-    let hooks = store.list_hooks(None, 10).unwrap().items;
+    let hooks = store
+        .list_hooks(&HookFilter::default(), None, Order::Ascending, 10)
+        .unwrap()
+        .items;
     assert_eq!(hooks.len(), 3);
     for hook in hooks {
         assert_eq!((hook.attempts, hook.results.len()), (0, 0), "{}", hook.id.0);
@@ -474,7 +483,10 @@ async fn calls_that_end_soon_enough_are_recorded_when_the_server_stops() {
     world.stop.send_replace(true);
     receiver.go_on.add_permits(1);
     world.stop().await;
-    let retired = store.list_retired_hooks(None, 10).unwrap().items;
+    let retired = store
+        .list_retired_hooks(&RetiredHookFilter::default(), None, Order::Ascending, 10)
+        .unwrap()
+        .items;
     assert!(retired.len() == 1 && retired[0].success);
     assert_eq!(store.counts().hooks, 0);
 }
@@ -488,7 +500,12 @@ async fn after_all_repeats_a_call_is_given_up_and_the_next_event_comes() {
     world.tell(&url, 1, Event::Delayed).await;
     world.tell(&url, 1, Event::Delivered).await;
     world.first_result().await;
-    let due = world.store.list_hooks(None, 1).unwrap().items[0].next_attempt;
+    let due = world
+        .store
+        .list_hooks(&HookFilter::default(), None, Order::Ascending, 1)
+        .unwrap()
+        .items[0]
+        .next_attempt;
     let wait = due.since(world.clock.now());
     assert!(
         (59_400..=60_600).contains(&wait.as_millis()),

@@ -22,7 +22,8 @@ use postrider_queue::{
 };
 use postrider_smtp::ReversePath;
 use postrider_store::{
-    Clock, Event, HookKind, ManualClock, NewBody, Notify, Outgoing, QueueId, Store, Time,
+    Clock, Event, HookFilter, HookKind, ManualClock, NewBody, Notify, Order, Outgoing, QueueId,
+    Store, Time,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
@@ -239,7 +240,11 @@ impl World {
         let mut changed = self.store.hooks_changed();
         loop {
             changed.mark_unchanged();
-            let hooks = self.store.list_hooks(None, 1000).unwrap().items;
+            let hooks = self
+                .store
+                .list_hooks(&HookFilter::default(), None, Order::Ascending, 1000)
+                .unwrap()
+                .items;
             if hooks.len() >= count {
                 let event = |kind: &HookKind| match kind {
                     HookKind::Outgoing(outgoing) => Some((outgoing.queue_id, outgoing.event)),
@@ -253,7 +258,11 @@ impl World {
 
     /// What the events made so far tell, oldest first.
     pub(crate) fn told(&self) -> Vec<Outgoing> {
-        let hooks = self.store.list_hooks(None, 1000).unwrap().items;
+        let hooks = self
+            .store
+            .list_hooks(&HookFilter::default(), None, Order::Ascending, 1000)
+            .unwrap()
+            .items;
         let outgoing = hooks.into_iter().filter_map(|hook| match hook.kind {
             HookKind::Outgoing(outgoing) => Some(outgoing),
             HookKind::Incoming(_) => None,

@@ -14,10 +14,10 @@ use super::{
     value::{Claimed, Place},
 };
 use crate::{
-    Accepted, Attempt, BodyId, BodySource, Change, HoldRule, HoldRuleId, Hook, HookId, HookKind,
-    Mail, MailChange, MailId, NewHook, NewHookKind, NewMail, NewMessage, NewSuppression, Note,
-    Outcome, Party, QueueId, Queued, Reference, Retired, RetiredHook, SettleHook, StoreError,
-    SuppressionId, Time, journal::BodyPlace, verb::RESULTS_MAX,
+    Accepted, Attempt, BodyId, BodySource, Change, HoldRule, HoldRuleId, Hook, HookAttempt, HookId,
+    HookKind, Mail, MailChange, MailId, NewHook, NewHookKind, NewMail, NewMessage, NewSuppression,
+    NextAttempt, Note, Outcome, Party, QueueId, Queued, Reference, Retired, RetiredHook,
+    SettleHook, StoreError, SuppressionId, Time, journal::BodyPlace, verb::RESULTS_MAX,
 };
 
 /// The parts that accepting and settling share.
@@ -149,6 +149,20 @@ impl State {
                 self.end_claims()?;
                 Ok(Applied::Done)
             }
+            Op::ScheduleHooks { ids, next } => {
+                let mut count = 0;
+                for id in ids {
+                    count += u64::from(self.schedule_hook(id, next)?);
+                }
+                Ok(Applied::Counted(count))
+            }
+            Op::EndHooks { ends, result } => {
+                let mut count = 0;
+                for (id, keep_until) in ends {
+                    count += u64::from(self.end_hook(id, keep_until, &result)?);
+                }
+                Ok(Applied::Counted(count))
+            }
             Op::ChangeMail {
                 account,
                 id,
@@ -222,10 +236,11 @@ impl State {
                 .iter()
                 .map(|message| (message.body, message.recipients.len() as u64));
             let mailed = mails.iter().map(|mail| (mail.body, 1));
-            let told = hooks.iter().filter_map(|hook| match hook.kind {
+            let told = hooks.iter().filter_map(|hook| match &hook.kind {
                 NewHookKind::Incoming(index) => {
-                    mails.get(index as usize).map(|mail| (mail.body, 1))
+                    mails.get(*index as usize).map(|mail| (mail.body, 1))
                 }
+                NewHookKind::Again(mail) => Some((BodySource::Existing(mail.body), 1)),
                 NewHookKind::Outgoing(_) => None,
             });
             for (source, count) in queued.chain(mailed).chain(told) {
@@ -277,7 +292,7 @@ impl State {
             }
             let mail = match hook.kind {
                 NewHookKind::Incoming(index) => mails.get(index as usize).cloned().map(Arc::new),
-                NewHookKind::Outgoing(_) => None,
+                NewHookKind::Outgoing(_) | NewHookKind::Again(_) => None,
             };
             let id = HookId(next(&mut self.counters.last_hook));
             if let Some(hook) = hook.hook(id, mail) {
@@ -644,6 +659,56 @@ impl State {
         }
     }
 
+    /// Whether a call waits among those that are due: nobody makes it, and no earlier one of its message goes first.
+    fn hook_waits(&self, hook: &Hook) -> Result<bool, Fault> {
+        if self.claimed_hooks.contains(&hook.id)? {
+            return Ok(false);
+        }
+        match &hook.kind {
+            HookKind::Incoming(_) => Ok(true),
+            HookKind::Outgoing(outgoing) => {
+                let url: Name = hook.url.as_str().into();
+                Ok(self.first_of_chain(outgoing.queue_id, &url)? == Some(hook.id))
+            }
+        }
+    }
+
+    fn schedule_hook(&mut self, id: HookId, next: NextAttempt) -> Result<bool, Fault> {
+        let Some(mut hook) = self.hooks.get(&id)? else {
+            return Ok(false);
+        };
+        let before = hook.next_attempt;
+        hook.next_attempt = next.instead_of(before);
+        if self.hook_waits(&hook)? {
+            let url: Name = hook.url.as_str().into();
+            self.hooks_due.remove(&url, &[(before, id)])?;
+            self.make_hook_due(&url, hook.next_attempt, id)?;
+        }
+        self.hooks.put(id, hook);
+        Ok(true)
+    }
+
+    fn end_hook(
+        &mut self,
+        id: HookId,
+        keep_until: Option<Time>,
+        result: &HookAttempt,
+    ) -> Result<bool, Fault> {
+        let Some(mut hook) = self.hooks.get(&id)? else {
+            return Ok(false);
+        };
+        if self.claimed_hooks.contains(&id)? {
+            return Ok(false);
+        }
+        if self.hook_waits(&hook)? {
+            let url: Name = hook.url.as_str().into();
+            self.hooks_due.remove(&url, &[(hook.next_attempt, id)])?;
+        }
+        hook.results.push(result.clone());
+        self.retire_hook(hook, false, result.start, keep_until)?;
+        Ok(true)
+    }
+
     fn claim_hook(&mut self, id: HookId) -> Result<(), Fault> {
         let Some(hook) = self.hooks.get_mut(&id)? else {
             return Ok(());
@@ -705,9 +770,11 @@ impl State {
             HookKind::Incoming(mail) => self.release_body(mail.body)?,
             HookKind::Outgoing(outgoing) => {
                 let url: Name = hook.url.as_str().into();
+                let was_first = self.first_of_chain(outgoing.queue_id, &url)? == Some(id);
                 self.chains
                     .remove(&(outgoing.queue_id, Arc::clone(&url), id));
-                if let Some(next) = self.first_of_chain(outgoing.queue_id, &url)?
+                if was_first
+                    && let Some(next) = self.first_of_chain(outgoing.queue_id, &url)?
                     && let Some(next) = self.hooks.get(&next)?
                 {
                     self.make_hook_due(&url, next.next_attempt, next.id)?;

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::value::append;
 use crate::{
-    Accept, Accepted, BodyId, Change, Credential, HoldFilter, HoldRuleId, HookId, MailChange,
-    MailId, NewBody, NewHook, NewMail, NewMessage, NewSuppression, Note, Outcome, Party, QueueId,
-    Settle, SettleHook, StoreError, Time, bodyfile::BodyFilePlace,
+    Accept, Accepted, BodyId, Change, Credential, HoldFilter, HoldRuleId, HookAttempt, HookId,
+    MailChange, MailId, NewBody, NewHook, NewMail, NewMessage, NewSuppression, NextAttempt, Note,
+    Outcome, Party, QueueId, Settle, SettleHook, StoreError, Time, bodyfile::BodyFilePlace,
 };
 
 /// Of the encoding.
@@ -89,6 +89,16 @@ pub(super) enum Op {
     RemoveMail {
         account: String,
         id: MailId,
+    },
+    /// Moves the next calls of webhooks.
+    ScheduleHooks {
+        ids: Vec<HookId>,
+        next: NextAttempt,
+    },
+    /// Ends calls of webhooks that are not being made; each is kept in the history until the time beside it.
+    EndHooks {
+        ends: Vec<(HookId, Option<Time>)>,
+        result: HookAttempt,
     },
 }
 

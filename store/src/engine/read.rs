@@ -15,9 +15,9 @@ use super::{
     value::{Place, Value},
 };
 use crate::{
-    Body, BodyFile, BodyId, Credential, Found, HoldRule, Hook, HookId, Mail, MailId, Order, Page,
-    QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook, StoreError,
-    Suppression, SuppressionId,
+    Body, BodyFile, BodyId, Credential, Found, HoldRule, Hook, HookFilter, HookId, Mail, MailId,
+    Order, Page, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
+    RetiredHookFilter, StoreError, Suppression, SuppressionId,
 };
 
 /// Records that are read under the lock at once.
@@ -122,21 +122,50 @@ impl Durable {
 
     pub(crate) fn list_hooks(
         &self,
+        filter: &HookFilter,
         after: Option<HookId>,
+        order: Order,
         limit: usize,
     ) -> Result<Page<Hook, HookId>, StoreError> {
-        self.page(Listing::all(after, limit), |state| &state.hooks, |_| true)
+        if !filter.ids.is_empty() {
+            return list_ids(&filter.ids, after, order, limit, |id| {
+                Ok(self.hook(id)?.filter(|hook| filter.matches(hook)))
+            });
+        }
+        self.page(
+            Listing {
+                group: filter.account.clone(),
+                after,
+                order,
+                limit,
+            },
+            |state| &state.hooks,
+            |hook| filter.matches(hook),
+        )
     }
 
     pub(crate) fn list_retired_hooks(
         &self,
+        filter: &RetiredHookFilter,
         after: Option<HookId>,
+        order: Order,
         limit: usize,
     ) -> Result<Page<RetiredHook, HookId>, StoreError> {
+        if !filter.ids.is_empty() {
+            return list_ids(&filter.ids, after, order, limit, |id| {
+                let retired = self.get(|state| state.retired_hooks.get(&id))?;
+                Ok(retired.filter(|retired| filter.matches(retired)))
+            });
+        }
         self.page(
-            Listing::all(after, limit),
+            Listing {
+                group: filter.account.clone(),
+                after,
+                order,
+                limit,
+            },
             |state| &state.retired_hooks,
-            |_| true,
+            |retired| filter.matches(retired),
         )
     }
 
@@ -337,13 +366,13 @@ impl<K> Listing<K> {
 }
 
 /// Asked for by number: no need to look at others.
-fn list_ids<T>(
-    ids: &[QueueId],
-    after: Option<QueueId>,
+fn list_ids<T, I: Ord + Copy>(
+    ids: &[I],
+    after: Option<I>,
     order: Order,
     limit: usize,
-    get: impl Fn(QueueId) -> Result<Option<T>, StoreError>,
-) -> Result<Page<T, QueueId>, StoreError> {
+    get: impl Fn(I) -> Result<Option<T>, StoreError>,
+) -> Result<Page<T, I>, StoreError> {
     let mut ids: Vec<_> = ids
         .iter()
         .copied()
@@ -354,7 +383,7 @@ fn list_ids<T>(
     if order == Order::Descending {
         ids.reverse();
     }
-    let mut items: Vec<(QueueId, T)> = Vec::new();
+    let mut items: Vec<(I, T)> = Vec::new();
     for id in ids {
         items.extend(get(id)?.map(|item| (id, item)));
         if items.len() > limit {

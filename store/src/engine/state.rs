@@ -132,11 +132,25 @@ impl State {
                     has: Group::has_retired,
                 },
             ),
-            hooks: Table::new("hooks"),
+            hooks: Table::grouped(
+                "hooks",
+                Grouping {
+                    name: "hook_groups",
+                    of: |hook| vec![hook.account.clone()],
+                    has: |account, hook| hook.account == account,
+                },
+            ),
             hooks_due: Due::new("hooks_due", "hooks_due_lanes", "hooks_due_heads"),
             claimed_hooks: Table::new("claimed_hooks"),
             chains: Table::new("chains"),
-            retired_hooks: Table::new("retired_hooks"),
+            retired_hooks: Table::grouped(
+                "retired_hooks",
+                Grouping {
+                    name: "retired_hook_groups",
+                    of: |retired| vec![retired.hook.account.clone()],
+                    has: |account, retired| retired.hook.account == account,
+                },
+            ),
             expiry: Table::new("expiry"),
             mails: Table::new("mails"),
             mailboxes: Table::new("mailboxes"),

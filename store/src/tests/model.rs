@@ -12,10 +12,11 @@ use proptest::prelude::*;
 use super::samples::*;
 use crate::{
     Accept, BodySource, Change, Claim, ClaimHooks, Counts, Credential, Event, HoldFilter, HoldRule,
-    HoldRuleId, Hook, INLINE_BODY_MAX, Mail, MailChange, MailId, NewBody, NewHookKind, NewMessage,
-    NewSuppression, NextAttempt, Note, Options, Order, Outcome, Page, Party, QueueFilter, QueueId,
-    Queued, Reference, Retired, RetiredFilter, RetiredHook, Settle, Store, StoreError, Suppression,
-    Time, disk::sim::SimDisk, engine::Mode,
+    HoldRuleId, Hook, HookFilter, HookId, INLINE_BODY_MAX, Mail, MailChange, MailId, NewBody,
+    NewHookKind, NewMessage, NewSuppression, NextAttempt, Note, Options, Order, Outcome, Page,
+    Party, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
+    RetiredHookFilter, Settle, Store, StoreError, Suppression, Time, disk::sim::SimDisk,
+    engine::Mode,
 };
 
 const DOMAINS: [&str; 4] = ["a.example", "b.example", "c.example", "[192.0.2.1]"];
@@ -72,6 +73,14 @@ enum Step {
         archive: bool,
     },
     RemoveMail(u64),
+    ScheduleHooks {
+        ids: Vec<u64>,
+        by: i16,
+    },
+    EndHooks {
+        ids: Vec<u64>,
+        keep: Option<u16>,
+    },
     ClaimHooks {
         max: usize,
         per_url: usize,
@@ -211,6 +220,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..10_u64, any::<bool>(), any::<bool>())
             .prop_map(|(id, seen, archive)| Step::ChangeMail { id, seen, archive }),
         2 => (1..10_u64).prop_map(Step::RemoveMail),
+        3 => (prop::collection::vec(1..20_u64, 1..4), -100..100_i16)
+            .prop_map(|(ids, by)| Step::ScheduleHooks { ids, by }),
+        3 => (prop::collection::vec(1..20_u64, 1..4), prop::option::of(0..300_u16))
+            .prop_map(|(ids, keep)| Step::EndHooks { ids, keep }),
         8 => (1..6_usize, 1..4_usize, prop::option::weighted(0.2, 0..URLS.len()))
             .prop_map(|(max, per_url, except)| Step::ClaimHooks { max, per_url, except }),
         8 => (any::<prop::sample::Index>(), fate()).prop_map(|(which, fate)| Step::SettleHook { which, fate }),
@@ -368,7 +381,10 @@ fn shown(store: &Store) -> Shown {
         .list_retired(&RetiredFilter::default(), None, Order::Ascending, 10_000)
         .unwrap()
         .items;
-    let hooks = store.list_hooks(None, 10_000).unwrap().items;
+    let hooks = store
+        .list_hooks(&HookFilter::default(), None, Order::Ascending, 10_000)
+        .unwrap()
+        .items;
     let mut mails = Vec::new();
     for account in ["ann", "bob"] {
         mails.extend(store.list_mails(account, None, None, 10_000).unwrap().items);
@@ -379,7 +395,15 @@ fn shown(store: &Store) -> Shown {
     let bodies = bodies.chain(mails.iter().map(|mail| mail.body));
     Shown {
         texts: bodies.map(|body| text(store, body)).collect(),
-        retired_hooks: store.list_retired_hooks(None, 10_000).unwrap().items,
+        retired_hooks: store
+            .list_retired_hooks(
+                &RetiredHookFilter::default(),
+                None,
+                Order::Ascending,
+                10_000,
+            )
+            .unwrap()
+            .items,
         credentials: ["ann", "bob"]
             .map(|account| store.credential(account).unwrap())
             .into(),
@@ -669,6 +693,20 @@ impl World {
                 self.durable(async |store| store.remove_mail("ann", id).await)
                     .await;
             }
+            Step::ScheduleHooks { ids, by } => {
+                let ids: Vec<HookId> = ids.iter().copied().map(HookId).collect();
+                let next = NextAttempt::Shift(i64::from(*by) * 1_000_000);
+                self.durable(async |store| store.schedule_hooks(ids.clone(), next).await)
+                    .await;
+            }
+            Step::EndHooks { ids, keep } => {
+                let now = self.now;
+                let keep = keep.map(|seconds| now.after(Duration::from_secs(seconds.into())));
+                let ends: Vec<_> = ids.iter().map(|id| (HookId(*id), keep)).collect();
+                let result = hook_attempt(now);
+                self.durable(async |store| store.end_hooks(ends.clone(), &result).await)
+                    .await;
+            }
             Step::ClaimHooks {
                 max,
                 per_url,
@@ -751,7 +789,12 @@ impl World {
         for step in steps {
             self.take(step).await;
             // Without power, and when it has stopped, the engine shows nothing; the next verb finds out.
-            if !self.power && self.engine.list_hooks(None, 1).is_ok() {
+            if !self.power
+                && self
+                    .engine
+                    .list_hooks(&HookFilter::default(), None, Order::Ascending, 1)
+                    .is_ok()
+            {
                 assert_eq!(shown(&self.engine), shown(&self.model), "after {step:?}");
             }
         }

@@ -172,15 +172,20 @@ pub(super) fn settle_hook(hook: &crate::Hook, outcome: Outcome) -> SettleHook {
     SettleHook {
         id: hook.id,
         fence: hook.fence,
-        attempt: HookAttempt {
-            start: at(3),
-            duration: Duration::from_millis(5),
-            success: true,
-            code: 200,
-            error: String::new(),
-            response: "ok".into(),
-        },
+        attempt: hook_attempt(at(3)),
         outcome,
+    }
+}
+
+/// What came of a call.
+pub(super) fn hook_attempt(start: Time) -> HookAttempt {
+    HookAttempt {
+        start,
+        duration: Duration::from_millis(5),
+        success: true,
+        code: 200,
+        error: String::new(),
+        response: "ok".into(),
     }
 }
 

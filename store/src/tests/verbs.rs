@@ -5,8 +5,8 @@ use std::{future::Future, time::Duration};
 use super::samples::*;
 use crate::{
     Accept, BodyId, BodySource, Claim, Credential, Event, HookId, INLINE_BODY_MAX, MailId, NewBody,
-    NewHookKind, NewMessage, Options, Order, Outcome, QueueFilter, QueueId, RetiredFilter, Settle,
-    Store, StoreError,
+    NewHookKind, NewMessage, Options, Order, Outcome, QueueFilter, QueueId, RetiredFilter,
+    RetiredHookFilter, Settle, Store, StoreError,
 };
 
 /// Runs a test on each engine: the one in memory and the durable one.
@@ -386,7 +386,10 @@ async fn events_of_a_message_go_to_a_url_in_order() {
         );
         let next = store.claim_hooks(claim_hooks(at(7))).await.unwrap().hooks;
         assert_eq!(next.iter().map(|hook| hook.id.0).collect::<Vec<_>>(), [2]);
-        let retired = store.list_retired_hooks(None, 9).unwrap().items;
+        let retired = store
+            .list_retired_hooks(&RetiredHookFilter::default(), None, Order::Ascending, 9)
+            .unwrap()
+            .items;
         assert_eq!((retired.len(), retired[0].hook.results.len()), (1, 2));
     })
     .await;

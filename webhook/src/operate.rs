@@ -1,0 +1,318 @@
+//! What administrators do to the calls of webhooks: by filter, page by page, so that it takes little memory however many there are,
+//! and can be interrupted between two pages.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use postrider_config::Live;
+use postrider_smtp::ReversePath;
+use postrider_store::{
+    Accept, Arrival, BodyId, Clock, Event, Hook, HookAttempt, HookFilter, HookId, HookKind, Mail,
+    MailId, NewHook, NewHookKind, NextAttempt, Order, Outgoing, QueueId, RetiredHook,
+    RetiredHookFilter, Store, StoreError, Time,
+};
+use tracing::info;
+
+use crate::{call::Caller, payload, runner::keep_until};
+
+/// Calls that are read and changed at once.
+const PAGE: usize = 200;
+
+/// Changes calls that are to be made, makes ended ones again, and tries a webhook out.
+pub struct Operator {
+    pub(crate) caller: Arc<Caller>,
+    pub(crate) store: Store,
+    pub(crate) config: Live,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// What became of the calls that were to be ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CancelCount {
+    /// Ended.
+    pub canceled: u64,
+    /// Being made at this moment, and left alone.
+    pub being_made: u64,
+}
+
+/// What became of the calls that were to be made again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplayCount {
+    /// Will be.
+    pub replayed: u64,
+    /// Will not: the account has no such webhook any more, or the received message is gone.
+    pub impossible: u64,
+}
+
+/// Which webhook of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The one for what becomes of sent messages.
+    Outgoing,
+    /// The one for received messages.
+    Incoming,
+}
+
+/// Why a webhook can't be tried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TestError {
+    /// No such account.
+    #[error("there is no account {0}")]
+    NoAccount(String),
+    /// Nothing to call.
+    #[error("account {account} has no {which}; set accounts.{account}.{which} in domains.conf")]
+    NoWebhook {
+        /// Whose.
+        account: String,
+        /// The key.
+        which: &'static str,
+    },
+    /// The payload was not made.
+    #[error("making the payload: {0}")]
+    Payload(String),
+}
+
+/// Where an account's events go now.
+struct Target {
+    url: String,
+    authorization: String,
+}
+
+impl Operator {
+    /// Moves the next calls of those that match, and tells of how many.
+    ///
+    /// # Errors
+    /// If the store fails; what was done before stays done.
+    pub async fn schedule(
+        &self,
+        filter: &HookFilter,
+        next: NextAttempt,
+    ) -> Result<u64, StoreError> {
+        let mut count = 0;
+        let mut after = None;
+        loop {
+            let order = Order::Ascending;
+            let page = self.store.list_hooks(filter, after, order, PAGE)?;
+            let ids: Vec<HookId> = page.items.iter().map(|hook| hook.id).collect();
+            if !ids.is_empty() {
+                count += self.store.schedule_hooks(ids, next).await?;
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        info!(?filter, ?next, count, "webhook calls moved");
+        Ok(count)
+    }
+
+    /// Ends those that match, as failed.
+    ///
+    /// # Errors
+    /// If the store fails; what was done before stays done.
+    pub async fn cancel(&self, filter: &HookFilter) -> Result<CancelCount, StoreError> {
+        let mut count = CancelCount::default();
+        let mut after = None;
+        loop {
+            let order = Order::Ascending;
+            let page = self.store.list_hooks(filter, after, order, PAGE)?;
+            let (config, now) = (self.config.load_full(), self.clock.now());
+            let ends: Vec<(HookId, Option<Time>)> = page
+                .items
+                .iter()
+                .map(|hook| (hook.id, keep_until(hook, &config, now)))
+                .collect();
+            let result = HookAttempt {
+                start: now,
+                duration: Duration::ZERO,
+                success: false,
+                code: 0,
+                error: "canceled by admin".to_owned(),
+                response: String::new(),
+            };
+            let all = ends.len() as u64;
+            let ended = match all {
+                0 => 0,
+                _ => self.store.end_hooks(ends, &result).await?,
+            };
+            count.canceled += ended;
+            count.being_made += all.saturating_sub(ended);
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        info!(?filter, canceled = count.canceled, "webhook calls canceled");
+        Ok(count)
+    }
+
+    /// Makes ended calls again, as new ones with the same payload, to where the account's events go now.
+    ///
+    /// # Errors
+    /// If the store fails; what was done before stays done.
+    pub async fn replay(&self, filter: &RetiredHookFilter) -> Result<ReplayCount, StoreError> {
+        let mut count = ReplayCount::default();
+        let mut after = None;
+        loop {
+            let order = Order::Ascending;
+            let page = self.store.list_retired_hooks(filter, after, order, PAGE)?;
+            for retired in page.items {
+                match self.again(retired).await? {
+                    true => count.replayed += 1,
+                    false => count.impossible += 1,
+                }
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        info!(?filter, replayed = count.replayed, "webhook calls replayed");
+        Ok(count)
+    }
+
+    async fn again(&self, retired: RetiredHook) -> Result<bool, StoreError> {
+        let hook = retired.hook;
+        let (which, kind) = match hook.kind {
+            HookKind::Outgoing(outgoing) => (Which::Outgoing, NewHookKind::Outgoing(outgoing)),
+            HookKind::Incoming(mail) => {
+                let mail = Arc::unwrap_or_clone(mail);
+                (Which::Incoming, NewHookKind::Again(Box::new(mail)))
+            }
+        };
+        let Ok(target) = self.target(&hook.account, which) else {
+            return Ok(false);
+        };
+        let now = self.clock.now();
+        let hook = NewHook {
+            account: hook.account,
+            url: target.url,
+            authorization: target.authorization,
+            kind,
+            submitted: now,
+            next_attempt: now,
+        };
+        let accept = Accept {
+            hooks: vec![hook],
+            ..Accept::default()
+        };
+        match self.store.accept(accept).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::NoBody(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn target(&self, account: &str, which: Which) -> Result<Target, TestError> {
+        let config = self.config.load();
+        let found = config.accounts.get(account);
+        let found = found.ok_or_else(|| TestError::NoAccount(account.to_owned()))?;
+        let (key, target) = match which {
+            Which::Outgoing => (
+                "outgoing_webhook",
+                found.outgoing_webhook.as_ref().map(|hook| Target {
+                    url: hook.url.clone(),
+                    authorization: hook.authorization.clone(),
+                }),
+            ),
+            Which::Incoming => (
+                "incoming_webhook",
+                found.incoming_webhook.as_ref().map(|hook| Target {
+                    url: hook.url.clone(),
+                    authorization: hook.authorization.clone(),
+                }),
+            ),
+        };
+        target.ok_or_else(|| TestError::NoWebhook {
+            account: account.to_owned(),
+            which: key,
+        })
+    }
+
+    /// Calls a webhook now, once, with an example: what a receiver must do is done, and nothing is recorded. Gives the URL, and
+    /// what came of it.
+    ///
+    /// # Errors
+    /// If the account has no such webhook.
+    pub async fn test(
+        &self,
+        account: &str,
+        which: Which,
+    ) -> Result<(String, HookAttempt), TestError> {
+        let target = self.target(account, which)?;
+        let now = self.clock.now();
+        let (kind, payload) = match which {
+            Which::Outgoing => {
+                let example = example(now);
+                let payload = payload::outgoing_payload(&example);
+                (HookKind::Outgoing(example), payload)
+            }
+            Which::Incoming => {
+                let mail = example_mail(account, now);
+                let payload = payload::incoming_payload(&mail, EXAMPLE_TEXT);
+                (HookKind::Incoming(Arc::new(mail)), payload)
+            }
+        };
+        let payload = payload.map_err(|error| TestError::Payload(error.to_string()))?;
+        let hook = Hook {
+            id: HookId(0),
+            account: account.to_owned(),
+            url: target.url.clone(),
+            authorization: target.authorization,
+            kind,
+            submitted: now,
+            attempts: 1,
+            next_attempt: now,
+            fence: 0,
+            results: Vec::new(),
+        };
+        let config = self.config.load_full();
+        let made = Some(Bytes::from(payload));
+        let attempt = self.caller.call(&hook, made, &config, &*self.clock).await;
+        Ok((target.url, attempt))
+    }
+}
+
+fn example(now: Time) -> Outgoing {
+    Outgoing {
+        event: Event::Delivered,
+        dsn: false,
+        suppressing: false,
+        queue_id: QueueId(0),
+        from_id: String::new(),
+        message_id: "<test@postrider.invalid>".to_owned(),
+        subject: "Test of your webhook".to_owned(),
+        queued: now,
+        code: 250,
+        enhanced: None,
+        error: String::new(),
+        extra: [("Test".to_owned(), "true".to_owned())].into(),
+    }
+}
+
+const EXAMPLE_TEXT: &[u8] = b"From: Test <test@postrider.invalid>\r\nTo: you@postrider.invalid\r\n\
+    Subject: Test of your webhook\r\nMessage-ID: <test@postrider.invalid>\r\n\r\nThis is a test.\r\n";
+
+fn example_mail(account: &str, now: Time) -> Mail {
+    let address = |text: &str| text.parse().ok();
+    let arrival = address("test@postrider.invalid").zip(address("you@postrider.invalid"));
+    Mail {
+        id: MailId(0),
+        account: account.to_owned(),
+        mailbox: "Inbox".to_owned(),
+        body: BodyId::default(),
+        size: EXAMPLE_TEXT.len() as u64,
+        received: now,
+        flags: Vec::new(),
+        dsn: false,
+        smtp: arrival.map(|(from, rcpt_to)| Arrival {
+            mail_from: ReversePath::Mailbox(from),
+            rcpt_to,
+            msg_from: None,
+            mail_from_validated: false,
+            msg_from_validated: false,
+            dkim_domains: Vec::new(),
+            remote_ip: None,
+        }),
+    }
+}
