@@ -1,5 +1,7 @@
 //! What each `queue` command does.
 
+mod webhooks;
+
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
@@ -21,7 +23,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    cli::{self, HoldRules, Listing, Queue, Retired, Selection, Suppress, TlsPolicy},
+    cli::{self, HoldRules, Listing, Queue, Retired, Selection, Suppress, TlsPolicy, When},
     commands::{load_static, print, runtime},
 };
 
@@ -53,11 +55,7 @@ pub(crate) fn run(conf: &Path, command: Queue) -> anyhow::Result<()> {
         Queue::Hold(which) => server.change(&which, hold(true)),
         Queue::Release(which) => server.change(&which, hold(false)),
         Queue::Kick(which) => server.change(&which, at(NextAttempt::At(SystemClock.now()))),
-        Queue::Schedule {
-            at: time,
-            by,
-            which,
-        } => server.change(&which, at(next_attempt(time.as_deref(), by.as_deref())?)),
+        Queue::Schedule { when, which } => server.change(&which, at(next_attempt(&when)?)),
         Queue::Transport { name, which } => {
             let change = Change {
                 transport: Some(name),
@@ -82,6 +80,7 @@ pub(crate) fn run(conf: &Path, command: Queue) -> anyhow::Result<()> {
         Queue::Retired(Retired::List { filter, listing }) => server.list_retired(&filter, listing),
         Queue::Suppress(command) => server.suppress(command),
         Queue::HoldRules(command) => server.hold_rules(command),
+        Queue::Webhook(command) => webhooks::run(&server, command),
     }
 }
 
@@ -293,15 +292,15 @@ where
     parsed.with_context(|| format!("{name} {:?}", text.unwrap_or_default()))
 }
 
-fn next_attempt(at: Option<&str>, by: Option<&str>) -> anyhow::Result<NextAttempt> {
+fn next_attempt(when: &When) -> anyhow::Result<NextAttempt> {
     let now = SystemClock.now();
-    if let Some(at) = at {
+    if let Some(at) = &when.at {
         let time = filter::relative(at, now);
         return time.map(NextAttempt::At).with_context(|| {
             format!("--at {at:?} is not \"now\" or a duration such as \"1h30m\"")
         });
     }
-    let by = by.unwrap_or_default();
+    let by = when.by.as_deref().unwrap_or_default();
     let moved = filter::relative(by, now);
     let moved = moved
         .with_context(|| format!("--by {by:?} is not a duration such as \"1h30m\" or \"-10m\""))?;
@@ -312,15 +311,23 @@ fn next_attempt(at: Option<&str>, by: Option<&str>) -> anyhow::Result<NextAttemp
 fn selection(which: &Selection) -> anyhow::Result<QueueFilter> {
     let filter = queue_filter(&which.filter)?;
     let any = serde_json::to_value(&filter)? == serde_json::to_value(QueueFilter::default())?;
-    if any && !which.all {
-        bail!(
-            "say which messages, by a filter such as --ids 7 or --to @example.com, or --all for every one"
-        );
+    refuse_by_mistake(
+        any,
+        which.all,
+        "messages, by a filter such as --ids 7 or --to @example.com",
+    )?;
+    Ok(filter)
+}
+
+/// Without a filter (`any`), `all` must be said.
+fn refuse_by_mistake(any: bool, all: bool, what: &str) -> anyhow::Result<()> {
+    if any && !all {
+        bail!("say which {what}, or --all for every one");
     }
-    if !any && which.all {
+    if !any && all {
         bail!("--all and a filter exclude each other");
     }
-    Ok(filter)
+    Ok(())
 }
 
 fn queue_filter(filter: &cli::Filter) -> anyhow::Result<QueueFilter> {

@@ -240,6 +240,7 @@ impl Server {
             queue: Arc::clone(&shared.queue),
             logins: Arc::clone(&shared.logins),
             config: Arc::clone(&shared.config),
+            webhooks: Arc::new(hooks.operator()),
             clock: Arc::clone(&shared.clock),
         };
         self.tasks.spawn(control::serve(control, parts, stop()));

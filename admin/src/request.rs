@@ -7,9 +7,11 @@ use postrider_config::Live;
 use postrider_queue::{End, Queue, base_address};
 use postrider_smtp::Address;
 use postrider_store::{
-    Change, Clock, HoldFilter, HoldRuleId, NewSuppression, Order, QueueFilter, QueueId,
-    RetiredFilter, Store, StoreError, login::Logins,
+    Change, Clock, HoldFilter, HoldRuleId, Hook, HookFilter, NewSuppression, NextAttempt, Order,
+    Page, QueueFilter, QueueId, Queued, Retired, RetiredFilter, RetiredHook, RetiredHookFilter,
+    Store, StoreError, Suppression, login::Logins,
 };
+use postrider_webhook::{Operator, Which};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::info;
@@ -17,7 +19,10 @@ use tracing::info;
 use crate::{
     control::Items,
     password,
-    shape::{HoldRuleItem, QueueItem, RetiredItem, SuppressionItem},
+    shape::{
+        HoldRuleItem, HookAttemptItem, HookItem, QueueItem, RetiredHookItem, RetiredItem,
+        SuppressionItem,
+    },
 };
 
 /// How many records are read at once for a listing.
@@ -80,6 +85,48 @@ pub enum Request {
         /// At most so many.
         limit: Option<usize>,
     },
+    /// Lists the calls of webhooks that are to be made, as [`HookItem`]s.
+    WebhookList {
+        /// Which ones.
+        filter: HookFilter,
+        /// By their numbers.
+        order: Order,
+        /// At most so many.
+        limit: Option<usize>,
+    },
+    /// Moves the next calls. One item: how many.
+    WebhookSchedule {
+        /// Which ones.
+        filter: HookFilter,
+        /// To when.
+        next: NextAttempt,
+    },
+    /// Ends calls as failed. One item: `{"canceled": N, "being_made": N}`.
+    WebhookCancel {
+        /// Which ones.
+        filter: HookFilter,
+    },
+    /// Lists the history of calls as [`RetiredHookItem`]s.
+    WebhookRetiredList {
+        /// Which ones.
+        filter: RetiredHookFilter,
+        /// By their numbers.
+        order: Order,
+        /// At most so many.
+        limit: Option<usize>,
+    },
+    /// Makes calls of the history again. One item: `{"replayed": N, "impossible": N}`.
+    WebhookReplay {
+        /// Which ones.
+        filter: RetiredHookFilter,
+    },
+    /// Calls a webhook once with an example. One item: `{"url": "...", "attempt": {...}}`, with a [`HookAttemptItem`].
+    WebhookTest {
+        /// Whose.
+        account: String,
+        /// The one for received messages.
+        incoming: bool,
+    },
     /// Lists suppressed addresses as [`SuppressionItem`]s.
     SuppressionList {
         /// Of this account only.
@@ -133,6 +180,8 @@ pub struct Parts {
     pub logins: Arc<Logins>,
     /// The dynamic configuration.
     pub config: Live,
+    /// The calls of webhooks.
+    pub webhooks: Arc<Operator>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -177,7 +226,15 @@ impl Request {
                 filter,
                 order,
                 limit,
-            } => list_queue(parts, filter, order, limit, items).await,
+            } => {
+                let read =
+                    move |store: &Store, after, portion| store.list(&filter, after, order, portion);
+                let shape = |message: &Queued| {
+                    let state = parts.queue.explain(message)?;
+                    Ok(value(&QueueItem::new(message, state))?)
+                };
+                list(parts, limit, items, read, shape).await
+            }
             Self::QueueChange { filter, change } => {
                 let count = parts.queue.change(&filter, &change).await;
                 one(items, count.map_err(refused)?.into()).await
@@ -194,8 +251,66 @@ impl Request {
                 filter,
                 order,
                 limit,
-            } => list_retired(parts, filter, order, limit, items).await,
-            Self::SuppressionList { account } => list_suppressions(parts, account, items).await,
+            } => {
+                let read = move |store: &Store, after, portion| {
+                    store.list_retired(&filter, after, order, portion)
+                };
+                let shape = |retired: &Retired| Ok(value(&RetiredItem::from(retired))?);
+                list(parts, limit, items, read, shape).await
+            }
+            Self::SuppressionList { account } => {
+                let read = move |store: &Store, after, portion| {
+                    store.list_suppressions(account.as_deref(), after, portion)
+                };
+                let shape = |entry: &Suppression| Ok(value(&SuppressionItem::from(entry))?);
+                list(parts, None, items, read, shape).await
+            }
+            Self::WebhookList {
+                filter,
+                order,
+                limit,
+            } => {
+                let read = move |store: &Store, after, portion| {
+                    store.list_hooks(&filter, after, order, portion)
+                };
+                let shape = |hook: &Hook| Ok(value(&HookItem::from(hook))?);
+                list(parts, limit, items, read, shape).await
+            }
+            Self::WebhookRetiredList {
+                filter,
+                order,
+                limit,
+            } => {
+                let read = move |store: &Store, after, portion| {
+                    store.list_retired_hooks(&filter, after, order, portion)
+                };
+                let shape = |retired: &RetiredHook| Ok(value(&RetiredHookItem::from(retired))?);
+                list(parts, limit, items, read, shape).await
+            }
+            Self::WebhookSchedule { filter, next } => {
+                let count = parts.webhooks.schedule(&filter, next).await?;
+                one(items, count.into()).await
+            }
+            Self::WebhookCancel { filter } => {
+                let count = parts.webhooks.cancel(&filter).await?;
+                let item = json!({"canceled": count.canceled, "being_made": count.being_made});
+                one(items, item).await
+            }
+            Self::WebhookReplay { filter } => {
+                let count = parts.webhooks.replay(&filter).await?;
+                let item = json!({"replayed": count.replayed, "impossible": count.impossible});
+                one(items, item).await
+            }
+            Self::WebhookTest { account, incoming } => {
+                let which = match incoming {
+                    true => Which::Incoming,
+                    false => Which::Outgoing,
+                };
+                let tested = parts.webhooks.test(&account, which).await;
+                let (url, attempt) = tested.map_err(refused)?;
+                let attempt = value(&HookAttemptItem::from(&attempt))?;
+                one(items, json!({"url": url, "attempt": attempt})).await
+            }
             Self::SuppressionAdd {
                 account,
                 address,
@@ -271,51 +386,20 @@ fn portion(limit: Option<usize>, sent: usize) -> Option<usize> {
     (left > 0).then_some(left)
 }
 
-async fn list_queue(
+/// Reads records page by page, and sends what `shape` makes of them.
+async fn list<T: Send + 'static, C: Copy + Send + 'static>(
     parts: &Parts,
-    filter: QueueFilter,
-    order: Order,
     limit: Option<usize>,
     items: &mut Items,
+    read: impl Fn(&Store, Option<C>, usize) -> Result<Page<T, C>, StoreError> + Send + Sync + 'static,
+    shape: impl Fn(&T) -> Result<Value, RequestError>,
 ) -> Result<(), RequestError> {
-    let filter = Arc::new(filter);
+    let read = Arc::new(read);
     let (mut after, mut sent) = (None, 0);
     while let Some(portion) = portion(limit, sent) {
-        let filter = Arc::clone(&filter);
-        let page = blocking(parts, move |store| {
-            store.list(&filter, after, order, portion)
-        })
-        .await?;
-        let mut values = Vec::with_capacity(page.items.len());
-        for message in &page.items {
-            let state = parts.queue.explain(message)?;
-            values.push(value(&QueueItem::new(message, state))?);
-        }
-        sent += values.len();
-        items.send(values).await?;
-        match page.next {
-            Some(next) => after = Some(next),
-            None => break,
-        }
-    }
-    Ok(())
-}
-
-async fn list_retired(
-    parts: &Parts,
-    filter: RetiredFilter,
-    order: Order,
-    limit: Option<usize>,
-    items: &mut Items,
-) -> Result<(), RequestError> {
-    let filter = Arc::new(filter);
-    let (mut after, mut sent) = (None, 0);
-    while let Some(portion) = portion(limit, sent) {
-        let filter = Arc::clone(&filter);
-        let read = move |store: &Store| store.list_retired(&filter, after, order, portion);
-        let page = blocking(parts, read).await?;
-        let values = page.items.iter().map(RetiredItem::from);
-        let values: io::Result<Vec<_>> = values.map(|item| value(&item)).collect();
+        let read = Arc::clone(&read);
+        let page = blocking(parts, move |store| read(store, after, portion)).await?;
+        let values: Result<Vec<_>, _> = page.items.iter().map(&shape).collect();
         sent += page.items.len();
         items.send(values?).await?;
         match page.next {
@@ -324,26 +408,6 @@ async fn list_retired(
         }
     }
     Ok(())
-}
-
-async fn list_suppressions(
-    parts: &Parts,
-    account: Option<String>,
-    items: &mut Items,
-) -> Result<(), RequestError> {
-    let mut after = None;
-    loop {
-        let page = parts
-            .store
-            .list_suppressions(account.as_deref(), after, PAGE)?;
-        let values = page.items.iter().map(SuppressionItem::from);
-        let values: io::Result<Vec<_>> = values.map(|item| value(&item)).collect();
-        items.send(values?).await?;
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok(()),
-        }
-    }
 }
 
 async fn suppress(
@@ -396,7 +460,7 @@ async fn explain(parts: &Parts, id: QueueId, items: &mut Items) -> Result<(), Re
     one(items, parts.queue.explain(&message)?.into()).await
 }
 
-fn queued(parts: &Parts, id: QueueId) -> Result<postrider_store::Queued, RequestError> {
+fn queued(parts: &Parts, id: QueueId) -> Result<Queued, RequestError> {
     let message = parts.store.queued(id)?;
     message.ok_or_else(|| refused(format!("there is no message {id} in the queue")))
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use postrider_queue::describe;
-use postrider_store::{Attempt, HoldRule, Queued, Retired, Suppression};
+use postrider_store::{
+    Attempt, HoldRule, Hook, HookAttempt, HookKind, Queued, Retired, RetiredHook, Suppression,
+};
 use serde::{Deserialize, Serialize};
 
 /// A queued message. Times are RFC 3339, addresses in their Unicode form.
@@ -115,6 +117,111 @@ pub struct HoldRuleItem {
     pub recipient: String,
     /// In words.
     pub holds: String,
+}
+
+/// A call of a webhook that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the contract, and say it"
+)]
+pub struct HookItem {
+    pub id: u64,
+    pub account: String,
+    /// The event's name, or `incoming`.
+    pub event: String,
+    /// 0 for an incoming message.
+    pub queue_msg_id: u64,
+    pub message_id: String,
+    pub subject: String,
+    pub url: String,
+    pub submitted: String,
+    pub next_attempt: String,
+    pub attempts: u32,
+    pub results: Vec<HookAttemptItem>,
+}
+
+/// A call of a webhook that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the contract, and say it"
+)]
+pub struct RetiredHookItem {
+    #[serde(flatten)]
+    pub call: HookItem,
+    pub success: bool,
+    pub last_activity: String,
+    /// When the record goes.
+    pub keep_until: String,
+}
+
+/// What came of a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the contract, and say it"
+)]
+pub struct HookAttemptItem {
+    pub start: String,
+    pub duration_ms: u64,
+    pub success: bool,
+    /// The HTTP status; 0 without one.
+    pub code: u16,
+    pub error: String,
+    /// The first 512 bytes of the answer.
+    pub response: String,
+}
+
+impl From<&HookAttempt> for HookAttemptItem {
+    fn from(attempt: &HookAttempt) -> Self {
+        Self {
+            start: attempt.start.to_string(),
+            duration_ms: u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX),
+            success: attempt.success,
+            code: attempt.code,
+            error: attempt.error.clone(),
+            response: attempt.response.clone(),
+        }
+    }
+}
+
+impl From<&Hook> for HookItem {
+    fn from(hook: &Hook) -> Self {
+        let (event, queue_msg_id, message_id, subject) = match &hook.kind {
+            HookKind::Outgoing(outgoing) => (
+                outgoing.event.name(),
+                outgoing.queue_id.0,
+                outgoing.message_id.clone(),
+                outgoing.subject.clone(),
+            ),
+            HookKind::Incoming(_) => ("incoming", 0, String::new(), String::new()),
+        };
+        Self {
+            id: hook.id.0,
+            account: hook.account.clone(),
+            event: event.to_owned(),
+            queue_msg_id,
+            message_id,
+            subject,
+            url: hook.url.clone(),
+            submitted: hook.submitted.to_string(),
+            next_attempt: hook.next_attempt.to_string(),
+            attempts: hook.attempts,
+            results: hook.results.iter().map(HookAttemptItem::from).collect(),
+        }
+    }
+}
+
+impl From<&RetiredHook> for RetiredHookItem {
+    fn from(retired: &RetiredHook) -> Self {
+        Self {
+            call: HookItem::from(&retired.hook),
+            success: retired.success,
+            last_activity: retired.last_activity.to_string(),
+            keep_until: retired.keep_until.to_string(),
+        }
+    }
 }
 
 impl From<&Retired> for RetiredItem {

@@ -5,10 +5,12 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 mod queue;
+mod webhook;
 
 pub use queue::{
-    Filter, HoldRules, Listing, Queue, Retired, RetiredFilter, Selection, Suppress, TlsPolicy,
+    Filter, HoldRules, Listing, Queue, Retired, RetiredFilter, Selection, Suppress, TlsPolicy, When,
 };
+pub use webhook::{HookFilter, HookSelection, RetiredHookFilter, RetiredHooks, Webhook};
 
 /// A whole mail server for applications and their administrators.
 #[derive(Debug, Parser)]

@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::webhook::Webhook;
+
 /// What can be done with the queue. Everything goes through the running server.
 #[derive(Debug, Subcommand)]
 pub enum Queue {
@@ -32,17 +34,9 @@ pub enum Queue {
     Kick(Selection),
     /// Change when messages are attempted next.
     Schedule {
-        /// At this time relative to now, such as "30m" or "now".
-        #[arg(
-            long,
-            value_name = "TIME",
-            required_unless_present = "by",
-            conflicts_with = "by"
-        )]
-        at: Option<String>,
-        /// Later by this, or earlier: "1h30m", "-10m".
-        #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
-        by: Option<String>,
+        /// To when.
+        #[command(flatten)]
+        when: When,
         /// Which ones.
         #[command(flatten)]
         which: Selection,
@@ -76,6 +70,25 @@ pub enum Queue {
     /// Rules that hold new messages.
     #[command(subcommand)]
     HoldRules(HoldRules),
+    /// The calls of webhooks: those that are to be made, and their history.
+    #[command(subcommand)]
+    Webhook(Webhook),
+}
+
+/// A new time for the next attempt.
+#[derive(Clone, Debug, Args)]
+pub struct When {
+    /// At this time relative to now, such as "30m" or "now".
+    #[arg(
+        long,
+        value_name = "TIME",
+        required_unless_present = "by",
+        conflicts_with = "by"
+    )]
+    pub at: Option<String>,
+    /// Later by this, or earlier: "1h30m", "-10m".
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+    pub by: Option<String>,
 }
 
 /// How records are listed.

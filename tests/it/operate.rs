@@ -1,6 +1,6 @@
 //! What an administrator does with the queue, by the real commands and over the running server's socket.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use serde_json::Value;
 
@@ -13,7 +13,10 @@ struct Desk {
 
 impl Desk {
     async fn open(remote: &Remote, receiver: &Receiver) -> Self {
-        let app = format!("outgoing_webhook = {{ url = {:?} }}\n", receiver.url());
+        let app = format!(
+            "keep_retired_webhook_period = \"24h\"\noutgoing_webhook = {{ url = {:?} }}\n",
+            receiver.url()
+        );
         let world = World::facing(remote, app).await;
         let conf = world.dir.path().join("postrider.conf");
         Self { world, conf }
@@ -138,5 +141,98 @@ async fn an_address_is_suppressed_by_hand_and_allowed_again() {
         .await;
     desk.send("username+news@remote.test").await;
     assert_eq!(receiver.wait_for(2).await[1].payload["Event"], "delivered");
+    desk.world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_of_webhooks_are_looked_at_kicked_replayed_and_canceled() {
+    let remote = Remote::start(|_, _| None).await;
+    let receiver = Receiver::start(|number| match number {
+        0 | 1 | 5 => 500,
+        _ => 200,
+    })
+    .await;
+    let desk = Desk::open(&remote, &receiver).await;
+    // The commands' time is that of the machine: the server's must never be behind it.
+    let century = Duration::from_secs(100 * 365 * 24 * 3600);
+    desk.world.clock.advance(century);
+    let list = ["queue", "webhook", "list"];
+    // What came of a call is written down after the receiver has seen it.
+    let listed = async |attempts: usize| loop {
+        let calls = desk.list(&list).await;
+        let results = calls
+            .first()
+            .map(|call| call["results"].as_array().unwrap().len());
+        if results == Some(attempts) {
+            return calls;
+        }
+    };
+    desk.send("a@remote.test").await;
+    let calls = listed(1).await;
+    assert_eq!(
+        (&calls[0]["event"], &calls[0]["queue_msg_id"]),
+        (&"delivered".into(), &1.into())
+    );
+    assert_eq!(calls[0]["results"][0]["code"], 500);
+    let moved = desk
+        .says(&[
+            "queue",
+            "webhook",
+            "schedule",
+            "--by",
+            "1h",
+            "--message",
+            "1",
+        ])
+        .await;
+    assert_eq!(moved, "1 calls moved\n");
+    desk.world.clock.advance(Duration::from_secs(2 * 3600));
+    listed(2).await;
+    let none = desk.refuses(&["queue", "webhook", "kick"]).await;
+    assert!(none.contains("--all"), "{none}");
+    desk.says(&["queue", "webhook", "kick", "--all"]).await;
+    receiver.wait_for(3).await;
+    let retired = async |count: usize| loop {
+        let calls = desk.list(&["queue", "webhook", "retired", "list"]).await;
+        if calls.len() == count {
+            return calls;
+        }
+    };
+    let calls = retired(1).await;
+    assert_eq!(
+        (&calls[0]["success"], &calls[0]["attempts"]),
+        (&true.into(), &3.into())
+    );
+
+    let replayed = desk
+        .says(&["queue", "webhook", "replay", "--event", "delivered"])
+        .await;
+    assert_eq!(replayed, "1 calls are made again\n");
+    let calls = receiver.wait_for(4).await;
+    assert_eq!(calls[3].payload, calls[0].payload);
+    assert_ne!(
+        calls[3].headers["x-mox-webhook-id"],
+        calls[0].headers["x-mox-webhook-id"]
+    );
+    let tested = desk.says(&["queue", "webhook", "test", "app"]).await;
+    assert!(tested.contains(" answered 200 "), "{tested}");
+    assert_eq!(receiver.wait_for(5).await[4].payload["Event"], "delivered");
+    let nothing = desk.refuses(&["queue", "webhook", "test", "other"]).await;
+    assert!(
+        nothing.contains("accounts.other.outgoing_webhook"),
+        "{nothing}"
+    );
+
+    retired(2).await;
+    desk.send("b@remote.test").await;
+    listed(1).await;
+    let canceled = desk
+        .says(&["queue", "webhook", "cancel", "--account", "app"])
+        .await;
+    assert_eq!(canceled, "1 calls canceled\n");
+    let failed = ["queue", "webhook", "retired", "list", "--success", "false"];
+    let calls = desk.list(&failed).await;
+    assert_eq!(calls[0]["results"][1]["error"], "canceled by admin");
+    assert!(desk.list(&list).await.is_empty());
     desk.world.server.stop().await;
 }
