@@ -215,6 +215,8 @@ destinations."@localhost" = {}
 from_id_login_addresses = ["postrider+id@localhost"]
 keep_retired_message_period = "168h"
 keep_retired_webhook_period = "168h"
+max_outgoing_messages_per_day = 1000000000
+max_first_time_recipients_per_day = 1000000000
 
 # Tell your application what becomes of each message: uncomment, set your receiver, save.
 #[accounts.postrider.outgoing_webhook]

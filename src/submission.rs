@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use postrider_queue::{
-    AddError, SubmittedRecipient, extra,
+    AddError, LimitError, SubmittedRecipient, extra,
     header::{self, Header, Received},
     simulate::Stage,
 };
@@ -128,6 +128,9 @@ impl Submission {
             .await?;
         let login = context.login;
         let submission = submission(&login, transaction, taken, facts);
+        let recipients = submission.recipients.iter().map(|to| &to.address);
+        let checked = self.shared.queue.check_limits(&login.account, recipients);
+        checked.map_err(|error| limit_reply(&error))?;
         let message_id = submission.message_id.clone();
         let added = self
             .shared
@@ -194,6 +197,13 @@ const fn stored_notify(notify: Notify) -> postrider_store::Notify {
         failure: notify.failure,
         delay: notify.delay,
         given: true,
+    }
+}
+
+fn limit_reply(error: &LimitError) -> Reply {
+    match error {
+        LimitError::Store(error) => store_reply(error),
+        error => reply(451, (7, 0), error.to_string()),
     }
 }
 

@@ -313,22 +313,19 @@ static ACCOUNT: &[Key] = &[
         Url,
         Required,
         "Called for received messages.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.incoming_webhook.authorization",
         Text,
         Value("\"\""),
         "Sent as Authorization, as it stands here.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.incoming_webhook.secret",
         Secret,
         Absent("none"),
         "As in outgoing_webhook.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.failure_dsn",
         Word(FailureDsn::WORDS),
@@ -340,8 +337,7 @@ static ACCOUNT: &[Key] = &[
         Bool,
         Value("false"),
         "Suppress a recipient also after x.7.1 and the like.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.from_id_login_addresses",
         List(&Address),
@@ -376,16 +372,14 @@ static ACCOUNT: &[Key] = &[
         Value("1000"),
         "Recipients in 24 hours; beyond, 451 4.7.x.",
     )
-    .range("1", "1000000000")
-    .later(),
+    .range("1", "1000000000"),
     key(
         "accounts.<name>.max_first_time_recipients_per_day",
         Integer,
         Value("200"),
         "Of them, recipients never mailed before.",
     )
-    .range("1", "1000000000")
-    .later(),
+    .range("1", "1000000000"),
     key(
         "accounts.<name>.rejects_mailbox",
         Text,

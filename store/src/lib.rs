@@ -39,7 +39,7 @@ pub use verb::{
     Accept, Accepted, BodySource, Change, Claim, ClaimHooks, Claimed, ClaimedHooks, Destination,
     Found, HookFilter, MailChange, NewBody, NewHook, NewHookKind, NewMail, NewMessage,
     NewRecipient, NewSuppression, NextAttempt, Note, Order, Outcome, Page, Party, QueueFilter,
-    Reference, RetiredFilter, RetiredHookFilter, Settle, SettleHook,
+    Reference, RetiredFilter, RetiredHookFilter, Sent, Settle, SettleHook,
 };
 
 /// The largest text, in bytes, that goes into the journal; a larger one gets a file of its own.

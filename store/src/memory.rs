@@ -9,16 +9,17 @@ use std::{
 };
 
 use bytes::Bytes;
+use postrider_smtp::Address;
 use tokio::sync::watch;
 
 use crate::{
     Accept, Accepted, Body, BodyId, BodySource, Change, Claim, ClaimHooks, Claimed, ClaimedHooks,
-    Counts, Credential, Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookAttempt, HookFilter,
-    HookId, HookKind, Mail, MailChange, MailId, NewBody, NewHook, NewHookKind, NewMail, NewMessage,
-    NewSuppression, NextAttempt, Note, Order, Outcome, Page, Party, QueueFilter, QueueId, Queued,
-    Reference, Retired, RetiredFilter, RetiredHook, RetiredHookFilter, Settle, SettleHook,
-    StoreError, Suppression, SuppressionId, Time,
-    verb::{RESULTS_MAX, page},
+    Common, Counts, Credential, Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookAttempt,
+    HookFilter, HookId, HookKind, Mail, MailChange, MailId, NewBody, NewHook, NewHookKind, NewMail,
+    NewMessage, NewRecipient, NewSuppression, NextAttempt, Note, Order, Outcome, Page, Party,
+    QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
+    RetiredHookFilter, Sent, Settle, SettleHook, StoreError, Suppression, SuppressionId, Time,
+    verb::{RESULTS_MAX, hour, known_as, page},
 };
 
 #[derive(Debug)]
@@ -43,6 +44,8 @@ struct State {
     claimed_hooks: BTreeSet<HookId>,
     retired_hooks: BTreeMap<HookId, RetiredHook>,
     mails: BTreeMap<MailId, Mail>,
+    sent: BTreeMap<(String, u64), Sent>,
+    known: BTreeSet<(String, String)>,
     credentials: BTreeMap<String, Credential>,
     last_suppression: u64,
     suppressions: BTreeMap<SuppressionId, Suppression>,
@@ -297,6 +300,19 @@ impl Memory {
 
     pub(crate) fn was_mail(&self, id: MailId) -> bool {
         id.0 > 0 && id.0 <= self.state().last_mail
+    }
+
+    pub(crate) fn sent(&self, account: &str, since: Time) -> Result<Sent, StoreError> {
+        let state = self.open()?;
+        let from = (account.to_owned(), hour(since));
+        let counted = state.sent.range(from..);
+        let counted = counted.take_while(|((of, _), _)| of == account);
+        Ok(counted.fold(Sent::default(), |sum, (_, sent)| sum.plus(*sent)))
+    }
+
+    pub(crate) fn is_known(&self, account: &str, recipient: &Address) -> Result<bool, StoreError> {
+        let key = (account.to_owned(), known_as(recipient));
+        Ok(self.open()?.known.contains(&key))
     }
 
     pub(crate) fn hold_rules(&self) -> Result<Vec<HoldRule>, StoreError> {
@@ -574,6 +590,7 @@ impl State {
         let common = Arc::new(message.common);
         let base = QueueId(self.last_queued + 1);
         let mut ids = Vec::new();
+        self.count_sent(&common, &message.recipients);
         for recipient in message.recipients {
             let id = QueueId(next(&mut self.last_queued));
             let mut queued =
@@ -589,6 +606,25 @@ impl State {
             ids.push(id);
         }
         ids
+    }
+
+    fn count_sent(&mut self, common: &Common, recipients: &[NewRecipient]) {
+        let hour = hour(common.queued);
+        let account = &common.account;
+        let first_time = recipients
+            .iter()
+            .filter(|new| {
+                let key = (account.clone(), known_as(&new.recipient));
+                self.known.insert(key)
+            })
+            .count() as u64;
+        let recipients = recipients.len() as u64;
+        let of_hour = self.sent.entry((account.clone(), hour));
+        let of_hour = of_hour.or_default();
+        *of_hour = of_hour.plus(Sent {
+            recipients,
+            first_time,
+        });
     }
 
     fn add_mails(&mut self, mails: Vec<NewMail>, new: Option<BodyId>) -> Vec<MailId> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use postrider_smtp::Address;
 use tokio::sync::watch;
 
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
     Credential, Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookAttempt, HookFilter, HookId,
     Mail, MailChange, MailId, NewBody, NewSuppression, NextAttempt, OpenError, Options, Order,
     Page, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
-    RetiredHookFilter, Settle, SettleHook, StoreError, Suppression, SuppressionId, Time,
+    RetiredHookFilter, Sent, Settle, SettleHook, StoreError, Suppression, SuppressionId, Time,
     engine::Durable, memory::Memory,
 };
 
@@ -410,6 +411,28 @@ impl Store {
         match &*self.engine {
             Engine::Memory(memory) => memory.unsuppress(account, base),
             Engine::Durable(durable) => durable.unsuppress(account, base).await,
+        }
+    }
+
+    /// What an account has sent since a time, counted by the hour: from the beginning of that hour.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn sent(&self, account: &str, since: Time) -> Result<Sent, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.sent(account, since),
+            Engine::Durable(durable) => durable.sent(account, since),
+        }
+    }
+
+    /// Whether an account has ever sent to a recipient.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn is_known(&self, account: &str, recipient: &Address) -> Result<bool, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.is_known(account, recipient),
+            Engine::Durable(durable) => durable.is_known(account, recipient),
         }
     }
 

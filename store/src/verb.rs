@@ -675,6 +675,39 @@ fn address_matches(address: Option<&Address>, part: &str) -> bool {
     }
 }
 
+/// What an account has sent in some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Recipients in all.
+    pub recipients: u64,
+    /// Those that had never been sent to before.
+    pub first_time: u64,
+}
+
+impl Sent {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            recipients: self.recipients + other.recipients,
+            first_time: self.first_time + other.first_time,
+        }
+    }
+}
+
+/// Hours since 1970: what is sent is counted by them.
+pub(crate) fn hour(time: Time) -> u64 {
+    (time.0.max(0) / 3_600_000_000).cast_unsigned()
+}
+
+/// Hours that are counted: more than the 24 that anybody asks for.
+pub(crate) const SENT_HOURS: u64 = 48;
+
+/// How a recipient is remembered as one who was sent to.
+pub(crate) fn known_as(recipient: &Address) -> String {
+    recipient.unicode().to_lowercase()
+}
+
 /// Which webhook calls to be made are listed or changed. An empty filter matches all; given fields must all match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

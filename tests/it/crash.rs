@@ -105,7 +105,7 @@ async fn kill_9_under_load_loses_nothing_that_was_answered() {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut acknowledged = HashSet::new();
     for round in 0..rounds {
-        let program = Program::start(&conf, address).await;
+        let program = Program::start(&conf, &[address]).await;
         let loads: Vec<_> = (0..SESSIONS)
             .map(|session| {
                 tokio::spawn(load(address, round, session, messages / rounds / SESSIONS))
@@ -125,7 +125,7 @@ async fn kill_9_under_load_loses_nothing_that_was_answered() {
         "only {} were acknowledged",
         acknowledged.len()
     );
-    let _program = Program::start(&conf, address).await;
+    let _program = Program::start(&conf, &[address]).await;
     let missing = |received: &[Received]| {
         let arrived: HashSet<&str> = received
             .iter()

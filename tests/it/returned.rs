@@ -319,7 +319,7 @@ async fn a_crash_between_a_report_and_its_event_loses_no_event_and_makes_none_tw
     let conf = setup.write(dir.path());
     program::set_password(&conf);
     let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-    let mut server = program::Program::start(&conf, at(mx)).await;
+    let mut server = program::Program::start(&conf, &[at(mx), at(submission)]).await;
     let mut client = Client::connect(at(submission))
         .await
         .login(LOGIN, PASSWORD)
@@ -344,7 +344,7 @@ async fn a_crash_between_a_report_and_its_event_loses_no_event_and_makes_none_tw
             receiver.wait_for(heard).await;
         }
         server.kill();
-        server = program::Program::start(&conf, at(mx)).await;
+        server = program::Program::start(&conf, &[at(mx), at(submission)]).await;
         // Now it is told, until a call is answered.
         loop {
             let calls = receiver.wait_for(heard + 1).await;
@@ -355,7 +355,7 @@ async fn a_crash_between_a_report_and_its_event_loses_no_event_and_makes_none_tw
                 break;
             }
             server.kill();
-            server = program::Program::start(&conf, at(mx)).await;
+            server = program::Program::start(&conf, &[at(mx), at(submission)]).await;
         }
     }
     let calls = receiver.wait_for(heard).await;

@@ -24,6 +24,10 @@ pub enum Code {
     DomainDisabled,
     /// Nobody to send to.
     NoRecipients,
+    /// More recipients in a day than the account may have.
+    MessageLimitReached,
+    /// More new recipients in a day than the account may have.
+    RecipientLimitReached,
     /// Larger than the listener takes.
     MessageTooLarge,
     /// Without `<` and `>`.
@@ -94,6 +98,8 @@ mod tests {
             (Code::BadFrom, "\"badFrom\""),
             (Code::DomainDisabled, "\"domainDisabled\""),
             (Code::NoRecipients, "\"noRecipients\""),
+            (Code::MessageLimitReached, "\"messageLimitReached\""),
+            (Code::RecipientLimitReached, "\"recipientLimitReached\""),
             (Code::MessageTooLarge, "\"messageTooLarge\""),
             (Code::MalformedMessageId, "\"malformedMessageID\""),
             (Code::SentOverQuota, "\"sentOverQuota\""),

@@ -14,10 +14,12 @@ use super::{
     value::{Claimed, Place},
 };
 use crate::{
-    Accepted, Attempt, BodyId, BodySource, Change, HoldRule, HoldRuleId, Hook, HookAttempt, HookId,
-    HookKind, Mail, MailChange, MailId, NewHook, NewHookKind, NewMail, NewMessage, NewSuppression,
-    NextAttempt, Note, Outcome, Party, QueueId, Queued, Reference, Retired, RetiredHook,
-    SettleHook, StoreError, SuppressionId, Time, journal::BodyPlace, verb::RESULTS_MAX,
+    Accepted, Attempt, BodyId, BodySource, Change, Common, HoldRule, HoldRuleId, Hook, HookAttempt,
+    HookId, HookKind, Mail, MailChange, MailId, NewHook, NewHookKind, NewMail, NewMessage,
+    NewRecipient, NewSuppression, NextAttempt, Note, Outcome, Party, QueueId, Queued, Reference,
+    Retired, RetiredHook, Sent, SettleHook, StoreError, SuppressionId, Time,
+    journal::BodyPlace,
+    verb::{RESULTS_MAX, SENT_HOURS, hour, known_as},
 };
 
 /// The parts that accepting and settling share.
@@ -310,6 +312,7 @@ impl State {
         let common = Arc::new(message.common);
         let base = QueueId(self.counters.last_queued + 1);
         let rules = self.hold_rules()?;
+        self.count_sent(&common, &message.recipients)?;
         let mut ids = Vec::with_capacity(message.recipients.len());
         for recipient in message.recipients {
             let id = QueueId(next(&mut self.counters.last_queued));
@@ -328,6 +331,48 @@ impl State {
             ids.push(id);
         }
         Ok(ids)
+    }
+
+    /// Counts what an account sends, for its limits.
+    fn count_sent(&mut self, common: &Common, recipients: &[NewRecipient]) -> Result<(), Fault> {
+        let account: Name = common.account.as_str().into();
+        let mut sent = Sent {
+            recipients: recipients.len() as u64,
+            first_time: 0,
+        };
+        for recipient in recipients {
+            let key = (Arc::clone(&account), known_as(&recipient.recipient).into());
+            if !self.known.contains(&key)? {
+                self.known.put_new(key, ());
+                sent.first_time += 1;
+            }
+        }
+        let hour = hour(common.queued);
+        let key = (Arc::clone(&account), hour);
+        match self.sent.get_mut(&key)? {
+            Some(before) => *before = before.plus(sent),
+            None => {
+                self.sent.put_new(key, sent);
+                self.forget_sent(&account, hour)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops what was counted too long before this hour.
+    fn forget_sent(&mut self, account: &Name, hour: u64) -> Result<(), Fault> {
+        let Some(last) = hour.checked_sub(SENT_HOURS) else {
+            return Ok(());
+        };
+        let (from, to) = ((Arc::clone(account), 0), (Arc::clone(account), last));
+        let old: Result<Vec<_>, Fault> = self
+            .sent
+            .range(Bound::Included(&from), Bound::Included(&to))?
+            .collect();
+        for (key, _) in old? {
+            self.sent.remove(&key);
+        }
+        Ok(())
     }
 
     fn check_from_ids(&self, queue: Option<&NewMessage>) -> Result<Option<StoreError>, Fault> {

@@ -6,6 +6,7 @@
 use std::ops::Bound;
 
 use bytes::Bytes;
+use postrider_smtp::Address;
 
 use super::{
     Durable, Fault,
@@ -17,7 +18,8 @@ use super::{
 use crate::{
     Body, BodyFile, BodyId, Credential, Found, HoldRule, Hook, HookFilter, HookId, Mail, MailId,
     Order, Page, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
-    RetiredHookFilter, StoreError, Suppression, SuppressionId,
+    RetiredHookFilter, Sent, StoreError, Suppression, SuppressionId, Time,
+    verb::{hour, known_as},
 };
 
 /// Records that are read under the lock at once.
@@ -227,6 +229,25 @@ impl Durable {
             |state| &state.suppressions,
             |_| true,
         )
+    }
+
+    pub(crate) fn sent(&self, account: &str, since: Time) -> Result<Sent, StoreError> {
+        let account: Name = account.into();
+        let state = self.shared.readable()?;
+        let (from, to) = ((Name::clone(&account), hour(since)), (account, u64::MAX));
+        let mut sum = Sent::default();
+        for item in state
+            .sent
+            .range(Bound::Included(&from), Bound::Included(&to))?
+        {
+            sum = sum.plus(item?.1);
+        }
+        Ok(sum)
+    }
+
+    pub(crate) fn is_known(&self, account: &str, recipient: &Address) -> Result<bool, StoreError> {
+        let key = (account.into(), known_as(recipient).into());
+        self.get(|state| state.known.contains(&key))
     }
 
     pub(crate) fn hold_rules(&self) -> Result<Vec<HoldRule>, StoreError> {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     BodyId, Credential, HoldRule, HoldRuleId, Hook, HookId, Mail, MailId, QueueId, Queued,
-    Reference, Retired, RetiredHook, Suppression, SuppressionId, Time, verb::Group,
+    Reference, Retired, RetiredHook, Sent, Suppression, SuppressionId, Time, verb::Group,
 };
 
 /// What is in the history with an end: for `State::expiry`.
@@ -55,6 +55,10 @@ pub(super) struct State {
     pub(super) hold_rules: Table<HoldRuleId, HoldRule>,
     /// Messages, queued and in the history, by how answers call them and by recipient.
     pub(super) references: Table<(Name, Name, QueueId), ()>,
+    /// By account and hour.
+    pub(super) sent: Table<(Name, u64), Sent>,
+    /// Who was ever sent to, by account.
+    pub(super) known: Table<(Name, Name), ()>,
     pub(super) effects: Effects,
 }
 
@@ -170,6 +174,8 @@ impl State {
             suppressed: Table::new("suppressed"),
             hold_rules: Table::new("hold_rules"),
             references: Table::new("references"),
+            sent: Table::new("sent"),
+            known: Table::new("known"),
             effects: Effects::default(),
         }
     }
@@ -195,6 +201,8 @@ impl State {
             &mut self.suppressed,
             &mut self.hold_rules,
             &mut self.references,
+            &mut self.sent,
+            &mut self.known,
         ];
         tables.extend(self.due.tables());
         tables.extend(self.hooks_due.tables());

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BodyId, Credential, HoldRule, Hook, HookId, Mail, QueueId, Queued, Retired, RetiredHook,
+    BodyId, Credential, HoldRule, Hook, HookId, Mail, QueueId, Queued, Retired, RetiredHook, Sent,
     Suppression, SuppressionId, Time, bodyfile::BodyFilePlace, journal::BodyPlace,
 };
 
@@ -66,6 +66,7 @@ values! {
     Segment,
     (Time, QueueId),
     (Time, HookId),
+    Sent,
 }
 
 /// A message that is being attempted.

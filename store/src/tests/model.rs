@@ -15,7 +15,7 @@ use crate::{
     HoldRuleId, Hook, HookFilter, HookId, INLINE_BODY_MAX, Mail, MailChange, MailId, NewBody,
     NewHookKind, NewMessage, NewSuppression, NextAttempt, Note, Options, Order, Outcome, Page,
     Party, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
-    RetiredHookFilter, Settle, Store, StoreError, Suppression, Time, disk::sim::SimDisk,
+    RetiredHookFilter, Sent, Settle, Store, StoreError, Suppression, Time, disk::sim::SimDisk,
     engine::Mode,
 };
 
@@ -248,6 +248,8 @@ struct Shown {
     retired_hooks: Vec<RetiredHook>,
     mails: Vec<Mail>,
     archived: Vec<Mail>,
+    sent: [Sent; 2],
+    known: [bool; 4],
     texts: Vec<Option<Bytes>>,
     credentials: Vec<Option<Credential>>,
     suppressions: Vec<Suppression>,
@@ -420,6 +422,11 @@ fn shown(store: &Store) -> Shown {
         retired,
         hooks,
         archived: archived.unwrap().items,
+        sent: ["ann", "bob"].map(|account| store.sent(account, Time(0)).unwrap()),
+        known: DOMAINS.map(|domain| {
+            let recipient = format!("x@{domain}").parse().unwrap();
+            store.is_known("ann", &recipient).unwrap()
+        }),
         mails,
     }
 }

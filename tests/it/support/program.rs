@@ -22,8 +22,8 @@ impl Drop for Program {
 }
 
 impl Program {
-    /// Starts `postrider serve` and waits until it listens at `address`.
-    pub async fn start(conf: &Path, address: SocketAddr) -> Self {
+    /// Starts `postrider serve` and waits until it listens at these.
+    pub async fn start(conf: &Path, addresses: &[SocketAddr]) -> Self {
         let child = postrider(conf)
             .arg("serve")
             .stdout(Stdio::null())
@@ -31,8 +31,10 @@ impl Program {
             .spawn()
             .unwrap();
         let program = Self(child);
-        while TcpStream::connect(address).await.is_err() {
-            tokio::task::yield_now().await;
+        for address in addresses {
+            while TcpStream::connect(address).await.is_err() {
+                tokio::task::yield_now().await;
+            }
         }
         program
     }

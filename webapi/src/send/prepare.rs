@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{Zoned, fmt::rfc2822, tz::TimeZone};
 use postrider_config::{Dynamic, Target};
-use postrider_queue::header;
+use postrider_queue::{LimitError, header};
 use postrider_smtp::Address;
 use postrider_store::Time;
 
@@ -66,6 +66,8 @@ pub(super) fn prepare(
             "a message needs a recipient in To, CC or BCC",
         ));
     }
+    let recipients = [&to, &cc, &bcc].into_iter().flatten();
+    check_limits(parts, user, recipients.map(|to| &to.address))?;
     let reply_to = parse_all(request.reply_to)?;
     let rng = &mut rand::rng();
     let mut message = Message {
@@ -141,6 +143,21 @@ fn full_name<'a>(user: &'a User, config: &'a Dynamic) -> &'a str {
             .get(&user.account)
             .map_or("", |account| &account.full_name),
     }
+}
+
+fn check_limits<'a>(
+    parts: &Parts,
+    user: &User,
+    recipients: impl IntoIterator<Item = &'a Address>,
+) -> Result<(), ApiError> {
+    let checked = parts.queue.check_limits(&user.account, recipients);
+    checked.map_err(|error| match error {
+        LimitError::Messages { .. } => ApiError::new(Code::MessageLimitReached, error.to_string()),
+        LimitError::FirstTime { .. } => {
+            ApiError::new(Code::RecipientLimitReached, error.to_string())
+        }
+        LimitError::Store(error) => error.into(),
+    })
 }
 
 fn check_author(address: &Address, user: &User, config: &Dynamic) -> Result<(), ApiError> {

@@ -1,5 +1,7 @@
 //! Send.
 
+use std::time::Duration;
+
 use mail_parser::{MessageParser, MimeHeaders};
 use serde_json::json;
 
@@ -252,4 +254,43 @@ async fn the_only_recipient_is_named_on_top() {
     assert_eq!(world.send(&request).await.status, 200);
     let text = world.text(&world.queued()[0]);
     assert!(text.contains("\r\n\tfor <b@example.com>;"), "{text}");
+}
+
+#[tokio::test]
+async fn a_day_has_its_limits() {
+    let world = World::start().await;
+    let send = async |to: &[&str]| {
+        let to: Vec<_> = to.iter().map(|to| json!({ "Address": to })).collect();
+        let request = json!({"To": to, "Text": "x"});
+        let answer = world.send_as("bob@example.org", &request).await;
+        match answer.status.as_u16() {
+            200 => "ok".to_owned(),
+            _ => answer
+                .json()
+                .get("Code")
+                .unwrap()
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        }
+    };
+    // Bob may have five recipients in a day, three of them new.
+    assert_eq!(send(&["a@x.example", "b@x.example"]).await, "ok");
+    assert_eq!(
+        send(&["c@x.example", "d@x.example"]).await,
+        "recipientLimitReached"
+    );
+    assert_eq!(send(&["A@x.example", "c@x.example"]).await, "ok");
+    assert_eq!(send(&["d@x.example"]).await, "recipientLimitReached");
+    assert_eq!(
+        send(&["a@x.example", "a@x.example"]).await,
+        "messageLimitReached"
+    );
+    assert_eq!(send(&["a@x.example"]).await, "ok");
+    assert_eq!(send(&["a@x.example"]).await, "messageLimitReached");
+    world.clock.advance(Duration::from_secs(26 * 60 * 60));
+    assert_eq!(
+        send(&["a@x.example", "d@x.example", "e@x.example"]).await,
+        "ok"
+    );
 }

@@ -27,6 +27,7 @@ pub(crate) const PASSWORD: &str = "a good password";
 /// A router, and what lies behind it.
 pub(crate) struct World {
     pub(crate) store: Store,
+    pub(crate) clock: Arc<ManualClock>,
     router: Router,
 }
 
@@ -63,6 +64,7 @@ impl World {
              destinations.\"ann@example.org\" = {}\ndestinations.\"help@example.org\" = { full_name = \"Helpdesk\" }\ndestinations.\"ann@off.example\" = {}\n\
              from_id_login_addresses = [\"ann+id@example.org\"]\n\
              [accounts.bob]\ndomain = \"example.org\"\ndestinations.\"bob@example.org\" = { mailbox = \"Shop\" }\n\
+             max_outgoing_messages_per_day = 5\nmax_first_time_recipients_per_day = 3\n\
              [accounts.locked]\ndomain = \"example.org\"\ndestinations.\"locked@example.org\" = {}\n\
              login_disabled = \"moved away\"\n";
         let dynamic = Dynamic::parse(dynamics, "domains.conf", &statics).unwrap();
@@ -95,7 +97,7 @@ impl World {
             queue: Arc::new(queue.unwrap()),
             config,
             statics,
-            clock,
+            clock: Arc::<ManualClock>::clone(&clock),
             logins: Arc::new(Logins::new(store.clone())),
             limiter: Arc::new(LoginLimiter::new(LoginLimits::default())),
             hostname: "mail.example.org".parse().unwrap(),
@@ -104,7 +106,11 @@ impl World {
             forwarded,
             tls: false,
         });
-        Self { store, router }
+        Self {
+            store,
+            clock,
+            router,
+        }
     }
 
     pub(crate) async fn ask(&self, request: Request<Body>) -> Answer {
