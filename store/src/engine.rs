@@ -39,10 +39,10 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
-    Accept, Accepted, BodyWriter, Change, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts,
-    Credential, HoldFilter, HoldRuleId, HookAttempt, HookId, INLINE_BODY_MAX, MailChange, MailId,
-    NewBody, NewSuppression, NextAttempt, QueueId, Settle, SettleHook, StoreError, Time,
-    bodyfile::BodyFiles, journal::JournalReader,
+    Accept, Accepted, ApiKeyId, BodyWriter, Change, Claim, ClaimHooks, Claimed, ClaimedHooks,
+    Counts, Credential, HoldFilter, HoldRuleId, HookAttempt, HookId, INLINE_BODY_MAX, MailChange,
+    MailId, NewApiKey, NewBody, NewSuppression, NextAttempt, QueueId, Settle, SettleHook,
+    StoreError, Time, bodyfile::BodyFiles, journal::JournalReader,
 };
 use inbox::{Inbox, Ops, Prepared, Request};
 use index::IndexRoom;
@@ -287,6 +287,18 @@ impl Durable {
         });
         let applied = self.submit(ops.map(|op| (op, None)).collect()).await?;
         applied.into_iter().map(counted).sum()
+    }
+
+    pub(crate) async fn add_api_key(&self, key: NewApiKey) -> Result<ApiKeyId, StoreError> {
+        match self.submit_one(Op::AddApiKey(key), None).await? {
+            Applied::Numbered(id) => Ok(ApiKeyId(id)),
+            other => Err(refused(other)),
+        }
+    }
+
+    pub(crate) async fn remove_api_key(&self, id: ApiKeyId) -> Result<bool, StoreError> {
+        let applied = self.submit_one(Op::RemoveApiKey { id }, None).await?;
+        Ok(counted(applied)? > 0)
     }
 
     pub(crate) fn was_mail(&self, id: MailId) -> bool {

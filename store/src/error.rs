@@ -28,6 +28,9 @@ pub enum StoreError {
     /// A message with this fromid is queued or in the history already.
     #[error("the fromid {0:?} is in use")]
     FromIdInUse(String),
+    /// What is to be done once was done before: see [`Once`](crate::Once).
+    #[error("this was done before")]
+    DoneBefore,
     /// The caller asked for something that makes no sense.
     #[error("{0}")]
     Invalid(&'static str),

@@ -38,4 +38,6 @@ ids! {
     SuppressionId,
     /// A hold rule.
     HoldRuleId,
+    /// A key for the API.
+    ApiKeyId,
 }

@@ -13,12 +13,13 @@ use postrider_smtp::Address;
 use tokio::sync::watch;
 
 use crate::{
-    Accept, Accepted, Body, BodyId, BodySource, Change, Claim, ClaimHooks, Claimed, ClaimedHooks,
-    Common, Counts, Credential, Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookAttempt,
-    HookFilter, HookId, HookKind, Mail, MailChange, MailId, NewBody, NewHook, NewHookKind, NewMail,
-    NewMessage, NewRecipient, NewSuppression, NextAttempt, Note, Order, Outcome, Page, Party,
-    QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
-    RetiredHookFilter, Sent, Settle, SettleHook, StoreError, Suppression, SuppressionId, Time,
+    Accept, Accepted, Answered, ApiKey, ApiKeyId, Body, BodyId, BodySource, Change, Claim,
+    ClaimHooks, Claimed, ClaimedHooks, Common, Counts, Credential, Found, HoldFilter, HoldRule,
+    HoldRuleId, Hook, HookAttempt, HookFilter, HookId, HookKind, Mail, MailChange, MailId,
+    NewApiKey, NewBody, NewHook, NewHookKind, NewMail, NewMessage, NewRecipient, NewSuppression,
+    NextAttempt, Note, Order, Outcome, Page, Party, QueueFilter, QueueId, Queued, Reference,
+    Retired, RetiredFilter, RetiredHook, RetiredHookFilter, Sent, Settle, SettleHook, StoreError,
+    Suppression, SuppressionId, Time,
     verb::{RESULTS_MAX, hour, known_as, page},
 };
 
@@ -45,6 +46,10 @@ struct State {
     retired_hooks: BTreeMap<HookId, RetiredHook>,
     mails: BTreeMap<MailId, Mail>,
     sent: BTreeMap<(String, u64), Sent>,
+    api_keys: BTreeMap<ApiKeyId, ApiKey>,
+    last_api_key: u64,
+    answers: BTreeMap<(String, String), Answered>,
+    last_answer: u64,
     known: BTreeSet<(String, String)>,
     credentials: BTreeMap<String, Credential>,
     last_suppression: u64,
@@ -302,6 +307,36 @@ impl Memory {
         id.0 > 0 && id.0 <= self.state().last_mail
     }
 
+    pub(crate) fn add_api_key(&self, key: NewApiKey) -> Result<ApiKeyId, StoreError> {
+        let mut state = self.open()?;
+        let id = ApiKeyId(next(&mut state.last_api_key));
+        state.api_keys.insert(id, key.key(id));
+        Ok(id)
+    }
+
+    pub(crate) fn remove_api_key(&self, id: ApiKeyId) -> Result<bool, StoreError> {
+        Ok(self.open()?.api_keys.remove(&id).is_some())
+    }
+
+    pub(crate) fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        Ok(self.open()?.api_keys.get(&id).cloned())
+    }
+
+    pub(crate) fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        Ok(self.open()?.api_keys.values().cloned().collect())
+    }
+
+    pub(crate) fn answered(
+        &self,
+        account: &str,
+        key: &str,
+        now: Time,
+    ) -> Result<Option<Answered>, StoreError> {
+        let state = self.open()?;
+        let answered = state.answers.get(&(account.to_owned(), key.to_owned()));
+        Ok(answered.filter(|answered| answered.until > now).cloned())
+    }
+
     pub(crate) fn sent(&self, account: &str, since: Time) -> Result<Sent, StoreError> {
         let state = self.open()?;
         let from = (account.to_owned(), hour(since));
@@ -482,8 +517,11 @@ impl Memory {
             .map(|(id, it)| (it.keep_until, 0, id.0));
         let hooks = state.retired_hooks.iter();
         let hooks = hooks.map(|(id, it)| (it.keep_until, 1, id.0));
+        let answers = state.answers.iter();
+        let answers = answers.map(|(_, it)| (it.until, 2, it.number));
         let mut over: Vec<_> = messages
             .chain(hooks)
+            .chain(answers)
             .filter(|(until, ..)| *until <= now)
             .collect();
         over.sort_unstable();
@@ -491,6 +529,7 @@ impl Memory {
         for (_, kind, id) in &over {
             match kind {
                 0 => drop(state.retired.remove(&QueueId(*id))),
+                2 => state.answers.retain(|_, answered| answered.number != *id),
                 _ => drop(state.retired_hooks.remove(&HookId(*id))),
             }
         }
@@ -532,6 +571,16 @@ fn next(last: &mut u64) -> u64 {
 
 impl State {
     fn accept(&mut self, accept: Accept) -> Result<Accepted, StoreError> {
+        let name = accept
+            .once
+            .as_ref()
+            .map(|once| (once.account.clone(), once.key.clone()));
+        if let Some((name, once)) = name.as_ref().zip(accept.once.as_ref()) {
+            let before = self.answers.get(name);
+            if before.is_some_and(|answered| answered.until > once.now) {
+                return Err(StoreError::DoneBefore);
+            }
+        }
         self.check_from_ids(accept.queue.as_ref())?;
         for hook in &accept.hooks {
             if let NewHookKind::Again(mail) = &hook.kind
@@ -552,6 +601,16 @@ impl State {
         self.suppress_and_tell(accept.suppress, accept.hooks, &accepted.mails);
         if let Some(new) = new {
             self.sweep(new);
+        }
+        if let Some((name, once)) = name.zip(accept.once) {
+            let answered = Answered {
+                number: next(&mut self.last_answer),
+                request: once.request,
+                answer: once.answer,
+                first: accepted.queue.first().copied().unwrap_or_default(),
+                until: once.until,
+            };
+            self.answers.insert(name, answered);
         }
         Ok(accepted)
     }

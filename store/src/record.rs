@@ -8,7 +8,8 @@ use postrider_smtp::{Address, Domain, EnhancedCode, ReversePath};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BodyId, Destination, HoldRuleId, HookId, MailId, QueueId, SuppressionId, Time, verb::Reference,
+    ApiKeyId, BodyId, Destination, HoldRuleId, HookId, MailId, QueueId, SuppressionId, Time,
+    verb::Reference,
 };
 
 /// What all recipients of one submission have in common.
@@ -384,6 +385,68 @@ pub struct Arrival {
     pub dkim_domains: Vec<String>,
     /// Who sent it to us.
     pub remote_ip: Option<IpAddr>,
+}
+
+/// A key by which a program may call the API in an account's name. Never the key itself.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKey {
+    /// Its number, which is part of the key.
+    pub id: ApiKeyId,
+    /// What people call it.
+    pub name: String,
+    /// In whose name it may be used.
+    pub account: String,
+    /// SHA-256 of the secret part, which is random enough to need no more.
+    pub hash: [u8; 32],
+    /// What may be done with it.
+    pub scopes: Vec<Scope>,
+    /// When it was made.
+    pub created: Time,
+    /// From when on it is of no use; None: never.
+    pub expires: Option<Time>,
+}
+
+/// Hides the hash, so that a log line can't have it.
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiKey")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("account", &self.account)
+            .field("scopes", &self.scopes)
+            .field("created", &self.created)
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What may be done with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Send, and look at and cancel what is queued.
+    Send,
+    /// See events and their numbers.
+    Events,
+    /// See and change the suppression list.
+    Suppression,
+    /// Read and change the messages in the mailboxes.
+    Messages,
+}
+
+/// The answer to something that is done once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// Of the sequence of answers.
+    pub(crate) number: u64,
+    /// What was asked: a hash of it.
+    pub request: [u8; 32],
+    /// What the caller made of it.
+    pub answer: Vec<u8>,
+    /// The first number that was given to what was queued; the others follow it.
+    pub first: QueueId,
+    /// From when on it is forgotten.
+    pub until: Time,
 }
 
 /// How an account proves who it is. Never the password itself.

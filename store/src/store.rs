@@ -7,12 +7,12 @@ use postrider_smtp::Address;
 use tokio::sync::watch;
 
 use crate::{
-    Accept, Accepted, Body, BodyId, BodyWriter, Change, Claim, ClaimHooks, Claimed, ClaimedHooks,
-    Credential, Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookAttempt, HookFilter, HookId,
-    Mail, MailChange, MailId, NewBody, NewSuppression, NextAttempt, OpenError, Options, Order,
-    Page, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
-    RetiredHookFilter, Sent, Settle, SettleHook, StoreError, Suppression, SuppressionId, Time,
-    engine::Durable, memory::Memory,
+    Accept, Accepted, Answered, ApiKey, ApiKeyId, Body, BodyId, BodyWriter, Change, Claim,
+    ClaimHooks, Claimed, ClaimedHooks, Credential, Found, HoldFilter, HoldRule, HoldRuleId, Hook,
+    HookAttempt, HookFilter, HookId, Mail, MailChange, MailId, NewApiKey, NewBody, NewSuppression,
+    NextAttempt, OpenError, Options, Order, Page, QueueFilter, QueueId, Queued, Reference, Retired,
+    RetiredFilter, RetiredHook, RetiredHookFilter, Sent, Settle, SettleHook, StoreError,
+    Suppression, SuppressionId, Time, engine::Durable, memory::Memory,
 };
 
 /// What is kept durably. Clones are the same store.
@@ -411,6 +411,66 @@ impl Store {
         match &*self.engine {
             Engine::Memory(memory) => memory.unsuppress(account, base),
             Engine::Durable(durable) => durable.unsuppress(account, base).await,
+        }
+    }
+
+    /// Adds a key for the API.
+    ///
+    /// # Errors
+    /// If it can't be made durable.
+    pub async fn add_api_key(&self, key: NewApiKey) -> Result<ApiKeyId, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.add_api_key(key),
+            Engine::Durable(durable) => durable.add_api_key(key).await,
+        }
+    }
+
+    /// Removes a key for the API. False: there is none of this number.
+    ///
+    /// # Errors
+    /// If it can't be made durable.
+    pub async fn remove_api_key(&self, id: ApiKeyId) -> Result<bool, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.remove_api_key(id),
+            Engine::Durable(durable) => durable.remove_api_key(id).await,
+        }
+    }
+
+    /// A key for the API.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.api_key(id),
+            Engine::Durable(durable) => durable.api_key(id),
+        }
+    }
+
+    /// All keys for the API, by their numbers.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.api_keys(),
+            Engine::Durable(durable) => durable.api_keys(),
+        }
+    }
+
+    /// The answer to what an account did once under this key, unless it is forgotten by now.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn answered(
+        &self,
+        account: &str,
+        key: &str,
+        now: Time,
+    ) -> Result<Option<Answered>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.answered(account, key, now),
+            Engine::Durable(durable) => durable.answered(account, key, now),
         }
     }
 

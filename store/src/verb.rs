@@ -7,8 +7,8 @@ use postrider_smtp::{Address, Domain, Host, ReversePath};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BodyFile, BodyId, Hook, HookId, HookKind, Mail, MailId, QueueId, StoreError, Suppression,
-    SuppressionId, Time,
+    ApiKey, ApiKeyId, BodyFile, BodyId, Hook, HookId, HookKind, Mail, MailId, QueueId, Scope,
+    StoreError, Suppression, SuppressionId, Time,
     record::{
         Arrival, Attempt, Common, HookAttempt, Notify, Outgoing, Queued, Retired, RetiredHook,
     },
@@ -50,6 +50,55 @@ pub struct Accept {
     pub notes: Vec<Note>,
     /// Addresses not to be mailed any more. Those that are on the list already stay as they are.
     pub suppress: Vec<NewSuppression>,
+    /// If it is to be done once. When it was done before, nothing happens, and the error is [`StoreError::DoneBefore`].
+    pub once: Option<Once>,
+}
+
+/// What keeps something from being done twice, for a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Once {
+    /// Who does it.
+    pub account: String,
+    /// What the caller calls it.
+    pub key: String,
+    /// A hash of what was asked.
+    pub request: [u8; 32],
+    /// What is to be told to who asks again; the numbers of what is queued are kept beside it.
+    pub answer: Vec<u8>,
+    /// When it is done.
+    pub now: Time,
+    /// From when on it may be done again.
+    pub until: Time,
+}
+
+/// A key for the API. The fields are those of [`ApiKey`](crate::ApiKey).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "each is described at the field of the same name of ApiKey"
+)]
+pub struct NewApiKey {
+    pub name: String,
+    pub account: String,
+    pub hash: [u8; 32],
+    pub scopes: Vec<Scope>,
+    pub created: Time,
+    pub expires: Option<Time>,
+}
+
+impl NewApiKey {
+    /// The record that it becomes.
+    pub(crate) fn key(self, id: ApiKeyId) -> ApiKey {
+        ApiKey {
+            id,
+            name: self.name,
+            account: self.account,
+            hash: self.hash,
+            scopes: self.scopes,
+            created: self.created,
+            expires: self.expires,
+        }
+    }
 }
 
 /// Something heard of a message that is queued or in the history. One that is neither changes nothing.

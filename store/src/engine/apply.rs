@@ -10,14 +10,15 @@ use super::{
     Fault,
     key::Name,
     op::{Applied, Op, OpBody},
-    state::{RETIRED, RETIRED_HOOK, State, next, reference_key},
+    state::{ANSWER, RETIRED, RETIRED_HOOK, State, next, reference_key},
     value::{Claimed, Place},
 };
 use crate::{
-    Accepted, Attempt, BodyId, BodySource, Change, Common, HoldRule, HoldRuleId, Hook, HookAttempt,
-    HookId, HookKind, Mail, MailChange, MailId, NewHook, NewHookKind, NewMail, NewMessage,
-    NewRecipient, NewSuppression, NextAttempt, Note, Outcome, Party, QueueId, Queued, Reference,
-    Retired, RetiredHook, Sent, SettleHook, StoreError, SuppressionId, Time,
+    Accepted, Answered, ApiKeyId, Attempt, BodyId, BodySource, Change, Common, HoldRule,
+    HoldRuleId, Hook, HookAttempt, HookId, HookKind, Mail, MailChange, MailId, NewHook,
+    NewHookKind, NewMail, NewMessage, NewRecipient, NewSuppression, NextAttempt, Note, Once,
+    Outcome, Party, QueueId, Queued, Reference, Retired, RetiredHook, Sent, SettleHook, StoreError,
+    SuppressionId, Time,
     journal::BodyPlace,
     verb::{RESULTS_MAX, SENT_HOURS, hour, known_as},
 };
@@ -43,7 +44,14 @@ impl State {
                 hooks,
                 notes,
                 suppress,
+                once,
             } => {
+                if let Some(once) = &once
+                    && self.is_done(once)?
+                {
+                    self.drop_body(body);
+                    return Ok(Applied::Refused(StoreError::DoneBefore));
+                }
                 let parts = Parts {
                     body,
                     queue,
@@ -53,7 +61,12 @@ impl State {
                     suppress,
                 };
                 Ok(match self.add(parts, place)? {
-                    Ok(accepted) => Applied::Accepted(accepted),
+                    Ok(accepted) => {
+                        if let Some(once) = once {
+                            self.remember(*once, accepted.queue.first().copied())?;
+                        }
+                        Applied::Accepted(accepted)
+                    }
                     Err(error) => Applied::Refused(error),
                 })
             }
@@ -150,6 +163,15 @@ impl State {
             Op::Start => {
                 self.end_claims()?;
                 Ok(Applied::Done)
+            }
+            Op::AddApiKey(key) => {
+                let id = ApiKeyId(next(&mut self.counters.last_api_key));
+                self.api_keys.put_new(id, key.key(id));
+                Ok(Applied::Numbered(id.0))
+            }
+            Op::RemoveApiKey { id } => {
+                let removed = self.api_keys.take(&id)?.is_some();
+                Ok(Applied::Counted(removed.into()))
             }
             Op::ScheduleHooks { ids, next } => {
                 let mut count = 0;
@@ -331,6 +353,40 @@ impl State {
             ids.push(id);
         }
         Ok(ids)
+    }
+
+    fn is_done(&self, once: &Once) -> Result<bool, Fault> {
+        let key = (once.account.as_str().into(), once.key.as_str().into());
+        let answered = self.answers.get(&key)?;
+        Ok(answered.is_some_and(|answered| answered.until > once.now))
+    }
+
+    fn remember(&mut self, once: Once, first: Option<QueueId>) -> Result<(), Fault> {
+        let number = next(&mut self.counters.last_answer);
+        let answered = Answered {
+            number,
+            request: once.request,
+            answer: once.answer,
+            first: first.unwrap_or_default(),
+            until: once.until,
+        };
+        self.expiry.put_new((once.until, ANSWER, number), ());
+        let key = (once.account.as_str().into(), once.key.as_str().into());
+        // One that nobody asks for any more, though its time to go has not come.
+        if let Some(before) = self.answers.take(&key)? {
+            self.expiry.remove(&(before.until, ANSWER, before.number));
+            self.answer_names.remove(&before.number);
+        }
+        self.answers.put(key, answered);
+        self.answer_names.put_new(number, (once.account, once.key));
+        Ok(())
+    }
+
+    fn forget(&mut self, number: u64) -> Result<(), Fault> {
+        if let Some((account, key)) = self.answer_names.take(&number)? {
+            self.answers.remove(&(account.into(), key.into()));
+        }
+        Ok(())
     }
 
     /// Counts what an account sends, for its limits.
@@ -853,14 +909,18 @@ impl State {
         let over = over?;
         for (key, ()) in &over {
             self.expiry.remove(key);
-            if key.1 == RETIRED {
-                if let Some(retired) = self.retired.take(&QueueId(key.2))? {
-                    self.forget_references(&retired.message);
+            match key.1 {
+                RETIRED => {
+                    if let Some(retired) = self.retired.take(&QueueId(key.2))? {
+                        self.forget_references(&retired.message);
+                    }
+                    self.counters.retired -= 1;
                 }
-                self.counters.retired -= 1;
-            } else {
-                self.retired_hooks.remove(&HookId(key.2));
-                self.counters.retired_hooks -= 1;
+                ANSWER => self.forget(key.2)?,
+                _ => {
+                    self.retired_hooks.remove(&HookId(key.2));
+                    self.counters.retired_hooks -= 1;
+                }
             }
         }
         Ok(over.len() as u64)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{BodyId, HoldRuleId, HookId, MailId, QueueId, SuppressionId, Time};
+use crate::{ApiKeyId, BodyId, HoldRuleId, HookId, MailId, QueueId, SuppressionId, Time};
 
 /// The name of a destination, a URL, an account or a mailbox.
 pub(super) type Name = Arc<str>;
@@ -98,7 +98,15 @@ macro_rules! id_keys {
     )*};
 }
 
-id_keys!(QueueId, BodyId, MailId, HookId, SuppressionId, HoldRuleId);
+id_keys!(
+    ApiKeyId,
+    QueueId,
+    BodyId,
+    MailId,
+    HookId,
+    SuppressionId,
+    HoldRuleId
+);
 
 impl<A: Key, B: Key> Key for (A, B) {
     fn encode(&self, out: &mut Vec<u8>) {

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::value::append;
 use crate::{
-    Accept, Accepted, BodyId, Change, Credential, HoldFilter, HoldRuleId, HookAttempt, HookId,
-    MailChange, MailId, NewBody, NewHook, NewMail, NewMessage, NewSuppression, NextAttempt, Note,
-    Outcome, Party, QueueId, Settle, SettleHook, StoreError, Time, bodyfile::BodyFilePlace,
+    Accept, Accepted, ApiKeyId, BodyId, Change, Credential, HoldFilter, HoldRuleId, HookAttempt,
+    HookId, MailChange, MailId, NewApiKey, NewBody, NewHook, NewMail, NewMessage, NewSuppression,
+    NextAttempt, Note, Once, Outcome, Party, QueueId, Settle, SettleHook, StoreError, Time,
+    bodyfile::BodyFilePlace,
 };
 
 /// Of the encoding.
@@ -25,6 +26,7 @@ pub(super) enum Op {
         hooks: Vec<NewHook>,
         notes: Vec<Note>,
         suppress: Vec<NewSuppression>,
+        once: Option<Box<Once>>,
     },
     /// Claims that ran out, and new ones.
     Claim {
@@ -90,6 +92,10 @@ pub(super) enum Op {
         account: String,
         id: MailId,
     },
+    AddApiKey(NewApiKey),
+    RemoveApiKey {
+        id: ApiKeyId,
+    },
     /// Moves the next calls of webhooks.
     ScheduleHooks {
         ids: Vec<HookId>,
@@ -134,6 +140,7 @@ impl Op {
             hooks,
             notes,
             suppress,
+            once,
         } = accept;
         (
             Self::Accept {
@@ -143,6 +150,7 @@ impl Op {
                 hooks,
                 notes,
                 suppress,
+                once: once.map(Box::new),
             },
             body,
         )

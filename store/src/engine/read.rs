@@ -16,9 +16,10 @@ use super::{
     value::{Place, Value},
 };
 use crate::{
-    Body, BodyFile, BodyId, Credential, Found, HoldRule, Hook, HookFilter, HookId, Mail, MailId,
-    Order, Page, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
-    RetiredHookFilter, Sent, StoreError, Suppression, SuppressionId, Time,
+    Answered, ApiKey, ApiKeyId, Body, BodyFile, BodyId, Credential, Found, HoldRule, Hook,
+    HookFilter, HookId, Mail, MailId, Order, Page, QueueFilter, QueueId, Queued, Reference,
+    Retired, RetiredFilter, RetiredHook, RetiredHookFilter, Sent, StoreError, Suppression,
+    SuppressionId, Time,
     verb::{hour, known_as},
 };
 
@@ -229,6 +230,30 @@ impl Durable {
             |state| &state.suppressions,
             |_| true,
         )
+    }
+
+    pub(crate) fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        self.get(|state| state.api_keys.get(&id))
+    }
+
+    pub(crate) fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        let state = self.shared.readable()?;
+        let keys: Result<Vec<_>, Fault> = state
+            .api_keys
+            .range(Bound::Unbounded, Bound::Unbounded)?
+            .map(|item| item.map(|(_, key)| key))
+            .collect();
+        Ok(keys?)
+    }
+
+    pub(crate) fn answered(
+        &self,
+        account: &str,
+        key: &str,
+        now: Time,
+    ) -> Result<Option<Answered>, StoreError> {
+        let answered = self.get(|state| state.answers.get(&(account.into(), key.into())))?;
+        Ok(answered.filter(|answered| answered.until > now))
     }
 
     pub(crate) fn sent(&self, account: &str, since: Time) -> Result<Sent, StoreError> {

@@ -10,14 +10,17 @@ use super::{
     value::{Claimed, Segment, Stored},
 };
 use crate::{
-    BodyId, Credential, HoldRule, HoldRuleId, Hook, HookId, Mail, MailId, QueueId, Queued,
-    Reference, Retired, RetiredHook, Sent, Suppression, SuppressionId, Time, verb::Group,
+    Answered, ApiKey, ApiKeyId, BodyId, Credential, HoldRule, HoldRuleId, Hook, HookId, Mail,
+    MailId, QueueId, Queued, Reference, Retired, RetiredHook, Sent, Suppression, SuppressionId,
+    Time, verb::Group,
 };
 
 /// What is in the history with an end: for `State::expiry`.
 pub(super) const RETIRED: u8 = 1;
 /// Likewise.
 pub(super) const RETIRED_HOOK: u8 = 2;
+/// Likewise.
+pub(super) const ANSWER: u8 = 3;
 
 /// The state. Each record is in one table; the others are sorted ways to it, and follow from the records.
 pub(super) struct State {
@@ -59,6 +62,11 @@ pub(super) struct State {
     pub(super) sent: Table<(Name, u64), Sent>,
     /// Who was ever sent to, by account.
     pub(super) known: Table<(Name, Name), ()>,
+    pub(super) api_keys: Table<ApiKeyId, ApiKey>,
+    /// To what was done once, by account and key.
+    pub(super) answers: Table<(Name, Name), Answered>,
+    /// The account and key of each, by its number.
+    pub(super) answer_names: Table<u64, (String, String)>,
     pub(super) effects: Effects,
 }
 
@@ -81,6 +89,8 @@ pub(super) struct Counters {
     pub(super) suppressions: u64,
     pub(super) last_hold_rule: u64,
     pub(super) hold_rules: u64,
+    pub(super) last_api_key: u64,
+    pub(super) last_answer: u64,
 }
 
 /// What is to be done outside of the state because of it.
@@ -176,6 +186,9 @@ impl State {
             references: Table::new("references"),
             sent: Table::new("sent"),
             known: Table::new("known"),
+            api_keys: Table::new("api_keys"),
+            answers: Table::new("answers"),
+            answer_names: Table::new("answer_names"),
             effects: Effects::default(),
         }
     }
@@ -203,6 +216,9 @@ impl State {
             &mut self.references,
             &mut self.sent,
             &mut self.known,
+            &mut self.api_keys,
+            &mut self.answers,
+            &mut self.answer_names,
         ];
         tables.extend(self.due.tables());
         tables.extend(self.hooks_due.tables());

@@ -5,8 +5,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BodyId, Credential, HoldRule, Hook, HookId, Mail, QueueId, Queued, Retired, RetiredHook, Sent,
-    Suppression, SuppressionId, Time, bodyfile::BodyFilePlace, journal::BodyPlace,
+    Answered, ApiKey, BodyId, Credential, HoldRule, Hook, HookId, Mail, QueueId, Queued, Retired,
+    RetiredHook, Sent, Suppression, SuppressionId, Time, bodyfile::BodyFilePlace,
+    journal::BodyPlace,
 };
 
 /// What a table holds.
@@ -67,6 +68,9 @@ values! {
     (Time, QueueId),
     (Time, HookId),
     Sent,
+    ApiKey,
+    Answered,
+    (String, String),
 }
 
 /// A message that is being attempted.

@@ -11,15 +11,16 @@ use proptest::prelude::*;
 
 use super::samples::*;
 use crate::{
-    Accept, BodySource, Change, Claim, ClaimHooks, Counts, Credential, Event, HoldFilter, HoldRule,
-    HoldRuleId, Hook, HookFilter, HookId, INLINE_BODY_MAX, Mail, MailChange, MailId, NewBody,
-    NewHookKind, NewMessage, NewSuppression, NextAttempt, Note, Options, Order, Outcome, Page,
-    Party, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
-    RetiredHookFilter, Sent, Settle, Store, StoreError, Suppression, Time, disk::sim::SimDisk,
-    engine::Mode,
+    Accept, Answered, ApiKey, ApiKeyId, BodySource, Change, Claim, ClaimHooks, Counts, Credential,
+    Event, HoldFilter, HoldRule, HoldRuleId, Hook, HookFilter, HookId, INLINE_BODY_MAX, Mail,
+    MailChange, MailId, NewApiKey, NewBody, NewHookKind, NewMessage, NewSuppression, NextAttempt,
+    Note, Once, Options, Order, Outcome, Page, Party, QueueFilter, QueueId, Queued, Reference,
+    Retired, RetiredFilter, RetiredHook, RetiredHookFilter, Scope, Sent, Settle, Store, StoreError,
+    Suppression, Time, disk::sim::SimDisk, engine::Mode,
 };
 
 const DOMAINS: [&str; 4] = ["a.example", "b.example", "c.example", "[192.0.2.1]"];
+const ONCE: [&str; 2] = ["one", "two"];
 const URLS: [&str; 3] = [
     "http://one.example/",
     "http://two.example/",
@@ -73,6 +74,8 @@ enum Step {
         archive: bool,
     },
     RemoveMail(u64),
+    AddApiKey,
+    RemoveApiKey(u64),
     ScheduleHooks {
         ids: Vec<u64>,
         by: i16,
@@ -118,6 +121,7 @@ struct Extras {
     transport: bool,
     note: Option<u64>,
     suppress: Option<u8>,
+    once: Option<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -158,15 +162,25 @@ fn extras() -> impl Strategy<Value = Extras> {
     let id = prop::option::weighted(0.3, 0..8_u8);
     let suppress = prop::option::weighted(0.1, 0..6_u8);
     let note = prop::option::weighted(0.2, 1..20_u64);
-    (any::<bool>(), id, prop::bool::weighted(0.2), note, suppress).prop_map(
-        |(account, from_id, transport, note, suppress)| Extras {
-            account,
-            from_id,
-            transport,
-            note,
-            suppress,
-        },
+    let once = prop::option::weighted(0.2, 0..2_u8);
+    (
+        any::<bool>(),
+        id,
+        prop::bool::weighted(0.2),
+        note,
+        suppress,
+        once,
     )
+        .prop_map(
+            |(account, from_id, transport, note, suppress, once)| Extras {
+                account,
+                from_id,
+                transport,
+                note,
+                suppress,
+                once,
+            },
+        )
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -220,6 +234,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..10_u64, any::<bool>(), any::<bool>())
             .prop_map(|(id, seen, archive)| Step::ChangeMail { id, seen, archive }),
         2 => (1..10_u64).prop_map(Step::RemoveMail),
+        1 => Just(Step::AddApiKey),
+        1 => (1..4_u64).prop_map(Step::RemoveApiKey),
         3 => (prop::collection::vec(1..20_u64, 1..4), -100..100_i16)
             .prop_map(|(ids, by)| Step::ScheduleHooks { ids, by }),
         3 => (prop::collection::vec(1..20_u64, 1..4), prop::option::of(0..300_u16))
@@ -248,6 +264,8 @@ struct Shown {
     retired_hooks: Vec<RetiredHook>,
     mails: Vec<Mail>,
     archived: Vec<Mail>,
+    api_keys: Vec<ApiKey>,
+    answered: [Option<Answered>; 2],
     sent: [Sent; 2],
     known: [bool; 4],
     texts: Vec<Option<Bytes>>,
@@ -422,6 +440,8 @@ fn shown(store: &Store) -> Shown {
         retired,
         hooks,
         archived: archived.unwrap().items,
+        api_keys: store.api_keys().unwrap(),
+        answered: ONCE.map(|key| store.answered("ann", key, Time(0)).unwrap()),
         sent: ["ann", "bob"].map(|account| store.sent(account, Time(0)).unwrap()),
         known: DOMAINS.map(|domain| {
             let recipient = format!("x@{domain}").parse().unwrap();
@@ -700,6 +720,23 @@ impl World {
                 self.durable(async |store| store.remove_mail("ann", id).await)
                     .await;
             }
+            Step::AddApiKey => {
+                let key = NewApiKey {
+                    name: "a key".into(),
+                    account: "ann".into(),
+                    hash: [7; 32],
+                    scopes: vec![Scope::Send],
+                    created: self.now,
+                    expires: None,
+                };
+                self.durable(async |store| store.add_api_key(key.clone()).await)
+                    .await;
+            }
+            Step::RemoveApiKey(id) => {
+                let id = ApiKeyId(*id);
+                self.durable(async |store| store.remove_api_key(id).await)
+                    .await;
+            }
             Step::ScheduleHooks { ids, by } => {
                 let ids: Vec<HookId> = ids.iter().copied().map(HookId).collect();
                 let next = NextAttempt::Shift(i64::from(*by) * 1_000_000);
@@ -898,6 +935,14 @@ fn add_extras(accept: &mut Accept, extras: &Extras, now: Time) {
         .map(|base| suppression(base, now))
         .into_iter()
         .collect();
+    accept.once = extras.once.map(|key| Once {
+        account: "ann".into(),
+        key: ONCE[usize::from(key)].into(),
+        request: [key; 32],
+        answer: vec![key],
+        now,
+        until: now.after(Duration::from_secs(100)),
+    });
 }
 
 fn suppression(base: u8, now: Time) -> NewSuppression {
