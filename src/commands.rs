@@ -42,6 +42,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Setpassword { account } => set_password(&cli.config, account),
         Command::Setadminpassword => set_admin_password(&cli.config),
         Command::Queue(command) => queue_commands::run(&cli.config, command),
+        Command::Apikey(command) => queue_commands::keys(&cli.config, command),
         Command::Version => print(&format!("postrider {}\n", env!("CARGO_PKG_VERSION"))),
     }
 }

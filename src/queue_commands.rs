@@ -1,5 +1,6 @@
-//! What each `queue` command does.
+//! What each `queue` command does, and each other one that asks the running server.
 
+mod keys;
 mod webhooks;
 
 use std::{
@@ -26,6 +27,17 @@ use crate::{
     cli::{self, HoldRules, Listing, Queue, Retired, Selection, Suppress, TlsPolicy, When},
     commands::{load_static, print, runtime},
 };
+
+/// Likewise an `apikey` command.
+///
+/// # Errors
+/// A sentence for standard error.
+pub(crate) fn keys(conf: &Path, command: cli::ApiKeys) -> anyhow::Result<()> {
+    let server = Server {
+        data_dir: load_static(conf)?.data_dir,
+    };
+    keys::run(&server, command)
+}
 
 /// The running server.
 struct Server {

@@ -7,9 +7,10 @@ use postrider_config::Live;
 use postrider_queue::{End, Queue, base_address};
 use postrider_smtp::Address;
 use postrider_store::{
-    Change, Clock, HoldFilter, HoldRuleId, Hook, HookFilter, NewSuppression, NextAttempt, Order,
-    Page, QueueFilter, QueueId, Queued, Retired, RetiredFilter, RetiredHook, RetiredHookFilter,
-    Store, StoreError, Suppression, login::Logins,
+    ApiKeyId, Change, Clock, HoldFilter, HoldRuleId, Hook, HookFilter, NewApiKey, NewSuppression,
+    NextAttempt, Order, Page, QueueFilter, QueueId, Queued, Retired, RetiredFilter, RetiredHook,
+    RetiredHookFilter, Scope, Store, StoreError, Suppression, Time,
+    login::{KeyText, Logins},
 };
 use postrider_webhook::{Operator, Which};
 use serde::{Deserialize, Serialize};
@@ -20,8 +21,8 @@ use crate::{
     control::Items,
     password,
     shape::{
-        HoldRuleItem, HookAttemptItem, HookItem, QueueItem, RetiredHookItem, RetiredItem,
-        SuppressionItem,
+        ApiKeyItem, HoldRuleItem, HookAttemptItem, HookItem, QueueItem, RetiredHookItem,
+        RetiredItem, SuppressionItem,
     },
 };
 
@@ -84,6 +85,27 @@ pub enum Request {
         order: Order,
         /// At most so many.
         limit: Option<usize>,
+    },
+    /// Makes a key for the API. One item: `{"id": N, "key": "..."}`; the key is never shown again.
+    ApiKeyAdd {
+        /// What people call it.
+        name: String,
+        /// In whose name it may be used.
+        account: String,
+        /// What for.
+        scopes: Vec<Scope>,
+        /// Until when; None: without end.
+        expires: Option<Time>,
+    },
+    /// Lists keys as [`ApiKeyItem`]s.
+    ApiKeyList {
+        /// Of this account only.
+        account: Option<String>,
+    },
+    /// Removes a key.
+    ApiKeyRemove {
+        /// Which one.
+        id: ApiKeyId,
     },
     /// Lists the calls of webhooks that are to be made, as [`HookItem`]s.
     WebhookList {
@@ -264,6 +286,46 @@ impl Request {
                 };
                 let shape = |entry: &Suppression| Ok(value(&SuppressionItem::from(entry))?);
                 list(parts, None, items, read, shape).await
+            }
+            Self::ApiKeyAdd {
+                name,
+                account,
+                scopes,
+                expires,
+            } => {
+                if !parts.config.load().accounts.contains_key(&account) {
+                    return Err(refused(format!("there is no account {account}")));
+                }
+                let (secret, hash) = KeyText::secret(&mut rand::rng());
+                let key = NewApiKey {
+                    name: name.clone(),
+                    account: account.clone(),
+                    hash,
+                    scopes,
+                    created: parts.clock.now(),
+                    expires,
+                };
+                let id = parts.store.add_api_key(key).await?;
+                info!(%id, name, account, "key for the API made");
+                let text = KeyText::new(id, secret).to_string();
+                one(items, json!({"id": id.0, "key": text})).await
+            }
+            Self::ApiKeyList { account } => {
+                let keys = parts.store.api_keys()?;
+                let keys = keys.iter().filter(|key| {
+                    let account = account.as_ref();
+                    account.is_none_or(|account| *account == key.account)
+                });
+                let values: io::Result<Vec<_>> =
+                    keys.map(|key| value(&ApiKeyItem::from(key))).collect();
+                Ok(items.send(values?).await?)
+            }
+            Self::ApiKeyRemove { id } => {
+                if parts.store.remove_api_key(id).await? {
+                    info!(%id, "key for the API removed");
+                    return Ok(());
+                }
+                Err(refused(format!("there is no key {id}")))
             }
             Self::WebhookList {
                 filter,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use postrider_queue::describe;
 use postrider_store::{
-    Attempt, HoldRule, Hook, HookAttempt, HookKind, Queued, Retired, RetiredHook, Suppression,
+    ApiKey, Attempt, HoldRule, Hook, HookAttempt, HookKind, Queued, Retired, RetiredHook, Scope,
+    Suppression,
 };
 use serde::{Deserialize, Serialize};
 
@@ -117,6 +118,34 @@ pub struct HoldRuleItem {
     pub recipient: String,
     /// In words.
     pub holds: String,
+}
+
+/// A key for the API, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the contract, and say it"
+)]
+pub struct ApiKeyItem {
+    pub id: u64,
+    pub name: String,
+    pub account: String,
+    pub scopes: Vec<Scope>,
+    pub created: String,
+    pub expires: Option<String>,
+}
+
+impl From<&ApiKey> for ApiKeyItem {
+    fn from(key: &ApiKey) -> Self {
+        Self {
+            id: key.id.0,
+            name: key.name.clone(),
+            account: key.account.clone(),
+            scopes: key.scopes.clone(),
+            created: key.created.to_string(),
+            expires: key.expires.map(|time| time.to_string()),
+        }
+    }
 }
 
 /// A call of a webhook that is to be made.

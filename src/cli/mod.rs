@@ -50,6 +50,9 @@ pub enum Command {
     /// Look at the messages waiting to be delivered, change or end them; their history, suppression lists, hold rules.
     #[command(subcommand)]
     Queue(Queue),
+    /// The keys by which programs call the API in an account's name.
+    #[command(subcommand)]
+    Apikey(ApiKeys),
     /// Print the version.
     Version,
 }
@@ -69,6 +72,55 @@ pub struct Localserve {
     /// Deliver for real, to the recipients' mail servers, instead of to the sender's own mailbox.
     #[arg(long)]
     pub deliver: bool,
+}
+
+/// `apikey ...`
+#[derive(Debug, Subcommand)]
+pub enum ApiKeys {
+    /// Make a key. It is printed once, and nobody can find it out later.
+    Add {
+        /// What people call it.
+        name: String,
+        /// In whose name it may be used.
+        #[arg(long)]
+        account: String,
+        /// What it may be used for; all of it when none is given.
+        #[arg(long, value_delimiter = ',')]
+        scope: Vec<KeyScope>,
+        /// For how long, such as "90d"; without it, for ever.
+        #[arg(long, value_name = "DURATION")]
+        expires: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the keys, without their secrets.
+    List {
+        /// Only of this account.
+        #[arg(long)]
+        account: Option<String>,
+        /// Print one JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a key: it is of no use from then on.
+    Rm {
+        /// The key's number.
+        id: u64,
+    },
+}
+
+/// What a key may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum KeyScope {
+    /// Sending, and looking at and canceling what is queued.
+    Send,
+    /// Seeing events and their numbers.
+    Events,
+    /// Seeing and changing the suppression list.
+    Suppression,
+    /// Reading and changing the messages in the mailboxes.
+    Messages,
 }
 
 /// `config ...`

@@ -1,4 +1,4 @@
-//! Who calls: HTTP basic authentication with an account's login, and limits for those who guess.
+//! Who calls: HTTP basic authentication with an account's login, or a key, and limits for those who guess.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,7 +7,9 @@ use axum::{
     http::{Extensions, HeaderMap, header::AUTHORIZATION},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use postrider_config::{Account, DestinationAddress};
 use postrider_smtp::Address;
+use postrider_store::{Scope, login::KeyText};
 use tracing::{error, warn};
 
 use crate::{
@@ -19,8 +21,18 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) account: String,
-    /// The address as typed.
+    /// The address as typed; with a key as bearer token, the first of the account.
     pub(crate) login: Address,
+    /// What may be done; None: everything.
+    scopes: Option<Vec<Scope>>,
+}
+
+impl User {
+    /// Whether the caller may do this kind of things.
+    pub(crate) fn may(&self, scope: Scope) -> bool {
+        let scopes = self.scopes.as_ref();
+        scopes.is_none_or(|scopes| scopes.contains(&scope))
+    }
 }
 
 /// Why a caller is turned away.
@@ -36,6 +48,14 @@ pub(crate) enum Refusal {
     Failed(ApiError),
 }
 
+/// What a caller shows.
+enum Credentials {
+    /// An address and a password, or a key instead of the password.
+    Basic(String, String),
+    /// A key.
+    Bearer(String),
+}
+
 /// Checks the caller.
 pub(crate) async fn authenticate(
     parts: &Parts,
@@ -43,57 +63,128 @@ pub(crate) async fn authenticate(
     extensions: &Extensions,
 ) -> Result<User, Refusal> {
     let unauthorized = |text: &str| Refusal::Unauthorized(text.to_owned());
-    let (name, password) = credentials(headers)
+    let credentials = credentials(headers)
         .ok_or_else(|| unauthorized("log in with an address of your account"))?;
     let ip = remote(parts, headers, extensions).ok_or(Refusal::NoAddress)?;
     let now = parts.clock.now();
     if !parts.limiter.allowed(ip, now) {
         return Err(Refusal::TooMany);
     }
+    let checked = match &credentials {
+        Credentials::Bearer(key) => by_key(parts, key, None),
+        Credentials::Basic(name, password) => match KeyText::parse(password) {
+            Some(_) => by_key(parts, password, Some(name)),
+            None => by_password(parts, name, password).await,
+        },
+    };
+    let user = match &credentials {
+        Credentials::Basic(name, _) => name.as_str(),
+        Credentials::Bearer(_) => "",
+    };
+    match checked {
+        Ok(found) => {
+            parts.limiter.succeeded(ip);
+            Ok(found)
+        }
+        Err(refusal) => {
+            parts.limiter.failed(ip, now);
+            if let Refusal::Unauthorized(_) = &refusal {
+                warn!(remote = %ip, user, "webapi login refused");
+            }
+            Err(refusal)
+        }
+    }
+}
+
+async fn by_password(parts: &Parts, name: &str, password: &str) -> Result<User, Refusal> {
     let config = parts.config.load_full();
-    let found = config.login(&name);
+    let found = config.login(name);
     // For an unknown address a password is checked, too, and refused whatever comes of it: the time taken must not tell
     // which addresses there are.
     let account = found.as_ref().map_or("", |found| found.account);
     let right = parts
         .logins
-        .verify(account, &password)
+        .verify(account, password)
         .await
         .map_err(|error| {
             error!(%error, "failed to check a login");
-            parts.limiter.failed(ip, now);
             Refusal::Failed(ApiError::new(
                 Code::Server,
                 "the login could not be checked",
             ))
         })?;
-    let wrong = |text: &str| {
-        parts.limiter.failed(ip, now);
-        warn!(remote = %ip, user = name, "webapi login refused");
-        Err(unauthorized(text))
-    };
     match found {
-        Some(found) if right && found.config.login_disabled.is_empty() => {
-            parts.limiter.succeeded(ip);
+        Some(found) if right => {
+            enabled(&found.config.login_disabled)?;
             Ok(User {
                 account: found.account.to_owned(),
                 login: found.address,
+                scopes: None,
             })
         }
-        Some(found) if right => wrong(&format!("login disabled: {}", found.config.login_disabled)),
-        _ => wrong("wrong address or password"),
+        _ => Err(Refusal::Unauthorized("wrong address or password".into())),
     }
 }
 
-fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
+/// `name` is an address of the key's account, if one is given along with it.
+fn by_key(parts: &Parts, text: &str, name: Option<&str>) -> Result<User, Refusal> {
+    let wrong = || Refusal::Unauthorized("wrong key".into());
+    let text = KeyText::parse(text).ok_or_else(wrong)?;
+    let key = parts.store.api_key(text.id()).map_err(|error| {
+        error!(%error, "failed to look up a key");
+        Refusal::Failed(error.into())
+    })?;
+    let key = key
+        .filter(|key| text.is_of(key, parts.clock.now()))
+        .ok_or_else(wrong)?;
+    let config = parts.config.load_full();
+    let account = config.accounts.get(&key.account).ok_or_else(wrong)?;
+    enabled(&account.login_disabled)?;
+    let login = match name {
+        Some(name) => {
+            let found = config.login(name);
+            let found = found.filter(|found| found.account == key.account);
+            found.ok_or_else(wrong)?.address
+        }
+        None => first_address(account).ok_or_else(|| {
+            let text = "the account has no address of its own; use the key as password of one";
+            Refusal::Unauthorized(text.into())
+        })?,
+    };
+    Ok(User {
+        account: key.account,
+        login,
+        scopes: Some(key.scopes),
+    })
+}
+
+fn enabled(login_disabled: &str) -> Result<(), Refusal> {
+    match login_disabled {
+        "" => Ok(()),
+        why => Err(Refusal::Unauthorized(format!("login disabled: {why}"))),
+    }
+}
+
+fn first_address(account: &Account) -> Option<Address> {
+    let mut addresses = account.destinations.keys();
+    addresses.find_map(|address| match address {
+        DestinationAddress::Address(address) => Some(address.clone()),
+        DestinationAddress::CatchAll(_) => None,
+    })
+}
+
+fn credentials(headers: &HeaderMap) -> Option<Credentials> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, rest) = value.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(Credentials::Bearer(rest.trim().to_owned()));
+    }
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
     let decoded = String::from_utf8(STANDARD.decode(rest.trim()).ok()?).ok()?;
     let (name, password) = decoded.split_once(':')?;
-    Some((name.to_owned(), password.to_owned()))
+    Some(Credentials::Basic(name.to_owned(), password.to_owned()))
 }
 
 fn remote(parts: &Parts, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {

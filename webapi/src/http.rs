@@ -126,6 +126,10 @@ async fn call(parts: Arc<Parts>, method: Method, request: Request) -> Response {
         Ok(user) => user,
         Err(refusal) => return refused(refusal),
     };
+    if !user.may(method.scope()) {
+        let text = "the key may not be used for this method".to_owned();
+        return refused(Refusal::Unauthorized(text));
+    }
     if is_cross_site(&request) {
         let text = "a page of another site may not call in the name of who is logged in here";
         return failed(&ApiError::protocol(text));

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use postrider_store::Scope;
+
 /// A method that can be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
@@ -44,6 +46,24 @@ impl Method {
         Self::MessageFlagsRemove,
         Self::MessageMove,
     ];
+
+    /// What a key must be for, to call it.
+    pub(crate) const fn scope(self) -> Scope {
+        match self {
+            Self::Send => Scope::Send,
+            Self::SuppressionList
+            | Self::SuppressionAdd
+            | Self::SuppressionRemove
+            | Self::SuppressionPresent => Scope::Suppression,
+            Self::MessageGet
+            | Self::MessageRawGet
+            | Self::MessagePartGet
+            | Self::MessageDelete
+            | Self::MessageFlagsAdd
+            | Self::MessageFlagsRemove
+            | Self::MessageMove => Scope::Messages,
+        }
+    }
 
     /// Names are case-sensitive.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
