@@ -188,6 +188,7 @@ fn submission(
         extra: facts.extra,
         ret_full: mail.ret.map(|ret| ret == Ret::Full),
         envid: mail.envid.clone().unwrap_or_default(),
+        once: None,
     }
 }
 
@@ -212,7 +213,7 @@ fn add_reply(error: &AddError) -> Reply {
         AddError::Store(error) => store_reply(error),
         AddError::FromIdRecipients => reply(554, (5, 3), error.to_string()),
         AddError::FromIdInUse(_) => reply(554, (1, 7), error.to_string()),
-        AddError::NoRecipients => reply(554, (5, 0), error.to_string()),
+        AddError::NoRecipients | AddError::DoneBefore => reply(554, (5, 0), error.to_string()),
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use postrider_config::Dynamic;
 use postrider_smtp::{Address, Host, LocalPart, ReversePath};
 use postrider_store::{
-    Accept, BodySource, Common, NewBody, NewMessage, NewRecipient, Notify, QueueId, StoreError,
-    Time,
+    Accept, BodySource, Common, NewBody, NewMessage, NewRecipient, Notify, Once, QueueId,
+    StoreError, Time,
 };
 use rand::Rng;
 
@@ -51,6 +51,31 @@ pub struct Submission {
     pub ret_full: Option<bool>,
     /// ENVID; empty if none.
     pub envid: String,
+    /// If it is to be added once, however often it comes.
+    pub once: Option<DoOnce>,
+}
+
+/// Makes an answer of the fromids of the recipients.
+pub type MakeAnswer = Box<dyn FnOnce(&[String]) -> Vec<u8> + Send>;
+
+/// What keeps a submission from being added twice.
+pub struct DoOnce {
+    /// What the submitter calls it; its account's own.
+    pub key: String,
+    /// A hash of what was asked.
+    pub request: [u8; 32],
+    /// From when on it may be added again.
+    pub until: Time,
+    /// Makes what is kept to be told to who comes again.
+    pub answer: MakeAnswer,
+}
+
+impl std::fmt::Debug for DoOnce {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DoOnce")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One recipient of a [`Submission`].
@@ -85,6 +110,9 @@ pub enum AddError {
     /// The submitter's own fromid was used before.
     #[error("the fromid {0:?} was used before")]
     FromIdInUse(String),
+    /// It was added before.
+    #[error("it was added before")]
+    DoneBefore,
     /// The store can't take it.
     #[error(transparent)]
     Store(StoreError),
@@ -94,6 +122,7 @@ impl From<StoreError> for AddError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::FromIdInUse(id) => Self::FromIdInUse(id),
+            StoreError::DoneBefore => Self::DoneBefore,
             error => Self::Store(error),
         }
     }
@@ -147,6 +176,15 @@ impl Queue {
         } else {
             header::timed_id(&mut *self.rng(), now)
         };
+        let account = submission.account.clone();
+        let once = submission.once.map(|once| Once {
+            account,
+            key: once.key,
+            request: once.request,
+            answer: (once.answer)(&from_ids),
+            now,
+            until: once.until,
+        });
         let common = Common {
             own_envid,
             account: submission.account,
@@ -170,6 +208,7 @@ impl Queue {
                 body: BodySource::New,
                 recipients,
             }),
+            once,
             ..Accept::default()
         };
         let accepted = self.store.accept(accept).await?;

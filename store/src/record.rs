@@ -467,8 +467,14 @@ impl std::fmt::Debug for Credential {
     }
 }
 
+/// The application's own data is looked up by as many of its entries, in the order of their keys.
+const EXTRA_NAMES: usize = 5;
+/// ... and only by those with no more bytes than this.
+const EXTRA_NAME_MAX: usize = 200;
+
 impl Queued {
-    /// The names by which an answer to it may call it. A fromid is enough where there is one: the answer comes to its address.
+    /// The names by which it is looked up: those by which an answer to it may call it, where a fromid makes an ENVID needless, and the
+    /// application's own data, as far as it is short.
     pub(crate) fn references(&self) -> impl Iterator<Item = Reference<'_>> {
         let by_id = (!self.from_id.is_empty()).then_some(Reference::FromId(&self.from_id));
         let otherwise = self.from_id.is_empty();
@@ -476,9 +482,23 @@ impl Queued {
             .into_iter()
             .find(|envid| otherwise && !envid.is_empty())
             .map(Reference::Envid);
-        let message_id = (otherwise && !self.common.message_id.is_empty())
+        let message_id = (!self.common.message_id.is_empty())
             .then_some(Reference::MessageId(&self.common.message_id));
-        by_id.into_iter().chain(envid).chain(message_id)
+        let account = self.common.account.as_str();
+        let extra = self.common.extra.iter();
+        let extra = extra
+            .filter(|(key, value)| key.len() + value.len() <= EXTRA_NAME_MAX)
+            .take(EXTRA_NAMES)
+            .map(move |(key, value)| Reference::Extra {
+                account,
+                key,
+                value,
+            });
+        by_id
+            .into_iter()
+            .chain(envid)
+            .chain(message_id)
+            .chain(extra)
     }
 
     /// Where it goes: messages of one destination are claimed together.

@@ -134,6 +134,15 @@ pub enum Reference<'a> {
     Envid(&'a str),
     /// Its Message-ID with `<` and `>`.
     MessageId(&'a str),
+    /// An entry of the application's own data: of the first five that have 200 bytes at most.
+    Extra {
+        /// Whose application.
+        account: &'a str,
+        /// Its key.
+        key: &'a str,
+        /// Its value.
+        value: &'a str,
+    },
 }
 
 /// A message that was found.

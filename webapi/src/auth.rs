@@ -177,7 +177,8 @@ fn credentials(headers: &HeaderMap) -> Option<Credentials> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, rest) = value.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {
-        return Some(Credentials::Bearer(rest.trim().to_owned()));
+        let text = rest.trim();
+        return KeyText::parse(text).map(|_| Credentials::Bearer(text.to_owned()));
     }
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;

@@ -37,6 +37,8 @@ pub enum Code {
     SentOverQuota,
     /// A failure without a code of its own.
     Error,
+    /// The idempotency key was used for something else.
+    IdempotencyConflict,
     /// The account has no such message.
     MessageNotFound,
     /// The message has no such part.
@@ -104,6 +106,7 @@ mod tests {
             (Code::MalformedMessageId, "\"malformedMessageID\""),
             (Code::SentOverQuota, "\"sentOverQuota\""),
             (Code::Error, "\"error\""),
+            (Code::IdempotencyConflict, "\"idempotencyConflict\""),
             (Code::MessageNotFound, "\"messageNotFound\""),
             (Code::PartNotFound, "\"partNotFound\""),
         ] {

@@ -22,7 +22,8 @@ use crate::{
     error::{ApiError, Code},
     form, mailbox,
     pages::{self, Method},
-    send, suppression,
+    send::{self, Once},
+    suppression,
 };
 
 /// What answers everything below the path of `parts`.
@@ -152,10 +153,15 @@ async fn carry_out(
     method: Method,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let key = request.headers().get("idempotency-key");
+    let key = key.map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
     let form = form::read(request, parts.max_message_size).await?;
     let request = form.request.as_str();
     Ok(match method {
-        Method::Send => ok(&send::send(parts, user, form).await?),
+        Method::Send => {
+            let once = key.map(|key| Once::new(&key, &form)).transpose()?;
+            ok(&send::send(parts, user, form, once.as_ref()).await?)
+        }
         Method::SuppressionList => ok(&suppression::list(parts, user, request)?),
         Method::SuppressionAdd => ok(&suppression::add(parts, user, request).await?),
         Method::SuppressionRemove => ok(&suppression::remove(parts, user, request).await?),

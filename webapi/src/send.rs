@@ -1,5 +1,6 @@
 //! The method Send: what is asked for, checked in the order of the contract, composed, and queued.
 
+mod once;
 mod prepare;
 mod request;
 
@@ -15,6 +16,7 @@ use postrider_store::{Accept, BodySource, NewMail, Notify, Time};
 use serde::Serialize;
 use tracing::{info, warn};
 
+pub(crate) use self::once::Once;
 use self::prepare::{Ready, prepare};
 use crate::{
     Parts,
@@ -54,8 +56,18 @@ struct Queued {
 ///
 /// # Errors
 /// Those of the contract. Nothing is queued then, except with [`Code::SentOverQuota`].
-pub(crate) async fn send(parts: &Parts, user: &User, form: Form) -> Result<Response, ApiError> {
+pub(crate) async fn send(
+    parts: &Parts,
+    user: &User,
+    form: Form,
+    once: Option<&Once>,
+) -> Result<Response, ApiError> {
     let now = parts.clock.now();
+    if let Some(once) = once
+        && let Some(response) = once.earlier(parts, user, now)?
+    {
+        return Ok(response);
+    }
     let Ready {
         message,
         given,
@@ -98,8 +110,16 @@ pub(crate) async fn send(parts: &Parts, user: &User, form: Form) -> Result<Respo
         extra: options.extra,
         ret_full: None,
         envid: String::new(),
+        once: once.map(|once| once.for_queue(&message_id, &given, now)),
     };
-    let added = queue(parts, user, submission, &message_id).await?;
+    let Some(added) = queue(parts, user, submission, &message_id).await? else {
+        // Another call with the key was faster.
+        let earlier = once
+            .map(|once| once.earlier(parts, user, now))
+            .transpose()?;
+        let gone = || ApiError::new(Code::Server, "it was sent before, but its answer is gone");
+        return earlier.flatten().ok_or_else(gone);
+    };
     if let Some(copy) = copy {
         keep_copy(parts, user, copy, now).await?;
     }
@@ -160,17 +180,19 @@ async fn compose(
     out.finish().await
 }
 
+/// None: it was done before.
 async fn queue(
     parts: &Parts,
     user: &User,
     submission: Submission,
     message_id: &str,
-) -> Result<Vec<Submitted>, ApiError> {
-    let added = parts.queue.add(submission).await;
-    let added = added.map_err(|error| match error {
-        AddError::Store(error) => ApiError::from(error),
-        other => ApiError::user(other.to_string()),
-    })?;
+) -> Result<Option<Vec<Submitted>>, ApiError> {
+    let added = match parts.queue.add(submission).await {
+        Ok(added) => added,
+        Err(AddError::DoneBefore) => return Ok(None),
+        Err(AddError::Store(error)) => return Err(error.into()),
+        Err(other) => return Err(ApiError::user(other.to_string())),
+    };
     if let [first, .., last] | [first @ last] = added.as_slice() {
         info!(
             account = user.account,
@@ -180,7 +202,7 @@ async fn queue(
             "message queued by webapi"
         );
     }
-    Ok(added)
+    Ok(Some(added))
 }
 
 /// Puts the copy into the account's mailbox for what was sent.

@@ -207,6 +207,7 @@ impl World {
             orcpt: String::new(),
         });
         let submission = Submission {
+            once: None,
             account: "ann".into(),
             login: Some(message.login.parse().unwrap()),
             reverse_path: message.reverse_path,

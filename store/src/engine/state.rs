@@ -114,6 +114,12 @@ pub(super) fn reference_key(reference: Reference<'_>) -> Name {
         Reference::FromId(id) => format!("f{id}"),
         Reference::Envid(id) => format!("e{id}"),
         Reference::MessageId(id) => format!("m{id}"),
+        // Lengths, so that no two are written alike.
+        Reference::Extra {
+            account,
+            key,
+            value,
+        } => format!("x{}.{}.{account}{key}{value}", account.len(), key.len()),
     }
     .into()
 }

@@ -2,6 +2,8 @@
 
 use axum::{body::Body, http::Request};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use postrider_store::{ApiKeyId, NewApiKey, Scope, Time, login::KeyText};
+use rand::{SeedableRng, rngs::StdRng};
 
 use crate::support::{PASSWORD, World};
 
@@ -149,6 +151,59 @@ async fn what_is_no_basic_login_does_not_count_as_a_guess() {
             assert_eq!(answer.headers["www-authenticate"], "Basic realm=webapi");
         }
     }
+}
+
+#[tokio::test]
+async fn a_key_opens_what_it_is_for() {
+    let world = World::start().await;
+    let key = async |account: &str, scopes: &[Scope], expires| {
+        let (secret, hash) = KeyText::secret(&mut StdRng::seed_from_u64(7));
+        let key = NewApiKey {
+            name: "shop".into(),
+            account: account.into(),
+            hash,
+            scopes: scopes.to_vec(),
+            created: Time(0),
+            expires,
+        };
+        let id = world.store.add_api_key(key).await.unwrap();
+        KeyText::new(id, secret).to_string()
+    };
+    let call = async |method: &str, authorization: String| {
+        let request = Request::post(format!("/webapi/v0/{method}"))
+            .header("authorization", authorization)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from("request={}"));
+        world.ask(request.unwrap()).await.status.as_u16()
+    };
+    let basic = |name: &str, password: &str| {
+        format!("Basic {}", STANDARD.encode(format!("{name}:{password}")))
+    };
+    let bearer = |key: &str| format!("Bearer {key}");
+    let list = key("ann", &[Scope::Suppression], None).await;
+    assert_eq!(call("SuppressionList", bearer(&list)).await, 200);
+    assert_eq!(
+        call("SuppressionList", basic("ann@example.org", &list)).await,
+        200
+    );
+    // Not for other things, not with another's address, and not for a locked account.
+    assert_eq!(call("Send", bearer(&list)).await, 401);
+    assert_eq!(
+        call("SuppressionList", basic("bob@example.org", &list)).await,
+        401
+    );
+    let locked = key("locked", &[Scope::Suppression], None).await;
+    assert_eq!(call("SuppressionList", bearer(&locked)).await, 401);
+    let old = key("ann", &[Scope::Suppression], Some(Time(1))).await;
+    assert_eq!(call("SuppressionList", bearer(&old)).await, 401);
+    let send = key("ann", &[Scope::Send], None).await;
+    assert_eq!(
+        call("Send", bearer(&send)).await,
+        400,
+        "allowed, and without a text"
+    );
+    world.store.remove_api_key(ApiKeyId(1)).await.unwrap();
+    assert_eq!(call("SuppressionList", bearer(&list)).await, 401);
 }
 
 #[tokio::test]

@@ -294,3 +294,40 @@ async fn a_day_has_its_limits() {
         "ok"
     );
 }
+
+#[tokio::test]
+async fn what_has_a_key_is_sent_once() {
+    let world = World::start().await;
+    let request = |subject: &str| {
+        let to = [
+            json!({"Address": "a@x.example"}),
+            json!({"Address": "b@x.example"}),
+        ];
+        json!({"To": to, "Subject": subject, "Text": "x"})
+    };
+    let send = async |login: &str, key: &str, subject: &str| {
+        world.send_once(login, key, &request(subject)).await
+    };
+    let ann = "ann+id@example.org";
+    let first = send(ann, "order 7", "one").await;
+    assert_eq!(first.status, 200, "{}", first.body);
+    assert_eq!(send(ann, "order 7", "one").await.body, first.body);
+    assert_eq!(world.queued().len(), 2);
+    let other = send(ann, "order 7", "two").await;
+    assert_eq!(
+        (other.status.as_u16(), &other.json()["Code"]),
+        (400, &json!("idempotencyConflict"))
+    );
+    let (third, fourth) = tokio::join!(send(ann, "order 8", "one"), send(ann, "order 8", "one"));
+    assert_eq!(third.body, fourth.body);
+    assert_ne!(third.body, first.body);
+    // Another account's keys are its own, and after a day a key means nothing.
+    assert_eq!(send("bob@example.org", "order 7", "two").await.status, 200);
+    world.clock.advance(Duration::from_secs(24 * 60 * 60));
+    assert_eq!(send(ann, "order 7", "two").await.status, 200);
+    assert_eq!(world.queued().len(), 8);
+    let long = "k".repeat(256);
+    for bad in ["", &long] {
+        assert_eq!(send(ann, bad, "one").await.json()["Code"], "user");
+    }
+}

@@ -187,6 +187,20 @@ impl World {
         self.post_to(method, &login, form_type, form).await
     }
 
+    /// With an idempotency key.
+    pub(crate) async fn send_once(&self, login: &str, key: &str, request: &Value) -> Answer {
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("request", &request.to_string())
+            .finish();
+        let login = STANDARD.encode(format!("{login}:{PASSWORD}"));
+        let request = Request::post("/webapi/v0/Send")
+            .header("authorization", format!("Basic {login}"))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("idempotency-key", key)
+            .body(form.into());
+        self.ask(request.unwrap()).await
+    }
+
     pub(crate) async fn send(&self, request: &Value) -> Answer {
         self.send_as("ann@example.org", request).await
     }

@@ -1,0 +1,126 @@
+//! Sends that are done once, however often they are asked for: an idempotency key names them for a day.
+
+use std::time::Duration;
+
+use postrider_queue::DoOnce;
+use postrider_store::{Answered, Time};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{Queued, Response};
+use crate::{
+    Parts,
+    auth::User,
+    error::{ApiError, Code},
+    form::Form,
+};
+
+/// How long a key is remembered.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest key.
+const KEY_MAX: usize = 255;
+
+/// A key, and a hash of what is asked for under it.
+#[derive(Clone, Debug)]
+pub(crate) struct Once {
+    key: String,
+    request: [u8; 32],
+}
+
+/// What is kept of an answer, beside the first number.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    message_id: String,
+    /// As given, with their fromids.
+    submissions: Vec<(String, String)>,
+}
+
+impl Once {
+    /// # Errors
+    /// If it is no key.
+    pub(crate) fn new(key: &str, form: &Form) -> Result<Self, ApiError> {
+        let fine = (1..=KEY_MAX).contains(&key.len()) && !key.contains(char::is_control);
+        if !fine {
+            let text =
+                format!("an idempotency key has 1 to {KEY_MAX} bytes and no control characters");
+            return Err(ApiError::user(text));
+        }
+        let mut hash = Sha256::new();
+        let mut add = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_be_bytes());
+            hash.update(bytes);
+        };
+        add(form.request.as_bytes());
+        for files in [&form.alternative, &form.inline, &form.attached] {
+            add(&(files.len() as u64).to_be_bytes());
+            for file in files {
+                add(file.name.as_bytes());
+                add(file.content_type.as_bytes());
+                add(file.content_id.as_bytes());
+                add(&file.data);
+            }
+        }
+        Ok(Self {
+            key: key.to_owned(),
+            request: hash.finalize().into(),
+        })
+    }
+
+    /// The answer that was given before.
+    ///
+    /// # Errors
+    /// If something else was asked for under this key.
+    pub(super) fn earlier(
+        &self,
+        parts: &Parts,
+        user: &User,
+        now: Time,
+    ) -> Result<Option<Response>, ApiError> {
+        let Some(answered) = parts.store.answered(&user.account, &self.key, now)? else {
+            return Ok(None);
+        };
+        if answered.request != self.request {
+            return Err(ApiError::new(
+                Code::IdempotencyConflict,
+                "the idempotency key was used for another request in the last 24 hours",
+            ));
+        }
+        read(&answered).map(Some)
+    }
+
+    /// What the queue needs to do it once.
+    pub(super) fn for_queue(&self, message_id: &str, given: &[String], now: Time) -> DoOnce {
+        let (message_id, given) = (message_id.to_owned(), given.to_vec());
+        DoOnce {
+            key: self.key.clone(),
+            request: self.request,
+            until: now.after(DAY),
+            answer: Box::new(move |from_ids| {
+                let submissions = given.into_iter().zip(from_ids.iter().cloned());
+                let kept = Kept {
+                    message_id,
+                    submissions: submissions.collect(),
+                };
+                // Strings have a form in JSON.
+                serde_json::to_vec(&kept).unwrap_or_default()
+            }),
+        }
+    }
+}
+
+fn read(answered: &Answered) -> Result<Response, ApiError> {
+    let kept: Kept = serde_json::from_slice(&answered.answer)
+        .map_err(|error| ApiError::new(Code::Server, error.to_string()))?;
+    let numbers = answered.first.0..;
+    let submissions = kept.submissions.into_iter().zip(numbers);
+    Ok(Response {
+        message_id: kept.message_id,
+        submissions: submissions
+            .map(|((address, from_id), queue_msg_id)| Queued {
+                address,
+                queue_msg_id,
+                from_id,
+            })
+            .collect(),
+    })
+}
