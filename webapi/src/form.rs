@@ -24,6 +24,12 @@ const OVERHEAD_MAX: usize = 1 << 20;
 pub(crate) struct Form {
     /// The field `request`.
     pub(crate) request: String,
+    pub(crate) files: Files,
+}
+
+/// Uploaded files.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
     pub(crate) alternative: Vec<File>,
     pub(crate) inline: Vec<File>,
     pub(crate) attached: Vec<File>,
@@ -108,9 +114,9 @@ async fn read_multipart(mut request: Request, max_files: u64) -> Result<Form, Ap
             continue;
         }
         let files = match name {
-            "alternativefile" => Some(&mut form.alternative),
-            "inlinefile" => Some(&mut form.inline),
-            "attachedfile" => Some(&mut form.attached),
+            "alternativefile" => Some(&mut form.files.alternative),
+            "inlinefile" => Some(&mut form.files.inline),
+            "attachedfile" => Some(&mut form.files.attached),
             _ => None,
         };
         let mut file = File {

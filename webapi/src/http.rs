@@ -23,7 +23,7 @@ use crate::{
     form, mailbox,
     pages::{self, Method},
     send::{self, Once},
-    suppression,
+    suppression, v1,
 };
 
 /// What answers everything below the path of `parts`.
@@ -48,6 +48,7 @@ fn text(status: StatusCode, text: &str) -> Response {
     (status, format!("{text}\n")).into_response()
 }
 
+/// Answers everything below the base path.
 async fn answer(State(parts): State<Arc<Parts>>, request: Request) -> Response {
     if !knows_host(&parts, &request) {
         return text(StatusCode::NOT_FOUND, "no such host here");
@@ -65,6 +66,7 @@ async fn answer(State(parts): State<Arc<Parts>>, request: Request) -> Response {
         }
         "" => text(StatusCode::METHOD_NOT_ALLOWED, "use GET"),
         "v0/" => Html(pages::index()).into_response(),
+        path if path == "v1" || path.starts_with("v1/") => v1::answer(parts, request).await,
         path => match path.strip_prefix("v0/").and_then(Method::from_name) {
             None => text(
                 StatusCode::NOT_FOUND,
@@ -159,8 +161,9 @@ async fn carry_out(
     let request = form.request.as_str();
     Ok(match method {
         Method::Send => {
-            let once = key.map(|key| Once::new(&key, &form)).transpose()?;
-            ok(&send::send(parts, user, form, once.as_ref()).await?)
+            let once = key.map(|key| Once::new(&key, request, &form.files));
+            let (once, request) = (once.transpose()?, send::Request::read(request)?);
+            ok(&send::send(parts, user, request, form.files, once.as_ref()).await?)
         }
         Method::SuppressionList => ok(&suppression::list(parts, user, request)?),
         Method::SuppressionAdd => ok(&suppression::add(parts, user, request).await?),

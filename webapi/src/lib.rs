@@ -2,7 +2,7 @@
 //!
 //! In reading order: `http` has the paths and statuses, `auth` says who calls, `form` and `json` read what they send,
 //! `send` carries Send out, `compose` makes the message; `suppression` and `mailbox` have the other methods; `error` has the
-//! codes, `pages` the documentation.
+//! codes, `pages` the documentation. `v1` is the API with what v0 lacks.
 //!
 //! Not here: what becomes of a message, which is the queue's.
 
@@ -17,6 +17,7 @@ mod pages;
 mod request;
 mod send;
 mod suppression;
+mod v1;
 
 use std::sync::Arc;
 

@@ -15,15 +15,17 @@ use postrider_smtp::{Address, ReversePath};
 use postrider_store::{Accept, BodySource, NewMail, Notify, Time};
 use serde::Serialize;
 use tracing::{info, warn};
+use utoipa::ToSchema;
 
 pub(crate) use self::once::Once;
 use self::prepare::{Ready, prepare};
+pub(crate) use self::request::{NameAddress, NewFile, Request};
 use crate::{
     Parts,
     auth::User,
     compose::{Composed, Message, Output, Text},
     error::{ApiError, Code},
-    form::Form,
+    form::Files,
 };
 
 /// The farthest that a message may be put off.
@@ -32,22 +34,28 @@ const FUTURE_MAX: Duration = Duration::from_secs(60 * 24 * 60 * 60);
 const SENT: &str = "Sent";
 
 /// The answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
+#[schema(as = SendResponse)]
 pub(crate) struct Response {
+    /// With `<` and `>`.
     #[serde(rename = "MessageID")]
     message_id: String,
+    /// In the order To, CC, BCC.
     submissions: Vec<Queued>,
 }
 
 /// One recipient in the answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-struct Queued {
+#[schema(as = Submission)]
+pub(crate) struct Queued {
     /// As it was given.
     address: String,
+    /// Under which its events come.
     #[serde(rename = "QueueMsgID")]
     queue_msg_id: u64,
+    /// The unique part of its reverse-path; empty when not used.
     #[serde(rename = "FromID")]
     from_id: String,
 }
@@ -59,7 +67,8 @@ struct Queued {
 pub(crate) async fn send(
     parts: &Parts,
     user: &User,
-    form: Form,
+    request: Request,
+    files: Files,
     once: Option<&Once>,
 ) -> Result<Response, ApiError> {
     let now = parts.clock.now();
@@ -72,7 +81,7 @@ pub(crate) async fn send(
         message,
         given,
         options,
-    } = prepare(parts, user, form, now)?;
+    } = prepare(parts, user, request, files, now)?;
     let recipients: Vec<Address> = [&message.to, &message.cc, &message.bcc]
         .into_iter()
         .flatten()

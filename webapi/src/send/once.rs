@@ -12,7 +12,7 @@ use crate::{
     Parts,
     auth::User,
     error::{ApiError, Code},
-    form::Form,
+    form::Files,
 };
 
 /// How long a key is remembered.
@@ -38,7 +38,7 @@ struct Kept {
 impl Once {
     /// # Errors
     /// If it is no key.
-    pub(crate) fn new(key: &str, form: &Form) -> Result<Self, ApiError> {
+    pub(crate) fn new(key: &str, request: &str, files: &Files) -> Result<Self, ApiError> {
         let fine = (1..=KEY_MAX).contains(&key.len()) && !key.contains(char::is_control);
         if !fine {
             let text =
@@ -50,10 +50,10 @@ impl Once {
             hash.update((bytes.len() as u64).to_be_bytes());
             hash.update(bytes);
         };
-        add(form.request.as_bytes());
-        for files in [&form.alternative, &form.inline, &form.attached] {
-            add(&(files.len() as u64).to_be_bytes());
-            for file in files {
+        add(request.as_bytes());
+        for list in [&files.alternative, &files.inline, &files.attached] {
+            add(&(list.len() as u64).to_be_bytes());
+            for file in list {
                 add(file.name.as_bytes());
                 add(file.content_type.as_bytes());
                 add(file.content_id.as_bytes());

@@ -14,7 +14,7 @@ use crate::{
     auth::User,
     compose::{File, Mailbox, Message},
     error::{ApiError, Code},
-    form::Form,
+    form::Files,
 };
 
 /// What is to be sent, when all of it was found right but the time.
@@ -37,10 +37,10 @@ pub(super) struct Options {
 pub(super) fn prepare(
     parts: &Parts,
     user: &User,
-    form: Form,
+    request: Request,
+    uploaded: Files,
     now: Time,
 ) -> Result<Ready, ApiError> {
-    let request = Request::read(&form.request)?;
     let config = parts.config.load();
     if request.text.is_empty() && request.html.is_empty() {
         return Err(ApiError::new(
@@ -83,9 +83,9 @@ pub(super) fn prepare(
         headers: request.headers,
         text: request.text,
         html: request.html,
-        alternative: files(request.alternative, form.alternative)?,
-        inline: files(request.inline, form.inline)?,
-        attached: files(request.attached, form.attached)?,
+        alternative: files(request.alternative, uploaded.alternative)?,
+        inline: files(request.inline, uploaded.inline)?,
+        attached: files(request.attached, uploaded.attached)?,
         smtputf8: false,
         boundary: header::random_id(rng),
     };

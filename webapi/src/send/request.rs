@@ -24,46 +24,46 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// What a caller asks for.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) from: Vec<NameAddress>,
-    pub(super) to: Vec<NameAddress>,
-    pub(super) cc: Vec<NameAddress>,
-    pub(super) bcc: Vec<NameAddress>,
-    pub(super) reply_to: Vec<NameAddress>,
-    pub(super) message_id: String,
-    pub(super) references: Vec<String>,
-    pub(super) date: Option<Zoned>,
-    pub(super) subject: String,
-    pub(super) text: String,
-    pub(super) html: String,
-    pub(super) extra: BTreeMap<String, String>,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) alternative: Vec<NewFile>,
-    pub(super) inline: Vec<NewFile>,
-    pub(super) attached: Vec<NewFile>,
-    pub(super) require_tls: Option<bool>,
-    pub(super) future_release: Option<Zoned>,
-    pub(super) save_sent: bool,
+pub(crate) struct Request {
+    pub(crate) from: Vec<NameAddress>,
+    pub(crate) to: Vec<NameAddress>,
+    pub(crate) cc: Vec<NameAddress>,
+    pub(crate) bcc: Vec<NameAddress>,
+    pub(crate) reply_to: Vec<NameAddress>,
+    pub(crate) message_id: String,
+    pub(crate) references: Vec<String>,
+    pub(crate) date: Option<Zoned>,
+    pub(crate) subject: String,
+    pub(crate) text: String,
+    pub(crate) html: String,
+    pub(crate) extra: BTreeMap<String, String>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) alternative: Vec<NewFile>,
+    pub(crate) inline: Vec<NewFile>,
+    pub(crate) attached: Vec<NewFile>,
+    pub(crate) require_tls: Option<bool>,
+    pub(crate) future_release: Option<Zoned>,
+    pub(crate) save_sent: bool,
 }
 
 #[derive(Debug)]
-pub(super) struct NameAddress {
-    name: String,
-    pub(super) address: String,
+pub(crate) struct NameAddress {
+    pub(crate) name: String,
+    pub(crate) address: String,
 }
 
 /// A file whose data is still base64.
 #[derive(Debug)]
-pub(super) struct NewFile {
-    name: String,
-    content_type: String,
-    content_id: String,
-    data: String,
+pub(crate) struct NewFile {
+    pub(crate) name: String,
+    pub(crate) content_type: String,
+    pub(crate) content_id: String,
+    pub(crate) data: String,
 }
 
 impl Request {
     /// Reads the request of a call.
-    pub(super) fn read(text: &str) -> Result<Self, ApiError> {
+    pub(crate) fn read(text: &str) -> Result<Self, ApiError> {
         request::read(text, Self::from_fields)
     }
 
@@ -100,7 +100,7 @@ impl NameAddress {
         Ok(Self { name, address })
     }
 
-    pub(super) fn parse(self) -> Result<Mailbox, ApiError> {
+    pub(crate) fn parse(self) -> Result<Mailbox, ApiError> {
         Ok(Mailbox {
             address: request::address(&self.address)?,
             name: self.name,
@@ -121,7 +121,7 @@ impl NewFile {
         Ok(file)
     }
 
-    pub(super) fn decode(self) -> Result<File, ApiError> {
+    pub(crate) fn decode(self) -> Result<File, ApiError> {
         let mut data = self.data;
         if data.contains(['\r', '\n']) {
             data.retain(|letter| !matches!(letter, '\r' | '\n'));

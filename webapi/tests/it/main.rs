@@ -9,3 +9,4 @@ mod http;
 mod methods;
 mod send;
 mod support;
+mod v1;

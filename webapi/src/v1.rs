@@ -1,0 +1,244 @@
+//! The API v1: JSON bodies, statuses that say what is wrong, and what v0 lacks.
+//!
+//! `shape` has the requests and answers, `queue` the methods for what is queued, `openapi` the description, which is made of both.
+
+mod openapi;
+mod queue;
+mod shape;
+
+use std::sync::Arc;
+
+use axum::{
+    body,
+    extract::Request,
+    http::{
+        HeaderValue, Method as Verb, StatusCode,
+        header::{CONTENT_TYPE, WWW_AUTHENTICATE},
+    },
+    response::{Html, IntoResponse, Response},
+};
+use postrider_store::Scope;
+use serde::{Serialize, de::DeserializeOwned};
+use tracing::error;
+
+use self::shape::Problem;
+use crate::{
+    Parts,
+    auth::{self, Refusal, User},
+    error::{ApiError, Code},
+    form::Files,
+    send::{self, Once},
+};
+
+/// What a request may have besides the message: names, escapes, and base64 of what is attached.
+const REQUEST_OVERHEAD: u64 = 1 << 20;
+
+/// The methods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    Send,
+    QueueList,
+    QueueStatus,
+    QueueCancel,
+}
+
+impl Method {
+    const ALL: [Self; 4] = [
+        Self::Send,
+        Self::QueueList,
+        Self::QueueStatus,
+        Self::QueueCancel,
+    ];
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.name() == name)
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Send => "Send",
+            Self::QueueList => "QueueList",
+            Self::QueueStatus => "QueueStatus",
+            Self::QueueCancel => "QueueCancel",
+        }
+    }
+
+    const fn scope(self) -> Scope {
+        match self {
+            Self::Send | Self::QueueList | Self::QueueStatus | Self::QueueCancel => Scope::Send,
+        }
+    }
+}
+
+/// Answers what is below `v1`.
+pub(crate) async fn answer(parts: Arc<Parts>, request: Request) -> Response {
+    let path = request.uri().path();
+    let path = path.strip_prefix(parts.path.as_str()).unwrap_or_default();
+    let name = path.strip_prefix("v1/").unwrap_or_default().to_owned();
+    let get = *request.method() == Verb::GET;
+    match name.as_str() {
+        "" if get => return Html(openapi::page()).into_response(),
+        "openapi.json" if get => return json(StatusCode::OK, &openapi::document(&parts.path)),
+        _ => {}
+    }
+    let Some(method) = Method::from_name(&name) else {
+        let text = "no such method; see openapi.json for those that there are";
+        return problem(StatusCode::NOT_FOUND, "notFound", text);
+    };
+    if *request.method() != Verb::POST {
+        let text = "call methods with POST";
+        return problem(StatusCode::METHOD_NOT_ALLOWED, "protocol", text);
+    }
+    let user = match auth::authenticate(&parts, request.headers(), request.extensions()).await {
+        Ok(user) => user,
+        Err(refusal) => return refused(refusal),
+    };
+    if !user.may(method.scope()) {
+        let text = format!("the key may not be used for {name}");
+        return problem(StatusCode::FORBIDDEN, "forbidden", &text);
+    }
+    // A task of its own: what has begun ends, whatever becomes of the caller.
+    let work = tokio::spawn(async move { call(&parts, &user, method, request).await });
+    match work.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => failed(&error),
+        Err(panic) => {
+            error!(%panic, "a call of the webapi failed within");
+            failed(&ApiError::new(Code::Server, "unhandled error"))
+        }
+    }
+}
+
+async fn call(
+    parts: &Parts,
+    user: &User,
+    method: Method,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let header = request.headers().get("idempotency-key");
+    let header = header.map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
+    let text = read(parts, request).await?;
+    Ok(match method {
+        Method::Send => ok(&send_message(parts, user, &text, header).await?),
+        Method::QueueList => ok(&queue::list(parts, user, &parse(&text)?)?),
+        Method::QueueStatus => ok(&queue::status(parts, user, &parse(&text)?)?),
+        Method::QueueCancel => ok(&queue::cancel(parts, user, parse(&text)?).await?),
+    })
+}
+
+/// Compose a message, and queue it for each recipient. When the answer is there, the message is safe.
+#[utoipa::path(
+    post, path = "/Send", operation_id = "Send",
+    request_body = shape::SendRequest,
+    responses(
+        (status = 200, body = send::Response),
+        (status = 400, description = "Something is wrong with the request", body = Problem),
+        (status = 401, description = "Who calls is not known", body = Problem),
+        (status = 403, description = "The key may not be used for this", body = Problem),
+        (status = 409, description = "The idempotency key was used for another request", body = Problem),
+        (status = 413, description = "The message is larger than the listener takes", body = Problem),
+        (status = 429, description = "A limit of the account is reached", body = Problem),
+    )
+)]
+async fn send_message(
+    parts: &Parts,
+    user: &User,
+    text: &str,
+    header: Option<String>,
+) -> Result<send::Response, ApiError> {
+    let mut wanted: shape::SendRequest = parse(text)?;
+    let key = Some(std::mem::take(&mut wanted.idempotency_key));
+    let key = key.filter(|key| !key.is_empty()).or(header);
+    let files = Files::default();
+    let once = key.map(|key| Once::new(&key, text, &files)).transpose()?;
+    let wanted = wanted.into_request()?;
+    send::send(parts, user, wanted, files, once.as_ref()).await
+}
+
+/// The body, which is JSON.
+async fn read(parts: &Parts, request: Request) -> Result<String, ApiError> {
+    let kind = request.headers().get(CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    // A page of another site can't send this type without being asked first.
+    if !kind.eq_ignore_ascii_case("application/json") {
+        let text = format!("Content-Type {kind:?}: send application/json");
+        return Err(ApiError::protocol(text));
+    }
+    // Files grow by a third in base64.
+    let most = parts.max_message_size.saturating_mul(4) / 3 + REQUEST_OVERHEAD;
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let bytes = body::to_bytes(request.into_body(), most)
+        .await
+        .map_err(|error| {
+            ApiError::protocol(format!(
+                "reading the request (at most {most} bytes): {error}"
+            ))
+        })?;
+    String::from_utf8(bytes.into())
+        .map_err(|error| ApiError::protocol(format!("the request is not UTF-8: {error}")))
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
+    // A list would be taken for the fields in their order.
+    if !text.trim_start().starts_with('{') {
+        return Err(ApiError::protocol("the request must be a JSON object"));
+    }
+    serde_json::from_str(text)
+        .map_err(|error| ApiError::protocol(format!("parsing the request: {error}")))
+}
+
+fn ok(value: &impl Serialize) -> Response {
+    json(StatusCode::OK, value)
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(mut body) => {
+            body.push(b'\n');
+            let kind = HeaderValue::from_static("application/json; charset=utf-8");
+            (status, [(CONTENT_TYPE, kind)], body).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+fn problem(status: StatusCode, code: &str, message: &str) -> Response {
+    let problem = Problem {
+        code: code.to_owned(),
+        message: message.to_owned(),
+    };
+    json(status, &problem)
+}
+
+fn failed(error: &ApiError) -> Response {
+    let status = match error.code {
+        Code::MessageNotFound | Code::PartNotFound => StatusCode::NOT_FOUND,
+        Code::IdempotencyConflict => StatusCode::CONFLICT,
+        Code::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::MessageLimitReached | Code::RecipientLimitReached => StatusCode::TOO_MANY_REQUESTS,
+        Code::Server => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    json(status, error)
+}
+
+fn refused(refusal: Refusal) -> Response {
+    match refusal {
+        Refusal::Unauthorized(reason) => {
+            let mut answer = problem(StatusCode::UNAUTHORIZED, "unauthorized", &reason);
+            let challenge = HeaderValue::from_static("Basic realm=webapi");
+            answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            answer
+        }
+        Refusal::TooMany => {
+            let text = "too many failed logins, try again later";
+            problem(StatusCode::TOO_MANY_REQUESTS, "tooManyFailedLogins", text)
+        }
+        Refusal::NoAddress => {
+            let text = "the proxy gives no usable X-Forwarded-For";
+            problem(StatusCode::INTERNAL_SERVER_ERROR, "server", text)
+        }
+        Refusal::Failed(error) => failed(&error),
+    }
+}

@@ -1,0 +1,93 @@
+//! The description of v1, made of its shapes.
+
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        OpenApi as Document, Server,
+        security::{Http, HttpAuthScheme, SecurityScheme},
+    },
+};
+
+use super::queue;
+use crate::pages;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "postrider webapi v1",
+        description = "The API of applications. Call a method with POST and a JSON body; log in with a key as bearer token, or with an address of the account and its password (or a key) by basic authentication. Answers other than 200 have a body with Code and Message.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    paths(super::send_message, queue::list, queue::status, queue::cancel),
+    modifiers(&Logins),
+    security(("key" = []), ("login" = []))
+)]
+struct Description;
+
+struct Logins;
+
+impl Modify for Logins {
+    fn modify(&self, document: &mut Document) {
+        let components = document.components.get_or_insert_default();
+        for (name, scheme) in [
+            ("key", HttpAuthScheme::Bearer),
+            ("login", HttpAuthScheme::Basic),
+        ] {
+            components.add_security_scheme(name, SecurityScheme::Http(Http::new(scheme)));
+        }
+    }
+}
+
+/// OpenAPI 3.1, for a base path.
+pub(super) fn document(base: &str) -> Document {
+    let mut document = Description::openapi();
+    document.servers = Some(vec![Server::new(format!("{base}v1"))]);
+    env!("CARGO_PKG_VERSION").clone_into(&mut document.info.version);
+    document
+}
+
+/// A page with the methods.
+pub(super) fn page() -> String {
+    let document = Description::openapi();
+    let methods = document.paths.paths.iter().filter_map(|(path, item)| {
+        let operation = item.post.as_ref()?;
+        let summary = operation.summary.as_deref().unwrap_or_default();
+        let name = path.trim_start_matches('/');
+        Some(format!(
+            "<li><code>{name}</code>: {}</li>\n",
+            pages::escaped(summary)
+        ))
+    });
+    let content = format!(
+        "<h1>webapi v1</h1>\n<p>{}</p>\n<ul>\n{}</ul>\n\
+         <p><a href=\"openapi.json\">openapi.json</a> describes the requests and answers.</p>\n",
+        pages::escaped(document.info.description.as_deref().unwrap_or_default()),
+        methods.collect::<String>()
+    );
+    pages::page("postrider webapi v1", &content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_is_described() {
+        let document = serde_json::to_value(document("/webapi/")).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        for name in paths.keys() {
+            assert!(
+                super::super::Method::from_name(&name[1..]).is_some(),
+                "{name}"
+            );
+        }
+        assert_eq!(paths.len(), super::super::Method::ALL.len());
+        assert_eq!(document["servers"][0]["url"], "/webapi/v1");
+        let send = &document["components"]["schemas"]["SendRequest"]["properties"];
+        assert!(
+            send["RequireTLS"].is_object() && send["IdempotencyKey"].is_object(),
+            "{send}"
+        );
+        assert!(page().contains("<code>QueueCancel</code>"));
+    }
+}

@@ -1,0 +1,188 @@
+//! What an application may see and do of its own queued messages.
+
+use postrider_queue::{End, explain_retired};
+use postrider_store::{Attempt, Found, Order, QueueFilter, QueueId, Queued, Reference, Retired};
+
+use super::shape::{
+    AttemptResult, MessageStatus, Problem, QueueCancelRequest, QueueCancelResponse,
+    QueueListRequest, QueueListResponse, QueueStatusRequest, QueueStatusResponse, State,
+};
+use crate::{Parts, auth::User, error::ApiError};
+
+/// The most messages that are shown at once.
+const SHOWN_MAX: usize = 1000;
+/// How many are when nobody says.
+const SHOWN: usize = 100;
+/// The most messages that are canceled at once.
+const CANCEL_MAX: usize = 10_000;
+
+/// List the account's queued messages, with what each waits for.
+#[utoipa::path(
+    post, path = "/QueueList", operation_id = "QueueList",
+    request_body = QueueListRequest,
+    responses((status = 200, body = QueueListResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
+)]
+pub(super) fn list(
+    parts: &Parts,
+    user: &User,
+    request: &QueueListRequest,
+) -> Result<QueueListResponse, ApiError> {
+    let given = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let filter = QueueFilter {
+        account: Some(user.account.clone()),
+        from: given(&request.from),
+        to: given(&request.to),
+        hold: request.hold,
+        ..QueueFilter::default()
+    };
+    let limit = match request.limit {
+        0 => SHOWN,
+        limit => limit.min(SHOWN_MAX),
+    };
+    let after = (request.after > 0).then_some(QueueId(request.after));
+    let page = parts.store.list(&filter, after, Order::Ascending, limit)?;
+    let messages = page.items.iter().map(|message| queued(parts, message));
+    Ok(QueueListResponse {
+        messages: messages.collect::<Result<_, _>>()?,
+        next: page.next.map(|id| id.0),
+    })
+}
+
+/// Tell what became of messages, by number, Message-ID or the application's own data.
+#[utoipa::path(
+    post, path = "/QueueStatus", operation_id = "QueueStatus",
+    request_body = QueueStatusRequest,
+    responses((status = 200, body = QueueStatusResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
+)]
+pub(super) fn status(
+    parts: &Parts,
+    user: &User,
+    request: &QueueStatusRequest,
+) -> Result<QueueStatusResponse, ApiError> {
+    let entry = request.extra.iter().next();
+    let asked = [
+        request.queue_msg_id > 0,
+        !request.message_id.is_empty(),
+        entry.is_some(),
+    ];
+    let asked = asked.iter().filter(|asked| **asked).count();
+    if asked != 1 || request.extra.len() > 1 {
+        return Err(ApiError::user(
+            "give either QueueMsgID, or MessageID, or one entry of Extra",
+        ));
+    }
+    let found = match entry {
+        Some((key, value)) => {
+            let account = &user.account;
+            let reference = Reference::Extra {
+                account,
+                key,
+                value,
+            };
+            parts.store.find(reference, None, SHOWN_MAX)?
+        }
+        None if request.queue_msg_id > 0 => {
+            let id = QueueId(request.queue_msg_id);
+            let queued = parts.store.queued(id)?.map(Found::Queued);
+            let found = match queued {
+                Some(found) => Some(found),
+                None => parts.store.retired(id)?.map(Found::Retired),
+            };
+            found.into_iter().collect()
+        }
+        None => {
+            let reference = Reference::MessageId(&request.message_id);
+            parts.store.find(reference, None, SHOWN_MAX)?
+        }
+    };
+    let own = |message: &Queued| message.common.account == user.account;
+    let messages = found.iter().filter_map(|found| match found {
+        Found::Queued(message) => own(message).then(|| queued(parts, message)),
+        Found::Retired(message) => own(&message.message).then(|| Ok(retired(message))),
+    });
+    Ok(QueueStatusResponse {
+        messages: messages.collect::<Result<_, ApiError>>()?,
+    })
+}
+
+/// Cancel queued messages, for example scheduled ones.
+#[utoipa::path(
+    post, path = "/QueueCancel", operation_id = "QueueCancel",
+    request_body = QueueCancelRequest,
+    responses((status = 200, body = QueueCancelResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
+)]
+pub(super) async fn cancel(
+    parts: &Parts,
+    user: &User,
+    request: QueueCancelRequest,
+) -> Result<QueueCancelResponse, ApiError> {
+    let ids = request.queue_msg_ids;
+    if ids.is_empty() || ids.len() > CANCEL_MAX {
+        return Err(ApiError::user(format!(
+            "QueueMsgIDs must have 1 to {CANCEL_MAX} numbers"
+        )));
+    }
+    let filter = QueueFilter {
+        ids: ids.into_iter().map(QueueId).collect(),
+        account: Some(user.account.clone()),
+        ..QueueFilter::default()
+    };
+    let count = parts.queue.end_all(&filter, End::Drop).await?;
+    Ok(QueueCancelResponse {
+        canceled: count.ended,
+        in_delivery: count.in_delivery,
+    })
+}
+
+fn queued(parts: &Parts, message: &Queued) -> Result<MessageStatus, ApiError> {
+    let mut status = shown(message);
+    status.explanation = parts.queue.explain(message)?;
+    status.next_attempt = Some(message.next_attempt.to_string());
+    status.hold = message.hold;
+    Ok(status)
+}
+
+fn retired(retired: &Retired) -> MessageStatus {
+    let mut status = shown(&retired.message);
+    status.explanation = explain_retired(retired);
+    status.state = if retired.success {
+        State::Delivered
+    } else {
+        State::Undelivered
+    };
+    status
+}
+
+fn shown(message: &Queued) -> MessageStatus {
+    let sender = message.reverse_path.address();
+    MessageStatus {
+        queue_msg_id: message.id.0,
+        message_id: message.common.message_id.clone(),
+        from_id: message.from_id.clone(),
+        from: sender.map(|sender| sender.unicode()).unwrap_or_default(),
+        to: message.recipient.unicode(),
+        subject: message.common.subject.clone(),
+        queued: message.common.queued.to_string(),
+        state: State::Queued,
+        explanation: String::new(),
+        next_attempt: None,
+        hold: false,
+        extra: message.common.extra.clone(),
+        results: message.results.iter().map(AttemptResult::from).collect(),
+    }
+}
+
+impl From<&Attempt> for AttemptResult {
+    fn from(attempt: &Attempt) -> Self {
+        let enhanced = attempt.enhanced.map(|code| code.to_string());
+        Self {
+            start: attempt.start.to_string(),
+            duration_ms: u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX),
+            success: attempt.success,
+            code: attempt.code,
+            enhanced_code: enhanced.unwrap_or_default(),
+            remote: attempt.remote.clone(),
+            error: attempt.error.clone(),
+        }
+    }
+}

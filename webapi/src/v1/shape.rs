@@ -1,0 +1,274 @@
+//! The requests and answers of v1. Names are exact, unknown ones are refused, and what is left out has its empty value.
+
+use std::collections::BTreeMap;
+
+use jiff::{Timestamp, Zoned, fmt::temporal::Pieces, tz::TimeZone};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    error::ApiError,
+    send::{self, NewFile},
+};
+
+/// What is wrong.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Problem {
+    /// For programs.
+    #[schema(example = "badAddress")]
+    pub(crate) code: String,
+    /// For people.
+    pub(crate) message: String,
+}
+
+/// A person's name and address.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
+pub(crate) struct NameAddress {
+    /// May be empty.
+    name: String,
+    #[schema(example = "jane@example.com")]
+    address: String,
+}
+
+/// A file.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
+pub(crate) struct FileData {
+    name: String,
+    /// Found out by the content when empty.
+    content_type: String,
+    /// With `<` and `>`.
+    #[serde(rename = "ContentID")]
+    content_id: String,
+    /// Base64 with padding.
+    data: String,
+}
+
+/// A message to be sent.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
+pub(crate) struct SendRequest {
+    /// At most one; none: the account's name and the address of the login.
+    from: Vec<NameAddress>,
+    to: Vec<NameAddress>,
+    #[serde(rename = "CC")]
+    cc: Vec<NameAddress>,
+    /// Not in the header.
+    #[serde(rename = "BCC")]
+    bcc: Vec<NameAddress>,
+    reply_to: Vec<NameAddress>,
+    /// With `<` and `>`; made when empty.
+    #[serde(rename = "MessageID")]
+    message_id: String,
+    /// With `<` and `>`, oldest first.
+    references: Vec<String>,
+    /// RFC 3339; null: now.
+    date: Option<String>,
+    subject: String,
+    /// At least one of Text and HTML.
+    text: String,
+    #[serde(rename = "HTML")]
+    html: String,
+    /// The application's own data: comes back in each event.
+    extra: BTreeMap<String, String>,
+    /// Further header fields.
+    headers: Vec<(String, String)>,
+    alternative_files: Vec<FileData>,
+    inline_files: Vec<FileData>,
+    attached_files: Vec<FileData>,
+    /// True: only over verified TLS; false: without it if need be; null: as the remote's policy says.
+    #[serde(rename = "RequireTLS")]
+    require_tls: Option<bool>,
+    /// RFC 3339: no attempt before this time, at most 60 days ahead.
+    future_release: Option<String>,
+    /// Keep a copy in the mailbox Sent.
+    save_sent: bool,
+    /// For 24 hours, the same request with the same key gets the same answer, and nothing is sent twice. Also as header
+    /// Idempotency-Key.
+    #[schema(max_length = 255)]
+    pub(super) idempotency_key: String,
+}
+
+impl SendRequest {
+    pub(super) fn into_request(self) -> Result<send::Request, ApiError> {
+        let people = |list: Vec<NameAddress>| {
+            let list = list.into_iter();
+            list.map(|it| send::NameAddress {
+                name: it.name,
+                address: it.address,
+            })
+            .collect()
+        };
+        let files = |list: Vec<FileData>| {
+            let list = list.into_iter();
+            list.map(|it| NewFile {
+                name: it.name,
+                content_type: it.content_type,
+                content_id: it.content_id,
+                data: it.data,
+            })
+            .collect()
+        };
+        Ok(send::Request {
+            from: people(self.from),
+            to: people(self.to),
+            cc: people(self.cc),
+            bcc: people(self.bcc),
+            reply_to: people(self.reply_to),
+            message_id: self.message_id,
+            references: self.references,
+            date: time("Date", self.date.as_deref())?,
+            subject: self.subject,
+            text: self.text,
+            html: self.html,
+            extra: self.extra,
+            headers: self.headers,
+            alternative: files(self.alternative_files),
+            inline: files(self.inline_files),
+            attached: files(self.attached_files),
+            require_tls: self.require_tls,
+            future_release: time("FutureRelease", self.future_release.as_deref())?,
+            save_sent: self.save_sent,
+        })
+    }
+}
+
+/// A time with the offset that it was given with.
+fn time(name: &str, text: Option<&str>) -> Result<Option<Zoned>, ApiError> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let time: Timestamp = text.parse().map_err(|error| {
+        ApiError::protocol(format!("{name}: {text:?} is not an RFC 3339 time: {error}"))
+    })?;
+    let offset = Pieces::parse(text)
+        .ok()
+        .and_then(|pieces| pieces.to_numeric_offset());
+    let zone = offset.map_or(TimeZone::UTC, TimeZone::fixed);
+    Ok(Some(time.to_zoned(zone)))
+}
+
+/// Which queued messages of the account are listed, oldest first. All that is given must match.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
+pub(crate) struct QueueListRequest {
+    /// In the recipient's address; `@example.com` for a domain.
+    pub(super) to: String,
+    /// Likewise the sender's.
+    pub(super) from: String,
+    /// Only held ones, or only others.
+    pub(super) hold: Option<bool>,
+    /// At most so many; 0: 100.
+    #[schema(maximum = 1000)]
+    pub(super) limit: usize,
+    /// Next of the page before; 0: from the beginning.
+    pub(super) after: u64,
+}
+
+/// A page of queued messages.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct QueueListResponse {
+    pub(super) messages: Vec<MessageStatus>,
+    /// Where the next page begins; null at the end.
+    pub(super) next: Option<u64>,
+}
+
+/// Which messages are asked for: one of the three.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
+pub(crate) struct QueueStatusRequest {
+    #[serde(rename = "QueueMsgID")]
+    pub(super) queue_msg_id: u64,
+    /// With `<` and `>`.
+    #[serde(rename = "MessageID")]
+    pub(super) message_id: String,
+    /// One entry of what was given as Extra: of the first five, by their keys, that have at most 200 bytes.
+    pub(super) extra: BTreeMap<String, String>,
+}
+
+/// The messages that were found, queued and in the history, at most 1000.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct QueueStatusResponse {
+    pub(super) messages: Vec<MessageStatus>,
+}
+
+/// What is known of a message to one recipient.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct MessageStatus {
+    #[serde(rename = "QueueMsgID")]
+    pub(super) queue_msg_id: u64,
+    #[serde(rename = "MessageID")]
+    pub(super) message_id: String,
+    #[serde(rename = "FromID")]
+    pub(super) from_id: String,
+    /// The reverse-path.
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) subject: String,
+    /// RFC 3339.
+    pub(super) queued: String,
+    /// Queued, delivered or undelivered.
+    pub(super) state: State,
+    /// In words: what it waits for, or how it ended.
+    pub(super) explanation: String,
+    /// RFC 3339; null when it is not queued any more.
+    pub(super) next_attempt: Option<String>,
+    pub(super) hold: bool,
+    pub(super) extra: BTreeMap<String, String>,
+    /// What came of each attempt, and what was heard later, oldest first.
+    pub(super) results: Vec<AttemptResult>,
+}
+
+/// Where a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum State {
+    /// To be sent.
+    Queued,
+    /// The next hop has it.
+    Delivered,
+    /// It ended otherwise.
+    Undelivered,
+}
+
+/// What came of an attempt.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct AttemptResult {
+    /// RFC 3339.
+    pub(super) start: String,
+    #[serde(rename = "DurationMS")]
+    pub(super) duration_ms: u64,
+    pub(super) success: bool,
+    /// 0 without an SMTP reply.
+    pub(super) code: u16,
+    /// Empty without one.
+    pub(super) enhanced_code: String,
+    /// `name [ip]`.
+    pub(super) remote: String,
+    pub(super) error: String,
+}
+
+/// Which messages are canceled.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
+pub(crate) struct QueueCancelRequest {
+    /// At most 10000. Those that are not queued, or another account's, are left alone.
+    #[serde(rename = "QueueMsgIDs")]
+    pub(super) queue_msg_ids: Vec<u64>,
+}
+
+/// What was canceled.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct QueueCancelResponse {
+    /// Ended, each with the event `canceled`.
+    pub(super) canceled: u64,
+    /// Being delivered at this moment, and left alone.
+    pub(super) in_delivery: u64,
+}
