@@ -149,6 +149,7 @@ impl Inbound {
                     Some(returned) => {
                         accept.notes.extend(returned.notes);
                         accept.hooks.extend(returned.hooks);
+                        accept.events.extend(returned.events);
                         accept.suppress.extend(returned.suppress);
                     }
                     None => accept.hooks.extend(postrider_webhook::incoming(

@@ -14,13 +14,14 @@ use postrider_smtp::{
     dsn::Action,
 };
 use postrider_store::{
-    Attempt, Event, Found, NewHook, NewSuppression, Note, Outgoing, Queued, Reference, StoreError,
-    Time,
+    Attempt, Event, Found, NewEvent, NewHook, NewSuppression, Note, Outgoing, Queued, Reference,
+    StoreError, Time,
 };
 use tracing::info;
 
 use crate::{
     Queue,
+    settle::logged,
     suppress::{Failure, Source, new_suppression},
 };
 
@@ -51,6 +52,8 @@ pub struct Returned {
     pub notes: Vec<Note>,
     /// Events.
     pub hooks: Vec<NewHook>,
+    /// For the account's log.
+    pub events: Vec<NewEvent>,
     /// Addresses not to be mailed any more.
     pub suppress: Vec<NewSuppression>,
 }
@@ -293,6 +296,7 @@ impl Queue {
             },
             extra: message.common.extra.clone(),
         };
+        returned.events.extend(logged(message, account, &outgoing));
         let hook = account.and_then(|account| {
             postrider_webhook::outgoing(&message.common.account, account, outgoing)
         });

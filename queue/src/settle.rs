@@ -8,8 +8,8 @@ use postrider_smtp::{
     dsn::{self, Action, Report, Reported, Returned},
 };
 use postrider_store::{
-    Attempt, BodySource, Event, NewBody, NewMail, NewSuppression, Outcome, Outgoing, Party, Queued,
-    Settle, Suppression, Time,
+    Attempt, BodySource, Event, NewBody, NewEvent, NewMail, NewSuppression, Outcome, Outgoing,
+    Party, Queued, Settle, Suppression, Time,
 };
 use tracing::info;
 
@@ -83,6 +83,7 @@ impl Queue {
             body: None,
             mails: Vec::new(),
             hooks: Vec::new(),
+            events: Vec::new(),
             suppress: fate.suppress.into_iter().collect(),
         };
         self.tell(config, &message, outgoing, &mut settle);
@@ -147,6 +148,7 @@ impl Queue {
             body: None,
             mails: Vec::new(),
             hooks: Vec::new(),
+            events: Vec::new(),
             suppress: Vec::new(),
         };
         self.tell(config, message, outgoing, &mut settle);
@@ -159,6 +161,8 @@ impl Queue {
     fn tell(&self, config: &Dynamic, message: &Queued, outgoing: Outgoing, settle: &mut Settle) {
         let name = &message.common.account;
         let account = config.accounts.get(name);
+        let logged = logged(message, account, &outgoing);
+        settle.events.extend(logged);
         let hook = account.and_then(|account| postrider_webhook::outgoing(name, account, outgoing));
         settle.hooks.extend(hook);
     }
@@ -335,6 +339,20 @@ fn wants_mail(account: Option<&Account>) -> bool {
 /// The submitter's own word (NOTIFY) goes before the account's setting.
 fn wants_failure_mail(message: &Queued, account: Option<&Account>) -> bool {
     message.notify.failure && (message.notify.given || wants_mail(account))
+}
+
+/// What the account's log says of an event: as long as its history is kept.
+pub(crate) fn logged(
+    message: &Queued,
+    account: Option<&Account>,
+    outgoing: &Outgoing,
+) -> Option<NewEvent> {
+    Some(NewEvent {
+        account: message.common.account.clone(),
+        recipient: message.recipient.unicode(),
+        told: outgoing.clone(),
+        keep_until: keep_until(account, outgoing.queued)?,
+    })
 }
 
 /// Until when the history has a message that ends now; None: not at all.

@@ -211,6 +211,7 @@ fn retire(store: &Store) {
                     mails: Vec::new(),
                     hooks: Vec::new(),
                     suppress: Vec::new(),
+                    events: Vec::new(),
                 }
             });
             store.settle(settles.collect()).await.unwrap();

@@ -72,6 +72,7 @@ struct Shared {
     room: Arc<IndexRoom>,
     queue_changed: watch::Sender<u64>,
     hooks_changed: watch::Sender<u64>,
+    events_changed: watch::Sender<u64>,
     journal_bytes: AtomicU64,
     /// Why it stopped, if it did by itself.
     failed: OnceLock<StoreError>,
@@ -352,6 +353,10 @@ impl Durable {
 
     pub(crate) fn hooks_changed(&self) -> watch::Receiver<u64> {
         self.shared.hooks_changed.subscribe()
+    }
+
+    pub(crate) fn events_changed(&self) -> watch::Receiver<u64> {
+        self.shared.events_changed.subscribe()
     }
 
     pub(crate) fn counts(&self) -> Counts {

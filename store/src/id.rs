@@ -40,4 +40,6 @@ ids! {
     HoldRuleId,
     /// A key for the API.
     ApiKeyId,
+    /// An event in an account's log: its time in microseconds since 1970, or one more than the one before.
+    EventId,
 }

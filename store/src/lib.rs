@@ -27,20 +27,21 @@ mod verb;
 pub use body::{Body, BodyWriter};
 pub use bodyfile::BodyFile;
 pub use error::{OpenError, StoreError};
-pub use id::{ApiKeyId, BodyId, HoldRuleId, HookId, MailId, QueueId, SuppressionId};
+pub use id::{ApiKeyId, BodyId, EventId, HoldRuleId, HookId, MailId, QueueId, SuppressionId};
 pub use options::Options;
 pub use record::{
     Answered, ApiKey, Arrival, Attempt, Common, Credential, Event, HoldFilter, HoldRule, Hook,
-    HookAttempt, HookKind, Mail, Notify, Outgoing, Queued, Retired, RetiredHook, Scope,
-    Suppression,
+    HookAttempt, HookKind, LoggedEvent, Mail, Notify, Outgoing, Queued, Retired, RetiredHook,
+    Scope, Suppression,
 };
 pub use store::{Counts, Store};
 pub use time::{Clock, ManualClock, Sleep, SystemClock, Time};
 pub use verb::{
-    Accept, Accepted, BodySource, Change, Claim, ClaimHooks, Claimed, ClaimedHooks, Destination,
-    Found, HookFilter, MailChange, NewApiKey, NewBody, NewHook, NewHookKind, NewMail, NewMessage,
-    NewRecipient, NewSuppression, NextAttempt, Note, Once, Order, Outcome, Page, Party,
-    QueueFilter, Reference, RetiredFilter, RetiredHookFilter, Sent, Settle, SettleHook,
+    Accept, Accepted, BodySource, Change, Claim, ClaimHooks, Claimed, ClaimedHooks, Counted,
+    Destination, EventFilter, Found, HookFilter, MailChange, NewApiKey, NewBody, NewEvent, NewHook,
+    NewHookKind, NewMail, NewMessage, NewRecipient, NewSuppression, NextAttempt, Note, Once, Order,
+    Outcome, Page, Party, QueueFilter, Reference, RetiredFilter, RetiredHookFilter, Sent, Settle,
+    SettleHook,
 };
 
 /// The largest text, in bytes, that goes into the journal; a larger one gets a file of its own.

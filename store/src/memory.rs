@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -14,13 +15,13 @@ use tokio::sync::watch;
 
 use crate::{
     Accept, Accepted, Answered, ApiKey, ApiKeyId, Body, BodyId, BodySource, Change, Claim,
-    ClaimHooks, Claimed, ClaimedHooks, Common, Counts, Credential, Found, HoldFilter, HoldRule,
-    HoldRuleId, Hook, HookAttempt, HookFilter, HookId, HookKind, Mail, MailChange, MailId,
-    NewApiKey, NewBody, NewHook, NewHookKind, NewMail, NewMessage, NewRecipient, NewSuppression,
-    NextAttempt, Note, Order, Outcome, Page, Party, QueueFilter, QueueId, Queued, Reference,
-    Retired, RetiredFilter, RetiredHook, RetiredHookFilter, Sent, Settle, SettleHook, StoreError,
-    Suppression, SuppressionId, Time,
-    verb::{RESULTS_MAX, hour, known_as, page},
+    ClaimHooks, Claimed, ClaimedHooks, Common, Counted, Counts, Credential, EventFilter, EventId,
+    Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookAttempt, HookFilter, HookId, HookKind,
+    LoggedEvent, Mail, MailChange, MailId, NewApiKey, NewBody, NewEvent, NewHook, NewHookKind,
+    NewMail, NewMessage, NewRecipient, NewSuppression, NextAttempt, Note, Order, Outcome, Page,
+    Party, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
+    RetiredHookFilter, Sent, Settle, SettleHook, StoreError, Suppression, SuppressionId, Time,
+    verb::{COUNTED_DAYS, RESULTS_MAX, day, hour, known_as, page},
 };
 
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub(crate) struct Memory {
     state: Mutex<State>,
     queue_changed: watch::Sender<u64>,
     hooks_changed: watch::Sender<u64>,
+    events_changed: watch::Sender<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -50,6 +52,9 @@ struct State {
     last_api_key: u64,
     answers: BTreeMap<(String, String), Answered>,
     last_answer: u64,
+    events: BTreeMap<EventId, LoggedEvent>,
+    last_event: u64,
+    counted: BTreeMap<Counted, u64>,
     known: BTreeSet<(String, String)>,
     credentials: BTreeMap<String, Credential>,
     last_suppression: u64,
@@ -71,6 +76,7 @@ impl Memory {
             state: Mutex::default(),
             queue_changed: watch::Sender::new(0),
             hooks_changed: watch::Sender::new(0),
+            events_changed: watch::Sender::new(0),
         }
     }
 
@@ -90,6 +96,7 @@ impl Memory {
     fn tell(&self) {
         self.queue_changed.send_modify(|count| *count += 1);
         self.hooks_changed.send_modify(|count| *count += 1);
+        self.events_changed.send_modify(|count| *count += 1);
     }
 
     pub(crate) fn close(&self) {
@@ -337,6 +344,35 @@ impl Memory {
         Ok(answered.filter(|answered| answered.until > now).cloned())
     }
 
+    pub(crate) fn list_events(
+        &self,
+        filter: &EventFilter,
+        after: Option<EventId>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Page<LoggedEvent, EventId>, StoreError> {
+        let state = self.open()?;
+        let items = state.events.values().filter(|event| {
+            after.is_none_or(|after| order.follows(event.id, after)) && filter.matches(event)
+        });
+        Ok(page(ordered(items, order), limit, |event| event.id))
+    }
+
+    pub(crate) fn counted_events(
+        &self,
+        account: &str,
+        days: &RangeInclusive<u64>,
+    ) -> Result<Vec<(Counted, u64)>, StoreError> {
+        let state = self.open()?;
+        let rows = state.counted.iter();
+        let rows = rows.filter(|(row, _)| row.account == account && days.contains(&row.day));
+        Ok(rows.map(|(row, count)| (row.clone(), *count)).collect())
+    }
+
+    pub(crate) fn events_changed(&self) -> watch::Receiver<u64> {
+        self.events_changed.subscribe()
+    }
+
     pub(crate) fn sent(&self, account: &str, since: Time) -> Result<Sent, StoreError> {
         let state = self.open()?;
         let from = (account.to_owned(), hour(since));
@@ -519,9 +555,12 @@ impl Memory {
         let hooks = hooks.map(|(id, it)| (it.keep_until, 1, id.0));
         let answers = state.answers.iter();
         let answers = answers.map(|(_, it)| (it.until, 2, it.number));
+        let events = state.events.iter();
+        let events = events.map(|(id, it)| (it.keep_until, 3, id.0));
         let mut over: Vec<_> = messages
             .chain(hooks)
             .chain(answers)
+            .chain(events)
             .filter(|(until, ..)| *until <= now)
             .collect();
         over.sort_unstable();
@@ -529,11 +568,19 @@ impl Memory {
         for (_, kind, id) in &over {
             match kind {
                 0 => drop(state.retired.remove(&QueueId(*id))),
+                3 => drop(state.events.remove(&EventId(*id))),
                 2 => state.answers.retain(|_, answered| answered.number != *id),
                 _ => drop(state.retired_hooks.remove(&HookId(*id))),
             }
         }
-        Ok(over.len() as u64)
+        let left = usize::try_from(max).unwrap_or(usize::MAX) - over.len();
+        let last = day(now).saturating_sub(COUNTED_DAYS);
+        let old = state.counted.keys().filter(|row| row.day < last);
+        let old: Vec<_> = old.take(left).cloned().collect();
+        for row in &old {
+            state.counted.remove(row);
+        }
+        Ok((over.len() + old.len()) as u64)
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -598,7 +645,12 @@ impl State {
         for note in accept.notes {
             self.note(note);
         }
-        self.suppress_and_tell(accept.suppress, accept.hooks, &accepted.mails);
+        self.suppress_and_tell(
+            accept.suppress,
+            accept.hooks,
+            accept.events,
+            &accepted.mails,
+        );
         if let Some(new) = new {
             self.sweep(new);
         }
@@ -748,6 +800,7 @@ impl State {
         &mut self,
         suppress: Vec<NewSuppression>,
         mut hooks: Vec<NewHook>,
+        events: Vec<NewEvent>,
         mails: &[MailId],
     ) {
         let asked = !suppress.is_empty();
@@ -759,6 +812,13 @@ impl State {
             hooks.iter_mut().for_each(NewHook::not_suppressing);
         }
         self.add_hooks(hooks, mails);
+        for mut event in events {
+            event.told.suppressing &= !asked || added > 0;
+            *self.counted.entry(event.counted_as()).or_default() += 1;
+            self.last_event = event.number(self.last_event);
+            let id = EventId(self.last_event);
+            self.events.insert(id, event.event(id));
+        }
     }
 
     fn add_hooks(&mut self, hooks: Vec<NewHook>, mails: &[MailId]) {
@@ -858,7 +918,7 @@ impl State {
         }
         let new = self.bring(settle.body, None, &settle.mails)?;
         let mails = self.add_mails(settle.mails, new);
-        self.suppress_and_tell(settle.suppress, settle.hooks, &mails);
+        self.suppress_and_tell(settle.suppress, settle.hooks, settle.events, &mails);
         let lease = self.claimed.remove(&settle.id);
         self.queued.remove(&settle.id);
         queued.fence += 1;

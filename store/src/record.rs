@@ -8,8 +8,8 @@ use postrider_smtp::{Address, Domain, EnhancedCode, ReversePath};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiKeyId, BodyId, Destination, HoldRuleId, HookId, MailId, QueueId, SuppressionId, Time,
-    verb::Reference,
+    ApiKeyId, BodyId, Destination, EventId, HoldRuleId, HookId, MailId, QueueId, SuppressionId,
+    Time, verb::Reference,
 };
 
 /// What all recipients of one submission have in common.
@@ -279,6 +279,21 @@ pub struct Outgoing {
     pub error: String,
     /// As submitted.
     pub extra: BTreeMap<String, String>,
+}
+
+/// An event in the log of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoggedEvent {
+    /// Its number.
+    pub id: EventId,
+    /// Whose.
+    pub account: String,
+    /// To whom the message was, in Unicode form.
+    pub recipient: String,
+    /// What happened.
+    pub told: Outgoing,
+    /// When the record goes.
+    pub keep_until: Time,
 }
 
 /// What a webhook call is about.

@@ -1,5 +1,6 @@
 //! The handle through which everything else uses the store.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,11 +9,12 @@ use tokio::sync::watch;
 
 use crate::{
     Accept, Accepted, Answered, ApiKey, ApiKeyId, Body, BodyId, BodyWriter, Change, Claim,
-    ClaimHooks, Claimed, ClaimedHooks, Credential, Found, HoldFilter, HoldRule, HoldRuleId, Hook,
-    HookAttempt, HookFilter, HookId, Mail, MailChange, MailId, NewApiKey, NewBody, NewSuppression,
-    NextAttempt, OpenError, Options, Order, Page, QueueFilter, QueueId, Queued, Reference, Retired,
-    RetiredFilter, RetiredHook, RetiredHookFilter, Sent, Settle, SettleHook, StoreError,
-    Suppression, SuppressionId, Time, engine::Durable, memory::Memory,
+    ClaimHooks, Claimed, ClaimedHooks, Counted, Credential, EventFilter, EventId, Found,
+    HoldFilter, HoldRule, HoldRuleId, Hook, HookAttempt, HookFilter, HookId, LoggedEvent, Mail,
+    MailChange, MailId, NewApiKey, NewBody, NewSuppression, NextAttempt, OpenError, Options, Order,
+    Page, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
+    RetiredHookFilter, Sent, Settle, SettleHook, StoreError, Suppression, SuppressionId, Time,
+    engine::Durable, memory::Memory,
 };
 
 /// What is kept durably. Clones are the same store.
@@ -471,6 +473,47 @@ impl Store {
         match &*self.engine {
             Engine::Memory(memory) => memory.answered(account, key, now),
             Engine::Durable(durable) => durable.answered(account, key, now),
+        }
+    }
+
+    /// Events of an account's log, by their numbers in either order, beginning behind `after`.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn list_events(
+        &self,
+        filter: &EventFilter,
+        after: Option<EventId>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Page<LoggedEvent, EventId>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.list_events(filter, after, order, limit),
+            Engine::Durable(durable) => durable.list_events(filter, after, order, limit),
+        }
+    }
+
+    /// How many events of each kind an account had, by day and domain. Days are counted from 1970, in UTC, and kept for 400 days.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn counted_events(
+        &self,
+        account: &str,
+        days: RangeInclusive<u64>,
+    ) -> Result<Vec<(Counted, u64)>, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.counted_events(account, &days),
+            Engine::Durable(durable) => durable.counted_events(account, days),
+        }
+    }
+
+    /// Changes when there are more events.
+    #[must_use]
+    pub fn events_changed(&self) -> watch::Receiver<u64> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.events_changed(),
+            Engine::Durable(durable) => durable.events_changed(),
         }
     }
 

@@ -7,8 +7,8 @@ use postrider_smtp::{Address, Domain, Host, ReversePath};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiKey, ApiKeyId, BodyFile, BodyId, Hook, HookId, HookKind, Mail, MailId, QueueId, Scope,
-    StoreError, Suppression, SuppressionId, Time,
+    ApiKey, ApiKeyId, BodyFile, BodyId, Event, EventId, Hook, HookId, HookKind, LoggedEvent, Mail,
+    MailId, QueueId, Scope, StoreError, Suppression, SuppressionId, Time,
     record::{
         Arrival, Attempt, Common, HookAttempt, Notify, Outgoing, Queued, Retired, RetiredHook,
     },
@@ -50,8 +50,142 @@ pub struct Accept {
     pub notes: Vec<Note>,
     /// Addresses not to be mailed any more. Those that are on the list already stay as they are.
     pub suppress: Vec<NewSuppression>,
+    /// What is written down in the accounts' logs.
+    pub events: Vec<NewEvent>,
     /// If it is to be done once. When it was done before, nothing happens, and the error is [`StoreError::DoneBefore`].
     pub once: Option<Once>,
+}
+
+/// An event for the log of an account. The fields are those of [`LoggedEvent`](crate::LoggedEvent).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "each is described at the field of the same name of LoggedEvent"
+)]
+pub struct NewEvent {
+    pub account: String,
+    pub recipient: String,
+    pub told: Outgoing,
+    pub keep_until: Time,
+}
+
+impl NewEvent {
+    /// The record that it becomes.
+    pub(crate) fn event(self, id: EventId) -> LoggedEvent {
+        LoggedEvent {
+            id,
+            account: self.account,
+            recipient: self.recipient,
+            told: self.told,
+            keep_until: self.keep_until,
+        }
+    }
+
+    /// The number that it gets behind this one.
+    pub(crate) fn number(&self, last: u64) -> u64 {
+        last.saturating_add(1)
+            .max(self.told.queued.0.max(0).cast_unsigned())
+    }
+
+    /// Where it is counted.
+    pub(crate) fn counted_as(&self) -> Counted {
+        Counted {
+            day: day(self.told.queued),
+            account: self.account.clone(),
+            event: self.told.event,
+            domain: self
+                .recipient
+                .rsplit_once('@')
+                .map_or("", |(_, domain)| domain)
+                .to_owned(),
+        }
+    }
+}
+
+/// Days since 1970, in UTC.
+pub(crate) fn day(time: Time) -> u64 {
+    hour(time) / 24
+}
+
+/// Days for which events are counted.
+pub(crate) const COUNTED_DAYS: u64 = 400;
+
+/// What events are counted by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Counted {
+    /// Days since 1970, in UTC.
+    pub day: u64,
+    /// Whose.
+    pub account: String,
+    /// Of which kind.
+    pub event: Event,
+    /// The recipients' domain, in Unicode form.
+    pub domain: String,
+}
+
+/// Which events of an account's log are listed. Given fields must all match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Whose.
+    pub account: String,
+    /// Of these kinds; empty: any.
+    pub events: Vec<Event>,
+    /// About messages to this recipient, in Unicode form.
+    pub recipient: Option<String>,
+    /// About messages with this Message-ID.
+    pub message_id: Option<String>,
+    /// Made at this time or later.
+    pub since: Option<Time>,
+    /// Made before this time.
+    pub before: Option<Time>,
+}
+
+impl EventFilter {
+    /// Whether it matches an event.
+    #[must_use]
+    pub fn matches(&self, event: &LoggedEvent) -> bool {
+        let told = &event.told;
+        event.account == self.account
+            && (self.events.is_empty() || self.events.contains(&told.event))
+            && self
+                .recipient
+                .as_ref()
+                .is_none_or(|recipient| *recipient == event.recipient)
+            && self
+                .message_id
+                .as_ref()
+                .is_none_or(|id| *id == told.message_id)
+            && self.since.is_none_or(|since| told.queued >= since)
+            && self.before.is_none_or(|before| told.queued < before)
+    }
+
+    /// The events that are looked at for it.
+    pub(crate) fn group(&self) -> String {
+        match (&self.message_id, &self.recipient) {
+            (Some(id), _) => event_group('m', &self.account, id),
+            (None, Some(recipient)) => event_group('r', &self.account, recipient),
+            (None, None) => event_group('a', &self.account, ""),
+        }
+    }
+}
+
+/// The groups that an event is listed by.
+pub(crate) fn event_groups(event: &LoggedEvent) -> Vec<String> {
+    vec![
+        event_group('a', &event.account, ""),
+        event_group('r', &event.account, &event.recipient),
+        event_group('m', &event.account, &event.told.message_id),
+    ]
+}
+
+/// Whether an event is in the group of this name.
+pub(crate) fn in_event_group(name: &str, event: &LoggedEvent) -> bool {
+    event_groups(event).iter().any(|group| group == name)
+}
+
+/// With the account's length, so that no two are written alike.
+fn event_group(kind: char, account: &str, of: &str) -> String {
+    format!("{kind}{}.{account}{of}", account.len())
 }
 
 /// What keeps something from being done twice, for a time.
@@ -329,6 +463,8 @@ pub struct Settle {
     pub hooks: Vec<NewHook>,
     /// As in [`Accept`].
     pub suppress: Vec<NewSuppression>,
+    /// As in [`Accept`].
+    pub events: Vec<NewEvent>,
 }
 
 /// Who settles a message.

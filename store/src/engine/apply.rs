@@ -10,17 +10,17 @@ use super::{
     Fault,
     key::Name,
     op::{Applied, Op, OpBody},
-    state::{ANSWER, RETIRED, RETIRED_HOOK, State, next, reference_key},
+    state::{ANSWER, EVENT, RETIRED, RETIRED_HOOK, State, next, reference_key},
     value::{Claimed, Place},
 };
 use crate::{
-    Accepted, Answered, ApiKeyId, Attempt, BodyId, BodySource, Change, Common, HoldRule,
-    HoldRuleId, Hook, HookAttempt, HookId, HookKind, Mail, MailChange, MailId, NewHook,
-    NewHookKind, NewMail, NewMessage, NewRecipient, NewSuppression, NextAttempt, Note, Once,
-    Outcome, Party, QueueId, Queued, Reference, Retired, RetiredHook, Sent, SettleHook, StoreError,
-    SuppressionId, Time,
+    Accepted, Answered, ApiKeyId, Attempt, BodyId, BodySource, Change, Common, Counted, EventId,
+    HoldRule, HoldRuleId, Hook, HookAttempt, HookId, HookKind, Mail, MailChange, MailId, NewEvent,
+    NewHook, NewHookKind, NewMail, NewMessage, NewRecipient, NewSuppression, NextAttempt, Note,
+    Once, Outcome, Party, QueueId, Queued, Reference, Retired, RetiredHook, Sent, SettleHook,
+    StoreError, SuppressionId, Time,
     journal::BodyPlace,
-    verb::{RESULTS_MAX, SENT_HOURS, hour, known_as},
+    verb::{COUNTED_DAYS, RESULTS_MAX, SENT_HOURS, day, hour, known_as},
 };
 
 /// The parts that accepting and settling share.
@@ -31,6 +31,7 @@ struct Parts {
     hooks: Vec<NewHook>,
     notes: Vec<Note>,
     suppress: Vec<NewSuppression>,
+    events: Vec<NewEvent>,
 }
 
 impl State {
@@ -44,6 +45,7 @@ impl State {
                 hooks,
                 notes,
                 suppress,
+                events,
                 once,
             } => {
                 if let Some(once) = &once
@@ -59,6 +61,7 @@ impl State {
                     hooks,
                     notes,
                     suppress,
+                    events,
                 };
                 Ok(match self.add(parts, place)? {
                     Ok(accepted) => {
@@ -90,6 +93,7 @@ impl State {
                 mails,
                 hooks,
                 suppress,
+                events,
             } => {
                 let queued = self.queued.get(&id)?.filter(|queued| queued.fence == fence);
                 let in_use = party == Party::Administrator && self.claimed.contains(&id)?;
@@ -104,6 +108,7 @@ impl State {
                     hooks,
                     notes: Vec::new(),
                     suppress,
+                    events,
                 };
                 if let Err(error) = self.add(parts, place)? {
                     return Ok(Applied::Refused(error));
@@ -249,6 +254,7 @@ impl State {
             hooks,
             notes,
             suppress,
+            events,
         } = parts;
         if let Some(error) = self.check_from_ids(queue.as_ref())? {
             self.drop_body(body);
@@ -326,6 +332,10 @@ impl State {
         for mail in mails {
             self.add_mail(mail);
         }
+        for mut event in events {
+            event.told.suppressing &= suppressed;
+            self.log(event)?;
+        }
         Ok(Ok(accepted))
     }
 
@@ -353,6 +363,46 @@ impl State {
             ids.push(id);
         }
         Ok(ids)
+    }
+
+    /// Writes an event down in its account's log, and counts it.
+    fn log(&mut self, event: NewEvent) -> Result<(), Fault> {
+        let Counted {
+            day,
+            account,
+            event: kind,
+            domain,
+        } = event.counted_as();
+        let key = (day, account.into(), (kind as u8, domain.into()));
+        match self.counted.get_mut(&key)? {
+            Some(count) => *count += 1,
+            None => self.counted.put_new(key, 1),
+        }
+        let number = event.number(self.counters.last_event);
+        self.counters.last_event = number;
+        self.expiry.put_new((event.keep_until, EVENT, number), ());
+        let id = EventId(number);
+        self.events.put_new(id, event.event(id));
+        self.effects.events_changed = true;
+        Ok(())
+    }
+
+    /// Drops what was counted too long ago, at most so many rows.
+    fn forget_counted(&mut self, now: Time, max: usize) -> Result<u64, Fault> {
+        let Some(last) = day(now).checked_sub(COUNTED_DAYS) else {
+            return Ok(0);
+        };
+        let to = (last, "".into(), (0, "".into()));
+        let old: Result<Vec<_>, Fault> = self
+            .counted
+            .range(Bound::Unbounded, Bound::Excluded(&to))?
+            .take(max)
+            .collect();
+        let old = old?;
+        for (key, _) in &old {
+            self.counted.remove(key);
+        }
+        Ok(old.len() as u64)
     }
 
     fn is_done(&self, once: &Once) -> Result<bool, Fault> {
@@ -917,13 +967,15 @@ impl State {
                     self.counters.retired -= 1;
                 }
                 ANSWER => self.forget(key.2)?,
+                EVENT => self.events.remove(&EventId(key.2)),
                 _ => {
                     self.retired_hooks.remove(&HookId(key.2));
                     self.counters.retired_hooks -= 1;
                 }
             }
         }
-        Ok(over.len() as u64)
+        let counted = self.forget_counted(now, max - over.len())?;
+        Ok(over.len() as u64 + counted)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{ApiKeyId, BodyId, HoldRuleId, HookId, MailId, QueueId, SuppressionId, Time};
+use crate::{ApiKeyId, BodyId, EventId, HoldRuleId, HookId, MailId, QueueId, SuppressionId, Time};
 
 /// The name of a destination, a URL, an account or a mailbox.
 pub(super) type Name = Arc<str>;
@@ -99,6 +99,7 @@ macro_rules! id_keys {
 }
 
 id_keys!(
+    EventId,
     ApiKeyId,
     QueueId,
     BodyId,

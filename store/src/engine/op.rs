@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::value::append;
 use crate::{
     Accept, Accepted, ApiKeyId, BodyId, Change, Credential, HoldFilter, HoldRuleId, HookAttempt,
-    HookId, MailChange, MailId, NewApiKey, NewBody, NewHook, NewMail, NewMessage, NewSuppression,
-    NextAttempt, Note, Once, Outcome, Party, QueueId, Settle, SettleHook, StoreError, Time,
-    bodyfile::BodyFilePlace,
+    HookId, MailChange, MailId, NewApiKey, NewBody, NewEvent, NewHook, NewMail, NewMessage,
+    NewSuppression, NextAttempt, Note, Once, Outcome, Party, QueueId, Settle, SettleHook,
+    StoreError, Time, bodyfile::BodyFilePlace,
 };
 
 /// Of the encoding.
@@ -26,6 +26,7 @@ pub(super) enum Op {
         hooks: Vec<NewHook>,
         notes: Vec<Note>,
         suppress: Vec<NewSuppression>,
+        events: Vec<NewEvent>,
         once: Option<Box<Once>>,
     },
     /// Claims that ran out, and new ones.
@@ -45,6 +46,7 @@ pub(super) enum Op {
         mails: Vec<NewMail>,
         hooks: Vec<NewHook>,
         suppress: Vec<NewSuppression>,
+        events: Vec<NewEvent>,
     },
     ClaimHooks {
         claimed: Vec<HookId>,
@@ -140,6 +142,7 @@ impl Op {
             hooks,
             notes,
             suppress,
+            events,
             once,
         } = accept;
         (
@@ -150,6 +153,7 @@ impl Op {
                 hooks,
                 notes,
                 suppress,
+                events,
                 once: once.map(Box::new),
             },
             body,
@@ -168,6 +172,7 @@ impl Op {
             mails,
             hooks,
             suppress,
+            events,
         } = settle;
         let source = body.as_ref().map(OpBody::of);
         (
@@ -182,6 +187,7 @@ impl Op {
                 mails,
                 hooks,
                 suppress,
+                events,
             },
             body,
         )

@@ -118,6 +118,7 @@ impl Durable {
             room,
             queue_changed: watch::Sender::new(0),
             hooks_changed: watch::Sender::new(0),
+            events_changed: watch::Sender::new(0),
             journal_bytes: AtomicU64::new(0),
             failed: OnceLock::new(),
         });

@@ -3,7 +3,7 @@
 //! A page is read in portions, each under the lock for a short time, so that a long listing holds nobody up. What changes
 //! between two portions is seen or not.
 
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 
 use bytes::Bytes;
 use postrider_smtp::Address;
@@ -16,10 +16,10 @@ use super::{
     value::{Place, Value},
 };
 use crate::{
-    Answered, ApiKey, ApiKeyId, Body, BodyFile, BodyId, Credential, Found, HoldRule, Hook,
-    HookFilter, HookId, Mail, MailId, Order, Page, QueueFilter, QueueId, Queued, Reference,
-    Retired, RetiredFilter, RetiredHook, RetiredHookFilter, Sent, StoreError, Suppression,
-    SuppressionId, Time,
+    Answered, ApiKey, ApiKeyId, Body, BodyFile, BodyId, Counted, Credential, Event, EventFilter,
+    EventId, Found, HoldRule, Hook, HookFilter, HookId, LoggedEvent, Mail, MailId, Order, Page,
+    QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
+    RetiredHookFilter, Sent, StoreError, Suppression, SuppressionId, Time,
     verb::{hour, known_as},
 };
 
@@ -254,6 +254,58 @@ impl Durable {
     ) -> Result<Option<Answered>, StoreError> {
         let answered = self.get(|state| state.answers.get(&(account.into(), key.into())))?;
         Ok(answered.filter(|answered| answered.until > now))
+    }
+
+    pub(crate) fn list_events(
+        &self,
+        filter: &EventFilter,
+        after: Option<EventId>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Page<LoggedEvent, EventId>, StoreError> {
+        // An event's number is not below its time.
+        let since = filter.since.filter(|_| order == Order::Ascending);
+        let since = since.map(|since| EventId(since.0.max(1).cast_unsigned() - 1));
+        self.page(
+            Listing {
+                group: Some(filter.group()),
+                after: after.max(since),
+                order,
+                limit,
+            },
+            |state| &state.events,
+            |event| filter.matches(event),
+        )
+    }
+
+    pub(crate) fn counted_events(
+        &self,
+        account: &str,
+        days: RangeInclusive<u64>,
+    ) -> Result<Vec<(Counted, u64)>, StoreError> {
+        let name: Name = account.into();
+        let state = self.shared.readable()?;
+        let mut rows = Vec::new();
+        for day in days {
+            let from = (day, Name::clone(&name), (0, "".into()));
+            let to = (day, Name::clone(&name), (u8::MAX, "".into()));
+            for item in state
+                .counted
+                .range(Bound::Included(&from), Bound::Excluded(&to))?
+            {
+                let ((_, _, (kind, domain)), count) = item?;
+                if let Some(event) = Event::ALL.get(usize::from(kind)) {
+                    let counted = Counted {
+                        day,
+                        account: account.to_owned(),
+                        event: *event,
+                        domain: domain.to_string(),
+                    };
+                    rows.push((counted, count));
+                }
+            }
+        }
+        Ok(rows)
     }
 
     pub(crate) fn sent(&self, account: &str, since: Time) -> Result<Sent, StoreError> {

@@ -10,9 +10,10 @@ use super::{
     value::{Claimed, Segment, Stored},
 };
 use crate::{
-    Answered, ApiKey, ApiKeyId, BodyId, Credential, HoldRule, HoldRuleId, Hook, HookId, Mail,
-    MailId, QueueId, Queued, Reference, Retired, RetiredHook, Sent, Suppression, SuppressionId,
-    Time, verb::Group,
+    Answered, ApiKey, ApiKeyId, BodyId, Credential, EventId, HoldRule, HoldRuleId, Hook, HookId,
+    LoggedEvent, Mail, MailId, QueueId, Queued, Reference, Retired, RetiredHook, Sent, Suppression,
+    SuppressionId, Time,
+    verb::{Group, event_groups, in_event_group},
 };
 
 /// What is in the history with an end: for `State::expiry`.
@@ -21,6 +22,8 @@ pub(super) const RETIRED: u8 = 1;
 pub(super) const RETIRED_HOOK: u8 = 2;
 /// Likewise.
 pub(super) const ANSWER: u8 = 3;
+/// Likewise.
+pub(super) const EVENT: u8 = 4;
 
 /// The state. Each record is in one table; the others are sorted ways to it, and follow from the records.
 pub(super) struct State {
@@ -67,6 +70,10 @@ pub(super) struct State {
     pub(super) answers: Table<(Name, Name), Answered>,
     /// The account and key of each, by its number.
     pub(super) answer_names: Table<u64, (String, String)>,
+    /// The accounts' logs.
+    pub(super) events: Table<EventId, LoggedEvent>,
+    /// How many events there were, by day, account, kind and domain.
+    pub(super) counted: Table<(u64, Name, (u8, Name)), u64>,
     pub(super) effects: Effects,
 }
 
@@ -91,6 +98,7 @@ pub(super) struct Counters {
     pub(super) hold_rules: u64,
     pub(super) last_api_key: u64,
     pub(super) last_answer: u64,
+    pub(super) last_event: u64,
 }
 
 /// What is to be done outside of the state because of it.
@@ -102,6 +110,8 @@ pub(super) struct Effects {
     pub(super) queue_changed: bool,
     /// Likewise a webhook call.
     pub(super) hooks_changed: bool,
+    /// There are more events.
+    pub(super) events_changed: bool,
 }
 
 fn names(groups: &[Group]) -> Vec<String> {
@@ -195,6 +205,15 @@ impl State {
             api_keys: Table::new("api_keys"),
             answers: Table::new("answers"),
             answer_names: Table::new("answer_names"),
+            events: Table::grouped(
+                "events",
+                Grouping {
+                    name: "event_groups",
+                    of: event_groups,
+                    has: in_event_group,
+                },
+            ),
+            counted: Table::new("counted"),
             effects: Effects::default(),
         }
     }
@@ -225,6 +244,8 @@ impl State {
             &mut self.api_keys,
             &mut self.answers,
             &mut self.answer_names,
+            &mut self.events,
+            &mut self.counted,
         ];
         tables.extend(self.due.tables());
         tables.extend(self.hooks_due.tables());

@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Answered, ApiKey, BodyId, Credential, HoldRule, Hook, HookId, Mail, QueueId, Queued, Retired,
-    RetiredHook, Sent, Suppression, SuppressionId, Time, bodyfile::BodyFilePlace,
+    Answered, ApiKey, BodyId, Credential, HoldRule, Hook, HookId, LoggedEvent, Mail, QueueId,
+    Queued, Retired, RetiredHook, Sent, Suppression, SuppressionId, Time, bodyfile::BodyFilePlace,
     journal::BodyPlace,
 };
 
@@ -71,6 +71,8 @@ values! {
     ApiKey,
     Answered,
     (String, String),
+    LoggedEvent,
+    u64,
 }
 
 /// A message that is being attempted.

@@ -488,6 +488,9 @@ impl Writer {
         if effects.queue_changed {
             self.shared.queue_changed.send_modify(|count| *count += 1);
         }
+        if effects.events_changed {
+            self.shared.events_changed.send_modify(|count| *count += 1);
+        }
         if effects.hooks_changed {
             self.shared.hooks_changed.send_modify(|count| *count += 1);
         }

@@ -11,12 +11,13 @@ use proptest::prelude::*;
 
 use super::samples::*;
 use crate::{
-    Accept, Answered, ApiKey, ApiKeyId, BodySource, Change, Claim, ClaimHooks, Counts, Credential,
-    Event, HoldFilter, HoldRule, HoldRuleId, Hook, HookFilter, HookId, INLINE_BODY_MAX, Mail,
-    MailChange, MailId, NewApiKey, NewBody, NewHookKind, NewMessage, NewSuppression, NextAttempt,
-    Note, Once, Options, Order, Outcome, Page, Party, QueueFilter, QueueId, Queued, Reference,
-    Retired, RetiredFilter, RetiredHook, RetiredHookFilter, Scope, Sent, Settle, Store, StoreError,
-    Suppression, Time, disk::sim::SimDisk, engine::Mode,
+    Accept, Answered, ApiKey, ApiKeyId, BodySource, Change, Claim, ClaimHooks, Counted, Counts,
+    Credential, Event, EventFilter, HoldFilter, HoldRule, HoldRuleId, Hook, HookFilter, HookId,
+    INLINE_BODY_MAX, LoggedEvent, Mail, MailChange, MailId, NewApiKey, NewBody, NewEvent,
+    NewHookKind, NewMessage, NewSuppression, NextAttempt, Note, Once, Options, Order, Outcome,
+    Page, Party, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
+    RetiredHookFilter, Scope, Sent, Settle, Store, StoreError, Suppression, Time,
+    disk::sim::SimDisk, engine::Mode,
 };
 
 const DOMAINS: [&str; 4] = ["a.example", "b.example", "c.example", "[192.0.2.1]"];
@@ -265,6 +266,8 @@ struct Shown {
     mails: Vec<Mail>,
     archived: Vec<Mail>,
     api_keys: Vec<ApiKey>,
+    events: Vec<Vec<LoggedEvent>>,
+    counted: [Vec<(Counted, u64)>; 2],
     answered: [Option<Answered>; 2],
     sent: [Sent; 2],
     known: [bool; 4],
@@ -441,6 +444,8 @@ fn shown(store: &Store) -> Shown {
         hooks,
         archived: archived.unwrap().items,
         api_keys: store.api_keys().unwrap(),
+        events: logged_events(store),
+        counted: ["ann", "bob"].map(|account| store.counted_events(account, 0..=9).unwrap()),
         answered: ONCE.map(|key| store.answered("ann", key, Time(0)).unwrap()),
         sent: ["ann", "bob"].map(|account| store.sent(account, Time(0)).unwrap()),
         known: DOMAINS.map(|domain| {
@@ -449,6 +454,45 @@ fn shown(store: &Store) -> Shown {
         }),
         mails,
     }
+}
+
+/// What each filter finds in the logs.
+fn logged_events(store: &Store) -> Vec<Vec<LoggedEvent>> {
+    let any = || EventFilter {
+        account: "ann".into(),
+        ..EventFilter::default()
+    };
+    let filters = [
+        any(),
+        EventFilter {
+            account: "bob".into(),
+            ..EventFilter::default()
+        },
+        EventFilter {
+            recipient: Some(format!("x@{}", DOMAINS[1])),
+            ..any()
+        },
+        EventFilter {
+            message_id: Some("<1@x.example>".into()),
+            ..any()
+        },
+        EventFilter {
+            events: vec![Event::Failed, Event::Delayed],
+            since: Some(at(200)),
+            before: Some(at(900)),
+            ..any()
+        },
+    ];
+    let orders = [Order::Ascending, Order::Descending];
+    let each = filters.iter().flat_map(|filter| {
+        orders.map(|order| {
+            store
+                .list_events(filter, None, order, 10_000)
+                .unwrap()
+                .items
+        })
+    });
+    each.collect()
 }
 
 struct World {
@@ -935,6 +979,7 @@ fn add_extras(accept: &mut Accept, extras: &Extras, now: Time) {
         .map(|base| suppression(base, now))
         .into_iter()
         .collect();
+    accept.events = extras.note.map(|id| logged(id, now)).into_iter().collect();
     accept.once = extras.once.map(|key| Once {
         account: "ann".into(),
         key: ONCE[usize::from(key)].into(),
@@ -943,6 +988,21 @@ fn add_extras(accept: &mut Accept, extras: &Extras, now: Time) {
         now,
         until: now.after(Duration::from_secs(100)),
     });
+}
+
+fn logged(id: u64, now: Time) -> NewEvent {
+    let NewHookKind::Outgoing(mut told) = event(Event::ALL[id as usize % 8], QueueId(id)) else {
+        panic!("an event is outgoing");
+    };
+    told.queued = now;
+    told.suppressing = true;
+    told.message_id = format!("<{}@x.example>", id % 3);
+    NewEvent {
+        account: if id.is_multiple_of(4) { "bob" } else { "ann" }.into(),
+        recipient: format!("x@{}", DOMAINS[id as usize % 4]),
+        told,
+        keep_until: now.after(Duration::from_secs(10 * id)),
+    }
 }
 
 fn suppression(base: u8, now: Time) -> NewSuppression {

@@ -154,6 +154,7 @@ pub(super) fn settle(queued: &Queued, outcome: Outcome) -> Settle {
         mails: Vec::new(),
         hooks: Vec::new(),
         suppress: Vec::new(),
+        events: Vec::new(),
     }
 }
 
