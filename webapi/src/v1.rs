@@ -1,7 +1,9 @@
 //! The API v1: JSON bodies, statuses that say what is wrong, and what v0 lacks.
 //!
-//! `shape` has the requests and answers, `queue` the methods for what is queued, `openapi` the description, which is made of both.
+//! `shape` has the requests and answers, `queue` the methods for what is queued, `events` those for what became of it, `openapi` the
+//! description, which is made of all of them.
 
+mod events;
 mod openapi;
 mod queue;
 mod shape;
@@ -40,14 +42,18 @@ enum Method {
     QueueList,
     QueueStatus,
     QueueCancel,
+    Events,
+    Stats,
 }
 
 impl Method {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 6] = [
         Self::Send,
         Self::QueueList,
         Self::QueueStatus,
         Self::QueueCancel,
+        Self::Events,
+        Self::Stats,
     ];
 
     fn from_name(name: &str) -> Option<Self> {
@@ -60,12 +66,15 @@ impl Method {
             Self::QueueList => "QueueList",
             Self::QueueStatus => "QueueStatus",
             Self::QueueCancel => "QueueCancel",
+            Self::Events => "Events",
+            Self::Stats => "Stats",
         }
     }
 
     const fn scope(self) -> Scope {
         match self {
             Self::Send | Self::QueueList | Self::QueueStatus | Self::QueueCancel => Scope::Send,
+            Self::Events | Self::Stats => Scope::Events,
         }
     }
 }
@@ -79,6 +88,7 @@ pub(crate) async fn answer(parts: Arc<Parts>, request: Request) -> Response {
     match name.as_str() {
         "" if get => return Html(openapi::page()).into_response(),
         "openapi.json" if get => return json(StatusCode::OK, &openapi::document(&parts.path)),
+        "EventStream" if get => return events::stream(parts, request).await,
         _ => {}
     }
     let Some(method) = Method::from_name(&name) else {
@@ -123,6 +133,8 @@ async fn call(
         Method::QueueList => ok(&queue::list(parts, user, &parse(&text)?)?),
         Method::QueueStatus => ok(&queue::status(parts, user, &parse(&text)?)?),
         Method::QueueCancel => ok(&queue::cancel(parts, user, parse(&text)?).await?),
+        Method::Events => ok(&events::list(parts, user, parse(&text)?)?),
+        Method::Stats => ok(&events::stats(parts, user, &parse(&text)?)?),
     })
 }
 

@@ -18,5 +18,5 @@ mod target;
 
 pub use event::{incoming, outgoing};
 pub use operate::{CancelCount, Operator, ReplayCount, TestError, Which};
-pub use payload::{incoming_payload, outgoing_payload};
+pub use payload::{codes, incoming_payload, outgoing_payload};
 pub use runner::{Runner, SetupError};

@@ -41,16 +41,7 @@ struct OutgoingPayload<'a> {
 /// # Errors
 /// None that an [`Outgoing`] can cause.
 pub fn outgoing_payload(outgoing: &Outgoing) -> serde_json::Result<Vec<u8>> {
-    // Codes tell of errors only.
-    let (code, enhanced) = match outgoing.event {
-        Event::Delivered => (0, None),
-        _ => (outgoing.code, outgoing.enhanced),
-    };
-    let enhanced = enhanced.map(|enhanced| match code {
-        // A failure without an SMTP reply, such as that of a domain that does not exist.
-        0 => enhanced.to_string(),
-        code => format!("{}.{}.{}", code / 100, enhanced.subject, enhanced.detail),
-    });
+    let (code, enhanced) = codes(outgoing);
     json::to_vec(&OutgoingPayload {
         version: 0,
         event: outgoing.event.name(),
@@ -62,10 +53,26 @@ pub fn outgoing_payload(outgoing: &Outgoing) -> serde_json::Result<Vec<u8>> {
         subject: &outgoing.subject,
         webhook_queued: outgoing.queued.to_string(),
         smtp_code: code,
-        smtp_enhanced_code: enhanced.unwrap_or_default(),
+        smtp_enhanced_code: enhanced,
         error: &outgoing.error,
         extra: &outgoing.extra,
     })
+}
+
+/// The SMTP code and the enhanced status code of an event, as applications are told them: 0 and empty when there is nothing wrong.
+#[must_use]
+pub fn codes(outgoing: &Outgoing) -> (u16, String) {
+    // Codes tell of errors only.
+    let (code, enhanced) = match outgoing.event {
+        Event::Delivered => (0, None),
+        _ => (outgoing.code, outgoing.enhanced),
+    };
+    let enhanced = enhanced.map(|enhanced| match code {
+        // A failure without an SMTP reply, such as that of a domain that does not exist.
+        0 => enhanced.to_string(),
+        code => format!("{}.{}.{}", code / 100, enhanced.subject, enhanced.detail),
+    });
+    (code, enhanced.unwrap_or_default())
 }
 
 /// The body of a call that tells of a received message.

@@ -8,7 +8,7 @@ use utoipa::{
     },
 };
 
-use super::queue;
+use super::{events, queue};
 use crate::pages;
 
 #[derive(OpenApi)]
@@ -18,7 +18,7 @@ use crate::pages;
         description = "The API of applications. Call a method with POST and a JSON body; log in with a key as bearer token, or with an address of the account and its password (or a key) by basic authentication. Answers other than 200 have a body with Code and Message.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
-    paths(super::send_message, queue::list, queue::status, queue::cancel),
+    paths(super::send_message, queue::list, queue::status, queue::cancel, events::list, events::stream, events::stats),
     modifiers(&Logins),
     security(("key" = []), ("login" = []))
 )]
@@ -75,13 +75,13 @@ mod tests {
     fn every_method_is_described() {
         let document = serde_json::to_value(document("/webapi/")).unwrap();
         let paths = document["paths"].as_object().unwrap();
-        for name in paths.keys() {
+        for name in paths.keys().filter(|name| *name != "/EventStream") {
             assert!(
                 super::super::Method::from_name(&name[1..]).is_some(),
                 "{name}"
             );
         }
-        assert_eq!(paths.len(), super::super::Method::ALL.len());
+        assert_eq!(paths.len(), super::super::Method::ALL.len() + 1);
         assert_eq!(document["servers"][0]["url"], "/webapi/v1");
         let send = &document["components"]["schemas"]["SendRequest"]["properties"];
         assert!(

@@ -136,7 +136,7 @@ impl SendRequest {
 }
 
 /// A time with the offset that it was given with.
-fn time(name: &str, text: Option<&str>) -> Result<Option<Zoned>, ApiError> {
+pub(super) fn time(name: &str, text: Option<&str>) -> Result<Option<Zoned>, ApiError> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
@@ -271,4 +271,100 @@ pub(crate) struct QueueCancelResponse {
     pub(super) canceled: u64,
     /// Being delivered at this moment, and left alone.
     pub(super) in_delivery: u64,
+}
+
+/// Which events are listed. All that is given must match.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
+pub(crate) struct EventsRequest {
+    /// Of these kinds, such as `delivered`; empty: any.
+    pub(super) events: Vec<String>,
+    /// About messages to this address.
+    pub(super) recipient: String,
+    /// About messages with this Message-ID, with `<` and `>`.
+    #[serde(rename = "MessageID")]
+    pub(super) message_id: String,
+    /// RFC 3339: made at this time or later.
+    pub(super) since: Option<String>,
+    /// RFC 3339: made before this time.
+    pub(super) before: Option<String>,
+    /// Newest first.
+    pub(super) descending: bool,
+    /// At most so many; 0: 100.
+    #[schema(maximum = 1000)]
+    pub(super) limit: usize,
+    /// Next of the page before; 0: from the beginning.
+    pub(super) after: u64,
+}
+
+/// A page of events.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct EventsResponse {
+    pub(super) events: Vec<EventItem>,
+    /// Where the next page begins; null at the end.
+    pub(super) next: Option<u64>,
+}
+
+/// An event, as webhooks tell it, with its number and the recipient.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct EventItem {
+    /// Goes up with each event of the account, so that one can go on from it.
+    #[serde(rename = "ID")]
+    pub(super) id: u64,
+    /// RFC 3339.
+    pub(super) time: String,
+    #[schema(example = "delivered")]
+    pub(super) event: &'static str,
+    #[serde(rename = "DSN")]
+    pub(super) dsn: bool,
+    pub(super) suppressing: bool,
+    pub(super) recipient: String,
+    #[serde(rename = "QueueMsgID")]
+    pub(super) queue_msg_id: u64,
+    #[serde(rename = "FromID")]
+    pub(super) from_id: String,
+    #[serde(rename = "MessageID")]
+    pub(super) message_id: String,
+    pub(super) subject: String,
+    /// Of an error; 0 without one.
+    #[serde(rename = "SMTPCode")]
+    pub(super) smtp_code: u16,
+    #[serde(rename = "SMTPEnhancedCode")]
+    pub(super) smtp_enhanced_code: String,
+    pub(super) error: String,
+    pub(super) extra: BTreeMap<String, String>,
+}
+
+/// For which days, in UTC, events are counted.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
+pub(crate) struct StatsRequest {
+    /// `YYYY-MM-DD`; empty: 30 days ago.
+    pub(super) from: String,
+    /// `YYYY-MM-DD`; empty: today. At most 400 days.
+    pub(super) to: String,
+    /// Only of recipients in this domain.
+    pub(super) domain: String,
+}
+
+/// How many events there were.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct StatsResponse {
+    /// By day, event and domain; what is 0 is left out.
+    pub(super) counts: Vec<Count>,
+}
+
+/// Events of one kind, on one day, of one recipient domain.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Count {
+    /// `YYYY-MM-DD`, UTC.
+    pub(super) day: String,
+    #[schema(example = "delivered")]
+    pub(super) event: &'static str,
+    pub(super) domain: String,
+    pub(super) count: u64,
 }

@@ -127,6 +127,16 @@ impl World {
         }
     }
 
+    /// The body of an answer, as it comes.
+    pub(crate) async fn open(&self, request: Request<Body>) -> Body {
+        let mut request = request;
+        let remote: SocketAddr = "192.0.2.7:4000".parse().unwrap();
+        request.extensions_mut().insert(ConnectInfo(remote));
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.into_body()
+    }
+
     pub(crate) async fn get(&self, verb: &str, path: &str) -> Answer {
         self.ask(
             Request::builder()

@@ -2,7 +2,10 @@
 
 use axum::{body::Body, http::Request};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use postrider_store::{NewApiKey, Scope, Time, login::KeyText};
+use futures_util::StreamExt;
+use postrider_store::{
+    Accept, Event, NewApiKey, NewEvent, Outgoing, QueueId, Scope, Time, login::KeyText,
+};
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 
@@ -204,4 +207,152 @@ async fn what_is_wrong_has_a_status_and_a_code() {
         (answer.status.as_u16(), field(&answer.json(), "/Code")),
         (403, &json!("forbidden"))
     );
+}
+
+/// Writes an event down, some seconds after the world began.
+async fn log(world: &World, account: &str, recipient: &str, event: Event, seconds: i64) {
+    let time = Time(1_700_000_000_000_000 + seconds * 1_000_000);
+    let accept = Accept {
+        events: vec![NewEvent {
+            account: account.into(),
+            recipient: recipient.into(),
+            told: Outgoing {
+                event,
+                dsn: false,
+                suppressing: false,
+                queue_id: QueueId(7),
+                from_id: String::new(),
+                message_id: "<1@example.org>".into(),
+                subject: "s".into(),
+                queued: time,
+                code: 550,
+                enhanced: None,
+                error: "no".into(),
+                extra: [("K".to_owned(), "v".to_owned())].into(),
+            },
+            keep_until: Time(i64::MAX),
+        }],
+        ..Accept::default()
+    };
+    world.store.accept(accept).await.unwrap();
+}
+
+#[tokio::test]
+async fn events_are_listed_and_counted() {
+    let world = World::start().await;
+    log(&world, "ann", "a@x.example", Event::Delayed, 0).await;
+    log(&world, "bob", "a@x.example", Event::Delivered, 1).await;
+    log(&world, "ann", "a@x.example", Event::Failed, 2).await;
+    log(&world, "ann", "b@y.example", Event::Delivered, 90_000).await;
+    let found = async |request: Value| {
+        let answer = call(&world, "Events", &request).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let answer = answer.json();
+        let events = field(&answer, "/Events").as_array().unwrap().iter();
+        let names: Vec<_> = events
+            .map(|event| field(event, "/Event").as_str().unwrap().to_owned())
+            .collect();
+        (names.join(" "), field(&answer, "/Next").clone(), answer)
+    };
+    let (names, next, answer) = found(json!({"Limit": 2})).await;
+    assert_eq!(names, "delayed failed");
+    let expected = json!({
+        "ID": 1_700_000_002_000_000_u64,
+        "Time": "2023-11-14T22:13:22Z",
+        "Event": "failed",
+        "DSN": false,
+        "Suppressing": false,
+        "Recipient": "a@x.example",
+        "QueueMsgID": 7,
+        "FromID": "",
+        "MessageID": "<1@example.org>",
+        "Subject": "s",
+        "SMTPCode": 550,
+        "SMTPEnhancedCode": "",
+        "Error": "no",
+        "Extra": {"K": "v"},
+    });
+    assert_eq!(field(&answer, "/Events/1"), &expected);
+    assert_eq!(found(json!({"After": next})).await.0, "delivered");
+    assert_eq!(
+        found(json!({"Descending": true})).await.0,
+        "delivered failed delayed"
+    );
+    assert_eq!(found(json!({"Recipient": "A@X.example"})).await.0, "");
+    assert_eq!(
+        found(json!({"Recipient": "a@X.example", "Events": ["failed"]}))
+            .await
+            .0,
+        "failed"
+    );
+    assert_eq!(
+        found(json!({"MessageID": "<1@example.org>", "Since": "2023-11-14T23:13:21+01:00"}))
+            .await
+            .0,
+        "failed delivered"
+    );
+    assert_eq!(
+        found(json!({"Before": "2023-11-14T22:13:22Z"})).await.0,
+        "delayed"
+    );
+    let unknown = call(&world, "Events", &json!({"Events": ["sent"]})).await;
+    assert_eq!(unknown.status, 400);
+
+    let counts = call(
+        &world,
+        "Stats",
+        &json!({"From": "2023-11-01", "To": "2023-11-30"}),
+    )
+    .await;
+    let row = |day: &str, event: &str, domain: &str| json!({"Day": day, "Event": event, "Domain": domain, "Count": 1});
+    let expected = [
+        row("2023-11-14", "delayed", "x.example"),
+        row("2023-11-14", "failed", "x.example"),
+        row("2023-11-15", "delivered", "y.example"),
+    ];
+    assert_eq!(counts.json(), json!({"Counts": expected}));
+    let today = call(&world, "Stats", &json!({"Domain": "x.example"})).await;
+    assert_eq!(field(&today.json(), "/Counts").as_array().unwrap().len(), 2);
+    let long = call(&world, "Stats", &json!({"From": "2020-01-01"})).await;
+    assert_eq!(long.status, 400, "{}", long.body);
+}
+
+#[tokio::test]
+async fn events_are_told_as_they_happen_and_from_where_one_left_off() {
+    let world = World::start().await;
+    log(&world, "ann", "a@x.example", Event::Delayed, 1).await;
+    let open = async |last: Option<&str>| {
+        let mut request = Request::get("/webapi/v1/EventStream")
+            .header("authorization", basic("ann@example.org"));
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let body = world.open(request.body(Body::empty()).unwrap()).await;
+        body.into_data_stream()
+    };
+    let mut all = open(Some("0")).await;
+    let first = String::from_utf8(all.next().await.unwrap().unwrap().to_vec()).unwrap();
+    assert!(
+        first.contains("event: delayed\n") && first.contains("\"Recipient\":\"a@x.example\""),
+        "{first}"
+    );
+    let id = first
+        .lines()
+        .find_map(|line| line.strip_prefix("id: "))
+        .unwrap()
+        .to_owned();
+    let (mut on, mut new) = (open(Some(&id)).await, open(None).await);
+    log(&world, "bob", "a@x.example", Event::Delivered, 2).await;
+    log(&world, "ann", "b@x.example", Event::Delivered, 3).await;
+    for stream in [&mut all, &mut on] {
+        let next = stream.next().await.unwrap().unwrap();
+        let next = String::from_utf8(next.to_vec()).unwrap();
+        assert!(
+            next.contains("event: delivered\n") && next.contains("b@x.example"),
+            "{next}"
+        );
+    }
+    // The log's time is ahead of the world's clock, so all of it is new.
+    let next = new.next().await.unwrap().unwrap();
+    assert!(next.starts_with(b"id: "));
 }

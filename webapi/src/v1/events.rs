@@ -1,0 +1,275 @@
+//! What became of the account's messages: its log of events, as pages, as a stream, and as numbers.
+
+use std::{collections::VecDeque, convert::Infallible, sync::Arc};
+
+use axum::{
+    extract::Request,
+    response::{
+        IntoResponse, Response,
+        sse::{Event as Sent, KeepAlive, Sse},
+    },
+};
+use futures_util::stream;
+use jiff::civil::Date;
+use postrider_smtp::Domain;
+use postrider_store::{Event, EventFilter, EventId, LoggedEvent, Order, Time};
+use postrider_webhook::codes;
+
+use super::{
+    refused,
+    shape::{
+        self, Count, EventItem, EventsRequest, EventsResponse, Problem, StatsRequest, StatsResponse,
+    },
+};
+use crate::{
+    Parts,
+    auth::{self, User},
+    error::ApiError,
+    request,
+};
+
+/// The most events that are shown at once.
+const SHOWN_MAX: usize = 1000;
+/// How many are when nobody says.
+const SHOWN: usize = 100;
+/// The most days that are counted at once.
+const DAYS_MAX: u64 = 400;
+
+/// List the account's events. They are kept as long as the history of its messages (keep_retired_message_period).
+#[utoipa::path(
+    post, path = "/Events", operation_id = "Events",
+    request_body = EventsRequest,
+    responses((status = 200, body = EventsResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
+)]
+pub(super) fn list(
+    parts: &Parts,
+    user: &User,
+    wanted: EventsRequest,
+) -> Result<EventsResponse, ApiError> {
+    let event = |name: &String| {
+        let known = Event::ALL.into_iter().find(|event| event.name() == name);
+        known.ok_or_else(|| ApiError::user(format!("there is no event {name:?}")))
+    };
+    let events: Result<_, _> = wanted.events.iter().map(event).collect();
+    let recipient = match wanted.recipient.as_str() {
+        "" => None,
+        address => Some(request::address(address)?.unicode()),
+    };
+    let time = |name, text: Option<String>| {
+        let time = shape::time(name, text.as_deref())?;
+        Ok::<_, ApiError>(time.map(|time| Time::from(time.timestamp())))
+    };
+    let filter = EventFilter {
+        account: user.account.clone(),
+        events: events?,
+        recipient,
+        message_id: Some(wanted.message_id).filter(|id| !id.is_empty()),
+        since: time("Since", wanted.since)?,
+        before: time("Before", wanted.before)?,
+    };
+    let limit = match wanted.limit {
+        0 => SHOWN,
+        limit => limit.min(SHOWN_MAX),
+    };
+    let order = match wanted.descending {
+        true => Order::Descending,
+        false => Order::Ascending,
+    };
+    let after = (wanted.after > 0).then_some(EventId(wanted.after));
+    let page = parts.store.list_events(&filter, after, order, limit)?;
+    Ok(EventsResponse {
+        events: page.items.into_iter().map(EventItem::from).collect(),
+        next: page.next.map(|id| id.0),
+    })
+}
+
+impl From<LoggedEvent> for EventItem {
+    fn from(logged: LoggedEvent) -> Self {
+        let told = logged.told;
+        let (smtp_code, smtp_enhanced_code) = codes(&told);
+        Self {
+            id: logged.id.0,
+            time: told.queued.to_string(),
+            event: told.event.name(),
+            dsn: told.dsn,
+            suppressing: told.suppressing,
+            recipient: logged.recipient,
+            queue_msg_id: told.queue_id.0,
+            from_id: told.from_id,
+            message_id: told.message_id,
+            subject: told.subject,
+            smtp_code,
+            smtp_enhanced_code,
+            error: told.error,
+            extra: told.extra,
+        }
+    }
+}
+
+/// Tell the account's events as they happen, as server-sent events whose data is as in Events. A client that comes back with Last-Event-ID
+/// gets what happened meanwhile; others get what happens from now on.
+#[utoipa::path(
+    get, path = "/EventStream", operation_id = "EventStream",
+    params(("Last-Event-ID" = Option<u64>, Header, description = "The ID of the last event that was seen; 0: all that are kept")),
+    responses((status = 200, description = "A stream", content_type = "text/event-stream", body = EventItem))
+)]
+pub(super) async fn stream(parts: Arc<Parts>, request: Request) -> Response {
+    let user = match auth::authenticate(&parts, request.headers(), request.extensions()).await {
+        Ok(user) => user,
+        Err(refusal) => return refused(refusal),
+    };
+    if !user.may(postrider_store::Scope::Events) {
+        let text = "the key may not be used for EventStream";
+        return super::problem(axum::http::StatusCode::FORBIDDEN, "forbidden", text);
+    }
+    let last = request.headers().get("last-event-id");
+    let last = last.and_then(|id| id.to_str().ok()).map(str::trim);
+    let changed = parts.store.events_changed();
+    let now = parts.clock.now();
+    let begin = match last.map(str::parse) {
+        Some(Ok(id)) => Some(EventId(id)),
+        Some(Err(_)) => {
+            let text = "Last-Event-ID is no number";
+            return super::problem(axum::http::StatusCode::BAD_REQUEST, "protocol", text);
+        }
+        None => None,
+    };
+    let filter = EventFilter {
+        account: user.account,
+        since: begin.is_none().then_some(now),
+        ..EventFilter::default()
+    };
+    let reader = Reader {
+        parts,
+        filter,
+        after: begin,
+        changed,
+        waiting: VecDeque::new(),
+    };
+    let events = stream::unfold(reader, |mut reader| async move {
+        let event = reader.next().await?;
+        Some((Ok::<_, Infallible>(event), reader))
+    });
+    Sse::new(events)
+        .keep_alive(KeepAlive::default())
+        .into_response()
+}
+
+/// Reads a log as it grows.
+struct Reader {
+    parts: Arc<Parts>,
+    filter: EventFilter,
+    after: Option<EventId>,
+    changed: tokio::sync::watch::Receiver<u64>,
+    waiting: VecDeque<LoggedEvent>,
+}
+
+impl Reader {
+    /// The next event; None when there will be no more.
+    async fn next(&mut self) -> Option<Sent> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                self.after = Some(event.id);
+                let (id, name) = (event.id, event.told.event.name());
+                let sent = Sent::default().id(id.to_string()).event(name);
+                return sent.json_data(EventItem::from(event)).ok();
+            }
+            self.changed.mark_unchanged();
+            let order = Order::Ascending;
+            let page = self
+                .parts
+                .store
+                .list_events(&self.filter, self.after, order, SHOWN);
+            self.waiting.extend(page.ok()?.items);
+            if self.waiting.is_empty() {
+                self.changed.changed().await.ok()?;
+            }
+        }
+    }
+}
+
+/// Count the account's events by day, kind and recipient domain. Numbers are kept for 400 days, for accounts that keep history.
+#[utoipa::path(
+    post, path = "/Stats", operation_id = "Stats",
+    request_body = StatsRequest,
+    responses((status = 200, body = StatsResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
+)]
+pub(super) fn stats(
+    parts: &Parts,
+    user: &User,
+    wanted: &StatsRequest,
+) -> Result<StatsResponse, ApiError> {
+    let today = number(Date::from(
+        parts
+            .clock
+            .now()
+            .timestamp()
+            .to_zoned(jiff::tz::TimeZone::UTC),
+    ));
+    let to = day("To", &wanted.to)?.unwrap_or(today);
+    let from = day("From", &wanted.from)?.unwrap_or_else(|| to.saturating_sub(30));
+    if from > to || to - from >= DAYS_MAX {
+        return Err(ApiError::user(format!(
+            "From must not be behind To, and at most {DAYS_MAX} days before it"
+        )));
+    }
+    let domain = match wanted.domain.as_str() {
+        "" => None,
+        text => Some(
+            Domain::parse(text)
+                .map_err(|error| ApiError::user(format!("Domain {text:?}: {error}")))?
+                .unicode(),
+        ),
+    };
+    let counted = parts.store.counted_events(&user.account, from..=to)?;
+    let wanted = counted
+        .into_iter()
+        .filter(|(row, _)| domain.as_ref().is_none_or(|domain| *domain == row.domain));
+    let counts = wanted.map(|(row, count)| Count {
+        day: date(row.day).to_string(),
+        event: row.event.name(),
+        domain: row.domain,
+        count,
+    });
+    Ok(StatsResponse {
+        counts: counts.collect(),
+    })
+}
+
+fn day(name: &str, text: &str) -> Result<Option<u64>, ApiError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let date: Date = text.parse().map_err(|error| {
+        ApiError::protocol(format!(
+            "{name}: {text:?} is no date as 2026-12-31: {error}"
+        ))
+    })?;
+    Ok(Some(number(date)))
+}
+
+/// Days since 1970.
+fn number(date: Date) -> u64 {
+    let days = date.since(jiff::civil::date(1970, 1, 1));
+    days.map_or(0, |days| days.get_days().max(0).unsigned_abs().into())
+}
+
+fn date(number: u64) -> Date {
+    let days = i64::try_from(number).unwrap_or_default();
+    let days = jiff::Span::new().try_days(days);
+    let date = days.and_then(|days| jiff::civil::date(1970, 1, 1).checked_add(days));
+    date.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_have_numbers() {
+        assert_eq!(day("To", "2026-11-21").unwrap(), Some(20_778));
+        assert_eq!(date(20_778).to_string(), "2026-11-21");
+        assert_eq!((day("To", "").unwrap(), number(date(0))), (None, 0));
+        assert!(day("To", "yesterday").is_err());
+    }
+}
