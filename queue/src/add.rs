@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use postrider_config::Dynamic;
 use postrider_smtp::{Address, Host, LocalPart, ReversePath};
 use postrider_store::{
-    Accept, BodySource, Common, NewBody, NewMessage, NewRecipient, Notify, Once, QueueId,
+    Accept, BodyId, BodySource, Common, NewBody, NewMessage, NewRecipient, Notify, Once, QueueId,
     StoreError, Time,
 };
 use rand::Rng;
+use tracing::warn;
 
 use crate::{Queue, header};
 
@@ -133,13 +134,84 @@ impl Queue {
     ///
     /// # Errors
     /// If there are no recipients or the store can't take it. Nothing is queued then.
-    pub async fn add(&self, submission: Submission) -> Result<Vec<Submitted>, AddError> {
+    pub async fn add(&self, mut submission: Submission) -> Result<Vec<Submitted>, AddError> {
+        let now = self.clock.now();
+        let config = self.config.load_full();
+        let once = submission.once.take();
+        let account = submission.account.clone();
+        let (message, body) = self.message(&config, submission, now)?;
+        let from_ids = from_ids(std::slice::from_ref(&message));
+        let accept = Accept {
+            body: Some(body),
+            queue: Some(message),
+            once: once.map(|once| once.of(account, &from_ids, now)),
+            ..Accept::default()
+        };
+        let accepted = self.store.accept(accept).await?;
+        Ok(submitted(accepted.queue, from_ids))
+    }
+
+    /// Keeps the text of a message that is going to be added with others by [`add_all`](Self::add_all).
+    ///
+    /// # Errors
+    /// If there are no recipients or the store can't take it.
+    pub async fn stage(&self, submission: Submission) -> Result<Staged, AddError> {
+        let config = self.config.load_full();
+        let (mut message, body) = self.message(&config, submission, self.clock.now())?;
+        let body = self.store.stage(body).await?;
+        message.body = BodySource::Existing(body);
+        Ok(Staged { message, body })
+    }
+
+    /// Takes messages of one account, all of them or none; gives what each recipient is known by, in their order.
+    ///
+    /// # Errors
+    /// If the store can't take one. Their texts are let go then.
+    pub async fn add_all(
+        &self,
+        account: &str,
+        staged: Vec<Staged>,
+        once: Option<DoOnce>,
+    ) -> Result<Vec<Submitted>, AddError> {
+        let (messages, bodies): (Vec<_>, Vec<_>) = staged
+            .into_iter()
+            .map(|staged| (staged.message, staged.body))
+            .unzip();
+        let from_ids = from_ids(&messages);
+        let once = once.map(|once| once.of(account.to_owned(), &from_ids, self.clock.now()));
+        match self.store.accept_all(messages, once).await {
+            Ok(queue) => Ok(submitted(queue, from_ids)),
+            Err(error) => {
+                self.forget(bodies).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Lets messages go that were staged and are not going to be added.
+    pub async fn unstage(&self, staged: Vec<Staged>) {
+        let bodies = staged.into_iter().map(|staged| staged.body).collect();
+        self.forget(bodies).await;
+    }
+
+    async fn forget(&self, bodies: Vec<BodyId>) {
+        // If it fails, they go at the next start.
+        if let Err(error) = self.store.unstage(bodies).await {
+            warn!(%error, "texts that nobody needs stay until the next start");
+        }
+    }
+
+    /// The record that a submission becomes, and its text.
+    fn message(
+        &self,
+        config: &Dynamic,
+        submission: Submission,
+        now: Time,
+    ) -> Result<(NewMessage, NewBody), AddError> {
         if submission.recipients.is_empty() {
             return Err(AddError::NoRecipients);
         }
-        let now = self.clock.now();
-        let config = self.config.load_full();
-        let unique = from_id_path(&config, &submission);
+        let unique = from_id_path(config, &submission);
         if matches!(unique, Some(FromId::Own(_))) && submission.recipients.len() > 1 {
             return Err(AddError::FromIdRecipients);
         }
@@ -165,26 +237,13 @@ impl Queue {
                 }
             })
             .collect();
-        let from_ids: Vec<String> = recipients
-            .iter()
-            .map(|recipient| recipient.from_id.clone())
-            .collect();
         // Where a fromid is used, answers come to it.
-        let names_itself = !submission.envid.is_empty() || from_ids.iter().all(|id| !id.is_empty());
-        let own_envid = if names_itself {
+        let all_have_one = recipients.iter().all(|to| !to.from_id.is_empty());
+        let own_envid = if !submission.envid.is_empty() || all_have_one {
             String::new()
         } else {
             header::timed_id(&mut *self.rng(), now)
         };
-        let account = submission.account.clone();
-        let once = submission.once.map(|once| Once {
-            account,
-            key: once.key,
-            request: once.request,
-            answer: (once.answer)(&from_ids),
-            now,
-            until: once.until,
-        });
         let common = Common {
             own_envid,
             account: submission.account,
@@ -201,22 +260,45 @@ impl Queue {
             envid: submission.envid,
             extra: submission.extra,
         };
-        let accept = Accept {
-            body: Some(submission.body),
-            queue: Some(NewMessage {
-                common,
-                body: BodySource::New,
-                recipients,
-            }),
-            once,
-            ..Accept::default()
+        let message = NewMessage {
+            common,
+            body: BodySource::New,
+            recipients,
         };
-        let accepted = self.store.accept(accept).await?;
-        let submitted = accepted.queue.into_iter().zip(from_ids);
-        Ok(submitted
-            .map(|(id, from_id)| Submitted { id, from_id })
-            .collect())
+        Ok((message, submission.body))
     }
+}
+
+/// A message whose text is kept, and which is not queued yet.
+#[derive(Debug)]
+pub struct Staged {
+    message: NewMessage,
+    body: BodyId,
+}
+
+impl DoOnce {
+    fn of(self, account: String, from_ids: &[String], now: Time) -> Once {
+        Once {
+            account,
+            key: self.key,
+            request: self.request,
+            answer: (self.answer)(from_ids),
+            now,
+            until: self.until,
+        }
+    }
+}
+
+fn from_ids(messages: &[NewMessage]) -> Vec<String> {
+    let recipients = messages.iter().flat_map(|message| &message.recipients);
+    recipients.map(|to| to.from_id.clone()).collect()
+}
+
+fn submitted(queue: Vec<QueueId>, from_ids: Vec<String>) -> Vec<Submitted> {
+    let submitted = queue.into_iter().zip(from_ids);
+    submitted
+        .map(|(id, from_id)| Submitted { id, from_id })
+        .collect()
 }
 
 /// A reverse-path that each recipient gets its own form of.

@@ -42,7 +42,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use rustls::ClientConfig;
 use rustls_platform_verifier::BuilderVerifierExt;
 
-pub use add::{AddError, DoOnce, MakeAnswer, Submission, Submitted, SubmittedRecipient};
+pub use add::{AddError, DoOnce, MakeAnswer, Staged, Submission, Submitted, SubmittedRecipient};
 pub use dial::{Dialer, Dialing, TcpDialer};
 pub use explain::{describe, explain_retired};
 pub use limits::LimitError;

@@ -39,14 +39,14 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
-    Accept, Accepted, ApiKeyId, BodyWriter, Change, Claim, ClaimHooks, Claimed, ClaimedHooks,
-    Counts, Credential, HoldFilter, HoldRuleId, HookAttempt, HookId, INLINE_BODY_MAX, MailChange,
-    MailId, NewApiKey, NewBody, NewSuppression, NextAttempt, QueueId, Settle, SettleHook,
-    StoreError, Time, bodyfile::BodyFiles, journal::JournalReader,
+    Accept, Accepted, ApiKeyId, BodyId, BodyWriter, Change, Claim, ClaimHooks, Claimed,
+    ClaimedHooks, Counts, Credential, HoldFilter, HoldRuleId, HookAttempt, HookId, INLINE_BODY_MAX,
+    MailChange, MailId, NewApiKey, NewBody, NewMessage, NewSuppression, NextAttempt, Once, QueueId,
+    Settle, SettleHook, StoreError, Time, bodyfile::BodyFiles, journal::JournalReader,
 };
 use inbox::{Inbox, Ops, Prepared, Request};
 use index::IndexRoom;
-use op::{Applied, Op};
+use op::{Applied, Op, OpBody};
 use state::State;
 
 /// KiB of requests that may wait for the writer; those who come then wait before they are let in.
@@ -288,6 +288,39 @@ impl Durable {
         });
         let applied = self.submit(ops.map(|op| (op, None)).collect()).await?;
         applied.into_iter().map(counted).sum()
+    }
+
+    pub(crate) async fn stage(&self, body: NewBody) -> Result<BodyId, StoreError> {
+        let op = Op::Stage {
+            body: OpBody::of(&body),
+        };
+        match self.submit_one(op, Some(body)).await? {
+            Applied::Numbered(id) => Ok(BodyId(id)),
+            other => Err(refused(other)),
+        }
+    }
+
+    pub(crate) async fn unstage(&self, ids: Vec<BodyId>) -> Result<(), StoreError> {
+        let ops = ids.chunks(CHANGE_MAX).map(|ids| {
+            let ids = ids.to_vec();
+            (Op::Unstage { ids }, None)
+        });
+        self.submit(ops.collect()).await.map(drop)
+    }
+
+    pub(crate) async fn accept_all(
+        &self,
+        messages: Vec<NewMessage>,
+        once: Option<Once>,
+    ) -> Result<Vec<QueueId>, StoreError> {
+        let once = once.map(Box::new);
+        match self
+            .submit_one(Op::AcceptAll { messages, once }, None)
+            .await?
+        {
+            Applied::Accepted(accepted) => Ok(accepted.queue),
+            other => Err(refused(other)),
+        }
     }
 
     pub(crate) async fn add_api_key(&self, key: NewApiKey) -> Result<ApiKeyId, StoreError> {

@@ -18,8 +18,8 @@ use crate::{
     ClaimHooks, Claimed, ClaimedHooks, Common, Counted, Counts, Credential, EventFilter, EventId,
     Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookAttempt, HookFilter, HookId, HookKind,
     LoggedEvent, Mail, MailChange, MailId, NewApiKey, NewBody, NewEvent, NewHook, NewHookKind,
-    NewMail, NewMessage, NewRecipient, NewSuppression, NextAttempt, Note, Order, Outcome, Page,
-    Party, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
+    NewMail, NewMessage, NewRecipient, NewSuppression, NextAttempt, Note, Once, Order, Outcome,
+    Page, Party, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
     RetiredHookFilter, Sent, Settle, SettleHook, StoreError, Suppression, SuppressionId, Time,
     verb::{COUNTED_DAYS, RESULTS_MAX, day, hour, known_as, page},
 };
@@ -48,6 +48,7 @@ struct State {
     retired_hooks: BTreeMap<HookId, RetiredHook>,
     mails: BTreeMap<MailId, Mail>,
     sent: BTreeMap<(String, u64), Sent>,
+    staged: BTreeSet<BodyId>,
     api_keys: BTreeMap<ApiKeyId, ApiKey>,
     last_api_key: u64,
     answers: BTreeMap<(String, String), Answered>,
@@ -103,12 +104,15 @@ impl Memory {
         self.state().closed = true;
     }
 
-    /// What a crash does: it ends all claims.
+    /// What a crash does: it ends all claims, and what was staged goes.
     #[cfg(test)]
     pub(crate) fn crash(&self) {
         let mut state = self.state();
         state.claimed.clear();
         state.claimed_hooks.clear();
+        for id in std::mem::take(&mut state.staged) {
+            state.sweep(id);
+        }
     }
 
     /// Another one that is as this one is now.
@@ -312,6 +316,37 @@ impl Memory {
 
     pub(crate) fn was_mail(&self, id: MailId) -> bool {
         id.0 > 0 && id.0 <= self.state().last_mail
+    }
+
+    pub(crate) fn stage(&self, body: NewBody) -> Result<BodyId, StoreError> {
+        let NewBody::Inline(text) = body else {
+            return Err(StoreError::Invalid("a file of another store"));
+        };
+        let mut state = self.open()?;
+        let id = BodyId(next(&mut state.last_body));
+        state.bodies.insert(id, text);
+        state.staged.insert(id);
+        Ok(id)
+    }
+
+    pub(crate) fn unstage(&self, ids: &[BodyId]) -> Result<(), StoreError> {
+        let mut state = self.open()?;
+        for id in ids {
+            if state.staged.remove(id) {
+                state.sweep(*id);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn accept_all(
+        &self,
+        messages: Vec<NewMessage>,
+        once: Option<Once>,
+    ) -> Result<Vec<QueueId>, StoreError> {
+        let queue = self.open()?.accept_all(messages, once)?;
+        self.tell();
+        Ok(queue)
     }
 
     pub(crate) fn add_api_key(&self, key: NewApiKey) -> Result<ApiKeyId, StoreError> {
@@ -618,16 +653,7 @@ fn next(last: &mut u64) -> u64 {
 
 impl State {
     fn accept(&mut self, accept: Accept) -> Result<Accepted, StoreError> {
-        let name = accept
-            .once
-            .as_ref()
-            .map(|once| (once.account.clone(), once.key.clone()));
-        if let Some((name, once)) = name.as_ref().zip(accept.once.as_ref()) {
-            let before = self.answers.get(name);
-            if before.is_some_and(|answered| answered.until > once.now) {
-                return Err(StoreError::DoneBefore);
-            }
-        }
+        self.check_once(accept.once.as_ref())?;
         self.check_from_ids(accept.queue.as_ref())?;
         for hook in &accept.hooks {
             if let NewHookKind::Again(mail) = &hook.kind
@@ -654,17 +680,54 @@ impl State {
         if let Some(new) = new {
             self.sweep(new);
         }
-        if let Some((name, once)) = name.zip(accept.once) {
+        self.remember(accept.once, &accepted.queue);
+        Ok(accepted)
+    }
+
+    fn accept_all(
+        &mut self,
+        messages: Vec<NewMessage>,
+        once: Option<Once>,
+    ) -> Result<Vec<QueueId>, StoreError> {
+        self.check_once(once.as_ref())?;
+        for message in &messages {
+            self.check_from_ids(Some(message))?;
+        }
+        for message in &messages {
+            self.bring(None, Some(message), &[])?;
+        }
+        let mut ids = Vec::new();
+        for message in messages {
+            let body = resolve(message.body, None);
+            ids.extend(self.add_message(message, None));
+            self.staged.remove(&body);
+        }
+        self.remember(once, &ids);
+        Ok(ids)
+    }
+
+    fn check_once(&self, once: Option<&Once>) -> Result<(), StoreError> {
+        let Some(once) = once else {
+            return Ok(());
+        };
+        let before = self.answers.get(&(once.account.clone(), once.key.clone()));
+        match before.is_some_and(|answered| answered.until > once.now) {
+            true => Err(StoreError::DoneBefore),
+            false => Ok(()),
+        }
+    }
+
+    fn remember(&mut self, once: Option<Once>, queue: &[QueueId]) {
+        if let Some(once) = once {
             let answered = Answered {
                 number: next(&mut self.last_answer),
                 request: once.request,
                 answer: once.answer,
-                first: accepted.queue.first().copied().unwrap_or_default(),
+                first: queue.first().copied().unwrap_or_default(),
                 until: once.until,
             };
-            self.answers.insert(name, answered);
+            self.answers.insert((once.account, once.key), answered);
         }
-        Ok(accepted)
     }
 
     /// Checks that the texts referred to are there, then stores the new one.
@@ -839,7 +902,8 @@ impl State {
 
     /// Drops a text that nothing refers to.
     fn sweep(&mut self, body: BodyId) {
-        let used = self.queued.values().any(|queued| queued.body == body)
+        let used = self.staged.contains(&body)
+            || self.queued.values().any(|queued| queued.body == body)
             || self.mails.values().any(|mail| mail.body == body)
             || self
                 .hooks

@@ -8,13 +8,13 @@ use postrider_smtp::Address;
 use tokio::sync::watch;
 
 use crate::{
-    Accept, Accepted, Answered, ApiKey, ApiKeyId, Body, BodyId, BodyWriter, Change, Claim,
-    ClaimHooks, Claimed, ClaimedHooks, Counted, Credential, EventFilter, EventId, Found,
+    Accept, Accepted, Answered, ApiKey, ApiKeyId, Body, BodyId, BodySource, BodyWriter, Change,
+    Claim, ClaimHooks, Claimed, ClaimedHooks, Counted, Credential, EventFilter, EventId, Found,
     HoldFilter, HoldRule, HoldRuleId, Hook, HookAttempt, HookFilter, HookId, LoggedEvent, Mail,
-    MailChange, MailId, NewApiKey, NewBody, NewSuppression, NextAttempt, OpenError, Options, Order,
-    Page, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
-    RetiredHookFilter, Sent, Settle, SettleHook, StoreError, Suppression, SuppressionId, Time,
-    engine::Durable, memory::Memory,
+    MailChange, MailId, NewApiKey, NewBody, NewMessage, NewSuppression, NextAttempt, Once,
+    OpenError, Options, Order, Page, QueueFilter, QueueId, Queued, Reference, Retired,
+    RetiredFilter, RetiredHook, RetiredHookFilter, Sent, Settle, SettleHook, StoreError,
+    Suppression, SuppressionId, Time, engine::Durable, memory::Memory,
 };
 
 /// What is kept durably. Clones are the same store.
@@ -413,6 +413,54 @@ impl Store {
         match &*self.engine {
             Engine::Memory(memory) => memory.unsuppress(account, base),
             Engine::Durable(durable) => durable.unsuppress(account, base).await,
+        }
+    }
+
+    /// Keeps a text for messages that are going to be accepted by [`accept_all`](Self::accept_all). It goes with the process.
+    ///
+    /// # Errors
+    /// If it can't be made durable.
+    pub async fn stage(&self, body: NewBody) -> Result<BodyId, StoreError> {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.stage(body),
+            Engine::Durable(durable) => durable.stage(body).await,
+        }
+    }
+
+    /// Lets staged texts go.
+    ///
+    /// # Errors
+    /// If it can't be made durable.
+    pub async fn unstage(&self, ids: Vec<BodyId>) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        match &*self.engine {
+            Engine::Memory(memory) => memory.unstage(&ids),
+            Engine::Durable(durable) => durable.unstage(ids).await,
+        }
+    }
+
+    /// Takes messages whose texts are staged: all of them, or none. Gives the numbers of their recipients, one after the other.
+    ///
+    /// # Errors
+    /// If one of them can't be taken, or it can't be made durable.
+    pub async fn accept_all(
+        &self,
+        messages: Vec<NewMessage>,
+        once: Option<Once>,
+    ) -> Result<Vec<QueueId>, StoreError> {
+        if messages
+            .iter()
+            .any(|message| message.recipients.is_empty() || message.body == BodySource::New)
+        {
+            return Err(StoreError::Invalid(
+                "a message without recipients, or without a staged text",
+            ));
+        }
+        match &*self.engine {
+            Engine::Memory(memory) => memory.accept_all(messages, once),
+            Engine::Durable(durable) => durable.accept_all(messages, once).await,
         }
     }
 

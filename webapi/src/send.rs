@@ -1,5 +1,6 @@
 //! The method Send: what is asked for, checked in the order of the contract, composed, and queued.
 
+mod batch;
 mod once;
 mod prepare;
 mod request;
@@ -17,8 +18,9 @@ use serde::Serialize;
 use tracing::{info, warn};
 use utoipa::ToSchema;
 
+pub(crate) use self::batch::{Batch, BatchRecipient, BatchResponse, send_all};
 pub(crate) use self::once::Once;
-use self::prepare::{Ready, prepare};
+use self::prepare::{Check, Ready, prepare};
 pub(crate) use self::request::{NameAddress, NewFile, Request};
 use crate::{
     Parts,
@@ -77,50 +79,11 @@ pub(crate) async fn send(
     {
         return Ok(response);
     }
-    let Ready {
-        message,
-        given,
-        options,
-    } = prepare(parts, user, request, files, now)?;
-    let recipients: Vec<Address> = [&message.to, &message.cc, &message.bcc]
-        .into_iter()
-        .flatten()
-        .map(|mailbox| mailbox.address.clone())
-        .collect();
-    let composed = compose(parts, &message, &recipients, options.save_sent, now).await?;
-    let not_before = release(options.future_release, now)?;
-    let copy = composed.copy;
-    let message_id = message.message_id;
-    let submission = Submission {
-        account: user.account.clone(),
-        login: Some(user.login.clone()),
-        reverse_path: ReversePath::Mailbox(message.from.address.clone()),
-        own_from_id: false,
-        recipients: recipients
-            .into_iter()
-            .map(|address| SubmittedRecipient {
-                address,
-                notify: Notify::default(),
-                orcpt: String::new(),
-            })
-            .collect(),
-        body: composed.text.body,
-        size: composed.text.size,
-        message_id: message_id.clone(),
-        subject: message.subject,
-        from: Some(message.from.address),
-        eight_bit: composed.eight_bit,
-        smtputf8: message.smtputf8,
-        require_tls: options.require_tls,
-        not_before,
-        future_release: not_before
-            .map(|time| format!("until;{time}"))
-            .unwrap_or_default(),
-        extra: options.extra,
-        ret_full: None,
-        envid: String::new(),
-        once: once.map(|once| once.for_queue(&message_id, &given, now)),
-    };
+    let ready = prepare(parts, user, request, files, Check::Limits, now)?;
+    let given = ready.given.clone();
+    let (mut submission, copy) = submission(parts, user, ready, now).await?;
+    let message_id = submission.message_id.clone();
+    submission.once = once.map(|once| once.for_queue(&message_id, &given, now));
     let Some(added) = queue(parts, user, submission, &message_id).await? else {
         // Another call with the key was faster.
         let earlier = once
@@ -142,6 +105,56 @@ pub(crate) async fn send(
         message_id,
         submissions: submissions.collect(),
     })
+}
+
+/// Composes a message: what the queue gets, and the copy that is to be kept.
+async fn submission(
+    parts: &Parts,
+    user: &User,
+    ready: Ready,
+    now: Time,
+) -> Result<(Submission, Option<Text>), ApiError> {
+    let Ready {
+        message, options, ..
+    } = ready;
+    let recipients: Vec<Address> = [&message.to, &message.cc, &message.bcc]
+        .into_iter()
+        .flatten()
+        .map(|mailbox| mailbox.address.clone())
+        .collect();
+    let composed = compose(parts, &message, &recipients, options.save_sent, now).await?;
+    let not_before = release(options.future_release, now)?;
+    let submission = Submission {
+        account: user.account.clone(),
+        login: Some(user.login.clone()),
+        reverse_path: ReversePath::Mailbox(message.from.address.clone()),
+        own_from_id: false,
+        recipients: recipients
+            .into_iter()
+            .map(|address| SubmittedRecipient {
+                address,
+                notify: Notify::default(),
+                orcpt: String::new(),
+            })
+            .collect(),
+        body: composed.text.body,
+        size: composed.text.size,
+        message_id: message.message_id,
+        subject: message.subject,
+        from: Some(message.from.address),
+        eight_bit: composed.eight_bit,
+        smtputf8: message.smtputf8,
+        require_tls: options.require_tls,
+        not_before,
+        future_release: not_before
+            .map(|time| format!("until;{time}"))
+            .unwrap_or_default(),
+        extra: options.extra,
+        ret_full: None,
+        envid: String::new(),
+        once: None,
+    };
+    Ok((submission, composed.copy))
 }
 
 /// When the first attempt is, if it is put off.

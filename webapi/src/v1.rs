@@ -34,11 +34,14 @@ use crate::{
 
 /// What a request may have besides the message: names, escapes, and base64 of what is attached.
 const REQUEST_OVERHEAD: u64 = 1 << 20;
+/// ... and the variables of many recipients.
+const BATCH_OVERHEAD: u64 = 32 << 20;
 
 /// The methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Method {
     Send,
+    SendBatch,
     QueueList,
     QueueStatus,
     QueueCancel,
@@ -47,8 +50,9 @@ enum Method {
 }
 
 impl Method {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Send,
+        Self::SendBatch,
         Self::QueueList,
         Self::QueueStatus,
         Self::QueueCancel,
@@ -63,6 +67,7 @@ impl Method {
     const fn name(self) -> &'static str {
         match self {
             Self::Send => "Send",
+            Self::SendBatch => "SendBatch",
             Self::QueueList => "QueueList",
             Self::QueueStatus => "QueueStatus",
             Self::QueueCancel => "QueueCancel",
@@ -73,7 +78,11 @@ impl Method {
 
     const fn scope(self) -> Scope {
         match self {
-            Self::Send | Self::QueueList | Self::QueueStatus | Self::QueueCancel => Scope::Send,
+            Self::Send
+            | Self::SendBatch
+            | Self::QueueList
+            | Self::QueueStatus
+            | Self::QueueCancel => Scope::Send,
             Self::Events | Self::Stats => Scope::Events,
         }
     }
@@ -127,9 +136,14 @@ async fn call(
 ) -> Result<Response, ApiError> {
     let header = request.headers().get("idempotency-key");
     let header = header.map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
-    let text = read(parts, request).await?;
+    let overhead = match method {
+        Method::SendBatch => BATCH_OVERHEAD,
+        _ => REQUEST_OVERHEAD,
+    };
+    let text = read(parts, request, overhead).await?;
     Ok(match method {
         Method::Send => ok(&send_message(parts, user, &text, header).await?),
+        Method::SendBatch => ok(&send_batch(parts, user, &text, header).await?),
         Method::QueueList => ok(&queue::list(parts, user, &parse(&text)?)?),
         Method::QueueStatus => ok(&queue::status(parts, user, &parse(&text)?)?),
         Method::QueueCancel => ok(&queue::cancel(parts, user, parse(&text)?).await?),
@@ -167,8 +181,34 @@ async fn send_message(
     send::send(parts, user, wanted, files, once.as_ref()).await
 }
 
+/// Compose a message of its own for each recipient, from one text with variables, and queue them: all, or none. Subject, Text and HTML are
+/// templates as of Jinja; `{{ name }}` is the recipient's variable `name`, escaped in HTML. A variable that a recipient lacks is an error.
+#[utoipa::path(
+    post, path = "/SendBatch", operation_id = "SendBatch",
+    request_body = shape::SendBatchRequest,
+    responses(
+        (status = 200, body = send::BatchResponse),
+        (status = 400, description = "Something is wrong with the request; the message names the recipient", body = Problem),
+        (status = 409, description = "The idempotency key was used for another request", body = Problem),
+        (status = 429, description = "A limit of the account would be reached", body = Problem),
+    )
+)]
+async fn send_batch(
+    parts: &Parts,
+    user: &User,
+    text: &str,
+    header: Option<String>,
+) -> Result<send::BatchResponse, ApiError> {
+    let mut wanted: shape::SendBatchRequest = parse(text)?;
+    let key = Some(std::mem::take(&mut wanted.idempotency_key));
+    let key = key.filter(|key| !key.is_empty()).or(header);
+    let once = key.map(|key| Once::new(&key, text, &Files::default()));
+    let once = once.transpose()?;
+    send::send_all(parts, user, wanted.into_batch()?, once.as_ref()).await
+}
+
 /// The body, which is JSON.
-async fn read(parts: &Parts, request: Request) -> Result<String, ApiError> {
+async fn read(parts: &Parts, request: Request, overhead: u64) -> Result<String, ApiError> {
     let kind = request.headers().get(CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -178,7 +218,7 @@ async fn read(parts: &Parts, request: Request) -> Result<String, ApiError> {
         return Err(ApiError::protocol(text));
     }
     // Files grow by a third in base64.
-    let most = parts.max_message_size.saturating_mul(4) / 3 + REQUEST_OVERHEAD;
+    let most = parts.max_message_size.saturating_mul(4) / 3 + overhead;
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let bytes = body::to_bytes(request.into_body(), most)
         .await

@@ -17,6 +17,7 @@ mod bench;
 mod compare;
 mod crash;
 mod events;
+mod examples;
 mod fuzz;
 mod hooks_sink;
 mod http;

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 use crate::compare::wait_for_port;
 use crate::events::{Events, PATIENCE};
+use crate::examples;
 use crate::postfix;
 use crate::programs::{finish, present, program};
 use crate::returned;
@@ -86,6 +87,21 @@ pub(crate) fn run(steps: &mut Steps, require: bool) {
             Ok(Done::Passed)
         });
     }
+    steps.step("the examples of docs/webapi.md run", || {
+        let ran = examples::run("docs/webapi.md", server.port(1080))?;
+        let missing = ran.missing.join(", ");
+        // Go is large, and its example is as the others.
+        ensure!(
+            !require || missing.is_empty() || missing == "go",
+            "{missing} is not installed"
+        );
+        match missing.as_str() {
+            "" => Ok(Done::Passed),
+            missing => Ok(Done::Skipped(format!(
+                "those for {missing}, which is not installed"
+            ))),
+        }
+    });
     steps.step("localserve ends when told to", || {
         server.stop()?;
         Ok(Done::Passed)

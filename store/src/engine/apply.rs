@@ -169,6 +169,35 @@ impl State {
                 self.end_claims()?;
                 Ok(Applied::Done)
             }
+            Op::Stage { body } => {
+                let place = match body {
+                    OpBody::Inline => place.map_or(Place::Empty, Place::Journal),
+                    OpBody::File(place) => Place::File(place),
+                };
+                let id = self.add_body(place, 1)?;
+                self.staged.put_new(id, ());
+                Ok(Applied::Numbered(id.0))
+            }
+            Op::Unstage { ids } => {
+                ids.into_iter().try_for_each(|id| self.unstage(id))?;
+                Ok(Applied::Done)
+            }
+            Op::AcceptAll { messages, once } => {
+                if let Some(once) = &once
+                    && self.is_done(once)?
+                {
+                    return Ok(Applied::Refused(StoreError::DoneBefore));
+                }
+                Ok(match self.add_all(messages)? {
+                    Ok(accepted) => {
+                        if let Some(once) = once {
+                            self.remember(*once, accepted.queue.first().copied())?;
+                        }
+                        Applied::Accepted(accepted)
+                    }
+                    Err(error) => Applied::Refused(error),
+                })
+            }
             Op::AddApiKey(key) => {
                 let id = ApiKeyId(next(&mut self.counters.last_api_key));
                 self.api_keys.put_new(id, key.key(id));
@@ -212,8 +241,15 @@ impl State {
         }
     }
 
-    /// Ends all claims, as the process that had them is gone.
+    /// Ends all claims and drops what was staged, as the process that had them is gone.
     pub(super) fn end_claims(&mut self) -> Result<(), Fault> {
+        let staged = |item: Result<(BodyId, ()), Fault>| item.map(|(id, ())| id);
+        let staged: Result<Vec<_>, _> = self
+            .staged
+            .range(Bound::Unbounded, Bound::Unbounded)?
+            .map(staged)
+            .collect();
+        staged?.into_iter().try_for_each(|id| self.unstage(id))?;
         let claimed = |item: Result<(QueueId, Claimed), Fault>| item.map(|(id, _)| id);
         let ids: Result<Vec<_>, _> = self
             .claimed
@@ -363,6 +399,36 @@ impl State {
             ids.push(id);
         }
         Ok(ids)
+    }
+
+    fn add_all(
+        &mut self,
+        messages: Vec<NewMessage>,
+    ) -> Result<Result<Accepted, StoreError>, Fault> {
+        for message in &messages {
+            if let Some(error) = self.check_from_ids(Some(message))? {
+                return Ok(Err(error));
+            }
+        }
+        let bodies = messages.iter().map(|message| message.body);
+        if let Some(error) = self.check_bodies(bodies)? {
+            return Ok(Err(error));
+        }
+        let mut accepted = Accepted::default();
+        for message in messages {
+            let body = resolve(message.body, BodyId::default());
+            self.retain_body(body, message.recipients.len() as u64)?;
+            accepted.queue.extend(self.add_message(message, body)?);
+            self.unstage(body)?;
+        }
+        Ok(Ok(accepted))
+    }
+
+    fn unstage(&mut self, id: BodyId) -> Result<(), Fault> {
+        if self.staged.take(&id)?.is_some() {
+            self.release_body(id)?;
+        }
+        Ok(())
     }
 
     /// Writes an event down in its account's log, and counts it.

@@ -94,6 +94,18 @@ pub(super) enum Op {
         account: String,
         id: MailId,
     },
+    /// A text that nothing refers to yet. It goes when the process ends.
+    Stage {
+        body: OpBody,
+    },
+    Unstage {
+        ids: Vec<BodyId>,
+    },
+    /// Messages whose texts are staged, all of them or none. Their texts are staged no more then.
+    AcceptAll {
+        messages: Vec<NewMessage>,
+        once: Option<Box<Once>>,
+    },
     AddApiKey(NewApiKey),
     RemoveApiKey {
         id: ApiKeyId,
@@ -195,8 +207,12 @@ impl Op {
 
     /// Its text is in a file.
     pub(super) fn set_file(&mut self, place: BodyFilePlace) {
-        if let Self::Accept { body, .. } | Self::Settle { body, .. } = self {
-            *body = Some(OpBody::File(place));
+        match self {
+            Self::Accept { body, .. } | Self::Settle { body, .. } => {
+                *body = Some(OpBody::File(place));
+            }
+            Self::Stage { body } => *body = OpBody::File(place),
+            _ => {}
         }
     }
 
@@ -204,6 +220,7 @@ impl Op {
     pub(super) fn changes(&self) -> usize {
         match self {
             Self::Change { ids, .. } => ids.len(),
+            Self::AcceptAll { messages, .. } => messages.len(),
             Self::Expire { max, .. } => usize::try_from(*max).unwrap_or(usize::MAX),
             _ => 1,
         }
@@ -222,7 +239,7 @@ impl Op {
 }
 
 impl OpBody {
-    fn of(body: &NewBody) -> Self {
+    pub(super) fn of(body: &NewBody) -> Self {
         match body {
             NewBody::Inline(_) => Self::Inline,
             NewBody::File(file) => Self::File(file.place()),

@@ -65,6 +65,8 @@ pub(super) struct State {
     pub(super) sent: Table<(Name, u64), Sent>,
     /// Who was ever sent to, by account.
     pub(super) known: Table<(Name, Name), ()>,
+    /// Texts that nothing refers to yet.
+    pub(super) staged: Table<BodyId, ()>,
     pub(super) api_keys: Table<ApiKeyId, ApiKey>,
     /// To what was done once, by account and key.
     pub(super) answers: Table<(Name, Name), Answered>,
@@ -202,6 +204,7 @@ impl State {
             references: Table::new("references"),
             sent: Table::new("sent"),
             known: Table::new("known"),
+            staged: Table::new("staged"),
             api_keys: Table::new("api_keys"),
             answers: Table::new("answers"),
             answer_names: Table::new("answer_names"),
@@ -241,6 +244,7 @@ impl State {
             &mut self.references,
             &mut self.sent,
             &mut self.known,
+            &mut self.staged,
             &mut self.api_keys,
             &mut self.answers,
             &mut self.answer_names,

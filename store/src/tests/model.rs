@@ -11,9 +11,9 @@ use proptest::prelude::*;
 
 use super::samples::*;
 use crate::{
-    Accept, Answered, ApiKey, ApiKeyId, BodySource, Change, Claim, ClaimHooks, Counted, Counts,
-    Credential, Event, EventFilter, HoldFilter, HoldRule, HoldRuleId, Hook, HookFilter, HookId,
-    INLINE_BODY_MAX, LoggedEvent, Mail, MailChange, MailId, NewApiKey, NewBody, NewEvent,
+    Accept, Answered, ApiKey, ApiKeyId, BodyId, BodySource, Change, Claim, ClaimHooks, Counted,
+    Counts, Credential, Event, EventFilter, HoldFilter, HoldRule, HoldRuleId, Hook, HookFilter,
+    HookId, INLINE_BODY_MAX, LoggedEvent, Mail, MailChange, MailId, NewApiKey, NewBody, NewEvent,
     NewHookKind, NewMessage, NewSuppression, NextAttempt, Note, Once, Options, Order, Outcome,
     Page, Party, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
     RetiredHookFilter, Scope, Sent, Settle, Store, StoreError, Suppression, Time,
@@ -75,6 +75,12 @@ enum Step {
         archive: bool,
     },
     RemoveMail(u64),
+    Stage,
+    Unstage,
+    AcceptAll {
+        once: Option<u8>,
+        due: u16,
+    },
     AddApiKey,
     RemoveApiKey(u64),
     ScheduleHooks {
@@ -235,6 +241,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..10_u64, any::<bool>(), any::<bool>())
             .prop_map(|(id, seen, archive)| Step::ChangeMail { id, seen, archive }),
         2 => (1..10_u64).prop_map(Step::RemoveMail),
+        4 => Just(Step::Stage),
+        1 => Just(Step::Unstage),
+        3 => (prop::option::weighted(0.3, 0..2_u8), 0..100_u16)
+            .prop_map(|(once, due)| Step::AcceptAll { once, due }),
         1 => Just(Step::AddApiKey),
         1 => (1..4_u64).prop_map(Step::RemoveApiKey),
         3 => (prop::collection::vec(1..20_u64, 1..4), -100..100_i16)
@@ -502,6 +512,8 @@ struct World {
     model: Store,
     /// What the engine may show after a crash.
     possible: Vec<Store>,
+    /// Texts that were staged, and may have gone since.
+    staged: Vec<BodyId>,
     /// Claimed and not settled, as both gave them.
     claimed: Vec<Queued>,
     claimed_hooks: Vec<Hook>,
@@ -527,6 +539,7 @@ impl World {
             options,
             engine,
             model,
+            staged: Vec::new(),
             claimed: Vec::new(),
             claimed_hooks: Vec::new(),
             now: at(100),
@@ -764,6 +777,34 @@ impl World {
                 self.durable(async |store| store.remove_mail("ann", id).await)
                     .await;
             }
+            Step::Stage => {
+                let text = || NewBody::Inline("staged".into());
+                let staged = self.durable(async |store| store.stage(text()).await).await;
+                self.staged.extend(staged);
+            }
+            Step::Unstage => {
+                let ids = std::mem::take(&mut self.staged);
+                self.durable(async |store| store.unstage(ids.clone()).await)
+                    .await;
+            }
+            Step::AcceptAll { once, due } => {
+                let due = self.now.after(Duration::from_secs((*due).into()));
+                let once = once.map(|key| done_once(key, self.now));
+                // A text that is not there any more refuses them all.
+                let staged = std::mem::take(&mut self.staged);
+                self.durable(async |store| {
+                    let messages = staged.iter().map(|id| {
+                        let mut message = NewMessage {
+                            body: BodySource::Existing(*id),
+                            ..message(&["x@a.example"]).queue.unwrap()
+                        };
+                        message.recipients[0].next_attempt = due;
+                        message
+                    });
+                    store.accept_all(messages.collect(), once.clone()).await
+                })
+                .await;
+            }
             Step::AddApiKey => {
                 let key = NewApiKey {
                     name: "a key".into(),
@@ -980,14 +1021,18 @@ fn add_extras(accept: &mut Accept, extras: &Extras, now: Time) {
         .into_iter()
         .collect();
     accept.events = extras.note.map(|id| logged(id, now)).into_iter().collect();
-    accept.once = extras.once.map(|key| Once {
+    accept.once = extras.once.map(|key| done_once(key, now));
+}
+
+fn done_once(key: u8, now: Time) -> Once {
+    Once {
         account: "ann".into(),
         key: ONCE[usize::from(key)].into(),
         request: [key; 32],
         answer: vec![key],
         now,
         until: now.after(Duration::from_secs(100)),
-    });
+    }
 }
 
 fn logged(id: u64, now: Time) -> NewEvent {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_queue::DoOnce;
+use postrider_queue::{DoOnce, MakeAnswer};
 use postrider_store::{Answered, Time};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -76,6 +76,20 @@ impl Once {
         user: &User,
         now: Time,
     ) -> Result<Option<Response>, ApiError> {
+        let answered = self.answered(parts, user, now)?;
+        answered.as_ref().map(read).transpose()
+    }
+
+    /// What was kept of the answer.
+    ///
+    /// # Errors
+    /// If something else was asked for under this key.
+    pub(super) fn answered(
+        &self,
+        parts: &Parts,
+        user: &User,
+        now: Time,
+    ) -> Result<Option<Answered>, ApiError> {
         let Some(answered) = parts.store.answered(&user.account, &self.key, now)? else {
             return Ok(None);
         };
@@ -85,25 +99,31 @@ impl Once {
                 "the idempotency key was used for another request in the last 24 hours",
             ));
         }
-        read(&answered).map(Some)
+        Ok(Some(answered))
     }
 
     /// What the queue needs to do it once.
     pub(super) fn for_queue(&self, message_id: &str, given: &[String], now: Time) -> DoOnce {
         let (message_id, given) = (message_id.to_owned(), given.to_vec());
+        let answer = move |from_ids: &[String]| {
+            let submissions = given.into_iter().zip(from_ids.iter().cloned());
+            let kept = Kept {
+                message_id,
+                submissions: submissions.collect(),
+            };
+            // Strings have a form in JSON.
+            serde_json::to_vec(&kept).unwrap_or_default()
+        };
+        self.with_answer(Box::new(answer), now)
+    }
+
+    /// ... with an answer of the caller's own.
+    pub(super) fn with_answer(&self, answer: MakeAnswer, now: Time) -> DoOnce {
         DoOnce {
             key: self.key.clone(),
             request: self.request,
             until: now.after(DAY),
-            answer: Box::new(move |from_ids| {
-                let submissions = given.into_iter().zip(from_ids.iter().cloned());
-                let kept = Kept {
-                    message_id,
-                    submissions: submissions.collect(),
-                };
-                // Strings have a form in JSON.
-                serde_json::to_vec(&kept).unwrap_or_default()
-            }),
+            answer,
         }
     }
 }

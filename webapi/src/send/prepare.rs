@@ -17,6 +17,15 @@ use crate::{
     form::Files,
 };
 
+/// Whether the account's limits are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Check {
+    /// They are.
+    Limits,
+    /// They were, for all that is sent together.
+    NoLimits,
+}
+
 /// What is to be sent, when all of it was found right but the time.
 pub(super) struct Ready {
     pub(super) message: Message,
@@ -39,6 +48,7 @@ pub(super) fn prepare(
     user: &User,
     request: Request,
     uploaded: Files,
+    check: Check,
     now: Time,
 ) -> Result<Ready, ApiError> {
     let config = parts.config.load();
@@ -66,8 +76,10 @@ pub(super) fn prepare(
             "a message needs a recipient in To, CC or BCC",
         ));
     }
-    let recipients = [&to, &cc, &bcc].into_iter().flatten();
-    check_limits(parts, user, recipients.map(|to| &to.address))?;
+    if check == Check::Limits {
+        let recipients = [&to, &cc, &bcc].into_iter().flatten();
+        check_limits(parts, user, recipients.map(|to| &to.address))?;
+    }
     let reply_to = parse_all(request.reply_to)?;
     let rng = &mut rand::rng();
     let mut message = Message {
@@ -145,7 +157,7 @@ fn full_name<'a>(user: &'a User, config: &'a Dynamic) -> &'a str {
     }
 }
 
-fn check_limits<'a>(
+pub(super) fn check_limits<'a>(
     parts: &Parts,
     user: &User,
     recipients: impl IntoIterator<Item = &'a Address>,

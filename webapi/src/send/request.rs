@@ -23,7 +23,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// What a caller asks for.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Request {
     pub(crate) from: Vec<NameAddress>,
     pub(crate) to: Vec<NameAddress>,
@@ -46,14 +46,14 @@ pub(crate) struct Request {
     pub(crate) save_sent: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct NameAddress {
     pub(crate) name: String,
     pub(crate) address: String,
 }
 
 /// A file whose data is still base64.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct NewFile {
     pub(crate) name: String,
     pub(crate) content_type: String,

@@ -135,6 +135,85 @@ impl SendRequest {
     }
 }
 
+/// Messages to many, of one text.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
+pub(crate) struct SendBatchRequest {
+    /// At most one; none: the account's name and the address of the login.
+    from: Vec<NameAddress>,
+    reply_to: Vec<NameAddress>,
+    /// 1 to 10000, each with a message of its own.
+    recipients: Vec<BatchRecipient>,
+    /// A template.
+    #[schema(example = "Your order {{ order }}")]
+    subject: String,
+    /// A template. At least one of Text and HTML.
+    #[schema(example = "Dear {{ name }},\n\nthank you.")]
+    text: String,
+    /// A template, in which what is filled in is escaped.
+    #[serde(rename = "HTML")]
+    html: String,
+    /// The application's own data: comes back in each event.
+    extra: BTreeMap<String, String>,
+    /// Further header fields.
+    headers: Vec<(String, String)>,
+    alternative_files: Vec<FileData>,
+    inline_files: Vec<FileData>,
+    attached_files: Vec<FileData>,
+    /// True: only over verified TLS; false: without it if need be; null: as the remote's policy says.
+    #[serde(rename = "RequireTLS")]
+    require_tls: Option<bool>,
+    /// RFC 3339: no attempt before this time, at most 60 days ahead.
+    future_release: Option<String>,
+    /// For 24 hours, the same request with the same key gets the same answer, and nothing is sent twice.
+    #[schema(max_length = 255)]
+    pub(super) idempotency_key: String,
+}
+
+/// One of the recipients.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
+pub(crate) struct BatchRecipient {
+    to: NameAddress,
+    /// For the templates: any JSON by name.
+    variables: serde_json::Map<String, serde_json::Value>,
+    /// Besides that of the batch, and before it.
+    extra: BTreeMap<String, String>,
+}
+
+impl SendBatchRequest {
+    pub(super) fn into_batch(self) -> Result<send::Batch, ApiError> {
+        let recipients = self.recipients.into_iter();
+        let recipients = recipients.map(|it| send::BatchRecipient {
+            to: send::NameAddress {
+                name: it.to.name,
+                address: it.to.address,
+            },
+            variables: it.variables,
+            extra: it.extra,
+        });
+        let common = SendRequest {
+            from: self.from,
+            reply_to: self.reply_to,
+            subject: self.subject,
+            text: self.text,
+            html: self.html,
+            extra: self.extra,
+            headers: self.headers,
+            alternative_files: self.alternative_files,
+            inline_files: self.inline_files,
+            attached_files: self.attached_files,
+            require_tls: self.require_tls,
+            future_release: self.future_release,
+            ..SendRequest::default()
+        };
+        Ok(send::Batch {
+            recipients: recipients.collect(),
+            common: common.into_request()?,
+        })
+    }
+}
+
 /// A time with the offset that it was given with.
 pub(super) fn time(name: &str, text: Option<&str>) -> Result<Option<Zoned>, ApiError> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {

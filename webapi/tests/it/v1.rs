@@ -356,3 +356,101 @@ async fn events_are_told_as_they_happen_and_from_where_one_left_off() {
     let next = new.next().await.unwrap().unwrap();
     assert!(next.starts_with(b"id: "));
 }
+
+#[tokio::test]
+async fn a_batch_is_a_message_for_each_or_none_at_all() {
+    let world = World::start().await;
+    let recipient = |address: &str, name: &str| {
+        json!({
+            "To": {"Name": name, "Address": address},
+            "Variables": {"name": name, "items": ["a", "b"]},
+            "Extra": {"Who": name},
+        })
+    };
+    let batch = |recipients: &[Value]| {
+        json!({
+            "Subject": "For {{ name }}",
+            "Text": "Dear {{ name }},\n{% for item in items %}{{ item }} {% endfor %}",
+            "HTML": "<p>{{ name }}</p>",
+            "Extra": {"Campaign": "7", "Who": "nobody"},
+            "Recipients": recipients,
+            "IdempotencyKey": "batch 7",
+        })
+    };
+    let both = [
+        recipient("a@x.example", "Tom & Co"),
+        recipient("b@x.example", "J\u{f6}rg"),
+    ];
+    let sent = call(&world, "SendBatch", &batch(&both)).await;
+    assert_eq!(sent.status, 200, "{}", sent.body);
+    assert_eq!(
+        call(&world, "SendBatch", &batch(&both)).await.body,
+        sent.body
+    );
+    let sent = sent.json();
+    assert_eq!(field(&sent, "/Submissions/1/Address"), "b@x.example");
+    let queued = world.queued();
+    assert_eq!(queued.len(), 2);
+    assert_eq!(
+        field(&sent, "/Submissions/0/MessageID"),
+        &json!(queued[0].common.message_id)
+    );
+    assert_ne!(queued[0].common.message_id, queued[1].common.message_id);
+    assert_eq!(queued[0].common.extra["Who"], "Tom & Co");
+    assert_eq!(queued[0].common.extra["Campaign"], "7");
+    let text = world.text(&queued[0]);
+    for part in [
+        "\r\nSubject: For Tom & Co\r\n",
+        "\r\nDear Tom & Co,\r\na b ",
+        "<p>Tom &amp; Co</p>",
+        "<a@x.example>\r\n",
+    ] {
+        assert!(text.contains(part), "{part:?} in {text}");
+    }
+
+    // What is wrong with one is wrong with all, and names it.
+    let lacks = json!({"To": {"Address": "c@x.example"}});
+    let bad = async |wanted: Value| {
+        let answer = call(&world, "SendBatch", &wanted).await;
+        assert_ne!(answer.status, 200);
+        let answer = answer.json();
+        let text = |name: &str| field(&answer, name).as_str().unwrap().to_owned();
+        (text("/Code"), text("/Message"))
+    };
+    let mut request = batch(&[both[0].clone(), lacks]);
+    request["IdempotencyKey"] = json!("");
+    let (code, message) = bad(request.clone()).await;
+    assert!(
+        code == "user" && message.starts_with("Recipients[1]: Subject: undefined value"),
+        "{message}"
+    );
+    request["Recipients"][1]["To"]["Address"] = json!("no address");
+    let (code, message) = bad(request.clone()).await;
+    assert!(
+        code == "badAddress" && message.starts_with("Recipients[1]: "),
+        "{message}"
+    );
+    request["Recipients"] = json!([]);
+    assert_eq!(bad(request.clone()).await.0, "noRecipients");
+    request["Recipients"] = json!(both);
+    request["Text"] = json!("{% for a in items %}{% endif %}");
+    let (code, message) = bad(request.clone()).await;
+    assert!(
+        code == "user" && message.starts_with("Text: syntax error"),
+        "{message}"
+    );
+    request["Text"] =
+        json!("{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}");
+    assert_eq!(bad(request.clone()).await.0, "user");
+    request["Text"] = json!("{{ name }}");
+    request["Subject"] = json!("{{ name }}\r\nBcc: all@x.example");
+    assert_eq!(bad(request).await.0, "user");
+    assert_eq!(world.queued().len(), 2);
+    assert_eq!(
+        world.store.counts().body_bytes,
+        queued
+            .iter()
+            .map(|it| world.text(it).len() as u64)
+            .sum::<u64>()
+    );
+}

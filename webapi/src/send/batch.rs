@@ -1,0 +1,346 @@
+//! Batches: one text with variables, a message of its own for each recipient, all of them or none.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use futures_util::{StreamExt, stream};
+use minijinja::{Environment, UndefinedBehavior};
+use postrider_queue::{AddError, Staged, Submitted};
+use postrider_smtp::Address;
+use postrider_store::{Answered, Time};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tracing::info;
+use utoipa::ToSchema;
+
+use super::{
+    NameAddress, Once, Request, prepare,
+    prepare::{Check, check_limits},
+    submission,
+};
+use crate::{
+    Parts,
+    auth::User,
+    error::{ApiError, Code},
+    form::Files,
+    request,
+};
+
+/// The most recipients.
+const RECIPIENTS_MAX: usize = 10_000;
+/// How many messages are written at once: their syncs are shared.
+const AT_ONCE: usize = 32;
+/// How long a template may take, in its engine's steps.
+const FUEL: u64 = 100_000;
+
+/// What is sent to many.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// What all have in common. Subject, Text and HTML are templates.
+    pub(crate) common: Request,
+    pub(crate) recipients: Vec<BatchRecipient>,
+}
+
+/// One of many.
+#[derive(Debug)]
+pub(crate) struct BatchRecipient {
+    pub(crate) to: NameAddress,
+    pub(crate) variables: Map<String, Value>,
+    pub(crate) extra: BTreeMap<String, String>,
+}
+
+/// The answer.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct BatchResponse {
+    /// In the order of the recipients.
+    submissions: Vec<BatchSubmission>,
+}
+
+/// One message of a batch.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+struct BatchSubmission {
+    /// As it was given.
+    address: String,
+    /// Under which its events come.
+    #[serde(rename = "QueueMsgID")]
+    queue_msg_id: u64,
+    /// The unique part of its reverse-path; empty when not used.
+    #[serde(rename = "FromID")]
+    from_id: String,
+    /// With `<` and `>`.
+    #[serde(rename = "MessageID")]
+    message_id: String,
+}
+
+/// What is kept of an answer, beside the first number: addresses, fromids, Message-IDs.
+#[derive(Serialize, Deserialize)]
+struct Kept(Vec<(String, String, String)>);
+
+/// Sends a batch.
+///
+/// # Errors
+/// Those of Send, and what is wrong with a template or a variable, with the place of the recipient. Nothing is queued then.
+pub(crate) async fn send_all(
+    parts: &Parts,
+    user: &User,
+    batch: Batch,
+    once: Option<&Once>,
+) -> Result<BatchResponse, ApiError> {
+    let now = parts.clock.now();
+    if let Some(once) = once
+        && let Some(answered) = once.answered(parts, user, now)?
+    {
+        return read(&answered);
+    }
+    check(parts, user, &batch)?;
+    let given: Vec<String> = batch
+        .recipients
+        .iter()
+        .map(|recipient| recipient.to.address.clone())
+        .collect();
+    let staged = stage_all(parts, user, &batch, now).await?;
+    let (staged, message_ids): (Vec<Staged>, Vec<String>) = staged.into_iter().unzip();
+    let kept = once.map(|once| {
+        let (given, message_ids) = (given.clone(), message_ids.clone());
+        let answer = move |from_ids: &[String]| {
+            let rows = given.into_iter().zip(from_ids.iter().cloned());
+            let rows = rows.zip(message_ids);
+            let rows = rows.map(|((address, from_id), message_id)| (address, from_id, message_id));
+            // Strings have a form in JSON.
+            serde_json::to_vec(&Kept(rows.collect())).unwrap_or_default()
+        };
+        once.with_answer(Box::new(answer), now)
+    });
+    let count = staged.len();
+    let added = match parts.queue.add_all(&user.account, staged, kept).await {
+        Ok(added) => added,
+        Err(AddError::DoneBefore) => {
+            // Another call with the key was faster.
+            let answered = once.map(|once| once.answered(parts, user, now));
+            let gone = || ApiError::new(Code::Server, "it was sent before, but its answer is gone");
+            let answered = answered.transpose()?.flatten().ok_or_else(gone)?;
+            return read(&answered);
+        }
+        Err(AddError::Store(error)) => return Err(error.into()),
+        Err(other) => return Err(ApiError::user(other.to_string())),
+    };
+    info!(account = user.account, count, "batch queued by webapi");
+    let rows = given.into_iter().zip(added).zip(message_ids);
+    let submissions = rows.map(|((address, added), message_id)| {
+        let Submitted { id, from_id } = added;
+        BatchSubmission {
+            address,
+            queue_msg_id: id.0,
+            from_id,
+            message_id,
+        }
+    });
+    Ok(BatchResponse {
+        submissions: submissions.collect(),
+    })
+}
+
+fn read(answered: &Answered) -> Result<BatchResponse, ApiError> {
+    let Kept(rows) = serde_json::from_slice(&answered.answer)
+        .map_err(|error| ApiError::new(Code::Server, error.to_string()))?;
+    let rows = rows.into_iter().zip(answered.first.0..);
+    let submissions = rows.map(
+        |((address, from_id, message_id), queue_msg_id)| BatchSubmission {
+            address,
+            queue_msg_id,
+            from_id,
+            message_id,
+        },
+    );
+    Ok(BatchResponse {
+        submissions: submissions.collect(),
+    })
+}
+
+/// What must be right for all of them together.
+fn check(parts: &Parts, user: &User, batch: &Batch) -> Result<(), ApiError> {
+    if batch.recipients.is_empty() {
+        return Err(ApiError::new(
+            Code::NoRecipients,
+            "a batch needs a recipient in Recipients",
+        ));
+    }
+    if batch.recipients.len() > RECIPIENTS_MAX {
+        return Err(ApiError::user(format!(
+            "a batch has {RECIPIENTS_MAX} recipients at most, not {}",
+            batch.recipients.len()
+        )));
+    }
+    let addresses: Result<Vec<Address>, ApiError> = batch
+        .recipients
+        .iter()
+        .enumerate()
+        .map(|(at, recipient)| {
+            request::address(&recipient.to.address).map_err(|error| placed(at, error))
+        })
+        .collect();
+    check_limits(parts, user, &addresses?)
+}
+
+/// Names the recipient that an error is about.
+fn placed(at: usize, error: ApiError) -> ApiError {
+    ApiError::new(error.code, format!("Recipients[{at}]: {}", error.message))
+}
+
+/// The texts, to be filled in.
+struct Templates<'a> {
+    environment: Environment<'a>,
+    /// Bytes that a text may have.
+    max_size: usize,
+}
+
+/// The names of the templates: by these, what is put into the HTML is escaped for it.
+const SUBJECT: &str = "subject.txt";
+const TEXT: &str = "text.txt";
+const HTML: &str = "text.html";
+
+impl<'a> Templates<'a> {
+    fn new(common: &'a Request, max_size: u64) -> Result<Self, ApiError> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_fuel(Some(FUEL));
+        let templates = [
+            ("Subject", SUBJECT, &common.subject),
+            ("Text", TEXT, &common.text),
+            ("HTML", HTML, &common.html),
+        ];
+        for (field, name, text) in templates {
+            environment
+                .add_template(name, text)
+                .map_err(|error| ApiError::user(format!("{field}: {}", described(&error))))?;
+        }
+        Ok(Self {
+            environment,
+            max_size: usize::try_from(max_size).unwrap_or(usize::MAX),
+        })
+    }
+
+    /// The message for one recipient.
+    fn fill(&self, common: &Request, recipient: &BatchRecipient) -> Result<Request, ApiError> {
+        let mut extra = common.extra.clone();
+        let own = recipient.extra.iter();
+        extra.extend(own.map(|(key, value)| (key.clone(), value.clone())));
+        let variables = &recipient.variables;
+        Ok(Request {
+            to: vec![recipient.to.clone()],
+            subject: self.fill_one("Subject", SUBJECT, variables)?,
+            text: self.fill_one("Text", TEXT, variables)?,
+            html: self.fill_one("HTML", HTML, variables)?,
+            extra,
+            ..common.clone()
+        })
+    }
+
+    fn fill_one(
+        &self,
+        field: &str,
+        name: &str,
+        variables: &Map<String, Value>,
+    ) -> Result<String, ApiError> {
+        let wrong =
+            |error: minijinja::Error| ApiError::user(format!("{field}: {}", described(&error)));
+        let template = self.environment.get_template(name).map_err(wrong)?;
+        let mut out = Limited {
+            text: Vec::new(),
+            left: self.max_size,
+        };
+        template
+            .render_captured_to(minijinja::value::Serde(variables), &mut out)
+            .map_err(wrong)?;
+        String::from_utf8(out.text).map_err(|error| ApiError::new(Code::Server, error.to_string()))
+    }
+}
+
+/// Takes no more than a message may have.
+struct Limited {
+    text: Vec<u8>,
+    left: usize,
+}
+
+impl io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.left = self
+            .left
+            .checked_sub(bytes.len())
+            .ok_or_else(|| io::Error::other("the text becomes larger than a message may be"))?;
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An error with its line.
+fn described(error: &minijinja::Error) -> String {
+    let line = error.line().map(|line| format!(" (line {line})"));
+    let detail = error.detail().map_or_else(
+        || error.kind().to_string(),
+        |detail| format!("{}: {detail}", error.kind()),
+    );
+    format!("{detail}{}", line.unwrap_or_default())
+}
+
+/// Composes the messages and keeps their texts; lets all go when one is not right.
+async fn stage_all(
+    parts: &Parts,
+    user: &User,
+    batch: &Batch,
+    now: Time,
+) -> Result<Vec<(Staged, String)>, ApiError> {
+    let common = &batch.common;
+    let templates = Templates::new(common, parts.max_message_size)?;
+    let failed = AtomicBool::new(false);
+    let stage = async |at: usize| {
+        let recipient = batch.recipients.get(at);
+        let recipient = recipient.filter(|_| !failed.load(Ordering::Relaxed));
+        let Some(recipient) = recipient else {
+            return Ok(None);
+        };
+        let one = async || {
+            let request = templates.fill(common, recipient)?;
+            let ready = prepare(parts, user, request, Files::default(), Check::NoLimits, now)?;
+            let (submission, _) = submission(parts, user, ready, now).await?;
+            let message_id = submission.message_id.clone();
+            match parts.queue.stage(submission).await {
+                Ok(staged) => Ok((staged, message_id)),
+                Err(AddError::Store(error)) => Err(error.into()),
+                Err(other) => Err(ApiError::user(other.to_string())),
+            }
+        };
+        let staged = one().await.map(Some);
+        staged.map_err(|error: ApiError| {
+            failed.store(true, Ordering::Relaxed);
+            placed(at, error)
+        })
+    };
+    let results = stream::iter(0..batch.recipients.len()).map(stage);
+    // To the end, so that nothing stays that was begun beside one that failed.
+    let results: Vec<_> = results.buffered(AT_ONCE).collect().await;
+    let (mut done, mut error) = (Vec::with_capacity(results.len()), None);
+    for result in results {
+        match result {
+            Ok(staged) => done.extend(staged),
+            Err(wrong) => error = error.or(Some(wrong)),
+        }
+    }
+    match error {
+        None => Ok(done),
+        Some(error) => {
+            let staged = done.into_iter().map(|(staged, _)| staged).collect();
+            parts.queue.unstage(staged).await;
+            Err(error)
+        }
+    }
+}
