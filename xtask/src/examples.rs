@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::programs::{finish, present, program};
+use crate::programs::{finish, program};
 use crate::workspace::root;
 
 /// What stands in the documentation for where localserve answers.
@@ -20,40 +20,42 @@ struct Example {
     code: String,
 }
 
-/// The languages that can't be run here are named.
-pub(crate) struct Ran {
-    pub(crate) missing: Vec<&'static str>,
-}
+/// The languages of the examples, and the program that runs each.
+pub(crate) const LANGUAGES: [(&str, &str); 4] = [
+    ("sh", "bash"),
+    ("python", "python3"),
+    ("js", "node"),
+    ("go", "go"),
+];
 
-/// Runs the examples of a file against a server on this port; each must end well.
-pub(crate) fn run(file: &str, port: u16) -> Result<Ran> {
+/// Runs the examples of a file that are in this language, by this program, against a server on this port; each must end well.
+pub(crate) fn run(file: &str, (language, name): (&str, &str), port: u16) -> Result<()> {
     let text =
         fs::read_to_string(root().join(file)).with_context(|| format!("failed to read {file}"))?;
-    let examples = examples(&text);
-    ensure!(!examples.is_empty(), "{file} has no examples");
-    let mut missing = Vec::new();
-    for example in examples {
-        let code = example.code.replace(ADDRESS, &format!("127.0.0.1:{port}"));
-        let name = match example.language.as_str() {
-            "sh" => "bash",
-            "python" => "python3",
-            "js" => "node",
-            "go" => "go",
-            other => anyhow::bail!("{file}:{}: nobody knows how to run {other}", example.line),
-        };
-        if !present(name) {
-            missing.push(name);
+    let mut count = 0;
+    for example in examples(&text) {
+        let known = LANGUAGES
+            .iter()
+            .any(|(known, _)| *known == example.language);
+        ensure!(
+            known,
+            "{file}:{}: a language that nobody runs",
+            example.line
+        );
+        if example.language != language {
             continue;
         }
+        count += 1;
+        let code = example.code.replace(ADDRESS, &format!("127.0.0.1:{port}"));
         let dir = tempfile::tempdir()?;
-        let path = dir.path().join(format!("example.{}", example.language));
+        let path = dir.path().join(format!("example.{language}"));
         fs::write(&path, &code)?;
         let mut command = command(name);
         command.arg(&path).stdin(Stdio::null());
         finish(&mut command).with_context(|| format!("{file}:{}", example.line))?;
     }
-    missing.dedup();
-    Ok(Ran { missing })
+    ensure!(count > 0, "{file} has no examples in {language}");
+    Ok(())
 }
 
 fn command(name: &str) -> Command {
