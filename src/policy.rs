@@ -28,6 +28,8 @@ pub struct Shared {
     pub logins: Arc<Logins>,
     /// Failed logins per network.
     pub limiter: Arc<LoginLimiter>,
+    /// Signs links by which recipients unsubscribe.
+    pub unsubscribe_key: Arc<[u8; 32]>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// This is localserve without `--deliver`: any recipient is taken, and some local-parts fail as they are named.

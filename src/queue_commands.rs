@@ -445,9 +445,13 @@ fn retired_row(out: &mut dyn Write, _: u64, item: RetiredItem) -> io::Result<()>
 }
 
 fn suppression_row(out: &mut dyn Write, _: u64, item: SuppressionItem) -> io::Result<()> {
+    let list = match item.list.as_str() {
+        "" => String::new(),
+        list => format!(" (list {list})"),
+    };
     writeln!(
         out,
-        "{}  {:<40}  {}  {}",
+        "{}  {:<40}  {}  {}{list}",
         item.account, item.base_address, item.created, item.reason
     )
 }

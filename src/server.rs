@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -149,6 +149,7 @@ impl Server {
             queue,
             logins: Arc::new(Logins::new(store)),
             limiter: Arc::new(LoginLimiter::new(login_limits(&statics))),
+            unsubscribe_key: Arc::new(unsubscribe_key(&statics.data_dir)?),
             clock: options.clock,
             simulate: options.simulate,
         };
@@ -393,6 +394,24 @@ async fn expire_history(store: Store, clock: Arc<dyn Clock>, mut stop: watch::Re
             _ = stop.wait_for(|stop| *stop) => return,
             () = pause => {}
         }
+    }
+}
+
+/// The key that signs links by which recipients unsubscribe; made at the first start. Links hold as long as it is there.
+fn unsubscribe_key(data_dir: &Path) -> anyhow::Result<[u8; 32]> {
+    let path = data_dir.join("unsubscribe.key");
+    match std::fs::read(&path) {
+        Ok(bytes) => bytes.try_into().map_err(|_| {
+            let path = path.display();
+            anyhow::anyhow!("{path} must have 32 bytes; without it a new one is made, and links sent before are void")
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let mut key = [0; 32];
+            rand::Rng::fill_bytes(&mut rand::rng(), &mut key);
+            crate::files::write_private(&path, &key)?;
+            Ok(key)
+        }
+        Err(error) => Err(error).with_context(|| format!("failed to read {}", path.display())),
     }
 }
 

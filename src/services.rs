@@ -190,6 +190,23 @@ pub fn store_options(statics: &Static) -> postrider_store::Options {
     postrider_store::Options::new(&statics.data_dir)
 }
 
+/// Where others reach the webapi: over TLS if any listener has that, else as this one has it.
+fn public_url(statics: &Static, listener: &Listener) -> String {
+    let over_tls = statics
+        .listeners
+        .values()
+        .find(|listener| listener.webapi_https.enabled);
+    let (scheme, host, service, usual) = match over_tls {
+        Some(listener) => ("https", &listener.hostname, &listener.webapi_https, 443),
+        None => ("http", &listener.hostname, &listener.webapi_http, 80),
+    };
+    let port = match service.port {
+        port if port == usual => String::new(),
+        port => format!(":{port}"),
+    };
+    format!("{scheme}://{}{port}{}", host.ascii(), service.path)
+}
+
 /// What an HTTP socket answers.
 pub fn router(shared: &Shared, listener: &Listener, service: Service) -> Router {
     let conf: &HttpService = if service == Service::WebapiHttps {
@@ -208,6 +225,8 @@ pub fn router(shared: &Shared, listener: &Listener, service: Service) -> Router 
         hostname: listener.hostname.clone(),
         max_message_size: listener.max_message_size.0,
         path: conf.path.clone(),
+        public_url: public_url(&shared.statics, listener),
+        unsubscribe_key: Arc::clone(&shared.unsubscribe_key),
         forwarded: conf.forwarded,
         tls: service == Service::WebapiHttps,
     });

@@ -188,6 +188,7 @@ fn submission(
         extra: facts.extra,
         ret_full: mail.ret.map(|ret| ret == Ret::Full),
         envid: mail.envid.clone().unwrap_or_default(),
+        list: String::new(),
         once: None,
     }
 }

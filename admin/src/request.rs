@@ -486,6 +486,7 @@ async fn suppress(
     let new = NewSuppression {
         account: account.clone(),
         base: base.clone(),
+        list: String::new(),
         original: address.unicode(),
         created: parts.clock.now(),
         manual: true,

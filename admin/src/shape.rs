@@ -97,6 +97,8 @@ pub struct SuppressionItem {
     pub created: String,
     pub account: String,
     pub base_address: String,
+    /// The mailing list that it is about; empty: all mail.
+    pub list: String,
     pub original_address: String,
     pub manual: bool,
     pub reason: String,
@@ -284,6 +286,7 @@ impl From<&Suppression> for SuppressionItem {
             created: entry.created.to_string(),
             account: entry.account.clone(),
             base_address: entry.base.clone(),
+            list: entry.list.clone(),
             original_address: entry.original.clone(),
             manual: entry.manual,
             reason: entry.reason.clone(),

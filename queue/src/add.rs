@@ -52,6 +52,8 @@ pub struct Submission {
     pub ret_full: Option<bool>,
     /// ENVID; empty if none.
     pub envid: String,
+    /// The application's mailing list that it belongs to; empty if none.
+    pub list: String,
     /// If it is to be added once, however often it comes.
     pub once: Option<DoOnce>,
 }
@@ -246,6 +248,7 @@ impl Queue {
         };
         let common = Common {
             own_envid,
+            list: submission.list,
             account: submission.account,
             queued: now,
             from: submission.from,

@@ -110,7 +110,14 @@ impl Queue {
             return Ok(None);
         }
         let base = base_address(&message.recipient);
-        self.store.suppression(&message.common.account, &base)
+        let (account, list) = (&message.common.account, &message.common.list);
+        match self.store.suppression(account, &base)? {
+            None if !list.is_empty() => {
+                let name = postrider_store::base_in_list(&base, list);
+                self.store.suppression(account, &name)
+            }
+            found => Ok(found),
+        }
     }
 
     /// Whether a final failure puts the recipient on the account's list; the store does so if it is not there already.
@@ -162,6 +169,7 @@ pub(crate) fn new_suppression(message: &Queued, reason: String, now: Time) -> Ne
     NewSuppression {
         account: message.common.account.clone(),
         base: base_address(&message.recipient),
+        list: String::new(),
         original: message.recipient.unicode(),
         created: now,
         manual: false,

@@ -25,7 +25,8 @@ use std::sync::{
 use postrider_queue::{AddError, Arrived, End, EndedCount, OperateError};
 use postrider_smtp::{Address, ReversePath};
 use postrider_store::{
-    Accept, Change, Event, HoldFilter, NextAttempt, Notify, Outgoing, QueueFilter, QueueId,
+    Accept, Change, Event, HoldFilter, NewSuppression, NextAttempt, Notify, Outgoing, QueueFilter,
+    QueueId, Time,
 };
 use remote::{Act, Point, Remote};
 use support::{Message, Setup, World};
@@ -111,6 +112,37 @@ async fn an_address_that_is_none_is_not_tried_again_in_any_variant() {
     let [_] = world.add(Message::to(&["username@remote.test"])).await;
     world.events(3).await;
     assert_eq!(summary(&world.told())[2], (Event::Failed, true, 550));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn who_unsubscribed_from_a_list_gets_other_mail_all_the_same() {
+    let world = World::start(Setup::default());
+    let _remote = accepting(&world).await;
+    let unsubscribed = NewSuppression {
+        account: "ann".into(),
+        base: "x@remote.test".into(),
+        list: "news".into(),
+        original: "x@remote.test".into(),
+        created: Time(0),
+        manual: false,
+        reason: "unsubscribed".into(),
+    };
+    assert!(world.store.suppress(unsubscribed).await.unwrap());
+    let mail = |list: &'static str| Message {
+        list,
+        ..Message::to(&["x@remote.test"])
+    };
+    let expected = [
+        ("news", Event::Suppressed),
+        ("offers", Event::Delivered),
+        ("", Event::Delivered),
+    ];
+    for (at, (list, event)) in expected.into_iter().enumerate() {
+        let [_] = world.add(mail(list)).await;
+        let told = world.events(at + 1).await;
+        assert_eq!(told[at].1, event, "{list}");
+    }
     world.stop().await;
 }
 

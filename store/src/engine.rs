@@ -358,6 +358,12 @@ impl Durable {
         Ok(counted(applied)? > 0)
     }
 
+    /// The last number that a text got: what was staged and went leaves no other trace.
+    #[cfg(test)]
+    pub(crate) fn last_body(&self) -> u64 {
+        self.shared.state().counters.last_body
+    }
+
     /// Brings the index up to date.
     #[cfg(test)]
     pub(crate) async fn checkpoint(&self) {

@@ -41,7 +41,7 @@ pub use verb::{
     Destination, EventFilter, Found, HookFilter, MailChange, NewApiKey, NewBody, NewEvent, NewHook,
     NewHookKind, NewMail, NewMessage, NewRecipient, NewSuppression, NextAttempt, Note, Once, Order,
     Outcome, Page, Party, QueueFilter, Reference, RetiredFilter, RetiredHookFilter, Sent, Settle,
-    SettleHook,
+    SettleHook, base_in_list,
 };
 
 /// The largest text, in bytes, that goes into the journal; a larger one gets a file of its own.

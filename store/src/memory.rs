@@ -21,7 +21,7 @@ use crate::{
     NewMail, NewMessage, NewRecipient, NewSuppression, NextAttempt, Note, Once, Order, Outcome,
     Page, Party, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
     RetiredHookFilter, Sent, Settle, SettleHook, StoreError, Suppression, SuppressionId, Time,
-    verb::{COUNTED_DAYS, RESULTS_MAX, day, hour, known_as, page},
+    verb::{COUNTED_DAYS, RESULTS_MAX, base_in_list, day, hour, known_as, page},
 };
 
 #[derive(Debug)]
@@ -113,6 +113,12 @@ impl Memory {
         for id in std::mem::take(&mut state.staged) {
             state.sweep(id);
         }
+    }
+
+    /// The last number that a text got.
+    #[cfg(test)]
+    pub(crate) fn last_body(&self) -> u64 {
+        self.state().last_body
     }
 
     /// Another one that is as this one is now.
@@ -845,13 +851,14 @@ impl State {
     }
 
     fn suppression(&self, account: &str, base: &str) -> Option<&Suppression> {
-        self.suppressions
-            .values()
-            .find(|known| known.account == account && known.base == base)
+        self.suppressions.values().find(|known| {
+            known.account == account && base_in_list(&known.base, &known.list) == base
+        })
     }
 
     fn suppress(&mut self, new: NewSuppression) -> bool {
-        if self.suppression(&new.account, &new.base).is_some() {
+        let base = base_in_list(&new.base, &new.list);
+        if self.suppression(&new.account, &base).is_some() {
             return false;
         }
         let id = SuppressionId(next(&mut self.last_suppression));

@@ -41,6 +41,8 @@ pub struct Common {
     pub envid: String,
     /// The random ENVID that it is sent with when the submitter gave none, so that a DSN for it can be recognised; empty: none.
     pub own_envid: String,
+    /// The application's mailing list that it belongs to; empty if none.
+    pub list: String,
     /// The application's own data, returned in events.
     pub extra: BTreeMap<String, String>,
 }
@@ -160,6 +162,8 @@ pub struct Suppression {
     pub account: String,
     /// What stands for all variants of the address; unique in the list.
     pub base: String,
+    /// The application's mailing list that it is about; empty: all mail of the account.
+    pub list: String,
     /// The address itself, in its Unicode form.
     pub original: String,
     /// Since when.
@@ -215,11 +219,13 @@ pub enum Event {
     Canceled,
     /// A mail to the fromid address that is not a usable DSN.
     Unrecognized,
+    /// The recipient unsubscribed from a mailing list. In the log only: the contract of webhooks has none of it.
+    Unsubscribed,
 }
 
 impl Event {
-    /// All, in the order of the contract.
-    pub const ALL: [Self; 8] = [
+    /// All, in the order of the contract, and what it does not have behind it.
+    pub const ALL: [Self; 9] = [
         Self::Delivered,
         Self::Suppressed,
         Self::Delayed,
@@ -228,6 +234,7 @@ impl Event {
         Self::Expanded,
         Self::Canceled,
         Self::Unrecognized,
+        Self::Unsubscribed,
     ];
 
     /// The name on the wire and in the configuration.
@@ -242,6 +249,7 @@ impl Event {
             Self::Expanded => "expanded",
             Self::Canceled => "canceled",
             Self::Unrecognized => "unrecognized",
+            Self::Unsubscribed => "unsubscribed",
         }
     }
 

@@ -95,6 +95,15 @@ impl Store {
         }
     }
 
+    /// The last number that a text got: what was staged and went leaves no other trace.
+    #[cfg(test)]
+    pub(crate) fn last_body(&self) -> u64 {
+        match &*self.engine {
+            Engine::Memory(memory) => memory.last_body(),
+            Engine::Durable(durable) => durable.last_body(),
+        }
+    }
+
     /// A copy of a model.
     #[cfg(test)]
     pub(crate) fn fork(&self) -> Self {
@@ -367,6 +376,7 @@ impl Store {
     ///
     /// # Errors
     /// If it can't be read.
+    #[doc(alias = "base_in_list")]
     pub fn suppression(
         &self,
         account: &str,

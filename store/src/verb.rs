@@ -253,10 +253,21 @@ pub struct Note {
 pub struct NewSuppression {
     pub account: String,
     pub base: String,
+    pub list: String,
     pub original: String,
     pub created: Time,
     pub manual: bool,
     pub reason: String,
+}
+
+/// What a base address is called as one of a mailing list, where entries of suppression lists are looked up; as it is without a
+/// list.
+#[must_use]
+pub fn base_in_list(base: &str, list: &str) -> String {
+    match list {
+        "" => base.to_owned(),
+        list => format!("{base}\n{list}"),
+    }
 }
 
 /// A name by which what comes back calls a message.
@@ -1130,6 +1141,7 @@ impl NewSuppression {
             id,
             account: self.account,
             base: self.base,
+            list: self.list,
             original: self.original,
             created: self.created,
             manual: self.manual,

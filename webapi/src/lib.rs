@@ -17,6 +17,7 @@ mod pages;
 mod request;
 mod send;
 mod suppression;
+mod unsubscribe;
 mod v1;
 
 use std::sync::Arc;
@@ -58,6 +59,10 @@ pub struct Parts {
     pub max_message_size: u64,
     /// Under which it answers, with a slash at both ends.
     pub path: String,
+    /// Where others reach it, with a slash at the end: for links in what is sent.
+    pub public_url: String,
+    /// Signs links by which recipients unsubscribe.
+    pub unsubscribe_key: Arc<[u8; 32]>,
     /// X-Forwarded-For says who calls.
     pub forwarded: bool,
     /// Requests come over TLS.

@@ -152,6 +152,7 @@ async fn submission(
         extra: options.extra,
         ret_full: None,
         envid: String::new(),
+        list: options.list,
         once: None,
     };
     Ok((submission, composed.copy))

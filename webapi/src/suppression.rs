@@ -67,7 +67,9 @@ pub(crate) fn list(parts: &Parts, user: &User, request: &str) -> Result<Listed, 
     loop {
         let account = Some(user.account.as_str());
         let page = parts.store.list_suppressions(account, after, PAGE)?;
-        suppressions.extend(page.items.into_iter().map(Entry::from));
+        // The contract knows those for all mail only.
+        let all = page.items.into_iter().filter(|entry| entry.list.is_empty());
+        suppressions.extend(all.map(Entry::from));
         match page.next {
             Some(next) => after = Some(next),
             None => return Ok(Listed { suppressions }),
@@ -89,6 +91,7 @@ pub(crate) async fn add(parts: &Parts, user: &User, request: &str) -> Result<Don
     let suppression = NewSuppression {
         account: user.account.clone(),
         base: base.clone(),
+        list: String::new(),
         original: address.unicode(),
         created: parts.clock.now(),
         manual,

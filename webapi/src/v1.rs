@@ -29,7 +29,9 @@ use crate::{
     auth::{self, Refusal, User},
     error::{ApiError, Code},
     form::Files,
+    pages,
     send::{self, Once},
+    unsubscribe::Subscription,
 };
 
 /// What a request may have besides the message: names, escapes, and base64 of what is attached.
@@ -100,6 +102,9 @@ pub(crate) async fn answer(parts: Arc<Parts>, request: Request) -> Response {
         "EventStream" if get => return events::stream(parts, request).await,
         _ => {}
     }
+    if let Some(token) = name.strip_prefix("unsubscribe/") {
+        return unsubscribe(&parts, token, request).await;
+    }
     let Some(method) = Method::from_name(&name) else {
         let text = "no such method; see openapi.json for those that there are";
         return problem(StatusCode::NOT_FOUND, "notFound", text);
@@ -150,6 +155,41 @@ async fn call(
         Method::Events => ok(&events::list(parts, user, parse(&text)?)?),
         Method::Stats => ok(&events::stats(parts, user, &parse(&text)?)?),
     })
+}
+
+/// A recipient's link. A look at it changes nothing: programs that check mail follow links too (RFC 8058 §3.2).
+async fn unsubscribe(parts: &Parts, token: &str, request: Request) -> Response {
+    let page = |status: StatusCode, text: &str| {
+        let content = format!("<h1>Unsubscribe</h1>\n<p>{}</p>\n", pages::escaped(text));
+        (status, Html(pages::page("Unsubscribe", &content))).into_response()
+    };
+    let Some(subscription) = Subscription::read(token, &parts.unsubscribe_key) else {
+        return page(StatusCode::NOT_FOUND, "This link is not valid.");
+    };
+    let (address, list) = (subscription.address.unicode(), &subscription.list);
+    match *request.method() {
+        Verb::POST => match subscription.end(parts).await {
+            Ok(()) => page(
+                StatusCode::OK,
+                &format!("{address} gets no more mail of {list:?}."),
+            ),
+            Err(error) => {
+                error!(%error, "failed to unsubscribe");
+                let text = "This did not work; please try again later.";
+                page(StatusCode::SERVICE_UNAVAILABLE, text)
+            }
+        },
+        Verb::GET => {
+            let content = format!(
+                "<h1>Unsubscribe</h1>\n<p>{} gets mail of {}.</p>\n<form method=\"post\">\
+                 <button name=\"List-Unsubscribe\" value=\"One-Click\">Unsubscribe</button></form>\n",
+                pages::escaped(&address),
+                pages::escaped(&format!("{list:?}"))
+            );
+            Html(pages::page("Unsubscribe", &content)).into_response()
+        }
+        _ => page(StatusCode::METHOD_NOT_ALLOWED, "Use the button."),
+    }
 }
 
 /// Compose a message, and queue it for each recipient. When the answer is there, the message is safe.

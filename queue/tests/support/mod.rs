@@ -99,6 +99,7 @@ pub(crate) struct Message<'a> {
     pub(crate) text: &'a str,
     pub(crate) login: &'a str,
     pub(crate) seconds: u64,
+    pub(crate) list: &'a str,
 }
 
 impl<'a> Message<'a> {
@@ -110,6 +111,7 @@ impl<'a> Message<'a> {
             notify: Notify::default(),
             envid: "",
             text: "From: ann@example.org\r\nSubject: x\r\nMessage-Id: <1@example.org>\r\n\r\nHi.\r\n",
+            list: "",
             login: "ann@example.org",
             seconds: 0,
         }
@@ -208,6 +210,7 @@ impl World {
         });
         let submission = Submission {
             once: None,
+            list: message.list.into(),
             account: "ann".into(),
             login: Some(message.login.parse().unwrap()),
             reverse_path: message.reverse_path,

@@ -46,6 +46,7 @@ pub(crate) fn message(number: u64, text: usize, due: Time) -> Accept {
                 ret_full: None,
                 envid: String::new(),
                 own_envid: String::new(),
+                list: String::new(),
                 extra: [].into(),
             },
             body: BodySource::New,

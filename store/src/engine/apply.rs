@@ -20,7 +20,7 @@ use crate::{
     Once, Outcome, Party, QueueId, Queued, Reference, Retired, RetiredHook, Sent, SettleHook,
     StoreError, SuppressionId, Time,
     journal::BodyPlace,
-    verb::{COUNTED_DAYS, RESULTS_MAX, SENT_HOURS, day, hour, known_as},
+    verb::{COUNTED_DAYS, RESULTS_MAX, SENT_HOURS, base_in_list, day, hour, known_as},
 };
 
 /// The parts that accepting and settling share.
@@ -604,7 +604,7 @@ impl State {
     fn suppress(&mut self, suppression: NewSuppression) -> Result<bool, Fault> {
         let key = (
             Name::from(suppression.account.as_str()),
-            Name::from(suppression.base.as_str()),
+            Name::from(base_in_list(&suppression.base, &suppression.list)),
         );
         if self.suppressed.contains(&key)? {
             return Ok(false);

@@ -275,6 +275,7 @@ struct Shown {
     retired_hooks: Vec<RetiredHook>,
     mails: Vec<Mail>,
     archived: Vec<Mail>,
+    last_body: u64,
     api_keys: Vec<ApiKey>,
     events: Vec<Vec<LoggedEvent>>,
     counted: [Vec<(Counted, u64)>; 2],
@@ -453,6 +454,7 @@ fn shown(store: &Store) -> Shown {
         retired,
         hooks,
         archived: archived.unwrap().items,
+        last_body: store.last_body(),
         api_keys: store.api_keys().unwrap(),
         events: logged_events(store),
         counted: ["ann", "bob"].map(|account| store.counted_events(account, 0..=9).unwrap()),
@@ -744,8 +746,12 @@ impl World {
             }
             Step::Unsuppress(base) => {
                 let new = suppression(*base, self.now);
-                self.durable(async |store| store.unsuppress(&new.account, &new.base).await)
-                    .await;
+                self.durable(async |store| {
+                    store
+                        .unsuppress(&new.account, &crate::base_in_list(&new.base, &new.list))
+                        .await
+                })
+                .await;
             }
             Step::AddHoldRule(filter) => {
                 let now = self.now;
@@ -784,6 +790,10 @@ impl World {
             }
             Step::Unstage => {
                 let ids = std::mem::take(&mut self.staged);
+                if ids.is_empty() {
+                    // Nothing is written then, so nothing could ride along.
+                    return;
+                }
                 self.durable(async |store| store.unstage(ids.clone()).await)
                     .await;
             }
@@ -1036,7 +1046,7 @@ fn done_once(key: u8, now: Time) -> Once {
 }
 
 fn logged(id: u64, now: Time) -> NewEvent {
-    let NewHookKind::Outgoing(mut told) = event(Event::ALL[id as usize % 8], QueueId(id)) else {
+    let NewHookKind::Outgoing(mut told) = event(Event::ALL[id as usize % 9], QueueId(id)) else {
         panic!("an event is outgoing");
     };
     told.queued = now;
@@ -1055,6 +1065,7 @@ fn suppression(base: u8, now: Time) -> NewSuppression {
     NewSuppression {
         account: account.into(),
         base: format!("x{base}@a.example"),
+        list: if base == 5 { "news" } else { "" }.into(),
         original: format!("x{base}+1@a.example"),
         created: now,
         manual: false,

@@ -30,6 +30,7 @@ pub(super) fn common() -> Common {
         ret_full: None,
         envid: String::new(),
         own_envid: String::new(),
+        list: String::new(),
         extra: BTreeMap::from([("k".into(), "v".into())]),
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     compose::{File, Mailbox, Message},
     error::{ApiError, Code},
     form::Files,
+    unsubscribe::{Subscription, check_list},
 };
 
 /// Whether the account's limits are looked at.
@@ -40,6 +41,7 @@ pub(super) struct Options {
     pub(super) require_tls: Option<bool>,
     pub(super) future_release: Option<Zoned>,
     pub(super) save_sent: bool,
+    pub(super) list: String,
 }
 
 /// Reads and checks a request, in the order of the contract.
@@ -81,6 +83,10 @@ pub(super) fn prepare(
         check_limits(parts, user, recipients.map(|to| &to.address))?;
     }
     let reply_to = parse_all(request.reply_to)?;
+    let mut headers = request.headers;
+    if !request.list.is_empty() {
+        headers.extend(unsubscribe(parts, user, &request.list, [&to, &cc, &bcc])?);
+    }
     let rng = &mut rand::rng();
     let mut message = Message {
         from,
@@ -92,7 +98,7 @@ pub(super) fn prepare(
         date: date(request.date, now)?,
         message_id: request.message_id,
         references: request.references,
-        headers: request.headers,
+        headers,
         text: request.text,
         html: request.html,
         alternative: files(request.alternative, uploaded.alternative)?,
@@ -114,6 +120,7 @@ pub(super) fn prepare(
             require_tls: request.require_tls,
             future_release: request.future_release,
             save_sent: request.save_sent,
+            list: request.list,
         },
     })
 }
@@ -155,6 +162,35 @@ fn full_name<'a>(user: &'a User, config: &'a Dynamic) -> &'a str {
             .get(&user.account)
             .map_or("", |account| &account.full_name),
     }
+}
+
+/// The fields by which the recipient unsubscribes from a list (RFC 8058 §3.1).
+fn unsubscribe(
+    parts: &Parts,
+    user: &User,
+    list: &str,
+    recipients: [&Vec<Mailbox>; 3],
+) -> Result<[(String, String); 2], ApiError> {
+    check_list(list)?;
+    let mut recipients = recipients.into_iter().flatten();
+    let (Some(only), None) = (recipients.next(), recipients.next()) else {
+        return Err(ApiError::user(
+            "a message with Unsubscribe has one recipient, since the link is the recipient's own; SendBatch sends to many",
+        ));
+    };
+    let subscription = Subscription {
+        account: user.account.clone(),
+        list: list.to_owned(),
+        address: only.address.clone(),
+    };
+    let link = format!("<{}>", subscription.link(parts));
+    Ok([
+        ("List-Unsubscribe".to_owned(), link),
+        (
+            "List-Unsubscribe-Post".to_owned(),
+            "List-Unsubscribe=One-Click".to_owned(),
+        ),
+    ])
 }
 
 pub(super) fn check_limits<'a>(

@@ -44,6 +44,8 @@ pub(crate) struct Request {
     pub(crate) require_tls: Option<bool>,
     pub(crate) future_release: Option<Zoned>,
     pub(crate) save_sent: bool,
+    /// The mailing list that it belongs to; empty if none. In v1 only.
+    pub(crate) list: String,
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +90,7 @@ impl Request {
             require_tls: fields.bool("RequireTLS")?,
             future_release: fields.time("FutureRelease")?,
             save_sent: fields.bool("SaveSent")?.unwrap_or_default(),
+            list: String::new(),
         })
     }
 }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::{
     error::ApiError,
     send::{self, NewFile},
+    unsubscribe::check_list,
 };
 
 /// What is wrong.
@@ -85,6 +86,8 @@ pub(crate) struct SendRequest {
     future_release: Option<String>,
     /// Keep a copy in the mailbox Sent.
     save_sent: bool,
+    /// The recipient, who must be the only one, can unsubscribe by one click.
+    unsubscribe: Option<Unsubscribe>,
     /// For 24 hours, the same request with the same key gets the same answer, and nothing is sent twice. Also as header
     /// Idempotency-Key.
     #[schema(max_length = 255)]
@@ -131,8 +134,24 @@ impl SendRequest {
             require_tls: self.require_tls,
             future_release: time("FutureRelease", self.future_release.as_deref())?,
             save_sent: self.save_sent,
+            list: match self.unsubscribe {
+                Some(unsubscribe) => {
+                    check_list(&unsubscribe.list)?;
+                    unsubscribe.list
+                }
+                None => String::new(),
+            },
         })
     }
+}
+
+/// Adds List-Unsubscribe with one click (RFC 8058). Who follows it gets no more mail of that list; other mail goes on.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
+pub(crate) struct Unsubscribe {
+    /// The application's name for the mailing list.
+    #[schema(example = "newsletter", max_length = 100)]
+    list: String,
 }
 
 /// Messages to many, of one text.
@@ -165,6 +184,8 @@ pub(crate) struct SendBatchRequest {
     require_tls: Option<bool>,
     /// RFC 3339: no attempt before this time, at most 60 days ahead.
     future_release: Option<String>,
+    /// Recipients can unsubscribe by one click.
+    unsubscribe: Option<Unsubscribe>,
     /// For 24 hours, the same request with the same key gets the same answer, and nothing is sent twice.
     #[schema(max_length = 255)]
     pub(super) idempotency_key: String,
@@ -205,6 +226,7 @@ impl SendBatchRequest {
             attached_files: self.attached_files,
             require_tls: self.require_tls,
             future_release: self.future_release,
+            unsubscribe: self.unsubscribe,
             ..SendRequest::default()
         };
         Ok(send::Batch {

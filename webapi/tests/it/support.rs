@@ -103,6 +103,8 @@ impl World {
             hostname: "mail.example.org".parse().unwrap(),
             max_message_size: 100_000,
             path: "/webapi/".into(),
+            public_url: "https://mail.example.org/webapi/".into(),
+            unsubscribe_key: Arc::new([7; 32]),
             forwarded,
             tls: false,
         });

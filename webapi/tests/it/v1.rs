@@ -454,3 +454,80 @@ async fn a_batch_is_a_message_for_each_or_none_at_all() {
             .sum::<u64>()
     );
 }
+
+#[tokio::test]
+async fn a_recipient_unsubscribes_from_a_list_by_one_click() {
+    let world = World::start().await;
+    let send = async |to: &Value| {
+        let request = json!({"To": to, "Text": "x", "Unsubscribe": {"List": "news"}});
+        call(&world, "Send", &request).await
+    };
+    let answer = send(&json!([{"Address": "A.b@x.example"}])).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let text = world.text(&world.queued()[0]);
+    assert!(
+        text.contains("\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"),
+        "{text}"
+    );
+    let text = text.replace("\r\n ", "");
+    let link = text
+        .split_once("\r\nList-Unsubscribe: <https://mail.example.org")
+        .unwrap()
+        .1;
+    let link = link.split_once('>').unwrap().0.to_owned();
+    assert_eq!(world.queued()[0].common.list, "news");
+
+    // A look changes nothing.
+    let page = world.get("GET", &link).await;
+    assert!(
+        page.status == 200 && page.body.contains("A.b@x.example"),
+        "{}",
+        page.body
+    );
+    let name = postrider_store::base_in_list("ab@x.example", "news");
+    let suppressed = || world.store.suppression("ann", &name).unwrap();
+    assert_eq!(suppressed(), None);
+    for _ in 0..2 {
+        assert_eq!(world.get("POST", &link).await.status, 200);
+        assert_eq!(suppressed().unwrap().list, "news");
+    }
+    assert_eq!(
+        world.store.suppression("ann", "ab@x.example").unwrap(),
+        None,
+        "other mail goes on"
+    );
+    let listed = world.call("SuppressionList", "{}").await;
+    assert_eq!(listed.body.trim_end(), r#"{"Suppressions":[]}"#);
+    for changed in [
+        format!("{link}x"),
+        link.replace("unsubscribe/", "unsubscribe/x"),
+    ] {
+        assert_eq!(world.get("POST", &changed).await.status, 404);
+    }
+
+    // The link is one recipient's own.
+    let two = json!([{"Address": "a@x.example"}, {"Address": "b@x.example"}]);
+    assert_eq!(field(&send(&two).await.json(), "/Code"), "user");
+    let recipients = [
+        json!({"To": {"Address": "a@x.example"}}),
+        json!({"To": {"Address": "b@x.example"}}),
+    ];
+    let batch = json!({"Recipients": recipients, "Text": "x", "Unsubscribe": {"List": "news"}});
+    assert_eq!(call(&world, "SendBatch", &batch).await.status, 200);
+    let link = |at: usize| {
+        let text = world.text(&world.queued()[at]).replace("\r\n ", "");
+        text.split_once("\r\nList-Unsubscribe: ")
+            .unwrap()
+            .1
+            .split_once("\r\n")
+            .unwrap()
+            .0
+            .to_owned()
+    };
+    assert_ne!(link(1), link(2));
+    let nameless = json!({"To": [{"Address": "a@x.example"}], "Text": "x", "Unsubscribe": {}});
+    assert_eq!(
+        field(&call(&world, "Send", &nameless).await.json(), "/Code"),
+        "user"
+    );
+}

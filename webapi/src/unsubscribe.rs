@@ -1,0 +1,160 @@
+//! One-click unsubscribing (RFC 8058): a signed link in the header of what is sent, and what happens when it is followed.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, Mac};
+use postrider_queue::base_address;
+use postrider_smtp::Address;
+use postrider_store::{Accept, Event, NewEvent, NewSuppression, Outgoing, QueueId, StoreError};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use tracing::info;
+
+use crate::{Parts, error::ApiError};
+
+/// The longest name of a list.
+const LIST_MAX: usize = 100;
+/// Bytes of a signature.
+const SIGNATURE: usize = 16;
+
+/// Who unsubscribes from what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Subscription {
+    pub(crate) account: String,
+    pub(crate) list: String,
+    pub(crate) address: Address,
+}
+
+/// Checks the name of a list.
+pub(crate) fn check_list(list: &str) -> Result<(), ApiError> {
+    let fine = (1..=LIST_MAX).contains(&list.len()) && !list.contains(char::is_control);
+    match fine {
+        true => Ok(()),
+        false => Err(ApiError::user(format!(
+            "the name of a list has 1 to {LIST_MAX} bytes and no control characters"
+        ))),
+    }
+}
+
+impl Subscription {
+    /// The link that ends it.
+    pub(crate) fn link(&self, parts: &Parts) -> String {
+        format!(
+            "{}v1/unsubscribe/{}",
+            parts.public_url,
+            self.token(&parts.unsubscribe_key)
+        )
+    }
+
+    /// Lines, and a signature over them.
+    fn token(&self, key: &[u8; 32]) -> String {
+        let mut token = format!("{}\n{}\n{}", self.account, self.list, self.address).into_bytes();
+        let signature = sign(key, &token);
+        token.extend(signature);
+        URL_SAFE_NO_PAD.encode(token)
+    }
+
+    /// Reads a token; None if it is not one of ours.
+    pub(crate) fn read(token: &str, key: &[u8; 32]) -> Option<Self> {
+        let token = URL_SAFE_NO_PAD.decode(token).ok()?;
+        let (text, signature) = token.split_last_chunk::<SIGNATURE>()?;
+        if !bool::from(sign(key, text).ct_eq(signature)) {
+            return None;
+        }
+        let mut lines = std::str::from_utf8(text).ok()?.splitn(3, '\n');
+        Some(Self {
+            account: lines.next()?.to_owned(),
+            list: lines.next()?.to_owned(),
+            address: lines.next()?.parse().ok()?,
+        })
+    }
+
+    /// Ends it: nothing of this list is sent to the address any more. Doing it again changes nothing.
+    pub(crate) async fn end(&self, parts: &Parts) -> Result<(), StoreError> {
+        let now = parts.clock.now();
+        let base = base_address(&self.address);
+        let name = postrider_store::base_in_list(&base, &self.list);
+        if parts.store.suppression(&self.account, &name)?.is_some() {
+            return Ok(());
+        }
+        let config = parts.config.load();
+        let keep = config.accounts.get(&self.account);
+        let keep = keep.map(|account| account.keep_retired_message_period);
+        let logged = keep.filter(|keep| !keep.is_zero()).map(|keep| NewEvent {
+            account: self.account.clone(),
+            recipient: self.address.unicode(),
+            told: Outgoing {
+                event: Event::Unsubscribed,
+                dsn: false,
+                suppressing: true,
+                queue_id: QueueId(0),
+                from_id: String::new(),
+                message_id: String::new(),
+                subject: String::new(),
+                queued: now,
+                code: 0,
+                enhanced: None,
+                error: String::new(),
+                extra: [("List".to_owned(), self.list.clone())].into(),
+            },
+            keep_until: now.after(keep),
+        });
+        let suppression = NewSuppression {
+            account: self.account.clone(),
+            base,
+            list: self.list.clone(),
+            original: self.address.unicode(),
+            created: now,
+            manual: false,
+            reason: "unsubscribed by one click".to_owned(),
+        };
+        let accept = Accept {
+            suppress: vec![suppression],
+            events: logged.into_iter().collect(),
+            ..Accept::default()
+        };
+        parts.store.accept(accept).await?;
+        info!(account = self.account, list = self.list, address = %self.address, "unsubscribed");
+        Ok(())
+    }
+}
+
+/// The first half of an HMAC-SHA256 (RFC 2104).
+fn sign(key: &[u8; 32], text: &[u8]) -> [u8; SIGNATURE] {
+    let mut half = [0; SIGNATURE];
+    // Any length of key is right for an HMAC.
+    if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) {
+        mac.update(text);
+        let whole = mac.finalize().into_bytes();
+        half.iter_mut().zip(whole).for_each(|(to, from)| *to = from);
+    }
+    half
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_tokens_are_read() {
+        let subscription = Subscription {
+            account: "ann".into(),
+            list: "news".into(),
+            address: "User@x.example".parse().unwrap(),
+        };
+        let token = subscription.token(&[7; 32]);
+        assert_eq!(Subscription::read(&token, &[7; 32]), Some(subscription));
+        assert_eq!(Subscription::read(&token, &[8; 32]), None);
+        for at in 0..token.len() {
+            let mut changed = token.clone();
+            let other = if token.as_bytes()[at] == b'A' {
+                "B"
+            } else {
+                "A"
+            };
+            changed.replace_range(at..=at, other);
+            // The last letter has bits that mean nothing, and the decoder refuses them when they are set.
+            assert_eq!(Subscription::read(&changed, &[7; 32]), None, "{at}");
+        }
+        assert_eq!(Subscription::read("", &[7; 32]), None);
+    }
+}
