@@ -63,20 +63,24 @@ impl Queue {
             limits.max_first_time_recipients_per_day,
         );
         let sent = self.store.sent(account, self.clock.now().before(DAY))?;
-        let mut new = 0;
-        let mut unknown = BTreeSet::new();
-        for recipient in recipients {
-            new += 1;
-            if !self.store.is_known(account, recipient)? {
-                unknown.insert(recipient.unicode().to_lowercase());
-            }
-        }
+        let recipients: Vec<&Address> = recipients.into_iter().collect();
+        let new = recipients.len() as u64;
         if sent.recipients + new > u64::from(max) {
             return Err(LimitError::Messages {
                 sent: sent.recipients,
                 new,
                 max,
             });
+        }
+        // As long as all of them could be new, nobody needs to look.
+        if sent.first_time + new <= u64::from(max_first) {
+            return Ok(());
+        }
+        let mut unknown = BTreeSet::new();
+        for recipient in recipients {
+            if !self.store.is_known(account, recipient)? {
+                unknown.insert(recipient.unicode().to_lowercase());
+            }
         }
         let first_time = unknown.len() as u64;
         if first_time > 0 && sent.first_time + first_time > u64::from(max_first) {

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -59,13 +59,16 @@ impl Call {
     }
 }
 
-/// A receiver whose answers depend on the path: `/status/204`, `/fail-once`, `/redirect`, `/hang` and what begins with it.
+/// A receiver whose answers depend on the path: `/status/204`, `/fail-once`, `/redirect`, `/hang` and what begins with it, `/down`
+/// until it is up.
 #[derive(Clone)]
 struct Receiver {
     base: String,
     calls: Arc<watch::Sender<Vec<Call>>>,
     /// Each lets one call to `/hang` be answered.
     go_on: Arc<Semaphore>,
+    /// Whether `/down` takes what it gets; the ones that it took.
+    up: Arc<Mutex<(bool, Vec<Call>)>>,
 }
 
 impl Receiver {
@@ -75,6 +78,7 @@ impl Receiver {
             base: format!("http://{}", listener.local_addr().unwrap()),
             calls: Arc::new(watch::Sender::new(Vec::new())),
             go_on: Arc::new(Semaphore::new(0)),
+            up: Arc::default(),
         };
         let router = Router::new()
             .route("/{*path}", post(answer))
@@ -104,15 +108,24 @@ async fn answer(
     body: Bytes,
 ) -> Response {
     let mut before = 0;
+    let call = Call {
+        path: path.clone(),
+        headers,
+        body,
+    };
     receiver.calls.send_modify(|calls| {
         before = calls.iter().filter(|call| call.path == path).count();
-        calls.push(Call {
-            path: path.clone(),
-            headers,
-            body,
-        });
+        calls.push(call.clone());
     });
     match path.as_str() {
+        "down" => {
+            let mut up = receiver.up.lock().unwrap();
+            if !up.0 {
+                return StatusCode::SERVICE_UNAVAILABLE.into_response();
+            }
+            up.1.push(call);
+            StatusCode::OK.into_response()
+        }
         "redirect" => Redirect::temporary("/status/200").into_response(),
         "fail-once" if before == 0 => {
             (StatusCode::INTERNAL_SERVER_ERROR, "x".repeat(1000)).into_response()
@@ -320,6 +333,45 @@ async fn a_failed_call_is_repeated_as_the_same_and_its_answer_kept() {
         results[0].error
     );
     assert!(results[1].success && results[1].error.is_empty());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_down_for_an_hour_misses_nothing() {
+    let receiver = Receiver::start().await;
+    let world = World::start(ALLOWED);
+    let url = receiver.url("/down");
+    let events = [Event::Delayed, Event::Delayed, Event::Delivered];
+    for event in events {
+        for message in 1..=10 {
+            world.tell(&url, message, event).await;
+        }
+    }
+    for _ in 0..12 {
+        world.clock.advance(Duration::from_secs(300));
+        world.first_result().await;
+    }
+    assert_eq!(world.store.counts().hooks, 30, "all of them wait");
+    receiver.up.lock().unwrap().0 = true;
+    let retired = loop {
+        tokio::select! {
+            biased;
+            retired = world.retired(30) => break retired,
+            () = tokio::task::yield_now() => world.clock.advance(Duration::from_secs(60)),
+        }
+    };
+    assert!(retired.iter().all(|retired| retired.success));
+    let taken = receiver.up.lock().unwrap().1.clone();
+    assert_eq!(taken.len(), 30);
+    for message in 1..=10 {
+        let told: Vec<_> = taken
+            .iter()
+            .map(Call::json)
+            .filter(|told| told["QueueMsgID"] == message)
+            .map(|told| told["Event"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(told, ["delayed", "delayed", "delivered"], "{message}");
+    }
     world.stop().await;
 }
 
