@@ -137,16 +137,18 @@ async fn call(parts: Arc<Parts>, method: Method, request: Request) -> Response {
         let text = "a page of another site may not call in the name of who is logged in here";
         return failed(&ApiError::protocol(text));
     }
-    // A task of its own: what has begun ends, whatever becomes of the caller.
-    let work = tokio::spawn(async move { carry_out(&parts, &user, method, request).await });
-    match work.await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => failed(&error),
-        Err(panic) => {
-            error!(%panic, "a call of the webapi failed within");
-            failed(&ApiError::new(Code::Server, "unhandled error"))
-        }
-    }
+    let work = to_its_end(async move { carry_out(&parts, &user, method, request).await });
+    work.await.unwrap_or_else(|error| failed(&error))
+}
+
+/// Carries a call out in a task of its own: what has begun ends, whatever becomes of the caller.
+pub(crate) async fn to_its_end(
+    work: impl Future<Output = Result<Response, ApiError>> + Send + 'static,
+) -> Result<Response, ApiError> {
+    tokio::spawn(work).await.unwrap_or_else(|panic| {
+        error!(%panic, "a call of the webapi failed within");
+        Err(ApiError::new(Code::Server, "unhandled error"))
+    })
 }
 
 async fn carry_out(
@@ -208,7 +210,8 @@ fn failed(error: &ApiError) -> Response {
     json(StatusCode::BAD_REQUEST, error)
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response {
+/// An answer in JSON.
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(mut body) => {
             body.push(b'\n');

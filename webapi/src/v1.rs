@@ -29,6 +29,7 @@ use crate::{
     auth::{self, Refusal, User},
     error::{ApiError, Code},
     form::Files,
+    http::{json, to_its_end},
     pages,
     send::{self, Once},
     unsubscribe::Subscription,
@@ -121,16 +122,8 @@ pub(crate) async fn answer(parts: Arc<Parts>, request: Request) -> Response {
         let text = format!("the key may not be used for {name}");
         return problem(StatusCode::FORBIDDEN, "forbidden", &text);
     }
-    // A task of its own: what has begun ends, whatever becomes of the caller.
-    let work = tokio::spawn(async move { call(&parts, &user, method, request).await });
-    match work.await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => failed(&error),
-        Err(panic) => {
-            error!(%panic, "a call of the webapi failed within");
-            failed(&ApiError::new(Code::Server, "unhandled error"))
-        }
-    }
+    let work = to_its_end(async move { call(&parts, &user, method, request).await });
+    work.await.unwrap_or_else(|error| failed(&error))
 }
 
 async fn call(
@@ -213,11 +206,8 @@ async fn send_message(
     header: Option<String>,
 ) -> Result<send::Response, ApiError> {
     let mut wanted: shape::SendRequest = parse(text)?;
-    let key = Some(std::mem::take(&mut wanted.idempotency_key));
-    let key = key.filter(|key| !key.is_empty()).or(header);
-    let files = Files::default();
-    let once = key.map(|key| Once::new(&key, text, &files)).transpose()?;
-    let wanted = wanted.into_request()?;
+    let once = once(std::mem::take(&mut wanted.idempotency_key), header, text)?;
+    let (wanted, files) = (wanted.into_request()?, Files::default());
     send::send(parts, user, wanted, files, once.as_ref()).await
 }
 
@@ -240,11 +230,15 @@ async fn send_batch(
     header: Option<String>,
 ) -> Result<send::BatchResponse, ApiError> {
     let mut wanted: shape::SendBatchRequest = parse(text)?;
-    let key = Some(std::mem::take(&mut wanted.idempotency_key));
-    let key = key.filter(|key| !key.is_empty()).or(header);
-    let once = key.map(|key| Once::new(&key, text, &Files::default()));
-    let once = once.transpose()?;
+    let once = once(std::mem::take(&mut wanted.idempotency_key), header, text)?;
     send::send_all(parts, user, wanted.into_batch()?, once.as_ref()).await
+}
+
+/// By the idempotency key of the request, or else of the header.
+fn once(key: String, header: Option<String>, text: &str) -> Result<Option<Once>, ApiError> {
+    let key = Some(key).filter(|key| !key.is_empty()).or(header);
+    let files = Files::default();
+    key.map(|key| Once::new(&key, text, &files)).transpose()
 }
 
 /// The body, which is JSON.
@@ -282,17 +276,6 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
 
 fn ok(value: &impl Serialize) -> Response {
     json(StatusCode::OK, value)
-}
-
-fn json(status: StatusCode, value: &impl Serialize) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(mut body) => {
-            body.push(b'\n');
-            let kind = HeaderValue::from_static("application/json; charset=utf-8");
-            (status, [(CONTENT_TYPE, kind)], body).into_response()
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
 }
 
 fn problem(status: StatusCode, code: &str, message: &str) -> Response {
