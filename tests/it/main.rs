@@ -17,3 +17,4 @@ mod operate;
 mod returned;
 mod submission;
 mod support;
+mod webapi;

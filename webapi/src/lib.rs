@@ -2,11 +2,13 @@
 //!
 //! In reading order: `http` has the paths and statuses, `auth` says who calls, `form` and `json` read what they send,
 //! `send` carries Send out, `compose` makes the message; `suppression` and `mailbox` have the other methods; `error` has the
-//! codes, `pages` the documentation. `v1` is the API with what v0 lacks.
+//! codes, `pages` the documentation. `v1` is the API with what v0 lacks, [`api`] its requests and answers, and `client` (a feature) calls it.
 //!
 //! Not here: what becomes of a message, which is the queue's.
 
 mod auth;
+#[cfg(feature = "client")]
+pub mod client;
 mod compose;
 mod error;
 mod form;
@@ -29,6 +31,14 @@ use postrider_store::{
     Clock, Store,
     login::{LoginLimiter, Logins},
 };
+
+/// The requests and answers of v1.
+pub mod api {
+    pub use crate::{
+        send::{BatchResponse, BatchSubmission, Queued as Submission, Response as SendResponse},
+        v1::shape::*,
+    };
+}
 
 pub use error::{ApiError, Code};
 pub use http::router;

@@ -14,11 +14,12 @@ use postrider_queue::{
 };
 use postrider_smtp::{Address, ReversePath};
 use postrider_store::{Accept, BodySource, NewMail, Notify, Time};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 use utoipa::ToSchema;
 
-pub(crate) use self::batch::{Batch, BatchRecipient, BatchResponse, send_all};
+pub(crate) use self::batch::{Batch, BatchRecipient, send_all};
+pub use self::batch::{BatchResponse, BatchSubmission};
 pub(crate) use self::once::Once;
 use self::prepare::{Check, Ready, prepare};
 pub(crate) use self::request::{NameAddress, NewFile, Request};
@@ -36,30 +37,30 @@ const FUTURE_MAX: Duration = Duration::from_secs(60 * 24 * 60 * 60);
 const SENT: &str = "Sent";
 
 /// The answer.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
 #[schema(as = SendResponse)]
-pub(crate) struct Response {
+pub struct Response {
     /// With `<` and `>`.
     #[serde(rename = "MessageID")]
-    message_id: String,
+    pub message_id: String,
     /// In the order To, CC, BCC.
-    submissions: Vec<Queued>,
+    pub submissions: Vec<Queued>,
 }
 
 /// One recipient in the answer.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
 #[schema(as = Submission)]
-pub(crate) struct Queued {
+pub struct Queued {
     /// As it was given.
-    address: String,
+    pub address: String,
     /// Under which its events come.
     #[serde(rename = "QueueMsgID")]
-    queue_msg_id: u64,
+    pub queue_msg_id: u64,
     /// The unique part of its reverse-path; empty when not used.
     #[serde(rename = "FromID")]
-    from_id: String,
+    pub from_id: String,
 }
 
 /// Carries a call out.

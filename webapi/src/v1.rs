@@ -6,7 +6,7 @@
 mod events;
 mod openapi;
 mod queue;
-mod shape;
+pub(crate) mod shape;
 
 use std::sync::Arc;
 

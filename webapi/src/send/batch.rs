@@ -53,28 +53,28 @@ pub(crate) struct BatchRecipient {
 }
 
 /// The answer.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct BatchResponse {
+pub struct BatchResponse {
     /// In the order of the recipients.
-    submissions: Vec<BatchSubmission>,
+    pub submissions: Vec<BatchSubmission>,
 }
 
 /// One message of a batch.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-struct BatchSubmission {
+pub struct BatchSubmission {
     /// As it was given.
-    address: String,
+    pub address: String,
     /// Under which its events come.
     #[serde(rename = "QueueMsgID")]
-    queue_msg_id: u64,
+    pub queue_msg_id: u64,
     /// The unique part of its reverse-path; empty when not used.
     #[serde(rename = "FromID")]
-    from_id: String,
+    pub from_id: String,
     /// With `<` and `>`.
     #[serde(rename = "MessageID")]
-    message_id: String,
+    pub message_id: String,
 }
 
 /// What is kept of an answer, beside the first number: addresses, fromids, Message-IDs.

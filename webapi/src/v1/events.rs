@@ -90,7 +90,7 @@ impl From<LoggedEvent> for EventItem {
         Self {
             id: logged.id.0,
             time: told.queued.to_string(),
-            event: told.event.name(),
+            event: told.event.name().to_owned(),
             dsn: told.dsn,
             suppressing: told.suppressing,
             recipient: logged.recipient,
@@ -227,7 +227,7 @@ pub(super) fn stats(
         .filter(|(row, _)| domain.as_ref().is_none_or(|domain| *domain == row.domain));
     let counts = wanted.map(|(row, count)| Count {
         day: date(row.day).to_string(),
-        event: row.event.name(),
+        event: row.event.name().to_owned(),
         domain: row.domain,
         count,
     });

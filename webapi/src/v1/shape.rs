@@ -1,5 +1,10 @@
 //! The requests and answers of v1. Names are exact, unknown ones are refused, and what is left out has its empty value.
 
+#![expect(
+    missing_docs,
+    reason = "the names are those of the contract, and say it"
+)]
+
 use std::collections::BTreeMap;
 
 use jiff::{Timestamp, Zoned, fmt::temporal::Pieces, tz::TimeZone};
@@ -13,85 +18,85 @@ use crate::{
 };
 
 /// What is wrong.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct Problem {
+pub struct Problem {
     /// For programs.
     #[schema(example = "badAddress")]
-    pub(crate) code: String,
+    pub code: String,
     /// For people.
-    pub(crate) message: String,
+    pub message: String,
 }
 
 /// A person's name and address.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
-pub(crate) struct NameAddress {
+pub struct NameAddress {
     /// May be empty.
-    name: String,
+    pub name: String,
     #[schema(example = "jane@example.com")]
-    address: String,
+    pub address: String,
 }
 
 /// A file.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
-pub(crate) struct FileData {
-    name: String,
+pub struct FileData {
+    pub name: String,
     /// Found out by the content when empty.
-    content_type: String,
+    pub content_type: String,
     /// With `<` and `>`.
     #[serde(rename = "ContentID")]
-    content_id: String,
+    pub content_id: String,
     /// Base64 with padding.
-    data: String,
+    pub data: String,
 }
 
 /// A message to be sent.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
-pub(crate) struct SendRequest {
+pub struct SendRequest {
     /// At most one; none: the account's name and the address of the login.
-    from: Vec<NameAddress>,
-    to: Vec<NameAddress>,
+    pub from: Vec<NameAddress>,
+    pub to: Vec<NameAddress>,
     #[serde(rename = "CC")]
-    cc: Vec<NameAddress>,
+    pub cc: Vec<NameAddress>,
     /// Not in the header.
     #[serde(rename = "BCC")]
-    bcc: Vec<NameAddress>,
-    reply_to: Vec<NameAddress>,
+    pub bcc: Vec<NameAddress>,
+    pub reply_to: Vec<NameAddress>,
     /// With `<` and `>`; made when empty.
     #[serde(rename = "MessageID")]
-    message_id: String,
+    pub message_id: String,
     /// With `<` and `>`, oldest first.
-    references: Vec<String>,
+    pub references: Vec<String>,
     /// RFC 3339; null: now.
-    date: Option<String>,
-    subject: String,
+    pub date: Option<String>,
+    pub subject: String,
     /// At least one of Text and HTML.
-    text: String,
+    pub text: String,
     #[serde(rename = "HTML")]
-    html: String,
+    pub html: String,
     /// The application's own data: comes back in each event.
-    extra: BTreeMap<String, String>,
+    pub extra: BTreeMap<String, String>,
     /// Further header fields.
-    headers: Vec<(String, String)>,
-    alternative_files: Vec<FileData>,
-    inline_files: Vec<FileData>,
-    attached_files: Vec<FileData>,
+    pub headers: Vec<(String, String)>,
+    pub alternative_files: Vec<FileData>,
+    pub inline_files: Vec<FileData>,
+    pub attached_files: Vec<FileData>,
     /// True: only over verified TLS; false: without it if need be; null: as the remote's policy says.
     #[serde(rename = "RequireTLS")]
-    require_tls: Option<bool>,
+    pub require_tls: Option<bool>,
     /// RFC 3339: no attempt before this time, at most 60 days ahead.
-    future_release: Option<String>,
+    pub future_release: Option<String>,
     /// Keep a copy in the mailbox Sent.
-    save_sent: bool,
+    pub save_sent: bool,
     /// The recipient, who must be the only one, can unsubscribe by one click.
-    unsubscribe: Option<Unsubscribe>,
+    pub unsubscribe: Option<Unsubscribe>,
     /// For 24 hours, the same request with the same key gets the same answer, and nothing is sent twice. Also as header
     /// Idempotency-Key.
     #[schema(max_length = 255)]
-    pub(super) idempotency_key: String,
+    pub idempotency_key: String,
 }
 
 impl SendRequest {
@@ -146,60 +151,60 @@ impl SendRequest {
 }
 
 /// Adds List-Unsubscribe with one click (RFC 8058). Who follows it gets no more mail of that list; other mail goes on.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
-pub(crate) struct Unsubscribe {
+pub struct Unsubscribe {
     /// The application's name for the mailing list.
     #[schema(example = "newsletter", max_length = 100)]
-    list: String,
+    pub list: String,
 }
 
 /// Messages to many, of one text.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
-pub(crate) struct SendBatchRequest {
+pub struct SendBatchRequest {
     /// At most one; none: the account's name and the address of the login.
-    from: Vec<NameAddress>,
-    reply_to: Vec<NameAddress>,
+    pub from: Vec<NameAddress>,
+    pub reply_to: Vec<NameAddress>,
     /// 1 to 10000, each with a message of its own.
-    recipients: Vec<BatchRecipient>,
+    pub recipients: Vec<BatchRecipient>,
     /// A template.
     #[schema(example = "Your order {{ order }}")]
-    subject: String,
+    pub subject: String,
     /// A template. At least one of Text and HTML.
     #[schema(example = "Dear {{ name }},\n\nthank you.")]
-    text: String,
+    pub text: String,
     /// A template, in which what is filled in is escaped.
     #[serde(rename = "HTML")]
-    html: String,
+    pub html: String,
     /// The application's own data: comes back in each event.
-    extra: BTreeMap<String, String>,
+    pub extra: BTreeMap<String, String>,
     /// Further header fields.
-    headers: Vec<(String, String)>,
-    alternative_files: Vec<FileData>,
-    inline_files: Vec<FileData>,
-    attached_files: Vec<FileData>,
+    pub headers: Vec<(String, String)>,
+    pub alternative_files: Vec<FileData>,
+    pub inline_files: Vec<FileData>,
+    pub attached_files: Vec<FileData>,
     /// True: only over verified TLS; false: without it if need be; null: as the remote's policy says.
     #[serde(rename = "RequireTLS")]
-    require_tls: Option<bool>,
+    pub require_tls: Option<bool>,
     /// RFC 3339: no attempt before this time, at most 60 days ahead.
-    future_release: Option<String>,
+    pub future_release: Option<String>,
     /// Recipients can unsubscribe by one click.
-    unsubscribe: Option<Unsubscribe>,
+    pub unsubscribe: Option<Unsubscribe>,
     /// For 24 hours, the same request with the same key gets the same answer, and nothing is sent twice.
     #[schema(max_length = 255)]
-    pub(super) idempotency_key: String,
+    pub idempotency_key: String,
 }
 
 /// One of the recipients.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
-pub(crate) struct BatchRecipient {
-    to: NameAddress,
+pub struct BatchRecipient {
+    pub to: NameAddress,
     /// For the templates: any JSON by name.
-    variables: serde_json::Map<String, serde_json::Value>,
+    pub variables: serde_json::Map<String, serde_json::Value>,
     /// Besides that of the batch, and before it.
-    extra: BTreeMap<String, String>,
+    pub extra: BTreeMap<String, String>,
 }
 
 impl SendBatchRequest {
@@ -252,83 +257,83 @@ pub(super) fn time(name: &str, text: Option<&str>) -> Result<Option<Zoned>, ApiE
 }
 
 /// Which queued messages of the account are listed, oldest first. All that is given must match.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
-pub(crate) struct QueueListRequest {
+pub struct QueueListRequest {
     /// In the recipient's address; `@example.com` for a domain.
-    pub(super) to: String,
+    pub to: String,
     /// Likewise the sender's.
-    pub(super) from: String,
+    pub from: String,
     /// Only held ones, or only others.
-    pub(super) hold: Option<bool>,
+    pub hold: Option<bool>,
     /// At most so many; 0: 100.
     #[schema(maximum = 1000)]
-    pub(super) limit: usize,
+    pub limit: usize,
     /// Next of the page before; 0: from the beginning.
-    pub(super) after: u64,
+    pub after: u64,
 }
 
 /// A page of queued messages.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct QueueListResponse {
-    pub(super) messages: Vec<MessageStatus>,
+pub struct QueueListResponse {
+    pub messages: Vec<MessageStatus>,
     /// Where the next page begins; null at the end.
-    pub(super) next: Option<u64>,
+    pub next: Option<u64>,
 }
 
 /// Which messages are asked for: one of the three.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
-pub(crate) struct QueueStatusRequest {
+pub struct QueueStatusRequest {
     #[serde(rename = "QueueMsgID")]
-    pub(super) queue_msg_id: u64,
+    pub queue_msg_id: u64,
     /// With `<` and `>`.
     #[serde(rename = "MessageID")]
-    pub(super) message_id: String,
+    pub message_id: String,
     /// One entry of what was given as Extra: of the first five, by their keys, that have at most 200 bytes.
-    pub(super) extra: BTreeMap<String, String>,
+    pub extra: BTreeMap<String, String>,
 }
 
 /// The messages that were found, queued and in the history, at most 1000.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct QueueStatusResponse {
-    pub(super) messages: Vec<MessageStatus>,
+pub struct QueueStatusResponse {
+    pub messages: Vec<MessageStatus>,
 }
 
 /// What is known of a message to one recipient.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct MessageStatus {
+pub struct MessageStatus {
     #[serde(rename = "QueueMsgID")]
-    pub(super) queue_msg_id: u64,
+    pub queue_msg_id: u64,
     #[serde(rename = "MessageID")]
-    pub(super) message_id: String,
+    pub message_id: String,
     #[serde(rename = "FromID")]
-    pub(super) from_id: String,
+    pub from_id: String,
     /// The reverse-path.
-    pub(super) from: String,
-    pub(super) to: String,
-    pub(super) subject: String,
+    pub from: String,
+    pub to: String,
+    pub subject: String,
     /// RFC 3339.
-    pub(super) queued: String,
+    pub queued: String,
     /// Queued, delivered or undelivered.
-    pub(super) state: State,
+    pub state: State,
     /// In words: what it waits for, or how it ended.
-    pub(super) explanation: String,
+    pub explanation: String,
     /// RFC 3339; null when it is not queued any more.
-    pub(super) next_attempt: Option<String>,
-    pub(super) hold: bool,
-    pub(super) extra: BTreeMap<String, String>,
+    pub next_attempt: Option<String>,
+    pub hold: bool,
+    pub extra: BTreeMap<String, String>,
     /// What came of each attempt, and what was heard later, oldest first.
-    pub(super) results: Vec<AttemptResult>,
+    pub results: Vec<AttemptResult>,
 }
 
 /// Where a message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum State {
+pub enum State {
     /// To be sent.
     Queued,
     /// The next hop has it.
@@ -338,134 +343,134 @@ pub(crate) enum State {
 }
 
 /// What came of an attempt.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct AttemptResult {
+pub struct AttemptResult {
     /// RFC 3339.
-    pub(super) start: String,
+    pub start: String,
     #[serde(rename = "DurationMS")]
-    pub(super) duration_ms: u64,
-    pub(super) success: bool,
+    pub duration_ms: u64,
+    pub success: bool,
     /// 0 without an SMTP reply.
-    pub(super) code: u16,
+    pub code: u16,
     /// Empty without one.
-    pub(super) enhanced_code: String,
+    pub enhanced_code: String,
     /// `name [ip]`.
-    pub(super) remote: String,
-    pub(super) error: String,
+    pub remote: String,
+    pub error: String,
 }
 
 /// Which messages are canceled.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
-pub(crate) struct QueueCancelRequest {
+pub struct QueueCancelRequest {
     /// At most 10000. Those that are not queued, or another account's, are left alone.
     #[serde(rename = "QueueMsgIDs")]
-    pub(super) queue_msg_ids: Vec<u64>,
+    pub queue_msg_ids: Vec<u64>,
 }
 
 /// What was canceled.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct QueueCancelResponse {
+pub struct QueueCancelResponse {
     /// Ended, each with the event `canceled`.
-    pub(super) canceled: u64,
+    pub canceled: u64,
     /// Being delivered at this moment, and left alone.
-    pub(super) in_delivery: u64,
+    pub in_delivery: u64,
 }
 
 /// Which events are listed. All that is given must match.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
-pub(crate) struct EventsRequest {
+pub struct EventsRequest {
     /// Of these kinds, such as `delivered`; empty: any.
-    pub(super) events: Vec<String>,
+    pub events: Vec<String>,
     /// About messages to this address.
-    pub(super) recipient: String,
+    pub recipient: String,
     /// About messages with this Message-ID, with `<` and `>`.
     #[serde(rename = "MessageID")]
-    pub(super) message_id: String,
+    pub message_id: String,
     /// RFC 3339: made at this time or later.
-    pub(super) since: Option<String>,
+    pub since: Option<String>,
     /// RFC 3339: made before this time.
-    pub(super) before: Option<String>,
+    pub before: Option<String>,
     /// Newest first.
-    pub(super) descending: bool,
+    pub descending: bool,
     /// At most so many; 0: 100.
     #[schema(maximum = 1000)]
-    pub(super) limit: usize,
+    pub limit: usize,
     /// Next of the page before; 0: from the beginning.
-    pub(super) after: u64,
+    pub after: u64,
 }
 
 /// A page of events.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct EventsResponse {
-    pub(super) events: Vec<EventItem>,
+pub struct EventsResponse {
+    pub events: Vec<EventItem>,
     /// Where the next page begins; null at the end.
-    pub(super) next: Option<u64>,
+    pub next: Option<u64>,
 }
 
 /// An event, as webhooks tell it, with its number and the recipient.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct EventItem {
+pub struct EventItem {
     /// Goes up with each event of the account, so that one can go on from it.
     #[serde(rename = "ID")]
-    pub(super) id: u64,
+    pub id: u64,
     /// RFC 3339.
-    pub(super) time: String,
+    pub time: String,
     #[schema(example = "delivered")]
-    pub(super) event: &'static str,
+    pub event: String,
     #[serde(rename = "DSN")]
-    pub(super) dsn: bool,
-    pub(super) suppressing: bool,
-    pub(super) recipient: String,
+    pub dsn: bool,
+    pub suppressing: bool,
+    pub recipient: String,
     #[serde(rename = "QueueMsgID")]
-    pub(super) queue_msg_id: u64,
+    pub queue_msg_id: u64,
     #[serde(rename = "FromID")]
-    pub(super) from_id: String,
+    pub from_id: String,
     #[serde(rename = "MessageID")]
-    pub(super) message_id: String,
-    pub(super) subject: String,
+    pub message_id: String,
+    pub subject: String,
     /// Of an error; 0 without one.
     #[serde(rename = "SMTPCode")]
-    pub(super) smtp_code: u16,
+    pub smtp_code: u16,
     #[serde(rename = "SMTPEnhancedCode")]
-    pub(super) smtp_enhanced_code: String,
-    pub(super) error: String,
-    pub(super) extra: BTreeMap<String, String>,
+    pub smtp_enhanced_code: String,
+    pub error: String,
+    pub extra: BTreeMap<String, String>,
 }
 
 /// For which days, in UTC, events are counted.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
-pub(crate) struct StatsRequest {
+pub struct StatsRequest {
     /// `YYYY-MM-DD`; empty: 30 days ago.
-    pub(super) from: String,
+    pub from: String,
     /// `YYYY-MM-DD`; empty: today. At most 400 days.
-    pub(super) to: String,
+    pub to: String,
     /// Only of recipients in this domain.
-    pub(super) domain: String,
+    pub domain: String,
 }
 
 /// How many events there were.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct StatsResponse {
+pub struct StatsResponse {
     /// By day, event and domain; what is 0 is left out.
-    pub(super) counts: Vec<Count>,
+    pub counts: Vec<Count>,
 }
 
 /// Events of one kind, on one day, of one recipient domain.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct Count {
+pub struct Count {
     /// `YYYY-MM-DD`, UTC.
-    pub(super) day: String,
+    pub day: String,
     #[schema(example = "delivered")]
-    pub(super) event: &'static str,
-    pub(super) domain: String,
-    pub(super) count: u64,
+    pub event: String,
+    pub domain: String,
+    pub count: u64,
 }
