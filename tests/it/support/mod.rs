@@ -127,6 +127,7 @@ domain = "example.org"
 destinations."app@example.org" = {{}}
 destinations."info@example.org" = {{ mailbox = "Info" }}
 keep_retired_message_period = "168h"
+max_outgoing_messages_per_day = 1000000
 {}
 [accounts.other]
 domain = "example.org"
