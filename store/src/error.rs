@@ -70,6 +70,18 @@ pub enum OpenError {
         /// The latest that this program reads.
         known: u32,
     },
+    /// A program from before the first release wrote it.
+    #[error(
+        "{} is of format {found}, of a version before the first release, which is not read any more; move the data folder \
+         away to begin with an empty one",
+        path.display()
+    )]
+    Older {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
     /// A file is damaged, in a way that an interrupted write does not explain.
     #[error(
         "{} is damaged at byte {offset}: {what}; nothing was changed. Restore the data folder from a backup, or \

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Of the tables' shapes. Keys and values have versions of their own.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 pub(super) const FILE: &str = "index.redb";
 /// One that is being made.
 const NEW_FILE: &str = "index.new";
@@ -40,6 +40,7 @@ pub(super) struct Meta {
 pub(super) enum IndexError {
     Io(io::Error),
     Newer(u32),
+    Older(u32),
     Damaged(String),
 }
 
@@ -134,6 +135,7 @@ impl Index {
         let (format, rest) = bytes.split_first_chunk().ok_or_else(damaged)?;
         match u32::from_le_bytes(*format) {
             FORMAT => postcard::from_bytes(rest).map_err(|_| damaged()),
+            older if older < FORMAT => Err(IndexError::Older(older)),
             newer => Err(IndexError::Newer(newer)),
         }
     }

@@ -177,6 +177,10 @@ fn open_index(
             found,
             known: index::FORMAT,
         },
+        IndexError::Older(found) => OpenError::Older {
+            path: folder.path(index::FILE),
+            found,
+        },
         IndexError::Damaged(what) => OpenError::Index {
             path: folder.path(index::FILE),
             what,

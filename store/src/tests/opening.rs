@@ -101,25 +101,33 @@ async fn a_folder_in_use() {
 }
 
 #[tokio::test]
-async fn an_index_of_a_newer_version() {
+async fn an_index_of_another_version() {
     let dir = killed().await;
     let path = dir.path().join("index.redb");
-    let table = redb::TableDefinition::<&str, &[u8]>::new("meta");
-    let database = redb::Database::open(&path).unwrap();
-    let transaction = database.begin_write().unwrap();
-    transaction
-        .open_table(table)
-        .unwrap()
-        .insert("checkpoint", [9, 0, 0, 0, 1].as_slice())
-        .unwrap();
-    transaction.commit().unwrap();
-    drop(database);
+    let write = |version: u8| {
+        let table = redb::TableDefinition::<&str, &[u8]>::new("meta");
+        let database = redb::Database::open(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction
+            .open_table(table)
+            .unwrap()
+            .insert("checkpoint", [version, 0, 0, 0, 1].as_slice())
+            .unwrap();
+        transaction.commit().unwrap();
+    };
+    write(9);
     let error = refused(dir.path());
     assert!(
-        matches!(&error, OpenError::Newer { path: named, found: 9, known: 1 } if *named == path)
+        matches!(&error, OpenError::Newer { path: named, found: 9, known: 2 } if *named == path)
     );
     let said = error.to_string();
     assert!(said.contains("format 9"), "{said}");
+    write(1);
+    let said = refused(dir.path()).to_string();
+    assert!(
+        said.contains("before the first release") && said.contains("away"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
