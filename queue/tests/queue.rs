@@ -7,6 +7,9 @@
     reason = "a test that fails says where"
 )]
 
+#[path = "../../tests/it/support/patience.rs"]
+#[allow(unreachable_pub, reason = "the whole-server tests share it")]
+mod patience;
 #[path = "../../tests/it/support/remote.rs"]
 #[allow(
     dead_code,

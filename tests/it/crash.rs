@@ -11,8 +11,8 @@ use tokio::{
 
 use crate::support::{
     PASSWORD, Setup, base64, message,
-    program::{Program, free_port, set_password},
-    remote::{Received, Remote},
+    program::{Program, set_password},
+    remote::Remote,
 };
 
 fn setting(name: &str, default: usize) -> usize {
@@ -87,11 +87,10 @@ async fn kill_9_under_load_loses_nothing_that_was_answered() {
     const SESSIONS: usize = 4;
 
     let remote = Remote::start(|_, _| None).await;
-    let port = free_port();
     let setup = Setup {
         statics: format!(
             "[listeners.crash]\nips = [\"127.0.0.1\"]\ntls.certs = [{{ cert_file = \"localserve.crt\", key_file = \"localserve.key\" }}]\n\
-             submission = {{ enabled = true, port = {port}, require_tls = false }}\n\
+             submission = {{ enabled = true, port = 0, require_tls = false }}\n\
              [transports.remote.smtp]\nhost = \"127.0.0.1\"\nport = {}\nno_starttls = true\n\
              [queue]\nretry_intervals = [\"1s\", \"1s\", \"1s\", \"1s\", \"1s\", \"1s\"]\n",
             remote.address.port()
@@ -102,10 +101,10 @@ async fn kill_9_under_load_loses_nothing_that_was_answered() {
     let dir = tempfile::tempdir().unwrap();
     let conf = setup.write(dir.path());
     set_password(&conf);
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut acknowledged = HashSet::new();
     for round in 0..rounds {
-        let program = Program::start(&conf, &[address]).await;
+        let program = Program::start(&conf);
+        let address = program.address("crash.submission").await;
         let loads: Vec<_> = (0..SESSIONS)
             .map(|session| {
                 tokio::spawn(load(address, round, session, messages / rounds / SESSIONS))
@@ -125,21 +124,18 @@ async fn kill_9_under_load_loses_nothing_that_was_answered() {
         "only {} were acknowledged",
         acknowledged.len()
     );
-    let _program = Program::start(&conf, &[address]).await;
-    let missing = |received: &[Received]| {
-        let arrived: HashSet<&str> = received
-            .iter()
-            .filter_map(|message| subject(&message.text))
-            .collect();
-        acknowledged
-            .iter()
-            .filter(|subject| !arrived.contains(subject.as_str()))
-            .count()
-    };
-    while missing(&remote.received()) > 0 {
-        // If something was lost, nothing more comes and the test runner's limit ends this.
-        remote.wait_for(remote.received().len() + 1).await;
-    }
+    let _program = Program::start(&conf);
+    let mut missing = acknowledged;
+    let mut looked_at = 0;
+    remote
+        .wait_until("every message that was answered 250", |received| {
+            for message in received.iter().skip(looked_at) {
+                missing.remove(subject(&message.text).unwrap_or_default());
+            }
+            looked_at = received.len();
+            missing.is_empty()
+        })
+        .await;
 }
 
 fn subject(text: &str) -> Option<&str> {

@@ -83,9 +83,8 @@ async fn the_printed_curl_line_sends_and_events_come() {
         .find(|line| line.starts_with("curl "))
         .unwrap()
         .to_owned();
-    let mut calls = Vec::new();
-    // The change of the file is noticed some time after; what is sent before it gives no event.
-    while calls.is_empty() {
+    // The change of the file is noticed some time after; what is sent before it gives no event, or only one of the two.
+    let (outgoing, incoming) = loop {
         let output = Command::new("sh")
             .args(["-c", &format!("{curl} -s")])
             .output()
@@ -94,12 +93,14 @@ async fn the_printed_curl_line_sends_and_events_come() {
         assert!(answer["Submissions"][0]["QueueMsgID"].is_u64(), "{answer}");
         let wait =
             tokio::time::timeout(std::time::Duration::from_secs(1), receiver.wait_for(2)).await;
-        calls = wait.unwrap_or_default();
-    }
-    // What became of the sent message, and that one came in, are told independently.
-    let (outgoing, incoming) = match calls[0].payload["Event"].is_string() {
-        true => (&calls[0].payload, &calls[1].payload),
-        false => (&calls[1].payload, &calls[0].payload),
+        let calls = wait.unwrap_or_default();
+        let (outgoing, incoming): (Vec<_>, Vec<_>) = calls
+            .into_iter()
+            .map(|call| call.payload)
+            .partition(|payload| payload["Event"].is_string());
+        if let (Some(outgoing), Some(incoming)) = (outgoing.first(), incoming.first()) {
+            break (outgoing.clone(), incoming.clone());
+        }
     };
     assert_eq!(outgoing["Event"], "delivered");
     assert_eq!(incoming["Subject"], "Hello");

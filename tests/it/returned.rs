@@ -299,12 +299,11 @@ async fn a_crash_between_a_report_and_its_event_loses_no_event_and_makes_none_tw
     let remote = remote().await;
     // The calls that it does not answer are those under way at a crash.
     let receiver = Receiver::start(|number| if number % 2 == 1 { 0 } else { 200 }).await;
-    let (mx, submission) = (program::free_port(), program::free_port());
     let setup = Setup {
         statics: format!(
             "[listeners.crash]\nips = [\"127.0.0.1\"]\ntls.certs = [{{ cert_file = \"localserve.crt\", key_file = \"localserve.key\" }}]\n\
-             smtp = {{ enabled = true, port = {mx} }}\n\
-             submission = {{ enabled = true, port = {submission}, require_tls = false }}\n\
+             smtp = {{ enabled = true, port = 0 }}\n\
+             submission = {{ enabled = true, port = 0, require_tls = false }}\n\
              [transports.remote.smtp]\nhost = \"127.0.0.1\"\nport = {}\nno_starttls = true\n",
             remote.address.port()
         ),
@@ -318,9 +317,8 @@ async fn a_crash_between_a_report_and_its_event_loses_no_event_and_makes_none_tw
     let dir = tempfile::tempdir().unwrap();
     let conf = setup.write(dir.path());
     program::set_password(&conf);
-    let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-    let mut server = program::Program::start(&conf, &[at(mx), at(submission)]).await;
-    let mut client = Client::connect(at(submission))
+    let mut server = program::Program::start(&conf);
+    let mut client = Client::connect(server.address("crash.submission").await)
         .await
         .login(LOGIN, PASSWORD)
         .await;
@@ -337,25 +335,28 @@ async fn a_crash_between_a_report_and_its_event_loses_no_event_and_makes_none_tw
     let mut heard = 1;
     for (round, action) in actions.into_iter().enumerate() {
         let text = report(&about("user@remote.test", action, "Status: 4.0.0"), "");
-        arrives(at(mx), "", &returns_to, &text).await;
+        let mx = server.address("crash.smtp").await;
+        arrives(mx, "", &returns_to, &text).await;
         if round % 2 == 0 {
             // It is being told: no answer comes to this call.
             heard += 1;
             receiver.wait_for(heard).await;
         }
         server.kill();
-        server = program::Program::start(&conf, &[at(mx), at(submission)]).await;
+        server = program::Program::start(&conf);
         // Now it is told, until a call is answered.
         loop {
             let calls = receiver.wait_for(heard + 1).await;
             heard = calls.len();
-            let last = &calls[heard - 1];
-            assert_eq!(last.payload["Event"], action);
-            if (heard - 1).is_multiple_of(2) {
+            let answered = (heard - 1).is_multiple_of(2);
+            // The event before is told again if the server died before it had noted the answer.
+            if answered && calls[heard - 1].payload["Event"] == action {
                 break;
             }
-            server.kill();
-            server = program::Program::start(&conf, &[at(mx), at(submission)]).await;
+            if !answered {
+                server.kill();
+                server = program::Program::start(&conf);
+            }
         }
     }
     let calls = receiver.wait_for(heard).await;

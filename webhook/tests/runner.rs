@@ -5,6 +5,14 @@
     reason = "helpers of tests; a panic is how they fail"
 )]
 
+#[path = "../../tests/it/support/patience.rs"]
+#[allow(
+    clippy::panic,
+    unreachable_pub,
+    reason = "the whole-server tests share it"
+)]
+mod patience;
+
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex},
@@ -22,6 +30,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, Mac};
+use patience::patiently;
 use postrider_config::{Dynamic, Static};
 use postrider_store::{
     Accept, BodySource, ClaimHooks, Clock, Event, HookFilter, ManualClock, NewHook, NewHookKind,
@@ -93,8 +102,8 @@ impl Receiver {
 
     async fn wait_for(&self, count: usize) -> Vec<Call> {
         let mut calls = self.calls.subscribe();
-        calls
-            .wait_for(|calls| calls.len() >= count)
+        let what = format!("{count} calls");
+        patiently(&what, calls.wait_for(|calls| calls.len() >= count))
             .await
             .unwrap()
             .clone()

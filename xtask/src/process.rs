@@ -6,6 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 /// `USER_HZ`: the unit of the times in `/proc/PID/stat`, 100 a second on every architecture that this is run on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -59,6 +62,25 @@ impl Processes {
             memory.pss += kibibytes(&text, "Pss:") * 1024;
         }
         memory
+    }
+
+    /// Ends them all with SIGKILL, also those that are started meanwhile.
+    pub(crate) fn kill(&self) {
+        let mut killed = BTreeSet::new();
+        loop {
+            let tree = self.tree(&all_stats());
+            // One that ended stays in the table until its parent takes note, which may be never.
+            let left: Vec<u32> = tree.difference(&killed).copied().collect();
+            if left.is_empty() {
+                return;
+            }
+            for pid in left {
+                if let Ok(id) = i32::try_from(pid) {
+                    let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
+                }
+                killed.insert(pid);
+            }
+        }
     }
 
     fn tree(&self, stats: &BTreeMap<u32, Stat>) -> BTreeSet<u32> {

@@ -1,13 +1,15 @@
 //! What CI runs, step by step, each named and timed, and a line at the end that counts them.
 
-use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args as ClapArgs;
 
 use crate::crash::{self, Via};
 use crate::peers;
+use crate::process::Processes;
 use crate::workspace::cargo;
 
 #[derive(ClapArgs)]
@@ -127,6 +129,9 @@ fn workspace(steps: &mut Steps) {
     }
 }
 
+/// How long one command may take: several times what a fresh build with all its tests does on two slow cores.
+const COMMAND_LIMIT: Duration = Duration::from_secs(20 * 60);
+
 fn cargo_step(args: &[&str]) -> Result<Done> {
     let mut command = cargo();
     command.args(args);
@@ -135,17 +140,55 @@ fn cargo_step(args: &[&str]) -> Result<Done> {
 
 /// Runs a command, whose output goes where ours goes.
 pub(crate) fn run_command(command: &mut Command) -> Result<Done> {
-    let status = command.stdin(std::process::Stdio::null()).status();
-    match status {
-        Ok(status) if status.success() => Ok(Done::Passed),
-        Ok(status) => bail!("{:?} ended with {status}", command.get_program()),
-        Err(error) => bail!("failed to run {:?}: {error}", command.get_program()),
+    run_within(COMMAND_LIMIT, command)
+}
+
+/// Runs a command that fails, with all that it started, when it does not end in time.
+fn run_within(limit: Duration, command: &mut Command) -> Result<Done> {
+    let name = format!("{:?}", command.get_program());
+    let mut child = command
+        .stdin(Stdio::null())
+        .spawn()
+        .with_context(|| format!("failed to run {name}"))?;
+    let processes = Processes::new(vec![child.id()]);
+    let (ended, hear) = mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        let hangs = hear.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+        if hangs {
+            processes.kill();
+        }
+        hangs
+    });
+    let status = child.wait();
+    drop(ended);
+    if watch.join().unwrap_or_default() {
+        bail!("{name} did not end within {limit:?}; it and what it started was killed");
+    }
+    match status? {
+        status if status.success() => Ok(Done::Passed),
+        status => bail!("{name} ended with {status}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
+
+    #[test]
+    fn a_command_that_hangs_is_killed_with_what_it_started() {
+        // Each of them holds the pipe open for writing as long as it lives.
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 3600 & wait"]).stdout(writer);
+        let Err(error) = run_within(Duration::from_millis(200), &mut command) else {
+            panic!("it hangs");
+        };
+        assert!(error.to_string().contains("did not end within"), "{error}");
+        drop(command);
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+    }
 
     #[test]
     fn steps_are_counted_and_a_failure_is_the_exit_code() {

@@ -1,7 +1,9 @@
 //! Where things are in this workspace, and building what the other tasks run.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -100,14 +102,32 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A port that was free a moment ago, for programs that must be told theirs before they start.
+///
+/// It is below those that Linux gives to connections (ip_local_port_range in ip(7), from 32768 on): one of these could be
+/// taken by any connection while a program is started again, even by one to that very port.
 pub(crate) fn free_port() -> Result<u16> {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("no free port")?;
-    Ok(listener.local_addr()?.port())
+    /// Where this process looks next, so that it is not given one port twice.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 16 << 10;
+    const PORTS: u16 = 16 << 10;
+    // Processes at the same time begin at different places.
+    let start = std::process::id().wrapping_mul(61) as u16;
+    (0..PORTS)
+        .map(|_| FIRST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .context("no port from 16384 to 32767 is free on 127.0.0.1")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn free_ports_differ_and_are_not_those_of_connections() {
+        let (one, other) = (free_port().unwrap(), free_port().unwrap());
+        assert_ne!(one, other);
+        assert!(one.max(other) < 32768, "{one} {other}");
+    }
 
     #[test]
     fn durations() {

@@ -7,6 +7,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::patience::patiently;
+
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
@@ -37,7 +39,8 @@ impl Client {
         let mut reply = String::new();
         loop {
             let mut line = String::new();
-            if self.stream.read_line(&mut line).await.unwrap_or(0) == 0 {
+            let read = self.stream.read_line(&mut line);
+            if patiently("a reply", read).await.unwrap_or(0) == 0 {
                 return reply;
             }
             reply.push_str(line.trim_end());

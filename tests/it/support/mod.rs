@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod dns;
+pub mod patience;
 pub mod program;
 pub mod receiver;
 pub mod remote;

@@ -1,48 +1,65 @@
 //! The real program, as a process of its own.
 
 use std::{
-    io::Write,
+    io::{BufRead, BufReader, Write},
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Output, Stdio},
 };
 
-use tokio::net::TcpStream;
+use tokio::sync::watch;
 
-use super::PASSWORD;
+use super::{PASSWORD, patience::patiently};
 
 /// The server; killed when dropped.
-pub struct Program(Child);
+pub struct Program {
+    child: Child,
+    /// What it has logged so far; the sender is gone when the program is.
+    log: watch::Receiver<String>,
+}
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 impl Program {
-    /// Starts `postrider serve` and waits until it listens at these.
-    pub async fn start(conf: &Path, addresses: &[SocketAddr]) -> Self {
-        let child = postrider(conf)
+    /// Starts `postrider serve`.
+    pub fn start(conf: &Path) -> Self {
+        let mut child = postrider(conf)
             .arg("serve")
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let program = Self(child);
-        for address in addresses {
-            while TcpStream::connect(address).await.is_err() {
-                tokio::task::yield_now().await;
+        let (sender, log) = watch::channel(String::new());
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                sender.send_modify(|log| log.extend([&line, "\n"]));
             }
-        }
-        program
+        });
+        Self { child, log }
+    }
+
+    /// Where a service (`LISTENER.SERVICE`) listens, as soon as it does.
+    pub async fn address(&self, service: &str) -> SocketAddr {
+        let line = format!("listening service={service:?} address=");
+        let mut log = self.log.clone();
+        let listens = log.wait_for(|log| log.contains(&line));
+        let Ok(log) = patiently(&line, listens).await else {
+            panic!("the server ended: {}", *self.log.borrow());
+        };
+        let (_, address) = log.split_once(&line).unwrap();
+        address.lines().next().unwrap().parse().unwrap()
     }
 
     /// SIGKILL, at once.
     pub fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 }
 
@@ -77,13 +94,4 @@ pub fn set_password(conf: &Path) {
         .write_all(format!("{PASSWORD}\n").as_bytes())
         .unwrap();
     assert!(child.wait().unwrap().success());
-}
-
-/// A port that is free now.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }

@@ -12,6 +12,8 @@ use axum::{
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::watch};
 
+use super::patience::patiently;
+
 /// A call that came.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -58,9 +60,9 @@ impl Receiver {
 
     /// Waits until `count` calls have come, and gives all.
     pub async fn wait_for(&self, count: usize) -> Vec<Call> {
-        self.calls
-            .subscribe()
-            .wait_for(|calls| calls.len() >= count)
+        let mut calls = self.calls.subscribe();
+        let what = format!("{count} calls of the webhook");
+        patiently(&what, calls.wait_for(|calls| calls.len() >= count))
             .await
             .unwrap()
             .clone()

@@ -11,6 +11,8 @@ use tokio::{
     sync::watch,
 };
 
+use super::patience::patiently;
+
 /// What the remote does at a point of the session.
 #[derive(Clone, Debug)]
 pub enum Act {
@@ -85,9 +87,19 @@ impl Remote {
 
     /// Waits until `count` messages have come whole, and gives all.
     pub async fn wait_for(&self, count: usize) -> Vec<Received> {
+        let what = format!("{count} messages at the remote");
+        self.wait_until(&what, |received| received.len() >= count)
+            .await
+    }
+
+    /// Waits until `enough` of the messages that have come whole, and gives all.
+    pub async fn wait_until(
+        &self,
+        what: &str,
+        mut enough: impl FnMut(&[Received]) -> bool,
+    ) -> Vec<Received> {
         let mut received = self.received.subscribe();
-        received
-            .wait_for(|received| received.len() >= count)
+        patiently(what, received.wait_for(|received| enough(received)))
             .await
             .unwrap()
             .clone()
