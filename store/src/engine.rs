@@ -212,10 +212,7 @@ impl Durable {
     }
 
     pub(crate) async fn expire(&self, now: Time, max: u64) -> Result<u64, StoreError> {
-        match self.submit_one(Op::Expire { now, max }, None).await? {
-            Applied::Counted(count) => Ok(count),
-            other => Err(refused(other)),
-        }
+        self.count(Op::Expire { now, max }).await
     }
 
     pub(crate) async fn change(
@@ -227,13 +224,11 @@ impl Durable {
             ids: ids.to_vec(),
             change: change.clone(),
         });
-        let applied = self.submit(ops.map(|op| (op, None)).collect()).await?;
-        applied.into_iter().map(counted).sum()
+        self.count_all(ops).await
     }
 
     pub(crate) async fn suppress(&self, suppression: NewSuppression) -> Result<bool, StoreError> {
-        let applied = self.submit_one(Op::Suppress(suppression), None).await?;
-        Ok(counted(applied)? > 0)
+        Ok(self.count(Op::Suppress(suppression)).await? > 0)
     }
 
     pub(crate) async fn unsuppress(&self, account: &str, base: &str) -> Result<bool, StoreError> {
@@ -241,7 +236,7 @@ impl Durable {
             account: account.to_owned(),
             base: base.to_owned(),
         };
-        Ok(counted(self.submit_one(op, None).await?)? > 0)
+        Ok(self.count(op).await? > 0)
     }
 
     pub(crate) async fn change_mail(
@@ -255,13 +250,13 @@ impl Durable {
             id,
             change,
         };
-        Ok(counted(self.submit_one(op, None).await?)? > 0)
+        Ok(self.count(op).await? > 0)
     }
 
     pub(crate) async fn remove_mail(&self, account: &str, id: MailId) -> Result<bool, StoreError> {
         let account = account.to_owned();
         let op = Op::RemoveMail { account, id };
-        Ok(counted(self.submit_one(op, None).await?)? > 0)
+        Ok(self.count(op).await? > 0)
     }
 
     pub(crate) async fn schedule_hooks(
@@ -273,8 +268,7 @@ impl Durable {
             ids: ids.to_vec(),
             next,
         });
-        let applied = self.submit(ops.map(|op| (op, None)).collect()).await?;
-        applied.into_iter().map(counted).sum()
+        self.count_all(ops).await
     }
 
     pub(crate) async fn end_hooks(
@@ -286,18 +280,14 @@ impl Durable {
             ends: ends.to_vec(),
             result: result.clone(),
         });
-        let applied = self.submit(ops.map(|op| (op, None)).collect()).await?;
-        applied.into_iter().map(counted).sum()
+        self.count_all(ops).await
     }
 
     pub(crate) async fn stage(&self, body: NewBody) -> Result<BodyId, StoreError> {
         let op = Op::Stage {
             body: OpBody::of(&body),
         };
-        match self.submit_one(op, Some(body)).await? {
-            Applied::Numbered(id) => Ok(BodyId(id)),
-            other => Err(refused(other)),
-        }
+        numbered(self.submit_one(op, Some(body)).await?).map(BodyId)
     }
 
     pub(crate) async fn unstage(&self, ids: Vec<BodyId>) -> Result<(), StoreError> {
@@ -324,15 +314,12 @@ impl Durable {
     }
 
     pub(crate) async fn add_api_key(&self, key: NewApiKey) -> Result<ApiKeyId, StoreError> {
-        match self.submit_one(Op::AddApiKey(key), None).await? {
-            Applied::Numbered(id) => Ok(ApiKeyId(id)),
-            other => Err(refused(other)),
-        }
+        let applied = self.submit_one(Op::AddApiKey(key), None).await?;
+        numbered(applied).map(ApiKeyId)
     }
 
     pub(crate) async fn remove_api_key(&self, id: ApiKeyId) -> Result<bool, StoreError> {
-        let applied = self.submit_one(Op::RemoveApiKey { id }, None).await?;
-        Ok(counted(applied)? > 0)
+        Ok(self.count(Op::RemoveApiKey { id }).await? > 0)
     }
 
     pub(crate) fn was_mail(&self, id: MailId) -> bool {
@@ -344,18 +331,12 @@ impl Durable {
         filter: HoldFilter,
         created: Time,
     ) -> Result<HoldRuleId, StoreError> {
-        match self
-            .submit_one(Op::AddHoldRule { filter, created }, None)
-            .await?
-        {
-            Applied::Numbered(id) => Ok(HoldRuleId(id)),
-            other => Err(refused(other)),
-        }
+        let op = Op::AddHoldRule { filter, created };
+        numbered(self.submit_one(op, None).await?).map(HoldRuleId)
     }
 
     pub(crate) async fn remove_hold_rule(&self, id: HoldRuleId) -> Result<bool, StoreError> {
-        let applied = self.submit_one(Op::RemoveHoldRule { id }, None).await?;
-        Ok(counted(applied)? > 0)
+        Ok(self.count(Op::RemoveHoldRule { id }).await? > 0)
     }
 
     /// The last number that a text got: what was staged and went leaves no other trace.
@@ -425,6 +406,17 @@ impl Durable {
             .push(request(reply))
             .map_err(|_| self.shared.gone())?;
         answer.await.map_err(|_| self.shared.gone())?
+    }
+
+    /// Has an op carried out that tells how many it changed.
+    async fn count(&self, op: Op) -> Result<u64, StoreError> {
+        counted(self.submit_one(op, None).await?)
+    }
+
+    /// The same with many of them.
+    async fn count_all(&self, ops: impl Iterator<Item = Op>) -> Result<u64, StoreError> {
+        let applied = self.submit(ops.map(|op| (op, None)).collect()).await?;
+        applied.into_iter().map(counted).sum()
     }
 
     async fn submit_one(&self, op: Op, body: Option<NewBody>) -> Result<Applied, StoreError> {
@@ -527,6 +519,13 @@ fn settled(applied: Applied) -> Result<bool, StoreError> {
 fn counted(applied: Applied) -> Result<u64, StoreError> {
     match applied {
         Applied::Counted(count) => Ok(count),
+        other => Err(refused(other)),
+    }
+}
+
+fn numbered(applied: Applied) -> Result<u64, StoreError> {
+    match applied {
+        Applied::Numbered(number) => Ok(number),
         other => Err(refused(other)),
     }
 }

@@ -171,16 +171,28 @@ impl EventFilter {
 
 /// The groups that an event is listed by.
 pub(crate) fn event_groups(event: &LoggedEvent) -> Vec<String> {
-    vec![
-        event_group('a', &event.account, ""),
-        event_group('r', &event.account, &event.recipient),
-        event_group('m', &event.account, &event.told.message_id),
-    ]
+    ['a', 'r', 'm']
+        .iter()
+        .filter_map(|kind| event_group_of(*kind, event))
+        .collect()
 }
 
 /// Whether an event is in the group of this name.
 pub(crate) fn in_event_group(name: &str, event: &LoggedEvent) -> bool {
-    event_groups(event).iter().any(|group| group == name)
+    let kind = name.chars().next();
+    kind.and_then(|kind| event_group_of(kind, event))
+        .is_some_and(|group| group == name)
+}
+
+/// The one of a kind that an event is in.
+fn event_group_of(kind: char, event: &LoggedEvent) -> Option<String> {
+    let of = match kind {
+        'a' => "",
+        'r' => &event.recipient,
+        'm' => &event.told.message_id,
+        _ => return None,
+    };
+    Some(event_group(kind, &event.account, of))
 }
 
 /// With the account's length, so that no two are written alike.
@@ -652,6 +664,11 @@ fn check(
     Ok(())
 }
 
+/// Whether it is one of those asked for; without any, all are.
+fn is_among<I: PartialEq>(ids: &[I], id: I) -> bool {
+    ids.is_empty() || ids.contains(&id)
+}
+
 fn is<T>(wanted: Option<&T>, test: impl FnOnce(&T) -> bool) -> bool {
     wanted.is_none_or(test)
 }
@@ -660,32 +677,25 @@ impl QueueFilter {
     /// Whether a message matches.
     #[must_use]
     pub fn matches(&self, queued: &Queued) -> bool {
-        (self.ids.is_empty() || self.ids.contains(&queued.id))
-            && is(self.account.as_ref(), |account| {
-                queued.common.account == *account
-            })
+        is_among(&self.ids, queued.id) && self.matches_but_for_ids(queued)
+    }
+
+    /// For a message that is known to be among those asked for.
+    pub(crate) fn matches_but_for_ids(&self, queued: &Queued) -> bool {
+        let (account, transport) = (self.account.as_ref(), self.transport.as_ref());
+        is_sent(queued, account, transport)
+            && is_from_to(queued, self.from.as_ref(), self.to.as_ref())
             && is(self.hold.as_ref(), |hold| queued.hold == *hold)
-            && is(self.transport.as_ref(), |transport| {
-                queued.transport == *transport
-            })
-            && is(self.submitted_before.as_ref(), |time| {
-                queued.common.queued < *time
-            })
-            && is(self.submitted_after.as_ref(), |time| {
-                queued.common.queued > *time
-            })
-            && is(self.next_attempt_before.as_ref(), |time| {
-                queued.next_attempt < *time
-            })
-            && is(self.next_attempt_after.as_ref(), |time| {
-                queued.next_attempt > *time
-            })
-            && is(self.from.as_ref(), |from| {
-                address_matches(queued.reverse_path.address(), from)
-            })
-            && is(self.to.as_ref(), |to| {
-                address_matches(Some(&queued.recipient), to)
-            })
+            && is_between(
+                queued.common.queued,
+                self.submitted_after,
+                self.submitted_before,
+            )
+            && is_between(
+                queued.next_attempt,
+                self.next_attempt_after,
+                self.next_attempt_before,
+            )
     }
 
     /// The group of messages that it asks for, if there is one: fewer to look at than all.
@@ -702,36 +712,29 @@ impl RetiredFilter {
     /// Whether a message matches.
     #[must_use]
     pub fn matches(&self, retired: &Retired) -> bool {
+        is_among(&self.ids, retired.message.id) && self.matches_but_for_ids(retired)
+    }
+
+    /// For a message that is known to be among those asked for.
+    pub(crate) fn matches_but_for_ids(&self, retired: &Retired) -> bool {
         let message = &retired.message;
-        (self.ids.is_empty() || self.ids.contains(&message.id))
-            && is(self.account.as_ref(), |account| {
-                message.common.account == *account
-            })
+        let (account, transport) = (self.account.as_ref(), self.transport.as_ref());
+        is_sent(message, account, transport)
+            && is(self.success.as_ref(), |success| retired.success == *success)
+            && is_between(
+                message.common.queued,
+                self.submitted_after,
+                self.submitted_before,
+            )
+            && is_between(
+                retired.last_activity,
+                self.last_activity_after,
+                self.last_activity_before,
+            )
             && is(self.recipient.as_ref(), |recipient| {
                 message.recipient.unicode() == *recipient
             })
-            && is(self.transport.as_ref(), |transport| {
-                message.transport == *transport
-            })
-            && is(self.success.as_ref(), |success| retired.success == *success)
-            && is(self.submitted_before.as_ref(), |time| {
-                message.common.queued < *time
-            })
-            && is(self.submitted_after.as_ref(), |time| {
-                message.common.queued > *time
-            })
-            && is(self.last_activity_before.as_ref(), |time| {
-                retired.last_activity < *time
-            })
-            && is(self.last_activity_after.as_ref(), |time| {
-                retired.last_activity > *time
-            })
-            && is(self.from.as_ref(), |from| {
-                address_matches(message.reverse_path.address(), from)
-            })
-            && is(self.to.as_ref(), |to| {
-                address_matches(Some(&message.recipient), to)
-            })
+            && is_from_to(message, self.from.as_ref(), self.to.as_ref())
     }
 
     /// As for queued messages.
@@ -871,6 +874,17 @@ fn forced_to(transport: Option<&String>) -> Option<Group> {
         .map(Group::Transport)
 }
 
+fn is_sent(message: &Queued, account: Option<&String>, transport: Option<&String>) -> bool {
+    is(account, |account| message.common.account == *account)
+        && is(transport, |transport| message.transport == *transport)
+}
+
+fn is_from_to(message: &Queued, from: Option<&String>, to: Option<&String>) -> bool {
+    is(from, |from| {
+        address_matches(message.reverse_path.address(), from)
+    }) && is(to, |to| address_matches(Some(&message.recipient), to))
+}
+
 fn address_matches(address: Option<&Address>, part: &str) -> bool {
     let text = address.map(Address::unicode).unwrap_or_default();
     if part.starts_with('@') {
@@ -939,13 +953,13 @@ impl HookFilter {
     /// Whether it matches a call.
     #[must_use]
     pub fn matches(&self, hook: &Hook) -> bool {
-        (self.ids.is_empty() || self.ids.contains(&hook.id))
-            && is_of(
-                hook,
-                self.account.as_ref(),
-                self.event.as_ref(),
-                self.message,
-            )
+        is_among(&self.ids, hook.id) && self.matches_but_for_ids(hook)
+    }
+
+    /// For a call that is known to be among those asked for.
+    pub(crate) fn matches_but_for_ids(&self, hook: &Hook) -> bool {
+        let (account, event) = (self.account.as_ref(), self.event.as_ref());
+        is_of(hook, account, event, self.message)
             && is_between(hook.submitted, self.submitted_after, self.submitted_before)
             && is_between(
                 hook.next_attempt,
@@ -983,14 +997,14 @@ impl RetiredHookFilter {
     /// Whether it matches a call.
     #[must_use]
     pub fn matches(&self, retired: &RetiredHook) -> bool {
+        is_among(&self.ids, retired.hook.id) && self.matches_but_for_ids(retired)
+    }
+
+    /// For a call that is known to be among those asked for.
+    pub(crate) fn matches_but_for_ids(&self, retired: &RetiredHook) -> bool {
         let hook = &retired.hook;
-        (self.ids.is_empty() || self.ids.contains(&hook.id))
-            && is_of(
-                hook,
-                self.account.as_ref(),
-                self.event.as_ref(),
-                self.message,
-            )
+        let (account, event) = (self.account.as_ref(), self.event.as_ref());
+        is_of(hook, account, event, self.message)
             && self
                 .success
                 .is_none_or(|success| success == retired.success)

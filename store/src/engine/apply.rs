@@ -11,6 +11,7 @@ use super::{
     key::Name,
     op::{Applied, Op, OpBody},
     state::{ANSWER, EVENT, RETIRED, RETIRED_HOOK, State, next, reference_key},
+    table::values,
     value::{Claimed, Place},
 };
 use crate::{
@@ -32,6 +33,7 @@ struct Parts {
     notes: Vec<Note>,
     suppress: Vec<NewSuppression>,
     events: Vec<NewEvent>,
+    once: Option<Box<Once>>,
 }
 
 impl State {
@@ -48,12 +50,6 @@ impl State {
                 events,
                 once,
             } => {
-                if let Some(once) = &once
-                    && self.is_done(once)?
-                {
-                    self.drop_body(body);
-                    return Ok(Applied::Refused(StoreError::DoneBefore));
-                }
                 let parts = Parts {
                     body,
                     queue,
@@ -62,16 +58,9 @@ impl State {
                     notes,
                     suppress,
                     events,
+                    once,
                 };
-                Ok(match self.add(parts, place)? {
-                    Ok(accepted) => {
-                        if let Some(once) = once {
-                            self.remember(*once, accepted.queue.first().copied())?;
-                        }
-                        Applied::Accepted(accepted)
-                    }
-                    Err(error) => Applied::Refused(error),
-                })
+                self.add(parts, place).map(accepted)
             }
             Op::Claim {
                 now,
@@ -109,6 +98,7 @@ impl State {
                     notes: Vec::new(),
                     suppress,
                     events,
+                    once: None,
                 };
                 if let Err(error) = self.add(parts, place)? {
                     return Ok(Applied::Refused(error));
@@ -170,11 +160,7 @@ impl State {
                 Ok(Applied::Done)
             }
             Op::Stage { body } => {
-                let place = match body {
-                    OpBody::Inline => place.map_or(Place::Empty, Place::Journal),
-                    OpBody::File(place) => Place::File(place),
-                };
-                let id = self.add_body(place, 1)?;
+                let id = self.add_body(written(body, place), 1)?;
                 self.staged.put_new(id, ());
                 Ok(Applied::Numbered(id.0))
             }
@@ -182,22 +168,7 @@ impl State {
                 ids.into_iter().try_for_each(|id| self.unstage(id))?;
                 Ok(Applied::Done)
             }
-            Op::AcceptAll { messages, once } => {
-                if let Some(once) = &once
-                    && self.is_done(once)?
-                {
-                    return Ok(Applied::Refused(StoreError::DoneBefore));
-                }
-                Ok(match self.add_all(messages)? {
-                    Ok(accepted) => {
-                        if let Some(once) = once {
-                            self.remember(*once, accepted.queue.first().copied())?;
-                        }
-                        Applied::Accepted(accepted)
-                    }
-                    Err(error) => Applied::Refused(error),
-                })
-            }
+            Op::AcceptAll { messages, once } => self.add_all(messages, once).map(accepted),
             Op::AddApiKey(key) => {
                 let id = ApiKeyId(next(&mut self.counters.last_api_key));
                 self.api_keys.put_new(id, key.key(id));
@@ -243,25 +214,12 @@ impl State {
 
     /// Ends all claims and drops what was staged, as the process that had them is gone.
     pub(super) fn end_claims(&mut self) -> Result<(), Fault> {
-        let staged = |item: Result<(BodyId, ()), Fault>| item.map(|(id, ())| id);
-        let staged: Result<Vec<_>, _> = self
-            .staged
-            .range(Bound::Unbounded, Bound::Unbounded)?
-            .map(staged)
-            .collect();
-        staged?.into_iter().try_for_each(|id| self.unstage(id))?;
-        let claimed = |item: Result<(QueueId, Claimed), Fault>| item.map(|(id, _)| id);
-        let ids: Result<Vec<_>, _> = self
-            .claimed
-            .range(Bound::Unbounded, Bound::Unbounded)?
-            .map(claimed)
-            .collect();
-        self.lapse(&ids?)?;
-        let hooks: Result<Vec<_>, _> = self
-            .claimed_hooks
-            .range(Bound::Unbounded, Bound::Unbounded)?
-            .collect();
-        for (id, ()) in hooks? {
+        for (id, ()) in self.staged.all()? {
+            self.unstage(id)?;
+        }
+        let claimed = self.claimed.all()?.into_iter();
+        self.lapse(&claimed.map(|(id, _)| id).collect::<Vec<_>>())?;
+        for (id, ()) in self.claimed_hooks.all()? {
             self.claimed_hooks.remove(&id);
             if let Some(hook) = self.hooks.get(&id)? {
                 self.hooks_due
@@ -291,8 +249,9 @@ impl State {
             notes,
             suppress,
             events,
+            once,
         } = parts;
-        if let Some(error) = self.check_from_ids(queue.as_ref())? {
+        if let Some(error) = self.check_new(once.as_deref(), queue.as_slice())? {
             self.drop_body(body);
             return Ok(Err(error));
         }
@@ -326,10 +285,7 @@ impl State {
         let new_refs = refs.get(&None).copied().unwrap_or_default();
         let new = match body {
             None => BodyId::default(),
-            Some(OpBody::Inline) => {
-                self.add_body(place.map_or(Place::Empty, Place::Journal), new_refs)?
-            }
-            Some(OpBody::File(place)) => self.add_body(Place::File(place), new_refs)?,
+            Some(body) => self.add_body(written(body, place), new_refs)?,
         };
         for (id, count) in refs {
             if let Some(id) = id {
@@ -372,6 +328,7 @@ impl State {
             event.told.suppressing &= suppressed;
             self.log(event)?;
         }
+        self.remember(once, &accepted.queue)?;
         Ok(Ok(accepted))
     }
 
@@ -404,11 +361,10 @@ impl State {
     fn add_all(
         &mut self,
         messages: Vec<NewMessage>,
+        once: Option<Box<Once>>,
     ) -> Result<Result<Accepted, StoreError>, Fault> {
-        for message in &messages {
-            if let Some(error) = self.check_from_ids(Some(message))? {
-                return Ok(Err(error));
-            }
+        if let Some(error) = self.check_new(once.as_deref(), &messages)? {
+            return Ok(Err(error));
         }
         let bodies = messages.iter().map(|message| message.body);
         if let Some(error) = self.check_bodies(bodies)? {
@@ -421,6 +377,7 @@ impl State {
             accepted.queue.extend(self.add_message(message, body)?);
             self.unstage(body)?;
         }
+        self.remember(once, &accepted.queue)?;
         Ok(Ok(accepted))
     }
 
@@ -477,13 +434,17 @@ impl State {
         Ok(answered.is_some_and(|answered| answered.until > once.now))
     }
 
-    fn remember(&mut self, once: Once, first: Option<QueueId>) -> Result<(), Fault> {
+    /// What is done once, and the numbers that it got.
+    fn remember(&mut self, once: Option<Box<Once>>, ids: &[QueueId]) -> Result<(), Fault> {
+        let Some(once) = once else {
+            return Ok(());
+        };
         let number = next(&mut self.counters.last_answer);
         let answered = Answered {
             number,
             request: once.request,
             answer: once.answer,
-            first: first.unwrap_or_default(),
+            first: ids.first().copied().unwrap_or_default(),
             until: once.until,
         };
         self.expiry.put_new((once.until, ANSWER, number), ());
@@ -547,10 +508,26 @@ impl State {
         Ok(())
     }
 
-    fn check_from_ids(&self, queue: Option<&NewMessage>) -> Result<Option<StoreError>, Fault> {
-        let Some(message) = queue else {
-            return Ok(None);
-        };
+    /// Why new messages may not be queued, if so.
+    fn check_new(
+        &self,
+        once: Option<&Once>,
+        messages: &[NewMessage],
+    ) -> Result<Option<StoreError>, Fault> {
+        if let Some(once) = once
+            && self.is_done(once)?
+        {
+            return Ok(Some(StoreError::DoneBefore));
+        }
+        for message in messages {
+            if let Some(error) = self.check_from_ids(message)? {
+                return Ok(Some(error));
+            }
+        }
+        Ok(None)
+    }
+
+    fn check_from_ids(&self, message: &NewMessage) -> Result<Option<StoreError>, Fault> {
         let mut seen = BTreeSet::new();
         for recipient in &message.recipients {
             let id = &recipient.from_id;
@@ -580,10 +557,7 @@ impl State {
         if self.counters.hold_rules == 0 {
             return Ok(Vec::new());
         }
-        self.hold_rules
-            .range(Bound::Unbounded, Bound::Unbounded)?
-            .map(|item| item.map(|(_, rule)| rule))
-            .collect()
+        Ok(values(self.hold_rules.all()?))
     }
 
     fn note(&mut self, note: Note) -> Result<(), Fault> {
@@ -1054,6 +1028,18 @@ fn reference_keys(message: &Queued) -> impl Iterator<Item = (Name, Name, QueueId
         .map(|name| (name, Arc::clone(&recipient), message.id))
         .collect::<Vec<_>>()
         .into_iter()
+}
+
+fn accepted(added: Result<Accepted, StoreError>) -> Applied {
+    added.map_or_else(Applied::Refused, Applied::Accepted)
+}
+
+/// Where a text is whose entry has its body at `place`.
+fn written(body: OpBody, place: Option<BodyPlace>) -> Place {
+    match body {
+        OpBody::Inline => place.map_or(Place::Empty, Place::Journal),
+        OpBody::File(place) => Place::File(place),
+    }
 }
 
 fn resolve(source: BodySource, new: BodyId) -> BodyId {

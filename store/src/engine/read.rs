@@ -12,7 +12,7 @@ use super::{
     Durable, Fault,
     key::{Key, Name},
     state::{State, reference_key},
-    table::Table,
+    table::{Table, values},
     value::{Place, Value},
 };
 use crate::{
@@ -80,13 +80,8 @@ impl Durable {
         order: Order,
         limit: usize,
     ) -> Result<Page<Queued, QueueId>, StoreError> {
-        if !filter.ids.is_empty() {
-            return list_ids(&filter.ids, after, order, limit, |id| {
-                let queued = self.queued(id)?;
-                Ok(queued.filter(|queued| filter.matches(queued)))
-            });
-        }
-        self.page(
+        self.list_of(
+            &filter.ids,
             Listing {
                 group: filter.group().map(|group| group.name()),
                 after,
@@ -94,7 +89,7 @@ impl Durable {
                 limit,
             },
             |state| &state.queued,
-            |queued| filter.matches(queued),
+            |queued| filter.matches_but_for_ids(queued),
         )
     }
 
@@ -105,13 +100,8 @@ impl Durable {
         order: Order,
         limit: usize,
     ) -> Result<Page<Retired, QueueId>, StoreError> {
-        if !filter.ids.is_empty() {
-            return list_ids(&filter.ids, after, order, limit, |id| {
-                let retired = self.retired(id)?;
-                Ok(retired.filter(|retired| filter.matches(retired)))
-            });
-        }
-        self.page(
+        self.list_of(
+            &filter.ids,
             Listing {
                 group: filter.group().map(|group| group.name()),
                 after,
@@ -119,7 +109,7 @@ impl Durable {
                 limit,
             },
             |state| &state.retired,
-            |retired| filter.matches(retired),
+            |retired| filter.matches_but_for_ids(retired),
         )
     }
 
@@ -130,12 +120,8 @@ impl Durable {
         order: Order,
         limit: usize,
     ) -> Result<Page<Hook, HookId>, StoreError> {
-        if !filter.ids.is_empty() {
-            return list_ids(&filter.ids, after, order, limit, |id| {
-                Ok(self.hook(id)?.filter(|hook| filter.matches(hook)))
-            });
-        }
-        self.page(
+        self.list_of(
+            &filter.ids,
             Listing {
                 group: filter.account.clone(),
                 after,
@@ -143,7 +129,7 @@ impl Durable {
                 limit,
             },
             |state| &state.hooks,
-            |hook| filter.matches(hook),
+            |hook| filter.matches_but_for_ids(hook),
         )
     }
 
@@ -154,13 +140,8 @@ impl Durable {
         order: Order,
         limit: usize,
     ) -> Result<Page<RetiredHook, HookId>, StoreError> {
-        if !filter.ids.is_empty() {
-            return list_ids(&filter.ids, after, order, limit, |id| {
-                let retired = self.get(|state| state.retired_hooks.get(&id))?;
-                Ok(retired.filter(|retired| filter.matches(retired)))
-            });
-        }
-        self.page(
+        self.list_of(
+            &filter.ids,
             Listing {
                 group: filter.account.clone(),
                 after,
@@ -168,7 +149,7 @@ impl Durable {
                 limit,
             },
             |state| &state.retired_hooks,
-            |retired| filter.matches(retired),
+            |retired| filter.matches_but_for_ids(retired),
         )
     }
 
@@ -237,13 +218,7 @@ impl Durable {
     }
 
     pub(crate) fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
-        let state = self.shared.readable()?;
-        let keys: Result<Vec<_>, Fault> = state
-            .api_keys
-            .range(Bound::Unbounded, Bound::Unbounded)?
-            .map(|item| item.map(|(_, key)| key))
-            .collect();
-        Ok(keys?)
+        self.get(|state| state.api_keys.all()).map(values)
     }
 
     pub(crate) fn answered(
@@ -396,6 +371,52 @@ impl Durable {
         }
     }
 
+    /// A page of the records with these numbers, or, if there are none, of a table.
+    fn list_of<K: Key + Copy, V: Value>(
+        &self,
+        ids: &[K],
+        listing: Listing<K>,
+        table: impl Fn(&State) -> &Table<K, V>,
+        matches: impl Fn(&V) -> bool,
+    ) -> Result<Page<V, K>, StoreError> {
+        if ids.is_empty() {
+            return self.page(listing, table, matches);
+        }
+        let Listing {
+            after,
+            order,
+            limit,
+            ..
+        } = listing;
+        let mut ids: Vec<_> = ids
+            .iter()
+            .copied()
+            .filter(|id| after.is_none_or(|after| order.follows(*id, after)))
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        if order == Order::Descending {
+            ids.reverse();
+        }
+        let mut items: Vec<(K, V)> = Vec::new();
+        for id in ids {
+            let item = self.get(|state| table(state).get(&id))?;
+            items.extend(item.filter(&matches).map(|item| (id, item)));
+            if items.len() > limit {
+                items.truncate(limit);
+                let next = items.last().map(|(id, _)| *id);
+                return Ok(Page {
+                    items: values(items),
+                    next,
+                });
+            }
+        }
+        Ok(Page {
+            items: values(items),
+            next: None,
+        })
+    }
+
     /// A page of a table that is sorted by the records' numbers.
     fn page<K: Key, V: Value>(
         &self,
@@ -461,46 +482,6 @@ impl<K> Listing<K> {
             limit,
         }
     }
-}
-
-/// Asked for by number: no need to look at others.
-fn list_ids<T, I: Ord + Copy>(
-    ids: &[I],
-    after: Option<I>,
-    order: Order,
-    limit: usize,
-    get: impl Fn(I) -> Result<Option<T>, StoreError>,
-) -> Result<Page<T, I>, StoreError> {
-    let mut ids: Vec<_> = ids
-        .iter()
-        .copied()
-        .filter(|id| after.is_none_or(|after| order.follows(*id, after)))
-        .collect();
-    ids.sort_unstable();
-    ids.dedup();
-    if order == Order::Descending {
-        ids.reverse();
-    }
-    let mut items: Vec<(I, T)> = Vec::new();
-    for id in ids {
-        items.extend(get(id)?.map(|item| (id, item)));
-        if items.len() > limit {
-            items.truncate(limit);
-            let next = items.last().map(|(id, _)| *id);
-            return Ok(Page {
-                items: values(items),
-                next,
-            });
-        }
-    }
-    Ok(Page {
-        items: values(items),
-        next: None,
-    })
-}
-
-fn values<K, V>(items: Vec<(K, V)>) -> Vec<V> {
-    items.into_iter().map(|(_, value)| value).collect()
 }
 
 fn read_error(error: std::io::Error) -> StoreError {

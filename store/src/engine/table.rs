@@ -211,6 +211,11 @@ impl<K: Key, V: Value> Table<K, V> {
             .and_then(|slot| slot.value.as_mut()))
     }
 
+    /// All of it, in order; for tables that stay small.
+    pub(super) fn all(&self) -> Result<Vec<(K, V)>, Fault> {
+        self.range(Bound::Unbounded, Bound::Unbounded)?.collect()
+    }
+
     /// What is there from one key to another, in order.
     pub(super) fn range(&self, from: Bound<&K>, to: Bound<&K>) -> Result<Merge<'_, K, V>, Fault> {
         let mut merge = Merge {
@@ -240,6 +245,11 @@ impl<K: Key, V: Value> Table<K, V> {
         }
         Ok(merge)
     }
+}
+
+/// Without the keys.
+pub(super) fn values<K, V>(items: Vec<(K, V)>) -> Vec<V> {
+    items.into_iter().map(|(_, value)| value).collect()
 }
 
 type Keys<'a, K> = Peekable<Box<dyn Iterator<Item = Result<K, Fault>> + 'a>>;
