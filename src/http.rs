@@ -14,8 +14,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
 };
+use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
+use tower_http::timeout::TimeoutBody;
 use tracing::debug;
 
 use crate::listener::{self, Gate};
@@ -24,6 +26,14 @@ use crate::listener::{self, Gate};
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may take to send the header of a request, and how long a connection may be idle between two.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may take until more of a request's body comes.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may take until it reads more of an answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// What a client hears for which there is no place, where TLS does not come first.
+const REFUSAL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nConnection: close\r\n\
+    Content-Type: text/plain\r\nContent-Length: 38\r\n\r\ntoo many connections, try again later\n";
 /// How long requests that run may take to end after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -56,17 +66,24 @@ pub async fn serve(
     shutdown: watch::Receiver<bool>,
 ) {
     let graceful = Arc::new(GracefulShutdown::new());
+    let refusal = if tls.is_none() { REFUSAL } else { b"" };
     let acceptor = tls.map(TlsAcceptor::from);
-    listener::accept(listener, gate, b"", shutdown, |stream, remote, place| {
-        let (router, acceptor, graceful) =
-            (router.clone(), acceptor.clone(), Arc::clone(&graceful));
-        tokio::spawn(async move {
-            let _place = place;
-            if let Err(error) = connection(stream, remote, acceptor, router, &graceful).await {
-                debug!(%remote, error, "HTTP connection ended");
-            }
-        });
-    })
+    listener::accept(
+        listener,
+        gate,
+        refusal,
+        shutdown,
+        |stream, remote, place| {
+            let (router, acceptor, graceful) =
+                (router.clone(), acceptor.clone(), Arc::clone(&graceful));
+            tokio::spawn(async move {
+                let _place = place;
+                if let Err(error) = connection(stream, remote, acceptor, router, &graceful).await {
+                    debug!(%remote, error, "HTTP connection ended");
+                }
+            });
+        },
+    )
     .await;
     if let Ok(graceful) = Arc::try_unwrap(graceful) {
         let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
@@ -101,7 +118,8 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     router: Router,
     graceful: &GracefulShutdown,
 ) -> Result<(), String> {
-    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(|body| TimeoutBody::new(BODY_TIMEOUT, body));
         request.extensions_mut().insert(ConnectInfo(remote));
         let router = router.clone();
         async move {
@@ -123,11 +141,101 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .timer(TokioTimer::new())
         .keep_alive_interval(HEADER_TIMEOUT)
         .max_concurrent_streams(128);
+    let mut stream = TimeoutWriter::new(stream);
+    stream.set_timeout(Some(WRITE_TIMEOUT));
     let connection = builder
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service)
         .into_owned();
     graceful
         .watch(connection)
         .await
         .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        body::{Body, Bytes},
+        routing::post,
+    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    use super::*;
+
+    /// The length of what `/long` answers with.
+    const LONG: usize = 10 << 20;
+
+    /// A client of a server that takes what is posted, with room for `buffer` bytes on the way. The time is moved as soon as
+    /// both sides wait.
+    fn client(buffer: usize) -> (DuplexStream, tokio::task::JoinHandle<Result<(), String>>) {
+        let router = Router::new()
+            .route("/", post(async |body: Bytes| format!("{}\n", body.len())))
+            .route("/long", get(async || Body::from(vec![b'x'; LONG])));
+        let (client, server) = tokio::io::duplex(buffer);
+        let remote = SocketAddr::from(([192, 0, 2, 1], 1234));
+        let graceful = GracefulShutdown::new();
+        let serving =
+            tokio::spawn(async move { exchange(server, remote, router, &graceful).await });
+        (client, serving)
+    }
+
+    async fn all(mut client: DuplexStream) -> String {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_or_a_body_that_stops_coming_ends_the_connection() {
+        let (mut slow, serving) = client(4096);
+        slow.write_all(b"POST / HTTP/1.1\r\nHost: x\r\n")
+            .await
+            .unwrap();
+        assert_eq!(all(slow).await, "");
+        assert!(serving.await.unwrap().is_err());
+
+        let (mut slow, serving) = client(4096);
+        slow.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12345")
+            .await
+            .unwrap();
+        let answer = all(slow).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        serving.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_comes_slowly_is_read() {
+        let (mut slow, serving) = client(4096);
+        slow.write_all(
+            b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 10\r\n\r\n",
+        )
+        .await
+        .unwrap();
+        for _ in 0..10 {
+            tokio::time::sleep(BODY_TIMEOUT - Duration::from_secs(1)).await;
+            slow.write_all(b"x").await.unwrap();
+        }
+        let answer = all(slow).await;
+        assert!(answer.ends_with("\r\n\r\n10\n"), "{answer}");
+        serving.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_reads_ends_the_connection() {
+        let (mut lazy, serving) = client(4096);
+        lazy.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        assert!(serving.await.unwrap().is_err());
+        assert!(all(lazy).await.len() < LONG);
+    }
+
+    #[test]
+    fn the_refusal_is_an_answer_of_http() {
+        let (head, body) = std::str::from_utf8(REFUSAL)
+            .unwrap()
+            .split_once("\r\n\r\n")
+            .unwrap();
+        assert!(head.ends_with(&format!("Content-Length: {}", body.len())));
+    }
 }

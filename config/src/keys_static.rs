@@ -241,7 +241,7 @@ static FLOW: &[Key] = &[
     key("webhook.per_receiver_concurrency", Integer, Value("10"), "Calls at once to one receiver.").range("1", "10000"),
     key("webhook.proxy", Url, Absent("none; the environment is not looked at"), "An http, https or socks5 proxy for calls."),
     key("webhook.allow_private_addresses", Bool, Value("false"), "Call receivers at loopback or private addresses too."),
-    key("limits.connections", Integer, Value("20000"), "Open SMTP connections.").range("1", "1000000"),
+    key("limits.connections", Integer, Value("20000"), "Open connections, of SMTP and HTTP together.").range("1", "1000000"),
     key("limits.connections_per_network", Integer, Value("300"), "Of them from one network (/32 or /64); loopback is exempt.").range("1", "1000000"),
     key("limits.messages_per_connection", Integer, Value("10000"), "Transactions in a session.").range("1", "1000000000"),
     key("limits.recipients_per_message", Integer, Value("1000"), "RCPTs in a transaction (RFC 5321 asks for 100 at least).").range("1", "100000"),

@@ -459,7 +459,7 @@ pub struct WebhookConfig {
 /// `limits`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Open SMTP connections.
+    /// Open connections, of SMTP and HTTP together.
     pub connections: usize,
     /// Of one network (/32 or /64); loopback is exempt.
     pub connections_per_network: usize,

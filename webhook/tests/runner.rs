@@ -235,7 +235,9 @@ impl World {
             if page.items.len() >= count {
                 return page.items;
             }
-            changed.changed().await.unwrap();
+            patiently("a call that ends", changed.changed())
+                .await
+                .unwrap();
         }
     }
 
@@ -251,7 +253,9 @@ impl World {
             if page.items.first().unwrap().results.len() >= count {
                 return;
             }
-            changed.changed().await.unwrap();
+            patiently("a call that ends", changed.changed())
+                .await
+                .unwrap();
         }
     }
 
@@ -643,31 +647,77 @@ async fn a_received_message_is_told_with_its_text_even_when_it_is_long() {
     world.stop().await;
 }
 
+/// A receiver that writes one thing over and over, to each call, until the caller has enough; tells how much it could write.
+async fn chatterer(begin: &'static str, more: &'static [u8]) -> (String, JoinHandle<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let talking = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
+        stream.write_all(begin.as_bytes()).await.unwrap();
+        let mut written = 0;
+        while !more.is_empty() && stream.write_all(more).await.is_ok() {
+            written += more.len();
+        }
+        // Until the caller closes.
+        while stream.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {}
+        written
+    });
+    (address, talking)
+}
+
 #[tokio::test]
 async fn a_receiver_that_is_not_there_or_talks_nonsense_is_a_failure_in_words() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = format!("http://{}/", gone.local_addr().unwrap());
+    let nobody = gone.local_addr().unwrap();
     drop(gone);
-    let odd = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nonsense = format!("http://{}/", odd.local_addr().unwrap());
-    tokio::spawn(async move {
-        let (mut stream, _) = odd.accept().await.unwrap();
-        let mut buffer = [0; 4096];
-        let _ = stream.read(&mut buffer).await;
-        let _ = stream.write_all(b"220 mail.example.org ESMTP\r\n").await;
-    });
-    let world = World::start("allow_private_addresses = true\nretry_intervals = []\n");
-    world.tell(&nobody, 1, Event::Failed).await;
-    world.tell(&nonsense, 2, Event::Failed).await;
-    for retired in world.retired(2).await {
+    let greeting = "220 mail.example.org ESMTP\r\n";
+    let (nonsense, _) = chatterer(greeting, b"").await;
+    let (no_tls, _) = chatterer(greeting, b"").await;
+    let (silent, _) = chatterer("", b"").await;
+    let (half, _) = chatterer("HTTP/1.1 200", b"").await;
+    let world =
+        World::start("allow_private_addresses = true\nretry_intervals = []\ntimeout = \"300ms\"\n");
+    let cases = [
+        (format!("http://{nobody}/"), "refused"),
+        (format!("http://{nonsense}/"), "invalid HTTP version"),
+        (format!("https://{no_tls}/"), "InvalidContentType"),
+        (format!("http://{silent}/"), "timed out"),
+        (format!("http://{half}/"), "timed out"),
+    ];
+    for (message, (url, _)) in (1..).zip(&cases) {
+        world.tell(url, message, Event::Failed).await;
+    }
+    for retired in world.retired(cases.len()).await {
         let result = &retired.hook.results[0];
         assert!(!retired.success && result.code == 0 && result.response.is_empty());
-        let words = if retired.hook.url == nobody {
-            "refused"
-        } else {
-            "invalid HTTP version"
-        };
-        assert!(result.error.contains(words), "{}", result.error);
+        let (url, words) = cases
+            .iter()
+            .find(|(url, _)| *url == retired.hook.url)
+            .unwrap();
+        assert!(result.error.contains(words), "{url}: {}", result.error);
     }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn of_an_endless_answer_only_the_beginning_is_read() {
+    let (address, talking) = chatterer(
+        "HTTP/1.1 200 OK\r\nContent-Length: 500000000\r\n\r\n",
+        &[b'x'; 1 << 20],
+    )
+    .await;
+    let world = World::start(ALLOWED);
+    world
+        .tell(&format!("http://{address}/"), 1, Event::Delivered)
+        .await;
+    let retired = world.retired(1).await.remove(0);
+    assert!(retired.success);
+    assert_eq!(retired.hook.results[0].response, "x".repeat(512));
+    // The connection was closed: all but what lay in the sockets' buffers was never sent.
+    let sent = patiently("the end of the connection", talking)
+        .await
+        .unwrap();
+    assert!(sent < 100_000_000, "{sent}");
     world.stop().await;
 }

@@ -4,6 +4,7 @@ use axum::{body::Body, http::Request};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_store::{ApiKeyId, NewApiKey, Scope, Time, login::KeyText};
 use rand::{SeedableRng, rngs::StdRng};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{PASSWORD, World};
 
@@ -283,6 +284,129 @@ async fn what_a_form_may_have_is_bounded() {
     );
     let answer = world.post(&login, kind, unnamed).await;
     assert_eq!(answer.json()["Code"], "missingBody", "{}", answer.body);
+}
+
+#[tokio::test]
+async fn json_beyond_all_bounds_is_a_protocol_error() {
+    let world = World::start().await;
+    let deep = |open: &str, close: &str| {
+        let nested = format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
+        format!(r#"{{"To": {nested}}}"#)
+    };
+    for (method, request) in [
+        ("Send", deep("[", "]")),
+        ("Send", deep(r#"{"To":"#, "}")),
+        ("Send", r#"{"To": 1e999}"#.into()),
+        (
+            "Send",
+            r#"{"To": [{"Address": "a@x.example"}], "Text": "x", "Date": "2026-13-01T00:00:00Z"}"#
+                .into(),
+        ),
+        (
+            "Send",
+            r#"{"To": [{"Address": "a@x.example"}], "Text": "\ud800"}"#.into(),
+        ),
+        ("Send", "\u{feff}{}".into()),
+        ("Send", "{'To': []}".into()),
+        ("Send", r#"{"To": [}"#.into()),
+        ("MessageGet", r#"{"MsgID": 9223372036854775808}"#.into()),
+        ("MessageGet", r#"{"MsgID": 1.5}"#.into()),
+        ("MessageGet", r#"{"MsgID": "1"}"#.into()),
+        (
+            "MessagePartGet",
+            r#"{"MsgID": 1, "PartPath": [1e99]}"#.into(),
+        ),
+    ] {
+        let answer = world.call(method, &request).await;
+        let shown = &request[..request.len().min(60)];
+        assert_eq!(answer.status, 400, "{shown}");
+        assert_eq!(
+            answer.json()["Code"],
+            "protocol",
+            "{shown}: {}",
+            answer.body
+        );
+    }
+    // A number that fits, and what is no base64, are the method's to judge.
+    let negative = world.call("MessageGet", r#"{"MsgID": -1}"#).await;
+    assert_eq!(negative.json()["Code"], "messageNotFound");
+    let request =
+        r#"{"To": [{"Address": "a@x.example"}], "Text": "x", "AttachedFiles": [{"Data": "a$b="}]}"#;
+    assert_eq!(world.call("Send", request).await.json()["Code"], "user");
+    assert!(world.queued().is_empty());
+}
+
+/// What comes on a connection after these bytes, the last that the client says.
+async fn after(world: &World, bytes: &[u8]) -> String {
+    let mut stream = world.connect().await;
+    stream.write_all(bytes).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    // The server may close before it has read everything.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn what_breaks_off_sends_nothing_and_delays_nobody() {
+    let world = World::start().await;
+    let login = STANDARD.encode(format!("ann@example.org:{PASSWORD}"));
+    let request = r#"{"To":[{"Address":"a@x.example"}],"Text":"x"}"#;
+    let multipart = format!(
+        "--b\r\nContent-Disposition: form-data; name=\"request\"\r\n\r\n{request}\r\n\
+         --b\r\nContent-Disposition: form-data; name=\"attachedfile\"; filename=\"x\"\r\n\r\n"
+    );
+    let head = |kind: &str, length: usize| {
+        format!(
+            "POST /webapi/v0/Send HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic {login}\r\n\
+             Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    let form = "application/x-www-form-urlencoded";
+    let cases = [
+        ("a header", "POST /webapi/v0/Send HTTP/1.1\r\nHo".to_owned()),
+        ("a form", head(form, 1000) + "request=" + request),
+        (
+            "a file",
+            head("multipart/form-data; boundary=b", multipart.len() + 1000) + &multipart,
+        ),
+        (
+            "a multipart form as long as it said",
+            head("multipart/form-data; boundary=b", multipart.len()) + &multipart,
+        ),
+        (
+            "a chunk",
+            head(form, 0).replace("Content-Length: 0", "Transfer-Encoding: chunked")
+                + "ff\r\nrequest=",
+        ),
+        ("TLS", "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0".to_owned()),
+        (
+            "a length that is none",
+            head(form, 1).replace(": 1\r", ": -1\r"),
+        ),
+        (
+            "two lengths",
+            head(form, 1).replace(
+                "Content-Length: 1",
+                "Content-Length: 1\r\nContent-Length: 2",
+            ),
+        ),
+    ];
+    for (what, bytes) in &cases {
+        // Others wait meanwhile, in the middle of the same.
+        let mut waiting = world.connect().await;
+        let (most, _) = bytes.split_at(bytes.len() - 1);
+        waiting.write_all(most.as_bytes()).await.unwrap();
+        let answer = after(&world, bytes.as_bytes()).await;
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 400 "),
+            "{what}: {answer}"
+        );
+        assert!(world.queued().is_empty(), "{what}");
+    }
+    let json = serde_json::from_str(request).unwrap();
+    assert_eq!(world.send(&json).await.status, 200);
+    assert_eq!(world.queued().len(), 1);
 }
 
 #[tokio::test]

@@ -1,15 +1,17 @@
-//! The API as its callers meet it, over a store in memory.
+//! The API as its callers meet it, over HTTP, with a store in memory.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use axum::{
-    Router,
+    Extension,
     body::{Body, to_bytes},
     extract::ConnectInfo,
     http::{Request, StatusCode, header},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use hyper::{Response, body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
 use postrider_config::{Dynamic, Static};
 use postrider_queue::{Delivery, Queue, TcpDialer, dns::MapResolver};
 use postrider_store::{
@@ -19,16 +21,16 @@ use postrider_store::{
 use postrider_webapi::Parts;
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::Value;
-use tower::ServiceExt;
+use tokio::net::{TcpListener, TcpStream};
 
 /// Of all accounts.
 pub(crate) const PASSWORD: &str = "a good password";
 
-/// A router, and what lies behind it.
+/// A server, and what lies behind it.
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) clock: Arc<ManualClock>,
-    router: Router,
+    address: SocketAddr,
 }
 
 /// An answer.
@@ -108,20 +110,36 @@ impl World {
             forwarded,
             tls: false,
         });
+        // It is told that all callers are this one.
+        let remote: SocketAddr = "192.0.2.7:4000".parse().unwrap();
+        let router = router.layer(Extension(ConnectInfo(remote)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
         Self {
             store,
             clock,
-            router,
+            address,
         }
     }
 
+    /// A connection, for what no client of HTTP would send.
+    pub(crate) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    async fn exchange(&self, mut request: Request<Body>) -> Response<Incoming> {
+        let host = self.address.to_string().parse().unwrap();
+        request.headers_mut().entry(header::HOST).or_insert(host);
+        let stream = TokioIo::new(self.connect().await);
+        let (mut sender, connection) = http1::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        sender.send_request(request).await.unwrap()
+    }
+
     pub(crate) async fn ask(&self, request: Request<Body>) -> Answer {
-        let mut request = request;
-        let remote: SocketAddr = "192.0.2.7:4000".parse().unwrap();
-        request.extensions_mut().insert(ConnectInfo(remote));
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let body = to_bytes(body, 1 << 20).await.unwrap();
+        let (parts, body) = self.exchange(request).await.into_parts();
+        let body = to_bytes(Body::new(body), 1 << 20).await.unwrap();
         Answer {
             status: parts.status,
             headers: parts.headers,
@@ -131,12 +149,9 @@ impl World {
 
     /// The body of an answer, as it comes.
     pub(crate) async fn open(&self, request: Request<Body>) -> Body {
-        let mut request = request;
-        let remote: SocketAddr = "192.0.2.7:4000".parse().unwrap();
-        request.extensions_mut().insert(ConnectInfo(remote));
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.exchange(request).await;
         assert_eq!(response.status(), 200);
-        response.into_body()
+        Body::new(response.into_body())
     }
 
     pub(crate) async fn get(&self, verb: &str, path: &str) -> Answer {

@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
 use super::stats::mebibytes;
+use crate::http;
 use crate::process::Processes;
 
 #[derive(Args, Clone)]
@@ -22,6 +23,9 @@ pub(crate) struct IdleArgs {
     /// How many connections are opened and kept
     #[arg(long, default_value_t = 10_000)]
     connections: u64,
+    /// Have each connection ask for a page over HTTP and stay, instead of saying EHLO over SMTP
+    #[arg(long)]
+    http: bool,
     /// Processes whose memory is measured, with all their descendants
     #[arg(long, num_args = 1.., value_delimiter = ',', required = true)]
     pid: Vec<u32>,
@@ -48,9 +52,13 @@ async fn hold(args: &IdleArgs) -> Result<()> {
     let before = server.memory();
     let mut connections = Vec::new();
     for index in 1..=args.connections {
-        let connection = open(SocketAddr::new(args.ip, args.port))
-            .await
-            .with_context(|| format!("connection {index} failed"))?;
+        let server = SocketAddr::new(args.ip, args.port);
+        let connection = if args.http {
+            open_http(server).await
+        } else {
+            open(server).await
+        };
+        let connection = connection.with_context(|| format!("connection {index} failed"))?;
         connections.push(connection);
     }
     let after = server.memory();
@@ -71,6 +79,22 @@ async fn open(server: SocketAddr) -> Result<TcpStream> {
     stream.write_all(b"EHLO load.example\r\n").await?;
     expect(&mut stream, "250").await?;
     Ok(stream.into_inner())
+}
+
+/// A connection over which a page came, and which is kept for another.
+async fn open_http(server: SocketAddr) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(server).await?;
+    let mut connection = http::Connection::new(&mut stream);
+    let request = format!("GET /webapi/v0/ HTTP/1.1\r\nHost: {server}\r\n\r\n");
+    connection.write(request.as_bytes()).await?;
+    let answer = connection.read_message().await?;
+    let answer = answer.context("the server closed the connection")?;
+    ensure!(
+        answer.first_line.contains(" 200 ") && answer.keep_alive,
+        "the server said {:?}",
+        answer.first_line
+    );
+    Ok(stream)
 }
 
 async fn expect(stream: &mut BufReader<TcpStream>, code: &str) -> Result<()> {
