@@ -24,6 +24,7 @@ use crate::{
     cli::{self, Cli, Command},
     localserve, logging, queue_commands,
     server::{Options, Server},
+    webapi_command,
 };
 
 /// How long a server may take from opening its store to answering commands.
@@ -43,6 +44,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Setadminpassword => set_admin_password(&cli.config),
         Command::Queue(command) => queue_commands::run(&cli.config, command),
         Command::Apikey(command) => queue_commands::keys(&cli.config, command),
+        Command::Webapi(options) => webapi_command::run(options),
         Command::Version => print(&format!("postrider {}\n", env!("CARGO_PKG_VERSION"))),
     }
 }
@@ -228,7 +230,11 @@ fn set_admin_password(conf: &Path) -> anyhow::Result<()> {
 }
 
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+    print_bytes(text.as_bytes())
+}
+
+pub(crate) fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    match io::stdout().lock().write_all(bytes) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }

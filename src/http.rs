@@ -6,7 +6,10 @@ use axum::{Router, extract::ConnectInfo, http::Request, response::IntoResponse, 
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
 use postrider_store::{Accept, Store};
 use tokio::{
@@ -57,7 +60,7 @@ pub fn health(store: Store) -> Router {
     )
 }
 
-/// Serves `router` until `shutdown` says so, then lets running requests end.
+/// Serves `router` until `shutdown` says so, then closes what is idle and lets running requests end, for a while.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
@@ -65,7 +68,9 @@ pub async fn serve(
     gate: Arc<Gate>,
     shutdown: watch::Receiver<bool>,
 ) {
-    let graceful = Arc::new(GracefulShutdown::new());
+    let graceful = GracefulShutdown::new();
+    // Connections end when this is dropped.
+    let (patience, impatient) = watch::channel(());
     let refusal = if tls.is_none() { REFUSAL } else { b"" };
     let acceptor = tls.map(TlsAcceptor::from);
     listener::accept(
@@ -74,20 +79,29 @@ pub async fn serve(
         refusal,
         shutdown,
         |stream, remote, place| {
-            let (router, acceptor, graceful) =
-                (router.clone(), acceptor.clone(), Arc::clone(&graceful));
+            let served = connection(
+                stream,
+                remote,
+                acceptor.clone(),
+                router.clone(),
+                graceful.watcher(),
+            );
+            let mut impatient = impatient.clone();
             tokio::spawn(async move {
                 let _place = place;
-                if let Err(error) = connection(stream, remote, acceptor, router, &graceful).await {
+                let ended = tokio::select! {
+                    ended = served => ended,
+                    _ = impatient.changed() => Err("cut off, since the server stops".to_owned()),
+                };
+                if let Err(error) = ended {
                     debug!(%remote, error, "HTTP connection ended");
                 }
             });
         },
     )
     .await;
-    if let Ok(graceful) = Arc::try_unwrap(graceful) {
-        let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
-    }
+    let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
+    drop(patience);
 }
 
 async fn connection(
@@ -95,7 +109,7 @@ async fn connection(
     remote: SocketAddr,
     acceptor: Option<TlsAcceptor>,
     router: Router,
-    graceful: &GracefulShutdown,
+    graceful: Watcher,
 ) -> Result<(), String> {
     stream
         .set_nodelay(true)
@@ -116,7 +130,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     remote: SocketAddr,
     router: Router,
-    graceful: &GracefulShutdown,
+    graceful: Watcher,
 ) -> Result<(), String> {
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(|body| TimeoutBody::new(BODY_TIMEOUT, body));
@@ -158,7 +172,12 @@ mod tests {
         body::{Body, Bytes},
         routing::post,
     };
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use futures_util::stream;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+        sync::Notify,
+        task::JoinHandle,
+    };
 
     use super::*;
 
@@ -167,15 +186,16 @@ mod tests {
 
     /// A client of a server that takes what is posted, with room for `buffer` bytes on the way. The time is moved as soon as
     /// both sides wait.
-    fn client(buffer: usize) -> (DuplexStream, tokio::task::JoinHandle<Result<(), String>>) {
+    fn client(buffer: usize) -> (DuplexStream, JoinHandle<Result<(), String>>) {
         let router = Router::new()
             .route("/", post(async |body: Bytes| format!("{}\n", body.len())))
             .route("/long", get(async || Body::from(vec![b'x'; LONG])));
         let (client, server) = tokio::io::duplex(buffer);
         let remote = SocketAddr::from(([192, 0, 2, 1], 1234));
-        let graceful = GracefulShutdown::new();
-        let serving =
-            tokio::spawn(async move { exchange(server, remote, router, &graceful).await });
+        let serving = tokio::spawn(async move {
+            let graceful = GracefulShutdown::new();
+            exchange(server, remote, router, graceful.watcher()).await
+        });
         (client, serving)
     }
 
@@ -228,6 +248,83 @@ mod tests {
             .unwrap();
         assert!(serving.await.unwrap().is_err());
         assert!(all(lazy).await.len() < LONG);
+    }
+
+    /// A request that is not answered until the test says so.
+    #[derive(Default)]
+    struct Held {
+        begun: Notify,
+        release: Notify,
+    }
+
+    /// A server that answers `/` at once, `/held` when told to, and `/endless` not to its end; and what makes it stop.
+    async fn server() -> (SocketAddr, watch::Sender<bool>, Arc<Held>, JoinHandle<()>) {
+        let held = Arc::<Held>::default();
+        let handler = Arc::clone(&held);
+        let router = Router::new()
+            .route("/", get(async || "done"))
+            .route(
+                "/held",
+                get(move || async move {
+                    handler.begun.notify_one();
+                    handler.release.notified().await;
+                    "done"
+                }),
+            )
+            .route(
+                "/endless",
+                get(async || Body::from_stream(stream::pending::<Result<Bytes, Infallible>>())),
+            );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopping) = watch::channel(false);
+        let serving = tokio::spawn(serve(listener, None, router, Gate::new(10, 10), stopping));
+        (address, stop, held, serving)
+    }
+
+    /// A connection on which this was asked for.
+    async fn ask(address: SocketAddr, path: &str) -> TcpStream {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        client
+    }
+
+    async fn rest(client: &mut TcpStream) -> String {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn at_a_stop_idle_connections_are_closed_and_running_requests_are_answered() {
+        let (address, stop, held, serving) = server().await;
+        let mut idle = ask(address, "/").await;
+        let mut running = ask(address, "/held").await;
+        assert_ne!(idle.read(&mut [0; 1000]).await.unwrap(), 0);
+        held.begun.notified().await;
+
+        stop.send(true).unwrap();
+        assert_eq!(rest(&mut idle).await, "");
+        held.release.notify_one();
+        assert!(rest(&mut running).await.ends_with("\r\n\r\ndone"));
+        serving.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_end_by_itself_is_cut_off_after_a_stop() {
+        let (address, stop, _held, serving) = server().await;
+        let mut endless = ask(address, "/endless").await;
+        let mut head = [0; 15];
+        endless.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200 OK");
+        stop.send(true).unwrap();
+        serving.await.unwrap();
+        while endless
+            .read(&mut [0; 1000])
+            .await
+            .is_ok_and(|read| read > 0)
+        {}
     }
 
     #[test]

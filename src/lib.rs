@@ -26,3 +26,4 @@ pub mod server;
 pub mod services;
 pub mod submission;
 pub mod tls;
+mod webapi_command;

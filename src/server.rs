@@ -278,7 +278,8 @@ impl Server {
                 let stop = self.shutdown.subscribe();
                 let gate = Arc::clone(&gate);
                 if service.is_http() {
-                    let router = services::router(&self.shared, &bound.listener, service);
+                    let router =
+                        services::router(&self.shared, &bound.listener, service, stop.clone());
                     self.tasks
                         .spawn(http::serve(socket, tls, router, gate, stop));
                 } else {

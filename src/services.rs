@@ -7,6 +7,7 @@ use axum::Router;
 use postrider_config::{CertificateSource, HttpService, Listener, Static, TlsVersion};
 use postrider_smtp::server::SessionConfig;
 use rustls::ServerConfig;
+use tokio::sync::watch;
 
 use crate::{
     http,
@@ -208,7 +209,12 @@ fn public_url(statics: &Static, listener: &Listener) -> String {
 }
 
 /// What an HTTP socket answers.
-pub fn router(shared: &Shared, listener: &Listener, service: Service) -> Router {
+pub fn router(
+    shared: &Shared,
+    listener: &Listener,
+    service: Service,
+    stopping: watch::Receiver<bool>,
+) -> Router {
     let conf: &HttpService = if service == Service::WebapiHttps {
         &listener.webapi_https
     } else {
@@ -229,6 +235,7 @@ pub fn router(shared: &Shared, listener: &Listener, service: Service) -> Router 
         unsubscribe_key: Arc::clone(&shared.unsubscribe_key),
         forwarded: conf.forwarded,
         tls: service == Service::WebapiHttps,
+        stopping,
     });
     http::health(shared.store.clone()).merge(webapi)
 }

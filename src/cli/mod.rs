@@ -53,8 +53,55 @@ pub enum Command {
     /// The keys by which programs call the API in an account's name.
     #[command(subcommand)]
     Apikey(ApiKeys),
+    /// Call a method of the webapi over HTTP, as an application would, and print the answer.
+    Webapi(Webapi),
     /// Print the version.
     Version,
+}
+
+/// What `webapi` takes.
+#[derive(Args)]
+pub struct Webapi {
+    /// The method; without it, all are listed.
+    pub method: Option<String>,
+    /// The request, as JSON; if not given or "-", it is read from standard input.
+    pub request: Option<String>,
+    /// Where the webapi is.
+    #[arg(
+        long,
+        env = "POSTRIDER_URL",
+        default_value = "http://127.0.0.1:1080/webapi/"
+    )]
+    pub url: String,
+    /// Who calls: an address of the account, and its password (or a key) behind a colon; without that, it is asked for.
+    #[arg(
+        long,
+        value_name = "ADDRESS[:PASSWORD]",
+        env = "POSTRIDER_USER",
+        hide_env_values = true
+    )]
+    pub user: Option<String>,
+    /// Who calls, by a key.
+    #[arg(
+        long,
+        env = "POSTRIDER_KEY",
+        hide_env_values = true,
+        conflicts_with = "user"
+    )]
+    pub key: Option<String>,
+    /// For EventStream: begin behind the event with this ID, instead of with new ones.
+    #[arg(long, value_name = "ID")]
+    pub after: Option<u64>,
+}
+
+/// Hides what is secret.
+impl std::fmt::Debug for Webapi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Webapi")
+            .field("method", &self.method)
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What `localserve` takes.

@@ -1,22 +1,28 @@
-//! The API v1 over a real socket, by our own client.
+//! The API over a real socket, by our own client.
 
+use futures_util::StreamExt;
 use postrider_webapi::{
     api::{EventsRequest, NameAddress, QueueStatusRequest, SendRequest, State},
     client::{Client, ClientError, Login},
 };
 
-use crate::support::{PASSWORD, World, remote::Remote};
+use crate::support::{PASSWORD, World, message, patience::patiently, program, remote::Remote};
+
+fn base(world: &World) -> String {
+    let address = world.server.address("webapi_http").unwrap();
+    format!("http://{address}/webapi")
+}
+
+fn client(world: &World, password: &str) -> Client {
+    let login = Login::Password("app@example.org".into(), password.into());
+    Client::new(&base(world), login).unwrap()
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn our_client_sends_and_hears_what_became_of_it() {
     let remote = Remote::start(|_, _| None).await;
     let world = World::facing(&remote, String::new()).await;
-    let base = format!(
-        "http://{}/webapi",
-        world.server.address("webapi_http").unwrap()
-    );
-    let login = |password: &str| Login::Password("app@example.org".into(), password.into());
-    let client = Client::new(&base, login(PASSWORD)).unwrap();
+    let client = client(&world, PASSWORD);
     let request = SendRequest {
         to: vec![NameAddress {
             name: "R".into(),
@@ -62,16 +68,143 @@ async fn our_client_sends_and_hears_what_became_of_it() {
         ("delivered", "rcpt@remote.test")
     );
 
-    let stranger = Client::new(&base, login("wrong")).unwrap();
-    match stranger.send(&request).await {
+    match self::client(&world, "wrong").send(&request).await {
         Err(ClientError::Refused {
             status: 401, code, ..
         }) => assert_eq!(code, "unauthorized"),
         other => panic!("{other:?}"),
     }
     assert!(matches!(
-        Client::new("nowhere", login("x")),
+        Client::new("nowhere", Login::Key("x".into())),
         Err(ClientError::Url(_))
     ));
     world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_client_reads_mail_and_keeps_the_suppression_list() {
+    let remote = Remote::start(|_, _| None).await;
+    let world = World::facing(&remote, String::new()).await;
+    let client = client(&world, PASSWORD);
+    let mut mx = world.client("smtp").await;
+    mx.expect("EHLO sender.test", "250").await;
+    let text = message("to be read");
+    let reply = mx
+        .submit("who@else.test", &["info@example.org"], &text)
+        .await;
+    assert!(reply.starts_with("250"), "{reply}");
+
+    let read = client.message_get(1).await.unwrap();
+    assert_eq!(read.message.subject, "to be read");
+    assert_eq!(read.meta.rcpt_to, "info@example.org");
+    assert_eq!(read.structure.content_type, "text/plain");
+    let raw = client.message_raw_get(1).await.unwrap();
+    assert!(raw.ends_with(format!("{text}\r\n").as_bytes()));
+    let part = client.message_part_get(1, &[]).await.unwrap();
+    assert_eq!(&part[..], b"Hello.\r\n");
+    client
+        .message_flags_add(1, &["\\seen", "read"])
+        .await
+        .unwrap();
+    client.message_flags_remove(1, &["\\seen"]).await.unwrap();
+    client.message_move(1, "Archive").await.unwrap();
+    let meta = client.message_get(1).await.unwrap().meta;
+    assert_eq!(
+        (meta.flags, meta.mailbox_name.as_str()),
+        (vec!["read".to_owned()], "Archive")
+    );
+    client.message_delete(1).await.unwrap();
+    match client.message_get(1).await {
+        Err(ClientError::Refused {
+            status: 400, code, ..
+        }) => assert_eq!(code, "messageNotFound"),
+        other => panic!("{other:?}"),
+    }
+
+    client
+        .suppression_add("No.Body+1@remote.test", "asked")
+        .await
+        .unwrap();
+    assert!(
+        client
+            .suppression_present("nobody@remote.test")
+            .await
+            .unwrap()
+    );
+    let listed = client.suppression_list().await.unwrap();
+    assert_eq!(
+        (listed.len(), listed[0].reason.as_str(), listed[0].manual),
+        (1, "asked", true)
+    );
+    client
+        .suppression_remove("nobody@remote.test")
+        .await
+        .unwrap();
+    assert!(
+        !client
+            .suppression_present("nobody@remote.test")
+            .await
+            .unwrap()
+    );
+
+    match self::client(&world, "wrong").suppression_list().await {
+        Err(ClientError::Refused {
+            status: 401, code, ..
+        }) => assert_eq!(code, "unauthorized"),
+        other => panic!("{other:?}"),
+    }
+    world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_calls_the_api_and_follows_events() {
+    let remote = Remote::start(|_, _| None).await;
+    let world = World::facing(&remote, String::new()).await;
+    let conf = world.dir.path().join("postrider.conf");
+    let webapi = async |password: &str, arguments: &[&str]| {
+        let (url, user) = (base(&world), format!("app@example.org:{password}"));
+        let mut all = vec!["webapi", "--url", &url, "--user", &user];
+        all.extend(arguments);
+        let output = program::run(&conf, &all).await;
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (
+            output.status.success(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    let listed = webapi(PASSWORD, &[]).await.1;
+    assert!(
+        listed.contains("SendBatch") && listed.contains("MessageRawGet"),
+        "{listed}"
+    );
+
+    let request = r#"{"To": [{"Address": "rcpt@remote.test"}], "Text": "x"}"#;
+    let (well, sent, error) = webapi(PASSWORD, &["Send", request]).await;
+    assert!(well && sent.contains("\"QueueMsgID\": 1"), "{sent} {error}");
+    remote.wait_for(1).await;
+
+    let mut events = client(&world, PASSWORD).follow(Some(0)).await.unwrap();
+    let event = patiently("an event", events.next()).await.unwrap().unwrap();
+    assert_eq!((event.event.as_str(), event.queue_msg_id), ("delivered", 1));
+
+    for (password, arguments, problem) in [
+        (PASSWORD, &["Send", "{}"][..], "missingBody: "),
+        (PASSWORD, &["Send", "{"], "the request is no JSON"),
+        (PASSWORD, &["Sent", "{}"], "there is no method \"Sent\""),
+        (
+            PASSWORD,
+            &["MessageRawGet", r#"{"MsgID": 7}"#],
+            "messageNotFound: ",
+        ),
+        ("wrong", &["Stats", "{}"], "unauthorized: "),
+    ] {
+        let (well, _, error) = webapi(password, arguments).await;
+        assert!(!well && error.contains(problem), "{arguments:?}: {error}");
+    }
+    world.server.stop().await;
+    match patiently("the end of the stream", events.next()).await {
+        None | Some(Err(_)) => {}
+        Some(Ok(event)) => panic!("{event:?}"),
+    }
 }

@@ -1,17 +1,25 @@
-//! A client for the API v1.
+//! A client: the methods of v1, and those of v0 that v1 does not have.
 
 use std::time::Duration;
 
-use reqwest::{StatusCode, Url};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use bytes::Bytes;
+use eventsource_stream::{EventStreamError, Eventsource};
+use futures_util::{Stream, StreamExt, stream};
+use reqwest::{RequestBuilder, Response, StatusCode, Url};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
 
-use crate::api::{
-    BatchResponse, EventsRequest, EventsResponse, QueueCancelRequest, QueueCancelResponse,
-    QueueListRequest, QueueListResponse, QueueStatusRequest, QueueStatusResponse, SendBatchRequest,
-    SendRequest, SendResponse, StatsRequest, StatsResponse,
+use crate::{
+    api::{
+        BatchResponse, EventItem, EventsRequest, EventsResponse, MessageGetResponse, Problem,
+        QueueCancelRequest, QueueCancelResponse, QueueListRequest, QueueListResponse,
+        QueueStatusRequest, QueueStatusResponse, SendBatchRequest, SendRequest, SendResponse,
+        StatsRequest, StatsResponse, Suppression,
+    },
+    suppression::{Done, IsPresent, Listed},
 };
 
-/// How long a call may take.
+/// How long the server may take to connect, and to go on with its answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Who calls.
@@ -46,6 +54,16 @@ pub enum ClientError {
     /// idempotency key it can be repeated.
     #[error(transparent)]
     Http(#[from] reqwest::Error),
+    /// The answer is not of the API: something else is at this URL, or another version.
+    #[error("{url} answered {status} with what is no answer of the webapi: {why}")]
+    Answer {
+        /// What was called.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The server refused.
     #[error("{code}: {message}")]
     Refused {
@@ -62,17 +80,9 @@ pub enum ClientError {
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
-    /// With a slash at the end, up to `v1/`.
+    /// With a slash at the end.
     base: Url,
     login: Login,
-}
-
-/// What the server says when it refuses.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Problem {
-    code: String,
-    message: String,
 }
 
 impl Client {
@@ -81,45 +91,113 @@ impl Client {
     /// # Errors
     /// If the base is no URL, or TLS can't be set up.
     pub fn new(base: &str, login: Login) -> Result<Self, ClientError> {
-        let with_slash = format!("{}/v1/", base.trim_end_matches('/'));
+        let with_slash = format!("{}/", base.trim_end_matches('/'));
         let base = with_slash
             .parse()
             .map_err(|_| ClientError::Url(base.to_owned()))?;
-        let http = reqwest::Client::builder().timeout(TIMEOUT).build()?;
+        let http = reqwest::Client::builder()
+            .connect_timeout(TIMEOUT)
+            .read_timeout(TIMEOUT)
+            .build()?;
         Ok(Self { http, base, login })
     }
 
-    async fn call<A: DeserializeOwned>(
+    fn url(&self, path: &str) -> Result<Url, ClientError> {
+        let url = self.base.join(path);
+        url.map_err(|_| ClientError::Url(self.base.to_string()))
+    }
+
+    /// Makes a request in the name of who is logged in; gives an answer of success.
+    async fn ask(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let request = match &self.login {
+            Login::Key(key) => request.bearer_auth(key),
+            Login::Password(address, password) => request.basic_auth(address, Some(password)),
+        };
+        let answer = request.send().await?;
+        let status = answer.status();
+        if status == StatusCode::OK {
+            return Ok(answer);
+        }
+        let url = answer.url().to_string();
+        let text = answer.bytes().await?;
+        Err(match serde_json::from_slice(&text) {
+            Ok(Problem { code, message }) => ClientError::Refused {
+                status: status.as_u16(),
+                code,
+                message,
+            },
+            // v0 answers in plain text who is not let in.
+            Err(_) if status == StatusCode::UNAUTHORIZED => ClientError::Refused {
+                status: status.as_u16(),
+                code: "unauthorized".into(),
+                message: String::from_utf8_lossy(&text).trim_end().to_owned(),
+            },
+            Err(error) => ClientError::Answer {
+                url,
+                status: status.as_u16(),
+                why: error.to_string(),
+            },
+        })
+    }
+
+    /// Calls any method of v1, with a request that becomes JSON.
+    ///
+    /// # Errors
+    /// If the server refuses or is not reached, as for all methods.
+    pub async fn call<A: DeserializeOwned>(
         &self,
         method: &str,
         request: &impl Serialize,
     ) -> Result<A, ClientError> {
-        let url = self
-            .base
-            .join(method)
-            .map_err(|_| ClientError::Url(self.base.to_string()))?;
-        let call = self.http.post(url).json(request);
-        let call = match &self.login {
-            Login::Key(key) => call.bearer_auth(key),
-            Login::Password(address, password) => call.basic_auth(address, Some(password)),
-        };
-        let answer = call.send().await?;
-        let status = answer.status();
-        if status == StatusCode::OK {
-            return Ok(answer.json().await?);
-        }
-        let problem: Problem = answer.json().await?;
-        Err(ClientError::Refused {
-            status: status.as_u16(),
-            code: problem.code,
-            message: problem.message,
-        })
+        let url = self.url(&format!("v1/{method}"))?;
+        understood(self.ask(self.http.post(url).json(request)).await?).await
+    }
+
+    async fn ask_v0(
+        &self,
+        method: &str,
+        request: &impl Serialize,
+    ) -> Result<Response, ClientError> {
+        let url = self.url(&format!("v0/{method}"))?;
+        let request = serde_json::to_string(request).map_err(|error| ClientError::Answer {
+            url: url.to_string(),
+            status: 0,
+            why: error.to_string(),
+        })?;
+        let form = self.http.post(url).form(&[("request", request)]);
+        self.ask(form).await
+    }
+
+    /// Calls any method of v0, and gives the answer as it is: JSON, or for some methods the bytes of a message.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub async fn call_v0(
+        &self,
+        method: &str,
+        request: &impl Serialize,
+    ) -> Result<Bytes, ClientError> {
+        Ok(self.ask_v0(method, request).await?.bytes().await?)
+    }
+
+    async fn json_v0<A: DeserializeOwned>(
+        &self,
+        method: &str,
+        request: &impl Serialize,
+    ) -> Result<A, ClientError> {
+        understood(self.ask_v0(method, request).await?).await
+    }
+
+    async fn change_v0(&self, method: &str, request: &impl Serialize) -> Result<(), ClientError> {
+        self.json_v0::<Done>(method, request)
+            .await
+            .map(|Done {}| ())
     }
 
     /// Sends a message. When this returns, it is safe.
     ///
     /// # Errors
-    /// If the server refuses or is not reached, as for all methods.
+    /// As for [`call`](Self::call).
     pub async fn send(&self, request: &SendRequest) -> Result<SendResponse, ClientError> {
         self.call("Send", request).await
     }
@@ -127,7 +205,7 @@ impl Client {
     /// Sends a message of its own to each of many, or nothing at all.
     ///
     /// # Errors
-    /// As for [`send`](Self::send).
+    /// As for [`call`](Self::call).
     pub async fn send_batch(
         &self,
         request: &SendBatchRequest,
@@ -138,7 +216,7 @@ impl Client {
     /// Lists queued messages.
     ///
     /// # Errors
-    /// As for [`send`](Self::send).
+    /// As for [`call`](Self::call).
     pub async fn queue_list(
         &self,
         request: &QueueListRequest,
@@ -149,7 +227,7 @@ impl Client {
     /// Tells what became of messages.
     ///
     /// # Errors
-    /// As for [`send`](Self::send).
+    /// As for [`call`](Self::call).
     pub async fn queue_status(
         &self,
         request: &QueueStatusRequest,
@@ -160,7 +238,7 @@ impl Client {
     /// Cancels queued messages.
     ///
     /// # Errors
-    /// As for [`send`](Self::send).
+    /// As for [`call`](Self::call).
     pub async fn queue_cancel(
         &self,
         request: &QueueCancelRequest,
@@ -171,7 +249,7 @@ impl Client {
     /// Lists events.
     ///
     /// # Errors
-    /// As for [`send`](Self::send).
+    /// As for [`call`](Self::call).
     pub async fn events(&self, request: &EventsRequest) -> Result<EventsResponse, ClientError> {
         self.call("Events", request).await
     }
@@ -179,8 +257,151 @@ impl Client {
     /// Counts events.
     ///
     /// # Errors
-    /// As for [`send`](Self::send).
+    /// As for [`call`](Self::call).
     pub async fn stats(&self, request: &StatsRequest) -> Result<StatsResponse, ClientError> {
         self.call("Stats", request).await
     }
+
+    /// Follows events as they happen: those after the one of this number, or only new ones. It ends with an error when the
+    /// connection is lost; what came meanwhile is told by following again from the last that came.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub async fn follow(
+        &self,
+        after: Option<u64>,
+    ) -> Result<impl Stream<Item = Result<EventItem, ClientError>> + Unpin + use<>, ClientError>
+    {
+        let mut request = self.http.get(self.url("v1/EventStream")?);
+        if let Some(after) = after {
+            request = request.header("last-event-id", after);
+        }
+        let answer = self.ask(request).await?;
+        let (url, status) = (answer.url().to_string(), answer.status().as_u16());
+        let chunks = stream::try_unfold(answer, |mut answer| async move {
+            let chunk = answer.chunk().await?;
+            Ok::<_, reqwest::Error>(chunk.map(|chunk| (chunk, answer)))
+        });
+        let wrong = move |why: String| ClientError::Answer {
+            url: url.clone(),
+            status,
+            why,
+        };
+        let events = chunks.eventsource().map(move |event| match event {
+            Ok(event) => {
+                serde_json::from_str(&event.data).map_err(|error| wrong(error.to_string()))
+            }
+            Err(EventStreamError::Transport(error)) => Err(error.into()),
+            Err(error) => Err(wrong(error.to_string())),
+        });
+        Ok(Box::pin(events))
+    }
+
+    /// The addresses that the account does not send to.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub async fn suppression_list(&self) -> Result<Vec<Suppression>, ClientError> {
+        let listed: Listed = self.json_v0("SuppressionList", &json!({})).await?;
+        Ok(listed.suppressions)
+    }
+
+    /// Adds an address, for a reason in words. It is refused if it, or a variant of it, is there.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub async fn suppression_add(&self, address: &str, reason: &str) -> Result<(), ClientError> {
+        let request = json!({"EmailAddress": address, "Manual": true, "Reason": reason});
+        self.change_v0("SuppressionAdd", &request).await
+    }
+
+    /// Removes an address with all its variants.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub async fn suppression_remove(&self, address: &str) -> Result<(), ClientError> {
+        self.change_v0("SuppressionRemove", &json!({"EmailAddress": address}))
+            .await
+    }
+
+    /// Whether an address, or a variant of it, is there.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub async fn suppression_present(&self, address: &str) -> Result<bool, ClientError> {
+        let request = json!({"EmailAddress": address});
+        let found: IsPresent = self.json_v0("SuppressionPresent", &request).await?;
+        Ok(found.present)
+    }
+
+    /// A received message: its header, texts, structure, and what is known of its coming.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub async fn message_get(&self, id: u64) -> Result<MessageGetResponse, ClientError> {
+        self.json_v0("MessageGet", &json!({"MsgID": id})).await
+    }
+
+    /// A received message as it came.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub async fn message_raw_get(&self, id: u64) -> Result<Bytes, ClientError> {
+        self.call_v0("MessageRawGet", &json!({"MsgID": id})).await
+    }
+
+    /// A part of a received message without its transfer encoding, by its places in the structure, from 0.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub async fn message_part_get(&self, id: u64, path: &[usize]) -> Result<Bytes, ClientError> {
+        let request = json!({"MsgID": id, "PartPath": path});
+        self.call_v0("MessagePartGet", &request).await
+    }
+
+    /// Removes a message for good.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub async fn message_delete(&self, id: u64) -> Result<(), ClientError> {
+        self.change_v0("MessageDelete", &json!({"MsgID": id})).await
+    }
+
+    /// Adds flags, such as `\\seen`, or keywords.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub async fn message_flags_add(&self, id: u64, flags: &[&str]) -> Result<(), ClientError> {
+        let request = json!({"MsgID": id, "Flags": flags});
+        self.change_v0("MessageFlagsAdd", &request).await
+    }
+
+    /// Takes flags off.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub async fn message_flags_remove(&self, id: u64, flags: &[&str]) -> Result<(), ClientError> {
+        let request = json!({"MsgID": id, "Flags": flags});
+        self.change_v0("MessageFlagsRemove", &request).await
+    }
+
+    /// Moves a message to another mailbox, which must exist. Its number stays the same.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub async fn message_move(&self, id: u64, mailbox: &str) -> Result<(), ClientError> {
+        let request = json!({"MsgID": id, "DestMailboxName": mailbox});
+        self.change_v0("MessageMove", &request).await
+    }
+}
+
+/// An answer of success, read.
+async fn understood<A: DeserializeOwned>(answer: Response) -> Result<A, ClientError> {
+    let (url, status) = (answer.url().to_string(), answer.status().as_u16());
+    let text = answer.bytes().await?;
+    serde_json::from_slice(&text).map_err(|error| ClientError::Answer {
+        url,
+        status,
+        why: error.to_string(),
+    })
 }

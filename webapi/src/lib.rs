@@ -31,13 +31,31 @@ use postrider_store::{
     Clock, Store,
     login::{LoginLimiter, Logins},
 };
+use tokio::sync::watch;
 
-/// The requests and answers of v1.
+/// The requests and answers of v1, and what methods of v0 answer.
 pub mod api {
     pub use crate::{
+        mailbox::{Message, Meta, Shown as MessageGetResponse},
         send::{BatchResponse, BatchSubmission, Queued as Submission, Response as SendResponse},
+        suppression::Entry as Suppression,
         v1::shape::*,
     };
+    pub use postrider_webhook::message::Structure;
+
+    /// The names of v0's methods.
+    pub fn methods_v0() -> impl Iterator<Item = &'static str> {
+        crate::pages::Method::ALL
+            .into_iter()
+            .map(crate::pages::Method::name)
+    }
+
+    /// The names of v1's methods, but for the one that has no end.
+    pub fn methods_v1() -> impl Iterator<Item = &'static str> {
+        crate::v1::Method::ALL
+            .into_iter()
+            .map(crate::v1::Method::name)
+    }
 }
 
 pub use error::{ApiError, Code};
@@ -77,4 +95,6 @@ pub struct Parts {
     pub forwarded: bool,
     /// Requests come over TLS.
     pub tls: bool,
+    /// True when the server stops, which ends the streams that have no end of their own.
+    pub stopping: watch::Receiver<bool>,
 }

@@ -14,7 +14,7 @@ use postrider_config::Account;
 use postrider_store::{Mail, MailChange, MailId};
 use postrider_webhook::message;
 
-pub(crate) use self::shape::Shown;
+pub use self::shape::{Message, Meta, Shown};
 use crate::{
     Parts,
     auth::User,

@@ -32,7 +32,7 @@ struct About {
 }
 
 impl Method {
-    const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Send,
         Self::SuppressionList,
         Self::SuppressionAdd,
@@ -67,9 +67,11 @@ impl Method {
 
     /// Names are case-sensitive.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|method| method.about().name == name)
+        Self::ALL.into_iter().find(|method| method.name() == name)
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        self.about().name
     }
 
     const fn about(self) -> About {
@@ -290,7 +292,8 @@ pub(crate) fn index() -> String {
         "<h1>webapi v0</h1>\n\
          <p>Call a method with POST, HTTP basic authentication (an address of your account and its password), and a form whose \
          field <code>request</code> holds JSON. A call that worked is answered with status 200, one that did not with 400 and \
-         JSON with <code>Code</code> and <code>Message</code>.</p>\n<ul>\n",
+         JSON with <code>Code</code> and <code>Message</code>. \
+         <a href=\"../v1/\">v1</a> has what these methods lack.</p>\n<ul>\n",
     );
     for method in Method::ALL {
         let About { name, about, .. } = method.about();
@@ -316,11 +319,22 @@ pub(crate) fn method(method: Method) -> String {
         Some(example) => format!("<pre>{}</pre>", escaped(example)),
         None => "<p>The bytes themselves.</p>".to_owned(),
     };
+    let files = if method == Method::Send {
+        ["alternativefile", "inlinefile", "attachedfile"]
+            .map(|name| {
+                format!(
+                    "<p><label>{name} <input type=\"file\" name=\"{name}\" multiple></label></p>\n"
+                )
+            })
+            .concat()
+    } else {
+        String::new()
+    };
     let content = format!(
         "<p><a href=\"./\">webapi v0</a></p>\n<h1>{name}</h1>\n<p>{about}</p>\n<h2>Request</h2>\n\
          <form method=\"post\" action=\"{name}\" enctype=\"multipart/form-data\">\n\
          <textarea name=\"request\" rows=\"{rows}\" spellcheck=\"false\">{request}</textarea>\n\
-         <p><button>Call {name}</button></p>\n</form>\n<h2>Response</h2>\n{response}\n",
+         {files}<p><button>Call {name}</button></p>\n</form>\n<h2>Response</h2>\n{response}\n",
         about = escaped(about),
         rows = request.lines().count() + 1,
         request = escaped(request),
@@ -340,6 +354,7 @@ mod tests {
             page.contains("&quot;Subject&quot;") && page.contains("QueueMsgID"),
             "{page}"
         );
+        assert!(page.contains("<input type=\"file\" name=\"attachedfile\" multiple>"));
         for method in Method::ALL {
             let About {
                 name,

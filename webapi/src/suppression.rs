@@ -2,7 +2,7 @@
 
 use postrider_queue::base_address;
 use postrider_store::{NewSuppression, Suppression};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use crate::{
@@ -17,26 +17,34 @@ use crate::{
 const PAGE: usize = 1000;
 
 /// An empty answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Done {}
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Listed {
-    suppressions: Vec<Entry>,
+    pub(crate) suppressions: Vec<Entry>,
 }
 
-#[derive(Debug, Serialize)]
+/// An address that gets no mail of the account.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Entry {
+pub struct Entry {
+    /// Goes up.
     #[serde(rename = "ID")]
-    id: u64,
-    created: String,
-    account: String,
-    base_address: String,
-    original_address: String,
-    manual: bool,
-    reason: String,
+    pub id: u64,
+    /// RFC 3339.
+    pub created: String,
+    /// Whose list it is.
+    pub account: String,
+    /// Stands for all variants of the address; Unicode.
+    pub base_address: String,
+    /// As it came; Unicode.
+    pub original_address: String,
+    /// Added by a person, not for failures.
+    pub manual: bool,
+    /// For people.
+    pub reason: String,
 }
 
 impl From<Suppression> for Entry {
@@ -53,10 +61,10 @@ impl From<Suppression> for Entry {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct IsPresent {
-    present: bool,
+    pub(crate) present: bool,
 }
 
 /// All entries, by their numbers.

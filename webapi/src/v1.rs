@@ -42,7 +42,7 @@ const BATCH_OVERHEAD: u64 = 32 << 20;
 
 /// The methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Method {
+pub(crate) enum Method {
     Send,
     SendBatch,
     QueueList,
@@ -53,7 +53,7 @@ enum Method {
 }
 
 impl Method {
-    const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Send,
         Self::SendBatch,
         Self::QueueList,
@@ -67,7 +67,7 @@ impl Method {
         Self::ALL.into_iter().find(|method| method.name() == name)
     }
 
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Send => "Send",
             Self::SendBatch => "SendBatch",

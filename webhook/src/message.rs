@@ -7,7 +7,7 @@ use mail_parser::{
     PartType,
     decoders::{base64::base64_decode, quoted_printable::quoted_printable_decode},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The most bytes of a text that are shown.
 const TEXT_MAX: usize = 1 << 20;
@@ -15,7 +15,7 @@ const TEXT_MAX: usize = 1 << 20;
 const DEPTH_MAX: usize = 50;
 
 /// A name and an address, as in the header.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct NameAddress {
     /// Decoded; empty if none.
@@ -25,7 +25,7 @@ pub struct NameAddress {
 }
 
 /// A part of a message, with its own parts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Structure {
     /// Lower-case, for example `text/plain`.

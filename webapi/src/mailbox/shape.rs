@@ -3,56 +3,78 @@
 use postrider_smtp::{Address, ReversePath};
 use postrider_store::Mail;
 use postrider_webhook::message::{NameAddress, Parsed, Structure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::SYSTEM_FLAGS;
 
-#[derive(Debug, Serialize)]
+/// A received message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct Shown {
-    message: Message,
-    structure: Structure,
-    meta: Meta,
+pub struct Shown {
+    /// Its header and texts.
+    pub message: Message,
+    /// Its parts.
+    pub structure: Structure,
+    /// What is known of its coming.
+    pub meta: Meta,
 }
 
-/// In the order of Send's request.
-#[derive(Debug, Serialize)]
+/// The header and texts of a message, in the order of Send's request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Message {
-    from: Vec<NameAddress>,
-    to: Vec<NameAddress>,
+#[expect(missing_docs, reason = "the names are those of the header fields")]
+pub struct Message {
+    pub from: Vec<NameAddress>,
+    pub to: Vec<NameAddress>,
     #[serde(rename = "CC")]
-    cc: Vec<NameAddress>,
+    pub cc: Vec<NameAddress>,
     #[serde(rename = "BCC")]
-    bcc: Vec<NameAddress>,
-    reply_to: Vec<NameAddress>,
+    pub bcc: Vec<NameAddress>,
+    pub reply_to: Vec<NameAddress>,
+    /// With `<` and `>`.
     #[serde(rename = "MessageID")]
-    message_id: String,
-    references: Vec<String>,
-    date: Option<String>,
-    subject: String,
-    text: String,
+    pub message_id: String,
+    /// With `<` and `>`, oldest first.
+    pub references: Vec<String>,
+    /// RFC 3339.
+    pub date: Option<String>,
+    pub subject: String,
+    /// With LF; cut at 1 MiB.
+    pub text: String,
+    /// Likewise.
     #[serde(rename = "HTML")]
-    html: String,
+    pub html: String,
 }
 
-#[derive(Debug, Serialize)]
+/// What is known of a message's coming. Addresses are Unicode, and empty for mail that did not come by SMTP.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Meta {
-    size: u64,
+pub struct Meta {
+    /// Bytes.
+    pub size: u64,
+    /// It is a delivery status notification.
     #[serde(rename = "DSN")]
-    dsn: bool,
-    flags: Vec<String>,
-    mail_from: String,
-    mail_from_validated: bool,
-    rcpt_to: String,
-    msg_from: String,
-    msg_from_validated: bool,
+    pub dsn: bool,
+    /// System flags, then keywords.
+    pub flags: Vec<String>,
+    /// The reverse-path.
+    pub mail_from: String,
+    /// By SPF.
+    pub mail_from_validated: bool,
+    /// The recipient.
+    pub rcpt_to: String,
+    /// The address of its From.
+    pub msg_from: String,
+    /// As by DMARC.
+    pub msg_from_validated: bool,
+    /// The domains whose signature is right.
     #[serde(rename = "DKIMVerifiedDomains")]
-    dkim_verified_domains: Vec<String>,
+    pub dkim_verified_domains: Vec<String>,
+    /// From where it came; empty if not by SMTP.
     #[serde(rename = "RemoteIP")]
-    remote_ip: String,
-    mailbox_name: String,
+    pub remote_ip: String,
+    /// Where it is.
+    pub mailbox_name: String,
 }
 
 impl Shown {

@@ -9,7 +9,7 @@ use axum::{
         sse::{Event as Sent, KeepAlive, Sse},
     },
 };
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use jiff::civil::Date;
 use postrider_smtp::Domain;
 use postrider_store::{Event, EventFilter, EventId, LoggedEvent, Order, Time};
@@ -122,6 +122,7 @@ pub(super) async fn stream(parts: Arc<Parts>, request: Request) -> Response {
         let text = "the key may not be used for EventStream";
         return super::problem(axum::http::StatusCode::FORBIDDEN, "forbidden", text);
     }
+    let mut stopping = parts.stopping.clone();
     let last = request.headers().get("last-event-id");
     let last = last.and_then(|id| id.to_str().ok()).map(str::trim);
     let changed = parts.store.events_changed();
@@ -150,7 +151,8 @@ pub(super) async fn stream(parts: Arc<Parts>, request: Request) -> Response {
         let event = reader.next().await?;
         Some((Ok::<_, Infallible>(event), reader))
     });
-    Sse::new(events)
+    let stop = async move { drop(stopping.wait_for(|stop| *stop).await) };
+    Sse::new(events.take_until(Box::pin(stop)))
         .keep_alive(KeepAlive::default())
         .into_response()
 }

@@ -21,7 +21,10 @@ use postrider_store::{
 use postrider_webapi::Parts;
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::Value;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 
 /// Of all accounts.
 pub(crate) const PASSWORD: &str = "a good password";
@@ -31,6 +34,8 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) clock: Arc<ManualClock>,
     address: SocketAddr,
+    /// Says true when the server stops.
+    pub(crate) running: watch::Sender<bool>,
 }
 
 /// An answer.
@@ -94,6 +99,7 @@ impl World {
             delivery: Delivery::Remote,
             rng: StdRng::seed_from_u64(1),
         });
+        let (running, stopping) = watch::channel(false);
         let router = postrider_webapi::router(Parts {
             store: store.clone(),
             queue: Arc::new(queue.unwrap()),
@@ -109,6 +115,7 @@ impl World {
             unsubscribe_key: Arc::new([7; 32]),
             forwarded,
             tls: false,
+            stopping,
         });
         // It is told that all callers are this one.
         let remote: SocketAddr = "192.0.2.7:4000".parse().unwrap();
@@ -120,6 +127,7 @@ impl World {
             store,
             clock,
             address,
+            running,
         }
     }
 

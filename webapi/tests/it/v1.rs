@@ -355,6 +355,10 @@ async fn events_are_told_as_they_happen_and_from_where_one_left_off() {
     // The log's time is ahead of the world's clock, so all of it is new.
     let next = new.next().await.unwrap().unwrap();
     assert!(next.starts_with(b"id: "));
+    world.running.send(true).unwrap();
+    while let Some(rest) = all.next().await {
+        rest.unwrap();
+    }
 }
 
 #[tokio::test]

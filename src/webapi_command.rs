@@ -1,0 +1,141 @@
+//! `postrider webapi`: calls a method of a server's webapi, as an application would.
+
+use std::io::{IsTerminal, Read};
+
+use anyhow::{Context, bail};
+use futures_util::StreamExt;
+use postrider_webapi::{
+    api::{methods_v0, methods_v1},
+    client::{Client, Login},
+};
+use serde_json::Value;
+
+use crate::{
+    cli::Webapi,
+    commands::{print, print_bytes, runtime},
+};
+
+/// The method that has no end.
+const EVENT_STREAM: &str = "EventStream";
+
+/// Carries the command out.
+///
+/// # Errors
+/// A sentence for standard error.
+pub(crate) fn run(options: Webapi) -> anyhow::Result<()> {
+    let Some(method) = &options.method else {
+        return print(&list());
+    };
+    let v1 = methods_v1().any(|name| name == method);
+    if !v1 && method != EVENT_STREAM && !methods_v0().any(|name| name == method) {
+        bail!("there is no method {method:?}; without one, this command lists them");
+    }
+    let client = Client::new(&options.url, login(&options)?)?;
+    runtime()?.block_on(async {
+        if method == EVENT_STREAM {
+            return follow(&client, options.after).await;
+        }
+        let request = request(options.request.as_deref())?;
+        // Where both have it, v1 takes more.
+        if v1 {
+            let answer: Value = client.call(method, &request).await?;
+            return print(&format!("{answer:#}\n"));
+        }
+        let answer = client.call_v0(method, &request).await?;
+        match serde_json::from_slice::<Value>(&answer) {
+            Ok(answer) if !method.ends_with("RawGet") && !method.ends_with("PartGet") => {
+                print(&format!("{answer:#}\n"))
+            }
+            _ => print_bytes(&answer),
+        }
+    })
+}
+
+fn list() -> String {
+    let lines = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| format!("  {name}\n"))
+            .collect::<String>()
+    };
+    let v1: Vec<_> = methods_v1().collect();
+    let only_v0: Vec<_> = methods_v0().filter(|name| !v1.contains(name)).collect();
+    format!(
+        "Methods whose requests /webapi/v1/openapi.json describes:\n{}  \
+         {EVENT_STREAM} (a line for each event, as it happens)\n\
+         and those with a page below /webapi/v0/:\n{}",
+        lines(&v1),
+        lines(&only_v0)
+    )
+}
+
+fn login(options: &Webapi) -> anyhow::Result<Login> {
+    if let Some(key) = &options.key {
+        return Ok(Login::Key(key.clone()));
+    }
+    let Some(user) = &options.user else {
+        bail!(
+            "who calls? Give --user ADDRESS or --key KEY, or set POSTRIDER_USER or POSTRIDER_KEY; \
+             for localserve: --user postrider@localhost:postrider"
+        );
+    };
+    Ok(match user.split_once(':') {
+        Some((address, password)) => Login::Password(address.into(), password.into()),
+        None => {
+            let prompt = format!("password of {user}: ");
+            let password =
+                rpassword::prompt_password(prompt).context("failed to read the password")?;
+            Login::Password(user.clone(), password)
+        }
+    })
+}
+
+/// The request that was given, or else is read from standard input; from a terminal, the empty one.
+fn request(given: Option<&str>) -> anyhow::Result<Value> {
+    let text = match given {
+        Some(text) if text != "-" => text.to_owned(),
+        None if std::io::stdin().is_terminal() => "{}".to_owned(),
+        _ => {
+            let mut text = String::new();
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .context("failed to read the request from standard input")?;
+            text
+        }
+    };
+    let text = if text.trim().is_empty() { "{}" } else { &text };
+    serde_json::from_str(text).context("the request is no JSON")
+}
+
+async fn follow(client: &Client, after: Option<u64>) -> anyhow::Result<()> {
+    let mut events = client.follow(after).await?;
+    while let Some(event) = events.next().await {
+        let event = event.context("the stream broke off; --after goes on from the last ID")?;
+        print(&format!("{}\n", serde_json::to_string(&event)?))?;
+    }
+    bail!("the server ended the stream; --after goes on from the last ID")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_from_what_was_given() {
+        assert_eq!(request(Some(" ")).unwrap(), serde_json::json!({}));
+        assert_eq!(request(Some("{\"a\": 1}")).unwrap()["a"], 1);
+        let error = request(Some("{a}")).unwrap_err();
+        assert_eq!(error.to_string(), "the request is no JSON");
+    }
+
+    #[test]
+    fn a_method_is_listed_once() {
+        let list = list();
+        for name in ["Send", "SendBatch", "MessageGet", "EventStream"] {
+            let lines = list
+                .lines()
+                .filter(|line| line.split_whitespace().next() == Some(name));
+            assert_eq!(lines.count(), 1, "{name}");
+        }
+    }
+}
