@@ -23,7 +23,10 @@ use tower::ServiceExt;
 use tower_http::timeout::TimeoutBody;
 use tracing::debug;
 
-use crate::listener::{self, Gate};
+use crate::{
+    linger::{Lingering, Unread, Watched},
+    listener::{self, Gate},
+};
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -132,8 +135,13 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     router: Router,
     graceful: Watcher,
 ) -> Result<(), String> {
+    let mut stream = TimeoutWriter::new(stream);
+    stream.set_timeout(Some(WRITE_TIMEOUT));
+    let unread = Unread::default();
+    let stream = Lingering::new(Box::pin(stream), unread.clone());
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(|body| TimeoutBody::new(BODY_TIMEOUT, body));
+        let mut request =
+            request.map(|body| TimeoutBody::new(BODY_TIMEOUT, Watched::new(body, unread.clone())));
         request.extensions_mut().insert(ConnectInfo(remote));
         let router = router.clone();
         async move {
@@ -155,10 +163,8 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .timer(TokioTimer::new())
         .keep_alive_interval(HEADER_TIMEOUT)
         .max_concurrent_streams(128);
-    let mut stream = TimeoutWriter::new(stream);
-    stream.set_timeout(Some(WRITE_TIMEOUT));
     let connection = builder
-        .serve_connection(TokioIo::new(Box::pin(stream)), service)
+        .serve_connection(TokioIo::new(stream), service)
         .into_owned();
     graceful
         .watch(connection)
@@ -189,6 +195,7 @@ mod tests {
     fn client(buffer: usize) -> (DuplexStream, JoinHandle<Result<(), String>>) {
         let router = Router::new()
             .route("/", post(async |body: Bytes| format!("{}\n", body.len())))
+            .route("/refused", post(async || "no"))
             .route("/long", get(async || Body::from(vec![b'x'; LONG])));
         let (client, server) = tokio::io::duplex(buffer);
         let remote = SocketAddr::from(([192, 0, 2, 1], 1234));
@@ -237,6 +244,29 @@ mod tests {
         }
         let answer = all(slow).await;
         assert!(answer.ends_with("\r\n\r\n10\n"), "{answer}");
+        serving.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_a_long_body_to_its_end_hears_that_it_was_refused() {
+        let body = vec![b'x'; LONG];
+        let head = format!("POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: {LONG}\r\n\r\n");
+        let (mut eager, serving) = client(64 << 10);
+        eager.write_all(head.as_bytes()).await.unwrap();
+        eager.write_all(&body).await.unwrap();
+        let answer = all(eager).await;
+        assert!(answer.ends_with("\r\n\r\nno"), "{answer}");
+        serving.await.unwrap().unwrap();
+
+        // One who goes on for ever is not listened to for ever.
+        let (mut endless, serving) = client(64 << 10);
+        endless
+            .write_all(head.replace(&LONG.to_string(), "99999999999").as_bytes())
+            .await
+            .unwrap();
+        while endless.write_all(&body[..1000]).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
         serving.await.unwrap().unwrap();
     }
 

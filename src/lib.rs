@@ -16,6 +16,7 @@ pub mod files;
 pub mod http;
 pub mod inbound;
 pub mod intake;
+mod linger;
 pub mod listener;
 pub mod localserve;
 pub mod logging;

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -98,6 +100,21 @@ impl Processes {
             }
         }
     }
+}
+
+/// Waits for a process; gives nothing when that took too long and it was killed, with all its descendants.
+pub(crate) fn within<T>(limit: Duration, pid: u32, wait: impl FnOnce() -> T) -> Option<T> {
+    let (ended, hear) = mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        let hangs = hear.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+        if hangs {
+            Processes::new(vec![pid]).kill();
+        }
+        hangs
+    });
+    let waited = wait();
+    drop(ended);
+    (!watch.join().unwrap_or_default()).then_some(waited)
 }
 
 struct Stat {

@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::process::within;
 
 /// Whether a program is in PATH or where Debian keeps the administrator's programs.
 pub(crate) fn present(program: &str) -> bool {
@@ -24,11 +27,21 @@ pub(crate) fn program(name: &str) -> Command {
     command
 }
 
+/// How long a program may take that does one thing and ends.
+const LIMIT: Duration = Duration::from_secs(300);
+
 /// Runs a command to its end and fails with what it printed.
 pub(crate) fn finish(command: &mut Command) -> Result<Output> {
-    let output = command
-        .output()
-        .with_context(|| format!("failed to run {:?}", command.get_program()))?;
+    let name = command.get_program().to_owned();
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("failed to run {name:?}"))?;
+    let Some(output) = within(LIMIT, child.id(), || child.wait_with_output()) else {
+        bail!("{name:?} did not end within {LIMIT:?} and was killed");
+    };
+    let output = output.with_context(|| format!("failed to run {name:?}"))?;
     if !output.status.success() {
         bail!(
             "{:?} ended with {}: {}{}",

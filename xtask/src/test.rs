@@ -1,7 +1,6 @@
 //! What CI runs, step by step, each named and timed, and a line at the end that counts them.
 
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -9,7 +8,7 @@ use clap::Args as ClapArgs;
 
 use crate::crash::{self, Via};
 use crate::peers;
-use crate::process::Processes;
+use crate::process::within;
 use crate::workspace::cargo;
 
 #[derive(ClapArgs)]
@@ -150,20 +149,9 @@ fn run_within(limit: Duration, command: &mut Command) -> Result<Done> {
         .stdin(Stdio::null())
         .spawn()
         .with_context(|| format!("failed to run {name}"))?;
-    let processes = Processes::new(vec![child.id()]);
-    let (ended, hear) = mpsc::channel::<()>();
-    let watch = std::thread::spawn(move || {
-        let hangs = hear.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
-        if hangs {
-            processes.kill();
-        }
-        hangs
-    });
-    let status = child.wait();
-    drop(ended);
-    if watch.join().unwrap_or_default() {
+    let Some(status) = within(limit, child.id(), || child.wait()) else {
         bail!("{name} did not end within {limit:?}; it and what it started was killed");
-    }
+    };
     match status? {
         status if status.success() => Ok(Done::Passed),
         status => bail!("{name} ended with {status}"),

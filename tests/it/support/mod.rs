@@ -6,6 +6,7 @@ pub mod patience;
 pub mod program;
 pub mod receiver;
 pub mod remote;
+pub mod strict;
 pub mod tls;
 
 use std::{

@@ -12,7 +12,7 @@ use axum::{
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::watch};
 
-use super::patience::patiently;
+use super::{patience::patiently, strict};
 
 /// A call that came.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ impl Receiver {
 }
 
 async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let payload = serde_json::from_slice(&body).unwrap();
+    let payload = strict::payload(&body);
     let mut number = 0;
     shared.calls.send_modify(|calls| {
         number = calls.len();
