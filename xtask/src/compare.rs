@@ -102,6 +102,8 @@ enum Who {
     /// The other server
     Peer,
     Postrider,
+    /// postrider, which gets the messages by its webapi
+    Webapi,
 }
 
 impl Who {
@@ -111,7 +113,13 @@ impl Who {
             (Self::Sink, _) => "sink",
             (Self::Peer, Peer::Postfix) => "postfix",
             (Self::Postrider, _) => "postrider",
+            (Self::Webapi, _) => "its webapi",
         }
+    }
+
+    /// Whether it is the one that is compared with the others.
+    fn is_ours(self) -> bool {
+        matches!(self, Self::Postrider | Self::Webapi)
     }
 
     /// What an answer of 250 is worth, to be read beside its rate.
@@ -120,6 +128,7 @@ impl Who {
             Self::Sink => "nothing stored",
             Self::Disk => "A: synced, without SMTP",
             Self::Peer | Self::Postrider => "A: synced before 250",
+            Self::Webapi => "A: synced before 200",
         }
     }
 }
@@ -127,6 +136,8 @@ impl Who {
 /// A server to put load on.
 pub(crate) struct Target {
     pub(crate) port: u16,
+    /// Of the webapi, if that is to be used.
+    pub(crate) webapi: Option<u16>,
     /// The reverse-path that it takes.
     pub(crate) from: String,
     pub(crate) login: Option<(String, String)>,
@@ -163,6 +174,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                             work == Work::Relay || Some(&sessions) != args.sessions.first()
                         }
                         Who::Sink => work == Work::Relay || args.tls,
+                        // It is asked in plain HTTP.
+                        Who::Webapi => args.tls,
                         Who::Peer | Who::Postrider => false,
                     };
                     if floor {
@@ -209,7 +222,9 @@ impl<'a> Bench<'a> {
         }
         let binary = match &args.binary {
             Some(binary) => Some(binary.clone()),
-            None if args.only.contains(&Who::Postrider) => Some(build_postrider(Profile::Release)?),
+            None if args.only.iter().any(|who| who.is_ours()) => {
+                Some(build_postrider(Profile::Release)?)
+            }
             None => None,
         };
         Ok(Self {
@@ -225,13 +240,14 @@ impl<'a> Bench<'a> {
             return self.measure_disk();
         }
         // While postrider only accepts, its smarthost must keep it waiting; Postfix has a queue of its own for that.
-        let stalled = work == Work::Accept && who == Who::Postrider;
+        let stalled = work == Work::Accept && who.is_ours();
         let sink = Sink::start(stalled)?;
         match who {
             Who::Disk => bail!("the disk takes no mail"),
             Who::Sink => {
                 let target = Target {
                     port: sink.port,
+                    webapi: None,
                     from: "load@load.example".to_owned(),
                     login: None,
                     processes: Processes::new(vec![sink.child.id()]),
@@ -248,7 +264,7 @@ impl<'a> Bench<'a> {
                 )?;
                 self.load(work, sessions, &server.target(), &sink)
             }
-            Who::Postrider => {
+            Who::Postrider | Who::Webapi => {
                 let binary = self.binary.as_deref().context("no postrider binary")?;
                 let setup = postrider::Setup {
                     work,
@@ -259,7 +275,9 @@ impl<'a> Bench<'a> {
                 let instance = postrider::Instance::create(&self.dir, binary, setup)?;
                 let running = instance.start()?;
                 instance.set_password()?;
-                let figures = self.load(work, sessions, &instance.target(&running), &sink)?;
+                let mut target = instance.target(&running);
+                target.webapi = (who == Who::Webapi).then_some(instance.http);
+                let figures = self.load(work, sessions, &target, &sink)?;
                 running.kill()?;
                 Ok(figures)
             }
@@ -336,18 +354,27 @@ impl<'a> Bench<'a> {
     /// Runs the load driver as its own process, as a person would, and gives its report.
     fn drive(&self, sessions: usize, target: &Target, time: Duration) -> Result<Value> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["load", "smtp", "--json"]);
-        command.arg(format!("--port={}", target.port));
-        command.arg(format!("--sessions={sessions}"));
+        match target.webapi {
+            Some(port) => {
+                command.args(["load", "webapi", "--json"]);
+                command.arg(format!("--url=http://127.0.0.1:{port}/webapi/v0/"));
+                command.arg(format!("--concurrency={sessions}"));
+            }
+            None => {
+                command.args(["load", "smtp", "--json"]);
+                command.arg(format!("--port={}", target.port));
+                command.arg(format!("--sessions={sessions}"));
+                command.arg(format!("--from={}", target.from));
+                if self.args.tls {
+                    command.arg("--tls");
+                }
+                if self.args.pipelining {
+                    command.arg("--pipelining");
+                }
+            }
+        }
         command.arg(format!("--time={}ms", time.as_millis()));
         command.arg(format!("--size={}", self.args.size));
-        command.arg(format!("--from={}", target.from));
-        if self.args.tls {
-            command.arg("--tls");
-        }
-        if self.args.pipelining {
-            command.arg("--pipelining");
-        }
         if let Some((login, password)) = &target.login {
             command.args(["--login", login, "--password", password]);
         }
@@ -508,7 +535,7 @@ fn print_table(args: &Args, results: &BTreeMap<Cell, Vec<Figures>>) {
 fn print_ratios(args: &Args, results: &BTreeMap<Cell, Vec<Figures>>) {
     let mut heading = false;
     for ((work, sessions, who), rounds) in results {
-        if *who != Who::Postrider {
+        if !who.is_ours() {
             continue;
         }
         for other in [Who::Peer, Who::Sink] {
@@ -516,8 +543,8 @@ fn print_ratios(args: &Args, results: &BTreeMap<Cell, Vec<Figures>>) {
                 continue;
             };
             if !heading {
-                println!("\n| work | sessions | against | rate | p99 | CPU |");
-                println!("|---|---|---|---|---|---|");
+                println!("\n| work | sessions | of | against | rate | p99 | CPU |");
+                println!("|---|---|---|---|---|---|---|");
                 heading = true;
             }
             let ratio = |value: fn(&Figures) -> f64| {
@@ -525,8 +552,9 @@ fn print_ratios(args: &Args, results: &BTreeMap<Cell, Vec<Figures>>) {
                 median(pairs.map(|(ours, theirs)| value(ours) / value(theirs)))
             };
             println!(
-                "| {} | {sessions} | {} | {:.2} | {:.2} | {:.2} |",
+                "| {} | {sessions} | {} | {} | {:.2} | {:.2} | {:.2} |",
                 format!("{work:?}").to_lowercase(),
+                who.name(args.peer),
                 other.name(args.peer),
                 ratio(|figures| figures.rate),
                 ratio(|figures| figures.p99),

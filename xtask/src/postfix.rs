@@ -94,6 +94,7 @@ impl Postfix {
     pub(crate) fn target(&self) -> Target {
         Target {
             port: self.port,
+            webapi: None,
             from: "load@load.example".to_owned(),
             login: None,
             processes: Processes::new(vec![self.master]),

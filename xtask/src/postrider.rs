@@ -163,6 +163,7 @@ no_starttls = true
     pub(crate) fn target(&self, running: &Running) -> Target {
         Target {
             port: self.port,
+            webapi: None,
             from: LOGIN.to_owned(),
             login: Some((LOGIN.to_owned(), PASSWORD.to_owned())),
             processes: Processes::new(vec![running.child.id()]),
