@@ -6,7 +6,7 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, Request, State},
     http::{
-        HeaderValue, Method as Verb, StatusCode,
+        HeaderMap, HeaderValue, Method as Verb, StatusCode,
         header::{CONTENT_TYPE, HOST, LOCATION, WWW_AUTHENTICATE},
     },
     response::{Html, IntoResponse, Response},
@@ -157,8 +157,7 @@ async fn carry_out(
     method: Method,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let key = request.headers().get("idempotency-key");
-    let key = key.map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
+    let key = idempotency_key(request.headers());
     let form = form::read(request, parts.max_message_size).await?;
     let request = form.request.as_str();
     Ok(match method {
@@ -181,7 +180,13 @@ async fn carry_out(
     })
 }
 
-fn ok(value: &impl Serialize) -> Response {
+/// The key of the header, if there is one.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Option<String> {
+    let key = headers.get("idempotency-key")?;
+    Some(String::from_utf8_lossy(key.as_bytes()).into_owned())
+}
+
+pub(crate) fn ok(value: &impl Serialize) -> Response {
     json(StatusCode::OK, value)
 }
 

@@ -121,8 +121,8 @@ pub(crate) async fn flags(
     let (id, names) = request::read(request, |fields| {
         Ok((id(fields)?, fields.list("Flags", crate::json::text)?))
     })?;
-    let flags = names.iter().map(|name| flag(name)).collect();
-    let flags: Vec<String> = Result::from_iter::<Vec<_>>(flags)?;
+    let flags = names.iter().map(|name| flag(name));
+    let flags = flags.collect::<Result<Vec<_>, _>>()?;
     let change = if add {
         MailChange {
             add_flags: flags,
@@ -240,7 +240,8 @@ fn exists(parts: &Parts, user: &User, name: &str) -> Result<bool, ApiError> {
 }
 
 fn sorts_into(account: &Account, name: &str) -> bool {
-    [&account.rejects_mailbox, &account.junk_mailbox].contains(&&name.to_owned())
+    account.rejects_mailbox == name
+        || account.junk_mailbox == name
         || account.destinations.values().any(|destination| {
             let mut rulesets = destination.rulesets.iter();
             destination.mailbox == name || rulesets.any(|ruleset| ruleset.mailbox == name)

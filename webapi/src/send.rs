@@ -86,12 +86,7 @@ pub(crate) async fn send(
     let message_id = submission.message_id.clone();
     submission.once = once.map(|once| once.for_queue(&message_id, &given, now));
     let Some(added) = queue(parts, user, submission, &message_id).await? else {
-        // Another call with the key was faster.
-        let earlier = once
-            .map(|once| once.earlier(parts, user, now))
-            .transpose()?;
-        let gone = || ApiError::new(Code::Server, "it was sent before, but its answer is gone");
-        return earlier.flatten().ok_or_else(gone);
+        return once::read(&once::by_another(once, parts, user, now)?);
     };
     if let Some(copy) = copy {
         keep_copy(parts, user, copy, now).await?;

@@ -14,13 +14,13 @@ use axum::{
     body,
     extract::Request,
     http::{
-        HeaderValue, Method as Verb, StatusCode,
+        Extensions, HeaderMap, HeaderValue, Method as Verb, StatusCode,
         header::{CONTENT_TYPE, WWW_AUTHENTICATE},
     },
     response::{Html, IntoResponse, Response},
 };
 use postrider_store::Scope;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use tracing::error;
 
 use self::shape::Problem;
@@ -29,7 +29,7 @@ use crate::{
     auth::{self, Refusal, User},
     error::{ApiError, Code},
     form::Files,
-    http::{json, to_its_end},
+    http::{idempotency_key, json, ok, to_its_end},
     pages,
     send::{self, Once},
     unsubscribe::Subscription,
@@ -39,6 +39,20 @@ use crate::{
 const REQUEST_OVERHEAD: u64 = 1 << 20;
 /// ... and the variables of many recipients.
 const BATCH_OVERHEAD: u64 = 32 << 20;
+
+/// Rows of a page, at most.
+const SHOWN_MAX: usize = 1000;
+/// ... and when nothing is said.
+const SHOWN: usize = 100;
+
+/// How many rows a page has when so many are wanted.
+const fn limit(wanted: usize) -> usize {
+    match wanted {
+        0 => SHOWN,
+        1..SHOWN_MAX => wanted,
+        _ => SHOWN_MAX,
+    }
+}
 
 /// The methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,16 +128,30 @@ pub(crate) async fn answer(parts: Arc<Parts>, request: Request) -> Response {
         let text = "call methods with POST";
         return problem(StatusCode::METHOD_NOT_ALLOWED, "protocol", text);
     }
-    let user = match auth::authenticate(&parts, request.headers(), request.extensions()).await {
+    let (headers, extensions) = (request.headers(), request.extensions());
+    let user = match caller(&parts, headers, extensions, method.scope(), &name).await {
         Ok(user) => user,
-        Err(refusal) => return refused(refusal),
+        Err(refusal) => return refusal,
     };
-    if !user.may(method.scope()) {
-        let text = format!("the key may not be used for {name}");
-        return problem(StatusCode::FORBIDDEN, "forbidden", &text);
-    }
     let work = to_its_end(async move { call(&parts, &user, method, request).await });
     work.await.unwrap_or_else(|error| failed(&error))
+}
+
+/// Who calls, if they may call this.
+async fn caller(
+    parts: &Parts,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+    scope: Scope,
+    name: &str,
+) -> Result<User, Response> {
+    let user = auth::authenticate(parts, headers, extensions).await;
+    let user = user.map_err(refused)?;
+    if user.may(scope) {
+        return Ok(user);
+    }
+    let text = format!("the key may not be used for {name}");
+    Err(problem(StatusCode::FORBIDDEN, "forbidden", &text))
 }
 
 async fn call(
@@ -132,8 +160,7 @@ async fn call(
     method: Method,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let header = request.headers().get("idempotency-key");
-    let header = header.map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
+    let header = idempotency_key(request.headers());
     let overhead = match method {
         Method::SendBatch => BATCH_OVERHEAD,
         _ => REQUEST_OVERHEAD,
@@ -272,10 +299,6 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
     }
     serde_json::from_str(text)
         .map_err(|error| ApiError::protocol(format!("parsing the request: {error}")))
-}
-
-fn ok(value: &impl Serialize) -> Response {
-    json(StatusCode::OK, value)
 }
 
 fn problem(status: StatusCode, code: &str, message: &str) -> Response {

@@ -17,7 +17,9 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use super::{
-    NameAddress, Once, Request, prepare,
+    NameAddress, Once, Request,
+    once::by_another,
+    prepare,
     prepare::{Check, check_limits},
     submission,
 };
@@ -119,13 +121,7 @@ pub(crate) async fn send_all(
     let count = staged.len();
     let added = match parts.queue.add_all(&user.account, staged, kept).await {
         Ok(added) => added,
-        Err(AddError::DoneBefore) => {
-            // Another call with the key was faster.
-            let answered = once.map(|once| once.answered(parts, user, now));
-            let gone = || ApiError::new(Code::Server, "it was sent before, but its answer is gone");
-            let answered = answered.transpose()?.flatten().ok_or_else(gone)?;
-            return read(&answered);
-        }
+        Err(AddError::DoneBefore) => return read(&by_another(once, parts, user, now)?),
         Err(AddError::Store(error)) => return Err(error.into()),
         Err(other) => return Err(ApiError::user(other.to_string())),
     };

@@ -12,26 +12,17 @@ use axum::{
 use futures_util::{StreamExt, stream};
 use jiff::civil::Date;
 use postrider_smtp::Domain;
-use postrider_store::{Event, EventFilter, EventId, LoggedEvent, Order, Time};
+use postrider_store::{Event, EventFilter, EventId, LoggedEvent, Order, Scope, Time};
 use postrider_webhook::codes;
 
 use super::{
-    refused,
+    SHOWN, caller, limit,
     shape::{
         self, Count, EventItem, EventsRequest, EventsResponse, Problem, StatsRequest, StatsResponse,
     },
 };
-use crate::{
-    Parts,
-    auth::{self, User},
-    error::ApiError,
-    request,
-};
+use crate::{Parts, auth::User, error::ApiError, request};
 
-/// The most events that are shown at once.
-const SHOWN_MAX: usize = 1000;
-/// How many are when nobody says.
-const SHOWN: usize = 100;
 /// The most days that are counted at once.
 const DAYS_MAX: u64 = 400;
 
@@ -67,10 +58,7 @@ pub(super) fn list(
         since: time("Since", wanted.since)?,
         before: time("Before", wanted.before)?,
     };
-    let limit = match wanted.limit {
-        0 => SHOWN,
-        limit => limit.min(SHOWN_MAX),
-    };
+    let limit = limit(wanted.limit);
     let order = match wanted.descending {
         true => Order::Descending,
         false => Order::Ascending,
@@ -114,14 +102,11 @@ impl From<LoggedEvent> for EventItem {
     responses((status = 200, description = "A stream", content_type = "text/event-stream", body = EventItem))
 )]
 pub(super) async fn stream(parts: Arc<Parts>, request: Request) -> Response {
-    let user = match auth::authenticate(&parts, request.headers(), request.extensions()).await {
+    let (headers, extensions) = (request.headers(), request.extensions());
+    let user = match caller(&parts, headers, extensions, Scope::Events, "EventStream").await {
         Ok(user) => user,
-        Err(refusal) => return refused(refusal),
+        Err(refusal) => return refusal,
     };
-    if !user.may(postrider_store::Scope::Events) {
-        let text = "the key may not be used for EventStream";
-        return super::problem(axum::http::StatusCode::FORBIDDEN, "forbidden", text);
-    }
     let mut stopping = parts.stopping.clone();
     let last = request.headers().get("last-event-id");
     let last = last.and_then(|id| id.to_str().ok()).map(str::trim);

@@ -3,16 +3,15 @@
 use postrider_queue::{End, explain_retired};
 use postrider_store::{Attempt, Found, Order, QueueFilter, QueueId, Queued, Reference, Retired};
 
-use super::shape::{
-    AttemptResult, MessageStatus, Problem, QueueCancelRequest, QueueCancelResponse,
-    QueueListRequest, QueueListResponse, QueueStatusRequest, QueueStatusResponse, State,
+use super::{
+    SHOWN_MAX, limit,
+    shape::{
+        AttemptResult, MessageStatus, Problem, QueueCancelRequest, QueueCancelResponse,
+        QueueListRequest, QueueListResponse, QueueStatusRequest, QueueStatusResponse, State,
+    },
 };
 use crate::{Parts, auth::User, error::ApiError};
 
-/// The most messages that are shown at once.
-const SHOWN_MAX: usize = 1000;
-/// How many are when nobody says.
-const SHOWN: usize = 100;
 /// The most messages that are canceled at once.
 const CANCEL_MAX: usize = 10_000;
 
@@ -35,10 +34,7 @@ pub(super) fn list(
         hold: request.hold,
         ..QueueFilter::default()
     };
-    let limit = match request.limit {
-        0 => SHOWN,
-        limit => limit.min(SHOWN_MAX),
-    };
+    let limit = limit(request.limit);
     let after = (request.after > 0).then_some(QueueId(request.after));
     let page = parts.store.list(&filter, after, Order::Ascending, limit)?;
     let messages = page.items.iter().map(|message| queued(parts, message));
