@@ -260,6 +260,8 @@ pub fn session_config(statics: &Static, listener: &Listener, service: Service) -
         require_tls: !submission && listener.smtp.require_starttls,
         require_tls_extension: submission || listener.smtp.require_tls_extension,
         dsn: submission,
+        // What comes to an MX goes into mailboxes; what is submitted is passed on.
+        binary_mime: !submission,
         max_recipients: limits.recipients_per_message,
         max_messages: limits.messages_per_connection,
         max_errors: limits.errors_per_connection,

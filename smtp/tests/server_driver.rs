@@ -109,6 +109,7 @@ fn config() -> SessionConfig {
         auth_requires_tls: true,
         require_tls: false,
         require_tls_extension: true,
+        binary_mime: false,
         dsn: true,
         max_recipients: 10,
         max_messages: 10,

@@ -173,6 +173,43 @@ async fn a_large_message_is_stored_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_binary_message_is_stored_as_it_is_and_not_taken_where_it_would_be_passed_on() {
+    let world = World::start(Setup::default()).await;
+    let mut client = world.client("smtp").await;
+    let offered = client.expect("EHLO sender.elsewhere.test", "250").await;
+    assert!(offered.contains("250-BINARYMIME"), "{offered}");
+    client
+        .expect("MAIL FROM:<someone@elsewhere.test> BODY=BINARYMIME", "250")
+        .await;
+    client.expect("RCPT TO:<app@example.org>", "250").await;
+    client.expect("DATA", "503").await;
+    let content = b"\0\r.\n\r\n.\r\n\xff\xfe\n";
+    let mut text = b"Subject: x\r\nContent-Type: application/octet-stream\r\n\
+        Content-Transfer-Encoding: binary\r\n\r\n"
+        .to_vec();
+    text.extend_from_slice(content);
+    client
+        .send(format!("BDAT {} LAST\r\n", text.len()).as_bytes())
+        .await;
+    client.send(&text).await;
+    assert!(client.reply().await.starts_with("250"));
+    let store = world.server.store();
+    let mail = store
+        .list_mails("app", None, None, 10)
+        .unwrap()
+        .items
+        .remove(0);
+    let body = store.body(mail.body).unwrap();
+    assert!(body.read(0..body.len()).unwrap().ends_with(content));
+
+    let mut client = world.submission().await;
+    client
+        .expect("MAIL FROM:<app@example.org> BODY=BINARYMIME", "555 5.5.4")
+        .await;
+    world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_injected_before_tls_is_not_a_command() {
     let world = World::start(Setup::default()).await;
     let mut client = world.client("smtp").await;

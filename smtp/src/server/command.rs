@@ -67,6 +67,7 @@ pub(crate) enum Command {
 pub(crate) struct Offered {
     pub(crate) dsn: bool,
     pub(crate) require_tls: bool,
+    pub(crate) binary_mime: bool,
     pub(crate) max_size: u64,
 }
 
@@ -244,7 +245,7 @@ fn mail(rest: &str, offered: Offered) -> Result<MailFrom, Reply> {
             ("SIZE", Some(value)) => mail.size = Some(value.parse().map_err(|_| bad())?),
             ("BODY", Some(value)) => {
                 mail.body = value.parse().map_err(|_| bad())?;
-                if mail.body == BodyType::BinaryMime {
+                if mail.body == BodyType::BinaryMime && !offered.binary_mime {
                     return Err(unknown_parameter("BODY=BINARYMIME"));
                 }
             }
@@ -352,6 +353,7 @@ mod tests {
     const ALL: Offered = Offered {
         dsn: true,
         require_tls: true,
+        binary_mime: true,
         max_size: 1000,
     };
 

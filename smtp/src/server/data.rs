@@ -2,7 +2,8 @@
 //!
 //! Only CRLF ends a line and only CRLF.CRLF ends DATA (RFC 5321 §2.3.8, §4.1.1.4). A text with a bare CR or LF, a NUL or
 //! an over-long line is read to its end and then refused, so that no other idea of where a line ends can be used
-//! to smuggle a second message in, or out to the next hop.
+//! to smuggle a second message in, or out to the next hop. A binary text (RFC 3030 §3), whose end is counted and which stays here, may
+//! have anything in it.
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr3;
@@ -49,6 +50,8 @@ pub struct TextReader {
     at_line_start: bool,
     /// A chunk of BDAT ended with a CR whose LF may begin the next one.
     held_cr: bool,
+    /// It need not be made of lines.
+    binary: bool,
     error: Option<TextError>,
 }
 
@@ -71,7 +74,17 @@ impl TextReader {
             line: 0,
             at_line_start: true,
             held_cr: false,
+            binary: false,
             error: None,
+        }
+    }
+
+    /// At the beginning of a text that comes in chunks and need not be made of lines.
+    #[must_use]
+    pub const fn binary(limits: TextLimits) -> Self {
+        Self {
+            binary: true,
+            ..Self::new(limits)
         }
     }
 
@@ -130,6 +143,10 @@ impl TextReader {
         }
         let mut part = input.split_to(there);
         *left -= there as u64;
+        let end = |left: u64| if left == 0 { Piece::End } else { Piece::More };
+        if self.binary {
+            return self.give(part.freeze()).unwrap_or_else(|| end(*left));
+        }
         if self.held_cr {
             // Put the CR back in front of what may be its LF.
             let mut joined = BytesMut::with_capacity(there + 1);
@@ -142,8 +159,7 @@ impl TextReader {
         let taken = self.scan(&part, false);
         self.held_cr = taken < length;
         part.truncate(taken);
-        self.give(part.freeze())
-            .unwrap_or(if *left == 0 { Piece::End } else { Piece::More })
+        self.give(part.freeze()).unwrap_or_else(|| end(*left))
     }
 
     /// The last chunk has been read: what is held back is wrong now.
@@ -299,7 +315,14 @@ mod tests {
 
     /// Reads chunks; each is given in pieces of `split` bytes.
     fn chunks(chunks: &[&str], split: usize) -> (Vec<u8>, Option<TextError>) {
-        let mut reader = TextReader::new(LIMITS);
+        chunks_of(TextReader::new(LIMITS), chunks, split)
+    }
+
+    fn chunks_of(
+        mut reader: TextReader,
+        chunks: &[&str],
+        split: usize,
+    ) -> (Vec<u8>, Option<TextError>) {
         let mut text = Vec::new();
         for chunk in chunks {
             let mut left = chunk.len() as u64;
@@ -327,6 +350,19 @@ mod tests {
             assert_eq!(chunks(&["a\r\n\r"], split).1, Some(TextError::BareCr));
             assert_eq!(chunks(&["a\r", "b"], split).1, Some(TextError::BareCr));
             assert_eq!(chunks(&["a\n"], split).1, Some(TextError::BareLf));
+        }
+    }
+
+    #[test]
+    fn a_binary_text_has_anything_but_too_much() {
+        let (line, text) = ("x".repeat(50), "a\r|\n.\r\n\0\r\r\n.\r\n".to_owned());
+        for split in 1..8 {
+            let chunks = [text.as_str(), "", &line, "\r"];
+            let read = chunks_of(TextReader::binary(LIMITS), &chunks, split);
+            assert_eq!(read, (chunks.concat().into_bytes(), None));
+            let large = [line.as_str(), &line, "x"];
+            let (_, error) = chunks_of(TextReader::binary(LIMITS), &large, split);
+            assert_eq!(error, Some(TextError::TooLarge));
         }
     }
 

@@ -3,7 +3,7 @@
 //! A driver feeds what it read, asks [`Session::poll`] what is next, and does that. While a [`Question`] is open nothing
 //! further is looked at, so pipelining (RFC 2920) needs no care: replies gather and leave in one write.
 //!
-//! Absent on purpose: BINARYMIME, since a text that is not made of lines can't be passed on to all; ETRN, EXPN, TURN.
+//! Absent on purpose: ETRN, EXPN, TURN.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use super::{
     data::{Piece, TextError, TextLimits, TextReader},
     handler::{Login, Transaction},
 };
-use crate::{Domain, EnhancedCode, Reply, ReplyCode};
+use crate::{BodyType, Domain, EnhancedCode, Reply, ReplyCode};
 
 /// The longest command line, CRLF included. RFC 5321 §4.5.3.1.4 asks for 512 and more with each extension.
 const COMMAND_MAX: usize = 2048;
@@ -44,6 +44,8 @@ pub struct SessionConfig {
     pub require_tls_extension: bool,
     /// DSN is offered (RFC 3461).
     pub dsn: bool,
+    /// BINARYMIME is offered (RFC 3030). Only where texts stay: one that is not made of lines can't be passed on to all.
+    pub binary_mime: bool,
     /// Recipients of a transaction.
     pub max_recipients: usize,
     /// Transactions of a connection.
@@ -332,7 +334,12 @@ impl Session {
                 self.state = State::Text(TextReader::new(self.text_limits()));
             }
             (Pending::Bdat { size, last }, Ok(())) => {
-                self.chunks = Some(TextReader::new(self.text_limits()));
+                let limits = self.text_limits();
+                self.chunks = Some(if self.is_binary() {
+                    TextReader::binary(limits)
+                } else {
+                    TextReader::new(limits)
+                });
                 self.state = State::Chunk { left: size, last };
             }
             (Pending::Bdat { size, .. }, Err(reply)) => {
@@ -547,6 +554,7 @@ impl Session {
         let offered = Offered {
             dsn: self.config.dsn,
             require_tls: self.config.require_tls_extension && self.tls,
+            binary_mime: self.config.binary_mime,
             max_size: self.config.max_message_size,
         };
         match command::parse(text, offered) {
@@ -645,6 +653,9 @@ impl Session {
         if config.dsn {
             offered.push("DSN".to_owned());
         }
+        if config.binary_mime {
+            offered.push("BINARYMIME".to_owned());
+        }
         if config.require_tls_extension && self.tls {
             offered.push("REQUIRETLS".to_owned());
         }
@@ -726,6 +737,12 @@ impl Session {
         None
     }
 
+    /// Whether the text that is to come need not be made of lines.
+    fn is_binary(&self) -> bool {
+        let transaction = self.transaction.as_ref();
+        transaction.is_some_and(|transaction| transaction.mail.body == BodyType::BinaryMime)
+    }
+
     /// Why no text may come now.
     fn text_refusal(&self) -> Option<Reply> {
         match &self.transaction {
@@ -750,6 +767,13 @@ impl Session {
                 ReplyCode::BAD_SEQUENCE,
                 Some(BAD_SEQUENCE),
                 "the text comes by BDAT",
+            ))
+        } else if self.is_binary() {
+            // RFC 3030 §3: DATA would need lines.
+            Some(Reply::fixed(
+                ReplyCode::BAD_SEQUENCE,
+                Some(BAD_SEQUENCE),
+                "a binary text comes by BDAT",
             ))
         } else {
             self.text_refusal()

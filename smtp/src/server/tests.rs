@@ -20,6 +20,7 @@ fn config() -> SessionConfig {
         require_tls: false,
         require_tls_extension: false,
         dsn: false,
+        binary_mime: false,
         max_recipients: 2,
         max_messages: 3,
         max_errors: 3,
@@ -34,6 +35,7 @@ fn switch(config: &mut SessionConfig, word: &str) {
         "auth-in-clear" => (config.auth, config.auth_requires_tls) = (true, false),
         "require-tls" => config.require_tls = true,
         "dsn" => config.dsn = true,
+        "binarymime" => config.binary_mime = true,
         "requiretls" => config.require_tls_extension = true,
         other => panic!("no switch {other}"),
     }
