@@ -22,7 +22,7 @@ use tracing::info;
 
 use crate::{
     cli::{self, Cli, Command},
-    localserve, logging, queue_commands,
+    localserve, logging, privileges, queue_commands,
     server::{Options, Server},
     webapi_command,
 };
@@ -137,8 +137,15 @@ fn config_test(conf: &Path) -> anyhow::Result<()> {
         Ok(statics) => {
             if let Err(errors) = Dynamic::load(dynamic_path(conf), &statics) {
                 problems.push_str(&errors.to_string());
-            } else if let Err(error) = crate::services::check_certificates(&statics) {
-                problems = format!("{error:#}");
+            }
+            for checked in [
+                crate::services::check_certificates(&statics),
+                privileges::check(&statics.user),
+            ] {
+                if let Err(error) = checked {
+                    let line = if problems.is_empty() { "" } else { "\n" };
+                    problems.push_str(&format!("{line}{error:#}"));
+                }
             }
         }
     }
@@ -207,6 +214,8 @@ async fn set_password_in_store(
     password: &str,
 ) -> anyhow::Result<()> {
     let (_, dynamic) = load(conf)?;
+    // What is made must be the server's.
+    privileges::drop_to(&statics.user, &statics.data_dir)?;
     let store = Store::open(crate::services::store_options(statics))?;
     let now = SystemClock.now();
     let set = password::set_account_password(&store, None, &dynamic, account, password, now).await;

@@ -1,8 +1,14 @@
 //! The HTTP side of the listeners: services that share a port share its server.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, extract::ConnectInfo, http::Request, response::IntoResponse, routing::get};
+use axum::{
+    Router,
+    extract::ConnectInfo,
+    http::{Request, Version},
+    response::IntoResponse,
+    routing::get,
+};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -24,7 +30,7 @@ use tower_http::timeout::TimeoutBody;
 use tracing::debug;
 
 use crate::{
-    linger::{Lingering, Unread, Watched},
+    linger::{Lingering, Rest, Unread, Watched},
     listener::{self, Gate},
 };
 
@@ -140,17 +146,20 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let unread = Unread::default();
     let stream = Lingering::new(Box::pin(stream), unread.clone());
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let mut request =
-            request.map(|body| TimeoutBody::new(BODY_TIMEOUT, Watched::new(body, unread.clone())));
+        let rest = Rest::default();
+        let mut request = request.map(|body| {
+            let body = Watched::new(body, unread.clone(), rest.clone());
+            TimeoutBody::new(BODY_TIMEOUT, body)
+        });
+        let multiplexed = request.version() == Version::HTTP_2;
         request.extensions_mut().insert(ConnectInfo(remote));
         let router = router.clone();
         async move {
-            Ok::<_, Infallible>(
-                router
-                    .oneshot(request)
-                    .await
-                    .unwrap_or_else(|never| match never {}),
-            )
+            let answer = router.oneshot(request).await;
+            if multiplexed {
+                rest.read().await;
+            }
+            answer
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -174,11 +183,17 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        convert::Infallible,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
     use axum::{
         body::{Body, Bytes},
         routing::post,
     };
-    use futures_util::stream;
+    use futures_util::{StreamExt, stream};
+    use hyper::client::conn::http2;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
         sync::Notify,
@@ -268,6 +283,34 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         serving.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_http2_the_rest_of_a_refused_body_is_read_before_the_stream_ends() {
+        let (stream, _serving) = client(64 << 10);
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let ended = Arc::new(AtomicBool::new(false));
+        let end = Arc::clone(&ended);
+        let body = stream::iter(["first", "second"]).then(move |piece| {
+            let end = Arc::clone(&end);
+            async move {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                end.store(piece == "second", Ordering::Relaxed);
+                Ok::<_, Infallible>(Bytes::from(piece))
+            }
+        });
+        let request = Request::post("http://x/refused").body(Body::from_stream(body));
+        let answer = sender.send_request(request.unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert!(ended.load(Ordering::Relaxed), "all of the body was read");
+        // One that goes on and on is not waited for.
+        let endless = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        let request = Request::post("http://x/refused").body(endless);
+        let answer = sender.send_request(request.unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 200);
     }
 
     #[tokio::test(start_paused = true)]

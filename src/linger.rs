@@ -2,13 +2,16 @@
 //!
 //! A request may be answered before its body was read: it is too long, or nobody is logged in. Closing at once makes the kernel
 //! answer what still comes with a reset, and a client that gets one while it writes may never read the answer (RFC 9112 §9.6).
-//! So such a connection is closed for writing, and then read for a while until the client has closed it too.
+//! So such a connection is closed for writing, and then read for a while until the client has closed it too. In HTTP/2 only the stream
+//! is ended, by a reset without an error (RFC 9113 §8.1), which some clients take for one; so what is left of a body is read
+//! first, if it is not much.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
@@ -28,22 +31,61 @@ const LINGER: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unread(Arc<AtomicBool>);
 
-/// A body that tells when it is given up before its end.
+/// How much of a body that nobody wants is read in HTTP/2, in bytes.
+const REST: usize = 64 << 10;
+/// ... and for how long.
+const REST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What is left of the body of a request that was answered.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rest(Arc<Mutex<Option<Incoming>>>);
+
+impl Rest {
+    fn take(&self) -> Option<Incoming> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Reads it, if it is not much.
+    pub(crate) async fn read(self) {
+        let Some(mut body) = self.take() else { return };
+        let read = async {
+            let mut left = REST;
+            while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                let Some(less) = left.checked_sub(length) else {
+                    return;
+                };
+                left = less;
+            }
+        };
+        let _ = tokio::time::timeout(REST_TIMEOUT, read).await;
+    }
+}
+
+/// A body that tells when it is given up before its end, and leaves its rest.
 pub(crate) struct Watched {
-    body: Incoming,
+    /// There until it is dropped.
+    body: Option<Incoming>,
     unread: Unread,
+    rest: Rest,
 }
 
 impl Watched {
-    pub(crate) const fn new(body: Incoming, unread: Unread) -> Self {
-        Self { body, unread }
+    pub(crate) const fn new(body: Incoming, unread: Unread, rest: Rest) -> Self {
+        Self {
+            body: Some(body),
+            unread,
+            rest,
+        }
     }
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        if !self.body.is_end_stream() {
+        let rest = self.body.take().filter(|body| !body.is_end_stream());
+        if rest.is_some() {
             self.unread.0.store(true, Ordering::Relaxed);
+            *self.rest.0.lock().unwrap_or_else(PoisonError::into_inner) = rest;
         }
     }
 }
@@ -56,15 +98,19 @@ impl Body for Watched {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        match &mut self.get_mut().body {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let hint = self.body.as_ref().map(Body::size_hint);
+        hint.unwrap_or_default()
     }
 }
 

@@ -6,23 +6,38 @@ use anyhow::{Context, bail};
 use nix::unistd::{User, chown, geteuid, initgroups, setgid, setuid};
 use tracing::info;
 
-/// Becomes `user` if this process is root and `user` is not empty. The data folder, if it isn't there yet, is made for
+/// Looks whether [`drop_to`] would find the user.
+///
+/// # Errors
+/// If it would not.
+pub fn check(user: &str) -> anyhow::Result<()> {
+    if user.is_empty() || !geteuid().is_root() {
+        return Ok(());
+    }
+    find(user).map(drop)
+}
+
+fn find(user: &str) -> anyhow::Result<User> {
+    let found =
+        User::from_name(user).with_context(|| format!("failed to look up the user {user:?}"))?;
+    found.with_context(|| {
+        format!(
+            "there is no user {user:?} to run as; make it (useradd --system {user}), or set user = \"\" in \
+             postrider.conf to stay root"
+        )
+    })
+}
+
+/// Becomes `user` if this process is root and `user` is not empty; tells whether it did. The data folder, if it isn't there yet, is made for
 /// that user, since afterwards there are no rights to do so.
 ///
 /// # Errors
 /// If there is no such user, or the change is refused. The process is then to end: it must not go on as root.
-pub fn drop_to(user: &str, data_dir: &Path) -> anyhow::Result<()> {
+pub fn drop_to(user: &str, data_dir: &Path) -> anyhow::Result<bool> {
     if user.is_empty() || !geteuid().is_root() {
-        return Ok(());
+        return Ok(false);
     }
-    let Some(found) =
-        User::from_name(user).with_context(|| format!("failed to look up the user {user:?}"))?
-    else {
-        bail!(
-            "there is no user {user:?} to run as; make it (useradd --system {user}), or set user = \"\" in \
-             postrider.conf to stay root"
-        );
-    };
+    let found = find(user)?;
     if !data_dir.exists() {
         crate::files::private_dir(data_dir)?;
         chown(data_dir, Some(found.uid), Some(found.gid))
@@ -36,5 +51,5 @@ pub fn drop_to(user: &str, data_dir: &Path) -> anyhow::Result<()> {
         bail!("still able to become root after changing to {user:?}");
     }
     info!(user, "gave up root");
-    Ok(())
+    Ok(true)
 }

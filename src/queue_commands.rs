@@ -239,18 +239,31 @@ impl Server {
                 })?;
                 print(&said)
             }
-            Suppress::Remove { account, address } => {
+            Suppress::Remove {
+                account,
+                address,
+                list,
+            } => {
                 let said = format!("{address} is no longer suppressed for {account}\n");
-                self.ask_one(&Request::SuppressionRemove { account, address })?;
+                self.ask_one(&Request::SuppressionRemove {
+                    account,
+                    address,
+                    list,
+                })?;
                 print(&said)
             }
             Suppress::Lookup {
                 account,
                 address,
+                list,
                 json,
             } => {
                 let none = format!("{address} is not suppressed for {account}");
-                let request = Request::SuppressionLookup { account, address };
+                let request = Request::SuppressionLookup {
+                    account,
+                    address,
+                    list,
+                };
                 self.print_list(&request, json, &none, suppression_row)
             }
         }

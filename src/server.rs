@@ -97,7 +97,13 @@ impl Server {
         let statics = Arc::new(options.statics);
         // Ports first: they may need rights that are given up before anything is written.
         let bound = services::bind_all(&statics)?;
-        crate::privileges::drop_to(&statics.user, &statics.data_dir)?;
+        if crate::privileges::drop_to(&statics.user, &statics.data_dir)? {
+            // What only root can read would be missed at the next change.
+            Dynamic::load(&options.dynamic_path, &statics).with_context(|| {
+                let user = &statics.user;
+                format!("the configuration is read again when it changes, so the user {user} must be able to (chown, chmod)")
+            })?;
+        }
         crate::files::private_dir(&statics.data_dir)?;
         let store_options = services::store_options(&statics);
         let store = tokio::task::spawn_blocking(move || Store::open(store_options)).await??;

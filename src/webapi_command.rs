@@ -70,10 +70,15 @@ fn list() -> String {
 }
 
 fn login(options: &Webapi) -> anyhow::Result<Login> {
-    if let Some(key) = &options.key {
-        return Ok(Login::Key(key.clone()));
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let (key, user) = match (options.key.clone(), options.user.clone()) {
+        (None, None) => (set("POSTRIDER_KEY"), set("POSTRIDER_USER")),
+        given => given,
+    };
+    if let Some(key) = key {
+        return Ok(Login::Key(key));
     }
-    let Some(user) = &options.user else {
+    let Some(user) = user else {
         bail!(
             "who calls? Give --user ADDRESS or --key KEY, or set POSTRIDER_USER or POSTRIDER_KEY; \
              for localserve: --user postrider@localhost:postrider"
@@ -85,7 +90,7 @@ fn login(options: &Webapi) -> anyhow::Result<Login> {
             let prompt = format!("password of {user}: ");
             let password =
                 rpassword::prompt_password(prompt).context("failed to read the password")?;
-            Login::Password(user.clone(), password)
+            Login::Password(user, password)
         }
     })
 }

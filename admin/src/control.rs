@@ -151,6 +151,11 @@ pub enum ControlError {
         /// Why not.
         reason: io::Error,
     },
+    /// The socket is not for this user.
+    #[error(
+        "{0:?} is for root and the user that the server runs as; run this command as one of them"
+    )]
+    NotAllowed(PathBuf),
     /// The server said no.
     #[error("{0}")]
     Refused(String),
@@ -171,6 +176,9 @@ pub async fn call(
     let path = data_dir.join(SOCKET_NAME);
     let stream = match UnixStream::connect(&path).await {
         Ok(stream) => stream,
+        Err(reason) if reason.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(ControlError::NotAllowed(path));
+        }
         Err(reason) => return Err(ControlError::NotRunning { path, reason }),
     };
     let (read, mut write) = stream.into_split();

@@ -9,7 +9,7 @@ use postrider_smtp::Address;
 use postrider_store::{
     ApiKeyId, Change, Clock, HoldFilter, HoldRuleId, Hook, HookFilter, NewApiKey, NewSuppression,
     NextAttempt, Order, Page, QueueFilter, QueueId, Queued, Retired, RetiredFilter, RetiredHook,
-    RetiredHookFilter, Scope, Store, StoreError, Suppression, Time,
+    RetiredHookFilter, Scope, Store, StoreError, Suppression, Time, base_in_list,
     login::{KeyText, Logins},
 };
 use postrider_webhook::{Operator, Which};
@@ -169,6 +169,9 @@ pub enum Request {
         account: String,
         /// The address or a variant of it.
         address: String,
+        /// Of mail of this list; empty: of all mail.
+        #[serde(default)]
+        list: String,
     },
     /// Looks an address up. One item, a [`SuppressionItem`], if it is there.
     SuppressionLookup {
@@ -176,6 +179,9 @@ pub enum Request {
         account: String,
         /// The address or a variant of it.
         address: String,
+        /// Of mail of this list; empty: of all mail.
+        #[serde(default)]
+        list: String,
     },
     /// Lists hold rules as [`HoldRuleItem`]s.
     HoldRulesList {},
@@ -378,16 +384,33 @@ impl Request {
                 address,
                 reason,
             } => suppress(parts, account, &address, reason).await,
-            Self::SuppressionRemove { account, address } => {
+            Self::SuppressionRemove {
+                account,
+                address,
+                list,
+            } => {
                 let base = base(&address)?;
-                if parts.store.unsuppress(&account, &base).await? {
-                    info!(account, base, "suppression removed by an administrator");
+                let name = base_in_list(&base, &list);
+                if parts.store.unsuppress(&account, &name).await? {
+                    info!(
+                        account,
+                        base, list, "suppression removed by an administrator"
+                    );
                     return Ok(());
                 }
-                Err(refused(format!("{base} is not on the list of {account}")))
+                let text = match list.as_str() {
+                    "" => format!("{base} is not on the list of {account} for all mail"),
+                    list => format!("{base} is not suppressed for mail of {list:?} of {account}"),
+                };
+                Err(refused(text))
             }
-            Self::SuppressionLookup { account, address } => {
-                match parts.store.suppression(&account, &base(&address)?)? {
+            Self::SuppressionLookup {
+                account,
+                address,
+                list,
+            } => {
+                let name = base_in_list(&base(&address)?, &list);
+                match parts.store.suppression(&account, &name)? {
                     Some(entry) => one(items, value(&SuppressionItem::from(&entry))?).await,
                     None => Ok(()),
                 }

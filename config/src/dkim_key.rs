@@ -33,7 +33,7 @@ impl DkimKey {
             });
         }
         let key = rsa::RsaPrivateKey::from_pkcs8_der(&der).map_err(|_| {
-            "holds neither an RSA nor an Ed25519 key in PKCS#8; make one with \"postrider config dkim add\""
+            "holds neither an RSA nor an Ed25519 key in PKCS#8; make one: openssl genpkey -algorithm ed25519 -out FILE"
                 .to_owned()
         })?;
         let bits = key.n().bits();

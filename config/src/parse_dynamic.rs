@@ -275,7 +275,7 @@ fn read_key(path: &Path) -> Result<DkimKey, String> {
     let bytes = std::fs::read(path).map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::NotFound => {
-                "; correct the path, or make a key with \"postrider config dkim add\""
+                "; correct the path, or make a key: openssl genpkey -algorithm ed25519 -out FILE"
             }
             std::io::ErrorKind::PermissionDenied => "; let the server's user read it",
             _ => "",

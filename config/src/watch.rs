@@ -77,8 +77,8 @@ pub struct Watcher {
     statics: Arc<Static>,
     live: Live,
     outcome: watch::Sender<Outcome>,
-    /// The last refusal, so that it is logged once.
-    refused: Option<Errors>,
+    /// The last text that was refused and why, so that each is logged once.
+    refused: Option<(String, Errors)>,
 }
 
 impl Watcher {
@@ -144,16 +144,17 @@ impl Watcher {
         let live = Arc::clone(&self.live);
         // Key files are read and checked, which takes a while where there are many.
         let read = tokio::task::spawn_blocking(move || {
-            let text = read_text(&path)?;
+            let text = read_text(&path).map_err(|errors| (String::new(), errors))?;
             if !refused && live.load().text() == text {
                 return Ok(None);
             }
-            Dynamic::parse(&text, &path, &statics).map(Some)
+            let read = Dynamic::parse(&text, &path, &statics);
+            read.map(Some).map_err(|errors| (text, errors))
         });
         match read.await {
             Ok(Ok(None)) => {}
             Ok(Ok(Some(config))) => self.apply(config),
-            Ok(Err(errors)) => self.refuse(errors),
+            Ok(Err((text, errors))) => self.refuse(text, errors),
             Err(error) => tracing::error!(%error, "cannot look at the configuration"),
         }
     }
@@ -173,8 +174,9 @@ impl Watcher {
         self.outcome.send_replace(Outcome::Applied);
     }
 
-    fn refuse(&mut self, errors: Errors) {
-        if self.refused.as_ref() == Some(&errors) {
+    fn refuse(&mut self, text: String, errors: Errors) {
+        let refused = Some((text, errors.clone()));
+        if self.refused == refused {
             return;
         }
         for error in &errors {
@@ -186,7 +188,7 @@ impl Watcher {
                 error.message
             );
         }
-        self.refused = Some(errors.clone());
+        self.refused = refused;
         self.outcome.send_replace(Outcome::Refused(errors));
     }
 }

@@ -116,7 +116,10 @@ impl Queue {
         message: &Queued,
         event: Event,
     ) -> Settle {
-        let text = "delivery canceled by admin";
+        let text = match event {
+            Event::Canceled => "delivery canceled by admin",
+            _ => "delivery ended as failed by admin",
+        };
         let status = DeliveryStatus::permanent(Cause::Local, EnhancedCode::permanent(3, 0), text);
         self.end(config, message, event, &status, Party::Administrator)
     }

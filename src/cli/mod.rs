@@ -73,21 +73,12 @@ pub struct Webapi {
         default_value = "http://127.0.0.1:1080/webapi/"
     )]
     pub url: String,
-    /// Who calls: an address of the account, and its password (or a key) behind a colon; without that, it is asked for.
-    #[arg(
-        long,
-        value_name = "ADDRESS[:PASSWORD]",
-        env = "POSTRIDER_USER",
-        hide_env_values = true
-    )]
+    /// Who calls: an address of the account, and its password (or a key) behind a colon; without that, it is asked for. If neither
+    /// this nor --key is given, the environment is looked at: POSTRIDER_KEY, then POSTRIDER_USER.
+    #[arg(long, value_name = "ADDRESS[:PASSWORD]")]
     pub user: Option<String>,
     /// Who calls, by a key.
-    #[arg(
-        long,
-        env = "POSTRIDER_KEY",
-        hide_env_values = true,
-        conflicts_with = "user"
-    )]
+    #[arg(long, conflicts_with = "user")]
     pub key: Option<String>,
     /// For EventStream: begin behind the event with this ID, instead of with new ones.
     #[arg(long, value_name = "ID")]

@@ -230,6 +230,14 @@ pub enum Suppress {
         account: String,
         /// The address or a variant of it.
         address: String,
+        /// Of mail of this list only, as who unsubscribed by a link is; without it, of all mail.
+        #[arg(
+            long,
+            value_name = "NAME",
+            default_value = "",
+            hide_default_value = true
+        )]
+        list: String,
     },
     /// Look whether an address is on an account's list.
     Lookup {
@@ -237,6 +245,14 @@ pub enum Suppress {
         account: String,
         /// The address or a variant of it.
         address: String,
+        /// For mail of this list only, as who unsubscribed by a link is; without it, for all mail.
+        #[arg(
+            long,
+            value_name = "NAME",
+            default_value = "",
+            hide_default_value = true
+        )]
+        list: String,
         /// Print one JSON array.
         #[arg(long)]
         json: bool,

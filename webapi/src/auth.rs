@@ -65,9 +65,17 @@ pub(crate) async fn authenticate(
     let unauthorized = |text: &str| Refusal::Unauthorized(text.to_owned());
     let credentials = credentials(headers)
         .ok_or_else(|| unauthorized("log in with an address of your account"))?;
+    if let Credentials::Bearer(key) = &credentials
+        && KeyText::parse(key).is_none()
+    {
+        return Err(unauthorized(
+            "what came as bearer token has not the form of a key",
+        ));
+    }
     let ip = remote(parts, headers, extensions).ok_or(Refusal::NoAddress)?;
     let now = parts.clock.now();
     if !parts.limiter.allowed(ip, now) {
+        warn!(remote = %ip, "webapi login not looked at: limits.login_failures_per_network");
         return Err(Refusal::TooMany);
     }
     let checked = match &credentials {
@@ -177,8 +185,7 @@ fn credentials(headers: &HeaderMap) -> Option<Credentials> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, rest) = value.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {
-        let text = rest.trim();
-        return KeyText::parse(text).map(|_| Credentials::Bearer(text.to_owned()));
+        return Some(Credentials::Bearer(rest.trim().to_owned()));
     }
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;

@@ -55,7 +55,9 @@ pub enum ClientError {
     #[error(transparent)]
     Http(#[from] reqwest::Error),
     /// The answer is not of the API: something else is at this URL, or another version.
-    #[error("{url} answered {status} with what is no answer of the webapi: {why}")]
+    #[error(
+        "{url} answered {status} with what is no answer of the webapi, whose URL is like http://127.0.0.1:1080/webapi/: {why}"
+    )]
     Answer {
         /// What was called.
         url: String,

@@ -51,7 +51,11 @@ fn text(status: StatusCode, text: &str) -> Response {
 /// Answers everything below the base path.
 async fn answer(State(parts): State<Arc<Parts>>, request: Request) -> Response {
     if !knows_host(&parts, &request) {
-        return text(StatusCode::NOT_FOUND, "no such host here");
+        return text(
+            StatusCode::NOT_FOUND,
+            "this server does not go by the name in the request's Host; the listener's hostname in postrider.conf, or a domain's \
+             client_settings_domain in domains.conf, says which names are its own",
+        );
     }
     let path = request.uri().path();
     let path = path

@@ -68,12 +68,17 @@ impl Subscription {
         })
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&self, parts: &Parts) -> Result<bool, StoreError> {
+        let name = postrider_store::base_in_list(&base_address(&self.address), &self.list);
+        Ok(parts.store.suppression(&self.account, &name)?.is_some())
+    }
+
     /// Ends it: nothing of this list is sent to the address any more. Doing it again changes nothing.
     pub(crate) async fn end(&self, parts: &Parts) -> Result<(), StoreError> {
         let now = parts.clock.now();
         let base = base_address(&self.address);
-        let name = postrider_store::base_in_list(&base, &self.list);
-        if parts.store.suppression(&self.account, &name)?.is_some() {
+        if self.has_ended(parts)? {
             return Ok(());
         }
         let config = parts.config.load();

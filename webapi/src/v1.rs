@@ -121,7 +121,10 @@ pub(crate) async fn answer(parts: Arc<Parts>, request: Request) -> Response {
         return unsubscribe(&parts, token, request).await;
     }
     let Some(method) = Method::from_name(&name) else {
-        let text = "no such method; see openapi.json for those that there are";
+        let text = match pages::Method::from_name(&name) {
+            Some(_) => "v1 has no such method, but v0 has",
+            None => "no such method; see openapi.json for those that there are",
+        };
         return problem(StatusCode::NOT_FOUND, "notFound", text);
     };
     if *request.method() != Verb::POST {
@@ -187,18 +190,19 @@ async fn unsubscribe(parts: &Parts, token: &str, request: Request) -> Response {
         return page(StatusCode::NOT_FOUND, "This link is not valid.");
     };
     let (address, list) = (subscription.address.unicode(), &subscription.list);
+    let ended = format!("{address} gets no more mail of {list:?}.");
     match *request.method() {
         Verb::POST => match subscription.end(parts).await {
-            Ok(()) => page(
-                StatusCode::OK,
-                &format!("{address} gets no more mail of {list:?}."),
-            ),
+            Ok(()) => page(StatusCode::OK, &ended),
             Err(error) => {
                 error!(%error, "failed to unsubscribe");
                 let text = "This did not work; please try again later.";
                 page(StatusCode::SERVICE_UNAVAILABLE, text)
             }
         },
+        Verb::GET if subscription.has_ended(parts).unwrap_or_default() => {
+            page(StatusCode::OK, &ended)
+        }
         Verb::GET => {
             let content = format!(
                 "<h1>Unsubscribe</h1>\n<p>{} gets mail of {}.</p>\n<form method=\"post\">\

@@ -72,6 +72,15 @@ pub enum TestError {
     Payload(String),
 }
 
+/// Whether a call was made by a replay: it tells of something older than itself.
+fn is_repeat(hook: &Hook) -> bool {
+    let happened = match &hook.kind {
+        HookKind::Outgoing(outgoing) => outgoing.queued,
+        HookKind::Incoming(mail) => mail.received,
+    };
+    hook.submitted > happened
+}
+
 /// Where an account's events go now.
 struct Target {
     url: String,
@@ -157,6 +166,9 @@ impl Operator {
             let order = Order::Ascending;
             let page = self.store.list_retired_hooks(filter, after, order, PAGE)?;
             for retired in page.items {
+                if filter.ids.is_empty() && is_repeat(&retired.hook) {
+                    continue;
+                }
                 match self.again(retired).await? {
                     true => count.replayed += 1,
                     false => count.impossible += 1,
@@ -255,7 +267,8 @@ impl Operator {
         };
         let payload = payload.map_err(|error| TestError::Payload(error.to_string()))?;
         let hook = Hook {
-            id: HookId(0),
+            // Receivers drop what they have had, so each is another.
+            id: HookId(now.0.unsigned_abs()),
             account: account.to_owned(),
             url: target.url.clone(),
             authorization: target.authorization,

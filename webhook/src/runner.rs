@@ -21,7 +21,7 @@ use tokio::{
     task::{self, JoinError, JoinSet},
     time::timeout,
 };
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{call::Caller, operate::Operator, target::PublicOnly};
 
@@ -412,9 +412,11 @@ fn result(
             "webhook called"
         );
     } else if wait.is_some() {
-        debug!(
+        info!(
             hook = hook.id.0,
+            account = hook.account,
             url = hook.url,
+            attempt = hook.attempts,
             error = attempt.error,
             "webhook call failed, to be repeated"
         );

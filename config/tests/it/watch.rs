@@ -132,6 +132,9 @@ async fn a_wrong_file_changes_nothing_until_it_is_right() {
         (7, "accounts.alice.fullname")
     );
     assert!(Arc::ptr_eq(&before, &running.live.load_full()));
+    // Who saves another text that is wrong in the same way is told so again.
+    fs::write(&running.path, format!("{}\nfullname = 4\n", text("wrong"))).unwrap();
+    assert!(matches!(running.outcome().await, Outcome::Refused(_)));
     fs::write(&running.path, text("right")).unwrap();
     assert_eq!(running.outcome().await, Outcome::Applied);
     assert_eq!(running.description(), "right");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use postrider_queue::{AddError, Staged, Submitted};
 use postrider_smtp::Address;
 use postrider_store::{Answered, Time};
@@ -246,6 +246,20 @@ impl<'a> Templates<'a> {
         let wrong =
             |error: minijinja::Error| ApiError::user(format!("{field}: {}", described(&error)));
         let template = self.environment.get_template(name).map_err(wrong)?;
+        let wrong = |error: minijinja::Error| {
+            let mut text = described(&error);
+            if error.kind() == ErrorKind::UndefinedError {
+                let used = template.undeclared_variables(false).into_iter();
+                let mut missing: Vec<_> = used
+                    .filter(|variable| !variables.contains_key(variable))
+                    .collect();
+                missing.sort_unstable();
+                if !missing.is_empty() {
+                    text = format!("{text}; Variables has no {}", missing.join(", "));
+                }
+            }
+            ApiError::user(format!("{field}: {text}"))
+        };
         let mut out = Limited {
             text: Vec::new(),
             left: self.max_size,

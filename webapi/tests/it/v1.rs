@@ -425,7 +425,9 @@ async fn a_batch_is_a_message_for_each_or_none_at_all() {
     request["IdempotencyKey"] = json!("");
     let (code, message) = bad(request.clone()).await;
     assert!(
-        code == "user" && message.starts_with("Recipients[1]: Subject: undefined value"),
+        code == "user"
+            && message.starts_with("Recipients[1]: Subject: undefined value")
+            && message.ends_with("; Variables has no name"),
         "{message}"
     );
     request["Recipients"][1]["To"]["Address"] = json!("no address");
@@ -495,6 +497,8 @@ async fn a_recipient_unsubscribes_from_a_list_by_one_click() {
         assert_eq!(world.get("POST", &link).await.status, 200);
         assert_eq!(suppressed().unwrap().list, "news");
     }
+    let page = world.get("GET", &link).await;
+    assert!(page.body.contains("no more mail"), "{}", page.body);
     assert_eq!(
         world.store.suppression("ann", "ab@x.example").unwrap(),
         None,
