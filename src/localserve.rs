@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use postrider_admin::control::SOCKET_NAME;
 
 use crate::{cli, files, tls};
 
@@ -61,6 +62,12 @@ pub fn prepare(options: &cli::Localserve) -> anyhow::Result<Place> {
         .canonicalize()
         .with_context(|| format!("failed to find {}", dir.display()))?;
     files::private_dir(&dir.join("data"))?;
+    if std::os::unix::net::UnixStream::connect(dir.join("data").join(SOCKET_NAME)).is_ok() {
+        bail!(
+            "a server is running in {} already; stop it, or choose another folder with --dir",
+            dir.display()
+        );
+    }
     let config = dir.join("config");
     let conf = config.join("postrider.conf");
     let new = !conf.exists();
@@ -261,8 +268,9 @@ pub fn banner(place: &Place, ip: IpAddr, offset: u16, deliver: bool) -> String {
          curl --user postrider@localhost:{PASSWORD} --data-urlencode request='{{\"To\": [{{\"Address\": \"user@example.com\"}}], \
          \"Subject\": \"Hello\", \"Text\": \"Hello from postrider.\"}}' http://{host}:{http}/webapi/v0/Send\n\
          \n\
-         See what is queued:\n\
+         See what became of it, and what is queued:\n\
          \n\
+         {program} --config {static_conf} queue retired list\n\
          {program} --config {static_conf} queue list\n",
         version = env!("CARGO_PKG_VERSION"),
         dir = place.dir.display(),

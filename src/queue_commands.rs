@@ -152,8 +152,13 @@ impl Server {
     }
 
     fn list_queue(&self, filter: &cli::Filter, listing: Listing) -> anyhow::Result<()> {
+        let filter = queue_filter(filter)?;
+        let none = match filter == QueueFilter::default() {
+            true => "nothing is queued",
+            false => "no queued message matches",
+        };
         let request = Request::QueueList {
-            filter: queue_filter(filter)?,
+            filter,
             order: if listing.reverse {
                 Order::Descending
             } else {
@@ -161,7 +166,7 @@ impl Server {
             },
             limit: listing.limit,
         };
-        self.print_list(&request, listing.json, "nothing is queued", queue_row)
+        self.print_list(&request, listing.json, none, queue_row)
     }
 
     fn list_retired(&self, filter: &cli::RetiredFilter, listing: Listing) -> anyhow::Result<()> {

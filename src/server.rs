@@ -41,6 +41,8 @@ use crate::{
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 /// Records of the history that are removed at once: one or two milliseconds of the store's writer.
 const EXPIRE_STEP: u64 = 100;
+/// How long they may take before the log says what is waited for.
+const STOP_QUIETLY: Duration = Duration::from_secs(1);
 /// How long sessions and deliveries may take to end when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// What an SMTP client hears for which there is no place.
@@ -224,7 +226,18 @@ impl Server {
     pub async fn stop(mut self) {
         let _ = self.shutdown.send(true);
         let all_ended = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(STOP_WITHIN, all_ended).await.is_err() {
+        let patience = async {
+            tokio::time::sleep(STOP_QUIETLY).await;
+            info!(
+                "waiting up to {STOP_WITHIN:?} for sessions, calls and deliveries that are under way; a second signal ends at once"
+            );
+            tokio::time::sleep(STOP_WITHIN - STOP_QUIETLY).await;
+        };
+        let ended = tokio::select! {
+            () = all_ended => true,
+            () = patience => false,
+        };
+        if !ended {
             warn!(
                 "some sessions did not end in time and are cut off; what they were answered is safe"
             );

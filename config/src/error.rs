@@ -48,7 +48,9 @@ impl Errors {
     /// A file that could not be read at all.
     pub(crate) fn unreadable(file: &Path, error: &std::io::Error) -> Self {
         let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => "; name the right file, or make one",
+            std::io::ErrorKind::NotFound => {
+                "; name the right file (--config FILE or POSTRIDER_CONF), or make one"
+            }
             std::io::ErrorKind::PermissionDenied => "; let the server's user read it",
             _ => "",
         };

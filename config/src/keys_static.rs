@@ -378,7 +378,7 @@ static LISTENER: &[Key] = &[
         "listeners.<name>.hostname",
         Domain,
         Absent("hostname"),
-        "The name in greetings.",
+        "The name in greetings; what asks its webapi must call it by this name, an IP address, localhost, or a domain's client_settings_domain.",
     ),
     key(
         "listeners.<name>.tls.acme",

@@ -101,7 +101,7 @@ impl Queue {
         entry: &Suppression,
     ) -> Settle {
         let text = format!(
-            "not sent: {} is on the suppression list since {} ({})",
+            "{} is on the suppression list since {} ({})",
             entry.original, entry.created, entry.reason
         );
         let status = DeliveryStatus::permanent(Cause::Local, EnhancedCode::permanent(1, 1), text);
@@ -116,10 +116,8 @@ impl Queue {
         message: &Queued,
         event: Event,
     ) -> Settle {
-        let text = match event {
-            Event::Canceled => "delivery canceled by admin",
-            _ => "delivery ended as failed by admin",
-        };
+        // The contract's words, for both.
+        let text = "delivery canceled by admin";
         let status = DeliveryStatus::permanent(Cause::Local, EnhancedCode::permanent(3, 0), text);
         self.end(config, message, event, &status, Party::Administrator)
     }

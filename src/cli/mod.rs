@@ -98,10 +98,11 @@ impl std::fmt::Debug for Webapi {
 /// What `localserve` takes.
 #[derive(Debug, Args)]
 pub struct Localserve {
-    /// Where its configuration and data live; made on first use.
+    /// Where its configuration and data live; made on first use. Without it: postrider-localserve in the user's data folder
+    /// (XDG_DATA_HOME, or ~/.local/share).
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// The address to listen on; written to the configuration on first use.
+    /// The address to listen on.
     #[arg(long, default_value = "127.0.0.1")]
     pub ip: IpAddr,
     /// Added to each of the ports 1025, 1587, 1465, 1080 and 1443.

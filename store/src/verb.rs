@@ -554,7 +554,7 @@ pub struct SettleHook {
 }
 
 /// Which queued messages are listed. An empty filter matches all; given fields must all match.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QueueFilter {
     /// One of these; empty: any.
