@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use postrider_webapi::{
-    api::{EventsRequest, NameAddress, QueueStatusRequest, SendRequest, State},
+    api::{EventsRequest, MessageListRequest, NameAddress, QueueStatusRequest, SendRequest, State},
     client::{Client, ClientError, Login},
 };
 
@@ -93,6 +93,17 @@ async fn our_client_reads_mail_and_keeps_the_suppression_list() {
         .submit("who@else.test", &["info@example.org"], &text)
         .await;
     assert!(reply.starts_with("250"), "{reply}");
+
+    let wanted = |mailbox: &str| MessageListRequest {
+        mailbox_name: mailbox.into(),
+        ..MessageListRequest::default()
+    };
+    let listed = client.message_list(&wanted("Info")).await.unwrap();
+    assert_eq!((listed.messages.len(), listed.next), (1, None));
+    assert_eq!(listed.messages[0].msg_id, 1);
+    assert_eq!(listed.messages[0].meta.rcpt_to, "info@example.org");
+    let others = client.message_list(&wanted("Inbox")).await.unwrap();
+    assert!(others.messages.is_empty());
 
     let read = client.message_get(1).await.unwrap();
     assert_eq!(read.message.subject, "to be read");

@@ -11,10 +11,10 @@ use serde_json::json;
 
 use crate::{
     api::{
-        BatchResponse, EventItem, EventsRequest, EventsResponse, MessageGetResponse, Problem,
-        QueueCancelRequest, QueueCancelResponse, QueueListRequest, QueueListResponse,
-        QueueStatusRequest, QueueStatusResponse, SendBatchRequest, SendRequest, SendResponse,
-        StatsRequest, StatsResponse, Suppression,
+        BatchResponse, EventItem, EventsRequest, EventsResponse, MessageGetResponse,
+        MessageListRequest, MessageListResponse, Problem, QueueCancelRequest, QueueCancelResponse,
+        QueueListRequest, QueueListResponse, QueueStatusRequest, QueueStatusResponse,
+        SendBatchRequest, SendRequest, SendResponse, StatsRequest, StatsResponse, Suppression,
     },
     suppression::{Done, IsPresent, Listed},
 };
@@ -262,6 +262,17 @@ impl Client {
     /// As for [`call`](Self::call).
     pub async fn stats(&self, request: &StatsRequest) -> Result<StatsResponse, ClientError> {
         self.call("Stats", request).await
+    }
+
+    /// Lists the messages in the account's mailboxes.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub async fn message_list(
+        &self,
+        request: &MessageListRequest,
+    ) -> Result<MessageListResponse, ClientError> {
+        self.call("MessageList", request).await
     }
 
     /// Follows events as they happen: those after the one of this number, or only new ones. It ends with an error when the

@@ -1,9 +1,10 @@
 //! The API v1: JSON bodies, statuses that say what is wrong, and what v0 lacks.
 //!
-//! `shape` has the requests and answers, `queue` the methods for what is queued, `events` those for what became of it, `openapi` the
+//! `shape` has the requests and answers, `queue` the methods for what is queued, `events` those for what became of it, `messages` the list of what came in, `openapi` the
 //! description, which is made of all of them.
 
 mod events;
+mod messages;
 mod openapi;
 mod queue;
 pub(crate) mod shape;
@@ -64,10 +65,11 @@ pub(crate) enum Method {
     QueueCancel,
     Events,
     Stats,
+    MessageList,
 }
 
 impl Method {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Send,
         Self::SendBatch,
         Self::QueueList,
@@ -75,6 +77,7 @@ impl Method {
         Self::QueueCancel,
         Self::Events,
         Self::Stats,
+        Self::MessageList,
     ];
 
     fn from_name(name: &str) -> Option<Self> {
@@ -90,6 +93,7 @@ impl Method {
             Self::QueueCancel => "QueueCancel",
             Self::Events => "Events",
             Self::Stats => "Stats",
+            Self::MessageList => "MessageList",
         }
     }
 
@@ -101,6 +105,7 @@ impl Method {
             | Self::QueueStatus
             | Self::QueueCancel => Scope::Send,
             Self::Events | Self::Stats => Scope::Events,
+            Self::MessageList => Scope::Messages,
         }
     }
 }
@@ -176,6 +181,7 @@ async fn call(
         Method::QueueStatus => ok(&queue::status(parts, user, &parse(&text)?)?),
         Method::QueueCancel => ok(&queue::cancel(parts, user, parse(&text)?).await?),
         Method::Events => ok(&events::list(parts, user, parse(&text)?)?),
+        Method::MessageList => ok(&messages::list(parts, user, &parse(&text)?)?),
         Method::Stats => ok(&events::stats(parts, user, &parse(&text)?)?),
     })
 }

@@ -4,6 +4,7 @@ use postrider_smtp::{Address, ReversePath};
 use postrider_store::Mail;
 use postrider_webhook::message::{NameAddress, Parsed, Structure};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::SYSTEM_FLAGS;
 
@@ -47,7 +48,7 @@ pub struct Message {
 }
 
 /// What is known of a message's coming. Addresses are Unicode, and empty for mail that did not come by SMTP.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct Meta {
     /// Bytes.
@@ -104,7 +105,7 @@ impl Shown {
 }
 
 impl Meta {
-    fn new(mail: Mail) -> Self {
+    pub(crate) fn new(mail: Mail) -> Self {
         let arrival = mail.smtp.as_ref();
         let unicode = |address: Option<&Address>| address.map(Address::unicode).unwrap_or_default();
         Self {

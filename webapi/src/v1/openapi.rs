@@ -8,7 +8,7 @@ use utoipa::{
     },
 };
 
-use super::{events, queue};
+use super::{events, messages, queue};
 use crate::pages;
 
 #[derive(OpenApi)]
@@ -18,7 +18,7 @@ use crate::pages;
         description = "The API of applications. Call a method with POST and a JSON body; log in with a key as bearer token, or with an address of the account and its password (or a key) by basic authentication. Answers other than 200 have a body with Code and Message.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
-    paths(super::send_message, super::send_batch, queue::list, queue::status, queue::cancel, events::list, events::stream, events::stats),
+    paths(super::send_message, super::send_batch, queue::list, queue::status, queue::cancel, events::list, events::stream, events::stats, messages::list),
     modifiers(&Logins),
     security(("key" = []), ("login" = []))
 )]

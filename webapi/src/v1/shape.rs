@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use crate::{
     error::ApiError,
+    mailbox::Meta,
     send::{self, NewFile},
     unsubscribe::check_list,
 };
@@ -254,6 +255,41 @@ pub(super) fn time(name: &str, text: Option<&str>) -> Result<Option<Zoned>, ApiE
         .and_then(|pieces| pieces.to_numeric_offset());
     let zone = offset.map_or(TimeZone::UTC, TimeZone::fixed);
     Ok(Some(time.to_zoned(zone)))
+}
+
+/// Which messages in the account's mailboxes are listed, in the order in which they came.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
+pub struct MessageListRequest {
+    /// Empty: all mailboxes.
+    #[schema(example = "Inbox")]
+    pub mailbox_name: String,
+    /// At most so many; 0: 100.
+    #[schema(maximum = 1000)]
+    pub limit: usize,
+    /// Next of the page before; 0: from the beginning.
+    pub after: u64,
+}
+
+/// A page of messages in mailboxes.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct MessageListResponse {
+    pub messages: Vec<MessageItem>,
+    /// Where the next page begins; null at the end.
+    pub next: Option<u64>,
+}
+
+/// A message in a mailbox.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct MessageItem {
+    /// By which the methods of v0 know it.
+    #[serde(rename = "MsgID")]
+    pub msg_id: u64,
+    /// RFC 3339.
+    pub received: String,
+    pub meta: Meta,
 }
 
 /// Which queued messages of the account are listed, oldest first. All that is given must match.

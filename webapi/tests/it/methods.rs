@@ -12,7 +12,7 @@ const MIXED: &str = "From: =?utf-8?q?J=C3=B6rg?= <j@example.com>\r\nTo: ann@exam
     Content-Transfer-Encoding: base64\r\n\r\nYSxiCg==\r\n--m--\r\n";
 
 /// Puts a mail into an Inbox.
-async fn receive(world: &World, account: &str, text: &str) -> MailId {
+pub(crate) async fn receive(world: &World, account: &str, text: &str) -> MailId {
     let accept = Accept {
         body: Some(NewBody::Inline(text.to_owned().into())),
         mails: vec![NewMail {

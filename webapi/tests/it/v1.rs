@@ -9,6 +9,7 @@ use postrider_store::{
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 
+use crate::methods::receive;
 use crate::support::{Answer, PASSWORD, World};
 
 async fn call_as(world: &World, authorization: &str, method: &str, body: &str) -> Answer {
@@ -538,4 +539,36 @@ async fn a_recipient_unsubscribes_from_a_list_by_one_click() {
         field(&call(&world, "Send", &nameless).await.json(), "/Code"),
         "user"
     );
+}
+
+#[tokio::test]
+async fn the_messages_in_the_mailboxes_are_listed_in_pages() {
+    let world = World::start().await;
+    for (account, subject) in [("ann", "1"), ("bob", "2"), ("ann", "3"), ("ann", "4")] {
+        receive(&world, account, &format!("Subject: {subject}\r\n\r\n")).await;
+    }
+    let list = async |request: Value| {
+        let answer = call(&world, "MessageList", &request).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let answer = answer.json();
+        let ids: Vec<u64> = answer["Messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|message| message["MsgID"].as_u64().unwrap())
+            .collect();
+        (ids, answer["Next"].as_u64())
+    };
+    let (first, next) = list(json!({"Limit": 2})).await;
+    assert_eq!((first, next.is_some()), (vec![1, 3], true));
+    assert_eq!(
+        list(json!({"Limit": 2, "After": next})).await,
+        (vec![4], None)
+    );
+    assert_eq!(
+        list(json!({"MailboxName": "Nowhere"})).await,
+        (vec![], None)
+    );
+    let answer = call(&world, "MessageList", &json!({"Mailbox": "Inbox"})).await;
+    assert_eq!(answer.status, 400, "a field of another name");
 }
