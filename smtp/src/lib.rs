@@ -5,7 +5,7 @@
 //!   delivery, parameters of MAIL and RCPT.
 //! - [`server`] and [`client`]: each side of a session as a state machine that takes bytes and gives bytes, and the driver that
 //!   moves them over a socket, with TLS.
-//! - [`dsn`]: delivery reports, composed. [`bounce`]: those of others, read, and complaints.
+//! - [`dsn`]: delivery reports, composed. [`bounce`]: those of others, read, and complaints. [`mime`]: how a message that strangers wrote is parsed.
 //!
 //! Not here: policy (a [`server::Handler`] answers for that), DNS, and where messages are kept.
 
@@ -13,6 +13,7 @@ mod address;
 pub mod bounce;
 pub mod client;
 pub mod dsn;
+pub mod mime;
 pub mod params;
 mod reply;
 pub mod server;

@@ -7,6 +7,7 @@ use mail_parser::{
     PartType,
     decoders::{base64::base64_decode, quoted_printable::quoted_printable_decode},
 };
+use postrider_smtp::mime;
 use serde::{Deserialize, Serialize};
 
 /// The most bytes of a text that are shown.
@@ -79,10 +80,11 @@ pub struct Parsed {
 /// Reads a message. What can't be read is empty.
 #[must_use]
 pub fn parse(text: &[u8]) -> Parsed {
-    let Some(message) = MessageParser::default().parse(text) else {
-        return Parsed::default();
-    };
-    let texts = readable(&message, 0, DEPTH_MAX);
+    mime::parse(text, |message| message.map(parsed).unwrap_or_default())
+}
+
+fn parsed(message: &Message<'_>) -> Parsed {
+    let texts = readable(message, 0, DEPTH_MAX);
     Parsed {
         from: addresses(message.from()),
         to: addresses(message.to()),
@@ -99,7 +101,7 @@ pub fn parse(text: &[u8]) -> Parsed {
         date: message.date().and_then(date),
         text: texts.text.map(shown).unwrap_or_default(),
         html: texts.html.map(shown).unwrap_or_default(),
-        structure: structure(&message, 0, DEPTH_MAX),
+        structure: structure(message, 0, DEPTH_MAX),
     }
 }
 
@@ -107,15 +109,17 @@ pub fn parse(text: &[u8]) -> Parsed {
 /// line ends are as they are. None if there is none. The empty path is the body of the whole message.
 #[must_use]
 pub fn part(text: &[u8], path: &[usize]) -> Option<Vec<u8>> {
-    let message = MessageParser::default().parse(text)?;
-    let mut part = message.parts.first()?;
-    for at in path {
-        let PartType::Multipart(parts) = &part.body else {
-            return None;
-        };
-        part = message.parts.get(*parts.get(*at)? as usize)?;
-    }
-    Some(decoded(&message, part))
+    mime::parse(text, |message| {
+        let message = message?;
+        let mut part = message.parts.first()?;
+        for at in path {
+            let PartType::Multipart(parts) = &part.body else {
+                return None;
+            };
+            part = message.parts.get(*parts.get(*at)? as usize)?;
+        }
+        Some(decoded(message, part))
+    })
 }
 
 /// Whether a program wrote it, as far as the header tells: a list, a report, an answer made by a program.

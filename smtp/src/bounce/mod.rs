@@ -15,6 +15,8 @@ mod text;
 
 use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders, PartType};
 
+use crate::mime;
+
 use crate::{EnhancedCode, dsn::Action};
 
 pub use class::{Class, classify};
@@ -136,25 +138,26 @@ pub struct Complaint {
 /// Reads a mail. The first part of it is enough, if the reports are in that.
 #[must_use]
 pub fn read(message: &[u8]) -> Reading {
-    let Some(mail) = MessageParser::default().parse(message) else {
-        return Reading::Other;
-    };
-    if is_kind_of_report(&mail, "disposition-notification") {
+    mime::parse(message, |mail| mail.map_or(Reading::Other, read_mail))
+}
+
+fn read_mail(mail: &Message<'_>) -> Reading {
+    if is_kind_of_report(mail, "disposition-notification") {
         // A read receipt (RFC 8098).
         return Reading::Other;
     }
-    let returned = returned_message_id(&mail);
-    if let Some(part) = part_of_type(&mail, &["message/feedback-report"]) {
-        return Reading::Complaint(feedback::read(part.contents(), &mail, returned));
+    let returned = returned_message_id(mail);
+    if let Some(part) = part_of_type(mail, &["message/feedback-report"]) {
+        return Reading::Complaint(feedback::read(part.contents(), mail, returned));
     }
     let status_types = ["message/delivery-status", "message/global-delivery-status"];
-    if let Some(part) = part_of_type(&mail, &status_types) {
+    if let Some(part) = part_of_type(mail, &status_types) {
         return match fields::read(part.contents(), returned) {
             Ok(report) => Reading::Report(report),
             Err(fault) => Reading::Unusable(fault),
         };
     }
-    if is_kind_of_report(&mail, "delivery-status") {
+    if is_kind_of_report(mail, "delivery-status") {
         // Some send the fields as plain text.
         for part in mail.text_bodies() {
             if fields::looks_like_fields(part.contents())
@@ -164,11 +167,9 @@ pub fn read(message: &[u8]) -> Reading {
             }
         }
     }
-    match text::read(&mail, returned) {
+    match text::read(mail, returned) {
         Some(report) => Reading::Report(report),
-        None if is_kind_of_report(&mail, "delivery-status") => {
-            Reading::Unusable(Fault::NoRecipient)
-        }
+        None if is_kind_of_report(mail, "delivery-status") => Reading::Unusable(Fault::NoRecipient),
         None => Reading::Other,
     }
 }

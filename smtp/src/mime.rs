@@ -1,0 +1,237 @@
+//! Reading MIME that strangers wrote.
+//!
+//! A parser makes a value of each part, and of a message within a message one inside the other. A text of 700 KB can hold 20,000 of
+//! them, each within the last, which no stack has room for; one of 30 MB three million parts, which take a hundred times the memory of
+//! the text. So a text is looked over first, and of one that has too much of either only the header is read.
+
+use aho_corasick::AhoCorasick;
+use mail_parser::{Message, MessageParser};
+use memchr::{memchr_iter, memmem};
+
+/// The most parts that are read.
+pub const PARTS_MAX: usize = 5000;
+/// The most messages within messages, one inside the other or side by side.
+const MESSAGES_MAX: usize = 1000;
+/// The most boundaries.
+const BOUNDARIES_MAX: usize = 1000;
+/// A longer text may not have messages that are encoded: RFC 2046 §5.2.1 forbids it, what is in them can't be looked over, and the
+/// parser copies all of such a message for each one within it.
+const ENCODED_MAX: usize = 64 << 10;
+/// How far a header block is looked through around a word, in bytes.
+const HEADER_MAX: usize = 8 << 10;
+/// Enough for what an encoded message of that size may hold.
+const STACK: usize = 16 << 20;
+
+/// Parses a message and hands it on: with its header only if there is too much in it, and None if it has not even that.
+pub fn parse<T: Send>(text: &[u8], work: impl Fn(Option<&Message<'_>>) -> T + Sync) -> T {
+    let whole = || work(MessageParser::default().parse(text).as_ref());
+    let header = || work(MessageParser::default().parse_headers(text).as_ref());
+    match look_over(text) {
+        Contents::TooMuch => header(),
+        Contents::Flat => whole(),
+        // It is also let go of there.
+        Contents::Nested => std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(STACK);
+            match thread.spawn_scoped(scope, whole) {
+                Ok(thread) => thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(_) => header(),
+            }
+        }),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Contents {
+    /// No message within it.
+    Flat,
+    Nested,
+    TooMuch,
+}
+
+fn look_over(text: &[u8]) -> Contents {
+    if parts(text) > PARTS_MAX {
+        return Contents::TooMuch;
+    }
+    let mut messages = 0;
+    let mut encoded = false;
+    for at in memchr_iter(b'/', text) {
+        if ends_with(text.get(..at), b"message") {
+            messages += 1;
+            encoded = encoded || is_encoded(text, at);
+        } else if starts_with(text.get(at + 1..), b"digest") {
+            // Its parts are messages, whatever they say.
+            messages += 1;
+            encoded = encoded || names_encoding(text);
+        }
+        if messages > MESSAGES_MAX {
+            return Contents::TooMuch;
+        }
+    }
+    match messages {
+        0 => Contents::Flat,
+        _ if encoded && text.len() > ENCODED_MAX => Contents::TooMuch,
+        _ => Contents::Nested,
+    }
+}
+
+fn ends_with(text: Option<&[u8]>, word: &[u8]) -> bool {
+    text.and_then(|text| text.last_chunk::<7>())
+        .is_some_and(|end| end.eq_ignore_ascii_case(word))
+}
+
+fn starts_with(text: Option<&[u8]>, word: &[u8]) -> bool {
+    text.and_then(|text| text.get(..word.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(word))
+}
+
+/// Whether the header block around a place names a transfer encoding that hides what is in a part.
+fn is_encoded(text: &[u8], at: usize) -> bool {
+    let before = text.get(at.saturating_sub(HEADER_MAX)..at);
+    let before = before.unwrap_or_default();
+    let begin = [&b"\r\n\r\n"[..], b"\n\n"]
+        .iter()
+        .filter_map(|blank| memmem::rfind(before, blank))
+        .max();
+    let behind = text.get(at..text.len().min(at + HEADER_MAX));
+    let behind = behind.unwrap_or_default();
+    let end = [&b"\r\n\r\n"[..], b"\n\n"]
+        .iter()
+        .filter_map(|blank| memmem::find(behind, blank))
+        .min();
+    names_encoding(before.get(begin.unwrap_or(0)..).unwrap_or_default())
+        || names_encoding(
+            behind
+                .get(..end.unwrap_or(behind.len()))
+                .unwrap_or_default(),
+        )
+}
+
+fn names_encoding(text: &[u8]) -> bool {
+    finder(&[&b"base64"[..], b"quoted-printable"]).is_some_and(|finder| finder.is_match(text))
+}
+
+fn finder<P: AsRef<[u8]>>(words: &[P]) -> Option<AhoCorasick> {
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .build(words)
+        .ok()
+}
+
+/// No fewer parts than a parser would find: as many as there are boundaries in it, those included that are only text.
+fn parts(text: &[u8]) -> usize {
+    let mut boundaries: Vec<Vec<u8>> = Vec::new();
+    let Some(word) = finder(&[b"boundary"]) else {
+        return usize::MAX;
+    };
+    for found in word.find_iter(text) {
+        let rest = text.get(found.end()..).unwrap_or_default();
+        let rest = rest.get(..rest.len().min(300)).unwrap_or_default();
+        let rest = rest.trim_ascii_start();
+        match rest.split_first() {
+            Some((b'=', value)) => boundaries.push(delimiter(value.trim_ascii_start())),
+            // A parameter in pieces (RFC 2231 §3): whatever it becomes, two dashes are before it.
+            Some((b'*', _)) => boundaries.push(b"--".to_vec()),
+            _ => {}
+        }
+        if boundaries.len() > BOUNDARIES_MAX {
+            return usize::MAX;
+        }
+    }
+    if boundaries.is_empty() {
+        return 1;
+    }
+    boundaries.sort_unstable();
+    boundaries.dedup();
+    finder(&boundaries).map_or(usize::MAX, |finder| finder.find_iter(text).count())
+}
+
+/// What is in front of each part with this boundary, or the beginning of that.
+fn delimiter(value: &[u8]) -> Vec<u8> {
+    let (value, end): (&[u8], &[u8]) = match value.split_first() {
+        Some((b'"', quoted)) => (quoted, b"\"\\\r\n"),
+        _ => (value, b"; \t\r\n\\("),
+    };
+    let length = value.iter().position(|byte| end.contains(byte));
+    let name = value
+        .get(..length.unwrap_or(value.len()))
+        .unwrap_or_default();
+    [b"--", name].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "From: a@example.com\r\nSubject: deep\r\n";
+
+    fn subject(text: &str) -> Option<String> {
+        parse(text.as_bytes(), |message| {
+            message
+                .and_then(|message| message.subject())
+                .map(str::to_owned)
+        })
+    }
+
+    fn parts_of(text: &str) -> usize {
+        parse(text.as_bytes(), |message| {
+            message.map_or(0, |message| message.parts.len())
+        })
+    }
+
+    #[test]
+    fn what_nests_without_end_is_read_as_far_as_its_header() {
+        let nested = "Content-Type: message/rfc822\r\n\r\n".repeat(100_000);
+        assert_eq!(look_over(nested.as_bytes()), Contents::TooMuch);
+        assert_eq!(subject(&format!("{HEAD}{nested}x\r\n")).unwrap(), "deep");
+        let digests =
+            "Content-Type: multipart/DIGEST; boundary=a\r\n\r\n--a\r\n\r\n".repeat(100_000);
+        assert_eq!(subject(&format!("{HEAD}{digests}")).unwrap(), "deep");
+        // Few enough are read whole.
+        let some = "Content-Type: message/rfc822\r\n\r\n".repeat(900);
+        assert_eq!(look_over(some.as_bytes()), Contents::Nested);
+        assert_eq!(subject(&format!("{HEAD}{some}x\r\n")).unwrap(), "deep");
+    }
+
+    #[test]
+    fn what_is_hidden_by_an_encoding_has_a_stack_of_its_size() {
+        use base64::Engine as _;
+
+        let nested = "Content-Type: message/rfc822\r\n\r\n".repeat(1_400);
+        let hidden = base64::engine::general_purpose::STANDARD.encode(&nested);
+        let head = format!(
+            "{HEAD}Content-Transfer-Encoding: base64\r\nContent-Type: message/rfc822\r\n\r\n"
+        );
+        let text = format!("{head}{hidden}\r\n");
+        assert_eq!(look_over(text.as_bytes()), Contents::Nested);
+        assert_eq!(subject(&text).unwrap(), "deep");
+        let text = format!("{head}{hidden}{hidden}\r\n");
+        assert_eq!(look_over(text.as_bytes()), Contents::TooMuch);
+    }
+
+    #[test]
+    fn countless_parts_are_not_made() {
+        let head = format!("{HEAD}Content-Type: multipart/mixed; boundary=");
+        for (boundary, line) in [
+            ("b", "--b"),
+            ("\"b c\"", "--b c"),
+            ("\"b\\\\c\"", "--b\\c"),
+            ("=", "--="),
+        ] {
+            let few = format!(
+                "{head}{boundary}\r\n\r\n{}",
+                format!("{line}\r\n\r\n").repeat(100)
+            );
+            assert!(parts_of(&few) >= 100, "{boundary}: {}", parts_of(&few));
+            let many = format!(
+                "{head}{boundary}\r\n\r\n{}",
+                format!("{line}\r\n\r\n").repeat(20_000)
+            );
+            assert!(parts_of(&many) <= 1, "{boundary}: {}", parts_of(&many));
+        }
+        // Lines that look like it are none.
+        let dump = format!("{HEAD}\r\n{}", "-- a comment\r\n--b\r\n".repeat(20_000));
+        assert_eq!(look_over(dump.as_bytes()), Contents::Flat);
+    }
+}
