@@ -144,7 +144,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(WRITE_TIMEOUT));
     let unread = Unread::default();
-    let stream = Lingering::new(Box::pin(stream), unread.clone());
+    let stream = Lingering::new(Box::pin(stream), unread.clone(), HEADER_TIMEOUT);
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let rest = Rest::default();
         let mut request = request.map(|body| {
@@ -171,7 +171,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(HEADER_TIMEOUT)
-        .max_concurrent_streams(128);
+        .max_concurrent_streams(32);
     let connection = builder
         .serve_connection(TokioIo::new(stream), service)
         .into_owned();
@@ -229,6 +229,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_header_or_a_body_that_stops_coming_ends_the_connection() {
+        for silent in [&b""[..], b"PRI"] {
+            let (mut slow, serving) = client(4096);
+            slow.write_all(silent).await.unwrap();
+            assert_eq!(all(slow).await, "");
+            assert!(serving.await.unwrap().is_err());
+        }
+
         let (mut slow, serving) = client(4096);
         slow.write_all(b"POST / HTTP/1.1\r\nHost: x\r\n")
             .await

@@ -114,19 +114,26 @@ impl Body for Watched {
     }
 }
 
-/// A stream that is read on after it was closed for writing, where a body is unread.
+/// Until so many bytes have come, nothing else limits how long they take: it may yet be HTTP/2 (RFC 9113 §3.4).
+const PREFACE: usize = 24;
+
+/// A stream whose first bytes have a time limit, and that is read on after it was closed for writing, where a body is unread.
 pub(crate) struct Lingering<S> {
     stream: S,
     unread: Unread,
+    /// How many bytes are to come before then.
+    begin: Option<(usize, Pin<Box<Sleep>>)>,
     /// Set once it is closed for writing.
     until: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Lingering<S> {
-    pub(crate) const fn new(stream: S, unread: Unread) -> Self {
+    /// The first bytes may take so long.
+    pub(crate) fn new(stream: S, unread: Unread, begin: Duration) -> Self {
         Self {
             stream,
             unread,
+            begin: Some((PREFACE, Box::pin(tokio::time::sleep(begin)))),
             until: None,
         }
     }
@@ -138,7 +145,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buffer)
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        let Some((wanted, limit)) = &mut this.begin else {
+            return read;
+        };
+        *wanted = wanted.saturating_sub(buffer.filled().len() - before);
+        if *wanted == 0 {
+            this.begin = None;
+        } else if read.is_pending() && limit.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
     }
 }
 

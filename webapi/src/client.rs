@@ -121,6 +121,8 @@ impl Client {
             return Ok(answer);
         }
         let url = answer.url().to_string();
+        let kind = answer.headers().get(reqwest::header::CONTENT_TYPE);
+        let is_text = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
         let text = answer.bytes().await?;
         Err(match serde_json::from_slice(&text) {
             Ok(Problem { code, message }) => ClientError::Refused {
@@ -128,10 +130,16 @@ impl Client {
                 code,
                 message,
             },
-            // v0 answers in plain text who is not let in.
-            Err(_) if status == StatusCode::UNAUTHORIZED => ClientError::Refused {
+            // v0 answers in plain text who is not let in, or calls what there is not.
+            Err(_) if is_text => ClientError::Refused {
                 status: status.as_u16(),
-                code: "unauthorized".into(),
+                code: match status {
+                    StatusCode::UNAUTHORIZED => "unauthorized",
+                    StatusCode::TOO_MANY_REQUESTS => "tooManyFailedLogins",
+                    StatusCode::NOT_FOUND => "notFound",
+                    _ => "protocol",
+                }
+                .into(),
                 message: String::from_utf8_lossy(&text).trim_end().to_owned(),
             },
             Err(error) => ClientError::Answer {

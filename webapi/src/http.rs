@@ -122,10 +122,26 @@ fn knows_host(parts: &Parts, request: &Request) -> bool {
 }
 
 /// Whether a browser says that another site's page made it call (Fetch Metadata). It adds the login that it remembers from
-/// the pages here to a form of any site. Programs do not send this field.
+/// the pages here to a form of any site. Programs do not send these fields.
 fn is_cross_site(request: &Request) -> bool {
-    let site = request.headers().get("sec-fetch-site");
-    site.is_some_and(|site| site == "cross-site")
+    let headers = request.headers();
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site != "same-origin" && site != "none";
+    }
+    // A browser that does not say so (on plain HTTP) says at least from where its page is (RFC 6454 §7). Programs say nothing.
+    let Some(origin) = headers.get("origin") else {
+        return false;
+    };
+    let own = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str().as_bytes())
+        .or(headers.get(HOST).map(HeaderValue::as_bytes));
+    let origin = origin.as_bytes();
+    let authority = origin
+        .strip_prefix(b"https://")
+        .or(origin.strip_prefix(b"http://"));
+    authority.is_none() || authority != own
 }
 
 async fn call(parts: Arc<Parts>, method: Method, request: Request) -> Response {

@@ -40,6 +40,11 @@ const SYSTEM_FLAGS: [&str; 10] = [
     "\\seen",
 ];
 
+/// The most flags of a message, about.
+const FLAGS_MAX: usize = 100;
+/// The longest keyword.
+const FLAG_MAX: usize = 100;
+
 /// The message with its texts, structure and what is known of its coming.
 pub(crate) async fn get(parts: &Parts, user: &User, request: &str) -> Result<Shown, ApiError> {
     let id = request::read(request, id)?;
@@ -123,6 +128,12 @@ pub(crate) async fn flags(
     })?;
     let flags = names.iter().map(|name| flag(name));
     let flags = flags.collect::<Result<Vec<_>, _>>()?;
+    if flags.len() > FLAGS_MAX {
+        return Err(ApiError::user(format!("more than {FLAGS_MAX} flags")));
+    }
+    if add && find_to_change(parts, user, id)?.flags.len() > FLAGS_MAX {
+        return Err(ApiError::user("the message has too many flags"));
+    }
     let change = if add {
         MailChange {
             add_flags: flags,
@@ -217,7 +228,8 @@ fn not_found(id: MailId) -> ApiError {
 fn flag(name: &str) -> Result<String, ApiError> {
     let flag = name.to_lowercase();
     let atom = |c: char| c.is_ascii_graphic() && !"(){%*\"\\]".contains(c);
-    if SYSTEM_FLAGS.contains(&flag.as_str()) || (!flag.is_empty() && flag.chars().all(atom)) {
+    let keyword = (1..=FLAG_MAX).contains(&flag.len()) && flag.chars().all(atom);
+    if keyword || SYSTEM_FLAGS.contains(&flag.as_str()) {
         return Ok(flag);
     }
     Err(ApiError::user(format!(

@@ -4,6 +4,7 @@ mod batch;
 mod once;
 mod prepare;
 mod request;
+mod template;
 
 use std::time::Duration;
 

@@ -13,6 +13,8 @@ use crate::{
     request,
 };
 
+/// The longest reason, in bytes.
+const REASON_MAX: usize = 4096;
 /// Entries that are read at once.
 const PAGE: usize = 1000;
 
@@ -94,6 +96,10 @@ pub(crate) async fn add(parts: &Parts, user: &User, request: &str) -> Result<Don
             fields.string("Reason")?,
         ))
     })?;
+    if reason.len() > REASON_MAX {
+        let text = format!("Reason has more than {REASON_MAX} bytes");
+        return Err(ApiError::user(text));
+    }
     let address = request::address(&address)?;
     let base = base_address(&address);
     let suppression = NewSuppression {

@@ -22,6 +22,7 @@ use axum::{
 };
 use postrider_store::Scope;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tracing::error;
 
 use self::shape::Problem;
@@ -307,8 +308,18 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
     if !text.trim_start().starts_with('{') {
         return Err(ApiError::protocol("the request must be a JSON object"));
     }
-    serde_json::from_str(text)
-        .map_err(|error| ApiError::protocol(format!("parsing the request: {error}")))
+    let wrong = |error| ApiError::protocol(format!("parsing the request: {error}"));
+    match serde_json::from_str(text) {
+        // Clients in some languages send null for an empty list: as in v0, it is absent.
+        Err(error) if error.to_string().contains("invalid type: null") => {
+            let mut request: Value = serde_json::from_str(text).map_err(wrong)?;
+            if let Value::Object(fields) = &mut request {
+                fields.retain(|_, value| !value.is_null());
+            }
+            serde_json::from_value(request).map_err(wrong)
+        }
+        read => read.map_err(wrong),
+    }
 }
 
 fn problem(status: StatusCode, code: &str, message: &str) -> Response {

@@ -67,7 +67,13 @@ struct UnderWay {
     /// What each of them calls, and whom.
     claims: HashMap<task::Id, (Arc<Hook>, Arc<str>)>,
     receivers: HashMap<Arc<str>, Receiver>,
+    /// Those that gave no answer to the last call that ended: one call at a time until they do, so that many that are down
+    /// leave room for those that are up.
+    silent: HashSet<Arc<str>>,
 }
+
+/// How many silent receivers are remembered.
+const SILENT_MAX: usize = 100_000;
 
 /// Who answers at a scheme, host and port, whatever the path.
 struct Receiver {
@@ -224,8 +230,11 @@ impl Runner {
             }
             let full = under_way
                 .receivers
-                .values()
-                .filter(|receiver| receiver.calls >= per_receiver);
+                .iter()
+                .filter(|(name, receiver)| {
+                    receiver.calls >= under_way.allowance(name, per_receiver)
+                })
+                .map(|(_, receiver)| receiver);
             let claim = ClaimHooks {
                 now: self.clock.now(),
                 max: room,
@@ -242,9 +251,14 @@ impl Runner {
             let before = results.len();
             let config = self.config.load_full();
             for hook in claimed.hooks {
-                let (key, receiver) = under_way.receiver(&hook.url, per_receiver);
+                let name = receiver_of(&hook.url);
                 // As many may wait as are made, so that the next is at hand. A receiver with many URLs gives more.
-                if receiver.calls >= 2 * per_receiver {
+                let most = match under_way.silent.contains(name.as_str()) {
+                    true => 1,
+                    false => 2 * per_receiver,
+                };
+                let (key, receiver) = under_way.receiver(name, &hook.url, per_receiver);
+                if receiver.calls >= most {
                     results.push(release(&hook));
                     continue;
                 }
@@ -292,6 +306,7 @@ impl Runner {
                 }
             }
         };
+        under_way.heard(&receiver, attempt.code != 0);
         let intervals = &self.settings.retry_intervals;
         let now = self.clock.now();
         Some(result(&hook, attempt, &self.config.load(), intervals, now))
@@ -327,9 +342,31 @@ async fn call(
 }
 
 impl UnderWay {
-    /// Who answers at a URL.
-    fn receiver(&mut self, url: &str, per_receiver: usize) -> (Arc<str>, &mut Receiver) {
-        let name: Arc<str> = receiver_of(url).into();
+    /// How many calls a receiver may have.
+    fn allowance(&self, name: &str, per_receiver: usize) -> usize {
+        match self.silent.contains(name) {
+            true => 1,
+            false => per_receiver,
+        }
+    }
+
+    /// Notes whether a receiver answered.
+    fn heard(&mut self, name: &Arc<str>, answered: bool) {
+        if answered {
+            self.silent.remove(name);
+        } else if self.silent.len() < SILENT_MAX {
+            self.silent.insert(Arc::clone(name));
+        }
+    }
+
+    /// The receiver of this name, which answers at this URL.
+    fn receiver(
+        &mut self,
+        name: String,
+        url: &str,
+        per_receiver: usize,
+    ) -> (Arc<str>, &mut Receiver) {
+        let name: Arc<str> = name.into();
         let receiver = self
             .receivers
             .entry(Arc::clone(&name))
@@ -445,4 +482,21 @@ pub(crate) fn keep_until(hook: &Hook, config: &Dynamic, now: Time) -> Option<Tim
         account.keep_retired_webhook_period
     });
     (!keep.is_zero()).then(|| now.after(keep))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gives_no_answer_has_one_call_at_a_time_until_it_does() {
+        let mut under_way = UnderWay::default();
+        let name: Arc<str> = "https://a.example".into();
+        assert_eq!(under_way.allowance(&name, 10), 10);
+        under_way.heard(&name, false);
+        assert_eq!(under_way.allowance(&name, 10), 1);
+        assert_eq!(under_way.allowance("https://b.example", 10), 10);
+        under_way.heard(&name, true);
+        assert_eq!(under_way.allowance(&name, 10), 10);
+    }
 }

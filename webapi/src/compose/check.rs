@@ -22,6 +22,10 @@ impl Message {
             word("a reference", reference)?;
         }
         for (name, value) in &self.headers {
+            // Who logs in may send as its own addresses only; a second From would be anybody's.
+            if name.trim().eq_ignore_ascii_case("from") {
+                return Err(ApiError::user("Headers may not have a From; set From"));
+            }
             field_name(name)?;
             clean("a header field", value)?;
         }
@@ -112,7 +116,7 @@ mod tests {
             change(&mut file);
             vec![file]
         };
-        let changes: [(Change, Code); 12] = [
+        let changes: [(Change, Code); 13] = [
             (|message| message.subject = "a\nb".into(), Code::User),
             (|message| message.from.name = "\u{1}".into(), Code::User),
             (
@@ -136,6 +140,10 @@ mod tests {
             ),
             (
                 |message| message.headers = vec![("X-A".into(), "a\r\nb".into())],
+                Code::User,
+            ),
+            (
+                |message| message.headers = vec![("FROM".into(), "b@c.example".into())],
                 Code::User,
             ),
             (

@@ -3,11 +3,10 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use futures_util::{StreamExt, stream};
-use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use postrider_queue::{AddError, Staged, Submitted};
 use postrider_smtp::Address;
 use postrider_store::{Answered, Time};
@@ -22,6 +21,7 @@ use super::{
     prepare,
     prepare::{Check, check_limits},
     submission,
+    template::{HTML, SUBJECT, TEXT, Templates, VARIABLES_MAX},
 };
 use crate::{
     Parts,
@@ -35,8 +35,8 @@ use crate::{
 const RECIPIENTS_MAX: usize = 10_000;
 /// How many messages are written at once: their syncs are shared.
 const AT_ONCE: usize = 32;
-/// How long a template may take, in its engine's steps.
-const FUEL: u64 = 100_000;
+/// What all its messages may have together, in bytes.
+const SIZE_MAX: u64 = 1 << 30;
 
 /// What is sent to many.
 #[derive(Debug)]
@@ -188,118 +188,49 @@ fn placed(at: usize, error: ApiError) -> ApiError {
     ApiError::new(error.code, format!("Recipients[{at}]: {}", error.message))
 }
 
-/// The texts, to be filled in.
-struct Templates<'a> {
-    environment: Environment<'a>,
-    /// Bytes that a text may have.
-    max_size: usize,
+/// The message for one recipient.
+fn fill(
+    templates: &Templates<'_>,
+    common: &Request,
+    recipient: &BatchRecipient,
+) -> Result<Request, ApiError> {
+    let mut extra = common.extra.clone();
+    let own = recipient.extra.iter();
+    extra.extend(own.map(|(key, value)| (key.clone(), value.clone())));
+    let variables = &recipient.variables;
+    Ok(Request {
+        to: vec![recipient.to.clone()],
+        subject: templates.fill("Subject", SUBJECT, variables)?,
+        text: templates.fill("Text", TEXT, variables)?,
+        html: templates.fill("HTML", HTML, variables)?,
+        extra,
+        ..common.clone()
+    })
 }
 
-/// The names of the templates: by these, what is put into the HTML is escaped for it.
-const SUBJECT: &str = "subject.txt";
-const TEXT: &str = "text.txt";
-const HTML: &str = "text.html";
-
-impl<'a> Templates<'a> {
-    fn new(common: &'a Request, max_size: u64) -> Result<Self, ApiError> {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_fuel(Some(FUEL));
-        let templates = [
-            ("Subject", SUBJECT, &common.subject),
-            ("Text", TEXT, &common.text),
-            ("HTML", HTML, &common.html),
-        ];
-        for (field, name, text) in templates {
-            environment
-                .add_template(name, text)
-                .map_err(|error| ApiError::user(format!("{field}: {}", described(&error))))?;
-        }
-        Ok(Self {
-            environment,
-            max_size: usize::try_from(max_size).unwrap_or(usize::MAX),
-        })
-    }
-
-    /// The message for one recipient.
-    fn fill(&self, common: &Request, recipient: &BatchRecipient) -> Result<Request, ApiError> {
-        let mut extra = common.extra.clone();
-        let own = recipient.extra.iter();
-        extra.extend(own.map(|(key, value)| (key.clone(), value.clone())));
-        let variables = &recipient.variables;
-        Ok(Request {
-            to: vec![recipient.to.clone()],
-            subject: self.fill_one("Subject", SUBJECT, variables)?,
-            text: self.fill_one("Text", TEXT, variables)?,
-            html: self.fill_one("HTML", HTML, variables)?,
-            extra,
-            ..common.clone()
-        })
-    }
-
-    fn fill_one(
-        &self,
-        field: &str,
-        name: &str,
-        variables: &Map<String, Value>,
-    ) -> Result<String, ApiError> {
-        let wrong =
-            |error: minijinja::Error| ApiError::user(format!("{field}: {}", described(&error)));
-        let template = self.environment.get_template(name).map_err(wrong)?;
-        let wrong = |error: minijinja::Error| {
-            let mut text = described(&error);
-            if error.kind() == ErrorKind::UndefinedError {
-                let used = template.undeclared_variables(false).into_iter();
-                let mut missing: Vec<_> = used
-                    .filter(|variable| !variables.contains_key(variable))
-                    .collect();
-                missing.sort_unstable();
-                if !missing.is_empty() {
-                    text = format!("{text}; Variables has no {}", missing.join(", "));
-                }
-            }
-            ApiError::user(format!("{field}: {text}"))
-        };
-        let mut out = Limited {
-            text: Vec::new(),
-            left: self.max_size,
-        };
-        template
-            .render_captured_to(minijinja::value::Serde(variables), &mut out)
-            .map_err(wrong)?;
-        String::from_utf8(out.text).map_err(|error| ApiError::new(Code::Server, error.to_string()))
+/// Counts the bytes of JSON, as far as the limit.
+fn size_of(variables: &Map<String, Value>) -> usize {
+    let mut counted = Counted(0);
+    match serde_json::to_writer(&mut counted, variables) {
+        Ok(()) => counted.0,
+        Err(_) => usize::MAX,
     }
 }
 
-/// Takes no more than a message may have.
-struct Limited {
-    text: Vec<u8>,
-    left: usize,
-}
+struct Counted(usize);
 
-impl io::Write for Limited {
+impl io::Write for Counted {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.left = self
-            .left
-            .checked_sub(bytes.len())
-            .ok_or_else(|| io::Error::other("the text becomes larger than a message may be"))?;
-        self.text.extend_from_slice(bytes);
-        Ok(bytes.len())
+        self.0 += bytes.len();
+        match self.0 <= VARIABLES_MAX {
+            true => Ok(bytes.len()),
+            false => Err(io::ErrorKind::FileTooLarge.into()),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// An error with its line.
-fn described(error: &minijinja::Error) -> String {
-    let line = error.line().map(|line| format!(" (line {line})"));
-    let detail = error.detail().map_or_else(
-        || error.kind().to_string(),
-        |detail| format!("{}: {detail}", error.kind()),
-    );
-    format!("{detail}{}", line.unwrap_or_default())
 }
 
 /// Composes the messages and keeps their texts; lets all go when one is not right.
@@ -311,7 +242,7 @@ async fn stage_all(
 ) -> Result<Vec<(Staged, String)>, ApiError> {
     let common = &batch.common;
     let templates = Templates::new(common, parts.max_message_size)?;
-    let failed = AtomicBool::new(false);
+    let (failed, total) = (AtomicBool::new(false), AtomicU64::new(0));
     let stage = async |at: usize| {
         let recipient = batch.recipients.get(at);
         let recipient = recipient.filter(|_| !failed.load(Ordering::Relaxed));
@@ -319,10 +250,21 @@ async fn stage_all(
             return Ok(None);
         };
         let one = async || {
-            let request = templates.fill(common, recipient)?;
+            if size_of(&recipient.variables) > VARIABLES_MAX {
+                return Err(ApiError::user(format!(
+                    "Variables has more than {VARIABLES_MAX} bytes"
+                )));
+            }
+            let request = fill(&templates, common, recipient)?;
             let ready = prepare(parts, user, request, Files::default(), Check::NoLimits, now)?;
             let (submission, _) = submission(parts, user, ready, now).await?;
             let message_id = submission.message_id.clone();
+            if total.fetch_add(submission.size, Ordering::Relaxed) > SIZE_MAX {
+                return Err(ApiError::new(
+                    Code::MessageTooLarge,
+                    format!("the messages of the batch have more than {SIZE_MAX} bytes together"),
+                ));
+            }
             match parts.queue.stage(submission).await {
                 Ok(staged) => Ok((staged, message_id)),
                 Err(AddError::Store(error)) => Err(error.into()),

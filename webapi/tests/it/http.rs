@@ -233,7 +233,7 @@ async fn a_proxy_must_say_who_calls() {
 #[tokio::test]
 async fn pages_of_other_sites_can_not_call() {
     let world = World::start().await;
-    let call = |site: &str| {
+    let call = |name: &str, value: &str| {
         let request = Request::post("/webapi/v0/Send")
             .header(
                 "authorization",
@@ -243,15 +243,23 @@ async fn pages_of_other_sites_can_not_call() {
                 ),
             )
             .header("content-type", "application/x-www-form-urlencoded")
-            .header("sec-fetch-site", site);
+            .header("host", "localhost")
+            .header(name, value);
         let body = "request={\"Text\":\"x\",\"To\":[{\"Address\":\"b@example.com\"}]}";
         world.ask(request.body(Body::from(body)).unwrap())
     };
-    let answer = call("cross-site").await;
-    assert_eq!(answer.status, 400);
-    assert_eq!(answer.json()["Code"], "protocol");
+    for site in ["cross-site", "same-site"] {
+        let answer = call("sec-fetch-site", site).await;
+        assert_eq!(answer.status, 400, "{site}");
+        assert_eq!(answer.json()["Code"], "protocol");
+    }
+    // Over plain HTTP a browser says only from where its page is.
+    for origin in ["http://evil.example", "null", "http://localhost:1"] {
+        assert_eq!(call("origin", origin).await.status, 400, "{origin}");
+    }
     assert!(world.queued().is_empty());
-    assert_eq!(call("same-origin").await.status, 200);
+    assert_eq!(call("sec-fetch-site", "same-origin").await.status, 200);
+    assert_eq!(call("origin", "http://localhost").await.status, 200);
 }
 
 #[tokio::test]

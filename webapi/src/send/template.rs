@@ -1,0 +1,294 @@
+//! The templates of a batch: as of Jinja, without what could take memory or time beyond what the caller sent.
+//!
+//! There are variables and their parts, `if`, `for`, comparisons, tests and a few filters. There is nothing that makes values out of
+//! values (`set`, `+`, `*`, `~`, macros), since by these a line of text doubles itself until the machine is out of memory.
+
+use std::io;
+
+use minijinja::{
+    Environment, ErrorKind, UndefinedBehavior, filters,
+    machinery::{Token, tokenize},
+    syntax::SyntaxConfig,
+    tests,
+    value::Value as Any,
+};
+use serde_json::{Map, Value};
+
+use super::Request;
+use crate::error::{ApiError, Code};
+
+/// How long a template may take, in its engine's steps.
+const FUEL: u64 = 50_000;
+/// The longest text that is written within a tag, in bytes.
+const LITERAL_MAX: usize = 1024;
+/// What all variables of a recipient may have together, in bytes of JSON.
+pub(super) const VARIABLES_MAX: usize = 64 << 10;
+
+/// The texts, to be filled in.
+pub(super) struct Templates<'a> {
+    environment: Environment<'a>,
+    /// Bytes that a text may have.
+    max_size: usize,
+}
+
+/// The names of the templates: by these, what is put into the HTML is escaped for it.
+pub(super) const SUBJECT: &str = "subject.txt";
+pub(super) const TEXT: &str = "text.txt";
+pub(super) const HTML: &str = "text.html";
+
+impl<'a> Templates<'a> {
+    pub(super) fn new(common: &'a Request, max_size: u64) -> Result<Self, ApiError> {
+        let mut environment = environment();
+        let templates = [
+            ("Subject", SUBJECT, &common.subject),
+            ("Text", TEXT, &common.text),
+            ("HTML", HTML, &common.html),
+        ];
+        for (field, name, text) in templates {
+            let wrong = |text: String| ApiError::user(format!("{field}: {text}"));
+            check(text).map_err(wrong)?;
+            environment
+                .add_template(name, text)
+                .map_err(|error| wrong(described(&error)))?;
+        }
+        Ok(Self {
+            environment,
+            max_size: usize::try_from(max_size).unwrap_or(usize::MAX),
+        })
+    }
+
+    /// One of the texts for one recipient.
+    pub(super) fn fill(
+        &self,
+        field: &str,
+        name: &str,
+        variables: &Map<String, Value>,
+    ) -> Result<String, ApiError> {
+        let wrong = |text: String| ApiError::user(format!("{field}: {text}"));
+        let template = self.environment.get_template(name);
+        let template = template.map_err(|error| wrong(described(&error)))?;
+        let mut out = Limited {
+            text: Vec::new(),
+            left: self.max_size,
+            full: false,
+        };
+        let rendered = template
+            .render_captured_to(minijinja::value::Serde(variables), &mut out)
+            .map(drop);
+        if out.full {
+            return Err(wrong(
+                "the text becomes larger than a message may be".into(),
+            ));
+        }
+        rendered.map_err(|error| {
+            let mut text = described(&error);
+            if error.kind() == ErrorKind::UndefinedError {
+                let used = template.undeclared_variables(false).into_iter();
+                let mut missing: Vec<_> = used
+                    .filter(|variable| !variables.contains_key(variable))
+                    .collect();
+                missing.sort_unstable();
+                if !missing.is_empty() {
+                    text = format!("{text}; Variables has no {}", missing.join(", "));
+                }
+            }
+            wrong(text)
+        })?;
+        String::from_utf8(out.text).map_err(|error| ApiError::new(Code::Server, error.to_string()))
+    }
+}
+
+/// With nothing in it but what is named here.
+fn environment<'a>() -> Environment<'a> {
+    let mut environment = Environment::empty();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(minijinja::default_auto_escape_callback);
+    environment.set_fuel(Some(FUEL));
+    environment.add_filter("upper", filters::upper);
+    environment.add_filter("lower", filters::lower);
+    environment.add_filter("title", filters::title);
+    environment.add_filter("capitalize", filters::capitalize);
+    environment.add_filter("trim", filters::trim);
+    for name in ["default", "d"] {
+        environment.add_filter(name, filters::default);
+    }
+    for name in ["length", "count"] {
+        environment.add_filter(name, filters::length);
+    }
+    for name in ["escape", "e"] {
+        environment.add_filter(name, filters::escape);
+    }
+    environment.add_filter("first", filters::first);
+    environment.add_filter("last", filters::last);
+    environment.add_filter("round", filters::round);
+    environment.add_filter("int", filters::int);
+    environment.add_filter("join", join);
+    environment.add_test("defined", tests::is_defined);
+    environment.add_test("undefined", tests::is_undefined);
+    environment.add_test("none", tests::is_none);
+    environment
+}
+
+/// As of Jinja, but for its size.
+fn join(list: &Any, between: Option<&str>) -> Result<String, minijinja::Error> {
+    let between = between.unwrap_or_default();
+    let mut joined = String::new();
+    for (at, item) in list.try_iter()?.enumerate() {
+        if at > 0 {
+            joined.push_str(between);
+        }
+        joined.push_str(&item.to_string());
+        if joined.len() > 2 * VARIABLES_MAX {
+            let text = "what is joined becomes too long";
+            return Err(minijinja::Error::new(ErrorKind::InvalidOperation, text));
+        }
+    }
+    Ok(joined)
+}
+
+/// Refuses what could grow.
+fn check(text: &str) -> Result<(), String> {
+    let mut begins = false;
+    let tokens = tokenize(text, false, SyntaxConfig::default());
+    for token in tokens {
+        // The engine says what is wrong with it.
+        let Ok((token, span)) = token else {
+            return Ok(());
+        };
+        let line = span.start_line;
+        let no = |what: &str| {
+            Err(format!(
+                "{what} is not available in templates (line {line})"
+            ))
+        };
+        let is_first = std::mem::replace(&mut begins, matches!(token, Token::BlockStart));
+        match token {
+            Token::Ident(word)
+                if is_first
+                    && !["if", "elif", "else", "endif", "for", "endfor"].contains(&word) =>
+            {
+                return no(&format!("{{% {word} %}}"));
+            }
+            Token::Ident("recursive") => return no("recursive"),
+            Token::Plus => return no("the operator +"),
+            Token::Mul => return no("the operator *"),
+            Token::Pow => return no("the operator **"),
+            Token::Tilde => return no("the operator ~"),
+            Token::Str(literal) if literal.len() > LITERAL_MAX => {
+                return no("such a long text within a tag");
+            }
+            Token::String(literal) if literal.len() > LITERAL_MAX => {
+                return no("such a long text within a tag");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Takes no more than a message may have.
+struct Limited {
+    text: Vec<u8>,
+    left: usize,
+    /// There was more.
+    full: bool,
+}
+
+impl io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(left) = self.left.checked_sub(bytes.len()) else {
+            self.full = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        };
+        self.left = left;
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An error with its line.
+fn described(error: &minijinja::Error) -> String {
+    let line = error.line().map(|line| format!(" (line {line})"));
+    let detail = error.detail().map_or_else(
+        || error.kind().to_string(),
+        |detail| format!("{}: {detail}", error.kind()),
+    );
+    format!("{detail}{}", line.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests_of_templates {
+    use serde_json::json;
+
+    use super::*;
+
+    fn filled(text: &str, variables: &Value) -> Result<String, String> {
+        let common = Request {
+            text: text.to_owned(),
+            html: text.to_owned(),
+            ..Request::default()
+        };
+        let variables = variables.as_object().unwrap();
+        Templates::new(&common, 10_000)
+            .and_then(|templates| templates.fill("Text", TEXT, variables))
+            .map_err(|error| error.message)
+    }
+
+    #[test]
+    fn what_is_common_works() {
+        let variables =
+            json!({"name": "Ann <a@b>", "items": ["x", "y"], "order": {"id": 7, "paid": true}});
+        let text = "{{ name|upper }}: {% for item in items %}{{ loop.index }}. {{ item }}{% if not loop.last %}, {% endif %}\
+            {% else %}nothing{% endfor %} {{ items|join(\" - \") }} {{ items|length }} \
+            {% if order.paid and order.id > 3 %}paid {{ order.id }}{% elif order.id %}no{% endif %} {{ nick is defined }} \
+            {{ nick|default(\"you\") }}{# remark #}{% raw %}{{ * }}{% endraw %} a * b + c ~ d";
+        let expected = "ANN <A@B>: 1. x, 2. y x - y 2 paid 7 False you{{ * }} a * b + c ~ d";
+        assert_eq!(filled(text, &variables).unwrap(), expected);
+        let common = Request {
+            html: "{{ name }}".into(),
+            ..Request::default()
+        };
+        let templates = Templates::new(&common, 1000).unwrap();
+        let html = templates.fill("HTML", HTML, variables.as_object().unwrap());
+        assert_eq!(html.unwrap(), "Ann &lt;a@b&gt;");
+    }
+
+    #[test]
+    fn what_grows_is_refused() {
+        let variables = json!({"a": "x".repeat(1000), "many": vec!["x".repeat(100); 500]});
+        for (text, problem) in [
+            ("{{ a|indent(100000000000000000) }}", "unknown filter"),
+            ("{{ ((1,) * 100000000)|length }}", "operator *"),
+            ("{{ 10 ** 10 }}", "operator **"),
+            ("{{ a ~ a }}", "operator ~"),
+            ("{{ a + a }}", "operator +"),
+            ("{% set b = a %}", "{% set %}"),
+            ("{%- set b = a -%}", "{% set %}"),
+            ("{%\n with b = a %}{% endwith %}", "{% with %}"),
+            ("{% include \"text.txt\" %}", "{% include %}"),
+            (
+                "{% for b in many recursive %}{{ loop(many) }}{% endfor %}",
+                "recursive",
+            ),
+            ("{% for i in range(10) %}{% endfor %}", "range"),
+            ("{{ many|join(a) }}", "too long"),
+            (
+                "{% for b in many %}{{ a }}{% endfor %}",
+                "larger than a message",
+            ),
+            (
+                "{% for b in many %}{% for c in many %}{% endfor %}{% endfor %}",
+                "fuel",
+            ),
+        ] {
+            let error = filled(text, &variables).unwrap_err();
+            assert!(error.contains(problem), "{text}: {error}");
+        }
+        let long = format!("{{{{ \"{}\" }}}}", "x".repeat(2000));
+        assert!(filled(&long, &variables).unwrap_err().contains("long text"));
+    }
+}
