@@ -1,6 +1,9 @@
 //! `postrider webapi`: calls a method of a server's webapi, as an application would.
 
-use std::io::{IsTerminal, Read};
+use std::{
+    io::{IsTerminal, Read},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
 use futures_util::StreamExt;
@@ -15,6 +18,8 @@ use crate::{
     commands::{print, print_bytes, runtime},
 };
 
+/// A stream that ends before is not to go on.
+const STREAM_MIN: Duration = Duration::from_secs(60);
 /// The method that has no end.
 const EVENT_STREAM: &str = "EventStream";
 
@@ -113,12 +118,20 @@ fn request(given: Option<&str>) -> anyhow::Result<Value> {
 }
 
 async fn follow(client: &Client, after: Option<u64>) -> anyhow::Result<()> {
-    let mut events = client.follow(after).await?;
-    while let Some(event) = events.next().await {
-        let event = event.context("the stream broke off; --after goes on from the last ID")?;
-        print(&format!("{}\n", serde_json::to_string(&event)?))?;
+    let mut after = after;
+    loop {
+        let begun = Instant::now();
+        let mut events = client.follow(after).await?;
+        while let Some(event) = events.next().await {
+            let event = event.context("the stream broke off; --after goes on from the last ID")?;
+            after = Some(event.id);
+            print(&format!("{}\n", serde_json::to_string(&event)?))?;
+        }
+        // From time to time it ends, so that logins are looked at again.
+        if begun.elapsed() < STREAM_MIN {
+            bail!("the server ended the stream; --after goes on from the last ID");
+        }
     }
-    bail!("the server ended the stream; --after goes on from the last ID")
 }
 
 #[cfg(test)]

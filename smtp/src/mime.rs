@@ -56,14 +56,17 @@ fn look_over(text: &[u8]) -> Contents {
     }
     let mut messages = 0;
     let mut encoded = false;
+    let Some(encodings) = finder(&[&b"base64"[..], b"quoted-printable"]) else {
+        return Contents::TooMuch;
+    };
     for at in memchr_iter(b'/', text) {
         if ends_with(text.get(..at), b"message") {
             messages += 1;
-            encoded = encoded || is_encoded(text, at);
+            encoded = encoded || is_encoded(text, at, &encodings);
         } else if starts_with(text.get(at + 1..), b"digest") {
             // Its parts are messages, whatever they say.
             messages += 1;
-            encoded = encoded || names_encoding(text);
+            encoded = encoded || encodings.is_match(text);
         }
         if messages > MESSAGES_MAX {
             return Contents::TooMuch;
@@ -87,7 +90,7 @@ fn starts_with(text: Option<&[u8]>, word: &[u8]) -> bool {
 }
 
 /// Whether the header block around a place names a transfer encoding that hides what is in a part.
-fn is_encoded(text: &[u8], at: usize) -> bool {
+fn is_encoded(text: &[u8], at: usize, encodings: &AhoCorasick) -> bool {
     let before = text.get(at.saturating_sub(HEADER_MAX)..at);
     let before = before.unwrap_or_default();
     let begin = [&b"\r\n\r\n"[..], b"\n\n"]
@@ -100,16 +103,14 @@ fn is_encoded(text: &[u8], at: usize) -> bool {
         .iter()
         .filter_map(|blank| memmem::find(behind, blank))
         .min();
-    names_encoding(before.get(begin.unwrap_or(0)..).unwrap_or_default())
-        || names_encoding(
-            behind
-                .get(..end.unwrap_or(behind.len()))
-                .unwrap_or_default(),
-        )
-}
-
-fn names_encoding(text: &[u8]) -> bool {
-    finder(&[&b"base64"[..], b"quoted-printable"]).is_some_and(|finder| finder.is_match(text))
+    let around = [
+        before.get(begin.unwrap_or(0)..),
+        behind.get(..end.unwrap_or(behind.len())),
+    ];
+    around
+        .into_iter()
+        .flatten()
+        .any(|text| encodings.is_match(text))
 }
 
 fn finder<P: AsRef<[u8]>>(words: &[P]) -> Option<AhoCorasick> {

@@ -1,6 +1,6 @@
 //! What became of the account's messages: its log of events, as pages, as a stream, and as numbers.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     extract::Request,
@@ -23,6 +23,8 @@ use super::{
 };
 use crate::{Parts, auth::User, error::ApiError, request};
 
+/// How long a stream lasts: a client comes again and goes on from where it was.
+const STREAM_MAX: Duration = Duration::from_secs(15 * 60);
 /// The most days that are counted at once.
 const DAYS_MAX: u64 = 400;
 
@@ -95,7 +97,7 @@ impl From<LoggedEvent> for EventItem {
 }
 
 /// Tell the account's events as they happen, as server-sent events whose data is as in Events. A client that comes back with Last-Event-ID
-/// gets what happened meanwhile; others get what happens from now on.
+/// gets what happened meanwhile; others get what happens from now on. It ends after 15 minutes, so that logins are looked at again.
 #[utoipa::path(
     get, path = "/EventStream", operation_id = "EventStream",
     params(("Last-Event-ID" = Option<u64>, Header, description = "The ID of the last event that was seen; 0: all that are kept")),
@@ -136,7 +138,10 @@ pub(super) async fn stream(parts: Arc<Parts>, request: Request) -> Response {
         let event = reader.next().await?;
         Some((Ok::<_, Infallible>(event), reader))
     });
-    let stop = async move { drop(stopping.wait_for(|stop| *stop).await) };
+    // Who may not see events any more, as a key that was removed, may not for long.
+    let stop = async move {
+        let _ = tokio::time::timeout(STREAM_MAX, stopping.wait_for(|stop| *stop)).await;
+    };
     Sse::new(events.take_until(Box::pin(stop)))
         .keep_alive(KeepAlive::default())
         .into_response()
