@@ -69,6 +69,7 @@ async fn answer(State(parts): State<Arc<Parts>>, request: Request) -> Response {
             (StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response()
         }
         "" => text(StatusCode::METHOD_NOT_ALLOWED, "use GET"),
+        "openapi.json" if *request.method() == Verb::GET => v1::describe(&parts),
         "v0/" => Html(pages::index()).into_response(),
         path if path == "v1" || path.starts_with("v1/") => v1::answer(parts, request).await,
         path => match path.strip_prefix("v0/").and_then(Method::from_name) {

@@ -111,6 +111,11 @@ impl Method {
     }
 }
 
+/// The description of v1.
+pub(crate) fn describe(parts: &Parts) -> Response {
+    json(StatusCode::OK, &openapi::document(&parts.path))
+}
+
 /// Answers what is below `v1`.
 pub(crate) async fn answer(parts: Arc<Parts>, request: Request) -> Response {
     let path = request.uri().path();
@@ -119,7 +124,7 @@ pub(crate) async fn answer(parts: Arc<Parts>, request: Request) -> Response {
     let get = *request.method() == Verb::GET;
     match name.as_str() {
         "" if get => return Html(openapi::page()).into_response(),
-        "openapi.json" if get => return json(StatusCode::OK, &openapi::document(&parts.path)),
+        "openapi.json" if get => return describe(&parts),
         "EventStream" if get => return events::stream(parts, request).await,
         _ => {}
     }
@@ -295,9 +300,13 @@ async fn read(parts: &Parts, request: Request, overhead: u64) -> Result<String, 
     let bytes = body::to_bytes(request.into_body(), most)
         .await
         .map_err(|error| {
-            ApiError::protocol(format!(
-                "reading the request (at most {most} bytes): {error}"
-            ))
+            let text = format!("reading the request (at most {most} bytes): {error}");
+            let too_large = std::error::Error::source(&error)
+                .is_some_and(|cause| cause.to_string().contains("length limit"));
+            match too_large {
+                true => ApiError::new(Code::MessageTooLarge, text),
+                false => ApiError::protocol(text),
+            }
         })?;
     String::from_utf8(bytes.into())
         .map_err(|error| ApiError::protocol(format!("the request is not UTF-8: {error}")))

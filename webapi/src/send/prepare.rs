@@ -18,6 +18,9 @@ use crate::{
     unsubscribe::{Subscription, check_list},
 };
 
+/// What all of Extra may have, in bytes.
+const EXTRA_MAX: usize = 64 << 10;
+
 /// Whether the account's limits are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Check {
@@ -82,9 +85,27 @@ pub(super) fn prepare(
         let recipients = [&to, &cc, &bcc].into_iter().flatten();
         check_limits(parts, user, recipients.map(|to| &to.address))?;
     }
+    // It is kept with each recipient's message, and comes back in each of its events.
+    let extra = request.extra.iter();
+    if extra
+        .map(|(key, value)| key.len() + value.len())
+        .sum::<usize>()
+        > EXTRA_MAX
+    {
+        let text = format!("Extra has more than {EXTRA_MAX} bytes");
+        return Err(ApiError::user(text));
+    }
     let reply_to = parse_all(request.reply_to)?;
     let mut headers = request.headers;
     if !request.list.is_empty() {
+        if headers
+            .iter()
+            .any(|(name, _)| name.to_ascii_lowercase().starts_with("list-unsubscribe"))
+        {
+            return Err(ApiError::user(
+                "Unsubscribe adds List-Unsubscribe, so Headers may not have it too",
+            ));
+        }
         headers.extend(unsubscribe(parts, user, &request.list, [&to, &cc, &bcc])?);
     }
     let rng = &mut rand::rng();
@@ -172,6 +193,12 @@ fn unsubscribe(
     recipients: [&Vec<Mailbox>; 3],
 ) -> Result<[(String, String); 2], ApiError> {
     check_list(list)?;
+    // RFC 8058 §3.1 wants HTTPS, and mailbox providers take nothing else.
+    if !parts.public_url.starts_with("https://") {
+        return Err(ApiError::user(
+            "Unsubscribe needs a link by HTTPS: no listener of this hostname has webapi_https",
+        ));
+    }
     let mut recipients = recipients.into_iter().flatten();
     let (Some(only), None) = (recipients.next(), recipients.next()) else {
         return Err(ApiError::user(

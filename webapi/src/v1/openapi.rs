@@ -3,7 +3,7 @@
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        OpenApi as Document, Server,
+        ContentBuilder, OpenApi as Document, Ref, Response, ResponseBuilder, Server,
         security::{Http, HttpAuthScheme, SecurityScheme},
     },
 };
@@ -28,6 +28,24 @@ struct Logins;
 
 impl Modify for Logins {
     fn modify(&self, document: &mut Document) {
+        for item in document.paths.paths.values_mut() {
+            for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+                for (status, why) in [
+                    ("401", "Who calls is not known"),
+                    ("403", "The key may not be used for this"),
+                    (
+                        "429",
+                        "Too many failed logins, or a limit of the account is reached",
+                    ),
+                    ("500", "The server failed; it may be tried again"),
+                ] {
+                    let responses = &mut operation.responses.responses;
+                    responses
+                        .entry(status.to_owned())
+                        .or_insert_with(|| problem(why).into());
+                }
+            }
+        }
         let components = document.components.get_or_insert_default();
         for (name, scheme) in [
             ("key", HttpAuthScheme::Bearer),
@@ -36,6 +54,15 @@ impl Modify for Logins {
             components.add_security_scheme(name, SecurityScheme::Http(Http::new(scheme)));
         }
     }
+}
+
+fn problem(why: &str) -> Response {
+    let schema = Ref::from_schema_name("Problem");
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    ResponseBuilder::new()
+        .description(why)
+        .content("application/json", content)
+        .build()
 }
 
 /// OpenAPI 3.1, for a base path.
@@ -83,6 +110,15 @@ mod tests {
         }
         assert_eq!(paths.len(), super::super::Method::ALL.len() + 1);
         assert_eq!(document["servers"][0]["url"], "/webapi/v1");
+        for (path, item) in paths {
+            let operation = item.get("post").or(item.get("get")).unwrap();
+            for status in ["200", "401", "403", "429", "500"] {
+                assert!(
+                    operation["responses"][status].is_object(),
+                    "{path} {status}"
+                );
+            }
+        }
         let send = &document["components"]["schemas"]["SendRequest"]["properties"];
         assert!(
             send["RequireTLS"].is_object() && send["IdempotencyKey"].is_object(),

@@ -17,6 +17,7 @@ async fn paths_and_verbs() {
         ("HEAD", "/webapi/", 405),
         ("POST", "/webapi/", 405),
         ("GET", "/webapi/v0/", 200),
+        ("GET", "/webapi/openapi.json", 200),
         ("PUT", "/webapi/v0/", 200),
         ("GET", "/webapi/v0/Send", 200),
         ("HEAD", "/webapi/v0/Send", 405),

@@ -52,6 +52,10 @@ async fn each_fault_has_its_code_in_the_order_of_the_contract() {
             "user",
         ),
         (
+            json!({"Text": "x", "To": to, "Extra": {"k": "v".repeat(65_536)}}),
+            "user",
+        ),
+        (
             json!({"Text": "x", "To": to, "AttachedFiles": [{"Data": "!"}]}),
             "user",
         ),

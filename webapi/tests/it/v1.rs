@@ -514,6 +514,25 @@ async fn a_recipient_unsubscribes_from_a_list_by_one_click() {
         assert_eq!(world.get("POST", &changed).await.status, 404);
     }
 
+    // The field is there once.
+    let mut twice =
+        json!({"To": [{"Address": "a@x.example"}], "Text": "x", "Unsubscribe": {"List": "news"}});
+    twice["Headers"] = json!([["list-unsubscribe", "<mailto:a@b.example>"]]);
+    assert_eq!(
+        field(&call(&world, "Send", &twice).await.json(), "/Code"),
+        "user"
+    );
+    // What is too large is so already before it is read.
+    let large = json!({"To": [{"Address": "a@x.example"}], "Text": "x".repeat(3 << 20)});
+    let answer = call(&world, "Send", &large).await;
+    assert_eq!(
+        (
+            answer.status.as_u16(),
+            field(&answer.json(), "/Code").clone()
+        ),
+        (413, json!("messageTooLarge"))
+    );
+
     // The link is one recipient's own.
     let two = json!([{"Address": "a@x.example"}, {"Address": "b@x.example"}]);
     assert_eq!(field(&send(&two).await.json(), "/Code"), "user");
