@@ -67,13 +67,13 @@ struct UnderWay {
     /// What each of them calls, and whom.
     claims: HashMap<task::Id, (Arc<Hook>, Arc<str>)>,
     receivers: HashMap<Arc<str>, Receiver>,
-    /// Those that gave no answer to the last call that ended: one call at a time until they do, so that many that are down
-    /// leave room for those that are up.
-    silent: HashSet<Arc<str>>,
+    /// Those that answered the last call that ended. The others have one call at a time until they do, so that many that are
+    /// down leave room for those that are up.
+    answering: HashSet<Arc<str>>,
 }
 
-/// How many silent receivers are remembered.
-const SILENT_MAX: usize = 100_000;
+/// How many receivers are remembered to answer.
+const ANSWERING_MAX: usize = 100_000;
 
 /// Who answers at a scheme, host and port, whatever the path.
 struct Receiver {
@@ -253,9 +253,9 @@ impl Runner {
             for hook in claimed.hooks {
                 let name = receiver_of(&hook.url);
                 // As many may wait as are made, so that the next is at hand. A receiver with many URLs gives more.
-                let most = match under_way.silent.contains(name.as_str()) {
-                    true => 1,
-                    false => 2 * per_receiver,
+                let most = match under_way.answering.contains(name.as_str()) {
+                    true => 2 * per_receiver,
+                    false => 1,
                 };
                 let (key, receiver) = under_way.receiver(name, &hook.url, per_receiver);
                 if receiver.calls >= most {
@@ -344,18 +344,21 @@ async fn call(
 impl UnderWay {
     /// How many calls a receiver may have.
     fn allowance(&self, name: &str, per_receiver: usize) -> usize {
-        match self.silent.contains(name) {
-            true => 1,
-            false => per_receiver,
+        match self.answering.contains(name) {
+            true => per_receiver,
+            false => 1,
         }
     }
 
     /// Notes whether a receiver answered.
     fn heard(&mut self, name: &Arc<str>, answered: bool) {
-        if answered {
-            self.silent.remove(name);
-        } else if self.silent.len() < SILENT_MAX {
-            self.silent.insert(Arc::clone(name));
+        if !answered {
+            self.answering.remove(name);
+        } else if !self.answering.contains(name) {
+            if self.answering.len() >= ANSWERING_MAX {
+                self.answering.clear();
+            }
+            self.answering.insert(Arc::clone(name));
         }
     }
 
@@ -492,11 +495,11 @@ mod tests {
     fn who_gives_no_answer_has_one_call_at_a_time_until_it_does() {
         let mut under_way = UnderWay::default();
         let name: Arc<str> = "https://a.example".into();
-        assert_eq!(under_way.allowance(&name, 10), 10);
-        under_way.heard(&name, false);
         assert_eq!(under_way.allowance(&name, 10), 1);
-        assert_eq!(under_way.allowance("https://b.example", 10), 10);
         under_way.heard(&name, true);
         assert_eq!(under_way.allowance(&name, 10), 10);
+        assert_eq!(under_way.allowance("https://b.example", 10), 1);
+        under_way.heard(&name, false);
+        assert_eq!(under_way.allowance(&name, 10), 1);
     }
 }
