@@ -391,13 +391,15 @@ mod tests {
         serving.await.unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_does_not_end_by_itself_is_cut_off_after_a_stop() {
         let (address, stop, _held, serving) = server().await;
         let mut endless = ask(address, "/endless").await;
         let mut head = [0; 15];
         endless.read_exact(&mut head).await.unwrap();
         assert_eq!(&head, b"HTTP/1.1 200 OK");
+        // From here on the time is moved as soon as both sides wait.
+        tokio::time::pause();
         stop.send(true).unwrap();
         serving.await.unwrap();
         while endless

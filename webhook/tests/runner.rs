@@ -686,7 +686,7 @@ async fn a_receiver_that_is_not_there_or_talks_nonsense_is_a_failure_in_words() 
     let (silent, _) = chatterer("", b"").await;
     let (half, _) = chatterer("HTTP/1.1 200", b"").await;
     let world =
-        World::start("allow_private_addresses = true\nretry_intervals = []\ntimeout = \"300ms\"\n");
+        World::start("allow_private_addresses = true\nretry_intervals = []\ntimeout = \"2s\"\n");
     let cases = [
         (format!("http://{nobody}/"), "refused"),
         (format!("http://{nonsense}/"), "invalid HTTP version"),
