@@ -11,21 +11,23 @@ use tracing::info;
 /// # Errors
 /// If it would not.
 pub fn check(user: &str) -> anyhow::Result<()> {
-    if user.is_empty() || !geteuid().is_root() {
-        return Ok(());
-    }
     find(user).map(drop)
 }
 
-fn find(user: &str) -> anyhow::Result<User> {
+/// Whom to become; None if this process stays what it is.
+fn find(user: &str) -> anyhow::Result<Option<User>> {
+    if user.is_empty() || !geteuid().is_root() {
+        return Ok(None);
+    }
     let found =
         User::from_name(user).with_context(|| format!("failed to look up the user {user:?}"))?;
-    found.with_context(|| {
+    let found = found.with_context(|| {
         format!(
             "there is no user {user:?} to run as; make it (useradd --system {user}), or set user = \"\" in \
              postrider.conf to stay root"
         )
-    })
+    })?;
+    Ok(Some(found))
 }
 
 /// Becomes `user` if this process is root and `user` is not empty; tells whether it did. The data folder, if it isn't there yet, is made for
@@ -34,10 +36,9 @@ fn find(user: &str) -> anyhow::Result<User> {
 /// # Errors
 /// If there is no such user, or the change is refused. The process is then to end: it must not go on as root.
 pub fn drop_to(user: &str, data_dir: &Path) -> anyhow::Result<bool> {
-    if user.is_empty() || !geteuid().is_root() {
+    let Some(found) = find(user)? else {
         return Ok(false);
-    }
-    let found = find(user)?;
+    };
     if !data_dir.exists() {
         crate::files::private_dir(data_dir)?;
         chown(data_dir, Some(found.uid), Some(found.gid))

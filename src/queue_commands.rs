@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    cli::{self, HoldRules, Listing, Queue, Retired, Selection, Suppress, TlsPolicy, When},
+    cli::{self, HoldRules, Listing, OnList, Queue, Retired, Selection, Suppress, TlsPolicy, When},
     commands::{load_static, print, runtime},
 };
 
@@ -244,11 +244,11 @@ impl Server {
                 })?;
                 print(&said)
             }
-            Suppress::Remove {
+            Suppress::Remove(OnList {
                 account,
                 address,
                 list,
-            } => {
+            }) => {
                 let said = format!("{address} is no longer suppressed for {account}\n");
                 self.ask_one(&Request::SuppressionRemove {
                     account,
@@ -257,12 +257,12 @@ impl Server {
                 })?;
                 print(&said)
             }
-            Suppress::Lookup {
-                account,
-                address,
-                list,
-                json,
-            } => {
+            Suppress::Lookup { entry, json } => {
+                let OnList {
+                    account,
+                    address,
+                    list,
+                } = entry;
                 let none = format!("{address} is not suppressed for {account}");
                 let request = Request::SuppressionLookup {
                     account,

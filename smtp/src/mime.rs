@@ -4,12 +4,14 @@
 //! them, each within the last, which no stack has room for; one of 30 MB three million parts, which take a hundred times the memory of
 //! the text. So a text is looked over first, and of one that has too much of either only the header is read.
 
+use std::sync::LazyLock;
+
 use aho_corasick::AhoCorasick;
 use mail_parser::{Message, MessageParser};
 use memchr::{memchr_iter, memmem};
 
 /// The most parts that are read.
-pub const PARTS_MAX: usize = 5000;
+const PARTS_MAX: usize = 5000;
 /// The most messages within messages, one inside the other or side by side.
 const MESSAGES_MAX: usize = 1000;
 /// The most boundaries.
@@ -56,14 +58,14 @@ fn look_over(text: &[u8]) -> Contents {
     }
     let mut messages = 0;
     let mut encoded = false;
-    let Some(encodings) = finder(&[&b"base64"[..], b"quoted-printable"]) else {
+    let Some(encodings) = ENCODINGS.as_ref() else {
         return Contents::TooMuch;
     };
     for at in memchr_iter(b'/', text) {
-        if ends_with(text.get(..at), b"message") {
+        if is(text.get(at.saturating_sub(7)..at), b"message") {
             messages += 1;
-            encoded = encoded || is_encoded(text, at, &encodings);
-        } else if starts_with(text.get(at + 1..), b"digest") {
+            encoded = encoded || is_encoded(text, at, encodings);
+        } else if is(text.get(at + 1..at + 7), b"digest") {
             // Its parts are messages, whatever they say.
             messages += 1;
             encoded = encoded || encodings.is_match(text);
@@ -79,14 +81,8 @@ fn look_over(text: &[u8]) -> Contents {
     }
 }
 
-fn ends_with(text: Option<&[u8]>, word: &[u8]) -> bool {
-    text.and_then(|text| text.last_chunk::<7>())
-        .is_some_and(|end| end.eq_ignore_ascii_case(word))
-}
-
-fn starts_with(text: Option<&[u8]>, word: &[u8]) -> bool {
-    text.and_then(|text| text.get(..word.len()))
-        .is_some_and(|start| start.eq_ignore_ascii_case(word))
+fn is(text: Option<&[u8]>, word: &[u8]) -> bool {
+    text.is_some_and(|text| text.eq_ignore_ascii_case(word))
 }
 
 /// Whether the header block around a place names a transfer encoding that hides what is in a part.
@@ -113,6 +109,12 @@ fn is_encoded(text: &[u8], at: usize, encodings: &AhoCorasick) -> bool {
         .any(|text| encodings.is_match(text))
 }
 
+/// The transfer encodings that hide what is in a part.
+static ENCODINGS: LazyLock<Option<AhoCorasick>> =
+    LazyLock::new(|| finder(&["base64", "quoted-printable"]));
+/// The parameter that says what is between parts.
+static BOUNDARY: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| finder(&["boundary"]));
+
 fn finder<P: AsRef<[u8]>>(words: &[P]) -> Option<AhoCorasick> {
     AhoCorasick::builder()
         .ascii_case_insensitive(true)
@@ -123,7 +125,7 @@ fn finder<P: AsRef<[u8]>>(words: &[P]) -> Option<AhoCorasick> {
 /// No fewer parts than a parser would find: as many as there are boundaries in it, those included that are only text.
 fn parts(text: &[u8]) -> usize {
     let mut boundaries: Vec<Vec<u8>> = Vec::new();
-    let Some(word) = finder(&[b"boundary"]) else {
+    let Some(word) = BOUNDARY.as_ref() else {
         return usize::MAX;
     };
     for found in word.find_iter(text) {

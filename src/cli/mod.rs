@@ -8,7 +8,8 @@ mod queue;
 mod webhook;
 
 pub use queue::{
-    Filter, HoldRules, Listing, Queue, Retired, RetiredFilter, Selection, Suppress, TlsPolicy, When,
+    Filter, HoldRules, Listing, OnList, Queue, Retired, RetiredFilter, Selection, Suppress,
+    TlsPolicy, When,
 };
 pub use webhook::{HookFilter, HookSelection, RetiredHookFilter, RetiredHooks, Webhook};
 

@@ -225,38 +225,33 @@ pub enum Suppress {
         reason: String,
     },
     /// Take an address off an account's list.
-    Remove {
-        /// Whose list.
-        account: String,
-        /// The address or a variant of it.
-        address: String,
-        /// Of mail of this list only, as who unsubscribed by a link is; without it, of all mail.
-        #[arg(
-            long,
-            value_name = "NAME",
-            default_value = "",
-            hide_default_value = true
-        )]
-        list: String,
-    },
+    Remove(OnList),
     /// Look whether an address is on an account's list.
     Lookup {
-        /// Whose list.
-        account: String,
-        /// The address or a variant of it.
-        address: String,
-        /// For mail of this list only, as who unsubscribed by a link is; without it, for all mail.
-        #[arg(
-            long,
-            value_name = "NAME",
-            default_value = "",
-            hide_default_value = true
-        )]
-        list: String,
+        /// Which.
+        #[command(flatten)]
+        entry: OnList,
         /// Print one JSON array.
         #[arg(long)]
         json: bool,
     },
+}
+
+/// An address on a suppression list.
+#[derive(Debug, Args)]
+pub struct OnList {
+    /// Whose list.
+    pub account: String,
+    /// The address or a variant of it.
+    pub address: String,
+    /// For mail of this list only, as who unsubscribed by a link is; without it, for all mail.
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub list: String,
 }
 
 /// `queue hold-rules ...`

@@ -89,18 +89,17 @@ async fn answer(State(parts): State<Arc<Parts>>, request: Request) -> Response {
     }
 }
 
+/// The host and port that a request is for.
+fn authority(request: &Request) -> Option<&str> {
+    let header = request.headers().get(HOST);
+    let uri = request.uri().authority();
+    uri.map(|authority| authority.as_str())
+        .or(header.and_then(|host| host.to_str().ok()))
+}
+
 /// Only names that are meant for us: a page of another site that points its own name here gets nothing.
 fn knows_host(parts: &Parts, request: &Request) -> bool {
-    let header = request
-        .headers()
-        .get(HOST)
-        .and_then(|host| host.to_str().ok());
-    let Some(authority) = request
-        .uri()
-        .authority()
-        .map(|authority| authority.as_str())
-        .or(header)
-    else {
+    let Some(authority) = authority(request) else {
         // HTTP/1.0 has none.
         return true;
     };
@@ -133,16 +132,11 @@ fn is_cross_site(request: &Request) -> bool {
     let Some(origin) = headers.get("origin") else {
         return false;
     };
-    let own = request
-        .uri()
-        .authority()
-        .map(|authority| authority.as_str().as_bytes())
-        .or(headers.get(HOST).map(HeaderValue::as_bytes));
-    let origin = origin.as_bytes();
-    let authority = origin
-        .strip_prefix(b"https://")
-        .or(origin.strip_prefix(b"http://"));
-    authority.is_none() || authority != own
+    let origin = origin.to_str().unwrap_or_default();
+    let page = origin
+        .strip_prefix("https://")
+        .or(origin.strip_prefix("http://"));
+    page.is_none() || page != authority(request)
 }
 
 async fn call(parts: Arc<Parts>, method: Method, request: Request) -> Response {

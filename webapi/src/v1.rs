@@ -235,8 +235,6 @@ async fn unsubscribe(parts: &Parts, token: &str, request: Request) -> Response {
     responses(
         (status = 200, body = send::Response),
         (status = 400, description = "Something is wrong with the request", body = Problem),
-        (status = 401, description = "Who calls is not known", body = Problem),
-        (status = 403, description = "The key may not be used for this", body = Problem),
         (status = 409, description = "The idempotency key was used for another request", body = Problem),
         (status = 413, description = "The message is larger than the listener takes", body = Problem),
         (status = 429, description = "A limit of the account is reached", body = Problem),

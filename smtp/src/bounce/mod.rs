@@ -15,9 +15,7 @@ mod text;
 
 use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders, PartType};
 
-use crate::mime;
-
-use crate::{EnhancedCode, dsn::Action};
+use crate::{EnhancedCode, dsn::Action, mime};
 
 pub use class::{Class, classify};
 

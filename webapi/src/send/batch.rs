@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -21,7 +20,7 @@ use super::{
     prepare,
     prepare::{Check, check_limits},
     submission,
-    template::{HTML, SUBJECT, TEXT, Templates, VARIABLES_MAX},
+    template::{HTML, SUBJECT, TEXT, Templates, check_size},
 };
 use crate::{
     Parts,
@@ -208,31 +207,6 @@ fn fill(
     })
 }
 
-/// Counts the bytes of JSON, as far as the limit.
-fn size_of(variables: &Map<String, Value>) -> usize {
-    let mut counted = Counted(0);
-    match serde_json::to_writer(&mut counted, variables) {
-        Ok(()) => counted.0,
-        Err(_) => usize::MAX,
-    }
-}
-
-struct Counted(usize);
-
-impl io::Write for Counted {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        match self.0 <= VARIABLES_MAX {
-            true => Ok(bytes.len()),
-            false => Err(io::ErrorKind::FileTooLarge.into()),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Composes the messages and keeps their texts; lets all go when one is not right.
 async fn stage_all(
     parts: &Parts,
@@ -250,11 +224,7 @@ async fn stage_all(
             return Ok(None);
         };
         let one = async || {
-            if size_of(&recipient.variables) > VARIABLES_MAX {
-                return Err(ApiError::user(format!(
-                    "Variables has more than {VARIABLES_MAX} bytes"
-                )));
-            }
+            check_size(&recipient.variables)?;
             let request = fill(&templates, common, recipient)?;
             let ready = prepare(parts, user, request, Files::default(), Check::NoLimits, now)?;
             let (submission, _) = submission(parts, user, ready, now).await?;

@@ -22,7 +22,7 @@ const FUEL: u64 = 50_000;
 /// The longest text that is written within a tag, in bytes.
 const LITERAL_MAX: usize = 1024;
 /// What all variables of a recipient may have together, in bytes of JSON.
-pub(super) const VARIABLES_MAX: usize = 64 << 10;
+const VARIABLES_MAX: usize = 64 << 10;
 
 /// The texts, to be filled in.
 pub(super) struct Templates<'a> {
@@ -67,11 +67,7 @@ impl<'a> Templates<'a> {
         let wrong = |text: String| ApiError::user(format!("{field}: {text}"));
         let template = self.environment.get_template(name);
         let template = template.map_err(|error| wrong(described(&error)))?;
-        let mut out = Limited {
-            text: Vec::new(),
-            left: self.max_size,
-            full: false,
-        };
+        let mut out = Limited::new(self.max_size);
         let rendered = template
             .render_captured_to(minijinja::value::Serde(variables), &mut out)
             .map(drop);
@@ -186,12 +182,28 @@ fn check(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Takes no more than a message may have.
+/// Refuses variables that are too large.
+pub(super) fn check_size(variables: &Map<String, Value>) -> Result<(), ApiError> {
+    serde_json::to_writer(Limited::new(VARIABLES_MAX), variables)
+        .map_err(|_| ApiError::user(format!("Variables has more than {VARIABLES_MAX} bytes")))
+}
+
+/// Takes so much and no more.
 struct Limited {
     text: Vec<u8>,
     left: usize,
     /// There was more.
     full: bool,
+}
+
+impl Limited {
+    const fn new(left: usize) -> Self {
+        Self {
+            text: Vec::new(),
+            left,
+            full: false,
+        }
+    }
 }
 
 impl io::Write for Limited {

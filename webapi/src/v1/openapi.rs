@@ -19,14 +19,15 @@ use crate::pages;
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
     paths(super::send_message, super::send_batch, queue::list, queue::status, queue::cancel, events::list, events::stream, events::stats, messages::list),
-    modifiers(&Logins),
+    modifiers(&Common),
     security(("key" = []), ("login" = []))
 )]
 struct Description;
 
-struct Logins;
+/// What all methods have.
+struct Common;
 
-impl Modify for Logins {
+impl Modify for Common {
     fn modify(&self, document: &mut Document) {
         for item in document.paths.paths.values_mut() {
             for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
