@@ -1,4 +1,5 @@
-//! Message texts: writing one while it arrives, and reading a stored one.
+//! Message texts: writing one while it arrives, and reading a stored one. Also what is needed for a while only, as the
+//! request that a message is made of.
 
 use std::{fmt, io, mem, ops::Range, sync::Arc};
 
@@ -7,7 +8,7 @@ use tokio::task;
 
 use crate::{
     INLINE_BODY_MAX, NewBody, StoreError,
-    bodyfile::{BodyFileReader, BodyFileWriter, BodyFiles},
+    bodyfile::{BodyFile, BodyFileReader, BodyFileWriter, BodyFiles},
     disk::is_full,
     journal::{JournalBody, ReadError},
 };
@@ -60,24 +61,35 @@ impl BodyWriter {
         Ok(())
     }
 
+    /// Likewise, in a thread that may block.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    pub fn write_blocking(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() > INLINE_BODY_MAX && !matches!(self.target, Target::Memory) {
+            self.spill_blocking()?;
+        }
+        Ok(())
+    }
+
     /// Brings the buffer to the file, in a thread that may block.
     async fn spill(&mut self) -> Result<(), StoreError> {
+        let (bytes, target) = self.take();
+        self.target = blocking(move || target.append(&bytes)).await?;
+        Ok(())
+    }
+
+    fn spill_blocking(&mut self) -> Result<(), StoreError> {
+        let (bytes, target) = self.take();
+        self.target = target.append(&bytes).map_err(refused)?;
+        Ok(())
+    }
+
+    fn take(&mut self) -> (Bytes, Target) {
         let bytes = self.buffer.split().freeze();
         self.written += bytes.len() as u64;
-        let target = mem::replace(&mut self.target, Target::Broken);
-        self.target = blocking(move || {
-            let mut file = match target {
-                Target::Files(files) => Box::new(files.create()?),
-                Target::File(file) => file,
-                Target::Memory | Target::Broken => {
-                    return Err(io::Error::other("an earlier write failed"));
-                }
-            };
-            file.write(&bytes)?;
-            Ok(Target::File(file))
-        })
-        .await?;
-        Ok(())
+        (bytes, mem::replace(&mut self.target, Target::Broken))
     }
 
     /// Bytes so far.
@@ -106,6 +118,55 @@ impl BodyWriter {
             _ => Err(StoreError::Closed),
         }
     }
+
+    /// Ends what is needed for a while only. Nothing is synced.
+    ///
+    /// # Errors
+    /// If the disk does not take it.
+    pub async fn into_scratch(self) -> Result<Scratch, StoreError> {
+        if matches!(self.target, Target::File(_)) {
+            return match task::spawn_blocking(|| self.into_scratch_blocking()).await {
+                Ok(scratch) => scratch,
+                // The runtime ends.
+                Err(_) => Err(StoreError::Closed),
+            };
+        }
+        self.into_scratch_blocking()
+    }
+
+    /// Likewise, in a thread that may block.
+    ///
+    /// # Errors
+    /// If the disk does not take it.
+    pub fn into_scratch_blocking(mut self) -> Result<Scratch, StoreError> {
+        if matches!(self.target, Target::Memory | Target::Files(_)) {
+            return Ok(self.buffer.freeze().into());
+        }
+        self.spill_blocking()?;
+        let Target::File(file) = self.target else {
+            return Err(StoreError::Closed);
+        };
+        let (guard, reader) = file.finish_for_now().map_err(refused)?;
+        Ok(Scratch {
+            body: Body::in_file(reader),
+            _file: Some(Arc::new(guard)),
+        })
+    }
+}
+
+impl Target {
+    /// Adds to the file, which is made if there is none yet.
+    fn append(self, bytes: &[u8]) -> io::Result<Self> {
+        let mut file = match self {
+            Self::Files(files) => Box::new(files.create()?),
+            Self::File(file) => file,
+            Self::Memory | Self::Broken => {
+                return Err(io::Error::other("an earlier write failed"));
+            }
+        };
+        file.write(bytes)?;
+        Ok(Self::File(file))
+    }
 }
 
 impl fmt::Debug for BodyWriter {
@@ -120,11 +181,81 @@ async fn blocking<T: Send + 'static>(
     action: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, StoreError> {
     match task::spawn_blocking(action).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) if is_full(&error) => Err(StoreError::Full),
-        Ok(Err(error)) => Err(StoreError::Write(error.into())),
+        Ok(done) => done.map_err(refused),
         // The runtime ends.
         Err(_) => Err(StoreError::Closed),
+    }
+}
+
+/// What the disk said to a write.
+fn refused(error: io::Error) -> StoreError {
+    match is_full(&error) {
+        true => StoreError::Full,
+        false => StoreError::Write(error.into()),
+    }
+}
+
+/// Bytes that are needed for a while only: in memory while they are few, else in a file that goes with the last clone.
+#[derive(Clone, Debug)]
+pub struct Scratch {
+    body: Body,
+    /// Removes the file.
+    _file: Option<Arc<BodyFile>>,
+}
+
+impl Scratch {
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.body.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    /// All of them, if they are in memory.
+    #[must_use]
+    pub fn in_memory(&self) -> Option<&Bytes> {
+        match &self.body.text {
+            Text::Memory(bytes) => Some(bytes),
+            Text::Journal(_) | Text::File(_) => None,
+        }
+    }
+
+    /// Some of them, cut at the end.
+    ///
+    /// # Errors
+    /// If the disk does not give them.
+    pub async fn read(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
+        if self.in_memory().is_some() {
+            return self.read_blocking(range);
+        }
+        let body = self.body.clone();
+        match task::spawn_blocking(move || body.read(range)).await {
+            Ok(bytes) => bytes,
+            // The runtime ends.
+            Err(_) => Err(StoreError::Closed),
+        }
+    }
+
+    /// Likewise, in a thread that may block.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn read_blocking(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.body.read(range)
+    }
+}
+
+impl From<Bytes> for Scratch {
+    fn from(bytes: Bytes) -> Self {
+        Self {
+            body: Body::in_memory(bytes),
+            _file: None,
+        }
     }
 }
 
@@ -210,5 +341,59 @@ impl From<ReadError> for StoreError {
             ReadError::Io { error, .. } => Self::Read(error.into()),
             error => Self::Corrupt(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Disk, sim::SimDisk};
+
+    /// More than stays in memory.
+    fn many() -> Vec<u8> {
+        (0..300_000_u32).flat_map(u32::to_le_bytes).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_needed_for_a_while_is_in_memory_or_in_a_file_that_goes() {
+        let disk = SimDisk::new(1);
+        let files = BodyFiles::open(disk.disk(), 1).unwrap();
+        let few = {
+            let mut writer = BodyWriter::on_disk(files.clone());
+            writer.write(b"few").await.unwrap();
+            writer.into_scratch().await.unwrap()
+        };
+        assert_eq!((few.len(), &few.in_memory().unwrap()[..]), (3, &b"few"[..]));
+        assert_eq!(few.read(1..9).await.unwrap(), "ew");
+        assert!(disk.list("bodies").unwrap().is_empty());
+
+        let bytes = many();
+        let mut writer = BodyWriter::on_disk(files.clone());
+        let mut blocking = BodyWriter::on_disk(files);
+        for piece in bytes.chunks(10_000) {
+            writer.write(piece).await.unwrap();
+            blocking.write_blocking(piece).unwrap();
+        }
+        let clone = {
+            let written = writer.into_scratch().await.unwrap();
+            written.clone()
+        };
+        for scratch in [clone, blocking.into_scratch_blocking().unwrap()] {
+            assert!(scratch.in_memory().is_none());
+            assert_eq!(scratch.len(), bytes.len() as u64);
+            assert_eq!(scratch.read(0..u64::MAX).await.unwrap(), bytes);
+            assert_eq!(scratch.read_blocking(5..1000).unwrap(), bytes[5..1000]);
+        }
+        for folder in disk.list("bodies").unwrap() {
+            assert_eq!(disk.list(&format!("bodies/{folder}")).unwrap(), [""; 0]);
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_disk_all_stays_in_memory() {
+        let mut writer = BodyWriter::in_memory();
+        writer.write(&many()).await.unwrap();
+        let scratch = writer.into_scratch().await.unwrap();
+        assert_eq!(scratch.in_memory().unwrap(), &many());
     }
 }

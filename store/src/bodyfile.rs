@@ -205,20 +205,35 @@ impl BodyFileWriter {
     ///
     /// # Errors
     /// Whatever the system reports. The file is removed then.
-    pub fn finish(self) -> io::Result<BodyFile> {
-        let Self {
-            file,
-            buffer,
-            guard,
-        } = self;
-        if !buffer.is_empty() {
-            file.write_at(&buffer, guard.place.len - buffer.len() as u64)?;
+    pub fn finish(mut self) -> io::Result<BodyFile> {
+        self.flush()?;
+        self.file.sync_all()?;
+        if let Some(owner) = &self.guard.owner {
+            owner.disk.sync_dir(&folder(self.guard.place.file))?;
         }
-        file.sync_all()?;
-        if let Some(owner) = &guard.owner {
-            owner.disk.sync_dir(&folder(guard.place.file))?;
+        Ok(self.guard)
+    }
+
+    /// Ends the text for one who only wants to read it for a while. It is not durable.
+    ///
+    /// # Errors
+    /// Whatever the system reports. The file is removed then.
+    pub fn finish_for_now(mut self) -> io::Result<(BodyFile, BodyFileReader)> {
+        self.flush()?;
+        let reader = BodyFileReader {
+            place: self.guard.place,
+            file: self.file,
+        };
+        Ok((self.guard, reader))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.buffer.is_empty() {
+            let at = self.guard.place.len - self.buffer.len() as u64;
+            self.file.write_at(&self.buffer, at)?;
+            self.buffer.clear();
         }
-        Ok(guard)
+        Ok(())
     }
 }
 

@@ -24,7 +24,7 @@ mod tests;
 mod time;
 mod verb;
 
-pub use body::{Body, BodyWriter};
+pub use body::{Body, BodyWriter, Scratch};
 pub use bodyfile::BodyFile;
 pub use error::{OpenError, StoreError};
 pub use id::{ApiKeyId, BodyId, EventId, HoldRuleId, HookId, MailId, QueueId, SuppressionId};
