@@ -30,6 +30,8 @@ pub struct Shared {
     pub limiter: Arc<LoginLimiter>,
     /// Signs links by which recipients unsubscribe.
     pub unsubscribe_key: Arc<[u8; 32]>,
+    /// What calls of the webapi may take, together.
+    pub webapi_memory: postrider_webapi::Memory,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// This is localserve without `--deliver`: any recipient is taken, and some local-parts fail as they are named.

@@ -45,6 +45,8 @@ const EXPIRE_STEP: u64 = 100;
 const STOP_QUIETLY: Duration = Duration::from_secs(1);
 /// How long sessions and deliveries may take to end when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// What the requests of the webapi that are worked on may take of memory, all together.
+const WEBAPI_MEMORY: u64 = 256 << 20;
 /// What an SMTP client hears for which there is no place.
 const SMTP_REFUSAL: &[u8] = b"421 4.3.2 too many connections, try again later\r\n";
 
@@ -158,6 +160,7 @@ impl Server {
             logins: Arc::new(Logins::new(store)),
             limiter: Arc::new(LoginLimiter::new(login_limits(&statics))),
             unsubscribe_key: Arc::new(unsubscribe_key(&statics.data_dir)?),
+            webapi_memory: postrider_webapi::Memory::new(WEBAPI_MEMORY),
             clock: options.clock,
             simulate: options.simulate,
         };

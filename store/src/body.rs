@@ -250,6 +250,13 @@ impl Scratch {
     }
 }
 
+/// A stored text, for those who read both.
+impl From<Body> for Scratch {
+    fn from(body: Body) -> Self {
+        Self { body, _file: None }
+    }
+}
+
 impl From<Bytes> for Scratch {
     fn from(bytes: Bytes) -> Self {
         Self {
@@ -374,10 +381,9 @@ mod tests {
             writer.write(piece).await.unwrap();
             blocking.write_blocking(piece).unwrap();
         }
-        let clone = {
-            let written = writer.into_scratch().await.unwrap();
-            written.clone()
-        };
+        let written = writer.into_scratch().await.unwrap();
+        let clone = written.clone();
+        drop(written);
         for scratch in [clone, blocking.into_scratch_blocking().unwrap()] {
             assert!(scratch.in_memory().is_none());
             assert_eq!(scratch.len(), bytes.len() as u64);

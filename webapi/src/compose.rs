@@ -10,12 +10,11 @@ mod mime;
 mod output;
 mod word;
 
-use bytes::Bytes;
 use postrider_smtp::Address;
 
 use self::header::HeaderWriter;
 pub(crate) use self::output::{Composed, Output, Text};
-use crate::error::ApiError;
+use crate::{data::Data, error::ApiError};
 
 /// A name and an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,14 +24,14 @@ pub(crate) struct Mailbox {
 }
 
 /// A file that goes along.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct File {
     pub(crate) name: String,
     /// Empty: found out from the data.
     pub(crate) content_type: String,
     /// With `<` and `>`; empty: none.
     pub(crate) content_id: String,
-    pub(crate) data: Bytes,
+    pub(crate) data: Data,
 }
 
 /// A message to be composed.
@@ -121,6 +120,7 @@ impl Message {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use mail_parser::{MessageParser, MimeHeaders};
     use postrider_store::{NewBody, Store};
     use proptest::{collection::vec, prelude::*};
@@ -249,11 +249,12 @@ mod tests {
             (message.from.name, message.subject, message.smtputf8) = (name, subject, smtputf8);
             (message.text, message.html) = (text, html);
             message.attached = attached
+                .clone()
                 .into_iter()
                 .map(|(name, data)| File {
                     name,
                     content_type: "application/octet-stream".into(),
-                    data: data.into(),
+                    data: Bytes::from(data).into(),
                     ..File::default()
                 })
                 .collect();
@@ -276,7 +277,7 @@ mod tests {
                 .map(|part| (part.attachment_name().unwrap(), part.contents()))
                 .collect();
             let sent: Vec<(&str, &[u8])> =
-                message.attached.iter().map(|file| (file.name.as_str(), &file.data[..])).collect();
+                attached.iter().map(|(name, data)| (name.as_str(), &data[..])).collect();
             prop_assert_eq!(files, sent);
         }
     }

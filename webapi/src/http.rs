@@ -173,12 +173,16 @@ async fn carry_out(
     request: Request,
 ) -> Result<Response, ApiError> {
     let key = idempotency_key(request.headers());
-    let form = form::read(request, parts.max_message_size).await?;
-    let request = form.request.as_str();
+    let form = form::read(parts, request).await?;
+    let (json, _share) = form.request.json(&parts.memory).await?;
+    let request = json.text()?;
     Ok(match method {
         Method::Send => {
-            let once = key.map(|key| Once::new(&key, request, &form.files));
-            let (once, request) = (once.transpose()?, send::Request::read(request)?);
+            let once = match key {
+                Some(key) => Some(Once::new(&key, &form.request, &form.files).await?),
+                None => None,
+            };
+            let request = send::Request::read(request)?;
             ok(&send::send(parts, user, request, form.files, once.as_ref()).await?)
         }
         Method::SuppressionList => ok(&suppression::list(parts, user, request)?),

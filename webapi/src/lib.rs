@@ -1,7 +1,7 @@
 //! The HTTP API of applications, compatible with mox's webapi v0.
 //!
-//! In reading order: `http` has the paths and statuses, `auth` says who calls, `form` and `json` read what they send,
-//! `send` carries Send out, `compose` makes the message; `suppression` and `mailbox` have the other methods; `error` has the
+//! In reading order: `http` has the paths and statuses, `auth` says who calls, `form`, `data` and `json` read what they send, as
+//! far as there is `memory` for it; `send` carries Send out, `compose` makes the message; `suppression` and `mailbox` have the other methods; `error` has the
 //! codes, `pages` the documentation. `v1` is the API with what v0 lacks, [`api`] its requests and answers, and `client` (a feature) calls it.
 //!
 //! Not here: what becomes of a message, which is the queue's.
@@ -10,11 +10,13 @@ mod auth;
 #[cfg(feature = "client")]
 pub mod client;
 mod compose;
+mod data;
 mod error;
 mod form;
 mod http;
 mod json;
 mod mailbox;
+mod memory;
 mod pages;
 mod request;
 mod send;
@@ -60,6 +62,7 @@ pub mod api {
 
 pub use error::{ApiError, Code};
 pub use http::router;
+pub use memory::Memory;
 
 /// What the API of a listener is made of.
 #[expect(
@@ -81,6 +84,8 @@ pub struct Parts {
     pub logins: Arc<Logins>,
     /// Failed logins per network.
     pub limiter: Arc<LoginLimiter>,
+    /// What requests may take, those of all listeners together.
+    pub memory: Memory,
     /// What the listener calls itself.
     pub hostname: Domain,
     /// The largest message, in bytes.

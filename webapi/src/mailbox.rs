@@ -2,30 +2,31 @@
 
 mod shape;
 
-use std::io;
-
 use axum::{
     body::Body,
-    http::{HeaderValue, header::CONTENT_TYPE},
+    http::{
+        HeaderValue,
+        header::{CONTENT_LENGTH, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
 };
-use futures_util::stream;
 use postrider_config::Account;
-use postrider_store::{Mail, MailChange, MailId};
+use postrider_store::{Mail, MailChange, MailId, Scratch};
 use postrider_webhook::message;
 
 pub use self::shape::{Message, Meta, Shown};
 use crate::{
     Parts,
     auth::User,
+    data::{Data, PIECE, blocking},
     error::{ApiError, Code},
     json::Object,
     request,
     suppression::Done,
 };
 
-/// Bytes of a text that are read at once when it is given as it is.
-const PIECE: u64 = 64 << 10;
+/// How many copies of a message there are at most while it is parsed.
+const PARSED: u64 = 3;
 /// The flags that have a meaning; all others are keywords.
 const SYSTEM_FLAGS: [&str; 10] = [
     "$forwarded",
@@ -50,6 +51,7 @@ pub(crate) async fn get(parts: &Parts, user: &User, request: &str) -> Result<Sho
     let id = request::read(request, id)?;
     let mail = find(parts, user, id)?;
     let body = parts.store.body(mail.body)?;
+    let _share = parts.memory.take(body.len() * PARSED).await;
     blocking(move || {
         let text = body.read(0..body.len())?;
         Ok(Shown::new(mail, message::parse(&text)))
@@ -61,21 +63,9 @@ pub(crate) async fn get(parts: &Parts, user: &User, request: &str) -> Result<Sho
 pub(crate) fn raw(parts: &Parts, user: &User, request: &str) -> Result<Response, ApiError> {
     let id = request::read(request, id)?;
     let body = parts.store.body(find(parts, user, id)?.body)?;
-    let pieces = stream::try_unfold((body, 0), |(body, at)| async move {
-        if at >= body.len() {
-            return Ok::<_, io::Error>(None);
-        }
-        let read = tokio::task::spawn_blocking(move || {
-            let piece = body.read(at..at + PIECE);
-            piece.map(|piece| (piece, (body, at + PIECE)))
-        });
-        match read.await {
-            Ok(piece) => piece.map(Some).map_err(io::Error::other),
-            Err(error) => Err(io::Error::other(error)),
-        }
-    });
     let kind = HeaderValue::from_static("text/plain");
-    Ok(([(CONTENT_TYPE, kind)], Body::from_stream(pieces)).into_response())
+    let text = Body::from_stream(Data::from(Scratch::from(body)).pieces(PIECE));
+    Ok(([(CONTENT_TYPE, kind)], text).into_response())
 }
 
 /// A part without its transfer encoding.
@@ -85,14 +75,20 @@ pub(crate) async fn part(parts: &Parts, user: &User, request: &str) -> Result<Re
     })?;
     let mail = find(parts, user, id)?;
     let body = parts.store.body(mail.body)?;
+    let _share = parts.memory.take(body.len() * PARSED).await;
+    let mut writer = parts.store.body_writer();
     let found = blocking(move || {
         let text = body.read(0..body.len())?;
-        message::part(&text, &path).ok_or_else(|| {
+        let part = message::part(&text, &path).ok_or_else(|| {
             let place = path.iter().map(ToString::to_string).collect::<Vec<_>>();
             let text = format!("the message has no part [{}]", place.join(", "));
             ApiError::new(Code::PartNotFound, text)
-        })
+        })?;
+        // Who reads it slowly holds no memory.
+        writer.write_blocking(&part)?;
+        Ok(Data::from(writer.into_scratch_blocking()?))
     });
+    let found = found.await?;
     // What it is depends on its author: nobody should take it for a page.
     let headers = [
         (
@@ -104,7 +100,9 @@ pub(crate) async fn part(parts: &Parts, user: &User, request: &str) -> Result<Re
             HeaderValue::from_static("nosniff"),
         ),
     ];
-    Ok((headers, found.await?).into_response())
+    let length = [(CONTENT_LENGTH, HeaderValue::from(found.len()))];
+    let part = Body::from_stream(found.pieces(PIECE));
+    Ok((headers, length, part).into_response())
 }
 
 /// Removes a message for good.
@@ -261,13 +259,6 @@ fn sorts_into(account: &Account, name: &str) -> bool {
 }
 
 /// Reads and parses where that may block.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| ApiError::new(Code::Server, error.to_string()))?
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,7 +23,7 @@ pub(crate) use self::batch::{Batch, BatchRecipient, send_all};
 pub use self::batch::{BatchResponse, BatchSubmission};
 pub(crate) use self::once::Once;
 use self::prepare::{Check, Ready, prepare};
-pub(crate) use self::request::{NameAddress, NewFile, Request};
+pub(crate) use self::request::{BASE64, NameAddress, NewContent, NewFile, Request};
 use crate::{
     Parts,
     auth::User,

@@ -1,18 +1,18 @@
 //! The API v1: JSON bodies, statuses that say what is wrong, and what v0 lacks.
 //!
 //! `shape` has the requests and answers, `queue` the methods for what is queued, `events` those for what became of it, `messages` the list of what came in, `openapi` the
-//! description, which is made of all of them.
+//! description, which is made of all of them. `split` takes files out of large requests.
 
 mod events;
 mod messages;
 mod openapi;
 mod queue;
 pub(crate) mod shape;
+mod split;
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use axum::{
-    body,
     extract::Request,
     http::{
         Extensions, HeaderMap, HeaderValue, Method as Verb, StatusCode,
@@ -22,25 +22,31 @@ use axum::{
 };
 use postrider_store::Scope;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tracing::error;
 
-use self::shape::Problem;
+use self::{shape::Problem, split::Split};
 use crate::{
     Parts,
     auth::{self, Refusal, User},
+    data::{self, Data, blocking},
     error::{ApiError, Code},
-    form::Files,
+    form::{FIELDS_MAX, Files},
     http::{idempotency_key, json, ok, to_its_end},
+    memory::Share,
     pages,
-    send::{self, Once},
+    send::{self, NewContent, Once},
     unsubscribe::Subscription,
 };
 
-/// What a request may have besides the message: names, escapes, and base64 of what is attached.
-const REQUEST_OVERHEAD: u64 = 1 << 20;
-/// ... and the variables of many recipients.
-const BATCH_OVERHEAD: u64 = 32 << 20;
+/// The most bytes of what is sent, without the base64 of files. v0 has the same for its forms.
+const SEND_MAX: u64 = FIELDS_MAX;
+/// ... with the variables of many recipients.
+const BATCH_MAX: u64 = 32 << 20;
+/// The most bytes of any other request.
+const QUESTION_MAX: u64 = 1 << 20;
+/// The files of a request with more bytes are taken out before it is read.
+const SPLIT_ABOVE: u64 = 256 << 10;
 
 /// Rows of a page, at most.
 const SHOWN_MAX: usize = 1000;
@@ -175,20 +181,29 @@ async fn call(
     request: Request,
 ) -> Result<Response, ApiError> {
     let header = idempotency_key(request.headers());
-    let overhead = match method {
-        Method::SendBatch => BATCH_OVERHEAD,
-        _ => REQUEST_OVERHEAD,
+    // Files grow by a third in base64.
+    let files = parts.max_message_size.saturating_mul(4) / 3;
+    let most = match method {
+        Method::Send => SEND_MAX + files,
+        Method::SendBatch => BATCH_MAX + files,
+        _ => QUESTION_MAX,
     };
-    let text = read(parts, request, overhead).await?;
+    let body = read(parts, request, most).await?;
     Ok(match method {
-        Method::Send => ok(&send_message(parts, user, &text, header).await?),
-        Method::SendBatch => ok(&send_batch(parts, user, &text, header).await?),
-        Method::QueueList => ok(&queue::list(parts, user, &parse(&text)?)?),
-        Method::QueueStatus => ok(&queue::status(parts, user, &parse(&text)?)?),
-        Method::QueueCancel => ok(&queue::cancel(parts, user, parse(&text)?).await?),
-        Method::Events => ok(&events::list(parts, user, parse(&text)?)?),
-        Method::MessageList => ok(&messages::list(parts, user, &parse(&text)?)?),
-        Method::Stats => ok(&events::stats(parts, user, &parse(&text)?)?),
+        Method::Send => ok(&send_message(parts, user, &body, header).await?),
+        Method::SendBatch => ok(&send_batch(parts, user, &body, header).await?),
+        Method::QueueList => ok(&queue::list(parts, user, &question(parts, &body).await?)?),
+        Method::QueueStatus => ok(&queue::status(parts, user, &question(parts, &body).await?)?),
+        Method::QueueCancel => {
+            ok(&queue::cancel(parts, user, question(parts, &body).await?).await?)
+        }
+        Method::Events => ok(&events::list(parts, user, question(parts, &body).await?)?),
+        Method::MessageList => ok(&messages::list(
+            parts,
+            user,
+            &question(parts, &body).await?,
+        )?),
+        Method::Stats => ok(&events::stats(parts, user, &question(parts, &body).await?)?),
     })
 }
 
@@ -243,13 +258,14 @@ async fn unsubscribe(parts: &Parts, token: &str, request: Request) -> Response {
 async fn send_message(
     parts: &Parts,
     user: &User,
-    text: &str,
+    body: &Data,
     header: Option<String>,
 ) -> Result<send::Response, ApiError> {
-    let mut wanted: shape::SendRequest = parse(text)?;
-    let once = once(std::mem::take(&mut wanted.idempotency_key), header, text)?;
-    let (wanted, files) = (wanted.into_request()?, Files::default());
-    send::send(parts, user, wanted, files, once.as_ref()).await
+    let wanted = read_with_files::<shape::SendRequest>(parts, body, SEND_MAX).await?;
+    let (mut request, _share) = (wanted.request, wanted.share);
+    let once = once(mem::take(&mut request.idempotency_key), header, body).await?;
+    let request = request.into_request(&wanted.files)?;
+    send::send(parts, user, request, Files::default(), once.as_ref()).await
 }
 
 /// Compose a message of its own for each recipient, from one text with variables, and queue them: all, or none. Subject, Text and HTML are
@@ -267,23 +283,25 @@ async fn send_message(
 async fn send_batch(
     parts: &Parts,
     user: &User,
-    text: &str,
+    body: &Data,
     header: Option<String>,
 ) -> Result<send::BatchResponse, ApiError> {
-    let mut wanted: shape::SendBatchRequest = parse(text)?;
-    let once = once(std::mem::take(&mut wanted.idempotency_key), header, text)?;
-    send::send_all(parts, user, wanted.into_batch()?, once.as_ref()).await
+    let wanted = read_with_files::<shape::SendBatchRequest>(parts, body, BATCH_MAX).await?;
+    let (mut request, _share) = (wanted.request, wanted.share);
+    let once = once(mem::take(&mut request.idempotency_key), header, body).await?;
+    let batch = request.into_batch(&wanted.files)?;
+    send::send_all(parts, user, batch, once.as_ref()).await
 }
 
 /// By the idempotency key of the request, or else of the header.
-fn once(key: String, header: Option<String>, text: &str) -> Result<Option<Once>, ApiError> {
+async fn once(key: String, header: Option<String>, body: &Data) -> Result<Option<Once>, ApiError> {
     let key = Some(key).filter(|key| !key.is_empty()).or(header);
-    let files = Files::default();
-    key.map(|key| Once::new(&key, text, &files)).transpose()
+    let Some(key) = key else { return Ok(None) };
+    Once::new(&key, body, &Files::default()).await.map(Some)
 }
 
 /// The body, which is JSON.
-async fn read(parts: &Parts, request: Request, overhead: u64) -> Result<String, ApiError> {
+async fn read(parts: &Parts, request: Request, most: u64) -> Result<Data, ApiError> {
     let kind = request.headers().get(CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -292,22 +310,49 @@ async fn read(parts: &Parts, request: Request, overhead: u64) -> Result<String, 
         let text = format!("Content-Type {kind:?}: send application/json");
         return Err(ApiError::protocol(text));
     }
-    // Files grow by a third in base64.
-    let most = parts.max_message_size.saturating_mul(4) / 3 + overhead;
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
-    let bytes = body::to_bytes(request.into_body(), most)
-        .await
-        .map_err(|error| {
-            let text = format!("reading the request (at most {most} bytes): {error}");
-            let too_large = std::error::Error::source(&error)
-                .is_some_and(|cause| cause.to_string().contains("length limit"));
-            match too_large {
-                true => ApiError::new(Code::MessageTooLarge, text),
-                false => ApiError::protocol(text),
-            }
-        })?;
-    String::from_utf8(bytes.into())
-        .map_err(|error| ApiError::protocol(format!("the request is not UTF-8: {error}")))
+    let writer = parts.store.body_writer();
+    data::collect(request.into_body(), most, Code::MessageTooLarge, writer).await
+}
+
+/// A request that was read.
+struct Wanted<T> {
+    request: T,
+    /// The contents of its files, if they were taken out of the JSON.
+    files: Vec<NewContent>,
+    /// Of memory, until all is done.
+    share: Share,
+}
+
+/// Reads a request that may have files. One that does not fit into memory is split first.
+async fn read_with_files<T: DeserializeOwned + Send + 'static>(
+    parts: &Parts,
+    body: &Data,
+    most: u64,
+) -> Result<Wanted<T>, ApiError> {
+    if body.len() <= SPLIT_ABOVE {
+        let (json, share) = body.json(&parts.memory).await?;
+        return Ok(Wanted {
+            request: parse(json.text()?)?,
+            files: Vec::new(),
+            share,
+        });
+    }
+    let share = parts.memory.take(split::MEMORY).await;
+    let (whole, store) = (body.clone(), parts.store.clone());
+    let Split { json, files } = blocking(move || split::split(whole, most, &store)).await?;
+    drop(share);
+    let (json, share) = json.json(&parts.memory).await?;
+    Ok(Wanted {
+        request: blocking(move || parse(json.text()?)).await?,
+        files,
+        share,
+    })
+}
+
+/// A request without files.
+async fn question<T: DeserializeOwned>(parts: &Parts, body: &Data) -> Result<T, ApiError> {
+    let (json, _share) = body.json(&parts.memory).await?;
+    parse(json.text()?)
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
@@ -315,18 +360,17 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
     if !text.trim_start().starts_with('{') {
         return Err(ApiError::protocol("the request must be a JSON object"));
     }
-    let wrong = |error| ApiError::protocol(format!("parsing the request: {error}"));
-    match serde_json::from_str(text) {
-        // Clients in some languages send null for an empty list: as in v0, it is absent.
-        Err(error) if error.to_string().contains("invalid type: null") => {
-            let mut request: Value = serde_json::from_str(text).map_err(wrong)?;
-            if let Value::Object(fields) = &mut request {
-                fields.retain(|_, value| !value.is_null());
-            }
-            serde_json::from_value(request).map_err(wrong)
-        }
-        read => read.map_err(wrong),
-    }
+    serde_json::from_str(text)
+        .or_else(|error| without_nulls(text).unwrap_or(Err(error)))
+        .map_err(|error| ApiError::protocol(format!("parsing the request: {error}")))
+}
+
+/// Clients in some languages send null for an empty list: as in v0, it is absent. None if there is no null.
+fn without_nulls<T: DeserializeOwned>(text: &str) -> Option<Result<T, serde_json::Error>> {
+    let mut fields: Map<String, Value> = serde_json::from_str(text).ok()?;
+    let all = fields.len();
+    fields.retain(|_, value| !value.is_null());
+    (fields.len() < all).then(|| serde_json::from_value(Value::Object(fields)))
 }
 
 fn problem(status: StatusCode, code: &str, message: &str) -> Response {

@@ -1,14 +1,21 @@
 //! The parts of a message: how they are nested (RFC 2046 §5.1), and how each is written.
 
+use std::pin::pin;
+
+use futures_util::StreamExt;
+use postrider_store::StoreError;
+
 use super::{
     File, Message, Output,
     body::{self, BASE64_LINE, Encoding},
     header::HeaderWriter,
 };
-use crate::error::ApiError;
+use crate::{data::Data, error::ApiError};
 
 /// How much is composed before it is passed on. A multiple of a line of base64, to keep lines whole.
 const PIECE: usize = BASE64_LINE * 1024;
+/// How many bytes tell what kind of content it is.
+const SNIFFED: u64 = 512;
 
 /// A part of the body: a leaf, or several with a boundary between.
 enum Part<'a> {
@@ -93,9 +100,14 @@ async fn write_part(
             pass_on(buffer, out).await
         }
         Part::File { disposition, file } => {
-            write_file_header(disposition, file, buffer);
-            for piece in file.data.chunks(PIECE) {
-                body::base64_lines(piece, buffer);
+            let kind = match file.content_type.as_str() {
+                "" => sniffed(&file.data).await?,
+                given => given,
+            };
+            write_file_header(disposition, kind, file, buffer);
+            let mut pieces = pin!(file.data.pieces(PIECE as u64));
+            while let Some(piece) = pieces.next().await {
+                body::base64_lines(&piece?, buffer);
                 pass_on(buffer, out).await?;
             }
             Ok(())
@@ -165,20 +177,33 @@ fn write_text(subtype: &str, text: &str, buffer: &mut Vec<u8>) {
 
 /// The kind of content by its first bytes. UTF-8 is only claimed for what is all UTF-8: the claim would outdo what the content
 /// says of itself.
-fn sniffed(data: &[u8]) -> &'static str {
-    let kind = body::sniff(data).unwrap_or("application/octet-stream");
-    match kind.strip_suffix("; charset=utf-8") {
-        Some(bare) if std::str::from_utf8(data).is_err() => bare,
+async fn sniffed(data: &Data) -> Result<&'static str, StoreError> {
+    let first = data.read(0..SNIFFED).await?;
+    let kind = body::sniff(&first).unwrap_or("application/octet-stream");
+    Ok(match kind.strip_suffix("; charset=utf-8") {
+        Some(bare) if !is_utf8(data).await? => bare,
         _ => kind,
-    }
+    })
 }
 
-fn write_file_header(disposition: &str, file: &File, buffer: &mut Vec<u8>) {
+async fn is_utf8(data: &Data) -> Result<bool, StoreError> {
+    let mut pieces = pin!(data.pieces(PIECE as u64));
+    // The beginning of a letter that the next piece ends.
+    let mut begun = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?;
+        begun.extend_from_slice(&piece);
+        match std::str::from_utf8(&begun) {
+            Ok(_) => begun.clear(),
+            Err(error) if error.error_len().is_some() => return Ok(false),
+            Err(error) => drop(begun.drain(..error.valid_up_to())),
+        }
+    }
+    Ok(begun.is_empty())
+}
+
+fn write_file_header(disposition: &str, kind: &str, file: &File, buffer: &mut Vec<u8>) {
     let mut header = HeaderWriter::new(false);
-    let kind = match file.content_type.as_str() {
-        "" => sniffed(&file.data),
-        given => given,
-    };
     header.raw("Content-Type", kind);
     header.raw("Content-Transfer-Encoding", "base64");
     let name = Some(("filename", file.name.as_str())).filter(|_| !file.name.is_empty());
@@ -200,13 +225,13 @@ mod tests {
             File,
             tests::{composed, message},
         },
-        sniffed,
+        PIECE, sniffed,
     };
 
     fn file(name: &str, data: &[u8]) -> File {
         File {
             name: name.into(),
-            data: Bytes::copy_from_slice(data),
+            data: Bytes::copy_from_slice(data).into(),
             ..File::default()
         }
     }
@@ -249,15 +274,20 @@ mod tests {
         );
     }
 
-    #[test]
-    fn only_utf8_is_called_so() {
+    #[tokio::test]
+    async fn only_utf8_is_called_so() {
+        let long = "\u{20ac}".repeat(PIECE);
+        let cut = &long.as_bytes()[..long.len() - 1];
         for (data, kind) in [
             (&b"<p>\xc3\xa4"[..], "text/html; charset=utf-8"),
             (b"<p>\xe4", "text/html"),
             (b"\xe4", "text/plain"),
             (b"\0", "application/octet-stream"),
+            (long.as_bytes(), "text/plain; charset=utf-8"),
+            (cut, "text/plain"),
         ] {
-            assert_eq!(sniffed(data), kind, "{data:?}");
+            let data = Bytes::copy_from_slice(data).into();
+            assert_eq!(sniffed(&data).await.unwrap(), kind, "{data:?}");
         }
     }
 

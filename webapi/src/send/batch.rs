@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    mem,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -11,11 +12,12 @@ use postrider_smtp::Address;
 use postrider_store::{Answered, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tokio::sync::Mutex;
 use tracing::info;
 use utoipa::ToSchema;
 
 use super::{
-    NameAddress, Once, Request,
+    NameAddress, NewFile, Once, Request,
     once::by_another,
     prepare,
     prepare::{Check, check_limits},
@@ -26,7 +28,8 @@ use crate::{
     Parts,
     auth::User,
     error::{ApiError, Code},
-    form::Files,
+    form::{FIELDS_MAX, Files},
+    memory::{COPIES, Memory},
     request,
 };
 
@@ -34,6 +37,8 @@ use crate::{
 const RECIPIENTS_MAX: usize = 10_000;
 /// How many messages are written at once: their syncs are shared.
 const AT_ONCE: usize = 32;
+/// What they may take of memory, in bytes.
+const WRITING: u64 = 64 << 20;
 /// What all its messages may have together, in bytes.
 const SIZE_MAX: u64 = 1 << 30;
 
@@ -99,12 +104,15 @@ pub(crate) async fn send_all(
         return read(&answered);
     }
     check(parts, user, &batch)?;
+    // All have the same, which are decoded once.
+    let mut batch = batch;
+    let files = decode_all(&mut batch.common)?;
     let given: Vec<String> = batch
         .recipients
         .iter()
         .map(|recipient| recipient.to.address.clone())
         .collect();
-    let staged = stage_all(parts, user, &batch, now).await?;
+    let staged = stage_all(parts, user, &batch, &files, now).await?;
     let (staged, message_ids): (Vec<Staged>, Vec<String>) = staged.into_iter().unzip();
     let kept = once.map(|once| {
         let (given, message_ids) = (given.clone(), message_ids.clone());
@@ -182,6 +190,19 @@ fn check(parts: &Parts, user: &User, batch: &Batch) -> Result<(), ApiError> {
     check_limits(parts, user, &addresses?)
 }
 
+/// Takes the files out of a request.
+fn decode_all(request: &mut Request) -> Result<Files, ApiError> {
+    let decode = |list: &mut Vec<NewFile>| {
+        let list = mem::take(list).into_iter();
+        list.map(NewFile::decode).collect::<Result<_, _>>()
+    };
+    Ok(Files {
+        alternative: decode(&mut request.alternative)?,
+        inline: decode(&mut request.inline)?,
+        attached: decode(&mut request.attached)?,
+    })
+}
+
 /// Names the recipient that an error is about.
 fn placed(at: usize, error: ApiError) -> ApiError {
     ApiError::new(error.code, format!("Recipients[{at}]: {}", error.message))
@@ -212,10 +233,13 @@ async fn stage_all(
     parts: &Parts,
     user: &User,
     batch: &Batch,
+    files: &Files,
     now: Time,
 ) -> Result<Vec<(Staged, String)>, ApiError> {
     let common = &batch.common;
-    let templates = Templates::new(common, parts.max_message_size)?;
+    let templates = Templates::new(common, parts.max_message_size.min(FIELDS_MAX))?;
+    // Those that are large are not all in memory at the same time: only one is filled in before it has its share.
+    let (filling, writing) = (Mutex::new(()), Memory::new(WRITING));
     let (failed, total) = (AtomicBool::new(false), AtomicU64::new(0));
     let stage = async |at: usize| {
         let recipient = batch.recipients.get(at);
@@ -225,8 +249,12 @@ async fn stage_all(
         };
         let one = async || {
             check_size(&recipient.variables)?;
+            let turn = filling.lock().await;
             let request = fill(&templates, common, recipient)?;
-            let ready = prepare(parts, user, request, Files::default(), Check::NoLimits, now)?;
+            let text = request.subject.len() + request.text.len() + request.html.len();
+            let _share = writing.take(text as u64 * COPIES).await;
+            drop(turn);
+            let ready = prepare(parts, user, request, files.clone(), Check::NoLimits, now)?;
             let (submission, _) = submission(parts, user, ready, now).await?;
             let message_id = submission.message_id.clone();
             if total.fetch_add(submission.size, Ordering::Relaxed) > SIZE_MAX {

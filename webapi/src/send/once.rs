@@ -1,9 +1,10 @@
 //! Sends that are done once, however often they are asked for: an idempotency key names them for a day.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
+use futures_util::StreamExt;
 use postrider_queue::{DoOnce, MakeAnswer};
-use postrider_store::{Answered, Time};
+use postrider_store::{Answered, StoreError, Time};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -11,6 +12,7 @@ use super::{Queued, Response};
 use crate::{
     Parts,
     auth::User,
+    data::{Data, PIECE},
     error::{ApiError, Code},
     form::Files,
 };
@@ -27,6 +29,25 @@ pub(crate) struct Once {
     request: [u8; 32],
 }
 
+/// Of several things, each with its length.
+struct Hash(Sha256);
+
+impl Hash {
+    fn add(&mut self, bytes: &[u8]) {
+        self.0.update((bytes.len() as u64).to_be_bytes());
+        self.0.update(bytes);
+    }
+
+    async fn add_data(&mut self, data: &Data) -> Result<(), StoreError> {
+        self.0.update(data.len().to_be_bytes());
+        let mut pieces = pin!(data.pieces(PIECE));
+        while let Some(piece) = pieces.next().await {
+            self.0.update(piece?);
+        }
+        Ok(())
+    }
+}
+
 /// What is kept of an answer, beside the first number.
 #[derive(Serialize, Deserialize)]
 struct Kept {
@@ -38,31 +59,27 @@ struct Kept {
 impl Once {
     /// # Errors
     /// If it is no key.
-    pub(crate) fn new(key: &str, request: &str, files: &Files) -> Result<Self, ApiError> {
+    pub(crate) async fn new(key: &str, request: &Data, files: &Files) -> Result<Self, ApiError> {
         let fine = (1..=KEY_MAX).contains(&key.len()) && !key.contains(char::is_control);
         if !fine {
             let text =
                 format!("an idempotency key has 1 to {KEY_MAX} bytes and no control characters");
             return Err(ApiError::user(text));
         }
-        let mut hash = Sha256::new();
-        let mut add = |bytes: &[u8]| {
-            hash.update((bytes.len() as u64).to_be_bytes());
-            hash.update(bytes);
-        };
-        add(request.as_bytes());
+        let mut hash = Hash(Sha256::new());
+        hash.add_data(request).await?;
         for list in [&files.alternative, &files.inline, &files.attached] {
-            add(&(list.len() as u64).to_be_bytes());
+            hash.add(&(list.len() as u64).to_be_bytes());
             for file in list {
-                add(file.name.as_bytes());
-                add(file.content_type.as_bytes());
-                add(file.content_id.as_bytes());
-                add(&file.data);
+                hash.add(file.name.as_bytes());
+                hash.add(file.content_type.as_bytes());
+                hash.add(file.content_id.as_bytes());
+                hash.add_data(&file.data).await?;
             }
         }
         Ok(Self {
             key: key.to_owned(),
-            request: hash.finalize().into(),
+            request: hash.0.finalize().into(),
         })
     }
 

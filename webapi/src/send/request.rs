@@ -6,18 +6,20 @@ use base64::{
     Engine,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+use bytes::Bytes;
 use jiff::Zoned;
 use serde_json::Value;
 
 use crate::{
     compose::{File, Mailbox},
+    data::Data,
     error::ApiError,
     json::{self, JsonError, Object},
     request,
 };
 
 /// Padding, as the contract has it.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
 );
@@ -54,13 +56,24 @@ pub(crate) struct NameAddress {
     pub(crate) address: String,
 }
 
-/// A file whose data is still base64.
+/// A file as it is given.
 #[derive(Clone, Debug)]
 pub(crate) struct NewFile {
     pub(crate) name: String,
     pub(crate) content_type: String,
     pub(crate) content_id: String,
-    pub(crate) data: String,
+    pub(crate) content: NewContent,
+}
+
+/// What is in a file.
+#[derive(Clone, Debug)]
+pub(crate) enum NewContent {
+    /// Still base64.
+    Base64(String),
+    /// Was base64.
+    Decoded(Data),
+    /// It was to be base64, but is not.
+    Wrong(String),
 }
 
 impl Request {
@@ -118,18 +131,14 @@ impl NewFile {
             name: fields.string("Name")?,
             content_type: fields.string("ContentType")?,
             content_id: fields.string("ContentID")?,
-            data: fields.string("Data")?,
+            content: NewContent::Base64(fields.string("Data")?),
         };
         fields.finish()?;
         Ok(file)
     }
 
     pub(crate) fn decode(self) -> Result<File, ApiError> {
-        let mut data = self.data;
-        if data.contains(['\r', '\n']) {
-            data.retain(|letter| !matches!(letter, '\r' | '\n'));
-        }
-        let data = BASE64.decode(data).map_err(|error| {
+        let data = self.content.decode().map_err(|error| {
             ApiError::user(format!(
                 "the data of file {:?} is not base64: {error}",
                 self.name
@@ -139,7 +148,22 @@ impl NewFile {
             name: self.name,
             content_type: self.content_type,
             content_id: self.content_id,
-            data: data.into(),
+            data,
         })
+    }
+}
+
+impl NewContent {
+    fn decode(self) -> Result<Data, String> {
+        let mut text = match self {
+            Self::Base64(text) => text,
+            Self::Decoded(data) => return Ok(data),
+            Self::Wrong(error) => return Err(error),
+        };
+        if text.contains(['\r', '\n']) {
+            text.retain(|letter| !matches!(letter, '\r' | '\n'));
+        }
+        let data = BASE64.decode(text).map_err(|error| error.to_string())?;
+        Ok(Bytes::from(data).into())
     }
 }

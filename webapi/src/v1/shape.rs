@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use crate::{
     error::ApiError,
     mailbox::Meta,
-    send::{self, NewFile},
+    send::{self, NewContent, NewFile},
     unsubscribe::check_list,
 };
 
@@ -101,7 +101,8 @@ pub struct SendRequest {
 }
 
 impl SendRequest {
-    pub(super) fn into_request(self) -> Result<send::Request, ApiError> {
+    /// `apart` has the contents of files, if they were taken out: then there are their places instead.
+    pub(super) fn into_request(self, apart: &[NewContent]) -> Result<send::Request, ApiError> {
         let people = |list: Vec<NameAddress>| {
             let list = list.into_iter();
             list.map(|it| send::NameAddress {
@@ -116,7 +117,7 @@ impl SendRequest {
                 name: it.name,
                 content_type: it.content_type,
                 content_id: it.content_id,
-                data: it.data,
+                content: content(it.data, apart),
             })
             .collect()
         };
@@ -209,7 +210,7 @@ pub struct BatchRecipient {
 }
 
 impl SendBatchRequest {
-    pub(super) fn into_batch(self) -> Result<send::Batch, ApiError> {
+    pub(super) fn into_batch(self, apart: &[NewContent]) -> Result<send::Batch, ApiError> {
         let recipients = self.recipients.into_iter();
         let recipients = recipients.map(|it| send::BatchRecipient {
             to: send::NameAddress {
@@ -237,9 +238,19 @@ impl SendBatchRequest {
         };
         Ok(send::Batch {
             recipients: recipients.collect(),
-            common: common.into_request()?,
+            common: common.into_request(apart)?,
         })
     }
+}
+
+fn content(text: String, apart: &[NewContent]) -> NewContent {
+    let place = if apart.is_empty() {
+        None
+    } else {
+        text.parse().ok()
+    };
+    let content = place.and_then(|place: usize| apart.get(place).cloned());
+    content.unwrap_or(NewContent::Base64(text))
 }
 
 /// A time with the offset that it was given with.

@@ -6,6 +6,7 @@
 )]
 
 mod http;
+mod large;
 mod methods;
 mod send;
 mod support;

@@ -1,6 +1,6 @@
 //! The API as its callers meet it, over HTTP, with a store in memory.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 use axum::{
@@ -15,10 +15,10 @@ use hyper_util::rt::TokioIo;
 use postrider_config::{Dynamic, Static};
 use postrider_queue::{Delivery, Queue, TcpDialer, dns::MapResolver};
 use postrider_store::{
-    Credential, ManualClock, Order, QueueFilter, Queued, Store, Time,
+    Credential, ManualClock, Options, Order, QueueFilter, Queued, Store, Time,
     login::{LoginLimiter, LoginLimits, Logins, hash_password},
 };
-use postrider_webapi::Parts;
+use postrider_webapi::{Memory, Parts};
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::Value;
 use tokio::{
@@ -54,15 +54,21 @@ impl Answer {
 
 impl World {
     pub(crate) async fn start() -> Self {
-        Self::with(false).await
+        Self::with(Store::memory(), false, 100_000).await
     }
 
     /// Behind a proxy that says who calls.
     pub(crate) async fn behind_proxy() -> Self {
-        Self::with(true).await
+        Self::with(Store::memory(), true, 100_000).await
     }
 
-    async fn with(forwarded: bool) -> Self {
+    /// With a store in this folder, and larger messages.
+    pub(crate) async fn on_disk(folder: &Path) -> Self {
+        let store = Store::open(Options::new(folder)).unwrap();
+        Self::with(store, false, 10_000_000).await
+    }
+
+    async fn with(store: Store, forwarded: bool, max_message_size: u64) -> Self {
         let statics = "hostname = \"mail.example.org\"\n[postmaster]\naccount = \"ann\"\n\
              [listeners.l]\nips = [\"127.0.0.1\"]\n";
         let statics = Static::parse(statics, "postrider.conf").unwrap();
@@ -75,7 +81,6 @@ impl World {
              [accounts.locked]\ndomain = \"example.org\"\ndestinations.\"locked@example.org\" = {}\n\
              login_disabled = \"moved away\"\n";
         let dynamic = Dynamic::parse(dynamics, "domains.conf", &statics).unwrap();
-        let store = Store::memory();
         let clock = Arc::new(ManualClock::new(Time(1_700_000_000_000_000)));
         let argon2 = hash_password(PASSWORD).unwrap();
         for account in ["ann", "bob", "locked"] {
@@ -108,8 +113,9 @@ impl World {
             clock: Arc::<ManualClock>::clone(&clock),
             logins: Arc::new(Logins::new(store.clone())),
             limiter: Arc::new(LoginLimiter::new(LoginLimits::default())),
+            memory: Memory::new(1 << 20),
             hostname: "mail.example.org".parse().unwrap(),
-            max_message_size: 100_000,
+            max_message_size,
             path: "/webapi/".into(),
             public_url: "https://mail.example.org/webapi/".into(),
             unsubscribe_key: Arc::new([7; 32]),
@@ -233,6 +239,16 @@ impl World {
             .header("content-type", "application/x-www-form-urlencoded")
             .header("idempotency-key", key)
             .body(form.into());
+        self.ask(request.unwrap()).await
+    }
+
+    /// Calls a method of v1 as ann.
+    pub(crate) async fn call_v1(&self, method: &str, request: &Value) -> Answer {
+        let login = STANDARD.encode(format!("ann@example.org:{PASSWORD}"));
+        let request = Request::post(format!("/webapi/v1/{method}"))
+            .header("authorization", format!("Basic {login}"))
+            .header("content-type", "application/json")
+            .body(request.to_string().into());
         self.ask(request.unwrap()).await
     }
 

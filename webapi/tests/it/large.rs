@@ -1,0 +1,180 @@
+//! Requests that are too large to stay in memory: they lie in files while they are worked on, and those go.
+
+use std::{fs, path::Path};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use mail_parser::{MessageParser, MimeHeaders};
+use serde_json::{Value, json};
+
+use crate::{
+    methods::receive,
+    support::{PASSWORD, World},
+};
+
+/// Bytes that are no text, more than stay in memory.
+fn content(seed: u8) -> Vec<u8> {
+    (0..1_500_000_u32)
+        .map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[0] ^ seed)
+        .collect()
+}
+
+/// The names and contents of the files in all that is queued.
+fn files(world: &World) -> Vec<Vec<(String, Vec<u8>)>> {
+    let texts = world.queued().into_iter().map(|queued| world.text(&queued));
+    let files = |text: String| {
+        let message = MessageParser::default().parse(text.as_bytes()).unwrap();
+        let parts = message.parts.iter();
+        let file = |part: &mail_parser::MessagePart<'_>| {
+            Some((part.attachment_name()?.to_owned(), part.contents().to_vec()))
+        };
+        parts.filter_map(file).collect()
+    };
+    texts.map(files).collect()
+}
+
+/// How many texts have a file of their own.
+fn kept(folder: &Path) -> usize {
+    let folders = fs::read_dir(folder.join("bodies")).unwrap();
+    let count = |folder: fs::DirEntry| fs::read_dir(folder.path()).unwrap().count();
+    folders.map(|folder| count(folder.unwrap())).sum()
+}
+
+fn to() -> Value {
+    json!([{"Address": "b@example.com"}])
+}
+
+#[tokio::test]
+async fn uploads_reach_the_message_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::on_disk(folder.path()).await;
+    let request =
+        json!({"To": to(), "Text": "see", "AttachedFiles": [{"Name": "json", "Data": "aGk="}]});
+    let mut body = Vec::new();
+    for (name, file) in [
+        ("attachedfile", "a"),
+        ("other", "x"),
+        ("inlinefile", "i"),
+        ("attachedfile", "b"),
+    ] {
+        let head = format!(
+            "--b\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{file}\"\r\n\r\n"
+        );
+        body.extend(head.into_bytes());
+        body.extend(content(file.as_bytes()[0]));
+        body.extend(b"\r\n");
+    }
+    let field = format!(
+        "--b\r\nContent-Disposition: form-data; name=\"request\"\r\n\r\n{request}\r\n--b--\r\n"
+    );
+    body.extend(field.into_bytes());
+    let login = format!("ann@example.org:{PASSWORD}");
+    let kind = "multipart/form-data; boundary=b";
+    let answer = world.post(&login, kind, body.clone()).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let name = |name: &str, data: &[u8]| (name.to_owned(), data.to_vec());
+    let expected = [
+        name("i", &content(b'i')),
+        name("json", b"hi"),
+        name("a", &content(b'a')),
+        name("b", &content(b'b')),
+    ];
+    assert_eq!(files(&world), [expected]);
+    assert_eq!(kept(folder.path()), 1);
+    // A message of them that is too large leaves nothing.
+    let part = body.len() - 1000;
+    let four = [&body[..part], b"\r\n", &body[..]].concat();
+    let answer = world.post(&login, kind, four).await;
+    assert_eq!(answer.json()["Code"], "messageTooLarge", "{}", answer.body);
+    assert_eq!(kept(folder.path()), 1);
+}
+
+#[tokio::test]
+async fn files_in_json_reach_the_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::on_disk(folder.path()).await;
+    let file =
+        |name: &str, data: &str| json!({"Name": name, "Data": data, "ContentType": "image/png"});
+    let mut data = STANDARD.encode(content(b'a'));
+    data.insert_str(76, "\r\n");
+    let request = json!({
+        "To": to(), "Text": "see", "Date": null, "CC": null, "IdempotencyKey": "large",
+        "AttachedFiles": [file("a", &data), file("0", "aGk="), file("b", &STANDARD.encode(content(b'b')))],
+        "InlineFiles": [file("i", "")],
+    });
+    let first = world.call_v1("Send", &request).await;
+    assert_eq!(first.status, 200, "{}", first.body);
+    let name = |name: &str, data: &[u8]| (name.to_owned(), data.to_vec());
+    let expected = [
+        name("i", b""),
+        name("a", &content(b'a')),
+        name("0", b"hi"),
+        name("b", &content(b'b')),
+    ];
+    assert_eq!(files(&world), [expected]);
+    // The same again, and something else that only differs at its end.
+    assert_eq!(world.call_v1("Send", &request).await.body, first.body);
+    let mut other = request.clone();
+    other["AttachedFiles"][2]["Data"] = STANDARD.encode(&content(b'b')[..1_499_999]).into();
+    let answer = world.call_v1("Send", &other).await;
+    assert_eq!(answer.json()["Code"], "idempotencyConflict");
+    assert_eq!(world.queued().len(), 1);
+
+    for (change, code) in [
+        (("Data", json!(format!("{data}!"))), "user"),
+        (("Data", json!(["not a string"])), "protocol"),
+        (("Unknown", json!("")), "protocol"),
+    ] {
+        let mut wrong = request.clone();
+        wrong["IdempotencyKey"] = "".into();
+        wrong["AttachedFiles"][0][change.0] = change.1;
+        let answer = world.call_v1("Send", &wrong).await;
+        assert_eq!(answer.json()["Code"], code, "{}", answer.body);
+    }
+    let text = json!({"To": to(), "Text": "x".repeat(10 << 20)});
+    let answer = world.call_v1("Send", &text).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.json()["Code"].as_str()),
+        (413, Some("messageTooLarge"))
+    );
+    assert_eq!(kept(folder.path()), 1);
+}
+
+#[tokio::test]
+async fn the_messages_of_a_batch_have_the_same_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::on_disk(folder.path()).await;
+    let recipients: Vec<Value> = (0..5)
+        .map(|at| json!({"To": {"Address": format!("r{at}@example.com")}, "Variables": {"name": at}}))
+        .collect();
+    let request = json!({
+        "Recipients": recipients, "Subject": "{{ name }}", "Text": "see",
+        "AttachedFiles": [{"Name": "a", "Data": STANDARD.encode(content(b'a'))}],
+    });
+    let answer = world.call_v1("SendBatch", &request).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(
+        files(&world),
+        vec![vec![("a".to_owned(), content(b'a'))]; 5]
+    );
+    assert_eq!(kept(folder.path()), 5);
+}
+
+#[tokio::test]
+async fn a_long_part_is_given_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::on_disk(folder.path()).await;
+    let line = STANDARD.encode([b'x'; 57]);
+    let text = format!(
+        "Subject: hi\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n{}",
+        format!("{line}\r\n").repeat(10_000)
+    );
+    let id = receive(&world, "ann", &text).await.0;
+    let request = json!({"MsgID": id, "PartPath": []}).to_string();
+    let answer = world.call("MessagePartGet", &request).await;
+    assert_eq!(answer.body, "x".repeat(570_000));
+    assert_eq!(answer.headers["content-length"], "570000");
+    let answer = world
+        .call("MessageRawGet", &json!({"MsgID": id}).to_string())
+        .await;
+    assert_eq!(answer.body, text);
+}
