@@ -17,7 +17,7 @@ use postrider_queue::{
 };
 use postrider_smtp::server::{self as smtp, SessionConfig};
 use postrider_store::{
-    Clock, Store, SystemClock,
+    Clock, Memory, Store, SystemClock,
     login::{LoginLimiter, LoginLimits, Logins, Rate},
 };
 use rand::{SeedableRng, rngs::StdRng};
@@ -45,8 +45,9 @@ const EXPIRE_STEP: u64 = 100;
 const STOP_QUIETLY: Duration = Duration::from_secs(1);
 /// How long sessions and deliveries may take to end when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
-/// What the requests of the webapi that are worked on may take of memory, all together.
-const WEBAPI_MEMORY: u64 = 256 << 20;
+/// What the requests of the webapi, and the messages that it and webhooks show, may take of memory while they are read, all
+/// together.
+const MEMORY: u64 = 256 << 20;
 /// What an SMTP client hears for which there is no place.
 const SMTP_REFUSAL: &[u8] = b"421 4.3.2 too many connections, try again later\r\n";
 
@@ -146,8 +147,10 @@ impl Server {
             },
             rng: StdRng::from_rng(&mut rand::rng()),
         })?);
+        let memory = Memory::new(MEMORY);
         let hooks = postrider_webhook::Runner::new(
             store.clone(),
+            memory.clone(),
             Arc::clone(&live),
             Arc::clone(&options.clock),
             statics.webhook.clone(),
@@ -160,7 +163,7 @@ impl Server {
             logins: Arc::new(Logins::new(store)),
             limiter: Arc::new(LoginLimiter::new(login_limits(&statics))),
             unsubscribe_key: Arc::new(unsubscribe_key(&statics.data_dir)?),
-            webapi_memory: postrider_webapi::Memory::new(WEBAPI_MEMORY),
+            memory,
             clock: options.clock,
             simulate: options.simulate,
         };

@@ -238,7 +238,7 @@ static FLOW: &[Key] = &[
     key("webhook.retry_intervals", List(&Duration), Value("[\"1m\", \"2m\", \"4m\", \"7m30s\", \"15m\", \"30m\", \"1h\", \"2h\", \"4h\", \"8h\", \"16h\"]"), "Wait after call 1, 2, ...; after the last the call is retired as failed.").range("\"1ms\"", "\"30d\""),
     key("webhook.timeout", Duration, Value("\"30s\""), "For one call.").range("\"100ms\"", "\"10m\""),
     key("webhook.max_concurrency", Integer, Value("100"), "Calls at once.").range("1", "10000"),
-    key("webhook.per_receiver_concurrency", Integer, Value("10"), "Calls at once to one receiver (scheme, host and port) that answers; one that has given no answer yet, or none last time, has one.").range("1", "10000"),
+    key("webhook.per_receiver_concurrency", Integer, Value("10"), "Calls at once of an account to one receiver (scheme, host and port) that answers; one that has given no answer yet, or none last time, has one. All accounts together have at most half of max_concurrency for a host.").range("1", "10000"),
     key("webhook.proxy", Url, Absent("none; the environment is not looked at"), "An http, https or socks5 proxy for calls."),
     key("webhook.allow_private_addresses", Bool, Value("false"), "Call receivers at loopback or private addresses too."),
     key("limits.connections", Integer, Value("20000"), "Open connections, of SMTP and HTTP together.").range("1", "1000000"),

@@ -448,7 +448,7 @@ pub struct WebhookConfig {
     pub timeout: Duration,
     /// Calls at once.
     pub max_concurrency: usize,
-    /// Calls at once to one receiver.
+    /// Calls at once of an account to one receiver.
     pub per_receiver_concurrency: usize,
     /// An HTTP or SOCKS5 proxy's URL.
     pub proxy: Option<String>,

@@ -18,6 +18,7 @@ pub mod login;
 mod memory;
 mod options;
 mod record;
+mod share;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ pub use record::{
     HookAttempt, HookKind, LoggedEvent, Mail, Notify, Outgoing, Queued, Retired, RetiredHook,
     Scope, Suppression,
 };
+pub use share::{Memory, Share};
 pub use store::{Counts, Store};
 pub use time::{Clock, ManualClock, Sleep, SystemClock, Time};
 pub use verb::{

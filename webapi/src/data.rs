@@ -5,11 +5,11 @@ use std::ops::Range;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use postrider_store::{BodyWriter, Scratch, StoreError};
+use postrider_store::{BodyWriter, Memory, Scratch, Share, StoreError};
 
 use crate::{
     error::{ApiError, Code},
-    memory::{JsonSize, Memory, SMALL, Share},
+    memory::{JsonSize, SMALL},
 };
 
 /// How much of a file is read at once.

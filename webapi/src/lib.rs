@@ -30,7 +30,7 @@ use postrider_config::{Live, Static};
 use postrider_queue::Queue;
 use postrider_smtp::Domain;
 use postrider_store::{
-    Clock, Store,
+    Clock, Memory, Store,
     login::{LoginLimiter, Logins},
 };
 use tokio::sync::watch;
@@ -62,7 +62,6 @@ pub mod api {
 
 pub use error::{ApiError, Code};
 pub use http::router;
-pub use memory::Memory;
 
 /// What the API of a listener is made of.
 #[expect(

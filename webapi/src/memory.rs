@@ -1,16 +1,7 @@
-//! What requests may take of memory, all together.
-//!
-//! A request takes its share when it is there as a whole, so that no client holds memory by being slow, and takes it once,
-//! so that none waits for another that waits for it. What is small counts as nothing.
-
-use std::sync::Arc;
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+//! What reading a request takes of memory.
 
 use crate::error::ApiError;
 
-/// Bytes of a permit.
-const UNIT: u64 = 1024;
 /// What has no more bytes counts as nothing.
 pub(crate) const SMALL: u64 = 16 << 10;
 /// How many copies of a text there are at most while a message is made of it: the JSON, what was read of it, its lines, and
@@ -20,45 +11,6 @@ pub(crate) const COPIES: u64 = 6;
 const VALUE: u64 = 128;
 /// The most values in a request.
 const VALUES_MAX: u64 = 1_000_000;
-
-/// Memory for requests. Clones share it.
-#[derive(Clone, Debug)]
-pub struct Memory {
-    permits: Arc<Semaphore>,
-    most: u32,
-}
-
-/// A share, given back when it is dropped.
-#[derive(Debug, Default)]
-#[must_use]
-pub(crate) struct Share {
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Memory {
-    /// So many bytes.
-    #[must_use]
-    pub fn new(bytes: u64) -> Self {
-        let most = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        Self {
-            permits: Arc::new(Semaphore::new(most as usize)),
-            most,
-        }
-    }
-
-    /// Waits until there are so many bytes. What takes more than there are goes alone.
-    pub(crate) async fn take(&self, bytes: u64) -> Share {
-        if bytes <= SMALL {
-            return Share::default();
-        }
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        let permits = Arc::clone(&self.permits);
-        Share {
-            // It is never closed.
-            _permit: permits.acquire_many_owned(units.min(self.most)).await.ok(),
-        }
-    }
-}
 
 /// Counts what reading a text of JSON will take.
 #[derive(Debug, Default)]
@@ -96,25 +48,7 @@ impl JsonSize {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
-
     use super::*;
-
-    #[tokio::test]
-    async fn shares_are_waited_for_and_what_is_too_large_goes_alone() {
-        let memory = Memory::new(1 << 20);
-        let small = memory.take(SMALL).await;
-        let large = memory.take(u64::MAX).await;
-        assert!(memory.take(SMALL + 1).now_or_never().is_none());
-        let another_small = memory.take(1).now_or_never();
-        assert!(another_small.is_some());
-        drop(large);
-        let half = memory.take(512 << 10).now_or_never().unwrap();
-        let other_half = memory.take(512 << 10).now_or_never().unwrap();
-        assert!(memory.take(SMALL + 1).now_or_never().is_none());
-        drop((half, other_half, small));
-        assert!(memory.take(1 << 20).now_or_never().is_some());
-    }
 
     fn memory(text: &str) -> Result<u64, ApiError> {
         let mut size = JsonSize::default();

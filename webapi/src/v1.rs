@@ -20,7 +20,7 @@ use axum::{
     },
     response::{Html, IntoResponse, Response},
 };
-use postrider_store::Scope;
+use postrider_store::{Scope, Share};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tracing::error;
@@ -33,7 +33,6 @@ use crate::{
     error::{ApiError, Code},
     form::{FIELDS_MAX, Files},
     http::{idempotency_key, json, ok, to_its_end},
-    memory::Share,
     pages,
     send::{self, NewContent, Once},
     unsubscribe::Subscription,

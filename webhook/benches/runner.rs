@@ -21,7 +21,8 @@ use std::{
 use arc_swap::ArcSwap;
 use postrider_config::{Dynamic, Static};
 use postrider_store::{
-    Accept, Clock, Event, NewHook, NewHookKind, Options, Outgoing, QueueId, Store, SystemClock,
+    Accept, Clock, Event, Memory, NewHook, NewHookKind, Options, Outgoing, QueueId, Store,
+    SystemClock,
 };
 use postrider_webhook::Runner;
 use tokio::{
@@ -87,6 +88,7 @@ async fn run(store: Store, url: &str, secret: &str, calls: u64) -> Duration {
     let dynamic = Dynamic::parse(&dynamics, "domains.conf", &statics).unwrap();
     let runner = Runner::new(
         store.clone(),
+        Memory::new(1 << 20),
         Arc::new(ArcSwap::from_pointee(dynamic)),
         Arc::new(SystemClock),
         statics.webhook,

@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use postrider_config::{Dynamic, WebhookSecret};
-use postrider_store::{Clock, Hook, HookAttempt, HookKind, Store, StoreError, Time};
+use postrider_store::{Clock, Hook, HookAttempt, HookKind, Memory, Store, StoreError, Time};
 use reqwest::{
     Client, Response, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
@@ -24,6 +24,7 @@ const RESPONSE_READ: usize = 64 * 1024;
 pub(crate) struct Caller {
     pub(crate) client: Client,
     pub(crate) store: Store,
+    pub(crate) memory: Memory,
     pub(crate) allow_private_addresses: bool,
 }
 
@@ -100,6 +101,8 @@ impl Caller {
             HookKind::Outgoing(outgoing) => payload::outgoing_payload(outgoing),
             HookKind::Incoming(mail) => {
                 let (store, mail) = (self.store.clone(), std::sync::Arc::clone(mail));
+                // A copy is made of what is decoded.
+                let _share = self.memory.take(2 * mail.size).await;
                 // Reading and parsing may take a while, where others wait for this thread.
                 let work = tokio::task::spawn_blocking(move || {
                     let body = store.body(mail.body)?;

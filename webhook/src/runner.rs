@@ -1,7 +1,8 @@
 //! Makes the calls that are due, and records what came of them.
 //!
 //! The store says which calls are due, and keeps the calls of one message to one URL in order. The runner keeps what is under
-//! way within its limits: in all, and per receiver, so that one that is slow delays nobody else's calls.
+//! way within its limits: in all, and per receiver and account, so that one that is slow delays nobody else's calls, and no host
+//! takes the places of all others.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,7 +13,7 @@ use std::{
 
 use postrider_config::{Dynamic, Live, WebhookConfig};
 use postrider_store::{
-    ClaimHooks, Clock, Hook, HookAttempt, Outcome, SettleHook, Store, StoreError, Time,
+    ClaimHooks, Clock, Hook, HookAttempt, Memory, Outcome, SettleHook, Store, StoreError, Time,
 };
 use rand::RngExt;
 use reqwest::{Client, Proxy, Url, redirect};
@@ -60,22 +61,40 @@ pub enum SetupError {
 }
 
 /// What is under way.
-#[derive(Default)]
 struct UnderWay {
     /// None: it was not begun.
     calls: JoinSet<Option<HookAttempt>>,
     /// What each of them calls, and whom.
-    claims: HashMap<task::Id, (Arc<Hook>, Arc<str>)>,
-    receivers: HashMap<Arc<str>, Receiver>,
+    claims: HashMap<task::Id, (Arc<Hook>, Arc<Name>)>,
+    receivers: HashMap<Arc<Name>, Receiver>,
+    /// Calls per origin, those of all accounts.
+    origins: HashMap<String, usize>,
     /// Those that answered the last call that ended. The others have one call at a time until they do, so that many that are
     /// down leave room for those that are up.
-    answering: HashSet<Arc<str>>,
+    answering: HashSet<Arc<Name>>,
+    limits: Limits,
+}
+
+/// How many calls there may be at once.
+#[derive(Clone, Copy)]
+struct Limits {
+    per_receiver: usize,
+    /// A part of all, since a host that is slow is so for all accounts that have a receiver there.
+    per_origin: usize,
+}
+
+/// Whom an account calls.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Name {
+    account: String,
+    /// Scheme, host and port of the URL.
+    origin: String,
 }
 
 /// How many receivers are remembered to answer.
 const ANSWERING_MAX: usize = 100_000;
 
-/// Who answers at a scheme, host and port, whatever the path.
+/// Who answers at a scheme, host and port, whatever the path, to the calls of an account.
 struct Receiver {
     /// Those that are made, and those that wait for a permit.
     calls: usize,
@@ -92,6 +111,7 @@ impl Runner {
     /// If the proxy's URL is of no use, or TLS can't be set up.
     pub fn new(
         store: Store,
+        memory: Memory,
         config: Live,
         clock: Arc<dyn Clock>,
         settings: WebhookConfig,
@@ -116,6 +136,7 @@ impl Runner {
         let caller = Caller {
             client: builder.build().map_err(SetupError::Client)?,
             store: store.clone(),
+            memory,
             allow_private_addresses: settings.allow_private_addresses,
         };
         Ok(Self {
@@ -142,7 +163,7 @@ impl Runner {
     /// do not within 5 seconds are given back.
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
         let mut changed = self.store.hooks_changed();
-        let mut under_way = UnderWay::default();
+        let mut under_way = UnderWay::new(&self.settings);
         let mut results = Vec::new();
         let mut settling = JoinSet::new();
         while !*shutdown.borrow() {
@@ -218,7 +239,6 @@ impl Runner {
         under_way: &mut UnderWay,
         results: &mut Vec<SettleHook>,
     ) -> Option<Time> {
-        let per_receiver = self.settings.per_receiver_concurrency.max(1);
         loop {
             let room = self
                 .settings
@@ -228,18 +248,15 @@ impl Runner {
             if room == 0 {
                 return None;
             }
-            let full = under_way
-                .receivers
-                .iter()
-                .filter(|(name, receiver)| {
-                    receiver.calls >= under_way.allowance(name, per_receiver)
-                })
-                .map(|(_, receiver)| receiver);
+            let full = under_way.receivers.iter();
+            let full = full.filter(|(name, receiver)| under_way.is_full(name, receiver));
             let claim = ClaimHooks {
                 now: self.clock.now(),
                 max: room,
-                max_per_url: per_receiver,
-                except: full.flat_map(|full| full.urls.iter().cloned()).collect(),
+                max_per_url: under_way.limits.per_receiver,
+                except: full
+                    .flat_map(|(_, full)| full.urls.iter().cloned())
+                    .collect(),
             };
             let claimed = match self.store.claim_hooks(claim).await {
                 Ok(claimed) => claimed,
@@ -251,19 +268,10 @@ impl Runner {
             let before = results.len();
             let config = self.config.load_full();
             for hook in claimed.hooks {
-                let name = receiver_of(&hook.url);
-                // As many may wait as are made, so that the next is at hand. A receiver with many URLs gives more.
-                let most = match under_way.answering.contains(name.as_str()) {
-                    true => 2 * per_receiver,
-                    false => 1,
-                };
-                let (key, receiver) = under_way.receiver(name, &hook.url, per_receiver);
-                if receiver.calls >= most {
+                let Some((key, permits)) = under_way.enter(&hook.account, &hook.url) else {
                     results.push(release(&hook));
                     continue;
-                }
-                receiver.calls += 1;
-                let permits = Arc::clone(&receiver.permits);
+                };
                 let hook = Arc::new(hook);
                 let call = call(
                     Arc::clone(&self.caller),
@@ -342,16 +350,66 @@ async fn call(
 }
 
 impl UnderWay {
-    /// How many calls a receiver may have.
-    fn allowance(&self, name: &str, per_receiver: usize) -> usize {
-        match self.answering.contains(name) {
-            true => per_receiver,
-            false => 1,
+    fn new(settings: &WebhookConfig) -> Self {
+        let per_receiver = settings.per_receiver_concurrency.max(1);
+        Self {
+            calls: JoinSet::new(),
+            claims: HashMap::new(),
+            receivers: HashMap::new(),
+            origins: HashMap::new(),
+            answering: HashSet::new(),
+            limits: Limits {
+                per_receiver,
+                per_origin: per_receiver.max(settings.max_concurrency / 2),
+            },
         }
     }
 
+    fn calls_of(&self, origin: &str) -> usize {
+        self.origins.get(origin).copied().unwrap_or_default()
+    }
+
+    /// Whether no more calls of a receiver should be claimed.
+    fn is_full(&self, name: &Name, receiver: &Receiver) -> bool {
+        let most = match self.answering.contains(name) {
+            true => self.limits.per_receiver,
+            false => 1,
+        };
+        receiver.calls >= most || self.calls_of(&name.origin) >= self.limits.per_origin
+    }
+
+    /// Counts a call that is going to be made, if there is room for it; gives what it needs.
+    fn enter(&mut self, account: &str, url: &str) -> Option<(Arc<Name>, Arc<Semaphore>)> {
+        let name = Arc::new(Name {
+            account: account.to_owned(),
+            origin: origin(url),
+        });
+        // As many may wait as are made, so that the next is at hand. A receiver with many URLs gives more.
+        let most = match self.answering.contains(&name) {
+            true => 2 * self.limits.per_receiver,
+            false => 1,
+        };
+        let of_origin = self.calls_of(&name.origin);
+        let receiver = self.receivers.entry(Arc::clone(&name));
+        let receiver = receiver.or_insert_with(|| Receiver {
+            calls: 0,
+            permits: Arc::new(Semaphore::new(self.limits.per_receiver)),
+            urls: HashSet::new(),
+        });
+        if !receiver.urls.contains(url) {
+            receiver.urls.insert(url.to_owned());
+        }
+        if receiver.calls >= most || of_origin >= self.limits.per_origin {
+            return None;
+        }
+        receiver.calls += 1;
+        let permits = Arc::clone(&receiver.permits);
+        self.origins.insert(name.origin.clone(), of_origin + 1);
+        Some((name, permits))
+    }
+
     /// Notes whether a receiver answered.
-    fn heard(&mut self, name: &Arc<str>, answered: bool) {
+    fn heard(&mut self, name: &Arc<Name>, answered: bool) {
         if !answered {
             self.answering.remove(name);
         } else if !self.answering.contains(name) {
@@ -362,40 +420,30 @@ impl UnderWay {
         }
     }
 
-    /// The receiver of this name, which answers at this URL.
-    fn receiver(
-        &mut self,
-        name: String,
-        url: &str,
-        per_receiver: usize,
-    ) -> (Arc<str>, &mut Receiver) {
-        let name: Arc<str> = name.into();
-        let receiver = self
-            .receivers
-            .entry(Arc::clone(&name))
-            .or_insert_with(|| Receiver {
-                calls: 0,
-                permits: Arc::new(Semaphore::new(per_receiver)),
-                urls: HashSet::new(),
-            });
-        if !receiver.urls.contains(url) {
-            receiver.urls.insert(url.to_owned());
-        }
-        (name, receiver)
-    }
-
-    fn leave(&mut self, name: &str) {
+    /// A call has ended.
+    fn leave(&mut self, name: &Name) {
         if let Some(receiver) = self.receivers.get_mut(name) {
             receiver.calls = receiver.calls.saturating_sub(1);
             if receiver.calls == 0 {
                 self.receivers.remove(name);
             }
         }
+        let before = self.calls_of(&name.origin);
+        if before <= 1 {
+            self.origins.remove(&name.origin);
+        } else if let Some(calls) = self.origins.get_mut(&name.origin) {
+            *calls -= 1;
+        }
+        if before == self.limits.per_origin {
+            // Those who found no room there may try again.
+            self.receivers
+                .retain(|other, receiver| receiver.calls > 0 || other.origin != name.origin);
+        }
     }
 }
 
 /// Scheme, host and port of a URL; all of it if it has none, since it is then called in vain.
-fn receiver_of(url: &str) -> String {
+fn origin(url: &str) -> String {
     match Url::parse(url).map(|url| url.origin()) {
         Ok(origin) if origin.is_tuple() => origin.ascii_serialization(),
         _ => url.to_owned(),
@@ -491,15 +539,70 @@ pub(crate) fn keep_until(hook: &Hook, config: &Dynamic, now: Time) -> Option<Tim
 mod tests {
     use super::*;
 
+    fn under_way() -> UnderWay {
+        UnderWay::new(&WebhookConfig {
+            retry_intervals: Vec::new(),
+            timeout: Duration::ZERO,
+            max_concurrency: 8,
+            per_receiver_concurrency: 3,
+            proxy: None,
+            allow_private_addresses: false,
+        })
+    }
+
+    /// Whether the receiver takes no second call beside one; that one has ended.
+    fn is_full_with_one(under_way: &mut UnderWay, account: &str, url: &str) -> (Arc<Name>, bool) {
+        let (name, _) = under_way.enter(account, url).unwrap();
+        let full = under_way.is_full(&name, &under_way.receivers[&name]);
+        under_way.leave(&name);
+        (name, full)
+    }
+
     #[test]
     fn who_gives_no_answer_has_one_call_at_a_time_until_it_does() {
-        let mut under_way = UnderWay::default();
-        let name: Arc<str> = "https://a.example".into();
-        assert_eq!(under_way.allowance(&name, 10), 1);
+        let mut under_way = under_way();
+        let (name, full) = is_full_with_one(&mut under_way, "ann", "https://a.example/1");
+        assert!(full);
         under_way.heard(&name, true);
-        assert_eq!(under_way.allowance(&name, 10), 10);
-        assert_eq!(under_way.allowance("https://b.example", 10), 1);
+        assert!(!is_full_with_one(&mut under_way, "ann", "https://a.example/2").1);
+        assert!(is_full_with_one(&mut under_way, "ann", "https://b.example/").1);
+        assert!(is_full_with_one(&mut under_way, "bob", "https://a.example/").1);
         under_way.heard(&name, false);
-        assert_eq!(under_way.allowance(&name, 10), 1);
+        assert!(is_full_with_one(&mut under_way, "ann", "https://a.example/1").1);
+        assert!(under_way.receivers.is_empty() && under_way.origins.is_empty());
+    }
+
+    #[test]
+    fn a_host_has_a_part_of_all_places_however_many_accounts_call_it() {
+        let mut under_way = under_way();
+        let mut enter = |account: &str| {
+            under_way
+                .enter(account, "https://a.example/")
+                .map(|it| it.0)
+        };
+        let names: Vec<_> = ["1", "2", "3", "4"]
+            .into_iter()
+            .filter_map(&mut enter)
+            .collect();
+        assert_eq!(names.len(), 4);
+        assert!(enter("5").is_none());
+        let (fifth, receiver) = under_way
+            .receivers
+            .iter()
+            .find(|(_, it)| it.calls == 0)
+            .unwrap();
+        assert!(
+            under_way.is_full(fifth, receiver),
+            "it is not asked for again"
+        );
+        assert!(under_way.enter("5", "https://b.example/").is_some());
+        under_way.leave(&names[0]);
+        assert!(
+            under_way
+                .receivers
+                .values()
+                .all(|receiver| receiver.calls > 0)
+        );
+        assert!(under_way.enter("5", "https://a.example/").is_some());
     }
 }

@@ -33,8 +33,8 @@ use hmac::{Hmac, Mac};
 use patience::patiently;
 use postrider_config::{Dynamic, Static};
 use postrider_store::{
-    Accept, BodySource, ClaimHooks, Clock, Event, HookFilter, ManualClock, NewHook, NewHookKind,
-    NewMail, Order, Outgoing, QueueId, RetiredHook, RetiredHookFilter, Store, Time,
+    Accept, BodySource, ClaimHooks, Clock, Event, HookFilter, ManualClock, Memory, NewHook,
+    NewHookKind, NewMail, Order, Outgoing, QueueId, RetiredHook, RetiredHookFilter, Store, Time,
 };
 use postrider_webhook::Runner;
 use sha2::Sha256;
@@ -178,6 +178,7 @@ impl World {
         let clock = ManualClock::new(Time(1_800_000_000_000_000));
         let runner = Runner::new(
             store.clone(),
+            Memory::new(1 << 20),
             Arc::new(ArcSwap::from_pointee(dynamic)),
             Arc::new(clock.clone()),
             statics.webhook,
@@ -192,11 +193,15 @@ impl World {
         }
     }
 
-    /// An event of a message.
+    /// An event of a message of ann's.
     async fn tell(&self, url: &str, message: u64, event: Event) {
+        self.tell_of("ann", url, message, event).await;
+    }
+
+    async fn tell_of(&self, account: &str, url: &str, message: u64, event: Event) {
         let now = self.clock.now();
         let hook = NewHook {
-            account: "ann".into(),
+            account: account.into(),
             url: url.into(),
             authorization: "Bearer s3cret".into(),
             kind: NewHookKind::Outgoing(Outgoing {
@@ -487,6 +492,32 @@ async fn one_receiver_has_one_limit_whatever_its_urls_and_others_have_room() {
     let retired = world.retired(31).await;
     assert!(retired.iter().all(|retired| retired.hook.attempts == 1));
     assert_eq!(slow.calls.borrow().len(), 21, "each call is made once");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_account_does_not_wait_for_another_at_the_same_host() {
+    let shared = Receiver::start().await;
+    let world = World::start(
+        "allow_private_addresses = true\nmax_concurrency = 12\nper_receiver_concurrency = 2\n",
+    );
+    world.warm(&shared).await;
+    for message in 1..=20 {
+        let url = shared.url(&format!("/hang/{message}"));
+        world.tell(&url, message, Event::Delivered).await;
+    }
+    shared.wait_for(3).await;
+    for message in 31..=40 {
+        let url = shared.url("/status/200");
+        world.tell_of("bob", &url, message, Event::Delivered).await;
+    }
+    let retired = world.retired(11).await;
+    let of_bob = retired
+        .iter()
+        .filter(|retired| retired.hook.account == "bob");
+    assert_eq!(of_bob.count(), 10);
+    shared.go_on.add_permits(20);
+    world.retired(31).await;
     world.stop().await;
 }
 

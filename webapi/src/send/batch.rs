@@ -9,7 +9,7 @@ use std::{
 use futures_util::{StreamExt, stream};
 use postrider_queue::{AddError, Staged, Submitted};
 use postrider_smtp::Address;
-use postrider_store::{Answered, Time};
+use postrider_store::{Answered, Memory, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
@@ -29,7 +29,7 @@ use crate::{
     auth::User,
     error::{ApiError, Code},
     form::{FIELDS_MAX, Files},
-    memory::{COPIES, Memory},
+    memory::COPIES,
     request,
 };
 

@@ -15,10 +15,10 @@ use hyper_util::rt::TokioIo;
 use postrider_config::{Dynamic, Static};
 use postrider_queue::{Delivery, Queue, TcpDialer, dns::MapResolver};
 use postrider_store::{
-    Credential, ManualClock, Options, Order, QueueFilter, Queued, Store, Time,
+    Credential, ManualClock, Memory, Options, Order, QueueFilter, Queued, Store, Time,
     login::{LoginLimiter, LoginLimits, Logins, hash_password},
 };
-use postrider_webapi::{Memory, Parts};
+use postrider_webapi::Parts;
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::Value;
 use tokio::{
