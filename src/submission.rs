@@ -13,6 +13,7 @@ use postrider_smtp::{
     Address, ForwardPath, Notify, Reply, Ret, ReversePath,
     server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
 };
+use postrider_store::login::{Source, Verdict};
 use tracing::{info, warn};
 
 use crate::{
@@ -77,29 +78,33 @@ impl Submission {
     async fn verify(&self, client: &Client, login: &Login) -> Result<LoggedIn, Reply> {
         let now = self.shared.clock.now();
         let ip = client.remote.ip();
-        if !self.shared.limiter.allowed(ip, now) {
-            return Err(reply(
+        let too_many = || {
+            reply(
                 454,
                 (7, 0),
                 "too many failed logins from your network, try again later",
-            ));
+            )
+        };
+        let limiter = &*self.shared.limiter;
+        if !limiter.allowed(ip, now) {
+            return Err(too_many());
         }
         let config = self.shared.dynamic();
         let found = config.login(&login.user);
         // An unknown name takes as long as a wrong password, so that the time tells nobody which names there are.
         let account = found.as_ref().map_or("", |found| found.account);
-        let right = self
-            .shared
-            .logins
-            .verify(account, &login.password)
-            .await
-            .map_err(|error| store_reply(&error))?;
-        let (Some(found), true) = (found, right) else {
-            self.shared.limiter.failed(ip, now);
+        let source = Source { limiter, ip, now };
+        let logins = &self.shared.logins;
+        let verdict = logins.verify(account, &login.password, &source).await;
+        let verdict = verdict.map_err(|error| store_reply(&error))?;
+        if verdict == Verdict::TooMany {
+            return Err(too_many());
+        }
+        let (Some(found), Verdict::Right) = (found, verdict) else {
             warn!(remote = %client.remote, user = login.user, "login refused");
             return Err(reply(535, (7, 8), "wrong user or password"));
         };
-        self.shared.limiter.succeeded(ip);
+        limiter.succeeded(ip);
         if !found.config.login_disabled.is_empty() {
             return Err(reply(535, (7, 13), found.config.login_disabled.clone()));
         }

@@ -9,7 +9,10 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_config::{Account, DestinationAddress};
 use postrider_smtp::Address;
-use postrider_store::{Scope, login::KeyText};
+use postrider_store::{
+    Scope,
+    login::{KeyText, Source, Verdict},
+};
 use tracing::{error, warn};
 
 use crate::{
@@ -78,11 +81,16 @@ pub(crate) async fn authenticate(
         warn!(remote = %ip, "webapi login not looked at: limits.login_failures_per_network");
         return Err(Refusal::TooMany);
     }
+    let limiter = &*parts.limiter;
+    let source = Source { limiter, ip, now };
+    let key = |text: &str, name: Option<&str>| {
+        by_key(parts, text, name).inspect_err(|_| limiter.failed(ip, now))
+    };
     let checked = match &credentials {
-        Credentials::Bearer(key) => by_key(parts, key, None),
+        Credentials::Bearer(text) => key(text, None),
         Credentials::Basic(name, password) => match KeyText::parse(password) {
-            Some(_) => by_key(parts, password, Some(name)),
-            None => by_password(parts, name, password).await,
+            Some(_) => key(password, Some(name)),
+            None => by_password(parts, name, password, &source).await,
         },
     };
     let user = match &credentials {
@@ -95,7 +103,6 @@ pub(crate) async fn authenticate(
             Ok(found)
         }
         Err(refusal) => {
-            parts.limiter.failed(ip, now);
             if let Refusal::Unauthorized(_) = &refusal {
                 warn!(remote = %ip, user, "webapi login refused");
             }
@@ -104,26 +111,35 @@ pub(crate) async fn authenticate(
     }
 }
 
-async fn by_password(parts: &Parts, name: &str, password: &str) -> Result<User, Refusal> {
+/// Counts what fails.
+async fn by_password(
+    parts: &Parts,
+    name: &str,
+    password: &str,
+    source: &Source<'_>,
+) -> Result<User, Refusal> {
     let config = parts.config.load_full();
     let found = config.login(name);
     // For an unknown address a password is checked, too, and refused whatever comes of it: the time taken must not tell
     // which addresses there are.
     let account = found.as_ref().map_or("", |found| found.account);
-    let right = parts
+    let failed = || source.limiter.failed(source.ip, source.now);
+    let verdict = parts
         .logins
-        .verify(account, password)
+        .verify(account, password, source)
         .await
         .map_err(|error| {
             error!(%error, "failed to check a login");
+            failed();
             Refusal::Failed(ApiError::new(
                 Code::Server,
                 "the login could not be checked",
             ))
         })?;
-    match found {
-        Some(found) if right => {
-            enabled(&found.config.login_disabled)?;
+    match (found, verdict) {
+        (_, Verdict::TooMany) => Err(Refusal::TooMany),
+        (Some(found), Verdict::Right) => {
+            enabled(&found.config.login_disabled).inspect_err(|_| failed())?;
             Ok(User {
                 account: found.account.to_owned(),
                 login: found.address,

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    net::IpAddr,
     num::NonZero,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -13,8 +14,11 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use tokio::{sync::Semaphore, task, time::Instant};
 
-use super::password::{matches, normal};
-use crate::{Store, StoreError};
+use super::{
+    LoginLimiter,
+    password::{matches, normal},
+};
+use crate::{Store, StoreError, Time};
 
 /// How long a right password is remembered.
 const REMEMBERED: Duration = Duration::from_secs(5 * 60);
@@ -24,6 +28,28 @@ const REMEMBERED_MAX: usize = 10_000;
 /// the time taken does not tell.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$\
                       AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// From where a password comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// Counts wrong ones.
+    pub limiter: &'a LoginLimiter,
+    /// The client.
+    pub ip: IpAddr,
+    /// When it came.
+    pub now: Time,
+}
+
+/// What a password is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The account's.
+    Right,
+    /// Not the account's; it was counted.
+    Wrong,
+    /// Unknown: there were too many wrong ones from that network while it waited.
+    TooMany,
+}
 
 /// Checks passwords of accounts against the store. Clones share what is remembered.
 #[derive(Clone)]
@@ -62,11 +88,17 @@ impl Logins {
         }
     }
 
-    /// Whether this is the account's password. An account without one has no right password.
+    /// Whether this is the account's password. An account without one has no right password. A wrong one is counted for the
+    /// network that it came from before the next is looked at, so that those that come at the same moment are not all tried.
     ///
     /// # Errors
     /// If the store can't be read.
-    pub async fn verify(&self, account: &str, password: &str) -> Result<bool, StoreError> {
+    pub async fn verify(
+        &self,
+        account: &str,
+        password: &str,
+        source: &Source<'_>,
+    ) -> Result<Verdict, StoreError> {
         let password = normal(password);
         let hash = self
             .shared
@@ -75,14 +107,17 @@ impl Logins {
             .map(|credential| credential.argon2);
         let mac = self.shared.mac(account, &password);
         if self.shared.knows(account, &mac, hash.as_deref()) {
-            return Ok(true);
+            return Ok(Verdict::Right);
         }
         // Those who wait here find it remembered when another had the same password checked.
         let Ok(_permit) = self.shared.hashing.acquire().await else {
             return Err(StoreError::Closed);
         };
         if self.shared.knows(account, &mac, hash.as_deref()) {
-            return Ok(true);
+            return Ok(Verdict::Right);
+        }
+        if !source.limiter.allowed(source.ip, source.now) {
+            return Ok(Verdict::TooMany);
         }
         let password = password.into_owned();
         let checked = task::spawn_blocking(move || {
@@ -91,10 +126,11 @@ impl Logins {
         });
         // It is cancelled only when the runtime ends.
         let Some(hash) = checked.await.map_err(|_| StoreError::Closed)? else {
-            return Ok(false);
+            source.limiter.failed(source.ip, source.now);
+            return Ok(Verdict::Wrong);
         };
         self.shared.remember(account, mac, hash);
-        Ok(true)
+        Ok(Verdict::Right)
     }
 
     /// Has the account's password checked anew at its next login.
@@ -156,8 +192,28 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinSet;
+
     use super::*;
-    use crate::{Credential, Time, login::hash_password};
+    use crate::{
+        Credential,
+        login::{LoginLimits, hash_password},
+    };
+
+    /// Looks at a password from a network with no other.
+    async fn verify(logins: &Logins, account: &str, password: &str) -> bool {
+        let limiter = LoginLimiter::new(LoginLimits::default());
+        let source = source(&limiter);
+        logins.verify(account, password, &source).await.unwrap() == Verdict::Right
+    }
+
+    fn source(limiter: &LoginLimiter) -> Source<'_> {
+        Source {
+            limiter,
+            ip: [192, 0, 2, 1].into(),
+            now: Time(0),
+        }
+    }
 
     async fn store(password: &str) -> Store {
         let store = Store::memory();
@@ -176,23 +232,46 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_password_of_that_account_passes() {
         let logins = Logins::new(store("secret").await);
-        assert!(logins.verify("ann", "secret").await.unwrap());
-        assert!(logins.verify("ann", "secret").await.unwrap());
-        assert!(!logins.verify("ann", "Secret").await.unwrap());
-        assert!(!logins.verify("bob", "secret").await.unwrap());
-        assert!(!logins.verify("ann", "").await.unwrap());
+        assert!(verify(&logins, "ann", "secret").await);
+        assert!(verify(&logins, "ann", "secret").await);
+        assert!(!verify(&logins, "ann", "Secret").await);
+        assert!(!verify(&logins, "bob", "secret").await);
+        assert!(!verify(&logins, "ann", "").await);
+    }
+
+    #[tokio::test]
+    async fn of_wrong_ones_that_come_together_no_more_are_tried_than_one_after_another() {
+        let logins = Logins::new(store("secret").await);
+        let limiter = Arc::new(LoginLimiter::new(LoginLimits::default()));
+        let mut guesses = JoinSet::new();
+        for n in 0..50 {
+            let (logins, limiter) = (logins.clone(), Arc::clone(&limiter));
+            guesses.spawn(async move {
+                let password = format!("guess {n}");
+                logins
+                    .verify("ann", &password, &source(&limiter))
+                    .await
+                    .unwrap()
+            });
+        }
+        let verdicts = guesses.join_all().await;
+        let wrong = verdicts.iter().filter(|it| **it == Verdict::Wrong);
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        assert!((10..10 + cores).contains(&wrong.count()), "{verdicts:?}");
+        let verdict = logins.verify("ann", "secret", &source(&limiter)).await;
+        assert_eq!(verdict.unwrap(), Verdict::TooMany);
     }
 
     #[tokio::test]
     async fn a_new_password_ends_the_old_one_at_once() {
         let store = store("old").await;
         let logins = Logins::new(store.clone());
-        assert!(logins.verify("ann", "old").await.unwrap());
+        assert!(verify(&logins, "ann", "old").await);
         set(&store, "new").await;
-        assert!(!logins.verify("ann", "old").await.unwrap());
-        assert!(logins.verify("ann", "new").await.unwrap());
+        assert!(!verify(&logins, "ann", "old").await);
+        assert!(verify(&logins, "ann", "new").await);
         store.set_credential("ann", None).await.unwrap();
-        assert!(!logins.verify("ann", "new").await.unwrap());
+        assert!(!verify(&logins, "ann", "new").await);
     }
 
     #[tokio::test]
@@ -206,13 +285,13 @@ mod tests {
             )
         };
         assert!(!known());
-        logins.verify("ann", "wrong").await.unwrap();
+        verify(&logins, "ann", "wrong").await;
         assert!(!known());
-        logins.verify("ann", "secret").await.unwrap();
+        verify(&logins, "ann", "secret").await;
         assert!(known());
         logins.forget("ann");
         assert!(!known());
-        logins.verify("ann", "secret").await.unwrap();
+        verify(&logins, "ann", "secret").await;
         tokio::time::pause();
         tokio::time::advance(REMEMBERED).await;
         assert!(!known());
