@@ -134,8 +134,8 @@ impl Submission {
         let login = context.login;
         let submission = submission(&login, transaction, taken, facts);
         let recipients = submission.recipients.iter().map(|to| &to.address);
-        let checked = self.shared.queue.check_limits(&login.account, recipients);
-        checked.map_err(|error| limit_reply(&error))?;
+        let allowed = self.shared.queue.allow(&login.account, recipients);
+        let _allowance = allowed.map_err(|error| limit_reply(&error))?;
         let message_id = submission.message_id.clone();
         let added = self
             .shared

@@ -45,7 +45,7 @@ use rustls_platform_verifier::BuilderVerifierExt;
 pub use add::{AddError, DoOnce, MakeAnswer, Staged, Submission, Submitted, SubmittedRecipient};
 pub use dial::{Dialer, Dialing, TcpDialer};
 pub use explain::{describe, explain_retired};
-pub use limits::LimitError;
+pub use limits::{Allowance, LimitError};
 pub use operate::{End, EndedCount, OperateError};
 pub use returned::{Arrived, READ_MAX, Returned};
 pub use suppress::base_address;
@@ -92,6 +92,8 @@ pub struct Queue {
     signer: dkim::Signer,
     /// As of the last look at what is due.
     limits: Mutex<explain::Limits>,
+    /// What is allowed by the limits of accounts, and not added yet.
+    planned: Mutex<limits::Planned>,
     /// Trusts the system's CAs and the configured ones.
     verifying_tls: Arc<ClientConfig>,
     /// Trusts anybody (RFC 7435).
@@ -132,6 +134,7 @@ impl Queue {
             rng: Mutex::new(parts.rng),
             signer: dkim::Signer::default(),
             limits: Mutex::default(),
+            planned: Mutex::default(),
             verifying_tls,
             any_tls: Arc::new(opportunistic_config()),
         })
@@ -144,6 +147,10 @@ impl Queue {
 
     fn limits(&self) -> MutexGuard<'_, explain::Limits> {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn planned(&self) -> MutexGuard<'_, limits::Planned> {
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Randomness of one's own, for use over waits.

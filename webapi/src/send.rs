@@ -81,7 +81,8 @@ pub(crate) async fn send(
     {
         return Ok(response);
     }
-    let ready = prepare(parts, user, request, files, Check::Limits, now)?;
+    let mut ready = prepare(parts, user, request, files, Check::Limits, now)?;
+    let _allowance = ready.allowance.take();
     let given = ready.given.clone();
     let (mut submission, copy) = submission(parts, user, ready, now).await?;
     let message_id = submission.message_id.clone();
@@ -108,7 +109,7 @@ pub(crate) async fn send(
 async fn submission(
     parts: &Parts,
     user: &User,
-    ready: Ready,
+    ready: Ready<'_>,
     now: Time,
 ) -> Result<(Submission, Option<Text>), ApiError> {
     let Ready {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use postrider_queue::{AddError, Staged, Submitted};
+use postrider_queue::{AddError, Allowance, Staged, Submitted};
 use postrider_smtp::Address;
 use postrider_store::{Answered, Memory, Time};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use super::{
     NameAddress, NewFile, Once, Request,
     once::by_another,
     prepare,
-    prepare::{Check, check_limits},
+    prepare::{Check, allow},
     submission,
     template::{HTML, SUBJECT, TEXT, Templates, check_size},
 };
@@ -103,7 +103,7 @@ pub(crate) async fn send_all(
     {
         return read(&answered);
     }
-    check(parts, user, &batch)?;
+    let _allowance = check(parts, user, &batch)?;
     // All have the same, which are decoded once.
     let mut batch = batch;
     let files = decode_all(&mut batch.common)?;
@@ -166,7 +166,11 @@ fn read(answered: &Answered) -> Result<BatchResponse, ApiError> {
 }
 
 /// What must be right for all of them together.
-fn check(parts: &Parts, user: &User, batch: &Batch) -> Result<(), ApiError> {
+fn check<'a>(
+    parts: &'a Parts,
+    user: &User,
+    batch: &Batch,
+) -> Result<Option<Allowance<'a>>, ApiError> {
     if batch.recipients.is_empty() {
         return Err(ApiError::new(
             Code::NoRecipients,
@@ -187,7 +191,7 @@ fn check(parts: &Parts, user: &User, batch: &Batch) -> Result<(), ApiError> {
             request::address(&recipient.to.address).map_err(|error| placed(at, error))
         })
         .collect();
-    check_limits(parts, user, &addresses?)
+    allow(parts, user, &addresses?)
 }
 
 /// Takes the files out of a request.

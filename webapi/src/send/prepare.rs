@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{Zoned, fmt::rfc2822, tz::TimeZone};
 use postrider_config::{Dynamic, Target};
-use postrider_queue::{LimitError, header};
+use postrider_queue::{Allowance, LimitError, header};
 use postrider_smtp::Address;
 use postrider_store::Time;
 
@@ -31,11 +31,13 @@ pub(super) enum Check {
 }
 
 /// What is to be sent, when all of it was found right but the time.
-pub(super) struct Ready {
+pub(super) struct Ready<'a> {
     pub(super) message: Message,
     /// As they were given, in the order To, CC, BCC.
     pub(super) given: Vec<String>,
     pub(super) options: Options,
+    /// To be kept until it is queued.
+    pub(super) allowance: Option<Allowance<'a>>,
 }
 
 /// What a request says besides the message.
@@ -48,14 +50,14 @@ pub(super) struct Options {
 }
 
 /// Reads and checks a request, in the order of the contract.
-pub(super) fn prepare(
-    parts: &Parts,
+pub(super) fn prepare<'a>(
+    parts: &'a Parts,
     user: &User,
     request: Request,
     uploaded: Files,
     check: Check,
     now: Time,
-) -> Result<Ready, ApiError> {
+) -> Result<Ready<'a>, ApiError> {
     let config = parts.config.load();
     if request.text.is_empty() && request.html.is_empty() {
         return Err(ApiError::new(
@@ -81,9 +83,10 @@ pub(super) fn prepare(
             "a message needs a recipient in To, CC or BCC",
         ));
     }
+    let mut allowance = None;
     if check == Check::Limits {
         let recipients = [&to, &cc, &bcc].into_iter().flatten();
-        check_limits(parts, user, recipients.map(|to| &to.address))?;
+        allowance = allow(parts, user, recipients.map(|to| &to.address))?;
     }
     // It is kept with each recipient's message, and comes back in each of its events.
     let extra = request.extra.iter();
@@ -136,6 +139,7 @@ pub(super) fn prepare(
     Ok(Ready {
         message,
         given,
+        allowance,
         options: Options {
             extra: request.extra,
             require_tls: request.require_tls,
@@ -220,13 +224,13 @@ fn unsubscribe(
     ])
 }
 
-pub(super) fn check_limits<'a>(
-    parts: &Parts,
+pub(super) fn allow<'p, 'a>(
+    parts: &'p Parts,
     user: &User,
     recipients: impl IntoIterator<Item = &'a Address>,
-) -> Result<(), ApiError> {
-    let checked = parts.queue.check_limits(&user.account, recipients);
-    checked.map_err(|error| match error {
+) -> Result<Option<Allowance<'p>>, ApiError> {
+    let allowed = parts.queue.allow(&user.account, recipients);
+    allowed.map_err(|error| match error {
         LimitError::Messages { .. } => ApiError::new(Code::MessageLimitReached, error.to_string()),
         LimitError::FirstTime { .. } => {
             ApiError::new(Code::RecipientLimitReached, error.to_string())

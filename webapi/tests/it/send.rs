@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use mail_parser::{MessageParser, MimeHeaders};
 use serde_json::json;
 
@@ -297,6 +298,25 @@ async fn a_day_has_its_limits() {
         send(&["a@x.example", "d@x.example", "e@x.example"]).await,
         "ok"
     );
+}
+
+#[tokio::test]
+async fn a_day_has_its_limits_also_for_calls_at_the_same_moment() {
+    let world = World::start().await;
+    let send = |to: String| {
+        let world = &world;
+        async move {
+            let request = json!({"To": [{"Address": to}], "Text": "x"});
+            world.send_as("bob@example.org", &request).await.status
+        }
+    };
+    // One that is added just then may count twice, so that fewer are taken, but never more.
+    join_all((0..20).map(|at| send(format!("new{at}@x.example")))).await;
+    assert!((1..=3).contains(&world.queued().len()));
+    let known = world.queued()[0].recipient.to_string();
+    join_all((0..20).map(|_| send(known.clone()))).await;
+    while send(known.clone()).await == 200 {}
+    assert_eq!(world.queued().len(), 5);
 }
 
 #[tokio::test]
