@@ -123,7 +123,7 @@ impl Queue {
         else {
             return Ok(None);
         };
-        let found = self.store.find(Reference::FromId(id), None, 1)?;
+        let found = self.store.find(Reference::FromId(id), None, None, 1)?;
         Ok(of_account(found, arrived.account).next())
     }
 
@@ -179,7 +179,9 @@ impl Queue {
     ) -> Result<(), StoreError> {
         let mut by_envid: Vec<Queued> = Vec::new();
         if let Some(envid) = &report.envid {
-            let found = self.store.find(Reference::Envid(envid), None, FOUND_MAX)?;
+            let found = self
+                .store
+                .find(Reference::Envid(envid), None, None, FOUND_MAX)?;
             by_envid.extend(of_account(found, arrived.account));
         }
         for recipient in &report.recipients {
@@ -209,7 +211,9 @@ impl Queue {
     ) -> Result<Option<Queued>, StoreError> {
         for address in addresses(recipient) {
             let reference = Reference::MessageId(message_id);
-            let found = self.store.find(reference, Some(&address), FOUND_MAX)?;
+            let found = self
+                .store
+                .find(reference, Some(&address), None, FOUND_MAX)?;
             // The last that was sent so, when it was sent again.
             if let Some(message) = of_account(found, account).last() {
                 return Ok(Some(message));
@@ -232,7 +236,9 @@ impl Queue {
         for rcpt_to in &complaint.original_rcpt_to {
             let address = unicode(rcpt_to);
             let reference = Reference::MessageId(message_id);
-            let found = self.store.find(reference, Some(&address), FOUND_MAX)?;
+            let found = self
+                .store
+                .find(reference, Some(&address), None, FOUND_MAX)?;
             let concerned = found.into_iter().map(message).filter(|message| {
                 let sender = message.reverse_path.address();
                 let domain = sender.map(|sender| &sender.host);

@@ -255,7 +255,7 @@ fn ask_names(store: &Store, count: u64, what: &str) -> Answers {
         number = (number + count * 7 / 13 + 1) % count;
         let id = message_id(number);
         let recipient = format!("user{number}@d{}.example", number % DOMAINS);
-        let found = store.find(Reference::MessageId(&id), Some(&recipient), 10);
+        let found = store.find(Reference::MessageId(&id), Some(&recipient), None, 10);
         assert_eq!(found.unwrap().len(), 1);
     });
     vec![(format!("{what}, one by Message-ID and recipient"), time)]

@@ -223,12 +223,14 @@ impl Memory {
         &self,
         reference: Reference<'_>,
         recipient: Option<&str>,
+        account: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Found>, StoreError> {
         let state = self.open()?;
         let wanted = recipient.map(str::to_lowercase);
         let called = |message: &Queued| {
-            message.references().any(|name| name == reference)
+            account.is_none_or(|account| message.common.account == account)
+                && message.references().any(|name| name == reference)
                 && wanted
                     .as_ref()
                     .is_none_or(|wanted| *wanted == message.recipient.unicode().to_lowercase())
@@ -878,12 +880,18 @@ impl State {
             .into_iter()
             .filter(|new| self.suppress(new.clone()))
             .count();
-        if asked && added == 0 {
+        let suppressed = !asked || added > 0;
+        if !suppressed {
             hooks.iter_mut().for_each(NewHook::not_suppressing);
         }
         self.add_hooks(hooks, mails);
-        for mut event in events {
-            event.told.suppressing &= !asked || added > 0;
+        for event in events {
+            let told = if suppressed {
+                Some(event)
+            } else {
+                event.not_suppressing()
+            };
+            let Some(event) = told else { continue };
             *self.counted.entry(event.counted_as()).or_default() += 1;
             self.last_event = event.number(self.last_event);
             let id = EventId(self.last_event);

@@ -343,8 +343,9 @@ impl Store {
         }
     }
 
-    /// Messages that are called so, queued or in the history; with `recipient` (in Unicode form, in any case) only to this one. At
-    /// most `limit`, in no certain order. One look-up, however many there are.
+    /// Messages that are called so, queued or in the history; with `recipient` (in Unicode form, in any case) only to this one,
+    /// with `account` only of this one. At most `limit`, in no certain order. One look-up, however many there are that are
+    /// called otherwise.
     ///
     /// # Errors
     /// If they can't be read.
@@ -352,11 +353,12 @@ impl Store {
         &self,
         reference: Reference<'_>,
         recipient: Option<&str>,
+        account: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Found>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.find(reference, recipient, limit),
-            Engine::Durable(durable) => durable.find(reference, recipient, limit),
+            Engine::Memory(memory) => memory.find(reference, recipient, account, limit),
+            Engine::Durable(durable) => durable.find(reference, recipient, account, limit),
         }
     }
 

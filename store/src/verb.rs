@@ -70,6 +70,13 @@ pub struct NewEvent {
 }
 
 impl NewEvent {
+    /// What is told when the suppressions that came with it were there already: not that it was this one that suppressed, and
+    /// nothing of one who unsubscribed again.
+    pub(crate) fn not_suppressing(mut self) -> Option<Self> {
+        self.told.suppressing = false;
+        (self.told.event != Event::Unsubscribed).then_some(self)
+    }
+
     /// The record that it becomes.
     pub(crate) fn event(self, id: EventId) -> LoggedEvent {
         LoggedEvent {

@@ -172,14 +172,14 @@ async fn carry_out(
     method: Method,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let key = idempotency_key(request.headers());
+    let key = idempotency_key(request.headers())?;
     let form = form::read(parts, request).await?;
     let (json, _share) = form.request.json(&parts.memory).await?;
     let request = json.text()?;
     Ok(match method {
         Method::Send => {
             let once = match key {
-                Some(key) => Some(Once::new(&key, &form.request, &form.files).await?),
+                Some(key) => Some(Once::new(&key, user, &form.request, &form.files).await?),
                 None => None,
             };
             let request = send::Request::read(request)?;
@@ -200,9 +200,16 @@ async fn carry_out(
 }
 
 /// The key of the header, if there is one.
-pub(crate) fn idempotency_key(headers: &HeaderMap) -> Option<String> {
-    let key = headers.get("idempotency-key")?;
-    Some(String::from_utf8_lossy(key.as_bytes()).into_owned())
+///
+/// # Errors
+/// If it is not UTF-8.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(key) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let key = std::str::from_utf8(key.as_bytes());
+    let key = key.map_err(|_| ApiError::user("the idempotency key is not UTF-8"))?;
+    Ok(Some(key.to_owned()))
 }
 
 pub(crate) fn ok(value: &impl Serialize) -> Response {

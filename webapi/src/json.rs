@@ -1,7 +1,9 @@
 //! JSON as the v0 contract reads it: names of fields match in any case, null is absent, an unknown field is an error.
 
-use jiff::{Timestamp, Zoned, fmt::temporal::Pieces, tz::TimeZone};
+use jiff::Zoned;
 use serde_json::{Map, Value};
+
+use crate::time::rfc3339;
 
 /// What is wrong with a request, and at which field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -113,18 +115,8 @@ impl Object {
             return Ok(None);
         }
         let place = self.place(name);
-        let wrong = |error: jiff::Error| {
-            JsonError(format!(
-                "parsing request: {place}: {text:?} is not an RFC 3339 time: {error}"
-            ))
-        };
-        let time: Timestamp = text.parse().map_err(wrong)?;
-        let offset = Pieces::parse(&text)
-            .ok()
-            .and_then(|pieces| pieces.to_numeric_offset());
-        Ok(Some(
-            time.to_zoned(offset.map_or(TimeZone::UTC, TimeZone::fixed)),
-        ))
+        let wrong = |error| JsonError(format!("parsing request: {place}: {error}"));
+        rfc3339(&text).map(Some).map_err(wrong)
     }
 
     /// The items of a list, each read by `read`, which also gets its place.

@@ -21,6 +21,7 @@ mod pages;
 mod request;
 mod send;
 mod suppression;
+mod time;
 mod unsubscribe;
 mod v1;
 

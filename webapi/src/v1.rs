@@ -174,12 +174,12 @@ async fn caller(
 }
 
 async fn call(
-    parts: &Parts,
+    parts: &Arc<Parts>,
     user: &User,
     method: Method,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let header = idempotency_key(request.headers());
+    let header = idempotency_key(request.headers())?;
     // Files grow by a third in base64.
     let files = parts.max_message_size.saturating_mul(4) / 3;
     let most = match method {
@@ -191,18 +191,14 @@ async fn call(
     Ok(match method {
         Method::Send => ok(&send_message(parts, user, &body, header).await?),
         Method::SendBatch => ok(&send_batch(parts, user, &body, header).await?),
-        Method::QueueList => ok(&queue::list(parts, user, &question(parts, &body).await?)?),
-        Method::QueueStatus => ok(&queue::status(parts, user, &question(parts, &body).await?)?),
+        Method::QueueList => ok(&look(parts, user, &body, queue::list).await?),
+        Method::QueueStatus => ok(&look(parts, user, &body, queue::status).await?),
         Method::QueueCancel => {
             ok(&queue::cancel(parts, user, question(parts, &body).await?).await?)
         }
-        Method::Events => ok(&events::list(parts, user, question(parts, &body).await?)?),
-        Method::MessageList => ok(&messages::list(
-            parts,
-            user,
-            &question(parts, &body).await?,
-        )?),
-        Method::Stats => ok(&events::stats(parts, user, &question(parts, &body).await?)?),
+        Method::Events => ok(&look(parts, user, &body, events::list).await?),
+        Method::MessageList => ok(&look(parts, user, &body, messages::list).await?),
+        Method::Stats => ok(&look(parts, user, &body, events::stats).await?),
     })
 }
 
@@ -262,7 +258,7 @@ async fn send_message(
 ) -> Result<send::Response, ApiError> {
     let wanted = read_with_files::<shape::SendRequest>(parts, body, SEND_MAX).await?;
     let (mut request, _share) = (wanted.request, wanted.share);
-    let once = once(mem::take(&mut request.idempotency_key), header, body).await?;
+    let once = once(user, mem::take(&mut request.idempotency_key), header, body).await?;
     let request = request.into_request(&wanted.files)?;
     send::send(parts, user, request, Files::default(), once.as_ref()).await
 }
@@ -287,16 +283,22 @@ async fn send_batch(
 ) -> Result<send::BatchResponse, ApiError> {
     let wanted = read_with_files::<shape::SendBatchRequest>(parts, body, BATCH_MAX).await?;
     let (mut request, _share) = (wanted.request, wanted.share);
-    let once = once(mem::take(&mut request.idempotency_key), header, body).await?;
+    let once = once(user, mem::take(&mut request.idempotency_key), header, body).await?;
     let batch = request.into_batch(&wanted.files)?;
     send::send_all(parts, user, batch, once.as_ref()).await
 }
 
 /// By the idempotency key of the request, or else of the header.
-async fn once(key: String, header: Option<String>, body: &Data) -> Result<Option<Once>, ApiError> {
+async fn once(
+    user: &User,
+    key: String,
+    header: Option<String>,
+    body: &Data,
+) -> Result<Option<Once>, ApiError> {
     let key = Some(key).filter(|key| !key.is_empty()).or(header);
     let Some(key) = key else { return Ok(None) };
-    Once::new(&key, body, &Files::default()).await.map(Some)
+    let once = Once::new(&key, user, body, &Files::default()).await?;
+    Ok(Some(once))
 }
 
 /// The body, which is JSON.
@@ -346,6 +348,18 @@ async fn read_with_files<T: DeserializeOwned + Send + 'static>(
         files,
         share,
     })
+}
+
+/// Answers a question in a thread that may be kept: what matches may be rare among much.
+async fn look<T: DeserializeOwned + Send + 'static, A: Send + 'static>(
+    parts: &Arc<Parts>,
+    user: &User,
+    body: &Data,
+    answer: fn(&Parts, &User, &T) -> Result<A, ApiError>,
+) -> Result<A, ApiError> {
+    let request = question(parts, body).await?;
+    let (parts, user) = (Arc::clone(parts), user.clone());
+    blocking(move || answer(&parts, &user, &request)).await
 }
 
 /// A request without files.

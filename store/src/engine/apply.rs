@@ -324,9 +324,15 @@ impl State {
         for mail in mails {
             self.add_mail(mail);
         }
-        for mut event in events {
-            event.told.suppressing &= suppressed;
-            self.log(event)?;
+        for event in events {
+            let told = if suppressed {
+                Some(event)
+            } else {
+                event.not_suppressing()
+            };
+            if let Some(event) = told {
+                self.log(event)?;
+            }
         }
         self.remember(once, &accepted.queue)?;
         Ok(Ok(accepted))

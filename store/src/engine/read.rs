@@ -157,29 +157,42 @@ impl Durable {
         &self,
         reference: Reference<'_>,
         recipient: Option<&str>,
+        account: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Found>, StoreError> {
         let name = reference_key(reference);
         let wanted: Option<Name> = recipient.map(|recipient| recipient.to_lowercase().into());
         let first = wanted.clone().unwrap_or_else(|| "".into());
-        let state = self.shared.readable()?;
+        let mut after = (Name::clone(&name), first, QueueId(0));
         let mut found = Vec::new();
-        for item in state.references.range(
-            Bound::Included(&(Name::clone(&name), first, QueueId(0))),
-            Bound::Unbounded,
-        )? {
-            let ((of, to, id), ()) = item?;
-            let other = of != name || wanted.as_ref().is_some_and(|wanted| *wanted != to);
-            if other || found.len() >= limit {
-                break;
+        loop {
+            let state = self.shared.readable()?;
+            let mut seen = 0;
+            let range = state
+                .references
+                .range(Bound::Excluded(&after), Bound::Unbounded)?;
+            for item in range.take(PORTION) {
+                let (key, ()) = item?;
+                let (of, to, id) = &key;
+                let other = *of != name || wanted.as_ref().is_some_and(|wanted| wanted != to);
+                if other || found.len() >= limit {
+                    return Ok(found);
+                }
+                let message = match state.queued.get(id)? {
+                    Some(queued) => Some(Found::Queued(queued)),
+                    None => state.retired.get(id)?.map(Found::Retired),
+                };
+                let of_account = |found: &Found| {
+                    account.is_none_or(|account| found.message().common.account == account)
+                };
+                found.extend(message.filter(of_account));
+                seen += 1;
+                after = key;
             }
-            if let Some(queued) = state.queued.get(&id)? {
-                found.push(Found::Queued(queued));
-            } else if let Some(retired) = state.retired.get(&id)? {
-                found.push(Found::Retired(retired));
+            if seen < PORTION {
+                return Ok(found);
             }
         }
-        Ok(found)
     }
 
     pub(crate) fn suppression(

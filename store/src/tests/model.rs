@@ -392,15 +392,16 @@ fn listed_retired(store: &Store) -> Vec<Vec<QueueId>> {
 fn found(store: &Store) -> Vec<BTreeSet<QueueId>> {
     let ids: Vec<String> = (0..8).map(|id| format!("id{id}")).collect();
     let common = common();
-    let by_id = ids.iter().map(|id| (Reference::FromId(id), None));
+    let by_id = ids.iter().map(|id| (Reference::FromId(id), None, None));
     let message_id = Reference::MessageId(&common.message_id);
     let others = [
-        (message_id, None),
-        (message_id, Some("X@A.example")),
-        (Reference::Envid("own"), None),
+        (message_id, None, None),
+        (message_id, None, Some("bob")),
+        (message_id, Some("X@A.example"), None),
+        (Reference::Envid("own"), None, None),
     ];
-    let found = by_id.chain(others).map(|(reference, recipient)| {
-        let found = store.find(reference, recipient, 10_000).unwrap();
+    let found = by_id.chain(others).map(|(reference, recipient, account)| {
+        let found = store.find(reference, recipient, account, 10_000).unwrap();
         found.iter().map(|found| found.message().id).collect()
     });
     found.collect()

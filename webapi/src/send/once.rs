@@ -59,7 +59,12 @@ struct Kept {
 impl Once {
     /// # Errors
     /// If it is no key.
-    pub(crate) async fn new(key: &str, request: &Data, files: &Files) -> Result<Self, ApiError> {
+    pub(crate) async fn new(
+        key: &str,
+        user: &User,
+        request: &Data,
+        files: &Files,
+    ) -> Result<Self, ApiError> {
         let fine = (1..=KEY_MAX).contains(&key.len()) && !key.contains(char::is_control);
         if !fine {
             let text =
@@ -67,6 +72,8 @@ impl Once {
             return Err(ApiError::user(text));
         }
         let mut hash = Hash(Sha256::new());
+        // From is the login if none is given.
+        hash.add(user.login.to_string().as_bytes());
         hash.add_data(request).await?;
         for list in [&files.alternative, &files.inline, &files.attached] {
             hash.add(&(list.len() as u64).to_be_bytes());

@@ -12,7 +12,7 @@ use axum::{
 use futures_util::{StreamExt, stream};
 use jiff::civil::Date;
 use postrider_smtp::Domain;
-use postrider_store::{Event, EventFilter, EventId, LoggedEvent, Order, Scope, Time};
+use postrider_store::{Event, EventFilter, EventId, LoggedEvent, Order, Scope, StoreError, Time};
 use postrider_webhook::codes;
 
 use super::{
@@ -37,7 +37,7 @@ const DAYS_MAX: u64 = 400;
 pub(super) fn list(
     parts: &Parts,
     user: &User,
-    wanted: EventsRequest,
+    wanted: &EventsRequest,
 ) -> Result<EventsResponse, ApiError> {
     let event = |name: &String| {
         let known = Event::ALL.into_iter().find(|event| event.name() == name);
@@ -48,7 +48,7 @@ pub(super) fn list(
         "" => None,
         address => Some(request::address(address)?.unicode()),
     };
-    let time = |name, text: Option<String>| {
+    let time = |name, text: &Option<String>| {
         let time = shape::time(name, text.as_deref())?;
         Ok::<_, ApiError>(time.map(|time| Time::from(time.timestamp())))
     };
@@ -56,9 +56,9 @@ pub(super) fn list(
         account: user.account.clone(),
         events: events?,
         recipient,
-        message_id: Some(wanted.message_id).filter(|id| !id.is_empty()),
-        since: time("Since", wanted.since)?,
-        before: time("Before", wanted.before)?,
+        message_id: Some(wanted.message_id.clone()).filter(|id| !id.is_empty()),
+        since: time("Since", &wanted.since)?,
+        before: time("Before", &wanted.before)?,
     };
     let limit = limit(wanted.limit);
     let order = match wanted.descending {
@@ -97,7 +97,7 @@ impl From<LoggedEvent> for EventItem {
 }
 
 /// Tell the account's events as they happen, as server-sent events whose data is as in Events. A client that comes back with Last-Event-ID
-/// gets what happened meanwhile; others get what happens from now on. It ends after 15 minutes, so that logins are looked at again.
+/// gets what happened meanwhile; others get what happens from now on, and first the ID from which that is. It ends after 15 minutes, so that logins are looked at again.
 #[utoipa::path(
     get, path = "/EventStream", operation_id = "EventStream",
     params(("Last-Event-ID" = Option<u64>, Header, description = "The ID of the last event that was seen; 0: all that are kept")),
@@ -113,7 +113,6 @@ pub(super) async fn stream(parts: Arc<Parts>, request: Request) -> Response {
     let last = request.headers().get("last-event-id");
     let last = last.and_then(|id| id.to_str().ok()).map(str::trim);
     let changed = parts.store.events_changed();
-    let now = parts.clock.now();
     let begin = match last.map(str::parse) {
         Some(Ok(id)) => Some(EventId(id)),
         Some(Err(_)) => {
@@ -124,13 +123,19 @@ pub(super) async fn stream(parts: Arc<Parts>, request: Request) -> Response {
     };
     let filter = EventFilter {
         account: user.account,
-        since: begin.is_none().then_some(now),
         ..EventFilter::default()
     };
+    let after = match begin.map_or_else(|| newest(&parts, &filter), Ok) {
+        Ok(id) => id,
+        Err(error) => return super::failed(&error.into()),
+    };
+    // So that who is cut off before the first event knows where to go on.
+    let start = Sent::default().id(after.0.to_string());
+    let start = begin.is_none().then_some(Ok(start));
     let reader = Reader {
         parts,
         filter,
-        after: begin,
+        after,
         changed,
         waiting: VecDeque::new(),
     };
@@ -142,16 +147,24 @@ pub(super) async fn stream(parts: Arc<Parts>, request: Request) -> Response {
     let stop = async move {
         let _ = tokio::time::timeout(STREAM_MAX, stopping.wait_for(|stop| *stop)).await;
     };
-    Sse::new(events.take_until(Box::pin(stop)))
+    let events = stream::iter(start).chain(events.take_until(Box::pin(stop)));
+    Sse::new(events)
         .keep_alive(KeepAlive::default())
         .into_response()
+}
+
+/// The last event; 0 if there is none.
+fn newest(parts: &Parts, filter: &EventFilter) -> Result<EventId, StoreError> {
+    let order = Order::Descending;
+    let page = parts.store.list_events(filter, None, order, 1)?;
+    Ok(page.items.first().map_or(EventId(0), |event| event.id))
 }
 
 /// Reads a log as it grows.
 struct Reader {
     parts: Arc<Parts>,
     filter: EventFilter,
-    after: Option<EventId>,
+    after: EventId,
     changed: tokio::sync::watch::Receiver<u64>,
     waiting: VecDeque<LoggedEvent>,
 }
@@ -161,7 +174,7 @@ impl Reader {
     async fn next(&mut self) -> Option<Sent> {
         loop {
             if let Some(event) = self.waiting.pop_front() {
-                self.after = Some(event.id);
+                self.after = event.id;
                 let (id, name) = (event.id, event.told.event.name());
                 let sent = Sent::default().id(id.to_string()).event(name);
                 return sent.json_data(EventItem::from(event)).ok();
@@ -171,7 +184,7 @@ impl Reader {
             let page = self
                 .parts
                 .store
-                .list_events(&self.filter, self.after, order, SHOWN);
+                .list_events(&self.filter, Some(self.after), order, SHOWN);
             self.waiting.extend(page.ok()?.items);
             if self.waiting.is_empty() {
                 self.changed.changed().await.ok()?;

@@ -75,7 +75,7 @@ pub(super) fn status(
                 key,
                 value,
             };
-            parts.store.find(reference, None, SHOWN_MAX)?
+            parts.store.find(reference, None, None, SHOWN_MAX)?
         }
         None if request.queue_msg_id > 0 => {
             let id = QueueId(request.queue_msg_id);
@@ -88,7 +88,8 @@ pub(super) fn status(
         }
         None => {
             let reference = Reference::MessageId(&request.message_id);
-            parts.store.find(reference, None, SHOWN_MAX)?
+            let account = Some(user.account.as_str());
+            parts.store.find(reference, None, account, SHOWN_MAX)?
         }
     };
     let own = |message: &Queued| message.common.account == user.account;

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{Timestamp, Zoned, fmt::temporal::Pieces, tz::TimeZone};
+use jiff::Zoned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -15,6 +15,7 @@ use crate::{
     error::ApiError,
     mailbox::Meta,
     send::{self, NewContent, NewFile},
+    time::rfc3339,
     unsubscribe::check_list,
 };
 
@@ -258,14 +259,8 @@ pub(super) fn time(name: &str, text: Option<&str>) -> Result<Option<Zoned>, ApiE
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
-    let time: Timestamp = text.parse().map_err(|error| {
-        ApiError::protocol(format!("{name}: {text:?} is not an RFC 3339 time: {error}"))
-    })?;
-    let offset = Pieces::parse(text)
-        .ok()
-        .and_then(|pieces| pieces.to_numeric_offset());
-    let zone = offset.map_or(TimeZone::UTC, TimeZone::fixed);
-    Ok(Some(time.to_zoned(zone)))
+    let wrong = |error| ApiError::protocol(format!("{name}: {error}"));
+    rfc3339(text).map(Some).map_err(wrong)
 }
 
 /// Which messages in the account's mailboxes are listed, in the order in which they came.

@@ -46,7 +46,7 @@ async fn each_fault_has_its_code_in_the_order_of_the_contract() {
         ),
         (
             json!({"Text": "x", "To": to, "Date": "-000100-01-01T00:00:00Z"}),
-            "user",
+            "protocol",
         ),
         (
             json!({"Text": "x", "To": to, "Headers": [["X-A", "b\r\nc"]]}),
@@ -342,6 +342,9 @@ async fn what_has_a_key_is_sent_once() {
         (other.status.as_u16(), &other.json()["Code"]),
         (400, &json!("idempotencyConflict"))
     );
+    // Who logs in is who it is from, so that it is not the same from another address.
+    let helpdesk = send("help@example.org", "order 7", "one").await;
+    assert_eq!(helpdesk.json()["Code"], "idempotencyConflict");
     let (third, fourth) = tokio::join!(send(ann, "order 8", "one"), send(ann, "order 8", "one"));
     assert_eq!(third.body, fourth.body);
     assert_ne!(third.body, first.body);

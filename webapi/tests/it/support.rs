@@ -73,7 +73,7 @@ impl World {
              [listeners.l]\nips = [\"127.0.0.1\"]\n";
         let statics = Static::parse(statics, "postrider.conf").unwrap();
         let dynamics = "[domains.\"example.org\"]\nlocalpart_catchall_separators = [\"+\"]\n[domains.\"off.example\"]\ndisabled = true\n\
-             [accounts.ann]\ndomain = \"example.org\"\nfull_name = \"Ann Lee\"\n\
+             [accounts.ann]\ndomain = \"example.org\"\nfull_name = \"Ann Lee\"\nkeep_retired_message_period = \"1h\"\n\
              destinations.\"ann@example.org\" = {}\ndestinations.\"help@example.org\" = { full_name = \"Helpdesk\" }\ndestinations.\"ann@off.example\" = {}\n\
              from_id_login_addresses = [\"ann+id@example.org\"]\n\
              [accounts.bob]\ndomain = \"example.org\"\ndestinations.\"bob@example.org\" = { mailbox = \"Shop\" }\n\
