@@ -151,6 +151,7 @@ impl Server {
         let hooks = postrider_webhook::Runner::new(
             store.clone(),
             memory.clone(),
+            statics.limits.mime(),
             Arc::clone(&live),
             Arc::clone(&options.clock),
             statics.webhook.clone(),

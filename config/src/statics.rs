@@ -483,6 +483,17 @@ pub struct Limits {
     pub login_failures_per_network: LoginFailures,
 }
 
+impl Limits {
+    /// Those for reading messages.
+    #[must_use]
+    pub const fn mime(&self) -> postrider_smtp::mime::Limits {
+        postrider_smtp::mime::Limits {
+            parts: self.mime_parts,
+            depth: self.mime_depth,
+        }
+    }
+}
+
 /// `limits.login_failures_per_network`, per /32 or /64; wider networks get a multiple.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginFailures {

@@ -95,7 +95,7 @@ impl Queue {
         if by_id.is_none() && !abuse && !null && !arrived.report {
             return Ok(None);
         }
-        let reading = bounce::read(&text());
+        let reading = bounce::read(&text(), self.statics.limits.mime());
         let mut returned = Returned::default();
         match (by_id, reading) {
             (Some(message), reading) => self.told_by_id(config, &message, reading, &mut returned),

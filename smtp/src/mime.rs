@@ -10,8 +10,6 @@ use aho_corasick::AhoCorasick;
 use mail_parser::{Message, MessageParser};
 use memchr::{memchr_iter, memmem};
 
-/// The most parts that are read.
-const PARTS_MAX: usize = 5000;
 /// The most messages within messages, one inside the other or side by side.
 const MESSAGES_MAX: usize = 1000;
 /// The most boundaries.
@@ -24,11 +22,33 @@ const HEADER_MAX: usize = 8 << 10;
 /// Enough for what an encoded message of that size may hold.
 const STACK: usize = 16 << 20;
 
+/// How much of a message is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most parts.
+    pub parts: usize,
+    /// How deep parts within parts are looked into.
+    pub depth: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            parts: 5000,
+            depth: 50,
+        }
+    }
+}
+
 /// Parses a message and hands it on: with its header only if there is too much in it, and None if it has not even that.
-pub fn parse<T: Send>(text: &[u8], work: impl Fn(Option<&Message<'_>>) -> T + Sync) -> T {
+pub fn parse<T: Send>(
+    text: &[u8],
+    limits: Limits,
+    work: impl Fn(Option<&Message<'_>>) -> T + Sync,
+) -> T {
     let whole = || work(MessageParser::default().parse(text).as_ref());
     let header = || work(MessageParser::default().parse_headers(text).as_ref());
-    match look_over(text) {
+    match look_over(text, limits.parts) {
         Contents::TooMuch => header(),
         Contents::Flat => whole(),
         // It is also let go of there.
@@ -52,8 +72,8 @@ enum Contents {
     TooMuch,
 }
 
-fn look_over(text: &[u8]) -> Contents {
-    if parts(text) > PARTS_MAX {
+fn look_over(text: &[u8], most: usize) -> Contents {
+    if parts(text) > most {
         return Contents::TooMuch;
     }
     let mut messages = 0;
@@ -170,7 +190,7 @@ mod tests {
     const HEAD: &str = "From: a@example.com\r\nSubject: deep\r\n";
 
     fn subject(text: &str) -> Option<String> {
-        parse(text.as_bytes(), |message| {
+        parse(text.as_bytes(), Limits::default(), |message| {
             message
                 .and_then(|message| message.subject())
                 .map(str::to_owned)
@@ -178,7 +198,7 @@ mod tests {
     }
 
     fn parts_of(text: &str) -> usize {
-        parse(text.as_bytes(), |message| {
+        parse(text.as_bytes(), Limits::default(), |message| {
             message.map_or(0, |message| message.parts.len())
         })
     }
@@ -186,14 +206,14 @@ mod tests {
     #[test]
     fn what_nests_without_end_is_read_as_far_as_its_header() {
         let nested = "Content-Type: message/rfc822\r\n\r\n".repeat(100_000);
-        assert_eq!(look_over(nested.as_bytes()), Contents::TooMuch);
+        assert_eq!(look_over(nested.as_bytes(), 5000), Contents::TooMuch);
         assert_eq!(subject(&format!("{HEAD}{nested}x\r\n")).unwrap(), "deep");
         let digests =
             "Content-Type: multipart/DIGEST; boundary=a\r\n\r\n--a\r\n\r\n".repeat(100_000);
         assert_eq!(subject(&format!("{HEAD}{digests}")).unwrap(), "deep");
         // Few enough are read whole.
         let some = "Content-Type: message/rfc822\r\n\r\n".repeat(900);
-        assert_eq!(look_over(some.as_bytes()), Contents::Nested);
+        assert_eq!(look_over(some.as_bytes(), 5000), Contents::Nested);
         assert_eq!(subject(&format!("{HEAD}{some}x\r\n")).unwrap(), "deep");
     }
 
@@ -207,10 +227,10 @@ mod tests {
             "{HEAD}Content-Transfer-Encoding: base64\r\nContent-Type: message/rfc822\r\n\r\n"
         );
         let text = format!("{head}{hidden}\r\n");
-        assert_eq!(look_over(text.as_bytes()), Contents::Nested);
+        assert_eq!(look_over(text.as_bytes(), 5000), Contents::Nested);
         assert_eq!(subject(&text).unwrap(), "deep");
         let text = format!("{head}{hidden}{hidden}\r\n");
-        assert_eq!(look_over(text.as_bytes()), Contents::TooMuch);
+        assert_eq!(look_over(text.as_bytes(), 5000), Contents::TooMuch);
     }
 
     #[test]
@@ -235,6 +255,6 @@ mod tests {
         }
         // Lines that look like it are none.
         let dump = format!("{HEAD}\r\n{}", "-- a comment\r\n--b\r\n".repeat(20_000));
-        assert_eq!(look_over(dump.as_bytes()), Contents::Flat);
+        assert_eq!(look_over(dump.as_bytes(), 5000), Contents::Flat);
     }
 }

@@ -6,6 +6,7 @@
 
 use std::{fs, path::PathBuf};
 
+use postrider_smtp::mime::Limits;
 use postrider_smtp::{
     Address, Cause, DeliveryStatus, EnhancedCode,
     bounce::{Reading, Recipient, Report, read},
@@ -127,7 +128,7 @@ fn the_corpus_is_read_as_expected() {
     for (name, text) in &mails {
         let table = file.get(name).and_then(|item| item.as_table_like());
         let expected = expected(table.unwrap_or_else(|| panic!("nothing is expected of {name}")));
-        let found = told(read(text));
+        let found = told(read(text, Limits::default()));
         let tells = |told: &Told| told.kind != "other" && told.kind != "unusable";
         match (tells(&expected), tells(&found)) {
             (true, true) => right += 1,
@@ -156,7 +157,11 @@ fn the_corpus_is_read_as_expected() {
 fn line_ends_do_not_matter() {
     for (name, text) in corpus() {
         let bare: Vec<u8> = text.iter().copied().filter(|byte| *byte != b'\r').collect();
-        assert_eq!(told(read(&bare)), told(read(&text)), "{name}");
+        assert_eq!(
+            told(read(&bare, Limits::default())),
+            told(read(&text, Limits::default())),
+            "{name}"
+        );
     }
 }
 
@@ -196,7 +201,7 @@ fn our_own_reports_read_back() {
             original_message_id,
             reporting_mta,
             ..
-        }) = read(&text)
+        }) = read(&text, Limits::default())
         else {
             panic!("not a report")
         };
@@ -218,7 +223,7 @@ fn our_own_reports_read_back() {
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
-        let _ = read(&bytes);
+        let _ = read(&bytes, Limits::default());
     }
 
     #[test]
@@ -233,6 +238,6 @@ proptest! {
         let from = at.index(text.len().max(1)).min(text.len());
         let to = (from + len).min(text.len());
         text.splice(from..to, with);
-        let _ = read(&text);
+        let _ = read(&text, Limits::default());
     }
 }

@@ -9,7 +9,7 @@ use axum::{
         HeaderMap, HeaderValue, Method as Verb, StatusCode,
         header::{CONTENT_TYPE, HOST, LOCATION, WWW_AUTHENTICATE},
     },
-    response::{Html, IntoResponse, Response},
+    response::{IntoResponse, Response},
     routing::any,
 };
 use postrider_smtp::Domain;
@@ -70,7 +70,7 @@ async fn answer(State(parts): State<Arc<Parts>>, request: Request) -> Response {
         }
         "" => text(StatusCode::METHOD_NOT_ALLOWED, "use GET"),
         "openapi.json" if *request.method() == Verb::GET => v1::describe(&parts),
-        "v0/" => Html(pages::index()).into_response(),
+        "v0/" => pages::answer(StatusCode::OK, pages::index()),
         path if path == "v1" || path.starts_with("v1/") => v1::answer(parts, request).await,
         path => match path.strip_prefix("v0/").and_then(Method::from_name) {
             None => text(
@@ -78,7 +78,7 @@ async fn answer(State(parts): State<Arc<Parts>>, request: Request) -> Response {
                 "no such method; see v0/ for those that there are",
             ),
             Some(method) => match *request.method() {
-                Verb::GET => Html(pages::method(method)).into_response(),
+                Verb::GET => pages::answer(StatusCode::OK, pages::method(method)),
                 Verb::POST => call(parts, method, request).await,
                 _ => text(
                     StatusCode::METHOD_NOT_ALLOWED,

@@ -51,10 +51,11 @@ pub(crate) async fn get(parts: &Parts, user: &User, request: &str) -> Result<Sho
     let id = request::read(request, id)?;
     let mail = find(parts, user, id)?;
     let body = parts.store.body(mail.body)?;
+    let limits = parts.statics.limits.mime();
     let _share = parts.memory.take(body.len() * PARSED).await;
     blocking(move || {
         let text = body.read(0..body.len())?;
-        Ok(Shown::new(mail, message::parse(&text)))
+        Ok(Shown::new(mail, message::parse(&text, limits)))
     })
     .await
 }
@@ -75,11 +76,12 @@ pub(crate) async fn part(parts: &Parts, user: &User, request: &str) -> Result<Re
     })?;
     let mail = find(parts, user, id)?;
     let body = parts.store.body(mail.body)?;
+    let limits = parts.statics.limits.mime();
     let _share = parts.memory.take(body.len() * PARSED).await;
     let mut writer = parts.store.body_writer();
     let found = blocking(move || {
         let text = body.read(0..body.len())?;
-        let part = message::part(&text, &path).ok_or_else(|| {
+        let part = message::part(&text, &path, limits).ok_or_else(|| {
             let place = path.iter().map(ToString::to_string).collect::<Vec<_>>();
             let text = format!("the message has no part [{}]", place.join(", "));
             ApiError::new(Code::PartNotFound, text)

@@ -2,6 +2,15 @@
 
 use std::fmt::Write;
 
+use axum::{
+    http::{
+        HeaderValue, StatusCode,
+        header::{
+            CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+        },
+    },
+    response::{Html, IntoResponse, Response},
+};
 use postrider_store::Scope;
 
 /// A method that can be called.
@@ -277,6 +286,22 @@ pub(crate) fn page(title: &str, content: &str) -> String {
          pre, textarea {{ font: 14px/1.4 ui-monospace, monospace; background: #f4f4f4; padding: 0.5rem; width: 100%; box-sizing: border-box }}\n\
          </style>\n</head>\n<body>\n{content}</body>\n</html>\n"
     )
+}
+
+/// Answers with a page. It runs no program, loads nothing, is shown within no other site's page, and its address, which may be
+/// somebody's own, is told to no other site.
+pub(crate) fn answer(status: StatusCode, page: String) -> Response {
+    let headers = [
+        (
+            CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+        ),
+        (X_FRAME_OPTIONS, "DENY"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "same-origin"),
+    ];
+    let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
+    (status, headers, Html(page)).into_response()
 }
 
 pub(crate) fn escaped(text: &str) -> String {

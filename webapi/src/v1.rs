@@ -18,7 +18,7 @@ use axum::{
         Extensions, HeaderMap, HeaderValue, Method as Verb, StatusCode,
         header::{CONTENT_TYPE, WWW_AUTHENTICATE},
     },
-    response::{Html, IntoResponse, Response},
+    response::Response,
 };
 use postrider_store::{Scope, Share};
 use serde::de::DeserializeOwned;
@@ -128,7 +128,7 @@ pub(crate) async fn answer(parts: Arc<Parts>, request: Request) -> Response {
     let name = path.strip_prefix("v1/").unwrap_or_default().to_owned();
     let get = *request.method() == Verb::GET;
     match name.as_str() {
-        "" if get => return Html(openapi::page()).into_response(),
+        "" if get => return pages::answer(StatusCode::OK, openapi::page()),
         "openapi.json" if get => return describe(&parts),
         "EventStream" if get => return events::stream(parts, request).await,
         _ => {}
@@ -206,7 +206,7 @@ async fn call(
 async fn unsubscribe(parts: &Parts, token: &str, request: Request) -> Response {
     let page = |status: StatusCode, text: &str| {
         let content = format!("<h1>Unsubscribe</h1>\n<p>{}</p>\n", pages::escaped(text));
-        (status, Html(pages::page("Unsubscribe", &content))).into_response()
+        pages::answer(status, pages::page("Unsubscribe", &content))
     };
     let Some(subscription) = Subscription::read(token, &parts.unsubscribe_key) else {
         return page(StatusCode::NOT_FOUND, "This link is not valid.");
@@ -232,7 +232,7 @@ async fn unsubscribe(parts: &Parts, token: &str, request: Request) -> Response {
                 pages::escaped(&address),
                 pages::escaped(&format!("{list:?}"))
             );
-            Html(pages::page("Unsubscribe", &content)).into_response()
+            pages::answer(StatusCode::OK, pages::page("Unsubscribe", &content))
         }
         _ => page(StatusCode::METHOD_NOT_ALLOWED, "Use the button."),
     }

@@ -20,6 +20,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use postrider_config::{Dynamic, Static};
+use postrider_smtp::mime;
 use postrider_store::{
     Accept, Clock, Event, Memory, NewHook, NewHookKind, Options, Outgoing, QueueId, Store,
     SystemClock,
@@ -89,6 +90,7 @@ async fn run(store: Store, url: &str, secret: &str, calls: u64) -> Duration {
     let runner = Runner::new(
         store.clone(),
         Memory::new(1 << 20),
+        mime::Limits::default(),
         Arc::new(ArcSwap::from_pointee(dynamic)),
         Arc::new(SystemClock),
         statics.webhook,

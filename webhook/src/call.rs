@@ -6,6 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use postrider_config::{Dynamic, WebhookSecret};
+use postrider_smtp::mime;
 use postrider_store::{Clock, Hook, HookAttempt, HookKind, Memory, Store, StoreError, Time};
 use reqwest::{
     Client, Response, Url,
@@ -25,6 +26,8 @@ pub(crate) struct Caller {
     pub(crate) client: Client,
     pub(crate) store: Store,
     pub(crate) memory: Memory,
+    /// Of what is read of a received message.
+    pub(crate) limits: mime::Limits,
     pub(crate) allow_private_addresses: bool,
 }
 
@@ -100,6 +103,7 @@ impl Caller {
         let json = match &hook.kind {
             HookKind::Outgoing(outgoing) => payload::outgoing_payload(outgoing),
             HookKind::Incoming(mail) => {
+                let limits = self.limits;
                 let (store, mail) = (self.store.clone(), std::sync::Arc::clone(mail));
                 // A copy is made of what is decoded.
                 let _share = self.memory.take(2 * mail.size).await;
@@ -107,7 +111,7 @@ impl Caller {
                 let work = tokio::task::spawn_blocking(move || {
                     let body = store.body(mail.body)?;
                     let text = body.read(0..body.len())?;
-                    Ok(payload::incoming_payload(&mail, &text))
+                    Ok(payload::incoming_payload(&mail, &text, limits))
                 });
                 let result: Result<_, StoreError> =
                     work.await.map_err(|error| Failure(error.to_string()))?;

@@ -7,13 +7,11 @@ use mail_parser::{
     PartType,
     decoders::{base64::base64_decode, quoted_printable::quoted_printable_decode},
 };
-use postrider_smtp::mime;
+use postrider_smtp::mime::{self, Limits};
 use serde::{Deserialize, Serialize};
 
 /// The most bytes of a text that are shown.
 const TEXT_MAX: usize = 1 << 20;
-/// How deep parts are looked into.
-const DEPTH_MAX: usize = 50;
 
 /// A name and an address, as in the header.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,12 +77,15 @@ pub struct Parsed {
 
 /// Reads a message. What can't be read is empty.
 #[must_use]
-pub fn parse(text: &[u8]) -> Parsed {
-    mime::parse(text, |message| message.map(parsed).unwrap_or_default())
+pub fn parse(text: &[u8], limits: Limits) -> Parsed {
+    let parsed = |message: Option<&Message<'_>>| {
+        message.map_or_else(Parsed::default, |message| parsed(message, limits.depth))
+    };
+    mime::parse(text, limits, parsed)
 }
 
-fn parsed(message: &Message<'_>) -> Parsed {
-    let texts = readable(message, 0, DEPTH_MAX);
+fn parsed(message: &Message<'_>, depth: usize) -> Parsed {
+    let texts = readable(message, 0, depth);
     Parsed {
         from: addresses(message.from()),
         to: addresses(message.to()),
@@ -101,15 +102,15 @@ fn parsed(message: &Message<'_>) -> Parsed {
         date: message.date().and_then(date),
         text: texts.text.map(shown).unwrap_or_default(),
         html: texts.html.map(shown).unwrap_or_default(),
-        structure: structure(message, 0, DEPTH_MAX),
+        structure: structure(message, 0, depth),
     }
 }
 
 /// A part of a message, by the places in [`Structure::parts`] that lead to it, without its transfer encoding; its charset and
 /// line ends are as they are. None if there is none. The empty path is the body of the whole message.
 #[must_use]
-pub fn part(text: &[u8], path: &[usize]) -> Option<Vec<u8>> {
-    mime::parse(text, |message| {
+pub fn part(text: &[u8], path: &[usize], limits: Limits) -> Option<Vec<u8>> {
+    mime::parse(text, limits, |message| {
         let message = message?;
         let mut part = message.parts.first()?;
         for at in path {
@@ -323,6 +324,30 @@ fn decoded(message: &Message<'_>, part: &MessagePart<'_>) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    fn shown_of(text: &[u8]) -> Parsed {
+        parse(text, Limits::default())
+    }
+
+    #[test]
+    fn only_so_many_parts_are_read_and_so_deep() {
+        let whole = shown_of(MIXED.as_bytes());
+        let flat = Limits {
+            depth: 1,
+            ..Limits::default()
+        };
+        let shown = parse(MIXED.as_bytes(), flat);
+        assert_eq!(shown.structure.parts.len(), whole.structure.parts.len());
+        assert!(!whole.structure.parts[0].parts.is_empty());
+        assert!(shown.structure.parts[0].parts.is_empty());
+        let few = Limits {
+            parts: 2,
+            ..Limits::default()
+        };
+        let shown = parse(MIXED.as_bytes(), few);
+        assert_eq!((shown.subject, shown.text.as_str()), (whole.subject, ""));
+        assert_eq!(part(MIXED.as_bytes(), &[1], few), None);
+    }
+
     const MIXED: &str = "From: =?utf-8?q?J=C3=B6rg?= <j@example.com>, b@example.com\r\nTo: c@example.org\r\nSubject: hi\r\n\
         Date: Tue, 14 Nov 2023 22:13:20 +0100\r\nMessage-ID: <1@x>\r\nIn-Reply-To: <0@x>\r\nReferences: <a@x>\r\n <0@x>\r\n\
         MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n\
@@ -333,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_message_with_parts() {
-        let parsed = parse(MIXED.as_bytes());
+        let parsed = shown_of(MIXED.as_bytes());
         assert_eq!(parsed.from.len(), 2);
         assert_eq!(parsed.from[0].name, "J\u{f6}rg");
         assert_eq!(parsed.from[1].address, "b@example.com");
@@ -371,7 +396,7 @@ mod tests {
 
     #[test]
     fn parts_are_given_by_their_path() {
-        let part = |path: &[usize]| part(MIXED.as_bytes(), path);
+        let part = |path: &[usize]| part(MIXED.as_bytes(), path, Limits::default());
         assert_eq!(part(&[0, 0]).unwrap(), b"h\xe4\r\nyou");
         assert_eq!(part(&[0, 1]).unwrap(), b"<p>h</p>");
         assert_eq!(part(&[1]).unwrap(), [0, 1, 2, 3, 4]);
@@ -385,12 +410,12 @@ mod tests {
 
     #[test]
     fn a_message_without_mime_and_one_without_anything() {
-        let parsed = parse(b"Subject: x\r\n\r\nbody\r\n");
+        let parsed = shown_of(b"Subject: x\r\n\r\nbody\r\n");
         assert_eq!(parsed.text, "body\n");
         assert_eq!(parsed.structure.content_type, "text/plain");
         assert_eq!(parsed.structure.decoded_size, 6);
         assert_eq!(parsed.date, None);
-        assert_eq!(parse(b"").text, "");
+        assert_eq!(shown_of(b"").text, "");
     }
 
     /// A message of these parts, with `\n` for line ends.
@@ -430,7 +455,7 @@ mod tests {
             ),
         ];
         for (text, json) in table {
-            let found = crate::json::to_vec(&parse(text.as_bytes()).structure).unwrap();
+            let found = crate::json::to_vec(&shown_of(text.as_bytes()).structure).unwrap();
             assert_eq!(String::from_utf8(found).unwrap(), json, "{text}");
         }
     }
@@ -486,7 +511,7 @@ mod tests {
             ),
         ];
         for (text, plain, html) in table {
-            let parsed = parse(text.replace('\n', "\r\n").as_bytes());
+            let parsed = shown_of(text.replace('\n', "\r\n").as_bytes());
             assert_eq!(
                 (parsed.text.as_str(), parsed.html.as_str()),
                 (plain, html),
@@ -509,7 +534,7 @@ mod tests {
             ("1 Mar 99999 10:00:00 +0000", None),
             ("yesterday", None),
         ] {
-            let parsed = parse(format!("Date: {field}\r\n\r\n").as_bytes());
+            let parsed = shown_of(format!("Date: {field}\r\n\r\n").as_bytes());
             assert_eq!(parsed.date.as_deref(), date, "{field}");
         }
     }
@@ -520,7 +545,7 @@ mod tests {
             "Subject: x\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nx{}",
             "\u{e4}".repeat(600_000)
         );
-        let parsed = parse(text.as_bytes());
+        let parsed = shown_of(text.as_bytes());
         assert_eq!(parsed.text.len(), TEXT_MAX - 1);
     }
 

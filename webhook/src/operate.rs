@@ -261,7 +261,7 @@ impl Operator {
             }
             Which::Incoming => {
                 let mail = example_mail(account, now);
-                let payload = payload::incoming_payload(&mail, EXAMPLE_TEXT);
+                let payload = payload::incoming_payload(&mail, EXAMPLE_TEXT, self.caller.limits);
                 (HookKind::Incoming(Arc::new(mail)), payload)
             }
         };

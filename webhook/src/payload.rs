@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use postrider_smtp::ReversePath;
+use postrider_smtp::{ReversePath, mime};
 use postrider_store::{Event, Mail, Outgoing};
 use serde::Serialize;
 
@@ -107,13 +107,17 @@ struct Meta<'a> {
 ///
 /// # Errors
 /// None that a [`Mail`] can cause.
-pub fn incoming_payload(mail: &Mail, text: &[u8]) -> serde_json::Result<Vec<u8>> {
+pub fn incoming_payload(
+    mail: &Mail,
+    text: &[u8],
+    limits: mime::Limits,
+) -> serde_json::Result<Vec<u8>> {
     let arrival = mail.smtp.as_ref();
     let from = arrival.map(|arrival| &arrival.mail_from);
     let sender = from.and_then(ReversePath::address);
     json::to_vec(&IncomingPayload {
         version: 0,
-        message: message::parse(text),
+        message: message::parse(text, limits),
         meta: Meta {
             msg_id: mail.id.0,
             mail_from: sender.map(|sender| sender.unicode()).unwrap_or_default(),
@@ -231,7 +235,9 @@ mod tests {
             }),
         };
         let text = b"From: Bob <bob@example.com>\r\nTo: ann@example.org\r\nSubject: a<b\r\nMessage-ID: <1@x>\r\n\r\nHi\r\n";
-        let json = String::from_utf8(incoming_payload(&mail, text).unwrap()).unwrap();
+        let json =
+            String::from_utf8(incoming_payload(&mail, text, mime::Limits::default()).unwrap())
+                .unwrap();
         assert_eq!(
             json,
             concat!(

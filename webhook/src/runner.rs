@@ -12,6 +12,7 @@ use std::{
 };
 
 use postrider_config::{Dynamic, Live, WebhookConfig};
+use postrider_smtp::mime;
 use postrider_store::{
     ClaimHooks, Clock, Hook, HookAttempt, Memory, Outcome, SettleHook, Store, StoreError, Time,
 };
@@ -105,13 +106,14 @@ struct Receiver {
 }
 
 impl Runner {
-    /// A runner of these parts.
+    /// A runner of these parts. `limits` are for what is read of a received message.
     ///
     /// # Errors
     /// If the proxy's URL is of no use, or TLS can't be set up.
     pub fn new(
         store: Store,
         memory: Memory,
+        limits: mime::Limits,
         config: Live,
         clock: Arc<dyn Clock>,
         settings: WebhookConfig,
@@ -137,6 +139,7 @@ impl Runner {
             client: builder.build().map_err(SetupError::Client)?,
             store: store.clone(),
             memory,
+            limits,
             allow_private_addresses: settings.allow_private_addresses,
         };
         Ok(Self {

@@ -81,33 +81,26 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
         || a >= 240
         || (a == 100 && (64..128).contains(&b))
         || (a == 192 && b == 0 && c == 0)
+        // The relays of 6to4 (RFC 7526).
+        || (a == 192 && b == 88 && c == 99)
         || (a == 198 && (b == 18 || b == 19));
     !special
 }
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
-    let [a, b, ..] = ip.segments();
-    let embedded = match ip.segments() {
+    match ip.segments() {
         // NAT64 (RFC 6052) and 6to4 (RFC 3056) lead to the IPv4 address that they contain.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
             let [a, b] = high.to_be_bytes();
             let [c, d] = low.to_be_bytes();
-            Some(Ipv4Addr::new(a, b, c, d))
+            is_public_v4(Ipv4Addr::new(a, b, c, d))
         }
-        _ => None,
-    };
-    let special = ip.is_loopback()
-        || ip.is_unspecified()
-        || ip.is_unique_local()
-        || ip.is_unicast_link_local()
-        || ip.is_multicast()
-        || a & 0xffc0 == 0xfec0
-        || (a == 0x2001 && b == 0xdb8)
-        || (a == 0x2001 && b == 0)
-        || a == 0x100
-        // NAT64 prefixes for use within a network (RFC 8215), and the old form of IPv4 addresses (RFC 4291).
-        || matches!(ip.segments(), [0x64, 0xff9b, 1, ..] | [0, 0, 0, 0, 0, 0, ..]);
-    !special && embedded.is_none_or(is_public_v4)
+        // IETF protocol assignments (RFC 2928), with Teredo and benchmarking among them, and documentation (RFC 3849, RFC 9637).
+        [0x2001, b, ..] if b < 0x200 || b == 0xdb8 => false,
+        [0x3fff, b, ..] if b < 0x1000 => false,
+        // All global unicast addresses that are given out (RFC 4291 §2.4, IANA).
+        [a, ..] => a & 0xe000 == 0x2000,
+    }
 }
 
 #[cfg(test)]
@@ -121,6 +114,9 @@ mod tests {
             "2620:fe::fe",
             "::ffff:9.9.9.9",
             "64:ff9b::909:909",
+            "2a00:1450:4001::1",
+            "2001:4860:4860::8888",
+            "2400:cb00::1",
         ] {
             assert!(is_public(ip.parse().unwrap()), "{ip}");
         }
@@ -148,6 +144,14 @@ mod tests {
             "2001:db8::1",
             "64:ff9b:1::909:909",
             "::7f00:1",
+            "192.88.99.1",
+            "2001::1",
+            "2001:2::1",
+            "3fff::1",
+            "5f00::1",
+            "::ffff:0:7f00:1",
+            "100::1",
+            "4000::1",
         ] {
             assert!(!is_public(ip.parse().unwrap()), "{ip}");
         }

@@ -32,6 +32,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, Mac};
 use patience::patiently;
 use postrider_config::{Dynamic, Static};
+use postrider_smtp::mime;
 use postrider_store::{
     Accept, BodySource, ClaimHooks, Clock, Event, HookFilter, ManualClock, Memory, NewHook,
     NewHookKind, NewMail, Order, Outgoing, QueueId, RetiredHook, RetiredHookFilter, Store, Time,
@@ -179,6 +180,7 @@ impl World {
         let runner = Runner::new(
             store.clone(),
             Memory::new(1 << 20),
+            mime::Limits::default(),
             Arc::new(ArcSwap::from_pointee(dynamic)),
             Arc::new(clock.clone()),
             statics.webhook,

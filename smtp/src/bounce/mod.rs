@@ -135,8 +135,10 @@ pub struct Complaint {
 
 /// Reads a mail. The first part of it is enough, if the reports are in that.
 #[must_use]
-pub fn read(message: &[u8]) -> Reading {
-    mime::parse(message, |mail| mail.map_or(Reading::Other, read_mail))
+pub fn read(message: &[u8], limits: mime::Limits) -> Reading {
+    mime::parse(message, limits, |mail| {
+        mail.map_or(Reading::Other, read_mail)
+    })
 }
 
 fn read_mail(mail: &Message<'_>) -> Reading {

@@ -1,10 +1,11 @@
 //! Mail that may be a report: no bytes make the reader panic, and what it gives is bounded and on one line.
 
 use postrider_smtp::bounce::{Reading, read};
+use postrider_smtp::mime::Limits;
 
 /// Fails where that does not hold.
 pub(crate) fn check(data: &[u8]) {
-    match read(data) {
+    match read(data, Limits::default()) {
         Reading::Report(report) => {
             assert!(!report.recipients.is_empty() && report.recipients.len() <= 1000);
             for recipient in &report.recipients {

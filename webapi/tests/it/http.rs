@@ -39,6 +39,9 @@ async fn paths_and_verbs() {
             .unwrap()
             .starts_with("text/html")
     );
+    let page = world.get("GET", "/webapi/v0/Send").await;
+    let policy = page.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
     let host = |host: &str| {
         Request::get("/webapi/v0/")
             .header("host", host)
