@@ -6,7 +6,7 @@ use postrider_config::{Dynamic, Live, Static};
 use postrider_queue::{Queue, simulate};
 use postrider_smtp::{EnhancedCode, LocalPart, Reply, ReplyCode};
 use postrider_store::{
-    Clock, Memory, Store, StoreError,
+    Clock, Store, StoreError,
     login::{LoginLimiter, Logins},
 };
 use tracing::error;
@@ -30,8 +30,8 @@ pub struct Shared {
     pub limiter: Arc<LoginLimiter>,
     /// Signs links by which recipients unsubscribe.
     pub unsubscribe_key: Arc<[u8; 32]>,
-    /// For those who read texts and requests as a whole.
-    pub memory: Memory,
+    /// What calls of the webapi may use at the same time.
+    pub bounds: postrider_webapi::Bounds,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// This is localserve without `--deliver`: any recipient is taken, and some local-parts fail as they are named.

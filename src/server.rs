@@ -45,9 +45,8 @@ const EXPIRE_STEP: u64 = 100;
 const STOP_QUIETLY: Duration = Duration::from_secs(1);
 /// How long sessions and deliveries may take to end when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
-/// What the requests of the webapi, and the messages that it and webhooks show, may take of memory while they are read, all
-/// together.
-const MEMORY: u64 = 256 << 20;
+/// What the messages that webhooks show may take of memory while they are read, all together.
+const MEMORY: u64 = 128 << 20;
 /// What an SMTP client hears for which there is no place.
 const SMTP_REFUSAL: &[u8] = b"421 4.3.2 too many connections, try again later\r\n";
 
@@ -147,10 +146,9 @@ impl Server {
             },
             rng: StdRng::from_rng(&mut rand::rng()),
         })?);
-        let memory = Memory::new(MEMORY);
         let hooks = postrider_webhook::Runner::new(
             store.clone(),
-            memory.clone(),
+            Memory::new(MEMORY),
             statics.limits.mime(),
             Arc::clone(&live),
             Arc::clone(&options.clock),
@@ -164,7 +162,7 @@ impl Server {
             logins: Arc::new(Logins::new(store)),
             limiter: Arc::new(LoginLimiter::new(login_limits(&statics))),
             unsubscribe_key: Arc::new(unsubscribe_key(&statics.data_dir)?),
-            memory,
+            bounds: postrider_webapi::Bounds::default(),
             clock: options.clock,
             simulate: options.simulate,
         };

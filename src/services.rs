@@ -228,7 +228,7 @@ pub fn router(
         clock: Arc::clone(&shared.clock),
         logins: Arc::clone(&shared.logins),
         limiter: Arc::clone(&shared.limiter),
-        memory: shared.memory.clone(),
+        bounds: shared.bounds.clone(),
         hostname: listener.hostname.clone(),
         max_message_size: listener.max_message_size.0,
         path: conf.path.clone(),

@@ -2,7 +2,7 @@
 //!
 //! A login sends only from its account's own addresses. Fields that a message must have and that are missing are added.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use postrider_queue::{
     AddError, LimitError, SubmittedRecipient, extra,
@@ -85,7 +85,7 @@ impl Submission {
                 "too many failed logins from your network, try again later",
             )
         };
-        let limiter = &*self.shared.limiter;
+        let limiter = &self.shared.limiter;
         if !limiter.allowed(ip, now) {
             return Err(too_many());
         }
@@ -93,7 +93,11 @@ impl Submission {
         let found = config.login(&login.user);
         // An unknown name takes as long as a wrong password, so that the time tells nobody which names there are.
         let account = found.as_ref().map_or("", |found| found.account);
-        let source = Source { limiter, ip, now };
+        let source = Source {
+            limiter: Arc::clone(limiter),
+            ip,
+            now,
+        };
         let logins = &self.shared.logins;
         let verdict = logins.verify(account, &login.password, &source).await;
         let verdict = verdict.map_err(|error| store_reply(&error))?;
@@ -134,8 +138,8 @@ impl Submission {
         let login = context.login;
         let submission = submission(&login, transaction, taken, facts);
         let recipients = submission.recipients.iter().map(|to| &to.address);
-        let allowed = self.shared.queue.allow(&login.account, recipients);
-        let _allowance = allowed.map_err(|error| limit_reply(&error))?;
+        let allowed = self.shared.queue.allow(&login.account, recipients, None);
+        let allowance = allowed.map_err(|error| limit_reply(&error))?;
         let message_id = submission.message_id.clone();
         let added = self
             .shared
@@ -143,6 +147,7 @@ impl Submission {
             .add(submission)
             .await
             .map_err(|error| add_reply(&error))?;
+        drop(allowance);
         let ids: Vec<String> = added.iter().map(|added| added.id.to_string()).collect();
         let ids = ids.join(",");
         info!(

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -51,57 +51,49 @@ pub enum LimitError {
 /// What is allowed and not added yet, by account.
 #[derive(Debug, Default)]
 pub(crate) struct Planned {
-    accounts: HashMap<String, BTreeMap<u64, Vec<Address>>>,
+    accounts: HashMap<String, Arc<Mutex<Calls>>>,
+}
+
+/// Of one account.
+#[derive(Debug, Default)]
+struct Calls {
+    calls: BTreeMap<u64, Call>,
     last: u64,
 }
 
-impl Planned {
-    fn of<'a>(&'a self, account: &str) -> impl Iterator<Item = &'a Address> {
-        let calls = self.accounts.get(account).into_iter();
-        calls.flat_map(BTreeMap::values).flatten()
-    }
-
-    fn add(&mut self, account: &str, recipients: Vec<Address>) -> u64 {
-        self.last += 1;
-        let calls = self.accounts.entry(account.to_owned()).or_default();
-        calls.insert(self.last, recipients);
-        self.last
-    }
-
-    fn remove(&mut self, account: &str, id: u64) {
-        if let Some(calls) = self.accounts.get_mut(account) {
-            calls.remove(&id);
-            if calls.is_empty() {
-                self.accounts.remove(account);
-            }
-        }
-    }
+/// What one who submits is going to add.
+#[derive(Debug)]
+struct Call {
+    /// The idempotency key, if there is one: only one with the same will be added.
+    key: Option<String>,
+    recipients: Vec<Address>,
+    /// To whom of them the account never sent before, once somebody had to know.
+    unknown: Option<BTreeSet<String>>,
 }
 
-/// That a message may be added. Until this is dropped it counts, so that messages which are checked at the same moment are not
+/// That messages may be added. Until this is dropped they count, so that those which are checked at the same moment are not
 /// more than the limit together.
-#[must_use = "it is to be kept until the message is added"]
-pub struct Allowance<'a> {
-    queue: &'a Queue,
-    account: String,
+#[derive(Debug)]
+#[must_use = "it is to be kept until the messages are added"]
+pub struct Allowance {
+    calls: Arc<Mutex<Calls>>,
     id: u64,
 }
 
-impl fmt::Debug for Allowance<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Allowance").field(&self.account).finish()
+impl Drop for Allowance {
+    fn drop(&mut self) {
+        locked(&self.calls).calls.remove(&self.id);
     }
 }
 
-impl Drop for Allowance<'_> {
-    fn drop(&mut self) {
-        self.queue.planned().remove(&self.account, self.id);
-    }
+fn locked(calls: &Mutex<Calls>) -> MutexGuard<'_, Calls> {
+    calls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Queue {
-    /// Checks that an account may send to these recipients now. What is sent is counted when it is added, by the hour. An
-    /// account that is not configured has no limits, and no allowance.
+    /// Checks that an account may send to these recipients now; `key` is the idempotency key, if there is one. What is sent is
+    /// counted when it is added, by the hour. An account that is not configured has no limits, and no allowance. With many
+    /// recipients it may block.
     ///
     /// # Errors
     /// If a limit of the account would be passed.
@@ -109,7 +101,8 @@ impl Queue {
         &self,
         account: &str,
         recipients: impl IntoIterator<Item = &'a Address>,
-    ) -> Result<Option<Allowance<'_>>, LimitError> {
+        key: Option<&str>,
+    ) -> Result<Option<Allowance>, LimitError> {
         let config = self.config.load();
         let Some(limits) = config.accounts.get(account) else {
             return Ok(None);
@@ -118,13 +111,23 @@ impl Queue {
             limits.max_outgoing_messages_per_day,
             limits.max_first_time_recipients_per_day,
         );
-        let recipients: Vec<Address> = recipients.into_iter().cloned().collect();
-        let new = recipients.len() as u64;
-        // Nobody else is checked meanwhile. What is added just now may count twice, but never not at all.
-        let mut planned = self.planned();
+        let mut call = Call {
+            key: key.map(str::to_owned),
+            recipients: recipients.into_iter().cloned().collect(),
+            unknown: None,
+        };
+        let new = call.recipients.len() as u64;
+        let shared = self.planned_by(account);
+        // Nobody else of the account is checked meanwhile. What is added just now may count twice, but never not at all.
+        let mut planned = locked(&shared);
         let mut sent = self.store.sent(account, self.clock.now().before(DAY))?;
-        let others = planned.of(account).count() as u64;
-        sent.recipients += others;
+        let others = planned.calls.values_mut();
+        let mut others: Vec<&mut Call> = others
+            .filter(|other| other.key.is_none() || other.key != call.key)
+            .collect();
+        let of_others = others.iter().map(|other| other.recipients.len() as u64);
+        let of_others: u64 = of_others.sum();
+        sent.recipients += of_others;
         if sent.recipients + new > u64::from(max) {
             return Err(LimitError::Messages {
                 sent: sent.recipients,
@@ -133,11 +136,15 @@ impl Queue {
             });
         }
         // As long as all of them could be new, nobody needs to look.
-        if sent.first_time + others + new > u64::from(max_first) {
-            let others = self.unknown(account, planned.of(account))?;
-            let unknown = self.unknown(account, &recipients)?;
-            let first_time = unknown.difference(&others).count() as u64;
-            sent.first_time += others.len() as u64;
+        if sent.first_time + of_others + new > u64::from(max_first) {
+            let mut of_others = BTreeSet::new();
+            for other in &mut others {
+                of_others.extend(self.unknown(account, other)?.iter());
+            }
+            let first_time = self.unknown(account, &mut call)?;
+            let first_time = first_time.iter().filter(|to| !of_others.contains(to));
+            let first_time = first_time.count() as u64;
+            sent.first_time += of_others.len() as u64;
             if first_time > 0 && sent.first_time + first_time > u64::from(max_first) {
                 return Err(LimitError::FirstTime {
                     sent: sent.first_time,
@@ -146,27 +153,44 @@ impl Queue {
                 });
             }
         }
-        let id = planned.add(account, recipients);
+        planned.last += 1;
+        let id = planned.last;
+        planned.calls.insert(id, call);
         drop(planned);
-        Ok(Some(Allowance {
-            queue: self,
-            account: account.to_owned(),
-            id,
-        }))
+        Ok(Some(Allowance { calls: shared, id }))
     }
 
-    /// To whom the account never sent before.
-    fn unknown<'a>(
-        &self,
-        account: &str,
-        recipients: impl IntoIterator<Item = &'a Address>,
-    ) -> Result<BTreeSet<String>, StoreError> {
-        let mut unknown = BTreeSet::new();
-        for recipient in recipients {
-            if !self.store.is_known(account, recipient)? {
-                unknown.insert(recipient.unicode().to_lowercase());
+    fn planned_by(&self, account: &str) -> Arc<Mutex<Calls>> {
+        let mut planned = self.planned();
+        match planned.accounts.get(account) {
+            Some(calls) => Arc::clone(calls),
+            None => {
+                let calls = Arc::<Mutex<Calls>>::default();
+                let account = account.to_owned();
+                planned.accounts.insert(account, Arc::clone(&calls));
+                calls
             }
         }
-        Ok(unknown)
+    }
+
+    /// To whom of a call the account never sent before.
+    fn unknown<'c>(
+        &self,
+        account: &str,
+        call: &'c mut Call,
+    ) -> Result<&'c BTreeSet<String>, StoreError> {
+        let known = match call.unknown.take() {
+            Some(unknown) => unknown,
+            None => {
+                let mut unknown = BTreeSet::new();
+                for recipient in &call.recipients {
+                    if !self.store.is_known(account, recipient)? {
+                        unknown.insert(recipient.unicode().to_lowercase());
+                    }
+                }
+                unknown
+            }
+        };
+        Ok(call.unknown.insert(known))
     }
 }

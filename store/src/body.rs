@@ -147,9 +147,13 @@ impl BodyWriter {
             return Err(StoreError::Closed);
         };
         let (guard, reader) = file.finish_for_now().map_err(refused)?;
+        let body = Body::in_file(reader);
+        let file = Temporary {
+            held: Some((body.clone(), guard)),
+        };
         Ok(Scratch {
-            body: Body::in_file(reader),
-            _file: Some(Arc::new(guard)),
+            body,
+            _file: Some(Arc::new(file)),
         })
     }
 }
@@ -199,8 +203,23 @@ fn refused(error: io::Error) -> StoreError {
 #[derive(Clone, Debug)]
 pub struct Scratch {
     body: Body,
-    /// Removes the file.
-    _file: Option<Arc<BodyFile>>,
+    _file: Option<Arc<Temporary>>,
+}
+
+/// Removes a file. That takes a while when it is long, for which a thread that may block is used if there is one.
+#[derive(Debug)]
+struct Temporary {
+    /// The last who has it open, and its name.
+    held: Option<(Body, BodyFile)>,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let held = self.held.take();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || drop(held));
+        }
+    }
 }
 
 impl Scratch {
@@ -390,8 +409,13 @@ mod tests {
             assert_eq!(scratch.read(0..u64::MAX).await.unwrap(), bytes);
             assert_eq!(scratch.read_blocking(5..1000).unwrap(), bytes[5..1000]);
         }
-        for folder in disk.list("bodies").unwrap() {
-            assert_eq!(disk.list(&format!("bodies/{folder}")).unwrap(), [""; 0]);
+        let left = || {
+            let folders = disk.list("bodies").unwrap().into_iter();
+            let names = folders.map(|folder| disk.list(&format!("bodies/{folder}")).unwrap().len());
+            names.sum::<usize>()
+        };
+        while left() > 0 {
+            task::yield_now().await;
         }
     }
 

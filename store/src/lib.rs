@@ -35,7 +35,7 @@ pub use record::{
     HookAttempt, HookKind, LoggedEvent, Mail, Notify, Outgoing, Queued, Retired, RetiredHook,
     Scope, Suppression,
 };
-pub use share::{Memory, Share};
+pub use share::{Memory, Room, Share};
 pub use store::{Counts, Store};
 pub use time::{Clock, ManualClock, Sleep, SystemClock, Time};
 pub use verb::{
@@ -43,7 +43,7 @@ pub use verb::{
     Destination, EventFilter, Found, HookFilter, MailChange, NewApiKey, NewBody, NewEvent, NewHook,
     NewHookKind, NewMail, NewMessage, NewRecipient, NewSuppression, NextAttempt, Note, Once, Order,
     Outcome, Page, Party, QueueFilter, Reference, RetiredFilter, RetiredHookFilter, Sent, Settle,
-    SettleHook, base_in_list,
+    SettleHook, base_in_list, hook_lane,
 };
 
 /// The largest text, in bytes, that goes into the journal; a larger one gets a file of its own.

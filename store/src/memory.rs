@@ -1040,18 +1040,21 @@ impl State {
     }
 
     fn claim_hooks(&mut self, claim: &ClaimHooks) -> ClaimedHooks {
-        let mut urls: BTreeMap<String, Vec<(Time, HookId)>> = BTreeMap::new();
+        let mut lanes: BTreeMap<String, Vec<(Time, HookId)>> = BTreeMap::new();
         let mut chains = BTreeSet::new();
         for hook in self.hooks.values() {
             let first = hook.chain().is_none_or(|chain| chains.insert(chain));
-            if first && !self.claimed_hooks.contains(&hook.id) && !claim.except.contains(&hook.url)
+            if first
+                && !self.claimed_hooks.contains(&hook.id)
+                && !claim.except.contains(&hook.lane())
             {
-                urls.entry(hook.url.clone())
+                lanes
+                    .entry(hook.lane())
                     .or_default()
                     .push((hook.next_attempt, hook.id));
             }
         }
-        let (chosen, next_due) = choose(urls, claim.now, claim.max, claim.max_per_url);
+        let (chosen, next_due) = choose(lanes, claim.now, claim.max, claim.max_per_lane);
         let mut hooks = Vec::new();
         for id in chosen {
             let Some(hook) = self.hooks.get_mut(&id) else {

@@ -338,6 +338,13 @@ pub struct Hook {
     pub results: Vec<HookAttempt>,
 }
 
+impl Hook {
+    /// The [lane](crate::hook_lane) that it is in.
+    pub(crate) fn lane(&self) -> String {
+        crate::hook_lane(&self.account, &self.url)
+    }
+}
+
 /// The result of one call of a webhook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookAttempt {

@@ -532,10 +532,17 @@ pub struct ClaimHooks {
     pub now: Time,
     /// At most this many in all.
     pub max: usize,
-    /// At most this many of one URL.
-    pub max_per_url: usize,
-    /// None of these URLs (their limits are used up).
+    /// At most this many of an account to one URL.
+    pub max_per_lane: usize,
+    /// None of these [lanes](hook_lane) (their limits are used up).
     pub except: HashSet<String>,
+}
+
+/// What calls have in common that are made one after another, or only so many at once: the account and the URL.
+#[must_use]
+pub fn hook_lane(account: &str, url: &str) -> String {
+    // Neither can have a line end.
+    format!("{account}\n{url}")
 }
 
 /// What a claim of webhook calls gives. Never two of the same message and URL: the later waits for the end of the earlier.

@@ -1,6 +1,9 @@
 //! Who calls: HTTP basic authentication with an account's login, or a key, and limits for those who guess.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     extract::ConnectInfo,
@@ -31,6 +34,16 @@ pub(crate) struct User {
 }
 
 impl User {
+    /// Who may do everything for an account.
+    #[cfg(test)]
+    pub(crate) fn of(account: &str, login: Address) -> Self {
+        Self {
+            account: account.to_owned(),
+            login,
+            scopes: None,
+        }
+    }
+
     /// Whether the caller may do this kind of things.
     pub(crate) fn may(&self, scope: Scope) -> bool {
         let scopes = self.scopes.as_ref();
@@ -81,10 +94,13 @@ pub(crate) async fn authenticate(
         warn!(remote = %ip, "webapi login not looked at: limits.login_failures_per_network");
         return Err(Refusal::TooMany);
     }
-    let limiter = &*parts.limiter;
-    let source = Source { limiter, ip, now };
+    let source = Source {
+        limiter: Arc::clone(&parts.limiter),
+        ip,
+        now,
+    };
     let key = |text: &str, name: Option<&str>| {
-        by_key(parts, text, name).inspect_err(|_| limiter.failed(ip, now))
+        by_key(parts, text, name).inspect_err(|_| parts.limiter.failed(ip, now))
     };
     let checked = match &credentials {
         Credentials::Bearer(text) => key(text, None),
@@ -116,7 +132,7 @@ async fn by_password(
     parts: &Parts,
     name: &str,
     password: &str,
-    source: &Source<'_>,
+    source: &Source,
 ) -> Result<User, Refusal> {
     let config = parts.config.load_full();
     let found = config.login(name);

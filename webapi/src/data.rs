@@ -1,17 +1,21 @@
 //! The bytes that come with requests. Those of a large request lie in a file of the store while it is worked on.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use postrider_store::{BodyWriter, Memory, Scratch, Share, StoreError};
+use postrider_store::{BodyWriter, INLINE_BODY_MAX, Scratch, Share, StoreError};
 
 use crate::{
+    Parts,
+    auth::User,
     error::{ApiError, Code},
     memory::{JsonSize, SMALL},
 };
 
+/// What has no more bytes is in memory.
+pub(crate) const IN_MEMORY: u64 = INLINE_BODY_MAX as u64;
 /// How much of a file is read at once.
 pub(crate) const PIECE: u64 = 64 << 10;
 
@@ -20,12 +24,25 @@ pub(crate) const PIECE: u64 = 64 << 10;
 pub(crate) struct Data {
     all: Scratch,
     range: Range<u64>,
+    /// While they are in a file.
+    _place: Option<Arc<Share>>,
 }
 
 impl Data {
-    /// Those at `range` in `all`.
-    pub(crate) const fn within(all: Scratch, range: Range<u64>) -> Self {
-        Self { all, range }
+    /// Those of these at `range`.
+    pub(crate) fn part(&self, range: Range<u64>) -> Self {
+        Self {
+            range: self.place(&range),
+            ..self.clone()
+        }
+    }
+
+    /// ... which have this place, if they are in a file.
+    pub(crate) fn at(self, place: Option<Share>) -> Self {
+        Self {
+            _place: place.map(Arc::new),
+            ..self
+        }
     }
 
     pub(crate) const fn len(&self) -> u64 {
@@ -62,7 +79,7 @@ impl Data {
     }
 
     /// All of them as a text of JSON, with the memory that reading it takes.
-    pub(crate) async fn json(&self, memory: &Memory) -> Result<(Json, Share), ApiError> {
+    pub(crate) async fn json(&self, parts: &Parts, user: &User) -> Result<(Json, Share), ApiError> {
         if self.len() <= SMALL {
             return Ok((Json(self.read(0..self.len()).await?), Share::default()));
         }
@@ -71,7 +88,11 @@ impl Data {
         while let Some(piece) = pieces.next().await {
             size.add(&piece?);
         }
-        let share = memory.take(size.memory()?).await;
+        let share = parts
+            .bounds
+            .memory
+            .take(&user.account, size.memory()?)
+            .await;
         Ok((Json(self.read(0..self.len()).await?), share))
     }
 }
@@ -84,8 +105,11 @@ impl Default for Data {
 
 impl From<Scratch> for Data {
     fn from(all: Scratch) -> Self {
-        let range = 0..all.len();
-        Self { all, range }
+        Self {
+            range: 0..all.len(),
+            all,
+            _place: None,
+        }
     }
 }
 
@@ -96,7 +120,7 @@ impl From<Bytes> for Data {
 }
 
 /// A text in memory.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Json(Bytes);
 
 impl Json {
@@ -108,24 +132,75 @@ impl Json {
     }
 }
 
+/// Takes bytes as they come: into memory while they are few, then into a file, if there is a place for one.
+pub(crate) struct Upload<'a> {
+    writer: BodyWriter,
+    parts: &'a Parts,
+    user: &'a User,
+    place: Option<Share>,
+}
+
+impl<'a> Upload<'a> {
+    pub(crate) fn new(parts: &'a Parts, user: &'a User) -> Self {
+        Self {
+            writer: parts.store.body_writer(),
+            parts,
+            user,
+            place: None,
+        }
+    }
+
+    /// How many came so far.
+    pub(crate) fn len(&self) -> u64 {
+        self.writer.len()
+    }
+
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), ApiError> {
+        if self.place.is_none() && self.len() + bytes.len() as u64 > IN_MEMORY {
+            self.place = Some(self.parts.bounds.file(self.user)?);
+        }
+        Ok(self.writer.write(bytes).await?)
+    }
+
+    pub(crate) async fn finish(self) -> Result<Data, ApiError> {
+        let all = self.writer.into_scratch().await?;
+        Ok(Data {
+            range: 0..all.len(),
+            all,
+            _place: self.place.map(Arc::new),
+        })
+    }
+}
+
 /// Reads a body of at most `most` bytes; `too_long` is said of a longer one.
 pub(crate) async fn collect(
+    mut upload: Upload<'_>,
     body: Body,
     most: u64,
     too_long: Code,
-    mut writer: BodyWriter,
 ) -> Result<Data, ApiError> {
     let mut pieces = body.into_data_stream();
     while let Some(piece) = pieces.next().await {
         let piece =
             piece.map_err(|error| ApiError::protocol(format!("reading the request: {error}")))?;
-        if writer.len() + piece.len() as u64 > most {
+        if upload.len() + piece.len() as u64 > most {
             let text = format!("the request has more than {most} bytes");
             return Err(ApiError::new(too_long, text));
         }
-        writer.write(&piece).await?;
+        upload.write(&piece).await?;
     }
-    Ok(writer.into_scratch().await?.into())
+    upload.finish().await
+}
+
+/// Does what would keep other calls waiting, if it is with so many bytes.
+pub(crate) async fn blocking_with<T: Send + 'static>(
+    bytes: u64,
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    match bytes <= IN_MEMORY {
+        true => work(),
+        false => blocking(work).await,
+    }
 }
 
 /// Does what would keep other calls waiting.

@@ -10,6 +10,9 @@ pub enum Code {
     Protocol,
     /// The server failed.
     Server,
+    /// ... for now: it has too much to do.
+    #[serde(rename = "server")]
+    Busy,
     /// The caller's fault, without a code of its own.
     User,
     /// An address does not parse.
@@ -93,6 +96,7 @@ mod tests {
         for (code, expected) in [
             (Code::Protocol, "\"protocol\""),
             (Code::Server, "\"server\""),
+            (Code::Busy, "\"server\""),
             (Code::User, "\"user\""),
             (Code::BadAddress, "\"badAddress\""),
             (Code::MissingBody, "\"missingBody\""),

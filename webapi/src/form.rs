@@ -1,7 +1,17 @@
 //! The forms that calls come in.
 
+use std::{
+    mem,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
 use axum::{
-    body::Body,
+    body::{Body, BodyDataStream, Bytes},
     extract::{
         DefaultBodyLimit, FromRequest, Multipart, Request,
         multipart::{Field, MultipartError},
@@ -9,18 +19,22 @@ use axum::{
     http::{HeaderMap, header::CONTENT_TYPE},
 };
 
-use postrider_store::BodyWriter;
+use futures_util::Stream;
 
 use crate::{
     Parts,
+    auth::User,
     compose::File,
-    data::{Data, collect},
+    data::{Data, PIECE, Upload, blocking_with, collect},
     error::{ApiError, Code},
 };
 
 /// The most bytes of a form without files, and of all fields of a form that are not files.
 pub(crate) const FIELDS_MAX: u64 = 10 << 20;
-/// What a form may have besides the content of its fields and files: boundaries and the parts' own headers.
+/// The most parts of a form.
+const PARTS_MAX: usize = 10_000;
+/// What a form may have besides the content of its fields and files: boundaries and the parts' own headers. Also what the names
+/// and types of files may have.
 const OVERHEAD_MAX: u64 = 1 << 20;
 
 /// A form that was read.
@@ -40,15 +54,17 @@ pub(crate) struct Files {
 }
 
 /// Reads a form whose files have no more than the largest message has, all of them.
-pub(crate) async fn read(parts: &Parts, request: Request) -> Result<Form, ApiError> {
+pub(crate) async fn read(parts: &Parts, user: &User, request: Request) -> Result<Form, ApiError> {
     let form = match media_type(request.headers()).as_str() {
         "" => {
             return Err(ApiError::protocol(
                 "there is no Content-Type; send a form with the field \"request\"",
             ));
         }
-        "application/x-www-form-urlencoded" => read_urlencoded(parts, request.into_body()).await?,
-        "multipart/form-data" => read_multipart(parts, request).await?,
+        "application/x-www-form-urlencoded" => {
+            read_urlencoded(parts, user, request.into_body()).await?
+        }
+        "multipart/form-data" => read_multipart(parts, user, request).await?,
         other => {
             return Err(ApiError::protocol(format!(
                 "Content-Type {other:?}: send application/x-www-form-urlencoded or multipart/form-data with the field \"request\""
@@ -76,97 +92,208 @@ fn media_type(headers: &HeaderMap) -> String {
         .to_ascii_lowercase()
 }
 
-async fn read_urlencoded(parts: &Parts, body: Body) -> Result<Form, ApiError> {
-    let writer = parts.store.body_writer();
-    let body = collect(body, FIELDS_MAX, Code::Protocol, writer).await?;
-    // With what is decoded.
-    let _share = parts.memory.take(2 * body.len()).await;
+async fn read_urlencoded(parts: &Parts, user: &User, body: Body) -> Result<Form, ApiError> {
+    let upload = Upload::new(parts, user);
+    let body = collect(upload, body, FIELDS_MAX, Code::Protocol).await?;
+    // With what is decoded, in which letters that are none become longer.
+    let memory = &parts.bounds.memory;
+    let share = memory.take(&user.account, 6 * body.len()).await;
     let bytes = body.read(0..body.len()).await?;
-    let mut pairs = url::form_urlencoded::parse(&bytes);
-    let value = pairs.find_map(|(name, value)| {
-        (name == "request" && !value.is_empty()).then(|| value.into_owned())
+    let value = blocking_with(body.len(), move || {
+        let mut pairs = url::form_urlencoded::parse(&bytes);
+        let value = pairs.find(|(name, value)| name == "request" && !value.is_empty());
+        Ok(value.map(|(_, value)| value.into_owned().into_bytes()))
     });
-    let mut writer = parts.store.body_writer();
-    writer.write(value.unwrap_or_default().as_bytes()).await?;
+    let value = value.await?.unwrap_or_default();
+    let mut upload = Upload::new(parts, user);
+    for piece in value.chunks(PIECE as usize) {
+        upload.write(piece).await?;
+    }
+    drop(share);
     Ok(Form {
-        request: writer.into_scratch().await?.into(),
+        request: upload.finish().await?,
         files: Files::default(),
     })
+}
+
+/// The body of a form, of which the parser gets a piece at a time: it would read ahead as far as it can. Ends in an error when
+/// there is much in which the parser finds nothing.
+struct Paced {
+    body: BodyDataStream,
+    /// Bytes since the parser gave something.
+    since: Arc<AtomicU64>,
+    given: bool,
+}
+
+impl Stream for Paced {
+    type Item = Result<Bytes, axum::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if mem::take(&mut self.given) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if self.since.load(Ordering::Relaxed) > OVERHEAD_MAX {
+            let text = format!("more than {OVERHEAD_MAX} bytes of a part's header, or of no part");
+            return Poll::Ready(Some(Err(axum::Error::new(text))));
+        }
+        let piece = ready!(Pin::new(&mut self.body).poll_next(cx));
+        if let Some(Ok(piece)) = &piece {
+            self.since.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            self.given = true;
+        }
+        Poll::Ready(piece)
+    }
+}
+
+/// A form as it is read.
+struct Reader<'a> {
+    upload: Upload<'a>,
+    since: Arc<AtomicU64>,
+    /// Of all fields that are not files.
+    fields_left: u64,
+    files_left: u64,
+    /// For the names and types of files.
+    names_left: u64,
 }
 
 /// Where the bytes of a part begin and end among those of all.
 type Place = (u64, u64);
 
-async fn read_multipart(parts: &Parts, mut request: Request) -> Result<Form, ApiError> {
-    let mut fields_left = FIELDS_MAX;
-    let mut files_left = parts.max_message_size;
-    // Also a part's header or a countless number of empty parts would otherwise take memory without end.
-    let most = files_left.saturating_add(FIELDS_MAX + OVERHEAD_MAX);
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
-    DefaultBodyLimit::max(most).apply(&mut request);
+async fn read_multipart(parts: &Parts, user: &User, request: Request) -> Result<Form, ApiError> {
+    let most = parts.max_message_size;
+    let since = Arc::<AtomicU64>::default();
+    let mut request = request.map(|body| {
+        Body::from_stream(Paced {
+            body: body.into_data_stream(),
+            since: Arc::clone(&since),
+            given: false,
+        })
+    });
+    let all = most.saturating_add(FIELDS_MAX + OVERHEAD_MAX);
+    DefaultBodyLimit::max(usize::try_from(all).unwrap_or(usize::MAX)).apply(&mut request);
     let mut fields = Multipart::from_request(request, &())
         .await
         .map_err(|error| unreadable(&error.body_text()))?;
-    let mut writer = parts.store.body_writer();
+    let mut reader = Reader {
+        upload: Upload::new(parts, user),
+        since,
+        fields_left: FIELDS_MAX,
+        files_left: most,
+        names_left: OVERHEAD_MAX,
+    };
     let mut request = (0, 0);
     let mut files: [Vec<(File, Place)>; 3] = Default::default();
+    let mut count = 0;
     while let Some(field) = fields.next_field().await.map_err(broken)? {
-        let name = field.name().unwrap_or_default();
+        reader.since.store(0, Ordering::Relaxed);
+        count += 1;
+        if count > PARTS_MAX {
+            return Err(unreadable(&format!("it has more than {PARTS_MAX} parts")));
+        }
         // A browser sends an empty file name where none was chosen.
         if field.file_name().is_none_or(str::is_empty) {
-            let wanted = (name == "request" && request.0 == request.1).then_some(&mut writer);
-            if let Some(place) = read_field(field, &mut fields_left, wanted).await? {
+            let wanted = field.name() == Some("request") && request.0 == request.1;
+            if let Some(place) = reader.field(field, wanted).await? {
                 request = place;
-            }
-            if fields_left == 0 {
-                return Err(unreadable(&format!(
-                    "its fields have more than {FIELDS_MAX} bytes"
-                )));
             }
             continue;
         }
         let [alternative, inline, attached] = &mut files;
-        let list = match name {
+        let list = match field.name().unwrap_or_default() {
             "alternativefile" => Some(alternative),
             "inlinefile" => Some(inline),
             "attachedfile" => Some(attached),
             _ => None,
         };
-        let file = File {
-            name: field.file_name().unwrap_or_default().to_owned(),
-            content_type: header(&field, "content-type"),
-            content_id: header(&field, "content-id"),
-            ..File::default()
-        };
-        let wanted = list.is_some().then_some(&mut writer);
-        let place = read_field(field, &mut files_left, wanted).await?;
-        if files_left == 0 {
-            let text = format!("the files have more than {} bytes", parts.max_message_size);
-            return Err(ApiError::new(Code::MessageTooLarge, text));
-        }
         // Those of other names are read over.
-        if let (Some(list), Some(place)) = (list, place) {
-            list.push((file, place));
+        let file = reader.file(field, list.is_some(), most).await?;
+        if let (Some(list), Some(file)) = (list, file) {
+            list.push(file);
         }
     }
-    let all = writer.into_scratch().await?;
-    let data = |(start, end): Place| Data::within(all.clone(), start..end);
+    let all = reader.upload.finish().await?;
     let [alternative, inline, attached] = files.map(|list| {
         let list = list.into_iter();
-        list.map(|(file, place)| File {
-            data: data(place),
+        list.map(|(file, (start, end))| File {
+            data: all.part(start..end),
             ..file
         })
         .collect()
     });
     Ok(Form {
-        request: data(request),
+        request: all.part(request.0..request.1),
         files: Files {
             alternative,
             inline,
             attached,
         },
     })
+}
+
+impl Reader<'_> {
+    /// A field that is no file, if it is `wanted`.
+    async fn field(&mut self, field: Field<'_>, wanted: bool) -> Result<Option<Place>, ApiError> {
+        let (place, left) = self.data(field, self.fields_left, wanted).await?;
+        self.fields_left = left;
+        match left {
+            0 => Err(unreadable(&format!(
+                "its fields have more than {FIELDS_MAX} bytes"
+            ))),
+            _ => Ok(place),
+        }
+    }
+
+    /// A file, if it is `wanted`. All of them have `most` bytes at most.
+    async fn file(
+        &mut self,
+        field: Field<'_>,
+        wanted: bool,
+        most: u64,
+    ) -> Result<Option<(File, Place)>, ApiError> {
+        let file = File {
+            name: field.file_name().unwrap_or_default().to_owned(),
+            content_type: header(&field, "content-type"),
+            content_id: header(&field, "content-id"),
+            ..File::default()
+        };
+        let names = file.name.len() + file.content_type.len() + file.content_id.len();
+        self.names_left = self.names_left.saturating_sub(names as u64);
+        if self.names_left == 0 {
+            return Err(unreadable(&format!(
+                "the names and types of its files have more than {OVERHEAD_MAX} bytes"
+            )));
+        }
+        let (place, left) = self.data(field, self.files_left, wanted).await?;
+        self.files_left = left;
+        if left == 0 {
+            let text = format!("the files have more than {most} bytes");
+            return Err(ApiError::new(Code::MessageTooLarge, text));
+        }
+        Ok(place.map(|place| (file, place)))
+    }
+
+    /// Reads all of a part, and keeps it if it is `wanted`. The second is what is left of `left`: 0 when there was more than that,
+    /// which is then not read.
+    async fn data(
+        &mut self,
+        mut field: Field<'_>,
+        mut left: u64,
+        wanted: bool,
+    ) -> Result<(Option<Place>, u64), ApiError> {
+        let start = self.upload.len();
+        while let Some(chunk) = field.chunk().await.map_err(broken)? {
+            self.since.store(0, Ordering::Relaxed);
+            left = left.saturating_sub(chunk.len() as u64);
+            if left == 0 {
+                return Ok((None, 0));
+            }
+            if wanted {
+                self.upload.write(&chunk).await?;
+            }
+        }
+        Ok((wanted.then_some((start, self.upload.len())), left))
+    }
 }
 
 fn unreadable(what: &str) -> ApiError {
@@ -183,23 +310,4 @@ fn header(field: &Field<'_>, name: &str) -> String {
         .get(name)
         .and_then(|value| value.to_str().ok());
     value.unwrap_or_default().trim().to_owned()
-}
-
-/// Reads all of a field, and gives it if it is `wanted`. `left` is 0 when there was more than that, which is then not read.
-async fn read_field(
-    mut field: Field<'_>,
-    left: &mut u64,
-    mut wanted: Option<&mut BodyWriter>,
-) -> Result<Option<Place>, ApiError> {
-    let start = wanted.as_ref().map(|writer| writer.len());
-    while let Some(chunk) = field.chunk().await.map_err(broken)? {
-        *left = left.saturating_sub(chunk.len() as u64);
-        if *left == 0 {
-            return Ok(None);
-        }
-        if let Some(writer) = &mut wanted {
-            writer.write(&chunk).await?;
-        }
-    }
-    Ok(start.zip(wanted.map(|writer| writer.len())))
 }

@@ -19,12 +19,17 @@ use tracing::error;
 use crate::{
     Parts,
     auth::{self, Refusal, User},
+    data::{Data, blocking_with},
     error::{ApiError, Code},
-    form, mailbox,
+    form::{self, Form},
+    mailbox,
     pages::{self, Method},
     send::{self, Once},
     suppression, v1,
 };
+
+/// The most bytes of a request of any method but Send.
+const QUESTION_MAX: u64 = 256 << 10;
 
 /// What answers everything below the path of `parts`.
 pub fn router(parts: Parts) -> Router {
@@ -173,18 +178,14 @@ async fn carry_out(
     request: Request,
 ) -> Result<Response, ApiError> {
     let key = idempotency_key(request.headers())?;
-    let form = form::read(parts, request).await?;
-    let (json, _share) = form.request.json(&parts.memory).await?;
-    let request = json.text()?;
+    let form = form::read(parts, user, request).await?;
+    let request = match method {
+        Method::Send => String::new(),
+        _ => question(parts, user, &form.request).await?,
+    };
+    let request = request.as_str();
     Ok(match method {
-        Method::Send => {
-            let once = match key {
-                Some(key) => Some(Once::new(&key, user, &form.request, &form.files).await?),
-                None => None,
-            };
-            let request = send::Request::read(request)?;
-            ok(&send::send(parts, user, request, form.files, once.as_ref()).await?)
-        }
+        Method::Send => ok(&send_message(parts, user, form, key).await?),
         Method::SuppressionList => ok(&suppression::list(parts, user, request)?),
         Method::SuppressionAdd => ok(&suppression::add(parts, user, request).await?),
         Method::SuppressionRemove => ok(&suppression::remove(parts, user, request).await?),
@@ -197,6 +198,33 @@ async fn carry_out(
         Method::MessageFlagsRemove => ok(&mailbox::flags(parts, user, request, false).await?),
         Method::MessageMove => ok(&mailbox::relocate(parts, user, request).await?),
     })
+}
+
+/// The JSON of a method that takes little. What is done then may need memory of its own, so that this has no share.
+async fn question(parts: &Parts, user: &User, request: &Data) -> Result<String, ApiError> {
+    if request.len() > QUESTION_MAX {
+        let text = format!("the request has more than {QUESTION_MAX} bytes");
+        return Err(ApiError::protocol(text));
+    }
+    let (json, _share) = request.json(parts, user).await?;
+    Ok(json.text()?.to_owned())
+}
+
+async fn send_message(
+    parts: &Parts,
+    user: &User,
+    form: Form,
+    key: Option<String>,
+) -> Result<send::Response, ApiError> {
+    let (json, _share) = form.request.json(parts, user).await?;
+    let once = match key {
+        Some(key) => Some(Once::new(&key, user, &form.request, &form.files).await?),
+        None => None,
+    };
+    let request = blocking_with(form.request.len(), move || {
+        send::Request::read(json.text()?)
+    });
+    send::send(parts, user, request.await?, form.files, once.as_ref()).await
 }
 
 /// The key of the header, if there is one.

@@ -1,12 +1,13 @@
 //! The HTTP API of applications, compatible with mox's webapi v0.
 //!
 //! In reading order: `http` has the paths and statuses, `auth` says who calls, `form`, `data` and `json` read what they send, as
-//! far as there is `memory` for it; `send` carries Send out, `compose` makes the message; `suppression` and `mailbox` have the other methods; `error` has the
+//! far as there is `memory` for it and `bounds` allow; `send` carries Send out, `compose` makes the message; `suppression` and `mailbox` have the other methods; `error` has the
 //! codes, `pages` the documentation. `v1` is the API with what v0 lacks, [`api`] its requests and answers, and `client` (a feature) calls it.
 //!
 //! Not here: what becomes of a message, which is the queue's.
 
 mod auth;
+mod bounds;
 #[cfg(feature = "client")]
 pub mod client;
 mod compose;
@@ -31,7 +32,7 @@ use postrider_config::{Live, Static};
 use postrider_queue::Queue;
 use postrider_smtp::Domain;
 use postrider_store::{
-    Clock, Memory, Store,
+    Clock, Store,
     login::{LoginLimiter, Logins},
 };
 use tokio::sync::watch;
@@ -61,6 +62,7 @@ pub mod api {
     }
 }
 
+pub use bounds::Bounds;
 pub use error::{ApiError, Code};
 pub use http::router;
 
@@ -84,8 +86,8 @@ pub struct Parts {
     pub logins: Arc<Logins>,
     /// Failed logins per network.
     pub limiter: Arc<LoginLimiter>,
-    /// What requests may take, those of all listeners together.
-    pub memory: Memory,
+    /// What calls may use at the same time, those of all listeners together.
+    pub bounds: Bounds,
     /// What the listener calls itself.
     pub hostname: Domain,
     /// The largest message, in bytes.

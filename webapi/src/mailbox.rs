@@ -18,7 +18,7 @@ pub use self::shape::{Message, Meta, Shown};
 use crate::{
     Parts,
     auth::User,
-    data::{Data, PIECE, blocking},
+    data::{Data, IN_MEMORY, PIECE, blocking},
     error::{ApiError, Code},
     json::Object,
     request,
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How many copies of a message there are at most while it is parsed.
-const PARSED: u64 = 3;
+const PARSED: u64 = 4;
 /// The flags that have a meaning; all others are keywords.
 const SYSTEM_FLAGS: [&str; 10] = [
     "$forwarded",
@@ -52,7 +52,8 @@ pub(crate) async fn get(parts: &Parts, user: &User, request: &str) -> Result<Sho
     let mail = find(parts, user, id)?;
     let body = parts.store.body(mail.body)?;
     let limits = parts.statics.limits.mime();
-    let _share = parts.memory.take(body.len() * PARSED).await;
+    let memory = &parts.bounds.memory;
+    let _share = memory.take(&user.account, body.len() * PARSED).await;
     blocking(move || {
         let text = body.read(0..body.len())?;
         Ok(Shown::new(mail, message::parse(&text, limits)))
@@ -77,7 +78,12 @@ pub(crate) async fn part(parts: &Parts, user: &User, request: &str) -> Result<Re
     let mail = find(parts, user, id)?;
     let body = parts.store.body(mail.body)?;
     let limits = parts.statics.limits.mime();
-    let _share = parts.memory.take(body.len() * PARSED).await;
+    let memory = &parts.bounds.memory;
+    let _share = memory.take(&user.account, body.len() * PARSED).await;
+    let place = match body.len() > IN_MEMORY {
+        true => Some(parts.bounds.file(user)?),
+        false => None,
+    };
     let mut writer = parts.store.body_writer();
     let found = blocking(move || {
         let text = body.read(0..body.len())?;
@@ -87,8 +93,10 @@ pub(crate) async fn part(parts: &Parts, user: &User, request: &str) -> Result<Re
             ApiError::new(Code::PartNotFound, text)
         })?;
         // Who reads it slowly holds no memory.
-        writer.write_blocking(&part)?;
-        Ok(Data::from(writer.into_scratch_blocking()?))
+        for piece in part.chunks(PIECE as usize) {
+            writer.write_blocking(piece)?;
+        }
+        Ok(Data::from(writer.into_scratch_blocking()?).at(place))
     });
     let found = found.await?;
     // What it is depends on its author: nobody should take it for a page.

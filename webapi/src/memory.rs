@@ -9,6 +9,8 @@ pub(crate) const SMALL: u64 = 16 << 10;
 pub(crate) const COPIES: u64 = 6;
 /// What a value of JSON takes besides its text, at most.
 const VALUE: u64 = 128;
+/// ... and an object: the library makes room for several members.
+const OBJECT: u64 = 512;
 /// The most values in a request.
 const VALUES_MAX: u64 = 1_000_000;
 
@@ -17,17 +19,29 @@ const VALUES_MAX: u64 = 1_000_000;
 pub(crate) struct JsonSize {
     bytes: u64,
     values: u64,
+    objects: u64,
+    in_string: bool,
+    /// The byte before was a backslash that counts.
+    escaped: bool,
 }
 
 impl JsonSize {
     /// The next piece of the text.
     pub(crate) fn add(&mut self, piece: &[u8]) {
         self.bytes += piece.len() as u64;
-        // Those within strings count too. It is an upper bound.
-        let marks = piece
-            .iter()
-            .filter(|byte| matches!(byte, b',' | b'[' | b'{'));
-        self.values += marks.count() as u64;
+        for byte in piece {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.in_string => self.escaped = true,
+                b'"' => self.in_string = !self.in_string,
+                b',' | b'[' if !self.in_string => self.values += 1,
+                b'{' if !self.in_string => {
+                    self.values += 1;
+                    self.objects += 1;
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Bytes of memory.
@@ -42,7 +56,7 @@ impl JsonSize {
             let text = format!("the request has more than {VALUES_MAX} values");
             return Err(ApiError::protocol(text));
         }
-        Ok(self.bytes * COPIES + self.values * VALUE)
+        Ok(self.bytes * COPIES + self.values * VALUE + self.objects * OBJECT)
     }
 }
 
@@ -61,9 +75,19 @@ mod tests {
     #[test]
     fn values_count_and_there_is_an_end_of_them() {
         assert_eq!(memory("{}").unwrap(), 0);
-        assert_eq!(memory(&"\"".repeat(20_000)).unwrap(), 120_000);
         let list = "0,".repeat(20_000);
         assert_eq!(memory(&list).unwrap(), 240_000 + 2_560_000);
+        let objects = "{},".repeat(10_000);
+        assert_eq!(memory(&objects).unwrap(), 180_000 + 2_560_000 + 5_120_000);
         assert!(memory(&",".repeat(1_000_001)).is_err());
+    }
+
+    #[test]
+    fn what_is_in_a_text_is_no_value() {
+        let text = format!(r#"{{"Text": "{}\""}}"#, r#",[{\""#.repeat(5000));
+        assert_eq!(
+            memory(&text).unwrap(),
+            text.len() as u64 * COPIES + VALUE + OBJECT
+        );
     }
 }

@@ -81,8 +81,8 @@ pub(crate) async fn send(
     {
         return Ok(response);
     }
-    let mut ready = prepare(parts, user, request, files, Check::Limits, now)?;
-    let _allowance = ready.allowance.take();
+    let mut ready = prepare(parts, user, request, files, Check::Limits(once), now)?;
+    let allowance = ready.allowance.take();
     let given = ready.given.clone();
     let (mut submission, copy) = submission(parts, user, ready, now).await?;
     let message_id = submission.message_id.clone();
@@ -90,6 +90,7 @@ pub(crate) async fn send(
     let Some(added) = queue(parts, user, submission, &message_id).await? else {
         return once::read(&once::by_another(once, parts, user, now)?);
     };
+    drop(allowance);
     if let Some(copy) = copy {
         keep_copy(parts, user, copy, now).await?;
     }
@@ -109,7 +110,7 @@ pub(crate) async fn send(
 async fn submission(
     parts: &Parts,
     user: &User,
-    ready: Ready<'_>,
+    ready: Ready,
     now: Time,
 ) -> Result<(Submission, Option<Text>), ApiError> {
     let Ready {

@@ -10,7 +10,7 @@ mod queue;
 pub(crate) mod shape;
 mod split;
 
-use std::{mem, sync::Arc};
+use std::{collections::BTreeMap, mem, sync::Arc};
 
 use axum::{
     extract::Request,
@@ -20,7 +20,7 @@ use axum::{
     },
     response::Response,
 };
-use postrider_store::{Scope, Share};
+use postrider_store::{Page, Scope, Share, StoreError};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tracing::error;
@@ -29,7 +29,7 @@ use self::{shape::Problem, split::Split};
 use crate::{
     Parts,
     auth::{self, Refusal, User},
-    data::{self, Data, blocking},
+    data::{self, Data, IN_MEMORY, Upload, blocking},
     error::{ApiError, Code},
     form::{FIELDS_MAX, Files},
     http::{idempotency_key, json, ok, to_its_end},
@@ -44,8 +44,10 @@ const SEND_MAX: u64 = FIELDS_MAX;
 const BATCH_MAX: u64 = 32 << 20;
 /// The most bytes of any other request.
 const QUESTION_MAX: u64 = 1 << 20;
-/// The files of a request with more bytes are taken out before it is read.
-const SPLIT_ABOVE: u64 = 256 << 10;
+/// About so many bytes of rows end a page.
+const PAGE: usize = 1 << 20;
+/// Rows that are looked up at once.
+const STEP: usize = 50;
 
 /// Rows of a page, at most.
 const SHOWN_MAX: usize = 1000;
@@ -59,6 +61,31 @@ const fn limit(wanted: usize) -> usize {
         1..SHOWN_MAX => wanted,
         _ => SHOWN_MAX,
     }
+}
+
+/// A page: what `list` gives after each row, up to `limit` rows, or fewer when they are long; and after which there are more.
+fn rows<T, K: Copy>(
+    limit: usize,
+    mut after: Option<K>,
+    list: impl Fn(Option<K>, usize) -> Result<Page<T, K>, StoreError>,
+    size: impl Fn(&T) -> usize,
+) -> Result<(Vec<T>, Option<K>), StoreError> {
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    loop {
+        let page = list(after, STEP.min(limit - rows.len()))?;
+        bytes += page.items.iter().map(&size).sum::<usize>();
+        rows.extend(page.items);
+        after = page.next;
+        if after.is_none() || rows.len() >= limit || bytes >= PAGE {
+            return Ok((rows, after));
+        }
+    }
+}
+
+/// What texts of a row have that may be long.
+fn long(subject: &str, extra: &BTreeMap<String, String>) -> usize {
+    let extra = extra.iter().map(|(key, value)| key.len() + value.len());
+    subject.len() + extra.sum::<usize>()
 }
 
 /// The methods.
@@ -187,14 +214,14 @@ async fn call(
         Method::SendBatch => BATCH_MAX + files,
         _ => QUESTION_MAX,
     };
-    let body = read(parts, request, most).await?;
+    let body = read(parts, user, request, most).await?;
     Ok(match method {
         Method::Send => ok(&send_message(parts, user, &body, header).await?),
         Method::SendBatch => ok(&send_batch(parts, user, &body, header).await?),
         Method::QueueList => ok(&look(parts, user, &body, queue::list).await?),
         Method::QueueStatus => ok(&look(parts, user, &body, queue::status).await?),
         Method::QueueCancel => {
-            ok(&queue::cancel(parts, user, question(parts, &body).await?).await?)
+            ok(&queue::cancel(parts, user, question(parts, user, &body).await?).await?)
         }
         Method::Events => ok(&look(parts, user, &body, events::list).await?),
         Method::MessageList => ok(&look(parts, user, &body, messages::list).await?),
@@ -256,7 +283,7 @@ async fn send_message(
     body: &Data,
     header: Option<String>,
 ) -> Result<send::Response, ApiError> {
-    let wanted = read_with_files::<shape::SendRequest>(parts, body, SEND_MAX).await?;
+    let wanted = read_with_files::<shape::SendRequest>(parts, user, body, SEND_MAX).await?;
     let (mut request, _share) = (wanted.request, wanted.share);
     let once = once(user, mem::take(&mut request.idempotency_key), header, body).await?;
     let request = request.into_request(&wanted.files)?;
@@ -281,7 +308,7 @@ async fn send_batch(
     body: &Data,
     header: Option<String>,
 ) -> Result<send::BatchResponse, ApiError> {
-    let wanted = read_with_files::<shape::SendBatchRequest>(parts, body, BATCH_MAX).await?;
+    let wanted = read_with_files::<shape::SendBatchRequest>(parts, user, body, BATCH_MAX).await?;
     let (mut request, _share) = (wanted.request, wanted.share);
     let once = once(user, mem::take(&mut request.idempotency_key), header, body).await?;
     let batch = request.into_batch(&wanted.files)?;
@@ -302,7 +329,7 @@ async fn once(
 }
 
 /// The body, which is JSON.
-async fn read(parts: &Parts, request: Request, most: u64) -> Result<Data, ApiError> {
+async fn read(parts: &Parts, user: &User, request: Request, most: u64) -> Result<Data, ApiError> {
     let kind = request.headers().get(CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -311,8 +338,8 @@ async fn read(parts: &Parts, request: Request, most: u64) -> Result<Data, ApiErr
         let text = format!("Content-Type {kind:?}: send application/json");
         return Err(ApiError::protocol(text));
     }
-    let writer = parts.store.body_writer();
-    data::collect(request.into_body(), most, Code::MessageTooLarge, writer).await
+    let upload = Upload::new(parts, user);
+    data::collect(upload, request.into_body(), most, Code::MessageTooLarge).await
 }
 
 /// A request that was read.
@@ -327,22 +354,24 @@ struct Wanted<T> {
 /// Reads a request that may have files. One that does not fit into memory is split first.
 async fn read_with_files<T: DeserializeOwned + Send + 'static>(
     parts: &Parts,
+    user: &User,
     body: &Data,
     most: u64,
 ) -> Result<Wanted<T>, ApiError> {
-    if body.len() <= SPLIT_ABOVE {
-        let (json, share) = body.json(&parts.memory).await?;
+    if body.len() <= IN_MEMORY {
+        let (json, share) = body.json(parts, user).await?;
         return Ok(Wanted {
             request: parse(json.text()?)?,
             files: Vec::new(),
             share,
         });
     }
-    let share = parts.memory.take(split::MEMORY).await;
+    let memory = split::memory(body.len().min(most));
+    let share = parts.bounds.memory.take(&user.account, memory).await;
     let (whole, store) = (body.clone(), parts.store.clone());
     let Split { json, files } = blocking(move || split::split(whole, most, &store)).await?;
     drop(share);
-    let (json, share) = json.json(&parts.memory).await?;
+    let (json, share) = json.json(parts, user).await?;
     Ok(Wanted {
         request: blocking(move || parse(json.text()?)).await?,
         files,
@@ -357,14 +386,23 @@ async fn look<T: DeserializeOwned + Send + 'static, A: Send + 'static>(
     body: &Data,
     answer: fn(&Parts, &User, &T) -> Result<A, ApiError>,
 ) -> Result<A, ApiError> {
-    let request = question(parts, body).await?;
+    let request = question(parts, user, body).await?;
+    let place = parts.bounds.questions.take(&user.account, 1).await;
     let (parts, user) = (Arc::clone(parts), user.clone());
-    blocking(move || answer(&parts, &user, &request)).await
+    blocking(move || {
+        let _place = place;
+        answer(&parts, &user, &request)
+    })
+    .await
 }
 
 /// A request without files.
-async fn question<T: DeserializeOwned>(parts: &Parts, body: &Data) -> Result<T, ApiError> {
-    let (json, _share) = body.json(&parts.memory).await?;
+async fn question<T: DeserializeOwned>(
+    parts: &Parts,
+    user: &User,
+    body: &Data,
+) -> Result<T, ApiError> {
+    let (json, _share) = body.json(parts, user).await?;
     parse(json.text()?)
 }
 
@@ -401,6 +439,7 @@ fn failed(error: &ApiError) -> Response {
         Code::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::MessageLimitReached | Code::RecipientLimitReached => StatusCode::TOO_MANY_REQUESTS,
         Code::Server => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_REQUEST,
     };
     json(status, error)

@@ -106,7 +106,7 @@ impl Caller {
                 let limits = self.limits;
                 let (store, mail) = (self.store.clone(), std::sync::Arc::clone(mail));
                 // A copy is made of what is decoded.
-                let _share = self.memory.take(2 * mail.size).await;
+                let _share = self.memory.take(&hook.account, 2 * mail.size).await;
                 // Reading and parsing may take a while, where others wait for this thread.
                 let work = tokio::task::spawn_blocking(move || {
                     let body = store.body(mail.body)?;

@@ -15,6 +15,7 @@ use postrider_config::{Dynamic, Live, WebhookConfig};
 use postrider_smtp::mime;
 use postrider_store::{
     ClaimHooks, Clock, Hook, HookAttempt, Memory, Outcome, SettleHook, Store, StoreError, Time,
+    hook_lane,
 };
 use rand::RngExt;
 use reqwest::{Client, Proxy, Url, redirect};
@@ -73,6 +74,8 @@ struct UnderWay {
     /// Those that answered the last call that ended. The others have one call at a time until they do, so that many that are
     /// down leave room for those that are up.
     answering: HashSet<Arc<Name>>,
+    /// How many receivers wait for room at their host.
+    waiting: usize,
     limits: Limits,
 }
 
@@ -101,8 +104,10 @@ struct Receiver {
     calls: usize,
     /// Each call holds one while it is made.
     permits: Arc<Semaphore>,
-    /// Its URLs that were seen since it last had no calls: the store knows URLs only.
-    urls: HashSet<String>,
+    /// Its lanes in the store that were seen since it last had no calls.
+    lanes: HashSet<String>,
+    /// It has calls, and its host had no room for them. It waits until another's call there ends.
+    waits: bool,
 }
 
 impl Runner {
@@ -256,9 +261,9 @@ impl Runner {
             let claim = ClaimHooks {
                 now: self.clock.now(),
                 max: room,
-                max_per_url: under_way.limits.per_receiver,
+                max_per_lane: under_way.limits.per_receiver,
                 except: full
-                    .flat_map(|(_, full)| full.urls.iter().cloned())
+                    .flat_map(|(_, full)| full.lanes.iter().cloned())
                     .collect(),
             };
             let claimed = match self.store.claim_hooks(claim).await {
@@ -361,6 +366,7 @@ impl UnderWay {
             receivers: HashMap::new(),
             origins: HashMap::new(),
             answering: HashSet::new(),
+            waiting: 0,
             limits: Limits {
                 per_receiver,
                 per_origin: per_receiver.max(settings.max_concurrency / 2),
@@ -378,7 +384,8 @@ impl UnderWay {
             true => self.limits.per_receiver,
             false => 1,
         };
-        receiver.calls >= most || self.calls_of(&name.origin) >= self.limits.per_origin
+        let of_origin = self.calls_of(&name.origin);
+        receiver.waits || receiver.calls >= most || of_origin >= self.limits.per_origin
     }
 
     /// Counts a call that is going to be made, if there is room for it; gives what it needs.
@@ -397,12 +404,16 @@ impl UnderWay {
         let receiver = receiver.or_insert_with(|| Receiver {
             calls: 0,
             permits: Arc::new(Semaphore::new(self.limits.per_receiver)),
-            urls: HashSet::new(),
+            lanes: HashSet::new(),
+            waits: false,
         });
-        if !receiver.urls.contains(url) {
-            receiver.urls.insert(url.to_owned());
+        receiver.lanes.insert(hook_lane(account, url));
+        if of_origin >= self.limits.per_origin {
+            self.waiting += usize::from(!receiver.waits);
+            receiver.waits = true;
+            return None;
         }
-        if receiver.calls >= most || of_origin >= self.limits.per_origin {
+        if receiver.calls >= most {
             return None;
         }
         receiver.calls += 1;
@@ -427,20 +438,36 @@ impl UnderWay {
     fn leave(&mut self, name: &Name) {
         if let Some(receiver) = self.receivers.get_mut(name) {
             receiver.calls = receiver.calls.saturating_sub(1);
-            if receiver.calls == 0 {
+            if receiver.calls == 0 && !receiver.waits {
                 self.receivers.remove(name);
             }
         }
-        let before = self.calls_of(&name.origin);
-        if before <= 1 {
+        let left = self.calls_of(&name.origin).saturating_sub(1);
+        if left == 0 {
             self.origins.remove(&name.origin);
-        } else if let Some(calls) = self.origins.get_mut(&name.origin) {
-            *calls -= 1;
+        } else {
+            self.origins.insert(name.origin.clone(), left);
         }
-        if before == self.limits.per_origin {
-            // Those who found no room there may try again.
-            self.receivers
-                .retain(|other, receiver| receiver.calls > 0 || other.origin != name.origin);
+        self.let_go(&name.origin, self.limits.per_origin.saturating_sub(left));
+    }
+
+    /// Lets as many receivers try again that found no room at their host.
+    fn let_go(&mut self, origin: &str, room: usize) {
+        if self.waiting == 0 {
+            return;
+        }
+        let waiting = self.receivers.iter_mut();
+        let waiting = waiting.filter(|(name, it)| it.waits && name.origin == origin);
+        let mut idle = Vec::new();
+        for (name, receiver) in waiting.take(room) {
+            receiver.waits = false;
+            self.waiting -= 1;
+            if receiver.calls == 0 {
+                idle.push(Arc::clone(name));
+            }
+        }
+        for name in idle {
+            self.receivers.remove(&name);
         }
     }
 }
@@ -589,6 +616,7 @@ mod tests {
             .collect();
         assert_eq!(names.len(), 4);
         assert!(enter("5").is_none());
+        assert!(enter("6").is_none());
         let (fifth, receiver) = under_way
             .receivers
             .iter()
@@ -600,12 +628,14 @@ mod tests {
         );
         assert!(under_way.enter("5", "https://b.example/").is_some());
         under_way.leave(&names[0]);
-        assert!(
-            under_way
-                .receivers
-                .values()
-                .all(|receiver| receiver.calls > 0)
-        );
-        assert!(under_way.enter("5", "https://a.example/").is_some());
+        let waiting = |under_way: &UnderWay| {
+            let all = under_way.receivers.values();
+            all.filter(|receiver| receiver.waits).count()
+        };
+        assert_eq!(waiting(&under_way), 1, "one place, one that may have it");
+        assert!(under_way.enter("7", "https://a.example/").is_some());
+        // Whether that one came or not: the next places are for the other.
+        under_way.leave(&names[1]);
+        assert_eq!(waiting(&under_way), 0);
     }
 }

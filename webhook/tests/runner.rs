@@ -574,7 +574,7 @@ async fn calls_under_way_when_the_server_stops_are_given_back() {
     let again = ClaimHooks {
         now: Time(1_800_000_000_000_000),
         max: 10,
-        max_per_url: 10,
+        max_per_lane: 10,
         except: HashSet::new(),
     };
     assert_eq!(store.claim_hooks(again).await.unwrap().hooks.len(), 3);

@@ -223,7 +223,17 @@ impl State {
             self.claimed_hooks.remove(&id);
             if let Some(hook) = self.hooks.get(&id)? {
                 self.hooks_due
-                    .insert(&hook.url.into(), hook.next_attempt, id)?;
+                    .insert(&hook.lane().into(), hook.next_attempt, id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out anew which calls of webhooks are due. An index of format 2 has them by URL alone.
+    pub(super) fn find_hooks_due(&mut self) -> Result<(), Fault> {
+        for (_, hook) in self.hooks.all()? {
+            if self.hook_waits(&hook)? {
+                self.make_hook_due(&hook)?;
             }
         }
         Ok(())
@@ -697,16 +707,17 @@ impl State {
             }
         };
         if first {
-            self.make_hook_due(&url, hook.next_attempt, hook.id)?;
+            self.make_hook_due(&hook)?;
         }
         self.counters.hooks += 1;
         self.hooks.put_new(hook.id, hook);
         Ok(())
     }
 
-    fn make_hook_due(&mut self, url: &Name, time: Time, id: HookId) -> Result<(), Fault> {
+    fn make_hook_due(&mut self, hook: &Hook) -> Result<(), Fault> {
         self.effects.hooks_changed = true;
-        self.hooks_due.insert(url, time, id)
+        self.hooks_due
+            .insert(&hook.lane().into(), hook.next_attempt, hook.id)
     }
 
     fn first_of_chain(&self, id: QueueId, url: &Name) -> Result<Option<HookId>, Fault> {
@@ -877,9 +888,9 @@ impl State {
         let before = hook.next_attempt;
         hook.next_attempt = next.instead_of(before);
         if self.hook_waits(&hook)? {
-            let url: Name = hook.url.as_str().into();
-            self.hooks_due.remove(&url, &[(before, id)])?;
-            self.make_hook_due(&url, hook.next_attempt, id)?;
+            self.hooks_due
+                .remove(&hook.lane().into(), &[(before, id)])?;
+            self.make_hook_due(&hook)?;
         }
         self.hooks.put(id, hook);
         Ok(true)
@@ -898,8 +909,8 @@ impl State {
             return Ok(false);
         }
         if self.hook_waits(&hook)? {
-            let url: Name = hook.url.as_str().into();
-            self.hooks_due.remove(&url, &[(hook.next_attempt, id)])?;
+            self.hooks_due
+                .remove(&hook.lane().into(), &[(hook.next_attempt, id)])?;
         }
         hook.results.push(result.clone());
         self.retire_hook(hook, false, result.start, keep_until)?;
@@ -912,10 +923,10 @@ impl State {
         };
         hook.fence += 1;
         hook.attempts += 1;
-        let (url, time): (Name, _) = (hook.url.as_str().into(), hook.next_attempt);
+        let (lane, time): (Name, _) = (hook.lane().into(), hook.next_attempt);
         if !self.claimed_hooks.contains(&id)? {
             self.claimed_hooks.put_new(id, ());
-            self.hooks_due.remove(&url, &[(time, id)])?;
+            self.hooks_due.remove(&lane, &[(time, id)])?;
         }
         Ok(())
     }
@@ -948,7 +959,7 @@ impl State {
                 return Ok(true);
             }
         }
-        self.make_hook_due(&hook.url.as_str().into(), hook.next_attempt, hook.id)?;
+        self.make_hook_due(&hook)?;
         self.hooks.put(hook.id, hook);
         Ok(true)
     }
@@ -974,7 +985,7 @@ impl State {
                     && let Some(next) = self.first_of_chain(outgoing.queue_id, &url)?
                     && let Some(next) = self.hooks.get(&next)?
                 {
-                    self.make_hook_due(&url, next.next_attempt, next.id)?;
+                    self.make_hook_due(&next)?;
                 }
             }
         }

@@ -19,7 +19,9 @@ use crate::{
 };
 
 /// Of the tables' shapes. Keys and values have versions of their own.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
+/// One that is gone over to when it is opened: it has the calls of webhooks that are due by URL alone.
+const HOOKS_BY_URL: u32 = 2;
 pub(super) const FILE: &str = "index.redb";
 /// One that is being made.
 const NEW_FILE: &str = "index.new";
@@ -63,6 +65,13 @@ impl From<io::Error> for IndexError {
     }
 }
 
+/// What an index says of itself.
+pub(super) struct Opened {
+    pub(super) meta: Meta,
+    /// What is due of webhooks is to be found out.
+    pub(super) hooks_by_url: bool,
+}
+
 pub(super) struct Index {
     database: Database,
 }
@@ -73,7 +82,7 @@ impl Index {
         disk: &dyn Disk,
         cache: usize,
         room: Arc<IndexRoom>,
-    ) -> Result<Option<(Self, Meta)>, IndexError> {
+    ) -> Result<Option<(Self, Opened)>, IndexError> {
         let file = match disk.open(FILE, Open::Existing) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             result => result?,
@@ -94,7 +103,7 @@ impl Index {
         disk: &dyn Disk,
         cache: usize,
         room: &Arc<IndexRoom>,
-    ) -> Result<(Self, Meta), IndexError> {
+    ) -> Result<(Self, Opened), IndexError> {
         let file = disk.open(NEW_FILE, Open::Either)?;
         file.set_size(0)?;
         let index = Self::on(
@@ -120,7 +129,7 @@ impl Index {
         Ok(Self { database })
     }
 
-    fn meta(&self) -> Result<Meta, IndexError> {
+    fn meta(&self) -> Result<Opened, IndexError> {
         let read = || -> Result<Option<Vec<u8>>, redb::Error> {
             let table = self.database.begin_read()?.open_table(META)?;
             Ok(table.get(META_KEY)?.map(|bytes| bytes.value().to_vec()))
@@ -134,7 +143,10 @@ impl Index {
         let bytes = bytes.ok_or_else(damaged)?;
         let (format, rest) = bytes.split_first_chunk().ok_or_else(damaged)?;
         match u32::from_le_bytes(*format) {
-            FORMAT => postcard::from_bytes(rest).map_err(|_| damaged()),
+            format @ (FORMAT | HOOKS_BY_URL) => Ok(Opened {
+                meta: postcard::from_bytes(rest).map_err(|_| damaged())?,
+                hooks_by_url: format == HOOKS_BY_URL,
+            }),
             older if older < FORMAT => Err(IndexError::Older(older)),
             newer => Err(IndexError::Newer(newer)),
         }

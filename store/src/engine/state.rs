@@ -172,7 +172,11 @@ impl State {
                     has: |account, hook| hook.account == account,
                 },
             ),
-            hooks_due: Due::new("hooks_due", "hooks_due_lanes", "hooks_due_heads"),
+            hooks_due: Due::new(
+                "hooks_waiting",
+                "hooks_waiting_lanes",
+                "hooks_waiting_heads",
+            ),
             claimed_hooks: Table::new("claimed_hooks"),
             chains: Table::new("chains"),
             retired_hooks: Table::grouped(

@@ -299,7 +299,7 @@ impl Writer {
         let ids = state.hooks_due.pick(&Pick {
             now: claim.now,
             max: claim.max,
-            max_per_lane: claim.max_per_url,
+            max_per_lane: claim.max_per_lane,
             only: None,
             except: &claim.except,
         })?;

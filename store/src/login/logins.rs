@@ -30,10 +30,10 @@ const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$\
                       AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// From where a password comes.
-#[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
+#[derive(Clone, Debug)]
+pub struct Source {
     /// Counts wrong ones.
-    pub limiter: &'a LoginLimiter,
+    pub limiter: Arc<LoginLimiter>,
     /// The client.
     pub ip: IpAddr,
     /// When it came.
@@ -63,7 +63,7 @@ struct Shared {
     key: [u8; 64],
     remembered: Mutex<HashMap<String, Remembered>>,
     /// Hashing takes a core and 19 MiB each time.
-    hashing: Semaphore,
+    hashing: Arc<Semaphore>,
 }
 
 struct Remembered {
@@ -83,7 +83,7 @@ impl Logins {
                 store,
                 key: rand::random(),
                 remembered: Mutex::default(),
-                hashing: Semaphore::new(cores),
+                hashing: Arc::new(Semaphore::new(cores)),
             }),
         }
     }
@@ -97,7 +97,7 @@ impl Logins {
         &self,
         account: &str,
         password: &str,
-        source: &Source<'_>,
+        source: &Source,
     ) -> Result<Verdict, StoreError> {
         let password = normal(password);
         let hash = self
@@ -110,7 +110,7 @@ impl Logins {
             return Ok(Verdict::Right);
         }
         // Those who wait here find it remembered when another had the same password checked.
-        let Ok(_permit) = self.shared.hashing.acquire().await else {
+        let Ok(permit) = Arc::clone(&self.shared.hashing).acquire_owned().await else {
             return Err(StoreError::Closed);
         };
         if self.shared.knows(account, &mac, hash.as_deref()) {
@@ -119,18 +119,25 @@ impl Logins {
         if !source.limiter.allowed(source.ip, source.now) {
             return Ok(Verdict::TooMany);
         }
-        let password = password.into_owned();
+        let (shared, account) = (Arc::clone(&self.shared), account.to_owned());
+        let (password, source) = (password.into_owned(), source.clone());
+        // Whatever becomes of who asks: it takes its place to its end, and counts.
         let checked = task::spawn_blocking(move || {
+            let _permit = permit;
             let right = matches(&password, hash.as_deref().unwrap_or(NOBODY));
-            hash.filter(|_| right)
+            match hash.filter(|_| right) {
+                Some(hash) => {
+                    shared.remember(&account, mac, hash);
+                    Verdict::Right
+                }
+                None => {
+                    source.limiter.failed(source.ip, source.now);
+                    Verdict::Wrong
+                }
+            }
         });
         // It is cancelled only when the runtime ends.
-        let Some(hash) = checked.await.map_err(|_| StoreError::Closed)? else {
-            source.limiter.failed(source.ip, source.now);
-            return Ok(Verdict::Wrong);
-        };
-        self.shared.remember(account, mac, hash);
-        Ok(Verdict::Right)
+        checked.await.map_err(|_| StoreError::Closed)
     }
 
     /// Has the account's password checked anew at its next login.
@@ -202,14 +209,13 @@ mod tests {
 
     /// Looks at a password from a network with no other.
     async fn verify(logins: &Logins, account: &str, password: &str) -> bool {
-        let limiter = LoginLimiter::new(LoginLimits::default());
-        let source = source(&limiter);
+        let source = source(&Arc::new(LoginLimiter::new(LoginLimits::default())));
         logins.verify(account, password, &source).await.unwrap() == Verdict::Right
     }
 
-    fn source(limiter: &LoginLimiter) -> Source<'_> {
+    fn source(limiter: &Arc<LoginLimiter>) -> Source {
         Source {
-            limiter,
+            limiter: Arc::clone(limiter),
             ip: [192, 0, 2, 1].into(),
             now: Time(0),
         }
@@ -260,6 +266,27 @@ mod tests {
         assert!((10..10 + cores).contains(&wrong.count()), "{verdicts:?}");
         let verdict = logins.verify("ann", "secret", &source(&limiter)).await;
         assert_eq!(verdict.unwrap(), Verdict::TooMany);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_one_counts_when_nobody_waits_for_the_answer() {
+        let logins = Logins::new(store("secret").await);
+        let limiter = Arc::new(LoginLimiter::new(LoginLimits::default()));
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        for n in 0..10 {
+            drop(logins.shared.hashing.acquire().await.unwrap());
+            let (password, source) = (format!("guess {n}"), source(&limiter));
+            let mut verify = Box::pin(logins.verify("ann", &password, &source));
+            // It is left as soon as it has begun.
+            tokio::select! {
+                biased;
+                _ = &mut verify => {}
+                () = task::yield_now() => {}
+            }
+        }
+        let all = u32::try_from(cores).unwrap();
+        let _ended = logins.shared.hashing.acquire_many(all).await.unwrap();
+        assert!(!limiter.allowed([192, 0, 2, 1].into(), Time(0)));
     }
 
     #[tokio::test]

@@ -855,8 +855,11 @@ impl World {
                 let claim = ClaimHooks {
                     now: self.now,
                     max: *max,
-                    max_per_url: *per_url,
-                    except: except.map(|at| URLS[at].to_owned()).into_iter().collect(),
+                    max_per_lane: *per_url,
+                    except: except
+                        .map(|at| crate::hook_lane("ann", URLS[at]))
+                        .into_iter()
+                        .collect(),
                 };
                 if let Ok(claimed) = self.engine.claim_hooks(claim.clone()).await {
                     let expected = self.model.claim_hooks(claim).await.unwrap();

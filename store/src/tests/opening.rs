@@ -7,9 +7,11 @@ use std::{
     time::Duration,
 };
 
+use redb::ReadableTable;
+
 use super::samples::*;
 use crate::{
-    OpenError, Options, QueueId, Store, StoreError,
+    Event, OpenError, Options, QueueId, Store, StoreError,
     disk::{FsDisk, sim::SimDisk},
     engine::Mode,
 };
@@ -118,7 +120,7 @@ async fn an_index_of_another_version() {
     write(9);
     let error = refused(dir.path());
     assert!(
-        matches!(&error, OpenError::Newer { path: named, found: 9, known: 2 } if *named == path)
+        matches!(&error, OpenError::Newer { path: named, found: 9, known: 3 } if *named == path)
     );
     let said = error.to_string();
     assert!(said.contains("format 9"), "{said}");
@@ -237,4 +239,63 @@ async fn an_orderly_end_is_no_failure() {
     store.clone().close().await;
     let why = store.stopped().await;
     assert!(matches!(why, StoreError::Closed), "{why}");
+}
+
+/// Makes the index of a closed store one of format 2, which has none of the tables by account and URL.
+fn make_older(dir: &Path) {
+    let index = redb::Database::open(dir.join("index.redb")).unwrap();
+    let transaction = index.begin_write().unwrap();
+    type Bytes = redb::TableDefinition<'static, &'static [u8], &'static [u8]>;
+    for name in [
+        "hooks_waiting",
+        "hooks_waiting_lanes",
+        "hooks_waiting_heads",
+    ] {
+        assert!(
+            transaction.delete_table(Bytes::new(name)).unwrap(),
+            "{name}"
+        );
+    }
+    {
+        let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
+        let mut meta = transaction.open_table(meta).unwrap();
+        let mut bytes = meta.get("checkpoint").unwrap().unwrap().value().to_vec();
+        bytes[..4].copy_from_slice(&2_u32.to_le_bytes());
+        meta.insert("checkpoint", bytes.as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+#[tokio::test]
+async fn an_index_of_format_2_is_gone_over_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(options(dir.path())).unwrap();
+    let told = [
+        (Event::Delayed, 1, 5),
+        (Event::Delivered, 1, 1),
+        (Event::Delivered, 2, 3),
+    ];
+    for (kind, message, due) in told {
+        let kind = event(kind, QueueId(message));
+        let accept = crate::Accept {
+            hooks: vec![hook("http://a.example/", kind, at(due))],
+            ..crate::Accept::default()
+        };
+        store.accept(accept).await.unwrap();
+    }
+    store.close().await;
+    make_older(dir.path());
+    let claim = crate::ClaimHooks {
+        now: at(9),
+        max: 10,
+        max_per_lane: 10,
+        except: [].into(),
+    };
+    for _ in 0..2 {
+        let store = Store::open(options(dir.path())).unwrap();
+        let claimed = store.claim_hooks(claim.clone()).await.unwrap();
+        let ids: Vec<u64> = claimed.hooks.iter().map(|hook| hook.id.0).collect();
+        assert_eq!(ids, [3, 1], "the second waits for the first");
+        store.close().await;
+    }
 }

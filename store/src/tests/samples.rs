@@ -126,7 +126,7 @@ pub(super) fn claim_hooks(now: Time) -> ClaimHooks {
     ClaimHooks {
         now,
         max: 100,
-        max_per_url: 100,
+        max_per_lane: 100,
         except: [].into(),
     }
 }

@@ -396,6 +396,44 @@ async fn events_of_a_message_go_to_a_url_in_order() {
 }
 
 #[tokio::test]
+async fn calls_of_two_accounts_to_one_url_do_not_wait_for_each_other() {
+    on_both(|store| async move {
+        let of = |account: &str, message: u64| crate::NewHook {
+            account: account.into(),
+            ..hook(
+                "http://h/",
+                event(Event::Delivered, QueueId(message)),
+                at(1),
+            )
+        };
+        let hooks = vec![of("ann", 1), of("ann", 2), of("ann", 3), of("bob", 4)];
+        store
+            .accept(Accept {
+                hooks,
+                ..Accept::default()
+            })
+            .await
+            .unwrap();
+        let claim = crate::ClaimHooks {
+            max_per_lane: 1,
+            ..claim_hooks(at(5))
+        };
+        let claimed = store.claim_hooks(claim).await.unwrap().hooks;
+        let ids = |hooks: &[crate::Hook]| hooks.iter().map(|it| it.id.0).collect::<Vec<_>>();
+        assert_eq!(ids(&claimed), [1, 4]);
+        let retry = settle_hook(&claimed[1], Outcome::Retry(at(5)));
+        assert_eq!(store.settle_hooks(vec![retry]).await.unwrap(), [true]);
+        let claim = crate::ClaimHooks {
+            except: [crate::hook_lane("ann", "http://h/")].into(),
+            ..claim_hooks(at(5))
+        };
+        let claimed = store.claim_hooks(claim).await.unwrap();
+        assert_eq!((ids(&claimed.hooks), claimed.next_due), (vec![4], None));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_event_of_a_mail_holds_its_text() {
     on_both(|store| async move {
         let accept = Accept {

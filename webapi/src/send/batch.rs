@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     mem,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use futures_util::{StreamExt, stream};
@@ -27,6 +30,7 @@ use super::{
 use crate::{
     Parts,
     auth::User,
+    data::blocking,
     error::{ApiError, Code},
     form::{FIELDS_MAX, Files},
     memory::COPIES,
@@ -37,6 +41,8 @@ use crate::{
 const RECIPIENTS_MAX: usize = 10_000;
 /// How many messages are written at once: their syncs are shared.
 const AT_ONCE: usize = 32;
+/// What an entry of a list takes besides its text.
+const ROW: usize = 100;
 /// What they may take of memory, in bytes.
 const WRITING: u64 = 64 << 20;
 /// What all its messages may have together, in bytes.
@@ -103,16 +109,22 @@ pub(crate) async fn send_all(
     {
         return read(&answered);
     }
-    let _allowance = check(parts, user, &batch)?;
-    // All have the same, which are decoded once.
+    let allowance = check(parts, user, &batch, once).await?;
     let mut batch = batch;
+    // All have the same, which are decoded once, and are written from templates.
     let files = decode_all(&mut batch.common)?;
+    let texts = Request {
+        subject: mem::take(&mut batch.common.subject),
+        text: mem::take(&mut batch.common.text),
+        html: mem::take(&mut batch.common.html),
+        ..Request::default()
+    };
     let given: Vec<String> = batch
         .recipients
         .iter()
         .map(|recipient| recipient.to.address.clone())
         .collect();
-    let staged = stage_all(parts, user, &batch, &files, now).await?;
+    let staged = stage_all(parts, user, &batch, &texts, &files, now).await?;
     let (staged, message_ids): (Vec<Staged>, Vec<String>) = staged.into_iter().unzip();
     let kept = once.map(|once| {
         let (given, message_ids) = (given.clone(), message_ids.clone());
@@ -132,6 +144,7 @@ pub(crate) async fn send_all(
         Err(AddError::Store(error)) => return Err(error.into()),
         Err(other) => return Err(ApiError::user(other.to_string())),
     };
+    drop(allowance);
     info!(account = user.account, count, "batch queued by webapi");
     let rows = given.into_iter().zip(added).zip(message_ids);
     let submissions = rows.map(|((address, added), message_id)| {
@@ -166,11 +179,12 @@ fn read(answered: &Answered) -> Result<BatchResponse, ApiError> {
 }
 
 /// What must be right for all of them together.
-fn check<'a>(
-    parts: &'a Parts,
+async fn check(
+    parts: &Parts,
     user: &User,
     batch: &Batch,
-) -> Result<Option<Allowance<'a>>, ApiError> {
+    once: Option<&Once>,
+) -> Result<Option<Allowance>, ApiError> {
     if batch.recipients.is_empty() {
         return Err(ApiError::new(
             Code::NoRecipients,
@@ -191,7 +205,10 @@ fn check<'a>(
             request::address(&recipient.to.address).map_err(|error| placed(at, error))
         })
         .collect();
-    allow(parts, user, &addresses?)
+    let addresses = addresses?;
+    let (queue, account) = (Arc::clone(&parts.queue), user.account.clone());
+    let once = once.cloned();
+    blocking(move || allow(&queue, &account, &addresses, once.as_ref())).await
 }
 
 /// Takes the files out of a request.
@@ -210,6 +227,24 @@ fn decode_all(request: &mut Request) -> Result<Files, ApiError> {
 /// Names the recipient that an error is about.
 fn placed(at: usize, error: ApiError) -> ApiError {
     ApiError::new(error.code, format!("Recipients[{at}]: {}", error.message))
+}
+
+/// What each message takes of memory besides its texts, about.
+fn size(common: &Request, files: &Files) -> u64 {
+    let headers = common.headers.iter();
+    let headers = headers.map(|(name, value)| name.len() + value.len());
+    let references = common.references.iter().map(String::len);
+    let extra = common.extra.iter();
+    let extra = extra.map(|(key, value)| key.len() + value.len());
+    let files = [&files.alternative, &files.inline, &files.attached].into_iter();
+    let files = files
+        .flatten()
+        .map(|file| file.name.len() + file.content_type.len() + file.content_id.len() + ROW);
+    let all = headers
+        .chain(references)
+        .chain(extra)
+        .map(|size| size + ROW);
+    all.chain(files).map(|size| size as u64).sum()
 }
 
 /// The message for one recipient.
@@ -237,13 +272,15 @@ async fn stage_all(
     parts: &Parts,
     user: &User,
     batch: &Batch,
+    texts: &Request,
     files: &Files,
     now: Time,
 ) -> Result<Vec<(Staged, String)>, ApiError> {
     let common = &batch.common;
-    let templates = Templates::new(common, parts.max_message_size.min(FIELDS_MAX))?;
+    let templates = Templates::new(texts, parts.max_message_size.min(FIELDS_MAX))?;
     // Those that are large are not all in memory at the same time: only one is filled in before it has its share.
-    let (filling, writing) = (Mutex::new(()), Memory::new(WRITING));
+    let (filling, writing) = (Mutex::new(()), Memory::new(2 * WRITING));
+    let in_common = size(common, files);
     let (failed, total) = (AtomicBool::new(false), AtomicU64::new(0));
     let stage = async |at: usize| {
         let recipient = batch.recipients.get(at);
@@ -255,8 +292,9 @@ async fn stage_all(
             check_size(&recipient.variables)?;
             let turn = filling.lock().await;
             let request = fill(&templates, common, recipient)?;
-            let text = request.subject.len() + request.text.len() + request.html.len();
-            let _share = writing.take(text as u64 * COPIES).await;
+            let texts = request.subject.len() + request.text.len() + request.html.len();
+            let size = (texts as u64 + in_common) * COPIES;
+            let _share = writing.take(&user.account, size).await;
             drop(turn);
             let ready = prepare(parts, user, request, files.clone(), Check::NoLimits, now)?;
             let (submission, _) = submission(parts, user, ready, now).await?;

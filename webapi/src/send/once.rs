@@ -90,6 +90,10 @@ impl Once {
         })
     }
 
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
     /// The answer that was given before.
     ///
     /// # Errors

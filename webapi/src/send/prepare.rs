@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use jiff::{Zoned, fmt::rfc2822, tz::TimeZone};
 use postrider_config::{Dynamic, Target};
-use postrider_queue::{Allowance, LimitError, header};
+use postrider_queue::{Allowance, LimitError, Queue, header};
 use postrider_smtp::Address;
 use postrider_store::Time;
 
-use super::request::{NameAddress, NewFile, Request};
+use super::{
+    Once,
+    request::{NameAddress, NewFile, Request},
+};
 use crate::{
     Parts,
     auth::User,
@@ -22,22 +25,22 @@ use crate::{
 const EXTRA_MAX: usize = 64 << 10;
 
 /// Whether the account's limits are looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Check {
-    /// They are.
-    Limits,
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Check<'a> {
+    /// They are. What is done once counts once.
+    Limits(Option<&'a Once>),
     /// They were, for all that is sent together.
     NoLimits,
 }
 
 /// What is to be sent, when all of it was found right but the time.
-pub(super) struct Ready<'a> {
+pub(super) struct Ready {
     pub(super) message: Message,
     /// As they were given, in the order To, CC, BCC.
     pub(super) given: Vec<String>,
     pub(super) options: Options,
     /// To be kept until it is queued.
-    pub(super) allowance: Option<Allowance<'a>>,
+    pub(super) allowance: Option<Allowance>,
 }
 
 /// What a request says besides the message.
@@ -50,14 +53,14 @@ pub(super) struct Options {
 }
 
 /// Reads and checks a request, in the order of the contract.
-pub(super) fn prepare<'a>(
-    parts: &'a Parts,
+pub(super) fn prepare(
+    parts: &Parts,
     user: &User,
     request: Request,
     uploaded: Files,
-    check: Check,
+    check: Check<'_>,
     now: Time,
-) -> Result<Ready<'a>, ApiError> {
+) -> Result<Ready, ApiError> {
     let config = parts.config.load();
     if request.text.is_empty() && request.html.is_empty() {
         return Err(ApiError::new(
@@ -84,9 +87,10 @@ pub(super) fn prepare<'a>(
         ));
     }
     let mut allowance = None;
-    if check == Check::Limits {
+    if let Check::Limits(once) = check {
         let recipients = [&to, &cc, &bcc].into_iter().flatten();
-        allowance = allow(parts, user, recipients.map(|to| &to.address))?;
+        let recipients = recipients.map(|to| &to.address);
+        allowance = allow(&parts.queue, &user.account, recipients, once)?;
     }
     // It is kept with each recipient's message, and comes back in each of its events.
     let extra = request.extra.iter();
@@ -98,6 +102,13 @@ pub(super) fn prepare<'a>(
         let text = format!("Extra has more than {EXTRA_MAX} bytes");
         return Err(ApiError::user(text));
     }
+    let header_size = parts.statics.limits.header_size.0;
+    check_header(
+        &request.subject,
+        &request.references,
+        &request.headers,
+        header_size,
+    )?;
     let reply_to = parse_all(request.reply_to)?;
     let mut headers = request.headers;
     if !request.list.is_empty() {
@@ -148,6 +159,26 @@ pub(super) fn prepare<'a>(
             list: request.list,
         },
     })
+}
+
+/// What is kept with each message, and told with each of its events, has an end.
+fn check_header(
+    subject: &str,
+    references: &[String],
+    headers: &[(String, String)],
+    most: u64,
+) -> Result<(), ApiError> {
+    let headers = headers.iter();
+    let headers = headers.map(|(name, value)| name.len() + value.len());
+    let references = references.iter().map(String::len);
+    let size = headers.chain(references).sum::<usize>() + subject.len();
+    if size as u64 > most {
+        let text = format!(
+            "Subject, References and Headers have more than {most} bytes (limits.header_size)"
+        );
+        return Err(ApiError::user(text));
+    }
+    Ok(())
 }
 
 fn parse_all(addresses: Vec<NameAddress>) -> Result<Vec<Mailbox>, ApiError> {
@@ -224,12 +255,13 @@ fn unsubscribe(
     ])
 }
 
-pub(super) fn allow<'p, 'a>(
-    parts: &'p Parts,
-    user: &User,
+pub(super) fn allow<'a>(
+    queue: &Queue,
+    account: &str,
     recipients: impl IntoIterator<Item = &'a Address>,
-) -> Result<Option<Allowance<'p>>, ApiError> {
-    let allowed = parts.queue.allow(&user.account, recipients);
+    once: Option<&Once>,
+) -> Result<Option<Allowance>, ApiError> {
+    let allowed = queue.allow(account, recipients, once.map(Once::key));
     allowed.map_err(|error| match error {
         LimitError::Messages { .. } => ApiError::new(Code::MessageLimitReached, error.to_string()),
         LimitError::FirstTime { .. } => {

@@ -16,15 +16,17 @@ use postrider_store::{Event, EventFilter, EventId, LoggedEvent, Order, Scope, St
 use postrider_webhook::codes;
 
 use super::{
-    SHOWN, caller, limit,
+    caller, limit, long, rows,
     shape::{
         self, Count, EventItem, EventsRequest, EventsResponse, Problem, StatsRequest, StatsResponse,
     },
 };
-use crate::{Parts, auth::User, error::ApiError, request};
+use crate::{Parts, auth::User, data::blocking, error::ApiError, request};
 
 /// How long a stream lasts: a client comes again and goes on from where it was.
 const STREAM_MAX: Duration = Duration::from_secs(15 * 60);
+/// Events that a stream reads ahead.
+const AHEAD: usize = 10;
 /// The most days that are counted at once.
 const DAYS_MAX: u64 = 400;
 
@@ -66,10 +68,12 @@ pub(super) fn list(
         false => Order::Ascending,
     };
     let after = (wanted.after > 0).then_some(EventId(wanted.after));
-    let page = parts.store.list_events(&filter, after, order, limit)?;
+    let list = |after, limit| parts.store.list_events(&filter, after, order, limit);
+    let size = |event: &LoggedEvent| long(&event.told.subject, &event.told.extra);
+    let (events, next) = rows(limit, after, list, size)?;
     Ok(EventsResponse {
-        events: page.items.into_iter().map(EventItem::from).collect(),
-        next: page.next.map(|id| id.0),
+        events: events.into_iter().map(EventItem::from).collect(),
+        next: next.map(|id| id.0),
     })
 }
 
@@ -125,9 +129,16 @@ pub(super) async fn stream(parts: Arc<Parts>, request: Request) -> Response {
         account: user.account,
         ..EventFilter::default()
     };
-    let after = match begin.map_or_else(|| newest(&parts, &filter), Ok) {
+    let after = match begin {
+        Some(id) => Ok(id),
+        None => {
+            let (parts, filter) = (Arc::clone(&parts), filter.clone());
+            blocking(move || Ok(newest(&parts, &filter)?)).await
+        }
+    };
+    let after = match after {
         Ok(id) => id,
-        Err(error) => return super::failed(&error.into()),
+        Err(error) => return super::failed(&error),
     };
     // So that who is cut off before the first event knows where to go on.
     let start = Sent::default().id(after.0.to_string());
@@ -180,12 +191,15 @@ impl Reader {
                 return sent.json_data(EventItem::from(event)).ok();
             }
             self.changed.mark_unchanged();
-            let order = Order::Ascending;
-            let page = self
-                .parts
-                .store
-                .list_events(&self.filter, Some(self.after), order, SHOWN);
-            self.waiting.extend(page.ok()?.items);
+            let (parts, filter) = (Arc::clone(&self.parts), self.filter.clone());
+            let after = Some(self.after);
+            let page = blocking(move || {
+                let list = parts
+                    .store
+                    .list_events(&filter, after, Order::Ascending, AHEAD);
+                Ok(list?)
+            });
+            self.waiting.extend(page.await.ok()?.items);
             if self.waiting.is_empty() {
                 self.changed.changed().await.ok()?;
             }

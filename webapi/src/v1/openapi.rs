@@ -39,6 +39,10 @@ impl Modify for Common {
                         "Too many failed logins, or a limit of the account is reached",
                     ),
                     ("500", "The server failed; it may be tried again"),
+                    (
+                        "503",
+                        "There are too many large requests at the time; try again later",
+                    ),
                 ] {
                     let responses = &mut operation.responses.responses;
                     responses
@@ -113,7 +117,7 @@ mod tests {
         assert_eq!(document["servers"][0]["url"], "/webapi/v1");
         for (path, item) in paths {
             let operation = item.get("post").or(item.get("get")).unwrap();
-            for status in ["200", "401", "403", "429", "500"] {
+            for status in ["200", "401", "403", "429", "500", "503"] {
                 assert!(
                     operation["responses"][status].is_object(),
                     "{path} {status}"

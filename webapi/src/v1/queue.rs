@@ -4,7 +4,7 @@ use postrider_queue::{End, explain_retired};
 use postrider_store::{Attempt, Found, Order, QueueFilter, QueueId, Queued, Reference, Retired};
 
 use super::{
-    SHOWN_MAX, limit,
+    SHOWN_MAX, limit, long, rows,
     shape::{
         AttemptResult, MessageStatus, Problem, QueueCancelRequest, QueueCancelResponse,
         QueueListRequest, QueueListResponse, QueueStatusRequest, QueueStatusResponse, State,
@@ -12,6 +12,8 @@ use super::{
 };
 use crate::{Parts, auth::User, error::ApiError};
 
+/// About so many bytes of messages are told of.
+const STATUS_MAX: usize = 4 << 20;
 /// The most messages that are canceled at once.
 const CANCEL_MAX: usize = 10_000;
 
@@ -36,11 +38,12 @@ pub(super) fn list(
     };
     let limit = limit(request.limit);
     let after = (request.after > 0).then_some(QueueId(request.after));
-    let page = parts.store.list(&filter, after, Order::Ascending, limit)?;
-    let messages = page.items.iter().map(|message| queued(parts, message));
+    let list = |after, limit| parts.store.list(&filter, after, Order::Ascending, limit);
+    let (found, next) = rows(limit, after, list, size)?;
+    let messages = found.iter().map(|message| queued(parts, message));
     Ok(QueueListResponse {
         messages: messages.collect::<Result<_, _>>()?,
-        next: page.next.map(|id| id.0),
+        next: next.map(|id| id.0),
     })
 }
 
@@ -93,7 +96,13 @@ pub(super) fn status(
         }
     };
     let own = |message: &Queued| message.common.account == user.account;
-    let messages = found.iter().filter_map(|found| match found {
+    let mut left = STATUS_MAX;
+    let found = found.iter().take_while(|found| {
+        let before = left;
+        left = left.saturating_sub(size(found.message()));
+        before > 0
+    });
+    let messages = found.filter_map(|found| match found {
         Found::Queued(message) => own(message).then(|| queued(parts, message)),
         Found::Retired(message) => own(&message.message).then(|| Ok(retired(message))),
     });
@@ -129,6 +138,10 @@ pub(super) async fn cancel(
         canceled: count.ended,
         in_delivery: count.in_delivery,
     })
+}
+
+fn size(message: &Queued) -> usize {
+    long(&message.common.subject, &message.common.extra)
 }
 
 fn queued(parts: &Parts, message: &Queued) -> Result<MessageStatus, ApiError> {

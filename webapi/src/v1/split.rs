@@ -1,23 +1,36 @@
 //! Takes the content of files out of a large request, so that neither its base64 nor what it is decoded to is ever in memory
 //! as a whole.
 
-use std::io::{self, BufReader, Read, Write};
+use std::{
+    cell::Cell,
+    error::Error,
+    io::{self, BufReader, Read, Write},
+    rc::Rc,
+};
 
 use base64::read::DecoderReader;
-use postrider_store::{BodyWriter, Scratch, Store, StoreError};
+use postrider_store::{BodyWriter, Store, StoreError};
 use struson::{
-    reader::{JsonReader, JsonStreamReader, ReaderError, TransferError, ValueType},
+    reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings, TransferError, ValueType},
     writer::{JsonStreamWriter, JsonWriter},
 };
 
 use crate::{
     data::{Data, PIECE},
     error::{ApiError, Code},
+    memory::JsonSize,
     send::{BASE64, NewContent},
 };
 
-/// What splitting takes of memory.
-pub(super) const MEMORY: u64 = 2 << 20;
+/// The most files.
+const FILES_MAX: usize = 10_000;
+
+/// What splitting takes of memory, when the JSON without the content of files has so many bytes at most: all of it may be one
+/// name.
+pub(super) const fn memory(most: u64) -> u64 {
+    2 * most + (1 << 20)
+}
+
 /// Where files are.
 const LISTS: [&str; 3] = ["AlternativeFiles", "InlineFiles", "AttachedFiles"];
 /// The field with a file's content.
@@ -36,23 +49,62 @@ pub(super) struct Split {
 /// # Errors
 /// If it is no JSON, has too much of it, or the store fails.
 pub(super) fn split(request: Data, most: u64, store: &Store) -> Result<Split, ApiError> {
-    apart(request, most, store).map_err(|Failure(error)| error)
+    let state = Rc::new(State {
+        left: Cell::new(most + BUFFER as u64),
+        failed: Cell::default(),
+    });
+    let split = apart(request, most, store, &state);
+    // The parser wraps what its source and its sink say.
+    split.map_err(|Failure(error)| state.failed.take().unwrap_or(error))
 }
 
-fn apart(request: Data, most: u64, store: &Store) -> Result<Split, Failure> {
+/// What reading and writing have in common.
+struct State {
+    /// What may come that is no file's content: none of it is read into memory that would be too much.
+    left: Cell<u64>,
+    /// Why they ended.
+    failed: Cell<Option<ApiError>>,
+}
+
+impl State {
+    fn fail(&self, error: ApiError) -> io::Error {
+        let text = error.to_string();
+        self.failed.set(Some(error));
+        io::Error::other(text)
+    }
+
+    fn too_long(&self) -> io::Error {
+        let text = "the request has more bytes than it may, besides its files";
+        self.fail(ApiError::new(Code::MessageTooLarge, text))
+    }
+}
+
+fn apart(request: Data, most: u64, store: &Store, state: &Rc<State>) -> Result<Split, Failure> {
     let source = Source {
         data: request,
         at: 0,
+        state: Rc::clone(state),
+    };
+    let settings = ReaderSettings {
+        // It copies names.
+        track_path: false,
+        // What becomes of the JSON then has limits of its own.
+        restrict_number_values: false,
+        ..ReaderSettings::default()
     };
     let source = BufReader::with_capacity(BUFFER, source);
-    let mut reader = JsonStreamReader::new(source);
+    let mut reader = JsonStreamReader::new_custom(source, settings);
     let mut writer = JsonStreamWriter::new(Limited {
         writer: store.body_writer(),
+        size: JsonSize::default(),
         most,
+        state: Rc::clone(state),
     });
     let mut files = Files {
         writer: store.body_writer(),
         found: Vec::new(),
+        piece: vec![0; BUFFER],
+        state: Rc::clone(state),
     };
     walk(&mut reader, &mut writer, &mut files)?;
     reader.consume_trailing_whitespace()?;
@@ -66,30 +118,18 @@ fn apart(request: Data, most: u64, store: &Store) -> Result<Split, Failure> {
 type Reader = JsonStreamReader<BufReader<Source>>;
 type Writer = JsonStreamWriter<Limited>;
 
-/// Why a request is not split.
+/// Why a request is not split, as far as the parser tells.
 struct Failure(ApiError);
 
 impl Failure {
-    /// Reading ended before the request did.
-    fn read(error: &io::Error) -> Self {
-        let of_store = error
-            .get_ref()
-            .is_some_and(|error| error.is::<StoreError>());
-        let code = if of_store {
-            Code::Server
-        } else {
-            Code::Protocol
-        };
-        Self(ApiError::new(code, format!("parsing the request: {error}")))
+    fn read(error: &dyn Error) -> Self {
+        Self(ApiError::protocol(format!("parsing the request: {error}")))
     }
 }
 
 impl From<ReaderError> for Failure {
     fn from(error: ReaderError) -> Self {
-        match error {
-            ReaderError::IoError { error, .. } => Self::read(&error),
-            error => Self(ApiError::protocol(format!("parsing the request: {error}"))),
-        }
+        Self::read(&error)
     }
 }
 
@@ -105,13 +145,7 @@ impl From<TransferError> for Failure {
 /// Of what is written.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self(match error.kind() {
-            io::ErrorKind::FileTooLarge => {
-                let text = "the request, without what is attached, has more bytes than it may";
-                ApiError::new(Code::MessageTooLarge, text)
-            }
-            _ => ApiError::new(Code::Server, error.to_string()),
-        })
+        Self(ApiError::new(Code::Server, error.to_string()))
     }
 }
 
@@ -171,42 +205,56 @@ struct Files {
     writer: BodyWriter,
     /// Where each begins and ends, or what is wrong with its base64.
     found: Vec<Result<(u64, u64), String>>,
+    piece: Vec<u8>,
+    state: Rc<State>,
 }
 
 impl Files {
     /// Decodes the next one; gives its place.
     fn take(&mut self, text: impl Read) -> Result<usize, Failure> {
+        if self.found.len() >= FILES_MAX {
+            let text = format!("the request has more than {FILES_MAX} files");
+            return Err(Failure(ApiError::protocol(text)));
+        }
+        let left = self.state.left.replace(u64::MAX);
+        let found = self.decode(text);
+        self.state.left.set(left);
+        self.found.push(found?);
+        Ok(self.found.len() - 1)
+    }
+
+    /// Where what is decoded begins and ends, or what is wrong with its base64.
+    fn decode(&mut self, text: impl Read) -> Result<Result<(u64, u64), String>, Failure> {
         let start = self.writer.len();
         let mut decoder = DecoderReader::new(OneLine::new(text), &BASE64);
-        let mut piece = vec![0; BUFFER];
         let found = loop {
-            match decoder.read(&mut piece) {
+            match decoder.read(&mut self.piece) {
                 Ok(0) => break Ok((start, self.writer.len())),
-                Ok(read) => self
-                    .writer
-                    .write_blocking(piece.get(..read).unwrap_or_default())?,
+                Ok(read) => {
+                    let piece = self.piece.get(..read).unwrap_or_default();
+                    self.writer.write_blocking(piece)?;
+                }
                 Err(error) => break Err(error),
             }
         };
         let mut rest = decoder.into_inner();
-        let found = match (found, rest.failed.take()) {
-            (_, Some(error)) => return Err(Failure::read(&error)),
-            (Ok(found), None) => Ok(found),
+        match (found, rest.failed.take()) {
+            (_, Some(error)) => Err(Failure::read(&error)),
+            (Ok(found), None) => Ok(Ok(found)),
             (Err(error), None) => {
                 // What is wrong with the rest of the JSON comes first.
-                io::copy(&mut rest.text, &mut io::sink()).map_err(|error| Failure::read(&error))?;
-                Err(error.to_string())
+                let copied = io::copy(&mut rest.text, &mut io::sink());
+                copied.map_err(|error| Failure::read(&error))?;
+                Ok(Err(error.to_string()))
             }
-        };
-        self.found.push(found);
-        Ok(self.found.len() - 1)
+        }
     }
 
     fn finish(self) -> Result<Vec<NewContent>, StoreError> {
-        let all: Scratch = self.writer.into_scratch_blocking()?;
+        let all = Data::from(self.writer.into_scratch_blocking()?);
         let found = self.found.into_iter();
         let contents = found.map(|found| match found {
-            Ok((start, end)) => NewContent::Decoded(Data::within(all.clone(), start..end)),
+            Ok((start, end)) => NewContent::Decoded(all.part(start..end)),
             Err(error) => NewContent::Wrong(error),
         });
         Ok(contents.collect())
@@ -261,17 +309,24 @@ impl<R: Read> Read for OneLine<R> {
 struct Source {
     data: Data,
     at: u64,
+    state: Rc<State>,
 }
 
 impl Read for Source {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.state.left.get() == 0 {
+            return Err(self.state.too_long());
+        }
         let most = PIECE.min(buf.len() as u64);
         let piece = self.data.read_blocking(self.at..self.at + most);
-        let piece = piece.map_err(io::Error::other)?;
+        let piece = piece.map_err(|error| self.state.fail(error.into()))?;
         if let Some(to) = buf.get_mut(..piece.len()) {
             to.copy_from_slice(&piece);
         }
-        self.at += piece.len() as u64;
+        let read = piece.len() as u64;
+        self.at += read;
+        let left = &self.state.left;
+        left.set(left.get().saturating_sub(read));
         Ok(piece.len())
     }
 }
@@ -279,15 +334,21 @@ impl Read for Source {
 /// What is written up to a size.
 struct Limited {
     writer: BodyWriter,
+    size: JsonSize,
     most: u64,
+    state: Rc<State>,
 }
 
 impl Write for Limited {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         if self.writer.len() + buf.len() as u64 > self.most {
-            return Err(io::ErrorKind::FileTooLarge.into());
+            return Err(self.state.too_long());
         }
-        self.writer.write_blocking(buf).map_err(io::Error::other)?;
+        self.size.add(buf);
+        let size = self.size.memory();
+        size.map_err(|error| self.state.fail(error))?;
+        let written = self.writer.write_blocking(buf);
+        written.map_err(|error| self.state.fail(error.into()))?;
         Ok(buf.len())
     }
 
@@ -385,6 +446,43 @@ mod tests {
         );
         let error = split_text(&text, 900).unwrap_err();
         assert_eq!(error.code, Code::MessageTooLarge);
+    }
+
+    #[test]
+    fn what_would_take_memory_has_an_end() {
+        // Nothing is known of a name before it ends.
+        let long = format!(r#"{{"Extra": {{"{}": ""}}}}"#, "x".repeat(1_000_000));
+        assert_eq!(
+            split_text(&long, 1000).unwrap_err().code,
+            Code::MessageTooLarge
+        );
+        let blank = format!("{{{}}}", " ".repeat(1_000_000));
+        assert_eq!(
+            split_text(&blank, 1000).unwrap_err().code,
+            Code::MessageTooLarge
+        );
+        let many = format!(
+            r#"{{"InlineFiles": [{{"Data": ""}}{}]}}"#,
+            r#",{"Data":"!"}"#.repeat(FILES_MAX)
+        );
+        let error = split_text(&many, 1_000_000).unwrap_err();
+        assert!(
+            error.code == Code::Protocol && error.message.contains("files"),
+            "{error}"
+        );
+        let values = format!("[{}]", "0,".repeat(1_000_001));
+        let error = split_text(&values, 10_000_000).unwrap_err();
+        assert!(
+            error.code == Code::Protocol && error.message.contains("values"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn numbers_are_left_to_who_reads_them() {
+        let text = r#"{"A": 1e200, "B": 123456789012345678901234567890}"#;
+        let expected: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(split_text(text, 1000).unwrap().0, expected);
     }
 
     proptest! {

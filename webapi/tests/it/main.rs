@@ -8,6 +8,13 @@
 mod http;
 mod large;
 mod methods;
+#[path = "../../../tests/it/support/patience.rs"]
+#[allow(
+    clippy::panic,
+    unreachable_pub,
+    reason = "the whole-server tests share it"
+)]
+mod patience;
 mod send;
 mod support;
 mod v1;

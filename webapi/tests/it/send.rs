@@ -57,6 +57,10 @@ async fn each_fault_has_its_code_in_the_order_of_the_contract() {
             "user",
         ),
         (
+            json!({"Text": "x", "To": to, "Subject": "s".repeat(300_000)}),
+            "user",
+        ),
+        (
             json!({"Text": "x", "To": to, "AttachedFiles": [{"Data": "!"}]}),
             "user",
         ),
@@ -348,11 +352,15 @@ async fn what_has_a_key_is_sent_once() {
     let (third, fourth) = tokio::join!(send(ann, "order 8", "one"), send(ann, "order 8", "one"));
     assert_eq!(third.body, fourth.body);
     assert_ne!(third.body, first.body);
+    // The second of two is not one more for the limits: bob may have three new recipients.
+    let bob = "bob@example.org";
+    let (fifth, sixth) = tokio::join!(send(bob, "order 6", "one"), send(bob, "order 6", "one"));
+    assert_eq!((fifth.status.as_u16(), &fifth.body), (200, &sixth.body));
     // Another account's keys are its own, and after a day a key means nothing.
-    assert_eq!(send("bob@example.org", "order 7", "two").await.status, 200);
+    assert_eq!(send(bob, "order 7", "two").await.status, 200);
     world.clock.advance(Duration::from_secs(24 * 60 * 60));
     assert_eq!(send(ann, "order 7", "two").await.status, 200);
-    assert_eq!(world.queued().len(), 8);
+    assert_eq!(world.queued().len(), 10);
     let long = "k".repeat(256);
     for bad in ["", &long] {
         assert_eq!(send(ann, bad, "one").await.json()["Code"], "user");

@@ -15,10 +15,10 @@ use hyper_util::rt::TokioIo;
 use postrider_config::{Dynamic, Static};
 use postrider_queue::{Delivery, Queue, TcpDialer, dns::MapResolver};
 use postrider_store::{
-    Credential, ManualClock, Memory, Options, Order, QueueFilter, Queued, Store, Time,
+    Credential, ManualClock, Options, Order, QueueFilter, Queued, Store, Time,
     login::{LoginLimiter, LoginLimits, Logins, hash_password},
 };
-use postrider_webapi::Parts;
+use postrider_webapi::{Bounds, Parts};
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::Value;
 use tokio::{
@@ -113,7 +113,7 @@ impl World {
             clock: Arc::<ManualClock>::clone(&clock),
             logins: Arc::new(Logins::new(store.clone())),
             limiter: Arc::new(LoginLimiter::new(LoginLimits::default())),
-            memory: Memory::new(1 << 20),
+            bounds: Bounds::default(),
             hostname: "mail.example.org".parse().unwrap(),
             max_message_size,
             path: "/webapi/".into(),
@@ -153,7 +153,7 @@ impl World {
 
     pub(crate) async fn ask(&self, request: Request<Body>) -> Answer {
         let (parts, body) = self.exchange(request).await.into_parts();
-        let body = to_bytes(Body::new(body), 1 << 20).await.unwrap();
+        let body = to_bytes(Body::new(body), 8 << 20).await.unwrap();
         Answer {
             status: parts.status,
             headers: parts.headers,
