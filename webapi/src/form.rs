@@ -1,6 +1,7 @@
 //! The forms that calls come in.
 
 use std::{
+    error::Error,
     mem,
     pin::Pin,
     sync::{
@@ -25,7 +26,7 @@ use crate::{
     Parts,
     auth::User,
     compose::File,
-    data::{Data, PIECE, Upload, blocking_with, collect},
+    data::{Data, IN_MEMORY, PIECE, Upload, blocking_with, collect},
     error::{ApiError, Code},
 };
 
@@ -105,13 +106,19 @@ async fn read_urlencoded(parts: &Parts, user: &User, body: Body) -> Result<Form,
         Ok(value.map(|(_, value)| value.into_owned().into_bytes()))
     });
     let value = value.await?.unwrap_or_default();
-    let mut upload = Upload::new(parts, user);
-    for piece in value.chunks(PIECE as usize) {
-        upload.write(piece).await?;
-    }
+    let request = match value.len() as u64 <= IN_MEMORY {
+        true => Bytes::from(value).into(),
+        false => {
+            let mut upload = Upload::new(parts, user);
+            for piece in value.chunks(PIECE as usize) {
+                upload.write(piece).await?;
+            }
+            upload.finish().await?
+        }
+    };
     drop(share);
     Ok(Form {
-        request: upload.finish().await?,
+        request,
         files: Files::default(),
     })
 }
@@ -301,7 +308,12 @@ fn unreadable(what: &str) -> ApiError {
 }
 
 fn broken(error: MultipartError) -> ApiError {
-    unreadable(&error.body_text())
+    // The first cause says most: the layers above it only that reading failed.
+    let mut cause: &dyn Error = &error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    unreadable(&cause.to_string())
 }
 
 fn header(field: &Field<'_>, name: &str) -> String {

@@ -197,7 +197,7 @@ async fn a_form_with_much_in_which_there_is_nothing_is_refused() {
     let request = json!({"To": to(), "Text": "x"});
     let field =
         format!("--b\r\nContent-Disposition: form-data; name=\"request\"\r\n\r\n{request}\r\n");
-    let junk = "x".repeat(1_100_000);
+    let junk = "x".repeat(3_000_000);
     let name = "n".repeat(200_000);
     let part =
         |head: &str| format!("--b\r\nContent-Disposition: form-data; name=\"{head}\r\n\r\n\r\n");
