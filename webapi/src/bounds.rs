@@ -11,6 +11,10 @@ use crate::{
 const MEMORY: u64 = 256 << 20;
 /// Requests whose bodies lie in files.
 const FILES: u32 = 128;
+/// What these have on the disk, in MiB. What is made of them may have twice as much besides.
+const DISK: u32 = 4096;
+/// How much of it a request takes at once, in MiB.
+const DISK_STEP: u32 = 16;
 /// Questions that are looked up.
 const QUESTIONS: u32 = 16;
 
@@ -19,6 +23,7 @@ const QUESTIONS: u32 = 16;
 pub struct Bounds {
     pub(crate) memory: Memory,
     files: Room,
+    disk: Room,
     pub(crate) questions: Room,
 }
 
@@ -27,6 +32,7 @@ impl Default for Bounds {
         Self {
             memory: Memory::new(MEMORY),
             files: Room::new(FILES, FILES / 4),
+            disk: Room::new(DISK, DISK / 4),
             questions: Room::new(QUESTIONS, QUESTIONS / 4),
         }
     }
@@ -37,13 +43,45 @@ impl Bounds {
     ///
     /// # Errors
     /// If there are too many at the time.
-    pub(crate) fn file(&self, user: &User) -> Result<Share, ApiError> {
+    pub(crate) fn file(&self, user: &User) -> Result<FileShare, ApiError> {
         let place = self.files.try_take(&user.account, 1);
-        place.ok_or_else(|| {
-            let text = "too many large requests at the same time; try again later";
-            ApiError::new(Code::Busy, text)
+        Ok(FileShare {
+            _place: place.ok_or_else(busy)?,
+            disk: Vec::new(),
         })
     }
+}
+
+/// A place for a file, and what it may have on the disk. Given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct FileShare {
+    _place: Share,
+    /// Of [`DISK_STEP`] MiB each.
+    disk: Vec<Share>,
+}
+
+impl FileShare {
+    /// Has it grow to so many bytes.
+    ///
+    /// # Errors
+    /// If there is too much on the disk at the time.
+    pub(crate) fn grow(
+        &mut self,
+        bounds: &Bounds,
+        user: &User,
+        bytes: u64,
+    ) -> Result<(), ApiError> {
+        while (self.disk.len() as u64) * u64::from(DISK_STEP << 20) < bytes {
+            let more = bounds.disk.try_take(&user.account, DISK_STEP);
+            self.disk.push(more.ok_or_else(busy)?);
+        }
+        Ok(())
+    }
+}
+
+fn busy() -> ApiError {
+    let text = "too many large requests at the same time; try again later";
+    ApiError::new(Code::Busy, text)
 }
 
 #[cfg(test)]
@@ -60,6 +98,13 @@ mod tests {
         assert_eq!(bounds.file(&ann).unwrap_err().code, Code::Busy);
         assert!(bounds.file(&bob).is_ok());
         drop(of_ann);
-        assert!(bounds.file(&ann).is_ok());
+        let (mut large, mut other) = (bounds.file(&ann).unwrap(), bounds.file(&ann).unwrap());
+        large.grow(&bounds, &ann, 1000 << 20).unwrap();
+        large.grow(&bounds, &ann, 1 << 20).unwrap();
+        other.grow(&bounds, &ann, 16 << 20).unwrap();
+        let error = other.grow(&bounds, &ann, 17 << 20).unwrap_err();
+        assert_eq!(error.code, Code::Busy);
+        drop(large);
+        other.grow(&bounds, &ann, 100 << 20).unwrap();
     }
 }

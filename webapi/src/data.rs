@@ -10,6 +10,7 @@ use postrider_store::{BodyWriter, INLINE_BODY_MAX, Scratch, Share, StoreError};
 use crate::{
     Parts,
     auth::User,
+    bounds::FileShare,
     error::{ApiError, Code},
     memory::{JsonSize, SMALL},
 };
@@ -25,7 +26,7 @@ pub(crate) struct Data {
     all: Scratch,
     range: Range<u64>,
     /// While they are in a file.
-    _place: Option<Arc<Share>>,
+    _place: Option<Arc<FileShare>>,
 }
 
 impl Data {
@@ -38,7 +39,7 @@ impl Data {
     }
 
     /// ... which have this place, if they are in a file.
-    pub(crate) fn at(self, place: Option<Share>) -> Self {
+    pub(crate) fn at(self, place: Option<FileShare>) -> Self {
         Self {
             _place: place.map(Arc::new),
             ..self
@@ -137,7 +138,7 @@ pub(crate) struct Upload<'a> {
     writer: BodyWriter,
     parts: &'a Parts,
     user: &'a User,
-    place: Option<Share>,
+    place: Option<FileShare>,
 }
 
 impl<'a> Upload<'a> {
@@ -156,8 +157,14 @@ impl<'a> Upload<'a> {
     }
 
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), ApiError> {
-        if self.place.is_none() && self.len() + bytes.len() as u64 > IN_MEMORY {
-            self.place = Some(self.parts.bounds.file(self.user)?);
+        let size = self.len() + bytes.len() as u64;
+        if size > IN_MEMORY {
+            let bounds = &self.parts.bounds;
+            let place = match &mut self.place {
+                Some(place) => place,
+                None => self.place.insert(bounds.file(self.user)?),
+            };
+            place.grow(bounds, self.user, size)?;
         }
         Ok(self.writer.write(bytes).await?)
     }

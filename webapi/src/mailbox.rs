@@ -81,7 +81,11 @@ pub(crate) async fn part(parts: &Parts, user: &User, request: &str) -> Result<Re
     let memory = &parts.bounds.memory;
     let _share = memory.take(&user.account, body.len() * PARSED).await;
     let place = match body.len() > IN_MEMORY {
-        true => Some(parts.bounds.file(user)?),
+        true => {
+            let mut place = parts.bounds.file(user)?;
+            place.grow(&parts.bounds, user, body.len())?;
+            Some(place)
+        }
         false => None,
     };
     let mut writer = parts.store.body_writer();
