@@ -137,8 +137,13 @@ impl Submission {
             .await?;
         let login = context.login;
         let submission = submission(&login, transaction, taken, facts);
-        let recipients = submission.recipients.iter().map(|to| &to.address);
-        let allowed = self.shared.queue.allow(&login.account, recipients, None);
+        let recipients = submission.recipients.iter();
+        let recipients = recipients.map(|to| to.address.clone()).collect();
+        let allowed = self
+            .shared
+            .queue
+            .allow(&login.account, recipients, None)
+            .await;
         let allowance = allowed.map_err(|error| limit_reply(&error))?;
         let message_id = submission.message_id.clone();
         let added = self

@@ -7,7 +7,7 @@ use std::{
 };
 
 use postrider_smtp::Address;
-use postrider_store::StoreError;
+use postrider_store::{Sent, Store, StoreError};
 
 use crate::Queue;
 
@@ -62,13 +62,39 @@ struct Calls {
 }
 
 /// What one who submits is going to add.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Call {
     /// The idempotency key, if there is one: only one with the same will be added.
     key: Option<String>,
-    recipients: Vec<Address>,
+    recipients: Arc<[Address]>,
     /// To whom of them the account never sent before, once somebody had to know.
-    unknown: Option<BTreeSet<String>>,
+    unknown: Option<Arc<BTreeSet<String>>>,
+}
+
+/// How often it is looked who is unknown, while ever more calls come.
+const LOOKS: usize = 5;
+/// So few are looked up at once, without a thread for it.
+const FEW: usize = 32;
+
+impl Calls {
+    /// What others are going to add besides `call`. Of those with one key only one is added.
+    fn besides<'a>(&'a self, call: &'a Call) -> impl Iterator<Item = (u64, &'a Call)> {
+        let mut keys = BTreeSet::from_iter(call.key.as_deref());
+        let others = self
+            .calls
+            .iter()
+            .filter(move |(_, other)| match &other.key {
+                Some(key) => keys.insert(key),
+                None => true,
+            });
+        others.map(|(id, other)| (*id, other))
+    }
+
+    fn plan(&mut self, call: Call) -> u64 {
+        self.last += 1;
+        self.calls.insert(self.last, call);
+        self.last
+    }
 }
 
 /// That messages may be added. Until this is dropped they count, so that those which are checked at the same moment are not
@@ -90,74 +116,181 @@ fn locked(calls: &Mutex<Calls>) -> MutexGuard<'_, Calls> {
     calls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Queue {
-    /// Checks that an account may send to these recipients now; `key` is the idempotency key, if there is one. What is sent is
-    /// counted when it is added, by the hour. An account that is not configured has no limits, and no allowance. With many
-    /// recipients it may block.
-    ///
-    /// # Errors
-    /// If a limit of the account would be passed.
-    pub fn allow<'a>(
-        &self,
-        account: &str,
-        recipients: impl IntoIterator<Item = &'a Address>,
-        key: Option<&str>,
-    ) -> Result<Option<Allowance>, LimitError> {
-        let config = self.config.load();
-        let Some(limits) = config.accounts.get(account) else {
-            return Ok(None);
-        };
-        let (max, max_first) = (
-            limits.max_outgoing_messages_per_day,
-            limits.max_first_time_recipients_per_day,
-        );
-        let mut call = Call {
-            key: key.map(str::to_owned),
-            recipients: recipients.into_iter().cloned().collect(),
-            unknown: None,
-        };
+/// What is found of a call by the counts alone.
+enum Glance {
+    Planned(u64),
+    /// These must be looked up: a call's number, none for the one that is asked for.
+    Look(Vec<(Option<u64>, Arc<[Address]>)>),
+}
+
+/// The limits of an account, and what counts for them.
+struct Counts {
+    max: u32,
+    max_first: u32,
+    sent: Sent,
+}
+
+impl Counts {
+    /// Whether a call is within the limits; it is planned then. `unlooked`: who was not looked up counts as unknown.
+    fn glance(&self, calls: &mut Calls, call: &Call, unlooked: bool) -> Result<Glance, LimitError> {
         let new = call.recipients.len() as u64;
-        let shared = self.planned_by(account);
-        // Nobody else of the account is checked meanwhile. What is added just now may count twice, but never not at all.
-        let mut planned = locked(&shared);
-        let mut sent = self.store.sent(account, self.clock.now().before(DAY))?;
-        let others = planned.calls.values_mut();
-        let mut others: Vec<&mut Call> = others
-            .filter(|other| other.key.is_none() || other.key != call.key)
-            .collect();
-        let of_others = others.iter().map(|other| other.recipients.len() as u64);
-        let of_others: u64 = of_others.sum();
-        sent.recipients += of_others;
-        if sent.recipients + new > u64::from(max) {
+        let others = calls
+            .besides(call)
+            .map(|(_, other)| other.recipients.len() as u64);
+        let others: u64 = others.sum();
+        let sent = self.sent.recipients + others;
+        if sent + new > u64::from(self.max) {
             return Err(LimitError::Messages {
-                sent: sent.recipients,
+                sent,
                 new,
-                max,
+                max: self.max,
             });
         }
         // As long as all of them could be new, nobody needs to look.
-        if sent.first_time + of_others + new > u64::from(max_first) {
-            let mut of_others = BTreeSet::new();
-            for other in &mut others {
-                of_others.extend(self.unknown(account, other)?.iter());
-            }
-            let first_time = self.unknown(account, &mut call)?;
-            let first_time = first_time.iter().filter(|to| !of_others.contains(to));
-            let first_time = first_time.count() as u64;
-            sent.first_time += of_others.len() as u64;
-            if first_time > 0 && sent.first_time + first_time > u64::from(max_first) {
-                return Err(LimitError::FirstTime {
-                    sent: sent.first_time,
-                    new: first_time,
-                    max: max_first,
-                });
+        if self.sent.first_time + others + new <= u64::from(self.max_first) {
+            return Ok(Glance::Planned(calls.plan(call.clone())));
+        }
+        let all = calls.besides(call).map(|(id, other)| (Some(id), other));
+        let all: Vec<(Option<u64>, &Call)> = all.chain([(None, call)]).collect();
+        let look = all.iter().filter(|(_, call)| call.unknown.is_none());
+        let look = look.map(|(id, call)| (*id, Arc::clone(&call.recipients)));
+        let look: Vec<_> = look.collect();
+        if !look.is_empty() && !unlooked {
+            return Ok(Glance::Look(look));
+        }
+        let mut planned = BTreeSet::new();
+        for (id, other) in &all {
+            if id.is_some() {
+                planned.extend(other.unknown());
             }
         }
-        planned.last += 1;
-        let id = planned.last;
-        planned.calls.insert(id, call);
-        drop(planned);
-        Ok(Some(Allowance { calls: shared, id }))
+        let first_time = call.unknown().into_iter();
+        let first_time = first_time.filter(|to| !planned.contains(to)).count() as u64;
+        let sent = self.sent.first_time + planned.len() as u64;
+        if first_time > 0 && sent + first_time > u64::from(self.max_first) {
+            return Err(LimitError::FirstTime {
+                sent,
+                new: first_time,
+                max: self.max_first,
+            });
+        }
+        Ok(Glance::Planned(calls.plan(call.clone())))
+    }
+}
+
+impl Call {
+    /// To whom the account may never have sent before.
+    fn unknown(&self) -> BTreeSet<String> {
+        match &self.unknown {
+            Some(unknown) => BTreeSet::clone(unknown),
+            None => self.recipients.iter().map(name).collect(),
+        }
+    }
+}
+
+/// What a recipient is known by.
+fn name(recipient: &Address) -> String {
+    recipient.unicode().to_lowercase()
+}
+
+/// To whom of these an account never sent before.
+fn look(
+    store: &Store,
+    account: &str,
+    recipients: &[Address],
+) -> Result<Arc<BTreeSet<String>>, StoreError> {
+    let mut unknown = BTreeSet::new();
+    for recipient in recipients {
+        if !store.is_known(account, recipient)? {
+            unknown.insert(name(recipient));
+        }
+    }
+    Ok(Arc::new(unknown))
+}
+
+impl Queue {
+    /// Checks that an account may send to these recipients now; `key` is the idempotency key, if there is one. What is sent is
+    /// counted when it is added, by the hour. An account that is not configured has no limits, and no allowance.
+    ///
+    /// # Errors
+    /// If a limit of the account would be passed.
+    pub async fn allow(
+        &self,
+        account: &str,
+        recipients: Vec<Address>,
+        key: Option<&str>,
+    ) -> Result<Option<Allowance>, LimitError> {
+        let limits = {
+            let config = self.config.load();
+            let account = config.accounts.get(account);
+            account.map(|account| {
+                (
+                    account.max_outgoing_messages_per_day,
+                    account.max_first_time_recipients_per_day,
+                )
+            })
+        };
+        let Some((max, max_first)) = limits else {
+            return Ok(None);
+        };
+        let mut call = Call {
+            key: key.map(str::to_owned),
+            recipients: recipients.into(),
+            unknown: None,
+        };
+        let shared = self.planned_by(account);
+        let mut looks = 0;
+        loop {
+            let glance = {
+                // What is added just now may count twice, but never not at all.
+                let mut calls = locked(&shared);
+                let counts = Counts {
+                    max,
+                    max_first,
+                    sent: self.store.sent(account, self.clock.now().before(DAY))?,
+                };
+                counts.glance(&mut calls, &call, looks >= LOOKS)?
+            };
+            match glance {
+                Glance::Planned(id) => return Ok(Some(Allowance { calls: shared, id })),
+                Glance::Look(list) => {
+                    looks += 1;
+                    for (id, unknown) in self.look_up(account, list).await? {
+                        match id {
+                            None => call.unknown = Some(unknown),
+                            Some(id) => {
+                                if let Some(call) = locked(&shared).calls.get_mut(&id) {
+                                    call.unknown = Some(unknown);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// To whom of some calls an account never sent before.
+    async fn look_up(
+        &self,
+        account: &str,
+        calls: Vec<(Option<u64>, Arc<[Address]>)>,
+    ) -> Result<Vec<(Option<u64>, Arc<BTreeSet<String>>)>, StoreError> {
+        let (store, account) = (self.store.clone(), account.to_owned());
+        let count: usize = calls.iter().map(|(_, recipients)| recipients.len()).sum();
+        let work = move || {
+            let calls = calls.into_iter();
+            let looked =
+                calls.map(|(id, recipients)| Ok((id, look(&store, &account, &recipients)?)));
+            looked.collect()
+        };
+        match count <= FEW {
+            true => work(),
+            false => {
+                let done = tokio::task::spawn_blocking(work).await;
+                done.map_err(|_| StoreError::Closed)?
+            }
+        }
     }
 
     fn planned_by(&self, account: &str) -> Arc<Mutex<Calls>> {
@@ -171,26 +304,5 @@ impl Queue {
                 calls
             }
         }
-    }
-
-    /// To whom of a call the account never sent before.
-    fn unknown<'c>(
-        &self,
-        account: &str,
-        call: &'c mut Call,
-    ) -> Result<&'c BTreeSet<String>, StoreError> {
-        let known = match call.unknown.take() {
-            Some(unknown) => unknown,
-            None => {
-                let mut unknown = BTreeSet::new();
-                for recipient in &call.recipients {
-                    if !self.store.is_known(account, recipient)? {
-                        unknown.insert(recipient.unicode().to_lowercase());
-                    }
-                }
-                unknown
-            }
-        };
-        Ok(call.unknown.insert(known))
     }
 }

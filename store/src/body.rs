@@ -372,6 +372,8 @@ impl From<ReadError> for StoreError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::disk::{Disk, sim::SimDisk};
 
@@ -414,9 +416,13 @@ mod tests {
             let names = folders.map(|folder| disk.list(&format!("bodies/{folder}")).unwrap().len());
             names.sum::<usize>()
         };
-        while left() > 0 {
-            task::yield_now().await;
-        }
+        let all_go = async {
+            while left() > 0 {
+                task::yield_now().await;
+            }
+        };
+        let gone = tokio::time::timeout(Duration::from_secs(60), all_go).await;
+        gone.expect("the files go");
     }
 
     #[tokio::test]

@@ -9,6 +9,8 @@ use crate::{
 
 /// Bytes for requests and messages that are read as a whole.
 const MEMORY: u64 = 256 << 20;
+/// Calls that are carried out, or whose bodies come.
+const CALLS: u32 = 8192;
 /// Requests whose bodies lie in files.
 const FILES: u32 = 128;
 /// What these have on the disk, in MiB. What is made of them may have twice as much besides.
@@ -22,6 +24,7 @@ const QUESTIONS: u32 = 16;
 #[derive(Clone, Debug)]
 pub struct Bounds {
     pub(crate) memory: Memory,
+    calls: Room,
     files: Room,
     disk: Room,
     pub(crate) questions: Room,
@@ -31,6 +34,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             memory: Memory::new(MEMORY),
+            calls: Room::new(CALLS, CALLS / 8),
             files: Room::new(FILES, FILES / 4),
             disk: Room::new(DISK, DISK / 4),
             questions: Room::new(QUESTIONS, QUESTIONS / 4),
@@ -39,6 +43,18 @@ impl Default for Bounds {
 }
 
 impl Bounds {
+    /// A place for a call. It may outlive who called.
+    ///
+    /// # Errors
+    /// If there are too many at the time.
+    pub(crate) fn call(&self, user: &User) -> Result<Share, ApiError> {
+        let place = self.calls.try_take(&user.account, 1);
+        place.ok_or_else(|| {
+            let text = "too many calls at the same time; try again later";
+            ApiError::new(Code::Busy, text)
+        })
+    }
+
     /// A place for a request whose body goes to a file. Nobody waits for one: a client may take long to send its body.
     ///
     /// # Errors

@@ -2,11 +2,10 @@
 
 use std::{
     error::Error,
-    mem,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -106,6 +105,8 @@ async fn read_urlencoded(parts: &Parts, user: &User, body: Body) -> Result<Form,
         Ok(value.map(|(_, value)| value.into_owned().into_bytes()))
     });
     let value = value.await?.unwrap_or_default();
+    // So is its place, if it was in a file.
+    drop(body);
     let request = match value.len() as u64 <= IN_MEMORY {
         true => Bytes::from(value).into(),
         false => {
@@ -123,31 +124,47 @@ async fn read_urlencoded(parts: &Parts, user: &User, body: Body) -> Result<Form,
     })
 }
 
-/// The body of a form, of which the parser gets a piece at a time: it would read ahead as far as it can. Ends in an error when
-/// there is much in which the parser finds nothing.
+/// The body of a form, of which the parser gets a piece only when it has found nothing in what it has: it would read ahead as
+/// far as it can. Ends in an error when there is much in which the parser finds nothing.
 struct Paced {
     body: BodyDataStream,
-    /// Bytes since the parser gave something.
-    since: Arc<AtomicU64>,
-    given: bool,
+    progress: Arc<Progress>,
+}
+
+/// What the parser did since it gave something.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Bytes that it took.
+    bytes: AtomicU64,
+    /// It asked for more once, and got nothing.
+    asked: AtomicBool,
+}
+
+impl Progress {
+    /// The parser gave something.
+    fn made(&self) {
+        self.bytes.store(0, Ordering::Relaxed);
+        self.asked.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Stream for Paced {
     type Item = Result<Bytes, axum::Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if mem::take(&mut self.given) {
+        if !self.progress.asked.swap(true, Ordering::Relaxed) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if self.since.load(Ordering::Relaxed) > OVERHEAD_MAX {
+        if self.progress.bytes.load(Ordering::Relaxed) > OVERHEAD_MAX {
             let text = format!("more than {OVERHEAD_MAX} bytes of a part's header, or of no part");
             return Poll::Ready(Some(Err(axum::Error::new(text))));
         }
         let piece = ready!(Pin::new(&mut self.body).poll_next(cx));
         if let Some(Ok(piece)) = &piece {
-            self.since.fetch_add(piece.len() as u64, Ordering::Relaxed);
-            self.given = true;
+            let bytes = piece.len() as u64;
+            self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.progress.asked.store(false, Ordering::Relaxed);
         }
         Poll::Ready(piece)
     }
@@ -156,7 +173,7 @@ impl Stream for Paced {
 /// A form as it is read.
 struct Reader<'a> {
     upload: Upload<'a>,
-    since: Arc<AtomicU64>,
+    progress: Arc<Progress>,
     /// Of all fields that are not files.
     fields_left: u64,
     files_left: u64,
@@ -169,12 +186,11 @@ type Place = (u64, u64);
 
 async fn read_multipart(parts: &Parts, user: &User, request: Request) -> Result<Form, ApiError> {
     let most = parts.max_message_size;
-    let since = Arc::<AtomicU64>::default();
+    let progress = Arc::<Progress>::default();
     let mut request = request.map(|body| {
         Body::from_stream(Paced {
             body: body.into_data_stream(),
-            since: Arc::clone(&since),
-            given: false,
+            progress: Arc::clone(&progress),
         })
     });
     let all = most.saturating_add(FIELDS_MAX + OVERHEAD_MAX);
@@ -184,7 +200,7 @@ async fn read_multipart(parts: &Parts, user: &User, request: Request) -> Result<
         .map_err(|error| unreadable(&error.body_text()))?;
     let mut reader = Reader {
         upload: Upload::new(parts, user),
-        since,
+        progress,
         fields_left: FIELDS_MAX,
         files_left: most,
         names_left: OVERHEAD_MAX,
@@ -193,7 +209,7 @@ async fn read_multipart(parts: &Parts, user: &User, request: Request) -> Result<
     let mut files: [Vec<(File, Place)>; 3] = Default::default();
     let mut count = 0;
     while let Some(field) = fields.next_field().await.map_err(broken)? {
-        reader.since.store(0, Ordering::Relaxed);
+        reader.progress.made();
         count += 1;
         if count > PARTS_MAX {
             return Err(unreadable(&format!("it has more than {PARTS_MAX} parts")));
@@ -290,7 +306,7 @@ impl Reader<'_> {
     ) -> Result<(Option<Place>, u64), ApiError> {
         let start = self.upload.len();
         while let Some(chunk) = field.chunk().await.map_err(broken)? {
-            self.since.store(0, Ordering::Relaxed);
+            self.progress.made();
             left = left.saturating_sub(chunk.len() as u64);
             if left == 0 {
                 return Ok((None, 0));

@@ -157,7 +157,14 @@ async fn call(parts: Arc<Parts>, method: Method, request: Request) -> Response {
         let text = "a page of another site may not call in the name of who is logged in here";
         return failed(&ApiError::protocol(text));
     }
-    let work = to_its_end(async move { carry_out(&parts, &user, method, request).await });
+    let place = match parts.bounds.call(&user) {
+        Ok(place) => place,
+        Err(error) => return failed(&error),
+    };
+    let work = to_its_end(async move {
+        let _place = place;
+        carry_out(&parts, &user, method, request).await
+    });
     work.await.unwrap_or_else(|error| failed(&error))
 }
 

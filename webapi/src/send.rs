@@ -81,7 +81,7 @@ pub(crate) async fn send(
     {
         return Ok(response);
     }
-    let mut ready = prepare(parts, user, request, files, Check::Limits(once), now)?;
+    let mut ready = prepare(parts, user, request, files, Check::Limits(once), now).await?;
     let allowance = ready.allowance.take();
     let given = ready.given.clone();
     let (mut submission, copy) = submission(parts, user, ready, now).await?;

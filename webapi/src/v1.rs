@@ -179,7 +179,14 @@ pub(crate) async fn answer(parts: Arc<Parts>, request: Request) -> Response {
         Ok(user) => user,
         Err(refusal) => return refusal,
     };
-    let work = to_its_end(async move { call(&parts, &user, method, request).await });
+    let place = match parts.bounds.call(&user) {
+        Ok(place) => place,
+        Err(error) => return failed(&error),
+    };
+    let work = to_its_end(async move {
+        let _place = place;
+        call(&parts, &user, method, request).await
+    });
     work.await.unwrap_or_else(|error| failed(&error))
 }
 

@@ -76,6 +76,10 @@ struct UnderWay {
     answering: HashSet<Arc<Name>>,
     /// How many receivers wait for room at their host.
     waiting: usize,
+    /// For how many a place is kept.
+    called: usize,
+    /// The last that was given.
+    last_turn: u64,
     limits: Limits,
 }
 
@@ -108,6 +112,15 @@ struct Receiver {
     lanes: HashSet<String>,
     /// It has calls, and its host had no room for them. It waits until another's call there ends.
     waits: bool,
+    /// When it began to wait. It has a place of those that become free then, if it still wants one.
+    turn: Option<u64>,
+}
+
+impl Receiver {
+    /// Whether a place is kept for it.
+    const fn is_called(&self) -> bool {
+        self.turn.is_some() && !self.waits
+    }
 }
 
 impl Runner {
@@ -291,6 +304,7 @@ impl Runner {
                 let task = under_way.calls.spawn(call).id();
                 under_way.claims.insert(task, (hook, key));
             }
+            under_way.keep_no_places();
             // Those given back took the room of other receivers' calls. Their URLs are known now, so this comes to an end.
             if results.len() == before {
                 return claimed.next_due;
@@ -367,6 +381,8 @@ impl UnderWay {
             origins: HashMap::new(),
             answering: HashSet::new(),
             waiting: 0,
+            called: 0,
+            last_turn: 0,
             limits: Limits {
                 per_receiver,
                 per_origin: per_receiver.max(settings.max_concurrency / 2),
@@ -388,6 +404,30 @@ impl UnderWay {
         receiver.waits || receiver.calls >= most || of_origin >= self.limits.per_origin
     }
 
+    /// How many places at a host are kept for those who waited.
+    fn kept(&self, origin: &str) -> usize {
+        if self.called == 0 {
+            return 0;
+        }
+        let receivers = self.receivers.iter();
+        let called = receivers.filter(|(name, it)| it.is_called() && name.origin == origin);
+        called.count()
+    }
+
+    /// Keeps no place any more: who waited for one and has nothing due now needs none.
+    fn keep_no_places(&mut self) {
+        if self.called == 0 {
+            return;
+        }
+        self.called = 0;
+        self.receivers.retain(|_, receiver| {
+            if receiver.is_called() {
+                receiver.turn = None;
+            }
+            receiver.calls > 0 || receiver.waits
+        });
+    }
+
     /// Counts a call that is going to be made, if there is room for it; gives what it needs.
     fn enter(&mut self, account: &str, url: &str) -> Option<(Arc<Name>, Arc<Semaphore>)> {
         let name = Arc::new(Name {
@@ -400,23 +440,33 @@ impl UnderWay {
             false => 1,
         };
         let of_origin = self.calls_of(&name.origin);
+        let kept = self.kept(&name.origin);
         let receiver = self.receivers.entry(Arc::clone(&name));
         let receiver = receiver.or_insert_with(|| Receiver {
             calls: 0,
             permits: Arc::new(Semaphore::new(self.limits.per_receiver)),
             lanes: HashSet::new(),
             waits: false,
+            turn: None,
         });
         receiver.lanes.insert(hook_lane(account, url));
-        if of_origin >= self.limits.per_origin {
+        let taken = of_origin + if receiver.is_called() { 0 } else { kept };
+        if taken >= self.limits.per_origin {
+            self.called -= usize::from(receiver.is_called());
             self.waiting += usize::from(!receiver.waits);
             receiver.waits = true;
+            if receiver.turn.is_none() {
+                self.last_turn += 1;
+                receiver.turn = Some(self.last_turn);
+            }
             return None;
         }
         if receiver.calls >= most {
             return None;
         }
         receiver.calls += 1;
+        self.called -= usize::from(receiver.is_called());
+        receiver.turn = None;
         let permits = Arc::clone(&receiver.permits);
         self.origins.insert(name.origin.clone(), of_origin + 1);
         Some((name, permits))
@@ -438,7 +488,7 @@ impl UnderWay {
     fn leave(&mut self, name: &Name) {
         if let Some(receiver) = self.receivers.get_mut(name) {
             receiver.calls = receiver.calls.saturating_sub(1);
-            if receiver.calls == 0 && !receiver.waits {
+            if receiver.calls == 0 && receiver.turn.is_none() {
                 self.receivers.remove(name);
             }
         }
@@ -448,26 +498,37 @@ impl UnderWay {
         } else {
             self.origins.insert(name.origin.clone(), left);
         }
-        self.let_go(&name.origin, self.limits.per_origin.saturating_sub(left));
+        self.let_go(&name.origin, left);
     }
 
-    /// Lets as many receivers try again that found no room at their host.
-    fn let_go(&mut self, origin: &str, room: usize) {
+    /// Lets as many receivers try again that found no room at their host as there is now, those first that wait longest.
+    fn let_go(&mut self, origin: &str, calls: usize) {
+        if calls == 0 && self.last_turn > 0 {
+            // Nobody there is left who would let others go.
+            let (waiting, called) = (&mut self.waiting, &mut self.called);
+            self.receivers.retain(|name, receiver| {
+                let there = name.origin == origin;
+                *waiting -= usize::from(there && receiver.waits);
+                *called -= usize::from(there && receiver.is_called());
+                !there
+            });
+            return;
+        }
         if self.waiting == 0 {
             return;
         }
-        let waiting = self.receivers.iter_mut();
-        let waiting = waiting.filter(|(name, it)| it.waits && name.origin == origin);
-        let mut idle = Vec::new();
-        for (name, receiver) in waiting.take(room) {
+        let room = self
+            .limits
+            .per_origin
+            .saturating_sub(calls + self.kept(origin));
+        let receivers = self.receivers.iter_mut();
+        let there = receivers.filter(|(name, it)| it.waits && name.origin == origin);
+        let mut waiting: Vec<&mut Receiver> = there.map(|(_, receiver)| receiver).collect();
+        waiting.sort_unstable_by_key(|receiver| receiver.turn);
+        for receiver in waiting.into_iter().take(room) {
             receiver.waits = false;
             self.waiting -= 1;
-            if receiver.calls == 0 {
-                idle.push(Arc::clone(name));
-            }
-        }
-        for name in idle {
-            self.receivers.remove(&name);
+            self.called += 1;
         }
     }
 }
@@ -567,17 +628,23 @@ pub(crate) fn keep_until(hook: &Hook, config: &Dynamic, now: Time) -> Option<Tim
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
-    fn under_way() -> UnderWay {
-        UnderWay::new(&WebhookConfig {
+    fn settings() -> WebhookConfig {
+        WebhookConfig {
             retry_intervals: Vec::new(),
             timeout: Duration::ZERO,
             max_concurrency: 8,
             per_receiver_concurrency: 3,
             proxy: None,
             allow_private_addresses: false,
-        })
+        }
+    }
+
+    fn under_way() -> UnderWay {
+        UnderWay::new(&settings())
     }
 
     /// Whether the receiver takes no second call beside one; that one has ended.
@@ -628,14 +695,54 @@ mod tests {
         );
         assert!(under_way.enter("5", "https://b.example/").is_some());
         under_way.leave(&names[0]);
-        let waiting = |under_way: &UnderWay| {
-            let all = under_way.receivers.values();
-            all.filter(|receiver| receiver.waits).count()
+        assert_eq!(under_way.waiting, 1, "one place, one that may have it");
+        // The other is called off. When nobody is left, all may try again.
+        for name in &names[1..] {
+            under_way.leave(name);
+        }
+        assert_eq!(under_way.waiting, 0);
+        let all = under_way.receivers.keys();
+        assert_eq!(
+            all.map(|name| &name.origin[..]).collect::<Vec<_>>(),
+            ["https://b.example"]
+        );
+    }
+
+    #[test]
+    fn who_waits_longest_for_a_place_at_a_host_has_it_next() {
+        let settings = WebhookConfig {
+            max_concurrency: 4,
+            per_receiver_concurrency: 1,
+            ..settings()
         };
-        assert_eq!(waiting(&under_way), 1, "one place, one that may have it");
-        assert!(under_way.enter("7", "https://a.example/").is_some());
-        // Whether that one came or not: the next places are for the other.
-        under_way.leave(&names[1]);
-        assert_eq!(waiting(&under_way), 0);
+        let mut under_way = UnderWay::new(&settings);
+        let accounts = ["1", "2", "3", "4"];
+        let mut made = [0; 4];
+        let mut running: VecDeque<Arc<Name>> = VecDeque::new();
+        for _ in 0..400 {
+            // All have calls that are due, and are asked in the same order each time.
+            for (account, made) in accounts.into_iter().zip(&mut made) {
+                let full = under_way.receivers.iter();
+                let mut full = full.filter(|(name, it)| under_way.is_full(name, it));
+                if full.any(|(name, _)| name.account == account) {
+                    continue;
+                }
+                if let Some((name, _)) = under_way.enter(account, "https://a.example/") {
+                    *made += 1;
+                    running.push_back(name);
+                }
+            }
+            under_way.keep_no_places();
+            under_way.leave(&running.pop_front().unwrap());
+        }
+        assert!(
+            made.iter().all(|made| (90..=110).contains(made)),
+            "{made:?}"
+        );
+        for name in running {
+            under_way.leave(&name);
+        }
+        assert_eq!((under_way.waiting, under_way.called), (0, 0));
+        assert!(under_way.receivers.is_empty());
     }
 }

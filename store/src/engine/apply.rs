@@ -231,10 +231,15 @@ impl State {
 
     /// Finds out anew which calls of webhooks are due. An index of format 2 has them by URL alone.
     pub(super) fn find_hooks_due(&mut self) -> Result<(), Fault> {
-        for (_, hook) in self.hooks.all()? {
+        let mut due = Vec::new();
+        for item in self.hooks.range(Bound::Unbounded, Bound::Unbounded)? {
+            let (id, hook) = item?;
             if self.hook_waits(&hook)? {
-                self.make_hook_due(&hook)?;
+                due.push((hook.lane(), hook.next_attempt, id));
             }
+        }
+        for (lane, time, id) in due {
+            self.hooks_due.insert(&lane.into(), time, id)?;
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ use crate::{
 pub(super) const FORMAT: u32 = 3;
 /// One that is gone over to when it is opened: it has the calls of webhooks that are due by URL alone.
 const HOOKS_BY_URL: u32 = 2;
+const TABLES_BY_URL: [&str; 3] = ["hooks_due", "hooks_due_lanes", "hooks_due_heads"];
 pub(super) const FILE: &str = "index.redb";
 /// One that is being made.
 const NEW_FILE: &str = "index.new";
@@ -74,6 +75,8 @@ pub(super) struct Opened {
 
 pub(super) struct Index {
     database: Database,
+    /// It has tables of format 2 that are used no more.
+    hooks_by_url: AtomicBool,
 }
 
 impl Index {
@@ -94,8 +97,11 @@ impl Index {
             },
             cache,
         )?;
-        let meta = index.meta()?;
-        Ok(Some((index, meta)))
+        let opened = index.meta()?;
+        index
+            .hooks_by_url
+            .store(opened.hooks_by_url, Ordering::Relaxed);
+        Ok(Some((index, opened)))
     }
 
     /// Makes an empty one. A crash in between leaves none.
@@ -126,7 +132,10 @@ impl Index {
             .set_cache_size(cache)
             .create_with_backend(backend)
             .map_err(redb::Error::from)?;
-        Ok(Self { database })
+        Ok(Self {
+            database,
+            hooks_by_url: AtomicBool::new(false),
+        })
     }
 
     fn meta(&self) -> Result<Opened, IndexError> {
@@ -164,12 +173,18 @@ impl Index {
         for table in tables {
             table.write(&transaction)?;
         }
+        if self.hooks_by_url.load(Ordering::Relaxed) {
+            for name in TABLES_BY_URL {
+                transaction.delete_table(TableDefinition::<&[u8], &[u8]>::new(name))?;
+            }
+        }
         let mut bytes = FORMAT.to_le_bytes().to_vec();
         append(meta, &mut bytes);
         transaction
             .open_table(META)?
             .insert(META_KEY, bytes.as_slice())?;
         transaction.commit()?;
+        self.hooks_by_url.store(false, Ordering::Relaxed);
         Ok(())
     }
 

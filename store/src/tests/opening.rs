@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use redb::ReadableTable;
+use redb::{ReadableDatabase, ReadableTable};
 
 use super::samples::*;
 use crate::{
@@ -241,20 +241,19 @@ async fn an_orderly_end_is_no_failure() {
     assert!(matches!(why, StoreError::Closed), "{why}");
 }
 
+type Bytes = redb::TableDefinition<'static, &'static [u8], &'static [u8]>;
+
 /// Makes the index of a closed store one of format 2, which has none of the tables by account and URL.
 fn make_older(dir: &Path) {
     let index = redb::Database::open(dir.join("index.redb")).unwrap();
     let transaction = index.begin_write().unwrap();
-    type Bytes = redb::TableDefinition<'static, &'static [u8], &'static [u8]>;
-    for name in [
-        "hooks_waiting",
-        "hooks_waiting_lanes",
-        "hooks_waiting_heads",
+    for (new, old) in [
+        ("hooks_waiting", "hooks_due"),
+        ("hooks_waiting_lanes", "hooks_due_lanes"),
+        ("hooks_waiting_heads", "hooks_due_heads"),
     ] {
-        assert!(
-            transaction.delete_table(Bytes::new(name)).unwrap(),
-            "{name}"
-        );
+        let (new, old) = (Bytes::new(new), Bytes::new(old));
+        transaction.rename_table(new, old).unwrap();
     }
     {
         let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
@@ -298,4 +297,8 @@ async fn an_index_of_format_2_is_gone_over_to() {
         assert_eq!(ids, [3, 1], "the second waits for the first");
         store.close().await;
     }
+    let index = redb::Database::open(dir.path().join("index.redb")).unwrap();
+    let read = index.begin_read().unwrap();
+    let gone = read.open_table(Bytes::new("hooks_due_heads"));
+    assert!(matches!(gone, Err(redb::TableError::TableDoesNotExist(_))));
 }

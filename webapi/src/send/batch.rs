@@ -3,10 +3,7 @@
 use std::{
     collections::BTreeMap,
     mem,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use futures_util::{StreamExt, stream};
@@ -30,7 +27,6 @@ use super::{
 use crate::{
     Parts,
     auth::User,
-    data::blocking,
     error::{ApiError, Code},
     form::{FIELDS_MAX, Files},
     memory::COPIES,
@@ -109,7 +105,7 @@ pub(crate) async fn send_all(
     {
         return read(&answered);
     }
-    let allowance = check(parts, user, &batch, once).await?;
+    let allowance = check(parts, user, &batch, once, now).await?;
     let mut batch = batch;
     // All have the same, which are decoded once, and are written from templates.
     let files = decode_all(&mut batch.common)?;
@@ -184,6 +180,7 @@ async fn check(
     user: &User,
     batch: &Batch,
     once: Option<&Once>,
+    now: Time,
 ) -> Result<Option<Allowance>, ApiError> {
     if batch.recipients.is_empty() {
         return Err(ApiError::new(
@@ -205,10 +202,7 @@ async fn check(
             request::address(&recipient.to.address).map_err(|error| placed(at, error))
         })
         .collect();
-    let addresses = addresses?;
-    let (queue, account) = (Arc::clone(&parts.queue), user.account.clone());
-    let once = once.cloned();
-    blocking(move || allow(&queue, &account, &addresses, once.as_ref())).await
+    allow(parts, user, addresses?, once, now).await
 }
 
 /// Takes the files out of a request.
@@ -296,7 +290,7 @@ async fn stage_all(
             let size = (texts as u64 + in_common) * COPIES;
             let _share = writing.take(&user.account, size).await;
             drop(turn);
-            let ready = prepare(parts, user, request, files.clone(), Check::NoLimits, now)?;
+            let ready = prepare(parts, user, request, files.clone(), Check::NoLimits, now).await?;
             let (submission, _) = submission(parts, user, ready, now).await?;
             let message_id = submission.message_id.clone();
             if total.fetch_add(submission.size, Ordering::Relaxed) > SIZE_MAX {

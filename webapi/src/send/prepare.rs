@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{Zoned, fmt::rfc2822, tz::TimeZone};
 use postrider_config::{Dynamic, Target};
-use postrider_queue::{Allowance, LimitError, Queue, header};
+use postrider_queue::{Allowance, LimitError, header};
 use postrider_smtp::Address;
 use postrider_store::Time;
 
@@ -53,7 +53,7 @@ pub(super) struct Options {
 }
 
 /// Reads and checks a request, in the order of the contract.
-pub(super) fn prepare(
+pub(super) async fn prepare(
     parts: &Parts,
     user: &User,
     request: Request,
@@ -89,8 +89,8 @@ pub(super) fn prepare(
     let mut allowance = None;
     if let Check::Limits(once) = check {
         let recipients = [&to, &cc, &bcc].into_iter().flatten();
-        let recipients = recipients.map(|to| &to.address);
-        allowance = allow(&parts.queue, &user.account, recipients, once)?;
+        let recipients = recipients.map(|to| to.address.clone()).collect();
+        allowance = allow(parts, user, recipients, once, now).await?;
     }
     // It is kept with each recipient's message, and comes back in each of its events.
     let extra = request.extra.iter();
@@ -255,13 +255,23 @@ fn unsubscribe(
     ])
 }
 
-pub(super) fn allow<'a>(
-    queue: &Queue,
-    account: &str,
-    recipients: impl IntoIterator<Item = &'a Address>,
+/// Checks the account's limits. What is done under a key that another call was faster with is within them.
+pub(super) async fn allow(
+    parts: &Parts,
+    user: &User,
+    recipients: Vec<Address>,
     once: Option<&Once>,
+    now: Time,
 ) -> Result<Option<Allowance>, ApiError> {
-    let allowed = queue.allow(account, recipients, once.map(Once::key));
+    let key = once.map(Once::key);
+    let allowed = parts.queue.allow(&user.account, recipients, key).await;
+    if allowed.is_err()
+        && let Some(once) = once
+        && once.answered(parts, user, now)?.is_some()
+    {
+        // It is found out again when it is to be added.
+        return Ok(None);
+    }
     allowed.map_err(|error| match error {
         LimitError::Messages { .. } => ApiError::new(Code::MessageLimitReached, error.to_string()),
         LimitError::FirstTime { .. } => {

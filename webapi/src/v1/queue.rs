@@ -97,17 +97,21 @@ pub(super) fn status(
     };
     let own = |message: &Queued| message.common.account == user.account;
     let mut left = STATUS_MAX;
-    let found = found.iter().take_while(|found| {
+    let told = found.iter().take_while(|found| {
         let before = left;
         left = left.saturating_sub(size(found.message()));
         before > 0
     });
+    let told = told.count();
+    let more = told < found.len() || found.len() >= SHOWN_MAX;
+    let found = found.iter().take(told);
     let messages = found.filter_map(|found| match found {
         Found::Queued(message) => own(message).then(|| queued(parts, message)),
         Found::Retired(message) => own(&message.message).then(|| Ok(retired(message))),
     });
     Ok(QueueStatusResponse {
         messages: messages.collect::<Result<_, ApiError>>()?,
+        more,
     })
 }
 

@@ -337,11 +337,13 @@ pub struct QueueStatusRequest {
     pub extra: BTreeMap<String, String>,
 }
 
-/// The messages that were found, queued and in the history, at most 1000.
+/// The messages that were found, queued and in the history, at most 1000, and fewer when they have long data.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct QueueStatusResponse {
     pub messages: Vec<MessageStatus>,
+    /// There may be others.
+    pub more: bool,
 }
 
 /// What is known of a message to one recipient.
