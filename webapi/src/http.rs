@@ -185,14 +185,15 @@ async fn carry_out(
     request: Request,
 ) -> Result<Response, ApiError> {
     let key = idempotency_key(request.headers())?;
-    let form = form::read(parts, user, request).await?;
+    // Boxed, so that the task is small: it is moved before it begins.
+    let form = Box::pin(form::read(parts, user, request)).await?;
     let request = match method {
         Method::Send => String::new(),
         _ => question(parts, user, &form.request).await?,
     };
     let request = request.as_str();
     Ok(match method {
-        Method::Send => ok(&send_message(parts, user, form, key).await?),
+        Method::Send => ok(&Box::pin(send_message(parts, user, form, key)).await?),
         Method::SuppressionList => ok(&suppression::list(parts, user, request)?),
         Method::SuppressionAdd => ok(&suppression::add(parts, user, request).await?),
         Method::SuppressionRemove => ok(&suppression::remove(parts, user, request).await?),

@@ -221,10 +221,10 @@ async fn call(
         Method::SendBatch => BATCH_MAX + files,
         _ => QUESTION_MAX,
     };
-    let body = read(parts, user, request, most).await?;
+    let body = Box::pin(read(parts, user, request, most)).await?;
     Ok(match method {
-        Method::Send => ok(&send_message(parts, user, &body, header).await?),
-        Method::SendBatch => ok(&send_batch(parts, user, &body, header).await?),
+        Method::Send => ok(&Box::pin(send_message(parts, user, &body, header)).await?),
+        Method::SendBatch => ok(&Box::pin(send_batch(parts, user, &body, header)).await?),
         Method::QueueList => ok(&look(parts, user, &body, queue::list).await?),
         Method::QueueStatus => ok(&look(parts, user, &body, queue::status).await?),
         Method::QueueCancel => {
