@@ -13,6 +13,7 @@ use axum::{
     routing::any,
 };
 use postrider_smtp::Domain;
+use postrider_store::Share;
 use serde::Serialize;
 use tracing::error;
 
@@ -157,21 +158,22 @@ async fn call(parts: Arc<Parts>, method: Method, request: Request) -> Response {
         let text = "a page of another site may not call in the name of who is logged in here";
         return failed(&ApiError::protocol(text));
     }
-    let place = match parts.bounds.call(&user) {
-        Ok(place) => place,
-        Err(error) => return failed(&error),
-    };
-    let work = to_its_end(async move {
-        let _place = place;
-        carry_out(&parts, &user, method, request).await
-    });
+    let place = parts.bounds.call(&user);
+    let work = async move { carry_out(&parts, &user, method, request).await };
+    let work = to_its_end(place, work);
     work.await.unwrap_or_else(|error| failed(&error))
 }
 
-/// Carries a call out in a task of its own: what has begun ends, whatever becomes of the caller.
+/// Carries a call out in a task of its own, if there is a place for it: what has begun ends, whatever becomes of the caller.
 pub(crate) async fn to_its_end(
+    place: Result<Share, ApiError>,
     work: impl Future<Output = Result<Response, ApiError>> + Send + 'static,
 ) -> Result<Response, ApiError> {
+    let place = place?;
+    let work = async move {
+        let _place = place;
+        work.await
+    };
     tokio::spawn(work).await.unwrap_or_else(|panic| {
         error!(%panic, "a call of the webapi failed within");
         Err(ApiError::new(Code::Server, "unhandled error"))

@@ -179,14 +179,9 @@ pub(crate) async fn answer(parts: Arc<Parts>, request: Request) -> Response {
         Ok(user) => user,
         Err(refusal) => return refusal,
     };
-    let place = match parts.bounds.call(&user) {
-        Ok(place) => place,
-        Err(error) => return failed(&error),
-    };
-    let work = to_its_end(async move {
-        let _place = place;
-        call(&parts, &user, method, request).await
-    });
+    let place = parts.bounds.call(&user);
+    let work = async move { call(&parts, &user, method, request).await };
+    let work = to_its_end(place, work);
     work.await.unwrap_or_else(|error| failed(&error))
 }
 
