@@ -144,22 +144,7 @@ impl Inbound {
                 } else {
                     None
                 };
-                match returned {
-                    // It is told as an event of the message that it is about.
-                    Some(returned) => {
-                        accept.notes.extend(returned.notes);
-                        accept.hooks.extend(returned.hooks);
-                        accept.events.extend(returned.events);
-                        accept.suppress.extend(returned.suppress);
-                    }
-                    None => accept.hooks.extend(postrider_webhook::incoming(
-                        &target.account,
-                        account,
-                        index,
-                        now,
-                    )),
-                }
-                accept.mails.push(NewMail {
+                let mail = NewMail {
                     account: target.account.clone(),
                     mailbox: target.mailbox.clone(),
                     body: BodySource::New,
@@ -176,7 +161,20 @@ impl Inbound {
                         dkim_domains: Vec::new(),
                         remote_ip: Some(client.remote.ip().to_canonical()),
                     }),
-                });
+                };
+                match returned {
+                    // It is told as an event of the message that it is about.
+                    Some(returned) => {
+                        accept.notes.extend(returned.notes);
+                        accept.hooks.extend(returned.hooks);
+                        accept.events.extend(returned.events);
+                        accept.suppress.extend(returned.suppress);
+                    }
+                    None => accept
+                        .hooks
+                        .extend(postrider_webhook::incoming(&mail, account, index)),
+                }
+                accept.mails.push(mail);
             }
         }
         Ok(accept)

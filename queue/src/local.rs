@@ -43,12 +43,8 @@ impl Queue {
         if let Ok(Some((body, mut mail))) = arrival {
             let index = u32::try_from(settle.mails.len()).unwrap_or(u32::MAX);
             if let Some(account) = config.accounts.get(&mail.account) {
-                settle.hooks.extend(postrider_webhook::incoming(
-                    &mail.account,
-                    account,
-                    index,
-                    self.clock.now(),
-                ));
+                let told = postrider_webhook::incoming(&mail, account, index);
+                settle.hooks.extend(told);
             }
             if settle.body.is_none() {
                 settle.body = Some(body);

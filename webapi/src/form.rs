@@ -100,9 +100,9 @@ async fn read_urlencoded(parts: &Parts, user: &User, body: Body) -> Result<Form,
     let share = memory.take(&user.account, 6 * body.len()).await;
     let bytes = body.read(0..body.len()).await?;
     let value = blocking_with(body.len(), move || {
-        let mut pairs = url::form_urlencoded::parse(&bytes);
-        let value = pairs.find(|(name, value)| name == "request" && !value.is_empty());
-        Ok(value.map(|(_, value)| value.into_owned().into_bytes()))
+        let mut pairs = bytes.split(|byte| *byte == b'&').map(pair);
+        let value = pairs.find(|(name, value)| decoded(name) == b"request" && !value.is_empty());
+        Ok(value.map(|(_, value)| decoded(value)))
     });
     let value = value.await?.unwrap_or_default();
     // So is its place, if it was in a file.
@@ -122,6 +122,22 @@ async fn read_urlencoded(parts: &Parts, user: &User, body: Body) -> Result<Form,
         request,
         files: Files::default(),
     })
+}
+
+/// The name and the value of a field.
+fn pair(field: &[u8]) -> (&[u8], &[u8]) {
+    let at = memchr::memchr(b'=', field).unwrap_or(field.len());
+    let (name, value) = field.split_at_checked(at).unwrap_or_default();
+    (name, value.get(1..).unwrap_or_default())
+}
+
+/// Without the encoding of forms (URL Standard, application/x-www-form-urlencoded). Bytes that are no text stay as they are.
+fn decoded(text: &[u8]) -> Vec<u8> {
+    let spaces: Vec<u8> = text
+        .iter()
+        .map(|byte| if *byte == b'+' { b' ' } else { *byte })
+        .collect();
+    percent_encoding::percent_decode(&spaces).collect()
 }
 
 /// The body of a form, of which the parser gets a piece only when it has found nothing in what it has: it would read ahead as

@@ -7,7 +7,7 @@ use axum::{
     extract::{DefaultBodyLimit, Request, State},
     http::{
         HeaderMap, HeaderValue, Method as Verb, StatusCode,
-        header::{CONTENT_TYPE, HOST, LOCATION, WWW_AUTHENTICATE},
+        header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     response::{IntoResponse, Response},
     routing::any,
@@ -29,6 +29,13 @@ use crate::{
     suppression, v1,
 };
 
+/// What a network hears that had too many failed logins.
+pub(crate) const TOO_MANY_LOGINS: &str = "too many failed logins from your network (limits.login_failures_per_network); \
+    right ones are not looked at for a minute, or for a day when there were very many";
+/// When it may try again at the earliest, in seconds.
+pub(crate) const FAILED_LOGINS: u16 = 60;
+/// When one may try again for whom there was no place, in seconds.
+pub(crate) const BUSY: u16 = 5;
 /// The most bytes of a request of any method but Send.
 const QUESTION_MAX: u64 = 256 << 10;
 
@@ -151,8 +158,9 @@ async fn call(parts: Arc<Parts>, method: Method, request: Request) -> Response {
         Err(refusal) => return refused(refusal),
     };
     if !user.may(method.scope()) {
-        let text = "the key may not be used for this method".to_owned();
-        return refused(Refusal::Unauthorized(text));
+        // Not 401: the key is right.
+        let reason = "the key may not be used for this method";
+        return text(StatusCode::FORBIDDEN, reason);
     }
     if is_cross_site(&request) {
         let text = "a page of another site may not call in the name of who is logged in here";
@@ -186,6 +194,7 @@ async fn carry_out(
     method: Method,
     request: Request,
 ) -> Result<Response, ApiError> {
+    check_encoding(request.headers())?;
     let key = idempotency_key(request.headers())?;
     // Boxed, so that the task is small: it is moved before it begins.
     let form = Box::pin(form::read(parts, user, request)).await?;
@@ -237,6 +246,20 @@ async fn send_message(
     send::send(parts, user, request.await?, form.files, once.as_ref()).await
 }
 
+/// Bodies come as they are.
+///
+/// # Errors
+/// If one is compressed.
+pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(encoding) if encoding != "identity" => {
+            let text = format!("Content-Encoding {encoding:?}: send the body without one");
+            Err(ApiError::protocol(text))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The key of the header, if there is one.
 ///
 /// # Errors
@@ -263,9 +286,9 @@ fn refused(refusal: Refusal) -> Response {
             )];
             (StatusCode::UNAUTHORIZED, challenge, format!("{reason}\n")).into_response()
         }
-        Refusal::TooMany => text(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too many failed logins, try again later",
+        Refusal::TooMany => later(
+            text(StatusCode::TOO_MANY_REQUESTS, TOO_MANY_LOGINS),
+            FAILED_LOGINS,
         ),
         Refusal::NoAddress => text(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -276,7 +299,18 @@ fn refused(refusal: Refusal) -> Response {
 }
 
 fn failed(error: &ApiError) -> Response {
-    json(StatusCode::BAD_REQUEST, error)
+    match error.code {
+        // Programs try again by themselves when they are told so by the status.
+        Code::Busy => later(json(StatusCode::SERVICE_UNAVAILABLE, error), BUSY),
+        _ => json(StatusCode::BAD_REQUEST, error),
+    }
+}
+
+/// Says after how many seconds it may be tried again.
+pub(crate) fn later(mut answer: Response, seconds: u16) -> Response {
+    let seconds = HeaderValue::from(seconds);
+    answer.headers_mut().insert(RETRY_AFTER, seconds);
+    answer
 }
 
 /// An answer in JSON.

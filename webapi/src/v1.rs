@@ -32,7 +32,10 @@ use crate::{
     data::{self, Data, IN_MEMORY, Upload, blocking},
     error::{ApiError, Code},
     form::{FIELDS_MAX, Files},
-    http::{idempotency_key, json, ok, to_its_end},
+    http::{
+        BUSY, FAILED_LOGINS, TOO_MANY_LOGINS, check_encoding, idempotency_key, json, later, ok,
+        to_its_end,
+    },
     pages,
     send::{self, NewContent, Once},
     unsubscribe::Subscription,
@@ -158,6 +161,10 @@ pub(crate) async fn answer(parts: Arc<Parts>, request: Request) -> Response {
         "" if get => return pages::answer(StatusCode::OK, openapi::page()),
         "openapi.json" if get => return describe(&parts),
         "EventStream" if get => return events::stream(parts, request).await,
+        "EventStream" => {
+            let text = "call EventStream with GET";
+            return problem(StatusCode::METHOD_NOT_ALLOWED, "protocol", text);
+        }
         _ => {}
     }
     if let Some(token) = name.strip_prefix("unsubscribe/") {
@@ -208,6 +215,7 @@ async fn call(
     method: Method,
     request: Request,
 ) -> Result<Response, ApiError> {
+    check_encoding(request.headers())?;
     let header = idempotency_key(request.headers())?;
     // Files grow by a third in base64.
     let files = parts.max_message_size.saturating_mul(4) / 3;
@@ -444,7 +452,11 @@ fn failed(error: &ApiError) -> Response {
         Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_REQUEST,
     };
-    json(status, error)
+    let answer = json(status, error);
+    match error.code {
+        Code::Busy => later(answer, BUSY),
+        _ => answer,
+    }
 }
 
 fn refused(refusal: Refusal) -> Response {
@@ -456,8 +468,9 @@ fn refused(refusal: Refusal) -> Response {
             answer
         }
         Refusal::TooMany => {
-            let text = "too many failed logins, try again later";
-            problem(StatusCode::TOO_MANY_REQUESTS, "tooManyFailedLogins", text)
+            let status = StatusCode::TOO_MANY_REQUESTS;
+            let answer = problem(status, "tooManyFailedLogins", TOO_MANY_LOGINS);
+            later(answer, FAILED_LOGINS)
         }
         Refusal::NoAddress => {
             let text = "the proxy gives no usable X-Forwarded-For";

@@ -1,7 +1,7 @@
 //! Which events an account is told of: the one place where a webhook call comes into being.
 
 use postrider_config::{Account, WebhookEvent};
-use postrider_store::{Event, NewHook, NewHookKind, Outgoing, Time};
+use postrider_store::{Event, NewHook, NewHookKind, NewMail, Outgoing};
 
 /// The call that tells of what became of a sent message; None if the account does not want to be told.
 ///
@@ -24,22 +24,17 @@ pub fn outgoing(account_name: &str, account: &Account, outgoing: Outgoing) -> Op
 }
 
 /// The call that tells of a received message, which is at `mail_index` of the unit that brings both; None if the account
-/// does not want to be told.
+/// does not want to be told. It is as old as the message: by that a call that tells of it again is known.
 #[must_use]
-pub fn incoming(
-    account_name: &str,
-    account: &Account,
-    mail_index: u32,
-    now: Time,
-) -> Option<NewHook> {
+pub fn incoming(mail: &NewMail, account: &Account, mail_index: u32) -> Option<NewHook> {
     let webhook = account.incoming_webhook.as_ref()?;
     Some(NewHook {
-        account: account_name.to_owned(),
+        account: mail.account.clone(),
         url: webhook.url.clone(),
         authorization: webhook.authorization.clone(),
         kind: NewHookKind::Incoming(mail_index),
-        submitted: now,
-        next_attempt: now,
+        submitted: mail.received,
+        next_attempt: mail.received,
     })
 }
 

@@ -19,6 +19,10 @@ use crate::error::{ApiError, Code};
 
 /// How long a template may take, in its engine's steps.
 const FUEL: u64 = 50_000;
+/// The most words and signs within a tag. The engine reads what is within each other by going deeper into its stack.
+const TAG_MAX: usize = 300;
+/// The most `elif`, each of which is within the one before.
+const ELIF_MAX: usize = 100;
 /// The longest text that is written within a tag, in bytes.
 const LITERAL_MAX: usize = 1024;
 /// What all variables of a recipient may have together, in bytes of JSON.
@@ -145,6 +149,7 @@ fn join(list: &Any, between: Option<&str>) -> Result<String, minijinja::Error> {
 /// Refuses what could grow.
 fn check(text: &str) -> Result<(), String> {
     let mut begins = false;
+    let (mut in_tag, mut elifs) = (0, 0);
     let tokens = tokenize(text, false, SyntaxConfig::default());
     for token in tokens {
         // The engine says what is wrong with it.
@@ -157,6 +162,15 @@ fn check(text: &str) -> Result<(), String> {
                 "{what} is not available in templates (line {line})"
             ))
         };
+        in_tag = match token {
+            Token::BlockStart | Token::VariableStart | Token::TemplateData(_) => 0,
+            _ => in_tag + 1,
+        };
+        if in_tag > TAG_MAX {
+            return Err(format!(
+                "a tag has more than {TAG_MAX} words and signs (line {line})"
+            ));
+        }
         let is_first = std::mem::replace(&mut begins, matches!(token, Token::BlockStart));
         match token {
             Token::Ident(word)
@@ -165,6 +179,10 @@ fn check(text: &str) -> Result<(), String> {
             {
                 return no(&format!("{{% {word} %}}"));
             }
+            Token::Ident("elif") if is_first && elifs >= ELIF_MAX => {
+                return Err(format!("there are more than {ELIF_MAX} elif (line {line})"));
+            }
+            Token::Ident("elif") if is_first => elifs += 1,
             Token::Ident("recursive") => return no("recursive"),
             Token::Plus => return no("the operator +"),
             Token::Mul => return no("the operator *"),
@@ -267,6 +285,39 @@ mod tests_of_templates {
         let templates = Templates::new(&common, 1000).unwrap();
         let html = templates.fill("HTML", HTML, variables.as_object().unwrap());
         assert_eq!(html.unwrap(), "Ann &lt;a@b&gt;");
+    }
+
+    #[test]
+    fn what_is_within_each_other_has_an_end() {
+        let variables = json!({"a": {"a": true}});
+        for (begin, again, end) in [
+            ("{{ ", "-", "a }}"),
+            ("{{ ", "not ", "a }}"),
+            ("{{ a", ".a", " }}"),
+            ("{{ a", "[0]", " }}"),
+            ("{{ a", "()", " }}"),
+            ("{{ a", "|upper", " }}"),
+            ("{{ a", " and a", " }}"),
+            ("{{ a", " or a", " }}"),
+            ("{{ a", " is defined", " }}"),
+            ("{{ a", " if a else a", " }}"),
+            ("{{ a", " == a", " }}"),
+            ("{{ a", " in a", " }}"),
+            ("{{ ", "(", "a }}"),
+            ("{{ ", "[", "a }}"),
+            ("{% for ", "(", "a in a %}{% endfor %}"),
+            ("{{ a", "|default(a", " }}"),
+            ("{% if a %}", "{% elif a %}", "{% endif %}"),
+            ("", "{% if a %}", ""),
+            ("", "{% for b in a %}", ""),
+        ] {
+            // What the limit lets through the engine must stand, and refuse or not as it likes.
+            for count in [50, 99, 149, 299, 10_000, 100_000] {
+                let text = format!("{begin}{}{end}", again.repeat(count));
+                let filled = filled(&text, &variables);
+                assert!(filled.is_err() || count < 300, "{begin}{again}: {count}");
+            }
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ async fn paths_and_verbs() {
         ("PUT", "/webapi/v0/Send", 405),
         ("GET", "/webapi/v0/send", 404),
         ("POST", "/webapi/v0/Nothing", 404),
+        ("POST", "/webapi/v1/EventStream", 405),
         ("GET", "/webapi/v2/", 404),
     ] {
         let answer = world.get(verb, path).await;
@@ -85,7 +86,10 @@ async fn callers_must_say_who_they_are_and_may_not_guess_for_long() {
         assert_eq!(wrong().await.status, 401);
     }
     let right = format!("ann@example.org:{PASSWORD}");
-    assert_eq!(world.post(&right, form, "request={}").await.status, 429);
+    let refused = world.post(&right, form, "request={}").await;
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.headers["retry-after"], "60");
+    assert!(refused.body.contains("login_failures_per_network"));
 }
 
 #[tokio::test]
@@ -104,6 +108,10 @@ async fn forms_and_json_that_can_not_be_read_are_protocol_errors() {
         ),
         ("application/x-www-form-urlencoded", "request=[]"),
         (
+            "application/x-www-form-urlencoded",
+            "request=%7b%22Text%22:%22h%e4%22%7d",
+        ),
+        (
             "multipart/form-data; boundary=b",
             "--b\r\nContent-Disposition: form-data; name=\"request\"\r\n\r\n{}",
         ),
@@ -119,12 +127,31 @@ async fn forms_and_json_that_can_not_be_read_are_protocol_errors() {
         );
         assert!(answer.body.ends_with("}\n"));
     }
+    // A plus is a space, and names are encoded as values are.
+    let fine =
+        "x=1&re%71uest=%7b%22To%22:[{%22Address%22:%22b@x.example%22}],%22Text%22:%22a+%2b+b%22}";
+    let answer = world
+        .post(&login, "application/x-www-form-urlencoded", fine)
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let queued = world.queued();
+    assert!(world.text(&queued[0]).ends_with("\r\n\r\na + b\r\n"));
     let large = format!("request={}", "x".repeat(11 << 20));
     let answer = world
         .post(&login, "application/x-www-form-urlencoded", large)
         .await;
     assert_eq!(answer.json()["Code"], "protocol", "{}", answer.body);
-    assert!(world.queued().is_empty());
+    let packed = Request::post("/webapi/v0/Send")
+        .header(
+            "authorization",
+            format!("Basic {}", STANDARD.encode(&login)),
+        )
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("content-encoding", "gzip");
+    let answer = world.ask(packed.body("x".into()).unwrap()).await;
+    assert_eq!(answer.json()["Code"], "protocol", "{}", answer.body);
+    assert!(answer.body.contains("Content-Encoding"), "{}", answer.body);
+    assert_eq!(world.queued().len(), 1);
 }
 
 #[tokio::test]
@@ -192,7 +219,7 @@ async fn a_key_opens_what_it_is_for() {
         200
     );
     // Not for other things, not with another's address, and not for a locked account.
-    assert_eq!(call("Send", bearer(&list)).await, 401);
+    assert_eq!(call("Send", bearer(&list)).await, 403);
     assert_eq!(
         call("SuppressionList", basic("bob@example.org", &list)).await,
         401
