@@ -130,13 +130,22 @@ async fn run_until_signal(server: Server) -> anyhow::Result<()> {
     }
 }
 
+/// Says what is no error, but should be looked at.
+fn warn(warnings: &[String]) -> anyhow::Result<()> {
+    warnings
+        .iter()
+        .try_for_each(|warning| print(&format!("warning: {warning}\n")))
+}
+
 fn config_test(conf: &Path) -> anyhow::Result<()> {
     let mut problems = String::new();
     match Static::load(conf) {
         Err(errors) => problems.push_str(&errors.to_string()),
         Ok(statics) => {
-            if let Err(errors) = Dynamic::load(dynamic_path(conf), &statics) {
-                problems.push_str(&errors.to_string());
+            warn(statics.warnings())?;
+            match Dynamic::load(dynamic_path(conf), &statics) {
+                Err(errors) => problems.push_str(&errors.to_string()),
+                Ok(dynamic) => warn(dynamic.warnings())?,
             }
             for checked in [
                 crate::services::check_certificates(&statics),
