@@ -1,7 +1,9 @@
 //! `postrider webapi`: calls a method of a server's webapi, as an application would.
 
 use std::{
+    fs,
     io::{IsTerminal, Read},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -35,7 +37,11 @@ pub(crate) fn run(options: Webapi) -> anyhow::Result<()> {
     if !v1 && method != EVENT_STREAM && !methods_v0().any(|name| name == method) {
         bail!("there is no method {method:?}; without one, this command lists them");
     }
-    let client = Client::new(&options.url, login(&options)?)?;
+    let trusted = match &options.ca {
+        Some(file) => certificates(file).with_context(|| format!("--ca {}", file.display()))?,
+        None => String::new(),
+    };
+    let client = Client::trusting(&options.url, login(&options)?, trusted.as_bytes())?;
     runtime()?.block_on(async {
         if method == EVENT_STREAM {
             return follow(&client, options.after).await;
@@ -54,6 +60,15 @@ pub(crate) fn run(options: Webapi) -> anyhow::Result<()> {
             _ => print_bytes(&answer),
         }
     })
+}
+
+/// A file that has some.
+fn certificates(file: &Path) -> anyhow::Result<String> {
+    let text = fs::read_to_string(file)?;
+    if !text.contains("BEGIN CERTIFICATE") {
+        bail!("there is no certificate in it");
+    }
+    Ok(text)
 }
 
 fn list() -> String {

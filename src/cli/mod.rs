@@ -81,6 +81,9 @@ pub struct Webapi {
     /// Who calls, by a key.
     #[arg(long, conflicts_with = "user")]
     pub key: Option<String>,
+    /// A file with certificates (PEM) that are trusted besides the system's, such as localserve's config/localserve.crt.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// For EventStream: begin behind the event with this ID, instead of with new ones.
     #[arg(long, value_name = "ID")]
     pub after: Option<u64>,

@@ -93,6 +93,14 @@ impl Client {
     /// # Errors
     /// If the base is no URL, or TLS can't be set up.
     pub fn new(base: &str, login: Login) -> Result<Self, ClientError> {
+        Self::trusting(base, login, &[])
+    }
+
+    /// ... which trusts these certificates (PEM), too.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new), and if they are none.
+    pub fn trusting(base: &str, login: Login, certificates: &[u8]) -> Result<Self, ClientError> {
         let with_slash = format!("{}/", base.trim_end_matches('/'));
         let base = with_slash
             .parse()
@@ -100,6 +108,7 @@ impl Client {
         let http = reqwest::Client::builder()
             .connect_timeout(TIMEOUT)
             .read_timeout(TIMEOUT)
+            .tls_certs_merge(reqwest::Certificate::from_pem_bundle(certificates)?)
             .build()?;
         Ok(Self { http, base, login })
     }
