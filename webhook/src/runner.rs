@@ -74,11 +74,9 @@ struct UnderWay {
     /// Those that answered the last call that ended. The others have one call at a time until they do, so that many that are
     /// down leave room for those that are up.
     answering: HashSet<Arc<Name>>,
-    /// How many receivers wait for room at their host.
-    waiting: usize,
-    /// For how many a place is kept.
-    called: usize,
-    /// The last that was given.
+    /// How many receivers are in line for a place at their host.
+    in_line: usize,
+    /// The last turn that was given.
     last_turn: u64,
     limits: Limits,
 }
@@ -110,16 +108,26 @@ struct Receiver {
     permits: Arc<Semaphore>,
     /// Its lanes in the store that were seen since it last had no calls.
     lanes: HashSet<String>,
-    /// It has calls, and its host had no room for them. It waits until another's call there ends.
-    waits: bool,
-    /// When it began to wait. It has a place of those that become free then, if it still wants one.
-    turn: Option<u64>,
+    line: Line,
+}
+
+/// Whether a receiver is in line for a place at its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    Not,
+    /// There was no room for its calls. It waits until one of another ends there, those with the lowest number first.
+    Waits(u64),
+    /// A place is kept for it, if it still wants one; else it waits again with its old number.
+    Called(u64),
 }
 
 impl Receiver {
-    /// Whether a place is kept for it.
     const fn is_called(&self) -> bool {
-        self.turn.is_some() && !self.waits
+        matches!(self.line, Line::Called(_))
+    }
+
+    const fn waits(&self) -> bool {
+        matches!(self.line, Line::Waits(_))
     }
 }
 
@@ -380,8 +388,7 @@ impl UnderWay {
             receivers: HashMap::new(),
             origins: HashMap::new(),
             answering: HashSet::new(),
-            waiting: 0,
-            called: 0,
+            in_line: 0,
             last_turn: 0,
             limits: Limits {
                 per_receiver,
@@ -401,12 +408,12 @@ impl UnderWay {
             false => 1,
         };
         let of_origin = self.calls_of(&name.origin);
-        receiver.waits || receiver.calls >= most || of_origin >= self.limits.per_origin
+        receiver.waits() || receiver.calls >= most || of_origin >= self.limits.per_origin
     }
 
     /// How many places at a host are kept for those who waited.
     fn kept(&self, origin: &str) -> usize {
-        if self.called == 0 {
+        if self.in_line == 0 {
             return 0;
         }
         let receivers = self.receivers.iter();
@@ -416,15 +423,16 @@ impl UnderWay {
 
     /// Keeps no place any more: who waited for one and has nothing due now needs none.
     fn keep_no_places(&mut self) {
-        if self.called == 0 {
+        if self.in_line == 0 {
             return;
         }
-        self.called = 0;
+        let in_line = &mut self.in_line;
         self.receivers.retain(|_, receiver| {
             if receiver.is_called() {
-                receiver.turn = None;
+                receiver.line = Line::Not;
+                *in_line -= 1;
             }
-            receiver.calls > 0 || receiver.waits
+            receiver.calls > 0 || receiver.waits()
         });
     }
 
@@ -446,27 +454,28 @@ impl UnderWay {
             calls: 0,
             permits: Arc::new(Semaphore::new(self.limits.per_receiver)),
             lanes: HashSet::new(),
-            waits: false,
-            turn: None,
+            line: Line::Not,
         });
         receiver.lanes.insert(hook_lane(account, url));
         let taken = of_origin + if receiver.is_called() { 0 } else { kept };
         if taken >= self.limits.per_origin {
-            self.called -= usize::from(receiver.is_called());
-            self.waiting += usize::from(!receiver.waits);
-            receiver.waits = true;
-            if receiver.turn.is_none() {
-                self.last_turn += 1;
-                receiver.turn = Some(self.last_turn);
-            }
+            let turn = match receiver.line {
+                Line::Waits(turn) | Line::Called(turn) => turn,
+                Line::Not => {
+                    self.in_line += 1;
+                    self.last_turn += 1;
+                    self.last_turn
+                }
+            };
+            receiver.line = Line::Waits(turn);
             return None;
         }
         if receiver.calls >= most {
             return None;
         }
         receiver.calls += 1;
-        self.called -= usize::from(receiver.is_called());
-        receiver.turn = None;
+        self.in_line -= usize::from(receiver.line != Line::Not);
+        receiver.line = Line::Not;
         let permits = Arc::clone(&receiver.permits);
         self.origins.insert(name.origin.clone(), of_origin + 1);
         Some((name, permits))
@@ -488,7 +497,7 @@ impl UnderWay {
     fn leave(&mut self, name: &Name) {
         if let Some(receiver) = self.receivers.get_mut(name) {
             receiver.calls = receiver.calls.saturating_sub(1);
-            if receiver.calls == 0 && receiver.turn.is_none() {
+            if receiver.calls == 0 && receiver.line == Line::Not {
                 self.receivers.remove(name);
             }
         }
@@ -503,18 +512,17 @@ impl UnderWay {
 
     /// Lets as many receivers try again that found no room at their host as there is now, those first that wait longest.
     fn let_go(&mut self, origin: &str, calls: usize) {
-        if calls == 0 && self.last_turn > 0 {
-            // Nobody there is left who would let others go.
-            let (waiting, called) = (&mut self.waiting, &mut self.called);
-            self.receivers.retain(|name, receiver| {
-                let there = name.origin == origin;
-                *waiting -= usize::from(there && receiver.waits);
-                *called -= usize::from(there && receiver.is_called());
-                !there
-            });
+        if self.in_line == 0 {
             return;
         }
-        if self.waiting == 0 {
+        if calls == 0 {
+            // Nobody there is left who would let others go.
+            let in_line = &mut self.in_line;
+            self.receivers.retain(|name, receiver| {
+                let there = name.origin == origin;
+                *in_line -= usize::from(there && receiver.line != Line::Not);
+                !there
+            });
             return;
         }
         let room = self
@@ -522,13 +530,16 @@ impl UnderWay {
             .per_origin
             .saturating_sub(calls + self.kept(origin));
         let receivers = self.receivers.iter_mut();
-        let there = receivers.filter(|(name, it)| it.waits && name.origin == origin);
-        let mut waiting: Vec<&mut Receiver> = there.map(|(_, receiver)| receiver).collect();
-        waiting.sort_unstable_by_key(|receiver| receiver.turn);
-        for receiver in waiting.into_iter().take(room) {
-            receiver.waits = false;
-            self.waiting -= 1;
-            self.called += 1;
+        let there = receivers.filter(|(name, _)| name.origin == origin);
+        let mut waiting: Vec<(u64, &mut Receiver)> = there
+            .filter_map(|(_, receiver)| match receiver.line {
+                Line::Waits(turn) => Some((turn, receiver)),
+                Line::Not | Line::Called(_) => None,
+            })
+            .collect();
+        waiting.sort_unstable_by_key(|(turn, _)| *turn);
+        for (turn, receiver) in waiting.into_iter().take(room) {
+            receiver.line = Line::Called(turn);
         }
     }
 }
@@ -632,6 +643,12 @@ mod tests {
 
     use super::*;
 
+    /// How many receivers wait for a place.
+    fn waiting(under_way: &UnderWay) -> usize {
+        let receivers = under_way.receivers.values();
+        receivers.filter(|receiver| receiver.waits()).count()
+    }
+
     fn settings() -> WebhookConfig {
         WebhookConfig {
             retry_intervals: Vec::new(),
@@ -695,17 +712,36 @@ mod tests {
         );
         assert!(under_way.enter("5", "https://b.example/").is_some());
         under_way.leave(&names[0]);
-        assert_eq!(under_way.waiting, 1, "one place, one that may have it");
+        assert_eq!(waiting(&under_way), 1, "one place, one that may have it");
         // The other is called off. When nobody is left, all may try again.
         for name in &names[1..] {
             under_way.leave(name);
         }
-        assert_eq!(under_way.waiting, 0);
+        assert_eq!((waiting(&under_way), under_way.in_line), (0, 0));
         let all = under_way.receivers.keys();
         assert_eq!(
             all.map(|name| &name.origin[..]).collect::<Vec<_>>(),
             ["https://b.example"]
         );
+    }
+
+    #[test]
+    fn who_waits_and_finds_a_place_by_another_url_is_in_line_no_more() {
+        let mut under_way = under_way();
+        let accounts = ["1", "2", "3", "4", "5", "6"];
+        let enter = |account: &&str| under_way.enter(account, "https://a.example/");
+        let names: Vec<_> = accounts.iter().filter_map(enter).map(|it| it.0).collect();
+        assert_eq!((names.len(), under_way.in_line), (4, 2));
+        under_way.leave(&names[0]);
+        // It is 5's turn, which has nothing any more.
+        under_way.keep_no_places();
+        assert_eq!(waiting(&under_way), 1);
+        let (name, _) = under_way.enter("6", "https://a.example/other").unwrap();
+        assert_eq!((waiting(&under_way), under_way.in_line), (0, 0));
+        for name in names[1..].iter().chain([&name]) {
+            under_way.leave(name);
+        }
+        assert!(under_way.receivers.is_empty() && under_way.origins.is_empty());
     }
 
     #[test]
@@ -742,7 +778,7 @@ mod tests {
         for name in running {
             under_way.leave(&name);
         }
-        assert_eq!((under_way.waiting, under_way.called), (0, 0));
+        assert_eq!((waiting(&under_way), under_way.in_line), (0, 0));
         assert!(under_way.receivers.is_empty());
     }
 }
