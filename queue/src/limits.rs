@@ -49,14 +49,11 @@ pub enum LimitError {
 }
 
 /// What is allowed and not added yet, by account.
-#[derive(Debug, Default)]
-pub(crate) struct Planned {
-    accounts: HashMap<String, Arc<Mutex<Calls>>>,
-}
+pub(crate) type Planned = HashMap<String, Arc<Mutex<Calls>>>;
 
 /// Of one account.
 #[derive(Debug, Default)]
-struct Calls {
+pub(crate) struct Calls {
     calls: BTreeMap<u64, Call>,
     last: u64,
 }
@@ -151,21 +148,18 @@ impl Counts {
             return Ok(Glance::Planned(calls.plan(call.clone())));
         }
         let all = calls.besides(call).map(|(id, other)| (Some(id), other));
-        let all: Vec<(Option<u64>, &Call)> = all.chain([(None, call)]).collect();
-        let look = all.iter().filter(|(_, call)| call.unknown.is_none());
-        let look = look.map(|(id, call)| (*id, Arc::clone(&call.recipients)));
+        let look = all.chain([(None, call)]);
+        let look = look.filter(|(_, call)| call.unknown.is_none());
+        let look = look.map(|(id, call)| (id, Arc::clone(&call.recipients)));
         let look: Vec<_> = look.collect();
         if !look.is_empty() && !unlooked {
             return Ok(Glance::Look(look));
         }
-        let mut planned = BTreeSet::new();
-        for (id, other) in &all {
-            if id.is_some() {
-                planned.extend(other.unknown());
-            }
-        }
-        let first_time = call.unknown().into_iter();
-        let first_time = first_time.filter(|to| !planned.contains(to)).count() as u64;
+        let planned: Vec<_> = calls.besides(call).map(|(_, it)| it.unknown()).collect();
+        let planned: BTreeSet<&String> = planned.iter().flat_map(|it| it.iter()).collect();
+        let unknown = call.unknown();
+        let first_time = unknown.iter().filter(|to| !planned.contains(to));
+        let first_time = first_time.count() as u64;
         let sent = self.sent.first_time + planned.len() as u64;
         if first_time > 0 && sent + first_time > u64::from(self.max_first) {
             return Err(LimitError::FirstTime {
@@ -180,10 +174,10 @@ impl Counts {
 
 impl Call {
     /// To whom the account may never have sent before.
-    fn unknown(&self) -> BTreeSet<String> {
+    fn unknown(&self) -> Arc<BTreeSet<String>> {
         match &self.unknown {
-            Some(unknown) => BTreeSet::clone(unknown),
-            None => self.recipients.iter().map(name).collect(),
+            Some(unknown) => Arc::clone(unknown),
+            None => Arc::new(self.recipients.iter().map(name).collect()),
         }
     }
 }
@@ -295,12 +289,12 @@ impl Queue {
 
     fn planned_by(&self, account: &str) -> Arc<Mutex<Calls>> {
         let mut planned = self.planned();
-        match planned.accounts.get(account) {
+        match planned.get(account) {
             Some(calls) => Arc::clone(calls),
             None => {
                 let calls = Arc::<Mutex<Calls>>::default();
                 let account = account.to_owned();
-                planned.accounts.insert(account, Arc::clone(&calls));
+                planned.insert(account, Arc::clone(&calls));
                 calls
             }
         }

@@ -54,11 +54,10 @@ impl BodyWriter {
     /// # Errors
     /// If the disk does not take it. Then the text can only be dropped.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() > INLINE_BODY_MAX && !matches!(self.target, Target::Memory) {
-            self.spill().await?;
+        match self.gather(bytes) {
+            true => self.spill().await,
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// Likewise, in a thread that may block.
@@ -66,17 +65,22 @@ impl BodyWriter {
     /// # Errors
     /// As for [`write`](Self::write).
     pub fn write_blocking(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() > INLINE_BODY_MAX && !matches!(self.target, Target::Memory) {
-            self.spill_blocking()?;
+        match self.gather(bytes) {
+            true => self.spill_blocking(),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Adds to the buffer; whether it is to be brought to the file then.
+    fn gather(&mut self, bytes: &[u8]) -> bool {
+        self.buffer.extend_from_slice(bytes);
+        self.buffer.len() > INLINE_BODY_MAX && !matches!(self.target, Target::Memory)
     }
 
     /// Brings the buffer to the file, in a thread that may block.
     async fn spill(&mut self) -> Result<(), StoreError> {
         let (bytes, target) = self.take();
-        self.target = blocking(move || target.append(&bytes)).await?;
+        self.target = blocking(move || target.append(&bytes).map_err(refused)).await?;
         Ok(())
     }
 
@@ -114,7 +118,10 @@ impl BodyWriter {
         }
         self.spill().await?;
         match self.target {
-            Target::File(file) => Ok(NewBody::File(blocking(move || file.finish()).await?)),
+            Target::File(file) => {
+                let finished = blocking(move || file.finish().map_err(refused));
+                Ok(NewBody::File(finished.await?))
+            }
             _ => Err(StoreError::Closed),
         }
     }
@@ -124,14 +131,10 @@ impl BodyWriter {
     /// # Errors
     /// If the disk does not take it.
     pub async fn into_scratch(self) -> Result<Scratch, StoreError> {
-        if matches!(self.target, Target::File(_)) {
-            return match task::spawn_blocking(|| self.into_scratch_blocking()).await {
-                Ok(scratch) => scratch,
-                // The runtime ends.
-                Err(_) => Err(StoreError::Closed),
-            };
+        match self.target {
+            Target::File(_) => blocking(|| self.into_scratch_blocking()).await,
+            _ => self.into_scratch_blocking(),
         }
-        self.into_scratch_blocking()
     }
 
     /// Likewise, in a thread that may block.
@@ -182,13 +185,11 @@ impl fmt::Debug for BodyWriter {
 }
 
 async fn blocking<T: Send + 'static>(
-    action: impl FnOnce() -> io::Result<T> + Send + 'static,
+    action: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    match task::spawn_blocking(action).await {
-        Ok(done) => done.map_err(refused),
-        // The runtime ends.
-        Err(_) => Err(StoreError::Closed),
-    }
+    // It is cancelled only when the runtime ends.
+    let done = task::spawn_blocking(action).await;
+    done.unwrap_or(Err(StoreError::Closed))
 }
 
 /// What the disk said to a write.
@@ -253,11 +254,7 @@ impl Scratch {
             return self.read_blocking(range);
         }
         let body = self.body.clone();
-        match task::spawn_blocking(move || body.read(range)).await {
-            Ok(bytes) => bytes,
-            // The runtime ends.
-            Err(_) => Err(StoreError::Closed),
-        }
+        blocking(move || body.read(range)).await
     }
 
     /// Likewise, in a thread that may block.

@@ -9,8 +9,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of a permit.
 const UNIT: u64 = 1024;
-/// What has no more bytes counts as nothing.
-const SMALL: u64 = 16 << 10;
 /// How many accounts are known before it is looked which of them use nothing.
 const ACCOUNTS: usize = 1000;
 
@@ -95,6 +93,9 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// What has no more bytes counts as nothing.
+    pub const SMALL: u64 = 16 << 10;
+
     /// So many bytes, of which an account has a half at most.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
@@ -106,7 +107,7 @@ impl Memory {
 
     /// Waits until an account has so many bytes, as [`Room::take`]. What is small counts as nothing.
     pub async fn take(&self, account: &str, bytes: u64) -> Share {
-        if bytes <= SMALL {
+        if bytes <= Self::SMALL {
             return Share::default();
         }
         self.room.take(account, units(bytes)).await
@@ -135,12 +136,12 @@ mod tests {
     #[tokio::test]
     async fn shares_are_waited_for_and_no_account_has_all() {
         let memory = Memory::new(1 << 20);
-        let small = memory.take("ann", SMALL).await;
+        let small = memory.take("ann", Memory::SMALL).await;
         let large = memory.take("ann", u64::MAX).await;
-        assert!(at_once(&memory, "ann", SMALL + 1).await.is_none());
+        assert!(at_once(&memory, "ann", Memory::SMALL + 1).await.is_none());
         assert!(at_once(&memory, "ann", 1).await.is_some());
         let other = at_once(&memory, "bob", 512 << 10).await.unwrap();
-        assert!(at_once(&memory, "carl", SMALL + 1).await.is_none());
+        assert!(at_once(&memory, "carl", Memory::SMALL + 1).await.is_none());
         drop((large, small));
         assert!(at_once(&memory, "carl", 256 << 10).await.is_some());
         drop(other);

@@ -49,10 +49,7 @@ impl Bounds {
     /// If there are too many at the time.
     pub(crate) fn call(&self, user: &User) -> Result<Share, ApiError> {
         let place = self.calls.try_take(&user.account, 1);
-        place.ok_or_else(|| {
-            let text = "too many calls at the same time; try again later";
-            ApiError::new(Code::Busy, text)
-        })
+        place.ok_or_else(|| busy("calls"))
     }
 
     /// A place for a request whose body goes to a file. Nobody waits for one: a client may take long to send its body.
@@ -62,7 +59,7 @@ impl Bounds {
     pub(crate) fn file(&self, user: &User) -> Result<FileShare, ApiError> {
         let place = self.files.try_take(&user.account, 1);
         Ok(FileShare {
-            _place: place.ok_or_else(busy)?,
+            _place: place.ok_or_else(|| busy("large requests"))?,
             disk: Vec::new(),
         })
     }
@@ -89,14 +86,14 @@ impl FileShare {
     ) -> Result<(), ApiError> {
         while (self.disk.len() as u64) * u64::from(DISK_STEP << 20) < bytes {
             let more = bounds.disk.try_take(&user.account, DISK_STEP);
-            self.disk.push(more.ok_or_else(busy)?);
+            self.disk.push(more.ok_or_else(|| busy("large requests"))?);
         }
         Ok(())
     }
 }
 
-fn busy() -> ApiError {
-    let text = "too many large requests at the same time; try again later";
+fn busy(what: &str) -> ApiError {
+    let text = format!("too many {what} at the same time; try again later");
     ApiError::new(Code::Busy, text)
 }
 

@@ -1,18 +1,18 @@
 //! The bytes that come with requests. Those of a large request lie in a file of the store while it is worked on.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, pin::pin, sync::Arc};
 
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use postrider_store::{BodyWriter, INLINE_BODY_MAX, Scratch, Share, StoreError};
+use postrider_store::{BodyWriter, INLINE_BODY_MAX, Memory, Scratch, Share, StoreError};
 
 use crate::{
     Parts,
     auth::User,
     bounds::FileShare,
     error::{ApiError, Code},
-    memory::{JsonSize, SMALL},
+    memory::JsonSize,
 };
 
 /// What has no more bytes is in memory.
@@ -35,14 +35,6 @@ impl Data {
         Self {
             range: self.place(&range),
             ..self.clone()
-        }
-    }
-
-    /// ... which have this place, if they are in a file.
-    pub(crate) fn at(self, place: Option<FileShare>) -> Self {
-        Self {
-            _place: place.map(Arc::new),
-            ..self
         }
     }
 
@@ -81,20 +73,38 @@ impl Data {
 
     /// All of them as a text of JSON, with the memory that reading it takes.
     pub(crate) async fn json(&self, parts: &Parts, user: &User) -> Result<(Json, Share), ApiError> {
-        if self.len() <= SMALL {
-            return Ok((Json(self.read(0..self.len()).await?), Share::default()));
-        }
         let mut size = JsonSize::default();
-        let mut pieces = std::pin::pin!(self.pieces(PIECE));
-        while let Some(piece) = pieces.next().await {
-            size.add(&piece?);
+        if self.len() > Memory::SMALL {
+            let mut pieces = pin!(self.pieces(PIECE));
+            while let Some(piece) = pieces.next().await {
+                size.add(&piece?);
+            }
         }
-        let share = parts
-            .bounds
-            .memory
-            .take(&user.account, size.memory()?)
-            .await;
+        self.json_of(parts, user, &size).await
+    }
+
+    /// ... of which the size is known.
+    pub(crate) async fn json_of(
+        &self,
+        parts: &Parts,
+        user: &User,
+        size: &JsonSize,
+    ) -> Result<(Json, Share), ApiError> {
+        let memory = &parts.bounds.memory;
+        let share = memory.take(&user.account, size.memory()?).await;
         Ok((Json(self.read(0..self.len()).await?), share))
+    }
+
+    /// Keeps bytes that are in memory: there, or in a file if they are many.
+    pub(crate) async fn keep(parts: &Parts, user: &User, bytes: Vec<u8>) -> Result<Self, ApiError> {
+        if bytes.len() as u64 <= IN_MEMORY {
+            return Ok(Bytes::from(bytes).into());
+        }
+        let mut upload = Upload::new(parts, user);
+        for piece in bytes.chunks(PIECE as usize) {
+            upload.write(piece).await?;
+        }
+        upload.finish().await
     }
 }
 

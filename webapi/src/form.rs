@@ -25,7 +25,7 @@ use crate::{
     Parts,
     auth::User,
     compose::File,
-    data::{Data, IN_MEMORY, PIECE, Upload, blocking_with, collect},
+    data::{Data, Upload, blocking_with, collect},
     error::{ApiError, Code},
 };
 
@@ -79,7 +79,8 @@ pub(crate) async fn read(parts: &Parts, user: &User, request: Request) -> Result
     Ok(form)
 }
 
-fn media_type(headers: &HeaderMap) -> String {
+/// The kind of a body, without parameters, in lower case; empty if it is not said.
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
     let value = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -107,16 +108,7 @@ async fn read_urlencoded(parts: &Parts, user: &User, body: Body) -> Result<Form,
     let value = value.await?.unwrap_or_default();
     // So is its place, if it was in a file.
     drop(body);
-    let request = match value.len() as u64 <= IN_MEMORY {
-        true => Bytes::from(value).into(),
-        false => {
-            let mut upload = Upload::new(parts, user);
-            for piece in value.chunks(PIECE as usize) {
-                upload.write(piece).await?;
-            }
-            upload.finish().await?
-        }
-    };
+    let request = Data::keep(parts, user, value).await?;
     drop(share);
     Ok(Form {
         request,

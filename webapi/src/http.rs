@@ -35,7 +35,7 @@ pub(crate) const TOO_MANY_LOGINS: &str = "too many failed logins from your netwo
 /// When it may try again at the earliest, in seconds.
 pub(crate) const FAILED_LOGINS: u16 = 60;
 /// When one may try again for whom there was no place, in seconds.
-pub(crate) const BUSY: u16 = 5;
+const BUSY: u16 = 5;
 /// The most bytes of a request of any method but Send.
 const QUESTION_MAX: u64 = 256 << 10;
 
@@ -299,10 +299,20 @@ fn refused(refusal: Refusal) -> Response {
 }
 
 fn failed(error: &ApiError) -> Response {
-    match error.code {
+    let status = match error.code {
         // Programs try again by themselves when they are told so by the status.
-        Code::Busy => later(json(StatusCode::SERVICE_UNAVAILABLE, error), BUSY),
-        _ => json(StatusCode::BAD_REQUEST, error),
+        Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    failure(status, error)
+}
+
+/// The answer to a call that failed, with the time to come again if that may help.
+pub(crate) fn failure(status: StatusCode, error: &ApiError) -> Response {
+    let answer = json(status, error);
+    match error.code {
+        Code::Busy => later(answer, BUSY),
+        _ => answer,
     }
 }
 

@@ -18,7 +18,7 @@ pub use self::shape::{Message, Meta, Shown};
 use crate::{
     Parts,
     auth::User,
-    data::{Data, IN_MEMORY, PIECE, blocking},
+    data::{Data, PIECE, blocking},
     error::{ApiError, Code},
     json::Object,
     request,
@@ -80,29 +80,16 @@ pub(crate) async fn part(parts: &Parts, user: &User, request: &str) -> Result<Re
     let limits = parts.statics.limits.mime();
     let memory = &parts.bounds.memory;
     let _share = memory.take(&user.account, body.len() * PARSED).await;
-    let place = match body.len() > IN_MEMORY {
-        true => {
-            let mut place = parts.bounds.file(user)?;
-            place.grow(&parts.bounds, user, body.len())?;
-            Some(place)
-        }
-        false => None,
-    };
-    let mut writer = parts.store.body_writer();
     let found = blocking(move || {
         let text = body.read(0..body.len())?;
-        let part = message::part(&text, &path, limits).ok_or_else(|| {
+        message::part(&text, &path, limits).ok_or_else(|| {
             let place = path.iter().map(ToString::to_string).collect::<Vec<_>>();
             let text = format!("the message has no part [{}]", place.join(", "));
             ApiError::new(Code::PartNotFound, text)
-        })?;
-        // Who reads it slowly holds no memory.
-        for piece in part.chunks(PIECE as usize) {
-            writer.write_blocking(piece)?;
-        }
-        Ok(Data::from(writer.into_scratch_blocking()?).at(place))
+        })
     });
-    let found = found.await?;
+    // Who reads it slowly holds no memory.
+    let found = Data::keep(parts, user, found.await?).await?;
     // What it is depends on its author: nobody should take it for a page.
     let headers = [
         (

@@ -1,9 +1,9 @@
 //! What reading a request takes of memory.
 
+use postrider_store::Memory;
+
 use crate::error::ApiError;
 
-/// What has no more bytes counts as nothing.
-pub(crate) const SMALL: u64 = 16 << 10;
 /// How many copies of a text there are at most while a message is made of it: the JSON, what was read of it, its lines, and
 /// their transfer encoding.
 pub(crate) const COPIES: u64 = 6;
@@ -49,7 +49,7 @@ impl JsonSize {
     /// # Errors
     /// If there are more values than any request needs.
     pub(crate) fn memory(&self) -> Result<u64, ApiError> {
-        if self.bytes <= SMALL {
+        if self.bytes <= Memory::SMALL {
             return Ok(0);
         }
         if self.values > VALUES_MAX {

@@ -21,6 +21,12 @@ pub(crate) fn read<T>(
     read().map_err(|error: JsonError| ApiError::protocol(error.to_string()))
 }
 
+/// How many bytes pairs of texts have, all of them.
+pub(crate) fn lengths<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a String)>) -> usize {
+    let pairs = pairs.into_iter();
+    pairs.map(|(name, value)| name.len() + value.len()).sum()
+}
+
 /// An address as a caller gives it.
 pub(crate) fn address(text: &str) -> Result<Address, ApiError> {
     Address::parse(text.trim()).map_err(|error| {

@@ -15,8 +15,7 @@ use std::{collections::BTreeMap, mem, sync::Arc};
 use axum::{
     extract::Request,
     http::{
-        Extensions, HeaderMap, HeaderValue, Method as Verb, StatusCode,
-        header::{CONTENT_TYPE, WWW_AUTHENTICATE},
+        Extensions, HeaderMap, HeaderValue, Method as Verb, StatusCode, header::WWW_AUTHENTICATE,
     },
     response::Response,
 };
@@ -31,12 +30,12 @@ use crate::{
     auth::{self, Refusal, User},
     data::{self, Data, IN_MEMORY, Upload, blocking},
     error::{ApiError, Code},
-    form::{FIELDS_MAX, Files},
+    form::{FIELDS_MAX, Files, media_type},
     http::{
-        BUSY, FAILED_LOGINS, TOO_MANY_LOGINS, check_encoding, idempotency_key, json, later, ok,
+        FAILED_LOGINS, TOO_MANY_LOGINS, check_encoding, failure, idempotency_key, json, later, ok,
         to_its_end,
     },
-    pages,
+    pages, request,
     send::{self, NewContent, Once},
     unsubscribe::Subscription,
 };
@@ -87,8 +86,7 @@ fn rows<T, K: Copy>(
 
 /// What texts of a row have that may be long.
 fn long(subject: &str, extra: &BTreeMap<String, String>) -> usize {
-    let extra = extra.iter().map(|(key, value)| key.len() + value.len());
-    subject.len() + extra.sum::<usize>()
+    subject.len() + request::lengths(extra)
 }
 
 /// The methods.
@@ -340,11 +338,9 @@ async fn once(
 
 /// The body, which is JSON.
 async fn read(parts: &Parts, user: &User, request: Request, most: u64) -> Result<Data, ApiError> {
-    let kind = request.headers().get(CONTENT_TYPE);
-    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let kind = media_type(request.headers());
     // A page of another site can't send this type without being asked first.
-    if !kind.eq_ignore_ascii_case("application/json") {
+    if kind != "application/json" {
         let text = format!("Content-Type {kind:?}: send application/json");
         return Err(ApiError::protocol(text));
     }
@@ -379,9 +375,9 @@ async fn read_with_files<T: DeserializeOwned + Send + 'static>(
     let memory = split::memory(body.len().min(most));
     let share = parts.bounds.memory.take(&user.account, memory).await;
     let (whole, store) = (body.clone(), parts.store.clone());
-    let Split { json, files } = blocking(move || split::split(whole, most, &store)).await?;
+    let Split { json, size, files } = blocking(move || split::split(whole, most, &store)).await?;
     drop(share);
-    let (json, share) = json.json(parts, user).await?;
+    let (json, share) = json.json_of(parts, user, &size).await?;
     Ok(Wanted {
         request: blocking(move || parse(json.text()?)).await?,
         files,
@@ -452,11 +448,7 @@ fn failed(error: &ApiError) -> Response {
         Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_REQUEST,
     };
-    let answer = json(status, error);
-    match error.code {
-        Code::Busy => later(answer, BUSY),
-        _ => answer,
-    }
+    failure(status, error)
 }
 
 fn refused(refusal: Refusal) -> Response {

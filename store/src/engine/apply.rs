@@ -222,8 +222,7 @@ impl State {
         for (id, ()) in self.claimed_hooks.all()? {
             self.claimed_hooks.remove(&id);
             if let Some(hook) = self.hooks.get(&id)? {
-                self.hooks_due
-                    .insert(&hook.lane().into(), hook.next_attempt, id)?;
+                self.make_hook_due(&hook)?;
             }
         }
         Ok(())

@@ -66,13 +66,6 @@ impl From<io::Error> for IndexError {
     }
 }
 
-/// What an index says of itself.
-pub(super) struct Opened {
-    pub(super) meta: Meta,
-    /// What is due of webhooks is to be found out.
-    pub(super) hooks_by_url: bool,
-}
-
 pub(super) struct Index {
     database: Database,
     /// It has tables of format 2 that are used no more.
@@ -85,7 +78,7 @@ impl Index {
         disk: &dyn Disk,
         cache: usize,
         room: Arc<IndexRoom>,
-    ) -> Result<Option<(Self, Opened)>, IndexError> {
+    ) -> Result<Option<(Self, Meta)>, IndexError> {
         let file = match disk.open(FILE, Open::Existing) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             result => result?,
@@ -97,11 +90,13 @@ impl Index {
             },
             cache,
         )?;
-        let opened = index.meta()?;
-        index
-            .hooks_by_url
-            .store(opened.hooks_by_url, Ordering::Relaxed);
-        Ok(Some((index, opened)))
+        let (format, meta) = index.meta()?;
+        let hooks_by_url = AtomicBool::new(format == HOOKS_BY_URL);
+        let index = Self {
+            hooks_by_url,
+            ..index
+        };
+        Ok(Some((index, meta)))
     }
 
     /// Makes an empty one. A crash in between leaves none.
@@ -109,7 +104,7 @@ impl Index {
         disk: &dyn Disk,
         cache: usize,
         room: &Arc<IndexRoom>,
-    ) -> Result<(Self, Opened), IndexError> {
+    ) -> Result<(Self, Meta), IndexError> {
         let file = disk.open(NEW_FILE, Open::Either)?;
         file.set_size(0)?;
         let index = Self::on(
@@ -138,7 +133,13 @@ impl Index {
         })
     }
 
-    fn meta(&self) -> Result<Opened, IndexError> {
+    /// Whether what is due of webhooks is to be found out: it has that by URL alone.
+    pub(super) fn hooks_by_url(&self) -> bool {
+        self.hooks_by_url.load(Ordering::Relaxed)
+    }
+
+    /// The format, and what is covered.
+    fn meta(&self) -> Result<(u32, Meta), IndexError> {
         let read = || -> Result<Option<Vec<u8>>, redb::Error> {
             let table = self.database.begin_read()?.open_table(META)?;
             Ok(table.get(META_KEY)?.map(|bytes| bytes.value().to_vec()))
@@ -152,10 +153,10 @@ impl Index {
         let bytes = bytes.ok_or_else(damaged)?;
         let (format, rest) = bytes.split_first_chunk().ok_or_else(damaged)?;
         match u32::from_le_bytes(*format) {
-            format @ (FORMAT | HOOKS_BY_URL) => Ok(Opened {
-                meta: postcard::from_bytes(rest).map_err(|_| damaged())?,
-                hooks_by_url: format == HOOKS_BY_URL,
-            }),
+            format @ (FORMAT | HOOKS_BY_URL) => {
+                let meta = postcard::from_bytes(rest).map_err(|_| damaged())?;
+                Ok((format, meta))
+            }
             older if older < FORMAT => Err(IndexError::Older(older)),
             newer => Err(IndexError::Newer(newer)),
         }
@@ -173,7 +174,7 @@ impl Index {
         for table in tables {
             table.write(&transaction)?;
         }
-        if self.hooks_by_url.load(Ordering::Relaxed) {
+        if self.hooks_by_url() {
             for name in TABLES_BY_URL {
                 transaction.delete_table(TableDefinition::<&[u8], &[u8]>::new(name))?;
             }

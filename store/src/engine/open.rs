@@ -14,7 +14,7 @@ use super::{
     Durable, Fault, Shared, WAITING_KIB,
     checkpoint::{Checkpointer, Helper},
     inbox::Inbox,
-    index::{self, Index, IndexError, IndexRoom, Meta, Opened},
+    index::{self, Index, IndexError, IndexRoom, Meta},
     op::{self, Unreadable},
     state::{Effects, State},
     writer::{RIDE, Writer},
@@ -82,13 +82,13 @@ impl Durable {
             path: options.dir.clone(),
         })?;
         let room = Arc::new(IndexRoom::default());
-        let (index, Opened { meta, hooks_by_url }) = open_index(&*disk, options, &room)?;
+        let (index, meta) = open_index(&*disk, options, &room)?;
         let mut state = State::new(meta.counters);
         let read = index
             .read()
             .and_then(|transaction| state.rebase(&transaction));
         read.map_err(|fault| folder.fault(&fault))?;
-        if hooks_by_url {
+        if index.hooks_by_url() {
             let found = state.find_hooks_due();
             found.map_err(|fault| folder.fault(&fault))?;
         }
@@ -172,7 +172,7 @@ fn open_index(
     disk: &dyn Disk,
     options: &Options,
     room: &Arc<IndexRoom>,
-) -> Result<(Index, Opened), OpenError> {
+) -> Result<(Index, Meta), OpenError> {
     let folder = Folder(&options.dir);
     let refuse = |error| match error {
         IndexError::Io(error) => folder.io(index::FILE, error),

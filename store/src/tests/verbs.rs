@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use super::samples::*;
 use crate::{
     Accept, BodyId, BodySource, Claim, Credential, Event, HookId, INLINE_BODY_MAX, MailId, NewBody,
-    NewHookKind, NewMessage, Options, Order, Outcome, QueueFilter, QueueId, RetiredFilter,
+    NewHook, NewHookKind, NewMessage, Options, Order, Outcome, QueueFilter, QueueId, RetiredFilter,
     RetiredHookFilter, Settle, Store, StoreError,
 };
 
@@ -20,6 +20,15 @@ async fn on_both<F: Future<Output = ()>>(test: impl Fn(Store) -> F) {
     .unwrap();
     test(store.clone()).await;
     store.close().await;
+}
+
+/// Brings calls of webhooks.
+async fn tell(store: &Store, hooks: Vec<NewHook>) {
+    let accept = Accept {
+        hooks,
+        ..Accept::default()
+    };
+    store.accept(accept).await.unwrap();
 }
 
 #[tokio::test]
@@ -337,13 +346,7 @@ async fn events_of_a_message_go_to_a_url_in_order() {
             hook("http://h/", event(Event::Delivered, QueueId(2)), at(1)),
             hook("http://other/", event(Event::Delivered, QueueId(1)), at(1)),
         ];
-        store
-            .accept(Accept {
-                hooks,
-                ..Accept::default()
-            })
-            .await
-            .unwrap();
+        tell(&store, hooks).await;
         store.checkpoint().await;
         let claimed = store.claim_hooks(claim_hooks(at(5))).await.unwrap();
         assert_eq!(
@@ -398,7 +401,7 @@ async fn events_of_a_message_go_to_a_url_in_order() {
 #[tokio::test]
 async fn calls_of_two_accounts_to_one_url_do_not_wait_for_each_other() {
     on_both(|store| async move {
-        let of = |account: &str, message: u64| crate::NewHook {
+        let of = |account: &str, message: u64| NewHook {
             account: account.into(),
             ..hook(
                 "http://h/",
@@ -407,13 +410,7 @@ async fn calls_of_two_accounts_to_one_url_do_not_wait_for_each_other() {
             )
         };
         let hooks = vec![of("ann", 1), of("ann", 2), of("ann", 3), of("bob", 4)];
-        store
-            .accept(Accept {
-                hooks,
-                ..Accept::default()
-            })
-            .await
-            .unwrap();
+        tell(&store, hooks).await;
         let claim = crate::ClaimHooks {
             max_per_lane: 1,
             ..claim_hooks(at(5))

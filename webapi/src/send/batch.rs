@@ -225,20 +225,16 @@ fn placed(at: usize, error: ApiError) -> ApiError {
 
 /// What each message takes of memory besides its texts, about.
 fn size(common: &Request, files: &Files) -> u64 {
-    let headers = common.headers.iter();
-    let headers = headers.map(|(name, value)| name.len() + value.len());
-    let references = common.references.iter().map(String::len);
-    let extra = common.extra.iter();
-    let extra = extra.map(|(key, value)| key.len() + value.len());
-    let files = [&files.alternative, &files.inline, &files.attached].into_iter();
-    let files = files
-        .flatten()
-        .map(|file| file.name.len() + file.content_type.len() + file.content_id.len() + ROW);
-    let all = headers
-        .chain(references)
-        .chain(extra)
-        .map(|size| size + ROW);
-    all.chain(files).map(|size| size as u64).sum()
+    let headers = common.headers.iter().map(|(name, value)| (name, value));
+    let references = common.references.iter().map(String::len).sum::<usize>();
+    let files = [&files.alternative, &files.inline, &files.attached];
+    let files = || files.into_iter().flatten();
+    let names =
+        files().map(|file| file.name.len() + file.content_type.len() + file.content_id.len());
+    let texts = request::lengths(headers) + references + request::lengths(&common.extra);
+    let rows =
+        common.headers.len() + common.references.len() + common.extra.len() + files().count();
+    (texts + names.sum::<usize>() + rows * ROW) as u64
 }
 
 /// The message for one recipient.

@@ -18,6 +18,7 @@ use crate::{
     compose::{File, Mailbox, Message},
     error::{ApiError, Code},
     form::Files,
+    request::lengths,
     unsubscribe::{Subscription, check_list},
 };
 
@@ -93,12 +94,7 @@ pub(super) async fn prepare(
         allowance = allow(parts, user, recipients, once, now).await?;
     }
     // It is kept with each recipient's message, and comes back in each of its events.
-    let extra = request.extra.iter();
-    if extra
-        .map(|(key, value)| key.len() + value.len())
-        .sum::<usize>()
-        > EXTRA_MAX
-    {
+    if lengths(&request.extra) > EXTRA_MAX {
         let text = format!("Extra has more than {EXTRA_MAX} bytes");
         return Err(ApiError::user(text));
     }
@@ -168,10 +164,9 @@ fn check_header(
     headers: &[(String, String)],
     most: u64,
 ) -> Result<(), ApiError> {
-    let headers = headers.iter();
-    let headers = headers.map(|(name, value)| name.len() + value.len());
-    let references = references.iter().map(String::len);
-    let size = headers.chain(references).sum::<usize>() + subject.len();
+    let headers = lengths(headers.iter().map(|(name, value)| (name, value)));
+    let references = references.iter().map(String::len).sum::<usize>();
+    let size = headers + references + subject.len();
     if size as u64 > most {
         let text = format!(
             "Subject, References and Headers have more than {most} bytes (limits.header_size)"

@@ -41,6 +41,8 @@ const CONTENT: &str = "Data";
 pub(super) struct Split {
     /// The JSON, in which the content of each file is its place in `files`.
     pub(super) json: Data,
+    /// Of that.
+    pub(super) size: JsonSize,
     pub(super) files: Vec<NewContent>,
 }
 
@@ -108,9 +110,10 @@ fn apart(request: Data, most: u64, store: &Store, state: &Rc<State>) -> Result<S
     };
     walk(&mut reader, &mut writer, &mut files)?;
     reader.consume_trailing_whitespace()?;
-    let json = writer.finish_document()?.writer.into_scratch_blocking()?;
+    let Limited { writer, size, .. } = writer.finish_document()?;
     Ok(Split {
-        json: json.into(),
+        json: writer.into_scratch_blocking()?.into(),
+        size,
         files: files.finish()?,
     })
 }
@@ -368,7 +371,7 @@ mod tests {
 
     fn split_text(text: &str, most: u64) -> Result<(Value, Vec<Result<Bytes, String>>), ApiError> {
         let request = Bytes::copy_from_slice(text.as_bytes()).into();
-        let Split { json, files } = split(request, most, &Store::memory())?;
+        let Split { json, files, .. } = split(request, most, &Store::memory())?;
         let json = json.read_blocking(0..u64::MAX).unwrap();
         let files = files.into_iter().map(|content| match content {
             NewContent::Decoded(data) => Ok(data.read_blocking(0..u64::MAX).unwrap()),
