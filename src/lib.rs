@@ -3,28 +3,23 @@
 //! In reading order:
 //! - [`cli`], [`commands`], `queue_commands`: the command line, and what each command does.
 //! - [`server`], [`services`], [`listener`], [`tls`], [`privileges`]: from a configuration to a running server.
-//! - [`inbound`], [`submission`], [`policy`], [`intake`]: what is accepted by SMTP, and its way into the store.
 //! - [`http`]: the HTTP services.
 //! - [`localserve`]: the development server.
 //!
-//! Not here: the protocol (`postrider-smtp`), what becomes of a message (`postrider-queue`), what is on disk
-//! (`postrider-store`).
+//! Not here: the protocol (`postrider-smtp`), incoming mail (`postrider-receive`), outgoing mail
+//! (`postrider-queue`), the files on disk (`postrider-store`).
 
 pub mod cli;
 pub mod commands;
 pub mod files;
 pub mod http;
-pub mod inbound;
-pub mod intake;
 mod linger;
 pub mod listener;
 pub mod localserve;
 pub mod logging;
-pub mod policy;
 pub mod privileges;
 mod queue_commands;
 pub mod server;
 pub mod services;
-pub mod submission;
 pub mod tls;
 mod webapi_command;

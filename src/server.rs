@@ -15,11 +15,12 @@ use postrider_queue::{
     Delivery, Dialer, Queue, TcpDialer,
     dns::{Resolver, SystemResolver},
 };
-use postrider_smtp::server::{self as smtp, SessionConfig};
-use postrider_store::{
-    Clock, Memory, Store, SystemClock,
+use postrider_receive::{
+    MxSession, SessionContext, SubmissionSession,
     login::{LoginLimiter, LoginLimits, Logins, Rate},
 };
+use postrider_smtp::server::{self as smtp, SessionConfig};
+use postrider_store::{Clock, Memory, Store, SystemClock};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener},
@@ -30,11 +31,8 @@ use tracing::{debug, info, warn};
 
 use crate::{
     http,
-    inbound::Inbound,
     listener::{self, Gate},
-    policy::Shared,
-    services::{self, Bound, Service},
-    submission::Submission,
+    services::{self, Bound, Service, WebapiContext},
 };
 
 /// How often certificates and the history's age are looked at.
@@ -86,7 +84,8 @@ impl Options {
 
 /// A running server.
 pub struct Server {
-    shared: Shared,
+    shared: SessionContext,
+    webapi: WebapiContext,
     addresses: Vec<(String, SocketAddr)>,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -154,20 +153,23 @@ impl Server {
             Arc::clone(&options.clock),
             statics.webhook.clone(),
         )?;
-        let shared = Shared {
+        let webapi = WebapiContext {
+            unsubscribe_key: Arc::new(unsubscribe_key(&statics.data_dir)?),
+            bounds: postrider_webapi::Bounds::default(),
+        };
+        let shared = SessionContext {
             statics: Arc::clone(&statics),
             config: Arc::clone(&live),
             store: store.clone(),
             queue,
             logins: Arc::new(Logins::new(store)),
             limiter: Arc::new(LoginLimiter::new(login_limits(&statics))),
-            unsubscribe_key: Arc::new(unsubscribe_key(&statics.data_dir)?),
-            bounds: postrider_webapi::Bounds::default(),
             clock: options.clock,
             simulate: options.simulate,
         };
         let mut server = Self {
             shared,
+            webapi,
             addresses: Vec::new(),
             shutdown: watch::Sender::new(false),
             tasks: JoinSet::new(),
@@ -302,8 +304,13 @@ impl Server {
                 let stop = self.shutdown.subscribe();
                 let gate = Arc::clone(&gate);
                 if service.is_http() {
-                    let router =
-                        services::router(&self.shared, &bound.listener, service, stop.clone());
+                    let router = services::router(
+                        &self.shared,
+                        &self.webapi,
+                        &bound.listener,
+                        service,
+                        stop.clone(),
+                    );
                     self.tasks
                         .spawn(http::serve(socket, tls, router, gate, stop));
                 } else {
@@ -327,7 +334,7 @@ impl Server {
 
 /// The SMTP sessions of one socket.
 struct Sessions {
-    shared: Shared,
+    shared: SessionContext,
     service: Service,
     hostname: String,
     config: Arc<SessionConfig>,
@@ -369,10 +376,10 @@ impl Sessions {
         let (config, tls) = (Arc::clone(&self.config), self.tls.clone());
         async move {
             if service == Service::Smtp {
-                let handler = Inbound::new(shared, hostname);
+                let handler = MxSession::new(shared, hostname);
                 smtp::serve(stream, config, tls, false, handler, stop).await
             } else {
-                let handler = Submission::new(shared, hostname);
+                let handler = SubmissionSession::new(shared, hostname);
                 smtp::serve(
                     stream,
                     config,

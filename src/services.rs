@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use anyhow::{Context, bail};
 use axum::Router;
 use postrider_config::{CertificateSource, HttpService, Listener, Static, TlsVersion};
+use postrider_receive::SessionContext;
 use postrider_smtp::server::SessionConfig;
 use rustls::ServerConfig;
 use tokio::sync::watch;
@@ -12,7 +13,6 @@ use tokio::sync::watch;
 use crate::{
     http,
     listener::{self, BoundSocket},
-    policy::Shared,
     tls::{Certificates, KeyPairFiles},
 };
 
@@ -208,9 +208,19 @@ fn public_url(statics: &Static, listener: &Listener) -> String {
     format!("{scheme}://{}{port}{}", host.ascii(), service.path)
 }
 
-/// What an HTTP socket answers.
+/// The parts that only the webapi uses. All its listeners share them.
+#[derive(Clone, Debug)]
+pub struct WebapiContext {
+    /// Signs the links by which recipients unsubscribe.
+    pub unsubscribe_key: Arc<[u8; 32]>,
+    /// Limits on the calls in progress.
+    pub bounds: postrider_webapi::Bounds,
+}
+
+/// The routes of an HTTP socket.
 pub fn router(
-    shared: &Shared,
+    shared: &SessionContext,
+    webapi: &WebapiContext,
     listener: &Listener,
     service: Service,
     stopping: watch::Receiver<bool>,
@@ -228,12 +238,12 @@ pub fn router(
         clock: Arc::clone(&shared.clock),
         logins: Arc::clone(&shared.logins),
         limiter: Arc::clone(&shared.limiter),
-        bounds: shared.bounds.clone(),
+        bounds: webapi.bounds.clone(),
         hostname: listener.hostname.clone(),
         max_message_size: listener.max_message_size.0,
         path: conf.path.clone(),
         public_url: public_url(&shared.statics, listener),
-        unsubscribe_key: Arc::clone(&shared.unsubscribe_key),
+        unsubscribe_key: Arc::clone(&webapi.unsubscribe_key),
         forwarded: conf.forwarded,
         tls: service == Service::WebapiHttps,
         stopping,

@@ -10,10 +10,8 @@ use std::{
 };
 
 use postrider_config::Dynamic;
-use postrider_store::{
-    Credential, Store, StoreError, Time,
-    login::{Logins, hash_password},
-};
+use postrider_receive::login::{Logins, hash_password};
+use postrider_store::{Credential, Store, StoreError, Time};
 
 /// The fewest characters of a password.
 pub const MIN_LENGTH: usize = 8;

@@ -5,12 +5,12 @@ use std::{io, sync::Arc};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_config::Live;
 use postrider_queue::{End, Queue, base_address};
+use postrider_receive::login::{KeyText, Logins};
 use postrider_smtp::Address;
 use postrider_store::{
     ApiKeyId, Change, Clock, HoldFilter, HoldRuleId, Hook, HookFilter, NewApiKey, NewSuppression,
     NextAttempt, Order, Page, QueueFilter, QueueId, Queued, Retired, RetiredFilter, RetiredHook,
     RetiredHookFilter, Scope, Store, StoreError, Suppression, Time, base_in_list,
-    login::{KeyText, Logins},
 };
 use postrider_webhook::{Operator, Which};
 use serde::{Deserialize, Serialize};

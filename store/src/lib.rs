@@ -14,7 +14,6 @@ mod engine;
 mod error;
 mod id;
 pub mod journal;
-pub mod login;
 mod memory;
 mod options;
 mod record;

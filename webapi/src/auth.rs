@@ -11,11 +11,9 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_config::{Account, DestinationAddress};
+use postrider_receive::login::{KeyText, PasswordCheck, Source};
 use postrider_smtp::Address;
-use postrider_store::{
-    Scope,
-    login::{KeyText, Source, Verdict},
-};
+use postrider_store::Scope;
 use tracing::{error, warn};
 
 use crate::{
@@ -153,8 +151,8 @@ async fn by_password(
             ))
         })?;
     match (found, verdict) {
-        (_, Verdict::TooMany) => Err(Refusal::TooMany),
-        (Some(found), Verdict::Right) => {
+        (_, PasswordCheck::TooMany) => Err(Refusal::TooMany),
+        (Some(found), PasswordCheck::Right) => {
             enabled(&found.config.login_disabled).inspect_err(|_| failed())?;
             Ok(User {
                 account: found.account.to_owned(),

@@ -30,11 +30,9 @@ use std::sync::Arc;
 
 use postrider_config::{Live, Static};
 use postrider_queue::Queue;
+use postrider_receive::login::{LoginLimiter, Logins};
 use postrider_smtp::Domain;
-use postrider_store::{
-    Clock, Store,
-    login::{LoginLimiter, Logins},
-};
+use postrider_store::{Clock, Store};
 use tokio::sync::watch;
 
 /// The requests and answers of v1, and what methods of v0 answer.

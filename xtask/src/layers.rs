@@ -25,8 +25,19 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "postrider-receive",
+        &[
+            "postrider-queue",
+            "postrider-store",
+            "postrider-webhook",
+            "postrider-config",
+            "postrider-smtp",
+        ],
+    ),
+    (
         "postrider-webapi",
         &[
+            "postrider-receive",
             "postrider-queue",
             "postrider-store",
             "postrider-webhook",
@@ -37,6 +48,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "postrider-admin",
         &[
+            "postrider-receive",
             "postrider-queue",
             "postrider-store",
             "postrider-webhook",
@@ -49,6 +61,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "postrider-admin",
             "postrider-webapi",
+            "postrider-receive",
             "postrider-queue",
             "postrider-store",
             "postrider-webhook",

@@ -2,7 +2,8 @@
 
 use axum::{body::Body, http::Request};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use postrider_store::{ApiKeyId, NewApiKey, Scope, Time, login::KeyText};
+use postrider_receive::login::KeyText;
+use postrider_store::{ApiKeyId, NewApiKey, Scope, Time};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

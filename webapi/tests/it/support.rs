@@ -14,10 +14,8 @@ use hyper::{Response, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use postrider_config::{Dynamic, Static};
 use postrider_queue::{Delivery, Queue, TcpDialer, dns::MapResolver};
-use postrider_store::{
-    Credential, ManualClock, Options, Order, QueueFilter, Queued, Store, Time,
-    login::{LoginLimiter, LoginLimits, Logins, hash_password},
-};
+use postrider_receive::login::{LoginLimiter, LoginLimits, Logins, hash_password};
+use postrider_store::{Credential, ManualClock, Options, Order, QueueFilter, Queued, Store, Time};
 use postrider_webapi::{Bounds, Parts};
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::Value;

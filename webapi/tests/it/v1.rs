@@ -3,9 +3,8 @@
 use axum::{body::Body, http::Request};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::{StreamExt, future::join_all};
-use postrider_store::{
-    Accept, Event, NewApiKey, NewEvent, Outgoing, QueueId, Scope, Time, login::KeyText,
-};
+use postrider_receive::login::KeyText;
+use postrider_store::{Accept, Event, NewApiKey, NewEvent, Outgoing, QueueId, Scope, Time};
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 

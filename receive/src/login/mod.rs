@@ -10,5 +10,5 @@ mod password;
 
 pub use apikey::KeyText;
 pub use limiter::{LoginLimiter, LoginLimits, Rate};
-pub use logins::{Logins, Source, Verdict};
+pub use logins::{Logins, PasswordCheck, Source};
 pub use password::{PasswordError, hash_password};

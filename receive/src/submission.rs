@@ -13,17 +13,17 @@ use postrider_smtp::{
     Address, ForwardPath, Notify, Reply, Ret, ReversePath,
     server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
 };
-use postrider_store::login::{Source, Verdict};
 use tracing::{info, warn};
 
 use crate::{
+    context::{SessionContext, loop_reply, no_message_reply, reply, store_reply},
     intake::{Edit, HOPS_MAX, Intake, Taken},
-    policy::{Shared, loop_reply, no_message_reply, reply, store_reply},
+    login::{PasswordCheck, Source},
 };
 
 /// The policy of one submission session.
-pub struct Submission {
-    shared: Shared,
+pub struct SubmissionSession {
+    shared: SessionContext,
     /// What this listener calls itself.
     hostname: String,
     login: Option<LoggedIn>,
@@ -47,7 +47,7 @@ struct Outgoing {
 
 /// What is needed to judge and complete a header section.
 struct Context {
-    shared: Shared,
+    shared: SessionContext,
     login: LoggedIn,
     received: String,
 }
@@ -63,10 +63,10 @@ struct Facts {
     extra: BTreeMap<String, String>,
 }
 
-impl Submission {
+impl SubmissionSession {
     /// The policy of a new session.
     #[must_use]
-    pub const fn new(shared: Shared, hostname: String) -> Self {
+    pub const fn new(shared: SessionContext, hostname: String) -> Self {
         Self {
             shared,
             hostname,
@@ -101,10 +101,10 @@ impl Submission {
         let logins = &self.shared.logins;
         let verdict = logins.verify(account, &login.password, &source).await;
         let verdict = verdict.map_err(|error| store_reply(&error))?;
-        if verdict == Verdict::TooMany {
+        if verdict == PasswordCheck::TooMany {
             return Err(too_many());
         }
-        let (Some(found), Verdict::Right) = (found, verdict) else {
+        let (Some(found), PasswordCheck::Right) = (found, verdict) else {
             warn!(remote = %client.remote, user = login.user, "login refused");
             return Err(reply(535, (7, 8), "wrong user or password"));
         };
@@ -296,7 +296,7 @@ impl Context {
     }
 }
 
-impl Handler for Submission {
+impl Handler for SubmissionSession {
     async fn greeting(&mut self, _: &Client) -> Result<(), Reply> {
         Ok(())
     }

@@ -5,7 +5,7 @@ use rand::Rng;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::{ApiKey, ApiKeyId, Time};
+use postrider_store::{ApiKey, ApiKeyId, Time};
 
 /// What the text of a key begins with, so that it is known for one wherever it turns up.
 const PREFIX: &str = "prk_";

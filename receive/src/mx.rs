@@ -18,16 +18,16 @@ use postrider_store::{Accept, Arrival, BodySource, NewBody, NewMail, StoreError}
 use tracing::{info, warn};
 
 use crate::{
+    context::{SessionContext, loop_reply, no_message_reply, reply, store_reply},
     intake::{Edit, HOPS_MAX, Intake, Taken},
-    policy::{Shared, loop_reply, no_message_reply, reply, store_reply},
 };
 
 /// Where mail goes for which nothing else is said.
 const INBOX: &str = "Inbox";
 
 /// The policy of one MX session.
-pub struct Inbound {
-    shared: Shared,
+pub struct MxSession {
+    shared: SessionContext,
     /// What this listener calls itself.
     hostname: String,
     /// Where the mail of each accepted recipient goes, in the order of the transaction.
@@ -58,10 +58,10 @@ struct Facts {
     dsn: bool,
 }
 
-impl Inbound {
+impl MxSession {
     /// The policy of a new session.
     #[must_use]
-    pub const fn new(shared: Shared, hostname: String) -> Self {
+    pub const fn new(shared: SessionContext, hostname: String) -> Self {
         Self {
             shared,
             hostname,
@@ -352,7 +352,7 @@ fn members(
     Ok(found)
 }
 
-impl Handler for Inbound {
+impl Handler for MxSession {
     async fn greeting(&mut self, _: &Client) -> Result<(), Reply> {
         Ok(())
     }

@@ -5,17 +5,17 @@ use std::{borrow::Cow, sync::Arc};
 use postrider_config::{Dynamic, Live, Static};
 use postrider_queue::{Queue, simulate};
 use postrider_smtp::{EnhancedCode, LocalPart, Reply, ReplyCode};
-use postrider_store::{
-    Clock, Store, StoreError,
-    login::{LoginLimiter, Logins},
-};
+use postrider_store::{Clock, Store, StoreError};
 use tracing::error;
 
-use crate::intake::IntakeError;
+use crate::{
+    intake::IntakeError,
+    login::{LoginLimiter, Logins},
+};
 
 /// What every session's policy may use.
 #[derive(Clone)]
-pub struct Shared {
+pub struct SessionContext {
     /// The static configuration.
     pub statics: Arc<Static>,
     /// The dynamic configuration as it is now.
@@ -28,17 +28,13 @@ pub struct Shared {
     pub logins: Arc<Logins>,
     /// Failed logins per network.
     pub limiter: Arc<LoginLimiter>,
-    /// Signs links by which recipients unsubscribe.
-    pub unsubscribe_key: Arc<[u8; 32]>,
-    /// What calls of the webapi may use at the same time.
-    pub bounds: postrider_webapi::Bounds,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// This is localserve without `--deliver`: any recipient is taken, and some local-parts fail as they are named.
     pub simulate: bool,
 }
 
-impl Shared {
+impl SessionContext {
     /// The dynamic configuration of this moment; held for one command, so that a command sees one version.
     #[must_use]
     pub fn dynamic(&self) -> Arc<Dynamic> {

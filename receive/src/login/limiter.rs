@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::Time;
+use postrider_store::Time;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

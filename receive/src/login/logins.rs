@@ -18,7 +18,7 @@ use super::{
     LoginLimiter,
     password::{matches, normal},
 };
-use crate::{Store, StoreError, Time};
+use postrider_store::{Store, StoreError, Time};
 
 /// How long a right password is remembered.
 const REMEMBERED: Duration = Duration::from_secs(5 * 60);
@@ -42,7 +42,7 @@ pub struct Source {
 
 /// What a password is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PasswordCheck {
     /// The account's.
     Right,
     /// Not the account's; it was counted.
@@ -98,7 +98,7 @@ impl Logins {
         account: &str,
         password: &str,
         source: &Source,
-    ) -> Result<Verdict, StoreError> {
+    ) -> Result<PasswordCheck, StoreError> {
         let password = normal(password);
         let hash = self
             .shared
@@ -107,17 +107,17 @@ impl Logins {
             .map(|credential| credential.argon2);
         let mac = self.shared.mac(account, &password);
         if self.shared.knows(account, &mac, hash.as_deref()) {
-            return Ok(Verdict::Right);
+            return Ok(PasswordCheck::Right);
         }
         // Those who wait here find it remembered when another had the same password checked.
         let Ok(permit) = Arc::clone(&self.shared.hashing).acquire_owned().await else {
             return Err(StoreError::Closed);
         };
         if self.shared.knows(account, &mac, hash.as_deref()) {
-            return Ok(Verdict::Right);
+            return Ok(PasswordCheck::Right);
         }
         if !source.limiter.allowed(source.ip, source.now) {
-            return Ok(Verdict::TooMany);
+            return Ok(PasswordCheck::TooMany);
         }
         let (shared, account) = (Arc::clone(&self.shared), account.to_owned());
         let (password, source) = (password.into_owned(), source.clone());
@@ -128,11 +128,11 @@ impl Logins {
             match hash.filter(|_| right) {
                 Some(hash) => {
                     shared.remember(&account, mac, hash);
-                    Verdict::Right
+                    PasswordCheck::Right
                 }
                 None => {
                     source.limiter.failed(source.ip, source.now);
-                    Verdict::Wrong
+                    PasswordCheck::Wrong
                 }
             }
         });
@@ -202,15 +202,14 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
-    use crate::{
-        Credential,
-        login::{LoginLimits, hash_password},
-    };
+    use postrider_store::Credential;
+
+    use crate::login::{LoginLimits, hash_password};
 
     /// Looks at a password from a network with no other.
     async fn verify(logins: &Logins, account: &str, password: &str) -> bool {
         let source = source(&Arc::new(LoginLimiter::new(LoginLimits::default())));
-        logins.verify(account, password, &source).await.unwrap() == Verdict::Right
+        logins.verify(account, password, &source).await.unwrap() == PasswordCheck::Right
     }
 
     fn source(limiter: &Arc<LoginLimiter>) -> Source {
@@ -261,11 +260,11 @@ mod tests {
             });
         }
         let verdicts = guesses.join_all().await;
-        let wrong = verdicts.iter().filter(|it| **it == Verdict::Wrong);
+        let wrong = verdicts.iter().filter(|it| **it == PasswordCheck::Wrong);
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         assert!((10..10 + cores).contains(&wrong.count()), "{verdicts:?}");
         let verdict = logins.verify("ann", "secret", &source(&limiter)).await;
-        assert_eq!(verdict.unwrap(), Verdict::TooMany);
+        assert_eq!(verdict.unwrap(), PasswordCheck::TooMany);
     }
 
     #[tokio::test]
