@@ -1,9 +1,11 @@
 //! Measures appends and syncs of the journal on a real disk.
 //!
-//! `cargo run --release -p postrider-store --example journal-rate -- FOLDER [SECONDS]` writes into FOLDER (made if it is
-//! not there; remove it afterwards) entries of 300 bytes with bodies of 4 KiB, in batches of several sizes, and
-//! releases each segment once it is behind, so that segments are recycled. Beside them it runs what the disk itself can
-//! do: one 4 KiB block written and synced at a time, in a file that was written before.
+//! `cargo run --release -p postrider-store --example journal-rate -- FOLDER [SECONDS]`
+//!
+//! The program writes entries of 300 bytes with texts of 4 KiB into FOLDER, in batches of several
+//! sizes. It makes FOLDER if needed; remove it afterwards. It releases each old segment, so that
+//! segments are recycled. For comparison it measures the disk alone: it overwrites 8 KiB of a file
+//! and syncs, again and again.
 
 use std::{
     path::PathBuf,
@@ -13,13 +15,16 @@ use std::{
 
 use postrider_store::{
     disk::{Disk, FsDisk, Open},
-    journal::{Batch, Journal, JournalOptions, Room},
+    journal::{Batch, Journal, JournalOptions, Space},
 };
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Prints a line: how many, how long each took.
-#[expect(clippy::print_stdout, reason = "it is what this program is for")]
+/// Prints a line: the rate, and the time of each sync.
+#[expect(
+    clippy::print_stdout,
+    reason = "the output is the purpose of this program"
+)]
 fn report(name: &str, entries: u64, mut times: Vec<Duration>) {
     times.sort_unstable();
     let at = |part: f64| {
@@ -80,7 +85,7 @@ fn appends(disk: &Arc<dyn Disk>, each: Duration, size: u64) -> Result<()> {
         None,
         &mut |_| Ok(()),
     )?;
-    let (op, body) = ([b'o'; 300], [b'b'; 4096]);
+    let (op, text) = ([b'o'; 300], [b'b'; 4096]);
     let mut batch = Batch::new();
     let mut times = Vec::new();
     let begin = Instant::now();
@@ -88,9 +93,9 @@ fn appends(disk: &Arc<dyn Disk>, each: Duration, size: u64) -> Result<()> {
         let start = Instant::now();
         batch.clear();
         for _ in 0..size {
-            batch.push(1, &op, &body);
+            batch.push(1, &op, &text);
         }
-        let end = journal.append(&mut batch, Room::Ordinary)?.end;
+        let end = journal.append(&mut batch, Space::Ordinary)?.end;
         if let Some(oldest) = journal.segments().first()
             && oldest.generation < end.generation
         {
@@ -104,7 +109,7 @@ fn appends(disk: &Arc<dyn Disk>, each: Duration, size: u64) -> Result<()> {
         times,
     );
     drop(journal);
-    // Each run has a journal of its own.
+    // Each run has its own journal.
     for name in disk.list("journal")? {
         disk.remove(&format!("journal/{name}"))?;
     }

@@ -1,13 +1,15 @@
-//! The few things that the store asks of a file system, so that a test can put one under it that loses power.
+//! The file system operations that the store uses, as a trait. A test can use a disk that loses
+//! power.
 //!
-//! A [`Disk`] is one folder and its subfolders; names are relative to it, with `/` between the parts. [`FsDisk`] is a
-//! real folder. [`sim::SimDisk`] lives in memory, remembers what was synced, and can crash: it is a test tool, public
-//! because the tests and fuzz targets of several crates stand on it.
+//! A [`Disk`] is one folder and its subfolders. Names are relative to it, with `/` between the
+//! parts. [`FsDisk`] is a real folder. [`sim::SimDisk`] is in memory, remembers which bytes were
+//! synced, and can crash. It is a test tool. It is public because the tests and fuzz targets of
+//! several crates use it.
 //!
-//! The contract is that of POSIX at its weakest. Written bytes are durable when a sync of the file returned without an
-//! error, a created, renamed or removed name when [`Disk::sync_dir`] of its folder did. After a *failed* sync nothing is
-//! known about the bytes that were to be written, and repeating the sync proves nothing: the kernel may have dropped
-//! them.
+//! The contract is the weakest form of POSIX. Written bytes are durable when a sync of the file has
+//! returned without an error. A created, renamed or removed name is durable when [`Disk::sync_dir`]
+//! of its folder has. After a *failed* sync nothing is known about the unsynced bytes. Another sync
+//! proves nothing: the kernel may have dropped them.
 
 pub mod redb_backend;
 pub mod sim;
@@ -22,14 +24,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What [`Disk::open`] does about a file that is or is not there.
+/// How [`Disk::open`] treats files that exist and files that do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {
-    /// It must be there.
+    /// The file must exist.
     Existing,
-    /// It must not be there, and is made, empty.
+    /// The file must not exist. It is made, empty.
     New,
-    /// It is made, empty, if it is not there.
+    /// The file is made, empty, if it does not exist.
     Either,
 }
 
@@ -38,96 +40,97 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// Opens a file for reading and writing.
     ///
     /// # Errors
-    /// `NotFound` and `AlreadyExists` as `open` says, and whatever the system reports.
+    /// `NotFound` and `AlreadyExists`, according to `open`. All other errors of the system.
     fn open(&self, name: &str, open: Open) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Makes a subfolder, readable by its owner alone. One that is there already is left as it is.
+    /// Makes a subfolder that only its owner can read. An existing subfolder is not changed.
     ///
     /// # Errors
-    /// Whatever the system reports.
+    /// The errors of the system.
     fn create_dir(&self, name: &str) -> io::Result<()>;
 
-    /// Gives a file another name in the same folder, replacing a file that has it.
+    /// Gives a file another name in the same folder. Replaces a file that has this name.
     ///
     /// # Errors
-    /// Whatever the system reports.
+    /// The errors of the system.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
-    /// Removes a file. Those who have it open can go on reading it.
+    /// Removes a file. Readers that have it open can go on.
     ///
     /// # Errors
-    /// Whatever the system reports, `NotFound` among it.
+    /// The errors of the system, `NotFound` among them.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// The names of the files and folders in a folder (the empty string for the topmost), without its own name, sorted.
+    /// The names of the files and folders in a folder, sorted, without the name of the folder. An
+    /// empty `dir` is the topmost folder.
     ///
     /// # Errors
-    /// Whatever the system reports.
+    /// The errors of the system.
     fn list(&self, dir: &str) -> io::Result<Vec<String>>;
 
-    /// Makes the names in a folder durable as they are.
+    /// Makes the names in a folder durable.
     ///
     /// # Errors
-    /// Whatever the system reports.
+    /// The errors of the system.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
 
-    /// Bytes by which files can still grow, for this user.
+    /// The bytes by which this user's files can still grow.
     ///
     /// # Errors
-    /// Whatever the system reports.
+    /// The errors of the system.
     fn free(&self) -> io::Result<u64>;
 
-    /// Takes a lock that at most one holder has in all processes, until the value is dropped or the process ends. None
-    /// if another has it.
+    /// Takes a lock. In all processes together at most one holder has it. It ends when the value is
+    /// dropped or the process ends. None if another holder has the lock.
     ///
     /// # Errors
-    /// Whatever the system reports.
+    /// The errors of the system.
     fn lock(&self, name: &str) -> io::Result<Option<Box<dyn DiskLock>>>;
 }
 
-/// An open file. Reads and writes at given places, so that it can be shared.
+/// An open file. Reads and writes name their offset, so that threads can share it.
 pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     /// Fills `buf` from `offset` on.
     ///
     /// # Errors
-    /// `UnexpectedEof` if the file ends before, and whatever the system reports.
+    /// `UnexpectedEof` if the file ends before. All other errors of the system.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
 
     /// Writes all of `buf` at `offset`, in one system call where the system allows it.
     ///
     /// # Errors
-    /// Whatever the system reports; a part may have been written.
+    /// The errors of the system. A part may have been written.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Its length in bytes.
+    /// The length of the file in bytes.
     ///
     /// # Errors
-    /// Whatever the system reports.
+    /// The errors of the system.
     fn size(&self) -> io::Result<u64>;
 
-    /// Cuts it, or lengthens it by zeros.
+    /// Cuts the file, or lengthens it with zeros.
     ///
     /// # Errors
-    /// Whatever the system reports.
+    /// The errors of the system.
     fn set_size(&self, size: u64) -> io::Result<()>;
 
-    /// Makes its content and length durable (`fdatasync`).
+    /// Makes content and length durable (`fdatasync`).
     ///
     /// # Errors
-    /// Whatever the system reports; see the module about what holds then.
+    /// The errors of the system. The module describes the state after an error.
     fn sync_data(&self) -> io::Result<()>;
 
     /// Makes content and metadata durable (`fsync`).
     ///
     /// # Errors
-    /// As for `sync_data`.
+    /// Those of [`sync_data`](Self::sync_data).
     fn sync_all(&self) -> io::Result<()>;
 }
 
 /// Holds a lock until it is dropped.
 pub trait DiskLock: Send + Sync + fmt::Debug + 'static {}
 
-/// Whether an error says that there is no room left: a full disk, or a quota that is used up.
+/// Whether an error means that the disk is full or a quota is used up.
 #[must_use]
 pub fn is_full(error: &io::Error) -> bool {
     matches!(
@@ -143,10 +146,11 @@ pub struct FsDisk {
 }
 
 impl FsDisk {
-    /// Opens a folder, making it (and those above it) if it is not there. What is made is readable by its owner alone.
+    /// Opens a folder. Makes it and its parents if they do not exist. Only the owner can read the
+    /// new folders.
     ///
     /// # Errors
-    /// Whatever the system reports.
+    /// The errors of the system.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
         if !root.is_dir() {
@@ -154,7 +158,8 @@ impl FsDisk {
                 .recursive(true)
                 .mode(0o700)
                 .create(&root)?;
-            // The folder's own name must survive too. A parent that we may not open is not ours to sync.
+            // The name of the folder must be durable too. A parent that we may not open is not
+            // synced.
             if let Some(parent) = root
                 .parent()
                 .filter(|parent| !parent.as_os_str().is_empty())
@@ -212,7 +217,7 @@ impl Disk for FsDisk {
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(self.path(dir))? {
-            // Our own names are ASCII; another one is not ours, and is left alone.
+            // Our own names are ASCII. A name that is not UTF-8 belongs to somebody else.
             if let Ok(name) = entry?.file_name().into_string() {
                 names.push(name);
             }
@@ -275,7 +280,7 @@ impl DiskFile for FsFile {
     }
 }
 
-/// The kernel lets go of the lock when the file is closed, also when the process is killed.
+/// The kernel frees the lock when the file is closed, even if the process is killed.
 #[derive(Debug)]
 struct FsLock {
     _file: File,

@@ -1,5 +1,5 @@
-//! Lets redb keep its database in a [`DiskFile`], so that it loses its unsynced writes too when a simulated disk
-//! crashes.
+//! A redb database in a [`DiskFile`]. When a simulated disk crashes, the database loses its
+//! unsynced writes too.
 
 use std::io;
 
@@ -7,13 +7,13 @@ use redb::StorageBackend;
 
 use super::DiskFile;
 
-/// A file as redb's storage. It takes no lock: whoever opens the folder holds one already (see
-/// [`Disk::lock`](super::Disk::lock)).
+/// A file as the storage of redb. It takes no lock, because the program that opens the folder holds
+/// one ([`Disk::lock`](super::Disk::lock)).
 #[derive(Debug)]
 pub struct RedbFile(Box<dyn DiskFile>);
 
 impl RedbFile {
-    /// The database in `file`, which may be empty.
+    /// The database in `file`. The file may be empty.
     #[must_use]
     pub fn new(file: Box<dyn DiskFile>) -> Self {
         Self(file)

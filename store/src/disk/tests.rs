@@ -1,4 +1,5 @@
-//! Tests of the disks: that both keep the same contract, and that the simulated one breaks what may break.
+//! Tests of the disks. Both keep the same contract. The simulated disk breaks everything that may
+//! break.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -60,7 +61,7 @@ fn a_real_and_a_simulated_disk_behave_alike() {
         assert_eq!(disk.list("d").unwrap(), ["y"]);
         disk.remove("d/y").unwrap();
         same.read_at(&mut bytes[..3], 0).unwrap();
-        assert_eq!(&bytes[..3], b"hel", "who has it open goes on reading");
+        assert_eq!(&bytes[..3], b"hel", "a reader goes on after the removal");
         let lock = disk.lock("lock").unwrap();
         assert!(lock.is_some());
         assert!(disk.lock("lock").unwrap().is_none());
@@ -71,7 +72,7 @@ fn a_real_and_a_simulated_disk_behave_alike() {
 }
 
 #[test]
-fn what_a_real_disk_makes_is_private() {
+fn a_real_disk_makes_private_files_and_folders() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let disk = FsDisk::open(folder.path().join("data")).unwrap();
@@ -86,7 +87,8 @@ fn what_a_real_disk_makes_is_private() {
     }
 }
 
-/// What the sectors of a file of four sectors hold after a crash, over many crashes.
+/// Writes to a file of four sectors and crashes, many times. Gives the different contents of the
+/// sectors.
 fn outcomes(write: impl Fn(&SimDisk, &dyn DiskFile)) -> BTreeSet<String> {
     (0..300)
         .map(|seed| {
@@ -139,12 +141,12 @@ fn a_sync_after_a_failed_one_proves_nothing() {
         file.sync_data().unwrap();
         let mut byte = [0];
         file.read_at(&mut byte, 0).unwrap();
-        assert_eq!(byte, [b'x'], "it is still to be seen");
+        assert_eq!(byte, [b'x'], "the byte is still visible");
     });
     assert_eq!(after, ["----", "x---"].map(String::from).into());
 }
 
-/// The names that are there after a crash, over many crashes.
+/// Acts on a folder and crashes, many times. Gives the different lists of names.
 fn names(act: impl Fn(&SimDisk)) -> BTreeSet<Vec<String>> {
     (0..100)
         .map(|seed| {
@@ -159,7 +161,7 @@ fn names(act: impl Fn(&SimDisk)) -> BTreeSet<Vec<String>> {
 }
 
 #[test]
-fn names_are_safe_when_their_folder_was_synced() {
+fn names_are_safe_after_a_sync_of_their_folder() {
     let act = |disk: &SimDisk| {
         disk.rename("a", "c").unwrap();
         disk.remove("b").unwrap();
@@ -211,13 +213,13 @@ fn after_a_crash_or_kill_old_handles_and_locks_are_void() {
         drop(lock);
         assert!(
             disk.lock("lock").unwrap().is_none(),
-            "the dead holder's lock is not the new one"
+            "the drop of the dead lock does not free the new one"
         );
     }
 }
 
 #[test]
-fn the_power_goes_when_told() {
+fn the_power_fails_after_the_given_number_of_changes() {
     let disk = SimDisk::new(1);
     let file = disk.open("f", Open::New).unwrap();
     disk.fail_power_after(2);
@@ -230,10 +232,10 @@ fn the_power_goes_when_told() {
 }
 
 #[test]
-fn a_full_disk_writes_what_there_is_room_for() {
+fn a_full_disk_writes_the_bytes_that_fit() {
     let disk = SimDisk::new(1);
     let file = disk.open("f", Open::New).unwrap();
-    disk.set_room(Some(10));
+    disk.set_space(Some(10));
     file.write_at(&[1; 6], 0).unwrap();
     let error = file.write_at(&[2; 6], 6).unwrap_err();
     assert!(is_full(&error));
@@ -245,9 +247,9 @@ fn a_full_disk_writes_what_there_is_room_for() {
     assert_eq!(disk.free().unwrap(), 10);
 }
 
-/// redb on a disk that loses power: what was committed is there, whole.
+/// Runs redb on a disk that loses power. Every committed row is there.
 #[test]
-fn redb_keeps_what_it_committed() {
+fn redb_keeps_committed_rows() {
     const TABLE: TableDefinition<'_, u64, u64> = TableDefinition::new("numbers");
     let disk = SimDisk::new(7);
     let open = || {
@@ -262,7 +264,7 @@ fn redb_keeps_what_it_committed() {
         if committed > 0 {
             let table = read.open_table(TABLE).unwrap();
             let last = table.last().unwrap().map_or(0, |(key, _)| key.value());
-            // The commit that the power cut may have got through or not.
+            // The last commit may have succeeded or not.
             assert!(
                 last == committed || last == committed + 1,
                 "{last} {committed}"

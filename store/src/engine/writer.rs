@@ -27,7 +27,7 @@ use super::{
 use crate::{
     BodyId, Claim, ClaimHooks, Claimed, ClaimedHooks, Options, QueueId, StoreError, Time,
     disk::DiskLock,
-    journal::{AppendError, Appended, Batch, Journal, Position, Room},
+    journal::{AppendError, Appended, Batch, Journal, Position, Space},
 };
 
 /// How long riders wait for a batch to go with.
@@ -401,12 +401,12 @@ impl Writer {
     /// Appends the riders and these requests. When it does not work, tries again without those that need room, and answers
     /// those that were left out. In the end `requests` are those that were appended.
     fn append(&mut self, requests: &mut Vec<Ops>) -> Result<Appended, AppendError> {
-        let room = if requests.iter().any(Ops::needs_room) {
-            Room::Ordinary
+        let space = if requests.iter().any(Ops::needs_room) {
+            Space::Ordinary
         } else {
-            Room::Reserve
+            Space::Reserve
         };
-        let error = match self.append_as(requests, room) {
+        let error = match self.append_as(requests, space) {
             Err(error) if !matches!(error, AppendError::Closed(_)) => error,
             result => return result,
         };
@@ -417,7 +417,7 @@ impl Writer {
         if requests.is_empty() && self.riders.is_empty() {
             return Err(error);
         }
-        let result = self.append_as(requests, Room::Reserve);
+        let result = self.append_as(requests, Space::Reserve);
         if let Err(error) = &result
             && !matches!(error, AppendError::Closed(_))
         {
@@ -428,7 +428,7 @@ impl Writer {
         result
     }
 
-    fn append_as(&mut self, requests: &[Ops], room: Room) -> Result<Appended, AppendError> {
+    fn append_as(&mut self, requests: &[Ops], space: Space) -> Result<Appended, AppendError> {
         self.batch.clear();
         for rider in &self.riders {
             self.batch.push(VERSION, rider, &[]);
@@ -436,7 +436,7 @@ impl Writer {
         for prepared in requests.iter().flat_map(|ops| &ops.ops) {
             self.batch.push(VERSION, &prepared.encoded, &prepared.body);
         }
-        self.journal.append(&mut self.batch, room)
+        self.journal.append(&mut self.batch, space)
     }
 
     /// Applies what was appended, and answers.

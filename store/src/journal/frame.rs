@@ -1,32 +1,36 @@
 //! The bytes of segment headers and entries.
 
-/// Batches and the entries of a segment begin at multiples of this many bytes, so that nothing that was once
-/// acknowledged lies in a block that is written again.
+/// Batches begin at multiples of this many bytes, so that no acknowledged byte lies in a block that
+/// is written again.
 pub(super) const BLOCK: u64 = 4096;
-/// Entries lie at multiples of this.
+/// Entries begin at multiples of this many bytes.
 pub(super) const ALIGN: usize = 8;
-/// Bytes of an entry before its payload.
+/// The bytes of an entry before its payload.
 pub(super) const ENTRY_HEADER: usize = 32;
-/// Bytes of the payload of a [`Kind::Start`] entry.
+/// The bytes of the payload of a [`Kind::Start`] entry.
 pub(super) const START_PAYLOAD: usize = 24;
-/// Bytes of a [`Kind::Start`] entry.
+/// The bytes of a [`Kind::Start`] entry.
 pub(super) const START_ENTRY: usize = ENTRY_HEADER + START_PAYLOAD;
-/// Bytes of a segment's header, at the beginning of its first block. It fits in one sector.
+/// The offset of the first entry of a segment.
+pub(super) const FIRST: u64 = BLOCK;
+/// The bytes of a segment's header, at the beginning of its first block. The header fits in one
+/// sector.
 pub(super) const SEGMENT_HEADER: usize = 64;
-/// The version of the format that this program writes. It reads this one and all before it.
+/// The version of the format that this program writes. The program reads this version and all
+/// earlier ones.
 pub(crate) const FORMAT: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"postrJNL";
 const LAST: u8 = 1;
 
-/// What an entry is to the journal.
+/// The kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The first entry of a segment: says where the one before ended.
+    /// The first entry of a segment. It says where the segment before ended.
     Start,
-    /// The caller's.
+    /// An op of the caller.
     Op,
-    /// One that this program does not know.
+    /// A kind that this program does not know.
     Unknown(u8),
 }
 
@@ -39,7 +43,7 @@ impl Kind {
         }
     }
 
-    /// Zero is no kind, so that a run of zeros is no entry.
+    /// The kind of a code. Zero is not a kind, so that a run of zeros is not an entry.
     const fn from_code(code: u8) -> Option<Self> {
         match code {
             0 => None,
@@ -50,26 +54,27 @@ impl Kind {
     }
 }
 
-/// What the checksums of a segment's entries begin with. It follows from the segment's generation and its random salt,
-/// so that neither what is left of the segment's earlier lives nor what a message's author thought up can validate.
+/// The start value of the checksums of a segment's entries. It follows from the segment's
+/// generation and its random salt. So neither bytes of the segment's earlier lives nor bytes that
+/// the author of a message chose can validate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seed(u32);
 
-/// The header of a segment: written, and synced, before the segment is used.
+/// The header of a segment. It is written and synced before the segment is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     pub(super) generation: u64,
     pub(super) salt: u64,
-    /// Bytes of the file.
+    /// The bytes of the file.
     pub(super) size: u64,
 }
 
-/// What is wrong with a segment's header.
+/// Why a segment's header cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BadHeader {
-    /// It does not validate.
+    /// The header does not validate.
     Invalid,
-    /// It is of this later version.
+    /// The header has this later version.
     Newer(u32),
 }
 
@@ -109,7 +114,8 @@ impl SegmentHeader {
         if !head.starts_with(&MAGIC) {
             return Err(BadHeader::Invalid);
         }
-        // The version comes first: a later one may keep everything behind it, its checksum too, in another way.
+        // The version comes first. A later version may change everything behind it, the checksum
+        // included.
         let version = u32_at(head, 8).unwrap_or_default();
         if version > FORMAT {
             return Err(BadHeader::Newer(version));
@@ -140,17 +146,17 @@ pub(super) struct EntryHeader {
     pub(super) kind: Kind,
     /// The caller's version of the op.
     pub(super) version: u8,
-    /// No other entry of the batch follows.
+    /// Whether the entry is the last of its batch.
     pub(super) last: bool,
     pub(super) batch: u64,
     pub(super) op_len: u32,
-    pub(super) body_len: u32,
+    pub(super) text_len: u32,
     pub(super) op_crc: u32,
-    pub(super) body_crc: u32,
+    pub(super) text_crc: u32,
 }
 
 impl EntryHeader {
-    /// Where the number of the batch is.
+    /// The offset of the number of the batch in the header.
     pub(super) const BATCH: u64 = 8;
 
     /// The header for an entry at `offset` of a segment.
@@ -166,9 +172,9 @@ impl EntryHeader {
             ],
             &self.batch.to_le_bytes(),
             &self.op_len.to_le_bytes(),
-            &self.body_len.to_le_bytes(),
+            &self.text_len.to_le_bytes(),
             &self.op_crc.to_le_bytes(),
-            &self.body_crc.to_le_bytes(),
+            &self.text_crc.to_le_bytes(),
             &[],
         ];
         let mut rest = bytes.as_mut_slice();
@@ -184,7 +190,8 @@ impl EntryHeader {
         bytes
     }
 
-    /// The header in the first bytes of `bytes`, which were read at `offset`; None if it does not validate.
+    /// The header in the first bytes of `bytes`, which were read at `offset`. None if it does not
+    /// validate.
     pub(super) fn decode(bytes: &[u8], seed: Seed, offset: u32) -> Option<Self> {
         let bytes: &[u8; ENTRY_HEADER] = bytes.first_chunk()?;
         let kind = Kind::from_code(bytes[4])?;
@@ -200,42 +207,44 @@ impl EntryHeader {
             last: bytes[6] == LAST,
             batch: u64_at(bytes, 8)?,
             op_len: u32_at(bytes, 16)?,
-            body_len: u32_at(bytes, 20)?,
+            text_len: u32_at(bytes, 20)?,
             op_crc: u32_at(bytes, 24)?,
-            body_crc: u32_at(bytes, 28)?,
+            text_crc: u32_at(bytes, 28)?,
         })
     }
 
-    /// Bytes of the whole entry without what aligns the next.
+    /// The bytes of the whole entry without the padding behind it.
     pub(super) fn entry_len(&self) -> u64 {
-        ENTRY_HEADER as u64 + u64::from(self.op_len) + u64::from(self.body_len)
+        ENTRY_HEADER as u64 + u64::from(self.op_len) + u64::from(self.text_len)
     }
 
-    /// Whether `payload`, op and body, is the one that the header was made for.
+    /// Whether `payload` (op and text) is the payload that the header was made for.
     pub(super) fn fits(&self, payload: &[u8]) -> bool {
-        let Some((op, body)) = payload.split_at_checked(self.op_len as usize) else {
+        let Some((op, text)) = payload.split_at_checked(self.op_len as usize) else {
             return false;
         };
-        body.len() == self.body_len as usize
+        text.len() == self.text_len as usize
             && crc32c::crc32c(op) == self.op_crc
-            && crc32c::crc32c(body) == self.body_crc
+            && crc32c::crc32c(text) == self.text_crc
     }
 }
 
-/// Over the place too: a copy of an entry at another place, for example in a mailed copy of a segment, is none.
+/// The checksum of a header. It covers the offset too, so that a copy of an entry at another place,
+/// for example in a mailed copy of a segment, is not an entry.
 fn header_crc(seed: Seed, offset: u32, bytes: &[u8; ENTRY_HEADER]) -> u32 {
     let (_, rest) = bytes.split_at(4);
     crc32c::crc32c_append(crc32c::crc32c_append(seed.0, &offset.to_le_bytes()), rest)
 }
 
-/// Where a journal ended when a later segment was begun: the payload of a [`Kind::Start`] entry.
+/// Where a journal ended when a later segment was begun. It is the payload of a [`Kind::Start`]
+/// entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Link {
-    /// The segment before; 0 if there was none.
+    /// The generation of the segment before. 0 if there was none.
     pub(super) generation: u64,
-    /// The first byte behind its last valid entry. What lies there was never acknowledged.
+    /// The first byte behind its last valid entry. The bytes from there on were never acknowledged.
     pub(super) end: u32,
-    /// The last batch that counts; 0 if there was none.
+    /// The last batch that counts. 0 if there was none.
     pub(super) batch: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Reading bodies where they were written, while the writer goes on.
+//! Reading texts where they were written, while the writer goes on.
 
 use std::{
     collections::BTreeMap,
@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 use super::{ReadError, segment_name};
 use crate::disk::DiskFile;
 
-/// Where a body lies in the journal, and how to know that it is whole.
+/// Where a text lies in the journal, and its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BodyPlace {
-    /// Its segment.
+    /// The generation of its segment.
     pub generation: u64,
-    /// Its first byte in the segment's file.
+    /// The offset of its first byte in the segment's file.
     pub offset: u32,
     /// Its length in bytes.
     pub len: u32,
@@ -26,7 +26,8 @@ pub struct BodyPlace {
     pub crc: u32,
 }
 
-/// An open segment file. Readers that hold it can read on when it has been released: it is recycled only when none does.
+/// An open segment file. Readers that hold it can read on after its release. The file is recycled
+/// only when no reader holds it.
 pub(super) struct SegmentFile {
     pub(super) generation: u64,
     pub(super) size: u64,
@@ -35,7 +36,7 @@ pub(super) struct SegmentFile {
 
 pub(super) type SegmentMap = BTreeMap<u64, Arc<SegmentFile>>;
 
-/// Reads bodies out of a journal, from any thread. Clones are cheap.
+/// Reads texts from a journal, in any thread. Clones are cheap.
 #[derive(Clone)]
 pub struct JournalReader {
     pub(super) segments: Arc<RwLock<SegmentMap>>,
@@ -48,10 +49,11 @@ impl fmt::Debug for JournalReader {
 }
 
 impl JournalReader {
-    /// Opens a body for reading. While the value lives its bytes stay, also when the segment is released meanwhile.
+    /// Opens a text for reading. Its bytes stay while the value lives, even if the segment is
+    /// released.
     ///
     /// # Errors
-    /// [`ReadError::Released`] if the segment is no more.
+    /// [`ReadError::Released`] if the segment was released before.
     pub fn body(&self, place: BodyPlace) -> Result<JournalBody, ReadError> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
         let segment = segments.get(&place.generation).ok_or(ReadError::Released {
@@ -63,16 +65,16 @@ impl JournalReader {
         })
     }
 
-    /// Reads a part of a body; see [`JournalBody::read`].
+    /// Reads a part of a text. See [`JournalBody::read`].
     ///
     /// # Errors
-    /// As `body` and `read`.
+    /// Those of `body` and of [`JournalBody::read`].
     pub fn read(&self, place: BodyPlace, range: Range<u64>) -> Result<Bytes, ReadError> {
         self.body(place)?.read(range)
     }
 }
 
-/// A body in the journal, open for reading.
+/// A text in the journal, open for reading.
 #[derive(Clone)]
 pub struct JournalBody {
     place: BodyPlace,
@@ -86,17 +88,18 @@ impl fmt::Debug for JournalBody {
 }
 
 impl JournalBody {
-    /// Where it lies.
+    /// Where the text lies.
     #[must_use]
     pub const fn place(&self) -> BodyPlace {
         self.place
     }
 
-    /// Reads a part, cut at the body's end. One blocking read, usually out of the page cache. A read of the whole also
-    /// checks that it is what was written.
+    /// Reads a part. A range beyond the end of the text is cut. This is one blocking read, usually
+    /// from the page cache. A read of the whole text also checks its checksum.
     ///
     /// # Errors
-    /// [`ReadError::Io`], and [`ReadError::Corrupt`] if the bytes changed since they were written.
+    /// [`ReadError::Io`] if the system fails. [`ReadError::Corrupt`] if the bytes have changed
+    /// since they were written.
     pub fn read(&self, range: Range<u64>) -> Result<Bytes, ReadError> {
         let end = range.end.min(u64::from(self.place.len));
         let start = range.start.min(end);
@@ -104,7 +107,7 @@ impl JournalBody {
             file: segment_name(self.place.generation),
             offset: u64::from(self.place.offset),
         };
-        // The difference of two u32.
+        // The difference of two u32 fits.
         let mut bytes = vec![0; usize::try_from(end - start).map_err(|_| corrupt())?];
         self.segment
             .file

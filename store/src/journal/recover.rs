@@ -5,24 +5,17 @@ use std::{collections::BTreeMap, io, sync::Arc};
 use super::{
     Apply, DIR, Entry, JournalError, JournalOptions, Position,
     frame::{
-        ALIGN, BLOCK, BadHeader, ENTRY_HEADER, EntryHeader, Kind, Link, START_ENTRY, Seed,
+        BadHeader, ENTRY_HEADER, EntryHeader, FIRST, Kind, Link, SEGMENT_HEADER, START_ENTRY, Seed,
         SegmentHeader, align, align_block,
     },
     reader::{BodyPlace, SegmentFile, SegmentMap},
     segment_name,
     spare::{Found, Spare},
+    window::Window,
 };
-use crate::disk::{Disk, DiskFile, Open, is_full};
+use crate::disk::{Disk, Open, is_full};
 
-/// Bytes read at a time.
-const READ_AHEAD: usize = 1024 * 1024;
-/// Where the entries of a segment begin.
-pub(super) const FIRST: u64 = BLOCK;
-
-/// An entry with its op and its body, out of a [`Window`].
-type WholeEntry<'a> = (EntryHeader, &'a [u8], &'a [u8]);
-
-/// What a journal begins with.
+/// The state in which a journal begins.
 pub(super) struct Recovered {
     /// All segments that were ever written to.
     pub(super) segments: SegmentMap,
@@ -37,116 +30,8 @@ struct Started {
     seed: Seed,
     /// Its first batch.
     batch: u64,
-    /// What was before it.
+    /// The end of the segment before.
     link: Link,
-}
-
-/// Reads a file forwards.
-struct Window<'a> {
-    file: &'a dyn DiskFile,
-    size: u64,
-    start: u64,
-    bytes: Vec<u8>,
-}
-
-impl<'a> Window<'a> {
-    fn new(file: &'a dyn DiskFile, size: u64) -> Self {
-        Self {
-            file,
-            size,
-            start: 0,
-            bytes: Vec::new(),
-        }
-    }
-
-    /// Some bytes; None if the file ends before.
-    fn get(&mut self, offset: u64, len: usize) -> io::Result<Option<&[u8]>> {
-        let Some(rest) = self
-            .size
-            .checked_sub(offset)
-            .filter(|rest| *rest >= len as u64)
-        else {
-            return Ok(None);
-        };
-        let inside = |start: u64, have: usize| {
-            let at = usize::try_from(offset.checked_sub(start)?).ok()?;
-            (at.checked_add(len)? <= have).then_some(at)
-        };
-        let at = if let Some(at) = inside(self.start, self.bytes.len()) {
-            at
-        } else {
-            let len = usize::try_from(rest)
-                .unwrap_or(usize::MAX)
-                .min(len.max(READ_AHEAD));
-            self.bytes.resize(len, 0);
-            self.file.read_at(&mut self.bytes, offset)?;
-            self.start = offset;
-            0
-        };
-        Ok(self.bytes.get(at..at + len))
-    }
-
-    /// The entry at `offset`: its header, op and body. None if none validates there.
-    fn entry(&mut self, seed: Seed, offset: u64) -> io::Result<Option<WholeEntry<'_>>> {
-        let Ok(place) = u32::try_from(offset) else {
-            return Ok(None);
-        };
-        let Some(bytes) = self.get(offset, ENTRY_HEADER)? else {
-            return Ok(None);
-        };
-        let Some(header) = EntryHeader::decode(bytes, seed, place) else {
-            return Ok(None);
-        };
-        let Ok(len) = usize::try_from(header.entry_len()) else {
-            return Ok(None);
-        };
-        let Some(bytes) = self.get(offset, len)? else {
-            return Ok(None);
-        };
-        let (_, payload) = bytes.split_at(ENTRY_HEADER);
-        if !header.fits(payload) {
-            return Ok(None);
-        }
-        let (op, body) = payload.split_at(header.op_len as usize);
-        Ok(Some((header, op, body)))
-    }
-
-    /// Calls `found` with the batch of every entry that validates from `offset` on, wherever it lies, until that says
-    /// true.
-    fn search(
-        &mut self,
-        seed: Seed,
-        from: u64,
-        mut found: impl FnMut(u64) -> bool,
-    ) -> io::Result<bool> {
-        /// No journal has written so many batches: what seems to be so far ahead is text.
-        const AHEAD: u64 = 1 << 48;
-        let mut offset = from.next_multiple_of(ALIGN as u64);
-        let mut candidates = Vec::new();
-        while offset < self.size {
-            let len = usize::try_from(self.size - offset)
-                .unwrap_or(usize::MAX)
-                .min(READ_AHEAD);
-            // Most of what is looked at is no header, so look first at what costs nothing: where the batch would be.
-            candidates.clear();
-            let words = self
-                .get(offset, len)?
-                .unwrap_or_default()
-                .chunks_exact(ALIGN);
-            candidates.extend(words.zip(0_u64..).filter_map(|(word, number)| {
-                let batch = u64::from_le_bytes(*word.first_chunk()?);
-                let at = (offset + number * ALIGN as u64).checked_sub(EntryHeader::BATCH)?;
-                (batch != 0 && batch < AHEAD && at >= from).then_some((at, batch))
-            }));
-            for (at, batch) in candidates.drain(..) {
-                if self.entry(seed, at)?.is_some() && found(batch) {
-                    return Ok(true);
-                }
-            }
-            offset += len as u64;
-        }
-        Ok(false)
-    }
 }
 
 fn io_error(file: &str) -> impl Fn(io::Error) -> JournalError + use<> {
@@ -164,12 +49,30 @@ fn corrupt(generation: u64, offset: u64) -> JournalError {
     }
 }
 
-/// Reads the folder, gives `apply` every entry from `from` on, and tells where the journal ends.
+/// Reads the folder, gives `apply` every entry from `from` on, and finds the end of the journal.
 pub(super) fn recover(
     disk: &dyn Disk,
     from: Position,
     apply: &mut Apply<'_>,
 ) -> Result<Recovered, JournalError> {
+    let (started, found) = scan(disk, from)?;
+    // A file gets a new header only when its name is safe. The name of a spare may be the last act
+    // of a process.
+    disk.sync_dir(DIR).map_err(io_error(DIR))?;
+    let tail = replay(&started, from, apply)?;
+    let segments = started
+        .into_iter()
+        .map(|(generation, segment)| (generation, segment.file))
+        .collect();
+    Ok(Recovered {
+        segments,
+        found,
+        tail,
+    })
+}
+
+/// Finds the segments that were begun, and the files for later use. Removes incomplete files.
+fn scan(disk: &dyn Disk, from: Position) -> Result<(BTreeMap<u64, Started>, Found), JournalError> {
     let mut started = BTreeMap::new();
     let mut found = Found {
         spares: Vec::new(),
@@ -192,14 +95,11 @@ pub(super) fn recover(
         match suffix {
             "seg" => {
                 found.next_generation = found.next_generation.max(number.saturating_add(1));
-                let segment = open_segment(disk, number)?;
-                if let Some(segment) = segment.1 {
-                    started.insert(number, segment);
-                } else {
-                    found.unused.push(Spare {
-                        name: path,
-                        size: segment.0,
-                    });
+                match open_segment(disk, number)? {
+                    (_, Some(segment)) => {
+                        started.insert(number, segment);
+                    }
+                    (size, None) => found.unused.push(Spare { name: path, size }),
                 }
             }
             "spare" => {
@@ -210,34 +110,24 @@ pub(super) fn recover(
                     .map_err(failed)?;
                 found.spares.push(Spare { name: path, size });
             }
-            // Cut off while it was filled with zeros.
+            // The process ended while it filled the file with zeros.
             "new" => disk.remove(&path).map_err(failed)?,
             _ => {}
         }
     }
-    // A file gets a new header only when its name is safe. That of a spare may be a process's last act.
-    disk.sync_dir(DIR).map_err(io_error(DIR))?;
-    let tail = replay(&started, from, apply)?;
-    let segments = started
-        .into_iter()
-        .map(|(generation, segment)| (generation, segment.file))
-        .collect();
-    Ok(Recovered {
-        segments,
-        found,
-        tail,
-    })
+    Ok((started, found))
 }
 
-/// Opens a segment: its size, and how it begins if it was ever begun.
+/// Opens a segment. Gives its size, and its beginning if it was ever begun.
 fn open_segment(disk: &dyn Disk, generation: u64) -> Result<(u64, Option<Started>), JournalError> {
     let name = segment_name(generation);
-    let file = disk.open(&name, Open::Existing).map_err(io_error(&name))?;
-    let size = file.size().map_err(io_error(&name))?;
+    let failed = io_error(&name);
+    let file = disk.open(&name, Open::Existing).map_err(&failed)?;
+    let size = file.size().map_err(&failed)?;
     let mut window = Window::new(&*file, size.min(FIRST + START_ENTRY as u64));
     let head = window
-        .get(0, super::frame::SEGMENT_HEADER)
-        .map_err(io_error(&name))?
+        .get(0, SEGMENT_HEADER)
+        .map_err(&failed)?
         .unwrap_or_default();
     let header = match SegmentHeader::decode(head) {
         Ok(header)
@@ -256,7 +146,7 @@ fn open_segment(disk: &dyn Disk, generation: u64) -> Result<(u64, Option<Started
         Ok(_) | Err(BadHeader::Invalid) => return Err(corrupt(generation, 0)),
     };
     let seed = header.seed();
-    let start = match window.entry(seed, FIRST).map_err(io_error(&name))? {
+    let start = match window.entry(seed, FIRST).map_err(&failed)? {
         Some((entry, op, _)) if entry.kind == Kind::Start => {
             Link::decode(op).map(|link| (entry.batch, link))
         }
@@ -268,22 +158,20 @@ fn open_segment(disk: &dyn Disk, generation: u64) -> Result<(u64, Option<Started
             size,
             file,
         });
-        return Ok((
-            size,
-            Some(Started {
-                file,
-                seed,
-                batch,
-                link,
-            }),
-        ));
+        let started = Started {
+            file,
+            seed,
+            batch,
+            link,
+        };
+        return Ok((size, Some(started)));
     }
-    // Its first batch was torn, or it was never written to. Two batches cannot be: the second was begun only when the
-    // first was safe.
+    // The segment was never written to, or its first batch was torn. Two batches cannot be torn:
+    // the second is begun only when the first is safe.
     let mut seen = None;
     let two = Window::new(&*file, size)
         .search(seed, FIRST, |batch| *seen.get_or_insert(batch) != batch)
-        .map_err(io_error(&name))?;
+        .map_err(&failed)?;
     if two {
         Err(corrupt(generation, FIRST))
     } else {
@@ -291,13 +179,14 @@ fn open_segment(disk: &dyn Disk, generation: u64) -> Result<(u64, Option<Started
     }
 }
 
+/// Gives `apply` every entry from `from` on. Gives the end of the journal.
 fn replay(
     started: &BTreeMap<u64, Started>,
     from: Position,
     apply: &mut Apply<'_>,
 ) -> Result<Link, JournalError> {
     let Some((_, newest)) = started.last_key_value() else {
-        // The newest segment is never released, so something must be there when there ever was anything.
+        // The newest segment is never released. So a journal that ever had an entry has a segment.
         return if from.generation == 0 {
             Ok(Link::NONE)
         } else {
@@ -306,8 +195,8 @@ fn replay(
             })
         };
     };
-    // From the newest back along the links: a segment that none leads to was given up before anything in it was
-    // acknowledged.
+    // Follow the links back from the newest segment. A segment that no link leads to was given up
+    // before any of its entries was acknowledged.
     let mut chain: Vec<(&Started, Option<Link>)> = vec![(newest, None)];
     let mut first = newest;
     while first.file.generation > from.generation {
@@ -331,18 +220,62 @@ fn replay(
     }
     let mut tail = Link::NONE;
     for (segment, end) in chain.into_iter().rev() {
-        let start = if segment.file.generation == from.generation {
-            Some(from)
-        } else {
-            None
-        };
-        tail = replay_segment(segment, start, end, apply)?;
+        let from = (segment.file.generation == from.generation).then_some(from);
+        tail = replay_segment(segment, from, end, apply)?;
     }
     Ok(tail)
 }
 
-/// Gives `apply` the entries of one segment, from `from` on or all, up to the end that its successor states. Of the newest,
-/// which has no successor, up to where it was torn; what is left of its last batch is made durable.
+/// The progress of the replay in one segment.
+struct Cursor {
+    /// Where the next entry is.
+    at: u64,
+    /// The batch of the next entry.
+    batch: u64,
+    /// The first byte behind the last entry.
+    end: u64,
+    /// The last batch that counts.
+    counted: u64,
+    /// Where that batch begins.
+    batch_start: u64,
+    /// Whether the next entry belongs to that batch.
+    in_batch: bool,
+}
+
+impl Cursor {
+    fn new(at: u64, batch: u64) -> Self {
+        Self {
+            at,
+            batch,
+            end: at,
+            counted: batch.saturating_sub(1),
+            batch_start: at,
+            in_batch: false,
+        }
+    }
+
+    /// Goes on behind an entry.
+    fn pass(&mut self, header: &EntryHeader) {
+        if !self.in_batch {
+            self.batch_start = self.at;
+        }
+        self.counted = self.batch;
+        let len = ENTRY_HEADER + header.op_len as usize + header.text_len as usize;
+        self.end = self.at + align(len) as u64;
+        self.in_batch = !header.last;
+        if header.last {
+            self.at = align_block(self.end);
+            self.batch = self.batch.saturating_add(1);
+        } else {
+            self.at = self.end;
+        }
+    }
+}
+
+/// Gives `apply` the entries of one segment, from `from` on, or all.
+///
+/// The replay ends at `limit`, the end that the next segment states. The newest segment has no
+/// limit. Its replay ends where it was torn, and its last batch is made durable.
 fn replay_segment(
     segment: &Started,
     from: Option<Position>,
@@ -350,101 +283,100 @@ fn replay_segment(
     apply: &mut Apply<'_>,
 ) -> Result<Link, JournalError> {
     let generation = segment.file.generation;
-    let name = segment_name(generation);
-    let failed = io_error(&name);
+    let failed = io_error(&segment_name(generation));
     let mut window = Window::new(&*segment.file.file, segment.file.size);
     let limit = limit.map(|link| u64::from(link.end));
-    let (mut at, mut batch) = from.map_or((FIRST, segment.batch), |from| {
+    let (at, batch) = from.map_or((FIRST, segment.batch), |from| {
         (u64::from(from.offset).max(FIRST), from.batch)
     });
     if at > segment.file.size {
         return Err(corrupt(generation, at));
     }
-    // The first byte behind the last entry, the last batch that counts, and where that begins.
-    let mut end = at;
-    let mut counted = batch.saturating_sub(1);
-    let mut batch_start = at;
-    let mut in_batch = false;
-    while limit.is_none_or(|limit| at < limit) {
+    let mut cursor = Cursor::new(at, batch);
+    while limit.is_none_or(|limit| cursor.at < limit) {
+        let (at, batch) = (cursor.at, cursor.batch);
         let entry = window.entry(segment.seed, at).map_err(&failed)?;
-        let Some((header, op, body)) = entry.filter(|(header, ..)| header.batch == batch) else {
+        let Some((header, op, _)) = entry.filter(|(header, ..)| header.batch == batch) else {
             let is_later = |other| other > batch;
             if limit.is_some() || window.search(segment.seed, at, is_later).map_err(&failed)? {
                 return Err(corrupt(generation, at));
             }
             break;
         };
-        let begin = u32::try_from(at).map_err(|_| corrupt(generation, at))?;
-        let body_at = begin + ENTRY_HEADER as u32 + header.op_len;
-        match header.kind {
-            Kind::Start if at == FIRST => {}
-            Kind::Op => {
-                let body = (!body.is_empty()).then_some(BodyPlace {
-                    generation,
-                    offset: body_at,
-                    len: header.body_len,
-                    crc: header.body_crc,
-                });
-                apply(Entry {
-                    position: Position {
-                        generation,
-                        offset: begin,
-                        batch,
-                    },
-                    version: header.version,
-                    op,
-                    body,
-                })
-                .map_err(|error| JournalError::Apply {
-                    file: name.clone(),
-                    offset: at,
-                    error,
-                })?;
-            }
-            Kind::Start | Kind::Unknown(_) => {
-                return Err(JournalError::UnknownEntry {
-                    file: name,
-                    offset: at,
-                });
-            }
-        }
-        if !in_batch {
-            batch_start = at;
-        }
-        counted = batch;
-        let len = align(ENTRY_HEADER + header.op_len as usize + header.body_len as usize) as u64;
-        end = at + len;
-        if header.last {
-            at = align_block(end);
-            batch = batch.saturating_add(1);
-            in_batch = false;
-        } else {
-            at = end;
-            in_batch = true;
+        apply_entry(generation, at, &header, op, apply)?;
+        cursor.pass(&header);
+    }
+    if cursor.end > cursor.batch_start {
+        match limit {
+            Some(limit) if cursor.end > limit => return Err(corrupt(generation, cursor.end)),
+            Some(_) => {}
+            None => write_again(segment, cursor.batch_start, cursor.end)?,
         }
     }
-    if end > batch_start && limit.is_some_and(|limit| end > limit) {
-        return Err(corrupt(generation, end));
-    }
-    if limit.is_none() && end > batch_start {
-        // The last batch may be visible only because the kernel still has it in memory, perhaps after a failed sync. What
-        // comes next relies on it, so it is written once more.
-        let len =
-            usize::try_from(end - batch_start).map_err(|_| corrupt(generation, batch_start))?;
-        let mut bytes = vec![0; len];
-        let file = &segment.file.file;
-        file.read_at(&mut bytes, batch_start).map_err(&failed)?;
-        match file.write_at(&bytes, batch_start) {
-            // Where writing over a file takes room (copy-on-write), a full disk must not keep us from starting.
-            Err(error) if is_full(&error) => {}
-            result => result.map_err(&failed)?,
-        }
-        file.sync_data().map_err(&failed)?;
-    }
-    let end = u32::try_from(end).map_err(|_| corrupt(generation, end))?;
     Ok(Link {
         generation,
-        end,
-        batch: counted,
+        end: u32::try_from(cursor.end).map_err(|_| corrupt(generation, cursor.end))?,
+        batch: cursor.counted,
     })
+}
+
+/// Gives `apply` an entry, unless it is the start entry of the segment.
+fn apply_entry(
+    generation: u64,
+    at: u64,
+    header: &EntryHeader,
+    op: &[u8],
+    apply: &mut Apply<'_>,
+) -> Result<(), JournalError> {
+    match header.kind {
+        Kind::Start if at == FIRST => return Ok(()),
+        Kind::Op => {}
+        Kind::Start | Kind::Unknown(_) => {
+            return Err(JournalError::UnknownEntry {
+                file: segment_name(generation),
+                offset: at,
+            });
+        }
+    }
+    let offset = u32::try_from(at).map_err(|_| corrupt(generation, at))?;
+    let body = (header.text_len > 0).then_some(BodyPlace {
+        generation,
+        offset: offset + ENTRY_HEADER as u32 + header.op_len,
+        len: header.text_len,
+        crc: header.text_crc,
+    });
+    let position = Position {
+        generation,
+        offset,
+        batch: header.batch,
+    };
+    let entry = Entry {
+        position,
+        version: header.version,
+        op,
+        body,
+    };
+    apply(entry).map_err(|error| JournalError::Apply {
+        file: segment_name(generation),
+        offset: at,
+        error,
+    })
+}
+
+/// Writes the last batch of the newest segment once more, and syncs. It may be visible only because
+/// the kernel has it in memory, perhaps after a failed sync. The next batch relies on it.
+fn write_again(segment: &Started, start: u64, end: u64) -> Result<(), JournalError> {
+    let generation = segment.file.generation;
+    let failed = io_error(&segment_name(generation));
+    let len = usize::try_from(end - start).map_err(|_| corrupt(generation, start))?;
+    let mut bytes = vec![0; len];
+    let file = &segment.file.file;
+    file.read_at(&mut bytes, start).map_err(&failed)?;
+    match file.write_at(&bytes, start) {
+        // Where writing over a file takes space (copy-on-write), a full disk must not prevent the
+        // start.
+        Err(error) if is_full(&error) => {}
+        result => result.map_err(&failed)?,
+    }
+    file.sync_data().map_err(&failed)
 }

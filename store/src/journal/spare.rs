@@ -1,8 +1,10 @@
-//! Segments for later: made and zeroed, or recycled, before they are needed, by a thread of its own.
+//! Segments for later use. A thread makes and zeroes them, or recycles them, before the journal
+//! needs them.
 //!
-//! A file's life: `NAME.new` while it is filled with zeros; `NAME.spare` when it is complete, without a generation;
-//! `GENERATION.seg` when it has a header and can be written to. Every step is synced before the next, so that a `.seg`
-//! file always has its length and its header. A released segment becomes a spare again, or goes.
+//! A file is `NAME.new` while it is filled with zeros. It is `NAME.spare` when it is complete and
+//! has no generation. It is `GENERATION.seg` when it has a header and can be written to. Every step
+//! is synced before the next, so that a `.seg` file always has its length and its header. A
+//! released segment becomes a spare again or is deleted.
 
 use std::{
     collections::VecDeque,
@@ -15,9 +17,9 @@ use std::{
 use super::{DIR, JournalOptions, frame::SegmentHeader, reader::SegmentFile, segment_name};
 use crate::disk::{Disk, Open};
 
-/// How long to wait before trying again what failed, mostly for want of room.
+/// How long to wait before another try after a failure, mostly after a full disk.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Bytes of zeros per write.
+/// The bytes of zeros per write.
 const ZEROS: usize = 1024 * 1024;
 
 /// A segment that can be written to.
@@ -28,12 +30,12 @@ pub(super) struct Prepared {
 
 /// A complete file without a generation.
 pub(super) struct Spare {
-    /// Its name, and its size in bytes.
     pub(super) name: String,
+    /// The size in bytes.
     pub(super) size: u64,
 }
 
-/// What is to be done with a file that is no longer needed.
+/// Work on a file that is no longer needed.
 enum Job {
     Recycle(Spare),
     Delete(String),
@@ -42,11 +44,15 @@ enum Job {
 struct State {
     jobs: VecDeque<Job>,
     spares: Vec<Spare>,
+    /// The segment for a full disk.
     reserve: Option<Spare>,
+    /// The segment that the journal takes next.
     ready: Option<Prepared>,
     next_generation: u64,
     next_name: u64,
+    /// Whether a step is being done.
     busy: bool,
+    /// Why the last segment could not be made. Until it is cleared, no other one is made.
     failed: Option<io::Error>,
     stop: bool,
 }
@@ -58,16 +64,18 @@ struct Shared {
     changed: Condvar,
 }
 
-/// Gives segments, takes them back.
+/// Gives segments to the journal and takes them back.
 pub(super) struct Spares {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the thread does next.
+/// One step of the thread.
 enum Step {
     Job(Job),
+    /// Prepare a segment of this generation, from a spare if there is one.
     Prepare(u64, Option<Spare>),
+    /// Make the reserve.
     Reserve,
 }
 
@@ -76,7 +84,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The most urgent thing to do, taken out of the state.
+    /// Takes the most urgent step out of the state.
     fn next(&self, state: &mut State) -> Option<Step> {
         if let Some(job) = state.jobs.pop_front() {
             return Some(Step::Job(job));
@@ -92,11 +100,11 @@ impl Shared {
         None
     }
 
-    /// Does one step, without the lock, and notes what came of it.
+    /// Does one step, without the lock, and stores its result.
     fn run(&self, step: Step) {
         match step {
             Step::Job(Job::Delete(name)) => {
-                // If it does not go now, it is found and deleted at the next start.
+                // If this fails, the next start finds the file and deletes it.
                 let result = self.disk.remove(&name);
                 if let Err(error) = result {
                     tracing::warn!(file = name, %error, "a released journal segment could not be deleted");
@@ -123,7 +131,7 @@ impl Shared {
         }
     }
 
-    /// Turns a released segment into a spare, unless there are enough.
+    /// Turns a released segment into a spare. Deletes it if there are enough.
     fn recycle(&self, old: Spare) {
         let (number, is_reserve, wanted) = {
             let mut state = self.lock();
@@ -137,8 +145,8 @@ impl Shared {
             (state.next_name, is_reserve, wanted)
         };
         let name = format!("{DIR}/{number:016x}.spare");
-        // The old name must be gone for good before the file gets another generation: a name and a header that do not
-        // agree would look like damage.
+        // The old name must be gone for good before the file gets another generation. A name that
+        // does not agree with the header would look like damage.
         let result = if wanted {
             self.disk
                 .rename(&old.name, &name)
@@ -158,7 +166,7 @@ impl Shared {
                 } else {
                     state.spares.push(spare);
                 }
-                // There is room again for one segment.
+                // There is space for one segment again.
                 state.failed = None;
             }
             Ok(()) => self.lock().failed = None,
@@ -194,7 +202,8 @@ impl Shared {
             self.disk.sync_dir(DIR)
         })();
         if let Err(error) = result {
-            // A part of a file only takes the room that is missing. If it cannot be removed, the next start does it.
+            // An incomplete file only takes space. If it cannot be removed now, the next start
+            // removes it.
             let _ = self.disk.remove(&new);
             return Err(error);
         }
@@ -250,7 +259,7 @@ impl Shared {
     }
 }
 
-/// What is on disk for later when a journal is opened.
+/// The files for later use that are on disk when a journal is opened.
 pub(super) struct Found {
     pub(super) spares: Vec<Spare>,
     /// Segments that were prepared but never written to, or only by a batch that was cut.
@@ -275,7 +284,7 @@ impl Spares {
             } else if spare.size == options.segment_size && spares.len() < options.keep {
                 spares.push(spare);
             } else {
-                // Of another size, from before the option was changed, or too many.
+                // The option was changed since, or there are too many.
                 jobs.push_back(Job::Delete(spare.name));
             }
         }
@@ -310,7 +319,7 @@ impl Spares {
         Ok(this)
     }
 
-    /// Without a thread, everything that waits is done by the caller.
+    /// Wakes the thread. Without a thread, the caller does all steps here.
     fn work_here(&self) {
         if self.thread.is_some() {
             self.shared.changed.notify_all();
@@ -323,7 +332,8 @@ impl Spares {
         }
     }
 
-    /// A segment to write to, with room for at least `bytes` behind its first block. Waits for one that is being made.
+    /// A segment to write to, with space for at least `bytes` behind its first block. Waits for a
+    /// segment that is being made.
     pub(super) fn take(&self, reserve: bool, bytes: u64) -> io::Result<Prepared> {
         if self.thread.is_none() {
             self.shared.lock().failed = None;
@@ -336,8 +346,8 @@ impl Spares {
                 self.work_here();
                 return Ok(prepared);
             }
-            // The reserve is touched only while nothing else is being made, since segments must be used in the order of
-            // their generations.
+            // Segments must be used in the order of their generations. So the reserve is touched
+            // only while nothing else is being made.
             let idle = !state.busy && state.jobs.is_empty() && state.spares.is_empty();
             if idle && let Some(error) = &state.failed {
                 let error = io::Error::new(error.kind(), error.to_string());
@@ -365,11 +375,12 @@ impl Spares {
         }
     }
 
-    /// Takes a segment back; `sound` if it may be used again.
+    /// Takes a segment back. `sound` says whether it may be used again.
     pub(super) fn give_back(&self, segment: Arc<SegmentFile>, sound: bool) {
         let name = segment_name(segment.generation);
         let size = segment.size;
-        // Somebody who still reads from it goes on doing so from the file without a name; it can't be written to again.
+        // A reader that still holds the file goes on reading it without a name. So the file must
+        // not be written to again.
         let job = match Arc::try_unwrap(segment) {
             Ok(_) if sound => Job::Recycle(Spare { name, size }),
             _ => Job::Delete(name),
@@ -388,8 +399,8 @@ impl Drop for Spares {
         {
             tracing::error!("the thread that prepares journal segments panicked");
         }
-        // A segment that was not begun need not be searched for entries at the next start if it has no generation. If this
-        // fails, it is.
+        // The next start searches a segment that was not begun for entries, unless it has no
+        // generation. If this fails, the next start only takes longer.
         let mut state = self.shared.lock();
         if let Some(prepared) = state.ready.take() {
             state.next_name += 1;

@@ -189,7 +189,7 @@ async fn a_full_disk_refuses_new_mail_until_it_has_room() {
     let options = options(Path::new("data"));
     let store = Store::open_on(disk.disk(), &options, Mode::Inline(1)).unwrap();
     store.accept(message(&["a@x.example"])).await.unwrap();
-    disk.set_room(Some(0));
+    disk.set_space(Some(0));
     let mut refused = None;
     for _ in 0..10_000 {
         if let Err(error) = store.accept(message(&["b@x.example"])).await {
@@ -203,7 +203,7 @@ async fn a_full_disk_refuses_new_mail_until_it_has_room() {
     assert!(!claimed.messages.is_empty());
     let done = vec![settle(&claimed.messages[0], GONE)];
     assert_eq!(store.settle(done).await.unwrap(), [true]);
-    disk.set_room(None);
+    disk.set_space(None);
     store.accept(message(&["c@x.example"])).await.unwrap();
     store.close().await;
 }
