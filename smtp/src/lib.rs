@@ -12,6 +12,7 @@
 mod address;
 pub mod bounce;
 pub mod client;
+mod code;
 pub mod dsn;
 pub mod mime;
 pub mod params;
@@ -22,6 +23,7 @@ mod status;
 pub use address::{
     Address, AddressError, Domain, ForwardPath, Host, LOCAL_PART_MAX, LocalPart, ReversePath,
 };
+pub use code::{EnhancedCode, InvalidCode, ReplyCode};
 pub use params::{BodyType, Notify, Ret};
-pub use reply::{EnhancedCode, InvalidCode, Reply, ReplyCode};
+pub use reply::Reply;
 pub use status::{Cause, DeliveryStatus};

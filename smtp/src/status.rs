@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::reply::{EnhancedCode, Reply};
+use crate::{EnhancedCode, Reply};
 
 /// Where a [`DeliveryStatus`] comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -180,7 +180,7 @@ impl std::error::Error for DeliveryStatus {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reply::ReplyCode;
+    use crate::ReplyCode;
 
     #[test]
     fn keeps_what_the_remote_said() {

@@ -1,6 +1,6 @@
 //! What a server offers in its answer to EHLO.
 
-use crate::reply::Reply;
+use crate::Reply;
 
 /// The service extensions of a server (RFC 5321 §4.1.1.1). After HELO, none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

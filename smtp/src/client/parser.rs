@@ -6,7 +6,7 @@
 
 use bytes::{Buf, BytesMut};
 
-use crate::reply::{EnhancedCode, Reply, ReplyCode};
+use crate::{EnhancedCode, Reply, ReplyCode};
 
 /// The longest line, without its end. RFC 5321 §4.5.3.1.5 says 512 octets; some servers write longer ones.
 const LINE_MAX: usize = 2048;

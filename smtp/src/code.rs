@@ -1,0 +1,381 @@
+//! Reply codes of three digits (RFC 5321 §4.2) and enhanced status codes (RFC 3463).
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A reply code: 200 to 599 (RFC 5321 §4.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ReplyCode(u16);
+
+impl ReplyCode {
+    /// System status, or help.
+    pub const STATUS: Self = Self(211);
+    /// Help message.
+    pub const HELP: Self = Self(214);
+    /// Service ready: the greeting, and the go-ahead for STARTTLS.
+    pub const READY: Self = Self(220);
+    /// Closing the connection.
+    pub const CLOSING: Self = Self(221);
+    /// Authentication succeeded (RFC 4954).
+    pub const AUTHENTICATED: Self = Self(235);
+    /// Done.
+    pub const OK: Self = Self(250);
+    /// Will be forwarded elsewhere.
+    pub const WILL_FORWARD: Self = Self(251);
+    /// Cannot verify the user, but will take the message.
+    pub const CANNOT_VERIFY: Self = Self(252);
+    /// A challenge of the authentication exchange (RFC 4954).
+    pub const CHALLENGE: Self = Self(334);
+    /// Start of mail input.
+    pub const START_DATA: Self = Self(354);
+    /// Service not available; the connection closes.
+    pub const UNAVAILABLE: Self = Self(421);
+    /// Mailbox unavailable for now.
+    pub const MAILBOX_BUSY: Self = Self(450);
+    /// Local error in processing.
+    pub const LOCAL_ERROR: Self = Self(451);
+    /// Not enough storage, or too many recipients (RFC 5321 §4.5.3.1.10).
+    pub const INSUFFICIENT_STORAGE: Self = Self(452);
+    /// Authentication failed for a temporary reason (RFC 4954), or TLS is not available for now (RFC 3207).
+    pub const TEMPORARY_FAILURE: Self = Self(454);
+    /// Parameters cannot be accommodated for now.
+    pub const PARAMETERS_BUSY: Self = Self(455);
+    /// Syntax error: command not recognised.
+    pub const SYNTAX_ERROR: Self = Self(500);
+    /// Syntax error in parameters.
+    pub const PARAMETER_ERROR: Self = Self(501);
+    /// Command not implemented.
+    pub const NOT_IMPLEMENTED: Self = Self(502);
+    /// Bad sequence of commands.
+    pub const BAD_SEQUENCE: Self = Self(503);
+    /// Parameter not implemented.
+    pub const PARAMETER_NOT_IMPLEMENTED: Self = Self(504);
+    /// Authentication required (RFC 4954), or STARTTLS required first (RFC 3207).
+    pub const AUTHENTICATION_REQUIRED: Self = Self(530);
+    /// Wrong credentials (RFC 4954).
+    pub const AUTHENTICATION_FAILED: Self = Self(535);
+    /// Encryption is required for the mechanism (RFC 4954).
+    pub const ENCRYPTION_REQUIRED: Self = Self(538);
+    /// Mailbox unavailable, or refused for policy.
+    pub const MAILBOX_UNAVAILABLE: Self = Self(550);
+    /// User not local.
+    pub const NOT_LOCAL: Self = Self(551);
+    /// Size or storage allocation exceeded.
+    pub const STORAGE_EXCEEDED: Self = Self(552);
+    /// Mailbox name not allowed.
+    pub const NAME_NOT_ALLOWED: Self = Self(553);
+    /// Transaction failed; as a greeting: no SMTP service here.
+    pub const TRANSACTION_FAILED: Self = Self(554);
+    /// MAIL or RCPT parameters not recognised or not implemented.
+    pub const PARAMETERS_UNKNOWN: Self = Self(555);
+    /// The domain does not accept mail (RFC 7504).
+    pub const NO_MAIL: Self = Self(556);
+
+    /// None outside of 200 to 599.
+    #[must_use]
+    pub const fn new(code: u16) -> Option<Self> {
+        if code >= 200 && code < 600 {
+            Some(Self(code))
+        } else {
+            None
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+
+    /// The first digit, 2 to 5.
+    #[must_use]
+    pub const fn class(self) -> u8 {
+        match self.0 / 100 {
+            2 => 2,
+            3 => 3,
+            4 => 4,
+            _ => 5,
+        }
+    }
+
+    /// 2xx: done.
+    #[must_use]
+    pub const fn is_positive(self) -> bool {
+        self.class() == 2
+    }
+
+    /// 3xx: more is awaited.
+    #[must_use]
+    pub const fn is_intermediate(self) -> bool {
+        self.class() == 3
+    }
+
+    /// 4xx: may succeed later.
+    #[must_use]
+    pub const fn is_transient(self) -> bool {
+        self.class() == 4
+    }
+
+    /// 5xx: the same request will fail again.
+    #[must_use]
+    pub const fn is_permanent(self) -> bool {
+        self.class() == 5
+    }
+}
+
+impl fmt::Display for ReplyCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl TryFrom<u16> for ReplyCode {
+    type Error = InvalidCode;
+
+    fn try_from(code: u16) -> Result<Self, InvalidCode> {
+        Self::new(code).ok_or(InvalidCode)
+    }
+}
+
+impl<'de> Deserialize<'de> for ReplyCode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::try_from(u16::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+/// A number or text that is no reply code or enhanced status code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid status code")]
+pub struct InvalidCode;
+
+/// An enhanced status code (RFC 3463; registry of RFC 5248). Serialized as text, like `5.1.1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EnhancedCode {
+    /// 2 success, 4 transient, 5 permanent.
+    pub class: u8,
+    /// What it is about: 1 addressing, 2 mailbox, 3 mail system, 4 network and routing, 5 protocol, 6 content, 7 policy.
+    pub subject: u16,
+    /// The particular condition.
+    pub detail: u16,
+}
+
+/// The registered codes that postrider uses, by number. A name without a class in it stands for the
+/// class that is usual for the condition. [`EnhancedCode::with_class`] gives the same condition in
+/// another class.
+impl EnhancedCode {
+    /// 2.0.0: done.
+    pub const OK: Self = Self::success(0, 0);
+    /// 4.0.0: a failure without a known cause.
+    pub const TRANSIENT: Self = Self::transient(0, 0);
+    /// 5.0.0: a failure without a known cause.
+    pub const PERMANENT: Self = Self::permanent(0, 0);
+    /// 2.1.0: the sender is accepted.
+    pub const SENDER_OK: Self = Self::success(1, 0);
+    /// 5.1.1: no such mailbox.
+    pub const UNKNOWN_MAILBOX: Self = Self::permanent(1, 1);
+    /// 5.1.2: no such domain.
+    pub const UNKNOWN_SYSTEM: Self = Self::permanent(1, 2);
+    /// 5.1.3: the syntax of the recipient's address is wrong.
+    pub const BAD_RECIPIENT_SYNTAX: Self = Self::permanent(1, 3);
+    /// 2.1.5: the recipient is accepted.
+    pub const RECIPIENT_OK: Self = Self::success(1, 5);
+    /// 5.1.7: the syntax of the sender's address is wrong.
+    pub const BAD_SENDER_SYNTAX: Self = Self::permanent(1, 7);
+    /// 5.1.8: the sender's domain cannot receive mail.
+    pub const BAD_SENDER_SYSTEM: Self = Self::permanent(1, 8);
+    /// 5.1.10: the recipient's domain has a null MX (RFC 7505).
+    pub const NULL_MX: Self = Self::permanent(1, 10);
+    /// 5.2.1: the mailbox is disabled.
+    pub const MAILBOX_DISABLED: Self = Self::permanent(2, 1);
+    /// 4.2.2: the mailbox is full.
+    pub const MAILBOX_FULL: Self = Self::transient(2, 2);
+    /// 4.3.0: another failure of the mail system.
+    pub const SYSTEM_TRANSIENT: Self = Self::transient(3, 0);
+    /// 5.3.0: another failure of the mail system.
+    pub const SYSTEM: Self = Self::permanent(3, 0);
+    /// 4.3.1: the storage is full.
+    pub const SYSTEM_FULL: Self = Self::transient(3, 1);
+    /// 4.3.2: the system takes no mail now.
+    pub const NOT_ACCEPTING: Self = Self::transient(3, 2);
+    /// 5.3.4: the message is too big for the system.
+    pub const TOO_BIG: Self = Self::permanent(3, 4);
+    /// 4.3.5: the system is configured wrongly.
+    pub const MISCONFIGURED: Self = Self::transient(3, 5);
+    /// 4.4.1: the host does not answer.
+    pub const NO_ANSWER: Self = Self::transient(4, 1);
+    /// 4.4.2: the connection broke, or was too slow.
+    pub const BAD_CONNECTION: Self = Self::transient(4, 2);
+    /// 4.4.3: a directory (the DNS) did not answer.
+    pub const DIRECTORY_FAILURE: Self = Self::transient(4, 3);
+    /// 4.4.4: there is no route to the domain.
+    pub const NO_ROUTE_TRANSIENT: Self = Self::transient(4, 4);
+    /// 5.4.4: there is no route to the domain.
+    pub const NO_ROUTE: Self = Self::permanent(4, 4);
+    /// 5.4.6: the message is in a loop.
+    pub const LOOP: Self = Self::permanent(4, 6);
+    /// 4.4.7: the time for the delivery is over. Class 5 when nobody tries again.
+    pub const EXPIRED: Self = Self::transient(4, 7);
+    /// 2.5.0: the command was understood.
+    pub const PROTOCOL_OK: Self = Self::success(5, 0);
+    /// 5.5.0: another failure of the protocol.
+    pub const PROTOCOL: Self = Self::permanent(5, 0);
+    /// 5.5.1: the command is unknown, or comes at the wrong time.
+    pub const INVALID_COMMAND: Self = Self::permanent(5, 1);
+    /// 5.5.2: the syntax of the command is wrong.
+    pub const SYNTAX: Self = Self::permanent(5, 2);
+    /// 4.5.3: too many recipients.
+    pub const TOO_MANY_RECIPIENTS: Self = Self::transient(5, 3);
+    /// 5.5.4: the arguments of the command are wrong.
+    pub const INVALID_ARGUMENTS: Self = Self::permanent(5, 4);
+    /// 2.6.0: the content is accepted.
+    pub const CONTENT_OK: Self = Self::success(6, 0);
+    /// 5.6.0: another failure of the content.
+    pub const CONTENT: Self = Self::permanent(6, 0);
+    /// 5.6.3: a conversion is needed and not supported.
+    pub const CONVERSION: Self = Self::permanent(6, 3);
+    /// 5.6.7: addresses must be ASCII (RFC 6531).
+    pub const NON_ASCII_ADDRESS: Self = Self::permanent(6, 7);
+    /// 2.7.0: the client is authenticated.
+    pub const SECURITY_OK: Self = Self::success(7, 0);
+    /// 4.7.0: another refusal for security or policy.
+    pub const SECURITY_TRANSIENT: Self = Self::transient(7, 0);
+    /// 5.7.0: another refusal for security or policy.
+    pub const SECURITY: Self = Self::permanent(7, 0);
+    /// 5.7.1: the delivery is not authorised.
+    pub const NOT_AUTHORIZED: Self = Self::permanent(7, 1);
+    /// 4.7.5: a cryptographic failure.
+    pub const CRYPTOGRAPHIC_FAILURE: Self = Self::transient(7, 5);
+    /// 5.7.8: the credentials are wrong (RFC 4954).
+    pub const BAD_CREDENTIALS: Self = Self::permanent(7, 8);
+    /// 4.7.10: encryption is needed, and not available now.
+    pub const ENCRYPTION_NEEDED_TRANSIENT: Self = Self::transient(7, 10);
+    /// 5.7.10: encryption is needed.
+    pub const ENCRYPTION_NEEDED: Self = Self::permanent(7, 10);
+    /// 5.7.11: the mechanism of authentication needs encryption.
+    pub const ENCRYPTION_REQUIRED: Self = Self::permanent(7, 11);
+    /// 5.7.13: the user's account is disabled.
+    pub const ACCOUNT_DISABLED: Self = Self::permanent(7, 13);
+    /// 5.7.30: the server must support REQUIRETLS (RFC 8689).
+    pub const REQUIRETLS_NEEDED: Self = Self::permanent(7, 30);
+
+    /// A code of class 2.
+    #[must_use]
+    pub const fn success(subject: u16, detail: u16) -> Self {
+        Self {
+            class: 2,
+            subject,
+            detail,
+        }
+    }
+
+    /// A code of class 4.
+    #[must_use]
+    pub const fn transient(subject: u16, detail: u16) -> Self {
+        Self {
+            class: 4,
+            subject,
+            detail,
+        }
+    }
+
+    /// A code of class 5.
+    #[must_use]
+    pub const fn permanent(subject: u16, detail: u16) -> Self {
+        Self {
+            class: 5,
+            subject,
+            detail,
+        }
+    }
+
+    /// The same condition in another class.
+    #[must_use]
+    pub const fn with_class(self, class: u8) -> Self {
+        Self { class, ..self }
+    }
+
+    /// The code at the beginning of a reply's text, and what follows it and white space.
+    pub(crate) fn split(text: &str) -> Option<(Self, &str)> {
+        let (first, rest) = text.split_once([' ', '\t']).unwrap_or((text, ""));
+        Some((first.parse().ok()?, rest.trim_start_matches([' ', '\t'])))
+    }
+}
+
+impl fmt::Display for EnhancedCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.class, self.subject, self.detail)
+    }
+}
+
+impl FromStr for EnhancedCode {
+    type Err = InvalidCode;
+
+    /// RFC 3463 §2: class 2, 4 or 5; subject and detail of one to three digits.
+    fn from_str(text: &str) -> Result<Self, InvalidCode> {
+        let number = |part: Option<&str>| -> Result<u16, InvalidCode> {
+            let part = part.filter(|part| {
+                (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit())
+            });
+            part.and_then(|part| part.parse().ok()).ok_or(InvalidCode)
+        };
+        let mut parts = text.split('.');
+        let class = match parts.next() {
+            Some("2") => 2,
+            Some("4") => 4,
+            Some("5") => 5,
+            _ => return Err(InvalidCode),
+        };
+        let code = Self {
+            class,
+            subject: number(parts.next())?,
+            detail: number(parts.next())?,
+        };
+        if parts.next().is_some() {
+            Err(InvalidCode)
+        } else {
+            Ok(code)
+        }
+    }
+}
+
+impl Serialize for EnhancedCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for EnhancedCode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = EnhancedCode;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an enhanced status code like 5.1.1")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<EnhancedCode, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enhanced_codes_as_text() {
+        for good in ["2.0.0", "5.1.1", "4.7.30", "5.999.999"] {
+            assert_eq!(good.parse::<EnhancedCode>().unwrap().to_string(), good);
+        }
+        for bad in [
+            "", "5", "5.1", "5.1.", "5.1.1.1", "3.1.1", "5.1.1000", "5.+1.1", "5. 1.1", "x.1.1",
+        ] {
+            assert!(bad.parse::<EnhancedCode>().is_err(), "{bad}");
+        }
+    }
+}
