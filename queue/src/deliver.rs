@@ -11,8 +11,8 @@ use postrider_config::{Direct, Dynamic, Smarthost};
 use postrider_smtp::{
     BodyType, Cause, DeliveryStatus, EnhancedCode, Host, Notify as SmtpNotify, Ret,
     client::{
-        Again, BodySource, Connection, Envelope, Options, Outgoing, Prefixed, Recipient, Remote,
-        Tls, TlsMode,
+        Again, Connection, Envelope, MessageSource, Options, OutgoingMessage, Prefixed, Recipient,
+        Remote, Tls, TlsMode,
     },
 };
 use postrider_store::{Body, Queued, Time};
@@ -410,7 +410,7 @@ impl Attempt<'_> {
     }
 
     /// Takes all pending messages into transactions: those that share text and reverse-path in one.
-    fn transactions(&mut self) -> (Vec<Vec<Queued>>, Vec<Outgoing>) {
+    fn transactions(&mut self) -> (Vec<Vec<Queued>>, Vec<OutgoingMessage<Signed>>) {
         let max = self
             .queue
             .statics
@@ -462,12 +462,15 @@ impl Attempt<'_> {
 /// A text in the store, as the client reads it.
 struct StoredText(Body);
 
-impl BodySource for StoredText {
-    fn len(&self) -> u64 {
+/// A text with its DKIM-Signature fields in front; without any where nothing is signed.
+type Signed = Prefixed<StoredText>;
+
+impl MessageSource for StoredText {
+    fn size(&self) -> u64 {
         self.0.len()
     }
 
-    fn read(&self, offset: u64, max: usize) -> io::Result<Bytes> {
+    async fn read(&self, offset: u64, max: usize) -> io::Result<Bytes> {
         let end = self.0.len().min(offset.saturating_add(max as u64));
         self.0.read(offset..end).map_err(io::Error::other)
     }
@@ -494,7 +497,11 @@ impl Queue {
             .map_err(|error| error.to_string())
     }
 
-    fn outgoing(&self, config: &Dynamic, group: &[Queued]) -> Result<Outgoing, DeliveryStatus> {
+    fn outgoing(
+        &self,
+        config: &Dynamic,
+        group: &[Queued],
+    ) -> Result<OutgoingMessage<Signed>, DeliveryStatus> {
         let local = |text: String| {
             DeliveryStatus::transient(Cause::Local, EnhancedCode::transient(3, 0), text)
         };
@@ -506,14 +513,12 @@ impl Queue {
             .store
             .body(first.body)
             .map_err(|error| local(error.to_string()))?;
-        let text = StoredText(body);
-        let body: Box<dyn BodySource> = if prefix.is_empty() {
-            Box::new(text)
-        } else {
-            Box::new(Prefixed { prefix, body: text })
+        let source = Prefixed {
+            prefix,
+            message: StoredText(body),
         };
         let common = &first.common;
-        Ok(Outgoing {
+        Ok(OutgoingMessage {
             envelope: Envelope {
                 reverse_path: first.reverse_path.clone(),
                 body_type: if common.eight_bit {
@@ -532,7 +537,7 @@ impl Queue {
                     .cloned(),
                 recipients: group.iter().map(recipient).collect(),
             },
-            body,
+            source,
         })
     }
 

@@ -9,8 +9,8 @@ use criterion::{Criterion, Throughput};
 use postrider_smtp::{
     Address, BodyType, Host, ReversePath,
     client::{
-        Connection, Envelope, Options, Outgoing, Output, Remote, Security, Session, SessionConfig,
-        Timeouts, TlsMode,
+        Connection, Envelope, Options, OutgoingMessage, Output, Remote, Security, Session,
+        SessionConfig, Timeouts, TlsMode,
     },
 };
 use tokio::{
@@ -151,9 +151,9 @@ fn main() {
     });
     group.bench_function("loopback, DATA", |bench| {
         bench.iter(|| {
-            let outgoing = || Outgoing {
+            let outgoing = || OutgoingMessage {
                 envelope: envelope(),
-                body: Box::new(text.clone()),
+                source: text.clone(),
             };
             let batch = (0..MESSAGES).map(|_| outgoing()).collect();
             let results = runtime.block_on(connection.send(batch));

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use postrider_smtp::{
     Address, BodyType, Cause, DeliveryStatus, Host, ReversePath,
     client::{
-        Again, BodySource, Connection, Envelope, Options, Outgoing, Prefixed, Remote, Tls, TlsMode,
-        opportunistic_config,
+        Again, Connection, Envelope, MessageSource, Options, OutgoingMessage, Prefixed, Remote,
+        Tls, TlsMode, opportunistic_config,
     },
 };
 use rustls::{
@@ -128,10 +128,10 @@ fn envelope(to: &str) -> Envelope {
     }
 }
 
-fn outgoing(to: &str, body: impl BodySource + 'static) -> Outgoing {
-    Outgoing {
+fn outgoing<S: MessageSource>(to: &str, source: S) -> OutgoingMessage<S> {
+    OutgoingMessage {
         envelope: envelope(to),
-        body: Box::new(body),
+        source,
     }
 }
 
@@ -174,11 +174,11 @@ async fn one_message_and_quit() {
     let (io, served) = start(&[EHLO, MAIL, QUIT].concat(), None).await;
     let mut connection = open(io, TlsMode::Never).await.unwrap();
     assert_eq!(connection.extensions().name, "mx.x.org");
-    let body = Prefixed {
+    let source = Prefixed {
         prefix: Bytes::from_static(b"DKIM-Signature: x\r\n"),
-        body: text(),
+        message: text(),
     };
-    let results = connection.send(vec![outgoing("a@x.org", body)]).await;
+    let results = connection.send(vec![outgoing("a@x.org", source)]).await;
     let result = &results[0].recipients[0];
     assert!(result.status.is_success());
     assert_eq!(
@@ -313,12 +313,12 @@ impl Long {
     }
 }
 
-impl BodySource for Long {
-    fn len(&self) -> u64 {
+impl MessageSource for Long {
+    fn size(&self) -> u64 {
         self.0
     }
 
-    fn read(&self, offset: u64, max: usize) -> io::Result<Bytes> {
+    async fn read(&self, offset: u64, max: usize) -> io::Result<Bytes> {
         let end = self.0.min(offset + max.min(7777) as u64);
         Ok((offset..end).map(Self::byte).collect())
     }
@@ -382,12 +382,12 @@ async fn a_long_text_in_chunks() {
 
 struct Unreadable;
 
-impl BodySource for Unreadable {
-    fn len(&self) -> u64 {
+impl MessageSource for Unreadable {
+    fn size(&self) -> u64 {
         10
     }
 
-    fn read(&self, _offset: u64, _max: usize) -> io::Result<Bytes> {
+    async fn read(&self, _offset: u64, _max: usize) -> io::Result<Bytes> {
         Err(io::ErrorKind::PermissionDenied.into())
     }
 }

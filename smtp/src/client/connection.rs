@@ -18,7 +18,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    BodySource, Envelope, Extensions, Options, OutgoingResult, Remote, TlsMode, TlsSummary,
+    Envelope, Extensions, MessageSource, Options, OutgoingResult, Remote, TlsMode, TlsSummary,
     options::Tls,
     session::{Output, Security, Session, SessionConfig},
     tls::Stream,
@@ -28,20 +28,20 @@ use crate::{Cause, DeliveryStatus, EnhancedCode};
 /// How much is read at once: the replies to dozens of messages.
 const READ_MAX: usize = 8192;
 
-/// A message to be sent.
-pub struct Outgoing {
-    /// To whom, from whom and how.
+/// A message to send.
+pub struct OutgoingMessage<S> {
+    /// The envelope: sender, recipients and parameters.
     pub envelope: Envelope,
-    /// Its text.
-    pub body: Box<dyn BodySource>,
+    /// The bytes of the message.
+    pub source: S,
 }
 
-impl std::fmt::Debug for Outgoing {
+impl<S: MessageSource> std::fmt::Debug for OutgoingMessage<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outgoing")
+        f.debug_struct("OutgoingMessage")
             .field("envelope", &self.envelope)
-            .field("size", &self.body.len())
-            .finish()
+            .field("size", &self.source.size())
+            .finish_non_exhaustive()
     }
 }
 
@@ -135,7 +135,7 @@ impl Connection {
     async fn greet(&mut self, start_tls: Option<Tls>) -> Result<(), DeliveryStatus> {
         let mut start_tls = start_tls;
         loop {
-            match (self.drive(&[]).await, start_tls.take()) {
+            match (self.drive().await, start_tls.take()) {
                 (Output::StartTls, Some(tls)) => {
                     let config = self.session.config().clone();
                     let Stream::Plain(io) = std::mem::replace(&mut self.stream, Stream::Taken)
@@ -156,18 +156,35 @@ impl Connection {
         }
     }
 
-    /// Sends messages, as many at once as the server lets us. The results are in their order.
+    /// Sends messages, as many at once as the server allows. The results are in the order of the messages.
     ///
-    /// After it, [`Self::usable`] tells whether there can be a next time.
-    pub async fn send(&mut self, batch: Vec<Outgoing>) -> Vec<OutgoingResult> {
-        let mut bodies = Vec::with_capacity(batch.len());
-        let envelopes = batch.into_iter().map(|Outgoing { envelope, body }| {
-            let size = body.len();
-            bodies.push(body);
-            (envelope, size)
+    /// Afterwards [`Self::usable`] tells whether the connection takes more messages.
+    pub async fn send<S: MessageSource>(
+        &mut self,
+        messages: Vec<OutgoingMessage<S>>,
+    ) -> Vec<OutgoingResult> {
+        let mut sources = Vec::with_capacity(messages.len());
+        let envelopes = messages.into_iter().map(|message| {
+            let size = message.source.size();
+            sources.push(message.source);
+            (message.envelope, size)
         });
         self.session.submit(envelopes, now());
-        self.drive(&bodies).await;
+        while let Output::Read {
+            message,
+            offset,
+            max,
+        } = self.drive().await
+        {
+            let piece = match sources.get(message) {
+                Some(source) => source.read(offset, max).await,
+                None => Err(io::ErrorKind::NotFound.into()),
+            };
+            if let Err(error) = &piece {
+                tracing::error!(%error, offset, "cannot read a message that is being sent");
+            }
+            self.session.text(piece.ok().as_deref());
+        }
         self.session.results()
     }
 
@@ -192,29 +209,19 @@ impl Connection {
     /// Takes leave of the server (RFC 5321 §4.1.1.10), and closes.
     pub async fn quit(mut self) {
         self.session.quit(now());
-        self.drive(&[]).await;
+        self.drive().await;
         // With TLS this sends close_notify; nothing depends on whether the server still reads it.
         let _ = self.stream.shutdown().await;
     }
 
-    /// Moves bytes until the session has something to tell.
-    async fn drive(&mut self, bodies: &[Box<dyn BodySource>]) -> Output {
+    /// Moves bytes until the session asks for something that is not bytes on the wire.
+    async fn drive(&mut self) -> Output {
         loop {
-            // New output is made only when the last is sent: so a slow reader costs one buffer, not a message's size.
+            // The session makes new output when the last is sent. So a slow server costs one buffer, not
+            // the size of a message.
             while self.pending.is_empty() && !self.unflushed {
                 match self.session.poll_output() {
                     Some(Output::Send(bytes)) => self.pending = bytes,
-                    Some(Output::Read {
-                        message,
-                        offset,
-                        max,
-                    }) => {
-                        let piece = bodies.get(message).map(|body| body.read(offset, max));
-                        if let Some(Err(error)) = &piece {
-                            tracing::error!(%error, offset, "cannot read a message that is being sent");
-                        }
-                        self.session.text(piece.and_then(Result::ok).as_deref());
-                    }
                     Some(output) => return output,
                     None => break,
                 }
@@ -313,7 +320,7 @@ async fn handshake(
 
 /// RFC 3207 §4.1 has no code for it; 4.7.5 is a cryptographic failure (RFC 3463 §3.8).
 fn tls_failure(config: &SessionConfig, text: &str) -> DeliveryStatus {
-    DeliveryStatus::transient(Cause::Tls, EnhancedCode::transient(7, 5), text)
+    DeliveryStatus::transient(Cause::Tls, EnhancedCode::CRYPTOGRAPHIC_FAILURE, text)
         .with_command("STARTTLS")
         .with_remote(&config.remote)
 }

@@ -4,7 +4,6 @@
 //! the driver that moves its bytes over TCP and TLS. Neither looks up names, connects, chooses among hosts or tries again:
 //! that is up to the queue, which gets a [`crate::DeliveryStatus`] for each recipient.
 
-mod body;
 mod connection;
 mod extensions;
 mod message;
@@ -12,15 +11,16 @@ mod opening;
 mod options;
 mod parser;
 mod session;
+mod source;
 mod stuffing;
 mod tls;
 mod transaction;
 
-pub use body::{BodySource, Prefixed};
-pub use connection::{Connection, Outgoing};
+pub use connection::{Connection, OutgoingMessage};
 pub use extensions::Extensions;
 pub use message::{Again, Envelope, OutgoingResult, Recipient, RecipientResult};
 pub use options::{Login, Options, Remote, Timeouts, Tls, TlsMode};
 pub use parser::{ReplyError, ReplyParser};
 pub use session::{Output, Security, Session, SessionConfig};
+pub use source::{MessageSource, Prefixed};
 pub use tls::{TlsSummary, opportunistic_config};

@@ -1,36 +1,31 @@
-//! Where the text of a message comes from while it is sent.
+//! The bytes of a message that is sent, read piece by piece.
 
 use std::io;
 
 use bytes::Bytes;
 
-/// The text of a message.
+/// The bytes of a message: its header section and its body, as one run.
 ///
-/// It is read piece by piece as the peer takes it, on the task that sends. A read may take as long as a read of a file that the
-/// system most likely has in memory, not longer.
-pub trait BodySource: Send + Sync {
-    /// Its bytes.
-    fn len(&self) -> u64;
+/// The connection reads a message in pieces of at most 64 KiB, while the server takes them. It awaits
+/// each read, so a source may read from a disk. A source in memory answers at once.
+pub trait MessageSource: Send + Sync {
+    /// The size of the message in bytes.
+    fn size(&self) -> u64;
 
-    /// It has no bytes.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// At most `max` bytes from `offset` on; at least one, unless `offset` is the end.
+    /// Reads at most `max` bytes from `offset` on. The piece is only empty at the end of the message.
     ///
     /// # Errors
-    /// The text can't be read. The message then counts as not sent.
-    fn read(&self, offset: u64, max: usize) -> io::Result<Bytes>;
+    /// The message cannot be read. It then counts as not sent.
+    fn read(&self, offset: u64, max: usize) -> impl Future<Output = io::Result<Bytes>> + Send;
 }
 
-impl BodySource for Bytes {
-    fn len(&self) -> u64 {
+impl MessageSource for Bytes {
+    fn size(&self) -> u64 {
         // No address space has more than 64 bits.
         u64::try_from(self.len()).unwrap_or(u64::MAX)
     }
 
-    fn read(&self, offset: u64, max: usize) -> io::Result<Bytes> {
+    async fn read(&self, offset: u64, max: usize) -> io::Result<Self> {
         let start = usize::try_from(offset)
             .unwrap_or(usize::MAX)
             .min(self.len());
@@ -38,34 +33,24 @@ impl BodySource for Bytes {
     }
 }
 
-impl BodySource for Box<dyn BodySource> {
-    fn len(&self) -> u64 {
-        (**self).len()
-    }
-
-    fn read(&self, offset: u64, max: usize) -> io::Result<Bytes> {
-        (**self).read(offset, max)
-    }
-}
-
-/// A text with something in front, like a DKIM-Signature field.
+/// A message with bytes in front of it, for example a DKIM-Signature field.
 #[derive(Clone, Debug)]
-pub struct Prefixed<B> {
-    /// What comes first.
+pub struct Prefixed<S> {
+    /// The bytes in front. They may be empty.
     pub prefix: Bytes,
-    /// What follows.
-    pub body: B,
+    /// The message.
+    pub message: S,
 }
 
-impl<B: BodySource> BodySource for Prefixed<B> {
-    fn len(&self) -> u64 {
-        BodySource::len(&self.prefix).saturating_add(self.body.len())
+impl<S: MessageSource> MessageSource for Prefixed<S> {
+    fn size(&self) -> u64 {
+        self.prefix.size().saturating_add(self.message.size())
     }
 
-    fn read(&self, offset: u64, max: usize) -> io::Result<Bytes> {
-        match offset.checked_sub(BodySource::len(&self.prefix)) {
-            Some(offset) => self.body.read(offset, max),
-            None => self.prefix.read(offset, max),
+    async fn read(&self, offset: u64, max: usize) -> io::Result<Bytes> {
+        match offset.checked_sub(self.prefix.size()) {
+            Some(offset) => self.message.read(offset, max).await,
+            None => self.prefix.read(offset, max).await,
         }
     }
 }
@@ -74,22 +59,24 @@ impl<B: BodySource> BodySource for Prefixed<B> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_prefix_is_read_first() {
+    #[tokio::test]
+    async fn a_prefix_is_read_first() {
         let source = Prefixed {
             prefix: Bytes::from_static(b"abc"),
-            body: Bytes::from_static(b"defgh"),
+            message: Bytes::from_static(b"defgh"),
         };
-        assert_eq!(source.len(), 8);
+        assert_eq!(source.size(), 8);
         for max in 1..10 {
             let mut all = Vec::new();
-            while (all.len() as u64) < source.len() {
-                let piece = source.read(all.len() as u64, max).unwrap();
+            while (all.len() as u64) < source.size() {
+                let piece = source.read(all.len() as u64, max).await.unwrap();
                 assert!(!piece.is_empty() && piece.len() <= max);
                 all.extend_from_slice(&piece);
             }
             assert_eq!(all, b"abcdefgh");
         }
-        assert!(source.read(8, 10).unwrap().is_empty() && source.read(99, 10).unwrap().is_empty());
+        for end in [8, 99] {
+            assert!(source.read(end, 10).await.unwrap().is_empty());
+        }
     }
 }
