@@ -20,7 +20,9 @@ use postrider_receive::{
     login::{LoginLimiter, LoginLimits, Logins, Rate},
 };
 use postrider_smtp::server::{self as smtp, SessionConfig};
-use postrider_store::{Clock, Memory, Store, SystemClock};
+use postrider_store::{Clock, Store, SystemClock};
+use postrider_webapi::{Webapi, WebapiParts};
+use postrider_webhook::{Runner, WebhookParts};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener},
@@ -32,7 +34,7 @@ use tracing::{debug, info, warn};
 use crate::{
     http,
     listener::{self, Gate},
-    services::{self, Bound, Service, WebapiContext},
+    services::{self, Bound, Service},
 };
 
 /// How often certificates and the history's age are looked at.
@@ -43,8 +45,6 @@ const EXPIRE_STEP: u64 = 100;
 const STOP_QUIETLY: Duration = Duration::from_secs(1);
 /// How long sessions and deliveries may take to end when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
-/// What the messages that webhooks show may take of memory while they are read, all together.
-const MEMORY: u64 = 128 << 20;
 /// What an SMTP client hears for which there is no place.
 const SMTP_REFUSAL: &[u8] = b"421 4.3.2 too many connections, try again later\r\n";
 
@@ -85,7 +85,6 @@ impl Options {
 /// A running server.
 pub struct Server {
     shared: SessionContext,
-    webapi: WebapiContext,
     addresses: Vec<(String, SocketAddr)>,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -145,18 +144,12 @@ impl Server {
             },
             rng: StdRng::from_rng(&mut rand::rng()),
         })?);
-        let hooks = postrider_webhook::Runner::new(
-            store.clone(),
-            Memory::new(MEMORY),
-            statics.limits.mime(),
-            Arc::clone(&live),
-            Arc::clone(&options.clock),
-            statics.webhook.clone(),
-        )?;
-        let webapi = WebapiContext {
-            unsubscribe_key: Arc::new(unsubscribe_key(&statics.data_dir)?),
-            bounds: postrider_webapi::Bounds::default(),
-        };
+        let hooks = Runner::new(WebhookParts {
+            store: store.clone(),
+            config: Arc::clone(&live),
+            statics: Arc::clone(&statics),
+            clock: Arc::clone(&options.clock),
+        })?;
         let shared = SessionContext {
             statics: Arc::clone(&statics),
             config: Arc::clone(&live),
@@ -167,15 +160,26 @@ impl Server {
             clock: options.clock,
             simulate: options.simulate,
         };
+        let shutdown = watch::Sender::new(false);
+        let webapi = Webapi::new(WebapiParts {
+            store: shared.store.clone(),
+            queue: Arc::clone(&shared.queue),
+            config: live,
+            logins: Arc::clone(&shared.logins),
+            limiter: Arc::clone(&shared.limiter),
+            clock: Arc::clone(&shared.clock),
+            unsubscribe_key: unsubscribe_key(&statics.data_dir)?,
+            stopping: shutdown.subscribe(),
+            statics,
+        });
         let mut server = Self {
             shared,
-            webapi,
             addresses: Vec::new(),
-            shutdown: watch::Sender::new(false),
+            shutdown,
             tasks: JoinSet::new(),
         };
         server.spawn_workers(control, hooks, options.dynamic_path);
-        server.spawn_services(bound)?;
+        server.spawn_services(bound, &webapi)?;
         Ok(server)
     }
 
@@ -254,12 +258,7 @@ impl Server {
         info!("stopped");
     }
 
-    fn spawn_workers(
-        &mut self,
-        control: UnixListener,
-        hooks: postrider_webhook::Runner,
-        dynamic_path: PathBuf,
-    ) {
+    fn spawn_workers(&mut self, control: UnixListener, hooks: Runner, dynamic_path: PathBuf) {
         let shared = &self.shared;
         let stop = || self.shutdown.subscribe();
         let parts = request::Parts {
@@ -286,7 +285,7 @@ impl Server {
         ));
     }
 
-    fn spawn_services(&mut self, bound: Vec<Bound>) -> anyhow::Result<()> {
+    fn spawn_services(&mut self, bound: Vec<Bound>, webapi: &Webapi) -> anyhow::Result<()> {
         let limits = &self.shared.statics.limits;
         let gate = Gate::new(limits.connections, limits.connections_per_network);
         for bound in bound {
@@ -304,13 +303,7 @@ impl Server {
                 let stop = self.shutdown.subscribe();
                 let gate = Arc::clone(&gate);
                 if service.is_http() {
-                    let router = services::router(
-                        &self.shared,
-                        &self.webapi,
-                        &bound.listener,
-                        service,
-                        stop.clone(),
-                    );
+                    let router = services::router(&self.shared, webapi, &bound.listener, service);
                     self.tasks
                         .spawn(http::serve(socket, tls, router, gate, stop));
                 } else {

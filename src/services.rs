@@ -7,8 +7,8 @@ use axum::Router;
 use postrider_config::{CertificateSource, HttpService, Listener, Static, TlsVersion};
 use postrider_receive::SessionContext;
 use postrider_smtp::server::SessionConfig;
+use postrider_webapi::{Endpoint, Webapi};
 use rustls::ServerConfig;
-use tokio::sync::watch;
 
 use crate::{
     http,
@@ -208,45 +208,25 @@ fn public_url(statics: &Static, listener: &Listener) -> String {
     format!("{scheme}://{}{port}{}", host.ascii(), service.path)
 }
 
-/// The parts that only the webapi uses. All its listeners share them.
-#[derive(Clone, Debug)]
-pub struct WebapiContext {
-    /// Signs the links by which recipients unsubscribe.
-    pub unsubscribe_key: Arc<[u8; 32]>,
-    /// Limits on the calls in progress.
-    pub bounds: postrider_webapi::Bounds,
-}
-
-/// The routes of an HTTP socket.
+/// The router of an HTTP socket.
 pub fn router(
     shared: &SessionContext,
-    webapi: &WebapiContext,
+    webapi: &Webapi,
     listener: &Listener,
     service: Service,
-    stopping: watch::Receiver<bool>,
 ) -> Router {
     let conf: &HttpService = if service == Service::WebapiHttps {
         &listener.webapi_https
     } else {
         &listener.webapi_http
     };
-    let webapi = postrider_webapi::router(postrider_webapi::Parts {
-        store: shared.store.clone(),
-        queue: Arc::clone(&shared.queue),
-        config: Arc::clone(&shared.config),
-        statics: Arc::clone(&shared.statics),
-        clock: Arc::clone(&shared.clock),
-        logins: Arc::clone(&shared.logins),
-        limiter: Arc::clone(&shared.limiter),
-        bounds: webapi.bounds.clone(),
+    let webapi = webapi.router(Endpoint {
         hostname: listener.hostname.clone(),
         max_message_size: listener.max_message_size.0,
         path: conf.path.clone(),
         public_url: public_url(&shared.statics, listener),
-        unsubscribe_key: Arc::clone(&webapi.unsubscribe_key),
         forwarded: conf.forwarded,
         tls: service == Service::WebapiHttps,
-        stopping,
     });
     http::health(shared.store.clone()).merge(webapi)
 }

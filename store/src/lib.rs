@@ -17,7 +17,6 @@ pub mod journal;
 mod memory;
 mod options;
 mod record;
-mod share;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -34,7 +33,6 @@ pub use record::{
     HookAttempt, HookKind, LoggedEvent, Mail, Notify, Outgoing, Queued, Retired, RetiredHook,
     Scope, Suppression,
 };
-pub use share::{Memory, Room, Share};
 pub use store::{Counts, Store};
 pub use time::{Clock, ManualClock, Sleep, SystemClock, Time};
 pub use verb::{

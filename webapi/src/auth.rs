@@ -17,7 +17,7 @@ use postrider_store::Scope;
 use tracing::{error, warn};
 
 use crate::{
-    Parts,
+    context::Context,
     error::{ApiError, Code},
 };
 
@@ -72,7 +72,7 @@ enum Credentials {
 
 /// Checks the caller.
 pub(crate) async fn authenticate(
-    parts: &Parts,
+    context: &Context,
     headers: &HeaderMap,
     extensions: &Extensions,
 ) -> Result<User, Refusal> {
@@ -86,25 +86,25 @@ pub(crate) async fn authenticate(
             "what came as bearer token has not the form of a key",
         ));
     }
-    let ip = remote(parts, headers, extensions).ok_or(Refusal::NoAddress)?;
-    let now = parts.clock.now();
-    if !parts.limiter.allowed(ip, now) {
+    let ip = remote(context, headers, extensions).ok_or(Refusal::NoAddress)?;
+    let now = context.clock.now();
+    if !context.limiter.allowed(ip, now) {
         warn!(remote = %ip, "webapi login not looked at: limits.login_failures_per_network");
         return Err(Refusal::TooMany);
     }
     let source = Source {
-        limiter: Arc::clone(&parts.limiter),
+        limiter: Arc::clone(&context.limiter),
         ip,
         now,
     };
     let key = |text: &str, name: Option<&str>| {
-        by_key(parts, text, name).inspect_err(|_| parts.limiter.failed(ip, now))
+        by_key(context, text, name).inspect_err(|_| context.limiter.failed(ip, now))
     };
     let checked = match &credentials {
         Credentials::Bearer(text) => key(text, None),
         Credentials::Basic(name, password) => match KeyText::parse(password) {
             Some(_) => key(password, Some(name)),
-            None => by_password(parts, name, password, &source).await,
+            None => by_password(context, name, password, &source).await,
         },
     };
     let user = match &credentials {
@@ -113,7 +113,7 @@ pub(crate) async fn authenticate(
     };
     match checked {
         Ok(found) => {
-            parts.limiter.succeeded(ip);
+            context.limiter.succeeded(ip);
             Ok(found)
         }
         Err(refusal) => {
@@ -127,18 +127,18 @@ pub(crate) async fn authenticate(
 
 /// Counts what fails.
 async fn by_password(
-    parts: &Parts,
+    context: &Context,
     name: &str,
     password: &str,
     source: &Source,
 ) -> Result<User, Refusal> {
-    let config = parts.config.load_full();
+    let config = context.config.load_full();
     let found = config.login(name);
     // For an unknown address a password is checked, too, and refused whatever comes of it: the time taken must not tell
     // which addresses there are.
     let account = found.as_ref().map_or("", |found| found.account);
     let failed = || source.limiter.failed(source.ip, source.now);
-    let verdict = parts
+    let verdict = context
         .logins
         .verify(account, password, source)
         .await
@@ -165,17 +165,17 @@ async fn by_password(
 }
 
 /// `name` is an address of the key's account, if one is given along with it.
-fn by_key(parts: &Parts, text: &str, name: Option<&str>) -> Result<User, Refusal> {
+fn by_key(context: &Context, text: &str, name: Option<&str>) -> Result<User, Refusal> {
     let wrong = || Refusal::Unauthorized("wrong key".into());
     let text = KeyText::parse(text).ok_or_else(wrong)?;
-    let key = parts.store.api_key(text.id()).map_err(|error| {
+    let key = context.store.api_key(text.id()).map_err(|error| {
         error!(%error, "failed to look up a key");
         Refusal::Failed(error.into())
     })?;
     let key = key
-        .filter(|key| text.is_of(key, parts.clock.now()))
+        .filter(|key| text.is_of(key, context.clock.now()))
         .ok_or_else(wrong)?;
-    let config = parts.config.load_full();
+    let config = context.config.load_full();
     let account = config.accounts.get(&key.account).ok_or_else(wrong)?;
     enabled(&account.login_disabled)?;
     let login = match name {
@@ -225,8 +225,8 @@ fn credentials(headers: &HeaderMap) -> Option<Credentials> {
     Some(Credentials::Basic(name.to_owned(), password.to_owned()))
 }
 
-fn remote(parts: &Parts, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
-    if parts.forwarded {
+fn remote(context: &Context, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
+    if context.endpoint.forwarded {
         let value = headers.get("x-forwarded-for")?.to_str().ok()?;
         return value.split(',').next()?.trim().parse().ok();
     }

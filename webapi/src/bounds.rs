@@ -1,6 +1,6 @@
 //! What calls may use at the same time, all together, and those of one account.
 
-use postrider_store::{Memory, Room, Share};
+use postrider_webhook::{MemoryBudget, Places, Share};
 
 use crate::{
     auth::User,
@@ -20,24 +20,24 @@ const DISK_STEP: u32 = 16;
 /// Questions that are looked up.
 const QUESTIONS: u32 = 16;
 
-/// What there is for calls. Clones share it, as the listeners of a server do.
+/// The limits on calls. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Bounds {
-    pub(crate) memory: Memory,
-    calls: Room,
-    files: Room,
-    disk: Room,
-    pub(crate) questions: Room,
+pub(crate) struct Bounds {
+    pub(crate) memory: MemoryBudget,
+    calls: Places,
+    files: Places,
+    disk: Places,
+    pub(crate) questions: Places,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            memory: Memory::new(MEMORY),
-            calls: Room::new(CALLS, CALLS / 8),
-            files: Room::new(FILES, FILES / 4),
-            disk: Room::new(DISK, DISK / 4),
-            questions: Room::new(QUESTIONS, QUESTIONS / 4),
+            memory: MemoryBudget::new(MEMORY),
+            calls: Places::new(CALLS, CALLS / 8),
+            files: Places::new(FILES, FILES / 4),
+            disk: Places::new(DISK, DISK / 4),
+            questions: Places::new(QUESTIONS, QUESTIONS / 4),
         }
     }
 }

@@ -5,12 +5,13 @@ use std::{ops::Range, pin::pin, sync::Arc};
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use postrider_store::{BodyWriter, INLINE_BODY_MAX, Memory, Scratch, Share, StoreError};
+use postrider_store::{BodyWriter, INLINE_BODY_MAX, Scratch, StoreError};
+use postrider_webhook::{MemoryBudget, Share};
 
 use crate::{
-    Parts,
     auth::User,
     bounds::FileShare,
+    context::Context,
     error::{ApiError, Code},
     memory::JsonSize,
 };
@@ -72,35 +73,43 @@ impl Data {
     }
 
     /// All of them as a text of JSON, with the memory that reading it takes.
-    pub(crate) async fn json(&self, parts: &Parts, user: &User) -> Result<(Json, Share), ApiError> {
+    pub(crate) async fn json(
+        &self,
+        context: &Context,
+        user: &User,
+    ) -> Result<(Json, Share), ApiError> {
         let mut size = JsonSize::default();
-        if self.len() > Memory::SMALL {
+        if self.len() > MemoryBudget::SMALL {
             let mut pieces = pin!(self.pieces(PIECE));
             while let Some(piece) = pieces.next().await {
                 size.add(&piece?);
             }
         }
-        self.json_of(parts, user, &size).await
+        self.json_of(context, user, &size).await
     }
 
     /// ... of which the size is known.
     pub(crate) async fn json_of(
         &self,
-        parts: &Parts,
+        context: &Context,
         user: &User,
         size: &JsonSize,
     ) -> Result<(Json, Share), ApiError> {
-        let memory = &parts.bounds.memory;
+        let memory = &context.bounds.memory;
         let share = memory.take(&user.account, size.memory()?).await;
         Ok((Json(self.read(0..self.len()).await?), share))
     }
 
     /// Keeps bytes that are in memory: there, or in a file if they are many.
-    pub(crate) async fn keep(parts: &Parts, user: &User, bytes: Vec<u8>) -> Result<Self, ApiError> {
+    pub(crate) async fn keep(
+        context: &Context,
+        user: &User,
+        bytes: Vec<u8>,
+    ) -> Result<Self, ApiError> {
         if bytes.len() as u64 <= IN_MEMORY {
             return Ok(Bytes::from(bytes).into());
         }
-        let mut upload = Upload::new(parts, user);
+        let mut upload = Upload::new(context, user);
         for piece in bytes.chunks(PIECE as usize) {
             upload.write(piece).await?;
         }
@@ -146,16 +155,16 @@ impl Json {
 /// Takes bytes as they come: into memory while they are few, then into a file, if there is a place for one.
 pub(crate) struct Upload<'a> {
     writer: BodyWriter,
-    parts: &'a Parts,
+    context: &'a Context,
     user: &'a User,
     place: Option<FileShare>,
 }
 
 impl<'a> Upload<'a> {
-    pub(crate) fn new(parts: &'a Parts, user: &'a User) -> Self {
+    pub(crate) fn new(context: &'a Context, user: &'a User) -> Self {
         Self {
-            writer: parts.store.body_writer(),
-            parts,
+            writer: context.store.body_writer(),
+            context,
             user,
             place: None,
         }
@@ -169,7 +178,7 @@ impl<'a> Upload<'a> {
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), ApiError> {
         let size = self.len() + bytes.len() as u64;
         if size > IN_MEMORY {
-            let bounds = &self.parts.bounds;
+            let bounds = &self.context.bounds;
             let place = match &mut self.place {
                 Some(place) => place,
                 None => self.place.insert(bounds.file(self.user)?),

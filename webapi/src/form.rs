@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{self, Poll, ready},
 };
 
 use axum::{
@@ -22,9 +22,9 @@ use axum::{
 use futures_util::Stream;
 
 use crate::{
-    Parts,
     auth::User,
     compose::File,
+    context::Context,
     data::{Data, Upload, blocking_with, collect},
     error::{ApiError, Code},
 };
@@ -54,7 +54,11 @@ pub(crate) struct Files {
 }
 
 /// Reads a form whose files have no more than the largest message has, all of them.
-pub(crate) async fn read(parts: &Parts, user: &User, request: Request) -> Result<Form, ApiError> {
+pub(crate) async fn read(
+    context: &Context,
+    user: &User,
+    request: Request,
+) -> Result<Form, ApiError> {
     let form = match media_type(request.headers()).as_str() {
         "" => {
             return Err(ApiError::protocol(
@@ -62,9 +66,9 @@ pub(crate) async fn read(parts: &Parts, user: &User, request: Request) -> Result
             ));
         }
         "application/x-www-form-urlencoded" => {
-            read_urlencoded(parts, user, request.into_body()).await?
+            read_urlencoded(context, user, request.into_body()).await?
         }
-        "multipart/form-data" => read_multipart(parts, user, request).await?,
+        "multipart/form-data" => read_multipart(context, user, request).await?,
         other => {
             return Err(ApiError::protocol(format!(
                 "Content-Type {other:?}: send application/x-www-form-urlencoded or multipart/form-data with the field \"request\""
@@ -93,11 +97,11 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
         .to_ascii_lowercase()
 }
 
-async fn read_urlencoded(parts: &Parts, user: &User, body: Body) -> Result<Form, ApiError> {
-    let upload = Upload::new(parts, user);
+async fn read_urlencoded(context: &Context, user: &User, body: Body) -> Result<Form, ApiError> {
+    let upload = Upload::new(context, user);
     let body = collect(upload, body, FIELDS_MAX, Code::Protocol).await?;
     // With what is decoded, in which letters that are none become longer.
-    let memory = &parts.bounds.memory;
+    let memory = &context.bounds.memory;
     let share = memory.take(&user.account, 6 * body.len()).await;
     let bytes = body.read(0..body.len()).await?;
     let value = blocking_with(body.len(), move || {
@@ -108,7 +112,7 @@ async fn read_urlencoded(parts: &Parts, user: &User, body: Body) -> Result<Form,
     let value = value.await?.unwrap_or_default();
     // So is its place, if it was in a file.
     drop(body);
-    let request = Data::keep(parts, user, value).await?;
+    let request = Data::keep(context, user, value).await?;
     drop(share);
     Ok(Form {
         request,
@@ -159,7 +163,7 @@ impl Progress {
 impl Stream for Paced {
     type Item = Result<Bytes, axum::Error>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
         if !self.progress.asked.swap(true, Ordering::Relaxed) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -192,8 +196,12 @@ struct Reader<'a> {
 /// Where the bytes of a part begin and end among those of all.
 type Place = (u64, u64);
 
-async fn read_multipart(parts: &Parts, user: &User, request: Request) -> Result<Form, ApiError> {
-    let most = parts.max_message_size;
+async fn read_multipart(
+    context: &Context,
+    user: &User,
+    request: Request,
+) -> Result<Form, ApiError> {
+    let most = context.endpoint.max_message_size;
     let progress = Arc::<Progress>::default();
     let mut request = request.map(|body| {
         Body::from_stream(Paced {
@@ -207,7 +215,7 @@ async fn read_multipart(parts: &Parts, user: &User, request: Request) -> Result<
         .await
         .map_err(|error| unreadable(&error.body_text()))?;
     let mut reader = Reader {
-        upload: Upload::new(parts, user),
+        upload: Upload::new(context, user),
         progress,
         fields_left: FIELDS_MAX,
         files_left: most,

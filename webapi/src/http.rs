@@ -13,13 +13,13 @@ use axum::{
     routing::any,
 };
 use postrider_smtp::Domain;
-use postrider_store::Share;
+use postrider_webhook::Share;
 use serde::Serialize;
 use tracing::error;
 
 use crate::{
-    Parts,
     auth::{self, Refusal, User},
+    context::Context,
     data::{Data, blocking_with},
     error::{ApiError, Code},
     form::{self, Form},
@@ -39,11 +39,11 @@ const BUSY: u16 = 5;
 /// The most bytes of a request of any method but Send.
 const QUESTION_MAX: u64 = 256 << 10;
 
-/// What answers everything below the path of `parts`.
-pub fn router(parts: Parts) -> Router {
-    let base = parts.path.clone();
+/// The routes of the listener: everything below its path.
+pub(crate) fn router(context: Context) -> Router {
+    let base = context.endpoint.path.clone();
     let below = format!("{base}{{*rest}}");
-    let shared = Arc::new(parts);
+    let shared = Arc::new(context);
     let mut router = Router::new()
         .route(&base, any(answer))
         .route(&below, any(answer));
@@ -62,8 +62,8 @@ fn text(status: StatusCode, text: &str) -> Response {
 }
 
 /// Answers everything below the base path.
-async fn answer(State(parts): State<Arc<Parts>>, request: Request) -> Response {
-    if !knows_host(&parts, &request) {
+async fn answer(State(context): State<Arc<Context>>, request: Request) -> Response {
+    if !knows_host(&context, &request) {
         return text(
             StatusCode::NOT_FOUND,
             "this server does not go by the name in the request's Host; the listener's hostname in postrider.conf, or a domain's \
@@ -72,19 +72,19 @@ async fn answer(State(parts): State<Arc<Parts>>, request: Request) -> Response {
     }
     let path = request.uri().path();
     let path = path
-        .strip_prefix(parts.path.as_str())
+        .strip_prefix(context.endpoint.path.as_str())
         .unwrap_or_default()
         .to_owned();
     match path.as_str() {
         "" if *request.method() == Verb::GET => {
-            let to = HeaderValue::from_str(&format!("{}v0/", parts.path));
+            let to = HeaderValue::from_str(&format!("{}v0/", context.endpoint.path));
             let to = to.unwrap_or_else(|_| HeaderValue::from_static("v0/"));
             (StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response()
         }
         "" => text(StatusCode::METHOD_NOT_ALLOWED, "use GET"),
-        "openapi.json" if *request.method() == Verb::GET => v1::describe(&parts),
+        "openapi.json" if *request.method() == Verb::GET => v1::describe(&context),
         "v0/" => pages::answer(StatusCode::OK, pages::index()),
-        path if path == "v1" || path.starts_with("v1/") => v1::answer(parts, request).await,
+        path if path == "v1" || path.starts_with("v1/") => v1::answer(context, request).await,
         path => match path.strip_prefix("v0/").and_then(Method::from_name) {
             None => text(
                 StatusCode::NOT_FOUND,
@@ -92,7 +92,7 @@ async fn answer(State(parts): State<Arc<Parts>>, request: Request) -> Response {
             ),
             Some(method) => match *request.method() {
                 Verb::GET => pages::answer(StatusCode::OK, pages::method(method)),
-                Verb::POST => call(parts, method, request).await,
+                Verb::POST => call(context, method, request).await,
                 _ => text(
                     StatusCode::METHOD_NOT_ALLOWED,
                     "use POST, or GET for documentation",
@@ -111,7 +111,7 @@ fn authority(request: &Request) -> Option<&str> {
 }
 
 /// Only names that are meant for us: a page of another site that points its own name here gets nothing.
-fn knows_host(parts: &Parts, request: &Request) -> bool {
+fn knows_host(context: &Context, request: &Request) -> bool {
     let Some(authority) = authority(request) else {
         // HTTP/1.0 has none.
         return true;
@@ -126,8 +126,8 @@ fn knows_host(parts: &Parts, request: &Request) -> bool {
     let Ok(name) = Domain::parse(host) else {
         return false;
     };
-    let config = parts.config.load();
-    name == parts.hostname
+    let config = context.config.load();
+    name == context.endpoint.hostname
         || config
             .domains
             .values()
@@ -152,8 +152,8 @@ fn is_cross_site(request: &Request) -> bool {
     page.is_none() || page != authority(request)
 }
 
-async fn call(parts: Arc<Parts>, method: Method, request: Request) -> Response {
-    let user = match auth::authenticate(&parts, request.headers(), request.extensions()).await {
+async fn call(context: Arc<Context>, method: Method, request: Request) -> Response {
+    let user = match auth::authenticate(&context, request.headers(), request.extensions()).await {
         Ok(user) => user,
         Err(refusal) => return refused(refusal),
     };
@@ -166,8 +166,8 @@ async fn call(parts: Arc<Parts>, method: Method, request: Request) -> Response {
         let text = "a page of another site may not call in the name of who is logged in here";
         return failed(&ApiError::protocol(text));
     }
-    let place = parts.bounds.call(&user);
-    let work = async move { carry_out(&parts, &user, method, request).await };
+    let place = context.bounds.call(&user);
+    let work = async move { carry_out(&context, &user, method, request).await };
     let work = to_its_end(place, work);
     work.await.unwrap_or_else(|error| failed(&error))
 }
@@ -189,7 +189,7 @@ pub(crate) async fn to_its_end(
 }
 
 async fn carry_out(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     method: Method,
     request: Request,
@@ -197,45 +197,45 @@ async fn carry_out(
     check_encoding(request.headers())?;
     let key = idempotency_key(request.headers())?;
     // Boxed, so that the task is small: it is moved before it begins.
-    let form = Box::pin(form::read(parts, user, request)).await?;
+    let form = Box::pin(form::read(context, user, request)).await?;
     let request = match method {
         Method::Send => String::new(),
-        _ => question(parts, user, &form.request).await?,
+        _ => question(context, user, &form.request).await?,
     };
     let request = request.as_str();
     Ok(match method {
-        Method::Send => ok(&Box::pin(send_message(parts, user, form, key)).await?),
-        Method::SuppressionList => ok(&suppression::list(parts, user, request)?),
-        Method::SuppressionAdd => ok(&suppression::add(parts, user, request).await?),
-        Method::SuppressionRemove => ok(&suppression::remove(parts, user, request).await?),
-        Method::SuppressionPresent => ok(&suppression::present(parts, user, request)?),
-        Method::MessageGet => ok(&mailbox::get(parts, user, request).await?),
-        Method::MessageRawGet => mailbox::raw(parts, user, request)?,
-        Method::MessagePartGet => mailbox::part(parts, user, request).await?,
-        Method::MessageDelete => ok(&mailbox::delete(parts, user, request).await?),
-        Method::MessageFlagsAdd => ok(&mailbox::flags(parts, user, request, true).await?),
-        Method::MessageFlagsRemove => ok(&mailbox::flags(parts, user, request, false).await?),
-        Method::MessageMove => ok(&mailbox::relocate(parts, user, request).await?),
+        Method::Send => ok(&Box::pin(send_message(context, user, form, key)).await?),
+        Method::SuppressionList => ok(&suppression::list(context, user, request)?),
+        Method::SuppressionAdd => ok(&suppression::add(context, user, request).await?),
+        Method::SuppressionRemove => ok(&suppression::remove(context, user, request).await?),
+        Method::SuppressionPresent => ok(&suppression::present(context, user, request)?),
+        Method::MessageGet => ok(&mailbox::get(context, user, request).await?),
+        Method::MessageRawGet => mailbox::raw(context, user, request)?,
+        Method::MessagePartGet => mailbox::part(context, user, request).await?,
+        Method::MessageDelete => ok(&mailbox::delete(context, user, request).await?),
+        Method::MessageFlagsAdd => ok(&mailbox::flags(context, user, request, true).await?),
+        Method::MessageFlagsRemove => ok(&mailbox::flags(context, user, request, false).await?),
+        Method::MessageMove => ok(&mailbox::relocate(context, user, request).await?),
     })
 }
 
 /// The JSON of a method that takes little. What is done then may need memory of its own, so that this has no share.
-async fn question(parts: &Parts, user: &User, request: &Data) -> Result<String, ApiError> {
+async fn question(context: &Context, user: &User, request: &Data) -> Result<String, ApiError> {
     if request.len() > QUESTION_MAX {
         let text = format!("the request has more than {QUESTION_MAX} bytes");
         return Err(ApiError::protocol(text));
     }
-    let (json, _share) = request.json(parts, user).await?;
+    let (json, _share) = request.json(context, user).await?;
     Ok(json.text()?.to_owned())
 }
 
 async fn send_message(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     form: Form,
     key: Option<String>,
 ) -> Result<send::Response, ApiError> {
-    let (json, _share) = form.request.json(parts, user).await?;
+    let (json, _share) = form.request.json(context, user).await?;
     let once = match key {
         Some(key) => Some(Once::new(&key, user, &form.request, &form.files).await?),
         None => None,
@@ -243,7 +243,7 @@ async fn send_message(
     let request = blocking_with(form.request.len(), move || {
         send::Request::read(json.text()?)
     });
-    send::send(parts, user, request.await?, form.files, once.as_ref()).await
+    send::send(context, user, request.await?, form.files, once.as_ref()).await
 }
 
 /// Bodies come as they are.

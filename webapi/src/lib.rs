@@ -11,6 +11,7 @@ mod bounds;
 #[cfg(feature = "client")]
 pub mod client;
 mod compose;
+mod context;
 mod data;
 mod error;
 mod form;
@@ -26,14 +27,9 @@ mod time;
 mod unsubscribe;
 mod v1;
 
-use std::sync::Arc;
+use axum::Router;
 
-use postrider_config::{Live, Static};
-use postrider_queue::Queue;
-use postrider_receive::login::{LoginLimiter, Logins};
-use postrider_smtp::Domain;
-use postrider_store::{Clock, Store};
-use tokio::sync::watch;
+use self::{bounds::Bounds, context::Context};
 
 /// The requests and answers of v1, and what methods of v0 answer.
 pub mod api {
@@ -60,46 +56,32 @@ pub mod api {
     }
 }
 
-pub use bounds::Bounds;
+pub use context::{Endpoint, WebapiParts};
 pub use error::{ApiError, Code};
-pub use http::router;
 
-/// What the API of a listener is made of.
+/// The webapi of a server. All its listeners share the limits on calls.
 #[expect(
     missing_debug_implementations,
     reason = "its parts have nothing to show"
 )]
-pub struct Parts {
-    /// Where texts and mail are kept.
-    pub store: Store,
-    /// The way out.
-    pub queue: Arc<Queue>,
-    /// The dynamic configuration as it is now.
-    pub config: Live,
-    /// The static configuration.
-    pub statics: Arc<Static>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Checked logins.
-    pub logins: Arc<Logins>,
-    /// Failed logins per network.
-    pub limiter: Arc<LoginLimiter>,
-    /// What calls may use at the same time, those of all listeners together.
-    pub bounds: Bounds,
-    /// What the listener calls itself.
-    pub hostname: Domain,
-    /// The largest message, in bytes.
-    pub max_message_size: u64,
-    /// Under which it answers, with a slash at both ends.
-    pub path: String,
-    /// Where others reach it, with a slash at the end: for links in what is sent.
-    pub public_url: String,
-    /// Signs links by which recipients unsubscribe.
-    pub unsubscribe_key: Arc<[u8; 32]>,
-    /// X-Forwarded-For says who calls.
-    pub forwarded: bool,
-    /// Requests come over TLS.
-    pub tls: bool,
-    /// True when the server stops, which ends the streams that have no end of their own.
-    pub stopping: watch::Receiver<bool>,
+pub struct Webapi {
+    parts: WebapiParts,
+    bounds: Bounds,
+}
+
+impl Webapi {
+    /// The webapi of a server with these parts.
+    #[must_use]
+    pub fn new(parts: WebapiParts) -> Self {
+        Self {
+            parts,
+            bounds: Bounds::default(),
+        }
+    }
+
+    /// The routes of one listener: everything below its path.
+    pub fn router(&self, endpoint: Endpoint) -> Router {
+        let (parts, bounds) = (self.parts.clone(), self.bounds.clone());
+        http::router(Context::new(parts, bounds, endpoint))
+    }
 }

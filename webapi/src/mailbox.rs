@@ -16,8 +16,8 @@ use postrider_webhook::message;
 
 pub use self::shape::{Message, Meta, Shown};
 use crate::{
-    Parts,
     auth::User,
+    context::Context,
     data::{Data, PIECE, blocking},
     error::{ApiError, Code},
     json::Object,
@@ -47,12 +47,12 @@ const FLAGS_MAX: usize = 100;
 const FLAG_MAX: usize = 100;
 
 /// The message with its texts, structure and what is known of its coming.
-pub(crate) async fn get(parts: &Parts, user: &User, request: &str) -> Result<Shown, ApiError> {
+pub(crate) async fn get(context: &Context, user: &User, request: &str) -> Result<Shown, ApiError> {
     let id = request::read(request, id)?;
-    let mail = find(parts, user, id)?;
-    let body = parts.store.body(mail.body)?;
-    let limits = parts.statics.limits.mime();
-    let memory = &parts.bounds.memory;
+    let mail = find(context, user, id)?;
+    let body = context.store.body(mail.body)?;
+    let limits = context.statics.limits.mime();
+    let memory = &context.bounds.memory;
     let _share = memory.take(&user.account, body.len() * PARSED).await;
     blocking(move || {
         let text = body.read(0..body.len())?;
@@ -62,23 +62,27 @@ pub(crate) async fn get(parts: &Parts, user: &User, request: &str) -> Result<Sho
 }
 
 /// The text as it came, byte by byte.
-pub(crate) fn raw(parts: &Parts, user: &User, request: &str) -> Result<Response, ApiError> {
+pub(crate) fn raw(context: &Context, user: &User, request: &str) -> Result<Response, ApiError> {
     let id = request::read(request, id)?;
-    let body = parts.store.body(find(parts, user, id)?.body)?;
+    let body = context.store.body(find(context, user, id)?.body)?;
     let kind = HeaderValue::from_static("text/plain");
     let text = Body::from_stream(Data::from(Scratch::from(body)).pieces(PIECE));
     Ok(([(CONTENT_TYPE, kind)], text).into_response())
 }
 
 /// A part without its transfer encoding.
-pub(crate) async fn part(parts: &Parts, user: &User, request: &str) -> Result<Response, ApiError> {
+pub(crate) async fn part(
+    context: &Context,
+    user: &User,
+    request: &str,
+) -> Result<Response, ApiError> {
     let (id, path) = request::read(request, |fields| {
         Ok((id(fields)?, fields.list("PartPath", Object::index)?))
     })?;
-    let mail = find(parts, user, id)?;
-    let body = parts.store.body(mail.body)?;
-    let limits = parts.statics.limits.mime();
-    let memory = &parts.bounds.memory;
+    let mail = find(context, user, id)?;
+    let body = context.store.body(mail.body)?;
+    let limits = context.statics.limits.mime();
+    let memory = &context.bounds.memory;
     let _share = memory.take(&user.account, body.len() * PARSED).await;
     let found = blocking(move || {
         let text = body.read(0..body.len())?;
@@ -89,7 +93,7 @@ pub(crate) async fn part(parts: &Parts, user: &User, request: &str) -> Result<Re
         })
     });
     // Who reads it slowly holds no memory.
-    let found = Data::keep(parts, user, found.await?).await?;
+    let found = Data::keep(context, user, found.await?).await?;
     // What it is depends on its author: nobody should take it for a page.
     let headers = [
         (
@@ -107,17 +111,21 @@ pub(crate) async fn part(parts: &Parts, user: &User, request: &str) -> Result<Re
 }
 
 /// Removes a message for good.
-pub(crate) async fn delete(parts: &Parts, user: &User, request: &str) -> Result<Done, ApiError> {
+pub(crate) async fn delete(
+    context: &Context,
+    user: &User,
+    request: &str,
+) -> Result<Done, ApiError> {
     let id = request::read(request, id)?;
-    match parts.store.remove_mail(&user.account, id).await? {
+    match context.store.remove_mail(&user.account, id).await? {
         true => Ok(Done {}),
-        false => Err(gone(parts, id)),
+        false => Err(gone(context, id)),
     }
 }
 
 /// Adds flags (`add`), or takes them off.
 pub(crate) async fn flags(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     request: &str,
     add: bool,
@@ -130,7 +138,7 @@ pub(crate) async fn flags(
     if flags.len() > FLAGS_MAX {
         return Err(ApiError::user(format!("more than {FLAGS_MAX} flags")));
     }
-    if add && find_to_change(parts, user, id)?.flags.len() > FLAGS_MAX {
+    if add && find_to_change(context, user, id)?.flags.len() > FLAGS_MAX {
         return Err(ApiError::user("the message has too many flags"));
     }
     let change = if add {
@@ -144,16 +152,20 @@ pub(crate) async fn flags(
             ..MailChange::default()
         }
     };
-    changed(parts, user, id, change).await
+    changed(context, user, id, change).await
 }
 
 /// Moves a message to another mailbox; its number stays.
-pub(crate) async fn relocate(parts: &Parts, user: &User, request: &str) -> Result<Done, ApiError> {
+pub(crate) async fn relocate(
+    context: &Context,
+    user: &User,
+    request: &str,
+) -> Result<Done, ApiError> {
     let (id, to) = request::read(request, |fields| {
         Ok((id(fields)?, fields.string("DestMailboxName")?))
     })?;
-    let mail = find_to_change(parts, user, id)?;
-    if !exists(parts, user, &to)? {
+    let mail = find_to_change(context, user, id)?;
+    if !exists(context, user, &to)? {
         let text = format!("the account has no mailbox {to:?}");
         return Err(ApiError::user(text));
     }
@@ -164,18 +176,18 @@ pub(crate) async fn relocate(parts: &Parts, user: &User, request: &str) -> Resul
         mailbox: Some(to),
         ..MailChange::default()
     };
-    changed(parts, user, id, change).await
+    changed(context, user, id, change).await
 }
 
 async fn changed(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     id: MailId,
     change: MailChange,
 ) -> Result<Done, ApiError> {
-    match parts.store.change_mail(&user.account, id, change).await? {
+    match context.store.change_mail(&user.account, id, change).await? {
         true => Ok(Done {}),
-        false => Err(gone(parts, id)),
+        false => Err(gone(context, id)),
     }
 }
 
@@ -186,30 +198,30 @@ fn id(fields: &mut Object) -> Result<MailId, crate::json::JsonError> {
     Ok(MailId(u64::try_from(id).unwrap_or(u64::MAX)))
 }
 
-fn find(parts: &Parts, user: &User, id: MailId) -> Result<Mail, ApiError> {
+fn find(context: &Context, user: &User, id: MailId) -> Result<Mail, ApiError> {
     if id.0 == 0 {
         return Err(no_id());
     }
-    let mail = parts.store.mail(id)?;
+    let mail = context.store.mail(id)?;
     mail.filter(|mail| mail.account == user.account)
         .ok_or_else(|| not_found(id))
 }
 
-fn find_to_change(parts: &Parts, user: &User, id: MailId) -> Result<Mail, ApiError> {
-    let mail = parts.store.mail(id)?;
+fn find_to_change(context: &Context, user: &User, id: MailId) -> Result<Mail, ApiError> {
+    let mail = context.store.mail(id)?;
     mail.filter(|mail| mail.account == user.account)
-        .ok_or_else(|| gone(parts, id))
+        .ok_or_else(|| gone(context, id))
 }
 
 /// Why the account has no message of this number to be changed.
-fn gone(parts: &Parts, id: MailId) -> ApiError {
+fn gone(context: &Context, id: MailId) -> ApiError {
     if id.0 == 0 {
         return no_id();
     }
-    match parts.store.mail(id) {
+    match context.store.mail(id) {
         // Another account's.
         Ok(Some(_)) => not_found(id),
-        Ok(None) if parts.store.was_mail(id) => ApiError::user("message was removed"),
+        Ok(None) if context.store.was_mail(id) => ApiError::user("message was removed"),
         Ok(None) => not_found(id),
         Err(error) => error.into(),
     }
@@ -238,15 +250,17 @@ fn flag(name: &str) -> Result<String, ApiError> {
 }
 
 /// Whether the account has a mailbox: the usual ones, those that its mail is sorted into, and those that have mail.
-fn exists(parts: &Parts, user: &User, name: &str) -> Result<bool, ApiError> {
-    let config = parts.config.load();
+fn exists(context: &Context, user: &User, name: &str) -> Result<bool, ApiError> {
+    let config = context.config.load();
     let account = config.accounts.get(&user.account);
     let sorted = account.is_some_and(|account| sorts_into(account, name));
-    let usual = parts.statics.default_mailboxes.iter();
+    let usual = context.statics.default_mailboxes.iter();
     if name == "Inbox" || sorted || usual.into_iter().any(|usual| usual == name) {
         return Ok(true);
     }
-    let mails = parts.store.list_mails(&user.account, Some(name), None, 1)?;
+    let mails = context
+        .store
+        .list_mails(&user.account, Some(name), None, 1)?;
     Ok(!mails.items.is_empty())
 }
 

@@ -1,6 +1,6 @@
 //! What reading a request takes of memory.
 
-use postrider_store::Memory;
+use postrider_webhook::MemoryBudget;
 
 use crate::error::ApiError;
 
@@ -49,7 +49,7 @@ impl JsonSize {
     /// # Errors
     /// If there are more values than any request needs.
     pub(crate) fn memory(&self) -> Result<u64, ApiError> {
-        if self.bytes <= Memory::SMALL {
+        if self.bytes <= MemoryBudget::SMALL {
             return Ok(0);
         }
         if self.values > VALUES_MAX {

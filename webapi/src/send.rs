@@ -25,9 +25,9 @@ pub(crate) use self::once::Once;
 use self::prepare::{Check, Ready, prepare};
 pub(crate) use self::request::{BASE64, NameAddress, NewContent, NewFile, Request};
 use crate::{
-    Parts,
     auth::User,
     compose::{Composed, Message, Output, Text},
+    context::Context,
     error::{ApiError, Code},
     form::Files,
 };
@@ -69,30 +69,30 @@ pub struct Queued {
 /// # Errors
 /// Those of the contract. Nothing is queued then, except with [`Code::SentOverQuota`].
 pub(crate) async fn send(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     request: Request,
     files: Files,
     once: Option<&Once>,
 ) -> Result<Response, ApiError> {
-    let now = parts.clock.now();
+    let now = context.clock.now();
     if let Some(once) = once
-        && let Some(response) = once.earlier(parts, user, now)?
+        && let Some(response) = once.earlier(context, user, now)?
     {
         return Ok(response);
     }
-    let mut ready = prepare(parts, user, request, files, Check::Limits(once), now).await?;
+    let mut ready = prepare(context, user, request, files, Check::Limits(once), now).await?;
     let allowance = ready.allowance.take();
     let given = ready.given.clone();
-    let (mut submission, copy) = submission(parts, user, ready, now).await?;
+    let (mut submission, copy) = submission(context, user, ready, now).await?;
     let message_id = submission.message_id.clone();
     submission.once = once.map(|once| once.for_queue(&message_id, &given, now));
-    let Some(added) = queue(parts, user, submission, &message_id).await? else {
-        return once::read(&once::by_another(once, parts, user, now)?);
+    let Some(added) = queue(context, user, submission, &message_id).await? else {
+        return once::read(&once::by_another(once, context, user, now)?);
     };
     drop(allowance);
     if let Some(copy) = copy {
-        keep_copy(parts, user, copy, now).await?;
+        keep_copy(context, user, copy, now).await?;
     }
     let submissions = given.into_iter().zip(added);
     let submissions = submissions.map(|(address, added)| Queued {
@@ -108,7 +108,7 @@ pub(crate) async fn send(
 
 /// Composes a message: what the queue gets, and the copy that is to be kept.
 async fn submission(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     ready: Ready,
     now: Time,
@@ -121,7 +121,7 @@ async fn submission(
         .flatten()
         .map(|mailbox| mailbox.address.clone())
         .collect();
-    let composed = compose(parts, &message, &recipients, options.save_sent, now).await?;
+    let composed = compose(context, &message, &recipients, options.save_sent, now).await?;
     let not_before = release(options.future_release, now)?;
     let submission = Submission {
         account: user.account.clone(),
@@ -172,7 +172,7 @@ fn release(wanted: Option<Zoned>, now: Time) -> Result<Option<Time>, ApiError> {
 /// Writes the message behind its Received field. If a copy is to be kept and the account has a mailbox for it, it is made along
 /// with the message, behind a Bcc field that shows who got a blind copy.
 async fn compose(
-    parts: &Parts,
+    context: &Context,
     message: &Message,
     recipients: &[Address],
     save_sent: bool,
@@ -180,8 +180,12 @@ async fn compose(
 ) -> Result<Composed, ApiError> {
     let received = Received {
         from: None,
-        by: parts.hostname.ascii(),
-        with: if parts.tls { "HTTPS" } else { "HTTP" },
+        by: context.endpoint.hostname.ascii(),
+        with: if context.endpoint.tls {
+            "HTTPS"
+        } else {
+            "HTTP"
+        },
         id: header::random_id(&mut rand::rng()),
         tls: None,
         recipient: match recipients {
@@ -191,11 +195,11 @@ async fn compose(
         time: now,
     };
     let prefix = received.to_string();
-    let writer = parts.store.body_writer();
-    let mut out = Output::new(writer, prefix.as_bytes(), parts.max_message_size).await?;
-    let mailboxes = &parts.statics.default_mailboxes;
+    let writer = context.store.body_writer();
+    let mut out = Output::new(writer, prefix.as_bytes(), context.endpoint.max_message_size).await?;
+    let mailboxes = &context.statics.default_mailboxes;
     if save_sent && mailboxes.iter().any(|name| name == SENT) {
-        out.copy_to(parts.store.body_writer(), &message.bcc_field())
+        out.copy_to(context.store.body_writer(), &message.bcc_field())
             .await?;
     }
     message.write(&mut out).await?;
@@ -204,12 +208,12 @@ async fn compose(
 
 /// None: it was done before.
 async fn queue(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     submission: Submission,
     message_id: &str,
 ) -> Result<Option<Vec<Submitted>>, ApiError> {
-    let added = match parts.queue.add(submission).await {
+    let added = match context.queue.add(submission).await {
         Ok(added) => added,
         Err(AddError::DoneBefore) => return Ok(None),
         Err(AddError::Store(error)) => return Err(error.into()),
@@ -228,7 +232,7 @@ async fn queue(
 }
 
 /// Puts the copy into the account's mailbox for what was sent.
-async fn keep_copy(parts: &Parts, user: &User, copy: Text, now: Time) -> Result<(), ApiError> {
+async fn keep_copy(context: &Context, user: &User, copy: Text, now: Time) -> Result<(), ApiError> {
     let accept = Accept {
         body: Some(copy.body),
         mails: vec![NewMail {
@@ -243,9 +247,15 @@ async fn keep_copy(parts: &Parts, user: &User, copy: Text, now: Time) -> Result<
         }],
         ..Accept::default()
     };
-    parts.store.accept(accept).await.map(drop).map_err(|error| {
-        warn!(%error, account = user.account, "failed to keep a copy of a sent message");
-        let text = format!("the message is queued, but its copy for {SENT} was not kept: {error}");
-        ApiError::new(Code::SentOverQuota, text)
-    })
+    context
+        .store
+        .accept(accept)
+        .await
+        .map(drop)
+        .map_err(|error| {
+            warn!(%error, account = user.account, "failed to keep a copy of a sent message");
+            let text =
+                format!("the message is queued, but its copy for {SENT} was not kept: {error}");
+            ApiError::new(Code::SentOverQuota, text)
+        })
 }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use crate::{
-    Parts,
     auth::User,
+    context::Context,
     error::{ApiError, Code},
     json::{JsonError, Object},
     request,
@@ -70,13 +70,13 @@ pub(crate) struct IsPresent {
 }
 
 /// All entries, by their numbers.
-pub(crate) fn list(parts: &Parts, user: &User, request: &str) -> Result<Listed, ApiError> {
+pub(crate) fn list(context: &Context, user: &User, request: &str) -> Result<Listed, ApiError> {
     request::read(request, |_| Ok(()))?;
     let mut suppressions = Vec::new();
     let mut after = None;
     loop {
         let account = Some(user.account.as_str());
-        let page = parts.store.list_suppressions(account, after, PAGE)?;
+        let page = context.store.list_suppressions(account, after, PAGE)?;
         // The contract knows those for all mail only.
         let all = page.items.into_iter().filter(|entry| entry.list.is_empty());
         suppressions.extend(all.map(Entry::from));
@@ -88,7 +88,7 @@ pub(crate) fn list(parts: &Parts, user: &User, request: &str) -> Result<Listed, 
 }
 
 /// Adds an address; it is an error if it, or a variant of it, is there.
-pub(crate) async fn add(parts: &Parts, user: &User, request: &str) -> Result<Done, ApiError> {
+pub(crate) async fn add(context: &Context, user: &User, request: &str) -> Result<Done, ApiError> {
     let (address, manual, reason) = request::read(request, |fields| {
         Ok((
             fields.string("EmailAddress")?,
@@ -107,11 +107,11 @@ pub(crate) async fn add(parts: &Parts, user: &User, request: &str) -> Result<Don
         base: base.clone(),
         list: String::new(),
         original: address.unicode(),
-        created: parts.clock.now(),
+        created: context.clock.now(),
         manual,
         reason,
     };
-    if parts.store.suppress(suppression).await? {
+    if context.store.suppress(suppression).await? {
         info!(account = user.account, base, "suppression added by webapi");
         return Ok(Done {});
     }
@@ -119,9 +119,13 @@ pub(crate) async fn add(parts: &Parts, user: &User, request: &str) -> Result<Don
 }
 
 /// Removes an address with all its variants.
-pub(crate) async fn remove(parts: &Parts, user: &User, request: &str) -> Result<Done, ApiError> {
+pub(crate) async fn remove(
+    context: &Context,
+    user: &User,
+    request: &str,
+) -> Result<Done, ApiError> {
     let base = base(request)?;
-    if parts.store.unsuppress(&user.account, &base).await? {
+    if context.store.unsuppress(&user.account, &base).await? {
         info!(
             account = user.account,
             base, "suppression removed by webapi"
@@ -132,8 +136,12 @@ pub(crate) async fn remove(parts: &Parts, user: &User, request: &str) -> Result<
 }
 
 /// Whether an address, or a variant of it, is there.
-pub(crate) fn present(parts: &Parts, user: &User, request: &str) -> Result<IsPresent, ApiError> {
-    let found = parts.store.suppression(&user.account, &base(request)?)?;
+pub(crate) fn present(
+    context: &Context,
+    user: &User,
+    request: &str,
+) -> Result<IsPresent, ApiError> {
+    let found = context.store.suppression(&user.account, &base(request)?)?;
     Ok(IsPresent {
         present: found.is_some(),
     })

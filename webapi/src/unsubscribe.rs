@@ -9,7 +9,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use tracing::info;
 
-use crate::{Parts, error::ApiError};
+use crate::{context::Context, error::ApiError};
 
 /// The longest name of a list.
 const LIST_MAX: usize = 100;
@@ -37,11 +37,11 @@ pub(crate) fn check_list(list: &str) -> Result<(), ApiError> {
 
 impl Subscription {
     /// The link that ends it.
-    pub(crate) fn link(&self, parts: &Parts) -> String {
+    pub(crate) fn link(&self, context: &Context) -> String {
         format!(
             "{}v1/unsubscribe/{}",
-            parts.public_url,
-            self.token(&parts.unsubscribe_key)
+            context.endpoint.public_url,
+            self.token(&context.unsubscribe_key)
         )
     }
 
@@ -69,19 +69,19 @@ impl Subscription {
     }
 
     /// Whether it has ended.
-    pub(crate) fn has_ended(&self, parts: &Parts) -> Result<bool, StoreError> {
+    pub(crate) fn has_ended(&self, context: &Context) -> Result<bool, StoreError> {
         let name = postrider_store::base_in_list(&base_address(&self.address), &self.list);
-        Ok(parts.store.suppression(&self.account, &name)?.is_some())
+        Ok(context.store.suppression(&self.account, &name)?.is_some())
     }
 
     /// Ends it: nothing of this list is sent to the address any more. Doing it again changes nothing.
-    pub(crate) async fn end(&self, parts: &Parts) -> Result<(), StoreError> {
-        let now = parts.clock.now();
+    pub(crate) async fn end(&self, context: &Context) -> Result<(), StoreError> {
+        let now = context.clock.now();
         let base = base_address(&self.address);
-        if self.has_ended(parts)? {
+        if self.has_ended(context)? {
             return Ok(());
         }
-        let config = parts.config.load();
+        let config = context.config.load();
         let keep = config.accounts.get(&self.account);
         let keep = keep.map(|account| account.keep_retired_message_period);
         let logged = keep.filter(|keep| !keep.is_zero()).map(|keep| NewEvent {
@@ -117,7 +117,7 @@ impl Subscription {
             events: logged.into_iter().collect(),
             ..Accept::default()
         };
-        parts.store.accept(accept).await?;
+        context.store.accept(accept).await?;
         info!(account = self.account, list = self.list, address = %self.address, "unsubscribed");
         Ok(())
     }

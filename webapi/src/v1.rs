@@ -19,15 +19,16 @@ use axum::{
     },
     response::Response,
 };
-use postrider_store::{Page, Scope, Share, StoreError};
+use postrider_store::{Page, Scope, StoreError};
+use postrider_webhook::Share;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tracing::error;
 
 use self::{shape::Problem, split::Split};
 use crate::{
-    Parts,
     auth::{self, Refusal, User},
+    context::Context,
     data::{self, Data, IN_MEMORY, Upload, blocking},
     error::{ApiError, Code},
     form::{FIELDS_MAX, Files, media_type},
@@ -145,20 +146,22 @@ impl Method {
 }
 
 /// The description of v1.
-pub(crate) fn describe(parts: &Parts) -> Response {
-    json(StatusCode::OK, &openapi::document(&parts.path))
+pub(crate) fn describe(context: &Context) -> Response {
+    json(StatusCode::OK, &openapi::document(&context.endpoint.path))
 }
 
 /// Answers what is below `v1`.
-pub(crate) async fn answer(parts: Arc<Parts>, request: Request) -> Response {
+pub(crate) async fn answer(context: Arc<Context>, request: Request) -> Response {
     let path = request.uri().path();
-    let path = path.strip_prefix(parts.path.as_str()).unwrap_or_default();
+    let path = path
+        .strip_prefix(context.endpoint.path.as_str())
+        .unwrap_or_default();
     let name = path.strip_prefix("v1/").unwrap_or_default().to_owned();
     let get = *request.method() == Verb::GET;
     match name.as_str() {
         "" if get => return pages::answer(StatusCode::OK, openapi::page()),
-        "openapi.json" if get => return describe(&parts),
-        "EventStream" if get => return events::stream(parts, request).await,
+        "openapi.json" if get => return describe(&context),
+        "EventStream" if get => return events::stream(context, request).await,
         "EventStream" => {
             let text = "call EventStream with GET";
             return problem(StatusCode::METHOD_NOT_ALLOWED, "protocol", text);
@@ -166,7 +169,7 @@ pub(crate) async fn answer(parts: Arc<Parts>, request: Request) -> Response {
         _ => {}
     }
     if let Some(token) = name.strip_prefix("unsubscribe/") {
-        return unsubscribe(&parts, token, request).await;
+        return unsubscribe(&context, token, request).await;
     }
     let Some(method) = Method::from_name(&name) else {
         let text = match pages::Method::from_name(&name) {
@@ -180,25 +183,25 @@ pub(crate) async fn answer(parts: Arc<Parts>, request: Request) -> Response {
         return problem(StatusCode::METHOD_NOT_ALLOWED, "protocol", text);
     }
     let (headers, extensions) = (request.headers(), request.extensions());
-    let user = match caller(&parts, headers, extensions, method.scope(), &name).await {
+    let user = match caller(&context, headers, extensions, method.scope(), &name).await {
         Ok(user) => user,
         Err(refusal) => return refusal,
     };
-    let place = parts.bounds.call(&user);
-    let work = async move { call(&parts, &user, method, request).await };
+    let place = context.bounds.call(&user);
+    let work = async move { call(&context, &user, method, request).await };
     let work = to_its_end(place, work);
     work.await.unwrap_or_else(|error| failed(&error))
 }
 
 /// Who calls, if they may call this.
 async fn caller(
-    parts: &Parts,
+    context: &Context,
     headers: &HeaderMap,
     extensions: &Extensions,
     scope: Scope,
     name: &str,
 ) -> Result<User, Response> {
-    let user = auth::authenticate(parts, headers, extensions).await;
+    let user = auth::authenticate(context, headers, extensions).await;
     let user = user.map_err(refused)?;
     if user.may(scope) {
         return Ok(user);
@@ -208,7 +211,7 @@ async fn caller(
 }
 
 async fn call(
-    parts: &Arc<Parts>,
+    context: &Arc<Context>,
     user: &User,
     method: Method,
     request: Request,
@@ -216,40 +219,40 @@ async fn call(
     check_encoding(request.headers())?;
     let header = idempotency_key(request.headers())?;
     // Files grow by a third in base64.
-    let files = parts.max_message_size.saturating_mul(4) / 3;
+    let files = context.endpoint.max_message_size.saturating_mul(4) / 3;
     let most = match method {
         Method::Send => SEND_MAX + files,
         Method::SendBatch => BATCH_MAX + files,
         _ => QUESTION_MAX,
     };
-    let body = Box::pin(read(parts, user, request, most)).await?;
+    let body = Box::pin(read(context, user, request, most)).await?;
     Ok(match method {
-        Method::Send => ok(&Box::pin(send_message(parts, user, &body, header)).await?),
-        Method::SendBatch => ok(&Box::pin(send_batch(parts, user, &body, header)).await?),
-        Method::QueueList => ok(&look(parts, user, &body, queue::list).await?),
-        Method::QueueStatus => ok(&look(parts, user, &body, queue::status).await?),
+        Method::Send => ok(&Box::pin(send_message(context, user, &body, header)).await?),
+        Method::SendBatch => ok(&Box::pin(send_batch(context, user, &body, header)).await?),
+        Method::QueueList => ok(&look(context, user, &body, queue::list).await?),
+        Method::QueueStatus => ok(&look(context, user, &body, queue::status).await?),
         Method::QueueCancel => {
-            ok(&queue::cancel(parts, user, question(parts, user, &body).await?).await?)
+            ok(&queue::cancel(context, user, question(context, user, &body).await?).await?)
         }
-        Method::Events => ok(&look(parts, user, &body, events::list).await?),
-        Method::MessageList => ok(&look(parts, user, &body, messages::list).await?),
-        Method::Stats => ok(&look(parts, user, &body, events::stats).await?),
+        Method::Events => ok(&look(context, user, &body, events::list).await?),
+        Method::MessageList => ok(&look(context, user, &body, messages::list).await?),
+        Method::Stats => ok(&look(context, user, &body, events::stats).await?),
     })
 }
 
 /// A recipient's link. A look at it changes nothing: programs that check mail follow links too (RFC 8058 §3.2).
-async fn unsubscribe(parts: &Parts, token: &str, request: Request) -> Response {
+async fn unsubscribe(context: &Context, token: &str, request: Request) -> Response {
     let page = |status: StatusCode, text: &str| {
         let content = format!("<h1>Unsubscribe</h1>\n<p>{}</p>\n", pages::escaped(text));
         pages::answer(status, pages::page("Unsubscribe", &content))
     };
-    let Some(subscription) = Subscription::read(token, &parts.unsubscribe_key) else {
+    let Some(subscription) = Subscription::read(token, &context.unsubscribe_key) else {
         return page(StatusCode::NOT_FOUND, "This link is not valid.");
     };
     let (address, list) = (subscription.address.unicode(), &subscription.list);
     let ended = format!("{address} gets no more mail of {list:?}.");
     match *request.method() {
-        Verb::POST => match subscription.end(parts).await {
+        Verb::POST => match subscription.end(context).await {
             Ok(()) => page(StatusCode::OK, &ended),
             Err(error) => {
                 error!(%error, "failed to unsubscribe");
@@ -257,7 +260,7 @@ async fn unsubscribe(parts: &Parts, token: &str, request: Request) -> Response {
                 page(StatusCode::SERVICE_UNAVAILABLE, text)
             }
         },
-        Verb::GET if subscription.has_ended(parts).unwrap_or_default() => {
+        Verb::GET if subscription.has_ended(context).unwrap_or_default() => {
             page(StatusCode::OK, &ended)
         }
         Verb::GET => {
@@ -286,16 +289,16 @@ async fn unsubscribe(parts: &Parts, token: &str, request: Request) -> Response {
     )
 )]
 async fn send_message(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     body: &Data,
     header: Option<String>,
 ) -> Result<send::Response, ApiError> {
-    let wanted = read_with_files::<shape::SendRequest>(parts, user, body, SEND_MAX).await?;
+    let wanted = read_with_files::<shape::SendRequest>(context, user, body, SEND_MAX).await?;
     let (mut request, _share) = (wanted.request, wanted.share);
     let once = once(user, mem::take(&mut request.idempotency_key), header, body).await?;
     let request = request.into_request(&wanted.files)?;
-    send::send(parts, user, request, Files::default(), once.as_ref()).await
+    send::send(context, user, request, Files::default(), once.as_ref()).await
 }
 
 /// Compose a message of its own for each recipient, from one text with variables, and queue them: all, or none. Subject, Text and HTML are
@@ -311,16 +314,16 @@ async fn send_message(
     )
 )]
 async fn send_batch(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     body: &Data,
     header: Option<String>,
 ) -> Result<send::BatchResponse, ApiError> {
-    let wanted = read_with_files::<shape::SendBatchRequest>(parts, user, body, BATCH_MAX).await?;
+    let wanted = read_with_files::<shape::SendBatchRequest>(context, user, body, BATCH_MAX).await?;
     let (mut request, _share) = (wanted.request, wanted.share);
     let once = once(user, mem::take(&mut request.idempotency_key), header, body).await?;
     let batch = request.into_batch(&wanted.files)?;
-    send::send_all(parts, user, batch, once.as_ref()).await
+    send::send_all(context, user, batch, once.as_ref()).await
 }
 
 /// By the idempotency key of the request, or else of the header.
@@ -337,14 +340,19 @@ async fn once(
 }
 
 /// The body, which is JSON.
-async fn read(parts: &Parts, user: &User, request: Request, most: u64) -> Result<Data, ApiError> {
+async fn read(
+    context: &Context,
+    user: &User,
+    request: Request,
+    most: u64,
+) -> Result<Data, ApiError> {
     let kind = media_type(request.headers());
     // A page of another site can't send this type without being asked first.
     if kind != "application/json" {
         let text = format!("Content-Type {kind:?}: send application/json");
         return Err(ApiError::protocol(text));
     }
-    let upload = Upload::new(parts, user);
+    let upload = Upload::new(context, user);
     data::collect(upload, request.into_body(), most, Code::MessageTooLarge).await
 }
 
@@ -359,13 +367,13 @@ struct Wanted<T> {
 
 /// Reads a request that may have files. One that does not fit into memory is split first.
 async fn read_with_files<T: DeserializeOwned + Send + 'static>(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     body: &Data,
     most: u64,
 ) -> Result<Wanted<T>, ApiError> {
     if body.len() <= IN_MEMORY {
-        let (json, share) = body.json(parts, user).await?;
+        let (json, share) = body.json(context, user).await?;
         return Ok(Wanted {
             request: parse(json.text()?)?,
             files: Vec::new(),
@@ -373,11 +381,11 @@ async fn read_with_files<T: DeserializeOwned + Send + 'static>(
         });
     }
     let memory = split::memory(body.len().min(most));
-    let share = parts.bounds.memory.take(&user.account, memory).await;
-    let (whole, store) = (body.clone(), parts.store.clone());
+    let share = context.bounds.memory.take(&user.account, memory).await;
+    let (whole, store) = (body.clone(), context.store.clone());
     let Split { json, size, files } = blocking(move || split::split(whole, most, &store)).await?;
     drop(share);
-    let (json, share) = json.json_of(parts, user, &size).await?;
+    let (json, share) = json.json_of(context, user, &size).await?;
     Ok(Wanted {
         request: blocking(move || parse(json.text()?)).await?,
         files,
@@ -387,28 +395,28 @@ async fn read_with_files<T: DeserializeOwned + Send + 'static>(
 
 /// Answers a question in a thread that may be kept: what matches may be rare among much.
 async fn look<T: DeserializeOwned + Send + 'static, A: Send + 'static>(
-    parts: &Arc<Parts>,
+    context: &Arc<Context>,
     user: &User,
     body: &Data,
-    answer: fn(&Parts, &User, &T) -> Result<A, ApiError>,
+    answer: fn(&Context, &User, &T) -> Result<A, ApiError>,
 ) -> Result<A, ApiError> {
-    let request = question(parts, user, body).await?;
-    let place = parts.bounds.questions.take(&user.account, 1).await;
-    let (parts, user) = (Arc::clone(parts), user.clone());
+    let request = question(context, user, body).await?;
+    let place = context.bounds.questions.take(&user.account, 1).await;
+    let (context, user) = (Arc::clone(context), user.clone());
     blocking(move || {
         let _place = place;
-        answer(&parts, &user, &request)
+        answer(&context, &user, &request)
     })
     .await
 }
 
 /// A request without files.
 async fn question<T: DeserializeOwned>(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     body: &Data,
 ) -> Result<T, ApiError> {
-    let (json, _share) = body.json(parts, user).await?;
+    let (json, _share) = body.json(context, user).await?;
     parse(json.text()?)
 }
 

@@ -20,12 +20,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use postrider_config::{Dynamic, Static};
-use postrider_smtp::mime;
 use postrider_store::{
-    Accept, Clock, Event, Memory, NewHook, NewHookKind, Options, Outgoing, QueueId, Store,
-    SystemClock,
+    Accept, Clock, Event, NewHook, NewHookKind, Options, Outgoing, QueueId, Store, SystemClock,
 };
-use postrider_webhook::Runner;
+use postrider_webhook::{Runner, WebhookParts};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -87,14 +85,12 @@ async fn run(store: Store, url: &str, secret: &str, calls: u64) -> Duration {
          destinations.\"ann@example.org\" = {{}}\noutgoing_webhook = {{ url = \"{url}\"{secret} }}\n"
     );
     let dynamic = Dynamic::parse(&dynamics, "domains.conf", &statics).unwrap();
-    let runner = Runner::new(
-        store.clone(),
-        Memory::new(1 << 20),
-        mime::Limits::default(),
-        Arc::new(ArcSwap::from_pointee(dynamic)),
-        Arc::new(SystemClock),
-        statics.webhook,
-    )
+    let runner = Runner::new(WebhookParts {
+        store: store.clone(),
+        config: Arc::new(ArcSwap::from_pointee(dynamic)),
+        statics: Arc::new(statics),
+        clock: Arc::new(SystemClock),
+    })
     .unwrap();
     let (stop, stopped) = watch::channel(false);
     let running = tokio::spawn(runner.run(stopped));

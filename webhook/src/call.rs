@@ -7,14 +7,14 @@ use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use postrider_config::{Dynamic, WebhookSecret};
 use postrider_smtp::mime;
-use postrider_store::{Clock, Hook, HookAttempt, HookKind, Memory, Store, StoreError, Time};
+use postrider_store::{Clock, Hook, HookAttempt, HookKind, Store, StoreError, Time};
 use reqwest::{
     Client, Response, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use sha2::Sha256;
 
-use crate::{payload, target};
+use crate::{payload, share::MemoryBudget, target};
 
 /// How much of an answer is kept.
 const RESPONSE_KEPT: usize = 512;
@@ -25,7 +25,7 @@ const RESPONSE_READ: usize = 64 * 1024;
 pub(crate) struct Caller {
     pub(crate) client: Client,
     pub(crate) store: Store,
-    pub(crate) memory: Memory,
+    pub(crate) memory: MemoryBudget,
     /// Of what is read of a received message.
     pub(crate) limits: mime::Limits,
     pub(crate) allow_private_addresses: bool,

@@ -14,9 +14,11 @@ pub mod message;
 mod operate;
 mod payload;
 mod runner;
+mod share;
 mod target;
 
 pub use event::{incoming, outgoing};
 pub use operate::{CancelCount, Operator, ReplayCount, TestError, Which};
 pub use payload::{codes, incoming_payload, outgoing_payload};
-pub use runner::{Runner, SetupError};
+pub use runner::{Runner, SetupError, WebhookParts};
+pub use share::{MemoryBudget, Places, Share};

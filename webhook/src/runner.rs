@@ -11,11 +11,9 @@ use std::{
     time::Duration,
 };
 
-use postrider_config::{Dynamic, Live, WebhookConfig};
-use postrider_smtp::mime;
+use postrider_config::{Dynamic, Live, Static, WebhookConfig};
 use postrider_store::{
-    ClaimHooks, Clock, Hook, HookAttempt, Memory, Outcome, SettleHook, Store, StoreError, Time,
-    hook_lane,
+    ClaimHooks, Clock, Hook, HookAttempt, Outcome, SettleHook, Store, StoreError, Time, hook_lane,
 };
 use rand::RngExt;
 use reqwest::{Client, Proxy, Url, redirect};
@@ -26,7 +24,7 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use crate::{call::Caller, operate::Operator, target::PublicOnly};
+use crate::{call::Caller, operate::Operator, share::MemoryBudget, target::PublicOnly};
 
 /// The share by which a retry may be early or late.
 const SPREAD: f64 = 0.01;
@@ -41,6 +39,25 @@ const RESULTS_WAITING: usize = 1000;
 /// How long a connection without calls is kept. Many servers close theirs after 5 seconds, and a call that meets the closing
 /// would fail.
 const IDLE: Duration = Duration::from_secs(4);
+
+/// The memory for received messages while their payloads are made, in bytes, for all accounts together.
+const MEMORY: u64 = 128 << 20;
+
+/// The parts of the server that webhooks use.
+#[expect(
+    missing_debug_implementations,
+    reason = "its parts have nothing to show"
+)]
+pub struct WebhookParts {
+    /// Keeps the calls and the texts of received messages.
+    pub store: Store,
+    /// The current dynamic configuration.
+    pub config: Live,
+    /// The static configuration.
+    pub statics: Arc<Static>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
 
 /// Makes the calls.
 pub struct Runner {
@@ -132,18 +149,18 @@ impl Receiver {
 }
 
 impl Runner {
-    /// A runner of these parts. `limits` are for what is read of a received message.
+    /// A runner with these parts.
     ///
     /// # Errors
-    /// If the proxy's URL is of no use, or TLS can't be set up.
-    pub fn new(
-        store: Store,
-        memory: Memory,
-        limits: mime::Limits,
-        config: Live,
-        clock: Arc<dyn Clock>,
-        settings: WebhookConfig,
-    ) -> Result<Self, SetupError> {
+    /// If the URL of the proxy is wrong, or TLS can't be set up.
+    pub fn new(parts: WebhookParts) -> Result<Self, SetupError> {
+        let WebhookParts {
+            store,
+            config,
+            statics,
+            clock,
+        } = parts;
+        let settings = statics.webhook.clone();
         let mut builder = Client::builder()
             .user_agent(concat!(
                 "postrider/",
@@ -164,8 +181,8 @@ impl Runner {
         let caller = Caller {
             client: builder.build().map_err(SetupError::Client)?,
             store: store.clone(),
-            memory,
-            limits,
+            memory: MemoryBudget::new(MEMORY),
+            limits: statics.limits.mime(),
             allow_private_addresses: settings.allow_private_addresses,
         };
         Ok(Self {

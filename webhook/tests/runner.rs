@@ -32,12 +32,11 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, Mac};
 use patience::patiently;
 use postrider_config::{Dynamic, Static};
-use postrider_smtp::mime;
 use postrider_store::{
-    Accept, BodySource, ClaimHooks, Clock, Event, HookFilter, ManualClock, Memory, NewHook,
-    NewHookKind, NewMail, Order, Outgoing, QueueId, RetiredHook, RetiredHookFilter, Store, Time,
+    Accept, BodySource, ClaimHooks, Clock, Event, HookFilter, ManualClock, NewHook, NewHookKind,
+    NewMail, Order, Outgoing, QueueId, RetiredHook, RetiredHookFilter, Store, Time,
 };
-use postrider_webhook::Runner;
+use postrider_webhook::{Runner, WebhookParts};
 use sha2::Sha256;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -177,14 +176,12 @@ impl World {
         let dynamic = Dynamic::parse(&dynamics, "domains.conf", &statics).unwrap();
         let store = Store::memory();
         let clock = ManualClock::new(Time(1_800_000_000_000_000));
-        let runner = Runner::new(
-            store.clone(),
-            Memory::new(1 << 20),
-            mime::Limits::default(),
-            Arc::new(ArcSwap::from_pointee(dynamic)),
-            Arc::new(clock.clone()),
-            statics.webhook,
-        );
+        let runner = Runner::new(WebhookParts {
+            store: store.clone(),
+            config: Arc::new(ArcSwap::from_pointee(dynamic)),
+            statics: Arc::new(statics),
+            clock: Arc::new(clock.clone()),
+        });
         let (stop, stopped) = watch::channel(false);
         let running = tokio::spawn(runner.unwrap().run(stopped));
         Self {

@@ -9,7 +9,8 @@ use std::{
 use futures_util::{StreamExt, stream};
 use postrider_queue::{AddError, Allowance, Staged, Submitted};
 use postrider_smtp::Address;
-use postrider_store::{Answered, Memory, Time};
+use postrider_store::{Answered, Time};
+use postrider_webhook::MemoryBudget;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
@@ -25,8 +26,8 @@ use super::{
     template::{HTML, SUBJECT, TEXT, Templates, check_size},
 };
 use crate::{
-    Parts,
     auth::User,
+    context::Context,
     error::{ApiError, Code},
     form::{FIELDS_MAX, Files},
     memory::COPIES,
@@ -94,18 +95,18 @@ struct Kept(Vec<(String, String, String)>);
 /// # Errors
 /// Those of Send, and what is wrong with a template or a variable, with the place of the recipient. Nothing is queued then.
 pub(crate) async fn send_all(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     batch: Batch,
     once: Option<&Once>,
 ) -> Result<BatchResponse, ApiError> {
-    let now = parts.clock.now();
+    let now = context.clock.now();
     if let Some(once) = once
-        && let Some(answered) = once.answered(parts, user, now)?
+        && let Some(answered) = once.answered(context, user, now)?
     {
         return read(&answered);
     }
-    let allowance = check(parts, user, &batch, once, now).await?;
+    let allowance = check(context, user, &batch, once, now).await?;
     let mut batch = batch;
     // All have the same, which are decoded once, and are written from templates.
     let files = decode_all(&mut batch.common)?;
@@ -120,7 +121,7 @@ pub(crate) async fn send_all(
         .iter()
         .map(|recipient| recipient.to.address.clone())
         .collect();
-    let staged = stage_all(parts, user, &batch, &texts, &files, now).await?;
+    let staged = stage_all(context, user, &batch, &texts, &files, now).await?;
     let (staged, message_ids): (Vec<Staged>, Vec<String>) = staged.into_iter().unzip();
     let kept = once.map(|once| {
         let (given, message_ids) = (given.clone(), message_ids.clone());
@@ -134,9 +135,9 @@ pub(crate) async fn send_all(
         once.with_answer(Box::new(answer), now)
     });
     let count = staged.len();
-    let added = match parts.queue.add_all(&user.account, staged, kept).await {
+    let added = match context.queue.add_all(&user.account, staged, kept).await {
         Ok(added) => added,
-        Err(AddError::DoneBefore) => return read(&by_another(once, parts, user, now)?),
+        Err(AddError::DoneBefore) => return read(&by_another(once, context, user, now)?),
         Err(AddError::Store(error)) => return Err(error.into()),
         Err(other) => return Err(ApiError::user(other.to_string())),
     };
@@ -176,7 +177,7 @@ fn read(answered: &Answered) -> Result<BatchResponse, ApiError> {
 
 /// What must be right for all of them together.
 async fn check(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     batch: &Batch,
     once: Option<&Once>,
@@ -202,7 +203,7 @@ async fn check(
             request::address(&recipient.to.address).map_err(|error| placed(at, error))
         })
         .collect();
-    allow(parts, user, addresses?, once, now).await
+    allow(context, user, addresses?, once, now).await
 }
 
 /// Takes the files out of a request.
@@ -259,7 +260,7 @@ fn fill(
 
 /// Composes the messages and keeps their texts; lets all go when one is not right.
 async fn stage_all(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     batch: &Batch,
     texts: &Request,
@@ -267,9 +268,9 @@ async fn stage_all(
     now: Time,
 ) -> Result<Vec<(Staged, String)>, ApiError> {
     let common = &batch.common;
-    let templates = Templates::new(texts, parts.max_message_size.min(FIELDS_MAX))?;
+    let templates = Templates::new(texts, context.endpoint.max_message_size.min(FIELDS_MAX))?;
     // Those that are large are not all in memory at the same time: only one is filled in before it has its share.
-    let (filling, writing) = (Mutex::new(()), Memory::new(2 * WRITING));
+    let (filling, writing) = (Mutex::new(()), MemoryBudget::new(2 * WRITING));
     let in_common = size(common, files);
     let (failed, total) = (AtomicBool::new(false), AtomicU64::new(0));
     let stage = async |at: usize| {
@@ -286,8 +287,9 @@ async fn stage_all(
             let size = (texts as u64 + in_common) * COPIES;
             let _share = writing.take(&user.account, size).await;
             drop(turn);
-            let ready = prepare(parts, user, request, files.clone(), Check::NoLimits, now).await?;
-            let (submission, _) = submission(parts, user, ready, now).await?;
+            let ready =
+                prepare(context, user, request, files.clone(), Check::NoLimits, now).await?;
+            let (submission, _) = submission(context, user, ready, now).await?;
             let message_id = submission.message_id.clone();
             if total.fetch_add(submission.size, Ordering::Relaxed) > SIZE_MAX {
                 return Err(ApiError::new(
@@ -295,7 +297,7 @@ async fn stage_all(
                     format!("the messages of the batch have more than {SIZE_MAX} bytes together"),
                 ));
             }
-            match parts.queue.stage(submission).await {
+            match context.queue.stage(submission).await {
                 Ok(staged) => Ok((staged, message_id)),
                 Err(AddError::Store(error)) => Err(error.into()),
                 Err(other) => Err(ApiError::user(other.to_string())),
@@ -321,7 +323,7 @@ async fn stage_all(
         None => Ok(done),
         Some(error) => {
             let staged = done.into_iter().map(|(staged, _)| staged).collect();
-            parts.queue.unstage(staged).await;
+            context.queue.unstage(staged).await;
             Err(error)
         }
     }

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::{Queued, Response};
 use crate::{
-    Parts,
     auth::User,
+    context::Context,
     data::{Data, PIECE},
     error::{ApiError, Code},
     form::Files,
@@ -100,11 +100,11 @@ impl Once {
     /// If something else was asked for under this key.
     pub(super) fn earlier(
         &self,
-        parts: &Parts,
+        context: &Context,
         user: &User,
         now: Time,
     ) -> Result<Option<Response>, ApiError> {
-        let answered = self.answered(parts, user, now)?;
+        let answered = self.answered(context, user, now)?;
         answered.as_ref().map(read).transpose()
     }
 
@@ -114,11 +114,11 @@ impl Once {
     /// If something else was asked for under this key.
     pub(super) fn answered(
         &self,
-        parts: &Parts,
+        context: &Context,
         user: &User,
         now: Time,
     ) -> Result<Option<Answered>, ApiError> {
-        let Some(answered) = parts.store.answered(&user.account, &self.key, now)? else {
+        let Some(answered) = context.store.answered(&user.account, &self.key, now)? else {
             return Ok(None);
         };
         if answered.request != self.request {
@@ -162,11 +162,11 @@ impl Once {
 /// If something else was asked for under this key.
 pub(super) fn by_another(
     once: Option<&Once>,
-    parts: &Parts,
+    context: &Context,
     user: &User,
     now: Time,
 ) -> Result<Answered, ApiError> {
-    let answered = once.map(|once| once.answered(parts, user, now));
+    let answered = once.map(|once| once.answered(context, user, now));
     let gone = || ApiError::new(Code::Server, "it was sent before, but its answer is gone");
     answered.transpose()?.flatten().ok_or_else(gone)
 }

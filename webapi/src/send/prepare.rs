@@ -13,9 +13,9 @@ use super::{
     request::{NameAddress, NewFile, Request},
 };
 use crate::{
-    Parts,
     auth::User,
     compose::{File, Mailbox, Message},
+    context::Context,
     error::{ApiError, Code},
     form::Files,
     request::lengths,
@@ -55,14 +55,14 @@ pub(super) struct Options {
 
 /// Reads and checks a request, in the order of the contract.
 pub(super) async fn prepare(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     request: Request,
     uploaded: Files,
     check: Check<'_>,
     now: Time,
 ) -> Result<Ready, ApiError> {
-    let config = parts.config.load();
+    let config = context.config.load();
     if request.text.is_empty() && request.html.is_empty() {
         return Err(ApiError::new(
             Code::MissingBody,
@@ -91,14 +91,14 @@ pub(super) async fn prepare(
     if let Check::Limits(once) = check {
         let recipients = [&to, &cc, &bcc].into_iter().flatten();
         let recipients = recipients.map(|to| to.address.clone()).collect();
-        allowance = allow(parts, user, recipients, once, now).await?;
+        allowance = allow(context, user, recipients, once, now).await?;
     }
     // It is kept with each recipient's message, and comes back in each of its events.
     if lengths(&request.extra) > EXTRA_MAX {
         let text = format!("Extra has more than {EXTRA_MAX} bytes");
         return Err(ApiError::user(text));
     }
-    let header_size = parts.statics.limits.header_size.0;
+    let header_size = context.statics.limits.header_size.0;
     check_header(
         &request.subject,
         &request.references,
@@ -116,7 +116,7 @@ pub(super) async fn prepare(
                 "Unsubscribe adds List-Unsubscribe, so Headers may not have it too",
             ));
         }
-        headers.extend(unsubscribe(parts, user, &request.list, [&to, &cc, &bcc])?);
+        headers.extend(unsubscribe(context, user, &request.list, [&to, &cc, &bcc])?);
     }
     let rng = &mut rand::rng();
     let mut message = Message {
@@ -139,7 +139,7 @@ pub(super) async fn prepare(
         boundary: header::random_id(rng),
     };
     if message.message_id.is_empty() {
-        message.message_id = header::message_id(rng, parts.hostname.ascii());
+        message.message_id = header::message_id(rng, context.endpoint.hostname.ascii());
     }
     message.smtputf8 = needs_smtputf8(&message);
     message.check()?;
@@ -217,14 +217,14 @@ fn full_name<'a>(user: &'a User, config: &'a Dynamic) -> &'a str {
 
 /// The fields by which the recipient unsubscribes from a list (RFC 8058 §3.1).
 fn unsubscribe(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     list: &str,
     recipients: [&Vec<Mailbox>; 3],
 ) -> Result<[(String, String); 2], ApiError> {
     check_list(list)?;
     // RFC 8058 §3.1 wants HTTPS, and mailbox providers take nothing else.
-    if !parts.public_url.starts_with("https://") {
+    if !context.endpoint.public_url.starts_with("https://") {
         return Err(ApiError::user(
             "Unsubscribe needs a link by HTTPS: no listener of this hostname has webapi_https",
         ));
@@ -240,7 +240,7 @@ fn unsubscribe(
         list: list.to_owned(),
         address: only.address.clone(),
     };
-    let link = format!("<{}>", subscription.link(parts));
+    let link = format!("<{}>", subscription.link(context));
     Ok([
         ("List-Unsubscribe".to_owned(), link),
         (
@@ -252,17 +252,17 @@ fn unsubscribe(
 
 /// Checks the account's limits. What is done under a key that another call was faster with is within them.
 pub(super) async fn allow(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     recipients: Vec<Address>,
     once: Option<&Once>,
     now: Time,
 ) -> Result<Option<Allowance>, ApiError> {
     let key = once.map(Once::key);
-    let allowed = parts.queue.allow(&user.account, recipients, key).await;
+    let allowed = context.queue.allow(&user.account, recipients, key).await;
     if allowed.is_err()
         && let Some(once) = once
-        && once.answered(parts, user, now)?.is_some()
+        && once.answered(context, user, now)?.is_some()
     {
         // It is found out again when it is to be added.
         return Ok(None);

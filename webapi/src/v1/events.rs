@@ -21,7 +21,7 @@ use super::{
         self, Count, EventItem, EventsRequest, EventsResponse, Problem, StatsRequest, StatsResponse,
     },
 };
-use crate::{Parts, auth::User, data::blocking, error::ApiError, request};
+use crate::{auth::User, context::Context, data::blocking, error::ApiError, request};
 
 /// How long a stream lasts: a client comes again and goes on from where it was.
 const STREAM_MAX: Duration = Duration::from_secs(15 * 60);
@@ -37,7 +37,7 @@ const DAYS_MAX: u64 = 400;
     responses((status = 200, body = EventsResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
 )]
 pub(super) fn list(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     wanted: &EventsRequest,
 ) -> Result<EventsResponse, ApiError> {
@@ -68,7 +68,7 @@ pub(super) fn list(
         false => Order::Ascending,
     };
     let after = (wanted.after > 0).then_some(EventId(wanted.after));
-    let list = |after, limit| parts.store.list_events(&filter, after, order, limit);
+    let list = |after, limit| context.store.list_events(&filter, after, order, limit);
     let size = |event: &LoggedEvent| long(&event.told.subject, &event.told.extra);
     let (events, next) = rows(limit, after, list, size)?;
     Ok(EventsResponse {
@@ -107,16 +107,16 @@ impl From<LoggedEvent> for EventItem {
     params(("Last-Event-ID" = Option<u64>, Header, description = "The ID of the last event that was seen; 0: all that are kept")),
     responses((status = 200, description = "A stream", content_type = "text/event-stream", body = EventItem))
 )]
-pub(super) async fn stream(parts: Arc<Parts>, request: Request) -> Response {
+pub(super) async fn stream(context: Arc<Context>, request: Request) -> Response {
     let (headers, extensions) = (request.headers(), request.extensions());
-    let user = match caller(&parts, headers, extensions, Scope::Events, "EventStream").await {
+    let user = match caller(&context, headers, extensions, Scope::Events, "EventStream").await {
         Ok(user) => user,
         Err(refusal) => return refusal,
     };
-    let mut stopping = parts.stopping.clone();
+    let mut stopping = context.stopping.clone();
     let last = request.headers().get("last-event-id");
     let last = last.and_then(|id| id.to_str().ok()).map(str::trim);
-    let changed = parts.store.events_changed();
+    let changed = context.store.events_changed();
     let begin = match last.map(str::parse) {
         Some(Ok(id)) => Some(EventId(id)),
         Some(Err(_)) => {
@@ -132,8 +132,8 @@ pub(super) async fn stream(parts: Arc<Parts>, request: Request) -> Response {
     let after = match begin {
         Some(id) => Ok(id),
         None => {
-            let (parts, filter) = (Arc::clone(&parts), filter.clone());
-            blocking(move || Ok(newest(&parts, &filter)?)).await
+            let (context, filter) = (Arc::clone(&context), filter.clone());
+            blocking(move || Ok(newest(&context, &filter)?)).await
         }
     };
     let after = match after {
@@ -144,7 +144,7 @@ pub(super) async fn stream(parts: Arc<Parts>, request: Request) -> Response {
     let start = Sent::default().id(after.0.to_string());
     let start = begin.is_none().then_some(Ok(start));
     let reader = Reader {
-        parts,
+        context,
         filter,
         after,
         changed,
@@ -165,15 +165,15 @@ pub(super) async fn stream(parts: Arc<Parts>, request: Request) -> Response {
 }
 
 /// The last event; 0 if there is none.
-fn newest(parts: &Parts, filter: &EventFilter) -> Result<EventId, StoreError> {
+fn newest(context: &Context, filter: &EventFilter) -> Result<EventId, StoreError> {
     let order = Order::Descending;
-    let page = parts.store.list_events(filter, None, order, 1)?;
+    let page = context.store.list_events(filter, None, order, 1)?;
     Ok(page.items.first().map_or(EventId(0), |event| event.id))
 }
 
 /// Reads a log as it grows.
 struct Reader {
-    parts: Arc<Parts>,
+    context: Arc<Context>,
     filter: EventFilter,
     after: EventId,
     changed: tokio::sync::watch::Receiver<u64>,
@@ -191,10 +191,10 @@ impl Reader {
                 return sent.json_data(EventItem::from(event)).ok();
             }
             self.changed.mark_unchanged();
-            let (parts, filter) = (Arc::clone(&self.parts), self.filter.clone());
+            let (context, filter) = (Arc::clone(&self.context), self.filter.clone());
             let after = Some(self.after);
             let page = blocking(move || {
-                let list = parts
+                let list = context
                     .store
                     .list_events(&filter, after, Order::Ascending, AHEAD);
                 Ok(list?)
@@ -214,12 +214,12 @@ impl Reader {
     responses((status = 200, body = StatsResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
 )]
 pub(super) fn stats(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     wanted: &StatsRequest,
 ) -> Result<StatsResponse, ApiError> {
     let today = number(Date::from(
-        parts
+        context
             .clock
             .now()
             .timestamp()
@@ -240,7 +240,7 @@ pub(super) fn stats(
                 .unicode(),
         ),
     };
-    let counted = parts.store.counted_events(&user.account, from..=to)?;
+    let counted = context.store.counted_events(&user.account, from..=to)?;
     let wanted = counted
         .into_iter()
         .filter(|(row, _)| domain.as_ref().is_none_or(|domain| *domain == row.domain));

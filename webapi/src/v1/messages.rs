@@ -6,7 +6,7 @@ use super::{
     limit,
     shape::{MessageItem, MessageListRequest, MessageListResponse, Problem},
 };
-use crate::{Parts, auth::User, error::ApiError, mailbox::Meta};
+use crate::{auth::User, context::Context, error::ApiError, mailbox::Meta};
 
 /// List the messages in the account's mailboxes. The methods of v0 read and change them.
 #[utoipa::path(
@@ -15,14 +15,14 @@ use crate::{Parts, auth::User, error::ApiError, mailbox::Meta};
     responses((status = 200, body = MessageListResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
 )]
 pub(super) fn list(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     request: &MessageListRequest,
 ) -> Result<MessageListResponse, ApiError> {
     let mailbox = Some(request.mailbox_name.as_str()).filter(|name| !name.is_empty());
     let after = (request.after > 0).then_some(MailId(request.after));
     let limit = limit(request.limit);
-    let page = parts
+    let page = context
         .store
         .list_mails(&user.account, mailbox, after, limit)?;
     let messages = page.items.into_iter().map(|mail| MessageItem {

@@ -10,7 +10,7 @@ use super::{
         QueueListRequest, QueueListResponse, QueueStatusRequest, QueueStatusResponse, State,
     },
 };
-use crate::{Parts, auth::User, error::ApiError};
+use crate::{auth::User, context::Context, error::ApiError};
 
 /// About so many bytes of messages are told of.
 const STATUS_MAX: usize = 4 << 20;
@@ -24,7 +24,7 @@ const CANCEL_MAX: usize = 10_000;
     responses((status = 200, body = QueueListResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
 )]
 pub(super) fn list(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     request: &QueueListRequest,
 ) -> Result<QueueListResponse, ApiError> {
@@ -38,9 +38,9 @@ pub(super) fn list(
     };
     let limit = limit(request.limit);
     let after = (request.after > 0).then_some(QueueId(request.after));
-    let list = |after, limit| parts.store.list(&filter, after, Order::Ascending, limit);
+    let list = |after, limit| context.store.list(&filter, after, Order::Ascending, limit);
     let (found, next) = rows(limit, after, list, size)?;
-    let messages = found.iter().map(|message| queued(parts, message));
+    let messages = found.iter().map(|message| queued(context, message));
     Ok(QueueListResponse {
         messages: messages.collect::<Result<_, _>>()?,
         next: next.map(|id| id.0),
@@ -54,7 +54,7 @@ pub(super) fn list(
     responses((status = 200, body = QueueStatusResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
 )]
 pub(super) fn status(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     request: &QueueStatusRequest,
 ) -> Result<QueueStatusResponse, ApiError> {
@@ -78,21 +78,21 @@ pub(super) fn status(
                 key,
                 value,
             };
-            parts.store.find(reference, None, None, SHOWN_MAX)?
+            context.store.find(reference, None, None, SHOWN_MAX)?
         }
         None if request.queue_msg_id > 0 => {
             let id = QueueId(request.queue_msg_id);
-            let queued = parts.store.queued(id)?.map(Found::Queued);
+            let queued = context.store.queued(id)?.map(Found::Queued);
             let found = match queued {
                 Some(found) => Some(found),
-                None => parts.store.retired(id)?.map(Found::Retired),
+                None => context.store.retired(id)?.map(Found::Retired),
             };
             found.into_iter().collect()
         }
         None => {
             let reference = Reference::MessageId(&request.message_id);
             let account = Some(user.account.as_str());
-            parts.store.find(reference, None, account, SHOWN_MAX)?
+            context.store.find(reference, None, account, SHOWN_MAX)?
         }
     };
     let own = |message: &Queued| message.common.account == user.account;
@@ -106,7 +106,7 @@ pub(super) fn status(
     let more = told < found.len() || found.len() >= SHOWN_MAX;
     let found = found.iter().take(told);
     let messages = found.filter_map(|found| match found {
-        Found::Queued(message) => own(message).then(|| queued(parts, message)),
+        Found::Queued(message) => own(message).then(|| queued(context, message)),
         Found::Retired(message) => own(&message.message).then(|| Ok(retired(message))),
     });
     Ok(QueueStatusResponse {
@@ -122,7 +122,7 @@ pub(super) fn status(
     responses((status = 200, body = QueueCancelResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
 )]
 pub(super) async fn cancel(
-    parts: &Parts,
+    context: &Context,
     user: &User,
     request: QueueCancelRequest,
 ) -> Result<QueueCancelResponse, ApiError> {
@@ -137,7 +137,7 @@ pub(super) async fn cancel(
         account: Some(user.account.clone()),
         ..QueueFilter::default()
     };
-    let count = parts.queue.end_all(&filter, End::Drop).await?;
+    let count = context.queue.end_all(&filter, End::Drop).await?;
     Ok(QueueCancelResponse {
         canceled: count.ended,
         in_delivery: count.in_delivery,
@@ -148,9 +148,9 @@ fn size(message: &Queued) -> usize {
     long(&message.common.subject, &message.common.extra)
 }
 
-fn queued(parts: &Parts, message: &Queued) -> Result<MessageStatus, ApiError> {
+fn queued(context: &Context, message: &Queued) -> Result<MessageStatus, ApiError> {
     let mut status = shown(message);
-    status.explanation = parts.queue.explain(message)?;
+    status.explanation = context.queue.explain(message)?;
     status.next_attempt = Some(message.next_attempt.to_string());
     status.hold = message.hold;
     Ok(status)

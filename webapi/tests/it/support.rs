@@ -16,7 +16,7 @@ use postrider_config::{Dynamic, Static};
 use postrider_queue::{Delivery, Queue, TcpDialer, dns::MapResolver};
 use postrider_receive::login::{LoginLimiter, LoginLimits, Logins, hash_password};
 use postrider_store::{Credential, ManualClock, Options, Order, QueueFilter, Queued, Store, Time};
-use postrider_webapi::{Bounds, Parts};
+use postrider_webapi::{Endpoint, Webapi, WebapiParts};
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::Value;
 use tokio::{
@@ -103,7 +103,7 @@ impl World {
             rng: StdRng::seed_from_u64(1),
         });
         let (running, stopping) = watch::channel(false);
-        let router = postrider_webapi::router(Parts {
+        let webapi = Webapi::new(WebapiParts {
             store: store.clone(),
             queue: Arc::new(queue.unwrap()),
             config,
@@ -111,15 +111,16 @@ impl World {
             clock: Arc::<ManualClock>::clone(&clock),
             logins: Arc::new(Logins::new(store.clone())),
             limiter: Arc::new(LoginLimiter::new(LoginLimits::default())),
-            bounds: Bounds::default(),
+            unsubscribe_key: [7; 32],
+            stopping,
+        });
+        let router = webapi.router(Endpoint {
             hostname: "mail.example.org".parse().unwrap(),
             max_message_size,
             path: "/webapi/".into(),
             public_url: "https://mail.example.org/webapi/".into(),
-            unsubscribe_key: Arc::new([7; 32]),
             forwarded,
             tls: false,
-            stopping,
         });
         // It is told that all callers are this one.
         let remote: SocketAddr = "192.0.2.7:4000".parse().unwrap();

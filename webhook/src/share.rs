@@ -1,4 +1,7 @@
-//! What those who work for accounts may use at the same time, all together, and one account of it.
+//! Fair shares of places and memory among accounts.
+//!
+//! [`Places`] counts places for work, [`MemoryBudget`] counts bytes. Both have a limit for all accounts together and a
+//! smaller one for each account, so that no account takes everything.
 
 use std::{
     collections::HashMap,
@@ -7,34 +10,34 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bytes of a permit.
+/// Bytes that one permit of a memory budget stands for.
 const UNIT: u64 = 1024;
-/// How many accounts are known before it is looked which of them use nothing.
+/// The number of known accounts above which idle accounts are forgotten.
 const ACCOUNTS: usize = 1000;
 
-/// Places for work. Clones share them.
+/// Places for work that accounts share. Clones count the same places.
 #[derive(Clone, Debug)]
-pub struct Room {
+pub struct Places {
     shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
 struct Shared {
     all: Arc<Semaphore>,
-    /// Places of an account.
+    /// The most places of one account.
     each: u32,
     accounts: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
-/// Places that are taken, given back when it is dropped.
+/// Places, or bytes of memory, that an account holds. They are free again when the share is dropped.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Share {
     _permits: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
 }
 
-impl Room {
-    /// So many places, of which an account has `each` at most.
+impl Places {
+    /// `all` places, of which one account has at most `each`.
     #[must_use]
     pub fn new(all: u32, each: u32) -> Self {
         Self {
@@ -60,20 +63,21 @@ impl Room {
         own
     }
 
-    /// Waits until an account has so many more; what is more than it may ever have counts as all that it may. Who has some
-    /// must not wait for more: others may wait for what it has.
+    /// Waits for `places` more places for an account. A number above the account's limit counts as the limit.
+    ///
+    /// A caller that holds a share must not wait for a second one: others may wait for the first.
     pub async fn take(&self, account: &str, places: u32) -> Share {
         let places = places.min(self.shared.each);
         let own = self.of(account).acquire_many_owned(places).await;
         let all = Arc::clone(&self.shared.all);
         let all = all.acquire_many_owned(places).await;
         Share {
-            // They are never closed.
+            // The semaphores are never closed, so both are there.
             _permits: own.ok().zip(all.ok()),
         }
     }
 
-    /// So many more for an account, if they are to be had now.
+    /// Takes `places` more places for an account. None if they are not free now.
     #[must_use]
     pub fn try_take(&self, account: &str, places: u32) -> Option<Share> {
         let own = self.of(account).try_acquire_many_owned(places).ok()?;
@@ -85,32 +89,34 @@ impl Room {
     }
 }
 
-/// Memory for those who read texts as a whole. A share is taken when all that it is for is there: so nobody holds memory by
-/// being slow. Clones share it.
+/// Memory for texts that are read as a whole. Clones count the same memory.
+///
+/// A caller takes its share after all its input is there, so a slow client holds no memory.
 #[derive(Clone, Debug)]
-pub struct Memory {
-    room: Room,
+pub struct MemoryBudget {
+    permits: Places,
 }
 
-impl Memory {
-    /// What has no more bytes counts as nothing.
+impl MemoryBudget {
+    /// Up to this number of bytes a share is free of charge.
     pub const SMALL: u64 = 16 << 10;
 
-    /// So many bytes, of which an account has a half at most.
+    /// A budget of `bytes`, of which one account has at most half.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
         let all = units(bytes);
         Self {
-            room: Room::new(all, all / 2),
+            permits: Places::new(all, all / 2),
         }
     }
 
-    /// Waits until an account has so many bytes, as [`Room::take`]. What is small counts as nothing.
+    /// Waits for `bytes` more bytes for an account, with the rules of [`Places::take`]. Up to [`SMALL`](Self::SMALL) bytes
+    /// count as none.
     pub async fn take(&self, account: &str, bytes: u64) -> Share {
         if bytes <= Self::SMALL {
             return Share::default();
         }
-        self.room.take(account, units(bytes)).await
+        self.permits.take(account, units(bytes)).await
     }
 }
 
@@ -124,8 +130,8 @@ mod tests {
 
     use super::*;
 
-    /// What can be had without waiting.
-    async fn at_once(memory: &Memory, account: &str, bytes: u64) -> Option<Share> {
+    /// A share that is free now.
+    async fn at_once(memory: &MemoryBudget, account: &str, bytes: u64) -> Option<Share> {
         tokio::select! {
             biased;
             share = memory.take(account, bytes) => Some(share),
@@ -134,14 +140,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn shares_are_waited_for_and_no_account_has_all() {
-        let memory = Memory::new(1 << 20);
-        let small = memory.take("ann", Memory::SMALL).await;
+    async fn callers_wait_for_shares_and_no_account_has_all() {
+        let memory = MemoryBudget::new(1 << 20);
+        let small = memory.take("ann", MemoryBudget::SMALL).await;
         let large = memory.take("ann", u64::MAX).await;
-        assert!(at_once(&memory, "ann", Memory::SMALL + 1).await.is_none());
+        assert!(
+            at_once(&memory, "ann", MemoryBudget::SMALL + 1)
+                .await
+                .is_none()
+        );
         assert!(at_once(&memory, "ann", 1).await.is_some());
         let other = at_once(&memory, "bob", 512 << 10).await.unwrap();
-        assert!(at_once(&memory, "carl", Memory::SMALL + 1).await.is_none());
+        assert!(
+            at_once(&memory, "carl", MemoryBudget::SMALL + 1)
+                .await
+                .is_none()
+        );
         drop((large, small));
         assert!(at_once(&memory, "carl", 256 << 10).await.is_some());
         drop(other);
@@ -149,26 +163,26 @@ mod tests {
     }
 
     #[test]
-    fn places_that_are_not_there_are_not_given() {
-        let room = Room::new(3, 2);
-        let (first, second) = (room.try_take("ann", 1), room.try_take("ann", 1));
-        assert!(first.is_some() && second.is_some() && room.try_take("ann", 1).is_none());
-        let third = room.try_take("bob", 1);
-        assert!(third.is_some() && room.try_take("bob", 1).is_none());
+    fn taken_places_are_not_given_again() {
+        let places = Places::new(3, 2);
+        let (first, second) = (places.try_take("ann", 1), places.try_take("ann", 1));
+        assert!(first.is_some() && second.is_some() && places.try_take("ann", 1).is_none());
+        let third = places.try_take("bob", 1);
+        assert!(third.is_some() && places.try_take("bob", 1).is_none());
         drop(first);
-        assert!(room.try_take("bob", 1).is_some() && room.try_take("ann", 2).is_none());
+        assert!(places.try_take("bob", 1).is_some() && places.try_take("ann", 2).is_none());
     }
 
     #[test]
-    fn accounts_that_use_nothing_are_forgotten() {
-        let room = Room::new(u32::MAX / 16, 1);
-        let kept = room.try_take("kept", 1);
+    fn idle_accounts_are_forgotten() {
+        let places = Places::new(u32::MAX / 16, 1);
+        let kept = places.try_take("kept", 1);
         for account in 0..2 * ACCOUNTS {
-            assert!(room.try_take(&account.to_string(), 1).is_some());
+            assert!(places.try_take(&account.to_string(), 1).is_some());
         }
-        assert!(room.shared.accounts.lock().unwrap().len() <= ACCOUNTS);
-        assert!(room.try_take("kept", 1).is_none());
+        assert!(places.shared.accounts.lock().unwrap().len() <= ACCOUNTS);
+        assert!(places.try_take("kept", 1).is_none());
         drop(kept);
-        assert!(room.try_take("kept", 1).is_some());
+        assert!(places.try_take("kept", 1).is_some());
     }
 }

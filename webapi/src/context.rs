@@ -1,0 +1,101 @@
+//! The parts that each call uses: those of the server, and the settings of the listener that took the call.
+
+use std::sync::Arc;
+
+use postrider_config::{Live, Static};
+use postrider_queue::Queue;
+use postrider_receive::login::{LoginLimiter, Logins};
+use postrider_smtp::Domain;
+use postrider_store::{Clock, Store};
+use tokio::sync::watch;
+
+use crate::bounds::Bounds;
+
+/// The parts of the server that the webapi uses.
+#[expect(
+    missing_debug_implementations,
+    reason = "its parts have nothing to show"
+)]
+#[derive(Clone)]
+pub struct WebapiParts {
+    /// Keeps texts and mail.
+    pub store: Store,
+    /// Takes outgoing messages.
+    pub queue: Arc<Queue>,
+    /// The current dynamic configuration.
+    pub config: Live,
+    /// The static configuration.
+    pub statics: Arc<Static>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Checks passwords and remembers right ones.
+    pub logins: Arc<Logins>,
+    /// Counts failed logins per network.
+    pub limiter: Arc<LoginLimiter>,
+    /// Signs the links by which recipients unsubscribe.
+    pub unsubscribe_key: [u8; 32],
+    /// True when the server stops. Event streams, which have no other end, then end.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// The settings of one listener.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// The hostname of the listener.
+    pub hostname: Domain,
+    /// The largest message, in bytes.
+    pub max_message_size: u64,
+    /// The path below which the webapi answers, with a slash at both ends.
+    pub path: String,
+    /// The base of links in messages, with a slash at the end.
+    pub public_url: String,
+    /// The address of the client is in X-Forwarded-For.
+    pub forwarded: bool,
+    /// Requests come over TLS.
+    pub tls: bool,
+}
+
+/// The parts that each call at one listener uses.
+pub(crate) struct Context {
+    pub(crate) store: Store,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) config: Live,
+    pub(crate) statics: Arc<Static>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) logins: Arc<Logins>,
+    pub(crate) limiter: Arc<LoginLimiter>,
+    pub(crate) unsubscribe_key: [u8; 32],
+    pub(crate) stopping: watch::Receiver<bool>,
+    /// All listeners share them.
+    pub(crate) bounds: Bounds,
+    pub(crate) endpoint: Endpoint,
+}
+
+impl Context {
+    pub(crate) fn new(parts: WebapiParts, bounds: Bounds, endpoint: Endpoint) -> Self {
+        let WebapiParts {
+            store,
+            queue,
+            config,
+            statics,
+            clock,
+            logins,
+            limiter,
+            unsubscribe_key,
+            stopping,
+        } = parts;
+        Self {
+            store,
+            queue,
+            config,
+            statics,
+            clock,
+            logins,
+            limiter,
+            unsubscribe_key,
+            stopping,
+            bounds,
+            endpoint,
+        }
+    }
+}
