@@ -11,7 +11,7 @@ pub(crate) struct Args {
     /// Only the benchmarks of this package, such as postrider-store
     #[arg(long, short)]
     package: Option<String>,
-    /// Given to each benchmark, such as a filter
+    /// Arguments for each benchmark, such as a filter
     #[arg(last = true)]
     rest: Vec<String>,
 }
@@ -25,7 +25,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if chosen.is_empty() {
         bail!("there are no such benchmarks");
     }
-    // One by one: `cargo bench --workspace` would give the arguments to unit tests too, which know other ones.
+    // One by one: `cargo bench --workspace` would pass the arguments to unit tests too, which do not
+    // know them.
     for (package, bench) in chosen {
         let status = cargo()
             .args([

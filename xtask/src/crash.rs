@@ -1,8 +1,8 @@
-//! The promise of durability, tried: a server under load is killed with SIGKILL and started again, over and over, and at
-//! the end every message that was answered 250 (or 200) must have come to the sink.
+//! A test of durability. A server under load is killed with SIGKILL and started again, many times. At
+//! the end every message with the answer 250 (or 200) must be at the sink.
 //!
-//! Messages may come more than once, since a crash between a delivery and its record makes it happen again. And messages
-//! whose answer the crash cut off may come or not. Both are counted and neither is a fault.
+//! A message may come twice: a crash between a delivery and its record repeats the delivery. A
+//! message whose answer the crash cut off may come or not. Both are counted, and neither is a fault.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,8 +14,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args as ClapArgs, ValueEnum};
 use tempfile::TempDir;
 
-use crate::compare::{Sink, Work};
+use crate::compare::Work;
 use crate::postrider::{Instance, LOGIN_AND_PASSWORD, Setup};
+use crate::sink::SinkProcess;
 use crate::workspace::{Profile, build_postrider};
 
 #[derive(ClapArgs)]
@@ -35,10 +36,10 @@ pub(crate) struct Args {
     /// Bytes of a message
     #[arg(long, default_value_t = 4096)]
     size: usize,
-    /// Where the server's folder is made
+    /// The folder in which the server's folder is made
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// The postrider binary; without it the workspace's is built
+    /// The postrider binary; without it the task builds the workspace's binary
     #[arg(long)]
     binary: Option<PathBuf>,
 }
@@ -51,7 +52,7 @@ pub(crate) enum Via {
 }
 
 impl Args {
-    /// As much as every run of the test suite can afford.
+    /// A short run, for every run of the test suite.
     pub(crate) fn small(via: Via) -> Self {
         Self {
             rounds: 3,
@@ -63,21 +64,30 @@ impl Args {
             binary: None,
         }
     }
+
+    /// A long run, for `--full`.
+    pub(crate) fn long(via: Via) -> Self {
+        Self {
+            rounds: 20,
+            messages: 10_000,
+            ..Self::small(via)
+        }
+    }
 }
 
-/// How long the rest of the messages may take to arrive after the last restart.
+/// The time limit for the last messages to arrive after the last restart.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let binary = match &args.binary {
         Some(binary) => binary.clone(),
-        // As this task is built, so is the server: a quick try, or a run at full speed.
+        // The server gets the same kind of build as this task.
         None if cfg!(debug_assertions) => build_postrider(Profile::Dev)?,
         None => build_postrider(Profile::Release)?,
     };
     let dir = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let results = tempfile::Builder::new().prefix("crash-").tempdir()?;
-    let sink = Sink::start(false)?;
+    let sink = SinkProcess::start(false)?;
     let setup = Setup {
         work: Work::Relay,
         relay: sink.port,
@@ -90,7 +100,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
     let mut driver = start_driver(args, &instance, &results)?;
     for round in 1..=args.rounds {
-        // Spread over the run, by what has arrived; the last part of the run is without a kill.
+        // The kills are spread over the run, by the messages that have arrived. The last part of the
+        // run has no kill.
         let arrived = args.messages * round / (args.rounds + 1);
         sink.wait_for(arrived)?;
         running.kill()?;
@@ -104,7 +115,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let report = wait_for_all(&sink, &accepted)?;
     running.kill()?;
     println!(
-        "{} kills; {} of {} messages were accepted, and all of these arrived; {report}",
+        "{} kills; {} of {} messages were accepted, and all of them arrived; {report}",
         args.rounds,
         accepted.len(),
         args.messages
@@ -146,8 +157,8 @@ fn start_driver(args: &Args, instance: &Instance, results: &TempDir) -> Result<C
         .context("failed to start the load driver")
 }
 
-/// Waits until every accepted message is at the sink. Gives what else came there.
-fn wait_for_all(sink: &Sink, accepted: &BTreeSet<u64>) -> Result<String> {
+/// Waits until every accepted message is at the sink. Returns a sentence about the other messages.
+fn wait_for_all(sink: &SinkProcess, accepted: &BTreeSet<u64>) -> Result<String> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let arrived = read_numbers(&sink.ask("/numbers")?)?;
@@ -157,7 +168,7 @@ fn wait_for_all(sink: &Sink, accepted: &BTreeSet<u64>) -> Result<String> {
             let count: serde_json::Value = serde_json::from_str(&sink.ask("/count")?)?;
             let repeated = count.get("repeated").cloned().unwrap_or_default();
             return Ok(format!(
-                "{repeated} came again, and {unanswered} came whose answer a crash cut off"
+                "{repeated} came again, and {unanswered} came without an answer to the client"
             ));
         }
         if Instant::now() > deadline {

@@ -1,4 +1,4 @@
-//! A receiver of webhooks that checks wait on.
+//! A receiver of webhooks. Checks wait for its events.
 
 use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -9,15 +9,15 @@ use serde_json::Value;
 
 use crate::http;
 
-/// How long anything that should happen at once may take on a loaded machine.
+/// The time limit for anything that should happen at once. A loaded machine needs some of it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What came.
+/// The events that came.
 pub(crate) struct Events {
-    /// Where to send them.
+    /// The URL of the receiver.
     pub(crate) url: String,
     came: Receiver<Value>,
-    /// Those that came while another was waited for.
+    /// Events that came while a check waited for another event.
     unclaimed: Vec<Value>,
 }
 
@@ -48,7 +48,7 @@ impl Events {
         })
     }
 
-    /// Waits for an event of which this is true.
+    /// Waits for an event that fits. `what` names the event in the error.
     pub(crate) fn wait_for(
         &mut self,
         what: &str,

@@ -1,4 +1,4 @@
-//! The examples of the documentation: blocks whose first line says `run` behind the language.
+//! The examples of the documentation: code blocks with `run` after the language in the first line.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::programs::{finish, program};
 use crate::workspace::root;
 
-/// What stands in the documentation for where localserve answers.
+/// The address of localserve in the documentation.
 const ADDRESS: &str = "127.0.0.1:1080";
 
 /// A block of code.
@@ -28,7 +28,8 @@ pub(crate) const LANGUAGES: [(&str, &str); 4] = [
     ("go", "go"),
 ];
 
-/// Runs the examples of a file that are in this language, by this program, against a server on this port; each must end well.
+/// Runs the examples of a file in this language, with this program, against a server on this port.
+/// Each example must succeed.
 pub(crate) fn run(file: &str, (language, name): (&str, &str), port: u16) -> Result<()> {
     let text =
         fs::read_to_string(root().join(file)).with_context(|| format!("failed to read {file}"))?;
@@ -39,7 +40,7 @@ pub(crate) fn run(file: &str, (language, name): (&str, &str), port: u16) -> Resu
             .any(|(known, _)| *known == example.language);
         ensure!(
             known,
-            "{file}:{}: a language that nobody runs",
+            "{file}:{}: no program runs this language",
             example.line
         );
         if example.language != language {

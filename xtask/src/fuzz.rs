@@ -1,5 +1,6 @@
 //! Fuzzing with cargo-fuzz on the stable toolchain.
 
+use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -10,9 +11,9 @@ use crate::workspace::{cargo, parse_duration, root};
 
 #[derive(ClapArgs)]
 pub(crate) struct Args {
-    /// The target; without it the targets are listed
+    /// The target; without a target the task lists all targets
     target: Option<String>,
-    /// How long; without it until it is stopped
+    /// How long to run; without a time until it is stopped
     #[arg(long, value_parser = parse_duration)]
     time: Option<Duration>,
 }
@@ -25,28 +26,43 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     ensure!(
         targets.contains(target),
-        "there is no fuzz target {target:?}; there are: {}",
+        "there is no fuzz target {target:?}; the targets are: {}",
         targets.join(", ")
     );
     install()?;
-    let mut command = cargo();
-    // cargo-fuzz asks for sanitizers, which the stable compiler has but keeps behind this switch.
-    command.env("RUSTC_BOOTSTRAP", "1");
-    // With -O our crates keep their checks (see fuzz/Cargo.toml), and others' debug assertions are off.
-    command.args(["fuzz", "run", "-O", target, "--"]);
-    if let Some(time) = args.time {
-        command.arg(format!("-max_total_time={}", time.as_secs().max(1)));
-    }
-    let status = command.status().context("failed to run cargo fuzz")?;
+    let status = command(target, args.time)?
+        .status()
+        .context("failed to run cargo fuzz")?;
     ensure!(status.success(), "fuzzing {target} ended with {status}");
     Ok(())
 }
 
+/// The command that fuzzes a target. New inputs go to `fuzz/corpus`. The inputs in `testdata/fuzz`
+/// are seeds.
+pub(crate) fn command(target: &str, time: Option<Duration>) -> Result<Command> {
+    let corpus = root().join("fuzz/corpus").join(target);
+    fs::create_dir_all(&corpus).with_context(|| format!("failed to make {corpus:?}"))?;
+    let mut command = cargo();
+    // cargo-fuzz uses sanitizers. The stable compiler has them, but only with this variable.
+    command.env("RUSTC_BOOTSTRAP", "1");
+    // With -O our crates keep their checks (see fuzz/Cargo.toml), and the debug assertions of other
+    // crates are off.
+    command.args(["fuzz", "run", "-O", target]).arg(&corpus);
+    let seeds = root().join("testdata/fuzz").join(target);
+    if seeds.is_dir() {
+        command.arg(&seeds);
+    }
+    command.arg("--");
+    if let Some(time) = time {
+        command.arg(format!("-max_total_time={}", time.as_secs().max(1)));
+    }
+    Ok(command)
+}
+
 /// The names of the files in `fuzz/fuzz_targets`.
-fn targets() -> Result<Vec<String>> {
+pub(crate) fn targets() -> Result<Vec<String>> {
     let folder = root().join("fuzz/fuzz_targets");
-    let entries =
-        std::fs::read_dir(&folder).with_context(|| format!("failed to read {folder:?}"))?;
+    let entries = fs::read_dir(&folder).with_context(|| format!("failed to read {folder:?}"))?;
     let mut targets: Vec<String> = entries
         .flatten()
         .filter_map(|entry| {
@@ -58,7 +74,8 @@ fn targets() -> Result<Vec<String>> {
     Ok(targets)
 }
 
-fn install() -> Result<()> {
+/// Installs cargo-fuzz if it is missing.
+pub(crate) fn install() -> Result<()> {
     let found = Command::new("cargo-fuzz")
         .arg("--version")
         .stdout(Stdio::null())

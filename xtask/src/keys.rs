@@ -1,4 +1,5 @@
-//! Keys and certificates for servers that are measured: made anew each time, trusted by no one.
+//! Keys and certificates for servers that are measured. Each run makes new ones, and nobody trusts
+//! them.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ pub(crate) struct Certificate {
 }
 
 impl Certificate {
-    /// Makes one of the kind that most servers have today (ECDSA P-256), in this folder.
+    /// Makes a certificate of the most frequent kind (ECDSA P-256) in this folder.
     pub(crate) fn create(folder: &Path) -> Result<Self> {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])
             .context("failed to make a certificate")?;

@@ -1,19 +1,20 @@
-//! The project's own tasks, run as `cargo xtask TASK`: what CI runs, the load driver and its sinks, the comparison with
-//! other mail servers, fuzzing, benchmarks, and a
-//! laboratory of DNS and remote servers to try the server against.
+//! The tasks of the project, run as `cargo xtask TASK`: tests, load drivers and sinks, a comparison
+//! with other mail servers, fuzzing, benchmarks, and a lab with DNS and remote servers.
 //!
-//! Nothing here is part of the server, and nothing of the server is linked in: the tasks meet it only through its command
-//! line, its sockets and `cargo`, as a user would. So the load driver measures any SMTP server in the same way.
+//! No code of the server is linked in. The tasks use the server as a user does: its command line,
+//! its sockets and `cargo`. So the load driver measures any SMTP server in the same way.
 //!
-//! In reading order: [`test`] and [`peers`] (what CI runs), [`load`] with [`sink`] and [`hooks_sink`] (load and
-//! counting), [`compare`] with [`postfix`] and [`postrider`] (side by side), [`crash`], then the small ones.
+//! In reading order: [`test`], [`check`] and [`peers`] (the test command), [`load`] with [`sink`] and
+//! [`hooks_sink`] (load and counting), [`compare`] with [`postfix`] and [`postrider`] (side by side),
+//! [`crash`], then the small tasks.
 
 #![expect(
     clippy::print_stdout,
-    reason = "these are command-line tasks, and what they print is their result"
+    reason = "the output of a command-line task is its result"
 )]
 
 mod bench;
+mod check;
 mod compare;
 mod crash;
 mod events;
@@ -23,10 +24,9 @@ mod hooks_sink;
 mod http;
 mod keys;
 mod lab;
-#[cfg(test)]
-mod layers;
 mod load;
 mod peers;
+mod ports;
 mod postfix;
 mod postrider;
 mod process;
@@ -45,7 +45,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 #[command(
     name = "cargo xtask",
     bin_name = "cargo xtask",
-    about = "The project's own tasks"
+    about = "The tasks of the project"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -54,26 +54,30 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Runs all that CI runs: format, lints, tests, and the checks against real mail programs
+    /// Runs everything that CI runs: format, lints, tests, and checks against real mail programs
     Test(test::Args),
-    /// Puts load on an SMTP server or a webapi, and prints rate, latencies and the CPU time of given processes
+    /// Lists unused dependencies
+    Dependencies,
+    /// Lists source files and comment lines that are too long
+    Prose,
+    /// Puts load on an SMTP server or a webapi, and prints rate, latencies and CPU time
     #[command(subcommand)]
     Load(load::Load),
-    /// An SMTP server that takes everything, stores nothing and counts
+    /// An SMTP server that accepts everything, stores nothing and counts
     Sink(sink::Args),
     /// A receiver of webhooks that answers 200 to everything and counts
     HooksSink(hooks_sink::Args),
     /// Measures postrider and another mail server side by side, in alternating rounds
     Compare(compare::Args),
-    /// Kills postrider under load, again and again, and counts whether all it accepted arrives
+    /// Kills postrider under load, again and again, and checks that every accepted message arrives
     Crash(crash::Args),
-    /// Fuzzes one target, installing cargo-fuzz when it is missing
+    /// Fuzzes one target, and installs cargo-fuzz if it is missing
     Fuzz(fuzz::Args),
     /// Runs the benchmarks
     Bench(bench::Args),
     /// Lists the sections of RFCs that doc comments cite, by file
     Rfc(rfc::Args),
-    /// Runs a DNS server and scripted SMTP servers on loopback, to try `postrider serve` against
+    /// Runs a DNS server and scripted SMTP servers on loopback, to try `postrider serve` with
     Lab(lab::Args),
 }
 
@@ -84,6 +88,8 @@ fn main() -> ExitCode {
     };
     let outcome = match task {
         Task::Test(args) => return test::run(&args),
+        Task::Dependencies => check::dependencies::check(),
+        Task::Prose => check::prose::check(),
         Task::Load(load) => load::run(load),
         Task::Sink(args) => sink::run(args),
         Task::HooksSink(args) => hooks_sink::run(args),

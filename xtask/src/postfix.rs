@@ -1,10 +1,11 @@
-//! A Postfix of our own: its configuration, queue and data in a temporary folder, on loopback only, and stopped when dropped.
-//! The installed one is neither used nor changed; only its programs are.
+//! A Postfix of our own on loopback, with configuration, queue and data in a temporary folder. It stops
+//! when the value is dropped. Only the programs of the installed Postfix are used. Its configuration
+//! and its queue stay as they are.
 //!
-//! It is tuned for what is measured, as someone who wants speed would: no chroot, no DNS, no address rewriting, no flow
-//! control between input and delivery, many processes that live long, no handing over of connections between delivery
-//! processes (on loopback a new connection costs less: 1.06 against 1.53 CPU seconds per 1000 relayed). Nothing is tuned
-//! away that keeps a message safe.
+//! Postfix is tuned for speed: no chroot, no DNS, no address rewriting, no flow control between input
+//! and delivery, many processes that live long. Delivery processes do not hand over connections: on
+//! loopback a new connection costs less (1.06 against 1.53 CPU seconds per 1000 relayed messages).
+//! No setting that keeps a message safe is turned off.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -15,10 +16,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::unistd::{Uid, User};
 use tempfile::TempDir;
 
-use crate::compare::{Target, Work, wait_for_port};
+use crate::compare::{Target, Work};
 use crate::keys::Certificate;
+use crate::ports::{free_port, wait_for_port};
 use crate::process::Processes;
-use crate::workspace::free_port;
 
 pub(crate) struct Postfix {
     dir: TempDir,
@@ -26,7 +27,7 @@ pub(crate) struct Postfix {
     master: u32,
 }
 
-/// Whether the programs are installed and we may run them.
+/// Fails if the programs are not installed, or if we may not run them.
 pub(crate) fn check() -> Result<()> {
     ensure!(
         Uid::effective().is_root(),
@@ -41,9 +42,9 @@ pub(crate) fn check() -> Result<()> {
 }
 
 impl Postfix {
-    /// Makes an instance in a new folder under `parent` and starts it.
-    /// With `tls`, its port speaks TLS from the first byte. A setting `NAME=VALUE` given twice has its last value, so
-    /// those in `more` win.
+    /// Makes an instance in a new folder under `parent` and starts it. With `tls` its port speaks TLS
+    /// from the first byte. Each entry of `more` is a setting `NAME=VALUE` that replaces ours: Postfix
+    /// takes the last value.
     pub(crate) fn start(
         parent: &Path,
         work: Work,
@@ -54,7 +55,7 @@ impl Postfix {
         let dir = tempfile::Builder::new()
             .prefix("postfix-")
             .tempdir_in(parent)?;
-        // Postfix's own user must be able to walk into the folder.
+        // Postfix's own user must be able to enter the folder.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
         let port = free_port()?;
         make_folders(dir.path())?;
@@ -86,7 +87,7 @@ impl Postfix {
             .with_context(|| format!("{path:?} holds no process id"))
     }
 
-    /// Of its SMTP server.
+    /// The port of its SMTP server.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -113,14 +114,14 @@ impl Drop for Postfix {
     }
 }
 
-/// Runs `postfix -c CONFIG ACTION`, which prints what it does; that is shown only when it fails.
+/// Runs `postfix -c CONFIG ACTION`. Its output is shown only if the command fails.
 fn postfix(config: &Path, action: &str) -> Result<()> {
     let output = Command::new("postfix")
         .arg("-c")
         .arg(config)
         .arg(action)
         .stdin(Stdio::null())
-        // The master inherits its standard error: a pipe would stay open as long as it runs.
+        // The master inherits standard error. A pipe would stay open as long as the master runs.
         .stdout(Stdio::null())
         .stderr(fs::File::create(config.join("stderr"))?)
         .status()
@@ -150,7 +151,7 @@ fn main_cf(dir: &Path, work: Work, sink: u16) -> Result<String> {
     let daemons = postconf("daemon_directory")?;
     let commands = postconf("command_directory")?;
     let accept_only = match work {
-        // Straight into the hold queue: nothing but the accepting is done.
+        // Messages go straight into the hold queue. Postfix does nothing else.
         Work::Accept => "smtpd_client_restrictions = check_client_access static:hold\n",
         Work::Relay => "",
     };

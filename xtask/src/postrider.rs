@@ -1,5 +1,6 @@
-//! A postrider of our own, for measuring: its configuration and data in a temporary folder, one submission listener on
-//! loopback without TLS, one account, and a smarthost as its only way out. Killed when dropped.
+//! A postrider of our own for measurements: configuration and data in a temporary folder, one
+//! submission listener on loopback, one account, and a smarthost for all mail. It is killed when the
+//! value is dropped.
 
 use std::fs;
 use std::io::Write as _;
@@ -9,37 +10,37 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
-use crate::compare::{Target, Work, wait_for_port};
+use crate::compare::{Target, Work};
 use crate::keys::{Certificate, create_dkim_key};
+use crate::ports::{free_port, wait_for_port};
 use crate::process::Processes;
-use crate::workspace::free_port;
 
 const DOMAIN: &str = "load.example";
 const LOGIN: &str = "load@load.example";
 const PASSWORD: &str = "a password for a server that is measured";
-/// What the one account logs in with.
+/// Login and password of the account.
 pub(crate) const LOGIN_AND_PASSWORD: (&str, &str) = (LOGIN, PASSWORD);
 
-/// Where an instance lives and what it is reached by: stays the same when the server is stopped and started again.
+/// The folder and the ports of an instance. They stay the same when the server stops and starts.
 pub(crate) struct Instance {
     dir: TempDir,
     binary: PathBuf,
-    /// Of submission.
+    /// The port of submission.
     pub(crate) port: u16,
-    /// Of the webapi.
+    /// The port of the webapi.
     pub(crate) http: u16,
 }
 
-/// What may differ between instances.
+/// The settings that differ between instances.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup {
     pub(crate) work: Work,
-    /// The port of the smarthost; for [`Work::Accept`] one that never greets, so that the queue waits and nothing is
-    /// delivered.
+    /// The port of the smarthost. For [`Work::Accept`] the smarthost never greets. So the queue waits
+    /// and delivers nothing.
     pub(crate) relay: u16,
-    /// Submission with TLS from the first byte, instead of without.
+    /// Whether submission speaks TLS from the first byte, or no TLS at all.
     pub(crate) tls: bool,
-    /// Sign what goes out, with Ed25519.
+    /// Whether outgoing messages are signed with Ed25519.
     pub(crate) dkim: bool,
 }
 
@@ -89,7 +90,7 @@ impl Instance {
         } else {
             format!("submission = {{ enabled = true, port = {port}, require_tls = false }}")
         };
-        // One stalled delivery is enough to keep the queue waiting.
+        // One stalled delivery is enough to make the queue wait.
         let connections = match setup.work {
             Work::Accept => 1,
             Work::Relay => 10,
@@ -172,6 +173,11 @@ no_starttls = true
 }
 
 impl Running {
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends the server as a crash would: SIGKILL, at once.
     pub(crate) fn kill(mut self) -> Result<()> {
         self.child.kill()?;
@@ -187,7 +193,7 @@ impl Drop for Running {
     }
 }
 
-/// Behind the rest of domains.conf.
+/// The end of domains.conf if messages are signed.
 const DKIM: &str = r#"
 [domains."load.example".dkim]
 sign = ["load"]

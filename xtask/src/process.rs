@@ -1,7 +1,8 @@
-//! What processes cost: CPU time and memory of a process and all its descendants, read from `/proc`.
+//! The cost of processes: CPU time and memory of a process and all its descendants, from `/proc`.
 //!
-//! A mail server may be one process or forty, some of which end while a measurement runs. The time of a child that ended
-//! and was waited for is in its parent's `cutime` and `cstime`, so the sum over the living tree never loses any.
+//! A mail server may be one process or forty, and some end while a measurement runs. The times of a
+//! child that ended and was waited for are in `cutime` and `cstime` of its parent. So the sum over
+//! the living tree never loses any time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,21 +12,22 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// `USER_HZ`: the unit of the times in `/proc/PID/stat`, 100 a second on every architecture that this is run on.
+/// `USER_HZ`, the unit of the times in `/proc/PID/stat`: 100 a second on every usual architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// The processes of a measured server: roots and, at the time of each question, all their descendants.
+/// The processes of a measured server: some roots, and all their descendants at the time of a call.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Processes {
     roots: Vec<u32>,
 }
 
-/// Memory of a set of processes, in bytes.
+/// The memory use of a set of processes, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Memory {
-    /// Resident pages, those shared counted in each process.
+pub(crate) struct MemoryUse {
+    /// Resident pages. A shared page counts in each process.
     pub(crate) rss: u64,
-    /// Proportional set size: shared pages divided among those who share them. The honest sum over several processes.
+    /// Proportional set size: each shared page is divided among the processes that share it. So the
+    /// sum over several processes counts no page twice.
     pub(crate) pss: u64,
 }
 
@@ -40,7 +42,7 @@ impl Processes {
         self.roots.is_empty()
     }
 
-    /// User and system time used so far, in seconds, including that of children that ended.
+    /// User and system time used so far, in seconds, with the time of children that ended.
     pub(crate) fn cpu_seconds(&self) -> f64 {
         let stats = all_stats();
         let ticks: u64 = self
@@ -52,10 +54,10 @@ impl Processes {
         ticks as f64 / TICKS_PER_SECOND
     }
 
-    /// Memory now. Processes whose figures may not be read (another user's, without root) count as nothing.
-    pub(crate) fn memory(&self) -> Memory {
+    /// Memory use now. A process of another user counts as nothing if we may not read its figures.
+    pub(crate) fn memory(&self) -> MemoryUse {
         let stats = all_stats();
-        let mut memory = Memory::default();
+        let mut memory = MemoryUse::default();
         for pid in self.tree(&stats) {
             let Ok(text) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else {
                 continue;
@@ -66,12 +68,12 @@ impl Processes {
         memory
     }
 
-    /// Ends them all with SIGKILL, also those that are started meanwhile.
+    /// Kills all of them with SIGKILL, and also the children that they start meanwhile.
     pub(crate) fn kill(&self) {
         let mut killed = BTreeSet::new();
         loop {
             let tree = self.tree(&all_stats());
-            // One that ended stays in the table until its parent takes note, which may be never.
+            // A process that ended stays in the table until its parent waits for it, perhaps for ever.
             let left: Vec<u32> = tree.difference(&killed).copied().collect();
             if left.is_empty() {
                 return;
@@ -87,7 +89,7 @@ impl Processes {
 
     fn tree(&self, stats: &BTreeMap<u32, Stat>) -> BTreeSet<u32> {
         let mut tree: BTreeSet<u32> = self.roots.iter().copied().collect();
-        // Parents do not always have lower ids than their children, so this goes on until nothing is added.
+        // A parent may have a higher id than its child. So the loop runs until it adds nothing.
         loop {
             let before = tree.len();
             for (pid, stat) in stats {
@@ -102,7 +104,8 @@ impl Processes {
     }
 }
 
-/// Waits for a process; gives nothing when that took too long and it was killed, with all its descendants.
+/// Waits for a process. After the limit the process and all its descendants are killed, and the
+/// result is None.
 pub(crate) fn within<T>(limit: Duration, pid: u32, wait: impl FnOnce() -> T) -> Option<T> {
     let (ended, hear) = mpsc::channel::<()>();
     let watch = std::thread::spawn(move || {
@@ -136,9 +139,9 @@ fn all_stats() -> BTreeMap<u32, Stat> {
         .collect()
 }
 
-/// Reads parent, and the sum of utime, stime, cutime and cstime, of a line of `/proc/PID/stat` (proc(5)).
+/// Reads the parent, and the sum of utime, stime, cutime and cstime, from `/proc/PID/stat` (proc(5)).
 fn parse_stat(text: &str) -> Option<Stat> {
-    // The command's name is in parentheses and may itself contain spaces and parentheses.
+    // The command's name stands in parentheses and may contain spaces and parentheses.
     let (_, rest) = text.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     let parent = fields.get(1)?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! Programs of others that are found, and run to their end.
+//! Programs that are not ours: where they are, and how to run one to its end.
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process::within;
 
-/// Whether a program is in PATH or where Debian keeps the administrator's programs.
+/// Whether a program is in PATH or in the folder of Debian's administration programs.
 pub(crate) fn present(program: &str) -> bool {
     find(program).is_some()
 }
@@ -21,16 +21,17 @@ fn find(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
+/// A command that runs a program without input.
 pub(crate) fn program(name: &str) -> Command {
     let mut command = Command::new(find(name).unwrap_or_else(|| name.into()));
     command.stdin(Stdio::null());
     command
 }
 
-/// How long a program may take that does one thing and ends.
+/// The time limit of a program that does one thing and ends.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Runs a command to its end and fails with what it printed.
+/// Runs a command to its end. The error holds the output of the command.
 pub(crate) fn finish(command: &mut Command) -> Result<Output> {
     let name = command.get_program().to_owned();
     let child = command

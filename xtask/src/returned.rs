@@ -1,4 +1,4 @@
-//! What real programs say of a message after they have taken it: Postfix's DSNs, as events.
+//! Postfix's DSNs about a message that it accepted, and the events that postrider makes of them.
 
 use std::fs;
 use std::io::Write as _;
@@ -9,19 +9,21 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::compare::{Sink, Work, wait_for_port};
+use crate::compare::Work;
 use crate::events::Events;
+use crate::ports::{free_port, wait_for_port};
 use crate::postfix::Postfix;
 use crate::programs::{finish, program};
-use crate::workspace::{Profile, build_postrider, free_port, root};
+use crate::sink::SinkProcess;
+use crate::workspace::{Profile, build_postrider, root};
 
-/// The login for which each message gets a reverse-path of its own.
+/// The login whose messages each get a reverse-path of their own.
 const LOGIN: &str = "app+unique@app.example";
 const SENDER: &str = "app@app.example";
 const PASSWORD: &str = "a password among programs";
 
-/// How our Postfix treats recipients: one domain for each thing that a DSN can tell.
-fn ways(sink: u16) -> Vec<String> {
+/// Settings of our Postfix: one recipient domain for each action that a DSN can report.
+fn settings(sink: u16) -> Vec<String> {
     vec![
         format!(
             "transport_maps = inline:{{ \
@@ -33,24 +35,24 @@ fn ways(sink: u16) -> Vec<String> {
         "virtual_alias_maps = inline:{ { list@lists.example = a@taken.example b@taken.example } }"
             .to_owned(),
         "receive_override_options =".to_owned(),
-        // So that the sender of what waits is told at once.
+        // The sender of a message that waits is told at once.
         "delay_warning_time = 1s".to_owned(),
         "minimal_backoff_time = 1s".to_owned(),
         "queue_run_delay = 1s".to_owned(),
     ]
 }
 
-/// Sends through a Postfix that returns what becomes of it, and waits for the event that each DSN must give.
+/// Sends messages through a Postfix that reports their fate, and waits for the event of each DSN.
 pub(crate) fn check() -> Result<()> {
-    let sink = Sink::start(false)?;
+    let sink = SinkProcess::start(false)?;
     let mx = free_port()?;
-    // Where it knows no other way, mail goes back to us.
+    // Postfix sends its DSNs back to us: we are its relay host.
     let postfix = Postfix::start(
         &std::env::temp_dir(),
         Work::Relay,
         mx,
         false,
-        &ways(sink.port),
+        &settings(sink.port),
     )?;
     let mut server = Server::start(mx, postfix.port())?;
     let told = [
@@ -80,7 +82,7 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// A postrider whose way out is a Postfix.
+/// A postrider that sends everything to a Postfix.
 struct Server {
     child: Child,
     submission: u16,

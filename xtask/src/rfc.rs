@@ -1,13 +1,12 @@
-//! Lists which sections of which RFCs doc comments cite, and where: a map from the standards to the code.
+//! Lists the RFC sections that doc comments cite, and where: a map from the standards to the code.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
-use crate::workspace::root;
+use crate::workspace::{root, rust_files};
 
 #[derive(ClapArgs)]
 pub(crate) struct Args {
@@ -15,13 +14,13 @@ pub(crate) struct Args {
     number: Option<u32>,
 }
 
-/// A cited section; none when the RFC is cited as a whole. Ordered as a table of contents is.
+/// A cited section, in the order of a table of contents. None if the RFC is cited as a whole.
 type Section = Option<Vec<u32>>;
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let root = root();
     let mut cited: BTreeMap<(u32, Section), Vec<String>> = BTreeMap::new();
-    for file in sources(&root)? {
+    for file in rust_files(&root)? {
         let text = fs::read_to_string(&file).with_context(|| format!("failed to read {file:?}"))?;
         let name = file.strip_prefix(&root).unwrap_or(&file).display();
         for (index, line) in text.lines().enumerate() {
@@ -46,26 +45,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// All Rust files outside of build folders and hidden ones, in order.
-fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut entries: Vec<_> = fs::read_dir(folder)?.collect::<Result<_, _>>()?;
-    entries.sort_unstable_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if entry.file_type()?.is_dir() {
-            if name != "target" && !name.starts_with('.') {
-                files.extend(sources(&entry.path())?);
-            }
-        } else if name.ends_with(".rs") {
-            files.push(entry.path());
-        }
-    }
-    Ok(files)
-}
-
-/// The citations in a line, if it is a doc comment: `RFC NUMBER`, or `RFC NUMBER` and a section sign with the section.
+/// The citations in a line of a doc comment: `RFC NUMBER`, or `RFC NUMBER` and a section sign with the
+/// section.
 fn citations(line: &str) -> Vec<(u32, Section)> {
     let line = line.trim_start();
     if !line.starts_with("///") && !line.starts_with("//!") {

@@ -1,9 +1,8 @@
-//! Where things are in this workspace, and building what the other tasks run.
+//! The workspace: its folders and files, and the commands that build it.
 
-use std::net::TcpListener;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -17,14 +16,14 @@ pub(crate) fn root() -> PathBuf {
 
 /// A `cargo` command that runs in the workspace's folder.
 pub(crate) fn cargo() -> Command {
-    // cargo names itself for what it runs, so that the same toolchain is used.
+    // cargo tells its children its own path. So the same toolchain is used.
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     command.current_dir(root());
     command
 }
 
-/// What `cargo metadata` says of the workspace's own packages.
+/// The output of `cargo metadata` for the packages of the workspace.
 pub(crate) fn metadata() -> Result<Value> {
     let output = cargo()
         .args(["metadata", "--format-version=1", "--no-deps", "--locked"])
@@ -38,26 +37,61 @@ pub(crate) fn metadata() -> Result<Value> {
     serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")
 }
 
-/// Which of cargo's profiles something is built in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Profile {
-    Dev,
-    Release,
+/// All Rust files below a folder, or the folder itself if it is a Rust file.
+pub(crate) fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    files(folder, ".rs")
 }
 
-/// Builds the `postrider` binary and gives its path.
-pub(crate) fn build_postrider(profile: Profile) -> Result<PathBuf> {
-    let mut command = cargo();
-    command.args(["build", "--quiet", "--locked", "--package=postrider"]);
-    command.arg("--bin=postrider");
-    let folder = match profile {
-        Profile::Dev => "debug",
-        Profile::Release => {
-            command.arg("--release");
-            "release"
+/// All files below a folder whose names have this end, in order. Build folders and hidden folders
+/// are left out. A folder that does not exist has no files.
+pub(crate) fn files(folder: &Path, end: &str) -> Result<Vec<PathBuf>> {
+    if folder.is_file() {
+        return Ok(vec![folder.to_owned()]);
+    }
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let mut files = Vec::new();
+    let entries = fs::read_dir(folder).with_context(|| format!("failed to read {folder:?}"))?;
+    let mut entries: Vec<_> = entries.collect::<Result<_, _>>()?;
+    entries.sort_unstable_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if entry.file_type()?.is_dir() {
+            if name != "target" && !name.starts_with('.') {
+                files.extend(self::files(&entry.path(), end)?);
+            }
+        } else if name.ends_with(end) {
+            files.push(entry.path());
         }
+    }
+    Ok(files)
+}
+
+/// A profile of cargo.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Unoptimised, for tests.
+    Dev,
+    /// Optimised, and quick to build.
+    Release,
+    /// The binary that is shipped: link-time optimised and stripped.
+    Dist,
+}
+
+/// Builds the `postrider` binary and returns its path.
+pub(crate) fn build_postrider(profile: Profile) -> Result<PathBuf> {
+    let (name, folder) = match profile {
+        Profile::Dev => ("dev", "debug"),
+        Profile::Release => ("release", "release"),
+        Profile::Dist => ("dist", "dist"),
     };
-    let status = command.status().context("failed to run cargo build")?;
+    let status = cargo()
+        .args(["build", "--quiet", "--locked", "--package=postrider"])
+        .args(["--bin=postrider", "--profile", name])
+        .status()
+        .context("failed to run cargo build")?;
     ensure!(status.success(), "building postrider failed");
     let metadata = metadata()?;
     let Some(target) = metadata.get("target_directory").and_then(Value::as_str) else {
@@ -66,7 +100,7 @@ pub(crate) fn build_postrider(profile: Profile) -> Result<PathBuf> {
     Ok(Path::new(target).join(folder).join("postrider"))
 }
 
-/// Refuses to compare with an unoptimised driver: its own CPU time would be what is measured.
+/// Fails in a debug build of the tasks: the driver itself would use most of the CPU time.
 pub(crate) fn refuse_debug_build(task: &str) -> Result<()> {
     ensure!(
         !cfg!(debug_assertions),
@@ -75,7 +109,7 @@ pub(crate) fn refuse_debug_build(task: &str) -> Result<()> {
     Ok(())
 }
 
-/// Says that figures of an unoptimised driver are not to be used.
+/// Warns in a debug build of the tasks that the figures mean little.
 pub(crate) fn warn_of_debug_build() {
     if cfg!(debug_assertions) {
         eprintln!(
@@ -101,33 +135,9 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * factor).map_err(|error| error.to_string())
 }
 
-/// A port that was free a moment ago, for programs that must be told theirs before they start.
-///
-/// It is below those that Linux gives to connections (ip_local_port_range in ip(7), from 32768 on): one of these could be
-/// taken by any connection while a program is started again, even by one to that very port.
-pub(crate) fn free_port() -> Result<u16> {
-    /// Where this process looks next, so that it is not given one port twice.
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    const FIRST: u16 = 16 << 10;
-    const PORTS: u16 = 16 << 10;
-    // Processes at the same time begin at different places.
-    let start = std::process::id().wrapping_mul(61) as u16;
-    (0..PORTS)
-        .map(|_| FIRST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .context("no port from 16384 to 32767 is free on 127.0.0.1")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn free_ports_differ_and_are_not_those_of_connections() {
-        let (one, other) = (free_port().unwrap(), free_port().unwrap());
-        assert_ne!(one, other);
-        assert!(one.max(other) < 32768, "{one} {other}");
-    }
 
     #[test]
     fn durations() {
@@ -138,5 +148,24 @@ mod tests {
         for wrong in ["", "s", "4 days", "-1s", "4d"] {
             assert!(parse_duration(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn files_are_listed_without_build_folders() {
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["b/c.rs", "a.rs", "a.md", "target/d.rs", ".git/e.rs"] {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let found = rust_files(dir.path()).unwrap();
+        let found: Vec<_> = found
+            .iter()
+            .map(|file| file.strip_prefix(dir.path()).unwrap())
+            .collect();
+        assert_eq!(found, [Path::new("a.rs"), Path::new("b/c.rs")]);
+        let one = dir.path().join("a.rs");
+        assert_eq!(rust_files(&one).unwrap(), [one]);
+        assert!(rust_files(&dir.path().join("absent")).unwrap().is_empty());
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::process::{Memory, Processes};
+use crate::process::{MemoryUse, Processes};
 
 /// Bits of a latency that are kept: buckets are then at most 1.6 % wide.
 const PRECISION: u32 = 6;
@@ -141,7 +141,7 @@ impl Cost {
     }
 
     /// CPU seconds since the start, and memory now; nothing when no process was named.
-    pub(crate) fn end(&self) -> Option<(f64, Memory)> {
+    pub(crate) fn end(&self) -> Option<(f64, MemoryUse)> {
         (!self.processes.is_empty()).then(|| {
             let cpu = self.processes.cpu_seconds() - self.cpu_at_start;
             (cpu, self.processes.memory())
@@ -153,7 +153,7 @@ impl Cost {
 pub(crate) struct Report {
     pub(crate) tally: Tally,
     pub(crate) elapsed: Duration,
-    pub(crate) cost: Option<(f64, Memory)>,
+    pub(crate) cost: Option<(f64, MemoryUse)>,
     /// CPU seconds of the driver itself, to see whether it was the bottleneck.
     pub(crate) own_cpu: f64,
 }

@@ -1,37 +1,21 @@
-//! What CI runs, step by step, each named and timed, and a line at the end that counts them.
+//! Steps: each one is named, timed and counted, and a line at the end gives the counts.
 
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args as ClapArgs;
 
-use crate::crash::{self, Via};
-use crate::peers;
 use crate::process::within;
 use crate::workspace::cargo;
-
-#[derive(ClapArgs)]
-pub(crate) struct Args {
-    /// Leave out the checks against real mail programs
-    #[arg(long)]
-    skip_peers: bool,
-    /// Run only the checks against real mail programs
-    #[arg(long, conflicts_with = "skip_peers")]
-    only_peers: bool,
-    /// Fail when a real mail program is missing, instead of skipping its check
-    #[arg(long, conflicts_with = "skip_peers")]
-    require_peers: bool,
-}
 
 /// How a step that did not fail ended.
 pub(crate) enum Done {
     Passed,
-    /// And why.
+    /// With the reason.
     Skipped(String),
 }
 
-/// Counts steps.
+/// The counts of passed, failed and skipped steps.
 #[derive(Default)]
 pub(crate) struct Steps {
     passed: usize,
@@ -40,7 +24,7 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    /// Runs a step, says how it ended and how long it took, and gives whether it passed.
+    /// Runs a step and prints how it ended and how long it took. True if the step passed.
     pub(crate) fn step(&mut self, name: &str, step: impl FnOnce() -> Result<Done>) -> bool {
         println!("\n=== {name}");
         let begun = Instant::now();
@@ -65,8 +49,18 @@ impl Steps {
         }
     }
 
-    /// Prints what failed, what was skipped, and the counts as the last line.
-    fn finish(self) -> ExitCode {
+    /// How many steps failed so far.
+    pub(super) fn failures(&self) -> usize {
+        self.failed.len()
+    }
+
+    /// How many steps passed so far.
+    pub(super) fn passes(&self) -> usize {
+        self.passed
+    }
+
+    /// Prints each failure and each skip, and the counts as the last line.
+    pub(super) fn finish(self) -> ExitCode {
         println!();
         for skipped in &self.skipped {
             println!("skipped: {skipped}");
@@ -88,69 +82,31 @@ impl Steps {
     }
 }
 
-pub(crate) fn run(args: &Args) -> ExitCode {
-    let mut steps = Steps::default();
-    if !args.only_peers {
-        workspace(&mut steps);
-    }
-    if args.skip_peers {
-        steps.step("real mail programs", || {
-            Ok(Done::Skipped("--skip-peers was given".to_owned()))
-        });
-    } else {
-        peers::run(&mut steps, args.require_peers);
-    }
-    steps.finish()
-}
+/// The time limit of one command. A cold build with all tests takes a fraction of it on two slow
+/// cores.
+pub(super) const COMMAND_LIMIT: Duration = Duration::from_secs(20 * 60);
 
-/// The steps over the workspace itself.
-fn workspace(steps: &mut Steps) {
-    steps.step("format", || cargo_step(&["fmt", "--all", "--check"]));
-    steps.step("lints", || {
-        cargo_step(&[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            "--",
-            "-Dwarnings",
-        ])
-    });
-    steps.step("tests", || cargo_step(&["test", "--workspace", "--locked"]));
-    for (via, name) in [
-        (Via::Smtp, "kill -9 loses no message taken by SMTP"),
-        (Via::Webapi, "kill -9 loses no message taken by the webapi"),
-    ] {
-        steps.step(name, || {
-            crash::run(&crash::Args::small(via))?;
-            Ok(Done::Passed)
-        });
-    }
-}
-
-/// How long one command may take: several times what a fresh build with all its tests does on two slow cores.
-const COMMAND_LIMIT: Duration = Duration::from_secs(20 * 60);
-
-fn cargo_step(args: &[&str]) -> Result<Done> {
+/// Runs cargo with these arguments.
+pub(super) fn cargo_step(args: &[&str]) -> Result<Done> {
     let mut command = cargo();
     command.args(args);
     run_command(&mut command)
 }
 
-/// Runs a command, whose output goes where ours goes.
-pub(crate) fn run_command(command: &mut Command) -> Result<Done> {
+/// Runs a command. Its output goes to our own output.
+pub(super) fn run_command(command: &mut Command) -> Result<Done> {
     run_within(COMMAND_LIMIT, command)
 }
 
-/// Runs a command that fails, with all that it started, when it does not end in time.
-fn run_within(limit: Duration, command: &mut Command) -> Result<Done> {
+/// Runs a command with a time limit. After the limit the command and all its children are killed.
+pub(super) fn run_within(limit: Duration, command: &mut Command) -> Result<Done> {
     let name = format!("{:?}", command.get_program());
     let mut child = command
         .stdin(Stdio::null())
         .spawn()
         .with_context(|| format!("failed to run {name}"))?;
     let Some(status) = within(limit, child.id(), || child.wait()) else {
-        bail!("{name} did not end within {limit:?}; it and what it started was killed");
+        bail!("{name} did not end within {limit:?}, and was killed with its children");
     };
     match status? {
         status if status.success() => Ok(Done::Passed),
@@ -166,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_command_that_hangs_is_killed_with_what_it_started() {
-        // Each of them holds the pipe open for writing as long as it lives.
+        // Both processes hold the pipe open for writing as long as they live.
         let (mut reader, writer) = std::io::pipe().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "sleep 3600 & wait"]).stdout(writer);

@@ -1,0 +1,138 @@
+//! Limits on what a person must read at once: the lines of a file and the columns of a comment.
+//!
+//! rustfmt wraps code and leaves comments alone, so the check looks at lines that begin with `//`.
+//! In Markdown the check leaves out tables, code blocks and lines with one long word.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::workspace::{files, root, rust_files};
+
+/// The columns of a comment line.
+const COLUMNS: usize = 100;
+
+/// The lines of a Rust file.
+const LINES: usize = 700;
+
+/// Files that may be longer, each with the reason.
+const LONGER: &[(&str, &str)] = &[];
+
+/// Prints each place that breaks a rule, and fails when there is one.
+pub(crate) fn check() -> Result<()> {
+    let findings = findings(&root())?;
+    findings.iter().for_each(|finding| println!("{finding}"));
+    if findings.is_empty() {
+        return Ok(());
+    }
+    bail!("{} places are too long", findings.len());
+}
+
+/// All places below this folder, as `file:line: sentence`.
+fn findings(root: &Path) -> Result<Vec<String>> {
+    let mut findings = Vec::new();
+    for (file, check) in rust_files(root)?
+        .into_iter()
+        .map(|file| (file, check_rust as Check))
+        .chain(
+            files(root, ".md")?
+                .into_iter()
+                .map(|file| (file, check_markdown as Check)),
+        )
+    {
+        let text = fs::read_to_string(&file).with_context(|| format!("failed to read {file:?}"))?;
+        let name = file.strip_prefix(root).unwrap_or(&file).to_string_lossy();
+        check(&name, &text, &mut findings);
+    }
+    Ok(findings)
+}
+
+type Check = fn(name: &str, text: &str, findings: &mut Vec<String>);
+
+fn check_rust(name: &str, text: &str, findings: &mut Vec<String>) {
+    let lines = text.lines().count();
+    let longer = LONGER.iter().any(|(longer, _)| *longer == name);
+    if lines > LINES && !longer {
+        findings.push(format!("{name}: {lines} lines, more than {LINES}"));
+    }
+    if lines <= LINES && longer {
+        findings.push(format!("{name}: {lines} lines; it needs no exception now"));
+    }
+    for (number, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("//") {
+            check_line(name, number, line, findings);
+        }
+    }
+}
+
+fn check_markdown(name: &str, text: &str, findings: &mut Vec<String>) {
+    let mut code = false;
+    for (number, line) in text.lines().enumerate() {
+        let trimmed = line.trim_start();
+        if trimmed.starts_with("```") {
+            code = !code;
+        } else if !code && !trimmed.starts_with('|') {
+            check_line(name, number, line, findings);
+        }
+    }
+}
+
+fn check_line(name: &str, number: usize, line: &str, findings: &mut Vec<String>) {
+    let columns = line.chars().count();
+    if columns > COLUMNS && could_be_wrapped(line) {
+        let number = number + 1;
+        findings.push(format!("{name}:{number}: {columns} columns"));
+    }
+}
+
+/// Whether the line has a space that is not part of its beginning, within the limit.
+fn could_be_wrapped(line: &str) -> bool {
+    let text = line
+        .trim_start()
+        .trim_start_matches(['/', '!', '#', '-', '*']);
+    let text = text.trim_start();
+    let indent = line.chars().count() - text.chars().count();
+    let room = COLUMNS.saturating_sub(indent);
+    text.chars().take(room).any(|c| c == ' ')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_findings(check: Check, text: &str, expected: &[&str]) {
+        let mut findings = Vec::new();
+        check("f", text, &mut findings);
+        assert_eq!(findings, expected, "{text}");
+    }
+
+    #[test]
+    fn long_comments_are_found() {
+        let long = "word ".repeat(20);
+        let link = "x".repeat(120);
+        check_findings(check_rust, &format!("// {long}"), &["f:1: 103 columns"]);
+        check_findings(
+            check_rust,
+            &format!("\n    /// {long}"),
+            &["f:2: 108 columns"],
+        );
+        check_findings(check_rust, &format!("let x = \"{long}\";"), &[]);
+        check_findings(check_rust, &format!("// {link}"), &[]);
+    }
+
+    #[test]
+    fn tables_and_code_of_markdown_may_be_long() {
+        let long = "word ".repeat(21);
+        check_findings(check_markdown, &long, &["f:1: 105 columns"]);
+        check_findings(check_markdown, &format!("| {long} |"), &[]);
+        check_findings(check_markdown, &format!("```sh\n{long}\n```\n"), &[]);
+    }
+
+    #[test]
+    fn long_files_are_found() {
+        check_findings(check_rust, &"x\n".repeat(LINES), &[]);
+        let found = ["f: 701 lines, more than 700"];
+        check_findings(check_rust, &"x\n".repeat(LINES + 1), &found);
+    }
+}

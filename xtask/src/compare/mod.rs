@@ -1,0 +1,189 @@
+//! Side by side: postrider and another server under the same load on the same machine, in alternating
+//! rounds.
+//!
+//! The disk and the neighbours of a machine change from minute to minute. So absolute rates of two
+//! days cannot be compared. The ratio of two runs that follow each other can. Each round measures all
+//! servers in turn. Each server is new, in an empty folder, and warmed up. The ratios are taken within
+//! a round, and the table shows medians.
+
+mod measure;
+mod table;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::{Args as ClapArgs, ValueEnum};
+
+use measure::{Bench, Figures};
+
+use crate::process::Processes;
+use crate::workspace::{parse_duration, refuse_debug_build};
+
+#[derive(ClapArgs)]
+pub(crate) struct Args {
+    /// The other server
+    #[arg(value_enum)]
+    peer: Peer,
+    /// How often each server is measured
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Numbers of sessions
+    #[arg(long, value_delimiter = ',', default_value = "1,8,32,100")]
+    sessions: Vec<usize>,
+    /// The work to measure
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "accept,relay"
+    )]
+    work: Vec<Work>,
+    /// The servers to measure
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "sink,peer,postrider"
+    )]
+    only: Vec<Who>,
+    /// How long one measurement sends messages
+    #[arg(long, value_parser = parse_duration, default_value = "4s")]
+    time: Duration,
+    /// How long the warm-up before a measurement is
+    #[arg(long, value_parser = parse_duration, default_value = "1s")]
+    warm_up: Duration,
+    /// Bytes of a message
+    #[arg(long, default_value_t = 4096)]
+    size: usize,
+    /// Send the commands of a message in one group
+    #[arg(long)]
+    pipelining: bool,
+    /// Submit with TLS from the first byte, on kept connections
+    #[arg(long)]
+    tls: bool,
+    /// postrider signs relayed messages with Ed25519 (the other server does not)
+    #[arg(long)]
+    dkim: bool,
+    /// A setting of the other server that replaces or adds to ours, such as max_use=100
+    #[arg(long, value_name = "NAME=VALUE")]
+    peer_set: Vec<String>,
+    /// The folder in which the servers' folders are made; its disk is measured
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// The postrider binary; without it the task builds the binary that is shipped
+    #[arg(long)]
+    binary: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Peer {
+    /// Debian's Postfix
+    Postfix,
+}
+
+/// The work of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Work {
+    /// Accept messages and keep them; nothing is delivered meanwhile
+    Accept,
+    /// Accept messages and pass them on to a sink; a message counts when the sink has it
+    Relay,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Who {
+    /// The disk: one message at a time written and synced, into a file that has its size
+    Disk,
+    /// The sink itself, as the floor: it stores nothing
+    Sink,
+    /// The other server
+    Peer,
+    Postrider,
+    /// postrider with messages over its webapi
+    Webapi,
+}
+
+impl Who {
+    fn name(self, peer: Peer) -> &'static str {
+        match (self, peer) {
+            (Self::Disk, _) => "disk",
+            (Self::Sink, _) => "sink",
+            (Self::Peer, Peer::Postfix) => "postfix",
+            (Self::Postrider, _) => "postrider",
+            (Self::Webapi, _) => "its webapi",
+        }
+    }
+
+    /// Whether this is postrider, which is compared with the others.
+    fn is_ours(self) -> bool {
+        matches!(self, Self::Postrider | Self::Webapi)
+    }
+
+    /// What an answer of 250 means. The table shows it beside the rate.
+    fn durability(self) -> &'static str {
+        match self {
+            Self::Sink => "nothing stored",
+            Self::Disk => "A: synced, without SMTP",
+            Self::Peer | Self::Postrider => "A: synced before 250",
+            Self::Webapi => "A: synced before 200",
+        }
+    }
+}
+
+/// A server to put load on.
+pub(crate) struct Target {
+    pub(crate) port: u16,
+    /// The port of the webapi, if the load goes there.
+    pub(crate) webapi: Option<u16>,
+    /// A reverse-path that the server accepts.
+    pub(crate) from: String,
+    pub(crate) login: Option<(String, String)>,
+    pub(crate) processes: Processes,
+}
+
+type Cell = (Work, usize, Who);
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    refuse_debug_build("compare")?;
+    let bench = Bench::new(args)?;
+    let mut results: BTreeMap<Cell, Vec<Figures>> = BTreeMap::new();
+    for round in 1..=args.rounds {
+        for &work in &args.work {
+            for &sessions in &args.sessions {
+                for &who in &args.only {
+                    // The sink and the disk relay nothing. The disk has no sessions, and the sink
+                    // has no TLS.
+                    let absent = match who {
+                        Who::Disk => {
+                            work == Work::Relay || Some(&sessions) != args.sessions.first()
+                        }
+                        Who::Sink => work == Work::Relay || args.tls,
+                        // The load driver speaks plain HTTP.
+                        Who::Webapi => args.tls,
+                        Who::Peer | Who::Postrider => false,
+                    };
+                    if absent {
+                        continue;
+                    }
+                    let figures = bench
+                        .measure(work, sessions, who)
+                        .with_context(|| format!("{} failed", who.name(args.peer)))?;
+                    eprintln!(
+                        "round {round}: {work:?} {sessions} sessions {}: {:.0}/s{}",
+                        who.name(args.peer),
+                        figures.rate,
+                        figures.errors
+                    );
+                    results
+                        .entry((work, sessions, who))
+                        .or_default()
+                        .push(figures);
+                }
+            }
+        }
+    }
+    table::print(args, &results);
+    Ok(())
+}

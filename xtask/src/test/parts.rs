@@ -1,0 +1,163 @@
+//! The list of parts: names, what each proves, and the steps of the plain ones.
+
+use super::steps::cargo_step;
+use super::{Args, Done, Steps, slow, smoke};
+use crate::check::{dependencies, prose};
+use crate::crash::{self, Via};
+use crate::peers;
+
+/// A group of steps that `--full NAME` runs alone.
+pub(super) struct Part {
+    pub(super) name: &'static str,
+    pub(super) level: Level,
+    /// One sentence for `--list` and docs/testing.md.
+    pub(super) proves: &'static str,
+    pub(super) run: fn(&mut Steps, &Args),
+}
+
+/// The level of a run that a part belongs to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Level {
+    /// CI and every developer run it.
+    Plain,
+    /// Only `--full` runs it.
+    Full,
+}
+
+/// The name of the part with the real mail programs.
+pub(super) const PEERS: &str = "peers";
+
+/// All parts in the order in which they run. Those of the plain level come first.
+pub(super) const PARTS: &[Part] = &[
+    Part {
+        name: "format",
+        level: Level::Plain,
+        proves: "rustfmt would change nothing",
+        run: |steps, _| {
+            steps.step("format", || cargo_step(&["fmt", "--all", "--check"]));
+        },
+    },
+    Part {
+        name: "dependencies",
+        level: Level::Plain,
+        proves: "every declared dependency is used",
+        run: |steps, _| {
+            steps.step("dependencies", || passed(dependencies::check()));
+        },
+    },
+    Part {
+        name: "prose",
+        level: Level::Plain,
+        proves: "no source file has more than 700 lines, and no comment line more than 100 columns",
+        run: |steps, _| {
+            // Only a report as long as there are findings.
+            let _ = prose::check();
+            steps.step("prose", || Ok(Done::Passed));
+        },
+    },
+    Part {
+        name: "lints",
+        level: Level::Plain,
+        proves: "clippy has no warning in any target",
+        run: |steps, _| {
+            steps.step("lints", lints);
+        },
+    },
+    Part {
+        name: "tests",
+        level: Level::Plain,
+        proves: "unit, property and whole-server tests pass, and so does the replay of the fuzz corpora",
+        run: |steps, _| {
+            steps.step("tests", || cargo_step(&["test", "--workspace", "--locked"]));
+        },
+    },
+    Part {
+        name: "crash",
+        level: Level::Plain,
+        proves: "a server killed 3 times under load delivers all 600 messages that it accepted",
+        run: |steps, _| crashes(steps, crash::Args::small),
+    },
+    Part {
+        name: PEERS,
+        level: Level::Plain,
+        proves: "Postfix, swaks, msmtp, smtplib, curl, a client in Go and the documented examples work",
+        run: peers_part,
+    },
+    Part {
+        name: "docs",
+        level: Level::Full,
+        proves: "the API documentation builds without a warning",
+        run: |steps, _| {
+            steps.step("API documentation", slow::docs);
+        },
+    },
+    Part {
+        name: "simulation",
+        level: Level::Full,
+        proves: "the property tests and the store's model pass with ten times the cases",
+        run: |steps, _| {
+            steps.step("property tests with more cases", slow::simulation);
+        },
+    },
+    Part {
+        name: "crash-long",
+        level: Level::Full,
+        proves: "a server killed 20 times under load delivers all 10,000 messages that it accepted",
+        run: |steps, _| crashes(steps, crash::Args::long),
+    },
+    Part {
+        name: "fuzz",
+        level: Level::Full,
+        proves: "each fuzz target finds nothing in 30 seconds",
+        run: |steps, _| slow::fuzz(steps),
+    },
+    Part {
+        name: "load",
+        level: Level::Full,
+        proves: "the load drivers deliver every message, and the server holds idle connections",
+        run: |steps, _| smoke::run(steps),
+    },
+    Part {
+        name: "dist",
+        level: Level::Full,
+        proves: "the binary that is shipped builds, starts, and has at most 30 MB",
+        run: |steps, _| {
+            steps.step("the binary that is shipped", slow::dist);
+        },
+    },
+];
+
+fn passed(result: anyhow::Result<()>) -> anyhow::Result<Done> {
+    result.map(|()| Done::Passed)
+}
+
+fn lints() -> anyhow::Result<Done> {
+    cargo_step(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-Dwarnings",
+    ])
+}
+
+/// Kills the server under load, once with messages over SMTP and once with messages of the webapi.
+fn crashes(steps: &mut Steps, args: fn(Via) -> crash::Args) {
+    for (via, name) in [
+        (Via::Smtp, "kill -9 loses no message taken by SMTP"),
+        (Via::Webapi, "kill -9 loses no message taken by the webapi"),
+    ] {
+        steps.step(name, || passed(crash::run(&args(via))));
+    }
+}
+
+fn peers_part(steps: &mut Steps, args: &Args) {
+    if args.skip_peers {
+        steps.step("real mail programs", || {
+            Ok(Done::Skipped("--skip-peers was given".to_owned()))
+        });
+    } else {
+        peers::run(steps, args.require_peers);
+    }
+}

@@ -1,0 +1,99 @@
+//! The slow parts that only `--full` runs, and that are more than one cargo command.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::steps::{Done, Steps, run_command, run_within};
+use crate::fuzz;
+use crate::workspace::{Profile, build_postrider, cargo, metadata};
+
+/// Builds the documentation of our crates, private items included.
+pub(super) fn docs() -> Result<Done> {
+    let mut command = cargo();
+    command.env("RUSTDOCFLAGS", "-Dwarnings");
+    command.args(["doc", "--workspace", "--no-deps", "--locked"]);
+    command.arg("--document-private-items");
+    run_command(&mut command)
+}
+
+/// Ten times the cases of proptest's default. Tests with a number of their own scale it alike.
+const CASES: &str = "2560";
+
+/// The time limit for the property tests with more cases.
+const SIMULATION_LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// Runs the tests of all packages that use proptest, with more cases.
+pub(super) fn simulation() -> Result<Done> {
+    let mut command = cargo();
+    command.env("PROPTEST_CASES", CASES);
+    command.args(["test", "--locked"]);
+    for package in packages_with("proptest")? {
+        command.arg(format!("--package={package}"));
+    }
+    run_within(SIMULATION_LIMIT, &mut command)
+}
+
+/// The names of our packages that depend on this crate.
+fn packages_with(dependency: &str) -> Result<Vec<String>> {
+    let metadata = metadata()?;
+    let packages = metadata.get("packages").and_then(Value::as_array);
+    let names = packages
+        .context("cargo metadata named no packages")?
+        .iter()
+        .filter(|package| {
+            let dependencies = package.get("dependencies").and_then(Value::as_array);
+            dependencies.is_some_and(|list| {
+                list.iter()
+                    .any(|one| one.get("name").and_then(Value::as_str) == Some(dependency))
+            })
+        })
+        .filter_map(|package| Some(package.get("name")?.as_str()?.to_owned()));
+    Ok(names.collect())
+}
+
+/// How long each fuzz target runs.
+const FUZZ_TIME: Duration = Duration::from_secs(30);
+
+/// Fuzzes each target for a short time.
+pub(super) fn fuzz(steps: &mut Steps) {
+    let installed = steps.step("install cargo-fuzz", || match fuzz::install() {
+        Ok(()) => Ok(Done::Passed),
+        Err(error) => Ok(Done::Skipped(format!("{error:#}"))),
+    });
+    if !installed {
+        return;
+    }
+    let targets = match fuzz::targets() {
+        Ok(targets) => targets,
+        Err(error) => {
+            steps.step("list the fuzz targets", || Err(error));
+            return;
+        }
+    };
+    for target in targets {
+        steps.step(&format!("fuzz {target}"), || {
+            run_command(&mut fuzz::command(&target, Some(FUZZ_TIME))?)
+        });
+    }
+}
+
+/// The size limit of the shipped binary.
+const SIZE_LIMIT: u64 = 30_000_000;
+
+/// Builds the binary that is shipped, checks its size and runs it.
+pub(super) fn dist() -> Result<Done> {
+    let binary = build_postrider(Profile::Dist)?;
+    let size = fs::metadata(&binary)
+        .with_context(|| format!("failed to read {binary:?}"))?
+        .len();
+    println!("{}: {size} bytes", binary.display());
+    ensure!(
+        size <= SIZE_LIMIT,
+        "the binary has {size} bytes, more than {SIZE_LIMIT}"
+    );
+    run_command(Command::new(&binary).args(["config", "describe"]))
+}
