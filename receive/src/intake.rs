@@ -1,26 +1,24 @@
 //! A message on its way from a session into the store.
 //!
-//! The header section is held back until it is whole, so that fields that are missing, and the trace fields, can be put
-//! in front of it; the rest streams through. A text without a blank line is all header.
+//! [`Intake`] holds the header section until it is complete. Then the session reads it, and may add
+//! missing fields or replace it: this is the one change of a text. The rest of the text streams
+//! through. A text without a blank line is all header section.
 
 use bytes::{Bytes, BytesMut};
 use postrider_store::{BodyWriter, NewBody, StoreError};
 
-/// How many Received fields show that a message goes round in circles (RFC 5321 §6.3).
-pub const HOPS_MAX: usize = 100;
-
-/// Collects a message.
+/// Writes one message into the store.
 #[derive(Debug)]
 pub struct Intake {
     writer: BodyWriter,
-    /// Held back; empty once it has been passed on.
+    /// The header section so far; empty once it is written.
     header: BytesMut,
     in_header: bool,
     header_max: u64,
     eight_bit: bool,
 }
 
-/// Why a message can't be taken.
+/// The reasons to refuse a text.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     /// The header section is larger than `limits.header_size`.
@@ -34,28 +32,29 @@ pub enum IntakeError {
     Store(#[from] StoreError),
 }
 
-/// What becomes of a header section.
+/// The change of a header section.
 #[derive(Debug, Default)]
-pub struct Edit {
-    /// Fields put on top of it.
-    pub top: Vec<u8>,
-    /// What it is replaced by; None: it stays as it is.
+pub struct HeaderEdit {
+    /// Fields that go before the header section, each with its CRLF.
+    pub added: Vec<u8>,
+    /// The new header section. None keeps the section as it is.
     pub section: Option<Vec<u8>>,
 }
 
-/// What a whole message turned out to be.
+/// A complete text that is ready to be stored.
 #[derive(Debug)]
-pub struct Taken {
-    /// The text, with what was put on top.
+pub struct ReceivedText {
+    /// The text.
     pub body: NewBody,
-    /// Its bytes.
+    /// Its size in bytes.
     pub size: u64,
-    /// Some byte is above 127.
+    /// It has bytes above 127.
     pub eight_bit: bool,
 }
 
 impl Intake {
-    /// Begins a message that goes to `writer`.
+    /// Begins a message. Its text goes to `writer`. A header section above `header_max` bytes is
+    /// refused.
     #[must_use]
     pub fn new(writer: BodyWriter, header_max: u64) -> Self {
         Self {
@@ -67,15 +66,15 @@ impl Intake {
         }
     }
 
-    /// Takes the next piece. When the header section becomes whole with it, `edit` is called with that section
-    /// and says what becomes of it.
+    /// Takes the next piece of the text. The piece that completes the header section calls `edit`
+    /// with the section.
     ///
     /// # Errors
-    /// If the header section is too large or the store can't take it.
+    /// If the header section is too large, `edit` refuses it, or the store can't take it.
     pub async fn write<E: From<IntakeError>>(
         &mut self,
         chunk: &[u8],
-        edit: impl FnOnce(&[u8]) -> Result<Edit, E>,
+        edit: impl FnOnce(&[u8]) -> Result<HeaderEdit, E>,
     ) -> Result<(), E> {
         self.eight_bit = self.eight_bit || !chunk.is_ascii();
         if !self.in_header {
@@ -102,7 +101,7 @@ impl Intake {
 
     async fn pass_header<E: From<IntakeError>>(
         &mut self,
-        edit: impl FnOnce(&[u8]) -> Result<Edit, E>,
+        edit: impl FnOnce(&[u8]) -> Result<HeaderEdit, E>,
     ) -> Result<(), E> {
         self.in_header = false;
         let header: Bytes = self.header.split().freeze();
@@ -114,7 +113,7 @@ impl Intake {
         }
         let edit = edit(&header)?;
         self.writer
-            .write(&edit.top)
+            .write(&edit.added)
             .await
             .map_err(IntakeError::from)?;
         let section = edit.section.as_deref().unwrap_or(&header);
@@ -125,20 +124,20 @@ impl Intake {
             .map_err(IntakeError::from)?)
     }
 
-    /// Ends the message.
+    /// Ends the text. A text that is all header section calls `edit` now.
     ///
     /// # Errors
     /// As [`Self::write`].
     pub async fn finish<E: From<IntakeError>>(
         mut self,
-        edit: impl FnOnce(&[u8]) -> Result<Edit, E>,
-    ) -> Result<Taken, E> {
+        edit: impl FnOnce(&[u8]) -> Result<HeaderEdit, E>,
+    ) -> Result<ReceivedText, E> {
         if self.in_header {
             self.pass_header(edit).await?;
         }
         let size = self.writer.len();
         let body = self.writer.finish().await.map_err(IntakeError::from)?;
-        Ok(Taken {
+        Ok(ReceivedText {
             body,
             size,
             eight_bit: self.eight_bit,
@@ -146,8 +145,8 @@ impl Intake {
     }
 }
 
-/// Where the header section ends: after the CRLF of its last field, before the blank line. `from` is where to begin
-/// looking.
+/// The end of the header section: after the CRLF of its last field, before the blank line. The
+/// search begins at `from`.
 fn header_end(bytes: &[u8], from: usize) -> Option<usize> {
     if bytes.starts_with(b"\r\n") {
         return Some(0);
@@ -170,8 +169,8 @@ mod tests {
         let mut seen = Vec::new();
         let mut on_top = |header: &[u8]| {
             seen = header.to_vec();
-            Ok::<_, IntakeError>(Edit {
-                top: b"Top: 1\r\n".to_vec(),
+            Ok::<_, IntakeError>(HeaderEdit {
+                added: b"Added: 1\r\n".to_vec(),
                 section: None,
             })
         };
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn puts_fields_on_top_however_it_is_split() {
+    async fn adds_fields_however_it_is_split() {
         for (text, header) in [
             ("A: b\r\n\r\nbody\r\n\r\nmore", "A: b\r\n"),
             ("\r\nno header", ""),
@@ -199,7 +198,7 @@ mod tests {
                 assert_eq!(seen, header.as_bytes(), "{text:?} by {split}");
                 assert_eq!(
                     body,
-                    format!("Top: 1\r\n{text}").as_bytes(),
+                    format!("Added: 1\r\n{text}").as_bytes(),
                     "{text:?} by {split}"
                 );
             }
@@ -211,7 +210,8 @@ mod tests {
         let store = Store::memory();
         let mut intake = Intake::new(store.body_writer(), 1000);
         let big = [b'x'; 1001];
-        let result: Result<(), IntakeError> = intake.write(&big, |_| Ok(Edit::default())).await;
+        let result: Result<(), IntakeError> =
+            intake.write(&big, |_| Ok(HeaderEdit::default())).await;
         assert!(matches!(
             result,
             Err(IntakeError::HeaderTooLarge { max: 1000 })

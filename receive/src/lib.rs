@@ -1,18 +1,29 @@
 //! Incoming mail, from the first command of a session to the store.
 //!
 //! In reading order:
-//! - [`context`]: the parts of the server that each session uses, and replies for our own troubles.
-//! - [`mx`], [`submission`]: the policy of a session with a mail server, and with an application.
-//! - [`intake`]: a message on its way into the store.
+//! - [`facts`], [`mod@decide`]: the knowledge about a session and its message, and the one decision
+//!   over it.
+//! - [`mx`], [`submission`]: a session with a mail server, and with an application. Both add facts
+//!   and ask for decisions.
+//! - [`intake`]: a message on its way into the store, and the one change of its text.
+//! - `checks`: one file for each check of a message.
+//! - [`deliver`]: the mailboxes of an address, members of lists included, and the records for them.
 //! - [`login`]: passwords, API keys, and limits for wrong ones.
+//! - [`context`]: the parts of the server that each session uses. `reply`: replies for failures of
+//!   our own.
 //!
 //! Not here: the protocol (`postrider-smtp`), outgoing mail (`postrider-queue`), the files on disk
 //! (`postrider-store`).
 
+mod checks;
 pub mod context;
+pub mod decide;
+pub mod deliver;
+pub mod facts;
 pub mod intake;
 pub mod login;
 pub mod mx;
+mod reply;
 pub mod submission;
 
 pub use context::SessionContext;

@@ -1,4 +1,4 @@
-//! Keys for the API: their text, and checking one.
+//! API keys: their text, and the check of one.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand::Rng;
@@ -7,30 +7,30 @@ use subtle::ConstantTimeEq;
 
 use postrider_store::{ApiKey, ApiKeyId, Time};
 
-/// What the text of a key begins with, so that it is known for one wherever it turns up.
+/// The beginning of the text of each key. It makes a leaked key easy to recognise.
 const PREFIX: &str = "prk_";
 
-/// The text of a key: its number, and 256 random bits, which are not kept.
+/// The text of a key: its number and 256 random bits. The store keeps only a hash of the bits.
 pub struct KeyText {
     id: ApiKeyId,
     secret: [u8; 32],
 }
 
 impl KeyText {
-    /// A secret, and the hash of it that is kept.
+    /// A new secret, and its hash for the store.
     pub fn secret(rng: &mut impl Rng) -> ([u8; 32], [u8; 32]) {
         let mut secret = [0; 32];
         rng.fill_bytes(&mut secret);
         (secret, Sha256::digest(secret).into())
     }
 
-    /// That of the key with this number and secret.
+    /// The text of the key with this number and secret.
     #[must_use]
     pub const fn new(id: ApiKeyId, secret: [u8; 32]) -> Self {
         Self { id, secret }
     }
 
-    /// Reads a text; None if it is not that of a key.
+    /// Parses a text. None: it is not the text of a key.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
@@ -41,13 +41,13 @@ impl KeyText {
         })
     }
 
-    /// Its number.
+    /// The number of the key.
     #[must_use]
     pub const fn id(&self) -> ApiKeyId {
         self.id
     }
 
-    /// Whether it is the text of this key, and the key is of use now.
+    /// The text belongs to this key, and the key has not expired.
     #[must_use]
     pub fn is_of(&self, key: &ApiKey, now: Time) -> bool {
         let hash: [u8; 32] = Sha256::digest(self.secret).into();
@@ -55,7 +55,7 @@ impl KeyText {
     }
 }
 
-/// The text itself.
+/// Writes the text itself, secret included.
 impl std::fmt::Display for KeyText {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let secret = URL_SAFE_NO_PAD.encode(self.secret);

@@ -1,4 +1,4 @@
-//! Limits for wrong logins, by where they come from.
+//! Limits on wrong logins, by network.
 
 use std::{
     collections::HashMap,
@@ -11,10 +11,10 @@ use postrider_store::Time;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Networks that are counted at most, about 10 MiB.
+/// The largest number of counted networks: about 10 MiB.
 const NETWORKS_MAX: usize = 100_000;
 
-/// How many wrong logins are let pass.
+/// The number of wrong logins before the next login is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// Within a minute.
@@ -23,8 +23,8 @@ pub struct Rate {
     pub day: u32,
 }
 
-/// The limits for networks of three sizes, of which each login is in one. Loopback has no exception: localserve and tests
-/// that need one give other limits.
+/// The limits for networks of three sizes. Each login counts in one network of each size. Loopback
+/// is no exception: localserve and tests pass other limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoginLimits {
     /// An IPv4 address, an IPv6 /64.
@@ -54,14 +54,14 @@ impl Default for LoginLimits {
     }
 }
 
-/// Counts wrong logins of all protocols together.
+/// Counts wrong logins. All protocols count together.
 #[derive(Debug, Default)]
 pub struct LoginLimiter {
     limits: LoginLimits,
     failures: Mutex<HashMap<Network, Failures>>,
 }
 
-/// The prefix's length and bits; IPv4 and IPv6 differ in the length.
+/// The length of a prefix, and its bits. IPv4 and IPv6 prefixes have different lengths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Network(u8, u128);
 
@@ -71,7 +71,7 @@ struct Failures {
     day: Window,
 }
 
-/// Failures from `start` on.
+/// The failures since `start`.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     start: Time,
@@ -80,7 +80,7 @@ struct Window {
 
 impl Window {
     fn count(&self, now: Time, length: Duration) -> u32 {
-        // One that begins in the future is left over from before the clock was set back.
+        // A window that begins in the future is from before the clock was set back.
         if now < self.start || now >= self.start.after(length) {
             0
         } else {
@@ -106,7 +106,7 @@ impl Failures {
 }
 
 impl LoginLimiter {
-    /// With these limits.
+    /// A limiter with these limits.
     #[must_use]
     pub fn new(limits: LoginLimits) -> Self {
         Self {
@@ -115,7 +115,7 @@ impl LoginLimiter {
         }
     }
 
-    /// Whether a login from there may be tried. To be asked before the password is looked at.
+    /// A login from this address may be tried. Callers ask this before they check the password.
     #[must_use]
     pub fn allowed(&self, ip: IpAddr, now: Time) -> bool {
         let failures = self.failures();
@@ -146,7 +146,7 @@ impl LoginLimiter {
         }
     }
 
-    /// Takes back what was counted for this address, after a right login.
+    /// Forgets the failures of this address after a right login.
     pub fn succeeded(&self, ip: IpAddr) {
         let mut failures = self.failures();
         let [(address, _), wider @ ..] = self.rates(ip);
@@ -170,7 +170,7 @@ impl LoginLimiter {
             IpAddr::V4(ip) => (u128::from(ip.to_bits()), 32, [32, 26, 21]),
             IpAddr::V6(ip) => (ip.to_bits(), 128, [64, 48, 32]),
         };
-        // So that a length tells which family it is.
+        // The added number tells the families apart.
         let family = if size == 128 { 100 } else { 0 };
         let network = |length: u8| Network(length + family, bits >> (size - length));
         let LoginLimits {
@@ -185,7 +185,8 @@ impl LoginLimiter {
         ]
     }
 
-    /// Forgets what is over; if that is not enough, all that has not reached a limit.
+    /// Forgets networks whose day is over. If that is not enough, forgets networks below their
+    /// limit, and then all.
     fn make_room(&self, failures: &mut HashMap<Network, Failures>, now: Time) {
         failures.retain(|_, counted| counted.day.count(now, DAY) > 0);
         if failures.len() >= NETWORKS_MAX {

@@ -1,4 +1,4 @@
-//! Checking passwords, with a memory for those that were right.
+//! The check of passwords, with a memory of right ones.
 
 use std::{
     collections::HashMap,
@@ -20,38 +20,38 @@ use super::{
 };
 use postrider_store::{Store, StoreError, Time};
 
-/// How long a right password is remembered.
+/// The time for which a right password is remembered.
 const REMEMBERED: Duration = Duration::from_secs(5 * 60);
-/// Accounts that are remembered at most; with more, all are checked anew.
+/// The largest number of remembered accounts. With more, all are checked anew.
 const REMEMBERED_MAX: usize = 10_000;
-/// Matches no password that anyone has. For an account without a credential it is checked against this one, so that
-/// the time taken does not tell.
+/// A hash that matches no password. An account without a credential is checked against it, so the
+/// time of the check does not tell whether the account exists.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$\
                       AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// From where a password comes.
+/// The origin of a password.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// Counts wrong ones.
+    /// The count of wrong passwords.
     pub limiter: Arc<LoginLimiter>,
     /// The client.
     pub ip: IpAddr,
-    /// When it came.
+    /// The time of the login.
     pub now: Time,
 }
 
-/// What a password is.
+/// The result of a password check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasswordCheck {
-    /// The account's.
+    /// It is the password of the account.
     Right,
-    /// Not the account's; it was counted.
+    /// It is not the password of the account. The failure was counted.
     Wrong,
-    /// Unknown: there were too many wrong ones from that network while it waited.
+    /// Not checked: the network of the client had too many wrong passwords.
     TooMany,
 }
 
-/// Checks passwords of accounts against the store. Clones share what is remembered.
+/// Checks passwords of accounts against the store. Clones share the memory of right ones.
 #[derive(Clone)]
 pub struct Logins {
     shared: Arc<Shared>,
@@ -59,22 +59,22 @@ pub struct Logins {
 
 struct Shared {
     store: Store,
-    /// Of this process only, so that what is remembered is of no use elsewhere.
+    /// A key of this process, so that the memory is useless elsewhere.
     key: [u8; 64],
     remembered: Mutex<HashMap<String, Remembered>>,
-    /// Hashing takes a core and 19 MiB each time.
+    /// A place for each hash in progress. A hash takes a core and 19 MiB.
     hashing: Arc<Semaphore>,
 }
 
 struct Remembered {
     mac: [u8; 32],
-    /// The hash that it was checked against: with another credential it counts no more.
+    /// The hash that the password matched. Another credential ends the memory.
     hash: String,
     until: Instant,
 }
 
 impl Logins {
-    /// Checks against the credentials in `store`.
+    /// Checks passwords against the credentials in `store`.
     #[must_use]
     pub fn new(store: Store) -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
@@ -88,8 +88,9 @@ impl Logins {
         }
     }
 
-    /// Whether this is the account's password. An account without one has no right password. A wrong one is counted for the
-    /// network that it came from before the next is looked at, so that those that come at the same moment are not all tried.
+    /// Checks the password of an account. An account without a credential has no right password. A
+    /// wrong password is counted for its network before the next one is checked, so guesses that
+    /// arrive together are not all tried.
     ///
     /// # Errors
     /// If the store can't be read.
@@ -109,7 +110,7 @@ impl Logins {
         if self.shared.knows(account, &mac, hash.as_deref()) {
             return Ok(PasswordCheck::Right);
         }
-        // Those who wait here find it remembered when another had the same password checked.
+        // Another login may have checked the same password meanwhile.
         let Ok(permit) = Arc::clone(&self.shared.hashing).acquire_owned().await else {
             return Err(StoreError::Closed);
         };
@@ -121,7 +122,7 @@ impl Logins {
         }
         let (shared, account) = (Arc::clone(&self.shared), account.to_owned());
         let (password, source) = (password.into_owned(), source.clone());
-        // Whatever becomes of who asks: it takes its place to its end, and counts.
+        // The check ends and counts even if the client leaves.
         let checked = task::spawn_blocking(move || {
             let _permit = permit;
             let right = matches(&password, hash.as_deref().unwrap_or(NOBODY));
@@ -164,7 +165,7 @@ impl Shared {
     fn mac(&self, account: &str, password: &str) -> Hmac<Sha256> {
         let key: &[u8; 64] = &self.key;
         let mut mac = Hmac::<Sha256>::new(key.into());
-        // The length keeps `a` with `bc` apart from `ab` with `c`.
+        // The length tells `a` with `bc` from `ab` with `c`.
         mac.update(&(account.len() as u64).to_be_bytes());
         mac.update(account.as_bytes());
         mac.update(password.as_bytes());
@@ -206,7 +207,7 @@ mod tests {
 
     use crate::login::{LoginLimits, hash_password};
 
-    /// Looks at a password from a network with no other.
+    /// Checks a password that comes from a network without other logins.
     async fn verify(logins: &Logins, account: &str, password: &str) -> bool {
         let source = source(&Arc::new(LoginLimiter::new(LoginLimits::default())));
         logins.verify(account, password, &source).await.unwrap() == PasswordCheck::Right
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_wrong_ones_that_come_together_no_more_are_tried_than_one_after_another() {
+    async fn wrong_passwords_that_arrive_together_are_not_all_tried() {
         let logins = Logins::new(store("secret").await);
         let limiter = Arc::new(LoginLimiter::new(LoginLimits::default()));
         let mut guesses = JoinSet::new();
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wrong_one_counts_when_nobody_waits_for_the_answer() {
+    async fn a_wrong_password_counts_when_nobody_waits() {
         let logins = Logins::new(store("secret").await);
         let limiter = Arc::new(LoginLimiter::new(LoginLimits::default()));
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
@@ -276,7 +277,7 @@ mod tests {
             drop(logins.shared.hashing.acquire().await.unwrap());
             let (password, source) = (format!("guess {n}"), source(&limiter));
             let mut verify = Box::pin(logins.verify("ann", &password, &source));
-            // It is left as soon as it has begun.
+            // The caller leaves as soon as the check has begun.
             tokio::select! {
                 biased;
                 _ = &mut verify => {}
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_remembered_for_a_while_and_forgotten_on_request() {
+    async fn a_right_password_is_remembered_for_a_while() {
         let logins = Logins::new(store("secret").await);
         let known = || {
             logins.shared.knows(
@@ -333,7 +334,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_remembered_is_bounded() {
+    async fn the_memory_is_bounded() {
         let logins = Logins::new(Store::memory());
         for n in 0..=REMEMBERED_MAX {
             let account = n.to_string();

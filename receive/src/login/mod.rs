@@ -1,7 +1,8 @@
-//! Logins: password hashes, checking them fast, and limits for those who guess.
+//! Logins: password hashes, fast checks of passwords, and limits on guesses.
 //!
-//! A password is only ever hashed by Argon2id, which is slow on purpose. So that this does not cap an API at tens of
-//! requests per second, [`Logins`] remembers for some minutes that a password was right. [`LoginLimiter`] counts wrong ones.
+//! Argon2id hashes each password. It is slow on purpose, and would limit an API to tens of requests
+//! per second. So [`Logins`] remembers a right password for some minutes. [`LoginLimiter`] counts
+//! wrong ones.
 
 mod apikey;
 mod limiter;

@@ -1,4 +1,4 @@
-//! Passwords as they are hashed and compared.
+//! The hash and the comparison of passwords.
 
 use std::borrow::Cow;
 
@@ -8,13 +8,13 @@ use argon2::{
 };
 use unicode_normalization::UnicodeNormalization;
 
-/// Why a password can't be hashed.
+/// The reasons to refuse a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
     /// It has no characters.
     #[error("the password is empty")]
     Empty,
-    /// It has a control character, which no login can carry.
+    /// It has a control character. No login can carry one.
     #[error("the password has a control character")]
     Control,
     /// The hash function failed.
@@ -22,8 +22,8 @@ pub enum PasswordError {
     Hash(String),
 }
 
-/// The Argon2id hash of a password with a new salt, in PHC string form (RFC 9106), with 19 MiB, two passes, one lane.
-/// Takes tens of milliseconds of one core.
+/// The Argon2id hash of a password with a new salt, as a PHC string (RFC 9106): 19 MiB, two passes,
+/// one lane. It takes tens of milliseconds of one core.
 ///
 /// # Errors
 /// If it is empty or has a control character (RFC 8265 §4.2).
@@ -42,14 +42,16 @@ pub fn hash_password(password: &str) -> Result<String, PasswordError> {
     Ok(hash.to_string())
 }
 
-/// Whether a password is the one that was hashed, by the parameters in the hash. A hash that can't be read matches none.
+/// A normal password matches a hash. The hash names its parameters. An unreadable hash matches no
+/// password.
 pub(super) fn matches(normal: &str, hash: &str) -> bool {
     PasswordHash::new(hash)
         .and_then(|hash| Argon2::default().verify_password(normal.as_bytes(), &hash))
         .is_ok()
 }
 
-/// A password in the form that is hashed: other spaces become U+0020, then NFC (RFC 8265 §4.2.2, OpaqueString).
+/// The normal form of a password: other spaces become U+0020, then NFC (RFC 8265 §4.2.2,
+/// OpaqueString).
 pub(super) fn normal(password: &str) -> Cow<'_, str> {
     if password.is_ascii() {
         return Cow::Borrowed(password);
@@ -63,7 +65,7 @@ pub(super) fn normal(password: &str) -> Cow<'_, str> {
     )
 }
 
-/// Unicode's space separators (general category Zs) outside of ASCII.
+/// A space separator of Unicode (general category Zs) outside of ASCII.
 const fn is_space(c: char) -> bool {
     matches!(
         c,
@@ -89,13 +91,13 @@ mod tests {
     }
 
     #[test]
-    fn the_ways_to_type_it_are_one() {
+    fn different_spellings_of_a_password_are_equal() {
         assert_eq!(normal("u\u{308}\u{a0}x"), "\u{fc} x");
         assert_eq!(normal("plain  text"), "plain  text");
     }
 
     #[test]
-    fn unusable_ones_are_refused() {
+    fn unusable_passwords_are_refused() {
         assert_eq!(hash_password(""), Err(PasswordError::Empty));
         assert_eq!(hash_password("a\nb"), Err(PasswordError::Control));
     }

@@ -1,0 +1,355 @@
+//! The one decision: facts and policy in, verdict out.
+//!
+//! [`decide`] has no I/O, no clock and no randomness. The same facts give the same verdict, so a test is a
+//! table, and the answer to "why was this mail refused" is the [`Refusal`] itself. Each refusal has one reply,
+//! in [`Refusal::reply`].
+
+use std::borrow::Cow;
+
+use postrider_config::{Dynamic, Static};
+use postrider_queue::simulate;
+use postrider_smtp::{
+    Address, EnhancedCode, ForwardPath, Host, LocalPart, Reply, ReplyCode, ReversePath,
+    server::{MailFrom, RcptTo, Transaction},
+};
+
+use crate::{
+    checks,
+    facts::{Facts, LoginFacts, RecipientFacts, Resolution},
+    login::PasswordCheck,
+    reply::reply,
+};
+
+/// The rules that apply to a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy<'a> {
+    /// The side that the client is on.
+    pub role: Role,
+    /// The static configuration.
+    pub statics: &'a Static,
+    /// One version of the dynamic configuration.
+    pub config: &'a Dynamic,
+    /// Localserve without `--deliver`: it takes any recipient, and some local-parts ask for a failure.
+    pub simulate: bool,
+}
+
+/// The kind of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Another mail server sends mail for our addresses.
+    Mx,
+    /// An application or a person sends mail with a login.
+    Submission,
+}
+
+/// The moment of a session at which something is decided.
+#[derive(Clone, Copy, Debug)]
+pub enum Stage<'a> {
+    /// AUTH was checked.
+    Login(&'a LoginFacts<'a>),
+    /// MAIL names a reverse-path.
+    Mail(&'a MailFrom),
+    /// RCPT names a recipient.
+    Rcpt(&'a RcptTo, &'a RecipientFacts),
+    /// The header section is complete: [`Facts::header`] is set.
+    Header,
+    /// The end of the text was reached.
+    End(&'a Transaction),
+}
+
+/// The result of a decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The session goes on; at the end of the text the message is stored.
+    Accept,
+    /// The client gets the reply of this refusal.
+    Refuse(Refusal),
+}
+
+impl Verdict {
+    /// The verdict as the result that a session handler returns.
+    ///
+    /// # Errors
+    /// The reply of the refusal.
+    pub fn into_result(self) -> Result<(), Reply> {
+        match self {
+            Self::Accept => Ok(()),
+            Self::Refuse(refusal) => Err(refusal.reply()),
+        }
+    }
+}
+
+/// The reason of a refusal, with the facts that its reply needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// AUTH at the MX.
+    LoginElsewhere,
+    /// Too many wrong passwords from the network of the client.
+    TooManyLogins,
+    /// Wrong user or wrong password.
+    BadCredentials,
+    /// The account is disabled, with the text that the administrator set.
+    LoginDisabled(String),
+    /// The login may not act as another user.
+    MayNotActAs,
+    /// A command of a transaction before the login.
+    LoginRequired,
+    /// The reverse-path or the author is not an address of the account.
+    SenderNotAllowed(Address),
+    /// The From field has no single readable address.
+    AuthorUnreadable,
+    /// `RCPT TO:<postmaster>` without a domain at submission.
+    PostmasterWithoutDomain,
+    /// The domain is not ours.
+    NotLocal(Host),
+    /// No such local-part in our domain.
+    UnknownRecipient(Address),
+    /// The domain takes no mail for now.
+    DisabledDomain(Host),
+    /// The destination refuses mail with its own reply.
+    DestinationRefuses {
+        /// The SMTP reply code.
+        code: u16,
+        /// The text; empty: a default text.
+        text: String,
+    },
+    /// The list takes mail of its members only.
+    MembersOnly(Address),
+    /// No member of the list takes mail.
+    NoMember(Address),
+    /// The message came through too many servers.
+    MailLoop,
+    /// All mailboxes of the recipients were removed since RCPT.
+    MailboxGone,
+    /// An address asked localserve for this failure.
+    Simulated(simulate::Failure),
+}
+
+/// Decides one stage of a session.
+#[must_use]
+pub fn decide(stage: Stage<'_>, facts: &Facts, policy: &Policy<'_>) -> Verdict {
+    let refusal = match stage {
+        Stage::Login(login) => refuse_login(login, policy),
+        Stage::Mail(mail) => refuse_mail(mail, facts, policy),
+        Stage::Rcpt(rcpt, recipient) => refuse_rcpt(rcpt, recipient, policy),
+        Stage::Header => refuse_header(facts, policy),
+        Stage::End(transaction) => refuse_end(transaction, facts, policy),
+    };
+    refusal.map_or(Verdict::Accept, Verdict::Refuse)
+}
+
+fn refuse_login(login: &LoginFacts<'_>, policy: &Policy<'_>) -> Option<Refusal> {
+    if policy.role == Role::Mx {
+        return Some(Refusal::LoginElsewhere);
+    }
+    match (login.check, login.account) {
+        (PasswordCheck::TooMany, _) => Some(Refusal::TooManyLogins),
+        (PasswordCheck::Wrong, _) | (PasswordCheck::Right, None) => Some(Refusal::BadCredentials),
+        (PasswordCheck::Right, Some(account)) if !account.login_disabled.is_empty() => {
+            Some(Refusal::LoginDisabled(account.login_disabled.clone()))
+        }
+        (PasswordCheck::Right, Some(_)) => login.acts_as_other.then_some(Refusal::MayNotActAs),
+    }
+}
+
+fn refuse_mail(mail: &MailFrom, facts: &Facts, policy: &Policy<'_>) -> Option<Refusal> {
+    let sender = match &mail.reverse_path {
+        ReversePath::Mailbox(address) => Some(address),
+        ReversePath::Null => None,
+    };
+    if policy.role == Role::Submission {
+        let Some(login) = &facts.login else {
+            return Some(Refusal::LoginRequired);
+        };
+        // The null reverse-path is for notifications about the account's own mail.
+        if let Some(sender) = sender
+            && !policy.config.may_send_from(&login.account, sender)
+        {
+            return Some(Refusal::SenderNotAllowed(sender.clone()));
+        }
+    }
+    simulated(&sender?.local, simulate::Stage::MailFrom, policy)
+}
+
+fn refuse_rcpt(rcpt: &RcptTo, recipient: &RecipientFacts, policy: &Policy<'_>) -> Option<Refusal> {
+    let address = match &rcpt.forward_path {
+        ForwardPath::Mailbox(address) => address,
+        ForwardPath::Postmaster if policy.role == Role::Submission => {
+            return Some(Refusal::PostmasterWithoutDomain);
+        }
+        ForwardPath::Postmaster => return None,
+    };
+    let simulated = simulated(&address.local, simulate::Stage::RcptTo, policy);
+    if simulated.is_some() || policy.role == Role::Submission {
+        return simulated;
+    }
+    match &recipient.resolution {
+        Resolution::Mailboxes(_) => None,
+        Resolution::List {
+            sender_may_post: false,
+            ..
+        } => Some(Refusal::MembersOnly(address.clone())),
+        Resolution::List { mailboxes, .. } => mailboxes
+            .is_empty()
+            .then(|| Refusal::NoMember(address.clone())),
+        Resolution::Refusing { code, text } => Some(Refusal::DestinationRefuses {
+            code: *code,
+            text: text.clone(),
+        }),
+        Resolution::DisabledDomain => Some(Refusal::DisabledDomain(address.host.clone())),
+        Resolution::UnknownLocalPart => Some(Refusal::UnknownRecipient(address.clone())),
+        Resolution::NotLocal => Some(Refusal::NotLocal(address.host.clone())),
+    }
+}
+
+fn refuse_header(facts: &Facts, policy: &Policy<'_>) -> Option<Refusal> {
+    let header = facts.header.as_ref()?;
+    if checks::has_loop(header) {
+        return Some(Refusal::MailLoop);
+    }
+    if policy.role == Role::Mx {
+        return None;
+    }
+    let Some(login) = &facts.login else {
+        return Some(Refusal::LoginRequired);
+    };
+    match checks::author(header, &login.address) {
+        None => Some(Refusal::AuthorUnreadable),
+        Some(author) => (!policy.config.may_send_from(&login.account, author))
+            .then(|| Refusal::SenderNotAllowed(author.clone())),
+    }
+}
+
+fn refuse_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>) -> Option<Refusal> {
+    let simulated = transaction
+        .recipients
+        .iter()
+        .filter_map(|rcpt| rcpt.forward_path.address())
+        .find_map(|address| simulated(&address.local, simulate::Stage::Data, policy));
+    if simulated.is_some() || policy.role == Role::Submission {
+        return simulated;
+    }
+    // An account may have been removed since RCPT.
+    let accounts = &policy.config.accounts;
+    let one_left = facts
+        .recipients
+        .iter()
+        .flat_map(RecipientFacts::mailboxes)
+        .any(|mailbox| accounts.contains_key(&mailbox.account));
+    (!one_left).then_some(Refusal::MailboxGone)
+}
+
+/// The failure that a local-part asks localserve for at this stage.
+fn simulated(local: &LocalPart, stage: simulate::Stage, policy: &Policy<'_>) -> Option<Refusal> {
+    if !policy.simulate {
+        return None;
+    }
+    simulate::failure(local.as_str())
+        .filter(|failure| failure.stage == stage)
+        .map(Refusal::Simulated)
+}
+
+impl Refusal {
+    /// The reply of this refusal.
+    #[must_use]
+    pub fn reply(&self) -> Reply {
+        let (code, enhanced, text): (_, _, Cow<'static, str>) = match self {
+            Self::LoginElsewhere => (
+                ReplyCode::NOT_IMPLEMENTED,
+                EnhancedCode::INVALID_COMMAND,
+                "logins are for submission, on another port".into(),
+            ),
+            Self::TooManyLogins => (
+                ReplyCode::TEMPORARY_FAILURE,
+                EnhancedCode::SECURITY_TRANSIENT,
+                "too many failed logins from your network, try again later".into(),
+            ),
+            Self::BadCredentials => (
+                ReplyCode::AUTHENTICATION_FAILED,
+                EnhancedCode::BAD_CREDENTIALS,
+                "wrong user or password".into(),
+            ),
+            Self::LoginDisabled(text) => (
+                ReplyCode::AUTHENTICATION_FAILED,
+                EnhancedCode::permanent(7, 13),
+                text.clone().into(),
+            ),
+            Self::MayNotActAs => (
+                ReplyCode::AUTHENTICATION_FAILED,
+                EnhancedCode::BAD_CREDENTIALS,
+                "you may not act for that other user".into(),
+            ),
+            Self::LoginRequired => (
+                ReplyCode::AUTHENTICATION_REQUIRED,
+                EnhancedCode::SECURITY,
+                "log in first".into(),
+            ),
+            Self::SenderNotAllowed(address) => (
+                ReplyCode::MAILBOX_UNAVAILABLE,
+                EnhancedCode::NOT_AUTHORIZED,
+                format!("your account may not send as {address}").into(),
+            ),
+            Self::AuthorUnreadable => (
+                ReplyCode::MAILBOX_UNAVAILABLE,
+                EnhancedCode::CONTENT,
+                "the From field has no single address that can be read".into(),
+            ),
+            Self::PostmasterWithoutDomain => (
+                ReplyCode::MAILBOX_UNAVAILABLE,
+                EnhancedCode::BAD_RECIPIENT_SYNTAX,
+                "name the postmaster's domain".into(),
+            ),
+            Self::NotLocal(host) => (
+                ReplyCode::MAILBOX_UNAVAILABLE,
+                EnhancedCode::NOT_AUTHORIZED,
+                format!("mail for {host} is not taken here").into(),
+            ),
+            Self::UnknownRecipient(address) => (
+                ReplyCode::MAILBOX_UNAVAILABLE,
+                EnhancedCode::UNKNOWN_MAILBOX,
+                format!("there is no {address} here").into(),
+            ),
+            Self::DisabledDomain(host) => (
+                ReplyCode::LOCAL_ERROR,
+                EnhancedCode::SYSTEM_TRANSIENT,
+                format!("{host} takes no mail for now, try again later").into(),
+            ),
+            Self::DestinationRefuses { code, text } => return destination_reply(*code, text),
+            Self::MembersOnly(address) => (
+                ReplyCode::MAILBOX_UNAVAILABLE,
+                EnhancedCode::permanent(7, 2),
+                format!("only its members may write to {address}").into(),
+            ),
+            Self::NoMember(address) => (
+                ReplyCode::MAILBOX_BUSY,
+                EnhancedCode::transient(2, 4),
+                format!("no member of {address} takes mail now").into(),
+            ),
+            // RFC 5321 §6.3.
+            Self::MailLoop => (
+                ReplyCode::TRANSACTION_FAILED,
+                EnhancedCode::LOOP,
+                "too many Received fields: the message is in a mail loop".into(),
+            ),
+            Self::MailboxGone => (
+                ReplyCode::LOCAL_ERROR,
+                EnhancedCode::SYSTEM_TRANSIENT,
+                "the mailbox is gone for now, try again later".into(),
+            ),
+            Self::Simulated(failure) => return failure.reply(),
+        };
+        Reply::new(code, Some(enhanced), text)
+    }
+}
+
+/// The reply that an administrator configured for a destination.
+fn destination_reply(code: u16, text: &str) -> Reply {
+    let text = match text {
+        "" => "this address takes no mail".to_owned(),
+        text => text.to_owned(),
+    };
+    reply(code, EnhancedCode::MAILBOX_DISABLED, text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+//! Tables of facts and verdicts.
+
+use postrider_queue::header::Header;
+use postrider_smtp::{BodyType, server::MailFrom};
+
+use super::*;
+use crate::{
+    deliver::{Mailbox, resolve},
+    facts::LoggedIn,
+};
+
+const STATICS: &str = r#"
+hostname = "mx.example.org"
+[listeners.l]
+ips = ["127.0.0.1"]
+[postmaster]
+account = "app"
+"#;
+
+const DYNAMICS: &str = r#"
+[domains."example.org"]
+localpart_catchall_separators = ["+"]
+aliases."public" = { addresses = ["app@example.org", "full@example.org"], post_public = true }
+aliases."team" = { addresses = ["app@example.org"] }
+aliases."nobody" = { addresses = ["full@example.org"], post_public = true }
+[domains."off.test"]
+disabled = true
+[accounts.app]
+domain = "example.org"
+destinations."app@example.org" = {}
+destinations."info@example.org" = { mailbox = "Info" }
+destinations."app@off.test" = {}
+[accounts.full]
+domain = "example.org"
+destinations."full@example.org" = { smtp_error = "452 come back later" }
+[accounts.locked]
+domain = "example.org"
+login_disabled = "ask the help desk"
+destinations."locked@example.org" = {}
+"#;
+
+struct Case {
+    statics: Static,
+    config: Dynamic,
+    simulate: bool,
+    role: Role,
+    facts: Facts,
+}
+
+impl Case {
+    fn mx() -> Self {
+        let statics = Static::parse(STATICS, "postrider.conf").unwrap();
+        let config = Dynamic::parse(DYNAMICS, "domains.conf", &statics).unwrap();
+        Self {
+            statics,
+            config,
+            simulate: false,
+            role: Role::Mx,
+            facts: Facts::default(),
+        }
+    }
+
+    fn submission() -> Self {
+        Self {
+            role: Role::Submission,
+            facts: Facts {
+                login: Some(LoggedIn {
+                    account: "app".into(),
+                    address: address("app@example.org"),
+                }),
+                ..Facts::default()
+            },
+            ..Self::mx()
+        }
+    }
+
+    fn policy(&self) -> Policy<'_> {
+        Policy {
+            role: self.role,
+            statics: &self.statics,
+            config: &self.config,
+            simulate: self.simulate,
+        }
+    }
+
+    fn check(&self, stage: Stage<'_>, expected: &str) {
+        let reply = match decide(stage, &self.facts, &self.policy()) {
+            Verdict::Accept => "ok".to_owned(),
+            Verdict::Refuse(refusal) => refusal.reply().to_string(),
+        };
+        assert!(reply.starts_with(expected), "{stage:?}: {reply}");
+    }
+
+    fn check_mail(&self, from: &str, expected: &str) {
+        self.check(Stage::Mail(&mail(from)), expected);
+    }
+
+    fn check_rcpt(&self, from: &str, to: &str, expected: &str) -> RecipientFacts {
+        let forward_path = match to {
+            "postmaster" => ForwardPath::Postmaster,
+            to => ForwardPath::Mailbox(address(to)),
+        };
+        let recipient = RecipientFacts {
+            resolution: resolve(&self.policy(), &mail(from).reverse_path, &forward_path),
+        };
+        self.check(Stage::Rcpt(&rcpt(forward_path), &recipient), expected);
+        recipient
+    }
+
+    fn check_header(&mut self, section: &str, expected: &str) {
+        self.facts.header = Some(Header::scan(section.as_bytes()));
+        self.check(Stage::Header, expected);
+    }
+}
+
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+fn mail(from: &str) -> MailFrom {
+    MailFrom {
+        reverse_path: match from {
+            "" => ReversePath::Null,
+            from => ReversePath::Mailbox(address(from)),
+        },
+        size: None,
+        body: BodyType::SevenBit,
+        smtputf8: false,
+        require_tls: false,
+        ret: None,
+        envid: None,
+    }
+}
+
+const fn rcpt(forward_path: ForwardPath) -> RcptTo {
+    RcptTo {
+        forward_path,
+        notify: None,
+        orcpt: None,
+    }
+}
+
+fn transaction(to: &str) -> Transaction {
+    Transaction {
+        mail: mail(""),
+        recipients: vec![rcpt(ForwardPath::Mailbox(address(to)))],
+    }
+}
+
+#[test]
+fn an_mx_takes_mail_for_known_recipients_only() {
+    let case = Case::mx();
+    for (from, to, expected) in [
+        ("a@x.test", "app@example.org", "ok"),
+        ("a@x.test", "App+tag@example.org", "ok"),
+        ("", "postmaster", "ok"),
+        (
+            "a@x.test",
+            "none@example.org",
+            "550 5.1.1 there is no none@example.org here",
+        ),
+        (
+            "a@x.test",
+            "b@y.test",
+            "550 5.7.1 mail for y.test is not taken here",
+        ),
+        ("a@x.test", "app@off.test", "451 4.3.0"),
+        ("a@x.test", "full@example.org", "452 4.2.1 come back later"),
+        ("a@x.test", "public@example.org", "ok"),
+        ("a@x.test", "team@example.org", "550 5.7.2"),
+        ("", "team@example.org", "550 5.7.2"),
+        ("info@example.org", "team@example.org", "ok"),
+        ("a@x.test", "nobody@example.org", "450 4.2.4"),
+    ] {
+        case.check_rcpt(from, to, expected);
+    }
+}
+
+#[test]
+fn a_recipient_has_its_mailboxes() {
+    let case = Case::mx();
+    let mailbox = |mailbox: &str| Mailbox {
+        account: "app".into(),
+        mailbox: mailbox.into(),
+    };
+    for (to, expected) in [
+        ("info@example.org", "Info"),
+        ("postmaster", "Postmaster"),
+        // The other member refuses mail.
+        ("public@example.org", "Inbox"),
+    ] {
+        let recipient = case.check_rcpt("a@x.test", to, "ok");
+        assert_eq!(recipient.mailboxes(), [mailbox(expected)], "{to}");
+    }
+}
+
+#[test]
+fn localserve_takes_any_recipient_and_plays_failures() {
+    let case = Case {
+        simulate: true,
+        ..Case::mx()
+    };
+    case.check_rcpt("a@x.test", "b@y.test", "ok");
+    case.check_rcpt("a@x.test", "rcptto+451@y.test", "451 4.0.0");
+    case.check_mail("mailfrom+550@x.test", "550 5.0.0");
+    case.check(Stage::End(&transaction("x+550@y.test")), "550 5.0.0");
+    let real = Case::mx();
+    real.check_mail("mailfrom+550@x.test", "ok");
+}
+
+#[test]
+fn a_removed_account_is_a_temporary_failure() {
+    let mut case = Case::mx();
+    let to = transaction("app@example.org");
+    case.check(Stage::End(&to), "451 4.3.0");
+    let recipient = case.check_rcpt("", "app@example.org", "ok");
+    case.facts.recipients.push(recipient);
+    case.check(Stage::End(&to), "ok");
+    case.config.accounts.clear();
+    case.check(Stage::End(&to), "451 4.3.0");
+}
+
+#[test]
+fn a_login_sends_from_its_own_addresses_only() {
+    let mut case = Case::submission();
+    case.check_mail("app@example.org", "ok");
+    case.check_mail("app+tag@example.org", "ok");
+    case.check_mail("", "ok");
+    case.check_mail("locked@example.org", "550 5.7.1");
+    case.check_rcpt("", "postmaster", "550 5.1.3");
+    case.check_rcpt("", "anyone@y.test", "ok");
+    case.check_header("From: app@example.org\r\n", "ok");
+    case.check_header("Subject: no author\r\n", "ok");
+    case.check_header("From: locked@example.org\r\n", "550 5.7.1");
+    case.check_header("From: a@x.test, b@x.test\r\n", "550 5.6.0");
+    case.facts.login = None;
+    case.check_mail("app@example.org", "530 5.7.0");
+    case.check(Stage::Header, "530 5.7.0");
+}
+
+#[test]
+fn a_mail_loop_is_refused_everywhere() {
+    let section = "Received: from a by b\r\n".repeat(101);
+    for mut case in [Case::mx(), Case::submission()] {
+        case.check_header(&section, "554 5.4.6");
+    }
+}
+
+#[test]
+fn logins_have_their_answers() {
+    let case = Case {
+        facts: Facts::default(),
+        ..Case::submission()
+    };
+    let account = |name: &str| case.config.accounts.get(name);
+    for (name, check, acts_as_other, expected) in [
+        ("app", PasswordCheck::Right, false, "ok"),
+        (
+            "app",
+            PasswordCheck::Right,
+            true,
+            "535 5.7.8 you may not act",
+        ),
+        ("app", PasswordCheck::Wrong, false, "535 5.7.8 wrong user"),
+        ("none", PasswordCheck::Right, false, "535 5.7.8 wrong user"),
+        ("app", PasswordCheck::TooMany, false, "454 4.7.0"),
+        (
+            "locked",
+            PasswordCheck::Right,
+            false,
+            "535 5.7.13 ask the help desk",
+        ),
+        (
+            "locked",
+            PasswordCheck::Wrong,
+            false,
+            "535 5.7.8 wrong user",
+        ),
+    ] {
+        let login = LoginFacts {
+            account: account(name),
+            check,
+            acts_as_other,
+        };
+        case.check(Stage::Login(&login), expected);
+    }
+    let login = LoginFacts {
+        account: account("app"),
+        check: PasswordCheck::Right,
+        acts_as_other: false,
+    };
+    Case::mx().check(Stage::Login(&login), "502 5.5.1");
+}

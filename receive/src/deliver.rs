@@ -1,0 +1,238 @@
+//! Delivery to mailboxes: the meaning of an address, and the records of a message that came in.
+
+use std::collections::HashSet;
+
+use postrider_config::{Alias, Destination, Dynamic, Found, Target};
+use postrider_queue::{Arrived, READ_MAX, header::Header};
+use postrider_smtp::{
+    Address, ForwardPath, Host, LocalPart, ReversePath,
+    server::{Client, Transaction},
+};
+use postrider_store::{Accept, Arrival, BodySource, NewBody, NewMail, StoreError};
+use tracing::warn;
+
+use crate::{
+    SessionContext,
+    decide::Policy,
+    facts::{Facts, RecipientFacts, Resolution},
+    intake::ReceivedText,
+};
+
+/// The mailbox of a destination without a configured mailbox.
+const INBOX: &str = "Inbox";
+
+/// A mailbox of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Mailbox {
+    /// The name of the account.
+    pub account: String,
+    /// The name of the mailbox, for example `Inbox`.
+    pub mailbox: String,
+}
+
+/// Looks up the meaning of a recipient address. `from` is the reverse-path; a list that is not public compares it with
+/// its members.
+#[must_use]
+pub fn resolve(policy: &Policy<'_>, from: &ReversePath, path: &ForwardPath) -> Resolution {
+    let config = policy.config;
+    let address = match path {
+        ForwardPath::Mailbox(address) => address,
+        ForwardPath::Postmaster => {
+            let postmaster = &policy.statics.postmaster;
+            return Resolution::Mailboxes(vec![Mailbox {
+                account: postmaster.account.clone(),
+                mailbox: postmaster.mailbox.clone(),
+            }]);
+        }
+    };
+    match config.lookup(address) {
+        Some(found) => resolve_found(config, from, &found),
+        None if policy.simulate => Resolution::Mailboxes(any_mailbox(config)),
+        None if config.is_local(&address.host) => Resolution::UnknownLocalPart,
+        None => Resolution::NotLocal,
+    }
+}
+
+fn resolve_found(config: &Dynamic, from: &ReversePath, found: &Found<'_>) -> Resolution {
+    if found.disabled() {
+        return Resolution::DisabledDomain;
+    }
+    match found.target {
+        Target::Account {
+            name, destination, ..
+        } => match &destination.smtp_error {
+            Some(error) => Resolution::Refusing {
+                code: error.code,
+                text: error.text.clone(),
+            },
+            None => Resolution::Mailboxes(vec![mailbox(name, destination)]),
+        },
+        Target::Alias { alias, .. } => resolve_list(config, from, alias),
+    }
+}
+
+fn mailbox(account: &str, destination: &Destination) -> Mailbox {
+    let mailbox = match destination.mailbox.as_str() {
+        "" => INBOX,
+        mailbox => mailbox,
+    };
+    Mailbox {
+        account: account.to_owned(),
+        mailbox: mailbox.to_owned(),
+    }
+}
+
+/// The inbox of the first account: localserve takes any recipient.
+fn any_mailbox(config: &Dynamic) -> Vec<Mailbox> {
+    let account = config.accounts.keys().next();
+    account
+        .map(|account| mailbox(account, &Destination::default()))
+        .into_iter()
+        .collect()
+}
+
+/// A list that is not public takes mail of its members only, as far as the reverse-path tells.
+fn resolve_list(config: &Dynamic, from: &ReversePath, alias: &Alias) -> Resolution {
+    fn account_of<'a>(config: &'a Dynamic, address: &'a Address) -> Option<&'a str> {
+        config.lookup(address)?.account()
+    }
+    let is_member = |sender: &str| {
+        alias
+            .addresses
+            .iter()
+            .any(|member| account_of(config, member) == Some(sender))
+    };
+    let sender = from.address().and_then(|from| account_of(config, from));
+    let mailboxes = alias
+        .addresses
+        .iter()
+        .filter_map(|member| match config.lookup(member)?.target {
+            // A member that refuses mail does not keep the others from theirs.
+            Target::Account {
+                name, destination, ..
+            } => destination
+                .smtp_error
+                .is_none()
+                .then(|| mailbox(name, destination)),
+            Target::Alias { .. } => None,
+        })
+        .collect();
+    Resolution::List {
+        mailboxes,
+        sender_may_post: alias.post_public || sender.is_some_and(is_member),
+    }
+}
+
+/// A message that came in, complete, with the session that brought it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Incoming<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) transaction: &'a Transaction,
+    pub(crate) facts: &'a Facts,
+    pub(crate) text: &'a ReceivedText,
+}
+
+impl SessionContext {
+    /// The records of a message: one mail for each mailbox, however many of its addresses the transaction names. A
+    /// report about an earlier message adds notes, events and suppressions.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub(crate) fn mailbox_records(&self, incoming: Incoming<'_>) -> Result<Accept, StoreError> {
+        let Incoming {
+            client,
+            transaction,
+            facts,
+            text,
+        } = incoming;
+        let now = self.clock.now();
+        let config = self.dynamic();
+        let report = facts.header.as_ref().is_some_and(Header::is_report);
+        let author = facts.header.as_ref().and_then(Header::from);
+        let mut accept = Accept::default();
+        let mut seen = HashSet::new();
+        let recipients = transaction.recipients.iter().zip(&facts.recipients);
+        for (rcpt, resolved) in recipients {
+            let Some(rcpt_to) = self.recipient_address(&rcpt.forward_path) else {
+                continue;
+            };
+            let mut reported = HashSet::new();
+            for target in RecipientFacts::mailboxes(resolved) {
+                // An account may have been removed since RCPT.
+                let Some(account) = config.accounts.get(&target.account) else {
+                    continue;
+                };
+                if !seen.insert(target) {
+                    continue;
+                }
+                let index = u32::try_from(accept.mails.len()).unwrap_or(u32::MAX);
+                let arrived = Arrived {
+                    account: &target.account,
+                    reverse_path: &transaction.mail.reverse_path,
+                    rcpt_to: &rcpt_to,
+                    report,
+                };
+                let returned = if reported.insert(&target.account) {
+                    self.queue
+                        .returned(&config, &arrived, || self.beginning(&text.body))?
+                } else {
+                    None
+                };
+                let mail = NewMail {
+                    account: target.account.clone(),
+                    mailbox: target.mailbox.clone(),
+                    body: BodySource::New,
+                    size: text.size,
+                    received: now,
+                    flags: Vec::new(),
+                    dsn: report,
+                    smtp: Some(Arrival {
+                        mail_from: transaction.mail.reverse_path.clone(),
+                        rcpt_to: rcpt_to.clone(),
+                        msg_from: author.cloned(),
+                        mail_from_validated: false,
+                        msg_from_validated: false,
+                        dkim_domains: Vec::new(),
+                        remote_ip: Some(client.remote.ip().to_canonical()),
+                    }),
+                };
+                match returned {
+                    // The report becomes an event of the message that it is about.
+                    Some(returned) => {
+                        accept.notes.extend(returned.notes);
+                        accept.hooks.extend(returned.hooks);
+                        accept.events.extend(returned.events);
+                        accept.suppress.extend(returned.suppress);
+                    }
+                    None => accept
+                        .hooks
+                        .extend(postrider_webhook::incoming(&mail, account, index)),
+                }
+                accept.mails.push(mail);
+            }
+        }
+        Ok(accept)
+    }
+
+    /// The address of a recipient. The bare `<postmaster>` stands for postmaster at our host name (RFC 5321 §4.5.1).
+    fn recipient_address(&self, path: &ForwardPath) -> Option<Address> {
+        match path {
+            ForwardPath::Mailbox(address) => Some(address.clone()),
+            ForwardPath::Postmaster => Some(Address {
+                local: LocalPart::parse("postmaster").ok()?,
+                host: Host::Domain(self.statics.hostname.clone()),
+            }),
+        }
+    }
+
+    /// The beginning of a text, as much as a report needs.
+    fn beginning(&self, body: &NewBody) -> Vec<u8> {
+        match self.store.beginning(body, READ_MAX) {
+            Ok(text) => text.to_vec(),
+            Err(error) => {
+                warn!(%error, "failed to read a mail that may be a report");
+                Vec::new()
+            }
+        }
+    }
+}
