@@ -1,4 +1,4 @@
-//! The HTTP side of the listeners: services that share a port share its server.
+//! The HTTP services of the listeners. Services on one port share one server.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -34,22 +34,22 @@ use crate::{
     listener::{self, Gate},
 };
 
-/// How long a client may take for its TLS handshake.
+/// The time limit of a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a client may take to send the header of a request, and how long a connection may be idle between two.
+/// The time limit for the header of a request, and for an idle connection between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a client may take until more of a request's body comes.
+/// The time limit until the next piece of a request's body arrives.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a client may take until it reads more of an answer.
+/// The time limit until the client reads the next piece of an answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// What a client hears for which there is no place, where TLS does not come first.
+/// The answer to a client without a place, on ports without TLS.
 const REFUSAL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nConnection: close\r\n\
     Content-Type: text/plain\r\nContent-Length: 38\r\n\r\ntoo many connections, try again later\n";
-/// How long requests that run may take to end after a stop was asked for.
+/// The time that running requests have to end when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// `/healthz`: 200 while the store can be written, which is tried.
+/// `/healthz`: 200 while the store can be written. Each request tries a write.
 pub fn health(store: Store) -> Router {
     Router::new().route(
         "/healthz",
@@ -69,7 +69,8 @@ pub fn health(store: Store) -> Router {
     )
 }
 
-/// Serves `router` until `shutdown` says so, then closes what is idle and lets running requests end, for a while.
+/// Serves `router` until `shutdown` is true. Then it closes idle connections and waits a while for
+/// running requests.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
@@ -78,7 +79,7 @@ pub async fn serve(
     shutdown: watch::Receiver<bool>,
 ) {
     let graceful = GracefulShutdown::new();
-    // Connections end when this is dropped.
+    // Dropping this value ends the connections.
     let (patience, impatient) = watch::channel(());
     let refusal = if tls.is_none() { REFUSAL } else { b"" };
     let acceptor = tls.map(TlsAcceptor::from);
@@ -202,11 +203,11 @@ mod tests {
 
     use super::*;
 
-    /// The length of what `/long` answers with.
+    /// The length of the answer of `/long`.
     const LONG: usize = 10 << 20;
 
-    /// A client of a server that takes what is posted, with room for `buffer` bytes on the way. The time is moved as soon as
-    /// both sides wait.
+    /// A client of a server that takes each POST. `buffer` bytes fit between the two. The clock
+    /// moves as soon as both sides wait.
     fn client(buffer: usize) -> (DuplexStream, JoinHandle<Result<(), String>>) {
         let router = Router::new()
             .route("/", post(async |body: Bytes| format!("{}\n", body.len())))
@@ -280,7 +281,7 @@ mod tests {
         assert!(answer.ends_with("\r\n\r\nno"), "{answer}");
         serving.await.unwrap().unwrap();
 
-        // One who goes on for ever is not listened to for ever.
+        // The server does not read an endless body for ever.
         let (mut endless, serving) = client(64 << 10);
         endless
             .write_all(head.replace(&LONG.to_string(), "99999999999").as_bytes())
@@ -313,7 +314,7 @@ mod tests {
         let answer = sender.send_request(request.unwrap()).await.unwrap();
         assert_eq!(answer.status(), 200);
         assert!(ended.load(Ordering::Relaxed), "all of the body was read");
-        // One that goes on and on is not waited for.
+        // The server does not wait for the end of an endless body.
         let endless = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
         let request = Request::post("http://x/refused").body(endless);
         let answer = sender.send_request(request.unwrap()).await.unwrap();
@@ -330,14 +331,15 @@ mod tests {
         assert!(all(lazy).await.len() < LONG);
     }
 
-    /// A request that is not answered until the test says so.
+    /// A request whose answer waits for the test.
     #[derive(Default)]
     struct Held {
         begun: Notify,
         release: Notify,
     }
 
-    /// A server that answers `/` at once, `/held` when told to, and `/endless` not to its end; and what makes it stop.
+    /// A server and its stop signal. It answers `/` at once and `/held` on request; the answer of
+    /// `/endless` never ends.
     async fn server() -> (SocketAddr, watch::Sender<bool>, Arc<Held>, JoinHandle<()>) {
         let held = Arc::<Held>::default();
         let handler = Arc::clone(&held);
@@ -362,7 +364,7 @@ mod tests {
         (address, stop, held, serving)
     }
 
-    /// A connection on which this was asked for.
+    /// A connection that sent this request.
     async fn ask(address: SocketAddr, path: &str) -> TcpStream {
         let mut client = TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -398,7 +400,7 @@ mod tests {
         let mut head = [0; 15];
         endless.read_exact(&mut head).await.unwrap();
         assert_eq!(&head, b"HTTP/1.1 200 OK");
-        // From here on the time is moved as soon as both sides wait.
+        // From here on the clock moves as soon as both sides wait.
         tokio::time::pause();
         stop.send(true).unwrap();
         serving.await.unwrap();

@@ -2,7 +2,8 @@
 //!
 //! In reading order:
 //! - [`cli`], [`commands`], `queue_commands`: the command line, and what each command does.
-//! - [`server`], [`services`], [`listener`], [`tls`], [`privileges`]: from a configuration to a running server.
+//! - [`server`], [`services`], [`listener`], [`tls`], [`privileges`]: from a configuration to a
+//!   running server.
 //! - [`http`]: the HTTP services.
 //! - [`localserve`]: the development server.
 //!

@@ -1,10 +1,11 @@
-//! Closing a connection whose client still sends, so that it hears why.
+//! The end of a connection whose client still sends, so that the client can read the answer.
 //!
-//! A request may be answered before its body was read: it is too long, or nobody is logged in. Closing at once makes the kernel
-//! answer what still comes with a reset, and a client that gets one while it writes may never read the answer (RFC 9112 §9.6).
-//! So such a connection is closed for writing, and then read for a while until the client has closed it too. In HTTP/2 only the stream
-//! is ended, by a reset without an error (RFC 9113 §8.1), which some clients take for one; so what is left of a body is read
-//! first, if it is not much.
+//! A request may be answered before its body was read: the body is too long, or the login is
+//! missing. If the server closes at once, the kernel answers further bytes with a reset. A client
+//! that gets a reset while it writes may never read the answer (RFC 9112 §9.6). So the server
+//! closes only its writing side, and reads for a while until the client closes too. In HTTP/2 only
+//! the stream ends, by a reset without an error (RFC 9113 §8.1). Some clients treat that as an
+//! error, so the server first reads the rest of a short body.
 
 use std::{
     future::poll_fn,
@@ -24,19 +25,19 @@ use tokio::{
     time::Sleep,
 };
 
-/// How long what a client still sends is read.
+/// The time for which the server reads after its answer.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// Whether a connection had a request whose body was not read to its end.
+/// The mark of a connection with a request whose body was not read to its end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unread(Arc<AtomicBool>);
 
-/// How much of a body that nobody wants is read in HTTP/2, in bytes.
+/// The largest rest of a body, in bytes, that is read in HTTP/2.
 const REST: usize = 64 << 10;
-/// ... and for how long.
+/// The time for which that rest is read.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is left of the body of a request that was answered.
+/// The rest of the body of an answered request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rest(Arc<Mutex<Option<Incoming>>>);
 
@@ -45,7 +46,7 @@ impl Rest {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Reads it, if it is not much.
+    /// Reads a short rest.
     pub(crate) async fn read(self) {
         let Some(mut body) = self.take() else { return };
         let read = async {
@@ -62,9 +63,9 @@ impl Rest {
     }
 }
 
-/// A body that tells when it is given up before its end, and leaves its rest.
+/// A body that hands over its rest when it is dropped before its end.
 pub(crate) struct Watched {
-    /// There until it is dropped.
+    /// Present until the drop.
     body: Option<Incoming>,
     unread: Unread,
     rest: Rest,
@@ -114,21 +115,22 @@ impl Body for Watched {
     }
 }
 
-/// Until so many bytes have come, nothing else limits how long they take: it may yet be HTTP/2 (RFC 9113 §3.4).
+/// The length of the HTTP/2 preface (RFC 9113 §3.4). No other time limit covers these first bytes.
 const PREFACE: usize = 24;
 
-/// A stream whose first bytes have a time limit, and that is read on after it was closed for writing, where a body is unread.
+/// A stream with a time limit on its first bytes. If a body is unread, the stream reads on after
+/// its writing side closed.
 pub(crate) struct Lingering<S> {
     stream: S,
     unread: Unread,
-    /// How many bytes are to come before then.
+    /// The bytes that are still missing.
     begin: Option<(usize, Pin<Box<Sleep>>)>,
-    /// Set once it is closed for writing.
+    /// Set once the writing side is closed.
     until: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Lingering<S> {
-    /// The first bytes may take so long.
+    /// The time limit of the first bytes.
     pub(crate) fn new(stream: S, unread: Unread, begin: Duration) -> Self {
         Self {
             stream,
@@ -202,7 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
             let mut buffer = ReadBuf::new(&mut scratch);
             match ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => {}
-                // The client closed too, or is gone.
+                // The client closed too, or has left.
                 Ok(()) | Err(_) => break,
             }
         }

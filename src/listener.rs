@@ -1,4 +1,4 @@
-//! Sockets: binding them, and accepting within the limits on connections.
+//! Sockets: how they are bound, and how connections are accepted within the limits.
 
 use std::{
     collections::HashMap,
@@ -16,17 +16,17 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-/// How many connections may wait to be accepted.
+/// The number of connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
-/// A socket that has its address but takes no connections yet.
+/// A socket that has its address but accepts no connections yet.
 #[derive(Debug)]
 pub struct BoundSocket {
     socket: Socket,
     address: SocketAddr,
 }
 
-/// Takes an address.
+/// Binds a socket to an address.
 ///
 /// # Errors
 /// If the address is in use or not ours; the error says what to do.
@@ -36,10 +36,10 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<BoundSocket> {
 }
 
 impl BoundSocket {
-    /// Begins to take connections: from now on clients are served, so everything must be ready.
+    /// Begins to accept connections. Everything that serves clients must be ready before.
     ///
     /// # Errors
-    /// If somebody else took the address meanwhile.
+    /// If another process took the address meanwhile.
     pub fn listen(self) -> anyhow::Result<TcpListener> {
         let listen = || {
             self.socket.listen(BACKLOG)?;
@@ -73,7 +73,7 @@ fn open(address: SocketAddr) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
-/// Counts connections, in all and per network.
+/// Counts connections: all of them, and those of each network.
 #[derive(Debug)]
 pub struct Gate {
     all: Arc<Semaphore>,
@@ -81,7 +81,7 @@ pub struct Gate {
     networks: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// A place for one connection; given back when dropped.
+/// The place of one connection. Dropping it frees the place.
 #[derive(Debug)]
 pub struct Place {
     _all: OwnedSemaphorePermit,
@@ -90,7 +90,8 @@ pub struct Place {
 }
 
 impl Gate {
-    /// At most `all` connections, and `per_network` of one IPv4 address or IPv6 /64. Loopback counts only in all.
+    /// Allows `all` connections, and `per_network` of one IPv4 address or IPv6 /64. Connections
+    /// from loopback count only in `all`.
     #[must_use]
     pub fn new(all: usize, per_network: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -100,7 +101,7 @@ impl Gate {
         })
     }
 
-    /// A place for a connection from `remote`, or None when there is none left.
+    /// A place for a connection from `remote`. None: all places are taken.
     pub fn enter(self: &Arc<Self>, remote: IpAddr) -> Option<Place> {
         let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
         let network = (!remote.to_canonical().is_loopback()).then(|| network(remote));
@@ -147,8 +148,8 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Accepts connections until `shutdown` says so and gives each to `serve`, which holds its place. Those without a place
-/// get `refusal` and are closed.
+/// Accepts connections until `shutdown` is true, and passes each to `serve` with its place. A
+/// connection without a place gets `refusal` and is closed.
 pub async fn accept(
     listener: TcpListener,
     gate: Arc<Gate>,
@@ -170,7 +171,7 @@ pub async fn accept(
                 }
             },
             Err(error) => {
-                // Most likely file descriptors ran out: let some connections end.
+                // File descriptors have probably run out. Some connections must end first.
                 warn!(%error, "failed to accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -183,7 +184,8 @@ fn refuse(mut stream: TcpStream, refusal: &'static [u8]) {
         return;
     }
     tokio::spawn(async move {
-        // It fits the socket's buffer, so this does not wait; and if it fails there is nobody to tell.
+        // The refusal fits the buffer of the socket, so the write does not wait. A failure concerns
+        // nobody.
         let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(refusal)).await;
     });
 }

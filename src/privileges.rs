@@ -1,4 +1,4 @@
-//! Giving up root once the sockets are bound.
+//! The server gives up root after it has bound its sockets.
 
 use std::path::Path;
 
@@ -6,15 +6,15 @@ use anyhow::{Context, bail};
 use nix::unistd::{User, chown, geteuid, initgroups, setgid, setuid};
 use tracing::info;
 
-/// Looks whether [`drop_to`] would find the user.
+/// Checks that [`drop_to`] would find the user.
 ///
 /// # Errors
-/// If it would not.
+/// If there is no such user.
 pub fn check(user: &str) -> anyhow::Result<()> {
     find(user).map(drop)
 }
 
-/// Whom to become; None if this process stays what it is.
+/// The user to become. None: the process keeps its user.
 fn find(user: &str) -> anyhow::Result<Option<User>> {
     if user.is_empty() || !geteuid().is_root() {
         return Ok(None);
@@ -30,11 +30,13 @@ fn find(user: &str) -> anyhow::Result<Option<User>> {
     Ok(Some(found))
 }
 
-/// Becomes `user` if this process is root and `user` is not empty; tells whether it did. The data folder, if it isn't there yet, is made for
-/// that user, since afterwards there are no rights to do so.
+/// Becomes `user`, if this process is root and `user` is not empty. Returns true if the user
+/// changed. A missing data folder is created for that user first, because the rights to do so are
+/// gone afterwards.
 ///
 /// # Errors
-/// If there is no such user, or the change is refused. The process is then to end: it must not go on as root.
+/// If there is no such user, or the system refuses the change. Then the process must end: it must
+/// not go on as root.
 pub fn drop_to(user: &str, data_dir: &Path) -> anyhow::Result<bool> {
     let Some(found) = find(user)? else {
         return Ok(false);

@@ -1,4 +1,4 @@
-//! A running server: everything wired together, as a value that can be started and stopped.
+//! The running server: a value that starts, stops, and holds everything together.
 
 use std::{
     net::SocketAddr,
@@ -37,37 +37,38 @@ use crate::{
     services::{self, Bound, Service},
 };
 
-/// How often certificates and the history's age are looked at.
+/// The interval between two checks of certificates and of old history.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
-/// Records of the history that are removed at once: one or two milliseconds of the store's writer.
+/// The number of old records that one step removes: one or two milliseconds of work for the writer
+/// of the store.
 const EXPIRE_STEP: u64 = 100;
-/// How long they may take before the log says what is waited for.
+/// The time after which the log says that the stop waits for sessions and deliveries.
 const STOP_QUIETLY: Duration = Duration::from_secs(1);
-/// How long sessions and deliveries may take to end when the server stops.
+/// The time that sessions and deliveries have to end when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
-/// What an SMTP client hears for which there is no place.
+/// The answer to an SMTP client without a place.
 const SMTP_REFUSAL: &[u8] = b"421 4.3.2 too many connections, try again later\r\n";
 
-/// What a server is made of. Tests put in their own clock, resolver and dialer.
+/// The parts of a server. Tests pass their own clock, resolver and dialer.
 pub struct Options {
     /// The static configuration.
     pub statics: Static,
     /// The dynamic configuration at the start.
     pub dynamic: Dynamic,
-    /// The file that the dynamic configuration is reloaded from when it is saved.
+    /// The file of the dynamic configuration. The server reloads it when it changes.
     pub dynamic_path: PathBuf,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// DNS; None: as configured.
+    /// The DNS resolver. None: the resolver that the configuration describes.
     pub resolver: Option<Arc<dyn Resolver>>,
-    /// How connections to other mail servers are made.
+    /// The dialer for connections to other mail servers.
     pub dialer: Arc<dyn Dialer>,
     /// Localserve without `--deliver`: nothing leaves this machine.
     pub simulate: bool,
 }
 
 impl Options {
-    /// The real thing.
+    /// The parts of a production server.
     #[must_use]
     pub fn new(statics: Static, dynamic: Dynamic, dynamic_path: PathBuf) -> Self {
         Self {
@@ -91,16 +92,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds, opens the store, and begins to serve.
+    /// Binds the sockets, opens the store, and begins to serve.
     ///
     /// # Errors
     /// If a port, a certificate, a folder or the store can't be used. Nothing runs then.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let statics = Arc::new(options.statics);
-        // Ports first: they may need rights that are given up before anything is written.
+        // The ports come first: they may need rights that the process gives up before it writes
+        // anything.
         let bound = services::bind_all(&statics)?;
         if crate::privileges::drop_to(&statics.user, &statics.data_dir)? {
-            // What only root can read would be missed at the next change.
+            // A file that only root can read would be missed at the next change.
             Dynamic::load(&options.dynamic_path, &statics).with_context(|| {
                 let user = &statics.user;
                 format!("the configuration is read again when it changes, so the user {user} must be able to (chown, chmod)")
@@ -183,13 +185,13 @@ impl Server {
         Ok(server)
     }
 
-    /// The services and where they listen, as `LISTENER.SERVICE`.
+    /// The services, each as `LISTENER.SERVICE` with its address.
     #[must_use]
     pub fn addresses(&self) -> &[(String, SocketAddr)] {
         &self.addresses
     }
 
-    /// Where the first service of this name listens, for example `smtp`.
+    /// The address of the first service with this name, for example `smtp`.
     #[must_use]
     pub fn address(&self, service: &str) -> Option<SocketAddr> {
         let suffix = format!(".{service}");
@@ -199,7 +201,7 @@ impl Server {
             .map(|(_, address)| *address)
     }
 
-    /// The store, for looking at.
+    /// The store.
     #[must_use]
     pub const fn store(&self) -> &Store {
         &self.shared.store
@@ -211,7 +213,7 @@ impl Server {
         &self.shared.config
     }
 
-    /// Sets the account's password if it has none.
+    /// Sets the password of an account that has none.
     ///
     /// # Errors
     /// If the account is unknown or the store can't take it.
@@ -233,7 +235,8 @@ impl Server {
         Ok(())
     }
 
-    /// Stops in an orderly way: no new connections, sessions and deliveries end, the store is closed.
+    /// Stops in order: it accepts no new connections, waits for sessions and deliveries, and closes
+    /// the store.
     pub async fn stop(mut self) {
         let _ = self.shutdown.send(true);
         let all_ended = async { while self.tasks.join_next().await.is_some() {} };
@@ -336,7 +339,7 @@ struct Sessions {
 
 impl Sessions {
     async fn serve(self, socket: TcpListener, gate: Arc<Gate>, stop: watch::Receiver<bool>) {
-        // Each session holds a receiver of this: when the last is gone, all have ended.
+        // Each session holds a receiver. When the last receiver is gone, all sessions have ended.
         let running = watch::Sender::new(());
         listener::accept(
             socket,
@@ -344,7 +347,7 @@ impl Sessions {
             SMTP_REFUSAL,
             stop.clone(),
             |stream, remote, place| {
-                // Boxed, since a future that is moved into another takes its room twice.
+                // Boxed, because a future that moves into another one takes its memory twice.
                 let session = Box::pin(self.session(stream, stop.clone()));
                 let held = (place, running.subscribe());
                 tokio::spawn(async move {
@@ -397,7 +400,8 @@ async fn every(period: Duration, mut stop: watch::Receiver<bool>, mut work: impl
     }
 }
 
-/// Removes from the history what has been kept long enough, in the time that others leave: three quarters of it at least.
+/// Removes expired records of the history in small steps. Three quarters of the time stay free for
+/// other work.
 async fn expire_history(store: Store, clock: Arc<dyn Clock>, mut stop: watch::Receiver<bool>) {
     loop {
         let begun = Instant::now();
@@ -422,7 +426,8 @@ async fn expire_history(store: Store, clock: Arc<dyn Clock>, mut stop: watch::Re
     }
 }
 
-/// The key that signs links by which recipients unsubscribe; made at the first start. Links hold as long as it is there.
+/// The key that signs unsubscribe links. The first start creates it. Links are valid as long as it
+/// exists.
 fn unsubscribe_key(data_dir: &Path) -> anyhow::Result<[u8; 32]> {
     let path = data_dir.join("unsubscribe.key");
     match std::fs::read(&path) {
@@ -440,7 +445,7 @@ fn unsubscribe_key(data_dir: &Path) -> anyhow::Result<[u8; 32]> {
     }
 }
 
-/// Wider networks get three and nine times what a single address gets.
+/// The limits of wider networks are three and nine times the limit of an address.
 fn login_limits(statics: &Static) -> LoginLimits {
     let limits = &statics.limits.login_failures_per_network;
     let times = |factor: u32| Rate {

@@ -1,4 +1,4 @@
-//! What the configuration asks to listen: which services, where, with which certificates.
+//! The services of the configured listeners, with their addresses and certificates.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -16,14 +16,14 @@ use crate::{
     tls::{Certificates, KeyPairFiles},
 };
 
-/// The longest line of a message, in bytes: far above the 998 of RFC 5321, since real mail has such lines, and a limit all the
-/// same.
+/// The longest line of a message, in bytes. Real mail has lines far above the 998 bytes of RFC
+/// 5321.
 const MAX_LINE: usize = 64 * 1024;
 
 /// A kind of service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
-    /// MX.
+    /// SMTP for other mail servers (MX).
     Smtp,
     /// Submission with STARTTLS.
     Submission,
@@ -44,7 +44,7 @@ impl Service {
         Self::WebapiHttps,
     ];
 
-    /// As in the configuration.
+    /// The name in the configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -56,13 +56,13 @@ impl Service {
         }
     }
 
-    /// It speaks HTTP.
+    /// The service speaks HTTP.
     #[must_use]
     pub const fn is_http(self) -> bool {
         matches!(self, Self::WebapiHttp | Self::WebapiHttps)
     }
 
-    /// The port, if the listener has this service.
+    /// The port of this service on a listener. None: the listener does not have it.
     const fn port(self, listener: &Listener) -> Option<u16> {
         let (enabled, port) = match self {
             Self::Smtp => (listener.smtp.enabled, listener.smtp.port),
@@ -74,15 +74,15 @@ impl Service {
         if enabled { Some(port) } else { None }
     }
 
-    /// It can't do without a certificate.
+    /// The service requires a certificate.
     const fn needs_tls(self) -> bool {
         matches!(self, Self::Submissions | Self::WebapiHttps)
     }
 
-    /// What it uses of the listener's certificates.
+    /// The TLS configuration of this service on a listener. None: the service has no TLS there.
     ///
     /// # Errors
-    /// If the TLS configuration can't be made.
+    /// If the TLS configuration is invalid.
     pub fn tls_config(
         self,
         listener: &Listener,
@@ -103,23 +103,23 @@ impl Service {
     }
 }
 
-/// A listener with its sockets, which do not listen yet.
+/// A listener with its bound sockets. They do not listen yet.
 #[derive(Debug)]
 pub struct Bound {
-    /// Its name in the configuration.
+    /// The name in the configuration.
     pub name: String,
-    /// Its configuration.
+    /// The configuration.
     pub listener: Listener,
-    /// One for each service and address.
+    /// One socket for each service and address.
     pub sockets: Vec<(Service, BoundSocket)>,
-    /// Those it has.
+    /// The certificates of the listener. None: it has no TLS.
     pub certificates: Option<Arc<Certificates>>,
 }
 
-/// Loads the certificates and takes the addresses of all listeners.
+/// Loads the certificates and binds the sockets of all listeners.
 ///
 /// # Errors
-/// If one can't be used.
+/// If a certificate or an address can't be used.
 pub fn bind_all(statics: &Static) -> anyhow::Result<Vec<Bound>> {
     statics
         .listeners
@@ -174,10 +174,10 @@ fn certificates(name: &str, listener: &Listener) -> anyhow::Result<Option<Arc<Ce
         .with_context(|| format!("listeners.{name}.tls.certs"))
 }
 
-/// Checks that all listeners' certificates can be loaded.
+/// Checks that the certificates of all listeners load.
 ///
 /// # Errors
-/// For the first that can't.
+/// The first certificate that does not load.
 pub fn check_certificates(statics: &Static) -> anyhow::Result<()> {
     statics
         .listeners
@@ -185,13 +185,14 @@ pub fn check_certificates(statics: &Static) -> anyhow::Result<()> {
         .try_for_each(|(name, listener)| certificates(name, listener).map(drop))
 }
 
-/// Where and how the store is kept.
+/// The options of the store.
 #[must_use]
 pub fn store_options(statics: &Static) -> postrider_store::Options {
     postrider_store::Options::new(&statics.data_dir)
 }
 
-/// Where others reach the webapi: over TLS if any listener has that, else as this one has it.
+/// The public URL of the webapi: over TLS if any listener offers that, or else as this listener
+/// offers it.
 fn public_url(statics: &Static, listener: &Listener) -> String {
     let over_tls = statics
         .listeners
@@ -231,7 +232,7 @@ pub fn router(
     http::health(shared.store.clone()).merge(webapi)
 }
 
-/// How sessions of this service speak.
+/// The SMTP settings of a session of this service.
 #[must_use]
 pub fn session_config(statics: &Static, listener: &Listener, service: Service) -> SessionConfig {
     let limits = &statics.limits;
@@ -251,7 +252,8 @@ pub fn session_config(statics: &Static, listener: &Listener, service: Service) -
         require_tls: !submission && listener.smtp.require_starttls,
         require_tls_extension: submission || listener.smtp.require_tls_extension,
         dsn: submission,
-        // What comes to an MX goes into mailboxes; what is submitted is passed on.
+        // Mail to the MX goes into mailboxes. Submitted mail goes to servers that may lack
+        // BINARYMIME.
         binary_mime: !submission,
         max_recipients: limits.recipients_per_message,
         max_messages: limits.messages_per_connection,

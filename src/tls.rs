@@ -1,4 +1,5 @@
-//! Certificates of the listeners: loading, choosing by server name, reloading when their files change.
+//! The certificates of the listeners: how they load, how the server name picks one, how changed
+//! files reload.
 
 use std::{
     fmt,
@@ -19,18 +20,18 @@ use rustls::{
 };
 use tracing::{error, info};
 
-/// The certificates of a listener, replaced as a whole when a file changes.
+/// The certificates of a listener. A changed file replaces all of them together.
 pub struct Certificates {
     files: Vec<KeyPairFiles>,
     loaded: ArcSwap<Loaded>,
 }
 
-/// Where a certificate chain and its key are.
+/// The files of a certificate chain and its key.
 #[derive(Clone, Debug)]
 pub struct KeyPairFiles {
-    /// PEM, the server's own certificate first.
+    /// The chain in PEM, with the certificate of the server first.
     pub cert: PathBuf,
-    /// PEM: PKCS#8, PKCS#1 or SEC1.
+    /// The key in PEM: PKCS#8, PKCS#1 or SEC1.
     pub key: PathBuf,
 }
 
@@ -43,7 +44,8 @@ impl Certificates {
     /// Reads all files.
     ///
     /// # Errors
-    /// If one can't be read, isn't PEM of the right kind, or key and certificate don't belong together.
+    /// If a file can't be read or is not PEM of the right kind, or if key and certificate do not
+    /// match.
     pub fn load(files: Vec<KeyPairFiles>) -> anyhow::Result<Arc<Self>> {
         if files.is_empty() {
             bail!("a listener with TLS needs at least one certificate in tls.certs");
@@ -55,7 +57,8 @@ impl Certificates {
         }))
     }
 
-    /// Reads them again if a file has changed. What does not load leaves the old ones in use.
+    /// Reads the files again if one has changed. If they do not load, the old certificates stay in
+    /// use.
     pub fn reload(&self) {
         if modified(&self.files) == self.loaded.load().modified {
             return;
@@ -71,7 +74,8 @@ impl Certificates {
         }
     }
 
-    /// The TLS configuration that serves these certificates; `alpn` lists the protocols offered, best first.
+    /// The TLS configuration that serves these certificates; `alpn` lists the protocols offered,
+    /// best first.
     ///
     /// # Errors
     /// If no TLS version is left at or above the minimum.
@@ -97,7 +101,8 @@ impl Certificates {
 
 impl Loaded {
     fn read(files: &[KeyPairFiles]) -> anyhow::Result<Self> {
-        // Taken before reading: a change in between is then seen by the next look.
+        // The times are taken before the files are read, so the next check sees a change in
+        // between.
         let modified = modified(files);
         let keys = files
             .iter()
@@ -154,8 +159,8 @@ fn read_key_pair(files: &KeyPairFiles) -> anyhow::Result<Arc<CertifiedKey>> {
 }
 
 impl ResolvesServerCert for Certificates {
-    /// The first that is valid for the name asked for, else the first of all (RFC 6066 §3 leaves that to us; most
-    /// clients of SMTP don't look at the name).
+    /// The first certificate that is valid for the requested name, or else the first of all. RFC
+    /// 6066 §3 leaves this to the server. Most SMTP clients do not check the name.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let loaded = self.loaded.load();
         let named = hello
@@ -182,7 +187,7 @@ impl fmt::Debug for Certificates {
     }
 }
 
-/// Makes a self-signed certificate for `names` in `dir`, unless both files are there already.
+/// Creates a self-signed certificate for `names` in `dir`, unless both files exist.
 ///
 /// # Errors
 /// If a file can't be written.

@@ -1,8 +1,8 @@
 //! The one decision: facts and policy in, verdict out.
 //!
-//! [`decide`] has no I/O, no clock and no randomness. The same facts give the same verdict, so a test is a
-//! table, and the answer to "why was this mail refused" is the [`Refusal`] itself. Each refusal has one reply,
-//! in [`Refusal::reply`].
+//! [`decide`] has no I/O, no clock and no randomness. The same facts give the same verdict, so a
+//! test is a table, and the answer to "why was this mail refused" is the [`Refusal`] itself. Each
+//! refusal has one reply, in [`Refusal::reply`].
 
 use std::borrow::Cow;
 
@@ -29,7 +29,8 @@ pub struct Policy<'a> {
     pub statics: &'a Static,
     /// One version of the dynamic configuration.
     pub config: &'a Dynamic,
-    /// Localserve without `--deliver`: it takes any recipient, and some local-parts ask for a failure.
+    /// Localserve without `--deliver`: it takes any recipient, and some local-parts ask for a
+    /// failure.
     pub simulate: bool,
 }
 

@@ -30,8 +30,8 @@ pub struct Mailbox {
     pub mailbox: String,
 }
 
-/// Looks up the meaning of a recipient address. `from` is the reverse-path; a list that is not public compares it with
-/// its members.
+/// Looks up the meaning of a recipient address. `from` is the reverse-path; a list that is not
+/// public compares it with its members.
 #[must_use]
 pub fn resolve(policy: &Policy<'_>, from: &ReversePath, path: &ForwardPath) -> Resolution {
     let config = policy.config;
@@ -133,8 +133,8 @@ pub(crate) struct Incoming<'a> {
 }
 
 impl SessionContext {
-    /// The records of a message: one mail for each mailbox, however many of its addresses the transaction names. A
-    /// report about an earlier message adds notes, events and suppressions.
+    /// The records of a message: one mail for each mailbox, however many of its addresses the
+    /// transaction names. A report about an earlier message adds notes, events and suppressions.
     ///
     /// # Errors
     /// If the store can't be read.
@@ -214,7 +214,8 @@ impl SessionContext {
         Ok(accept)
     }
 
-    /// The address of a recipient. The bare `<postmaster>` stands for postmaster at our host name (RFC 5321 §4.5.1).
+    /// The address of a recipient. The bare `<postmaster>` stands for postmaster at our host name
+    /// (RFC 5321 §4.5.1).
     fn recipient_address(&self, path: &ForwardPath) -> Option<Address> {
         match path {
             ForwardPath::Mailbox(address) => Some(address.clone()),

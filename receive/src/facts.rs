@@ -1,7 +1,8 @@
 //! The facts of a session and of its message, collected stage by stage.
 //!
-//! A session adds to [`Facts`] as it learns; [`decide`](crate::decide::decide) reads them. Facts carry no
-//! opinion: a fact says that a domain is not ours, and the decision says that its mail is refused.
+//! A session adds to [`Facts`] as it learns; [`decide`](crate::decide::decide) reads them. Facts
+//! carry no opinion: a fact says that a domain is not ours, and the decision says that its mail is
+//! refused.
 
 use postrider_config::Account;
 use postrider_queue::header::Header;

@@ -11,8 +11,9 @@ pub(crate) fn has_loop(header: &Header) -> bool {
     header.received_count() > HOPS_MAX
 }
 
-/// The author of a submitted message: the address of the From field, or the login address of a message
-/// without a From field (RFC 6409 §8.1). None: the From field has no single readable address.
+/// The author of a submitted message: the address of the From field, or the login address of a
+/// message without a From field (RFC 6409 §8.1). None: the From field has no single readable
+/// address.
 pub(crate) fn author<'a>(header: &'a Header, login: &'a Address) -> Option<&'a Address> {
     match header.from() {
         None if !header.has("From") => Some(login),
