@@ -13,9 +13,10 @@ use postrider_smtp::{Address, Domain, LocalPart};
 use crate::{
     dkim_key::DkimKey,
     lookup::Index,
+    quantity::Size,
     values::{
         Canonicalization, DestinationAddress, DkimAlgorithm, DkimHash, DomainPattern, FailureDsn,
-        MtaStsMode, Pattern, Size, WebhookEvent, WebhookSecret,
+        MtaStsMode, Pattern, WebhookEvent, WebhookSecret,
     },
 };
 

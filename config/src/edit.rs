@@ -1,23 +1,28 @@
-//! Rewriting `domains.conf`: comments and order stay, and the file is whole at every moment.
+//! Rewriting `domains.conf`. Comments and order stay. The file is complete at every moment.
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
-    io::{self, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown},
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use toml_edit::DocumentMut;
 
-use crate::{dynamics::Dynamic, dynamics::folder_of, error::Errors, statics::Static};
+use crate::{
+    dynamics::Dynamic,
+    error::Errors,
+    file::{beside, replace},
+    statics::Static,
+};
 
-/// Why a file was not changed. It is then as it was.
+/// Why a file was not changed. The file is as before.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError<E> {
-    /// What was to be done is not possible.
+    /// The change is not possible.
     #[error("{0}")]
     Change(E),
-    /// The file is wrong already, or would be.
+    /// The old file has errors, or the new one would have.
     #[error("{0}")]
     Invalid(Errors),
     /// The file could not be written.
@@ -30,10 +35,11 @@ pub enum EditError<E> {
     },
 }
 
-/// Changes `domains.conf` by a function, checks the whole of the result, and puts it in the place of the old file, which
-/// is at no time incomplete. Gives what the function gave, and the new configuration.
+/// Changes `domains.conf` with a function, checks the whole result, and replaces the file with it. Gives
+/// the function's result and the new configuration.
 ///
-/// One writer at a time: a second one, also of another process, waits for the first. It blocks; an async caller uses `spawn_blocking`.
+/// There is one writer at a time. A second writer, also in another process, waits for the first. This
+/// function blocks. An async caller uses `spawn_blocking`.
 ///
 /// # Errors
 /// If the function refuses, the result is not valid, or the disk fails.
@@ -46,13 +52,13 @@ pub fn edit<T, E>(
         path: path.to_owned(),
         source,
     };
-    // Through a link to the file itself, so that the link stays and the file changes.
+    // Follow links, so that the link stays and the file behind it changes.
     let target = fs::canonicalize(path).map_err(failed)?;
     let _lock = lock(&target).map_err(failed)?;
     let old = fs::read_to_string(&target).map_err(failed)?;
     let mut document: DocumentMut = match old.parse() {
         Ok(document) => document,
-        // The checker says it in our words, with file and line.
+        // Our parser reports the error with file and line.
         Err(error) => {
             return Err(match Dynamic::parse(&old, path, statics) {
                 Err(errors) => EditError::Invalid(errors),
@@ -60,16 +66,17 @@ pub fn edit<T, E>(
             });
         }
     };
-    let given = change(&mut document).map_err(EditError::Change)?;
+    let result = change(&mut document).map_err(EditError::Change)?;
     let new = document.to_string();
     let config = Dynamic::parse(&new, path, statics).map_err(EditError::Invalid)?;
     if new != old {
         replace(&target, new.as_bytes()).map_err(failed)?;
     }
-    Ok((given, config))
+    Ok((result, config))
 }
 
-/// Waits until no other writer is at work. The file for it stays, since taking it away would let two in.
+/// Waits until no other writer has the lock. The lock file stays: if it were removed, two writers could
+/// have a lock at once.
 fn lock(target: &Path) -> io::Result<File> {
     let lock = OpenOptions::new()
         .write(true)
@@ -79,55 +86,4 @@ fn lock(target: &Path) -> io::Result<File> {
         .open(beside(target, ".lock"))?;
     lock.lock()?;
     Ok(lock)
-}
-
-/// A hidden name in the folder of a file.
-fn beside(target: &Path, suffix: &str) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(target.file_name().unwrap_or_default());
-    name.push(suffix);
-    folder_of(target).join(name)
-}
-
-/// Puts a file in the place of another, or where none was: written and synced beside it, renamed, and the folder synced. A file that was
-/// there keeps its mode and, where we may, its owner; a new one gets 0600.
-///
-/// # Errors
-/// If any of this fails; then what was there is still there.
-pub fn replace(target: &Path, contents: &[u8]) -> io::Result<()> {
-    let temporary = beside(target, ".new");
-    let result =
-        write_synced(&temporary, target, contents).and_then(|()| fs::rename(&temporary, target));
-    if let Err(error) = result {
-        let _ = fs::remove_file(&temporary);
-        return Err(error);
-    }
-    let folder = match folder_of(target) {
-        folder if folder.as_os_str().is_empty() => Path::new("."),
-        folder => folder,
-    };
-    File::open(folder)?.sync_all()
-}
-
-fn write_synced(temporary: &Path, target: &Path, contents: &[u8]) -> io::Result<()> {
-    // What a crash left there may have any mode, and may even be a link.
-    match fs::remove_file(temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(temporary)?;
-    if let Ok(metadata) = fs::metadata(target) {
-        let own = file.metadata()?;
-        if (own.uid(), own.gid()) != (metadata.uid(), metadata.gid()) {
-            // Only root may give files away; the server's user keeps what it may.
-            let _ = chown(temporary, Some(metadata.uid()), Some(metadata.gid()));
-        }
-        file.set_permissions(Permissions::from_mode(metadata.mode() & 0o777))?;
-    }
-    file.write_all(contents)?;
-    file.sync_all()
 }

@@ -16,12 +16,14 @@ mod dkim_key;
 mod dynamics;
 mod edit;
 mod error;
+mod file;
 mod keys_dynamic;
 mod keys_static;
 mod listeners;
 mod lookup;
 mod parse_dynamic;
 mod parse_static;
+mod quantity;
 mod reader;
 mod scalar;
 pub mod schema;
@@ -36,9 +38,11 @@ pub use dynamics::{
     Account, Alias, Destination, Dkim, DkimSelector, DomainConfig, Dynamic, IncomingWebhook,
     MtaSts, OutgoingWebhook, ReportAddress, Route, Ruleset, SmtpError,
 };
-pub use edit::{EditError, edit, replace};
+pub use edit::{EditError, edit};
 pub use error::{ConfigError, Errors};
+pub use file::{replace, replace_private};
 pub use lookup::{Found, LoginName, Match, Target};
+pub use quantity::{Size, format_duration, parse_duration};
 pub use statics::{
     Acme, CertificateFiles, CertificateSource, Delivery, Direct, Eab, Fail, HttpService, Limits,
     Listener, ListenerTls, Lmtp, Log, LoginFailures, OutgoingTls, PerDestination, Policy,
@@ -47,8 +51,8 @@ pub use statics::{
 };
 pub use values::{
     Canonicalization, DestinationAddress, DkimAlgorithm, DkimHash, DomainPattern, FailureDsn,
-    LogFormat, LogLevel, Mechanism, MtaStsMode, Pattern, Size, StoreEngine, TlsVersion,
-    WebhookEvent, WebhookSecret, format_duration, parse_duration,
+    LogFormat, LogLevel, Mechanism, MtaStsMode, Pattern, StoreEngine, TlsVersion, WebhookEvent,
+    WebhookSecret,
 };
 pub use watch::{Outcome, Watcher, reload, watch};
 

@@ -11,12 +11,13 @@ use toml_edit::Value;
 
 use crate::{
     dynamics::SmtpError,
+    quantity::{Size, parse_duration},
     reader::resolve,
     schema::Kind,
     values::{
         Canonicalization, DkimAlgorithm, DkimHash, DomainPattern, FailureDsn, LogFormat, LogLevel,
-        Mechanism, MtaStsMode, Pattern, Size, StoreEngine, TlsVersion, WebhookEvent, parse_address,
-        parse_domain, parse_duration,
+        Mechanism, MtaStsMode, Pattern, StoreEngine, TlsVersion, WebhookEvent, parse_address,
+        parse_domain,
     },
 };
 

@@ -10,7 +10,10 @@ use std::{
 
 use postrider_smtp::{Domain, Host};
 
-use crate::values::{LogFormat, LogLevel, Mechanism, Size, StoreEngine, TlsVersion};
+use crate::{
+    quantity::Size,
+    values::{LogFormat, LogLevel, Mechanism, StoreEngine, TlsVersion},
+};
 
 /// `postrider.conf`. Fields have the names of its keys; paths are resolved against the file's folder.
 #[derive(Clone, Debug, PartialEq)]

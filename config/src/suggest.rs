@@ -1,8 +1,8 @@
-//! What to say about a key that does not exist: the nearest one that does.
+//! Suggestions for names that do not exist: the nearest name that does.
 
 use crate::schema::{self, Node};
 
-/// A sentence about a name that a table does not know.
+/// The error text for a key that a table does not have.
 pub(crate) fn unknown_key(node: &Node, name: &str) -> String {
     let siblings = node.children.keys().copied();
     let Some((nearest, distance)) = nearest(name, siblings) else {
@@ -16,7 +16,7 @@ pub(crate) fn unknown_key(node: &Node, name: &str) -> String {
     format!("unknown key; did you mean {nearest:?}?")
 }
 
-/// `; did you mean "X"?` when a known name is near enough, else nothing.
+/// `; did you mean "X"?` if a known name is near enough, else nothing.
 pub(crate) fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     match nearest(name, known) {
         Some((known, distance)) if distance <= tolerance(name) => {
@@ -26,19 +26,19 @@ pub(crate) fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>)
     }
 }
 
-/// How many slips a name of this length may have and still be taken for a known one.
+/// The largest distance at which a name counts as a misspelt known name.
 fn tolerance(name: &str) -> usize {
     (name.chars().count() / 4).max(1)
 }
 
-/// The nearest of some names, and how far it is.
+/// The nearest known name, and its distance.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<(&'a str, usize)> {
     known
         .map(|known| (known, distance(name, known)))
         .min_by_key(|(_, distance)| *distance)
 }
 
-/// A key of that very name at another place.
+/// A key with exactly this name at another place, and its file.
 fn elsewhere(name: &str) -> Option<(&'static str, &'static str)> {
     let files = [
         (schema::STATIC, "postrider.conf"),
@@ -47,7 +47,8 @@ fn elsewhere(name: &str) -> Option<(&'static str, &'static str)> {
     files.into_iter().find_map(|(sections, file)| {
         let mut keys = sections.iter().flat_map(schema::Section::iter);
         keys.find_map(|key| {
-            // `postmaster` stands for `postmaster.account`: cut behind the part that was meant.
+            // `postmaster` is a part of `postmaster.account`. So cut behind the part that has the
+            // name.
             let end = key
                 .name
                 .split('.')
@@ -62,32 +63,13 @@ fn elsewhere(name: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// How many characters must be put in, taken out, replaced or swapped with the next to make one name of the other.
+/// The number of changes that turn one name into the other. A change inserts, removes or replaces a
+/// character, or swaps it with the next.
 fn distance(a: &str, b: &str) -> usize {
-    // A name from outside may be long; beyond this it is like nothing that we know.
+    // A name from outside may be long. A name beyond this length is like no name that we know.
     const LONGEST: usize = 64;
-    let a: Vec<char> = a.chars().take(LONGEST).collect();
-    let b: Vec<char> = b.chars().take(LONGEST).collect();
-    let width = b.len() + 1;
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..width).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut row = Vec::with_capacity(width);
-        row.push(i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let at =
-                |row: &[usize], index: usize| row.get(index).copied().unwrap_or(usize::MAX / 2);
-            let replaced = at(&last, j) + usize::from(x != y);
-            let mut best = replaced.min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
-            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
-            if swapped {
-                best = best.min(at(&before, j - 1) + 1);
-            }
-            row.push(best);
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last.last().copied().unwrap_or(0)
+    let cut = |name: &str| name.chars().take(LONGEST).collect::<String>();
+    strsim::osa_distance(&cut(a), &cut(b))
 }
 
 #[cfg(test)]
@@ -134,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_at_the_wrong_place_is_told_its_place() {
+    fn a_key_at_the_wrong_place_gets_the_right_place() {
         check(
             &[],
             "greylist",
@@ -153,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_like_nothing_still_gets_a_name() {
+    fn a_name_that_is_like_no_other_still_gets_a_suggestion() {
         check(&["log"], "zzz", "unknown key; did you mean \"level\"?");
     }
 }

@@ -1,133 +1,10 @@
-//! Values that TOML has no type of its own for: sizes, durations, closed sets of words, secrets.
+//! Types of values that TOML does not have: closed sets of words, secrets, patterns.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use postrider_smtp::{Address, Domain};
 
-/// A number of bytes, written as `"25MB"` (10^6), `"25MiB"` (2^20) or a bare number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Size(pub u64);
-
-/// Units of sizes, largest first, so that the first that divides a number is the shortest way to write it.
-const SIZE_UNITS: [(&str, u64); 9] = [
-    ("TiB", 1 << 40),
-    ("TB", 1_000_000_000_000),
-    ("GiB", 1 << 30),
-    ("GB", 1_000_000_000),
-    ("MiB", 1 << 20),
-    ("MB", 1_000_000),
-    ("KiB", 1 << 10),
-    ("KB", 1_000),
-    ("B", 1),
-];
-
-impl Size {
-    /// Reads `"25MB"`, `"25MiB"` or `"25"`; the error is a sentence about the text.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let (number, unit) = split_number(text);
-        let wrong = || {
-            format!(
-                "{text:?} is not a size; write a number and a unit, as in \"25MB\" or \"25MiB\""
-            )
-        };
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        let factor = match unit {
-            "" => 1,
-            "kB" => 1_000,
-            unit => SIZE_UNITS
-                .iter()
-                .find(|(name, _)| *name == unit)
-                .map(|(_, factor)| *factor)
-                .ok_or_else(wrong)?,
-        };
-        number
-            .checked_mul(factor)
-            .filter(|bytes| i64::try_from(*bytes).is_ok())
-            .map(Self)
-            .ok_or_else(|| format!("{text:?} is too large a size"))
-    }
-}
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fits = SIZE_UNITS
-            .iter()
-            .find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
-        match fits {
-            Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
-            None => write!(f, "0B"),
-        }
-    }
-}
-
-/// Units of durations in milliseconds, in the order in which they must be written.
-const DURATION_UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
-
-/// Reads `"90s"`, `"7m30s"`, `"72h"`, `"3d"`, `"250ms"`; the error is a sentence about the text.
-///
-/// Units come from the largest to the smallest, each at most once, so that a slip such as `"5m5m"` is seen.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || {
-        format!(
-            "{text:?} is not a duration; write numbers with units, as in \"90s\", \"7m30s\", \"72h\" or \"3d\""
-        )
-    };
-    let mut rest = text;
-    let mut units = DURATION_UNITS.iter();
-    let mut total: u64 = 0;
-    loop {
-        let (number, tail) = split_number(rest);
-        let unit_length = tail
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit_length);
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        // Searching on from where the last unit was found is what demands the order.
-        let (_, factor) = units.find(|(name, _)| *name == unit).ok_or_else(wrong)?;
-        total = number
-            .checked_mul(*factor)
-            .and_then(|millis| total.checked_add(millis))
-            .filter(|millis| i64::try_from(*millis).is_ok())
-            .ok_or_else(|| format!("{text:?} is too long a duration"))?;
-        if tail.is_empty() {
-            return Ok(Duration::from_millis(total));
-        }
-        rest = tail;
-    }
-}
-
-/// Writes a duration so that [`parse_duration`] reads the same (to the millisecond).
-#[must_use]
-pub fn format_duration(duration: Duration) -> String {
-    let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let mut text = String::new();
-    for (unit, factor) in DURATION_UNITS {
-        // "72h" reads better than "3d" only to those who wrote it; one form for all is what matters.
-        if rest >= factor {
-            text.push_str(&format!("{}{unit}", rest / factor));
-            rest %= factor;
-        }
-    }
-    if text.is_empty() {
-        text.push_str("0s");
-    }
-    text
-}
-
-fn split_number(text: &str) -> (&str, &str) {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    text.split_at(digits)
-}
-
-/// Defines an enum whose values are words in the configuration.
+/// Defines an enum whose values are words of the configuration.
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$meta])*
@@ -173,13 +50,13 @@ words! {
     LogLevel {
         /// Nothing.
         Off = "off",
-        /// What needs an administrator.
+        /// Events that need an administrator.
         Error = "error",
-        /// What may need one.
+        /// Events that may need an administrator.
         Warn = "warn",
-        /// What happens to mail.
+        /// Events in the life of a message.
         Info = "info",
-        /// Decisions on the way.
+        /// Decisions about a message.
         Debug = "debug",
         /// Everything, protocol lines included.
         Trace = "trace",
@@ -187,17 +64,17 @@ words! {
 }
 
 words! {
-    /// How log lines look.
+    /// The form of log lines.
     LogFormat {
-        /// For people.
+        /// Text for people.
         Text = "text",
-        /// One JSON object a line.
+        /// One JSON object per line.
         Json = "json",
     }
 }
 
 words! {
-    /// The oldest TLS version that a listener takes.
+    /// The oldest TLS version that a listener accepts.
     TlsVersion {
         /// RFC 5246.
         Tls12 = "1.2",
@@ -207,7 +84,7 @@ words! {
 }
 
 words! {
-    /// Where records and bodies are kept.
+    /// The store of records and texts.
     StoreEngine {
         /// The journal with a redb index, in the data folder.
         Redb = "redb",
@@ -215,7 +92,7 @@ words! {
 }
 
 words! {
-    /// A SASL mechanism for logging in at a next hop.
+    /// A SASL mechanism for a login at a next hop.
     Mechanism {
         /// RFC 4616.
         Plain = "PLAIN",
@@ -225,11 +102,11 @@ words! {
         CramMd5 = "CRAM-MD5",
         /// RFC 5802.
         ScramSha1 = "SCRAM-SHA-1",
-        /// RFC 5802, bound to the TLS channel.
+        /// RFC 5802 with channel binding to TLS.
         ScramSha1Plus = "SCRAM-SHA-1-PLUS",
         /// RFC 7677.
         ScramSha256 = "SCRAM-SHA-256",
-        /// RFC 7677, bound to the TLS channel.
+        /// RFC 7677 with channel binding to TLS.
         ScramSha256Plus = "SCRAM-SHA-256-PLUS",
     }
 }
@@ -247,9 +124,9 @@ words! {
 words! {
     /// The hash of a DKIM signature.
     DkimHash {
-        /// The only one that a signer should use (RFC 8301 §3.1).
+        /// The only hash that a signer should use (RFC 8301 §3.1).
         Sha256 = "sha256",
-        /// Deprecated; for RSA keys only.
+        /// Deprecated. Possible with RSA keys only.
         Sha1 = "sha1",
     }
 }
@@ -269,13 +146,13 @@ words! {
 }
 
 impl Canonicalization {
-    /// Whether the header is canonicalized by the relaxed algorithm.
+    /// Whether the header is canonicalized with the relaxed algorithm.
     #[must_use]
     pub const fn header_relaxed(self) -> bool {
         matches!(self, Self::RelaxedRelaxed | Self::RelaxedSimple)
     }
 
-    /// Whether the body is canonicalized by the relaxed algorithm.
+    /// Whether the body is canonicalized with the relaxed algorithm.
     #[must_use]
     pub const fn body_relaxed(self) -> bool {
         matches!(self, Self::RelaxedRelaxed | Self::SimpleRelaxed)
@@ -283,33 +160,33 @@ impl Canonicalization {
 }
 
 words! {
-    /// What others shall do when a domain's MX hosts have no valid TLS (RFC 8461 §3.2).
+    /// What other servers do when a domain's MX hosts have no valid TLS (RFC 8461 §3.2).
     MtaStsMode {
         /// Deliver only with valid TLS.
         Enforce = "enforce",
-        /// Report, deliver all the same.
+        /// Report the problem and deliver.
         Testing = "testing",
-        /// No policy any more.
+        /// The domain has no policy any more.
         None = "none",
     }
 }
 
 words! {
-    /// What an outgoing webhook tells of.
+    /// An event of an outgoing webhook.
     WebhookEvent {
-        /// The next hop accepted it, or a DSN says so.
+        /// The next hop accepted the message, or a DSN says so.
         Delivered = "delivered",
         /// The recipient is on the suppression list.
         Suppressed = "suppressed",
         /// An attempt failed and another is planned.
         Delayed = "delayed",
-        /// It failed for good.
+        /// The delivery failed for good.
         Failed = "failed",
-        /// A DSN says that a host without DSN support took it.
+        /// A DSN says that a host without DSN support accepted the message.
         Relayed = "relayed",
-        /// A DSN says that it went to several recipients.
+        /// A DSN says that the message went to several recipients.
         Expanded = "expanded",
-        /// An administrator dropped it.
+        /// An administrator canceled the message.
         Canceled = "canceled",
         /// A mail to the fromid address that is not a usable DSN.
         Unrecognized = "unrecognized",
@@ -317,7 +194,8 @@ words! {
 }
 
 words! {
-    /// How an account is told of a failed delivery, besides an event that its webhook wants in any case.
+    /// How an account learns of a failed delivery. The webhook gets the event in any case, if it
+    /// wants it.
     FailureDsn {
         /// By a DSN mail.
         Mail = "mail",
@@ -329,14 +207,14 @@ words! {
 }
 
 impl FailureDsn {
-    /// Whether a DSN mail is made.
+    /// Whether a failure makes a DSN mail.
     #[must_use]
     pub const fn by_mail(self) -> bool {
         matches!(self, Self::Mail | Self::Both)
     }
 }
 
-/// A key for signing webhook calls, decoded from its `whsec_` form. Its `Debug` form hides it.
+/// A key that signs webhook calls, decoded from its `whsec_` form. Its `Debug` form hides the key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebhookSecret(pub Vec<u8>);
 
@@ -346,7 +224,7 @@ impl fmt::Debug for WebhookSecret {
     }
 }
 
-/// A regular expression of a ruleset; two are equal when their texts are.
+/// A regular expression of a ruleset. Two are equal if their texts are.
 #[derive(Clone, Debug)]
 pub struct Pattern(pub regex::Regex);
 
@@ -356,7 +234,7 @@ impl PartialEq for Pattern {
     }
 }
 
-/// A domain in a route: itself, or (written with a leading dot) itself and all below it.
+/// A domain in a route. With a leading dot it matches its subdomains too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DomainPattern {
     /// The domain.
@@ -366,7 +244,10 @@ pub struct DomainPattern {
 }
 
 impl DomainPattern {
-    /// Reads `example.com` or `.example.com`; the error is a sentence about the text.
+    /// Reads `example.com` or `.example.com`. The error is a sentence about the text.
+    ///
+    /// # Errors
+    /// If the text is not a domain name.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (name, subdomains) = match text.strip_prefix('.') {
             Some(name) => (name, true),
@@ -376,7 +257,7 @@ impl DomainPattern {
         Ok(Self { domain, subdomains })
     }
 
-    /// Whether `domain` is meant.
+    /// Whether the pattern matches `domain`.
     #[must_use]
     pub fn matches(&self, domain: &Domain) -> bool {
         if self.domain == *domain {
@@ -399,17 +280,20 @@ impl fmt::Display for DomainPattern {
     }
 }
 
-/// What a destination of an account stands for.
+/// The addresses of a destination of an account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DestinationAddress {
     /// One address, `user@example.com`.
     Address(Address),
-    /// All that no other destination of the domain takes, `@example.com`.
+    /// All addresses of the domain without a destination of their own, `@example.com`.
     CatchAll(Domain),
 }
 
 impl DestinationAddress {
-    /// Reads `user@example.com` or `@example.com`; the error is a sentence about the text.
+    /// Reads `user@example.com` or `@example.com`. The error is a sentence about the text.
+    ///
+    /// # Errors
+    /// If the text is neither an address nor `@` and a domain.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.strip_prefix('@') {
             Some(domain) => parse_domain(domain).map(Self::CatchAll),
@@ -442,69 +326,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("25", 25),
-            ("25B", 25),
-            ("25MB", 25_000_000),
-            ("25MiB", 25 << 20),
-            ("256KiB", 256 << 10),
-            ("1kB", 1000),
-            ("2TiB", 2 << 40),
-        ] {
-            assert_eq!(Size::parse(text), Ok(Size(bytes)), "{text}");
-        }
-        for text in [
-            "",
-            "MB",
-            "-1",
-            "1.5MB",
-            "25 MB",
-            "25mb",
-            "99999999TiB",
-            "9223372036854775808",
-        ] {
-            assert!(Size::parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn durations() {
-        for (text, seconds) in [
-            ("0s", 0),
-            ("90s", 90),
-            ("7m30s", 450),
-            ("72h", 72 * 3600),
-            ("3d", 3 * 86400),
-            ("1d1h1m1s", 86400 + 3600 + 61),
-        ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_secs(seconds)),
-                "{text}"
-            );
-        }
-        assert_eq!(parse_duration("1s250ms"), Ok(Duration::from_millis(1250)));
-        for text in [
-            "",
-            "0",
-            "5",
-            "s",
-            "30s7m",
-            "5m5m",
-            "1.5h",
-            "-1s",
-            " 1s",
-            "1w",
-            "999999999999d",
-            "1s\u{0661}",
-        ] {
-            assert!(parse_duration(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn words_are_read_as_written() {
         for word in WebhookEvent::WORDS {
             assert_eq!(
@@ -534,16 +355,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn written_sizes_and_durations_are_read_again(number in 0..=i64::MAX as u64) {
-            prop_assert_eq!(Size::parse(&Size(number).to_string()), Ok(Size(number)));
-            let duration = Duration::from_millis(number);
-            prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
-        }
-
-        #[test]
         fn any_text_is_read_or_refused(text in ".*") {
-            let _ = Size::parse(&text);
-            let _ = parse_duration(&text);
             let _ = DomainPattern::parse(&text);
             let _ = DestinationAddress::parse(&text);
         }
