@@ -11,10 +11,8 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use postrider_admin::{control, password, request};
 use postrider_config::{Dynamic, Live, Static};
-use postrider_queue::{
-    Delivery, Dialer, Queue, TcpDialer,
-    dns::{Resolver, SystemResolver},
-};
+use postrider_dns::{CachingResolver, HickoryResolver, Resolver};
+use postrider_queue::{Delivery, Dialer, Queue, TcpDialer};
 use postrider_receive::{
     MxSession, SessionContext, SubmissionSession,
     login::{LoginLimiter, LoginLimits, Logins, Rate},
@@ -83,6 +81,25 @@ impl Options {
     }
 }
 
+/// Asks the configured DNS servers, and keeps their answers by the time of `clock`.
+fn resolver(statics: &Static, clock: &Arc<dyn Clock>) -> anyhow::Result<CachingResolver> {
+    let clock = Arc::clone(clock);
+    let start = clock.now();
+    let now: postrider_dns::Now = Arc::new(move || clock.now().since(start));
+    let settings = postrider_dns::Settings {
+        servers: &statics.resolver.servers,
+        timeout: statics.resolver.timeout,
+        validate: statics.resolver.dnssec,
+        now: Arc::clone(&now),
+    };
+    let hickory = HickoryResolver::new(&settings)?;
+    Ok(CachingResolver::new(
+        hickory,
+        postrider_dns::Limits::default(),
+        now,
+    ))
+}
+
 /// A running server.
 pub struct Server {
     shared: SessionContext,
@@ -127,10 +144,7 @@ impl Server {
         let live: Live = Arc::new(ArcSwap::from_pointee(options.dynamic));
         let resolver = match options.resolver {
             Some(resolver) => resolver,
-            None => Arc::new(SystemResolver::new(
-                &statics.resolver.servers,
-                statics.resolver.timeout,
-            )?),
+            None => Arc::new(resolver(&statics, &options.clock)?),
         };
         let queue = Arc::new(Queue::new(postrider_queue::Parts {
             store: store.clone(),

@@ -130,8 +130,7 @@ static GENERAL: &[Key] = &[
         Bool,
         Value("true"),
         "Validate answers (needed for DANE); false: never treat an answer as authentic.",
-    )
-    .later(),
+    ),
     key(
         "resolver.timeout",
         Duration,

@@ -22,7 +22,7 @@ use tracing::debug;
 use crate::{
     Queue,
     dkim::Signer,
-    dns,
+    next_hop,
     route::{self, Route, SmarthostTls},
     settle::{Ended, Hop},
 };
@@ -178,7 +178,7 @@ impl Attempt<'_> {
         kept: &mut Option<Kept>,
     ) {
         let mut rng = self.queue.fork_rng();
-        let hosts = match dns::hosts(&*self.queue.resolver, destination, &mut rng).await {
+        let hosts = match next_hop::hosts(&*self.queue.resolver, destination, &mut rng).await {
             Ok(hosts) => hosts,
             Err(status) => return self.end_all(&status),
         };
@@ -189,13 +189,14 @@ impl Attempt<'_> {
             .is_some_and(|(message, _)| message.attempts % 2 == 0);
         let mut tried = 0;
         for host in hosts {
-            let addresses = match dns::addresses(&*self.queue.resolver, &host, first_ipv6).await {
-                Ok(addresses) => addresses,
-                Err(status) => {
-                    self.note(&status);
-                    continue;
-                }
-            };
+            let addresses =
+                match next_hop::addresses(&*self.queue.resolver, &host, first_ipv6).await {
+                    Ok(addresses) => addresses,
+                    Err(status) => {
+                        self.note(&status);
+                        continue;
+                    }
+                };
             for ip in addresses {
                 if (ip.is_ipv4() && settings.disable_ipv4)
                     || (ip.is_ipv6() && settings.disable_ipv6)
@@ -252,7 +253,7 @@ impl Attempt<'_> {
             Host::Domain(domain) => domain.ascii().to_owned(),
             Host::Literal(address) => address.to_string(),
         };
-        let addresses = match dns::addresses(&*self.queue.resolver, &name, false).await {
+        let addresses = match next_hop::addresses(&*self.queue.resolver, &name, false).await {
             Ok(addresses) => addresses,
             Err(status) => return self.end_all(&status),
         };

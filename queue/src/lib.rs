@@ -3,7 +3,7 @@
 //! In reading order:
 //! - [`add`]: the one way into the queue. [`extra`]: data that comes in header fields. [`header`]: what is known of a text, and the fields put on top of it.
 //! - [`schedule`]: what may begin and when it is tried again, as pure functions; [`run`]: the driver around them.
-//! - [`route`], [`dns`], [`dial`]: where it goes. [`dkim`]: its signatures. `deliver`: attempts over the network.
+//! - [`route`], `next_hop`, [`dial`]: where it goes. [`dkim`]: its signatures. `deliver`: attempts over the network.
 //! - [`local`] and [`simulate`]: what localserve does in their place.
 //! - `settle`: what an attempt's result changes, in one place. `suppress`: which failures end all mail to an address.
 //! - `returned`: mail that tells of messages sent earlier. `operate`, `explain`: what administrators do, and ask.
@@ -15,12 +15,12 @@ mod add;
 mod deliver;
 pub mod dial;
 pub mod dkim;
-pub mod dns;
 mod explain;
 pub mod extra;
 pub mod header;
 mod limits;
 mod local;
+mod next_hop;
 mod operate;
 mod returned;
 pub mod route;
@@ -36,6 +36,7 @@ use std::{
 };
 
 use postrider_config::{Live, Static};
+use postrider_dns::Resolver;
 use postrider_smtp::client::opportunistic_config;
 use postrider_store::{Clock, Store};
 use rand::{SeedableRng, rngs::StdRng};
@@ -70,7 +71,7 @@ pub struct Parts {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// DNS.
-    pub resolver: Arc<dyn dns::Resolver>,
+    pub resolver: Arc<dyn Resolver>,
     /// How connections are made.
     pub dialer: Arc<dyn Dialer>,
     /// Where messages go.
@@ -85,7 +86,7 @@ pub struct Queue {
     config: Live,
     statics: Arc<Static>,
     clock: Arc<dyn Clock>,
-    resolver: Arc<dyn dns::Resolver>,
+    resolver: Arc<dyn Resolver>,
     dialer: Arc<dyn Dialer>,
     delivery: Delivery,
     rng: Mutex<StdRng>,

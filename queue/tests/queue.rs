@@ -28,7 +28,6 @@ use std::{
     time::Duration,
 };
 
-use postrider_queue::dns::Mx;
 use postrider_smtp::ReversePath;
 use postrider_store::{Event, Notify, QueueId};
 use remote::{Act, Point, Remote};
@@ -117,13 +116,7 @@ async fn a_domain_without_mx_is_its_own_host_and_one_that_wants_no_mail_gets_non
     let remote = Remote::start(|_, _| None).await;
     world.host("plain.test", "192.0.2.1");
     world.lead("192.0.2.1", &remote);
-    world.resolver.lock().mx.insert(
-        "null.test".into(),
-        vec![Mx {
-            preference: 0,
-            host: String::new(),
-        }],
-    );
+    world.resolver.mx("null.test", &[(0, "")]);
     let [plain, null, none] = world
         .add(Message::to(&["x@plain.test", "x@null.test", "x@none.test"]))
         .await;

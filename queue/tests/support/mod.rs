@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -15,9 +15,9 @@ use mail_auth::{
     hickory_resolver::config::{ResolverConfig, ResolverOpts},
 };
 use postrider_config::{Dynamic, Live, Static};
+use postrider_dns::FakeResolver;
 use postrider_queue::{
     AddError, Delivery, Dialer, Dialing, Parts, Queue, Submission, Submitted, SubmittedRecipient,
-    dns::{Answer, MapResolver, Mx, Resolver},
     header::Header,
 };
 use postrider_smtp::ReversePath;
@@ -29,26 +29,6 @@ use rand::{SeedableRng, rngs::StdRng};
 use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
 
 use crate::remote::Remote;
-
-/// Tables that can be changed while the queue runs.
-#[derive(Clone, Default)]
-pub(crate) struct SharedResolver(Arc<Mutex<MapResolver>>);
-
-impl SharedResolver {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, MapResolver> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Resolver for SharedResolver {
-    fn mx(&self, name: &str) -> Answer<Vec<Mx>> {
-        self.lock().mx(name)
-    }
-
-    fn addresses(&self, name: &str) -> Answer<Vec<IpAddr>> {
-        self.lock().addresses(name)
-    }
-}
 
 /// Leads what is meant for an address to where a remote listens; elsewhere nobody answers.
 #[derive(Clone, Default)]
@@ -81,7 +61,7 @@ pub(crate) struct Setup<'a> {
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) clock: ManualClock,
-    pub(crate) resolver: SharedResolver,
+    pub(crate) resolver: FakeResolver,
     leading: Leading,
     pub(crate) queue: Arc<Queue>,
     pub(crate) config: Live,
@@ -140,7 +120,7 @@ impl World {
         let dynamic = Dynamic::parse(&dynamics, "domains.conf", &statics).unwrap();
         let store = Store::memory();
         let clock = ManualClock::new(Time(1_800_000_000_000_000));
-        let resolver = SharedResolver::default();
+        let resolver = FakeResolver::default();
         let leading = Leading::default();
         let config = Arc::new(ArcSwap::from_pointee(dynamic));
         let queue = Queue::new(Parts {
@@ -173,20 +153,11 @@ impl World {
     }
 
     pub(crate) fn mx(&self, domain: &str, hosts: &[(u16, &str)]) {
-        let hosts = hosts.iter().map(|(preference, host)| Mx {
-            preference: *preference,
-            host: (*host).into(),
-        });
-        self.resolver
-            .lock()
-            .mx
-            .insert(domain.into(), hosts.collect());
+        self.resolver.mx(domain, hosts);
     }
 
     pub(crate) fn host(&self, name: &str, ip: &str) {
-        let mut resolver = self.resolver.lock();
-        let addresses = resolver.addresses.entry(name.into()).or_default();
-        addresses.push(ip.parse().unwrap());
+        self.resolver.address(name, ip);
     }
 
     pub(crate) fn lead(&self, ip: &str, remote: &Remote) {

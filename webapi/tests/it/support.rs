@@ -13,7 +13,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::{Response, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use postrider_config::{Dynamic, Static};
-use postrider_queue::{Delivery, Queue, TcpDialer, dns::MapResolver};
+use postrider_dns::FakeResolver;
+use postrider_queue::{Delivery, Queue, TcpDialer};
 use postrider_receive::login::{LoginLimiter, LoginLimits, Logins, hash_password};
 use postrider_store::{Credential, ManualClock, Options, Order, QueueFilter, Queued, Store, Time};
 use postrider_webapi::{Endpoint, Webapi, WebapiParts};
@@ -97,7 +98,7 @@ impl World {
             config: Arc::clone(&config),
             statics: Arc::clone(&statics),
             clock: Arc::<ManualClock>::clone(&clock),
-            resolver: Arc::new(MapResolver::default()),
+            resolver: Arc::new(FakeResolver::default()),
             dialer: Arc::new(TcpDialer),
             delivery: Delivery::Remote,
             rng: StdRng::seed_from_u64(1),

@@ -1,0 +1,232 @@
+//! A resolver that answers from tables: for the tests of all crates, and to see what a zone would do.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use crate::{Answer, DnsError, Lookup, Mx, Negative, Question, Record, RecordType, Resolver};
+
+/// Answers from tables, which can be changed at any time. Clones share their tables.
+///
+/// Answers are authentic and have a TTL of 60 s, unless a test says otherwise. A name without any records does not
+/// exist.
+#[derive(Clone, Debug, Default)]
+pub struct FakeResolver {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    tables: Mutex<Tables>,
+    /// Goes up with each change, to wake the questions that hang.
+    changes: watch::Sender<u64>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            tables: Mutex::default(),
+            changes: watch::Sender::new(0),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    records: HashMap<String, Vec<Record>>,
+    failing: HashSet<String>,
+    hanging: HashSet<String>,
+    not_authentic: HashSet<String>,
+    ttl: Option<Duration>,
+    asked: HashMap<Question, usize>,
+}
+
+impl FakeResolver {
+    /// Adds a record.
+    pub fn add(&self, name: &str, record: Record) {
+        self.change(name, |tables, name| {
+            tables.records.entry(name).or_default().push(record);
+        });
+    }
+
+    /// Makes these the MX records of a domain. Without hosts, the domain exists, but has no MX records.
+    pub fn mx(&self, domain: &str, hosts: &[(u16, &str)]) {
+        self.change(domain, |tables, domain| {
+            let records = tables.records.entry(domain).or_default();
+            records.retain(|record| record.record_type() != RecordType::Mx);
+            records.extend(hosts.iter().map(|(preference, host)| {
+                Record::Mx(Mx {
+                    preference: *preference,
+                    host: (*host).to_owned(),
+                })
+            }));
+        });
+    }
+
+    /// Adds an address of a host.
+    ///
+    /// # Panics
+    /// If it is not an address.
+    #[expect(clippy::panic, reason = "a mistake in a test")]
+    pub fn address(&self, host: &str, address: &str) {
+        let record = match address.parse() {
+            Ok(std::net::IpAddr::V4(address)) => Record::A(address),
+            Ok(std::net::IpAddr::V6(address)) => Record::Aaaa(address),
+            Err(_) => panic!("{address} is not an address"),
+        };
+        self.add(host, record);
+    }
+
+    /// Removes a name with all of its records.
+    pub fn remove(&self, name: &str) {
+        self.change(name, |tables, name| {
+            tables.records.remove(&name);
+        });
+    }
+
+    /// From now on, questions about this name fail.
+    pub fn fail(&self, name: &str) {
+        self.change(name, |tables, name| {
+            tables.failing.insert(name);
+        });
+    }
+
+    /// From now on, questions about this name wait for an answer until [`mend`](Self::mend).
+    pub fn hang(&self, name: &str) {
+        self.change(name, |tables, name| {
+            tables.hanging.insert(name);
+        });
+    }
+
+    /// Ends [`fail`](Self::fail) and [`hang`](Self::hang). Questions that hang get their answers.
+    pub fn mend(&self, name: &str) {
+        self.change(name, |tables, name| {
+            tables.failing.remove(&name);
+            tables.hanging.remove(&name);
+        });
+    }
+
+    /// From now on, answers about this name are not authentic.
+    pub fn distrust(&self, name: &str) {
+        self.change(name, |tables, name| {
+            tables.not_authentic.insert(name);
+        });
+    }
+
+    /// The TTL of all answers from now on.
+    pub fn set_ttl(&self, ttl: Duration) {
+        self.tables().ttl = Some(ttl);
+    }
+
+    /// How often a question was asked.
+    #[must_use]
+    pub fn asked(&self, question: &Question) -> usize {
+        self.tables().asked.get(question).copied().unwrap_or(0)
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.shared
+            .tables
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, name: &str, change: impl FnOnce(&mut Tables, String)) {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        change(&mut self.tables(), name);
+        self.shared.changes.send_modify(|count| *count += 1);
+    }
+}
+
+impl Tables {
+    /// None while the name hangs.
+    fn answer(&self, question: &Question) -> Option<Result<Answer<Record>, DnsError>> {
+        let name = question.name();
+        if self.hanging.contains(name) {
+            return None;
+        }
+        if self.failing.contains(name) {
+            return Some(Err(DnsError::Temporary("no server answers".to_owned())));
+        }
+        let authentic = !self.not_authentic.contains(name);
+        let ttl = self.ttl.unwrap_or(Duration::from_secs(60));
+        let negative = Negative { authentic, ttl };
+        let Some(records) = self.records.get(name) else {
+            return Some(Err(DnsError::NoName(negative)));
+        };
+        let records: Vec<Record> = records
+            .iter()
+            .filter(|record| record.record_type() == question.record_type())
+            .cloned()
+            .collect();
+        if records.is_empty() {
+            return Some(Err(DnsError::NoRecords(negative)));
+        }
+        Some(Ok(Answer {
+            records,
+            authentic,
+            ttl,
+        }))
+    }
+}
+
+impl Resolver for FakeResolver {
+    fn ask(&self, question: Question) -> Lookup<Record> {
+        *self.tables().asked.entry(question.clone()).or_default() += 1;
+        let fake = self.clone();
+        let mut changes = self.shared.changes.subscribe();
+        Box::pin(async move {
+            loop {
+                changes.mark_unchanged();
+                let answer = fake.tables().answer(&question);
+                if let Some(answer) = answer {
+                    return answer;
+                }
+                // It does not fail: `fake` holds the sender.
+                let _ = changes.changed().await;
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn names_fail_hang_and_are_not_authentic() {
+        let fake = FakeResolver::default();
+        fake.add("a.test", Record::Txt(b"one".to_vec()));
+        fake.add("a.test", Record::Txt(b"two".to_vec()));
+        let answer = fake.txt("a.test").await.unwrap();
+        assert_eq!(answer.records, [b"one", b"two"]);
+        assert!(answer.authentic);
+        fake.distrust("a.test");
+        assert!(!fake.txt("a.test").await.unwrap().authentic);
+        fake.fail("a.test");
+        let failed = fake.txt("a.test").await.unwrap_err();
+        assert_eq!(failed.to_string(), "no server answers");
+        fake.mend("a.test");
+        fake.hang("a.test");
+        let mut waiting = fake.txt("a.test");
+        let polled = std::future::poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx))).await;
+        assert!(polled.is_pending());
+        fake.mend("a.test");
+        assert_eq!(waiting.await.unwrap().records.len(), 2);
+        assert_eq!(fake.asked(&Question::new("a.test", RecordType::Txt)), 4);
+        fake.remove("a.test");
+        assert!(matches!(
+            fake.txt("a.test").await,
+            Err(DnsError::NoName(Negative {
+                authentic: false,
+                ..
+            }))
+        ));
+    }
+}

@@ -1,0 +1,315 @@
+//! Asks DNS servers, by the `hickory-resolver` crate.
+//!
+//! | what the servers say | what it means here |
+//! |---|---|
+//! | records | an answer; authentic if the lowest proof of its records is "secure" |
+//! | NXDOMAIN, or no records | the name, or its records, do not exist; authentic if the denial is "secure" |
+//! | SERVFAIL, REFUSED, nothing in time | a temporary failure |
+//! | records or a denial that DNSSEC proves wrong | a temporary failure |
+//!
+//! Validation needs servers that pass on signatures. So the SOA of the root is asked first, and again each hour. While
+//! the root is not "secure", answers are not validated, and none is authentic.
+
+use std::{net::SocketAddr, time::Duration};
+
+use hickory_resolver::{
+    TokioResolver,
+    config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts},
+    lookup::Lookup as Found,
+    net::{DnsError as NetDnsError, NetError, NoRecords, runtime::TokioRuntimeProvider},
+    proto::{
+        dnssec::Proof,
+        op::ResponseCode,
+        rr::{Name, RData, RecordType as WireType},
+    },
+};
+use tokio::sync::Mutex;
+use tracing::{info, warn};
+
+use crate::{
+    Answer, DnsError, Lookup, Mx, Negative, Now, Question, Record, RecordType, Resolver, Srv, Tlsa,
+};
+
+/// How long the root's answer holds.
+const ROOT_HOLDS: Duration = Duration::from_secs(60 * 60);
+/// When the root is asked again after a failure.
+const ROOT_RETRY: Duration = Duration::from_secs(60);
+
+/// How to ask.
+#[derive(Clone)]
+pub struct Settings<'a> {
+    /// The DNS servers. Empty: the servers of the system.
+    pub servers: &'a [SocketAddr],
+    /// How long to wait for a server.
+    pub timeout: Duration,
+    /// Validate answers by DNSSEC.
+    pub validate: bool,
+    /// The time.
+    pub now: Now,
+}
+
+/// Asks DNS servers.
+#[derive(Clone)]
+pub struct HickoryResolver {
+    inner: std::sync::Arc<Inner>,
+}
+
+struct Inner {
+    plain: TokioResolver,
+    validating: Option<Validating>,
+}
+
+/// A resolver that validates, and whether its servers let it.
+struct Validating {
+    resolver: TokioResolver,
+    now: Now,
+    root: Mutex<Option<Root>>,
+}
+
+/// What the root's answer told.
+#[derive(Clone, Copy)]
+struct Root {
+    secure: bool,
+    until: Duration,
+}
+
+/// Why a resolver can't be made.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to set up the DNS resolver: {0}; set resolver.servers")]
+pub struct SetupError(String);
+
+impl HickoryResolver {
+    /// A resolver without a cache of its own: put a [`CachingResolver`](crate::CachingResolver) before it.
+    ///
+    /// # Errors
+    /// If the configuration of the system can't be read.
+    pub fn new(settings: &Settings<'_>) -> Result<Self, SetupError> {
+        let plain = build(settings, false)?;
+        let validating = match settings.validate {
+            true => Some(Validating {
+                resolver: build(settings, true)?,
+                now: settings.now.clone(),
+                root: Mutex::new(None),
+            }),
+            false => None,
+        };
+        Ok(Self {
+            inner: std::sync::Arc::new(Inner { plain, validating }),
+        })
+    }
+}
+
+impl std::fmt::Debug for HickoryResolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HickoryResolver")
+            .field("validating", &self.inner.validating.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+fn build(settings: &Settings<'_>, validate: bool) -> Result<TokioResolver, SetupError> {
+    let mut options = ResolverOpts::default();
+    options.timeout = settings.timeout;
+    options.attempts = 2;
+    options.ndots = 0;
+    options.cache_size = 0;
+    options.validate = validate;
+    let failed = |error: NetError| SetupError(error.to_string());
+    let builder = if settings.servers.is_empty() {
+        TokioResolver::builder_tokio().map_err(failed)?
+    } else {
+        let servers = settings.servers.iter().map(name_server).collect();
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+    };
+    builder.with_options(options).build().map_err(failed)
+}
+
+fn name_server(address: &SocketAddr) -> NameServerConfig {
+    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+        connection.port = address.port();
+        connection
+    });
+    NameServerConfig::new(address.ip(), true, connections.into())
+}
+
+impl Validating {
+    /// Whether the servers pass on signatures, as the root shows.
+    async fn is_possible(&self) -> bool {
+        // Whoever comes meanwhile waits for the same answer.
+        let mut root = self.root.lock().await;
+        let now = (self.now)();
+        if let Some(known) = *root
+            && now < known.until
+        {
+            return known.secure;
+        }
+        let before = root.map(|root| root.secure);
+        let (secure, holds) = match self.resolver.lookup(Name::root(), WireType::SOA).await {
+            Ok(found) => (lowest_proof(&found) == Some(Proof::Secure), ROOT_HOLDS),
+            // A server that does not answer says nothing about signatures.
+            Err(error) if no_answer(&error) => (before.unwrap_or(false), ROOT_RETRY),
+            Err(_) => (false, ROOT_HOLDS),
+        };
+        if before != Some(secure) {
+            match secure {
+                true => info!("DNS answers are validated by DNSSEC"),
+                false => warn!(
+                    "the DNS servers do not pass on DNSSEC signatures: answers are not validated (resolver.dnssec)"
+                ),
+            }
+        }
+        *root = Some(Root {
+            secure,
+            until: now.saturating_add(holds),
+        });
+        secure
+    }
+}
+
+/// No server gave an answer that could be judged.
+fn no_answer(error: &NetError) -> bool {
+    !matches!(
+        error,
+        NetError::Dns(
+            NetDnsError::NoRecordsFound(_) | NetDnsError::Nsec { .. } | NetDnsError::DnssecBogus
+        )
+    )
+}
+
+impl Resolver for HickoryResolver {
+    fn ask(&self, question: Question) -> Lookup<Record> {
+        let inner = std::sync::Arc::clone(&self.inner);
+        Box::pin(async move {
+            let resolver = match &inner.validating {
+                Some(validating) if validating.is_possible().await => &validating.resolver,
+                _ => &inner.plain,
+            };
+            let name = format!("{}.", question.name());
+            match resolver
+                .lookup(name, wire_type(question.record_type()))
+                .await
+            {
+                Ok(found) => answer(&found, question.record_type()),
+                Err(error) => Err(failure(error)),
+            }
+        })
+    }
+}
+
+const fn wire_type(record_type: RecordType) -> WireType {
+    match record_type {
+        RecordType::A => WireType::A,
+        RecordType::Aaaa => WireType::AAAA,
+        RecordType::Mx => WireType::MX,
+        RecordType::Ptr => WireType::PTR,
+        RecordType::Srv => WireType::SRV,
+        RecordType::Tlsa => WireType::TLSA,
+        RecordType::Txt => WireType::TXT,
+    }
+}
+
+/// The lowest proof of all records; signatures have none of their own. None without records.
+fn lowest_proof(found: &Found) -> Option<Proof> {
+    let records = found.answers().iter();
+    records
+        .filter(|record| record.record_type() != WireType::RRSIG)
+        .map(|record| record.proof)
+        .min()
+}
+
+fn answer(found: &Found, record_type: RecordType) -> Result<Answer<Record>, DnsError> {
+    let authentic = lowest_proof(found) == Some(Proof::Secure);
+    let ttls = found.answers().iter().map(|record| record.ttl);
+    let ttl = Duration::from_secs(ttls.min().unwrap_or(0).into());
+    let records: Vec<Record> = found
+        .answers()
+        .iter()
+        .filter_map(|record| read(&record.data))
+        .filter(|record| record.record_type() == record_type)
+        .collect();
+    if records.is_empty() {
+        return Err(DnsError::NoRecords(Negative { authentic, ttl }));
+    }
+    Ok(Answer {
+        records,
+        authentic,
+        ttl,
+    })
+}
+
+fn read(data: &RData) -> Option<Record> {
+    Some(match data {
+        RData::A(address) => Record::A(address.0),
+        RData::AAAA(address) => Record::Aaaa(address.0),
+        RData::MX(mx) => Record::Mx(Mx {
+            preference: mx.preference,
+            host: host(&mx.exchange),
+        }),
+        RData::PTR(name) => Record::Ptr(host(&name.0)),
+        RData::SRV(srv) => Record::Srv(Srv {
+            priority: srv.priority,
+            weight: srv.weight,
+            port: srv.port,
+            target: host(&srv.target),
+        }),
+        RData::TLSA(tlsa) => Record::Tlsa(Tlsa {
+            usage: tlsa.cert_usage.into(),
+            selector: tlsa.selector.into(),
+            matching: tlsa.matching.into(),
+            data: tlsa.cert_data.clone(),
+        }),
+        RData::TXT(txt) => Record::Txt(txt.txt_data.concat()),
+        _ => return None,
+    })
+}
+
+/// In lower case, without the last dot; empty for the root.
+fn host(name: &Name) -> String {
+    name.to_ascii().trim_end_matches('.').to_ascii_lowercase()
+}
+
+fn failure(error: NetError) -> DnsError {
+    match error {
+        NetError::Dns(NetDnsError::NoRecordsFound(none)) => {
+            let negative = Negative {
+                authentic: is_proven(&none),
+                ttl: Duration::from_secs(negative_ttl(&none).into()),
+            };
+            negative_answer(none.response_code, negative)
+        }
+        // A denial that is not secure: an unsigned zone has no proof, and needs none.
+        NetError::Dns(NetDnsError::Nsec {
+            response,
+            proof: Proof::Insecure,
+            ..
+        }) => {
+            let negative = Negative {
+                authentic: false,
+                ttl: Duration::from_secs(response.negative_ttl().unwrap_or(0).into()),
+            };
+            negative_answer(response.response_code, negative)
+        }
+        error => DnsError::Temporary(error.to_string()),
+    }
+}
+
+fn negative_answer(code: ResponseCode, negative: Negative) -> DnsError {
+    match code {
+        ResponseCode::NXDomain => DnsError::NoName(negative),
+        _ => DnsError::NoRecords(negative),
+    }
+}
+
+/// The denial is there, and all of it is secure.
+fn is_proven(none: &NoRecords) -> bool {
+    let proofs = none.authorities.iter().flat_map(|records| records.iter());
+    let proofs = proofs.filter(|record| record.record_type() != WireType::RRSIG);
+    proofs.map(|record| record.proof).min() == Some(Proof::Secure)
+}
+
+/// RFC 2308 §5: the smaller of the TTL of the SOA and its last field.
+fn negative_ttl(none: &NoRecords) -> u32 {
+    let of_soa = || none.soa.as_ref().map(|soa| soa.ttl.min(soa.data.minimum));
+    none.negative_ttl.or_else(of_soa).unwrap_or(0)
+}

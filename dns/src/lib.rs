@@ -1,0 +1,37 @@
+//! The DNS questions that mail asks: MX, addresses, PTR, TXT, TLSA and SRV.
+//!
+//! | type | its job |
+//! |---|---|
+//! | [`Resolver`] | the trait that answers questions; everything above this crate uses only this trait |
+//! | [`Answer`], [`DnsError`] | what a question gives: records, DNSSEC status and TTL |
+//! | [`HickoryResolver`] | asks DNS servers, with DNSSEC validation if configured |
+//! | [`CachingResolver`] | keeps answers for their TTL, and asks equal questions only once |
+//! | [`FakeResolver`] | answers from tables, for tests |
+//!
+//! Invariants:
+//! - The key of the cache is name and type, never more.
+//! - No code here reads a clock. The time is passed in as [`Now`].
+//! - An answer is authentic only if DNSSEC validated each record of it, with each CNAME on the way.
+//!
+//! Absent on purpose: which host takes the mail of a domain. That is the job of `postrider-queue`.
+
+mod answer;
+mod cache;
+mod caching;
+mod fake;
+mod hickory;
+mod record;
+mod resolver;
+
+use std::{sync::Arc, time::Duration};
+
+pub use answer::{Answer, DnsError, Negative};
+pub use cache::Limits;
+pub use caching::CachingResolver;
+pub use fake::FakeResolver;
+pub use hickory::{HickoryResolver, Settings, SetupError};
+pub use record::{Mx, Question, Record, RecordType, Srv, Tlsa};
+pub use resolver::{Lookup, Resolver};
+
+/// Tells the time, as the duration since a moment that stays the same.
+pub type Now = Arc<dyn Fn() -> Duration + Send + Sync>;
