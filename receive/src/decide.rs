@@ -272,7 +272,7 @@ impl Refusal {
             ),
             Self::LoginDisabled(text) => (
                 ReplyCode::AUTHENTICATION_FAILED,
-                EnhancedCode::permanent(7, 13),
+                EnhancedCode::ACCOUNT_DISABLED,
                 text.clone().into(),
             ),
             Self::MayNotActAs => (
@@ -318,12 +318,12 @@ impl Refusal {
             Self::DestinationRefuses { code, text } => return destination_reply(*code, text),
             Self::MembersOnly(address) => (
                 ReplyCode::MAILBOX_UNAVAILABLE,
-                EnhancedCode::permanent(7, 2),
+                EnhancedCode::LIST_PROHIBITED,
                 format!("only its members may write to {address}").into(),
             ),
             Self::NoMember(address) => (
                 ReplyCode::MAILBOX_BUSY,
-                EnhancedCode::transient(2, 4),
+                EnhancedCode::LIST_PROBLEM,
                 format!("no member of {address} takes mail now").into(),
             ),
             // RFC 5321 §6.3.

@@ -190,6 +190,8 @@ impl EnhancedCode {
     pub const MAILBOX_DISABLED: Self = Self::permanent(2, 1);
     /// 4.2.2: the mailbox is full.
     pub const MAILBOX_FULL: Self = Self::transient(2, 2);
+    /// 4.2.4: mailing list expansion problem (RFC 3463 §3.3).
+    pub const LIST_PROBLEM: Self = Self::transient(2, 4);
     /// 4.3.0: another failure of the mail system.
     pub const SYSTEM_TRANSIENT: Self = Self::transient(3, 0);
     /// 5.3.0: another failure of the mail system.
@@ -244,6 +246,8 @@ impl EnhancedCode {
     pub const SECURITY: Self = Self::permanent(7, 0);
     /// 5.7.1: the delivery is not authorised.
     pub const NOT_AUTHORIZED: Self = Self::permanent(7, 1);
+    /// 5.7.2: mailing list expansion prohibited (RFC 3463 §3.8).
+    pub const LIST_PROHIBITED: Self = Self::permanent(7, 2);
     /// 4.7.5: a cryptographic failure.
     pub const CRYPTOGRAPHIC_FAILURE: Self = Self::transient(7, 5);
     /// 5.7.8: the credentials are wrong (RFC 4954).
