@@ -70,7 +70,7 @@ impl<'a> Bench<'a> {
             return self.measure_disk();
         }
         // While postrider only accepts, its smarthost must never greet. Postfix uses its hold queue.
-        let stalled = work == Work::Accept && who.is_ours();
+        let stalled = work == Work::Accept && (who.is_ours() || who.is_before());
         let sink = SinkProcess::start(stalled)?;
         match who {
             Who::Disk => bail!("the disk takes no mail"),
@@ -94,8 +94,13 @@ impl<'a> Bench<'a> {
                 )?;
                 self.load(work, sessions, &server.target(), &sink)
             }
-            Who::Postrider | Who::Webapi => {
-                let binary = self.binary.as_deref().context("no postrider binary")?;
+            Who::Postrider | Who::Webapi | Who::Before | Who::WebapiBefore => {
+                let binary = if who.is_before() {
+                    let before = self.args.before.as_deref();
+                    before.context("--before names the earlier binary")?
+                } else {
+                    self.binary.as_deref().context("no postrider binary")?
+                };
                 let setup = postrider::Setup {
                     work,
                     relay: sink.port,
@@ -106,7 +111,7 @@ impl<'a> Bench<'a> {
                 let running = instance.start()?;
                 instance.set_password()?;
                 let mut target = instance.target(&running);
-                target.webapi = (who == Who::Webapi).then_some(instance.http);
+                target.webapi = who.is_webapi().then_some(instance.http);
                 let figures = self.load(work, sessions, &target, &sink)?;
                 running.kill()?;
                 Ok(figures)

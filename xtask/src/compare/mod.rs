@@ -75,6 +75,9 @@ pub(crate) struct Args {
     /// The postrider binary; without it the task builds the binary that is shipped
     #[arg(long)]
     binary: Option<PathBuf>,
+    /// The binary of an earlier postrider, for `before` and `webapi-before` in --only
+    #[arg(long)]
+    before: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -103,6 +106,10 @@ enum Who {
     Postrider,
     /// postrider with messages over its webapi
     Webapi,
+    /// An earlier postrider: the binary of --before
+    Before,
+    /// The webapi of the earlier postrider
+    WebapiBefore,
 }
 
 impl Who {
@@ -113,6 +120,8 @@ impl Who {
             (Self::Peer, Peer::Postfix) => "postfix",
             (Self::Postrider, _) => "postrider",
             (Self::Webapi, _) => "its webapi",
+            (Self::Before, _) => "before",
+            (Self::WebapiBefore, _) => "webapi before",
         }
     }
 
@@ -121,13 +130,23 @@ impl Who {
         matches!(self, Self::Postrider | Self::Webapi)
     }
 
+    /// Whether this is an earlier postrider.
+    const fn is_before(self) -> bool {
+        matches!(self, Self::Before | Self::WebapiBefore)
+    }
+
+    /// Whether the messages go over the webapi.
+    const fn is_webapi(self) -> bool {
+        matches!(self, Self::Webapi | Self::WebapiBefore)
+    }
+
     /// What an answer of 250 means. The table shows it beside the rate.
     fn durability(self) -> &'static str {
         match self {
             Self::Sink => "nothing stored",
             Self::Disk => "A: synced, without SMTP",
-            Self::Peer | Self::Postrider => "A: synced before 250",
-            Self::Webapi => "A: synced before 200",
+            Self::Peer | Self::Postrider | Self::Before => "A: synced before 250",
+            Self::Webapi | Self::WebapiBefore => "A: synced before 200",
         }
     }
 }
@@ -161,8 +180,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                         }
                         Who::Sink => work == Work::Relay || args.tls,
                         // The load driver speaks plain HTTP.
-                        Who::Webapi => args.tls,
-                        Who::Peer | Who::Postrider => false,
+                        Who::Webapi | Who::WebapiBefore => args.tls,
+                        Who::Peer | Who::Postrider | Who::Before => false,
                     };
                     if absent {
                         continue;

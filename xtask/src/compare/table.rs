@@ -54,7 +54,12 @@ fn print_ratios(args: &Args, results: &BTreeMap<Cell, Vec<Figures>>) {
         if !who.is_ours() {
             continue;
         }
-        for other in [Who::Peer, Who::Sink] {
+        let before = if who.is_webapi() {
+            Who::WebapiBefore
+        } else {
+            Who::Before
+        };
+        for other in [Who::Peer, Who::Sink, before] {
             let Some(others) = results.get(&(*work, *sessions, other)) else {
                 continue;
             };
