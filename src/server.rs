@@ -232,7 +232,7 @@ impl Server {
     /// # Errors
     /// If the account is unknown or the store can't take it.
     pub async fn ensure_password(&self, account: &str, password: &str) -> anyhow::Result<()> {
-        if self.shared.store.credential(account)?.is_none() {
+        if self.shared.store.credential(account).await?.is_none() {
             let config = self.shared.dynamic();
             let now = self.shared.clock.now();
             let logins = Some(&*self.shared.logins);

@@ -255,13 +255,21 @@ impl Request {
                 order,
                 limit,
             } => {
-                let read =
-                    move |store: &Store, after, portion| store.list(&filter, after, order, portion);
-                let shape = |message: &Queued| {
-                    let state = parts.queue.explain(message)?;
-                    Ok(value(&QueueItem::new(message, state))?)
+                let filter = &filter;
+                let read = |after, portion| async move {
+                    let page = parts.store.list(filter, after, order, portion).await?;
+                    let mut items = Vec::with_capacity(page.items.len());
+                    for message in page.items {
+                        let state = parts.queue.explain(&message).await?;
+                        items.push((message, state));
+                    }
+                    let next = page.next;
+                    Ok(Page { items, next })
                 };
-                list(parts, limit, items, read, shape).await
+                let shape = |(message, state): &(Queued, String)| {
+                    Ok(value(&QueueItem::new(message, state.clone()))?)
+                };
+                list(limit, items, read, shape).await
             }
             Self::QueueChange { filter, change } => {
                 let count = parts.queue.change(&filter, &change).await;
@@ -280,18 +288,19 @@ impl Request {
                 order,
                 limit,
             } => {
-                let read = move |store: &Store, after, portion| {
-                    store.list_retired(&filter, after, order, portion)
-                };
+                let read =
+                    |after, portion| parts.store.list_retired(&filter, after, order, portion);
                 let shape = |retired: &Retired| Ok(value(&RetiredItem::from(retired))?);
-                list(parts, limit, items, read, shape).await
+                list(limit, items, read, shape).await
             }
             Self::SuppressionList { account } => {
-                let read = move |store: &Store, after, portion| {
-                    store.list_suppressions(account.as_deref(), after, portion)
+                let read = |after, portion| {
+                    parts
+                        .store
+                        .list_suppressions(account.as_deref(), after, portion)
                 };
                 let shape = |entry: &Suppression| Ok(value(&SuppressionItem::from(entry))?);
-                list(parts, None, items, read, shape).await
+                list(None, items, read, shape).await
             }
             Self::ApiKeyAdd {
                 name,
@@ -317,7 +326,7 @@ impl Request {
                 one(items, json!({"id": id.0, "key": text})).await
             }
             Self::ApiKeyList { account } => {
-                let keys = parts.store.api_keys()?;
+                let keys = parts.store.api_keys().await?;
                 let keys = keys.iter().filter(|key| {
                     let account = account.as_ref();
                     account.is_none_or(|account| *account == key.account)
@@ -338,22 +347,22 @@ impl Request {
                 order,
                 limit,
             } => {
-                let read = move |store: &Store, after, portion| {
-                    store.list_hooks(&filter, after, order, portion)
-                };
+                let read = |after, portion| parts.store.list_hooks(&filter, after, order, portion);
                 let shape = |hook: &Hook| Ok(value(&HookItem::from(hook))?);
-                list(parts, limit, items, read, shape).await
+                list(limit, items, read, shape).await
             }
             Self::WebhookRetiredList {
                 filter,
                 order,
                 limit,
             } => {
-                let read = move |store: &Store, after, portion| {
-                    store.list_retired_hooks(&filter, after, order, portion)
+                let read = |after, portion| {
+                    parts
+                        .store
+                        .list_retired_hooks(&filter, after, order, portion)
                 };
                 let shape = |retired: &RetiredHook| Ok(value(&RetiredHookItem::from(retired))?);
-                list(parts, limit, items, read, shape).await
+                list(limit, items, read, shape).await
             }
             Self::WebhookSchedule { filter, next } => {
                 let count = parts.webhooks.schedule(&filter, next).await?;
@@ -410,13 +419,13 @@ impl Request {
                 list,
             } => {
                 let name = base_in_list(&base(&address)?, &list);
-                match parts.store.suppression(&account, &name)? {
+                match parts.store.suppression(&account, &name).await? {
                     Some(entry) => one(items, value(&SuppressionItem::from(&entry))?).await,
                     None => Ok(()),
                 }
             }
             Self::HoldRulesList {} => {
-                let rules = parts.store.hold_rules()?;
+                let rules = parts.store.hold_rules().await?;
                 let values = rules.iter().map(HoldRuleItem::from);
                 let values: io::Result<Vec<_>> = values.map(|item| value(&item)).collect();
                 Ok(items.send(values?).await?)
@@ -455,16 +464,6 @@ async fn set_password(parts: &Parts, account: &str, password: &str) -> Result<()
     Ok(())
 }
 
-/// Reads what may take long where it holds nobody up.
-async fn blocking<T: Send + 'static>(
-    parts: &Parts,
-    read: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, RequestError> {
-    let store = parts.store.clone();
-    let read = tokio::task::spawn_blocking(move || read(&store)).await;
-    Ok(read.map_err(refused)??)
-}
-
 /// How many more records are wanted at once; None when there are enough.
 fn portion(limit: Option<usize>, sent: usize) -> Option<usize> {
     let left = limit.map_or(PAGE, |limit| limit.saturating_sub(sent).min(PAGE));
@@ -472,18 +471,15 @@ fn portion(limit: Option<usize>, sent: usize) -> Option<usize> {
 }
 
 /// Reads records page by page, and sends what `shape` makes of them.
-async fn list<T: Send + 'static, C: Copy + Send + 'static>(
-    parts: &Parts,
+async fn list<T, C: Copy, F: Future<Output = Result<Page<T, C>, StoreError>>>(
     limit: Option<usize>,
     items: &mut Items,
-    read: impl Fn(&Store, Option<C>, usize) -> Result<Page<T, C>, StoreError> + Send + Sync + 'static,
+    read: impl Fn(Option<C>, usize) -> F,
     shape: impl Fn(&T) -> Result<Value, RequestError>,
 ) -> Result<(), RequestError> {
-    let read = Arc::new(read);
     let (mut after, mut sent) = (None, 0);
     while let Some(portion) = portion(limit, sent) {
-        let read = Arc::clone(&read);
-        let page = blocking(parts, move |store| read(store, after, portion)).await?;
+        let page = read(after, portion).await?;
         let values: Result<Vec<_>, _> = page.items.iter().map(&shape).collect();
         sent += page.items.len();
         items.send(values?).await?;
@@ -525,12 +521,12 @@ async fn suppress(
 }
 
 async fn dump(parts: &Parts, id: QueueId, items: &mut Items) -> Result<(), RequestError> {
-    let message = queued(parts, id)?;
-    let body = parts.store.body(message.body)?;
+    let message = queued(parts, id).await?;
+    let stored = parts.store.queued_message(&message).await?;
     let mut at = 0;
-    while at < body.len() {
-        let end = body.len().min(at + DUMP);
-        let piece = body.read(at..end)?;
+    while at < stored.len() {
+        let end = stored.len().min(at + DUMP);
+        let piece = stored.read(at..end).await?;
         one(items, STANDARD.encode(&piece).into()).await?;
         at = end;
     }
@@ -538,16 +534,16 @@ async fn dump(parts: &Parts, id: QueueId, items: &mut Items) -> Result<(), Reque
 }
 
 async fn explain(parts: &Parts, id: QueueId, items: &mut Items) -> Result<(), RequestError> {
-    if let Some(retired) = parts.store.retired(id)? {
+    if let Some(retired) = parts.store.retired(id).await? {
         let text = postrider_queue::explain_retired(&retired);
         return one(items, text.into()).await;
     }
-    let message = queued(parts, id)?;
-    one(items, parts.queue.explain(&message)?.into()).await
+    let message = queued(parts, id).await?;
+    one(items, parts.queue.explain(&message).await?.into()).await
 }
 
-fn queued(parts: &Parts, id: QueueId) -> Result<Queued, RequestError> {
-    let message = parts.store.queued(id)?;
+async fn queued(parts: &Parts, id: QueueId) -> Result<Queued, RequestError> {
+    let message = parts.store.queued(id).await?;
     message.ok_or_else(|| refused(format!("there is no message {id} in the queue")))
 }
 

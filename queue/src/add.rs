@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use postrider_config::Dynamic;
 use postrider_smtp::{Address, Host, LocalPart, ReversePath};
 use postrider_store::{
-    Accept, BodyId, BodySource, Common, NewBody, NewMessage, NewRecipient, Notify, Once, QueueId,
-    StoreError, Time,
+    Accept, Common, NewMessage, NewRecipient, NewText, Notify, Once, QueueId, StoreError, TextId,
+    TextSource, Time, Top,
 };
 use rand::Rng;
 use tracing::warn;
@@ -26,9 +26,11 @@ pub struct Submission {
     pub own_from_id: bool,
     /// At least one.
     pub recipients: Vec<SubmittedRecipient>,
+    /// The fields before the text; usually none.
+    pub top: Top,
     /// The complete text, with its Received field.
-    pub body: NewBody,
-    /// Its bytes.
+    pub text: NewText,
+    /// Bytes of the text.
     pub size: u64,
     /// With `<` and `>`.
     pub message_id: String,
@@ -141,10 +143,10 @@ impl Queue {
         let config = self.config.load_full();
         let once = submission.once.take();
         let account = submission.account.clone();
-        let (message, body) = self.message(&config, submission, now)?;
+        let (message, text) = self.message(&config, submission, now)?;
         let from_ids = from_ids(std::slice::from_ref(&message));
         let accept = Accept {
-            body: Some(body),
+            text: Some(text),
             queue: Some(message),
             once: once.map(|once| once.of(account, &from_ids, now)),
             ..Accept::default()
@@ -159,10 +161,10 @@ impl Queue {
     /// If there are no recipients or the store can't take it.
     pub async fn stage(&self, submission: Submission) -> Result<Staged, AddError> {
         let config = self.config.load_full();
-        let (mut message, body) = self.message(&config, submission, self.clock.now())?;
-        let body = self.store.stage(body).await?;
-        message.body = BodySource::Existing(body);
-        Ok(Staged { message, body })
+        let (mut message, text) = self.message(&config, submission, self.clock.now())?;
+        let text = self.store.stage(text).await?;
+        message.text = TextSource::Existing(text);
+        Ok(Staged { message, text })
     }
 
     /// Takes messages of one account, all of them or none; gives what each recipient is known by, in their order.
@@ -175,16 +177,16 @@ impl Queue {
         staged: Vec<Staged>,
         once: Option<DoOnce>,
     ) -> Result<Vec<Submitted>, AddError> {
-        let (messages, bodies): (Vec<_>, Vec<_>) = staged
+        let (messages, texts): (Vec<_>, Vec<_>) = staged
             .into_iter()
-            .map(|staged| (staged.message, staged.body))
+            .map(|staged| (staged.message, staged.text))
             .unzip();
         let from_ids = from_ids(&messages);
         let once = once.map(|once| once.of(account.to_owned(), &from_ids, self.clock.now()));
         match self.store.accept_all(messages, once).await {
             Ok(queue) => Ok(submitted(queue, from_ids)),
             Err(error) => {
-                self.forget(bodies).await;
+                self.forget(texts).await;
                 Err(error.into())
             }
         }
@@ -192,13 +194,13 @@ impl Queue {
 
     /// Lets messages go that were staged and are not going to be added.
     pub async fn unstage(&self, staged: Vec<Staged>) {
-        let bodies = staged.into_iter().map(|staged| staged.body).collect();
-        self.forget(bodies).await;
+        let texts = staged.into_iter().map(|staged| staged.text).collect();
+        self.forget(texts).await;
     }
 
-    async fn forget(&self, bodies: Vec<BodyId>) {
+    async fn forget(&self, texts: Vec<TextId>) {
         // If it fails, they go at the next start.
-        if let Err(error) = self.store.unstage(bodies).await {
+        if let Err(error) = self.store.unstage(texts).await {
             warn!(%error, "texts that nobody needs stay until the next start");
         }
     }
@@ -209,7 +211,7 @@ impl Queue {
         config: &Dynamic,
         submission: Submission,
         now: Time,
-    ) -> Result<(NewMessage, NewBody), AddError> {
+    ) -> Result<(NewMessage, NewText), AddError> {
         if submission.recipients.is_empty() {
             return Err(AddError::NoRecipients);
         }
@@ -254,7 +256,7 @@ impl Queue {
             from: submission.from,
             message_id: submission.message_id,
             subject: submission.subject,
-            size: submission.size,
+            size: submission.top.len() + submission.size,
             eight_bit: submission.eight_bit,
             smtputf8: submission.smtputf8,
             require_tls: submission.require_tls,
@@ -265,10 +267,11 @@ impl Queue {
         };
         let message = NewMessage {
             common,
-            body: BodySource::New,
+            top: submission.top,
+            text: TextSource::New,
             recipients,
         };
-        Ok((message, submission.body))
+        Ok((message, submission.text))
     }
 }
 
@@ -276,7 +279,7 @@ impl Queue {
 #[derive(Debug)]
 pub struct Staged {
     message: NewMessage,
-    body: BodyId,
+    text: TextId,
 }
 
 impl DoOnce {

@@ -15,7 +15,7 @@ use postrider_smtp::{
         Remote, Tls, TlsMode,
     },
 };
-use postrider_store::{Body, Queued, Time};
+use postrider_store::{Message, Queued, Time};
 use rustls::pki_types::ServerName;
 use tracing::debug;
 
@@ -90,7 +90,7 @@ impl Queue {
                 .collect(),
             ended: Vec::new(),
         };
-        attempt.sign_or_fail();
+        attempt.sign_or_fail().await;
         if let Some(mut old) = kept.take_if(|kept| kept.route == *route && kept.connection.usable())
         {
             attempt.send(&mut old.connection, &mut old.sent).await;
@@ -143,20 +143,15 @@ impl Attempt<'_> {
     }
 
     /// Makes the signatures before any connection is made; what can't be signed is not sent.
-    fn sign_or_fail(&mut self) {
+    async fn sign_or_fail(&mut self) {
         let queue = self.queue;
         let (config, start) = (self.config, self.start);
-        let failures: Vec<(usize, String)> = self
-            .pending
-            .iter()
-            .enumerate()
-            .filter_map(|(at, (message, _))| {
-                queue
-                    .signature(config, message)
-                    .err()
-                    .map(|error| (at, error))
-            })
-            .collect();
+        let mut failures = Vec::new();
+        for (at, (message, _)) in self.pending.iter().enumerate() {
+            if let Err(error) = queue.signature(config, message).await {
+                failures.push((at, error));
+            }
+        }
         for (at, text) in failures.into_iter().rev() {
             let (message, _) = self.pending.swap_remove(at);
             let status =
@@ -378,7 +373,7 @@ impl Attempt<'_> {
                 return;
             }
             let before = self.pending.len();
-            let (groups, batch) = self.transactions();
+            let (groups, batch) = self.transactions().await;
             *sent += batch.len();
             let hop = if connection.extensions().dsn {
                 Hop::SendsDsns
@@ -410,8 +405,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Takes all pending messages into transactions: those that share text and reverse-path in one.
-    fn transactions(&mut self) -> (Vec<Vec<Queued>>, Vec<OutgoingMessage<Signed>>) {
+    /// Takes all pending messages into transactions: those that share top, text and reverse-path in one.
+    async fn transactions(&mut self) -> (Vec<Vec<Queued>>, Vec<OutgoingMessage<Signed>>) {
         let max = self
             .queue
             .statics
@@ -425,7 +420,9 @@ impl Attempt<'_> {
             let fits = |group: &Vec<Queued>| {
                 group.len() < max
                     && group.first().is_some_and(|first| {
-                        first.body == message.body && first.reverse_path == message.reverse_path
+                        first.text == message.text
+                            && first.top == message.top
+                            && first.reverse_path == message.reverse_path
                     })
             };
             let full = groups.len() >= crate::schedule::BATCH;
@@ -440,7 +437,7 @@ impl Attempt<'_> {
         let mut taken = Vec::new();
         let mut batch = Vec::new();
         for group in groups {
-            match self.queue.outgoing(self.config, &group) {
+            match self.queue.outgoing(self.config, &group).await {
                 Ok(outgoing) => {
                     batch.push(outgoing);
                     taken.push(group);
@@ -460,45 +457,41 @@ impl Attempt<'_> {
     }
 }
 
-/// A text in the store, as the client reads it.
-struct StoredText(Body);
+/// A stored message, as the client reads it.
+struct Stored(Message);
 
-/// A text with its DKIM-Signature fields in front; without any where nothing is signed.
-type Signed = Prefixed<StoredText>;
+/// A message with its DKIM-Signature fields in front; without any where nothing is signed.
+type Signed = Prefixed<Stored>;
 
-impl MessageSource for StoredText {
+impl MessageSource for Stored {
     fn size(&self) -> u64 {
         self.0.len()
     }
 
     async fn read(&self, offset: u64, max: usize) -> io::Result<Bytes> {
         let end = self.0.len().min(offset.saturating_add(max as u64));
-        self.0.read(offset..end).map_err(io::Error::other)
+        self.0.read(offset..end).await.map_err(io::Error::other)
     }
 }
 
 impl Queue {
-    fn signature(&self, config: &Dynamic, message: &Queued) -> Result<Bytes, String> {
+    async fn signature(&self, config: &Dynamic, message: &Queued) -> Result<Bytes, String> {
         let from = message.common.from.as_ref();
         if !Signer::wants(config, from) {
             return Ok(Bytes::new());
         }
-        if let Some(known) = self.signer.known(message.body) {
+        if let Some(known) = self.signer.known(message.text, &message.top) {
             return Ok(known);
         }
-        let body = self
-            .store
-            .body(message.body)
-            .map_err(|error| error.to_string())?;
-        let text = body
-            .read(0..body.len())
-            .map_err(|error| error.to_string())?;
+        let stored = self.store.queued_message(message).await;
+        let stored = stored.map_err(|error| error.to_string())?;
+        let whole = stored.whole().await.map_err(|error| error.to_string())?;
         self.signer
-            .sign(config, from, message.body, &text)
+            .sign(config, from, message.text, &message.top, &whole)
             .map_err(|error| error.to_string())
     }
 
-    fn outgoing(
+    async fn outgoing(
         &self,
         config: &Dynamic,
         group: &[Queued],
@@ -509,14 +502,11 @@ impl Queue {
         let Some(first) = group.first() else {
             return Err(local("empty transaction".to_owned()));
         };
-        let prefix = self.signature(config, first).map_err(local)?;
-        let body = self
-            .store
-            .body(first.body)
-            .map_err(|error| local(error.to_string()))?;
+        let prefix = self.signature(config, first).await.map_err(local)?;
+        let stored = self.store.queued_message(first).await;
         let source = Prefixed {
             prefix,
-            message: StoredText(body),
+            message: Stored(stored.map_err(|error| local(error.to_string()))?),
         };
         let common = &first.common;
         Ok(OutgoingMessage {

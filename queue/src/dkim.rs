@@ -14,7 +14,7 @@ use mail_auth::{
 };
 use postrider_config::{DkimAlgorithm, DkimSelector, Dynamic};
 use postrider_smtp::{Address, Domain};
-use postrider_store::BodyId;
+use postrider_store::{TextId, Top};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// How many messages' signatures are kept.
@@ -32,7 +32,7 @@ pub struct SignError {
 /// Signs, and remembers for a while.
 #[derive(Debug, Default)]
 pub struct Signer {
-    recent: Mutex<Vec<(BodyId, Bytes)>>,
+    recent: Mutex<Vec<(TextId, Top, Bytes)>>,
 }
 
 impl Signer {
@@ -44,15 +44,15 @@ impl Signer {
 
     /// The signatures made before.
     #[must_use]
-    pub fn known(&self, body: BodyId) -> Option<Bytes> {
+    pub fn known(&self, text: TextId, top: &Top) -> Option<Bytes> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         recent
             .iter()
-            .find(|(known, _)| *known == body)
-            .map(|(_, fields)| fields.clone())
+            .find(|(known, with, _)| *known == text && with == top)
+            .map(|(_, _, fields)| fields.clone())
     }
 
-    /// The DKIM-Signature fields for this text, with CRLFs; empty if its author's domain has no keys that sign.
+    /// The DKIM-Signature fields for this message, with CRLFs; empty if its author's domain has no keys that sign.
     ///
     /// # Errors
     /// If a key can't be used.
@@ -60,8 +60,9 @@ impl Signer {
         &self,
         config: &Dynamic,
         from: Option<&Address>,
-        body: BodyId,
-        text: &[u8],
+        text: TextId,
+        top: &Top,
+        whole: &[u8],
     ) -> Result<Bytes, SignError> {
         let Some((domain, signing)) = domain(config, from) else {
             return Ok(Bytes::new());
@@ -73,14 +74,14 @@ impl Signer {
                 selector: selector.ascii().to_owned(),
                 reason,
             };
-            fields.extend(signature(domain, selector, settings, text).map_err(failed)?);
+            fields.extend(signature(domain, selector, settings, whole).map_err(failed)?);
         }
         let fields = Bytes::from(fields);
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.len() >= KEPT {
             recent.remove(0);
         }
-        recent.push((body, fields.clone()));
+        recent.push((text, top.clone(), fields.clone()));
         Ok(fields)
     }
 }

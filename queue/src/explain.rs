@@ -22,12 +22,12 @@ impl Queue {
     ///
     /// # Errors
     /// If the store can't be read.
-    pub fn explain(&self, message: &Queued) -> Result<String, StoreError> {
-        let state = if self.store.is_claimed(message.id)? {
+    pub async fn explain(&self, message: &Queued) -> Result<String, StoreError> {
+        let state = if self.store.is_claimed(message.id).await? {
             let since = message.last_attempt.map(|time| format!(" since {time}"));
             format!("is being delivered{}", since.unwrap_or_default())
         } else if message.hold {
-            held(message, &self.store.hold_rules()?)
+            held(message, &self.store.hold_rules().await?)
         } else {
             self.waits(message)
         };

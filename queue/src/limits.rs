@@ -56,6 +56,8 @@ pub(crate) type Planned = HashMap<String, Arc<Mutex<Calls>>>;
 pub(crate) struct Calls {
     calls: BTreeMap<u64, Call>,
     last: u64,
+    /// How many ended so far: what they added is counted by the store.
+    ended: u64,
 }
 
 /// What one who submits is going to add.
@@ -70,7 +72,7 @@ struct Call {
 
 /// How often it is looked who is unknown, while ever more calls come.
 const LOOKS: usize = 5;
-/// So few are looked up at once, without a thread for it.
+/// So few are looked up before other tasks get their turn.
 const FEW: usize = 32;
 
 impl Calls {
@@ -105,7 +107,9 @@ pub struct Allowance {
 
 impl Drop for Allowance {
     fn drop(&mut self) {
-        locked(&self.calls).calls.remove(&self.id);
+        let mut calls = locked(&self.calls);
+        calls.calls.remove(&self.id);
+        calls.ended += 1;
     }
 }
 
@@ -188,14 +192,18 @@ fn name(recipient: &Address) -> String {
 }
 
 /// To whom of these an account never sent before.
-fn look(
+async fn look(
     store: &Store,
     account: &str,
     recipients: &[Address],
 ) -> Result<Arc<BTreeSet<String>>, StoreError> {
     let mut unknown = BTreeSet::new();
-    for recipient in recipients {
-        if !store.is_known(account, recipient)? {
+    for (seen, recipient) in recipients.iter().enumerate() {
+        if seen % FEW == FEW - 1 {
+            // Each look-up is short, but a call may have thousands of recipients.
+            tokio::task::yield_now().await;
+        }
+        if !store.is_known(account, recipient).await? {
             unknown.insert(name(recipient));
         }
     }
@@ -235,14 +243,22 @@ impl Queue {
         let shared = self.planned_by(account);
         let mut looks = 0;
         loop {
+            let ended = locked(&shared).ended;
+            let sent = self
+                .store
+                .sent(account, self.clock.now().before(DAY))
+                .await?;
+            let counts = Counts {
+                max,
+                max_first,
+                sent,
+            };
             let glance = {
-                // What is added just now may count twice, but never not at all.
                 let mut calls = locked(&shared);
-                let counts = Counts {
-                    max,
-                    max_first,
-                    sent: self.store.sent(account, self.clock.now().before(DAY))?,
-                };
+                // A call that ended meanwhile may count in neither of the two, so both are read again.
+                if calls.ended != ended {
+                    continue;
+                }
                 counts.glance(&mut calls, &call, looks >= LOOKS)?
             };
             match glance {
@@ -270,21 +286,11 @@ impl Queue {
         account: &str,
         calls: Vec<(Option<u64>, Arc<[Address]>)>,
     ) -> Result<Vec<(Option<u64>, Arc<BTreeSet<String>>)>, StoreError> {
-        let (store, account) = (self.store.clone(), account.to_owned());
-        let count: usize = calls.iter().map(|(_, recipients)| recipients.len()).sum();
-        let work = move || {
-            let calls = calls.into_iter();
-            let looked =
-                calls.map(|(id, recipients)| Ok((id, look(&store, &account, &recipients)?)));
-            looked.collect()
-        };
-        match count <= FEW {
-            true => work(),
-            false => {
-                let done = tokio::task::spawn_blocking(work).await;
-                done.map_err(|_| StoreError::Closed)?
-            }
+        let mut looked = Vec::with_capacity(calls.len());
+        for (id, recipients) in calls {
+            looked.push((id, look(&self.store, account, &recipients).await?));
         }
+        Ok(looked)
     }
 
     fn planned_by(&self, account: &str) -> Arc<Mutex<Calls>> {

@@ -3,7 +3,7 @@
 
 use postrider_config::Dynamic;
 use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode, Reply, ReplyCode};
-use postrider_store::{Arrival, BodySource, NewBody, NewMail, Queued, Settle, StoreError};
+use postrider_store::{Arrival, NewMail, NewText, Queued, Settle, StoreError, TextSource, Top};
 
 use crate::{
     Queue, header,
@@ -38,19 +38,21 @@ impl Queue {
             start,
             hop: Hop::Mailbox,
         };
-        let (existing, size) = (ended.message.body, ended.message.common.size);
-        let mut settle = self.settlement(config, ended);
-        if let Ok(Some((body, mut mail))) = arrival {
+        let top = ended.message.top.clone();
+        let (existing, size) = (ended.message.text, ended.message.common.size);
+        let mut settle = self.settlement(config, ended).await;
+        if let Ok(Some((text, mut mail))) = arrival {
             let index = u32::try_from(settle.mails.len()).unwrap_or(u32::MAX);
             if let Some(account) = config.accounts.get(&mail.account) {
                 let told = postrider_webhook::incoming(&mail, account, index);
                 settle.hooks.extend(told);
             }
-            if settle.body.is_none() {
-                settle.body = Some(body);
+            if settle.text.is_none() {
+                settle.text = Some(text);
             } else {
                 // One new text goes with a settlement, and that is the DSN's; so this mail is the text as it was submitted.
-                mail.body = BodySource::Existing(existing);
+                mail.top = top;
+                mail.text = TextSource::Existing(existing);
                 mail.size = size;
             }
             settle.mails.push(mail);
@@ -63,7 +65,7 @@ impl Queue {
         &self,
         config: &Dynamic,
         message: &Queued,
-    ) -> Result<Option<(NewBody, NewMail)>, StoreError> {
+    ) -> Result<Option<(NewText, NewMail)>, StoreError> {
         if !config.accounts.contains_key(&message.common.account) {
             return Ok(None);
         }
@@ -79,20 +81,21 @@ impl Queue {
             time: now,
         };
         let top = format!("Return-Path: <{}>\r\n{received}", message.reverse_path);
-        let body = self.store.body(message.body)?;
-        let mut writer = self.store.body_writer();
+        let stored = self.store.queued_message(message).await?;
+        let mut writer = self.store.text_writer();
         writer.write(top.as_bytes()).await?;
         let mut at = 0;
-        while at < body.len() {
-            let end = body.len().min(at + 256 * 1024);
-            writer.write(&body.read(at..end)?).await?;
+        while at < stored.len() {
+            let end = stored.len().min(at + 256 * 1024);
+            writer.write(&stored.read(at..end).await?).await?;
             at = end;
         }
         let size = writer.len();
         let mail = NewMail {
             account: message.common.account.clone(),
             mailbox: "Inbox".to_owned(),
-            body: BodySource::New,
+            top: Top::EMPTY,
+            text: TextSource::New,
             size,
             received: now,
             flags: Vec::new(),

@@ -84,11 +84,10 @@ impl Queue {
         loop {
             let page = self.page(filter, after).await?;
             let config = self.config.load_full();
-            let settles: Vec<Settle> = page
-                .items
-                .iter()
-                .map(|message| self.ended_by_administrator(&config, message, event))
-                .collect();
+            let mut settles: Vec<Settle> = Vec::with_capacity(page.items.len());
+            for message in &page.items {
+                settles.push(self.ended_by_administrator(&config, message, event).await);
+            }
             for ended in self.store.settle(settles).await? {
                 count.ended += u64::from(ended);
                 count.in_delivery += u64::from(!ended);
@@ -151,15 +150,12 @@ impl Queue {
         Ok((id, count))
     }
 
-    /// A page of the queue, read where it holds nobody up.
+    /// A page of the queue.
     async fn page(
         &self,
         filter: &QueueFilter,
         after: Option<QueueId>,
     ) -> Result<Page<Queued, QueueId>, StoreError> {
-        let (store, filter) = (self.store.clone(), filter.clone());
-        let page =
-            tokio::task::spawn_blocking(move || store.list(&filter, after, Order::Ascending, PAGE));
-        page.await.unwrap_or(Err(StoreError::Closed))
+        self.store.list(filter, after, Order::Ascending, PAGE).await
     }
 }

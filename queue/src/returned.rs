@@ -14,8 +14,8 @@ use postrider_smtp::{
     dsn::Action,
 };
 use postrider_store::{
-    Attempt, Event, Found, NewEvent, NewHook, NewSuppression, Note, Outgoing, Queued, Reference,
-    StoreError, Time,
+    Attempt, Event, Found, NewEvent, NewHook, NewSuppression, Note, OutgoingEvent, Queued,
+    Reference, StoreError, Time,
 };
 use tracing::info;
 
@@ -78,32 +78,37 @@ struct Heard<'a> {
 }
 
 impl Queue {
-    /// What a mail says of messages sent earlier; None if nothing. `text` gives the mail's first [`READ_MAX`] bytes, and is asked only
+    /// What a mail says of messages sent earlier; None if nothing. `text` gives the mail's first [`READ_MAX`] bytes, and is awaited only
     /// when they are needed.
     ///
     /// # Errors
     /// If the store can't be read.
-    pub fn returned(
+    pub async fn returned(
         &self,
         config: &Dynamic,
         arrived: &Arrived<'_>,
-        text: impl FnOnce() -> Vec<u8>,
+        text: impl Future<Output = Vec<u8>> + Send,
     ) -> Result<Option<Returned>, StoreError> {
-        let by_id = self.by_from_id(config, arrived)?;
+        let by_id = self.by_from_id(config, arrived).await?;
         let abuse = is_for_complaints(arrived.rcpt_to);
         let null = *arrived.reverse_path == ReversePath::Null;
         if by_id.is_none() && !abuse && !null && !arrived.report {
             return Ok(None);
         }
-        let reading = bounce::read(&text(), self.statics.limits.mime());
+        let reading = bounce::read(&text.await, self.statics.limits.mime());
         let mut returned = Returned::default();
         match (by_id, reading) {
-            (Some(message), reading) => self.told_by_id(config, &message, reading, &mut returned),
+            (Some(message), reading) => {
+                self.told_by_id(config, &message, reading, &mut returned)
+                    .await;
+            }
             (None, Reading::Report(report)) => {
-                self.match_report(config, arrived, &report, &mut returned)?;
+                self.match_report(config, arrived, &report, &mut returned)
+                    .await?;
             }
             (None, Reading::Complaint(complaint)) => {
-                self.match_complaint(config, arrived, &complaint, abuse, &mut returned)?;
+                self.match_complaint(config, arrived, &complaint, abuse, &mut returned)
+                    .await?;
             }
             (None, Reading::Unusable(_) | Reading::Other) => {}
         }
@@ -111,7 +116,7 @@ impl Queue {
     }
 
     /// The message whose reverse-path this mail came to.
-    fn by_from_id(
+    async fn by_from_id(
         &self,
         config: &Dynamic,
         arrived: &Arrived<'_>,
@@ -123,12 +128,15 @@ impl Queue {
         else {
             return Ok(None);
         };
-        let found = self.store.find(Reference::FromId(id), None, None, 1)?;
+        let found = self
+            .store
+            .find(Reference::FromId(id), None, None, 1)
+            .await?;
         Ok(of_account(found, arrived.account).next())
     }
 
     /// Whatever comes to a fromid is an event of its message.
-    fn told_by_id(
+    async fn told_by_id(
         &self,
         config: &Dynamic,
         message: &Queued,
@@ -145,32 +153,40 @@ impl Queue {
         };
         match reading {
             Reading::Report(report) => match report.recipients.as_slice() {
-                [only] => self.heard(
-                    config,
-                    message,
-                    &told(&report, only),
-                    Trust::Proof,
-                    returned,
-                ),
+                [only] => {
+                    self.heard(
+                        config,
+                        message,
+                        &told(&report, only),
+                        Trust::Proof,
+                        returned,
+                    )
+                    .await
+                }
                 _ => {
                     let text = "incoming dsn is not about exactly one recipient";
                     let heard = unrecognized(true, text);
-                    self.heard(config, message, &heard, Trust::Proof, returned);
+                    self.heard(config, message, &heard, Trust::Proof, returned)
+                        .await;
                 }
             },
-            Reading::Complaint(complaint) => self.complained(config, message, &complaint, returned),
+            Reading::Complaint(complaint) => {
+                self.complained(config, message, &complaint, returned).await
+            }
             Reading::Unusable(_) => {
                 let heard = unrecognized(true, "incoming dsn cannot be read");
-                self.heard(config, message, &heard, Trust::Proof, returned);
+                self.heard(config, message, &heard, Trust::Proof, returned)
+                    .await;
             }
             Reading::Other => {
                 let heard = unrecognized(false, "incoming message not a dsn");
-                self.heard(config, message, &heard, Trust::Proof, returned);
+                self.heard(config, message, &heard, Trust::Proof, returned)
+                    .await;
             }
         }
     }
 
-    fn match_report(
+    async fn match_report(
         &self,
         config: &Dynamic,
         arrived: &Arrived<'_>,
@@ -181,29 +197,34 @@ impl Queue {
         if let Some(envid) = &report.envid {
             let found = self
                 .store
-                .find(Reference::Envid(envid), None, None, FOUND_MAX)?;
+                .find(Reference::Envid(envid), None, None, FOUND_MAX)
+                .await?;
             by_envid.extend(of_account(found, arrived.account));
         }
         for recipient in &report.recipients {
             if let Some(message) = among(&by_envid, recipient, report.recipients.len()) {
                 let ours = message.common.envid.is_empty();
                 let trust = if ours { Trust::Proof } else { Trust::Guess };
-                self.heard(config, message, &told(report, recipient), trust, returned);
+                self.heard(config, message, &told(report, recipient), trust, returned)
+                    .await;
                 continue;
             }
             let Some(message_id) = &report.original_message_id else {
                 continue;
             };
-            let by_message_id = self.by_message_id(arrived.account, message_id, recipient)?;
+            let by_message_id = self
+                .by_message_id(arrived.account, message_id, recipient)
+                .await?;
             if let Some(message) = by_message_id {
                 let heard = told(report, recipient);
-                self.heard(config, &message, &heard, Trust::Guess, returned);
+                self.heard(config, &message, &heard, Trust::Guess, returned)
+                    .await;
             }
         }
         Ok(())
     }
 
-    fn by_message_id(
+    async fn by_message_id(
         &self,
         account: &str,
         message_id: &str,
@@ -213,7 +234,8 @@ impl Queue {
             let reference = Reference::MessageId(message_id);
             let found = self
                 .store
-                .find(reference, Some(&address), None, FOUND_MAX)?;
+                .find(reference, Some(&address), None, FOUND_MAX)
+                .await?;
             // The last that was sent so, when it was sent again.
             if let Some(message) = of_account(found, account).last() {
                 return Ok(Some(message));
@@ -222,7 +244,7 @@ impl Queue {
         Ok(None)
     }
 
-    fn match_complaint(
+    async fn match_complaint(
         &self,
         config: &Dynamic,
         arrived: &Arrived<'_>,
@@ -238,7 +260,8 @@ impl Queue {
             let reference = Reference::MessageId(message_id);
             let found = self
                 .store
-                .find(reference, Some(&address), None, FOUND_MAX)?;
+                .find(reference, Some(&address), None, FOUND_MAX)
+                .await?;
             let concerned = found.into_iter().map(message).filter(|message| {
                 let sender = message.reverse_path.address();
                 let domain = sender.map(|sender| &sender.host);
@@ -247,13 +270,13 @@ impl Queue {
                     || (abuse && domain == Some(&arrived.rcpt_to.host))
             });
             if let Some(message) = concerned.last() {
-                self.complained(config, &message, complaint, returned);
+                self.complained(config, &message, complaint, returned).await;
             }
         }
         Ok(())
     }
 
-    fn heard(
+    async fn heard(
         &self,
         config: &Dynamic,
         message: &Queued,
@@ -269,9 +292,11 @@ impl Queue {
             enhanced: heard.enhanced,
             text: heard.text,
         };
-        let suppression = account
-            .filter(|_| heard.event == Event::Failed && trust == Trust::Proof)
-            .and_then(|account| self.suppression_for(account, message, &failure, now));
+        let suppression =
+            match account.filter(|_| heard.event == Event::Failed && trust == Trust::Proof) {
+                Some(account) => self.suppression_for(account, message, &failure, now).await,
+                None => None,
+            };
         info!(
             id = message.id.0,
             to = %message.recipient,
@@ -285,7 +310,7 @@ impl Queue {
             result: note(heard, now),
         });
         let failed = matches!(heard.event, Event::Failed | Event::Delayed);
-        let outgoing = Outgoing {
+        let outgoing = OutgoingEvent {
             event: heard.event,
             dsn: heard.dsn,
             suppressing: suppression.is_some(),
@@ -311,7 +336,7 @@ impl Queue {
     }
 
     /// The v0 contract has no event for it, so it is kept in the history and in the log.
-    fn complained(
+    async fn complained(
         &self,
         config: &Dynamic,
         message: &Queued,

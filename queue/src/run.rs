@@ -258,7 +258,10 @@ impl Worker {
     async fn deliver(&mut self, batch: Vec<Queued>) -> Vec<Settle> {
         let config = self.queue.config.load_full();
         let mut settles = Vec::with_capacity(batch.len());
-        let batch = self.queue.keep_unsuppressed(&config, batch, &mut settles);
+        let batch = self
+            .queue
+            .keep_unsuppressed(&config, batch, &mut settles)
+            .await;
         if self.queue.delivery == Delivery::Local {
             for message in batch {
                 settles.push(self.queue.deliver_here(&config, message).await);
@@ -278,11 +281,9 @@ impl Worker {
                 .queue
                 .deliver(&config, &route, messages, &mut self.kept)
                 .await;
-            settles.extend(
-                ended
-                    .into_iter()
-                    .map(|ended| self.queue.settlement(&config, ended)),
-            );
+            for ended in ended {
+                settles.push(self.queue.settlement(&config, ended).await);
+            }
         }
         settles
     }
@@ -290,7 +291,7 @@ impl Worker {
 
 impl Queue {
     /// Ends those whose recipients are on a suppression list.
-    fn keep_unsuppressed(
+    async fn keep_unsuppressed(
         &self,
         config: &Dynamic,
         batch: Vec<Queued>,
@@ -298,8 +299,8 @@ impl Queue {
     ) -> Vec<Queued> {
         let mut kept = Vec::with_capacity(batch.len());
         for message in batch {
-            match self.suppression_of(&message) {
-                Ok(Some(entry)) => settles.push(self.suppressed(config, &message, &entry)),
+            match self.suppression_of(&message).await {
+                Ok(Some(entry)) => settles.push(self.suppressed(config, &message, &entry).await),
                 Ok(None) => kept.push(message),
                 Err(error) => {
                     // To mail an address once more harms less than to fail a message by mistake.

@@ -8,8 +8,8 @@ use postrider_smtp::{
     dsn::{self, Action, Report, Reported, Returned},
 };
 use postrider_store::{
-    Attempt, BodySource, Event, NewBody, NewEvent, NewMail, NewSuppression, Outcome, Outgoing,
-    Party, Queued, Settle, Suppression, Time,
+    Attempt, Event, NewEvent, NewMail, NewSuppression, NewText, Outcome, OutgoingEvent, Party,
+    Queued, Settle, Suppression, TextSource, Time, Top,
 };
 use tracing::info;
 
@@ -53,7 +53,7 @@ struct Fate {
 
 impl Queue {
     /// What the store is to do about an attempt.
-    pub(crate) fn settlement(&self, config: &Dynamic, ended: Ended) -> Settle {
+    pub(crate) async fn settlement(&self, config: &Dynamic, ended: Ended) -> Settle {
         let Ended {
             message,
             status,
@@ -70,7 +70,7 @@ impl Queue {
             "attempt ended"
         );
         let account = config.accounts.get(&message.common.account);
-        let fate = self.fate(&message, account, &status, hop, now);
+        let fate = self.fate(&message, account, &status, hop, now).await;
         let mut outgoing = event(&message, fate.event, &status, now);
         outgoing.suppressing = fate.suppress.is_some();
         let mut settle = Settle {
@@ -80,7 +80,7 @@ impl Queue {
             attempt: Some(attempt(&status, start, now.since(start))),
             outcome: fate.outcome,
             delay_told: matches!(fate.report, Some((Action::Delayed, _))),
-            body: None,
+            text: None,
             mails: Vec::new(),
             hooks: Vec::new(),
             events: Vec::new(),
@@ -88,13 +88,14 @@ impl Queue {
         };
         self.tell(config, &message, outgoing, &mut settle);
         if let Some((action, until)) = fate.report {
-            self.add_report(config, &message, action, &status, until, &mut settle);
+            self.add_report(config, &message, action, &status, until, &mut settle)
+                .await;
         }
         settle
     }
 
     /// What the store is to do with a message whose recipient is on the suppression list: its end, without an attempt.
-    pub(crate) fn suppressed(
+    pub(crate) async fn suppressed(
         &self,
         config: &Dynamic,
         message: &Queued,
@@ -107,10 +108,11 @@ impl Queue {
         let status = DeliveryStatus::permanent(Cause::Local, EnhancedCode::permanent(1, 1), text);
         info!(id = message.id.0, to = %message.recipient, "suppressed");
         self.end(config, message, Event::Suppressed, &status, Party::Claimant)
+            .await
     }
 
     /// What the store is to do when an administrator ends a message: `Failed` as if delivery had failed, or `Canceled`.
-    pub(crate) fn ended_by_administrator(
+    pub(crate) async fn ended_by_administrator(
         &self,
         config: &Dynamic,
         message: &Queued,
@@ -120,9 +122,10 @@ impl Queue {
         let text = "delivery canceled by admin";
         let status = DeliveryStatus::permanent(Cause::Local, EnhancedCode::permanent(3, 0), text);
         self.end(config, message, event, &status, Party::Administrator)
+            .await
     }
 
-    fn end(
+    async fn end(
         &self,
         config: &Dynamic,
         message: &Queued,
@@ -146,7 +149,7 @@ impl Queue {
                 keep_until: keep_until(account, now),
             },
             delay_told: false,
-            body: None,
+            text: None,
             mails: Vec::new(),
             hooks: Vec::new(),
             events: Vec::new(),
@@ -154,12 +157,19 @@ impl Queue {
         };
         self.tell(config, message, outgoing, &mut settle);
         if event != Event::Canceled && wants_failure_mail(message, account) {
-            self.add_report(config, message, Action::Failed, status, None, &mut settle);
+            self.add_report(config, message, Action::Failed, status, None, &mut settle)
+                .await;
         }
         settle
     }
 
-    fn tell(&self, config: &Dynamic, message: &Queued, outgoing: Outgoing, settle: &mut Settle) {
+    fn tell(
+        &self,
+        config: &Dynamic,
+        message: &Queued,
+        outgoing: OutgoingEvent,
+        settle: &mut Settle,
+    ) {
         let name = &message.common.account;
         let account = config.accounts.get(name);
         let logged = logged(message, account, &outgoing);
@@ -168,7 +178,7 @@ impl Queue {
         settle.hooks.extend(hook);
     }
 
-    fn add_report(
+    async fn add_report(
         &self,
         config: &Dynamic,
         message: &Queued,
@@ -178,15 +188,15 @@ impl Queue {
         settle: &mut Settle,
     ) {
         let now = self.clock.now();
-        if let Some(text) = self.report(message, action, status, until, now) {
+        if let Some(text) = self.report(message, action, status, until, now).await {
             settle
                 .mails
                 .push(self.dsn_mail(config, message, text.len() as u64, now));
-            settle.body = Some(NewBody::Inline(text.into()));
+            settle.text = Some(NewText::Inline(text.into()));
         }
     }
 
-    fn fate(
+    async fn fate(
         &self,
         message: &Queued,
         account: Option<&Account>,
@@ -227,12 +237,15 @@ impl Queue {
                 enhanced: status.enhanced,
                 text: &status.text,
             };
+            let suppress = match account {
+                Some(account) => self.suppression_for(account, message, &failure, now).await,
+                None => None,
+            };
             return Fate {
                 outcome: retire(false),
                 event: Event::Failed,
                 report: wants_failure_mail(message, account).then_some((Action::Failed, None)),
-                suppress: account
-                    .and_then(|account| self.suppression_for(account, message, &failure, now)),
+                suppress,
             };
         };
         let late = now.since(message.common.queued) >= settings.delay_dsn_after;
@@ -250,7 +263,7 @@ impl Queue {
     }
 
     /// The text of a DSN to the sender; None if there is nobody to send it to.
-    fn report(
+    async fn report(
         &self,
         message: &Queued,
         action: Action,
@@ -265,14 +278,14 @@ impl Queue {
             local: LocalPart::from_decoded("postmaster").ok()?,
             host: Host::Domain(self.statics.hostname.clone()),
         };
-        let body = self.store.body(message.body).ok()?;
+        let stored = self.store.queued_message(message).await.ok()?;
         let wanted = if message.common.ret_full == Some(true) {
-            body.len().min(HEADER_MAX * 4)
+            stored.len().min(HEADER_MAX * 4)
         } else {
-            body.len().min(HEADER_MAX)
+            stored.len().min(HEADER_MAX)
         };
-        let text = body.read(0..wanted).ok()?;
-        let returned = if message.common.ret_full == Some(true) && wanted == body.len() {
+        let text = stored.beginning(wanted).await.ok()?;
+        let returned = if message.common.ret_full == Some(true) && wanted == stored.len() {
             Returned::Full(&text)
         } else {
             Returned::Headers(header::section(&text))
@@ -323,7 +336,8 @@ impl Queue {
         NewMail {
             account,
             mailbox,
-            body: BodySource::New,
+            top: Top::EMPTY,
+            text: TextSource::New,
             size,
             received: now,
             flags: Vec::new(),
@@ -346,7 +360,7 @@ fn wants_failure_mail(message: &Queued, account: Option<&Account>) -> bool {
 pub(crate) fn logged(
     message: &Queued,
     account: Option<&Account>,
-    outgoing: &Outgoing,
+    outgoing: &OutgoingEvent,
 ) -> Option<NewEvent> {
     Some(NewEvent {
         account: message.common.account.clone(),
@@ -385,9 +399,9 @@ pub(crate) fn event(
     event: Event,
     status: &DeliveryStatus,
     now: Time,
-) -> Outgoing {
+) -> OutgoingEvent {
     let failed = !status.is_success();
-    Outgoing {
+    OutgoingEvent {
         event,
         dsn: false,
         suppressing: false,

@@ -102,26 +102,26 @@ const fn is_about_us(class: Class) -> bool {
 
 impl Queue {
     /// The entry that keeps a message from being sent.
-    pub(crate) fn suppression_of(
+    pub(crate) async fn suppression_of(
         &self,
         message: &Queued,
     ) -> Result<Option<Suppression>, StoreError> {
-        if self.store.counts().suppressions == 0 {
+        if self.store.counts().await.suppressions == 0 {
             return Ok(None);
         }
         let base = base_address(&message.recipient);
         let (account, list) = (&message.common.account, &message.common.list);
-        match self.store.suppression(account, &base)? {
+        match self.store.suppression(account, &base).await? {
             None if !list.is_empty() => {
                 let name = postrider_store::base_in_list(&base, list);
-                self.store.suppression(account, &name)
+                self.store.suppression(account, &name).await
             }
             found => Ok(found),
         }
     }
 
     /// Whether a final failure puts the recipient on the account's list; the store does so if it is not there already.
-    pub(crate) fn suppression_for(
+    pub(crate) async fn suppression_for(
         &self,
         account: &Account,
         message: &Queued,
@@ -135,7 +135,7 @@ impl Queue {
                 let enhanced = enhanced.unwrap_or_default();
                 format!("{}: {}{enhanced}", failure.source.name(), failure.code)
             }
-            Verdict::IfRepeated if self.is_third_failure(message) => {
+            Verdict::IfRepeated if self.is_third_failure(message).await => {
                 "three consecutive failures".to_owned()
             }
             Verdict::IfRepeated => return None,
@@ -144,7 +144,7 @@ impl Queue {
     }
 
     /// The two messages to exactly this recipient before this one that were heard of last have failed too.
-    fn is_third_failure(&self, message: &Queued) -> bool {
+    async fn is_third_failure(&self, message: &Queued) -> bool {
         let filter = RetiredFilter {
             account: Some(message.common.account.clone()),
             recipient: Some(message.recipient.unicode()),
@@ -152,7 +152,8 @@ impl Queue {
         };
         let listed = self
             .store
-            .list_retired(&filter, None, Order::Descending, LATEST);
+            .list_retired(&filter, None, Order::Descending, LATEST)
+            .await;
         let Ok(page) = listed else {
             return false;
         };

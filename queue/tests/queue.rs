@@ -43,7 +43,7 @@ async fn hosts_are_tried_in_the_order_of_their_preference() {
     world.lead("192.0.2.2", &remote);
     let [id] = world.add(Message::to(&["x@remote.test"])).await;
     assert_eq!(world.events(1).await, [(id, Event::Delivered)]);
-    let retired = world.store.retired(id).unwrap().unwrap();
+    let retired = world.store.retired(id).await.unwrap().unwrap();
     assert_eq!(retired.message.results[0].remote, "b.test [192.0.2.2]");
     assert_eq!(retired.message.attempts, 1);
     world.stop().await;
@@ -130,13 +130,13 @@ async fn a_domain_without_mx_is_its_own_host_and_one_that_wants_no_mail_gets_non
             (none, Event::Failed)
         ]
     );
-    let error = |id| {
-        let retired = world.store.retired(id).unwrap().unwrap();
+    let error = async |id| {
+        let retired = world.store.retired(id).await.unwrap().unwrap();
         let attempt = retired.message.results[0].clone();
         (attempt.code, attempt.enhanced.unwrap().to_string())
     };
-    assert_eq!(error(null), (0, "5.1.10".into()));
-    assert_eq!(error(none), (0, "5.1.2".into()));
+    assert_eq!(error(null).await, (0, "5.1.10".into()));
+    assert_eq!(error(none).await, (0, "5.1.2".into()));
     world.stop().await;
 }
 
@@ -193,14 +193,14 @@ async fn a_message_is_tried_nine_times_and_its_sender_told_once_of_the_delay_and
             world.events(attempt).await.pop().unwrap(),
             (id, Event::Delayed)
         );
-        let queued = world.store.queued(id).unwrap().unwrap();
+        let queued = world.store.queued(id).await.unwrap().unwrap();
         assert_eq!(queued.attempts as usize, attempt);
         let wait = queued.next_attempt.since(world.now());
-        delays.push(world.mails().len());
+        delays.push(world.mails().await.len());
         world.clock.advance(wait);
     }
     assert_eq!(world.events(9).await.pop().unwrap(), (id, Event::Failed));
-    let retired = world.store.retired(id).unwrap().unwrap();
+    let retired = world.store.retired(id).await.unwrap().unwrap();
     assert_eq!(retired.message.results.len(), 9);
     assert!(!retired.success);
     // The sixth attempt ends more than four hours after the message was queued (to within the spread), and later ones do not tell again.
@@ -209,7 +209,7 @@ async fn a_message_is_tried_nine_times_and_its_sender_told_once_of_the_delay_and
         6,
         "{delays:?}"
     );
-    let mails = world.mails();
+    let mails = world.mails().await;
     assert_eq!(mails.len(), 2);
     assert!(mails[0].contains("Action: delayed") && mails[0].contains("Will-Retry-Until: "));
     assert!(mails[1].contains("Action: failed") && mails[1].contains("Status: 4.3.0"));
@@ -229,7 +229,7 @@ async fn no_dsn_where_none_is_wanted() {
     never.notify = Notify::NEVER;
     let _: [QueueId; 1] = world.add(never).await;
     assert_eq!(world.events(2).await.len(), 2);
-    assert!(world.mails().is_empty());
+    assert!(world.mails().await.is_empty());
     world.stop().await;
 
     let world = World::start(Setup {
@@ -238,7 +238,7 @@ async fn no_dsn_where_none_is_wanted() {
     });
     let _: [QueueId; 1] = world.add(Message::to(&["x@none.test"])).await;
     assert_eq!(world.events(1).await.len(), 1);
-    assert!(world.mails().is_empty());
+    assert!(world.mails().await.is_empty());
     world.stop().await;
 }
 
@@ -274,7 +274,7 @@ async fn a_route_leads_to_a_smarthost_with_a_login_or_to_an_end() {
         events,
         [(delivered, Event::Delivered), (failed, Event::Failed)]
     );
-    let retired = world.store.retired(failed).unwrap().unwrap();
+    let retired = world.store.retired(failed).await.unwrap().unwrap();
     let attempt = &retired.message.results[0];
     assert_eq!((attempt.code, attempt.error.as_str()), (554, "not by mail"));
     world.stop().await;
@@ -288,7 +288,7 @@ async fn a_disabled_senders_domain_waits() {
     });
     let [id] = world.add(Message::to(&["x@remote.test"])).await;
     assert_eq!(world.events(1).await, [(id, Event::Delayed)]);
-    let queued = world.store.queued(id).unwrap().unwrap();
+    let queued = world.store.queued(id).await.unwrap().unwrap();
     assert!(queued.results[0].error.contains("example.org is disabled"));
     world.stop().await;
 }

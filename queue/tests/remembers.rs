@@ -28,8 +28,8 @@ use std::sync::{
 use postrider_queue::{AddError, Arrived, End, EndedCount, OperateError};
 use postrider_smtp::{Address, ReversePath};
 use postrider_store::{
-    Accept, Change, Event, HoldFilter, NewSuppression, NextAttempt, Notify, Outgoing, QueueFilter,
-    QueueId, Time,
+    Accept, Change, Event, HoldFilter, NewSuppression, NextAttempt, Notify, OutgoingEvent,
+    QueueFilter, QueueId, Time,
 };
 use remote::{Act, Point, Remote};
 use support::{Message, Setup, World};
@@ -75,7 +75,7 @@ fn hold(hold: bool) -> Change {
     }
 }
 
-fn summary(told: &[Outgoing]) -> Vec<(Event, bool, u16)> {
+fn summary(told: &[OutgoingEvent]) -> Vec<(Event, bool, u16)> {
     told.iter()
         .map(|told| (told.event, told.suppressing, told.code))
         .collect()
@@ -90,6 +90,7 @@ async fn an_address_that_is_none_is_not_tried_again_in_any_variant() {
     let entry = world
         .store
         .suppression("ann", "username@remote.test")
+        .await
         .unwrap()
         .unwrap();
     assert_eq!(entry.reason, "queue: 550, 5.1.1");
@@ -97,24 +98,24 @@ async fn an_address_that_is_none_is_not_tried_again_in_any_variant() {
     let [second] = world.add(Message::to(&["username@remote.test"])).await;
     world.events(2).await;
     assert_eq!(
-        summary(&world.told()),
+        summary(&world.told().await),
         [(Event::Failed, true, 550), (Event::Suppressed, false, 0)]
     );
     assert_eq!(asked.load(Ordering::Relaxed), 1, "not asked again");
-    let retired = world.store.retired(second).unwrap().unwrap();
+    let retired = world.store.retired(second).await.unwrap().unwrap();
     assert!(!retired.success);
     assert!(
         retired.message.results[0]
             .error
             .contains("suppression list")
     );
-    assert_eq!(world.mails().len(), 2, "the sender is told of both");
+    assert_eq!(world.mails().await.len(), 2, "the sender is told of both");
     // Once it is taken off, it is tried, and listed again.
     let removed = world.store.unsuppress("ann", "username@remote.test").await;
     assert!(removed.unwrap());
     let [_] = world.add(Message::to(&["username@remote.test"])).await;
     world.events(3).await;
-    assert_eq!(summary(&world.told())[2], (Event::Failed, true, 550));
+    assert_eq!(summary(&world.told().await)[2], (Event::Failed, true, 550));
     world.stop().await;
 }
 
@@ -160,7 +161,7 @@ async fn a_block_of_our_own_address_is_not_the_recipients_fault() {
         let [_] = world.add(Message::to(&["x@remote.test"])).await;
         world.events(1).await;
         assert_eq!(
-            summary(&world.told()),
+            summary(&world.told().await),
             [(Event::Failed, suppressing, 550)],
             "{setting}"
         );
@@ -176,7 +177,7 @@ async fn the_third_failure_in_a_row_suppresses() {
         let [_] = world.add(Message::to(&["x@remote.test"])).await;
         world.events(count).await;
     }
-    let told = summary(&world.told());
+    let told = summary(&world.told().await);
     let events: Vec<_> = told.iter().map(|told| (told.0, told.1)).collect();
     assert_eq!(
         events,
@@ -211,16 +212,16 @@ async fn hold_rules_are_for_what_is_queued_and_what_comes() {
     let (_, held) = world.queue.add_hold_rule(other).await.unwrap();
     assert_eq!(held, 0);
     let [free] = world.add(Message::to(&["y@other.test"]).later(60)).await;
-    let message = |id| world.store.queued(id).unwrap().unwrap();
-    assert!(message(old).hold && message(new).hold && !message(free).hold);
+    let message = async |id| world.store.queued(id).await.unwrap().unwrap();
+    assert!(message(old).await.hold && message(new).await.hold && !message(free).await.hold);
     assert_eq!(
-        world.queue.explain(&message(new)).unwrap(),
+        world.queue.explain(&message(new).await).await.unwrap(),
         format!("is held; hold rule {id} is for account ann and recipients at remote.test")
     );
     // Without the rule they stay held, until they are released.
     assert!(world.store.remove_hold_rule(id).await.unwrap());
     assert_eq!(
-        world.queue.explain(&message(new)).unwrap(),
+        world.queue.explain(&message(new).await).await.unwrap(),
         "is held by an administrator, until it is released"
     );
     let released = world.queue.change(&to("@remote.test"), &hold(false)).await;
@@ -255,15 +256,15 @@ async fn administrators_change_and_end_messages() {
     world.queue.change(&to("b@"), &hold(true)).await.unwrap();
     let ended = world.queue.end_all(&to("b@"), End::Drop).await.unwrap();
     assert_eq!(ended.ended, 1);
-    let told = world.told();
+    let told = world.told().await;
     assert_eq!(
         summary(&told),
         [(Event::Failed, false, 0), (Event::Canceled, false, 0)]
     );
     assert_eq!(told[0].error, "delivery canceled by admin");
-    assert_eq!(world.mails().len(), 1, "dropped without a word");
+    assert_eq!(world.mails().await.len(), 1, "dropped without a word");
     for id in [a, b] {
-        assert!(!world.store.retired(id).unwrap().unwrap().success);
+        assert!(!world.store.retired(id).await.unwrap().unwrap().success);
     }
     let kick = Change {
         next_attempt: Some(NextAttempt::At(world.now())),
@@ -279,18 +280,18 @@ async fn administrators_change_and_end_messages() {
 async fn a_message_says_why_it_is_still_here() {
     let world = World::start(Setup::default());
     let _remote = refusing(&world, "451 4.7.1 greylisted").await;
-    let explain = |id| {
-        let message = world.store.queued(id).unwrap().unwrap();
-        world.queue.explain(&message).unwrap()
+    let explain = async |id| {
+        let message = world.store.queued(id).await.unwrap().unwrap();
+        world.queue.explain(&message).await.unwrap()
     };
     let [later] = world.add(Message::to(&["x@remote.test"]).later(60)).await;
     assert_eq!(
-        explain(later),
+        explain(later).await,
         "is not to be sent before 2027-01-15T08:01:00Z (attempt 1 of 9)"
     );
     let [tried] = world.add(Message::to(&["x@remote.test"])).await;
     world.events(1).await;
-    let text = explain(tried);
+    let text = explain(tried).await;
     assert!(
         text.starts_with("waits for its next attempt at 2027-01-15T08:0")
             && text.ends_with(
@@ -319,7 +320,7 @@ async fn success_is_told_by_the_next_hop_or_by_us() {
     };
     let [_] = world.add(message).await;
     world.events(1).await;
-    let mails = world.mails();
+    let mails = world.mails().await;
     assert_eq!(mails.len(), 1);
     assert!(
         mails[0].contains("Action: relayed") && mails[0].contains("Original-Envelope-Id: my id")
@@ -341,9 +342,9 @@ async fn success_is_told_by_the_next_hop_or_by_us() {
     };
     let [id] = world.add(message).await;
     world.events(1).await;
-    assert!(world.mails().is_empty());
+    assert!(world.mails().await.is_empty());
     let received = remote.received();
-    let own = world.store.retired(id).unwrap().unwrap();
+    let own = world.store.retired(id).await.unwrap().unwrap();
     let own = &own.message.common.own_envid;
     assert!(own.len() == 22 && received[0].mail.contains(&format!("ENVID={own}")));
     assert!(received[0].rcpts[0].contains("NOTIFY=SUCCESS"));
@@ -366,7 +367,7 @@ async fn the_submitters_word_on_dsns_goes_before_the_accounts_setting() {
     };
     let [_] = world.add(message).await;
     world.events(1).await;
-    assert_eq!(world.mails().len(), 1);
+    assert_eq!(world.mails().await.len(), 1);
     world.stop().await;
 }
 
@@ -424,7 +425,7 @@ async fn comes_back(
     reverse_path: &str,
     rcpt_to: &str,
     text: &str,
-) -> Option<Vec<Outgoing>> {
+) -> Option<Vec<OutgoingEvent>> {
     let rcpt_to: Address = rcpt_to.parse().unwrap();
     let reverse_path = match reverse_path {
         "<>" => ReversePath::Null,
@@ -436,10 +437,14 @@ async fn comes_back(
         rcpt_to: &rcpt_to,
         report: text.contains("multipart/report"),
     };
-    let before = world.told().len();
+    let before = world.told().await.len();
     let config = world.config.load_full();
-    let text = || text.replace('\n', "\r\n").into_bytes();
-    let returned = world.queue.returned(&config, &arrived, text).unwrap()?;
+    let text = async { text.replace('\n', "\r\n").into_bytes() };
+    let returned = world
+        .queue
+        .returned(&config, &arrived, text)
+        .await
+        .unwrap()?;
     let accept = Accept {
         notes: returned.notes,
         hooks: returned.hooks,
@@ -447,7 +452,7 @@ async fn comes_back(
         ..Accept::default()
     };
     world.store.accept(accept).await.unwrap();
-    Some(world.told().split_off(before))
+    Some(world.told().await.split_off(before))
 }
 
 fn dsn(fields: &str, recipient: &str, returned: &str) -> String {
@@ -474,7 +479,7 @@ async fn what_comes_to_a_fromid_is_about_its_message() {
     let (id, from_id) = (submitted[0].id, submitted[0].from_id.clone());
     world.events(1).await;
     let address = format!("ann+{from_id}@example.org");
-    let told = |told: Option<Vec<Outgoing>>| {
+    let told = |told: Option<Vec<OutgoingEvent>>| {
         let told = told.unwrap();
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].queue_id, id);
@@ -520,7 +525,7 @@ async fn what_comes_to_a_fromid_is_about_its_message() {
     let vacation = "From: x@remote.test\nSubject: Out of office\n\nI am away.\n";
     let back = comes_back(&world, "x@remote.test", &address, vacation).await;
     assert_eq!(told(back), (Event::Unrecognized, false, false, 0));
-    let retired = world.store.retired(id).unwrap().unwrap();
+    let retired = world.store.retired(id).await.unwrap().unwrap();
     assert!(
         retired.success,
         "what comes later does not change how it left"
@@ -546,7 +551,7 @@ async fn without_a_fromid_the_envid_and_then_the_message_id_lead_back() {
         .add(Message::to(&["x@remote.test", "y@remote.test"]))
         .await;
     world.events(2).await;
-    let own = world.store.retired(x).unwrap().unwrap();
+    let own = world.store.retired(x).await.unwrap().unwrap();
     let envid = format!("Original-Envelope-Id: {}\n", own.message.common.own_envid);
     // By our ENVID, which nobody can guess: both recipients of one report.
     let both = format!("{FAILED}\n{}", FAILED.replace("x@", "y@"));
@@ -583,7 +588,10 @@ async fn without_a_fromid_the_envid_and_then_the_message_id_lead_back() {
         .await
         .unwrap();
     assert_eq!(told[0].queue_id, q);
-    assert_eq!(world.store.queued(q).unwrap().unwrap().results.len(), 1);
+    assert_eq!(
+        world.store.queued(q).await.unwrap().unwrap().results.len(),
+        1
+    );
     world.stop().await;
 }
 
@@ -604,10 +612,11 @@ async fn a_complaint_ends_mail_to_who_complains() {
     let entry = world
         .store
         .suppression("ann", "x@remote.test")
+        .await
         .unwrap()
         .unwrap();
     assert_eq!(entry.reason, "complaint: abuse");
-    let retired = world.store.retired(id).unwrap().unwrap();
+    let retired = world.store.retired(id).await.unwrap().unwrap();
     assert_eq!(
         retired.message.results[1].error,
         "complaint by the recipient (abuse)"

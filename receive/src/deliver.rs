@@ -8,7 +8,7 @@ use postrider_smtp::{
     Address, ForwardPath, Host, LocalPart, ReversePath,
     server::{Client, Transaction},
 };
-use postrider_store::{Accept, Arrival, BodySource, NewBody, NewMail, StoreError};
+use postrider_store::{Accept, Arrival, NewMail, NewText, StoreError, TextSource, Top};
 use tracing::warn;
 
 use crate::{
@@ -138,7 +138,10 @@ impl SessionContext {
     ///
     /// # Errors
     /// If the store can't be read.
-    pub(crate) fn mailbox_records(&self, incoming: Incoming<'_>) -> Result<Accept, StoreError> {
+    pub(crate) async fn mailbox_records(
+        &self,
+        incoming: Incoming<'_>,
+    ) -> Result<Accept, StoreError> {
         let Incoming {
             client,
             transaction,
@@ -173,15 +176,16 @@ impl SessionContext {
                     report,
                 };
                 let returned = if reported.insert(&target.account) {
-                    self.queue
-                        .returned(&config, &arrived, || self.beginning(&text.body))?
+                    let beginning = self.beginning(&text.body);
+                    self.queue.returned(&config, &arrived, beginning).await?
                 } else {
                     None
                 };
                 let mail = NewMail {
                     account: target.account.clone(),
                     mailbox: target.mailbox.clone(),
-                    body: BodySource::New,
+                    top: Top::EMPTY,
+                    text: TextSource::New,
                     size: text.size,
                     received: now,
                     flags: Vec::new(),
@@ -227,8 +231,8 @@ impl SessionContext {
     }
 
     /// The beginning of a text, as much as a report needs.
-    fn beginning(&self, body: &NewBody) -> Vec<u8> {
-        match self.store.beginning(body, READ_MAX) {
+    async fn beginning(&self, text: &NewText) -> Vec<u8> {
+        match self.store.beginning(text, READ_MAX).await {
             Ok(text) => text.to_vec(),
             Err(error) => {
                 warn!(%error, "failed to read a mail that may be a report");

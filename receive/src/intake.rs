@@ -5,12 +5,12 @@
 //! through. A text without a blank line is all header section.
 
 use bytes::{Bytes, BytesMut};
-use postrider_store::{BodyWriter, NewBody, StoreError};
+use postrider_store::{NewText, StoreError, TextWriter};
 
 /// Writes one message into the store.
 #[derive(Debug)]
 pub struct Intake {
-    writer: BodyWriter,
+    writer: TextWriter,
     /// The header section so far; empty once it is written.
     header: BytesMut,
     in_header: bool,
@@ -45,7 +45,7 @@ pub struct HeaderEdit {
 #[derive(Debug)]
 pub struct ReceivedText {
     /// The text.
-    pub body: NewBody,
+    pub body: NewText,
     /// Its size in bytes.
     pub size: u64,
     /// It has bytes above 127.
@@ -56,7 +56,7 @@ impl Intake {
     /// Begins a message. Its text goes to `writer`. A header section above `header_max` bytes is
     /// refused.
     #[must_use]
-    pub fn new(writer: BodyWriter, header_max: u64) -> Self {
+    pub fn new(writer: TextWriter, header_max: u64) -> Self {
         Self {
             writer,
             header: BytesMut::new(),
@@ -165,7 +165,7 @@ mod tests {
 
     async fn take(text: &[u8], split: usize) -> (Vec<u8>, Vec<u8>) {
         let store = Store::memory();
-        let mut intake = Intake::new(store.body_writer(), 1000);
+        let mut intake = Intake::new(store.text_writer(), 1000);
         let mut seen = Vec::new();
         let mut on_top = |header: &[u8]| {
             seen = header.to_vec();
@@ -178,7 +178,7 @@ mod tests {
             intake.write(chunk, &mut on_top).await.unwrap();
         }
         let taken = intake.finish(&mut on_top).await.unwrap();
-        let NewBody::Inline(body) = taken.body else {
+        let NewText::Inline(body) = taken.body else {
             panic!("small")
         };
         assert_eq!(taken.size, body.len() as u64);
@@ -208,7 +208,7 @@ mod tests {
     #[tokio::test]
     async fn a_header_section_has_a_limit() {
         let store = Store::memory();
-        let mut intake = Intake::new(store.body_writer(), 1000);
+        let mut intake = Intake::new(store.text_writer(), 1000);
         let big = [b'x'; 1001];
         let result: Result<(), IntakeError> =
             intake.write(&big, |_| Ok(HeaderEdit::default())).await;

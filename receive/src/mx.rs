@@ -72,8 +72,9 @@ impl MxSession {
         let mut accept = self
             .context
             .mailbox_records(incoming)
+            .await
             .map_err(|error| store_reply(&error))?;
-        accept.body = Some(text.body);
+        accept.text = Some(text.body);
         let accepted = self.context.store.accept(accept).await;
         let accepted = accepted.map_err(|error| store_reply(&error))?;
         let ids: Vec<String> = accepted.mails.iter().map(ToString::to_string).collect();
@@ -153,7 +154,7 @@ impl Handler for MxSession {
         let received = Received::smtp(&self.hostname, client, transaction, id, now);
         trace.extend_from_slice(received.to_string().as_bytes());
         let intake = Intake::new(
-            self.context.store.body_writer(),
+            self.context.store.text_writer(),
             self.context.statics.limits.header_size.0,
         );
         self.message = Some(Message { intake, trace });

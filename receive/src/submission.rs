@@ -13,6 +13,7 @@ use postrider_smtp::{
     Address, EnhancedCode, ForwardPath, Notify, Reply, ReplyCode, Ret,
     server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
 };
+use postrider_store::Top;
 use tracing::{info, warn};
 
 use crate::{
@@ -191,7 +192,8 @@ fn submission(
         reverse_path: mail.reverse_path.clone(),
         own_from_id: true,
         recipients: recipients.collect(),
-        body: text.body,
+        top: Top::EMPTY,
+        text: text.body,
         size: text.size,
         message_id: fields.message_id,
         subject: fields.subject,
@@ -324,7 +326,7 @@ impl Handler for SubmissionSession {
         let now = self.context.clock.now();
         let received = Received::smtp(&self.hostname, client, transaction, id, now);
         let intake = Intake::new(
-            self.context.store.body_writer(),
+            self.context.store.text_writer(),
             self.context.statics.limits.header_size.0,
         );
         self.message = Some(Message {

@@ -169,14 +169,14 @@ fn retire(store: &Store) {
         ..Change::default()
     };
     runtime().block_on(async {
-        let held: Vec<QueueId> = (1..=store.counts().queued)
+        let held: Vec<QueueId> = (1..=store.counts().await.queued)
             .step_by(100)
             .map(QueueId)
             .collect();
         for ids in held.chunks(500) {
             store.change(ids.to_vec(), &release).await.unwrap();
         }
-        while store.counts().queued > 0 {
+        while store.counts().await.queued > 0 {
             let claim = Claim {
                 now: Time(1_000_000),
                 max: 500,
@@ -207,7 +207,7 @@ fn retire(store: &Store) {
                         keep_until: Some(KEEP),
                     },
                     delay_told: false,
-                    body: None,
+                    text: None,
                     mails: Vec::new(),
                     hooks: Vec::new(),
                     suppress: Vec::new(),
@@ -223,11 +223,14 @@ fn retire(store: &Store) {
 type Answers = Vec<(String, f64)>;
 
 fn ask_queue(store: &Store) -> Answers {
+    let runtime = runtime();
     let mut answers = Vec::new();
     for (name, filter) in queue_filters() {
         for order in [Order::Ascending, Order::Descending] {
             let time = ask(|| {
-                store.list(&filter, None, order, PAGE).unwrap();
+                runtime
+                    .block_on(store.list(&filter, None, order, PAGE))
+                    .unwrap();
             });
             answers.push((format!("queued, by {name}, {order:?}"), time));
         }
@@ -236,11 +239,13 @@ fn ask_queue(store: &Store) -> Answers {
 }
 
 fn ask_history(store: &Store) -> Answers {
+    let runtime = runtime();
     let mut answers = Vec::new();
     for (name, filter) in retired_filters() {
         for order in [Order::Ascending, Order::Descending] {
             let time = ask(|| {
-                store.list_retired(&filter, None, order, PAGE).unwrap();
+                let page = store.list_retired(&filter, None, order, PAGE);
+                runtime.block_on(page).unwrap();
             });
             answers.push((format!("history, by {name}, {order:?}"), time));
         }
@@ -249,6 +254,7 @@ fn ask_history(store: &Store) -> Answers {
 }
 
 fn ask_names(store: &Store, count: u64, what: &str) -> Answers {
+    let runtime = runtime();
     let mut number = 0;
     let time = ask(|| {
         // Never near the one before.
@@ -256,7 +262,7 @@ fn ask_names(store: &Store, count: u64, what: &str) -> Answers {
         let id = message_id(number);
         let recipient = format!("user{number}@d{}.example", number % DOMAINS);
         let found = store.find(Reference::MessageId(&id), Some(&recipient), None, 10);
-        assert_eq!(found.unwrap().len(), 1);
+        assert_eq!(runtime.block_on(found).unwrap().len(), 1);
     });
     vec![(format!("{what}, one by Message-ID and recipient"), time)]
 }

@@ -90,7 +90,7 @@ fn open(dir: &Path, empty_rate: f64) {
     let store = Store::open(Options::new(dir)).unwrap();
     println!(
         "start after kill -9 with {} queued: {:.3} s, {}",
-        store.counts().queued,
+        runtime().block_on(store.counts()).queued,
         begun.elapsed().as_secs_f64(),
         memory()
     );

@@ -2,7 +2,7 @@
 //!
 //! A body above [`crate::journal`]'s inline limit is written to its file while it arrives, so that it never delays a batch
 //! of small ones. Files are `bodies/NN/ID`: `ID` in 16 hexadecimal digits, `NN` its last two. A file that nothing refers to
-//! (the process died before the message was accepted, or before a removal was done) is found by [`BodyFiles::sweep`].
+//! (the process died before the message was accepted, or before a removal was done) is found by [`TextFiles::sweep`].
 
 use std::{
     fmt, io,
@@ -32,7 +32,7 @@ fn name(id: u64) -> String {
 
 /// A body's file, as a record keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct BodyFilePlace {
+pub struct TextFilePlace {
     /// Its name.
     pub file: u64,
     /// Its length in bytes.
@@ -43,7 +43,7 @@ pub struct BodyFilePlace {
 
 /// The folder of body files. Clones are the same.
 #[derive(Clone, Debug)]
-pub struct BodyFiles {
+pub struct TextFiles {
     inner: Arc<Inner>,
 }
 
@@ -53,7 +53,7 @@ struct Inner {
     next: AtomicU64,
 }
 
-impl BodyFiles {
+impl TextFiles {
     /// Opens the folder, making it if it is not there. New files get numbers from `first` on. A number must not be used
     /// twice, also not after a restart, since the journal may still speak of a file that is no more: so give a random one.
     ///
@@ -74,7 +74,7 @@ impl BodyFiles {
     ///
     /// # Errors
     /// Whatever the system reports.
-    pub fn create(&self) -> io::Result<BodyFileWriter> {
+    pub fn create(&self) -> io::Result<TextFileWriter> {
         let disk = &self.inner.disk;
         loop {
             let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
@@ -88,15 +88,15 @@ impl BodyFiles {
             };
             match file {
                 Ok(file) => {
-                    let guard = BodyFile {
-                        place: BodyFilePlace {
+                    let guard = TextFile {
+                        place: TextFilePlace {
                             file: id,
                             len: 0,
                             crc: 0,
                         },
                         owner: Some(Arc::clone(&self.inner)),
                     };
-                    return Ok(BodyFileWriter {
+                    return Ok(TextFileWriter {
                         file,
                         buffer: Vec::new(),
                         guard,
@@ -112,9 +112,9 @@ impl BodyFiles {
     ///
     /// # Errors
     /// `NotFound` if there is no such file, and whatever the system reports.
-    pub fn read(&self, place: BodyFilePlace) -> io::Result<BodyFileReader> {
+    pub fn read(&self, place: TextFilePlace) -> io::Result<TextFileReader> {
         let file = self.inner.disk.open(&name(place.file), Open::Existing)?;
-        Ok(BodyFileReader { place, file })
+        Ok(TextFileReader { place, file })
     }
 
     /// Removes a body that nothing refers to any more. It is no error if it is gone already.
@@ -155,21 +155,21 @@ impl BodyFiles {
 }
 
 /// A body while it arrives. Dropped before [`finish`](Self::finish), the file is removed.
-pub struct BodyFileWriter {
+pub struct TextFileWriter {
     file: Box<dyn DiskFile>,
     buffer: Vec<u8>,
-    guard: BodyFile,
+    guard: TextFile,
 }
 
-impl fmt::Debug for BodyFileWriter {
+impl fmt::Debug for TextFileWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BodyFileWriter")
+        f.debug_struct("TextFileWriter")
             .field("place", &self.guard.place)
             .finish_non_exhaustive()
     }
 }
 
-impl BodyFileWriter {
+impl TextFileWriter {
     /// Adds to the end.
     ///
     /// # Errors
@@ -205,7 +205,7 @@ impl BodyFileWriter {
     ///
     /// # Errors
     /// Whatever the system reports. The file is removed then.
-    pub fn finish(mut self) -> io::Result<BodyFile> {
+    pub fn finish(mut self) -> io::Result<TextFile> {
         self.flush()?;
         self.file.sync_all()?;
         if let Some(owner) = &self.guard.owner {
@@ -218,9 +218,9 @@ impl BodyFileWriter {
     ///
     /// # Errors
     /// Whatever the system reports. The file is removed then.
-    pub fn finish_for_now(mut self) -> io::Result<(BodyFile, BodyFileReader)> {
+    pub fn finish_for_now(mut self) -> io::Result<(TextFile, TextFileReader)> {
         self.flush()?;
-        let reader = BodyFileReader {
+        let reader = TextFileReader {
             place: self.guard.place,
             file: self.file,
         };
@@ -239,32 +239,32 @@ impl BodyFileWriter {
 
 /// A body in a file of its own that no record refers to yet. Dropped, the file is removed, unless it was
 /// [kept](Self::keep).
-pub struct BodyFile {
-    place: BodyFilePlace,
+pub struct TextFile {
+    place: TextFilePlace,
     owner: Option<Arc<Inner>>,
 }
 
-impl fmt::Debug for BodyFile {
+impl fmt::Debug for TextFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("BodyFile").field(&self.place).finish()
+        f.debug_tuple("TextFile").field(&self.place).finish()
     }
 }
 
-impl BodyFile {
+impl TextFile {
     /// What a record keeps.
     #[must_use]
-    pub const fn place(&self) -> BodyFilePlace {
+    pub const fn place(&self) -> TextFilePlace {
         self.place
     }
 
     /// Leaves the file where it is: a record refers to it now.
-    pub fn keep(mut self) -> BodyFilePlace {
+    pub fn keep(mut self) -> TextFilePlace {
         self.owner = None;
         self.place
     }
 }
 
-impl Drop for BodyFile {
+impl Drop for TextFile {
     fn drop(&mut self) {
         if let Some(owner) = self.owner.take()
             && let Err(error) = owner.disk.remove(&name(self.place.file))
@@ -277,15 +277,15 @@ impl Drop for BodyFile {
 
 /// A body's file, open for reading.
 #[derive(Debug)]
-pub struct BodyFileReader {
-    place: BodyFilePlace,
+pub struct TextFileReader {
+    place: TextFilePlace,
     file: Box<dyn DiskFile>,
 }
 
-impl BodyFileReader {
+impl TextFileReader {
     /// What it is.
     #[must_use]
-    pub const fn place(&self) -> BodyFilePlace {
+    pub const fn place(&self) -> TextFilePlace {
         self.place
     }
 
@@ -314,7 +314,7 @@ mod tests {
     use super::*;
     use crate::disk::{FsDisk, sim::SimDisk};
 
-    fn write(bodies: &BodyFiles, body: &[u8], piece: usize) -> BodyFile {
+    fn write(bodies: &TextFiles, body: &[u8], piece: usize) -> TextFile {
         let mut writer = bodies.create().unwrap();
         for piece in body.chunks(piece) {
             writer.write(piece).unwrap();
@@ -330,7 +330,7 @@ mod tests {
             SimDisk::new(1).disk(),
             Arc::new(FsDisk::open(folder.path()).unwrap()),
         ] {
-            let bodies = BodyFiles::open(disk, 0xfffe).unwrap();
+            let bodies = TextFiles::open(disk, 0xfffe).unwrap();
             let body: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
             for piece in [1000, 4096, BUFFER, 1_000_000, body.len()] {
                 let place = write(&bodies, &body, piece).keep();
@@ -361,10 +361,10 @@ mod tests {
     fn a_finished_body_survives_a_power_cut() {
         for seed in 0..50 {
             let disk = SimDisk::new(seed);
-            let bodies = BodyFiles::open(disk.disk(), seed).unwrap();
+            let bodies = TextFiles::open(disk.disk(), seed).unwrap();
             let place = write(&bodies, &[9; 100_000], 5000).keep();
             disk.crash();
-            let bodies = BodyFiles::open(disk.disk(), 1000).unwrap();
+            let bodies = TextFiles::open(disk.disk(), 1000).unwrap();
             assert_eq!(
                 bodies.read(place).unwrap().read(0..100_000).unwrap(),
                 [9; 100_000].as_slice()
@@ -375,7 +375,7 @@ mod tests {
     #[test]
     fn a_body_that_nobody_took_goes() {
         let disk = SimDisk::new(1);
-        let bodies = BodyFiles::open(disk.disk(), 0x1_2345).unwrap();
+        let bodies = TextFiles::open(disk.disk(), 0x1_2345).unwrap();
         let mut writer = bodies.create().unwrap();
         writer.write(b"begun").unwrap();
         assert!(disk.content("bodies/45/0000000000012345").is_some());
@@ -391,7 +391,7 @@ mod tests {
     #[test]
     fn a_sweep_removes_what_nothing_refers_to() {
         let disk = SimDisk::new(1);
-        let bodies = BodyFiles::open(disk.disk(), 1).unwrap();
+        let bodies = TextFiles::open(disk.disk(), 1).unwrap();
         let places: Vec<_> = (0..5).map(|_| write(&bodies, b"body", 10).keep()).collect();
         disk.set_content("bodies/01/notes", b"mine");
         let kept = places[2];
@@ -404,7 +404,7 @@ mod tests {
     #[test]
     fn a_changed_body_is_not_given_out() {
         let disk = SimDisk::new(1);
-        let bodies = BodyFiles::open(disk.disk(), 1).unwrap();
+        let bodies = TextFiles::open(disk.disk(), 1).unwrap();
         let place = write(&bodies, b"body", 10).keep();
         disk.set_content(&name(place.file), b"bodY");
         let reader = bodies.read(place).unwrap();

@@ -1,6 +1,6 @@
 //! The engine: the journal is the truth, redb is the index over it, and what is newer than the index is in memory.
 //!
-//! - [`op`]: a change of state as a value. [`apply`]: what it does. [`state`], [`table`], [`due`], [`bodies`]: to what.
+//! - [`op`]: a change of state as a value. [`apply`]: what it does. [`state`], [`table`], [`due`], [`texts`]: to what.
 //! - [`writer`]: the one thread that changes anything. [`checkpoint`]: the one that brings the index up to date.
 //! - Readers take the state's lock shared, for the time of a look-up or of a part of a page.
 //!
@@ -8,7 +8,6 @@
 //! there on gives the state; only the writer takes the state's lock to change records.
 
 mod apply;
-mod bodies;
 mod checkpoint;
 mod due;
 mod inbox;
@@ -20,6 +19,7 @@ mod open;
 mod read;
 mod state;
 mod table;
+mod texts;
 mod value;
 mod writer;
 
@@ -39,14 +39,14 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
-    Accept, Accepted, ApiKeyId, BodyId, BodyWriter, Change, Claim, ClaimHooks, Claimed,
-    ClaimedHooks, Counts, Credential, HoldFilter, HoldRuleId, HookAttempt, HookId, INLINE_BODY_MAX,
-    MailChange, MailId, NewApiKey, NewBody, NewMessage, NewSuppression, NextAttempt, Once, QueueId,
-    Settle, SettleHook, StoreError, Time, bodyfile::BodyFiles, journal::JournalReader,
+    Accept, Accepted, ApiKeyId, Change, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts,
+    Credential, HoldFilter, HoldRuleId, HookAttempt, HookId, INLINE_TEXT_MAX, MailChange, MailId,
+    NewApiKey, NewMessage, NewSuppression, NewText, NextAttempt, Once, QueueId, Settle, SettleHook,
+    StoreError, TextId, TextWriter, Time, bodyfile::TextFiles, journal::JournalReader,
 };
 use inbox::{Inbox, Ops, Prepared, Request};
 use index::IndexRoom;
-use op::{Applied, Op, OpBody};
+use op::{Applied, Op, OpText};
 use state::State;
 
 /// KiB of requests that may wait for the writer; those who come then wait before they are let in.
@@ -68,7 +68,7 @@ struct Shared {
     inbox: Inbox,
     waiting: Arc<Semaphore>,
     reader: JournalReader,
-    files: BodyFiles,
+    files: TextFiles,
     room: Arc<IndexRoom>,
     queue_changed: watch::Sender<u64>,
     hooks_changed: watch::Sender<u64>,
@@ -144,13 +144,13 @@ impl Durable {
         }
     }
 
-    pub(crate) fn body_writer(&self) -> BodyWriter {
-        BodyWriter::on_disk(self.shared.files.clone())
+    pub(crate) fn text_writer(&self) -> TextWriter {
+        TextWriter::on_disk(self.shared.files.clone())
     }
 
     pub(crate) async fn accept(&self, accept: Accept) -> Result<Accepted, StoreError> {
-        let (op, body) = Op::accept(accept);
-        match self.submit_one(op, body).await? {
+        let (op, text) = Op::accept(accept);
+        match self.submit_one(op, text).await? {
             Applied::Accepted(accepted) => Ok(accepted),
             other => Err(refused(other)),
         }
@@ -283,14 +283,14 @@ impl Durable {
         self.count_all(ops).await
     }
 
-    pub(crate) async fn stage(&self, body: NewBody) -> Result<BodyId, StoreError> {
+    pub(crate) async fn stage(&self, text: NewText) -> Result<TextId, StoreError> {
         let op = Op::Stage {
-            body: OpBody::of(&body),
+            text: OpText::of(&text),
         };
-        numbered(self.submit_one(op, Some(body)).await?).map(BodyId)
+        numbered(self.submit_one(op, Some(text)).await?).map(TextId)
     }
 
-    pub(crate) async fn unstage(&self, ids: Vec<BodyId>) -> Result<(), StoreError> {
+    pub(crate) async fn unstage(&self, ids: Vec<TextId>) -> Result<(), StoreError> {
         let ops = ids.chunks(CHANGE_MAX).map(|ids| {
             let ids = ids.to_vec();
             (Op::Unstage { ids }, None)
@@ -341,8 +341,8 @@ impl Durable {
 
     /// The last number that a text got: what was staged and went leaves no other trace.
     #[cfg(test)]
-    pub(crate) fn last_body(&self) -> u64 {
-        self.shared.state().counters.last_body
+    pub(crate) fn last_text(&self) -> u64 {
+        self.shared.state().counters.last_text
     }
 
     /// Brings the index up to date.
@@ -392,7 +392,7 @@ impl Durable {
             suppressions: counters.suppressions,
             hold_rules: counters.hold_rules,
             journal_bytes: self.shared.journal_bytes.load(Ordering::Relaxed),
-            body_bytes: counters.body_bytes,
+            text_bytes: counters.text_bytes,
         }
     }
 
@@ -419,19 +419,19 @@ impl Durable {
         applied.into_iter().map(counted).sum()
     }
 
-    async fn submit_one(&self, op: Op, body: Option<NewBody>) -> Result<Applied, StoreError> {
-        let prepared = self.prepare(op, body).await?;
+    async fn submit_one(&self, op: Op, text: Option<NewText>) -> Result<Applied, StoreError> {
+        let prepared = self.prepare(op, text).await?;
         let applied = self.send(vec![prepared]).await?;
         applied.into_iter().next().ok_or(StoreError::Closed)
     }
 
     /// Has ops carried out, in order.
-    async fn submit(&self, ops: Vec<(Op, Option<NewBody>)>) -> Result<Vec<Applied>, StoreError> {
+    async fn submit(&self, ops: Vec<(Op, Option<NewText>)>) -> Result<Vec<Applied>, StoreError> {
         let mut applied = Vec::with_capacity(ops.len());
         let mut portion = Vec::with_capacity(ops.len());
         let mut bytes = 0;
-        for (op, body) in ops {
-            let prepared = self.prepare(op, body).await?;
+        for (op, text) in ops {
+            let prepared = self.prepare(op, text).await?;
             bytes += prepared.size();
             portion.push(prepared);
             if bytes >= REQUEST_BYTES {
@@ -445,18 +445,18 @@ impl Durable {
         Ok(applied)
     }
 
-    async fn prepare(&self, mut op: Op, body: Option<NewBody>) -> Result<Prepared, StoreError> {
-        let (body, file) = match body {
+    async fn prepare(&self, mut op: Op, text: Option<NewText>) -> Result<Prepared, StoreError> {
+        let (text, file) = match text {
             None => (Bytes::new(), None),
-            Some(NewBody::File(file)) => (Bytes::new(), Some(file)),
-            Some(NewBody::Inline(text)) if text.len() <= INLINE_BODY_MAX => (text, None),
-            Some(NewBody::Inline(text)) => {
+            Some(NewText::File(file)) => (Bytes::new(), Some(file)),
+            Some(NewText::Inline(text)) if text.len() <= INLINE_TEXT_MAX => (text, None),
+            Some(NewText::Inline(text)) => {
                 // Too large for a batch that others wait for.
-                let mut writer = self.body_writer();
+                let mut writer = self.text_writer();
                 writer.write(&text).await?;
                 match writer.finish().await? {
-                    NewBody::Inline(text) => (text, None),
-                    NewBody::File(file) => {
+                    NewText::Inline(text) => (text, None),
+                    NewText::File(file) => {
                         op.set_file(file.place());
                         (Bytes::new(), Some(file))
                     }
@@ -466,7 +466,7 @@ impl Durable {
         Ok(Prepared {
             encoded: op.encode(),
             op,
-            body,
+            text,
             file,
         })
     }

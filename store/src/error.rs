@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use crate::BodyId;
+use crate::TextId;
 
 /// Why a verb was not carried out. Nothing of it has happened then.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum StoreError {
     Corrupt(String),
     /// A text that is not stored (any more).
     #[error("there is no stored text {0}")]
-    NoBody(BodyId),
+    NoText(TextId),
     /// A message with this fromid is queued or in the history already.
     #[error("the fromid {0:?} is in use")]
     FromIdInUse(String),

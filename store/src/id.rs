@@ -29,7 +29,7 @@ ids! {
     /// accepted unit.
     QueueId,
     /// A stored message text, shared by all records that refer to it.
-    BodyId,
+    TextId,
     /// A message in a mailbox: the API's `MsgID`.
     MailId,
     /// A call of a webhook, the same over its retries.

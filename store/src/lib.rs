@@ -7,7 +7,6 @@
 //! What is absent on purpose: policy. The store does not know when a retry is due, what an event says, or whose password
 //! is right to be used where; it remembers what it is told. It asks no clock for records: times are passed in.
 
-mod body;
 pub mod bodyfile;
 pub mod disk;
 mod engine;
@@ -15,33 +14,36 @@ mod error;
 mod id;
 pub mod journal;
 mod memory;
+mod message;
 mod options;
 mod record;
 mod store;
 #[cfg(test)]
 mod tests;
+mod text;
 mod time;
 mod verb;
 
-pub use body::{Body, BodyWriter, Scratch};
-pub use bodyfile::BodyFile;
+pub use bodyfile::TextFile;
 pub use error::{OpenError, StoreError};
-pub use id::{ApiKeyId, BodyId, EventId, HoldRuleId, HookId, MailId, QueueId, SuppressionId};
+pub use id::{ApiKeyId, EventId, HoldRuleId, HookId, MailId, QueueId, SuppressionId, TextId};
+pub use message::{Message, Top};
 pub use options::Options;
 pub use record::{
     Answered, ApiKey, Arrival, Attempt, Common, Credential, Event, HoldFilter, HoldRule, Hook,
-    HookAttempt, HookKind, LoggedEvent, Mail, Notify, Outgoing, Queued, Retired, RetiredHook,
+    HookAttempt, HookKind, LoggedEvent, Mail, Notify, OutgoingEvent, Queued, Retired, RetiredHook,
     Scope, Suppression,
 };
 pub use store::{Counts, Store};
+pub use text::{Scratch, Text, TextWriter};
 pub use time::{Clock, ManualClock, Sleep, SystemClock, Time};
 pub use verb::{
-    Accept, Accepted, BodySource, Change, Claim, ClaimHooks, Claimed, ClaimedHooks, Counted,
-    Destination, EventFilter, Found, HookFilter, MailChange, NewApiKey, NewBody, NewEvent, NewHook,
-    NewHookKind, NewMail, NewMessage, NewRecipient, NewSuppression, NextAttempt, Note, Once, Order,
-    Outcome, Page, Party, QueueFilter, Reference, RetiredFilter, RetiredHookFilter, Sent, Settle,
-    SettleHook, base_in_list, hook_lane,
+    Accept, Accepted, Change, Claim, ClaimHooks, Claimed, ClaimedHooks, Counted, Destination,
+    EventFilter, Found, HookFilter, MailChange, NewApiKey, NewEvent, NewHook, NewHookKind, NewMail,
+    NewMessage, NewRecipient, NewSuppression, NewText, NextAttempt, Note, Once, Order, Outcome,
+    Page, Party, QueueFilter, Reference, RetiredFilter, RetiredHookFilter, Sent, Settle,
+    SettleHook, TextSource, base_in_list, hook_lane,
 };
 
 /// The largest text, in bytes, that goes into the journal; a larger one gets a file of its own.
-pub const INLINE_BODY_MAX: usize = 256 * 1024;
+pub const INLINE_TEXT_MAX: usize = 256 * 1024;

@@ -14,18 +14,18 @@ use postrider_smtp::Address;
 use tokio::sync::watch;
 
 use crate::{
-    Accept, Accepted, Answered, ApiKey, ApiKeyId, Body, BodyId, BodySource, Change, Claim,
-    ClaimHooks, Claimed, ClaimedHooks, Common, Counted, Counts, Credential, EventFilter, EventId,
-    Found, HoldFilter, HoldRule, HoldRuleId, Hook, HookAttempt, HookFilter, HookId, HookKind,
-    LoggedEvent, Mail, MailChange, MailId, NewApiKey, NewBody, NewEvent, NewHook, NewHookKind,
-    NewMail, NewMessage, NewRecipient, NewSuppression, NextAttempt, Note, Once, Order, Outcome,
-    Page, Party, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
-    RetiredHookFilter, Sent, Settle, SettleHook, StoreError, Suppression, SuppressionId, Time,
+    Accept, Accepted, Answered, ApiKey, ApiKeyId, Change, Claim, ClaimHooks, Claimed, ClaimedHooks,
+    Common, Counted, Counts, Credential, EventFilter, EventId, Found, HoldFilter, HoldRule,
+    HoldRuleId, Hook, HookAttempt, HookFilter, HookId, HookKind, LoggedEvent, Mail, MailChange,
+    MailId, NewApiKey, NewEvent, NewHook, NewHookKind, NewMail, NewMessage, NewRecipient,
+    NewSuppression, NewText, NextAttempt, Note, Once, Order, Outcome, Page, Party, QueueFilter,
+    QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook, RetiredHookFilter, Sent,
+    Settle, SettleHook, StoreError, Suppression, SuppressionId, Text, TextId, TextSource, Time,
     verb::{COUNTED_DAYS, RESULTS_MAX, base_in_list, day, hour, known_as, page},
 };
 
 #[derive(Debug)]
-pub(crate) struct Memory {
+pub(crate) struct Model {
     state: Mutex<State>,
     queue_changed: watch::Sender<u64>,
     hooks_changed: watch::Sender<u64>,
@@ -36,10 +36,10 @@ pub(crate) struct Memory {
 struct State {
     closed: bool,
     last_queued: u64,
-    last_body: u64,
+    last_text: u64,
     last_mail: u64,
     last_hook: u64,
-    bodies: BTreeMap<BodyId, Bytes>,
+    texts: BTreeMap<TextId, Bytes>,
     queued: BTreeMap<QueueId, Queued>,
     claimed: BTreeMap<QueueId, Lease>,
     retired: BTreeMap<QueueId, Retired>,
@@ -48,7 +48,7 @@ struct State {
     retired_hooks: BTreeMap<HookId, RetiredHook>,
     mails: BTreeMap<MailId, Mail>,
     sent: BTreeMap<(String, u64), Sent>,
-    staged: BTreeSet<BodyId>,
+    staged: BTreeSet<TextId>,
     api_keys: BTreeMap<ApiKeyId, ApiKey>,
     last_api_key: u64,
     answers: BTreeMap<(String, String), Answered>,
@@ -71,7 +71,7 @@ struct Lease {
     last_attempt: Option<Time>,
 }
 
-impl Memory {
+impl Model {
     pub(crate) fn new() -> Self {
         Self {
             state: Mutex::default(),
@@ -117,8 +117,8 @@ impl Memory {
 
     /// The last number that a text got.
     #[cfg(test)]
-    pub(crate) fn last_body(&self) -> u64 {
-        self.state().last_body
+    pub(crate) fn last_text(&self) -> u64 {
+        self.state().last_text
     }
 
     /// Another one that is as this one is now.
@@ -188,13 +188,13 @@ impl Memory {
         self.hooks_changed.subscribe()
     }
 
-    pub(crate) fn body(&self, id: BodyId) -> Result<Body, StoreError> {
+    pub(crate) fn text(&self, id: TextId) -> Result<Text, StoreError> {
         self.open()?
-            .bodies
+            .texts
             .get(&id)
             .cloned()
-            .map(Body::in_memory)
-            .ok_or(StoreError::NoBody(id))
+            .map(Text::of_bytes)
+            .ok_or(StoreError::NoText(id))
     }
 
     pub(crate) fn queued(&self, id: QueueId) -> Result<Option<Queued>, StoreError> {
@@ -317,7 +317,7 @@ impl Memory {
             return Ok(false);
         }
         if let Some(mail) = state.mails.remove(&id) {
-            state.sweep(mail.body);
+            state.sweep(mail.text);
         }
         Ok(true)
     }
@@ -326,18 +326,18 @@ impl Memory {
         id.0 > 0 && id.0 <= self.state().last_mail
     }
 
-    pub(crate) fn stage(&self, body: NewBody) -> Result<BodyId, StoreError> {
-        let NewBody::Inline(text) = body else {
+    pub(crate) fn stage(&self, text: NewText) -> Result<TextId, StoreError> {
+        let NewText::Inline(text) = text else {
             return Err(StoreError::Invalid("a file of another store"));
         };
         let mut state = self.open()?;
-        let id = BodyId(next(&mut state.last_body));
-        state.bodies.insert(id, text);
+        let id = TextId(next(&mut state.last_text));
+        state.texts.insert(id, text);
         state.staged.insert(id);
         Ok(id)
     }
 
-    pub(crate) fn unstage(&self, ids: &[BodyId]) -> Result<(), StoreError> {
+    pub(crate) fn unstage(&self, ids: &[TextId]) -> Result<(), StoreError> {
         let mut state = self.open()?;
         for id in ids {
             if state.staged.remove(id) {
@@ -639,7 +639,7 @@ impl Memory {
             suppressions: state.suppressions.len() as u64,
             hold_rules: state.hold_rules.len() as u64,
             journal_bytes: 0,
-            body_bytes: state.bodies.values().map(|text| text.len() as u64).sum(),
+            text_bytes: state.texts.values().map(|text| text.len() as u64).sum(),
         }
     }
 }
@@ -665,12 +665,12 @@ impl State {
         self.check_from_ids(accept.queue.as_ref())?;
         for hook in &accept.hooks {
             if let NewHookKind::Again(mail) = &hook.kind
-                && !self.bodies.contains_key(&mail.body)
+                && !self.texts.contains_key(&mail.text)
             {
-                return Err(StoreError::NoBody(mail.body));
+                return Err(StoreError::NoText(mail.text));
             }
         }
-        let new = self.bring(accept.body, accept.queue.as_ref(), &accept.mails)?;
+        let new = self.bring(accept.text, accept.queue.as_ref(), &accept.mails)?;
         let mut accepted = Accepted::default();
         if let Some(message) = accept.queue {
             accepted.queue = self.add_message(message, new);
@@ -706,9 +706,9 @@ impl State {
         }
         let mut ids = Vec::new();
         for message in messages {
-            let body = resolve(message.body, None);
+            let text = resolve(message.text, None);
             ids.extend(self.add_message(message, None));
-            self.staged.remove(&body);
+            self.staged.remove(&text);
         }
         self.remember(once, &ids);
         Ok(ids)
@@ -741,42 +741,47 @@ impl State {
     /// Checks that the texts referred to are there, then stores the new one.
     fn bring(
         &mut self,
-        body: Option<NewBody>,
+        text: Option<NewText>,
         queue: Option<&NewMessage>,
         mails: &[NewMail],
-    ) -> Result<Option<BodyId>, StoreError> {
+    ) -> Result<Option<TextId>, StoreError> {
         for source in queue
-            .map(|message| message.body)
+            .map(|message| message.text)
             .into_iter()
-            .chain(mails.iter().map(|mail| mail.body))
+            .chain(mails.iter().map(|mail| mail.text))
         {
             match source {
-                BodySource::Existing(id) if !self.bodies.contains_key(&id) => {
-                    return Err(StoreError::NoBody(id));
+                TextSource::Existing(id) if !self.texts.contains_key(&id) => {
+                    return Err(StoreError::NoText(id));
                 }
                 _ => {}
             }
         }
-        match body {
+        match text {
             None => Ok(None),
-            Some(NewBody::File(_)) => Err(StoreError::Invalid("a file of another store")),
-            Some(NewBody::Inline(text)) => {
-                let id = BodyId(next(&mut self.last_body));
-                self.bodies.insert(id, text);
+            Some(NewText::File(_)) => Err(StoreError::Invalid("a file of another store")),
+            Some(NewText::Inline(text)) => {
+                let id = TextId(next(&mut self.last_text));
+                self.texts.insert(id, text);
                 Ok(Some(id))
             }
         }
     }
 
-    fn add_message(&mut self, message: NewMessage, new: Option<BodyId>) -> Vec<QueueId> {
+    fn add_message(&mut self, message: NewMessage, new: Option<TextId>) -> Vec<QueueId> {
         let common = Arc::new(message.common);
         let base = QueueId(self.last_queued + 1);
         let mut ids = Vec::new();
         self.count_sent(&common, &message.recipients);
         for recipient in message.recipients {
             let id = QueueId(next(&mut self.last_queued));
-            let mut queued =
-                recipient.queued(id, base, resolve(message.body, new), Arc::clone(&common));
+            let mut queued = recipient.queued(
+                id,
+                base,
+                message.top.clone(),
+                resolve(message.text, new),
+                Arc::clone(&common),
+            );
             if self
                 .hold_rules
                 .values()
@@ -809,12 +814,12 @@ impl State {
         });
     }
 
-    fn add_mails(&mut self, mails: Vec<NewMail>, new: Option<BodyId>) -> Vec<MailId> {
+    fn add_mails(&mut self, mails: Vec<NewMail>, new: Option<TextId>) -> Vec<MailId> {
         let mut ids = Vec::new();
         for mail in mails {
             let id = MailId(next(&mut self.last_mail));
-            let body = resolve(mail.body, new);
-            self.mails.insert(id, mail.mail(id, body));
+            let text = resolve(mail.text, new);
+            self.mails.insert(id, mail.mail(id, text));
             ids.push(id);
         }
         ids
@@ -916,16 +921,16 @@ impl State {
     }
 
     /// Drops a text that nothing refers to.
-    fn sweep(&mut self, body: BodyId) {
-        let used = self.staged.contains(&body)
-            || self.queued.values().any(|queued| queued.body == body)
-            || self.mails.values().any(|mail| mail.body == body)
+    fn sweep(&mut self, text: TextId) {
+        let used = self.staged.contains(&text)
+            || self.queued.values().any(|queued| queued.text == text)
+            || self.mails.values().any(|mail| mail.text == text)
             || self
                 .hooks
                 .values()
-                .any(|hook| matches!(&hook.kind, HookKind::Incoming(mail) if mail.body == body));
+                .any(|hook| matches!(&hook.kind, HookKind::Incoming(mail) if mail.text == text));
         if !used {
-            self.bodies.remove(&body);
+            self.texts.remove(&text);
         }
     }
 
@@ -995,7 +1000,7 @@ impl State {
         if settle.party == Party::Administrator && self.claimed.contains_key(&settle.id) {
             return Ok(false);
         }
-        let new = self.bring(settle.body, None, &settle.mails)?;
+        let new = self.bring(settle.text, None, &settle.mails)?;
         let mails = self.add_mails(settle.mails, new);
         self.suppress_and_tell(settle.suppress, settle.hooks, settle.events, &mails);
         let lease = self.claimed.remove(&settle.id);
@@ -1003,7 +1008,7 @@ impl State {
         queued.fence += 1;
         queued.results.extend(settle.attempt);
         queued.delay_told |= settle.delay_told;
-        let body = queued.body;
+        let text = queued.text;
         match settle.outcome {
             Outcome::Release => {
                 queued.attempts = queued.attempts.saturating_sub(1);
@@ -1032,7 +1037,7 @@ impl State {
                 }
             }
         }
-        self.sweep(body);
+        self.sweep(text);
         if let Some(new) = new {
             self.sweep(new);
         }
@@ -1101,7 +1106,7 @@ impl State {
             return;
         };
         if let HookKind::Incoming(mail) = &hook.kind {
-            self.sweep(mail.body);
+            self.sweep(mail.text);
         }
         if let Some(keep_until) = keep_until {
             self.retired_hooks.insert(
@@ -1117,10 +1122,10 @@ impl State {
     }
 }
 
-fn resolve(source: BodySource, new: Option<BodyId>) -> BodyId {
+fn resolve(source: TextSource, new: Option<TextId>) -> TextId {
     match source {
-        BodySource::New => new.unwrap_or_default(),
-        BodySource::Existing(id) => id,
+        TextSource::New => new.unwrap_or_default(),
+        TextSource::Existing(id) => id,
     }
 }
 

@@ -8,8 +8,8 @@ use postrider_smtp::{Address, Domain, EnhancedCode, ReversePath};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiKeyId, BodyId, Destination, EventId, HoldRuleId, HookId, MailId, QueueId, SuppressionId,
-    Time, verb::Reference,
+    ApiKeyId, Destination, EventId, HoldRuleId, HookId, MailId, QueueId, SuppressionId, TextId,
+    Time, Top, verb::Reference,
 };
 
 /// What all recipients of one submission have in common.
@@ -25,7 +25,7 @@ pub struct Common {
     pub message_id: String,
     /// Decoded; empty if absent.
     pub subject: String,
-    /// Bytes of the body as stored.
+    /// Bytes of the whole message: top and text.
     pub size: u64,
     /// The text has bytes above 127, so needs 8BITMIME (RFC 6152).
     pub eight_bit: bool,
@@ -89,8 +89,10 @@ pub struct Queued {
     pub id: QueueId,
     /// The first id of the same submission; its own when alone.
     pub base: QueueId,
+    /// The fields before the text; shared with the other recipients.
+    pub top: Top,
     /// The text; shared with the other recipients.
-    pub body: BodyId,
+    pub text: TextId,
     /// Shared with the other recipients.
     pub common: Arc<Common>,
     /// What MAIL FROM says for this recipient (with its fromid, when used).
@@ -262,7 +264,7 @@ impl Event {
 
 /// What happened to a sent message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outgoing {
+pub struct OutgoingEvent {
     /// What happened.
     pub event: Event,
     /// It came from an incoming DSN.
@@ -299,7 +301,7 @@ pub struct LoggedEvent {
     /// To whom the message was, in Unicode form.
     pub recipient: String,
     /// What happened.
-    pub told: Outgoing,
+    pub told: OutgoingEvent,
     /// When the record goes.
     pub keep_until: Time,
 }
@@ -308,8 +310,8 @@ pub struct LoggedEvent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HookKind {
     /// What became of a sent message.
-    Outgoing(Outgoing),
-    /// A message came into a mailbox. The hook holds the body, so it can be told even when the message is deleted meanwhile.
+    Outgoing(OutgoingEvent),
+    /// A message came into a mailbox. The hook holds the text, so it can be told even when the message is deleted meanwhile.
     Incoming(Arc<Mail>),
 }
 
@@ -384,9 +386,11 @@ pub struct Mail {
     pub account: String,
     /// The mailbox's name, for example `Inbox`.
     pub mailbox: String,
+    /// The fields before the text.
+    pub top: Top,
     /// The text.
-    pub body: BodyId,
-    /// Bytes of the body.
+    pub text: TextId,
+    /// Bytes of the whole message: top and text.
     pub size: u64,
     /// When it came.
     pub received: Time,

@@ -8,13 +8,13 @@ use postrider_smtp::Address;
 use tokio::sync::watch;
 
 use crate::{
-    Accept, Accepted, Answered, ApiKey, ApiKeyId, Body, BodyId, BodySource, BodyWriter, Change,
-    Claim, ClaimHooks, Claimed, ClaimedHooks, Counted, Credential, EventFilter, EventId, Found,
-    HoldFilter, HoldRule, HoldRuleId, Hook, HookAttempt, HookFilter, HookId, LoggedEvent, Mail,
-    MailChange, MailId, NewApiKey, NewBody, NewMessage, NewSuppression, NextAttempt, Once,
-    OpenError, Options, Order, Page, QueueFilter, QueueId, Queued, Reference, Retired,
-    RetiredFilter, RetiredHook, RetiredHookFilter, Sent, Settle, SettleHook, StoreError,
-    Suppression, SuppressionId, Time, engine::Durable, memory::Memory,
+    Accept, Accepted, Answered, ApiKey, ApiKeyId, Change, Claim, ClaimHooks, Claimed, ClaimedHooks,
+    Counted, Credential, EventFilter, EventId, Found, HoldFilter, HoldRule, HoldRuleId, Hook,
+    HookAttempt, HookFilter, HookId, LoggedEvent, Mail, MailChange, MailId, Message, NewApiKey,
+    NewMessage, NewSuppression, NewText, NextAttempt, Once, OpenError, Options, Order, Page,
+    QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
+    RetiredHookFilter, Sent, Settle, SettleHook, StoreError, Suppression, SuppressionId, Text,
+    TextId, TextSource, TextWriter, Time, Top, engine::Durable, memory::Model,
 };
 
 /// What is kept durably. Clones are the same store.
@@ -24,7 +24,7 @@ pub struct Store {
 }
 
 enum Engine {
-    Memory(Box<Memory>),
+    Model(Box<Model>),
     Durable(Durable),
 }
 
@@ -52,7 +52,7 @@ pub struct Counts {
     /// Bytes on disk that the journal takes; 0 in memory.
     pub journal_bytes: u64,
     /// Bytes of texts that are still referred to, in the journal and in files of their own.
-    pub body_bytes: u64,
+    pub text_bytes: u64,
 }
 
 impl Store {
@@ -90,17 +90,17 @@ impl Store {
     /// Ends all claims of a model.
     #[cfg(test)]
     pub(crate) fn crash(&self) {
-        if let Engine::Memory(memory) = &*self.engine {
+        if let Engine::Model(memory) = &*self.engine {
             memory.crash();
         }
     }
 
     /// The last number that a text got: what was staged and went leaves no other trace.
     #[cfg(test)]
-    pub(crate) fn last_body(&self) -> u64 {
+    pub(crate) fn last_text(&self) -> u64 {
         match &*self.engine {
-            Engine::Memory(memory) => memory.last_body(),
-            Engine::Durable(durable) => durable.last_body(),
+            Engine::Model(memory) => memory.last_text(),
+            Engine::Durable(durable) => durable.last_text(),
         }
     }
 
@@ -108,8 +108,8 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn fork(&self) -> Self {
         match &*self.engine {
-            Engine::Memory(memory) => Self {
-                engine: Arc::new(Engine::Memory(Box::new(memory.fork()))),
+            Engine::Model(memory) => Self {
+                engine: Arc::new(Engine::Model(Box::new(memory.fork()))),
             },
             Engine::Durable(_) => self.clone(),
         }
@@ -119,14 +119,14 @@ impl Store {
     #[must_use]
     pub fn memory() -> Self {
         Self {
-            engine: Arc::new(Engine::Memory(Box::new(Memory::new()))),
+            engine: Arc::new(Engine::Model(Box::new(Model::new()))),
         }
     }
 
     /// Stops in good order: what was asked before is carried out, later calls fail with [`StoreError::Closed`].
     pub async fn close(self) {
         match &*self.engine {
-            Engine::Memory(memory) => memory.close(),
+            Engine::Model(memory) => memory.close(),
             Engine::Durable(durable) => durable.close().await,
         }
     }
@@ -135,17 +135,17 @@ impl Store {
     /// a failure that only a new start can mend.
     pub async fn stopped(&self) -> StoreError {
         match &*self.engine {
-            Engine::Memory(_) => std::future::pending().await,
+            Engine::Model(_) => std::future::pending().await,
             Engine::Durable(durable) => durable.stopped().await,
         }
     }
 
     /// Begins a text. It is stored with the [`Accept`] or [`Settle`] that brings it.
     #[must_use]
-    pub fn body_writer(&self) -> BodyWriter {
+    pub fn text_writer(&self) -> TextWriter {
         match &*self.engine {
-            Engine::Memory(_) => BodyWriter::in_memory(),
-            Engine::Durable(durable) => durable.body_writer(),
+            Engine::Model(_) => TextWriter::in_memory(),
+            Engine::Durable(durable) => durable.text_writer(),
         }
     }
 
@@ -153,14 +153,14 @@ impl Store {
     ///
     /// # Errors
     /// If it can't be read.
-    pub fn beginning(&self, body: &NewBody, max: u64) -> Result<Bytes, StoreError> {
-        match (body, &*self.engine) {
-            (NewBody::Inline(text), _) => {
+    pub async fn beginning(&self, text: &NewText, max: u64) -> Result<Bytes, StoreError> {
+        match (text, &*self.engine) {
+            (NewText::Inline(text), _) => {
                 let max = usize::try_from(max).unwrap_or(usize::MAX);
                 Ok(text.slice(..text.len().min(max)))
             }
-            (NewBody::File(file), Engine::Durable(durable)) => durable.beginning(file, max),
-            (NewBody::File(_), Engine::Memory(_)) => {
+            (NewText::File(file), Engine::Durable(durable)) => durable.beginning(file, max),
+            (NewText::File(_), Engine::Model(_)) => {
                 Err(StoreError::Invalid("a file of another store"))
             }
         }
@@ -173,7 +173,7 @@ impl Store {
     pub async fn accept(&self, accept: Accept) -> Result<Accepted, StoreError> {
         accept.check()?;
         match &*self.engine {
-            Engine::Memory(memory) => memory.accept(accept),
+            Engine::Model(memory) => memory.accept(accept),
             Engine::Durable(durable) => durable.accept(accept).await,
         }
     }
@@ -187,7 +187,7 @@ impl Store {
     /// If the store is closed or can't be read.
     pub async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.claim(&claim),
+            Engine::Model(memory) => memory.claim(&claim),
             Engine::Durable(durable) => durable.claim(claim).await,
         }
     }
@@ -202,7 +202,7 @@ impl Store {
         until: Time,
     ) -> Result<Vec<bool>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.renew(&claims, until),
+            Engine::Model(memory) => memory.renew(&claims, until),
             Engine::Durable(durable) => durable.renew(claims, until).await,
         }
     }
@@ -218,7 +218,7 @@ impl Store {
     pub async fn settle(&self, settles: Vec<Settle>) -> Result<Vec<bool>, StoreError> {
         settles.iter().try_for_each(Settle::check)?;
         match &*self.engine {
-            Engine::Memory(memory) => memory.settle(settles),
+            Engine::Model(memory) => memory.settle(settles),
             Engine::Durable(durable) => durable.settle(settles).await,
         }
     }
@@ -229,7 +229,7 @@ impl Store {
     /// If the store is closed or can't be read.
     pub async fn claim_hooks(&self, claim: ClaimHooks) -> Result<ClaimedHooks, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.claim_hooks(&claim),
+            Engine::Model(memory) => memory.claim_hooks(&claim),
             Engine::Durable(durable) => durable.claim_hooks(claim).await,
         }
     }
@@ -240,7 +240,7 @@ impl Store {
     /// As for `settle`.
     pub async fn settle_hooks(&self, settles: Vec<SettleHook>) -> Result<Vec<bool>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.settle_hooks(settles),
+            Engine::Model(memory) => memory.settle_hooks(settles),
             Engine::Durable(durable) => durable.settle_hooks(settles).await,
         }
     }
@@ -249,7 +249,7 @@ impl Store {
     #[must_use]
     pub fn queue_changed(&self) -> watch::Receiver<u64> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.queue_changed(),
+            Engine::Model(memory) => memory.queue_changed(),
             Engine::Durable(durable) => durable.queue_changed(),
         }
     }
@@ -258,7 +258,7 @@ impl Store {
     #[must_use]
     pub fn hooks_changed(&self) -> watch::Receiver<u64> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.hooks_changed(),
+            Engine::Model(memory) => memory.hooks_changed(),
             Engine::Durable(durable) => durable.hooks_changed(),
         }
     }
@@ -266,21 +266,45 @@ impl Store {
     /// A stored text.
     ///
     /// # Errors
-    /// [`StoreError::NoBody`] if no record refers to it any more.
-    pub fn body(&self, id: BodyId) -> Result<Body, StoreError> {
+    /// [`StoreError::NoText`] if no record refers to it any more.
+    pub async fn text(&self, id: TextId) -> Result<Text, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.body(id),
-            Engine::Durable(durable) => durable.body(id),
+            Engine::Model(memory) => memory.text(id),
+            Engine::Durable(durable) => durable.text(id),
         }
+    }
+
+    /// The message that has this top and this stored text.
+    ///
+    /// # Errors
+    /// As for [`text`](Self::text).
+    pub async fn message(&self, top: &Top, text: TextId) -> Result<Message, StoreError> {
+        Ok(Message::new(top.clone(), self.text(text).await?))
+    }
+
+    /// The message of a record in the queue.
+    ///
+    /// # Errors
+    /// As for [`text`](Self::text).
+    pub async fn queued_message(&self, queued: &Queued) -> Result<Message, StoreError> {
+        self.message(&queued.top, queued.text).await
+    }
+
+    /// The message of a record in a mailbox.
+    ///
+    /// # Errors
+    /// As for [`text`](Self::text).
+    pub async fn mail_message(&self, mail: &Mail) -> Result<Message, StoreError> {
+        self.message(&mail.top, mail.text).await
     }
 
     /// A message in the queue; None if it is not there (any more).
     ///
     /// # Errors
     /// If it can't be read.
-    pub fn queued(&self, id: QueueId) -> Result<Option<Queued>, StoreError> {
+    pub async fn queued(&self, id: QueueId) -> Result<Option<Queued>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.queued(id),
+            Engine::Model(memory) => memory.queued(id),
             Engine::Durable(durable) => durable.queued(id),
         }
     }
@@ -289,9 +313,9 @@ impl Store {
     ///
     /// # Errors
     /// If it can't be read.
-    pub fn is_claimed(&self, id: QueueId) -> Result<bool, StoreError> {
+    pub async fn is_claimed(&self, id: QueueId) -> Result<bool, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.is_claimed(id),
+            Engine::Model(memory) => memory.is_claimed(id),
             Engine::Durable(durable) => durable.is_claimed(id),
         }
     }
@@ -302,7 +326,7 @@ impl Store {
     ///
     /// # Errors
     /// If they can't be read.
-    pub fn list(
+    pub async fn list(
         &self,
         filter: &QueueFilter,
         after: Option<QueueId>,
@@ -310,8 +334,8 @@ impl Store {
         limit: usize,
     ) -> Result<Page<Queued, QueueId>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.list(filter, after, order, limit),
-            Engine::Durable(durable) => durable.list(filter, after, order, limit),
+            Engine::Model(memory) => memory.list(filter, after, order, limit),
+            Engine::Durable(durable) => durable.list(filter, after, order, limit).await,
         }
     }
 
@@ -319,9 +343,9 @@ impl Store {
     ///
     /// # Errors
     /// If it can't be read.
-    pub fn retired(&self, id: QueueId) -> Result<Option<Retired>, StoreError> {
+    pub async fn retired(&self, id: QueueId) -> Result<Option<Retired>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.retired(id),
+            Engine::Model(memory) => memory.retired(id),
             Engine::Durable(durable) => durable.retired(id),
         }
     }
@@ -330,7 +354,7 @@ impl Store {
     ///
     /// # Errors
     /// If they can't be read.
-    pub fn list_retired(
+    pub async fn list_retired(
         &self,
         filter: &RetiredFilter,
         after: Option<QueueId>,
@@ -338,8 +362,8 @@ impl Store {
         limit: usize,
     ) -> Result<Page<Retired, QueueId>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.list_retired(filter, after, order, limit),
-            Engine::Durable(durable) => durable.list_retired(filter, after, order, limit),
+            Engine::Model(memory) => memory.list_retired(filter, after, order, limit),
+            Engine::Durable(durable) => durable.list_retired(filter, after, order, limit).await,
         }
     }
 
@@ -349,7 +373,7 @@ impl Store {
     ///
     /// # Errors
     /// If they can't be read.
-    pub fn find(
+    pub async fn find(
         &self,
         reference: Reference<'_>,
         recipient: Option<&str>,
@@ -357,8 +381,8 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Found>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.find(reference, recipient, account, limit),
-            Engine::Durable(durable) => durable.find(reference, recipient, account, limit),
+            Engine::Model(memory) => memory.find(reference, recipient, account, limit),
+            Engine::Durable(durable) => durable.find(reference, recipient, account, limit).await,
         }
     }
 
@@ -369,7 +393,7 @@ impl Store {
     /// If it can't be made durable.
     pub async fn change(&self, ids: Vec<QueueId>, change: &Change) -> Result<u64, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.change(&ids, change),
+            Engine::Model(memory) => memory.change(&ids, change),
             Engine::Durable(durable) => durable.change(ids, change).await,
         }
     }
@@ -379,13 +403,13 @@ impl Store {
     /// # Errors
     /// If it can't be read.
     #[doc(alias = "base_in_list")]
-    pub fn suppression(
+    pub async fn suppression(
         &self,
         account: &str,
         base: &str,
     ) -> Result<Option<Suppression>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.suppression(account, base),
+            Engine::Model(memory) => memory.suppression(account, base),
             Engine::Durable(durable) => durable.suppression(account, base),
         }
     }
@@ -394,15 +418,15 @@ impl Store {
     ///
     /// # Errors
     /// If they can't be read.
-    pub fn list_suppressions(
+    pub async fn list_suppressions(
         &self,
         account: Option<&str>,
         after: Option<SuppressionId>,
         limit: usize,
     ) -> Result<Page<Suppression, SuppressionId>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.list_suppressions(account, after, limit),
-            Engine::Durable(durable) => durable.list_suppressions(account, after, limit),
+            Engine::Model(memory) => memory.list_suppressions(account, after, limit),
+            Engine::Durable(durable) => durable.list_suppressions(account, after, limit).await,
         }
     }
 
@@ -412,7 +436,7 @@ impl Store {
     /// If it can't be made durable.
     pub async fn suppress(&self, suppression: NewSuppression) -> Result<bool, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.suppress(suppression),
+            Engine::Model(memory) => memory.suppress(suppression),
             Engine::Durable(durable) => durable.suppress(suppression).await,
         }
     }
@@ -423,7 +447,7 @@ impl Store {
     /// If it can't be made durable.
     pub async fn unsuppress(&self, account: &str, base: &str) -> Result<bool, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.unsuppress(account, base),
+            Engine::Model(memory) => memory.unsuppress(account, base),
             Engine::Durable(durable) => durable.unsuppress(account, base).await,
         }
     }
@@ -432,10 +456,10 @@ impl Store {
     ///
     /// # Errors
     /// If it can't be made durable.
-    pub async fn stage(&self, body: NewBody) -> Result<BodyId, StoreError> {
+    pub async fn stage(&self, text: NewText) -> Result<TextId, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.stage(body),
-            Engine::Durable(durable) => durable.stage(body).await,
+            Engine::Model(memory) => memory.stage(text),
+            Engine::Durable(durable) => durable.stage(text).await,
         }
     }
 
@@ -443,12 +467,12 @@ impl Store {
     ///
     /// # Errors
     /// If it can't be made durable.
-    pub async fn unstage(&self, ids: Vec<BodyId>) -> Result<(), StoreError> {
+    pub async fn unstage(&self, ids: Vec<TextId>) -> Result<(), StoreError> {
         if ids.is_empty() {
             return Ok(());
         }
         match &*self.engine {
-            Engine::Memory(memory) => memory.unstage(&ids),
+            Engine::Model(memory) => memory.unstage(&ids),
             Engine::Durable(durable) => durable.unstage(ids).await,
         }
     }
@@ -464,14 +488,14 @@ impl Store {
     ) -> Result<Vec<QueueId>, StoreError> {
         if messages
             .iter()
-            .any(|message| message.recipients.is_empty() || message.body == BodySource::New)
+            .any(|message| message.recipients.is_empty() || message.text == TextSource::New)
         {
             return Err(StoreError::Invalid(
                 "a message without recipients, or without a staged text",
             ));
         }
         match &*self.engine {
-            Engine::Memory(memory) => memory.accept_all(messages, once),
+            Engine::Model(memory) => memory.accept_all(messages, once),
             Engine::Durable(durable) => durable.accept_all(messages, once).await,
         }
     }
@@ -482,7 +506,7 @@ impl Store {
     /// If it can't be made durable.
     pub async fn add_api_key(&self, key: NewApiKey) -> Result<ApiKeyId, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.add_api_key(key),
+            Engine::Model(memory) => memory.add_api_key(key),
             Engine::Durable(durable) => durable.add_api_key(key).await,
         }
     }
@@ -493,7 +517,7 @@ impl Store {
     /// If it can't be made durable.
     pub async fn remove_api_key(&self, id: ApiKeyId) -> Result<bool, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.remove_api_key(id),
+            Engine::Model(memory) => memory.remove_api_key(id),
             Engine::Durable(durable) => durable.remove_api_key(id).await,
         }
     }
@@ -502,9 +526,9 @@ impl Store {
     ///
     /// # Errors
     /// If it can't be read.
-    pub fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+    pub async fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.api_key(id),
+            Engine::Model(memory) => memory.api_key(id),
             Engine::Durable(durable) => durable.api_key(id),
         }
     }
@@ -513,10 +537,10 @@ impl Store {
     ///
     /// # Errors
     /// If they can't be read.
-    pub fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+    pub async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.api_keys(),
-            Engine::Durable(durable) => durable.api_keys(),
+            Engine::Model(memory) => memory.api_keys(),
+            Engine::Durable(durable) => durable.api_keys().await,
         }
     }
 
@@ -524,14 +548,14 @@ impl Store {
     ///
     /// # Errors
     /// If it can't be read.
-    pub fn answered(
+    pub async fn answered(
         &self,
         account: &str,
         key: &str,
         now: Time,
     ) -> Result<Option<Answered>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.answered(account, key, now),
+            Engine::Model(memory) => memory.answered(account, key, now),
             Engine::Durable(durable) => durable.answered(account, key, now),
         }
     }
@@ -540,7 +564,7 @@ impl Store {
     ///
     /// # Errors
     /// If they can't be read.
-    pub fn list_events(
+    pub async fn list_events(
         &self,
         filter: &EventFilter,
         after: Option<EventId>,
@@ -548,8 +572,8 @@ impl Store {
         limit: usize,
     ) -> Result<Page<LoggedEvent, EventId>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.list_events(filter, after, order, limit),
-            Engine::Durable(durable) => durable.list_events(filter, after, order, limit),
+            Engine::Model(memory) => memory.list_events(filter, after, order, limit),
+            Engine::Durable(durable) => durable.list_events(filter, after, order, limit).await,
         }
     }
 
@@ -557,14 +581,14 @@ impl Store {
     ///
     /// # Errors
     /// If they can't be read.
-    pub fn counted_events(
+    pub async fn counted_events(
         &self,
         account: &str,
         days: RangeInclusive<u64>,
     ) -> Result<Vec<(Counted, u64)>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.counted_events(account, &days),
-            Engine::Durable(durable) => durable.counted_events(account, days),
+            Engine::Model(memory) => memory.counted_events(account, &days),
+            Engine::Durable(durable) => durable.counted_events(account, days).await,
         }
     }
 
@@ -572,7 +596,7 @@ impl Store {
     #[must_use]
     pub fn events_changed(&self) -> watch::Receiver<u64> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.events_changed(),
+            Engine::Model(memory) => memory.events_changed(),
             Engine::Durable(durable) => durable.events_changed(),
         }
     }
@@ -581,9 +605,9 @@ impl Store {
     ///
     /// # Errors
     /// If it can't be read.
-    pub fn sent(&self, account: &str, since: Time) -> Result<Sent, StoreError> {
+    pub async fn sent(&self, account: &str, since: Time) -> Result<Sent, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.sent(account, since),
+            Engine::Model(memory) => memory.sent(account, since),
             Engine::Durable(durable) => durable.sent(account, since),
         }
     }
@@ -592,9 +616,9 @@ impl Store {
     ///
     /// # Errors
     /// If it can't be read.
-    pub fn is_known(&self, account: &str, recipient: &Address) -> Result<bool, StoreError> {
+    pub async fn is_known(&self, account: &str, recipient: &Address) -> Result<bool, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.is_known(account, recipient),
+            Engine::Model(memory) => memory.is_known(account, recipient),
             Engine::Durable(durable) => durable.is_known(account, recipient),
         }
     }
@@ -603,9 +627,9 @@ impl Store {
     ///
     /// # Errors
     /// If they can't be read.
-    pub fn hold_rules(&self) -> Result<Vec<HoldRule>, StoreError> {
+    pub async fn hold_rules(&self) -> Result<Vec<HoldRule>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.hold_rules(),
+            Engine::Model(memory) => memory.hold_rules(),
             Engine::Durable(durable) => durable.hold_rules(),
         }
     }
@@ -620,7 +644,7 @@ impl Store {
         created: Time,
     ) -> Result<HoldRuleId, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.add_hold_rule(filter, created),
+            Engine::Model(memory) => memory.add_hold_rule(filter, created),
             Engine::Durable(durable) => durable.add_hold_rule(filter, created).await,
         }
     }
@@ -631,7 +655,7 @@ impl Store {
     /// If it can't be made durable.
     pub async fn remove_hold_rule(&self, id: HoldRuleId) -> Result<bool, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.remove_hold_rule(id),
+            Engine::Model(memory) => memory.remove_hold_rule(id),
             Engine::Durable(durable) => durable.remove_hold_rule(id).await,
         }
     }
@@ -640,9 +664,9 @@ impl Store {
     ///
     /// # Errors
     /// If it can't be read.
-    pub fn hook(&self, id: HookId) -> Result<Option<Hook>, StoreError> {
+    pub async fn hook(&self, id: HookId) -> Result<Option<Hook>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.hook(id),
+            Engine::Model(memory) => memory.hook(id),
             Engine::Durable(durable) => durable.hook(id),
         }
     }
@@ -651,7 +675,7 @@ impl Store {
     ///
     /// # Errors
     /// If they can't be read.
-    pub fn list_hooks(
+    pub async fn list_hooks(
         &self,
         filter: &HookFilter,
         after: Option<HookId>,
@@ -659,8 +683,8 @@ impl Store {
         limit: usize,
     ) -> Result<Page<Hook, HookId>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.list_hooks(filter, after, order, limit),
-            Engine::Durable(durable) => durable.list_hooks(filter, after, order, limit),
+            Engine::Model(memory) => memory.list_hooks(filter, after, order, limit),
+            Engine::Durable(durable) => durable.list_hooks(filter, after, order, limit).await,
         }
     }
 
@@ -668,7 +692,7 @@ impl Store {
     ///
     /// # Errors
     /// If they can't be read.
-    pub fn list_retired_hooks(
+    pub async fn list_retired_hooks(
         &self,
         filter: &RetiredHookFilter,
         after: Option<HookId>,
@@ -676,8 +700,12 @@ impl Store {
         limit: usize,
     ) -> Result<Page<RetiredHook, HookId>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.list_retired_hooks(filter, after, order, limit),
-            Engine::Durable(durable) => durable.list_retired_hooks(filter, after, order, limit),
+            Engine::Model(memory) => memory.list_retired_hooks(filter, after, order, limit),
+            Engine::Durable(durable) => {
+                durable
+                    .list_retired_hooks(filter, after, order, limit)
+                    .await
+            }
         }
     }
 
@@ -692,7 +720,7 @@ impl Store {
         next: NextAttempt,
     ) -> Result<u64, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.schedule_hooks(&ids, next),
+            Engine::Model(memory) => memory.schedule_hooks(&ids, next),
             Engine::Durable(durable) => durable.schedule_hooks(ids, next).await,
         }
     }
@@ -708,7 +736,7 @@ impl Store {
         result: &HookAttempt,
     ) -> Result<u64, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.end_hooks(&ends, result),
+            Engine::Model(memory) => memory.end_hooks(&ends, result),
             Engine::Durable(durable) => durable.end_hooks(ends, result).await,
         }
     }
@@ -717,9 +745,9 @@ impl Store {
     ///
     /// # Errors
     /// If it can't be read.
-    pub fn mail(&self, id: MailId) -> Result<Option<Mail>, StoreError> {
+    pub async fn mail(&self, id: MailId) -> Result<Option<Mail>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.mail(id),
+            Engine::Model(memory) => memory.mail(id),
             Engine::Durable(durable) => durable.mail(id),
         }
     }
@@ -728,7 +756,7 @@ impl Store {
     ///
     /// # Errors
     /// If they can't be read.
-    pub fn list_mails(
+    pub async fn list_mails(
         &self,
         account: &str,
         mailbox: Option<&str>,
@@ -736,8 +764,8 @@ impl Store {
         limit: usize,
     ) -> Result<Page<Mail, MailId>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.list_mails(account, mailbox, after, limit),
-            Engine::Durable(durable) => durable.list_mails(account, mailbox, after, limit),
+            Engine::Model(memory) => memory.list_mails(account, mailbox, after, limit),
+            Engine::Durable(durable) => durable.list_mails(account, mailbox, after, limit).await,
         }
     }
 
@@ -752,7 +780,7 @@ impl Store {
         change: MailChange,
     ) -> Result<bool, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.change_mail(account, id, &change),
+            Engine::Model(memory) => memory.change_mail(account, id, &change),
             Engine::Durable(durable) => durable.change_mail(account, id, change).await,
         }
     }
@@ -763,16 +791,15 @@ impl Store {
     /// If it can't be made durable.
     pub async fn remove_mail(&self, account: &str, id: MailId) -> Result<bool, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.remove_mail(account, id),
+            Engine::Model(memory) => memory.remove_mail(account, id),
             Engine::Durable(durable) => durable.remove_mail(account, id).await,
         }
     }
 
     /// Whether there has been a mail of this number.
-    #[must_use]
-    pub fn was_mail(&self, id: MailId) -> bool {
+    pub async fn was_mail(&self, id: MailId) -> bool {
         match &*self.engine {
-            Engine::Memory(memory) => memory.was_mail(id),
+            Engine::Model(memory) => memory.was_mail(id),
             Engine::Durable(durable) => durable.was_mail(id),
         }
     }
@@ -781,9 +808,9 @@ impl Store {
     ///
     /// # Errors
     /// If it can't be read.
-    pub fn credential(&self, account: &str) -> Result<Option<Credential>, StoreError> {
+    pub async fn credential(&self, account: &str) -> Result<Option<Credential>, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.credential(account),
+            Engine::Model(memory) => memory.credential(account),
             Engine::Durable(durable) => durable.credential(account),
         }
     }
@@ -798,7 +825,7 @@ impl Store {
         credential: Option<Credential>,
     ) -> Result<(), StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.set_credential(account, credential),
+            Engine::Model(memory) => memory.set_credential(account, credential),
             Engine::Durable(durable) => durable.set_credential(account, credential).await,
         }
     }
@@ -811,16 +838,15 @@ impl Store {
     /// If it can't be made durable.
     pub async fn expire(&self, now: Time, max: u64) -> Result<u64, StoreError> {
         match &*self.engine {
-            Engine::Memory(memory) => memory.expire(now, max),
+            Engine::Model(memory) => memory.expire(now, max),
             Engine::Durable(durable) => durable.expire(now, max).await,
         }
     }
 
     /// How much there is of everything.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub async fn counts(&self) -> Counts {
         match &*self.engine {
-            Engine::Memory(memory) => memory.counts(),
+            Engine::Model(memory) => memory.counts(),
             Engine::Durable(durable) => durable.counts(),
         }
     }
@@ -828,8 +854,6 @@ impl Store {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store")
-            .field("counts", &self.counts())
-            .finish_non_exhaustive()
+        f.debug_struct("Store").finish_non_exhaustive()
     }
 }

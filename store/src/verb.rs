@@ -7,10 +7,10 @@ use postrider_smtp::{Address, Domain, Host, ReversePath};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiKey, ApiKeyId, BodyFile, BodyId, Event, EventId, Hook, HookId, HookKind, LoggedEvent, Mail,
-    MailId, QueueId, Scope, StoreError, Suppression, SuppressionId, Time,
+    ApiKey, ApiKeyId, Event, EventId, Hook, HookId, HookKind, LoggedEvent, Mail, MailId, QueueId,
+    Scope, StoreError, Suppression, SuppressionId, TextFile, TextId, Time, Top,
     record::{
-        Arrival, Attempt, Common, HookAttempt, Notify, Outgoing, Queued, Retired, RetiredHook,
+        Arrival, Attempt, Common, HookAttempt, Notify, OutgoingEvent, Queued, Retired, RetiredHook,
     },
 };
 
@@ -19,27 +19,27 @@ pub(crate) const RESULTS_MAX: usize = 100;
 
 /// A message text to be stored.
 #[derive(Debug)]
-pub enum NewBody {
-    /// Held in memory and appended to the journal: at most [`crate::INLINE_BODY_MAX`] bytes.
+pub enum NewText {
+    /// Held in memory and appended to the journal: at most [`crate::INLINE_TEXT_MAX`] bytes.
     Inline(Bytes),
     /// Already written to a file of its own, and synced.
-    File(BodyFile),
+    File(TextFile),
 }
 
 /// Which text a new record refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum BodySource {
+pub enum TextSource {
     /// The one that this unit brings along.
     New,
     /// One that is stored already and alive.
-    Existing(BodyId),
+    Existing(TextId),
 }
 
 /// Mail, messages to be sent and events that come into being together, or not at all.
 #[derive(Debug, Default)]
 pub struct Accept {
     /// The text; None if nothing here refers to a new one.
-    pub body: Option<NewBody>,
+    pub text: Option<NewText>,
     /// To be sent.
     pub queue: Option<NewMessage>,
     /// To be put in mailboxes.
@@ -65,7 +65,7 @@ pub struct Accept {
 pub struct NewEvent {
     pub account: String,
     pub recipient: String,
-    pub told: Outgoing,
+    pub told: OutgoingEvent,
     pub keep_until: Time,
 }
 
@@ -366,8 +366,10 @@ pub enum Order {
 pub struct NewMessage {
     /// What the recipients have in common.
     pub common: Common,
+    /// The fields before the text, for all recipients.
+    pub top: Top,
     /// Its text.
-    pub body: BodySource,
+    pub text: TextSource,
     /// At least one. Ids are given in this order, consecutive.
     pub recipients: Vec<NewRecipient>,
 }
@@ -398,7 +400,8 @@ pub struct NewRecipient {
 pub struct NewMail {
     pub account: String,
     pub mailbox: String,
-    pub body: BodySource,
+    pub top: Top,
+    pub text: TextSource,
     pub size: u64,
     pub received: Time,
     pub flags: Vec<String>,
@@ -425,7 +428,7 @@ pub struct NewHook {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum NewHookKind {
     /// What became of a sent message.
-    Outgoing(Outgoing),
+    Outgoing(OutgoingEvent),
     /// The mail at this index of the same unit's `mails`.
     Incoming(u32),
     /// A mail that was told of before, and whose text is still there.
@@ -486,7 +489,7 @@ pub struct Settle {
     /// A "delayed" DSN goes out with this.
     pub delay_told: bool,
     /// A text that comes along (a DSN).
-    pub body: Option<NewBody>,
+    pub text: Option<NewText>,
     /// Mail that comes into being with it: a DSN, or the delivery of localserve, which refers to the message's own text.
     pub mails: Vec<NewMail>,
     /// Events that tell of it.
@@ -640,8 +643,8 @@ impl Accept {
         {
             return Err(StoreError::Invalid("a message without recipients"));
         }
-        let queued = self.queue.iter().map(|message| message.body);
-        check(self.body.as_ref(), queued, &self.mails, &self.hooks)
+        let queued = self.queue.iter().map(|message| message.text);
+        check(self.text.as_ref(), queued, &self.mails, &self.hooks)
     }
 }
 
@@ -649,7 +652,7 @@ impl Settle {
     /// Likewise.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         check(
-            self.body.as_ref(),
+            self.text.as_ref(),
             std::iter::empty(),
             &self.mails,
             &self.hooks,
@@ -658,13 +661,13 @@ impl Settle {
 }
 
 fn check(
-    body: Option<&NewBody>,
-    queued: impl Iterator<Item = BodySource>,
+    text: Option<&NewText>,
+    queued: impl Iterator<Item = TextSource>,
     mails: &[NewMail],
     hooks: &[NewHook],
 ) -> Result<(), StoreError> {
-    let mut sources = queued.chain(mails.iter().map(|mail| mail.body));
-    if body.is_none() && sources.any(|source| source == BodySource::New) {
+    let mut sources = queued.chain(mails.iter().map(|mail| mail.text));
+    if text.is_none() && sources.any(|source| source == TextSource::New) {
         return Err(StoreError::Invalid(
             "a record refers to a new text, but there is none",
         ));
@@ -1092,13 +1095,15 @@ impl NewRecipient {
         self,
         id: QueueId,
         base: QueueId,
-        body: BodyId,
+        top: Top,
+        text: TextId,
         common: Arc<Common>,
     ) -> Queued {
         Queued {
             id,
             base,
-            body,
+            top,
+            text,
             common,
             reverse_path: self.reverse_path,
             from_id: self.from_id,
@@ -1119,12 +1124,13 @@ impl NewRecipient {
 
 impl NewMail {
     /// The record that it becomes.
-    pub(crate) fn mail(self, id: MailId, body: BodyId) -> Mail {
+    pub(crate) fn mail(self, id: MailId, text: TextId) -> Mail {
         Mail {
             id,
             account: self.account,
             mailbox: self.mailbox,
-            body,
+            top: self.top,
+            text,
             size: self.size,
             received: self.received,
             flags: self.flags,

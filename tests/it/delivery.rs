@@ -79,7 +79,7 @@ async fn a_message_is_delivered_after_a_temporary_failure() {
     );
 
     let id = QueueId(calls[0].payload["QueueMsgID"].as_u64().unwrap());
-    let retired = world.server.store().retired(id).unwrap().unwrap();
+    let retired = world.server.store().retired(id).await.unwrap().unwrap();
     assert!(retired.success);
     assert_eq!(
         retired
@@ -90,7 +90,7 @@ async fn a_message_is_delivered_after_a_temporary_failure() {
             .collect::<Vec<_>>(),
         [451, 250]
     );
-    assert_eq!(world.server.store().counts().queued, 0);
+    assert_eq!(world.server.store().counts().await.queued, 0);
     world.server.stop().await;
 }
 
@@ -136,12 +136,13 @@ async fn a_permanent_failure_gives_an_event_a_dsn_and_history() {
     let store = world.server.store();
     let mails = store
         .list_mails("app", Some("Inbox"), None, 10)
+        .await
         .unwrap()
         .items;
     assert_eq!(mails.len(), 1, "one DSN");
     assert!(mails[0].dsn);
-    let body = store.body(mails[0].body).unwrap();
-    let text = String::from_utf8(body.read(0..body.len()).unwrap().to_vec()).unwrap();
+    let stored = store.mail_message(&mails[0]).await.unwrap();
+    let text = String::from_utf8(stored.whole().await.unwrap().to_vec()).unwrap();
     for expected in [
         "Content-Type: multipart/report",
         "Final-Recipient: rfc822; nobody@remote.test",
@@ -153,7 +154,7 @@ async fn a_permanent_failure_gives_an_event_a_dsn_and_history() {
         assert!(text.contains(expected), "{expected} in {text}");
     }
     let id = QueueId(failed.payload["QueueMsgID"].as_u64().unwrap());
-    assert!(!store.retired(id).unwrap().unwrap().success);
+    assert!(!store.retired(id).await.unwrap().unwrap().success);
     world.server.stop().await;
 }
 
@@ -188,7 +189,7 @@ async fn what_waits_is_delivered_after_a_restart() {
     send(&world, &["rcpt@remote.test"], "restart").await;
     receiver.wait_for(1).await;
     let world = world.restart().await;
-    assert_eq!(world.server.store().counts().queued, 1);
+    assert_eq!(world.server.store().counts().await.queued, 1);
     world.clock.advance(Duration::from_secs(9 * 60));
     assert_eq!(
         events(&receiver.wait_for(2).await),

@@ -6,11 +6,11 @@ use crate::support::{Setup, World};
 
 const TEXT: &str = "From: <someone@elsewhere.test>\r\nSubject: hi\r\n\r\nHello.";
 
-fn body_of(world: &World, id: MailId) -> String {
+async fn text_of(world: &World, id: MailId) -> String {
     let store = world.server.store();
-    let mail = store.mail(id).unwrap().unwrap();
-    let body = store.body(mail.body).unwrap();
-    String::from_utf8(body.read(0..body.len()).unwrap().to_vec()).unwrap()
+    let mail = store.mail(id).await.unwrap().unwrap();
+    let stored = store.mail_message(&mail).await.unwrap();
+    String::from_utf8(stored.whole().await.unwrap().to_vec()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,17 +45,19 @@ async fn mail_for_our_addresses_reaches_their_mailboxes() {
     let store = world.server.store();
     let inbox = store
         .list_mails("app", Some("Inbox"), None, 10)
+        .await
         .unwrap()
         .items;
     let info = store
         .list_mails("app", Some("Info"), None, 10)
+        .await
         .unwrap()
         .items;
     assert_eq!((inbox.len(), info.len()), (1, 1));
-    assert_eq!(inbox[0].body, info[0].body, "one text for both");
+    assert_eq!(inbox[0].text, info[0].text, "one text for both");
     let arrival = inbox[0].smtp.clone().unwrap();
     assert_eq!(arrival.rcpt_to.to_string(), "App+x@example.org");
-    let text = body_of(&world, inbox[0].id);
+    let text = text_of(&world, inbox[0].id).await;
     assert!(
         text.starts_with(
             "Return-Path: <someone@elsewhere.test>\r\nReceived: from sender.elsewhere.test "
@@ -66,7 +68,7 @@ async fn mail_for_our_addresses_reaches_their_mailboxes() {
 
     // And it is there after a restart.
     let world = world.restart().await;
-    assert_eq!(body_of(&world, inbox[0].id), text);
+    assert_eq!(text_of(&world, inbox[0].id).await, text);
     world.server.stop().await;
 }
 
@@ -135,6 +137,7 @@ async fn unclean_messages_are_refused_and_not_kept() {
             .server
             .store()
             .list_mails("app", None, None, 10)
+            .await
             .unwrap()
             .items
             .len(),
@@ -161,9 +164,10 @@ async fn a_large_message_is_stored_whole() {
         .server
         .store()
         .list_mails("app", None, None, 10)
+        .await
         .unwrap()
         .items;
-    let text = body_of(&world, mails[0].id);
+    let text = text_of(&world, mails[0].id).await;
     assert_eq!(
         text.matches("\r\n.0123456789").count(),
         40_000,
@@ -196,11 +200,12 @@ async fn a_binary_message_is_stored_as_it_is_and_not_taken_where_it_would_be_pas
     let store = world.server.store();
     let mail = store
         .list_mails("app", None, None, 10)
+        .await
         .unwrap()
         .items
         .remove(0);
-    let body = store.body(mail.body).unwrap();
-    assert!(body.read(0..body.len()).unwrap().ends_with(content));
+    let stored = store.mail_message(&mail).await.unwrap();
+    assert!(stored.whole().await.unwrap().ends_with(content));
 
     let mut client = world.submission().await;
     client

@@ -91,7 +91,11 @@ async fn everything_is_held_looked_at_released_and_dropped() {
     let failed = desk.says(&["queue", "fail", "--ids", &id(2)]).await;
     assert_eq!(failed, "1 messages failed\n");
     desk.says(&["queue", "hold-rules", "remove", "1"]).await;
-    assert_eq!(desk.world.server.store().counts().queued, 2, "held still");
+    assert_eq!(
+        desk.world.server.store().counts().await.queued,
+        2,
+        "held still"
+    );
     let released = desk.says(&["queue", "release", "--hold", "true"]).await;
     assert_eq!(released, "2 messages changed\n");
     let calls = receiver.wait_for(4).await;

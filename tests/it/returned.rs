@@ -235,7 +235,7 @@ async fn every_event(by: By) {
 
     // All of it is in the history, and in the Inbox; none of it was told as incoming mail, as other mail is.
     let id = QueueId(first["QueueMsgID"].as_u64().unwrap());
-    let retired = world.server.store().retired(id).unwrap().unwrap();
+    let retired = world.server.store().retired(id).await.unwrap().unwrap();
     assert!(retired.success, "the next hop took it");
     assert_eq!(retired.message.results.len(), 1 + reports.len() + 1);
     arrives(

@@ -44,7 +44,7 @@ async fn the_author_must_be_the_accounts_too() {
         .submit("app@example.org", &["rcpt@remote.test"], &text)
         .await;
     assert!(reply.starts_with("550 5.7.1"), "{reply}");
-    assert_eq!(world.server.store().counts().queued, 0);
+    assert_eq!(world.server.store().counts().await.queued, 0);
     world.server.stop().await;
 }
 

@@ -97,13 +97,14 @@ pub(crate) async fn authenticate(
         ip,
         now,
     };
-    let key = |text: &str, name: Option<&str>| {
-        by_key(context, text, name).inspect_err(|_| context.limiter.failed(ip, now))
+    let key = async |text: &str, name: Option<&str>| {
+        let user = by_key(context, text, name).await;
+        user.inspect_err(|_| context.limiter.failed(ip, now))
     };
     let checked = match &credentials {
-        Credentials::Bearer(text) => key(text, None),
+        Credentials::Bearer(text) => key(text, None).await,
         Credentials::Basic(name, password) => match KeyText::parse(password) {
-            Some(_) => key(password, Some(name)),
+            Some(_) => key(password, Some(name)).await,
             None => by_password(context, name, password, &source).await,
         },
     };
@@ -165,10 +166,10 @@ async fn by_password(
 }
 
 /// `name` is an address of the key's account, if one is given along with it.
-fn by_key(context: &Context, text: &str, name: Option<&str>) -> Result<User, Refusal> {
+async fn by_key(context: &Context, text: &str, name: Option<&str>) -> Result<User, Refusal> {
     let wrong = || Refusal::Unauthorized("wrong key".into());
     let text = KeyText::parse(text).ok_or_else(wrong)?;
-    let key = context.store.api_key(text.id()).map_err(|error| {
+    let key = context.store.api_key(text.id()).await.map_err(|error| {
         error!(%error, "failed to look up a key");
         Refusal::Failed(error.into())
     })?;

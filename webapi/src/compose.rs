@@ -122,7 +122,7 @@ impl Message {
 mod tests {
     use bytes::Bytes;
     use mail_parser::{MessageParser, MimeHeaders};
-    use postrider_store::{NewBody, Store};
+    use postrider_store::{NewText, Store};
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
@@ -157,7 +157,7 @@ mod tests {
     }
 
     fn string(text: Text) -> String {
-        let NewBody::Inline(bytes) = text.body else {
+        let NewText::Inline(bytes) = text.body else {
             panic!("in memory")
         };
         assert_eq!(text.size, bytes.len() as u64);
@@ -167,11 +167,11 @@ mod tests {
     pub(super) async fn composed(message: &Message) -> String {
         message.check().unwrap();
         let store = Store::memory();
-        let mut out = Output::new(store.body_writer(), b"Received: x\r\n", 10_000_000)
+        let mut out = Output::new(store.text_writer(), b"Received: x\r\n", 10_000_000)
             .await
             .unwrap();
         let bcc = message.bcc_field();
-        out.copy_to(store.body_writer(), &bcc).await.unwrap();
+        out.copy_to(store.text_writer(), &bcc).await.unwrap();
         message.write(&mut out).await.unwrap();
         let composed = out.finish().await.unwrap();
         let text = string(composed.text);
@@ -219,7 +219,7 @@ mod tests {
 
     #[tokio::test]
     async fn too_large_is_refused() {
-        let mut out = Output::new(Store::memory().body_writer(), b"", 100)
+        let mut out = Output::new(Store::memory().text_writer(), b"", 100)
             .await
             .unwrap();
         let error = message().write(&mut out).await.unwrap_err();

@@ -5,7 +5,7 @@ use std::{ops::Range, pin::pin, sync::Arc};
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use postrider_store::{BodyWriter, INLINE_BODY_MAX, Scratch, StoreError};
+use postrider_store::{INLINE_TEXT_MAX, Scratch, StoreError, TextWriter};
 use postrider_webhook::{MemoryBudget, Share};
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What has no more bytes is in memory.
-pub(crate) const IN_MEMORY: u64 = INLINE_BODY_MAX as u64;
+pub(crate) const IN_MEMORY: u64 = INLINE_TEXT_MAX as u64;
 /// How much of a file is read at once.
 pub(crate) const PIECE: u64 = 64 << 10;
 
@@ -154,7 +154,7 @@ impl Json {
 
 /// Takes bytes as they come: into memory while they are few, then into a file, if there is a place for one.
 pub(crate) struct Upload<'a> {
-    writer: BodyWriter,
+    writer: TextWriter,
     context: &'a Context,
     user: &'a User,
     place: Option<FileShare>,
@@ -163,7 +163,7 @@ pub(crate) struct Upload<'a> {
 impl<'a> Upload<'a> {
     pub(crate) fn new(context: &'a Context, user: &'a User) -> Self {
         Self {
-            writer: context.store.body_writer(),
+            writer: context.store.text_writer(),
             context,
             user,
             place: None,

@@ -205,12 +205,12 @@ async fn carry_out(
     let request = request.as_str();
     Ok(match method {
         Method::Send => ok(&Box::pin(send_message(context, user, form, key)).await?),
-        Method::SuppressionList => ok(&suppression::list(context, user, request)?),
+        Method::SuppressionList => ok(&suppression::list(context, user, request).await?),
         Method::SuppressionAdd => ok(&suppression::add(context, user, request).await?),
         Method::SuppressionRemove => ok(&suppression::remove(context, user, request).await?),
-        Method::SuppressionPresent => ok(&suppression::present(context, user, request)?),
+        Method::SuppressionPresent => ok(&suppression::present(context, user, request).await?),
         Method::MessageGet => ok(&mailbox::get(context, user, request).await?),
-        Method::MessageRawGet => mailbox::raw(context, user, request)?,
+        Method::MessageRawGet => mailbox::raw(context, user, request).await?,
         Method::MessagePartGet => mailbox::part(context, user, request).await?,
         Method::MessageDelete => ok(&mailbox::delete(context, user, request).await?),
         Method::MessageFlagsAdd => ok(&mailbox::flags(context, user, request, true).await?),

@@ -49,24 +49,29 @@ const FLAG_MAX: usize = 100;
 /// The message with its texts, structure and what is known of its coming.
 pub(crate) async fn get(context: &Context, user: &User, request: &str) -> Result<Shown, ApiError> {
     let id = request::read(request, id)?;
-    let mail = find(context, user, id)?;
-    let body = context.store.body(mail.body)?;
+    let mail = find(context, user, id).await?;
+    let stored = context.store.mail_message(&mail).await?;
     let limits = context.statics.limits.mime();
     let memory = &context.bounds.memory;
-    let _share = memory.take(&user.account, body.len() * PARSED).await;
+    let _share = memory.take(&user.account, stored.len() * PARSED).await;
     blocking(move || {
-        let text = body.read(0..body.len())?;
+        let text = stored.read_blocking(0..stored.len())?;
         Ok(Shown::new(mail, message::parse(&text, limits)))
     })
     .await
 }
 
 /// The text as it came, byte by byte.
-pub(crate) fn raw(context: &Context, user: &User, request: &str) -> Result<Response, ApiError> {
+pub(crate) async fn raw(
+    context: &Context,
+    user: &User,
+    request: &str,
+) -> Result<Response, ApiError> {
     let id = request::read(request, id)?;
-    let body = context.store.body(find(context, user, id)?.body)?;
+    let mail = find(context, user, id).await?;
+    let stored = context.store.mail_message(&mail).await?;
     let kind = HeaderValue::from_static("text/plain");
-    let text = Body::from_stream(Data::from(Scratch::from(body)).pieces(PIECE));
+    let text = Body::from_stream(Data::from(Scratch::from(stored)).pieces(PIECE));
     Ok(([(CONTENT_TYPE, kind)], text).into_response())
 }
 
@@ -79,13 +84,13 @@ pub(crate) async fn part(
     let (id, path) = request::read(request, |fields| {
         Ok((id(fields)?, fields.list("PartPath", Object::index)?))
     })?;
-    let mail = find(context, user, id)?;
-    let body = context.store.body(mail.body)?;
+    let mail = find(context, user, id).await?;
+    let stored = context.store.mail_message(&mail).await?;
     let limits = context.statics.limits.mime();
     let memory = &context.bounds.memory;
-    let _share = memory.take(&user.account, body.len() * PARSED).await;
+    let _share = memory.take(&user.account, stored.len() * PARSED).await;
     let found = blocking(move || {
-        let text = body.read(0..body.len())?;
+        let text = stored.read_blocking(0..stored.len())?;
         message::part(&text, &path, limits).ok_or_else(|| {
             let place = path.iter().map(ToString::to_string).collect::<Vec<_>>();
             let text = format!("the message has no part [{}]", place.join(", "));
@@ -119,7 +124,7 @@ pub(crate) async fn delete(
     let id = request::read(request, id)?;
     match context.store.remove_mail(&user.account, id).await? {
         true => Ok(Done {}),
-        false => Err(gone(context, id)),
+        false => Err(gone(context, id).await),
     }
 }
 
@@ -138,7 +143,7 @@ pub(crate) async fn flags(
     if flags.len() > FLAGS_MAX {
         return Err(ApiError::user(format!("more than {FLAGS_MAX} flags")));
     }
-    if add && find_to_change(context, user, id)?.flags.len() > FLAGS_MAX {
+    if add && find_to_change(context, user, id).await?.flags.len() > FLAGS_MAX {
         return Err(ApiError::user("the message has too many flags"));
     }
     let change = if add {
@@ -164,8 +169,8 @@ pub(crate) async fn relocate(
     let (id, to) = request::read(request, |fields| {
         Ok((id(fields)?, fields.string("DestMailboxName")?))
     })?;
-    let mail = find_to_change(context, user, id)?;
-    if !exists(context, user, &to)? {
+    let mail = find_to_change(context, user, id).await?;
+    if !exists(context, user, &to).await? {
         let text = format!("the account has no mailbox {to:?}");
         return Err(ApiError::user(text));
     }
@@ -187,7 +192,7 @@ async fn changed(
 ) -> Result<Done, ApiError> {
     match context.store.change_mail(&user.account, id, change).await? {
         true => Ok(Done {}),
-        false => Err(gone(context, id)),
+        false => Err(gone(context, id).await),
     }
 }
 
@@ -198,30 +203,32 @@ fn id(fields: &mut Object) -> Result<MailId, crate::json::JsonError> {
     Ok(MailId(u64::try_from(id).unwrap_or(u64::MAX)))
 }
 
-fn find(context: &Context, user: &User, id: MailId) -> Result<Mail, ApiError> {
+async fn find(context: &Context, user: &User, id: MailId) -> Result<Mail, ApiError> {
     if id.0 == 0 {
         return Err(no_id());
     }
-    let mail = context.store.mail(id)?;
+    let mail = context.store.mail(id).await?;
     mail.filter(|mail| mail.account == user.account)
         .ok_or_else(|| not_found(id))
 }
 
-fn find_to_change(context: &Context, user: &User, id: MailId) -> Result<Mail, ApiError> {
-    let mail = context.store.mail(id)?;
-    mail.filter(|mail| mail.account == user.account)
-        .ok_or_else(|| gone(context, id))
+async fn find_to_change(context: &Context, user: &User, id: MailId) -> Result<Mail, ApiError> {
+    let mail = context.store.mail(id).await?;
+    match mail.filter(|mail| mail.account == user.account) {
+        Some(mail) => Ok(mail),
+        None => Err(gone(context, id).await),
+    }
 }
 
 /// Why the account has no message of this number to be changed.
-fn gone(context: &Context, id: MailId) -> ApiError {
+async fn gone(context: &Context, id: MailId) -> ApiError {
     if id.0 == 0 {
         return no_id();
     }
-    match context.store.mail(id) {
+    match context.store.mail(id).await {
         // Another account's.
         Ok(Some(_)) => not_found(id),
-        Ok(None) if context.store.was_mail(id) => ApiError::user("message was removed"),
+        Ok(None) if context.store.was_mail(id).await => ApiError::user("message was removed"),
         Ok(None) => not_found(id),
         Err(error) => error.into(),
     }
@@ -250,7 +257,7 @@ fn flag(name: &str) -> Result<String, ApiError> {
 }
 
 /// Whether the account has a mailbox: the usual ones, those that its mail is sorted into, and those that have mail.
-fn exists(context: &Context, user: &User, name: &str) -> Result<bool, ApiError> {
+async fn exists(context: &Context, user: &User, name: &str) -> Result<bool, ApiError> {
     let config = context.config.load();
     let account = config.accounts.get(&user.account);
     let sorted = account.is_some_and(|account| sorts_into(account, name));
@@ -260,7 +267,8 @@ fn exists(context: &Context, user: &User, name: &str) -> Result<bool, ApiError> 
     }
     let mails = context
         .store
-        .list_mails(&user.account, Some(name), None, 1)?;
+        .list_mails(&user.account, Some(name), None, 1)
+        .await?;
     Ok(!mails.items.is_empty())
 }
 

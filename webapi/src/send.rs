@@ -14,7 +14,7 @@ use postrider_queue::{
     header::{self, Received},
 };
 use postrider_smtp::{Address, ReversePath};
-use postrider_store::{Accept, BodySource, NewMail, Notify, Time};
+use postrider_store::{Accept, NewMail, Notify, TextSource, Time, Top};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 use utoipa::ToSchema;
@@ -77,7 +77,7 @@ pub(crate) async fn send(
 ) -> Result<Response, ApiError> {
     let now = context.clock.now();
     if let Some(once) = once
-        && let Some(response) = once.earlier(context, user, now)?
+        && let Some(response) = once.earlier(context, user, now).await?
     {
         return Ok(response);
     }
@@ -88,7 +88,7 @@ pub(crate) async fn send(
     let message_id = submission.message_id.clone();
     submission.once = once.map(|once| once.for_queue(&message_id, &given, now));
     let Some(added) = queue(context, user, submission, &message_id).await? else {
-        return once::read(&once::by_another(once, context, user, now)?);
+        return once::read(&once::by_another(once, context, user, now).await?);
     };
     drop(allowance);
     if let Some(copy) = copy {
@@ -136,7 +136,8 @@ async fn submission(
                 orcpt: String::new(),
             })
             .collect(),
-        body: composed.text.body,
+        top: Top::EMPTY,
+        text: composed.text.body,
         size: composed.text.size,
         message_id: message.message_id,
         subject: message.subject,
@@ -195,11 +196,11 @@ async fn compose(
         time: now,
     };
     let prefix = received.to_string();
-    let writer = context.store.body_writer();
+    let writer = context.store.text_writer();
     let mut out = Output::new(writer, prefix.as_bytes(), context.endpoint.max_message_size).await?;
     let mailboxes = &context.statics.default_mailboxes;
     if save_sent && mailboxes.iter().any(|name| name == SENT) {
-        out.copy_to(context.store.body_writer(), &message.bcc_field())
+        out.copy_to(context.store.text_writer(), &message.bcc_field())
             .await?;
     }
     message.write(&mut out).await?;
@@ -234,11 +235,12 @@ async fn queue(
 /// Puts the copy into the account's mailbox for what was sent.
 async fn keep_copy(context: &Context, user: &User, copy: Text, now: Time) -> Result<(), ApiError> {
     let accept = Accept {
-        body: Some(copy.body),
+        text: Some(copy.body),
         mails: vec![NewMail {
             account: user.account.clone(),
             mailbox: SENT.to_owned(),
-            body: BodySource::New,
+            top: Top::EMPTY,
+            text: TextSource::New,
             size: copy.size,
             received: now,
             flags: vec!["$notjunk".to_owned(), "\\seen".to_owned()],

@@ -70,13 +70,20 @@ pub(crate) struct IsPresent {
 }
 
 /// All entries, by their numbers.
-pub(crate) fn list(context: &Context, user: &User, request: &str) -> Result<Listed, ApiError> {
+pub(crate) async fn list(
+    context: &Context,
+    user: &User,
+    request: &str,
+) -> Result<Listed, ApiError> {
     request::read(request, |_| Ok(()))?;
     let mut suppressions = Vec::new();
     let mut after = None;
     loop {
         let account = Some(user.account.as_str());
-        let page = context.store.list_suppressions(account, after, PAGE)?;
+        let page = context
+            .store
+            .list_suppressions(account, after, PAGE)
+            .await?;
         // The contract knows those for all mail only.
         let all = page.items.into_iter().filter(|entry| entry.list.is_empty());
         suppressions.extend(all.map(Entry::from));
@@ -136,12 +143,15 @@ pub(crate) async fn remove(
 }
 
 /// Whether an address, or a variant of it, is there.
-pub(crate) fn present(
+pub(crate) async fn present(
     context: &Context,
     user: &User,
     request: &str,
 ) -> Result<IsPresent, ApiError> {
-    let found = context.store.suppression(&user.account, &base(request)?)?;
+    let found = context
+        .store
+        .suppression(&user.account, &base(request)?)
+        .await?;
     Ok(IsPresent {
         present: found.is_some(),
     })

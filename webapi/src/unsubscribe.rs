@@ -4,7 +4,9 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
 use postrider_queue::base_address;
 use postrider_smtp::Address;
-use postrider_store::{Accept, Event, NewEvent, NewSuppression, Outgoing, QueueId, StoreError};
+use postrider_store::{
+    Accept, Event, NewEvent, NewSuppression, OutgoingEvent, QueueId, StoreError,
+};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use tracing::info;
@@ -69,16 +71,20 @@ impl Subscription {
     }
 
     /// Whether it has ended.
-    pub(crate) fn has_ended(&self, context: &Context) -> Result<bool, StoreError> {
+    pub(crate) async fn has_ended(&self, context: &Context) -> Result<bool, StoreError> {
         let name = postrider_store::base_in_list(&base_address(&self.address), &self.list);
-        Ok(context.store.suppression(&self.account, &name)?.is_some())
+        Ok(context
+            .store
+            .suppression(&self.account, &name)
+            .await?
+            .is_some())
     }
 
     /// Ends it: nothing of this list is sent to the address any more. Doing it again changes nothing.
     pub(crate) async fn end(&self, context: &Context) -> Result<(), StoreError> {
         let now = context.clock.now();
         let base = base_address(&self.address);
-        if self.has_ended(context)? {
+        if self.has_ended(context).await? {
             return Ok(());
         }
         let config = context.config.load();
@@ -87,7 +93,7 @@ impl Subscription {
         let logged = keep.filter(|keep| !keep.is_zero()).map(|keep| NewEvent {
             account: self.account.clone(),
             recipient: self.address.unicode(),
-            told: Outgoing {
+            told: OutgoingEvent {
                 event: Event::Unsubscribed,
                 dsn: false,
                 suppressing: true,

@@ -67,15 +67,15 @@ const fn limit(wanted: usize) -> usize {
 }
 
 /// A page: what `list` gives after each row, up to `limit` rows, or fewer when they are long; and after which there are more.
-fn rows<T, K: Copy>(
+async fn rows<T, K: Copy, F: Future<Output = Result<Page<T, K>, StoreError>>>(
     limit: usize,
     mut after: Option<K>,
-    list: impl Fn(Option<K>, usize) -> Result<Page<T, K>, StoreError>,
+    list: impl Fn(Option<K>, usize) -> F,
     size: impl Fn(&T) -> usize,
 ) -> Result<(Vec<T>, Option<K>), StoreError> {
     let (mut rows, mut bytes) = (Vec::new(), 0);
     loop {
-        let page = list(after, STEP.min(limit - rows.len()))?;
+        let page = list(after, STEP.min(limit - rows.len())).await?;
         bytes += page.items.iter().map(&size).sum::<usize>();
         rows.extend(page.items);
         after = page.next;
@@ -229,14 +229,29 @@ async fn call(
     Ok(match method {
         Method::Send => ok(&Box::pin(send_message(context, user, &body, header)).await?),
         Method::SendBatch => ok(&Box::pin(send_batch(context, user, &body, header)).await?),
-        Method::QueueList => ok(&look(context, user, &body, queue::list).await?),
-        Method::QueueStatus => ok(&look(context, user, &body, queue::status).await?),
+        Method::QueueList => {
+            let (wanted, _place) = look(context, user, &body).await?;
+            ok(&queue::list(context, user, &wanted).await?)
+        }
+        Method::QueueStatus => {
+            let (wanted, _place) = look(context, user, &body).await?;
+            ok(&queue::status(context, user, &wanted).await?)
+        }
         Method::QueueCancel => {
             ok(&queue::cancel(context, user, question(context, user, &body).await?).await?)
         }
-        Method::Events => ok(&look(context, user, &body, events::list).await?),
-        Method::MessageList => ok(&look(context, user, &body, messages::list).await?),
-        Method::Stats => ok(&look(context, user, &body, events::stats).await?),
+        Method::Events => {
+            let (wanted, _place) = look(context, user, &body).await?;
+            ok(&events::list(context, user, &wanted).await?)
+        }
+        Method::MessageList => {
+            let (wanted, _place) = look(context, user, &body).await?;
+            ok(&messages::list(context, user, &wanted).await?)
+        }
+        Method::Stats => {
+            let (wanted, _place) = look(context, user, &body).await?;
+            ok(&events::stats(context, user, &wanted).await?)
+        }
     })
 }
 
@@ -260,7 +275,7 @@ async fn unsubscribe(context: &Context, token: &str, request: Request) -> Respon
                 page(StatusCode::SERVICE_UNAVAILABLE, text)
             }
         },
-        Verb::GET if subscription.has_ended(context).unwrap_or_default() => {
+        Verb::GET if subscription.has_ended(context).await.unwrap_or_default() => {
             page(StatusCode::OK, &ended)
         }
         Verb::GET => {
@@ -393,21 +408,16 @@ async fn read_with_files<T: DeserializeOwned + Send + 'static>(
     })
 }
 
-/// Answers a question in a thread that may be kept: what matches may be rare among much.
-async fn look<T: DeserializeOwned + Send + 'static, A: Send + 'static>(
-    context: &Arc<Context>,
+/// Reads a question that may look at many records. Each account has a limited number of places for such questions; the
+/// second value is the place.
+async fn look<T: DeserializeOwned>(
+    context: &Context,
     user: &User,
     body: &Data,
-    answer: fn(&Context, &User, &T) -> Result<A, ApiError>,
-) -> Result<A, ApiError> {
+) -> Result<(T, Share), ApiError> {
     let request = question(context, user, body).await?;
     let place = context.bounds.questions.take(&user.account, 1).await;
-    let (context, user) = (Arc::clone(context), user.clone());
-    blocking(move || {
-        let _place = place;
-        answer(&context, &user, &request)
-    })
-    .await
+    Ok((request, place))
 }
 
 /// A request without files.

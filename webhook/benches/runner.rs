@@ -21,7 +21,7 @@ use std::{
 use arc_swap::ArcSwap;
 use postrider_config::{Dynamic, Static};
 use postrider_store::{
-    Accept, Clock, Event, NewHook, NewHookKind, Options, Outgoing, QueueId, Store, SystemClock,
+    Accept, Clock, Event, NewHook, NewHookKind, Options, OutgoingEvent, QueueId, Store, SystemClock,
 };
 use postrider_webhook::{Runner, WebhookParts};
 use tokio::{
@@ -97,7 +97,7 @@ async fn run(store: Store, url: &str, secret: &str, calls: u64) -> Duration {
     let begun = Instant::now();
     let mut made = 0;
     loop {
-        let waiting = store.counts().hooks;
+        let waiting = store.counts().await.hooks;
         if made < calls && waiting < WAITING {
             let unit = UNIT.min(calls - made);
             let hooks = (made..made + unit).map(|at| hook(url, at)).collect();
@@ -127,7 +127,7 @@ fn hook(url: &str, message: u64) -> NewHook {
         account: "ann".into(),
         url: url.into(),
         authorization: "Bearer s3cret".into(),
-        kind: NewHookKind::Outgoing(Outgoing {
+        kind: NewHookKind::Outgoing(OutgoingEvent {
             event: Event::Delivered,
             dsn: false,
             suppressing: false,

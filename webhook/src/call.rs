@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use postrider_config::{Dynamic, WebhookSecret};
 use postrider_smtp::mime;
-use postrider_store::{Clock, Hook, HookAttempt, HookKind, Store, StoreError, Time};
+use postrider_store::{Clock, Hook, HookAttempt, HookKind, Mail, Store, StoreError, Time};
 use reqwest::{
     Client, Response, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
@@ -104,21 +104,24 @@ impl Caller {
             HookKind::Outgoing(outgoing) => payload::outgoing_payload(outgoing),
             HookKind::Incoming(mail) => {
                 let limits = self.limits;
-                let (store, mail) = (self.store.clone(), std::sync::Arc::clone(mail));
+                let mail = std::sync::Arc::clone(mail);
                 // A copy is made of what is decoded.
                 let _share = self.memory.take(&hook.account, 2 * mail.size).await;
-                // Reading and parsing may take a while, where others wait for this thread.
+                let text = self.text(&mail).await;
+                let text =
+                    text.map_err(|error| Failure(format!("reading the message: {error}")))?;
+                // Parsing may take a while, and others wait for this thread.
                 let work = tokio::task::spawn_blocking(move || {
-                    let body = store.body(mail.body)?;
-                    let text = body.read(0..body.len())?;
-                    Ok(payload::incoming_payload(&mail, &text, limits))
+                    payload::incoming_payload(&mail, &text, limits)
                 });
-                let result: Result<_, StoreError> =
-                    work.await.map_err(|error| Failure(error.to_string()))?;
-                result.map_err(|error| Failure(format!("reading the message: {error}")))?
+                work.await.map_err(|error| Failure(error.to_string()))?
             }
         };
         json.map_err(|error| Failure(format!("making the payload: {error}")))
+    }
+
+    async fn text(&self, mail: &Mail) -> Result<Bytes, StoreError> {
+        self.store.mail_message(mail).await?.whole().await
     }
 }
 

@@ -1,13 +1,13 @@
 //! Which events an account is told of: the one place where a webhook call comes into being.
 
 use postrider_config::{Account, WebhookEvent};
-use postrider_store::{Event, NewHook, NewHookKind, NewMail, Outgoing};
+use postrider_store::{Event, NewHook, NewHookKind, NewMail, OutgoingEvent};
 
 /// The call that tells of what became of a sent message; None if the account does not want to be told.
 ///
 /// It is due when the event was made, so at once.
 #[must_use]
-pub fn outgoing(account_name: &str, account: &Account, outgoing: Outgoing) -> Option<NewHook> {
+pub fn outgoing(account_name: &str, account: &Account, outgoing: OutgoingEvent) -> Option<NewHook> {
     let webhook = account.outgoing_webhook.as_ref()?;
     if !webhook.wants(configured(outgoing.event)?) {
         return None;

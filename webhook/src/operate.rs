@@ -7,9 +7,9 @@ use bytes::Bytes;
 use postrider_config::Live;
 use postrider_smtp::ReversePath;
 use postrider_store::{
-    Accept, Arrival, BodyId, Clock, Event, Hook, HookAttempt, HookFilter, HookId, HookKind, Mail,
-    MailId, NewHook, NewHookKind, NextAttempt, Order, Outgoing, QueueId, RetiredHook,
-    RetiredHookFilter, Store, StoreError, Time,
+    Accept, Arrival, Clock, Event, Hook, HookAttempt, HookFilter, HookId, HookKind, Mail, MailId,
+    NewHook, NewHookKind, NextAttempt, Order, OutgoingEvent, QueueId, RetiredHook,
+    RetiredHookFilter, Store, StoreError, TextId, Time, Top,
 };
 use tracing::info;
 
@@ -101,7 +101,7 @@ impl Operator {
         let mut after = None;
         loop {
             let order = Order::Ascending;
-            let page = self.store.list_hooks(filter, after, order, PAGE)?;
+            let page = self.store.list_hooks(filter, after, order, PAGE).await?;
             let ids: Vec<HookId> = page.items.iter().map(|hook| hook.id).collect();
             if !ids.is_empty() {
                 count += self.store.schedule_hooks(ids, next).await?;
@@ -124,7 +124,7 @@ impl Operator {
         let mut after = None;
         loop {
             let order = Order::Ascending;
-            let page = self.store.list_hooks(filter, after, order, PAGE)?;
+            let page = self.store.list_hooks(filter, after, order, PAGE).await?;
             let (config, now) = (self.config.load_full(), self.clock.now());
             let ends: Vec<(HookId, Option<Time>)> = page
                 .items
@@ -164,7 +164,10 @@ impl Operator {
         let mut after = None;
         loop {
             let order = Order::Ascending;
-            let page = self.store.list_retired_hooks(filter, after, order, PAGE)?;
+            let page = self
+                .store
+                .list_retired_hooks(filter, after, order, PAGE)
+                .await?;
             for retired in page.items {
                 if filter.ids.is_empty() && is_repeat(&retired.hook) {
                     continue;
@@ -210,7 +213,7 @@ impl Operator {
         };
         match self.store.accept(accept).await {
             Ok(_) => Ok(true),
-            Err(StoreError::NoBody(_)) => Ok(false),
+            Err(StoreError::NoText(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -286,8 +289,8 @@ impl Operator {
     }
 }
 
-fn example(now: Time) -> Outgoing {
-    Outgoing {
+fn example(now: Time) -> OutgoingEvent {
+    OutgoingEvent {
         event: Event::Delivered,
         dsn: false,
         suppressing: false,
@@ -313,7 +316,8 @@ fn example_mail(account: &str, now: Time) -> Mail {
         id: MailId(0),
         account: account.to_owned(),
         mailbox: "Inbox".to_owned(),
-        body: BodyId::default(),
+        top: Top::EMPTY,
+        text: TextId::default(),
         size: EXAMPLE_TEXT.len() as u64,
         received: now,
         flags: Vec::new(),

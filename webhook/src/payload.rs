@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use postrider_smtp::{ReversePath, mime};
-use postrider_store::{Event, Mail, Outgoing};
+use postrider_store::{Event, Mail, OutgoingEvent};
 use serde::Serialize;
 
 use crate::{
@@ -39,8 +39,8 @@ struct OutgoingPayload<'a> {
 /// The body of a call that tells of a sent message.
 ///
 /// # Errors
-/// None that an [`Outgoing`] can cause.
-pub fn outgoing_payload(outgoing: &Outgoing) -> serde_json::Result<Vec<u8>> {
+/// None that an [`OutgoingEvent`] can cause.
+pub fn outgoing_payload(outgoing: &OutgoingEvent) -> serde_json::Result<Vec<u8>> {
     let (code, enhanced) = codes(outgoing);
     json::to_vec(&OutgoingPayload {
         version: 0,
@@ -61,7 +61,7 @@ pub fn outgoing_payload(outgoing: &Outgoing) -> serde_json::Result<Vec<u8>> {
 
 /// The SMTP code and the enhanced status code of an event, as applications are told them: 0 and empty when there is nothing wrong.
 #[must_use]
-pub fn codes(outgoing: &Outgoing) -> (u16, String) {
+pub fn codes(outgoing: &OutgoingEvent) -> (u16, String) {
     // Codes tell of errors only.
     let (code, enhanced) = match outgoing.event {
         Event::Delivered => (0, None),
@@ -141,12 +141,12 @@ pub fn incoming_payload(
 #[cfg(test)]
 mod tests {
     use postrider_smtp::EnhancedCode;
-    use postrider_store::{Arrival, BodyId, MailId, QueueId, Time};
+    use postrider_store::{Arrival, MailId, QueueId, TextId, Time, Top};
 
     use super::*;
 
-    fn failed() -> Outgoing {
-        Outgoing {
+    fn failed() -> OutgoingEvent {
+        OutgoingEvent {
             event: Event::Failed,
             dsn: false,
             suppressing: true,
@@ -162,7 +162,7 @@ mod tests {
         }
     }
 
-    fn text(outgoing: &Outgoing) -> String {
+    fn text(outgoing: &OutgoingEvent) -> String {
         String::from_utf8(outgoing_payload(outgoing).unwrap()).unwrap()
     }
 
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_delivery_has_no_codes() {
-        let outgoing = Outgoing {
+        let outgoing = OutgoingEvent {
             event: Event::Delivered,
             suppressing: false,
             code: 250,
@@ -219,7 +219,8 @@ mod tests {
             id: MailId(7),
             account: "ann".into(),
             mailbox: "Inbox".into(),
-            body: BodyId::default(),
+            top: Top::EMPTY,
+            text: TextId::default(),
             size: 10,
             received: Time(1_700_000_000_000_000),
             flags: Vec::new(),

@@ -33,8 +33,8 @@ use hmac::{Hmac, Mac};
 use patience::patiently;
 use postrider_config::{Dynamic, Static};
 use postrider_store::{
-    Accept, BodySource, ClaimHooks, Clock, Event, HookFilter, ManualClock, NewHook, NewHookKind,
-    NewMail, Order, Outgoing, QueueId, RetiredHook, RetiredHookFilter, Store, Time,
+    Accept, ClaimHooks, Clock, Event, HookFilter, ManualClock, NewHook, NewHookKind, NewMail,
+    Order, OutgoingEvent, QueueId, RetiredHook, RetiredHookFilter, Store, TextSource, Time, Top,
 };
 use postrider_webhook::{Runner, WebhookParts};
 use sha2::Sha256;
@@ -203,7 +203,7 @@ impl World {
             account: account.into(),
             url: url.into(),
             authorization: "Bearer s3cret".into(),
-            kind: NewHookKind::Outgoing(Outgoing {
+            kind: NewHookKind::Outgoing(OutgoingEvent {
                 event,
                 dsn: false,
                 suppressing: false,
@@ -242,6 +242,7 @@ impl World {
             let page = self
                 .store
                 .list_retired_hooks(&RetiredHookFilter::default(), None, Order::Ascending, 100)
+                .await
                 .unwrap();
             if page.items.len() >= count {
                 return page.items;
@@ -260,6 +261,7 @@ impl World {
             let page = self
                 .store
                 .list_hooks(&HookFilter::default(), None, Order::Ascending, 1)
+                .await
                 .unwrap();
             if page.items.first().unwrap().results.len() >= count {
                 return;
@@ -375,7 +377,7 @@ async fn a_receiver_that_is_down_for_an_hour_misses_nothing() {
         world.clock.advance(Duration::from_secs(300));
         world.first_result().await;
     }
-    assert_eq!(world.store.counts().hooks, 30, "all of them wait");
+    assert_eq!(world.store.counts().await.hooks, 30, "all of them wait");
     receiver.up.lock().unwrap().0 = true;
     let retired = loop {
         tokio::select! {
@@ -561,6 +563,7 @@ async fn calls_under_way_when_the_server_stops_are_given_back() {
     world.stop().await;
     let hooks = store
         .list_hooks(&HookFilter::default(), None, Order::Ascending, 10)
+        .await
         .unwrap()
         .items;
     assert_eq!(hooks.len(), 3);
@@ -589,10 +592,11 @@ async fn calls_that_end_soon_enough_are_recorded_when_the_server_stops() {
     world.stop().await;
     let retired = store
         .list_retired_hooks(&RetiredHookFilter::default(), None, Order::Ascending, 10)
+        .await
         .unwrap()
         .items;
     assert!(retired.len() == 1 && retired[0].success);
-    assert_eq!(store.counts().hooks, 0);
+    assert_eq!(store.counts().await.hooks, 0);
 }
 
 #[tokio::test]
@@ -607,6 +611,7 @@ async fn after_all_repeats_a_call_is_given_up_and_the_next_event_comes() {
     let due = world
         .store
         .list_hooks(&HookFilter::default(), None, Order::Ascending, 1)
+        .await
         .unwrap()
         .items[0]
         .next_attempt;
@@ -647,16 +652,17 @@ async fn after_all_repeats_a_call_is_given_up_and_the_next_event_comes() {
 async fn a_received_message_is_told_with_its_text_even_when_it_is_long() {
     let receiver = Receiver::start().await;
     let world = World::start(ALLOWED);
-    let mut body = world.store.body_writer();
+    let mut body = world.store.text_writer();
     let text = format!("Subject: long\r\n\r\n{}", "0123456789\r\n".repeat(50_000));
     body.write(text.as_bytes()).await.unwrap();
     let now = world.clock.now();
     let accept = Accept {
-        body: Some(body.finish().await.unwrap()),
+        text: Some(body.finish().await.unwrap()),
         mails: vec![NewMail {
             account: "ann".into(),
             mailbox: "Inbox".into(),
-            body: BodySource::New,
+            top: Top::EMPTY,
+            text: TextSource::New,
             size: text.len() as u64,
             received: now,
             flags: Vec::new(),

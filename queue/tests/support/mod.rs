@@ -22,8 +22,8 @@ use postrider_queue::{
 };
 use postrider_smtp::ReversePath;
 use postrider_store::{
-    Clock, Event, HookFilter, HookKind, ManualClock, NewBody, Notify, Order, Outgoing, QueueId,
-    Store, Time,
+    Clock, Event, HookFilter, HookKind, ManualClock, NewText, Notify, Order, OutgoingEvent,
+    QueueId, Store, Time, Top,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
@@ -187,7 +187,8 @@ impl World {
             reverse_path: message.reverse_path,
             own_from_id: message.own_from_id,
             recipients: recipients.collect(),
-            body: NewBody::Inline(message.text.as_bytes().to_vec().into()),
+            top: Top::EMPTY,
+            text: NewText::Inline(message.text.as_bytes().to_vec().into()),
             size: message.text.len() as u64,
             message_id: header.message_id().into(),
             subject: header.subject().into(),
@@ -218,6 +219,7 @@ impl World {
             let hooks = self
                 .store
                 .list_hooks(&HookFilter::default(), None, Order::Ascending, 1000)
+                .await
                 .unwrap()
                 .items;
             if hooks.len() >= count {
@@ -232,10 +234,11 @@ impl World {
     }
 
     /// What the events made so far tell, oldest first.
-    pub(crate) fn told(&self) -> Vec<Outgoing> {
+    pub(crate) async fn told(&self) -> Vec<OutgoingEvent> {
         let hooks = self
             .store
             .list_hooks(&HookFilter::default(), None, Order::Ascending, 1000)
+            .await
             .unwrap()
             .items;
         let outgoing = hooks.into_iter().filter_map(|hook| match hook.kind {
@@ -246,13 +249,14 @@ impl World {
     }
 
     /// The texts in the account's Inbox.
-    pub(crate) fn mails(&self) -> Vec<String> {
-        let page = self.store.list_mails("ann", Some("Inbox"), None, 100);
-        let text = |mail: &postrider_store::Mail| {
-            let body = self.store.body(mail.body).unwrap();
-            String::from_utf8(body.read(0..body.len()).unwrap().to_vec()).unwrap()
-        };
-        page.unwrap().items.iter().map(text).collect()
+    pub(crate) async fn mails(&self) -> Vec<String> {
+        let page = self.store.list_mails("ann", Some("Inbox"), None, 100).await;
+        let mut texts = Vec::new();
+        for mail in page.unwrap().items {
+            let stored = self.store.mail_message(&mail).await.unwrap();
+            texts.push(String::from_utf8(stored.whole().await.unwrap().to_vec()).unwrap());
+        }
+        texts
     }
 
     pub(crate) async fn stop(self) {

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use postrider_store::{
-    Accept, BodySource, Common, NewBody, NewMessage, NewRecipient, Notify, Store, Time,
+    Accept, Common, NewMessage, NewRecipient, NewText, Notify, Store, TextSource, Time, Top,
 };
 
 /// How long each rate is measured.
@@ -30,7 +30,7 @@ pub(crate) fn count() -> u64 {
 
 pub(crate) fn message(number: u64, text: usize, due: Time) -> Accept {
     Accept {
-        body: Some(NewBody::Inline(Bytes::from(vec![b'x'; text]))),
+        text: Some(NewText::Inline(Bytes::from(vec![b'x'; text]))),
         queue: Some(NewMessage {
             common: Common {
                 account: "bench".into(),
@@ -49,7 +49,8 @@ pub(crate) fn message(number: u64, text: usize, due: Time) -> Accept {
                 list: String::new(),
                 extra: [].into(),
             },
-            body: BodySource::New,
+            top: Top::EMPTY,
+            text: TextSource::New,
             recipients: vec![NewRecipient {
                 reverse_path: "bench@example.org".parse().unwrap(),
                 from_id: String::new(),

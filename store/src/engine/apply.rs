@@ -9,24 +9,24 @@ use std::{
 use super::{
     Fault,
     key::Name,
-    op::{Applied, Op, OpBody},
+    op::{Applied, Op, OpText},
     state::{ANSWER, EVENT, RETIRED, RETIRED_HOOK, State, next, reference_key},
     table::values,
     value::{Claimed, Place},
 };
 use crate::{
-    Accepted, Answered, ApiKeyId, Attempt, BodyId, BodySource, Change, Common, Counted, EventId,
-    HoldRule, HoldRuleId, Hook, HookAttempt, HookId, HookKind, Mail, MailChange, MailId, NewEvent,
-    NewHook, NewHookKind, NewMail, NewMessage, NewRecipient, NewSuppression, NextAttempt, Note,
-    Once, Outcome, Party, QueueId, Queued, Reference, Retired, RetiredHook, Sent, SettleHook,
-    StoreError, SuppressionId, Time,
+    Accepted, Answered, ApiKeyId, Attempt, Change, Common, Counted, EventId, HoldRule, HoldRuleId,
+    Hook, HookAttempt, HookId, HookKind, Mail, MailChange, MailId, NewEvent, NewHook, NewHookKind,
+    NewMail, NewMessage, NewRecipient, NewSuppression, NextAttempt, Note, Once, Outcome, Party,
+    QueueId, Queued, Reference, Retired, RetiredHook, Sent, SettleHook, StoreError, SuppressionId,
+    TextId, TextSource, Time,
     journal::BodyPlace,
     verb::{COUNTED_DAYS, RESULTS_MAX, SENT_HOURS, base_in_list, day, hour, known_as},
 };
 
 /// The parts that accepting and settling share.
 struct Parts {
-    body: Option<OpBody>,
+    text: Option<OpText>,
     queue: Option<NewMessage>,
     mails: Vec<NewMail>,
     hooks: Vec<NewHook>,
@@ -41,7 +41,7 @@ impl State {
     pub(super) fn apply(&mut self, op: Op, place: Option<BodyPlace>) -> Result<Applied, Fault> {
         match op {
             Op::Accept {
-                body,
+                text,
                 queue,
                 mails,
                 hooks,
@@ -51,7 +51,7 @@ impl State {
                 once,
             } => {
                 let parts = Parts {
-                    body,
+                    text,
                     queue,
                     mails,
                     hooks,
@@ -78,7 +78,7 @@ impl State {
                 attempt,
                 outcome,
                 delay_told,
-                body,
+                text,
                 mails,
                 hooks,
                 suppress,
@@ -87,11 +87,11 @@ impl State {
                 let queued = self.queued.get(&id)?.filter(|queued| queued.fence == fence);
                 let in_use = party == Party::Administrator && self.claimed.contains(&id)?;
                 let Some(queued) = queued.filter(|_| !in_use) else {
-                    self.drop_body(body);
+                    self.drop_text(text);
                     return Ok(Applied::Settled(false));
                 };
                 let parts = Parts {
-                    body,
+                    text,
                     queue: None,
                     mails,
                     hooks,
@@ -122,9 +122,9 @@ impl State {
                 }
                 Ok(Applied::Done)
             }
-            Op::Move { body, from } => {
+            Op::Move { text, from } => {
                 if let Some(to) = place {
-                    self.move_body(body, from, to)?;
+                    self.move_text(text, from, to)?;
                 }
                 Ok(Applied::Done)
             }
@@ -159,8 +159,8 @@ impl State {
                 self.end_claims()?;
                 Ok(Applied::Done)
             }
-            Op::Stage { body } => {
-                let id = self.add_body(written(body, place), 1)?;
+            Op::Stage { text } => {
+                let id = self.add_text(written(text, place), 1)?;
                 self.staged.put_new(id, ());
                 Ok(Applied::Numbered(id.0))
             }
@@ -228,24 +228,9 @@ impl State {
         Ok(())
     }
 
-    /// Finds out anew which calls of webhooks are due. An index of format 2 has them by URL alone.
-    pub(super) fn find_hooks_due(&mut self) -> Result<(), Fault> {
-        let mut due = Vec::new();
-        for item in self.hooks.range(Bound::Unbounded, Bound::Unbounded)? {
-            let (id, hook) = item?;
-            if self.hook_waits(&hook)? {
-                due.push((hook.lane(), hook.next_attempt, id));
-            }
-        }
-        for (lane, time, id) in due {
-            self.hooks_due.insert(&lane.into(), time, id)?;
-        }
-        Ok(())
-    }
-
     /// A text that came with an op that changes nothing.
-    fn drop_body(&mut self, body: Option<OpBody>) {
-        if let Some(OpBody::File(place)) = body {
+    fn drop_text(&mut self, text: Option<OpText>) {
+        if let Some(OpText::File(place)) = text {
             self.effects.dropped_files.push(place.file);
         }
     }
@@ -256,7 +241,7 @@ impl State {
         place: Option<BodyPlace>,
     ) -> Result<Result<Accepted, StoreError>, Fault> {
         let Parts {
-            body,
+            text,
             queue,
             mails,
             hooks,
@@ -266,44 +251,44 @@ impl State {
             once,
         } = parts;
         if let Some(error) = self.check_new(once.as_deref(), queue.as_slice())? {
-            self.drop_body(body);
+            self.drop_text(text);
             return Ok(Err(error));
         }
-        let mut refs: BTreeMap<Option<BodyId>, u64> = BTreeMap::new();
+        let mut refs: BTreeMap<Option<TextId>, u64> = BTreeMap::new();
         {
             let queued = queue
                 .iter()
-                .map(|message| (message.body, message.recipients.len() as u64));
-            let mailed = mails.iter().map(|mail| (mail.body, 1));
+                .map(|message| (message.text, message.recipients.len() as u64));
+            let mailed = mails.iter().map(|mail| (mail.text, 1));
             let told = hooks.iter().filter_map(|hook| match &hook.kind {
                 NewHookKind::Incoming(index) => {
-                    mails.get(*index as usize).map(|mail| (mail.body, 1))
+                    mails.get(*index as usize).map(|mail| (mail.text, 1))
                 }
-                NewHookKind::Again(mail) => Some((BodySource::Existing(mail.body), 1)),
+                NewHookKind::Again(mail) => Some((TextSource::Existing(mail.text), 1)),
                 NewHookKind::Outgoing(_) => None,
             });
             for (source, count) in queued.chain(mailed).chain(told) {
                 let id = match source {
-                    BodySource::New => None,
-                    BodySource::Existing(id) => Some(id),
+                    TextSource::New => None,
+                    TextSource::Existing(id) => Some(id),
                 };
                 *refs.entry(id).or_default() += count;
             }
         }
         if let Some(error) =
-            self.check_bodies(refs.keys().flatten().map(|id| BodySource::Existing(*id)))?
+            self.check_texts(refs.keys().flatten().map(|id| TextSource::Existing(*id)))?
         {
-            self.drop_body(body);
+            self.drop_text(text);
             return Ok(Err(error));
         }
         let new_refs = refs.get(&None).copied().unwrap_or_default();
-        let new = match body {
-            None => BodyId::default(),
-            Some(body) => self.add_body(written(body, place), new_refs)?,
+        let new = match text {
+            None => TextId::default(),
+            Some(text) => self.add_text(written(text, place), new_refs)?,
         };
         for (id, count) in refs {
             if let Some(id) = id {
-                self.retain_body(id, count)?;
+                self.retain_text(id, count)?;
             }
         }
         let mut accepted = Accepted::default();
@@ -352,8 +337,8 @@ impl State {
         Ok(Ok(accepted))
     }
 
-    fn add_message(&mut self, message: NewMessage, new: BodyId) -> Result<Vec<QueueId>, Fault> {
-        let body = resolve(message.body, new);
+    fn add_message(&mut self, message: NewMessage, new: TextId) -> Result<Vec<QueueId>, Fault> {
+        let text = resolve(message.text, new);
         let common = Arc::new(message.common);
         let base = QueueId(self.counters.last_queued + 1);
         let rules = self.hold_rules()?;
@@ -361,7 +346,8 @@ impl State {
         let mut ids = Vec::with_capacity(message.recipients.len());
         for recipient in message.recipients {
             let id = QueueId(next(&mut self.counters.last_queued));
-            let mut queued = recipient.queued(id, base, body, Arc::clone(&common));
+            let mut queued =
+                recipient.queued(id, base, message.top.clone(), text, Arc::clone(&common));
             queued.hold |= rules.iter().any(|rule| rule.filter.matches(&queued));
             self.counters.queued += 1;
             for key in reference_keys(&queued) {
@@ -386,24 +372,24 @@ impl State {
         if let Some(error) = self.check_new(once.as_deref(), &messages)? {
             return Ok(Err(error));
         }
-        let bodies = messages.iter().map(|message| message.body);
-        if let Some(error) = self.check_bodies(bodies)? {
+        let texts = messages.iter().map(|message| message.text);
+        if let Some(error) = self.check_texts(texts)? {
             return Ok(Err(error));
         }
         let mut accepted = Accepted::default();
         for message in messages {
-            let body = resolve(message.body, BodyId::default());
-            self.retain_body(body, message.recipients.len() as u64)?;
-            accepted.queue.extend(self.add_message(message, body)?);
-            self.unstage(body)?;
+            let text = resolve(message.text, TextId::default());
+            self.retain_text(text, message.recipients.len() as u64)?;
+            accepted.queue.extend(self.add_message(message, text)?);
+            self.unstage(text)?;
         }
         self.remember(once, &accepted.queue)?;
         Ok(Ok(accepted))
     }
 
-    fn unstage(&mut self, id: BodyId) -> Result<(), Fault> {
+    fn unstage(&mut self, id: TextId) -> Result<(), Fault> {
         if self.staged.take(&id)?.is_some() {
-            self.release_body(id)?;
+            self.release_text(id)?;
         }
         Ok(())
     }
@@ -647,10 +633,10 @@ impl State {
             .insert(&queued.destination().into(), queued.next_attempt, queued.id)
     }
 
-    fn number_mail(&mut self, mail: NewMail, new: BodyId) -> Mail {
+    fn number_mail(&mut self, mail: NewMail, new: TextId) -> Mail {
         let id = MailId(next(&mut self.counters.last_mail));
-        let body = resolve(mail.body, new);
-        mail.mail(id, body)
+        let text = resolve(mail.text, new);
+        mail.mail(id, text)
     }
 
     fn add_mail(&mut self, mail: Mail) {
@@ -695,7 +681,7 @@ impl State {
         self.mailboxes.remove(&mailbox);
         self.account_mails.remove(&(account, id));
         self.counters.mails -= 1;
-        self.release_body(mail.body)?;
+        self.release_text(mail.text)?;
         Ok(true)
     }
 
@@ -846,7 +832,7 @@ impl State {
         if message.hold {
             self.counters.held -= 1;
         }
-        self.release_body(message.body)?;
+        self.release_text(message.text)?;
         if let Some(keep_until) = keep_until {
             self.expiry.put_new((keep_until, RETIRED, id.0), ());
             self.counters.retired += 1;
@@ -979,7 +965,7 @@ impl State {
         self.hooks.remove(&id);
         self.counters.hooks -= 1;
         match &hook.kind {
-            HookKind::Incoming(mail) => self.release_body(mail.body)?,
+            HookKind::Incoming(mail) => self.release_text(mail.text)?,
             HookKind::Outgoing(outgoing) => {
                 let url: Name = hook.url.as_str().into();
                 let was_first = self.first_of_chain(outgoing.queue_id, &url)? == Some(id);
@@ -1056,16 +1042,16 @@ fn accepted(added: Result<Accepted, StoreError>) -> Applied {
 }
 
 /// Where a text is whose entry has its body at `place`.
-fn written(body: OpBody, place: Option<BodyPlace>) -> Place {
-    match body {
-        OpBody::Inline => place.map_or(Place::Empty, Place::Journal),
-        OpBody::File(place) => Place::File(place),
+fn written(text: OpText, place: Option<BodyPlace>) -> Place {
+    match text {
+        OpText::Inline => place.map_or(Place::Empty, Place::Journal),
+        OpText::File(place) => Place::File(place),
     }
 }
 
-fn resolve(source: BodySource, new: BodyId) -> BodyId {
+fn resolve(source: TextSource, new: TextId) -> TextId {
     match source {
-        BodySource::New => new,
-        BodySource::Existing(id) => id,
+        TextSource::New => new,
+        TextSource::Existing(id) => id,
     }
 }

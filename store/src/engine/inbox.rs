@@ -13,7 +13,7 @@ use super::{
     Fault,
     op::{Applied, Op},
 };
-use crate::{BodyFile, Claim, ClaimHooks, Claimed, ClaimedHooks, QueueId, StoreError, Time};
+use crate::{Claim, ClaimHooks, Claimed, ClaimedHooks, QueueId, StoreError, TextFile, Time};
 
 /// Something for the writer to do.
 pub(super) enum Request {
@@ -51,8 +51,8 @@ pub(super) struct Prepared {
     pub(super) op: Op,
     pub(super) encoded: Vec<u8>,
     /// Empty for none.
-    pub(super) body: Bytes,
-    pub(super) file: Option<BodyFile>,
+    pub(super) text: Bytes,
+    pub(super) file: Option<TextFile>,
 }
 
 /// The writer's queue. It is bounded by the permits of those who put something in.

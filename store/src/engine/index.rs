@@ -19,10 +19,7 @@ use crate::{
 };
 
 /// Of the tables' shapes. Keys and values have versions of their own.
-pub(super) const FORMAT: u32 = 3;
-/// One that is gone over to when it is opened: it has the calls of webhooks that are due by URL alone.
-const HOOKS_BY_URL: u32 = 2;
-const TABLES_BY_URL: [&str; 3] = ["hooks_due", "hooks_due_lanes", "hooks_due_heads"];
+pub(super) const FORMAT: u32 = 4;
 pub(super) const FILE: &str = "index.redb";
 /// One that is being made.
 const NEW_FILE: &str = "index.new";
@@ -68,8 +65,6 @@ impl From<io::Error> for IndexError {
 
 pub(super) struct Index {
     database: Database,
-    /// It has tables of format 2 that are used no more.
-    hooks_by_url: AtomicBool,
 }
 
 impl Index {
@@ -90,12 +85,7 @@ impl Index {
             },
             cache,
         )?;
-        let (format, meta) = index.meta()?;
-        let hooks_by_url = AtomicBool::new(format == HOOKS_BY_URL);
-        let index = Self {
-            hooks_by_url,
-            ..index
-        };
+        let meta = index.meta()?;
         Ok(Some((index, meta)))
     }
 
@@ -127,19 +117,11 @@ impl Index {
             .set_cache_size(cache)
             .create_with_backend(backend)
             .map_err(redb::Error::from)?;
-        Ok(Self {
-            database,
-            hooks_by_url: AtomicBool::new(false),
-        })
+        Ok(Self { database })
     }
 
-    /// Whether what is due of webhooks is to be found out: it has that by URL alone.
-    pub(super) fn hooks_by_url(&self) -> bool {
-        self.hooks_by_url.load(Ordering::Relaxed)
-    }
-
-    /// The format, and what is covered.
-    fn meta(&self) -> Result<(u32, Meta), IndexError> {
+    /// What is covered.
+    fn meta(&self) -> Result<Meta, IndexError> {
         let read = || -> Result<Option<Vec<u8>>, redb::Error> {
             let table = self.database.begin_read()?.open_table(META)?;
             Ok(table.get(META_KEY)?.map(|bytes| bytes.value().to_vec()))
@@ -153,10 +135,7 @@ impl Index {
         let bytes = bytes.ok_or_else(damaged)?;
         let (format, rest) = bytes.split_first_chunk().ok_or_else(damaged)?;
         match u32::from_le_bytes(*format) {
-            format @ (FORMAT | HOOKS_BY_URL) => {
-                let meta = postcard::from_bytes(rest).map_err(|_| damaged())?;
-                Ok((format, meta))
-            }
+            FORMAT => postcard::from_bytes(rest).map_err(|_| damaged()),
             older if older < FORMAT => Err(IndexError::Older(older)),
             newer => Err(IndexError::Newer(newer)),
         }
@@ -174,18 +153,12 @@ impl Index {
         for table in tables {
             table.write(&transaction)?;
         }
-        if self.hooks_by_url() {
-            for name in TABLES_BY_URL {
-                transaction.delete_table(TableDefinition::<&[u8], &[u8]>::new(name))?;
-            }
-        }
         let mut bytes = FORMAT.to_le_bytes().to_vec();
         append(meta, &mut bytes);
         transaction
             .open_table(META)?
             .insert(META_KEY, bytes.as_slice())?;
         transaction.commit()?;
-        self.hooks_by_url.store(false, Ordering::Relaxed);
         Ok(())
     }
 

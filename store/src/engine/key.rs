@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{ApiKeyId, BodyId, EventId, HoldRuleId, HookId, MailId, QueueId, SuppressionId, Time};
+use crate::{ApiKeyId, EventId, HoldRuleId, HookId, MailId, QueueId, SuppressionId, TextId, Time};
 
 /// The name of a destination, a URL, an account or a mailbox.
 pub(super) type Name = Arc<str>;
@@ -102,7 +102,7 @@ id_keys!(
     EventId,
     ApiKeyId,
     QueueId,
-    BodyId,
+    TextId,
     MailId,
     HookId,
     SuppressionId,

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::value::append;
 use crate::{
-    Accept, Accepted, ApiKeyId, BodyId, Change, Credential, HoldFilter, HoldRuleId, HookAttempt,
-    HookId, MailChange, MailId, NewApiKey, NewBody, NewEvent, NewHook, NewMail, NewMessage,
-    NewSuppression, NextAttempt, Note, Once, Outcome, Party, QueueId, Settle, SettleHook,
-    StoreError, Time, bodyfile::BodyFilePlace,
+    Accept, Accepted, ApiKeyId, Change, Credential, HoldFilter, HoldRuleId, HookAttempt, HookId,
+    MailChange, MailId, NewApiKey, NewEvent, NewHook, NewMail, NewMessage, NewSuppression, NewText,
+    NextAttempt, Note, Once, Outcome, Party, QueueId, Settle, SettleHook, StoreError, TextId, Time,
+    bodyfile::TextFilePlace,
 };
 
 /// Of the encoding.
@@ -18,9 +18,13 @@ pub(super) const VERSION: u8 = 1;
 
 /// A change of state.
 #[derive(Debug, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all operations are the large one, so a box would cost an allocation per message"
+)]
 pub(super) enum Op {
     Accept {
-        body: Option<OpBody>,
+        text: Option<OpText>,
         queue: Option<NewMessage>,
         mails: Vec<NewMail>,
         hooks: Vec<NewHook>,
@@ -42,7 +46,7 @@ pub(super) enum Op {
         attempt: Option<crate::Attempt>,
         outcome: Outcome,
         delay_told: bool,
-        body: Option<OpBody>,
+        text: Option<OpText>,
         mails: Vec<NewMail>,
         hooks: Vec<NewHook>,
         suppress: Vec<NewSuppression>,
@@ -58,7 +62,7 @@ pub(super) enum Op {
     },
     /// A text that was copied out of this segment, to where this entry is.
     Move {
-        body: BodyId,
+        text: TextId,
         from: u64,
     },
     /// At most this many records of the history.
@@ -96,10 +100,10 @@ pub(super) enum Op {
     },
     /// A text that nothing refers to yet. It goes when the process ends.
     Stage {
-        body: OpBody,
+        text: OpText,
     },
     Unstage {
-        ids: Vec<BodyId>,
+        ids: Vec<TextId>,
     },
     /// Messages whose texts are staged, all of them or none. Their texts are staged no more then.
     AcceptAll {
@@ -124,10 +128,10 @@ pub(super) enum Op {
 
 /// The text that comes with an op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum OpBody {
+pub(super) enum OpText {
     /// It is the body of the entry.
     Inline,
-    File(BodyFilePlace),
+    File(TextFilePlace),
 }
 
 /// What an op did.
@@ -146,9 +150,9 @@ pub(super) enum Applied {
 }
 
 impl Op {
-    pub(super) fn accept(accept: Accept) -> (Self, Option<NewBody>) {
+    pub(super) fn accept(accept: Accept) -> (Self, Option<NewText>) {
         let Accept {
-            body,
+            text,
             queue,
             mails,
             hooks,
@@ -159,7 +163,7 @@ impl Op {
         } = accept;
         (
             Self::Accept {
-                body: body.as_ref().map(OpBody::of),
+                text: text.as_ref().map(OpText::of),
                 queue,
                 mails,
                 hooks,
@@ -168,11 +172,11 @@ impl Op {
                 events,
                 once: once.map(Box::new),
             },
-            body,
+            text,
         )
     }
 
-    pub(super) fn settle(settle: Settle) -> (Self, Option<NewBody>) {
+    pub(super) fn settle(settle: Settle) -> (Self, Option<NewText>) {
         let Settle {
             id,
             fence,
@@ -180,13 +184,13 @@ impl Op {
             attempt,
             outcome,
             delay_told,
-            body,
+            text,
             mails,
             hooks,
             suppress,
             events,
         } = settle;
-        let source = body.as_ref().map(OpBody::of);
+        let source = text.as_ref().map(OpText::of);
         (
             Self::Settle {
                 id,
@@ -195,23 +199,23 @@ impl Op {
                 attempt,
                 outcome,
                 delay_told,
-                body: source,
+                text: source,
                 mails,
                 hooks,
                 suppress,
                 events,
             },
-            body,
+            text,
         )
     }
 
     /// Its text is in a file.
-    pub(super) fn set_file(&mut self, place: BodyFilePlace) {
+    pub(super) fn set_file(&mut self, place: TextFilePlace) {
         match self {
-            Self::Accept { body, .. } | Self::Settle { body, .. } => {
-                *body = Some(OpBody::File(place));
+            Self::Accept { text, .. } | Self::Settle { text, .. } => {
+                *text = Some(OpText::File(place));
             }
-            Self::Stage { body } => *body = OpBody::File(place),
+            Self::Stage { text } => *text = OpText::File(place),
             _ => {}
         }
     }
@@ -238,11 +242,11 @@ impl Op {
     }
 }
 
-impl OpBody {
-    pub(super) fn of(body: &NewBody) -> Self {
-        match body {
-            NewBody::Inline(_) => Self::Inline,
-            NewBody::File(file) => Self::File(file.place()),
+impl OpText {
+    pub(super) fn of(text: &NewText) -> Self {
+        match text {
+            NewText::Inline(_) => Self::Inline,
+            NewText::File(file) => Self::File(file.place()),
         }
     }
 }

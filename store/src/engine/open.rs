@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     OpenError, Options,
-    bodyfile::BodyFiles,
+    bodyfile::TextFiles,
     disk::{Disk, DiskLock, FsDisk},
     journal::{Entry, Journal, JournalError, JournalOptions, Position},
 };
@@ -88,15 +88,11 @@ impl Durable {
             .read()
             .and_then(|transaction| state.rebase(&transaction));
         read.map_err(|fault| folder.fault(&fault))?;
-        if index.hooks_by_url() {
-            let found = state.find_hooks_due();
-            found.map_err(|fault| folder.fault(&fault))?;
-        }
         let journal = replay(&disk, options, mode, &meta, &mut state)?;
         state.end_claims().map_err(|fault| folder.fault(&fault))?;
         // What they say was done when the ops were carried out, or is found by the sweep.
         state.effects = Effects::default();
-        let files = BodyFiles::open(Arc::clone(&disk), rand::random())
+        let files = TextFiles::open(Arc::clone(&disk), rand::random())
             .map_err(|error| folder.io("bodies", error))?;
         let mut fault = None;
         let swept = files.sweep(|file| {

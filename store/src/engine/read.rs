@@ -3,23 +3,27 @@
 //! A page is read in portions, each under the lock for a short time, so that a long listing holds nobody up. What changes
 //! between two portions is seen or not.
 
-use std::ops::{Bound, RangeInclusive};
+use std::{
+    ops::{Bound, RangeInclusive},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use postrider_smtp::Address;
+use tokio::task;
 
 use super::{
-    Durable, Fault,
+    Durable, Fault, Shared,
     key::{Key, Name},
     state::{State, reference_key},
     table::{Table, values},
     value::{Place, Value},
 };
 use crate::{
-    Answered, ApiKey, ApiKeyId, Body, BodyFile, BodyId, Counted, Credential, Event, EventFilter,
-    EventId, Found, HoldRule, Hook, HookFilter, HookId, LoggedEvent, Mail, MailId, Order, Page,
-    QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
-    RetiredHookFilter, Sent, StoreError, Suppression, SuppressionId, Time,
+    Answered, ApiKey, ApiKeyId, Counted, Credential, Event, EventFilter, EventId, Found, HoldRule,
+    Hook, HookFilter, HookId, LoggedEvent, Mail, MailId, Order, Page, QueueFilter, QueueId, Queued,
+    Reference, Retired, RetiredFilter, RetiredHook, RetiredHookFilter, Sent, StoreError,
+    Suppression, SuppressionId, Text, TextFile, TextId, Time,
     verb::{hour, known_as},
 };
 
@@ -27,53 +31,242 @@ use crate::{
 const PORTION: usize = 128;
 
 impl Durable {
-    pub(crate) fn body(&self, id: BodyId) -> Result<Body, StoreError> {
-        // Under the lock until it is open: then it can be read even when the last record goes.
-        let state = self.shared.readable()?;
-        match state.bodies.get(&id)?.ok_or(StoreError::NoBody(id))?.place {
-            Place::Empty => Ok(Body::empty()),
-            Place::Journal(place) => Ok(Body::in_journal(self.shared.reader.body(place)?)),
-            Place::File(place) => Ok(Body::in_file(
-                self.shared.files.read(place).map_err(read_error)?,
-            )),
-        }
-    }
-
-    pub(crate) fn beginning(&self, file: &BodyFile, max: u64) -> Result<Bytes, StoreError> {
-        let place = file.place();
-        let reader = self.shared.files.read(place).map_err(read_error)?;
-        reader.read(0..place.len.min(max)).map_err(read_error)
+    pub(crate) fn text(&self, id: TextId) -> Result<Text, StoreError> {
+        self.shared.text(id)
     }
 
     pub(crate) fn queued(&self, id: QueueId) -> Result<Option<Queued>, StoreError> {
-        self.get(|state| state.queued.get(&id))
+        self.shared.queued(id)
     }
 
     pub(crate) fn is_claimed(&self, id: QueueId) -> Result<bool, StoreError> {
-        self.get(|state| state.claimed.contains(&id))
+        self.shared.is_claimed(id)
     }
 
     pub(crate) fn retired(&self, id: QueueId) -> Result<Option<Retired>, StoreError> {
-        self.get(|state| state.retired.get(&id))
+        self.shared.retired(id)
     }
 
     pub(crate) fn hook(&self, id: HookId) -> Result<Option<Hook>, StoreError> {
-        self.get(|state| state.hooks.get(&id))
+        self.shared.hook(id)
     }
 
     pub(crate) fn mail(&self, id: MailId) -> Result<Option<Mail>, StoreError> {
-        self.get(|state| state.mails.get(&id))
+        self.shared.mail(id)
     }
 
     pub(crate) fn credential(&self, account: &str) -> Result<Option<Credential>, StoreError> {
+        self.shared.credential(account)
+    }
+
+    pub(crate) fn beginning(&self, file: &TextFile, max: u64) -> Result<Bytes, StoreError> {
+        self.shared.beginning(file, max)
+    }
+
+    pub(crate) fn suppression(
+        &self,
+        account: &str,
+        base: &str,
+    ) -> Result<Option<Suppression>, StoreError> {
+        self.shared.suppression(account, base)
+    }
+
+    pub(crate) fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        self.shared.api_key(id)
+    }
+
+    pub(crate) fn answered(
+        &self,
+        account: &str,
+        key: &str,
+        now: Time,
+    ) -> Result<Option<Answered>, StoreError> {
+        self.shared.answered(account, key, now)
+    }
+
+    pub(crate) fn sent(&self, account: &str, since: Time) -> Result<Sent, StoreError> {
+        self.shared.sent(account, since)
+    }
+
+    pub(crate) fn is_known(&self, account: &str, recipient: &Address) -> Result<bool, StoreError> {
+        self.shared.is_known(account, recipient)
+    }
+
+    pub(crate) fn hold_rules(&self) -> Result<Vec<HoldRule>, StoreError> {
+        self.shared.hold_rules()
+    }
+}
+
+/// Reads that look at many records. They run on tokio's pool of blocking threads, so that they hold no task up.
+impl Durable {
+    async fn scan<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        // The task is cancelled only when the runtime ends.
+        let done = task::spawn_blocking(move || read(&shared)).await;
+        done.unwrap_or(Err(StoreError::Closed))
+    }
+
+    pub(crate) async fn list(
+        &self,
+        filter: &QueueFilter,
+        after: Option<QueueId>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Page<Queued, QueueId>, StoreError> {
+        let filter = filter.clone();
+        self.scan(move |shared| shared.list(&filter, after, order, limit))
+            .await
+    }
+
+    pub(crate) async fn list_retired(
+        &self,
+        filter: &RetiredFilter,
+        after: Option<QueueId>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Page<Retired, QueueId>, StoreError> {
+        let filter = filter.clone();
+        self.scan(move |shared| shared.list_retired(&filter, after, order, limit))
+            .await
+    }
+
+    pub(crate) async fn list_hooks(
+        &self,
+        filter: &HookFilter,
+        after: Option<HookId>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Page<Hook, HookId>, StoreError> {
+        let filter = filter.clone();
+        self.scan(move |shared| shared.list_hooks(&filter, after, order, limit))
+            .await
+    }
+
+    pub(crate) async fn list_retired_hooks(
+        &self,
+        filter: &RetiredHookFilter,
+        after: Option<HookId>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Page<RetiredHook, HookId>, StoreError> {
+        let filter = filter.clone();
+        self.scan(move |shared| shared.list_retired_hooks(&filter, after, order, limit))
+            .await
+    }
+
+    pub(crate) async fn find(
+        &self,
+        reference: Reference<'_>,
+        recipient: Option<&str>,
+        account: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Found>, StoreError> {
+        let name = reference_key(reference);
+        let (recipient, account) = (recipient.map(str::to_owned), account.map(str::to_owned));
+        self.scan(move |shared| shared.find(&name, recipient.as_deref(), account.as_deref(), limit))
+            .await
+    }
+
+    pub(crate) async fn list_suppressions(
+        &self,
+        account: Option<&str>,
+        after: Option<SuppressionId>,
+        limit: usize,
+    ) -> Result<Page<Suppression, SuppressionId>, StoreError> {
+        let account = account.map(str::to_owned);
+        self.scan(move |shared| shared.list_suppressions(account.as_deref(), after, limit))
+            .await
+    }
+
+    pub(crate) async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        self.scan(Shared::api_keys).await
+    }
+
+    pub(crate) async fn list_events(
+        &self,
+        filter: &EventFilter,
+        after: Option<EventId>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Page<LoggedEvent, EventId>, StoreError> {
+        let filter = filter.clone();
+        self.scan(move |shared| shared.list_events(&filter, after, order, limit))
+            .await
+    }
+
+    pub(crate) async fn counted_events(
+        &self,
+        account: &str,
+        days: RangeInclusive<u64>,
+    ) -> Result<Vec<(Counted, u64)>, StoreError> {
+        let account = account.to_owned();
+        self.scan(move |shared| shared.counted_events(&account, days))
+            .await
+    }
+
+    pub(crate) async fn list_mails(
+        &self,
+        account: &str,
+        mailbox: Option<&str>,
+        after: Option<MailId>,
+        limit: usize,
+    ) -> Result<Page<Mail, MailId>, StoreError> {
+        let (account, mailbox) = (account.to_owned(), mailbox.map(str::to_owned));
+        self.scan(move |shared| shared.list_mails(&account, mailbox.as_deref(), after, limit))
+            .await
+    }
+}
+
+/// Look-ups, which are done at once, and the reads behind those above.
+impl Shared {
+    fn text(&self, id: TextId) -> Result<Text, StoreError> {
+        // Under the lock until it is open: then it can be read even when the last record goes.
+        let state = self.readable()?;
+        match state.texts.get(&id)?.ok_or(StoreError::NoText(id))?.place {
+            Place::Empty => Ok(Text::empty()),
+            Place::Journal(place) => Ok(Text::in_journal(self.reader.body(place)?)),
+            Place::File(place) => Ok(Text::in_file(self.files.read(place).map_err(read_error)?)),
+        }
+    }
+
+    fn beginning(&self, file: &TextFile, max: u64) -> Result<Bytes, StoreError> {
+        let place = file.place();
+        let reader = self.files.read(place).map_err(read_error)?;
+        reader.read(0..place.len.min(max)).map_err(read_error)
+    }
+
+    fn queued(&self, id: QueueId) -> Result<Option<Queued>, StoreError> {
+        self.get(|state| state.queued.get(&id))
+    }
+
+    fn is_claimed(&self, id: QueueId) -> Result<bool, StoreError> {
+        self.get(|state| state.claimed.contains(&id))
+    }
+
+    fn retired(&self, id: QueueId) -> Result<Option<Retired>, StoreError> {
+        self.get(|state| state.retired.get(&id))
+    }
+
+    fn hook(&self, id: HookId) -> Result<Option<Hook>, StoreError> {
+        self.get(|state| state.hooks.get(&id))
+    }
+
+    fn mail(&self, id: MailId) -> Result<Option<Mail>, StoreError> {
+        self.get(|state| state.mails.get(&id))
+    }
+
+    fn credential(&self, account: &str) -> Result<Option<Credential>, StoreError> {
         self.get(|state| state.credentials.get(&account.into()))
     }
 
     fn get<T>(&self, get: impl FnOnce(&State) -> Result<T, Fault>) -> Result<T, StoreError> {
-        Ok(get(&*self.shared.readable()?)?)
+        Ok(get(&*self.readable()?)?)
     }
 
-    pub(crate) fn list(
+    fn list(
         &self,
         filter: &QueueFilter,
         after: Option<QueueId>,
@@ -93,7 +286,7 @@ impl Durable {
         )
     }
 
-    pub(crate) fn list_retired(
+    fn list_retired(
         &self,
         filter: &RetiredFilter,
         after: Option<QueueId>,
@@ -113,7 +306,7 @@ impl Durable {
         )
     }
 
-    pub(crate) fn list_hooks(
+    fn list_hooks(
         &self,
         filter: &HookFilter,
         after: Option<HookId>,
@@ -133,7 +326,7 @@ impl Durable {
         )
     }
 
-    pub(crate) fn list_retired_hooks(
+    fn list_retired_hooks(
         &self,
         filter: &RetiredHookFilter,
         after: Option<HookId>,
@@ -153,20 +346,19 @@ impl Durable {
         )
     }
 
-    pub(crate) fn find(
+    fn find(
         &self,
-        reference: Reference<'_>,
+        name: &Name,
         recipient: Option<&str>,
         account: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Found>, StoreError> {
-        let name = reference_key(reference);
         let wanted: Option<Name> = recipient.map(|recipient| recipient.to_lowercase().into());
         let first = wanted.clone().unwrap_or_else(|| "".into());
-        let mut after = (Name::clone(&name), first, QueueId(0));
+        let mut after = (Name::clone(name), first, QueueId(0));
         let mut found = Vec::new();
         loop {
-            let state = self.shared.readable()?;
+            let state = self.readable()?;
             let mut seen = 0;
             let range = state
                 .references
@@ -174,7 +366,7 @@ impl Durable {
             for item in range.take(PORTION) {
                 let (key, ()) = item?;
                 let (of, to, id) = &key;
-                let other = *of != name || wanted.as_ref().is_some_and(|wanted| wanted != to);
+                let other = of != name || wanted.as_ref().is_some_and(|wanted| wanted != to);
                 if other || found.len() >= limit {
                     return Ok(found);
                 }
@@ -195,12 +387,8 @@ impl Durable {
         }
     }
 
-    pub(crate) fn suppression(
-        &self,
-        account: &str,
-        base: &str,
-    ) -> Result<Option<Suppression>, StoreError> {
-        let state = self.shared.readable()?;
+    fn suppression(&self, account: &str, base: &str) -> Result<Option<Suppression>, StoreError> {
+        let state = self.readable()?;
         if state.counters.suppressions == 0 {
             return Ok(None);
         }
@@ -210,7 +398,7 @@ impl Durable {
         }
     }
 
-    pub(crate) fn list_suppressions(
+    fn list_suppressions(
         &self,
         account: Option<&str>,
         after: Option<SuppressionId>,
@@ -226,15 +414,15 @@ impl Durable {
         )
     }
 
-    pub(crate) fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+    fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
         self.get(|state| state.api_keys.get(&id))
     }
 
-    pub(crate) fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+    fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
         self.get(|state| state.api_keys.all()).map(values)
     }
 
-    pub(crate) fn answered(
+    fn answered(
         &self,
         account: &str,
         key: &str,
@@ -244,7 +432,7 @@ impl Durable {
         Ok(answered.filter(|answered| answered.until > now))
     }
 
-    pub(crate) fn list_events(
+    fn list_events(
         &self,
         filter: &EventFilter,
         after: Option<EventId>,
@@ -266,13 +454,13 @@ impl Durable {
         )
     }
 
-    pub(crate) fn counted_events(
+    fn counted_events(
         &self,
         account: &str,
         days: RangeInclusive<u64>,
     ) -> Result<Vec<(Counted, u64)>, StoreError> {
         let name: Name = account.into();
-        let state = self.shared.readable()?;
+        let state = self.readable()?;
         let mut rows = Vec::new();
         for day in days {
             let from = (day, Name::clone(&name), (0, "".into()));
@@ -296,9 +484,9 @@ impl Durable {
         Ok(rows)
     }
 
-    pub(crate) fn sent(&self, account: &str, since: Time) -> Result<Sent, StoreError> {
+    fn sent(&self, account: &str, since: Time) -> Result<Sent, StoreError> {
         let account: Name = account.into();
-        let state = self.shared.readable()?;
+        let state = self.readable()?;
         let (from, to) = ((Name::clone(&account), hour(since)), (account, u64::MAX));
         let mut sum = Sent::default();
         for item in state
@@ -310,16 +498,16 @@ impl Durable {
         Ok(sum)
     }
 
-    pub(crate) fn is_known(&self, account: &str, recipient: &Address) -> Result<bool, StoreError> {
+    fn is_known(&self, account: &str, recipient: &Address) -> Result<bool, StoreError> {
         let key = (account.into(), known_as(recipient).into());
         self.get(|state| state.known.contains(&key))
     }
 
-    pub(crate) fn hold_rules(&self) -> Result<Vec<HoldRule>, StoreError> {
+    fn hold_rules(&self) -> Result<Vec<HoldRule>, StoreError> {
         self.get(State::hold_rules)
     }
 
-    pub(crate) fn list_mails(
+    fn list_mails(
         &self,
         account: &str,
         mailbox: Option<&str>,
@@ -367,7 +555,7 @@ impl Durable {
         let mut items = Vec::new();
         let mut from = key(after.unwrap_or_default());
         loop {
-            let state = self.shared.readable()?;
+            let state = self.readable()?;
             let mut seen = 0;
             for item in table(&state)
                 .range(Bound::Excluded(&from), Bound::Included(to))?
@@ -445,7 +633,7 @@ impl Durable {
         } = listing;
         let mut items: Vec<(K, V)> = Vec::new();
         loop {
-            let state = self.shared.readable()?;
+            let state = self.readable()?;
             let mut last = None;
             let mut seen = 0;
             for item in table(&state)

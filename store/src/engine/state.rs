@@ -10,9 +10,9 @@ use super::{
     value::{Claimed, Segment, Stored},
 };
 use crate::{
-    Answered, ApiKey, ApiKeyId, BodyId, Credential, EventId, HoldRule, HoldRuleId, Hook, HookId,
+    Answered, ApiKey, ApiKeyId, Credential, EventId, HoldRule, HoldRuleId, Hook, HookId,
     LoggedEvent, Mail, MailId, QueueId, Queued, Reference, Retired, RetiredHook, Sent, Suppression,
-    SuppressionId, Time,
+    SuppressionId, TextId, Time,
     verb::{Group, event_groups, in_event_group},
 };
 
@@ -49,7 +49,7 @@ pub(super) struct State {
     pub(super) mailboxes: Table<(Name, Name, MailId), ()>,
     /// By account.
     pub(super) account_mails: Table<(Name, MailId), ()>,
-    pub(super) bodies: Table<BodyId, Stored>,
+    pub(super) texts: Table<TextId, Stored>,
     /// By generation.
     pub(super) segments: Table<u64, Segment>,
     /// The files of large texts that are alive.
@@ -66,7 +66,7 @@ pub(super) struct State {
     /// Who was ever sent to, by account.
     pub(super) known: Table<(Name, Name), ()>,
     /// Texts that nothing refers to yet.
-    pub(super) staged: Table<BodyId, ()>,
+    pub(super) staged: Table<TextId, ()>,
     pub(super) api_keys: Table<ApiKeyId, ApiKey>,
     /// To what was done once, by account and key.
     pub(super) answers: Table<(Name, Name), Answered>,
@@ -83,7 +83,7 @@ pub(super) struct State {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Counters {
     pub(super) last_queued: u64,
-    pub(super) last_body: u64,
+    pub(super) last_text: u64,
     pub(super) last_mail: u64,
     pub(super) last_hook: u64,
     pub(super) queued: u64,
@@ -93,7 +93,7 @@ pub(super) struct Counters {
     pub(super) hooks: u64,
     pub(super) retired_hooks: u64,
     pub(super) mails: u64,
-    pub(super) body_bytes: u64,
+    pub(super) text_bytes: u64,
     pub(super) last_suppression: u64,
     pub(super) suppressions: u64,
     pub(super) last_hold_rule: u64,
@@ -191,7 +191,7 @@ impl State {
             mails: Table::new("mails"),
             mailboxes: Table::new("mailboxes"),
             account_mails: Table::new("account_mails"),
-            bodies: Table::new("bodies"),
+            texts: Table::new("texts"),
             segments: Table::new("segments"),
             files: Table::new("files"),
             credentials: Table::new("credentials"),
@@ -238,7 +238,7 @@ impl State {
             &mut self.mails,
             &mut self.mailboxes,
             &mut self.account_mails,
-            &mut self.bodies,
+            &mut self.texts,
             &mut self.segments,
             &mut self.files,
             &mut self.credentials,

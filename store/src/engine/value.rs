@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Answered, ApiKey, BodyId, Credential, HoldRule, Hook, HookId, LoggedEvent, Mail, QueueId,
-    Queued, Retired, RetiredHook, Sent, Suppression, SuppressionId, Time, bodyfile::BodyFilePlace,
+    Answered, ApiKey, Credential, HoldRule, Hook, HookId, LoggedEvent, Mail, QueueId, Queued,
+    Retired, RetiredHook, Sent, Suppression, SuppressionId, TextId, Time, bodyfile::TextFilePlace,
     journal::BodyPlace,
 };
 
@@ -96,7 +96,7 @@ pub(super) enum Place {
     /// Nowhere: it has no bytes.
     Empty,
     Journal(BodyPlace),
-    File(BodyFilePlace),
+    File(TextFilePlace),
 }
 
 impl Place {
@@ -115,9 +115,9 @@ pub(super) struct Segment {
     /// Bytes of living texts.
     pub(super) bytes: u64,
     /// Living texts.
-    pub(super) bodies: u64,
+    pub(super) texts: u64,
     /// The texts in it are among those from here ...
-    pub(super) first: BodyId,
+    pub(super) first: TextId,
     /// ... to here.
-    pub(super) last: BodyId,
+    pub(super) last: TextId,
 }

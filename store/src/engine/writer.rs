@@ -25,7 +25,7 @@ use super::{
     state::Effects,
 };
 use crate::{
-    BodyId, Claim, ClaimHooks, Claimed, ClaimedHooks, Options, QueueId, StoreError, Time,
+    Claim, ClaimHooks, Claimed, ClaimedHooks, Options, QueueId, StoreError, TextId, Time,
     disk::DiskLock,
     journal::{AppendError, Appended, Batch, Journal, Position, Space},
 };
@@ -73,7 +73,7 @@ pub(super) struct Writer {
     wanted: Vec<oneshot::Sender<()>>,
     wanted_now: Vec<oneshot::Sender<()>>,
     /// The segment whose texts are being copied onward, and how far that is.
-    moving: Option<(u64, BodyId)>,
+    moving: Option<(u64, TextId)>,
     /// Segments in which something could not be read.
     unmovable: BTreeSet<u64>,
     closing: Option<oneshot::Sender<()>>,
@@ -434,7 +434,7 @@ impl Writer {
             self.batch.push(VERSION, rider, &[]);
         }
         for prepared in requests.iter().flat_map(|ops| &ops.ops) {
-            self.batch.push(VERSION, &prepared.encoded, &prepared.body);
+            self.batch.push(VERSION, &prepared.encoded, &prepared.text);
         }
         self.journal.append(&mut self.batch, space)
     }
@@ -454,7 +454,7 @@ impl Writer {
             } in ops
             {
                 // From here on the state says whether a file is needed.
-                file.map(crate::BodyFile::keep);
+                file.map(crate::TextFile::keep);
                 self.weight += encoded.len() + op.changes() * WEIGHT;
                 let settled = match &op {
                     Op::Settle { id, .. } => Some(*id),
@@ -583,7 +583,7 @@ impl Writer {
                     .get(&segment.generation)?
                     .is_some_and(|alive| alive.bytes < segment.size / 4)
             {
-                self.moving = Some((segment.generation, BodyId(0)));
+                self.moving = Some((segment.generation, TextId(0)));
                 break;
             }
         }
@@ -599,30 +599,30 @@ impl Writer {
         let Some((generation, from)) = self.moving else {
             return Ok(());
         };
-        let (bodies, mut go_on) = self.shared.state().bodies_of(generation, from, MOVE_MAX)?;
+        let (texts, mut go_on) = self.shared.state().texts_of(generation, from, MOVE_MAX)?;
         let mut ops = Vec::new();
         let mut bytes = 0;
-        for (id, place) in bodies {
+        for (id, place) in texts {
             if bytes > 0 && bytes + place.len as usize > MOVE_BYTES {
                 go_on = Some(id);
                 break;
             }
             bytes += place.len as usize;
             match self.shared.reader.read(place, 0..u64::from(place.len)) {
-                Ok(body) => {
+                Ok(text) => {
                     let op = Op::Move {
-                        body: id,
+                        text: id,
                         from: generation,
                     };
                     ops.push(Prepared {
                         encoded: op.encode(),
                         op,
-                        body,
+                        text,
                         file: None,
                     });
                 }
                 Err(error) => {
-                    tracing::error!(body = %id, %error, "a text could not be copied onward; its segment stays");
+                    tracing::error!(text = %id, %error, "a text could not be copied onward; its segment stays");
                     self.unmovable.insert(generation);
                 }
             }
@@ -661,13 +661,13 @@ impl Ops {
 impl Prepared {
     /// Bytes in the journal.
     pub(super) fn size(&self) -> usize {
-        Batch::entry_size(self.encoded.len(), self.body.len())
+        Batch::entry_size(self.encoded.len(), self.text.len())
     }
 }
 
 fn keep_files(ops: Ops) {
     for prepared in ops.ops {
-        prepared.file.map(crate::BodyFile::keep);
+        prepared.file.map(crate::TextFile::keep);
     }
 }
 

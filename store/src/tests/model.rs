@@ -11,13 +11,13 @@ use proptest::prelude::*;
 
 use super::samples::*;
 use crate::{
-    Accept, Answered, ApiKey, ApiKeyId, BodyId, BodySource, Change, Claim, ClaimHooks, Counted,
-    Counts, Credential, Event, EventFilter, HoldFilter, HoldRule, HoldRuleId, Hook, HookFilter,
-    HookId, INLINE_BODY_MAX, LoggedEvent, Mail, MailChange, MailId, NewApiKey, NewBody, NewEvent,
-    NewHookKind, NewMessage, NewSuppression, NextAttempt, Note, Once, Options, Order, Outcome,
-    Page, Party, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
-    RetiredHookFilter, Scope, Sent, Settle, Store, StoreError, Suppression, Time,
-    disk::sim::SimDisk, engine::Mode,
+    Accept, Answered, ApiKey, ApiKeyId, Change, Claim, ClaimHooks, Counted, Counts, Credential,
+    Event, EventFilter, HoldFilter, HoldRule, HoldRuleId, Hook, HookFilter, HookId,
+    INLINE_TEXT_MAX, LoggedEvent, Mail, MailChange, MailId, NewApiKey, NewEvent, NewHookKind,
+    NewMessage, NewSuppression, NewText, NextAttempt, Note, Once, Options, Order, Outcome, Page,
+    Party, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
+    RetiredHookFilter, Scope, Sent, Settle, Store, StoreError, Suppression, TextId, TextSource,
+    Time, Top, disk::sim::SimDisk, engine::Mode,
 };
 
 const DOMAINS: [&str; 4] = ["a.example", "b.example", "c.example", "[192.0.2.1]"];
@@ -34,7 +34,7 @@ enum Step {
         domains: Vec<usize>,
         due: u16,
         hold: bool,
-        text: Text,
+        text: Length,
         mails: u8,
         hook: Option<usize>,
         extras: Extras,
@@ -132,7 +132,7 @@ struct Extras {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Text {
+enum Length {
     None,
     Short(u16),
     Large,
@@ -161,8 +161,8 @@ fn fate() -> impl Strategy<Value = Fate> {
     ]
 }
 
-fn text_kind() -> impl Strategy<Value = Text> {
-    prop_oneof![2 => Just(Text::None), 20 => (0..9000_u16).prop_map(Text::Short), 1 => Just(Text::Large)]
+fn text_kind() -> impl Strategy<Value = Length> {
+    prop_oneof![2 => Just(Length::None), 20 => (0..9000_u16).prop_map(Length::Short), 1 => Just(Length::Large)]
 }
 
 fn extras() -> impl Strategy<Value = Extras> {
@@ -275,13 +275,13 @@ struct Shown {
     retired_hooks: Vec<RetiredHook>,
     mails: Vec<Mail>,
     archived: Vec<Mail>,
-    last_body: u64,
+    last_text: u64,
     api_keys: Vec<ApiKey>,
     events: Vec<Vec<LoggedEvent>>,
-    counted: [Vec<(Counted, u64)>; 2],
-    answered: [Option<Answered>; 2],
-    sent: [Sent; 2],
-    known: [bool; 4],
+    counted: Vec<Vec<(Counted, u64)>>,
+    answered: Vec<Option<Answered>>,
+    sent: Vec<Sent>,
+    known: Vec<bool>,
     texts: Vec<Option<Bytes>>,
     credentials: Vec<Option<Credential>>,
     suppressions: Vec<Suppression>,
@@ -295,14 +295,14 @@ struct Shown {
 }
 
 /// All that a filter finds, page by page.
-fn pages<T>(
-    page: impl Fn(Option<QueueId>) -> Page<T, QueueId>,
+async fn pages<T>(
+    page: impl AsyncFn(Option<QueueId>) -> Page<T, QueueId>,
     id: fn(&T) -> QueueId,
 ) -> Vec<QueueId> {
     let mut ids = Vec::new();
     let mut after = None;
     loop {
-        let page = page(after);
+        let page = page(after).await;
         ids.extend(page.items.iter().map(id));
         match page.next {
             Some(next) => after = Some(next),
@@ -311,7 +311,7 @@ fn pages<T>(
     }
 }
 
-fn listed(store: &Store) -> Vec<Vec<QueueId>> {
+async fn listed(store: &Store) -> Vec<Vec<QueueId>> {
     let any = QueueFilter::default;
     let filters = [
         QueueFilter {
@@ -341,19 +341,17 @@ fn listed(store: &Store) -> Vec<Vec<QueueId>> {
         },
         any(),
     ];
-    let orders = [Order::Ascending, Order::Descending];
-    let listed = filters.iter().flat_map(|filter| {
-        orders.map(|order| {
-            pages(
-                |after| store.list(filter, after, order, 3).unwrap(),
-                |queued| queued.id,
-            )
-        })
-    });
-    listed.collect()
+    let mut listed = Vec::new();
+    for filter in &filters {
+        for order in [Order::Ascending, Order::Descending] {
+            let page = async |after| store.list(filter, after, order, 3).await.unwrap();
+            listed.push(pages(page, |queued| queued.id).await);
+        }
+    }
+    listed
 }
 
-fn listed_retired(store: &Store) -> Vec<Vec<QueueId>> {
+async fn listed_retired(store: &Store) -> Vec<Vec<QueueId>> {
     let any = RetiredFilter::default;
     let filters = [
         RetiredFilter {
@@ -377,19 +375,17 @@ fn listed_retired(store: &Store) -> Vec<Vec<QueueId>> {
             ..any()
         },
     ];
-    let orders = [Order::Ascending, Order::Descending];
-    let listed = filters.iter().flat_map(|filter| {
-        orders.map(|order| {
-            pages(
-                |after| store.list_retired(filter, after, order, 2).unwrap(),
-                |retired| retired.message.id,
-            )
-        })
-    });
-    listed.collect()
+    let mut listed = Vec::new();
+    for filter in &filters {
+        for order in [Order::Ascending, Order::Descending] {
+            let page = async |after| store.list_retired(filter, after, order, 2).await.unwrap();
+            listed.push(pages(page, |retired| retired.message.id).await);
+        }
+    }
+    listed
 }
 
-fn found(store: &Store) -> Vec<BTreeSet<QueueId>> {
+async fn found(store: &Store) -> Vec<BTreeSet<QueueId>> {
     let ids: Vec<String> = (0..8).map(|id| format!("id{id}")).collect();
     let common = common();
     let by_id = ids.iter().map(|id| (Reference::FromId(id), None, None));
@@ -400,36 +396,68 @@ fn found(store: &Store) -> Vec<BTreeSet<QueueId>> {
         (message_id, Some("X@A.example"), None),
         (Reference::Envid("own"), None, None),
     ];
-    let found = by_id.chain(others).map(|(reference, recipient, account)| {
-        let found = store.find(reference, recipient, account, 10_000).unwrap();
-        found.iter().map(|found| found.message().id).collect()
-    });
-    found.collect()
+    let mut all = Vec::new();
+    for (reference, recipient, account) in by_id.chain(others) {
+        let found = store.find(reference, recipient, account, 10_000).await;
+        let found = found.unwrap();
+        all.push(found.iter().map(|found| found.message().id).collect());
+    }
+    all
 }
 
-fn shown(store: &Store) -> Shown {
+async fn shown(store: &Store) -> Shown {
     let queued = store
         .list(&QueueFilter::default(), None, Order::Ascending, 10_000)
+        .await
         .unwrap()
         .items;
     let retired = store
         .list_retired(&RetiredFilter::default(), None, Order::Ascending, 10_000)
+        .await
         .unwrap()
         .items;
     let hooks = store
         .list_hooks(&HookFilter::default(), None, Order::Ascending, 10_000)
+        .await
         .unwrap()
         .items;
     let mut mails = Vec::new();
     for account in ["ann", "bob"] {
-        mails.extend(store.list_mails(account, None, None, 10_000).unwrap().items);
+        mails.extend(
+            store
+                .list_mails(account, None, None, 10_000)
+                .await
+                .unwrap()
+                .items,
+        );
     }
-    let archived = store.list_mails("ann", Some("Archive"), None, 10_000);
-    let bodies = queued.iter().map(|queued| queued.body);
-    let bodies = bodies.chain(retired.iter().map(|retired| retired.message.body));
-    let bodies = bodies.chain(mails.iter().map(|mail| mail.body));
+    let archived = store.list_mails("ann", Some("Archive"), None, 10_000).await;
+    let texts = queued.iter().map(|queued| queued.text);
+    let texts = texts.chain(retired.iter().map(|retired| retired.message.text));
+    let texts = texts.chain(mails.iter().map(|mail| mail.text));
+    let mut read = Vec::new();
+    for id in texts {
+        read.push(text(store, id).await);
+    }
+    let mut credentials = Vec::new();
+    let mut counted = Vec::new();
+    let mut sent = Vec::new();
+    for account in ["ann", "bob"] {
+        credentials.push(store.credential(account).await.unwrap());
+        counted.push(store.counted_events(account, 0..=9).await.unwrap());
+        sent.push(store.sent(account, Time(0)).await.unwrap());
+    }
+    let mut answered = Vec::new();
+    for key in ONCE {
+        answered.push(store.answered("ann", key, Time(0)).await.unwrap());
+    }
+    let mut known = Vec::new();
+    for domain in DOMAINS {
+        let recipient = format!("x@{domain}").parse().unwrap();
+        known.push(store.is_known("ann", &recipient).await.unwrap());
+    }
     Shown {
-        texts: bodies.map(|body| text(store, body)).collect(),
+        texts: read,
         retired_hooks: store
             .list_retired_hooks(
                 &RetiredHookFilter::default(),
@@ -437,40 +465,40 @@ fn shown(store: &Store) -> Shown {
                 Order::Ascending,
                 10_000,
             )
+            .await
             .unwrap()
             .items,
-        credentials: ["ann", "bob"]
-            .map(|account| store.credential(account).unwrap())
-            .into(),
+        credentials,
         counts: Counts {
             journal_bytes: 0,
-            ..store.counts()
+            ..store.counts().await
         },
-        suppressions: store.list_suppressions(None, None, 10_000).unwrap().items,
-        hold_rules: store.hold_rules().unwrap(),
-        listed: listed(store),
-        listed_retired: listed_retired(store),
-        found: found(store),
+        suppressions: store
+            .list_suppressions(None, None, 10_000)
+            .await
+            .unwrap()
+            .items,
+        hold_rules: store.hold_rules().await.unwrap(),
+        listed: listed(store).await,
+        listed_retired: listed_retired(store).await,
+        found: found(store).await,
         queued,
         retired,
         hooks,
         archived: archived.unwrap().items,
-        last_body: store.last_body(),
-        api_keys: store.api_keys().unwrap(),
-        events: logged_events(store),
-        counted: ["ann", "bob"].map(|account| store.counted_events(account, 0..=9).unwrap()),
-        answered: ONCE.map(|key| store.answered("ann", key, Time(0)).unwrap()),
-        sent: ["ann", "bob"].map(|account| store.sent(account, Time(0)).unwrap()),
-        known: DOMAINS.map(|domain| {
-            let recipient = format!("x@{domain}").parse().unwrap();
-            store.is_known("ann", &recipient).unwrap()
-        }),
+        last_text: store.last_text(),
+        api_keys: store.api_keys().await.unwrap(),
+        events: logged_events(store).await,
+        counted,
+        answered,
+        sent,
+        known,
         mails,
     }
 }
 
 /// What each filter finds in the logs.
-fn logged_events(store: &Store) -> Vec<Vec<LoggedEvent>> {
+async fn logged_events(store: &Store) -> Vec<Vec<LoggedEvent>> {
     let any = || EventFilter {
         account: "ann".into(),
         ..EventFilter::default()
@@ -496,16 +524,14 @@ fn logged_events(store: &Store) -> Vec<Vec<LoggedEvent>> {
             ..any()
         },
     ];
-    let orders = [Order::Ascending, Order::Descending];
-    let each = filters.iter().flat_map(|filter| {
-        orders.map(|order| {
-            store
-                .list_events(filter, None, order, 10_000)
-                .unwrap()
-                .items
-        })
-    });
-    each.collect()
+    let mut each = Vec::new();
+    for filter in &filters {
+        for order in [Order::Ascending, Order::Descending] {
+            let page = store.list_events(filter, None, order, 10_000).await;
+            each.push(page.unwrap().items);
+        }
+    }
+    each
 }
 
 struct World {
@@ -516,7 +542,7 @@ struct World {
     /// What the engine may show after a crash.
     possible: Vec<Store>,
     /// Texts that were staged, and may have gone since.
-    staged: Vec<BodyId>,
+    staged: Vec<TextId>,
     /// Claimed and not settled, as both gave them.
     claimed: Vec<Queued>,
     claimed_hooks: Vec<Hook>,
@@ -573,14 +599,14 @@ impl World {
                     self.possible.push(with);
                 }
                 if self.power || matches!(error, StoreError::Closed) {
-                    self.crash(Crash::Power, None);
+                    self.crash(Crash::Power, None).await;
                 }
                 None
             }
         }
     }
 
-    fn crash(&mut self, kind: Crash, again: Option<u8>) {
+    async fn crash(&mut self, kind: Crash, again: Option<u8>) {
         // Nothing that the engine does from here on reaches the disk.
         self.disk.fail_power_after(0);
         self.engine = Store::memory();
@@ -600,26 +626,28 @@ impl World {
             }
             self.disk.crash();
         }
-        self.reopen();
+        self.reopen().await;
     }
 
     /// Opens what a crash left, and finds the moment that it shows.
-    fn reopen(&mut self) {
+    async fn reopen(&mut self) {
         self.power = false;
         self.opened += 1;
         let opened = Store::open_on(self.disk.disk(), &self.options, Mode::Inline(self.opened));
         self.engine = opened.unwrap();
-        let found = shown(&self.engine);
+        let found = shown(&self.engine).await;
         self.possible.iter().for_each(Store::crash);
-        let Some(model) = self
-            .possible
-            .iter()
-            .find(|possible| shown(possible) == found)
-        else {
-            let wanted = self.possible.iter().map(shown).collect::<Vec<_>>();
-            panic!("after a crash there is {found:#?}\nbut it should be one of {wanted:#?}");
+        let mut shows = Vec::new();
+        for possible in &self.possible {
+            shows.push(shown(possible).await);
+        }
+        let Some(at) = shows.iter().position(|shows| *shows == found) else {
+            panic!(
+                "after a crash there is {found:#?}
+but it should be one of {shows:#?}"
+            );
         };
-        self.model = model.fork();
+        self.model = self.possible[at].fork();
         self.possible = vec![self.model.fork()];
         self.claimed.clear();
         self.claimed_hooks.clear();
@@ -675,7 +703,7 @@ impl World {
                     self.claimed.extend(claimed.messages);
                     self.possible.push(self.model.fork());
                 } else {
-                    self.crash(Crash::Power, None);
+                    self.crash(Crash::Power, None).await;
                 }
             }
             Step::Renew { until } => {
@@ -688,7 +716,7 @@ impl World {
                 if let Ok(renewed) = self.engine.renew(claims.clone(), until).await {
                     assert_eq!(renewed, self.model.renew(claims, until).await.unwrap());
                 } else {
-                    self.crash(Crash::Power, None);
+                    self.crash(Crash::Power, None).await;
                 }
             }
             Step::Settle {
@@ -719,7 +747,7 @@ impl World {
             }
             Step::End { id, keep } => {
                 let (now, id) = (self.now, QueueId(*id));
-                let Ok(Some(queued)) = self.model.queued(id) else {
+                let Ok(Some(queued)) = self.model.queued(id).await else {
                     return;
                 };
                 let fate = Fate::Retire {
@@ -785,7 +813,7 @@ impl World {
                     .await;
             }
             Step::Stage => {
-                let text = || NewBody::Inline("staged".into());
+                let text = || NewText::Inline("staged".into());
                 let staged = self.durable(async |store| store.stage(text()).await).await;
                 self.staged.extend(staged);
             }
@@ -806,7 +834,7 @@ impl World {
                 self.durable(async |store| {
                     let messages = staged.iter().map(|id| {
                         let mut message = NewMessage {
-                            body: BodySource::Existing(*id),
+                            text: TextSource::Existing(*id),
                             ..message(&["x@a.example"]).queue.unwrap()
                         };
                         message.recipients[0].next_attempt = due;
@@ -868,7 +896,7 @@ impl World {
                     self.claimed_hooks.extend(claimed.hooks);
                     self.possible.push(self.model.fork());
                 } else {
-                    self.crash(Crash::Power, None);
+                    self.crash(Crash::Power, None).await;
                 }
             }
             Step::SettleHook { which, fate } => {
@@ -911,7 +939,7 @@ impl World {
             }
             Step::Checkpoint => self.engine.checkpoint().await,
             Step::FailSync => self.disk.fail_sync_after(0),
-            Step::Crash { kind, again } => self.crash(*kind, *again),
+            Step::Crash { kind, again } => self.crash(*kind, *again).await,
             Step::PowerFailsAfter(changes) => {
                 self.disk.fail_power_after((*changes).into());
                 self.power = true;
@@ -923,7 +951,7 @@ impl World {
                 } else {
                     Crash::Kill
                 };
-                self.crash(kind, None);
+                self.crash(kind, None).await;
             }
         }
     }
@@ -936,12 +964,14 @@ impl World {
                 && self
                     .engine
                     .list_hooks(&HookFilter::default(), None, Order::Ascending, 1)
+                    .await
                     .is_ok()
             {
-                assert_eq!(shown(&self.engine), shown(&self.model), "after {step:?}");
+                let (engine, model) = (shown(&self.engine).await, shown(&self.model).await);
+                assert_eq!(engine, model, "after {step:?}");
             }
         }
-        self.crash(Crash::Power, None);
+        self.crash(Crash::Power, None).await;
     }
 }
 
@@ -951,20 +981,20 @@ async fn accept(
     domains: &[usize],
     due: Time,
     hold: bool,
-    text: Text,
+    text: Length,
     mails: u8,
     hook: Option<usize>,
     now: Time,
 ) -> Result<Accept, StoreError> {
-    let body = match text {
-        Text::None => None,
-        Text::Short(length) => Some(vec![b'x'; length.into()]),
-        Text::Large => Some(vec![b'y'; INLINE_BODY_MAX + 1]),
+    let text = match text {
+        Length::None => None,
+        Length::Short(length) => Some(vec![b'x'; length.into()]),
+        Length::Large => Some(vec![b'y'; INLINE_TEXT_MAX + 1]),
     };
-    let body = match body {
+    let text = match text {
         None => None,
         Some(text) => {
-            let mut writer = store.body_writer();
+            let mut writer = store.text_writer();
             writer.write(&text).await?;
             Some(writer.finish().await?)
         }
@@ -974,7 +1004,7 @@ async fn accept(
         recipient.hold = hold;
         recipient
     });
-    let mut mail = mail("Inbox", BodySource::New);
+    let mut mail = mail("Inbox", TextSource::New);
     mail.received = now;
     let mails: Vec<_> = (0..mails)
         .map(|number| {
@@ -991,10 +1021,11 @@ async fn accept(
         NewHookKind::Incoming(0)
     };
     Ok(Accept {
-        body,
+        text,
         queue: (!domains.is_empty()).then(|| NewMessage {
             common: common(),
-            body: BodySource::New,
+            top: Top::EMPTY,
+            text: TextSource::New,
             recipients: recipients.collect(),
         }),
         mails,
@@ -1104,10 +1135,10 @@ fn settlement(
         return settle;
     }
     if dsn {
-        settle.body = Some(NewBody::Inline(Bytes::from_static(b"A report\r\n")));
+        settle.text = Some(NewText::Inline(Bytes::from_static(b"A report\r\n")));
         settle.mails = vec![
-            mail("Inbox", BodySource::New),
-            mail("Sent", BodySource::Existing(queued.body)),
+            mail("Inbox", TextSource::New),
+            mail("Sent", TextSource::Existing(queued.text)),
         ];
         settle.delay_told = true;
     }

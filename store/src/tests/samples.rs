@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    Accept, Attempt, BodySource, Claim, ClaimHooks, Claimed, Common, Event, HookAttempt, NewBody,
-    NewHook, NewHookKind, NewMail, NewMessage, NewRecipient, Notify, Outcome, Outgoing, Party,
-    QueueId, Queued, Settle, SettleHook, Store, Time,
+    Accept, Attempt, Claim, ClaimHooks, Claimed, Common, Event, HookAttempt, NewHook, NewHookKind,
+    NewMail, NewMessage, NewRecipient, NewText, Notify, Outcome, OutgoingEvent, Party, QueueId,
+    Queued, Settle, SettleHook, Store, TextSource, Time, Top,
 };
 
 /// A moment, in seconds.
@@ -48,17 +48,18 @@ pub(super) fn recipient(address: &str, next_attempt: Time) -> NewRecipient {
     }
 }
 
-pub(super) fn inline(text: &str) -> NewBody {
-    NewBody::Inline(Bytes::copy_from_slice(text.as_bytes()))
+pub(super) fn inline(text: &str) -> NewText {
+    NewText::Inline(Bytes::copy_from_slice(text.as_bytes()))
 }
 
 /// A message to these recipients, due at once.
 pub(super) fn message(recipients: &[&str]) -> Accept {
     Accept {
-        body: Some(inline("Hi!\r\n")),
+        text: Some(inline("Hi!\r\n")),
         queue: Some(NewMessage {
             common: common(),
-            body: BodySource::New,
+            top: Top::EMPTY,
+            text: TextSource::New,
             recipients: recipients
                 .iter()
                 .map(|address| recipient(address, at(1)))
@@ -68,11 +69,12 @@ pub(super) fn message(recipients: &[&str]) -> Accept {
     }
 }
 
-pub(super) fn mail(mailbox: &str, body: BodySource) -> NewMail {
+pub(super) fn mail(mailbox: &str, text: TextSource) -> NewMail {
     NewMail {
         account: "ann".into(),
         mailbox: mailbox.into(),
-        body,
+        top: Top::EMPTY,
+        text,
         size: 5,
         received: at(2),
         flags: vec!["\\seen".into()],
@@ -94,7 +96,7 @@ pub(super) fn hook(url: &str, kind: NewHookKind, next_attempt: Time) -> NewHook 
 
 /// An event of a message.
 pub(super) fn event(event: Event, queue_id: QueueId) -> NewHookKind {
-    NewHookKind::Outgoing(Outgoing {
+    NewHookKind::Outgoing(OutgoingEvent {
         event,
         dsn: false,
         suppressing: false,
@@ -151,7 +153,7 @@ pub(super) fn settle(queued: &Queued, outcome: Outcome) -> Settle {
         attempt: Some(attempt(at(3), true)),
         outcome,
         delay_told: false,
-        body: None,
+        text: None,
         mails: Vec::new(),
         hooks: Vec::new(),
         suppress: Vec::new(),
@@ -197,7 +199,7 @@ pub(super) fn ids(claimed: &Claimed) -> Vec<u64> {
 }
 
 /// All of a stored text.
-pub(super) fn text(store: &Store, id: crate::BodyId) -> Option<Bytes> {
-    let body = store.body(id).ok()?;
-    Some(body.read(0..body.len()).unwrap())
+pub(super) async fn text(store: &Store, id: crate::TextId) -> Option<Bytes> {
+    let text = store.text(id).await.ok()?;
+    Some(text.read(0..text.len()).await.unwrap())
 }

@@ -4,9 +4,9 @@ use std::{future::Future, time::Duration};
 
 use super::samples::*;
 use crate::{
-    Accept, BodyId, BodySource, Claim, Credential, Event, HookId, INLINE_BODY_MAX, MailId, NewBody,
-    NewHook, NewHookKind, NewMessage, Options, Order, Outcome, QueueFilter, QueueId, RetiredFilter,
-    RetiredHookFilter, Settle, Store, StoreError,
+    Accept, Claim, Credential, Event, HookId, INLINE_TEXT_MAX, MailId, NewHook, NewHookKind,
+    NewMessage, NewText, Options, Order, Outcome, QueueFilter, QueueId, RetiredFilter,
+    RetiredHookFilter, Settle, Store, StoreError, TextId, TextSource, Top,
 };
 
 /// Runs a test on each engine: the one in memory and the durable one.
@@ -41,11 +41,11 @@ async fn ids_of_one_unit_are_consecutive() {
         assert_eq!(accepted.queue, [QueueId(1), QueueId(2)]);
         let accepted = store.accept(message(&["c@x.example"])).await.unwrap();
         assert_eq!(accepted.queue, [QueueId(3)]);
-        let second = store.queued(QueueId(2)).unwrap().unwrap();
-        assert_eq!((second.base, second.body), (QueueId(1), BodyId(1)));
-        assert_eq!(text(&store, BodyId(1)).unwrap(), "Hi!\r\n");
-        assert_eq!(store.counts().queued, 3);
-        assert_eq!(store.counts().body_bytes, 10);
+        let second = store.queued(QueueId(2)).await.unwrap().unwrap();
+        assert_eq!((second.base, second.text), (QueueId(1), TextId(1)));
+        assert_eq!(text(&store, TextId(1)).await.unwrap(), "Hi!\r\n");
+        assert_eq!(store.counts().await.queued, 3);
+        assert_eq!(store.counts().await.text_bytes, 10);
     })
     .await;
 }
@@ -76,7 +76,7 @@ async fn a_claim_gives_what_is_due_by_destination_and_nothing_twice() {
         );
         assert_eq!(first.next_attempt, at(1));
         assert_eq!(ids(&store.claim(claim(at(10))).await.unwrap()), []);
-        assert_eq!(store.counts().claimed, 3);
+        assert_eq!(store.counts().await.claimed, 3);
     })
     .await;
 }
@@ -142,7 +142,10 @@ async fn held_messages_wait() {
         store.accept(held).await.unwrap();
         let claimed = store.claim(claim(at(9))).await.unwrap();
         assert_eq!((ids(&claimed), claimed.next_due), (vec![], None));
-        assert_eq!((store.counts().queued, store.counts().held), (1, 1));
+        assert_eq!(
+            (store.counts().await.queued, store.counts().await.held),
+            (1, 1)
+        );
     })
     .await;
 }
@@ -158,15 +161,18 @@ async fn a_message_ends_exactly_once() {
             store.settle(vec![settle(&queued, GONE)]).await.unwrap(),
             [false]
         );
-        assert_eq!(store.queued(QueueId(1)).unwrap(), None);
-        let retired = store.retired(QueueId(1)).unwrap().unwrap();
+        assert_eq!(store.queued(QueueId(1)).await.unwrap(), None);
+        let retired = store.retired(QueueId(1)).await.unwrap().unwrap();
         assert!(retired.success);
         assert_eq!(retired.message.results, [attempt(at(3), true)]);
         assert!(
-            matches!(store.body(BodyId(1)), Err(StoreError::NoBody(BodyId(1)))),
+            matches!(
+                store.text(TextId(1)).await,
+                Err(StoreError::NoText(TextId(1)))
+            ),
             "the history has no texts"
         );
-        assert_eq!(store.counts().body_bytes, 0);
+        assert_eq!(store.counts().await.text_bytes, 0);
     })
     .await;
 }
@@ -209,7 +215,7 @@ async fn what_is_released_is_as_before() {
             ..settle(&queued, Outcome::Release)
         };
         assert_eq!(store.settle(vec![release]).await.unwrap(), [true]);
-        let queued = store.queued(QueueId(1)).unwrap().unwrap();
+        let queued = store.queued(QueueId(1)).await.unwrap().unwrap();
         assert_eq!(
             (queued.attempts, queued.last_attempt, queued.results.len()),
             (0, None, 0)
@@ -285,7 +291,7 @@ async fn a_late_result_counts_if_nobody_else_has_the_message() {
             ..claim(at(1000))
         };
         assert_eq!(ids(&store.claim(other).await.unwrap()), []);
-        assert_eq!(store.counts().claimed, 0);
+        assert_eq!(store.counts().await.claimed, 0);
         assert_eq!(
             store.settle(vec![settle(&queued, GONE)]).await.unwrap(),
             [true]
@@ -301,10 +307,10 @@ async fn mail_and_events_come_with_the_settlement() {
         store.accept(message(&["a@x.example"])).await.unwrap();
         let queued = store.claim(claim(at(9))).await.unwrap().messages.remove(0);
         let end = Settle {
-            body: Some(inline("a DSN")),
+            text: Some(inline("a DSN")),
             mails: vec![
-                mail("Inbox", BodySource::New),
-                mail("Sent", BodySource::Existing(queued.body)),
+                mail("Inbox", TextSource::New),
+                mail("Sent", TextSource::Existing(queued.text)),
             ],
             hooks: vec![
                 hook("http://h/", event(Event::Failed, queued.id), at(9)),
@@ -317,22 +323,31 @@ async fn mail_and_events_come_with_the_settlement() {
             ..settle(&queued, GONE)
         };
         assert_eq!(store.settle(vec![stale, end]).await.unwrap(), [false, true]);
-        assert_eq!(store.mail(MailId(1)).unwrap().unwrap().mailbox, "Inbox");
-        assert_eq!(text(&store, BodyId(2)).unwrap(), "a DSN");
         assert_eq!(
-            text(&store, queued.body).unwrap(),
+            store.mail(MailId(1)).await.unwrap().unwrap().mailbox,
+            "Inbox"
+        );
+        assert_eq!(text(&store, TextId(2)).await.unwrap(), "a DSN");
+        assert_eq!(
+            text(&store, queued.text).await.unwrap(),
             "Hi!\r\n",
             "the text lives on in the mailbox"
         );
-        assert_eq!(store.counts().hooks, 2);
-        let all = store.list_mails("ann", None, None, 10).unwrap();
+        assert_eq!(store.counts().await.hooks, 2);
+        let all = store.list_mails("ann", None, None, 10).await.unwrap();
         assert_eq!(all.items.len(), 2);
-        let sent = store.list_mails("ann", Some("Sent"), None, 10).unwrap();
+        let sent = store
+            .list_mails("ann", Some("Sent"), None, 10)
+            .await
+            .unwrap();
         assert_eq!(
             sent.items.iter().map(|mail| mail.id).collect::<Vec<_>>(),
             [MailId(2)]
         );
-        assert_eq!(store.list_mails("bob", None, None, 10).unwrap().items, []);
+        assert_eq!(
+            store.list_mails("bob", None, None, 10).await.unwrap().items,
+            []
+        );
     })
     .await;
 }
@@ -391,6 +406,7 @@ async fn events_of_a_message_go_to_a_url_in_order() {
         assert_eq!(next.iter().map(|hook| hook.id.0).collect::<Vec<_>>(), [2]);
         let retired = store
             .list_retired_hooks(&RetiredHookFilter::default(), None, Order::Ascending, 9)
+            .await
             .unwrap()
             .items;
         assert_eq!((retired.len(), retired[0].hook.results.len()), (1, 2));
@@ -434,8 +450,8 @@ async fn calls_of_two_accounts_to_one_url_do_not_wait_for_each_other() {
 async fn an_event_of_a_mail_holds_its_text() {
     on_both(|store| async move {
         let accept = Accept {
-            body: Some(inline("mail")),
-            mails: vec![mail("Inbox", BodySource::New)],
+            text: Some(inline("mail")),
+            mails: vec![mail("Inbox", TextSource::New)],
             hooks: vec![hook("http://h/", NewHookKind::Incoming(0), at(1))],
             ..Accept::default()
         };
@@ -449,11 +465,17 @@ async fn an_event_of_a_mail_holds_its_text() {
             [true]
         );
         assert_eq!(
-            text(&store, BodyId(1)).unwrap(),
+            text(&store, TextId(1)).await.unwrap(),
             "mail",
             "the mailbox has it still"
         );
-        assert_eq!((store.counts().hooks, store.counts().retired_hooks), (0, 0));
+        assert_eq!(
+            (
+                store.counts().await.hooks,
+                store.counts().await.retired_hooks
+            ),
+            (0, 0)
+        );
     })
     .await;
 }
@@ -462,7 +484,7 @@ async fn an_event_of_a_mail_holds_its_text() {
 async fn a_unit_that_makes_no_sense_is_refused_as_a_whole() {
     on_both(|store| async move {
         let mut no_text = message(&["a@x.example"]);
-        no_text.body = None;
+        no_text.text = None;
         assert!(matches!(
             store.accept(no_text).await,
             Err(StoreError::Invalid(_))
@@ -472,10 +494,10 @@ async fn a_unit_that_makes_no_sense_is_refused_as_a_whole() {
             Err(StoreError::Invalid(_))
         ));
         let mut unknown = message(&["a@x.example"]);
-        unknown.mails = vec![mail("Inbox", BodySource::Existing(BodyId(7)))];
+        unknown.mails = vec![mail("Inbox", TextSource::Existing(TextId(7)))];
         assert!(matches!(
             store.accept(unknown).await,
-            Err(StoreError::NoBody(BodyId(7)))
+            Err(StoreError::NoText(TextId(7)))
         ));
         let hooks = vec![hook("http://h/", NewHookKind::Incoming(0), at(1))];
         assert!(matches!(
@@ -488,7 +510,7 @@ async fn a_unit_that_makes_no_sense_is_refused_as_a_whole() {
             Err(StoreError::Invalid(_))
         ));
         assert_eq!(
-            store.counts().queued + store.counts().mails + store.counts().hooks,
+            store.counts().await.queued + store.counts().await.mails + store.counts().await.hooks,
             0
         );
         assert_eq!(
@@ -522,6 +544,7 @@ async fn history_goes_when_its_time_is_over() {
         assert_eq!(store.expire(at(20), 9).await.unwrap(), 1);
         let left = store
             .list_retired(&RetiredFilter::default(), None, Order::Ascending, 9)
+            .await
             .unwrap()
             .items;
         assert_eq!(
@@ -531,7 +554,7 @@ async fn history_goes_when_its_time_is_over() {
             [2]
         );
         assert_eq!(store.expire(at(99), 9).await.unwrap(), 1);
-        assert_eq!(store.counts().retired, 0);
+        assert_eq!(store.counts().await.retired, 0);
     })
     .await;
 }
@@ -554,8 +577,8 @@ async fn history_goes_in_steps() {
         store.checkpoint().await;
         // What is over first goes first.
         assert_eq!(store.expire(at(99), 2).await.unwrap(), 2);
-        assert_eq!(store.retired(QueueId(2)).unwrap(), None);
-        assert!(store.retired(QueueId(1)).unwrap().is_some());
+        assert_eq!(store.retired(QueueId(2)).await.unwrap(), None);
+        assert!(store.retired(QueueId(1)).await.unwrap().is_some());
         assert_eq!(store.expire(at(99), 2).await.unwrap(), 1);
         assert_eq!(store.expire(at(99), 2).await.unwrap(), 0);
     })
@@ -576,19 +599,23 @@ async fn lists_come_in_pages_and_by_filter() {
             }
         }
         let all = QueueFilter::default();
-        let page = store.list(&all, None, Order::Ascending, 299).unwrap();
+        let page = store.list(&all, None, Order::Ascending, 299).await.unwrap();
         assert_eq!((page.items.len(), page.next), (299, Some(QueueId(299))));
-        let page = store.list(&all, page.next, Order::Ascending, 299).unwrap();
+        let page = store
+            .list(&all, page.next, Order::Ascending, 299)
+            .await
+            .unwrap();
         assert_eq!((page.items.len(), page.next), (1, None));
         let x = QueueFilter {
             to: Some("@x.example".into()),
             ..all.clone()
         };
-        let page = store.list(&x, None, Order::Ascending, 99).unwrap();
+        let page = store.list(&x, None, Order::Ascending, 99).await.unwrap();
         assert_eq!((page.items.len(), page.next), (99, Some(QueueId(295))));
         assert_eq!(
             store
                 .list(&x, page.next, Order::Ascending, 99)
+                .await
                 .unwrap()
                 .items[0]
                 .id,
@@ -600,6 +627,7 @@ async fn lists_come_in_pages_and_by_filter() {
         };
         let ids: Vec<_> = store
             .list(&some, None, Order::Ascending, 9)
+            .await
             .unwrap()
             .items
             .iter()
@@ -613,6 +641,7 @@ async fn lists_come_in_pages_and_by_filter() {
         assert_eq!(
             store
                 .list(&nobody, None, Order::Ascending, 9)
+                .await
                 .unwrap()
                 .items,
             []
@@ -624,7 +653,7 @@ async fn lists_come_in_pages_and_by_filter() {
 #[tokio::test]
 async fn credentials_are_set_and_removed() {
     on_both(|store| async move {
-        assert_eq!(store.credential("ann").unwrap(), None);
+        assert_eq!(store.credential("ann").await.unwrap(), None);
         let credential = Credential {
             argon2: "$argon2id$".into(),
             set: at(1),
@@ -634,9 +663,9 @@ async fn credentials_are_set_and_removed() {
             .await
             .unwrap();
         store.checkpoint().await;
-        assert_eq!(store.credential("ann").unwrap(), Some(credential));
+        assert_eq!(store.credential("ann").await.unwrap(), Some(credential));
         store.set_credential("ann", None).await.unwrap();
-        assert_eq!(store.credential("ann").unwrap(), None);
+        assert_eq!(store.credential("ann").await.unwrap(), None);
     })
     .await;
 }
@@ -644,53 +673,53 @@ async fn credentials_are_set_and_removed() {
 #[tokio::test]
 async fn large_texts_too() {
     on_both(|store| async move {
-        let size = 3 * INLINE_BODY_MAX + 7;
+        let size = 3 * INLINE_TEXT_MAX + 7;
         let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
-        let mut writer = store.body_writer();
+        let mut writer = store.text_writer();
         for piece in bytes.chunks(10_000) {
             writer.write(piece).await.unwrap();
         }
         assert_eq!(writer.len(), size as u64);
-        let body = writer.finish().await.unwrap();
+        let new = writer.finish().await.unwrap();
         store
             .accept(Accept {
-                body: Some(body),
+                text: Some(new),
                 ..message(&["a@x.example"])
             })
             .await
             .unwrap();
         // One that was not written piece by piece.
-        let body = NewBody::Inline(bytes.clone().into());
+        let new = NewText::Inline(bytes.clone().into());
         store
             .accept(Accept {
-                body: Some(body),
+                text: Some(new),
                 ..message(&["a@x.example"])
             })
             .await
             .unwrap();
-        for id in [BodyId(1), BodyId(2)] {
-            assert_eq!(text(&store, id).unwrap(), bytes);
-            let body = store.body(id).unwrap();
-            assert_eq!(body.read(1000..1010).unwrap(), bytes[1000..1010]);
+        for id in [TextId(1), TextId(2)] {
+            assert_eq!(text(&store, id).await.unwrap(), bytes);
+            let stored = store.text(id).await.unwrap();
+            assert_eq!(stored.read(1000..1010).await.unwrap(), bytes[1000..1010]);
             assert_eq!(
-                body.read(size as u64 - 2..u64::MAX).unwrap(),
+                stored.read(size as u64 - 2..u64::MAX).await.unwrap(),
                 bytes[size - 2..]
             );
         }
-        let open = store.body(BodyId(1)).unwrap();
+        let open = store.text(TextId(1)).await.unwrap();
         for queued in store.claim(claim(at(9))).await.unwrap().messages {
             assert_eq!(
                 store.settle(vec![settle(&queued, GONE)]).await.unwrap(),
                 [true]
             );
         }
-        assert!(store.body(BodyId(1)).is_err());
+        assert!(store.text(TextId(1)).await.is_err());
         assert_eq!(
-            open.read(0..u64::MAX).unwrap(),
+            open.read(0..u64::MAX).await.unwrap(),
             bytes,
             "who has it open can read on"
         );
-        assert_eq!(store.counts().body_bytes, 0);
+        assert_eq!(store.counts().await.text_bytes, 0);
     })
     .await;
 }
@@ -700,12 +729,12 @@ async fn an_empty_text_is_one() {
     on_both(|store| async move {
         store
             .accept(Accept {
-                body: Some(inline("")),
+                text: Some(inline("")),
                 ..message(&["a@x.example"])
             })
             .await
             .unwrap();
-        assert_eq!(text(&store, BodyId(1)).unwrap(), "");
+        assert_eq!(text(&store, TextId(1)).await.unwrap(), "");
     })
     .await;
 }
@@ -717,7 +746,8 @@ async fn a_text_can_be_used_again_while_it_lives() {
         let resend = Accept {
             queue: Some(NewMessage {
                 common: common(),
-                body: BodySource::Existing(BodyId(1)),
+                top: Top::EMPTY,
+                text: TextSource::Existing(TextId(1)),
                 recipients: vec![recipient("b@x.example", at(1))],
             }),
             ..Accept::default()
@@ -731,7 +761,7 @@ async fn a_text_can_be_used_again_while_it_lives() {
                 .unwrap(),
             [true]
         );
-        assert!(text(&store, BodyId(1)).is_some());
+        assert!(text(&store, TextId(1)).await.is_some());
         assert_eq!(
             store
                 .settle(vec![settle(&messages[1], GONE)])
@@ -739,7 +769,7 @@ async fn a_text_can_be_used_again_while_it_lives() {
                 .unwrap(),
             [true]
         );
-        assert!(text(&store, BodyId(1)).is_none());
+        assert!(text(&store, TextId(1)).await.is_none());
     })
     .await;
 }
@@ -776,7 +806,10 @@ async fn a_closed_store_says_so() {
             store.claim(claim(at(9))).await,
             Err(StoreError::Closed)
         ));
-        assert!(matches!(store.queued(QueueId(1)), Err(StoreError::Closed)));
+        assert!(matches!(
+            store.queued(QueueId(1)).await,
+            Err(StoreError::Closed)
+        ));
     })
     .await;
 }

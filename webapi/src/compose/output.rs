@@ -1,6 +1,6 @@
 //! Where composed text goes: to the store as it grows, and to the copy for the sender if there is one.
 
-use postrider_store::{BodyWriter, NewBody};
+use postrider_store::{NewText, TextWriter};
 
 use crate::error::{ApiError, Code};
 
@@ -18,15 +18,15 @@ pub(crate) struct Composed {
 /// A finished text.
 #[derive(Debug)]
 pub(crate) struct Text {
-    pub(crate) body: NewBody,
+    pub(crate) body: NewText,
     /// Bytes.
     pub(crate) size: u64,
 }
 
 /// Takes a message piece by piece.
 pub(crate) struct Output {
-    text: BodyWriter,
-    copy: Option<BodyWriter>,
+    text: TextWriter,
+    copy: Option<TextWriter>,
     /// Of the message without a prefix.
     size: u64,
     max_size: u64,
@@ -36,7 +36,7 @@ pub(crate) struct Output {
 impl Output {
     /// `prefix` goes in front and does not count for `max_size`.
     pub(crate) async fn new(
-        mut text: BodyWriter,
+        mut text: TextWriter,
         prefix: &[u8],
         max_size: u64,
     ) -> Result<Self, ApiError> {
@@ -53,7 +53,7 @@ impl Output {
     /// Has the message written a second time, behind its own prefix. To be called before anything of it is written.
     pub(crate) async fn copy_to(
         &mut self,
-        mut copy: BodyWriter,
+        mut copy: TextWriter,
         prefix: &[u8],
     ) -> Result<(), ApiError> {
         copy.write(prefix).await?;
@@ -87,7 +87,7 @@ impl Output {
     }
 }
 
-async fn finish(writer: BodyWriter) -> Result<Text, ApiError> {
+async fn finish(writer: TextWriter) -> Result<Text, ApiError> {
     let size = writer.len();
     let body = writer.finish().await?;
     Ok(Text { body, size })

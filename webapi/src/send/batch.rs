@@ -102,7 +102,7 @@ pub(crate) async fn send_all(
 ) -> Result<BatchResponse, ApiError> {
     let now = context.clock.now();
     if let Some(once) = once
-        && let Some(answered) = once.answered(context, user, now)?
+        && let Some(answered) = once.answered(context, user, now).await?
     {
         return read(&answered);
     }
@@ -137,7 +137,7 @@ pub(crate) async fn send_all(
     let count = staged.len();
     let added = match context.queue.add_all(&user.account, staged, kept).await {
         Ok(added) => added,
-        Err(AddError::DoneBefore) => return read(&by_another(once, context, user, now)?),
+        Err(AddError::DoneBefore) => return read(&by_another(once, context, user, now).await?),
         Err(AddError::Store(error)) => return Err(error.into()),
         Err(other) => return Err(ApiError::user(other.to_string())),
     };

@@ -98,13 +98,13 @@ impl Once {
     ///
     /// # Errors
     /// If something else was asked for under this key.
-    pub(super) fn earlier(
+    pub(super) async fn earlier(
         &self,
         context: &Context,
         user: &User,
         now: Time,
     ) -> Result<Option<Response>, ApiError> {
-        let answered = self.answered(context, user, now)?;
+        let answered = self.answered(context, user, now).await?;
         answered.as_ref().map(read).transpose()
     }
 
@@ -112,13 +112,17 @@ impl Once {
     ///
     /// # Errors
     /// If something else was asked for under this key.
-    pub(super) fn answered(
+    pub(super) async fn answered(
         &self,
         context: &Context,
         user: &User,
         now: Time,
     ) -> Result<Option<Answered>, ApiError> {
-        let Some(answered) = context.store.answered(&user.account, &self.key, now)? else {
+        let Some(answered) = context
+            .store
+            .answered(&user.account, &self.key, now)
+            .await?
+        else {
             return Ok(None);
         };
         if answered.request != self.request {
@@ -160,15 +164,18 @@ impl Once {
 ///
 /// # Errors
 /// If something else was asked for under this key.
-pub(super) fn by_another(
+pub(super) async fn by_another(
     once: Option<&Once>,
     context: &Context,
     user: &User,
     now: Time,
 ) -> Result<Answered, ApiError> {
-    let answered = once.map(|once| once.answered(context, user, now));
+    let answered = match once {
+        Some(once) => once.answered(context, user, now).await?,
+        None => None,
+    };
     let gone = || ApiError::new(Code::Server, "it was sent before, but its answer is gone");
-    answered.transpose()?.flatten().ok_or_else(gone)
+    answered.ok_or_else(gone)
 }
 
 /// The answer that was kept.

@@ -262,7 +262,7 @@ pub(super) async fn allow(
     let allowed = context.queue.allow(&user.account, recipients, key).await;
     if allowed.is_err()
         && let Some(once) = once
-        && once.answered(context, user, now)?.is_some()
+        && once.answered(context, user, now).await?.is_some()
     {
         // It is found out again when it is to be added.
         return Ok(None);

@@ -21,7 +21,7 @@ use super::{
         self, Count, EventItem, EventsRequest, EventsResponse, Problem, StatsRequest, StatsResponse,
     },
 };
-use crate::{auth::User, context::Context, data::blocking, error::ApiError, request};
+use crate::{auth::User, context::Context, error::ApiError, request};
 
 /// How long a stream lasts: a client comes again and goes on from where it was.
 const STREAM_MAX: Duration = Duration::from_secs(15 * 60);
@@ -36,7 +36,7 @@ const DAYS_MAX: u64 = 400;
     request_body = EventsRequest,
     responses((status = 200, body = EventsResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
 )]
-pub(super) fn list(
+pub(super) async fn list(
     context: &Context,
     user: &User,
     wanted: &EventsRequest,
@@ -70,7 +70,7 @@ pub(super) fn list(
     let after = (wanted.after > 0).then_some(EventId(wanted.after));
     let list = |after, limit| context.store.list_events(&filter, after, order, limit);
     let size = |event: &LoggedEvent| long(&event.told.subject, &event.told.extra);
-    let (events, next) = rows(limit, after, list, size)?;
+    let (events, next) = rows(limit, after, list, size).await?;
     Ok(EventsResponse {
         events: events.into_iter().map(EventItem::from).collect(),
         next: next.map(|id| id.0),
@@ -131,10 +131,7 @@ pub(super) async fn stream(context: Arc<Context>, request: Request) -> Response 
     };
     let after = match begin {
         Some(id) => Ok(id),
-        None => {
-            let (context, filter) = (Arc::clone(&context), filter.clone());
-            blocking(move || Ok(newest(&context, &filter)?)).await
-        }
+        None => newest(&context, &filter).await.map_err(ApiError::from),
     };
     let after = match after {
         Ok(id) => id,
@@ -165,9 +162,9 @@ pub(super) async fn stream(context: Arc<Context>, request: Request) -> Response 
 }
 
 /// The last event; 0 if there is none.
-fn newest(context: &Context, filter: &EventFilter) -> Result<EventId, StoreError> {
+async fn newest(context: &Context, filter: &EventFilter) -> Result<EventId, StoreError> {
     let order = Order::Descending;
-    let page = context.store.list_events(filter, None, order, 1)?;
+    let page = context.store.list_events(filter, None, order, 1).await?;
     Ok(page.items.first().map_or(EventId(0), |event| event.id))
 }
 
@@ -191,15 +188,13 @@ impl Reader {
                 return sent.json_data(EventItem::from(event)).ok();
             }
             self.changed.mark_unchanged();
-            let (context, filter) = (Arc::clone(&self.context), self.filter.clone());
             let after = Some(self.after);
-            let page = blocking(move || {
-                let list = context
-                    .store
-                    .list_events(&filter, after, Order::Ascending, AHEAD);
-                Ok(list?)
-            });
-            self.waiting.extend(page.await.ok()?.items);
+            let page = self
+                .context
+                .store
+                .list_events(&self.filter, after, Order::Ascending, AHEAD)
+                .await;
+            self.waiting.extend(page.ok()?.items);
             if self.waiting.is_empty() {
                 self.changed.changed().await.ok()?;
             }
@@ -213,7 +208,7 @@ impl Reader {
     request_body = StatsRequest,
     responses((status = 200, body = StatsResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
 )]
-pub(super) fn stats(
+pub(super) async fn stats(
     context: &Context,
     user: &User,
     wanted: &StatsRequest,
@@ -240,7 +235,10 @@ pub(super) fn stats(
                 .unicode(),
         ),
     };
-    let counted = context.store.counted_events(&user.account, from..=to)?;
+    let counted = context
+        .store
+        .counted_events(&user.account, from..=to)
+        .await?;
     let wanted = counted
         .into_iter()
         .filter(|(row, _)| domain.as_ref().is_none_or(|domain| *domain == row.domain));

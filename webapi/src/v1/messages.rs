@@ -14,7 +14,7 @@ use crate::{auth::User, context::Context, error::ApiError, mailbox::Meta};
     request_body = MessageListRequest,
     responses((status = 200, body = MessageListResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
 )]
-pub(super) fn list(
+pub(super) async fn list(
     context: &Context,
     user: &User,
     request: &MessageListRequest,
@@ -24,7 +24,8 @@ pub(super) fn list(
     let limit = limit(request.limit);
     let page = context
         .store
-        .list_mails(&user.account, mailbox, after, limit)?;
+        .list_mails(&user.account, mailbox, after, limit)
+        .await?;
     let messages = page.items.into_iter().map(|mail| MessageItem {
         msg_id: mail.id.0,
         received: mail.received.to_string(),

@@ -23,7 +23,7 @@ const CANCEL_MAX: usize = 10_000;
     request_body = QueueListRequest,
     responses((status = 200, body = QueueListResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
 )]
-pub(super) fn list(
+pub(super) async fn list(
     context: &Context,
     user: &User,
     request: &QueueListRequest,
@@ -39,10 +39,13 @@ pub(super) fn list(
     let limit = limit(request.limit);
     let after = (request.after > 0).then_some(QueueId(request.after));
     let list = |after, limit| context.store.list(&filter, after, Order::Ascending, limit);
-    let (found, next) = rows(limit, after, list, size)?;
-    let messages = found.iter().map(|message| queued(context, message));
+    let (found, next) = rows(limit, after, list, size).await?;
+    let mut messages = Vec::with_capacity(found.len());
+    for message in &found {
+        messages.push(queued(context, message).await?);
+    }
     Ok(QueueListResponse {
-        messages: messages.collect::<Result<_, _>>()?,
+        messages,
         next: next.map(|id| id.0),
     })
 }
@@ -53,7 +56,7 @@ pub(super) fn list(
     request_body = QueueStatusRequest,
     responses((status = 200, body = QueueStatusResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
 )]
-pub(super) fn status(
+pub(super) async fn status(
     context: &Context,
     user: &User,
     request: &QueueStatusRequest,
@@ -78,21 +81,24 @@ pub(super) fn status(
                 key,
                 value,
             };
-            context.store.find(reference, None, None, SHOWN_MAX)?
+            context.store.find(reference, None, None, SHOWN_MAX).await?
         }
         None if request.queue_msg_id > 0 => {
             let id = QueueId(request.queue_msg_id);
-            let queued = context.store.queued(id)?.map(Found::Queued);
+            let queued = context.store.queued(id).await?.map(Found::Queued);
             let found = match queued {
                 Some(found) => Some(found),
-                None => context.store.retired(id)?.map(Found::Retired),
+                None => context.store.retired(id).await?.map(Found::Retired),
             };
             found.into_iter().collect()
         }
         None => {
             let reference = Reference::MessageId(&request.message_id);
             let account = Some(user.account.as_str());
-            context.store.find(reference, None, account, SHOWN_MAX)?
+            context
+                .store
+                .find(reference, None, account, SHOWN_MAX)
+                .await?
         }
     };
     let own = |message: &Queued| message.common.account == user.account;
@@ -104,15 +110,14 @@ pub(super) fn status(
     });
     let told = told.count();
     let more = told < found.len() || found.len() >= SHOWN_MAX;
-    let found = found.iter().take(told);
-    let messages = found.filter_map(|found| match found {
-        Found::Queued(message) => own(message).then(|| queued(context, message)),
-        Found::Retired(message) => own(&message.message).then(|| Ok(retired(message))),
-    });
-    Ok(QueueStatusResponse {
-        messages: messages.collect::<Result<_, ApiError>>()?,
-        more,
-    })
+    let mut messages = Vec::with_capacity(told);
+    for found in found.iter().take(told).filter(|found| own(found.message())) {
+        messages.push(match found {
+            Found::Queued(message) => queued(context, message).await?,
+            Found::Retired(message) => retired(message),
+        });
+    }
+    Ok(QueueStatusResponse { messages, more })
 }
 
 /// Cancel queued messages, for example scheduled ones.
@@ -148,9 +153,9 @@ fn size(message: &Queued) -> usize {
     long(&message.common.subject, &message.common.extra)
 }
 
-fn queued(context: &Context, message: &Queued) -> Result<MessageStatus, ApiError> {
+async fn queued(context: &Context, message: &Queued) -> Result<MessageStatus, ApiError> {
     let mut status = shown(message);
-    status.explanation = context.queue.explain(message)?;
+    status.explanation = context.queue.explain(message).await?;
     status.next_attempt = Some(message.next_attempt.to_string());
     status.hold = message.hold;
     Ok(status)

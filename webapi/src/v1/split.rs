@@ -9,7 +9,7 @@ use std::{
 };
 
 use base64::read::DecoderReader;
-use postrider_store::{BodyWriter, Store, StoreError};
+use postrider_store::{Store, StoreError, TextWriter};
 use struson::{
     reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings, TransferError, ValueType},
     writer::{JsonStreamWriter, JsonWriter},
@@ -97,13 +97,13 @@ fn apart(request: Data, most: u64, store: &Store, state: &Rc<State>) -> Result<S
     let source = BufReader::with_capacity(BUFFER, source);
     let mut reader = JsonStreamReader::new_custom(source, settings);
     let mut writer = JsonStreamWriter::new(Limited {
-        writer: store.body_writer(),
+        writer: store.text_writer(),
         size: JsonSize::default(),
         most,
         state: Rc::clone(state),
     });
     let mut files = Files {
-        writer: store.body_writer(),
+        writer: store.text_writer(),
         found: Vec::new(),
         piece: vec![0; BUFFER],
         state: Rc::clone(state),
@@ -205,7 +205,7 @@ fn members(
 
 /// The contents of files, one behind another.
 struct Files {
-    writer: BodyWriter,
+    writer: TextWriter,
     /// Where each begins and ends, or what is wrong with its base64.
     found: Vec<Result<(u64, u64), String>>,
     piece: Vec<u8>,
@@ -336,7 +336,7 @@ impl Read for Source {
 
 /// What is written up to a size.
 struct Limited {
-    writer: BodyWriter,
+    writer: TextWriter,
     size: JsonSize,
     most: u64,
     state: Rc<State>,

@@ -135,8 +135,8 @@ async fn forms_and_json_that_can_not_be_read_are_protocol_errors() {
         .post(&login, "application/x-www-form-urlencoded", fine)
         .await;
     assert_eq!(answer.status, 200, "{}", answer.body);
-    let queued = world.queued();
-    assert!(world.text(&queued[0]).ends_with("\r\n\r\na + b\r\n"));
+    let queued = world.queued().await;
+    assert!(world.text(&queued[0]).await.ends_with("\r\n\r\na + b\r\n"));
     let large = format!("request={}", "x".repeat(11 << 20));
     let answer = world
         .post(&login, "application/x-www-form-urlencoded", large)
@@ -152,7 +152,7 @@ async fn forms_and_json_that_can_not_be_read_are_protocol_errors() {
     let answer = world.ask(packed.body("x".into()).unwrap()).await;
     assert_eq!(answer.json()["Code"], "protocol", "{}", answer.body);
     assert!(answer.body.contains("Content-Encoding"), "{}", answer.body);
-    assert_eq!(world.queued().len(), 1);
+    assert_eq!(world.queued().await.len(), 1);
 }
 
 #[tokio::test]
@@ -289,7 +289,7 @@ async fn pages_of_other_sites_can_not_call() {
     for origin in ["http://evil.example", "null", "http://localhost:1"] {
         assert_eq!(call("origin", origin).await.status, 400, "{origin}");
     }
-    assert!(world.queued().is_empty());
+    assert!(world.queued().await.is_empty());
     assert_eq!(call("sec-fetch-site", "same-origin").await.status, 200);
     assert_eq!(call("origin", "http://localhost").await.status, 200);
 }
@@ -373,7 +373,7 @@ async fn json_beyond_all_bounds_is_a_protocol_error() {
     let request =
         r#"{"To": [{"Address": "a@x.example"}], "Text": "x", "AttachedFiles": [{"Data": "a$b="}]}"#;
     assert_eq!(world.call("Send", request).await.json()["Code"], "user");
-    assert!(world.queued().is_empty());
+    assert!(world.queued().await.is_empty());
 }
 
 /// What comes on a connection after these bytes, the last that the client says.
@@ -442,11 +442,11 @@ async fn what_breaks_off_sends_nothing_and_delays_nobody() {
             answer.is_empty() || answer.starts_with("HTTP/1.1 400 "),
             "{what}: {answer}"
         );
-        assert!(world.queued().is_empty(), "{what}");
+        assert!(world.queued().await.is_empty(), "{what}");
     }
     let json = serde_json::from_str(request).unwrap();
     assert_eq!(world.send(&json).await.status, 200);
-    assert_eq!(world.queued().len(), 1);
+    assert_eq!(world.queued().await.len(), 1);
 }
 
 #[tokio::test]

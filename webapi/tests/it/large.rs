@@ -20,8 +20,11 @@ fn content(seed: u8) -> Vec<u8> {
 }
 
 /// The names and contents of the files in all that is queued.
-fn files(world: &World) -> Vec<Vec<(String, Vec<u8>)>> {
-    let texts = world.queued().into_iter().map(|queued| world.text(&queued));
+async fn files(world: &World) -> Vec<Vec<(String, Vec<u8>)>> {
+    let mut texts = Vec::new();
+    for queued in world.queued().await {
+        texts.push(world.text(&queued).await);
+    }
     let files = |text: String| {
         let message = MessageParser::default().parse(text.as_bytes()).unwrap();
         let parts = message.parts.iter();
@@ -30,7 +33,7 @@ fn files(world: &World) -> Vec<Vec<(String, Vec<u8>)>> {
         };
         parts.filter_map(file).collect()
     };
-    texts.map(files).collect()
+    texts.into_iter().map(files).collect()
 }
 
 /// How many texts have a file of their own.
@@ -89,7 +92,7 @@ async fn uploads_reach_the_message_in_their_order() {
         name("a", &content(b'a')),
         name("b", &content(b'b')),
     ];
-    assert_eq!(files(&world), [expected]);
+    assert_eq!(files(&world).await, [expected]);
     has(folder.path(), 1).await;
     // A message of them that is too large leaves nothing.
     let part = body.len() - 1000;
@@ -121,14 +124,14 @@ async fn files_in_json_reach_the_message() {
         name("0", b"hi"),
         name("b", &content(b'b')),
     ];
-    assert_eq!(files(&world), [expected]);
+    assert_eq!(files(&world).await, [expected]);
     // The same again, and something else that only differs at its end.
     assert_eq!(world.call_v1("Send", &request).await.body, first.body);
     let mut other = request.clone();
     other["AttachedFiles"][2]["Data"] = STANDARD.encode(&content(b'b')[..1_499_999]).into();
     let answer = world.call_v1("Send", &other).await;
     assert_eq!(answer.json()["Code"], "idempotencyConflict");
-    assert_eq!(world.queued().len(), 1);
+    assert_eq!(world.queued().await.len(), 1);
 
     for (change, code) in [
         (("Data", json!(format!("{data}!"))), "user"),
@@ -164,7 +167,7 @@ async fn the_messages_of_a_batch_have_the_same_files() {
     let answer = world.call_v1("SendBatch", &request).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(
-        files(&world),
+        files(&world).await,
         vec![vec![("a".to_owned(), content(b'a'))]; 5]
     );
     has(folder.path(), 5).await;
@@ -225,7 +228,7 @@ async fn a_form_with_much_in_which_there_is_nothing_is_refused() {
         assert_eq!(answer.status, 400, "{what}: {}", answer.body);
         assert_eq!(answer.json()["Code"], "protocol", "{what}: {}", answer.body);
     }
-    assert!(world.queued().is_empty());
+    assert!(world.queued().await.is_empty());
     let fine = format!("{field}--b--\r\n");
     let answer = world
         .post(&login, "multipart/form-data; boundary=b", fine)

@@ -1,6 +1,6 @@
 //! The methods for suppression lists and mailboxes, case by case as the contract has them.
 
-use postrider_store::{Accept, Arrival, BodySource, MailId, NewBody, NewMail, Time};
+use postrider_store::{Accept, Arrival, MailId, NewMail, NewText, TextSource, Time, Top};
 use serde_json::{Value, json};
 
 use crate::support::World;
@@ -14,11 +14,12 @@ const MIXED: &str = "From: =?utf-8?q?J=C3=B6rg?= <j@example.com>\r\nTo: ann@exam
 /// Puts a mail into an Inbox.
 pub(crate) async fn receive(world: &World, account: &str, text: &str) -> MailId {
     let accept = Accept {
-        body: Some(NewBody::Inline(text.to_owned().into())),
+        text: Some(NewText::Inline(text.to_owned().into())),
         mails: vec![NewMail {
             account: account.into(),
             mailbox: "Inbox".into(),
-            body: BodySource::New,
+            top: Top::EMPTY,
+            text: TextSource::New,
             size: text.len() as u64,
             received: Time(0),
             flags: vec!["zebra".into()],
@@ -346,6 +347,7 @@ async fn flags_places_and_the_end_of_a_message() {
     let archived = world
         .store
         .list_mails("ann", Some("Archive"), None, 9)
+        .await
         .unwrap();
     assert_eq!(archived.items.len(), 1);
     // Where an account's mail is sorted into is a mailbox of it.
@@ -354,7 +356,7 @@ async fn flags_places_and_the_end_of_a_message() {
     assert_eq!(answer.status, 200, "{}", answer.body);
 
     cases(&world, &[("MessageDelete", r#"{"MsgID": 1}"#, 200, "{}")]).await;
-    assert_eq!(world.store.counts().mails, 1);
+    assert_eq!(world.store.counts().await.mails, 1);
     let requests = [
         ("MessageGet", "{}", "messageNotFound"),
         ("MessageRawGet", "{}", "messageNotFound"),

@@ -82,7 +82,7 @@ async fn each_fault_has_its_code_in_the_order_of_the_contract() {
         assert_eq!(answer.json()["Code"], code, "{}", answer.body);
         assert!(!answer.json()["Message"].as_str().unwrap().is_empty());
     }
-    assert!(world.queued().is_empty());
+    assert!(world.queued().await.is_empty());
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn a_message_is_queued_for_each_recipient() {
         addresses,
         ["b@Example.com", "c@example.com", "b@Example.com"]
     );
-    let queued = world.queued();
+    let queued = world.queued().await;
     let ids: Vec<u64> = queued.iter().map(|queued| queued.id.0).collect();
     assert_eq!(ids, [ids[0], ids[0] + 1, ids[0] + 2]);
     assert_eq!(json["Submissions"][2]["QueueMsgID"], ids[2]);
@@ -122,7 +122,7 @@ async fn a_message_is_queued_for_each_recipient() {
     assert_eq!(first.common.require_tls, Some(false));
     assert_eq!(first.next_attempt.to_string(), "2023-11-15T00:00:00Z");
     assert_eq!(first.reverse_path.to_string(), "ann@example.org");
-    let text = world.text(first);
+    let text = world.text(first).await;
     assert_eq!(first.common.size, text.len() as u64);
     assert!(
         text.starts_with("Received: from mail.example.org by mail.example.org\r\n\twith HTTP id "),
@@ -146,7 +146,7 @@ async fn a_login_that_asks_for_it_gets_fromids() {
         .to_owned();
     assert_eq!(from_id.len(), 22);
     assert_eq!(
-        world.queued()[0].reverse_path.to_string(),
+        world.queued().await[0].reverse_path.to_string(),
         format!("ann+{from_id}@example.org")
     );
 }
@@ -159,13 +159,14 @@ async fn a_copy_is_kept_on_request_and_shows_blind_copies() {
     let mails = world
         .store
         .list_mails("ann", Some("Sent"), None, 10)
+        .await
         .unwrap()
         .items;
     assert_eq!(mails[0].flags, ["$notjunk", "\\seen"]);
-    let body = world.store.body(mails[0].body).unwrap();
-    let text = String::from_utf8(body.read(0..body.len()).unwrap().to_vec()).unwrap();
+    let stored = world.store.mail_message(&mails[0]).await.unwrap();
+    let text = String::from_utf8(stored.whole().await.unwrap().to_vec()).unwrap();
     let copied = text.strip_prefix("Bcc: <b@example.com>\r\n").unwrap();
-    let sent = world.text(&world.queued()[0]);
+    let sent = world.text(&world.queued().await[0]).await;
     assert!(
         copied.starts_with("From: ") && sent.ends_with(copied),
         "{sent}"
@@ -191,7 +192,7 @@ async fn files_come_in_the_json_and_as_uploads() {
         .post(&login, "multipart/form-data; boundary=b", body)
         .await;
     assert_eq!(answer.status, 200, "{}", answer.body);
-    let text = world.text(&world.queued()[0]);
+    let text = world.text(&world.queued().await[0]).await;
     let message = MessageParser::default().parse(text.as_bytes()).unwrap();
     let files: Vec<(&str, &[u8])> = message
         .parts
@@ -222,9 +223,9 @@ async fn other_alphabets_in_addresses_need_smtputf8() {
     let world = World::start().await;
     let request = json!({"To": [{"Name": "J\u{f6}rg", "Address": "j\u{f6}rg@example.com"}], "Text": "x", "Subject": "\u{e4}"});
     assert_eq!(world.send(&request).await.status, 200);
-    let queued = world.queued();
+    let queued = world.queued().await;
     assert!(queued[0].common.smtputf8);
-    let text = world.text(&queued[0]);
+    let text = world.text(&queued[0]).await;
     assert!(
         text.contains("Subject: \u{e4}\r\n") && text.contains("<j\u{f6}rg@example.com>"),
         "{text}"
@@ -237,7 +238,7 @@ async fn a_reference_to_a_message_id_of_another_alphabet_needs_smtputf8() {
     let request =
         json!({"To": [{"Address": "b@example.com"}], "Text": "x", "References": ["<j\u{f6}@x>"]});
     assert_eq!(world.send(&request).await.status, 200);
-    assert!(world.queued()[0].common.smtputf8);
+    assert!(world.queued().await[0].common.smtputf8);
 }
 
 #[tokio::test]
@@ -250,8 +251,8 @@ async fn without_from_it_is_the_login() {
     ] {
         let answer = world.send_as(login, &request).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
-        let queued = world.queued();
-        let text = world.text(queued.last().unwrap());
+        let queued = world.queued().await;
+        let text = world.text(queued.last().unwrap()).await;
         assert!(text.contains(from), "{text}");
     }
 }
@@ -261,7 +262,7 @@ async fn the_only_recipient_is_named_on_top() {
     let world = World::start().await;
     let request = json!({"To": [{"Address": "b@example.com"}], "Text": "x"});
     assert_eq!(world.send(&request).await.status, 200);
-    let text = world.text(&world.queued()[0]);
+    let text = world.text(&world.queued().await[0]).await;
     assert!(text.contains("\r\n\tfor <b@example.com>;"), "{text}");
 }
 
@@ -316,11 +317,11 @@ async fn a_day_has_its_limits_also_for_calls_at_the_same_moment() {
     };
     // One that is added just then may count twice, so that fewer are taken, but never more.
     join_all((0..20).map(|at| send(format!("new{at}@x.example")))).await;
-    assert!((1..=3).contains(&world.queued().len()));
-    let known = world.queued()[0].recipient.to_string();
+    assert!((1..=3).contains(&world.queued().await.len()));
+    let known = world.queued().await[0].recipient.to_string();
     join_all((0..20).map(|_| send(known.clone()))).await;
     while send(known.clone()).await == 200 {}
-    assert_eq!(world.queued().len(), 5);
+    assert_eq!(world.queued().await.len(), 5);
 }
 
 #[tokio::test]
@@ -340,7 +341,7 @@ async fn what_has_a_key_is_sent_once() {
     let first = send(ann, "order 7", "one").await;
     assert_eq!(first.status, 200, "{}", first.body);
     assert_eq!(send(ann, "order 7", "one").await.body, first.body);
-    assert_eq!(world.queued().len(), 2);
+    assert_eq!(world.queued().await.len(), 2);
     let other = send(ann, "order 7", "two").await;
     assert_eq!(
         (other.status.as_u16(), &other.json()["Code"]),
@@ -360,7 +361,7 @@ async fn what_has_a_key_is_sent_once() {
     assert_eq!(send(bob, "order 7", "two").await.status, 200);
     world.clock.advance(Duration::from_secs(24 * 60 * 60));
     assert_eq!(send(ann, "order 7", "two").await.status, 200);
-    assert_eq!(world.queued().len(), 10);
+    assert_eq!(world.queued().await.len(), 10);
     let long = "k".repeat(256);
     for bad in ["", &long] {
         assert_eq!(send(ann, bad, "one").await.json()["Code"], "user");

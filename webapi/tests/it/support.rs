@@ -256,15 +256,16 @@ impl World {
         self.send_as("ann@example.org", request).await
     }
 
-    pub(crate) fn queued(&self) -> Vec<Queued> {
+    pub(crate) async fn queued(&self) -> Vec<Queued> {
         self.store
             .list(&QueueFilter::default(), None, Order::Ascending, 100)
+            .await
             .unwrap()
             .items
     }
 
-    pub(crate) fn text(&self, queued: &Queued) -> String {
-        let body = self.store.body(queued.body).unwrap();
-        String::from_utf8(body.read(0..body.len()).unwrap().to_vec()).unwrap()
+    pub(crate) async fn text(&self, queued: &Queued) -> String {
+        let stored = self.store.queued_message(queued).await.unwrap();
+        String::from_utf8(stored.whole().await.unwrap().to_vec()).unwrap()
     }
 }

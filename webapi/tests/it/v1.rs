@@ -4,7 +4,7 @@ use axum::{body::Body, http::Request};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::{StreamExt, future::join_all};
 use postrider_receive::login::KeyText;
-use postrider_store::{Accept, Event, NewApiKey, NewEvent, Outgoing, QueueId, Scope, Time};
+use postrider_store::{Accept, Event, NewApiKey, NewEvent, OutgoingEvent, QueueId, Scope, Time};
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 
@@ -114,7 +114,7 @@ async fn a_message_is_sent_looked_at_and_canceled() {
     assert_eq!(other, json!({"Canceled": 0, "InDelivery": 0}));
     let canceled = call(&world, "QueueCancel", &ids).await.json();
     assert_eq!(canceled, json!({"Canceled": 2, "InDelivery": 0}));
-    assert!(world.queued().is_empty());
+    assert!(world.queued().await.is_empty());
 }
 
 #[tokio::test]
@@ -219,7 +219,7 @@ async fn log(world: &World, account: &str, recipient: &str, event: Event, second
         events: vec![NewEvent {
             account: account.into(),
             recipient: recipient.into(),
-            told: Outgoing {
+            told: OutgoingEvent {
                 event,
                 dsn: false,
                 suppressing: false,
@@ -395,7 +395,7 @@ async fn a_batch_is_a_message_for_each_or_none_at_all() {
     );
     let sent = sent.json();
     assert_eq!(field(&sent, "/Submissions/1/Address"), "b@x.example");
-    let queued = world.queued();
+    let queued = world.queued().await;
     assert_eq!(queued.len(), 2);
     assert_eq!(
         field(&sent, "/Submissions/0/MessageID"),
@@ -404,7 +404,7 @@ async fn a_batch_is_a_message_for_each_or_none_at_all() {
     assert_ne!(queued[0].common.message_id, queued[1].common.message_id);
     assert_eq!(queued[0].common.extra["Who"], "Tom & Co");
     assert_eq!(queued[0].common.extra["Campaign"], "7");
-    let text = world.text(&queued[0]);
+    let text = world.text(&queued[0]).await;
     for part in [
         "\r\nSubject: For Tom & Co\r\n",
         "\r\nDear Tom & Co,\r\na b ",
@@ -453,14 +453,12 @@ async fn a_batch_is_a_message_for_each_or_none_at_all() {
     request["Text"] = json!("{{ name }}");
     request["Subject"] = json!("{{ name }}\r\nBcc: all@x.example");
     assert_eq!(bad(request).await.0, "user");
-    assert_eq!(world.queued().len(), 2);
-    assert_eq!(
-        world.store.counts().body_bytes,
-        queued
-            .iter()
-            .map(|it| world.text(it).len() as u64)
-            .sum::<u64>()
-    );
+    assert_eq!(world.queued().await.len(), 2);
+    let mut bytes = 0;
+    for message in &queued {
+        bytes += world.text(message).await.len() as u64;
+    }
+    assert_eq!(world.store.counts().await.text_bytes, bytes);
 }
 
 #[tokio::test]
@@ -472,7 +470,7 @@ async fn a_recipient_unsubscribes_from_a_list_by_one_click() {
     };
     let answer = send(&json!([{"Address": "A.b@x.example"}])).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
-    let text = world.text(&world.queued()[0]);
+    let text = world.text(&world.queued().await[0]).await;
     assert!(
         text.contains("\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"),
         "{text}"
@@ -483,7 +481,7 @@ async fn a_recipient_unsubscribes_from_a_list_by_one_click() {
         .unwrap()
         .1;
     let link = link.split_once('>').unwrap().0.to_owned();
-    assert_eq!(world.queued()[0].common.list, "news");
+    assert_eq!(world.queued().await[0].common.list, "news");
 
     // A look changes nothing.
     let page = world.get("GET", &link).await;
@@ -493,18 +491,22 @@ async fn a_recipient_unsubscribes_from_a_list_by_one_click() {
         page.body
     );
     let name = postrider_store::base_in_list("ab@x.example", "news");
-    let suppressed = || world.store.suppression("ann", &name).unwrap();
-    assert_eq!(suppressed(), None);
+    let suppressed = async || world.store.suppression("ann", &name).await.unwrap();
+    assert_eq!(suppressed().await, None);
     let clicks = join_all((0..20).map(|_| world.get("POST", &link))).await;
     assert!(clicks.iter().all(|click| click.status == 200));
-    assert_eq!(suppressed().unwrap().list, "news");
+    assert_eq!(suppressed().await.unwrap().list, "news");
     let wanted = json!({"Events": ["unsubscribed"]});
     let told = call(&world, "Events", &wanted).await.json();
     assert_eq!(field(&told, "/Events").as_array().unwrap().len(), 1);
     let page = world.get("GET", &link).await;
     assert!(page.body.contains("no more mail"), "{}", page.body);
     assert_eq!(
-        world.store.suppression("ann", "ab@x.example").unwrap(),
+        world
+            .store
+            .suppression("ann", "ab@x.example")
+            .await
+            .unwrap(),
         None,
         "other mail goes on"
     );
@@ -545,8 +547,11 @@ async fn a_recipient_unsubscribes_from_a_list_by_one_click() {
     ];
     let batch = json!({"Recipients": recipients, "Text": "x", "Unsubscribe": {"List": "news"}});
     assert_eq!(call(&world, "SendBatch", &batch).await.status, 200);
-    let link = |at: usize| {
-        let text = world.text(&world.queued()[at]).replace(":\r\n ", ": ");
+    let link = async |at: usize| {
+        let text = world
+            .text(&world.queued().await[at])
+            .await
+            .replace(":\r\n ", ": ");
         text.split_once("\r\nList-Unsubscribe: ")
             .unwrap()
             .1
@@ -555,7 +560,7 @@ async fn a_recipient_unsubscribes_from_a_list_by_one_click() {
             .0
             .to_owned()
     };
-    assert_ne!(link(1), link(2));
+    assert_ne!(link(1).await, link(2).await);
     let nameless = json!({"To": [{"Address": "a@x.example"}], "Text": "x", "Unsubscribe": {}});
     assert_eq!(
         field(&call(&world, "Send", &nameless).await.json(), "/Code"),

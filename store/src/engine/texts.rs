@@ -7,44 +7,44 @@ use super::{
     state::{State, next},
     value::{Place, Segment, Stored},
 };
-use crate::{BodyId, BodySource, StoreError, journal::BodyPlace};
+use crate::{StoreError, TextId, TextSource, journal::BodyPlace};
 
 /// Some texts, and where they are.
-type Portion = Vec<(BodyId, BodyPlace)>;
+type Portion = Vec<(TextId, BodyPlace)>;
 
 impl State {
     /// Adds a text that so many records are going to refer to.
-    pub(super) fn add_body(&mut self, place: Place, refs: u64) -> Result<BodyId, Fault> {
-        let id = BodyId(next(&mut self.counters.last_body));
+    pub(super) fn add_text(&mut self, place: Place, refs: u64) -> Result<TextId, Fault> {
+        let id = TextId(next(&mut self.counters.last_text));
         if refs == 0 {
             if let Place::File(place) = place {
                 self.effects.dropped_files.push(place.file);
             }
             return Ok(id);
         }
-        self.counters.body_bytes += place.len();
+        self.counters.text_bytes += place.len();
         match place {
             Place::Empty => {}
             Place::Journal(place) => self.add_to_segment(id, place)?,
             Place::File(place) => self.files.put_new(place.file, ()),
         }
-        self.bodies.put_new(id, Stored { place, refs });
+        self.texts.put_new(id, Stored { place, refs });
         Ok(id)
     }
 
-    fn add_to_segment(&mut self, id: BodyId, place: BodyPlace) -> Result<(), Fault> {
+    fn add_to_segment(&mut self, id: TextId, place: BodyPlace) -> Result<(), Fault> {
         let len = u64::from(place.len);
         match self.segments.get_mut(&place.generation)? {
             Some(segment) => {
                 segment.bytes += len;
-                segment.bodies += 1;
+                segment.texts += 1;
                 segment.first = segment.first.min(id);
                 segment.last = segment.last.max(id);
             }
             None => {
                 let segment = Segment {
                     bytes: len,
-                    bodies: 1,
+                    texts: 1,
                     first: id,
                     last: id,
                 };
@@ -58,40 +58,40 @@ impl State {
         let Some(segment) = self.segments.get_mut(&place.generation)? else {
             return Ok(());
         };
-        segment.bodies -= 1;
+        segment.texts -= 1;
         segment.bytes -= u64::from(place.len);
-        if segment.bodies == 0 {
+        if segment.texts == 0 {
             self.segments.remove(&place.generation);
         }
         Ok(())
     }
 
     /// Checks that the texts that are said to be there are. So an op is refused as a whole, or not at all.
-    pub(super) fn check_bodies(
+    pub(super) fn check_texts(
         &self,
-        sources: impl Iterator<Item = BodySource>,
+        sources: impl Iterator<Item = TextSource>,
     ) -> Result<Option<StoreError>, Fault> {
         for source in sources {
-            if let BodySource::Existing(id) = source
-                && !self.bodies.contains(&id)?
+            if let TextSource::Existing(id) = source
+                && !self.texts.contains(&id)?
             {
-                return Ok(Some(StoreError::NoBody(id)));
+                return Ok(Some(StoreError::NoText(id)));
             }
         }
         Ok(None)
     }
 
     /// So many more records refer to a text.
-    pub(super) fn retain_body(&mut self, id: BodyId, refs: u64) -> Result<(), Fault> {
-        if let Some(stored) = self.bodies.get_mut(&id)? {
+    pub(super) fn retain_text(&mut self, id: TextId, refs: u64) -> Result<(), Fault> {
+        if let Some(stored) = self.texts.get_mut(&id)? {
             stored.refs += refs;
         }
         Ok(())
     }
 
     /// One record less refers to a text. With the last one it goes.
-    pub(super) fn release_body(&mut self, id: BodyId) -> Result<(), Fault> {
-        let Some(stored) = self.bodies.get_mut(&id)? else {
+    pub(super) fn release_text(&mut self, id: TextId) -> Result<(), Fault> {
+        let Some(stored) = self.texts.get_mut(&id)? else {
             return Ok(());
         };
         stored.refs -= 1;
@@ -99,8 +99,8 @@ impl State {
             return Ok(());
         }
         let place = stored.place;
-        self.bodies.remove(&id);
-        self.counters.body_bytes -= place.len();
+        self.texts.remove(&id);
+        self.counters.text_bytes -= place.len();
         match place {
             Place::Empty => {}
             Place::Journal(place) => self.remove_from_segment(place)?,
@@ -113,8 +113,8 @@ impl State {
     }
 
     /// A text lies somewhere else from now on, unless it went or was moved meanwhile.
-    pub(super) fn move_body(&mut self, id: BodyId, from: u64, to: BodyPlace) -> Result<(), Fault> {
-        let Some(stored) = self.bodies.get_mut(&id)? else {
+    pub(super) fn move_text(&mut self, id: TextId, from: u64, to: BodyPlace) -> Result<(), Fault> {
+        let Some(stored) = self.texts.get_mut(&id)? else {
             return Ok(());
         };
         let Place::Journal(old) = stored.place else {
@@ -129,19 +129,19 @@ impl State {
     }
 
     /// Up to `max` texts of a segment, from one on. None when all were seen, else where to go on.
-    pub(super) fn bodies_of(
+    pub(super) fn texts_of(
         &self,
         generation: u64,
-        from: BodyId,
+        from: TextId,
         max: usize,
-    ) -> Result<(Portion, Option<BodyId>), Fault> {
+    ) -> Result<(Portion, Option<TextId>), Fault> {
         let mut found = Vec::new();
         let Some(segment) = self.segments.get(&generation)? else {
             return Ok((found, None));
         };
         let from = from.max(segment.first);
         for (seen, item) in self
-            .bodies
+            .texts
             .range(Bound::Included(&from), Bound::Included(&segment.last))?
             .enumerate()
         {

@@ -7,14 +7,17 @@ use bytes::{Bytes, BytesMut};
 use tokio::task;
 
 use crate::{
-    INLINE_BODY_MAX, NewBody, StoreError,
-    bodyfile::{BodyFile, BodyFileReader, BodyFileWriter, BodyFiles},
+    INLINE_TEXT_MAX, Message, NewText, StoreError,
+    bodyfile::{TextFile, TextFileReader, TextFileWriter, TextFiles},
     disk::is_full,
     journal::{JournalBody, ReadError},
 };
 
+/// A read of so many bytes at most is done where it is asked for.
+const READ_AT_ONCE: u64 = 64 * 1024;
+
 /// Collects a text as it arrives. Dropped before [`finish`](Self::finish), nothing of it stays.
-pub struct BodyWriter {
+pub struct TextWriter {
     /// What is not in the file yet.
     buffer: BytesMut,
     /// Bytes that are.
@@ -26,18 +29,18 @@ enum Target {
     /// All stays in memory.
     Memory,
     /// It goes to a file when it becomes too large.
-    Files(BodyFiles),
-    File(Box<BodyFileWriter>),
+    Files(TextFiles),
+    File(Box<TextFileWriter>),
     /// A write failed, or was given up in the middle.
     Broken,
 }
 
-impl BodyWriter {
+impl TextWriter {
     pub(crate) fn in_memory() -> Self {
         Self::new(Target::Memory)
     }
 
-    pub(crate) fn on_disk(files: BodyFiles) -> Self {
+    pub(crate) fn on_disk(files: TextFiles) -> Self {
         Self::new(Target::Files(files))
     }
 
@@ -74,7 +77,7 @@ impl BodyWriter {
     /// Adds to the buffer; whether it is to be brought to the file then.
     fn gather(&mut self, bytes: &[u8]) -> bool {
         self.buffer.extend_from_slice(bytes);
-        self.buffer.len() > INLINE_BODY_MAX && !matches!(self.target, Target::Memory)
+        self.buffer.len() > INLINE_TEXT_MAX && !matches!(self.target, Target::Memory)
     }
 
     /// Brings the buffer to the file, in a thread that may block.
@@ -112,15 +115,15 @@ impl BodyWriter {
     ///
     /// # Errors
     /// If the disk does not take it.
-    pub async fn finish(mut self) -> Result<NewBody, StoreError> {
+    pub async fn finish(mut self) -> Result<NewText, StoreError> {
         if matches!(self.target, Target::Memory | Target::Files(_)) {
-            return Ok(NewBody::Inline(self.buffer.freeze()));
+            return Ok(NewText::Inline(self.buffer.freeze()));
         }
         self.spill().await?;
         match self.target {
             Target::File(file) => {
                 let finished = blocking(move || file.finish().map_err(refused));
-                Ok(NewBody::File(finished.await?))
+                Ok(NewText::File(finished.await?))
             }
             _ => Err(StoreError::Closed),
         }
@@ -150,12 +153,12 @@ impl BodyWriter {
             return Err(StoreError::Closed);
         };
         let (guard, reader) = file.finish_for_now().map_err(refused)?;
-        let body = Body::in_file(reader);
+        let text = Text::in_file(reader);
         let file = Temporary {
-            held: Some((body.clone(), guard)),
+            held: Some((text.clone(), guard)),
         };
         Ok(Scratch {
-            body,
+            bytes: text.into(),
             _file: Some(Arc::new(file)),
         })
     }
@@ -176,9 +179,9 @@ impl Target {
     }
 }
 
-impl fmt::Debug for BodyWriter {
+impl fmt::Debug for TextWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BodyWriter")
+        f.debug_struct("TextWriter")
             .field("len", &self.len())
             .finish_non_exhaustive()
     }
@@ -203,7 +206,7 @@ fn refused(error: io::Error) -> StoreError {
 /// Bytes that are needed for a while only: in memory while they are few, else in a file that goes with the last clone.
 #[derive(Clone, Debug)]
 pub struct Scratch {
-    body: Body,
+    bytes: Message,
     _file: Option<Arc<Temporary>>,
 }
 
@@ -211,7 +214,7 @@ pub struct Scratch {
 #[derive(Debug)]
 struct Temporary {
     /// The last who has it open, and its name.
-    held: Option<(Body, BodyFile)>,
+    held: Option<(Text, TextFile)>,
 }
 
 impl Drop for Temporary {
@@ -227,22 +230,19 @@ impl Scratch {
     /// How many.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.body.len()
+        self.bytes.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.body.is_empty()
+        self.bytes.is_empty()
     }
 
     /// All of them, if they are in memory.
     #[must_use]
     pub fn in_memory(&self) -> Option<&Bytes> {
-        match &self.body.text {
-            Text::Memory(bytes) => Some(bytes),
-            Text::Journal(_) | Text::File(_) => None,
-        }
+        self.bytes.in_memory()
     }
 
     /// Some of them, cut at the end.
@@ -250,81 +250,74 @@ impl Scratch {
     /// # Errors
     /// If the disk does not give them.
     pub async fn read(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
-        if self.in_memory().is_some() {
-            return self.read_blocking(range);
-        }
-        let body = self.body.clone();
-        blocking(move || body.read(range)).await
+        self.bytes.read(range).await
     }
 
-    /// Likewise, in a thread that may block.
+    /// The same as [`read`](Self::read). It blocks the calling thread while the disk is read.
     ///
     /// # Errors
-    /// As for [`read`](Self::read).
+    /// As for `read`.
     pub fn read_blocking(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
-        self.body.read(range)
+        self.bytes.read_blocking(range)
     }
 }
 
-/// A stored text, for those who read both.
-impl From<Body> for Scratch {
-    fn from(body: Body) -> Self {
-        Self { body, _file: None }
+/// A stored message, for those who read both.
+impl From<Message> for Scratch {
+    fn from(bytes: Message) -> Self {
+        Self { bytes, _file: None }
     }
 }
 
 impl From<Bytes> for Scratch {
     fn from(bytes: Bytes) -> Self {
-        Self {
-            body: Body::in_memory(bytes),
-            _file: None,
-        }
+        Message::from(Text::of_bytes(bytes)).into()
     }
 }
 
 /// A stored text. It can be read while the value lives, also when the last record that refers to it goes meanwhile.
 #[derive(Clone, Debug)]
-pub struct Body {
-    text: Text,
+pub struct Text {
+    source: Source,
 }
 
 #[derive(Clone, Debug)]
-enum Text {
+enum Source {
     Memory(Bytes),
     Journal(JournalBody),
-    File(Arc<BodyFileReader>),
+    File(Arc<TextFileReader>),
 }
 
-impl Body {
+impl Text {
     pub(crate) const fn empty() -> Self {
-        Self::in_memory(Bytes::new())
+        Self::of_bytes(Bytes::new())
     }
 
-    pub(crate) const fn in_memory(text: Bytes) -> Self {
+    pub(crate) const fn of_bytes(text: Bytes) -> Self {
         Self {
-            text: Text::Memory(text),
+            source: Source::Memory(text),
         }
     }
 
     pub(crate) const fn in_journal(text: JournalBody) -> Self {
         Self {
-            text: Text::Journal(text),
+            source: Source::Journal(text),
         }
     }
 
-    pub(crate) fn in_file(text: BodyFileReader) -> Self {
+    pub(crate) fn in_file(text: TextFileReader) -> Self {
         Self {
-            text: Text::File(Arc::new(text)),
+            source: Source::File(Arc::new(text)),
         }
     }
 
     /// Bytes of the text.
     #[must_use]
     pub fn len(&self) -> u64 {
-        match &self.text {
-            Text::Memory(text) => text.len() as u64,
-            Text::Journal(text) => u64::from(text.place().len),
-            Text::File(text) => text.place().len,
+        match &self.source {
+            Source::Memory(text) => text.len() as u64,
+            Source::Journal(text) => u64::from(text.place().len),
+            Source::File(text) => text.place().len,
         }
     }
 
@@ -334,20 +327,43 @@ impl Body {
         self.len() == 0
     }
 
-    /// A part of the text, cut at its end. Blocks for a read of the disk, which usually finds it in the page cache. A read
-    /// of the whole also checks that it is what was written.
+    /// The whole text, if it is in memory already.
+    #[must_use]
+    pub const fn in_memory(&self) -> Option<&Bytes> {
+        match &self.source {
+            Source::Memory(text) => Some(text),
+            Source::Journal(_) | Source::File(_) => None,
+        }
+    }
+
+    /// The bytes at `range`, cut at the end of the text. A read of the whole also checks that the text is what was written.
+    ///
+    /// A short read is done at once: the bytes are usually in the page cache. A longer one runs on tokio's pool of blocking threads.
     ///
     /// # Errors
-    /// If the disk does not give it, or it is damaged.
-    pub fn read(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
-        match &self.text {
-            Text::Memory(text) => {
+    /// If the disk does not give the bytes, or they are damaged.
+    pub async fn read(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let wanted = range.end.min(self.len()).saturating_sub(range.start);
+        if wanted <= READ_AT_ONCE || self.in_memory().is_some() {
+            return self.read_blocking(range);
+        }
+        let text = self.clone();
+        blocking(move || text.read_blocking(range)).await
+    }
+
+    /// The same as [`read`](Self::read). It blocks the calling thread while the disk is read.
+    ///
+    /// # Errors
+    /// As for `read`.
+    pub fn read_blocking(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
+        match &self.source {
+            Source::Memory(text) => {
                 let at = |at: u64| usize::try_from(at).map_or(text.len(), |at| at.min(text.len()));
                 let (start, end) = (at(range.start), at(range.end));
                 Ok(text.slice(start.min(end)..end))
             }
-            Text::Journal(text) => Ok(text.read(range)?),
-            Text::File(text) => text.read(range).map_err(|error| {
+            Source::Journal(text) => Ok(text.read(range)?),
+            Source::File(text) => text.read(range).map_err(|error| {
                 if error.kind() == io::ErrorKind::InvalidData {
                     StoreError::Corrupt(error.to_string())
                 } else {
@@ -382,9 +398,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_needed_for_a_while_is_in_memory_or_in_a_file_that_goes() {
         let disk = SimDisk::new(1);
-        let files = BodyFiles::open(disk.disk(), 1).unwrap();
+        let files = TextFiles::open(disk.disk(), 1).unwrap();
         let few = {
-            let mut writer = BodyWriter::on_disk(files.clone());
+            let mut writer = TextWriter::on_disk(files.clone());
             writer.write(b"few").await.unwrap();
             writer.into_scratch().await.unwrap()
         };
@@ -393,8 +409,8 @@ mod tests {
         assert!(disk.list("bodies").unwrap().is_empty());
 
         let bytes = many();
-        let mut writer = BodyWriter::on_disk(files.clone());
-        let mut blocking = BodyWriter::on_disk(files);
+        let mut writer = TextWriter::on_disk(files.clone());
+        let mut blocking = TextWriter::on_disk(files);
         for piece in bytes.chunks(10_000) {
             writer.write(piece).await.unwrap();
             blocking.write_blocking(piece).unwrap();
@@ -424,7 +440,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_disk_all_stays_in_memory() {
-        let mut writer = BodyWriter::in_memory();
+        let mut writer = TextWriter::in_memory();
         writer.write(&many()).await.unwrap();
         let scratch = writer.into_scratch().await.unwrap();
         assert_eq!(scratch.in_memory().unwrap(), &many());
