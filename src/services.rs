@@ -260,5 +260,6 @@ pub fn session_config(statics: &Static, listener: &Listener, service: Service) -
         max_errors: limits.errors_per_connection,
         command_timeout: limits.command_timeout,
         data_timeout: limits.data_timeout,
+        message_timeout: limits.message_timeout,
     }
 }

@@ -212,6 +212,7 @@ fn read_limits(reader: &Reader<'_>) -> Limits {
         errors_per_connection: reader.get("errors_per_connection"),
         command_timeout: reader.get("command_timeout"),
         data_timeout: reader.get("data_timeout"),
+        message_timeout: reader.get("message_timeout"),
         header_size: reader.get("header_size"),
         mime_depth: reader.get("mime_depth"),
         mime_parts: reader.get("mime_parts"),

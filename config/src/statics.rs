@@ -472,10 +472,12 @@ pub struct Limits {
     pub recipients_per_message: usize,
     /// Refused commands in a session.
     pub errors_per_connection: usize,
-    /// For one read of a command.
+    /// The time for a whole SMTP command, AUTH exchange or TLS handshake.
     pub command_timeout: Duration,
-    /// For one read of a message.
+    /// The time for each read of a message.
     pub data_timeout: Duration,
+    /// The time for a whole message by SMTP.
+    pub message_timeout: Duration,
     /// Of a message's header section.
     pub header_size: Size,
     /// Nesting of parts.

@@ -161,11 +161,11 @@ impl Handler for MxSession {
         Ok(())
     }
 
-    async fn body(&mut self, chunk: &[u8]) -> Result<(), Reply> {
+    async fn text(&mut self, piece: &[u8]) -> Result<(), Reply> {
         let Message { intake, trace } = self.message.as_mut().ok_or_else(no_message_reply)?;
         let (context, facts) = (&self.context, &mut self.facts);
         intake
-            .write(chunk, |section| {
+            .write(piece, |section| {
                 read_header(context, facts, section, std::mem::take(trace))
             })
             .await

@@ -337,7 +337,7 @@ impl Handler for SubmissionSession {
         Ok(())
     }
 
-    async fn body(&mut self, chunk: &[u8]) -> Result<(), Reply> {
+    async fn text(&mut self, piece: &[u8]) -> Result<(), Reply> {
         let message = self.message.as_mut().ok_or_else(no_message_reply)?;
         let Message {
             intake,
@@ -346,7 +346,7 @@ impl Handler for SubmissionSession {
         } = message;
         let (context, facts) = (&self.context, &mut self.facts);
         intake
-            .write(chunk, |section| {
+            .write(piece, |section| {
                 complete_header(context, facts, section, std::mem::take(received), fields)
             })
             .await

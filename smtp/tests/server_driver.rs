@@ -51,7 +51,7 @@ impl Handler for Taker {
         if login.user == "ann" && *login.password == "secret" {
             return Ok(());
         }
-        let code = Some(EnhancedCode::permanent(7, 8));
+        let code = Some(EnhancedCode::BAD_CREDENTIALS);
         Err(Reply::fixed(ReplyCode::AUTHENTICATION_FAILED, code, "no"))
     }
 
@@ -61,7 +61,7 @@ impl Handler for Taker {
 
     async fn rcpt(&mut self, _: &Client, _: &Transaction, rcpt: &RcptTo) -> Result<(), Reply> {
         if rcpt.forward_path.to_string().starts_with("nobody@") {
-            let code = Some(EnhancedCode::permanent(1, 1));
+            let code = Some(EnhancedCode::UNKNOWN_MAILBOX);
             return Err(Reply::fixed(ReplyCode::MAILBOX_UNAVAILABLE, code, "no"));
         }
         Ok(())
@@ -71,8 +71,8 @@ impl Handler for Taker {
         Ok(())
     }
 
-    async fn body(&mut self, chunk: &[u8]) -> Result<(), Reply> {
-        self.text.extend_from_slice(chunk);
+    async fn text(&mut self, piece: &[u8]) -> Result<(), Reply> {
+        self.text.extend_from_slice(piece);
         if self.text.len() > 1_000_000 {
             return Err(Reply::fixed(ReplyCode::LOCAL_ERROR, None, "no more"));
         }
@@ -116,6 +116,7 @@ fn config() -> SessionConfig {
         max_errors: 10,
         command_timeout: Duration::from_secs(300),
         data_timeout: Duration::from_secs(600),
+        message_timeout: Duration::from_secs(1800),
     }
 }
 
@@ -296,6 +297,43 @@ async fn a_client_that_says_nothing_is_told_421() {
     hear(&mut io, "421 4.4.2").await;
     closed(&mut io).await;
     server.task.await.unwrap().unwrap();
+}
+
+/// Sends a byte a minute until the server says 421 and closes.
+async fn dribble(io: TcpStream, before: &str, last: &str) {
+    let mut io = talk(io);
+    say(&mut io, before, last).await;
+    tokio::time::pause();
+    let mut heard = String::new();
+    while heard.is_empty() {
+        tokio::select! {
+            biased;
+            read = io.read_line(&mut heard) => assert!(read.unwrap() > 0, "closed"),
+            () = tokio::time::sleep(Duration::from_secs(60)) => {
+                io.write_all(b"x").await.unwrap();
+                io.flush().await.unwrap();
+            }
+        }
+    }
+    assert!(heard.starts_with("421 4.4.2"), "{heard}");
+    closed(&mut io).await;
+}
+
+#[tokio::test]
+async fn a_command_that_comes_byte_by_byte_is_cut_off() {
+    let (server, io) = start(config(), false).await;
+    dribble(io, "EHLO x.example\r\n", "250 ").await;
+    server.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_text_that_comes_byte_by_byte_is_cut_off() {
+    let (server, io) = start(config(), false).await;
+    let before = format!("EHLO x.example\r\n{MAIL}DATA\r\n");
+    dribble(io, &before, "354").await;
+    server.task.await.unwrap().unwrap();
+    let seen = server.seen.lock().unwrap();
+    assert!(seen.texts.is_empty() && seen.resets > 0);
 }
 
 #[tokio::test]

@@ -58,6 +58,7 @@ fn defaults_of_postrider_conf() {
     assert_eq!(limits.errors_per_connection, 20);
     assert_eq!(limits.command_timeout, 5 * MINUTE);
     assert_eq!(limits.data_timeout, 10 * MINUTE);
+    assert_eq!(limits.message_timeout, 30 * MINUTE);
     assert_eq!(limits.header_size, Size(256 << 10));
     assert_eq!((limits.mime_depth, limits.mime_parts), (50, 5000));
     assert_eq!(limits.login_failures_per_network.per_minute, 10);

@@ -5,31 +5,31 @@ use crate::{
     ReversePath, params::xtext,
 };
 
-/// What MAIL asked for.
+/// The sender and the parameters of a MAIL command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MailFrom {
-    /// Who is told of a failure.
+    /// The sender, who gets the reports of failures.
     pub reverse_path: ReversePath,
     /// The size that the client says the message has (RFC 1870).
     pub size: Option<u64>,
-    /// What bytes the text may have (RFC 6152).
+    /// The bytes that the text may have (RFC 6152).
     pub body: BodyType,
-    /// Envelope or header may have UTF-8 (RFC 6531).
+    /// The envelope and the header section may have UTF-8 (RFC 6531).
     pub smtputf8: bool,
     /// Every hop must use verified TLS (RFC 8689).
     pub require_tls: bool,
-    /// What a failure DSN returns (RFC 3461 §4.3).
+    /// The part of the message that a failure DSN returns (RFC 3461 §4.3).
     pub ret: Option<Ret>,
     /// The submitter's own id of this transaction, decoded (RFC 3461 §4.4).
     pub envid: Option<String>,
 }
 
-/// What RCPT asked for.
+/// The recipient and the parameters of a RCPT command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RcptTo {
     /// The recipient.
     pub forward_path: ForwardPath,
-    /// When a DSN is wanted (RFC 3461 §4.1).
+    /// The events that the sender wants a DSN for (RFC 3461 §4.1).
     pub notify: Option<Notify>,
     /// The original recipient as `type;address`, decoded (RFC 3461 §4.2).
     pub orcpt: Option<String>,
@@ -58,11 +58,11 @@ pub(crate) enum Command {
         mechanism: String,
         initial: Option<String>,
     },
-    /// The first line of an HTTP request: somebody misuses a browser to send mail.
+    /// The first line of an HTTP request. Somebody misuses a browser to send mail.
     Http,
 }
 
-/// Which extensions a session offers, as far as parameters depend on them.
+/// The offers of a session that parameters depend on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offered {
     pub(crate) dsn: bool,
@@ -71,10 +71,13 @@ pub(crate) struct Offered {
     pub(crate) max_size: u64,
 }
 
-const SYNTAX: EnhancedCode = EnhancedCode::permanent(5, 4);
-
+/// The refusal of wrong parameters.
 fn wrong(text: impl Into<std::borrow::Cow<'static, str>>) -> Reply {
-    Reply::new(ReplyCode::PARAMETER_ERROR, Some(SYNTAX), text)
+    Reply::new(
+        ReplyCode::PARAMETER_ERROR,
+        Some(EnhancedCode::INVALID_ARGUMENTS),
+        text,
+    )
 }
 
 fn no_parameters(rest: &str, command: Command) -> Result<Command, Reply> {
@@ -110,14 +113,15 @@ pub(crate) fn parse(line: &str, offered: Offered) -> Result<Command, Reply> {
         }
         _ => Err(Reply::fixed(
             ReplyCode::SYNTAX_ERROR,
-            Some(EnhancedCode::permanent(5, 1)),
+            Some(EnhancedCode::INVALID_COMMAND),
             "command not recognized",
         )),
     }
 }
 
-/// The name in EHLO. Many real clients don't give a proper domain or literal, so any short printable word is taken
-/// (RFC 5321 §4.1.4 forbids refusing mail for it); it only goes into the Received field.
+/// The name in EHLO. Many real clients give neither a domain nor an address literal, and RFC 5321 §4.1.4
+/// forbids to refuse mail for that. So any short printable word will do. It only goes into the Received
+/// field.
 fn client_name(rest: &str) -> Result<String, Reply> {
     let name = rest.trim();
     let printable = name.bytes().all(|byte| byte.is_ascii_graphic())
@@ -128,14 +132,15 @@ fn client_name(rest: &str) -> Result<String, Reply> {
     Ok(name.to_owned())
 }
 
-/// Splits `KEYWORD:<path> parameters`; the path is given without its brackets and source route.
+/// Splits `KEYWORD:<path> parameters` into the path and the parameters. The path comes without its
+/// brackets and source route.
 fn path<'a>(rest: &'a str, keyword: &str) -> Result<(&'a str, &'a str), Reply> {
     let syntax = || wrong(format!("the syntax is {keyword}:<address>"));
     let after = match rest.trim_start().split_at_checked(keyword.len()) {
         Some((word, after)) if word.eq_ignore_ascii_case(keyword) => after,
         _ => return Err(syntax()),
     };
-    // A space behind the colon is wrong, but common.
+    // A space after the colon is wrong, but common.
     let open = after
         .strip_prefix(':')
         .ok_or_else(syntax)?
@@ -147,7 +152,7 @@ fn path<'a>(rest: &'a str, keyword: &str) -> Result<(&'a str, &'a str), Reply> {
     if !(rest.is_empty() || rest.starts_with(' ')) {
         return Err(syntax());
     }
-    // A source route is to be taken and ignored (RFC 5321 §4.1.1.3).
+    // A server accepts a source route and ignores it (RFC 5321 §4.1.1.3).
     let path = match path
         .strip_prefix('@')
         .and_then(|route| route.split_once(':'))
@@ -158,7 +163,7 @@ fn path<'a>(rest: &'a str, keyword: &str) -> Result<(&'a str, &'a str), Reply> {
     Ok((path, rest))
 }
 
-/// Where the path ends: the first `>` outside of quotes.
+/// The end of the path: the first `>` outside of quotes.
 fn closing_bracket(text: &str) -> Option<usize> {
     let (mut quoted, mut escaped) = (false, false);
     for (at, byte) in text.bytes().enumerate() {
@@ -174,43 +179,39 @@ fn closing_bracket(text: &str) -> Option<usize> {
 }
 
 fn sender_error(error: &AddressError) -> Reply {
-    let code = ReplyCode::PARAMETER_ERROR;
     Reply::new(
-        code,
-        Some(EnhancedCode::permanent(1, 7)),
+        ReplyCode::PARAMETER_ERROR,
+        Some(EnhancedCode::BAD_SENDER_SYNTAX),
         format!("bad sender address: {error}"),
     )
 }
 
 fn recipient_error(error: &AddressError) -> Reply {
-    let code = ReplyCode::PARAMETER_ERROR;
     Reply::new(
-        code,
-        Some(EnhancedCode::permanent(1, 3)),
+        ReplyCode::PARAMETER_ERROR,
+        Some(EnhancedCode::BAD_RECIPIENT_SYNTAX),
         format!("bad recipient address: {error}"),
     )
 }
 
-/// UTF-8 in an address without SMTPUTF8 (RFC 6531 §3.5).
+/// The refusal of an address in UTF-8 without SMTPUTF8 (RFC 6531 §3.5).
 fn needs_smtputf8() -> Reply {
-    let code = ReplyCode::new(553).unwrap_or(ReplyCode::PARAMETER_ERROR);
     Reply::fixed(
-        code,
-        Some(EnhancedCode::permanent(6, 7)),
+        ReplyCode::NAME_NOT_ALLOWED,
+        Some(EnhancedCode::NON_ASCII_ADDRESS),
         "non-ASCII addresses need SMTPUTF8",
     )
 }
 
 fn unknown_parameter(keyword: &str) -> Reply {
-    let code = ReplyCode::new(555).unwrap_or(ReplyCode::PARAMETER_ERROR);
     Reply::new(
-        code,
-        Some(SYNTAX),
+        ReplyCode::PARAMETERS_UNKNOWN,
+        Some(EnhancedCode::INVALID_ARGUMENTS),
         format!("parameter {keyword} is not known or not offered"),
     )
 }
 
-/// `keyword[=value]` words. A keyword given twice is wrong.
+/// Reads the words `keyword[=value]`. No keyword may come twice.
 fn parameters(rest: &str) -> Result<Vec<(String, Option<&str>)>, Reply> {
     let mut found: Vec<(String, Option<&str>)> = Vec::new();
     for word in rest.split(' ').filter(|word| !word.is_empty()) {
@@ -251,7 +252,7 @@ fn mail(rest: &str, offered: Offered) -> Result<MailFrom, Reply> {
             }
             ("SMTPUTF8", None) => mail.smtputf8 = true,
             ("REQUIRETLS", None) if offered.require_tls => mail.require_tls = true,
-            // Who the client says submitted it (RFC 4954 §5): nobody asks for it here.
+            // The submitter, as the client names it (RFC 4954 §5). Nothing here needs that.
             ("AUTH", Some(_)) => {}
             ("RET", Some(value)) if offered.dsn => {
                 mail.ret = Some(value.parse().map_err(|_| bad())?)
@@ -271,12 +272,11 @@ fn mail(rest: &str, offered: Offered) -> Result<MailFrom, Reply> {
     Ok(mail)
 }
 
-/// The message is above the SIZE limit (RFC 1870 §6.1).
+/// The refusal of a message above the SIZE limit (RFC 1870 §6.1).
 pub(crate) fn too_large(max: u64) -> Reply {
-    let code = ReplyCode::new(552).unwrap_or(ReplyCode::PARAMETER_ERROR);
     Reply::new(
-        code,
-        Some(EnhancedCode::permanent(3, 4)),
+        ReplyCode::STORAGE_EXCEEDED,
+        Some(EnhancedCode::TOO_BIG),
         format!("the message is larger than {max} bytes"),
     )
 }
@@ -308,7 +308,7 @@ fn rcpt(rest: &str, offered: Offered) -> Result<RcptTo, Reply> {
     Ok(rcpt)
 }
 
-/// Checks a recipient's address against the SMTPUTF8 of its transaction.
+/// Refuses a recipient in UTF-8 unless its transaction has SMTPUTF8.
 pub(crate) fn check_smtputf8(rcpt: &RcptTo, smtputf8: bool) -> Result<(), Reply> {
     if smtputf8 || rcpt.forward_path.address().is_none_or(Address::is_ascii) {
         Ok(())

@@ -1,382 +1,202 @@
-//! The text of a message on its way in: the end of DATA, dot-unstuffing, and what a line may be.
-//!
-//! Only CRLF ends a line and only CRLF.CRLF ends DATA (RFC 5321 §2.3.8, §4.1.1.4). A text with a bare CR or LF, a NUL or
-//! an over-long line is read to its end and then refused, so that no other idea of where a line ends can be used
-//! to smuggle a second message in, or out to the next hop. A binary text (RFC 3030 §3), whose end is counted and which stays here, may
-//! have anything in it.
+//! The message itself: DATA and BDAT.
 
-use bytes::{Bytes, BytesMut};
-use memchr::memchr3;
+use std::time::Instant;
 
-/// What is wrong with a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TextError {
-    /// A CR that no LF follows.
-    #[error("a CR without LF")]
-    BareCr,
-    /// An LF that no CR precedes.
-    #[error("an LF without CR")]
-    BareLf,
-    /// A NUL (RFC 5322 §4 calls it obsolete; many programs cut a text there).
-    #[error("a NUL character")]
-    Nul,
-    /// A line above the limit.
-    #[error("a line that is too long")]
-    LineTooLong,
-    /// The text is larger than the limit.
-    #[error("more than the size limit")]
-    TooLarge,
-}
+use super::{
+    command,
+    handler::Transaction,
+    session::{Next, Session},
+    state::{Chunk, Incoming, Stage, State},
+    text::{Piece, TextError, TextLimits, TextReader},
+    transaction::{MAIL_COMES_FIRST, bad_sequence},
+};
+use crate::{BodyType, EnhancedCode, Reply, ReplyCode};
 
-/// What a reader found.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Piece {
-    /// Text, unstuffed. Never empty.
-    Text(Bytes),
-    /// Nothing more can be said before more input comes.
-    More,
-    /// The end was read.
-    End,
-}
+impl Session {
+    pub(super) fn data(&mut self, stage: Stage) -> State {
+        let (reply, stage) = match stage {
+            Stage::Chunks(..) => (bad_sequence("the text comes by BDAT"), stage),
+            Stage::Envelope(transaction) if is_binary(&transaction) => {
+                // DATA needs lines (RFC 3030 §3).
+                let reply = bad_sequence("a binary text comes by BDAT");
+                (reply, Stage::Envelope(transaction))
+            }
+            Stage::Envelope(transaction) if transaction.recipients.is_empty() => {
+                (NO_RECIPIENT, Stage::Envelope(transaction))
+            }
+            Stage::Envelope(transaction) => return State::AwaitData(transaction),
+            Stage::Idle => (MAIL_COMES_FIRST, stage),
+        };
+        self.refuse(&reply, State::ExpectCommand(stage))
+    }
 
-/// Reads one text, by DATA or by BDAT chunks.
-#[derive(Debug)]
-pub struct TextReader {
-    limits: TextLimits,
-    /// Bytes of text so far.
-    size: u64,
-    /// Bytes of the line so far.
-    line: usize,
-    at_line_start: bool,
-    /// A chunk of BDAT ended with a CR whose LF may begin the next one.
-    held_cr: bool,
-    /// It need not be made of lines.
-    binary: bool,
-    error: Option<TextError>,
-}
+    /// The policy is ready for a message by DATA.
+    pub(super) fn accept_data(&mut self, transaction: Transaction, now: Instant) -> State {
+        let reply = Reply::fixed(
+            ReplyCode::START_DATA,
+            None,
+            "end with a dot on a line of its own",
+        );
+        let reader = TextReader::new(self.text_limits());
+        self.say(
+            &reply,
+            State::ExpectText(transaction, Incoming::new(reader, now)),
+        )
+    }
 
-/// Limits of a text, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TextLimits {
-    /// Of all of it.
-    pub size: u64,
-    /// Of a line without its CRLF.
-    pub line: usize,
-}
-
-impl TextReader {
-    /// At the beginning of a text.
-    #[must_use]
-    pub const fn new(limits: TextLimits) -> Self {
-        Self {
-            limits,
-            size: 0,
-            line: 0,
-            at_line_start: true,
-            held_cr: false,
-            binary: false,
-            error: None,
+    /// BDAT. The bytes of the chunk follow in any case, so a refused chunk is read too (RFC 3030 §2).
+    pub(super) fn bdat(chunk: Chunk, stage: Stage) -> State {
+        match stage {
+            Stage::Chunks(transaction, incoming) => {
+                State::ExpectChunk(transaction, incoming, chunk)
+            }
+            Stage::Envelope(transaction) if transaction.recipients.is_empty() => {
+                State::ExpectChunkEnd(Stage::Envelope(transaction), chunk, NO_RECIPIENT)
+            }
+            Stage::Envelope(transaction) => State::AwaitBdat(transaction, chunk),
+            Stage::Idle => State::ExpectChunkEnd(Stage::Idle, chunk, MAIL_COMES_FIRST),
         }
     }
 
-    /// At the beginning of a text that comes in chunks and need not be made of lines.
-    #[must_use]
-    pub const fn binary(limits: TextLimits) -> Self {
-        Self {
-            binary: true,
-            ..Self::new(limits)
+    /// The policy is ready for a message by BDAT.
+    pub(super) fn accept_bdat(
+        &self,
+        transaction: Transaction,
+        chunk: Chunk,
+        now: Instant,
+    ) -> State {
+        let limits = self.text_limits();
+        let reader = if is_binary(&transaction) {
+            TextReader::binary(limits)
+        } else {
+            TextReader::new(limits)
+        };
+        State::ExpectChunk(transaction, Incoming::new(reader, now), chunk)
+    }
+
+    fn text_limits(&self) -> TextLimits {
+        TextLimits {
+            size: self.config.max_message_size,
+            line: self.config.max_line,
         }
     }
 
-    /// The first thing that was wrong so far. Once there is one, no more text is given out.
-    #[must_use]
-    pub const fn error(&self) -> Option<TextError> {
-        self.error
+    pub(super) fn expect_text(
+        &mut self,
+        transaction: Transaction,
+        mut incoming: Incoming,
+    ) -> (State, Next) {
+        let next = match incoming.reader.read_data(&mut self.input) {
+            Piece::More => Next::Wait,
+            Piece::Text(text) => incoming.pass_on(text),
+            Piece::End => return (self.end_of_text(transaction, incoming), Next::Again),
+        };
+        (State::ExpectText(transaction, incoming), next)
     }
 
-    /// Bytes of text so far.
-    #[must_use]
-    pub const fn size(&self) -> u64 {
-        self.size
+    pub(super) fn expect_chunk(
+        &mut self,
+        transaction: Transaction,
+        mut incoming: Incoming,
+        mut chunk: Chunk,
+    ) -> (State, Next) {
+        let next = match incoming.reader.read_chunk(&mut self.input, &mut chunk.left) {
+            Piece::More => Next::Wait,
+            Piece::Text(text) => incoming.pass_on(text),
+            Piece::End => {
+                let state = self.end_of_chunk(transaction, incoming, chunk);
+                return (state, Next::Again);
+            }
+        };
+        (State::ExpectChunk(transaction, incoming, chunk), next)
     }
 
-    /// Takes what it can from the front of `input`, which holds what follows the 354.
-    pub fn read_data(&mut self, input: &mut BytesMut) -> Piece {
-        loop {
-            // The first byte of a line decides: the end, a stuffed dot, or text.
-            if self.at_line_start && input.first() == Some(&b'.') {
-                match input.get(1..3) {
-                    Some(b"\r\n") => {
-                        drop(input.split_to(3));
-                        return Piece::End;
-                    }
-                    None if input.len() == 1 || input.get(1) == Some(&b'\r') => return Piece::More,
-                    _ => {
-                        drop(input.split_to(1));
-                        // The dot is gone; what follows it belongs to the line, even another dot.
-                        self.at_line_start = false;
-                    }
-                }
-            }
-            let taken = self.scan(input, true);
-            if taken == 0 {
-                return Piece::More;
-            }
-            let text = input.split_to(taken).freeze();
-            if let Some(piece) = self.give(text) {
-                return piece;
-            }
+    fn end_of_chunk(
+        &mut self,
+        transaction: Transaction,
+        mut incoming: Incoming,
+        chunk: Chunk,
+    ) -> State {
+        if chunk.last {
+            incoming.reader.finish_chunks();
         }
+        if chunk.last || incoming.reader.error().is_some() || incoming.refusal.is_some() {
+            return self.end_of_text(transaction, incoming);
+        }
+        let reply = Reply::fixed(ReplyCode::OK, Some(EnhancedCode::OK), "chunk taken");
+        let stage = Stage::Chunks(transaction, incoming);
+        self.say(&reply, State::ExpectCommand(stage))
     }
 
-    /// Takes the rest of a BDAT chunk, or what there is of it, from the front of `input`; `left` is how much of the chunk is
-    /// still to come and goes down. `Piece::End` when the chunk is complete.
-    pub fn read_chunk(&mut self, input: &mut BytesMut, left: &mut u64) -> Piece {
-        let there = usize::try_from(*left)
+    /// Drops the bytes of a refused chunk, and refuses it at its end.
+    pub(super) fn expect_chunk_end(
+        &mut self,
+        stage: Stage,
+        mut chunk: Chunk,
+        reply: Reply,
+    ) -> (State, Next) {
+        let there = usize::try_from(chunk.left)
             .unwrap_or(usize::MAX)
-            .min(input.len());
-        if *left == 0 {
-            return Piece::End;
+            .min(self.input.len());
+        drop(self.input.split_to(there));
+        chunk.left -= there as u64;
+        if chunk.left > 0 {
+            return (State::ExpectChunkEnd(stage, chunk, reply), Next::Wait);
         }
-        if there == 0 {
-            return Piece::More;
-        }
-        let mut part = input.split_to(there);
-        *left -= there as u64;
-        let end = |left: u64| if left == 0 { Piece::End } else { Piece::More };
-        if self.binary {
-            return self.give(part.freeze()).unwrap_or_else(|| end(*left));
-        }
-        if self.held_cr {
-            // Put the CR back in front of what may be its LF.
-            let mut joined = BytesMut::with_capacity(there + 1);
-            joined.extend_from_slice(b"\r");
-            joined.extend_from_slice(&part);
-            part = joined;
-            self.held_cr = false;
-        }
-        let length = part.len();
-        let taken = self.scan(&part, false);
-        self.held_cr = taken < length;
-        part.truncate(taken);
-        self.give(part.freeze()).unwrap_or_else(|| end(*left))
+        let state = self.refuse(&reply, State::ExpectCommand(stage));
+        (state, Next::Again)
     }
 
-    /// The last chunk has been read: what is held back is wrong now.
-    pub fn finish_chunks(&mut self) {
-        if self.held_cr {
-            self.fail(TextError::BareCr);
-        }
-    }
-
-    /// Counts the text, and gives it out unless something is wrong.
-    fn give(&mut self, text: Bytes) -> Option<Piece> {
-        self.size = self.size.saturating_add(text.len() as u64);
-        if self.size > self.limits.size {
-            self.fail(TextError::TooLarge);
-        }
-        (self.error.is_none() && !text.is_empty()).then_some(Piece::Text(text))
-    }
-
-    fn fail(&mut self, error: TextError) {
-        self.error.get_or_insert(error);
-    }
-
-    /// How much of the front of `input` is text for sure. Stops in front of a CR whose successor is not there yet and, with
-    /// `dots`, in front of a dot that begins a line.
-    fn scan(&mut self, input: &[u8], dots: bool) -> usize {
-        let mut at = 0;
-        while let Some(rest) = input.get(at..) {
-            if rest.is_empty() || (dots && self.at_line_start && rest.first() == Some(&b'.')) {
-                break;
-            }
-            let Some(found) = memchr3(b'\r', b'\n', 0, rest) else {
-                self.extend_line(rest.len());
-                at = input.len();
-                break;
-            };
-            self.extend_line(found);
-            at += found;
-            match (rest.get(found), rest.get(found + 1)) {
-                (Some(b'\r'), Some(b'\n')) => {
-                    at += 2;
-                    self.line = 0;
-                    self.at_line_start = true;
-                }
-                (Some(b'\r'), None) => break,
-                (Some(byte), _) => {
-                    self.fail(match byte {
-                        b'\r' => TextError::BareCr,
-                        b'\n' => TextError::BareLf,
-                        _ => TextError::Nul,
-                    });
-                    at += 1;
-                    self.extend_line(1);
-                }
-                (None, _) => break,
+    /// The message is whole, or its transaction is over.
+    fn end_of_text(&mut self, transaction: Transaction, incoming: Incoming) -> State {
+        let refusal = match incoming.reader.error() {
+            None => incoming.refusal,
+            Some(TextError::TooLarge) => Some(command::too_large(self.config.max_message_size)),
+            Some(error) => Some(Reply::new(
+                ReplyCode::TRANSACTION_FAILED,
+                Some(EnhancedCode::CONTENT),
+                format!("the message has {error}"),
+            )),
+        };
+        match refusal {
+            None => State::AwaitEnd(transaction),
+            Some(reply) => {
+                let next = State::ExpectCommand(Stage::Idle);
+                self.refuse_as(&reply, transaction.mail.smtputf8, next)
             }
         }
-        at
     }
 
-    fn extend_line(&mut self, bytes: usize) {
-        if bytes > 0 {
-            self.at_line_start = false;
-            self.line = self.line.saturating_add(bytes);
-            if self.line > self.limits.line {
-                self.fail(TextError::LineTooLong);
-            }
+    /// The answer to the end of a message.
+    pub(super) fn finish(&mut self, transaction: &Transaction, reply: &Reply) -> State {
+        self.messages += 1;
+        self.write(reply, transaction.mail.smtputf8);
+        State::ExpectCommand(Stage::Idle)
+    }
+}
+
+impl Incoming {
+    const fn new(reader: TextReader, now: Instant) -> Self {
+        Self {
+            reader,
+            refusal: None,
+            started: now,
+        }
+    }
+
+    /// Hands a piece to the policy, unless the policy has refused the message.
+    fn pass_on(&self, text: bytes::Bytes) -> Next {
+        match self.refusal {
+            Some(_) => Next::Again,
+            None => Next::Text(text),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+/// RFC 5321 §3.3 allows 503 and 554. After 503 a client that pipelines sends no text (RFC 2920 §3.1).
+const NO_RECIPIENT: Reply = bad_sequence("no recipient was accepted");
 
-    use super::*;
-
-    const LIMITS: TextLimits = TextLimits {
-        size: 100,
-        line: 20,
-    };
-
-    /// Reads `wire` in pieces of `split` bytes; gives the text, what is left behind the end, and what was wrong. None if
-    /// the end was not found.
-    fn read(wire: &[u8], split: usize) -> Option<(Vec<u8>, Vec<u8>, Option<TextError>)> {
-        let mut reader = TextReader::new(LIMITS);
-        let (mut input, mut text) = (BytesMut::new(), Vec::new());
-        let mut chunks = wire.chunks(split);
-        loop {
-            match reader.read_data(&mut input) {
-                Piece::Text(piece) => text.extend_from_slice(&piece),
-                Piece::More => input.extend_from_slice(chunks.next()?),
-                Piece::End => {
-                    let mut left = input.to_vec();
-                    chunks.for_each(|chunk| left.extend_from_slice(chunk));
-                    return Some((text, left, reader.error()));
-                }
-            }
-        }
-    }
-
-    fn check(wire: &str, text: &str, left: &str) {
-        for split in 1..=wire.len() {
-            let expected = (text.as_bytes().to_vec(), left.as_bytes().to_vec(), None);
-            assert_eq!(
-                read(wire.as_bytes(), split),
-                Some(expected),
-                "{wire:?} by {split}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_end_is_found_and_dots_are_unstuffed() {
-        check(".\r\n", "", "");
-        check("a\r\n.\r\nQUIT\r\n", "a\r\n", "QUIT\r\n");
-        check("..\r\n.\r\n", ".\r\n", "");
-        check(
-            "...a\r\n..b\r\n.c\r\n\r\n.\r\n",
-            "..a\r\n.b\r\nc\r\n\r\n",
-            "",
-        );
-        check("a.\r\n.\r\n.\r\n", "a.\r\n", ".\r\n");
-    }
-
-    fn wrong(wire: &str, error: TextError) {
-        for split in 1..=wire.len() {
-            let (_, left, found) =
-                read(wire.as_bytes(), split).unwrap_or_else(|| panic!("{wire:?}: no end"));
-            assert_eq!(
-                (found, &*left),
-                (Some(error), &b""[..]),
-                "{wire:?} by {split}"
-            );
-        }
-    }
-
-    #[test]
-    fn only_crlf_ends_a_line_and_what_is_wrong_is_read_to_its_end() {
-        wrong("a\nb\r\n.\r\n", TextError::BareLf);
-        wrong("a\n.\nb\r\n.\r\n", TextError::BareLf);
-        wrong("a\n.\r\nb\r\n.\r\n", TextError::BareLf);
-        wrong("a\r.\r\nb\r\n.\r\n", TextError::BareCr);
-        wrong("a\r\n.\rb\r\n.\r\n", TextError::BareCr);
-        wrong("a\r\r\n.\r\n", TextError::BareCr);
-        wrong("a\r\n.\nb\r\n.\r\n", TextError::BareLf);
-        wrong("a\0b\r\n.\r\n", TextError::Nul);
-        wrong("123456789012345678901\r\n.\r\n", TextError::LineTooLong);
-        wrong(
-            &format!("{}.\r\n", "123456789\r\n".repeat(10)),
-            TextError::TooLarge,
-        );
-    }
-
-    /// Reads chunks; each is given in pieces of `split` bytes.
-    fn chunks(chunks: &[&str], split: usize) -> (Vec<u8>, Option<TextError>) {
-        chunks_of(TextReader::new(LIMITS), chunks, split)
-    }
-
-    fn chunks_of(
-        mut reader: TextReader,
-        chunks: &[&str],
-        split: usize,
-    ) -> (Vec<u8>, Option<TextError>) {
-        let mut text = Vec::new();
-        for chunk in chunks {
-            let mut left = chunk.len() as u64;
-            let mut pieces = chunk.as_bytes().chunks(split);
-            let mut input = BytesMut::new();
-            loop {
-                match reader.read_chunk(&mut input, &mut left) {
-                    Piece::Text(piece) => text.extend_from_slice(&piece),
-                    Piece::More => input.extend_from_slice(pieces.next().unwrap()),
-                    Piece::End => break,
-                }
-            }
-        }
-        reader.finish_chunks();
-        (text, reader.error())
-    }
-
-    #[test]
-    fn chunks_keep_their_dots_and_may_split_a_line_end() {
-        for split in 1..8 {
-            assert_eq!(
-                chunks(&["a\r", "\n.\r\n", "..b\r\n"], split),
-                (b"a\r\n.\r\n..b\r\n".to_vec(), None)
-            );
-            assert_eq!(chunks(&["a\r\n\r"], split).1, Some(TextError::BareCr));
-            assert_eq!(chunks(&["a\r", "b"], split).1, Some(TextError::BareCr));
-            assert_eq!(chunks(&["a\n"], split).1, Some(TextError::BareLf));
-        }
-    }
-
-    #[test]
-    fn a_binary_text_has_anything_but_too_much() {
-        let (line, text) = ("x".repeat(50), "a\r|\n.\r\n\0\r\r\n.\r\n".to_owned());
-        for split in 1..8 {
-            let chunks = [text.as_str(), "", &line, "\r"];
-            let read = chunks_of(TextReader::binary(LIMITS), &chunks, split);
-            assert_eq!(read, (chunks.concat().into_bytes(), None));
-            let large = [line.as_str(), &line, "x"];
-            let (_, error) = chunks_of(TextReader::binary(LIMITS), &large, split);
-            assert_eq!(error, Some(TextError::TooLarge));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_split_reads_the_same(wire in "[a.\r\n]{0,40}", split in 1_usize..10) {
-            let wire = format!("{wire}\r\n.\r\n");
-            let whole = read(wire.as_bytes(), wire.len());
-            let parts = read(wire.as_bytes(), split);
-            // How much text is given out before an error depends on the split; everything else does not.
-            let facts = |read: Option<(Vec<u8>, Vec<u8>, Option<TextError>)>| {
-                read.map(|(text, left, error)| (error.is_none().then_some(text), left, error))
-            };
-            prop_assert_eq!(facts(whole), facts(parts));
-        }
-    }
+/// The message need not be made of lines.
+fn is_binary(transaction: &Transaction) -> bool {
+    transaction.mail.body == BodyType::BinaryMime
 }

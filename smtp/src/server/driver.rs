@@ -1,94 +1,201 @@
-//! Moves the bytes of a session between a socket and [`Session`], and its questions to a [`Handler`].
+//! The driver: moves a session's bytes over TCP and TLS, and its questions to a [`Handler`].
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Instant};
 
-use bytes::BytesMut;
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::watch,
-    time::timeout,
+    time::{error::Elapsed, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::trace;
 
 use super::{
+    config::SessionConfig,
     handler::{Client, Handler, TlsInfo},
-    session::{Question, Session, SessionConfig, Step},
+    session::{Answer, Output, Question, Session},
 };
 
-/// Memory for a read while commands are expected: an idle connection holds no more than this.
+/// The bytes of a read while the session expects commands. An idle connection holds no more memory.
 const READ_COMMANDS: usize = 1024;
-/// ... after a read that filled it, since the client pipelines.
+/// The bytes of a read after one that was full, since then the client pipelines.
 const READ_PIPELINE: usize = 16 * 1024;
-/// ... while a text comes.
+/// The bytes of a read while a text comes.
 const READ_TEXT: usize = 64 * 1024;
 
 /// Serves one connection to its end.
 ///
-/// `tls` is used for STARTTLS, or from the start when `implicit_tls`. When `shutdown` becomes true, the session ends with 421
-/// as soon as it waits for a command.
+/// `tls` is for STARTTLS, or for the whole connection with `implicit_tls`. When `shutdown` becomes true,
+/// the session ends with 421 as soon as it waits for a command.
 ///
 /// # Errors
-/// If the connection breaks or TLS fails. What was answered before is as valid as ever.
+/// The connection broke, or TLS failed. The replies before that are as valid as ever.
 pub async fn serve<H: Handler>(
     stream: TcpStream,
     config: Arc<SessionConfig>,
     tls: Option<Arc<ServerConfig>>,
     implicit_tls: bool,
-    mut handler: H,
+    handler: H,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut client = Client {
-        remote: stream.peer_addr()?,
-        local: stream.local_addr()?,
-        helo: None,
-        esmtp: false,
-        tls: None,
-        login: None,
+    let client = Client::new(stream.peer_addr()?, stream.local_addr()?);
+    let mut driver = Driver {
+        session: Session::new(config, client, implicit_tls, now()),
+        handler,
+        shutdown,
     };
-    let timeout = config.command_timeout;
-    let mut session = Session::new(config, implicit_tls);
-    let acceptor = tls.map(TlsAcceptor::from);
     let mut stream = stream;
-    if !implicit_tls {
-        let stop = shutdown.clone();
-        match converse(&mut stream, &mut session, &mut handler, &mut client, stop).await? {
-            End::Closed => return stream.shutdown().await,
-            End::StartTls => {}
-        }
+    match driver.converse(&mut stream).await? {
+        End::Closed => driver.close(&mut stream).await,
+        // In a box, so that a connection without TLS has no room for it.
+        End::StartTls => Box::pin(driver.secure(stream, tls)).await,
     }
-    // Boxed, so that a connection without TLS has no room for it.
-    Box::pin(async move {
-        let acceptor = acceptor.ok_or_else(|| io::Error::other("no certificate for TLS"))?;
-        let mut stream = handshake(&acceptor, stream, timeout, &mut client).await?;
-        if !implicit_tls {
-            session.tls_started();
-        }
-        converse(
-            &mut stream,
-            &mut session,
-            &mut handler,
-            &mut client,
-            shutdown,
-        )
-        .await?;
-        stream.shutdown().await
-    })
-    .await
 }
 
-async fn handshake(
-    acceptor: &TlsAcceptor,
-    stream: TcpStream,
-    limit: std::time::Duration,
-    client: &mut Client,
-) -> io::Result<TlsStream<TcpStream>> {
-    let stream = timeout(limit, acceptor.accept(stream)).await??;
+/// A session with its policy.
+struct Driver<H> {
+    session: Session,
+    handler: H,
+    shutdown: watch::Receiver<bool>,
+}
+
+/// The end of a conversation on one stream.
+enum End {
+    Closed,
+    StartTls,
+}
+
+impl<H: Handler> Driver<H> {
+    /// Makes the handshake, and goes on under TLS.
+    async fn secure(
+        mut self,
+        stream: TcpStream,
+        config: Option<Arc<ServerConfig>>,
+    ) -> io::Result<()> {
+        let config = config.ok_or_else(|| io::Error::other("no certificate for TLS"))?;
+        let handshake = TlsAcceptor::from(config).accept(stream);
+        let mut stream = within(self.session.deadline(), handshake).await??;
+        self.session.tls_started(summary(&stream), now());
+        self.converse(&mut stream).await?;
+        self.close(&mut stream).await
+    }
+
+    /// Moves bytes until the session closes or wants TLS.
+    async fn converse<S>(&mut self, stream: &mut S) -> io::Result<End>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let ended = self.exchange(stream).await;
+        if !matches!(ended, Ok(End::StartTls)) {
+            self.handler.reset();
+        }
+        ended
+    }
+
+    async fn exchange<S>(&mut self, stream: &mut S) -> io::Result<End>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let mut room = READ_COMMANDS;
+        loop {
+            match self.session.poll_output() {
+                Some(Output::Send(bytes)) => {
+                    trace!(output = %String::from_utf8_lossy(&bytes), "sent");
+                    let sending = async {
+                        stream.write_all(&bytes).await?;
+                        stream.flush().await
+                    };
+                    within(self.session.deadline(), sending).await??;
+                    self.session.wrote(now());
+                }
+                Some(Output::Ask(client, question)) => {
+                    let answer = ask(&mut self.handler, client, question).await;
+                    self.session.answer(answer, now());
+                }
+                Some(Output::Text(piece)) => {
+                    if let Err(reply) = self.handler.text(&piece).await {
+                        self.session.refuse_text(reply);
+                    }
+                }
+                Some(Output::Reset) => self.handler.reset(),
+                Some(Output::StartTls) => return Ok(End::StartTls),
+                Some(Output::Closed) => return Ok(End::Closed),
+                None => match self.read(stream, room).await? {
+                    Read::Bytes(count) if count >= room => room = READ_PIPELINE,
+                    Read::Bytes(_) => room = READ_COMMANDS,
+                    Read::Nothing => {}
+                    Read::End => return Ok(End::Closed),
+                },
+            }
+        }
+    }
+
+    /// Waits for the client, for the deadline, or for the end of the server.
+    async fn read<S>(&mut self, stream: &mut S, room: usize) -> io::Result<Read>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let deadline = self.session.deadline();
+        let in_text = self.session.in_text();
+        if *self.shutdown.borrow() && !in_text {
+            self.session.shut_down(now());
+            return Ok(Read::Nothing);
+        }
+        let buffer = self.session.buffer(if in_text { READ_TEXT } else { room });
+        let read = tokio::select! {
+            biased;
+            read = within(deadline, stream.read_buf(buffer)) => read,
+            Ok(_) = self.shutdown.wait_for(|stop| *stop), if !in_text => return Ok(Read::Nothing),
+        };
+        match read {
+            Ok(Ok(0)) => Ok(Read::End),
+            Ok(Ok(count)) => {
+                self.session.received(count, now());
+                Ok(Read::Bytes(count))
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                self.session.timeout(now());
+                Ok(Read::Nothing)
+            }
+        }
+    }
+
+    /// Closes the stream. Under TLS this sends close_notify, which a client may not read.
+    async fn close<S: AsyncWrite + Unpin>(&self, stream: &mut S) -> io::Result<()> {
+        within(self.session.deadline(), stream.shutdown()).await?
+    }
+}
+
+/// The result of a wait for input.
+enum Read {
+    Bytes(usize),
+    /// The deadline has come, or the server stops.
+    Nothing,
+    /// The client closed its side.
+    End,
+}
+
+async fn ask<H: Handler>(handler: &mut H, client: &Client, question: Question<'_>) -> Answer {
+    // The large futures are in a box while they run, so that a connection that waits has no room for them.
+    match question {
+        Question::Greeting => handler.greeting(client).await.into(),
+        Question::Login(login) => Box::pin(handler.login(client, login)).await.into(),
+        Question::Mail(mail) => handler.mail(client, mail).await.into(),
+        Question::Rcpt(transaction, rcpt) => handler.rcpt(client, transaction, rcpt).await.into(),
+        Question::Data(transaction) => handler.data(client, transaction).await.into(),
+        Question::End(transaction) => {
+            Answer::Reply(Box::pin(handler.end(client, transaction)).await)
+        }
+    }
+}
+
+fn summary(stream: &TlsStream<TcpStream>) -> TlsInfo {
     let (_, connection) = stream.get_ref();
-    client.tls = Some(TlsInfo {
+    TlsInfo {
         version: connection
             .protocol_version()
             .map(|version| format!("{version:?}"))
@@ -98,150 +205,18 @@ async fn handshake(
             .map(|suite| format!("{:?}", suite.suite()))
             .unwrap_or_default(),
         server_name: connection.server_name().map(str::to_owned),
-    });
-    client.helo = None;
-    client.login = None;
-    Ok(stream)
-}
-
-/// Why a conversation on one stream ended.
-enum End {
-    Closed,
-    StartTls,
-}
-
-async fn converse<S, H>(
-    stream: &mut S,
-    session: &mut Session,
-    handler: &mut H,
-    client: &mut Client,
-    mut shutdown: watch::Receiver<bool>,
-) -> io::Result<End>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
-    H: Handler,
-{
-    let mut room = READ_COMMANDS;
-    let ended = loop {
-        match session.poll() {
-            Step::Ask(question) => ask(question, session, handler, client).await,
-            Step::Body(chunk) => {
-                if let Err(reply) = handler.body(&chunk).await {
-                    session.refuse_text(reply);
-                }
-            }
-            Step::Forget => handler.reset(),
-            Step::Read => {
-                send(stream, session).await?;
-                if *shutdown.borrow() && !session.in_text() {
-                    session.shut_down();
-                    continue;
-                }
-                let wanted = if session.in_text() { READ_TEXT } else { room };
-                match read(stream, session, wanted, &mut shutdown).await? {
-                    Read::Some(count) => {
-                        room = if count >= room {
-                            READ_PIPELINE
-                        } else {
-                            READ_COMMANDS
-                        };
-                    }
-                    Read::TimedOut => session.timed_out(),
-                    Read::Stop => {}
-                    Read::Gone => break Ok(End::Closed),
-                }
-            }
-            Step::StartTls => {
-                send(stream, session).await?;
-                return Ok(End::StartTls);
-            }
-            Step::Close => {
-                break send(stream, session).await.map(|()| End::Closed);
-            }
-        }
-    };
-    handler.reset();
-    ended
-}
-
-/// How a wait for input ended.
-enum Read {
-    Some(usize),
-    TimedOut,
-    /// The server stops.
-    Stop,
-    /// The client closed.
-    Gone,
-}
-
-async fn read<S: AsyncRead + Unpin>(
-    stream: &mut S,
-    session: &mut Session,
-    wanted: usize,
-    shutdown: &mut watch::Receiver<bool>,
-) -> io::Result<Read> {
-    let limit = session.read_timeout();
-    let in_text = session.in_text();
-    let input = session.input();
-    if input.is_empty() && input.capacity() > wanted {
-        // A connection that waits gives back what a large text needed.
-        *input = BytesMut::new();
-    }
-    input.reserve(wanted);
-    let read = tokio::select! {
-        biased;
-        read = timeout(limit, stream.read_buf(input)) => read,
-        _ = shutdown.wait_for(|stop| *stop), if !in_text => return Ok(Read::Stop),
-    };
-    match read {
-        Ok(Ok(0)) => Ok(Read::Gone),
-        Ok(Ok(count)) => Ok(Read::Some(count)),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Ok(Read::TimedOut),
     }
 }
 
-/// Sends what the session has to say. A client that does not read it is given up.
-async fn send<S: AsyncWrite + Unpin>(stream: &mut S, session: &mut Session) -> io::Result<()> {
-    let output = session.take_output();
-    if output.is_empty() {
-        return Ok(());
-    }
-    trace!(output = %String::from_utf8_lossy(&output), "sent");
-    let sending = async {
-        stream.write_all(&output).await?;
-        stream.flush().await
-    };
-    timeout(session.read_timeout(), sending).await?
+/// Waits for `work` until the deadline. A session has one whenever the driver waits for the client.
+fn within<F: Future>(
+    deadline: Option<Instant>,
+    work: F,
+) -> impl Future<Output = Result<F::Output, Elapsed>> {
+    timeout_at(deadline.unwrap_or_else(now).into(), work)
 }
 
-async fn ask<H: Handler>(
-    question: Question,
-    session: &mut Session,
-    handler: &mut H,
-    client: &mut Client,
-) {
-    if let Some((name, esmtp)) = session.helo()
-        && client.helo.as_deref() != Some(name)
-    {
-        client.helo = Some(name.to_owned());
-        client.esmtp = esmtp;
-    }
-    // What is large is boxed while it runs: a connection that waits has no room for it.
-    let answer = match (&question, session.transaction()) {
-        (Question::Greeting, _) => handler.greeting(client).await,
-        (Question::Login(login), _) => Box::pin(handler.login(client, login)).await,
-        (Question::Mail(mail), _) => handler.mail(client, mail).await,
-        (Question::Rcpt(rcpt), Some(transaction)) => handler.rcpt(client, transaction, rcpt).await,
-        (Question::Data, Some(transaction)) => handler.data(client, transaction).await,
-        (Question::End, Some(transaction)) => {
-            let reply = Box::pin(handler.end(client, transaction)).await;
-            session.finish(&reply);
-            return;
-        }
-        // These are only asked within a transaction.
-        (Question::Rcpt(_) | Question::Data | Question::End, None) => Ok(()),
-    };
-    session.answer(answer);
-    client.login = session.login().map(str::to_owned);
+/// The only place of the server that asks for the time. Tests can pause it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

@@ -1,4 +1,4 @@
-//! What a session asks of policy.
+//! The policy of a server: what it accepts, and what becomes of the mail.
 
 use std::net::SocketAddr;
 
@@ -7,44 +7,59 @@ use zeroize::Zeroizing;
 use super::command::{MailFrom, RcptTo};
 use crate::Reply;
 
-/// The other end of a session.
+/// What the server knows of its client.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// Its address.
+    /// The client's address.
     pub remote: SocketAddr,
-    /// Our address that it connected to.
+    /// The server's address that the client connected to.
     pub local: SocketAddr,
-    /// The name it gave with EHLO or HELO; None before that.
+    /// The name in EHLO or HELO. None before that.
     pub helo: Option<String>,
-    /// It used EHLO.
+    /// The client used EHLO.
     pub esmtp: bool,
-    /// TLS, once there is.
+    /// The TLS of the connection. None in clear.
     pub tls: Option<TlsInfo>,
-    /// The user that logged in; None before that.
+    /// The user that logged in. None without a login.
     pub login: Option<String>,
+}
+
+impl Client {
+    /// A client that has connected and said nothing.
+    #[must_use]
+    pub const fn new(remote: SocketAddr, local: SocketAddr) -> Self {
+        Self {
+            remote,
+            local,
+            helo: None,
+            esmtp: false,
+            tls: None,
+            login: None,
+        }
+    }
 }
 
 /// The TLS of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsInfo {
-    /// For example `TLSv1.3`.
+    /// The version, for example `TLSv1_3`.
     pub version: String,
-    /// For example `TLS13_AES_256_GCM_SHA384`.
+    /// The cipher suite, for example `TLS13_AES_256_GCM_SHA384`.
     pub cipher: String,
-    /// The server name that was asked for.
+    /// The name of the server that the client asked for.
     pub server_name: Option<String>,
 }
 
 /// An attempt to log in.
 #[derive(Clone)]
 pub struct Login {
-    /// `PLAIN` or `LOGIN`.
+    /// The mechanism: `PLAIN` or `LOGIN`.
     pub mechanism: &'static str,
-    /// Who to act as; empty: the user.
+    /// The user to act as. Empty: the user that logs in.
     pub authorization: String,
-    /// Who.
+    /// The user that logs in.
     pub user: String,
-    /// Proof.
+    /// The user's password.
     pub password: Zeroizing<String>,
 }
 
@@ -60,19 +75,19 @@ impl std::fmt::Debug for Login {
 /// A mail transaction (RFC 5321 §3.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
-    /// What MAIL said.
+    /// The MAIL command.
     pub mail: MailFrom,
-    /// What was accepted of the RCPTs, in their order.
+    /// The accepted RCPT commands, in their order.
     pub recipients: Vec<RcptTo>,
 }
 
-/// Policy: what is accepted, and what becomes of it. `Err` refuses with that reply.
+/// The policy of one connection. `Err` refuses with that reply.
 ///
-/// One handler serves one connection. While it answers a question nothing further is read.
+/// While a handler answers a question, the session reads nothing further.
 pub trait Handler: Send {
-    /// Somebody connected. A refusal is sent in place of the greeting, and the connection closed.
+    /// A client connected. A refusal takes the place of the greeting, and the connection closes.
     fn greeting(&mut self, client: &Client) -> impl Future<Output = Result<(), Reply>> + Send;
-    /// A login; `client.login` is set after an `Ok`.
+    /// A client logs in. `client.login` is set after `Ok`.
     fn login(
         &mut self,
         client: &Client,
@@ -84,7 +99,7 @@ pub trait Handler: Send {
         client: &Client,
         mail: &MailFrom,
     ) -> impl Future<Output = Result<(), Reply>> + Send;
-    /// A recipient of the transaction so far.
+    /// The client adds a recipient to the transaction.
     fn rcpt(
         &mut self,
         client: &Client,
@@ -97,14 +112,15 @@ pub trait Handler: Send {
         client: &Client,
         transaction: &Transaction,
     ) -> impl Future<Output = Result<(), Reply>> + Send;
-    /// A piece of the text, unstuffed. After an `Err` the rest is read and dropped, and that reply given at the end.
-    fn body(&mut self, chunk: &[u8]) -> impl Future<Output = Result<(), Reply>> + Send;
-    /// The whole text has come. The reply says what became of it: with a 250 it must be safe.
+    /// A piece of the text came, without the dots of DATA. After `Err` the session drops the rest of the
+    /// text, and sends the reply at its end.
+    fn text(&mut self, piece: &[u8]) -> impl Future<Output = Result<(), Reply>> + Send;
+    /// The whole text has come. A positive reply promises that the message is safe.
     fn end(
         &mut self,
         client: &Client,
         transaction: &Transaction,
     ) -> impl Future<Output = Reply> + Send;
-    /// The transaction is over without `end`: whatever came of it is to be forgotten.
+    /// The transaction is over without `end`. The handler forgets what came of it.
     fn reset(&mut self);
 }

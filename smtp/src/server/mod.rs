@@ -1,19 +1,32 @@
-//! The server's side of SMTP: a session without I/O, and the driver that moves its bytes.
+//! The server side of SMTP: a session without I/O, and the driver that moves its bytes.
 //!
-//! - [`session`]: commands in, replies and questions out. `command`, `data` and `auth` are its parts.
-//! - [`handler`]: the questions, as a trait that policy implements.
-//! - [`driver`]: the only part with sockets.
+//! The files have the names of their counterparts in [`crate::client`]:
+//!
+//! | file | what it has |
+//! |---|---|
+//! | `session`, `state` | the session's calls, its states, and the way from one to the next |
+//! | `opening`, `auth`, `transaction`, `data` | the commands, in the order of a dialog |
+//! | `command`, `line`, `text` | the bytes of a client, parsed |
+//! | `handler` | the questions of a session, as a trait that the policy implements |
+//! | `driver` | the sockets, and TLS |
 
 mod auth;
 mod command;
-pub mod data;
+mod config;
+mod data;
 mod driver;
 mod handler;
+mod line;
+mod opening;
 mod session;
+mod state;
 #[cfg(test)]
 mod tests;
+mod text;
+mod transaction;
 
 pub use command::{MailFrom, RcptTo};
+pub use config::SessionConfig;
 pub use driver::serve;
 pub use handler::{Client, Handler, Login, TlsInfo, Transaction};
-pub use session::{Question, Session, SessionConfig, Step};
+pub use session::{Answer, Output, Question, Session};

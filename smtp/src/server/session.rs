@@ -1,878 +1,506 @@
-//! The server's side of a session, as a function of bytes: no sockets, no clock, no policy (RFC 5321 §4).
+//! The server's side of a session: a function of bytes and time (RFC 5321 §4).
 //!
-//! A driver feeds what it read, asks [`Session::poll`] what is next, and does that. While a [`Question`] is open nothing
-//! further is looked at, so pipelining (RFC 2920) needs no care: replies gather and leave in one write.
+//! A session has no socket, no clock and no policy. A driver calls it:
+//!
+//! | call | when |
+//! |---|---|
+//! | [`Session::receive`] | bytes came |
+//! | [`Session::poll_output`] | after each other call, until it gives None |
+//! | [`Session::answer`] | a question of [`Output::Ask`] is decided |
+//! | [`Session::wrote`] | the bytes of [`Output::Send`] are written |
+//! | [`Session::timeout`] | the time of [`Session::deadline`] has come |
+//!
+//! While a question is open the session looks at no further input. So pipelining (RFC 2920) needs no
+//! care: replies gather, and leave in one write.
+//!
+//! The files `opening`, `auth`, `transaction` and `data` have the commands. Each takes the state, or a
+//! part of it, by value, and gives the next one.
 //!
 //! Absent on purpose: ETRN, EXPN, TURN.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
-use memchr::memchr;
 
 use super::{
-    auth::{Exchange, Progress},
     command::{self, Command, MailFrom, Offered, RcptTo},
-    data::{Piece, TextError, TextLimits, TextReader},
-    handler::{Login, Transaction},
+    config::SessionConfig,
+    handler::{Client, Login, Transaction},
+    line::{self, LineError},
+    state::{Chunk, Stage, State},
 };
-use crate::{BodyType, Domain, EnhancedCode, Reply, ReplyCode};
+use crate::{EnhancedCode, Reply, ReplyCode};
 
-/// The longest command line, CRLF included. RFC 5321 §4.5.3.1.4 asks for 512 and more with each extension.
+/// The longest command line in bytes, with its CRLF. RFC 5321 §4.5.3.1.4 asks for 512, and each
+/// extension for more.
 const COMMAND_MAX: usize = 2048;
-/// The longest line of an authentication exchange (RFC 4954 §4).
-const AUTH_LINE_MAX: usize = 12288;
 
-/// How sessions of a listener behave.
-#[derive(Clone, Debug)]
-pub struct SessionConfig {
-    /// What the server calls itself.
-    pub hostname: Domain,
-    /// SIZE: the largest message in bytes.
-    pub max_message_size: u64,
-    /// The longest line of a message in bytes, without its CRLF. RFC 5321 §4.5.3.1.6 says 998; much real mail has longer ones.
-    pub max_line: usize,
-    /// STARTTLS is offered.
-    pub starttls: bool,
-    /// AUTH is offered, and needed for MAIL.
-    pub auth: bool,
-    /// ... but only under TLS.
-    pub auth_requires_tls: bool,
-    /// MAIL only under TLS.
-    pub require_tls: bool,
-    /// REQUIRETLS is offered under TLS (RFC 8689).
-    pub require_tls_extension: bool,
-    /// DSN is offered (RFC 3461).
-    pub dsn: bool,
-    /// BINARYMIME is offered (RFC 3030). Only where texts stay: one that is not made of lines can't be passed on to all.
-    pub binary_mime: bool,
-    /// Recipients of a transaction.
-    pub max_recipients: usize,
-    /// Transactions of a connection.
-    pub max_messages: usize,
-    /// Refused commands of a connection.
-    pub max_errors: usize,
-    /// How long to wait for a command.
-    pub command_timeout: Duration,
-    /// How long to wait for more of a text.
-    pub data_timeout: Duration,
-}
-
-/// What policy is to decide. Answered with [`Session::answer`].
-#[derive(Clone, Debug)]
-pub enum Question {
+/// A question to the policy. The answer goes to [`Session::answer`].
+#[derive(Clone, Copy, Debug)]
+pub enum Question<'a> {
     /// May this client talk to us?
     Greeting,
     /// Is this login right?
-    Login(Login),
+    Login(&'a Login),
     /// May this sender send?
-    Mail(MailFrom),
-    /// Is this recipient taken?
-    Rcpt(RcptTo),
-    /// A text is about to come: get ready.
-    Data,
-    /// The text has come whole. Answered with [`Session::finish`].
-    End,
+    Mail(&'a MailFrom),
+    /// May this recipient be added to the transaction?
+    Rcpt(&'a Transaction, &'a RcptTo),
+    /// May the text of this transaction come?
+    Data(&'a Transaction),
+    /// The text has come whole. What became of it?
+    End(&'a Transaction),
 }
 
-/// What a driver is to do next.
+/// The answer to a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Yes, with the session's own reply. For [`Question::End`]: the message is safe.
+    Accept,
+    /// This reply. To [`Question::End`] it may be of any kind. To the other questions it is a refusal.
+    Reply(Reply),
+}
+
+impl From<Result<(), Reply>> for Answer {
+    fn from(verdict: Result<(), Reply>) -> Self {
+        match verdict {
+            Ok(()) => Self::Accept,
+            Err(reply) => Self::Reply(reply),
+        }
+    }
+}
+
+/// A request of the session to its driver.
 #[derive(Debug)]
-pub enum Step {
-    /// Send the output and feed more input.
-    Read,
-    /// Decide.
-    Ask(Question),
-    /// Keep this piece of the text.
-    Body(Bytes),
-    /// Forget what came of the text so far: the transaction is over.
-    Forget,
-    /// Send the output, then do the TLS handshake and call [`Session::tls_started`].
+pub enum Output<'a> {
+    /// Send these bytes, then call [`Session::wrote`].
+    Send(Bytes),
+    /// Decide, then call [`Session::answer`].
+    Ask(&'a Client, Question<'a>),
+    /// Keep this piece of the text. Call [`Session::refuse_text`] if that fails.
+    Text(Bytes),
+    /// Forget what came of the message so far: its transaction is over.
+    Reset,
+    /// Make the TLS handshake, then call [`Session::tls_started`].
     StartTls,
-    /// Send the output and close.
-    Close,
+    /// Close the connection.
+    Closed,
 }
 
-#[derive(Debug)]
-enum State {
-    /// The greeting was not sent yet.
-    ExpectVerdict,
-    Ready,
-    Auth(Exchange),
-    /// A text by DATA.
-    Text(TextReader),
-    /// A text by BDAT: within a chunk.
-    Chunk {
-        left: u64,
-        last: bool,
-    },
-    /// A chunk that nobody wants, and what to say at its end.
-    Discard {
-        left: u64,
-        reply: Reply,
-    },
-    ExpectTls,
-    Closing,
-}
-
-/// What a question was asked for.
-#[derive(Debug)]
-enum Pending {
-    Greeting,
-    Login { user: String },
-    Mail(MailFrom),
-    Rcpt(RcptTo),
-    Data,
-    Bdat { size: u64, last: bool },
-    End,
+/// What a step of the session leads to.
+pub(super) enum Next {
+    /// Another step.
+    Again,
+    /// A piece of text for the policy.
+    Text(Bytes),
+    /// The question that the state stands for.
+    Ask,
+    /// A wait for the client.
+    Wait,
 }
 
 /// The server's side of one connection.
 #[derive(Debug)]
 pub struct Session {
-    config: Arc<SessionConfig>,
+    pub(super) config: Arc<SessionConfig>,
+    pub(super) client: Client,
     state: State,
-    pending: Option<Pending>,
-    input: BytesMut,
+    pub(super) input: BytesMut,
     output: BytesMut,
-    tls: bool,
-    helo: Option<(String, bool)>,
-    login: Option<String>,
-    transaction: Option<Transaction>,
-    /// The text by BDAT, over its chunks.
-    chunks: Option<TextReader>,
-    /// Why the text can't be taken: policy said so while it came.
-    refusal: Option<Reply>,
-    forget: bool,
-    messages: usize,
+    /// The beginning of the wait that the deadline limits.
+    since: Instant,
+    /// The number of messages that came whole.
+    pub(super) messages: usize,
+    /// The number of refused commands.
     errors: usize,
+    /// The policy has to forget a message.
+    reset: bool,
 }
-
-const fn permanent(code: ReplyCode, subject: u16, detail: u16, text: &'static str) -> Reply {
-    Reply::fixed(code, Some(EnhancedCode::permanent(subject, detail)), text)
-}
-
-const BAD_SEQUENCE: EnhancedCode = EnhancedCode::permanent(5, 1);
 
 impl Session {
-    /// A session that begins; `tls` if its connection speaks TLS from the start.
+    /// A session on a new connection. With `implicit_tls` it begins with the TLS handshake.
     #[must_use]
-    pub fn new(config: Arc<SessionConfig>, tls: bool) -> Self {
+    pub fn new(
+        config: Arc<SessionConfig>,
+        client: Client,
+        implicit_tls: bool,
+        now: Instant,
+    ) -> Self {
         Self {
             config,
-            state: State::ExpectVerdict,
-            pending: None,
+            client,
+            state: if implicit_tls {
+                State::ExpectTls { greeted: false }
+            } else {
+                State::AwaitGreeting
+            },
             input: BytesMut::new(),
             output: BytesMut::new(),
-            tls,
-            helo: None,
-            login: None,
-            transaction: None,
-            chunks: None,
-            refusal: None,
-            forget: false,
+            since: now,
             messages: 0,
             errors: 0,
+            reset: false,
         }
     }
 
-    /// What was read goes to the end of this.
-    pub const fn input(&mut self) -> &mut BytesMut {
+    /// Takes bytes from the client, in any split.
+    ///
+    /// A driver saves a copy if it reads into [`Self::buffer`] and then calls [`Self::received`].
+    pub fn receive(&mut self, bytes: &[u8], now: Instant) {
+        self.input.extend_from_slice(bytes);
+        self.received(bytes.len(), now);
+    }
+
+    /// The buffer to read into: the new bytes belong at its end. It has room for that many bytes.
+    pub fn buffer(&mut self, room: usize) -> &mut BytesMut {
+        if self.input.is_empty() && self.input.capacity() > room {
+            // A session that waits gives back the memory that a large text needed.
+            self.input = BytesMut::new();
+        }
+        self.input.reserve(room);
         &mut self.input
     }
 
-    /// Takes what is to be sent.
-    pub fn take_output(&mut self) -> BytesMut {
-        self.output.split()
-    }
-
-    /// The name that the client gave, and whether by EHLO.
-    #[must_use]
-    pub fn helo(&self) -> Option<(&str, bool)> {
-        self.helo
-            .as_ref()
-            .map(|(name, esmtp)| (name.as_str(), *esmtp))
-    }
-
-    /// Who logged in.
-    #[must_use]
-    pub fn login(&self) -> Option<&str> {
-        self.login.as_deref()
-    }
-
-    /// The transaction that is under way.
-    #[must_use]
-    pub const fn transaction(&self) -> Option<&Transaction> {
-        self.transaction.as_ref()
-    }
-
-    /// A text is coming: larger reads are worth their memory.
-    #[must_use]
-    pub const fn in_text(&self) -> bool {
-        matches!(self.state, State::Text(_) | State::Chunk { .. })
-    }
-
-    /// How long to wait for input in this state (RFC 5321 §4.5.3.2.7).
-    #[must_use]
-    pub fn read_timeout(&self) -> Duration {
-        if self.in_text() {
-            self.config.data_timeout
-        } else {
-            self.config.command_timeout
+    /// That many bytes were read into [`Self::buffer`].
+    pub fn received(&mut self, count: usize, now: Instant) {
+        let progress = match &self.state {
+            State::ExpectText(..) | State::ExpectChunk(..) | State::ExpectChunkEnd(..) => true,
+            // The time for an exchange is for all of its lines.
+            State::ExpectAuthLine(_) => false,
+            // A part of a line is no progress. Otherwise a client could take a minute for each byte.
+            _ => {
+                let old = self.input.len().saturating_sub(count);
+                let new = self.input.get(old..).unwrap_or_default();
+                memchr::memchr(b'\n', new).is_some()
+            }
+        };
+        if progress {
+            self.since = now;
         }
     }
 
-    /// The client took too long.
-    pub fn timed_out(&mut self) {
-        self.close(&Reply::fixed(
-            ReplyCode::UNAVAILABLE,
-            Some(EnhancedCode::transient(4, 2)),
-            "you took too long, closing",
-        ));
+    /// All bytes of the last [`Output::Send`] are written.
+    pub const fn wrote(&mut self, now: Instant) {
+        if !matches!(self.state, State::ExpectAuthLine(_)) {
+            self.since = now;
+        }
     }
 
-    /// The server stops. A text that is coming is read to its end first.
-    pub fn shut_down(&mut self) {
-        self.close(&Reply::fixed(
-            ReplyCode::UNAVAILABLE,
-            Some(EnhancedCode::transient(3, 2)),
-            "the server is stopping, try again later",
-        ));
+    pub(super) const fn restart_wait(&mut self, now: Instant) {
+        self.since = now;
     }
 
-    fn close(&mut self, reply: &Reply) {
-        reply.write_to(&mut self.output);
-        self.reset();
-        self.state = State::Closing;
-    }
-
-    /// The handshake was done: all that was learnt in clear is forgotten (RFC 3207 §4.2).
-    pub fn tls_started(&mut self) {
-        self.tls = true;
-        self.helo = None;
-        self.login = None;
-        self.input.clear();
-        self.reset();
-        self.state = State::Ready;
-    }
-
-    /// What is next.
-    pub fn poll(&mut self) -> Step {
+    /// The next request to the driver. None: wait for bytes, or for [`Self::deadline`].
+    pub fn poll_output(&mut self) -> Option<Output<'_>> {
         loop {
-            if std::mem::take(&mut self.forget) {
-                return Step::Forget;
+            if std::mem::take(&mut self.reset) {
+                return Some(Output::Reset);
             }
-            let step = match &mut self.state {
-                State::ExpectVerdict if self.pending.is_none() => {
-                    self.ask(Pending::Greeting, Question::Greeting)
+            match self.change(Self::step) {
+                Next::Again => {}
+                Next::Text(text) => return Some(Output::Text(text)),
+                Next::Ask => {
+                    return self
+                        .question()
+                        .map(|question| Output::Ask(&self.client, question));
                 }
-                State::ExpectVerdict | State::ExpectTls => Some(Step::Read),
-                State::Closing => Some(Step::Close),
-                State::Text(_) => self.poll_text(),
-                State::Chunk { .. } => self.poll_chunk(),
-                State::Discard { .. } => self.poll_discard(),
-                State::Ready | State::Auth(_) => self.poll_line(),
-            };
-            if let Some(step) = step {
-                return step;
-            }
-        }
-    }
-
-    fn ask(&mut self, pending: Pending, question: Question) -> Option<Step> {
-        self.pending = Some(pending);
-        Some(Step::Ask(question))
-    }
-
-    /// The answer to the open question, other than [`Question::End`].
-    pub fn answer(&mut self, answer: Result<(), Reply>) {
-        let Some(pending) = self.pending.take() else {
-            return;
-        };
-        match (pending, answer) {
-            (Pending::Greeting, Ok(())) => {
-                let greeting = format!("{} ESMTP postrider", self.config.hostname.ascii());
-                Reply::new(ReplyCode::READY, None, greeting).write_to(&mut self.output);
-                self.state = State::Ready;
-            }
-            (Pending::Greeting, Err(reply)) => self.close(&reply),
-            (Pending::Login { user }, Ok(())) => {
-                self.login = Some(user);
-                self.state = State::Ready;
-                let done = EnhancedCode::success(7, 0);
-                Reply::fixed(ReplyCode::AUTHENTICATED, Some(done), "logged in")
-                    .write_to(&mut self.output);
-            }
-            (Pending::Login { .. }, Err(reply)) => {
-                self.state = State::Ready;
-                self.refuse(&reply);
-            }
-            (Pending::Mail(mail), Ok(())) => {
-                self.transaction = Some(Transaction {
-                    mail,
-                    recipients: Vec::new(),
-                });
-                let done = EnhancedCode::success(1, 0);
-                Reply::fixed(ReplyCode::OK, Some(done), "sender ok").write_to(&mut self.output);
-            }
-            (Pending::Rcpt(rcpt), Ok(())) => {
-                if let Some(transaction) = &mut self.transaction {
-                    transaction.recipients.push(rcpt);
+                Next::Wait if !self.output.is_empty() => {
+                    return Some(Output::Send(self.output.split().freeze()));
                 }
-                let done = EnhancedCode::success(1, 5);
-                Reply::fixed(ReplyCode::OK, Some(done), "recipient ok").write_to(&mut self.output);
-            }
-            (Pending::Mail(_) | Pending::Rcpt(_) | Pending::Data, Err(reply)) => {
-                self.refuse(&reply)
-            }
-            (Pending::Data, Ok(())) => {
-                Reply::fixed(
-                    ReplyCode::START_DATA,
-                    None,
-                    "end with a dot on a line of its own",
-                )
-                .write_to(&mut self.output);
-                self.state = State::Text(TextReader::new(self.text_limits()));
-            }
-            (Pending::Bdat { size, last }, Ok(())) => {
-                let limits = self.text_limits();
-                self.chunks = Some(if self.is_binary() {
-                    TextReader::binary(limits)
-                } else {
-                    TextReader::new(limits)
-                });
-                self.state = State::Chunk { left: size, last };
-            }
-            (Pending::Bdat { size, .. }, Err(reply)) => {
-                self.state = State::Discard { left: size, reply }
-            }
-            (Pending::End, _) => {}
-        }
-    }
-
-    /// Policy can't take the text that is coming: it is read to its end and then refused with `reply`.
-    pub fn refuse_text(&mut self, reply: Reply) {
-        self.refusal.get_or_insert(reply);
-    }
-
-    /// The answer to [`Question::End`].
-    pub fn finish(&mut self, reply: &Reply) {
-        self.pending = None;
-        self.transaction = None;
-        self.chunks = None;
-        self.refusal = None;
-        self.messages += 1;
-        self.respond(reply);
-    }
-
-    fn text_limits(&self) -> TextLimits {
-        TextLimits {
-            size: self.config.max_message_size,
-            line: self.config.max_line,
-        }
-    }
-
-    fn respond(&mut self, reply: &Reply) {
-        let utf8 = self
-            .transaction
-            .as_ref()
-            .is_some_and(|transaction| transaction.mail.smtputf8);
-        if utf8 {
-            reply.write_utf8_to(&mut self.output)
-        } else {
-            reply.write_to(&mut self.output)
-        }
-    }
-
-    /// A refusal counts as an error of the client's; too many end the connection. 421 ends it in any case.
-    fn refuse(&mut self, reply: &Reply) {
-        if reply.code() == ReplyCode::UNAVAILABLE {
-            self.close(reply);
-            return;
-        }
-        self.respond(reply);
-        if reply.code().is_permanent() {
-            self.errors += 1;
-            if self.errors > self.config.max_errors {
-                let code = Some(EnhancedCode::transient(7, 0));
-                self.close(&Reply::fixed(
-                    ReplyCode::UNAVAILABLE,
-                    code,
-                    "too many errors, closing",
-                ));
+                Next::Wait => {
+                    return match self.state {
+                        State::ExpectTls { .. } => Some(Output::StartTls),
+                        State::Closing => Some(Output::Closed),
+                        _ => None,
+                    };
+                }
             }
         }
     }
 
-    /// Ends the transaction.
-    fn reset(&mut self) {
-        if self.transaction.take().is_some() {
-            self.forget = true;
-        }
-        self.chunks = None;
-        self.refusal = None;
-        self.pending = None;
-    }
-
-    fn poll_text(&mut self) -> Option<Step> {
-        let State::Text(reader) = &mut self.state else {
-            return None;
-        };
-        match reader.read_data(&mut self.input) {
-            Piece::More => Some(Step::Read),
-            Piece::Text(_) if self.refusal.is_some() => None,
-            Piece::Text(text) => Some(Step::Body(text)),
-            Piece::End => {
-                let error = reader.error();
-                self.state = State::Ready;
-                self.end_of_text(error)
+    /// The question that is open.
+    const fn question(&self) -> Option<Question<'_>> {
+        match &self.state {
+            State::AwaitGreeting => Some(Question::Greeting),
+            State::AwaitLogin(login) => Some(Question::Login(login)),
+            State::AwaitMail(mail) => Some(Question::Mail(mail)),
+            State::AwaitRcpt(transaction, rcpt) => Some(Question::Rcpt(transaction, rcpt)),
+            State::AwaitData(transaction) | State::AwaitBdat(transaction, _) => {
+                Some(Question::Data(transaction))
             }
-        }
-    }
-
-    fn poll_chunk(&mut self) -> Option<Step> {
-        let State::Chunk { left, last } = &mut self.state else {
-            return None;
-        };
-        let Some(reader) = &mut self.chunks else {
-            self.state = State::Ready;
-            return None;
-        };
-        match reader.read_chunk(&mut self.input, left) {
-            Piece::More => return Some(Step::Read),
-            Piece::Text(_) if self.refusal.is_some() => return None,
-            Piece::Text(text) => return Some(Step::Body(text)),
-            Piece::End => {}
-        }
-        let last = *last;
-        if last {
-            reader.finish_chunks();
-        }
-        let error = reader.error();
-        self.state = State::Ready;
-        if last || error.is_some() || self.refusal.is_some() {
-            return self.end_of_text(error);
-        }
-        Reply::ok("chunk taken").write_to(&mut self.output);
-        None
-    }
-
-    fn poll_discard(&mut self) -> Option<Step> {
-        let State::Discard { left, reply } = &mut self.state else {
-            return None;
-        };
-        let there = usize::try_from(*left)
-            .unwrap_or(usize::MAX)
-            .min(self.input.len());
-        drop(self.input.split_to(there));
-        *left -= there as u64;
-        if *left > 0 {
-            return Some(Step::Read);
-        }
-        let reply = reply.clone();
-        self.state = State::Ready;
-        self.refuse(&reply);
-        None
-    }
-
-    fn end_of_text(&mut self, error: Option<TextError>) -> Option<Step> {
-        let refusal = match error {
-            None => self.refusal.take(),
-            Some(TextError::TooLarge) => Some(command::too_large(self.config.max_message_size)),
-            Some(error) => Some(Reply::new(
-                ReplyCode::TRANSACTION_FAILED,
-                Some(EnhancedCode::permanent(6, 0)),
-                format!("the message has {error}"),
-            )),
-        };
-        match refusal {
-            None => self.ask(Pending::End, Question::End),
-            Some(reply) => {
-                self.refuse(&reply);
-                self.reset();
-                None
-            }
-        }
-    }
-
-    /// The next line of a command or an authentication exchange.
-    fn poll_line(&mut self) -> Option<Step> {
-        let max = if matches!(self.state, State::Auth(_)) {
-            AUTH_LINE_MAX
-        } else {
-            COMMAND_MAX
-        };
-        let Some(end) = memchr(b'\n', &self.input) else {
-            if self.input.len() < max {
-                return Some(Step::Read);
-            }
-            // What comes is not a command; its rest must not become one.
-            self.input.clear();
-            let code = Some(EnhancedCode::permanent(5, 2));
-            self.close(&Reply::fixed(
-                ReplyCode::SYNTAX_ERROR,
-                code,
-                "the line is too long, closing",
-            ));
-            return None;
-        };
-        let line = self.input.split_to(end + 1).freeze();
-        let text = line
-            .strip_suffix(b"\r\n")
-            .filter(|text| memchr(b'\r', text).is_none());
-        let Some(text) = text.filter(|text| memchr(0, text).is_none()) else {
-            self.state = State::Ready;
-            self.refuse(&permanent(
-                ReplyCode::SYNTAX_ERROR,
-                5,
-                2,
-                "a line ends with CRLF and has no other CR, LF or NUL",
-            ));
-            return None;
-        };
-        if line.len() > max {
-            self.state = State::Ready;
-            self.refuse(&permanent(
-                ReplyCode::SYNTAX_ERROR,
-                5,
-                2,
-                "the line is too long",
-            ));
-            return None;
-        }
-        let Ok(text) = std::str::from_utf8(text) else {
-            self.refuse(&permanent(
-                ReplyCode::SYNTAX_ERROR,
-                5,
-                2,
-                "the line is not UTF-8",
-            ));
-            return None;
-        };
-        if matches!(self.state, State::Auth(_)) {
-            return self.auth_line(text);
-        }
-        let offered = Offered {
-            dsn: self.config.dsn,
-            require_tls: self.config.require_tls_extension && self.tls,
-            binary_mime: self.config.binary_mime,
-            max_size: self.config.max_message_size,
-        };
-        match command::parse(text, offered) {
-            Ok(command) => self.command(command),
-            Err(reply) => {
-                self.refuse(&reply);
-                None
-            }
-        }
-    }
-
-    fn command(&mut self, command: Command) -> Option<Step> {
-        match command {
-            Command::Ehlo(name) => self.hello(name, true),
-            Command::Helo(name) => self.hello(name, false),
-            Command::Mail(mail) => return self.mail(mail),
-            Command::Rcpt(rcpt) => return self.rcpt(rcpt),
-            Command::Data => return self.data(),
-            Command::Bdat { size, last } => return self.bdat(size, last),
-            Command::Rset => {
-                self.reset();
-                Reply::ok("reset").write_to(&mut self.output);
-            }
-            Command::Noop => Reply::ok("ok").write_to(&mut self.output),
-            Command::Vrfy => Reply::fixed(
-                ReplyCode::CANNOT_VERIFY,
-                Some(EnhancedCode::success(5, 0)),
-                "cannot verify, try to send to it",
-            )
-            .write_to(&mut self.output),
-            Command::Expn => self.refuse(&permanent(
-                ReplyCode::NOT_IMPLEMENTED,
-                5,
-                1,
-                "EXPN is not offered",
-            )),
-            Command::Help => {
-                Reply::fixed(
-                    ReplyCode::HELP,
-                    Some(EnhancedCode::success(0, 0)),
-                    "see RFC 5321",
-                )
-                .write_to(&mut self.output);
-            }
-            Command::Quit => self.close(&Reply::fixed(
-                ReplyCode::CLOSING,
-                Some(EnhancedCode::OK),
-                "bye",
-            )),
-            Command::StartTls => return self.start_tls(),
-            Command::Auth { mechanism, initial } => {
-                return self.auth(&mechanism, initial.as_deref());
-            }
-            Command::Http => {
-                let code = Some(EnhancedCode::transient(7, 0));
-                self.close(&Reply::fixed(
-                    ReplyCode::UNAVAILABLE,
-                    code,
-                    "this is a mail server",
-                ));
-            }
-        }
-        None
-    }
-
-    /// Says hello; also ends a transaction (RFC 5321 §4.1.4).
-    fn hello(&mut self, name: String, esmtp: bool) {
-        self.reset();
-        let mut text = self.config.hostname.ascii().to_owned();
-        if esmtp {
-            for extension in self.extensions() {
-                text.push('\n');
-                text.push_str(&extension);
-            }
-        }
-        Reply::new(ReplyCode::OK, None, text).write_to(&mut self.output);
-        self.helo = Some((name, esmtp));
-    }
-
-    fn extensions(&self) -> Vec<String> {
-        let config = &self.config;
-        let mut offered: Vec<String> = [
-            "PIPELINING",
-            "8BITMIME",
-            "SMTPUTF8",
-            "ENHANCEDSTATUSCODES",
-            "CHUNKING",
-        ]
-        .map(str::to_owned)
-        .into();
-        offered.push(format!("SIZE {}", config.max_message_size));
-        offered.push(format!(
-            "LIMITS MAILMAX={} RCPTMAX={}",
-            config.max_messages, config.max_recipients
-        ));
-        if config.dsn {
-            offered.push("DSN".to_owned());
-        }
-        if config.binary_mime {
-            offered.push("BINARYMIME".to_owned());
-        }
-        if config.require_tls_extension && self.tls {
-            offered.push("REQUIRETLS".to_owned());
-        }
-        if config.starttls && !self.tls {
-            offered.push("STARTTLS".to_owned());
-        }
-        if self.offers_auth() {
-            offered.push("AUTH PLAIN LOGIN".to_owned());
-        }
-        offered
-    }
-
-    fn offers_auth(&self) -> bool {
-        self.config.auth && (self.tls || !self.config.auth_requires_tls)
-    }
-
-    fn mail(&mut self, mail: MailFrom) -> Option<Step> {
-        let refusal = if self.helo.is_none() {
-            Reply::fixed(
-                ReplyCode::BAD_SEQUENCE,
-                Some(BAD_SEQUENCE),
-                "say EHLO first",
-            )
-        } else if self.transaction.is_some() {
-            Reply::fixed(
-                ReplyCode::BAD_SEQUENCE,
-                Some(BAD_SEQUENCE),
-                "a transaction is under way",
-            )
-        } else if self.config.require_tls && !self.tls {
-            permanent(
-                ReplyCode::AUTHENTICATION_REQUIRED,
-                7,
-                0,
-                "use STARTTLS first",
-            )
-        } else if self.config.auth && self.login.is_none() {
-            permanent(ReplyCode::AUTHENTICATION_REQUIRED, 7, 0, "log in first")
-        } else if self.messages >= self.config.max_messages {
-            let code = Some(EnhancedCode::transient(7, 0));
-            Reply::fixed(
-                ReplyCode::UNAVAILABLE,
-                code,
-                "enough messages on this connection, open another",
-            )
-        } else {
-            return self.ask(Pending::Mail(mail.clone()), Question::Mail(mail));
-        };
-        self.refuse(&refusal);
-        None
-    }
-
-    fn rcpt(&mut self, rcpt: RcptTo) -> Option<Step> {
-        let refusal = match &self.transaction {
-            None => Reply::fixed(
-                ReplyCode::BAD_SEQUENCE,
-                Some(BAD_SEQUENCE),
-                "MAIL comes first",
-            ),
-            Some(_) if self.chunks.is_some() => Reply::fixed(
-                ReplyCode::BAD_SEQUENCE,
-                Some(BAD_SEQUENCE),
-                "the text has begun",
-            ),
-            // RFC 5321 §4.5.3.1.10 wants 452, so that the client sends the rest in another transaction.
-            Some(transaction) if transaction.recipients.len() >= self.config.max_recipients => {
-                Reply::fixed(
-                    ReplyCode::INSUFFICIENT_STORAGE,
-                    Some(EnhancedCode::transient(5, 3)),
-                    "too many recipients, send the rest in another transaction",
-                )
-            }
-            Some(transaction) => match command::check_smtputf8(&rcpt, transaction.mail.smtputf8) {
-                Ok(()) => return self.ask(Pending::Rcpt(rcpt.clone()), Question::Rcpt(rcpt)),
-                Err(reply) => reply,
-            },
-        };
-        self.refuse(&refusal);
-        None
-    }
-
-    /// Whether the text that is to come need not be made of lines.
-    fn is_binary(&self) -> bool {
-        let transaction = self.transaction.as_ref();
-        transaction.is_some_and(|transaction| transaction.mail.body == BodyType::BinaryMime)
-    }
-
-    /// Why no text may come now.
-    fn text_refusal(&self) -> Option<Reply> {
-        match &self.transaction {
-            None => Some(Reply::fixed(
-                ReplyCode::BAD_SEQUENCE,
-                Some(BAD_SEQUENCE),
-                "MAIL comes first",
-            )),
-            // RFC 5321 §3.3: 503 or 554; 503 keeps pipelining clients (RFC 2920 §3.1) from sending a text.
-            Some(transaction) if transaction.recipients.is_empty() => Some(Reply::fixed(
-                ReplyCode::BAD_SEQUENCE,
-                Some(BAD_SEQUENCE),
-                "no recipient was accepted",
-            )),
-            Some(_) => None,
-        }
-    }
-
-    fn data(&mut self) -> Option<Step> {
-        let refusal = if self.chunks.is_some() {
-            Some(Reply::fixed(
-                ReplyCode::BAD_SEQUENCE,
-                Some(BAD_SEQUENCE),
-                "the text comes by BDAT",
-            ))
-        } else if self.is_binary() {
-            // RFC 3030 §3: DATA would need lines.
-            Some(Reply::fixed(
-                ReplyCode::BAD_SEQUENCE,
-                Some(BAD_SEQUENCE),
-                "a binary text comes by BDAT",
-            ))
-        } else {
-            self.text_refusal()
-        };
-        match refusal {
-            None => self.ask(Pending::Data, Question::Data),
-            Some(reply) => {
-                self.refuse(&reply);
-                None
-            }
-        }
-    }
-
-    /// The bytes of a chunk follow in any case, so they are read even when it is refused (RFC 3030 §2).
-    fn bdat(&mut self, size: u64, last: bool) -> Option<Step> {
-        if let Some(reply) = self.text_refusal() {
-            self.state = State::Discard { left: size, reply };
-        } else if self.chunks.is_some() {
-            self.state = State::Chunk { left: size, last };
-        } else {
-            return self.ask(Pending::Bdat { size, last }, Question::Data);
-        }
-        None
-    }
-
-    fn start_tls(&mut self) -> Option<Step> {
-        if !self.config.starttls || self.tls {
-            self.refuse(&permanent(
-                ReplyCode::BAD_SEQUENCE,
-                5,
-                1,
-                "STARTTLS is not offered now",
-            ));
-            return None;
-        }
-        if !self.input.is_empty() {
-            // Whatever came behind it was sent in clear and must not be taken for something said under TLS.
-            self.input.clear();
-            self.close(&permanent(
-                ReplyCode::BAD_SEQUENCE,
-                5,
-                1,
-                "nothing may follow STARTTLS, closing",
-            ));
-            return None;
-        }
-        Reply::fixed(ReplyCode::READY, Some(EnhancedCode::OK), "go ahead")
-            .write_to(&mut self.output);
-        self.state = State::ExpectTls;
-        Some(Step::StartTls)
-    }
-
-    fn auth(&mut self, mechanism: &str, initial: Option<&str>) -> Option<Step> {
-        let refusal = if !self.config.auth {
-            permanent(ReplyCode::NOT_IMPLEMENTED, 5, 1, "AUTH is not offered")
-        } else if !self.offers_auth() {
-            let code = ReplyCode::new(538).unwrap_or(ReplyCode::BAD_SEQUENCE);
-            permanent(code, 7, 11, "use STARTTLS first")
-        } else if self.helo.is_none() || self.login.is_some() || self.transaction.is_some() {
-            Reply::fixed(ReplyCode::BAD_SEQUENCE, Some(BAD_SEQUENCE), "not now")
-        } else {
-            match Exchange::new(mechanism) {
-                Some(exchange) => return self.auth_progress(exchange.begin(initial)),
-                None => permanent(
-                    ReplyCode::PARAMETER_NOT_IMPLEMENTED,
-                    5,
-                    4,
-                    "use AUTH PLAIN or LOGIN",
-                ),
-            }
-        };
-        self.refuse(&refusal);
-        None
-    }
-
-    fn auth_line(&mut self, line: &str) -> Option<Step> {
-        match std::mem::replace(&mut self.state, State::Ready) {
-            State::Auth(exchange) => self.auth_progress(exchange.line(line)),
+            State::AwaitEnd(transaction) => Some(Question::End(transaction)),
             _ => None,
         }
     }
 
-    fn auth_progress(&mut self, progress: Progress) -> Option<Step> {
-        match progress {
-            Progress::Challenge(exchange, challenge) => {
-                Reply::fixed(ReplyCode::CHALLENGE, None, challenge).write_to(&mut self.output);
-                self.state = State::Auth(exchange);
-                None
+    /// Takes the answer to the open question. Without an open question nothing happens.
+    pub fn answer(&mut self, answer: Answer, now: Instant) {
+        self.since = now;
+        self.change(|session, state| (session.answered(state, answer, now), ()));
+    }
+
+    fn answered(&mut self, state: State, answer: Answer, now: Instant) -> State {
+        let idle = State::ExpectCommand(Stage::Idle);
+        match (state, answer) {
+            (State::AwaitGreeting, Answer::Accept) => self.greet(),
+            (State::AwaitGreeting, Answer::Reply(reply)) => self.close(&reply),
+            (State::AwaitLogin(login), Answer::Accept) => self.accept_login(login),
+            (State::AwaitMail(mail), Answer::Accept) => self.accept_mail(mail),
+            (State::AwaitLogin(_) | State::AwaitMail(_), Answer::Reply(reply)) => {
+                self.refuse(&reply, idle)
             }
-            Progress::Done(login) => self.ask(
-                Pending::Login {
-                    user: login.user.clone(),
-                },
-                Question::Login(login),
+            (State::AwaitRcpt(transaction, rcpt), Answer::Accept) => {
+                self.accept_rcpt(transaction, rcpt)
+            }
+            (State::AwaitData(transaction), Answer::Accept) => self.accept_data(transaction, now),
+            (
+                State::AwaitRcpt(transaction, _) | State::AwaitData(transaction),
+                Answer::Reply(reply),
+            ) => self.refuse(&reply, State::ExpectCommand(Stage::Envelope(transaction))),
+            (State::AwaitBdat(transaction, chunk), Answer::Accept) => {
+                self.accept_bdat(transaction, chunk, now)
+            }
+            (State::AwaitBdat(transaction, chunk), Answer::Reply(reply)) => {
+                State::ExpectChunkEnd(Stage::Envelope(transaction), chunk, reply)
+            }
+            (State::AwaitEnd(transaction), Answer::Accept) => {
+                self.finish(&transaction, &Reply::ok("message accepted"))
+            }
+            (State::AwaitEnd(transaction), Answer::Reply(reply)) => {
+                self.finish(&transaction, &reply)
+            }
+            (state, _) => state,
+        }
+    }
+
+    /// The policy refuses the message that is coming. The session reads it to its end and then sends
+    /// this reply.
+    pub fn refuse_text(&mut self, reply: Reply) {
+        if let Some(incoming) = self.state.incoming_mut() {
+            incoming.refusal.get_or_insert(reply);
+        }
+    }
+
+    /// A text is coming. Large reads are worth their memory.
+    #[must_use]
+    pub const fn in_text(&self) -> bool {
+        matches!(self.state, State::ExpectText(..) | State::ExpectChunk(..))
+    }
+
+    /// The time to call [`Self::timeout`] at, if nothing happens until then. It limits a wait for the
+    /// client, whether the client has to send or to read. None while a question is open.
+    ///
+    /// | wait | limit |
+    /// |---|---|
+    /// | for a command line, from the last reply on | `command_timeout` |
+    /// | for an AUTH exchange, or a TLS handshake | `command_timeout` |
+    /// | for each piece of a text (RFC 5321 §4.5.3.2.7) | `data_timeout` |
+    /// | for a whole message | `message_timeout` |
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let wait = match &self.state {
+            State::AwaitGreeting
+            | State::AwaitLogin(_)
+            | State::AwaitMail(_)
+            | State::AwaitRcpt(..)
+            | State::AwaitData(_)
+            | State::AwaitBdat(..)
+            | State::AwaitEnd(_) => return None,
+            State::ExpectText(..) | State::ExpectChunk(..) | State::ExpectChunkEnd(..) => {
+                self.config.data_timeout
+            }
+            State::ExpectTls { .. }
+            | State::ExpectCommand(_)
+            | State::ExpectAuthLine(_)
+            | State::Closing => self.config.command_timeout,
+        };
+        let deadline = self.since.checked_add(wait);
+        let whole = self.state.incoming().map(|incoming| {
+            let limit = self.config.message_timeout;
+            incoming.started.checked_add(limit)
+        });
+        deadline.into_iter().chain(whole.flatten()).min()
+    }
+
+    /// Ends the session if its deadline has come.
+    pub fn timeout(&mut self, now: Instant) {
+        if self.deadline().is_some_and(|deadline| now >= deadline) {
+            self.end(
+                EnhancedCode::BAD_CONNECTION,
+                "you took too long, closing",
+                now,
+            );
+        }
+    }
+
+    /// Ends the session, since the server stops.
+    pub fn shut_down(&mut self, now: Instant) {
+        let text = "the server is stopping, try again later";
+        self.end(EnhancedCode::NOT_ACCEPTING, text, now);
+    }
+
+    fn end(&mut self, code: EnhancedCode, text: &'static str, now: Instant) {
+        self.since = now;
+        self.change(|session, state| match state {
+            State::Closing => (state, ()),
+            _ => {
+                let reply = Reply::fixed(ReplyCode::UNAVAILABLE, Some(code), text);
+                (session.close(&reply), ())
+            }
+        });
+    }
+
+    /// Takes the state and puts the one that `step` makes of it in its place. It traces each change, and
+    /// no other place changes the state.
+    pub(super) fn change<T>(&mut self, step: impl FnOnce(&mut Self, State) -> (State, T)) -> T {
+        let old = std::mem::replace(&mut self.state, State::Closing);
+        let name = old.name();
+        // The policy knows of the end of a message by itself.
+        let unfinished = old.transaction().is_some() && !matches!(old, State::AwaitEnd(_));
+        let (next, result) = step(self, old);
+        if next.name() != name {
+            tracing::trace!(remote = %self.client.remote, old = name, new = next.name(), "state");
+        }
+        self.reset |= unfinished && next.transaction().is_none();
+        self.state = next;
+        result
+    }
+
+    fn step(&mut self, state: State) -> (State, Next) {
+        match state {
+            State::ExpectCommand(stage) => self.expect_command(stage),
+            State::ExpectAuthLine(exchange) => self.expect_auth_line(exchange),
+            State::ExpectText(transaction, incoming) => self.expect_text(transaction, incoming),
+            State::ExpectChunk(transaction, incoming, chunk) => {
+                self.expect_chunk(transaction, incoming, chunk)
+            }
+            State::ExpectChunkEnd(stage, chunk, reply) => {
+                self.expect_chunk_end(stage, chunk, reply)
+            }
+            State::ExpectTls { .. } | State::Closing => (state, Next::Wait),
+            State::AwaitGreeting
+            | State::AwaitLogin(_)
+            | State::AwaitMail(_)
+            | State::AwaitRcpt(..)
+            | State::AwaitData(_)
+            | State::AwaitBdat(..)
+            | State::AwaitEnd(_) => (state, Next::Ask),
+        }
+    }
+
+    fn expect_command(&mut self, stage: Stage) -> (State, Next) {
+        let line = match line::take(&mut self.input, COMMAND_MAX) {
+            Ok(Some(line)) => line,
+            Ok(None) => return (State::ExpectCommand(stage), Next::Wait),
+            Err(error) => return (self.close_for(error), Next::Again),
+        };
+        let offered = Offered {
+            dsn: self.config.dsn,
+            require_tls: self.config.require_tls_extension && self.client.tls.is_some(),
+            binary_mime: self.config.binary_mime,
+            max_size: self.config.max_message_size,
+        };
+        let command = line::text(&line, COMMAND_MAX)
+            .map_err(LineError::reply)
+            .and_then(|line| command::parse(line, offered));
+        let state = match command {
+            Ok(command) => self.command(command, stage),
+            Err(reply) => self.refuse(&reply, State::ExpectCommand(stage)),
+        };
+        (state, Next::Again)
+    }
+
+    fn command(&mut self, command: Command, stage: Stage) -> State {
+        let done = |code, enhanced, text| Reply::fixed(code, Some(enhanced), text);
+        let reply = match command {
+            Command::Ehlo(name) => return self.hello(name, true),
+            Command::Helo(name) => return self.hello(name, false),
+            Command::Mail(mail) => return self.mail(mail, stage),
+            Command::Rcpt(rcpt) => return self.rcpt(rcpt, stage),
+            Command::Data => return self.data(stage),
+            Command::Bdat { size, last } => return Self::bdat(Chunk { left: size, last }, stage),
+            Command::StartTls => return self.start_tls(stage),
+            Command::Auth { mechanism, initial } => {
+                return self.auth(&mechanism, initial.as_deref(), stage);
+            }
+            Command::Rset => {
+                let reply = done(ReplyCode::OK, EnhancedCode::OK, "reset");
+                return self.say(&reply, State::ExpectCommand(Stage::Idle));
+            }
+            Command::Expn => {
+                let (code, enhanced) = (ReplyCode::NOT_IMPLEMENTED, EnhancedCode::INVALID_COMMAND);
+                let reply = done(code, enhanced, "EXPN is not offered");
+                return self.refuse(&reply, State::ExpectCommand(stage));
+            }
+            Command::Quit => {
+                return self.close(&done(ReplyCode::CLOSING, EnhancedCode::OK, "bye"));
+            }
+            Command::Http => {
+                let (code, enhanced) = (ReplyCode::UNAVAILABLE, EnhancedCode::SECURITY_TRANSIENT);
+                return self.close(&done(code, enhanced, "this is a mail server"));
+            }
+            Command::Noop => done(ReplyCode::OK, EnhancedCode::OK, "ok"),
+            Command::Help => done(ReplyCode::HELP, EnhancedCode::OK, "see RFC 5321"),
+            Command::Vrfy => done(
+                ReplyCode::CANNOT_VERIFY,
+                EnhancedCode::PROTOCOL_OK,
+                "cannot verify, try to send to it",
             ),
-            Progress::Failed(reply) => {
-                self.refuse(&reply);
-                None
+        };
+        self.say(&reply, State::ExpectCommand(stage))
+    }
+
+    /// Writes a reply, in UTF-8 if the client asked for that (RFC 6531 §3.7.4.1).
+    pub(super) fn write(&mut self, reply: &Reply, utf8: bool) {
+        if utf8 {
+            reply.write_utf8_to(&mut self.output);
+        } else {
+            reply.write_to(&mut self.output);
+        }
+    }
+
+    /// Writes a reply of the session's own, whose text is ASCII.
+    pub(super) fn say(&mut self, reply: &Reply, next: State) -> State {
+        reply.write_to(&mut self.output);
+        next
+    }
+
+    /// Refuses a command. Then the next state is `next`, unless the connection ends.
+    pub(super) fn refuse(&mut self, reply: &Reply, next: State) -> State {
+        let utf8 = next
+            .transaction()
+            .is_some_and(|transaction| transaction.mail.smtputf8);
+        self.refuse_as(reply, utf8, next)
+    }
+
+    /// As [`Self::refuse`], with a reply in UTF-8 or ASCII. A permanent refusal counts as an error of the
+    /// client. The connection ends after too many errors, and after a 421.
+    pub(super) fn refuse_as(&mut self, reply: &Reply, utf8: bool, next: State) -> State {
+        if reply.code() == ReplyCode::UNAVAILABLE {
+            return self.close(reply);
+        }
+        self.write(reply, utf8);
+        if reply.code().is_permanent() {
+            self.errors += 1;
+            if self.errors > self.config.max_errors {
+                return self.close(&Reply::fixed(
+                    ReplyCode::UNAVAILABLE,
+                    Some(EnhancedCode::SECURITY_TRANSIENT),
+                    "too many errors, closing",
+                ));
             }
         }
+        next
+    }
+
+    /// Writes a last reply.
+    pub(super) fn close(&mut self, reply: &Reply) -> State {
+        self.say(reply, State::Closing)
+    }
+
+    /// The input is not a line. Its rest must not become one.
+    pub(super) fn close_for(&mut self, error: LineError) -> State {
+        self.input.clear();
+        self.close(&error.reply())
     }
 }

@@ -1,13 +1,29 @@
-//! Dialogs: files of lines with `C:` and `S:`, run with every way of splitting the client's bytes.
+//! Dialogs as text, run with every way to split the client's bytes, and the session's time limits.
 //!
-//! In a file, `C:` is what the client sends (with CRLF; `\n`, `\r`, `\0`, `\xNN` are escapes and a final `\` leaves the CRLF out), `S:` what
-//! it must be answered, and `#` a remark. `tls` stands for a handshake, `config: key` switches something on. Policy takes user `user`
-//! with password `pass`, senders and recipients other than `refused@...`, and texts without the word `reject`.
+//! | line of a dialog | meaning |
+//! |---|---|
+//! | `C: text` | the client sends this text and CRLF. `\n`, `\r`, `\0` and `\xNN` are escapes. A final `\` leaves the CRLF out |
+//! | `S: text` | the server answers this line |
+//! | `tls` | the TLS handshake |
+//! | `closed` | the server closes the connection |
+//! | `config: key` | a setting is on |
+//! | `# text` | a remark |
+//!
+//! The policy accepts the user `user` with the password `pass`, all senders and recipients but
+//! `refused@...`, and all texts without the word `reject`.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{
+    fmt::Write as _,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::*;
 use crate::{Domain, EnhancedCode, Reply, ReplyCode};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 
 fn config() -> SessionConfig {
     SessionConfig {
@@ -24,8 +40,9 @@ fn config() -> SessionConfig {
         max_recipients: 2,
         max_messages: 3,
         max_errors: 3,
-        command_timeout: Duration::from_secs(300),
-        data_timeout: Duration::from_secs(600),
+        command_timeout: 5 * MINUTE,
+        data_timeout: 10 * MINUTE,
+        message_timeout: 30 * MINUTE,
     }
 }
 
@@ -41,61 +58,131 @@ fn switch(config: &mut SessionConfig, word: &str) {
     }
 }
 
-/// A policy for dialogs; keeps the texts that it took.
-#[derive(Default)]
-struct Policy {
-    text: Vec<u8>,
+fn client() -> Client {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 25));
+    Client::new(address, address)
+}
+
+fn tls() -> TlsInfo {
+    TlsInfo {
+        version: "TLSv1_3".to_owned(),
+        cipher: "TLS13_AES_256_GCM_SHA384".to_owned(),
+        server_name: None,
+    }
 }
 
 fn refused() -> Reply {
-    Reply::new(
-        ReplyCode::new(550).unwrap(),
-        Some(EnhancedCode::permanent(7, 1)),
+    Reply::fixed(
+        ReplyCode::MAILBOX_UNAVAILABLE,
+        Some(EnhancedCode::NOT_AUTHORIZED),
         "refused",
     )
 }
 
-impl Policy {
-    fn decide(&mut self, question: &Question, session: &mut Session) {
-        let verdict = |wrong: bool| if wrong { Err(refused()) } else { Ok(()) };
-        let answer = match question {
-            Question::Greeting => Ok(()),
-            Question::Login(login) => {
-                verdict(login.user != "user" || login.password.as_str() != "pass")
-            }
-            Question::Mail(mail) => verdict(mail.reverse_path.to_string().starts_with("refused@")),
-            Question::Rcpt(rcpt) => verdict(rcpt.forward_path.to_string().starts_with("refused@")),
-            Question::Data => {
-                self.text.clear();
-                Ok(())
-            }
-            Question::End => {
-                let text = String::from_utf8_lossy(&self.text).into_owned();
-                let reply = if text.contains("reject") {
-                    refused()
-                } else {
-                    Reply::ok(format!("took {}", text.len()))
-                };
-                session.finish(&reply);
-                return;
-            }
+/// A session with its policy and a clock.
+struct Peer {
+    session: Session,
+    now: Instant,
+    /// The text that comes.
+    text: Vec<u8>,
+    /// All that the server sent.
+    sent: String,
+    closed: bool,
+}
+
+impl Peer {
+    fn new(config: SessionConfig) -> Self {
+        let now = Instant::now();
+        let mut peer = Self {
+            session: Session::new(Arc::new(config), client(), false, now),
+            now,
+            text: Vec::new(),
+            sent: String::new(),
+            closed: false,
         };
-        session.answer(answer);
+        peer.drain();
+        peer
+    }
+
+    /// Runs the session until it waits for the client.
+    fn drain(&mut self) {
+        loop {
+            let answer = match self.session.poll_output() {
+                Some(Output::Ask(_, question)) => decide(question, &mut self.text),
+                Some(Output::Text(piece)) => {
+                    self.text.extend_from_slice(&piece);
+                    continue;
+                }
+                Some(Output::Reset) => {
+                    self.text.clear();
+                    continue;
+                }
+                Some(Output::Send(bytes)) => {
+                    self.sent.push_str(std::str::from_utf8(&bytes).unwrap());
+                    self.session.wrote(self.now);
+                    continue;
+                }
+                Some(Output::StartTls) | None => return,
+                Some(Output::Closed) => {
+                    self.closed = true;
+                    return;
+                }
+            };
+            self.session.answer(answer, self.now);
+        }
+    }
+
+    fn say(&mut self, bytes: &[u8]) {
+        if !self.closed {
+            self.session.receive(bytes, self.now);
+            self.drain();
+        }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+        self.session.timeout(self.now);
+        self.drain();
+    }
+
+    /// Says the bytes one by one, with this time between them. Gives the time until the server closes.
+    fn dribble(&mut self, bytes: &[u8], pause: Duration) -> Option<Duration> {
+        let start = self.now;
+        for byte in bytes {
+            self.say(&[*byte]);
+            self.wait(pause);
+            if self.closed {
+                return Some(self.now - start);
+            }
+        }
+        None
     }
 }
 
-/// Runs a session until it wants input; gives what it sent, and whether it closed.
-fn drain(session: &mut Session, policy: &mut Policy) -> (String, bool) {
-    let mut sent = String::new();
-    loop {
-        match session.poll() {
-            Step::Ask(question) => policy.decide(&question, session),
-            Step::Body(chunk) => policy.text.extend_from_slice(&chunk),
-            Step::Forget => policy.text.clear(),
-            step @ (Step::Read | Step::StartTls | Step::Close) => {
-                sent.push_str(std::str::from_utf8(&session.take_output()).unwrap());
-                return (sent, matches!(step, Step::Close));
-            }
+fn decide(question: Question<'_>, text: &mut Vec<u8>) -> Answer {
+    let verdict = |wrong: bool| if wrong { Err(refused()) } else { Ok(()) };
+    match question {
+        Question::Greeting => Answer::Accept,
+        Question::Login(login) => {
+            verdict(login.user != "user" || login.password.as_str() != "pass").into()
+        }
+        Question::Mail(mail) => {
+            verdict(mail.reverse_path.to_string().starts_with("refused@")).into()
+        }
+        Question::Rcpt(_, rcpt) => {
+            verdict(rcpt.forward_path.to_string().starts_with("refused@")).into()
+        }
+        Question::Data(_) => {
+            text.clear();
+            Answer::Accept
+        }
+        Question::End(_) => {
+            let text = String::from_utf8_lossy(text);
+            Answer::Reply(if text.contains("reject") {
+                refused()
+            } else {
+                Reply::ok(format!("took {}", text.len()))
+            })
         }
     }
 }
@@ -148,44 +235,33 @@ fn play(dialog: &str, split: usize) -> String {
         }
         writeln!(out, "{line}").unwrap();
     }
-    let mut session = Session::new(Arc::new(settings), false);
-    let mut policy = Policy::default();
+    let mut peer = Peer::new(settings);
     let mut closed = false;
-    let mut note = |out: &mut String, (sent, close): (String, bool)| {
-        for line in sent.lines() {
+    let mut note = |out: &mut String, peer: &mut Peer| {
+        for line in std::mem::take(&mut peer.sent).lines() {
             writeln!(out, "S: {line}").unwrap();
         }
-        if close && !std::mem::replace(&mut closed, true) {
+        if peer.closed && !std::mem::replace(&mut closed, true) {
             writeln!(out, "closed").unwrap();
         }
     };
-    let greeting = drain(&mut session, &mut policy);
-    note(&mut out, greeting);
+    note(&mut out, &mut peer);
     while let Some(line) = lines.next() {
         if line.starts_with("S: ") || line == "closed" {
             continue;
         }
         writeln!(out, "{line}").unwrap();
         if line == "tls" {
-            session.tls_started();
+            peer.session.tls_started(tls(), peer.now);
         } else if let Some(text) = line.strip_prefix("C: ").or_else(|| line.strip_prefix("C:")) {
-            // Lines of the client that follow each other are sent together.
+            // The client sends lines in a row together.
             let mut bytes = unescape(text);
             while let Some(line) = lines.next_if(|line| line.starts_with("C:")) {
                 writeln!(out, "{line}").unwrap();
                 bytes.extend(unescape(line[2..].strip_prefix(' ').unwrap_or(&line[2..])));
             }
-            let mut sent = (String::new(), false);
-            for chunk in bytes.chunks(split) {
-                session.input().extend_from_slice(chunk);
-                let (more, close) = drain(&mut session, &mut policy);
-                sent.0.push_str(&more);
-                sent.1 |= close;
-                if close {
-                    break;
-                }
-            }
-            note(&mut out, sent);
+            bytes.chunks(split).for_each(|chunk| peer.say(chunk));
+            note(&mut out, &mut peer);
         }
     }
     out
@@ -218,38 +294,148 @@ fn dialogs() {
     );
 }
 
-/// The test that STARTTLS was written for (RFC 3207 §4.2): what was injected in clear is never obeyed under TLS.
+/// A server must never obey what was injected in clear (RFC 3207 §4.2).
 #[test]
 fn what_was_injected_before_tls_is_dropped() {
-    let mut session = Session::new(Arc::new(config()), false);
-    let mut policy = Policy::default();
-    drain(&mut session, &mut policy);
-    session
-        .input()
-        .extend_from_slice(b"EHLO a.example\r\nSTARTTLS\r\nMAIL FROM:<evil@example.com>\r\n");
-    let (sent, closed) = drain(&mut session, &mut policy);
-    assert!(
-        closed && sent.ends_with("503 5.5.1 nothing may follow STARTTLS, closing\r\n"),
-        "{sent}"
-    );
+    let mut peer = Peer::new(config());
+    peer.say(b"EHLO a.example\r\nSTARTTLS\r\nMAIL FROM:<evil@example.com>\r\n");
+    let end = "503 5.5.1 nothing may follow STARTTLS, closing\r\n";
+    assert!(peer.closed && peer.sent.ends_with(end), "{}", peer.sent);
 }
 
 #[test]
-fn a_silent_client_is_told_and_dropped() {
-    let mut session = Session::new(Arc::new(config()), false);
-    drain(&mut session, &mut Policy::default());
-    session.timed_out();
-    let (sent, closed) = drain(&mut session, &mut Policy::default());
-    assert!(closed && sent.starts_with("421 4.4.2"), "{sent}");
+fn tls_from_the_first_byte_comes_before_the_greeting() {
+    let now = Instant::now();
+    let mut session = Session::new(Arc::new(config()), client(), true, now);
+    assert!(matches!(session.poll_output(), Some(Output::StartTls)));
+    assert_eq!(session.deadline(), Some(now + 5 * MINUTE));
+    session.tls_started(tls(), now);
+    let asked = session.poll_output();
+    assert!(matches!(asked, Some(Output::Ask(client, Question::Greeting)) if client.tls.is_some()));
 }
 
 #[test]
 fn a_line_without_end_is_not_gathered_forever() {
-    let mut session = Session::new(Arc::new(config()), false);
-    drain(&mut session, &mut Policy::default());
-    session.input().extend_from_slice(&[b'x'; 3000]);
-    let (sent, closed) = drain(&mut session, &mut Policy::default());
-    assert!(closed && sent.starts_with("500 5.5.2"), "{sent}");
+    let mut peer = Peer::new(config());
+    peer.sent.clear();
+    peer.say(&[b'x'; 3000]);
+    let closed = peer.closed && peer.sent.starts_with("500 5.5.2");
+    assert!(closed, "{}", peer.sent);
+}
+
+const TOO_SLOW: &str = "421 4.4.2 you took too long, closing\r\n";
+
+fn check_too_slow(peer: &Peer) {
+    let closed = peer.closed && peer.sent.ends_with(TOO_SLOW);
+    assert!(closed, "{}", peer.sent);
+    assert!(peer.text.is_empty(), "the policy keeps a text");
+}
+
+/// A client that says `before`, and then one byte of `slow` in each pause, is cut off after this time.
+fn cut_off(config: &SessionConfig, before: &str, slow: &str, pause: Duration) -> Duration {
+    let mut peer = Peer::new(config.clone());
+    peer.say(before.as_bytes());
+    let time = peer.dribble(slow.as_bytes(), pause);
+    check_too_slow(&peer);
+    time.unwrap()
+}
+
+const TO_TEXT: &str = "EHLO a.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n";
+
+#[test]
+fn a_silent_client_is_cut_off() {
+    let mut peer = Peer::new(config());
+    peer.wait(5 * MINUTE - SECOND);
+    assert!(!peer.closed);
+    peer.wait(SECOND);
+    check_too_slow(&peer);
+}
+
+#[test]
+fn a_command_has_a_time_limit_as_a_whole() {
+    let slow = "x".repeat(99);
+    assert_eq!(cut_off(&config(), "", &slow, MINUTE), 5 * MINUTE);
+    let begun = "EHLO a.example\r\nNOOP\r\nMAIL";
+    assert_eq!(cut_off(&config(), begun, &slow, MINUTE), 5 * MINUTE);
+    // Whole commands may come slowly for ever.
+    let mut peer = Peer::new(config());
+    for _ in 0..100 {
+        peer.wait(4 * MINUTE);
+        peer.say(b"NOOP\r\n");
+    }
+    assert!(!peer.closed);
+}
+
+#[test]
+fn an_exchange_has_a_time_limit_as_a_whole() {
+    let mut config = config();
+    (config.auth, config.auth_requires_tls) = (true, false);
+    let begun = "EHLO a.example\r\nAUTH LOGIN\r\n";
+    assert_eq!(cut_off(&config, begun, &"x".repeat(99), MINUTE), 5 * MINUTE);
+    // The line in the middle gives no more time.
+    let mut peer = Peer::new(config);
+    peer.say(begun.as_bytes());
+    peer.wait(4 * MINUTE);
+    peer.say(b"dXNlcg==\r\n");
+    peer.wait(MINUTE - SECOND);
+    assert!(!peer.closed);
+    peer.wait(SECOND);
+    check_too_slow(&peer);
+}
+
+#[test]
+fn a_text_has_a_time_limit_as_a_whole_and_one_for_each_read() {
+    let data = format!("{TO_TEXT}DATA\r\n");
+    let slow = "x".repeat(99);
+    assert_eq!(cut_off(&config(), &data, &slow, MINUTE), 30 * MINUTE);
+    assert_eq!(cut_off(&config(), &data, "x", 10 * MINUTE), 10 * MINUTE);
+    let mut peer = Peer::new(config());
+    peer.say(data.as_bytes());
+    assert_eq!(peer.dribble(&[b'x'; 29], MINUTE), None);
+    peer.say(b"\r\n.\r\n");
+    let taken = peer.sent.ends_with("250 2.0.0 took 31\r\n");
+    assert!(taken, "{}", peer.sent);
+    // The command after the text has the time of a command.
+    peer.wait(5 * MINUTE - SECOND);
+    assert!(!peer.closed);
+}
+
+#[test]
+fn chunks_have_the_time_limit_of_one_text() {
+    let chunk = format!("{TO_TEXT}BDAT 99\r\n");
+    let slow = "x".repeat(98);
+    assert_eq!(cut_off(&config(), &chunk, &slow, MINUTE), 30 * MINUTE);
+    let mut peer = Peer::new(config());
+    peer.say(TO_TEXT.as_bytes());
+    for _ in 0..8 {
+        peer.say(b"BDAT 1\r\nx");
+        peer.wait(4 * MINUTE);
+    }
+    check_too_slow(&peer);
+    assert_eq!(peer.sent.matches("chunk taken").count(), 8);
+    // A refused chunk is read to its end. Each piece has the time of a read.
+    let refused = "EHLO a.example\r\nBDAT 99\r\n";
+    assert_eq!(cut_off(&config(), refused, "x", 10 * MINUTE), 10 * MINUTE);
+}
+
+#[test]
+fn the_policy_has_all_the_time_it_needs() {
+    let now = Instant::now();
+    let mut session = Session::new(Arc::new(config()), client(), false, now);
+    assert!(matches!(session.poll_output(), Some(Output::Ask(..))));
+    assert_eq!(session.deadline(), None);
+    let later = now + 60 * MINUTE;
+    session.timeout(later);
+    session.answer(Answer::Accept, later);
+    assert!(matches!(session.poll_output(), Some(Output::Send(_))));
+    assert_eq!(session.deadline(), Some(later + 5 * MINUTE));
+}
+
+/// A server holds ten thousand idle sessions, so each field costs memory.
+#[test]
+fn a_session_is_small() {
+    let size = size_of::<Session>();
+    assert!(size <= 576, "{size} bytes");
 }
 
 proptest::proptest! {
@@ -265,19 +451,9 @@ proptest::proptest! {
             let mut config = config();
             config.auth_requires_tls = false;
             config.starttls = false;
-            let mut session = Session::new(Arc::new(config), false);
-            let mut policy = Policy::default();
-            let (mut all, mut closed) = drain(&mut session, &mut policy);
-            for chunk in wire.as_bytes().chunks(split) {
-                if closed {
-                    break;
-                }
-                session.input().extend_from_slice(chunk);
-                let (sent, close) = drain(&mut session, &mut policy);
-                all.push_str(&sent);
-                closed = close;
-            }
-            all
+            let mut peer = Peer::new(config);
+            wire.as_bytes().chunks(split).for_each(|chunk| peer.say(chunk));
+            peer.sent
         };
         proptest::prop_assert_eq!(run(split), run(usize::MAX));
     }

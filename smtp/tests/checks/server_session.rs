@@ -1,23 +1,31 @@
-//! What a client may send to the server: no bytes make the session panic or loop; what it answers are lines of replies; a text that
-//! it hands on as whole has no bare CR or LF, unless it is binary; and the way the bytes are cut does not matter.
+//! The bytes of a client against the server's session:
+//!
+//! - No bytes make the session panic or loop.
+//! - All that the session sends are lines of replies.
+//! - A whole text has no bare CR or LF, unless it is binary.
+//! - The way to cut the bytes does not matter.
 //!
 //! The first byte chooses options and verdicts, the second the size of the pieces.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use postrider_smtp::{
     BodyType, EnhancedCode, Reply, ReplyCode,
-    server::{Question, Session, SessionConfig, Step},
+    server::{Answer, Client, Output, Question, Session, SessionConfig, TlsInfo},
 };
 
-/// Fails where one of that does not hold.
+/// Fails where one of these does not hold.
 pub(crate) fn check(data: &[u8]) {
     let Some(([options, step], bytes)) = data.split_first_chunk() else {
         return;
     };
     let cut = run(*options, bytes, usize::from(*step).max(1));
     let whole = run(*options, bytes, bytes.len().max(1));
-    // What comes behind STARTTLS in one piece is not what comes behind it in the next.
+    // Bytes in the same piece as STARTTLS end the session. Bytes in the next piece do not.
     if !cut.tls_started && !whole.tls_started {
         assert_eq!(
             String::from_utf8_lossy(&cut.output),
@@ -30,7 +38,7 @@ pub(crate) fn check(data: &[u8]) {
 #[derive(Default)]
 struct Outcome {
     output: Vec<u8>,
-    /// Those that came whole.
+    /// The texts that came whole.
     texts: Vec<Vec<u8>>,
     tls_started: bool,
 }
@@ -53,8 +61,12 @@ fn run(options: u8, bytes: &[u8], step: usize) -> Outcome {
         max_errors: 10,
         command_timeout: Duration::from_secs(1),
         data_timeout: Duration::from_secs(1),
+        message_timeout: Duration::from_secs(1),
     };
-    let mut session = Session::new(Arc::new(config), bit(5));
+    let now = Instant::now();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 25));
+    let client = Client::new(address, address);
+    let mut session = Session::new(Arc::new(config), client, bit(5), now);
     let mut outcome = Outcome::default();
     let mut text = Vec::new();
     // Says no to every third question, or to none.
@@ -62,47 +74,56 @@ fn run(options: u8, bytes: &[u8], step: usize) -> Outcome {
     let mut verdict = || {
         questions += 1;
         if bit(6) && questions.is_multiple_of(3) {
-            let no = Some(EnhancedCode::permanent(7, 1));
+            let no = Some(EnhancedCode::NOT_AUTHORIZED);
             return Err(Reply::fixed(ReplyCode::MAILBOX_UNAVAILABLE, no, "no"));
         }
         Ok(())
     };
     let mut pieces = bytes.chunks(step);
     loop {
-        match session.poll() {
-            Step::Read => {
-                outcome.output.extend_from_slice(&session.take_output());
-                match pieces.next() {
-                    Some(piece) => session.input().extend_from_slice(piece),
-                    None => break,
-                }
+        let answer = match session.poll_output() {
+            Some(Output::Send(sent)) => {
+                outcome.output.extend_from_slice(&sent);
+                session.wrote(now);
+                continue;
             }
-            Step::Ask(Question::End) => {
-                let transaction = session.transaction().expect("a transaction");
+            Some(Output::Ask(_, Question::End(transaction))) => {
                 assert!(!transaction.recipients.is_empty());
                 if transaction.mail.body != BodyType::BinaryMime {
                     check_lines(&text);
                 }
                 assert!(text.len() <= 2000);
                 outcome.texts.push(std::mem::take(&mut text));
-                session.finish(&Reply::ok("taken"));
+                Answer::Reply(Reply::ok("taken"))
             }
-            Step::Ask(_) => session.answer(verdict()),
-            Step::Body(piece) => {
+            Some(Output::Ask(..)) => verdict().into(),
+            Some(Output::Text(piece)) => {
                 text.extend_from_slice(&piece);
                 if bit(7) && text.len() > 100 {
                     session.refuse_text(Reply::fixed(ReplyCode::LOCAL_ERROR, None, "no more"));
                 }
+                continue;
             }
-            Step::Forget => text.clear(),
-            Step::StartTls => {
-                outcome.tls_started = true;
-                session.tls_started();
+            Some(Output::Reset) => {
+                text.clear();
+                continue;
             }
-            Step::Close => break,
-        }
+            Some(Output::StartTls) => {
+                outcome.tls_started = outcome.tls_started || !bit(5);
+                session.tls_started(tls(), now);
+                continue;
+            }
+            Some(Output::Closed) => break,
+            None => match pieces.next() {
+                Some(piece) => {
+                    session.receive(piece, now);
+                    continue;
+                }
+                None => break,
+            },
+        };
+        session.answer(answer, now);
     }
-    outcome.output.extend_from_slice(&session.take_output());
     check_replies(&outcome.output);
     let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
     assert!(
@@ -111,6 +132,14 @@ fn run(options: u8, bytes: &[u8], step: usize) -> Outcome {
         outcome.output.len()
     );
     outcome
+}
+
+fn tls() -> TlsInfo {
+    TlsInfo {
+        version: String::new(),
+        cipher: String::new(),
+        server_name: None,
+    }
 }
 
 fn check_lines(text: &[u8]) {

@@ -1,0 +1,44 @@
+//! How the sessions of a listener behave.
+
+use std::time::Duration;
+
+use crate::Domain;
+
+/// How the sessions of a listener behave.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// The server's name in the greeting and in the reply to EHLO.
+    pub hostname: Domain,
+    /// SIZE: the largest message in bytes.
+    pub max_message_size: u64,
+    /// The longest line of a message in bytes, without its CRLF. RFC 5321 §4.5.3.1.6 asks for 998. Many
+    /// real messages have longer lines.
+    pub max_line: usize,
+    /// The server offers STARTTLS.
+    pub starttls: bool,
+    /// The server offers AUTH, and MAIL needs a login.
+    pub auth: bool,
+    /// The server offers AUTH only under TLS.
+    pub auth_requires_tls: bool,
+    /// MAIL needs TLS.
+    pub require_tls: bool,
+    /// The server offers REQUIRETLS under TLS (RFC 8689).
+    pub require_tls_extension: bool,
+    /// The server offers DSN (RFC 3461).
+    pub dsn: bool,
+    /// The server offers BINARYMIME (RFC 3030). This is for servers that keep the messages: a message
+    /// that is not made of lines cannot be passed on to every server.
+    pub binary_mime: bool,
+    /// The most recipients of a transaction.
+    pub max_recipients: usize,
+    /// The most transactions of a connection.
+    pub max_messages: usize,
+    /// The most refused commands of a connection.
+    pub max_errors: usize,
+    /// The time for a whole command line, for a whole AUTH exchange, and for a TLS handshake.
+    pub command_timeout: Duration,
+    /// The time for each read of a message.
+    pub data_timeout: Duration,
+    /// The time for a whole message, from DATA or the first BDAT on.
+    pub message_timeout: Duration,
+}

@@ -1,0 +1,106 @@
+//! What comes before the mail: the greeting, EHLO, HELO and STARTTLS.
+
+use std::time::Instant;
+
+use super::{
+    handler::TlsInfo,
+    session::Session,
+    state::{Stage, State},
+};
+use crate::{EnhancedCode, Reply, ReplyCode};
+
+impl Session {
+    /// The client may talk to us.
+    pub(super) fn greet(&mut self) -> State {
+        let text = format!("{} ESMTP postrider", self.config.hostname.ascii());
+        let reply = Reply::new(ReplyCode::READY, None, text);
+        self.say(&reply, State::ExpectCommand(Stage::Idle))
+    }
+
+    /// EHLO or HELO. It also ends a transaction (RFC 5321 §4.1.4).
+    pub(super) fn hello(&mut self, name: String, esmtp: bool) -> State {
+        let mut text = self.config.hostname.ascii().to_owned();
+        if esmtp {
+            self.extensions(&mut text);
+        }
+        self.client.helo = Some(name);
+        self.client.esmtp = esmtp;
+        let reply = Reply::new(ReplyCode::OK, None, text);
+        self.say(&reply, State::ExpectCommand(Stage::Idle))
+    }
+
+    /// Appends the extensions, each on a line of its own.
+    fn extensions(&self, text: &mut String) {
+        let config = &self.config;
+        let tls = self.client.tls.is_some();
+        let mut offer = |keyword: &str| {
+            text.push('\n');
+            text.push_str(keyword);
+        };
+        offer("PIPELINING");
+        offer("8BITMIME");
+        offer("SMTPUTF8");
+        offer("ENHANCEDSTATUSCODES");
+        offer("CHUNKING");
+        offer(&format!("SIZE {}", config.max_message_size));
+        offer(&format!(
+            "LIMITS MAILMAX={} RCPTMAX={}",
+            config.max_messages, config.max_recipients
+        ));
+        if config.dsn {
+            offer("DSN");
+        }
+        if config.binary_mime {
+            offer("BINARYMIME");
+        }
+        if config.require_tls_extension && tls {
+            offer("REQUIRETLS");
+        }
+        if config.starttls && !tls {
+            offer("STARTTLS");
+        }
+        if self.offers_auth() {
+            offer("AUTH PLAIN LOGIN");
+        }
+    }
+
+    pub(super) fn start_tls(&mut self, stage: Stage) -> State {
+        if !self.config.starttls || self.client.tls.is_some() {
+            let reply = Reply::fixed(
+                ReplyCode::BAD_SEQUENCE,
+                Some(EnhancedCode::INVALID_COMMAND),
+                "STARTTLS is not offered now",
+            );
+            return self.refuse(&reply, State::ExpectCommand(stage));
+        }
+        if !self.input.is_empty() {
+            // These bytes were sent in clear. Under TLS they must not count as the client's (RFC 3207 §4.2).
+            self.input.clear();
+            return self.close(&Reply::fixed(
+                ReplyCode::BAD_SEQUENCE,
+                Some(EnhancedCode::INVALID_COMMAND),
+                "nothing may follow STARTTLS, closing",
+            ));
+        }
+        let reply = Reply::fixed(ReplyCode::READY, Some(EnhancedCode::OK), "go ahead");
+        self.say(&reply, State::ExpectTls { greeted: true })
+    }
+
+    /// The TLS handshake is done. The session forgets all that it learnt before (RFC 3207 §4.2).
+    pub fn tls_started(&mut self, tls: TlsInfo, now: Instant) {
+        self.client.tls = Some(tls);
+        self.client.helo = None;
+        self.client.esmtp = false;
+        self.client.login = None;
+        self.input.clear();
+        self.restart_wait(now);
+        self.change(|_, state| {
+            let next = match state {
+                State::ExpectTls { greeted: false } => State::AwaitGreeting,
+                State::ExpectTls { greeted: true } => State::ExpectCommand(Stage::Idle),
+                state => state,
+            };
+            (next, ())
+        });
+    }
+}

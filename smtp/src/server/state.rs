@@ -1,0 +1,148 @@
+//! The states of a session.
+//!
+//! A state has the data that belong to it, and no others do. A state `Expect...` waits for the client, a
+//! state `Await...` for the answer to a question.
+
+use std::time::Instant;
+
+use super::{
+    auth::Exchange,
+    command::{MailFrom, RcptTo},
+    handler::{Login, Transaction},
+    text::TextReader,
+};
+use crate::Reply;
+
+/// The state of a session, named for what it waits for.
+#[derive(Debug)]
+pub(super) enum State {
+    /// The TLS handshake. It comes before the greeting or after STARTTLS.
+    ExpectTls { greeted: bool },
+    /// The verdict on the connection.
+    AwaitGreeting,
+    /// A command.
+    ExpectCommand(Stage),
+    /// The next line of an authentication exchange.
+    ExpectAuthLine(Exchange),
+    /// The verdict on a login.
+    AwaitLogin(Login),
+    /// The verdict on a sender.
+    AwaitMail(MailFrom),
+    /// The verdict on a recipient.
+    AwaitRcpt(Transaction, RcptTo),
+    /// The verdict on DATA.
+    AwaitData(Transaction),
+    /// The verdict on the first BDAT.
+    AwaitBdat(Transaction, Chunk),
+    /// More of a message that comes by DATA.
+    ExpectText(Transaction, Incoming),
+    /// More of a chunk.
+    ExpectChunk(Transaction, Incoming, Chunk),
+    /// The end of a chunk that was refused. The reply is for that end.
+    ExpectChunkEnd(Stage, Chunk, Reply),
+    /// The verdict on a whole message.
+    AwaitEnd(Transaction),
+    /// Nothing more: the connection closes when the output is sent.
+    Closing,
+}
+
+/// How far a transaction has come when a command is expected.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// No transaction is open.
+    Idle,
+    /// MAIL was accepted.
+    Envelope(Transaction),
+    /// A chunk was accepted, and it was not the last.
+    Chunks(Transaction, Incoming),
+}
+
+/// A message that is coming in.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) reader: TextReader,
+    /// The policy refused the message while it came. This is the reply at its end.
+    pub(super) refusal: Option<Reply>,
+    /// The time of the 354, or of the first BDAT.
+    pub(super) started: Instant,
+}
+
+/// A chunk of BDAT.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chunk {
+    /// The bytes that are still to come.
+    pub(super) left: u64,
+    pub(super) last: bool,
+}
+
+impl Stage {
+    pub(super) const fn transaction(&self) -> Option<&Transaction> {
+        match self {
+            Self::Idle => None,
+            Self::Envelope(transaction) | Self::Chunks(transaction, _) => Some(transaction),
+        }
+    }
+}
+
+impl State {
+    /// The name of the state in traces.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::ExpectTls { .. } => "ExpectTls",
+            Self::AwaitGreeting => "AwaitGreeting",
+            Self::ExpectCommand(Stage::Idle) => "ExpectCommand",
+            Self::ExpectCommand(Stage::Envelope(_)) => "ExpectCommand in a transaction",
+            Self::ExpectCommand(Stage::Chunks(..)) => "ExpectCommand between chunks",
+            Self::ExpectAuthLine(_) => "ExpectAuthLine",
+            Self::AwaitLogin(_) => "AwaitLogin",
+            Self::AwaitMail(_) => "AwaitMail",
+            Self::AwaitRcpt(..) => "AwaitRcpt",
+            Self::AwaitData(_) => "AwaitData",
+            Self::AwaitBdat(..) => "AwaitBdat",
+            Self::ExpectText(..) => "ExpectText",
+            Self::ExpectChunk(..) => "ExpectChunk",
+            Self::ExpectChunkEnd(..) => "ExpectChunkEnd",
+            Self::AwaitEnd(_) => "AwaitEnd",
+            Self::Closing => "Closing",
+        }
+    }
+
+    /// The transaction that is open.
+    pub(super) const fn transaction(&self) -> Option<&Transaction> {
+        match self {
+            Self::ExpectCommand(stage) | Self::ExpectChunkEnd(stage, ..) => stage.transaction(),
+            Self::AwaitRcpt(transaction, _)
+            | Self::AwaitData(transaction)
+            | Self::AwaitBdat(transaction, _)
+            | Self::ExpectText(transaction, _)
+            | Self::ExpectChunk(transaction, ..)
+            | Self::AwaitEnd(transaction) => Some(transaction),
+            Self::ExpectTls { .. }
+            | Self::AwaitGreeting
+            | Self::ExpectAuthLine(_)
+            | Self::AwaitLogin(_)
+            | Self::AwaitMail(_)
+            | Self::Closing => None,
+        }
+    }
+
+    /// The message that is coming in.
+    pub(super) const fn incoming(&self) -> Option<&Incoming> {
+        match self {
+            Self::ExpectText(_, incoming)
+            | Self::ExpectChunk(_, incoming, _)
+            | Self::ExpectCommand(Stage::Chunks(_, incoming)) => Some(incoming),
+            _ => None,
+        }
+    }
+
+    /// The message that is coming in.
+    pub(super) const fn incoming_mut(&mut self) -> Option<&mut Incoming> {
+        match self {
+            Self::ExpectText(_, incoming)
+            | Self::ExpectChunk(_, incoming, _)
+            | Self::ExpectCommand(Stage::Chunks(_, incoming)) => Some(incoming),
+            _ => None,
+        }
+    }
+}
