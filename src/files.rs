@@ -1,18 +1,14 @@
-//! Writing the files that the commands make.
+//! Private files and folders: only their owner may use them.
 
-use std::{
-    fs,
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
-};
+use std::{fs, os::unix::fs::DirBuilderExt, path::Path};
 
 use anyhow::Context;
+use postrider_config::replace_private;
 
-/// Makes a folder that only its owner may enter, and those above it that are missing.
+/// Makes a folder that only its owner may enter, and the missing folders above it.
 ///
 /// # Errors
-/// If it can't be made; the error names it.
+/// If the folder cannot be made. The error names it.
 pub fn private_dir(path: &Path) -> anyhow::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
@@ -26,27 +22,10 @@ pub fn private_dir(path: &Path) -> anyhow::Result<()> {
         })
 }
 
-/// Writes a file that only its owner may read, by a temporary file, so that a crash leaves none or all of it.
+/// Writes a file that only its owner may read. After a crash the file is there as a whole, or not at all.
 ///
 /// # Errors
-/// If it can't be written; the error names it.
+/// If the file cannot be written. The error names it.
 pub fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
-    write(path, content).with_context(|| format!("failed to write {}", path.display()))
-}
-
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => fs::File::open(folder)?.sync_all(),
-        _ => fs::File::open(".")?.sync_all(),
-    }
+    replace_private(path, content).with_context(|| format!("failed to write {}", path.display()))
 }

@@ -1,7 +1,7 @@
 //! The server: listeners, policy and commands, wired from the crates below.
 //!
 //! In reading order:
-//! - [`cli`], [`commands`], `queue_commands`: the command line, and what each command does.
+//! - [`cli`], [`command`]: the command line as types, and the commands.
 //! - [`server`], [`services`], [`listener`], [`tls`], [`privileges`]: from a configuration to a
 //!   running server.
 //! - [`http`]: the HTTP services.
@@ -11,7 +11,7 @@
 //! (`postrider-queue`), the files on disk (`postrider-store`).
 
 pub mod cli;
-pub mod commands;
+pub mod command;
 pub mod files;
 pub mod http;
 mod linger;
@@ -19,8 +19,6 @@ pub mod listener;
 pub mod localserve;
 pub mod logging;
 pub mod privileges;
-mod queue_commands;
 pub mod server;
 pub mod services;
 pub mod tls;
-mod webapi_command;

@@ -1,4 +1,4 @@
-//! `postrider localserve`: a complete server for development, made on first use.
+//! The folder of `localserve`: a complete server for development, which is made on first use.
 
 use std::{
     net::IpAddr,
@@ -6,28 +6,28 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use postrider_admin::control::SOCKET_NAME;
+use postrider_admin::face::SOCKET_NAME;
 
 use crate::{cli, files, tls};
 
 /// The account of localserve.
 pub const ACCOUNT: &str = "postrider";
-/// Its password.
+/// The password of the account.
 pub const PASSWORD: &str = "postrider";
-/// The administrator's password of localserve.
+/// The password of the administrator of localserve.
 pub const ADMIN_PASSWORD: &str = "postrider-admin";
 
-/// Ports before the offset: MX, submission, submissions, HTTP, HTTPS.
+/// The ports before the offset is added: MX, submission, submissions, HTTP, HTTPS.
 const PORTS: [u16; 5] = [1025, 1587, 1465, 1080, 1443];
 
-/// Where localserve's server is configured.
+/// The folder of a localserve.
 #[derive(Debug)]
 pub struct Place {
-    /// The folder.
+    /// Its path.
     pub dir: PathBuf,
     /// The static configuration.
     pub conf: PathBuf,
-    /// It was made just now.
+    /// Whether it was made just now.
     pub new: bool,
 }
 
@@ -44,14 +44,14 @@ pub fn default_dir() -> anyhow::Result<PathBuf> {
     absolute("XDG_DATA_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
         .map(|data| data.join("postrider-localserve"))
-        .context("neither XDG_DATA_HOME nor HOME is set; say where with --dir DIR")
+        .context("neither XDG_DATA_HOME nor HOME is set; name the folder with --dir DIR")
 }
 
-/// Makes folder, configuration, certificate and DKIM key, as far as they are missing. What is there stays as it is,
-/// edits included; only the listeners' address and ports follow the options.
+/// Makes the folder, the configuration, the certificate and the DKIM key if they are missing. Files that exist stay as
+/// they are, with all edits. Only the address and the ports of the listeners follow the options.
 ///
 /// # Errors
-/// If something can't be written, or the port offset is too large.
+/// If a file cannot be written, or the port offset is too large.
 pub fn prepare(options: &cli::Localserve) -> anyhow::Result<Place> {
     let dir = match &options.dir {
         Some(dir) => dir.clone(),
@@ -77,7 +77,7 @@ pub fn prepare(options: &cli::Localserve) -> anyhow::Result<Place> {
         ensure_dkim_key(&config)?;
         files::write_private(&config.join("domains.conf"), DOMAINS_CONF.as_bytes())?;
     }
-    // Address and ports are those of this call, so that an offset can be tried without editing.
+    // The address and the ports are set for each run, so that nobody must edit the file to try an offset.
     files::write_private(
         &conf,
         static_conf(&conf, options.ip, options.port_offset)?.as_bytes(),
@@ -88,7 +88,7 @@ pub fn prepare(options: &cli::Localserve) -> anyhow::Result<Place> {
 fn ensure_admin_password(config: &Path) -> anyhow::Result<()> {
     let path = config.join("adminpasswd");
     if !path.exists() {
-        postrider_admin::password::set_admin_password(&path, ADMIN_PASSWORD)?;
+        postrider_admin::op::passwords::set_admin_password(&path, ADMIN_PASSWORD)?;
     }
     Ok(())
 }
@@ -108,7 +108,7 @@ fn ports(offset: u16) -> anyhow::Result<[u16; 5]> {
     for port in &mut ports {
         let Some(moved) = port.checked_add(offset) else {
             bail!(
-                "--port-offset {offset} is too large: port {port} plus it must not be above 65535"
+                "--port-offset {offset} is too large: the sum with port {port} must not be above 65535"
             );
         };
         *port = moved;
@@ -116,7 +116,7 @@ fn ports(offset: u16) -> anyhow::Result<[u16; 5]> {
     Ok(ports)
 }
 
-/// The text of postrider.conf: the one that is there with address and ports set, or a new one.
+/// The text of postrider.conf, with address and ports set. It is made from the file that exists, or from [`STATIC_CONF`].
 fn static_conf(path: &Path, ip: IpAddr, offset: u16) -> anyhow::Result<String> {
     let [smtp, submission, submissions, http, https] = ports(offset)?;
     let text = match std::fs::read_to_string(path) {
@@ -159,7 +159,7 @@ fn static_conf(path: &Path, ip: IpAddr, offset: u16) -> anyhow::Result<String> {
     Ok(document.to_string())
 }
 
-/// Replaces a value and keeps the comment behind it.
+/// Replaces a value, and keeps the comment after it.
 fn set(table: &mut dyn toml_edit::TableLike, key: &str, mut value: toml_edit::Value) {
     if let Some(old) = table.get(key).and_then(toml_edit::Item::as_value) {
         *value.decor_mut() = old.decor().clone();
@@ -178,7 +178,7 @@ log.level = "info"
 account = "postrider"
 mailbox = "Postmaster"
 
-# Address and ports follow the options of "postrider localserve".
+# "postrider localserve" sets the address and the ports by its options.
 [listeners.local]
 ips = ["127.0.0.1"]
 tls.certs = [{ cert_file = "localserve.crt", key_file = "localserve.key" }]
@@ -188,12 +188,12 @@ submissions = { enabled = true, port = 1465 }
 webapi_http = { enabled = true, port = 1080 }
 webapi_https = { enabled = true, port = 1443 }
 
-# Receivers of webhooks are on this machine.
+# The receivers of webhooks are on this machine.
 [webhook]
 allow_private_addresses = true
 retry_intervals = ["1s", "5s", "15s", "1m", "5m"]
 
-# A failed attempt is tried again soon, so that one can watch it.
+# Attempts follow each other quickly, so that you can watch them.
 [queue]
 retry_intervals = ["10s", "30s", "1m", "5m", "15m"]
 
@@ -206,7 +206,7 @@ data_timeout = "30s"
 dot_timeout = "60s"
 "#;
 
-const DOMAINS_CONF: &str = r#"# The dynamic configuration: a valid change takes effect when the file is saved.
+const DOMAINS_CONF: &str = r#"# The dynamic configuration. A valid change takes effect when the file is saved.
 
 [domains."localhost"]
 localpart_catchall_separators = ["+"]
@@ -225,19 +225,19 @@ keep_retired_webhook_period = "168h"
 max_outgoing_messages_per_day = 1000000000
 max_first_time_recipients_per_day = 1000000000
 
-# Tell your application what becomes of each message: uncomment, set your receiver, save.
+# To tell your application about each message: remove the # below, set the URL of your receiver, and save the file.
 #[accounts.postrider.outgoing_webhook]
 #url = "http://127.0.0.1:8000/outgoing"
 #[accounts.postrider.incoming_webhook]
 #url = "http://127.0.0.1:8000/incoming"
 "#;
 
-/// How this program can be called again: it may not be in the search path.
+/// How to call this program again. It may not be in the search path.
 fn program() -> String {
     std::env::current_exe().map_or_else(|_| "postrider".into(), |path| path.display().to_string())
 }
 
-/// What is printed when the server is up.
+/// The text to print when the server runs.
 #[must_use]
 pub fn banner(place: &Place, ip: IpAddr, offset: u16, deliver: bool) -> String {
     let [smtp, submission, submissions, http, https] = ports(offset).unwrap_or(PORTS);
@@ -246,10 +246,10 @@ pub fn banner(place: &Place, ip: IpAddr, offset: u16, deliver: bool) -> String {
         IpAddr::V6(ip) => format!("[{ip}]"),
     };
     let fate = if deliver {
-        "Messages are delivered for real, to the recipients' mail servers."
+        "Messages are delivered to the mail servers of the recipients."
     } else {
-        "No message leaves this machine: each is delivered to the sender's own mailbox.\n\
-         Recipients such as fail+550@example.com, x+permerror@example.com and y+temperror@example.com fail as named."
+        "No message leaves this machine: it is delivered to the mailbox of its sender.\n\
+         Recipients such as fail+550@example.com, x+permerror@example.com and y+temperror@example.com fail as their names say."
     };
     format!(
         "postrider localserve {version}, in {dir}{made}\n\
@@ -268,7 +268,7 @@ pub fn banner(place: &Place, ip: IpAddr, offset: u16, deliver: bool) -> String {
          curl --user postrider@localhost:{PASSWORD} --data-urlencode request='{{\"To\": [{{\"Address\": \"user@example.com\"}}], \
          \"Subject\": \"Hello\", \"Text\": \"Hello from postrider.\"}}' http://{host}:{http}/webapi/v0/Send\n\
          \n\
-         See what became of it, and what is queued:\n\
+         See the history, and the queued messages:\n\
          \n\
          {program} --config {static_conf} queue retired list\n\
          {program} --config {static_conf} queue list\n",

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use postrider_config::{Log, LogFormat};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// Begins logging as configured. `RUST_LOG`, if set, wins over the configured levels.
+/// Starts the log as configured. `RUST_LOG`, if it is set, replaces the configured levels.
 pub fn start(config: &Log) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         let modules = config
@@ -19,7 +19,7 @@ pub fn start(config: &Log) {
         )
     });
     let registry = tracing_subscriber::registry().with(filter);
-    // A second start in one process (tests) keeps the first.
+    // A second start in one process (in tests) keeps the first log.
     let _ = match config.format {
         LogFormat::Json => registry
             .with(fmt::layer().json().with_writer(io::stderr))

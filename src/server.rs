@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use postrider_admin::{control, password, request};
+use postrider_admin::{self as admin, face::socket, op::passwords};
 use postrider_config::{Dynamic, Live, Static};
 use postrider_dns::{CachingResolver, HickoryResolver, Resolver};
 use postrider_queue::{Delivery, Dialer, Queue, TcpDialer};
@@ -128,7 +128,7 @@ impl Server {
         crate::files::private_dir(&statics.data_dir)?;
         let store_options = services::store_options(&statics);
         let store = tokio::task::spawn_blocking(move || Store::open(store_options)).await??;
-        let control = control::bind(&statics.data_dir).with_context(|| {
+        let control = socket::bind(&statics.data_dir).with_context(|| {
             format!(
                 "failed to make the control socket in {}",
                 statics.data_dir.display()
@@ -236,7 +236,7 @@ impl Server {
             let config = self.shared.dynamic();
             let now = self.shared.clock.now();
             let logins = Some(&*self.shared.logins);
-            password::set_account_password(
+            passwords::set_account_password(
                 &self.shared.store,
                 logins,
                 &config,
@@ -278,7 +278,7 @@ impl Server {
     fn spawn_workers(&mut self, control: UnixListener, hooks: Runner, dynamic_path: PathBuf) {
         let shared = &self.shared;
         let stop = || self.shutdown.subscribe();
-        let parts = request::Parts {
+        let context = admin::Context {
             store: shared.store.clone(),
             queue: Arc::clone(&shared.queue),
             logins: Arc::clone(&shared.logins),
@@ -286,7 +286,7 @@ impl Server {
             webhooks: Arc::new(hooks.operator()),
             clock: Arc::clone(&shared.clock),
         };
-        self.tasks.spawn(control::serve(control, parts, stop()));
+        self.tasks.spawn(socket::serve(control, context, stop()));
         self.tasks.spawn(Arc::clone(&shared.queue).run(stop()));
         self.tasks.spawn(hooks.run(stop()));
         self.tasks.spawn(postrider_config::watch(

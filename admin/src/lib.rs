@@ -1,14 +1,18 @@
-//! What administrators do to a server, behind whichever face they use.
+//! Administration: what administrators can do to a server, and the ways to reach it.
 //!
-//! - [`password`]: the passwords of accounts and of the administrator.
-//! - [`filter`]: filters as people write them, such as `<-1h30m`.
-//! - [`shape`]: records as the APIs and `--json` show them.
-//! - [`control`]: the socket in the data folder through which commands talk to the running server. [`request`]: what they can ask.
+//! In reading order:
+//! - [`op`]: the operations. Each has a typed input, a typed output and the error [`AdminError`].
+//! - [`face`]: the ways to reach the operations. Today this is the control socket, for the command line.
+//! - [`Context`]: the parts of the running server that operations work on.
 //!
-//! Domains, accounts and keys are edited in domains.conf; this version has no functions that edit it.
+//! Invariant: an operation does not know its face. It has no JSON, no HTTP and no terminal.
+//!
+//! Absent on purpose: operations that edit `domains.conf`. Administrators edit the file itself.
 
-pub mod control;
-pub mod filter;
-pub mod password;
-pub mod request;
-pub mod shape;
+mod context;
+mod error;
+pub mod face;
+pub mod op;
+
+pub use context::Context;
+pub use error::{AdminError, Code};

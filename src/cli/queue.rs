@@ -2,202 +2,205 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::webhook::Webhook;
+use super::{
+    moment::{Bound, Offset},
+    webhook::Webhook,
+};
 
-/// What can be done with the queue. Everything goes through the running server.
+/// The commands for the queue. All of them ask the running server.
 #[derive(Debug, Subcommand)]
 pub enum Queue {
-    /// List queued messages and what each waits for, oldest first.
+    /// List queued messages, oldest first. Each has the reason why it waits.
     List {
-        /// Which ones.
+        /// The messages.
         #[command(flatten)]
         filter: Filter,
-        /// How.
+        /// The form of the list.
         #[command(flatten)]
         listing: Listing,
     },
-    /// Say why a message is still there.
+    /// Show why a message is still queued, or how it ended.
     Explain {
-        /// The message.
+        /// The id of the message.
         id: u64,
     },
-    /// Write the text of a message to standard output.
+    /// Write a message to standard output.
     Dump {
-        /// The message.
+        /// The id of the message.
         id: u64,
     },
-    /// Hold messages: no attempts until they are released.
+    /// Hold messages. There are no attempts until they are released.
     Hold(Selection),
     /// Release held messages.
     Release(Selection),
-    /// Attempt messages now.
+    /// Attempt to deliver messages now.
     Kick(Selection),
-    /// Change when messages are attempted next.
+    /// Change the time of the next attempt.
     Schedule {
-        /// To when.
+        /// The new time.
         #[command(flatten)]
         when: When,
-        /// Which ones.
+        /// The messages.
         #[command(flatten)]
         which: Selection,
     },
-    /// Force messages to a transport of postrider.conf; "" goes back to the routes.
+    /// Force messages to a transport of postrider.conf. With "", the routes decide again.
     Transport {
         /// The transport.
         name: String,
-        /// Which ones.
+        /// The messages.
         #[command(flatten)]
         which: Selection,
     },
-    /// Set whether messages may only go over verified TLS.
+    /// Set whether messages need verified TLS.
     Requiretls {
-        /// What to set.
+        /// The new setting.
         policy: TlsPolicy,
-        /// Which ones.
+        /// The messages.
         #[command(flatten)]
         which: Selection,
     },
-    /// End messages as if their delivery had failed: with DSN and event "failed".
+    /// End messages as if their delivery had failed: with a DSN and the event "failed".
     Fail(Selection),
-    /// End messages without a DSN: event "canceled".
+    /// End messages without a DSN, with the event "canceled".
     Drop(Selection),
-    /// The history of messages that left the queue.
+    /// Show the history of messages that left the queue.
     #[command(subcommand)]
     Retired(Retired),
-    /// Addresses that accounts do not mail to any more.
+    /// List, add and remove suppressed addresses. An account does not send to them.
     #[command(subcommand)]
     Suppress(Suppress),
-    /// Rules that hold new messages.
+    /// List, add and remove the rules that hold messages.
     #[command(subcommand)]
     HoldRules(HoldRules),
-    /// The calls of webhooks: those that are to be made, and their history.
+    /// List, change and end webhook calls, and show their history.
     #[command(subcommand)]
     Webhook(Webhook),
 }
 
-/// A new time for the next attempt.
+/// The new time of the next attempt.
 #[derive(Clone, Debug, Args)]
 pub struct When {
-    /// At this time relative to now, such as "30m" or "now".
+    /// At a time relative to now, for example "30m" or "now".
     #[arg(
         long,
         value_name = "TIME",
         required_unless_present = "by",
         conflicts_with = "by"
     )]
-    pub at: Option<String>,
-    /// Later by this, or earlier: "1h30m", "-10m".
+    pub at: Option<Offset>,
+    /// Later or earlier than before, for example "1h30m" or "-10m".
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
-    pub by: Option<String>,
+    pub by: Option<Offset>,
 }
 
-/// How records are listed.
+/// How a list is printed.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct Listing {
-    /// The other way round.
+    /// Reverse the order.
     #[arg(long)]
     pub reverse: bool,
-    /// At most so many.
+    /// At most N entries.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Print one JSON array.
+    /// Print a JSON array.
     #[arg(long)]
     pub json: bool,
 }
 
-/// Which queued messages; all that are given must match.
+/// Which queued messages. All given options must match.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Filter {
-    /// Only these, separated by commas.
+    /// Only messages with these ids, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "ID")]
     pub ids: Vec<u64>,
-    /// Only of this account.
+    /// Only messages of this account.
     #[arg(long)]
     pub account: Option<String>,
-    /// Only with this text in the sender's address; @example.com for a domain.
+    /// Only messages with this text in the address of the sender. @example.com selects a domain.
     #[arg(long, value_name = "TEXT")]
     pub from: Option<String>,
-    /// Only with this text in the recipient's address; @example.com for a domain.
+    /// Only messages with this text in the address of the recipient. @example.com selects a domain.
     #[arg(long, value_name = "TEXT")]
     pub to: Option<String>,
-    /// Only submitted before (<) or after (>) a time relative to now, as in "<-1h30m".
+    /// Only messages submitted before (<) or after (>) a time relative to now, for example "<-1h30m".
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
-    pub submitted: Option<String>,
-    /// Only with their next attempt before (<) or after (>) a time relative to now, as in "<now" or ">2h".
+    pub submitted: Option<Bound>,
+    /// Only messages with the next attempt before (<) or after (>) a time relative to now, for example "<now" or ">2h".
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
-    pub next_attempt: Option<String>,
-    /// Only held ones (true), or only others (false).
+    pub next_attempt: Option<Bound>,
+    /// Only held messages (true), or only others (false).
     #[arg(long, value_name = "BOOL")]
     pub hold: Option<bool>,
-    /// Only those forced to this transport.
+    /// Only messages forced to this transport.
     #[arg(long, value_name = "NAME")]
     pub transport: Option<String>,
 }
 
-/// Which queued messages are changed or ended.
+/// Which queued messages to change or end.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Selection {
-    /// By filter.
+    /// The filter.
     #[command(flatten)]
     pub filter: Filter,
-    /// All messages; needed when there is no filter.
+    /// All messages. Needed when there is no filter.
     #[arg(long)]
     pub all: bool,
 }
 
-/// Whether a message may only go over verified TLS.
+/// Whether a message needs verified TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TlsPolicy {
-    /// REQUIRETLS, or fail.
+    /// Only over verified TLS, to hosts with REQUIRETLS. Else the message fails.
     Yes,
-    /// Without TLS if need be.
+    /// Without TLS if there is no other way.
     No,
-    /// As the remote's policy says.
+    /// As the policy of the remote says.
     Default,
 }
 
 /// `queue retired ...`
 #[derive(Debug, Subcommand)]
 pub enum Retired {
-    /// List the history with every result, newest first.
+    /// List the history with all results, newest first.
     List {
-        /// Which ones.
+        /// The messages.
         #[command(flatten)]
         filter: RetiredFilter,
-        /// How.
+        /// The form of the list.
         #[command(flatten)]
         listing: Listing,
     },
 }
 
-/// Which messages of the history; all that are given must match.
+/// Which messages of the history. All given options must match.
 #[derive(Clone, Debug, Default, Args)]
 pub struct RetiredFilter {
-    /// Only these, separated by commas.
+    /// Only messages with these ids, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "ID")]
     pub ids: Vec<u64>,
-    /// Only of this account.
+    /// Only messages of this account.
     #[arg(long)]
     pub account: Option<String>,
-    /// Only with this text in the sender's address; @example.com for a domain.
+    /// Only messages with this text in the address of the sender. @example.com selects a domain.
     #[arg(long, value_name = "TEXT")]
     pub from: Option<String>,
-    /// Only with this text in the recipient's address; @example.com for a domain.
+    /// Only messages with this text in the address of the recipient. @example.com selects a domain.
     #[arg(long, value_name = "TEXT")]
     pub to: Option<String>,
-    /// Only to exactly this address.
+    /// Only messages to exactly this address.
     #[arg(long, value_name = "ADDRESS")]
     pub recipient: Option<String>,
-    /// Only submitted before (<) or after (>) a time relative to now.
+    /// Only messages submitted before (<) or after (>) a time relative to now.
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
-    pub submitted: Option<String>,
-    /// Only with their last activity before (<) or after (>) a time relative to now.
+    pub submitted: Option<Bound>,
+    /// Only messages with the last activity before (<) or after (>) a time relative to now.
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
-    pub last_activity: Option<String>,
-    /// Only delivered ones (true), or only others (false).
+    pub last_activity: Option<Bound>,
+    /// Only delivered messages (true), or only others (false).
     #[arg(long, value_name = "BOOL")]
     pub success: Option<bool>,
-    /// Only those forced to this transport.
+    /// Only messages forced to this transport.
     #[arg(long, value_name = "NAME")]
     pub transport: Option<String>,
 }
@@ -207,44 +210,44 @@ pub struct RetiredFilter {
 pub enum Suppress {
     /// List suppressed addresses.
     List {
-        /// Only of this account.
+        /// Only entries of this account.
         #[arg(long)]
         account: Option<String>,
-        /// Print one JSON array.
+        /// Print a JSON array.
         #[arg(long)]
         json: bool,
     },
-    /// Put an address, and so all its variants, on an account's list.
+    /// Suppress an address, with all its variants, for an account.
     Add {
-        /// Whose list.
+        /// The account.
         account: String,
         /// The address.
         address: String,
-        /// Why.
+        /// The reason.
         #[arg(long, default_value = "added by an administrator")]
         reason: String,
     },
-    /// Take an address off an account's list.
+    /// Allow an address for an account again.
     Remove(OnList),
-    /// Look whether an address is on an account's list.
+    /// Show whether an address is suppressed for an account.
     Lookup {
-        /// Which.
+        /// The entry.
         #[command(flatten)]
         entry: OnList,
-        /// Print one JSON array.
+        /// Print a JSON array.
         #[arg(long)]
         json: bool,
     },
 }
 
-/// An address on a suppression list.
+/// An entry of a suppression list.
 #[derive(Debug, Args)]
 pub struct OnList {
-    /// Whose list.
+    /// The account.
     pub account: String,
     /// The address or a variant of it.
     pub address: String,
-    /// For mail of this list only, as who unsubscribed by a link is; without it, for all mail.
+    /// The mailing list that the recipient unsubscribed from. Without it: the entry for all mail.
     #[arg(
         long,
         value_name = "NAME",
@@ -259,31 +262,31 @@ pub struct OnList {
 pub enum HoldRules {
     /// List the rules.
     List {
-        /// Print one JSON array.
+        /// Print a JSON array.
         #[arg(long)]
         json: bool,
     },
-    /// Hold new messages, and those that are queued, that match all that is given; everything when nothing is.
+    /// Hold the queued and the new messages that match all given options. Without options, hold everything.
     Add {
-        /// Of this account.
+        /// Messages of this account.
         #[arg(long)]
         account: Option<String>,
-        /// With a reverse-path in this domain.
+        /// Messages with a reverse-path in this domain.
         #[arg(long, value_name = "DOMAIN")]
         sender_domain: Option<String>,
-        /// With a recipient in this domain.
+        /// Messages with a recipient in this domain.
         #[arg(long, value_name = "DOMAIN")]
         recipient_domain: Option<String>,
-        /// With this reverse-path.
+        /// Messages with this reverse-path.
         #[arg(long, value_name = "ADDRESS")]
         sender: Option<String>,
-        /// To this recipient.
+        /// Messages to this recipient.
         #[arg(long, value_name = "ADDRESS")]
         recipient: Option<String>,
     },
-    /// Remove a rule. What it holds stays held until it is released.
+    /// Remove a rule. The messages that it held stay held until they are released.
     Remove {
-        /// The rule.
+        /// The id of the rule.
         id: u64,
     },
 }

@@ -2,9 +2,12 @@
 
 use clap::{Args, Subcommand};
 
-use super::queue::{Listing, When};
+use super::{
+    moment::Bound,
+    queue::{Listing, When},
+};
 
-/// What a call may tell of.
+/// The events that calls report.
 const EVENTS: [&str; 9] = [
     "delivered",
     "suppressed",
@@ -17,52 +20,52 @@ const EVENTS: [&str; 9] = [
     "incoming",
 ];
 
-/// What can be done with the calls of webhooks.
+/// The commands for webhook calls. All of them ask the running server.
 #[derive(Debug, Subcommand)]
 pub enum Webhook {
-    /// List the calls that are to be made, oldest first, with the answers so far.
+    /// List the calls to be made, oldest first, with the answers so far.
     List {
-        /// Which ones.
+        /// The calls.
         #[command(flatten)]
         filter: HookFilter,
-        /// How.
+        /// The form of the list.
         #[command(flatten)]
         listing: Listing,
     },
     /// Make calls now.
     Kick(HookSelection),
-    /// Change when calls are made.
+    /// Change the time of the next attempt.
     Schedule {
-        /// To when.
+        /// The new time.
         #[command(flatten)]
         when: When,
-        /// Which ones.
+        /// The calls.
         #[command(flatten)]
         which: HookSelection,
     },
     /// End calls as failed, without making them.
     Cancel(HookSelection),
-    /// Call an account's webhook once with an example, and show the answer.
+    /// Call the webhook of an account once with an example, and show the answer.
     Test {
-        /// Whose.
+        /// The account.
         account: String,
-        /// The one for received messages, not the one for what becomes of sent ones.
+        /// Call the webhook for received messages, instead of the webhook for events of sent messages.
         #[arg(long)]
         incoming: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Make calls of the history again, to where the account's events go now.
+    /// Make calls of the history again, to the URL that is configured now.
     Replay {
-        /// Which ones.
+        /// The calls.
         #[command(flatten)]
         filter: RetiredHookFilter,
-        /// All of the history; needed when there is no filter.
+        /// All calls of the history. Needed when there is no filter.
         #[arg(long)]
         all: bool,
     },
-    /// The history of calls.
+    /// Show the history of calls.
     #[command(subcommand)]
     Retired(RetiredHooks),
 }
@@ -70,73 +73,73 @@ pub enum Webhook {
 /// `queue webhook retired ...`
 #[derive(Debug, Subcommand)]
 pub enum RetiredHooks {
-    /// List the history with every answer, newest first.
+    /// List the history with all answers, newest first.
     List {
-        /// Which ones.
+        /// The calls.
         #[command(flatten)]
         filter: RetiredHookFilter,
-        /// How.
+        /// The form of the list.
         #[command(flatten)]
         listing: Listing,
     },
 }
 
-/// Which calls; all that are given must match.
+/// Which calls. All given options must match.
 #[derive(Clone, Debug, Default, Args)]
 pub struct HookFilter {
-    /// Only these, separated by commas.
+    /// Only calls with these ids, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "ID")]
     pub ids: Vec<u64>,
-    /// Only of this account.
+    /// Only calls of this account.
     #[arg(long)]
     pub account: Option<String>,
-    /// Only of this event, or of incoming messages.
+    /// Only calls for this event. "incoming" is a received message.
     #[arg(long, value_parser = EVENTS)]
     pub event: Option<String>,
-    /// Only of events of this queued or retired message.
+    /// Only calls for events of this queued or retired message.
     #[arg(long, value_name = "ID")]
     pub message: Option<u64>,
-    /// Only made before (<) or after (>) a time relative to now, as in "<-1h30m".
+    /// Only calls added before (<) or after (>) a time relative to now, for example "<-1h30m".
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
-    pub submitted: Option<String>,
-    /// Only with their next call before (<) or after (>) a time relative to now, as in "<now" or ">2h".
+    pub submitted: Option<Bound>,
+    /// Only calls with the next attempt before (<) or after (>) a time relative to now, for example "<now" or ">2h".
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
-    pub next_attempt: Option<String>,
+    pub next_attempt: Option<Bound>,
 }
 
-/// Which calls are changed or ended.
+/// Which calls to change or end.
 #[derive(Clone, Debug, Default, Args)]
 pub struct HookSelection {
-    /// By filter.
+    /// The filter.
     #[command(flatten)]
     pub filter: HookFilter,
-    /// All calls; needed when there is no filter.
+    /// All calls. Needed when there is no filter.
     #[arg(long)]
     pub all: bool,
 }
 
-/// Which calls of the history; all that are given must match.
+/// Which calls of the history. All given options must match.
 #[derive(Clone, Debug, Default, Args)]
 pub struct RetiredHookFilter {
-    /// Only these, separated by commas.
+    /// Only calls with these ids, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "ID")]
     pub ids: Vec<u64>,
-    /// Only of this account.
+    /// Only calls of this account.
     #[arg(long)]
     pub account: Option<String>,
-    /// Only of this event, or of incoming messages.
+    /// Only calls for this event. "incoming" is a received message.
     #[arg(long, value_parser = EVENTS)]
     pub event: Option<String>,
-    /// Only of events of this message.
+    /// Only calls for events of this message.
     #[arg(long, value_name = "ID")]
     pub message: Option<u64>,
-    /// Only those that the receiver took (true), or only others (false).
+    /// Only calls that the receiver accepted (true), or only others (false).
     #[arg(long, value_name = "BOOL")]
     pub success: Option<bool>,
-    /// Only made before (<) or after (>) a time relative to now.
+    /// Only calls added before (<) or after (>) a time relative to now.
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
-    pub submitted: Option<String>,
-    /// Only ended before (<) or after (>) a time relative to now.
+    pub submitted: Option<Bound>,
+    /// Only calls that ended before (<) or after (>) a time relative to now.
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
-    pub last_activity: Option<String>,
+    pub last_activity: Option<Bound>,
 }

@@ -201,7 +201,7 @@ async fn the_command_calls_the_api_and_follows_events() {
 
     for (password, arguments, problem) in [
         (PASSWORD, &["Send", "{}"][..], "missingBody: "),
-        (PASSWORD, &["Send", "{"], "the request is no JSON"),
+        (PASSWORD, &["Send", "{"], "the request is not JSON"),
         (PASSWORD, &["Sent", "{}"], "there is no method \"Sent\""),
         (
             PASSWORD,

@@ -1,52 +1,105 @@
 //! The passwords of accounts and of the administrator.
 //!
-//! Only an Argon2id hash is kept: for an account in the store, for the administrator in a file of its own.
+//! The server keeps only an Argon2id hash: for an account in the store, for the administrator in a
+//! file of its own.
 
 use std::{
-    fs,
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
-use postrider_config::Dynamic;
+use postrider_config::{Dynamic, replace_private};
 use postrider_receive::login::{Logins, hash_password};
 use postrider_store::{Credential, Store, StoreError, Time};
+use serde::{Deserialize, Serialize};
+use tracing::info;
+
+use super::Single;
+use crate::{AdminError, Context};
 
 /// The fewest characters of a password.
 pub const MIN_LENGTH: usize = 8;
 
+/// Sets the password of an account.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Set {
+    /// The account.
+    pub account: String,
+    /// The new password.
+    pub password: String,
+}
+
+/// Hides the password.
+impl fmt::Debug for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Set");
+        out.field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+impl Single for Set {
+    type Output = ();
+
+    async fn answer(self, context: &Context) -> Result<(), AdminError> {
+        let Self { account, password } = self;
+        let config = context.config.load_full();
+        let (store, now) = (&context.store, context.clock.now());
+        let logins = Some(&*context.logins);
+        set_account_password(store, logins, &config, &account, &password, now).await?;
+        info!(account, "password set by an administrator");
+        Ok(())
+    }
+}
+
 /// Why a password was not set.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
-    /// Shorter than [`MIN_LENGTH`] characters.
+    /// It has fewer than [`MIN_LENGTH`] characters.
     #[error("the password has {0} characters; it needs at least {MIN_LENGTH}")]
     TooShort(usize),
-    /// A control character, for example a pasted line end.
+    /// It has a control character, for example a pasted line end.
     #[error("the password has a control character; choose one without")]
     ControlCharacter,
-    /// No such account in domains.conf.
+    /// The account is not in `domains.conf`.
     #[error("there is no account {account:?} in domains.conf; there are: {known}")]
     NoAccount {
-        /// The name asked for.
+        /// The name that was given.
         account: String,
-        /// Those that exist.
+        /// The accounts that exist.
         known: String,
     },
     /// The hash could not be made.
     #[error("failed to hash the password: {0}")]
     Hash(String),
-    /// The store did not take it.
+    /// The store did not take the hash.
     #[error("failed to store the password: {0}")]
     Store(#[from] StoreError),
-    /// The file of the administrator's password.
+    /// The file of the administrator's password could not be written.
     #[error("failed to write {path:?}: {source}")]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What went wrong.
+        /// The reason.
         source: io::Error,
     },
+}
+
+impl From<PasswordError> for AdminError {
+    fn from(error: PasswordError) -> Self {
+        let text = error.to_string();
+        match error {
+            PasswordError::TooShort(_) | PasswordError::ControlCharacter => {
+                Self::invalid(text).at("password")
+            }
+            PasswordError::NoAccount { .. } => Self::not_found(text).at("account"),
+            PasswordError::Hash(_) | PasswordError::File { .. } => Self::internal(text),
+            PasswordError::Store(error) => Self {
+                text,
+                ..error.into()
+            },
+        }
+    }
 }
 
 fn check(password: &str) -> Result<(), PasswordError> {
@@ -60,10 +113,10 @@ fn check(password: &str) -> Result<(), PasswordError> {
     Ok(())
 }
 
-/// Sets the password of an account; earlier remembered logins with the old one end at once.
+/// Sets the password of an account. Remembered logins with the old password end at once.
 ///
 /// # Errors
-/// If the password is too weak, the account unknown, or the store can't take it. Nothing is changed then.
+/// If the password is too weak, the account is unknown, or the store fails. Then nothing changes.
 pub async fn set_account_password(
     store: &Store,
     logins: Option<&Logins>,
@@ -94,42 +147,24 @@ pub async fn set_account_password(
     Ok(())
 }
 
-/// Writes the hash of the administrator's password to `path`, atomically, readable by the owner only.
+/// Writes the hash of the administrator's password to `path`. The file is replaced as a whole, and only
+/// its owner may read it.
 ///
 /// # Errors
-/// If the password is too weak or the file can't be written.
+/// If the password is too weak or the file cannot be written.
 pub fn set_admin_password(path: &Path, password: &str) -> Result<(), PasswordError> {
     check(password)?;
     let hash = hash_password(password).map_err(|error| PasswordError::Hash(error.to_string()))?;
-    write_atomically(path, format!("{hash}\n").as_bytes()).map_err(|source| PasswordError::File {
+    let written = replace_private(path, format!("{hash}\n").as_bytes());
+    written.map_err(|source| PasswordError::File {
         path: path.to_owned(),
         source,
     })
 }
 
-fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let temporary = folder.join(name);
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    fs::File::open(folder)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
 
@@ -144,9 +179,11 @@ mod tests {
     }
 
     #[test]
-    fn the_administrators_hash_is_private() {
+    fn only_the_owner_may_read_the_administrators_hash() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("adminpasswd");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         set_admin_password(&path, "correct horse").unwrap();
         let hash = fs::read_to_string(&path).unwrap();
         assert!(hash.starts_with("$argon2id$"), "{hash}");

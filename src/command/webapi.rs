@@ -1,4 +1,4 @@
-//! `postrider webapi`: calls a method of a server's webapi, as an application would.
+//! `webapi`: calls a method of the webapi over HTTP, as an application does.
 
 use std::{
     fs,
@@ -15,27 +15,27 @@ use postrider_webapi::{
 };
 use serde_json::Value;
 
-use crate::{
-    cli::Webapi,
-    commands::{print, print_bytes, runtime},
+use super::{
+    Usage,
+    output::{print, print_bytes, print_json},
+    runtime,
 };
+use crate::cli::Webapi;
 
-/// A stream that ends before is not to go on.
+/// The shortest life of a stream that ends in good order. A stream that ends earlier is not opened again.
 const STREAM_MIN: Duration = Duration::from_secs(60);
-/// The method that has no end.
+/// The method whose answer has no end.
 const EVENT_STREAM: &str = "EventStream";
 
-/// Carries the command out.
-///
-/// # Errors
-/// A sentence for standard error.
-pub(crate) fn run(options: Webapi) -> anyhow::Result<()> {
+pub(super) fn run(options: Webapi) -> anyhow::Result<()> {
     let Some(method) = &options.method else {
         return print(&list());
     };
     let v1 = methods_v1().any(|name| name == method);
     if !v1 && method != EVENT_STREAM && !methods_v0().any(|name| name == method) {
-        bail!("there is no method {method:?}; without one, this command lists them");
+        bail!(Usage(format!(
+            "there is no method {method:?}; without a method, this command lists all"
+        )));
     }
     let trusted = match &options.ca {
         Some(file) => certificates(file).with_context(|| format!("--ca {}", file.display()))?,
@@ -47,7 +47,7 @@ pub(crate) fn run(options: Webapi) -> anyhow::Result<()> {
             return follow(&client, options.after).await;
         }
         let request = request(options.request.as_deref())?;
-        // Where both have it, v1 takes more.
+        // Both versions have some methods. Their requests have more in v1.
         if v1 {
             let answer: Value = client.call(method, &request).await?;
             return print(&format!("{answer:#}\n"));
@@ -62,11 +62,11 @@ pub(crate) fn run(options: Webapi) -> anyhow::Result<()> {
     })
 }
 
-/// A file that has some.
+/// The certificates of a file.
 fn certificates(file: &Path) -> anyhow::Result<String> {
     let text = fs::read_to_string(file)?;
     if !text.contains("BEGIN CERTIFICATE") {
-        bail!("there is no certificate in it");
+        bail!("the file has no certificate");
     }
     Ok(text)
 }
@@ -82,7 +82,7 @@ fn list() -> String {
     let only_v0: Vec<_> = methods_v0().filter(|name| !v1.contains(name)).collect();
     format!(
         "Methods whose requests /webapi/v1/openapi.json describes:\n{}  \
-         {EVENT_STREAM} (a line for each event, as it happens)\n\
+         {EVENT_STREAM} (a line for each event, when it happens)\n\
          and those with a page below /webapi/v0/:\n{}",
         lines(&v1),
         lines(&only_v0)
@@ -99,10 +99,11 @@ fn login(options: &Webapi) -> anyhow::Result<Login> {
         return Ok(Login::Key(key));
     }
     let Some(user) = user else {
-        bail!(
-            "who calls? Give --user ADDRESS or --key KEY, or set POSTRIDER_USER or POSTRIDER_KEY; \
+        bail!(Usage(
+            "no login is given: use --user ADDRESS or --key KEY, or set POSTRIDER_USER or POSTRIDER_KEY; \
              for localserve: --user postrider@localhost:postrider"
-        );
+                .to_owned()
+        ));
     };
     Ok(match user.split_once(':') {
         Some((address, password)) => Login::Password(address.into(), password.into()),
@@ -115,7 +116,7 @@ fn login(options: &Webapi) -> anyhow::Result<Login> {
     })
 }
 
-/// The request that was given, or else is read from standard input; from a terminal, the empty one.
+/// The given request, or else the request on standard input. From a terminal it is the empty request.
 fn request(given: Option<&str>) -> anyhow::Result<Value> {
     let text = match given {
         Some(text) if text != "-" => text.to_owned(),
@@ -129,7 +130,7 @@ fn request(given: Option<&str>) -> anyhow::Result<Value> {
         }
     };
     let text = if text.trim().is_empty() { "{}" } else { &text };
-    serde_json::from_str(text).context("the request is no JSON")
+    serde_json::from_str(text).context("the request is not JSON")
 }
 
 async fn follow(client: &Client, after: Option<u64>) -> anyhow::Result<()> {
@@ -138,13 +139,14 @@ async fn follow(client: &Client, after: Option<u64>) -> anyhow::Result<()> {
         let begun = Instant::now();
         let mut events = client.follow(after).await?;
         while let Some(event) = events.next().await {
-            let event = event.context("the stream broke off; --after goes on from the last ID")?;
+            let event =
+                event.context("the stream broke off; --after with the last ID continues it")?;
             after = Some(event.id);
-            print(&format!("{}\n", serde_json::to_string(&event)?))?;
+            print_json(&event)?;
         }
-        // From time to time it ends, so that logins are looked at again.
+        // The server ends a stream from time to time, so that the login is checked again.
         if begun.elapsed() < STREAM_MIN {
-            bail!("the server ended the stream; --after goes on from the last ID");
+            bail!("the server ended the stream; --after with the last ID continues it");
         }
     }
 }
@@ -158,7 +160,7 @@ mod tests {
         assert_eq!(request(Some(" ")).unwrap(), serde_json::json!({}));
         assert_eq!(request(Some("{\"a\": 1}")).unwrap()["a"], 1);
         let error = request(Some("{a}")).unwrap_err();
-        assert_eq!(error.to_string(), "the request is no JSON");
+        assert_eq!(error.to_string(), "the request is not JSON");
     }
 
     #[test]

@@ -1,0 +1,39 @@
+//! The parts of the running server that operations work on.
+
+use std::sync::Arc;
+
+use postrider_config::Live;
+use postrider_queue::Queue;
+use postrider_receive::login::Logins;
+use postrider_store::{Clock, Store};
+use postrider_webhook::Operator;
+
+use crate::AdminError;
+
+/// The parts of the running server that operations work on. A clone is cheap.
+#[derive(Clone)]
+pub struct Context {
+    /// The store.
+    pub store: Store,
+    /// The queue.
+    pub queue: Arc<Queue>,
+    /// The remembered logins. They forget an account when its password changes.
+    pub logins: Arc<Logins>,
+    /// The dynamic configuration.
+    pub config: Live,
+    /// The calls of webhooks.
+    pub webhooks: Arc<Operator>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Context {
+    /// Checks that an account is in `domains.conf`.
+    pub(crate) fn check_account(&self, account: &str) -> Result<(), AdminError> {
+        if self.config.load().accounts.contains_key(account) {
+            return Ok(());
+        }
+        let text = format!("there is no account {account}");
+        Err(AdminError::not_found(text).at("account"))
+    }
+}

@@ -1,0 +1,137 @@
+//! The operations of administrators.
+//!
+//! An operation is a value: its fields are the input. It runs against a [`Context`] and gives its
+//! output to a [`Sink`], item by item, so that the memory for a long listing is bounded. A caller
+//! that goes away drops the future, which ends the operation between two steps.
+//!
+//! All operations stand in one list in this file. Only the list implements [`Listed`], so an
+//! operation that is missing in the list does not compile. Each face derives its requests from the
+//! list, so an operation cannot be missing in a face.
+
+pub mod history;
+pub mod hold_rules;
+pub mod keys;
+mod pages;
+pub mod passwords;
+pub mod queue;
+pub mod server;
+pub mod suppression;
+pub mod webhook;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{AdminError, Context};
+
+/// The name of an operation in the list of all operations. Only the list implements this.
+pub trait Listed {
+    /// The name on the wire, for example `queue.list`.
+    const NAME: &'static str;
+}
+
+/// An operation with any number of items as its output.
+pub trait Operation: Listed + Serialize + DeserializeOwned + Send {
+    /// One item of the output.
+    type Item: Serialize + DeserializeOwned + Send;
+
+    /// Runs the operation to its end.
+    ///
+    /// # Errors
+    /// If the operation is refused or fails, or if the caller has gone. Items that were given and
+    /// changes that were made before stay.
+    fn run(
+        self,
+        context: &Context,
+        items: &mut impl Sink<Self::Item>,
+    ) -> impl Future<Output = Result<(), AdminError>> + Send;
+}
+
+/// An operation with exactly one item as its output.
+pub trait Single: Listed + Serialize + DeserializeOwned + Send {
+    /// The output.
+    type Output: Serialize + DeserializeOwned + Send;
+
+    /// Runs the operation to its end.
+    ///
+    /// # Errors
+    /// If the operation is refused or fails. Changes that were made before stay.
+    fn answer(
+        self,
+        context: &Context,
+    ) -> impl Future<Output = Result<Self::Output, AdminError>> + Send;
+}
+
+impl<S: Single> Operation for S {
+    type Item = S::Output;
+
+    async fn run(
+        self,
+        context: &Context,
+        items: &mut impl Sink<S::Output>,
+    ) -> Result<(), AdminError> {
+        let output = self.answer(context).await?;
+        items.send(vec![output]).await
+    }
+}
+
+/// The receiver of the items of an operation.
+pub trait Sink<T>: Send {
+    /// Hands over items. Waits while the caller is slower than the operation.
+    ///
+    /// # Errors
+    /// If the caller has gone (see [`Gone`]), or an item cannot be expressed.
+    fn send(&mut self, items: Vec<T>) -> impl Future<Output = Result<(), AdminError>> + Send;
+}
+
+/// The caller of an operation has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the caller has gone")]
+pub struct Gone;
+
+impl From<Gone> for AdminError {
+    fn from(gone: Gone) -> Self {
+        Self::unavailable(gone)
+    }
+}
+
+/// The list of all operations. It calls the macro `$derive` with one line for each operation: a name
+/// for Rust, the type of the operation, and the name on the wire.
+macro_rules! operations {
+    ($derive:ident) => {
+        $derive! {
+            ServerPing($crate::op::server::Ping) = "server.ping",
+            PasswordSet($crate::op::passwords::Set) = "password.set",
+            QueueList($crate::op::queue::List) = "queue.list",
+            QueueModify($crate::op::queue::Modify) = "queue.modify",
+            QueueEnd($crate::op::queue::End) = "queue.end",
+            QueueDump($crate::op::queue::Dump) = "queue.dump",
+            QueueExplain($crate::op::queue::Explain) = "queue.explain",
+            HistoryList($crate::op::history::List) = "history.list",
+            SuppressionList($crate::op::suppression::List) = "suppression.list",
+            SuppressionAdd($crate::op::suppression::Add) = "suppression.add",
+            SuppressionRemove($crate::op::suppression::Remove) = "suppression.remove",
+            SuppressionLookup($crate::op::suppression::Lookup) = "suppression.lookup",
+            HoldRuleList($crate::op::hold_rules::List) = "hold_rule.list",
+            HoldRuleAdd($crate::op::hold_rules::Add) = "hold_rule.add",
+            HoldRuleRemove($crate::op::hold_rules::Remove) = "hold_rule.remove",
+            KeyList($crate::op::keys::List) = "key.list",
+            KeyAdd($crate::op::keys::Add) = "key.add",
+            KeyRemove($crate::op::keys::Remove) = "key.remove",
+            WebhookList($crate::op::webhook::List) = "webhook.list",
+            WebhookSchedule($crate::op::webhook::Schedule) = "webhook.schedule",
+            WebhookCancel($crate::op::webhook::Cancel) = "webhook.cancel",
+            WebhookTest($crate::op::webhook::Test) = "webhook.test",
+            WebhookHistory($crate::op::webhook::History) = "webhook.history",
+            WebhookReplay($crate::op::webhook::Replay) = "webhook.replay",
+        }
+    };
+}
+pub(crate) use operations;
+
+macro_rules! name {
+    ($($variant:ident($operation:ty) = $name:literal,)+) => {
+        $(impl Listed for $operation {
+            const NAME: &'static str = $name;
+        })+
+    };
+}
+operations!(name);

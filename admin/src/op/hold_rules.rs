@@ -1,0 +1,143 @@
+//! Hold rules: they hold the messages that match them.
+
+use std::{fmt::Display, str::FromStr};
+
+use postrider_queue::describe;
+use postrider_smtp::{Address, Domain};
+use postrider_store::{HoldFilter, HoldRule, HoldRuleId};
+use serde::{Deserialize, Serialize};
+
+use super::{Operation, Single, Sink};
+use crate::{AdminError, Context};
+
+/// A hold rule. An empty field matches everything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the contract, and say it"
+)]
+pub struct HoldRuleItem {
+    pub id: u64,
+    pub created: String,
+    pub account: String,
+    pub sender_domain: String,
+    pub recipient_domain: String,
+    pub sender: String,
+    pub recipient: String,
+    /// The messages that the rule holds, in words.
+    pub holds: String,
+}
+
+impl From<&HoldRule> for HoldRuleItem {
+    fn from(rule: &HoldRule) -> Self {
+        let filter = &rule.filter;
+        let domain = |domain: &Option<Domain>| domain.as_ref().map(Domain::unicode);
+        let address = |address: &Option<Address>| address.as_ref().map(Address::unicode);
+        Self {
+            id: rule.id.0,
+            created: rule.created.to_string(),
+            account: filter.account.clone().unwrap_or_default(),
+            sender_domain: domain(&filter.sender_domain).unwrap_or_default(),
+            recipient_domain: domain(&filter.recipient_domain).unwrap_or_default(),
+            sender: address(&filter.sender).unwrap_or_default(),
+            recipient: address(&filter.recipient).unwrap_or_default(),
+            holds: describe(filter),
+        }
+    }
+}
+
+/// Lists the rules.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct List {}
+
+impl Operation for List {
+    type Item = HoldRuleItem;
+
+    async fn run(
+        self,
+        context: &Context,
+        items: &mut impl Sink<HoldRuleItem>,
+    ) -> Result<(), AdminError> {
+        let rules = context.store.hold_rules().await?;
+        let listed = rules.iter().map(HoldRuleItem::from).collect();
+        items.send(listed).await
+    }
+}
+
+/// Adds a rule. It holds new messages and queued ones. All given fields must match; without fields the
+/// rule holds everything.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Add {
+    /// The account.
+    pub account: Option<String>,
+    /// The domain of the reverse-path.
+    pub sender_domain: Option<String>,
+    /// The domain of the recipient.
+    pub recipient_domain: Option<String>,
+    /// The reverse-path.
+    pub sender: Option<String>,
+    /// The recipient.
+    pub recipient: Option<String>,
+}
+
+/// The rule that was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Added {
+    /// Its id.
+    pub id: u64,
+    /// How many queued messages it holds.
+    pub held: u64,
+}
+
+impl Single for Add {
+    type Output = Added;
+
+    async fn answer(self, context: &Context) -> Result<Added, AdminError> {
+        let filter = HoldFilter {
+            account: self.account,
+            sender_domain: parse(self.sender_domain, "sender_domain")?,
+            recipient_domain: parse(self.recipient_domain, "recipient_domain")?,
+            sender: parse(self.sender, "sender")?,
+            recipient: parse(self.recipient, "recipient")?,
+        };
+        let (id, held) = context.queue.add_hold_rule(filter).await?;
+        Ok(Added { id: id.0, held })
+    }
+}
+
+/// Reads a field of a rule.
+fn parse<T: FromStr<Err: Display>>(
+    text: Option<String>,
+    field: &str,
+) -> Result<Option<T>, AdminError> {
+    let Some(text) = text else {
+        return Ok(None);
+    };
+    let parsed = text.parse();
+    let parsed = parsed.map_err(|error| {
+        AdminError::invalid(format!("{} {text:?}: {error}", field.replace('_', " "))).at(field)
+    })?;
+    Ok(Some(parsed))
+}
+
+/// Removes a rule. Messages that it held stay held.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Remove {
+    /// The rule.
+    pub id: HoldRuleId,
+}
+
+impl Single for Remove {
+    type Output = ();
+
+    async fn answer(self, context: &Context) -> Result<(), AdminError> {
+        let id = self.id;
+        if context.store.remove_hold_rule(id).await? {
+            return Ok(());
+        }
+        Err(AdminError::not_found(format!("there is no hold rule {id}")).at("id"))
+    }
+}

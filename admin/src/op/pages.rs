@@ -1,0 +1,65 @@
+//! Listings page by page.
+
+use postrider_store::Page;
+
+/// How many records are read at once.
+const PAGE: usize = 500;
+
+/// The position in a listing that is read page by page.
+pub(super) struct Pages<C> {
+    after: Option<C>,
+    /// How many more records the caller wants; None: all.
+    left: Option<usize>,
+    ended: bool,
+}
+
+impl<C: Copy> Pages<C> {
+    /// The beginning of a listing of at most `limit` records.
+    pub(super) const fn new(limit: Option<usize>) -> Self {
+        Self {
+            after: None,
+            left: limit,
+            ended: false,
+        }
+    }
+
+    /// Where the next page begins, and how many records it may have; None at the end.
+    pub(super) fn next(&self) -> Option<(Option<C>, usize)> {
+        let count = self.left.map_or(PAGE, |left| left.min(PAGE));
+        (count > 0 && !self.ended).then_some((self.after, count))
+    }
+
+    /// Moves behind a page that was read, and gives its records.
+    pub(super) fn pass<T>(&mut self, page: Page<T, C>) -> Vec<T> {
+        self.left = self.left.map(|left| left.saturating_sub(page.items.len()));
+        self.ended = page.next.is_none();
+        self.after = page.next;
+        page.items
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_end_at_the_limit_or_at_the_last_record() {
+        let page = |count, next| Page {
+            items: vec![(); count],
+            next,
+        };
+        let mut all = Pages::new(None);
+        assert_eq!(all.next(), Some((None, PAGE)));
+        all.pass(page(PAGE, Some(7)));
+        assert_eq!(all.next(), Some((Some(7), PAGE)));
+        all.pass(page(1, None));
+        assert_eq!(all.next(), None);
+
+        let mut some = Pages::new(Some(PAGE + 2));
+        some.pass(page(PAGE, Some(7)));
+        assert_eq!(some.next(), Some((Some(7), 2)));
+        some.pass(page(2, Some(9)));
+        assert_eq!(some.next(), None);
+        assert_eq!(Pages::<u64>::new(Some(0)).next(), None);
+    }
+}

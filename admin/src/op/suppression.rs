@@ -1,0 +1,189 @@
+//! Suppression lists: the addresses that an account does not send to.
+
+use postrider_queue::base_address;
+use postrider_smtp::Address;
+use postrider_store::{NewSuppression, Suppression, base_in_list};
+use serde::{Deserialize, Serialize};
+use tracing::info;
+
+use super::{Operation, Single, Sink, pages::Pages};
+use crate::{AdminError, Context};
+
+/// An entry of a suppression list. Times are RFC 3339, addresses are in their Unicode form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the contract, and say it"
+)]
+pub struct SuppressionItem {
+    pub id: u64,
+    pub created: String,
+    pub account: String,
+    /// The address without what tells its variants apart. It stands for all of them.
+    pub base_address: String,
+    /// The mailing list that the entry is about; empty: all mail.
+    pub list: String,
+    /// The address as it was suppressed.
+    pub original_address: String,
+    /// Whether a person added the entry.
+    pub manual: bool,
+    pub reason: String,
+}
+
+impl From<&Suppression> for SuppressionItem {
+    fn from(entry: &Suppression) -> Self {
+        Self {
+            id: entry.id.0,
+            created: entry.created.to_string(),
+            account: entry.account.clone(),
+            base_address: entry.base.clone(),
+            list: entry.list.clone(),
+            original_address: entry.original.clone(),
+            manual: entry.manual,
+            reason: entry.reason.clone(),
+        }
+    }
+}
+
+/// Lists entries.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct List {
+    /// The account; None: all accounts.
+    pub account: Option<String>,
+}
+
+impl Operation for List {
+    type Item = SuppressionItem;
+
+    async fn run(
+        self,
+        context: &Context,
+        items: &mut impl Sink<SuppressionItem>,
+    ) -> Result<(), AdminError> {
+        let mut pages = Pages::new(None);
+        while let Some((after, count)) = pages.next() {
+            let account = self.account.as_deref();
+            let page = context
+                .store
+                .list_suppressions(account, after, count)
+                .await?;
+            let listed = pages.pass(page).iter().map(SuppressionItem::from).collect();
+            items.send(listed).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds an address, with all its variants, for all mail of an account.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Add {
+    /// The account.
+    pub account: String,
+    /// The address.
+    pub address: String,
+    /// The reason, for people.
+    pub reason: String,
+}
+
+impl Single for Add {
+    type Output = ();
+
+    async fn answer(self, context: &Context) -> Result<(), AdminError> {
+        let Self {
+            account,
+            address,
+            reason,
+        } = self;
+        context.check_account(&account)?;
+        let address = parse(&address)?;
+        let base = base_address(&address);
+        let new = NewSuppression {
+            account: account.clone(),
+            base: base.clone(),
+            list: String::new(),
+            original: address.unicode(),
+            created: context.clock.now(),
+            manual: true,
+            reason,
+        };
+        if !context.store.suppress(new).await? {
+            let text = format!("{base} is on the list of {account} already");
+            return Err(AdminError::conflict(text).at("address"));
+        }
+        info!(account, base, "suppression added by an administrator");
+        Ok(())
+    }
+}
+
+/// Removes an address with all its variants.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Remove {
+    /// The account.
+    pub account: String,
+    /// The address or a variant of it.
+    pub address: String,
+    /// The mailing list that the entry is about; empty: all mail.
+    #[serde(default)]
+    pub list: String,
+}
+
+impl Single for Remove {
+    type Output = ();
+
+    async fn answer(self, context: &Context) -> Result<(), AdminError> {
+        let Self {
+            account,
+            address,
+            list,
+        } = self;
+        let base = base(&address)?;
+        let name = base_in_list(&base, &list);
+        if !context.store.unsuppress(&account, &name).await? {
+            let text = match list.as_str() {
+                "" => format!("{base} is not on the list of {account} for all mail"),
+                list => format!("{base} is not suppressed for mail of {list:?} of {account}"),
+            };
+            return Err(AdminError::not_found(text).at("address"));
+        }
+        info!(
+            account,
+            base, list, "suppression removed by an administrator"
+        );
+        Ok(())
+    }
+}
+
+/// Looks up an address. The output is None if the address is not suppressed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lookup {
+    /// The account.
+    pub account: String,
+    /// The address or a variant of it.
+    pub address: String,
+    /// The mailing list that the entry is about; empty: all mail.
+    #[serde(default)]
+    pub list: String,
+}
+
+impl Single for Lookup {
+    type Output = Option<SuppressionItem>;
+
+    async fn answer(self, context: &Context) -> Result<Option<SuppressionItem>, AdminError> {
+        let name = base_in_list(&base(&self.address)?, &self.list);
+        let entry = context.store.suppression(&self.account, &name).await?;
+        Ok(entry.as_ref().map(SuppressionItem::from))
+    }
+}
+
+fn parse(address: &str) -> Result<Address, AdminError> {
+    let parsed = Address::parse(address);
+    parsed.map_err(|error| AdminError::invalid(format!("{address:?}: {error}")).at("address"))
+}
+
+fn base(address: &str) -> Result<String, AdminError> {
+    Ok(base_address(&parse(address)?))
+}

@@ -1,0 +1,300 @@
+//! Calls of webhooks: those to be made, and their history.
+
+use postrider_store::{
+    Hook, HookAttempt, HookFilter, HookKind, NextAttempt, Order, RetiredHook, RetiredHookFilter,
+};
+use postrider_webhook::Which;
+use serde::{Deserialize, Serialize};
+
+use super::{Operation, Single, Sink, pages::Pages};
+use crate::{AdminError, Context};
+
+/// A call to be made. Times are RFC 3339.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the contract, and say it"
+)]
+pub struct HookItem {
+    pub id: u64,
+    pub account: String,
+    /// The name of the event, or `incoming`.
+    pub event: String,
+    /// 0 for an incoming message.
+    pub queue_msg_id: u64,
+    pub message_id: String,
+    pub subject: String,
+    pub url: String,
+    pub submitted: String,
+    pub next_attempt: String,
+    pub attempts: u32,
+    pub results: Vec<HookAttemptItem>,
+}
+
+/// A call of the history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the contract, and say it"
+)]
+pub struct RetiredHookItem {
+    #[serde(flatten)]
+    pub call: HookItem,
+    pub success: bool,
+    pub last_activity: String,
+    /// When the record is removed.
+    pub keep_until: String,
+}
+
+/// The result of one attempt to make a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the contract, and say it"
+)]
+pub struct HookAttemptItem {
+    pub start: String,
+    pub duration_ms: u64,
+    pub success: bool,
+    /// The HTTP status; 0 without an answer.
+    pub code: u16,
+    pub error: String,
+    /// The first 512 bytes of the answer.
+    pub response: String,
+}
+
+impl From<&HookAttempt> for HookAttemptItem {
+    fn from(attempt: &HookAttempt) -> Self {
+        Self {
+            start: attempt.start.to_string(),
+            duration_ms: u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX),
+            success: attempt.success,
+            code: attempt.code,
+            error: attempt.error.clone(),
+            response: attempt.response.clone(),
+        }
+    }
+}
+
+impl From<&Hook> for HookItem {
+    fn from(hook: &Hook) -> Self {
+        let (event, queue_msg_id, message_id, subject) = match &hook.kind {
+            HookKind::Outgoing(outgoing) => (
+                outgoing.event.name(),
+                outgoing.queue_id.0,
+                outgoing.message_id.clone(),
+                outgoing.subject.clone(),
+            ),
+            HookKind::Incoming(_) => ("incoming", 0, String::new(), String::new()),
+        };
+        Self {
+            id: hook.id.0,
+            account: hook.account.clone(),
+            event: event.to_owned(),
+            queue_msg_id,
+            message_id,
+            subject,
+            url: hook.url.clone(),
+            submitted: hook.submitted.to_string(),
+            next_attempt: hook.next_attempt.to_string(),
+            attempts: hook.attempts,
+            results: hook.results.iter().map(HookAttemptItem::from).collect(),
+        }
+    }
+}
+
+impl From<&RetiredHook> for RetiredHookItem {
+    fn from(retired: &RetiredHook) -> Self {
+        Self {
+            call: HookItem::from(&retired.hook),
+            success: retired.success,
+            last_activity: retired.last_activity.to_string(),
+            keep_until: retired.keep_until.to_string(),
+        }
+    }
+}
+
+/// Lists calls to be made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct List {
+    /// The calls to list.
+    pub filter: HookFilter,
+    /// By id, ascending or descending.
+    pub order: Order,
+    /// The largest number of calls; None: all.
+    pub limit: Option<usize>,
+}
+
+impl Operation for List {
+    type Item = HookItem;
+
+    async fn run(
+        self,
+        context: &Context,
+        items: &mut impl Sink<HookItem>,
+    ) -> Result<(), AdminError> {
+        let mut pages = Pages::new(self.limit);
+        while let Some((after, count)) = pages.next() {
+            let (filter, order) = (&self.filter, self.order);
+            let page = context
+                .store
+                .list_hooks(filter, after, order, count)
+                .await?;
+            let listed = pages.pass(page).iter().map(HookItem::from).collect();
+            items.send(listed).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Lists calls of the history.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    /// The calls to list.
+    pub filter: RetiredHookFilter,
+    /// By id, ascending or descending.
+    pub order: Order,
+    /// The largest number of calls; None: all.
+    pub limit: Option<usize>,
+}
+
+impl Operation for History {
+    type Item = RetiredHookItem;
+
+    async fn run(
+        self,
+        context: &Context,
+        items: &mut impl Sink<RetiredHookItem>,
+    ) -> Result<(), AdminError> {
+        let mut pages = Pages::new(self.limit);
+        while let Some((after, count)) = pages.next() {
+            let (filter, order) = (&self.filter, self.order);
+            let page = context
+                .store
+                .list_retired_hooks(filter, after, order, count)
+                .await?;
+            let listed = pages.pass(page).iter().map(RetiredHookItem::from).collect();
+            items.send(listed).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Moves the next attempts of calls.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// The calls to move.
+    pub filter: HookFilter,
+    /// The new time.
+    pub next: NextAttempt,
+}
+
+/// How many calls were moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduled {
+    /// How many calls were moved.
+    pub scheduled: u64,
+}
+
+impl Single for Schedule {
+    type Output = Scheduled;
+
+    async fn answer(self, context: &Context) -> Result<Scheduled, AdminError> {
+        let scheduled = context.webhooks.schedule(&self.filter, self.next).await?;
+        Ok(Scheduled { scheduled })
+    }
+}
+
+/// Ends calls as failed, without making them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cancel {
+    /// The calls to end.
+    pub filter: HookFilter,
+}
+
+/// How many calls were ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canceled {
+    /// How many calls were ended.
+    pub canceled: u64,
+    /// How many calls were in progress, and were left alone.
+    pub being_made: u64,
+}
+
+impl Single for Cancel {
+    type Output = Canceled;
+
+    async fn answer(self, context: &Context) -> Result<Canceled, AdminError> {
+        let count = context.webhooks.cancel(&self.filter).await?;
+        Ok(Canceled {
+            canceled: count.canceled,
+            being_made: count.being_made,
+        })
+    }
+}
+
+/// Makes calls of the history again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replay {
+    /// The calls to make again.
+    pub filter: RetiredHookFilter,
+}
+
+/// How many calls will be made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replayed {
+    /// How many calls will be made again.
+    pub replayed: u64,
+    /// How many cannot be: the account has no such webhook now, or the received message was removed.
+    pub impossible: u64,
+}
+
+impl Single for Replay {
+    type Output = Replayed;
+
+    async fn answer(self, context: &Context) -> Result<Replayed, AdminError> {
+        let count = context.webhooks.replay(&self.filter).await?;
+        Ok(Replayed {
+            replayed: count.replayed,
+            impossible: count.impossible,
+        })
+    }
+}
+
+/// Calls a webhook once with an example. Nothing is recorded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Test {
+    /// The account.
+    pub account: String,
+    /// Call the webhook for received messages, instead of the webhook for events of sent messages.
+    pub incoming: bool,
+}
+
+/// The answer of the receiver to an example.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tested {
+    /// The URL that was called.
+    pub url: String,
+    /// The result.
+    pub attempt: HookAttemptItem,
+}
+
+impl Single for Test {
+    type Output = Tested;
+
+    async fn answer(self, context: &Context) -> Result<Tested, AdminError> {
+        let which = match self.incoming {
+            true => Which::Incoming,
+            false => Which::Outgoing,
+        };
+        let (url, attempt) = context.webhooks.test(&self.account, which).await?;
+        let attempt = HookAttemptItem::from(&attempt);
+        Ok(Tested { url, attempt })
+    }
+}

@@ -1,0 +1,347 @@
+//! Operations over the control socket: outputs and errors come back as types.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that fails says where"
+)]
+
+use std::{path::Path, sync::Arc};
+
+use arc_swap::ArcSwap;
+use postrider_admin::{
+    AdminError, Code, Context,
+    face::{
+        SOCKET_NAME,
+        client::{self, CallError},
+        socket,
+    },
+    op::{Gone, Operation, Single, Sink, hold_rules, keys, passwords, queue, server, suppression},
+};
+use postrider_config::{Dynamic, Static};
+use postrider_dns::FakeResolver;
+use postrider_queue::{Delivery, Queue, TcpDialer};
+use postrider_receive::login::Logins;
+use postrider_store::{
+    ApiKeyId, HoldRuleId, ManualClock, NewSuppression, Options, QueueId, Scope, Store, Time,
+};
+use postrider_webhook::WebhookParts;
+use rand::{SeedableRng, rngs::StdRng};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    sync::watch,
+    task::JoinSet,
+};
+
+const STATICS: &str = "hostname = \"mail.example.org\"\n[postmaster]\naccount = \"app\"\n\
+    [listeners.l]\nips = [\"127.0.0.1\"]\n";
+const DYNAMICS: &str = "[domains.\"example.org\"]\n[accounts.app]\ndomain = \"example.org\"\n\
+    destinations.\"app@example.org\" = {}\n";
+
+/// A control socket with all that operations need. Nothing is delivered.
+struct Desk {
+    dir: TempDir,
+    context: Context,
+    _stop: watch::Sender<bool>,
+}
+
+impl Desk {
+    fn open() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let statics = Static::parse(STATICS, "postrider.conf").unwrap();
+        let dynamic = Dynamic::parse(DYNAMICS, "domains.conf", &statics).unwrap();
+        let config = Arc::new(ArcSwap::from_pointee(dynamic));
+        let clock = Arc::new(ManualClock::new(Time(1_800_000_000_000_000)));
+        let store = Store::open(Options::new(dir.path())).unwrap();
+        let statics = Arc::new(statics);
+        let webhooks = postrider_webhook::Runner::new(WebhookParts {
+            store: store.clone(),
+            config: Arc::clone(&config),
+            statics: Arc::clone(&statics),
+            clock: Arc::clone(&clock) as _,
+        });
+        let queue = Queue::new(postrider_queue::Parts {
+            store: store.clone(),
+            config: Arc::clone(&config),
+            statics,
+            clock: Arc::clone(&clock) as _,
+            resolver: Arc::new(FakeResolver::default()),
+            dialer: Arc::new(TcpDialer),
+            delivery: Delivery::Remote,
+            rng: StdRng::seed_from_u64(1),
+        });
+        let context = Context {
+            queue: Arc::new(queue.unwrap()),
+            logins: Arc::new(Logins::new(store.clone())),
+            store,
+            config,
+            webhooks: Arc::new(webhooks.unwrap().operator()),
+            clock,
+        };
+        let (stop, stopped) = watch::channel(false);
+        let listener = socket::bind(dir.path()).unwrap();
+        tokio::spawn(socket::serve(listener, context.clone(), stopped));
+        Self {
+            dir,
+            context,
+            _stop: stop,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    async fn ask<S: Single>(&self, operation: S) -> S::Output {
+        client::ask(self.path(), &operation).await.unwrap()
+    }
+
+    async fn list<O: Operation>(&self, operation: O) -> Vec<O::Item> {
+        let mut answer = client::call(self.path(), &operation).await.unwrap();
+        let mut items = Vec::new();
+        while let Some(item) = answer.next().await.unwrap() {
+            items.push(item);
+        }
+        items
+    }
+
+    /// The operation is refused with this code, for this field. Gives the text.
+    async fn refuses<S: Single>(&self, operation: S, code: Code, field: &str) -> String {
+        match client::ask(self.path(), &operation).await {
+            Err(CallError::Refused(error)) => {
+                assert_eq!((error.code, error.field.as_deref()), (code, Some(field)));
+                error.text
+            }
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("not refused"),
+        }
+    }
+
+    /// The lines of the answer to a request line.
+    async fn lines(&self, request: &str) -> Vec<Value> {
+        let mut stream = UnixStream::connect(self.path().join(SOCKET_NAME))
+            .await
+            .unwrap();
+        stream
+            .write_all(format!("{request}\n").as_bytes())
+            .await
+            .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+fn address(address: &str) -> suppression::Add {
+    suppression::Add {
+        account: "app".to_owned(),
+        address: address.to_owned(),
+        reason: "asked to".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn lines_of_the_socket_are_as_documented() {
+    let desk = Desk::open();
+    let version = env!("CARGO_PKG_VERSION");
+    let lines = desk.lines(r#"{"operation": "server.ping", "input": {}}"#);
+    assert_eq!(
+        lines.await,
+        [json!({"item": {"version": version}}), json!({"done": true})]
+    );
+    let lines = desk.lines(r#"{"operation": "hold_rule.remove", "input": {"id": 7}}"#);
+    let error = json!({"code": "not_found", "field": "id", "text": "there is no hold rule 7"});
+    assert_eq!(lines.await, [json!({"error": error})]);
+    for wrong in [
+        "",
+        "[]",
+        r#"{"operation": "no.such", "input": {}}"#,
+        r#"{"operation": "server.ping", "input": {"no_such_field": 1}}"#,
+        r#"{"operation": "hold_rule.remove", "input": {}}"#,
+    ] {
+        let lines = desk.lines(wrong).await;
+        assert_eq!(lines.len(), 1, "{wrong}");
+        assert_eq!(lines[0]["error"]["code"], "invalid", "{wrong}");
+    }
+    assert_eq!(desk.ask(server::Ping {}).await.version, version);
+}
+
+#[tokio::test]
+async fn a_suppression_is_added_once_looked_up_and_removed() {
+    let desk = Desk::open();
+    desk.ask(address("User.Name@remote.test")).await;
+    let again = desk.refuses(address("username@remote.test"), Code::Conflict, "address");
+    assert_eq!(
+        again.await,
+        "username@remote.test is on the list of app already"
+    );
+    desk.refuses(address("no address"), Code::Invalid, "address")
+        .await;
+    let other = suppression::Add {
+        account: "other".to_owned(),
+        ..address("a@remote.test")
+    };
+    desk.refuses(other, Code::NotFound, "account").await;
+    let lookup = |address: &str| suppression::Lookup {
+        account: "app".to_owned(),
+        address: address.to_owned(),
+        list: String::new(),
+    };
+    let found = desk.ask(lookup("user.name+x@remote.test")).await.unwrap();
+    assert_eq!(found.original_address, "User.Name@remote.test");
+    assert_eq!(desk.ask(lookup("other@remote.test")).await, None);
+    let remove = || suppression::Remove {
+        account: "app".to_owned(),
+        address: "username@remote.test".to_owned(),
+        list: String::new(),
+    };
+    desk.ask(remove()).await;
+    desk.refuses(remove(), Code::NotFound, "address").await;
+}
+
+#[tokio::test]
+async fn a_hold_rule_names_the_field_that_is_wrong() {
+    let desk = Desk::open();
+    let wrong = hold_rules::Add {
+        sender_domain: Some("not a domain".to_owned()),
+        ..hold_rules::Add::default()
+    };
+    let text = desk.refuses(wrong, Code::Invalid, "sender_domain").await;
+    assert!(
+        text.starts_with("sender domain \"not a domain\": "),
+        "{text}"
+    );
+    let rule = hold_rules::Add {
+        recipient: Some("a@remote.test".to_owned()),
+        ..hold_rules::Add::default()
+    };
+    assert_eq!(desk.ask(rule).await, hold_rules::Added { id: 1, held: 0 });
+    let rules = desk.list(hold_rules::List {}).await;
+    assert_eq!((rules.len(), &*rules[0].recipient), (1, "a@remote.test"));
+    let remove = || hold_rules::Remove { id: HoldRuleId(1) };
+    desk.ask(remove()).await;
+    desk.refuses(remove(), Code::NotFound, "id").await;
+}
+
+#[tokio::test]
+async fn keys_and_passwords_stay_secret() {
+    let desk = Desk::open();
+    let add = |account: &str| keys::Add {
+        name: "shop".to_owned(),
+        account: account.to_owned(),
+        scopes: vec![Scope::Send],
+        expires: None,
+    };
+    desk.refuses(add("other"), Code::NotFound, "account").await;
+    let added = desk.ask(add("app")).await;
+    assert!(!format!("{added:?}").contains(&added.key));
+    let listed = desk.list(keys::List { account: None }).await;
+    assert_eq!((listed.len(), listed[0].id), (1, added.id));
+    let remove = || keys::Remove {
+        id: ApiKeyId(added.id),
+    };
+    desk.ask(remove()).await;
+    desk.refuses(remove(), Code::NotFound, "id").await;
+
+    let set = |account: &str, password: &str| passwords::Set {
+        account: account.to_owned(),
+        password: password.to_owned(),
+    };
+    assert!(!format!("{:?}", set("app", "correct horse")).contains("horse"));
+    desk.refuses(set("app", "short"), Code::Invalid, "password")
+        .await;
+    desk.refuses(set("other", "correct horse"), Code::NotFound, "account")
+        .await;
+    desk.ask(set("app", "correct horse")).await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_queued_is_not_found() {
+    let desk = Desk::open();
+    let explain = queue::Explain { id: QueueId(7) };
+    let text = desk.refuses(explain, Code::NotFound, "id").await;
+    assert_eq!(text, "there is no message 7 in the queue");
+    let modify = queue::Modify {
+        filter: Default::default(),
+        change: postrider_store::Change {
+            transport: Some("nowhere".to_owned()),
+            ..Default::default()
+        },
+    };
+    desk.refuses(modify, Code::Invalid, "transport").await;
+}
+
+#[test]
+fn without_a_server_the_error_says_how_to_start_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let error = runtime.block_on(client::ask(dir.path(), &server::Ping {}));
+    let error = error.unwrap_err();
+    assert!(matches!(error, CallError::NotRunning { .. }));
+    assert!(error.to_string().contains("postrider serve"), "{error}");
+}
+
+/// More entries than a page has.
+const MANY: usize = 1203;
+
+async fn suppress_many(store: &Store) {
+    let mut adding = JoinSet::new();
+    for number in 0..MANY {
+        let store = store.clone();
+        adding.spawn(async move {
+            let address = format!("user{number}@remote.test");
+            let new = NewSuppression {
+                account: "app".to_owned(),
+                base: address.clone(),
+                list: String::new(),
+                original: address,
+                created: Time(0),
+                manual: true,
+                reason: String::new(),
+            };
+            store.suppress(new).await.unwrap()
+        });
+    }
+    assert!(adding.join_all().await.into_iter().all(|added| added));
+}
+
+#[tokio::test]
+async fn a_long_list_comes_whole_page_by_page() {
+    let desk = Desk::open();
+    suppress_many(&desk.context.store).await;
+    let listed = desk.list(suppression::List { account: None }).await;
+    let addresses: std::collections::BTreeSet<_> =
+        listed.iter().map(|item| &item.base_address).collect();
+    assert_eq!((listed.len(), addresses.len()), (MANY, MANY));
+}
+
+/// A caller that goes away after the first page.
+#[derive(Default)]
+struct Impatient {
+    pages: usize,
+}
+
+impl<T: Send> Sink<T> for Impatient {
+    async fn send(&mut self, _: Vec<T>) -> Result<(), AdminError> {
+        self.pages += 1;
+        Err(Gone.into())
+    }
+}
+
+#[tokio::test]
+async fn a_list_ends_when_the_caller_goes_away() {
+    let desk = Desk::open();
+    suppress_many(&desk.context.store).await;
+    let mut sink = Impatient::default();
+    let list = suppression::List { account: None };
+    let error = list.run(&desk.context, &mut sink).await.unwrap_err();
+    assert_eq!((error.code, sink.pages), (Code::Unavailable, 1));
+}

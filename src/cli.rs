@@ -1,0 +1,144 @@
+//! The command line as types. Nothing here runs a command.
+
+mod apikey;
+mod moment;
+mod queue;
+mod webhook;
+
+use std::{net::IpAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+pub use apikey::{ApiKey, KeyScope};
+pub use moment::{Bound, Offset};
+pub use queue::{
+    Filter, HoldRules, Listing, OnList, Queue, Retired, RetiredFilter, Selection, Suppress,
+    TlsPolicy, When,
+};
+pub use webhook::{HookFilter, HookSelection, RetiredHookFilter, RetiredHooks, Webhook};
+
+/// A whole mail server for applications and their administrators.
+#[derive(Debug, Parser)]
+#[command(name = "postrider", version, propagate_version = true)]
+pub struct Cli {
+    /// The static configuration file. The file domains.conf must be in the same folder.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "POSTRIDER_CONF",
+        default_value = "config/postrider.conf"
+    )]
+    pub config: PathBuf,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a complete server for development. It needs no DNS and no certificates, and no mail leaves this machine.
+    Localserve(Localserve),
+    /// Run the server.
+    Serve,
+    /// Check or explain the configuration files.
+    #[command(subcommand)]
+    Config(Config),
+    /// Set the password of an account. It is read from the terminal, or as one line from standard input.
+    Setpassword {
+        /// The account, as named in domains.conf.
+        account: String,
+    },
+    /// Set the password of the administrator. It is read from the terminal, or as one line from standard input.
+    Setadminpassword,
+    /// List, change and end queued messages. Show their history, suppression lists, hold rules and webhook calls.
+    #[command(subcommand)]
+    Queue(Queue),
+    /// Make, list and remove API keys. A program calls the webapi with a key, in the name of an account.
+    #[command(subcommand)]
+    Apikey(ApiKey),
+    /// Call a method of the webapi over HTTP, as an application does, and print the answer.
+    Webapi(Webapi),
+    /// Print the version.
+    Version,
+}
+
+/// The arguments of `webapi`.
+#[derive(Args)]
+pub struct Webapi {
+    /// The method. Without it, the command lists all methods.
+    pub method: Option<String>,
+    /// The request as JSON. Without it, or with "-", the command reads standard input.
+    pub request: Option<String>,
+    /// The URL of the webapi.
+    #[arg(
+        long,
+        env = "POSTRIDER_URL",
+        default_value = "http://127.0.0.1:1080/webapi/"
+    )]
+    pub url: String,
+    /// Log in with an address of the account and its password or a key, separated by a colon. Without the second part, the
+    /// command asks for it. Without --user and --key, the command uses the environment: POSTRIDER_KEY, then POSTRIDER_USER.
+    #[arg(long, value_name = "ADDRESS[:PASSWORD]")]
+    pub user: Option<String>,
+    /// Log in with an API key.
+    #[arg(long, conflicts_with = "user")]
+    pub key: Option<String>,
+    /// A file with certificates (PEM) to trust, in addition to those of the system. For example: config/localserve.crt of
+    /// localserve.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// For EventStream: start after the event with this ID. Without it, only new events are shown.
+    #[arg(long, value_name = "ID")]
+    pub after: Option<u64>,
+}
+
+/// Hides the secrets.
+impl std::fmt::Debug for Webapi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Webapi")
+            .field("method", &self.method)
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The arguments of `localserve`.
+#[derive(Debug, Args)]
+pub struct Localserve {
+    /// The folder for configuration and data. It is made on first use. Default: postrider-localserve in the data folder of the
+    /// user (XDG_DATA_HOME, or ~/.local/share).
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The address to listen on.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub ip: IpAddr,
+    /// A number that is added to each of the ports 1025, 1587, 1465, 1080 and 1443.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub port_offset: u16,
+    /// Deliver messages to the mail servers of the recipients, instead of to the mailbox of the sender.
+    #[arg(long)]
+    pub deliver: bool,
+}
+
+/// `config ...`
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Check postrider.conf and domains.conf. Each error names the file, the line and the key.
+    Test,
+    /// Print all keys, each with its type, default and meaning.
+    Describe,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

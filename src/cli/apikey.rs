@@ -1,0 +1,55 @@
+//! `apikey ...`
+
+use std::time::Duration;
+
+use clap::{Subcommand, ValueEnum};
+use postrider_config::parse_duration;
+
+/// `apikey ...`
+#[derive(Debug, Subcommand)]
+pub enum ApiKey {
+    /// Make a key and print it. The key is printed only once: the server keeps a hash.
+    Add {
+        /// A name for people.
+        name: String,
+        /// The account that the key acts for.
+        #[arg(long)]
+        account: String,
+        /// The things that the key may do, separated by commas. Default: all.
+        #[arg(long, value_delimiter = ',')]
+        scope: Vec<KeyScope>,
+        /// The lifetime of the key, for example "90d". Default: no end.
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        expires: Option<Duration>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the keys without their secrets.
+    List {
+        /// Only keys of this account.
+        #[arg(long)]
+        account: Option<String>,
+        /// Print a JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a key. It is worthless from then on.
+    Rm {
+        /// The id of the key.
+        id: u64,
+    },
+}
+
+/// Something that a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KeyScope {
+    /// Send messages, and list and cancel queued messages.
+    Send,
+    /// Read events and statistics.
+    Events,
+    /// Read and change the suppression list.
+    Suppression,
+    /// Read and change the messages in the mailboxes.
+    Messages,
+}

@@ -1,0 +1,75 @@
+//! The commands of the command line. This file calls the right one.
+
+mod apikey;
+mod config;
+mod history;
+mod hold_rules;
+mod output;
+mod password;
+mod queue;
+mod running;
+mod select;
+mod serve;
+mod suppression;
+mod webapi;
+mod webhook;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use postrider_config::{Dynamic, Static};
+use tokio::runtime::Runtime;
+
+use self::{output::print, running::Running};
+use crate::cli::{Cli, Command};
+
+/// The command line is wrong in a way that its types do not show.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(String);
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// A sentence for standard error. It is a [`Usage`] if the command line is wrong.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    let conf = &cli.config;
+    match cli.command {
+        Command::Localserve(options) => serve::localserve(&options),
+        Command::Serve => serve::serve(conf),
+        Command::Config(command) => config::run(conf, command),
+        Command::Setpassword { account } => password::set_account(conf, account),
+        Command::Setadminpassword => password::set_admin(conf),
+        Command::Queue(command) => queue::run(&Running::of(conf)?, command),
+        Command::Apikey(command) => apikey::run(&Running::of(conf)?, command),
+        Command::Webapi(options) => webapi::run(options),
+        Command::Version => print(&format!("postrider {}\n", env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+/// The path of domains.conf: beside postrider.conf.
+fn dynamic_path(conf: &Path) -> PathBuf {
+    conf.with_file_name("domains.conf")
+}
+
+fn load_static(conf: &Path) -> anyhow::Result<Static> {
+    Static::load(conf)
+        .map_err(anyhow::Error::new)
+        .with_context(|| format!("{} can't be used", conf.display()))
+}
+
+fn load(conf: &Path) -> anyhow::Result<(Static, Dynamic)> {
+    let statics = load_static(conf)?;
+    let path = dynamic_path(conf);
+    let dynamic = Dynamic::load(&path, &statics)
+        .map_err(anyhow::Error::new)
+        .with_context(|| format!("{} can't be used", path.display()))?;
+    Ok((statics, dynamic))
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")
+}

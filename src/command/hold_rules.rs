@@ -1,0 +1,46 @@
+//! `queue hold-rules ...`
+
+use std::io::{self, Write};
+
+use postrider_admin::op::hold_rules::{Add, HoldRuleItem, List, Remove};
+use postrider_store::HoldRuleId;
+
+use super::{output::print, running::Running};
+use crate::cli::HoldRules;
+
+pub(super) fn run(server: &Running, command: HoldRules) -> anyhow::Result<()> {
+    match command {
+        HoldRules::List { json } => {
+            server.print_list(&List {}, json, "there are no hold rules", row)
+        }
+        HoldRules::Add {
+            account,
+            sender_domain,
+            recipient_domain,
+            sender,
+            recipient,
+        } => {
+            let added = server.ask(&Add {
+                account,
+                sender_domain,
+                recipient_domain,
+                sender,
+                recipient,
+            })?;
+            print(&format!(
+                "hold rule {} added; it holds {} queued messages\n",
+                added.id, added.held
+            ))
+        }
+        HoldRules::Remove { id } => {
+            server.ask(&Remove { id: HoldRuleId(id) })?;
+            print(&format!(
+                "hold rule {id} removed; the messages that it held stay held until \"queue release\"\n"
+            ))
+        }
+    }
+}
+
+fn row(out: &mut dyn Write, _: u64, item: &HoldRuleItem) -> io::Result<()> {
+    writeln!(out, "{:>6}  {}  {}", item.id, item.created, item.holds)
+}

@@ -1,0 +1,164 @@
+//! `queue ...`: the queued messages. Their history, suppression, hold rules and webhook calls have files of
+//! their own.
+
+use std::io::{self, Write};
+
+use postrider_admin::op::queue::{Dump, End, Ending, Explain, List, Modify, QueueItem};
+use postrider_store::{Change, NextAttempt, QueueFilter, QueueId};
+
+use super::{
+    history, hold_rules,
+    output::{or_null, print, until_closed},
+    running::Running,
+    select::{bounds, check_selection, next_attempt, now, oldest_first},
+    suppression, webhook,
+};
+use crate::cli::{Filter, Listing, Queue, Selection, TlsPolicy};
+
+pub(super) fn run(server: &Running, command: Queue) -> anyhow::Result<()> {
+    match command {
+        Queue::List { filter, listing } => list(server, &filter, listing),
+        Queue::Explain { id } => explain(server, id),
+        Queue::Dump { id } => dump(server, id),
+        Queue::Hold(which) => modify(server, &which, hold(true)),
+        Queue::Release(which) => modify(server, &which, hold(false)),
+        Queue::Kick(which) => modify(server, &which, attempt(now())),
+        Queue::Schedule { when, which } => modify(server, &which, attempt(next_attempt(&when))),
+        Queue::Transport { name, which } => modify(server, &which, transport(name)),
+        Queue::Requiretls { policy, which } => modify(server, &which, require_tls(policy)),
+        Queue::Fail(which) => end(server, &which, Ending::Failed),
+        Queue::Drop(which) => end(server, &which, Ending::Canceled),
+        Queue::Retired(command) => history::run(server, command),
+        Queue::Suppress(command) => suppression::run(server, command),
+        Queue::HoldRules(command) => hold_rules::run(server, command),
+        Queue::Webhook(command) => webhook::run(server, command),
+    }
+}
+
+fn hold(hold: bool) -> Change {
+    Change {
+        hold: Some(hold),
+        ..Change::default()
+    }
+}
+
+fn attempt(next: NextAttempt) -> Change {
+    Change {
+        next_attempt: Some(next),
+        ..Change::default()
+    }
+}
+
+fn transport(name: String) -> Change {
+    Change {
+        transport: Some(name),
+        ..Change::default()
+    }
+}
+
+fn require_tls(policy: TlsPolicy) -> Change {
+    let required = match policy {
+        TlsPolicy::Yes => Some(true),
+        TlsPolicy::No => Some(false),
+        TlsPolicy::Default => None,
+    };
+    Change {
+        require_tls: Some(required),
+        ..Change::default()
+    }
+}
+
+fn list(server: &Running, options: &Filter, listing: Listing) -> anyhow::Result<()> {
+    let filter = filter(options);
+    let none = match filter == QueueFilter::default() {
+        true => "nothing is queued",
+        false => "no queued message matches",
+    };
+    let list = List {
+        filter,
+        order: oldest_first(listing),
+        limit: listing.limit,
+    };
+    server.print_list(&list, listing.json, none, row)
+}
+
+fn explain(server: &Running, id: u64) -> anyhow::Result<()> {
+    let explained = server.ask(&Explain { id: QueueId(id) })?;
+    print(&format!("message {id} {}\n", explained.state))
+}
+
+fn dump(server: &Running, id: u64) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let written = server.call(&Dump { id: QueueId(id) }, |piece| out.write_all(&piece.0))?;
+    let written = written.and_then(|()| out.flush());
+    Ok(until_closed(written)?)
+}
+
+fn modify(server: &Running, which: &Selection, change: Change) -> anyhow::Result<()> {
+    let filter = selection(which)?;
+    let count = server.ask(&Modify { filter, change })?;
+    print(&format!("{} messages changed\n", count.changed))
+}
+
+fn end(server: &Running, which: &Selection, ending: Ending) -> anyhow::Result<()> {
+    let filter = selection(which)?;
+    let count = server.ask(&End { filter, ending })?;
+    let how = match ending {
+        Ending::Failed => "failed",
+        Ending::Canceled => "dropped",
+    };
+    print(&format!("{} messages {how}\n", count.ended))?;
+    match count.in_delivery {
+        0 => Ok(()),
+        count => print(&format!(
+            "{count} messages were in delivery, or were delivered meanwhile, and were left alone\n"
+        )),
+    }
+}
+
+fn selection(which: &Selection) -> anyhow::Result<QueueFilter> {
+    let filter = filter(&which.filter);
+    check_selection(
+        filter == QueueFilter::default(),
+        which.all,
+        "messages, by a filter such as --ids 7 or --to @example.com",
+    )?;
+    Ok(filter)
+}
+
+fn filter(options: &Filter) -> QueueFilter {
+    let (submitted_before, submitted_after) = bounds(options.submitted);
+    let (next_attempt_before, next_attempt_after) = bounds(options.next_attempt);
+    QueueFilter {
+        ids: options.ids.iter().copied().map(QueueId).collect(),
+        account: options.account.clone(),
+        from: options.from.clone(),
+        to: options.to.clone(),
+        hold: options.hold,
+        transport: options.transport.clone(),
+        submitted_before,
+        submitted_after,
+        next_attempt_before,
+        next_attempt_after,
+    }
+}
+
+fn row(out: &mut dyn Write, number: u64, item: &QueueItem) -> io::Result<()> {
+    if number == 0 {
+        writeln!(
+            out,
+            "{:>8}  {:<30}  {:<30}  {:>8}  {:>3}",
+            "id", "from", "to", "size", "try"
+        )?;
+    }
+    writeln!(
+        out,
+        "{:>8}  {:<30}  {:<30}  {:>8}  {:>3}",
+        item.id,
+        or_null(&item.from),
+        item.to,
+        item.size,
+        item.attempts
+    )?;
+    writeln!(out, "          {}", item.state)
+}
