@@ -13,6 +13,7 @@
 mod check;
 mod describe;
 mod dkim_key;
+mod duration;
 mod dynamics;
 mod edit;
 mod error;
@@ -34,6 +35,7 @@ mod watch;
 
 pub use describe::{KeyDescription, describe, describe_markdown, describe_text};
 pub use dkim_key::DkimKey;
+pub use duration::parse_duration;
 pub use dynamics::{
     Account, Alias, Destination, Dkim, DkimSelector, DomainConfig, Dynamic, IncomingWebhook,
     MtaSts, OutgoingWebhook, ReportAddress, Route, Ruleset, SmtpError,
@@ -42,7 +44,7 @@ pub use edit::{EditError, edit};
 pub use error::{ConfigError, Errors};
 pub use file::{replace, replace_private};
 pub use lookup::{Found, LoginName, Match, Target};
-pub use quantity::{Size, format_duration, parse_duration};
+pub use quantity::{Size, format_duration};
 pub use statics::{
     Acme, CertificateFiles, CertificateSource, Delivery, Direct, Eab, Fail, HttpService, Limits,
     Listener, ListenerTls, Lmtp, Log, LoginFailures, OutgoingTls, PerDestination, Policy,

@@ -10,8 +10,9 @@ use postrider_smtp::{Address, Domain, Host, LocalPart};
 use toml_edit::Value;
 
 use crate::{
+    duration::parse_duration,
     dynamics::SmtpError,
-    quantity::{Size, parse_duration},
+    quantity::Size,
     reader::resolve,
     schema::Kind,
     values::{

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args as ClapArgs;
 
-use crate::workspace::{cargo, parse_duration, root};
+use crate::duration::parse_duration;
+use crate::workspace::{cargo, root};
 
 #[derive(ClapArgs)]
 pub(crate) struct Args {

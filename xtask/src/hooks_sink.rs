@@ -13,9 +13,9 @@ use clap::Args as ClapArgs;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::duration::parse_duration;
 use crate::http;
 use crate::sink::{Counter, control, until_signal_or};
-use crate::workspace::parse_duration;
 
 #[derive(ClapArgs)]
 pub(crate) struct Args {

@@ -17,6 +17,10 @@ mod bench;
 mod check;
 mod compare;
 mod crash;
+// The tasks read durations as the server does, and link none of its code. So they share this file.
+#[expect(unreachable_pub, reason = "the file belongs to another crate")]
+#[path = "../../config/src/duration.rs"]
+mod duration;
 mod events;
 mod examples;
 mod fuzz;

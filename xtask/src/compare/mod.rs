@@ -18,8 +18,9 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use measure::{Bench, Figures};
 
+use crate::duration::parse_duration;
 use crate::process::Processes;
-use crate::workspace::{parse_duration, refuse_debug_build};
+use crate::workspace::refuse_debug_build;
 
 #[derive(ClapArgs)]
 pub(crate) struct Args {

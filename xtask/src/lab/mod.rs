@@ -194,7 +194,7 @@ fn parse(script: &str) -> Result<Script> {
         "refuse-data" => Script::RefuseData(code(number(554)?)?),
         "drop" => Script::Drop(number(1)?),
         "slow" => Script::Slow(
-            crate::workspace::parse_duration(value).map_err(|why| anyhow::anyhow!(why))?,
+            crate::duration::parse_duration(value).map_err(|why| anyhow::anyhow!(why))?,
         ),
         "garbage" => Script::Garbage,
         "tls" => Script::Tls,

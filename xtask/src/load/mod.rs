@@ -24,8 +24,9 @@ use tokio::sync::Barrier;
 pub(crate) use stats::mebibytes;
 use stats::{Cost, Report, Tally};
 
+use crate::duration::parse_duration;
 use crate::process::Processes;
-use crate::workspace::{parse_duration, warn_of_debug_build};
+use crate::workspace::warn_of_debug_build;
 
 #[derive(Subcommand)]
 pub(crate) enum Load {

@@ -34,9 +34,9 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(crate) use child::SinkProcess;
 pub(crate) use counter::Counter;
 
+use crate::duration::parse_duration;
 use crate::http;
 use crate::load::write_numbers;
-use crate::workspace::parse_duration;
 
 #[derive(ClapArgs)]
 pub(crate) struct Args {
