@@ -1,11 +1,11 @@
-//! What is right by itself but not together: names that lead nowhere, addresses that two have.
+//! Checks of values that refer to each other: names that do not exist, addresses with two owners.
 
 use postrider_smtp::{Address, Domain};
 
 use crate::{
     dynamics::{Account, DomainConfig, Dynamic, ReportAddress, Route},
     error::ConfigError,
-    lookup::{Index, Taken},
+    lookup::{AddressConflict, Index},
     parse_dynamic::Tables,
     reader::{Reader, Source},
     statics::{Static, Transport},
@@ -13,7 +13,7 @@ use crate::{
     values::DestinationAddress,
 };
 
-/// Reports everything that does not go together, and makes the index on the way.
+/// Reports all conflicts between values, and makes the index of addresses.
 pub(crate) fn check(
     config: &Dynamic,
     tables: &Tables<'_>,
@@ -28,7 +28,8 @@ pub(crate) fn check(
     };
     check.postmaster(source);
     check.routes(root, &config.routes);
-    // Destinations come first, so that an alias or a report address that repeats one is what gets the error.
+    // Destinations come first. If an alias or a report address repeats one, the error is at the
+    // later.
     for (name, reader) in &tables.accounts {
         if let Some(account) = config.accounts.get(name) {
             check.account(name, account, reader);
@@ -139,10 +140,10 @@ impl<'a> Check<'a> {
             }
             match self.index.add_destination(configured, name, &address) {
                 Ok(()) => {}
-                Err(Taken::By(owner)) => {
+                Err(AddressConflict::By(owner)) => {
                     section.wrong(typed, format!("is not unique: {owner}; remove one"))
                 }
-                Err(Taken::NoDomain) => {
+                Err(AddressConflict::NoDomain) => {
                     section.wrong(typed, self.no_domain(&domain_text(&address)))
                 }
             }
@@ -194,11 +195,11 @@ impl<'a> Check<'a> {
         }
         match self.index.add_report(configured, report) {
             Ok(()) => {}
-            Err(Taken::By(owner)) => reader.wrong(
+            Err(AddressConflict::By(owner)) => reader.wrong(
                 "localpart",
-                format!("makes {address}, which is not free: {owner}; use another localpart"),
+                format!("makes {address}, which is taken: {owner}; use another localpart"),
             ),
-            Err(Taken::NoDomain) => {
+            Err(AddressConflict::NoDomain) => {
                 reader.wrong("domain", self.no_domain(&report.domain.unicode()))
             }
         }
@@ -217,7 +218,9 @@ impl<'a> Check<'a> {
             if let Some(message) = separator_problem(Some(configured), &address) {
                 section.wrong(typed, message);
             }
-            if let Err(Taken::By(owner)) = self.index.add_alias(configured, domain, &local) {
+            if let Err(AddressConflict::By(owner)) =
+                self.index.add_alias(configured, domain, &local)
+            {
                 section.wrong(typed, format!("is not unique: {owner}; remove one"));
             }
             let Some(alias) = configured.aliases.get(&local) else {
@@ -242,7 +245,7 @@ impl<'a> Check<'a> {
         self.index.is_destination(configured, address)
     }
 
-    /// A fromid is put behind a separator, and what comes back must reach the account.
+    /// A fromid stands behind a separator, and a returned message must reach the account.
     fn login_addresses_with_ids(&self, name: &str, reader: &Reader<'_>) {
         let list = "from_id_login_addresses";
         for (index, typed) in reader.elements(list).into_iter().enumerate() {
@@ -258,11 +261,13 @@ impl<'a> Check<'a> {
             if configured.localpart_catchall_separators.is_empty() {
                 let domain = address.host.unicode();
                 wrong(format!(
-                    "needs a separator: set domains.{domain:?}.localpart_catchall_separators, to [\"+\"] for example"
+                    "needs a separator: set domains.{domain:?}.localpart_catchall_separators, to \
+            [\"+\"] for example"
                 ));
             } else if self.index.owner(configured, &address) != Some(name) {
                 wrong(format!(
-                    "is not an address of this account; add it to accounts.{name}.destinations, or remove it here"
+                    "is not an address of this account; add it to accounts.{name}.destinations, or \
+            remove it here"
                 ));
             }
         }
@@ -276,7 +281,7 @@ fn domain_text(address: &DestinationAddress) -> String {
     }
 }
 
-/// What is cut off at the separator could never be found again.
+/// An address with a separator in it could never be found: the part behind the separator is cut.
 fn separator_problem(
     configured: Option<&DomainConfig>,
     address: &DestinationAddress,
@@ -289,6 +294,7 @@ fn separator_problem(
         !separator.is_empty() && address.local.as_str().contains(separator.as_str())
     })?;
     Some(format!(
-        "has the domain's separator {separator:?}, where mail to it would be cut; leave out what follows it"
+        "has the domain's separator {separator:?}; mail to this address would be cut \
+            there; remove the part from the separator on"
     ))
 }

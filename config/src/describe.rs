@@ -1,37 +1,39 @@
-//! Every key with its kind, default and meaning: for `config describe` and for `docs/config.md`.
+//! The description of every key, for `config describe` and for `docs/config.md`.
 
 use std::fmt::Write as _;
 
 use crate::schema::{DYNAMIC, Default, Key, STATIC, Section};
 
-/// Both files, in the order in which they are told.
+/// Both files, in the order of the documentation.
 const FILES: [(&str, &str, &[Section]); 2] = [
-    ("postrider.conf", "Takes effect at start.", STATIC),
+    ("postrider.conf", "The file takes effect at start.", STATIC),
     (
         "domains.conf",
-        "Beside postrider.conf. Takes effect when it is saved; a file with an error is refused and changes nothing.",
+        "The file is in the folder of postrider.conf. It takes effect when it is saved. A \
+            file with an error changes nothing.",
         DYNAMIC,
     ),
 ];
 
-/// One key, for a program.
+/// The description of a key, for programs.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct KeyDescription {
     /// `postrider.conf` or `domains.conf`.
     pub file: &'static str,
-    /// The full name, with `<>` around parts that may be any name and `[]` behind arrays of tables.
+    /// The full name. A part in `<>` stands for any name. `[]` after a part means an array of
+    /// tables.
     pub key: &'static str,
-    /// What is written for it.
+    /// The kind of its value.
     pub kind: String,
-    /// The default in TOML, or in words; `None` when it must be set.
+    /// The default in TOML, or in words. None if the key must be set.
     pub default: Option<&'static str>,
-    /// What it does, with its range.
+    /// The effect of the key, with its range.
     pub meaning: String,
-    /// Whether this version does that already, or only checks the value.
+    /// Whether this version uses the key. If not, it only checks the value.
     pub ready: bool,
 }
 
-/// Every key of both files.
+/// The description of every key of both files.
 #[must_use]
 pub fn describe() -> Vec<KeyDescription> {
     let files = FILES.into_iter();
@@ -63,12 +65,12 @@ fn meaning(key: &Key) -> String {
         let _ = write!(text, " From {min} to {max}.");
     }
     if !key.ready {
-        text.push_str(" Not in this version: the value is only checked.");
+        text.push_str(" This version only checks the value.");
     }
     text
 }
 
-/// Every key as text for a terminal.
+/// The description of every key as text for a terminal.
 #[must_use]
 pub fn describe_text() -> String {
     let mut text = String::new();
@@ -81,7 +83,7 @@ pub fn describe_text() -> String {
             }
             for key in section.iter() {
                 let _ = writeln!(text, "\n{}", key.name);
-                let _ = writeln!(text, "    {}; {}", key.kind, told_default(key));
+                let _ = writeln!(text, "    {}; {}", key.kind, default_text(key));
                 let _ = writeln!(text, "    {}", meaning(key));
             }
         }
@@ -90,23 +92,26 @@ pub fn describe_text() -> String {
     text
 }
 
-fn told_default(key: &Key) -> String {
+fn default_text(key: &Key) -> String {
     match key.default {
         Default::Required => "required".to_owned(),
         Default::Value(text) | Default::Absent(text) => format!("default {text}"),
     }
 }
 
-/// Every key as Markdown, which `docs/config.md` is.
+/// The description of every key as Markdown: the content of `docs/config.md`.
 #[must_use]
 pub fn describe_markdown() -> String {
     let mut text = String::from(
         "# Configuration\n\n\
-         Both files are TOML. Durations are strings such as `\"90s\"`, `\"7m30s\"`, `\"72h\"`, `\"3d\"`; sizes are `\"25MB\"` (10^6), `\"25MiB\"` (2^20) \
-         or a number of bytes. Relative paths are relative to the folder of the file that names them. Domains may be written in Unicode or in ASCII. \
-         `postrider config test` checks both files and tells every problem with its line.\n\n\
-         In the tables, a part in `<>` stands for a name of your choice, and `[]` behind a part for an array of tables (`[[routes]]`). \
-         Keys that are marked with * are checked, but what they do is not in this version.\n",
+         Both files are TOML. `postrider config test` checks them and shows every problem with its line.\n\n\
+         | value | form |\n|---|---|\n\
+         | duration | numbers with units from d, h, m, s and ms: `\"90s\"`, `\"7m30s\"`, `\"1.5h\"`, `\"3d\"` |\n\
+         | size | `\"25MB\"` (10^6), `\"25MiB\"` (2^20), or a number of bytes |\n\
+         | path | absolute, or relative to the folder of the file that has it |\n\
+         | domain | in Unicode or in ASCII |\n\n\
+         In the names of keys, a part in `<>` stands for a name of your choice. `[]` after a part means an array of tables (`[[routes]]`). \
+         This version only checks the keys that have a *. It does not use them yet.\n",
     );
     for (file, intro, sections) in FILES {
         let _ = write!(text, "\n## {file}\n\n{intro}\n");
@@ -135,7 +140,7 @@ fn markdown_row(text: &mut String, key: &Key) {
     if let Some((min, max)) = key.range {
         let _ = write!(meaning, " From {min} to {max}.");
     }
-    // A bare `<postmaster>` would be taken for HTML.
+    // Without the backslash, `<postmaster>` would be HTML.
     let escape = |text: &str| text.replace('|', "\\|").replace('<', "\\<");
     let _ = writeln!(
         text,
@@ -152,7 +157,7 @@ mod tests {
 
     use super::*;
 
-    /// `POSTRIDER_BLESS=1 cargo test -p postrider-config` writes the page anew.
+    /// `POSTRIDER_BLESS=1 cargo test -p postrider-config` writes the page again.
     #[test]
     fn the_page_in_docs_is_this_description() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/config.md");
@@ -164,12 +169,12 @@ mod tests {
         let found = std::fs::read_to_string(&path).unwrap();
         assert!(
             found == expected,
-            "docs/config.md is not what describe_markdown() says; run with POSTRIDER_BLESS=1"
+            "docs/config.md differs from describe_markdown(); run the test with POSTRIDER_BLESS=1"
         );
     }
 
     #[test]
-    fn names_are_unique_and_sentences_whole() {
+    fn names_are_unique_and_meanings_are_sentences() {
         let all = describe();
         for key in &all {
             let same = all

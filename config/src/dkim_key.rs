@@ -1,4 +1,4 @@
-//! Private keys for DKIM, as they lie in files: PKCS#8 in PEM, with or without header lines.
+//! Private keys for DKIM in files: PKCS#8 in PEM, with or without header lines.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 
 use crate::values::DkimAlgorithm;
 
-/// The least that verifiers need accept (RFC 8301 §3.2).
+/// The smallest key that verifiers must accept (RFC 8301 §3.2).
 const RSA_MIN_BITS: usize = 1024;
 
 /// A private key, checked. Its `Debug` form hides it.
@@ -20,8 +20,11 @@ pub struct DkimKey {
 }
 
 impl DkimKey {
-    /// Reads a PEM file's text. What stands between the first line and an empty line (`Note: ...`) is passed over,
-    /// and so is all before and after the first key. The error is a sentence.
+    /// Reads the text of a PEM file. Header lines such as `Note: ...` are skipped, as is all text
+    /// before and after the first key.
+    ///
+    /// # Errors
+    /// A sentence that can follow the name of the file.
     pub fn from_pem(text: &str) -> Result<Self, String> {
         let der = first_private_key(text)?;
         if let Ok(key) = ed25519_dalek::SigningKey::from_pkcs8_der(&der) {
@@ -33,13 +36,14 @@ impl DkimKey {
             });
         }
         let key = rsa::RsaPrivateKey::from_pkcs8_der(&der).map_err(|_| {
-            "holds neither an RSA nor an Ed25519 key in PKCS#8; make one: openssl genpkey -algorithm ed25519 -out FILE"
+            "holds neither an RSA nor an Ed25519 key in PKCS#8; make one: openssl genpkey \
+            -algorithm ed25519 -out FILE"
                 .to_owned()
         })?;
         let bits = key.n().bits();
         if bits < RSA_MIN_BITS {
             return Err(format!(
-                "holds an RSA key of {bits} bits, which nobody accepts; make one of 2048 bits"
+                "holds an RSA key of {bits} bits; verifiers do not accept it; make a key of 2048 bits"
             ));
         }
         Ok(Self {
@@ -49,13 +53,13 @@ impl DkimKey {
         })
     }
 
-    /// The kind of the key.
+    /// The algorithm of the key.
     #[must_use]
     pub const fn algorithm(&self) -> DkimAlgorithm {
         self.algorithm
     }
 
-    /// Of the modulus; 256 for Ed25519.
+    /// The bits of the modulus. 256 for Ed25519.
     #[must_use]
     pub const fn bits(&self) -> usize {
         self.bits
@@ -95,8 +99,9 @@ fn first_private_key(text: &str) -> Result<Vec<u8>, String> {
             ended = true;
             break;
         }
-        // RFC 1421 header fields, which RFC 7468 parsers refuse. Base64 has no colon. A continuation line, which
-        // begins with white space in the file, would be taken for base64 and then refused; nobody writes them.
+        // Skip RFC 1421 header fields. RFC 7468 parsers refuse them. Base64 has no colon. A
+        // continuation line of a field would count as base64 and then be an error, but nobody
+        // writes such lines.
         if !line.contains(':') {
             base64.push_str(line);
         }

@@ -26,7 +26,8 @@ pub(crate) const UNITS: [(&str, u64); 5] = [
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || {
         format!(
-            "{text:?} is not a duration; write numbers with units, as in \"90s\", \"7m30s\", \"72h\" or \"3d\""
+            "{text:?} is not a duration; write numbers with units, as in \"90s\", \"7m30s\", \
+            \"72h\" or \"3d\""
         )
     };
     let mut rest = text;

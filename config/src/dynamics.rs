@@ -1,4 +1,4 @@
-//! The types of `domains.conf`: what takes effect when the file is saved.
+//! The types of `domains.conf`. The file takes effect when it is saved.
 
 use std::{
     collections::BTreeMap,
@@ -20,20 +20,20 @@ use crate::{
     },
 };
 
-/// `domains.conf`. Fields have the names of its keys; paths are resolved against the file's folder.
+/// `domains.conf`. Fields have the names of its keys. Paths are resolved against the file's folder.
 ///
-/// It never changes: a new file makes a new value.
+/// The value never changes. A new file makes a new value.
 #[derive(Clone, Debug)]
 pub struct Dynamic {
-    /// The file it was read from.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Domains that mail is taken for.
+    /// The domains that we receive mail for and send mail from.
     pub domains: BTreeMap<Domain, DomainConfig>,
     /// Accounts by name.
     pub accounts: BTreeMap<String, Account>,
-    /// Routes for all that no account's and no domain's route matches.
+    /// Routes for mail that no route of its account or domain matches.
     pub routes: Vec<Route>,
-    /// Zones in which the own addresses are looked up daily.
+    /// DNSBL zones in which our own IP addresses are looked up daily.
     pub monitor_dnsbls: Vec<Domain>,
     pub(crate) text: Text,
     pub(crate) index: Index,
@@ -42,26 +42,26 @@ pub struct Dynamic {
 }
 
 impl Dynamic {
-    /// Full keys that are set although this version does nothing with them yet.
+    /// The full names of keys that are set, but that this version only checks.
     #[must_use]
     pub fn not_yet(&self) -> Vec<String> {
         self.not_yet.clone()
     }
 
-    /// What is valid but probably not meant, each a sentence with its place.
+    /// Warnings about values that are valid but probably wrong. Each is a sentence with its place.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The text it was made from.
+    /// The text of the file.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text.0
     }
 }
 
-/// The text of the file. Its `Debug` form hides it, since secrets are in it.
+/// The text of the file. It has secrets, so its `Debug` form hides it.
 #[derive(Clone)]
 pub(crate) struct Text(pub(crate) Arc<str>);
 
@@ -72,7 +72,7 @@ impl fmt::Debug for Text {
 }
 
 impl PartialEq for Dynamic {
-    /// Whether both say the same, wherever and however it is written.
+    /// Whether both have the same settings. Path and text do not count.
     fn eq(&self, other: &Self) -> bool {
         self.domains == other.domains
             && self.accounts == other.accounts
@@ -84,27 +84,27 @@ impl PartialEq for Dynamic {
 /// `domains."D"`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DomainConfig {
-    /// A disabled domain takes no mail (451) and sends none.
+    /// Whether the domain is disabled: it receives no mail (451) and sends none.
     pub disabled: bool,
-    /// For people.
+    /// A description for people.
     pub description: String,
-    /// The name that mail programs shall use.
+    /// The host name for mail programs.
     pub client_settings_domain: Domain,
-    /// `user+anything@D` is delivered to `user@D`.
+    /// The separators, such as `+`. With it, mail to `user+anything@D` is delivered to `user@D`.
     pub localpart_catchall_separators: Vec<String>,
-    /// Whether local-parts that differ by case are different.
+    /// Whether local-parts that differ in case are different addresses.
     pub localpart_case_sensitive: bool,
-    /// Signatures.
+    /// The DKIM signatures.
     pub dkim: Dkim,
-    /// Where DMARC reports are received.
+    /// The address for DMARC reports.
     pub dmarc: Option<ReportAddress>,
-    /// Where TLS reports are received.
+    /// The address for TLS reports.
     pub tls_rpt: Option<ReportAddress>,
-    /// The published policy.
+    /// The published MTA-STS policy.
     pub mta_sts: Option<MtaSts>,
-    /// Lists by local-part.
+    /// Aliases by local-part.
     pub aliases: BTreeMap<LocalPart, Alias>,
-    /// For what is sent from this domain.
+    /// Routes for mail from this domain.
     pub routes: Vec<Route>,
 }
 
@@ -113,7 +113,7 @@ pub struct DomainConfig {
 pub struct Dkim {
     /// Keys by selector.
     pub selectors: BTreeMap<Domain, DkimSelector>,
-    /// Selectors that sign; each is in `selectors`.
+    /// The selectors that sign. Each is in `selectors`.
     pub sign: Vec<Domain>,
 }
 
@@ -129,116 +129,117 @@ impl Dkim {
 /// `domains."D".dkim.selectors."S"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DkimSelector {
-    /// PKCS#8 in PEM.
+    /// The file with the private key, PKCS#8 in PEM.
     pub private_key_file: PathBuf,
-    /// The kind of the key, as found in the file.
+    /// The algorithm of the key in the file.
     pub algorithm: DkimAlgorithm,
-    /// Of the signature.
+    /// The hash of the signature.
     pub hash: DkimHash,
-    /// Of header and body.
+    /// The canonicalization of header and body.
     pub canonicalization: Canonicalization,
-    /// Header fields that are signed; From is among them.
+    /// The header fields that are signed. From is one of them.
     pub headers: Vec<String>,
-    /// Whether fields may be added later without breaking the signature. Otherwise each name is signed once more than it is there.
+    /// Whether other servers may add such fields without breaking the signature. If not, each name
+    /// is signed once more than there are fields.
     pub dont_seal_headers: bool,
-    /// How long a signature holds.
+    /// How long a signature is valid. Zero means without end.
     pub expiration: Duration,
-    /// The key itself.
+    /// The private key.
     pub key: Arc<DkimKey>,
 }
 
 /// `domains."D".dmarc` and `.tls_rpt`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportAddress {
-    /// The account that receives reports.
+    /// The account that gets the reports.
     pub account: String,
-    /// Its mailbox for them.
+    /// The mailbox of that account for the reports.
     pub mailbox: String,
-    /// Of the address in the DNS record.
+    /// The local-part of the address in the DNS record.
     pub localpart: LocalPart,
-    /// Of the address in the DNS record: one of `domains`.
+    /// The domain of the address in the DNS record. It is one of `domains`.
     pub domain: Domain,
 }
 
 /// `domains."D".mta_sts` (RFC 8461).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MtaSts {
-    /// Changes with each change of the policy.
+    /// The id of the policy. It changes with each change of the policy.
     pub policy_id: String,
-    /// What others shall do.
+    /// What other servers do when TLS fails.
     pub mode: MtaStsMode,
-    /// How long others may remember it.
+    /// How long other servers may remember the policy.
     pub max_age: Duration,
-    /// Hosts, or `*.domain`; empty: the server's hostname.
+    /// The MX hosts, or `*.domain` for all hosts one level below.
     pub mx: Vec<String>,
 }
 
 /// `domains."D".aliases."LOCALPART"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alias {
-    /// Members, each a destination of an account.
+    /// The members. Each is a destination of an account.
     pub addresses: Vec<Address>,
-    /// Whether others than members may write to it.
+    /// Whether senders who are not members may write to the alias.
     pub post_public: bool,
     /// Whether members may see each other.
     pub list_members: bool,
-    /// Whether members may write in its name.
+    /// Whether members may send with the alias as From.
     pub allow_msg_from: bool,
 }
 
-/// One of `routes`: the first that matches names the transport.
+/// One of `routes`. The first route that matches names the transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Sender's domain is one of these; empty: any.
+    /// The domains of the sender. Empty means any domain.
     pub from_domain: Vec<DomainPattern>,
-    /// Recipient's domain is one of these; empty: any.
+    /// The domains of the recipient. Empty means any domain.
     pub to_domain: Vec<DomainPattern>,
-    /// So many attempts were made before.
+    /// The least number of earlier attempts.
     pub minimum_attempts: u32,
-    /// One of `transports`.
+    /// The name of a transport.
     pub transport: String,
 }
 
 /// `accounts.A`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Account {
-    /// Its own domain: one of `domains`.
+    /// The account's own domain. It is one of `domains`.
     pub domain: Domain,
-    /// For people.
+    /// A description for people.
     pub description: String,
-    /// In From, when none is given.
+    /// The name beside the address in From, if a message has none.
     pub full_name: String,
-    /// Not empty: logins are refused with this message.
+    /// If not empty, logins are refused with this message.
     pub login_disabled: String,
-    /// Addresses of this account.
+    /// The addresses of this account.
     pub destinations: BTreeMap<DestinationAddress, Destination>,
-    /// Before the domain's and the global ones.
+    /// Routes that come before the domain's and the global routes.
     pub routes: Vec<Route>,
-    /// Told of what became of sent messages.
+    /// The webhook for events of sent messages.
     pub outgoing_webhook: Option<OutgoingWebhook>,
-    /// Told of received messages.
+    /// The webhook for received messages.
     pub incoming_webhook: Option<IncomingWebhook>,
-    /// How a failed delivery is told.
+    /// How the account learns of a failed delivery.
     pub failure_dsn: FailureDsn,
-    /// Whether a policy block (x.7.1 and the like) suppresses the recipient too.
+    /// Whether a policy block (x.7.1 and similar codes) suppresses the recipient too.
     pub suppress_policy_blocks: bool,
-    /// A login with one of these gives each message its own fromid.
+    /// Each message from a login with one of these addresses gets its own fromid.
     pub from_id_login_addresses: Vec<Address>,
-    /// How long sent messages are kept in history; zero: not at all.
+    /// How long sent messages stay in the history. Zero means that they do not enter it.
     pub keep_retired_message_period: Duration,
-    /// How long calls of webhooks are kept in history; zero: not at all.
+    /// How long webhook calls stay in the history. Zero means that they do not enter it.
     pub keep_retired_webhook_period: Duration,
-    /// For all its mail; `None`: no limit.
+    /// The largest size of all mail of the account. None means no limit.
     pub quota: Option<Size>,
-    /// Recipients in 24 hours.
+    /// The most recipients in 24 hours.
     pub max_outgoing_messages_per_day: u32,
-    /// Recipients never mailed before, in 24 hours.
+    /// The most recipients in 24 hours that the account never wrote to before.
     pub max_first_time_recipients_per_day: u32,
-    /// Where refused mail is kept.
+    /// The mailbox for refused mail. Empty means none.
     pub rejects_mailbox: String,
-    /// Whether refused mail is kept for good.
+    /// Whether refused mail is kept without a time limit.
     pub keep_rejects: bool,
-    /// Where junk goes.
+    /// The mailbox for junk.
     pub junk_mailbox: String,
     /// Whether the account's page offers generated passwords only.
     pub no_custom_password: bool,
@@ -247,77 +248,80 @@ pub struct Account {
 /// `accounts.A.destinations."ADDRESS"`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Destination {
-    /// Where mail goes that no ruleset takes.
+    /// The mailbox for mail that no ruleset takes.
     pub mailbox: String,
-    /// The first that matches names the mailbox.
+    /// The rulesets. The first ruleset that matches names the mailbox.
     pub rulesets: Vec<Ruleset>,
-    /// RCPT is refused with this.
+    /// The reply that refuses RCPT.
     pub smtp_error: Option<SmtpError>,
-    /// Not empty: mail whose From domain is not verified is refused with this text.
+    /// If not empty, mail with an unverified From domain is refused with this text.
     pub message_auth_required_smtp_error: String,
-    /// In From, when this address logged in; empty: the account's.
+    /// The name beside the address in From, for logins with this address. Empty means the
+    /// account's.
     pub full_name: String,
-    /// Not empty: an LMTP transport that gets the mail instead of the mailbox.
+    /// If not empty, the name of an LMTP transport that gets the mail instead of the mailbox.
     pub forward_lmtp: String,
 }
 
 /// `smtp_error`: a reply to RCPT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SmtpError {
-    /// 4xx or 5xx.
+    /// The reply code, 4xx or 5xx.
     pub code: u16,
-    /// What follows, with an enhanced code when one was given; may be empty.
+    /// The text behind the code. It may be empty, and it may begin with an enhanced code.
     pub text: String,
 }
 
-/// One of a destination's `rulesets`: all conditions that are set must hold.
+/// One of a destination's `rulesets`. A message must fulfill all conditions that are set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ruleset {
-    /// Of the reverse-path.
+    /// The pattern of the reverse-path.
     pub mail_from_regexp: Option<Pattern>,
-    /// Of the address in From.
+    /// The pattern of the address in From.
     pub msg_from_regexp: Option<Pattern>,
-    /// Verified by SPF or DKIM; subdomains too.
+    /// The domain that SPF or DKIM verified, or its parent domain.
     pub verified_domain: Option<Domain>,
-    /// Name and value of a field, in lower case: each pair must match one.
+    /// Patterns of the name and the value of a field, in lower case. Each pair must match a field.
     pub headers_regexp: Vec<(Pattern, Pattern)>,
-    /// A mailing list's domain: such mail is not judged as spam.
+    /// The domain of a mailing list. Its mail is not checked for spam.
     pub list_allow_domain: Option<Domain>,
-    /// Not empty: refused mail is accepted all the same, into this mailbox.
+    /// If not empty, mail that would be refused is accepted into this mailbox.
     pub accept_rejects_to_mailbox: String,
-    /// Where it goes.
+    /// The mailbox for the mail.
     pub mailbox: String,
 }
 
-/// `outgoing_webhook`. Its `Debug` form hides what authorizes.
+/// `outgoing_webhook`. Its `Debug` form hides the authorization and the secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct OutgoingWebhook {
-    /// Starts with http:// or https://.
+    /// The URL, with http:// or https://.
     pub url: String,
-    /// Sent as `Authorization`; empty: none.
+    /// The value of the `Authorization` field of calls. Empty means no such field.
     pub authorization: String,
-    /// Wanted ones; empty: all.
+    /// The events that cause a call. Empty means all events.
     pub events: Vec<WebhookEvent>,
-    /// At most two, so that one can be replaced; the first is the current one.
+    /// The keys that sign calls. There are two while one replaces the other. The first is the
+    /// current one.
     pub secret: Vec<WebhookSecret>,
 }
 
 impl OutgoingWebhook {
-    /// Whether it is to be called for an event.
+    /// Whether an event causes a call.
     #[must_use]
     pub fn wants(&self, event: WebhookEvent) -> bool {
         self.events.is_empty() || self.events.contains(&event)
     }
 }
 
-/// `incoming_webhook`. Its `Debug` form hides what authorizes.
+/// `incoming_webhook`. Its `Debug` form hides the authorization and the secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IncomingWebhook {
-    /// Starts with http:// or https://.
+    /// The URL, with http:// or https://.
     pub url: String,
-    /// Sent as `Authorization`; empty: none.
+    /// The value of the `Authorization` field of calls. Empty means no such field.
     pub authorization: String,
-    /// At most two, so that one can be replaced; the first is the current one.
+    /// The keys that sign calls. There are two while one replaces the other. The first is the
+    /// current one.
     pub secret: Vec<WebhookSecret>,
 }
 
@@ -338,7 +342,7 @@ impl fmt::Debug for IncomingWebhook {
     }
 }
 
-/// The folder of a file, as relative paths in it are meant.
+/// The folder of a file. Relative paths in the file start here.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().unwrap_or_else(|| Path::new(""))
 }

@@ -35,11 +35,11 @@ pub enum EditError<E> {
     },
 }
 
-/// Changes `domains.conf` with a function, checks the whole result, and replaces the file with it. Gives
-/// the function's result and the new configuration.
+/// Changes `domains.conf` with a function, checks the whole result, and replaces the file with it.
+/// Gives the function's result and the new configuration.
 ///
-/// There is one writer at a time. A second writer, also in another process, waits for the first. This
-/// function blocks. An async caller uses `spawn_blocking`.
+/// There is one writer at a time. A second writer, also in another process, waits for the first.
+/// This function blocks. An async caller uses `spawn_blocking`.
 ///
 /// # Errors
 /// If the function refuses, the result is not valid, or the disk fails.
@@ -75,8 +75,8 @@ pub fn edit<T, E>(
     Ok((result, config))
 }
 
-/// Waits until no other writer has the lock. The lock file stays: if it were removed, two writers could
-/// have a lock at once.
+/// Waits until no other writer has the lock. The lock file stays: if it were removed, two writers
+/// could have a lock at once.
 fn lock(target: &Path) -> io::Result<File> {
     let lock = OpenOptions::new()
         .write(true)

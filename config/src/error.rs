@@ -1,22 +1,22 @@
-//! What is wrong with a configuration, all of it at once.
+//! The problems of a configuration.
 
 use std::{
     fmt,
     path::{Path, PathBuf},
 };
 
-/// One problem: where it is, and in a sentence what it is and what to do.
+/// A problem: its place, and a sentence that says what is wrong and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConfigError {
-    /// The file as it was named.
+    /// The file, as the user named it.
     pub file: PathBuf,
-    /// Line from 1; 0 when the whole file is meant (it cannot be read).
+    /// The line, from 1. 0 means the whole file (it cannot be read).
     pub line: usize,
-    /// Column in characters from 1; 0 with line 0.
+    /// The column in characters, from 1. 0 with line 0.
     pub column: usize,
-    /// The full key, such as `accounts.alice.domain`; empty for a syntax error.
+    /// The full key, such as `accounts.alice.domain`. Empty for a syntax error.
     pub key: String,
-    /// What is wrong.
+    /// The sentence.
     pub message: String,
 }
 
@@ -33,19 +33,20 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// All problems of a configuration, in the order of the file; never empty. Displays as one line for each.
+/// All problems of a configuration, in the order of the file, never empty. The text has one line
+/// per problem.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Errors(Vec<ConfigError>);
 
 impl Errors {
-    /// Sorts by file and place, and drops what was found twice. `None` when there is nothing wrong.
+    /// Sorts the problems by file and place, and removes duplicates. None if there is no problem.
     pub(crate) fn new(mut problems: Vec<ConfigError>) -> Option<Self> {
         problems.sort();
         problems.dedup();
         (!problems.is_empty()).then_some(Self(problems))
     }
 
-    /// A file that could not be read at all.
+    /// The error for a file that could not be read.
     pub(crate) fn unreadable(file: &Path, error: &std::io::Error) -> Self {
         let hint = match error.kind() {
             std::io::ErrorKind::NotFound => {
@@ -68,9 +69,9 @@ impl Errors {
         self.0.iter()
     }
 
-    /// How many there are.
+    /// The number of problems.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    #[expect(clippy::len_without_is_empty, reason = "there is always at least one")]
     pub const fn len(&self) -> usize {
         self.0.len()
     }

@@ -1,8 +1,9 @@
 //! Replacing files as a whole. All programs of the workspace replace files through this module.
 //!
-//! The new content goes to a temporary file in the same folder. The file is synced, renamed over the old
-//! one, and the folder is synced. So a reader sees the old content or the new content, and a crash
-//! leaves one of the two. A crash may also leave the temporary file, whose hidden name ends in `.new`.
+//! The new content goes to a temporary file in the same folder. The file is synced, renamed over
+//! the old one, and the folder is synced. So a reader sees the old content or the new content, and
+//! a crash leaves one of the two. A crash may also leave the temporary file, whose hidden name ends
+//! in `.new`.
 
 use std::{
     ffi::OsString,
@@ -26,8 +27,8 @@ enum Mode {
     Private,
 }
 
-/// Replaces a file, or makes it. The new file has the mode of the old one, and its owner where we may
-/// set it. A file that did not exist gets mode 0600.
+/// Replaces a file, or makes it. The new file has the mode of the old one, and its owner where we
+/// may set it. A file that did not exist gets mode 0600.
 ///
 /// # Errors
 /// If a step fails. Then the old file is still there, except if only the sync of the folder failed.
@@ -35,8 +36,8 @@ pub fn replace(target: &Path, contents: &[u8]) -> io::Result<()> {
     replace_with(target, contents, Mode::Keep)
 }
 
-/// Replaces a file with a secret, or makes it. The new file has mode 0600, whatever the mode of the old
-/// file was.
+/// Replaces a file with a secret, or makes it. The new file has mode 0600, whatever the mode of the
+/// old file was.
 ///
 /// # Errors
 /// See [`replace`].
@@ -59,8 +60,8 @@ fn replace_with(target: &Path, contents: &[u8], mode: Mode) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Makes a file with a random name beside the target. Nobody can have made a file or a link of this name
-/// before.
+/// Makes a file with a random name beside the target. Nobody can have made a file or a link of this
+/// name before.
 fn create_temporary(target: &Path) -> io::Result<(PathBuf, File)> {
     if target.file_name().is_none() {
         return Err(io::ErrorKind::InvalidFilename.into());

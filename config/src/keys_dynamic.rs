@@ -1,4 +1,4 @@
-//! Every key of `domains.conf`.
+//! The keys of `domains.conf`.
 
 use crate::{
     schema::{
@@ -8,34 +8,28 @@ use crate::{
             Address, Bool, Domain, DomainPattern, Duration, Integer, List, LocalPart, Map, Path,
             Regexp, Reply, Secret, Size, Text, Url, Word,
         },
-        Section,
+        Section, key,
     },
     values::{Canonicalization, DkimAlgorithm, DkimHash, FailureDsn, MtaStsMode, WebhookEvent},
 };
 
-const fn key(
-    name: &'static str,
-    kind: crate::schema::Kind,
-    default: crate::schema::Default,
-    meaning: &'static str,
-) -> Key {
-    Key::new(name, kind, default, meaning)
-}
-
 pub(crate) static SECTIONS: &[Section] = &[
     Section {
         title: "General",
-        intro: "Routes: the first that matches of the account, then of the sender's domain, then these; without one, mail goes straight to its MX hosts.",
+        intro: "The first route that matches names the transport. The routes of the account come \
+            first, then the routes of the sender's domain, then these. Mail without a route \
+            goes directly to its MX hosts.",
         keys: &[GENERAL, &ROUTES],
     },
     Section {
         title: "`domains.\"<domain>\"`",
-        intro: "A domain that mail is taken for and sent from.",
+        intro: "A domain that we receive mail for and send mail from.",
         keys: &[DOMAIN, &DOMAIN_ROUTES],
     },
     Section {
         title: "`accounts.<name>`",
-        intro: "A destination is `\"user@example.com\"`, or `\"@example.com\"` for all that no other destination of the domain takes.",
+        intro: "A destination is `\"user@example.com\"`, or `\"@example.com\"` for all addresses \
+            of the domain without another destination.",
         keys: &[ACCOUNT, DESTINATION, &ACCOUNT_ROUTES],
     },
 ];
@@ -44,17 +38,39 @@ static GENERAL: &[Key] = &[key(
     "monitor_dnsbls",
     List(&Domain),
     Value("[]"),
-    "Zones in which the own addresses are looked up daily.",
+    "The DNSBL zones in which our own IP addresses are looked up daily.",
 )
 .later()];
 
 macro_rules! routes {
     ($prefix:literal) => {
         [
-            key(concat!($prefix, "routes[].from_domain"), List(&DomainPattern), Value("[]"), "The sender's domain is one of these; none: any. A leading dot takes subdomains too."),
-            key(concat!($prefix, "routes[].to_domain"), List(&DomainPattern), Value("[]"), "The recipient's domain is one of these; none: any."),
-            key(concat!($prefix, "routes[].minimum_attempts"), Integer, Value("0"), "At least so many attempts were made before.").range("0", "1000"),
-            key(concat!($prefix, "routes[].transport"), Text, Required, "One of `transports` in postrider.conf."),
+            key(
+                concat!($prefix, "routes[].from_domain"),
+                List(&DomainPattern),
+                Value("[]"),
+                "The route is for these domains of the sender. An empty array means any domain. A \
+            leading dot includes subdomains.",
+            ),
+            key(
+                concat!($prefix, "routes[].to_domain"),
+                List(&DomainPattern),
+                Value("[]"),
+                "The route is for these domains of the recipient. An empty array means any domain.",
+            ),
+            key(
+                concat!($prefix, "routes[].minimum_attempts"),
+                Integer,
+                Value("0"),
+                "The route is for messages with at least this number of earlier attempts.",
+            )
+            .range("0", "1000"),
+            key(
+                concat!($prefix, "routes[].transport"),
+                Text,
+                Required,
+                "The name of a transport in postrider.conf.",
+            ),
         ]
     };
 }
@@ -68,82 +84,84 @@ static DOMAIN: &[Key] = &[
         "domains.<domain>.disabled",
         Bool,
         Value("false"),
-        "Take no mail (451) and send none.",
+        "Receive no mail for the domain (451) and send none.",
     ),
     key(
         "domains.<domain>.description",
         Text,
         Value("\"\""),
-        "For people.",
+        "A description for people.",
     ),
     key(
         "domains.<domain>.client_settings_domain",
         Domain,
         Absent("\"mail.\" and the domain"),
-        "The name that mail programs shall use.",
+        "The host name for mail programs.",
     ),
     key(
         "domains.<domain>.localpart_catchall_separators",
         List(&Text),
         Value("[]"),
-        "With \"+\", mail to user+anything is delivered to user; needed for fromid.",
+        "With \"+\", mail to user+anything is delivered to user. A fromid needs a separator.",
     ),
     key(
         "domains.<domain>.localpart_case_sensitive",
         Bool,
         Value("false"),
-        "Local-parts that differ by case are different.",
+        "Local-parts that differ in case are different addresses.",
     ),
     key(
         "domains.<domain>.dkim.selectors.<selector>.private_key_file",
         Path,
         Required,
-        "Private key, PKCS#8 in PEM: RSA of 1024 bits or more, or Ed25519.",
+        "The private key as PKCS#8 in PEM. It is RSA with at least 1024 bits, or Ed25519.",
     ),
     key(
         "domains.<domain>.dkim.selectors.<selector>.algorithm",
         Word(DkimAlgorithm::WORDS),
-        Absent("that of the key"),
-        "Must be that of the key.",
+        Absent("the key's algorithm"),
+        "The algorithm. It must be the algorithm of the key.",
     ),
     key(
         "domains.<domain>.dkim.selectors.<selector>.hash",
         Word(DkimHash::WORDS),
         Value("\"sha256\""),
-        "Of the signature; sha1 is deprecated, and for RSA only.",
+        "The hash of the signature. sha1 is deprecated and possible with RSA only.",
     ),
     key(
         "domains.<domain>.dkim.selectors.<selector>.canonicalization",
         Word(Canonicalization::WORDS),
         Value("\"relaxed/relaxed\""),
-        "Of header and body (RFC 6376 section 3.4).",
+        "The canonicalization of header and body (RFC 6376 section 3.4).",
     ),
     key(
         "domains.<domain>.dkim.selectors.<selector>.headers",
         List(&Text),
         Value(
-            "[\"From\", \"To\", \"Cc\", \"Bcc\", \"Reply-To\", \"References\", \"In-Reply-To\", \"Subject\", \"Date\", \"Message-Id\", \"Content-Type\", \"MIME-Version\", \"List-Id\", \"List-Unsubscribe\", \"List-Unsubscribe-Post\"]",
+            "[\"From\", \"To\", \"Cc\", \"Bcc\", \"Reply-To\", \"References\", \
+            \"In-Reply-To\", \"Subject\", \"Date\", \"Message-Id\", \"Content-Type\", \
+            \"MIME-Version\", \"List-Id\", \"List-Unsubscribe\", \"List-Unsubscribe-Post\"]",
         ),
-        "Header fields that are signed, From among them.",
+        "The header fields that are signed. From must be one of them.",
     ),
     key(
         "domains.<domain>.dkim.selectors.<selector>.dont_seal_headers",
         Bool,
         Value("false"),
-        "Let others add more fields of these names without breaking the signature.",
+        "Let other servers add fields with these names without breaking the signature.",
     ),
     key(
         "domains.<domain>.dkim.selectors.<selector>.expiration",
         Duration,
         Value("\"72h\""),
-        "How long a signature holds; 0s: for ever.",
+        "How long a signature is valid. 0s means without end.",
     )
     .range("\"0s\"", "\"3650d\""),
     key(
         "domains.<domain>.dkim.sign",
         List(&Text),
         Value("[]"),
-        "Selectors that sign.",
+        "The selectors that sign.",
     ),
     key(
         "domains.<domain>.dmarc.account",
@@ -156,21 +174,21 @@ static DOMAIN: &[Key] = &[
         "domains.<domain>.dmarc.mailbox",
         Text,
         Value("\"DMARC\""),
-        "Its mailbox for them.",
+        "The mailbox of that account for the reports.",
     )
     .later(),
     key(
         "domains.<domain>.dmarc.localpart",
         LocalPart,
         Value("\"dmarcreports\""),
-        "Of their address.",
+        "The local-part of the report address.",
     )
     .later(),
     key(
         "domains.<domain>.dmarc.domain",
         Domain,
         Absent("the domain itself"),
-        "Of their address: one of `domains`.",
+        "The domain of the report address. It must be one of `domains`.",
     )
     .later(),
     key(
@@ -184,42 +202,43 @@ static DOMAIN: &[Key] = &[
         "domains.<domain>.tls_rpt.mailbox",
         Text,
         Value("\"TLSRPT\""),
-        "Its mailbox for them.",
+        "The mailbox of that account for the reports.",
     )
     .later(),
     key(
         "domains.<domain>.tls_rpt.localpart",
         LocalPart,
         Value("\"tlsreports\""),
-        "Of their address.",
+        "The local-part of the report address.",
     )
     .later(),
     key(
         "domains.<domain>.tls_rpt.domain",
         Domain,
         Absent("the domain itself"),
-        "Of their address: one of `domains`.",
+        "The domain of the report address. It must be one of `domains`.",
     )
     .later(),
     key(
         "domains.<domain>.mta_sts.policy_id",
         Text,
         Required,
-        "1 to 32 letters and digits; to be changed with each change of the policy.",
+        "The id of the policy: 1 to 32 letters and digits. Change it with each change of \
+            the policy.",
     )
     .later(),
     key(
         "domains.<domain>.mta_sts.mode",
         Word(MtaStsMode::WORDS),
         Value("\"enforce\""),
-        "What others shall do (RFC 8461).",
+        "What other servers do when TLS fails (RFC 8461).",
     )
     .later(),
     key(
         "domains.<domain>.mta_sts.max_age",
         Duration,
         Value("\"24h\""),
-        "How long others may remember it.",
+        "How long other servers may remember the policy.",
     )
     .range("\"1s\"", "\"365d6h\"")
     .later(),
@@ -227,21 +246,21 @@ static DOMAIN: &[Key] = &[
         "domains.<domain>.mta_sts.mx",
         List(&Text),
         Absent("hostname"),
-        "The MX hosts; \"*.example.com\" stands for all hosts one level below.",
+        "The MX hosts. \"*.example.com\" means all hosts one level below.",
     )
     .later(),
     key(
         "domains.<domain>.aliases.<localpart>.addresses",
         List(&Address),
         Required,
-        "Members, each a destination of an account.",
+        "The members. Each must be a destination of an account.",
     )
     .later(),
     key(
         "domains.<domain>.aliases.<localpart>.post_public",
         Bool,
         Value("false"),
-        "Take mail from others than members.",
+        "Accept mail from senders who are not members.",
     )
     .later(),
     key(
@@ -255,7 +274,7 @@ static DOMAIN: &[Key] = &[
         "domains.<domain>.aliases.<localpart>.allow_msg_from",
         Bool,
         Value("false"),
-        "Let members write in its name.",
+        "Let members send with the alias as From.",
     ),
 ];
 
@@ -264,105 +283,107 @@ static ACCOUNT: &[Key] = &[
         "accounts.<name>.domain",
         Domain,
         Required,
-        "The account's own domain: one of `domains`.",
+        "The account's own domain. It must be one of `domains`.",
     ),
     key(
         "accounts.<name>.description",
         Text,
         Value("\"\""),
-        "For people.",
+        "A description for people.",
     ),
     key(
         "accounts.<name>.full_name",
         Text,
         Value("\"\""),
-        "Goes with the address in From when none is given.",
+        "The name beside the address in From, if a message has none.",
     ),
     key(
         "accounts.<name>.login_disabled",
         Text,
         Value("\"\""),
-        "Not empty: logins are refused with this message.",
+        "If this is not empty, logins are refused with this message.",
     ),
     key(
         "accounts.<name>.outgoing_webhook.url",
         Url,
         Required,
-        "Called for what becomes of sent messages.",
+        "The URL that is called for events of sent messages.",
     ),
     key(
         "accounts.<name>.outgoing_webhook.authorization",
         Text,
         Value("\"\""),
-        "Sent as Authorization, as it stands here.",
+        "The value of the Authorization field of calls.",
     ),
     key(
         "accounts.<name>.outgoing_webhook.events",
         List(&Word(WebhookEvent::WORDS)),
         Value("[]"),
-        "Those that are told; none: all.",
+        "The events that cause a call. An empty array means all events.",
     ),
     key(
         "accounts.<name>.outgoing_webhook.secret",
         Secret,
         Absent("none"),
-        "\"whsec_\" and base64 of 24 bytes or more: signs calls. Two while one replaces the other; the first is the current one.",
+        "The key that signs calls: \"whsec_\" and base64 of at least 24 bytes. Set two \
+            keys, the current one first, while one replaces the other.",
     ),
     key(
         "accounts.<name>.incoming_webhook.url",
         Url,
         Required,
-        "Called for received messages.",
+        "The URL that is called for received messages.",
     ),
     key(
         "accounts.<name>.incoming_webhook.authorization",
         Text,
         Value("\"\""),
-        "Sent as Authorization, as it stands here.",
+        "The value of the Authorization field of calls.",
     ),
     key(
         "accounts.<name>.incoming_webhook.secret",
         Secret,
         Absent("none"),
-        "As in outgoing_webhook.",
+        "The key that signs calls, as in outgoing_webhook.",
     ),
     key(
         "accounts.<name>.failure_dsn",
         Word(FailureDsn::WORDS),
         Value("\"mail\""),
-        "How a failed delivery is told; the event goes out in any case when a webhook wants it, \"event\" means no DSN mail.",
+        "How the account learns of a failed delivery. \"event\" means no DSN mail. A \
+            webhook that wants the event gets it in any case.",
     ),
     key(
         "accounts.<name>.suppress_policy_blocks",
         Bool,
         Value("false"),
-        "Suppress a recipient also after x.7.1 and the like.",
+        "Suppress a recipient after a policy block (x.7.1 and similar codes) too.",
     ),
     key(
         "accounts.<name>.from_id_login_addresses",
         List(&Address),
         Value("[]"),
-        "A login with one of these addresses gives each message its own fromid.",
+        "Each message from a login with one of these addresses gets its own fromid.",
     ),
     key(
         "accounts.<name>.keep_retired_message_period",
         Duration,
         Value("\"0s\""),
-        "How long sent messages stay in history; 0s: not at all.",
+        "How long sent messages stay in the history. 0s means that they do not enter it.",
     )
     .range("\"0s\"", "\"3650d\""),
     key(
         "accounts.<name>.keep_retired_webhook_period",
         Duration,
         Value("\"0s\""),
-        "How long calls of webhooks stay in history; 0s: not at all.",
+        "How long webhook calls stay in the history. 0s means that they do not enter it.",
     )
     .range("\"0s\"", "\"3650d\""),
     key(
         "accounts.<name>.quota",
         Size,
         Absent("no limit"),
-        "For all mail of the account; beyond it, 452 4.2.2.",
+        "The largest size of all mail of the account. More mail is refused with 452 4.2.2.",
     )
     .range("1", "\"1000TiB\"")
     .later(),
@@ -370,57 +391,130 @@ static ACCOUNT: &[Key] = &[
         "accounts.<name>.max_outgoing_messages_per_day",
         Integer,
         Value("1000"),
-        "Recipients in 24 hours; beyond, 451 4.7.x.",
+        "The most recipients in 24 hours. More are refused with 451 4.7.x.",
     )
     .range("1", "1000000000"),
     key(
         "accounts.<name>.max_first_time_recipients_per_day",
         Integer,
         Value("200"),
-        "Of them, recipients never mailed before.",
+        "The most recipients in 24 hours that the account never wrote to before.",
     )
     .range("1", "1000000000"),
     key(
         "accounts.<name>.rejects_mailbox",
         Text,
         Value("\"Rejects\""),
-        "Where refused mail is kept for a while; \"\": nowhere.",
+        "The mailbox that keeps refused mail for a while. \"\" means none.",
     )
     .later(),
     key(
         "accounts.<name>.keep_rejects",
         Bool,
         Value("false"),
-        "Keep refused mail for good.",
+        "Keep refused mail without a time limit.",
     )
     .later(),
     key(
         "accounts.<name>.junk_mailbox",
         Text,
         Value("\"Junk\""),
-        "Where junk goes.",
+        "The mailbox for junk.",
     )
     .later(),
     key(
         "accounts.<name>.no_custom_password",
         Bool,
         Value("false"),
-        "The account's page offers generated passwords only.",
+        "Offer only generated passwords on the account's page.",
     )
     .later(),
 ];
 
 static DESTINATION: &[Key] = &[
-    key("accounts.<name>.destinations.<address>.mailbox", Text, Value("\"Inbox\""), "Where mail goes that no ruleset takes."),
-    key("accounts.<name>.destinations.<address>.rulesets[].mail_from_regexp", Regexp, Absent("any"), "Matches the reverse-path.").later(),
-    key("accounts.<name>.destinations.<address>.rulesets[].msg_from_regexp", Regexp, Absent("any"), "Matches the address in From.").later(),
-    key("accounts.<name>.destinations.<address>.rulesets[].verified_domain", Domain, Absent("any"), "SPF or DKIM verified this domain, or one below it.").later(),
-    key("accounts.<name>.destinations.<address>.rulesets[].headers_regexp", Map(&Regexp), Value("{}"), "Each pair matches the name and value of a field, both in lower case.").later(),
-    key("accounts.<name>.destinations.<address>.rulesets[].list_allow_domain", Domain, Absent("none"), "A mailing list's verified domain: such mail is not judged as spam.").later(),
-    key("accounts.<name>.destinations.<address>.rulesets[].accept_rejects_to_mailbox", Text, Value("\"\""), "Take mail that would be refused, into this mailbox.").later(),
-    key("accounts.<name>.destinations.<address>.rulesets[].mailbox", Text, Required, "Where mail goes for which all conditions of this ruleset hold; the first such ruleset wins.").later(),
-    key("accounts.<name>.destinations.<address>.smtp_error", Reply, Absent("none"), "RCPT is refused with this reply, such as \"550 5.1.1 no such user\".").later(),
-    key("accounts.<name>.destinations.<address>.message_auth_required_smtp_error", Text, Value("\"\""), "Not empty: mail whose From domain is not verified is refused with this text.").later(),
-    key("accounts.<name>.destinations.<address>.full_name", Text, Value("\"\""), "As the account's, for logins with this address."),
-    key("accounts.<name>.destinations.<address>.forward_lmtp", Text, Value("\"\""), "A transport of kind lmtp: it gets the mail, instead of the mailbox.").later(),
+    key(
+        "accounts.<name>.destinations.<address>.mailbox",
+        Text,
+        Value("\"Inbox\""),
+        "The mailbox for mail that no ruleset takes.",
+    ),
+    key(
+        "accounts.<name>.destinations.<address>.rulesets[].mail_from_regexp",
+        Regexp,
+        Absent("any"),
+        "The ruleset takes mail whose reverse-path matches.",
+    )
+    .later(),
+    key(
+        "accounts.<name>.destinations.<address>.rulesets[].msg_from_regexp",
+        Regexp,
+        Absent("any"),
+        "The ruleset takes mail whose address in From matches.",
+    )
+    .later(),
+    key(
+        "accounts.<name>.destinations.<address>.rulesets[].verified_domain",
+        Domain,
+        Absent("any"),
+        "The ruleset takes mail for which SPF or DKIM verified this domain or a subdomain.",
+    )
+    .later(),
+    key(
+        "accounts.<name>.destinations.<address>.rulesets[].headers_regexp",
+        Map(&Regexp),
+        Value("{}"),
+        "The ruleset takes mail with a matching field for each pair. A pair matches the \
+            name and the value of a field, both in lower case.",
+    )
+    .later(),
+    key(
+        "accounts.<name>.destinations.<address>.rulesets[].list_allow_domain",
+        Domain,
+        Absent("none"),
+        "The verified domain of a mailing list. Mail from the list is not checked for spam.",
+    )
+    .later(),
+    key(
+        "accounts.<name>.destinations.<address>.rulesets[].accept_rejects_to_mailbox",
+        Text,
+        Value("\"\""),
+        "If this is not empty, mail that would be refused is accepted into this mailbox.",
+    )
+    .later(),
+    key(
+        "accounts.<name>.destinations.<address>.rulesets[].mailbox",
+        Text,
+        Required,
+        "The mailbox for mail that fulfills all conditions of the ruleset. The first such \
+            ruleset wins.",
+    )
+    .later(),
+    key(
+        "accounts.<name>.destinations.<address>.smtp_error",
+        Reply,
+        Absent("none"),
+        "The reply that refuses RCPT, such as \"550 5.1.1 no such user\".",
+    )
+    .later(),
+    key(
+        "accounts.<name>.destinations.<address>.message_auth_required_smtp_error",
+        Text,
+        Value("\"\""),
+        "If this is not empty, mail with an unverified From domain is refused with this text.",
+    )
+    .later(),
+    key(
+        "accounts.<name>.destinations.<address>.full_name",
+        Text,
+        Value("\"\""),
+        "The name beside the address in From, for logins with this address. It replaces \
+            the account's.",
+    ),
+    key(
+        "accounts.<name>.destinations.<address>.forward_lmtp",
+        Text,
+        Value("\"\""),
+        "The name of a transport of kind lmtp that gets the mail instead of the mailbox.",
+    )
+    .later(),
 ];

@@ -1,26 +1,19 @@
-//! Every key of `postrider.conf`.
+//! The keys of `postrider.conf`: the list of sections, and the keys outside of listeners and
+//! transports.
 
 use crate::{
+    keys_listeners, keys_transports,
     schema::{
         Default::{Absent, Required, Value},
         Key,
         Kind::{
-            Bool, Domain, Duration, Host, Integer, Ip, List, Number, Path, Size, SocketAddress,
-            Text, Url, Word,
+            Bool, Domain, Duration, Integer, List, Number, Path, Size, SocketAddress, Text, Url,
+            Word,
         },
-        Section,
+        Section, key,
     },
-    values::{LogFormat, LogLevel, Mechanism, StoreEngine, TlsVersion},
+    values::{LogFormat, LogLevel, StoreEngine},
 };
-
-const fn key(
-    name: &'static str,
-    kind: crate::schema::Kind,
-    default: crate::schema::Default,
-    meaning: &'static str,
-) -> Key {
-    Key::new(name, kind, default, meaning)
-}
 
 pub(crate) static SECTIONS: &[Section] = &[
     Section {
@@ -30,7 +23,7 @@ pub(crate) static SECTIONS: &[Section] = &[
     },
     Section {
         title: "Certificates by ACME: `acme.<name>`",
-        intro: "An account at a CA, which a listener's `tls.acme` names.",
+        intro: "An account at a CA. A listener names it in `tls.acme`.",
         keys: &[ACME],
     },
     Section {
@@ -38,28 +31,8 @@ pub(crate) static SECTIONS: &[Section] = &[
         intro: "",
         keys: &[FLOW],
     },
-    Section {
-        title: "`listeners.<name>`",
-        intro: "At least one. A service's table switches it on, unless it says `enabled = false`. Port 0 lets the system choose. \
-                HTTP services with the same port share its server.",
-        keys: &[
-            LISTENER,
-            &WEBAPI_HTTP,
-            &WEBAPI_HTTPS,
-            &ACCOUNT_HTTP,
-            &ACCOUNT_HTTPS,
-            &ADMIN_HTTP,
-            &ADMIN_HTTPS,
-            &METRICS_HTTP,
-            &AUTOCONFIG_HTTPS,
-            &MTA_STS_HTTPS,
-        ],
-    },
-    Section {
-        title: "`transports.<name>`",
-        intro: "Each has exactly one of these tables. Routes in domains.conf name transports; mail without a route goes straight to its MX hosts.",
-        keys: &[&SUBMISSIONS, &SUBMISSION, &SMTP, OTHER_TRANSPORTS],
-    },
+    keys_listeners::SECTION,
+    keys_transports::SECTION,
 ];
 
 const LEVELS: crate::schema::Kind = Word(LogLevel::WORDS);
@@ -69,31 +42,32 @@ static GENERAL: &[Key] = &[
         "data_dir",
         Path,
         Value("\"../data\""),
-        "Records, bodies and the control socket.",
+        "The folder of the records, the texts and the control socket.",
     ),
     key(
         "hostname",
         Domain,
         Required,
-        "The name in EHLO, Message-IDs and Received, and of the reporting MTA.",
+        "The server's name in EHLO, Message-IDs, Received fields and DSNs.",
     ),
     key(
         "user",
         Text,
         Value("\"postrider\""),
-        "Switched to after the sockets are bound, when started as root; \"\": stay.",
+        "The system user of a server that root starts. The server switches to it after it \
+            has bound its sockets. \"\" means no switch.",
     ),
     key(
         "log.level",
         LEVELS,
         Value("\"info\""),
-        "How much is logged.",
+        "The least severe level that is logged.",
     ),
     key(
         "log.format",
         Word(LogFormat::WORDS),
         Value("\"text\""),
-        "For people, or one JSON object a line.",
+        "The form of log lines: text for people, or one JSON object per line.",
     ),
     key(
         "log.modules.<module>",
@@ -105,63 +79,66 @@ static GENERAL: &[Key] = &[
         "admin_password_file",
         Path,
         Absent("none"),
-        "Argon2id hash for the management API and the admin pages; \"postrider setadminpassword\" writes it.",
+        "The file with the Argon2id hash of the admin password, for the management API \
+            and the admin pages. \"postrider setadminpassword\" writes it.",
     ),
     key(
         "postmaster.account",
         Text,
         Required,
-        "The account that gets mail to postmaster at the hostname and to the empty <postmaster>.",
+        "The account that gets mail to <postmaster> and to postmaster at the hostname.",
     ),
     key(
         "postmaster.mailbox",
         Text,
         Value("\"Postmaster\""),
-        "Its mailbox for that.",
+        "The mailbox of that account for this mail.",
     ),
     key(
         "resolver.servers",
         List(&SocketAddress),
-        Absent("those of the system"),
-        "DNS servers.",
+        Absent("the system's servers"),
+        "The DNS servers to ask.",
     ),
     key(
         "resolver.dnssec",
         Bool,
         Value("true"),
-        "Validate answers (needed for DANE); false: never treat an answer as authentic.",
+        "Validate answers with DNSSEC. DANE needs this. Without it no answer counts as authentic.",
     ),
     key(
         "resolver.timeout",
         Duration,
         Value("\"5s\""),
-        "For one look-up.",
+        "The time limit of one look-up.",
     )
     .range("\"100ms\"", "\"5m\""),
     key(
         "tls.ca_files",
         List(&Path),
         Value("[]"),
-        "PEM files of CAs trusted besides the system's, for all outgoing TLS.",
+        "PEM files of further CAs that all outgoing TLS connections trust, beside the \
+            system's CAs.",
     ),
     key(
         "delivery.forbid_private_addresses",
         Bool,
         Value("false"),
-        "Refuse MX hosts at loopback or private addresses.",
+        "Refuse to deliver to MX hosts at loopback or private addresses.",
     ),
     key(
         "policy.greylist",
         Bool,
         Value("true"),
-        "Doubtful strangers must come twice; never loopback.",
+        "Refuse the first attempt of a doubtful stranger with a temporary error. Loopback \
+            is exempt.",
     )
     .later(),
     key(
         "policy.first_time_sender_delay",
         Duration,
         Value("\"15s\""),
-        "How long doubtful strangers wait; never loopback.",
+        "How long a doubtful stranger waits for the reply. Loopback is exempt.",
     )
     .range("\"0s\"", "\"4m\"")
     .later(),
@@ -169,13 +146,13 @@ static GENERAL: &[Key] = &[
         "default_mailboxes",
         List(&Text),
         Value("[\"Inbox\", \"Sent\", \"Archive\", \"Trash\", \"Drafts\", \"Junk\"]"),
-        "Mailboxes of a new account.",
+        "The mailboxes of a new account.",
     ),
     key(
         "store.engine",
         Word(StoreEngine::WORDS),
         Value("\"redb\""),
-        "What keeps records and bodies.",
+        "The store of the records and texts.",
     ),
 ];
 
@@ -184,14 +161,14 @@ static ACME: &[Key] = &[
         "acme.<name>.directory_url",
         Url,
         Value("\"https://acme-v02.api.letsencrypt.org/directory\""),
-        "The CA's directory.",
+        "The URL of the CA's directory.",
     )
     .later(),
     key(
         "acme.<name>.contact_email",
         Text,
         Value("\"\""),
-        "Where the CA writes to.",
+        "The mail address that the CA writes to.",
     )
     .later(),
     key(
@@ -205,423 +182,265 @@ static ACME: &[Key] = &[
     key(
         "acme.<name>.ca_file",
         Path,
-        Absent("public CAs"),
-        "CA of the directory's own certificate.",
+        Absent("the public CAs"),
+        "The CA of the directory's own certificate.",
     )
     .later(),
     key(
         "acme.<name>.eab.key_id",
         Text,
         Required,
-        "External account binding: the key's name.",
+        "External account binding: the name of the key.",
     )
     .later(),
     key(
         "acme.<name>.eab.key_file",
         Path,
         Required,
-        "External account binding: the key.",
+        "External account binding: the file with the key.",
     )
     .later(),
 ];
 
 static FLOW: &[Key] = &[
-    key("queue.retry_intervals", List(&Duration), Value("[\"7m30s\", \"15m\", \"30m\", \"1h\", \"2h\", \"4h\", \"8h\", \"16h\"]"), "Wait after attempt 1, 2, ...; after the last the message fails.").range("\"1ms\"", "\"30d\""),
-    key("queue.delay_dsn_after", Duration, Value("\"4h\""), "Since queueing: when a \"delayed\" DSN goes to the sender.").range("\"0s\"", "\"30d\""),
-    key("queue.max_concurrency", Integer, Value("500"), "Deliveries in flight.").range("1", "100000"),
-    key("queue.per_destination.connections", Integer, Value("10"), "Connections at once to one destination.").range("1", "10000"),
-    key("queue.per_destination.messages_per_connection", Integer, Value("100"), "After so many a new connection is made.").range("1", "1000000"),
-    key("queue.per_destination.recipients_per_transaction", Integer, Value("100"), "RCPTs in one transaction.").range("1", "100000"),
-    key("queue.per_destination.idle", Duration, Value("\"5s\""), "How long a connection without work is kept.").range("\"0s\"", "\"5m\""),
-    key("queue.retry_spread", Number, Value("0.1"), "Random share by which a retry may be early or late.").range("0.0", "0.5"),
-    key("webhook.retry_intervals", List(&Duration), Value("[\"1m\", \"2m\", \"4m\", \"7m30s\", \"15m\", \"30m\", \"1h\", \"2h\", \"4h\", \"8h\", \"16h\"]"), "Wait after call 1, 2, ...; after the last the call is retired as failed.").range("\"1ms\"", "\"30d\""),
-    key("webhook.timeout", Duration, Value("\"30s\""), "For one call.").range("\"100ms\"", "\"10m\""),
-    key("webhook.max_concurrency", Integer, Value("100"), "Calls at once.").range("1", "10000"),
-    key("webhook.per_receiver_concurrency", Integer, Value("10"), "Calls at once of an account to one receiver (scheme, host and port) that answers; one that has given no answer yet, or none last time, has one. All accounts together have at most half of max_concurrency for a host.").range("1", "10000"),
-    key("webhook.proxy", Url, Absent("none; the environment is not looked at"), "An http, https or socks5 proxy for calls."),
-    key("webhook.allow_private_addresses", Bool, Value("false"), "Call receivers at loopback or private addresses too."),
-    key("limits.connections", Integer, Value("20000"), "Open connections, of SMTP and HTTP together.").range("1", "1000000"),
-    key("limits.connections_per_network", Integer, Value("300"), "Of them from one network (/32 or /64); loopback is exempt.").range("1", "1000000"),
-    key("limits.messages_per_connection", Integer, Value("10000"), "Transactions in a session.").range("1", "1000000000"),
-    key("limits.recipients_per_message", Integer, Value("1000"), "RCPTs in a transaction (RFC 5321 asks for 100 at least).").range("1", "100000"),
-    key("limits.errors_per_connection", Integer, Value("20"), "Refused commands before a session is ended.").range("1", "1000000"),
-    key("limits.command_timeout", Duration, Value("\"5m\""), "The time for a whole SMTP command, AUTH exchange or TLS handshake.").range("\"1s\"", "\"1h\""),
-    key("limits.data_timeout", Duration, Value("\"10m\""), "The time for each read of a message.").range("\"1s\"", "\"1h\""),
-    key("limits.message_timeout", Duration, Value("\"30m\""), "The time for a whole message by SMTP.").range("\"1s\"", "\"24h\""),
-    key("limits.header_size", Size, Value("\"256KiB\""), "Of a message's header section.").range("\"4KiB\"", "\"64MiB\""),
-    key("limits.mime_depth", Integer, Value("50"), "How deep parts within parts of a received message are looked into, for the webapi and webhooks.").range("1", "1000"),
-    key("limits.mime_parts", Integer, Value("5000"), "Parts of a received message; of one with more only the header is read.").range("1", "1000000"),
-    key("limits.login_failures_per_network.per_minute", Integer, Value("10"), "Failed logins from one network (/32 or /64); wider networks get a multiple.").range("1", "1000000"),
-    key("limits.login_failures_per_network.per_day", Integer, Value("50"), "The same for 24 hours.").range("1", "1000000"),
-    key("smtp_client.connect_timeout", Duration, Value("\"30s\""), "For the TCP connection to one address.").range("\"100ms\"", "\"1h\""),
-    key("smtp_client.greeting_timeout", Duration, Value("\"5m\""), "For the greeting.").range("\"100ms\"", "\"1h\""),
-    key("smtp_client.mail_timeout", Duration, Value("\"5m\""), "For the reply to MAIL, EHLO, STARTTLS and AUTH.").range("\"100ms\"", "\"1h\""),
-    key("smtp_client.rcpt_timeout", Duration, Value("\"5m\""), "For the reply to RCPT.").range("\"100ms\"", "\"1h\""),
-    key("smtp_client.data_timeout", Duration, Value("\"2m\""), "For the reply to DATA.").range("\"100ms\"", "\"1h\""),
-    key("smtp_client.dot_timeout", Duration, Value("\"10m\""), "For the reply to the end of the message.").range("\"100ms\"", "\"1h\""),
-];
-
-/// The four keys of an HTTP service.
-macro_rules! http {
-    ($name:literal, $port:literal, $path:literal, $meaning:literal) => {
-        [
-            key(
-                concat!("listeners.<name>.", $name, ".enabled"),
-                Bool,
-                Absent("true when the table is there"),
-                $meaning,
-            ),
-            key(
-                concat!("listeners.<name>.", $name, ".port"),
-                Integer,
-                Value($port),
-                "TCP port.",
-            )
-            .range("0", "65535"),
-            key(
-                concat!("listeners.<name>.", $name, ".path"),
-                Text,
-                Value($path),
-                "Where it answers.",
-            ),
-            key(
-                concat!("listeners.<name>.", $name, ".forwarded"),
-                Bool,
-                Value("false"),
-                "Trust X-Forwarded-For: only behind a reverse proxy that sets it.",
-            ),
-        ]
-    };
-}
-
-/// Keys whose feature comes later.
-const fn all_later<const N: usize>(mut keys: [Key; N]) -> [Key; N] {
-    let mut at = 0;
-    while at < N {
-        #[expect(
-            clippy::indexing_slicing,
-            reason = "the loop's condition bounds it, at compile time"
-        )]
-        {
-            keys[at] = keys[at].later();
-        }
-        at += 1;
-    }
-    keys
-}
-
-static WEBAPI_HTTP: [Key; 4] = http!("webapi_http", "80", "\"/webapi/\"", "The application API.");
-static WEBAPI_HTTPS: [Key; 4] = http!(
-    "webapi_https",
-    "443",
-    "\"/webapi/\"",
-    "The application API over TLS."
-);
-static ACCOUNT_HTTP: [Key; 4] = all_later(http!(
-    "account_http",
-    "80",
-    "\"/account/\"",
-    "The account pages."
-));
-static ACCOUNT_HTTPS: [Key; 4] = all_later(http!(
-    "account_https",
-    "443",
-    "\"/account/\"",
-    "The account pages over TLS."
-));
-static ADMIN_HTTP: [Key; 4] = all_later(http!(
-    "admin_http",
-    "80",
-    "\"/admin/\"",
-    "The admin pages and the management API."
-));
-static ADMIN_HTTPS: [Key; 4] = all_later(http!(
-    "admin_https",
-    "443",
-    "\"/admin/\"",
-    "The admin pages and the management API over TLS."
-));
-static METRICS_HTTP: [Key; 4] = all_later(http!(
-    "metrics_http",
-    "8010",
-    "\"/metrics\"",
-    "Metrics for Prometheus."
-));
-static AUTOCONFIG_HTTPS: [Key; 4] = all_later(http!(
-    "autoconfig_https",
-    "443",
-    "\"/\"",
-    "Client settings, at the paths that mail programs ask for."
-));
-static MTA_STS_HTTPS: [Key; 4] = all_later(http!(
-    "mta_sts_https",
-    "443",
-    "\"/\"",
-    "MTA-STS policies, at the path of RFC 8461."
-));
-
-static LISTENER: &[Key] = &[
     key(
-        "listeners.<name>.ips",
-        List(&Ip),
-        Required,
-        "Addresses to listen on; \"0.0.0.0\" and \"::\" stand for all.",
-    ),
-    key(
-        "listeners.<name>.nat_ips",
-        List(&Ip),
-        Value("[]"),
-        "The public addresses, where those differ.",
+        "queue.retry_intervals",
+        List(&Duration),
+        Value("[\"7m30s\", \"15m\", \"30m\", \"1h\", \"2h\", \"4h\", \"8h\", \"16h\"]"),
+        "The waits after attempts 1, 2 and so on. The attempt after the last wait is the \
+            last one.",
     )
-    .later(),
+    .range("\"1ms\"", "\"30d\""),
     key(
-        "listeners.<name>.hostname",
-        Domain,
-        Absent("hostname"),
-        "The name in greetings; what asks its webapi must call it by this name, an IP address, localhost, or a domain's client_settings_domain.",
-    ),
-    key(
-        "listeners.<name>.tls.acme",
-        Text,
-        Absent("none"),
-        "An account of `acme` that certificates come from.",
+        "queue.delay_dsn_after",
+        Duration,
+        Value("\"4h\""),
+        "The age of a message at which its sender gets a \"delayed\" DSN.",
     )
-    .later(),
+    .range("\"0s\"", "\"30d\""),
     key(
-        "listeners.<name>.tls.certs[].cert_file",
-        Path,
-        Required,
-        "Certificate chain in PEM; reloaded when it changes. The first pair is for clients that name no host.",
+        "queue.max_concurrency",
+        Integer,
+        Value("500"),
+        "The most deliveries at once.",
+    )
+    .range("1", "100000"),
+    key(
+        "queue.per_destination.connections",
+        Integer,
+        Value("10"),
+        "The most connections at once to one destination.",
+    )
+    .range("1", "10000"),
+    key(
+        "queue.per_destination.messages_per_connection",
+        Integer,
+        Value("100"),
+        "The most messages on one connection. After them a new connection is made.",
+    )
+    .range("1", "1000000"),
+    key(
+        "queue.per_destination.recipients_per_transaction",
+        Integer,
+        Value("100"),
+        "The most recipients in one transaction.",
+    )
+    .range("1", "100000"),
+    key(
+        "queue.per_destination.idle",
+        Duration,
+        Value("\"5s\""),
+        "How long a connection without work stays open.",
+    )
+    .range("\"0s\"", "\"5m\""),
+    key(
+        "queue.retry_spread",
+        Number,
+        Value("0.1"),
+        "The share of the wait by which a retry is randomly earlier or later.",
+    )
+    .range("0.0", "0.5"),
+    key(
+        "webhook.retry_intervals",
+        List(&Duration),
+        Value(
+            "[\"1m\", \"2m\", \"4m\", \"7m30s\", \"15m\", \"30m\", \"1h\", \"2h\", \"4h\", \
+            \"8h\", \"16h\"]",
+        ),
+        "The waits after calls 1, 2 and so on. The call after the last wait is the last \
+            one; then the event is retired as failed.",
+    )
+    .range("\"1ms\"", "\"30d\""),
+    key(
+        "webhook.timeout",
+        Duration,
+        Value("\"30s\""),
+        "The time limit of one call.",
+    )
+    .range("\"100ms\"", "\"10m\""),
+    key(
+        "webhook.max_concurrency",
+        Integer,
+        Value("100"),
+        "The most calls at once.",
+    )
+    .range("1", "10000"),
+    key(
+        "webhook.per_receiver_concurrency",
+        Integer,
+        Value("10"),
+        "The most calls at once of one account to one receiver (scheme, host and port). A \
+            receiver that has not answered yet, or did not answer the last call, gets one \
+            call at a time. One host gets at most half of max_concurrency from all accounts \
+            together.",
+    )
+    .range("1", "10000"),
+    key(
+        "webhook.proxy",
+        Url,
+        Absent("none; the environment is ignored"),
+        "The http, https or socks5 proxy for calls.",
     ),
     key(
-        "listeners.<name>.tls.certs[].key_file",
-        Path,
-        Required,
-        "Its private key in PEM.",
-    ),
-    key(
-        "listeners.<name>.tls.min_version",
-        Word(TlsVersion::WORDS),
-        Value("\"1.2\""),
-        "The oldest TLS version taken.",
-    ),
-    key(
-        "listeners.<name>.tls.client_auth",
+        "webhook.allow_private_addresses",
         Bool,
-        Value("true"),
-        "Ask clients for a certificate; never demanded.",
-    )
-    .later(),
+        Value("false"),
+        "Allow calls to receivers at loopback or private addresses.",
+    ),
     key(
-        "listeners.<name>.max_message_size",
+        "limits.connections",
+        Integer,
+        Value("20000"),
+        "The most open connections, SMTP and HTTP together.",
+    )
+    .range("1", "1000000"),
+    key(
+        "limits.connections_per_network",
+        Integer,
+        Value("300"),
+        "The most open connections from one network (/32 or /64). Loopback is exempt.",
+    )
+    .range("1", "1000000"),
+    key(
+        "limits.messages_per_connection",
+        Integer,
+        Value("10000"),
+        "The most transactions in a session.",
+    )
+    .range("1", "1000000000"),
+    key(
+        "limits.recipients_per_message",
+        Integer,
+        Value("1000"),
+        "The most recipients in a transaction. RFC 5321 demands at least 100.",
+    )
+    .range("1", "100000"),
+    key(
+        "limits.errors_per_connection",
+        Integer,
+        Value("20"),
+        "The most refused commands in a session. The next one ends the session.",
+    )
+    .range("1", "1000000"),
+    key(
+        "limits.command_timeout",
+        Duration,
+        Value("\"5m\""),
+        "The time limit of a whole SMTP command, AUTH exchange or TLS handshake.",
+    )
+    .range("\"1s\"", "\"1h\""),
+    key(
+        "limits.data_timeout",
+        Duration,
+        Value("\"10m\""),
+        "The time limit of each read of a message.",
+    )
+    .range("\"1s\"", "\"1h\""),
+    key(
+        "limits.message_timeout",
+        Duration,
+        Value("\"30m\""),
+        "The time limit of a whole message by SMTP.",
+    )
+    .range("\"1s\"", "\"24h\""),
+    key(
+        "limits.header_size",
         Size,
-        Value("\"100MB\""),
-        "The SIZE limit (RFC 1870).",
+        Value("\"256KiB\""),
+        "The largest header section of a message.",
     )
-    .range("\"64KiB\"", "\"2GiB\""),
+    .range("\"4KiB\"", "\"64MiB\""),
     key(
-        "listeners.<name>.smtp.enabled",
-        Bool,
-        Absent("true when the table is there"),
-        "MX: take mail from other servers.",
-    ),
-    key(
-        "listeners.<name>.smtp.port",
+        "limits.mime_depth",
         Integer,
-        Value("25"),
-        "TCP port.",
+        Value("50"),
+        "The deepest level of parts within parts of a received message that the webapi \
+            and webhooks read.",
     )
-    .range("0", "65535"),
+    .range("1", "1000"),
     key(
-        "listeners.<name>.smtp.starttls",
-        Bool,
-        Absent("true when `tls` is set"),
-        "Offer STARTTLS.",
-    ),
-    key(
-        "listeners.<name>.smtp.require_starttls",
-        Bool,
-        Value("false"),
-        "Refuse MAIL before STARTTLS.",
-    ),
-    key(
-        "listeners.<name>.smtp.dnsbls",
-        List(&Domain),
-        Value("[]"),
-        "Zones in which doubtful clients are looked up.",
-    )
-    .later(),
-    key(
-        "listeners.<name>.smtp.require_tls_extension",
-        Bool,
-        Value("true"),
-        "Offer REQUIRETLS (RFC 8689).",
-    )
-    .later(),
-    key(
-        "listeners.<name>.submission.enabled",
-        Bool,
-        Absent("true when the table is there"),
-        "Take mail from the own accounts.",
-    ),
-    key(
-        "listeners.<name>.submission.port",
+        "limits.mime_parts",
         Integer,
-        Value("587"),
-        "TCP port.",
+        Value("5000"),
+        "The most parts of a received message. Of a message with more parts, only the \
+            header is read.",
     )
-    .range("0", "65535"),
+    .range("1", "1000000"),
     key(
-        "listeners.<name>.submission.require_tls",
-        Bool,
-        Value("true"),
-        "Allow a login after STARTTLS only.",
-    ),
-    key(
-        "listeners.<name>.submissions.enabled",
-        Bool,
-        Absent("true when the table is there"),
-        "Take mail from the own accounts, over TLS from the first byte.",
-    ),
-    key(
-        "listeners.<name>.submissions.port",
+        "limits.login_failures_per_network.per_minute",
         Integer,
-        Value("465"),
-        "TCP port.",
+        Value("10"),
+        "The most failed logins per minute from one network (/32 or /64). Wider networks \
+            get a multiple.",
     )
-    .range("0", "65535"),
-];
-
-/// The keys of a smarthost.
-macro_rules! smarthost {
-    ($name:literal, $port:literal, $meaning:literal) => {
-        [
-            key(
-                concat!("transports.<name>.", $name, ".host"),
-                Host,
-                Required,
-                $meaning,
-            ),
-            key(
-                concat!("transports.<name>.", $name, ".port"),
-                Integer,
-                Value($port),
-                "TCP port.",
-            )
-            .range("1", "65535"),
-            key(
-                concat!("transports.<name>.", $name, ".auth.username"),
-                Text,
-                Required,
-                "The login there.",
-            ),
-            key(
-                concat!("transports.<name>.", $name, ".auth.password"),
-                Text,
-                Required,
-                "Its password.",
-            ),
-            key(
-                concat!("transports.<name>.", $name, ".auth.mechanisms"),
-                List(&Word(Mechanism::WORDS)),
-                Value("[]"),
-                "Which may be used; none: the best that both sides know.",
-            ),
-            key(
-                concat!("transports.<name>.", $name, ".insecure_skip_verify"),
-                Bool,
-                Value("false"),
-                "Take any certificate.",
-            ),
-            key(
-                concat!("transports.<name>.", $name, ".no_starttls"),
-                Bool,
-                Value("false"),
-                "Do not use STARTTLS.",
-            ),
-        ]
-    };
-}
-
-static SUBMISSIONS: [Key; 7] = smarthost!(
-    "submissions",
-    "465",
-    "A smarthost, over TLS from the first byte."
-);
-static SUBMISSION: [Key; 7] = smarthost!(
-    "submission",
-    "587",
-    "A smarthost's submission port, with STARTTLS."
-);
-static SMTP: [Key; 7] = smarthost!("smtp", "25", "A smarthost's SMTP port, with STARTTLS.");
-
-static OTHER_TRANSPORTS: &[Key] = &[
+    .range("1", "1000000"),
     key(
-        "transports.<name>.lmtp.host",
-        Host,
-        Absent("none"),
-        "An LMTP server; either this or `socket`.",
-    ),
-    key(
-        "transports.<name>.lmtp.port",
+        "limits.login_failures_per_network.per_day",
         Integer,
-        Value("24"),
-        "TCP port.",
+        Value("50"),
+        "The most failed logins in 24 hours from one network. Wider networks get a multiple.",
     )
-    .range("1", "65535"),
+    .range("1", "1000000"),
     key(
-        "transports.<name>.lmtp.socket",
-        Path,
-        Absent("none"),
-        "An LMTP server's Unix socket.",
-    ),
-    key(
-        "transports.<name>.socks.address",
-        Text,
-        Required,
-        "A SOCKS5 proxy as \"HOST:PORT\", through which MX hosts are reached.",
-    ),
-    key(
-        "transports.<name>.socks.remote_ips",
-        List(&Ip),
-        Value("[]"),
-        "Addresses from which the proxy connects.",
-    ),
-    key(
-        "transports.<name>.socks.remote_hostname",
-        Domain,
-        Absent("hostname"),
-        "The name in EHLO that goes with those.",
-    ),
-    key(
-        "transports.<name>.direct.disable_ipv4",
-        Bool,
-        Value("false"),
-        "Straight to the MX hosts, never over IPv4.",
-    ),
-    key(
-        "transports.<name>.direct.disable_ipv6",
-        Bool,
-        Value("false"),
-        "Straight to the MX hosts, never over IPv6.",
-    ),
-    key(
-        "transports.<name>.direct.local_ips",
-        List(&Ip),
-        Value("[]"),
-        "Addresses to connect from.",
-    ),
-    key(
-        "transports.<name>.fail.code",
-        Integer,
-        Value("554"),
-        "Fail each message, as if a remote had answered so.",
+        "smtp_client.connect_timeout",
+        Duration,
+        Value("\"30s\""),
+        "The time limit for the TCP connection to one address.",
     )
-    .range("400", "599"),
+    .range("\"100ms\"", "\"1h\""),
     key(
-        "transports.<name>.fail.message",
-        Text,
-        Value("\"transport fails all messages\""),
-        "The text that goes with it.",
-    ),
+        "smtp_client.greeting_timeout",
+        Duration,
+        Value("\"5m\""),
+        "The time limit for the greeting.",
+    )
+    .range("\"100ms\"", "\"1h\""),
+    key(
+        "smtp_client.mail_timeout",
+        Duration,
+        Value("\"5m\""),
+        "The time limit for the reply to MAIL, EHLO, STARTTLS or AUTH.",
+    )
+    .range("\"100ms\"", "\"1h\""),
+    key(
+        "smtp_client.rcpt_timeout",
+        Duration,
+        Value("\"5m\""),
+        "The time limit for the reply to RCPT.",
+    )
+    .range("\"100ms\"", "\"1h\""),
+    key(
+        "smtp_client.data_timeout",
+        Duration,
+        Value("\"2m\""),
+        "The time limit for the reply to DATA.",
+    )
+    .range("\"100ms\"", "\"1h\""),
+    key(
+        "smtp_client.dot_timeout",
+        Duration,
+        Value("\"10m\""),
+        "The time limit for the reply to the end of the message.",
+    )
+    .range("\"100ms\"", "\"1h\""),
 ];

@@ -1,14 +1,23 @@
 //! The two configuration files as types: parse, check, describe, rewrite, watch.
 //!
-//! `postrider.conf` becomes a [`Static`], read once at start; `domains.conf` becomes a [`Dynamic`], an immutable value that a new
-//! one replaces ([`Live`]) whenever the file is saved and right. Either is taken whole or not at all: a file with an error gives
-//! [`Errors`], which has every problem with its line and key, and changes nothing.
+//! `postrider.conf` becomes a [`Static`]. It is read once, at start. `domains.conf` becomes a
+//! [`Dynamic`], an immutable value. Each time the file is saved without errors, a new value
+//! replaces the old one ([`Live`]). A file with an error changes nothing. It gives [`Errors`]:
+//! every problem with its line and key.
 //!
-//! Each key is described once, in [`schema`]: name, kind, default, range, meaning. Parsing takes defaults and ranges from there, and
-//! so do suggestions for misspelt keys, [`describe()`] and `docs/config.md`.
+//! [`schema`] describes each key once: name, kind, default, range and meaning. Parsing, the
+//! suggestions for misspelt keys, [`describe()`] and `docs/config.md` use this description.
 //!
-//! Absent on purpose: passwords and everything else that changes while mail flows, which is in the store; and certificates, which
-//! the listeners read and read again.
+//! | modules | content |
+//! |---|---|
+//! | [`schema`], `keys_*`, `describe` | the keys and their description |
+//! | `statics`, `dynamics`, `values`, `quantity`, `duration`, `dkim_key` | the types |
+//! | `reader`, `scalar`, `parse_*`, `listeners`, `check`, `suggest`, `error` | from text to types |
+//! | `lookup` | questions to a [`Dynamic`], such as the account of an address |
+//! | `edit`, `file`, `watch` | changes of the files |
+//!
+//! Absent on purpose: passwords and other data that changes while mail flows (the store has it),
+//! and certificates (the listeners read them, and read them again when they change).
 
 mod check;
 mod describe;
@@ -19,7 +28,9 @@ mod edit;
 mod error;
 mod file;
 mod keys_dynamic;
+mod keys_listeners;
 mod keys_static;
+mod keys_transports;
 mod listeners;
 mod lookup;
 mod parse_dynamic;
@@ -58,8 +69,9 @@ pub use values::{
 };
 pub use watch::{Outcome, Watcher, reload, watch};
 
-/// For the functions that [`edit`] takes.
+/// The type of the document that [`edit()`] changes.
 pub use toml_edit;
 
-/// The configuration in force: load it once for each decision, so that all of the decision sees the same.
+/// The configuration in force. Load it once for each decision, so that the whole decision uses one
+/// configuration.
 pub type Live = std::sync::Arc<arc_swap::ArcSwap<Dynamic>>;

@@ -1,11 +1,11 @@
-//! `listeners.NAME` of `postrider.conf`: the services, and what they need of one another.
+//! `listeners.NAME` of `postrider.conf`: the services, and the rules between them.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
 use postrider_smtp::Domain;
 
 use crate::{
-    parse_static::nowhere,
+    parse_static::missing_domain,
     reader::Reader,
     statics::{
         Acme, CertificateFiles, CertificateSource, HttpService, Listener, ListenerTls, SmtpService,
@@ -14,7 +14,7 @@ use crate::{
     values::TlsVersion,
 };
 
-/// Reads all listeners, and checks that no two services want the same port.
+/// Reads all listeners. Checks that no two services use the same port.
 pub(crate) fn read(
     root: &Reader<'_>,
     hostname: Option<&Domain>,
@@ -22,7 +22,12 @@ pub(crate) fn read(
 ) -> BTreeMap<String, Listener> {
     let tables = root.section("listeners").named();
     if tables.is_empty() {
-        root.wrong_below("listeners", "<name>", "is required, but missing: without a listener nobody can connect; write a table such as [listeners.public]");
+        root.wrong_below(
+            "listeners",
+            "<name>",
+            "is required, but missing: without a listener no client can connect; write a \
+            table such as [listeners.public]",
+        );
     }
     let mut ports = Ports::default();
     let mut listeners = BTreeMap::new();
@@ -43,7 +48,7 @@ fn read_listener(
     if reader.has("ips") && reader.elements("ips").is_empty() {
         reader.wrong(
             "ips",
-            "must name at least one address; \"0.0.0.0\" and \"::\" stand for all",
+            "must name at least one address; \"0.0.0.0\" and \"::\" mean all",
         );
     }
     let tls = reader.table("tls").map(|tls| read_tls(&tls, acme));
@@ -54,7 +59,7 @@ fn read_listener(
         hostname: reader
             .opt("hostname")
             .or_else(|| hostname.cloned())
-            .unwrap_or_else(nowhere),
+            .unwrap_or_else(missing_domain),
         tls: tls.flatten(),
         max_message_size: reader.get("max_message_size"),
         smtp: read_smtp(&reader.section("smtp"), has_tls),
@@ -123,7 +128,7 @@ fn read_tls(reader: &Reader<'_>, acme: &BTreeMap<String, Acme>) -> Option<Listen
     })
 }
 
-/// A service runs when its table is there, unless the table says otherwise.
+/// Whether a service runs. It runs if its table exists, unless the table has `enabled = false`.
 fn enabled(reader: &Reader<'_>) -> bool {
     reader.opt("enabled").unwrap_or_else(|| reader.is_present())
 }
@@ -143,7 +148,7 @@ fn read_smtp(reader: &Reader<'_>, tls: bool) -> SmtpService {
     if service.starttls && !tls {
         reader.wrong(
             "starttls",
-            "needs certificates: set the listener's tls, or starttls to false",
+            "needs certificates: set the listener's tls, or set starttls to false",
         );
     } else if service.require_starttls && !service.starttls {
         reader.wrong(
@@ -161,7 +166,11 @@ fn read_submission(reader: &Reader<'_>, tls: bool) -> SubmissionService {
         require_tls: reader.get("require_tls"),
     };
     if service.enabled && service.require_tls && !tls {
-        reader.wrong("require_tls", "needs certificates, since nobody could log in: set the listener's tls, or require_tls to false");
+        reader.wrong(
+            "require_tls",
+            "needs certificates, or no client could log in: set the listener's tls, or set \
+            require_tls to false",
+        );
     }
     service
 }
@@ -199,37 +208,39 @@ fn read_http(listener: &Reader<'_>, name: &str, tls: bool) -> HttpService {
     if has_fixed_paths(name) && service.path != "/" {
         reader.wrong(
             "path",
-            "cannot be changed, since clients know only one; remove it",
+            "cannot be changed, because clients use a fixed path; remove it",
         );
     }
     service
 }
 
-/// Whether a service answers at paths that a standard names, which are different from all others.
+/// Whether a service answers at paths that a standard fixes. They differ from the paths of all
+/// other services.
 fn has_fixed_paths(service: &str) -> bool {
     matches!(service, "autoconfig_https" | "mta_sts_https")
 }
 
-/// What a port is used for, as far as others can share it.
+/// The protocol on a port. Services with the same protocol may share a port.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Use {
+enum Protocol {
     Smtp,
     Http,
     Https,
 }
 
-struct Taken {
+/// The use of a port by a service.
+struct PortUse {
     listener: String,
     service: &'static str,
     ip: IpAddr,
     port: u16,
-    used: Use,
+    protocol: Protocol,
     path: Option<String>,
 }
 
-/// All addresses and ports in use so far.
+/// All ports in use so far.
 #[derive(Default)]
-struct Ports(Vec<Taken>);
+struct Ports(Vec<PortUse>);
 
 impl Ports {
     fn add(&mut self, name: &str, reader: &Reader<'_>, listener: &Listener) {
@@ -248,39 +259,44 @@ impl Ports {
         ];
         for (service, enabled, port) in smtp {
             if enabled {
-                self.claim(name, reader, listener, (service, port, Use::Smtp, None));
+                self.claim(
+                    name,
+                    reader,
+                    listener,
+                    (service, port, Protocol::Smtp, None),
+                );
             }
         }
         for (service, http) in listener.http_services() {
-            let used = if service.ends_with("_https") {
-                Use::Https
+            let protocol = if service.ends_with("_https") {
+                Protocol::Https
             } else {
-                Use::Http
+                Protocol::Http
             };
             if http.enabled {
                 let path = (!has_fixed_paths(service)).then_some(http.path.as_str());
-                self.claim(name, reader, listener, (service, http.port, used, path));
+                self.claim(name, reader, listener, (service, http.port, protocol, path));
             }
         }
     }
 
-    /// Reports the first conflict of a service, and takes its port on all addresses.
+    /// Takes the port of a service on all addresses of its listener. Reports the first conflict.
     fn claim(
         &mut self,
         name: &str,
         reader: &Reader<'_>,
         listener: &Listener,
-        (service, port, used, path): (&'static str, u16, Use, Option<&str>),
+        (service, port, protocol, path): (&'static str, u16, Protocol, Option<&str>),
     ) {
-        let wanted: Vec<Taken> = listener
+        let wanted: Vec<PortUse> = listener
             .ips
             .iter()
-            .map(|ip| Taken {
+            .map(|ip| PortUse {
                 listener: name.to_owned(),
                 service,
                 ip: *ip,
                 port,
-                used,
+                protocol,
                 path: path.map(str::to_owned),
             })
             .collect();
@@ -294,13 +310,13 @@ impl Ports {
     }
 }
 
-impl Taken {
-    /// What is wrong when `other` wants what this has.
+impl PortUse {
+    /// The error if `other` cannot be used beside this one.
     fn conflict(&self, other: &Self) -> Option<String> {
         let overlap = self.ip == other.ip
             || (self.ip.is_ipv4() == other.ip.is_ipv4()
                 && (self.ip.is_unspecified() || other.ip.is_unspecified()));
-        // Port 0 is another one each time.
+        // With port 0 the system chooses a different port each time.
         if self.port != other.port || self.port == 0 || !overlap {
             return None;
         }
@@ -309,15 +325,19 @@ impl Taken {
         } = self;
         let port = self.port;
         let ip = other.ip;
-        let both_http = self.used != Use::Smtp && self.used == other.used;
+        let both_http = self.protocol != Protocol::Smtp && self.protocol == other.protocol;
         let same_listener = *listener == other.listener;
         if !(both_http && same_listener) {
             return Some(format!(
-                "conflicts with listeners.{listener}.{service}: both want port {port} on {ip}; change one of the ports"
+                "conflicts with listeners.{listener}.{service}: both use port {port} on {ip}; \
+            change one of the ports"
             ));
         }
         (self.path.is_some() && self.path == other.path).then(|| {
-            format!("conflicts with listeners.{listener}.{service}: both answer at the same path of port {port}; change one of the paths")
+            format!(
+                "conflicts with listeners.{listener}.{service}: both use the same path of port \
+            {port}; change one of the paths"
+            )
         })
     }
 }

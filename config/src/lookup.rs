@@ -1,6 +1,8 @@
-//! Who gets mail for an address, who may log in with it, who may send from it, and by which transport it goes.
+//! Questions to the configuration about an address: the account or alias that gets its mail, the
+//! account that may log in with it or send from it, and the transport of a message.
 //!
-//! Everything is found in hash maps made when the file is read; a look-up allocates only for a local-part with capitals.
+//! The hash maps are made when the file is read. A look-up allocates only for a local-part with
+//! capitals.
 
 use std::{
     borrow::Cow,
@@ -15,25 +17,26 @@ use crate::{
     values::DestinationAddress,
 };
 
-/// What an address stands for.
+/// The result of a look-up of an address.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Found<'a> {
-    /// Its domain; `None` for postmaster at a hostname that is no domain of the configuration.
+    /// The domain of the address. None for postmaster at a hostname that is not a configured
+    /// domain.
     pub domain: Option<&'a DomainConfig>,
-    /// What stood behind the separator, as typed. The candidate of a fromid.
+    /// The part behind the separator, as typed. It may be a fromid.
     pub tail: Option<&'a str>,
-    /// Who gets the mail.
+    /// The account or alias that gets the mail.
     pub target: Target<'a>,
 }
 
 impl<'a> Found<'a> {
-    /// Whether the domain is disabled, so that no mail is taken for it now.
+    /// Whether the domain is disabled. Then it receives no mail.
     #[must_use]
     pub fn disabled(&self) -> bool {
         self.domain.is_some_and(|domain| domain.disabled)
     }
 
-    /// The account's name; `None` for an alias.
+    /// The name of the account. None for an alias.
     #[must_use]
     pub const fn account(&self) -> Option<&'a str> {
         match self.target {
@@ -43,7 +46,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// Who gets mail.
+/// An account or an alias that gets mail.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target<'a> {
     /// An account.
@@ -52,14 +55,14 @@ pub enum Target<'a> {
         name: &'a str,
         /// Its configuration.
         account: &'a Account,
-        /// Its destination that matched.
+        /// The destination that matched.
         destination: &'a Destination,
-        /// Why it matched.
+        /// Why the account gets the mail.
         by: Match,
     },
-    /// The members of a list.
+    /// The members of an alias.
     Alias {
-        /// Its local-part, as configured.
+        /// The local-part of the alias, as configured.
         local: &'a LocalPart,
         /// Its configuration.
         alias: &'a Alias,
@@ -69,28 +72,29 @@ pub enum Target<'a> {
 /// Why an account gets mail for an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
-    /// It is a destination.
+    /// The address is a destination of the account.
     Exact,
-    /// No destination is, and the account takes the rest of the domain.
+    /// No account has the address as destination, and the account has the catch-all of the domain.
     CatchAll,
-    /// Reports of DMARC or TLS are sent there.
+    /// The address receives DMARC or TLS reports.
     Report,
-    /// It is postmaster at the hostname, for which nobody may log in or send.
+    /// The address is postmaster at the hostname. It is not valid for a login or as sender.
     Postmaster,
 }
 
-/// A login name that belongs to an account.
+/// A login name with its account.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoginName<'a> {
     /// The account.
     pub account: &'a str,
-    /// Its configuration; `login_disabled` is for the caller to look at, when the password was right.
+    /// The configuration of the account. The caller checks `login_disabled` after the password.
     pub config: &'a Account,
-    /// The address as typed, with its case and what stands behind a separator.
+    /// The address as typed, with its case and the part behind a separator.
     pub address: Address,
 }
 
-/// Hash maps over a [`Dynamic`]. Names are kept, not references, so that the value can be cloned.
+/// Hash maps over a [`Dynamic`]. They hold names and not references, so that the value can be
+/// cloned.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Index {
     domains: HashMap<Domain, DomainIndex>,
@@ -101,9 +105,9 @@ pub(crate) struct Index {
 
 #[derive(Clone, Debug, Default)]
 struct DomainIndex {
-    /// By folded local-part.
+    /// The owner of each local-part, by folded local-part.
     locals: HashMap<Box<str>, Entity>,
-    /// The account, and its destination's key.
+    /// The account with the catch-all, and the key of the destination.
     catch_all: Option<(String, DestinationAddress)>,
 }
 
@@ -122,10 +126,10 @@ enum Entity {
 
 /// Why an address cannot be added to an index.
 #[derive(Debug)]
-pub(crate) enum Taken {
-    /// It is not unique: who has it.
+pub(crate) enum AddressConflict {
+    /// The address is not unique. The text names its owner.
     By(String),
-    /// Its domain is not configured.
+    /// The domain of the address is not configured.
     NoDomain,
 }
 
@@ -163,12 +167,17 @@ impl Index {
         config: Option<&DomainConfig>,
         account: &str,
         key: &DestinationAddress,
-    ) -> Result<(), Taken> {
+    ) -> Result<(), AddressConflict> {
         match key {
             DestinationAddress::CatchAll(domain) => {
-                let index = self.domains.get_mut(domain).ok_or(Taken::NoDomain)?;
+                let index = self
+                    .domains
+                    .get_mut(domain)
+                    .ok_or(AddressConflict::NoDomain)?;
                 match &index.catch_all {
-                    Some((other, _)) => Err(Taken::By(format!("account {other:?} has it"))),
+                    Some((other, _)) => {
+                        Err(AddressConflict::By(format!("account {other:?} has it")))
+                    }
                     None => {
                         index.catch_all = Some((account.to_owned(), key.clone()));
                         Ok(())
@@ -176,7 +185,7 @@ impl Index {
                 }
             }
             DestinationAddress::Address(address) => {
-                let domain = address.host.domain().ok_or(Taken::NoDomain)?;
+                let domain = address.host.domain().ok_or(AddressConflict::NoDomain)?;
                 self.add(
                     config,
                     domain,
@@ -195,17 +204,21 @@ impl Index {
         config: &DomainConfig,
         domain: &Domain,
         local: &LocalPart,
-    ) -> Result<(), Taken> {
+    ) -> Result<(), AddressConflict> {
         self.add(Some(config), domain, local, Entity::Alias(local.clone()))
     }
 
-    /// A report address may also be a destination of the same account, which then wins.
+    /// Adds a report address. It may also be a destination of the same account. Then the
+    /// destination wins.
     pub(crate) fn add_report(
         &mut self,
         config: Option<&DomainConfig>,
         report: &ReportAddress,
-    ) -> Result<(), Taken> {
-        let index = self.domains.get(&report.domain).ok_or(Taken::NoDomain)?;
+    ) -> Result<(), AddressConflict> {
+        let index = self
+            .domains
+            .get(&report.domain)
+            .ok_or(AddressConflict::NoDomain)?;
         let local = fold(config, report.localpart.as_str());
         match index.locals.get(&*local) {
             Some(Entity::Destination { account, .. } | Entity::Report { account, .. })
@@ -228,7 +241,8 @@ impl Index {
         }
     }
 
-    /// The account whose own address it is. Report addresses are not for sending, and an alias belongs to several.
+    /// The account that owns an address. A report address has no owner, and an alias belongs to
+    /// several accounts.
     pub(crate) fn owner(&self, config: &DomainConfig, address: &Address) -> Option<&str> {
         let index = self.domains.get(address.host.domain()?)?;
         let (base, _) = cut(config, address.local.as_str());
@@ -242,7 +256,7 @@ impl Index {
         }
     }
 
-    /// Whether it is a destination of some account, by itself and not by a catch-all.
+    /// Whether an address is a destination of an account. A catch-all does not count.
     pub(crate) fn is_destination(&self, config: Option<&DomainConfig>, address: &Address) -> bool {
         let index = address
             .host
@@ -260,10 +274,13 @@ impl Index {
         domain: &Domain,
         local: &LocalPart,
         entity: Entity,
-    ) -> Result<(), Taken> {
-        let index = self.domains.get_mut(domain).ok_or(Taken::NoDomain)?;
+    ) -> Result<(), AddressConflict> {
+        let index = self
+            .domains
+            .get_mut(domain)
+            .ok_or(AddressConflict::NoDomain)?;
         match index.locals.entry(fold(config, local.as_str()).into()) {
-            Entry::Occupied(entry) => Err(Taken::By(entry.get().owner())),
+            Entry::Occupied(entry) => Err(AddressConflict::By(entry.get().owner())),
             Entry::Vacant(entry) => {
                 entry.insert(entity);
                 Ok(())
@@ -272,14 +289,14 @@ impl Index {
     }
 }
 
-/// A local-part as it is compared in its domain.
+/// The form of a local-part in which its domain compares it.
 fn fold<'a>(config: Option<&DomainConfig>, local: &'a str) -> Cow<'a, str> {
     let sensitive = config.is_some_and(|config| config.localpart_case_sensitive);
     let lower = |c: char| {
         if c.is_ascii() {
             !c.is_ascii_uppercase()
         } else {
-            // What has no single lower-case form, or another one, takes the slow way.
+            // A character with another lower-case form, or with several, needs the slow way.
             let mut lower = c.to_lowercase();
             lower.next() == Some(c) && lower.next().is_none()
         }
@@ -291,7 +308,8 @@ fn fold<'a>(config: Option<&DomainConfig>, local: &'a str) -> Cow<'a, str> {
     }
 }
 
-/// Cuts at each separator in turn. A separator at the very beginning does not count, since nothing would be left.
+/// Cuts a local-part at each separator in turn. A separator at the beginning does not count,
+/// because nothing would be left.
 fn cut<'a>(config: &DomainConfig, local: &'a str) -> (&'a str, Option<&'a str>) {
     let mut base = local;
     let mut tail = None;
@@ -305,8 +323,11 @@ fn cut<'a>(config: &DomainConfig, local: &'a str) -> (&'a str, Option<&'a str>) 
 }
 
 impl Dynamic {
-    /// What an address stands for: the local-part is cut at the domain's separators in turn and, unless the domain says otherwise,
-    /// compared without regard to case; then destinations and aliases count before the domain's catch-all.
+    /// The account or alias that gets mail for an address.
+    ///
+    /// The local-part is cut at the domain's separators in turn. It is compared without regard to
+    /// case, unless the domain is case-sensitive. Destinations and aliases come before the
+    /// catch-all of the domain.
     #[must_use]
     pub fn lookup<'a>(&'a self, address: &'a Address) -> Option<Found<'a>> {
         let domain = address.host.domain()?;
@@ -314,7 +335,7 @@ impl Dynamic {
             .or_else(|| self.lookup_postmaster(domain, &address.local))
     }
 
-    /// Who gets mail to the empty `<postmaster>` (RFC 5321 §4.1.1.3).
+    /// The account that gets mail to `<postmaster>` without a domain (RFC 5321 §4.1.1.3).
     #[must_use]
     pub fn postmaster(&self) -> Option<Found<'_>> {
         let (name, account) = self.accounts.get_key_value(&self.index.postmaster)?;
@@ -389,7 +410,8 @@ impl Dynamic {
             })
     }
 
-    /// The account that a login name belongs to: an address of it, also with something behind a separator, or one that its catch-all takes.
+    /// The account of a login name. The name is an address of the account, perhaps with a part
+    /// behind a separator, or an address of its catch-all.
     #[must_use]
     pub fn login(&self, user: &str) -> Option<LoginName<'_>> {
         let address = Address::parse(user).ok()?;
@@ -402,13 +424,14 @@ impl Dynamic {
         })
     }
 
-    /// The account whose own address it is.
+    /// The account that owns an address.
     fn owner(&self, address: &Address) -> Option<&str> {
         let config = self.domains.get(address.host.domain()?)?;
         self.index.owner(config, address)
     }
 
-    /// Whether an account may use an address as sender: its own addresses, and aliases with `allow_msg_from` of which it is a member.
+    /// Whether an account may use an address as sender. It may use its own addresses, and the
+    /// aliases with `allow_msg_from` that it is a member of.
     #[must_use]
     pub fn may_send_from(&self, account: &str, address: &Address) -> bool {
         if self.owner(address).is_some_and(|owner| owner == account) {
@@ -426,8 +449,8 @@ impl Dynamic {
         }
     }
 
-    /// Whether a login with this address gives each message its own fromid: domains are compared as ever, the local-part exactly,
-    /// with what stands behind a separator.
+    /// Whether each message from a login with this address gets its own fromid. The local-part must
+    /// be the same in every character, the part behind a separator included.
     #[must_use]
     pub fn uses_from_id(&self, account: &str, login: &Address) -> bool {
         self.accounts
@@ -435,8 +458,11 @@ impl Dynamic {
             .is_some_and(|account| account.from_id_login_addresses.contains(login))
     }
 
-    /// The transport for an attempt: the first route that matches, of the account, then of the sender's domain, then of all.
-    /// `None`: straight to the MX hosts. `from` is `None` for a null reverse-path, `to` for an address literal.
+    /// The transport for an attempt. None means directly to the MX hosts.
+    ///
+    /// The first route that matches names it. The routes of the account come first, then the routes
+    /// of the sender's domain, then the global routes. `from` is None for a null reverse-path. `to`
+    /// is None for an address literal.
     #[must_use]
     pub fn routes_for(
         &self,
@@ -457,7 +483,7 @@ impl Dynamic {
             .map(|route| route.transport.as_str())
     }
 
-    /// Whether mail for a host comes here, so that it need not go through the queue to be delivered.
+    /// Whether mail for a host is delivered on this server, without the queue.
     #[must_use]
     pub fn is_local(&self, host: &Host) -> bool {
         host.domain()

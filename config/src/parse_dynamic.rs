@@ -1,4 +1,4 @@
-//! `domains.conf`: from its tables to a [`Dynamic`].
+//! From the tables of `domains.conf` to a [`Dynamic`].
 
 use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::{
         MtaSts, OutgoingWebhook, ReportAddress, Route, Ruleset, Text,
     },
     error::Errors,
-    parse_static::{mailbox_problem, nowhere, read_mailbox},
+    parse_static::{mailbox_problem, missing_domain, read_mailbox},
     reader::{Reader, Source, read_text},
     scalar::{Scalar as _, parse_localpart},
     schema,
@@ -25,20 +25,21 @@ use crate::{
 };
 
 impl Dynamic {
-    /// Reads and checks the file, together with the key files that it names.
+    /// Reads and checks the file and the key files that it names.
     ///
     /// # Errors
-    /// If it cannot be read, or with everything that is wrong with it.
+    /// If the file cannot be read. If it has problems, with all of them.
     pub fn load(path: impl AsRef<Path>, statics: &Static) -> Result<Self, Errors> {
         let path = path.as_ref();
         let text = read_text(path)?;
         Self::parse(&text, path, statics)
     }
 
-    /// Checks a text as if it were in the file `path`, which need not be there; key files are read.
+    /// Checks a text as the content of the file `path`. The file need not exist. Key files are
+    /// read.
     ///
     /// # Errors
-    /// With everything that is wrong with it.
+    /// All problems of the text.
     pub fn parse(text: &str, path: impl AsRef<Path>, statics: &Static) -> Result<Self, Errors> {
         let path = path.as_ref();
         let source = Source::new(text, path);
@@ -76,7 +77,7 @@ impl Dynamic {
     }
 }
 
-/// The readers of all domains and accounts, for what is checked when all of it is known.
+/// The readers of all domains and accounts. The last checks need them all.
 pub(crate) struct Tables<'a> {
     pub(crate) domains: BTreeMap<Domain, Reader<'a>>,
     pub(crate) accounts: BTreeMap<String, Reader<'a>>,
@@ -92,9 +93,7 @@ impl<'a> Tables<'a> {
                 Ok(domain) if domains.contains_key(&domain) => {
                     section.wrong(
                         name,
-                        format!(
-                            "is {domain} in another spelling, which is there already; keep one"
-                        ),
+                        format!("is {domain} in another spelling, and exists already; keep one"),
                     );
                 }
                 Ok(domain) => {
@@ -114,11 +113,12 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// Account names stand in paths, headers of listings and commands.
+/// The problem of an account name. Account names are used in paths, listings and commands.
 fn account_name_problem(name: &str) -> Option<&'static str> {
     if name.is_empty() || name.starts_with('.') || name.trim() != name {
         Some(
-            "is not an account name: it is empty, or begins with a dot or a space, or ends with a space",
+            "is not an account name: it is empty, or begins with a dot or a space, or ends \
+            with a space",
         )
     } else if name.contains(['/', '\\', '@', '"']) || name.chars().any(char::is_control) {
         Some(
@@ -182,7 +182,7 @@ fn read_dkim(reader: &Reader<'_>) -> Dkim {
             Ok(selector) if selectors.contains_key(&selector) => {
                 section.wrong(
                     name,
-                    format!("is {selector} in another spelling, which is there already; keep one"),
+                    format!("is {selector} in another spelling, and exists already; keep one"),
                 );
             }
             Ok(selector) => {
@@ -240,7 +240,13 @@ fn read_selector(reader: &Reader<'_>) -> Option<DkimSelector> {
     }
     let algorithm = key.algorithm();
     if let Some(wanted) = wanted.filter(|wanted| *wanted != algorithm) {
-        reader.wrong("algorithm", format!("is \"{wanted}\", but the key is of kind \"{algorithm}\"; remove it, or name another key"));
+        reader.wrong(
+            "algorithm",
+            format!(
+                "is \"{wanted}\", but the key is a \"{algorithm}\" key; remove the algorithm, or \
+            name another key"
+            ),
+        );
     }
     if hash == DkimHash::Sha1 {
         if algorithm == DkimAlgorithm::Ed25519 {
@@ -266,7 +272,7 @@ fn read_selector(reader: &Reader<'_>) -> Option<DkimSelector> {
 
 fn read_key(path: &Path) -> Result<DkimKey, String> {
     let shown = path.display();
-    // A private key has some thousand bytes. A wrong path may lead to anything.
+    // A private key has some thousand bytes. A wrong path may lead to a file of any size.
     const LARGEST: u64 = 1 << 20;
     let metadata = std::fs::metadata(path);
     if metadata.is_ok_and(|metadata| metadata.len() > LARGEST) {
@@ -306,7 +312,7 @@ fn read_signed_headers(reader: &Reader<'_>) -> Vec<String> {
         {
             reader.warn(
                 "headers",
-                &format!("{header} changes on the way, so that signatures break"),
+                &format!("{header} changes on the way, and that breaks the signature"),
             );
         }
         headers.push(header);
@@ -382,7 +388,7 @@ fn read_aliases(section: &Reader<'_>) -> BTreeMap<LocalPart, Alias> {
             Err(message) => section.wrong(name, message),
             Ok(local) => {
                 if aliases.insert(local, alias).is_some() {
-                    section.wrong(name, "is there already, in another spelling; keep one");
+                    section.wrong(name, "exists already, in another spelling; keep one");
                 }
             }
         }
@@ -405,7 +411,7 @@ fn read_routes(reader: &Reader<'_>) -> Vec<Route> {
 
 fn read_account(reader: &Reader<'_>) -> Account {
     Account {
-        domain: reader.opt("domain").unwrap_or_else(nowhere),
+        domain: reader.opt("domain").unwrap_or_else(missing_domain),
         description: reader.get("description"),
         full_name: reader.get("full_name"),
         login_disabled: reader.get("login_disabled"),
@@ -449,7 +455,7 @@ fn read_optional_mailbox(reader: &Reader<'_>, name: &str) -> String {
     mailbox
 }
 
-/// A string or an array of two, each `whsec_` and base64.
+/// Reads `secret`: a string or an array of two, each `whsec_` and base64.
 fn read_secrets(reader: &Reader<'_>) -> Vec<WebhookSecret> {
     let name = "secret";
     let texts: Vec<&Value> = match reader.raw(name) {
@@ -472,7 +478,7 @@ fn read_secrets(reader: &Reader<'_>) -> Vec<WebhookSecret> {
         match read_secret(value) {
             Ok(secret) => {
                 if secret.0.len() < 24 {
-                    reader.warn(name, "is shorter than 24 bytes, and so may be guessed");
+                    reader.warn(name, "is shorter than 24 bytes, and may be guessed");
                 }
                 secrets.push(secret);
             }
@@ -484,7 +490,7 @@ fn read_secrets(reader: &Reader<'_>) -> Vec<WebhookSecret> {
 
 fn read_secret(value: &Value) -> Result<WebhookSecret, String> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
-    // The text itself never stands in a message, since messages are logged.
+    // Errors are logged, so they never have the secret.
     let wrong =
         "must be \"whsec_\" and base64, as \"echo whsec_$(openssl rand -base64 32)\" makes it";
     let text = value.as_str().ok_or(wrong)?;
@@ -502,7 +508,7 @@ fn read_destinations(section: &Reader<'_>) -> BTreeMap<DestinationAddress, Desti
         let destination = read_destination(&reader);
         match DestinationAddress::parse(name) {
             Err(message) => section.wrong(name, message),
-            // A second spelling of the same address is found when all addresses are put into one map.
+            // The index of all addresses finds a second spelling of the same address.
             Ok(address) => drop(destinations.insert(address, destination)),
         }
     }
@@ -542,7 +548,10 @@ fn read_ruleset(reader: &Reader<'_>) -> Ruleset {
     ];
     if !conditions.iter().any(|name| reader.has(name)) {
         let names = conditions.join(", ");
-        reader.wrong_here(format!("has no condition, and so would take all mail; set one of {names}, or the destination's mailbox"));
+        reader.wrong_here(format!(
+            "has no condition, and would take all mail; set one of {names}, or the \
+            destination's mailbox"
+        ));
     }
     ruleset
 }

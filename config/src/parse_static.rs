@@ -1,4 +1,4 @@
-//! `postrider.conf`: from its tables to a [`Static`].
+//! From the tables of `postrider.conf` to a [`Static`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,17 +25,17 @@ impl Static {
     /// Reads and checks the file.
     ///
     /// # Errors
-    /// If it cannot be read, or with everything that is wrong with it.
+    /// If the file cannot be read. If it has problems, with all of them.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, Errors> {
         let path = path.as_ref();
         let text = read_text(path)?;
         Self::parse(&text, path)
     }
 
-    /// Checks a text as if it were in the file `path`, which need not be there.
+    /// Checks a text as the content of the file `path`. The file need not exist.
     ///
     /// # Errors
-    /// With everything that is wrong with it.
+    /// All problems of the text.
     pub fn parse(text: &str, path: impl AsRef<Path>) -> Result<Self, Errors> {
         let path = path.as_ref();
         let source = Source::new(text, path);
@@ -50,7 +50,7 @@ impl Static {
             }
             (Some(errors), _) => Err(errors),
             (None, None) => {
-                root.wrong_here("something required is missing");
+                root.wrong_here("a required value is missing");
                 Err(source.errors().unwrap_or_else(|| {
                     Errors::unreadable(path, &std::io::Error::other("incomplete"))
                 }))
@@ -59,7 +59,7 @@ impl Static {
     }
 }
 
-/// Everything, even when something required is missing, so that all problems are found.
+/// Reads everything, even if a required value is missing, so that all problems are found.
 fn read(root: &Reader<'_>, path: &Path) -> Option<Static> {
     let hostname: Option<Domain> = root.opt("hostname");
     let postmaster = root.section("postmaster");
@@ -81,7 +81,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Option<Static> {
     let parsed = Static {
         path: path.to_owned(),
         data_dir: root.get("data_dir"),
-        hostname: hostname.clone().unwrap_or_else(nowhere),
+        hostname: hostname.clone().unwrap_or_else(missing_domain),
         user: root.get("user"),
         log: read_log(&log),
         admin_password_file: root.opt("admin_password_file"),
@@ -126,12 +126,13 @@ fn read(root: &Reader<'_>, path: &Path) -> Option<Static> {
     hostname.map(|_| parsed)
 }
 
-/// Stands in for a domain that is missing, which is reported, so that what depends on it can be checked.
-pub(crate) fn nowhere() -> Domain {
+/// A domain in place of one that is missing or wrong. The rest can be checked with it, and the
+/// problem is reported.
+pub(crate) fn missing_domain() -> Domain {
     Domain::parse("invalid").expect("\"invalid\" is a domain name (RFC 2606)")
 }
 
-/// Tables by name, read one by one; those that are wrong are reported and left out.
+/// Reads tables, and gives them by name. Wrong tables are reported and left out.
 fn named<T>(
     root: &Reader<'_>,
     name: &str,
@@ -262,7 +263,13 @@ fn read_transport(reader: &Reader<'_>, hostname: Option<&Domain>) -> Option<Tran
         }
         [_, second, ..] => {
             let kinds = kinds.join(" and ");
-            reader.wrong(second, format!("is one too many: this transport has {kinds}; keep one, and make another transport of the rest"));
+            reader.wrong(
+                second,
+                format!(
+                    "is one too many: this transport has {kinds}; keep one, and put the other in a \
+            transport of its own"
+                ),
+            );
             None
         }
     }
@@ -306,7 +313,10 @@ fn read_smarthost(reader: &Reader<'_>) -> Option<Smarthost> {
         host: reader.opt("host")?,
     };
     if smarthost.no_starttls && smarthost.auth.is_some() {
-        reader.warn("no_starttls", "the password goes over the network in clear");
+        reader.warn(
+            "no_starttls",
+            "the password goes over the network in clear text",
+        );
     }
     Some(smarthost)
 }
@@ -363,13 +373,13 @@ fn read_direct(reader: &Reader<'_>) -> Direct {
     if direct.disable_ipv4 && direct.disable_ipv6 {
         reader.wrong(
             "disable_ipv6",
-            "leaves no address family, since disable_ipv4 is set too",
+            "leaves no address family, because disable_ipv4 is set too",
         );
     }
     direct
 }
 
-/// A mailbox name, checked.
+/// Reads the name of a mailbox.
 pub(crate) fn read_mailbox(reader: &Reader<'_>, name: &str) -> String {
     let mailbox: String = reader.get(name);
     if let Some(message) = mailbox_problem(&mailbox) {
@@ -395,7 +405,7 @@ fn read_mailboxes(reader: &Reader<'_>, name: &str) -> Vec<String> {
     mailboxes.into_iter().map(|(_, mailbox)| mailbox).collect()
 }
 
-/// Names are paths with `/` between levels.
+/// The problem of a mailbox name. Names are paths with `/` between the levels.
 pub(crate) fn mailbox_problem(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         Some("must be the name of a mailbox, not empty")
@@ -403,7 +413,7 @@ pub(crate) fn mailbox_problem(name: &str) -> Option<&'static str> {
         .split('/')
         .any(|part| part.trim() != part || part.is_empty())
     {
-        Some("is not a mailbox name: it has an empty level, or a space at the end of one")
+        Some("is not a mailbox name: a level is empty, or begins or ends with a space")
     } else if name.contains(['*', '%', '\\', '"']) || name.starts_with('#') {
         Some("is not a mailbox name: it begins with # or has one of the characters * % \\ \"")
     } else {
@@ -412,7 +422,7 @@ pub(crate) fn mailbox_problem(name: &str) -> Option<&'static str> {
 }
 
 impl Reader<'_> {
-    /// A URL of one of some schemes, as it was written.
+    /// Reads a URL with one of these schemes.
     pub(crate) fn url(&self, name: &str, schemes: &[&str]) -> Option<String> {
         let url: Url = match self.opt(name) {
             Some(url) => url,

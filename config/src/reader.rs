@@ -1,4 +1,5 @@
-//! A typed reader over TOML tables: every value with its default and range from the schema, every problem with its place.
+//! A typed reader of TOML tables. It takes defaults and ranges from the schema, and reports every
+//! problem with its place.
 
 use std::{
     cell::RefCell,
@@ -17,18 +18,18 @@ use crate::{
     suggest,
 };
 
-/// A file being read, and what was found wrong so far.
+/// A file that is being read, and its problems so far.
 pub(crate) struct Source<'a> {
     pub(crate) path: &'a Path,
     text: &'a str,
-    /// Byte offsets at which lines begin.
+    /// The byte offsets at which lines begin.
     lines: Vec<usize>,
     problems: RefCell<Vec<ConfigError>>,
     not_yet: RefCell<Vec<String>>,
     warnings: RefCell<Vec<String>>,
 }
 
-/// A place in the text, in bytes.
+/// A range of bytes in the text.
 pub(crate) type Span = Option<Range<usize>>;
 
 impl<'a> Source<'a> {
@@ -44,7 +45,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The document, unless its syntax is wrong.
+    /// Parses the text as TOML.
     pub(crate) fn document(&self) -> Result<Document<&'a str>, Errors> {
         Document::parse(self.text).map_err(|error| {
             let key = "";
@@ -59,7 +60,7 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// Checks names against the schema, and gives the reader of the whole file.
+    /// Checks all names against the schema. Gives the reader of the whole file.
     pub(crate) fn root<'d>(
         &'d self,
         document: &'d Document<&'a str>,
@@ -76,7 +77,7 @@ impl<'a> Source<'a> {
         root
     }
 
-    /// Line and column of a byte offset, both from 1, the column in characters.
+    /// The line and column of the start of a range, both from 1. The column is in characters.
     pub(crate) fn position(&self, span: &Span) -> (usize, usize) {
         let at = span.as_ref().map_or(0, |span| span.start);
         let line = self.lines.partition_point(|start| *start <= at).max(1);
@@ -96,7 +97,7 @@ impl<'a> Source<'a> {
         });
     }
 
-    /// A problem in another file.
+    /// Reports a problem in another file.
     pub(crate) fn report_elsewhere(&self, problem: ConfigError) {
         self.problems.borrow_mut().push(problem);
     }
@@ -109,7 +110,7 @@ impl<'a> Source<'a> {
             .push(format!("{path}:{line}: {key}: {message}"));
     }
 
-    /// All problems so far, if any.
+    /// All problems so far. None if there are none.
     pub(crate) fn errors(&self) -> Option<Errors> {
         Errors::new(self.problems.take())
     }
@@ -123,12 +124,12 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The parser's words, as a sentence that goes with ours.
+/// The message of the TOML parser as a sentence of ours.
 fn syntax_message(message: &str) -> String {
     format!("not valid TOML: {}", message.replace('\n', ", "))
 }
 
-/// A table, or the absence of one, at its place in the schema.
+/// A table at its place in the schema. The table may be absent from the file.
 #[derive(Clone)]
 pub(crate) struct Reader<'a> {
     source: &'a Source<'a>,
@@ -169,13 +170,13 @@ impl<'a> Reader<'a> {
         if bare {
             key.push_str(name);
         } else {
-            // Debug's escapes are close enough to TOML's for a person to find the place.
+            // The escapes of `Debug` are almost those of TOML. A person finds the place.
             let _ = write!(key, "{name:?}");
         }
         key
     }
 
-    /// Where a name stands: its key, else its value, else this table.
+    /// The place of a name: its key, else its value, else this table.
     fn span_of(&self, name: &str) -> Span {
         let Some((key, item)) = self.table.and_then(|table| table.get_key_value(name)) else {
             return self.span.clone();
@@ -210,20 +211,20 @@ impl<'a> Reader<'a> {
             .report(self.span.clone(), self.key.clone(), message.into());
     }
 
-    /// Reports a problem with a name of a table that is not there.
+    /// Reports a problem with a name in a table that does not exist.
     pub(crate) fn wrong_below(&self, table: &str, name: &str, message: &str) {
         let key = format!("{}.{name}", self.key_of(table));
         self.source
             .report(self.span_of(table), key, message.to_owned());
     }
 
-    /// Notes something valid that is probably not meant.
+    /// Warns of a value that is valid but probably wrong.
     pub(crate) fn warn(&self, name: &str, message: &str) {
         self.source
             .warn(&self.span_of(name), &self.key_of(name), message);
     }
 
-    /// Line and column of a name.
+    /// The line and column of a name.
     pub(crate) fn position(&self, name: &str) -> (usize, usize) {
         self.source.position(&self.span_of(name))
     }
@@ -232,19 +233,19 @@ impl<'a> Reader<'a> {
         self.node.child(name).unwrap_or_else(Node::nothing)
     }
 
-    /// A value; when it is not set or wrong, the schema's default.
+    /// A value. If it is not set or wrong, the default of the schema.
     pub(crate) fn get<T: Scalar + std::default::Default>(&self, name: &str) -> T {
         self.opt(name)
             .unwrap_or_else(|| self.default_of(name).unwrap_or_default())
     }
 
-    /// The schema's default for a name.
+    /// The default of the schema for a name.
     pub(crate) fn default_of<T: Scalar>(&self, name: &str) -> Option<T> {
         let value = self.node_of(name).default.as_ref()?;
         T::read(value, self.folder()).ok()
     }
 
-    /// A value, if it is set and right.
+    /// A value. None if it is not set or wrong.
     pub(crate) fn opt<T: Scalar>(&self, name: &str) -> Option<T> {
         let node = self.node_of(name);
         debug_assert!(
@@ -285,13 +286,13 @@ impl<'a> Reader<'a> {
         Ok(read)
     }
 
-    /// All elements of an array that are right; when it is not set, the schema's default.
+    /// The valid elements of an array. If the array is not set, the default of the schema.
     pub(crate) fn list<T: Scalar>(&self, name: &str) -> Vec<T> {
         let entries = self.entries(name).into_iter();
         entries.map(|(_, value)| value).collect()
     }
 
-    /// As [`Self::list`], with equal elements reported.
+    /// The elements as in [`Self::list`]. Equal elements are reported.
     pub(crate) fn set<T: Scalar>(&self, name: &str) -> Vec<T> {
         let entries: Vec<(usize, T)> = self.entries(name);
         for (at, (index, value)) in entries.iter().enumerate() {
@@ -302,7 +303,7 @@ impl<'a> Reader<'a> {
         entries.into_iter().map(|(_, value)| value).collect()
     }
 
-    /// As [`Self::list`], each element with its place in the array.
+    /// The elements as in [`Self::list`], each with its index in the array.
     pub(crate) fn entries<T: Scalar>(&self, name: &str) -> Vec<(usize, T)> {
         let node = self.node_of(name);
         debug_assert!(
@@ -337,25 +338,25 @@ impl<'a> Reader<'a> {
         list
     }
 
-    /// The strings of an array, wrong ones included, each at its place.
+    /// The strings of an array. An element that is not a string is an empty string.
     pub(crate) fn elements(&self, name: &str) -> Vec<&'a str> {
         let array = self.item(name).and_then(Item::as_array);
         let values = array.into_iter().flatten();
         values.map(|value| value.as_str().unwrap_or("")).collect()
     }
 
-    /// The raw value of a name whose form is not a scalar's or a list's.
+    /// The TOML item of a name, for a value that is neither a scalar nor a list.
     pub(crate) fn raw(&self, name: &str) -> Option<&'a Item> {
         self.item(name)
     }
 
-    /// A table that stands for itself when the file does not have it: all its keys then have their defaults.
+    /// A table. If the file does not have it, all its keys have their defaults.
     pub(crate) fn section(&self, name: &str) -> Self {
         let table = self.item(name).and_then(Item::as_table_like);
         self.sub(name, table)
     }
 
-    /// A table, if the file has it.
+    /// A table. None if the file does not have it.
     pub(crate) fn table(&self, name: &str) -> Option<Self> {
         let section = self.section(name);
         section.is_present().then_some(section)
@@ -371,7 +372,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// All tables in this one, by name, in the order of the file.
+    /// All tables in this table with their names, in the order of the file.
     pub(crate) fn named(&self) -> Vec<(&'a str, Self)> {
         let entries = self.table.into_iter().flat_map(TableLike::iter);
         entries
@@ -395,7 +396,7 @@ impl<'a> Reader<'a> {
         tables
     }
 
-    /// As [`Self::tables`], with what is no table as an absent one.
+    /// The tables as in [`Self::tables`]. An element that is not a table is an absent table.
     fn array(&self, name: &str) -> Vec<Self> {
         let mut tables: Vec<(Option<&'a dyn TableLike>, Span)> = Vec::new();
         match self.item(name) {
@@ -426,8 +427,11 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    /// Reports unknown names, tables where values belong and values where tables belong, and required keys that are missing; notes keys
-    /// whose feature comes later. Goes down into all tables. `enabled` is false inside of a service that is switched off.
+    /// Checks the names of this table and of all tables in it against the schema.
+    ///
+    /// It reports unknown names, values in place of tables, and required keys that are missing. It
+    /// notes the keys that this version only checks, except in a service that is switched off
+    /// (`enabled` is false).
     fn check_names(&self, enabled: bool) {
         let Some(table) = self.table else {
             self.wrong_here("must be a table");
@@ -499,7 +503,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Errors> {
         let valid = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
         let source = Source::new(&text, path);
-        let message = "not valid TOML: it is not UTF-8; save the file in that encoding";
+        let message = "not valid TOML: it is not UTF-8; save the file as UTF-8";
         source.report(Some(valid..valid), String::new(), message.to_owned());
         let lost = std::io::Error::from(std::io::ErrorKind::InvalidData);
         source
@@ -508,7 +512,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Errors> {
     })
 }
 
-/// A path as it is meant in a file of `folder`.
+/// A path in a file of `folder`.
 pub(crate) fn resolve(folder: &Path, path: &str) -> PathBuf {
     folder.join(path)
 }

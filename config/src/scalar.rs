@@ -1,4 +1,4 @@
-//! Single values: from TOML to the types of this crate.
+//! From single TOML values to the types of this crate.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -22,21 +22,22 @@ use crate::{
     },
 };
 
-/// A value that can be read.
+/// A type that can be read from one TOML value.
 pub(crate) trait Scalar: Sized + PartialEq {
-    /// What the schema calls it.
+    /// The kind in the schema.
     const KIND: Kind;
 
-    /// Whether it lies between two others, bounds included. Only what has an order is ever asked.
+    /// Whether the value is between two others, bounds included. Only types with an order implement
+    /// it.
     fn is_between(&self, _min: &Self, _max: &Self) -> bool {
         true
     }
 
-    /// Reads it; the error is a sentence that can follow the key.
+    /// Reads the value. The error is a sentence that can follow the key.
     fn read(value: &Value, folder: &Path) -> Result<Self, String>;
 }
 
-/// "must be a KIND, not a STRING", with quotes suggested where they are what is missing.
+/// The error for a value of the wrong type. It suggests quotes if they are missing.
 fn wrong_type(kind: Kind, value: &Value) -> String {
     let quotes = match value {
         Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_)
@@ -73,7 +74,7 @@ fn text<T: Scalar>(value: &Value) -> Result<&str, String> {
     value.as_str().ok_or_else(|| wrong_type(T::KIND, value))
 }
 
-/// The part of [`Scalar`] for what has an order.
+/// The part of [`Scalar`] for types with an order.
 macro_rules! ordered {
     () => {
         fn is_between(&self, min: &Self, max: &Self) -> bool {
@@ -87,7 +88,7 @@ impl Scalar for String {
 
     fn read(value: &Value, _: &Path) -> Result<Self, String> {
         let text = text::<Self>(value)?;
-        // These end up in header fields, replies and log lines.
+        // These texts get into header fields, replies and log lines.
         if text.chars().any(|c| c.is_control() && c != '\t') {
             return Err("must not have control characters or line breaks".to_owned());
         }
@@ -133,7 +134,7 @@ impl Scalar for f64 {
         let whole = value.as_integer().map(|number| number as Self);
         let number = value.as_float().or(whole);
         let number = number.ok_or_else(|| wrong_type(Self::KIND, value))?;
-        // NaN compares with no bound, so a range alone would let it through.
+        // No bound compares with NaN, so a range does not exclude it.
         if number.is_finite() {
             Ok(number)
         } else {
@@ -217,7 +218,7 @@ macro_rules! word {
 
             fn read(value: &Value, _: &Path) -> Result<Self, String> {
                 let text = text::<Self>(value)?;
-                Self::from_word(text).ok_or_else(|| format!("{text:?} is not known here; write {}", Self::KIND))
+                Self::from_word(text).ok_or_else(|| format!("{text:?} is not a value of this key; write {}", Self::KIND))
             }
         }
     )+};
@@ -237,25 +238,30 @@ word!(
     FailureDsn
 );
 
-/// A URL as it was written, checked.
+/// A URL, checked, in the form in which it was written.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Url(pub(crate) String);
 
 impl Url {
     fn parse(text: &str) -> Result<Self, String> {
-        let url = url::Url::parse(text)
-            .map_err(|error| format!("{text:?} is not a URL ({error}); write it whole, as in \"https://example.com/path\""))?;
+        let url = url::Url::parse(text).map_err(|error| {
+            format!(
+                "{text:?} is not a URL ({error}); write the complete URL, as in \
+            \"https://example.com/path\""
+            )
+        })?;
         if url.host_str().is_none_or(str::is_empty) {
             return Err(format!("{text:?} has no host"));
         }
-        // The parser takes these out in silence, and then what is called is not what was written.
+        // The parser removes these characters silently. Then the URL that is called would differ
+        // from the written one.
         if text.chars().any(|c| c.is_control() || c == ' ') {
             return Err("must not have spaces or control characters".to_owned());
         }
         Ok(Self(text.to_owned()))
     }
 
-    /// The part before the colon, in lower case.
+    /// The scheme, in lower case.
     pub(crate) fn scheme(&self) -> String {
         let scheme = self.0.split(':').next().unwrap_or("");
         scheme.to_ascii_lowercase()
@@ -286,7 +292,10 @@ fn parse_ip(text: &str) -> Result<IpAddr, String> {
 
 fn parse_socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
-        format!("{text:?} is not an IP address with a port; write it as \"192.0.2.1:53\" or \"[2001:db8::1]:53\"")
+        format!(
+            "{text:?} is not an IP address with a port; write it as \"192.0.2.1:53\" or \
+            \"[2001:db8::1]:53\""
+        )
     })
 }
 
@@ -304,7 +313,7 @@ pub(crate) fn parse_host_port(text: &str) -> Result<(Host, u16), String> {
 fn parse_pattern(text: &str) -> Result<Pattern, String> {
     regex::Regex::new(text).map(Pattern).map_err(|error| {
         let error = error.to_string();
-        // The crate draws a picture over several lines; the last one says what is wrong.
+        // The message has several lines. The last line says what is wrong.
         let line = error.lines().last().unwrap_or("");
         format!(
             "is not a regular expression: {}",
@@ -313,7 +322,7 @@ fn parse_pattern(text: &str) -> Result<Pattern, String> {
     })
 }
 
-/// A reply code, perhaps an enhanced code of the same class, and text.
+/// Reads a reply: a code, perhaps an enhanced code of the same class, and text.
 fn parse_reply(text: &str) -> Result<SmtpError, String> {
     let wrong = || format!("{text:?} is not a reply such as \"550 5.1.1 no such user\"");
     let (code, rest) = match text.split_once(' ') {
@@ -325,7 +334,8 @@ fn parse_reply(text: &str) -> Result<SmtpError, String> {
     let second = number / 10 % 10;
     if code.len() != 3 || !matches!(class, 4 | 5) || second > 5 {
         return Err(format!(
-            "{code:?} is not a reply code that refuses; use 450 to try again later or 550 for good"
+            "{code:?} is not the code of a refusal; use 450 for a temporary or 550 for a \
+            permanent one"
         ));
     }
     let first = rest.split(' ').next().unwrap_or("");
@@ -333,7 +343,7 @@ fn parse_reply(text: &str) -> Result<SmtpError, String> {
         && u16::from(enhanced.class) != class
     {
         return Err(format!(
-            "{first} does not go with {number}; an enhanced code begins with the same digit"
+            "{first} does not fit {number}; an enhanced code begins with the same digit"
         ));
     }
     if !rest.is_ascii() || rest.len() > 400 {

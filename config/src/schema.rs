@@ -1,4 +1,5 @@
-//! One description of every key: it serves parsing (names, defaults, ranges), suggestions, `describe` and the documentation.
+//! The description of every key. Parsing takes names, defaults and ranges from it. Suggestions,
+//! `describe` and the documentation use it too.
 
 use std::{collections::BTreeMap, fmt, sync::LazyLock};
 
@@ -6,7 +7,7 @@ use toml_edit::Value;
 
 use crate::{keys_dynamic, keys_static};
 
-/// What is written for a key.
+/// The kind of value that a key has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A string.
@@ -21,11 +22,11 @@ pub enum Kind {
     Duration,
     /// `"25MB"`, `"25MiB"`, or a number of bytes.
     Size,
-    /// A file or folder, relative to the folder of the file that names it.
+    /// A path. It is relative to the folder of the configuration file.
     Path,
     /// A domain name, in Unicode or ASCII.
     Domain,
-    /// A domain name; with a leading dot it stands for its subdomains too.
+    /// A domain name. A leading dot includes subdomains.
     DomainPattern,
     /// A domain name or an IP address.
     Host,
@@ -43,13 +44,13 @@ pub enum Kind {
     Regexp,
     /// A reply code and text, `"550 5.1.1 no such user"`.
     Reply,
-    /// `"whsec_"` and base64; or two of them in an array.
+    /// `"whsec_"` and base64, or an array of two of them.
     Secret,
     /// One of these words.
     Word(&'static [&'static str]),
     /// An array.
     List(&'static Self),
-    /// A table whose names and values are both of this kind.
+    /// A table whose names and values both have this kind.
     Map(&'static Self),
 }
 
@@ -91,14 +92,14 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What holds when a key is not set.
+/// The value of a key that is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Default {
-    /// It must be set (inside a table that need not be there: when that table is).
+    /// The key must be set. In an optional table it must be set if the table exists.
     Required,
-    /// This, in TOML.
+    /// This value, in TOML.
     Value(&'static str),
-    /// Something that depends, told in words.
+    /// A value that depends on other values. The text describes it.
     Absent(&'static str),
 }
 
@@ -111,62 +112,63 @@ impl fmt::Display for Default {
     }
 }
 
-/// One key.
+/// A key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// The full name: a part in `<>` stands for any name, `[]` after a part for an array of tables.
+    /// The full name. A part in `<>` stands for any name. `[]` after a part means an array of
+    /// tables.
     pub name: &'static str,
-    /// What is written.
+    /// The kind of its value.
     pub kind: Kind,
-    /// What holds when it is not set.
+    /// The value if the key is not set.
     pub default: Default,
-    /// What it does.
+    /// The effect of the key, in sentences.
     pub meaning: &'static str,
-    /// Smallest and largest value, in TOML.
+    /// The smallest and the largest value, in TOML.
     pub range: Option<(&'static str, &'static str)>,
-    /// Whether this version already does what it says.
+    /// Whether this version uses the key, and not only checks it.
     pub ready: bool,
 }
 
 impl Key {
-    /// A key of this version.
-    pub(crate) const fn new(
-        name: &'static str,
-        kind: Kind,
-        default: Default,
-        meaning: &'static str,
-    ) -> Self {
-        Self {
-            name,
-            kind,
-            default,
-            meaning,
-            range: None,
-            ready: true,
-        }
-    }
-
-    /// Sets the range, bounds included.
+    /// Sets the range. The bounds are included.
     pub(crate) const fn range(mut self, min: &'static str, max: &'static str) -> Self {
         self.range = Some((min, max));
         self
     }
 
-    /// A key that is checked, while what it does comes in a later version.
+    /// Marks a key that this version only checks.
     pub(crate) const fn later(mut self) -> Self {
         self.ready = false;
         self
     }
 }
 
-/// Keys that belong together, under a heading of the documentation.
+/// A key that this version uses.
+pub(crate) const fn key(
+    name: &'static str,
+    kind: Kind,
+    default: Default,
+    meaning: &'static str,
+) -> Key {
+    Key {
+        name,
+        kind,
+        default,
+        meaning,
+        range: None,
+        ready: true,
+    }
+}
+
+/// Keys under one heading of the documentation.
 #[derive(Clone, Copy, Debug)]
 pub struct Section {
     /// The heading.
     pub title: &'static str,
-    /// A sentence or two below it; may be empty.
+    /// Sentences below the heading. May be empty.
     pub intro: &'static str,
-    /// The keys, in groups that are told one after the other.
+    /// The keys, in groups.
     pub keys: &'static [&'static [Key]],
 }
 
@@ -177,16 +179,16 @@ impl Section {
     }
 }
 
-/// A place in the tree of keys.
+/// A node in the tree of keys.
 #[derive(Debug, std::default::Default)]
 pub(crate) struct Node {
     pub(crate) key: Option<&'static Key>,
     pub(crate) default: Option<Value>,
     pub(crate) range: Option<(Value, Value)>,
     pub(crate) children: BTreeMap<&'static str, Self>,
-    /// For any name.
+    /// The node for a name that is not in `children`.
     pub(crate) any: Option<Box<Self>>,
-    /// An array of tables.
+    /// Whether the node is an array of tables.
     pub(crate) repeated: bool,
 }
 
@@ -206,6 +208,7 @@ impl Node {
         root
     }
 
+    /// The node of one part of a key, made if needed.
     fn step(&mut self, part: &'static str) -> &mut Self {
         if part.starts_with('<') {
             return self.any.get_or_insert_with(std::default::Default::default);
@@ -220,17 +223,17 @@ impl Node {
         }
     }
 
-    /// Whether a table stands here.
+    /// Whether the node is a table.
     pub(crate) fn is_table(&self) -> bool {
         self.any.is_some() || !self.children.is_empty()
     }
 
-    /// What a name in this table stands for.
+    /// The node of a name in this table.
     pub(crate) fn child(&self, name: &str) -> Option<&Self> {
         self.children.get(name).or(self.any.as_deref())
     }
 
-    /// A node that knows nothing, for a key that the schema lacks.
+    /// An empty node, for a key that the schema does not have.
     pub(crate) fn nothing() -> &'static Self {
         static NOTHING: LazyLock<Node> = LazyLock::new(Node::default);
         &NOTHING

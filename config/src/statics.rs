@@ -1,4 +1,4 @@
-//! The types of `postrider.conf`: what takes effect at start.
+//! The types of `postrider.conf`. The file takes effect at start.
 
 use std::{
     collections::BTreeMap,
@@ -15,56 +15,59 @@ use crate::{
     values::{LogFormat, LogLevel, Mechanism, StoreEngine, TlsVersion},
 };
 
-/// `postrider.conf`. Fields have the names of its keys; paths are resolved against the file's folder.
+/// `postrider.conf`. Fields have the names of its keys. Paths are resolved against the file's
+/// folder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Static {
-    /// The file it was read from.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Records, bodies, the control socket.
+    /// The folder of the records, the texts and the control socket.
     pub data_dir: PathBuf,
-    /// EHLO name, Message-IDs, Received, the reporting MTA.
+    /// The server's name in EHLO, Message-IDs, Received fields and DSNs.
     pub hostname: Domain,
-    /// Switched to after the sockets are bound, when started as root; empty: stay.
+    /// The user that a server started by root switches to. Empty means no switch.
     pub user: String,
-    /// Logging.
+    /// The log.
     pub log: Log,
-    /// Holds the hash of the administrator's password.
+    /// The file with the hash of the administrator's password.
     pub admin_password_file: Option<PathBuf>,
-    /// Who reads mail to postmaster@hostname and to the empty `<postmaster>`.
+    /// The account for mail to `<postmaster>` and to postmaster at the hostname.
     pub postmaster: Postmaster,
-    /// DNS.
+    /// The DNS resolver.
     pub resolver: ResolverConfig,
-    /// Outgoing TLS.
+    /// Trust for outgoing TLS.
     pub tls: OutgoingTls,
     /// ACME accounts by name.
     pub acme: BTreeMap<String, Acme>,
-    /// Listeners by name, at least one.
+    /// Listeners by name. There is at least one.
     pub listeners: BTreeMap<String, Listener>,
-    /// Transports by name, for routes.
+    /// Transports by name. Routes name them.
     pub transports: BTreeMap<String, Transport>,
     /// The queue.
     pub queue: QueueConfig,
-    /// Calls of webhooks.
+    /// The webhook calls.
     pub webhook: WebhookConfig,
-    /// Limits for what comes in.
+    /// Limits for incoming connections and messages.
     pub limits: Limits,
-    /// Time-outs for what goes out.
+    /// Time limits for outgoing SMTP.
     pub smtp_client: SmtpClient,
     /// Delivery to MX hosts.
     pub delivery: Delivery,
-    /// Treatment of strangers.
+    /// The treatment of unknown senders.
     pub policy: Policy,
-    /// Mailboxes of a new account.
+    /// The mailboxes of a new account.
     pub default_mailboxes: Vec<String>,
     /// The store.
     pub store: StoreConfig,
     pub(crate) notes: Notes,
 }
 
-/// What reading the file told besides values; it makes no two configurations different.
+/// Results of reading the file beside the values. Two configurations with different notes are
+/// equal.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Notes {
-    /// Where `postmaster.account` stands, for an error that only `domains.conf` brings to light.
+    /// Line and column of `postmaster.account`. Only `domains.conf` shows whether the account
+    /// exists.
     pub(crate) postmaster_at: (usize, usize),
     pub(crate) not_yet: Vec<String>,
     pub(crate) warnings: Vec<String>,
@@ -77,7 +80,7 @@ impl PartialEq for Notes {
 }
 
 impl Static {
-    /// `domains.conf`, which is in the same folder.
+    /// The path of `domains.conf`, in the same folder.
     #[must_use]
     pub fn domains_file(&self) -> PathBuf {
         self.path
@@ -86,13 +89,13 @@ impl Static {
             .join("domains.conf")
     }
 
-    /// Full keys that are set although this version does nothing with them yet.
+    /// The full names of keys that are set, but that this version only checks.
     #[must_use]
     pub fn not_yet(&self) -> Vec<String> {
         self.notes.not_yet.clone()
     }
 
-    /// What is valid but probably not meant, each a sentence with its place.
+    /// Warnings about values that are valid but probably wrong. Each is a sentence with its place.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.notes.warnings
@@ -102,11 +105,11 @@ impl Static {
 /// `log`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// For all that `modules` does not name.
+    /// The level of modules that `modules` does not name.
     pub level: LogLevel,
-    /// How lines look.
+    /// The form of log lines.
     pub format: LogFormat,
-    /// Levels of single modules.
+    /// The levels of single modules.
     pub modules: BTreeMap<String, LogLevel>,
 }
 
@@ -115,25 +118,25 @@ pub struct Log {
 pub struct Postmaster {
     /// An account of `domains.conf`.
     pub account: String,
-    /// Its mailbox.
+    /// The mailbox of that account.
     pub mailbox: String,
 }
 
 /// `resolver`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolverConfig {
-    /// DNS servers; empty: those of the system.
+    /// The DNS servers. Empty means the system's servers.
     pub servers: Vec<SocketAddr>,
-    /// Whether answers are validated.
+    /// Whether answers are validated with DNSSEC.
     pub dnssec: bool,
-    /// For one look-up.
+    /// The time limit of one look-up.
     pub timeout: Duration,
 }
 
 /// `tls`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutgoingTls {
-    /// PEM files of CAs that are trusted besides the system's.
+    /// PEM files of further CAs, beside the system's.
     pub ca_files: Vec<PathBuf>,
 }
 
@@ -142,11 +145,11 @@ pub struct OutgoingTls {
 pub struct Acme {
     /// The directory of the CA.
     pub directory_url: String,
-    /// Where the CA writes to.
+    /// The mail address that the CA writes to.
     pub contact_email: String,
     /// How long before its end a certificate is renewed.
     pub renew_before: Duration,
-    /// The CA that the directory's own certificate is from, when it is not a public one.
+    /// The CA of the directory's own certificate. None means a public CA.
     pub ca_file: Option<PathBuf>,
     /// External account binding.
     pub eab: Option<Eab>,
@@ -155,26 +158,26 @@ pub struct Acme {
 /// `acme.NAME.eab` (RFC 8555 §7.3.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Eab {
-    /// Given by the CA.
+    /// The name of the key. The CA gives it.
     pub key_id: String,
-    /// Holds the key.
+    /// The file with the key.
     pub key_file: PathBuf,
 }
 
-/// `listeners.NAME`: addresses, and the services on them.
+/// `listeners.NAME`: IP addresses and the services on them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Addresses to listen on, at least one.
+    /// The IP addresses to listen on, at least one.
     pub ips: Vec<IpAddr>,
-    /// The public addresses, where those differ.
+    /// The public IP addresses, if they differ.
     pub nat_ips: Vec<IpAddr>,
-    /// The name in greetings; the global one when not set.
+    /// The name in greetings. The default is the global hostname.
     pub hostname: Domain,
-    /// Certificates; none: no TLS here.
+    /// The certificates. None means no TLS on this listener.
     pub tls: Option<ListenerTls>,
-    /// The SIZE limit.
+    /// The largest message (SIZE).
     pub max_message_size: Size,
-    /// MX.
+    /// The MX service.
     pub smtp: SmtpService,
     /// Submission with STARTTLS (RFC 6409).
     pub submission: SubmissionService,
@@ -192,16 +195,16 @@ pub struct Listener {
     pub admin_http: HttpService,
     /// The admin pages and the management API over TLS.
     pub admin_https: HttpService,
-    /// Prometheus.
+    /// The metrics for Prometheus.
     pub metrics_http: HttpService,
-    /// Client settings.
+    /// The settings for mail programs.
     pub autoconfig_https: HttpService,
-    /// MTA-STS policies (RFC 8461 §3.3).
+    /// The MTA-STS policies (RFC 8461 §3.3).
     pub mta_sts_https: HttpService,
 }
 
 impl Listener {
-    /// All HTTP services by the name of their key, enabled or not.
+    /// All HTTP services with the names of their keys, enabled or not.
     #[must_use]
     pub fn http_services(&self) -> [(&'static str, &HttpService); 9] {
         [
@@ -221,11 +224,11 @@ impl Listener {
 /// `listeners.NAME.tls`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerTls {
-    /// Where certificates come from.
+    /// The source of the certificates.
     pub source: CertificateSource,
-    /// The oldest version taken.
+    /// The oldest TLS version that is accepted.
     pub min_version: TlsVersion,
-    /// Whether client certificates are asked for (never demanded).
+    /// Whether clients are asked for a certificate. It is never required.
     pub client_auth: bool,
 }
 
@@ -234,31 +237,31 @@ pub struct ListenerTls {
 pub enum CertificateSource {
     /// An account of `acme`.
     Acme(String),
-    /// Files, at least one pair; reloaded when they change.
+    /// Files, at least one pair. They are reloaded when they change.
     Files(Vec<CertificateFiles>),
 }
 
 /// One of `listeners.NAME.tls.certs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
-    /// PEM, the leaf first.
+    /// The certificate chain in PEM, the leaf first.
     pub cert_file: PathBuf,
-    /// PEM.
+    /// The private key in PEM.
     pub key_file: PathBuf,
 }
 
 /// `listeners.NAME.smtp`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SmtpService {
-    /// Whether it runs.
+    /// Whether the service runs.
     pub enabled: bool,
-    /// TCP port; 0: chosen by the system.
+    /// The TCP port. With 0 the system chooses the port.
     pub port: u16,
     /// Whether STARTTLS is offered.
     pub starttls: bool,
     /// Whether MAIL is refused before STARTTLS.
     pub require_starttls: bool,
-    /// Zones in which clients are looked up.
+    /// DNSBL zones in which clients are looked up.
     pub dnsbls: Vec<Domain>,
     /// Whether REQUIRETLS (RFC 8689) is offered.
     pub require_tls_extension: bool,
@@ -267,9 +270,9 @@ pub struct SmtpService {
 /// `listeners.NAME.submission`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubmissionService {
-    /// Whether it runs.
+    /// Whether the service runs.
     pub enabled: bool,
-    /// TCP port; 0: chosen by the system.
+    /// The TCP port. With 0 the system chooses the port.
     pub port: u16,
     /// Whether a login needs STARTTLS first.
     pub require_tls: bool,
@@ -278,46 +281,46 @@ pub struct SubmissionService {
 /// `listeners.NAME.submissions`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubmissionsService {
-    /// Whether it runs.
+    /// Whether the service runs.
     pub enabled: bool,
-    /// TCP port; 0: chosen by the system.
+    /// The TCP port. With 0 the system chooses the port.
     pub port: u16,
 }
 
-/// An HTTP service of a listener; those with the same port share a server.
+/// An HTTP service of a listener. Services with the same port share one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpService {
-    /// Whether it runs.
+    /// Whether the service runs.
     pub enabled: bool,
-    /// TCP port; 0: chosen by the system.
+    /// The TCP port. With 0 the system chooses the port.
     pub port: u16,
-    /// Under which it answers, with a slash at both ends where it is a folder.
+    /// The path of the service. A folder has a slash at both ends.
     pub path: String,
     /// Whether X-Forwarded-For is trusted.
     pub forwarded: bool,
 }
 
-/// `transports.NAME`: a way for outgoing mail, other than straight to the MX hosts.
+/// `transports.NAME`: a way for outgoing mail other than directly to the MX hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// A smarthost over TLS from the first byte.
     Submissions(Smarthost),
-    /// A smarthost's submission port, STARTTLS demanded unless `no_starttls`.
+    /// A smarthost's submission port. STARTTLS is required unless `no_starttls` is set.
     Submission(Smarthost),
-    /// A smarthost's SMTP port, STARTTLS demanded unless `no_starttls`.
+    /// A smarthost's SMTP port. STARTTLS is required unless `no_starttls` is set.
     Smtp(Smarthost),
-    /// LMTP (RFC 2033).
+    /// An LMTP server (RFC 2033).
     Lmtp(Lmtp),
-    /// MX hosts, through a SOCKS5 proxy.
+    /// The MX hosts, through a SOCKS5 proxy.
     Socks(Socks),
-    /// MX hosts, with settings.
+    /// The MX hosts, with settings for the connection.
     Direct(Direct),
-    /// Refuse.
+    /// No delivery: each message fails.
     Fail(Fail),
 }
 
 impl Transport {
-    /// The word for its kind in the configuration.
+    /// The word for the kind in the configuration.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -332,29 +335,29 @@ impl Transport {
     }
 }
 
-/// A host that takes all mail.
+/// A host that accepts mail for all destinations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Smarthost {
-    /// A name, whose addresses are used (not its MX), or an address.
+    /// The host. Of a name, the addresses are used, not the MX hosts.
     pub host: Host,
-    /// TCP port.
+    /// The TCP port.
     pub port: u16,
-    /// The login there.
+    /// The login at the smarthost.
     pub auth: Option<TransportAuth>,
-    /// Whether the certificate need not be valid.
+    /// Whether any certificate is accepted.
     pub insecure_skip_verify: bool,
-    /// Whether STARTTLS is left out.
+    /// Whether STARTTLS is not used.
     pub no_starttls: bool,
 }
 
 /// A login at a smarthost. Its `Debug` form hides the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TransportAuth {
-    /// The name.
+    /// The login name.
     pub username: String,
     /// The password.
     pub password: String,
-    /// Which may be used; empty: the best that both know.
+    /// The mechanisms that may be used. Empty means the best that both sides know.
     pub mechanisms: Vec<Mechanism>,
 }
 
@@ -367,14 +370,14 @@ impl fmt::Debug for TransportAuth {
     }
 }
 
-/// Where an LMTP server listens.
+/// The place where an LMTP server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lmtp {
-    /// Over TCP.
+    /// A TCP port.
     Tcp {
-        /// A name or an address.
+        /// The host.
         host: Host,
-        /// TCP port.
+        /// The TCP port.
         port: u16,
     },
     /// A Unix socket.
@@ -388,72 +391,72 @@ pub struct Socks {
     pub host: Host,
     /// The proxy's TCP port.
     pub port: u16,
-    /// Addresses from which it connects, for SPF.
+    /// The addresses from which the proxy connects. SPF sees them.
     pub remote_ips: Vec<IpAddr>,
-    /// The name for EHLO that goes with them.
+    /// The name in EHLO for connections through the proxy.
     pub remote_hostname: Domain,
 }
 
-/// Delivery to MX hosts in another way than usual.
+/// Settings for connections to MX hosts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Direct {
     /// Never connect over IPv4.
     pub disable_ipv4: bool,
     /// Never connect over IPv6.
     pub disable_ipv6: bool,
-    /// Addresses to connect from.
+    /// The addresses to connect from.
     pub local_ips: Vec<IpAddr>,
 }
 
-/// A transport that fails each message, as if a remote had answered so.
+/// A transport that fails each message, as if a remote host had sent this reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fail {
-    /// 400 to 599.
+    /// The reply code, 400 to 599.
     pub code: u16,
-    /// The text.
+    /// The text of the reply.
     pub message: String,
 }
 
 /// `queue`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueueConfig {
-    /// Wait after attempt 1, 2, ...; after the last the message fails.
+    /// The waits after attempts 1, 2 and so on. The attempt after the last wait is the last one.
     pub retry_intervals: Vec<Duration>,
-    /// Since queueing: when the sender hears of a delay.
+    /// The age of a message at which its sender learns of the delay.
     pub delay_dsn_after: Duration,
-    /// Deliveries in flight.
+    /// The most deliveries at once.
     pub max_concurrency: usize,
     /// Limits for each destination.
     pub per_destination: PerDestination,
-    /// Random share by which a retry may be early or late, 0 to 0.5.
+    /// The share of the wait by which a retry is randomly earlier or later, 0 to 0.5.
     pub retry_spread: f64,
 }
 
 /// `queue.per_destination`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PerDestination {
-    /// At once.
+    /// The most connections at once.
     pub connections: usize,
-    /// Then a new connection is made.
+    /// The most messages on one connection.
     pub messages_per_connection: usize,
-    /// RCPTs in a transaction.
+    /// The most recipients in a transaction.
     pub recipients_per_transaction: usize,
-    /// How long a connection without work is kept.
+    /// How long a connection without work stays open.
     pub idle: Duration,
 }
 
 /// `webhook`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookConfig {
-    /// Wait after call 1, 2, ...; after the last the call is retired as failed.
+    /// The waits after calls 1, 2 and so on. The call after the last wait is the last one.
     pub retry_intervals: Vec<Duration>,
-    /// For one call.
+    /// The time limit of one call.
     pub timeout: Duration,
-    /// Calls at once.
+    /// The most calls at once.
     pub max_concurrency: usize,
-    /// Calls at once of an account to one receiver.
+    /// The most calls at once of one account to one receiver.
     pub per_receiver_concurrency: usize,
-    /// An HTTP or SOCKS5 proxy's URL.
+    /// The URL of an HTTP or SOCKS5 proxy.
     pub proxy: Option<String>,
     /// Whether a receiver may be at a loopback or private address.
     pub allow_private_addresses: bool,
@@ -462,34 +465,34 @@ pub struct WebhookConfig {
 /// `limits`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Open connections, of SMTP and HTTP together.
+    /// The most open connections, SMTP and HTTP together.
     pub connections: usize,
-    /// Of one network (/32 or /64); loopback is exempt.
+    /// The most open connections of one network (/32 or /64). Loopback is exempt.
     pub connections_per_network: usize,
-    /// Transactions in a session.
+    /// The most transactions in a session.
     pub messages_per_connection: usize,
-    /// RCPTs in a transaction.
+    /// The most recipients in a transaction.
     pub recipients_per_message: usize,
-    /// Refused commands in a session.
+    /// The most refused commands in a session.
     pub errors_per_connection: usize,
-    /// The time for a whole SMTP command, AUTH exchange or TLS handshake.
+    /// The time limit of a whole SMTP command, AUTH exchange or TLS handshake.
     pub command_timeout: Duration,
-    /// The time for each read of a message.
+    /// The time limit of each read of a message.
     pub data_timeout: Duration,
-    /// The time for a whole message by SMTP.
+    /// The time limit of a whole message by SMTP.
     pub message_timeout: Duration,
-    /// Of a message's header section.
+    /// The largest header section of a message.
     pub header_size: Size,
-    /// Nesting of parts.
+    /// The deepest nesting of MIME parts.
     pub mime_depth: usize,
-    /// Parts in all.
+    /// The most MIME parts of a message.
     pub mime_parts: usize,
-    /// Failed logins.
+    /// The most failed logins of one network.
     pub login_failures_per_network: LoginFailures,
 }
 
 impl Limits {
-    /// Those for reading messages.
+    /// The limits for reading messages.
     #[must_use]
     pub const fn mime(&self) -> postrider_smtp::mime::Limits {
         postrider_smtp::mime::Limits {
@@ -499,29 +502,29 @@ impl Limits {
     }
 }
 
-/// `limits.login_failures_per_network`, per /32 or /64; wider networks get a multiple.
+/// `limits.login_failures_per_network`, per /32 or /64. Wider networks get a multiple.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginFailures {
-    /// In a minute.
+    /// The most failures in a minute.
     pub per_minute: u32,
-    /// In 24 hours.
+    /// The most failures in 24 hours.
     pub per_day: u32,
 }
 
-/// `smtp_client`: how long to wait for each reply (RFC 5321 §4.5.3.2).
+/// `smtp_client`: the time limits for replies (RFC 5321 §4.5.3.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SmtpClient {
-    /// For the TCP connection.
+    /// The limit for the TCP connection.
     pub connect_timeout: Duration,
-    /// For the 220.
+    /// The limit for the greeting.
     pub greeting_timeout: Duration,
-    /// For the reply to MAIL, and to EHLO, STARTTLS, AUTH.
+    /// The limit for the reply to MAIL, EHLO, STARTTLS or AUTH.
     pub mail_timeout: Duration,
-    /// For the reply to RCPT.
+    /// The limit for the reply to RCPT.
     pub rcpt_timeout: Duration,
-    /// For the 354.
+    /// The limit for the reply to DATA.
     pub data_timeout: Duration,
-    /// For the reply to the end of the message.
+    /// The limit for the reply to the end of the message.
     pub dot_timeout: Duration,
 }
 
@@ -535,15 +538,15 @@ pub struct Delivery {
 /// `policy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Whether doubtful strangers must come twice.
+    /// Whether the first attempt of a doubtful stranger is refused with a temporary error.
     pub greylist: bool,
-    /// How long a first-time sender waits for the reply.
+    /// How long a doubtful stranger waits for the reply.
     pub first_time_sender_delay: Duration,
 }
 
 /// `store`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
-    /// Where records and bodies are kept.
+    /// The store of the records and texts.
     pub engine: StoreEngine,
 }

@@ -1,12 +1,13 @@
-//! The file as it changes: from being saved to being in force.
+//! Watching `domains.conf`, from a change of the file to the new configuration in force.
 //!
-//! Editors save in many ways: they write in place (so that for a moment half of the file is there), they write another file and
-//! rename it, and deployment tools swap symbolic links to files or folders. Therefore the folders are watched and not the file,
-//! every folder through which links lead included; an event only says "look again"; and what counts is whether the bytes differ
-//! from those in force.
+//! Editors save in many ways. Some write in place, so that for a moment the file is incomplete.
+//! Some write another file and rename it. Deployment tools swap symbolic links to files or folders.
+//! So this module watches folders and not the file, and every folder that the links of the path
+//! lead through. An event only means "look again". A look compares the bytes with those in force.
 //!
-//! A file that is being written in place may be valid and yet cut short. So after an event that says "written to", the look waits for
-//! the one that says "closed", or for a while of quiet where there are no such events.
+//! A file that is being written may be valid and yet incomplete. So after an event that says
+//! "written", the look waits for an event that says "closed". Where there is no such event, it
+//! waits for a moment of quiet.
 
 use std::{
     collections::BTreeSet,
@@ -26,41 +27,44 @@ use tokio::{
 
 use crate::{Live, dynamics::Dynamic, error::Errors, reader::read_text, statics::Static};
 
-/// How long after a write the file is looked at when nothing says that it was closed.
+/// The time from the last write to the look, if no event says that the file was closed.
 const QUIET: Duration = Duration::from_millis(500);
-/// How long writes that never end may put off a look.
+/// The longest time by which writes without end delay a look.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often the file is looked at without any event: for network file systems, which give none, and for key files that came later.
+/// The time between looks without events. Network file systems give no events, and a key file may
+/// come later.
 const LOOK: Duration = Duration::from_secs(10);
-/// Chains of links longer than this are circles.
+/// A longer chain of links counts as a circle.
 const LINKS_MAX: usize = 40;
 
-/// What became of the last change of the file.
+/// The result of the last change of the file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Outcome {
-    /// Nothing changed yet.
+    /// There was no change yet.
     #[default]
     Unchanged,
-    /// The file as it is now is in force.
+    /// The new configuration is in force.
     Applied,
-    /// It is refused, and what was in force stays.
+    /// The file has errors. The old configuration stays in force.
     Refused(Errors),
 }
 
-/// Reads the file again and puts it in force if it is right. `Ok(false)`: it says the same as before, to the byte.
+/// Reads the file again and puts it in force if it has no errors. False if the file has the same
+/// bytes as before.
 ///
 /// # Errors
-/// With everything that is wrong with it; what was in force stays.
+/// All problems of the file. Then the old configuration stays in force.
 pub fn reload(path: &Path, statics: &Static, live: &Live) -> Result<bool, Errors> {
     let text = read_text(path)?;
     let same = live.load().text() == text;
-    // Key files may have changed though this one has not.
+    // Key files may have changed, even if this file has not.
     let read = Dynamic::parse(&text, path, statics)?;
     live.store(Arc::new(read));
     Ok(!same)
 }
 
-/// Watches `path` until `shutdown` says true or its sender is gone: applies what is valid, refuses what is not, and logs both.
+/// Watches `path` until `shutdown` says true or its sender is dropped. Applies a valid file,
+/// refuses a file with errors, and logs both.
 pub async fn watch(
     path: PathBuf,
     statics: Arc<Static>,
@@ -70,19 +74,19 @@ pub async fn watch(
     Watcher::new(path, statics, live).run(shutdown).await;
 }
 
-/// What `watch` does, for those who want to know what became of each change.
+/// A watcher that also tells the outcome of each change.
 #[derive(Debug)]
 pub struct Watcher {
     path: PathBuf,
     statics: Arc<Static>,
     live: Live,
     outcome: watch::Sender<Outcome>,
-    /// The last text that was refused and why, so that each is logged once.
+    /// The last text that was refused and its problems, so that they are logged once.
     refused: Option<(String, Errors)>,
 }
 
 impl Watcher {
-    /// A watcher of a file that `live` was made from. It does nothing until it runs.
+    /// A watcher of the file that `live` was read from. It does nothing until it runs.
     #[must_use]
     pub fn new(path: PathBuf, statics: Arc<Static>, live: Live) -> Self {
         Self {
@@ -94,35 +98,36 @@ impl Watcher {
         }
     }
 
-    /// Moves whenever a change was applied or refused.
+    /// A receiver of the outcomes of all changes.
     #[must_use]
     pub fn outcomes(&self) -> watch::Receiver<Outcome> {
         self.outcome.subscribe()
     }
 
-    /// Runs until `shutdown` says true or its sender is gone.
+    /// Runs until `shutdown` says true or its sender is dropped.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
-        // A few waiting notes are enough: each means "look again", however many events it stands for.
+        // A short channel is enough. Each entry means "look again", for any number of events.
         let (events, mut changed) = mpsc::channel(16);
         let mut folders = Folders::new(events);
         folders.follow(&self.path);
         let mut due = Due::default();
-        // At once, since what was saved between the first reading and now had no watcher.
+        // The first look is at once. A change between the first read and now made no event.
         let mut routine = Instant::now();
         loop {
             let at = due.at.map_or(routine, |at| at.min(routine));
             tokio::select! {
                 () = stopped(&mut shutdown) => return,
-                Some(change) = changed.recv() => due.put_off(change, Instant::now()),
+                Some(change) = changed.recv() => due.delay(change, Instant::now()),
                 () = sleep_until(at) => {
-                    // Before the look, so that whatever changes after it makes an event.
+                    // Watch before the look, so that a change after it makes an event.
                     folders.follow(&self.path);
                     if due.has_come(Instant::now()) {
                         due = Due::default();
                         self.look().await;
                     } else if self.differs().await {
-                        // No event told of it: it may be half written, and is looked at once more.
-                        due.put_off(Change::Going, Instant::now());
+                        // No event announced this change. The file may be incomplete, so look once
+                        // more.
+                        due.delay(Change::Going, Instant::now());
                     }
                     routine = Instant::now() + LOOK;
                 }
@@ -132,17 +137,17 @@ impl Watcher {
 
     async fn differs(&self) -> bool {
         let text = tokio::fs::read_to_string(&self.path).await;
-        // What was refused may be right by now without a change in this file, because a key file has come.
+        // A refused file may be right now without a change, if a key file has come.
         self.refused.is_some() || text.map_or(true, |text| self.live.load().text() != text)
     }
 
-    /// Reads the file, and if it is not what is in force, applies or refuses it.
+    /// Reads the file. If it differs from the configuration in force, applies or refuses it.
     async fn look(&mut self) {
         let path = self.path.clone();
         let statics = Arc::clone(&self.statics);
         let refused = self.refused.is_some();
         let live = Arc::clone(&self.live);
-        // Key files are read and checked, which takes a while where there are many.
+        // This reads and checks the key files. With many files it takes a while.
         let read = tokio::task::spawn_blocking(move || {
             let text = read_text(&path).map_err(|errors| (String::new(), errors))?;
             if !refused && live.load().text() == text {
@@ -155,7 +160,7 @@ impl Watcher {
             Ok(Ok(None)) => {}
             Ok(Ok(Some(config))) => self.apply(config),
             Ok(Err((text, errors))) => self.refuse(text, errors),
-            Err(error) => tracing::error!(%error, "cannot look at the configuration"),
+            Err(error) => tracing::error!(%error, "cannot read the configuration"),
         }
     }
 
@@ -193,31 +198,31 @@ impl Watcher {
     }
 }
 
-/// Ends when the server stops, or nobody is left who could say so.
+/// Ends when the server stops, or when the sender is dropped.
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
-    // What it gives holds a lock, and must not live on.
+    // The result holds a lock, so it must be dropped here.
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-/// What an event says about the file.
+/// The meaning of an event for the file.
 #[derive(Clone, Copy, Debug)]
 enum Change {
-    /// It may be complete.
+    /// The file may be complete.
     Done,
-    /// More may be coming.
+    /// More writes may follow.
     Going,
 }
 
-/// When the next look is due.
+/// The time of the next look.
 #[derive(Clone, Copy, Debug, Default)]
 struct Due {
     at: Option<Instant>,
-    /// No later than this, whatever happens.
+    /// The latest time of the look.
     limit: Option<Instant>,
 }
 
 impl Due {
-    fn put_off(&mut self, change: Change, now: Instant) {
+    fn delay(&mut self, change: Change, now: Instant) {
         let limit = *self.limit.get_or_insert(now + PATIENCE);
         let at = match change {
             Change::Done => now,
@@ -235,7 +240,7 @@ impl Due {
 struct Folders {
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
-    /// Files, links and folders whose events matter; the folders hold others too.
+    /// The files, links and folders whose events matter. The watched folders have other files too.
     names: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
@@ -246,12 +251,12 @@ impl Folders {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let wanted = wanted.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(change) = meaning(&event, &wanted) {
-                // Full: others are waiting, and a look comes after the last of them.
+                // If the channel is full, a look follows after its last entry.
                 let _ = events.try_send(change);
             }
         });
         let watcher = watcher
-            .map_err(|error| tracing::warn!(%error, "cannot watch for changed files; looking at them every 10 s"))
+            .map_err(|error| tracing::warn!(%error, "cannot watch the configuration files; reading them every 10 s instead"))
             .ok();
         Self {
             watcher,
@@ -260,7 +265,7 @@ impl Folders {
         }
     }
 
-    /// Watches all folders through which a path leads now, and no others.
+    /// Watches all folders that a path leads through now, and no others.
     fn follow(&mut self, path: &Path) {
         let Some(watcher) = &mut self.watcher else {
             return;
@@ -269,12 +274,12 @@ impl Folders {
         let parents = names.iter().filter_map(|name| name.parent());
         let wanted: BTreeSet<PathBuf> = parents.map(Path::to_owned).collect();
         for folder in self.watched.difference(&wanted) {
-            // It fails when the folder is gone, which is as good.
+            // An error means that the folder does not exist any more.
             let _ = watcher.unwatch(folder);
         }
         names.extend(wanted.iter().cloned());
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
-        // A folder may have been replaced by another one of the same name. To watch it again costs little.
+        // Another folder of the same name may have replaced this one. So watch it again.
         let watching = wanted.into_iter().filter(|folder| {
             let result = watcher.watch(folder, RecursiveMode::NonRecursive);
             result.is_ok()
@@ -283,7 +288,7 @@ impl Folders {
     }
 }
 
-/// What an event means for us; `None` for other files, and for mere reading, which our own looks do.
+/// The meaning of an event. None for other files, and for reads, which our own looks cause.
 fn meaning(event: &notify::Result<notify::Event>, names: &BTreeSet<PathBuf>) -> Option<Change> {
     let Ok(event) = event else {
         return Some(Change::Done);
@@ -295,7 +300,8 @@ fn meaning(event: &notify::Result<notify::Event>, names: &BTreeSet<PathBuf>) -> 
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Change::Done),
         EventKind::Access(_) => None,
-        // A new file is empty at first, and is closed later; a new link is complete, which cannot be told apart here.
+        // A new file is empty at first and is closed later. A new link is complete, but looks the
+        // same here.
         EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => {
             Some(Change::Going)
         }
@@ -303,7 +309,8 @@ fn meaning(event: &notify::Result<notify::Event>, names: &BTreeSet<PathBuf>) -> 
     }
 }
 
-/// The file that a path leads to, and all links on the way: what can be replaced so that the path leads elsewhere.
+/// The file that a path leads to, and all links on the way. If one of them is replaced, the path
+/// leads to another file.
 fn steps(path: &Path) -> BTreeSet<PathBuf> {
     let mut steps = BTreeSet::new();
     let mut left: Vec<std::ffi::OsString> = Vec::new();
@@ -338,7 +345,7 @@ fn steps(path: &Path) -> BTreeSet<PathBuf> {
     steps
 }
 
-/// Puts the names of a path on the stack, the first on top.
+/// Pushes the names of a path on a stack, the first on top.
 fn push(left: &mut Vec<std::ffi::OsString>, path: &Path) {
     let names = path.components().rev();
     left.extend(
@@ -355,26 +362,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_wait_for_the_end_of_writing() {
+    fn a_look_waits_for_the_end_of_writing() {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
         let mut due = Due::default();
         assert!(!due.has_come(after(100_000)));
-        due.put_off(Change::Going, start);
+        due.delay(Change::Going, start);
         assert!(!due.has_come(after(499)) && due.has_come(after(500)));
-        due.put_off(Change::Going, after(400));
+        due.delay(Change::Going, after(400));
         assert!(!due.has_come(after(899)) && due.has_come(after(900)));
-        due.put_off(Change::Done, after(450));
+        due.delay(Change::Done, after(450));
         assert!(due.has_come(after(450)));
     }
 
     #[test]
-    fn writing_without_end_does_not_put_off_looks_for_ever() {
+    fn writing_without_end_does_not_delay_a_look_for_ever() {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
         let mut due = Due::default();
         for millis in (0..5_000).step_by(100) {
-            due.put_off(Change::Going, after(millis));
+            due.delay(Change::Going, after(millis));
             assert!(!due.has_come(after(millis)));
         }
         assert!(due.has_come(after(5_000)));
@@ -417,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn circles_of_links_end() {
+    fn a_circle_of_links_ends() {
         let dir = tempfile::tempdir().unwrap();
         let (one, two) = (dir.path().join("one"), dir.path().join("two"));
         std::os::unix::fs::symlink(&one, &two).unwrap();

@@ -1,4 +1,4 @@
-//! What holds when nothing is said is what the description says.
+//! The defaults and ranges in force are those of the description.
 
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
@@ -238,7 +238,7 @@ secret = "whsec_aGlkZGVu"
 }
 
 #[test]
-fn keys_of_later_versions_are_told_where_they_are_set() {
+fn keys_that_this_version_only_checks_are_listed() {
     let config = statics(
         "admin_http = {}\nmetrics_http = { enabled = false, port = 9 }\nwebapi_http = {}\nnat_ips = []\n[policy]\ngreylist = false\n",
     );
@@ -256,7 +256,7 @@ fn keys_of_later_versions_are_told_where_they_are_set() {
     assert_eq!(config.not_yet(), ["accounts.alice.quota"]);
 }
 
-/// Keys whose default is a value, written out, with the placeholders of their names filled in.
+/// Lines that set each key to its default value, with the placeholders of the names filled in.
 fn rendered(sections: &'static [Section], fill: &[(&str, &str)]) -> Vec<String> {
     let keys = sections.iter().flat_map(Section::iter);
     keys.filter_map(|key: &Key| {
@@ -266,7 +266,8 @@ fn rendered(sections: &'static [Section], fill: &[(&str, &str)]) -> Vec<String> 
         let name = fill.iter().fold(key.name.to_owned(), |name, (from, to)| {
             name.replace(from, to)
         });
-        // What needs a name that is not filled in, or brings a table that has required keys, says more than a default.
+        // Leave out keys with a placeholder that is not filled in. Their table may have required
+        // keys.
         (!name.contains(['<', '['])).then(|| format!("{name} = {value}"))
     })
     .collect()
@@ -276,10 +277,10 @@ proptest! {
     #[test]
     fn defaults_written_out_change_nothing(seed in any::<u64>()) {
         let mut lines = rendered(STATIC, &[("listeners.<name>", "listeners.local")]);
-        // Any part of them, in any order.
+        // Take some of the lines, in any order.
         lines.sort_by_key(|line| line.bytes().fold(seed, |hash, b| hash.wrapping_mul(31).wrapping_add(b.into())));
         lines.truncate(usize::try_from(seed % 100).unwrap());
-        // A table for a service switches it on; a table for certificates needs them.
+        // The table of a service switches it on, and the table for certificates requires some.
         lines.retain(|line| !line.starts_with("listeners.") || line.contains("max_message_size"));
         prop_assume!(!lines.is_empty());
         let text = "hostname = \"mail.example.org\"\npostmaster.account = \"alice\"\nlisteners.local.ips = [\"127.0.0.1\"]\n";
@@ -289,13 +290,13 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_taken_or_refused(text in ".*") {
+    fn any_text_is_read_or_refused(text in ".*") {
         let _ = Static::parse(&text, "postrider.conf");
         let _ = Dynamic::parse(&text, "domains.conf", &statics(""));
     }
 
     #[test]
-    fn any_value_of_any_key_is_taken_or_refused(
+    fn any_value_of_any_key_is_read_or_refused(
         index in any::<prop::sample::Index>(),
         value in prop_oneof![
             Just("true".to_owned()), Just("-1".to_owned()), Just("9223372036854775807".to_owned()), Just("1e400".to_owned()),
@@ -334,7 +335,7 @@ fn toml_string(text: &str) -> String {
     quoted + "\""
 }
 
-/// A document that sets one key, with names filled in, and the key as errors write it.
+/// A document that sets one key, with names filled in, and the name of the key in errors.
 fn document_with(name: &str, value: &str) -> (String, String) {
     let names = [
         ("<domain>", "\"example.org\""),
@@ -358,7 +359,7 @@ fn document_with(name: &str, value: &str) -> (String, String) {
 
 #[test]
 fn every_key_is_read() {
-    // No key takes a date, so that one which is described but never read shows by its silence.
+    // No key has a date as value. A key that is described but never read gives no error.
     for key in describe() {
         let (text, name) = document_with(key.key, "1979-05-27");
         let errors = match key.file {
@@ -382,7 +383,7 @@ fn defaults_and_ranges_are_as_a_user_would_write_them() {
             };
             let bounds = key.range.into_iter().flat_map(|(min, max)| [min, max]);
             for value in default.into_iter().chain(bounds) {
-                // A range of an array is one of its elements.
+                // The range of an array is the range of its elements.
                 let list = key.kind.to_string().starts_with("array") && !value.starts_with('[');
                 let value = if list {
                     format!("[{value}]")
@@ -395,7 +396,7 @@ fn defaults_and_ranges_are_as_a_user_would_write_them() {
                     _ => Dynamic::parse(&text, file, &statics("")).err(),
                 };
                 let errors: Vec<_> = errors.into_iter().flatten().collect();
-                // What it needs besides is not there, which is no fault of the value.
+                // A missing required value is not a fault of this value.
                 let wrong = errors.iter().find(|error| {
                     error.key.starts_with(&name) && !error.message.starts_with("needs ")
                 });

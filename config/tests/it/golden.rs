@@ -1,6 +1,8 @@
-//! Files with the errors that they must give, each beside its file: no `.errors`, no error.
+//! Configuration files with their expected errors. `NAME.errors` is beside `NAME.toml`. A file
+//! without it has no errors.
 //!
-//! `POSTRIDER_BLESS=1 cargo test -p postrider-config` writes what comes out; read the diff before it is committed.
+//! `POSTRIDER_BLESS=1 cargo test -p postrider-config` writes the errors of today. Read the diff
+//! before you commit it.
 
 use std::{
     fs,
@@ -28,7 +30,7 @@ fn check(kind: &str, parse: impl Fn(&str, &Path) -> Result<(), Errors>) {
         let text = fs::read_to_string(&path).unwrap();
         let found = match parse(&text, &path) {
             Ok(()) => String::new(),
-            // Where the repository lies is not part of what is expected.
+            // The folder of the repository is not a part of the expected text.
             Err(errors) => format!("{errors}\n")
                 .replace(&format!("{}/", folder.display()), "")
                 .replace(&format!("{}/", self::folder().display()), "../"),
@@ -58,7 +60,8 @@ fn postrider_conf() {
 fn domains_conf() {
     let statics = Static::load(folder().join("base.conf")).unwrap();
     check("dynamic", |text, path| {
-        // The account that it needs in any case is one more line at the end, so that lines stay as they are.
+        // Every file needs the postmaster's account. It is added at the end, so that line numbers
+        // stay.
         let text = if text.contains("no postmaster account") {
             text.to_owned()
         } else {

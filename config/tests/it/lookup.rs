@@ -1,4 +1,4 @@
-//! Who gets mail, who may log in and send, and which way mail goes.
+//! Look-ups: accounts of addresses, logins, senders and routes.
 
 use postrider_config::{Dynamic, Match, Target};
 use postrider_smtp::{Domain, Host};
@@ -50,7 +50,7 @@ fn config() -> Dynamic {
     )
 }
 
-/// `account mailbox by tail`, or what else there is.
+/// The result of a look-up as text, such as `account mailbox by tail`.
 fn found(config: &Dynamic, text: &str) -> String {
     let address = address(text);
     let Some(found) = config.lookup(&address) else {
@@ -199,7 +199,7 @@ fn routes() {
 }
 
 #[test]
-fn a_catch_all_alone_takes_everything() {
+fn a_catch_all_alone_gets_all_mail() {
     let config = dynamic(
         "[domains.localhost]\n[accounts.alice]\ndomain = \"localhost\"\ndestinations.\"@localhost\" = {}\n",
         &statics(""),

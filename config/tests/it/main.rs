@@ -1,4 +1,4 @@
-//! The crate as its users see it: files in, values or errors out.
+//! Tests of the public functions: files in, values or errors out.
 
 #[cfg(test)]
 mod defaults;

@@ -1,9 +1,9 @@
-//! Small configurations to start from.
+//! Small configurations for the tests.
 
 use postrider_config::{Dynamic, Static};
 use postrider_smtp::Address;
 
-/// The least that `postrider.conf` may say.
+/// The smallest valid `postrider.conf`.
 pub(crate) const STATIC: &str = "\
 hostname = \"mail.example.org\"
 postmaster.account = \"alice\"
@@ -11,7 +11,7 @@ postmaster.account = \"alice\"
 ips = [\"127.0.0.1\"]
 ";
 
-/// The least that `domains.conf` may say beside it.
+/// The smallest valid `domains.conf` for it.
 pub(crate) const DYNAMIC: &str = "\
 [domains.\"example.org\"]
 [accounts.alice]
@@ -19,7 +19,7 @@ domain = \"example.org\"
 destinations.\"alice@example.org\" = {}
 ";
 
-/// A `postrider.conf` in the folder where the tests run, with more behind the least.
+/// The smallest `postrider.conf` with further lines.
 pub(crate) fn statics(more: &str) -> Static {
     Static::parse(&format!("{STATIC}{more}"), "postrider.conf").unwrap_or_else(|e| panic!("{e}"))
 }

@@ -1,4 +1,4 @@
-//! The watcher with real files; each step waits for what the watcher says became of it.
+//! The watcher with real files. Each step waits for the outcome that the watcher reports.
 
 use std::{
     fs::{self, File},
@@ -24,7 +24,7 @@ struct Running {
     task: JoinHandle<()>,
 }
 
-/// A watcher of what `make` leaves in a folder, by the path that it gives.
+/// Starts a watcher. `make` makes the files in a folder and gives the path to watch.
 fn start(make: impl FnOnce(&Path) -> PathBuf) -> Running {
     let dir = tempfile::tempdir().unwrap();
     let path = make(dir.path());
@@ -66,7 +66,7 @@ impl Running {
         self.outcomes.borrow_and_update().clone()
     }
 
-    /// Waits until the description is this, whatever is seen on the way.
+    /// Waits until the description is this. Other outcomes may come before.
     async fn becomes(&mut self, description: &str) {
         while self.description() != description {
             self.outcome().await;
@@ -92,7 +92,7 @@ async fn writing_in_place() {
 }
 
 #[tokio::test]
-async fn a_rename_over_it() {
+async fn another_file_is_renamed_over_it() {
     let mut running = start(plain);
     for round in 0..3 {
         let other = running.dir.path().join("4913~");
@@ -132,7 +132,7 @@ async fn a_wrong_file_changes_nothing_until_it_is_right() {
         (7, "accounts.alice.fullname")
     );
     assert!(Arc::ptr_eq(&before, &running.live.load_full()));
-    // Who saves another text that is wrong in the same way is told so again.
+    // Another text with the same error is reported again.
     fs::write(&running.path, format!("{}\nfullname = 4\n", text("wrong"))).unwrap();
     assert!(matches!(running.outcome().await, Outcome::Refused(_)));
     fs::write(&running.path, text("right")).unwrap();
@@ -142,7 +142,7 @@ async fn a_wrong_file_changes_nothing_until_it_is_right() {
 }
 
 #[tokio::test]
-async fn a_file_that_grows_slowly_ends_up_whole() {
+async fn a_file_that_grows_slowly_is_read_when_complete() {
     let mut running = start(plain);
     let mut file = File::create(&running.path).unwrap();
     file.write_all(support::DYNAMIC.as_bytes()).unwrap();
@@ -162,7 +162,8 @@ async fn a_file_that_grows_slowly_ends_up_whole() {
 #[tokio::test]
 async fn links_to_files_and_folders() {
     let mut running = start(|dir| {
-        // As Kubernetes mounts a ConfigMap: the name is a link through a link to a folder that is swapped.
+        // Kubernetes mounts a ConfigMap like this: the name is a link through a link to a folder
+        // that is swapped.
         fs::create_dir(dir.join("..1")).unwrap();
         fs::write(dir.join("..1/domains.conf"), support::DYNAMIC).unwrap();
         symlink("..1", dir.join("..data")).unwrap();
@@ -175,7 +176,7 @@ async fn links_to_files_and_folders() {
     symlink("..2", dir.join("..tmp")).unwrap();
     fs::rename(dir.join("..tmp"), dir.join("..data")).unwrap();
     running.becomes("second").await;
-    // The new folder is watched by now.
+    // The new folder is watched now.
     fs::write(dir.join("..2/domains.conf"), text("third")).unwrap();
     running.becomes("third").await;
     running.finish().await;
@@ -212,9 +213,9 @@ async fn an_edit_of_our_own() {
 }
 
 #[tokio::test]
-async fn reload_takes_what_is_right_and_says_whether_it_is_new() {
+async fn reload_applies_a_valid_file_and_says_whether_it_changed() {
     let running = start(plain);
-    // Nobody else shall read the file now.
+    // End the watcher, so that it does not read the file too.
     running.stop.send(true).unwrap();
     running.task.await.unwrap();
     let reload = || reload(&running.path, &running.statics, &running.live);
@@ -227,7 +228,7 @@ async fn reload_takes_what_is_right_and_says_whether_it_is_new() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_text_have_a_line_too() {
+async fn bytes_that_are_not_text_have_a_line_too() {
     let running = start(plain);
     fs::write(&running.path, b"# one\n# two \xff\n").unwrap();
     let errors = Dynamic::load(&running.path, &running.statics).unwrap_err();

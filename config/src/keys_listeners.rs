@@ -1,0 +1,262 @@
+//! The keys of `listeners.<name>` in `postrider.conf`.
+
+use crate::{
+    schema::{
+        Default::{Absent, Required, Value},
+        Key,
+        Kind::{Bool, Domain, Integer, Ip, List, Path, Size, Text, Word},
+        Section, key,
+    },
+    values::TlsVersion,
+};
+
+pub(crate) const SECTION: Section = Section {
+    title: "`listeners.<name>`",
+    intro: "At least one listener is required. The table of a service switches the service on, unless it has `enabled = false`. \
+            With port 0 the system chooses the port. HTTP services with the same port share one server.",
+    keys: &[
+        LISTENER,
+        &WEBAPI_HTTP,
+        &WEBAPI_HTTPS,
+        &ACCOUNT_HTTP,
+        &ACCOUNT_HTTPS,
+        &ADMIN_HTTP,
+        &ADMIN_HTTPS,
+        &METRICS_HTTP,
+        &AUTOCONFIG_HTTPS,
+        &MTA_STS_HTTPS,
+    ],
+};
+
+/// The keys of an HTTP service.
+macro_rules! http {
+    ($name:literal, $port:literal, $path:literal, $meaning:literal) => {
+        [
+            key(
+                concat!("listeners.<name>.", $name, ".enabled"),
+                Bool,
+                Absent("true if the table exists"),
+                $meaning,
+            ),
+            key(
+                concat!("listeners.<name>.", $name, ".port"),
+                Integer,
+                Value($port),
+                "The TCP port.",
+            )
+            .range("0", "65535"),
+            key(
+                concat!("listeners.<name>.", $name, ".path"),
+                Text,
+                Value($path),
+                "The path of the service.",
+            ),
+            key(
+                concat!("listeners.<name>.", $name, ".forwarded"),
+                Bool,
+                Value("false"),
+                "Trust X-Forwarded-For. Use it only behind a reverse proxy that sets this field.",
+            ),
+        ]
+    };
+}
+
+/// Keys that this version only checks.
+const fn all_later<const N: usize>(mut keys: [Key; N]) -> [Key; N] {
+    let mut at = 0;
+    while at < N {
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "the condition of the loop bounds the index, at compile time"
+        )]
+        {
+            keys[at] = keys[at].later();
+        }
+        at += 1;
+    }
+    keys
+}
+
+static WEBAPI_HTTP: [Key; 4] = http!("webapi_http", "80", "\"/webapi/\"", "The application API.");
+static WEBAPI_HTTPS: [Key; 4] = http!(
+    "webapi_https",
+    "443",
+    "\"/webapi/\"",
+    "The application API over TLS."
+);
+static ACCOUNT_HTTP: [Key; 4] = all_later(http!(
+    "account_http",
+    "80",
+    "\"/account/\"",
+    "The account pages."
+));
+static ACCOUNT_HTTPS: [Key; 4] = all_later(http!(
+    "account_https",
+    "443",
+    "\"/account/\"",
+    "The account pages over TLS."
+));
+static ADMIN_HTTP: [Key; 4] = all_later(http!(
+    "admin_http",
+    "80",
+    "\"/admin/\"",
+    "The admin pages and the management API."
+));
+static ADMIN_HTTPS: [Key; 4] = all_later(http!(
+    "admin_https",
+    "443",
+    "\"/admin/\"",
+    "The admin pages and the management API over TLS."
+));
+static METRICS_HTTP: [Key; 4] = all_later(http!(
+    "metrics_http",
+    "8010",
+    "\"/metrics\"",
+    "The metrics for Prometheus."
+));
+static AUTOCONFIG_HTTPS: [Key; 4] = all_later(http!(
+    "autoconfig_https",
+    "443",
+    "\"/\"",
+    "The settings for mail programs, at the paths that those ask for."
+));
+static MTA_STS_HTTPS: [Key; 4] = all_later(http!(
+    "mta_sts_https",
+    "443",
+    "\"/\"",
+    "The MTA-STS policies, at the path of RFC 8461."
+));
+
+static LISTENER: &[Key] = &[
+    key(
+        "listeners.<name>.ips",
+        List(&Ip),
+        Required,
+        "The IP addresses to listen on. \"0.0.0.0\" and \"::\" mean all addresses.",
+    ),
+    key(
+        "listeners.<name>.nat_ips",
+        List(&Ip),
+        Value("[]"),
+        "The public IP addresses, if they differ from `ips`.",
+    )
+    .later(),
+    key(
+        "listeners.<name>.hostname",
+        Domain,
+        Absent("hostname"),
+        "The name in greetings. A request to the webapi must use this name, an IP \
+            address, localhost, or a domain's client_settings_domain as host.",
+    ),
+    key(
+        "listeners.<name>.tls.acme",
+        Text,
+        Absent("none"),
+        "The account of `acme` that gets the certificates.",
+    )
+    .later(),
+    key(
+        "listeners.<name>.tls.certs[].cert_file",
+        Path,
+        Required,
+        "The certificate chain in PEM. It is reloaded when it changes. A client that \
+            names no host gets the first pair.",
+    ),
+    key(
+        "listeners.<name>.tls.certs[].key_file",
+        Path,
+        Required,
+        "The private key of the certificate, in PEM.",
+    ),
+    key(
+        "listeners.<name>.tls.min_version",
+        Word(TlsVersion::WORDS),
+        Value("\"1.2\""),
+        "The oldest TLS version that is accepted.",
+    ),
+    key(
+        "listeners.<name>.tls.client_auth",
+        Bool,
+        Value("true"),
+        "Ask clients for a certificate. It is never required.",
+    )
+    .later(),
+    key(
+        "listeners.<name>.max_message_size",
+        Size,
+        Value("\"100MB\""),
+        "The largest message (SIZE, RFC 1870).",
+    )
+    .range("\"64KiB\"", "\"2GiB\""),
+    key(
+        "listeners.<name>.smtp.enabled",
+        Bool,
+        Absent("true if the table exists"),
+        "The MX service: receive mail from other servers.",
+    ),
+    key(
+        "listeners.<name>.smtp.port",
+        Integer,
+        Value("25"),
+        "The TCP port.",
+    )
+    .range("0", "65535"),
+    key(
+        "listeners.<name>.smtp.starttls",
+        Bool,
+        Absent("true if `tls` is set"),
+        "Offer STARTTLS.",
+    ),
+    key(
+        "listeners.<name>.smtp.require_starttls",
+        Bool,
+        Value("false"),
+        "Refuse MAIL before STARTTLS.",
+    ),
+    key(
+        "listeners.<name>.smtp.dnsbls",
+        List(&Domain),
+        Value("[]"),
+        "The DNSBL zones in which doubtful clients are looked up.",
+    )
+    .later(),
+    key(
+        "listeners.<name>.smtp.require_tls_extension",
+        Bool,
+        Value("true"),
+        "Offer REQUIRETLS (RFC 8689).",
+    )
+    .later(),
+    key(
+        "listeners.<name>.submission.enabled",
+        Bool,
+        Absent("true if the table exists"),
+        "The submission service: receive mail from our own accounts.",
+    ),
+    key(
+        "listeners.<name>.submission.port",
+        Integer,
+        Value("587"),
+        "The TCP port.",
+    )
+    .range("0", "65535"),
+    key(
+        "listeners.<name>.submission.require_tls",
+        Bool,
+        Value("true"),
+        "Allow a login only after STARTTLS.",
+    ),
+    key(
+        "listeners.<name>.submissions.enabled",
+        Bool,
+        Absent("true if the table exists"),
+        "The submission service over TLS from the first byte.",
+    ),
+    key(
+        "listeners.<name>.submissions.port",
+        Integer,
+        Value("465"),
+        "The TCP port.",
+    )
+    .range("0", "65535"),
+];
