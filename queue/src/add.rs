@@ -26,9 +26,9 @@ pub struct Submission {
     pub own_from_id: bool,
     /// At least one.
     pub recipients: Vec<SubmittedRecipient>,
-    /// The fields before the text; usually none.
+    /// The fields that stand before the text: Received, for a message that came over SMTP.
     pub top: Top,
-    /// The complete text, with its Received field.
+    /// The complete text.
     pub text: NewText,
     /// Bytes of the text.
     pub size: u64,

@@ -3,7 +3,7 @@
 
 use postrider_config::Dynamic;
 use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode, Reply, ReplyCode};
-use postrider_store::{Arrival, NewMail, NewText, Queued, Settle, StoreError, TextSource, Top};
+use postrider_store::{Arrival, NewMail, Queued, Settle, TextSource, Top};
 
 use crate::{
     Queue, header,
@@ -20,17 +20,9 @@ impl Queue {
         let start = self.clock.now();
         let status = outcome(&message);
         let arrival = if status.is_success() {
-            self.arrive(config, &message).await
+            self.arrive(config, &message)
         } else {
-            Ok(None)
-        };
-        let status = match &arrival {
-            Ok(_) => status,
-            Err(error) => DeliveryStatus::transient(
-                Cause::Local,
-                EnhancedCode::transient(3, 0),
-                error.to_string(),
-            ),
+            None
         };
         let ended = Ended {
             message,
@@ -38,36 +30,23 @@ impl Queue {
             start,
             hop: Hop::Mailbox,
         };
-        let top = ended.message.top.clone();
-        let (existing, size) = (ended.message.text, ended.message.common.size);
         let mut settle = self.settlement(config, ended).await;
-        if let Ok(Some((text, mut mail))) = arrival {
+        if let Some(mail) = arrival {
             let index = u32::try_from(settle.mails.len()).unwrap_or(u32::MAX);
             if let Some(account) = config.accounts.get(&mail.account) {
                 let told = postrider_webhook::incoming(&mail, account, index);
                 settle.hooks.extend(told);
-            }
-            if settle.text.is_none() {
-                settle.text = Some(text);
-            } else {
-                // One new text goes with a settlement, and that is the DSN's; so this mail is the text as it was submitted.
-                mail.top = top;
-                mail.text = TextSource::Existing(existing);
-                mail.size = size;
             }
             settle.mails.push(mail);
         }
         settle
     }
 
-    /// The text as it comes into the mailbox, with the trace of its way; None if the account is gone.
-    async fn arrive(
-        &self,
-        config: &Dynamic,
-        message: &Queued,
-    ) -> Result<Option<(NewText, NewMail)>, StoreError> {
+    /// The record of the message in the mailbox. It shares the queued text. Its top adds the trace of this
+    /// hop. None: the account was removed.
+    fn arrive(&self, config: &Dynamic, message: &Queued) -> Option<NewMail> {
         if !config.accounts.contains_key(&message.common.account) {
-            return Ok(None);
+            return None;
         }
         let now = self.clock.now();
         let hostname = self.statics.hostname.ascii();
@@ -80,22 +59,15 @@ impl Queue {
             recipient: Some(&message.recipient),
             time: now,
         };
-        let top = format!("Return-Path: <{}>\r\n{received}", message.reverse_path);
-        let stored = self.store.queued_message(message).await?;
-        let mut writer = self.store.text_writer();
-        writer.write(top.as_bytes()).await?;
-        let mut at = 0;
-        while at < stored.len() {
-            let end = stored.len().min(at + 256 * 1024);
-            writer.write(&stored.read(at..end).await?).await?;
-            at = end;
-        }
-        let size = writer.len();
-        let mail = NewMail {
+        let trace = format!("Return-Path: <{}>\r\n{received}", message.reverse_path);
+        let size = trace.len() as u64 + message.common.size;
+        let mut fields = trace.into_bytes();
+        fields.extend_from_slice(message.top.bytes());
+        Some(NewMail {
             account: message.common.account.clone(),
             mailbox: "Inbox".to_owned(),
-            top: Top::EMPTY,
-            text: TextSource::New,
+            top: Top::new(fields).unwrap_or_default(),
+            text: TextSource::Existing(message.text),
             size,
             received: now,
             flags: Vec::new(),
@@ -109,8 +81,7 @@ impl Queue {
                 dkim_domains: Vec::new(),
                 remote_ip: Some(std::net::Ipv4Addr::LOCALHOST.into()),
             }),
-        };
-        Ok(Some((writer.finish().await?, mail)))
+        })
     }
 }
 

@@ -14,21 +14,12 @@ use tracing::warn;
 use crate::{
     SessionContext,
     decide::Policy,
-    facts::{Facts, RecipientFacts, Resolution},
+    facts::{Facts, Mailbox, RecipientFacts, Resolution},
     intake::ReceivedText,
 };
 
 /// The mailbox of a destination without a configured mailbox.
 const INBOX: &str = "Inbox";
-
-/// A mailbox of an account.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Mailbox {
-    /// The name of the account.
-    pub account: String,
-    /// The name of the mailbox, for example `Inbox`.
-    pub mailbox: String,
-}
 
 /// Looks up the meaning of a recipient address. `from` is the reverse-path; a list that is not
 /// public compares it with its members.
@@ -130,6 +121,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) transaction: &'a Transaction,
     pub(crate) facts: &'a Facts,
     pub(crate) text: &'a ReceivedText,
+    /// The fields that stand before the text in each mailbox.
+    pub(crate) top: &'a Top,
 }
 
 impl SessionContext {
@@ -147,6 +140,7 @@ impl SessionContext {
             transaction,
             facts,
             text,
+            top,
         } = incoming;
         let now = self.clock.now();
         let config = self.dynamic();
@@ -184,9 +178,9 @@ impl SessionContext {
                 let mail = NewMail {
                     account: target.account.clone(),
                     mailbox: target.mailbox.clone(),
-                    top: Top::EMPTY,
+                    top: top.clone(),
                     text: TextSource::New,
-                    size: text.size,
+                    size: top.len() + text.size,
                     received: now,
                     flags: Vec::new(),
                     dsn: report,

@@ -8,7 +8,7 @@ use postrider_config::Account;
 use postrider_queue::header::Header;
 use postrider_smtp::Address;
 
-use crate::{deliver::Mailbox, login::PasswordCheck};
+use crate::login::PasswordCheck;
 
 /// Everything known so far about a session and the message in progress.
 #[derive(Debug, Default)]
@@ -92,4 +92,13 @@ pub enum Resolution {
     UnknownLocalPart,
     /// The domain is not ours.
     NotLocal,
+}
+
+/// A mailbox of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Mailbox {
+    /// The name of the account.
+    pub account: String,
+    /// The name of the mailbox, for example `Inbox`.
+    pub mailbox: String,
 }

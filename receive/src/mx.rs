@@ -8,6 +8,7 @@ use postrider_smtp::{
     EnhancedCode, Reply, ReplyCode,
     server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
 };
+use postrider_store::Top;
 use tracing::info;
 
 use crate::{
@@ -27,15 +28,8 @@ pub struct MxSession {
     /// The host name of this listener.
     hostname: String,
     facts: Facts,
-    message: Option<Message>,
-}
-
-/// A message that is coming in.
-#[derive(Debug)]
-struct Message {
-    intake: Intake,
-    /// Return-Path and Received.
-    trace: Vec<u8>,
+    /// The message that is coming in.
+    intake: Option<Intake>,
 }
 
 impl MxSession {
@@ -46,7 +40,7 @@ impl MxSession {
             context,
             hostname,
             facts: Facts::default(),
-            message: None,
+            intake: None,
         }
     }
 
@@ -55,12 +49,22 @@ impl MxSession {
         decide(stage, &self.facts, &self.context.policy(Role::Mx, &config))
     }
 
+    /// The trace fields for the top of each record: Return-Path and Received (RFC 5321 §4.4).
+    fn trace(&self, client: &Client, transaction: &Transaction) -> Top {
+        let id = header::random_id(&mut rand::rng());
+        let now = self.context.clock.now();
+        let received = Received::smtp(&self.hostname, client, transaction, id, now);
+        let reverse_path = &transaction.mail.reverse_path;
+        let fields = format!("Return-Path: <{reverse_path}>\r\n{received}");
+        Top::new(fields).unwrap_or_default()
+    }
+
     /// Stores the message. The reply is positive only when the message is durable.
     async fn take(&mut self, client: &Client, transaction: &Transaction) -> Result<Reply, Reply> {
-        let Message { intake, trace } = self.message.take().ok_or_else(no_message_reply)?;
+        let intake = self.intake.take().ok_or_else(no_message_reply)?;
         let (context, facts) = (&self.context, &mut self.facts);
         let text = intake
-            .finish(|section| read_header(context, facts, section, trace))
+            .finish(|section| read_header(context, facts, section))
             .await?;
         self.decide(Stage::End(transaction)).into_result()?;
         let incoming = Incoming {
@@ -68,6 +72,7 @@ impl MxSession {
             transaction,
             facts: &self.facts,
             text: &text,
+            top: &self.trace(client, transaction),
         };
         let mut accept = self
             .context
@@ -100,15 +105,11 @@ fn read_header(
     context: &SessionContext,
     facts: &mut Facts,
     section: &[u8],
-    trace: Vec<u8>,
 ) -> Result<HeaderEdit, Reply> {
     facts.header = Some(Header::scan(section));
     let config = context.dynamic();
     decide(Stage::Header, facts, &context.policy(Role::Mx, &config)).into_result()?;
-    Ok(HeaderEdit {
-        added: trace,
-        section: None,
-    })
+    Ok(HeaderEdit::default())
 }
 
 impl Handler for MxSession {
@@ -146,28 +147,20 @@ impl Handler for MxSession {
         Ok(())
     }
 
-    async fn data(&mut self, client: &Client, transaction: &Transaction) -> Result<(), Reply> {
-        let mut trace =
-            format!("Return-Path: <{}>\r\n", transaction.mail.reverse_path).into_bytes();
-        let id = header::random_id(&mut rand::rng());
-        let now = self.context.clock.now();
-        let received = Received::smtp(&self.hostname, client, transaction, id, now);
-        trace.extend_from_slice(received.to_string().as_bytes());
+    async fn data(&mut self, _: &Client, _: &Transaction) -> Result<(), Reply> {
         let intake = Intake::new(
             self.context.store.text_writer(),
             self.context.statics.limits.header_size.0,
         );
-        self.message = Some(Message { intake, trace });
+        self.intake = Some(intake);
         Ok(())
     }
 
     async fn text(&mut self, piece: &[u8]) -> Result<(), Reply> {
-        let Message { intake, trace } = self.message.as_mut().ok_or_else(no_message_reply)?;
+        let intake = self.intake.as_mut().ok_or_else(no_message_reply)?;
         let (context, facts) = (&self.context, &mut self.facts);
         intake
-            .write(piece, |section| {
-                read_header(context, facts, section, std::mem::take(trace))
-            })
+            .write(piece, |section| read_header(context, facts, section))
             .await
     }
 
@@ -182,6 +175,6 @@ impl Handler for MxSession {
 
     fn reset(&mut self) {
         self.facts.reset();
-        self.message = None;
+        self.intake = None;
     }
 }

@@ -39,8 +39,6 @@ pub struct SubmissionSession {
 #[derive(Debug)]
 struct Message {
     intake: Intake,
-    /// The Received field.
-    received: String,
     fields: Fields,
 }
 
@@ -121,19 +119,16 @@ impl SubmissionSession {
     }
 
     /// Queues the message. The reply is positive only when the message is durable.
-    async fn take(&mut self, transaction: &Transaction) -> Result<Reply, Reply> {
+    async fn take(&mut self, client: &Client, transaction: &Transaction) -> Result<Reply, Reply> {
         self.decide(Stage::End(transaction)).into_result()?;
-        let Message {
-            intake,
-            received,
-            mut fields,
-        } = self.message.take().ok_or_else(no_message_reply)?;
+        let Message { intake, mut fields } = self.message.take().ok_or_else(no_message_reply)?;
         let (context, facts) = (&self.context, &mut self.facts);
         let text = intake
-            .finish(|section| complete_header(context, facts, section, received, &mut fields))
+            .finish(|section| complete_header(context, facts, section, &mut fields))
             .await?;
         let login = self.logged_in()?;
-        let submission = submission(login, transaction, text, fields);
+        let top = self.trace(client, transaction);
+        let submission = submission(login, transaction, top, text, fields);
         let recipients = submission.recipients.iter();
         let recipients = recipients.map(|to| to.address.clone()).collect();
         let allowed = self
@@ -162,6 +157,14 @@ impl SubmissionSession {
         ))
     }
 
+    /// The trace field for the top of the message: Received (RFC 5321 §4.4).
+    fn trace(&self, client: &Client, transaction: &Transaction) -> Top {
+        let id = header::random_id(&mut rand::rng());
+        let now = self.context.clock.now();
+        let received = Received::smtp(&self.hostname, client, transaction, id, now);
+        Top::new(received.to_string()).unwrap_or_default()
+    }
+
     fn logged_in(&self) -> Result<&LoggedIn, Reply> {
         let login = self.facts.login.as_ref();
         login.ok_or_else(|| Refusal::LoginRequired.reply())
@@ -171,6 +174,7 @@ impl SubmissionSession {
 fn submission(
     login: &LoggedIn,
     transaction: &Transaction,
+    top: Top,
     text: ReceivedText,
     fields: Fields,
 ) -> postrider_queue::Submission {
@@ -192,7 +196,7 @@ fn submission(
         reverse_path: mail.reverse_path.clone(),
         own_from_id: true,
         recipients: recipients.collect(),
-        top: Top::EMPTY,
+        top,
         text: text.body,
         size: text.size,
         message_id: fields.message_id,
@@ -246,12 +250,11 @@ fn add_reply(error: &AddError) -> Reply {
 }
 
 /// Takes the application's own data out of the header section, adds the section to the facts,
-/// decides about it, and gives the fields to add: the trace, and the missing ones (RFC 6409 §8).
+/// decides about it, and gives the missing fields to add (RFC 6409 §8).
 fn complete_header(
     context: &SessionContext,
     facts: &mut Facts,
     section: &[u8],
-    received: String,
     fields: &mut Fields,
 ) -> Result<HeaderEdit, Reply> {
     let taken = extra::take(section).map_err(|error| {
@@ -270,7 +273,7 @@ fn complete_header(
     let login = login.ok_or_else(|| Refusal::LoginRequired.reply())?;
     let author = checks::author(header, &login.address);
     let author = author.ok_or_else(|| Refusal::AuthorUnreadable.reply())?;
-    let mut added = received;
+    let mut added = String::new();
     if !header.has("From") {
         added.push_str(&format!("From: <{author}>\r\n"));
     }
@@ -320,18 +323,14 @@ impl Handler for SubmissionSession {
         self.decide(Stage::Rcpt(rcpt, &recipient)).into_result()
     }
 
-    async fn data(&mut self, client: &Client, transaction: &Transaction) -> Result<(), Reply> {
+    async fn data(&mut self, _: &Client, _: &Transaction) -> Result<(), Reply> {
         self.logged_in()?;
-        let id = header::random_id(&mut rand::rng());
-        let now = self.context.clock.now();
-        let received = Received::smtp(&self.hostname, client, transaction, id, now);
         let intake = Intake::new(
             self.context.store.text_writer(),
             self.context.statics.limits.header_size.0,
         );
         self.message = Some(Message {
             intake,
-            received: received.to_string(),
             fields: Fields::default(),
         });
         Ok(())
@@ -339,22 +338,18 @@ impl Handler for SubmissionSession {
 
     async fn text(&mut self, piece: &[u8]) -> Result<(), Reply> {
         let message = self.message.as_mut().ok_or_else(no_message_reply)?;
-        let Message {
-            intake,
-            received,
-            fields,
-        } = message;
+        let Message { intake, fields } = message;
         let (context, facts) = (&self.context, &mut self.facts);
         intake
             .write(piece, |section| {
-                complete_header(context, facts, section, std::mem::take(received), fields)
+                complete_header(context, facts, section, fields)
             })
             .await
     }
 
-    async fn end(&mut self, _: &Client, transaction: &Transaction) -> Reply {
+    async fn end(&mut self, client: &Client, transaction: &Transaction) -> Reply {
         let reply = self
-            .take(transaction)
+            .take(client, transaction)
             .await
             .unwrap_or_else(|refusal| refusal);
         self.reset();

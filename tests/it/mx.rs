@@ -55,6 +55,12 @@ async fn mail_for_our_addresses_reaches_their_mailboxes() {
         .items;
     assert_eq!((inbox.len(), info.len()), (1, 1));
     assert_eq!(inbox[0].text, info[0].text, "one text for both");
+    let stored = store.text(inbox[0].text).await.unwrap();
+    let stored = stored.read(0..stored.len()).await.unwrap();
+    assert!(
+        stored.starts_with(b"From: "),
+        "trace fields are in the top, not in the text"
+    );
     let arrival = inbox[0].smtp.clone().unwrap();
     assert_eq!(arrival.rcpt_to.to_string(), "App+x@example.org");
     let text = text_of(&world, inbox[0].id).await;

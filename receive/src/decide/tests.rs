@@ -5,8 +5,8 @@ use postrider_smtp::{BodyType, server::MailFrom};
 
 use super::*;
 use crate::{
-    deliver::{Mailbox, resolve},
-    facts::LoggedIn,
+    deliver::resolve,
+    facts::{LoggedIn, Mailbox},
 };
 
 const STATICS: &str = r#"
