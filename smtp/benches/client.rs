@@ -70,9 +70,10 @@ fn batch(session: &mut Session, text: &Bytes, replies: &[&[u8]]) -> (usize, usiz
                 written += bytes.len();
                 writes += 1;
             }
-            Some(Output::Read { offset, max, .. }) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX);
-                session.text(text.get(start..).and_then(|rest| rest.get(..max)));
+            Some(Output::Ask(request)) => {
+                let start = usize::try_from(request.offset).unwrap_or(usize::MAX);
+                let rest = text.get(start..);
+                session.answer(rest.and_then(|rest| rest.get(..request.max)), now);
             }
             Some(_) => break,
             None => session.receive(replies.next().copied().unwrap_or_default(), now),

@@ -26,26 +26,29 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// A line the server says or awaits, or a thing it does.
+/// A step of a server's script.
 #[derive(Clone, Copy)]
 enum Act {
+    /// Sends this line.
     Say(&'static str),
-    /// A command that begins so.
+    /// Reads a command that begins so.
     Hear(&'static str),
-    /// All until `.` alone.
+    /// Reads to the line with the dot.
     HearText,
-    /// The TLS handshake.
+    /// Makes the TLS handshake.
     StartTls,
-    /// Says nothing more, and stops the clock so that the client's patience ends at once.
+    /// Says nothing more. The clock jumps to the client's deadline.
     Sleep,
+    /// Sends a byte a minute until the client closes. The clock jumps from minute to minute.
+    Dribble,
 }
 
-use Act::{Hear, HearText, Say, Sleep, StartTls};
+use Act::{Dribble, Hear, HearText, Say, Sleep, StartTls};
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// Follows the script, then closes. What it heard.
+/// Follows the script, then closes. Gives what the client said.
 async fn serve(
     socket: TcpStream,
     script: Vec<Act>,
@@ -86,6 +89,21 @@ async fn serve(
                 tokio::time::pause();
                 let mut rest = Vec::new();
                 io.read_to_end(&mut rest).await?;
+            }
+            Dribble => {
+                tokio::time::pause();
+                let mut rest = Vec::new();
+                loop {
+                    tokio::select! {
+                        biased;
+                        end = io.read_to_end(&mut rest) => {
+                            end?;
+                            break;
+                        }
+                        () = tokio::time::sleep(Duration::from_secs(60)) => {}
+                    }
+                    io.write_all(b"2").await?;
+                }
             }
         }
     }
@@ -304,7 +322,25 @@ async fn a_server_that_says_nothing() {
     }
 }
 
-/// A text that is made up while it is read, in pieces of odd sizes.
+#[tokio::test]
+async fn a_server_that_replies_byte_by_byte() {
+    let cases: &[&[Act]] = &[&[], EHLO, &[EHLO, &MAIL[..7]].concat()];
+    for script in cases {
+        let (io, served) = start(&[script, &[Dribble] as &[Act]].concat(), None).await;
+        let status = match open(io, TlsMode::Never).await {
+            Err(status) => status,
+            Ok(mut connection) => {
+                let results = connection.send(vec![outgoing("a@x.org", text())]).await;
+                results[0].recipients[0].status.clone()
+            }
+        };
+        assert_eq!(status.cause, Cause::Timeout, "{status}");
+        let _ = served.await.unwrap();
+        tokio::time::resume();
+    }
+}
+
+/// A message that is made up while it is read, in pieces of odd sizes.
 struct Long(u64);
 
 impl Long {

@@ -1,87 +1,33 @@
-//! A message to be sent: its envelope, the commands made of it, and what became of each recipient.
+//! A message while it is sent, and the results for its recipients.
 
-use std::fmt;
+use super::{Envelope, Extensions};
+use crate::{Address, BodyType, Cause, DeliveryStatus, EnhancedCode};
 
-use super::Extensions;
-use crate::{
-    Address, BodyType, Cause, DeliveryStatus, EnhancedCode, Notify, Ret, ReversePath,
-    params::{utf8_addr_xtext, xtext},
-};
-
-/// The longest ENVID that may be sent, encoded (RFC 3461 §4.4).
-const ENVID_MAX: usize = 100;
-/// The longest ORCPT that may be sent, encoded (RFC 3461 §4.2).
-const ORCPT_MAX: usize = 500;
-
-/// What MAIL and RCPT say of a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Envelope {
-    /// Where failures go.
-    pub reverse_path: ReversePath,
-    /// What the text is made of.
-    ///
-    /// With 8BITMIME and a server that does not offer it, the text is sent as it is, without the parameter. A conversion
-    /// (RFC 6152 §3) would break its DKIM signatures, and no server has cut the eighth bit for decades: "just send 8" is
-    /// today's practice. A [`BodyType::BinaryMime`] text fails with 5.6.3 instead: without BDAT it would be damaged.
-    pub body_type: BodyType,
-    /// The header section has UTF-8, so the peer must offer SMTPUTF8 (RFC 6531).
-    pub smtputf8: bool,
-    /// REQUIRETLS (RFC 8689): only under TLS, and to a server that promises the same.
-    pub require_tls: bool,
-    /// RET (RFC 3461). Left out where DSN is not offered, as are the next three.
-    pub ret: Option<Ret>,
-    /// ENVID, not encoded.
-    pub envid: Option<String>,
-    /// Who gets it. With none, nothing is sent.
-    pub recipients: Vec<Recipient>,
-}
-
-/// Who gets a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recipient {
-    /// What RCPT TO says.
-    pub address: Address,
-    /// NOTIFY.
-    pub notify: Option<Notify>,
-    /// ORCPT, as `type;address` with the address not encoded.
-    pub orcpt: Option<String>,
-}
-
-impl From<Address> for Recipient {
-    fn from(address: Address) -> Self {
-        Self {
-            address,
-            notify: None,
-            orcpt: None,
-        }
-    }
-}
-
-/// What became of a message.
+/// The result of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutgoingResult {
-    /// One for each recipient, in their order.
+    /// The results of the recipients, in their order.
     pub recipients: Vec<RecipientResult>,
 }
 
-/// What became of a message for one recipient.
+/// The result of a message for one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecipientResult {
     /// Success or failure.
     pub status: DeliveryStatus,
-    /// What can be done at once about a failure.
+    /// The place of another try at once, after a failure.
     pub again: Again,
 }
 
-/// Whether a failure is worth another try at once.
+/// The place where another try makes sense at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Again {
-    /// No: that was the attempt.
+    /// None: this was the attempt.
     No,
-    /// In another transaction on this connection: the server took others and found this recipient one too many
-    /// (452, or 552 of old: RFC 5321 §4.5.3.1.10; or it said so before with LIMITS, RFC 9422).
+    /// Another transaction on this connection. The server accepted other recipients, and this one was too many
+    /// (452 or the old 552, RFC 5321 §4.5.3.1.10), or LIMITS said so before (RFC 9422).
     NewTransaction,
-    /// On another connection: this one ended before the server said anything about the message.
+    /// Another connection. This one ended before the server said anything of the message.
     NewConnection,
 }
 
@@ -90,16 +36,16 @@ pub enum Again {
 pub(crate) struct Message {
     pub(crate) envelope: Envelope,
     pub(crate) size: u64,
-    recipients: Vec<State>,
-    /// How many recipients have a result.
+    recipients: Vec<Outcome>,
+    /// The number of recipients with a result.
     decided: usize,
     accepted: usize,
-    /// All that makes the server responsible has been handed out to be sent.
+    /// The end of the text is handed out to be sent. From then on the server may have the message.
     pub(crate) end_sent: bool,
 }
 
 #[derive(Debug)]
-enum State {
+enum Outcome {
     Unknown,
     Accepted,
     Decided(RecipientResult),
@@ -107,7 +53,11 @@ enum State {
 
 impl Message {
     pub(crate) fn new(envelope: Envelope, size: u64) -> Self {
-        let recipients = envelope.recipients.iter().map(|_| State::Unknown).collect();
+        let recipients = envelope
+            .recipients
+            .iter()
+            .map(|_| Outcome::Unknown)
+            .collect();
         Self {
             envelope,
             size,
@@ -128,55 +78,57 @@ impl Message {
     }
 
     fn is_open(&self, recipient: usize) -> bool {
-        matches!(self.recipients.get(recipient), Some(State::Unknown))
+        matches!(self.recipients.get(recipient), Some(Outcome::Unknown))
     }
 
     /// The reply to RCPT was positive.
     pub(crate) fn accept(&mut self, recipient: usize) {
-        if let Some(state @ State::Unknown) = self.recipients.get_mut(recipient) {
-            *state = State::Accepted;
+        if let Some(state @ Outcome::Unknown) = self.recipients.get_mut(recipient) {
+            *state = Outcome::Accepted;
             self.accepted += 1;
         }
     }
 
-    /// The result of one recipient; the first one stays.
+    /// Sets the result of a recipient. The first result stays.
     pub(crate) fn decide(&mut self, recipient: usize, status: DeliveryStatus, again: Again) {
-        if let Some(state @ (State::Unknown | State::Accepted)) = self.recipients.get_mut(recipient)
+        if let Some(state @ (Outcome::Unknown | Outcome::Accepted)) =
+            self.recipients.get_mut(recipient)
         {
-            *state = State::Decided(RecipientResult { status, again });
+            *state = Outcome::Decided(RecipientResult { status, again });
             self.decided += 1;
         }
     }
 
-    /// The result of all that have none.
+    /// Sets the result of all recipients without one.
     pub(crate) fn decide_rest(&mut self, status: &DeliveryStatus, again: Again) {
         for recipient in 0..self.recipients.len() {
-            if !matches!(self.recipients.get(recipient), Some(State::Decided(_))) {
+            if !matches!(self.recipients.get(recipient), Some(Outcome::Decided(_))) {
                 self.decide(recipient, status.clone(), again);
             }
         }
     }
 
-    /// The first recipient that was accepted and has no result; LMTP replies in that order (RFC 2033 §4.2).
+    /// The first accepted recipient without a result. LMTP replies in this order (RFC 2033 §4.2).
     pub(crate) fn first_accepted(&self) -> Option<usize> {
         self.recipients
             .iter()
-            .position(|state| matches!(state, State::Accepted))
+            .position(|state| matches!(state, Outcome::Accepted))
     }
 
-    /// The recipients to be sent.
+    /// The recipients to send.
     pub(crate) fn open_recipients(&self) -> Vec<usize> {
         (0..self.recipients.len())
             .filter(|recipient| self.is_open(*recipient))
             .collect()
     }
 
-    /// DATA would damage it.
+    /// DATA would damage the text.
     pub(crate) const fn needs_bdat(&self) -> bool {
         matches!(self.envelope.body_type, BodyType::BinaryMime)
     }
 
-    /// The results, all of this host (`name [ip]`); those still missing are said to be an error of ours, which never happens.
+    /// The results, with this server (`name [ip]`). A recipient always has one; a missing one counts as an error
+    /// of ours.
     pub(crate) fn finish(mut self, remote: &str) -> OutgoingResult {
         let missing = DeliveryStatus::transient(
             Cause::Local,
@@ -185,18 +137,18 @@ impl Message {
         );
         self.decide_rest(&missing, Again::NewConnection);
         let recipients = self.recipients.into_iter().filter_map(|state| match state {
-            State::Decided(result) => Some(RecipientResult {
+            Outcome::Decided(result) => Some(RecipientResult {
                 status: result.status.with_remote(remote),
                 ..result
             }),
-            State::Unknown | State::Accepted => None,
+            Outcome::Unknown | Outcome::Accepted => None,
         });
         OutgoingResult {
             recipients: recipients.collect(),
         }
     }
 
-    /// Decides what needs no server: what it does not offer and what is too much for it.
+    /// Decides the recipients that the server cannot take, by its extensions.
     pub(crate) fn check(&mut self, extensions: &Extensions, tls: bool) {
         if let Some(status) = self.refusal(extensions, tls) {
             self.decide_rest(&status, Again::No);
@@ -255,77 +207,6 @@ impl Message {
         }
         None
     }
-
-    /// Writes the MAIL command.
-    pub(crate) fn write_mail(
-        &self,
-        extensions: &Extensions,
-        out: &mut impl fmt::Write,
-    ) -> fmt::Result {
-        let envelope = &self.envelope;
-        write!(out, "MAIL FROM:<{}>", envelope.reverse_path)?;
-        if extensions.size.is_some() {
-            write!(out, " SIZE={}", self.size)?;
-        }
-        match envelope.body_type {
-            BodyType::EightBitMime if extensions.eight_bit_mime => {
-                out.write_str(" BODY=8BITMIME")?
-            }
-            BodyType::BinaryMime => out.write_str(" BODY=BINARYMIME")?,
-            BodyType::SevenBit | BodyType::EightBitMime => {}
-        }
-        if extensions.smtputf8 && self.needs_smtputf8() {
-            out.write_str(" SMTPUTF8")?;
-        }
-        if envelope.require_tls {
-            out.write_str(" REQUIRETLS")?;
-        }
-        if extensions.dsn {
-            if let Some(ret) = envelope.ret {
-                write!(out, " RET={ret}")?;
-            }
-            let envid = envelope.envid.as_deref().map(xtext::encode);
-            if let Some(envid) = envid.filter(|envid| !envid.is_empty() && envid.len() <= ENVID_MAX)
-            {
-                write!(out, " ENVID={envid}")?;
-            }
-        }
-        out.write_str("\r\n")
-    }
-
-    /// RFC 6531 §3.4: for what is in the header section or in an address.
-    fn needs_smtputf8(&self) -> bool {
-        let sender = self.envelope.reverse_path.address();
-        let recipients = self.envelope.recipients.iter().map(|to| &to.address);
-        self.envelope.smtputf8
-            || sender
-                .into_iter()
-                .chain(recipients)
-                .any(|address| !address.is_ascii())
-    }
-
-    /// Writes the RCPT command of a recipient.
-    pub(crate) fn write_rcpt(
-        &self,
-        recipient: usize,
-        extensions: &Extensions,
-        out: &mut impl fmt::Write,
-    ) -> fmt::Result {
-        let Some(to) = self.envelope.recipients.get(recipient) else {
-            return Ok(());
-        };
-        write!(out, "RCPT TO:<{}>", to.address)?;
-        if extensions.dsn {
-            if let Some(notify) = to.notify {
-                write!(out, " NOTIFY={notify}")?;
-            }
-            let orcpt = to.orcpt.as_deref().and_then(orcpt);
-            if let Some(orcpt) = orcpt.filter(|orcpt| orcpt.len() <= ORCPT_MAX) {
-                write!(out, " ORCPT={orcpt}")?;
-            }
-        }
-        out.write_str("\r\n")
-    }
 }
 
 fn no_smtputf8() -> DeliveryStatus {
@@ -333,24 +214,10 @@ fn no_smtputf8() -> DeliveryStatus {
     DeliveryStatus::permanent(Cause::Local, EnhancedCode::NON_ASCII_ADDRESS, text)
 }
 
-/// ORCPT's value; None if the type is not an atom or there is no address.
-fn orcpt(text: &str) -> Option<String> {
-    let (kind, address) = text.split_once(';')?;
-    let atom = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    if kind.is_empty() || !kind.bytes().all(atom) || address.is_empty() {
-        return None;
-    }
-    let encoded = if kind.eq_ignore_ascii_case("utf-8") {
-        utf8_addr_xtext(address)
-    } else {
-        xtext::encode(address)
-    };
-    Some(format!("{kind};{encoded}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ReversePath;
 
     fn everything() -> Extensions {
         Extensions {
@@ -381,57 +248,6 @@ mod tests {
         Message::new(envelope, 1234)
     }
 
-    fn commands(message: &Message, extensions: &Extensions) -> String {
-        let mut out = String::new();
-        message.write_mail(extensions, &mut out).unwrap();
-        for recipient in 0..message.envelope.recipients.len() {
-            message.write_rcpt(recipient, extensions, &mut out).unwrap();
-        }
-        out
-    }
-
-    #[test]
-    fn plain_commands() {
-        let plain = message("", &["a@example.com"]);
-        let expected = "MAIL FROM:<>\r\nRCPT TO:<a@example.com>\r\n";
-        assert_eq!(commands(&plain, &Extensions::default()), expected);
-    }
-
-    #[test]
-    fn all_parameters() {
-        let mut full = message("s@example.org", &["a@example.com", "\u{fc}@example.com"]);
-        full.envelope.body_type = BodyType::EightBitMime;
-        full.envelope.require_tls = true;
-        full.envelope.ret = Some(Ret::Headers);
-        full.envelope.envid = Some("id+1".to_owned());
-        for (to, orcpt) in full
-            .envelope
-            .recipients
-            .iter_mut()
-            .zip(["rfc822;a+b@x.org", "utf-8;\u{fc}+@x.org"])
-        {
-            to.notify = Some(Notify {
-                success: true,
-                failure: true,
-                delay: false,
-            });
-            to.orcpt = Some(orcpt.to_owned());
-        }
-        let expected = "MAIL FROM:<s@example.org> SIZE=1234 BODY=8BITMIME SMTPUTF8 REQUIRETLS RET=HDRS ENVID=id+2B1\r\n\
-            RCPT TO:<a@example.com> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;a+2Bb@x.org\r\n\
-            RCPT TO:<\u{fc}@example.com> NOTIFY=SUCCESS,FAILURE ORCPT=utf-8;\\x{FC}\\x{2B}@x.org\r\n";
-        assert_eq!(commands(&full, &everything()), expected);
-    }
-
-    #[test]
-    fn what_may_not_be_sent_is_left_out() {
-        let mut odd = message("s@example.org", &["a@example.com"]);
-        odd.envelope.envid = Some("x".repeat(101));
-        odd.envelope.recipients[0].orcpt = Some("no type".to_owned());
-        let expected = "MAIL FROM:<s@example.org> SIZE=1234\r\nRCPT TO:<a@example.com>\r\n";
-        assert_eq!(commands(&odd, &everything()), expected);
-    }
-
     /// The enhanced codes and kinds that a check decides.
     fn check(
         message: &mut Message,
@@ -440,7 +256,7 @@ mod tests {
     ) -> Vec<Option<(String, Again)>> {
         message.check(extensions, tls);
         let shown = message.recipients.iter().map(|state| match state {
-            State::Decided(result) => Some((result.status.status().to_string(), result.again)),
+            Outcome::Decided(result) => Some((result.status.status().to_string(), result.again)),
             _ => None,
         });
         shown.collect()

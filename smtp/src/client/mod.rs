@@ -1,26 +1,45 @@
-//! The client side of SMTP and LMTP.
+//! The client side of SMTP and LMTP: a session without I/O, and the driver that moves its bytes.
 //!
-//! [`Session`] is the protocol without a socket: it takes bytes, time and answers, and says what to send. [`Connection`] is
-//! the driver that moves its bytes over TCP and TLS. Neither looks up names, connects, chooses among hosts or tries again:
-//! that is up to the queue, which gets a [`crate::DeliveryStatus`] for each recipient.
+//! Neither looks up names, connects, chooses a host or tries again. That is up to the queue, which gets a
+//! [`crate::DeliveryStatus`] for each recipient. The files have the names of their counterparts in
+//! [`crate::server`]:
+//!
+//! | file | what it has |
+//! |---|---|
+//! | `session`, `state` | the session's calls, its states, and the steps of the dialog |
+//! | `sending` | the steps on their way out |
+//! | `opening`, `auth`, `transaction`, `data` | the replies, in the order of a dialog |
+//! | `command`, `text` | the bytes for a server, written |
+//! | `parser`, `extensions` | the bytes of a server, parsed |
+//! | `envelope`, `message`, `source` | a message, its results and its bytes |
+//! | `driver`, `options`, `tls` | the sockets, and TLS |
 
-mod connection;
+mod auth;
+mod command;
+mod config;
+mod data;
+mod driver;
+mod envelope;
 mod extensions;
 mod message;
 mod opening;
 mod options;
 mod parser;
+mod sending;
 mod session;
 mod source;
-mod stuffing;
+mod state;
+mod text;
 mod tls;
 mod transaction;
 
-pub use connection::{Connection, OutgoingMessage};
+pub use config::{Security, SessionConfig, Timeouts};
+pub use driver::Connection;
+pub use envelope::{Envelope, Recipient};
 pub use extensions::Extensions;
-pub use message::{Again, Envelope, OutgoingResult, Recipient, RecipientResult};
-pub use options::{Login, Options, Remote, Timeouts, Tls, TlsMode};
+pub use message::{Again, OutgoingResult, RecipientResult};
+pub use options::{Login, Options, Remote, Tls, TlsMode};
 pub use parser::{ReplyError, ReplyParser};
-pub use session::{Output, Security, Session, SessionConfig};
-pub use source::{MessageSource, Prefixed};
+pub use session::{Output, PieceRequest, Session};
+pub use source::{MessageSource, OutgoingMessage, Prefixed};
 pub use tls::{TlsSummary, opportunistic_config};

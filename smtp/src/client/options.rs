@@ -1,30 +1,31 @@
-//! How a connection is to be made.
+//! The options of a connection.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use rustls::{ClientConfig, pki_types::ServerName};
 
+use super::Timeouts;
 use crate::Host;
 
-/// How to talk to a server.
+/// The options of a connection to a server.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What we call ourselves.
+    /// The client's name in EHLO.
     pub helo: Host,
-    /// Whether to use TLS.
+    /// The use of TLS.
     pub tls: TlsMode,
-    /// With whose credentials; None: without.
+    /// The credentials. None: no login.
     pub login: Option<Login>,
-    /// How long to wait.
+    /// The time limits.
     pub timeouts: Timeouts,
-    /// LMTP instead of SMTP (RFC 2033): one reply to the end of data for each recipient.
+    /// LMTP instead of SMTP (RFC 2033). It has one reply to the end of data for each recipient.
     pub lmtp: bool,
-    /// Use BDAT where CHUNKING is offered (RFC 3030): it saves the wait for the reply to DATA.
+    /// Use BDAT where the server offers CHUNKING (RFC 3030). It saves the wait for the reply to DATA.
     pub chunking: bool,
 }
 
 impl Options {
-    /// SMTP as to a stranger's MX, with this TLS mode.
+    /// Options for SMTP to an MX host, with this TLS mode.
     #[must_use]
     pub fn new(helo: Host, tls: TlsMode) -> Self {
         Self {
@@ -38,12 +39,13 @@ impl Options {
     }
 }
 
-/// Whether and how to use TLS.
+/// The use of TLS.
 #[derive(Clone, Debug)]
 pub enum TlsMode {
-    /// Not even when offered.
+    /// No TLS, even where the server offers it.
     Never,
-    /// STARTTLS when offered (RFC 7435). A handshake that fails fails the connection: the caller may try another without.
+    /// STARTTLS where the server offers it (RFC 7435). A failed handshake ends the connection. The caller may
+    /// make another one without TLS.
     Opportunistic(Tls),
     /// STARTTLS, or no mail.
     Required(Tls),
@@ -54,24 +56,24 @@ pub enum TlsMode {
 /// The parameters of TLS.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// What is trusted. See [`super::opportunistic_config`].
+    /// The trusted certificates. See [`super::opportunistic_config`].
     pub config: Arc<ClientConfig>,
-    /// The name sent to and expected of the server.
+    /// The server's name, which its certificate must have.
     pub name: ServerName<'static>,
 }
 
-/// Credentials for AUTH (RFC 4954): PLAIN, or LOGIN where that is all a server has. Only under TLS.
+/// Credentials for AUTH (RFC 4954) by PLAIN, or by LOGIN where a server has no PLAIN.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
     /// The authentication identity.
     pub user: String,
     /// The password.
     pub password: String,
-    /// Send them without TLS too; for servers on the same machine and in tests.
+    /// Send them without TLS too. This is for servers on the same machine, and for tests.
     pub without_tls: bool,
 }
 
-/// Hides the password, so that a log line can't have it.
+/// Hides the password, so that no log line has it.
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Login")
@@ -80,52 +82,12 @@ impl fmt::Debug for Login {
     }
 }
 
-/// How long to wait for the server: RFC 5321 §4.5.3.2 by default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// For the TLS handshake.
-    pub tls: Duration,
-    /// For the greeting.
-    pub greeting: Duration,
-    /// For the replies to EHLO, HELO, STARTTLS, AUTH, RSET.
-    pub helo: Duration,
-    /// For the reply to MAIL.
-    pub mail: Duration,
-    /// For the reply to RCPT.
-    pub rcpt: Duration,
-    /// For the reply to DATA.
-    pub data: Duration,
-    /// For the server to take more of the text.
-    pub block: Duration,
-    /// For the reply to the end of the text.
-    pub dot: Duration,
-    /// For the reply to QUIT, for which the RFC has no figure. Nothing depends on it.
-    pub quit: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        let minutes = |minutes: u64| Duration::from_secs(minutes.saturating_mul(60));
-        Self {
-            tls: minutes(2),
-            greeting: minutes(5),
-            helo: minutes(5),
-            mail: minutes(5),
-            rcpt: minutes(5),
-            data: minutes(2),
-            block: minutes(3),
-            dot: minutes(10),
-            quit: Duration::from_secs(5),
-        }
-    }
-}
-
-/// The host at the other end.
+/// The server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Remote {
-    /// Its name, as the MX record or the configuration has it.
+    /// The name in the MX record or in the configuration.
     pub name: String,
-    /// Its address.
+    /// The address.
     pub ip: IpAddr,
 }
 

@@ -1,30 +1,35 @@
-//! The reply parser: bytes of a server in any split to replies, within limits.
+//! The reply parser: makes replies of a server's bytes, in any split and within limits.
 //!
-//! It forgives what real servers do (no text, a bare LF at the end of a line, text that goes on without a code inside of
-//! a multi-line reply, codes that differ between its lines: the last one counts). Anything else is an error, after which the
-//! connection is of no use.
+//! It forgives what real servers do:
+//!
+//! - a reply without text
+//! - a bare LF at the end of a line
+//! - a line without a code inside of a reply of several lines
+//! - different codes in the lines of a reply. The last code counts
+//!
+//! Anything else is an error. After an error the connection is of no use.
 
 use bytes::{Buf, BytesMut};
 
 use crate::{EnhancedCode, Reply, ReplyCode};
 
-/// The longest line, without its end. RFC 5321 §4.5.3.1.5 says 512 octets; some servers write longer ones.
+/// The longest line in bytes, without its end. RFC 5321 §4.5.3.1.5 says 512. Some servers write longer ones.
 const LINE_MAX: usize = 2048;
-/// The longest reply, all lines together.
+/// The longest reply in bytes.
 const REPLY_MAX: usize = 64 * 1024;
 /// The most lines of a reply.
 const LINES_MAX: usize = 512;
 
-/// Why bytes of a server are no reply.
+/// Why bytes of a server are not a reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
-    /// A line without an end in sight.
+    /// A line is too long.
     #[error("reply line longer than {LINE_MAX} bytes")]
     LineTooLong,
-    /// Too many lines, or too much text.
+    /// The reply has too many lines, or too much text.
     #[error("reply of more than {LINES_MAX} lines or {REPLY_MAX} bytes")]
     TooLong,
-    /// Not SMTP; with the beginning of the line.
+    /// The line is not SMTP. This is its beginning.
     #[error("not an SMTP reply: {0:?}")]
     Malformed(String),
 }
@@ -33,7 +38,7 @@ pub enum ReplyError {
 #[derive(Debug, Default)]
 pub struct ReplyParser {
     buffer: BytesMut,
-    /// This much of the buffer has no line end.
+    /// The first bytes of the buffer have no line end. This is their number.
     scanned: usize,
     /// The lines of the reply so far, each with its `\n`.
     text: String,
@@ -41,26 +46,27 @@ pub struct ReplyParser {
     enhanced: Option<EnhancedCode>,
 }
 
-/// What a line says.
-struct Line<'a> {
+/// A parsed line.
+struct ReplyLine<'a> {
     code: ReplyCode,
     last: bool,
     text: &'a [u8],
 }
 
 impl ReplyParser {
-    /// A parser that has seen nothing.
+    /// A parser without bytes.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes bytes in. Call [`Self::next`] until it gives None before the next bytes: only that keeps the buffer small.
+    /// Takes bytes in. Call [`Self::next`] until it gives None before the next bytes, so that the buffer stays
+    /// small.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Nothing is left over from what was taken in: neither a begun reply nor a whole one.
+    /// Nothing is left of the bytes: neither a whole reply nor the beginning of one.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty() && self.lines == 0
@@ -69,7 +75,7 @@ impl ReplyParser {
     /// The next whole reply.
     ///
     /// # Errors
-    /// The bytes are no reply. The same error may come again: nothing useful follows.
+    /// The bytes are not a reply. Nothing useful follows.
     #[expect(
         clippy::should_implement_trait,
         reason = "not an iterator: None means that more bytes are needed"
@@ -95,12 +101,12 @@ impl ReplyParser {
         }
     }
 
-    /// Takes a line in. The code, if it ends the reply.
+    /// Takes a line in. Gives the code if the line ends the reply.
     fn line(&mut self, line: &[u8]) -> Result<Option<ReplyCode>, ReplyError> {
         if line.len() > LINE_MAX {
             return Err(ReplyError::LineTooLong);
         }
-        let parsed = match Line::parse(line) {
+        let parsed = match ReplyLine::parse(line) {
             Some(parsed) => Some(parsed),
             None if self.lines > 0 => None,
             None => return Err(ReplyError::Malformed(clean(line.get(..80).unwrap_or(line)))),
@@ -110,7 +116,7 @@ impl ReplyParser {
             return Err(ReplyError::TooLong);
         }
         let (enhanced, text) = match EnhancedCode::split(&text) {
-            // The class has to be that of the reply code (RFC 2034 §4), or it is just text that looks like a code.
+            // A code of another class than the reply code's is just text (RFC 2034 §4).
             Some((enhanced, rest))
                 if parsed
                     .as_ref()
@@ -135,7 +141,7 @@ impl ReplyParser {
     }
 }
 
-impl<'a> Line<'a> {
+impl<'a> ReplyLine<'a> {
     fn parse(line: &'a [u8]) -> Option<Self> {
         let (code, rest) = line.split_at_checked(3)?;
         let code = code.iter().try_fold(0, |code: u16, byte| {
@@ -164,7 +170,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// As text that may go into logs, history and DSNs.
+/// The bytes as text for logs, history and DSNs.
 fn clean(bytes: &[u8]) -> String {
     let mut text = String::from_utf8_lossy(bytes).into_owned();
     if text.chars().any(char::is_control) {
@@ -180,7 +186,7 @@ mod tests {
 
     use super::*;
 
-    /// The replies in what a server sent, fed in pieces of `step` bytes; `Err` at the end if it broke off.
+    /// The replies in a server's bytes, in pieces of `step` bytes, and the error at their end.
     fn parse(bytes: &[u8], step: usize) -> (Vec<Reply>, Option<ReplyError>) {
         let mut parser = ReplyParser::new();
         let mut replies = Vec::new();

@@ -1,268 +1,172 @@
-//! The client session: what to send and what the replies mean, without a socket.
+//! The client's side of a session: a function of bytes and time (RFC 5321 §4, RFC 2033).
 //!
-//! There is one list of steps with two cursors. Steps before the sending cursor are sent and await their replies; the
-//! receiving cursor is the front of the list, since replies come in order. Whether the server offers PIPELINING only decides
-//! how far the one may run ahead of the other; what replies mean is the same code. A message's steps are put on the list when
-//! the sending cursor has reached its end, so the list stays short.
+//! A session has no socket and no clock. A driver calls it:
 //!
-//! [`super::opening`] has what comes before the first message, [`super::transaction`] what replies do to a message.
+//! | call | when |
+//! |---|---|
+//! | [`Session::receive`] | bytes came |
+//! | [`Session::poll_output`] | after each other call, until it gives None |
+//! | [`Session::answer`] | a piece of text of [`Output::Ask`] is read |
+//! | [`Session::wrote`] | the bytes of [`Output::Send`] are written |
+//! | [`Session::timeout`] | the time of [`Session::deadline`] has come |
+//! | [`Session::lost`] | the connection broke |
+//!
+//! The dialog is one list of steps with two cursors. The steps before the sending cursor are sent. The
+//! receiving cursor is the front of the list, since replies come in order. PIPELINING only decides how
+//! far the one may run ahead of the other. The meaning of a reply is the same with and without it.
+//!
+//! The file `sending` has the steps on their way out. The files `opening`, `auth`, `transaction` and
+//! `data` have the replies.
 
-use std::{collections::VecDeque, fmt::Write as _, time::Instant};
+use std::{collections::VecDeque, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    Again, Envelope, Extensions, Login, OutgoingResult, ReplyError, ReplyParser, Timeouts,
-    message::Message, opening::AuthStep, stuffing::Stuffer,
+    Again, Envelope, Extensions, OutgoingResult, ReplyError, ReplyParser,
+    config::{Security, SessionConfig},
+    message::Message,
+    state::{Batch, OpenText, State, Step},
 };
 use crate::{Cause, DeliveryStatus, EnhancedCode, Reply, ReplyCode};
 
-/// No more is prepared while this much waits to be sent; also the largest piece of a text that is asked for.
-const OUTPUT_MAX: usize = 64 * 1024;
-/// The size of a BDAT chunk. Only the last one of a text is smaller.
-const CHUNK: u64 = 1024 * 1024;
-/// A text of up to this many bytes is sent by BDAT before the replies to its recipients are known: if all are refused, that
-/// was less wasted than the wait.
-const EAGER_MAX: u64 = 64 * 1024;
-/// How many steps may await their replies.
-const WINDOW: usize = 256;
-
-/// What a session has to know; like [`super::Options`], without what only a driver needs.
-#[derive(Clone, Debug)]
-pub struct SessionConfig {
-    /// What we call ourselves.
-    pub helo: String,
-    /// The host at the other end, as `name [ip]`.
-    pub remote: String,
-    /// What becomes of TLS.
-    pub security: Security,
-    /// With whose credentials.
-    pub login: Option<Login>,
-    /// How long to wait.
-    pub timeouts: Timeouts,
-    /// LMTP instead of SMTP.
-    pub lmtp: bool,
-    /// Use BDAT where CHUNKING is offered.
-    pub chunking: bool,
-}
-
-/// What becomes of TLS.
+/// A request for a piece of a message. The answer goes to [`Session::answer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Security {
-    /// It is not used.
-    Never,
-    /// STARTTLS when offered.
-    Opportunistic,
-    /// STARTTLS, or no mail.
-    Required,
-    /// It is there already.
-    Active,
+pub struct PieceRequest {
+    /// The index of the message in the last [`Session::submit`].
+    pub message: usize,
+    /// The first byte.
+    pub offset: u64,
+    /// The most bytes.
+    pub max: usize,
 }
 
-/// What a session wants of its driver.
+/// A request of the session to its driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Send these bytes. Ask for more output only when they are sent.
+    /// Send these bytes, then call [`Session::wrote`]. Ask for no more output before that.
     Send(Bytes),
-    /// Answer with [`Session::text`], now.
-    Read {
-        /// Which of the messages of [`Session::submit`].
-        message: usize,
-        /// From here.
-        offset: u64,
-        /// At most this much.
-        max: usize,
-    },
+    /// Read this piece, then call [`Session::answer`].
+    Ask(PieceRequest),
     /// Make the TLS handshake, then call [`Session::tls_started`].
     StartTls,
-    /// The opening is done: messages can be submitted.
+    /// The opening is done. The session can take messages.
     Ready,
     /// All submitted messages have their results.
     Done,
-    /// The connection is over, and nothing else is left to be told. See [`Session::closed`].
+    /// Close the connection. [`Session::closed`] has the reason.
     Closed,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    Greeting,
-    Ehlo,
-    Helo,
-    StartTls,
-    Auth(AuthStep),
-    Rset,
-    Mail(usize),
-    Rcpt(usize, usize),
-    Data(usize),
-    /// The text after DATA, with its end.
-    Text(usize),
-    /// The end of data alone: nobody wants the text, but the server waits for one (RFC 2920 §3.1).
-    Dot(usize),
-    /// A chunk of the text, from this offset on.
-    Bdat(usize, u64),
-    Quit,
-}
-
-impl Step {
-    /// Nothing may be sent behind it before its reply is there: RFC 2920 §3.1 allows it only last in a group.
-    const fn ends_group(self) -> bool {
-        matches!(
-            self,
-            Self::Greeting
-                | Self::Ehlo
-                | Self::Helo
-                | Self::StartTls
-                | Self::Auth(_)
-                | Self::Data(_)
-                | Self::Quit
-        )
-    }
-
-    pub(super) const fn message(self) -> Option<usize> {
-        match self {
-            Self::Mail(message)
-            | Self::Rcpt(message, _)
-            | Self::Data(message)
-            | Self::Text(message)
-            | Self::Dot(message)
-            | Self::Bdat(message, _) => Some(message),
-            _ => None,
-        }
-    }
-
-    /// As [`DeliveryStatus::command`] has it.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Greeting => "greeting",
-            Self::Ehlo => "EHLO",
-            Self::Helo => "HELO",
-            Self::StartTls => "STARTTLS",
-            Self::Auth(_) => "AUTH",
-            Self::Rset => "RSET",
-            Self::Mail(_) => "MAIL",
-            Self::Rcpt(..) => "RCPT",
-            Self::Data(_) => "DATA",
-            Self::Text(_) | Self::Dot(_) => "end of data",
-            Self::Bdat(..) => "BDAT",
-            Self::Quit => "QUIT",
-        }
-    }
-}
-
-/// A text that is being sent.
-#[derive(Debug)]
-struct Stream {
-    message: usize,
-    offset: u64,
-    end: u64,
-    /// None for BDAT, whose bytes go as they are.
-    stuffer: Option<Stuffer>,
-}
-
-/// A client's side of a connection.
+/// The client's side of one connection.
 #[derive(Debug)]
 pub struct Session {
     pub(super) config: SessionConfig,
+    state: State,
     pub(super) extensions: Extensions,
     pub(super) tls: bool,
     pub(super) parser: ReplyParser,
     pub(super) steps: VecDeque<Step>,
-    /// The sending cursor: this many of the steps are sent.
+    /// The sending cursor: the number of steps that are sent.
     pub(super) sent: usize,
+    /// The messages of the last [`Self::submit`].
     pub(super) messages: Vec<Message>,
-    /// The first message that has no steps yet.
-    next_message: usize,
     /// A transaction may be open at the server, and no message of ours is in it.
     pub(super) needs_reset: bool,
-    /// MAIL commands on this connection, sent and answered.
-    mails: u32,
+    /// The number of MAIL commands on the list so far.
+    pub(super) mails: u32,
     pub(super) answered_mails: u32,
-    stream: Option<Stream>,
-    out: BytesMut,
+    pub(super) output: BytesMut,
+    /// The request that the last change of the state leads to.
     event: Option<Output>,
-    /// Messages wait for their results.
-    busy: bool,
-    closed: Option<DeliveryStatus>,
-    last_progress: Instant,
+    /// The beginning of the wait that the deadline limits.
+    since: Instant,
 }
 
 impl Session {
-    /// A session on a new connection, which awaits the greeting.
+    /// A session on a new connection. It awaits the greeting.
     #[must_use]
     pub fn new(config: SessionConfig, now: Instant) -> Self {
         Self {
             tls: config.security == Security::Active,
             config,
+            state: State::Opening,
             extensions: Extensions::default(),
             parser: ReplyParser::new(),
             steps: VecDeque::from([Step::Greeting]),
             sent: 1,
             messages: Vec::new(),
-            next_message: 0,
             needs_reset: false,
             mails: 0,
             answered_mails: 0,
-            stream: None,
-            out: BytesMut::new(),
+            output: BytesMut::new(),
             event: None,
-            busy: false,
-            closed: None,
-            last_progress: now,
+            since: now,
         }
     }
 
-    /// As given.
+    /// The configuration.
     #[must_use]
     pub const fn config(&self) -> &SessionConfig {
         &self.config
     }
 
-    /// What the server offers, once ready.
+    /// The extensions of the server. Empty before the session is ready.
     #[must_use]
     pub const fn extensions(&self) -> &Extensions {
         &self.extensions
     }
 
-    /// The connection is over, and why.
+    /// The reason why the connection is over. None while it is not.
     #[must_use]
     pub const fn closed(&self) -> Option<&DeliveryStatus> {
-        self.closed.as_ref()
+        match &self.state {
+            State::Closed(status) => Some(status),
+            _ => None,
+        }
     }
 
-    /// It can take more messages: it is open, and the server's limit (LIMITS MAILMAX) is not reached.
+    /// The session can take more messages: the connection is open, and the server's limit of messages
+    /// (LIMITS MAILMAX, RFC 9422) is not reached.
     #[must_use]
     pub fn usable(&self) -> bool {
-        self.closed.is_none() && !self.mails_exhausted()
+        self.closed().is_none() && !self.mails_exhausted()
     }
 
-    fn mails_exhausted(&self) -> bool {
+    pub(super) fn mails_exhausted(&self) -> bool {
         self.extensions
             .mail_max
             .is_some_and(|max| self.mails >= max)
     }
 
-    /// Takes messages to send: envelopes, and the bytes of their texts. Only when ready, and when the last ones are done.
+    /// Takes messages to send, as envelopes and sizes. The session must be ready.
     pub fn submit(&mut self, messages: impl IntoIterator<Item = (Envelope, u64)>, now: Instant) {
-        debug_assert!(!self.busy, "the last messages are not done");
         self.messages = messages
             .into_iter()
             .map(|(envelope, size)| Message::new(envelope, size))
             .collect();
-        self.next_message = 0;
-        self.busy = true;
-        self.last_progress = now;
+        self.since = now;
         for message in &mut self.messages {
             message.check(&self.extensions, self.tls);
         }
-        if let Some(status) = &self.closed {
-            for message in &mut self.messages {
-                message.decide_rest(status, Again::NewConnection);
+        let refusal = match &self.state {
+            State::Ready => {
+                self.enter(State::Sending(Batch::default()));
+                return self.settle();
             }
+            State::Closed(status) => status.clone(),
+            state => {
+                let text = format!("no message can be sent in the state {}", state.name());
+                DeliveryStatus::transient(Cause::Local, EnhancedCode::SYSTEM_TRANSIENT, text)
+            }
+        };
+        for message in &mut self.messages {
+            message.decide_rest(&refusal, Again::NewConnection);
         }
-        self.settle();
+        self.event = Some(Output::Done);
     }
 
-    /// The results of the submitted messages, in their order, once done.
+    /// The results of the submitted messages, in their order.
     pub fn results(&mut self) -> Vec<OutgoingResult> {
         std::mem::take(&mut self.messages)
             .into_iter()
@@ -270,243 +174,49 @@ impl Session {
             .collect()
     }
 
-    /// Ends the session: QUIT is sent. `Closed` follows when it is answered or can't be.
+    /// Sends QUIT, if the session is ready. `Closed` follows.
     pub fn quit(&mut self, now: Instant) {
-        if self.closed.is_none() {
-            self.last_progress = now;
+        if matches!(self.state, State::Ready) {
+            self.since = now;
             self.steps.push_back(Step::Quit);
+            self.enter(State::Quitting);
         }
     }
 
-    /// What to do next. None: wait for bytes, or for [`Self::deadline`].
+    /// The next request to the driver. None: wait for bytes, or for [`Self::deadline`].
     pub fn poll_output(&mut self) -> Option<Output> {
         if let Some(event) = self.event.take() {
             return Some(event);
         }
-        while self.closed.is_none() && self.out.len() < OUTPUT_MAX {
-            if let Some(stream) = &self.stream {
-                let left =
-                    usize::try_from(stream.end.saturating_sub(stream.offset)).unwrap_or(usize::MAX);
-                let (message, offset) = (stream.message, stream.offset);
-                return Some(Output::Read {
-                    message,
-                    offset,
-                    max: left.min(OUTPUT_MAX),
-                });
-            }
-            if self.sent == self.steps.len() && !self.plan() {
-                break;
-            }
-            let Some(step) = self
-                .steps
-                .get(self.sent)
-                .copied()
-                .filter(|step| self.may_send(*step))
-            else {
-                break;
-            };
-            self.send(step);
+        if let Some(request) = self.fill_output() {
+            return Some(Output::Ask(request));
         }
-        // Planning may have found that nothing is left to be done.
+        // The session may have found that nothing is left to send.
         if let Some(event) = self.event.take() {
             return Some(event);
         }
-        if self.closed.is_some() {
+        if self.closed().is_some() {
             return Some(Output::Closed);
         }
-        (!self.out.is_empty()).then(|| Output::Send(self.out.split().freeze()))
+        (!self.output.is_empty()).then(|| Output::Send(self.output.split().freeze()))
     }
 
-    /// Puts the next message's steps on the list. False if there is none, or it is not its time yet.
-    fn plan(&mut self) -> bool {
-        // What comes before may still turn out to need RSET.
-        let wait = |last: &Step| last.ends_group() || !self.extensions.pipelining;
-        if self.steps.back().is_some_and(wait) {
-            return false;
-        }
-        while let Some(message) = self.messages.get_mut(self.next_message) {
-            let id = self.next_message;
-            self.next_message += 1;
-            if message.is_decided() {
-                continue;
-            }
-            if self
-                .extensions
-                .mail_max
-                .is_some_and(|max| self.mails >= max)
-            {
-                let text = "the server's limit of messages on a connection is reached";
-                let status = DeliveryStatus::transient(
-                    Cause::Local,
-                    EnhancedCode::TOO_MANY_RECIPIENTS,
-                    text,
-                );
-                message.decide_rest(&status, Again::NewConnection);
-                continue;
-            }
-            self.mails = self.mails.saturating_add(1);
-            let (size, recipients) = (message.size, message.open_recipients());
-            let bdat =
-                self.config.chunking && self.extensions.chunking && self.extensions.pipelining;
-            let bdat = (bdat && !self.config.lmtp) || message.needs_bdat();
-            // A BDAT that is refused leaves the transaction in an unknown state (RFC 3030 §2), and we do not wait to see.
-            if std::mem::take(&mut self.needs_reset) || (bdat && !self.steps.is_empty()) {
-                self.steps.push_back(Step::Rset);
-            }
-            self.steps.push_back(Step::Mail(id));
-            self.steps.extend(
-                recipients
-                    .into_iter()
-                    .map(|recipient| Step::Rcpt(id, recipient)),
-            );
-            if bdat {
-                let chunks = size.div_ceil(CHUNK).max(1);
-                self.steps
-                    .extend((0..chunks).map(|chunk| Step::Bdat(id, chunk.saturating_mul(CHUNK))));
-            } else {
-                self.steps.extend([Step::Data(id), Step::Text(id)]);
-            }
-            return true;
-        }
-        self.settle();
-        false
-    }
-
-    fn may_send(&self, step: Step) -> bool {
-        let Some(last) = self
-            .sent
-            .checked_sub(1)
-            .and_then(|last| self.steps.get(last))
-        else {
-            return true;
-        };
-        if !self.extensions.pipelining || last.ends_group() || self.sent >= WINDOW {
-            return false;
-        }
-        match step {
-            Step::Bdat(message, _)
-                if self
-                    .messages
-                    .get(message)
-                    .is_some_and(|message| message.size > EAGER_MAX) =>
-            {
-                let unanswered = self.steps.iter().take(self.sent);
-                !unanswered
-                    .copied()
-                    .any(|step| step.message() == Some(message) && !matches!(step, Step::Bdat(..)))
-            }
-            _ => true,
-        }
-    }
-
-    /// Writes what the step sends; texts only begin.
-    fn send(&mut self, step: Step) {
-        let Self {
-            out,
-            extensions,
-            messages,
-            ..
-        } = self;
-        let message = step.message().and_then(|message| messages.get_mut(message));
-        // Writing into memory cannot fail.
-        let _ = match (step, message) {
-            (Step::Ehlo, _) if self.config.lmtp => write!(out, "LHLO {}\r\n", self.config.helo),
-            (Step::Ehlo, _) => write!(out, "EHLO {}\r\n", self.config.helo),
-            (Step::Helo, _) => write!(out, "HELO {}\r\n", self.config.helo),
-            (Step::StartTls, _) => out.write_str("STARTTLS\r\n"),
-            (Step::Auth(auth), _) => auth.write(self.config.login.as_ref(), out),
-            (Step::Rset, _) => out.write_str("RSET\r\n"),
-            (Step::Mail(_), Some(message)) => message.write_mail(extensions, out),
-            (Step::Rcpt(_, recipient), Some(message)) => {
-                message.write_rcpt(recipient, extensions, out)
-            }
-            (Step::Data(_), _) => out.write_str("DATA\r\n"),
-            (Step::Dot(_), _) => out.write_str(".\r\n"),
-            (Step::Quit, _) => out.write_str("QUIT\r\n"),
-            (Step::Text(id), Some(message)) => {
-                let stuffer = Some(Stuffer::new());
-                self.stream = Some(Stream {
-                    message: id,
-                    offset: 0,
-                    end: message.size,
-                    stuffer,
-                });
-                Ok(())
-            }
-            (Step::Bdat(id, offset), Some(message)) => {
-                let end = message.size.min(offset.saturating_add(CHUNK));
-                let last = if end == message.size { " LAST" } else { "" };
-                self.stream = Some(Stream {
-                    message: id,
-                    offset,
-                    end,
-                    stuffer: None,
-                });
-                write!(out, "BDAT {}{last}\r\n", end.saturating_sub(offset))
-            }
-            (_, _) => Ok(()),
-        };
-        match &self.stream {
-            Some(stream) if stream.offset >= stream.end => self.finish_stream(),
-            Some(_) => {}
-            None => self.sent += 1,
-        }
-    }
-
-    /// The piece of a text that was asked for; None if it can't be read. Then the connection is over, since there is no other
-    /// way to take back a text that is half sent.
-    pub fn text(&mut self, piece: Option<&[u8]>) {
-        let Some(stream) = &mut self.stream else {
-            return;
-        };
-        let left = stream.end.saturating_sub(stream.offset);
-        let length = piece
-            .and_then(|piece| u64::try_from(piece.len()).ok())
-            .filter(|length| (1..=left).contains(length));
-        let (Some(piece), Some(length)) = (piece, length) else {
-            let text = "the message could not be read";
-            self.close(DeliveryStatus::transient(
-                Cause::Local,
-                EnhancedCode::SYSTEM_TRANSIENT,
-                text,
-            ));
-            return;
-        };
-        match &mut stream.stuffer {
-            Some(stuffer) => stuffer.push(piece, &mut self.out),
-            None => self.out.extend_from_slice(piece),
-        }
-        stream.offset = stream.offset.saturating_add(length);
-        if stream.offset >= stream.end {
-            self.finish_stream();
-        }
-    }
-
-    fn finish_stream(&mut self) {
-        let Some(stream) = self.stream.take() else {
-            return;
-        };
-        if let Some(stuffer) = stream.stuffer {
-            stuffer.finish(&mut self.out);
-        }
-        if let Some(message) = self.messages.get_mut(stream.message) {
-            message.end_sent = stream.end >= message.size;
-        }
-        self.sent += 1;
-    }
-
-    /// Some of the bytes to be sent were taken by the network.
+    /// All bytes of the last [`Output::Send`] are written.
     pub const fn wrote(&mut self, now: Instant) {
-        self.last_progress = now;
+        self.since = now;
+    }
+
+    pub(super) const fn restart_wait(&mut self, now: Instant) {
+        self.since = now;
     }
 
     /// Takes bytes from the server, in any split.
     pub fn receive(&mut self, bytes: &[u8], now: Instant) {
-        if self.closed.is_some() {
+        if self.closed().is_some() {
             return;
         }
         self.parser.push(bytes);
-        while self.closed.is_none() {
+        while self.closed().is_none() {
             match self.parser.next() {
                 Ok(Some(reply)) => self.reply(&reply, now),
                 Ok(None) => return,
@@ -516,29 +226,35 @@ impl Session {
     }
 
     fn reply(&mut self, reply: &Reply, now: Instant) {
-        self.last_progress = now;
+        self.since = now;
         let step = self.steps.front().copied();
         tracing::trace!(remote = self.config.remote, ?step, %reply, "reply");
         let step = match step {
             Some(Step::Quit) => return self.close_with(reply, Step::Quit),
-            // RFC 5321 §3.8: it may come as the answer to anything, and the server closes.
+            // RFC 5321 §3.8: a server may answer anything with 421, and then closes.
             _ if reply.code() == ReplyCode::UNAVAILABLE => {
-                let status =
-                    DeliveryStatus::from_reply(reply, step.map_or("connection", Step::name));
-                return self.close(status);
+                let command = step.map_or("connection", Step::name);
+                return self.close(DeliveryStatus::from_reply(reply, command));
             }
             Some(step) if self.sent > 0 => step,
-            // The server gave up on a text that is still being sent. There is no way to end it without its being taken.
-            Some(step) if self.stream.is_some() && !reply.code().is_positive() => {
+            // The server gave up on a text that is being sent. The text cannot end without being taken.
+            Some(step) if self.open_text().is_some() && !reply.code().is_positive() => {
                 return self.close_with(reply, step);
             }
-            _ => return self.close(unexpected(reply, step)),
+            _ => {
+                let status = unexpected(reply, step.map_or("connection", Step::name));
+                return self.close(status);
+            }
         };
         match step {
-            Step::Greeting | Step::Ehlo | Step::Helo | Step::StartTls | Step::Auth(_) => {
-                self.opening(step, reply)
+            Step::Greeting | Step::Ehlo | Step::Helo | Step::StartTls => self.opening(step, reply),
+            Step::Auth(auth) => self.authenticating(auth, reply),
+            Step::Data(message) => self.data(message, reply),
+            Step::Text(message) => self.end_of_text(message, reply),
+            Step::Bdat(message, _) => self.chunk(message, reply, step),
+            Step::Rset | Step::Mail(_) | Step::Rcpt(..) | Step::Dot(_) | Step::Quit => {
+                self.transaction(step, reply)
             }
-            _ => self.transaction(step, reply),
         }
         self.settle();
     }
@@ -549,89 +265,52 @@ impl Session {
         self.sent = self.sent.saturating_sub(1);
     }
 
-    /// Puts a step at the front, to be sent next. Only when none awaits its reply.
+    /// Puts a step at the front, to be sent next. No step may await its reply.
     pub(super) fn send_next(&mut self, step: Step) {
         debug_assert_eq!(self.sent, 0, "steps are awaiting replies");
         self.steps.push_front(step);
     }
 
-    /// Takes the steps of a message that are not sent off the list. A chunk that has begun is not one of them.
-    pub(super) fn cancel(&mut self, message: usize) {
-        let keep = self.sent + usize::from(self.stream.is_some());
-        while self.steps.len() > keep
-            && self
-                .steps
-                .back()
-                .is_some_and(|step| step.message() == Some(message))
-        {
-            self.steps.pop_back();
-        }
-    }
-
-    pub(super) fn emit(&mut self, event: Output) {
-        self.event = Some(event);
-    }
-
-    /// Tells when the submitted messages are done.
-    fn settle(&mut self) {
-        let all = self
-            .messages
-            .get(self.next_message..)
-            .unwrap_or_default()
-            .iter()
-            .all(Message::is_decided);
-        if self.busy && all && self.steps.is_empty() {
-            self.busy = false;
-            self.event = Some(Output::Done);
-        }
-    }
-
-    /// The bytes are no reply.
-    fn close_for(&mut self, error: &ReplyError) {
-        let command = self.steps.front().map_or("connection", |step| step.name());
-        let status =
-            DeliveryStatus::transient(Cause::Protocol, EnhancedCode::PROTOCOL, error.to_string());
-        self.close(status.with_command(command));
-    }
-
-    pub(super) fn close_with(&mut self, reply: &Reply, step: Step) {
-        self.close(DeliveryStatus::from_reply(reply, step.name()));
-    }
-
-    /// The connection is lost: an error of the network, or its end when `error` is empty.
-    pub fn lost(&mut self, error: &str) {
-        let command = self.steps.front().map_or("connection", |step| step.name());
-        let text = if error.is_empty() {
-            "connection closed by the server"
-        } else {
-            error
+    /// Ends a batch when all its messages have their results.
+    pub(super) fn settle(&mut self) {
+        let State::Sending(batch) = &self.state else {
+            return;
         };
-        let status = DeliveryStatus::transient(Cause::Lost, EnhancedCode::BAD_CONNECTION, text);
-        self.close(status.with_command(command));
+        let rest = self.messages.get(batch.next..).unwrap_or_default();
+        if self.steps.is_empty() && rest.iter().all(Message::is_decided) {
+            self.enter(State::Ready);
+        }
     }
 
-    /// When to call [`Self::timeout`], if nothing happens until then.
+    /// The text that is being sent.
+    pub(super) const fn open_text(&self) -> Option<&OpenText> {
+        match &self.state {
+            State::Sending(batch) => batch.text.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The messages that are being sent, and their progress.
+    pub(super) const fn sending(&mut self) -> Option<(&mut Batch, &mut Vec<Message>)> {
+        match &mut self.state {
+            State::Sending(batch) => Some((batch, &mut self.messages)),
+            _ => None,
+        }
+    }
+
+    /// The time to call [`Self::timeout`] at, if nothing happens until then. A reply has to be whole
+    /// before it, and a block of a text has to be written. None if the session waits for nothing.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        if self.closed.is_some() || self.event.is_some() {
+        if self.closed().is_some() || self.event.is_some() {
             return None;
         }
-        let timeouts = &self.config.timeouts;
         let wait = match self.steps.front() {
-            _ if self.stream.is_some() => timeouts.block,
-            Some(_) if self.sent == 0 => return None,
-            None => return None,
-            Some(Step::Greeting) => timeouts.greeting,
-            Some(Step::Ehlo | Step::Helo | Step::StartTls | Step::Auth(_) | Step::Rset) => {
-                timeouts.helo
-            }
-            Some(Step::Mail(_)) => timeouts.mail,
-            Some(Step::Rcpt(..)) => timeouts.rcpt,
-            Some(Step::Data(_)) => timeouts.data,
-            Some(Step::Text(_) | Step::Dot(_) | Step::Bdat(..)) => timeouts.dot,
-            Some(Step::Quit) => timeouts.quit,
+            _ if self.open_text().is_some() => self.config.timeouts.block,
+            Some(step) if self.sent > 0 => step.timeout(&self.config.timeouts),
+            _ => return None,
         };
-        self.last_progress.checked_add(wait)
+        self.since.checked_add(wait)
     }
 
     /// Ends the session if its deadline has come.
@@ -639,21 +318,45 @@ impl Session {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
-        let command = self.steps.front().map_or("connection", |step| step.name());
-        let text = if self.stream.is_some() {
+        let text = if self.open_text().is_some() {
             "the server did not take the message in time"
         } else {
             "the server did not reply in time"
         };
-        self.close(
-            DeliveryStatus::transient(Cause::Timeout, EnhancedCode::BAD_CONNECTION, text)
-                .with_command(command),
-        );
+        let status = DeliveryStatus::transient(Cause::Timeout, EnhancedCode::BAD_CONNECTION, text);
+        self.close(status.with_command(self.command()));
     }
 
-    /// The connection is over. Each message that is not decided gets its result by how far it had come.
+    /// The connection broke with this error of the network. Empty: the server closed it.
+    pub fn lost(&mut self, error: &str) {
+        let text = if error.is_empty() {
+            "connection closed by the server"
+        } else {
+            error
+        };
+        let status = DeliveryStatus::transient(Cause::Lost, EnhancedCode::BAD_CONNECTION, text);
+        self.close(status.with_command(self.command()));
+    }
+
+    /// The bytes of the server are not a reply.
+    fn close_for(&mut self, error: &ReplyError) {
+        let status =
+            DeliveryStatus::transient(Cause::Protocol, EnhancedCode::PROTOCOL, error.to_string());
+        self.close(status.with_command(self.command()));
+    }
+
+    /// The command whose reply comes next.
+    fn command(&self) -> &'static str {
+        self.steps.front().map_or("connection", |step| step.name())
+    }
+
+    pub(super) fn close_with(&mut self, reply: &Reply, step: Step) {
+        self.close(DeliveryStatus::from_reply(reply, step.name()));
+    }
+
+    /// The connection is over. Each message without a result gets one by how far it has come.
     pub(super) fn close(&mut self, status: DeliveryStatus) {
-        if self.closed.is_some() {
+        if self.closed().is_some() {
             return;
         }
         let front = self.steps.front().copied();
@@ -661,7 +364,8 @@ impl Session {
             permanent: false,
             ..status.clone()
         };
-        // A server may end a connection between two messages, for idleness or for their number. That says nothing about the next.
+        // A server may end a connection between two messages, for idleness or for their number. That says
+        // nothing of the next message.
         let between =
             self.answered_mails > 0 && matches!(front, None | Some(Step::Rset | Step::Mail(_)));
         for (id, message) in self.messages.iter_mut().enumerate() {
@@ -682,19 +386,32 @@ impl Session {
         }
         self.steps.clear();
         self.sent = 0;
-        self.stream = None;
-        self.out.clear();
-        self.closed = Some(status.with_remote(&self.config.remote));
-        self.event = Some(if std::mem::take(&mut self.busy) {
-            Output::Done
-        } else {
-            Output::Closed
-        });
+        self.output.clear();
+        self.enter(State::Closed(status.with_remote(&self.config.remote)));
+    }
+
+    /// Goes to the next state. It traces the change and tells the driver. No other place changes the
+    /// state.
+    pub(super) fn enter(&mut self, next: State) {
+        tracing::trace!(
+            remote = self.config.remote,
+            old = self.state.name(),
+            new = next.name(),
+            "state"
+        );
+        self.event = match (&self.state, &next) {
+            (_, State::ExpectTls) => Some(Output::StartTls),
+            (State::Sending(_), State::Ready | State::Closed(_)) => Some(Output::Done),
+            (_, State::Ready) => Some(Output::Ready),
+            (_, State::Closed(_)) => Some(Output::Closed),
+            (_, State::Opening | State::Sending(_) | State::Quitting) => None,
+        };
+        self.state = next;
     }
 }
 
-fn unexpected(reply: &Reply, step: Option<Step>) -> DeliveryStatus {
+/// The status of a reply that does not fit its command.
+pub(super) fn unexpected(reply: &Reply, command: &'static str) -> DeliveryStatus {
     let text = format!("unexpected reply: {reply}");
-    DeliveryStatus::transient(Cause::Protocol, EnhancedCode::PROTOCOL, text)
-        .with_command(step.map_or("connection", Step::name))
+    DeliveryStatus::transient(Cause::Protocol, EnhancedCode::PROTOCOL, text).with_command(command)
 }

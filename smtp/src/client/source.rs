@@ -1,8 +1,10 @@
 //! The bytes of a message that is sent, read piece by piece.
 
-use std::io;
+use std::{fmt, io};
 
 use bytes::Bytes;
+
+use super::Envelope;
 
 /// The bytes of a message: its header section and its body, as one run.
 ///
@@ -52,6 +54,23 @@ impl<S: MessageSource> MessageSource for Prefixed<S> {
             Some(offset) => self.message.read(offset, max).await,
             None => self.prefix.read(offset, max).await,
         }
+    }
+}
+
+/// A message to send.
+pub struct OutgoingMessage<S> {
+    /// The envelope: sender, recipients and parameters.
+    pub envelope: Envelope,
+    /// The bytes of the message.
+    pub source: S,
+}
+
+impl<S: MessageSource> fmt::Debug for OutgoingMessage<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutgoingMessage")
+            .field("envelope", &self.envelope)
+            .field("size", &self.source.size())
+            .finish_non_exhaustive()
     }
 }
 

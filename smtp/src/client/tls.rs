@@ -1,4 +1,4 @@
-//! TLS of a client: what it was, a configuration that trusts anyone, and the stream with or without it.
+//! The TLS of a client: its summary, a configuration that trusts any server, and the stream.
 
 use std::{
     io,
@@ -19,18 +19,17 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-/// What TLS a connection has, for logs and Received fields.
+/// The TLS of a connection, for logs and Received fields.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TlsSummary {
-    /// The version, like `TLSv1.3`.
+    /// The version, for example `TLSv1.3`.
     pub version: String,
-    /// The cipher suite, like `TLS_AES_256_GCM_SHA384`.
+    /// The cipher suite, for example `TLS_AES_256_GCM_SHA384`.
     pub cipher: String,
 }
 
-/// A configuration that encrypts without knowing with whom (RFC 7435): any certificate will do, even none that is valid.
-///
-/// For opportunistic TLS, where the other choice is no TLS.
+/// A configuration that encrypts without authentication (RFC 7435). It accepts any certificate, even an
+/// invalid one. It is for opportunistic TLS, where the other choice is no TLS.
 #[must_use]
 pub fn opportunistic_config() -> ClientConfig {
     let provider = CryptoProvider::get_default()
@@ -90,7 +89,8 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// Certificates of old servers that webpki can't even read (version 1) must not force the mail into clear text.
+/// Accepts certificates that webpki cannot read, like those of version 1. Otherwise old servers would get the
+/// mail in clear.
 fn forgive(
     result: Result<HandshakeSignatureValid, Error>,
 ) -> Result<HandshakeSignatureValid, Error> {
@@ -105,14 +105,14 @@ fn forgive(
 /// A connection, with or without TLS.
 #[derive(Debug)]
 pub(super) enum Stream {
-    /// It is being made into one with TLS.
-    Taken,
+    /// The handshake has the stream.
+    Upgrading,
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
-    /// What TLS there is.
+    /// The TLS of the stream.
     pub(super) fn summary(&self) -> Option<TlsSummary> {
         let Self::Tls(stream) = self else {
             return None;
@@ -139,7 +139,7 @@ impl AsyncRead for Stream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Taken => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            Self::Upgrading => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
         }
@@ -153,7 +153,7 @@ impl AsyncWrite for Stream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Taken => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            Self::Upgrading => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
         }
@@ -161,7 +161,7 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Taken => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            Self::Upgrading => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
@@ -169,7 +169,7 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Taken => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            Self::Upgrading => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }

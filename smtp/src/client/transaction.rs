@@ -1,17 +1,16 @@
-//! What the replies to MAIL, RCPT, DATA and the text mean for a message.
+//! The replies to the envelope of a message: MAIL, RCPT and RSET.
 
 use super::{
     Again,
-    session::{Session, Step},
+    session::{Session, unexpected},
+    state::Step,
 };
-use crate::{Cause, DeliveryStatus, EnhancedCode, Reply, ReplyCode};
+use crate::{DeliveryStatus, Reply, ReplyCode};
 
 impl Session {
-    /// A reply to a step of a transaction.
+    /// A reply to a step of the envelope.
     pub(super) fn transaction(&mut self, step: Step, reply: &Reply) {
-        if !matches!(step, Step::Text(_)) {
-            self.pop();
-        }
+        self.pop();
         match step {
             Step::Mail(message) => {
                 self.answered_mails = self.answered_mails.saturating_add(1);
@@ -20,22 +19,18 @@ impl Session {
                 }
             }
             Step::Rcpt(message, recipient) => self.recipient(message, recipient, reply),
-            Step::Data(message) => self.data(message, reply),
-            Step::Text(message) => self.end_of_text(message, reply),
-            Step::Bdat(message, _) => self.chunk(message, reply, step),
-            // Nobody waits for what it says.
+            // Nothing depends on the reply to a text that nobody gets.
             Step::Dot(_) => {}
             Step::Rset if reply.code().is_positive() => {}
             _ => self.close_with(reply, step),
         }
     }
 
-    /// The message is refused for all recipients that have no result yet, and nothing more is sent of it.
-    fn refuse(&mut self, message: usize, reply: &Reply, step: Step) {
+    /// The reply refuses the message for all recipients without a result. The session sends nothing more
+    /// of it.
+    pub(super) fn refuse(&mut self, message: usize, reply: &Reply, step: Step) {
         let status = if reply.code().is_positive() || reply.code().is_intermediate() {
-            let text = format!("unexpected reply: {reply}");
-            DeliveryStatus::transient(Cause::Protocol, EnhancedCode::PROTOCOL, text)
-                .with_command(step.name())
+            unexpected(reply, step.name())
         } else {
             DeliveryStatus::from_reply(reply, step.name())
         };
@@ -70,74 +65,9 @@ impl Session {
             self.cancel(id);
         }
     }
-
-    fn data(&mut self, id: usize, reply: &Reply) {
-        let decided = self
-            .messages
-            .get(id)
-            .is_none_or(|message| message.is_decided());
-        match (reply.code().is_intermediate(), decided) {
-            (true, false) => {}
-            (true, true) => {
-                // The text is awaited for nobody (RFC 2920 §3.1). With LMTP the number of replies would not be known.
-                self.cancel(id);
-                self.needs_reset = true;
-                if self.config.lmtp {
-                    return self.close_with(reply, Step::Data(id));
-                }
-                self.send_next(Step::Dot(id));
-            }
-            (false, _) => {
-                self.needs_reset = true;
-                self.refuse(id, reply, Step::Data(id));
-            }
-        }
-    }
-
-    fn end_of_text(&mut self, id: usize, reply: &Reply) {
-        let step = Step::Text(id);
-        let Some(message) = self.messages.get_mut(id) else {
-            return self.pop();
-        };
-        if !self.config.lmtp {
-            self.pop();
-            return self.final_reply(id, reply, step);
-        }
-        let status = DeliveryStatus::from_reply(reply, step.name());
-        if let Some(recipient) = message.first_accepted() {
-            message.decide(recipient, status, Again::No);
-        }
-        if message.first_accepted().is_none() {
-            self.pop();
-        }
-    }
-
-    fn chunk(&mut self, id: usize, reply: &Reply, step: Step) {
-        let more = self
-            .steps
-            .iter()
-            .any(|step| matches!(step, Step::Bdat(message, _) if *message == id));
-        if !reply.code().is_positive() {
-            // RFC 3030 §2: no more of it, and RSET before the next.
-            self.needs_reset = true;
-            self.refuse(id, reply, step);
-        } else if !more {
-            self.final_reply(id, reply, step);
-        }
-    }
-
-    /// The reply by which the server takes responsibility, or not.
-    fn final_reply(&mut self, id: usize, reply: &Reply, step: Step) {
-        if !reply.code().is_positive() {
-            return self.refuse(id, reply, step);
-        }
-        if let Some(message) = self.messages.get_mut(id) {
-            message.decide_rest(&DeliveryStatus::from_reply(reply, step.name()), Again::No);
-        }
-    }
 }
 
-/// The reply to a later recipient of a transaction says that there are too many, and not that this mailbox is full.
+/// The reply says that the transaction has too many recipients, and not that this mailbox is full.
 fn is_one_too_many(reply: &Reply) -> bool {
     let code = matches!(
         reply.code(),

@@ -1,5 +1,8 @@
-//! What a server may send to the client: no bytes make the reply parser or the session panic, loop or grow without limit, the
-//! way they are cut does not matter, and every recipient gets a result.
+//! The bytes of a server against the client's reply parser and session:
+//!
+//! - No bytes make them panic, loop or grow without limit.
+//! - The way to cut the bytes does not matter.
+//! - Every recipient gets a result.
 //!
 //! The first byte chooses options of the session, the second the size of the pieces.
 
@@ -15,7 +18,7 @@ use postrider_smtp::{
 
 const TEXT: &[u8] = b"Subject: x\r\n\r\n.text\r\n";
 
-/// Fails where one of that does not hold.
+/// Fails where one of these does not hold.
 pub(crate) fn check(data: &[u8]) {
     let Some(([options, step], bytes)) = data.split_first_chunk() else {
         return;
@@ -42,9 +45,9 @@ fn replies(bytes: &[u8], step: usize) {
     }
 }
 
-/// The results of a dialog with a server that says these bytes, whatever it is asked, and then closes.
+/// The results of a dialog with a server that sends these bytes, whatever the client says, and then closes.
 ///
-/// Each reply is handed over alone: how far the client is when bytes come decides whether they are replies at all.
+/// Each line comes alone: the state of the client decides whether bytes are replies at all.
 fn session(options: u8, bytes: &[u8], step: usize) -> Vec<OutgoingResult> {
     let now = Instant::now();
     let bit = |bit: u8| options & (1 << bit) != 0;
@@ -92,11 +95,11 @@ fn drain(session: &mut Session, now: Instant, results: &mut Vec<OutgoingResult>)
                 sent += bytes.len();
                 assert!(sent < 1024 * 1024);
             }
-            Output::Read { offset, max, .. } => {
-                let rest = usize::try_from(offset)
+            Output::Ask(request) => {
+                let rest = usize::try_from(request.offset)
                     .ok()
                     .and_then(|offset| TEXT.get(offset..));
-                session.text(rest.and_then(|rest| rest.get(..max)));
+                session.answer(rest.and_then(|rest| rest.get(..request.max)), now);
             }
             Output::StartTls => session.tls_started(now),
             Output::Ready => session.submit((0..3).map(|_| (envelope(), TEXT.len() as u64)), now),

@@ -1,15 +1,16 @@
-//! The transparency procedure of DATA (RFC 5321 §4.5.2).
+//! The text of a message on its way out by DATA (RFC 5321 §4.5.2).
 
 use bytes::{BufMut, BytesMut};
 
-/// Makes a body ready for DATA: doubles the dot at the beginning of a line.
+/// Makes a text ready for DATA: doubles the dot at the beginning of a line.
 ///
-/// Only CRLF ends a line on the wire. A lone CR or LF, which what we accept never has, becomes CRLF: sent as it is, a peer
-/// that takes it for a line end could be led to see the end of the message in it (SMTP smuggling).
+/// Only CRLF ends a line on the wire. A bare CR or LF becomes CRLF. Otherwise a server that takes it for a
+/// line end could see the end of the message in it (SMTP smuggling). A text that postrider accepted has
+/// neither.
 #[derive(Debug)]
 pub(crate) struct Stuffer {
     line_start: bool,
-    /// The last chunk ended in CR, which is not written yet.
+    /// The last piece ended with a CR, which is not written yet.
     cr: bool,
 }
 
@@ -21,7 +22,7 @@ impl Stuffer {
         }
     }
 
-    /// Appends the next piece of the body.
+    /// Appends the next piece of the text.
     pub(crate) fn push(&mut self, mut rest: &[u8], out: &mut BytesMut) {
         if rest.is_empty() {
             return;
@@ -31,7 +32,7 @@ impl Stuffer {
             self.end_line(out);
             rest = rest.strip_prefix(b"\n").unwrap_or(rest);
         }
-        // `clean` bytes at the beginning of `rest` can be written as they are; all at once, for speed.
+        // The first `clean` bytes of `rest` need no change. For speed they are written at once.
         let mut clean = 0;
         loop {
             let (head, tail) = rest.split_at(clean);
@@ -67,7 +68,7 @@ impl Stuffer {
         }
     }
 
-    /// Appends what ends the data: the last line's end if it has none, and the dot.
+    /// Appends the end of the last line if it has none, and the line with the dot.
     pub(crate) fn finish(mut self, out: &mut BytesMut) {
         if self.cr || !self.line_start {
             self.end_line(out);

@@ -1,4 +1,4 @@
-//! The driver: moves a session's bytes over TCP and TLS, and keeps its deadlines.
+//! The driver: moves a session's bytes over TCP and TLS, and keeps its deadline.
 
 use std::{
     future::{Future, poll_fn},
@@ -18,32 +18,15 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    Envelope, Extensions, MessageSource, Options, OutgoingResult, Remote, TlsMode, TlsSummary,
-    options::Tls,
-    session::{Output, Security, Session, SessionConfig},
+    Extensions, MessageSource, Options, OutgoingMessage, OutgoingResult, Remote, Security,
+    SessionConfig, Tls, TlsMode, TlsSummary,
+    session::{Output, Session},
     tls::Stream,
 };
 use crate::{Cause, DeliveryStatus, EnhancedCode};
 
-/// How much is read at once: the replies to dozens of messages.
+/// The bytes of a read. The replies to dozens of messages fit into them.
 const READ_MAX: usize = 8192;
-
-/// A message to send.
-pub struct OutgoingMessage<S> {
-    /// The envelope: sender, recipients and parameters.
-    pub envelope: Envelope,
-    /// The bytes of the message.
-    pub source: S,
-}
-
-impl<S: MessageSource> std::fmt::Debug for OutgoingMessage<S> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OutgoingMessage")
-            .field("envelope", &self.envelope)
-            .field("size", &self.source.size())
-            .finish_non_exhaustive()
-    }
-}
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -51,17 +34,17 @@ pub struct Connection {
     stream: Stream,
     session: Session,
     tls: Option<TlsSummary>,
-    /// What is being written.
+    /// The bytes that are being written.
     pending: Bytes,
-    /// Written bytes may still be in the TLS layer.
+    /// The TLS layer may still have written bytes.
     unflushed: bool,
-    /// One timer for the connection's life; set to the session's deadline at the latest.
+    /// The only timer of the connection. It rings at the session's deadline, or earlier.
     timer: Pin<Box<Sleep>>,
-    /// The timer is set and has not rung.
+    /// The timer is set, and has not rung.
     armed: bool,
 }
 
-/// What a wait ended with.
+/// The end of a wait.
 enum Progress {
     Read,
     Wrote,
@@ -69,17 +52,18 @@ enum Progress {
 }
 
 impl Connection {
-    /// Opens a session on a connection that was just made: TLS, greeting, EHLO, login.
+    /// Opens a session on a new connection: TLS, greeting, EHLO and login.
     ///
     /// # Errors
-    /// The server does not want to talk, or not under the conditions of `options`; or the connection broke. The status names the
-    /// remote. After a failed handshake (`Cause::Tls`) of opportunistic TLS the caller may connect again with [`TlsMode::Never`].
+    /// The server refuses, it does not meet the conditions of `options`, or the connection broke. The status
+    /// names the server. After a failed handshake (`Cause::Tls`) of opportunistic TLS the caller may connect
+    /// again with [`TlsMode::Never`].
     pub async fn open(
         io: TcpStream,
         remote: Remote,
         options: Options,
     ) -> Result<Self, DeliveryStatus> {
-        // What is written is complete groups of commands; waiting for more to send would only delay them.
+        // The writes are complete groups of commands. A wait for more bytes would only delay them.
         let _ = io.set_nodelay(true);
         let remote = remote.to_string();
         let Options {
@@ -138,7 +122,7 @@ impl Connection {
             match (self.drive().await, start_tls.take()) {
                 (Output::StartTls, Some(tls)) => {
                     let config = self.session.config().clone();
-                    let Stream::Plain(io) = std::mem::replace(&mut self.stream, Stream::Taken)
+                    let Stream::Plain(io) = std::mem::replace(&mut self.stream, Stream::Upgrading)
                     else {
                         return Err(tls_failure(&config, "TLS is active already"));
                     };
@@ -170,47 +154,43 @@ impl Connection {
             (message.envelope, size)
         });
         self.session.submit(envelopes, now());
-        while let Output::Read {
-            message,
-            offset,
-            max,
-        } = self.drive().await
-        {
-            let piece = match sources.get(message) {
-                Some(source) => source.read(offset, max).await,
+        while let Output::Ask(request) = self.drive().await {
+            let piece = match sources.get(request.message) {
+                Some(source) => source.read(request.offset, request.max).await,
                 None => Err(io::ErrorKind::NotFound.into()),
             };
             if let Err(error) = &piece {
+                let offset = request.offset;
                 tracing::error!(%error, offset, "cannot read a message that is being sent");
             }
-            self.session.text(piece.ok().as_deref());
+            self.session.answer(piece.ok().as_deref(), now());
         }
         self.session.results()
     }
 
-    /// What the server offers.
+    /// The extensions of the server.
     #[must_use]
     pub const fn extensions(&self) -> &Extensions {
         self.session.extensions()
     }
 
-    /// What TLS it has.
+    /// The TLS of the connection.
     #[must_use]
     pub const fn tls(&self) -> Option<&TlsSummary> {
         self.tls.as_ref()
     }
 
-    /// It can take more messages.
+    /// The connection can take more messages.
     #[must_use]
     pub fn usable(&self) -> bool {
         self.session.usable()
     }
 
-    /// Takes leave of the server (RFC 5321 §4.1.1.10), and closes.
+    /// Sends QUIT (RFC 5321 §4.1.1.10), and closes.
     pub async fn quit(mut self) {
         self.session.quit(now());
         self.drive().await;
-        // With TLS this sends close_notify; nothing depends on whether the server still reads it.
+        // Under TLS this sends close_notify. Nothing depends on whether the server reads it.
         let _ = self.stream.shutdown().await;
     }
 
@@ -227,7 +207,7 @@ impl Connection {
                 }
             }
             if self.session.closed().is_some() {
-                // Nothing will be written any more, and the session's last word is to be heard.
+                // The session writes nothing any more, and has a last output.
                 self.pending.clear();
                 self.unflushed = false;
                 continue;
@@ -242,7 +222,8 @@ impl Connection {
         }
     }
 
-    /// Sets the timer, unless it will ring early enough: deadlines mostly move to later, and then it is cheaper to look again.
+    /// Sets the timer, unless it rings early enough. Most deadlines move to a later time, and then it is cheaper
+    /// to look again.
     fn arm(&mut self) {
         if let Some(deadline) = self.session.deadline().map(tokio::time::Instant::from_std)
             && (!self.armed || deadline < self.timer.deadline())
@@ -270,17 +251,15 @@ impl Connection {
         .await
     }
 
+    /// Ready when all that waits is written, so that the session's deadline is for a block as a whole.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.pending.is_empty() {
+        while !self.pending.is_empty() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.pending))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.pending.advance(written);
             self.unflushed = true;
-            if !self.pending.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
         }
         if !self.unflushed {
             return Poll::Pending;
@@ -294,7 +273,7 @@ impl Connection {
         let mut buffer = [const { MaybeUninit::uninit() }; READ_MAX];
         let mut buffer = ReadBuf::uninit(&mut buffer);
         match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
-            // Many servers, and every one that crashes, close without close_notify.
+            // Many servers close without close_notify, and so does every server that crashes.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.session.lost(""),
             Err(error) => return Poll::Ready(Err(error)),
             Ok(()) if buffer.filled().is_empty() => self.session.lost(""),
@@ -318,14 +297,14 @@ async fn handshake(
     }
 }
 
-/// RFC 3207 §4.1 has no code for it; 4.7.5 is a cryptographic failure (RFC 3463 §3.8).
+/// The status of a failed handshake. RFC 3207 §4.1 has no code for it.
 fn tls_failure(config: &SessionConfig, text: &str) -> DeliveryStatus {
     DeliveryStatus::transient(Cause::Tls, EnhancedCode::CRYPTOGRAPHIC_FAILURE, text)
         .with_command("STARTTLS")
         .with_remote(&config.remote)
 }
 
-/// The one place of this crate's client that asks for the time. It can be paused in tests.
+/// The only place of the client that asks for the time. Tests can pause it.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

@@ -1,0 +1,78 @@
+//! How a session behaves.
+
+use std::time::Duration;
+
+use super::Login;
+
+/// What a session has to know: the part of [`super::Options`] that is not for the driver alone.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// The client's name in EHLO.
+    pub helo: String,
+    /// The server, as `name [ip]`.
+    pub remote: String,
+    /// The use of TLS.
+    pub security: Security,
+    /// The credentials. None: no login.
+    pub login: Option<Login>,
+    /// The time limits.
+    pub timeouts: Timeouts,
+    /// LMTP instead of SMTP.
+    pub lmtp: bool,
+    /// Use BDAT where the server offers CHUNKING.
+    pub chunking: bool,
+}
+
+/// The use of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// No TLS.
+    Never,
+    /// STARTTLS where the server offers it.
+    Opportunistic,
+    /// STARTTLS, or no mail.
+    Required,
+    /// The connection has TLS already.
+    Active,
+}
+
+/// The time limits of a session. The defaults are those of RFC 5321 §4.5.3.2. A reply has to be whole in
+/// its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For the TLS handshake.
+    pub tls: Duration,
+    /// For the greeting.
+    pub greeting: Duration,
+    /// For the replies to EHLO, HELO, STARTTLS, AUTH and RSET.
+    pub helo: Duration,
+    /// For the reply to MAIL.
+    pub mail: Duration,
+    /// For the reply to RCPT.
+    pub rcpt: Duration,
+    /// For the reply to DATA.
+    pub data: Duration,
+    /// For the server to take the next block of a text, of about 64 KiB, as a whole.
+    pub block: Duration,
+    /// For the reply to the end of the text.
+    pub dot: Duration,
+    /// For the reply to QUIT. The RFC has no figure for it, and nothing depends on it.
+    pub quit: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let minutes = |minutes: u64| Duration::from_secs(minutes.saturating_mul(60));
+        Self {
+            tls: minutes(2),
+            greeting: minutes(5),
+            helo: minutes(5),
+            mail: minutes(5),
+            rcpt: minutes(5),
+            data: minutes(2),
+            block: minutes(3),
+            dot: minutes(10),
+            quit: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The envelope of a message.
+
+use crate::{Address, BodyType, Notify, Ret, ReversePath};
+
+/// The envelope of a message: what MAIL and RCPT say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// The sender, who gets the reports of failures.
+    pub reverse_path: ReversePath,
+    /// The bytes that the text has.
+    ///
+    /// A server without 8BITMIME gets an 8-bit text as it is, without the parameter. A conversion (RFC 6152
+    /// §3) would break the DKIM signatures, and no server has cut the eighth bit for decades. A text of
+    /// [`BodyType::BinaryMime`] fails with 5.6.3 instead: without BDAT it would be damaged.
+    pub body_type: BodyType,
+    /// The header section has UTF-8, so the server must offer SMTPUTF8 (RFC 6531).
+    pub smtputf8: bool,
+    /// REQUIRETLS (RFC 8689): only under TLS, and only to a server that promises the same.
+    pub require_tls: bool,
+    /// RET (RFC 3461). A server without DSN does not get RET, ENVID, NOTIFY and ORCPT.
+    pub ret: Option<Ret>,
+    /// ENVID, not encoded.
+    pub envid: Option<String>,
+    /// The recipients. Without any, nothing is sent.
+    pub recipients: Vec<Recipient>,
+}
+
+/// A recipient of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// The address in RCPT TO.
+    pub address: Address,
+    /// NOTIFY.
+    pub notify: Option<Notify>,
+    /// ORCPT, as `type;address` with the address not encoded.
+    pub orcpt: Option<String>,
+}
+
+impl From<Address> for Recipient {
+    fn from(address: Address) -> Self {
+        Self {
+            address,
+            notify: None,
+            orcpt: None,
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! Messages that are sent, and messages that are refused.
+
+use super::*;
+
+#[test]
+fn in_lock_step() {
+    let dialog = format!(
+        "{PLAIN} C: MAIL FROM:<s@example.org>
+        S: 250 ok
+        C: RCPT TO:<a@x.org>
+        S: 250 ok
+        C: RCPT TO:<b@x.org>
+        S: 550 5.1.1 who?
+        C: DATA
+        S: 354 go
+        C: Subject: x
+        C:
+        C: ..
+        C: .
+        S: 250 2.0.0 queued as 1"
+    );
+    let expected = [
+        "ok end of data: 250 2.0.0 queued as 1",
+        "failed RCPT: 550 5.1.1 who?",
+    ];
+    let session = check(
+        &[mail(&["a", "b"], "Subject: x\r\n\r\n.\r\n")],
+        &dialog,
+        &expected,
+    );
+    assert!(session.usable());
+}
+
+#[test]
+fn pipelined_over_several_messages() {
+    let dialog = format!(
+        "{PIPELINING} C: MAIL FROM:<s@example.org>
+        C: RCPT TO:<a@x.org>
+        C: DATA
+        S: 250 ok
+        S: 250 ok
+        S: 354 go
+        C: one
+        C: .
+        C: MAIL FROM:<s@example.org>
+        C: RCPT TO:<b@x.org>
+        C: DATA
+        S: 451 not now
+        S: 250 ok
+        S: 250 ok
+        S: 354 go
+        C: two
+        C: .
+        S: 250 queued"
+    );
+    let mails = [mail(&["a"], "one\r\n"), mail(&["b"], "two")];
+    check(
+        &mails,
+        &dialog,
+        &[
+            "later end of data: 451 not now",
+            "--",
+            "ok end of data: 250 queued",
+        ],
+    );
+}
+
+#[test]
+fn chunks_need_no_waiting_at_all() {
+    let dialog = format!(
+        "{CHUNKING} C: MAIL FROM:<s@example.org>
+        C: RCPT TO:<a@x.org>
+        C: BDAT 5 LAST
+        C: one
+        C: RSET
+        C: MAIL FROM:<s@example.org>
+        C: RCPT TO:<b@x.org>
+        C: BDAT 3 LAST
+        C: .
+        S: 250 ok
+        S: 550 no
+        S: 503 no recipients
+        S: 250 reset
+        S: 250 ok
+        S: 250 ok
+        S: 250 queued"
+    );
+    let mails = [mail(&["a"], "one\r\n"), mail(&["b"], ".\r\n")];
+    check(
+        &mails,
+        &dialog,
+        &["failed RCPT: 550 no", "--", "ok BDAT: 250 queued"],
+    );
+}
+
+#[test]
+fn a_large_text_waits_for_its_recipients() {
+    let text = format!("{}\r\n", "x".repeat(70_000));
+    let dialog = format!(
+        "{CHUNKING} C: MAIL FROM:<s@example.org>
+        C: RCPT TO:<a@x.org>
+        S: 250 ok
+        S: 550 no
+        C: RSET
+        C: MAIL FROM:<s@example.org>
+        C: RCPT TO:<b@x.org>
+        S: 250 ok
+        S: 250 ok
+        S: 250 ok
+        C: BDAT 70002 LAST
+        C: {}
+        S: 250 queued",
+        text.trim_end()
+    );
+    let mails = [mail(&["a"], &text), mail(&["b"], &text)];
+    check(
+        &mails,
+        &dialog,
+        &["failed RCPT: 550 no", "--", "ok BDAT: 250 queued"],
+    );
+}
+
+#[test]
+fn a_refused_sender_in_lock_step() {
+    let dialog = format!(
+        "{PLAIN} C: MAIL FROM:<s@example.org>
+        S: 550 5.7.1 blocked
+        C: MAIL FROM:<s@example.org>
+        S: 450 later"
+    );
+    let mails = [mail(&["a", "b"], "x"), mail(&["c"], "x")];
+    let expected = [
+        "failed MAIL: 550 5.7.1 blocked",
+        "failed MAIL: 550 5.7.1 blocked",
+        "--",
+        "later MAIL: 450 later",
+    ];
+    check(&mails, &dialog, &expected);
+}
+
+#[test]
+fn a_refused_sender_pipelined() {
+    let dialog = format!(
+        "{PIPELINING} C: MAIL FROM:<s@example.org>
+        C: RCPT TO:<a@x.org>
+        C: DATA
+        S: 550 5.7.1 blocked
+        S: 503 need MAIL
+        S: 503 need RCPT
+        C: RSET
+        C: MAIL FROM:<s@example.org>
+        C: RCPT TO:<b@x.org>
+        C: DATA
+        S: 250 ok
+        S: 250 ok
+        S: 250 ok
+        S: 354 go
+        C: x
+        C: .
+        S: 250 ok"
+    );
+    let mails = [mail(&["a"], "x\r\n"), mail(&["b"], "x\r\n")];
+    check(
+        &mails,
+        &dialog,
+        &[
+            "failed MAIL: 550 5.7.1 blocked",
+            "--",
+            "ok end of data: 250 ok",
+        ],
+    );
+}
+
+#[test]
+fn no_recipient_left_in_lock_step() {
+    let dialog = format!(
+        "{PLAIN} C: MAIL FROM:<s@example.org>
+        S: 250 ok
+        C: RCPT TO:<a@x.org>
+        S: 550 no
+        C: RSET
+        S: 250 ok
+        C: MAIL FROM:<s@example.org>
+        S: 250 ok
+        C: RCPT TO:<b@x.org>
+        S: 450 later"
+    );
+    let mails = [mail(&["a"], "x"), mail(&["b"], "x")];
+    check(
+        &mails,
+        &dialog,
+        &["failed RCPT: 550 no", "--", "later RCPT: 450 later"],
+    );
+}
+
+#[test]
+fn no_recipient_left_but_the_text_is_awaited() {
+    let dialog = format!(
+        "{PIPELINING} C: MAIL FROM:<s@example.org>
+        C: RCPT TO:<a@x.org>
+        C: RCPT TO:<b@x.org>
+        C: DATA
+        S: 250 ok
+        S: 550 no
+        S: 451 later
+        S: 354 go
+        C: .
+        C: RSET
+        C: MAIL FROM:<s@example.org>
+        C: RCPT TO:<c@x.org>
+        C: DATA
+        S: 554 no valid recipients
+        S: 250 reset
+        S: 250 ok
+        S: 250 ok
+        S: 354 go
+        C: x
+        C: .
+        S: 250 ok"
+    );
+    let mails = [mail(&["a", "b"], "x\r\n"), mail(&["c"], "x\r\n")];
+    let expected = [
+        "failed RCPT: 550 no",
+        "later RCPT: 451 later",
+        "--",
+        "ok end of data: 250 ok",
+    ];
+    check(&mails, &dialog, &expected);
+}
+
+#[test]
+fn data_is_refused() {
+    let dialog = format!(
+        "{PIPELINING} C: MAIL FROM:<s@example.org>
+        C: RCPT TO:<a@x.org>
+        C: RCPT TO:<b@x.org>
+        C: DATA
+        S: 250 ok
+        S: 250 ok
+        S: 550 no
+        S: 451 4.3.0 try later"
+    );
+    let session = check(
+        &[mail(&["a", "b"], "x")],
+        &dialog,
+        &["later DATA: 451 4.3.0 try later", "failed RCPT: 550 no"],
+    );
+    assert!(session.usable());
+}
+
+#[test]
+fn data_is_answered_with_nonsense() {
+    let dialog = format!(
+        "{PIPELINING} C: MAIL FROM:<s@example.org>
+        C: RCPT TO:<a@x.org>
+        C: DATA
+        S: 250 ok
+        S: 250 ok
+        S: 250 what data?"
+    );
+    let expected = ["later Protocol DATA: 4.5.0 unexpected reply: 250 what data?"];
+    check(&[mail(&["a"], "x")], &dialog, &expected);
+}
+
+#[test]
+fn one_recipient_too_many() {
+    let dialog = |code: &str| {
+        format!(
+            "{PIPELINING} C: MAIL FROM:<s@example.org>
+            C: RCPT TO:<a@x.org>
+            C: RCPT TO:<b@x.org>
+            C: DATA
+            S: 250 ok
+            S: 250 ok
+            S: {code}
+            S: 354 go
+            C: x
+            C: .
+            S: 250 ok"
+        )
+    };
+    let mails = [mail(&["a", "b"], "x\r\n")];
+    let ok = "ok end of data: 250 ok";
+    check(
+        &mails,
+        &dialog("452 4.5.3 too many"),
+        &[ok, "later RCPT: 452 4.5.3 too many NewTransaction"],
+    );
+    check(
+        &mails,
+        &dialog("552 too many"),
+        &[ok, "later RCPT: 552 too many NewTransaction"],
+    );
+    check(
+        &mails,
+        &dialog("552 5.2.2 over quota"),
+        &[ok, "failed RCPT: 552 5.2.2 over quota"],
+    );
+    check(
+        &mails,
+        &dialog("452 4.3.1 disk full"),
+        &[ok, "later RCPT: 452 4.3.1 disk full"],
+    );
+}
+
+#[test]
+fn the_first_recipient_is_never_one_too_many() {
+    let dialog = format!(
+        "{PLAIN} C: MAIL FROM:<s@example.org>
+        S: 250 ok
+        C: RCPT TO:<a@x.org>
+        S: 452 too many"
+    );
+    check(&[mail(&["a"], "x")], &dialog, &["later RCPT: 452 too many"]);
+}
+
+#[test]
+fn limits_are_kept() {
+    let dialog = "S: 220 mx
+        C: EHLO client.example.org
+        S: 250-mx
+        S: 250 LIMITS RCPTMAX=1 MAILMAX=1
+        C: MAIL FROM:<s@example.org>
+        S: 250 ok
+        C: RCPT TO:<a@x.org>
+        S: 250 ok
+        C: DATA
+        S: 354 go
+        C: x
+        C: .
+        S: 250 ok";
+    let mails = [mail(&["a", "b"], "x\r\n"), mail(&["c"], "x")];
+    let expected = [
+        "ok end of data: 250 ok",
+        "later Local 4.5.3 the server's limit of recipients is reached NewTransaction",
+        "--",
+        "later Local 4.5.3 the server's limit of messages on a connection is reached NewConnection",
+    ];
+    assert!(!check(&mails, dialog, &expected).usable());
+}
+
+#[test]
+fn extensions_decide_what_is_sent() {
+    let dialog = "S: 220 mx
+        C: EHLO client.example.org
+        S: 250-mx
+        S: 250-SIZE 10
+        S: 250 8BITMIME
+        C: MAIL FROM:<s@example.org> SIZE=3 BODY=8BITMIME
+        S: 250 ok
+        C: RCPT TO:<a@x.org>
+        S: 250 ok
+        C: DATA
+        S: 354 go
+        C: x
+        C: .
+        S: 250 ok";
+    let mut eight = mail(&["a"], "x\r\n");
+    eight.envelope.body_type = BodyType::EightBitMime;
+    let mut utf8 = mail(&["a"], "x");
+    utf8.envelope.smtputf8 = true;
+    let mut tls = mail(&["a"], "x");
+    tls.envelope.require_tls = true;
+    let mails = [mail(&["a"], "more than ten"), utf8, eight, tls];
+    let expected = [
+        "failed Local 5.3.4 message of 13 bytes is larger than the server's limit of 10",
+        "--",
+        "failed Local 5.6.7 the message needs SMTPUTF8 and the server does not offer it",
+        "--",
+        "ok end of data: 250 ok",
+        "--",
+        "failed Local 5.7.30 REQUIRETLS is needed and the server does not offer it",
+    ];
+    check(&mails, dialog, &expected);
+}
+
+#[test]
+fn nothing_to_send() {
+    check(&[mail(&[], "x")], PLAIN, &[""]);
+    check(&[], PLAIN, &[]);
+}
+
+#[test]
+fn lmtp_answers_for_each_recipient() {
+    let config = SessionConfig {
+        lmtp: true,
+        ..config()
+    };
+    let dialog = "S: 220 mx
+        C: LHLO client.example.org
+        S: 250-mx
+        S: 250-CHUNKING
+        S: 250 PIPELINING
+        C: MAIL FROM:<s@example.org>
+        C: RCPT TO:<a@x.org>
+        C: RCPT TO:<b@x.org>
+        C: RCPT TO:<c@x.org>
+        C: DATA
+        S: 250 ok
+        S: 250 ok
+        S: 550 no
+        S: 250 ok
+        S: 354 go
+        C: x
+        C: .
+        S: 250 a has it
+        S: 452 4.2.2 c is full";
+    let expected = [
+        "ok end of data: 250 a has it",
+        "failed RCPT: 550 no",
+        "later end of data: 452 4.2.2 c is full",
+    ];
+    check_with(
+        &config,
+        &[mail(&["a", "b", "c"], "x\r\n")],
+        dialog,
+        &expected,
+    );
+}
