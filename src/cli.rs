@@ -38,24 +38,29 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a complete server for development. It needs no DNS and no certificates, and no mail leaves this machine.
+    /// Run a complete server for development. It needs no DNS and no certificates, and no mail
+    /// leaves this machine.
     Localserve(Localserve),
     /// Run the server.
     Serve,
     /// Check or explain the configuration files.
     #[command(subcommand)]
     Config(Config),
-    /// Set the password of an account. It is read from the terminal, or as one line from standard input.
+    /// Set the password of an account. It is read from the terminal, or as one line from standard
+    /// input.
     Setpassword {
         /// The account, as named in domains.conf.
         account: String,
     },
-    /// Set the password of the administrator. It is read from the terminal, or as one line from standard input.
+    /// Set the password of the administrator. It is read from the terminal, or as one line from
+    /// standard input.
     Setadminpassword,
-    /// List, change and end queued messages. Show their history, suppression lists, hold rules and webhook calls.
+    /// List, change and end queued messages. Show their history, suppression lists, hold rules and
+    /// webhook calls.
     #[command(subcommand)]
     Queue(Queue),
-    /// Make, list and remove API keys. A program calls the webapi with a key, in the name of an account.
+    /// Make, list and remove API keys. A program calls the webapi with a key, in the name of an
+    /// account.
     #[command(subcommand)]
     Apikey(ApiKey),
     /// Call a method of the webapi over HTTP, as an application does, and print the answer.
@@ -78,15 +83,16 @@ pub struct Webapi {
         default_value = "http://127.0.0.1:1080/webapi/"
     )]
     pub url: String,
-    /// Log in with an address of the account and its password or a key, separated by a colon. Without the second part, the
-    /// command asks for it. Without --user and --key, the command uses the environment: POSTRIDER_KEY, then POSTRIDER_USER.
+    /// Log in with an address of the account and its password or a key, separated by a colon.
+    /// Without the second part, the command asks for it. Without --user and --key, the command uses
+    /// the environment: POSTRIDER_KEY, then POSTRIDER_USER.
     #[arg(long, value_name = "ADDRESS[:PASSWORD]")]
     pub user: Option<String>,
     /// Log in with an API key.
     #[arg(long, conflicts_with = "user")]
     pub key: Option<String>,
-    /// A file with certificates (PEM) to trust, in addition to those of the system. For example: config/localserve.crt of
-    /// localserve.
+    /// A file with certificates (PEM) to trust, in addition to those of the system. For example:
+    /// config/localserve.crt of localserve.
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// For EventStream: start after the event with this ID. Without it, only new events are shown.
@@ -107,8 +113,8 @@ impl std::fmt::Debug for Webapi {
 /// The arguments of `localserve`.
 #[derive(Debug, Args)]
 pub struct Localserve {
-    /// The folder for configuration and data. It is made on first use. Default: postrider-localserve in the data folder of the
-    /// user (XDG_DATA_HOME, or ~/.local/share).
+    /// The folder for configuration and data. It is made on first use. Default:
+    /// postrider-localserve in the data folder of the user (XDG_DATA_HOME, or ~/.local/share).
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// The address to listen on.
@@ -117,7 +123,8 @@ pub struct Localserve {
     /// A number that is added to each of the ports 1025, 1587, 1465, 1080 and 1443.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub port_offset: u16,
-    /// Deliver messages to the mail servers of the recipients, instead of to the mailbox of the sender.
+    /// Deliver messages to the mail servers of the recipients, instead of to the mailbox of the
+    /// sender.
     #[arg(long)]
     pub deliver: bool,
 }

@@ -22,7 +22,8 @@ pub fn private_dir(path: &Path) -> anyhow::Result<()> {
         })
 }
 
-/// Writes a file that only its owner may read. After a crash the file is there as a whole, or not at all.
+/// Writes a file that only its owner may read. After a crash the file is there as a whole, or not
+/// at all.
 ///
 /// # Errors
 /// If the file cannot be written. The error names it.

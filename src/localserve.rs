@@ -47,8 +47,9 @@ pub fn default_dir() -> anyhow::Result<PathBuf> {
         .context("neither XDG_DATA_HOME nor HOME is set; name the folder with --dir DIR")
 }
 
-/// Makes the folder, the configuration, the certificate and the DKIM key if they are missing. Files that exist stay as
-/// they are, with all edits. Only the address and the ports of the listeners follow the options.
+/// Makes the folder, the configuration, the certificate and the DKIM key if they are missing. Files
+/// that exist stay as they are, with all edits. Only the address and the ports of the listeners
+/// follow the options.
 ///
 /// # Errors
 /// If a file cannot be written, or the port offset is too large.
@@ -77,7 +78,8 @@ pub fn prepare(options: &cli::Localserve) -> anyhow::Result<Place> {
         ensure_dkim_key(&config)?;
         files::write_private(&config.join("domains.conf"), DOMAINS_CONF.as_bytes())?;
     }
-    // The address and the ports are set for each run, so that nobody must edit the file to try an offset.
+    // The address and the ports are set for each run, so that nobody must edit the file to try an
+    // offset.
     files::write_private(
         &conf,
         static_conf(&conf, options.ip, options.port_offset)?.as_bytes(),
@@ -116,7 +118,8 @@ fn ports(offset: u16) -> anyhow::Result<[u16; 5]> {
     Ok(ports)
 }
 
-/// The text of postrider.conf, with address and ports set. It is made from the file that exists, or from [`STATIC_CONF`].
+/// The text of postrider.conf, with address and ports set. It is made from the file that exists, or
+/// from [`STATIC_CONF`].
 fn static_conf(path: &Path, ip: IpAddr, offset: u16) -> anyhow::Result<String> {
     let [smtp, submission, submissions, http, https] = ports(offset)?;
     let text = match std::fs::read_to_string(path) {

@@ -9,8 +9,8 @@ use postrider::{
     command::{self, Usage},
 };
 
-/// Under load mimalloc gives a tenth more throughput and takes a tenth less CPU time. The allocator of
-/// glibc also keeps the 19 MiB of a password check for each thread that ever checked one.
+/// Under load mimalloc gives a tenth more throughput and takes a tenth less CPU time. The allocator
+/// of glibc also keeps the 19 MiB of a password check for each thread that ever checked one.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -28,7 +28,8 @@ pub enum Code {
     Conflict,
     /// A value of the input is not allowed.
     Invalid,
-    /// The server cannot do it now: the disk is full, or the server stops. The same call may succeed later.
+    /// The server cannot do it now: the disk is full, or the server stops. The same call may
+    /// succeed later.
     Unavailable,
     /// The server failed.
     Internal,

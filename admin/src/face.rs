@@ -3,8 +3,8 @@
 //! - [`socket`]: the control socket in the data folder, the server's side.
 //! - [`client`]: its other side, for the command line.
 //!
-//! A client sends one request as one line of JSON, `{"operation": NAME, "input": {...}}`. The server
-//! answers with lines: any number of `{"item": ...}`, then either `{"done": true}` or
+//! A client sends one request as one line of JSON, `{"operation": NAME, "input": {...}}`. The
+//! server answers with lines: any number of `{"item": ...}`, then either `{"done": true}` or
 //! `{"error": {"code": ..., "field": ..., "text": ...}}`.
 
 pub mod client;

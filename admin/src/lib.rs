@@ -2,7 +2,8 @@
 //!
 //! In reading order:
 //! - [`op`]: the operations. Each has a typed input, a typed output and the error [`AdminError`].
-//! - [`face`]: the ways to reach the operations. Today this is the control socket, for the command line.
+//! - [`face`]: the ways to reach the operations. Today this is the control socket, for the command
+//!   line.
 //! - [`Context`]: the parts of the running server that operations work on.
 //!
 //! Invariant: an operation does not know its face. It has no JSON, no HTTP and no terminal.

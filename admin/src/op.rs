@@ -93,8 +93,8 @@ impl From<Gone> for AdminError {
     }
 }
 
-/// The list of all operations. It calls the macro `$derive` with one line for each operation: a name
-/// for Rust, the type of the operation, and the name on the wire.
+/// The list of all operations. It calls the macro `$derive` with one line for each operation: a
+/// name for Rust, the type of the operation, and the name on the wire.
 macro_rules! operations {
     ($derive:ident) => {
         $derive! {

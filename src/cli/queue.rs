@@ -123,10 +123,12 @@ pub struct Filter {
     /// Only messages with this text in the address of the recipient. @example.com selects a domain.
     #[arg(long, value_name = "TEXT")]
     pub to: Option<String>,
-    /// Only messages submitted before (<) or after (>) a time relative to now, for example "<-1h30m".
+    /// Only messages submitted before (<) or after (>) a time relative to now, for example
+    /// "<-1h30m".
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
     pub submitted: Option<Bound>,
-    /// Only messages with the next attempt before (<) or after (>) a time relative to now, for example "<now" or ">2h".
+    /// Only messages with the next attempt before (<) or after (>) a time relative to now, for
+    /// example "<now" or ">2h".
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
     pub next_attempt: Option<Bound>,
     /// Only held messages (true), or only others (false).
@@ -266,7 +268,8 @@ pub enum HoldRules {
         #[arg(long)]
         json: bool,
     },
-    /// Hold the queued and the new messages that match all given options. Without options, hold everything.
+    /// Hold the queued and the new messages that match all given options. Without options, hold
+    /// everything.
     Add {
         /// Messages of this account.
         #[arg(long)]

@@ -49,7 +49,8 @@ pub enum Webhook {
     Test {
         /// The account.
         account: String,
-        /// Call the webhook for received messages, instead of the webhook for events of sent messages.
+        /// Call the webhook for received messages, instead of the webhook for events of sent
+        /// messages.
         #[arg(long)]
         incoming: bool,
         /// Print JSON.
@@ -102,7 +103,8 @@ pub struct HookFilter {
     /// Only calls added before (<) or after (>) a time relative to now, for example "<-1h30m".
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
     pub submitted: Option<Bound>,
-    /// Only calls with the next attempt before (<) or after (>) a time relative to now, for example "<now" or ">2h".
+    /// Only calls with the next attempt before (<) or after (>) a time relative to now, for example
+    /// "<now" or ">2h".
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
     pub next_attempt: Option<Bound>,
 }

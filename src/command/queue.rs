@@ -1,5 +1,5 @@
-//! `queue ...`: the queued messages. Their history, suppression, hold rules and webhook calls have files of
-//! their own.
+//! `queue ...`: the queued messages. Their history, suppression, hold rules and webhook calls have
+//! files of their own.
 
 use std::io::{self, Write};
 

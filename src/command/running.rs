@@ -33,7 +33,8 @@ impl Running {
         Ok(runtime()?.block_on(client::ask(&self.data_dir, operation))?)
     }
 
-    /// Calls an operation, and hands over its items as they arrive. An `each` that fails ends the operation.
+    /// Calls an operation, and hands over its items as they arrive. An `each` that fails ends the
+    /// operation.
     pub(super) fn call<O: Operation>(
         &self,
         operation: &O,
@@ -50,7 +51,8 @@ impl Running {
         })
     }
 
-    /// Prints the items of an operation as they arrive: as a JSON array, or as rows. Without items, prints `none`.
+    /// Prints the items of an operation as they arrive: as a JSON array, or as rows. Without items,
+    /// prints `none`.
     pub(super) fn print_list<O: Operation>(
         &self,
         operation: &O,

@@ -42,8 +42,8 @@ pub(super) fn localserve(options: &cli::Localserve) -> anyhow::Result<()> {
     })
 }
 
-/// Runs until SIGTERM or SIGINT, then stops in good order. A second signal stops at once. If the store
-/// stops, the process ends, so that its supervisor starts it again.
+/// Runs until SIGTERM or SIGINT, then stops in good order. A second signal stops at once. If the
+/// store stops, the process ends, so that its supervisor starts it again.
 async fn run_until_signal(server: Server) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -22,7 +22,8 @@ use super::{
 };
 use crate::cli::Webapi;
 
-/// The shortest life of a stream that ends in good order. A stream that ends earlier is not opened again.
+/// The shortest life of a stream that ends in good order. A stream that ends earlier is not opened
+/// again.
 const STREAM_MIN: Duration = Duration::from_secs(60);
 /// The method whose answer has no end.
 const EVENT_STREAM: &str = "EventStream";
@@ -116,7 +117,8 @@ fn login(options: &Webapi) -> anyhow::Result<Login> {
     })
 }
 
-/// The given request, or else the request on standard input. From a terminal it is the empty request.
+/// The given request, or else the request on standard input. From a terminal it is the empty
+/// request.
 fn request(given: Option<&str>) -> anyhow::Result<Value> {
     let text = match given {
         Some(text) if text != "-" => text.to_owned(),

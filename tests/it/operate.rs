@@ -1,4 +1,5 @@
-//! What an administrator does with the queue, by the real commands and over the running server's socket.
+//! What an administrator does with the queue, by the real commands and over the running server's
+//! socket.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -33,7 +34,7 @@ impl Desk {
         assert!(reply.starts_with("250 2.0.0"), "{reply}");
     }
 
-    /// What a command prints when it succeeds.
+    /// The text that a successful command prints.
     async fn says(&self, arguments: &[&str]) -> String {
         let output = program::run(&self.conf, arguments).await;
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -46,11 +47,21 @@ impl Desk {
         serde_json::from_str(&self.says(&arguments).await).unwrap()
     }
 
-    /// What a command that fails says on standard error.
-    async fn refuses(&self, arguments: &[&str]) -> String {
+    /// The text on standard error of a command that ends with this exit code.
+    async fn ends(&self, code: i32, arguments: &[&str]) -> String {
         let output = program::run(&self.conf, arguments).await;
-        assert!(!output.status.success(), "{arguments:?}");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
         String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// The text on standard error of a command that fails.
+    async fn refuses(&self, arguments: &[&str]) -> String {
+        self.ends(1, arguments).await
+    }
+
+    /// The text on standard error of a command line that is wrong.
+    async fn misunderstands(&self, arguments: &[&str]) -> String {
+        self.ends(2, arguments).await
     }
 }
 
@@ -80,7 +91,7 @@ async fn everything_is_held_looked_at_released_and_dropped() {
     let text = desk.says(&["queue", "dump", &id(0)]).await;
     assert!(text.contains("\r\nSubject: desk\r\n"), "{text}");
 
-    let which = desk.refuses(&["queue", "drop"]).await;
+    let which = desk.misunderstands(&["queue", "drop"]).await;
     assert!(which.contains("--all"), "{which}");
     let nowhere = ["queue", "transport", "nowhere", "--ids", &id(0)];
     let unknown = desk.refuses(&nowhere).await;
@@ -116,6 +127,67 @@ async fn everything_is_held_looked_at_released_and_dropped() {
         (&true.into(), &250.into())
     );
     desk.world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_command_line_ends_with_2_and_a_failure_with_1() {
+    let remote = Remote::start(|_, _| None).await;
+    let receiver = Receiver::start(|_| 200).await;
+    let desk = Desk::open(&remote, &receiver).await;
+    for (wrong, problem) in [
+        (&["queue", "lsit"][..], "lsit"),
+        (&["queue", "list", "--submitted", "1h"], "\"<\" (before)"),
+        (&["queue", "list", "--next-attempt", "<1x"], "\"1x\" is not"),
+        (&["queue", "schedule", "--at", "soon", "--all"], "\"soon\""),
+        (&["queue", "hold", "--all", "--ids", "1"], "exclude"),
+        (
+            &[
+                "apikey",
+                "add",
+                "shop",
+                "--account",
+                "app",
+                "--expires",
+                "x",
+            ],
+            "not a duration",
+        ),
+        (&["webapi", "NoSuchMethod"], "NoSuchMethod"),
+    ] {
+        let error = desk.misunderstands(wrong).await;
+        assert!(error.contains(problem), "{wrong:?}: {error}");
+    }
+    for (refused, problem) in [
+        (&["queue", "explain", "7"][..], "no message 7"),
+        (&["queue", "hold-rules", "remove", "7"], "no hold rule 7"),
+        (
+            &["queue", "hold-rules", "add", "--sender", "nobody"],
+            "sender \"nobody\": ",
+        ),
+        (&["apikey", "rm", "7"], "no key 7"),
+        (
+            &["apikey", "add", "shop", "--account", "nobody"],
+            "no account nobody",
+        ),
+        (
+            &["queue", "suppress", "remove", "app", "a@remote.test"],
+            "not on the list",
+        ),
+    ] {
+        let error = desk.refuses(refused).await;
+        assert!(error.contains(problem), "{refused:?}: {error}");
+    }
+    assert_eq!(
+        desk.says(&["queue", "retired", "list", "--json"]).await,
+        "[\n]\n"
+    );
+    let Desk { world, conf } = desk;
+    world.server.stop().await;
+    let output = program::run(&conf, &["queue", "list", "--json"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("postrider serve"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -192,7 +264,7 @@ async fn calls_of_webhooks_are_looked_at_kicked_replayed_and_canceled() {
     assert_eq!(moved, "1 calls moved\n");
     desk.world.clock.advance(Duration::from_secs(2 * 3600));
     listed(2).await;
-    let none = desk.refuses(&["queue", "webhook", "kick"]).await;
+    let none = desk.misunderstands(&["queue", "webhook", "kick"]).await;
     assert!(none.contains("--all"), "{none}");
     desk.says(&["queue", "webhook", "kick", "--all"]).await;
     receiver.wait_for(3).await;

@@ -1,5 +1,5 @@
-//! The control socket, the client's side: calls an operation of the running server, and gives its items
-//! as types.
+//! The control socket, the client's side: calls an operation of the running server, and gives its
+//! items as types.
 
 use std::{
     io,

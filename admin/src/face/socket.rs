@@ -44,8 +44,8 @@ macro_rules! request {
 }
 operations!(request);
 
-/// Makes the socket in `data_dir`, for the owner only. A socket that a dead server left is replaced: the
-/// caller holds the lock of the store, so no other server uses this folder.
+/// Makes the socket in `data_dir`, for the owner only. A socket that a dead server left is
+/// replaced: the caller holds the lock of the store, so no other server uses this folder.
 ///
 /// # Errors
 /// If the socket cannot be made.

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{AdminError, Context};
 
-/// A message of the history with all its results. Times are RFC 3339, addresses are in their Unicode form.
+/// A message of the history with all its results. Times are RFC 3339, addresses are in their
+/// Unicode form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     missing_docs,

@@ -65,8 +65,8 @@ impl Operation for List {
     }
 }
 
-/// Adds a rule. It holds new messages and queued ones. All given fields must match; without fields the
-/// rule holds everything.
+/// Adds a rule. It holds new messages and queued ones. All given fields must match; without fields
+/// the rule holds everything.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Add {

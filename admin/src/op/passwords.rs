@@ -147,8 +147,8 @@ pub async fn set_account_password(
     Ok(())
 }
 
-/// Writes the hash of the administrator's password to `path`. The file is replaced as a whole, and only
-/// its owner may read it.
+/// Writes the hash of the administrator's password to `path`. The file is replaced as a whole, and
+/// only its owner may read it.
 ///
 /// # Errors
 /// If the password is too weak or the file cannot be written.

@@ -250,7 +250,8 @@ pub struct Replay {
 pub struct Replayed {
     /// How many calls will be made again.
     pub replayed: u64,
-    /// How many cannot be: the account has no such webhook now, or the received message was removed.
+    /// How many cannot be: the account has no such webhook now, or the received message was
+    /// removed.
     pub impossible: u64,
 }
 
