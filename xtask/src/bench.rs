@@ -25,8 +25,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if chosen.is_empty() {
         bail!("there are no such benchmarks");
     }
-    // One by one: `cargo bench --workspace` would pass the arguments to unit tests too, which do not
-    // know them.
+    // One by one: `cargo bench --workspace` would pass the arguments to unit tests too, which do
+    // not know them.
     for (package, bench) in chosen {
         let status = cargo()
             .args([

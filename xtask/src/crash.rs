@@ -1,8 +1,9 @@
-//! A test of durability. A server under load is killed with SIGKILL and started again, many times. At
-//! the end every message with the answer 250 (or 200) must be at the sink.
+//! A test of durability. A server under load is killed with SIGKILL and started again, many times.
+//! At the end every message with the answer 250 (or 200) must be at the sink.
 //!
 //! A message may come twice: a crash between a delivery and its record repeats the delivery. A
-//! message whose answer the crash cut off may come or not. Both are counted, and neither is a fault.
+//! message whose answer the crash cut off may come or not. Both are counted, and neither is a
+//! fault.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -100,8 +101,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
     let mut driver = start_driver(args, &instance, &results)?;
     for round in 1..=args.rounds {
-        // The kills are spread over the run, by the messages that have arrived. The last part of the
-        // run has no kill.
+        // The kills are spread over the run, by the messages that have arrived. The last part of
+        // the run has no kill.
         let arrived = args.messages * round / (args.rounds + 1);
         sink.wait_for(arrived)?;
         running.kill()?;

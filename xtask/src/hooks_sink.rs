@@ -1,5 +1,5 @@
-//! A receiver of webhooks that answers 200 to every POST and counts: calls, calls with an id that had come before, events
-//! by kind, and events that came out of the order of their message.
+//! A receiver of webhooks that answers 200 to every POST. It counts calls, calls with a repeated
+//! id, events by kind, and events that came out of order within their message.
 //!
 //! GET answers the questions of [`crate::sink`] on the same port.
 
@@ -19,19 +19,19 @@ use crate::sink::{Counter, control, until_signal_or};
 
 #[derive(ClapArgs)]
 pub(crate) struct Args {
-    /// Where to listen
+    /// The address to listen on
     #[arg(long, default_value = "127.0.0.1")]
     ip: IpAddr,
-    /// The HTTP port; 0: a free one, which is printed
+    /// The HTTP port; with 0 the receiver takes a free port and prints it
     #[arg(long)]
     port: u16,
     /// Wait this long before each answer
     #[arg(long, value_parser = parse_duration, default_value = "0s")]
     delay: Duration,
-    /// End when this many calls have come
+    /// End after this many calls
     #[arg(long)]
     expect: Option<u64>,
-    /// Print each call's body, one a line
+    /// Print the body of each call, one a line
     #[arg(long)]
     print: bool,
 }
@@ -39,25 +39,25 @@ pub(crate) struct Args {
 #[derive(Default)]
 struct Receiver {
     counter: Counter,
-    events: Mutex<Events>,
+    events: Mutex<EventCounts>,
 }
 
 #[derive(Default)]
-struct Events {
+struct EventCounts {
     kinds: BTreeMap<String, u64>,
     ids: HashSet<u64>,
     repeated_ids: u64,
-    /// The last event's time of each message.
+    /// The time of the last event of each message.
     latest: HashMap<u64, String>,
     out_of_order: u64,
 }
 
-impl Events {
+impl EventCounts {
     fn add(&mut self, id: Option<u64>, body: &[u8]) {
         if let Some(id) = id
             && !self.ids.insert(id)
         {
-            // A repetition is allowed (at least once), and says nothing of the order.
+            // A call may come twice (at least once). It does not count for the order.
             self.repeated_ids += 1;
             return;
         }
@@ -73,7 +73,8 @@ impl Events {
         let message = payload.get("QueueMsgID").and_then(Value::as_u64);
         let queued = payload.get("WebhookQueued").and_then(Value::as_str);
         if let (Some(message), Some(queued)) = (message, queued) {
-            // RFC 3339 times in UTC of the same second differ in length when their fractions end in zeros.
+            // RFC 3339 leaves out zeros at the end of a fraction. Without the Z the times compare
+            // as text.
             let queued = queued.trim_end_matches('Z').to_owned();
             if self
                 .latest
@@ -88,7 +89,7 @@ impl Events {
 }
 
 impl Receiver {
-    fn events(&self) -> MutexGuard<'_, Events> {
+    fn events(&self) -> MutexGuard<'_, EventCounts> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -159,7 +160,7 @@ async fn session(stream: TcpStream, args: Arc<Args>, receiver: Arc<Receiver>) {
     }
 }
 
-/// The load driver's number in a payload's Subject.
+/// The number of the load driver in the Subject of a payload.
 fn subject_number(body: &[u8]) -> Option<u64> {
     const MARK: &[u8] = b"\"Subject\":\"load ";
     let at = memchr::memmem::find(body, MARK)? + MARK.len();
@@ -173,7 +174,7 @@ mod tests {
 
     #[test]
     fn events_are_told_apart() {
-        let mut events = Events::default();
+        let mut events = EventCounts::default();
         let payload = |message: u64, kind: &str, queued: &str| {
             format!(r#"{{"Event":"{kind}","QueueMsgID":{message},"WebhookQueued":"{queued}"}}"#)
         };

@@ -1,10 +1,11 @@
-//! As much HTTP/1.1 as the tasks need, over any byte stream: messages with a length or in chunks, on kept connections.
+//! The part of HTTP/1.1 that the tasks need, over any byte stream: requests and answers with a
+//! length or in chunks, on kept connections.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-/// A message may not be longer than this.
+/// The limit on a body.
 const MAX: usize = 64 << 20;
 
 /// A request or an answer.
@@ -41,7 +42,7 @@ fn field<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
 /// A connection on which messages are read and bytes written.
 pub(crate) struct Connection<S> {
     stream: S,
-    /// What was read and not yet used.
+    /// Bytes that were read and are not yet used.
     buffer: Vec<u8>,
 }
 
@@ -68,7 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.write(&bytes).await
     }
 
-    /// Reads one message; nothing when the peer closed between two.
+    /// Reads one message. None if the peer closed between two messages.
     pub(crate) async fn read_message(&mut self) -> io::Result<Option<Message>> {
         let Some(head_length) = self.fill_until(b"\r\n\r\n").await? else {
             if self.buffer.is_empty() {
@@ -126,7 +127,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Reads until the pattern is in the buffer, and gives the length up to its end; nothing when the peer closed before.
+    /// Reads until the pattern is in the buffer, and returns the length up to its end. None if the
+    /// peer closed before.
     async fn fill_until(&mut self, pattern: &[u8]) -> io::Result<Option<usize>> {
         loop {
             if let Some(at) = memchr::memmem::find(&self.buffer, pattern) {

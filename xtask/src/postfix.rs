@@ -1,11 +1,11 @@
-//! A Postfix of our own on loopback, with configuration, queue and data in a temporary folder. It stops
-//! when the value is dropped. Only the programs of the installed Postfix are used. Its configuration
-//! and its queue stay as they are.
+//! A Postfix of our own on loopback, with configuration, queue and data in a temporary folder. It
+//! stops when the value is dropped. Only the programs of the installed Postfix are used. Its
+//! configuration and its queue stay as they are.
 //!
-//! Postfix is tuned for speed: no chroot, no DNS, no address rewriting, no flow control between input
-//! and delivery, many processes that live long. Delivery processes do not hand over connections: on
-//! loopback a new connection costs less (1.06 against 1.53 CPU seconds per 1000 relayed messages).
-//! No setting that keeps a message safe is turned off.
+//! Postfix is tuned for speed: no chroot, no DNS, no address rewriting, no flow control between
+//! input and delivery, many processes that live long. Delivery processes do not hand over
+//! connections: on loopback a new connection costs less (1.06 against 1.53 CPU seconds per 1000
+//! relayed messages). No setting that keeps a message safe is turned off.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -42,9 +42,9 @@ pub(crate) fn check() -> Result<()> {
 }
 
 impl Postfix {
-    /// Makes an instance in a new folder under `parent` and starts it. With `tls` its port speaks TLS
-    /// from the first byte. Each entry of `more` is a setting `NAME=VALUE` that replaces ours: Postfix
-    /// takes the last value.
+    /// Makes an instance in a new folder under `parent` and starts it. With `tls` its port speaks
+    /// TLS from the first byte. Each entry of `more` is a setting `NAME=VALUE` that replaces ours:
+    /// Postfix takes the last value.
     pub(crate) fn start(
         parent: &Path,
         work: Work,

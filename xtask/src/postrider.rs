@@ -1,6 +1,6 @@
 //! A postrider of our own for measurements: configuration and data in a temporary folder, one
-//! submission listener on loopback, one account, and a smarthost for all mail. It is killed when the
-//! value is dropped.
+//! submission listener on loopback, one account, and a smarthost for all mail. It is killed when
+//! the value is dropped.
 
 use std::fs;
 use std::io::Write as _;
@@ -35,8 +35,8 @@ pub(crate) struct Instance {
 #[derive(Clone, Copy)]
 pub(crate) struct Setup {
     pub(crate) work: Work,
-    /// The port of the smarthost. For [`Work::Accept`] the smarthost never greets. So the queue waits
-    /// and delivers nothing.
+    /// The port of the smarthost. For [`Work::Accept`] the smarthost never greets. So the queue
+    /// waits and delivers nothing.
     pub(crate) relay: u16,
     /// Whether submission speaks TLS from the first byte, or no TLS at all.
     pub(crate) tls: bool,

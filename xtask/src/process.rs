@@ -73,7 +73,8 @@ impl Processes {
         let mut killed = BTreeSet::new();
         loop {
             let tree = self.tree(&all_stats());
-            // A process that ended stays in the table until its parent waits for it, perhaps for ever.
+            // A process that ended stays in the table until its parent waits for it, perhaps for
+            // ever.
             let left: Vec<u32> = tree.difference(&killed).copied().collect();
             if left.is_empty() {
                 return;
@@ -139,7 +140,8 @@ fn all_stats() -> BTreeMap<u32, Stat> {
         .collect()
 }
 
-/// Reads the parent, and the sum of utime, stime, cutime and cstime, from `/proc/PID/stat` (proc(5)).
+/// Reads the parent, and the sum of utime, stime, cutime and cstime, from `/proc/PID/stat`
+/// (proc(5)).
 fn parse_stat(text: &str) -> Option<Stat> {
     // The command's name stands in parentheses and may contain spaces and parentheses.
     let (_, rest) = text.rsplit_once(')')?;

@@ -45,8 +45,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The citations in a line of a doc comment: `RFC NUMBER`, or `RFC NUMBER` and a section sign with the
-/// section.
+/// The citations in a line of a doc comment: `RFC NUMBER`, or `RFC NUMBER` and a section sign with
+/// the section.
 fn citations(line: &str) -> Vec<(u32, Section)> {
     let line = line.trim_start();
     if !line.starts_with("///") && !line.starts_with("//!") {

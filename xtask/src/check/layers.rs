@@ -1,4 +1,5 @@
-//! A test that dependencies between our crates point down only, as the table in ARCHITECTURE.md says.
+//! A test that dependencies between our crates point down only, as the table in ARCHITECTURE.md
+//! says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -69,7 +69,8 @@ impl<'a> Bench<'a> {
         if who == Who::Disk {
             return self.measure_disk();
         }
-        // While postrider only accepts, its smarthost must never greet. Postfix uses its hold queue.
+        // While postrider only accepts, its smarthost must never greet. Postfix uses its hold
+        // queue.
         let stalled = work == Work::Accept && (who.is_ours() || who.is_before());
         let sink = SinkProcess::start(stalled)?;
         match who {

@@ -1,10 +1,10 @@
-//! Side by side: postrider and another server under the same load on the same machine, in alternating
-//! rounds.
+//! Side by side: postrider and another server under the same load on the same machine, in
+//! alternating rounds.
 //!
 //! The disk and the neighbours of a machine change from minute to minute. So absolute rates of two
-//! days cannot be compared. The ratio of two runs that follow each other can. Each round measures all
-//! servers in turn. Each server is new, in an empty folder, and warmed up. The ratios are taken within
-//! a round, and the table shows medians.
+//! days cannot be compared. The ratio of two runs that follow each other can. Each round measures
+//! all servers in turn. Each server is new, in an empty folder, and warmed up. The ratios are taken
+//! within a round, and the table shows medians.
 
 mod measure;
 mod table;

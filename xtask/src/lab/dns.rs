@@ -1,4 +1,5 @@
-//! As much of DNS as a test zone needs (RFC 1035): one question per message over UDP, four types of record.
+//! The part of DNS that a test zone needs (RFC 1035): one question per message over UDP, and four
+//! types of record.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -6,12 +7,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result, bail};
 use tokio::net::UdpSocket;
 
-/// A record's data.
+/// The data of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Record {
     A(Ipv4Addr),
     Aaaa(Ipv6Addr),
-    /// Preference and host; the empty host is the root, which makes a null MX (RFC 7505 §3).
+    /// Preference and host. The empty host is the root, which makes a null MX (RFC 7505 §3).
     Mx(u16, String),
     Txt(String),
 }
@@ -53,7 +54,7 @@ impl Record {
     }
 }
 
-/// What the server knows. Names are in lower case, without the last dot.
+/// The zone of the server. Names are in lower case, without the last dot.
 #[derive(Default)]
 pub(super) struct Zone {
     records: BTreeMap<String, Vec<Record>>,
@@ -68,12 +69,12 @@ impl Zone {
             .push(record);
     }
 
-    /// Every question for this name, or one below it, is answered with SERVFAIL.
+    /// Makes every question for this name, or for a name below it, fail with SERVFAIL.
     pub(super) fn fail(&mut self, name: &str) {
         self.failing.insert(name.to_lowercase());
     }
 
-    /// The records of this type, or the response code that says why there are none; NODATA is an empty list.
+    /// The records of this type, or the response code of the error. NODATA is an empty list.
     fn lookup(&self, name: &str, kind: u16) -> Result<Vec<&Record>, u8> {
         let below = |parent: &str| {
             name.strip_suffix(parent)
@@ -87,7 +88,7 @@ impl Zone {
                 .iter()
                 .filter(|record| record.kind() == kind)
                 .collect()),
-            // A name that has names below it exists, without records (RFC 8020 §2).
+            // A name with names below it exists, and has no records (RFC 8020 §2).
             None if self.records.keys().any(|known| {
                 known
                     .strip_suffix(name)
@@ -100,7 +101,7 @@ impl Zone {
         }
     }
 
-    /// The answer to a message; none to what is not a question.
+    /// The answer to a message. None if the message is no question.
     fn answer(&self, message: &[u8]) -> Option<Vec<u8>> {
         let (name, kind, question) = parse_question(message)?;
         let found = match message.get(2).map(|flags| flags >> 3 & 0xf) {
@@ -112,7 +113,8 @@ impl Zone {
             Err(code) => (code, Vec::new()),
         };
         let mut answer = message.get(..2)?.to_vec();
-        // Response and authoritative; opcode and "recursion desired" as asked; recursion available.
+        // Flags: a response, authoritative, recursion available. The opcode and "recursion desired"
+        // are those of the question.
         answer.push(0x84 | message.get(2)? & 0x79);
         answer.push(0x80 | code);
         for count in [1, records.len() as u16, 0, 0] {
@@ -120,7 +122,7 @@ impl Zone {
         }
         answer.extend_from_slice(question);
         for record in records {
-            // The name is the question's, at byte 12 (RFC 1035 §4.1.4).
+            // A pointer to the name of the question at byte 12 (RFC 1035 §4.1.4).
             answer.extend_from_slice(&[0xc0, 12]);
             answer.extend_from_slice(&record.kind().to_be_bytes());
             answer.extend_from_slice(&1u16.to_be_bytes());
@@ -133,7 +135,7 @@ impl Zone {
     }
 }
 
-/// Name, type, and the question as it came.
+/// The name, the type, and the bytes of the question.
 fn parse_question(message: &[u8]) -> Option<(String, u16, &[u8])> {
     let is_response = message.get(2)? & 0x80 != 0;
     if is_response || message.get(4..6)? != [0, 1] {

@@ -1,8 +1,10 @@
-//! A laboratory on loopback: a DNS server with a zone of its own, and remote SMTP servers that behave as told, so that a
-//! person can try `postrider serve` without the internet and see each kind of remote at work.
+//! A lab on loopback: a DNS server with a zone of its own, and remote SMTP servers with scripts. A
+//! person can try `postrider serve` without the internet, and see each kind of remote server at
+//! work.
 //!
-//! Each remote has a domain under `.test`, an address of its own in 127.0.1.0/24, and a script. The DNS server knows
-//! these domains, some whose DNS is at fault, and the records that are given; all else does not exist.
+//! Each remote has a domain under `.test`, an address of its own in 127.0.1.0/24, and a script. The
+//! DNS server knows these domains, some domains with broken DNS, and the records from the command
+//! line. No other name exists.
 
 mod dns;
 mod remote;
@@ -21,25 +23,25 @@ use remote::{Remote, Script};
 
 #[derive(ClapArgs)]
 pub(crate) struct Args {
-    /// Where the DNS server listens
+    /// The address of the DNS server
     #[arg(long, default_value = "127.0.0.1:5353")]
     dns: SocketAddr,
-    /// The remotes' port; 25 needs root
+    /// The port of the remotes; 25 needs root
     #[arg(long, default_value_t = 25)]
     port: u16,
-    /// Another remote, as DOMAIN=SCRIPT: accept, later:TIMES, refuse:CODE, refuse-data:CODE, drop:TIMES, slow:DURATION,
-    /// garbage, tls, broken-tls, dead
+    /// Another remote, as DOMAIN=SCRIPT: accept, later:TIMES, refuse:CODE, refuse-data:CODE,
+    /// drop:TIMES, slow:DURATION, garbage, tls, broken-tls, dead
     #[arg(long, value_name = "DOMAIN=SCRIPT")]
     remote: Vec<String>,
     /// Another record, as "NAME TYPE VALUE" with A, AAAA, MX ("10 mx.x.test") or TXT
     #[arg(long)]
     record: Vec<String>,
-    /// Keep what the remotes accept in this folder, a file each
+    /// Keep each accepted message as a file in this folder
     #[arg(long)]
     save: Option<PathBuf>,
 }
 
-/// The remotes that are always there: a domain, its script, and what it shows.
+/// The remotes that are always there: the domain, the script, and a text for the user.
 const REMOTES: &[(&str, &str, &str)] = &[
     ("ok.test", "accept", "accepts"),
     (
@@ -78,7 +80,7 @@ const REMOTES: &[(&str, &str, &str)] = &[
     ("dead.test", "dead", "nothing listens there"),
 ];
 
-/// Domains that show something of DNS.
+/// Domains that show a case of DNS.
 const DNS_CASES: &[(&str, &str)] = &[
     (
         "nomx.test",
@@ -113,7 +115,7 @@ async fn serve(args: &Args) -> Result<()> {
     }
 
     let mut zone = Zone::default();
-    // ok.test first: others refer to it.
+    // The first address is that of ok.test: other domains refer to it.
     let ok = Ipv4Addr::new(127, 0, 1, 1);
     let mut next = 2;
     for (domain, (script, shows)) in remotes {

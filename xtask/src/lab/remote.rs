@@ -1,4 +1,4 @@
-//! A remote SMTP server that follows a script and tells what it does.
+//! A remote SMTP server that follows a script and prints each step.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,20 +18,21 @@ use tokio_rustls::TlsAcceptor;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Script {
     Accept,
-    /// 451 to a recipient this many times, then 250.
+    /// Answers 451 to each recipient this many times, then 250.
     Later(u32),
-    /// This code to each recipient.
+    /// Answers this code to each recipient.
     Refuse(u16),
-    /// This code at the end of the data.
+    /// Answers this code at the end of the data.
     RefuseData(u16),
-    /// Closes without an answer at the end of the data, this many times per recipient, then accepts.
+    /// Closes without an answer at the end of the data, this many times per recipient. Then
+    /// accepts.
     Drop(u32),
     /// Waits this long before each reply.
     Slow(Duration),
     Garbage,
     /// Accepts, and offers STARTTLS.
     Tls,
-    /// Offers STARTTLS, agrees to it, and then sends what is not TLS.
+    /// Offers STARTTLS, agrees to it, and then sends bytes that are not TLS.
     BrokenTls,
     /// Nothing listens.
     Dead,
@@ -42,19 +43,19 @@ pub(super) struct Remote {
     script: Script,
     save: Option<PathBuf>,
     tls: Option<TlsAcceptor>,
-    /// How often each recipient was met.
+    /// How often each recipient was named.
     met: Mutex<HashMap<String, u32>>,
     accepted: AtomicU64,
 }
 
-/// A message longer than this is not for a laboratory.
+/// The limit on a message.
 const TEXT_MAX: usize = 64 << 20;
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 type Wire = BufReader<Box<dyn Stream>>;
 
-/// What to do after a command was answered.
+/// What follows the answer to a command.
 enum After {
     Go,
     Close,
@@ -120,7 +121,8 @@ impl Remote {
                 After::Go => {}
                 After::Close => return Ok(()),
                 After::StartTls => {
-                    // What was read ahead in clear is dropped with the reader, as RFC 3207 §4.2 asks.
+                    // The reader is dropped with all bytes that it read ahead in clear (RFC 3207
+                    // §4.2).
                     let mut stream = wire.into_inner();
                     let Some(tls) = &self.tls else {
                         return stream.write_all(b"this is not TLS\r\n").await;
@@ -242,7 +244,7 @@ impl Remote {
         std::fs::write(folder.join(format!("{}-{number}.eml", self.name)), file)
     }
 
-    /// Counts a meeting with this recipient, and gives how many there were with this one.
+    /// Counts an attempt for this recipient, and returns the count.
     fn meet(&self, recipient: &str) -> u32 {
         let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
         let times = met.entry(recipient.to_lowercase()).or_default();
@@ -259,7 +261,7 @@ impl Remote {
     }
 }
 
-/// What stands between the angle brackets.
+/// The text between the angle brackets.
 fn path(command: &str) -> String {
     let inside = command
         .split_once('<')
@@ -267,8 +269,8 @@ fn path(command: &str) -> String {
     inside.map_or_else(String::new, |(path, _)| path.to_owned())
 }
 
-/// Reads up to the line with only a dot, and takes away the dots that were put before dots (RFC 5321 §4.5.2). Nothing
-/// when it is too long.
+/// Reads up to the line with only a dot, and removes the dots that the client added (RFC 5321
+/// §4.5.2). None if the text is too long.
 async fn read_text(wire: &mut Wire) -> io::Result<Option<Vec<u8>>> {
     let mut text = Vec::new();
     let mut line = Vec::new();
@@ -308,7 +310,7 @@ mod tests {
 
     const MESSAGE: &str = "MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.test> NOTIFY=NEVER\r\nDATA\r\n";
 
-    /// Sends all input at once and gives the codes that come, until the remote closes.
+    /// Sends all input at once, and returns the codes until the remote closes.
     async fn talk(remote: &Remote, input: &str) -> String {
         let (near, far) = tokio::io::duplex(1 << 20);
         let (mut read, mut write) = tokio::io::split(near);

@@ -1,4 +1,4 @@
-//! Idle connections: what each costs the server in memory.
+//! Idle connections: the memory that each one costs the server.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -20,10 +20,10 @@ pub(crate) struct IdleArgs {
     /// The server's port
     #[arg(long)]
     port: u16,
-    /// How many connections are opened and kept
+    /// How many connections to open and keep
     #[arg(long, default_value_t = 10_000)]
     connections: u64,
-    /// Have each connection ask for a page over HTTP and stay, instead of saying EHLO over SMTP
+    /// Ask for a page over HTTP on each connection, instead of saying EHLO over SMTP
     #[arg(long)]
     http: bool,
     /// Processes whose memory is measured, with all their descendants
@@ -72,7 +72,7 @@ async fn hold(args: &IdleArgs) -> Result<()> {
     Ok(())
 }
 
-/// A connection that has said EHLO, so that the server has all that it keeps for a client who does nothing more.
+/// A connection after EHLO. The server then holds everything that it keeps for an idle client.
 async fn open(server: SocketAddr) -> Result<TcpStream> {
     let mut stream = BufReader::with_capacity(1024, TcpStream::connect(server).await?);
     expect(&mut stream, "220").await?;
@@ -81,7 +81,7 @@ async fn open(server: SocketAddr) -> Result<TcpStream> {
     Ok(stream.into_inner())
 }
 
-/// A connection over which a page came, and which is kept for another.
+/// A connection that got a page and stays open for another.
 async fn open_http(server: SocketAddr) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(server).await?;
     let mut connection = http::Connection::new(&mut stream);

@@ -1,8 +1,9 @@
 //! The load drivers: one for any SMTP server, one for any webapi of the v0 kind.
 //!
-//! They are lean on purpose, as they share the machine with what they measure: one thread unless told otherwise, a message
-//! made once and only its number changed, nothing parsed beyond the reply code. Every message has its own number in
-//! Subject and Message-ID, so that a counting sink can tell which arrived.
+//! The drivers share the machine with the server that they measure. So they do little: one thread
+//! unless told otherwise, one message in which only the number changes, and no parsing beyond the
+//! reply code. Every message has a number of its own in Subject and Message-ID. So a counting sink
+//! knows which messages arrived.
 
 mod idle;
 mod smtp;
@@ -22,7 +23,7 @@ use clap::{Args, Subcommand};
 use tokio::sync::Barrier;
 
 pub(crate) use stats::mebibytes;
-use stats::{Cost, Report, Tally};
+use stats::{Cost, Outcome, Tally};
 
 use crate::duration::parse_duration;
 use crate::process::Processes;
@@ -34,32 +35,32 @@ pub(crate) enum Load {
     Smtp(smtp::SmtpArgs),
     /// Calls Send of a webapi
     Webapi(webapi::WebapiArgs),
-    /// Opens connections to an SMTP server, does nothing on them, and prints what they cost in memory
+    /// Opens connections to an SMTP server, does nothing on them, and prints their memory use
     Idle(idle::IdleArgs),
 }
 
-/// What the drivers have in common.
+/// The options of all drivers.
 #[derive(Args, Clone)]
 struct Common {
-    /// How many messages to send; without it as many as go in --time
+    /// How many messages to send; without it as many as fit into --time
     #[arg(long)]
     messages: Option<u64>,
     /// Stop starting new messages after this time
     #[arg(long, value_parser = parse_duration, required_unless_present = "messages")]
     time: Option<Duration>,
-    /// Bytes of a message: over SMTP all of it, with the webapi its text
+    /// Bytes of a message: over SMTP the whole message, with the webapi its text part
     #[arg(long, default_value_t = 4096)]
     size: usize,
     /// The number in the first message's Subject
     #[arg(long, default_value_t = 0)]
     first_number: u64,
-    /// Write the numbers of the accepted messages to this file, one a line
+    /// Write the numbers of the accepted messages into this file, one a line
     #[arg(long)]
     accepted: Option<PathBuf>,
     /// Processes whose CPU time and memory are measured, with all their descendants
     #[arg(long, num_args = 1.., value_delimiter = ',')]
     pid: Vec<u32>,
-    /// How long a session tries to connect again after it lost its connection
+    /// How long a session tries to connect again after it has lost its connection
     #[arg(long, value_parser = parse_duration, default_value = "0s")]
     patience: Duration,
     /// Threads of the driver
@@ -70,7 +71,7 @@ struct Common {
     json: bool,
 }
 
-/// Which numbers are still to be sent: shared by all sessions.
+/// The numbers that are still to be sent. All sessions share them.
 pub(crate) struct Supply {
     next: AtomicU64,
     end: u64,
@@ -90,7 +91,7 @@ impl Supply {
         }
     }
 
-    /// The next message's number, unless all are taken or the time is over.
+    /// The number of the next message. None if all are taken or the time is over.
     fn take(&self, started: Instant) -> Option<u64> {
         if self.over.load(Ordering::Relaxed) {
             return None;
@@ -114,15 +115,16 @@ pub(crate) fn run(load: Load) -> Result<()> {
     }
 }
 
-/// Runs one task per session, spread over threads, and adds up what they counted. Each session connects, waits at the
-/// barrier twice, and only then begins: what it costs to open the first connections is not part of the figures.
+/// Runs one task per session, spread over threads, and adds up their counts. Each session connects,
+/// waits at the barrier twice, and only then begins. So the cost of the first connections is not
+/// part of the figures.
 fn drive<F, Fut>(common: &Common, sessions: usize, session: F) -> Result<()>
 where
     F: Fn(Arc<Supply>, Arc<Barrier>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Tally> + Send + 'static,
 {
     let supply = Arc::new(Supply::new(common));
-    // The measuring thread waits at the barrier too: it then reads clock and CPU times.
+    // The measuring thread waits at the barrier too. It then reads the clock and the CPU times.
     let barrier = Arc::new(Barrier::new(sessions + 1));
     let session = Arc::new(session);
     let threads = common.threads.clamp(1, sessions.max(1));
@@ -130,7 +132,7 @@ where
         .map(|thread| {
             let (supply, barrier) = (Arc::clone(&supply), Arc::clone(&barrier));
             let session = Arc::clone(&session);
-            // Session I runs on thread I modulo the number of threads.
+            // Session I runs on the thread with the number I modulo the number of threads.
             let mine = (sessions + threads - 1 - thread) / threads;
             std::thread::spawn(move || -> Result<Vec<Tally>> {
                 let runtime = tokio::runtime::Builder::new_current_thread()
@@ -153,7 +155,8 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let ourselves = Processes::new(vec![std::process::id()]);
     runtime.block_on(barrier.wait());
-    // All are connected and none has begun. Reading all of /proc takes longer than some messages do.
+    // All sessions are connected, and none has begun. Reading all of /proc takes longer than some
+    // messages take.
     let own_cpu_before = ourselves.cpu_seconds();
     let cost = Cost::start(Processes::new(common.pid.clone()));
     let started = Instant::now();
@@ -166,31 +169,32 @@ where
             .map_err(|_| anyhow::anyhow!("a thread of the driver panicked"))??;
         tallies.into_iter().for_each(|one| tally.add(one));
     }
-    let report = Report {
+    let outcome = Outcome {
         elapsed: started.elapsed(),
         cost: cost.end(),
         own_cpu: ourselves.cpu_seconds() - own_cpu_before,
         tally,
     };
-    if let (Some(path), Some(numbers)) = (&common.accepted, &report.tally.numbers) {
+    if let (Some(path), Some(numbers)) = (&common.accepted, &outcome.tally.numbers) {
         write_numbers(path, numbers)?;
     }
     if common.json {
-        println!("{}", report.json());
+        println!("{}", outcome.json());
     } else {
-        report.print();
+        outcome.print();
     }
-    anyhow::ensure!(report.tally.accepted > 0, "no message was accepted");
+    anyhow::ensure!(outcome.tally.accepted > 0, "no message was accepted");
     Ok(())
 }
 
-/// Waits until all sessions are connected, and then until the measuring thread has read the first figures.
+/// Waits until all sessions are connected, and until the measuring thread has read its first
+/// figures.
 async fn wait_for_start(barrier: &Barrier) {
     barrier.wait().await;
     barrier.wait().await;
 }
 
-/// Writes numbers to a file, one a line.
+/// Writes numbers into a file, one a line.
 pub(crate) fn write_numbers(path: &Path, numbers: &[u64]) -> Result<()> {
     let file = fs::File::create(path).with_context(|| format!("failed to create {path:?}"))?;
     let mut file = std::io::BufWriter::new(file);
@@ -201,12 +205,12 @@ pub(crate) fn write_numbers(path: &Path, numbers: &[u64]) -> Result<()> {
         .with_context(|| format!("failed to write {path:?}"))
 }
 
-/// Text that repeats to fill a message, with lines as long as people write them.
+/// Text that fills a message, in lines of a usual length.
 pub(crate) fn filler(size: usize) -> Vec<u8> {
     const LINE: &[u8] =
         b"The quick brown fox jumps over the lazy dog, and the post is carried on.  \r\n";
     let mut text: Vec<u8> = LINE.iter().copied().cycle().take(size).collect();
-    // Only whole line ends, also where the text was cut.
+    // The cut at the end must not leave half a line end.
     if text.ends_with(b"\r") {
         text.pop();
         text.push(b'.');

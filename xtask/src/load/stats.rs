@@ -1,4 +1,4 @@
-//! Latencies and what a run of load comes to.
+//! Latencies, and the outcome of a run of load.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use crate::process::{MemoryUse, Processes};
 
-/// Bits of a latency that are kept: buckets are then at most 1.6 % wide.
+/// The bits of a latency that are kept. So a bucket is at most 1.6 % wide.
 const PRECISION: u32 = 6;
 const BUCKETS: usize = ((64 - PRECISION as usize) + 1) << PRECISION;
 
-/// Latencies in logarithmic buckets: constant memory, and nothing allocated per message.
+/// Latencies in logarithmic buckets. Memory use is constant, and no message allocates.
 #[derive(Clone)]
 pub(crate) struct Histogram {
     counts: Vec<u64>,
@@ -45,7 +45,7 @@ impl Histogram {
         self.max = self.max.max(other.max);
     }
 
-    /// The latency that this share (0 to 1) of all does not exceed.
+    /// The latency that this share (0 to 1) of all messages does not exceed.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
         let rank = ((self.total as f64 * share).ceil() as u64).clamp(1, self.total.max(1));
         let mut seen = 0;
@@ -81,13 +81,13 @@ fn highest(index: usize) -> u64 {
     (mantissa << shift) + ((1 << shift) - 1)
 }
 
-/// What one session counted.
+/// The counts of one session.
 pub(crate) struct Tally {
     pub(crate) latencies: Histogram,
     pub(crate) accepted: u64,
-    /// The numbers of the messages that were accepted, when they are to be written down.
+    /// The numbers of the accepted messages, if they are to be written into a file.
     pub(crate) numbers: Option<Vec<u64>>,
-    /// What went wrong, and how often.
+    /// Each error, and how often it occurred.
     pub(crate) errors: BTreeMap<String, u64>,
 }
 
@@ -125,7 +125,7 @@ impl Tally {
     }
 }
 
-/// CPU time at the start of a run, so that its end can say what the run cost.
+/// The CPU time at the start of a run, from which the end computes the cost.
 pub(crate) struct Cost {
     processes: Processes,
     cpu_at_start: f64,
@@ -140,7 +140,7 @@ impl Cost {
         }
     }
 
-    /// CPU seconds since the start, and memory now; nothing when no process was named.
+    /// CPU seconds since the start, and memory use now. None if no process was named.
     pub(crate) fn end(&self) -> Option<(f64, MemoryUse)> {
         (!self.processes.is_empty()).then(|| {
             let cpu = self.processes.cpu_seconds() - self.cpu_at_start;
@@ -150,15 +150,15 @@ impl Cost {
 }
 
 /// The result of a run.
-pub(crate) struct Report {
+pub(crate) struct Outcome {
     pub(crate) tally: Tally,
     pub(crate) elapsed: Duration,
     pub(crate) cost: Option<(f64, MemoryUse)>,
-    /// CPU seconds of the driver itself, to see whether it was the bottleneck.
+    /// CPU seconds of the driver itself. They show whether the driver was the bottleneck.
     pub(crate) own_cpu: f64,
 }
 
-impl Report {
+impl Outcome {
     pub(crate) fn rate(&self) -> f64 {
         self.tally.accepted as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }

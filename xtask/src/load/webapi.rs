@@ -39,13 +39,13 @@ pub(crate) struct WebapiArgs {
     to: String,
 }
 
-struct Plan {
+struct Job {
     args: WebapiArgs,
     /// host:port
     authority: String,
     /// Method line and header fields up to the value of Content-Length.
     head: String,
-    /// The form up to the number, and behind it.
+    /// The form before the number, and the form after it.
     form: (String, String),
 }
 
@@ -81,23 +81,23 @@ pub(crate) fn run(args: WebapiArgs) -> Result<()> {
     let Some((before, after)) = form.split_once("NUMBER") else {
         bail!("the form lost its number");
     };
-    let plan = Arc::new(Plan {
+    let job = Arc::new(Job {
         form: (before.to_owned(), after.to_owned()),
         authority,
         head,
         args,
     });
-    let common = plan.args.common.clone();
+    let common = job.args.common.clone();
     drive(
         &common,
-        plan.args.concurrency.max(1),
-        move |supply, barrier| session(Arc::clone(&plan), supply, barrier),
+        job.args.concurrency.max(1),
+        move |supply, barrier| session(Arc::clone(&job), supply, barrier),
     )
 }
 
-async fn session(plan: Arc<Plan>, supply: Arc<Supply>, barrier: Arc<Barrier>) -> Tally {
-    let mut tally = Tally::new(plan.args.common.accepted.is_some());
-    let mut first = Some(connect(&plan).await);
+async fn session(job: Arc<Job>, supply: Arc<Supply>, barrier: Arc<Barrier>) -> Tally {
+    let mut tally = Tally::new(job.args.common.accepted.is_some());
+    let mut first = Some(connect(&job).await);
     wait_for_start(&barrier).await;
     let started = Instant::now();
     let mut next = supply.take(started);
@@ -105,13 +105,13 @@ async fn session(plan: Arc<Plan>, supply: Arc<Supply>, barrier: Arc<Barrier>) ->
     while next.is_some() {
         let opened = match first.take() {
             Some(opened) => opened,
-            None => connect(&plan).await,
+            None => connect(&job).await,
         };
         match opened {
             Ok(mut connection) => {
                 given_up = None;
                 let sent = send_all(
-                    &plan,
+                    &job,
                     &supply,
                     started,
                     &mut connection,
@@ -124,7 +124,7 @@ async fn session(plan: Arc<Plan>, supply: Arc<Supply>, barrier: Arc<Barrier>) ->
             }
             Err(error) => {
                 let now = Instant::now();
-                let deadline = *given_up.get_or_insert(now + plan.args.common.patience);
+                let deadline = *given_up.get_or_insert(now + job.args.common.patience);
                 if now >= deadline {
                     tally.fail(format!("no connection: {error}"));
                     break;
@@ -136,14 +136,14 @@ async fn session(plan: Arc<Plan>, supply: Arc<Supply>, barrier: Arc<Barrier>) ->
     tally
 }
 
-async fn connect(plan: &Plan) -> io::Result<http::Connection<TcpStream>> {
-    let tcp = TcpStream::connect(&plan.authority).await?;
+async fn connect(job: &Job) -> io::Result<http::Connection<TcpStream>> {
+    let tcp = TcpStream::connect(&job.authority).await?;
     tcp.set_nodelay(true)?;
     Ok(http::Connection::new(tcp))
 }
 
 async fn send_all(
-    plan: &Plan,
+    job: &Job,
     supply: &Supply,
     started: Instant,
     connection: &mut http::Connection<TcpStream>,
@@ -152,17 +152,18 @@ async fn send_all(
 ) -> io::Result<()> {
     let mut request = String::new();
     while let Some(number) = *next {
-        let (before, after) = &plan.form;
+        let (before, after) = &job.form;
         let digits = format!("{number:012}");
         let length = before.len() + digits.len() + after.len();
         request.clear();
         let _ = write!(
             request,
             "{}{length}\r\n\r\n{before}{digits}{after}",
-            plan.head
+            job.head
         );
         let begun = Instant::now();
-        // A number that was sent is not sent again: a lost connection leaves it unknown, which is what is to be counted.
+        // A number is never sent twice. If the connection breaks, the fate of the message is
+        // unknown.
         *next = supply.take(started);
         connection.write(request.as_bytes()).await?;
         let answer = connection.read_message().await?;

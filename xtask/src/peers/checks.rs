@@ -90,7 +90,8 @@ pub(super) fn curl(server: &mut Localserve) -> Result<()> {
 }
 
 pub(super) fn smtp_source(server: &mut Localserve) -> Result<()> {
-    // Fifty messages in five sessions, as from a remote server. The program fails at the first refusal.
+    // Fifty messages in five sessions, as from a remote server. The program fails at the first
+    // refusal.
     finish(
         program("smtp-source")
             .args(["-s", "5", "-m", "50", "-l", "4096"])

@@ -1,8 +1,8 @@
-//! Checks with real mail programs. They submit messages to a `postrider localserve` of our own, as its
-//! users do. Our webhook receiver must hear of the delivery of each message.
+//! Checks with real mail programs. They submit messages to a `postrider localserve` of our own, as
+//! its users do. Our webhook receiver must hear of the delivery of each message.
 //!
-//! As root on Debian the missing programs get installed. Elsewhere a missing program skips its check,
-//! with a sentence that names the program.
+//! As root on Debian the missing programs get installed. Elsewhere a missing program skips its
+//! check, with a sentence that names the program.
 
 mod checks;
 mod install;

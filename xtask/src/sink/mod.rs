@@ -1,5 +1,5 @@
-//! An SMTP server that accepts every message, stores nothing and counts. It is the far end of a relay,
-//! and the floor in comparisons.
+//! An SMTP server that accepts every message, stores nothing and counts. It is the far end of a
+//! relay, and the floor in comparisons.
 //!
 //! The load driver numbers its messages. The sink reads the number from the Subject and keeps a bit
 //! per number. So it knows which messages came.

@@ -1,4 +1,5 @@
-//! The table of docs/testing.md: one row for each part, with the commit and the time of its last run.
+//! The table of docs/testing.md: one row for each part, with the commit and the time of its last
+//! run.
 
 use std::fmt;
 use std::fs;

@@ -1,4 +1,5 @@
-//! Short runs of the load drivers. They judge no figure: each message must arrive, and nothing else.
+//! Short runs of the load drivers. They judge no figure: each message must arrive, and nothing
+//! else.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
