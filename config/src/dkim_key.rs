@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use ed25519_dalek::pkcs8::DecodePrivateKey as _;
-use rsa::{pkcs8::DecodePrivateKey as _, traits::PublicKeyParts as _};
+use aws_lc_rs::signature::{Ed25519KeyPair, RsaKeyPair};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
 use crate::values::DkimAlgorithm;
@@ -11,7 +10,10 @@ use crate::values::DkimAlgorithm;
 /// The smallest key that verifiers must accept (RFC 8301 §3.2).
 const RSA_MIN_BITS: usize = 1024;
 
-/// A private key, checked. Its `Debug` form hides it.
+/// The shortest RSA key that the library checks as a whole. Of shorter keys only the form is checked.
+const RSA_CHECKED_BITS: usize = 2048;
+
+/// A checked private key. Its `Debug` form hides it.
 #[derive(PartialEq, Eq)]
 pub struct DkimKey {
     algorithm: DkimAlgorithm,
@@ -27,20 +29,19 @@ impl DkimKey {
     /// A sentence that can follow the name of the file.
     pub fn from_pem(text: &str) -> Result<Self, String> {
         let der = first_private_key(text)?;
-        if let Ok(key) = ed25519_dalek::SigningKey::from_pkcs8_der(&der) {
-            let bits = key.to_bytes().len() * 8;
+        if Ed25519KeyPair::from_pkcs8(&der).is_ok() {
             return Ok(Self {
                 algorithm: DkimAlgorithm::Ed25519,
-                bits,
+                bits: 256,
                 der: der.into(),
             });
         }
-        let key = rsa::RsaPrivateKey::from_pkcs8_der(&der).map_err(|_| {
-            "holds neither an RSA nor an Ed25519 key in PKCS#8; make one: openssl genpkey \
-            -algorithm ed25519 -out FILE"
-                .to_owned()
-        })?;
-        let bits = key.n().bits();
+        let bits = rsa_bits(&der)
+            .filter(|bits| *bits < RSA_CHECKED_BITS || RsaKeyPair::from_pkcs8(&der).is_ok())
+            .ok_or(
+                "holds neither an RSA nor an Ed25519 key in PKCS#8; make one: openssl genpkey \
+                -algorithm ed25519 -out FILE",
+            )?;
         if bits < RSA_MIN_BITS {
             return Err(format!(
                 "holds an RSA key of {bits} bits; verifiers do not accept it; make a key of 2048 bits"
@@ -113,4 +114,97 @@ fn first_private_key(text: &str) -> Result<Vec<u8>, String> {
     base64::engine::general_purpose::STANDARD
         .decode(base64)
         .map_err(|error| format!("is damaged: {error}"))
+}
+
+/// The number of bits in the modulus of an RSA key in PKCS#8. None if the bytes are no such key.
+fn rsa_bits(pkcs8: &[u8]) -> Option<usize> {
+    /// The identifier of the algorithm rsaEncryption (RFC 8017 Appendix C).
+    const RSA_ENCRYPTION: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
+    const INTEGER: u8 = 0x02;
+    const OCTET_STRING: u8 = 0x04;
+    const IDENTIFIER: u8 = 0x06;
+    const SEQUENCE: u8 = 0x30;
+    // PrivateKeyInfo (RFC 5208 §5): version, algorithm, key.
+    let (info, end) = element(pkcs8, SEQUENCE)?;
+    let (_version, info) = element(info, INTEGER)?;
+    let (algorithm, info) = element(info, SEQUENCE)?;
+    let (identifier, _) = element(algorithm, IDENTIFIER)?;
+    let (key, _) = element(info, OCTET_STRING)?;
+    if !end.is_empty() || identifier != RSA_ENCRYPTION {
+        return None;
+    }
+    // RSAPrivateKey (RFC 8017 Appendix A.1.2): version, modulus, and more.
+    let (key, _) = element(key, SEQUENCE)?;
+    let (_version, key) = element(key, INTEGER)?;
+    let (modulus, key) = element(key, INTEGER)?;
+    // Public exponent, private exponent, two primes, two exponents and a coefficient follow.
+    let mut rest = key;
+    for _ in 0..6 {
+        (_, rest) = element(rest, INTEGER)?;
+    }
+    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+    let modulus = modulus.get(zeros..)?;
+    Some(modulus.len() * 8 - modulus.first()?.leading_zeros() as usize)
+}
+
+/// The first element of some DER (X.690), which must have this tag, and the bytes behind it.
+fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (&[found, first], rest) = der.split_first_chunk()?;
+    if found != tag {
+        return None;
+    }
+    // A length up to 127 is one byte. Else the byte says how many bytes hold the length.
+    let (length, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81..=0x83 => {
+            let (length, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            let length = length
+                .iter()
+                .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+            (length, rest)
+        }
+        _ => return None,
+    };
+    rest.split_at_checked(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn der(file: &str) -> Vec<u8> {
+        let folder = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../testdata/config/dynamic/keys"
+        );
+        let text = std::fs::read_to_string(format!("{folder}/{file}")).unwrap();
+        first_private_key(&text).unwrap()
+    }
+
+    #[test]
+    fn the_bits_of_rsa_keys() {
+        for (file, bits) in [
+            ("rsa512.pem", 512),
+            ("rsa1024.pem", 1024),
+            ("rsa2048.pem", 2048),
+        ] {
+            assert_eq!(rsa_bits(&der(file)), Some(bits));
+        }
+        assert_eq!(rsa_bits(&der("ed25519.pem")), None);
+    }
+
+    #[test]
+    fn a_damaged_key_is_no_key() {
+        let key = der("rsa2048.pem");
+        for cut in 0..key.len() {
+            assert_eq!(rsa_bits(&key[..cut]), None, "{cut}");
+        }
+        assert_eq!(rsa_bits(&[&key[..], b"x"].concat()), None);
+        for at in 0..30 {
+            let mut damaged = key.clone();
+            damaged[at] ^= 0x40;
+            // Any result is fine, a panic is not.
+            let _ = rsa_bits(&damaged);
+        }
+    }
 }
