@@ -1,7 +1,9 @@
-//! How long it takes to list the first page, and to find a message by a name, among a hundred and among a million: queued
-//! and in the history; and what it costs others when a million leave the history.
+//! Measures lists and look-ups: the first page of a list, and a message by its Message-ID, among a
+//! hundred and among a million messages, in the queue and in the history. Also measures the rate of
+//! other callers while a million messages leave the history.
 //!
-//! `cargo bench -p postrider-store --bench listing`; the environment is that of the bench `store`.
+//! `cargo bench -p postrider-store --bench listing`. The environment variables are those of the
+//! bench `store`.
 
 #![expect(
     clippy::print_stdout,
@@ -26,10 +28,10 @@ use postrider_store::{
     RetiredFilter, Settle, Store, Time,
 };
 
-/// Rows of a page.
+/// The rows of a page.
 const PAGE: usize = 100;
 const FEW: u64 = 100;
-/// Until when the history is kept.
+/// The time until which the history keeps messages.
 const KEEP: Time = Time(1 << 50);
 
 /// The median time of a question, in microseconds.
@@ -145,7 +147,7 @@ fn retired_filters() -> Vec<(&'static str, RetiredFilter)> {
     ]
 }
 
-/// Queues so many; each hundredth is held and has a transport.
+/// Queues `count` messages. One in a hundred is held and has a transport.
 fn queue(store: &Store, count: u64) {
     let last = move |number, _| number >= count;
     produce(store, 100, SMALL_TEXT, |_| Time(0), 0, last);
@@ -162,7 +164,7 @@ fn queue(store: &Store, count: u64) {
     });
 }
 
-/// Sends all that is queued; each hundredth fails.
+/// Sends all queued messages. One in a hundred fails.
 fn retire(store: &Store) {
     let release = Change {
         hold: Some(false),
@@ -219,7 +221,7 @@ fn retire(store: &Store) {
     });
 }
 
-/// Times in microseconds, by what was asked.
+/// Questions with their times in microseconds.
 type Answers = Vec<(String, f64)>;
 
 fn ask_queue(store: &Store) -> Answers {
@@ -257,7 +259,7 @@ fn ask_names(store: &Store, count: u64, what: &str) -> Answers {
     let runtime = runtime();
     let mut number = 0;
     let time = ask(|| {
-        // Never near the one before.
+        // Each message is far from the one before.
         number = (number + count * 7 / 13 + 1) % count;
         let id = message_id(number);
         let recipient = format!("user{number}@d{}.example", number % DOMAINS);
@@ -288,7 +290,7 @@ fn measure(store: &Store, count: u64) -> Answers {
     answers
 }
 
-/// Producers go on while all of the history goes, at the server's pace.
+/// Measures producers while all messages leave the history, at the pace of the server.
 fn expire(store: &Store) {
     let producers = |what| {
         let latencies = produce(
@@ -321,10 +323,10 @@ fn expire(store: &Store) {
             (gone, begun.elapsed())
         }
     });
-    let during = producers("8 producers while it goes");
+    let during = producers("8 producers while the history is removed");
     let (gone, took) = expiring.join().unwrap();
     println!(
-        "{gone} went in {:.1} s; the producers had {:.2} of their rate; {}",
+        "{gone} messages removed in {:.1} s; the producers had {:.2} of their rate; {}",
         took.as_secs_f64(),
         during / before,
         memory()

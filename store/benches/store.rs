@@ -1,7 +1,12 @@
-//! How fast the store takes messages, finds what is due and starts again, with an empty queue and with a million queued.
+//! Measures how fast the store accepts messages, claims due messages and starts again, with an
+//! empty queue and with a million messages in it.
 //!
-//! `cargo bench -p postrider-store`. The folder is made in `STORE_BENCH_DIR`, or where temporary files go: its disk is what is
-//! measured. `STORE_BENCH_QUEUED` is how many are queued instead of a million.
+//! `cargo bench -p postrider-store`
+//!
+//! | environment variable | meaning |
+//! |---|---|
+//! | `STORE_BENCH_DIR` | the folder for the data. Its disk is measured. The default is the folder for temporary files |
+//! | `STORE_BENCH_QUEUED` | the number of queued messages. The default is a million |
 
 #![expect(
     clippy::print_stdout,
@@ -29,7 +34,7 @@ fn for_a_while(_: u64, begun: Instant) -> bool {
     begun.elapsed() >= MEASURE
 }
 
-/// One text at a time, written over a file of zeros and synced.
+/// Measures the disk alone: overwrites 4 KiB of a file of zeros and syncs, again and again.
 fn disk(dir: &Path) {
     let file = OpenOptions::new()
         .create_new(true)
@@ -66,10 +71,10 @@ fn claim(max: usize) -> Claim {
     }
 }
 
-/// Queues so many, then goes on until it is killed.
+/// Queues `count` messages, then goes on until it is killed.
 fn fill(dir: &Path, count: u64) {
     let store = Store::open(Options::new(dir)).unwrap();
-    // The first thousand are due, the rest is not.
+    // The first 20000 messages are due, the others are not.
     let due = |number: u64| Time(if number < 20_000 { 0 } else { 1 << 60 });
     let begun = Instant::now();
     produce(&store, 100, SMALL_TEXT, due, 0, move |number, _| {
@@ -84,7 +89,7 @@ fn fill(dir: &Path, count: u64) {
     produce(&store, 8, SMALL_TEXT, due, count, |_, _| false);
 }
 
-/// Opens what a killed process left.
+/// Opens the folder that a killed process left, and measures.
 fn open(dir: &Path, empty_rate: f64) {
     let begun = Instant::now();
     let store = Store::open(Options::new(dir)).unwrap();
@@ -102,7 +107,7 @@ fn open(dir: &Path, empty_rate: f64) {
         }
     });
     println!(
-        "claim of the next due one, with the way to the writer and back: {:.1} us",
+        "claim of one due message, with the way to the writer and back: {:.1} us",
         begun.elapsed().as_secs_f64() / f64::from(rounds) * 1e6
     );
     let begun = Instant::now();
@@ -117,7 +122,7 @@ fn open(dir: &Path, empty_rate: f64) {
         begun.elapsed().as_secs_f64() / claimed as f64 * 1e6
     );
     let latencies = produce(&store, 100, TEXT, |_| Time(1 << 60), 1 << 40, for_a_while);
-    let rate = rate(latencies, "100 producers with these queued");
+    let rate = rate(latencies, "100 producers with this queue");
     println!(
         "that is {:.2} of the rate with an empty queue; {}",
         rate / empty_rate,
@@ -185,7 +190,7 @@ fn main() {
             line => println!("{line}"),
         }
     }
-    // In the middle of what it is doing.
+    // Kill it in the middle of its work.
     drop(filler);
     assert!(
         again(&["open", data, &last.to_string()])

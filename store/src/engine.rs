@@ -42,7 +42,7 @@ use crate::{
     Accept, Accepted, ApiKeyId, Change, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts,
     Credential, HoldFilter, HoldRuleId, HookAttempt, HookId, INLINE_TEXT_MAX, MailChange, MailId,
     NewApiKey, NewMessage, NewSuppression, NewText, NextAttempt, Once, QueueId, Settle, SettleHook,
-    StoreError, TextId, TextWriter, Time, bodyfile::TextFiles, journal::JournalReader,
+    StoreError, TextId, TextWriter, Time, journal::JournalReader, textfile::TextFiles,
 };
 use inbox::{Inbox, Ops, Prepared, Request};
 use index::IndexRoom;

@@ -7,7 +7,6 @@
 //! What is absent on purpose: policy. The store does not know when a retry is due, what an event says, or whose password
 //! is right to be used where; it remembers what it is told. It asks no clock for records: times are passed in.
 
-pub mod bodyfile;
 pub mod disk;
 mod engine;
 mod error;
@@ -21,10 +20,10 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod text;
+pub mod textfile;
 mod time;
 mod verb;
 
-pub use bodyfile::TextFile;
 pub use error::{OpenError, StoreError};
 pub use id::{ApiKeyId, EventId, HoldRuleId, HookId, MailId, QueueId, SuppressionId, TextId};
 pub use message::{Message, Top};
@@ -36,6 +35,7 @@ pub use record::{
 };
 pub use store::{Counts, Store};
 pub use text::{Scratch, Text, TextWriter};
+pub use textfile::TextFile;
 pub use time::{Clock, ManualClock, Sleep, SystemClock, Time};
 pub use verb::{
     Accept, Accepted, Change, Claim, ClaimHooks, Claimed, ClaimedHooks, Counted, Destination,

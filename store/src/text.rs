@@ -8,9 +8,9 @@ use tokio::task;
 
 use crate::{
     INLINE_TEXT_MAX, Message, NewText, StoreError,
-    bodyfile::{TextFile, TextFileReader, TextFileWriter, TextFiles},
     disk::is_full,
     journal::{JournalBody, ReadError},
+    textfile::{TextFile, TextFileReader, TextFileWriter, TextFiles},
 };
 
 /// A read of so many bytes at most is done where it is asked for.

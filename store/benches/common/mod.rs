@@ -1,4 +1,4 @@
-//! What the benches of the store share.
+//! The common parts of the benches of the store.
 
 use std::{
     env,
@@ -11,16 +11,16 @@ use postrider_store::{
     Accept, Common, NewMessage, NewRecipient, NewText, Notify, Store, TextSource, Time, Top,
 };
 
-/// How long each rate is measured.
+/// The time for which each rate is measured.
 pub(crate) const MEASURE: Duration = Duration::from_secs(4);
-/// Bytes of a text.
+/// The bytes of a text.
 pub(crate) const TEXT: usize = 4096;
-/// Bytes of a text where a million are queued, to spare the disk.
+/// The bytes of a text in a queue of a million, to spare the disk.
 pub(crate) const SMALL_TEXT: usize = 512;
-/// Recipients are spread over so many.
+/// The number of recipient domains.
 pub(crate) const DOMAINS: u64 = 1000;
 
-/// How many are many.
+/// The number of messages in a large queue.
 pub(crate) fn count() -> u64 {
     env::var("STORE_BENCH_QUEUED")
         .ok()
@@ -75,12 +75,13 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-/// That of a message.
+/// The Message-ID of a message.
 pub(crate) fn message_id(number: u64) -> String {
     format!("<{number}@example.org>")
 }
 
-/// Accepts from so many producers until `stop` says so of a message's number; gives the latencies.
+/// Accepts messages from several producers until `last` gives true for the number of a message.
+/// Gives the latencies.
 pub(crate) fn produce(
     store: &Store,
     producers: usize,
@@ -121,7 +122,7 @@ pub(crate) fn produce(
     })
 }
 
-/// Messages per second.
+/// Prints the rate and the latencies. Gives the messages per second.
 pub(crate) fn rate(mut latencies: Vec<Duration>, what: &str) -> f64 {
     latencies.sort();
     let at =

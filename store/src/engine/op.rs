@@ -10,7 +10,7 @@ use crate::{
     Accept, Accepted, ApiKeyId, Change, Credential, HoldFilter, HoldRuleId, HookAttempt, HookId,
     MailChange, MailId, NewApiKey, NewEvent, NewHook, NewMail, NewMessage, NewSuppression, NewText,
     NextAttempt, Note, Once, Outcome, Party, QueueId, Settle, SettleHook, StoreError, TextId, Time,
-    bodyfile::TextFilePlace,
+    textfile::TextFilePlace,
 };
 
 /// Of the encoding.

@@ -21,9 +21,9 @@ use super::{
 };
 use crate::{
     OpenError, Options,
-    bodyfile::TextFiles,
     disk::{Disk, DiskLock, FsDisk},
     journal::{Entry, Journal, JournalError, JournalOptions, Position},
+    textfile::TextFiles,
 };
 
 /// Keeps a second process out.
@@ -93,7 +93,7 @@ impl Durable {
         // What they say was done when the ops were carried out, or is found by the sweep.
         state.effects = Effects::default();
         let files = TextFiles::open(Arc::clone(&disk), rand::random())
-            .map_err(|error| folder.io("bodies", error))?;
+            .map_err(|error| folder.io("texts", error))?;
         let mut fault = None;
         let swept = files.sweep(|file| {
             state.files.contains(&file).unwrap_or_else(|error| {
@@ -101,7 +101,7 @@ impl Durable {
                 true
             })
         });
-        let swept = swept.map_err(|error| folder.io("bodies", error))?;
+        let swept = swept.map_err(|error| folder.io("texts", error))?;
         if let Some(fault) = fault {
             return Err(folder.fault(&fault));
         }

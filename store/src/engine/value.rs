@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Answered, ApiKey, Credential, HoldRule, Hook, HookId, LoggedEvent, Mail, QueueId, Queued,
-    Retired, RetiredHook, Sent, Suppression, SuppressionId, TextId, Time, bodyfile::TextFilePlace,
-    journal::BodyPlace,
+    Retired, RetiredHook, Sent, Suppression, SuppressionId, TextId, Time, journal::BodyPlace,
+    textfile::TextFilePlace,
 };
 
 /// What a table holds.

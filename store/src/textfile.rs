@@ -1,8 +1,9 @@
-//! Large bodies: a file each, beside the journal.
+//! Large texts. Each has a file of its own, beside the journal.
 //!
-//! A body above [`crate::journal`]'s inline limit is written to its file while it arrives, so that it never delays a batch
-//! of small ones. Files are `bodies/NN/ID`: `ID` in 16 hexadecimal digits, `NN` its last two. A file that nothing refers to
-//! (the process died before the message was accepted, or before a removal was done) is found by [`TextFiles::sweep`].
+//! A text above [`crate::INLINE_TEXT_MAX`] is written to its file while it arrives, so that it
+//! never delays a batch of small texts. The file is `texts/NN/ID`: `ID` in 16 hexadecimal digits,
+//! `NN` its last two. [`TextFiles::sweep`] finds the files that no record refers to. Such a file
+//! stays when the process dies before the message is accepted, or before a removal is done.
 
 use std::{
     fmt, io,
@@ -18,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::{Disk, DiskFile, Open};
 
-const DIR: &str = "bodies";
-/// Bytes gathered before they are written.
+const DIR: &str = "texts";
+/// The bytes that are collected before a write.
 const BUFFER: usize = 64 * 1024;
 
 fn folder(id: u64) -> String {
@@ -30,10 +31,10 @@ fn name(id: u64) -> String {
     format!("{DIR}/{:02x}/{id:016x}", id & 0xff)
 }
 
-/// A body's file, as a record keeps it.
+/// The file of a text, as a record keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TextFilePlace {
-    /// Its name.
+    /// The number in its name.
     pub file: u64,
     /// Its length in bytes.
     pub len: u64,
@@ -41,7 +42,7 @@ pub struct TextFilePlace {
     pub crc: u32,
 }
 
-/// The folder of body files. Clones are the same.
+/// The folder of text files. Clones are the same folder.
 #[derive(Clone, Debug)]
 pub struct TextFiles {
     inner: Arc<Inner>,
@@ -54,11 +55,12 @@ struct Inner {
 }
 
 impl TextFiles {
-    /// Opens the folder, making it if it is not there. New files get numbers from `first` on. A number must not be used
-    /// twice, also not after a restart, since the journal may still speak of a file that is no more: so give a random one.
+    /// Opens the folder, or makes it. New files get numbers from `first` on. A number must not be
+    /// used twice, not even after a restart, because the journal may refer to a file that was
+    /// removed. So give a random number.
     ///
     /// # Errors
-    /// Whatever the system reports.
+    /// The errors of the system.
     pub fn open(disk: Arc<dyn Disk>, first: u64) -> io::Result<Self> {
         disk.create_dir(DIR)?;
         disk.sync_dir("")?;
@@ -73,7 +75,7 @@ impl TextFiles {
     /// Begins a file.
     ///
     /// # Errors
-    /// Whatever the system reports.
+    /// The errors of the system.
     pub fn create(&self) -> io::Result<TextFileWriter> {
         let disk = &self.inner.disk;
         loop {
@@ -108,19 +110,19 @@ impl TextFiles {
         }
     }
 
-    /// Opens a body for reading. It can be read also when it is removed meanwhile.
+    /// Opens a text for reading. A removal does not disturb the reader.
     ///
     /// # Errors
-    /// `NotFound` if there is no such file, and whatever the system reports.
+    /// `NotFound` if there is no such file. All other errors of the system.
     pub fn read(&self, place: TextFilePlace) -> io::Result<TextFileReader> {
         let file = self.inner.disk.open(&name(place.file), Open::Existing)?;
         Ok(TextFileReader { place, file })
     }
 
-    /// Removes a body that nothing refers to any more. It is no error if it is gone already.
+    /// Removes a text that no record refers to. It is not an error if the file does not exist.
     ///
     /// # Errors
-    /// Whatever the system reports.
+    /// The errors of the system.
     pub fn remove(&self, file: u64) -> io::Result<()> {
         match self.inner.disk.remove(&name(file)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -128,10 +130,11 @@ impl TextFiles {
         }
     }
 
-    /// Removes all files for which `keep` says false, and tells how many. For the start, before new ones are made.
+    /// Removes all files for which `keep` gives false. Gives their number. Call it at the start,
+    /// before new files are made.
     ///
     /// # Errors
-    /// Whatever the system reports.
+    /// The errors of the system.
     pub fn sweep(&self, mut keep: impl FnMut(u64) -> bool) -> io::Result<u64> {
         let disk = &self.inner.disk;
         let mut removed = 0;
@@ -143,7 +146,7 @@ impl TextFiles {
                 let Ok(id) = u64::from_str_radix(&file, 16) else {
                     continue;
                 };
-                // Anything else is not ours.
+                // Other files are not ours.
                 if name(id) == format!("{DIR}/{dir}/{file}") && !keep(id) {
                     self.remove(id)?;
                     removed += 1;
@@ -154,7 +157,8 @@ impl TextFiles {
     }
 }
 
-/// A body while it arrives. Dropped before [`finish`](Self::finish), the file is removed.
+/// A text while it arrives. If the value is dropped before [`finish`](Self::finish), the file is
+/// removed.
 pub struct TextFileWriter {
     file: Box<dyn DiskFile>,
     buffer: Vec<u8>,
@@ -170,10 +174,10 @@ impl fmt::Debug for TextFileWriter {
 }
 
 impl TextFileWriter {
-    /// Adds to the end.
+    /// Adds bytes at the end.
     ///
     /// # Errors
-    /// Whatever the system reports. The file can only be dropped then.
+    /// The errors of the system. After an error the writer can only be dropped.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let place = &mut self.guard.place;
         place.crc = crc32c::crc32c_append(place.crc, bytes);
@@ -189,22 +193,22 @@ impl TextFileWriter {
         Ok(())
     }
 
-    /// Bytes so far.
+    /// The bytes so far.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.guard.place.len
     }
 
-    /// Whether there are none so far.
+    /// Whether there are no bytes so far.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Makes the file durable, its name too.
+    /// Makes the file and its name durable.
     ///
     /// # Errors
-    /// Whatever the system reports. The file is removed then.
+    /// The errors of the system. After an error the file is removed.
     pub fn finish(mut self) -> io::Result<TextFile> {
         self.flush()?;
         self.file.sync_all()?;
@@ -214,10 +218,10 @@ impl TextFileWriter {
         Ok(self.guard)
     }
 
-    /// Ends the text for one who only wants to read it for a while. It is not durable.
+    /// Ends the text without making it durable, for a reader that needs it for a while only.
     ///
     /// # Errors
-    /// Whatever the system reports. The file is removed then.
+    /// The errors of the system. After an error the file is removed.
     pub fn finish_for_now(mut self) -> io::Result<(TextFile, TextFileReader)> {
         self.flush()?;
         let reader = TextFileReader {
@@ -237,8 +241,8 @@ impl TextFileWriter {
     }
 }
 
-/// A body in a file of its own that no record refers to yet. Dropped, the file is removed, unless it was
-/// [kept](Self::keep).
+/// A text in a file that no record refers to yet. If the value is dropped, the file is removed,
+/// unless it was [kept](Self::keep).
 pub struct TextFile {
     place: TextFilePlace,
     owner: Option<Arc<Inner>>,
@@ -251,13 +255,13 @@ impl fmt::Debug for TextFile {
 }
 
 impl TextFile {
-    /// What a record keeps.
+    /// The place that a record keeps.
     #[must_use]
     pub const fn place(&self) -> TextFilePlace {
         self.place
     }
 
-    /// Leaves the file where it is: a record refers to it now.
+    /// Keeps the file, because a record refers to it now.
     pub fn keep(mut self) -> TextFilePlace {
         self.owner = None;
         self.place
@@ -269,13 +273,13 @@ impl Drop for TextFile {
         if let Some(owner) = self.owner.take()
             && let Err(error) = owner.disk.remove(&name(self.place.file))
         {
-            // It is swept at the next start.
-            tracing::warn!(file = name(self.place.file), %error, "a body that was not accepted could not be removed");
+            // The next start sweeps it.
+            tracing::warn!(file = name(self.place.file), %error, "a text that was not accepted could not be removed");
         }
     }
 }
 
-/// A body's file, open for reading.
+/// The file of a text, open for reading.
 #[derive(Debug)]
 pub struct TextFileReader {
     place: TextFilePlace,
@@ -283,16 +287,17 @@ pub struct TextFileReader {
 }
 
 impl TextFileReader {
-    /// What it is.
+    /// The place of the text.
     #[must_use]
     pub const fn place(&self) -> TextFilePlace {
         self.place
     }
 
-    /// Reads a part, cut at the body's end. A read of the whole also checks that it is what was written.
+    /// Reads a part. A range beyond the end of the text is cut. A read of the whole text also
+    /// checks its checksum.
     ///
     /// # Errors
-    /// `InvalidData` if it is not, and whatever the system reports.
+    /// `InvalidData` if the checksum is wrong. All other errors of the system.
     pub fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
         let end = range.end.min(self.place.len);
         let start = range.start.min(end);
@@ -314,43 +319,43 @@ mod tests {
     use super::*;
     use crate::disk::{FsDisk, sim::SimDisk};
 
-    fn write(bodies: &TextFiles, body: &[u8], piece: usize) -> TextFile {
-        let mut writer = bodies.create().unwrap();
-        for piece in body.chunks(piece) {
+    fn write(files: &TextFiles, text: &[u8], piece: usize) -> TextFile {
+        let mut writer = files.create().unwrap();
+        for piece in text.chunks(piece) {
             writer.write(piece).unwrap();
         }
-        assert_eq!(writer.len(), body.len() as u64);
+        assert_eq!(writer.len(), text.len() as u64);
         writer.finish().unwrap()
     }
 
     #[test]
-    fn a_body_is_read_back_however_it_came() {
+    fn a_text_is_read_back_for_any_size_of_pieces() {
         let folder = tempfile::tempdir().unwrap();
         for disk in [
             SimDisk::new(1).disk(),
             Arc::new(FsDisk::open(folder.path()).unwrap()),
         ] {
-            let bodies = TextFiles::open(disk, 0xfffe).unwrap();
-            let body: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
-            for piece in [1000, 4096, BUFFER, 1_000_000, body.len()] {
-                let place = write(&bodies, &body, piece).keep();
+            let files = TextFiles::open(disk, 0xfffe).unwrap();
+            let text: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+            for piece in [1000, 4096, BUFFER, 1_000_000, text.len()] {
+                let place = write(&files, &text, piece).keep();
                 assert_eq!(
                     (place.len, place.crc),
-                    (body.len() as u64, crc32c::crc32c(&body))
+                    (text.len() as u64, crc32c::crc32c(&text))
                 );
-                let reader = bodies.read(place).unwrap();
-                assert_eq!(reader.read(0..u64::MAX).unwrap(), body);
-                assert_eq!(reader.read(70_000..70_010).unwrap(), body[70_000..70_010]);
+                let reader = files.read(place).unwrap();
+                assert_eq!(reader.read(0..u64::MAX).unwrap(), text);
+                assert_eq!(reader.read(70_000..70_010).unwrap(), text[70_000..70_010]);
                 assert_eq!(reader.read(place.len..place.len + 5).unwrap(), "");
-                bodies.remove(place.file).unwrap();
-                bodies.remove(place.file).unwrap();
+                files.remove(place.file).unwrap();
+                files.remove(place.file).unwrap();
                 assert_eq!(
                     reader.read(5..9).unwrap(),
-                    body[5..9],
-                    "who reads it goes on"
+                    text[5..9],
+                    "a reader goes on after the removal"
                 );
                 assert_eq!(
-                    bodies.read(place).unwrap_err().kind(),
+                    files.read(place).unwrap_err().kind(),
                     io::ErrorKind::NotFound
                 );
             }
@@ -358,60 +363,60 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_body_survives_a_power_cut() {
+    fn a_finished_text_survives_a_power_cut() {
         for seed in 0..50 {
             let disk = SimDisk::new(seed);
-            let bodies = TextFiles::open(disk.disk(), seed).unwrap();
-            let place = write(&bodies, &[9; 100_000], 5000).keep();
+            let files = TextFiles::open(disk.disk(), seed).unwrap();
+            let place = write(&files, &[9; 100_000], 5000).keep();
             disk.crash();
-            let bodies = TextFiles::open(disk.disk(), 1000).unwrap();
+            let files = TextFiles::open(disk.disk(), 1000).unwrap();
             assert_eq!(
-                bodies.read(place).unwrap().read(0..100_000).unwrap(),
+                files.read(place).unwrap().read(0..100_000).unwrap(),
                 [9; 100_000].as_slice()
             );
         }
     }
 
     #[test]
-    fn a_body_that_nobody_took_goes() {
+    fn a_text_without_a_record_is_removed() {
         let disk = SimDisk::new(1);
-        let bodies = TextFiles::open(disk.disk(), 0x1_2345).unwrap();
-        let mut writer = bodies.create().unwrap();
+        let files = TextFiles::open(disk.disk(), 0x1_2345).unwrap();
+        let mut writer = files.create().unwrap();
         writer.write(b"begun").unwrap();
-        assert!(disk.content("bodies/45/0000000000012345").is_some());
+        assert!(disk.content("texts/45/0000000000012345").is_some());
         drop(writer);
-        drop(write(&bodies, b"finished", 100));
-        assert_eq!(disk.list("bodies/45").unwrap(), [""; 0]);
-        assert_eq!(disk.list("bodies/46").unwrap(), [""; 0]);
-        // A number that is taken is passed over.
-        disk.set_content("bodies/47/0000000000012347", b"other");
-        assert_eq!(write(&bodies, b"new", 100).keep().file, 0x1_2348);
+        drop(write(&files, b"finished", 100));
+        assert_eq!(disk.list("texts/45").unwrap(), [""; 0]);
+        assert_eq!(disk.list("texts/46").unwrap(), [""; 0]);
+        // A number with a file is skipped.
+        disk.set_content("texts/47/0000000000012347", b"other");
+        assert_eq!(write(&files, b"new", 100).keep().file, 0x1_2348);
     }
 
     #[test]
-    fn a_sweep_removes_what_nothing_refers_to() {
+    fn a_sweep_removes_the_files_without_a_record() {
         let disk = SimDisk::new(1);
-        let bodies = TextFiles::open(disk.disk(), 1).unwrap();
-        let places: Vec<_> = (0..5).map(|_| write(&bodies, b"body", 10).keep()).collect();
-        disk.set_content("bodies/01/notes", b"mine");
+        let files = TextFiles::open(disk.disk(), 1).unwrap();
+        let places: Vec<_> = (0..5).map(|_| write(&files, b"text", 10).keep()).collect();
+        disk.set_content("texts/01/notes", b"mine");
         let kept = places[2];
-        assert_eq!(bodies.sweep(|file| file == kept.file).unwrap(), 4);
-        assert_eq!(bodies.sweep(|file| file == kept.file).unwrap(), 0);
-        assert_eq!(bodies.read(kept).unwrap().read(0..4).unwrap(), "body");
-        assert!(disk.content("bodies/01/notes").is_some());
+        assert_eq!(files.sweep(|file| file == kept.file).unwrap(), 4);
+        assert_eq!(files.sweep(|file| file == kept.file).unwrap(), 0);
+        assert_eq!(files.read(kept).unwrap().read(0..4).unwrap(), "text");
+        assert!(disk.content("texts/01/notes").is_some());
     }
 
     #[test]
-    fn a_changed_body_is_not_given_out() {
+    fn a_changed_text_is_an_error() {
         let disk = SimDisk::new(1);
-        let bodies = TextFiles::open(disk.disk(), 1).unwrap();
-        let place = write(&bodies, b"body", 10).keep();
-        disk.set_content(&name(place.file), b"bodY");
-        let reader = bodies.read(place).unwrap();
+        let files = TextFiles::open(disk.disk(), 1).unwrap();
+        let place = write(&files, b"text", 10).keep();
+        disk.set_content(&name(place.file), b"texT");
+        let reader = files.read(place).unwrap();
         assert_eq!(
             reader.read(0..4).unwrap_err().kind(),
             io::ErrorKind::InvalidData
         );
-        assert_eq!(reader.read(0..3).unwrap(), "bod");
+        assert_eq!(reader.read(0..3).unwrap(), "tex");
     }
 }
