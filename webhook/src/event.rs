@@ -1,11 +1,11 @@
-//! Which events an account is told of: the one place where a webhook call comes into being.
+//! Makes the webhook calls for events. No call is made anywhere else.
 
 use postrider_config::{Account, WebhookEvent};
 use postrider_store::{Event, NewHook, NewHookKind, NewMail, OutgoingEvent};
 
-/// The call that tells of what became of a sent message; None if the account does not want to be told.
+/// The call for an event of a sent message. None if the account has no webhook for this event.
 ///
-/// It is due when the event was made, so at once.
+/// The call is due at the time of the event, so at once.
 #[must_use]
 pub fn outgoing(account_name: &str, account: &Account, outgoing: OutgoingEvent) -> Option<NewHook> {
     let webhook = account.outgoing_webhook.as_ref()?;
@@ -23,8 +23,10 @@ pub fn outgoing(account_name: &str, account: &Account, outgoing: OutgoingEvent) 
     })
 }
 
-/// The call that tells of a received message, which is at `mail_index` of the unit that brings both; None if the account
-/// does not want to be told. It is as old as the message: by that a call that tells of it again is known.
+/// The call for a received message. None if the account has no webhook for received messages.
+///
+/// The message is at `mail_index` of the `Accept` that brings the message and the call. The call is as old as the message. A
+/// replayed call is younger, and this difference marks it as replayed.
 #[must_use]
 pub fn incoming(mail: &NewMail, account: &Account, mail_index: u32) -> Option<NewHook> {
     let webhook = account.incoming_webhook.as_ref()?;
@@ -38,7 +40,7 @@ pub fn incoming(mail: &NewMail, account: &Account, mail_index: u32) -> Option<Ne
     })
 }
 
-/// The configuration's word for an event; None for one that webhooks do not tell.
+/// The name of an event in the configuration. None for events that are in the log only.
 const fn configured(event: Event) -> Option<WebhookEvent> {
     Some(match event {
         Event::Delivered => WebhookEvent::Delivered,

@@ -1,5 +1,5 @@
-//! JSON as the v0 contract has it in payloads: `<`, `>`, `&` and the line separators of JavaScript are escaped within
-//! strings, so that a payload can be put into a page as it is.
+//! JSON with the escapes of the v0 contract: `<`, `>`, `&` and the line separators of JavaScript are escaped within strings.
+//! So a payload can stand in a web page without changes.
 
 use std::io;
 
@@ -9,14 +9,14 @@ use serde_json::{Serializer, ser::Formatter};
 /// The compact JSON text of `value`.
 ///
 /// # Errors
-/// If `value` has a map with keys that are not strings, which the payloads of this crate do not.
+/// If `value` has a map whose keys are not strings. The payloads of this crate have no such map.
 pub(crate) fn to_vec<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(512);
     value.serialize(&mut Serializer::with_formatter(&mut text, Escaping))?;
     Ok(text)
 }
 
-/// The compact form with more characters escaped.
+/// The compact format with the additional escapes.
 struct Escaping;
 
 impl Formatter for Escaping {
@@ -34,9 +34,9 @@ impl Formatter for Escaping {
     }
 }
 
-/// Cuts `text` at the first character to be escaped: what is before it, how it is written, what is after it.
+/// Cuts `text` at the first character that needs an escape. Gives the text before it, its escape and the text after it.
 fn split_at_escaped(text: &str) -> Option<(&str, &'static [u8], &str)> {
-    // Both line separators begin with 0xE2, and no other byte of them needs to be looked for.
+    // Both line separators begin with 0xE2.
     let bytes = text.as_bytes();
     for (at, byte) in bytes.iter().enumerate() {
         let (length, escape): (usize, &'static [u8]) = match byte {
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_what_a_page_would_take_for_markup() {
+    fn markup_is_escaped() {
         let text = to_vec(&"a<b>&\u{2028}\u{2029}\u{2027}\u{e9}\"\\\n\u{1}\u{7f}").unwrap();
         assert_eq!(
             String::from_utf8(text).unwrap(),
@@ -72,7 +72,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn means_the_same(text in "[<>&\u{2028}\u{2029}\u{2027}a\"\\\\\\PC]*") {
+        fn escaped_text_reads_back_the_same(text in "[<>&\u{2028}\u{2029}\u{2027}a\"\\\\\\PC]*") {
             let json = to_vec(&text).unwrap();
             prop_assert!(!json.iter().any(|byte| b"<>&".contains(byte)));
             let read: String = serde_json::from_slice(&json).unwrap();

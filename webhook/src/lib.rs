@@ -1,18 +1,22 @@
-//! What applications are told of their messages, and the calling of them.
+//! Webhooks: events of messages, as calls of an application's URL.
 //!
-//! - A call comes into being in [`outgoing`] or [`incoming`], as part of the change that it tells of, and is kept by the store.
-//! - `payload` makes its body from what is stored when it is called, and [`message`] shows what is in a received message.
-//! - [`Runner`] makes the calls that are due, by `call`; `target` says whom it may call.
-//! - [`Operator`] is what administrators do to them.
+//! - [`outgoing`] and [`incoming`] (`event`) make a call as part of the change that it reports. The store keeps it.
+//! - `payload` makes the body of a call when the call is made. [`message`] describes a received message for it.
+//! - [`Runner`] makes the calls that are due: `receivers` limits how many at once, `target` which addresses, `call` makes one
+//!   call, `outcome` decides what becomes of it.
+//! - [`Operator`] has the operations of administrators.
+//! - [`Places`] and [`MemoryBudget`] (`share`) divide limits fairly among accounts. The webapi uses them as well.
 //!
-//! Not here: order and durability, which are the store's.
+//! The store keeps order and durability.
 
 mod call;
 mod event;
 mod json;
 pub mod message;
 mod operate;
+mod outcome;
 mod payload;
+mod receivers;
 mod runner;
 mod share;
 mod target;

@@ -1,4 +1,4 @@
-//! A received message as the v0 contract shows it: addresses, texts, structure.
+//! Describes a received message as the v0 contract does: addresses, texts, structure.
 
 use std::collections::BTreeMap;
 
@@ -10,41 +10,41 @@ use mail_parser::{
 use postrider_smtp::mime::{self, Limits};
 use serde::{Deserialize, Serialize};
 
-/// The most bytes of a text that are shown.
+/// The most bytes of a text in a description.
 const TEXT_MAX: usize = 1 << 20;
 
-/// A name and an address, as in the header.
+/// A name and an address from the header.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct NameAddress {
-    /// Decoded; empty if none.
+    /// Decoded. Empty without a name.
     pub name: String,
     /// `user@host`.
     pub address: String,
 }
 
-/// A part of a message, with its own parts.
+/// A part of a message, with the parts inside it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Structure {
     /// Lower-case, for example `text/plain`.
     pub content_type: String,
-    /// Names are lower-case.
+    /// The names are lower-case.
     pub content_type_params: BTreeMap<String, String>,
     /// As in the header.
     #[serde(rename = "ContentID")]
     pub content_id: String,
-    /// Lower-case; empty if not given.
+    /// Lower-case. Empty without the field.
     pub content_disposition: String,
-    /// Of the disposition, or else the name of the type; decoded.
+    /// The name in the disposition, else the name in the type. Decoded.
     pub filename: String,
-    /// Bytes without transfer encoding; 0 for multiparts.
+    /// Bytes without transfer encoding. 0 for a multipart.
     pub decoded_size: i64,
-    /// Of a multipart, in their order.
+    /// The parts of a multipart, in order.
     pub parts: Vec<Self>,
 }
 
-/// What is shown of a message.
+/// The description of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 #[expect(missing_docs, reason = "the names are those of the header fields")]
@@ -66,16 +66,16 @@ pub struct Parsed {
     pub references: Vec<String>,
     /// RFC 3339.
     pub date: Option<String>,
-    /// The readable text, with LF; cut at 1 MiB.
+    /// The readable text, with LF as line end. Cut at 1 MiB.
     pub text: String,
-    /// Likewise.
+    /// The readable HTML, with LF as line end. Cut at 1 MiB.
     #[serde(rename = "HTML")]
     pub html: String,
-    /// All parts.
+    /// The parts.
     pub structure: Structure,
 }
 
-/// Reads a message. What can't be read is empty.
+/// Describes a message. Fields that can't be read are empty.
 #[must_use]
 pub fn parse(text: &[u8], limits: Limits) -> Parsed {
     let parsed = |message: Option<&Message<'_>>| {
@@ -106,8 +106,9 @@ fn parsed(message: &Message<'_>, depth: usize) -> Parsed {
     }
 }
 
-/// A part of a message, by the places in [`Structure::parts`] that lead to it, without its transfer encoding; its charset and
-/// line ends are as they are. None if there is none. The empty path is the body of the whole message.
+/// The content of a part, without its transfer encoding but with its charset and line ends. None if there is no such part.
+///
+/// `path` has the places, from 0, in [`Structure::parts`]. The empty path is the body of the whole message.
 #[must_use]
 pub fn part(text: &[u8], path: &[usize], limits: Limits) -> Option<Vec<u8>> {
     mime::parse(text, limits, |message| {
@@ -123,7 +124,7 @@ pub fn part(text: &[u8], path: &[usize], limits: Limits) -> Option<Vec<u8>> {
     })
 }
 
-/// Whether a program wrote it, as far as the header tells: a list, a report, an answer made by a program.
+/// Whether the header says that a program wrote the message: a mailing list, a report, an automatic reply.
 #[must_use]
 pub(crate) fn is_automated(text: &[u8]) -> bool {
     let Some(message) = MessageParser::default().parse_headers(text) else {
@@ -151,7 +152,7 @@ pub(crate) fn is_automated(text: &[u8]) -> bool {
     report || message.headers_raw().any(program)
 }
 
-/// RFC 3339. A date that no calendar has would be an error to those who read it, so it is left out.
+/// RFC 3339. None for a date that no calendar has: readers of the description would refuse it.
 fn date(date: &DateTime) -> Option<String> {
     let text = date.to_rfc3339();
     (date.is_valid() && text.parse::<jiff::Timestamp>().is_ok()).then_some(text)
@@ -184,7 +185,7 @@ struct Readable<'a> {
     html: Option<&'a str>,
 }
 
-/// The first text for people. Only of a multipart/alternative both forms are one text.
+/// The first text for people. Only a multipart/alternative has the same text in both forms.
 fn readable<'a>(message: &'a Message<'_>, at: usize, depth: usize) -> Readable<'a> {
     let Some(part) = message.parts.get(at) else {
         return Readable::default();
@@ -230,7 +231,7 @@ fn is_plain(part: &MessagePart<'_>) -> bool {
     })
 }
 
-/// With LF only, and cut between two characters.
+/// With LF as line end, and cut between two characters.
 fn shown(text: &str) -> String {
     let mut text = text.replace("\r\n", "\n");
     if text.len() > TEXT_MAX {
@@ -250,7 +251,7 @@ fn structure(message: &Message<'_>, at: usize, depth: usize) -> Structure {
     let kind = part.content_type();
     let content_type = kind.map_or_else(
         || match part.body {
-            // As in a multipart/digest.
+            // The default in a multipart/digest.
             PartType::Message(_) => "message/rfc822".to_owned(),
             _ => "text/plain".to_owned(),
         },
@@ -275,7 +276,7 @@ fn structure(message: &Message<'_>, at: usize, depth: usize) -> Structure {
             .iter()
             .map(|at| structure(message, *at as usize, depth - 1))
             .collect(),
-        // An attached message is one part, whatever is in it: paths of parts lead through multiparts only.
+        // An attached message is one part, whatever it contains. Paths lead through multiparts only.
         _ => Vec::new(),
     };
     Structure {
@@ -295,7 +296,7 @@ fn structure(message: &Message<'_>, at: usize, depth: usize) -> Structure {
 fn decoded_size(message: &Message<'_>, part: &MessagePart<'_>) -> i64 {
     let size = match (&part.body, part.encoding) {
         (PartType::Multipart(_), _) => 0,
-        // These are kept without their transfer encoding.
+        // The parser decoded these.
         (PartType::Binary(bytes) | PartType::InlineBinary(bytes), _) => bytes.len(),
         (_, Encoding::None) => raw(message, part).len(),
         _ => decoded(message, part).len(),
@@ -303,13 +304,13 @@ fn decoded_size(message: &Message<'_>, part: &MessagePart<'_>) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 
-/// The bytes behind a part's header, as they came.
+/// The bytes of a part after its header, unchanged.
 fn raw<'a>(message: &'a Message<'_>, part: &MessagePart<'_>) -> &'a [u8] {
     let range = part.offset_body as usize..part.offset_end as usize;
     message.raw_message.get(range).unwrap_or_default()
 }
 
-/// ... without their transfer encoding. Of a multipart all that lies in it.
+/// The bytes of a part after its header, without their transfer encoding. For a multipart these are all its parts.
 fn decoded(message: &Message<'_>, part: &MessagePart<'_>) -> Vec<u8> {
     let raw = || raw(message, part);
     match (&part.body, part.encoding) {
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_parts_are_read_and_so_deep() {
+    fn the_number_and_depth_of_parts_is_limited() {
         let whole = shown_of(MIXED.as_bytes());
         let flat = Limits {
             depth: 1,
@@ -395,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_given_by_their_path() {
+    fn parts_by_path() {
         let part = |path: &[usize]| part(MIXED.as_bytes(), path, Limits::default());
         assert_eq!(part(&[0, 0]).unwrap(), b"h\xe4\r\nyou");
         assert_eq!(part(&[0, 1]).unwrap(), b"<p>h</p>");
@@ -409,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_mime_and_one_without_anything() {
+    fn a_message_without_mime_and_an_empty_message() {
         let parsed = shown_of(b"Subject: x\r\n\r\nbody\r\n");
         assert_eq!(parsed.text, "body\n");
         assert_eq!(parsed.structure.content_type, "text/plain");
@@ -418,7 +419,7 @@ mod tests {
         assert_eq!(shown_of(b"").text, "");
     }
 
-    /// A message of these parts, with `\n` for line ends.
+    /// A message with this type and these lines, which end with `\n`.
     fn mime(content_type: &str, rest: &str) -> String {
         format!("MIME-Version: 1.0\nContent-Type: {content_type}\n{rest}").replace('\n', "\r\n")
     }
@@ -431,7 +432,7 @@ mod tests {
                 r#"{"ContentType":"text/html","ContentTypeParams":{"charset":"UTF-8","format":"Flowed"},"ContentID":"","ContentDisposition":"","Filename":"","DecodedSize":5,"Parts":[]}"#,
             ),
             (
-                // The name of the disposition wins; words in it are decoded, and its long form too.
+                // The name in the disposition wins. Encoded words and the extended form are decoded.
                 mime(
                     "application/pdf; name=\"b.pdf\"",
                     "Content-Disposition: INLINE; filename*=utf-8''%C3%A4.pdf\nContent-ID: <1@x>\nContent-Transfer-Encoding: base64\n\nAAEC\nAw==\n",
@@ -446,7 +447,7 @@ mod tests {
                 r#"{"ContentType":"image/png","ContentTypeParams":{"name":"ö.png"},"ContentID":"","ContentDisposition":"","Filename":"ö.png","DecodedSize":3,"Parts":[]}"#,
             ),
             (
-                // An attached message is not looked into.
+                // The parts of an attached message are not listed.
                 mime(
                     "multipart/mixed; boundary=m",
                     "\n--m\nContent-Type: message/rfc822\nContent-Disposition: attachment\n\nSubject: in\n\nHi\n\n--m--\n",
@@ -461,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn which_parts_are_shown() {
+    fn the_readable_texts() {
         let plain = |text: &str| format!("Content-Type: text/plain\n\n{text}\n");
         let html = |text: &str| format!("Content-Type: text/html\n\n{text}\n");
         let multi = |kind: &str, parts: &[String]| {
@@ -485,7 +486,7 @@ mod tests {
                 "a",
                 "c",
             ),
-            // Elsewhere the first is the text, and what follows it is something else.
+            // In other multiparts the first text counts, and later texts are something else.
             (multi("mixed", &[plain("a"), html("b")]), "a", ""),
             (
                 multi("mixed", &[attached.clone(), html("b"), plain("a")]),
@@ -521,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_that_are_none() {
+    fn dates_that_no_calendar_has() {
         for (field, date) in [
             (
                 "Thu, 29 Feb 2024 23:59:59 -0030",
@@ -550,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_give_themselves_away() {
+    fn automatic_messages_are_recognized() {
         for field in [
             "List-Id: <l.example.org>",
             "List-Unsubscribe: <mailto:x@example.org>",

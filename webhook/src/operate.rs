@@ -13,7 +13,7 @@ use postrider_store::{
 };
 use tracing::info;
 
-use crate::{call::Caller, payload, runner::keep_until};
+use crate::{call::Caller, outcome::keep_until, payload};
 
 /// Calls that are read and changed at once.
 const PAGE: usize = 200;

@@ -1,4 +1,4 @@
-//! The bodies of calls, version 0. Receivers may refuse fields that they do not know, so none may be added.
+//! The bodies of calls, version 0. Receivers may refuse unknown fields, so no field may be added.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::{
     message::{self, Parsed},
 };
 
-/// The body of a call that tells of a sent message. Its fields are in the order of the contract.
+/// The body of a call for a sent message. The fields have the order of the contract.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct OutgoingPayload<'a> {
@@ -36,10 +36,10 @@ struct OutgoingPayload<'a> {
     extra: &'a BTreeMap<String, String>,
 }
 
-/// The body of a call that tells of a sent message.
+/// The body of a call for a sent message.
 ///
 /// # Errors
-/// None that an [`OutgoingEvent`] can cause.
+/// None in practice: an event has nothing that JSON can't express.
 pub fn outgoing_payload(outgoing: &OutgoingEvent) -> serde_json::Result<Vec<u8>> {
     let (code, enhanced) = codes(outgoing);
     json::to_vec(&OutgoingPayload {
@@ -59,23 +59,23 @@ pub fn outgoing_payload(outgoing: &OutgoingEvent) -> serde_json::Result<Vec<u8>>
     })
 }
 
-/// The SMTP code and the enhanced status code of an event, as applications are told them: 0 and empty when there is nothing wrong.
+/// The SMTP code and the enhanced status code of an event, as applications see them. 0 and empty without an error.
 #[must_use]
 pub fn codes(outgoing: &OutgoingEvent) -> (u16, String) {
-    // Codes tell of errors only.
+    // Only errors have codes.
     let (code, enhanced) = match outgoing.event {
         Event::Delivered => (0, None),
         _ => (outgoing.code, outgoing.enhanced),
     };
     let enhanced = enhanced.map(|enhanced| match code {
-        // A failure without an SMTP reply, such as that of a domain that does not exist.
+        // A failure without an SMTP reply, for example because the domain does not exist.
         0 => enhanced.to_string(),
         code => format!("{}.{}.{}", code / 100, enhanced.subject, enhanced.detail),
     });
     (code, enhanced.unwrap_or_default())
 }
 
-/// The body of a call that tells of a received message.
+/// The body of a call for a received message.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct IncomingPayload<'a> {
@@ -103,10 +103,10 @@ struct Meta<'a> {
     automated: bool,
 }
 
-/// The body of a call that tells of a received message, whose text is given.
+/// The body of a call for a received message with this text.
 ///
 /// # Errors
-/// None that a [`Mail`] can cause.
+/// None in practice: a mail has nothing that JSON can't express.
 pub fn incoming_payload(
     mail: &Mail,
     text: &[u8],

@@ -1,4 +1,4 @@
-//! Which receivers may be called: not those on our own machine or network, unless the administrator says so.
+//! Refuses receivers on our own machine or network, unless the administrator allows them.
 
 use std::{
     error::Error,
@@ -12,12 +12,12 @@ use reqwest::{
 };
 use url::Host;
 
-/// Looks names up, and refuses addresses that are not public. What is found is what is connected to, so a name whose address
-/// changes between two look-ups gets nowhere.
+/// Looks names up, and refuses addresses that are not public. The client connects to the checked addresses, so a name that
+/// changes its address between two look-ups gains nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PublicOnly;
 
-/// A receiver that may not be called.
+/// The address of a receiver that may not be called.
 #[derive(Debug)]
 pub(crate) struct NotPublic(IpAddr);
 
@@ -47,7 +47,7 @@ impl Resolve for PublicOnly {
     }
 }
 
-/// Refuses a URL whose host is an address that is not public: such a host is not looked up.
+/// Refuses a URL whose host is a literal address that is not public. The resolver never sees such a host.
 pub(crate) fn check(url: &Url) -> Result<(), NotPublic> {
     let ip: IpAddr = match url.host() {
         Some(Host::Ipv4(ip)) => ip.into(),
@@ -61,7 +61,7 @@ pub(crate) fn check(url: &Url) -> Result<(), NotPublic> {
     }
 }
 
-/// Whether an address is one of the internet (RFC 6890).
+/// Whether an address belongs to the public internet (RFC 6890).
 fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => is_public_v4(ip),
@@ -81,7 +81,7 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
         || a >= 240
         || (a == 100 && (64..128).contains(&b))
         || (a == 192 && b == 0 && c == 0)
-        // The relays of 6to4 (RFC 7526).
+        // Relays of 6to4 (RFC 7526).
         || (a == 192 && b == 88 && c == 99)
         || (a == 198 && (b == 18 || b == 19));
     !special
@@ -89,16 +89,17 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
     match ip.segments() {
-        // NAT64 (RFC 6052) and 6to4 (RFC 3056) lead to the IPv4 address that they contain.
+        // NAT64 (RFC 6052) and 6to4 (RFC 3056) contain an IPv4 address and lead to it.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
             let [a, b] = high.to_be_bytes();
             let [c, d] = low.to_be_bytes();
             is_public_v4(Ipv4Addr::new(a, b, c, d))
         }
-        // IETF protocol assignments (RFC 2928), with Teredo and benchmarking among them, and documentation (RFC 3849, RFC 9637).
+        // IETF protocol assignments (RFC 2928) such as Teredo and benchmarking, and documentation
+        // (RFC 3849, RFC 9637).
         [0x2001, b, ..] if b < 0x200 || b == 0xdb8 => false,
         [0x3fff, b, ..] if b < 0x1000 => false,
-        // All global unicast addresses that are given out (RFC 4291 §2.4, IANA).
+        // The global unicast addresses that IANA assigns (RFC 4291 §2.4).
         [a, ..] => a & 0xe000 == 0x2000,
     }
 }
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_the_internet_and_others() {
+    fn public_and_other_addresses() {
         for ip in [
             "9.9.9.9",
             "2620:fe::fe",
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn literal_hosts_however_they_are_written() {
+    fn literal_hosts_in_any_notation() {
         let ok = |url: &str| check(&url.parse().unwrap()).is_ok();
         assert!(ok("https://hooks.example/x") && ok("http://9.9.9.9/"));
         for url in [
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_are_refused_for_what_they_lead_to() {
+    async fn names_of_private_addresses_are_refused() {
         let name: Name = "localhost".parse().unwrap();
         let error = PublicOnly.resolve(name).await.err().unwrap().to_string();
         assert!(error.contains("allow_private_addresses"), "{error}");
