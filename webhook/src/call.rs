@@ -1,4 +1,4 @@
-//! One call of a webhook: headers, signature, and what is kept of the answer.
+//! One call of a webhook: headers, signature, and the kept part of the answer.
 
 use std::{error::Error, fmt::Write, time::Instant};
 
@@ -16,26 +16,26 @@ use sha2::Sha256;
 
 use crate::{payload, share::MemoryBudget, target};
 
-/// How much of an answer is kept.
+/// The number of bytes of an answer that the history keeps.
 const RESPONSE_KEPT: usize = 512;
-/// How much of an answer is read, so that its connection can be used again; one with more is closed.
+/// The number of bytes of an answer that are read, so that its connection can be used again. With more, the connection closes.
 const RESPONSE_READ: usize = 64 * 1024;
 
-/// What a call needs.
+/// Makes calls.
 pub(crate) struct Caller {
     pub(crate) client: Client,
     pub(crate) store: Store,
     pub(crate) memory: MemoryBudget,
-    /// Of what is read of a received message.
+    /// Limits on the parts of a received message.
     pub(crate) limits: mime::Limits,
     pub(crate) allow_private_addresses: bool,
 }
 
-/// Why a call was not made, or got no answer. In words, for the history.
+/// The reason, in words, why a call was not made or got no answer. It goes into the history.
 struct Failure(String);
 
 impl Caller {
-    /// Makes a call, with this payload or the one that is made of what is stored, and tells what came of it.
+    /// Makes a call and gives its result. Without `payload`, the payload is made from the store.
     pub(crate) async fn call(
         &self,
         hook: &Hook,
@@ -105,12 +105,12 @@ impl Caller {
             HookKind::Incoming(mail) => {
                 let limits = self.limits;
                 let mail = std::sync::Arc::clone(mail);
-                // A copy is made of what is decoded.
+                // Parsing copies the parts that it decodes.
                 let _share = self.memory.take(&hook.account, 2 * mail.size).await;
                 let text = self.text(&mail).await;
                 let text =
                     text.map_err(|error| Failure(format!("reading the message: {error}")))?;
-                // Parsing may take a while, and others wait for this thread.
+                // Parsing may take long, and other tasks wait for this thread.
                 let work = tokio::task::spawn_blocking(move || {
                     payload::incoming_payload(&mail, &text, limits)
                 });
@@ -125,7 +125,7 @@ impl Caller {
     }
 }
 
-/// The current secrets of the account: a new one signs also what was queued before.
+/// The current secrets of the account. A new secret signs also the calls that were queued before.
 fn secrets<'a>(hook: &Hook, config: &'a Dynamic) -> &'a [WebhookSecret] {
     let account = config.accounts.get(&hook.account);
     match &hook.kind {
@@ -174,10 +174,10 @@ fn headers(
     Ok(headers)
 }
 
-/// By each secret, as in the Standard Webhooks specification, version 1.
+/// A signature by each secret, as version 1 of the Standard Webhooks specification says.
 fn signatures(secrets: &[WebhookSecret], id: u64, timestamp: i64, payload: &[u8]) -> String {
     let signature = |secret: &WebhookSecret| {
-        // Any length of key is right for an HMAC.
+        // An HMAC takes keys of any length.
         let mut mac = Hmac::<Sha256>::new_from_slice(&secret.0).ok()?;
         mac.update(format!("{id}.{timestamp}.").as_bytes());
         mac.update(payload);
@@ -190,7 +190,7 @@ fn signatures(secrets: &[WebhookSecret], id: u64, timestamp: i64, payload: &[u8]
     all.join(" ")
 }
 
-/// The beginning of the answer's body.
+/// The beginning of an answer's body.
 async fn beginning(mut response: Response) -> String {
     let mut kept = Vec::new();
     let mut read = 0;
@@ -198,17 +198,17 @@ async fn beginning(mut response: Response) -> String {
         match response.chunk().await {
             Ok(Some(chunk)) => {
                 read += chunk.len();
-                let room = RESPONSE_KEPT - kept.len();
-                kept.extend(chunk.iter().take(room));
+                let left = RESPONSE_KEPT - kept.len();
+                kept.extend(chunk.iter().take(left));
             }
-            // The status counts, whatever becomes of the body.
+            // The status alone decides, so an incomplete body is no error.
             Ok(None) | Err(_) => break,
         }
     }
     String::from_utf8_lossy(&kept).into_owned()
 }
 
-/// An error with what caused it.
+/// An error with its causes.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

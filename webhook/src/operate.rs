@@ -1,5 +1,6 @@
-//! What administrators do to the calls of webhooks: by filter, page by page, so that it takes little memory however many there are,
-//! and can be interrupted between two pages.
+//! The operations of administrators on webhook calls.
+//!
+//! Operations by filter work page by page. So they take little memory for any number of calls, and can end between two pages.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,10 +16,10 @@ use tracing::info;
 
 use crate::{call::Caller, outcome::keep_until, payload};
 
-/// Calls that are read and changed at once.
+/// The number of calls in a page.
 const PAGE: usize = 200;
 
-/// Changes calls that are to be made, makes ended ones again, and tries a webhook out.
+/// Changes waiting calls, replays ended calls, and tests webhooks.
 pub struct Operator {
     pub(crate) caller: Arc<Caller>,
     pub(crate) store: Store,
@@ -26,53 +27,53 @@ pub struct Operator {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// What became of the calls that were to be ended.
+/// The result of a cancellation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CancelCount {
-    /// Ended.
+    /// The number of calls that ended.
     pub canceled: u64,
-    /// Being made at this moment, and left alone.
+    /// The number of calls that run now. They go on.
     pub being_made: u64,
 }
 
-/// What became of the calls that were to be made again.
+/// The result of a replay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplayCount {
-    /// Will be.
+    /// The number of calls that will be made again.
     pub replayed: u64,
-    /// Will not: the account has no such webhook any more, or the received message is gone.
+    /// The number of calls that will not be made again: the account has no such webhook any more, or the received message is gone.
     pub impossible: u64,
 }
 
-/// Which webhook of an account.
+/// One of the two webhooks of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// The one for what becomes of sent messages.
+    /// The webhook for events of sent messages.
     Outgoing,
-    /// The one for received messages.
+    /// The webhook for received messages.
     Incoming,
 }
 
-/// Why a webhook can't be tried out.
+/// Why a webhook can't be tested.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TestError {
-    /// No such account.
+    /// There is no such account.
     #[error("there is no account {0}")]
     NoAccount(String),
-    /// Nothing to call.
+    /// The account has no such webhook.
     #[error("account {account} has no {which}; set accounts.{account}.{which} in domains.conf")]
     NoWebhook {
-        /// Whose.
+        /// The name of the account.
         account: String,
-        /// The key.
+        /// The configuration key of the webhook.
         which: &'static str,
     },
-    /// The payload was not made.
+    /// The payload can't be made.
     #[error("making the payload: {0}")]
     Payload(String),
 }
 
-/// Whether a call was made by a replay: it tells of something older than itself.
+/// Whether a replay made the call. Such a call is younger than its event.
 fn is_repeat(hook: &Hook) -> bool {
     let happened = match &hook.kind {
         HookKind::Outgoing(outgoing) => outgoing.queued,
@@ -81,17 +82,17 @@ fn is_repeat(hook: &Hook) -> bool {
     hook.submitted > happened
 }
 
-/// Where an account's events go now.
+/// The current receiver of an account's events.
 struct Target {
     url: String,
     authorization: String,
 }
 
 impl Operator {
-    /// Moves the next calls of those that match, and tells of how many.
+    /// Sets the time of the next attempt of all calls that match. Gives their number.
     ///
     /// # Errors
-    /// If the store fails; what was done before stays done.
+    /// If the store fails. The pages before stay done.
     pub async fn schedule(
         &self,
         filter: &HookFilter,
@@ -115,10 +116,10 @@ impl Operator {
         Ok(count)
     }
 
-    /// Ends those that match, as failed.
+    /// Ends all calls that match, as failed.
     ///
     /// # Errors
-    /// If the store fails; what was done before stays done.
+    /// If the store fails. The pages before stay done.
     pub async fn cancel(&self, filter: &HookFilter) -> Result<CancelCount, StoreError> {
         let mut count = CancelCount::default();
         let mut after = None;
@@ -155,10 +156,10 @@ impl Operator {
         Ok(count)
     }
 
-    /// Makes ended calls again, as new ones with the same payload, to where the account's events go now.
+    /// Makes new calls with the payloads of ended calls that match. They go to the account's current receivers.
     ///
     /// # Errors
-    /// If the store fails; what was done before stays done.
+    /// If the store fails. The pages before stay done.
     pub async fn replay(&self, filter: &RetiredHookFilter) -> Result<ReplayCount, StoreError> {
         let mut count = ReplayCount::default();
         let mut after = None;
@@ -244,8 +245,7 @@ impl Operator {
         })
     }
 
-    /// Calls a webhook now, once, with an example: what a receiver must do is done, and nothing is recorded. Gives the URL, and
-    /// what came of it.
+    /// Calls a webhook once, now, with an example. Nothing is recorded. Gives the URL and the result.
     ///
     /// # Errors
     /// If the account has no such webhook.
@@ -270,7 +270,7 @@ impl Operator {
         };
         let payload = payload.map_err(|error| TestError::Payload(error.to_string()))?;
         let hook = Hook {
-            // Receivers drop what they have had, so each is another.
+            // Receivers ignore an id that they know, so each test has a new one.
             id: HookId(now.0.unsigned_abs()),
             account: account.to_owned(),
             url: target.url.clone(),
