@@ -1,4 +1,4 @@
-//! A client: the methods of v1, and those of v0 that v1 does not have.
+//! A client: the methods of v1, and the methods of v0 that v1 lacks.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::{
         QueueListRequest, QueueListResponse, QueueStatusRequest, QueueStatusResponse,
         SendBatchRequest, SendRequest, SendResponse, StatsRequest, StatsResponse, Suppression,
     },
-    suppression::{Done, IsPresent, Listed},
+    v0::shape::{Done, SuppressionListResponse, SuppressionPresentResponse},
 };
 
-/// How long the server may take to connect, and to go on with its answer.
+/// The longest time to connect, and to wait for the next bytes of an answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Who calls.
+/// The login of a caller.
 #[derive(Clone)]
 pub enum Login {
     /// A key, as `postrider apikey add` prints it.
@@ -31,7 +31,7 @@ pub enum Login {
     Password(String, String),
 }
 
-/// Hides what is secret.
+/// Hides secrets.
 impl std::fmt::Debug for Login {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -44,26 +44,26 @@ impl std::fmt::Debug for Login {
     }
 }
 
-/// Why a call did not work.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The base is no URL.
     #[error("{0:?} is not the URL of a webapi, such as http://127.0.0.1:1080/webapi/")]
     Url(String),
-    /// The server was not reached, or its answer not understood. Whether the call was carried out is not known: with an
-    /// idempotency key it can be repeated.
+    /// The server was not reached, or the connection was lost. The call may have been carried out. With an idempotency key it can be
+    /// repeated.
     #[error(transparent)]
     Http(#[from] reqwest::Error),
-    /// The answer is not of the API: something else is at this URL, or another version.
+    /// The answer is not one of the webapi: another service or another version is at this URL.
     #[error(
         "{url} answered {status} with what is no answer of the webapi, whose URL is like http://127.0.0.1:1080/webapi/: {why}"
     )]
     Answer {
-        /// What was called.
+        /// The URL of the call.
         url: String,
         /// The HTTP status.
         status: u16,
-        /// What is wrong with it.
+        /// The reason in words.
         why: String,
     },
     /// The server refused.
@@ -71,9 +71,9 @@ pub enum ClientError {
     Refused {
         /// The HTTP status.
         status: u16,
-        /// For programs.
+        /// The code of the error, for programs.
         code: String,
-        /// For people.
+        /// The error in words, for people.
         message: String,
     },
 }
@@ -96,10 +96,10 @@ impl Client {
         Self::trusting(base, login, &[])
     }
 
-    /// ... which trusts these certificates (PEM), too.
+    /// A client that also trusts these certificates (PEM).
     ///
     /// # Errors
-    /// As for [`new`](Self::new), and if they are none.
+    /// As for [`new`](Self::new), and if the text has no certificates.
     pub fn trusting(base: &str, login: Login, certificates: &[u8]) -> Result<Self, ClientError> {
         let with_slash = format!("{}/", base.trim_end_matches('/'));
         let base = with_slash
@@ -118,7 +118,7 @@ impl Client {
         url.map_err(|_| ClientError::Url(self.base.to_string()))
     }
 
-    /// Makes a request in the name of who is logged in; gives an answer of success.
+    /// Makes a request with the login. Gives the answer if it has status 200.
     async fn ask(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let request = match &self.login {
             Login::Key(key) => request.bearer_auth(key),
@@ -139,7 +139,7 @@ impl Client {
                 code,
                 message,
             },
-            // v0 answers in plain text who is not let in, or calls what there is not.
+            // v0 answers in plain text to refused callers and unknown methods.
             Err(_) if is_text => ClientError::Refused {
                 status: status.as_u16(),
                 code: match status {
@@ -159,10 +159,10 @@ impl Client {
         })
     }
 
-    /// Calls any method of v1, with a request that becomes JSON.
+    /// Calls any method of v1, with the request as JSON.
     ///
     /// # Errors
-    /// If the server refuses or is not reached, as for all methods.
+    /// If the server refuses the call or is not reached.
     pub async fn call<A: DeserializeOwned>(
         &self,
         method: &str,
@@ -187,7 +187,7 @@ impl Client {
         self.ask(form).await
     }
 
-    /// Calls any method of v0, and gives the answer as it is: JSON, or for some methods the bytes of a message.
+    /// Calls any method of v0. Gives the bytes of the answer: JSON, or the bytes of a message.
     ///
     /// # Errors
     /// As for [`call`](Self::call).
@@ -213,7 +213,7 @@ impl Client {
             .map(|Done {}| ())
     }
 
-    /// Sends a message. When this returns, it is safe.
+    /// Sends a message. After the answer, the message is safe.
     ///
     /// # Errors
     /// As for [`call`](Self::call).
@@ -221,7 +221,7 @@ impl Client {
         self.call("Send", request).await
     }
 
-    /// Sends a message of its own to each of many, or nothing at all.
+    /// Sends a message of its own to each of many recipients. Sends all messages, or none.
     ///
     /// # Errors
     /// As for [`call`](Self::call).
@@ -243,7 +243,7 @@ impl Client {
         self.call("QueueList", request).await
     }
 
-    /// Tells what became of messages.
+    /// Gets the state of messages.
     ///
     /// # Errors
     /// As for [`call`](Self::call).
@@ -292,8 +292,8 @@ impl Client {
         self.call("MessageList", request).await
     }
 
-    /// Follows events as they happen: those after the one of this number, or only new ones. It ends with an error when the
-    /// connection is lost; what came meanwhile is told by following again from the last that came.
+    /// Follows events as they happen: the events after this number, or only new ones. A lost connection is an error at the end of the
+    /// stream. Following again from the last event misses none.
     ///
     /// # Errors
     /// As for [`call`](Self::call).
@@ -327,16 +327,16 @@ impl Client {
         Ok(Box::pin(events))
     }
 
-    /// The addresses that the account does not send to.
+    /// Lists the addresses to which the account does not send.
     ///
     /// # Errors
     /// As for [`call`](Self::call).
     pub async fn suppression_list(&self) -> Result<Vec<Suppression>, ClientError> {
-        let listed: Listed = self.json_v0("SuppressionList", &json!({})).await?;
+        let listed: SuppressionListResponse = self.json_v0("SuppressionList", &json!({})).await?;
         Ok(listed.suppressions)
     }
 
-    /// Adds an address, for a reason in words. It is refused if it, or a variant of it, is there.
+    /// Adds an address, with a reason in words. It is an error if the list has a variant of the address.
     ///
     /// # Errors
     /// As for [`call`](Self::call).
@@ -345,7 +345,7 @@ impl Client {
         self.change_v0("SuppressionAdd", &request).await
     }
 
-    /// Removes an address with all its variants.
+    /// Removes all variants of an address.
     ///
     /// # Errors
     /// As for [`call`](Self::call).
@@ -354,17 +354,18 @@ impl Client {
             .await
     }
 
-    /// Whether an address, or a variant of it, is there.
+    /// Whether the list has a variant of an address.
     ///
     /// # Errors
     /// As for [`call`](Self::call).
     pub async fn suppression_present(&self, address: &str) -> Result<bool, ClientError> {
         let request = json!({"EmailAddress": address});
-        let found: IsPresent = self.json_v0("SuppressionPresent", &request).await?;
+        let found: SuppressionPresentResponse =
+            self.json_v0("SuppressionPresent", &request).await?;
         Ok(found.present)
     }
 
-    /// A received message: its header, texts, structure, and what is known of its coming.
+    /// Describes a received message: its header, texts, structure, and arrival.
     ///
     /// # Errors
     /// As for [`call`](Self::call).
@@ -372,7 +373,7 @@ impl Client {
         self.json_v0("MessageGet", &json!({"MsgID": id})).await
     }
 
-    /// A received message as it came.
+    /// Gives the bytes of a received message.
     ///
     /// # Errors
     /// As for [`call`](Self::call).
@@ -380,7 +381,7 @@ impl Client {
         self.call_v0("MessageRawGet", &json!({"MsgID": id})).await
     }
 
-    /// A part of a received message without its transfer encoding, by its places in the structure, from 0.
+    /// Gives a part of a received message without its transfer encoding. `path` has the places in the structure, from 0.
     ///
     /// # Errors
     /// As for [`call`](Self::call).
@@ -406,7 +407,7 @@ impl Client {
         self.change_v0("MessageFlagsAdd", &request).await
     }
 
-    /// Takes flags off.
+    /// Removes flags.
     ///
     /// # Errors
     /// As for [`call`](Self::call).
@@ -425,7 +426,7 @@ impl Client {
     }
 }
 
-/// An answer of success, read.
+/// Reads an answer with status 200.
 async fn understood<A: DeserializeOwned>(answer: Response) -> Result<A, ClientError> {
     let (url, status) = (answer.url().to_string(), answer.status().as_u16());
     let text = answer.bytes().await?;

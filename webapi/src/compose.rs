@@ -1,7 +1,7 @@
-//! Makes a message from its parts, and writes it to the store as it grows.
+//! Makes a message from its content, and writes it to the store as it grows.
 //!
-//! In reading order: the fields of its header here, `check` for what is refused, `mime` with the nesting of its parts,
-//! `header`, `word` and `body` with the encodings of each, `output` for where the text goes.
+//! In reading order: the header fields here, `check` refuses wrong content, `mime` nests the parts, `header`, `word` and `body` encode
+//! them, `output` takes the text.
 
 mod body;
 mod check;
@@ -13,8 +13,8 @@ mod word;
 use postrider_smtp::Address;
 
 use self::header::HeaderWriter;
-pub(crate) use self::output::{Composed, Output, Text};
-use crate::{data::Data, error::ApiError};
+pub(crate) use self::output::{Composed, FinishedText, Output};
+use crate::{call::data::Data, error::ApiError};
 
 /// A name and an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,28 +23,36 @@ pub(crate) struct Mailbox {
     pub(crate) address: Address,
 }
 
-/// A file that goes along.
+/// A file of a message.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct File {
     pub(crate) name: String,
-    /// Empty: found out from the data.
+    /// Empty: detected from the data.
     pub(crate) content_type: String,
-    /// With `<` and `>`; empty: none.
+    /// With `<` and `>`. Empty: none.
     pub(crate) content_id: String,
     pub(crate) data: Data,
 }
 
-/// A message to be composed.
+/// The files of a message, by their use.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Files {
+    pub(crate) alternative: Vec<File>,
+    pub(crate) inline: Vec<File>,
+    pub(crate) attached: Vec<File>,
+}
+
+/// The content of a message that is to be composed.
 #[derive(Clone, Debug)]
-pub(crate) struct Message {
+pub(crate) struct MessageContent {
     pub(crate) from: Mailbox,
     pub(crate) reply_to: Vec<Mailbox>,
     pub(crate) to: Vec<Mailbox>,
     pub(crate) cc: Vec<Mailbox>,
-    /// Not in the message, but in the sender's copy.
+    /// Only in the sender's copy, not in the message.
     pub(crate) bcc: Vec<Mailbox>,
     pub(crate) subject: String,
-    /// As in the field (RFC 5322 §3.3).
+    /// In the form of the header field (RFC 5322 §3.3).
     pub(crate) date: String,
     /// With `<` and `>`.
     pub(crate) message_id: String,
@@ -55,22 +63,22 @@ pub(crate) struct Message {
     pub(crate) alternative: Vec<File>,
     pub(crate) inline: Vec<File>,
     pub(crate) attached: Vec<File>,
-    /// The header may have UTF-8 as it is.
+    /// The header may have UTF-8 without encoding.
     pub(crate) smtputf8: bool,
-    /// What the boundaries between parts are made of: random, since no line of the content may be like it.
+    /// The boundaries between parts are made from this. It is random, so that no line of the content is a boundary.
     pub(crate) boundary: String,
 }
 
-impl Message {
-    /// Writes the message, which was [checked](Self::check).
+impl MessageContent {
+    /// Writes the message. Its content must be [checked](Self::check).
     ///
     /// # Errors
-    /// If it is too large, or the store does not take it.
+    /// If the message is too large, or the store fails.
     pub(crate) async fn write(&self, out: &mut Output) -> Result<(), ApiError> {
         self.write_body(self.header(), out).await
     }
 
-    /// A Bcc field, for the sender's own copy; nothing if there is no blind copy.
+    /// The Bcc field for the sender's copy. Empty without blind copies.
     pub(crate) fn bcc_field(&self) -> Vec<u8> {
         let mut header = HeaderWriter::new(self.smtputf8);
         if !self.bcc.is_empty() {
@@ -79,7 +87,7 @@ impl Message {
         header.into_bytes()
     }
 
-    /// All fields but those that tell of the body.
+    /// All header fields except those of the body.
     fn header(&self) -> Vec<u8> {
         let mut header = HeaderWriter::new(self.smtputf8);
         header.addresses("From", std::slice::from_ref(&self.from));
@@ -128,8 +136,8 @@ mod tests {
     use super::*;
     use crate::error::Code;
 
-    pub(super) fn message() -> Message {
-        Message {
+    pub(super) fn message() -> MessageContent {
+        MessageContent {
             from: Mailbox {
                 name: "Ann".into(),
                 address: "ann@example.org".parse().unwrap(),
@@ -156,7 +164,7 @@ mod tests {
         }
     }
 
-    fn string(text: Text) -> String {
+    fn string(text: FinishedText) -> String {
         let NewText::Inline(bytes) = text.body else {
             panic!("in memory")
         };
@@ -164,7 +172,7 @@ mod tests {
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 
-    pub(super) async fn composed(message: &Message) -> String {
+    pub(super) async fn composed(message: &MessageContent) -> String {
         message.check().unwrap();
         let store = Store::memory();
         let mut out = Output::new(store.text_writer(), b"Received: x\r\n", 10_000_000)
@@ -226,7 +234,7 @@ mod tests {
         assert_eq!(error.code, Code::MessageTooLarge);
     }
 
-    /// As it stands in the message: with CRLF, the last line included.
+    /// The text with CRLF after each line, also after the last.
     fn with_crlf(text: &str) -> String {
         let lines = text.strip_suffix('\n').unwrap_or(text);
         lines
@@ -237,7 +245,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_composed_is_read_back(
+        fn a_composed_message_is_read_back(
             name in "[!-~\u{e4}\u{65e5}]([ -~\u{e4}\u{65e5}]{0,120}[!-~])?",
             subject in "[!-~\u{e4}\u{1f600}]([ -~\u{e4}\u{1f600}]{0,200}[!-~\u{1f600}])?",
             text in "[ -~\n\t\u{e4}]{0,400}x",

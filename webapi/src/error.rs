@@ -1,46 +1,46 @@
-//! Errors as the contract answers them.
+//! Errors and their codes in the contract.
 
 use serde::Serialize;
 
-/// What an error is called on the wire.
+/// The code of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Code {
-    /// The form or its JSON can't be read.
+    /// The form or its JSON is wrong.
     Protocol,
     /// The server failed.
     Server,
-    /// ... for now: it has too much to do.
+    /// The server has too much to do at the moment.
     #[serde(rename = "server")]
     Busy,
-    /// The caller's fault, without a code of its own.
+    /// Another error of the caller.
     User,
-    /// An address does not parse.
+    /// An address is wrong.
     BadAddress,
-    /// Neither Text nor HTML.
+    /// The message has neither Text nor HTML.
     MissingBody,
-    /// More than one From.
+    /// The message has more than one From.
     MultipleFrom,
-    /// From is not the account's.
+    /// From is no address of the account.
     BadFrom,
     /// The domain of From is disabled.
     DomainDisabled,
-    /// Nobody to send to.
+    /// The message has no recipient.
     NoRecipients,
-    /// More recipients in a day than the account may have.
+    /// The account has sent to its most recipients of a day.
     MessageLimitReached,
-    /// More new recipients in a day than the account may have.
+    /// The account has sent to its most new recipients of a day.
     RecipientLimitReached,
-    /// Larger than the listener takes.
+    /// The message is larger than the listener allows.
     MessageTooLarge,
-    /// Without `<` and `>`.
+    /// The Message-ID has no `<` and `>`.
     #[serde(rename = "malformedMessageID")]
     MalformedMessageId,
-    /// Queued, but the copy for Sent was not stored.
+    /// The message is queued, but its copy for Sent was not stored.
     SentOverQuota,
     /// A failure without a code of its own.
     Error,
-    /// The idempotency key was used for something else.
+    /// The idempotency key was used for another request.
     IdempotencyConflict,
     /// The account has no such message.
     MessageNotFound,
@@ -48,19 +48,19 @@ pub enum Code {
     PartNotFound,
 }
 
-/// The answer to a call that failed; HTTP status 400.
+/// The answer to a call that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(rename_all = "PascalCase")]
 #[error("{message}")]
 pub struct ApiError {
-    /// For programs.
+    /// The code, for programs.
     pub code: Code,
-    /// For people.
+    /// The error in words, for people.
     pub message: String,
 }
 
 impl ApiError {
-    /// An error of this code.
+    /// An error with this code.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -68,12 +68,12 @@ impl ApiError {
         }
     }
 
-    /// The caller's fault.
+    /// Another error of the caller.
     pub(crate) fn user(message: impl Into<String>) -> Self {
         Self::new(Code::User, message)
     }
 
-    /// The form or its JSON.
+    /// An error in the form or its JSON.
     pub(crate) fn protocol(message: impl Into<String>) -> Self {
         Self::new(Code::Protocol, message)
     }

@@ -1,54 +1,57 @@
-//! The HTTP API of applications, compatible with mox's webapi v0.
+//! The HTTP APIs for applications: v0, compatible with the webapi of mox, and v1, with more methods.
 //!
-//! In reading order: `http` has the paths and statuses, `auth` says who calls, `form`, `data` and `json` read what they send, as
-//! far as there is `memory` for it and `bounds` allow; `send` carries Send out, `compose` makes the message; `suppression` and `mailbox` have the other methods; `error` has the
-//! codes, `pages` the documentation. `v1` is the API with what v0 lacks, [`api`] its requests and answers, and `client` (a feature) calls it.
+//! From the top down, each uses the ones below:
 //!
-//! Not here: what becomes of a message, which is the queue's.
+//! | module | content |
+//! |---|---|
+//! | `router` | the routes of a listener |
+//! | `v0`, `v1` | the methods of a version: reading requests, carrying them out, errors |
+//! | `send` | sends messages for both versions |
+//! | `compose` | makes a message and writes it to the store |
+//! | `received`, `unsubscribe` | received messages in answers; the links for unsubscribing |
+//! | `call` | the caller, limits, and the bytes of requests |
+//! | `http`, `error` | answers and pages; error codes |
+//!
+//! [`api`] has the requests and answers as types, and `client` (a feature) calls a server with them.
+//!
+//! The queue decides what becomes of a message.
 
-mod auth;
-mod bounds;
+mod call;
 #[cfg(feature = "client")]
 pub mod client;
 mod compose;
-mod context;
-mod data;
 mod error;
-mod form;
 mod http;
-mod json;
-mod mailbox;
-mod memory;
-mod pages;
-mod request;
+mod received;
+mod router;
 mod send;
-mod suppression;
-mod time;
 mod unsubscribe;
+mod v0;
 mod v1;
 
 use axum::Router;
 
-use self::{bounds::Bounds, context::Context};
+use self::call::{bounds::Bounds, context::Context};
 
-/// The requests and answers of v1, and what methods of v0 answer.
+/// The requests and answers of v1, and the answers of v0.
 pub mod api {
-    pub use crate::{
-        mailbox::{Message, Meta, Shown as MessageGetResponse},
-        send::{BatchResponse, BatchSubmission, Queued as Submission, Response as SendResponse},
-        suppression::Entry as Suppression,
-        v1::shape::*,
-    };
     pub use postrider_webhook::message::Structure;
 
-    /// The names of v0's methods.
+    pub use crate::{
+        received::{MessageFields, MessageGetResponse, Meta},
+        send::{BatchResponse, BatchSubmission, SendResponse, SendSubmission as Submission},
+        v0::shape::SuppressionEntry as Suppression,
+        v1::shape::*,
+    };
+
+    /// The names of the methods of v0.
     pub fn methods_v0() -> impl Iterator<Item = &'static str> {
-        crate::pages::Method::ALL
+        crate::v0::Method::ALL
             .into_iter()
-            .map(crate::pages::Method::name)
+            .map(crate::v0::Method::name)
     }
 
-    /// The names of v1's methods, but for the one that has no end.
+    /// The names of the methods of v1, except the event stream.
     pub fn methods_v1() -> impl Iterator<Item = &'static str> {
         crate::v1::Method::ALL
             .into_iter()
@@ -56,7 +59,7 @@ pub mod api {
     }
 }
 
-pub use context::{Endpoint, WebapiParts};
+pub use call::context::{Endpoint, WebapiParts};
 pub use error::{ApiError, Code};
 
 /// The webapi of a server. All its listeners share the limits on calls.
@@ -82,6 +85,6 @@ impl Webapi {
     /// The routes of one listener: everything below its path.
     pub fn router(&self, endpoint: Endpoint) -> Router {
         let (parts, bounds) = (self.parts.clone(), self.bounds.clone());
-        http::router(Context::new(parts, bounds, endpoint))
+        router::router(Context::new(parts, bounds, endpoint))
     }
 }

@@ -1,9 +1,12 @@
-//! The method Send: what is asked for, checked in the order of the contract, composed, and queued.
+//! Sends messages for both versions: checks a draft in the order of the contract, composes the message, and queues it.
+//!
+//! In reading order: `draft` is the input, `prepare` checks it, `once` keeps answers for idempotency keys. `batch` sends to many, with
+//! the texts of `template`.
 
 mod batch;
+mod draft;
 mod once;
 mod prepare;
-mod request;
 mod template;
 
 use std::time::Duration;
@@ -17,74 +20,74 @@ use postrider_smtp::{Address, ReversePath};
 use postrider_store::{Accept, NewMail, Notify, TextSource, Time, Top};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
-use utoipa::ToSchema;
 
-pub(crate) use self::batch::{Batch, BatchRecipient, send_all};
 pub use self::batch::{BatchResponse, BatchSubmission};
-pub(crate) use self::once::Once;
-use self::prepare::{Check, Ready, prepare};
-pub(crate) use self::request::{BASE64, NameAddress, NewContent, NewFile, Request};
+use self::prepare::{Limits, Prepared, prepare};
+pub(crate) use self::{
+    batch::{Batch, BatchRecipient, send_all},
+    draft::{BASE64, Draft, NameAddress, NewContent, NewFile},
+    once::Once,
+};
 use crate::{
-    auth::User,
-    compose::{Composed, Message, Output, Text},
-    context::Context,
+    call::{auth::User, context::Context},
+    compose::{Composed, Files, FinishedText, MessageContent, Output},
     error::{ApiError, Code},
-    form::Files,
 };
 
-/// The farthest that a message may be put off.
+/// The longest time by which a message may be delayed.
 const FUTURE_MAX: Duration = Duration::from_secs(60 * 24 * 60 * 60);
-/// Where copies of what is sent are kept.
+/// The mailbox for copies of sent messages.
 const SENT: &str = "Sent";
 
-/// The answer.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+/// The answer of Send.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]
-#[schema(as = SendResponse)]
-pub struct Response {
+pub struct SendResponse {
     /// With `<` and `>`.
     #[serde(rename = "MessageID")]
     pub message_id: String,
-    /// In the order To, CC, BCC.
-    pub submissions: Vec<Queued>,
+    /// In the order of To, CC and BCC.
+    pub submissions: Vec<SendSubmission>,
 }
 
-/// One recipient in the answer.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+/// A recipient of a sent message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]
-#[schema(as = Submission)]
-pub struct Queued {
-    /// As it was given.
+#[cfg_attr(test, schema(as = Submission))]
+pub struct SendSubmission {
+    /// The address as it was given.
     pub address: String,
-    /// Under which its events come.
+    /// The number of the queued message. Its events have the same number.
     #[serde(rename = "QueueMsgID")]
     pub queue_msg_id: u64,
-    /// The unique part of its reverse-path; empty when not used.
+    /// The unique part of the reverse-path. Empty when not used.
     #[serde(rename = "FromID")]
     pub from_id: String,
 }
 
-/// Carries a call out.
+/// Sends a message.
 ///
 /// # Errors
-/// Those of the contract. Nothing is queued then, except with [`Code::SentOverQuota`].
+/// The errors of the contract. Nothing is queued then, except with [`Code::SentOverQuota`].
 pub(crate) async fn send(
     context: &Context,
     user: &User,
-    request: Request,
+    draft: Draft,
     files: Files,
     once: Option<&Once>,
-) -> Result<Response, ApiError> {
+) -> Result<SendResponse, ApiError> {
     let now = context.clock.now();
     if let Some(once) = once
         && let Some(response) = once.earlier(context, user, now).await?
     {
         return Ok(response);
     }
-    let mut ready = prepare(context, user, request, files, Check::Limits(once), now).await?;
-    let allowance = ready.allowance.take();
-    let given = ready.given.clone();
-    let (mut submission, copy) = submission(context, user, ready, now).await?;
+    let mut prepared = prepare(context, user, draft, files, Limits::Check(once), now).await?;
+    let allowance = prepared.allowance.take();
+    let given = prepared.given.clone();
+    let (mut submission, copy) = submission(context, user, prepared, now).await?;
     let message_id = submission.message_id.clone();
     submission.once = once.map(|once| once.for_queue(&message_id, &given, now));
     let Some(added) = queue(context, user, submission, &message_id).await? else {
@@ -95,27 +98,27 @@ pub(crate) async fn send(
         keep_copy(context, user, copy, now).await?;
     }
     let submissions = given.into_iter().zip(added);
-    let submissions = submissions.map(|(address, added)| Queued {
+    let submissions = submissions.map(|(address, added)| SendSubmission {
         address,
         queue_msg_id: added.id.0,
         from_id: added.from_id,
     });
-    Ok(Response {
+    Ok(SendResponse {
         message_id,
         submissions: submissions.collect(),
     })
 }
 
-/// Composes a message: what the queue gets, and the copy that is to be kept.
+/// Composes a message. Gives the submission for the queue, and the copy for the sender if one is wanted.
 async fn submission(
     context: &Context,
     user: &User,
-    ready: Ready,
+    prepared: Prepared,
     now: Time,
-) -> Result<(Submission, Option<Text>), ApiError> {
-    let Ready {
+) -> Result<(Submission, Option<FinishedText>), ApiError> {
+    let Prepared {
         message, options, ..
-    } = ready;
+    } = prepared;
     let recipients: Vec<Address> = [&message.to, &message.cc, &message.bcc]
         .into_iter()
         .flatten()
@@ -158,7 +161,7 @@ async fn submission(
     Ok((submission, composed.copy))
 }
 
-/// When the first attempt is, if it is put off.
+/// The time of the first attempt, if it is later than now.
 fn release(wanted: Option<Zoned>, now: Time) -> Result<Option<Time>, ApiError> {
     let Some(wanted) = wanted else {
         return Ok(None);
@@ -170,11 +173,11 @@ fn release(wanted: Option<Zoned>, now: Time) -> Result<Option<Time>, ApiError> {
     Ok((time > now).then_some(time))
 }
 
-/// Writes the message behind its Received field. If a copy is to be kept and the account has a mailbox for it, it is made along
-/// with the message, behind a Bcc field that shows who got a blind copy.
+/// Writes the message after its Received field. A copy for the sender is written at the same time, if one is wanted and accounts have a
+/// mailbox for it. A Bcc field in front of the copy names the recipients of blind copies.
 async fn compose(
     context: &Context,
-    message: &Message,
+    message: &MessageContent,
     recipients: &[Address],
     save_sent: bool,
     now: Time,
@@ -207,7 +210,7 @@ async fn compose(
     out.finish().await
 }
 
-/// None: it was done before.
+/// Adds a message to the queue. None if an earlier call with the same idempotency key did so.
 async fn queue(
     context: &Context,
     user: &User,
@@ -232,8 +235,13 @@ async fn queue(
     Ok(Some(added))
 }
 
-/// Puts the copy into the account's mailbox for what was sent.
-async fn keep_copy(context: &Context, user: &User, copy: Text, now: Time) -> Result<(), ApiError> {
+/// Puts the copy into the account's mailbox for sent messages.
+async fn keep_copy(
+    context: &Context,
+    user: &User,
+    copy: FinishedText,
+    now: Time,
+) -> Result<(), ApiError> {
     let accept = Accept {
         text: Some(copy.body),
         mails: vec![NewMail {

@@ -1,4 +1,4 @@
-//! One-click unsubscribing (RFC 8058): a signed link in the header of what is sent, and what happens when it is followed.
+//! One-click unsubscribing (RFC 8058): the signed link in a message, and the change when a recipient follows it.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
@@ -11,14 +11,14 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use tracing::info;
 
-use crate::{context::Context, error::ApiError};
+use crate::{call::context::Context, error::ApiError};
 
-/// The longest name of a list.
+/// The most bytes of the name of a list.
 const LIST_MAX: usize = 100;
-/// Bytes of a signature.
+/// The bytes of a signature.
 const SIGNATURE: usize = 16;
 
-/// Who unsubscribes from what.
+/// A recipient of a mailing list of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Subscription {
     pub(crate) account: String,
@@ -38,7 +38,7 @@ pub(crate) fn check_list(list: &str) -> Result<(), ApiError> {
 }
 
 impl Subscription {
-    /// The link that ends it.
+    /// The link that ends the subscription.
     pub(crate) fn link(&self, context: &Context) -> String {
         format!(
             "{}v1/unsubscribe/{}",
@@ -47,7 +47,7 @@ impl Subscription {
         )
     }
 
-    /// Lines, and a signature over them.
+    /// Three lines and a signature over them, encoded.
     fn token(&self, key: &[u8; 32]) -> String {
         let mut token = format!("{}\n{}\n{}", self.account, self.list, self.address).into_bytes();
         let signature = sign(key, &token);
@@ -55,7 +55,7 @@ impl Subscription {
         URL_SAFE_NO_PAD.encode(token)
     }
 
-    /// Reads a token; None if it is not one of ours.
+    /// Reads a token. None if this server did not sign it.
     pub(crate) fn read(token: &str, key: &[u8; 32]) -> Option<Self> {
         let token = URL_SAFE_NO_PAD.decode(token).ok()?;
         let (text, signature) = token.split_last_chunk::<SIGNATURE>()?;
@@ -70,7 +70,7 @@ impl Subscription {
         })
     }
 
-    /// Whether it has ended.
+    /// Whether the subscription has ended.
     pub(crate) async fn has_ended(&self, context: &Context) -> Result<bool, StoreError> {
         let name = postrider_store::base_in_list(&base_address(&self.address), &self.list);
         Ok(context
@@ -80,7 +80,7 @@ impl Subscription {
             .is_some())
     }
 
-    /// Ends it: nothing of this list is sent to the address any more. Doing it again changes nothing.
+    /// Ends the subscription: the address gets no more mail of this list. Ending it again changes nothing.
     pub(crate) async fn end(&self, context: &Context) -> Result<(), StoreError> {
         let now = context.clock.now();
         let base = base_address(&self.address);
@@ -132,7 +132,7 @@ impl Subscription {
 /// The first half of an HMAC-SHA256 (RFC 2104).
 fn sign(key: &[u8; 32], text: &[u8]) -> [u8; SIGNATURE] {
     let mut half = [0; SIGNATURE];
-    // Any length of key is right for an HMAC.
+    // An HMAC takes keys of any length.
     if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) {
         mac.update(text);
         let whole = mac.finalize().into_bytes();
@@ -163,7 +163,7 @@ mod tests {
                 "A"
             };
             changed.replace_range(at..=at, other);
-            // The last letter has bits that mean nothing, and the decoder refuses them when they are set.
+            // The last letter has unused bits. The decoder refuses them when they are set.
             assert_eq!(Subscription::read(&changed, &[7; 32]), None, "{at}");
         }
         assert_eq!(Subscription::read("", &[7; 32]), None);

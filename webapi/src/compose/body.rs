@@ -1,13 +1,13 @@
-//! Transfer encodings (RFC 2045 §6), and what kind of thing some bytes are.
+//! Transfer encodings (RFC 2045 §6), and the detection of content types.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-/// The longest line that is not encoded.
+/// The most bytes of a line that is not encoded.
 const LINE_MAX: usize = 76;
-/// How many bytes make a line of base64.
+/// The number of bytes in a line of base64.
 pub(crate) const BASE64_LINE: usize = 57;
 
-/// How a text is sent.
+/// The transfer encoding of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
     SevenBit,
@@ -25,7 +25,7 @@ impl Encoding {
     }
 }
 
-/// A text with CRLF line ends, the last one included, and how it is to be sent. A bare CR stays, which makes it
+/// The text with CRLF after each line, also after the last, and its transfer encoding. A bare CR stays, so the text becomes
 /// quoted-printable.
 pub(crate) fn prepare(text: &str) -> (String, Encoding) {
     let mut lines = String::with_capacity(text.len() + text.len() / 32 + 2);
@@ -48,7 +48,7 @@ pub(crate) fn prepare(text: &str) -> (String, Encoding) {
     (lines, encoding)
 }
 
-/// Appends quoted-printable (RFC 2045 §6.7) of a text with CRLF line ends.
+/// Appends a text with CRLF line ends as quoted-printable (RFC 2045 §6.7).
 pub(crate) fn quoted_printable(text: &str, out: &mut Vec<u8>) {
     out.reserve(text.len() + text.len() / 8);
     for line in text.split_inclusive("\r\n") {
@@ -65,7 +65,7 @@ pub(crate) fn quoted_printable(text: &str, out: &mut Vec<u8>) {
                 byte => (b'!'..=b'~').contains(byte),
             };
             let length = if plain { 1 } else { 3 };
-            // Room for the = of a soft line break, unless nothing follows.
+            // One byte is for the = of a soft line break, unless the line ends here.
             if column + length > if last { LINE_MAX } else { LINE_MAX - 1 } {
                 out.extend_from_slice(b"=\r\n");
                 column = 0;
@@ -81,7 +81,7 @@ pub(crate) fn quoted_printable(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// A byte as two hexadecimal digits behind a mark.
+/// A byte as a mark and two hexadecimal digits.
 pub(super) const fn escaped(mark: u8, byte: u8) -> [u8; 3] {
     const fn digit(value: u8) -> u8 {
         if value < 10 {
@@ -93,7 +93,7 @@ pub(super) const fn escaped(mark: u8, byte: u8) -> [u8; 3] {
     [mark, digit(byte >> 4), digit(byte & 15)]
 }
 
-/// Base64 in lines of 76 letters. `bytes` must be a multiple of [`BASE64_LINE`] long, unless it is the end.
+/// Appends base64 in lines of 76 letters. The length of `bytes` must be a multiple of [`BASE64_LINE`], except at the end.
 pub(crate) fn base64_lines(bytes: &[u8], out: &mut Vec<u8>) {
     let mut line = [0; LINE_MAX];
     for chunk in bytes.chunks(BASE64_LINE) {
@@ -105,7 +105,7 @@ pub(crate) fn base64_lines(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The kind of content by its first bytes, as the WHATWG's MIME Sniffing Standard has it; None for what could be anything.
+/// The type of a content by its first bytes, as in the MIME Sniffing Standard of the WHATWG. None if it is not known.
 pub(crate) fn sniff(bytes: &[u8]) -> Option<&'static str> {
     const MAGIC: [(&[u8], &str); 27] = [
         (b"%PDF-", "application/pdf"),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds() {
+    fn types_of_content() {
         for (bytes, kind) in [
             (&b" \n<!DOCTYPE html>"[..], Some("text/html; charset=utf-8")),
             (b"<phony", Some("text/plain; charset=utf-8")),

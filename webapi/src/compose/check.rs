@@ -1,13 +1,13 @@
-//! What is refused before anything is composed.
+//! Refuses content that would break a message.
 
-use super::{File, Message};
+use super::{File, MessageContent};
 use crate::error::{ApiError, Code};
 
-/// The longest word that is not encoded and so can't be folded: no line may have more than 998 bytes (RFC 5322 §2.1.1).
+/// The most bytes of a word that is not encoded. Such a word can't be folded, and no line may have more than 998 bytes (RFC 5322 §2.1.1).
 const WORD_MAX: usize = 900;
 
-impl Message {
-    /// Refuses what would break the header.
+impl MessageContent {
+    /// Refuses content that would break the header.
     ///
     /// # Errors
     /// [`Code::User`] or [`Code::MalformedMessageId`].
@@ -22,7 +22,7 @@ impl Message {
             word("a reference", reference)?;
         }
         for (name, value) in &self.headers {
-            // Who logs in may send as its own addresses only; a second From would be anybody's.
+            // An account may send from its own addresses only, and a second From could be any address.
             if name.trim().eq_ignore_ascii_case("from") {
                 return Err(ApiError::user("Headers may not have a From; set From"));
             }
@@ -75,7 +75,7 @@ fn word(what: &str, text: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// A name that is none would end the header section, or be taken for part of the field before.
+/// A wrong name would end the header section, or continue the field before.
 fn field_name(name: &str) -> Result<(), ApiError> {
     word("the name of a header field", name)?;
     let right = !name.is_empty()
@@ -109,8 +109,8 @@ mod tests {
     use super::{super::tests::message, *};
 
     #[test]
-    fn what_would_break_the_header_is_refused() {
-        type Change = fn(&mut Message);
+    fn content_that_would_break_the_header_is_refused() {
+        type Change = fn(&mut MessageContent);
         let bad_file = |change: fn(&mut File)| {
             let mut file = File::default();
             change(&mut file);

@@ -5,11 +5,11 @@ use super::{
     word::{encoded_words, percent_encoded},
 };
 
-/// Lines are folded so that they are no longer than this where that is possible (RFC 5322 §2.1.1).
+/// Lines are folded to this length where possible (RFC 5322 §2.1.1).
 const WIDTH: usize = 77;
-/// A word that is longer is encoded in parts, since no line may have more than 998 bytes (RFC 5322 §2.1.1).
+/// A longer word is encoded in parts, since no line may have more than 998 bytes (RFC 5322 §2.1.1).
 const PLAIN_MAX: usize = 900;
-/// The longest part of an encoded parameter.
+/// The most bytes of a part of an encoded parameter.
 const PARAMETER_MAX: usize = 50;
 
 /// Writes header fields.
@@ -17,7 +17,7 @@ const PARAMETER_MAX: usize = 50;
 pub(crate) struct HeaderWriter {
     out: Vec<u8>,
     column: usize,
-    /// UTF-8 is written as it is (RFC 6532).
+    /// UTF-8 is written without encoding (RFC 6532).
     utf8: bool,
 }
 
@@ -45,7 +45,7 @@ impl HeaderWriter {
         self.column = 0;
     }
 
-    /// A token behind white space, on a line of its own if it does not fit.
+    /// Writes a token after white space, on a new line if it does not fit.
     fn token(&mut self, token: &str) {
         let fits = self.column + 1 + token.len() <= WIDTH;
         self.out
@@ -54,13 +54,13 @@ impl HeaderWriter {
         self.out.extend_from_slice(token.as_bytes());
     }
 
-    /// Text that belongs to the token before.
+    /// Writes text that belongs to the token before.
     fn attach(&mut self, text: &str) {
         self.out.extend_from_slice(text.as_bytes());
         self.column += text.len();
     }
 
-    /// A field whose text is not looked into, on one line.
+    /// Writes a field on one line, without encoding.
     pub(crate) fn raw(&mut self, name: &str, value: &str) {
         self.begin(name);
         self.attach(" ");
@@ -68,14 +68,14 @@ impl HeaderWriter {
         self.end();
     }
 
-    /// A field of free text (RFC 5322 §2.2.1).
+    /// Writes a field of free text (RFC 5322 §2.2.1).
     pub(crate) fn text(&mut self, name: &str, value: &str) {
         self.begin(name);
         self.words(value);
         self.end();
     }
 
-    /// Words, encoded where they have to be. White space between words stays what it is, except at the ends.
+    /// Writes words, encoded where necessary. White space between words stays the same.
     fn words(&mut self, text: &str) {
         let mut rest = text.trim();
         while !rest.is_empty() {
@@ -92,8 +92,8 @@ impl HeaderWriter {
         }
     }
 
-    /// The end of the first words that go together: one plain one, or all up to the next plain one. An empty word is a further
-    /// space: it would not survive between plain words, so it is encoded together with the word behind it.
+    /// The end of the first run of words: one plain word, or all words up to the next plain one. An empty word is one more space.
+    /// Between plain words it would be lost, so it is encoded together with the word after it.
     fn run(&self, text: &str) -> usize {
         let mut words = text.split(' ');
         let mut before = words.next().unwrap_or_default();
@@ -120,7 +120,7 @@ impl HeaderWriter {
             && (self.utf8 || word.is_ascii())
     }
 
-    /// A field of addresses.
+    /// Writes a field of addresses.
     pub(crate) fn addresses(&mut self, name: &str, mailboxes: &[Mailbox]) {
         self.begin(name);
         for (number, mailbox) in mailboxes.iter().enumerate() {
@@ -133,7 +133,7 @@ impl HeaderWriter {
         self.end();
     }
 
-    /// A display name.
+    /// Writes a display name.
     fn phrase(&mut self, name: &str) {
         let name = name.trim();
         if name.is_empty() {
@@ -152,7 +152,7 @@ impl HeaderWriter {
         }
     }
 
-    /// A quoted string (RFC 5322 §3.2.4) behind `before`; None for what can't be in one, or does not fit in a line.
+    /// A quoted string (RFC 5322 §3.2.4) after `before`. None if the text can't be in one, or does not fit in a line.
     fn quoted(&self, before: &str, text: &str) -> Option<String> {
         if text.chars().any(char::is_control) || !(self.utf8 || text.is_ascii()) {
             return None;
@@ -170,7 +170,7 @@ impl HeaderWriter {
         (quoted.len() <= PLAIN_MAX).then_some(quoted)
     }
 
-    /// A field whose value may have a parameter.
+    /// Writes a field with a value that may have a parameter.
     pub(crate) fn with_parameter(
         &mut self,
         name: &str,

@@ -1,4 +1,4 @@
-//! The parts of a message: how they are nested (RFC 2046 §5.1), and how each is written.
+//! The parts of a message: their nesting (RFC 2046 §5.1), and how each is written.
 
 use std::pin::pin;
 
@@ -6,18 +6,18 @@ use futures_util::StreamExt;
 use postrider_store::StoreError;
 
 use super::{
-    File, Message, Output,
+    File, MessageContent, Output,
     body::{self, BASE64_LINE, Encoding},
     header::HeaderWriter,
 };
-use crate::{data::Data, error::ApiError};
+use crate::{call::data::Data, error::ApiError};
 
-/// How much is composed before it is passed on. A multiple of a line of base64, to keep lines whole.
+/// The bytes that are composed before they are passed on. A multiple of a line of base64, so that lines stay whole.
 const PIECE: usize = BASE64_LINE * 1024;
-/// How many bytes tell what kind of content it is.
+/// The bytes that tell the type of a content.
 const SNIFFED: u64 = 512;
 
-/// A part of the body: a leaf, or several with a boundary between.
+/// A part of the body: a text, a file, or several parts with a boundary between them.
 enum Part<'a> {
     Text {
         subtype: &'static str,
@@ -34,8 +34,8 @@ enum Part<'a> {
     },
 }
 
-impl Message {
-    /// Writes the fields that tell of the body behind those in `header`, and the body.
+impl MessageContent {
+    /// Writes the fields of the body after those in `header`, and the body.
     pub(super) async fn write_body(
         &self,
         mut header: Vec<u8>,
@@ -45,7 +45,7 @@ impl Message {
         out.write(&header).await
     }
 
-    /// Each level only where there is something for it.
+    /// The parts. Each level of nesting is there only if it has content.
     fn body(&self) -> Part<'_> {
         let texts = [("plain", &self.text), ("html", &self.html)];
         let texts = texts
@@ -72,7 +72,7 @@ impl Message {
         top
     }
 
-    /// The boundaries of the levels differ in their first letter, so that none is the beginning of another.
+    /// A multipart. The boundaries of the levels differ in their first letter, so that none is the beginning of another.
     fn multi<'a>(&self, subtype: &'static str, parts: Vec<Part<'a>>) -> Part<'a> {
         let letter = subtype.get(..1).unwrap_or_default();
         Part::Multi {
@@ -88,7 +88,7 @@ fn files<'a>(disposition: &'static str, list: &'a [File]) -> impl Iterator<Item 
         .map(move |file| Part::File { disposition, file })
 }
 
-/// Writes the fields of a part, a blank line and its content behind what is in `buffer`, which is passed on when it is large.
+/// Writes the fields of a part, a blank line and its content after the bytes in `buffer`. A large buffer is passed on to `out`.
 async fn write_part(
     part: &Part<'_>,
     buffer: &mut Vec<u8>,
@@ -175,8 +175,8 @@ fn write_text(subtype: &str, text: &str, buffer: &mut Vec<u8>) {
     }
 }
 
-/// The kind of content by its first bytes. UTF-8 is only claimed for what is all UTF-8: the claim would outdo what the content
-/// says of itself.
+/// The type of a content by its first bytes. It says UTF-8 only if all of the content is UTF-8: readers trust it more than the
+/// content's own claim.
 async fn sniffed(data: &Data) -> Result<&'static str, StoreError> {
     let first = data.read(0..SNIFFED).await?;
     let kind = body::sniff(&first).unwrap_or("application/octet-stream");
@@ -188,7 +188,7 @@ async fn sniffed(data: &Data) -> Result<&'static str, StoreError> {
 
 async fn is_utf8(data: &Data) -> Result<bool, StoreError> {
     let mut pieces = pin!(data.pieces(PIECE as u64));
-    // The beginning of a letter that the next piece ends.
+    // The beginning of a character that ends in the next piece.
     let mut begun = Vec::new();
     while let Some(piece) = pieces.next().await {
         let piece = piece?;
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_level_only_where_there_is_something_for_it() {
+    async fn levels_without_content_are_left_out() {
         let one = || vec![file("x", b"x")];
         let mut full = message();
         full.html = "<p>".into();
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_utf8_is_called_so() {
+    async fn only_utf8_is_called_utf8() {
         let long = "\u{20ac}".repeat(PIECE);
         let cut = &long.as_bytes()[..long.len() - 1];
         for (data, kind) in [

@@ -1,25 +1,25 @@
-//! Where composed text goes: to the store as it grows, and to the copy for the sender if there is one.
+//! Takes the text of a message as it grows: for the store, and for the sender's copy if one is wanted.
 
 use postrider_store::{NewText, TextWriter};
 
 use crate::error::{ApiError, Code};
 
-/// What was composed.
+/// A composed message.
 #[derive(Debug)]
 pub(crate) struct Composed {
-    /// The message, with its prefix.
-    pub(crate) text: Text,
-    /// There are bytes above 127.
+    /// The message after its prefix.
+    pub(crate) text: FinishedText,
+    /// The message has bytes above 127.
     pub(crate) eight_bit: bool,
-    /// The same message behind another prefix.
-    pub(crate) copy: Option<Text>,
+    /// The same message after another prefix.
+    pub(crate) copy: Option<FinishedText>,
 }
 
 /// A finished text.
 #[derive(Debug)]
-pub(crate) struct Text {
+pub(crate) struct FinishedText {
     pub(crate) body: NewText,
-    /// Bytes.
+    /// In bytes.
     pub(crate) size: u64,
 }
 
@@ -27,14 +27,14 @@ pub(crate) struct Text {
 pub(crate) struct Output {
     text: TextWriter,
     copy: Option<TextWriter>,
-    /// Of the message without a prefix.
+    /// The bytes of the message without a prefix.
     size: u64,
     max_size: u64,
     eight_bit: bool,
 }
 
 impl Output {
-    /// `prefix` goes in front and does not count for `max_size`.
+    /// An output that begins with `prefix`, which does not count for `max_size`.
     pub(crate) async fn new(
         mut text: TextWriter,
         prefix: &[u8],
@@ -50,7 +50,7 @@ impl Output {
         })
     }
 
-    /// Has the message written a second time, behind its own prefix. To be called before anything of it is written.
+    /// Writes the message a second time, after another prefix. To be called before the first byte of the message.
     pub(crate) async fn copy_to(
         &mut self,
         mut copy: TextWriter,
@@ -87,8 +87,8 @@ impl Output {
     }
 }
 
-async fn finish(writer: TextWriter) -> Result<Text, ApiError> {
+async fn finish(writer: TextWriter) -> Result<FinishedText, ApiError> {
     let size = writer.len();
     let body = writer.finish().await?;
-    Ok(Text { body, size })
+    Ok(FinishedText { body, size })
 }

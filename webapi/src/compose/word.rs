@@ -4,15 +4,15 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::body::escaped;
 
-/// The longest encoded word (RFC 2047 §2).
+/// The most bytes of an encoded word (RFC 2047 §2).
 const WORD_MAX: usize = 75;
 
-/// The text as encoded words, each with whole characters: in base64 if the readable form were more than twice as long.
+/// The text as encoded words, each with whole characters. In base64 if quoted-printable would be more than twice as long.
 pub(super) fn encoded_words(text: &str) -> Vec<String> {
     let quoted_length: usize = text.bytes().map(q_length).sum();
     let quoted = quoted_length <= text.len().div_ceil(3) * 8;
-    // What is around the text of a word: =?utf-8?q??=
-    let room = WORD_MAX - 12;
+    // The frame of a word has 12 bytes: =?utf-8?q??=
+    let most = WORD_MAX - 12;
     let mut words = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -26,7 +26,7 @@ pub(super) fn encoded_words(text: &str) -> Vec<String> {
             } else {
                 next.div_ceil(3) * 4
             };
-            if length > room {
+            if length > most {
                 break;
             }
             end = next;
@@ -46,7 +46,7 @@ pub(super) fn encoded_words(text: &str) -> Vec<String> {
     words
 }
 
-/// Those that may stand in a phrase, too (RFC 2047 §5).
+/// Whether a byte needs no encoding, even in a phrase (RFC 2047 §5).
 const fn q_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'!' | b'*' | b'+' | b'-' | b'/')
 }

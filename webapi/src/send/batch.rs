@@ -1,4 +1,4 @@
-//! Batches: one text with variables, a message of its own for each recipient, all of them or none.
+//! Batches: a message of its own for each of many recipients, from one text with variables. All messages are queued, or none.
 
 use std::{
     collections::BTreeMap,
@@ -15,45 +15,47 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 use tracing::info;
-use utoipa::ToSchema;
 
 use super::{
-    NameAddress, NewFile, Once, Request,
+    Draft, NameAddress, NewFile, Once,
     once::by_another,
     prepare,
-    prepare::{Check, allow},
+    prepare::{Limits, allow},
     submission,
     template::{HTML, SUBJECT, TEXT, Templates, check_size},
 };
 use crate::{
-    auth::User,
-    context::Context,
+    call::{
+        auth::User,
+        context::Context,
+        data::FIELDS_MAX,
+        json_size::COPIES,
+        value::{address, lengths},
+    },
+    compose::Files,
     error::{ApiError, Code},
-    form::{FIELDS_MAX, Files},
-    memory::COPIES,
-    request,
 };
 
-/// The most recipients.
+/// The most recipients of a batch.
 const RECIPIENTS_MAX: usize = 10_000;
-/// How many messages are written at once: their syncs are shared.
+/// The number of messages that are written at once. They share syncs.
 const AT_ONCE: usize = 32;
-/// What an entry of a list takes besides its text.
+/// The bytes of memory that an entry of a list takes besides its text.
 const ROW: usize = 100;
-/// What they may take of memory, in bytes.
+/// The bytes of memory for the messages of a batch that are written at once.
 const WRITING: u64 = 64 << 20;
-/// What all its messages may have together, in bytes.
+/// The most bytes of all messages of a batch together.
 const SIZE_MAX: u64 = 1 << 30;
 
-/// What is sent to many.
+/// A message to many.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    /// What all have in common. Subject, Text and HTML are templates.
-    pub(crate) common: Request,
+    /// The common part. Subject, Text and HTML are templates.
+    pub(crate) common: Draft,
     pub(crate) recipients: Vec<BatchRecipient>,
 }
 
-/// One of many.
+/// A recipient of a batch.
 #[derive(Debug)]
 pub(crate) struct BatchRecipient {
     pub(crate) to: NameAddress,
@@ -61,8 +63,9 @@ pub(crate) struct BatchRecipient {
     pub(crate) extra: BTreeMap<String, String>,
 }
 
-/// The answer.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+/// The answer of SendBatch.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]
 pub struct BatchResponse {
     /// In the order of the recipients.
@@ -70,15 +73,16 @@ pub struct BatchResponse {
 }
 
 /// One message of a batch.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]
 pub struct BatchSubmission {
-    /// As it was given.
+    /// The address as it was given.
     pub address: String,
-    /// Under which its events come.
+    /// The number of the queued message. Its events have the same number.
     #[serde(rename = "QueueMsgID")]
     pub queue_msg_id: u64,
-    /// The unique part of its reverse-path; empty when not used.
+    /// The unique part of the reverse-path. Empty when not used.
     #[serde(rename = "FromID")]
     pub from_id: String,
     /// With `<` and `>`.
@@ -86,14 +90,14 @@ pub struct BatchSubmission {
     pub message_id: String,
 }
 
-/// What is kept of an answer, beside the first number: addresses, fromids, Message-IDs.
+/// The answer of SendBatch as the store keeps it: addresses, fromids, Message-IDs. The store keeps the first number besides.
 #[derive(Serialize, Deserialize)]
-struct Kept(Vec<(String, String, String)>);
+struct SavedBatch(Vec<(String, String, String)>);
 
 /// Sends a batch.
 ///
 /// # Errors
-/// Those of Send, and what is wrong with a template or a variable, with the place of the recipient. Nothing is queued then.
+/// The errors of Send, and errors in templates and variables. They name the recipient. Nothing is queued then.
 pub(crate) async fn send_all(
     context: &Context,
     user: &User,
@@ -108,13 +112,13 @@ pub(crate) async fn send_all(
     }
     let allowance = check(context, user, &batch, once, now).await?;
     let mut batch = batch;
-    // All have the same, which are decoded once, and are written from templates.
+    // All messages have the same files, which are decoded once, and the same templates.
     let files = decode_all(&mut batch.common)?;
-    let texts = Request {
+    let texts = Draft {
         subject: mem::take(&mut batch.common.subject),
         text: mem::take(&mut batch.common.text),
         html: mem::take(&mut batch.common.html),
-        ..Request::default()
+        ..Draft::default()
     };
     let given: Vec<String> = batch
         .recipients
@@ -123,19 +127,19 @@ pub(crate) async fn send_all(
         .collect();
     let staged = stage_all(context, user, &batch, &texts, &files, now).await?;
     let (staged, message_ids): (Vec<Staged>, Vec<String>) = staged.into_iter().unzip();
-    let kept = once.map(|once| {
+    let saved = once.map(|once| {
         let (given, message_ids) = (given.clone(), message_ids.clone());
         let answer = move |from_ids: &[String]| {
             let rows = given.into_iter().zip(from_ids.iter().cloned());
             let rows = rows.zip(message_ids);
             let rows = rows.map(|((address, from_id), message_id)| (address, from_id, message_id));
-            // Strings have a form in JSON.
-            serde_json::to_vec(&Kept(rows.collect())).unwrap_or_default()
+            // JSON can express all strings.
+            serde_json::to_vec(&SavedBatch(rows.collect())).unwrap_or_default()
         };
         once.with_answer(Box::new(answer), now)
     });
     let count = staged.len();
-    let added = match context.queue.add_all(&user.account, staged, kept).await {
+    let added = match context.queue.add_all(&user.account, staged, saved).await {
         Ok(added) => added,
         Err(AddError::DoneBefore) => return read(&by_another(once, context, user, now).await?),
         Err(AddError::Store(error)) => return Err(error.into()),
@@ -159,7 +163,7 @@ pub(crate) async fn send_all(
 }
 
 fn read(answered: &Answered) -> Result<BatchResponse, ApiError> {
-    let Kept(rows) = serde_json::from_slice(&answered.answer)
+    let SavedBatch(rows) = serde_json::from_slice(&answered.answer)
         .map_err(|error| ApiError::new(Code::Server, error.to_string()))?;
     let rows = rows.into_iter().zip(answered.first.0..);
     let submissions = rows.map(
@@ -175,7 +179,7 @@ fn read(answered: &Answered) -> Result<BatchResponse, ApiError> {
     })
 }
 
-/// What must be right for all of them together.
+/// Checks the recipients and the limits, for all messages together.
 async fn check(
     context: &Context,
     user: &User,
@@ -199,40 +203,38 @@ async fn check(
         .recipients
         .iter()
         .enumerate()
-        .map(|(at, recipient)| {
-            request::address(&recipient.to.address).map_err(|error| placed(at, error))
-        })
+        .map(|(at, recipient)| address(&recipient.to.address).map_err(|error| placed(at, error)))
         .collect();
     allow(context, user, addresses?, once, now).await
 }
 
-/// Takes the files out of a request.
-fn decode_all(request: &mut Request) -> Result<Files, ApiError> {
+/// Takes the files out of a draft.
+fn decode_all(draft: &mut Draft) -> Result<Files, ApiError> {
     let decode = |list: &mut Vec<NewFile>| {
         let list = mem::take(list).into_iter();
         list.map(NewFile::decode).collect::<Result<_, _>>()
     };
     Ok(Files {
-        alternative: decode(&mut request.alternative)?,
-        inline: decode(&mut request.inline)?,
-        attached: decode(&mut request.attached)?,
+        alternative: decode(&mut draft.alternative)?,
+        inline: decode(&mut draft.inline)?,
+        attached: decode(&mut draft.attached)?,
     })
 }
 
-/// Names the recipient that an error is about.
+/// An error that names its recipient.
 fn placed(at: usize, error: ApiError) -> ApiError {
     ApiError::new(error.code, format!("Recipients[{at}]: {}", error.message))
 }
 
-/// What each message takes of memory besides its texts, about.
-fn size(common: &Request, files: &Files) -> u64 {
+/// About the bytes of memory that each message takes besides its texts.
+fn size(common: &Draft, files: &Files) -> u64 {
     let headers = common.headers.iter().map(|(name, value)| (name, value));
     let references = common.references.iter().map(String::len).sum::<usize>();
     let files = [&files.alternative, &files.inline, &files.attached];
     let files = || files.into_iter().flatten();
     let names =
         files().map(|file| file.name.len() + file.content_type.len() + file.content_id.len());
-    let texts = request::lengths(headers) + references + request::lengths(&common.extra);
+    let texts = lengths(headers) + references + lengths(&common.extra);
     let rows =
         common.headers.len() + common.references.len() + common.extra.len() + files().count();
     (texts + names.sum::<usize>() + rows * ROW) as u64
@@ -241,14 +243,14 @@ fn size(common: &Request, files: &Files) -> u64 {
 /// The message for one recipient.
 fn fill(
     templates: &Templates<'_>,
-    common: &Request,
+    common: &Draft,
     recipient: &BatchRecipient,
-) -> Result<Request, ApiError> {
+) -> Result<Draft, ApiError> {
     let mut extra = common.extra.clone();
     let own = recipient.extra.iter();
     extra.extend(own.map(|(key, value)| (key.clone(), value.clone())));
     let variables = &recipient.variables;
-    Ok(Request {
+    Ok(Draft {
         to: vec![recipient.to.clone()],
         subject: templates.fill("Subject", SUBJECT, variables)?,
         text: templates.fill("Text", TEXT, variables)?,
@@ -258,18 +260,18 @@ fn fill(
     })
 }
 
-/// Composes the messages and keeps their texts; lets all go when one is not right.
+/// Composes the messages and stores their texts. If one message is wrong, all texts are removed again.
 async fn stage_all(
     context: &Context,
     user: &User,
     batch: &Batch,
-    texts: &Request,
+    texts: &Draft,
     files: &Files,
     now: Time,
 ) -> Result<Vec<(Staged, String)>, ApiError> {
     let common = &batch.common;
     let templates = Templates::new(texts, context.endpoint.max_message_size.min(FIELDS_MAX))?;
-    // Those that are large are not all in memory at the same time: only one is filled in before it has its share.
+    // Large messages are not all in memory at once: only one at a time is filled in without a share of memory.
     let (filling, writing) = (Mutex::new(()), MemoryBudget::new(2 * WRITING));
     let in_common = size(common, files);
     let (failed, total) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -282,14 +284,14 @@ async fn stage_all(
         let one = async || {
             check_size(&recipient.variables)?;
             let turn = filling.lock().await;
-            let request = fill(&templates, common, recipient)?;
-            let texts = request.subject.len() + request.text.len() + request.html.len();
+            let draft = fill(&templates, common, recipient)?;
+            let texts = draft.subject.len() + draft.text.len() + draft.html.len();
             let size = (texts as u64 + in_common) * COPIES;
             let _share = writing.take(&user.account, size).await;
             drop(turn);
-            let ready =
-                prepare(context, user, request, files.clone(), Check::NoLimits, now).await?;
-            let (submission, _) = submission(context, user, ready, now).await?;
+            let prepared =
+                prepare(context, user, draft, files.clone(), Limits::Checked, now).await?;
+            let (submission, _) = submission(context, user, prepared, now).await?;
             let message_id = submission.message_id.clone();
             if total.fetch_add(submission.size, Ordering::Relaxed) > SIZE_MAX {
                 return Err(ApiError::new(
@@ -310,7 +312,7 @@ async fn stage_all(
         })
     };
     let results = stream::iter(0..batch.recipients.len()).map(stage);
-    // To the end, so that nothing stays that was begun beside one that failed.
+    // All end, also after one failed, so that no text stays.
     let results: Vec<_> = results.buffered(AT_ONCE).collect().await;
     let (mut done, mut error) = (Vec::with_capacity(results.len()), None);
     for result in results {

@@ -1,4 +1,4 @@
-//! Sends that are done once, however often they are asked for: an idempotency key names them for a day.
+//! Idempotency keys. A key names a request for a day: repeating the request gives the answer of the first call, and sends nothing.
 
 use std::{pin::pin, time::Duration};
 
@@ -8,28 +8,30 @@ use postrider_store::{Answered, StoreError, Time};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Queued, Response};
+use super::{SendResponse, SendSubmission};
 use crate::{
-    auth::User,
-    context::Context,
-    data::{Data, PIECE},
+    call::{
+        auth::User,
+        context::Context,
+        data::{Data, PIECE},
+    },
+    compose::Files,
     error::{ApiError, Code},
-    form::Files,
 };
 
 /// How long a key is remembered.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// The longest key.
+/// The most bytes of a key.
 const KEY_MAX: usize = 255;
 
-/// A key, and a hash of what is asked for under it.
+/// A key and a hash of its request.
 #[derive(Clone, Debug)]
 pub(crate) struct Once {
     key: String,
     request: [u8; 32],
 }
 
-/// Of several things, each with its length.
+/// A hash of several values, each with its length.
 struct Hash(Sha256);
 
 impl Hash {
@@ -48,17 +50,19 @@ impl Hash {
     }
 }
 
-/// What is kept of an answer, beside the first number.
+/// The answer of Send as the store keeps it. The store keeps the first number besides.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct SavedAnswer {
     message_id: String,
-    /// As given, with their fromids.
+    /// The addresses as given, with their fromids.
     submissions: Vec<(String, String)>,
 }
 
 impl Once {
+    /// The key of a request.
+    ///
     /// # Errors
-    /// If it is no key.
+    /// If the text is no key.
     pub(crate) async fn new(
         key: &str,
         user: &User,
@@ -72,7 +76,7 @@ impl Once {
             return Err(ApiError::user(text));
         }
         let mut hash = Hash(Sha256::new());
-        // From is the login if none is given.
+        // The login is the default of From.
         hash.add(user.login.to_string().as_bytes());
         hash.add_data(request).await?;
         for list in [&files.alternative, &files.inline, &files.attached] {
@@ -94,24 +98,24 @@ impl Once {
         &self.key
     }
 
-    /// The answer that was given before.
+    /// The answer of an earlier call of Send with this key.
     ///
     /// # Errors
-    /// If something else was asked for under this key.
+    /// If the earlier call had another request.
     pub(super) async fn earlier(
         &self,
         context: &Context,
         user: &User,
         now: Time,
-    ) -> Result<Option<Response>, ApiError> {
+    ) -> Result<Option<SendResponse>, ApiError> {
         let answered = self.answered(context, user, now).await?;
         answered.as_ref().map(read).transpose()
     }
 
-    /// What was kept of the answer.
+    /// The saved answer of an earlier call with this key.
     ///
     /// # Errors
-    /// If something else was asked for under this key.
+    /// If the earlier call had another request.
     pub(super) async fn answered(
         &self,
         context: &Context,
@@ -134,22 +138,22 @@ impl Once {
         Ok(Some(answered))
     }
 
-    /// What the queue needs to do it once.
+    /// What the queue needs to send a message once.
     pub(super) fn for_queue(&self, message_id: &str, given: &[String], now: Time) -> DoOnce {
         let (message_id, given) = (message_id.to_owned(), given.to_vec());
         let answer = move |from_ids: &[String]| {
             let submissions = given.into_iter().zip(from_ids.iter().cloned());
-            let kept = Kept {
+            let saved = SavedAnswer {
                 message_id,
                 submissions: submissions.collect(),
             };
-            // Strings have a form in JSON.
-            serde_json::to_vec(&kept).unwrap_or_default()
+            // JSON can express all strings.
+            serde_json::to_vec(&saved).unwrap_or_default()
         };
         self.with_answer(Box::new(answer), now)
     }
 
-    /// ... with an answer of the caller's own.
+    /// What the queue needs to do something once and save this answer.
     pub(super) fn with_answer(&self, answer: MakeAnswer, now: Time) -> DoOnce {
         DoOnce {
             key: self.key.clone(),
@@ -160,10 +164,10 @@ impl Once {
     }
 }
 
-/// What was kept of the answer to another call with the same key, which was faster.
+/// The saved answer of another call with the same key that was faster than this one.
 ///
 /// # Errors
-/// If something else was asked for under this key.
+/// If the earlier call had another request.
 pub(super) async fn by_another(
     once: Option<&Once>,
     context: &Context,
@@ -178,16 +182,16 @@ pub(super) async fn by_another(
     answered.ok_or_else(gone)
 }
 
-/// The answer that was kept.
-pub(super) fn read(answered: &Answered) -> Result<Response, ApiError> {
-    let kept: Kept = serde_json::from_slice(&answered.answer)
+/// The answer of Send from a saved one.
+pub(super) fn read(answered: &Answered) -> Result<SendResponse, ApiError> {
+    let saved: SavedAnswer = serde_json::from_slice(&answered.answer)
         .map_err(|error| ApiError::new(Code::Server, error.to_string()))?;
     let numbers = answered.first.0..;
-    let submissions = kept.submissions.into_iter().zip(numbers);
-    Ok(Response {
-        message_id: kept.message_id,
+    let submissions = saved.submissions.into_iter().zip(numbers);
+    Ok(SendResponse {
+        message_id: saved.message_id,
         submissions: submissions
-            .map(|((address, from_id), queue_msg_id)| Queued {
+            .map(|((address, from_id), queue_msg_id)| SendSubmission {
                 address,
                 queue_msg_id,
                 from_id,

@@ -1,4 +1,4 @@
-//! What Send checks before anything is written: the request in the order of the contract.
+//! Checks a draft in the order of the contract, before anything is written.
 
 use std::collections::BTreeMap;
 
@@ -10,42 +10,39 @@ use postrider_store::Time;
 
 use super::{
     Once,
-    request::{NameAddress, NewFile, Request},
+    draft::{Draft, NameAddress, NewFile},
 };
 use crate::{
-    auth::User,
-    compose::{File, Mailbox, Message},
-    context::Context,
+    call::{auth::User, context::Context, value::lengths},
+    compose::{File, Files, Mailbox, MessageContent},
     error::{ApiError, Code},
-    form::Files,
-    request::lengths,
     unsubscribe::{Subscription, check_list},
 };
 
-/// What all of Extra may have, in bytes.
+/// The most bytes of Extra.
 const EXTRA_MAX: usize = 64 << 10;
 
-/// Whether the account's limits are looked at.
+/// Whether the account's limits are checked.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Check<'a> {
-    /// They are. What is done once counts once.
-    Limits(Option<&'a Once>),
-    /// They were, for all that is sent together.
-    NoLimits,
+pub(super) enum Limits<'a> {
+    /// They are checked. A request with an idempotency key counts once.
+    Check(Option<&'a Once>),
+    /// They were checked before, for all messages of a batch.
+    Checked,
 }
 
-/// What is to be sent, when all of it was found right but the time.
-pub(super) struct Ready {
-    pub(super) message: Message,
-    /// As they were given, in the order To, CC, BCC.
+/// A checked message. Only the time of its release is not checked yet.
+pub(super) struct Prepared {
+    pub(super) message: MessageContent,
+    /// The addresses of the recipients as given, in the order of To, CC and BCC.
     pub(super) given: Vec<String>,
-    pub(super) options: Options,
-    /// To be kept until it is queued.
+    pub(super) options: SendOptions,
+    /// Holds the place within the limits until the message is queued.
     pub(super) allowance: Option<Allowance>,
 }
 
-/// What a request says besides the message.
-pub(super) struct Options {
+/// How to send a message.
+pub(super) struct SendOptions {
     pub(super) extra: BTreeMap<String, String>,
     pub(super) require_tls: Option<bool>,
     pub(super) future_release: Option<Zoned>,
@@ -53,32 +50,32 @@ pub(super) struct Options {
     pub(super) list: String,
 }
 
-/// Reads and checks a request, in the order of the contract.
+/// Checks a draft in the order of the contract.
 pub(super) async fn prepare(
     context: &Context,
     user: &User,
-    request: Request,
+    draft: Draft,
     uploaded: Files,
-    check: Check<'_>,
+    limits: Limits<'_>,
     now: Time,
-) -> Result<Ready, ApiError> {
+) -> Result<Prepared, ApiError> {
     let config = context.config.load();
-    if request.text.is_empty() && request.html.is_empty() {
+    if draft.text.is_empty() && draft.html.is_empty() {
         return Err(ApiError::new(
             Code::MissingBody,
             "a message needs Text or HTML, or both",
         ));
     }
-    let from = author(request.from, user, &config)?;
-    let given: Vec<String> = [&request.to, &request.cc, &request.bcc]
+    let from = author(draft.from, user, &config)?;
+    let given: Vec<String> = [&draft.to, &draft.cc, &draft.bcc]
         .into_iter()
         .flatten()
         .map(|given| given.address.clone())
         .collect();
     let (to, cc, bcc) = (
-        parse_all(request.to)?,
-        parse_all(request.cc)?,
-        parse_all(request.bcc)?,
+        parse_all(draft.to)?,
+        parse_all(draft.cc)?,
+        parse_all(draft.bcc)?,
     );
     check_author(&from.address, user, &config)?;
     if given.is_empty() {
@@ -88,26 +85,26 @@ pub(super) async fn prepare(
         ));
     }
     let mut allowance = None;
-    if let Check::Limits(once) = check {
+    if let Limits::Check(once) = limits {
         let recipients = [&to, &cc, &bcc].into_iter().flatten();
         let recipients = recipients.map(|to| to.address.clone()).collect();
         allowance = allow(context, user, recipients, once, now).await?;
     }
-    // It is kept with each recipient's message, and comes back in each of its events.
-    if lengths(&request.extra) > EXTRA_MAX {
+    // Each recipient's message keeps a copy, and each of its events.
+    if lengths(&draft.extra) > EXTRA_MAX {
         let text = format!("Extra has more than {EXTRA_MAX} bytes");
         return Err(ApiError::user(text));
     }
     let header_size = context.statics.limits.header_size.0;
     check_header(
-        &request.subject,
-        &request.references,
-        &request.headers,
+        &draft.subject,
+        &draft.references,
+        &draft.headers,
         header_size,
     )?;
-    let reply_to = parse_all(request.reply_to)?;
-    let mut headers = request.headers;
-    if !request.list.is_empty() {
+    let reply_to = parse_all(draft.reply_to)?;
+    let mut headers = draft.headers;
+    if !draft.list.is_empty() {
         if headers
             .iter()
             .any(|(name, _)| name.to_ascii_lowercase().starts_with("list-unsubscribe"))
@@ -116,25 +113,25 @@ pub(super) async fn prepare(
                 "Unsubscribe adds List-Unsubscribe, so Headers may not have it too",
             ));
         }
-        headers.extend(unsubscribe(context, user, &request.list, [&to, &cc, &bcc])?);
+        headers.extend(unsubscribe(context, user, &draft.list, [&to, &cc, &bcc])?);
     }
     let rng = &mut rand::rng();
-    let mut message = Message {
+    let mut message = MessageContent {
         from,
         reply_to,
         to,
         cc,
         bcc,
-        subject: request.subject,
-        date: date(request.date, now)?,
-        message_id: request.message_id,
-        references: request.references,
+        subject: draft.subject,
+        date: date(draft.date, now)?,
+        message_id: draft.message_id,
+        references: draft.references,
         headers,
-        text: request.text,
-        html: request.html,
-        alternative: files(request.alternative, uploaded.alternative)?,
-        inline: files(request.inline, uploaded.inline)?,
-        attached: files(request.attached, uploaded.attached)?,
+        text: draft.text,
+        html: draft.html,
+        alternative: files(draft.alternative, uploaded.alternative)?,
+        inline: files(draft.inline, uploaded.inline)?,
+        attached: files(draft.attached, uploaded.attached)?,
         smtputf8: false,
         boundary: header::random_id(rng),
     };
@@ -143,21 +140,21 @@ pub(super) async fn prepare(
     }
     message.smtputf8 = needs_smtputf8(&message);
     message.check()?;
-    Ok(Ready {
+    Ok(Prepared {
         message,
         given,
         allowance,
-        options: Options {
-            extra: request.extra,
-            require_tls: request.require_tls,
-            future_release: request.future_release,
-            save_sent: request.save_sent,
-            list: request.list,
+        options: SendOptions {
+            extra: draft.extra,
+            require_tls: draft.require_tls,
+            future_release: draft.future_release,
+            save_sent: draft.save_sent,
+            list: draft.list,
         },
     })
 }
 
-/// What is kept with each message, and told with each of its events, has an end.
+/// Limits the fields that each queued message and each of its events keeps.
 fn check_header(
     subject: &str,
     references: &[String],
@@ -180,13 +177,13 @@ fn parse_all(addresses: Vec<NameAddress>) -> Result<Vec<Mailbox>, ApiError> {
     addresses.into_iter().map(NameAddress::parse).collect()
 }
 
-/// Those of the request first, then the uploaded ones.
+/// The files of the draft, then the uploaded ones.
 fn files(given: Vec<NewFile>, uploaded: Vec<File>) -> Result<Vec<File>, ApiError> {
     let given = given.into_iter().map(NewFile::decode);
     given.chain(uploaded.into_iter().map(Ok)).collect()
 }
 
-/// Who it is from: as asked for, or the login.
+/// The author: the given From, or the login.
 fn author(given: Vec<NameAddress>, user: &User, config: &Dynamic) -> Result<Mailbox, ApiError> {
     let mut given = given.into_iter();
     match (given.next(), given.next()) {
@@ -202,7 +199,7 @@ fn author(given: Vec<NameAddress>, user: &User, config: &Dynamic) -> Result<Mail
     }
 }
 
-/// The name of who logged in: that of the address, or else the account's.
+/// The name of the login: the name of the address, else the name of the account.
 fn full_name<'a>(user: &'a User, config: &'a Dynamic) -> &'a str {
     match config.lookup(&user.login).map(|found| found.target) {
         Some(Target::Account { destination, .. }) if !destination.full_name.is_empty() => {
@@ -215,7 +212,7 @@ fn full_name<'a>(user: &'a User, config: &'a Dynamic) -> &'a str {
     }
 }
 
-/// The fields by which the recipient unsubscribes from a list (RFC 8058 §3.1).
+/// The header fields for unsubscribing from a list (RFC 8058 §3.1).
 fn unsubscribe(
     context: &Context,
     user: &User,
@@ -223,7 +220,7 @@ fn unsubscribe(
     recipients: [&Vec<Mailbox>; 3],
 ) -> Result<[(String, String); 2], ApiError> {
     check_list(list)?;
-    // RFC 8058 §3.1 wants HTTPS, and mailbox providers take nothing else.
+    // RFC 8058 §3.1 demands HTTPS, and mailbox providers accept nothing else.
     if !context.endpoint.public_url.starts_with("https://") {
         return Err(ApiError::user(
             "Unsubscribe needs a link by HTTPS: no listener of this hostname has webapi_https",
@@ -250,7 +247,7 @@ fn unsubscribe(
     ])
 }
 
-/// Checks the account's limits. What is done under a key that another call was faster with is within them.
+/// Checks the account's limits. A request that another call with the same key has sent already is within them.
 pub(super) async fn allow(
     context: &Context,
     user: &User,
@@ -264,7 +261,7 @@ pub(super) async fn allow(
         && let Some(once) = once
         && once.answered(context, user, now).await?.is_some()
     {
-        // It is found out again when it is to be added.
+        // The queue finds the earlier call again.
         return Ok(None);
     }
     allowed.map_err(|error| match error {
@@ -292,8 +289,8 @@ fn check_author(address: &Address, user: &User, config: &Dynamic) -> Result<(), 
     Ok(())
 }
 
-/// A domain can be written in ASCII, but not a local-part; nor a reference, which is another's message-id.
-fn needs_smtputf8(message: &Message) -> bool {
+/// Whether the header needs UTF-8. A domain has an ASCII form, but a local-part has none, and neither has a reference.
+fn needs_smtputf8(message: &MessageContent) -> bool {
     let lists = [&message.reply_to, &message.to, &message.cc, &message.bcc];
     std::iter::once(&message.from)
         .chain(lists.into_iter().flatten())

@@ -1,7 +1,7 @@
-//! The templates of a batch: as of Jinja, without what could take memory or time beyond what the caller sent.
+//! The templates of a batch: a part of Jinja that takes no more memory and time than the caller's own text.
 //!
-//! There are variables and their parts, `if`, `for`, comparisons, tests and a few filters. There is nothing that makes values out of
-//! values (`set`, `+`, `*`, `~`, macros), since by these a line of text doubles itself until the machine is out of memory.
+//! There are variables and their parts, `if`, `for`, comparisons, tests and a few filters. There is nothing that makes new values
+//! (`set`, `+`, `*`, `~`, macros): with these a short text could double a value until the memory is full.
 
 use std::io;
 
@@ -14,34 +14,36 @@ use minijinja::{
 };
 use serde_json::{Map, Value};
 
-use super::Request;
+use super::Draft;
 use crate::error::{ApiError, Code};
 
-/// How long a template may take, in its engine's steps.
+/// The most steps of a template's engine.
 const FUEL: u64 = 50_000;
-/// The most words and signs within a tag. The engine reads what is within each other by going deeper into its stack.
+/// The most words and signs within a tag. The engine reads nested ones by recursion.
 const TAG_MAX: usize = 300;
-/// The most `elif`, each of which is within the one before.
+/// The most `elif`. The engine nests each in the one before.
 const ELIF_MAX: usize = 100;
-/// The longest text that is written within a tag, in bytes.
+/// The most bytes of a string within a tag.
 const LITERAL_MAX: usize = 1024;
-/// What all variables of a recipient may have together, in bytes of JSON.
+/// The most bytes of the variables of a recipient, as JSON.
 const VARIABLES_MAX: usize = 64 << 10;
 
-/// The texts, to be filled in.
+/// The templates of a batch.
 pub(super) struct Templates<'a> {
     environment: Environment<'a>,
-    /// Bytes that a text may have.
+    /// The most bytes of a filled-in text.
     max_size: usize,
 }
 
-/// The names of the templates: by these, what is put into the HTML is escaped for it.
+/// The name of the template of the subject. By its name the engine knows which text is HTML, where values need escapes.
 pub(super) const SUBJECT: &str = "subject.txt";
+/// The name of the template of the text.
 pub(super) const TEXT: &str = "text.txt";
+/// The name of the template of the HTML.
 pub(super) const HTML: &str = "text.html";
 
 impl<'a> Templates<'a> {
-    pub(super) fn new(common: &'a Request, max_size: u64) -> Result<Self, ApiError> {
+    pub(super) fn new(common: &'a Draft, max_size: u64) -> Result<Self, ApiError> {
         let mut environment = environment();
         let templates = [
             ("Subject", SUBJECT, &common.subject),
@@ -61,7 +63,7 @@ impl<'a> Templates<'a> {
         })
     }
 
-    /// One of the texts for one recipient.
+    /// Fills in a template for one recipient.
     pub(super) fn fill(
         &self,
         field: &str,
@@ -71,7 +73,7 @@ impl<'a> Templates<'a> {
         let wrong = |text: String| ApiError::user(format!("{field}: {text}"));
         let template = self.environment.get_template(name);
         let template = template.map_err(|error| wrong(described(&error)))?;
-        let mut out = Limited::new(self.max_size);
+        let mut out = LimitedText::new(self.max_size);
         let rendered = template
             .render_captured_to(minijinja::value::Serde(variables), &mut out)
             .map(drop);
@@ -98,7 +100,7 @@ impl<'a> Templates<'a> {
     }
 }
 
-/// With nothing in it but what is named here.
+/// The engine, with only these filters and tests.
 fn environment<'a>() -> Environment<'a> {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -129,7 +131,7 @@ fn environment<'a>() -> Environment<'a> {
     environment
 }
 
-/// As of Jinja, but for its size.
+/// The filter of Jinja, with a limit on its result.
 fn join(list: &Any, between: Option<&str>) -> Result<String, minijinja::Error> {
     let between = between.unwrap_or_default();
     let mut joined = String::new();
@@ -146,13 +148,13 @@ fn join(list: &Any, between: Option<&str>) -> Result<String, minijinja::Error> {
     Ok(joined)
 }
 
-/// Refuses what could grow.
+/// Refuses templates that could grow.
 fn check(text: &str) -> Result<(), String> {
     let mut begins = false;
     let (mut in_tag, mut elifs) = (0, 0);
     let tokens = tokenize(text, false, SyntaxConfig::default());
     for token in tokens {
-        // The engine says what is wrong with it.
+        // The engine reports the error.
         let Ok((token, span)) = token else {
             return Ok(());
         };
@@ -200,21 +202,21 @@ fn check(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses variables that are too large.
+/// Refuses variables that are too long.
 pub(super) fn check_size(variables: &Map<String, Value>) -> Result<(), ApiError> {
-    serde_json::to_writer(Limited::new(VARIABLES_MAX), variables)
+    serde_json::to_writer(LimitedText::new(VARIABLES_MAX), variables)
         .map_err(|_| ApiError::user(format!("Variables has more than {VARIABLES_MAX} bytes")))
 }
 
-/// Takes so much and no more.
-struct Limited {
+/// Takes text up to a limit.
+struct LimitedText {
     text: Vec<u8>,
     left: usize,
-    /// There was more.
+    /// There was more text.
     full: bool,
 }
 
-impl Limited {
+impl LimitedText {
     const fn new(left: usize) -> Self {
         Self {
             text: Vec::new(),
@@ -224,7 +226,7 @@ impl Limited {
     }
 }
 
-impl io::Write for Limited {
+impl io::Write for LimitedText {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(left) = self.left.checked_sub(bytes.len()) else {
             self.full = true;
@@ -251,16 +253,16 @@ fn described(error: &minijinja::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests_of_templates {
+mod template_tests {
     use serde_json::json;
 
     use super::*;
 
     fn filled(text: &str, variables: &Value) -> Result<String, String> {
-        let common = Request {
+        let common = Draft {
             text: text.to_owned(),
             html: text.to_owned(),
-            ..Request::default()
+            ..Draft::default()
         };
         let variables = variables.as_object().unwrap();
         Templates::new(&common, 10_000)
@@ -269,7 +271,7 @@ mod tests_of_templates {
     }
 
     #[test]
-    fn what_is_common_works() {
+    fn common_templates_work() {
         let variables =
             json!({"name": "Ann <a@b>", "items": ["x", "y"], "order": {"id": 7, "paid": true}});
         let text = "{{ name|upper }}: {% for item in items %}{{ loop.index }}. {{ item }}{% if not loop.last %}, {% endif %}\
@@ -278,9 +280,9 @@ mod tests_of_templates {
             {{ nick|default(\"you\") }}{# remark #}{% raw %}{{ * }}{% endraw %} a * b + c ~ d";
         let expected = "ANN <A@B>: 1. x, 2. y x - y 2 paid 7 False you{{ * }} a * b + c ~ d";
         assert_eq!(filled(text, &variables).unwrap(), expected);
-        let common = Request {
+        let common = Draft {
             html: "{{ name }}".into(),
-            ..Request::default()
+            ..Draft::default()
         };
         let templates = Templates::new(&common, 1000).unwrap();
         let html = templates.fill("HTML", HTML, variables.as_object().unwrap());
@@ -288,7 +290,7 @@ mod tests_of_templates {
     }
 
     #[test]
-    fn what_is_within_each_other_has_an_end() {
+    fn nesting_is_limited() {
         let variables = json!({"a": {"a": true}});
         for (begin, again, end) in [
             ("{{ ", "-", "a }}"),
@@ -311,7 +313,7 @@ mod tests_of_templates {
             ("", "{% if a %}", ""),
             ("", "{% for b in a %}", ""),
         ] {
-            // What the limit lets through the engine must stand, and refuse or not as it likes.
+            // Below the limit the engine may accept or refuse a template, but must survive it.
             for count in [50, 99, 149, 299, 10_000, 100_000] {
                 let text = format!("{begin}{}{end}", again.repeat(count));
                 let filled = filled(&text, &variables);
@@ -321,7 +323,7 @@ mod tests_of_templates {
     }
 
     #[test]
-    fn what_grows_is_refused() {
+    fn templates_that_could_grow_are_refused() {
         let variables = json!({"a": "x".repeat(1000), "many": vec!["x".repeat(100); 500]});
         for (text, problem) in [
             ("{{ a|indent(100000000000000000) }}", "unknown filter"),

@@ -1,23 +1,27 @@
-//! What is in the account's mailboxes.
+//! The method MessageList.
 
 use postrider_store::MailId;
 
 use super::{
-    limit,
-    shape::{MessageItem, MessageListRequest, MessageListResponse, Problem},
+    paging::limit,
+    shape::{MessageItem, MessageListRequest, MessageListResponse},
 };
-use crate::{auth::User, context::Context, error::ApiError, mailbox::Meta};
+use crate::{
+    call::{auth::User, context::Context},
+    error::ApiError,
+    received::Meta,
+};
 
-/// List the messages in the account's mailboxes. The methods of v0 read and change them.
-#[utoipa::path(
+/// List the messages in the account's mailboxes. Methods of v0 read and change them.
+#[cfg_attr(test, utoipa::path(
     post, path = "/MessageList", operation_id = "MessageList",
     request_body = MessageListRequest,
-    responses((status = 200, body = MessageListResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
-)]
+    responses((status = 200, body = MessageListResponse), (status = 400, body = super::shape::Problem, description = "The request is wrong"))
+))]
 pub(super) async fn list(
     context: &Context,
     user: &User,
-    request: &MessageListRequest,
+    request: MessageListRequest,
 ) -> Result<MessageListResponse, ApiError> {
     let mailbox = Some(request.mailbox_name.as_str()).filter(|name| !name.is_empty());
     let after = (request.after > 0).then_some(MailId(request.after));

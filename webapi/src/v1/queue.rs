@@ -1,32 +1,35 @@
-//! What an application may see and do of its own queued messages.
+//! The methods of the account's queued messages.
 
 use postrider_queue::{End, explain_retired};
 use postrider_store::{Attempt, Found, Order, QueueFilter, QueueId, Queued, Reference, Retired};
 
 use super::{
-    SHOWN_MAX, limit, long, rows,
+    paging::{ROWS_MAX, limit, long, rows},
     shape::{
-        AttemptResult, MessageStatus, Problem, QueueCancelRequest, QueueCancelResponse,
-        QueueListRequest, QueueListResponse, QueueStatusRequest, QueueStatusResponse, State,
+        AttemptResult, MessageStatus, QueueCancelRequest, QueueCancelResponse, QueueListRequest,
+        QueueListResponse, QueueStatusRequest, QueueStatusResponse, State,
     },
 };
-use crate::{auth::User, context::Context, error::ApiError};
+use crate::{
+    call::{auth::User, context::Context},
+    error::ApiError,
+};
 
-/// About so many bytes of messages are told of.
+/// The answer of QueueStatus ends after about this number of bytes.
 const STATUS_MAX: usize = 4 << 20;
-/// The most messages that are canceled at once.
+/// The most messages in a request of QueueCancel.
 const CANCEL_MAX: usize = 10_000;
 
-/// List the account's queued messages, with what each waits for.
-#[utoipa::path(
+/// List the account's queued messages. Each item says what the message waits for.
+#[cfg_attr(test, utoipa::path(
     post, path = "/QueueList", operation_id = "QueueList",
     request_body = QueueListRequest,
-    responses((status = 200, body = QueueListResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
-)]
+    responses((status = 200, body = QueueListResponse), (status = 400, body = super::shape::Problem, description = "The request is wrong"))
+))]
 pub(super) async fn list(
     context: &Context,
     user: &User,
-    request: &QueueListRequest,
+    request: QueueListRequest,
 ) -> Result<QueueListResponse, ApiError> {
     let given = |text: &String| (!text.is_empty()).then(|| text.clone());
     let filter = QueueFilter {
@@ -50,16 +53,16 @@ pub(super) async fn list(
     })
 }
 
-/// Tell what became of messages, by number, Message-ID or the application's own data.
-#[utoipa::path(
+/// Get the state of messages by number, by Message-ID, or by the application's own data.
+#[cfg_attr(test, utoipa::path(
     post, path = "/QueueStatus", operation_id = "QueueStatus",
     request_body = QueueStatusRequest,
-    responses((status = 200, body = QueueStatusResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
-)]
+    responses((status = 200, body = QueueStatusResponse), (status = 400, body = super::shape::Problem, description = "The request is wrong"))
+))]
 pub(super) async fn status(
     context: &Context,
     user: &User,
-    request: &QueueStatusRequest,
+    request: QueueStatusRequest,
 ) -> Result<QueueStatusResponse, ApiError> {
     let entry = request.extra.iter().next();
     let asked = [
@@ -81,7 +84,7 @@ pub(super) async fn status(
                 key,
                 value,
             };
-            context.store.find(reference, None, None, SHOWN_MAX).await?
+            context.store.find(reference, None, None, ROWS_MAX).await?
         }
         None if request.queue_msg_id > 0 => {
             let id = QueueId(request.queue_msg_id);
@@ -97,7 +100,7 @@ pub(super) async fn status(
             let account = Some(user.account.as_str());
             context
                 .store
-                .find(reference, None, account, SHOWN_MAX)
+                .find(reference, None, account, ROWS_MAX)
                 .await?
         }
     };
@@ -109,7 +112,7 @@ pub(super) async fn status(
         before > 0
     });
     let told = told.count();
-    let more = told < found.len() || found.len() >= SHOWN_MAX;
+    let more = told < found.len() || found.len() >= ROWS_MAX;
     let mut messages = Vec::with_capacity(told);
     for found in found.iter().take(told).filter(|found| own(found.message())) {
         messages.push(match found {
@@ -121,11 +124,11 @@ pub(super) async fn status(
 }
 
 /// Cancel queued messages, for example scheduled ones.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post, path = "/QueueCancel", operation_id = "QueueCancel",
     request_body = QueueCancelRequest,
-    responses((status = 200, body = QueueCancelResponse), (status = 400, body = Problem, description = "Something is wrong with the request"))
-)]
+    responses((status = 200, body = QueueCancelResponse), (status = 400, body = super::shape::Problem, description = "The request is wrong"))
+))]
 pub(super) async fn cancel(
     context: &Context,
     user: &User,

@@ -1,51 +1,55 @@
-//! The requests and answers of v1. Names are exact, unknown ones are refused, and what is left out has its empty value.
+//! The requests and answers of v1.
+//!
+//! Names of fields are exact. Unknown fields are refused. Fields that are left out have an empty value.
 
 #![expect(
     missing_docs,
-    reason = "the names are those of the contract, and say it"
+    reason = "the names are those of the contract, and say enough"
 )]
 
 use std::collections::BTreeMap;
 
 use jiff::Zoned;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::{
+    call::value::rfc3339,
     error::ApiError,
-    mailbox::Meta,
+    received::Meta,
     send::{self, NewContent, NewFile},
-    time::rfc3339,
     unsubscribe::check_list,
 };
 
-/// What is wrong.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+/// An error.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]
 pub struct Problem {
-    /// For programs.
-    #[schema(example = "badAddress")]
+    /// The kind of the error, for programs.
+    #[cfg_attr(test, schema(example = "badAddress"))]
     pub code: String,
-    /// For people.
+    /// The error in words, for people.
     pub message: String,
 }
 
-/// A person's name and address.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+/// The name and address of a person.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
 pub struct NameAddress {
     /// May be empty.
     pub name: String,
-    #[schema(example = "jane@example.com")]
+    #[cfg_attr(test, schema(example = "jane@example.com"))]
     pub address: String,
 }
 
 /// A file.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
 pub struct FileData {
     pub name: String,
-    /// Found out by the content when empty.
+    /// Empty: detected from the content.
     pub content_type: String,
     /// With `<` and `>`.
     #[serde(rename = "ContentID")]
@@ -54,11 +58,12 @@ pub struct FileData {
     pub data: String,
 }
 
-/// A message to be sent.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+/// A message to send.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
 pub struct SendRequest {
-    /// At most one; none: the account's name and the address of the login.
+    /// At most one. Default: the name of the account and the address of the login.
     pub from: Vec<NameAddress>,
     pub to: Vec<NameAddress>,
     #[serde(rename = "CC")]
@@ -67,43 +72,43 @@ pub struct SendRequest {
     #[serde(rename = "BCC")]
     pub bcc: Vec<NameAddress>,
     pub reply_to: Vec<NameAddress>,
-    /// With `<` and `>`; made when empty.
+    /// With `<` and `>`. Empty: the server makes one.
     #[serde(rename = "MessageID")]
     pub message_id: String,
     /// With `<` and `>`, oldest first.
     pub references: Vec<String>,
-    /// RFC 3339; null: now.
+    /// RFC 3339. null: now.
     pub date: Option<String>,
     pub subject: String,
     /// At least one of Text and HTML.
     pub text: String,
     #[serde(rename = "HTML")]
     pub html: String,
-    /// The application's own data: comes back in each event.
+    /// The application's own data. Each event of the message has it.
     pub extra: BTreeMap<String, String>,
     /// Further header fields.
     pub headers: Vec<(String, String)>,
     pub alternative_files: Vec<FileData>,
     pub inline_files: Vec<FileData>,
     pub attached_files: Vec<FileData>,
-    /// True: only over verified TLS; false: without it if need be; null: as the remote's policy says.
+    /// true: only over verified TLS. false: also without TLS. null: as the policy of the receiving domain says.
     #[serde(rename = "RequireTLS")]
     pub require_tls: Option<bool>,
-    /// RFC 3339: no attempt before this time, at most 60 days ahead.
+    /// RFC 3339. The first attempt is not before this time, which is at most 60 days ahead.
     pub future_release: Option<String>,
     /// Keep a copy in the mailbox Sent.
     pub save_sent: bool,
-    /// The recipient, who must be the only one, can unsubscribe by one click.
+    /// Lets the recipient unsubscribe by one click. The message must have one recipient only.
     pub unsubscribe: Option<Unsubscribe>,
-    /// For 24 hours, the same request with the same key gets the same answer, and nothing is sent twice. Also as header
-    /// Idempotency-Key.
-    #[schema(max_length = 255)]
+    /// For 24 hours, the same request with the same key gets the same answer, and nothing is sent twice. The header Idempotency-Key
+    /// does the same.
+    #[cfg_attr(test, schema(max_length = 255))]
     pub idempotency_key: String,
 }
 
 impl SendRequest {
-    /// `apart` has the contents of files, if they were taken out: then there are their places instead.
-    pub(super) fn into_request(self, apart: &[NewContent]) -> Result<send::Request, ApiError> {
+    /// The draft of the message. If `files` is not empty, it has the contents of files, and the request has their places in it.
+    pub(super) fn into_draft(self, contents: &[NewContent]) -> Result<send::Draft, ApiError> {
         let people = |list: Vec<NameAddress>| {
             let list = list.into_iter();
             list.map(|it| send::NameAddress {
@@ -118,11 +123,11 @@ impl SendRequest {
                 name: it.name,
                 content_type: it.content_type,
                 content_id: it.content_id,
-                content: content(it.data, apart),
+                content: content(it.data, contents),
             })
             .collect()
         };
-        Ok(send::Request {
+        Ok(send::Draft {
             from: people(self.from),
             to: people(self.to),
             cc: people(self.cc),
@@ -153,65 +158,69 @@ impl SendRequest {
     }
 }
 
-/// Adds List-Unsubscribe with one click (RFC 8058). Who follows it gets no more mail of that list; other mail goes on.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+/// Adds List-Unsubscribe with one click (RFC 8058). A recipient who follows the link gets no more mail of the list, but other mail.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
 pub struct Unsubscribe {
     /// The application's name for the mailing list.
-    #[schema(example = "newsletter", max_length = 100)]
+    #[cfg_attr(test, schema(example = "newsletter", max_length = 100))]
     pub list: String,
 }
 
-/// Messages to many, of one text.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+/// Messages to many recipients, from one text.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
 pub struct SendBatchRequest {
-    /// At most one; none: the account's name and the address of the login.
+    /// At most one. Default: the name of the account and the address of the login.
     pub from: Vec<NameAddress>,
     pub reply_to: Vec<NameAddress>,
-    /// 1 to 10000, each with a message of its own.
+    /// 1 to 10000. Each recipient gets a message of its own.
     pub recipients: Vec<BatchRecipient>,
     /// A template.
-    #[schema(example = "Your order {{ order }}")]
+    #[cfg_attr(test, schema(example = "Your order {{ order }}"))]
     pub subject: String,
     /// A template. At least one of Text and HTML.
-    #[schema(example = "Dear {{ name }},\n\nthank you.")]
+    #[cfg_attr(test, schema(example = "Dear {{ name }},\n\nthank you."))]
     pub text: String,
-    /// A template, in which what is filled in is escaped.
+    /// A template. Values are escaped in it.
     #[serde(rename = "HTML")]
     pub html: String,
-    /// The application's own data: comes back in each event.
+    /// The application's own data. Each event of the message has it.
     pub extra: BTreeMap<String, String>,
     /// Further header fields.
     pub headers: Vec<(String, String)>,
     pub alternative_files: Vec<FileData>,
     pub inline_files: Vec<FileData>,
     pub attached_files: Vec<FileData>,
-    /// True: only over verified TLS; false: without it if need be; null: as the remote's policy says.
+    /// true: only over verified TLS. false: also without TLS. null: as the policy of the receiving domain says.
     #[serde(rename = "RequireTLS")]
     pub require_tls: Option<bool>,
-    /// RFC 3339: no attempt before this time, at most 60 days ahead.
+    /// RFC 3339. The first attempt is not before this time, which is at most 60 days ahead.
     pub future_release: Option<String>,
-    /// Recipients can unsubscribe by one click.
+    /// Lets recipients unsubscribe by one click.
     pub unsubscribe: Option<Unsubscribe>,
     /// For 24 hours, the same request with the same key gets the same answer, and nothing is sent twice.
-    #[schema(max_length = 255)]
+    #[cfg_attr(test, schema(max_length = 255))]
     pub idempotency_key: String,
 }
 
-/// One of the recipients.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+/// A recipient of a batch.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
 pub struct BatchRecipient {
     pub to: NameAddress,
-    /// For the templates: any JSON by name.
+    /// The values for the templates: any JSON, by name.
     pub variables: serde_json::Map<String, serde_json::Value>,
-    /// Besides that of the batch, and before it.
+    /// Added to the Extra of the batch. Wins over an entry there with the same key.
     pub extra: BTreeMap<String, String>,
 }
 
 impl SendBatchRequest {
-    pub(super) fn into_batch(self, apart: &[NewContent]) -> Result<send::Batch, ApiError> {
+    /// The batch. `contents` is as for [`SendRequest::into_draft`].
+    pub(super) fn into_batch(self, contents: &[NewContent]) -> Result<send::Batch, ApiError> {
         let recipients = self.recipients.into_iter();
         let recipients = recipients.map(|it| send::BatchRecipient {
             to: send::NameAddress {
@@ -239,22 +248,22 @@ impl SendBatchRequest {
         };
         Ok(send::Batch {
             recipients: recipients.collect(),
-            common: common.into_request(apart)?,
+            common: common.into_draft(contents)?,
         })
     }
 }
 
-fn content(text: String, apart: &[NewContent]) -> NewContent {
-    let place = if apart.is_empty() {
+fn content(text: String, contents: &[NewContent]) -> NewContent {
+    let place = if contents.is_empty() {
         None
     } else {
         text.parse().ok()
     };
-    let content = place.and_then(|place: usize| apart.get(place).cloned());
+    let content = place.and_then(|place: usize| contents.get(place).cloned());
     content.unwrap_or(NewContent::Base64(text))
 }
 
-/// A time with the offset that it was given with.
+/// Reads a time with its offset.
 pub(super) fn time(name: &str, text: Option<&str>) -> Result<Option<Zoned>, ApiError> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(None);
@@ -263,34 +272,37 @@ pub(super) fn time(name: &str, text: Option<&str>) -> Result<Option<Zoned>, ApiE
     rfc3339(text).map(Some).map_err(wrong)
 }
 
-/// Which messages in the account's mailboxes are listed, in the order in which they came.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+/// Selects messages in the account's mailboxes, in the order of their arrival.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
 pub struct MessageListRequest {
     /// Empty: all mailboxes.
-    #[schema(example = "Inbox")]
+    #[cfg_attr(test, schema(example = "Inbox"))]
     pub mailbox_name: String,
-    /// At most so many; 0: 100.
-    #[schema(maximum = 1000)]
+    /// The most items of a page. 0: 100.
+    #[cfg_attr(test, schema(maximum = 1000))]
     pub limit: usize,
-    /// Next of the page before; 0: from the beginning.
+    /// Next of the page before. 0: the first page.
     pub after: u64,
 }
 
 /// A page of messages in mailboxes.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]
 pub struct MessageListResponse {
     pub messages: Vec<MessageItem>,
-    /// Where the next page begins; null at the end.
+    /// The value of After for the next page. null at the end.
     pub next: Option<u64>,
 }
 
 /// A message in a mailbox.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]
 pub struct MessageItem {
-    /// By which the methods of v0 know it.
+    /// The number of the message for the methods of v0.
     #[serde(rename = "MsgID")]
     pub msg_id: u64,
     /// RFC 3339.
@@ -298,34 +310,37 @@ pub struct MessageItem {
     pub meta: Meta,
 }
 
-/// Which queued messages of the account are listed, oldest first. All that is given must match.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+/// Selects queued messages of the account, oldest first. A message must match all given fields.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
 pub struct QueueListRequest {
-    /// In the recipient's address; `@example.com` for a domain.
+    /// A part of the recipient's address. `@example.com` selects a domain.
     pub to: String,
-    /// Likewise the sender's.
+    /// A part of the sender's address.
     pub from: String,
-    /// Only held ones, or only others.
+    /// true: only messages on hold. false: only other messages.
     pub hold: Option<bool>,
-    /// At most so many; 0: 100.
-    #[schema(maximum = 1000)]
+    /// The most items of a page. 0: 100.
+    #[cfg_attr(test, schema(maximum = 1000))]
     pub limit: usize,
-    /// Next of the page before; 0: from the beginning.
+    /// Next of the page before. 0: the first page.
     pub after: u64,
 }
 
 /// A page of queued messages.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]
 pub struct QueueListResponse {
     pub messages: Vec<MessageStatus>,
-    /// Where the next page begins; null at the end.
+    /// The value of After for the next page. null at the end.
     pub next: Option<u64>,
 }
 
-/// Which messages are asked for: one of the three.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+/// Selects messages by one of three fields.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
 pub struct QueueStatusRequest {
     #[serde(rename = "QueueMsgID")]
@@ -333,21 +348,23 @@ pub struct QueueStatusRequest {
     /// With `<` and `>`.
     #[serde(rename = "MessageID")]
     pub message_id: String,
-    /// One entry of what was given as Extra: of the first five, by their keys, that have at most 200 bytes.
+    /// One entry of the Extra of the message. It must be among the first five entries, in the order of their keys, with at most 200 bytes.
     pub extra: BTreeMap<String, String>,
 }
 
-/// The messages that were found, queued and in the history, at most 1000, and fewer when they have long data.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+/// The messages that match, in the queue and in the history. At most 1000, and fewer if they have long data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]
 pub struct QueueStatusResponse {
     pub messages: Vec<MessageStatus>,
-    /// There may be others.
+    /// There may be more messages.
     pub more: bool,
 }
 
-/// What is known of a message to one recipient.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+/// The state of a message to one recipient.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]
 pub struct MessageStatus {
     #[serde(rename = "QueueMsgID")]
@@ -362,32 +379,34 @@ pub struct MessageStatus {
     pub subject: String,
     /// RFC 3339.
     pub queued: String,
-    /// Queued, delivered or undelivered.
+    /// The place of the message.
     pub state: State,
-    /// In words: what it waits for, or how it ended.
+    /// In words: the reason to wait, or the end.
     pub explanation: String,
-    /// RFC 3339; null when it is not queued any more.
+    /// RFC 3339. null if the message is not queued.
     pub next_attempt: Option<String>,
     pub hold: bool,
     pub extra: BTreeMap<String, String>,
-    /// What came of each attempt, and what was heard later, oldest first.
+    /// The results of attempts and later reports, oldest first.
     pub results: Vec<AttemptResult>,
 }
 
-/// Where a message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// The place of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// To be sent.
+    /// In the queue.
     Queued,
-    /// The next hop has it.
+    /// The next hop took the message.
     Delivered,
-    /// It ended otherwise.
+    /// The message ended in another way.
     Undelivered,
 }
 
-/// What came of an attempt.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+/// The result of an attempt.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]
 pub struct AttemptResult {
     /// RFC 3339.
@@ -397,75 +416,80 @@ pub struct AttemptResult {
     pub success: bool,
     /// 0 without an SMTP reply.
     pub code: u16,
-    /// Empty without one.
+    /// Empty without an enhanced code.
     pub enhanced_code: String,
     /// `name [ip]`.
     pub remote: String,
     pub error: String,
 }
 
-/// Which messages are canceled.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+/// Selects the messages to cancel.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
 pub struct QueueCancelRequest {
-    /// At most 10000. Those that are not queued, or another account's, are left alone.
+    /// At most 10000. Messages that are not queued, or of another account, stay as they are.
     #[serde(rename = "QueueMsgIDs")]
     pub queue_msg_ids: Vec<u64>,
 }
 
-/// What was canceled.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+/// The result of a cancellation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]
 pub struct QueueCancelResponse {
-    /// Ended, each with the event `canceled`.
+    /// The number of messages that ended, each with the event `canceled`.
     pub canceled: u64,
-    /// Being delivered at this moment, and left alone.
+    /// The number of messages in delivery. They go on.
     pub in_delivery: u64,
 }
 
-/// Which events are listed. All that is given must match.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+/// Selects events. An event must match all given fields.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
 pub struct EventsRequest {
-    /// Of these kinds, such as `delivered`; empty: any.
+    /// Names of events, such as `delivered`. Empty: all events.
     pub events: Vec<String>,
-    /// About messages to this address.
+    /// Events of messages to this address.
     pub recipient: String,
-    /// About messages with this Message-ID, with `<` and `>`.
+    /// Events of messages with this Message-ID, with `<` and `>`.
     #[serde(rename = "MessageID")]
     pub message_id: String,
-    /// RFC 3339: made at this time or later.
+    /// RFC 3339. Events at this time or later.
     pub since: Option<String>,
-    /// RFC 3339: made before this time.
+    /// RFC 3339. Events before this time.
     pub before: Option<String>,
     /// Newest first.
     pub descending: bool,
-    /// At most so many; 0: 100.
-    #[schema(maximum = 1000)]
+    /// The most items of a page. 0: 100.
+    #[cfg_attr(test, schema(maximum = 1000))]
     pub limit: usize,
-    /// Next of the page before; 0: from the beginning.
+    /// Next of the page before. 0: the first page.
     pub after: u64,
 }
 
 /// A page of events.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]
 pub struct EventsResponse {
     pub events: Vec<EventItem>,
-    /// Where the next page begins; null at the end.
+    /// The value of After for the next page. null at the end.
     pub next: Option<u64>,
 }
 
-/// An event, as webhooks tell it, with its number and the recipient.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+/// An event, with the fields of a webhook call, its number, and the recipient.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]
 pub struct EventItem {
-    /// Goes up with each event of the account, so that one can go on from it.
+    /// The number of the event. Later events of the account have higher numbers.
     #[serde(rename = "ID")]
     pub id: u64,
     /// RFC 3339.
     pub time: String,
-    #[schema(example = "delivered")]
+    #[cfg_attr(test, schema(example = "delivered"))]
     pub event: String,
     #[serde(rename = "DSN")]
     pub dsn: bool,
@@ -478,7 +502,7 @@ pub struct EventItem {
     #[serde(rename = "MessageID")]
     pub message_id: String,
     pub subject: String,
-    /// Of an error; 0 without one.
+    /// The SMTP code of an error. 0 without an error.
     #[serde(rename = "SMTPCode")]
     pub smtp_code: u16,
     #[serde(rename = "SMTPEnhancedCode")]
@@ -487,33 +511,36 @@ pub struct EventItem {
     pub extra: BTreeMap<String, String>,
 }
 
-/// For which days, in UTC, events are counted.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+/// Selects the days, in UTC, and the domain of counts.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
 pub struct StatsRequest {
-    /// `YYYY-MM-DD`; empty: 30 days ago.
+    /// `YYYY-MM-DD`. Empty: 30 days before To.
     pub from: String,
-    /// `YYYY-MM-DD`; empty: today. At most 400 days.
+    /// `YYYY-MM-DD`. Empty: today. At most 400 days after From.
     pub to: String,
-    /// Only of recipients in this domain.
+    /// Only recipients in this domain. Empty: all.
     pub domain: String,
 }
 
-/// How many events there were.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+/// Counts of events.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]
 pub struct StatsResponse {
-    /// By day, event and domain; what is 0 is left out.
+    /// By day, event and domain. Counts of 0 are left out.
     pub counts: Vec<Count>,
 }
 
-/// Events of one kind, on one day, of one recipient domain.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+/// The count of one event on one day for one recipient domain.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]
 pub struct Count {
-    /// `YYYY-MM-DD`, UTC.
+    /// `YYYY-MM-DD` in UTC.
     pub day: String,
-    #[schema(example = "delivered")]
+    #[cfg_attr(test, schema(example = "delivered"))]
     pub event: String,
     pub domain: String,
     pub count: u64,

@@ -1,5 +1,4 @@
-//! Takes the content of files out of a large request, so that neither its base64 nor what it is decoded to is ever in memory
-//! as a whole.
+//! Takes the contents of files out of a large request. Neither the base64 nor the decoded content is ever in memory as a whole.
 
 use std::{
     cell::Cell,
@@ -16,55 +15,57 @@ use struson::{
 };
 
 use crate::{
-    data::{Data, PIECE},
+    call::{
+        data::{Data, PIECE},
+        json_size::JsonSize,
+    },
     error::{ApiError, Code},
-    memory::JsonSize,
     send::{BASE64, NewContent},
 };
 
-/// The most files.
+/// The most files of a request.
 const FILES_MAX: usize = 10_000;
 
-/// What splitting takes of memory, when the JSON without the content of files has so many bytes at most: all of it may be one
-/// name.
+/// The bytes of memory that splitting takes, if the JSON without the contents of files has at most `most` bytes. All of it may be
+/// one name.
 pub(super) const fn memory(most: u64) -> u64 {
     2 * most + (1 << 20)
 }
 
-/// Where files are.
+/// The fields with lists of files.
 const LISTS: [&str; 3] = ["AlternativeFiles", "InlineFiles", "AttachedFiles"];
-/// The field with a file's content.
+/// The field with the content of a file.
 const CONTENT: &str = "Data";
 
-/// A request in two.
+/// A request without its files, and the files.
 #[derive(Debug)]
 pub(super) struct Split {
-    /// The JSON, in which the content of each file is its place in `files`.
+    /// The JSON. In it, the content of each file is replaced by its place in `files`.
     pub(super) json: Data,
-    /// Of that.
+    /// The size of the JSON.
     pub(super) size: JsonSize,
     pub(super) files: Vec<NewContent>,
 }
 
-/// Splits a request whose JSON without the content of files has `most` bytes at most. Blocks.
+/// Splits a request whose JSON without the contents of files has at most `most` bytes. Blocks.
 ///
 /// # Errors
-/// If it is no JSON, has too much of it, or the store fails.
+/// If the request is no JSON, has too many bytes, or the store fails.
 pub(super) fn split(request: Data, most: u64, store: &Store) -> Result<Split, ApiError> {
     let state = Rc::new(State {
         left: Cell::new(most + BUFFER as u64),
         failed: Cell::default(),
     });
     let split = apart(request, most, store, &state);
-    // The parser wraps what its source and its sink say.
+    // The parser wraps the errors of its source and its sink, so they are kept in `state`.
     split.map_err(|Failure(error)| state.failed.take().unwrap_or(error))
 }
 
-/// What reading and writing have in common.
+/// Shared by the source, the sink and the files.
 struct State {
-    /// What may come that is no file's content: none of it is read into memory that would be too much.
+    /// The bytes that may still come besides the contents of files. Reading stops there, so memory is bounded.
     left: Cell<u64>,
-    /// Why they ended.
+    /// The error of the source or the sink.
     failed: Cell<Option<ApiError>>,
 }
 
@@ -82,27 +83,27 @@ impl State {
 }
 
 fn apart(request: Data, most: u64, store: &Store, state: &Rc<State>) -> Result<Split, Failure> {
-    let source = Source {
+    let source = RequestReader {
         data: request,
         at: 0,
         state: Rc::clone(state),
     };
     let settings = ReaderSettings {
-        // It copies names.
+        // Tracking the path copies names.
         track_path: false,
-        // What becomes of the JSON then has limits of its own.
+        // The JSON is checked again when it is read.
         restrict_number_values: false,
         ..ReaderSettings::default()
     };
     let source = BufReader::with_capacity(BUFFER, source);
     let mut reader = JsonStreamReader::new_custom(source, settings);
-    let mut writer = JsonStreamWriter::new(Limited {
+    let mut writer = JsonStreamWriter::new(JsonSink {
         writer: store.text_writer(),
         size: JsonSize::default(),
         most,
         state: Rc::clone(state),
     });
-    let mut files = Files {
+    let mut files = FileSink {
         writer: store.text_writer(),
         found: Vec::new(),
         piece: vec![0; BUFFER],
@@ -110,7 +111,7 @@ fn apart(request: Data, most: u64, store: &Store, state: &Rc<State>) -> Result<S
     };
     walk(&mut reader, &mut writer, &mut files)?;
     reader.consume_trailing_whitespace()?;
-    let Limited { writer, size, .. } = writer.finish_document()?;
+    let JsonSink { writer, size, .. } = writer.finish_document()?;
     Ok(Split {
         json: writer.into_scratch_blocking()?.into(),
         size,
@@ -118,10 +119,10 @@ fn apart(request: Data, most: u64, store: &Store, state: &Rc<State>) -> Result<S
     })
 }
 
-type Reader = JsonStreamReader<BufReader<Source>>;
-type Writer = JsonStreamWriter<Limited>;
+type Reader = JsonStreamReader<BufReader<RequestReader>>;
+type Writer = JsonStreamWriter<JsonSink>;
 
-/// Why a request is not split, as far as the parser tells.
+/// The error of the parser.
 struct Failure(ApiError);
 
 impl Failure {
@@ -145,7 +146,7 @@ impl From<TransferError> for Failure {
     }
 }
 
-/// Of what is written.
+/// Errors of writing.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self(ApiError::new(Code::Server, error.to_string()))
@@ -158,7 +159,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-fn walk(reader: &mut Reader, writer: &mut Writer, files: &mut Files) -> Result<(), Failure> {
+fn walk(reader: &mut Reader, writer: &mut Writer, files: &mut FileSink) -> Result<(), Failure> {
     if reader.peek()? != ValueType::Object {
         return Ok(reader.transfer_to(writer)?);
     }
@@ -186,7 +187,7 @@ fn walk(reader: &mut Reader, writer: &mut Writer, files: &mut Files) -> Result<(
     })
 }
 
-/// Goes through an object, with the value of each member left to `value`.
+/// Goes through an object. `value` handles the value of each member.
 fn members(
     reader: &mut Reader,
     writer: &mut Writer,
@@ -203,17 +204,17 @@ fn members(
     Ok(writer.end_object()?)
 }
 
-/// The contents of files, one behind another.
-struct Files {
+/// Takes the contents of files, one after another.
+struct FileSink {
     writer: TextWriter,
-    /// Where each begins and ends, or what is wrong with its base64.
+    /// The range of each content, or the error in its base64.
     found: Vec<Result<(u64, u64), String>>,
     piece: Vec<u8>,
     state: Rc<State>,
 }
 
-impl Files {
-    /// Decodes the next one; gives its place.
+impl FileSink {
+    /// Decodes the next content. Gives its place.
     fn take(&mut self, text: impl Read) -> Result<usize, Failure> {
         if self.found.len() >= FILES_MAX {
             let text = format!("the request has more than {FILES_MAX} files");
@@ -226,7 +227,7 @@ impl Files {
         Ok(self.found.len() - 1)
     }
 
-    /// Where what is decoded begins and ends, or what is wrong with its base64.
+    /// Decodes a content. Gives its range, or the error in its base64.
     fn decode(&mut self, text: impl Read) -> Result<Result<(u64, u64), String>, Failure> {
         let start = self.writer.len();
         let mut decoder = DecoderReader::new(OneLine::new(text), &BASE64);
@@ -245,7 +246,7 @@ impl Files {
             (_, Some(error)) => Err(Failure::read(&error)),
             (Ok(found), None) => Ok(Ok(found)),
             (Err(error), None) => {
-                // What is wrong with the rest of the JSON comes first.
+                // An error in the rest of the JSON has precedence.
                 let copied = io::copy(&mut rest.text, &mut io::sink());
                 copied.map_err(|error| Failure::read(&error))?;
                 Ok(Err(error.to_string()))
@@ -264,13 +265,13 @@ impl Files {
     }
 }
 
-/// Bytes that are decoded at once.
+/// The bytes that are decoded at once.
 const BUFFER: usize = 32 << 10;
 
 /// Base64 without line ends.
 struct OneLine<R> {
     text: R,
-    /// Why it can't be read on.
+    /// The error that ended reading.
     failed: Option<io::Error>,
 }
 
@@ -308,14 +309,14 @@ impl<R: Read> Read for OneLine<R> {
     }
 }
 
-/// A request as it is read.
-struct Source {
+/// Reads the bytes of a request.
+struct RequestReader {
     data: Data,
     at: u64,
     state: Rc<State>,
 }
 
-impl Read for Source {
+impl Read for RequestReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.state.left.get() == 0 {
             return Err(self.state.too_long());
@@ -334,15 +335,15 @@ impl Read for Source {
     }
 }
 
-/// What is written up to a size.
-struct Limited {
+/// Takes the JSON without the contents of files, up to a limit.
+struct JsonSink {
     writer: TextWriter,
     size: JsonSize,
     most: u64,
     state: Rc<State>,
 }
 
-impl Write for Limited {
+impl Write for JsonSink {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         if self.writer.len() + buf.len() as u64 > self.most {
             return Err(self.state.too_long());
@@ -382,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn contents_of_files_are_taken_out_and_all_else_stays() {
+    fn only_contents_of_files_are_taken_out() {
         let text = r#" {"To": [{"Address": "a@example.org"}], "Data": "aGk=", "AttachedFiles": [
             {"Name": "\u00e4\n", "Data": "aG\r\nk="}, {"Data": null}, 1, null, {"Data": 5}, {"\u0044ata": "\u0061Gk="}, {"More": {"Data": "aGk="}}],
             "InlineFiles": {"Data": "aGk="}, "AlternativeFiles": [{"Data": ""}], "Date": null, "Number": 1.50} "#;
@@ -403,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn errors_are_reported() {
         let (_, files) = split_text(r#"{"InlineFiles": [{"Data": "a!"}, {"Data": "aGk"}, {"Data": "aGk=aGk="}, {"Data": "\u00e4"}]}"#, 1000).unwrap();
         assert!(files.iter().all(Result::is_err), "{files:?}");
         for text in [
@@ -437,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_not_a_file_counts() {
+    fn contents_of_files_do_not_count() {
         let file = BASE64.encode([7; 10_000]);
         let text = format!(
             "{{\"InlineFiles\": [{{\"Data\": \"{file}\"}}], \"Text\": \"{}\"}}",
@@ -452,8 +453,8 @@ mod tests {
     }
 
     #[test]
-    fn what_would_take_memory_has_an_end() {
-        // Nothing is known of a name before it ends.
+    fn names_blanks_files_and_values_are_limited() {
+        // The parser reads a name as a whole.
         let long = format!(r#"{{"Extra": {{"{}": ""}}}}"#, "x".repeat(1_000_000));
         assert_eq!(
             split_text(&long, 1000).unwrap_err().code,
@@ -482,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_left_to_who_reads_them() {
+    fn numbers_stay_as_they_are() {
         let text = r#"{"A": 1e200, "B": 123456789012345678901234567890}"#;
         let expected: Value = serde_json::from_str(text).unwrap();
         assert_eq!(split_text(text, 1000).unwrap().0, expected);
@@ -490,7 +491,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn as_if_they_were_read_at_once(files in vec((vec(any::<u8>(), 0..200), "[A-Za-z0-9+/=\r\n !]{0,40}", any::<bool>()), 0..5)) {
+        fn contents_are_the_same_as_decoded_at_once(files in vec((vec(any::<u8>(), 0..200), "[A-Za-z0-9+/=\r\n !]{0,40}", any::<bool>()), 0..5)) {
             let texts = files.into_iter().map(|(data, junk, valid)| if valid { BASE64.encode(data) } else { junk });
             let texts: Vec<String> = texts.collect();
             let list: Vec<Value> = texts.iter().map(|text| json!({"Data": text})).collect();

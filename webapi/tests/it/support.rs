@@ -206,7 +206,7 @@ impl World {
     }
 
     pub(crate) async fn send_as(&self, login: &str, request: &Value) -> Answer {
-        let form = url::form_urlencoded::Serializer::new(String::new())
+        let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("request", &request.to_string())
             .finish();
         let login = format!("{login}:{PASSWORD}");
@@ -220,7 +220,7 @@ impl World {
     }
 
     pub(crate) async fn call_as(&self, login: &str, method: &str, request: &str) -> Answer {
-        let form = url::form_urlencoded::Serializer::new(String::new())
+        let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("request", request)
             .finish();
         let login = format!("{login}:{PASSWORD}");
@@ -230,7 +230,7 @@ impl World {
 
     /// With an idempotency key.
     pub(crate) async fn send_once(&self, login: &str, key: &str, request: &Value) -> Answer {
-        let form = url::form_urlencoded::Serializer::new(String::new())
+        let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("request", &request.to_string())
             .finish();
         let login = STANDARD.encode(format!("{login}:{PASSWORD}"));

@@ -1,4 +1,4 @@
-//! What Send is asked: the shapes of its JSON.
+//! The input of a send: a message as its caller describes it, not yet checked.
 
 use std::collections::BTreeMap;
 
@@ -8,25 +8,22 @@ use base64::{
 };
 use bytes::Bytes;
 use jiff::Zoned;
-use serde_json::Value;
 
 use crate::{
+    call::{data::Data, value::address},
     compose::{File, Mailbox},
-    data::Data,
     error::ApiError,
-    json::{self, JsonError, Object},
-    request,
 };
 
-/// Padding, as the contract has it.
+/// Base64 with padding, as the contract says.
 pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
 );
 
-/// What a caller asks for.
+/// A message as its caller describes it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Request {
+pub(crate) struct Draft {
     pub(crate) from: Vec<NameAddress>,
     pub(crate) to: Vec<NameAddress>,
     pub(crate) cc: Vec<NameAddress>,
@@ -46,17 +43,18 @@ pub(crate) struct Request {
     pub(crate) require_tls: Option<bool>,
     pub(crate) future_release: Option<Zoned>,
     pub(crate) save_sent: bool,
-    /// The mailing list that it belongs to; empty if none. In v1 only.
+    /// The mailing list of the message. Empty without one. Only v1 has it.
     pub(crate) list: String,
 }
 
+/// A name and an address as given.
 #[derive(Clone, Debug)]
 pub(crate) struct NameAddress {
     pub(crate) name: String,
     pub(crate) address: String,
 }
 
-/// A file as it is given.
+/// A file as given.
 #[derive(Clone, Debug)]
 pub(crate) struct NewFile {
     pub(crate) name: String,
@@ -65,78 +63,27 @@ pub(crate) struct NewFile {
     pub(crate) content: NewContent,
 }
 
-/// What is in a file.
+/// The content of a file.
 #[derive(Clone, Debug)]
 pub(crate) enum NewContent {
-    /// Still base64.
+    /// The content as base64.
     Base64(String),
-    /// Was base64.
+    /// The decoded content.
     Decoded(Data),
-    /// It was to be base64, but is not.
+    /// The content was no base64, with the reason.
     Wrong(String),
 }
 
-impl Request {
-    /// Reads the request of a call.
-    pub(crate) fn read(text: &str) -> Result<Self, ApiError> {
-        request::read(text, Self::from_fields)
-    }
-
-    fn from_fields(fields: &mut Object) -> Result<Self, JsonError> {
-        Ok(Self {
-            from: fields.list("From", NameAddress::read)?,
-            to: fields.list("To", NameAddress::read)?,
-            cc: fields.list("CC", NameAddress::read)?,
-            bcc: fields.list("BCC", NameAddress::read)?,
-            reply_to: fields.list("ReplyTo", NameAddress::read)?,
-            message_id: fields.string("MessageID")?,
-            references: fields.list("References", json::text)?,
-            date: fields.time("Date")?,
-            subject: fields.string("Subject")?,
-            text: fields.string("Text")?,
-            html: fields.string("HTML")?,
-            extra: fields.strings("Extra")?,
-            headers: fields.list("Headers", json::pair)?,
-            alternative: fields.list("AlternativeFiles", NewFile::read)?,
-            inline: fields.list("InlineFiles", NewFile::read)?,
-            attached: fields.list("AttachedFiles", NewFile::read)?,
-            require_tls: fields.bool("RequireTLS")?,
-            future_release: fields.time("FutureRelease")?,
-            save_sent: fields.bool("SaveSent")?.unwrap_or_default(),
-            list: String::new(),
-        })
-    }
-}
-
 impl NameAddress {
-    fn read(value: Value, place: String) -> Result<Self, JsonError> {
-        let mut fields = Object::new(value, place)?;
-        let (name, address) = (fields.string("Name")?, fields.string("Address")?);
-        fields.finish()?;
-        Ok(Self { name, address })
-    }
-
     pub(crate) fn parse(self) -> Result<Mailbox, ApiError> {
         Ok(Mailbox {
-            address: request::address(&self.address)?,
+            address: address(&self.address)?,
             name: self.name,
         })
     }
 }
 
 impl NewFile {
-    fn read(value: Value, place: String) -> Result<Self, JsonError> {
-        let mut fields = Object::new(value, place)?;
-        let file = Self {
-            name: fields.string("Name")?,
-            content_type: fields.string("ContentType")?,
-            content_id: fields.string("ContentID")?,
-            content: NewContent::Base64(fields.string("Data")?),
-        };
-        fields.finish()?;
-        Ok(file)
-    }
-
     pub(crate) fn decode(self) -> Result<File, ApiError> {
         let data = self.content.decode().map_err(|error| {
             ApiError::user(format!(

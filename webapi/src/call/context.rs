@@ -9,7 +9,7 @@ use postrider_smtp::Domain;
 use postrider_store::{Clock, Store};
 use tokio::sync::watch;
 
-use crate::bounds::Bounds;
+use super::bounds::Bounds;
 
 /// The parts of the server that the webapi uses.
 #[expect(

@@ -1,11 +1,30 @@
-//! Times as callers give them.
+//! Values in requests: addresses and times.
 
 use jiff::{Timestamp, Zoned, fmt::temporal::Pieces, tz::TimeZone};
+use postrider_smtp::Address;
 
-/// Reads a time (RFC 3339 §5.6), which keeps its offset. The library takes more forms, which other servers would refuse.
+use crate::error::{ApiError, Code};
+
+/// Reads an address.
+pub(crate) fn address(text: &str) -> Result<Address, ApiError> {
+    Address::parse(text.trim()).map_err(|error| {
+        ApiError::new(
+            Code::BadAddress,
+            format!("parsing address {text:?}: {error}"),
+        )
+    })
+}
+
+/// The number of bytes in pairs of texts.
+pub(crate) fn lengths<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a String)>) -> usize {
+    let pairs = pairs.into_iter();
+    pairs.map(|(name, value)| name.len() + value.len()).sum()
+}
+
+/// Reads a time (RFC 3339 §5.6) with its offset. `jiff` alone reads more forms, which other servers refuse.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A text that says what is wrong.
 pub(crate) fn rfc3339(text: &str) -> Result<Zoned, String> {
     let wrong = |what: &str| format!("{text:?} is not an RFC 3339 time: {what}");
     if !has_form(text.as_bytes()) {
@@ -41,7 +60,7 @@ fn has_form(text: &[u8]) -> bool {
     zone && is_like(time, b"0000-00-00T00:00:00")
 }
 
-/// Whether digits are where the form has a 0, and all else is the same.
+/// Whether `text` has a digit for each 0 of `form`, and all other bytes are the same.
 fn is_like(text: &[u8], form: &[u8]) -> bool {
     let same = |(byte, form): (&u8, &u8)| match form {
         b'0' => byte.is_ascii_digit(),
@@ -63,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_one_is_refused() {
+    fn other_forms_of_times_are_refused() {
         for text in [
             "yesterday",
             "",

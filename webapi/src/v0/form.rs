@@ -1,4 +1,4 @@
-//! The forms that calls come in.
+//! Reads the forms of calls.
 
 use std::{
     error::Error,
@@ -16,45 +16,38 @@ use axum::{
         DefaultBodyLimit, FromRequest, Multipart, Request,
         multipart::{Field, MultipartError},
     },
-    http::{HeaderMap, header::CONTENT_TYPE},
 };
-
 use futures_util::Stream;
+use percent_encoding::percent_decode;
 
 use crate::{
-    auth::User,
-    compose::File,
-    context::Context,
-    data::{Data, Upload, blocking_with, collect},
+    call::{
+        auth::User,
+        context::Context,
+        data::{Data, FIELDS_MAX, Upload, collect},
+        run::blocking_with,
+    },
+    compose::{File, Files},
     error::{ApiError, Code},
+    http::header::media_type,
 };
 
-/// The most bytes of a form without files, and of all fields of a form that are not files.
-pub(crate) const FIELDS_MAX: u64 = 10 << 20;
 /// The most parts of a form.
 const PARTS_MAX: usize = 10_000;
-/// What a form may have besides the content of its fields and files: boundaries and the parts' own headers. Also what the names
-/// and types of files may have.
+/// The most bytes of a form besides the content of its fields and files: boundaries and the headers of parts. Also the most bytes
+/// of the names and types of its files.
 const OVERHEAD_MAX: u64 = 1 << 20;
 
-/// A form that was read.
+/// The content of a form.
 #[derive(Debug, Default)]
-pub(crate) struct Form {
+pub(super) struct Form {
     /// The field `request`.
-    pub(crate) request: Data,
-    pub(crate) files: Files,
+    pub(super) request: Data,
+    pub(super) files: Files,
 }
 
-/// Uploaded files.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Files {
-    pub(crate) alternative: Vec<File>,
-    pub(crate) inline: Vec<File>,
-    pub(crate) attached: Vec<File>,
-}
-
-/// Reads a form whose files have no more than the largest message has, all of them.
-pub(crate) async fn read(
+/// Reads a form. All its files together may be as large as the largest message.
+pub(super) async fn read(
     context: &Context,
     user: &User,
     request: Request,
@@ -83,34 +76,15 @@ pub(crate) async fn read(
     Ok(form)
 }
 
-/// The kind of a body, without parameters, in lower case; empty if it is not said.
-pub(crate) fn media_type(headers: &HeaderMap) -> String {
-    let value = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    value
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase()
-}
-
 async fn read_urlencoded(context: &Context, user: &User, body: Body) -> Result<Form, ApiError> {
     let upload = Upload::new(context, user);
     let body = collect(upload, body, FIELDS_MAX, Code::Protocol).await?;
-    // With what is decoded, in which letters that are none become longer.
+    // Enough for the body and its decoded value, in which a byte that is no text becomes three.
     let memory = &context.bounds.memory;
     let share = memory.take(&user.account, 6 * body.len()).await;
     let bytes = body.read(0..body.len()).await?;
-    let value = blocking_with(body.len(), move || {
-        let mut pairs = bytes.split(|byte| *byte == b'&').map(pair);
-        let value = pairs.find(|(name, value)| decoded(name) == b"request" && !value.is_empty());
-        Ok(value.map(|(_, value)| decoded(value)))
-    });
-    let value = value.await?.unwrap_or_default();
-    // So is its place, if it was in a file.
+    let value = blocking_with(body.len(), move || request_field(&bytes)).await?;
+    // Frees the place of the body, if it was in a file.
     drop(body);
     let request = Data::keep(context, user, value).await?;
     drop(share);
@@ -120,40 +94,48 @@ async fn read_urlencoded(context: &Context, user: &User, body: Body) -> Result<F
     })
 }
 
-/// The name and the value of a field.
-fn pair(field: &[u8]) -> (&[u8], &[u8]) {
-    let at = memchr::memchr(b'=', field).unwrap_or(field.len());
-    let (name, value) = field.split_at_checked(at).unwrap_or_default();
-    (name, value.get(1..).unwrap_or_default())
+/// The value of the first field `request` that is not empty. Empty if there is none.
+fn request_field(form: &[u8]) -> Result<Vec<u8>, ApiError> {
+    for field in form.split(|byte| *byte == b'&') {
+        if let Some((name, value)) = form_urlencoded::parse(field).next()
+            && name == "request"
+            && !value.is_empty()
+        {
+            if value.contains(char::REPLACEMENT_CHARACTER) {
+                check_utf8(field)?;
+            }
+            return Ok(value.into_owned().into_bytes());
+        }
+    }
+    Ok(Vec::new())
 }
 
-/// Without the encoding of forms (URL Standard, application/x-www-form-urlencoded). Bytes that are no text stay as they are.
-fn decoded(text: &[u8]) -> Vec<u8> {
-    let spaces: Vec<u8> = text
-        .iter()
-        .map(|byte| if *byte == b'+' { b' ' } else { *byte })
-        .collect();
-    percent_encoding::percent_decode(&spaces).collect()
+/// Refuses a field `request` with bytes that are no text. The form decoder would replace them.
+fn check_utf8(field: &[u8]) -> Result<(), ApiError> {
+    let decoded: Vec<u8> = percent_decode(field).collect();
+    let value = decoded.get("request=".len()..).unwrap_or_default();
+    let checked = std::str::from_utf8(value).map(drop);
+    checked.map_err(|error| ApiError::protocol(format!("the request is not UTF-8: {error}")))
 }
 
-/// The body of a form, of which the parser gets a piece only when it has found nothing in what it has: it would read ahead as
-/// far as it can. Ends in an error when there is much in which the parser finds nothing.
+/// The body of a form for the parser, which by itself reads ahead as far as it can. It gets the next piece only after it found
+/// nothing in the pieces before. Ends in an error after many bytes in which the parser finds nothing.
 struct Paced {
     body: BodyDataStream,
     progress: Arc<Progress>,
 }
 
-/// What the parser did since it gave something.
+/// The progress of the parser since its last result.
 #[derive(Debug, Default)]
 struct Progress {
-    /// Bytes that it took.
+    /// The bytes that it took.
     bytes: AtomicU64,
-    /// It asked for more once, and got nothing.
+    /// It asked for more once, and got nothing then.
     asked: AtomicBool,
 }
 
 impl Progress {
-    /// The parser gave something.
+    /// The parser gave a result.
     fn made(&self) {
         self.bytes.store(0, Ordering::Relaxed);
         self.asked.store(false, Ordering::Relaxed);
@@ -182,18 +164,19 @@ impl Stream for Paced {
     }
 }
 
-/// A form as it is read.
-struct Reader<'a> {
+/// Reads a multipart form.
+struct FormReader<'a> {
     upload: Upload<'a>,
     progress: Arc<Progress>,
-    /// Of all fields that are not files.
+    /// The bytes left for all fields that are not files.
     fields_left: u64,
+    /// The bytes left for all files.
     files_left: u64,
-    /// For the names and types of files.
+    /// The bytes left for the names and types of files.
     names_left: u64,
 }
 
-/// Where the bytes of a part begin and end among those of all.
+/// The range of a part in the bytes of all parts.
 type Place = (u64, u64);
 
 async fn read_multipart(
@@ -214,7 +197,7 @@ async fn read_multipart(
     let mut fields = Multipart::from_request(request, &())
         .await
         .map_err(|error| unreadable(&error.body_text()))?;
-    let mut reader = Reader {
+    let mut reader = FormReader {
         upload: Upload::new(context, user),
         progress,
         fields_left: FIELDS_MAX,
@@ -230,7 +213,7 @@ async fn read_multipart(
         if count > PARTS_MAX {
             return Err(unreadable(&format!("it has more than {PARTS_MAX} parts")));
         }
-        // A browser sends an empty file name where none was chosen.
+        // A browser sends an empty file name if no file was chosen.
         if field.file_name().is_none_or(str::is_empty) {
             let wanted = field.name() == Some("request") && request.0 == request.1;
             if let Some(place) = reader.field(field, wanted).await? {
@@ -245,7 +228,7 @@ async fn read_multipart(
             "attachedfile" => Some(attached),
             _ => None,
         };
-        // Those of other names are read over.
+        // Files with other names are ignored.
         let file = reader.file(field, list.is_some(), most).await?;
         if let (Some(list), Some(file)) = (list, file) {
             list.push(file);
@@ -270,8 +253,8 @@ async fn read_multipart(
     })
 }
 
-impl Reader<'_> {
-    /// A field that is no file, if it is `wanted`.
+impl FormReader<'_> {
+    /// Reads a field that is no file. Gives its place if it is `wanted`.
     async fn field(&mut self, field: Field<'_>, wanted: bool) -> Result<Option<Place>, ApiError> {
         let (place, left) = self.data(field, self.fields_left, wanted).await?;
         self.fields_left = left;
@@ -283,7 +266,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A file, if it is `wanted`. All of them have `most` bytes at most.
+    /// Reads a file. Gives it if it is `wanted`. All files together have at most `most` bytes.
     async fn file(
         &mut self,
         field: Field<'_>,
@@ -312,8 +295,8 @@ impl Reader<'_> {
         Ok(place.map(|place| (file, place)))
     }
 
-    /// Reads all of a part, and keeps it if it is `wanted`. The second is what is left of `left`: 0 when there was more than that,
-    /// which is then not read.
+    /// Reads a part of at most `left` bytes, and keeps it if it is `wanted`. Gives its place and the rest of `left`. With no rest the
+    /// part was too large, and was not read to its end.
     async fn data(
         &mut self,
         mut field: Field<'_>,
@@ -340,7 +323,7 @@ fn unreadable(what: &str) -> ApiError {
 }
 
 fn broken(error: MultipartError) -> ApiError {
-    // The first cause says most: the layers above it only that reading failed.
+    // The first cause says what is wrong. The layers above it only say that reading failed.
     let mut cause: &dyn Error = &error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
@@ -354,4 +337,33 @@ fn header(field: &Field<'_>, name: &str) -> String {
         .get(name)
         .and_then(|value| value.to_str().ok());
     value.unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_request_is_the_first_field_of_its_name_with_a_value() {
+        for (form, value) in [
+            (&b"request=a+b%20c%2Bd"[..], "a b c+d"),
+            (b"x=1&request=&&request=%7b%7D&request=no", "{}"),
+            (b"r%65quest=a=b", "a=b"),
+            (b"request=%EF%BF%BD", "\u{fffd}"),
+            (b"request=100%&x=%ff", "100%"),
+            (b"request", ""),
+            (b"", ""),
+        ] {
+            let found = request_field(form).unwrap();
+            assert_eq!(String::from_utf8(found).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_not_utf_8_is_refused() {
+        for form in [&b"request=a%ff"[..], b"request=\xff", b"request=%C3x"] {
+            let error = request_field(form).unwrap_err();
+            assert!(error.message.contains("not UTF-8"), "{error}");
+        }
+    }
 }

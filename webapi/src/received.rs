@@ -1,22 +1,33 @@
-//! The answer of MessageGet.
+//! A received message in answers.
 
 use postrider_smtp::{Address, ReversePath};
 use postrider_store::Mail;
 use postrider_webhook::message::{NameAddress, Parsed, Structure};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
-use super::SYSTEM_FLAGS;
+/// The flags with a meaning. All other flags are keywords.
+pub(crate) const SYSTEM_FLAGS: [&str; 10] = [
+    "$forwarded",
+    "$junk",
+    "$mdnsent",
+    "$notjunk",
+    "$phishing",
+    "\\answered",
+    "\\deleted",
+    "\\draft",
+    "\\flagged",
+    "\\seen",
+];
 
-/// A received message.
+/// The answer of MessageGet: a received message.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Shown {
-    /// Its header and texts.
-    pub message: Message,
-    /// Its parts.
+pub struct MessageGetResponse {
+    /// The header and texts.
+    pub message: MessageFields,
+    /// The parts.
     pub structure: Structure,
-    /// What is known of its coming.
+    /// Facts about the arrival.
     pub meta: Meta,
 }
 
@@ -24,7 +35,7 @@ pub struct Shown {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 #[expect(missing_docs, reason = "the names are those of the header fields")]
-pub struct Message {
+pub struct MessageFields {
     pub from: Vec<NameAddress>,
     pub to: Vec<NameAddress>,
     #[serde(rename = "CC")]
@@ -40,52 +51,53 @@ pub struct Message {
     /// RFC 3339.
     pub date: Option<String>,
     pub subject: String,
-    /// With LF; cut at 1 MiB.
+    /// With LF as line end. Cut at 1 MiB.
     pub text: String,
-    /// Likewise.
+    /// With LF as line end. Cut at 1 MiB.
     #[serde(rename = "HTML")]
     pub html: String,
 }
 
-/// What is known of a message's coming. Addresses are Unicode, and empty for mail that did not come by SMTP.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+/// Facts about the arrival of a message. Addresses are Unicode, and empty for mail that did not come by SMTP.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]
 pub struct Meta {
-    /// Bytes.
+    /// In bytes.
     pub size: u64,
-    /// It is a delivery status notification.
+    /// The message is a delivery status notification.
     #[serde(rename = "DSN")]
     pub dsn: bool,
-    /// System flags, then keywords.
+    /// First system flags, then keywords.
     pub flags: Vec<String>,
     /// The reverse-path.
     pub mail_from: String,
-    /// By SPF.
+    /// SPF allows the client to use this reverse-path.
     pub mail_from_validated: bool,
     /// The recipient.
     pub rcpt_to: String,
-    /// The address of its From.
+    /// The address in From.
     pub msg_from: String,
-    /// As by DMARC.
+    /// DMARC says that From is genuine.
     pub msg_from_validated: bool,
-    /// The domains whose signature is right.
+    /// The domains with a valid DKIM signature.
     #[serde(rename = "DKIMVerifiedDomains")]
     pub dkim_verified_domains: Vec<String>,
-    /// From where it came; empty if not by SMTP.
+    /// The address of the SMTP client. Empty for mail that did not come by SMTP.
     #[serde(rename = "RemoteIP")]
     pub remote_ip: String,
-    /// Where it is.
+    /// The mailbox of the message.
     pub mailbox_name: String,
 }
 
-impl Shown {
+impl MessageGetResponse {
     pub(crate) fn new(mail: Mail, parsed: Parsed) -> Self {
         let mut references = parsed.references;
         if !parsed.in_reply_to.is_empty() && !references.contains(&parsed.in_reply_to) {
             references.insert(0, parsed.in_reply_to);
         }
         Self {
-            message: Message {
+            message: MessageFields {
                 from: parsed.from,
                 to: parsed.to,
                 cc: parsed.cc,

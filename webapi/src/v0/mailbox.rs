@@ -1,12 +1,10 @@
-//! Messages in the mailboxes of the account: reading, flags, moving, removing.
-
-mod shape;
+//! The methods of messages in mailboxes: read, flag, move, remove.
 
 use axum::{
     body::Body,
     http::{
         HeaderValue,
-        header::{CONTENT_LENGTH, CONTENT_TYPE},
+        header::{CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
     },
     response::{IntoResponse, Response},
 };
@@ -14,41 +12,35 @@ use postrider_config::Account;
 use postrider_store::{Mail, MailChange, MailId, Scratch};
 use postrider_webhook::message;
 
-pub use self::shape::{Message, Meta, Shown};
+use super::{
+    json::{self, JsonError, Object},
+    shape::Done,
+};
 use crate::{
-    auth::User,
-    context::Context,
-    data::{Data, PIECE, blocking},
+    call::{
+        auth::User,
+        context::Context,
+        data::{Data, PIECE},
+        run::blocking,
+    },
     error::{ApiError, Code},
-    json::Object,
-    request,
-    suppression::Done,
+    received::{MessageGetResponse, SYSTEM_FLAGS},
 };
 
-/// How many copies of a message there are at most while it is parsed.
+/// The most copies of a message in memory while it is parsed.
 const PARSED: u64 = 4;
-/// The flags that have a meaning; all others are keywords.
-const SYSTEM_FLAGS: [&str; 10] = [
-    "$forwarded",
-    "$junk",
-    "$mdnsent",
-    "$notjunk",
-    "$phishing",
-    "\\answered",
-    "\\deleted",
-    "\\draft",
-    "\\flagged",
-    "\\seen",
-];
-
-/// The most flags of a message, about.
+/// The most flags in a request. A message has at most about twice as many.
 const FLAGS_MAX: usize = 100;
-/// The longest keyword.
+/// The most bytes of a keyword.
 const FLAG_MAX: usize = 100;
 
-/// The message with its texts, structure and what is known of its coming.
-pub(crate) async fn get(context: &Context, user: &User, request: &str) -> Result<Shown, ApiError> {
-    let id = request::read(request, id)?;
+/// Describes a message: its texts, its structure, and its arrival.
+pub(super) async fn get(
+    context: &Context,
+    user: &User,
+    request: &str,
+) -> Result<MessageGetResponse, ApiError> {
+    let id = json::read(request, id)?;
     let mail = find(context, user, id).await?;
     let stored = context.store.mail_message(&mail).await?;
     let limits = context.statics.limits.mime();
@@ -56,18 +48,18 @@ pub(crate) async fn get(context: &Context, user: &User, request: &str) -> Result
     let _share = memory.take(&user.account, stored.len() * PARSED).await;
     blocking(move || {
         let text = stored.read_blocking(0..stored.len())?;
-        Ok(Shown::new(mail, message::parse(&text, limits)))
+        Ok(MessageGetResponse::new(mail, message::parse(&text, limits)))
     })
     .await
 }
 
-/// The text as it came, byte by byte.
-pub(crate) async fn raw(
+/// Gives a message byte by byte.
+pub(super) async fn raw(
     context: &Context,
     user: &User,
     request: &str,
 ) -> Result<Response, ApiError> {
-    let id = request::read(request, id)?;
+    let id = json::read(request, id)?;
     let mail = find(context, user, id).await?;
     let stored = context.store.mail_message(&mail).await?;
     let kind = HeaderValue::from_static("text/plain");
@@ -75,13 +67,13 @@ pub(crate) async fn raw(
     Ok(([(CONTENT_TYPE, kind)], text).into_response())
 }
 
-/// A part without its transfer encoding.
-pub(crate) async fn part(
+/// Gives a part without its transfer encoding.
+pub(super) async fn part(
     context: &Context,
     user: &User,
     request: &str,
 ) -> Result<Response, ApiError> {
-    let (id, path) = request::read(request, |fields| {
+    let (id, path) = json::read(request, |fields| {
         Ok((id(fields)?, fields.list("PartPath", Object::index)?))
     })?;
     let mail = find(context, user, id).await?;
@@ -97,18 +89,15 @@ pub(crate) async fn part(
             ApiError::new(Code::PartNotFound, text)
         })
     });
-    // Who reads it slowly holds no memory.
+    // A slow client holds no memory.
     let found = Data::keep(context, user, found.await?).await?;
-    // What it is depends on its author: nobody should take it for a page.
+    // The author decided the content, so no browser should show it as a page.
     let headers = [
         (
             CONTENT_TYPE,
             HeaderValue::from_static("application/octet-stream"),
         ),
-        (
-            axum::http::header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        ),
+        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     ];
     let length = [(CONTENT_LENGTH, HeaderValue::from(found.len()))];
     let part = Body::from_stream(found.pieces(PIECE));
@@ -116,27 +105,27 @@ pub(crate) async fn part(
 }
 
 /// Removes a message for good.
-pub(crate) async fn delete(
+pub(super) async fn delete(
     context: &Context,
     user: &User,
     request: &str,
 ) -> Result<Done, ApiError> {
-    let id = request::read(request, id)?;
+    let id = json::read(request, id)?;
     match context.store.remove_mail(&user.account, id).await? {
         true => Ok(Done {}),
         false => Err(gone(context, id).await),
     }
 }
 
-/// Adds flags (`add`), or takes them off.
-pub(crate) async fn flags(
+/// Adds flags if `add` is true, else removes them.
+pub(super) async fn flags(
     context: &Context,
     user: &User,
     request: &str,
     add: bool,
 ) -> Result<Done, ApiError> {
-    let (id, names) = request::read(request, |fields| {
-        Ok((id(fields)?, fields.list("Flags", crate::json::text)?))
+    let (id, names) = json::read(request, |fields| {
+        Ok((id(fields)?, fields.list("Flags", json::text)?))
     })?;
     let flags = names.iter().map(|name| flag(name));
     let flags = flags.collect::<Result<Vec<_>, _>>()?;
@@ -160,13 +149,13 @@ pub(crate) async fn flags(
     changed(context, user, id, change).await
 }
 
-/// Moves a message to another mailbox; its number stays.
-pub(crate) async fn relocate(
+/// Moves a message to another mailbox. Its number stays.
+pub(super) async fn relocate(
     context: &Context,
     user: &User,
     request: &str,
 ) -> Result<Done, ApiError> {
-    let (id, to) = request::read(request, |fields| {
+    let (id, to) = json::read(request, |fields| {
         Ok((id(fields)?, fields.string("DestMailboxName")?))
     })?;
     let mail = find_to_change(context, user, id).await?;
@@ -196,8 +185,8 @@ async fn changed(
     }
 }
 
-/// The number of the message that a request is about.
-fn id(fields: &mut Object) -> Result<MailId, crate::json::JsonError> {
+/// The number of the message.
+fn id(fields: &mut Object) -> Result<MailId, JsonError> {
     // No message has a negative number.
     let id = fields.integer("MsgID")?;
     Ok(MailId(u64::try_from(id).unwrap_or(u64::MAX)))
@@ -220,13 +209,13 @@ async fn find_to_change(context: &Context, user: &User, id: MailId) -> Result<Ma
     }
 }
 
-/// Why the account has no message of this number to be changed.
+/// Why a message of this number can't be changed.
 async fn gone(context: &Context, id: MailId) -> ApiError {
     if id.0 == 0 {
         return no_id();
     }
     match context.store.mail(id).await {
-        // Another account's.
+        // The message of another account.
         Ok(Some(_)) => not_found(id),
         Ok(None) if context.store.was_mail(id).await => ApiError::user("message was removed"),
         Ok(None) => not_found(id),
@@ -242,7 +231,7 @@ fn not_found(id: MailId) -> ApiError {
     ApiError::new(Code::MessageNotFound, format!("there is no message {id}"))
 }
 
-/// In lower case: a system flag, or a keyword of what an IMAP atom may have (RFC 9051 §9).
+/// A flag in lower case: a system flag, or a keyword that is an IMAP atom (RFC 9051 §9).
 fn flag(name: &str) -> Result<String, ApiError> {
     let flag = name.to_lowercase();
     let atom = |c: char| c.is_ascii_graphic() && !"(){%*\"\\]".contains(c);
@@ -256,7 +245,7 @@ fn flag(name: &str) -> Result<String, ApiError> {
     )))
 }
 
-/// Whether the account has a mailbox: the usual ones, those that its mail is sorted into, and those that have mail.
+/// Whether the account has a mailbox: a default one, one that its mail is sorted into, or one with mail.
 async fn exists(context: &Context, user: &User, name: &str) -> Result<bool, ApiError> {
     let config = context.config.load();
     let account = config.accounts.get(&user.account);
@@ -281,13 +270,12 @@ fn sorts_into(account: &Account, name: &str) -> bool {
         })
 }
 
-/// Reads and parses where that may block.
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn flags_are_the_known_ones_and_keywords() {
+    fn flags_are_system_flags_and_keywords() {
         assert_eq!(flag("\\Seen").unwrap(), "\\seen");
         assert_eq!(flag("$Junk").unwrap(), "$junk");
         assert_eq!(flag("Order-7").unwrap(), "order-7");

@@ -1,4 +1,4 @@
-//! Who calls: HTTP basic authentication with an account's login, or a key, and limits for those who guess.
+//! The caller: a login by HTTP basic authentication, or an API key. Networks with many failed logins are refused.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -16,53 +16,41 @@ use postrider_smtp::Address;
 use postrider_store::Scope;
 use tracing::{error, warn};
 
-use crate::{
-    context::Context,
-    error::{ApiError, Code},
-};
+use super::context::Context;
+use crate::error::{ApiError, Code};
 
-/// A caller who is who they say.
+/// An authenticated caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) account: String,
-    /// The address as typed; with a key as bearer token, the first of the account.
+    /// The address of the login as typed. With a key as bearer token, the first address of the account.
     pub(crate) login: Address,
-    /// What may be done; None: everything.
+    /// The scopes of the key. None allows everything.
     scopes: Option<Vec<Scope>>,
 }
 
 impl User {
-    /// Who may do everything for an account.
-    #[cfg(test)]
-    pub(crate) fn of(account: &str, login: Address) -> Self {
-        Self {
-            account: account.to_owned(),
-            login,
-            scopes: None,
-        }
-    }
-
-    /// Whether the caller may do this kind of things.
+    /// Whether the caller may use methods of this scope.
     pub(crate) fn may(&self, scope: Scope) -> bool {
         let scopes = self.scopes.as_ref();
         scopes.is_none_or(|scopes| scopes.contains(&scope))
     }
 }
 
-/// Why a caller is turned away.
+/// Why a caller is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// 401, with this text.
+    /// Status 401, with this text.
     Unauthorized(String),
-    /// 429.
+    /// Status 429.
     TooMany,
-    /// 500: the proxy in front does not say who calls.
+    /// Status 500: the proxy does not give the caller's address.
     NoAddress,
-    /// 400.
+    /// Status 400.
     Failed(ApiError),
 }
 
-/// What a caller shows.
+/// The credentials of a caller.
 enum Credentials {
     /// An address and a password, or a key instead of the password.
     Basic(String, String),
@@ -126,7 +114,7 @@ pub(crate) async fn authenticate(
     }
 }
 
-/// Counts what fails.
+/// Checks an address and a password. Failures count.
 async fn by_password(
     context: &Context,
     name: &str,
@@ -135,8 +123,8 @@ async fn by_password(
 ) -> Result<User, Refusal> {
     let config = context.config.load_full();
     let found = config.login(name);
-    // For an unknown address a password is checked, too, and refused whatever comes of it: the time taken must not tell
-    // which addresses there are.
+    // For an unknown address a password is checked as well, and then refused. So the time that it takes does not tell which
+    // addresses exist.
     let account = found.as_ref().map_or("", |found| found.account);
     let failed = || source.limiter.failed(source.ip, source.now);
     let verdict = context
@@ -165,7 +153,7 @@ async fn by_password(
     }
 }
 
-/// `name` is an address of the key's account, if one is given along with it.
+/// Checks a key. `name` is the address that came with it, which must belong to the account of the key.
 async fn by_key(context: &Context, text: &str, name: Option<&str>) -> Result<User, Refusal> {
     let wrong = || Refusal::Unauthorized("wrong key".into());
     let text = KeyText::parse(text).ok_or_else(wrong)?;

@@ -1,17 +1,33 @@
-//! JSON as the v0 contract reads it: names of fields match in any case, null is absent, an unknown field is an error.
+//! JSON by the rules of the v0 contract.
+//!
+//! The names of fields match in any case. null means absent. An unknown field is an error.
 
 use jiff::Zoned;
 use serde_json::{Map, Value};
 
-use crate::time::rfc3339;
+use crate::{call::value::rfc3339, error::ApiError};
 
-/// What is wrong with a request, and at which field.
+/// What is wrong with a request, and in which field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct JsonError(String);
+pub(super) struct JsonError(String);
 
-/// The first JSON value of a text; what follows it is ignored.
-pub(crate) fn first_value(text: &str) -> Result<Value, JsonError> {
+/// Reads the fields of a request. Any other field is an error.
+pub(super) fn read<T>(
+    text: &str,
+    fields: impl FnOnce(&mut Object) -> Result<T, JsonError>,
+) -> Result<T, ApiError> {
+    let read = || {
+        let mut object = Object::new(first_value(text)?, String::new())?;
+        let request = fields(&mut object)?;
+        object.finish()?;
+        Ok(request)
+    };
+    read().map_err(|error: JsonError| ApiError::protocol(error.to_string()))
+}
+
+/// The first JSON value of a text. The text after it is ignored.
+fn first_value(text: &str) -> Result<Value, JsonError> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     match values.next() {
         Some(Ok(value)) => Ok(value),
@@ -22,9 +38,9 @@ pub(crate) fn first_value(text: &str) -> Result<Value, JsonError> {
 
 /// An object whose fields are taken one by one.
 #[derive(Debug)]
-pub(crate) struct Object {
+pub(super) struct Object {
     fields: Map<String, Value>,
-    /// Where it is in the request; empty at the top.
+    /// The place of the object in the request. Empty at the top.
     path: String,
 }
 
@@ -48,7 +64,7 @@ fn wrong(path: &str, wanted: &str, value: &Value) -> JsonError {
 }
 
 impl Object {
-    pub(crate) fn new(value: Value, path: String) -> Result<Self, JsonError> {
+    pub(super) fn new(value: Value, path: String) -> Result<Self, JsonError> {
         match value {
             Value::Object(fields) => Ok(Self { fields, path }),
             Value::Null => Ok(Self {
@@ -77,7 +93,7 @@ impl Object {
         found.filter(|value| !value.is_null())
     }
 
-    pub(crate) fn string(&mut self, name: &str) -> Result<String, JsonError> {
+    pub(super) fn string(&mut self, name: &str) -> Result<String, JsonError> {
         match self.take(name) {
             None => Ok(String::new()),
             Some(Value::String(text)) => Ok(text),
@@ -85,7 +101,7 @@ impl Object {
         }
     }
 
-    pub(crate) fn bool(&mut self, name: &str) -> Result<Option<bool>, JsonError> {
+    pub(super) fn bool(&mut self, name: &str) -> Result<Option<bool>, JsonError> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(value)),
@@ -93,23 +109,23 @@ impl Object {
         }
     }
 
-    /// A whole number; 0 when absent.
-    pub(crate) fn integer(&mut self, name: &str) -> Result<i64, JsonError> {
+    /// A whole number. 0 when absent.
+    pub(super) fn integer(&mut self, name: &str) -> Result<i64, JsonError> {
         match self.take(name) {
             None => Ok(0),
             Some(value) => integer(&value, &self.place(name)),
         }
     }
 
-    /// An item of a list that counts from 0.
-    pub(crate) fn index(value: Value, place: String) -> Result<usize, JsonError> {
+    /// An item of a list of places, which count from 0.
+    pub(super) fn index(value: Value, place: String) -> Result<usize, JsonError> {
         let number = integer(&value, &place)?;
-        // Nothing is at a negative place.
+        // There is nothing at a negative place.
         Ok(usize::try_from(number).unwrap_or(usize::MAX))
     }
 
-    /// A point of time, with the offset that it was given with.
-    pub(crate) fn time(&mut self, name: &str) -> Result<Option<Zoned>, JsonError> {
+    /// A time with its offset.
+    pub(super) fn time(&mut self, name: &str) -> Result<Option<Zoned>, JsonError> {
         let text = self.string(name)?;
         if text.is_empty() {
             return Ok(None);
@@ -119,8 +135,8 @@ impl Object {
         rfc3339(&text).map(Some).map_err(wrong)
     }
 
-    /// The items of a list, each read by `read`, which also gets its place.
-    pub(crate) fn list<T>(
+    /// A list whose items `read` reads. `read` gets the place of each item.
+    pub(super) fn list<T>(
         &mut self,
         name: &str,
         read: impl Fn(Value, String) -> Result<T, JsonError>,
@@ -139,7 +155,7 @@ impl Object {
     }
 
     /// An object of strings.
-    pub(crate) fn strings<C: FromIterator<(String, String)>>(
+    pub(super) fn strings<C: FromIterator<(String, String)>>(
         &mut self,
         name: &str,
     ) -> Result<C, JsonError> {
@@ -157,8 +173,8 @@ impl Object {
         }
     }
 
-    /// That no field is left.
-    pub(crate) fn finish(self) -> Result<(), JsonError> {
+    /// Refuses fields that were not taken.
+    pub(super) fn finish(self) -> Result<(), JsonError> {
         match self.fields.keys().next() {
             None => Ok(()),
             Some(name) => Err(JsonError(format!(
@@ -179,8 +195,8 @@ fn integer(value: &Value, place: &str) -> Result<i64, JsonError> {
     }
 }
 
-/// A string; null is the empty one.
-pub(crate) fn text(value: Value, place: String) -> Result<String, JsonError> {
+/// A string. null is the empty string.
+pub(super) fn text(value: Value, place: String) -> Result<String, JsonError> {
     match value {
         Value::String(text) => Ok(text),
         Value::Null => Ok(String::new()),
@@ -189,7 +205,7 @@ pub(crate) fn text(value: Value, place: String) -> Result<String, JsonError> {
 }
 
 /// A list of exactly two strings.
-pub(crate) fn pair(value: Value, place: String) -> Result<(String, String), JsonError> {
+pub(super) fn pair(value: Value, place: String) -> Result<(String, String), JsonError> {
     let Value::Array(items) = value else {
         return Err(wrong(&place, "a list of two strings", &value));
     };

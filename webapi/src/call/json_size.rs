@@ -1,32 +1,32 @@
-//! What reading a request takes of memory.
+//! Estimates the memory that it takes to read JSON.
 
 use postrider_webhook::MemoryBudget;
 
 use crate::error::ApiError;
 
-/// How many copies of a text there are at most while a message is made of it: the JSON, what was read of it, its lines, and
-/// their transfer encoding.
+/// The most copies of a text in memory while a message is made of it: the JSON, its values, their lines, and their transfer
+/// encoding.
 pub(crate) const COPIES: u64 = 6;
-/// What a value of JSON takes besides its text, at most.
+/// The most bytes that a value of JSON takes besides its text.
 const VALUE: u64 = 128;
-/// ... and an object: the library makes room for several members.
+/// The most bytes that an object takes besides its members: the library allocates several members at once.
 const OBJECT: u64 = 512;
 /// The most values in a request.
 const VALUES_MAX: u64 = 1_000_000;
 
-/// Counts what reading a text of JSON will take.
+/// Counts the bytes and values of a text of JSON.
 #[derive(Debug, Default)]
 pub(crate) struct JsonSize {
     bytes: u64,
     values: u64,
     objects: u64,
     in_string: bool,
-    /// The byte before was a backslash that counts.
+    /// The byte before was a backslash that begins an escape.
     escaped: bool,
 }
 
 impl JsonSize {
-    /// The next piece of the text.
+    /// Counts the next piece of the text.
     pub(crate) fn add(&mut self, piece: &[u8]) {
         self.bytes += piece.len() as u64;
         for byte in piece {
@@ -44,10 +44,10 @@ impl JsonSize {
         }
     }
 
-    /// Bytes of memory.
+    /// The bytes of memory that it takes to read the text.
     ///
     /// # Errors
-    /// If there are more values than any request needs.
+    /// If the text has more values than any request needs.
     pub(crate) fn memory(&self) -> Result<u64, ApiError> {
         if self.bytes <= MemoryBudget::SMALL {
             return Ok(0);
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn values_count_and_there_is_an_end_of_them() {
+    fn values_count_and_are_limited() {
         assert_eq!(memory("{}").unwrap(), 0);
         let list = "0,".repeat(20_000);
         assert_eq!(memory(&list).unwrap(), 240_000 + 2_560_000);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_a_text_is_no_value() {
+    fn signs_within_a_string_are_no_values() {
         let text = format!(r#"{{"Text": "{}\""}}"#, r#",[{\""#.repeat(5000));
         assert_eq!(
             memory(&text).unwrap(),

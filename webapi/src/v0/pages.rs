@@ -1,168 +1,81 @@
-//! The documentation of the methods, as pages with a form to try each.
+//! The documentation of the methods: a page for each, with a form to try it.
 
 use std::fmt::Write;
 
-use axum::{
-    http::{
-        HeaderValue, StatusCode,
-        header::{
-            CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
-        },
-    },
-    response::{Html, IntoResponse, Response},
-};
-use postrider_store::Scope;
+use super::method::Method;
+use crate::http::page::{escaped, page};
 
-/// A method that can be called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Method {
-    Send,
-    SuppressionList,
-    SuppressionAdd,
-    SuppressionRemove,
-    SuppressionPresent,
-    MessageGet,
-    MessageRawGet,
-    MessagePartGet,
-    MessageDelete,
-    MessageFlagsAdd,
-    MessageFlagsRemove,
-    MessageMove,
-}
-
-/// What a method's page says.
+/// The content of a method's page.
 struct About {
-    name: &'static str,
     about: &'static str,
     /// An example.
     request: &'static str,
-    /// An example; None: bytes.
+    /// An example. None for a method that answers with bytes.
     response: Option<&'static str>,
 }
 
 impl Method {
-    pub(crate) const ALL: [Self; 12] = [
-        Self::Send,
-        Self::SuppressionList,
-        Self::SuppressionAdd,
-        Self::SuppressionRemove,
-        Self::SuppressionPresent,
-        Self::MessageGet,
-        Self::MessageRawGet,
-        Self::MessagePartGet,
-        Self::MessageDelete,
-        Self::MessageFlagsAdd,
-        Self::MessageFlagsRemove,
-        Self::MessageMove,
-    ];
-
-    /// What a key must be for, to call it.
-    pub(crate) const fn scope(self) -> Scope {
-        match self {
-            Self::Send => Scope::Send,
-            Self::SuppressionList
-            | Self::SuppressionAdd
-            | Self::SuppressionRemove
-            | Self::SuppressionPresent => Scope::Suppression,
-            Self::MessageGet
-            | Self::MessageRawGet
-            | Self::MessagePartGet
-            | Self::MessageDelete
-            | Self::MessageFlagsAdd
-            | Self::MessageFlagsRemove
-            | Self::MessageMove => Scope::Messages,
-        }
-    }
-
-    /// Names are case-sensitive.
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|method| method.name() == name)
-    }
-
-    pub(crate) const fn name(self) -> &'static str {
-        self.about().name
-    }
-
     const fn about(self) -> About {
-        let (name, about, request, response) = match self {
+        let (about, request, response) = match self {
             Self::Send => (
-                "Send",
-                "Composes a message and queues it for each recipient. The answer says under which number the events of \
-                 each recipient will come. When it is there, the message is safe.",
+                "Composes a message and queues it for each recipient. The answer has a number for each recipient; the \
+                 recipient's events have the same number. After the answer, the message is safe.",
                 SEND_REQUEST,
                 Some(SEND_RESPONSE),
             ),
             Self::SuppressionList => (
-                "SuppressionList",
-                "Lists the addresses that your account does not send to any more.",
+                "Lists the addresses to which your account does not send.",
                 "{}",
                 Some(LIST_RESPONSE),
             ),
             Self::SuppressionAdd => (
-                "SuppressionAdd",
-                "Adds an address. All its variants (other case, dots, what follows + or -) are meant.",
+                "Adds an address, and so all its variants: with other case, with dots, with text after + or -.",
                 ADD_REQUEST,
                 Some("{}"),
             ),
             Self::SuppressionRemove => (
-                "SuppressionRemove",
-                "Removes an address with all its variants, so that it is sent to again.",
+                "Removes an address with all its variants, so that your account sends to it again.",
                 ADDRESS_REQUEST,
                 Some("{}"),
             ),
             Self::SuppressionPresent => (
-                "SuppressionPresent",
-                "Tells whether an address, or a variant of it, is on the list.",
+                "Tells whether an address or one of its variants is on the list.",
                 ADDRESS_REQUEST,
                 Some("{\n  \"Present\": true\n}"),
             ),
             Self::MessageGet => (
-                "MessageGet",
-                "Gives a received message: its addresses, its texts (at most 1 MiB each), the structure of its parts, and \
-                 what is known of its coming.",
+                "Describes a received message: its addresses, its texts (at most 1 MiB each), the structure of its parts, \
+                 and its arrival.",
                 ID_REQUEST,
                 Some(GET_RESPONSE),
             ),
             Self::MessageRawGet => (
-                "MessageRawGet",
-                "Gives a received message as it is, with its header.",
+                "Gives the bytes of a received message, header included.",
                 ID_REQUEST,
                 None,
             ),
             Self::MessagePartGet => (
-                "MessagePartGet",
                 "Gives a part of a received message without its transfer encoding. PartPath has the places, from 0, in \
-                 the Parts of MessageGet's Structure; the empty one is the body of the whole message.",
+                 the Parts of MessageGet's Structure. The empty PartPath is the body of the whole message.",
                 PART_REQUEST,
                 None,
             ),
-            Self::MessageDelete => (
-                "MessageDelete",
-                "Removes a message for good.",
-                ID_REQUEST,
-                Some("{}"),
-            ),
+            Self::MessageDelete => ("Removes a message for good.", ID_REQUEST, Some("{}")),
             Self::MessageFlagsAdd => (
-                "MessageFlagsAdd",
                 "Adds flags to a message: system flags such as \\seen, \\answered and $junk, or keywords of your own.",
                 FLAGS_REQUEST,
                 Some("{}"),
             ),
-            Self::MessageFlagsRemove => (
-                "MessageFlagsRemove",
-                "Takes flags off a message.",
-                FLAGS_REQUEST,
-                Some("{}"),
-            ),
+            Self::MessageFlagsRemove => {
+                ("Removes flags from a message.", FLAGS_REQUEST, Some("{}"))
+            }
             Self::MessageMove => (
-                "MessageMove",
                 "Moves a message to another mailbox. Its number stays the same.",
                 MOVE_REQUEST,
                 Some("{}"),
             ),
         };
         About {
-            name,
             about,
             request,
             response,
@@ -278,50 +191,17 @@ const SEND_RESPONSE: &str = r#"{
   "Submissions": [{"Address": "jane@example.com", "QueueMsgID": 1, "FromID": ""}]
 }"#;
 
-pub(crate) fn page(title: &str, content: &str) -> String {
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
-         <style>body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem }}\n\
-         pre, textarea {{ font: 14px/1.4 ui-monospace, monospace; background: #f4f4f4; padding: 0.5rem; width: 100%; box-sizing: border-box }}\n\
-         </style>\n</head>\n<body>\n{content}</body>\n</html>\n"
-    )
-}
-
-/// Answers with a page. It runs no program, loads nothing, is shown within no other site's page, and its address, which may be
-/// somebody's own, is told to no other site.
-pub(crate) fn answer(status: StatusCode, page: String) -> Response {
-    let headers = [
-        (
-            CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-        ),
-        (X_FRAME_OPTIONS, "DENY"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (REFERRER_POLICY, "same-origin"),
-    ];
-    let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
-    (status, headers, Html(page)).into_response()
-}
-
-pub(crate) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-}
-
 /// The list of methods.
-pub(crate) fn index() -> String {
+pub(super) fn index() -> String {
     let mut content = String::from(
         "<h1>webapi v0</h1>\n\
          <p>Call a method with POST, HTTP basic authentication (an address of your account and its password), and a form whose \
-         field <code>request</code> holds JSON. A call that worked is answered with status 200, one that did not with 400 and \
+         field <code>request</code> holds JSON. A successful call has status 200. A failed call has status 400 and \
          JSON with <code>Code</code> and <code>Message</code>. \
-         <a href=\"../v1/\">v1</a> has what these methods lack.</p>\n<ul>\n",
+         <a href=\"../v1/\">v1</a> has more methods.</p>\n<ul>\n",
     );
     for method in Method::ALL {
-        let About { name, about, .. } = method.about();
+        let (name, About { about, .. }) = (method.name(), method.about());
         let _ = writeln!(
             content,
             "<li><a href=\"{name}\">{name}</a>: {}</li>",
@@ -333,16 +213,16 @@ pub(crate) fn index() -> String {
 }
 
 /// The page of a method.
-pub(crate) fn method(method: Method) -> String {
+pub(super) fn method(method: Method) -> String {
+    let name = method.name();
     let About {
-        name,
         about,
         request,
         response,
     } = method.about();
     let response = match response {
         Some(example) => format!("<pre>{}</pre>", escaped(example)),
-        None => "<p>The bytes themselves.</p>".to_owned(),
+        None => "<p>The bytes.</p>".to_owned(),
     };
     let files = if method == Method::Send {
         ["alternativefile", "inlinefile", "attachedfile"]
@@ -372,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_have_what_they_tell_of() {
+    fn pages_have_forms_and_examples() {
         assert!(index().contains("href=\"Send\""));
         let page = method(Method::Send);
         assert!(
@@ -381,11 +261,9 @@ mod tests {
         );
         assert!(page.contains("<input type=\"file\" name=\"attachedfile\" multiple>"));
         for method in Method::ALL {
+            let name = method.name();
             let About {
-                name,
-                request,
-                response,
-                ..
+                request, response, ..
             } = method.about();
             assert_eq!(Method::from_name(name), Some(method));
             for json in [request].into_iter().chain(response) {

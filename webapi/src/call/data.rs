@@ -1,4 +1,4 @@
-//! The bytes that come with requests. Those of a large request lie in a file of the store while it is worked on.
+//! The bytes of requests. A large request is in a file of the store while it is carried out.
 
 use std::{ops::Range, pin::pin, sync::Arc};
 
@@ -8,30 +8,27 @@ use futures_util::{Stream, StreamExt, stream};
 use postrider_store::{INLINE_TEXT_MAX, Scratch, StoreError, TextWriter};
 use postrider_webhook::{MemoryBudget, Share};
 
-use crate::{
-    auth::User,
-    bounds::FileShare,
-    context::Context,
-    error::{ApiError, Code},
-    memory::JsonSize,
-};
+use super::{auth::User, bounds::FileShare, context::Context, json_size::JsonSize};
+use crate::error::{ApiError, Code};
 
-/// What has no more bytes is in memory.
+/// The most bytes that stay in memory.
 pub(crate) const IN_MEMORY: u64 = INLINE_TEXT_MAX as u64;
-/// How much of a file is read at once.
+/// The most bytes of a request without its files: all fields of a form, or the JSON of Send.
+pub(crate) const FIELDS_MAX: u64 = 10 << 20;
+/// The number of bytes of a file that are read at once.
 pub(crate) const PIECE: u64 = 64 << 10;
 
-/// Some of the bytes that came with a request.
+/// Bytes of a request, all or some of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Data {
     all: Scratch,
     range: Range<u64>,
-    /// While they are in a file.
+    /// The place of the file, if the bytes are in one.
     _place: Option<Arc<FileShare>>,
 }
 
 impl Data {
-    /// Those of these at `range`.
+    /// The bytes at `range` of these.
     pub(crate) fn part(&self, range: Range<u64>) -> Self {
         Self {
             range: self.place(&range),
@@ -43,12 +40,12 @@ impl Data {
         self.range.end - self.range.start
     }
 
-    /// Some of them, cut at the end.
+    /// Reads the bytes at `range`. A range that goes beyond the end is cut.
     pub(crate) async fn read(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
         self.all.read(self.place(&range)).await
     }
 
-    /// Likewise, in a thread that may block.
+    /// Like [`read`](Self::read), in a thread that may block.
     pub(crate) fn read_blocking(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
         self.all.read_blocking(self.place(&range))
     }
@@ -58,7 +55,7 @@ impl Data {
         at(range.start)..at(range.end)
     }
 
-    /// All of them, `piece` bytes at a time.
+    /// Reads all bytes, `piece` bytes at a time.
     pub(crate) fn pieces(
         &self,
         piece: u64,
@@ -72,7 +69,7 @@ impl Data {
         })
     }
 
-    /// All of them as a text of JSON, with the memory that reading it takes.
+    /// Reads all bytes as JSON. The share is for the memory that it takes.
     pub(crate) async fn json(
         &self,
         context: &Context,
@@ -88,7 +85,7 @@ impl Data {
         self.json_of(context, user, &size).await
     }
 
-    /// ... of which the size is known.
+    /// Like [`json`](Self::json), for JSON whose size is known.
     pub(crate) async fn json_of(
         &self,
         context: &Context,
@@ -100,7 +97,7 @@ impl Data {
         Ok((Json(self.read(0..self.len()).await?), share))
     }
 
-    /// Keeps bytes that are in memory: there, or in a file if they are many.
+    /// Keeps bytes: in memory, or in a file if they are many.
     pub(crate) async fn keep(
         context: &Context,
         user: &User,
@@ -139,11 +136,13 @@ impl From<Bytes> for Data {
     }
 }
 
-/// A text in memory.
+/// JSON in memory, not yet checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Json(Bytes);
 
 impl Json {
+    /// The text.
+    ///
     /// # Errors
     /// If it is not UTF-8.
     pub(crate) fn text(&self) -> Result<&str, ApiError> {
@@ -152,7 +151,7 @@ impl Json {
     }
 }
 
-/// Takes bytes as they come: into memory while they are few, then into a file, if there is a place for one.
+/// Takes the bytes of a request as they arrive: into memory while they are few, then into a file, if there is a place for one.
 pub(crate) struct Upload<'a> {
     writer: TextWriter,
     context: &'a Context,
@@ -170,7 +169,7 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// How many came so far.
+    /// The number of bytes that arrived.
     pub(crate) fn len(&self) -> u64 {
         self.writer.len()
     }
@@ -181,9 +180,9 @@ impl<'a> Upload<'a> {
             let bounds = &self.context.bounds;
             let place = match &mut self.place {
                 Some(place) => place,
-                None => self.place.insert(bounds.file(self.user)?),
+                None => self.place.insert(bounds.file(&self.user.account)?),
             };
-            place.grow(bounds, self.user, size)?;
+            place.grow(bounds, &self.user.account, size)?;
         }
         Ok(self.writer.write(bytes).await?)
     }
@@ -198,7 +197,7 @@ impl<'a> Upload<'a> {
     }
 }
 
-/// Reads a body of at most `most` bytes; `too_long` is said of a longer one.
+/// Reads a body of at most `most` bytes. A longer body is an error with the code `too_long`.
 pub(crate) async fn collect(
     mut upload: Upload<'_>,
     body: Body,
@@ -226,27 +225,8 @@ pub(crate) async fn collect(
         upload.write(&piece).await?;
     }
     match first {
-        // Most requests are one piece, which need not be copied.
+        // Most requests are one piece, which needs no copy.
         Some(only) => Ok(only.into()),
         None => upload.finish().await,
     }
-}
-
-/// Does what would keep other calls waiting, if it is with so many bytes.
-pub(crate) async fn blocking_with<T: Send + 'static>(
-    bytes: u64,
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    match bytes <= IN_MEMORY {
-        true => work(),
-        false => blocking(work).await,
-    }
-}
-
-/// Does what would keep other calls waiting.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| ApiError::new(Code::Server, error.to_string()))?
 }

@@ -1,0 +1,118 @@
+//! The methods of the suppression list.
+
+use postrider_queue::base_address;
+use postrider_store::NewSuppression;
+use tracing::info;
+
+use super::{
+    json::{self, JsonError, Object},
+    shape::{Done, SuppressionEntry, SuppressionListResponse, SuppressionPresentResponse},
+};
+use crate::{
+    call::{auth::User, context::Context, value::address},
+    error::{ApiError, Code},
+};
+
+/// The most bytes of a reason.
+const REASON_MAX: usize = 4096;
+/// The number of entries that are read at once.
+const PAGE: usize = 1000;
+
+/// Lists all entries in the order of their numbers.
+pub(super) async fn list(
+    context: &Context,
+    user: &User,
+    request: &str,
+) -> Result<SuppressionListResponse, ApiError> {
+    json::read(request, |_| Ok(()))?;
+    let mut suppressions = Vec::new();
+    let mut after = None;
+    loop {
+        let account = Some(user.account.as_str());
+        let page = context
+            .store
+            .list_suppressions(account, after, PAGE)
+            .await?;
+        // The contract has no entries for one mailing list.
+        let all = page.items.into_iter().filter(|entry| entry.list.is_empty());
+        suppressions.extend(all.map(SuppressionEntry::from));
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(SuppressionListResponse { suppressions }),
+        }
+    }
+}
+
+/// Adds an address. It is an error if the list has a variant of the address.
+pub(super) async fn add(context: &Context, user: &User, request: &str) -> Result<Done, ApiError> {
+    let (given, manual, reason) = json::read(request, |fields| {
+        Ok((
+            fields.string("EmailAddress")?,
+            fields.bool("Manual")?.unwrap_or_default(),
+            fields.string("Reason")?,
+        ))
+    })?;
+    if reason.len() > REASON_MAX {
+        let text = format!("Reason has more than {REASON_MAX} bytes");
+        return Err(ApiError::user(text));
+    }
+    let address = address(&given)?;
+    let base = base_address(&address);
+    let suppression = NewSuppression {
+        account: user.account.clone(),
+        base: base.clone(),
+        list: String::new(),
+        original: address.unicode(),
+        created: context.clock.now(),
+        manual,
+        reason,
+    };
+    if context.store.suppress(suppression).await? {
+        info!(account = user.account, base, "suppression added by webapi");
+        return Ok(Done {});
+    }
+    Err(failed(format!("{base} is on the suppression list already")))
+}
+
+/// Removes all variants of an address.
+pub(super) async fn remove(
+    context: &Context,
+    user: &User,
+    request: &str,
+) -> Result<Done, ApiError> {
+    let base = base(request)?;
+    if context.store.unsuppress(&user.account, &base).await? {
+        info!(
+            account = user.account,
+            base, "suppression removed by webapi"
+        );
+        return Ok(Done {});
+    }
+    Err(failed(format!("{base} is not on the suppression list")))
+}
+
+/// Whether the list has a variant of an address.
+pub(super) async fn present(
+    context: &Context,
+    user: &User,
+    request: &str,
+) -> Result<SuppressionPresentResponse, ApiError> {
+    let found = context
+        .store
+        .suppression(&user.account, &base(request)?)
+        .await?;
+    Ok(SuppressionPresentResponse {
+        present: found.is_some(),
+    })
+}
+
+fn base(request: &str) -> Result<String, ApiError> {
+    let read = |fields: &mut Object| -> Result<String, JsonError> { fields.string("EmailAddress") };
+    let address = address(&json::read(request, read)?)?;
+    Ok(base_address(&address))
+}
+
+/// A failure without a code of its own in the contract.
+fn failed(message: String) -> ApiError {
+    ApiError::new(Code::Error, message)
+}
