@@ -15,7 +15,7 @@ async fn a_saved_change_takes_effect_and_a_bad_one_changes_nothing() {
     std::fs::write(&path, format!("{text}\n[accounts.bad]\nno_such_key = 1\n")).unwrap();
     let third =
         "\n[accounts.third]\ndomain = \"example.org\"\ndestinations.\"third@example.org\" = {}\n";
-    // An editor's way: a new file, renamed over the old one.
+    // Editors save like this: they write a new file and rename it over the old one.
     let new = world.dir.path().join("domains.conf.new");
     std::fs::write(&new, format!("{text}{third}")).unwrap();
     std::fs::rename(&new, &path).unwrap();
@@ -24,7 +24,7 @@ async fn a_saved_change_takes_effect_and_a_bad_one_changes_nothing() {
     client
         .expect("MAIL FROM:<someone@elsewhere.test>", "250")
         .await;
-    // The file system tells of the change some time after; ask until the server knows.
+    // The server notices the change some time later. Ask until it does.
     while client
         .command("RCPT TO:<third@example.org>")
         .await

@@ -1,6 +1,6 @@
-//! `kill -9` under load: what was answered 250 is delivered.
+//! `kill -9` under load: every message that was answered with 250 is delivered.
 //!
-//! `POSTRIDER_CRASH_ROUNDS` and `POSTRIDER_CRASH_MESSAGES` make it larger.
+//! `POSTRIDER_CRASH_ROUNDS` and `POSTRIDER_CRASH_MESSAGES` set the size of the test.
 
 use std::{collections::HashSet, net::SocketAddr};
 
@@ -22,10 +22,12 @@ fn setting(name: &str, default: usize) -> usize {
         .unwrap_or(default)
 }
 
-/// One session over a plain connection: sends until the server dies, and gives the subjects that were answered 250.
+/// One session over a plain connection. It sends until the server dies, and returns the subjects of
+/// the messages that were answered with 250.
 async fn load(address: SocketAddr, round: usize, session: usize, count: usize) -> Vec<String> {
     let mut acknowledged = Vec::new();
-    // The connection dies with the server, at any point: whatever was under way then was not acknowledged.
+    // The connection dies with the server, at any point. The message in progress then was not
+    // acknowledged.
     let _ = send_all(address, round, session, count, &mut acknowledged).await;
     acknowledged
 }
@@ -110,7 +112,7 @@ async fn kill_9_under_load_loses_nothing_that_was_answered() {
                 tokio::spawn(load(address, round, session, messages / rounds / SESSIONS))
             })
             .collect();
-        // Kill it when some of this round's mail has gone through and some has not.
+        // Kill the server when it has delivered some messages of this round, but not all.
         remote
             .wait_for(remote.received().len() + messages / rounds / 3)
             .await;

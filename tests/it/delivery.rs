@@ -1,4 +1,4 @@
-//! Mail on its way out: DNS, remote servers that follow a script, events, history, DSNs.
+//! Outgoing mail: DNS, remote servers that follow a script, events, history, DSNs.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use crate::support::{
     remote::{Act, Point, Remote},
 };
 
-/// A world in which remote.test's mail goes to `remote`, and app's events to `receiver`.
+/// A world where mail for remote.test goes to `remote`, and events of the account app go to
+/// `receiver`.
 async fn world(remote: &Remote, receiver: &Receiver) -> World {
     let app = format!(
         "[accounts.app.outgoing_webhook]\nurl = {:?}\nauthorization = \"Bearer s3cret\"\n",
@@ -224,8 +225,8 @@ async fn a_webhook_that_fails_is_called_again() {
     let world = world(&remote, &receiver).await;
     send(&world, &["rcpt@remote.test"], "again").await;
     receiver.wait_for(1).await;
-    // The result of the first call is stored after the receiver has recorded it, so the retry is due later than any fixed
-    // moment: move the clock until the call comes.
+    // The server stores the result of the first call after the receiver has recorded the call. So
+    // no fixed time is late enough for the retry: move the clock until the call comes.
     let second = async {
         loop {
             tokio::select! {

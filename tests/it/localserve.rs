@@ -1,4 +1,4 @@
-//! `postrider localserve`, as its user runs it: the real program.
+//! `postrider localserve` as a user runs it: the real program.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::receiver::Receiver;
 
-/// The program; stopped when dropped.
+/// The program. It stops when this value is dropped.
 pub struct Program {
     child: Child,
 }
@@ -22,7 +22,7 @@ impl Drop for Program {
     }
 }
 
-/// Starts localserve and gives what it printed up to and with the curl line.
+/// Starts localserve. Returns the text that it printed, or None if a port was not free.
 fn start(dir: &Path, offset: u16) -> Option<(Program, String)> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_postrider"))
         .args(["localserve", "--port-offset", &offset.to_string(), "--dir"])
@@ -47,13 +47,13 @@ fn start(dir: &Path, offset: u16) -> Option<(Program, String)> {
             return None;
         }
     }
-    // Its logs must not fill the pipe.
+    // The log must not fill the pipe.
     let mut errors = child.stderr.take().unwrap();
     std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
     Some((Program { child }, printed))
 }
 
-/// Localserve has fixed ports plus an offset: try offsets until all five ports are free.
+/// Localserve has fixed ports plus an offset. Tries offsets until all five ports are free.
 pub fn start_somewhere(dir: &Path) -> (Program, String, u16) {
     let base = u16::try_from(std::process::id() % 20_000).unwrap() + 10_000;
     (0..50)
@@ -83,7 +83,8 @@ async fn the_printed_curl_line_sends_and_events_come() {
         .find(|line| line.starts_with("curl "))
         .unwrap()
         .to_owned();
-    // The change of the file is noticed some time after; what is sent before it gives no event, or only one of the two.
+    // The server notices the change of the file some time later. A message that is sent before
+    // causes no event, or only one of the two.
     let (outgoing, incoming) = loop {
         let output = Command::new("sh")
             .args(["-c", &format!("{curl} -s")])
@@ -142,7 +143,8 @@ async fn the_printed_curl_line_sends_and_events_come() {
         (&"failed".into(), &550.into())
     );
 
-    // A temporary failure stays in the queue, where the command sees it. (x is on the suppression list now, with all its variants.)
+    // After a temporary failure the message is still queued, and the command lists it. The address
+    // x is on the suppression list now, with all its variants, so this is another address.
     let waiting = send("y+451@example.com").await["Submissions"][0]["QueueMsgID"].clone();
     let conf = dir.path().join("config/postrider.conf");
     let listed = Command::new(env!("CARGO_BIN_EXE_postrider"))

@@ -1,4 +1,5 @@
-//! Whole-server tests: the real server over real sockets, with remote servers, DNS and webhook receivers on loopback.
+//! Whole-server tests: the real server over real sockets. Remote servers, DNS and webhook receivers
+//! are on loopback.
 
 #![allow(
     clippy::unwrap_used,

@@ -72,7 +72,7 @@ async fn mail_for_our_addresses_reaches_their_mailboxes() {
     );
     assert!(text.ends_with("\r\n\r\nHello.\r\n"), "{text}");
 
-    // And it is there after a restart.
+    // The mail is also there after a restart.
     let world = world.restart().await;
     assert_eq!(text_of(&world, inbox[0].id).await, text);
     world.server.stop().await;
@@ -133,7 +133,7 @@ async fn unclean_messages_are_refused_and_not_kept() {
             "552 5.3.4",
         )
         .await;
-    // The session goes on.
+    // The session continues.
     let reply = client
         .submit("someone@elsewhere.test", &["app@example.org"], TEXT)
         .await;

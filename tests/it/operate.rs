@@ -1,5 +1,4 @@
-//! What an administrator does with the queue, by the real commands and over the running server's
-//! socket.
+//! The commands of administrators: the real program against the control socket of a running server.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -75,7 +74,7 @@ async fn everything_is_held_looked_at_released_and_dropped() {
     for to in ["a@remote.test", "b@remote.test", "c@remote.test"] {
         desk.send(to).await;
     }
-    // A rule is there after a restart too.
+    // The rule also holds after a restart.
     desk.world = desk.world.restart().await;
     desk.send("d@remote.test").await;
     let queued = desk.list(&["queue", "list"]).await;
@@ -229,11 +228,11 @@ async fn calls_of_webhooks_are_looked_at_kicked_replayed_and_canceled() {
     })
     .await;
     let desk = Desk::open(&remote, &receiver).await;
-    // The commands' time is that of the machine: the server's must never be behind it.
+    // The commands use the clock of the machine. The clock of the server must never be behind it.
     let century = Duration::from_secs(100 * 365 * 24 * 3600);
     desk.world.clock.advance(century);
     let list = ["queue", "webhook", "list"];
-    // What came of a call is written down after the receiver has seen it.
+    // The server stores the result of a call after the receiver has seen the call.
     let listed = async |attempts: usize| loop {
         let calls = desk.list(&list).await;
         let results = calls
@@ -290,7 +289,7 @@ async fn calls_of_webhooks_are_looked_at_kicked_replayed_and_canceled() {
         calls[3].headers["x-mox-webhook-id"],
         calls[0].headers["x-mox-webhook-id"]
     );
-    // What a replay made is not made again by the next.
+    // A replay does not repeat calls that an earlier replay made.
     retired(2).await;
     let replayed = desk
         .says(&["queue", "webhook", "replay", "--event", "delivered"])

@@ -1,4 +1,5 @@
-//! What comes back from the recipients' side: matched to what was sent, and told to the application.
+//! Reports and replies from recipients: the server matches them to sent messages and tells the
+//! application.
 
 use std::net::SocketAddr;
 
@@ -10,10 +11,10 @@ use crate::support::{
     remote::Act, remote::Point, remote::Remote, webapi,
 };
 
-/// The login for which every message gets a reverse-path of its own.
+/// A login whose messages each get a reverse-path of their own.
 const LOGIN: &str = "app+unique@example.org";
 
-/// A remote that knows DSN, and refuses some recipients.
+/// A remote that supports DSN and refuses some recipients.
 async fn remote() -> Remote {
     Remote::start(|point, _| match point {
         Point::Command(line) if line.starts_with("EHLO") => {
@@ -30,7 +31,8 @@ async fn remote() -> Remote {
     .await
 }
 
-/// A world in which remote.test's mail goes to `remote`, and app's events to the receivers.
+/// A world where mail for remote.test goes to `remote`, and events of the account app go to the
+/// receivers.
 async fn world(remote: &Remote, outgoing: &Receiver, incoming: &Receiver) -> World {
     let app = format!(
         "from_id_login_addresses = [{LOGIN:?}]\n\
@@ -41,7 +43,7 @@ async fn world(remote: &Remote, outgoing: &Receiver, incoming: &Receiver) -> Wor
     World::facing(remote, app).await
 }
 
-/// How an application gives us a message.
+/// How an application submits a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     Send,
@@ -73,7 +75,8 @@ async fn send(world: &World, by: By, login: &str, to: &str) {
     }
 }
 
-/// A report as another server sends it; `recipients` are the groups of fields after the first.
+/// A report as another server sends it. `recipients` has the groups of fields after the first
+/// group.
 fn report(recipients: &str, returned: &str) -> String {
     format!(
         "From: MAILER-DAEMON@remote.test\nTo: app@example.org\nSubject: Delivery report\nMIME-Version: 1.0\n\
@@ -89,7 +92,7 @@ fn about(recipient: &str, action: &str, rest: &str) -> String {
     format!("\nFinal-Recipient: rfc822; {recipient}\nAction: {action}\n{rest}\n")
 }
 
-/// Hands the server's MX a mail from outside; it must take it.
+/// Sends mail from outside to the MX. The MX must accept it.
 async fn arrives(address: SocketAddr, from: &str, to: &str, text: &str) {
     let mut client = Client::connect(address).await;
     client.expect("EHLO mx.remote.test", "250").await;
@@ -107,7 +110,7 @@ fn kind(payload: &Value) -> (&str, bool, bool, u64) {
     )
 }
 
-/// The calls of a receiver, one after the other.
+/// The calls of a receiver in their order.
 struct Calls<'a>(&'a Receiver, usize);
 
 impl Calls<'_> {
@@ -117,7 +120,7 @@ impl Calls<'_> {
     }
 }
 
-/// The reverse-path that a remote got with a message.
+/// The reverse-path of a message that a remote received.
 fn reverse_path(mail: &str) -> String {
     let path = mail.strip_prefix("MAIL FROM:<").unwrap();
     path.split_once('>').unwrap().0.to_owned()
@@ -140,7 +143,7 @@ async fn every_event(by: By) {
     let mx = world.server.address("smtp").unwrap();
     let mut calls = Calls(&receiver, 0);
 
-    // What the next hop says of it.
+    // The replies of the next hop.
     send(&world, by, LOGIN, "user@remote.test").await;
     let first = calls.next().await.payload;
     assert_eq!(kind(&first), ("delivered", false, false, 0));
@@ -171,7 +174,7 @@ async fn every_event(by: By) {
         ("canceled", false, false, 0)
     );
 
-    // What is reported of it later.
+    // The reports that come later.
     let user = "user@remote.test";
     let reports = [
         (
@@ -226,14 +229,15 @@ async fn every_event(by: By) {
         kind(&calls.next().await.payload),
         ("unrecognized", false, false, 0)
     );
-    // The report of a mailbox that is gone is learnt from.
+    // A report about a mailbox that does not exist suppresses the address.
     send(&world, by, LOGIN, "us.er+shop@remote.test").await;
     assert_eq!(
         kind(&calls.next().await.payload),
         ("suppressed", false, false, 0)
     );
 
-    // All of it is in the history, and in the Inbox; none of it was told as incoming mail, as other mail is.
+    // All reports are in the history and in the Inbox. Unlike other mail, they cause no event for
+    // incoming mail.
     let id = QueueId(first["QueueMsgID"].as_u64().unwrap());
     let retired = world.server.store().retired(id).await.unwrap().unwrap();
     assert!(retired.success, "the next hop took it");
@@ -293,11 +297,11 @@ async fn without_a_fromid_the_envid_or_the_message_id_lead_back() {
     world.server.stop().await;
 }
 
-/// The report is answered 250, and then the server dies, before or while its event is told.
+/// The server answers a report with 250, and dies before or while it tells the event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_between_a_report_and_its_event_loses_no_event_and_makes_none_twice() {
     let remote = remote().await;
-    // The calls that it does not answer are those under way at a crash.
+    // The receiver does not answer the calls that a crash interrupts.
     let receiver = Receiver::start(|number| if number % 2 == 1 { 0 } else { 200 }).await;
     let setup = Setup {
         statics: format!(
@@ -338,18 +342,18 @@ async fn a_crash_between_a_report_and_its_event_loses_no_event_and_makes_none_tw
         let mx = server.address("crash.smtp").await;
         arrives(mx, "", &returns_to, &text).await;
         if round % 2 == 0 {
-            // It is being told: no answer comes to this call.
+            // The call is in progress. It gets no answer.
             heard += 1;
             receiver.wait_for(heard).await;
         }
         server.kill();
         server = program::Program::start(&conf);
-        // Now it is told, until a call is answered.
+        // Now the server calls until it gets an answer.
         loop {
             let calls = receiver.wait_for(heard + 1).await;
             heard = calls.len();
             let answered = (heard - 1).is_multiple_of(2);
-            // The event before is told again if the server died before it had noted the answer.
+            // The server repeats the event before if it died before it stored the answer.
             if answered && calls[heard - 1].payload["Event"] == action {
                 break;
             }

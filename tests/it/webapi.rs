@@ -1,4 +1,4 @@
-//! The API over a real socket, by our own client.
+//! The webapi over a real socket, called by our own client.
 
 use futures_util::StreamExt;
 use postrider_webapi::{
@@ -39,7 +39,7 @@ async fn our_client_sends_and_hears_what_became_of_it() {
     assert_eq!(again.message_id, sent.message_id);
     let received = remote.wait_for(1).await;
     assert!(received[0].text.contains("\r\nSubject: by the client\r\n"));
-    // The remote has it before we know that it has.
+    // The remote has the message before the server knows it.
     let asked = QueueStatusRequest {
         extra: request.extra.clone(),
         ..QueueStatusRequest::default()

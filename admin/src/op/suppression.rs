@@ -19,7 +19,7 @@ pub struct SuppressionItem {
     pub id: u64,
     pub created: String,
     pub account: String,
-    /// The address without what tells its variants apart. It stands for all of them.
+    /// The base form of the address. It stands for all variants of the address.
     pub base_address: String,
     /// The mailing list that the entry is about; empty: all mail.
     pub list: String,

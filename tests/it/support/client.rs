@@ -1,4 +1,4 @@
-//! A plain SMTP client that says what it is told to, byte by byte if need be.
+//! A plain SMTP client for tests. A test sends commands or single bytes.
 
 use std::net::SocketAddr;
 
@@ -34,7 +34,8 @@ impl Client {
         self.stream.get_mut().flush().await.unwrap();
     }
 
-    /// The next reply, its lines joined by `\n`; empty when the server closed.
+    /// The next reply, with its lines joined by `\n`. Empty if the server has closed the
+    /// connection.
     pub async fn reply(&mut self) -> String {
         let mut reply = String::new();
         loop {
@@ -51,13 +52,13 @@ impl Client {
         }
     }
 
-    /// Sends a command and gives its reply.
+    /// Sends a command and returns the reply.
     pub async fn command(&mut self, line: &str) -> String {
         self.send(format!("{line}\r\n").as_bytes()).await;
         self.reply().await
     }
 
-    /// Sends a command whose reply must begin with `expected`.
+    /// Sends a command. The reply must begin with `expected`.
     pub async fn expect(&mut self, line: &str, expected: &str) -> String {
         let reply = self.command(line).await;
         assert!(
@@ -67,7 +68,7 @@ impl Client {
         reply
     }
 
-    /// STARTTLS without a look at the certificate.
+    /// STARTTLS without a check of the certificate.
     pub async fn starttls(self) -> Self {
         let mut client = self;
         client.expect("STARTTLS", "220").await;
@@ -88,7 +89,7 @@ impl Client {
         client
     }
 
-    /// A whole transaction; gives the last reply.
+    /// A whole transaction. Returns the last reply.
     pub async fn submit(&mut self, from: &str, to: &[&str], text: &str) -> String {
         self.expect(&format!("MAIL FROM:<{from}>"), "250").await;
         for to in to {

@@ -13,7 +13,7 @@ use hickory_proto::{
 };
 use tokio::net::UdpSocket;
 
-/// A zone: names to records. A name that is not in it does not exist.
+/// A zone: records by name. All other names do not exist.
 #[derive(Debug, Default)]
 pub struct Zone(HashMap<String, Vec<RData>>);
 
@@ -38,7 +38,7 @@ impl Zone {
         self
     }
 
-    /// Serves the zone for the rest of the test; gives the server's address.
+    /// Serves the zone until the test ends. Returns the address of the server.
     pub async fn serve(self) -> SocketAddr {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! What the tests put around the server.
+//! The surroundings of the server in tests.
 
 pub mod client;
 pub mod dns;
@@ -32,12 +32,13 @@ pub fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-/// Leads what is meant for an address's port 25 to the port that a test's remote got from the system.
+/// Connects to the remotes of a test. A remote has a port from the system, so connections to port
+/// 25 of an address go to that port instead.
 #[derive(Debug, Default)]
 pub struct TestDialer(Mutex<HashMap<IpAddr, SocketAddr>>);
 
 impl TestDialer {
-    /// From now on, `ip` is the remote at `address`.
+    /// From now on, connections to `ip` go to the remote at `address`.
     pub fn lead(&self, ip: IpAddr, address: SocketAddr) {
         self.0.lock().unwrap().insert(ip, address);
     }
@@ -59,13 +60,13 @@ impl Dialer for TestDialer {
     }
 }
 
-/// A server with everything around it.
+/// A server with its surroundings.
 pub struct World {
-    /// Its folder.
+    /// The folder of the server.
     pub dir: TempDir,
-    /// The time.
+    /// The clock of the server.
     pub clock: ManualClock,
-    /// The way to the remotes.
+    /// The connections to the remotes.
     pub dialer: Arc<TestDialer>,
     /// The server.
     pub server: Server,
@@ -74,16 +75,16 @@ pub struct World {
 /// The password of every account in these tests.
 pub const PASSWORD: &str = "test password";
 
-/// What `World::start` may be given.
+/// The options of `World::start`.
 #[derive(Debug, Default)]
 pub struct Setup {
     /// The DNS server to use.
     pub dns: Option<SocketAddr>,
-    /// Goes to the end of postrider.conf.
+    /// Lines for the end of postrider.conf.
     pub statics: String,
-    /// Goes to the end of domains.conf.
+    /// Lines for the end of domains.conf.
     pub dynamics: String,
-    /// Goes into `[accounts.app]`.
+    /// Lines for `[accounts.app]`.
     pub app: String,
 }
 
@@ -139,7 +140,7 @@ destinations."other@example.org" = {{}}
         )
     }
 
-    /// Writes both files and a certificate; gives the path of postrider.conf.
+    /// Writes both files and a certificate. Returns the path of postrider.conf.
     pub fn write(&self, dir: &Path) -> PathBuf {
         postrider::tls::ensure_self_signed(dir, &["localhost".into()]).unwrap();
         let conf = dir.join("postrider.conf");
@@ -157,7 +158,8 @@ impl World {
         Self::start_in(dir).await
     }
 
-    /// Starts a server in a new folder, for which remote.test's mail goes to `remote`; `app` goes into `[accounts.app]`.
+    /// Starts a server in a new folder. Its mail for remote.test goes to `remote`. `app` has lines
+    /// for `[accounts.app]`.
     pub async fn facing(remote: &remote::Remote, app: String) -> Self {
         let ip: IpAddr = [127, 0, 0, 2].into();
         let dns = dns::Zone::default()
@@ -175,7 +177,7 @@ impl World {
         world
     }
 
-    /// Starts a server in a folder that has been set up.
+    /// Starts a server in a folder with configuration files.
     pub async fn start_in(dir: TempDir) -> Self {
         let clock = ManualClock::new(Time(1_800_000_000_000_000));
         let dialer = Arc::new(TestDialer::default());
@@ -195,12 +197,12 @@ impl World {
         Self { server, ..self }
     }
 
-    /// A session with a service that greets in clear.
+    /// A session with a service that greets without TLS.
     pub async fn client(&self, service: &str) -> client::Client {
         client::Client::connect(self.server.address(service).unwrap()).await
     }
 
-    /// A session with submission, logged in as app.
+    /// A session with the submission service, logged in as app.
     pub async fn submission(&self) -> client::Client {
         self.client("submission")
             .await
@@ -224,7 +226,7 @@ async fn start_server(dir: &Path, clock: &ManualClock, dialer: &Arc<TestDialer>)
     server
 }
 
-/// Calls a method of the webapi that must succeed, and gives its answer.
+/// Calls a method of the webapi. The call must succeed. Returns the answer.
 pub async fn webapi(address: SocketAddr, login: &str, method: &str, request: &str) -> Value {
     let answer = reqwest::Client::new()
         .post(format!("http://{address}/webapi/v0/{method}"))

@@ -1,11 +1,12 @@
-//! The end of every wait.
+//! Waits with an end.
 
 use std::{future::Future, time::Duration};
 
-/// Far longer than anything in these tests takes on the slowest machine: what has not come by then never will.
+/// The longest wait. It is far longer than any step of these tests takes on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Waits for what must come; if it never does, the test fails and says what was missing, instead of hanging.
+/// Waits for something that must come. If it never comes, the test fails and names it, instead of
+/// hanging.
 pub async fn patiently<T>(what: &str, comes: impl Future<Output = T>) -> T {
     let Ok(came) = tokio::time::timeout(PATIENCE, comes).await else {
         panic!("waited {PATIENCE:?} in vain for {what}");

@@ -1,4 +1,4 @@
-//! The real program, as a process of its own.
+//! The real program in a process of its own.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -11,10 +11,10 @@ use tokio::sync::watch;
 
 use super::{PASSWORD, patience::patiently};
 
-/// The server; killed when dropped.
+/// The server. It is killed when this value is dropped.
 pub struct Program {
     child: Child,
-    /// What it has logged so far; the sender is gone when the program is.
+    /// The log so far. The channel closes when the program ends.
     log: watch::Receiver<String>,
 }
 
@@ -44,7 +44,7 @@ impl Program {
         Self { child, log }
     }
 
-    /// Where a service (`LISTENER.SERVICE`) listens, as soon as it does.
+    /// The address of a service (`LISTENER.SERVICE`). Waits until the service listens.
     pub async fn address(&self, service: &str) -> SocketAddr {
         let line = format!("listening service={service:?} address=");
         let mut log = self.log.clone();
@@ -56,21 +56,21 @@ impl Program {
         address.lines().next().unwrap().parse().unwrap()
     }
 
-    /// SIGKILL, at once.
+    /// Kills the program with SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 }
 
-/// The program with a configuration, to which a command is to be added.
+/// The program with a configuration. The caller adds a command.
 pub fn postrider(conf: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
     command.arg("--config").arg(conf);
     command
 }
 
-/// Runs a command to its end, while the server under test goes on.
+/// Runs a command to its end, while the server under test continues.
 pub async fn run(conf: &Path, arguments: &[&str]) -> Output {
     let mut command = postrider(conf);
     command.args(arguments).stdin(Stdio::null());

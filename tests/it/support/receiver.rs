@@ -1,4 +1,4 @@
-//! A receiver of webhooks on a loopback port that records what comes.
+//! A receiver of webhooks on a loopback port. It records all calls.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -14,7 +14,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use super::{patience::patiently, strict};
 
-/// A call that came.
+/// A call that was received.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// Its headers.
@@ -26,7 +26,7 @@ pub struct Call {
 /// A running receiver.
 #[derive(Clone)]
 pub struct Receiver {
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
     calls: Arc<watch::Sender<Vec<Call>>>,
 }
@@ -37,7 +37,8 @@ struct Shared {
 }
 
 impl Receiver {
-    /// Starts a receiver which answers its n-th call (from 0) with `status(n)`; with 0, never.
+    /// Starts a receiver. It answers its n-th call (from 0) with the status `status(n)`, and not at
+    /// all if that is 0.
     pub async fn start(status: impl Fn(usize) -> u16 + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -58,7 +59,7 @@ impl Receiver {
         format!("http://{}/hook", self.address)
     }
 
-    /// Waits until `count` calls have come, and gives all.
+    /// Waits until `count` calls have come. Returns all calls.
     pub async fn wait_for(&self, count: usize) -> Vec<Call> {
         let mut calls = self.calls.subscribe();
         let what = format!("{count} calls of the webhook");

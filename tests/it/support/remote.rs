@@ -13,12 +13,12 @@ use tokio::{
 
 use super::patience::patiently;
 
-/// What the remote does at a point of the session.
+/// An action of the remote at a point of a session.
 #[derive(Clone, Debug)]
 pub enum Act {
     /// Answers with this line.
     Say(&'static str),
-    /// Closes the connection without a word.
+    /// Closes the connection without a reply.
     Drop,
 }
 
@@ -31,14 +31,14 @@ pub enum Point {
     EndOfData,
 }
 
-/// A message that the remote got whole.
+/// A message that the remote received as a whole.
 #[derive(Clone, Debug)]
 pub struct Received {
     /// The MAIL line.
     pub mail: String,
     /// The RCPT lines that were accepted.
     pub rcpts: Vec<String>,
-    /// The text, unstuffed.
+    /// The text without dot-stuffing.
     pub text: String,
 }
 
@@ -47,21 +47,21 @@ type Script = dyn Fn(&Point, usize) -> Option<Act> + Send + Sync;
 /// A running remote.
 #[derive(Clone)]
 pub struct Remote {
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
     received: Arc<watch::Sender<Vec<Received>>>,
 }
 
 struct State {
     script: Arc<Script>,
-    /// How often each kind of point was passed, over all connections.
+    /// How often sessions passed each kind of point, in all connections.
     seen: Mutex<std::collections::HashMap<String, usize>>,
     received: Arc<watch::Sender<Vec<Received>>>,
 }
 
 impl Remote {
-    /// Starts a remote; `script` gets each point and how often one of its kind came before, over all connections. Where
-    /// it says None the remote does what an agreeable server does.
+    /// Starts a remote. `script` gets each point, and how often a point of its kind came before in
+    /// all connections. Where the script gives None, the remote accepts.
     pub async fn start(
         script: impl Fn(&Point, usize) -> Option<Act> + Send + Sync + 'static,
     ) -> Self {
@@ -77,7 +77,7 @@ impl Remote {
             while let Ok((stream, _)) = listener.accept().await {
                 let state = Arc::clone(&state);
                 tokio::spawn(async move {
-                    // A peer that goes away is part of many scripts.
+                    // In many scripts a peer closes the connection, so an error is no failure.
                     let _ = session(stream, &state).await;
                 });
             }
@@ -85,14 +85,14 @@ impl Remote {
         Self { address, received }
     }
 
-    /// Waits until `count` messages have come whole, and gives all.
+    /// Waits until `count` messages were received. Returns all messages.
     pub async fn wait_for(&self, count: usize) -> Vec<Received> {
         let what = format!("{count} messages at the remote");
         self.wait_until(&what, |received| received.len() >= count)
             .await
     }
 
-    /// Waits until `enough` of the messages that have come whole, and gives all.
+    /// Waits until `enough` is true for the received messages. Returns all messages.
     pub async fn wait_until(
         &self,
         what: &str,
@@ -105,7 +105,7 @@ impl Remote {
             .clone()
     }
 
-    /// What has come so far.
+    /// The messages received so far.
     pub fn received(&self) -> Vec<Received> {
         self.received.borrow().clone()
     }

@@ -1,11 +1,11 @@
-//! Payloads as a receiver reads them that knows every field of the contract and takes no other.
+//! Reads payloads strictly: every field of the contract is known, and other fields are errors.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The payload, after a look at each of its fields.
+/// The payload, with all of its fields checked.
 pub fn payload(text: &[u8]) -> Value {
     let value: Value = serde_json::from_slice(text).unwrap();
     let read = if value.get("Event").is_some() {
@@ -19,7 +19,7 @@ pub fn payload(text: &[u8]) -> Value {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "what is asked is that they can be read")]
+#[expect(dead_code, reason = "the test is whether the fields can be read")]
 struct Outgoing {
     version: u8,
     event: String,
@@ -44,7 +44,7 @@ struct Outgoing {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "what is asked is that they can be read")]
+#[expect(dead_code, reason = "the test is whether the fields can be read")]
 struct Incoming {
     version: u8,
     from: Vec<NameAddress>,
@@ -69,7 +69,7 @@ struct Incoming {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "what is asked is that they can be read")]
+#[expect(dead_code, reason = "the test is whether the fields can be read")]
 struct NameAddress {
     name: String,
     address: String,
@@ -77,7 +77,7 @@ struct NameAddress {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "what is asked is that they can be read")]
+#[expect(dead_code, reason = "the test is whether the fields can be read")]
 struct Structure {
     content_type: String,
     content_type_params: BTreeMap<String, String>,
@@ -91,7 +91,7 @@ struct Structure {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "what is asked is that they can be read")]
+#[expect(dead_code, reason = "the test is whether the fields can be read")]
 struct Meta {
     #[serde(rename = "MsgID")]
     msg_id: u64,

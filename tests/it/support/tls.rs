@@ -1,4 +1,4 @@
-//! TLS as a client that trusts anybody: what is tested is the mail, not the certificate.
+//! A TLS client that trusts every certificate. These tests are about mail, not about certificates.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// A handshake over `stream`.
+/// Does a handshake over `stream`.
 pub async fn connect(stream: Box<dyn Stream>) -> TlsStream<Box<dyn Stream>> {
     let provider = aws_lc_rs::default_provider();
     let config = ClientConfig::builder_with_provider(Arc::new(provider.clone()))
