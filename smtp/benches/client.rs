@@ -1,6 +1,7 @@
-//! What the client costs for each message: the session alone, and with the driver over loopback.
+//! The cost of a message in the client: in the session alone, and with the driver over loopback.
 //!
-//! `cargo bench -p postrider-smtp --bench client`. A figure is for 32 messages of 4 KiB in one batch.
+//! `cargo bench -p postrider-smtp --bench client`. A figure is for 32 messages of 4 KiB in one
+//! batch.
 
 use std::{hint::black_box, time::Instant};
 
@@ -38,7 +39,7 @@ fn envelope() -> Envelope {
     }
 }
 
-/// A session that is ready, with a server that offers this.
+/// A ready session with a server that has these extensions.
 fn session(extensions: &str) -> Session {
     let now = Instant::now();
     let config = SessionConfig {
@@ -58,7 +59,7 @@ fn session(extensions: &str) -> Session {
     session
 }
 
-/// One batch through a session: the number of bytes written, and of writes.
+/// Sends one batch. Gives the number of bytes and the number of writes.
 fn batch(session: &mut Session, text: &Bytes, replies: &[&[u8]]) -> (usize, usize) {
     let now = Instant::now();
     session.submit((0..MESSAGES).map(|_| (envelope(), text.len() as u64)), now);
@@ -83,7 +84,7 @@ fn batch(session: &mut Session, text: &Bytes, replies: &[&[u8]]) -> (usize, usiz
     (written, writes)
 }
 
-/// A server that takes everything, as cheaply as it can: it counts commands and looks at nothing else.
+/// A server that accepts everything. To be cheap it only looks at the first bytes of each line.
 async fn sink(listener: TcpListener) {
     while let Ok((mut socket, _)) = listener.accept().await {
         let _ = socket.set_nodelay(true);

@@ -1,6 +1,6 @@
-//! Mailbox addresses: local-parts, domains, address literals, and the paths of MAIL and RCPT (RFC 5321 §4.1.2).
+//! Mailbox addresses and their parts, and the paths of MAIL and RCPT (RFC 5321 §4.1.2).
 //!
-//! Everything is parsed once, at the edge; what holds one of these types holds something valid.
+//! A text is parsed once, where it comes in. A value of these types is always valid.
 
 use std::{
     borrow::Cow,
@@ -11,60 +11,62 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// The longest local-part in bytes, as written (RFC 5321 §4.5.3.1.1 asks for 64 at least; some senders make longer ones).
+/// The longest local-part in bytes, as written. RFC 5321 §4.5.3.1.1 asks for 64. Some senders make
+/// longer ones.
 pub const LOCAL_PART_MAX: usize = 128;
 /// The longest domain in A-labels (RFC 1035 §2.3.4).
 const DOMAIN_MAX: usize = 253;
 
-/// Why a text is not an address, a domain or a local-part.
+/// The reason why a text is not an address, a domain or a local-part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Nothing there.
+    /// The text is empty.
     #[error("it is empty")]
     Empty,
     /// There is no `@`.
     #[error("it has no \"@\"")]
     NoAt,
-    /// The local-part is empty, or has two dots in a row, or one at an end.
+    /// The local-part is empty, has two dots in a row, or has a dot at an end.
     #[error("the part before the \"@\" is empty or has a misplaced dot")]
     MisplacedDot,
-    /// A character that must not be there unless quoted.
+    /// A character is only allowed in quotes.
     #[error("the character {0:?} is not allowed there without quotes")]
     Character(char),
-    /// A quoted local-part that is not closed, or has something behind its closing quote.
+    /// A quoted local-part is not closed, or has text after its closing quote.
     #[error("the quoted part before the \"@\" is not closed right")]
     Quotes,
-    /// A control character, in quotes too.
+    /// A control character is not allowed, even in quotes.
     #[error("it has a control character")]
     Control,
     /// The local-part is longer than [`LOCAL_PART_MAX`].
     #[error("the part before the \"@\" is longer than {LOCAL_PART_MAX} bytes")]
     LocalPartTooLong,
-    /// Not a domain name.
+    /// The text is not a domain name.
     #[error("{0:?} is not a domain name")]
     Domain(String),
-    /// Not an address literal such as `[192.0.2.1]` or `[IPv6:2001:db8::1]`.
+    /// The text is not an address literal such as `[192.0.2.1]` or `[IPv6:2001:db8::1]`.
     #[error("{0:?} is not an address literal such as [192.0.2.1] or [IPv6:2001:db8::1]")]
     Literal(String),
 }
 
-/// The part before the `@`, without quotes and escapes. Compared exactly: only its domain knows whether case matters.
+/// The part before the `@`, without quotes and escapes. The comparison is exact: only the domain
+/// knows whether case matters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LocalPart(Box<str>);
 
 const fn is_atext(c: char) -> bool {
-    // RFC 5322 §3.2.3, with RFC 6531 §3.3's UTF-8.
+    // RFC 5322 §3.2.3, with the UTF-8 of RFC 6531 §3.3.
     matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9' | '!' | '#' | '$' | '%' | '&' | '\'' | '*' | '+' | '-' | '/'
         | '=' | '?' | '^' | '_' | '`' | '{' | '|' | '}' | '~')
         || !c.is_ascii()
 }
 
 impl LocalPart {
-    /// Reads a dot-string or a quoted string (RFC 5321 §4.1.2; UTF-8 as in RFC 6531 §3.3).
+    /// Reads a dot-string or a quoted string (RFC 5321 §4.1.2), also in UTF-8 (RFC 6531 §3.3).
     ///
     /// # Errors
-    /// If it is neither, too long, or has a control character.
+    /// The text is neither, is too long, or has a control character.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         if text.len() > LOCAL_PART_MAX {
             return Err(AddressError::LocalPartTooLong);
@@ -75,10 +77,10 @@ impl LocalPart {
         }
     }
 
-    /// A local-part with exactly this text, quoted where it is written if need be.
+    /// A local-part of exactly this text. Its written form has quotes if it needs them.
     ///
     /// # Errors
-    /// If it is empty, too long, or has a control character.
+    /// The text is empty, too long, or has a control character.
     pub fn from_decoded(text: &str) -> Result<Self, AddressError> {
         if text.len() > LOCAL_PART_MAX {
             return Err(AddressError::LocalPartTooLong);
@@ -98,7 +100,7 @@ impl LocalPart {
         &self.0
     }
 
-    /// Needs no SMTPUTF8.
+    /// The local-part needs no SMTPUTF8.
     #[must_use]
     pub fn is_ascii(&self) -> bool {
         self.0.is_ascii()
@@ -121,7 +123,7 @@ fn check_dot_string(text: &str) -> Result<(), AddressError> {
     Ok(())
 }
 
-/// What is in the quotes; `rest` begins behind the opening one.
+/// The text in the quotes. `rest` begins after the opening quote.
 fn unquote(rest: &str) -> Result<String, AddressError> {
     let inner = rest.strip_suffix('"').ok_or(AddressError::Quotes)?;
     let mut text = String::with_capacity(inner.len());
@@ -147,7 +149,7 @@ fn unquote(rest: &str) -> Result<String, AddressError> {
     }
 }
 
-/// As written in a command: quoted only where it must be.
+/// The form in a command. It has quotes only if it needs them.
 impl fmt::Display for LocalPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if check_dot_string(&self.0).is_ok() {
@@ -164,16 +166,17 @@ impl fmt::Display for LocalPart {
     }
 }
 
-/// A domain name. Kept and compared as lower-case A-labels, whichever way it was written.
+/// A domain name. Its form is lower-case A-labels, however it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Domain(Box<str>);
 
 impl Domain {
-    /// Reads a domain name in Unicode or ASCII (UTS 46; letters, digits and hyphens). A last dot is ignored.
+    /// Reads a domain name in Unicode or ASCII (UTS 46; letters, digits and hyphens). It ignores a
+    /// last dot.
     ///
     /// # Errors
-    /// If it is not a domain name.
+    /// The text is not a domain name.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let wrong = || AddressError::Domain(text.to_owned());
         let name = text.strip_suffix('.').unwrap_or(text);
@@ -189,7 +192,7 @@ impl Domain {
         let labels_fit = ascii.split('.').all(|label| {
             (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
         });
-        // A name of digits and dots only would be an IPv4 address elsewhere.
+        // Other programs take a name of digits and dots for an IPv4 address.
         let numeric = ascii
             .rsplit('.')
             .next()
@@ -200,13 +203,13 @@ impl Domain {
         Ok(Self(ascii.into()))
     }
 
-    /// Lower-case A-labels.
+    /// The name in lower-case A-labels.
     #[must_use]
     pub fn ascii(&self) -> &str {
         &self.0
     }
 
-    /// U-labels where there are any.
+    /// The name with U-labels in the place of A-labels.
     #[must_use]
     pub fn unicode(&self) -> String {
         if self.0.contains("xn--") {
@@ -217,7 +220,8 @@ impl Domain {
     }
 }
 
-/// Whether its Unicode form means the same name: not so where what an A-label encodes looks like an A-label itself.
+/// The Unicode form of the name means the same name. This is not so if an A-label encodes a text
+/// that looks like an A-label itself.
 fn comes_back(ascii: &str) -> bool {
     if !ascii.contains("xn--") {
         return true;
@@ -227,7 +231,8 @@ fn comes_back(ascii: &str) -> bool {
     valid.is_ok() && again.is_ok_and(|again| again == ascii)
 }
 
-/// Lower-case letters, digits, hyphens and dots without an `xn--`: what IDNA leaves as it is.
+/// IDNA leaves the name as it is: it has lower-case letters, digits, hyphens and dots, and no
+/// `xn--`.
 fn is_plain(name: &str) -> bool {
     name.bytes()
         .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
@@ -240,21 +245,21 @@ impl fmt::Display for Domain {
     }
 }
 
-/// What stands behind the `@`, or in EHLO: a domain or an address literal (RFC 5321 §4.1.3).
+/// The part after the `@`, or the name in EHLO: a domain or an address literal (RFC 5321 §4.1.3).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Host {
-    /// A name.
+    /// A domain name.
     Domain(Domain),
-    /// An address in brackets.
+    /// An IP address in brackets.
     Literal(IpAddr),
 }
 
 impl Host {
-    /// Reads a domain, or an address literal in brackets.
+    /// Reads a domain or an address literal.
     ///
     /// # Errors
-    /// If it is neither.
+    /// The text is neither.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         match text.strip_prefix('[') {
             Some(rest) => rest
@@ -266,7 +271,7 @@ impl Host {
         }
     }
 
-    /// The domain in A-labels, or the literal with its brackets: what a destination is known by.
+    /// The domain in A-labels, or the literal with its brackets.
     #[must_use]
     pub fn ascii(&self) -> String {
         self.to_string()
@@ -281,7 +286,7 @@ impl Host {
         }
     }
 
-    /// The domain, if it is one.
+    /// The domain. None for a literal.
     #[must_use]
     pub const fn domain(&self) -> Option<&Domain> {
         match self {
@@ -316,13 +321,13 @@ impl From<Domain> for Host {
     }
 }
 
-/// A mailbox: local-part `@` domain or literal.
+/// An address of a mailbox: local-part, `@`, and domain or literal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Address {
-    /// Before the `@`.
+    /// The part before the `@`.
     pub local: LocalPart,
-    /// Behind it.
+    /// The part after the `@`.
     pub host: Host,
 }
 
@@ -330,7 +335,7 @@ impl Address {
     /// Reads an address without angle brackets, display name or comment.
     ///
     /// # Errors
-    /// If it is none.
+    /// The text is not an address.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         if text.is_empty() {
             return Err(AddressError::Empty);
@@ -342,41 +347,41 @@ impl Address {
         })
     }
 
-    /// With the domain in U-labels.
+    /// The address with its domain in U-labels.
     #[must_use]
     pub fn unicode(&self) -> String {
         format!("{}@{}", self.local, self.host.unicode())
     }
 
-    /// Needs no SMTPUTF8: a domain can always be written in A-labels.
+    /// The address needs no SMTPUTF8. Its domain has a form in ASCII in any case.
     #[must_use]
     pub fn is_ascii(&self) -> bool {
         self.local.is_ascii()
     }
 }
 
-/// As written in a command, the domain in A-labels.
+/// The form in a command, with the domain in A-labels.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.local, self.host)
     }
 }
 
-/// What MAIL FROM names (RFC 5321 §4.1.1.2).
+/// The sender in MAIL FROM (RFC 5321 §4.1.1.2).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ReversePath {
-    /// `<>`: whatever becomes of it, nobody is to be told.
+    /// `<>`: nobody gets reports of the message.
     Null,
-    /// Who is told.
+    /// The mailbox that gets the reports.
     Mailbox(Address),
 }
 
 impl ReversePath {
-    /// Reads what stands between the angle brackets: nothing, or an address.
+    /// Reads the text between the angle brackets: nothing, or an address.
     ///
     /// # Errors
-    /// If it is not an address.
+    /// The text is not an address.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         if text.is_empty() {
             Ok(Self::Null)
@@ -385,7 +390,7 @@ impl ReversePath {
         }
     }
 
-    /// The address, unless it is the null reverse-path.
+    /// The address. None for the null reverse-path.
     #[must_use]
     pub const fn address(&self) -> Option<&Address> {
         match self {
@@ -395,7 +400,7 @@ impl ReversePath {
     }
 }
 
-/// Without angle brackets; nothing for the null reverse-path.
+/// The form without angle brackets. It is empty for the null reverse-path.
 impl fmt::Display for ReversePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -405,21 +410,21 @@ impl fmt::Display for ReversePath {
     }
 }
 
-/// What RCPT TO names (RFC 5321 §4.1.1.3).
+/// The recipient in RCPT TO (RFC 5321 §4.1.1.3).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ForwardPath {
-    /// `<postmaster>`, in any case, without a domain.
+    /// `<postmaster>` without a domain, in upper or lower case.
     Postmaster,
     /// A mailbox.
     Mailbox(Address),
 }
 
 impl ForwardPath {
-    /// Reads what stands between the angle brackets.
+    /// Reads the text between the angle brackets.
     ///
     /// # Errors
-    /// If it is neither `postmaster` nor an address.
+    /// The text is neither `postmaster` nor an address.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         if text.eq_ignore_ascii_case("postmaster") {
             Ok(Self::Postmaster)
@@ -428,7 +433,7 @@ impl ForwardPath {
         }
     }
 
-    /// The address, unless it is the bare postmaster.
+    /// The address. None for the bare postmaster.
     #[must_use]
     pub const fn address(&self) -> Option<&Address> {
         match self {
@@ -438,7 +443,7 @@ impl ForwardPath {
     }
 }
 
-/// Without angle brackets.
+/// The form without angle brackets.
 impl fmt::Display for ForwardPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -4,75 +4,76 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A reply code: 200 to 599 (RFC 5321 §4.2.1).
+/// A reply code from 200 to 599 (RFC 5321 §4.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct ReplyCode(u16);
 
 impl ReplyCode {
-    /// System status, or help.
+    /// The status of the system.
     pub const STATUS: Self = Self(211);
-    /// Help message.
+    /// Help.
     pub const HELP: Self = Self(214);
-    /// Service ready: the greeting, and the go-ahead for STARTTLS.
+    /// The service is ready. This is the greeting, and the reply to STARTTLS.
     pub const READY: Self = Self(220);
-    /// Closing the connection.
+    /// The server closes the connection.
     pub const CLOSING: Self = Self(221);
-    /// Authentication succeeded (RFC 4954).
+    /// The authentication succeeded (RFC 4954).
     pub const AUTHENTICATED: Self = Self(235);
     /// Done.
     pub const OK: Self = Self(250);
-    /// Will be forwarded elsewhere.
+    /// The server will forward the message elsewhere.
     pub const WILL_FORWARD: Self = Self(251);
-    /// Cannot verify the user, but will take the message.
+    /// The server cannot verify the user, but will accept the message.
     pub const CANNOT_VERIFY: Self = Self(252);
     /// A challenge of the authentication exchange (RFC 4954).
     pub const CHALLENGE: Self = Self(334);
-    /// Start of mail input.
+    /// The message may come.
     pub const START_DATA: Self = Self(354);
-    /// Service not available; the connection closes.
+    /// The service is not available, and the connection closes.
     pub const UNAVAILABLE: Self = Self(421);
-    /// Mailbox unavailable for now.
+    /// The mailbox is not available now.
     pub const MAILBOX_BUSY: Self = Self(450);
-    /// Local error in processing.
+    /// The server had an error of its own.
     pub const LOCAL_ERROR: Self = Self(451);
-    /// Not enough storage, or too many recipients (RFC 5321 §4.5.3.1.10).
+    /// The server has not enough storage, or the transaction has too many recipients
+    /// (RFC 5321 §4.5.3.1.10).
     pub const INSUFFICIENT_STORAGE: Self = Self(452);
-    /// Authentication failed for a temporary reason (RFC 4954), or TLS is not available for now (RFC 3207).
+    /// The authentication failed for now (RFC 4954), or TLS is not available now (RFC 3207).
     pub const TEMPORARY_FAILURE: Self = Self(454);
-    /// Parameters cannot be accommodated for now.
+    /// The server cannot satisfy the parameters now.
     pub const PARAMETERS_BUSY: Self = Self(455);
-    /// Syntax error: command not recognised.
+    /// The server does not know the command.
     pub const SYNTAX_ERROR: Self = Self(500);
-    /// Syntax error in parameters.
+    /// The parameters have a syntax error.
     pub const PARAMETER_ERROR: Self = Self(501);
-    /// Command not implemented.
+    /// The server does not implement the command.
     pub const NOT_IMPLEMENTED: Self = Self(502);
-    /// Bad sequence of commands.
+    /// The command comes at the wrong time.
     pub const BAD_SEQUENCE: Self = Self(503);
-    /// Parameter not implemented.
+    /// The server does not implement the parameter.
     pub const PARAMETER_NOT_IMPLEMENTED: Self = Self(504);
-    /// Authentication required (RFC 4954), or STARTTLS required first (RFC 3207).
+    /// The command needs a login (RFC 4954) or STARTTLS (RFC 3207).
     pub const AUTHENTICATION_REQUIRED: Self = Self(530);
-    /// Wrong credentials (RFC 4954).
+    /// The credentials are wrong (RFC 4954).
     pub const AUTHENTICATION_FAILED: Self = Self(535);
-    /// Encryption is required for the mechanism (RFC 4954).
+    /// The mechanism needs encryption (RFC 4954).
     pub const ENCRYPTION_REQUIRED: Self = Self(538);
-    /// Mailbox unavailable, or refused for policy.
+    /// The mailbox does not exist, or the policy refuses.
     pub const MAILBOX_UNAVAILABLE: Self = Self(550);
-    /// User not local.
+    /// The user is not local.
     pub const NOT_LOCAL: Self = Self(551);
-    /// Size or storage allocation exceeded.
+    /// The message is too big, or the mailbox is full.
     pub const STORAGE_EXCEEDED: Self = Self(552);
-    /// Mailbox name not allowed.
+    /// The name of the mailbox is not allowed.
     pub const NAME_NOT_ALLOWED: Self = Self(553);
-    /// Transaction failed; as a greeting: no SMTP service here.
+    /// The transaction failed. As a greeting: there is no SMTP service here.
     pub const TRANSACTION_FAILED: Self = Self(554);
-    /// MAIL or RCPT parameters not recognised or not implemented.
+    /// The server does not know the parameters of MAIL or RCPT.
     pub const PARAMETERS_UNKNOWN: Self = Self(555);
     /// The domain does not accept mail (RFC 7504).
     pub const NO_MAIL: Self = Self(556);
 
-    /// None outside of 200 to 599.
+    /// The code of this number. None outside of 200 to 599.
     #[must_use]
     pub const fn new(code: u16) -> Option<Self> {
         if code >= 200 && code < 600 {
@@ -99,25 +100,25 @@ impl ReplyCode {
         }
     }
 
-    /// 2xx: done.
+    /// 2xx: the command is done.
     #[must_use]
     pub const fn is_positive(self) -> bool {
         self.class() == 2
     }
 
-    /// 3xx: more is awaited.
+    /// 3xx: the server waits for more.
     #[must_use]
     pub const fn is_intermediate(self) -> bool {
         self.class() == 3
     }
 
-    /// 4xx: may succeed later.
+    /// 4xx: the command may succeed later.
     #[must_use]
     pub const fn is_transient(self) -> bool {
         self.class() == 4
     }
 
-    /// 5xx: the same request will fail again.
+    /// 5xx: the same command will fail again.
     #[must_use]
     pub const fn is_permanent(self) -> bool {
         self.class() == 5
@@ -144,19 +145,21 @@ impl<'de> Deserialize<'de> for ReplyCode {
     }
 }
 
-/// A number or text that is no reply code or enhanced status code.
+/// A number or a text is neither a reply code nor an enhanced status code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid status code")]
 pub struct InvalidCode;
 
-/// An enhanced status code (RFC 3463; registry of RFC 5248). Serialized as text, like `5.1.1`.
+/// An enhanced status code (RFC 3463; registry of RFC 5248). Its serialized form is text like
+/// `5.1.1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EnhancedCode {
-    /// 2 success, 4 transient, 5 permanent.
+    /// The class: 2 success, 4 transient failure, 5 permanent failure.
     pub class: u8,
-    /// What it is about: 1 addressing, 2 mailbox, 3 mail system, 4 network and routing, 5 protocol, 6 content, 7 policy.
+    /// The subject: 1 addressing, 2 mailbox, 3 mail system, 4 network and routing, 5 protocol, 6
+    /// content, 7 security and policy.
     pub subject: u16,
-    /// The particular condition.
+    /// The condition within the subject.
     pub detail: u16,
 }
 
@@ -299,7 +302,7 @@ impl EnhancedCode {
         Self { class, ..self }
     }
 
-    /// The code at the beginning of a reply's text, and what follows it and white space.
+    /// Splits a reply's text into the code at its beginning and the rest.
     pub(crate) fn split(text: &str) -> Option<(Self, &str)> {
         let (first, rest) = text.split_once([' ', '\t']).unwrap_or((text, ""));
         Some((first.parse().ok()?, rest.trim_start_matches([' ', '\t'])))
@@ -315,7 +318,7 @@ impl fmt::Display for EnhancedCode {
 impl FromStr for EnhancedCode {
     type Err = InvalidCode;
 
-    /// RFC 3463 §2: class 2, 4 or 5; subject and detail of one to three digits.
+    /// RFC 3463 §2: the class is 2, 4 or 5. Subject and detail have one to three digits.
     fn from_str(text: &str) -> Result<Self, InvalidCode> {
         let number = |part: Option<&str>| -> Result<u16, InvalidCode> {
             let part = part.filter(|part| {

@@ -1,7 +1,7 @@
-//! Delivery status notifications, composed (RFC 3464; RFC 6533 for internationalised mail).
+//! Our delivery status notifications (RFC 3464; RFC 6533 for internationalised mail).
 //!
-//! A [`Report`] goes in, a whole message comes out. Who gets one, and for what (NOTIFY, the null reverse-path), is decided
-//! elsewhere. Those of others are read in [`crate::bounce`].
+//! A [`Report`] goes in, and a whole message comes out. The queue decides who gets a report and for
+//! which events. [`crate::bounce`] reads the reports of other systems.
 
 use std::fmt::Write as _;
 
@@ -9,74 +9,74 @@ use jiff::{Timestamp, fmt::rfc2822, tz::TimeZone};
 
 use crate::{Address, Cause, DeliveryStatus, params::utf8_addr_xtext};
 
-/// Where lines are folded, if there is a space.
+/// A line is folded at a space before this column.
 const FOLD_AT: usize = 76;
-/// Where lines are cut even without one (RFC 5322 §2.1.1 allows 998 characters).
+/// A line without a space is cut at this column. RFC 5322 §2.1.1 allows 998 characters.
 const CUT_AT: usize = 900;
 
-/// What a DSN tells, and the identity of the message that tells it.
+/// The content of a DSN, and the identity of its message.
 #[derive(Clone, Debug)]
 pub struct Report<'a> {
     /// The name of this server.
     pub reporting_mta: &'a str,
     /// The author of the report: postmaster of this server.
     pub from: &'a Address,
-    /// Who is told: the reverse-path of the message.
+    /// The recipient of the report: the reverse-path of the message.
     pub to: &'a Address,
     /// The Message-ID of the report, with `<` and `>`.
     pub message_id: &'a str,
-    /// Its date.
+    /// The date of the report.
     pub date: Timestamp,
-    /// A MIME boundary, made at random so that it is in none of the parts: at most 60 letters and digits.
+    /// A random MIME boundary of at most 60 letters and digits. It must not be in any of the parts.
     pub boundary: &'a str,
     /// ENVID of the message, not encoded.
     pub envid: Option<&'a str>,
-    /// When the message came to this server.
+    /// The time when the message came to this server.
     pub arrival: Option<Timestamp>,
-    /// The Message-ID of the message, with `<` and `>`; empty if not known.
+    /// The Message-ID of the message, with `<` and `>`. Empty if it is unknown.
     pub original_message_id: &'a str,
-    /// The message or the report of it needs SMTPUTF8, so the sender's side is known to understand RFC 6533.
+    /// The message or its report needs SMTPUTF8. So the sender's side understands RFC 6533.
     pub smtputf8: bool,
-    /// At least one.
+    /// The recipients: one or more.
     pub recipients: &'a [Reported<'a>],
-    /// What is returned of the message.
+    /// The part of the message that goes back.
     pub returned: Returned<'a>,
 }
 
-/// What became of the message for one recipient.
+/// The result of the message for one recipient.
 #[derive(Clone, Debug)]
 pub struct Reported<'a> {
-    /// The recipient, as RCPT had it.
+    /// The recipient in RCPT.
     pub recipient: &'a Address,
     /// ORCPT as `type;address`, not encoded.
     pub orcpt: Option<&'a str>,
-    /// What became of it.
+    /// The action.
     pub action: Action,
-    /// And why.
+    /// The reason of the action.
     pub status: &'a DeliveryStatus,
-    /// When it was last tried.
+    /// The time of the last attempt.
     pub last_attempt: Option<Timestamp>,
-    /// Until when it will be tried; only with [`Action::Delayed`].
+    /// The end of the attempts. Only [`Action::Delayed`] has one.
     pub will_retry_until: Option<Timestamp>,
 }
 
-/// What became of a message (RFC 3464 §2.3.3).
+/// The action of a mail system on a message (RFC 3464 §2.3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// It could not be delivered, and will not be.
+    /// The message could not be delivered, and nobody tries again.
     Failed,
-    /// It could not be delivered so far.
+    /// The message could not be delivered so far.
     Delayed,
-    /// It is in the mailbox.
+    /// The message is in the mailbox.
     Delivered,
-    /// A server took it that does not send reports.
+    /// A server without reports took the message.
     Relayed,
-    /// It went to several recipients.
+    /// The message went on to several recipients.
     Expanded,
 }
 
 impl Action {
-    /// As in the Action field.
+    /// The word in the Action field.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -116,18 +116,19 @@ impl Action {
     ];
 }
 
-/// What a report returns of the message (RFC 3461 §4.3).
+/// The part of the message that a report returns (RFC 3461 §4.3).
 #[derive(Clone, Copy, Debug)]
 pub enum Returned<'a> {
     /// Nothing.
     Nothing,
-    /// The header section of this message; what follows it is left out.
+    /// The header section of this message.
     Headers(&'a [u8]),
-    /// All of this message.
+    /// This whole message.
     Full(&'a [u8]),
 }
 
-/// The report as a message, with CRLF line ends. It is to be sent with the null reverse-path and NOTIFY=NEVER (RFC 3461 §5.2).
+/// The report as a message with CRLF line ends. Send it with the null reverse-path and NOTIFY=NEVER
+/// (RFC 3461 §5.2).
 #[must_use]
 pub fn compose(report: &Report<'_>) -> Vec<u8> {
     let utf8 = report.smtputf8
@@ -168,7 +169,7 @@ pub fn compose(report: &Report<'_>) -> Vec<u8> {
             (false, true) => "message/global-headers",
         };
         out.part(report.boundary, kind, bytes.is_ascii());
-        // It may be in any charset, so from here on these are bytes.
+        // The message may have any charset. So from here on the report is bytes.
         let mut out = out.text.into_bytes();
         out.extend_from_slice(bytes);
         if !bytes.ends_with(b"\r\n") {
@@ -200,7 +201,7 @@ fn header(report: &Report<'_>, charset: Charset, all_ascii: bool, out: &mut Fiel
     out.field("Date", &date(report.date), charset);
     out.field("Message-ID", report.message_id, charset);
     if !report.original_message_id.is_empty() {
-        // RFC 3834 §3.1.5: so that the sender's mail reader puts it beside the message.
+        // RFC 3834 §3.1.5: a mail reader shows the report beside the message.
         out.field("In-Reply-To", report.original_message_id, charset);
         out.field("References", report.original_message_id, charset);
     }
@@ -218,7 +219,7 @@ fn header(report: &Report<'_>, charset: Charset, all_ascii: bool, out: &mut Fiel
         .push_str("\r\nThis is a delivery report in several parts (RFC 3464).\r\n");
 }
 
-/// What people read.
+/// The part for people.
 fn human_part(report: &Report<'_>) -> String {
     let mut out = Fields::with_capacity(512);
     out.paragraph(
@@ -263,7 +264,7 @@ fn human_part(report: &Report<'_>) -> String {
     out.text
 }
 
-/// Why, in a sentence; None for a success.
+/// The reason in a sentence. None for a success.
 fn reason(reported: &Reported<'_>) -> Option<String> {
     let status = reported.status;
     if status.is_success() {
@@ -295,7 +296,8 @@ fn reason(reported: &Reported<'_>) -> Option<String> {
     Some(format!("{what}: {}", status.text))
 }
 
-/// What programs read (RFC 3464 §2): a group of fields on the message and one for each recipient.
+/// The part for programs (RFC 3464 §2): a group of fields for the message, and one for each
+/// recipient.
 fn machine_part(report: &Report<'_>, charset: Charset) -> String {
     let mut out = Fields::with_capacity(512);
     if let Some(envid) = report.envid.filter(|envid| !envid.is_empty()) {
@@ -363,7 +365,8 @@ fn recipient_fields(reported: &Reported<'_>, charset: Charset, out: &mut Fields)
     }
 }
 
-/// An address of the type `utf-8` has a form for where only ASCII may stand (RFC 6533 §3).
+/// The address. An address of the type `utf-8` has another form where only ASCII may stand (RFC
+/// 6533 §3).
 fn typed(kind: &str, address: &str, charset: Charset) -> String {
     if charset == Charset::Ascii && kind.eq_ignore_ascii_case("utf-8") {
         utf8_addr_xtext(address)
@@ -372,13 +375,13 @@ fn typed(kind: &str, address: &str, charset: Charset) -> String {
     }
 }
 
-/// RFC 5322 §3.3, in UTC.
+/// A date of RFC 5322 §3.3, in UTC.
 fn date(time: Timestamp) -> String {
-    // Only years before 0 cannot be written.
+    // Only years before 0 have no form.
     rfc2822::to_string(&time.to_zoned(TimeZone::UTC)).unwrap_or_default()
 }
 
-/// Up to the empty line that ends it.
+/// The message up to its first empty line.
 fn header_section(message: &[u8]) -> &[u8] {
     if message.starts_with(b"\r\n") {
         return b"";
@@ -394,7 +397,7 @@ enum Charset {
     Utf8,
 }
 
-/// Text that is being written, line by line.
+/// A text that is written line by line.
 struct Fields {
     text: String,
 }
@@ -406,7 +409,7 @@ impl Fields {
         }
     }
 
-    /// The beginning of a MIME part.
+    /// Writes the beginning of a MIME part.
     fn part(&mut self, boundary: &str, kind: &str, ascii: bool) {
         // Writing into a String cannot fail.
         let _ = write!(self.text, "\r\n--{boundary}\r\nContent-Type: {kind}\r\n");
@@ -416,7 +419,8 @@ impl Fields {
         self.text.push_str("\r\n");
     }
 
-    /// A header field, folded. Nothing in the value, which may be a remote's words, can end it.
+    /// Writes a folded header field. The value may come from a server. Nothing in it ends the
+    /// field.
     fn field(&mut self, name: &str, value: &str, charset: Charset) {
         let value: String = value
             .chars()
@@ -431,14 +435,14 @@ impl Fields {
         self.wrap(name.len() + 2, " ", &value);
     }
 
-    /// Text for people, each line indented.
+    /// Writes text for people with an indent on each line.
     fn paragraph(&mut self, indent: &str, text: &str) {
         let text = text.replace(char::is_control, " ");
         self.text.push_str(indent);
         self.wrap(indent.len(), indent, &text);
     }
 
-    /// Writes words where `used` characters of the line are written; further lines begin with `indent`.
+    /// Writes words after `used` characters of the line. Further lines begin with `indent`.
     fn wrap(&mut self, used: usize, indent: &str, text: &str) {
         let mut used = used;
         for (i, word) in text.split_ascii_whitespace().enumerate() {
@@ -455,7 +459,7 @@ impl Fields {
         self.text.push_str("\r\n");
     }
 
-    /// Writes a word, cut if it is too long for any line. The length on its last line.
+    /// Writes a word, and cuts it if it is too long for a line. Gives its length on the last line.
     fn word(&mut self, word: &str, indent: &str) -> usize {
         let mut rest = word;
         while rest.len() > CUT_AT {

@@ -1,13 +1,19 @@
-//! What goes over an SMTP wire and what it means.
+//! SMTP: its words, its sessions, and the reports about mail.
 //!
 //! In reading order:
-//! - `address`, `reply`, `status`, [`params`]: the words: addresses and paths, replies with both kinds of code, what became of a
-//!   delivery, parameters of MAIL and RCPT.
-//! - [`server`] and [`client`]: each side of a session as a state machine that takes bytes and gives bytes, and the driver that
-//!   moves them over a socket, with TLS.
-//! - [`dsn`]: delivery reports, composed. [`bounce`]: those of others, read, and complaints. [`mime`]: how a message that strangers wrote is parsed.
 //!
-//! Not here: policy (a [`server::Handler`] answers for that), DNS, and where messages are kept.
+//! | module | what it has |
+//! |---|---|
+//! | `address` | mailbox addresses, domains and paths |
+//! | `code`, `reply` | reply codes, enhanced status codes, and replies |
+//! | `status` | the result of a delivery |
+//! | [`params`] | the values of the parameters of MAIL and RCPT |
+//! | [`server`], [`client`] | each side of a session: a state machine without I/O, and its driver |
+//! | [`dsn`] | our delivery reports |
+//! | [`bounce`] | the delivery reports and complaints of other systems |
+//! | [`mime`] | a parser for the messages of strangers, within limits |
+//!
+//! Absent on purpose: policy (a [`server::Handler`] has it), DNS, and the storage of messages.
 
 mod address;
 pub mod bounce;

@@ -1,8 +1,13 @@
-//! Reading MIME that strangers wrote.
+//! A parser for MIME messages of strangers, within limits.
 //!
-//! A parser makes a value of each part, and of a message within a message one inside the other. A text of 700 KB can hold 20,000 of
-//! them, each within the last, which no stack has room for; one of 30 MB three million parts, which take a hundred times the memory of
-//! the text. So a text is looked over first, and of one that has too much of either only the header is read.
+//! The parser makes a value of each part. For a message within a message it calls itself. Two kinds
+//! of texts would harm it:
+//!
+//! - A text of 700 KB can have 20,000 messages, each within the last. No stack has room for that.
+//! - A text of 30 MB can have three million parts. Their values take a hundred times the memory of
+//!   the text.
+//!
+//! So a scan comes first. If a text has too much of either, only its header is parsed.
 
 use std::sync::LazyLock;
 
@@ -10,24 +15,24 @@ use aho_corasick::AhoCorasick;
 use mail_parser::{Message, MessageParser};
 use memchr::{memchr_iter, memmem};
 
-/// The most messages within messages, one inside the other or side by side.
+/// The most messages within a message, one inside the other or side by side.
 const MESSAGES_MAX: usize = 1000;
-/// The most boundaries.
+/// The most boundaries of a text.
 const BOUNDARIES_MAX: usize = 1000;
-/// A longer text may not have messages that are encoded: RFC 2046 §5.2.1 forbids it, what is in them can't be looked over, and the
-/// parser copies all of such a message for each one within it.
+/// The longest text with encoded messages. RFC 2046 §5.2.1 forbids such messages. The scan cannot
+/// look into them, and the parser copies an encoded message for each message within it.
 const ENCODED_MAX: usize = 64 << 10;
-/// How far a header block is looked through around a word, in bytes.
+/// The most bytes of a header block before and after a word.
 const HEADER_MAX: usize = 8 << 10;
-/// Enough for what an encoded message of that size may hold.
+/// The stack for all that an encoded message of that size can have.
 const STACK: usize = 16 << 20;
 
-/// How much of a message is read.
+/// The limits of a parsed message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The most parts.
     pub parts: usize,
-    /// How deep parts within parts are looked into.
+    /// The deepest level of parts within parts.
     pub depth: usize,
 }
 
@@ -40,7 +45,8 @@ impl Default for Limits {
     }
 }
 
-/// Parses a message and hands it on: with its header only if there is too much in it, and None if it has not even that.
+/// Parses a message and calls `work` with it. A message with too much in it has only its header,
+/// and a text without a header is None.
 pub fn parse<T: Send>(
     text: &[u8],
     limits: Limits,
@@ -51,7 +57,7 @@ pub fn parse<T: Send>(
     match look_over(text, limits.parts) {
         Contents::TooMuch => header(),
         Contents::Flat => whole(),
-        // It is also let go of there.
+        // The value is dropped there too.
         Contents::Nested => std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().stack_size(STACK);
             match thread.spawn_scoped(scope, whole) {
@@ -66,7 +72,7 @@ pub fn parse<T: Send>(
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Contents {
-    /// No message within it.
+    /// The text has no message within it.
     Flat,
     Nested,
     TooMuch,
@@ -86,7 +92,7 @@ fn look_over(text: &[u8], most: usize) -> Contents {
             messages += 1;
             encoded = encoded || is_encoded(text, at, encodings);
         } else if is(text.get(at + 1..at + 7), b"digest") {
-            // Its parts are messages, whatever they say.
+            // The parts of a digest are messages, whatever they say.
             messages += 1;
             encoded = encoded || encodings.is_match(text);
         }
@@ -105,7 +111,7 @@ fn is(text: Option<&[u8]>, word: &[u8]) -> bool {
     text.is_some_and(|text| text.eq_ignore_ascii_case(word))
 }
 
-/// Whether the header block around a place names a transfer encoding that hides what is in a part.
+/// The header block around a place names a transfer encoding that hides the content.
 fn is_encoded(text: &[u8], at: usize, encodings: &AhoCorasick) -> bool {
     let before = text.get(at.saturating_sub(HEADER_MAX)..at);
     let before = before.unwrap_or_default();
@@ -129,10 +135,10 @@ fn is_encoded(text: &[u8], at: usize, encodings: &AhoCorasick) -> bool {
         .any(|text| encodings.is_match(text))
 }
 
-/// The transfer encodings that hide what is in a part.
+/// The transfer encodings that hide the content of a part.
 static ENCODINGS: LazyLock<Option<AhoCorasick>> =
     LazyLock::new(|| finder(&["base64", "quoted-printable"]));
-/// The parameter that says what is between parts.
+/// The parameter with the line between parts.
 static BOUNDARY: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| finder(&["boundary"]));
 
 fn finder<P: AsRef<[u8]>>(words: &[P]) -> Option<AhoCorasick> {
@@ -142,7 +148,8 @@ fn finder<P: AsRef<[u8]>>(words: &[P]) -> Option<AhoCorasick> {
         .ok()
 }
 
-/// No fewer parts than a parser would find: as many as there are boundaries in it, those included that are only text.
+/// An upper bound of the parts that a parser finds: the number of boundary lines. Some of them may
+/// be ordinary text.
 fn parts(text: &[u8]) -> usize {
     let mut boundaries: Vec<Vec<u8>> = Vec::new();
     let Some(word) = BOUNDARY.as_ref() else {
@@ -154,7 +161,8 @@ fn parts(text: &[u8]) -> usize {
         let rest = rest.trim_ascii_start();
         match rest.split_first() {
             Some((b'=', value)) => boundaries.push(delimiter(value.trim_ascii_start())),
-            // A parameter in pieces (RFC 2231 §3): whatever it becomes, two dashes are before it.
+            // A parameter in pieces (RFC 2231 §3). Whatever its value is, two dashes come before
+            // it.
             Some((b'*', _)) => boundaries.push(b"--".to_vec()),
             _ => {}
         }
@@ -170,7 +178,7 @@ fn parts(text: &[u8]) -> usize {
     finder(&boundaries).map_or(usize::MAX, |finder| finder.find_iter(text).count())
 }
 
-/// What is in front of each part with this boundary, or the beginning of that.
+/// The line before each part with this boundary, or its beginning.
 fn delimiter(value: &[u8]) -> Vec<u8> {
     let (value, end): (&[u8], &[u8]) = match value.split_first() {
         Some((b'"', quoted)) => (quoted, b"\"\\\r\n"),

@@ -1,11 +1,11 @@
-//! Values of MAIL and RCPT parameters that both sides of a session know: BODY, RET, NOTIFY, and the xtext encoding.
+//! The values of the parameters of MAIL and RCPT: BODY, RET, NOTIFY, and the xtext encoding.
 
 use std::{
     fmt::{self, Write as _},
     str::FromStr,
 };
 
-/// A parameter's value is not what its RFC allows.
+/// The value of a parameter is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad parameter value")]
 pub struct InvalidParameter;
@@ -13,12 +13,12 @@ pub struct InvalidParameter;
 /// BODY of MAIL (RFC 6152, RFC 3030).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BodyType {
-    /// Only bytes below 128; the default.
+    /// Lines of bytes below 128. This is the default.
     #[default]
     SevenBit,
-    /// Lines with any bytes.
+    /// Lines of any bytes.
     EightBitMime,
-    /// Any bytes, not in lines; needs BDAT.
+    /// Any bytes, not in lines. Needs BDAT.
     BinaryMime,
 }
 
@@ -43,12 +43,12 @@ impl FromStr for BodyType {
     }
 }
 
-/// RET of MAIL: what a failure DSN returns of the message (RFC 3461 §4.3).
+/// RET of MAIL: the part of the message that a failure DSN returns (RFC 3461 §4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ret {
-    /// All of it.
+    /// The whole message.
     Full,
-    /// Its header section.
+    /// The header section.
     Headers,
 }
 
@@ -72,14 +72,15 @@ impl FromStr for Ret {
     }
 }
 
-/// NOTIFY of RCPT: when the sender wants a DSN (RFC 3461 §4.1). None of the three is `NEVER`.
+/// NOTIFY of RCPT: the events that the sender wants a DSN for (RFC 3461 §4.1). Without any it is
+/// `NEVER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Notify {
-    /// On delivery.
+    /// The delivery.
     pub success: bool,
-    /// On failure.
+    /// The failure.
     pub failure: bool,
-    /// On delay.
+    /// A delay.
     pub delay: bool,
 }
 
@@ -136,7 +137,7 @@ impl FromStr for Notify {
 pub mod xtext {
     use super::InvalidParameter;
 
-    /// Encodes: what is not printable ASCII, and `+` and `=`, becomes `+XX`.
+    /// Encodes a text. `+`, `=` and all but printable ASCII becomes `+XX`.
     #[must_use]
     pub fn encode(text: &str) -> String {
         let mut out = String::with_capacity(text.len());
@@ -155,11 +156,11 @@ pub mod xtext {
         out
     }
 
-    /// Decodes.
+    /// Decodes a text.
     ///
     /// # Errors
-    /// A character that must be encoded is not, a `+` has no two hexadecimal digits (upper-case, RFC 3461 §4) behind it,
-    /// or the result is not UTF-8.
+    /// A character is not encoded and must be, a `+` has no two upper-case hexadecimal digits after
+    /// it (RFC 3461 §4), or the result is not UTF-8.
     pub fn decode(text: &str) -> Result<String, InvalidParameter> {
         let mut out = Vec::with_capacity(text.len());
         let mut bytes = text.bytes();
@@ -179,7 +180,7 @@ pub mod xtext {
     }
 }
 
-/// The form of an internationalised address in ASCII (RFC 6533 §3, utf-8-addr-xtext).
+/// The ASCII form of an internationalised address: utf-8-addr-xtext (RFC 6533 §3).
 pub(crate) fn utf8_addr_xtext(address: &str) -> String {
     let mut out = String::with_capacity(address.len());
     for c in address.chars() {

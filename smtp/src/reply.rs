@@ -6,10 +6,10 @@ use bytes::{BufMut, BytesMut};
 
 use crate::code::{EnhancedCode, ReplyCode};
 
-/// The longest reply line that is written, CRLF included (RFC 5321 §4.5.3.1.5).
+/// The longest line of a written reply, with its CRLF (RFC 5321 §4.5.3.1.5).
 const LINE_MAX: usize = 512;
 
-/// A reply. The enhanced code always has the class of the reply code, and there is none with a 3xx.
+/// A reply. Its enhanced code has the class of the reply code. A 3xx reply has no enhanced code.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Reply {
     code: ReplyCode,
@@ -18,8 +18,9 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// A reply whose text is lines separated by `\n`. The class of `enhanced` is made that of `code`, so that a 5xx never
-    /// says 4.x.x; pass None for the greeting, the answers to HELO and EHLO, and 3xx (RFC 2034 §4).
+    /// A reply with lines of text, separated by `\n`. `enhanced` gets the class of `code`, so that
+    /// a 5xx reply never has 4.x.x. The greeting, the replies to HELO and EHLO, and 3xx have none
+    /// (RFC 2034 §4).
     #[must_use]
     pub fn new(
         code: ReplyCode,
@@ -32,7 +33,7 @@ impl Reply {
         }
     }
 
-    /// As [`Self::new`], for a constant.
+    /// A reply with a constant text. As [`Self::new`].
     #[must_use]
     pub const fn fixed(
         code: ReplyCode,
@@ -68,23 +69,25 @@ impl Reply {
         self.enhanced
     }
 
-    /// The text without codes; its lines are separated by `\n`.
+    /// The text without codes. `\n` separates its lines.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The lines of the text without codes: at least one.
+    /// The lines of the text without codes. There is at least one.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
         self.text.split('\n')
     }
 
-    /// Appends the reply in wire form, in ASCII: other characters become `?` (RFC 6531 §3.7.4.1 wants UTF-8 only after SMTPUTF8).
+    /// Appends the reply in wire form and in ASCII. Other characters become `?`, since RFC 6531
+    /// §3.7.4.1 allows UTF-8 only after SMTPUTF8.
     pub fn write_to(&self, out: &mut BytesMut) {
         self.write(out, Charset::Ascii);
     }
 
-    /// Appends the reply in wire form; for commands with the SMTPUTF8 parameter (RFC 6531 §3.7.4.1).
+    /// Appends the reply in wire form and in UTF-8. It is for transactions with the SMTPUTF8
+    /// parameter (RFC 6531 §3.7.4.1).
     pub fn write_utf8_to(&self, out: &mut BytesMut) {
         self.write(out, Charset::Utf8);
     }
@@ -103,7 +106,7 @@ impl Reply {
             .enhanced
             .map(|enhanced| format!("{enhanced} "))
             .unwrap_or_default();
-        // Code, separator and CRLF go off what a line may hold.
+        // The code, the separator and CRLF take 6 bytes of each line.
         let room = LINE_MAX - 6 - enhanced.len();
         let mut pieces = self
             .lines()
@@ -136,7 +139,8 @@ enum Charset {
     Utf8,
 }
 
-/// A text may have come from elsewhere (a hook, a configuration): nothing in it may end the line or be a control character.
+/// Appends a text of any origin, for example of a configuration. Nothing in it ends the line, and
+/// control characters become `?` or a space.
 fn put_text(out: &mut BytesMut, text: &str, charset: Charset) {
     if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         out.put_slice(text.as_bytes());
@@ -151,7 +155,8 @@ fn put_text(out: &mut BytesMut, text: &str, charset: Charset) {
     }
 }
 
-/// Splits a line into pieces of at most `room` bytes, at a space where there is one; at least one piece, maybe empty.
+/// Splits a line into pieces of at most `room` bytes, at a space if there is one. There is at least
+/// one piece. It may be empty.
 struct Pieces<'a> {
     rest: &'a str,
     room: usize,

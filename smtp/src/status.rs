@@ -1,5 +1,7 @@
-//! What came of a delivery to one recipient: one value, made where it is known and carried unchanged to the history, the
-//! webhook, the DSN and the log.
+//! The result of a delivery to one recipient.
+//!
+//! The value is made where the result is known. It goes unchanged to the history, the webhook, the
+//! DSN and the log.
 
 use std::{borrow::Cow, fmt};
 
@@ -7,48 +9,49 @@ use serde::{Deserialize, Serialize};
 
 use crate::{EnhancedCode, Reply};
 
-/// Where a [`DeliveryStatus`] comes from.
+/// The origin of a [`DeliveryStatus`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Cause {
-    /// The remote host replied: with 2xx it is a success.
+    /// The server replied. 2xx is a success.
     Reply,
-    /// We decided, without the remote (policy, size, a missing extension).
+    /// We decided, for example by policy, size or a missing extension.
     Local,
-    /// A DNS look-up.
+    /// The DNS.
     Dns,
-    /// No connection could be made.
+    /// There was no connection.
     Connect,
-    /// The TLS handshake failed, or TLS was required and not to be had.
+    /// The TLS handshake failed, or the required TLS was not available.
     Tls,
-    /// The remote did not answer in time.
+    /// The server was too slow.
     Timeout,
-    /// The connection was lost.
+    /// The connection broke.
     Lost,
-    /// The remote said something that is not SMTP.
+    /// The server sent something that is not SMTP.
     Protocol,
 }
 
-/// The result for one recipient, success or failure.
+/// The result for one recipient: success or failure.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DeliveryStatus {
-    /// Where it comes from.
+    /// The origin of the result.
     pub cause: Cause,
-    /// The reply code of the remote; 0 without one.
+    /// The reply code of the server. 0 without a reply.
     pub code: u16,
-    /// The enhanced status code, by the remote or by us.
+    /// The enhanced status code of the server, or ours.
     pub enhanced: Option<EnhancedCode>,
-    /// No use in trying again. False for a success.
+    /// Another try makes no sense. False for a success.
     pub permanent: bool,
-    /// The text of the remote without codes, or ours; on one line.
+    /// The text of the server without codes, or ours, on one line.
     pub text: String,
-    /// The host talked to, as `name [ip]`.
+    /// The server, as `name [ip]`.
     pub remote: Option<String>,
-    /// The command that was answered, or during which it happened: a verb like `RCPT`, `greeting`, `connect` or `end of data`.
+    /// The command with the reply or the failure: a verb like `RCPT`, or `greeting`, `connect` or
+    /// `end of data`.
     pub command: Option<Cow<'static, str>>,
 }
 
 impl DeliveryStatus {
-    /// A failure that may go away, without a reply.
+    /// A transient failure without a reply.
     #[must_use]
     pub fn transient(cause: Cause, enhanced: EnhancedCode, text: impl Into<String>) -> Self {
         Self {
@@ -62,7 +65,7 @@ impl DeliveryStatus {
         }
     }
 
-    /// A failure for good, without a reply.
+    /// A permanent failure without a reply.
     #[must_use]
     pub fn permanent(cause: Cause, enhanced: EnhancedCode, text: impl Into<String>) -> Self {
         Self {
@@ -72,7 +75,8 @@ impl DeliveryStatus {
         }
     }
 
-    /// What a remote's reply to `command` says. A 3xx where an end was due counts as transient.
+    /// The status of a server's reply to `command`. A 3xx in the place of a final reply counts as
+    /// transient.
     #[must_use]
     pub fn from_reply(reply: &Reply, command: impl Into<Cow<'static, str>>) -> Self {
         let mut text = String::with_capacity(reply.text().len());
@@ -93,7 +97,7 @@ impl DeliveryStatus {
         }
     }
 
-    /// The same, of this host (`name [ip]`).
+    /// The same status of this server (`name [ip]`).
     #[must_use]
     pub fn with_remote(self, remote: impl Into<String>) -> Self {
         Self {
@@ -102,7 +106,7 @@ impl DeliveryStatus {
         }
     }
 
-    /// The same, of this command.
+    /// The same status of this command.
     #[must_use]
     pub fn with_command(self, command: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -111,19 +115,20 @@ impl DeliveryStatus {
         }
     }
 
-    /// The next hop took responsibility.
+    /// The server has taken responsibility for the message.
     #[must_use]
     pub const fn is_success(&self) -> bool {
         self.code >= 200 && self.code < 300
     }
 
-    /// It failed and may be tried again.
+    /// The delivery failed, and another try makes sense.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         !self.permanent && !self.is_success()
     }
 
-    /// The code for a DSN's Status field: the known one, or X.0.0 of the right class (RFC 3464 §2.3.4 needs one).
+    /// The code for the Status field of a DSN, which RFC 3464 §2.3.4 demands. X.0.0 of the right
+    /// class if there is no code.
     #[must_use]
     pub fn status(&self) -> EnhancedCode {
         let class = match (self.is_success(), self.permanent) {
@@ -140,7 +145,8 @@ impl DeliveryStatus {
             .with_class(class)
     }
 
-    /// The remote's reply on one line with its codes, for a DSN's Diagnostic-Code of type `smtp`; None without a reply.
+    /// The server's reply on one line with its codes, for a Diagnostic-Code of type `smtp`. None
+    /// without a reply.
     #[must_use]
     pub fn diagnostic(&self) -> Option<String> {
         (self.code != 0).then(|| self.codes_and_text())
@@ -163,7 +169,7 @@ impl DeliveryStatus {
 }
 
 impl fmt::Display for DeliveryStatus {
-    /// One line for the log: `mx.example.com [192.0.2.1]: RCPT: 550 5.1.1 no such user`.
+    /// One line for the log, like `mx.example.com [192.0.2.1]: RCPT: 550 5.1.1 no such user`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(remote) = &self.remote {
             write!(f, "{remote}: ")?;

@@ -1,4 +1,4 @@
-//! Mail that comes back, in many forms, and mail that only looks like it.
+//! Bounces in many forms, and mail that only looks like a bounce.
 #![expect(
     clippy::unwrap_used,
     reason = "helpers of tests; a panic is how they fail"
@@ -33,7 +33,7 @@ fn corpus() -> Vec<(String, Vec<u8>)> {
     mails
 }
 
-/// What is expected, or was read, in the words of the file.
+/// A reading in the words of the file: the expected one, or the real one.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Told {
     kind: String,
@@ -112,7 +112,7 @@ fn words(recipient: &Recipient) -> String {
     .join(" ")
 }
 
-/// Every mail is read as the file says; prints how good that is as precision and recall, which a golden corpus makes 1.
+/// Every mail is read as the file says. The test prints precision and recall, which are 1 then.
 #[test]
 fn the_corpus_is_read_as_expected() {
     let file = fs::read_to_string(folder().join("expected.toml")).unwrap();
@@ -165,7 +165,7 @@ fn line_ends_do_not_matter() {
     }
 }
 
-/// What we write ourselves, we can read.
+/// Our own reports can be read.
 #[test]
 fn our_own_reports_read_back() {
     let address: Address = "user@remote.example".parse().unwrap();

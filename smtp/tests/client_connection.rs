@@ -273,7 +273,7 @@ async fn a_server_that_goes_away_at_any_step() {
                 connection.quit().await;
             }
         }
-        // The script may find its client gone when it breaks off in the middle; only what it heard matters.
+        // The server may find its client gone. Only the commands that it read matter.
         let _ = served.await.unwrap();
     }
 }
@@ -374,7 +374,7 @@ async fn a_long_text_to_a_slow_reader() {
         .1
         .strip_suffix("\r\n.\r\n")
         .unwrap();
-    // Every line but the first begins with a dot, and the last line is a dot that was doubled.
+    // Every line but the first begins with a dot. The last line is a doubled dot.
     let expected: Vec<u8> = (0..size).map(Long::byte).collect();
     assert_eq!(text.replace("\r\n..", "\r\n.").as_bytes(), expected);
 }
@@ -443,7 +443,7 @@ async fn a_text_that_cannot_be_read() {
     );
 }
 
-/// A server's TLS for `mx.x.org`, and a client's that trusts it.
+/// The TLS of a server `mx.x.org`, and of a client that trusts it.
 fn tls() -> (TlsAcceptor, Tls) {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let made = rcgen::generate_simple_self_signed(["mx.x.org".to_owned()]).unwrap();
@@ -508,7 +508,7 @@ async fn implicit_tls() {
     served.await.unwrap().unwrap();
 }
 
-/// The opening fails for want of TLS, which may come some day, before any mail was named.
+/// Checks an opening that fails since there is no TLS. The failure is transient.
 async fn check_tls_failure(
     script: &[Act],
     acceptor: Option<TlsAcceptor>,
@@ -542,7 +542,7 @@ async fn starttls_that_fails() {
     };
     let accept = [STARTTLS, &[Say("220 go"), StartTls]].concat();
     check_tls_failure(&accept, Some(acceptor.clone()), TlsMode::Required(wrong)).await;
-    // Something that is not TLS, the end, and silence instead of a handshake.
+    // In the place of a handshake: bytes that are not TLS, the end, and silence.
     check_tls_failure(
         &[STARTTLS, &[Say("220 go\r\n250 mx")]].concat(),
         None,

@@ -1,4 +1,4 @@
-//! Replays what the fuzz targets began with and what they found, through the same checks.
+//! Runs the checks of the fuzz targets over their seeds and findings.
 
 #![expect(
     clippy::unwrap_used,

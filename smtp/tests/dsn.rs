@@ -1,4 +1,4 @@
-//! Reports as other programs read them: `mail-parser`, and Python's email package where Python is installed.
+//! Reports, read by other programs: `mail-parser`, and Python's email package if there is Python.
 #![expect(
     clippy::unwrap_used,
     reason = "helpers of tests; a panic is how they fail"
@@ -58,7 +58,7 @@ fn report<'a>(
     }
 }
 
-/// Content types and texts of the parts.
+/// The content types and texts of the parts.
 fn parts(message: &[u8]) -> Vec<(String, String)> {
     let parsed = MessageParser::default().parse(message).expect("parses");
     let parts = parsed.parts.iter().skip(1).map(|part| {
@@ -80,7 +80,7 @@ fn parts(message: &[u8]) -> Vec<(String, String)> {
     parts.collect()
 }
 
-/// All lines end in CRLF, none is too long, and what is between is not empty.
+/// Checks the lines: each ends with CRLF, and none is too long.
 fn check_lines(message: &[u8]) {
     let text = String::from_utf8_lossy(message);
     assert!(text.ends_with("\r\n"));
@@ -339,7 +339,7 @@ fn eight_bit_text_is_declared() {
     assert!(message.ends_with(b"caf\xe9\r\n\r\n--b0undary--\r\n"));
 }
 
-/// What Python's email package makes of a report: content types, and the fields of the status groups.
+/// A report, read by Python's email package: content types, and the fields of the status groups.
 fn python(message: &[u8]) -> Option<String> {
     let script = "import sys, email, email.policy\n\
         m = email.message_from_bytes(sys.stdin.buffer.read(), policy=email.policy.SMTP)\n\

@@ -1,4 +1,5 @@
-//! The server's driver over sockets: TLS, patience, the end of the server, clients that leave.
+//! The server's driver over sockets: TLS, time limits, the end of the server, and clients that
+//! leave.
 #![expect(
     clippy::unwrap_used,
     reason = "helpers of tests; a panic is how they fail"
@@ -28,15 +29,15 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// What a handler was asked.
+/// The calls of a handler.
 #[derive(Default)]
 struct Seen {
-    /// The texts that came whole, each with the client that brought it.
+    /// The texts that came whole, each with its client.
     texts: Vec<(Client, Vec<u8>)>,
     resets: usize,
 }
 
-/// Takes everything but mail to `nobody`, and texts above 1,000,000 bytes.
+/// A handler that accepts everything but mail to `nobody`, and texts above 1,000,000 bytes.
 struct Taker {
     seen: Arc<Mutex<Seen>>,
     text: Vec<u8>,
@@ -180,7 +181,7 @@ impl Server {
     }
 }
 
-/// Sends lines, then reads replies until one begins with `last`. All that was said.
+/// Sends lines, then reads replies until one begins with `last`. Gives the replies.
 async fn say(io: &mut Talk, lines: &str, last: &str) -> String {
     io.write_all(lines.as_bytes()).await.unwrap();
     io.flush().await.unwrap();
@@ -201,7 +202,7 @@ async fn hear(io: &mut Talk, last: &str) -> String {
 
 async fn closed(io: &mut Talk) {
     let mut rest = Vec::new();
-    // A client that was cut off may hear of it by an error.
+    // The end may come as an error.
     let _ = io.read_to_end(&mut rest).await;
     assert_eq!(String::from_utf8_lossy(&rest), "");
 }
@@ -222,7 +223,8 @@ async fn starttls_begins_the_session_anew() {
     let mut io = talk(io);
     let heard = say(&mut io, "EHLO before.example\r\n", "250 ").await;
     assert!(heard.contains("STARTTLS") && !heard.contains("AUTH"));
-    // What a man in the middle adds behind STARTTLS is not carried out (RFC 3207 §4.2, CVE-2011-0411).
+    // Commands that a man in the middle adds after STARTTLS do not count (RFC 3207 §4.2,
+    // CVE-2011-0411).
     let heard = say(&mut io, "STARTTLS\r\n", "220 2").await;
     assert_eq!(heard.lines().count(), 1);
     let mut io = server.handshake(io.into_inner()).await;
@@ -370,7 +372,7 @@ async fn a_client_that_leaves_amid_a_text_leaves_nothing() {
     say(&mut io, &format!("{MAIL}DATA\r\n"), "354").await;
     io.write_all(b"Subject: x\r\n\r\nhalf\r\n").await.unwrap();
     drop(io);
-    // Whether it ends by the end of the stream or by an error is the system's affair.
+    // The system decides whether this is the end of the stream or an error.
     let _ = server.task.await.unwrap();
     let seen = server.seen.lock().unwrap();
     assert!(seen.texts.is_empty() && seen.resets > 0);
@@ -432,7 +434,8 @@ async fn a_text_refused_halfway_is_read_to_its_end() {
 #[tokio::test]
 async fn a_client_that_does_not_read_is_given_up() {
     let (server, io) = start(config(), false).await;
-    // More replies than the sockets' buffers hold: until neither side gets any further.
+    // More replies than the buffers of the sockets have room for. In the end neither side can
+    // write.
     let help = "HELP\r\n".repeat(1000);
     let mut stuck = 0;
     while stuck < 1000 {

@@ -1,42 +1,43 @@
-//! What an answer of a remote means, in one word.
+//! The meaning of a server's reply, in one word.
 
 use crate::EnhancedCode;
 
-/// Why a message was not delivered.
+/// The reason why a message was not delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
-    /// There is no such mailbox.
+    /// The mailbox does not exist.
     UnknownMailbox,
-    /// There is, but it takes no mail: closed, suspended, moved away.
+    /// The mailbox takes no mail: it is closed or suspended, or has moved.
     MailboxDisabled,
-    /// It is full.
+    /// The mailbox is full.
     MailboxFull,
-    /// Our address or domain is not liked: block lists, reputation, a rule about senders.
+    /// The server does not accept our address or domain: block lists, reputation, or a rule for
+    /// senders.
     Policy,
-    /// SPF, DKIM, DMARC, reverse DNS or TLS are missed.
+    /// SPF, DKIM, DMARC, reverse DNS or TLS is missing.
     Authentication,
-    /// This mail is taken for spam, or carries what is not wanted.
+    /// The server takes the message for spam, or does not want its content.
     Spam,
-    /// Too much mail at once; greylisting.
+    /// Too much mail came at once, or the server uses greylisting.
     RateLimited,
-    /// This mail is too large.
+    /// The message is too large.
     TooBig,
-    /// The domain does not exist or takes no mail, or not from there.
+    /// The domain does not exist, or the server takes no mail for it.
     Domain,
-    /// No connection, no answer, DNS that does not work.
+    /// There was no connection or no reply, or the DNS failed.
     Network,
-    /// It went round in circles.
+    /// The message is in a loop.
     Loop,
-    /// An address or command was not understood.
+    /// The server did not understand an address or a command.
     Syntax,
-    /// The remote has troubles of its own.
+    /// The server has a failure of its own.
     System,
-    /// Nothing of the above, or not known.
+    /// Another reason, or none that is known.
     Unknown,
 }
 
 impl Class {
-    /// As in logs and APIs.
+    /// The name in logs and APIs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -58,8 +59,9 @@ impl Class {
     }
 }
 
-/// What tells a class, in lower case. The first line that matches counts, so what is more certain comes first: who writes of a block
-/// list means it, whatever code goes with it, and a mailbox that is full is there. Set apart by `|`.
+/// The words of each class in lower case, with `|` between them. The first class with a word in the
+/// text counts, so clearer words come first. A reply that names a block list means it, whatever its
+/// code is. And a full mailbox does exist.
 const WORDS: [(Class, &str); 13] = [
     (
         Class::Policy,
@@ -153,7 +155,8 @@ const WORDS: [(Class, &str); 13] = [
     ),
 ];
 
-/// What an answer means: by its words where they are clear, else by its enhanced code, else by its code. `code` is 0 without one.
+/// The meaning of a reply. Clear words come before the enhanced code, and that before the reply
+/// code. `code` is 0 without a reply code.
 #[must_use]
 pub fn classify(code: u16, enhanced: Option<EnhancedCode>, text: &str) -> Class {
     let lower = text.to_lowercase();
@@ -163,7 +166,7 @@ pub fn classify(code: u16, enhanced: Option<EnhancedCode>, text: &str) -> Class 
     });
     let by_code = enhanced.and_then(by_enhanced).or_else(|| by_reply(code));
     match (by_words, by_code) {
-        // Vague words give way to a code that is not.
+        // A clear code comes before vague words.
         (Some(Class::System | Class::Policy | Class::Network), Some(class))
             if is_certain(enhanced) && !speaks_of_lists(&lower) =>
         {
@@ -178,7 +181,7 @@ fn any_of(text: &str, words: &str) -> bool {
     words.split('|').any(|word| has_word(text, word))
 }
 
-/// Short words must not be parts of others.
+/// The text has this word. A short word must not be a part of another.
 fn has_word(text: &str, word: &str) -> bool {
     if word.len() > 4 {
         return text.contains(word);
@@ -197,7 +200,7 @@ fn speaks_of_lists(lower: &str) -> bool {
     WORDS.first().is_some_and(|(_, words)| any_of(lower, words))
 }
 
-/// A code that names one condition (RFC 3463, RFC 5248).
+/// The code names one condition (RFC 3463, RFC 5248).
 fn is_certain(enhanced: Option<EnhancedCode>) -> bool {
     enhanced.is_some_and(|code| matches!((code.subject, code.detail), (1, 1..=6) | (2, 1..=3)))
 }
@@ -231,7 +234,7 @@ const fn by_reply(code: u16) -> Option<Class> {
         552 => Class::MailboxFull,
         550 | 551 | 553 => Class::UnknownMailbox,
         521 | 556 => Class::Domain,
-        // 500 is also what a status without a reply is turned into.
+        // 500 also stands for a status without a reply.
         501..=504 | 555 => Class::Syntax,
         421 | 431 | 432 | 451 | 452 | 454 => Class::System,
         _ => return None,

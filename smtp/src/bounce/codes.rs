@@ -1,4 +1,4 @@
-//! Reply codes and enhanced status codes in the words of others.
+//! Reply codes and enhanced status codes in the texts of other systems.
 
 use std::sync::LazyLock;
 
@@ -6,7 +6,7 @@ use regex::Regex;
 
 use crate::EnhancedCode;
 
-/// A reply code, and an enhanced code right behind it.
+/// A reply code, with an enhanced code directly after it.
 #[expect(clippy::expect_used, reason = "a constant, which the tests compile")]
 static REPLY: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?:^|[\s:;,(\[<'\x22#=])([245]\d\d)(?:[ \-]+[(\[#]*([245])\.(\d{1,3})\.(\d{1,3})\b|[ \-:;]|$)").expect("a pattern")
@@ -21,10 +21,10 @@ static STATUS: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a pattern")
 });
 
-/// What codes a text has.
+/// The codes in a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Codes {
-    /// 0 without one.
+    /// The reply code. 0 without one.
     pub(super) code: u16,
     pub(super) enhanced: Option<EnhancedCode>,
 }
@@ -40,7 +40,7 @@ pub(super) fn find(text: &str) -> Codes {
         && let Some(found) = STATUS.captures(text)
     {
         let class = number(&found, 1).unwrap_or_default();
-        // One of another class is about something else.
+        // A code of another class is about something else.
         if codes.code == 0 || codes.code / 100 == class {
             codes.enhanced = enhanced(&found, 1);
         }
@@ -48,7 +48,7 @@ pub(super) fn find(text: &str) -> Codes {
     codes
 }
 
-/// A Status field: the code, and whatever is behind it.
+/// The code in a Status field, which may have text after it.
 pub(super) fn status(value: &str) -> Option<EnhancedCode> {
     STATUS.captures(value).and_then(|found| enhanced(&found, 1))
 }

@@ -1,11 +1,11 @@
-//! Complaints: feedback reports (ARF, RFC 5965).
+//! Complaints: the feedback reports of RFC 5965 (ARF).
 
 use mail_parser::{Message, PartType};
 
 use super::{Complaint, address};
 use crate::params::xtext;
 
-/// How many recipients are kept.
+/// The most recipients of a complaint.
 const RECIPIENTS_MAX: usize = 100;
 
 pub(super) fn read(
@@ -45,7 +45,7 @@ pub(super) fn read(
     complaint
 }
 
-/// Many providers leave the recipient's address out of the fields, but not out of the returned message.
+/// The recipients in the returned message. Many providers leave them out of the fields only.
 fn returned_recipients(mail: &Message<'_>) -> Vec<String> {
     let returned = mail.parts.iter().find_map(|part| match &part.body {
         PartType::Message(inner) => Some(inner),

@@ -1,5 +1,7 @@
-//! Delivery reports by RFC 3464 (and RFC 6533), read with all the looseness that is met: fields in any order or missing, blank lines too
-//! few or too many, addresses and codes with things around them.
+//! Delivery reports in the fields of RFC 3464 and RFC 6533.
+//!
+//! Real reports are loose, so this parser is. Fields come in any order or are missing. There are
+//! too few or too many blank lines. Addresses and codes have other text around them.
 
 use super::{
     Fault, Format, RECIPIENTS_MAX, Recipient, Report, address,
@@ -9,10 +11,10 @@ use super::{
 };
 use crate::{EnhancedCode, dsn::Action, params::xtext};
 
-/// Bytes of the fields that are read.
+/// The most bytes of the fields.
 const READ_MAX: usize = 1 << 20;
 
-/// What is known of one recipient so far.
+/// The fields of one recipient so far.
 #[derive(Default)]
 struct Entry {
     final_recipient: Option<String>,
@@ -28,7 +30,7 @@ struct Diagnostic {
     text: String,
 }
 
-/// Whether a text begins as such fields do.
+/// The text begins with such fields.
 pub(super) fn looks_like_fields(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text.get(..text.len().min(4096)).unwrap_or(text));
     let lower = text.to_ascii_lowercase();
@@ -82,8 +84,8 @@ pub(super) fn read(text: &[u8], original_message_id: Option<String>) -> Result<R
     Ok(report)
 }
 
-/// Whether a field is of another recipient than the one before. A blank line alone does not say so, as some have one between the
-/// fields of one recipient.
+/// The field belongs to another recipient than the field before it. A blank line alone does not
+/// tell, since some reports have one between the fields of one recipient.
 fn starts_anew(name: &str, fresh: bool, last: Option<&Entry>) -> bool {
     let Some(last) = last else {
         return true;
@@ -98,7 +100,7 @@ fn starts_anew(name: &str, fresh: bool, last: Option<&Entry>) -> bool {
     }
 }
 
-/// Lines with those joined that belong together.
+/// The unfolded lines of a text.
 fn unfolded(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
@@ -132,7 +134,7 @@ impl Entry {
                 let host = typed(value).1;
                 self.remote_mta = Some(host.to_owned()).filter(|host| !host.is_empty());
             }
-            // Of several the first is the remote's.
+            // The first of several is the server's.
             _ if self.diagnostic.is_none() => {
                 let (kind, text) = typed(value);
                 self.diagnostic = Some(Diagnostic {
@@ -144,7 +146,7 @@ impl Entry {
         }
     }
 
-    /// None if it does not say what became of it.
+    /// The result for the recipient. None without an action.
     fn recipient(self) -> Option<Recipient> {
         let action = match (self.action.as_deref(), self.status) {
             (Some("failed" | "failure"), _) => Action::Failed,
@@ -186,7 +188,7 @@ impl Entry {
         })
     }
 
-    /// From the diagnostic where it is a reply; else from the status.
+    /// The codes in the diagnostic if it is a reply, and otherwise those of the status.
     fn codes(&self) -> Codes {
         let mut codes = Codes::default();
         if let Some(diagnostic) = &self.diagnostic
@@ -195,7 +197,7 @@ impl Entry {
             codes = codes::find(&diagnostic.text);
         }
         if codes.code / 100 == 2 {
-            // The answer to something else.
+            // This is the reply to something else.
             codes = Codes::default();
         }
         let Some(status) = self.status else {
@@ -212,7 +214,7 @@ impl Entry {
     }
 }
 
-/// `type; value`, where the type may be missing.
+/// Splits `type; value`. The type may be missing.
 fn typed(value: &str) -> (&str, &str) {
     match value.split_once(';') {
         Some((kind, rest)) if !kind.trim().contains(char::is_whitespace) => {
@@ -235,7 +237,7 @@ fn recipient_address(value: &str) -> Option<String> {
     Some(found)
 }
 
-/// Undoes utf-8-addr-xtext (RFC 6533 §3); what is none of it stays.
+/// Decodes utf-8-addr-xtext (RFC 6533 §3). Other text stays.
 fn utf8_decoded(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;

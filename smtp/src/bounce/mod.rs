@@ -1,11 +1,13 @@
-//! Reading what comes back: delivery reports and complaints, in the forms that the real world gives them.
+//! The delivery reports and complaints of other systems.
 //!
-//! - [`read`] takes a whole mail and says what it is. `fields` reads delivery reports of RFC 3464, `feedback` complaints of RFC 5965,
-//!   `text` the bounces of systems that follow neither.
-//! - [`classify`] says in one word what an answer of a remote means, whether it came in a report or in a session of ours.
+//! - [`read`] takes a whole mail and says what it is. `fields` reads the delivery reports of RFC
+//!   3464, `feedback` the complaints of RFC 5965, and `text` the bounces of systems that follow
+//!   neither.
+//! - [`classify`] gives the meaning of a server's reply in one word. The reply may be in a report,
+//!   or may have come in a session of ours.
 //!
-//! Precision goes before recall: an automatic reply, a read receipt or a letter about a bounce must never count as one. Nothing
-//! here asks who sent the mail; whoever uses the result decides what it is worth.
+//! Precision goes before recall: an automatic reply, a read receipt or a letter about a bounce must
+//! never count as a bounce. This module does not check the sender of the mail. Its callers do.
 
 mod class;
 mod codes;
@@ -19,61 +21,62 @@ use crate::{EnhancedCode, dsn::Action, mime};
 
 pub use class::{Class, classify};
 
-/// How many recipients of a report are kept.
+/// The most recipients of a report.
 const RECIPIENTS_MAX: usize = 1000;
-/// Characters of a diagnostic.
+/// The most characters of a diagnostic.
 const DIAGNOSTIC_MAX: usize = 500;
 
-/// What a mail turned out to be.
+/// The kind of a mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// It tells what became of a message.
+    /// A delivery report.
     Report(Report),
-    /// Somebody complains about a message, or says that it is none to complain about.
+    /// A complaint about a message, or the remark that there is no reason for one.
     Complaint(Complaint),
-    /// It is meant as a delivery report, but tells nothing.
+    /// A delivery report without a result.
     Unusable(Fault),
-    /// Anything else.
+    /// Any other mail.
     Other,
 }
 
-/// Why a delivery report tells nothing.
+/// The reason why a delivery report has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It names no recipient.
+    /// The report names no recipient.
     NoRecipient,
-    /// An Action outside of RFC 3464 §2.3.3, or none and no Status.
+    /// The Action is unknown to RFC 3464 §2.3.3, or Action and Status are missing.
     NoAction,
 }
 
-/// What became of a message.
+/// A delivery report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// How it is written.
+    /// The format of the report.
     pub format: Format,
     /// ENVID of the message (RFC 3464 §2.2.1).
     pub envid: Option<String>,
-    /// Who reports, without its type.
+    /// The reporting server, without its type.
     pub reporting_mta: Option<String>,
-    /// At least one.
+    /// The recipients: one or more.
     pub recipients: Vec<Recipient>,
-    /// The Message-ID of the message, with `<` and `>`, from what is returned of it.
+    /// The Message-ID of the message, with `<` and `>`. It comes from the returned part of the
+    /// message.
     pub original_message_id: Option<String>,
 }
 
-/// How a report is written.
+/// The format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// By RFC 3464.
+    /// The fields of RFC 3464.
     Dsn,
-    /// In words, as this system does.
+    /// The words of this system.
     Text(System),
 }
 
-/// Systems that report in words of their own.
+/// A system that reports in its own words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum System {
-    /// qmail and its descendants.
+    /// qmail, and the systems derived from it.
     Qmail,
     /// Exim.
     Exim,
@@ -87,45 +90,45 @@ pub enum System {
     Gmail,
     /// Yahoo.
     Yahoo,
-    /// Mobile carriers of Japan.
+    /// The mobile carriers of Japan.
     Carrier,
-    /// Some other whose words are understood.
+    /// Another system with known words.
     Generic,
 }
 
-/// What became of a message for one recipient.
+/// The result of a message for one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
-    /// The address at the end of the way; without type.
+    /// The final address, without its type.
     pub final_recipient: Option<String>,
-    /// The address that the message was sent to (ORCPT); without type.
+    /// The address that the sender wrote to (ORCPT), without its type.
     pub original_recipient: Option<String>,
-    /// What became of it.
+    /// The action.
     pub action: Action,
-    /// The SMTP code; made from the status (400, 500) if there is none; 0 for what is no failure.
+    /// The reply code. 400 or 500, by the status, if there is none. 0 without a failure.
     pub code: u16,
     /// The enhanced status code.
     pub enhanced: Option<EnhancedCode>,
-    /// Who answered, without its type.
+    /// The server that replied, without its type.
     pub remote_mta: Option<String>,
-    /// What it said, on one line.
+    /// The text of the reply, on one line.
     pub diagnostic: String,
-    /// What that means.
+    /// The meaning of the reply.
     pub class: Class,
 }
 
 /// A complaint about a message (RFC 5965).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Complaint {
-    /// `abuse`, `fraud`, `virus`, `not-spam` and so on, in lower case.
+    /// The type in lower case, like `abuse`, `fraud`, `virus` or `not-spam`.
     pub feedback_type: String,
-    /// Who made the report.
+    /// The program that made the report.
     pub user_agent: String,
-    /// MAIL FROM of the message.
+    /// The MAIL FROM of the message.
     pub original_mail_from: Option<String>,
-    /// Its recipients, as far as they are told.
+    /// The recipients that the complaint names.
     pub original_rcpt_to: Vec<String>,
-    /// Where it came from.
+    /// The IP address that the message came from.
     pub source_ip: Option<String>,
     /// ENVID of the message.
     pub envid: Option<String>,
@@ -133,7 +136,7 @@ pub struct Complaint {
     pub original_message_id: Option<String>,
 }
 
-/// Reads a mail. The first part of it is enough, if the reports are in that.
+/// Reads a mail. The beginning of a mail is enough if it has the reports.
 #[must_use]
 pub fn read(message: &[u8], limits: mime::Limits) -> Reading {
     mime::parse(message, limits, |mail| {
@@ -158,7 +161,7 @@ fn read_mail(mail: &Message<'_>) -> Reading {
         };
     }
     if is_kind_of_report(mail, "delivery-status") {
-        // Some send the fields as plain text.
+        // Some systems send the fields as plain text.
         for part in mail.text_bodies() {
             if fields::looks_like_fields(part.contents())
                 && let Ok(report) = fields::read(part.contents(), returned.clone())
@@ -174,7 +177,7 @@ fn read_mail(mail: &Message<'_>) -> Reading {
     }
 }
 
-/// The first part of one of these types.
+/// The first part with one of these types.
 fn part_of_type<'a>(mail: &'a Message<'_>, types: &[&str]) -> Option<&'a MessagePart<'a>> {
     mail.parts.iter().find(|part| {
         let kind = part.content_type().map(|kind| {
@@ -185,7 +188,7 @@ fn part_of_type<'a>(mail: &'a Message<'_>, types: &[&str]) -> Option<&'a Message
     })
 }
 
-/// multipart/report of this type (RFC 6522).
+/// The mail is a multipart/report of this type (RFC 6522).
 fn is_kind_of_report(mail: &Message<'_>, kind: &str) -> bool {
     mail.content_type().is_some_and(|content_type| {
         let report = content_type.subtype();
@@ -209,7 +212,7 @@ fn returned_message_id(mail: &Message<'_>) -> Option<String> {
     with_brackets(&MessageParser::default().parse_headers(headers)?)
 }
 
-/// Text on one line, without what is not to be shown, and not too long.
+/// The text on one line, without control characters, and not too long.
 fn one_line(text: &str) -> String {
     let mut line = String::new();
     let mut count = 0;
@@ -232,7 +235,8 @@ fn one_line(text: &str) -> String {
     line
 }
 
-/// An address as it may stand in a report: in angle brackets, with a type or a comment around it. None if it is none.
+/// The address in a text of a report, which may have angle brackets or a comment around it. None
+/// without an address.
 fn address(text: &str) -> Option<String> {
     let text = text.trim();
     let inner = match (text.find('<'), text.rfind('>')) {

@@ -1,7 +1,8 @@
-//! Bounces in words: what systems write that do not follow RFC 3464, or whose machine-readable part got lost.
+//! Bounces in words, of systems that do not follow RFC 3464 or whose machine-readable part got
+//! lost.
 //!
-//! First the system is told by its phrases; then the text is read up to where the returned message begins, for addresses and what is
-//! said of each. Mail that no mailer daemon can have written is not looked at.
+//! First, phrases tell the system. Then the text before the returned message gives the addresses,
+//! and the words on each of them. Mail that cannot come from a mailer daemon does not count.
 
 use std::sync::LazyLock;
 
@@ -13,15 +14,15 @@ use super::{
 };
 use crate::dsn::Action;
 
-/// Bytes of text that are read.
+/// The most bytes of a text.
 const READ_MAX: usize = 64 * 1024;
-/// Lines of what is said of one address.
+/// The most lines of words on one address.
 const SAID_MAX: usize = 12;
 
-/// What a system's bounces say, in lower case.
+/// The phrases of a system's bounces, in lower case.
 struct Words {
     system: System,
-    /// One of these is in the text.
+    /// A bounce has one of these phrases.
     text: &'static [&'static str],
 }
 
@@ -107,7 +108,7 @@ const SYSTEMS: [Words; 9] = [
     },
 ];
 
-/// What others say who report a failure.
+/// The phrases of other systems for a failure.
 const GENERIC: [&str; 14] = [
     "could not be delivered",
     "couldn't be delivered",
@@ -125,7 +126,7 @@ const GENERIC: [&str; 14] = [
     "returned to sender",
 ];
 
-/// What is said of a delay.
+/// The phrases for a delay.
 const DELAYS: [&str; 10] = [
     "has not yet been delivered",
     "is delayed",
@@ -139,7 +140,7 @@ const DELAYS: [&str; 10] = [
     "delivery attempts will continue",
 ];
 
-/// What is said of an end, whatever else is said.
+/// The phrases for a permanent failure. They count more than the phrases for a delay.
 const ENDS: [&str; 5] = [
     "permanent error",
     "permanent fatal",
@@ -148,7 +149,7 @@ const ENDS: [&str; 5] = [
     "given up",
 ];
 
-/// From here on it is the returned message.
+/// The beginnings of the line before the returned message.
 const RETURNED: [&str; 17] = [
     "-- the header and top",
     "--- below this line is a copy of the message",
@@ -252,7 +253,8 @@ fn cut_at(text: &str, max: usize) -> &str {
     text.get(..end).unwrap_or(text)
 }
 
-/// A mailer daemon writes with the null reverse-path or from an address of its kind; it answers nobody, and is no list.
+/// A mailer daemon may have written the mail: it has the null reverse-path or the address of a
+/// daemon, and is neither a reply nor from a list.
 fn may_be_a_daemons(mail: &Message<'_>) -> bool {
     let raw = |name: &str| {
         let value = mail.header_raw(name);
@@ -316,7 +318,7 @@ fn action_of(mail: &Message<'_>, lower: &str) -> Action {
     }
 }
 
-/// What is told, and the returned message.
+/// Splits the text into the words of the system and the returned message.
 fn split_copy<'a>(text: &'a str, lower: &str) -> (&'a str, Option<&'a str>) {
     let mut at = 0;
     for (line, lower_line) in text.lines().zip(lower.lines()) {
@@ -328,7 +330,7 @@ fn split_copy<'a>(text: &'a str, lower: &str) -> (&'a str, Option<&'a str>) {
             return (text.get(..at).unwrap_or(text), text.get(at..));
         }
         at += line.len();
-        // The line's end, of one byte or two.
+        // The line end has one byte or two.
         at += match text.get(at..) {
             Some(rest) if rest.starts_with("\r\n") => 2,
             Some("") | None => 0,
@@ -338,7 +340,7 @@ fn split_copy<'a>(text: &'a str, lower: &str) -> (&'a str, Option<&'a str>) {
     (text, None)
 }
 
-/// Addresses and what is said of each.
+/// The addresses, and the words on each.
 fn recipients_of(mail: &Message<'_>, told: &str) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     let mut lines_left = 0;
@@ -355,7 +357,7 @@ fn recipients_of(mail: &Message<'_>, told: &str) -> Vec<(String, String)> {
                 .position(|(known, _)| known.eq_ignore_ascii_case(&address));
             match known {
                 Some(at) => {
-                    // What follows is of that one.
+                    // The next words are on that address.
                     let again = found.remove(at);
                     found.push(again);
                 }
@@ -388,14 +390,14 @@ fn say(found: &mut [(String, String)], line: &str) {
     }
 }
 
-/// Who writes is not who was written to.
+/// The addresses of the author. They are no recipients.
 fn own_addresses(mail: &Message<'_>) -> Vec<String> {
     let from = mail.from().and_then(|from| from.first());
     let from = from.and_then(|from| from.address());
     from.into_iter().map(str::to_lowercase).collect()
 }
 
-/// An address at the beginning of a line, alone or before a colon or what is said of it.
+/// An address at the beginning of a line: alone, before a colon, or before the words on it.
 fn leading_address(line: &str) -> Option<(String, &str)> {
     let line = line.trim();
     let line = line
@@ -422,7 +424,7 @@ fn leading_address(line: &str) -> Option<(String, &str)> {
     };
     let rest = rest.trim_start();
     let bare = !line.starts_with('<');
-    // In running text an address at the beginning of a line is followed by words.
+    // In running text, words follow an address at the beginning of a line.
     let alone = rest.is_empty()
         || rest.starts_with([':', '(', '<', '-'])
         || first.ends_with(':')

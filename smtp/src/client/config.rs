@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Login;
 
-/// What a session has to know: the part of [`super::Options`] that is not for the driver alone.
+/// The options of a session: the part of [`super::Options`] that the session needs.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
     /// The client's name in EHLO.
@@ -36,8 +36,8 @@ pub enum Security {
     Active,
 }
 
-/// The time limits of a session. The defaults are those of RFC 5321 §4.5.3.2. A reply has to be whole in
-/// its time.
+/// The time limits of a session. The defaults are those of RFC 5321 §4.5.3.2. A reply has to be
+/// whole in its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// For the TLS handshake.

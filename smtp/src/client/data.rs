@@ -18,8 +18,8 @@ impl Session {
         if !decided {
             return;
         }
-        // The server waits for a text that nobody gets (RFC 2920 §3.1). With LMTP the number of replies to
-        // its end would not be known.
+        // The server waits for a text that nobody gets (RFC 2920 §3.1). With LMTP the number of
+        // replies to its end would not be known.
         self.cancel(id);
         self.needs_reset = true;
         if self.config.lmtp {

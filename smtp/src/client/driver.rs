@@ -55,9 +55,9 @@ impl Connection {
     /// Opens a session on a new connection: TLS, greeting, EHLO and login.
     ///
     /// # Errors
-    /// The server refuses, it does not meet the conditions of `options`, or the connection broke. The status
-    /// names the server. After a failed handshake (`Cause::Tls`) of opportunistic TLS the caller may connect
-    /// again with [`TlsMode::Never`].
+    /// The server refuses, it does not meet the conditions of `options`, or the connection broke.
+    /// The status names the server. After a failed handshake (`Cause::Tls`) of opportunistic TLS
+    /// the caller may connect again with [`TlsMode::Never`].
     pub async fn open(
         io: TcpStream,
         remote: Remote,
@@ -140,7 +140,8 @@ impl Connection {
         }
     }
 
-    /// Sends messages, as many at once as the server allows. The results are in the order of the messages.
+    /// Sends messages, as many at once as the server allows. The results are in the order of the
+    /// messages.
     ///
     /// Afterwards [`Self::usable`] tells whether the connection takes more messages.
     pub async fn send<S: MessageSource>(
@@ -197,8 +198,8 @@ impl Connection {
     /// Moves bytes until the session asks for something that is not bytes on the wire.
     async fn drive(&mut self) -> Output {
         loop {
-            // The session makes new output when the last is sent. So a slow server costs one buffer, not
-            // the size of a message.
+            // The session makes new output when the last is sent. So a slow server costs one
+            // buffer, not the size of a message.
             while self.pending.is_empty() && !self.unflushed {
                 match self.session.poll_output() {
                     Some(Output::Send(bytes)) => self.pending = bytes,
@@ -222,8 +223,8 @@ impl Connection {
         }
     }
 
-    /// Sets the timer, unless it rings early enough. Most deadlines move to a later time, and then it is cheaper
-    /// to look again.
+    /// Sets the timer, unless it rings early enough. Most deadlines move to a later time, and then
+    /// it is cheaper to look again.
     fn arm(&mut self) {
         if let Some(deadline) = self.session.deadline().map(tokio::time::Instant::from_std)
             && (!self.armed || deadline < self.timer.deadline())
@@ -251,7 +252,8 @@ impl Connection {
         .await
     }
 
-    /// Ready when all that waits is written, so that the session's deadline is for a block as a whole.
+    /// Ready when all that waits is written, so that the session's deadline is for a block as a
+    /// whole.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.pending.is_empty() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.pending))?;

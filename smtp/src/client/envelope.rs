@@ -9,9 +9,10 @@ pub struct Envelope {
     pub reverse_path: ReversePath,
     /// The bytes that the text has.
     ///
-    /// A server without 8BITMIME gets an 8-bit text as it is, without the parameter. A conversion (RFC 6152
-    /// §3) would break the DKIM signatures, and no server has cut the eighth bit for decades. A text of
-    /// [`BodyType::BinaryMime`] fails with 5.6.3 instead: without BDAT it would be damaged.
+    /// A server without 8BITMIME gets an 8-bit text as it is, without the parameter. A conversion
+    /// (RFC 6152 §3) would break the DKIM signatures, and no server has cut the eighth bit for
+    /// decades. A text of [`BodyType::BinaryMime`] fails with 5.6.3 instead: without BDAT it would
+    /// be damaged.
     pub body_type: BodyType,
     /// The header section has UTF-8, so the server must offer SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,

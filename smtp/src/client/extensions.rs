@@ -1,13 +1,13 @@
-//! What a server offers in its answer to EHLO.
+//! The extensions that a server offers in its reply to EHLO.
 
 use crate::Reply;
 
-/// The service extensions of a server (RFC 5321 §4.1.1.1). After HELO, none.
+/// The service extensions of a server (RFC 5321 §4.1.1.1). After HELO there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extensions {
-    /// What the server calls itself.
+    /// The server's name.
     pub name: String,
-    /// SIZE (RFC 1870) with its limit in bytes; 0 is offered without a limit.
+    /// SIZE (RFC 1870) with its limit in bytes. 0: the server offers SIZE without a limit.
     pub size: Option<u64>,
     /// PIPELINING (RFC 2920).
     pub pipelining: bool,
@@ -21,22 +21,22 @@ pub struct Extensions {
     pub chunking: bool,
     /// BINARYMIME (RFC 3030).
     pub binary_mime: bool,
-    /// REQUIRETLS (RFC 8689). Only means something under TLS.
+    /// REQUIRETLS (RFC 8689). It only counts under TLS.
     pub require_tls: bool,
     /// STARTTLS (RFC 3207).
     pub start_tls: bool,
     /// ENHANCEDSTATUSCODES (RFC 2034).
     pub enhanced_status_codes: bool,
-    /// The mechanisms of AUTH (RFC 4954), upper-case.
+    /// The mechanisms of AUTH (RFC 4954), in upper case.
     pub auth: Vec<String>,
-    /// LIMITS RCPTMAX (RFC 9422): recipients of a transaction.
+    /// LIMITS RCPTMAX (RFC 9422): the most recipients of a transaction.
     pub rcpt_max: Option<u32>,
-    /// LIMITS MAILMAX (RFC 9422): transactions of a connection.
+    /// LIMITS MAILMAX (RFC 9422): the most transactions of a connection.
     pub mail_max: Option<u32>,
 }
 
 impl Extensions {
-    /// Those in a positive reply to EHLO. What is not understood is skipped.
+    /// The extensions in a positive reply to EHLO. It skips unknown ones.
     #[must_use]
     pub fn parse(reply: &Reply) -> Self {
         let mut lines = reply.lines();
@@ -55,7 +55,7 @@ impl Extensions {
         let mut words = line.split_ascii_whitespace();
         let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
         match keyword.as_str() {
-            // A limit that is no number is no limit that we could keep.
+            // Nobody can keep a limit that is not a number.
             "SIZE" => {
                 self.size = Some(
                     words
@@ -75,7 +75,7 @@ impl Extensions {
             "ENHANCEDSTATUSCODES" => self.enhanced_status_codes = true,
             "AUTH" => self.mechanisms(words),
             "LIMITS" => words.for_each(|limit| self.limit(limit)),
-            // Servers of old wrote `AUTH=LOGIN PLAIN`, for clients of old.
+            // Old servers write `AUTH=LOGIN PLAIN`, for old clients.
             _ => {
                 if let Some(first) = keyword.strip_prefix("AUTH=") {
                     self.mechanisms(std::iter::once(first).chain(words));
@@ -92,7 +92,7 @@ impl Extensions {
         }
     }
 
-    /// RFC 9422 §4: a limit of 0 or one that is no number is ignored.
+    /// A limit in LIMITS. RFC 9422 §4: a client ignores 0, and all that is not a number.
     fn limit(&mut self, limit: &str) {
         let Some((name, value)) = limit.split_once('=') else {
             return;
@@ -105,7 +105,7 @@ impl Extensions {
         }
     }
 
-    /// A message of this many bytes is more than the server takes (RFC 1870 §6.1).
+    /// The server does not take a message of this size (RFC 1870 §6.1).
     #[must_use]
     pub fn is_too_big(&self, size: u64) -> bool {
         self.size.is_some_and(|limit| limit > 0 && size > limit)

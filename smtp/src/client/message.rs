@@ -24,8 +24,9 @@ pub struct RecipientResult {
 pub enum Again {
     /// None: this was the attempt.
     No,
-    /// Another transaction on this connection. The server accepted other recipients, and this one was too many
-    /// (452 or the old 552, RFC 5321 §4.5.3.1.10), or LIMITS said so before (RFC 9422).
+    /// Another transaction on this connection. The server accepted other recipients, and this one
+    /// was too many (452 or the old 552, RFC 5321 §4.5.3.1.10), or LIMITS said so before (RFC
+    /// 9422).
     NewTransaction,
     /// Another connection. This one ended before the server said anything of the message.
     NewConnection,
@@ -127,8 +128,8 @@ impl Message {
         matches!(self.envelope.body_type, BodyType::BinaryMime)
     }
 
-    /// The results, with this server (`name [ip]`). A recipient always has one; a missing one counts as an error
-    /// of ours.
+    /// The results, with this server (`name [ip]`). Every recipient has one here. If
+    /// one were missing, it would count as an error of ours.
     pub(crate) fn finish(mut self, remote: &str) -> OutgoingResult {
         let missing = DeliveryStatus::transient(
             Cause::Local,

@@ -1,8 +1,8 @@
 //! The client side of SMTP and LMTP: a session without I/O, and the driver that moves its bytes.
 //!
-//! Neither looks up names, connects, chooses a host or tries again. That is up to the queue, which gets a
-//! [`crate::DeliveryStatus`] for each recipient. The files have the names of their counterparts in
-//! [`crate::server`]:
+//! Neither looks up names, connects, chooses a host or tries again. That is up to the queue, which
+//! gets a [`crate::DeliveryStatus`] for each recipient. The files have the names of their
+//! counterparts in [`crate::server`]:
 //!
 //! | file | what it has |
 //! |---|---|

@@ -48,7 +48,8 @@ impl Session {
 
     fn start_tls(&mut self, reply: &Reply) {
         if reply.code() == ReplyCode::READY {
-            // Bytes in the buffer were sent in clear. Under TLS they must not count as the server's.
+            // Bytes in the buffer were sent in clear. Under TLS they must not count as the
+            // server's.
             if !self.parser.is_empty() {
                 return self.close(no_tls(
                     "the server sent more than the reply to STARTTLS in clear",

@@ -20,7 +20,8 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// LMTP instead of SMTP (RFC 2033). It has one reply to the end of data for each recipient.
     pub lmtp: bool,
-    /// Use BDAT where the server offers CHUNKING (RFC 3030). It saves the wait for the reply to DATA.
+    /// Use BDAT where the server offers CHUNKING (RFC 3030). It saves the wait for the reply to
+    /// DATA.
     pub chunking: bool,
 }
 
@@ -44,8 +45,8 @@ impl Options {
 pub enum TlsMode {
     /// No TLS, even where the server offers it.
     Never,
-    /// STARTTLS where the server offers it (RFC 7435). A failed handshake ends the connection. The caller may
-    /// make another one without TLS.
+    /// STARTTLS where the server offers it (RFC 7435). A failed handshake ends the connection. The
+    /// caller may make another one without TLS.
     Opportunistic(Tls),
     /// STARTTLS, or no mail.
     Required(Tls),

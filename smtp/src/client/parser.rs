@@ -13,7 +13,8 @@ use bytes::{Buf, BytesMut};
 
 use crate::{EnhancedCode, Reply, ReplyCode};
 
-/// The longest line in bytes, without its end. RFC 5321 §4.5.3.1.5 says 512. Some servers write longer ones.
+/// The longest line in bytes, without its end. RFC 5321 §4.5.3.1.5 says 512. Some servers write
+/// longer ones.
 const LINE_MAX: usize = 2048;
 /// The longest reply in bytes.
 const REPLY_MAX: usize = 64 * 1024;
@@ -60,8 +61,8 @@ impl ReplyParser {
         Self::default()
     }
 
-    /// Takes bytes in. Call [`Self::next`] until it gives None before the next bytes, so that the buffer stays
-    /// small.
+    /// Takes bytes in. Call [`Self::next`] until it gives None before the next bytes, so that the
+    /// buffer stays small.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }

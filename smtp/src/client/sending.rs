@@ -10,13 +10,13 @@ use super::{
 };
 use crate::{Cause, DeliveryStatus, EnhancedCode};
 
-/// The session makes no more output while this much waits to be sent. It is also the largest piece of a
-/// text that the session asks for.
+/// The session makes no more output while this much waits to be sent. It is also the largest piece
+/// of a text that the session asks for.
 const OUTPUT_MAX: usize = 64 * 1024;
 /// The size of a BDAT chunk. Only the last chunk of a text is smaller.
 const CHUNK: u64 = 1024 * 1024;
-/// The session sends a text of up to this size by BDAT before it knows the replies to the recipients. If
-/// the server refuses them all, that wastes less than the wait.
+/// The session sends a text of up to this size by BDAT before it knows the replies to the
+/// recipients. If the server refuses them all, that wastes less than the wait.
 const EAGER_MAX: u64 = 64 * 1024;
 /// The most steps that may await their replies.
 const WINDOW: usize = 256;
@@ -45,7 +45,8 @@ impl Session {
         None
     }
 
-    /// Puts the steps of the next message on the list. False if there is no message, or it has to wait.
+    /// Puts the steps of the next message on the list. False if there is no message, or it has to
+    /// wait.
     fn plan(&mut self) -> bool {
         // A step before it may still turn out to need RSET.
         let wait = |last: &Step| last.ends_group() || !self.extensions.pipelining;
@@ -84,8 +85,8 @@ impl Session {
         self.mails = self.mails.saturating_add(1);
         let bdat = self.config.chunking && self.extensions.chunking && self.extensions.pipelining;
         let bdat = (bdat && !self.config.lmtp) || needs_bdat;
-        // A refused BDAT leaves the transaction in an unknown state (RFC 3030 §2), and the session does
-        // not wait for the reply.
+        // A refused BDAT leaves the transaction in an unknown state (RFC 3030 §2), and the session
+        // does not wait for the reply.
         if std::mem::take(&mut self.needs_reset) || (bdat && !self.steps.is_empty()) {
             self.steps.push_back(Step::Rset);
         }
@@ -195,8 +196,8 @@ impl Session {
         };
     }
 
-    /// Takes the piece of a text that the session asked for. None: it cannot be read. Then the connection
-    /// is over, since there is no other way to take back a text that is half sent.
+    /// Takes the piece of a text that the session asked for. None: it cannot be read. Then the
+    /// connection is over, since there is no other way to take back a text that is half sent.
     pub fn answer(&mut self, piece: Option<&[u8]>, now: Instant) {
         self.restart_wait(now);
         let Some(mut text) = self.sending().and_then(|(batch, _)| batch.text.take()) else {

@@ -11,12 +11,13 @@
 //! | [`Session::timeout`] | the time of [`Session::deadline`] has come |
 //! | [`Session::lost`] | the connection broke |
 //!
-//! The dialog is one list of steps with two cursors. The steps before the sending cursor are sent. The
-//! receiving cursor is the front of the list, since replies come in order. PIPELINING only decides how
-//! far the one may run ahead of the other. The meaning of a reply is the same with and without it.
+//! The dialog is one list of steps with two cursors. The steps before the sending cursor are sent.
+//! The receiving cursor is the front of the list, since replies come in order. PIPELINING only
+//! decides how far the one may run ahead of the other. The meaning of a reply is the same with and
+//! without it.
 //!
-//! The file `sending` has the steps on their way out. The files `opening`, `auth`, `transaction` and
-//! `data` have the replies.
+//! The file `sending` has the steps on their way out. The files `opening`, `auth`, `transaction`
+//! and `data` have the replies.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -126,8 +127,8 @@ impl Session {
         }
     }
 
-    /// The session can take more messages: the connection is open, and the server's limit of messages
-    /// (LIMITS MAILMAX, RFC 9422) is not reached.
+    /// The session can take more messages: the connection is open, and the server's limit of
+    /// messages (LIMITS MAILMAX, RFC 9422) is not reached.
     #[must_use]
     pub fn usable(&self) -> bool {
         self.closed().is_none() && !self.mails_exhausted()
@@ -237,7 +238,8 @@ impl Session {
                 return self.close(DeliveryStatus::from_reply(reply, command));
             }
             Some(step) if self.sent > 0 => step,
-            // The server gave up on a text that is being sent. The text cannot end without being taken.
+            // The server gave up on a text that is being sent. The text cannot end without being
+            // taken.
             Some(step) if self.open_text().is_some() && !reply.code().is_positive() => {
                 return self.close_with(reply, step);
             }
@@ -298,8 +300,9 @@ impl Session {
         }
     }
 
-    /// The time to call [`Self::timeout`] at, if nothing happens until then. A reply has to be whole
-    /// before it, and a block of a text has to be written. None if the session waits for nothing.
+    /// The time to call [`Self::timeout`] at, if nothing happens until then. A reply has to be
+    /// whole before it, and a block of a text has to be written. None if the session waits for
+    /// nothing.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         if self.closed().is_some() || self.event.is_some() {
@@ -364,8 +367,8 @@ impl Session {
             permanent: false,
             ..status.clone()
         };
-        // A server may end a connection between two messages, for idleness or for their number. That says
-        // nothing of the next message.
+        // A server may end a connection between two messages, for idleness or for their number.
+        // That says nothing of the next message.
         let between =
             self.answered_mails > 0 && matches!(front, None | Some(Step::Rset | Step::Mail(_)));
         for (id, message) in self.messages.iter_mut().enumerate() {
@@ -390,8 +393,8 @@ impl Session {
         self.enter(State::Closed(status.with_remote(&self.config.remote)));
     }
 
-    /// Goes to the next state. It traces the change and tells the driver. No other place changes the
-    /// state.
+    /// Goes to the next state. It traces the change and tells the driver. No other place changes
+    /// the state.
     pub(super) fn enter(&mut self, next: State) {
         tracing::trace!(
             remote = self.config.remote,

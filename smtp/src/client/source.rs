@@ -8,13 +8,14 @@ use super::Envelope;
 
 /// The bytes of a message: its header section and its body, as one run.
 ///
-/// The connection reads a message in pieces of at most 64 KiB, while the server takes them. It awaits
-/// each read, so a source may read from a disk. A source in memory answers at once.
+/// The connection reads a message in pieces of at most 64 KiB, while the server takes them. It
+/// awaits each read, so a source may read from a disk. A source in memory answers at once.
 pub trait MessageSource: Send + Sync {
     /// The size of the message in bytes.
     fn size(&self) -> u64;
 
-    /// Reads at most `max` bytes from `offset` on. The piece is only empty at the end of the message.
+    /// Reads at most `max` bytes from `offset` on. The piece is only empty at the end of the
+    /// message.
     ///
     /// # Errors
     /// The message cannot be read. It then counts as not sent.

@@ -78,7 +78,8 @@ pub(super) enum Step {
 }
 
 impl Step {
-    /// Nothing may follow the step before its reply: RFC 2920 §3.1 allows it only as the last of a group.
+    /// Nothing may follow the step before its reply: RFC 2920 §3.1 allows it only as the last of a
+    /// group.
     pub(super) const fn ends_group(self) -> bool {
         matches!(
             self,

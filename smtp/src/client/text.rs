@@ -4,9 +4,9 @@ use bytes::{BufMut, BytesMut};
 
 /// Makes a text ready for DATA: doubles the dot at the beginning of a line.
 ///
-/// Only CRLF ends a line on the wire. A bare CR or LF becomes CRLF. Otherwise a server that takes it for a
-/// line end could see the end of the message in it (SMTP smuggling). A text that postrider accepted has
-/// neither.
+/// Only CRLF ends a line on the wire. A bare CR or LF becomes CRLF. Otherwise a server that takes
+/// it for a line end could see the end of the message in it (SMTP smuggling). A text that postrider
+/// accepted has neither.
 #[derive(Debug)]
 pub(crate) struct Stuffer {
     line_start: bool,

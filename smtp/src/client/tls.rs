@@ -28,8 +28,8 @@ pub struct TlsSummary {
     pub cipher: String,
 }
 
-/// A configuration that encrypts without authentication (RFC 7435). It accepts any certificate, even an
-/// invalid one. It is for opportunistic TLS, where the other choice is no TLS.
+/// A configuration that encrypts without authentication (RFC 7435). It accepts any certificate,
+/// even an invalid one. It is for opportunistic TLS, where the other choice is no TLS.
 #[must_use]
 pub fn opportunistic_config() -> ClientConfig {
     let provider = CryptoProvider::get_default()
@@ -89,8 +89,8 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// Accepts certificates that webpki cannot read, like those of version 1. Otherwise old servers would get the
-/// mail in clear.
+/// Accepts certificates that webpki cannot read, like those of version 1. Otherwise old servers
+/// would get the mail in clear.
 fn forgive(
     result: Result<HandshakeSignatureValid, Error>,
 ) -> Result<HandshakeSignatureValid, Error> {

@@ -5,7 +5,7 @@ use super::{
     session::{Session, unexpected},
     state::Step,
 };
-use crate::{DeliveryStatus, Reply, ReplyCode};
+use crate::{DeliveryStatus, EnhancedCode, Reply, ReplyCode};
 
 impl Session {
     /// A reply to a step of the envelope.
@@ -26,8 +26,8 @@ impl Session {
         }
     }
 
-    /// The reply refuses the message for all recipients without a result. The session sends nothing more
-    /// of it.
+    /// The reply refuses the message for all recipients without a result. The session sends nothing
+    /// more of it.
     pub(super) fn refuse(&mut self, message: usize, reply: &Reply, step: Step) {
         let status = if reply.code().is_positive() || reply.code().is_intermediate() {
             unexpected(reply, step.name())
@@ -75,5 +75,5 @@ fn is_one_too_many(reply: &Reply) -> bool {
     );
     code && reply
         .enhanced()
-        .is_none_or(|code| (code.subject, code.detail) == (5, 3))
+        .is_none_or(|code| code.with_class(4) == EnhancedCode::TOO_MANY_RECIPIENTS)
 }

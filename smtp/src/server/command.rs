@@ -119,9 +119,9 @@ pub(crate) fn parse(line: &str, offered: Offered) -> Result<Command, Reply> {
     }
 }
 
-/// The name in EHLO. Many real clients give neither a domain nor an address literal, and RFC 5321 §4.1.4
-/// forbids to refuse mail for that. So any short printable word will do. It only goes into the Received
-/// field.
+/// The name in EHLO. Many real clients give neither a domain nor an address literal, and RFC 5321
+/// §4.1.4 forbids to refuse mail for that. So any short printable word will do. It only goes into
+/// the Received field.
 fn client_name(rest: &str) -> Result<String, Reply> {
     let name = rest.trim();
     let printable = name.bytes().all(|byte| byte.is_ascii_graphic())

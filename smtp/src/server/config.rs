@@ -11,8 +11,8 @@ pub struct SessionConfig {
     pub hostname: Domain,
     /// SIZE: the largest message in bytes.
     pub max_message_size: u64,
-    /// The longest line of a message in bytes, without its CRLF. RFC 5321 §4.5.3.1.6 asks for 998. Many
-    /// real messages have longer lines.
+    /// The longest line of a message in bytes, without its CRLF. RFC 5321 §4.5.3.1.6 asks for 998.
+    /// Many real messages have longer lines.
     pub max_line: usize,
     /// The server offers STARTTLS.
     pub starttls: bool,
@@ -26,8 +26,8 @@ pub struct SessionConfig {
     pub require_tls_extension: bool,
     /// The server offers DSN (RFC 3461).
     pub dsn: bool,
-    /// The server offers BINARYMIME (RFC 3030). This is for servers that keep the messages: a message
-    /// that is not made of lines cannot be passed on to every server.
+    /// The server offers BINARYMIME (RFC 3030). This is for servers that keep the messages: a
+    /// message that is not made of lines cannot be passed on to every server.
     pub binary_mime: bool,
     /// The most recipients of a transaction.
     pub max_recipients: usize,

@@ -44,7 +44,8 @@ impl Session {
         )
     }
 
-    /// BDAT. The bytes of the chunk follow in any case, so a refused chunk is read too (RFC 3030 §2).
+    /// BDAT. The bytes of the chunk follow in any case, so a refused chunk is read too (RFC 3030
+    /// §2).
     pub(super) fn bdat(chunk: Chunk, stage: Stage) -> State {
         match stage {
             Stage::Chunks(transaction, incoming) => {
@@ -193,7 +194,8 @@ impl Incoming {
     }
 }
 
-/// RFC 5321 §3.3 allows 503 and 554. After 503 a client that pipelines sends no text (RFC 2920 §3.1).
+/// RFC 5321 §3.3 allows 503 and 554. After 503 a client that pipelines sends no text (RFC 2920
+/// §3.1).
 const NO_RECIPIENT: Reply = bad_sequence("no recipient was accepted");
 
 /// The message need not be made of lines.

@@ -27,8 +27,8 @@ const READ_TEXT: usize = 64 * 1024;
 
 /// Serves one connection to its end.
 ///
-/// `tls` is for STARTTLS, or for the whole connection with `implicit_tls`. When `shutdown` becomes true,
-/// the session ends with 421 as soon as it waits for a command.
+/// `tls` is for STARTTLS, or for the whole connection with `implicit_tls`. When `shutdown` becomes
+/// true, the session ends with 421 as soon as it waits for a command.
 ///
 /// # Errors
 /// The connection broke, or TLS failed. The replies before that are as valid as ever.
@@ -180,7 +180,8 @@ enum Read {
 }
 
 async fn ask<H: Handler>(handler: &mut H, client: &Client, question: Question<'_>) -> Answer {
-    // The large futures are in a box while they run, so that a connection that waits has no room for them.
+    // The large futures are in a box while they run, so that a connection that waits has no room
+    // for them.
     match question {
         Question::Greeting => handler.greeting(client).await.into(),
         Question::Login(login) => Box::pin(handler.login(client, login)).await.into(),

@@ -112,8 +112,8 @@ pub trait Handler: Send {
         client: &Client,
         transaction: &Transaction,
     ) -> impl Future<Output = Result<(), Reply>> + Send;
-    /// A piece of the text came, without the dots of DATA. After `Err` the session drops the rest of the
-    /// text, and sends the reply at its end.
+    /// A piece of the text came, without the dots of DATA. After `Err` the session drops the rest
+    /// of the text, and sends the reply at its end.
     fn text(&mut self, piece: &[u8]) -> impl Future<Output = Result<(), Reply>> + Send;
     /// The whole text has come. A positive reply promises that the message is safe.
     fn end(
@@ -121,6 +121,6 @@ pub trait Handler: Send {
         client: &Client,
         transaction: &Transaction,
     ) -> impl Future<Output = Reply> + Send;
-    /// The transaction is over without `end`. The handler forgets what came of it.
+    /// The transaction is over without `end`. The handler forgets the text that came so far.
     fn reset(&mut self);
 }

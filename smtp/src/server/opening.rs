@@ -74,7 +74,8 @@ impl Session {
             return self.refuse(&reply, State::ExpectCommand(stage));
         }
         if !self.input.is_empty() {
-            // These bytes were sent in clear. Under TLS they must not count as the client's (RFC 3207 §4.2).
+            // These bytes were sent in clear. Under TLS they must not count as the client's (RFC
+            // 3207 §4.2).
             self.input.clear();
             return self.close(&Reply::fixed(
                 ReplyCode::BAD_SEQUENCE,

@@ -10,11 +10,11 @@
 //! | [`Session::wrote`] | the bytes of [`Output::Send`] are written |
 //! | [`Session::timeout`] | the time of [`Session::deadline`] has come |
 //!
-//! While a question is open the session looks at no further input. So pipelining (RFC 2920) needs no
-//! care: replies gather, and leave in one write.
+//! While a question is open the session looks at no further input. So pipelining (RFC 2920) needs
+//! no care: replies gather, and leave in one write.
 //!
-//! The files `opening`, `auth`, `transaction` and `data` have the commands. Each takes the state, or a
-//! part of it, by value, and gives the next one.
+//! The files `opening`, `auth`, `transaction` and `data` have the commands. Each takes the state,
+//! or a part of it, by value, and gives the next one.
 //!
 //! Absent on purpose: ETRN, EXPN, TURN.
 
@@ -48,7 +48,7 @@ pub enum Question<'a> {
     Rcpt(&'a Transaction, &'a RcptTo),
     /// May the text of this transaction come?
     Data(&'a Transaction),
-    /// The text has come whole. What became of it?
+    /// The text has come whole. Is the message accepted?
     End(&'a Transaction),
 }
 
@@ -57,7 +57,8 @@ pub enum Question<'a> {
 pub enum Answer {
     /// Yes, with the session's own reply. For [`Question::End`]: the message is safe.
     Accept,
-    /// This reply. To [`Question::End`] it may be of any kind. To the other questions it is a refusal.
+    /// This reply. To [`Question::End`] it may be of any kind. To the other questions it is a
+    /// refusal.
     Reply(Reply),
 }
 
@@ -79,7 +80,7 @@ pub enum Output<'a> {
     Ask(&'a Client, Question<'a>),
     /// Keep this piece of the text. Call [`Session::refuse_text`] if that fails.
     Text(Bytes),
-    /// Forget what came of the message so far: its transaction is over.
+    /// Forget the text that came so far: its transaction is over.
     Reset,
     /// Make the TLS handshake, then call [`Session::tls_started`].
     StartTls,
@@ -87,7 +88,7 @@ pub enum Output<'a> {
     Closed,
 }
 
-/// What a step of the session leads to.
+/// The result of a step.
 pub(super) enum Next {
     /// Another step.
     Again,
@@ -167,7 +168,8 @@ impl Session {
             State::ExpectText(..) | State::ExpectChunk(..) | State::ExpectChunkEnd(..) => true,
             // The time for an exchange is for all of its lines.
             State::ExpectAuthLine(_) => false,
-            // A part of a line is no progress. Otherwise a client could take a minute for each byte.
+            // A part of a line is no progress. Otherwise a client could take a minute for each
+            // byte.
             _ => {
                 let old = self.input.len().saturating_sub(count);
                 let new = self.input.get(old..).unwrap_or_default();
@@ -273,8 +275,8 @@ impl Session {
         }
     }
 
-    /// The policy refuses the message that is coming. The session reads it to its end and then sends
-    /// this reply.
+    /// The policy refuses the message that is coming. The session reads it to its end and then
+    /// sends this reply.
     pub fn refuse_text(&mut self, reply: Reply) {
         if let Some(incoming) = self.state.incoming_mut() {
             incoming.refusal.get_or_insert(reply);
@@ -287,8 +289,8 @@ impl Session {
         matches!(self.state, State::ExpectText(..) | State::ExpectChunk(..))
     }
 
-    /// The time to call [`Self::timeout`] at, if nothing happens until then. It limits a wait for the
-    /// client, whether the client has to send or to read. None while a question is open.
+    /// The time to call [`Self::timeout`] at, if nothing happens until then. It limits a wait for
+    /// the client, whether the client has to send or to read. None while a question is open.
     ///
     /// | wait | limit |
     /// |---|---|
@@ -350,8 +352,8 @@ impl Session {
         });
     }
 
-    /// Takes the state and puts the one that `step` makes of it in its place. It traces each change, and
-    /// no other place changes the state.
+    /// Takes the state and puts the one that `step` makes of it in its place. It traces each
+    /// change, and no other place changes the state.
     pub(super) fn change<T>(&mut self, step: impl FnOnce(&mut Self, State) -> (State, T)) -> T {
         let old = std::mem::replace(&mut self.state, State::Closing);
         let name = old.name();
@@ -473,8 +475,8 @@ impl Session {
         self.refuse_as(reply, utf8, next)
     }
 
-    /// As [`Self::refuse`], with a reply in UTF-8 or ASCII. A permanent refusal counts as an error of the
-    /// client. The connection ends after too many errors, and after a 421.
+    /// As [`Self::refuse`], with a reply in UTF-8 or ASCII. A permanent refusal counts as an error
+    /// of the client. The connection ends after too many errors, and after a 421.
     pub(super) fn refuse_as(&mut self, reply: &Reply, utf8: bool, next: State) -> State {
         if reply.code() == ReplyCode::UNAVAILABLE {
             return self.close(reply);

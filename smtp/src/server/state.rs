@@ -1,6 +1,6 @@
 //! The states of a session.
 //!
-//! A state has the data that belong to it, and no others do. A state `Expect...` waits for the client, a
+//! A state has its data, which exist in no other state. A state `Expect...` waits for the client, a
 //! state `Await...` for the answer to a question.
 
 use std::time::Instant;
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::Reply;
 
-/// The state of a session, named for what it waits for.
+/// The state of a session. Its name tells the event that the session waits for.
 #[derive(Debug)]
 pub(super) enum State {
     /// The TLS handshake. It comes before the greeting or after STARTTLS.

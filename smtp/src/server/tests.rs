@@ -145,7 +145,8 @@ impl Peer {
         self.drain();
     }
 
-    /// Says the bytes one by one, with this time between them. Gives the time until the server closes.
+    /// Says the bytes one by one, with this time between them. Gives the time until the server
+    /// closes.
     fn dribble(&mut self, bytes: &[u8], pause: Duration) -> Option<Duration> {
         let start = self.now;
         for byte in bytes {
@@ -222,7 +223,7 @@ fn unescape(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Plays a dialog, feeding `split` bytes at a time; gives it back as it went.
+/// Plays a dialog with `split` bytes at a time. Gives the dialog as it really went.
 fn play(dialog: &str, split: usize) -> String {
     let mut settings = config();
     let mut lines = dialog.lines().peekable();
@@ -294,7 +295,7 @@ fn dialogs() {
     );
 }
 
-/// A server must never obey what was injected in clear (RFC 3207 §4.2).
+/// A server must never obey commands that were injected in clear (RFC 3207 §4.2).
 #[test]
 fn what_was_injected_before_tls_is_dropped() {
     let mut peer = Peer::new(config());
@@ -331,7 +332,8 @@ fn check_too_slow(peer: &Peer) {
     assert!(peer.text.is_empty(), "the policy keeps a text");
 }
 
-/// A client that says `before`, and then one byte of `slow` in each pause, is cut off after this time.
+/// A client that says `before`, and then one byte of `slow` in each pause, is cut off after this
+/// time.
 fn cut_off(config: &SessionConfig, before: &str, slow: &str, pause: Duration) -> Duration {
     let mut peer = Peer::new(config.clone());
     peer.say(before.as_bytes());

@@ -1,10 +1,10 @@
 //! The text of a message on its way in.
 //!
-//! The reader finds the end of DATA, removes the dots that DATA added, and checks each line. Only CRLF
-//! ends a line, and only CRLF.CRLF ends DATA (RFC 5321 §2.3.8, §4.1.1.4). A text with a bare CR or LF, a
-//! NUL or an over-long line is read to its end and then refused. So no other idea of a line end can
-//! smuggle a second message in, or out to the next hop. A binary text (RFC 3030 §3) may have any bytes:
-//! its end is counted, and it stays on this server.
+//! The reader finds the end of DATA, removes the dots that DATA added, and checks each line. Only
+//! CRLF ends a line, and only CRLF.CRLF ends DATA (RFC 5321 §2.3.8, §4.1.1.4). A text with a bare
+//! CR or LF, a NUL or an over-long line is read to its end and then refused. So no other idea of a
+//! line end can smuggle a second message in, or out to the next hop. A binary text (RFC 3030 §3)
+//! may have any bytes: its end is counted, and it stays on this server.
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr3;
@@ -121,8 +121,8 @@ impl TextReader {
         }
     }
 
-    /// Takes text of a chunk from the front of `input`. `left` is the number of bytes of the chunk that
-    /// are still to come, and goes down.
+    /// Takes text of a chunk from the front of `input`. `left` is the number of bytes of the chunk
+    /// that are still to come, and goes down.
     pub(super) fn read_chunk(&mut self, input: &mut BytesMut, left: &mut u64) -> Piece {
         let there = usize::try_from(*left)
             .unwrap_or(usize::MAX)
@@ -174,8 +174,8 @@ impl TextReader {
         self.error.get_or_insert(error);
     }
 
-    /// The number of bytes at the front of `input` that are text for sure. The scan stops before a CR at the
-    /// end of the input and, with `dots`, before a dot at the beginning of a line.
+    /// The number of bytes at the front of `input` that are text for sure. The scan stops before a
+    /// CR at the end of the input and, with `dots`, before a dot at the beginning of a line.
     fn scan(&mut self, input: &[u8], dots: bool) -> usize {
         let mut at = 0;
         while let Some(rest) = input.get(at..) {
@@ -233,8 +233,8 @@ mod tests {
         line: 20,
     };
 
-    /// Reads `wire` in pieces of `split` bytes. Gives the text, the bytes after its end, and the fault.
-    /// None without an end.
+    /// Reads `wire` in pieces of `split` bytes. Gives the text, the bytes after its end, and the
+    /// fault. None without an end.
     fn read(wire: &[u8], split: usize) -> Option<(Vec<u8>, Vec<u8>, Option<TextError>)> {
         let mut reader = TextReader::new(LIMITS);
         let (mut input, mut text) = (BytesMut::new(), Vec::new());

@@ -78,7 +78,8 @@ impl Session {
 
     fn rcpt_refusal(&self, rcpt: &RcptTo, transaction: &Transaction) -> Option<Reply> {
         if transaction.recipients.len() >= self.config.max_recipients {
-            // RFC 5321 §4.5.3.1.10 asks for 452. Then the client sends the rest in another transaction.
+            // RFC 5321 §4.5.3.1.10 asks for 452. Then the client sends the rest in another
+            // transaction.
             return Some(Reply::fixed(
                 ReplyCode::INSUFFICIENT_STORAGE,
                 Some(EnhancedCode::TOO_MANY_RECIPIENTS),

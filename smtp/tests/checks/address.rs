@@ -1,8 +1,8 @@
-//! Addresses, paths and domains: whatever is read can be written, and is read back as the same.
+//! Addresses, paths and domains: a parsed value can be written, and parses to the same value.
 
 use postrider_smtp::{Address, Domain, ForwardPath, Host, LocalPart, ReversePath};
 
-/// Fails where that does not hold.
+/// Fails where this does not hold.
 pub(crate) fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;

@@ -1,9 +1,10 @@
-//! Mail that may be a report: no bytes make the reader panic, and what it gives is bounded and on one line.
+//! Mail that may be a report: no bytes make the reader panic, and its results are short and on one
+//! line.
 
 use postrider_smtp::bounce::{Reading, read};
 use postrider_smtp::mime::Limits;
 
-/// Fails where that does not hold.
+/// Fails where this does not hold.
 pub(crate) fn check(data: &[u8]) {
     match read(data, Limits::default()) {
         Reading::Report(report) => {

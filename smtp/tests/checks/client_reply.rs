@@ -45,7 +45,8 @@ fn replies(bytes: &[u8], step: usize) {
     }
 }
 
-/// The results of a dialog with a server that sends these bytes, whatever the client says, and then closes.
+/// The results of a dialog with a server that sends these bytes, whatever the client says, and then
+/// closes.
 ///
 /// Each line comes alone: the state of the client decides whether bytes are replies at all.
 fn session(options: u8, bytes: &[u8], step: usize) -> Vec<OutgoingResult> {

@@ -143,7 +143,7 @@ fn garbage_at_any_point() {
 fn more_replies_than_commands() {
     let dialog =
         format!("{PLAIN} C: MAIL FROM:<s@example.org>\nS: 250 ok\nS: 250 ok\nC: RCPT TO:<a@x.org>");
-    // The second reply is taken for RCPT's when it comes in time, and for nothing when it comes before RCPT is sent.
+    // A second reply after RCPT counts as its reply. Before RCPT it is unexpected.
     let mails = [mail(&["a"], "x")];
     let run = run(
         &config(),
@@ -203,7 +203,7 @@ fn a_text_that_cannot_be_read_ends_the_connection() {
         C: DATA
         S: 354 go"
     );
-    // Its length says more than there is.
+    // The size of the message is more than the text has.
     broken.text.truncate(3);
     let mails = [broken];
     let mut run = run(

@@ -4,7 +4,7 @@ use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The session after this dialog, and without the messages' texts.
+/// The session after this dialog.
 fn after<'a>(mails: &'a [Mail], dialog: &str) -> Run<'a> {
     run(&config(), mails, dialog, 1000)
 }

@@ -87,7 +87,7 @@ impl Run<'_> {
                 }
                 Output::Ask(request) => {
                     let start = usize::try_from(request.offset).unwrap();
-                    // In small pieces, as a file in small blocks.
+                    // Small pieces, like the blocks of a file.
                     let text = self.mails[request.message].text.as_bytes();
                     let end = text.len().min(start + request.max.min(5));
                     self.session.answer(text.get(start..end), self.now);
@@ -128,7 +128,7 @@ impl Run<'_> {
     }
 }
 
-/// One recipient's result, shown.
+/// The results of a message as text, one for each recipient.
 fn show(result: &OutgoingResult) -> Vec<String> {
     let shown = result.recipients.iter().map(|result| {
         let status = &result.status;
