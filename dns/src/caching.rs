@@ -176,7 +176,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_is_asked_for_once_in_its_ttl() {
         let world = world();
-        world.fake.mx("a.test", &[(10, "mx.test")]);
+        world.fake.set_mx("a.test", &[(10, "mx.test")]);
         for (second, ttl, asked) in [(0, 60, 1), (59, 1, 1), (60, 60, 2)] {
             world.seconds.store(second, Ordering::Relaxed);
             let answer = world.resolver.mx("a.test").await.unwrap();
@@ -193,7 +193,7 @@ mod tests {
     #[tokio::test]
     async fn a_failure_is_not_kept() {
         let world = world();
-        world.fake.mx("a.test", &[(10, "mx.test")]);
+        world.fake.set_mx("a.test", &[(10, "mx.test")]);
         world.fake.fail("a.test");
         assert!(world.resolver.mx("a.test").await.is_err());
         world.fake.mend("a.test");
@@ -203,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn equal_questions_are_joined_and_go_on_without_their_callers() {
         let world = world();
-        world.fake.mx("a.test", &[(10, "mx.test")]);
+        world.fake.set_mx("a.test", &[(10, "mx.test")]);
         world.fake.hang("a.test");
         let lost = world.resolver.mx("a.test");
         let waiting = [world.resolver.mx("a.test"), world.resolver.mx("A.test.")];

@@ -54,7 +54,7 @@ impl FakeResolver {
     }
 
     /// Makes these the MX records of a domain. Without hosts, the domain exists, but has no MX records.
-    pub fn mx(&self, domain: &str, hosts: &[(u16, &str)]) {
+    pub fn set_mx(&self, domain: &str, hosts: &[(u16, &str)]) {
         self.change(domain, |tables, domain| {
             let records = tables.records.entry(domain).or_default();
             records.retain(|record| record.record_type() != RecordType::Mx);
@@ -72,7 +72,7 @@ impl FakeResolver {
     /// # Panics
     /// If it is not an address.
     #[expect(clippy::panic, reason = "a mistake in a test")]
-    pub fn address(&self, host: &str, address: &str) {
+    pub fn add_address(&self, host: &str, address: &str) {
         let record = match address.parse() {
             Ok(std::net::IpAddr::V4(address)) => Record::A(address),
             Ok(std::net::IpAddr::V6(address)) => Record::Aaaa(address),

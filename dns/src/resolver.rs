@@ -182,10 +182,10 @@ mod tests {
     #[tokio::test]
     async fn one_family_is_enough() {
         let fake = FakeResolver::default();
-        fake.address("both.test", "192.0.2.1");
-        fake.address("both.test", "2001:db8::1");
-        fake.address("four.test", "192.0.2.1");
-        fake.mx("mail.test", &[(10, "both.test")]);
+        fake.add_address("both.test", "192.0.2.1");
+        fake.add_address("both.test", "2001:db8::1");
+        fake.add_address("four.test", "192.0.2.1");
+        fake.set_mx("mail.test", &[(10, "both.test")]);
         let both = fake.addresses("both.test").await.unwrap();
         let expected: [IpAddr; 2] =
             ["192.0.2.1", "2001:db8::1"].map(|address| address.parse().unwrap());

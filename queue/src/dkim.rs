@@ -1,132 +1,119 @@
-//! DKIM signatures (RFC 6376), made when a message is first delivered and kept for its other recipients.
-//!
-//! The fields go in front of the text while it is sent; nothing is rewritten in the store.
+//! DKIM signatures (RFC 6376), made from the pieces of a message. The fields go in front of the message while it is
+//! sent. Nothing is rewritten in the store.
 
-use std::sync::{Mutex, PoisonError};
-
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use mail_auth::{
     common::{
-        crypto::{Ed25519Key, RsaKey, Sha256, SigningKey},
+        crypto::{DkimKey, Ed25519Key, RsaKey, Sha256},
         headers::HeaderWriter,
     },
-    dkim::{Canonicalization, DkimSigner},
+    dkim::{Canonicalization, DkimSigner, DkimSigningStream, Done},
 };
-use postrider_config::{DkimAlgorithm, DkimSelector, Dynamic};
-use postrider_smtp::{Address, Domain};
-use postrider_store::{TextId, Top};
+use postrider_config::{DkimAlgorithm, DkimSelector};
+use postrider_smtp::Domain;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// How many messages' signatures are kept.
-const KEPT: usize = 256;
+use crate::header;
 
 /// Why a message can't be signed.
 #[derive(Debug, thiserror::Error)]
-#[error("signing with {selector}._domainkey.{domain}: {reason}")]
-pub struct SignError {
-    domain: String,
-    selector: String,
-    reason: String,
+pub(crate) enum SignError {
+    /// A key can't be used.
+    #[error("signing with {selector}._domainkey.{domain}: {reason}")]
+    Key {
+        domain: String,
+        selector: String,
+        reason: String,
+    },
+    /// The message can't be read.
+    #[error("{0}")]
+    Read(String),
 }
 
-/// Signs, and remembers for a while.
-#[derive(Debug, Default)]
-pub struct Signer {
-    recent: Mutex<Vec<(TextId, Top, Bytes)>>,
-}
-
-impl Signer {
-    /// Whether messages of this author are signed, so that the text is needed.
-    #[must_use]
-    pub fn wants(config: &Dynamic, from: Option<&Address>) -> bool {
-        domain(config, from).is_some()
+/// The DKIM-Signature fields of a message by these keys of a domain, with CRLFs. The message comes in pieces.
+pub(crate) fn sign(
+    domain: &Domain,
+    keys: &[(&Domain, &DkimSelector)],
+    pieces: &mut dyn Iterator<Item = Result<Bytes, String>>,
+) -> Result<Bytes, SignError> {
+    let (section, rest) = header_section(pieces)?;
+    let failed = |selector: &Domain, reason: String| SignError::Key {
+        domain: domain.ascii().to_owned(),
+        selector: selector.ascii().to_owned(),
+        reason,
+    };
+    let mut signers = Vec::with_capacity(keys.len());
+    for (selector, settings) in keys {
+        let signer = signer(domain, selector, settings, &section)
+            .map_err(|reason| failed(selector, reason))?;
+        signers.push((*selector, settings, signer));
     }
-
-    /// The signatures made before.
-    #[must_use]
-    pub fn known(&self, text: TextId, top: &Top) -> Option<Bytes> {
-        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent
-            .iter()
-            .find(|(known, with, _)| *known == text && with == top)
-            .map(|(_, _, fields)| fields.clone())
-    }
-
-    /// The DKIM-Signature fields for this message, with CRLFs; empty if its author's domain has no keys that sign.
-    ///
-    /// # Errors
-    /// If a key can't be used.
-    pub fn sign(
-        &self,
-        config: &Dynamic,
-        from: Option<&Address>,
-        text: TextId,
-        top: &Top,
-        whole: &[u8],
-    ) -> Result<Bytes, SignError> {
-        let Some((domain, signing)) = domain(config, from) else {
-            return Ok(Bytes::new());
+    let mut streams = Vec::with_capacity(signers.len());
+    for (selector, settings, signer) in &signers {
+        let mut stream = signer.sign_streaming();
+        stream.write(&[&section, b"\r\n".as_slice()].concat());
+        let body = match settings.canonicalization.body_relaxed() {
+            true => Body::Relaxed(BlankEnd::default()),
+            false => Body::Simple,
         };
-        let mut fields = Vec::new();
-        for (selector, settings) in signing {
-            let failed = |reason: String| SignError {
-                domain: domain.ascii().to_owned(),
-                selector: selector.ascii().to_owned(),
-                reason,
-            };
-            fields.extend(signature(domain, selector, settings, whole).map_err(failed)?);
+        streams.push((*selector, stream, body));
+    }
+    for piece in std::iter::once(Ok(rest)).chain(pieces) {
+        let piece = piece.map_err(SignError::Read)?;
+        for (_, stream, body) in &mut streams {
+            body.write(&piece, stream);
         }
-        let fields = Bytes::from(fields);
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if recent.len() >= KEPT {
-            recent.remove(0);
+    }
+    let mut fields = Vec::new();
+    for (selector, stream, _) in streams {
+        let signature = stream
+            .finish()
+            .map_err(|error| failed(selector, error.to_string()))?;
+        fields.extend(signature.to_header().into_bytes());
+    }
+    Ok(fields.into())
+}
+
+/// Reads until the header section is whole. Gives it, and the beginning of the body.
+fn header_section(
+    pieces: &mut dyn Iterator<Item = Result<Bytes, String>>,
+) -> Result<(Bytes, Bytes), SignError> {
+    let mut read = Bytes::new();
+    loop {
+        let section = header::section(&read).len();
+        // The section is whole when the blank line behind it is there.
+        if read.get(section..section + 2) == Some(b"\r\n".as_slice()) {
+            return Ok((read.slice(..section), read.slice(section + 2..)));
         }
-        recent.push((text, top.clone(), fields.clone()));
-        Ok(fields)
+        let Some(piece) = pieces.next() else {
+            return Ok((read, Bytes::new()));
+        };
+        let piece = piece.map_err(SignError::Read)?;
+        if read.is_empty() {
+            read = piece;
+        } else {
+            let mut both = BytesMut::from(read);
+            both.extend_from_slice(&piece);
+            read = both.freeze();
+        }
     }
 }
 
-fn domain<'a>(
-    config: &'a Dynamic,
-    from: Option<&Address>,
-) -> Option<(&'a Domain, Vec<(&'a Domain, &'a DkimSelector)>)> {
-    let (name, domain) = config.domains.get_key_value(from?.host.domain()?)?;
-    let signing: Vec<_> = domain.dkim.signing().collect();
-    (!signing.is_empty()).then_some((name, signing))
-}
-
-fn signature(
+fn signer(
     domain: &Domain,
     selector: &Domain,
     settings: &DkimSelector,
-    text: &[u8],
-) -> Result<Vec<u8>, String> {
-    match settings.algorithm {
+    section: &[u8],
+) -> Result<DkimSigner<DkimKey, Done>, String> {
+    let key = match settings.algorithm {
         DkimAlgorithm::Ed25519 => {
-            let key = Ed25519Key::from_pkcs8_maybe_unchecked_der(settings.key.pkcs8());
-            sign_with(
-                key.map_err(|error| error.to_string())?,
-                domain,
-                selector,
-                settings,
-                text,
-            )
+            Ed25519Key::from_pkcs8_maybe_unchecked_der(settings.key.pkcs8()).map(DkimKey::from)
         }
         DkimAlgorithm::Rsa => {
             let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(settings.key.pkcs8()));
-            let key = RsaKey::<Sha256>::from_key_der(der).map_err(|error| error.to_string())?;
-            sign_with(key, domain, selector, settings, text)
+            RsaKey::<Sha256>::from_key_der(der).map(DkimKey::from)
         }
-    }
-}
-
-fn sign_with<K: SigningKey>(
-    key: K,
-    domain: &Domain,
-    selector: &Domain,
-    settings: &DkimSelector,
-    text: &[u8],
-) -> Result<Vec<u8>, String> {
+    };
     let form = |relaxed: bool| {
         if relaxed {
             Canonicalization::Relaxed
@@ -134,27 +121,22 @@ fn sign_with<K: SigningKey>(
             Canonicalization::Simple
         }
     };
-    let signer = DkimSigner::from_key(key)
-        .domain(domain.ascii())
-        .selector(selector.ascii())
-        .headers(signed_headers(settings, text))
-        .expiration(settings.expiration.as_secs())
-        .header_canonicalization(form(settings.canonicalization.header_relaxed()))
-        .body_canonicalization(form(settings.canonicalization.body_relaxed()));
-    let view = if settings.canonicalization.body_relaxed() {
-        without_blank_end(text)
-    } else {
-        text
-    };
-    let signature = signer.sign(view).map_err(|error| error.to_string())?;
-    Ok(signature.to_header().into_bytes())
+    Ok(
+        DkimSigner::from_key(key.map_err(|error| error.to_string())?)
+            .domain(domain.ascii())
+            .selector(selector.ascii())
+            .headers(signed_headers(settings, section))
+            .expiration(settings.expiration.as_secs())
+            .header_canonicalization(form(settings.canonicalization.header_relaxed()))
+            .body_canonicalization(form(settings.canonicalization.body_relaxed())),
+    )
 }
 
-/// The configured fields, as the library wants them: each that is named is signed as often as it is there, and once more for
-/// each time that it is named again. Sealed, one that is there is named twice and one that is not once, so that none can be
-/// added (RFC 6376 §8.15).
-fn signed_headers(settings: &DkimSelector, text: &[u8]) -> Vec<String> {
-    let present: Vec<&[u8]> = crate::header::section(text)
+/// The configured fields, as the library wants them. It signs each named field as often as the message has it, and once
+/// more for each time that the field is named again. Sealed, a present field is named twice and an absent field once,
+/// so that none can be added (RFC 6376 §8.15).
+fn signed_headers(settings: &DkimSelector, section: &[u8]) -> Vec<String> {
+    let present: Vec<&[u8]> = section
         .split(|byte| *byte == b'\n')
         .filter_map(|line| {
             let name = line.split(|byte| *byte == b':').next()?;
@@ -178,50 +160,160 @@ fn signed_headers(settings: &DkimSelector, text: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// The text without lines of nothing but white space at its end: relaxed canonicalisation ignores them (RFC 6376 §3.4.4), and
-/// the library counts those that hold a space or a tab.
-fn without_blank_end(text: &[u8]) -> &[u8] {
-    let body = crate::header::section(text).len() + 2;
-    let mut end = text.len();
-    while end > body {
-        let Some(rest) = text.get(..end).and_then(|text| text.strip_suffix(b"\r\n")) else {
-            break;
-        };
-        let start = rest
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |at| at + 1);
-        let blank = rest
-            .get(start..)
-            .is_some_and(|line| line.iter().all(|byte| matches!(byte, b' ' | b'\t')));
-        if !blank || start < body {
-            break;
+/// How the body goes into a signature.
+enum Body {
+    Simple,
+    Relaxed(BlankEnd),
+}
+
+impl Body {
+    fn write(&mut self, piece: &[u8], stream: &mut DkimSigningStream<'_, DkimKey>) {
+        match self {
+            Self::Simple => stream.write(piece),
+            Self::Relaxed(blank_end) => blank_end.write(piece, &mut |bytes| stream.write(bytes)),
         }
-        end = start;
     }
-    text.get(..end).unwrap_or(text)
+}
+
+/// Leaves out the lines at the end of a body that have only white space. The relaxed form ignores these lines (RFC 6376
+/// §3.4.4), but the library counts the lines with a space or a tab.
+///
+/// A line of white space in the middle passes as an empty line, and white space at the start of a line as one space. Both
+/// are what the relaxed form makes of them. So what is held back has no size.
+#[derive(Debug, Default)]
+struct BlankEnd {
+    /// Lines of white space that were held back.
+    blank_lines: u64,
+    /// The present line began with white space, which was held back.
+    white_space: bool,
+    line: Line,
+}
+
+/// What the present line has so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Line {
+    /// Nothing but white space.
+    #[default]
+    Blank,
+    /// The same, and a CR.
+    BlankCr,
+    /// Other bytes.
+    Content,
+}
+
+impl BlankEnd {
+    fn write(&mut self, piece: &[u8], out: &mut dyn FnMut(&[u8])) {
+        let mut rest = piece;
+        while let Some(first) = rest.first() {
+            match (self.line, first) {
+                (Line::Content, _) => {
+                    let (content, tail) = rest.split_at(end_of_content(rest));
+                    out(content);
+                    rest = tail;
+                    if content.ends_with(b"\n") {
+                        self.line = Line::Blank;
+                    }
+                    continue;
+                }
+                (Line::Blank, b' ' | b'\t') => self.white_space = true,
+                (Line::Blank, b'\r') => self.line = Line::BlankCr,
+                (Line::Blank | Line::BlankCr, b'\n') => {
+                    self.blank_lines += 1;
+                    self.white_space = false;
+                    self.line = Line::Blank;
+                }
+                (Line::Blank | Line::BlankCr, _) => {
+                    self.pass_held(out);
+                    self.line = Line::Content;
+                    continue;
+                }
+            }
+            rest = rest.get(1..).unwrap_or_default();
+        }
+    }
+
+    fn pass_held(&mut self, out: &mut dyn FnMut(&[u8])) {
+        for _ in 0..std::mem::take(&mut self.blank_lines) {
+            out(b"\r\n");
+        }
+        if std::mem::take(&mut self.white_space) {
+            out(b" ");
+        }
+        if self.line == Line::BlankCr {
+            out(b"\r");
+        }
+    }
+}
+
+/// How many bytes can pass, from inside a line with content on: up to a line that may be blank.
+fn end_of_content(bytes: &[u8]) -> usize {
+    let mut start = 0;
+    loop {
+        let line = bytes.get(start..).unwrap_or_default();
+        let Some(end) = line.iter().position(|byte| *byte == b'\n') else {
+            return bytes.len();
+        };
+        start += end + 1;
+        if !matches!(bytes.get(start), Some(byte) if !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+        {
+            return start;
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::without_blank_end;
+    use super::*;
 
     #[test]
     fn blank_lines_at_the_end_do_not_count() {
-        for (text, view) in [
-            ("A: b\r\n\r\nHi\r\n \r\n\r\n\t\r\n", "A: b\r\n\r\nHi\r\n"),
-            ("A: b\r\n\r\nHi \r\n", "A: b\r\n\r\nHi \r\n"),
-            ("A: b\r\n\r\n \r\n", "A: b\r\n\r\n"),
-            ("A: b\r\n\r\n", "A: b\r\n\r\n"),
-            ("A: b\r\n \r\n", "A: b\r\n \r\n"),
-            ("A: b\r\n\r\nno end ", "A: b\r\n\r\nno end "),
+        for (body, expected) in [
+            ("Hi\r\n \r\n\r\n\t\r\n", "Hi\r\n"),
+            ("Hi \r\n", "Hi \r\n"),
+            (" \r\n", ""),
+            ("\r\n\r\n", ""),
             ("", ""),
+            ("no end ", "no end "),
+            ("a\r\n \t\r\n\r\n\t b\r\nc\r\n", "a\r\n\r\n\r\n b\r\nc\r\n"),
+            ("  a\r\n", " a\r\n"),
+            ("\rb\r\n", "\rb\r\n"),
         ] {
-            assert_eq!(
-                without_blank_end(text.as_bytes()),
-                view.as_bytes(),
-                "{text:?}"
-            );
+            for cut in 0..=body.len() {
+                let (first, second) = body.as_bytes().split_at(cut);
+                let (mut blank_end, mut passed) = (BlankEnd::default(), Vec::new());
+                for piece in [first, second] {
+                    blank_end.write(piece, &mut |bytes| passed.extend_from_slice(bytes));
+                }
+                let passed = String::from_utf8(passed).unwrap();
+                assert_eq!(passed, expected, "{body:?} cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_header_section_is_found_across_pieces() {
+        for (text, section, body) in [
+            (
+                "A: b\r\nC: d\r\n\r\nbody\r\n",
+                "A: b\r\nC: d\r\n",
+                "body\r\n",
+            ),
+            ("A: b\r\n", "A: b\r\n", ""),
+            ("\r\nbody\r\n", "", "body\r\n"),
+        ] {
+            for size in 1..text.len() {
+                let mut pieces = text
+                    .as_bytes()
+                    .chunks(size)
+                    .map(|piece| Ok(Bytes::copy_from_slice(piece)));
+                let (found, rest) = header_section(&mut pieces).unwrap();
+                let mut all = rest.to_vec();
+                all.extend(pieces.flat_map(|piece| piece.unwrap()));
+                assert_eq!(
+                    (found.as_ref(), all.as_slice()),
+                    (section.as_bytes(), body.as_bytes())
+                );
+            }
         }
     }
 }

@@ -2,19 +2,21 @@
 
 use std::collections::HashSet;
 
-use postrider_store::{
-    Attempt, Destination, HoldFilter, HoldRule, Queued, Retired, StoreError, Time,
-};
+use postrider_store::{Attempt, HoldFilter, HoldRule, Queued, Retired, StoreError, Time};
 
-use crate::Queue;
+use crate::{
+    Queue,
+    next_hop::{Site, Target},
+    route::{self, Route},
+};
 
 /// Which limits are used up.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Limits {
     /// `queue.max_concurrency`.
     pub(crate) all: bool,
-    /// `queue.per_destination.connections`, for these.
-    pub(crate) full: HashSet<Destination>,
+    /// `queue.per_destination.connections`, for these sites.
+    pub(crate) full: HashSet<Site>,
 }
 
 impl Queue {
@@ -53,8 +55,9 @@ impl Queue {
         }
         let since = due_since(message.next_attempt);
         let destination = message.destination();
+        let site = self.site_of(message);
         let limits = self.limits();
-        if limits.full.contains(&destination) {
+        if site.is_some_and(|site| limits.full.contains(&site)) {
             let connections = settings.per_destination.connections;
             format!(
                 "{since}, and waits for one of the {connections} connections to {destination} \
@@ -68,6 +71,25 @@ impl Queue {
         } else {
             format!("{since}, and about to be attempted")
         }
+    }
+}
+
+impl Queue {
+    /// The site that a message waits for, if its plan is known.
+    fn site_of(&self, message: &Queued) -> Option<Site> {
+        let transport = match route::route(message, &self.statics, &self.config.load()) {
+            Route::End(_) => return None,
+            Route::Smarthost(transport) => {
+                return Some(self.plans().smarthost(transport)?.site.clone());
+            }
+            Route::Direct(transport) => transport,
+        };
+        let target = Target {
+            destination: message.destination(),
+            transport: transport.to_owned(),
+        };
+        let found = self.plans().find(&target, self.clock.now())?;
+        Some(found.plan.ok()?.site.clone())
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! In reading order:
 //! - [`add`]: the one way into the queue. [`extra`]: data that comes in header fields. [`header`]: what is known of a text, and the fields put on top of it.
-//! - [`schedule`]: what may begin and when it is tried again, as pure functions; [`run`]: the driver around them.
-//! - [`route`], `next_hop`, [`dial`]: where it goes. [`dkim`]: its signatures. `deliver`: attempts over the network.
+//! - `schedule`: what may begin and when it is tried again, as pure functions; [`run`]: the driver around them.
+//! - `route`, `next_hop`, [`dial`]: where it goes. `dkim`: its signatures. `deliver`: attempts over the network.
 //! - [`local`] and [`simulate`]: what localserve does in their place.
 //! - `settle`: what an attempt's result changes, in one place. `suppress`: which failures end all mail to an address.
 //! - `returned`: mail that tells of messages sent earlier. `operate`, `explain`: what administrators do, and ask.
@@ -14,7 +14,7 @@
 mod add;
 mod deliver;
 pub mod dial;
-pub mod dkim;
+mod dkim;
 mod explain;
 pub mod extra;
 pub mod header;
@@ -23,9 +23,9 @@ mod local;
 mod next_hop;
 mod operate;
 mod returned;
-pub mod route;
+mod route;
 mod run;
-pub mod schedule;
+mod schedule;
 mod settle;
 pub mod simulate;
 mod suppress;
@@ -42,6 +42,9 @@ use postrider_store::{Clock, Store};
 use rand::{SeedableRng, rngs::StdRng};
 use rustls::ClientConfig;
 use rustls_platform_verifier::BuilderVerifierExt;
+
+use deliver::Signatures;
+use next_hop::Plans;
 
 pub use add::{AddError, DoOnce, MakeAnswer, Staged, Submission, Submitted, SubmittedRecipient};
 pub use dial::{Dialer, Dialing, TcpDialer};
@@ -90,7 +93,8 @@ pub struct Queue {
     dialer: Arc<dyn Dialer>,
     delivery: Delivery,
     rng: Mutex<StdRng>,
-    signer: dkim::Signer,
+    signatures: Signatures,
+    plans: Mutex<Plans>,
     /// As of the last look at what is due.
     limits: Mutex<explain::Limits>,
     /// What is allowed by the limits of accounts, and not added yet.
@@ -124,6 +128,7 @@ impl Queue {
     /// If the CAs that are trusted can't be loaded.
     pub fn new(parts: Parts) -> Result<Self, SetupError> {
         let verifying_tls = Arc::new(verifying_config(&parts.statics)?);
+        let plans = Plans::new(&parts.statics);
         Ok(Self {
             store: parts.store,
             config: parts.config,
@@ -133,7 +138,8 @@ impl Queue {
             dialer: parts.dialer,
             delivery: parts.delivery,
             rng: Mutex::new(parts.rng),
-            signer: dkim::Signer::default(),
+            signatures: Signatures::default(),
+            plans: Mutex::new(plans),
             limits: Mutex::default(),
             planned: Mutex::default(),
             verifying_tls,
@@ -148,6 +154,11 @@ impl Queue {
 
     fn limits(&self) -> MutexGuard<'_, explain::Limits> {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The plans; held for a moment, never over a wait.
+    fn plans(&self) -> MutexGuard<'_, Plans> {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn planned(&self) -> MutexGuard<'_, limits::Planned> {

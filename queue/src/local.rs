@@ -7,7 +7,7 @@ use postrider_store::{Arrival, NewMail, Queued, Settle, TextSource, Top};
 
 use crate::{
     Queue, header,
-    settle::{Ended, Hop},
+    settle::{Ended, LastHop},
     simulate::{self, Kind, Stage},
 };
 
@@ -28,7 +28,7 @@ impl Queue {
             message,
             status,
             start,
-            hop: Hop::Mailbox,
+            hop: LastHop::Mailbox,
         };
         let mut settle = self.settlement(config, ended).await;
         if let Some(mail) = arrival {

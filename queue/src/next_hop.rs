@@ -1,94 +1,202 @@
-//! The next hops of a message: the hosts that take the mail of a domain, and their addresses.
+//! Where messages go. A [`Plan`] is made before the messages of a destination are worked on, and without connections:
+//! it follows from answers of DNS and from the configuration.
+//!
+//! [`Plans`] remembers plans for the smallest TTL of the answers. The addresses of hosts are not part of a plan. They
+//! are looked up for each attempt, and the cache of `postrider-dns` keeps them.
 
-use std::net::IpAddr;
+mod hosts;
+mod plans;
 
-use postrider_dns::{DnsError, Resolver};
-use postrider_smtp::{Cause, DeliveryStatus, Domain, EnhancedCode, Host};
+use std::{fmt, sync::Arc, time::Duration};
+
+use postrider_config::{Direct, Smarthost};
+use postrider_dns::Resolver;
+use postrider_smtp::{DeliveryStatus, Host, client::Login};
+use postrider_store::Destination;
 use rand::{Rng, seq::SliceRandom};
 
-/// How many hosts of a domain are tried in one attempt.
-const HOSTS_MAX: usize = 10;
+pub(crate) use hosts::addresses;
+pub(crate) use plans::Plans;
 
-/// The hosts that take a destination's mail, best first (RFC 5321 §5.1). An address literal is its own host.
+use crate::route::{self, SmarthostTls};
+
+/// What shares connections and limits: a set of MX hosts, an address, or a transport.
 ///
-/// # Errors
-/// Why there are none, as it is told to the sender.
-pub(crate) async fn hosts(
+/// | kind | text |
+/// |---|---|
+/// | MX hosts | their names, sorted, without preferences, with commas between them |
+/// | address literal | `[192.0.2.1]` |
+/// | smarthost | `transport:NAME` |
+/// | this machine (localserve) | `local:DESTINATION` |
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Site(Arc<str>);
+
+impl Site {
+    fn of_hosts(hops: &[Hop]) -> Self {
+        let mut names: Vec<&str> = hops.iter().map(|hop| hop.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        Self(names.join(",").into())
+    }
+}
+
+impl From<&str> for Site {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A host to try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hop {
+    /// A name, or an address.
+    pub(crate) name: String,
+    /// The hosts with the lowest preference are tried first, in random order.
+    pub(crate) preference: u16,
+    pub(crate) port: u16,
+}
+
+/// What TLS a plan asks for. A message may ask for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsRule {
+    /// TLS if the host offers it, with any certificate; else plain text (RFC 7435).
+    Opportunistic,
+    /// As the transport says.
+    Smarthost {
+        tls: SmarthostTls,
+        /// The certificate must be valid for the host.
+        verify: bool,
+    },
+}
+
+/// How the hosts are reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// As the hosts of the recipient's domain.
+    Direct(Direct),
+    /// As a host of the configuration, with this login.
+    Smarthost(Option<Login>),
+}
+
+/// Where the messages of a destination go, by one transport.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) site: Site,
+    /// The transport's name; empty without one.
+    pub(crate) transport: String,
+    /// By preference.
+    pub(crate) hops: Vec<Hop>,
+    pub(crate) tls: TlsRule,
+    pub(crate) way: Way,
+}
+
+impl Plan {
+    /// The plan for a smarthost.
+    pub(crate) fn smarthost(transport: &str, host: &Smarthost, tls: SmarthostTls) -> Self {
+        let name = match &host.host {
+            Host::Domain(domain) => domain.ascii().to_owned(),
+            Host::Literal(address) => address.to_string(),
+        };
+        Self {
+            site: format!("transport:{transport}").as_str().into(),
+            transport: transport.to_owned(),
+            hops: vec![Hop {
+                name,
+                preference: 0,
+                port: host.port,
+            }],
+            tls: TlsRule::Smarthost {
+                tls,
+                verify: !host.insecure_skip_verify,
+            },
+            way: Way::Smarthost(route::login(host)),
+        }
+    }
+
+    /// The plan for messages that do not leave this machine.
+    pub(crate) fn local(destination: &str) -> Self {
+        Self {
+            site: format!("local:{destination}").as_str().into(),
+            transport: String::new(),
+            hops: Vec::new(),
+            tls: TlsRule::Opportunistic,
+            way: Way::Direct(Direct::default()),
+        }
+    }
+
+    /// The hosts in the order of one attempt: hosts of one preference in random order, so that load spreads.
+    pub(crate) fn shuffled(&self, rng: &mut impl Rng) -> Vec<Hop> {
+        let mut hops = self.hops.clone();
+        hops.shuffle(rng);
+        hops.sort_by_key(|hop| hop.preference);
+        hops
+    }
+}
+
+/// What a plan is made for: a destination, by a transport that goes straight to its hosts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Target {
+    pub(crate) destination: Destination,
+    /// The transport's name; empty without one.
+    pub(crate) transport: String,
+}
+
+/// A plan that was made, or why there is none.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    pub(crate) plan: Result<Arc<Plan>, DeliveryStatus>,
+    /// How long it holds. Zero after a failure that may be over at once.
+    pub(crate) holds: Duration,
+}
+
+/// Makes the plan for a destination whose hosts are reached directly. An address literal is its own host.
+pub(crate) async fn plan(
     resolver: &dyn Resolver,
     destination: &Host,
-    rng: &mut (impl Rng + Send),
-) -> Result<Vec<String>, DeliveryStatus> {
-    let domain = match destination {
-        Host::Domain(domain) => domain,
-        Host::Literal(address) => return Ok(vec![address.to_string()]),
+    transport: &str,
+    settings: &Direct,
+) -> Planned {
+    let found = match destination {
+        Host::Literal(address) => Ok((vec![(0, address.to_string())], Duration::MAX)),
+        Host::Domain(domain) => hosts::mail_hosts(domain, resolver.mx(domain.ascii()).await),
     };
-    let mut records = match resolver.mx(domain.ascii()).await {
-        Ok(answer) => answer.records,
-        // Without MX the domain itself is the host.
-        Err(DnsError::NoRecords(_)) => return Ok(vec![domain.ascii().to_owned()]),
-        Err(DnsError::NoName(_)) => return Err(no_domain(domain)),
-        Err(DnsError::Temporary(text)) => {
-            let text = format!("looking up the MX records of {domain}: {text}");
-            return Err(DeliveryStatus::transient(
-                Cause::Dns,
-                EnhancedCode::transient(4, 3),
-                text,
-            ));
+    let (hosts, holds) = match found {
+        Ok(found) => found,
+        Err((status, holds)) => {
+            return Planned {
+                plan: Err(status),
+                holds,
+            };
         }
     };
-    if records.iter().all(|mx| mx.host.is_empty()) {
-        // RFC 7505 §4.2.
-        let text = format!("{domain} says that it takes no mail (null MX)");
-        return Err(DeliveryStatus::permanent(
-            Cause::Dns,
-            EnhancedCode::permanent(1, 10),
-            text,
-        ));
-    }
-    records.retain(|mx| !mx.host.is_empty());
-    // Equals in random order, so that load spreads.
-    records.shuffle(rng);
-    records.sort_by_key(|mx| mx.preference);
-    let mut hosts: Vec<String> = Vec::new();
-    for mx in records {
-        if !hosts.contains(&mx.host) {
-            hosts.push(mx.host);
-        }
-    }
-    hosts.truncate(HOSTS_MAX);
-    Ok(hosts)
-}
-
-fn no_domain(domain: &Domain) -> DeliveryStatus {
-    let text = format!("the domain {domain} does not exist");
-    DeliveryStatus::permanent(Cause::Dns, EnhancedCode::permanent(1, 2), text)
-}
-
-/// The addresses of a host, the families taking turns so that one broken family does not take all the time.
-///
-/// # Errors
-/// Why there are none. Always for now: another host of the domain may do, and names are often repaired.
-pub(crate) async fn addresses(
-    resolver: &dyn Resolver,
-    host: &str,
-    first_ipv6: bool,
-) -> Result<Vec<IpAddr>, DeliveryStatus> {
-    if let Ok(address) = host.parse() {
-        return Ok(vec![address]);
-    }
-    let found = resolver.addresses(host).await.map_err(|error| {
-        let text = format!("looking up the addresses of {host}: {error}");
-        DeliveryStatus::transient(Cause::Dns, EnhancedCode::transient(4, 3), text)
-    })?;
-    let (v6, v4): (Vec<IpAddr>, Vec<IpAddr>) = found.records.into_iter().partition(IpAddr::is_ipv6);
-    let (first, second) = if first_ipv6 { (v6, v4) } else { (v4, v6) };
-    let mut mixed = Vec::with_capacity(first.len() + second.len());
-    let (mut first, mut second) = (first.into_iter(), second.into_iter());
-    loop {
-        match (first.next(), second.next()) {
-            (None, None) => return Ok(mixed),
-            (a, b) => mixed.extend(a.into_iter().chain(b)),
-        }
+    let hops: Vec<Hop> = hosts
+        .into_iter()
+        .map(|(preference, name)| Hop {
+            name,
+            preference,
+            port: 25,
+        })
+        .collect();
+    let site = match destination {
+        Host::Literal(_) => destination.ascii().as_str().into(),
+        Host::Domain(_) => Site::of_hosts(&hops),
+    };
+    let plan = Plan {
+        site,
+        transport: transport.to_owned(),
+        hops,
+        tls: TlsRule::Opportunistic,
+        way: Way::Direct(settings.clone()),
+    };
+    Planned {
+        plan: Ok(Arc::new(plan)),
+        holds,
     }
 }
 
@@ -99,54 +207,43 @@ mod tests {
 
     use super::*;
 
-    async fn of(resolver: &FakeResolver, destination: &str) -> Result<Vec<String>, String> {
+    async fn direct(resolver: &FakeResolver, destination: &str) -> Plan {
         let destination = Host::parse(destination).unwrap();
-        hosts(resolver, &destination, &mut StdRng::seed_from_u64(1))
-            .await
-            .map_err(|status| status.to_string())
+        let planned = plan(resolver, &destination, "", &Direct::default()).await;
+        Plan::clone(&planned.plan.unwrap())
     }
 
     #[tokio::test]
-    async fn hosts_by_preference() {
+    async fn a_site_is_a_set_of_hosts() {
         let resolver = FakeResolver::default();
-        resolver.mx(
-            "two.test",
-            &[(20, "b.test"), (10, "a.test"), (20, "b.test")],
-        );
-        resolver.mx("null.test", &[(0, "")]);
-        resolver.mx("none.test", &[]);
-        resolver.fail("fail.test");
-        assert_eq!(
-            of(&resolver, "two.test").await,
-            Ok(vec!["a.test".into(), "b.test".into()])
-        );
-        assert_eq!(
-            of(&resolver, "none.test").await,
-            Ok(vec!["none.test".into()])
-        );
-        assert_eq!(
-            of(&resolver, "[192.0.2.1]").await,
-            Ok(vec!["192.0.2.1".into()])
-        );
-        for (domain, code) in [
-            ("null.test", "5.1.10"),
-            ("gone.test", "5.1.2"),
-            ("fail.test", "4.4.3"),
-        ] {
-            let error = of(&resolver, domain).await.unwrap_err();
-            assert!(error.contains(code), "{error}");
-        }
+        resolver.set_mx("a.test", &[(10, "mx1.test"), (20, "mx2.test")]);
+        resolver.set_mx("b.test", &[(5, "mx2.test"), (5, "mx1.test")]);
+        resolver.set_mx("c.test", &[(10, "mx1.test")]);
+        resolver.set_mx("d.test", &[]);
+        let site = async |destination: &str| direct(&resolver, destination).await.site.to_string();
+        assert_eq!(site("a.test").await, "mx1.test,mx2.test");
+        assert_eq!(site("b.test").await, "mx1.test,mx2.test");
+        assert_eq!(site("c.test").await, "mx1.test");
+        assert_eq!(site("d.test").await, "d.test");
+        assert_eq!(site("[192.0.2.1]").await, "[192.0.2.1]");
+        assert_eq!(site("[IPv6:2001:db8::1]").await, "[IPv6:2001:db8::1]");
     }
 
     #[tokio::test]
-    async fn families_take_turns() {
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    async fn hosts_of_one_preference_change_places() {
         let resolver = FakeResolver::default();
-        for address in ["192.0.2.1", "192.0.2.2", "2001:db8::1"] {
-            resolver.address("a.test", address);
+        resolver.set_mx(
+            "a.test",
+            &[(10, "mx1.test"), (10, "mx2.test"), (5, "mx3.test")],
+        );
+        let plan = direct(&resolver, "a.test").await;
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut seconds = std::collections::BTreeSet::new();
+        for _ in 0..50 {
+            let hops = plan.shuffled(&mut rng);
+            assert_eq!(hops[0].name, "mx3.test");
+            seconds.insert(hops[1].name.clone());
         }
-        let turns = addresses(&resolver, "a.test", true).await.unwrap();
-        assert_eq!(turns, ["2001:db8::1", "192.0.2.1", "192.0.2.2"].map(ip));
-        assert!(addresses(&resolver, "b.test", true).await.is_err());
+        assert_eq!(seconds.len(), 2);
     }
 }

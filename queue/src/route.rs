@@ -4,35 +4,25 @@ use std::time::Duration;
 
 use postrider_config::{Direct, Dynamic, Smarthost, Static, Transport};
 use postrider_smtp::{
-    Cause, DeliveryStatus, EnhancedCode, Host,
+    Cause, DeliveryStatus, EnhancedCode,
     client::{Login, Timeouts},
 };
 use postrider_store::Queued;
 
-/// The way of one attempt.
+/// The way of one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// To the hosts of this destination.
-    Direct {
-        /// Domain or literal.
-        destination: Host,
-        /// Families and own addresses.
-        settings: Direct,
-    },
-    /// To a host that takes all.
-    Smarthost {
-        /// Where, and how.
-        host: Smarthost,
-        /// TLS.
-        tls: SmarthostTls,
-    },
-    /// Nowhere: this is what becomes of it.
+pub(crate) enum Route<'a> {
+    /// To the hosts of the recipient's domain, by the transport of this name. Without a transport the name is empty.
+    Direct(&'a str),
+    /// To the smarthost of this transport.
+    Smarthost(&'a str),
+    /// Nowhere: this is what becomes of the message.
     End(DeliveryStatus),
 }
 
 /// How a smarthost is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SmarthostTls {
+pub(crate) enum SmarthostTls {
     /// TLS from the first byte.
     Implicit,
     /// STARTTLS or nothing.
@@ -41,9 +31,28 @@ pub enum SmarthostTls {
     Never,
 }
 
-/// The way of this message's attempt: by the transport forced on it, or the first route that matches.
-#[must_use]
-pub fn route(message: &Queued, statics: &Static, config: &Dynamic) -> Route {
+/// The smarthost that a transport stands for, and how it is spoken to. None for transports of other kinds.
+pub(crate) fn smarthost(transport: &Transport) -> Option<(&Smarthost, SmarthostTls)> {
+    match transport {
+        Transport::Submissions(host) => Some((host, SmarthostTls::Implicit)),
+        Transport::Submission(host) | Transport::Smtp(host) if host.no_starttls => {
+            Some((host, SmarthostTls::Never))
+        }
+        Transport::Submission(host) | Transport::Smtp(host) => Some((host, SmarthostTls::StartTls)),
+        _ => None,
+    }
+}
+
+/// The settings of a transport that goes straight to the hosts of a domain.
+pub(crate) fn direct(statics: &Static, transport: &str) -> Direct {
+    match statics.transports.get(transport) {
+        Some(Transport::Direct(settings)) => settings.clone(),
+        _ => Direct::default(),
+    }
+}
+
+/// The way of the next attempt of a message: by the transport forced on it, or by the first route that matches.
+pub(crate) fn route<'a>(message: &Queued, statics: &'a Static, config: &Dynamic) -> Route<'a> {
     let from = message
         .common
         .from
@@ -67,35 +76,16 @@ pub fn route(message: &Queued, statics: &Static, config: &Dynamic) -> Route {
     } else {
         Some(message.transport.as_str())
     };
-    let destination = message.recipient.host.clone();
     let Some(name) = name else {
-        return Route::Direct {
-            destination,
-            settings: Direct::default(),
-        };
+        return Route::Direct("");
     };
-    match statics.transports.get(name) {
-        Some(Transport::Direct(settings)) => Route::Direct {
-            destination,
-            settings: settings.clone(),
-        },
-        Some(Transport::Submissions(host)) => Route::Smarthost {
-            host: host.clone(),
-            tls: SmarthostTls::Implicit,
-        },
-        Some(Transport::Submission(host) | Transport::Smtp(host)) => {
-            let tls = if host.no_starttls {
-                SmarthostTls::Never
-            } else {
-                SmarthostTls::StartTls
-            };
-            Route::Smarthost {
-                host: host.clone(),
-                tls,
-            }
+    match statics.transports.get_key_value(name) {
+        Some((name, Transport::Direct(_))) => Route::Direct(name),
+        Some((name, Transport::Submissions(_) | Transport::Submission(_) | Transport::Smtp(_))) => {
+            Route::Smarthost(name)
         }
-        Some(Transport::Fail(fail)) => {
-            let (cause, code) = (Cause::Local, EnhancedCode::permanent(7, 0));
+        Some((_, Transport::Fail(fail))) => {
+            let (cause, code) = (Cause::Local, EnhancedCode::SECURITY);
             let status = if fail.code >= 500 {
                 DeliveryStatus::permanent(cause, code, fail.message.clone())
             } else {
@@ -106,7 +96,7 @@ pub fn route(message: &Queued, statics: &Static, config: &Dynamic) -> Route {
                 ..status
             })
         }
-        Some(other @ (Transport::Lmtp(_) | Transport::Socks(_))) => not_now(format!(
+        Some((_, other @ (Transport::Lmtp(_) | Transport::Socks(_)))) => not_now(format!(
             "transport {name:?} is of the kind {}, which this version can't use",
             other.kind()
         )),
@@ -115,17 +105,16 @@ pub fn route(message: &Queued, statics: &Static, config: &Dynamic) -> Route {
 }
 
 /// A fault of the configuration, which may be mended while the message waits.
-fn not_now(text: String) -> Route {
+fn not_now<'a>(text: String) -> Route<'a> {
     Route::End(DeliveryStatus::transient(
         Cause::Local,
-        EnhancedCode::transient(3, 5),
+        EnhancedCode::MISCONFIGURED,
         text,
     ))
 }
 
 /// The login at a smarthost.
-#[must_use]
-pub fn login(host: &Smarthost) -> Option<Login> {
+pub(crate) fn login(host: &Smarthost) -> Option<Login> {
     host.auth.as_ref().map(|auth| Login {
         user: auth.username.clone(),
         password: auth.password.clone(),
@@ -134,8 +123,7 @@ pub fn login(host: &Smarthost) -> Option<Login> {
 }
 
 /// The configured time limits of the client.
-#[must_use]
-pub fn timeouts(statics: &Static) -> Timeouts {
+pub(crate) fn timeouts(statics: &Static) -> Timeouts {
     let client = &statics.smtp_client;
     Timeouts {
         tls: client.connect_timeout.max(Duration::from_secs(1)),

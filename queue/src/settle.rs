@@ -28,16 +28,16 @@ pub(crate) struct Ended {
     pub(crate) status: DeliveryStatus,
     pub(crate) start: Time,
     /// Who took it.
-    pub(crate) hop: Hop,
+    pub(crate) hop: LastHop,
 }
 
 /// What the next hop makes of a wish to hear of success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hop {
+pub(crate) enum LastHop {
     /// It was told, and answers for that (RFC 3461).
     SendsDsns,
     /// It does not know DSNs, so this is the last that is heard (RFC 3461 §5.2.2).
-    SendsNone,
+    SendsNoDsns,
     /// There is none: it was the mailbox.
     Mailbox,
 }
@@ -201,7 +201,7 @@ impl Queue {
         message: &Queued,
         account: Option<&Account>,
         status: &DeliveryStatus,
-        hop: Hop,
+        hop: LastHop,
         now: Time,
     ) -> Fate {
         let retire = |success| Outcome::Retire {
@@ -211,9 +211,9 @@ impl Queue {
         };
         if status.is_success() {
             let action = match hop {
-                Hop::SendsDsns => None,
-                Hop::SendsNone => Some(Action::Relayed),
-                Hop::Mailbox => Some(Action::Delivered),
+                LastHop::SendsDsns => None,
+                LastHop::SendsNoDsns => Some(Action::Relayed),
+                LastHop::Mailbox => Some(Action::Delivered),
             };
             return Fate {
                 outcome: retire(true),

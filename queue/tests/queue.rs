@@ -116,7 +116,7 @@ async fn a_domain_without_mx_is_its_own_host_and_one_that_wants_no_mail_gets_non
     let remote = Remote::start(|_, _| None).await;
     world.host("plain.test", "192.0.2.1");
     world.lead("192.0.2.1", &remote);
-    world.resolver.mx("null.test", &[(0, "")]);
+    world.resolver.set_mx("null.test", &[(0, "")]);
     let [plain, null, none] = world
         .add(Message::to(&["x@plain.test", "x@null.test", "x@none.test"]))
         .await;

@@ -153,16 +153,20 @@ impl World {
     }
 
     pub(crate) fn mx(&self, domain: &str, hosts: &[(u16, &str)]) {
-        self.resolver.mx(domain, hosts);
+        self.resolver.set_mx(domain, hosts);
     }
 
     pub(crate) fn host(&self, name: &str, ip: &str) {
-        self.resolver.address(name, ip);
+        self.resolver.add_address(name, ip);
     }
 
     pub(crate) fn lead(&self, ip: &str, remote: &Remote) {
+        self.lead_to(ip, remote.address);
+    }
+
+    pub(crate) fn lead_to(&self, ip: &str, address: SocketAddr) {
         let mut leading = self.leading.0.lock().unwrap();
-        leading.insert(ip.parse().unwrap(), remote.address);
+        leading.insert(ip.parse().unwrap(), address);
     }
 
     pub(crate) async fn submit(&self, message: Message<'_>) -> Vec<Submitted> {

@@ -125,6 +125,8 @@ async fn say(out: &mut OwnedWriteHalf, line: &str) -> std::io::Result<()> {
 }
 
 async fn session(stream: TcpStream, state: &State) -> std::io::Result<()> {
+    // Each reply is a write of its own. Without this, the second one waits for an acknowledgement.
+    stream.set_nodelay(true)?;
     let (read, mut out) = stream.into_split();
     let mut lines = BufReader::new(read);
     say(&mut out, "220 remote.test ESMTP").await?;

@@ -1,0 +1,171 @@
+//! The transactions of an attempt: which messages go together, their envelopes, and what the replies mean.
+
+use std::io;
+
+use bytes::Bytes;
+use postrider_config::Dynamic;
+use postrider_smtp::{
+    BodyType, Cause, DeliveryStatus, EnhancedCode, Notify as SmtpNotify, Ret,
+    client::{Again, Connection, Envelope, MessageSource, OutgoingMessage, Prefixed, Recipient},
+};
+use postrider_store::{Message, Queued};
+
+use super::attempt::Attempt;
+use crate::{Queue, schedule::BATCH, settle::LastHop};
+
+/// How often recipients that were too many for a transaction are sent in another one.
+const TRANSACTIONS_MAX: usize = 100;
+
+/// A stored message, as the client reads it.
+pub(super) struct StoredMessage(Message);
+
+/// A message with its DKIM-Signature fields in front of it. An unsigned message has none.
+type SignedMessage = Prefixed<StoredMessage>;
+
+impl MessageSource for StoredMessage {
+    fn size(&self) -> u64 {
+        self.0.len()
+    }
+
+    async fn read(&self, offset: u64, max: usize) -> io::Result<Bytes> {
+        let end = self.0.len().min(offset.saturating_add(max as u64));
+        self.0.read(offset..end).await.map_err(io::Error::other)
+    }
+}
+
+impl Attempt<'_> {
+    /// Sends all pending messages, in as many transactions as that takes. `sent` counts them.
+    pub(super) async fn send(&mut self, connection: &mut Connection, sent: &mut usize) {
+        for _ in 0..TRANSACTIONS_MAX {
+            if self.pending.is_empty() || !connection.usable() {
+                return;
+            }
+            let before = self.pending.len();
+            let (groups, batch) = self.transactions().await;
+            *sent += batch.len();
+            let hop = if connection.extensions().dsn {
+                LastHop::SendsDsns
+            } else {
+                LastHop::SendsNoDsns
+            };
+            let results = connection.send(batch).await;
+            let mut again = false;
+            for (group, result) in groups.into_iter().zip(results) {
+                for (message, result) in group.into_iter().zip(result.recipients) {
+                    again = again || result.again == Again::NewTransaction;
+                    if result.status.is_success() || result.status.permanent {
+                        self.end(message, result.status, hop);
+                    } else {
+                        self.pending.push((message, result.status));
+                    }
+                }
+            }
+            if !again || self.pending.len() == before {
+                return;
+            }
+        }
+    }
+
+    /// Takes pending messages into transactions, [`BATCH`] at most. Messages that share top, text, reverse-path and the
+    /// recipient's domain share a transaction: some providers refuse a transaction for several domains.
+    async fn transactions(&mut self) -> (Vec<Vec<Queued>>, Vec<OutgoingMessage<SignedMessage>>) {
+        let limits = &self.queue.statics.queue.per_destination;
+        let max = limits.recipients_per_transaction.max(1);
+        let mut groups: Vec<Vec<Queued>> = Vec::new();
+        for (message, status) in std::mem::take(&mut self.pending) {
+            let fits = |group: &Vec<Queued>| {
+                group.len() < max
+                    && group.first().is_some_and(|first| {
+                        first.text == message.text
+                            && first.top == message.top
+                            && first.reverse_path == message.reverse_path
+                            && first.recipient.host == message.recipient.host
+                    })
+            };
+            let place = groups.iter().rposition(fits);
+            let full = groups.len() >= BATCH;
+            match place.and_then(|at| groups.get_mut(at)) {
+                Some(group) => group.push(message),
+                None if full => self.pending.push((message, status)),
+                None => groups.push(vec![message]),
+            }
+        }
+        let mut ready = Vec::with_capacity(groups.len());
+        let mut batch = Vec::with_capacity(groups.len());
+        for group in groups {
+            match self.queue.outgoing(self.config, &group).await {
+                Ok(outgoing) => {
+                    batch.push(outgoing);
+                    ready.push(group);
+                }
+                Err(status) => {
+                    for message in group {
+                        self.end(message, status.clone(), LastHop::SendsNoDsns);
+                    }
+                }
+            }
+        }
+        (ready, batch)
+    }
+}
+
+impl Queue {
+    /// One transaction, for messages that share top, text, reverse-path and domain.
+    async fn outgoing(
+        &self,
+        config: &Dynamic,
+        group: &[Queued],
+    ) -> Result<OutgoingMessage<SignedMessage>, DeliveryStatus> {
+        let local = |text: String| {
+            DeliveryStatus::transient(Cause::Local, EnhancedCode::SYSTEM_TRANSIENT, text)
+        };
+        let Some(first) = group.first() else {
+            return Err(local("empty transaction".to_owned()));
+        };
+        let prefix = self.signature(config, first).await.map_err(local)?;
+        let stored = self.store.queued_message(first).await;
+        let source = Prefixed {
+            prefix,
+            message: StoredMessage(stored.map_err(|error| local(error.to_string()))?),
+        };
+        Ok(OutgoingMessage {
+            envelope: envelope(first, group),
+            source,
+        })
+    }
+}
+
+fn envelope(first: &Queued, group: &[Queued]) -> Envelope {
+    let common = &first.common;
+    Envelope {
+        reverse_path: first.reverse_path.clone(),
+        body_type: if common.eight_bit {
+            BodyType::EightBitMime
+        } else {
+            BodyType::SevenBit
+        },
+        smtputf8: common.smtputf8,
+        require_tls: common.require_tls == Some(true),
+        ret: common
+            .ret_full
+            .map(|full| if full { Ret::Full } else { Ret::Headers }),
+        envid: [&common.envid, &common.own_envid]
+            .into_iter()
+            .find(|envid| !envid.is_empty())
+            .cloned(),
+        recipients: group.iter().map(recipient).collect(),
+    }
+}
+
+fn recipient(message: &Queued) -> Recipient {
+    let notify = message.notify;
+    Recipient {
+        address: message.recipient.clone(),
+        notify: notify.given.then_some(SmtpNotify {
+            success: notify.success,
+            failure: notify.failure,
+            delay: notify.delay,
+        }),
+        orcpt: Some(message.orcpt.clone()).filter(|orcpt| !orcpt.is_empty()),
+    }
+}

@@ -1,0 +1,183 @@
+//! The plans that are remembered.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use postrider_config::Static;
+use postrider_smtp::DeliveryStatus;
+use postrider_store::Time;
+
+use super::{Plan, Planned, Target};
+use crate::route;
+
+/// The shortest time that a plan holds: mail to a domain comes in bursts.
+const HOLDS_MIN: Duration = Duration::from_secs(60);
+/// The longest time that a plan holds.
+const HOLDS_MAX: Duration = Duration::from_secs(60 * 60);
+/// How long a plan may still be used while a new one is made.
+const STALE_MAX: Duration = Duration::from_secs(5 * 60);
+/// How many plans are remembered.
+const PLANS_MAX: usize = 20_000;
+
+/// A remembered plan.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) plan: Result<Arc<Plan>, DeliveryStatus>,
+    /// It may be used, but a new one is to be made.
+    pub(crate) stale: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    plan: Result<Arc<Plan>, DeliveryStatus>,
+    until: Time,
+}
+
+/// Plans by what they are for. Smarthosts need no look-up, so their plans are made at the start and stay.
+#[derive(Debug, Default)]
+pub(crate) struct Plans {
+    smarthosts: BTreeMap<String, Arc<Plan>>,
+    entries: HashMap<Target, Entry>,
+    /// The entries by the time until which they hold.
+    ends: BTreeSet<(Time, Target)>,
+}
+
+impl Plans {
+    pub(crate) fn new(statics: &Static) -> Self {
+        let smarthosts = statics.transports.iter().filter_map(|(name, transport)| {
+            let (host, tls) = route::smarthost(transport)?;
+            Some((name.clone(), Arc::new(Plan::smarthost(name, host, tls))))
+        });
+        Self {
+            smarthosts: smarthosts.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// The plan of a transport that is a smarthost.
+    pub(crate) fn smarthost(&self, transport: &str) -> Option<Arc<Plan>> {
+        self.smarthosts.get(transport).map(Arc::clone)
+    }
+
+    /// What is remembered.
+    pub(crate) fn find(&self, target: &Target, now: Time) -> Option<Found> {
+        let entry = self.entries.get(target)?;
+        let stale = entry.until <= now;
+        // That there is no plan is not believed for longer than it holds.
+        let usable = !stale || (entry.plan.is_ok() && now < entry.until.after(STALE_MAX));
+        usable.then(|| Found {
+            plan: entry.plan.clone(),
+            stale,
+        })
+    }
+
+    /// Remembers a plan, if it holds. A failure that may be over soon does not end an older plan.
+    pub(crate) fn remember(&mut self, target: Target, planned: &Planned, now: Time) {
+        if planned.holds.is_zero() && planned.plan.is_err() {
+            return;
+        }
+        self.forget(&target);
+        while let Some((_, first)) = self
+            .ends
+            .first()
+            .filter(|(end, _)| self.entries.len() >= PLANS_MAX || end.after(STALE_MAX) <= now)
+            .cloned()
+        {
+            self.forget(&first);
+        }
+        let until = now.after(planned.holds.clamp(HOLDS_MIN, HOLDS_MAX));
+        self.ends.insert((until, target.clone()));
+        let entry = Entry {
+            plan: planned.plan.clone(),
+            until,
+        };
+        self.entries.insert(target, entry);
+    }
+
+    fn forget(&mut self, target: &Target) {
+        if let Some(entry) = self.entries.remove(target) {
+            self.ends.remove(&(entry.until, target.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_smtp::{Cause, EnhancedCode};
+
+    use super::*;
+
+    fn target(destination: &str) -> Target {
+        Target {
+            destination: destination.into(),
+            transport: String::new(),
+        }
+    }
+
+    fn planned(holds: u64) -> Planned {
+        Planned {
+            plan: Ok(Arc::new(Plan::local("a.test"))),
+            holds: Duration::from_secs(holds),
+        }
+    }
+
+    fn failed(holds: u64) -> Planned {
+        let status = DeliveryStatus::transient(Cause::Dns, EnhancedCode::DIRECTORY_FAILURE, "no");
+        Planned {
+            plan: Err(status),
+            holds: Duration::from_secs(holds),
+        }
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time(0).after(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn plans_hold_for_their_ttl_within_limits() {
+        let mut plans = Plans::default();
+        let a = target("a.test");
+        let stale = |plans: &Plans, seconds| Some(plans.find(&a, at(seconds))?.stale);
+        plans.remember(a.clone(), &planned(0), at(0));
+        assert_eq!(stale(&plans, 59), Some(false));
+        assert_eq!(stale(&plans, 60), Some(true));
+        assert_eq!(stale(&plans, 359), Some(true));
+        assert_eq!(stale(&plans, 360), None);
+        plans.remember(a.clone(), &planned(u64::MAX), at(0));
+        assert_eq!(stale(&plans, 3599), Some(false));
+        assert_eq!(stale(&plans, 3600), Some(true));
+        // The domain is gone: that is remembered for as long as it holds, and no longer.
+        plans.remember(a.clone(), &failed(120), at(0));
+        assert_eq!(stale(&plans, 119), Some(false));
+        assert_eq!(stale(&plans, 120), None);
+    }
+
+    #[test]
+    fn a_failed_look_up_ends_no_plan() {
+        let mut plans = Plans::default();
+        plans.remember(target("a.test"), &failed(0), at(0));
+        assert!(plans.find(&target("a.test"), at(0)).is_none());
+        plans.remember(target("a.test"), &planned(60), at(0));
+        plans.remember(target("a.test"), &failed(0), at(60));
+        assert!(plans.find(&target("a.test"), at(61)).unwrap().plan.is_ok());
+    }
+
+    #[test]
+    fn the_number_of_plans_is_bounded() {
+        let mut plans = Plans::default();
+        for number in 0..=PLANS_MAX {
+            let holds = 60 + number as u64 % 7;
+            plans.remember(target(&format!("{number}.test")), &planned(holds), at(0));
+        }
+        assert_eq!(
+            (plans.entries.len(), plans.ends.len()),
+            (PLANS_MAX, PLANS_MAX)
+        );
+        // Those that ended go with the next one.
+        plans.remember(target("a.test"), &planned(60), at(10_000));
+        assert_eq!((plans.entries.len(), plans.ends.len()), (1, 1));
+    }
+}

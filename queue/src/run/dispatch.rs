@@ -1,0 +1,385 @@
+//! From claimed messages to the turns of sites: plans, and workers for what waits.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use postrider_config::Dynamic;
+use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode, Host};
+use postrider_store::{Destination, Queued, Time};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tracing::error;
+
+use super::{Driver, worker::Worker};
+use crate::{
+    Delivery, Queue,
+    next_hop::{self, Plan, Planned, Site, Target},
+    route::{self, Route},
+    schedule::{Batch, May},
+    settle::{Ended, LastHop},
+};
+
+/// How many claimed messages wait for workers, over all sites. While more wait, a full site takes no further messages.
+const WAITING_MAX: usize = 16 * 1024;
+
+/// Where messages go.
+#[derive(Clone, Debug)]
+pub(super) enum Course {
+    /// By a known plan.
+    Known {
+        plan: Arc<Plan>,
+        /// The target, if a new plan is to be made.
+        stale: Option<Target>,
+    },
+    /// A plan is to be made first.
+    Unknown(Target),
+    /// Nowhere: this is what becomes of the messages.
+    End(DeliveryStatus),
+}
+
+impl Queue {
+    /// Sorts messages of one destination by where they go. As a rule they all go the same way.
+    pub(super) fn courses(
+        &self,
+        config: &Dynamic,
+        messages: Vec<Queued>,
+        now: Time,
+    ) -> Vec<(Course, Vec<Queued>)> {
+        let mut routes: Vec<(Route<'_>, Vec<Queued>)> = Vec::new();
+        for message in messages {
+            let route = route::route(&message, &self.statics, config);
+            match routes.iter_mut().find(|(known, _)| *known == route) {
+                Some((_, messages)) => messages.push(message),
+                None => routes.push((route, vec![message])),
+            }
+        }
+        let routes = routes.into_iter().filter_map(|(route, messages)| {
+            let destination = messages.first()?.destination();
+            Some((self.course(route, destination, now), messages))
+        });
+        routes.collect()
+    }
+
+    fn course(&self, route: Route<'_>, destination: Destination, now: Time) -> Course {
+        let known = |plan| Course::Known { plan, stale: None };
+        if self.delivery == Delivery::Local {
+            return known(Arc::new(Plan::local(&destination)));
+        }
+        let transport = match route {
+            Route::End(status) => return Course::End(status),
+            Route::Direct(transport) => transport,
+            Route::Smarthost(transport) => match self.plans().smarthost(transport) {
+                Some(plan) => return known(plan),
+                None => transport,
+            },
+        };
+        let target = Target {
+            destination,
+            transport: transport.to_owned(),
+        };
+        let found = self.plans().find(&target, now);
+        match found {
+            None => Course::Unknown(target),
+            Some(found) => match found.plan {
+                Ok(plan) => Course::Known {
+                    plan,
+                    stale: found.stale.then_some(target),
+                },
+                Err(status) => Course::End(status),
+            },
+        }
+    }
+
+    /// Ends messages that have no plan.
+    async fn end_unplanned(&self, messages: Vec<Queued>, status: DeliveryStatus) {
+        let (config, start) = (self.config.load_full(), self.clock.now());
+        let mut settles = Vec::with_capacity(messages.len());
+        let messages = self
+            .keep_unsuppressed(&config, messages, &mut settles)
+            .await;
+        for message in messages {
+            let ended = Ended {
+                message,
+                status: status.clone(),
+                start,
+                hop: LastHop::SendsNoDsns,
+            };
+            settles.push(self.settlement(&config, ended).await);
+        }
+        self.settle(settles).await;
+    }
+}
+
+/// The plans that are being made, with the messages that wait for them. Its tasks also end messages without a plan, and
+/// give messages back.
+#[derive(Default)]
+pub(super) struct Planning {
+    waiting: HashMap<Target, Vec<WaitsForPlan>>,
+    tasks: JoinSet<Option<Planned>>,
+    targets: HashMap<Id, (Target, AbortHandle)>,
+}
+
+/// Messages that were claimed at this time.
+struct WaitsForPlan {
+    messages: Vec<Queued>,
+    claimed: Time,
+}
+
+/// How a task of [`Planning`] ended. The task has no plan if it was to do something else.
+pub(super) type PlanEnded = Result<(Id, Option<Planned>), JoinError>;
+
+impl Planning {
+    /// How many tasks there are.
+    pub(super) fn count(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// The destinations with messages that wait.
+    pub(super) fn destinations(&self) -> impl Iterator<Item = Destination> {
+        let waiting = self.waiting.iter();
+        waiting
+            .filter(|(_, messages)| !messages.is_empty())
+            .map(|(target, _)| target.destination.clone())
+    }
+
+    /// The end of the next task. None if there is no task.
+    pub(super) async fn next(&mut self) -> Option<PlanEnded> {
+        self.tasks.join_next_with_id().await
+    }
+
+    /// The end of a task that has ended already.
+    pub(super) fn try_next(&mut self) -> Option<PlanEnded> {
+        self.tasks.try_join_next_with_id()
+    }
+
+    /// Has a plan made, unless that is under way. `messages` wait for it.
+    fn begin(&mut self, queue: &Arc<Queue>, target: Target, messages: Option<WaitsForPlan>) {
+        if let Some(waiting) = self.waiting.get_mut(&target) {
+            waiting.extend(messages);
+            return;
+        }
+        let (queue, wanted) = (Arc::clone(queue), target.clone());
+        let task = self.tasks.spawn(async move {
+            let settings = route::direct(&queue.statics, &wanted.transport);
+            let destination = Host::parse(&wanted.destination).ok()?;
+            let resolver = &*queue.resolver;
+            Some(next_hop::plan(resolver, &destination, &wanted.transport, &settings).await)
+        });
+        self.targets.insert(task.id(), (target.clone(), task));
+        self.waiting.insert(target, messages.into_iter().collect());
+    }
+
+    /// Gives up all plans. Returns the messages that waited.
+    pub(super) fn stop(&mut self) -> Vec<Queued> {
+        for (_, task) in self.targets.values() {
+            task.abort();
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let waiting = waiting.into_values().flatten();
+        waiting.flat_map(|waits| waits.messages).collect()
+    }
+
+    /// Waits for the end of all tasks.
+    pub(super) async fn ended(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+impl Driver {
+    /// Hands on messages that were claimed at `claimed`.
+    pub(super) fn dispatch(&mut self, messages: Vec<Queued>, claimed: Time) {
+        let queue = Arc::clone(&self.queue);
+        let config = queue.config.load_full();
+        let (mut waiting, _) = self.in_flight.waiting();
+        let mut sites = HashSet::new();
+        let mut refused = Vec::new();
+        for messages in by_destination(messages) {
+            for (course, messages) in queue.courses(&config, messages, claimed) {
+                match course {
+                    Course::Known { plan, stale } => {
+                        if let Some(target) = stale {
+                            self.refresh(target);
+                        }
+                        waiting += messages.len();
+                        sites.insert(plan.site.clone());
+                        let batch = batch(plan, messages, claimed);
+                        refused.extend(self.place(batch, waiting > WAITING_MAX));
+                    }
+                    Course::Unknown(target) => {
+                        let waits = WaitsForPlan { messages, claimed };
+                        self.planning.begin(&queue, target, Some(waits));
+                    }
+                    Course::End(status) => self.end(messages, status),
+                }
+            }
+        }
+        self.give_back(refused);
+        for site in sites {
+            self.serve(&site);
+        }
+    }
+
+    /// A plan was made, or another task of [`Planning`] ended.
+    pub(super) fn take_plan(&mut self, ended: PlanEnded) {
+        let (id, planned) = match ended {
+            Ok(ended) => ended,
+            Err(panic) => {
+                error!(%panic, "making a plan failed");
+                (panic.id(), None)
+            }
+        };
+        let Some((target, _)) = self.planning.targets.remove(&id) else {
+            return;
+        };
+        let waiting = self.planning.waiting.remove(&target).unwrap_or_default();
+        let plan = match planned {
+            Some(planned) => {
+                let now = self.queue.clock.now();
+                self.queue.plans().remember(target, &planned, now);
+                planned.plan
+            }
+            None => Err(DeliveryStatus::transient(
+                Cause::Local,
+                EnhancedCode::SYSTEM_TRANSIENT,
+                format!("no plan could be made for {}", target.destination),
+            )),
+        };
+        let mut refused = Vec::new();
+        for WaitsForPlan { messages, claimed } in waiting {
+            match &plan {
+                Ok(plan) => {
+                    let batch = batch(Arc::clone(plan), messages, claimed);
+                    refused.extend(self.place(batch, false));
+                }
+                Err(status) => self.end(messages, status.clone()),
+            }
+        }
+        self.give_back(refused);
+        if let Ok(plan) = plan {
+            self.serve(&plan.site);
+        }
+    }
+
+    /// Has a new plan made while the old one is used.
+    pub(super) fn refresh(&mut self, target: Target) {
+        let queue = Arc::clone(&self.queue);
+        self.planning.begin(&queue, target, None);
+    }
+
+    /// Puts messages into the turns of their site. Gives those that have no place: a full site takes none if there is
+    /// `no_room`.
+    fn place(&mut self, batch: Batch, no_room: bool) -> Vec<Queued> {
+        let site = batch.plan.site.clone();
+        let may = self.in_flight.may_begin(&site, &self.queue.statics.queue);
+        let turns = self.in_flight.turns(&site);
+        let placed = match no_room && may == May::NotAtThisSite {
+            true => Err(turns.park(batch)),
+            false => turns.push(batch),
+        };
+        placed.map_or_else(|batch| batch.messages, |()| Vec::new())
+    }
+
+    /// Ends messages without a plan, in a task.
+    fn end(&mut self, messages: Vec<Queued>, status: DeliveryStatus) {
+        let queue = Arc::clone(&self.queue);
+        self.planning.tasks.spawn(async move {
+            queue.end_unplanned(messages, status).await;
+            None
+        });
+    }
+
+    /// Gives messages back to the store, in a task.
+    fn give_back(&mut self, messages: Vec<Queued>) {
+        if messages.is_empty() {
+            return;
+        }
+        let queue = Arc::clone(&self.queue);
+        self.planning.tasks.spawn(async move {
+            queue.release(messages).await;
+            None
+        });
+    }
+
+    /// Wakes or begins workers for what waits at a site.
+    pub(super) fn serve(&mut self, site: &Site) {
+        for _ in 0..self.in_flight.turns_waiting(site) {
+            if self.wake(site) {
+                continue;
+            }
+            match self.in_flight.may_begin(site, &self.queue.statics.queue) {
+                May::Begin => self.begin(site),
+                May::NotAtThisSite => return,
+                May::NotNow => {
+                    if !self.waiting.contains(site) {
+                        self.waiting.push_back(site.clone());
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn wake(&mut self, site: &Site) -> bool {
+        while let Some(wake) = self.in_flight.wake(site) {
+            // It fails when that worker just gave up waiting. Then it ends by itself.
+            if wake.try_send(()).is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn begin(&mut self, site: &Site) {
+        // An idle worker of another site ends when nothing can reach it any more.
+        let max = self.queue.statics.queue.max_concurrency;
+        drop(self.in_flight.make_room(max));
+        let turns = Arc::clone(self.in_flight.turns(site));
+        self.in_flight.begin(site);
+        let worker = Worker::new(
+            Arc::clone(&self.queue),
+            site.clone(),
+            turns,
+            self.notes.clone(),
+        );
+        self.workers.spawn(worker.run());
+    }
+
+    /// Begins workers for the sites that waited because there were as many workers as there may be.
+    pub(super) fn begin_waiting(&mut self) {
+        while let Some(site) = self.waiting.front() {
+            if self.in_flight.may_begin(site, &self.queue.statics.queue) == May::NotNow {
+                return;
+            }
+            if let Some(site) = self.waiting.pop_front() {
+                self.serve(&site);
+            }
+        }
+    }
+}
+
+fn batch(plan: Arc<Plan>, messages: Vec<Queued>, claimed: Time) -> Batch {
+    let destination = messages.first().map(Queued::destination);
+    Batch {
+        destination: destination.unwrap_or_default(),
+        plan,
+        messages,
+        claimed,
+    }
+}
+
+/// Messages of one destination are together already.
+fn by_destination(messages: Vec<Queued>) -> Vec<Vec<Queued>> {
+    let mut groups: Vec<Vec<Queued>> = Vec::new();
+    for message in messages {
+        let last = groups.last_mut().filter(|group| {
+            let first = group.first();
+            first.is_some_and(|first| first.recipient.host == message.recipient.host)
+        });
+        match last {
+            Some(group) => group.push(message),
+            None => groups.push(vec![message]),
+        }
+    }
+    groups
+}

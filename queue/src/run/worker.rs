@@ -1,0 +1,256 @@
+//! A worker: delivers to one site over one connection.
+
+use std::{collections::HashSet, sync::Arc};
+
+use postrider_config::Dynamic;
+use postrider_store::{Claim, Destination, Queued, Settle};
+use tokio::{sync::mpsc, task::JoinSet};
+use tracing::{error, warn};
+
+use super::{Note, dispatch::Course};
+use crate::{
+    Delivery, Queue,
+    deliver::KeptConnection,
+    next_hop::{Plan, Site},
+    schedule::{BATCH, Batch, LEASE, Turn, Turns},
+};
+
+/// Delivers to one site over one connection.
+pub(super) struct Worker {
+    queue: Arc<Queue>,
+    site: Site,
+    turns: Arc<Turns>,
+    notes: mpsc::Sender<Note>,
+    kept: Option<KeptConnection>,
+    /// Results on their way into the store.
+    settling: JoinSet<()>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        queue: Arc<Queue>,
+        site: Site,
+        turns: Arc<Turns>,
+        notes: mpsc::Sender<Note>,
+    ) -> Self {
+        Self {
+            queue,
+            site,
+            turns,
+            notes,
+            kept: None,
+            settling: JoinSet::new(),
+        }
+    }
+
+    /// Takes turns until there are none, and none comes for a while.
+    pub(super) async fn run(mut self) {
+        let mut again = None;
+        loop {
+            let next = self.turns.next(again.take());
+            if next.let_go {
+                // If the loop has no room for the note, it is about to look anyway.
+                let _ = self.notes.try_send(Note::Room);
+            }
+            let batches = match next.turn {
+                Some(Turn::Deliver(batches)) => self.still_claimed(batches).await,
+                Some(Turn::Claim(destination)) => self.claim(destination).await,
+                None if self.wait().await => continue,
+                None => break,
+            };
+            if batches.is_empty() {
+                continue;
+            }
+            again = only_destination(&batches);
+            self.attempt(batches).await;
+        }
+        if let Some(kept) = self.kept.take() {
+            kept.quit().await;
+        }
+        while self.settling.join_next().await.is_some() {}
+        let _ = self.notes.send(Note::Ended { site: self.site }).await;
+    }
+
+    /// Gives back messages that waited so long that their claim may end during the attempt.
+    async fn still_claimed(&self, mut batches: Vec<Batch>) -> Vec<Batch> {
+        let now = self.queue.clock.now();
+        let old = batches.extract_if(.., |batch| now.since(batch.claimed) > LEASE / 2);
+        let old: Vec<Queued> = old.flat_map(|batch| batch.messages).collect();
+        if !old.is_empty() {
+            self.queue.release(old).await;
+        }
+        batches
+    }
+
+    /// More of a destination's messages that are due now. Messages that do not belong to this site go to the loop.
+    async fn claim(&self, destination: Destination) -> Vec<Batch> {
+        let now = self.queue.clock.now();
+        let claim = Claim {
+            now,
+            max: BATCH,
+            max_per_destination: BATCH,
+            only: Some(destination.clone()),
+            except: HashSet::new(),
+            lease: LEASE,
+        };
+        // The main loop meets the same error, tells of it, and waits.
+        let Ok(claimed) = self.queue.store.claim(claim).await else {
+            return Vec::new();
+        };
+        if claimed.messages.is_empty() {
+            return Vec::new();
+        }
+        let config = self.queue.config.load_full();
+        let (mut batches, mut back) = (Vec::new(), Vec::new());
+        for (course, messages) in self.queue.courses(&config, claimed.messages, now) {
+            match course {
+                Course::Known { plan, stale } if plan.site == self.site => {
+                    if let Some(target) = stale {
+                        let _ = self.notes.send(Note::Stale { target }).await;
+                    }
+                    batches.push(Batch {
+                        destination: destination.clone(),
+                        plan,
+                        messages,
+                        claimed: now,
+                    });
+                }
+                _ => back.extend(messages),
+            }
+        }
+        if !back.is_empty() {
+            let note = Note::Back {
+                messages: back,
+                claimed: now,
+            };
+            let _ = self.notes.send(note).await;
+        }
+        batches
+    }
+
+    /// Waits for a turn, if there is a connection worth keeping. Returns false when none came.
+    async fn wait(&mut self) -> bool {
+        if self.kept.is_none() {
+            return false;
+        }
+        let (wake, mut woken) = mpsc::channel(1);
+        let note = Note::Idle {
+            site: self.site.clone(),
+            wake,
+        };
+        if self.notes.send(note).await.is_err() {
+            return false;
+        }
+        let idle = self.queue.statics.queue.per_destination.idle;
+        match tokio::time::timeout(idle, woken.recv()).await {
+            Ok(woken) => woken.is_some(),
+            Err(_) => {
+                woken.close();
+                // If the loop woke us while the wait ended, it counts on us.
+                woken.recv().await.is_some()
+            }
+        }
+    }
+
+    async fn attempt(&mut self, batches: Vec<Batch>) {
+        let messages = batches.iter().flat_map(|batch| &batch.messages);
+        let keys: Vec<_> = messages
+            .map(|message| (message.id, message.fence))
+            .collect();
+        let queue = Arc::clone(&self.queue);
+        let renewing = async {
+            loop {
+                queue
+                    .clock
+                    .sleep_until(queue.clock.now().after(LEASE / 3))
+                    .await;
+                let until = queue.clock.now().after(LEASE);
+                if let Err(error) = queue.store.renew(keys.clone(), until).await {
+                    warn!(%error, "failed to renew the claims of a long delivery");
+                }
+            }
+        };
+        let settles = tokio::select! {
+            settles = self.deliver(batches) => settles,
+            never = renewing => never,
+        };
+        // Results of the batch before this one are stored by now, or this waits for them: so there is a bound.
+        while self.settling.join_next().await.is_some() {}
+        let queue = Arc::clone(&self.queue);
+        self.settling
+            .spawn(async move { queue.settle(settles).await });
+    }
+
+    async fn deliver(&mut self, batches: Vec<Batch>) -> Vec<Settle> {
+        let config = self.queue.config.load_full();
+        let mut settles = Vec::new();
+        for (plan, messages) in by_plan(batches) {
+            let messages = self
+                .queue
+                .keep_unsuppressed(&config, messages, &mut settles)
+                .await;
+            if self.queue.delivery == Delivery::Local {
+                for message in messages {
+                    settles.push(self.queue.deliver_here(&config, message).await);
+                }
+            } else if !messages.is_empty() {
+                let ended = self
+                    .queue
+                    .deliver(&config, &plan, messages, &mut self.kept)
+                    .await;
+                for ended in ended {
+                    settles.push(self.queue.settlement(&config, ended).await);
+                }
+            }
+        }
+        settles
+    }
+}
+
+/// The destination of these messages, if they have only one.
+fn only_destination(batches: &[Batch]) -> Option<Destination> {
+    let first = &batches.first()?.destination;
+    let mut others = batches.iter();
+    others
+        .all(|batch| batch.destination == *first)
+        .then(|| first.clone())
+}
+
+/// Messages whose plans are equal share an attempt.
+fn by_plan(batches: Vec<Batch>) -> Vec<(Arc<Plan>, Vec<Queued>)> {
+    let mut groups: Vec<(Arc<Plan>, Vec<Queued>)> = Vec::new();
+    for batch in batches {
+        let same = |(plan, _): &&mut (Arc<Plan>, _)| {
+            Arc::ptr_eq(plan, &batch.plan) || **plan == *batch.plan
+        };
+        match groups.iter_mut().find(same) {
+            Some((_, messages)) => messages.extend(batch.messages),
+            None => groups.push((batch.plan, batch.messages)),
+        }
+    }
+    groups
+}
+
+impl Queue {
+    /// Ends messages whose recipients are on a suppression list. Gives the others.
+    pub(super) async fn keep_unsuppressed(
+        &self,
+        config: &Dynamic,
+        messages: Vec<Queued>,
+        settles: &mut Vec<Settle>,
+    ) -> Vec<Queued> {
+        let mut kept = Vec::with_capacity(messages.len());
+        for message in messages {
+            match self.suppression_of(&message).await {
+                Ok(Some(entry)) => settles.push(self.suppressed(config, &message, &entry).await),
+                Ok(None) => kept.push(message),
+                Err(error) => {
+                    // To mail an address once more harms less than to fail a message by mistake.
+                    error!(%error, "failed to read the suppression list");
+                    kept.push(message);
+                }
+            }
+        }
+        kept
+    }
+}
