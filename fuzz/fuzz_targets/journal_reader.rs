@@ -1,7 +1,7 @@
-//! The reader of journal segments: nothing that a file may hold makes it panic, or loop, or ask for much memory.
+//! The reader of journal segments. No content of a file makes it panic, loop, or use much memory.
 //!
-//! The input is used twice: as a file as it is, and as a list of entries to be put into a file with right checksums
-//! (`docs/store-format.md`), since random bytes never get past those.
+//! The input is used twice: as a whole file, and as a list of entries that get right checksums
+//! (`docs/store-format.md`). Random bytes alone never pass the checksums.
 
 #![no_main]
 
