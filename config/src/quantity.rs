@@ -63,7 +63,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// Writes a duration so that [`parse_duration`] reads the same value. A part below a millisecond is
+/// Writes a duration so that [`crate::parse_duration`] reads the same value. A part below a millisecond is
 /// cut.
 #[must_use]
 pub fn format_duration(duration: Duration) -> String {

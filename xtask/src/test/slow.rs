@@ -11,10 +11,10 @@ use super::steps::{Done, Steps, run_command, run_within};
 use crate::fuzz;
 use crate::workspace::{Profile, build_postrider, cargo, metadata};
 
-/// Builds the documentation of our crates, private items included.
+/// Builds the documentation of our crates with all items. So links to private items are fine.
 pub(super) fn docs() -> Result<Done> {
     let mut command = cargo();
-    command.env("RUSTDOCFLAGS", "-Dwarnings");
+    command.env("RUSTDOCFLAGS", "-Dwarnings -Arustdoc::private-intra-doc-links");
     command.args(["doc", "--workspace", "--no-deps", "--locked"]);
     command.arg("--document-private-items");
     run_command(&mut command)
