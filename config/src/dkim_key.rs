@@ -10,7 +10,8 @@ use crate::values::DkimAlgorithm;
 /// The smallest key that verifiers must accept (RFC 8301 §3.2).
 const RSA_MIN_BITS: usize = 1024;
 
-/// The shortest RSA key that the library checks as a whole. Of shorter keys only the form is checked.
+/// The shortest RSA key that the library checks as a whole. Of shorter keys only the form is
+/// checked.
 const RSA_CHECKED_BITS: usize = 2048;
 
 /// A checked private key. Its `Debug` form hides it.

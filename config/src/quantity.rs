@@ -63,8 +63,8 @@ impl fmt::Display for Size {
     }
 }
 
-/// Writes a duration so that [`crate::parse_duration`] reads the same value. A part below a millisecond is
-/// cut.
+/// Writes a duration so that [`crate::parse_duration`] reads the same value. A part below a
+/// millisecond is cut.
 #[must_use]
 pub fn format_duration(duration: Duration) -> String {
     let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

@@ -24,7 +24,8 @@ fuzz_target!(|data: &[u8]| {
 
     let mut at = 4096;
     let mut rest = data;
-    // Each entry: how far from the one before, then bytes 4 to 31 of its header with small numbers made likely.
+    // Each entry: how far from the one before, then bytes 4 to 31 of its header with small numbers
+    // made likely.
     while let Some((head, after)) = rest.split_at_checked(16) {
         rest = after;
         at = (at + usize::from(head[0]) * 8) % (SIZE - 64) / 8 * 8;

@@ -4,9 +4,9 @@
 //! No code of the server is linked in. The tasks use the server as a user does: its command line,
 //! its sockets and `cargo`. So the load driver measures any SMTP server in the same way.
 //!
-//! In reading order: [`mod@test`], [`check`] and [`peers`] (the test command), [`load`] with [`sink`]
-//! and [`hooks_sink`] (load and counting), [`compare`] with [`postfix`] and [`postrider`] (side by
-//! side), [`crash`], then the small tasks.
+//! In reading order: [`mod@test`], [`check`] and [`peers`] (the test command), [`load`] with
+//! [`sink`] and [`hooks_sink`] (load and counting), [`compare`] with [`postfix`] and [`postrider`]
+//! (side by side), [`crash`], then the small tasks.
 
 #![expect(
     clippy::print_stdout,

@@ -97,6 +97,7 @@ pub(super) const PARTS: &[Part] = &[
         proves: "the property tests and the store's model pass with ten times the cases",
         run: |steps, _| {
             steps.step("property tests with more cases", slow::simulation);
+            steps.step("crash tests with more rounds", slow::crash_rounds);
         },
     },
     Part {

@@ -14,7 +14,10 @@ use crate::workspace::{Profile, build_postrider, cargo, metadata};
 /// Builds the documentation of our crates with all items. So links to private items are fine.
 pub(super) fn docs() -> Result<Done> {
     let mut command = cargo();
-    command.env("RUSTDOCFLAGS", "-Dwarnings -Arustdoc::private-intra-doc-links");
+    command.env(
+        "RUSTDOCFLAGS",
+        "-Dwarnings -Arustdoc::private-intra-doc-links",
+    );
     command.args(["doc", "--workspace", "--no-deps", "--locked"]);
     command.arg("--document-private-items");
     run_command(&mut command)
@@ -35,6 +38,14 @@ pub(super) fn simulation() -> Result<Done> {
         command.arg(format!("--package={package}"));
     }
     run_within(SIMULATION_LIMIT, &mut command)
+}
+
+/// Runs the test that kills the server under load with more rounds.
+pub(super) fn crash_rounds() -> Result<Done> {
+    let mut command = cargo();
+    command.env("POSTRIDER_CRASH_ROUNDS", "30");
+    command.args(["test", "--locked", "--package=postrider", "--test=it"]);
+    run_command(command.arg("crash"))
 }
 
 /// The names of our packages that depend on this crate.
