@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{AnswerLine, RequestLine, SOCKET_NAME};
 use crate::{
-    AdminError,
+    AdminError, Code,
     op::{Operation, Single},
 };
 
@@ -39,8 +39,8 @@ pub enum CallError {
         "{0:?} is for root and the user that the server runs as; run this command as one of them"
     )]
     NotAllowed(PathBuf),
-    /// The operation was refused or failed.
-    #[error("{0}")]
+    /// The operation was refused or failed. The text says whether that is the fault of the server.
+    #[error("{fault}{0}", fault = fault(.0))]
     Refused(AdminError),
     /// The connection broke, or the answer was not understood.
     #[error("failed to talk to the running server: {0}")]
@@ -114,6 +114,39 @@ pub async fn ask<S: Single>(data_dir: &Path, operation: &S) -> Result<S::Output,
     }
 }
 
+/// The beginning of a sentence about a failure that the caller did not cause.
+const fn fault(error: &AdminError) -> &'static str {
+    match error.code {
+        Code::NotFound | Code::Conflict | Code::Invalid => "",
+        Code::Unavailable => "the server can't do this now: ",
+        Code::Internal => "the server failed: ",
+    }
+}
+
 fn early_end() -> io::Error {
     io::ErrorKind::UnexpectedEof.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_whose_fault_it_is() {
+        let check = |error, expected: &str| {
+            assert_eq!(CallError::Refused(error).to_string(), expected);
+        };
+        check(
+            AdminError::not_found("there is no key 7"),
+            "there is no key 7",
+        );
+        check(
+            AdminError::unavailable("the disk is full"),
+            "the server can't do this now: the disk is full",
+        );
+        check(
+            AdminError::internal("damaged data"),
+            "the server failed: damaged data",
+        );
+    }
 }
