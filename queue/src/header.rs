@@ -311,13 +311,13 @@ mod tests {
             by: "mx.example.org",
             with: "ESMTPS",
             id: "7".into(),
-            tls: Some(("TLSv1_3", "TLS13_AES_128_GCM_SHA256")),
+            tls: Some(("TLSv1.3", "TLS_AES_128_GCM_SHA256")),
             recipient: Some(&address),
             time: Time(0),
         };
         assert_eq!(
             field.to_string(),
-            "Received: from client.example ([IPv6:2001:db8::1])\r\n\tby mx.example.org\r\n\twith ESMTPS id 7\r\n\t(TLS TLSv1_3 TLS13_AES_128_GCM_SHA256)\r\n\tfor <b@example.org>;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n"
+            "Received: from client.example ([IPv6:2001:db8::1])\r\n\tby mx.example.org\r\n\twith ESMTPS id 7\r\n\t(TLS TLSv1.3 TLS_AES_128_GCM_SHA256)\r\n\tfor <b@example.org>;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n"
         );
     }
 }

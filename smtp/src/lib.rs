@@ -7,6 +7,7 @@
 //! | `address` | mailbox addresses, domains and paths |
 //! | `code`, `reply` | reply codes, enhanced status codes, and replies |
 //! | `status` | the result of a delivery |
+//! | `tls` | the TLS of a connection |
 //! | [`params`] | the values of the parameters of MAIL and RCPT |
 //! | [`server`], [`client`] | each side of a session: a state machine without I/O, and its driver |
 //! | [`dsn`] | our delivery reports |
@@ -25,6 +26,7 @@ pub mod params;
 mod reply;
 pub mod server;
 mod status;
+mod tls;
 
 pub use address::{
     Address, AddressError, Domain, ForwardPath, Host, LOCAL_PART_MAX, LocalPart, ReversePath,
@@ -33,3 +35,4 @@ pub use code::{EnhancedCode, InvalidCode, ReplyCode};
 pub use params::{BodyType, Notify, Ret};
 pub use reply::Reply;
 pub use status::{Cause, DeliveryStatus};
+pub use tls::TlsInfo;

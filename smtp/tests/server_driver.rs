@@ -12,10 +12,8 @@ use std::{
 };
 
 use postrider_smtp::{
-    EnhancedCode, Reply, ReplyCode,
-    server::{
-        Client, Handler, Login, MailFrom, RcptTo, SessionConfig, TlsInfo, Transaction, serve,
-    },
+    EnhancedCode, Reply, ReplyCode, TlsInfo,
+    server::{Client, Handler, Login, MailFrom, RcptTo, SessionConfig, Transaction, serve},
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -248,9 +246,8 @@ async fn starttls_begins_the_session_anew() {
     assert_eq!(client.helo.as_deref(), Some("after.example"));
     assert_eq!(client.login.as_deref(), Some("ann"));
     let tls = TlsInfo {
-        version: "TLSv1_3".to_owned(),
-        cipher: "TLS13_AES_256_GCM_SHA384".to_owned(),
-        server_name: Some("mx.example.org".to_owned()),
+        version: "TLSv1.3".to_owned(),
+        cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
     };
     assert_eq!(client.tls, Some(tls));
 }

@@ -19,11 +19,11 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     Extensions, MessageSource, Options, OutgoingMessage, OutgoingResult, Remote, Security,
-    SessionConfig, Tls, TlsMode, TlsSummary,
+    SessionConfig, Tls, TlsMode,
     session::{Output, Session},
     tls::Stream,
 };
-use crate::{Cause, DeliveryStatus, EnhancedCode};
+use crate::{Cause, DeliveryStatus, EnhancedCode, TlsInfo};
 
 /// The bytes of a read. The replies to dozens of messages fit into them.
 const READ_MAX: usize = 8192;
@@ -33,7 +33,7 @@ const READ_MAX: usize = 8192;
 pub struct Connection {
     stream: Stream,
     session: Session,
-    tls: Option<TlsSummary>,
+    tls: Option<TlsInfo>,
     /// The bytes that are being written.
     pending: Bytes,
     /// The TLS layer may still have written bytes.
@@ -102,7 +102,7 @@ impl Connection {
         let now = now();
         let session = Session::new(config, now);
         let mut connection = Self {
-            tls: stream.summary(),
+            tls: stream.info(),
             stream,
             pending: Bytes::new(),
             unflushed: false,
@@ -127,7 +127,7 @@ impl Connection {
                         return Err(tls_failure(&config, "TLS is active already"));
                     };
                     self.stream = handshake(io, tls, &config).await?;
-                    self.tls = self.stream.summary();
+                    self.tls = self.stream.info();
                     self.session.tls_started(now());
                 }
                 (Output::Ready, _) => return Ok(()),
@@ -177,7 +177,7 @@ impl Connection {
 
     /// The TLS of the connection.
     #[must_use]
-    pub const fn tls(&self) -> Option<&TlsSummary> {
+    pub const fn tls(&self) -> Option<&TlsInfo> {
         self.tls.as_ref()
     }
 

@@ -42,4 +42,4 @@ pub use options::{Login, Options, Remote, Tls, TlsMode};
 pub use parser::{ReplyError, ReplyParser};
 pub use session::{Output, PieceRequest, Session};
 pub use source::{MessageSource, OutgoingMessage, Prefixed};
-pub use tls::{TlsSummary, opportunistic_config};
+pub use tls::opportunistic_config;

@@ -1,4 +1,4 @@
-//! The TLS of a client: its summary, a configuration that trusts any server, and the stream.
+//! The TLS of a client: a configuration that trusts any server, and the stream.
 
 use std::{
     io,
@@ -19,14 +19,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-/// The TLS of a connection, for logs and Received fields.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TlsSummary {
-    /// The version, for example `TLSv1.3`.
-    pub version: String,
-    /// The cipher suite, for example `TLS_AES_256_GCM_SHA384`.
-    pub cipher: String,
-}
+use crate::TlsInfo;
 
 /// A configuration that encrypts without authentication (RFC 7435). It accepts any certificate,
 /// even an invalid one. It is for opportunistic TLS, where the other choice is no TLS.
@@ -112,23 +105,12 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// The TLS of the stream.
-    pub(super) fn summary(&self) -> Option<TlsSummary> {
-        let Self::Tls(stream) = self else {
-            return None;
-        };
-        let (_, connection) = stream.get_ref();
-        // rustls says TLSv1_3.
-        let version = connection
-            .protocol_version()
-            .map(|version| format!("{version:?}").replace('_', "."));
-        let cipher = connection
-            .negotiated_cipher_suite()
-            .map(|suite| format!("{:?}", suite.suite()));
-        Some(TlsSummary {
-            version: version.unwrap_or_default(),
-            cipher: cipher.unwrap_or_default().replace("TLS13_", "TLS_"),
-        })
+    /// The TLS of the stream. None in clear.
+    pub(super) fn info(&self) -> Option<TlsInfo> {
+        match self {
+            Self::Tls(stream) => Some(TlsInfo::of(stream.get_ref().1)),
+            Self::Plain(_) | Self::Upgrading => None,
+        }
     }
 }
 

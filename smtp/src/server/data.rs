@@ -46,16 +46,17 @@ impl Session {
 
     /// BDAT. The bytes of the chunk follow in any case, so a refused chunk is read too (RFC 3030
     /// §2).
-    pub(super) fn bdat(chunk: Chunk, stage: Stage) -> State {
+    pub(super) fn bdat(&self, chunk: Chunk, stage: Stage) -> State {
+        let now = self.since();
         match stage {
             Stage::Chunks(transaction, incoming) => {
                 State::ExpectChunk(transaction, incoming, chunk)
             }
             Stage::Envelope(transaction) if transaction.recipients.is_empty() => {
-                State::ExpectChunkEnd(Stage::Envelope(transaction), chunk, NO_RECIPIENT)
+                State::ExpectChunkEnd(Stage::Envelope(transaction), chunk, NO_RECIPIENT, now)
             }
             Stage::Envelope(transaction) => State::AwaitBdat(transaction, chunk),
-            Stage::Idle => State::ExpectChunkEnd(Stage::Idle, chunk, MAIL_COMES_FIRST),
+            Stage::Idle => State::ExpectChunkEnd(Stage::Idle, chunk, MAIL_COMES_FIRST, now),
         }
     }
 
@@ -135,6 +136,7 @@ impl Session {
         stage: Stage,
         mut chunk: Chunk,
         reply: Reply,
+        started: Instant,
     ) -> (State, Next) {
         let there = usize::try_from(chunk.left)
             .unwrap_or(usize::MAX)
@@ -142,7 +144,8 @@ impl Session {
         drop(self.input.split_to(there));
         chunk.left -= there as u64;
         if chunk.left > 0 {
-            return (State::ExpectChunkEnd(stage, chunk, reply), Next::Wait);
+            let state = State::ExpectChunkEnd(stage, chunk, reply, started);
+            return (state, Next::Wait);
         }
         let state = self.refuse(&reply, State::ExpectCommand(stage));
         (state, Next::Again)

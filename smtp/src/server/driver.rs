@@ -9,14 +9,15 @@ use tokio::{
     sync::watch,
     time::{error::Elapsed, timeout_at},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::TlsAcceptor;
 use tracing::trace;
 
 use super::{
     config::SessionConfig,
-    handler::{Client, Handler, TlsInfo},
+    handler::{Client, Handler},
     session::{Answer, Output, Question, Session},
 };
+use crate::TlsInfo;
 
 /// The bytes of a read while the session expects commands. An idle connection holds no more memory.
 const READ_COMMANDS: usize = 1024;
@@ -78,7 +79,8 @@ impl<H: Handler> Driver<H> {
         let config = config.ok_or_else(|| io::Error::other("no certificate for TLS"))?;
         let handshake = TlsAcceptor::from(config).accept(stream);
         let mut stream = within(self.session.deadline(), handshake).await??;
-        self.session.tls_started(summary(&stream), now());
+        let tls = TlsInfo::of(stream.get_ref().1);
+        self.session.tls_started(tls, now());
         self.converse(&mut stream).await?;
         self.close(&mut stream).await
     }
@@ -191,21 +193,6 @@ async fn ask<H: Handler>(handler: &mut H, client: &Client, question: Question<'_
         Question::End(transaction) => {
             Answer::Reply(Box::pin(handler.end(client, transaction)).await)
         }
-    }
-}
-
-fn summary(stream: &TlsStream<TcpStream>) -> TlsInfo {
-    let (_, connection) = stream.get_ref();
-    TlsInfo {
-        version: connection
-            .protocol_version()
-            .map(|version| format!("{version:?}"))
-            .unwrap_or_default(),
-        cipher: connection
-            .negotiated_cipher_suite()
-            .map(|suite| format!("{:?}", suite.suite()))
-            .unwrap_or_default(),
-        server_name: connection.server_name().map(str::to_owned),
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use zeroize::Zeroizing;
 
 use super::command::{MailFrom, RcptTo};
-use crate::Reply;
+use crate::{Reply, TlsInfo};
 
 /// What the server knows of its client.
 #[derive(Clone, Debug)]
@@ -37,17 +37,6 @@ impl Client {
             login: None,
         }
     }
-}
-
-/// The TLS of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsInfo {
-    /// The version, for example `TLSv1_3`.
-    pub version: String,
-    /// The cipher suite, for example `TLS13_AES_256_GCM_SHA384`.
-    pub cipher: String,
-    /// The name of the server that the client asked for.
-    pub server_name: Option<String>,
 }
 
 /// An attempt to log in.

@@ -3,11 +3,10 @@
 use std::time::Instant;
 
 use super::{
-    handler::TlsInfo,
     session::Session,
     state::{Stage, State},
 };
-use crate::{EnhancedCode, Reply, ReplyCode};
+use crate::{EnhancedCode, Reply, ReplyCode, TlsInfo};
 
 impl Session {
     /// The client may talk to us.

@@ -192,6 +192,11 @@ impl Session {
         self.since = now;
     }
 
+    /// The time of the last command, or of the answer to the last question.
+    pub(super) const fn since(&self) -> Instant {
+        self.since
+    }
+
     /// The next request to the driver. None: wait for bytes, or for [`Self::deadline`].
     pub fn poll_output(&mut self) -> Option<Output<'_>> {
         loop {
@@ -263,7 +268,7 @@ impl Session {
                 self.accept_bdat(transaction, chunk, now)
             }
             (State::AwaitBdat(transaction, chunk), Answer::Reply(reply)) => {
-                State::ExpectChunkEnd(Stage::Envelope(transaction), chunk, reply)
+                State::ExpectChunkEnd(Stage::Envelope(transaction), chunk, reply, now)
             }
             (State::AwaitEnd(transaction), Answer::Accept) => {
                 self.finish(&transaction, &Reply::ok("message accepted"))
@@ -278,7 +283,7 @@ impl Session {
     /// The policy refuses the message that is coming. The session reads it to its end and then
     /// sends this reply.
     pub fn refuse_text(&mut self, reply: Reply) {
-        if let Some(incoming) = self.state.incoming_mut() {
+        if let Some(incoming) = self.state.incoming() {
             incoming.refusal.get_or_insert(reply);
         }
     }
@@ -317,11 +322,9 @@ impl Session {
             | State::Closing => self.config.command_timeout,
         };
         let deadline = self.since.checked_add(wait);
-        let whole = self.state.incoming().map(|incoming| {
-            let limit = self.config.message_timeout;
-            incoming.started.checked_add(limit)
-        });
-        deadline.into_iter().chain(whole.flatten()).min()
+        let started = self.state.started();
+        let whole = started.and_then(|started| started.checked_add(self.config.message_timeout));
+        deadline.into_iter().chain(whole).min()
     }
 
     /// Ends the session if its deadline has come.
@@ -376,8 +379,8 @@ impl Session {
             State::ExpectChunk(transaction, incoming, chunk) => {
                 self.expect_chunk(transaction, incoming, chunk)
             }
-            State::ExpectChunkEnd(stage, chunk, reply) => {
-                self.expect_chunk_end(stage, chunk, reply)
+            State::ExpectChunkEnd(stage, chunk, reply, started) => {
+                self.expect_chunk_end(stage, chunk, reply, started)
             }
             State::ExpectTls { .. } | State::Closing => (state, Next::Wait),
             State::AwaitGreeting
@@ -420,7 +423,7 @@ impl Session {
             Command::Mail(mail) => return self.mail(mail, stage),
             Command::Rcpt(rcpt) => return self.rcpt(rcpt, stage),
             Command::Data => return self.data(stage),
-            Command::Bdat { size, last } => return Self::bdat(Chunk { left: size, last }, stage),
+            Command::Bdat { size, last } => return self.bdat(Chunk { left: size, last }, stage),
             Command::StartTls => return self.start_tls(stage),
             Command::Auth { mechanism, initial } => {
                 return self.auth(&mechanism, initial.as_deref(), stage);

@@ -38,8 +38,8 @@ pub(super) enum State {
     ExpectText(Transaction, Incoming),
     /// More of a chunk.
     ExpectChunk(Transaction, Incoming, Chunk),
-    /// The end of a chunk that was refused. The reply is for that end.
-    ExpectChunkEnd(Stage, Chunk, Reply),
+    /// The end of a chunk that was refused. The reply is for that end. The time is that of the BDAT.
+    ExpectChunkEnd(Stage, Chunk, Reply, Instant),
     /// The verdict on a whole message.
     AwaitEnd(Transaction),
     /// Nothing more: the connection closes when the output is sent.
@@ -126,18 +126,19 @@ impl State {
         }
     }
 
-    /// The message that is coming in.
-    pub(super) const fn incoming(&self) -> Option<&Incoming> {
+    /// The time when the message began that is coming in.
+    pub(super) const fn started(&self) -> Option<Instant> {
         match self {
             Self::ExpectText(_, incoming)
             | Self::ExpectChunk(_, incoming, _)
-            | Self::ExpectCommand(Stage::Chunks(_, incoming)) => Some(incoming),
+            | Self::ExpectCommand(Stage::Chunks(_, incoming)) => Some(incoming.started),
+            Self::ExpectChunkEnd(.., started) => Some(*started),
             _ => None,
         }
     }
 
     /// The message that is coming in.
-    pub(super) const fn incoming_mut(&mut self) -> Option<&mut Incoming> {
+    pub(super) const fn incoming(&mut self) -> Option<&mut Incoming> {
         match self {
             Self::ExpectText(_, incoming)
             | Self::ExpectChunk(_, incoming, _)

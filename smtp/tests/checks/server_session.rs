@@ -14,8 +14,8 @@ use std::{
 };
 
 use postrider_smtp::{
-    BodyType, EnhancedCode, Reply, ReplyCode,
-    server::{Answer, Client, Output, Question, Session, SessionConfig, TlsInfo},
+    BodyType, EnhancedCode, Reply, ReplyCode, TlsInfo,
+    server::{Answer, Client, Output, Question, Session, SessionConfig},
 };
 
 /// Fails where one of these does not hold.
@@ -138,7 +138,6 @@ fn tls() -> TlsInfo {
     TlsInfo {
         version: String::new(),
         cipher: String::new(),
-        server_name: None,
     }
 }
 
