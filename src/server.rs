@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use postrider_receive::{
 };
 use postrider_smtp::server::{self as smtp, SessionConfig};
 use postrider_store::{Clock, Store, SystemClock};
-use postrider_webapi::{Webapi, WebapiParts};
+use postrider_webapi::{UnsubscribeKey, Webapi, WebapiParts};
 use postrider_webhook::{Runner, WebhookParts};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
@@ -184,7 +184,7 @@ impl Server {
             logins: Arc::clone(&shared.logins),
             limiter: Arc::clone(&shared.limiter),
             clock: Arc::clone(&shared.clock),
-            unsubscribe_key: unsubscribe_key(&statics.data_dir)?,
+            unsubscribe_key: UnsubscribeKey::load(&statics.data_dir)?,
             stopping: shutdown.subscribe(),
             statics,
         });
@@ -437,25 +437,6 @@ async fn expire_history(store: Store, clock: Arc<dyn Clock>, mut stop: watch::Re
             _ = stop.wait_for(|stop| *stop) => return,
             () = pause => {}
         }
-    }
-}
-
-/// The key that signs unsubscribe links. The first start creates it. Links are valid as long as it
-/// exists.
-fn unsubscribe_key(data_dir: &Path) -> anyhow::Result<[u8; 32]> {
-    let path = data_dir.join("unsubscribe.key");
-    match std::fs::read(&path) {
-        Ok(bytes) => bytes.try_into().map_err(|_| {
-            let path = path.display();
-            anyhow::anyhow!("{path} must have 32 bytes; without it a new one is made, and links sent before are void")
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let mut key = [0; 32];
-            rand::Rng::fill_bytes(&mut rand::rng(), &mut key);
-            crate::files::write_private(&path, &key)?;
-            Ok(key)
-        }
-        Err(error) => Err(error).with_context(|| format!("failed to read {}", path.display())),
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! - `context`: the parts of the server, and the settings of the listener.
 //! - `auth`: the caller.
-//! - `bounds`: limits on calls, in all and per account. `json_size` estimates the memory that JSON takes.
+//! - `key`: the key of unsubscribe links.
+//! - `bounds`: limits on calls, in all and per account. `json_size` estimates the memory that JSON
+//!   takes.
 //! - `data`: the bytes of a request, in memory or in a file.
 //! - `value`: addresses and times in requests.
 //! - `run`: tasks and threads for calls.
@@ -12,5 +14,6 @@ pub(crate) mod bounds;
 pub(crate) mod context;
 pub(crate) mod data;
 pub(crate) mod json_size;
+pub(crate) mod key;
 pub(crate) mod run;
 pub(crate) mod value;

@@ -50,8 +50,8 @@ pub enum ClientError {
     /// The base is no URL.
     #[error("{0:?} is not the URL of a webapi, such as http://127.0.0.1:1080/webapi/")]
     Url(String),
-    /// The server was not reached, or the connection was lost. The call may have been carried out. With an idempotency key it can be
-    /// repeated.
+    /// The server was not reached, or the connection was lost. The call may have been carried out.
+    /// With an idempotency key it can be repeated.
     #[error(transparent)]
     Http(#[from] reqwest::Error),
     /// The answer is not one of the webapi: another service or another version is at this URL.
@@ -292,8 +292,9 @@ impl Client {
         self.call("MessageList", request).await
     }
 
-    /// Follows events as they happen: the events after this number, or only new ones. A lost connection is an error at the end of the
-    /// stream. Following again from the last event misses none.
+    /// Follows events as they happen: the events after this number, or only new ones. A lost
+    /// connection is an error at the end of the stream. Following again from the last event misses
+    /// none.
     ///
     /// # Errors
     /// As for [`call`](Self::call).
@@ -336,7 +337,8 @@ impl Client {
         Ok(listed.suppressions)
     }
 
-    /// Adds an address, with a reason in words. It is an error if the list has a variant of the address.
+    /// Adds an address, with a reason in words. It is an error if the list has a variant of the
+    /// address.
     ///
     /// # Errors
     /// As for [`call`](Self::call).
@@ -381,7 +383,8 @@ impl Client {
         self.call_v0("MessageRawGet", &json!({"MsgID": id})).await
     }
 
-    /// Gives a part of a received message without its transfer encoding. `path` has the places in the structure, from 0.
+    /// Gives a part of a received message without its transfer encoding. `path` has the places in
+    /// the structure, from 0.
     ///
     /// # Errors
     /// As for [`call`](Self::call).

@@ -1,7 +1,7 @@
 //! Makes a message from its content, and writes it to the store as it grows.
 //!
-//! In reading order: the header fields here, `check` refuses wrong content, `mime` nests the parts, `header`, `word` and `body` encode
-//! them, `output` takes the text.
+//! In reading order: the header fields here, `check` refuses wrong content, `mime` nests the parts,
+//! `header`, `word` and `body` encode them, `output` takes the text.
 
 mod body;
 mod check;
@@ -65,7 +65,8 @@ pub(crate) struct MessageContent {
     pub(crate) attached: Vec<File>,
     /// The header may have UTF-8 without encoding.
     pub(crate) smtputf8: bool,
-    /// The boundaries between parts are made from this. It is random, so that no line of the content is a boundary.
+    /// The boundaries between parts are made from this. It is random, so that no line of the
+    /// content is a boundary.
     pub(crate) boundary: String,
 }
 

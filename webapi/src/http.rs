@@ -1,4 +1,5 @@
-//! HTTP below the methods: `answer` writes answers, `page` writes pages, `header` reads the headers of requests.
+//! HTTP below the methods: `answer` writes answers, `page` writes pages, `header` reads the headers
+//! of requests.
 
 pub(crate) mod answer;
 pub(crate) mod header;

@@ -1,4 +1,5 @@
-//! The HTTP APIs for applications: v0, compatible with the webapi of mox, and v1, with more methods.
+//! The HTTP APIs for applications: v0, compatible with the webapi of mox, and v1, with more
+//! methods.
 //!
 //! From the top down, each uses the ones below:
 //!
@@ -12,7 +13,8 @@
 //! | `call` | the caller, limits, and the bytes of requests |
 //! | `http`, `error` | answers and pages; error codes |
 //!
-//! [`api`] has the requests and answers as types, and `client` (a feature) calls a server with them.
+//! [`api`] has the requests and answers as types, and `client` (a feature) calls a server with
+//! them.
 //!
 //! The queue decides what becomes of a message.
 
@@ -31,7 +33,7 @@ mod v1;
 
 use axum::Router;
 
-use self::call::{bounds::Bounds, context::Context};
+use self::call::{bounds::Bounds, context::CallContext};
 
 /// The requests and answers of v1, and the answers of v0.
 pub mod api {
@@ -59,7 +61,10 @@ pub mod api {
     }
 }
 
-pub use call::context::{Endpoint, WebapiParts};
+pub use call::{
+    context::{Endpoint, WebapiParts},
+    key::{KeyError, UnsubscribeKey},
+};
 pub use error::{ApiError, Code};
 
 /// The webapi of a server. All its listeners share the limits on calls.
@@ -85,6 +90,6 @@ impl Webapi {
     /// The routes of one listener: everything below its path.
     pub fn router(&self, endpoint: Endpoint) -> Router {
         let (parts, bounds) = (self.parts.clone(), self.bounds.clone());
-        router::router(Context::new(parts, bounds, endpoint))
+        router::router(CallContext::new(parts, bounds, endpoint))
     }
 }

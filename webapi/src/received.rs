@@ -58,7 +58,8 @@ pub struct MessageFields {
     pub html: String,
 }
 
-/// Facts about the arrival of a message. Addresses are Unicode, and empty for mail that did not come by SMTP.
+/// Facts about the arrival of a message. Addresses are Unicode, and empty for mail that did not
+/// come by SMTP.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]

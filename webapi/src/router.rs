@@ -12,13 +12,13 @@ use axum::{
 use postrider_smtp::Domain;
 
 use crate::{
-    call::context::Context,
+    call::context::CallContext,
     http::{answer::text, header::authority},
     v0, v1,
 };
 
 /// The routes of a listener with this context.
-pub(crate) fn router(context: Context) -> Router {
+pub(crate) fn router(context: CallContext) -> Router {
     let base = context.endpoint.path.clone();
     let below = format!("{base}{{*rest}}");
     let mut router = Router::new()
@@ -35,7 +35,7 @@ pub(crate) fn router(context: Context) -> Router {
     router.with_state(Arc::new(context))
 }
 
-async fn answer(State(context): State<Arc<Context>>, request: Request) -> Response {
+async fn answer(State(context): State<Arc<CallContext>>, request: Request) -> Response {
     if !knows_host(&context, &request) {
         return text(
             StatusCode::NOT_FOUND,
@@ -67,8 +67,9 @@ async fn answer(State(context): State<Arc<Context>>, request: Request) -> Respon
     }
 }
 
-/// Whether the request names this server. A page of another site whose name leads to this server gets nothing.
-fn knows_host(context: &Context, request: &Request) -> bool {
+/// Whether the request names this server. A page of another site whose name leads to this server
+/// gets nothing.
+fn knows_host(context: &CallContext, request: &Request) -> bool {
     let Some(authority) = authority(request) else {
         // HTTP/1.0 sends no host.
         return true;

@@ -1,7 +1,8 @@
-//! Sends messages for both versions: checks a draft in the order of the contract, composes the message, and queues it.
+//! Sends messages for both versions: checks a draft in the order of the contract, composes the
+//! message, and queues it.
 //!
-//! In reading order: `draft` is the input, `prepare` checks it, `once` keeps answers for idempotency keys. `batch` sends to many, with
-//! the texts of `template`.
+//! In reading order: `draft` is the input, `prepare` checks it, `once` keeps answers for
+//! idempotency keys. `batch` sends to many, with the texts of `template`.
 
 mod batch;
 mod draft;
@@ -29,7 +30,7 @@ pub(crate) use self::{
     once::Once,
 };
 use crate::{
-    call::{auth::User, context::Context},
+    call::{auth::User, context::CallContext},
     compose::{Composed, Files, FinishedText, MessageContent, Output},
     error::{ApiError, Code},
 };
@@ -72,7 +73,7 @@ pub struct SendSubmission {
 /// # Errors
 /// The errors of the contract. Nothing is queued then, except with [`Code::SentOverQuota`].
 pub(crate) async fn send(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     draft: Draft,
     files: Files,
@@ -109,9 +110,10 @@ pub(crate) async fn send(
     })
 }
 
-/// Composes a message. Gives the submission for the queue, and the copy for the sender if one is wanted.
+/// Composes a message. Gives the submission for the queue, and the copy for the sender if one is
+/// wanted.
 async fn submission(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     prepared: Prepared,
     now: Time,
@@ -173,10 +175,11 @@ fn release(wanted: Option<Zoned>, now: Time) -> Result<Option<Time>, ApiError> {
     Ok((time > now).then_some(time))
 }
 
-/// Writes the message after its Received field. A copy for the sender is written at the same time, if one is wanted and accounts have a
-/// mailbox for it. A Bcc field in front of the copy names the recipients of blind copies.
+/// Writes the message after its Received field. A copy for the sender is written at the same time,
+/// if one is wanted and accounts have a mailbox for it. A Bcc field in front of the copy names the
+/// recipients of blind copies.
 async fn compose(
-    context: &Context,
+    context: &CallContext,
     message: &MessageContent,
     recipients: &[Address],
     save_sent: bool,
@@ -212,7 +215,7 @@ async fn compose(
 
 /// Adds a message to the queue. None if an earlier call with the same idempotency key did so.
 async fn queue(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     submission: Submission,
     message_id: &str,
@@ -237,7 +240,7 @@ async fn queue(
 
 /// Puts the copy into the account's mailbox for sent messages.
 async fn keep_copy(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     copy: FinishedText,
     now: Time,

@@ -1,4 +1,5 @@
-//! One-click unsubscribing (RFC 8058): the signed link in a message, and the change when a recipient follows it.
+//! One-click unsubscribing (RFC 8058): the signed link in a message, and the change when a
+//! recipient follows it.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
@@ -11,7 +12,10 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use tracing::info;
 
-use crate::{call::context::Context, error::ApiError};
+use crate::{
+    call::{context::CallContext, key::UnsubscribeKey},
+    error::ApiError,
+};
 
 /// The most bytes of the name of a list.
 const LIST_MAX: usize = 100;
@@ -39,7 +43,7 @@ pub(crate) fn check_list(list: &str) -> Result<(), ApiError> {
 
 impl Subscription {
     /// The link that ends the subscription.
-    pub(crate) fn link(&self, context: &Context) -> String {
+    pub(crate) fn link(&self, context: &CallContext) -> String {
         format!(
             "{}v1/unsubscribe/{}",
             context.endpoint.public_url,
@@ -48,7 +52,7 @@ impl Subscription {
     }
 
     /// Three lines and a signature over them, encoded.
-    fn token(&self, key: &[u8; 32]) -> String {
+    fn token(&self, key: &UnsubscribeKey) -> String {
         let mut token = format!("{}\n{}\n{}", self.account, self.list, self.address).into_bytes();
         let signature = sign(key, &token);
         token.extend(signature);
@@ -56,7 +60,7 @@ impl Subscription {
     }
 
     /// Reads a token. None if this server did not sign it.
-    pub(crate) fn read(token: &str, key: &[u8; 32]) -> Option<Self> {
+    pub(crate) fn read(token: &str, key: &UnsubscribeKey) -> Option<Self> {
         let token = URL_SAFE_NO_PAD.decode(token).ok()?;
         let (text, signature) = token.split_last_chunk::<SIGNATURE>()?;
         if !bool::from(sign(key, text).ct_eq(signature)) {
@@ -71,7 +75,7 @@ impl Subscription {
     }
 
     /// Whether the subscription has ended.
-    pub(crate) async fn has_ended(&self, context: &Context) -> Result<bool, StoreError> {
+    pub(crate) async fn has_ended(&self, context: &CallContext) -> Result<bool, StoreError> {
         let name = postrider_store::base_in_list(&base_address(&self.address), &self.list);
         Ok(context
             .store
@@ -80,8 +84,9 @@ impl Subscription {
             .is_some())
     }
 
-    /// Ends the subscription: the address gets no more mail of this list. Ending it again changes nothing.
-    pub(crate) async fn end(&self, context: &Context) -> Result<(), StoreError> {
+    /// Ends the subscription: the address gets no more mail of this list. Ending it again changes
+    /// nothing.
+    pub(crate) async fn end(&self, context: &CallContext) -> Result<(), StoreError> {
         let now = context.clock.now();
         let base = base_address(&self.address);
         if self.has_ended(context).await? {
@@ -130,10 +135,10 @@ impl Subscription {
 }
 
 /// The first half of an HMAC-SHA256 (RFC 2104).
-fn sign(key: &[u8; 32], text: &[u8]) -> [u8; SIGNATURE] {
+fn sign(key: &UnsubscribeKey, text: &[u8]) -> [u8; SIGNATURE] {
     let mut half = [0; SIGNATURE];
     // An HMAC takes keys of any length.
-    if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) {
+    if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.bytes()) {
         mac.update(text);
         let whole = mac.finalize().into_bytes();
         half.iter_mut().zip(whole).for_each(|(to, from)| *to = from);
@@ -152,9 +157,12 @@ mod tests {
             list: "news".into(),
             address: "User@x.example".parse().unwrap(),
         };
-        let token = subscription.token(&[7; 32]);
-        assert_eq!(Subscription::read(&token, &[7; 32]), Some(subscription));
-        assert_eq!(Subscription::read(&token, &[8; 32]), None);
+        let token = subscription.token(&[7; 32].into());
+        assert_eq!(
+            Subscription::read(&token, &[7; 32].into()),
+            Some(subscription)
+        );
+        assert_eq!(Subscription::read(&token, &[8; 32].into()), None);
         for at in 0..token.len() {
             let mut changed = token.clone();
             let other = if token.as_bytes()[at] == b'A' {
@@ -164,8 +172,8 @@ mod tests {
             };
             changed.replace_range(at..=at, other);
             // The last letter has unused bits. The decoder refuses them when they are set.
-            assert_eq!(Subscription::read(&changed, &[7; 32]), None, "{at}");
+            assert_eq!(Subscription::read(&changed, &[7; 32].into()), None, "{at}");
         }
-        assert_eq!(Subscription::read("", &[7; 32]), None);
+        assert_eq!(Subscription::read("", &[7; 32].into()), None);
     }
 }

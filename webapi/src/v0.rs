@@ -1,7 +1,7 @@
 //! The API v0, compatible with mox.
 //!
-//! `form` reads the forms of calls, `json` the JSON in them. `method` lists the methods: `send`, `suppression` and `mailbox` carry
-//! them out. `pages` has the documentation.
+//! `form` reads the forms of calls, `json` the JSON in them. `method` lists the methods: `send`,
+//! `suppression` and `mailbox` carry them out. `pages` has the documentation.
 
 mod form;
 mod json;
@@ -25,7 +25,7 @@ pub(crate) use self::method::Method;
 use crate::{
     call::{
         auth::{self, Refusal, User},
-        context::Context,
+        context::CallContext,
         data::Data,
         run::{Work, to_its_end},
     },
@@ -41,7 +41,7 @@ use crate::{
 const QUESTION_MAX: u64 = 256 << 10;
 
 /// Answers a request below `v0/`, whose path goes on with `name`.
-pub(crate) async fn answer(context: Arc<Context>, name: &str, request: Request) -> Response {
+pub(crate) async fn answer(context: Arc<CallContext>, name: &str, request: Request) -> Response {
     if name.is_empty() {
         return page::answer(StatusCode::OK, pages::index());
     }
@@ -64,7 +64,7 @@ pub(crate) fn no_such_method() -> Response {
     text(StatusCode::NOT_FOUND, reason)
 }
 
-async fn call(context: Arc<Context>, method: Method, request: Request) -> Response {
+async fn call(context: Arc<CallContext>, method: Method, request: Request) -> Response {
     let user = match auth::authenticate(&context, request.headers(), request.extensions()).await {
         Ok(user) => user,
         Err(refusal) => return refused(refusal),
@@ -85,7 +85,7 @@ async fn call(context: Arc<Context>, method: Method, request: Request) -> Respon
 }
 
 async fn carry_out(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     method: Method,
     request: Request,
@@ -102,7 +102,12 @@ async fn carry_out(
 }
 
 /// Any method but Send.
-fn work<'a>(context: &'a Context, user: &'a User, method: Method, request: &'a str) -> Work<'a> {
+fn work<'a>(
+    context: &'a CallContext,
+    user: &'a User,
+    method: Method,
+    request: &'a str,
+) -> Work<'a> {
     match method {
         Method::Send => Box::pin(async { Err(ApiError::protocol("Send takes a form")) }),
         Method::SuppressionList => answered(suppression::list(context, user, request)),
@@ -126,8 +131,9 @@ fn answered<'a, A: Serialize>(
     Box::pin(async move { Ok(ok(&work.await?)) })
 }
 
-/// The JSON of a small request. The method may take memory of its own afterwards, so the JSON keeps no share of it.
-async fn question(context: &Context, user: &User, request: &Data) -> Result<String, ApiError> {
+/// The JSON of a small request. The method may take memory of its own afterwards, so the JSON keeps
+/// no share of it.
+async fn question(context: &CallContext, user: &User, request: &Data) -> Result<String, ApiError> {
     if request.len() > QUESTION_MAX {
         let text = format!("the request has more than {QUESTION_MAX} bytes");
         return Err(ApiError::protocol(text));

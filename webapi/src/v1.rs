@@ -1,8 +1,10 @@
 //! The API v1: JSON bodies, statuses that say what is wrong, and methods that v0 lacks.
 //!
 //! - `shape` has the requests and answers, `openapi` describes them.
-//! - `method` lists the methods. `send`, `queue`, `events` and `messages` carry them out, `stream` is the stream of events.
-//! - `request` reads requests, `split` takes files out of large ones. `paging` makes pages of listings. `problem` has the errors.
+//! - `method` lists the methods. `send`, `queue`, `events` and `messages` carry them out, `stream`
+//!   is the stream of events.
+//! - `request` reads requests, `split` takes files out of large ones. `paging` makes pages of
+//!   listings. `problem` has the errors.
 //! - `unsubscribe` is the page of a recipient's link.
 
 mod events;
@@ -34,7 +36,7 @@ use self::problem::{failed, problem, refused};
 use crate::{
     call::{
         auth::{self, User},
-        context::Context,
+        context::CallContext,
         data::Data,
         run::{Work, to_its_end},
     },
@@ -51,12 +53,12 @@ use crate::{
 const QUESTION_MAX: u64 = 1 << 20;
 
 /// Answers with the description of v1.
-pub(crate) fn describe(context: &Context) -> Response {
+pub(crate) fn describe(context: &CallContext) -> Response {
     json(StatusCode::OK, &openapi::document(&context.endpoint.path))
 }
 
 /// Answers a request below `v1/`, whose path goes on with `name`.
-pub(crate) async fn answer(context: Arc<Context>, name: &str, request: Request) -> Response {
+pub(crate) async fn answer(context: Arc<CallContext>, name: &str, request: Request) -> Response {
     let get = *request.method() == Verb::GET;
     match name {
         "" if get => return page::answer(StatusCode::OK, openapi::page()),
@@ -93,7 +95,7 @@ pub(crate) async fn answer(context: Arc<Context>, name: &str, request: Request) 
     done.unwrap_or_else(|error| failed(&error))
 }
 
-async fn event_stream(context: Arc<Context>, request: Request) -> Response {
+async fn event_stream(context: Arc<CallContext>, request: Request) -> Response {
     let (headers, extensions) = (request.headers(), request.extensions());
     match caller(&context, headers, extensions, Scope::Events, "EventStream").await {
         Ok(user) => stream::stream(context, user, request).await,
@@ -103,7 +105,7 @@ async fn event_stream(context: Arc<Context>, request: Request) -> Response {
 
 /// The caller, if the caller may use this method.
 async fn caller(
-    context: &Context,
+    context: &CallContext,
     headers: &HeaderMap,
     extensions: &Extensions,
     scope: Scope,
@@ -119,7 +121,7 @@ async fn caller(
 }
 
 async fn carry_out(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     method: Method,
     request: Request,
@@ -139,7 +141,7 @@ async fn carry_out(
 }
 
 fn work<'a>(
-    context: &'a Context,
+    context: &'a CallContext,
     user: &'a User,
     method: Method,
     body: &'a Data,
@@ -167,12 +169,13 @@ fn answered<'a, A: Serialize>(
     Box::pin(async move { Ok(ok(&work.await?)) })
 }
 
-/// A method that may look at many records. An account has a limited number of places for such calls.
+/// A method that may look at many records. An account has a limited number of places for such
+/// calls.
 fn looked_up<'a, T, A, F>(
-    context: &'a Context,
+    context: &'a CallContext,
     user: &'a User,
     body: &'a Data,
-    method: impl FnOnce(&'a Context, &'a User, T) -> F + Send + 'a,
+    method: impl FnOnce(&'a CallContext, &'a User, T) -> F + Send + 'a,
 ) -> Work<'a>
 where
     T: DeserializeOwned + Send + 'a,

@@ -1,7 +1,9 @@
-//! How many calls a second the runner makes to one receiver that answers at once over kept connections.
+//! How many calls a second the runner makes to one receiver that answers at once over kept
+//! connections.
 //!
-//! `cargo bench -p postrider-webhook --bench runner [-- CALLS]`. The receiver has a thread of the same machine, so its work counts
-//! too. Calls come as they do in life, a few hundred waiting at a time.
+//! `cargo bench -p postrider-webhook --bench runner [-- CALLS]`. The receiver has a thread of the
+//! same machine, so its work counts too. Calls come as they do in life, a few hundred waiting at a
+//! time.
 
 #![expect(
     clippy::unwrap_used,

@@ -18,7 +18,8 @@ use crate::{payload, share::MemoryBudget, target};
 
 /// The number of bytes of an answer that the history keeps.
 const RESPONSE_KEPT: usize = 512;
-/// The number of bytes of an answer that are read, so that its connection can be used again. With more, the connection closes.
+/// The number of bytes of an answer that are read, so that its connection can be used again. With
+/// more, the connection closes.
 const RESPONSE_READ: usize = 64 * 1024;
 
 /// Makes calls.

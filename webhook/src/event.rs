@@ -25,8 +25,8 @@ pub fn outgoing(account_name: &str, account: &Account, outgoing: OutgoingEvent) 
 
 /// The call for a received message. None if the account has no webhook for received messages.
 ///
-/// The message is at `mail_index` of the `Accept` that brings the message and the call. The call is as old as the message. A
-/// replayed call is younger, and this difference marks it as replayed.
+/// The message is at `mail_index` of the `Accept` that brings the message and the call. The call is
+/// as old as the message. A replayed call is younger, and this difference marks it as replayed.
 #[must_use]
 pub fn incoming(mail: &NewMail, account: &Account, mail_index: u32) -> Option<NewHook> {
     let webhook = account.incoming_webhook.as_ref()?;

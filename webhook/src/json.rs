@@ -1,5 +1,5 @@
-//! JSON with the escapes of the v0 contract: `<`, `>`, `&` and the line separators of JavaScript are escaped within strings.
-//! So a payload can stand in a web page without changes.
+//! JSON with the escapes of the v0 contract: `<`, `>`, `&` and the line separators of JavaScript
+//! are escaped within strings. So a payload can stand in a web page without changes.
 
 use std::io;
 
@@ -34,7 +34,8 @@ impl Formatter for Escaping {
     }
 }
 
-/// Cuts `text` at the first character that needs an escape. Gives the text before it, its escape and the text after it.
+/// Cuts `text` at the first character that needs an escape. Gives the text before it, its escape
+/// and the text after it.
 fn split_at_escaped(text: &str) -> Option<(&str, &'static [u8], &str)> {
     // Both line separators begin with 0xE2.
     let bytes = text.as_bytes();

@@ -1,11 +1,14 @@
 //! Webhooks: events of messages, as calls of an application's URL.
 //!
-//! - [`outgoing`] and [`incoming`] (`event`) make a call as part of the change that it reports. The store keeps it.
-//! - `payload` makes the body of a call when the call is made. [`message`] describes a received message for it.
-//! - [`Runner`] makes the calls that are due: `receivers` limits how many at once, `target` which addresses, `call` makes one
-//!   call, `outcome` decides what becomes of it.
+//! - [`outgoing`] and [`incoming`] (`event`) make a call as part of the change that it reports. The
+//!   store keeps it.
+//! - `payload` makes the body of a call when the call is made. [`message`] describes a received
+//!   message for it.
+//! - [`Runner`] makes the calls that are due: `receivers` limits how many at once, `target` which
+//!   addresses, `call` makes one call, `outcome` decides what becomes of it.
 //! - [`Operator`] has the operations of administrators.
-//! - [`Places`] and [`MemoryBudget`] (`share`) divide limits fairly among accounts. The webapi uses them as well.
+//! - [`Places`] and [`MemoryBudget`] (`share`) divide limits fairly among accounts. The webapi uses
+//!   them as well.
 //!
 //! The store keeps order and durability.
 

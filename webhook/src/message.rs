@@ -106,9 +106,11 @@ fn parsed(message: &Message<'_>, depth: usize) -> Parsed {
     }
 }
 
-/// The content of a part, without its transfer encoding but with its charset and line ends. None if there is no such part.
+/// The content of a part, without its transfer encoding but with its charset and line ends. None if
+/// there is no such part.
 ///
-/// `path` has the places, from 0, in [`Structure::parts`]. The empty path is the body of the whole message.
+/// `path` has the places, from 0, in [`Structure::parts`]. The empty path is the body of the whole
+/// message.
 #[must_use]
 pub fn part(text: &[u8], path: &[usize], limits: Limits) -> Option<Vec<u8>> {
     mime::parse(text, limits, |message| {
@@ -124,7 +126,8 @@ pub fn part(text: &[u8], path: &[usize], limits: Limits) -> Option<Vec<u8>> {
     })
 }
 
-/// Whether the header says that a program wrote the message: a mailing list, a report, an automatic reply.
+/// Whether the header says that a program wrote the message: a mailing list, a report, an automatic
+/// reply.
 #[must_use]
 pub(crate) fn is_automated(text: &[u8]) -> bool {
     let Some(message) = MessageParser::default().parse_headers(text) else {
@@ -276,7 +279,8 @@ fn structure(message: &Message<'_>, at: usize, depth: usize) -> Structure {
             .iter()
             .map(|at| structure(message, *at as usize, depth - 1))
             .collect(),
-        // An attached message is one part, whatever it contains. Paths lead through multiparts only.
+        // An attached message is one part, whatever it contains. Paths lead through multiparts
+        // only.
         _ => Vec::new(),
     };
     Structure {
@@ -310,7 +314,8 @@ fn raw<'a>(message: &'a Message<'_>, part: &MessagePart<'_>) -> &'a [u8] {
     message.raw_message.get(range).unwrap_or_default()
 }
 
-/// The bytes of a part after its header, without their transfer encoding. For a multipart these are all its parts.
+/// The bytes of a part after its header, without their transfer encoding. For a multipart these are
+/// all its parts.
 fn decoded(message: &Message<'_>, part: &MessagePart<'_>) -> Vec<u8> {
     let raw = || raw(message, part);
     match (&part.body, part.encoding) {
@@ -432,7 +437,8 @@ mod tests {
                 r#"{"ContentType":"text/html","ContentTypeParams":{"charset":"UTF-8","format":"Flowed"},"ContentID":"","ContentDisposition":"","Filename":"","DecodedSize":5,"Parts":[]}"#,
             ),
             (
-                // The name in the disposition wins. Encoded words and the extended form are decoded.
+                // The name in the disposition wins. Encoded words and the extended form are
+                // decoded.
                 mime(
                     "application/pdf; name=\"b.pdf\"",
                     "Content-Disposition: INLINE; filename*=utf-8''%C3%A4.pdf\nContent-ID: <1@x>\nContent-Transfer-Encoding: base64\n\nAAEC\nAw==\n",

@@ -1,6 +1,7 @@
 //! The operations of administrators on webhook calls.
 //!
-//! Operations by filter work page by page. So they take little memory for any number of calls, and can end between two pages.
+//! Operations by filter work page by page. So they take little memory for any number of calls, and
+//! can end between two pages.
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,7 +42,8 @@ pub struct CancelCount {
 pub struct ReplayCount {
     /// The number of calls that will be made again.
     pub replayed: u64,
-    /// The number of calls that will not be made again: the account has no such webhook any more, or the received message is gone.
+    /// The number of calls that will not be made again: the account has no such webhook any more,
+    /// or the received message is gone.
     pub impossible: u64,
 }
 
@@ -156,7 +158,8 @@ impl Operator {
         Ok(count)
     }
 
-    /// Makes new calls with the payloads of ended calls that match. They go to the account's current receivers.
+    /// Makes new calls with the payloads of ended calls that match. They go to the account's
+    /// current receivers.
     ///
     /// # Errors
     /// If the store fails. The pages before stay done.
@@ -245,7 +248,8 @@ impl Operator {
         })
     }
 
-    /// Calls a webhook once, now, with an example. Nothing is recorded. Gives the URL and the result.
+    /// Calls a webhook once, now, with an example. Nothing is recorded. Gives the URL and the
+    /// result.
     ///
     /// # Errors
     /// If the account has no such webhook.

@@ -93,7 +93,8 @@ fn log(hook: &Hook, attempt: &HookAttempt, is_repeated: bool) {
     }
 }
 
-/// The time until which the history keeps a call that ends now. None if the history does not keep it.
+/// The time until which the history keeps a call that ends now. None if the history does not keep
+/// it.
 pub(crate) fn keep_until(hook: &Hook, config: &Dynamic, now: Time) -> Option<Time> {
     let account = config.accounts.get(&hook.account);
     let keep = account.map_or(KEEP_WITHOUT_ACCOUNT, |account| {

@@ -59,7 +59,8 @@ pub fn outgoing_payload(outgoing: &OutgoingEvent) -> serde_json::Result<Vec<u8>>
     })
 }
 
-/// The SMTP code and the enhanced status code of an event, as applications see them. 0 and empty without an error.
+/// The SMTP code and the enhanced status code of an event, as applications see them. 0 and empty
+/// without an error.
 #[must_use]
 pub fn codes(outgoing: &OutgoingEvent) -> (u16, String) {
     // Only errors have codes.

@@ -1,4 +1,5 @@
-//! How many calls each receiver may have at once, and which receiver gets the next free place at a host.
+//! How many calls each receiver may have at once, and which receiver gets the next free place at a
+//! host.
 //!
 //! A receiver is a host (scheme, name, port) as one account calls it. There are three limits:
 //!
@@ -8,7 +9,8 @@
 //! | one call, until the receiver answers | receivers that are down leave the places to the others |
 //! | calls per host, of all accounts | a slow host is slow for each account that calls it |
 //!
-//! Receivers that find no place at their host wait in the order in which they came. Nothing here waits or does I/O.
+//! Receivers that find no place at their host wait in the order in which they came. Nothing here
+//! waits or does I/O.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -68,7 +70,8 @@ enum Place {
     NotAsked,
     /// All places were taken. The receiver claims no calls until another call to the host ends.
     Waiting(u64),
-    /// A place is reserved. If other calls take it after all, the receiver waits again with the same ticket.
+    /// A place is reserved. If other calls take it after all, the receiver waits again with the
+    /// same ticket.
     Reserved(u64),
 }
 
@@ -141,8 +144,8 @@ impl Receivers {
         reserved.count()
     }
 
-    /// Gives up all reservations. To be called after a claim: receivers that did not use their reservation have no calls that are
-    /// due.
+    /// Gives up all reservations. To be called after a claim: receivers that did not use their
+    /// reservation have no calls that are due.
     pub(crate) fn drop_reservations(&mut self) {
         if self.asking == 0 {
             return;
@@ -157,7 +160,8 @@ impl Receivers {
         });
     }
 
-    /// Counts one more call if there is a place for it. Gives the receiver, and the permits of which the call needs one.
+    /// Counts one more call if there is a place for it. Gives the receiver, and the permits of
+    /// which the call needs one.
     pub(crate) fn begin_call(
         &mut self,
         account: &str,
@@ -239,7 +243,8 @@ impl Receivers {
         }
     }
 
-    /// Lets all receivers of a host without calls ask for a place again: no call is left whose end would tell them.
+    /// Lets all receivers of a host without calls ask for a place again: no call is left whose end
+    /// would tell them.
     fn forget_waiting(&mut self, host: &str) {
         if self.asking == 0 {
             return;
@@ -252,7 +257,8 @@ impl Receivers {
         });
     }
 
-    /// Reserves the free places at a host for the receivers that waited longest. The host has `calls` calls.
+    /// Reserves the free places at a host for the receivers that waited longest. The host has
+    /// `calls` calls.
     fn reserve_places(&mut self, host: &str, calls: usize) {
         if self.asking == 0 {
             return;

@@ -1,7 +1,8 @@
 //! Makes the calls that are due, and records their results.
 //!
-//! The store knows which calls are due, and keeps the calls of one message to one URL in order. The runner keeps the number of
-//! calls within the limits: `webhook.max_concurrency` in all, and those of `receivers` for each receiver and host.
+//! The store knows which calls are due, and keeps the calls of one message to one URL in order. The
+//! runner keeps the number of calls within the limits: `webhook.max_concurrency` in all, and those
+//! of `receivers` for each receiver and host.
 
 use std::{collections::HashMap, future, mem, sync::Arc, time::Duration};
 
@@ -24,7 +25,8 @@ use crate::{
     target::PublicOnly,
 };
 
-/// The memory for received messages while their payloads are made, in bytes, for all accounts together.
+/// The memory for received messages while their payloads are made, in bytes, for all accounts
+/// together.
 const MEMORY: u64 = 128 << 20;
 /// How long running calls may take to end when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -32,8 +34,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 const STORE_RETRY: Duration = Duration::from_secs(5);
 /// The number of results that may wait for the store. With more, no new calls are made.
 const RESULTS_WAITING: usize = 1000;
-/// How long a connection without calls is kept. Many servers close theirs after 5 seconds, and a call on a connection that
-/// closes would fail.
+/// How long a connection without calls is kept. Many servers close theirs after 5 seconds, and a
+/// call on a connection that closes would fail.
 const IDLE: Duration = Duration::from_secs(4);
 
 /// The parts of the server that webhooks use.
@@ -121,8 +123,8 @@ impl Runner {
         }
     }
 
-    /// Makes the calls that are due until `shutdown` is true. Running calls then have 5 seconds to end. The others are given back
-    /// to the store.
+    /// Makes the calls that are due until `shutdown` is true. Running calls then have 5 seconds to
+    /// end. The others are given back to the store.
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
         let mut changed = self.store.hooks_changed();
         let mut running = Running {
@@ -139,7 +141,8 @@ impl Runner {
             } else {
                 None
             };
-            // One task records at a time. The results that come meanwhile go together with the next task.
+            // One task records at a time. The results that come meanwhile go together with the next
+            // task.
             if settling.is_empty() && !results.is_empty() {
                 settling.spawn(self.settle_all(mem::take(&mut results)));
             }
@@ -197,7 +200,8 @@ impl Runner {
         }
     }
 
-    /// Begins the calls that are due, as many as the limits allow. Gives the time when more calls are due.
+    /// Begins the calls that are due, as many as the limits allow. Gives the time when more calls
+    /// are due.
     async fn begin_due(
         &self,
         running: &mut Running,
@@ -242,8 +246,8 @@ impl Runner {
                 running.claims.insert(task, (hook, receiver));
             }
             running.receivers.drop_reservations();
-            // Calls that were given back took the place of other receivers' calls in this claim. Their lanes are known now, so
-            // the next claim leaves them out, and the loop ends.
+            // Calls that were given back took the place of other receivers' calls in this claim.
+            // Their lanes are known now, so the next claim leaves them out, and the loop ends.
             if results.len() == before {
                 return claimed.next_due;
             }

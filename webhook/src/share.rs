@@ -1,7 +1,7 @@
 //! Fair shares of places and memory among accounts.
 //!
-//! [`Places`] counts places for work, [`MemoryBudget`] counts bytes. Both have a limit for all accounts together and a
-//! smaller one for each account, so that no account takes everything.
+//! [`Places`] counts places for work, [`MemoryBudget`] counts bytes. Both have a limit for all
+//! accounts together and a smaller one for each account, so that no account takes everything.
 
 use std::{
     collections::HashMap,
@@ -29,7 +29,8 @@ struct Shared {
     accounts: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
-/// Places, or bytes of memory, that an account holds. They are free again when the share is dropped.
+/// Places, or bytes of memory, that an account holds. They are free again when the share is
+/// dropped.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Share {
@@ -63,7 +64,8 @@ impl Places {
         own
     }
 
-    /// Waits for `places` more places for an account. A number above the account's limit counts as the limit.
+    /// Waits for `places` more places for an account. A number above the account's limit counts as
+    /// the limit.
     ///
     /// A caller that holds a share must not wait for a second one: others may wait for the first.
     pub async fn take(&self, account: &str, places: u32) -> Share {
@@ -110,8 +112,8 @@ impl MemoryBudget {
         }
     }
 
-    /// Waits for `bytes` more bytes for an account, with the rules of [`Places::take`]. Up to [`SMALL`](Self::SMALL) bytes
-    /// count as none.
+    /// Waits for `bytes` more bytes for an account, with the rules of [`Places::take`]. Up to
+    /// [`SMALL`](Self::SMALL) bytes count as none.
     pub async fn take(&self, account: &str, bytes: u64) -> Share {
         if bytes <= Self::SMALL {
             return Share::default();

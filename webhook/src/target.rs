@@ -12,8 +12,8 @@ use reqwest::{
 };
 use url::Host;
 
-/// Looks names up, and refuses addresses that are not public. The client connects to the checked addresses, so a name that
-/// changes its address between two look-ups gains nothing.
+/// Looks names up, and refuses addresses that are not public. The client connects to the checked
+/// addresses, so a name that changes its address between two look-ups gains nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PublicOnly;
 
@@ -47,7 +47,8 @@ impl Resolve for PublicOnly {
     }
 }
 
-/// Refuses a URL whose host is a literal address that is not public. The resolver never sees such a host.
+/// Refuses a URL whose host is a literal address that is not public. The resolver never sees such a
+/// host.
 pub(crate) fn check(url: &Url) -> Result<(), NotPublic> {
     let ip: IpAddr = match url.host() {
         Some(Host::Ipv4(ip)) => ip.into(),

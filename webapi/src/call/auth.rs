@@ -1,4 +1,5 @@
-//! The caller: a login by HTTP basic authentication, or an API key. Networks with many failed logins are refused.
+//! The caller: a login by HTTP basic authentication, or an API key. Networks with many failed
+//! logins are refused.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -16,14 +17,15 @@ use postrider_smtp::Address;
 use postrider_store::Scope;
 use tracing::{error, warn};
 
-use super::context::Context;
+use super::context::CallContext;
 use crate::error::{ApiError, Code};
 
 /// An authenticated caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) account: String,
-    /// The address of the login as typed. With a key as bearer token, the first address of the account.
+    /// The address of the login as typed. With a key as bearer token, the first address of the
+    /// account.
     pub(crate) login: Address,
     /// The scopes of the key. None allows everything.
     scopes: Option<Vec<Scope>>,
@@ -60,7 +62,7 @@ enum Credentials {
 
 /// Checks the caller.
 pub(crate) async fn authenticate(
-    context: &Context,
+    context: &CallContext,
     headers: &HeaderMap,
     extensions: &Extensions,
 ) -> Result<User, Refusal> {
@@ -116,15 +118,15 @@ pub(crate) async fn authenticate(
 
 /// Checks an address and a password. Failures count.
 async fn by_password(
-    context: &Context,
+    context: &CallContext,
     name: &str,
     password: &str,
     source: &Source,
 ) -> Result<User, Refusal> {
     let config = context.config.load_full();
     let found = config.login(name);
-    // For an unknown address a password is checked as well, and then refused. So the time that it takes does not tell which
-    // addresses exist.
+    // For an unknown address a password is checked as well, and then refused. So the time that it
+    // takes does not tell which addresses exist.
     let account = found.as_ref().map_or("", |found| found.account);
     let failed = || source.limiter.failed(source.ip, source.now);
     let verdict = context
@@ -153,8 +155,9 @@ async fn by_password(
     }
 }
 
-/// Checks a key. `name` is the address that came with it, which must belong to the account of the key.
-async fn by_key(context: &Context, text: &str, name: Option<&str>) -> Result<User, Refusal> {
+/// Checks a key. `name` is the address that came with it, which must belong to the account of the
+/// key.
+async fn by_key(context: &CallContext, text: &str, name: Option<&str>) -> Result<User, Refusal> {
     let wrong = || Refusal::Unauthorized("wrong key".into());
     let text = KeyText::parse(text).ok_or_else(wrong)?;
     let key = context.store.api_key(text.id()).await.map_err(|error| {
@@ -214,7 +217,7 @@ fn credentials(headers: &HeaderMap) -> Option<Credentials> {
     Some(Credentials::Basic(name.to_owned(), password.to_owned()))
 }
 
-fn remote(context: &Context, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
+fn remote(context: &CallContext, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
     if context.endpoint.forwarded {
         let value = headers.get("x-forwarded-for")?.to_str().ok()?;
         return value.split(',').next()?.trim().parse().ok();

@@ -10,7 +10,8 @@ const MEMORY: u64 = 256 << 20;
 const CALLS: u32 = 8192;
 /// Requests with their bodies in files.
 const FILES: u32 = 128;
-/// The size of these files on the disk, in MiB. Messages that are made of them may take twice as much besides.
+/// The size of these files on the disk, in MiB. Messages that are made of them may take twice as
+/// much besides.
 const DISK: u32 = 4096;
 /// The part of it that a request takes at once, in MiB.
 const DISK_STEP: u32 = 16;
@@ -49,7 +50,8 @@ impl Bounds {
         place.ok_or_else(|| busy("calls"))
     }
 
-    /// A place for a request with its body in a file. Nobody waits for such a place, since a client may take long to send its body.
+    /// A place for a request with its body in a file. Nobody waits for such a place, since a client
+    /// may take long to send its body.
     ///
     /// # Errors
     /// If there are too many at the same time.

@@ -1,4 +1,5 @@
-//! The parts that each call uses: those of the server, and the settings of the listener that took the call.
+//! The parts that each call uses: those of the server, and the settings of the listener that took
+//! the call.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use postrider_smtp::Domain;
 use postrider_store::{Clock, Store};
 use tokio::sync::watch;
 
-use super::bounds::Bounds;
+use super::{bounds::Bounds, key::UnsubscribeKey};
 
 /// The parts of the server that the webapi uses.
 #[expect(
@@ -33,7 +34,7 @@ pub struct WebapiParts {
     /// Counts failed logins per network.
     pub limiter: Arc<LoginLimiter>,
     /// Signs the links by which recipients unsubscribe.
-    pub unsubscribe_key: [u8; 32],
+    pub unsubscribe_key: UnsubscribeKey,
     /// True when the server stops. Event streams, which have no other end, then end.
     pub stopping: watch::Receiver<bool>,
 }
@@ -56,7 +57,7 @@ pub struct Endpoint {
 }
 
 /// The parts that each call at one listener uses.
-pub(crate) struct Context {
+pub(crate) struct CallContext {
     pub(crate) store: Store,
     pub(crate) queue: Arc<Queue>,
     pub(crate) config: Live,
@@ -64,14 +65,14 @@ pub(crate) struct Context {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) logins: Arc<Logins>,
     pub(crate) limiter: Arc<LoginLimiter>,
-    pub(crate) unsubscribe_key: [u8; 32],
+    pub(crate) unsubscribe_key: UnsubscribeKey,
     pub(crate) stopping: watch::Receiver<bool>,
     /// All listeners share them.
     pub(crate) bounds: Bounds,
     pub(crate) endpoint: Endpoint,
 }
 
-impl Context {
+impl CallContext {
     pub(crate) fn new(parts: WebapiParts, bounds: Bounds, endpoint: Endpoint) -> Self {
         let WebapiParts {
             store,

@@ -8,7 +8,7 @@ use futures_util::{Stream, StreamExt, stream};
 use postrider_store::{INLINE_TEXT_MAX, Scratch, StoreError, TextWriter};
 use postrider_webhook::{MemoryBudget, Share};
 
-use super::{auth::User, bounds::FileShare, context::Context, json_size::JsonSize};
+use super::{auth::User, bounds::FileShare, context::CallContext, json_size::JsonSize};
 use crate::error::{ApiError, Code};
 
 /// The most bytes that stay in memory.
@@ -72,7 +72,7 @@ impl Data {
     /// Reads all bytes as JSON. The share is for the memory that it takes.
     pub(crate) async fn json(
         &self,
-        context: &Context,
+        context: &CallContext,
         user: &User,
     ) -> Result<(Json, Share), ApiError> {
         let mut size = JsonSize::default();
@@ -88,7 +88,7 @@ impl Data {
     /// Like [`json`](Self::json), for JSON whose size is known.
     pub(crate) async fn json_of(
         &self,
-        context: &Context,
+        context: &CallContext,
         user: &User,
         size: &JsonSize,
     ) -> Result<(Json, Share), ApiError> {
@@ -99,7 +99,7 @@ impl Data {
 
     /// Keeps bytes: in memory, or in a file if they are many.
     pub(crate) async fn keep(
-        context: &Context,
+        context: &CallContext,
         user: &User,
         bytes: Vec<u8>,
     ) -> Result<Self, ApiError> {
@@ -151,16 +151,17 @@ impl Json {
     }
 }
 
-/// Takes the bytes of a request as they arrive: into memory while they are few, then into a file, if there is a place for one.
+/// Takes the bytes of a request as they arrive: into memory while they are few, then into a file,
+/// if there is a place for one.
 pub(crate) struct Upload<'a> {
     writer: TextWriter,
-    context: &'a Context,
+    context: &'a CallContext,
     user: &'a User,
     place: Option<FileShare>,
 }
 
 impl<'a> Upload<'a> {
-    pub(crate) fn new(context: &'a Context, user: &'a User) -> Self {
+    pub(crate) fn new(context: &'a CallContext, user: &'a User) -> Self {
         Self {
             writer: context.store.text_writer(),
             context,

@@ -4,12 +4,13 @@ use postrider_webhook::MemoryBudget;
 
 use crate::error::ApiError;
 
-/// The most copies of a text in memory while a message is made of it: the JSON, its values, their lines, and their transfer
-/// encoding.
+/// The most copies of a text in memory while a message is made of it: the JSON, its values, their
+/// lines, and their transfer encoding.
 pub(crate) const COPIES: u64 = 6;
 /// The most bytes that a value of JSON takes besides its text.
 const VALUE: u64 = 128;
-/// The most bytes that an object takes besides its members: the library allocates several members at once.
+/// The most bytes that an object takes besides its members: the library allocates several members
+/// at once.
 const OBJECT: u64 = 512;
 /// The most values in a request.
 const VALUES_MAX: u64 = 1_000_000;

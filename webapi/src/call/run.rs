@@ -9,10 +9,12 @@ use tracing::error;
 use super::data::IN_MEMORY;
 use crate::error::{ApiError, Code};
 
-/// A call on its way to its answer. Boxed, so that the code of each method is compiled once and its task is small.
+/// A call on its way to its answer. Boxed, so that the code of each method is compiled once and its
+/// task is small.
 pub(crate) type Work<'a> = Pin<Box<dyn Future<Output = Result<Response, ApiError>> + Send + 'a>>;
 
-/// Carries a call out in a task of its own, if there is a place for it. A call that has begun ends even if the caller goes away.
+/// Carries a call out in a task of its own, if there is a place for it. A call that has begun ends
+/// even if the caller goes away.
 pub(crate) async fn to_its_end(
     place: Result<Share, ApiError>,
     work: Work<'static>,

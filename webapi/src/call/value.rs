@@ -21,7 +21,8 @@ pub(crate) fn lengths<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a Strin
     pairs.map(|(name, value)| name.len() + value.len()).sum()
 }
 
-/// Reads a time (RFC 3339 §5.6) with its offset. `jiff` alone reads more forms, which other servers refuse.
+/// Reads a time (RFC 3339 §5.6) with its offset. `jiff` alone reads more forms, which other servers
+/// refuse.
 ///
 /// # Errors
 /// A text that says what is wrong.

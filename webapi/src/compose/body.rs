@@ -25,8 +25,8 @@ impl Encoding {
     }
 }
 
-/// The text with CRLF after each line, also after the last, and its transfer encoding. A bare CR stays, so the text becomes
-/// quoted-printable.
+/// The text with CRLF after each line, also after the last, and its transfer encoding. A bare CR
+/// stays, so the text becomes quoted-printable.
 pub(crate) fn prepare(text: &str) -> (String, Encoding) {
     let mut lines = String::with_capacity(text.len() + text.len() / 32 + 2);
     let mut encoding = if text.is_ascii() {
@@ -93,7 +93,8 @@ pub(super) const fn escaped(mark: u8, byte: u8) -> [u8; 3] {
     [mark, digit(byte >> 4), digit(byte & 15)]
 }
 
-/// Appends base64 in lines of 76 letters. The length of `bytes` must be a multiple of [`BASE64_LINE`], except at the end.
+/// Appends base64 in lines of 76 letters. The length of `bytes` must be a multiple of
+/// [`BASE64_LINE`], except at the end.
 pub(crate) fn base64_lines(bytes: &[u8], out: &mut Vec<u8>) {
     let mut line = [0; LINE_MAX];
     for chunk in bytes.chunks(BASE64_LINE) {
@@ -105,7 +106,8 @@ pub(crate) fn base64_lines(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The type of a content by its first bytes, as in the MIME Sniffing Standard of the WHATWG. None if it is not known.
+/// The type of a content by its first bytes, as in the MIME Sniffing Standard of the WHATWG. None
+/// if it is not known.
 pub(crate) fn sniff(bytes: &[u8]) -> Option<&'static str> {
     const MAGIC: [(&[u8], &str); 27] = [
         (b"%PDF-", "application/pdf"),

@@ -3,7 +3,8 @@
 use super::{File, MessageContent};
 use crate::error::{ApiError, Code};
 
-/// The most bytes of a word that is not encoded. Such a word can't be folded, and no line may have more than 998 bytes (RFC 5322 §2.1.1).
+/// The most bytes of a word that is not encoded. Such a word can't be folded, and no line may have
+/// more than 998 bytes (RFC 5322 §2.1.1).
 const WORD_MAX: usize = 900;
 
 impl MessageContent {
@@ -22,7 +23,8 @@ impl MessageContent {
             word("a reference", reference)?;
         }
         for (name, value) in &self.headers {
-            // An account may send from its own addresses only, and a second From could be any address.
+            // An account may send from its own addresses only, and a second From could be any
+            // address.
             if name.trim().eq_ignore_ascii_case("from") {
                 return Err(ApiError::user("Headers may not have a From; set From"));
             }

@@ -92,8 +92,9 @@ impl HeaderWriter {
         }
     }
 
-    /// The end of the first run of words: one plain word, or all words up to the next plain one. An empty word is one more space.
-    /// Between plain words it would be lost, so it is encoded together with the word after it.
+    /// The end of the first run of words: one plain word, or all words up to the next plain one. An
+    /// empty word is one more space. Between plain words it would be lost, so it is encoded
+    /// together with the word after it.
     fn run(&self, text: &str) -> usize {
         let mut words = text.split(' ');
         let mut before = words.next().unwrap_or_default();
@@ -152,7 +153,8 @@ impl HeaderWriter {
         }
     }
 
-    /// A quoted string (RFC 5322 §3.2.4) after `before`. None if the text can't be in one, or does not fit in a line.
+    /// A quoted string (RFC 5322 §3.2.4) after `before`. None if the text can't be in one, or does
+    /// not fit in a line.
     fn quoted(&self, before: &str, text: &str) -> Option<String> {
         if text.chars().any(char::is_control) || !(self.utf8 || text.is_ascii()) {
             return None;

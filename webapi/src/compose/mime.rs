@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{call::data::Data, error::ApiError};
 
-/// The bytes that are composed before they are passed on. A multiple of a line of base64, so that lines stay whole.
+/// The bytes that are composed before they are passed on. A multiple of a line of base64, so that
+/// lines stay whole.
 const PIECE: usize = BASE64_LINE * 1024;
 /// The bytes that tell the type of a content.
 const SNIFFED: u64 = 512;
@@ -72,7 +73,8 @@ impl MessageContent {
         top
     }
 
-    /// A multipart. The boundaries of the levels differ in their first letter, so that none is the beginning of another.
+    /// A multipart. The boundaries of the levels differ in their first letter, so that none is the
+    /// beginning of another.
     fn multi<'a>(&self, subtype: &'static str, parts: Vec<Part<'a>>) -> Part<'a> {
         let letter = subtype.get(..1).unwrap_or_default();
         Part::Multi {
@@ -88,7 +90,8 @@ fn files<'a>(disposition: &'static str, list: &'a [File]) -> impl Iterator<Item 
         .map(move |file| Part::File { disposition, file })
 }
 
-/// Writes the fields of a part, a blank line and its content after the bytes in `buffer`. A large buffer is passed on to `out`.
+/// Writes the fields of a part, a blank line and its content after the bytes in `buffer`. A large
+/// buffer is passed on to `out`.
 async fn write_part(
     part: &Part<'_>,
     buffer: &mut Vec<u8>,
@@ -175,8 +178,8 @@ fn write_text(subtype: &str, text: &str, buffer: &mut Vec<u8>) {
     }
 }
 
-/// The type of a content by its first bytes. It says UTF-8 only if all of the content is UTF-8: readers trust it more than the
-/// content's own claim.
+/// The type of a content by its first bytes. It says UTF-8 only if all of the content is UTF-8:
+/// readers trust it more than the content's own claim.
 async fn sniffed(data: &Data) -> Result<&'static str, StoreError> {
     let first = data.read(0..SNIFFED).await?;
     let kind = body::sniff(&first).unwrap_or("application/octet-stream");

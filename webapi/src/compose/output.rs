@@ -1,4 +1,5 @@
-//! Takes the text of a message as it grows: for the store, and for the sender's copy if one is wanted.
+//! Takes the text of a message as it grows: for the store, and for the sender's copy if one is
+//! wanted.
 
 use postrider_store::{NewText, TextWriter};
 
@@ -50,7 +51,8 @@ impl Output {
         })
     }
 
-    /// Writes the message a second time, after another prefix. To be called before the first byte of the message.
+    /// Writes the message a second time, after another prefix. To be called before the first byte
+    /// of the message.
     pub(crate) async fn copy_to(
         &mut self,
         mut copy: TextWriter,

@@ -7,7 +7,8 @@ use super::body::escaped;
 /// The most bytes of an encoded word (RFC 2047 §2).
 const WORD_MAX: usize = 75;
 
-/// The text as encoded words, each with whole characters. In base64 if quoted-printable would be more than twice as long.
+/// The text as encoded words, each with whole characters. In base64 if quoted-printable would be
+/// more than twice as long.
 pub(super) fn encoded_words(text: &str) -> Vec<String> {
     let quoted_length: usize = text.bytes().map(q_length).sum();
     let quoted = quoted_length <= text.len().div_ceil(3) * 8;

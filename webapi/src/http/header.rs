@@ -20,7 +20,8 @@ pub(crate) fn authority(request: &Request) -> Option<&str> {
 
 /// Whether a page of another site made a browser send this request (Fetch Metadata).
 ///
-/// A browser adds the login that it remembers from our pages to a form of any site. Programs do not send these fields.
+/// A browser adds the login that it remembers from our pages to a form of any site. Programs do not
+/// send these fields.
 pub(crate) fn is_cross_site(request: &Request) -> bool {
     let headers = request.headers();
     if let Some(site) = headers.get("sec-fetch-site") {

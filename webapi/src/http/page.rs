@@ -23,8 +23,8 @@ pub(crate) fn page(title: &str, content: &str) -> String {
 
 /// Answers with a page.
 ///
-/// The page runs no program and loads nothing. No other site can show it in a frame. Other sites do not learn its address, which
-/// may be private to one recipient.
+/// The page runs no program and loads nothing. No other site can show it in a frame. Other sites do
+/// not learn its address, which may be private to one recipient.
 pub(crate) fn answer(status: StatusCode, page: String) -> Response {
     let headers = [
         (

@@ -1,4 +1,5 @@
-//! Batches: a message of its own for each of many recipients, from one text with variables. All messages are queued, or none.
+//! Batches: a message of its own for each of many recipients, from one text with variables. All
+//! messages are queued, or none.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +8,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use postrider_queue::{AddError, Allowance, Staged, Submitted};
+use postrider_queue::{AddError, Allowance, MakeAnswer, Staged, Submitted};
 use postrider_smtp::Address;
 use postrider_store::{Answered, Time};
 use postrider_webhook::MemoryBudget;
@@ -18,7 +19,7 @@ use tracing::info;
 
 use super::{
     Draft, NameAddress, NewFile, Once,
-    once::by_another,
+    once::{by_another, saved},
     prepare,
     prepare::{Limits, allow},
     submission,
@@ -27,7 +28,7 @@ use super::{
 use crate::{
     call::{
         auth::User,
-        context::Context,
+        context::CallContext,
         data::FIELDS_MAX,
         json_size::COPIES,
         value::{address, lengths},
@@ -90,16 +91,18 @@ pub struct BatchSubmission {
     pub message_id: String,
 }
 
-/// The answer of SendBatch as the store keeps it: addresses, fromids, Message-IDs. The store keeps the first number besides.
+/// The answer of SendBatch as the store keeps it: addresses, fromids, Message-IDs. The store keeps
+/// the first number besides.
 #[derive(Serialize, Deserialize)]
 struct SavedBatch(Vec<(String, String, String)>);
 
 /// Sends a batch.
 ///
 /// # Errors
-/// The errors of Send, and errors in templates and variables. They name the recipient. Nothing is queued then.
+/// The errors of Send, and errors in templates and variables. They name the recipient. Nothing is
+/// queued then.
 pub(crate) async fn send_all(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     batch: Batch,
     once: Option<&Once>,
@@ -125,19 +128,23 @@ pub(crate) async fn send_all(
         .iter()
         .map(|recipient| recipient.to.address.clone())
         .collect();
-    let staged = stage_all(context, user, &batch, &texts, &files, now).await?;
+    let size_max = context.endpoint.max_message_size.min(FIELDS_MAX);
+    let stager = Stager {
+        context,
+        user,
+        batch: &batch,
+        files: &files,
+        now,
+        templates: Templates::new(&texts, size_max)?,
+        common_size: size(&batch.common, &files),
+        filling: Mutex::new(()),
+        writing: MemoryBudget::new(2 * WRITING),
+        total: AtomicU64::new(0),
+        failed: AtomicBool::new(false),
+    };
+    let staged = stager.stage_all().await?;
     let (staged, message_ids): (Vec<Staged>, Vec<String>) = staged.into_iter().unzip();
-    let saved = once.map(|once| {
-        let (given, message_ids) = (given.clone(), message_ids.clone());
-        let answer = move |from_ids: &[String]| {
-            let rows = given.into_iter().zip(from_ids.iter().cloned());
-            let rows = rows.zip(message_ids);
-            let rows = rows.map(|((address, from_id), message_id)| (address, from_id, message_id));
-            // JSON can express all strings.
-            serde_json::to_vec(&SavedBatch(rows.collect())).unwrap_or_default()
-        };
-        once.with_answer(Box::new(answer), now)
-    });
+    let saved = once.map(|once| once.with_answer(saved_answer(&given, &message_ids), now));
     let count = staged.len();
     let added = match context.queue.add_all(&user.account, staged, saved).await {
         Ok(added) => added,
@@ -162,9 +169,20 @@ pub(crate) async fn send_all(
     })
 }
 
+/// Makes the answer that the store keeps, once the fromids are known.
+fn saved_answer(given: &[String], message_ids: &[String]) -> MakeAnswer {
+    let (given, message_ids) = (given.to_vec(), message_ids.to_vec());
+    Box::new(move |from_ids: &[String]| {
+        let rows = given.into_iter().zip(from_ids.iter().cloned());
+        let rows = rows.zip(message_ids);
+        let rows = rows.map(|((address, from_id), message_id)| (address, from_id, message_id));
+        // JSON can express all strings.
+        serde_json::to_vec(&SavedBatch(rows.collect())).unwrap_or_default()
+    })
+}
+
 fn read(answered: &Answered) -> Result<BatchResponse, ApiError> {
-    let SavedBatch(rows) = serde_json::from_slice(&answered.answer)
-        .map_err(|error| ApiError::new(Code::Server, error.to_string()))?;
+    let SavedBatch(rows) = saved(answered)?;
     let rows = rows.into_iter().zip(answered.first.0..);
     let submissions = rows.map(
         |((address, from_id, message_id), queue_msg_id)| BatchSubmission {
@@ -181,7 +199,7 @@ fn read(answered: &Answered) -> Result<BatchResponse, ApiError> {
 
 /// Checks the recipients and the limits, for all messages together.
 async fn check(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     batch: &Batch,
     once: Option<&Once>,
@@ -260,73 +278,89 @@ fn fill(
     })
 }
 
-/// Composes the messages and stores their texts. If one message is wrong, all texts are removed again.
-async fn stage_all(
-    context: &Context,
-    user: &User,
-    batch: &Batch,
-    texts: &Draft,
-    files: &Files,
+/// A message that the queue holds ready, and its Message-ID.
+type StagedMessage = (Staged, String);
+
+/// Composes the messages of a batch and stores their texts.
+struct Stager<'a> {
+    context: &'a CallContext,
+    user: &'a User,
+    batch: &'a Batch,
+    files: &'a Files,
     now: Time,
-) -> Result<Vec<(Staged, String)>, ApiError> {
-    let common = &batch.common;
-    let templates = Templates::new(texts, context.endpoint.max_message_size.min(FIELDS_MAX))?;
-    // Large messages are not all in memory at once: only one at a time is filled in without a share of memory.
-    let (filling, writing) = (Mutex::new(()), MemoryBudget::new(2 * WRITING));
-    let in_common = size(common, files);
-    let (failed, total) = (AtomicBool::new(false), AtomicU64::new(0));
-    let stage = async |at: usize| {
-        let recipient = batch.recipients.get(at);
-        let recipient = recipient.filter(|_| !failed.load(Ordering::Relaxed));
+    templates: Templates<'a>,
+    /// About the bytes of memory of the common part.
+    common_size: u64,
+    /// Large messages are not all in memory at once: only one at a time is filled in without a
+    /// share of `writing`.
+    filling: Mutex<()>,
+    writing: MemoryBudget,
+    /// The bytes of all messages so far.
+    total: AtomicU64,
+    failed: AtomicBool,
+}
+
+impl Stager<'_> {
+    /// Composes one message. None if another one has failed.
+    async fn stage(&self, at: usize) -> Result<Option<StagedMessage>, ApiError> {
+        let recipient = self.batch.recipients.get(at);
+        let recipient = recipient.filter(|_| !self.failed.load(Ordering::Relaxed));
         let Some(recipient) = recipient else {
             return Ok(None);
         };
-        let one = async || {
-            check_size(&recipient.variables)?;
-            let turn = filling.lock().await;
-            let draft = fill(&templates, common, recipient)?;
-            let texts = draft.subject.len() + draft.text.len() + draft.html.len();
-            let size = (texts as u64 + in_common) * COPIES;
-            let _share = writing.take(&user.account, size).await;
-            drop(turn);
-            let prepared =
-                prepare(context, user, draft, files.clone(), Limits::Checked, now).await?;
-            let (submission, _) = submission(context, user, prepared, now).await?;
-            let message_id = submission.message_id.clone();
-            if total.fetch_add(submission.size, Ordering::Relaxed) > SIZE_MAX {
-                return Err(ApiError::new(
-                    Code::MessageTooLarge,
-                    format!("the messages of the batch have more than {SIZE_MAX} bytes together"),
-                ));
-            }
-            match context.queue.stage(submission).await {
-                Ok(staged) => Ok((staged, message_id)),
-                Err(AddError::Store(error)) => Err(error.into()),
-                Err(other) => Err(ApiError::user(other.to_string())),
-            }
-        };
-        let staged = one().await.map(Some);
-        staged.map_err(|error: ApiError| {
-            failed.store(true, Ordering::Relaxed);
+        let staged = self.compose(recipient).await.map(Some);
+        staged.map_err(|error| {
+            self.failed.store(true, Ordering::Relaxed);
             placed(at, error)
         })
-    };
-    let results = stream::iter(0..batch.recipients.len()).map(stage);
-    // All end, also after one failed, so that no text stays.
-    let results: Vec<_> = results.buffered(AT_ONCE).collect().await;
-    let (mut done, mut error) = (Vec::with_capacity(results.len()), None);
-    for result in results {
-        match result {
-            Ok(staged) => done.extend(staged),
-            Err(wrong) => error = error.or(Some(wrong)),
+    }
+
+    async fn compose(&self, recipient: &BatchRecipient) -> Result<StagedMessage, ApiError> {
+        let (context, user, now) = (self.context, self.user, self.now);
+        check_size(&recipient.variables)?;
+        let turn = self.filling.lock().await;
+        let draft = fill(&self.templates, &self.batch.common, recipient)?;
+        let texts = draft.subject.len() + draft.text.len() + draft.html.len();
+        let size = (texts as u64 + self.common_size) * COPIES;
+        let _share = self.writing.take(&user.account, size).await;
+        drop(turn);
+        let files = self.files.clone();
+        let prepared = prepare(context, user, draft, files, Limits::Checked, now).await?;
+        let (submission, _) = submission(context, user, prepared, now).await?;
+        let message_id = submission.message_id.clone();
+        if self.total.fetch_add(submission.size, Ordering::Relaxed) > SIZE_MAX {
+            return Err(ApiError::new(
+                Code::MessageTooLarge,
+                format!("the messages of the batch have more than {SIZE_MAX} bytes together"),
+            ));
+        }
+        match context.queue.stage(submission).await {
+            Ok(staged) => Ok((staged, message_id)),
+            Err(AddError::Store(error)) => Err(error.into()),
+            Err(other) => Err(ApiError::user(other.to_string())),
         }
     }
-    match error {
-        None => Ok(done),
-        Some(error) => {
-            let staged = done.into_iter().map(|(staged, _)| staged).collect();
-            context.queue.unstage(staged).await;
-            Err(error)
+
+    /// Composes all messages. If one is wrong, all texts are removed again.
+    async fn stage_all(&self) -> Result<Vec<StagedMessage>, ApiError> {
+        let all = 0..self.batch.recipients.len();
+        let results = stream::iter(all).map(|at| self.stage(at));
+        // All end, also after one failed, so that no text stays.
+        let results: Vec<_> = results.buffered(AT_ONCE).collect().await;
+        let (mut done, mut error) = (Vec::with_capacity(results.len()), None);
+        for result in results {
+            match result {
+                Ok(staged) => done.extend(staged),
+                Err(wrong) => error = error.or(Some(wrong)),
+            }
+        }
+        match error {
+            None => Ok(done),
+            Some(error) => {
+                let staged = done.into_iter().map(|(staged, _)| staged).collect();
+                self.context.queue.unstage(staged).await;
+                Err(error)
+            }
         }
     }
 }

@@ -1,18 +1,19 @@
-//! Idempotency keys. A key names a request for a day: repeating the request gives the answer of the first call, and sends nothing.
+//! Idempotency keys. A key names a request for a day: repeating the request gives the answer of the
+//! first call, and sends nothing.
 
 use std::{pin::pin, time::Duration};
 
 use futures_util::StreamExt;
 use postrider_queue::{DoOnce, MakeAnswer};
 use postrider_store::{Answered, StoreError, Time};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use super::{SendResponse, SendSubmission};
 use crate::{
     call::{
         auth::User,
-        context::Context,
+        context::CallContext,
         data::{Data, PIECE},
     },
     compose::Files,
@@ -104,7 +105,7 @@ impl Once {
     /// If the earlier call had another request.
     pub(super) async fn earlier(
         &self,
-        context: &Context,
+        context: &CallContext,
         user: &User,
         now: Time,
     ) -> Result<Option<SendResponse>, ApiError> {
@@ -118,7 +119,7 @@ impl Once {
     /// If the earlier call had another request.
     pub(super) async fn answered(
         &self,
-        context: &Context,
+        context: &CallContext,
         user: &User,
         now: Time,
     ) -> Result<Option<Answered>, ApiError> {
@@ -170,7 +171,7 @@ impl Once {
 /// If the earlier call had another request.
 pub(super) async fn by_another(
     once: Option<&Once>,
-    context: &Context,
+    context: &CallContext,
     user: &User,
     now: Time,
 ) -> Result<Answered, ApiError> {
@@ -182,10 +183,16 @@ pub(super) async fn by_another(
     answered.ok_or_else(gone)
 }
 
+/// Reads what the store kept of an answer.
+pub(super) fn saved<T: DeserializeOwned>(answered: &Answered) -> Result<T, ApiError> {
+    let text = str::from_utf8(&answered.answer)
+        .map_err(|error| ApiError::new(Code::Server, error.to_string()))?;
+    serde_json::from_str(text).map_err(|error| ApiError::new(Code::Server, error.to_string()))
+}
+
 /// The answer of Send from a saved one.
 pub(super) fn read(answered: &Answered) -> Result<SendResponse, ApiError> {
-    let saved: SavedAnswer = serde_json::from_slice(&answered.answer)
-        .map_err(|error| ApiError::new(Code::Server, error.to_string()))?;
+    let saved: SavedAnswer = saved(answered)?;
     let numbers = answered.first.0..;
     let submissions = saved.submissions.into_iter().zip(numbers);
     Ok(SendResponse {

@@ -1,6 +1,6 @@
 //! Checks a draft in the order of the contract, before anything is written.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 use jiff::{Zoned, fmt::rfc2822, tz::TimeZone};
 use postrider_config::{Dynamic, Target};
@@ -13,7 +13,7 @@ use super::{
     draft::{Draft, NameAddress, NewFile},
 };
 use crate::{
-    call::{auth::User, context::Context, value::lengths},
+    call::{auth::User, context::CallContext, value::lengths},
     compose::{File, Files, Mailbox, MessageContent},
     error::{ApiError, Code},
     unsubscribe::{Subscription, check_list},
@@ -52,9 +52,9 @@ pub(super) struct SendOptions {
 
 /// Checks a draft in the order of the contract.
 pub(super) async fn prepare(
-    context: &Context,
+    context: &CallContext,
     user: &User,
-    draft: Draft,
+    mut draft: Draft,
     uploaded: Files,
     limits: Limits<'_>,
     now: Time,
@@ -66,17 +66,17 @@ pub(super) async fn prepare(
             "a message needs Text or HTML, or both",
         ));
     }
-    let from = author(draft.from, user, &config)?;
+    let from = author(mem::take(&mut draft.from), user, &config)?;
     let given: Vec<String> = [&draft.to, &draft.cc, &draft.bcc]
         .into_iter()
         .flatten()
         .map(|given| given.address.clone())
         .collect();
-    let (to, cc, bcc) = (
-        parse_all(draft.to)?,
-        parse_all(draft.cc)?,
-        parse_all(draft.bcc)?,
-    );
+    let recipients = Recipients {
+        to: parse_all(mem::take(&mut draft.to))?,
+        cc: parse_all(mem::take(&mut draft.cc))?,
+        bcc: parse_all(mem::take(&mut draft.bcc))?,
+    };
     check_author(&from.address, user, &config)?;
     if given.is_empty() {
         return Err(ApiError::new(
@@ -84,37 +84,59 @@ pub(super) async fn prepare(
             "a message needs a recipient in To, CC or BCC",
         ));
     }
-    let mut allowance = None;
-    if let Limits::Check(once) = limits {
-        let recipients = [&to, &cc, &bcc].into_iter().flatten();
-        let recipients = recipients.map(|to| to.address.clone()).collect();
-        allowance = allow(context, user, recipients, once, now).await?;
-    }
-    // Each recipient's message keeps a copy, and each of its events.
-    if lengths(&draft.extra) > EXTRA_MAX {
-        let text = format!("Extra has more than {EXTRA_MAX} bytes");
-        return Err(ApiError::user(text));
-    }
-    let header_size = context.statics.limits.header_size.0;
-    check_header(
-        &draft.subject,
-        &draft.references,
-        &draft.headers,
-        header_size,
-    )?;
-    let reply_to = parse_all(draft.reply_to)?;
-    let mut headers = draft.headers;
-    if !draft.list.is_empty() {
-        if headers
-            .iter()
-            .any(|(name, _)| name.to_ascii_lowercase().starts_with("list-unsubscribe"))
-        {
-            return Err(ApiError::user(
-                "Unsubscribe adds List-Unsubscribe, so Headers may not have it too",
-            ));
+    let allowance = match limits {
+        Limits::Check(once) => {
+            let addresses = recipients.all().map(|to| to.address.clone()).collect();
+            allow(context, user, addresses, once, now).await?
         }
-        headers.extend(unsubscribe(context, user, &draft.list, [&to, &cc, &bcc])?);
+        Limits::Checked => None,
+    };
+    check_sizes(&draft, context.statics.limits.header_size.0)?;
+    let reply_to = parse_all(mem::take(&mut draft.reply_to))?;
+    if !draft.list.is_empty() {
+        let fields = unsubscribe(context, user, &draft, &recipients)?;
+        draft.headers.extend(fields);
     }
+    let options = SendOptions {
+        extra: mem::take(&mut draft.extra),
+        require_tls: draft.require_tls,
+        future_release: draft.future_release.take(),
+        save_sent: draft.save_sent,
+        list: mem::take(&mut draft.list),
+    };
+    let addresses = (from, reply_to, recipients);
+    let message = content(context, draft, addresses, uploaded, now)?;
+    message.check()?;
+    Ok(Prepared {
+        message,
+        given,
+        allowance,
+        options,
+    })
+}
+
+/// The recipients of a message.
+struct Recipients {
+    to: Vec<Mailbox>,
+    cc: Vec<Mailbox>,
+    bcc: Vec<Mailbox>,
+}
+
+impl Recipients {
+    fn all(&self) -> impl Iterator<Item = &Mailbox> {
+        [&self.to, &self.cc, &self.bcc].into_iter().flatten()
+    }
+}
+
+/// The content of the message. `addresses` are From, Reply-To and the recipients.
+fn content(
+    context: &CallContext,
+    draft: Draft,
+    addresses: (Mailbox, Vec<Mailbox>, Recipients),
+    uploaded: Files,
+    now: Time,
+) -> Result<MessageContent, ApiError> {
+    let (from, reply_to, Recipients { to, cc, bcc }) = addresses;
     let rng = &mut rand::rng();
     let mut message = MessageContent {
         from,
@@ -126,7 +148,7 @@ pub(super) async fn prepare(
         date: date(draft.date, now)?,
         message_id: draft.message_id,
         references: draft.references,
-        headers,
+        headers: draft.headers,
         text: draft.text,
         html: draft.html,
         alternative: files(draft.alternative, uploaded.alternative)?,
@@ -139,34 +161,21 @@ pub(super) async fn prepare(
         message.message_id = header::message_id(rng, context.endpoint.hostname.ascii());
     }
     message.smtputf8 = needs_smtputf8(&message);
-    message.check()?;
-    Ok(Prepared {
-        message,
-        given,
-        allowance,
-        options: SendOptions {
-            extra: draft.extra,
-            require_tls: draft.require_tls,
-            future_release: draft.future_release,
-            save_sent: draft.save_sent,
-            list: draft.list,
-        },
-    })
+    Ok(message)
 }
 
-/// Limits the fields that each queued message and each of its events keeps.
-fn check_header(
-    subject: &str,
-    references: &[String],
-    headers: &[(String, String)],
-    most: u64,
-) -> Result<(), ApiError> {
-    let headers = lengths(headers.iter().map(|(name, value)| (name, value)));
-    let references = references.iter().map(String::len).sum::<usize>();
-    let size = headers + references + subject.len();
-    if size as u64 > most {
+/// Limits the fields that each queued message and each of its events keeps, and the header.
+fn check_sizes(draft: &Draft, header_max: u64) -> Result<(), ApiError> {
+    if lengths(&draft.extra) > EXTRA_MAX {
+        let text = format!("Extra has more than {EXTRA_MAX} bytes");
+        return Err(ApiError::user(text));
+    }
+    let headers = lengths(draft.headers.iter().map(|(name, value)| (name, value)));
+    let references = draft.references.iter().map(String::len).sum::<usize>();
+    let size = headers + references + draft.subject.len();
+    if size as u64 > header_max {
         let text = format!(
-            "Subject, References and Headers have more than {most} bytes (limits.header_size)"
+            "Subject, References and Headers have more than {header_max} bytes (limits.header_size)"
         );
         return Err(ApiError::user(text));
     }
@@ -212,29 +221,35 @@ fn full_name<'a>(user: &'a User, config: &'a Dynamic) -> &'a str {
     }
 }
 
-/// The header fields for unsubscribing from a list (RFC 8058 §3.1).
+/// The header fields by which the recipient unsubscribes from the draft's list (RFC 8058 §3.1).
 fn unsubscribe(
-    context: &Context,
+    context: &CallContext,
     user: &User,
-    list: &str,
-    recipients: [&Vec<Mailbox>; 3],
+    draft: &Draft,
+    recipients: &Recipients,
 ) -> Result<[(String, String); 2], ApiError> {
-    check_list(list)?;
+    let is_ours = |name: &str| name.to_ascii_lowercase().starts_with("list-unsubscribe");
+    if draft.headers.iter().any(|(name, _)| is_ours(name)) {
+        return Err(ApiError::user(
+            "Unsubscribe adds List-Unsubscribe, so Headers may not have it too",
+        ));
+    }
+    check_list(&draft.list)?;
     // RFC 8058 §3.1 demands HTTPS, and mailbox providers accept nothing else.
     if !context.endpoint.public_url.starts_with("https://") {
         return Err(ApiError::user(
             "Unsubscribe needs a link by HTTPS: no listener of this hostname has webapi_https",
         ));
     }
-    let mut recipients = recipients.into_iter().flatten();
-    let (Some(only), None) = (recipients.next(), recipients.next()) else {
+    let mut all = recipients.all();
+    let (Some(only), None) = (all.next(), all.next()) else {
         return Err(ApiError::user(
             "a message with Unsubscribe has one recipient, since the link is the recipient's own; SendBatch sends to many",
         ));
     };
     let subscription = Subscription {
         account: user.account.clone(),
-        list: list.to_owned(),
+        list: draft.list.clone(),
         address: only.address.clone(),
     };
     let link = format!("<{}>", subscription.link(context));
@@ -247,9 +262,10 @@ fn unsubscribe(
     ])
 }
 
-/// Checks the account's limits. A request that another call with the same key has sent already is within them.
+/// Checks the account's limits. A request that another call with the same key has sent already is
+/// within them.
 pub(super) async fn allow(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     recipients: Vec<Address>,
     once: Option<&Once>,
@@ -289,7 +305,8 @@ fn check_author(address: &Address, user: &User, config: &Dynamic) -> Result<(), 
     Ok(())
 }
 
-/// Whether the header needs UTF-8. A domain has an ASCII form, but a local-part has none, and neither has a reference.
+/// Whether the header needs UTF-8. A domain has an ASCII form, but a local-part has none, and
+/// neither has a reference.
 fn needs_smtputf8(message: &MessageContent) -> bool {
     let lists = [&message.reply_to, &message.to, &message.cc, &message.bcc];
     std::iter::once(&message.from)

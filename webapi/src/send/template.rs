@@ -1,7 +1,9 @@
-//! The templates of a batch: a part of Jinja that takes no more memory and time than the caller's own text.
+//! The templates of a batch: a part of Jinja that takes no more memory and time than the caller's
+//! own text.
 //!
-//! There are variables and their parts, `if`, `for`, comparisons, tests and a few filters. There is nothing that makes new values
-//! (`set`, `+`, `*`, `~`, macros): with these a short text could double a value until the memory is full.
+//! There are variables and their parts, `if`, `for`, comparisons, tests and a few filters. There is
+//! nothing that makes new values (`set`, `+`, `*`, `~`, macros): with these a short text could
+//! double a value until the memory is full.
 
 use std::io;
 
@@ -35,7 +37,8 @@ pub(super) struct Templates<'a> {
     max_size: usize,
 }
 
-/// The name of the template of the subject. By its name the engine knows which text is HTML, where values need escapes.
+/// The name of the template of the subject. By its name the engine knows which text is HTML, where
+/// values need escapes.
 pub(super) const SUBJECT: &str = "subject.txt";
 /// The name of the template of the text.
 pub(super) const TEXT: &str = "text.txt";

@@ -23,7 +23,7 @@ use percent_encoding::percent_decode;
 use crate::{
     call::{
         auth::User,
-        context::Context,
+        context::CallContext,
         data::{Data, FIELDS_MAX, Upload, collect},
         run::blocking_with,
     },
@@ -34,8 +34,8 @@ use crate::{
 
 /// The most parts of a form.
 const PARTS_MAX: usize = 10_000;
-/// The most bytes of a form besides the content of its fields and files: boundaries and the headers of parts. Also the most bytes
-/// of the names and types of its files.
+/// The most bytes of a form besides the content of its fields and files: boundaries and the headers
+/// of parts. Also the most bytes of the names and types of its files.
 const OVERHEAD_MAX: u64 = 1 << 20;
 
 /// The content of a form.
@@ -48,7 +48,7 @@ pub(super) struct Form {
 
 /// Reads a form. All its files together may be as large as the largest message.
 pub(super) async fn read(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     request: Request,
 ) -> Result<Form, ApiError> {
@@ -76,7 +76,7 @@ pub(super) async fn read(
     Ok(form)
 }
 
-async fn read_urlencoded(context: &Context, user: &User, body: Body) -> Result<Form, ApiError> {
+async fn read_urlencoded(context: &CallContext, user: &User, body: Body) -> Result<Form, ApiError> {
     let upload = Upload::new(context, user);
     let body = collect(upload, body, FIELDS_MAX, Code::Protocol).await?;
     // Enough for the body and its decoded value, in which a byte that is no text becomes three.
@@ -118,8 +118,9 @@ fn check_utf8(field: &[u8]) -> Result<(), ApiError> {
     checked.map_err(|error| ApiError::protocol(format!("the request is not UTF-8: {error}")))
 }
 
-/// The body of a form for the parser, which by itself reads ahead as far as it can. It gets the next piece only after it found
-/// nothing in the pieces before. Ends in an error after many bytes in which the parser finds nothing.
+/// The body of a form for the parser, which by itself reads ahead as far as it can. It gets the
+/// next piece only after it found nothing in the pieces before. Ends in an error after many bytes
+/// in which the parser finds nothing.
 struct Paced {
     body: BodyDataStream,
     progress: Arc<Progress>,
@@ -180,23 +181,13 @@ struct FormReader<'a> {
 type Place = (u64, u64);
 
 async fn read_multipart(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     request: Request,
 ) -> Result<Form, ApiError> {
     let most = context.endpoint.max_message_size;
     let progress = Arc::<Progress>::default();
-    let mut request = request.map(|body| {
-        Body::from_stream(Paced {
-            body: body.into_data_stream(),
-            progress: Arc::clone(&progress),
-        })
-    });
-    let all = most.saturating_add(FIELDS_MAX + OVERHEAD_MAX);
-    DefaultBodyLimit::max(usize::try_from(all).unwrap_or(usize::MAX)).apply(&mut request);
-    let mut fields = Multipart::from_request(request, &())
-        .await
-        .map_err(|error| unreadable(&error.body_text()))?;
+    let mut fields = multipart(request, most, &progress).await?;
     let mut reader = FormReader {
         upload: Upload::new(context, user),
         progress,
@@ -235,14 +226,7 @@ async fn read_multipart(
         }
     }
     let all = reader.upload.finish().await?;
-    let [alternative, inline, attached] = files.map(|list| {
-        let list = list.into_iter();
-        list.map(|(file, (start, end))| File {
-            data: all.part(start..end),
-            ..file
-        })
-        .collect()
-    });
+    let [alternative, inline, attached] = files.map(|list| with_data(list, &all));
     Ok(Form {
         request: all.part(request.0..request.1),
         files: Files {
@@ -251,6 +235,35 @@ async fn read_multipart(
             attached,
         },
     })
+}
+
+/// The parser of a form whose files together have at most `most` bytes.
+async fn multipart(
+    request: Request,
+    most: u64,
+    progress: &Arc<Progress>,
+) -> Result<Multipart, ApiError> {
+    let mut request = request.map(|body| {
+        Body::from_stream(Paced {
+            body: body.into_data_stream(),
+            progress: Arc::clone(progress),
+        })
+    });
+    let all = most.saturating_add(FIELDS_MAX + OVERHEAD_MAX);
+    DefaultBodyLimit::max(usize::try_from(all).unwrap_or(usize::MAX)).apply(&mut request);
+    let fields = Multipart::from_request(request, &()).await;
+    fields.map_err(|error| unreadable(&error.body_text()))
+}
+
+/// Files with their ranges of `all`.
+fn with_data(files: Vec<(File, Place)>, all: &Data) -> Vec<File> {
+    let files = files.into_iter();
+    files
+        .map(|(file, (start, end))| File {
+            data: all.part(start..end),
+            ..file
+        })
+        .collect()
 }
 
 impl FormReader<'_> {
@@ -295,8 +308,8 @@ impl FormReader<'_> {
         Ok(place.map(|place| (file, place)))
     }
 
-    /// Reads a part of at most `left` bytes, and keeps it if it is `wanted`. Gives its place and the rest of `left`. With no rest the
-    /// part was too large, and was not read to its end.
+    /// Reads a part of at most `left` bytes, and keeps it if it is `wanted`. Gives its place and
+    /// the rest of `left`. With no rest the part was too large, and was not read to its end.
     async fn data(
         &mut self,
         mut field: Field<'_>,

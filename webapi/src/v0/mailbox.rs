@@ -19,7 +19,7 @@ use super::{
 use crate::{
     call::{
         auth::User,
-        context::Context,
+        context::CallContext,
         data::{Data, PIECE},
         run::blocking,
     },
@@ -36,7 +36,7 @@ const FLAG_MAX: usize = 100;
 
 /// Describes a message: its texts, its structure, and its arrival.
 pub(super) async fn get(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     request: &str,
 ) -> Result<MessageGetResponse, ApiError> {
@@ -55,7 +55,7 @@ pub(super) async fn get(
 
 /// Gives a message byte by byte.
 pub(super) async fn raw(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     request: &str,
 ) -> Result<Response, ApiError> {
@@ -69,7 +69,7 @@ pub(super) async fn raw(
 
 /// Gives a part without its transfer encoding.
 pub(super) async fn part(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     request: &str,
 ) -> Result<Response, ApiError> {
@@ -106,7 +106,7 @@ pub(super) async fn part(
 
 /// Removes a message for good.
 pub(super) async fn delete(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     request: &str,
 ) -> Result<Done, ApiError> {
@@ -119,7 +119,7 @@ pub(super) async fn delete(
 
 /// Adds flags if `add` is true, else removes them.
 pub(super) async fn flags(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     request: &str,
     add: bool,
@@ -151,7 +151,7 @@ pub(super) async fn flags(
 
 /// Moves a message to another mailbox. Its number stays.
 pub(super) async fn relocate(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     request: &str,
 ) -> Result<Done, ApiError> {
@@ -174,7 +174,7 @@ pub(super) async fn relocate(
 }
 
 async fn changed(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     id: MailId,
     change: MailChange,
@@ -192,7 +192,7 @@ fn id(fields: &mut Object) -> Result<MailId, JsonError> {
     Ok(MailId(u64::try_from(id).unwrap_or(u64::MAX)))
 }
 
-async fn find(context: &Context, user: &User, id: MailId) -> Result<Mail, ApiError> {
+async fn find(context: &CallContext, user: &User, id: MailId) -> Result<Mail, ApiError> {
     if id.0 == 0 {
         return Err(no_id());
     }
@@ -201,7 +201,7 @@ async fn find(context: &Context, user: &User, id: MailId) -> Result<Mail, ApiErr
         .ok_or_else(|| not_found(id))
 }
 
-async fn find_to_change(context: &Context, user: &User, id: MailId) -> Result<Mail, ApiError> {
+async fn find_to_change(context: &CallContext, user: &User, id: MailId) -> Result<Mail, ApiError> {
     let mail = context.store.mail(id).await?;
     match mail.filter(|mail| mail.account == user.account) {
         Some(mail) => Ok(mail),
@@ -210,7 +210,7 @@ async fn find_to_change(context: &Context, user: &User, id: MailId) -> Result<Ma
 }
 
 /// Why a message of this number can't be changed.
-async fn gone(context: &Context, id: MailId) -> ApiError {
+async fn gone(context: &CallContext, id: MailId) -> ApiError {
     if id.0 == 0 {
         return no_id();
     }
@@ -245,8 +245,9 @@ fn flag(name: &str) -> Result<String, ApiError> {
     )))
 }
 
-/// Whether the account has a mailbox: a default one, one that its mail is sorted into, or one with mail.
-async fn exists(context: &Context, user: &User, name: &str) -> Result<bool, ApiError> {
+/// Whether the account has a mailbox: a default one, one that its mail is sorted into, or one with
+/// mail.
+async fn exists(context: &CallContext, user: &User, name: &str) -> Result<bool, ApiError> {
     let config = context.config.load();
     let account = config.accounts.get(&user.account);
     let sorted = account.is_some_and(|account| sorts_into(account, name));

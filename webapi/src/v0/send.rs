@@ -7,14 +7,14 @@ use super::{
     json::{self, JsonError, Object},
 };
 use crate::{
-    call::{auth::User, context::Context, run::blocking_with},
+    call::{auth::User, context::CallContext, run::blocking_with},
     error::ApiError,
     send::{self, Draft, NameAddress, NewContent, NewFile, Once, SendResponse},
 };
 
 /// Sends a message.
 pub(super) async fn send(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     form: Form,
     key: Option<String>,

@@ -9,7 +9,7 @@ use super::{
     shape::{Done, SuppressionEntry, SuppressionListResponse, SuppressionPresentResponse},
 };
 use crate::{
-    call::{auth::User, context::Context, value::address},
+    call::{auth::User, context::CallContext, value::address},
     error::{ApiError, Code},
 };
 
@@ -20,7 +20,7 @@ const PAGE: usize = 1000;
 
 /// Lists all entries in the order of their numbers.
 pub(super) async fn list(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     request: &str,
 ) -> Result<SuppressionListResponse, ApiError> {
@@ -44,7 +44,11 @@ pub(super) async fn list(
 }
 
 /// Adds an address. It is an error if the list has a variant of the address.
-pub(super) async fn add(context: &Context, user: &User, request: &str) -> Result<Done, ApiError> {
+pub(super) async fn add(
+    context: &CallContext,
+    user: &User,
+    request: &str,
+) -> Result<Done, ApiError> {
     let (given, manual, reason) = json::read(request, |fields| {
         Ok((
             fields.string("EmailAddress")?,
@@ -76,7 +80,7 @@ pub(super) async fn add(context: &Context, user: &User, request: &str) -> Result
 
 /// Removes all variants of an address.
 pub(super) async fn remove(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     request: &str,
 ) -> Result<Done, ApiError> {
@@ -93,7 +97,7 @@ pub(super) async fn remove(
 
 /// Whether the list has a variant of an address.
 pub(super) async fn present(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     request: &str,
 ) -> Result<SuppressionPresentResponse, ApiError> {

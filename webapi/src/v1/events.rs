@@ -10,21 +10,22 @@ use super::{
     shape::{self, Count, EventItem, EventsRequest, EventsResponse, StatsRequest, StatsResponse},
 };
 use crate::{
-    call::{auth::User, context::Context, value::address},
+    call::{auth::User, context::CallContext, value::address},
     error::ApiError,
 };
 
 /// The most days of a count.
 const DAYS_MAX: u64 = 400;
 
-/// List the account's events. The log keeps them as long as the history keeps messages (keep_retired_message_period).
+/// List the account's events. The log keeps them as long as the history keeps messages
+/// (keep_retired_message_period).
 #[cfg_attr(test, utoipa::path(
     post, path = "/Events", operation_id = "Events",
     request_body = EventsRequest,
     responses((status = 200, body = EventsResponse), (status = 400, body = shape::Problem, description = "The request is wrong"))
 ))]
 pub(super) async fn list(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     wanted: EventsRequest,
 ) -> Result<EventsResponse, ApiError> {
@@ -87,14 +88,15 @@ impl From<LoggedEvent> for EventItem {
     }
 }
 
-/// Count the account's events by day, event and recipient domain. The counts of accounts with history are kept for 400 days.
+/// Count the account's events by day, event and recipient domain. The counts of accounts with
+/// history are kept for 400 days.
 #[cfg_attr(test, utoipa::path(
     post, path = "/Stats", operation_id = "Stats",
     request_body = StatsRequest,
     responses((status = 200, body = StatsResponse), (status = 400, body = shape::Problem, description = "The request is wrong"))
 ))]
 pub(super) async fn stats(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     wanted: StatsRequest,
 ) -> Result<StatsResponse, ApiError> {

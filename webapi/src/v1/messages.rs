@@ -7,7 +7,7 @@ use super::{
     shape::{MessageItem, MessageListRequest, MessageListResponse},
 };
 use crate::{
-    call::{auth::User, context::Context},
+    call::{auth::User, context::CallContext},
     error::ApiError,
     received::Meta,
 };
@@ -19,7 +19,7 @@ use crate::{
     responses((status = 200, body = MessageListResponse), (status = 400, body = super::shape::Problem, description = "The request is wrong"))
 ))]
 pub(super) async fn list(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     request: MessageListRequest,
 ) -> Result<MessageListResponse, ApiError> {

@@ -1,7 +1,8 @@
 //! The description of v1 (OpenAPI 3.1).
 //!
-//! `openapi.json` is made from the types of requests and answers, in the tests only: so a server has no code for that. A test compares
-//! the file with the types, and writes it anew with `POSTRIDER_BLESS=1`.
+//! `openapi.json` is made from the types of requests and answers, in the tests only: so a server
+//! has no code for that. A test compares the file with the types, and writes it anew with
+//! `POSTRIDER_BLESS=1`.
 
 use serde_json::{Value, json};
 

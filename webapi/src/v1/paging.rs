@@ -24,8 +24,8 @@ pub(super) const fn limit(wanted: usize) -> usize {
     }
 }
 
-/// Reads a page of up to `limit` rows after the row `after`. Long rows make a shorter page. The second value is the last row if there
-/// may be more rows after it.
+/// Reads a page of up to `limit` rows after the row `after`. Long rows make a shorter page. The
+/// second value is the last row if there may be more rows after it.
 ///
 /// `list` reads rows after a row. `size` gives the bytes of a row.
 pub(super) async fn rows<T, K: Copy, F: Future<Output = Result<Page<T, K>, StoreError>>>(

@@ -11,7 +11,7 @@ use super::{
     },
 };
 use crate::{
-    call::{auth::User, context::Context},
+    call::{auth::User, context::CallContext},
     error::ApiError,
 };
 
@@ -27,7 +27,7 @@ const CANCEL_MAX: usize = 10_000;
     responses((status = 200, body = QueueListResponse), (status = 400, body = super::shape::Problem, description = "The request is wrong"))
 ))]
 pub(super) async fn list(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     request: QueueListRequest,
 ) -> Result<QueueListResponse, ApiError> {
@@ -60,10 +60,40 @@ pub(super) async fn list(
     responses((status = 200, body = QueueStatusResponse), (status = 400, body = super::shape::Problem, description = "The request is wrong"))
 ))]
 pub(super) async fn status(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     request: QueueStatusRequest,
 ) -> Result<QueueStatusResponse, ApiError> {
+    let found = find(context, user, &request).await?;
+    let own = |message: &Queued| message.common.account == user.account;
+    let mut left = STATUS_MAX;
+    let shown = found.iter().take_while(|found| {
+        let before = left;
+        left = left.saturating_sub(size(found.message()));
+        before > 0
+    });
+    let shown = shown.count();
+    let more = shown < found.len() || found.len() >= ROWS_MAX;
+    let mut messages = Vec::with_capacity(shown);
+    for found in found
+        .iter()
+        .take(shown)
+        .filter(|found| own(found.message()))
+    {
+        messages.push(match found {
+            Found::Queued(message) => queued(context, message).await?,
+            Found::Retired(message) => retired(message),
+        });
+    }
+    Ok(QueueStatusResponse { messages, more })
+}
+
+/// The messages that a request selects. Some may be another account's.
+async fn find(
+    context: &CallContext,
+    user: &User,
+    request: &QueueStatusRequest,
+) -> Result<Vec<Found>, ApiError> {
     let entry = request.extra.iter().next();
     let asked = [
         request.queue_msg_id > 0,
@@ -76,7 +106,7 @@ pub(super) async fn status(
             "give either QueueMsgID, or MessageID, or one entry of Extra",
         ));
     }
-    let found = match entry {
+    Ok(match entry {
         Some((key, value)) => {
             let account = &user.account;
             let reference = Reference::Extra {
@@ -103,24 +133,7 @@ pub(super) async fn status(
                 .find(reference, None, account, ROWS_MAX)
                 .await?
         }
-    };
-    let own = |message: &Queued| message.common.account == user.account;
-    let mut left = STATUS_MAX;
-    let told = found.iter().take_while(|found| {
-        let before = left;
-        left = left.saturating_sub(size(found.message()));
-        before > 0
-    });
-    let told = told.count();
-    let more = told < found.len() || found.len() >= ROWS_MAX;
-    let mut messages = Vec::with_capacity(told);
-    for found in found.iter().take(told).filter(|found| own(found.message())) {
-        messages.push(match found {
-            Found::Queued(message) => queued(context, message).await?,
-            Found::Retired(message) => retired(message),
-        });
-    }
-    Ok(QueueStatusResponse { messages, more })
+    })
 }
 
 /// Cancel queued messages, for example scheduled ones.
@@ -130,7 +143,7 @@ pub(super) async fn status(
     responses((status = 200, body = QueueCancelResponse), (status = 400, body = super::shape::Problem, description = "The request is wrong"))
 ))]
 pub(super) async fn cancel(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     request: QueueCancelRequest,
 ) -> Result<QueueCancelResponse, ApiError> {
@@ -156,7 +169,7 @@ fn size(message: &Queued) -> usize {
     long(&message.common.subject, &message.common.extra)
 }
 
-async fn queued(context: &Context, message: &Queued) -> Result<MessageStatus, ApiError> {
+async fn queued(context: &CallContext, message: &Queued) -> Result<MessageStatus, ApiError> {
     let mut status = shown(message);
     status.explanation = context.queue.explain(message).await?;
     status.next_attempt = Some(message.next_attempt.to_string());

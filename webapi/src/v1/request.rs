@@ -9,7 +9,7 @@ use super::split::{self, Split};
 use crate::{
     call::{
         auth::User,
-        context::Context,
+        context::CallContext,
         data::{Data, IN_MEMORY, Upload, collect},
         run::blocking,
     },
@@ -20,7 +20,7 @@ use crate::{
 
 /// Reads the body of a call, which must be JSON of at most `most` bytes.
 pub(super) async fn body(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     request: Request,
     most: u64,
@@ -44,10 +44,10 @@ pub(super) struct WithFiles<T> {
     pub(super) share: Share,
 }
 
-/// Reads a request that may have files. From a request in a file, the contents of files are taken out first. The JSON may have `most`
-/// bytes besides them.
+/// Reads a request that may have files. From a request in a file, the contents of files are taken
+/// out first. The JSON may have `most` bytes besides them.
 pub(super) async fn with_files<T: DeserializeOwned + Send + 'static>(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     body: &Data,
     most: u64,
@@ -75,7 +75,7 @@ pub(super) async fn with_files<T: DeserializeOwned + Send + 'static>(
 
 /// Reads a request without files.
 pub(super) async fn small<T: DeserializeOwned>(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     body: &Data,
 ) -> Result<T, ApiError> {

@@ -6,7 +6,7 @@ use super::{request::with_files, shape};
 use crate::{
     call::{
         auth::User,
-        context::Context,
+        context::CallContext,
         data::{Data, FIELDS_MAX},
     },
     compose::Files,
@@ -16,7 +16,8 @@ use crate::{
 
 /// The most bytes of a request of Send without its files. The forms of v0 have the same limit.
 pub(super) const SEND_MAX: u64 = FIELDS_MAX;
-/// The most bytes of a request of SendBatch, which has the variables of many recipients, without its files.
+/// The most bytes of a request of SendBatch, which has the variables of many recipients, without
+/// its files.
 pub(super) const BATCH_MAX: u64 = 32 << 20;
 
 /// Compose a message and queue it for each recipient. After the answer, the message is safe.
@@ -32,7 +33,7 @@ pub(super) const BATCH_MAX: u64 = 32 << 20;
     )
 ))]
 pub(super) async fn send(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     body: &Data,
     header: Option<String>,
@@ -44,8 +45,9 @@ pub(super) async fn send(
     send::send(context, user, draft, Files::default(), once.as_ref()).await
 }
 
-/// Compose a message of its own for each recipient, from one text with variables. Queue all of them, or none. Subject, Text and HTML are
-/// templates as in Jinja: `{{ name }}` is the recipient's variable `name`, escaped in HTML. A missing variable is an error.
+/// Compose a message of its own for each recipient, from one text with variables. Queue all of
+/// them, or none. Subject, Text and HTML are templates as in Jinja: `{{ name }}` is the recipient's
+/// variable `name`, escaped in HTML. A missing variable is an error.
 #[cfg_attr(test, utoipa::path(
     post, path = "/SendBatch", operation_id = "SendBatch",
     request_body = shape::SendBatchRequest,
@@ -57,7 +59,7 @@ pub(super) async fn send(
     )
 ))]
 pub(super) async fn send_batch(
-    context: &Context,
+    context: &CallContext,
     user: &User,
     body: &Data,
     header: Option<String>,

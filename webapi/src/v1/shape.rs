@@ -1,6 +1,7 @@
 //! The requests and answers of v1.
 //!
-//! Names of fields are exact. Unknown fields are refused. Fields that are left out have an empty value.
+//! Names of fields are exact. Unknown fields are refused. Fields that are left out have an empty
+//! value.
 
 #![expect(
     missing_docs,
@@ -91,7 +92,8 @@ pub struct SendRequest {
     pub alternative_files: Vec<FileData>,
     pub inline_files: Vec<FileData>,
     pub attached_files: Vec<FileData>,
-    /// true: only over verified TLS. false: also without TLS. null: as the policy of the receiving domain says.
+    /// true: only over verified TLS. false: also without TLS. null: as the policy of the receiving
+    /// domain says.
     #[serde(rename = "RequireTLS")]
     pub require_tls: Option<bool>,
     /// RFC 3339. The first attempt is not before this time, which is at most 60 days ahead.
@@ -100,14 +102,15 @@ pub struct SendRequest {
     pub save_sent: bool,
     /// Lets the recipient unsubscribe by one click. The message must have one recipient only.
     pub unsubscribe: Option<Unsubscribe>,
-    /// For 24 hours, the same request with the same key gets the same answer, and nothing is sent twice. The header Idempotency-Key
-    /// does the same.
+    /// For 24 hours, the same request with the same key gets the same answer, and nothing is sent
+    /// twice. The header Idempotency-Key does the same.
     #[cfg_attr(test, schema(max_length = 255))]
     pub idempotency_key: String,
 }
 
 impl SendRequest {
-    /// The draft of the message. If `files` is not empty, it has the contents of files, and the request has their places in it.
+    /// The draft of the message. If `files` is not empty, it has the contents of files, and the
+    /// request has their places in it.
     pub(super) fn into_draft(self, contents: &[NewContent]) -> Result<send::Draft, ApiError> {
         let people = |list: Vec<NameAddress>| {
             let list = list.into_iter();
@@ -158,7 +161,8 @@ impl SendRequest {
     }
 }
 
-/// Adds List-Unsubscribe with one click (RFC 8058). A recipient who follows the link gets no more mail of the list, but other mail.
+/// Adds List-Unsubscribe with one click (RFC 8058). A recipient who follows the link gets no more
+/// mail of the list, but other mail.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
@@ -194,14 +198,16 @@ pub struct SendBatchRequest {
     pub alternative_files: Vec<FileData>,
     pub inline_files: Vec<FileData>,
     pub attached_files: Vec<FileData>,
-    /// true: only over verified TLS. false: also without TLS. null: as the policy of the receiving domain says.
+    /// true: only over verified TLS. false: also without TLS. null: as the policy of the receiving
+    /// domain says.
     #[serde(rename = "RequireTLS")]
     pub require_tls: Option<bool>,
     /// RFC 3339. The first attempt is not before this time, which is at most 60 days ahead.
     pub future_release: Option<String>,
     /// Lets recipients unsubscribe by one click.
     pub unsubscribe: Option<Unsubscribe>,
-    /// For 24 hours, the same request with the same key gets the same answer, and nothing is sent twice.
+    /// For 24 hours, the same request with the same key gets the same answer, and nothing is sent
+    /// twice.
     #[cfg_attr(test, schema(max_length = 255))]
     pub idempotency_key: String,
 }
@@ -348,11 +354,13 @@ pub struct QueueStatusRequest {
     /// With `<` and `>`.
     #[serde(rename = "MessageID")]
     pub message_id: String,
-    /// One entry of the Extra of the message. It must be among the first five entries, in the order of their keys, with at most 200 bytes.
+    /// One entry of the Extra of the message. It must be among the first five entries, in the order
+    /// of their keys, with at most 200 bytes.
     pub extra: BTreeMap<String, String>,
 }
 
-/// The messages that match, in the queue and in the history. At most 1000, and fewer if they have long data.
+/// The messages that match, in the queue and in the history. At most 1000, and fewer if they have
+/// long data.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase")]

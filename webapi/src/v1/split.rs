@@ -1,4 +1,5 @@
-//! Takes the contents of files out of a large request. Neither the base64 nor the decoded content is ever in memory as a whole.
+//! Takes the contents of files out of a large request. Neither the base64 nor the decoded content
+//! is ever in memory as a whole.
 
 use std::{
     cell::Cell,
@@ -26,8 +27,8 @@ use crate::{
 /// The most files of a request.
 const FILES_MAX: usize = 10_000;
 
-/// The bytes of memory that splitting takes, if the JSON without the contents of files has at most `most` bytes. All of it may be
-/// one name.
+/// The bytes of memory that splitting takes, if the JSON without the contents of files has at most
+/// `most` bytes. All of it may be one name.
 pub(super) const fn memory(most: u64) -> u64 {
     2 * most + (1 << 20)
 }
@@ -63,7 +64,8 @@ pub(super) fn split(request: Data, most: u64, store: &Store) -> Result<Split, Ap
 
 /// Shared by the source, the sink and the files.
 struct State {
-    /// The bytes that may still come besides the contents of files. Reading stops there, so memory is bounded.
+    /// The bytes that may still come besides the contents of files. Reading stops there, so memory
+    /// is bounded.
     left: Cell<u64>,
     /// The error of the source or the sink.
     failed: Cell<Option<ApiError>>,

@@ -19,7 +19,7 @@ use super::{
     shape::EventItem,
 };
 use crate::{
-    call::{auth::User, context::Context},
+    call::{auth::User, context::CallContext},
     error::ApiError,
 };
 
@@ -28,14 +28,16 @@ const STREAM_MAX: Duration = Duration::from_secs(15 * 60);
 /// The number of events that a stream reads ahead.
 const AHEAD: usize = 10;
 
-/// Stream the account's events as they happen, as server-sent events with the data of Events. With Last-Event-ID the stream goes on after
-/// that event. Without it, the stream begins now, and first gives the ID of the last event before. It ends after 15 minutes, so that logins are checked again.
+/// Stream the account's events as they happen, as server-sent events with the data of Events. With
+/// Last-Event-ID the stream goes on after that event. Without it, the stream begins now, and first
+/// gives the ID of the last event before. It ends after 15 minutes, so that logins are checked
+/// again.
 #[cfg_attr(test, utoipa::path(
     get, path = "/EventStream", operation_id = "EventStream",
     params(("Last-Event-ID" = Option<u64>, Header, description = "The ID of the last event that the client has seen. 0 for all events in the log")),
     responses((status = 200, description = "A stream", content_type = "text/event-stream", body = EventItem))
 ))]
-pub(super) async fn stream(context: Arc<Context>, user: User, request: Request) -> Response {
+pub(super) async fn stream(context: Arc<CallContext>, user: User, request: Request) -> Response {
     let mut stopping = context.stopping.clone();
     let last = request.headers().get("last-event-id");
     let last = last.and_then(|id| id.to_str().ok()).map(str::trim);
@@ -85,7 +87,7 @@ pub(super) async fn stream(context: Arc<Context>, user: User, request: Request) 
 }
 
 /// The last event in the log. 0 if there is none.
-async fn newest(context: &Context, filter: &EventFilter) -> Result<EventId, StoreError> {
+async fn newest(context: &CallContext, filter: &EventFilter) -> Result<EventId, StoreError> {
     let order = Order::Descending;
     let page = context.store.list_events(filter, None, order, 1).await?;
     Ok(page.items.first().map_or(EventId(0), |event| event.id))
@@ -93,7 +95,7 @@ async fn newest(context: &Context, filter: &EventFilter) -> Result<EventId, Stor
 
 /// Reads the log as it grows.
 struct EventReader {
-    context: Arc<Context>,
+    context: Arc<CallContext>,
     filter: EventFilter,
     after: EventId,
     changed: watch::Receiver<u64>,

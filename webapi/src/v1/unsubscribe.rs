@@ -8,13 +8,14 @@ use axum::{
 use tracing::error;
 
 use crate::{
-    call::context::Context,
+    call::context::CallContext,
     http::page::{self, escaped},
     unsubscribe::Subscription,
 };
 
-/// Answers a request of a recipient's link. GET changes nothing, since programs that check mail follow links (RFC 8058 §3.2).
-pub(super) async fn answer(context: &Context, token: &str, request: Request) -> Response {
+/// Answers a request of a recipient's link. GET changes nothing, since programs that check mail
+/// follow links (RFC 8058 §3.2).
+pub(super) async fn answer(context: &CallContext, token: &str, request: Request) -> Response {
     let Some(subscription) = Subscription::read(token, &context.unsubscribe_key) else {
         return said(StatusCode::NOT_FOUND, "This link is not valid.");
     };

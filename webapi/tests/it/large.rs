@@ -1,4 +1,5 @@
-//! Requests that are too large to stay in memory: they lie in files while they are worked on, and those go.
+//! Requests that are too large to stay in memory: they lie in files while they are worked on, and
+//! those go.
 
 use std::{fs, path::Path};
 
@@ -38,12 +39,13 @@ async fn files(world: &World) -> Vec<Vec<(String, Vec<u8>)>> {
 
 /// How many texts have a file of their own.
 fn kept(folder: &Path) -> usize {
-    let folders = fs::read_dir(folder.join("bodies")).unwrap();
+    let folders = fs::read_dir(folder.join("texts")).unwrap();
     let count = |folder: fs::DirEntry| fs::read_dir(folder.path()).unwrap().count();
     folders.map(|folder| count(folder.unwrap())).sum()
 }
 
-/// Waits until so many texts have a file of their own: what was needed for a call goes soon after it.
+/// Waits until so many texts have a file of their own: what was needed for a call goes soon after
+/// it.
 async fn has(folder: &Path, count: usize) {
     let settled = async {
         while kept(folder) != count {

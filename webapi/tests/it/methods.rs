@@ -372,7 +372,8 @@ async fn flags_places_and_the_end_of_a_message() {
             request["MsgID"] = id.into();
             request.to_string()
         };
-        // One that was removed, another account's, none that ever was, and what is no number of one.
+        // One that was removed, another account's, none that ever was, and what is no number of
+        // one.
         for (id, code) in [
             (1, removed),
             (2, "messageNotFound"),

@@ -112,7 +112,7 @@ impl World {
             clock: Arc::<ManualClock>::clone(&clock),
             logins: Arc::new(Logins::new(store.clone())),
             limiter: Arc::new(LoginLimiter::new(LoginLimits::default())),
-            unsubscribe_key: [7; 32],
+            unsubscribe_key: [7; 32].into(),
             stopping,
         });
         let router = webapi.router(Endpoint {

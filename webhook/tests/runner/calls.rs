@@ -143,8 +143,8 @@ async fn private_receivers_are_not_called_unless_allowed() {
     world.stop().await;
 }
 
-/// A receiver that answers a call with `begin`, then writes `more` again and again until the caller closes. Gives the number of
-/// bytes that it wrote after `begin`.
+/// A receiver that answers a call with `begin`, then writes `more` again and again until the caller
+/// closes. Gives the number of bytes that it wrote after `begin`.
 async fn chatterer(begin: &'static str, more: &'static [u8]) -> (String, JoinHandle<usize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
