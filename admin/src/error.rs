@@ -81,9 +81,10 @@ impl From<StoreError> for AdminError {
             StoreError::NoText(_) => Self::not_found(error),
             StoreError::FromIdInUse(_) | StoreError::DoneBefore => Self::conflict(error),
             StoreError::Invalid(_) => Self::invalid(error),
-            StoreError::Write(_) | StoreError::Read(_) | StoreError::Corrupt(_) => {
-                Self::internal(error)
-            }
+            StoreError::Write(_)
+            | StoreError::Read(_)
+            | StoreError::Corrupt(_)
+            | StoreError::Newer(_) => Self::internal(error),
         }
     }
 }

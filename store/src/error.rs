@@ -2,9 +2,9 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use crate::TextId;
+use crate::{TextId, table::value::Unreadable};
 
-/// Why a verb was not carried out. Nothing of it has happened then.
+/// Why the store did not do what it was asked. Nothing was changed then.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is no room for new mail (SMTP 452 4.3.1). What is queued goes on.
@@ -22,6 +22,9 @@ pub enum StoreError {
     /// What was read is not what was written.
     #[error("damaged data: {0}")]
     Corrupt(String),
+    /// A newer postrider wrote what was read.
+    #[error("{0}")]
+    Newer(String),
     /// A text that is not stored (any more).
     #[error("there is no stored text {0}")]
     NoText(TextId),
@@ -70,6 +73,14 @@ pub enum OpenError {
         /// The latest that this program reads.
         known: u32,
     },
+    /// A newer program wrote a record or an operation.
+    #[error("{}: {what}; use the newer program that wrote it", path.display())]
+    NewerData {
+        /// The file that has it.
+        path: PathBuf,
+        /// What it is.
+        what: String,
+    },
     /// A program from before the first release wrote it.
     #[error(
         "{} is of format {found}, of a version before the first release, which is not read any more; move the data folder \
@@ -108,4 +119,39 @@ pub enum OpenError {
         /// What is wrong with it.
         what: String,
     },
+}
+
+/// What makes an engine stop: its own data can't be read, or the index can't be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error(transparent)]
+    Index(#[from] redb::Error),
+    #[error("the index has a {what} in its table {table} that makes no sense")]
+    Record {
+        table: &'static str,
+        what: &'static str,
+    },
+    #[error("the index has a record in its table {table} {newer}")]
+    Newer {
+        table: &'static str,
+        newer: Unreadable,
+    },
+    #[error("the thread of the index ended by a panic")]
+    Panicked,
+}
+
+impl From<redb::StorageError> for Fault {
+    fn from(error: redb::StorageError) -> Self {
+        Self::Index(error.into())
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Index(redb::Error::Io(error)) => Self::Read(error.into()),
+            Fault::Newer { .. } => Self::Newer(fault.to_string()),
+            fault => Self::Corrupt(fault.to_string()),
+        }
+    }
 }

@@ -1,45 +1,48 @@
-//! The numbers by which records are known. Each is one increasing sequence, below 2^53 so that JSON clients can hold it.
+//! Numbers by which records are known. Each kind is one increasing sequence, below 2^53 so that JSON clients can hold it.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
+/// Declares kinds of numbers. Each is a type of its own, a key of tables, and what an operation may give back.
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident,)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+        #[derive(
+            Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
+        )]
         pub struct $name(pub u64);
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(&self.0, f)
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Display::fmt(&self.0, f)
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+
+        impl $crate::table::key::Key for $name {
+            fn encode(&self, out: &mut Vec<u8>) {
+                self.0.encode(out);
+            }
+
+            fn decode(bytes: &mut &[u8]) -> Option<Self> {
+                <u64 as $crate::table::key::Key>::decode(bytes).map(Self)
+            }
+        }
+
+        impl $crate::subject::Output for $name {
+            fn from_applied(applied: $crate::subject::Applied) -> Option<Self> {
+                match applied {
+                    $crate::subject::Applied::Number(number) => Some(Self(number)),
+                    _ => None,
+                }
+            }
+
+            fn into_applied(self) -> $crate::subject::Applied {
+                $crate::subject::Applied::Number(self.0)
             }
         }
     )*};
 }
-
-ids! {
-    /// One recipient's message in the queue, and later in the history: the API's `QueueMsgID`. Consecutive within one
-    /// accepted unit.
-    QueueId,
-    /// A stored message text, shared by all records that refer to it.
-    TextId,
-    /// A message in a mailbox: the API's `MsgID`.
-    MailId,
-    /// A call of a webhook, the same over its retries.
-    HookId,
-    /// An entry of a suppression list.
-    SuppressionId,
-    /// A hold rule.
-    HoldRuleId,
-    /// A key for the API.
-    ApiKeyId,
-    /// An event in an account's log: its time in microseconds since 1970, or one more than the one before.
-    EventId,
-}
+pub(crate) use ids;

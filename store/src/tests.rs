@@ -2,5 +2,5 @@
 
 mod model;
 mod opening;
-mod samples;
+pub(crate) mod samples;
 mod verbs;

@@ -26,22 +26,21 @@ pub struct TextWriter {
 }
 
 enum Target {
-    /// All stays in memory.
-    Memory,
-    /// It goes to a file when it becomes too large.
-    Files(TextFiles),
+    /// It goes to a file when it becomes too large. None: it stays in memory.
+    Files(Option<TextFiles>),
     File(Box<TextFileWriter>),
     /// A write failed, or was given up in the middle.
     Broken,
 }
 
 impl TextWriter {
+    #[cfg(any(test, feature = "memory"))]
     pub(crate) fn in_memory() -> Self {
-        Self::new(Target::Memory)
+        Self::new(Target::Files(None))
     }
 
     pub(crate) fn on_disk(files: TextFiles) -> Self {
-        Self::new(Target::Files(files))
+        Self::new(Target::Files(Some(files)))
     }
 
     fn new(target: Target) -> Self {
@@ -77,7 +76,7 @@ impl TextWriter {
     /// Adds to the buffer; whether it is to be brought to the file then.
     fn gather(&mut self, bytes: &[u8]) -> bool {
         self.buffer.extend_from_slice(bytes);
-        self.buffer.len() > INLINE_TEXT_MAX && !matches!(self.target, Target::Memory)
+        self.buffer.len() > INLINE_TEXT_MAX && !matches!(self.target, Target::Files(None))
     }
 
     /// Brings the buffer to the file, in a thread that may block.
@@ -116,7 +115,7 @@ impl TextWriter {
     /// # Errors
     /// If the disk does not take it.
     pub async fn finish(mut self) -> Result<NewText, StoreError> {
-        if matches!(self.target, Target::Memory | Target::Files(_)) {
+        if matches!(self.target, Target::Files(_)) {
             return Ok(NewText::Inline(self.buffer.freeze()));
         }
         self.spill().await?;
@@ -145,7 +144,7 @@ impl TextWriter {
     /// # Errors
     /// If the disk does not take it.
     pub fn into_scratch_blocking(mut self) -> Result<Scratch, StoreError> {
-        if matches!(self.target, Target::Memory | Target::Files(_)) {
+        if matches!(self.target, Target::Files(_)) {
             return Ok(self.buffer.freeze().into());
         }
         self.spill_blocking()?;
@@ -168,9 +167,9 @@ impl Target {
     /// Adds to the file, which is made if there is none yet.
     fn append(self, bytes: &[u8]) -> io::Result<Self> {
         let mut file = match self {
-            Self::Files(files) => Box::new(files.create()?),
+            Self::Files(Some(files)) => Box::new(files.create()?),
             Self::File(file) => file,
-            Self::Memory | Self::Broken => {
+            Self::Files(None) | Self::Broken => {
                 return Err(io::Error::other("an earlier write failed"));
             }
         };
@@ -406,7 +405,7 @@ mod tests {
         };
         assert_eq!((few.len(), &few.in_memory().unwrap()[..]), (3, &b"few"[..]));
         assert_eq!(few.read(1..9).await.unwrap(), "ew");
-        assert!(disk.list("bodies").unwrap().is_empty());
+        assert!(disk.list("texts").unwrap().is_empty());
 
         let bytes = many();
         let mut writer = TextWriter::on_disk(files.clone());
@@ -425,8 +424,8 @@ mod tests {
             assert_eq!(scratch.read_blocking(5..1000).unwrap(), bytes[5..1000]);
         }
         let left = || {
-            let folders = disk.list("bodies").unwrap().into_iter();
-            let names = folders.map(|folder| disk.list(&format!("bodies/{folder}")).unwrap().len());
+            let folders = disk.list("texts").unwrap().into_iter();
+            let names = folders.map(|folder| disk.list(&format!("texts/{folder}")).unwrap().len());
             names.sum::<usize>()
         };
         let all_go = async {

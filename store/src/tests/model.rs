@@ -17,7 +17,7 @@ use crate::{
     NewMessage, NewSuppression, NewText, NextAttempt, Note, Once, Options, Order, Outcome, Page,
     Party, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
     RetiredHookFilter, Scope, Sent, Settle, Store, StoreError, Suppression, TextId, TextSource,
-    Time, Top, disk::sim::SimDisk, engine::Mode,
+    Time, Top, disk::sim::SimDisk, engine::journal::Mode,
 };
 
 const DOMAINS: [&str; 4] = ["a.example", "b.example", "c.example", "[192.0.2.1]"];

@@ -11,7 +11,7 @@ use super::samples::*;
 use crate::{
     OpenError, Options, QueueId, Store, StoreError,
     disk::{FsDisk, sim::SimDisk},
-    engine::Mode,
+    engine::journal::Mode,
 };
 
 /// No checkpoint unless asked for, so that all is in the journal.

@@ -11,11 +11,11 @@ use crate::{
 };
 
 /// A moment, in seconds.
-pub(super) fn at(seconds: i64) -> Time {
+pub(crate) fn at(seconds: i64) -> Time {
     Time(seconds * 1_000_000)
 }
 
-pub(super) fn common() -> Common {
+pub(crate) fn common() -> Common {
     Common {
         account: "ann".into(),
         queued: at(1),
@@ -35,7 +35,7 @@ pub(super) fn common() -> Common {
     }
 }
 
-pub(super) fn recipient(address: &str, next_attempt: Time) -> NewRecipient {
+pub(crate) fn recipient(address: &str, next_attempt: Time) -> NewRecipient {
     NewRecipient {
         reverse_path: "ann@example.org".parse().unwrap(),
         from_id: String::new(),
@@ -48,12 +48,12 @@ pub(super) fn recipient(address: &str, next_attempt: Time) -> NewRecipient {
     }
 }
 
-pub(super) fn inline(text: &str) -> NewText {
+pub(crate) fn inline(text: &str) -> NewText {
     NewText::Inline(Bytes::copy_from_slice(text.as_bytes()))
 }
 
 /// A message to these recipients, due at once.
-pub(super) fn message(recipients: &[&str]) -> Accept {
+pub(crate) fn message(recipients: &[&str]) -> Accept {
     Accept {
         text: Some(inline("Hi!\r\n")),
         queue: Some(NewMessage {
@@ -69,7 +69,7 @@ pub(super) fn message(recipients: &[&str]) -> Accept {
     }
 }
 
-pub(super) fn mail(mailbox: &str, text: TextSource) -> NewMail {
+pub(crate) fn mail(mailbox: &str, text: TextSource) -> NewMail {
     NewMail {
         account: "ann".into(),
         mailbox: mailbox.into(),
@@ -83,7 +83,7 @@ pub(super) fn mail(mailbox: &str, text: TextSource) -> NewMail {
     }
 }
 
-pub(super) fn hook(url: &str, kind: NewHookKind, next_attempt: Time) -> NewHook {
+pub(crate) fn hook(url: &str, kind: NewHookKind, next_attempt: Time) -> NewHook {
     NewHook {
         account: "ann".into(),
         url: url.into(),
@@ -95,7 +95,7 @@ pub(super) fn hook(url: &str, kind: NewHookKind, next_attempt: Time) -> NewHook 
 }
 
 /// An event of a message.
-pub(super) fn event(event: Event, queue_id: QueueId) -> NewHookKind {
+pub(crate) fn event(event: Event, queue_id: QueueId) -> NewHookKind {
     NewHookKind::Outgoing(OutgoingEvent {
         event,
         dsn: false,
@@ -113,7 +113,7 @@ pub(super) fn event(event: Event, queue_id: QueueId) -> NewHookKind {
 }
 
 /// For everything that is due.
-pub(super) fn claim(now: Time) -> Claim {
+pub(crate) fn claim(now: Time) -> Claim {
     Claim {
         now,
         max: 100,
@@ -124,7 +124,7 @@ pub(super) fn claim(now: Time) -> Claim {
     }
 }
 
-pub(super) fn claim_hooks(now: Time) -> ClaimHooks {
+pub(crate) fn claim_hooks(now: Time) -> ClaimHooks {
     ClaimHooks {
         now,
         max: 100,
@@ -133,7 +133,7 @@ pub(super) fn claim_hooks(now: Time) -> ClaimHooks {
     }
 }
 
-pub(super) fn attempt(start: Time, success: bool) -> Attempt {
+pub(crate) fn attempt(start: Time, success: bool) -> Attempt {
     Attempt {
         start,
         duration: Duration::from_millis(5),
@@ -145,7 +145,7 @@ pub(super) fn attempt(start: Time, success: bool) -> Attempt {
     }
 }
 
-pub(super) fn settle(queued: &Queued, outcome: Outcome) -> Settle {
+pub(crate) fn settle(queued: &Queued, outcome: Outcome) -> Settle {
     Settle {
         id: queued.id,
         fence: queued.fence,
@@ -161,18 +161,18 @@ pub(super) fn settle(queued: &Queued, outcome: Outcome) -> Settle {
     }
 }
 
-pub(super) const GONE: Outcome = Outcome::Retire {
+pub(crate) const GONE: Outcome = Outcome::Retire {
     success: true,
     now: Time(4_000_000),
     keep_until: None,
 };
-pub(super) const KEPT: Outcome = Outcome::Retire {
+pub(crate) const KEPT: Outcome = Outcome::Retire {
     success: true,
     now: Time(4_000_000),
     keep_until: Some(Time(100_000_000)),
 };
 
-pub(super) fn settle_hook(hook: &crate::Hook, outcome: Outcome) -> SettleHook {
+pub(crate) fn settle_hook(hook: &crate::Hook, outcome: Outcome) -> SettleHook {
     SettleHook {
         id: hook.id,
         fence: hook.fence,
@@ -182,7 +182,7 @@ pub(super) fn settle_hook(hook: &crate::Hook, outcome: Outcome) -> SettleHook {
 }
 
 /// What came of a call.
-pub(super) fn hook_attempt(start: Time) -> HookAttempt {
+pub(crate) fn hook_attempt(start: Time) -> HookAttempt {
     HookAttempt {
         start,
         duration: Duration::from_millis(5),
@@ -194,12 +194,12 @@ pub(super) fn hook_attempt(start: Time) -> HookAttempt {
 }
 
 /// The ids of what was claimed.
-pub(super) fn ids(claimed: &Claimed) -> Vec<u64> {
+pub(crate) fn ids(claimed: &Claimed) -> Vec<u64> {
     claimed.messages.iter().map(|queued| queued.id.0).collect()
 }
 
 /// All of a stored text.
-pub(super) async fn text(store: &Store, id: crate::TextId) -> Option<Bytes> {
+pub(crate) async fn text(store: &Store, id: crate::TextId) -> Option<Bytes> {
     let text = store.text(id).await.ok()?;
     Some(text.read(0..text.len()).await.unwrap())
 }

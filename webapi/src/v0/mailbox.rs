@@ -217,8 +217,11 @@ async fn gone(context: &CallContext, id: MailId) -> ApiError {
     match context.store.mail(id).await {
         // The message of another account.
         Ok(Some(_)) => not_found(id),
-        Ok(None) if context.store.was_mail(id).await => ApiError::user("message was removed"),
-        Ok(None) => not_found(id),
+        Ok(None) => match context.store.was_mail(id).await {
+            Ok(true) => ApiError::user("message was removed"),
+            Ok(false) => not_found(id),
+            Err(error) => error.into(),
+        },
         Err(error) => error.into(),
     }
 }

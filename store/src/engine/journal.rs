@@ -1,0 +1,350 @@
+//! The journal engine: the journal is the truth, redb is the index over it, and what is newer than the index is in memory.
+//!
+//! - [`writer`]: the one thread that changes anything. [`checkpoint`]: the thread that brings the index up to date.
+//! - [`open`]: the start. [`read`]: how readers look at the state.
+//!
+//! Invariants:
+//! - What is in the index is in the journal before the position that the index names.
+//! - The operations of the journal from that position on, applied to the index, give the state.
+//! - Only the writer takes the state's lock to change records. Readers share the lock for the time of a look-up, or of a part of
+//!   a page.
+
+mod checkpoint;
+mod inbox;
+mod index;
+mod lease;
+mod open;
+pub(crate) mod read;
+mod writer;
+
+#[cfg(test)]
+pub(crate) use open::Mode;
+
+use std::{
+    mem,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{Semaphore, oneshot},
+    task,
+};
+
+use super::{Changes, Engine};
+use crate::{
+    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, INLINE_TEXT_MAX, NewText,
+    QueueId, Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter, Time,
+    journal::JournalReader,
+    subject::{Applied, Op, Question, Scan, State, hooks, texts::Place, unit},
+    textfile::TextFiles,
+};
+use inbox::{Inbox, Ops, Prepared, Request};
+use index::IndexRoom;
+use read::Reader;
+
+/// KiB of requests that may wait for the writer; those who come then wait before they are let in.
+const WAITING_KIB: u32 = 64 << 10;
+/// Bytes of settlements that go to the writer as one request.
+const REQUEST_BYTES: usize = 1 << 20;
+
+/// The engine of a store on disk. When it is dropped it stops as it is. That loses nothing.
+pub(crate) struct JournalEngine {
+    shared: Arc<Shared>,
+    writer: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+/// What the engine's threads and its callers share.
+struct Shared {
+    state: RwLock<State>,
+    inbox: Inbox,
+    waiting: Arc<Semaphore>,
+    reader: JournalReader,
+    files: TextFiles,
+    room: Arc<IndexRoom>,
+    changes: Changes,
+    journal_bytes: AtomicU64,
+    /// Scans run at once, so that a test runs alike each time.
+    #[cfg(test)]
+    inline: bool,
+    /// Why it stopped, if it did by itself.
+    failed: OnceLock<StoreError>,
+}
+
+impl Shared {
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fail(&self, error: StoreError) {
+        // Only the first is the reason.
+        let _ = self.failed.set(error);
+        self.changes.queue.send_modify(|count| *count += 1);
+    }
+
+    /// The state, to be read. After a fault it may be half changed, and after the end it has no index under it.
+    fn readable(&self) -> Result<RwLockReadGuard<'_, State>, StoreError> {
+        let state = self.state();
+        self.failed.get().cloned().map_or(Ok(state), Err)
+    }
+
+    /// What to say when an answer does not come.
+    fn gone(&self) -> StoreError {
+        self.failed.get().cloned().unwrap_or(StoreError::Closed)
+    }
+}
+
+impl Engine for JournalEngine {
+    async fn accept(&self, accept: Accept) -> Result<Accepted, StoreError> {
+        let (op, text) = unit::Op::accept(accept);
+        let prepared = self.prepare(Op::Unit(op), text).await?;
+        let applied = self.send(vec![prepared]).await?;
+        let applied = applied.into_iter().next();
+        applied.ok_or(StoreError::Closed)?.output()
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
+        self.request(|reply| Request::Claim(claim, reply)).await
+    }
+
+    async fn renew(
+        &self,
+        claims: Vec<(QueueId, u64)>,
+        until: Time,
+    ) -> Result<Vec<bool>, StoreError> {
+        self.request(|reply| Request::Renew(claims, until, reply))
+            .await
+    }
+
+    async fn settle(&self, settles: Vec<Settle>) -> Result<Vec<bool>, StoreError> {
+        let ops = settles.into_iter().map(|settle| {
+            let (op, text) = unit::Op::settle(settle);
+            (Op::Unit(op), text)
+        });
+        let applied = self.submit(ops.collect()).await?;
+        applied.into_iter().map(Applied::output).collect()
+    }
+
+    async fn claim_hooks(&self, claim: ClaimHooks) -> Result<ClaimedHooks, StoreError> {
+        self.request(|reply| Request::ClaimHooks(claim, reply))
+            .await
+    }
+
+    async fn settle_hooks(&self, settles: Vec<SettleHook>) -> Result<Vec<bool>, StoreError> {
+        let settles = settles.into_iter();
+        let ops = settles.map(|settle| (Op::Hooks(hooks::Op::Settle(settle)), None));
+        let applied = self.submit(ops.collect()).await?;
+        applied.into_iter().map(Applied::output).collect()
+    }
+
+    async fn change(&self, ops: Vec<(Op, Option<NewText>)>) -> Result<Vec<Applied>, StoreError> {
+        self.submit(ops).await
+    }
+
+    /// The answer takes microseconds, so it is made at once.
+    async fn ask<Q: Question>(&self, question: Q) -> Result<Q::Answer, StoreError> {
+        Ok(question.answer(&*self.shared.readable()?)?)
+    }
+
+    /// On tokio's pool of blocking threads.
+    async fn scan<S: Scan>(&self, scan: S) -> Result<S::Answer, StoreError> {
+        #[cfg(test)]
+        if self.shared.inline {
+            return scan.answer(&Reader::new(&self.shared));
+        }
+        let shared = Arc::clone(&self.shared);
+        // The task is cancelled only when the runtime ends.
+        let done = task::spawn_blocking(move || scan.answer(&Reader::new(&shared))).await;
+        done.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn text(&self, id: TextId) -> Result<Text, StoreError> {
+        // The lock is held until the text is open. Then the text can be read even when its last record goes.
+        let state = self.shared.readable()?;
+        let stored = state.texts.texts.get(&id)?;
+        match stored.ok_or(StoreError::NoText(id))?.place {
+            Place::Empty => Ok(Text::empty()),
+            Place::Journal(place) => Ok(Text::in_journal(self.shared.reader.body(place)?)),
+            Place::File(place) => {
+                let file = self.shared.files.read(place);
+                Ok(Text::in_file(file.map_err(read_error)?))
+            }
+        }
+    }
+
+    fn text_writer(&self) -> TextWriter {
+        TextWriter::on_disk(self.shared.files.clone())
+    }
+
+    async fn beginning(&self, file: &TextFile, max: u64) -> Result<Bytes, StoreError> {
+        let place = file.place();
+        let reader = self.shared.files.read(place).map_err(read_error)?;
+        reader.read(0..place.len.min(max)).map_err(read_error)
+    }
+
+    async fn counts(&self) -> Counts {
+        let state = self.shared.state();
+        let (queue, hooks) = (state.queue.counters, state.hooks.counters);
+        Counts {
+            queued: queue.queued,
+            held: queue.held,
+            claimed: queue.claimed,
+            retired: queue.retired,
+            hooks: hooks.hooks,
+            retired_hooks: hooks.retired,
+            mails: state.mail.counters.mails,
+            suppressions: state.suppression.counters.entries,
+            hold_rules: state.hold_rules.counters.rules,
+            journal_bytes: self.shared.journal_bytes.load(Ordering::Relaxed),
+            text_bytes: state.texts.counters.bytes,
+        }
+    }
+
+    fn changes(&self) -> &Changes {
+        &self.shared.changes
+    }
+
+    async fn close(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.shared.inbox.push(Request::Close(reply)).is_ok() {
+            // An error: the engine ended otherwise.
+            let _ = done.await;
+        }
+    }
+
+    async fn stopped(&self) -> StoreError {
+        let mut changed = self.shared.changes.queue.subscribe();
+        loop {
+            if let Some(error) = self.shared.failed.get() {
+                return error.clone();
+            }
+            if changed.changed().await.is_err() {
+                return StoreError::Closed;
+            }
+        }
+    }
+}
+
+fn read_error(error: std::io::Error) -> StoreError {
+    StoreError::Read(error.into())
+}
+
+impl JournalEngine {
+    /// The last number that a text got. What was staged and went leaves no other trace.
+    #[cfg(test)]
+    pub(crate) fn last_text(&self) -> u64 {
+        self.shared.state().texts.counters.last
+    }
+
+    /// Brings the index up to date.
+    #[cfg(test)]
+    pub(crate) async fn checkpoint(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.shared.inbox.push(Request::Checkpoint(reply)).is_ok() {
+            let _ = done.await;
+        }
+    }
+
+    async fn request<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared
+            .inbox
+            .push(request(reply))
+            .map_err(|_| self.shared.gone())?;
+        answer.await.map_err(|_| self.shared.gone())?
+    }
+
+    /// Has ops carried out, in order.
+    async fn submit(&self, ops: Vec<(Op, Option<NewText>)>) -> Result<Vec<Applied>, StoreError> {
+        let mut applied = Vec::with_capacity(ops.len());
+        let mut portion = Vec::with_capacity(ops.len());
+        let mut bytes = 0;
+        for (op, text) in ops {
+            let prepared = self.prepare(op, text).await?;
+            bytes += prepared.size();
+            portion.push(prepared);
+            if bytes >= REQUEST_BYTES {
+                applied.extend(self.send(mem::take(&mut portion)).await?);
+                bytes = 0;
+            }
+        }
+        if !portion.is_empty() {
+            applied.extend(self.send(portion).await?);
+        }
+        Ok(applied)
+    }
+
+    async fn prepare(&self, mut op: Op, text: Option<NewText>) -> Result<Prepared, StoreError> {
+        let (text, file) = match text {
+            None => (Bytes::new(), None),
+            Some(NewText::File(file)) => (Bytes::new(), Some(file)),
+            Some(NewText::Inline(text)) if text.len() <= INLINE_TEXT_MAX => (text, None),
+            Some(NewText::Inline(text)) => {
+                // Too large for a batch that others wait for.
+                let mut writer = Engine::text_writer(self);
+                writer.write(&text).await?;
+                match writer.finish().await? {
+                    NewText::Inline(text) => (text, None),
+                    NewText::File(file) => {
+                        op.set_file(file.place());
+                        (Bytes::new(), Some(file))
+                    }
+                }
+            }
+        };
+        Ok(Prepared {
+            encoded: op.encode(),
+            op,
+            text,
+            file,
+        })
+    }
+
+    async fn send(&self, ops: Vec<Prepared>) -> Result<Vec<Applied>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let ops = Ops {
+            ops,
+            permit: None,
+            reply: Some(reply),
+        };
+        let kib = u32::try_from(ops.size() >> 10)
+            .unwrap_or(u32::MAX)
+            .saturating_add(1)
+            .min(WAITING_KIB);
+        let permit = Arc::clone(&self.shared.waiting)
+            .acquire_many_owned(kib)
+            .await;
+        let permit = Some(permit.map_err(|_| self.shared.gone())?);
+        self.shared
+            .inbox
+            .push(Request::Ops(Ops { permit, ..ops }))
+            .map_err(|_| self.shared.gone())?;
+        answer.await.map_err(|_| self.shared.gone())?
+    }
+}
+
+impl Drop for JournalEngine {
+    fn drop(&mut self) {
+        self.shared.inbox.stop();
+        self.shared.room.stop();
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(Err(_)) = writer.map(thread::JoinHandle::join) {
+            tracing::error!("the thread of the store ended by a panic");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What waits for the writer.
+
+use std::{
+    mem,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::{
+    Claim, ClaimHooks, Claimed, ClaimedHooks, QueueId, StoreError, TextFile, Time,
+    error::Fault,
+    subject::{Applied, Op},
+};
+
+/// Something for the writer to do.
+pub(super) enum Request {
+    Ops(Ops),
+    Claim(Claim, oneshot::Sender<Result<Claimed, StoreError>>),
+    ClaimHooks(
+        ClaimHooks,
+        oneshot::Sender<Result<ClaimedHooks, StoreError>>,
+    ),
+    Renew(
+        Vec<(QueueId, u64)>,
+        Time,
+        oneshot::Sender<Result<Vec<bool>, StoreError>>,
+    ),
+    /// The checkpoint that was begun has ended.
+    Checkpointed(Result<(), Fault>),
+    /// Make a checkpoint now, and tell when it is done.
+    #[cfg(test)]
+    Checkpoint(oneshot::Sender<()>),
+    /// Make a last checkpoint and end.
+    Close(oneshot::Sender<()>),
+}
+
+/// Ops that are answered together. All are of the same kind.
+pub(super) struct Ops {
+    pub(super) ops: Vec<Prepared>,
+    /// Holds back those who come later when too much waits.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+    /// None: nobody waits.
+    pub(super) reply: Option<oneshot::Sender<Result<Vec<Applied>, StoreError>>>,
+}
+
+/// An op, as it goes to the journal.
+pub(super) struct Prepared {
+    pub(super) op: Op,
+    pub(super) encoded: Vec<u8>,
+    /// Empty for none.
+    pub(super) text: Bytes,
+    pub(super) file: Option<TextFile>,
+}
+
+/// The writer's queue. It is bounded by the permits of those who put something in.
+#[derive(Default)]
+pub(super) struct Inbox {
+    state: Mutex<State>,
+    filled: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    requests: Vec<Request>,
+    ended: bool,
+    stop: bool,
+}
+
+impl Inbox {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a request; the error is that the writer has ended.
+    pub(super) fn push(&self, request: Request) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if state.ended {
+            return Err(StoreError::Closed);
+        }
+        state.requests.push(request);
+        let first = state.requests.len() == 1;
+        drop(state);
+        if first {
+            self.filled.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Asks the writer to end at once.
+    pub(super) fn stop(&self) {
+        self.state().stop = true;
+        self.filled.notify_one();
+    }
+
+    /// Takes everything in it into `into`, which is empty, waiting for the first for so long (None: for ever). False: to
+    /// stop.
+    pub(super) fn take(&self, into: &mut Vec<Request>, timeout: Option<Duration>) -> bool {
+        let idle = |state: &mut State| state.requests.is_empty() && !state.stop;
+        let mut state = match timeout {
+            None => self
+                .filled
+                .wait_while(self.state(), idle)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(timeout) => {
+                self.filled
+                    .wait_timeout_while(self.state(), timeout, idle)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
+            }
+        };
+        mem::swap(&mut state.requests, into);
+        !state.stop
+    }
+
+    /// Refuses everything from now on; what is in it is dropped, so that those who wait are told.
+    pub(super) fn end(&self) {
+        let mut state = self.state();
+        state.ended = true;
+        let requests = mem::take(&mut state.requests);
+        drop(state);
+        drop(requests);
+    }
+}

@@ -1,0 +1,341 @@
+//! Opening a data folder: the lock, the index, the journal from where the index ends.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, RwLock, atomic::AtomicU64},
+    thread,
+    time::Duration,
+};
+
+use tokio::sync::Semaphore;
+
+use super::{
+    Changes, JournalEngine, Shared, WAITING_KIB,
+    checkpoint::{Checkpointer, Helper},
+    inbox::Inbox,
+    index::{self, Index, IndexError, IndexRoom, Meta},
+    writer::{RIDE, Writer},
+};
+use crate::{
+    OpenError, Options,
+    disk::{Disk, DiskLock, FsDisk},
+    error::Fault,
+    journal::{Entry, Journal, JournalError, JournalOptions, Position},
+    subject::{ENVELOPE, Effects, Op, State},
+    table::value::Unreadable,
+    textfile::TextFiles,
+};
+
+/// Keeps a second process out.
+const LOCK: &str = "lock";
+
+/// Whether things happen in threads of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Threads,
+    /// Everything but the writer happens in the writer, so that a test runs alike each time.
+    #[cfg(test)]
+    Inline(u64),
+}
+
+impl Mode {
+    /// How long the writer's riders wait.
+    fn ride(self) -> Duration {
+        match self {
+            Self::Threads => RIDE,
+            #[cfg(test)]
+            Self::Inline(_) => Duration::MAX,
+        }
+    }
+
+    fn journal_options(self) -> JournalOptions {
+        match self {
+            Self::Threads => JournalOptions::default(),
+            #[cfg(test)]
+            Self::Inline(seed) => JournalOptions {
+                background: false,
+                seed: Some(seed),
+                reserve_size: 64 << 10,
+                ..JournalOptions::default()
+            },
+        }
+    }
+}
+
+impl JournalEngine {
+    pub(crate) fn open(options: &Options) -> Result<Self, OpenError> {
+        let disk = FsDisk::open(&options.dir).map_err(|error| OpenError::Io {
+            path: options.dir.clone(),
+            error,
+        })?;
+        Self::open_on(Arc::new(disk), options, Mode::Threads)
+    }
+
+    pub(crate) fn open_on(
+        disk: Arc<dyn Disk>,
+        options: &Options,
+        mode: Mode,
+    ) -> Result<Self, OpenError> {
+        let folder = Folder(&options.dir);
+        let lock = disk.lock(LOCK).map_err(|error| folder.io(LOCK, error))?;
+        let lock = lock.ok_or_else(|| OpenError::Locked {
+            path: options.dir.clone(),
+        })?;
+        let room = Arc::new(IndexRoom::default());
+        let (index, meta) = open_index(&*disk, options, &room)?;
+        let mut state = State::new();
+        for (name, bytes) in &meta.counters {
+            let set = state.set_counters(name, bytes);
+            set.map_err(|unreadable| folder.counters(name, unreadable))?;
+        }
+        let read = index
+            .read()
+            .and_then(|transaction| state.rebase(&transaction));
+        read.map_err(|fault| folder.fault(&fault))?;
+        let journal = replay(&disk, options, mode, &meta, &mut state)?;
+        state.end_process().map_err(|fault| folder.fault(&fault))?;
+        // What they say was done when the ops were carried out, or is found by the sweep.
+        state.effects = Effects::default();
+        let files = TextFiles::open(Arc::clone(&disk), rand::random())
+            .map_err(|error| folder.io("texts", error))?;
+        let mut fault = None;
+        let swept = files.sweep(|file| {
+            state.texts.files.contains(&file).unwrap_or_else(|error| {
+                fault = Some(error);
+                true
+            })
+        });
+        let swept = swept.map_err(|error| folder.io("texts", error))?;
+        if let Some(fault) = fault {
+            return Err(folder.fault(&fault));
+        }
+        if swept > 0 {
+            tracing::info!(files = swept, "texts that were never accepted were removed");
+        }
+        room.be_patient();
+        let shared = Arc::new(Shared {
+            state: RwLock::new(state),
+            inbox: Inbox::default(),
+            waiting: Arc::new(Semaphore::new(WAITING_KIB as usize)),
+            reader: journal.reader(),
+            files,
+            room,
+            changes: Changes::default(),
+            #[cfg(test)]
+            inline: mode != Mode::Threads,
+            journal_bytes: AtomicU64::new(0),
+            failed: OnceLock::new(),
+        });
+        let position = meta.position.unwrap_or(Position::START);
+        let writer = start(&shared, options, mode, index, journal, position, lock);
+        let writer = writer.map_err(|error| folder.io("", error))?;
+        Ok(Self {
+            shared,
+            writer: Mutex::new(Some(writer)),
+        })
+    }
+}
+
+fn start(
+    shared: &Arc<Shared>,
+    options: &Options,
+    mode: Mode,
+    index: Index,
+    journal: Journal,
+    position: Position,
+    lock: Box<dyn DiskLock>,
+) -> io::Result<thread::JoinHandle<()>> {
+    let checkpointer = Checkpointer::new(index, Arc::clone(shared));
+    let helper = match mode {
+        Mode::Threads => Helper::thread(checkpointer)?,
+        #[cfg(test)]
+        Mode::Inline(_) => Helper::Inline(checkpointer),
+    };
+    let writer = Writer::new(
+        Arc::clone(shared),
+        options.clone(),
+        mode.ride(),
+        journal,
+        helper,
+        position,
+    );
+    let shared = Arc::clone(shared);
+    thread::Builder::new()
+        .name("store-writer".into())
+        .spawn(move || {
+            writer.run(lock);
+            drop(shared);
+        })
+}
+
+fn open_index(
+    disk: &dyn Disk,
+    options: &Options,
+    room: &Arc<IndexRoom>,
+) -> Result<(Index, Meta), OpenError> {
+    let folder = Folder(&options.dir);
+    let refuse = |error| match error {
+        IndexError::Io(error) => folder.io(index::FILE, error),
+        IndexError::Newer(found) => OpenError::Newer {
+            path: folder.path(index::FILE),
+            found,
+            known: index::FORMAT,
+        },
+        IndexError::Older(found) => OpenError::Older {
+            path: folder.path(index::FILE),
+            found,
+        },
+        IndexError::Damaged(what) => OpenError::Index {
+            path: folder.path(index::FILE),
+            what,
+        },
+    };
+    if let Some(found) = Index::open(disk, options.cache_size, Arc::clone(room)).map_err(refuse)? {
+        return Ok(found);
+    }
+    // The index is made before the first segment.
+    if disk
+        .list("journal")
+        .is_ok_and(|names| names.iter().any(|name| name.ends_with(".seg")))
+    {
+        return Err(refuse(IndexError::Damaged("it is missing".into())));
+    }
+    Index::create(disk, options.cache_size, room).map_err(refuse)
+}
+
+/// An entry can't be applied.
+#[derive(Debug, thiserror::Error)]
+enum ReplayError {
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+fn replay(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    mode: Mode,
+    meta: &Meta,
+    state: &mut State,
+) -> Result<Journal, OpenError> {
+    let journal_options = JournalOptions {
+        segment_size: options.segment_size,
+        ..mode.journal_options()
+    };
+    let mut apply = |entry: Entry<'_>| -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let op = match entry.version {
+            ENVELOPE => Op::decode(entry.op),
+            found if found > ENVELOPE => Err(Unreadable::Newer {
+                found,
+                known: ENVELOPE,
+            }),
+            _ => Err(Unreadable::Senseless),
+        };
+        let op = op.map_err(ReplayError::from)?;
+        // An operation that was refused is refused again.
+        op.apply(state, entry.body).map_err(ReplayError::from)?;
+        Ok(())
+    };
+    let folder = Folder(&options.dir);
+    Journal::open(Arc::clone(disk), journal_options, meta.position, &mut apply)
+        .map_err(|error| folder.journal(error))
+}
+
+/// Gives errors the paths of the data folder.
+struct Folder<'a>(&'a Path);
+
+impl Folder<'_> {
+    fn path(&self, name: &str) -> PathBuf {
+        if name.is_empty() {
+            self.0.to_owned()
+        } else {
+            self.0.join(name)
+        }
+    }
+
+    fn io(&self, name: &str, error: io::Error) -> OpenError {
+        OpenError::Io {
+            path: self.path(name),
+            error,
+        }
+    }
+
+    fn fault(&self, fault: &Fault) -> OpenError {
+        let (path, what) = (self.path(index::FILE), fault.to_string());
+        match fault {
+            Fault::Newer { .. } => OpenError::NewerData { path, what },
+            _ => OpenError::Index { path, what },
+        }
+    }
+
+    /// The counters of a subject can't be used.
+    fn counters(&self, name: &str, unreadable: Unreadable) -> OpenError {
+        let path = self.path(index::FILE);
+        let what = format!("the counters of {name}: {unreadable}");
+        match unreadable {
+            Unreadable::Senseless => OpenError::Index { path, what },
+            Unreadable::Newer { .. } | Unreadable::NewerTag(_) => {
+                OpenError::NewerData { path, what }
+            }
+        }
+    }
+
+    fn journal(&self, error: JournalError) -> OpenError {
+        match error {
+            JournalError::InUse => OpenError::Locked {
+                path: self.0.to_owned(),
+            },
+            JournalError::Io { file, error } => self.io(&file, error),
+            JournalError::Newer { file, version } => OpenError::Newer {
+                path: self.path(&file),
+                found: version,
+                known: crate::journal::FORMAT,
+            },
+            JournalError::UnknownEntry { file, offset } => OpenError::Corrupt {
+                path: self.path(&file),
+                offset,
+                what: "an entry of an unknown kind, perhaps of a newer postrider".into(),
+            },
+            JournalError::Corrupt { file, offset } => OpenError::Corrupt {
+                path: self.path(&file),
+                offset,
+                what: "what was safely written there has changed".into(),
+            },
+            JournalError::Missing { generation } => OpenError::Index {
+                path: self.path(index::FILE),
+                what: format!(
+                    "the journal's segment {generation:016x}, which it builds on, is missing"
+                ),
+            },
+            JournalError::Apply {
+                file,
+                offset,
+                error,
+            } => self.entry(&file, offset, &*error),
+        }
+    }
+
+    fn entry(
+        &self,
+        file: &str,
+        offset: u64,
+        error: &(dyn std::error::Error + Send + Sync + 'static),
+    ) -> OpenError {
+        match error.downcast_ref() {
+            Some(ReplayError::Unreadable(
+                newer @ (Unreadable::Newer { .. } | Unreadable::NewerTag(_)),
+            )) => OpenError::NewerData {
+                path: self.path(file),
+                what: format!("the entry at byte {offset} was {newer}"),
+            },
+            Some(ReplayError::Fault(fault)) => self.fault(fault),
+            _ => OpenError::Corrupt {
+                path: self.path(file),
+                offset,
+                what: error.to_string(),
+            },
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The one thread that changes anything.
+//!
+//! A round has these steps:
+//! 1. Take all requests that wait.
+//! 2. Answer claims from the state as it is ([`claim`]).
+//! 3. Put what is to be made durable into one batch, append it with one sync, apply it, answer all ([`append`]).
+//! 4. Bring the index up to date and free journal segments, if it is time ([`upkeep`]).
+//!
+//! So operations are applied in the order of the journal, and only when they are safe there. Claims are the exception:
+//! nobody waits for their entries (*riders*). These go into the next batch, in front.
+
+mod append;
+mod claim;
+mod upkeep;
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    Shared,
+    checkpoint::Helper,
+    inbox::{Ops, Request},
+    lease::Leases,
+};
+use crate::{
+    Options, StoreError, TextId,
+    disk::DiskLock,
+    error::Fault,
+    journal::{Batch, Journal, Position},
+    subject::{Op, unit},
+};
+
+/// How long riders wait for a batch to go with.
+pub(super) const RIDE: Duration = Duration::from_millis(5);
+/// From here on, a pause has no end.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// How often to look whether the index has room again, while callers wait for that.
+const LOOK: Duration = Duration::from_millis(100);
+/// Between two portions of texts that are copied onward.
+const MOVE_PAUSE: Duration = Duration::from_millis(20);
+/// What a change takes in memory, beside the bytes of its op.
+const WEIGHT: usize = 600;
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    options: Options,
+    ride: Duration,
+    journal: Journal,
+    helper: Helper,
+    leases: Leases,
+    batch: Batch,
+    /// Requests that wait for a batch.
+    pending: VecDeque<Ops>,
+    /// Ops that are applied already, encoded.
+    riders: Vec<Vec<u8>>,
+    riders_since: Option<Instant>,
+    /// The last batch could not be appended.
+    stuck: bool,
+    /// About how many bytes changed since the last freeze.
+    weight: usize,
+    last_freeze: Instant,
+    /// What the checkpoint that is being made covers.
+    freezing: Option<Position>,
+    /// Where a replay would begin.
+    checkpointed: Position,
+    /// Those who wait for a checkpoint to be made, and for the one that is being made.
+    wanted: Vec<oneshot::Sender<()>>,
+    wanted_now: Vec<oneshot::Sender<()>>,
+    /// The segment whose texts are being copied onward, and how far that is.
+    moving: Option<(u64, TextId)>,
+    /// Segments in which something could not be read.
+    unmovable: BTreeSet<u64>,
+    closing: Option<oneshot::Sender<()>>,
+}
+
+/// Why the thread ends early.
+struct Dead(StoreError);
+
+impl From<Fault> for Dead {
+    fn from(fault: Fault) -> Self {
+        Self(fault.into())
+    }
+}
+
+impl Writer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        options: Options,
+        ride: Duration,
+        journal: Journal,
+        helper: Helper,
+        checkpointed: Position,
+    ) -> Self {
+        Self {
+            shared,
+            options,
+            ride,
+            journal,
+            helper,
+            leases: Leases::default(),
+            batch: Batch::new(),
+            pending: VecDeque::new(),
+            // What happens from now on is only right when it is known that the claims ended.
+            riders: vec![Op::Unit(unit::Op::Start).encode()],
+            riders_since: Some(now()),
+            stuck: false,
+            // What was replayed is not in the index yet.
+            weight: 1,
+            last_freeze: now(),
+            freezing: None,
+            checkpointed,
+            wanted: Vec::new(),
+            wanted_now: Vec::new(),
+            moving: None,
+            unmovable: BTreeSet::new(),
+            closing: None,
+        }
+    }
+
+    /// Works until it is closed or stopped, or can't go on. Then lets go of the folder.
+    pub(super) fn run(mut self, lock: Box<dyn DiskLock>) {
+        let shared = Arc::clone(&self.shared);
+        // Also if something panics, nobody is left waiting.
+        let guard = EndInbox(&shared);
+        if let Err(Dead(error)) = self.work() {
+            tracing::error!(%error, "the store stops");
+            shared.fail(error);
+        }
+        shared.fail(StoreError::Closed);
+        drop(guard);
+        let closing = self.closing.take();
+        let Self {
+            journal,
+            helper,
+            pending,
+            ..
+        } = self;
+        // Their senders are dropped, which says that the store is closed.
+        drop(pending);
+        shared.room.stop();
+        shared.state_mut().unbase();
+        helper.end();
+        drop(journal);
+        drop(lock);
+        if let Some(closing) = closing {
+            let _ = closing.send(());
+        }
+    }
+
+    fn work(&mut self) -> Result<(), Dead> {
+        let mut requests = Vec::new();
+        self.release_segments()?;
+        loop {
+            let timeout = self.timeout();
+            if !self.shared.inbox.take(&mut requests, timeout) {
+                return Ok(());
+            }
+            for request in requests.drain(..) {
+                self.handle(request)?;
+            }
+            self.append_pending()?;
+            self.move_some()?;
+            self.freeze_if_due()?;
+            if self.closing.is_some() && (self.is_done() || self.stuck) {
+                // What could not be appended was promised to nobody: the next start finds it as after a crash.
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long there is nothing to do unless something comes.
+    fn timeout(&self) -> Option<Duration> {
+        if self.is_blocked() {
+            return Some(LOOK);
+        }
+        if !self.pending.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        if self.stuck && !self.riders.is_empty() && self.wants_freeze() {
+            return Some(LOOK);
+        }
+        let ride = self
+            .riders_since
+            .map(|since| self.ride().saturating_sub(since.elapsed()));
+        let moving = self.moving.map(|_| MOVE_PAUSE);
+        let freeze = (self.weight > 0 && self.freezing.is_none()).then(|| {
+            self.options
+                .checkpoint_interval
+                .saturating_sub(self.last_freeze.elapsed())
+        });
+        [ride, moving, freeze]
+            .into_iter()
+            .flatten()
+            .filter(|timeout| *timeout < NEVER)
+            .min()
+    }
+
+    /// How long riders wait for a batch; longer when the last one could not be appended.
+    fn ride(&self) -> Duration {
+        if self.stuck {
+            self.ride.max(LOOK)
+        } else {
+            self.ride
+        }
+    }
+
+    /// Whether so much is in memory that the checkpoint must come first.
+    fn is_blocked(&self) -> bool {
+        self.freezing.is_some()
+            && self.weight > 2 * self.options.changes_in_memory
+            && !self.shared.room.is_full()
+    }
+
+    fn is_done(&self) -> bool {
+        self.pending.is_empty()
+            && self.riders.is_empty()
+            && self.weight == 0
+            && self.freezing.is_none()
+    }
+
+    fn handle(&mut self, request: Request) -> Result<(), Dead> {
+        match request {
+            Request::Ops(ops) => self.pending.push_back(ops),
+            Request::Claim(claim, reply) => {
+                let claimed = self.claim(&claim)?;
+                let _ = reply.send(Ok(claimed));
+            }
+            Request::ClaimHooks(claim, reply) => {
+                let claimed = self.claim_hooks(&claim)?;
+                let _ = reply.send(Ok(claimed));
+            }
+            Request::Renew(claims, until, reply) => {
+                let renewed = self.renew(&claims, until)?;
+                let _ = reply.send(Ok(renewed));
+            }
+            Request::Checkpointed(result) => {
+                result?;
+                self.checkpoint_done()?;
+            }
+            #[cfg(test)]
+            Request::Checkpoint(reply) => self.wanted.push(reply),
+            Request::Close(reply) => self.closing = Some(reply),
+        }
+        Ok(())
+    }
+}
+
+struct EndInbox<'a>(&'a Shared);
+
+impl Drop for EndInbox<'_> {
+    fn drop(&mut self) {
+        self.0.inbox.end();
+    }
+}
+
+/// The drivers' clock: for pauses between checkpoints only, never in a record.
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,186 @@
+//! The model as an engine: what a store does, in the plainest way, in memory. For tests only.
+//!
+//! It looks at everything to find something, keeps no index and shares no code with the journal engine, so that a test can
+//! hold the two against each other. The subjects bring its parts.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::{Changes, Engine};
+use crate::{
+    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, NewText, QueueId, Settle,
+    SettleHook, StoreError, Text, TextFile, TextId, TextWriter, Time,
+    subject::{Applied, ModelState, Op, Question, Scan, hooks, unit},
+};
+
+/// A store in memory.
+#[derive(Default)]
+pub(crate) struct Model {
+    state: Mutex<Content>,
+    changes: Changes,
+}
+
+#[derive(Clone, Default)]
+struct Content {
+    closed: bool,
+    state: ModelState,
+}
+
+impl Model {
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works with the state of a store that is open.
+    fn with<T>(&self, work: impl FnOnce(&mut ModelState) -> T) -> Result<T, StoreError> {
+        let mut content = self.content();
+        match content.closed {
+            true => Err(StoreError::Closed),
+            false => Ok(work(&mut content.state)),
+        }
+    }
+
+    fn apply(&self, ops: Vec<(Op, Option<NewText>)>) -> Result<Vec<Applied>, StoreError> {
+        let applied = self.with(|state| {
+            let ops = ops.into_iter();
+            ops.map(|(op, text)| op.apply_to_model(state, text))
+                .collect()
+        })?;
+        self.changes.queue.send_modify(|count| *count += 1);
+        self.changes.hooks.send_modify(|count| *count += 1);
+        self.changes.events.send_modify(|count| *count += 1);
+        Ok(applied)
+    }
+
+    fn apply_one(&self, op: Op, text: Option<NewText>) -> Result<Applied, StoreError> {
+        let applied = self.apply(vec![(op, text)])?;
+        applied.into_iter().next().ok_or(StoreError::Closed)
+    }
+
+    /// Does what a crash does: it ends all claims, and what was staged goes.
+    #[cfg(test)]
+    pub(crate) fn crash(&self) {
+        self.content().state.end_process();
+    }
+
+    /// The last number that a text got.
+    #[cfg(test)]
+    pub(crate) fn last_text(&self) -> u64 {
+        self.content().state.texts.last
+    }
+
+    /// Another model that has the same content now.
+    #[cfg(test)]
+    pub(crate) fn fork(&self) -> Self {
+        Self {
+            state: Mutex::new(self.content().clone()),
+            ..Self::default()
+        }
+    }
+}
+
+impl Engine for Model {
+    async fn accept(&self, accept: Accept) -> Result<Accepted, StoreError> {
+        let (op, text) = unit::Op::accept(accept);
+        self.apply_one(Op::Unit(op), text)?.output()
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
+        self.with(|state| state.queue.claim(&claim))
+    }
+
+    async fn renew(
+        &self,
+        claims: Vec<(QueueId, u64)>,
+        until: Time,
+    ) -> Result<Vec<bool>, StoreError> {
+        self.with(|state| {
+            let claims = claims.iter();
+            claims
+                .map(|(id, fence)| state.queue.renew(*id, *fence, until))
+                .collect()
+        })
+    }
+
+    async fn settle(&self, settles: Vec<Settle>) -> Result<Vec<bool>, StoreError> {
+        let settles = settles.into_iter().map(|settle| {
+            let (op, text) = unit::Op::settle(settle);
+            (Op::Unit(op), text)
+        });
+        let applied = self.apply(settles.collect())?;
+        applied.into_iter().map(Applied::output).collect()
+    }
+
+    async fn claim_hooks(&self, claim: ClaimHooks) -> Result<ClaimedHooks, StoreError> {
+        self.with(|state| state.hooks.claim(&claim))
+    }
+
+    async fn settle_hooks(&self, settles: Vec<SettleHook>) -> Result<Vec<bool>, StoreError> {
+        let settles = settles.into_iter();
+        let ops = settles.map(|settle| (Op::Hooks(hooks::Op::Settle(settle)), None));
+        let applied = self.apply(ops.collect())?;
+        applied.into_iter().map(Applied::output).collect()
+    }
+
+    async fn change(&self, ops: Vec<(Op, Option<NewText>)>) -> Result<Vec<Applied>, StoreError> {
+        self.apply(ops)
+    }
+
+    async fn ask<Q: Question>(&self, question: Q) -> Result<Q::Answer, StoreError> {
+        self.with(|state| question.answer_of_model(state))
+    }
+
+    async fn scan<S: Scan>(&self, scan: S) -> Result<S::Answer, StoreError> {
+        self.with(|state| scan.answer_of_model(state))
+    }
+
+    async fn text(&self, id: TextId) -> Result<Text, StoreError> {
+        let text = self.with(|state| state.texts.texts.get(&id).cloned())?;
+        text.map(Text::of_bytes).ok_or(StoreError::NoText(id))
+    }
+
+    fn text_writer(&self) -> TextWriter {
+        TextWriter::in_memory()
+    }
+
+    async fn beginning(&self, _: &TextFile, _: u64) -> Result<Bytes, StoreError> {
+        Err(StoreError::Invalid("a file of another store"))
+    }
+
+    async fn counts(&self) -> Counts {
+        let content = self.content();
+        let state = &content.state;
+        let queued = &state.queue.queued;
+        Counts {
+            queued: queued.len() as u64,
+            held: queued.values().filter(|queued| queued.hold).count() as u64,
+            claimed: state.queue.claimed() as u64,
+            retired: state.queue.retired.len() as u64,
+            hooks: state.hooks.hooks.len() as u64,
+            retired_hooks: state.hooks.retired.len() as u64,
+            mails: state.mail.mails.len() as u64,
+            suppressions: state.suppression.entries.len() as u64,
+            hold_rules: state.hold_rules.rules.len() as u64,
+            journal_bytes: 0,
+            text_bytes: state
+                .texts
+                .texts
+                .values()
+                .map(|text| text.len() as u64)
+                .sum(),
+        }
+    }
+
+    fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    async fn close(&self) {
+        self.content().closed = true;
+    }
+
+    async fn stopped(&self) -> StoreError {
+        std::future::pending().await
+    }
+}

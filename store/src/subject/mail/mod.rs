@@ -1,0 +1,389 @@
+//! Mail in the mailboxes of accounts.
+
+#[cfg(any(test, feature = "memory"))]
+pub(crate) mod model;
+
+use std::{net::IpAddr, ops::Bound, sync::Arc};
+
+use postrider_smtp::{Address, ReversePath};
+use serde::{Deserialize, Serialize};
+
+use super::{Reader, State, next};
+use crate::{
+    Message, Page, Store, StoreError, TextId, TextSource, Time, Top,
+    error::Fault,
+    filter::page,
+    id::ids,
+    table::{
+        Table,
+        key::{Key, Name},
+        tables,
+        value::records,
+    },
+};
+
+/// Records that are read under the lock at once.
+const PORTION: usize = 128;
+
+ids! {
+    /// A message in a mailbox: the API's `MsgID`.
+    MailId,
+}
+
+/// A message in a mailbox of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mail {
+    /// Its number.
+    pub id: MailId,
+    /// Whose mailbox.
+    pub account: String,
+    /// The mailbox's name, for example `Inbox`.
+    pub mailbox: String,
+    /// The fields before the text.
+    pub top: Top,
+    /// The text.
+    pub text: TextId,
+    /// Bytes of the whole message: top and text.
+    pub size: u64,
+    /// When it came.
+    pub received: Time,
+    /// Lower-case system flags (`\seen`, `$junk`) and keywords, sorted.
+    pub flags: Vec<String>,
+    /// It is a DSN.
+    pub dsn: bool,
+    /// How it came; None for one that was not delivered by SMTP.
+    pub smtp: Option<Arrival>,
+}
+
+/// How a message came in by SMTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrival {
+    /// MAIL FROM.
+    pub mail_from: ReversePath,
+    /// RCPT TO.
+    pub rcpt_to: Address,
+    /// The author address of the From header.
+    pub msg_from: Option<Address>,
+    /// MAIL FROM was validated (SPF).
+    pub mail_from_validated: bool,
+    /// The From domain was validated (as by DMARC).
+    pub msg_from_validated: bool,
+    /// Domains with a valid DKIM signature.
+    pub dkim_domains: Vec<String>,
+    /// Who sent it to us.
+    pub remote_ip: Option<IpAddr>,
+}
+
+/// A message to be put in a mailbox. The fields are those of [`crate::Mail`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "each is described at the field of the same name of Mail"
+)]
+pub struct NewMail {
+    pub account: String,
+    pub mailbox: String,
+    pub top: Top,
+    pub text: TextSource,
+    pub size: u64,
+    pub received: Time,
+    pub flags: Vec<String>,
+    pub dsn: bool,
+    pub smtp: Option<Arrival>,
+}
+
+/// What is changed of a mail in a mailbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailChange {
+    /// Flags that it gets, as in [`Mail::flags`].
+    pub add_flags: Vec<String>,
+    /// Flags that are taken off it.
+    pub remove_flags: Vec<String>,
+    /// The mailbox that it goes to.
+    pub mailbox: Option<String>,
+}
+
+impl MailChange {
+    pub(crate) fn apply(&self, mail: &mut Mail) {
+        mail.flags.retain(|flag| !self.remove_flags.contains(flag));
+        for flag in &self.add_flags {
+            if let Err(at) = mail.flags.binary_search(flag) {
+                mail.flags.insert(at, flag.clone());
+            }
+        }
+        if let Some(mailbox) = &self.mailbox {
+            mail.mailbox.clone_from(mailbox);
+        }
+    }
+}
+
+impl NewMail {
+    /// The record that it becomes.
+    pub(crate) fn mail(self, id: MailId, text: TextId) -> Mail {
+        Mail {
+            id,
+            account: self.account,
+            mailbox: self.mailbox,
+            top: self.top,
+            text,
+            size: self.size,
+            received: self.received,
+            flags: self.flags,
+            dsn: self.dsn,
+            smtp: self.smtp,
+        }
+    }
+}
+
+/// Numbers that are kept with the tables.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Counters {
+    last: u64,
+    /// How many messages there are.
+    pub(crate) mails: u64,
+}
+
+records! {
+    Mail: version 1,
+}
+
+tables! {
+    /// The mailboxes.
+    counters: Counters,
+    mails: Table<MailId, Mail> = Table::new("mails"),
+    /// By account and mailbox.
+    by_mailbox: Table<(Name, Name, MailId), ()> = Table::new("mailboxes"),
+    /// By account.
+    by_account: Table<(Name, MailId), ()> = Table::new("account_mails"),
+}
+
+subject!(counters Counters, keys 1);
+
+impl Tables {
+    /// Makes a record of a new mail, which has this text. It is not in the mailbox yet.
+    pub(super) fn number(&mut self, mail: NewMail, text: TextId) -> Mail {
+        let id = MailId(next(&mut self.counters.last));
+        mail.mail(id, text)
+    }
+
+    pub(super) fn add(&mut self, mail: Mail) {
+        let account: Name = mail.account.as_str().into();
+        let mailbox = mail.mailbox.as_str().into();
+        self.by_mailbox
+            .put_new((Arc::clone(&account), mailbox, mail.id), ());
+        self.by_account.put_new((account, mail.id), ());
+        self.counters.mails += 1;
+        self.mails.put_new(mail.id, mail);
+    }
+
+    fn of_account(&self, account: &str, id: MailId) -> Result<Option<Mail>, Fault> {
+        let mail = self.mails.get(&id)?;
+        Ok(mail.filter(|mail| mail.account == account))
+    }
+}
+
+operations! {
+    Mail, version 1:
+    ChangeOne -> bool,
+    Remove -> bool,
+}
+
+/// Changes a mail of an account.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ChangeOne {
+    account: String,
+    id: MailId,
+    change: MailChange,
+}
+
+impl ChangeOne {
+    fn apply(self, state: &mut State) -> Result<bool, Fault> {
+        let tables = &mut state.mail;
+        let Some(mut mail) = tables.of_account(&self.account, self.id)? else {
+            return Ok(false);
+        };
+        let name: Name = self.account.into();
+        let from = (Arc::clone(&name), mail.mailbox.as_str().into(), self.id);
+        self.change.apply(&mut mail);
+        let to = (name, mail.mailbox.as_str().into(), self.id);
+        if from != to {
+            tables.by_mailbox.remove(&from);
+            tables.by_mailbox.put(to, ());
+        }
+        tables.mails.put(self.id, mail);
+        Ok(true)
+    }
+}
+
+/// Removes a mail of an account.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Remove {
+    account: String,
+    id: MailId,
+}
+
+impl Remove {
+    fn apply(self, state: &mut State) -> Result<bool, Fault> {
+        let tables = &mut state.mail;
+        let Some(mail) = tables.of_account(&self.account, self.id)? else {
+            return Ok(false);
+        };
+        let account: Name = self.account.into();
+        let mailbox = (Arc::clone(&account), mail.mailbox.as_str().into(), self.id);
+        tables.mails.remove(&self.id);
+        tables.by_mailbox.remove(&mailbox);
+        tables.by_account.remove(&(account, self.id));
+        tables.counters.mails -= 1;
+        state.release_text(mail.text)?;
+        Ok(true)
+    }
+}
+
+questions! {
+    ask One { id: MailId } -> Option<Mail>,
+    |this, state| state.mail.mails.get(&this.id),
+    |this, model| model.mail.mails.get(&this.id).cloned();
+
+    ask Was { id: MailId } -> bool,
+    |this, state| Ok(this.id.0 > 0 && this.id.0 <= state.mail.counters.last),
+    |this, model| this.id.0 > 0 && this.id.0 <= model.mail.last;
+
+    scan List { account: String, mailbox: Option<String>, after: Option<MailId>, limit: usize }
+        -> Page<Mail, MailId>,
+    |this, reader| this.list(reader),
+    |this, model| model.mail.list(this);
+}
+
+impl List {
+    fn list(&self, reader: &Reader<'_>) -> Result<Page<Mail, MailId>, StoreError> {
+        let account: Name = self.account.as_str().into();
+        match &self.mailbox {
+            None => {
+                let key = |id| (Name::clone(&account), id);
+                self.page(reader, |tables| &tables.by_account, |key| key.1, key)
+            }
+            Some(mailbox) => {
+                let mailbox: Name = mailbox.as_str().into();
+                let key = |id| (Name::clone(&account), Name::clone(&mailbox), id);
+                self.page(reader, |tables| &tables.by_mailbox, |key| key.2, key)
+            }
+        }
+    }
+
+    fn page<K: Key>(
+        &self,
+        reader: &Reader<'_>,
+        table: impl Fn(&Tables) -> &Table<K, ()>,
+        id: impl Fn(&K) -> MailId,
+        key: impl Fn(MailId) -> K,
+    ) -> Result<Page<Mail, MailId>, StoreError> {
+        let mut items = Vec::new();
+        let (mut from, to) = (key(self.after.unwrap_or_default()), key(MailId(u64::MAX)));
+        loop {
+            let state = reader.state()?;
+            let mut seen = 0;
+            for item in table(&state.mail)
+                .range(Bound::Excluded(&from), Bound::Included(&to))?
+                .take(PORTION)
+            {
+                let (key, ()) = item?;
+                items.extend(state.mail.mails.get(&id(&key))?);
+                from = key;
+                seen += 1;
+            }
+            if seen < PORTION || items.len() > self.limit {
+                return Ok(page(items.into_iter(), self.limit, |mail| mail.id));
+            }
+        }
+    }
+}
+
+impl Store {
+    /// A message in a mailbox.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub async fn mail(&self, id: MailId) -> Result<Option<Mail>, StoreError> {
+        self.ask(One { id }).await
+    }
+
+    /// The bytes of a message in a mailbox: top and text.
+    ///
+    /// # Errors
+    /// As for [`text`](Self::text).
+    pub async fn mail_message(&self, mail: &Mail) -> Result<Message, StoreError> {
+        self.message(&mail.top, mail.text).await
+    }
+
+    /// Messages of an account, in one mailbox or in all, by number, beginning behind `after`.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn list_mails(
+        &self,
+        account: &str,
+        mailbox: Option<&str>,
+        after: Option<MailId>,
+        limit: usize,
+    ) -> Result<Page<Mail, MailId>, StoreError> {
+        let (account, mailbox) = (account.to_owned(), mailbox.map(str::to_owned));
+        self.scan(List {
+            account,
+            mailbox,
+            after,
+            limit,
+        })
+        .await
+    }
+
+    /// Changes a mail of an account. False: the account has no mail with this number.
+    ///
+    /// # Errors
+    /// If the change can't be made durable.
+    pub async fn change_mail(
+        &self,
+        account: &str,
+        id: MailId,
+        change: MailChange,
+    ) -> Result<bool, StoreError> {
+        let account = account.to_owned();
+        self.change_by(ChangeOne {
+            account,
+            id,
+            change,
+        })
+        .await
+    }
+
+    /// Removes a mail of an account for good. False: the account has no mail with this number.
+    ///
+    /// # Errors
+    /// If the change can't be made durable.
+    pub async fn remove_mail(&self, account: &str, id: MailId) -> Result<bool, StoreError> {
+        let account = account.to_owned();
+        self.change_by(Remove { account, id }).await
+    }
+
+    /// Whether a mail of this number was ever stored.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub async fn was_mail(&self, id: MailId) -> Result<bool, StoreError> {
+        self.ask(Was { id }).await
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn samples() -> Vec<Op> {
+    vec![
+        Op::ChangeOne(ChangeOne {
+            account: "ann".into(),
+            id: MailId(1),
+            change: MailChange::default(),
+        }),
+        Op::Remove(Remove {
+            account: "ann".into(),
+            id: MailId(1),
+        }),
+    ]
+}

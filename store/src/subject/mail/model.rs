@@ -1,0 +1,64 @@
+//! Mail in the model.
+
+use std::collections::BTreeMap;
+
+use super::{ChangeOne, List, Mail, MailId, NewMail, Remove};
+use crate::{
+    Page, TextId,
+    filter::page,
+    subject::{ModelPart, ModelState, next},
+};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Model {
+    pub(super) last: u64,
+    pub(crate) mails: BTreeMap<MailId, Mail>,
+}
+
+impl ModelPart for Model {
+    fn uses(&self, text: TextId) -> bool {
+        self.mails.values().any(|mail| mail.text == text)
+    }
+}
+
+impl Model {
+    pub(crate) fn add(&mut self, mail: NewMail, text: TextId) -> MailId {
+        let id = MailId(next(&mut self.last));
+        self.mails.insert(id, mail.mail(id, text));
+        id
+    }
+
+    pub(super) fn list(&self, asked: &List) -> Page<Mail, MailId> {
+        let items = self.mails.values().filter(|mail| {
+            let mailbox = asked.mailbox.as_ref();
+            Some(mail.id) > asked.after
+                && mail.account == asked.account
+                && mailbox.is_none_or(|mailbox| mail.mailbox == *mailbox)
+        });
+        page(items.cloned(), asked.limit, |mail| mail.id)
+    }
+}
+
+impl ChangeOne {
+    pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
+        let mail = model.mail.mails.get_mut(&self.id);
+        let Some(mail) = mail.filter(|mail| mail.account == self.account) else {
+            return false;
+        };
+        self.change.apply(mail);
+        true
+    }
+}
+
+impl Remove {
+    pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
+        let mail = model.mail.mails.get(&self.id);
+        let Some(text) = mail.filter(|mail| mail.account == self.account).map(|mail| mail.text)
+        else {
+            return false;
+        };
+        model.mail.mails.remove(&self.id);
+        model.drop_unused(text);
+        true
+    }
+}

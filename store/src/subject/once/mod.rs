@@ -1,0 +1,144 @@
+//! What is done once: the answers that are kept under idempotency keys.
+
+#[cfg(any(test, feature = "memory"))]
+pub(crate) mod model;
+
+use serde::{Deserialize, Serialize};
+
+use super::{NoOperation, State, next, tag};
+use crate::{
+    QueueId, Store, StoreError, Time,
+    error::Fault,
+    table::{Table, key::Name, tables, value::records},
+};
+
+pub(crate) type Op = NoOperation;
+
+/// The answer to something that is done once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// Of the sequence of answers.
+    pub(crate) number: u64,
+    /// What was asked: a hash of it.
+    pub request: [u8; 32],
+    /// What the caller made of it.
+    pub answer: Vec<u8>,
+    /// The first number that was given to what was queued; the others follow it.
+    pub first: QueueId,
+    /// From when on it is forgotten.
+    pub until: Time,
+}
+
+/// What keeps something from being done twice, for a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Once {
+    /// Who does it.
+    pub account: String,
+    /// What the caller calls it.
+    pub key: String,
+    /// A hash of what was asked.
+    pub request: [u8; 32],
+    /// What is to be told to who asks again; the numbers of what is queued are kept beside it.
+    pub answer: Vec<u8>,
+    /// When it is done.
+    pub now: Time,
+    /// From when on it may be done again.
+    pub until: Time,
+}
+
+/// Numbers that are kept with the tables.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Counters {
+    last: u64,
+}
+
+records! {
+    Answered: version 1,
+    (String, String): version 1,
+}
+
+tables! {
+    /// The answers.
+    counters: Counters,
+    /// By account and key.
+    answers: Table<(Name, Name), Answered> = Table::new("answers"),
+    /// The account and the key of each answer, by its number.
+    names: Table<u64, (String, String)> = Table::new("answer_names"),
+}
+
+subject!(
+    counters Counters, keys 1,
+    fn forget(state: &mut State, number: u64) -> Result<(), Fault> {
+        if let Some((account, key)) = state.once.names.take(&number)? {
+            state.once.answers.remove(&(account.into(), key.into()));
+        }
+        Ok(())
+    }
+);
+
+impl State {
+    pub(super) fn is_done(&self, once: &Once) -> Result<bool, Fault> {
+        let key = (once.account.as_str().into(), once.key.as_str().into());
+        let answered = self.once.answers.get(&key)?;
+        Ok(answered.is_some_and(|answered| answered.until > once.now))
+    }
+
+    /// Keeps the answer to what is done once, and the numbers that were given.
+    pub(super) fn remember(
+        &mut self,
+        once: Option<Box<Once>>,
+        ids: &[QueueId],
+    ) -> Result<(), Fault> {
+        let Some(once) = once else {
+            return Ok(());
+        };
+        let tables = &mut self.once;
+        let number = next(&mut tables.counters.last);
+        let answered = Answered {
+            number,
+            request: once.request,
+            answer: once.answer,
+            first: ids.first().copied().unwrap_or_default(),
+            until: once.until,
+        };
+        self.history.add(once.until, tag::once, number);
+        let key = (once.account.as_str().into(), once.key.as_str().into());
+        // The answer before may be out of date and still be there.
+        if let Some(before) = tables.answers.take(&key)? {
+            self.history.remove(before.until, tag::once, before.number);
+            tables.names.remove(&before.number);
+        }
+        tables.answers.put(key, answered);
+        tables.names.put_new(number, (once.account, once.key));
+        Ok(())
+    }
+}
+
+questions! {
+    ask Of<'a> { account: &'a str, key: &'a str, now: Time } -> Option<Answered>,
+    |this, state| {
+        let answered = state.once.answers.get(&(this.account.into(), this.key.into()))?;
+        Ok(answered.filter(|answered| answered.until > this.now))
+    },
+    |this, model| model.once.find(this.account, this.key, this.now).cloned();
+}
+
+impl Store {
+    /// The answer to what an account did once under this key, unless the answer is out of date.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub async fn answered(
+        &self,
+        account: &str,
+        key: &str,
+        now: Time,
+    ) -> Result<Option<Answered>, StoreError> {
+        self.ask(Of { account, key, now }).await
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn samples() -> Vec<Op> {
+    Vec::new()
+}

@@ -1,0 +1,283 @@
+//! What operations do to the queue.
+
+use std::{collections::BTreeSet, ops::Bound, sync::Arc};
+
+use super::{Change, InWork, NewMessage, Note, QueueId, Queued, Reference, Retired, Tables, keys::{reference_key, reference_keys}};
+use crate::{
+    Attempt, Outcome, StoreError, TextId, TextSource, Time,
+    error::Fault,
+    subject::{State, next, tag},
+    table::key::Name,
+};
+
+/// How many results a message has at most. The store drops later notes.
+pub(super) const RESULTS_MAX: usize = 100;
+
+impl Tables {
+    fn forget_references(&mut self, message: &Queued) {
+        for key in reference_keys(message) {
+            self.references.remove(&key);
+        }
+    }
+
+    pub(super) fn forget_retired(&mut self, id: QueueId) -> Result<(), Fault> {
+        if let Some(retired) = self.retired.take(&id)? {
+            self.forget_references(&retired.message);
+        }
+        self.counters.retired -= 1;
+        Ok(())
+    }
+
+    /// Adds what is heard of a message to its results.
+    pub(in crate::subject) fn note(&mut self, note: Note) -> Result<(), Fault> {
+        if let Some(queued) = self.queued.get_mut(&note.id)? {
+            if queued.results.len() < RESULTS_MAX {
+                queued.results.push(note.result);
+            }
+        } else if let Some(retired) = self.retired.get_mut(&note.id)? {
+            retired.last_activity = retired.last_activity.max(note.result.start);
+            if retired.message.results.len() < RESULTS_MAX {
+                retired.message.results.push(note.result);
+            }
+        }
+        Ok(())
+    }
+
+    /// Why the fromids of a message can't be used, if so.
+    pub(in crate::subject) fn check_from_ids(
+        &self,
+        message: &NewMessage,
+    ) -> Result<Option<StoreError>, Fault> {
+        let mut seen = BTreeSet::new();
+        for recipient in &message.recipients {
+            let id = &recipient.from_id;
+            if id.is_empty() {
+                continue;
+            }
+            if !seen.insert(id) || self.is_referred(Reference::FromId(id))? {
+                return Ok(Some(StoreError::FromIdInUse(id.clone())));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_referred(&self, reference: Reference<'_>) -> Result<bool, Fault> {
+        let name = reference_key(reference);
+        let from = (Arc::clone(&name), "".into(), QueueId(0));
+        let first = self
+            .references
+            .range(Bound::Included(&from), Bound::Unbounded)?
+            .next()
+            .transpose()?;
+        Ok(first.is_some_and(|((found, _, _), ())| found == name))
+    }
+
+    /// Ends a claim, if there is one.
+    fn unclaim(&mut self, id: QueueId) -> Result<Option<InWork>, Fault> {
+        let claimed = self.claimed.take(&id)?;
+        if claimed.is_some() {
+            self.counters.claimed -= 1;
+        }
+        Ok(claimed)
+    }
+
+    /// Claims messages that are due.
+    pub(super) fn claim(&mut self, now: Time, ids: &[QueueId]) -> Result<(), Fault> {
+        // Neighbours mostly go to the same destination. Together they cost less.
+        let mut lane: Option<(Name, Vec<(Time, QueueId)>)> = None;
+        for id in ids {
+            let Some(queued) = self.queued.get_mut(id)? else {
+                continue;
+            };
+            let last_attempt = queued.last_attempt;
+            queued.fence += 1;
+            queued.attempts += 1;
+            queued.last_attempt = Some(now);
+            let due = (queued.next_attempt, queued.id);
+            let destination = queued.destination();
+            // While entries of an earlier process are replayed, the message may be claimed already: no entry told of the end of that
+            // claim.
+            let again = self.claimed.get(id)?.is_some();
+            if again {
+                self.claimed.put(*id, InWork { last_attempt });
+                continue;
+            }
+            self.claimed.put_new(*id, InWork { last_attempt });
+            self.counters.claimed += 1;
+            match &mut lane {
+                Some((name, entries)) if **name == *destination => entries.push(due),
+                _ => {
+                    if let Some((name, entries)) = lane.replace((destination.into(), vec![due])) {
+                        self.due.remove(&name, &entries)?;
+                    }
+                }
+            }
+        }
+        match lane {
+            Some((name, entries)) => self.due.remove(&name, &entries),
+            None => Ok(()),
+        }
+    }
+}
+
+impl State {
+    /// Adds a message, one record for each recipient. `new` is the text of the unit.
+    pub(in crate::subject) fn add_message(
+        &mut self,
+        message: NewMessage,
+        new: TextId,
+    ) -> Result<Vec<QueueId>, Fault> {
+        let text = message.text.resolve(new);
+        let common = Arc::new(message.common);
+        let base = QueueId(self.queue.counters.last + 1);
+        let rules = self.hold_rules.all()?;
+        self.sent.count(&common, &message.recipients)?;
+        let mut ids = Vec::with_capacity(message.recipients.len());
+        for recipient in message.recipients {
+            let id = QueueId(next(&mut self.queue.counters.last));
+            let top = message.top.clone();
+            let mut queued = recipient.queued(id, base, top, text, Arc::clone(&common));
+            queued.hold |= rules.iter().any(|rule| rule.filter.matches(&queued));
+            self.queue.counters.queued += 1;
+            for key in reference_keys(&queued) {
+                self.queue.references.put_new(key, ());
+            }
+            if queued.hold {
+                self.queue.counters.held += 1;
+            } else {
+                self.make_due(&queued)?;
+            }
+            self.queue.queued.put_new(id, queued);
+            ids.push(id);
+        }
+        Ok(ids)
+    }
+
+    fn make_due(&mut self, queued: &Queued) -> Result<(), Fault> {
+        self.effects.queue_changed = true;
+        let lane = queued.destination().into();
+        self.queue.due.insert(&lane, queued.next_attempt, queued.id)
+    }
+
+    pub(super) fn change(&mut self, id: QueueId, change: &Change) -> Result<bool, Fault> {
+        let Some(mut queued) = self.queue.queued.get(&id)? else {
+            return Ok(false);
+        };
+        let claimed = self.queue.claimed.contains(&id)?;
+        let (was_held, was_next) = (queued.hold, queued.next_attempt);
+        change.apply(&mut queued);
+        self.queue.counters.held -= u64::from(was_held);
+        self.queue.counters.held += u64::from(queued.hold);
+        // A claimed message is in no lane, and a held one neither.
+        let moved = was_next != queued.next_attempt || was_held != queued.hold;
+        if moved && !claimed && !was_held {
+            let lane = queued.destination().into();
+            self.queue.due.remove(&lane, &[(was_next, id)])?;
+        }
+        if moved && !claimed && !queued.hold {
+            self.make_due(&queued)?;
+        }
+        self.queue.queued.put(id, queued);
+        Ok(true)
+    }
+
+    /// Makes messages due again whose claims ran out. Their attempts count.
+    pub(super) fn lapse(&mut self, ids: &[QueueId]) -> Result<(), Fault> {
+        for id in ids {
+            if self.queue.unclaim(*id)?.is_some()
+                && let Some(queued) = self.queue.queued.get(id)?
+                && !queued.hold
+            {
+                self.make_due(&queued)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends all claims, since the process that had them is gone.
+    pub(in crate::subject) fn end_claims_of_messages(&mut self) -> Result<(), Fault> {
+        let claimed = self.queue.claimed.all()?.into_iter();
+        self.lapse(&claimed.map(|(id, _)| id).collect::<Vec<_>>())
+    }
+
+    /// Records what became of a claimed message.
+    pub(in crate::subject) fn settle_message(
+        &mut self,
+        mut queued: Queued,
+        attempt: Option<Attempt>,
+        outcome: Outcome,
+        delay_told: bool,
+    ) -> Result<(), Fault> {
+        let id = queued.id;
+        let claimed = self.queue.unclaim(id)?;
+        if claimed.is_none() && !queued.hold {
+            // The claim ran out, and nobody else took the message.
+            let lane = queued.destination().into();
+            self.queue.due.remove(&lane, &[(queued.next_attempt, id)])?;
+        }
+        queued.fence += 1;
+        queued.results.extend(attempt);
+        queued.delay_told |= delay_told;
+        match outcome {
+            Outcome::Release => {
+                queued.attempts = queued.attempts.saturating_sub(1);
+                if let Some(claimed) = claimed {
+                    queued.last_attempt = claimed.last_attempt;
+                }
+            }
+            Outcome::Retry(time) => queued.next_attempt = time,
+            Outcome::Retire {
+                success,
+                now,
+                keep_until,
+            } => {
+                return self.retire(queued, success, now, keep_until);
+            }
+        }
+        if !queued.hold {
+            self.make_due(&queued)?;
+        }
+        self.queue.queued.put(id, queued);
+        Ok(())
+    }
+
+    fn retire(
+        &mut self,
+        message: Queued,
+        success: bool,
+        last_activity: Time,
+        keep_until: Option<Time>,
+    ) -> Result<(), Fault> {
+        let id = message.id;
+        self.queue.queued.remove(&id);
+        self.queue.counters.queued -= 1;
+        if message.hold {
+            self.queue.counters.held -= 1;
+        }
+        self.release_text(message.text)?;
+        if let Some(keep_until) = keep_until {
+            self.history.add(keep_until, tag::queue, id.0);
+            self.queue.counters.retired += 1;
+            let retired = Retired {
+                message,
+                success,
+                last_activity,
+                keep_until,
+            };
+            self.queue.retired.put_new(id, retired);
+        } else {
+            self.queue.forget_references(&message);
+        }
+        Ok(())
+    }
+}
+
+impl TextSource {
+    /// The text itself; `new` is the text of the unit.
+    pub(crate) fn resolve(self, new: TextId) -> TextId {
+        match self {
+            Self::New => new,
+            Self::Existing(id) => id,
+        }
+    }
+}

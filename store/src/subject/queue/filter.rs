@@ -1,0 +1,223 @@
+//! Which messages an administrator lists or changes, and what is changed of them.
+
+use std::sync::Arc;
+
+use postrider_smtp::{Address, Domain};
+use serde::{Deserialize, Serialize};
+
+use super::{QueueId, Queued, Retired, keys::Group};
+use crate::{Time, filter::{is, is_among, is_between}};
+
+/// Which queued messages are listed. An empty filter matches all; given fields must all match.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QueueFilter {
+    /// One of these; empty: any.
+    pub ids: Vec<QueueId>,
+    /// Of this account.
+    pub account: Option<String>,
+    /// The reverse-path, in its Unicode form, has this substring. `@example.com` asks for a domain.
+    pub from: Option<String>,
+    /// Likewise the recipient.
+    pub to: Option<String>,
+    /// Held, or not.
+    pub hold: Option<bool>,
+    /// Forced to this transport.
+    pub transport: Option<String>,
+    /// Queued before this time.
+    pub submitted_before: Option<Time>,
+    /// Queued after this time.
+    pub submitted_after: Option<Time>,
+    /// Next attempt before this time.
+    pub next_attempt_before: Option<Time>,
+    /// Next attempt after this time.
+    pub next_attempt_after: Option<Time>,
+}
+
+/// Which messages of the history are listed. An empty filter matches all; given fields must all match.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RetiredFilter {
+    /// One of these; empty: any.
+    pub ids: Vec<QueueId>,
+    /// Of this account.
+    pub account: Option<String>,
+    /// As in [`QueueFilter`].
+    pub from: Option<String>,
+    /// Likewise the recipient.
+    pub to: Option<String>,
+    /// To exactly this recipient, in its Unicode form.
+    pub recipient: Option<String>,
+    /// Forced to this transport.
+    pub transport: Option<String>,
+    /// The next hop accepted it, or not.
+    pub success: Option<bool>,
+    /// Queued before this time.
+    pub submitted_before: Option<Time>,
+    /// Queued after this time.
+    pub submitted_after: Option<Time>,
+    /// Last activity before this time.
+    pub last_activity_before: Option<Time>,
+    /// Last activity after this time.
+    pub last_activity_after: Option<Time>,
+}
+
+/// What an administrator changes of queued messages. None leaves as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Change {
+    /// Held or not.
+    pub hold: Option<bool>,
+    /// When it is tried next.
+    pub next_attempt: Option<NextAttempt>,
+    /// Forced transport; empty: by routes.
+    pub transport: Option<String>,
+    /// As [`Common::require_tls`].
+    pub require_tls: Option<Option<bool>>,
+}
+
+/// A new time for the next attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NextAttempt {
+    /// At this time.
+    At(Time),
+    /// Later by so many microseconds; earlier if negative.
+    Shift(i64),
+}
+
+impl NextAttempt {
+    pub(crate) const fn instead_of(self, before: Time) -> Time {
+        match self {
+            Self::At(time) => time,
+            Self::Shift(micros) => Time(before.0.saturating_add(micros)),
+        }
+    }
+}
+
+impl Change {
+    /// Makes the change.
+    pub(crate) fn apply(&self, queued: &mut Queued) {
+        if let Some(hold) = self.hold {
+            queued.hold = hold;
+        }
+        if let Some(next) = self.next_attempt {
+            queued.next_attempt = next.instead_of(queued.next_attempt);
+        }
+        if let Some(transport) = &self.transport {
+            queued.transport.clone_from(transport);
+        }
+        if let Some(require_tls) = self.require_tls {
+            Arc::make_mut(&mut queued.common).require_tls = require_tls;
+        }
+    }
+}
+
+impl QueueFilter {
+    /// Whether a message matches.
+    #[must_use]
+    pub fn matches(&self, queued: &Queued) -> bool {
+        is_among(&self.ids, queued.id) && self.matches_but_for_ids(queued)
+    }
+
+    /// For a message that is known to be among those asked for.
+    pub(crate) fn matches_but_for_ids(&self, queued: &Queued) -> bool {
+        let (account, transport) = (self.account.as_ref(), self.transport.as_ref());
+        is_sent(queued, account, transport)
+            && is_from_to(queued, self.from.as_ref(), self.to.as_ref())
+            && is(self.hold.as_ref(), |hold| queued.hold == *hold)
+            && is_between(
+                queued.common.queued,
+                self.submitted_after,
+                self.submitted_before,
+            )
+            && is_between(
+                queued.next_attempt,
+                self.next_attempt_after,
+                self.next_attempt_before,
+            )
+    }
+
+    /// The group of messages that it asks for, if there is one: fewer to look at than all.
+    pub(crate) fn group(&self) -> Option<Group> {
+        in_domain(self.to.as_ref(), Group::ToDomain)
+            .or_else(|| in_domain(self.from.as_ref(), Group::FromDomain))
+            .or_else(|| self.hold?.then_some(Group::Held))
+            .or_else(|| forced_to(self.transport.as_ref()))
+            .or_else(|| self.account.clone().map(Group::Account))
+    }
+}
+
+impl RetiredFilter {
+    /// Whether a message matches.
+    #[must_use]
+    pub fn matches(&self, retired: &Retired) -> bool {
+        is_among(&self.ids, retired.message.id) && self.matches_but_for_ids(retired)
+    }
+
+    /// For a message that is known to be among those asked for.
+    pub(crate) fn matches_but_for_ids(&self, retired: &Retired) -> bool {
+        let message = &retired.message;
+        let (account, transport) = (self.account.as_ref(), self.transport.as_ref());
+        is_sent(message, account, transport)
+            && is(self.success.as_ref(), |success| retired.success == *success)
+            && is_between(
+                message.common.queued,
+                self.submitted_after,
+                self.submitted_before,
+            )
+            && is_between(
+                retired.last_activity,
+                self.last_activity_after,
+                self.last_activity_before,
+            )
+            && is(self.recipient.as_ref(), |recipient| {
+                message.recipient.unicode() == *recipient
+            })
+            && is_from_to(message, self.from.as_ref(), self.to.as_ref())
+    }
+
+    /// As for queued messages.
+    pub(crate) fn group(&self) -> Option<Group> {
+        self.recipient
+            .clone()
+            .map(Group::Recipient)
+            .or_else(|| in_domain(self.to.as_ref(), Group::ToDomain))
+            .or_else(|| in_domain(self.from.as_ref(), Group::FromDomain))
+            .or_else(|| forced_to(self.transport.as_ref()))
+            .or_else(|| (self.success == Some(false)).then_some(Group::Failed))
+            .or_else(|| self.account.clone().map(Group::Account))
+    }
+}
+
+/// For a pattern that asks for a domain as a whole.
+fn in_domain(pattern: Option<&String>, group: fn(String) -> Group) -> Option<Group> {
+    let domain: Domain = pattern?.strip_prefix('@')?.parse().ok()?;
+    Some(group(domain.ascii().to_owned()))
+}
+
+fn forced_to(transport: Option<&String>) -> Option<Group> {
+    transport
+        .filter(|transport| !transport.is_empty())
+        .cloned()
+        .map(Group::Transport)
+}
+
+fn is_sent(message: &Queued, account: Option<&String>, transport: Option<&String>) -> bool {
+    is(account, |account| message.common.account == *account)
+        && is(transport, |transport| message.transport == *transport)
+}
+
+fn is_from_to(message: &Queued, from: Option<&String>, to: Option<&String>) -> bool {
+    is(from, |from| {
+        address_matches(message.reverse_path.address(), from)
+    }) && is(to, |to| address_matches(Some(&message.recipient), to))
+}
+
+fn address_matches(address: Option<&Address>, part: &str) -> bool {
+    let text = address.map(Address::unicode).unwrap_or_default();
+    if part.starts_with('@') {
+        text.ends_with(part)
+    } else {
+        text.contains(part)
+    }
+}

@@ -1,0 +1,175 @@
+//! The queue: messages to be sent, claims on them, and the history of those that left.
+//!
+//! - `record`: what is kept. `filter`: which messages are listed or changed. `keys`: how messages are found.
+//! - `apply`: what operations do. `read`: questions. `model`: the same in the model.
+
+mod apply;
+mod filter;
+pub(crate) mod keys;
+#[cfg(any(test, feature = "memory"))]
+pub(crate) mod model;
+mod read;
+mod record;
+
+use serde::{Deserialize, Serialize};
+
+use self::keys::{Group, names};
+pub use self::{filter::*, keys::Reference, record::*};
+#[cfg(any(test, feature = "memory"))]
+use super::ModelState;
+use super::{Applied, Operations, State};
+#[cfg(any(test, feature = "memory"))]
+use crate::NewText;
+use crate::{
+    Store, StoreError, Time,
+    error::Fault,
+    journal::BodyPlace,
+    table::{Grouping, Table, due::Due, key::Name, tables, value::records},
+};
+
+/// Messages that are changed by one operation.
+const CHANGE_MAX: usize = 200;
+
+/// A message that is being attempted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InWork {
+    /// When the attempt before began.
+    last_attempt: Option<Time>,
+}
+
+/// Numbers that are kept with the tables.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Counters {
+    last: u64,
+    pub(crate) queued: u64,
+    pub(crate) held: u64,
+    pub(crate) claimed: u64,
+    pub(crate) retired: u64,
+}
+
+records! {
+    Queued: version 1,
+    Retired: version 1,
+    InWork: version 1,
+    (Time, QueueId): version 1,
+}
+
+tables! {
+    /// The queue and its history.
+    counters: Counters,
+    /// Messages to be sent.
+    queued: Table<QueueId, Queued> = Table::grouped(
+        "queued",
+        Grouping {
+            name: "queued_groups",
+            of: |queued| names(&Group::of_queued(queued)),
+            has: Group::has_queued,
+        },
+    ),
+    /// Those of them that are neither held nor claimed, by destination.
+    due: Due<QueueId> = Due::new("due", "due_lanes", "due_heads"),
+    claimed: Table<QueueId, InWork> = Table::new("claimed"),
+    retired: Table<QueueId, Retired> = Table::grouped(
+        "retired",
+        Grouping {
+            name: "retired_groups",
+            of: |retired| names(&Group::of_retired(retired)),
+            has: Group::has_retired,
+        },
+    ),
+    /// Messages in the queue and in the history, by reference and recipient.
+    references: Table<(Name, Name, QueueId), ()> = Table::new("references"),
+}
+
+subject!(
+    counters Counters, keys keys::VERSION,
+    fn forget(state: &mut State, number: u64) -> Result<(), Fault> {
+        state.queue.forget_retired(QueueId(number))
+    }
+);
+
+/// Operations on the queue alone.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Op {
+    /// Ends claims that ran out, and begins new ones.
+    Claim {
+        now: Time,
+        lapsed: Vec<QueueId>,
+        claimed: Vec<QueueId>,
+    },
+    /// Makes the change of an administrator.
+    Change { ids: Vec<QueueId>, change: Change },
+}
+
+impl Operations for Op {
+    const VERSION: u8 = 1;
+
+    fn apply(self, state: &mut State, _: Option<BodyPlace>) -> Result<Applied, Fault> {
+        match self {
+            Self::Claim {
+                now,
+                lapsed,
+                claimed,
+            } => {
+                state.lapse(&lapsed)?;
+                state.queue.claim(now, &claimed)?;
+                Ok(Applied::Done)
+            }
+            Self::Change { ids, change } => {
+                let mut count = 0;
+                for id in ids {
+                    count += u64::from(state.change(id, &change)?);
+                }
+                Ok(Applied::Count(count))
+            }
+        }
+    }
+
+    #[cfg(any(test, feature = "memory"))]
+    fn apply_to_model(self, model: &mut ModelState, _: Option<NewText>) -> Applied {
+        match self {
+            // The model claims by itself.
+            Self::Claim { .. } => Applied::Done,
+            Self::Change { ids, change } => Applied::Count(model.queue.change(&ids, &change)),
+        }
+    }
+
+    fn changes(&self) -> usize {
+        match self {
+            Self::Claim { claimed, .. } => claimed.len(),
+            Self::Change { ids, .. } => ids.len(),
+        }
+    }
+}
+
+impl Store {
+    /// Changes queued messages, and tells how many of them there were. The store changes each message as a whole, but not all messages
+    /// at one moment.
+    ///
+    /// # Errors
+    /// If the change can't be made durable.
+    pub async fn change(&self, ids: Vec<QueueId>, change: &Change) -> Result<u64, StoreError> {
+        let ops = ids.chunks(CHANGE_MAX).map(|ids| {
+            super::Op::Queue(Op::Change {
+                ids: ids.to_vec(),
+                change: change.clone(),
+            })
+        });
+        self.count(ops.collect()).await
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn samples() -> Vec<Op> {
+    vec![
+        Op::Claim {
+            now: Time(1),
+            lapsed: vec![QueueId(1)],
+            claimed: vec![QueueId(2)],
+        },
+        Op::Change {
+            ids: vec![QueueId(1)],
+            change: Change::default(),
+        },
+    ]
+}

@@ -1,0 +1,290 @@
+//! The queue in the model.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{Change, Found, NewMessage, Note, QueueId, Queued, Retired, apply::RESULTS_MAX, keys::reference_key, read::{Find, List, ListRetired}};
+use crate::{
+    Attempt, Claim, Claimed, Outcome, Page, Party, StoreError, TextId, Time,
+    filter::{ordered, page},
+    subject::{ModelPart, ModelState, next},
+};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Model {
+    last: u64,
+    pub(crate) queued: BTreeMap<QueueId, Queued>,
+    claimed: BTreeMap<QueueId, Lease>,
+    pub(crate) retired: BTreeMap<QueueId, Retired>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    until: Time,
+    /// When the attempt before began.
+    last_attempt: Option<Time>,
+}
+
+impl ModelPart for Model {
+    fn uses(&self, text: TextId) -> bool {
+        self.queued.values().any(|queued| queued.text == text)
+    }
+
+    fn history(&self) -> Vec<(Time, u64)> {
+        let retired = self.retired.iter();
+        retired.map(|(id, it)| (it.keep_until, id.0)).collect()
+    }
+
+    fn forget(&mut self, number: u64) {
+        self.retired.remove(&QueueId(number));
+    }
+}
+
+impl Model {
+    pub(crate) fn is_claimed(&self, id: QueueId) -> bool {
+        self.claimed.contains_key(&id)
+    }
+
+    pub(crate) fn claimed(&self) -> usize {
+        self.claimed.len()
+    }
+
+    pub(crate) fn end_claims(&mut self) {
+        self.claimed.clear();
+    }
+
+    pub(super) fn change(&mut self, ids: &[QueueId], change: &Change) -> u64 {
+        let mut count = 0;
+        for id in ids {
+            if let Some(queued) = self.queued.get_mut(id) {
+                change.apply(queued);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    pub(super) fn list(&self, asked: &List) -> Page<Queued, QueueId> {
+        let items = self.queued.values().filter(|queued| {
+            let after = asked.after;
+            after.is_none_or(|after| asked.order.follows(queued.id, after))
+                && asked.filter.matches(queued)
+        });
+        page(ordered(items, asked.order), asked.limit, |queued| queued.id)
+    }
+
+    pub(super) fn list_retired(&self, asked: &ListRetired) -> Page<Retired, QueueId> {
+        let items = self.retired.values().filter(|retired| {
+            let after = asked.after;
+            after.is_none_or(|after| asked.order.follows(retired.message.id, after))
+                && asked.filter.matches(retired)
+        });
+        page(ordered(items, asked.order), asked.limit, |retired| {
+            retired.message.id
+        })
+    }
+
+    pub(super) fn find(&self, asked: &Find) -> Vec<Found> {
+        let called = |message: &Queued| {
+            let account = asked.account.as_ref();
+            let recipient = asked.recipient.as_ref();
+            account.is_none_or(|account| message.common.account == *account)
+                && message.references().any(|it| reference_key(it) == asked.name)
+                && recipient.is_none_or(|to| *to == message.recipient.unicode().to_lowercase())
+        };
+        let queued = self.queued.values().filter(|queued| called(queued));
+        let retired = self.retired.values();
+        let retired = retired.filter(|retired| called(&retired.message));
+        let found = queued
+            .cloned()
+            .map(Found::Queued)
+            .chain(retired.cloned().map(Found::Retired));
+        found.take(asked.limit).collect()
+    }
+
+    pub(crate) fn check_from_ids(&self, message: &NewMessage) -> Result<(), StoreError> {
+        let known = self
+            .queued
+            .values()
+            .chain(self.retired.values().map(|retired| &retired.message));
+        let mut seen: BTreeSet<&String> = known.map(|message| &message.from_id).collect();
+        let ids = message.recipients.iter().map(|recipient| &recipient.from_id);
+        match ids.filter(|id| !id.is_empty()).find(|id| !seen.insert(id)) {
+            Some(id) => Err(StoreError::FromIdInUse(id.clone())),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn note(&mut self, note: Note) {
+        let results = if let Some(queued) = self.queued.get_mut(&note.id) {
+            &mut queued.results
+        } else if let Some(retired) = self.retired.get_mut(&note.id) {
+            retired.last_activity = retired.last_activity.max(note.result.start);
+            &mut retired.message.results
+        } else {
+            return;
+        };
+        if results.len() < RESULTS_MAX {
+            results.push(note.result);
+        }
+    }
+
+    pub(crate) fn claim(&mut self, claim: &Claim) -> Claimed {
+        self.claimed.retain(|_, lease| lease.until > claim.now);
+        let mut destinations: BTreeMap<String, Vec<(Time, QueueId)>> = BTreeMap::new();
+        for queued in self.queued.values() {
+            let destination = queued.destination();
+            if !queued.hold
+                && !self.claimed.contains_key(&queued.id)
+                && !claim.except.contains(&destination)
+                && claim.only.as_ref().is_none_or(|only| *only == destination)
+            {
+                destinations
+                    .entry(destination)
+                    .or_default()
+                    .push((queued.next_attempt, queued.id));
+            }
+        }
+        let (chosen, next_due) = choose(
+            destinations,
+            claim.now,
+            claim.max,
+            claim.max_per_destination,
+        );
+        let mut messages = Vec::new();
+        for id in chosen {
+            let Some(queued) = self.queued.get_mut(&id) else {
+                continue;
+            };
+            let lease = Lease {
+                until: claim.now.after(claim.lease),
+                last_attempt: queued.last_attempt,
+            };
+            self.claimed.insert(id, lease);
+            queued.fence += 1;
+            queued.attempts += 1;
+            queued.last_attempt = Some(claim.now);
+            messages.push(queued.clone());
+        }
+        Claimed { messages, next_due }
+    }
+
+    pub(crate) fn renew(&mut self, id: QueueId, fence: u64, until: Time) -> bool {
+        let current = self
+            .queued
+            .get(&id)
+            .is_some_and(|queued| queued.fence == fence);
+        match self.claimed.get_mut(&id) {
+            Some(lease) if current => {
+                lease.until = until;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The message of a settlement that is not out of date.
+    pub(crate) fn to_settle(&self, id: QueueId, fence: u64, party: Party) -> Option<Queued> {
+        let queued = self.queued.get(&id).filter(|queued| queued.fence == fence);
+        let in_use = party == Party::Administrator && self.is_claimed(id);
+        queued.filter(|_| !in_use).cloned()
+    }
+
+    pub(crate) fn settle(
+        &mut self,
+        mut queued: Queued,
+        attempt: Option<Attempt>,
+        outcome: Outcome,
+        delay_told: bool,
+    ) {
+        let id = queued.id;
+        let lease = self.claimed.remove(&id);
+        self.queued.remove(&id);
+        queued.fence += 1;
+        queued.results.extend(attempt);
+        queued.delay_told |= delay_told;
+        match outcome {
+            Outcome::Release => {
+                queued.attempts = queued.attempts.saturating_sub(1);
+                if let Some(lease) = lease {
+                    queued.last_attempt = lease.last_attempt;
+                }
+                self.queued.insert(queued.id, queued);
+            }
+            Outcome::Retry(time) => {
+                queued.next_attempt = time;
+                self.queued.insert(queued.id, queued);
+            }
+            Outcome::Retire {
+                success,
+                now,
+                keep_until,
+            } => {
+                if let Some(keep_until) = keep_until {
+                    let retired = Retired {
+                        message: queued,
+                        success,
+                        last_activity: now,
+                        keep_until,
+                    };
+                    self.retired.insert(id, retired);
+                }
+            }
+        }
+    }
+}
+
+impl ModelState {
+    pub(crate) fn add_message(&mut self, message: NewMessage, new: TextId) -> Vec<QueueId> {
+        let common = Arc::new(message.common);
+        let base = QueueId(self.queue.last + 1);
+        let text = message.text.resolve(new);
+        let mut ids = Vec::new();
+        self.sent.count(&common, &message.recipients);
+        for recipient in message.recipients {
+            let id = QueueId(next(&mut self.queue.last));
+            let top = message.top.clone();
+            let mut queued = recipient.queued(id, base, top, text, Arc::clone(&common));
+            let mut rules = self.hold_rules.rules.values();
+            if rules.any(|rule| rule.filter.matches(&queued)) {
+                queued.hold = true;
+            }
+            self.queue.queued.insert(id, queued);
+            ids.push(id);
+        }
+        ids
+    }
+}
+
+/// Picks what is due: lanes (destinations, or accounts with URLs) in the order of their earliest, a limited number of each.
+/// Also tells when the earliest of the rest is due.
+pub(crate) fn choose<Id: Ord + Copy>(
+    lanes: BTreeMap<String, Vec<(Time, Id)>>,
+    now: Time,
+    max: usize,
+    max_per_lane: usize,
+) -> (Vec<Id>, Option<Time>) {
+    let mut lanes: Vec<_> = lanes.into_iter().collect();
+    for (_, lane) in &mut lanes {
+        lane.sort_unstable();
+    }
+    lanes.sort_by(|(a, lane_a), (b, lane_b)| {
+        (lane_a.first().map(|d| d.0), a).cmp(&(lane_b.first().map(|d| d.0), b))
+    });
+    let mut chosen = Vec::new();
+    let mut next_due = None;
+    for (_, lane) in lanes {
+        let due = lane.iter().take_while(|(time, _)| *time <= now).count();
+        let take = due.min(max_per_lane).min(max - chosen.len());
+        let (taken, rest) = lane.split_at(take);
+        chosen.extend(taken.iter().map(|(_, id)| *id));
+        let first = rest.first().map(|(time, _)| *time);
+        next_due = match (next_due, first) {
+            (Some(a), Some(b)) => Some(std::cmp::min(a, b)),
+            (a, b) => a.or(b),
+        };
+    }
+    (chosen, next_due)
+}

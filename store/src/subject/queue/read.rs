@@ -1,0 +1,202 @@
+//! Questions about the queue and its history.
+
+use std::ops::Bound;
+
+use super::{Found, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, keys::reference_key};
+use crate::{
+    Message, Order, Page, Store, StoreError,
+    subject::{Listing, Reader},
+    table::key::Name,
+};
+
+/// Records that are read under the lock at once.
+const PORTION: usize = 128;
+
+questions! {
+    ask OneQueued { id: QueueId } -> Option<Queued>,
+    |this, state| state.queue.queued.get(&this.id),
+    |this, model| model.queue.queued.get(&this.id).cloned();
+
+    ask IsClaimed { id: QueueId } -> bool,
+    |this, state| state.queue.claimed.contains(&this.id),
+    |this, model| model.queue.is_claimed(this.id);
+
+    ask OneRetired { id: QueueId } -> Option<Retired>,
+    |this, state| state.queue.retired.get(&this.id),
+    |this, model| model.queue.retired.get(&this.id).cloned();
+
+    scan List { filter: QueueFilter, after: Option<QueueId>, order: Order, limit: usize }
+        -> Page<Queued, QueueId>,
+    |this, reader| reader.list(
+        &this.filter.ids,
+        Listing {
+            group: this.filter.group().map(|group| group.name()),
+            after: this.after,
+            order: this.order,
+            limit: this.limit,
+        },
+        |state| &state.queue.queued,
+        |queued| this.filter.matches_but_for_ids(queued),
+    ),
+    |this, model| model.queue.list(this);
+
+    scan ListRetired { filter: RetiredFilter, after: Option<QueueId>, order: Order, limit: usize }
+        -> Page<Retired, QueueId>,
+    |this, reader| reader.list(
+        &this.filter.ids,
+        Listing {
+            group: this.filter.group().map(|group| group.name()),
+            after: this.after,
+            order: this.order,
+            limit: this.limit,
+        },
+        |state| &state.queue.retired,
+        |retired| this.filter.matches_but_for_ids(retired),
+    ),
+    |this, model| model.queue.list_retired(this);
+
+    scan Find { name: Name, recipient: Option<String>, account: Option<String>, limit: usize }
+        -> Vec<Found>,
+    |this, reader| this.find(reader),
+    |this, model| model.queue.find(this);
+}
+
+impl Find {
+    fn find(&self, reader: &Reader<'_>) -> Result<Vec<Found>, StoreError> {
+        let wanted: Option<Name> = self.recipient.as_deref().map(Name::from);
+        let first = wanted.clone().unwrap_or_else(|| "".into());
+        let mut after = (Name::clone(&self.name), first, QueueId(0));
+        let mut found = Vec::new();
+        loop {
+            let state = reader.state()?;
+            let tables = &state.queue;
+            let mut seen = 0;
+            let range = tables
+                .references
+                .range(Bound::Excluded(&after), Bound::Unbounded)?;
+            for item in range.take(PORTION) {
+                let (key, ()) = item?;
+                let (of, to, id) = &key;
+                let other = *of != self.name || wanted.as_ref().is_some_and(|wanted| wanted != to);
+                if other || found.len() >= self.limit {
+                    return Ok(found);
+                }
+                let message = match tables.queued.get(id)? {
+                    Some(queued) => Some(Found::Queued(queued)),
+                    None => tables.retired.get(id)?.map(Found::Retired),
+                };
+                let of_account = |found: &Found| {
+                    let account = self.account.as_ref();
+                    account.is_none_or(|account| found.message().common.account == *account)
+                };
+                found.extend(message.filter(of_account));
+                seen += 1;
+                after = key;
+            }
+            if seen < PORTION {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+impl Store {
+    /// A message in the queue. None if it is not there (any more).
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub async fn queued(&self, id: QueueId) -> Result<Option<Queued>, StoreError> {
+        self.ask(OneQueued { id }).await
+    }
+
+    /// The bytes of a message in the queue: top and text.
+    ///
+    /// # Errors
+    /// As for [`text`](Self::text).
+    pub async fn queued_message(&self, queued: &Queued) -> Result<Message, StoreError> {
+        self.message(&queued.top, queued.text).await
+    }
+
+    /// Whether somebody has claimed a message.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub async fn is_claimed(&self, id: QueueId) -> Result<bool, StoreError> {
+        self.ask(IsClaimed { id }).await
+    }
+
+    /// Messages in the queue that match, by number, beginning behind `after`. A filter for an account, a domain
+    /// (`@example.com`), a transport, held messages or numbers looks at few other messages. Any other filter may look at all messages.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn list(
+        &self,
+        filter: &QueueFilter,
+        after: Option<QueueId>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Page<Queued, QueueId>, StoreError> {
+        let filter = filter.clone();
+        self.scan(List {
+            filter,
+            after,
+            order,
+            limit,
+        })
+        .await
+    }
+
+    /// A message in the history.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub async fn retired(&self, id: QueueId) -> Result<Option<Retired>, StoreError> {
+        self.ask(OneRetired { id }).await
+    }
+
+    /// Messages in the history that match, as for [`list`](Self::list).
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn list_retired(
+        &self,
+        filter: &RetiredFilter,
+        after: Option<QueueId>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Page<Retired, QueueId>, StoreError> {
+        let filter = filter.clone();
+        self.scan(ListRetired {
+            filter,
+            after,
+            order,
+            limit,
+        })
+        .await
+    }
+
+    /// Messages with this reference, in the queue or in the history. `recipient` (in Unicode form, in any case) and `account` exclude
+    /// the messages of others. At most `limit`, in no certain order. This is one look-up, however many messages with other
+    /// references there are.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn find(
+        &self,
+        reference: Reference<'_>,
+        recipient: Option<&str>,
+        account: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Found>, StoreError> {
+        let name = reference_key(reference);
+        let (recipient, account) = (recipient.map(str::to_lowercase), account.map(str::to_owned));
+        self.scan(Find {
+            name,
+            recipient,
+            account,
+            limit,
+        })
+        .await
+    }
+}

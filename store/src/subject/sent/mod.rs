@@ -1,0 +1,176 @@
+//! What accounts have sent, for their limits: how much by the hour, and to whom.
+
+#[cfg(any(test, feature = "memory"))]
+pub(crate) mod model;
+
+use std::{ops::Bound, sync::Arc};
+
+use postrider_smtp::Address;
+use serde::{Deserialize, Serialize};
+
+use super::NoOperation;
+use crate::{
+    Common, NewRecipient, Store, StoreError, Time,
+    error::Fault,
+    table::{Table, key::Name, tables, value::records},
+};
+
+pub(crate) type Op = NoOperation;
+
+/// What an account has sent in some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Recipients in all.
+    pub recipients: u64,
+    /// Those that had never been sent to before.
+    pub first_time: u64,
+}
+
+impl Sent {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            recipients: self.recipients + other.recipients,
+            first_time: self.first_time + other.first_time,
+        }
+    }
+}
+
+/// Hours since 1970: what is sent is counted by them.
+pub(crate) fn hour(time: Time) -> u64 {
+    (time.0.max(0) / 3_600_000_000).cast_unsigned()
+}
+
+/// Hours that are counted: more than the 24 that anybody asks for.
+pub(crate) const SENT_HOURS: u64 = 48;
+
+/// How a recipient is remembered as one who was sent to.
+pub(crate) fn known_as(recipient: &Address) -> String {
+    recipient.unicode().to_lowercase()
+}
+
+records! {
+    Sent: version 1,
+}
+
+tables! {
+    /// What accounts have sent.
+    counters: (),
+    /// By account and hour.
+    sent: Table<(Name, u64), Sent> = Table::new("sent"),
+    /// Each recipient that the account ever sent to.
+    known: Table<(Name, Name), ()> = Table::new("known"),
+}
+
+subject!(counters (), keys 1);
+
+impl Tables {
+    /// Counts a message.
+    pub(super) fn count(
+        &mut self,
+        common: &Common,
+        recipients: &[NewRecipient],
+    ) -> Result<(), Fault> {
+        let account: Name = common.account.as_str().into();
+        let mut sent = Sent {
+            recipients: recipients.len() as u64,
+            first_time: 0,
+        };
+        for recipient in recipients {
+            let key = (Arc::clone(&account), known_as(&recipient.recipient).into());
+            if !self.known.contains(&key)? {
+                self.known.put_new(key, ());
+                sent.first_time += 1;
+            }
+        }
+        let hour = hour(common.queued);
+        let key = (Arc::clone(&account), hour);
+        match self.sent.get_mut(&key)? {
+            Some(before) => *before = before.plus(sent),
+            None => {
+                self.sent.put_new(key, sent);
+                self.forget_before(&account, hour)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the numbers of an account that are too old at this hour.
+    fn forget_before(&mut self, account: &Name, hour: u64) -> Result<(), Fault> {
+        let Some(last) = hour.checked_sub(SENT_HOURS) else {
+            return Ok(());
+        };
+        let (from, to) = ((Arc::clone(account), 0), (Arc::clone(account), last));
+        let old: Result<Vec<_>, Fault> = self
+            .sent
+            .range(Bound::Included(&from), Bound::Included(&to))?
+            .collect();
+        for (key, _) in old? {
+            self.sent.remove(&key);
+        }
+        Ok(())
+    }
+
+    fn since(&self, account: &str, since: Time) -> Result<Sent, Fault> {
+        let account: Name = account.into();
+        let (from, to) = ((Name::clone(&account), hour(since)), (account, u64::MAX));
+        let mut sum = Sent::default();
+        for item in self
+            .sent
+            .range(Bound::Included(&from), Bound::Included(&to))?
+        {
+            sum = sum.plus(item?.1);
+        }
+        Ok(sum)
+    }
+}
+
+questions! {
+    ask Since<'a> { account: &'a str, since: Time } -> Sent,
+    |this, state| state.sent.since(this.account, this.since),
+    |this, model| model.sent.since(this.account, this.since);
+
+    ask IsKnown<'a> { account: &'a str, recipient: &'a Address } -> bool,
+    |this, state| {
+        let key = (this.account.into(), known_as(this.recipient).into());
+        state.sent.known.contains(&key)
+    },
+    |this, model| model.sent.is_known(this.account, this.recipient);
+}
+
+impl Store {
+    /// What an account has sent since a time, counted from the beginning of that hour.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub async fn sent(&self, account: &str, since: Time) -> Result<Sent, StoreError> {
+        self.ask(Since { account, since }).await
+    }
+
+    /// Whether an account has ever sent to a recipient.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub async fn is_known(&self, account: &str, recipient: &Address) -> Result<bool, StoreError> {
+        self.ask(IsKnown { account, recipient }).await
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn samples() -> Vec<Op> {
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// These are stored keys: other forms need another version of the keys of this subject.
+    #[test]
+    fn the_keys_are_fixed() {
+        assert_eq!(hour(Time(3_600_000_000)), 1);
+        let recipient = "X@B\u{fc}cher.example".parse().unwrap();
+        assert_eq!(known_as(&recipient), "x@b\u{fc}cher.example");
+    }
+}

@@ -1,0 +1,58 @@
+//! Suppression lists in the model.
+
+use std::collections::BTreeMap;
+
+use super::{Add, List, NewSuppression, Remove, Suppression, SuppressionId, base_in_list};
+use crate::{
+    Page,
+    filter::page,
+    subject::{ModelPart, ModelState, next},
+};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Model {
+    last: u64,
+    pub(crate) entries: BTreeMap<SuppressionId, Suppression>,
+}
+
+impl ModelPart for Model {}
+
+impl Model {
+    pub(super) fn find(&self, account: &str, base: &str) -> Option<&Suppression> {
+        self.entries.values().find(|known| {
+            known.account == account && base_in_list(&known.base, &known.list) == base
+        })
+    }
+
+    pub(crate) fn add(&mut self, new: NewSuppression) -> bool {
+        let base = base_in_list(&new.base, &new.list);
+        if self.find(&new.account, &base).is_some() {
+            return false;
+        }
+        let id = SuppressionId(next(&mut self.last));
+        self.entries.insert(id, new.suppression(id));
+        true
+    }
+
+    pub(super) fn list(&self, asked: &List) -> Page<Suppression, SuppressionId> {
+        let items = self.entries.values().filter(|entry| {
+            let account = asked.account.as_ref();
+            Some(entry.id) > asked.after && account.is_none_or(|account| entry.account == *account)
+        });
+        page(items.cloned(), asked.limit, |entry| entry.id)
+    }
+}
+
+impl Add {
+    pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
+        model.suppression.add(self.0)
+    }
+}
+
+impl Remove {
+    pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
+        let model = &mut model.suppression;
+        let id = model.find(&self.account, &self.base).map(|found| found.id);
+        id.is_some_and(|id| model.entries.remove(&id).is_some())
+    }
+}

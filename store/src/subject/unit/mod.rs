@@ -1,0 +1,391 @@
+//! Operations that change several subjects at once. Each calls the functions of the subjects in order.
+
+#[cfg(any(test, feature = "memory"))]
+pub(crate) mod model;
+mod record;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::record::*;
+#[cfg(any(test, feature = "memory"))]
+use super::ModelState;
+use super::{Applied, Operations, State, texts::OpText};
+use crate::{
+    Attempt, Mail, NewEvent, NewHook, NewHookKind, NewMail, NewMessage, NewSuppression, Note, Once,
+    QueueId, Store, StoreError, TextId,
+    textfile::TextFilePlace,
+    error::Fault,
+    journal::BodyPlace,
+    table::tables,
+};
+
+tables! {
+    /// A unit has no tables of its own.
+    counters: (),
+}
+
+subject!(counters (), keys 1);
+
+/// Operations that change several subjects.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Op {
+    Accept(Unit),
+    /// Accepts messages whose texts are staged: all of them, or none. Their texts are staged no more then.
+    AcceptAll {
+        messages: Vec<NewMessage>,
+        once: Option<Box<Once>>,
+    },
+    Settle {
+        id: QueueId,
+        fence: u64,
+        party: Party,
+        attempt: Option<Attempt>,
+        outcome: Outcome,
+        delay_told: bool,
+        unit: Unit,
+    },
+    /// A process began, so all claims of the process before ended.
+    Start,
+}
+
+/// What comes into being together.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Unit {
+    text: Option<OpText>,
+    queue: Option<NewMessage>,
+    mails: Vec<NewMail>,
+    hooks: Vec<NewHook>,
+    notes: Vec<Note>,
+    suppress: Vec<NewSuppression>,
+    events: Vec<NewEvent>,
+    once: Option<Box<Once>>,
+}
+
+impl Op {
+    pub(crate) fn accept(accept: Accept) -> (Self, Option<NewText>) {
+        let Accept {
+            text,
+            queue,
+            mails,
+            hooks,
+            notes,
+            suppress,
+            events,
+            once,
+        } = accept;
+        let unit = Unit {
+            text: text.as_ref().map(OpText::of),
+            queue,
+            mails,
+            hooks,
+            notes,
+            suppress,
+            events,
+            once: once.map(Box::new),
+        };
+        (Self::Accept(unit), text)
+    }
+
+    pub(crate) fn settle(settle: Settle) -> (Self, Option<NewText>) {
+        let Settle {
+            id,
+            fence,
+            party,
+            attempt,
+            outcome,
+            delay_told,
+            text,
+            mails,
+            hooks,
+            suppress,
+            events,
+        } = settle;
+        let unit = Unit {
+            text: text.as_ref().map(OpText::of),
+            mails,
+            hooks,
+            suppress,
+            events,
+            ..Unit::default()
+        };
+        let op = Self::Settle {
+            id,
+            fence,
+            party,
+            attempt,
+            outcome,
+            delay_told,
+            unit,
+        };
+        (op, text)
+    }
+}
+
+impl Operations for Op {
+    const VERSION: u8 = 1;
+
+    fn apply(self, state: &mut State, place: Option<BodyPlace>) -> Result<Applied, Fault> {
+        match self {
+            Self::Accept(unit) => Ok(accepted(state.add_unit(unit, place)?)),
+            Self::AcceptAll { messages, once } => Ok(accepted(state.add_all(messages, once)?)),
+            Self::Settle {
+                id,
+                fence,
+                party,
+                attempt,
+                outcome,
+                delay_told,
+                unit,
+            } => {
+                let queued = state.queue.queued.get(&id)?;
+                let queued = queued.filter(|queued| queued.fence == fence);
+                let in_use = party == Party::Administrator && state.queue.claimed.contains(&id)?;
+                let Some(queued) = queued.filter(|_| !in_use) else {
+                    state.drop_text(unit.text);
+                    return Ok(Applied::Flag(false));
+                };
+                if let Err(error) = state.add_unit(unit, place)? {
+                    return Ok(Applied::Refused(error));
+                }
+                state.settle_message(queued, attempt, outcome, delay_told)?;
+                Ok(Applied::Flag(true))
+            }
+            Self::Start => {
+                state.end_process()?;
+                Ok(Applied::Done)
+            }
+        }
+    }
+
+    #[cfg(any(test, feature = "memory"))]
+    fn apply_to_model(self, model: &mut ModelState, text: Option<NewText>) -> Applied {
+        model.apply_unit(self, text)
+    }
+
+    fn changes(&self) -> usize {
+        match self {
+            Self::AcceptAll { messages, .. } => messages.len(),
+            _ => 1,
+        }
+    }
+
+    fn needs_room(&self) -> bool {
+        matches!(self, Self::Accept(_))
+    }
+
+    fn set_file(&mut self, place: TextFilePlace) {
+        if let Self::Accept(unit) | Self::Settle { unit, .. } = self {
+            unit.text = Some(OpText::File(place));
+        }
+    }
+}
+
+fn accepted(added: Result<Accepted, StoreError>) -> Applied {
+    added.map_or_else(Applied::Refused, Applied::Accepted)
+}
+
+impl State {
+    /// Ends all claims and drops what was staged, since the process that had them is gone.
+    pub(crate) fn end_process(&mut self) -> Result<(), Fault> {
+        for (id, ()) in self.texts.staged.all()? {
+            self.unstage(id)?;
+        }
+        self.end_claims_of_messages()?;
+        self.end_claims_of_hooks()
+    }
+
+    /// Why new messages can't be queued, if so.
+    fn check_new(
+        &self,
+        once: Option<&Once>,
+        messages: &[NewMessage],
+    ) -> Result<Option<StoreError>, Fault> {
+        if let Some(once) = once
+            && self.is_done(once)?
+        {
+            return Ok(Some(StoreError::DoneBefore));
+        }
+        for message in messages {
+            if let Some(error) = self.queue.check_from_ids(message)? {
+                return Ok(Some(error));
+            }
+        }
+        Ok(None)
+    }
+
+    fn add_unit(
+        &mut self,
+        unit: Unit,
+        place: Option<BodyPlace>,
+    ) -> Result<Result<Accepted, StoreError>, Fault> {
+        if let Some(error) = self.check_new(unit.once.as_deref(), unit.queue.as_slice())? {
+            self.drop_text(unit.text);
+            return Ok(Err(error));
+        }
+        let refs = unit.references();
+        let existing = refs.keys().flatten().map(|id| TextSource::Existing(*id));
+        if let Some(error) = self.check_texts(existing)? {
+            self.drop_text(unit.text);
+            return Ok(Err(error));
+        }
+        let new = match unit.text {
+            None => TextId::default(),
+            Some(text) => {
+                let new_refs = refs.get(&None).copied().unwrap_or_default();
+                self.add_text(text.place(place), new_refs)?
+            }
+        };
+        for (id, count) in refs {
+            if let Some(id) = id {
+                self.retain_text(id, count)?;
+            }
+        }
+        let mut accepted = Accepted::default();
+        if let Some(message) = unit.queue {
+            accepted.queue = self.add_message(message, new)?;
+        }
+        let mails = unit.mails.into_iter().map(|mail| {
+            let text = mail.text.resolve(new);
+            self.mail.number(mail, text)
+        });
+        let mails: Vec<Mail> = mails.collect();
+        accepted.mails = mails.iter().map(|mail| mail.id).collect();
+        for note in unit.notes {
+            self.queue.note(note)?;
+        }
+        let suppressed = self.suppress_all(unit.suppress)?;
+        for mut hook in unit.hooks {
+            if !suppressed {
+                hook.not_suppressing();
+            }
+            let mail = match hook.kind {
+                NewHookKind::Incoming(index) => mails.get(index as usize).cloned().map(Arc::new),
+                NewHookKind::Outgoing(_) | NewHookKind::Again(_) => None,
+            };
+            self.add_new_hook(hook, mail)?;
+        }
+        for mail in mails {
+            self.mail.add(mail);
+        }
+        for event in unit.events {
+            let told = match suppressed {
+                true => Some(event),
+                false => event.not_suppressing(),
+            };
+            if let Some(event) = told {
+                self.log(event)?;
+            }
+        }
+        self.remember(unit.once, &accepted.queue)?;
+        Ok(Ok(accepted))
+    }
+
+    /// Adds entries to suppression lists. False if all addresses were there already.
+    fn suppress_all(&mut self, new: Vec<NewSuppression>) -> Result<bool, Fault> {
+        let mut suppressed = new.is_empty();
+        for suppression in new {
+            suppressed |= self.suppression.add(suppression)?;
+        }
+        Ok(suppressed)
+    }
+
+    fn add_all(
+        &mut self,
+        messages: Vec<NewMessage>,
+        once: Option<Box<Once>>,
+    ) -> Result<Result<Accepted, StoreError>, Fault> {
+        if let Some(error) = self.check_new(once.as_deref(), &messages)? {
+            return Ok(Err(error));
+        }
+        let texts = messages.iter().map(|message| message.text);
+        if let Some(error) = self.check_texts(texts)? {
+            return Ok(Err(error));
+        }
+        let mut accepted = Accepted::default();
+        for message in messages {
+            let text = message.text.resolve(TextId::default());
+            self.retain_text(text, message.recipients.len() as u64)?;
+            accepted.queue.extend(self.add_message(message, text)?);
+            self.unstage(text)?;
+        }
+        self.remember(once, &accepted.queue)?;
+        Ok(Ok(accepted))
+    }
+}
+
+impl Unit {
+    /// How many records of the unit refer to each text. None: the text of the unit.
+    fn references(&self) -> BTreeMap<Option<TextId>, u64> {
+        let queued = self
+            .queue
+            .iter()
+            .map(|message| (message.text, message.recipients.len() as u64));
+        let mailed = self.mails.iter().map(|mail| (mail.text, 1));
+        let told = self.hooks.iter().filter_map(|hook| match &hook.kind {
+            NewHookKind::Incoming(index) => {
+                let mail = self.mails.get(*index as usize);
+                mail.map(|mail| (mail.text, 1))
+            }
+            NewHookKind::Again(mail) => Some((TextSource::Existing(mail.text), 1)),
+            NewHookKind::Outgoing(_) => None,
+        });
+        let mut refs = BTreeMap::new();
+        for (source, count) in queued.chain(mailed).chain(told) {
+            let id = match source {
+                TextSource::New => None,
+                TextSource::Existing(id) => Some(id),
+            };
+            *refs.entry(id).or_default() += count;
+        }
+        refs
+    }
+}
+
+impl Store {
+    /// Takes messages whose texts are staged: all of them, or none. Gives the numbers of their recipients, one after the other.
+    ///
+    /// # Errors
+    /// If one of the messages can't be taken, or the change can't be made durable.
+    pub async fn accept_all(
+        &self,
+        messages: Vec<NewMessage>,
+        once: Option<Once>,
+    ) -> Result<Vec<QueueId>, StoreError> {
+        if messages
+            .iter()
+            .any(|message| message.recipients.is_empty() || message.text == TextSource::New)
+        {
+            return Err(StoreError::Invalid(
+                "a message without recipients, or without a staged text",
+            ));
+        }
+        let once = once.map(Box::new);
+        let op = super::Op::Unit(Op::AcceptAll { messages, once });
+        let accepted: Accepted = self.change_one(op, None).await?.output()?;
+        Ok(accepted.queue)
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn samples() -> Vec<Op> {
+    use crate::tests::samples;
+    let queued = samples::message(&["x@a.example"]);
+    let message = queued.queue.clone().into_iter().collect();
+    let (accept, _) = Op::accept(queued);
+    let settle = Op::Settle {
+        id: QueueId(1),
+        fence: 2,
+        party: Party::Claimant,
+        attempt: Some(samples::attempt(samples::at(3), true)),
+        outcome: samples::KEPT,
+        delay_told: true,
+        unit: Unit::default(),
+    };
+    let all = Op::AcceptAll {
+        messages: message,
+        once: None,
+    };
+    vec![accept, all, settle, Op::Start]
+}

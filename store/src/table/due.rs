@@ -1,0 +1,223 @@
+//! What is due, by time and *lane* (a destination, or a URL).
+//!
+//! Asking for what is due looks at the heads of the lanes, in the order of their times, so it costs what is given and
+//! what is skipped, not what there is.
+
+use std::{collections::HashSet, ops::Bound, sync::Arc};
+
+use super::{
+    Frozen, Layered, Table,
+    key::{Key, Name},
+    value::Value,
+};
+use crate::{Time, error::Fault};
+
+impl<Id: Key + Copy> Layered for Due<Id>
+where
+    (Time, Id): Value,
+{
+    #[cfg(test)]
+    fn names(&self, names: &mut Vec<&'static str>) {
+        self.due.names(names);
+        self.lanes.names(names);
+        self.heads.names(names);
+    }
+
+    fn freeze(&mut self, frozen: &mut Vec<Box<dyn Frozen>>) {
+        self.due.freeze(frozen);
+        self.lanes.freeze(frozen);
+        self.heads.freeze(frozen);
+    }
+
+    fn rebase(&mut self, transaction: &redb::ReadTransaction) -> Result<(), Fault> {
+        self.due.rebase(transaction)?;
+        self.lanes.rebase(transaction)?;
+        self.heads.rebase(transaction)
+    }
+
+    fn unbase(&mut self) {
+        self.due.unbase();
+        self.lanes.unbase();
+        self.heads.unbase();
+    }
+}
+
+/// What is to be picked.
+pub(crate) struct Pick<'a> {
+    pub(crate) now: Time,
+    pub(crate) max: usize,
+    pub(crate) max_per_lane: usize,
+    pub(crate) only: Option<&'a str>,
+    pub(crate) except: &'a HashSet<String>,
+}
+
+/// An index of what is due. Its tables follow from each other: `lanes` has the first of each lane in `due`, and `heads` is
+/// `lanes` sorted by time.
+pub(crate) struct Due<Id> {
+    due: Table<(Name, Time, Id), ()>,
+    lanes: Table<Name, (Time, Id)>,
+    heads: Table<(Time, Name), ()>,
+    /// No head is before this. Without it a search would walk over the tombstones of all that was taken since the last
+    /// checkpoint.
+    floor: (Time, Name),
+}
+
+impl<Id: Key + Copy> Due<Id>
+where
+    (Time, Id): Value,
+{
+    pub(crate) fn new(due: &'static str, lanes: &'static str, heads: &'static str) -> Self {
+        Self {
+            due: Table::new(due),
+            lanes: Table::new(lanes),
+            heads: Table::new(heads),
+            floor: (Time(i64::MIN), "".into()),
+        }
+    }
+
+    /// Adds what is not there yet.
+    pub(crate) fn insert(&mut self, lane: &Name, time: Time, id: Id) -> Result<(), Fault> {
+        self.due.put_new((Arc::clone(lane), time, id), ());
+        match self.lanes.get(lane)? {
+            Some(head) if head <= (time, id) => return Ok(()),
+            Some((head, _)) => {
+                self.heads.remove(&(head, Arc::clone(lane)));
+                self.lanes.put(Arc::clone(lane), (time, id));
+            }
+            None => self.lanes.put_new(Arc::clone(lane), (time, id)),
+        }
+        self.add_head(lane, time);
+        Ok(())
+    }
+
+    fn add_head(&mut self, lane: &Name, time: Time) {
+        let head = (time, Arc::clone(lane));
+        if head < self.floor {
+            self.floor.clone_from(&head);
+        }
+        self.heads.put_new(head, ());
+    }
+
+    /// Removes what is there. Cheapest when all of a lane come in one call.
+    pub(crate) fn remove(&mut self, lane: &Name, entries: &[(Time, Id)]) -> Result<(), Fault> {
+        for (time, id) in entries {
+            self.due.remove(&(Arc::clone(lane), *time, *id));
+        }
+        let Some(head) = self.lanes.get(lane)? else {
+            return Ok(());
+        };
+        if !entries.contains(&head) {
+            return Ok(());
+        }
+        // All before the head are gone, so the next is looked for behind it.
+        let from = (Arc::clone(lane), head.0, head.1);
+        let next = self.from(lane, Bound::Excluded(&from), |lane| lane.next().transpose())?;
+        self.heads.remove(&(head.0, Arc::clone(lane)));
+        match next {
+            Some(((_, time, id), ())) => {
+                self.lanes.put(Arc::clone(lane), (time, id));
+                self.add_head(lane, time);
+            }
+            None => self.lanes.remove(lane),
+        }
+        Ok(())
+    }
+
+    /// Looks at what is of a lane from a key on.
+    fn from<T>(
+        &self,
+        lane: &Name,
+        from: Bound<&(Name, Time, Id)>,
+        look: impl FnOnce(
+            &mut dyn Iterator<Item = Result<((Name, Time, Id), ()), Fault>>,
+        ) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let mut items = self
+            .due
+            .range(from, Bound::Unbounded)?
+            .take_while(|item| item.as_ref().map_or(true, |((of, _, _), ())| of == lane));
+        look(&mut items)
+    }
+
+    /// The ids of what is due: lanes in the order of their first, each lane's together, by time.
+    pub(crate) fn pick(&self, pick: &Pick<'_>) -> Result<Vec<Id>, Fault> {
+        let mut picked = Vec::new();
+        if let Some(only) = pick.only {
+            let lane: Name = only.into();
+            if !pick.except.contains(only)
+                && let Some((time, _)) = self.lanes.get(&lane)?
+            {
+                self.pick_lane(&lane, time, pick, &mut picked)?;
+            }
+            return Ok(picked);
+        }
+        for head in self
+            .heads
+            .range(Bound::Included(&self.floor), Bound::Unbounded)?
+        {
+            let ((time, lane), ()) = head?;
+            if time > pick.now || picked.len() >= pick.max {
+                break;
+            }
+            if !pick.except.contains(&*lane) {
+                self.pick_lane(&lane, time, pick, &mut picked)?;
+            }
+        }
+        Ok(picked)
+    }
+
+    fn pick_lane(
+        &self,
+        lane: &Name,
+        head: Time,
+        pick: &Pick<'_>,
+        picked: &mut Vec<Id>,
+    ) -> Result<(), Fault> {
+        let room = pick.max_per_lane.min(pick.max - picked.len());
+        let Some(first) = self.lanes.get(lane)? else {
+            return Ok(());
+        };
+        let from = (Arc::clone(lane), head, first.1);
+        self.from(lane, Bound::Included(&from), |items| {
+            for item in items.take(room) {
+                let ((_, time, id), ()) = item?;
+                if time > pick.now {
+                    break;
+                }
+                picked.push(id);
+            }
+            Ok(())
+        })
+    }
+
+    /// When the first is due that is not in the excepted lanes.
+    pub(crate) fn next(
+        &mut self,
+        only: Option<&str>,
+        except: &HashSet<String>,
+    ) -> Result<Option<Time>, Fault> {
+        if let Some(only) = only {
+            if except.contains(only) {
+                return Ok(None);
+            }
+            return Ok(self.lanes.get(&only.into())?.map(|(time, _)| time));
+        }
+        let mut floor = None;
+        let mut next = None;
+        for head in self
+            .heads
+            .range(Bound::Included(&self.floor), Bound::Unbounded)?
+        {
+            let (head, ()) = head?;
+            let found = !except.contains(&*head.1);
+            let time = head.0;
+            floor.get_or_insert(head);
+            if found {
+                next = Some(time);
+                break;
+            }
+        }
+        self.floor = floor.unwrap_or_else(|| (Time(i64::MAX), "".into()));
+        Ok(next)
+    }
+}
