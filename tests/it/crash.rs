@@ -83,7 +83,7 @@ async fn reply(lines: &mut Lines<BufReader<OwnedReadHalf>>) -> std::io::Result<S
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_9_under_load_loses_nothing_that_was_answered() {
+async fn kill_9_under_load_loses_no_acknowledged_message() {
     let rounds = setting("POSTRIDER_CRASH_ROUNDS", 3);
     let messages = setting("POSTRIDER_CRASH_MESSAGES", 300);
     const SESSIONS: usize = 4;
@@ -123,18 +123,18 @@ async fn kill_9_under_load_loses_nothing_that_was_answered() {
     }
     assert!(
         acknowledged.len() >= messages / 4,
-        "only {} were acknowledged",
+        "only {} messages were acknowledged",
         acknowledged.len()
     );
     let _program = Program::start(&conf);
     let mut missing = acknowledged;
-    let mut looked_at = 0;
+    let mut checked = 0;
     remote
-        .wait_until("every message that was answered 250", |received| {
-            for message in received.iter().skip(looked_at) {
+        .wait_until("every message that was answered with 250", |received| {
+            for message in received.iter().skip(checked) {
                 missing.remove(subject(&message.text).unwrap_or_default());
             }
-            looked_at = received.len();
+            checked = received.len();
             missing.is_empty()
         })
         .await;

@@ -179,7 +179,7 @@ async fn a_connection_dropped_after_data_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waits_is_delivered_after_a_restart() {
+async fn a_waiting_message_is_delivered_after_a_restart() {
     let remote = Remote::start(|point, count| match (point, count) {
         (Point::EndOfData, 0) => Some(Act::Say("450 4.2.0 not now")),
         _ => None,

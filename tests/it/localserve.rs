@@ -63,7 +63,7 @@ pub fn start_somewhere(dir: &Path) -> (Program, String, u16) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_printed_curl_line_sends_and_events_come() {
+async fn the_printed_curl_line_sends_and_causes_events() {
     let dir = tempfile::tempdir().unwrap();
     let (_program, printed, offset) = start_somewhere(dir.path());
     let receiver = Receiver::start(|_| 200).await;

@@ -5,9 +5,9 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "a test that fails says where"
+    reason = "a failed test names the line"
 )]
-#![expect(unreachable_pub, reason = "the modules of a test have no outside")]
+#![expect(unreachable_pub, reason = "nothing outside uses the modules of a test")]
 
 mod config;
 mod crash;

@@ -79,7 +79,7 @@ async fn mail_for_our_addresses_reaches_their_mailboxes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_mail_is_refused_at_rcpt() {
+async fn mail_for_unknown_recipients_is_refused_at_rcpt() {
     let world = World::start(Setup::default()).await;
     let mut client = world.client("smtp").await;
     client.expect("EHLO sender.elsewhere.test", "250").await;
@@ -102,7 +102,7 @@ async fn strangers_mail_is_refused_at_rcpt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn unclean_messages_are_refused_and_not_kept() {
+async fn unclean_messages_are_refused_and_not_stored() {
     let world = World::start(Setup::default()).await;
     for (what, text) in [
         ("bare LF", "Subject: x\r\n\r\none\ntwo"),
@@ -177,13 +177,13 @@ async fn a_large_message_is_stored_whole() {
     assert_eq!(
         text.matches("\r\n.0123456789").count(),
         40_000,
-        "unstuffed, nothing lost"
+        "every line is there, without its extra dot"
     );
     world.server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_binary_message_is_stored_as_it_is_and_not_taken_where_it_would_be_passed_on() {
+async fn a_binary_message_is_stored_unchanged_and_refused_for_submission() {
     let world = World::start(Setup::default()).await;
     let mut client = world.client("smtp").await;
     let offered = client.expect("EHLO sender.elsewhere.test", "250").await;
@@ -221,7 +221,7 @@ async fn a_binary_message_is_stored_as_it_is_and_not_taken_where_it_would_be_pas
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_injected_before_tls_is_not_a_command() {
+async fn a_command_injected_before_tls_is_not_executed() {
     let world = World::start(Setup::default()).await;
     let mut client = world.client("smtp").await;
     client.expect("EHLO sender.elsewhere.test", "250").await;

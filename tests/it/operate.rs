@@ -65,7 +65,7 @@ impl Desk {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_is_held_looked_at_released_and_dropped() {
+async fn messages_are_held_inspected_released_and_dropped() {
     let remote = Remote::start(|_, _| None).await;
     let receiver = Receiver::start(|_| 200).await;
     let mut desk = Desk::open(&remote, &receiver).await;
@@ -104,7 +104,7 @@ async fn everything_is_held_looked_at_released_and_dropped() {
     assert_eq!(
         desk.world.server.store().counts().await.queued,
         2,
-        "held still"
+        "the messages stay held without the rule"
     );
     let released = desk.says(&["queue", "release", "--hold", "true"]).await;
     assert_eq!(released, "2 messages changed\n");
@@ -220,7 +220,7 @@ async fn an_address_is_suppressed_by_hand_and_allowed_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_of_webhooks_are_looked_at_kicked_replayed_and_canceled() {
+async fn webhook_calls_are_listed_kicked_replayed_and_canceled() {
     let remote = Remote::start(|_, _| None).await;
     let receiver = Receiver::start(|number| match number {
         0 | 1 | 6 => 500,

@@ -140,28 +140,55 @@ async fn every_event(by: By) {
     let (remote, receiver) = (remote().await, Receiver::start(|_| 200).await);
     let incoming = Receiver::start(|_| 200).await;
     let world = world(&remote, &receiver, &incoming).await;
-    let mx = world.server.address("smtp").unwrap();
     let mut calls = Calls(&receiver, 0);
+    let (first, returns_to) = events_of_attempts(&world, &remote, by, &mut calls).await;
+    let reports = events_of_reports(&world, by, &mut calls, &first, &returns_to).await;
 
-    // The replies of the next hop.
-    send(&world, by, LOGIN, "user@remote.test").await;
+    // All reports are in the history and in the Inbox. Unlike other mail, they cause no event for
+    // incoming mail.
+    let id = QueueId(first["QueueMsgID"].as_u64().unwrap());
+    let retired = world.server.store().retired(id).await.unwrap().unwrap();
+    assert!(retired.success, "the next hop took it");
+    assert_eq!(retired.message.results.len(), 1 + reports);
+    arrives(
+        world.server.address("smtp").unwrap(),
+        "user@remote.test",
+        "app@example.org",
+        "From: <user@remote.test>\r\nSubject: a question\r\n\r\n?",
+    )
+    .await;
+    let told = incoming.wait_for(1).await;
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].payload["Subject"], "a question");
+    world.server.stop().await;
+}
+
+/// The events that the replies of the next hop cause. Gives the first event, and the reverse-path of
+/// its message.
+async fn events_of_attempts(
+    world: &World,
+    remote: &Remote,
+    by: By,
+    calls: &mut Calls<'_>,
+) -> (Value, String) {
+    send(world, by, LOGIN, "user@remote.test").await;
     let first = calls.next().await.payload;
     assert_eq!(kind(&first), ("delivered", false, false, 0));
     let from_id = first["FromID"].as_str().unwrap();
     let returns_to = reverse_path(&remote.wait_for(1).await[0].mail);
     assert_eq!(returns_to, format!("app+{from_id}@example.org"));
     assert!(!remote.received()[0].text.contains("X-Mox-Extra"));
-    send(&world, by, LOGIN, "no@remote.test").await;
+    send(world, by, LOGIN, "no@remote.test").await;
     assert_eq!(
         kind(&calls.next().await.payload),
         ("failed", false, true, 550)
     );
-    send(&world, by, LOGIN, "no@remote.test").await;
+    send(world, by, LOGIN, "no@remote.test").await;
     assert_eq!(
         kind(&calls.next().await.payload),
         ("suppressed", false, false, 0)
     );
-    send(&world, by, LOGIN, "later@remote.test").await;
+    send(world, by, LOGIN, "later@remote.test").await;
     assert_eq!(
         kind(&calls.next().await.payload),
         ("delayed", false, false, 451)
@@ -173,8 +200,18 @@ async fn every_event(by: By) {
         kind(&calls.next().await.payload),
         ("canceled", false, false, 0)
     );
+    (first, returns_to)
+}
 
-    // The reports that come later.
+/// The events that later reports cause. Gives the number of reports.
+async fn events_of_reports(
+    world: &World,
+    by: By,
+    calls: &mut Calls<'_>,
+    first: &Value,
+    returns_to: &str,
+) -> usize {
+    let mx = world.server.address("smtp").unwrap();
     let user = "user@remote.test";
     let reports = [
         (
@@ -215,7 +252,7 @@ async fn every_event(by: By) {
         ),
     ];
     for (recipients, expected) in &reports {
-        arrives(mx, "", &returns_to, &report(recipients, "")).await;
+        arrives(mx, "", returns_to, &report(recipients, "")).await;
         let payload = calls.next().await.payload;
         assert_eq!(kind(&payload), *expected, "{payload}");
         for field in ["QueueMsgID", "FromID", "MessageID", "Subject"] {
@@ -224,35 +261,18 @@ async fn every_event(by: By) {
         assert_eq!(payload["Extra"]["K"], "v");
     }
     let vacation = "From: <user@remote.test>\r\nSubject: away\r\n\r\nI am away.";
-    arrives(mx, user, &returns_to, vacation).await;
+    arrives(mx, user, returns_to, vacation).await;
     assert_eq!(
         kind(&calls.next().await.payload),
         ("unrecognized", false, false, 0)
     );
     // A report about a mailbox that does not exist suppresses the address.
-    send(&world, by, LOGIN, "us.er+shop@remote.test").await;
+    send(world, by, LOGIN, "us.er+shop@remote.test").await;
     assert_eq!(
         kind(&calls.next().await.payload),
         ("suppressed", false, false, 0)
     );
-
-    // All reports are in the history and in the Inbox. Unlike other mail, they cause no event for
-    // incoming mail.
-    let id = QueueId(first["QueueMsgID"].as_u64().unwrap());
-    let retired = world.server.store().retired(id).await.unwrap().unwrap();
-    assert!(retired.success, "the next hop took it");
-    assert_eq!(retired.message.results.len(), 1 + reports.len() + 1);
-    arrives(
-        mx,
-        user,
-        "app@example.org",
-        "From: <user@remote.test>\r\nSubject: a question\r\n\r\n?",
-    )
-    .await;
-    let told = incoming.wait_for(1).await;
-    assert_eq!(told.len(), 1);
-    assert_eq!(told[0].payload["Subject"], "a question");
-    world.server.stop().await;
+    reports.len() + 1
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

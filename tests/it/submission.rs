@@ -1,9 +1,9 @@
-//! Mail from applications.
+//! Submission: mail from applications.
 
 use crate::support::{PASSWORD, Setup, World, base64, message};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_login_is_needed_and_only_under_tls() {
+async fn a_login_is_required_and_possible_only_under_tls() {
     let world = World::start(Setup::default()).await;
     let mut client = world.client("submission").await;
     let ehlo = client.command("EHLO client.test").await;
@@ -36,7 +36,7 @@ async fn a_login_is_needed_and_only_under_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_author_must_be_the_accounts_too() {
+async fn the_from_field_must_have_an_address_of_the_account() {
     let world = World::start(Setup::default()).await;
     let mut client = world.submission().await;
     let text = message("x").replace("app@example.org", "other@example.org");
@@ -49,7 +49,7 @@ async fn the_author_must_be_the_accounts_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn too_many_wrong_logins_from_a_network_have_to_wait() {
+async fn a_network_with_too_many_wrong_logins_must_wait() {
     let world = World::start(Setup::default()).await;
     let wrong = base64(b"\0app@example.org\0wrong password");
     let mut replies = Vec::new();

@@ -19,7 +19,7 @@ fn client(world: &World, password: &str) -> Client {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn our_client_sends_and_hears_what_became_of_it() {
+async fn our_client_sends_and_reads_status_and_events() {
     let remote = Remote::start(|_, _| None).await;
     let world = World::facing(&remote, String::new()).await;
     let client = client(&world, PASSWORD);
@@ -82,7 +82,7 @@ async fn our_client_sends_and_hears_what_became_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn our_client_reads_mail_and_keeps_the_suppression_list() {
+async fn our_client_reads_mail_and_changes_the_suppression_list() {
     let remote = Remote::start(|_, _| None).await;
     let world = World::facing(&remote, String::new()).await;
     let client = client(&world, PASSWORD);

@@ -78,7 +78,7 @@ impl Client {
         }
     }
 
-    /// EHLO, STARTTLS, EHLO, AUTH PLAIN.
+    /// Sends EHLO, STARTTLS, EHLO and AUTH PLAIN.
     pub async fn login(self, user: &str, password: &str) -> Self {
         let mut client = self;
         client.expect("EHLO client.test", "250").await;

@@ -78,7 +78,7 @@ pub const PASSWORD: &str = "test password";
 /// The options of `World::start`.
 #[derive(Debug, Default)]
 pub struct Setup {
-    /// The DNS server to use.
+    /// The DNS server.
     pub dns: Option<SocketAddr>,
     /// Lines for the end of postrider.conf.
     pub statics: String,

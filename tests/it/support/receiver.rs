@@ -17,9 +17,9 @@ use super::{patience::patiently, strict};
 /// A call that was received.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Its headers.
+    /// The header fields.
     pub headers: HeaderMap,
-    /// Its payload.
+    /// The payload.
     pub payload: Value,
 }
 
@@ -54,7 +54,7 @@ impl Receiver {
         Self { address, calls }
     }
 
-    /// The URL to configure.
+    /// The URL of the receiver.
     pub fn url(&self) -> String {
         format!("http://{}/hook", self.address)
     }

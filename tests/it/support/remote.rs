@@ -16,7 +16,7 @@ use super::patience::patiently;
 /// An action of the remote at a point of a session.
 #[derive(Clone, Debug)]
 pub enum Act {
-    /// Answers with this line.
+    /// Send this reply.
     Say(&'static str),
     /// Closes the connection without a reply.
     Drop,
@@ -25,9 +25,9 @@ pub enum Act {
 /// A point of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Point {
-    /// A command line other than DATA, and `DATA` itself.
+    /// The remote has received this command line.
     Command(String),
-    /// The final dot was received.
+    /// The remote has received the final dot.
     EndOfData,
 }
 

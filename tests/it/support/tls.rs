@@ -13,9 +13,9 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::client::Stream;
 
 #[derive(Debug)]
-struct Anybody(CryptoProvider);
+struct AnyCertificate(CryptoProvider);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -67,7 +67,7 @@ pub async fn connect(stream: Box<dyn Stream>) -> TlsStream<Box<dyn Stream>> {
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
     let name = ServerName::try_from("localhost").unwrap();
     TlsConnector::from(Arc::new(config))
