@@ -11,7 +11,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use postrider_config::{Direct, Smarthost};
 use postrider_dns::Resolver;
-use postrider_smtp::{DeliveryStatus, Host, client::Login};
+use postrider_smtp::{DeliveryStatus, Host, client::Credentials};
 use postrider_store::Destination;
 use rand::{Rng, seq::SliceRandom};
 
@@ -81,7 +81,7 @@ pub(crate) enum Way {
     /// As the hosts of the recipient's domain.
     Direct(Direct),
     /// As a host of the configuration, with this login.
-    Smarthost(Option<Login>),
+    Smarthost(Option<Credentials>),
 }
 
 /// Where the messages of a destination go, by one transport.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use postrider_config::{Direct, Dynamic, Smarthost, Static, Transport};
 use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode,
-    client::{Login, Timeouts},
+    client::{Credentials, Timeouts},
 };
 use postrider_store::Queued;
 
@@ -114,8 +114,8 @@ fn not_now<'a>(text: String) -> Route<'a> {
 }
 
 /// The login at a smarthost.
-pub(crate) fn login(host: &Smarthost) -> Option<Login> {
-    host.auth.as_ref().map(|auth| Login {
+pub(crate) fn login(host: &Smarthost) -> Option<Credentials> {
+    host.auth.as_ref().map(|auth| Credentials {
         user: auth.username.clone(),
         password: auth.password.clone(),
         without_tls: host.no_starttls,

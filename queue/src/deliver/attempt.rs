@@ -8,7 +8,7 @@ use std::{
 use postrider_config::{Direct, Dynamic};
 use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode, Host,
-    client::{Connection, Login, Options, Remote, Tls, TlsMode},
+    client::{Connection, Credentials, Options, Remote, Tls, TlsMode},
 };
 use postrider_store::{Queued, Time};
 use rustls::pki_types::ServerName;
@@ -45,7 +45,7 @@ struct Target<'a> {
     /// Our own address; None: the system chooses.
     from: Option<IpAddr>,
     tls: TlsMode,
-    login: Option<Login>,
+    login: Option<Credentials>,
 }
 
 impl<'a> Attempt<'a> {

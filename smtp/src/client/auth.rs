@@ -5,7 +5,7 @@ use std::fmt;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use super::{
-    Login,
+    Credentials,
     session::Session,
     state::{State, Step},
 };
@@ -25,8 +25,12 @@ pub(super) enum AuthStep {
 }
 
 impl AuthStep {
-    pub(super) fn write(self, login: Option<&Login>, out: &mut impl fmt::Write) -> fmt::Result {
-        let Some(Login { user, password, .. }) = login else {
+    pub(super) fn write(
+        self,
+        login: Option<&Credentials>,
+        out: &mut impl fmt::Write,
+    ) -> fmt::Result {
+        let Some(Credentials { user, password, .. }) = login else {
             return Ok(());
         };
         match self {

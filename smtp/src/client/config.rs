@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Login;
+use super::Credentials;
 
 /// The options of a session: the part of [`super::Options`] that the session needs.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub struct SessionConfig {
     /// The use of TLS.
     pub security: Security,
     /// The credentials. None: no login.
-    pub login: Option<Login>,
+    pub login: Option<Credentials>,
     /// The time limits.
     pub timeouts: Timeouts,
     /// LMTP instead of SMTP.

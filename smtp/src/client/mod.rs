@@ -38,7 +38,7 @@ pub use driver::Connection;
 pub use envelope::{Envelope, Recipient};
 pub use extensions::Extensions;
 pub use message::{Again, OutgoingResult, RecipientResult};
-pub use options::{Login, Options, Remote, Tls, TlsMode};
+pub use options::{Credentials, Options, Remote, Tls, TlsMode};
 pub use parser::{ReplyError, ReplyParser};
 pub use session::{Output, PieceRequest, Session};
 pub use source::{MessageSource, OutgoingMessage, Prefixed};

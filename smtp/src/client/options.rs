@@ -15,7 +15,7 @@ pub struct Options {
     /// The use of TLS.
     pub tls: TlsMode,
     /// The credentials. None: no login.
-    pub login: Option<Login>,
+    pub login: Option<Credentials>,
     /// The time limits.
     pub timeouts: Timeouts,
     /// LMTP instead of SMTP (RFC 2033). It has one reply to the end of data for each recipient.
@@ -65,7 +65,7 @@ pub struct Tls {
 
 /// Credentials for AUTH (RFC 4954) by PLAIN, or by LOGIN where a server has no PLAIN.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Login {
+pub struct Credentials {
     /// The authentication identity.
     pub user: String,
     /// The password.
@@ -75,9 +75,9 @@ pub struct Login {
 }
 
 /// Hides the password, so that no log line has it.
-impl fmt::Debug for Login {
+impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login")
+        f.debug_struct("Credentials")
             .field("user", &self.user)
             .finish_non_exhaustive()
     }

@@ -11,8 +11,8 @@ use std::time::Instant;
 use postrider_smtp::{
     Address, BodyType, ReversePath,
     client::{
-        Envelope, Login, OutgoingResult, Output, ReplyParser, Security, Session, SessionConfig,
-        Timeouts,
+        Credentials, Envelope, OutgoingResult, Output, ReplyParser, Security, Session,
+        SessionConfig, Timeouts,
     },
 };
 
@@ -60,7 +60,7 @@ fn session(options: u8, bytes: &[u8], step: usize) -> Vec<OutgoingResult> {
         } else {
             Security::Never
         },
-        login: bit(1).then(|| Login {
+        login: bit(1).then(|| Credentials {
             user: "u".to_owned(),
             password: "p".to_owned(),
             without_tls: true,

@@ -26,7 +26,8 @@ use std::time::{Duration, Instant};
 use postrider_smtp::{
     Address, BodyType, Cause, ReversePath,
     client::{
-        Again, Envelope, Login, OutgoingResult, Output, Security, Session, SessionConfig, Timeouts,
+        Again, Credentials, Envelope, OutgoingResult, Output, Security, Session, SessionConfig,
+        Timeouts,
     },
 };
 

@@ -135,7 +135,7 @@ fn starttls_is_not_to_be_had() {
 
 #[test]
 fn logins() {
-    let login = Login {
+    let login = Credentials {
         user: "u".to_owned(),
         password: "p".to_owned(),
         without_tls: true,
@@ -162,7 +162,7 @@ fn logins() {
     let text = "transient Local: AUTH: 4.7.0 the server offers neither AUTH PLAIN nor AUTH LOGIN";
     check_closed(&config, &opening("GSSAPI"), text);
     let careful = SessionConfig {
-        login: Some(Login {
+        login: Some(Credentials {
             without_tls: false,
             ..login
         }),
