@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use postrider_admin::{self as admin, face::socket, op::passwords};
 use postrider_config::{Dynamic, Live, Static};
 use postrider_dns::{CachingResolver, HickoryResolver, Resolver};
-use postrider_queue::{Delivery, Dialer, Queue, TcpDialer};
+use postrider_queue::{DeliveryMode, Dialer, Queue, TcpDialer};
 use postrider_receive::{
     MxSession, SessionContext, SubmissionSession,
     login::{LoginLimiter, LoginLimits, Logins, Rate},
@@ -86,7 +86,7 @@ fn resolver(statics: &Static, clock: &Arc<dyn Clock>) -> anyhow::Result<CachingR
     let clock = Arc::clone(clock);
     let start = clock.now();
     let now: postrider_dns::Now = Arc::new(move || clock.now().since(start));
-    let settings = postrider_dns::Settings {
+    let settings = postrider_dns::HickorySettings {
         servers: &statics.resolver.servers,
         timeout: statics.resolver.timeout,
         validate: statics.resolver.dnssec,
@@ -95,7 +95,7 @@ fn resolver(statics: &Static, clock: &Arc<dyn Clock>) -> anyhow::Result<CachingR
     let hickory = HickoryResolver::new(&settings)?;
     Ok(CachingResolver::new(
         hickory,
-        postrider_dns::Limits::default(),
+        postrider_dns::CacheLimits::default(),
         now,
     ))
 }
@@ -146,7 +146,7 @@ impl Server {
             Some(resolver) => resolver,
             None => Arc::new(resolver(&statics, &options.clock)?),
         };
-        let queue = Arc::new(Queue::new(postrider_queue::Parts {
+        let queue = Arc::new(Queue::new(postrider_queue::QueueParts {
             store: store.clone(),
             config: Arc::clone(&live),
             statics: Arc::clone(&statics),
@@ -154,9 +154,9 @@ impl Server {
             resolver,
             dialer: options.dialer,
             delivery: if options.simulate {
-                Delivery::Local
+                DeliveryMode::Local
             } else {
-                Delivery::Remote
+                DeliveryMode::Remote
             },
             rng: StdRng::from_rng(&mut rand::rng()),
         })?);

@@ -20,7 +20,7 @@ use postrider_admin::{
 };
 use postrider_config::{Dynamic, Static};
 use postrider_dns::FakeResolver;
-use postrider_queue::{Delivery, Queue, TcpDialer};
+use postrider_queue::{DeliveryMode, Queue, TcpDialer};
 use postrider_receive::login::Logins;
 use postrider_store::{
     ApiKeyId, HoldRuleId, ManualClock, NewSuppression, Options, QueueId, Scope, Store, Time,
@@ -63,14 +63,14 @@ impl Desk {
             statics: Arc::clone(&statics),
             clock: Arc::clone(&clock) as _,
         });
-        let queue = Queue::new(postrider_queue::Parts {
+        let queue = Queue::new(postrider_queue::QueueParts {
             store: store.clone(),
             config: Arc::clone(&config),
             statics,
             clock: Arc::clone(&clock) as _,
             resolver: Arc::new(FakeResolver::default()),
             dialer: Arc::new(TcpDialer),
-            delivery: Delivery::Remote,
+            delivery: DeliveryMode::Remote,
             rng: StdRng::seed_from_u64(1),
         });
         let context = Context {

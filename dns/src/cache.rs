@@ -23,14 +23,14 @@ pub(crate) type Outcome = Result<Answer<Record>, DnsError>;
 
 /// How much the cache may keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct CacheLimits {
     /// Entries.
     pub entries: usize,
     /// Bytes, as an estimate.
     pub bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for CacheLimits {
     fn default() -> Self {
         Self {
             entries: 100_000,
@@ -49,7 +49,7 @@ struct Entry {
 /// Answers, for as long as they hold.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    limits: Limits,
+    limits: CacheLimits,
     entries: HashMap<Question, Entry>,
     /// The entries by the time at which they end.
     ends: BTreeSet<(Duration, Question)>,
@@ -71,7 +71,7 @@ pub(crate) fn clamped(outcome: Outcome) -> Outcome {
 }
 
 impl Cache {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: CacheLimits) -> Self {
         Self {
             limits,
             entries: HashMap::new(),
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn answers_end_with_their_ttl() {
-        let mut cache = Cache::new(Limits::default());
+        let mut cache = Cache::new(CacheLimits::default());
         cache.put(question("a.test"), answer(60), seconds(100));
         cache.put(question("b.test"), no_name(10), seconds(100));
         assert_eq!(
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn failures_are_not_kept() {
-        let mut cache = Cache::new(Limits::default());
+        let mut cache = Cache::new(CacheLimits::default());
         let failed = Err(DnsError::Temporary("no server answers".into()));
         cache.put(question("a.test"), failed, seconds(0));
         cache.put(question("b.test"), no_name(0), seconds(0));
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn entries_and_bytes_are_bounded() {
-        let mut cache = Cache::new(Limits {
+        let mut cache = Cache::new(CacheLimits {
             entries: 3,
             bytes: 10_000,
         });

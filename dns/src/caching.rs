@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     DnsError, Lookup, Now, Question, Record, Resolver,
-    cache::{Cache, Limits, Outcome, clamped},
+    cache::{Cache, CacheLimits, Outcome, clamped},
 };
 
 /// How many questions are asked at once. Each may need a socket. Further questions wait.
@@ -47,7 +47,7 @@ impl Inner {
 
 impl CachingResolver {
     /// A cache before this resolver.
-    pub fn new(upstream: impl Resolver + 'static, limits: Limits, now: Now) -> Self {
+    pub fn new(upstream: impl Resolver + 'static, limits: CacheLimits, now: Now) -> Self {
         Self {
             inner: Arc::new(Inner {
                 upstream: Box::new(upstream),
@@ -161,7 +161,7 @@ mod tests {
         let time = Arc::clone(&seconds);
         let now: Now = Arc::new(move || Duration::from_secs(time.load(Ordering::Relaxed)));
         World {
-            resolver: CachingResolver::new(fake.clone(), Limits::default(), now),
+            resolver: CachingResolver::new(fake.clone(), CacheLimits::default(), now),
             fake,
             seconds,
         }
@@ -224,7 +224,7 @@ mod tests {
             }
         }
         let now: Now = Arc::new(|| Duration::ZERO);
-        let resolver = CachingResolver::new(Broken, Limits::default(), now);
+        let resolver = CachingResolver::new(Broken, CacheLimits::default(), now);
         for _ in 0..2 {
             let error = resolver.mx("a.test").await.unwrap_err();
             assert!(matches!(error, DnsError::Temporary(_)));

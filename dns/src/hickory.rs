@@ -37,7 +37,7 @@ const ROOT_RETRY: Duration = Duration::from_secs(60);
 
 /// How to ask.
 #[derive(Clone)]
-pub struct Settings<'a> {
+pub struct HickorySettings<'a> {
     /// The DNS servers. Empty: the servers of the system.
     pub servers: &'a [SocketAddr],
     /// How long to wait for a server.
@@ -76,14 +76,14 @@ struct Root {
 /// Why a resolver can't be made.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to set up the DNS resolver: {0}; set resolver.servers")]
-pub struct SetupError(String);
+pub struct HickorySetupError(String);
 
 impl HickoryResolver {
     /// A resolver without a cache of its own: put a [`CachingResolver`](crate::CachingResolver) before it.
     ///
     /// # Errors
     /// If the configuration of the system can't be read.
-    pub fn new(settings: &Settings<'_>) -> Result<Self, SetupError> {
+    pub fn new(settings: &HickorySettings<'_>) -> Result<Self, HickorySetupError> {
         let plain = build(settings, false)?;
         let validating = match settings.validate {
             true => Some(Validating {
@@ -107,14 +107,17 @@ impl std::fmt::Debug for HickoryResolver {
     }
 }
 
-fn build(settings: &Settings<'_>, validate: bool) -> Result<TokioResolver, SetupError> {
+fn build(
+    settings: &HickorySettings<'_>,
+    validate: bool,
+) -> Result<TokioResolver, HickorySetupError> {
     let mut options = ResolverOpts::default();
     options.timeout = settings.timeout;
     options.attempts = 2;
     options.ndots = 0;
     options.cache_size = 0;
     options.validate = validate;
-    let failed = |error: NetError| SetupError(error.to_string());
+    let failed = |error: NetError| HickorySetupError(error.to_string());
     let builder = if settings.servers.is_empty() {
         TokioResolver::builder_tokio().map_err(failed)?
     } else {

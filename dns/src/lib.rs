@@ -26,10 +26,10 @@ mod resolver;
 use std::{sync::Arc, time::Duration};
 
 pub use answer::{Answer, DnsError, Negative};
-pub use cache::Limits;
+pub use cache::CacheLimits;
 pub use caching::CachingResolver;
 pub use fake::FakeResolver;
-pub use hickory::{HickoryResolver, Settings, SetupError};
+pub use hickory::{HickoryResolver, HickorySettings, HickorySetupError};
 pub use record::{Mx, Question, Record, RecordType, Srv, Tlsa};
 pub use resolver::{Lookup, Resolver};
 

@@ -16,8 +16,8 @@ use postrider_store::Queued;
 
 pub(crate) use signing::Signatures;
 
-use crate::{Queue, next_hop::Plan, settle::Ended};
-use attempt::Attempt;
+use crate::{Queue, next_hop::Plan, settle::EndedAttempt};
+use attempt::OngoingAttempt;
 
 /// A connection that is kept for more messages.
 pub(crate) struct KeptConnection {
@@ -51,8 +51,8 @@ impl Queue {
         plan: &Plan,
         messages: Vec<Queued>,
         kept: &mut Option<KeptConnection>,
-    ) -> Vec<Ended> {
-        let mut attempt = Attempt::new(self, config, plan, messages);
+    ) -> Vec<EndedAttempt> {
+        let mut attempt = OngoingAttempt::new(self, config, plan, messages);
         attempt.sign_or_fail().await;
         let verified = attempt.wants_verified_tls();
         if let Some(mut old) = kept.take_if(|kept| kept.fits(plan, verified)) {

@@ -186,12 +186,12 @@ struct BlankEnd {
     blank_lines: u64,
     /// The present line began with white space, which was held back.
     white_space: bool,
-    line: Line,
+    line: LineState,
 }
 
 /// What the present line has so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Line {
+enum LineState {
     /// Nothing but white space.
     #[default]
     Blank,
@@ -206,25 +206,25 @@ impl BlankEnd {
         let mut rest = piece;
         while let Some(first) = rest.first() {
             match (self.line, first) {
-                (Line::Content, _) => {
+                (LineState::Content, _) => {
                     let (content, tail) = rest.split_at(end_of_content(rest));
                     out(content);
                     rest = tail;
                     if content.ends_with(b"\n") {
-                        self.line = Line::Blank;
+                        self.line = LineState::Blank;
                     }
                     continue;
                 }
-                (Line::Blank, b' ' | b'\t') => self.white_space = true,
-                (Line::Blank, b'\r') => self.line = Line::BlankCr,
-                (Line::Blank | Line::BlankCr, b'\n') => {
+                (LineState::Blank, b' ' | b'\t') => self.white_space = true,
+                (LineState::Blank, b'\r') => self.line = LineState::BlankCr,
+                (LineState::Blank | LineState::BlankCr, b'\n') => {
                     self.blank_lines += 1;
                     self.white_space = false;
-                    self.line = Line::Blank;
+                    self.line = LineState::Blank;
                 }
-                (Line::Blank | Line::BlankCr, _) => {
+                (LineState::Blank | LineState::BlankCr, _) => {
                     self.pass_held(out);
-                    self.line = Line::Content;
+                    self.line = LineState::Content;
                     continue;
                 }
             }
@@ -239,7 +239,7 @@ impl BlankEnd {
         if std::mem::take(&mut self.white_space) {
             out(b" ");
         }
-        if self.line == Line::BlankCr {
+        if self.line == LineState::BlankCr {
             out(b"\r");
         }
     }

@@ -6,13 +6,13 @@ use postrider_store::{Attempt, HoldFilter, HoldRule, Queued, Retired, StoreError
 
 use crate::{
     Queue,
-    next_hop::{Site, Target},
+    next_hop::{PlanKey, Site},
     route::{self, Route},
 };
 
 /// Which limits are used up.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Limits {
+pub(crate) struct UsedUp {
     /// `queue.max_concurrency`.
     pub(crate) all: bool,
     /// `queue.per_destination.connections`, for these sites.
@@ -84,7 +84,7 @@ impl Queue {
             }
             Route::Direct(transport) => transport,
         };
-        let target = Target {
+        let target = PlanKey {
             destination: message.destination(),
             transport: transport.to_owned(),
         };

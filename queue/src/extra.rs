@@ -10,7 +10,7 @@ pub const KEYS_MAX: usize = 100;
 /// Bytes of all keys and values of a message together.
 pub const BYTES_MAX: usize = 16 * 1024;
 
-/// Why the data is not taken.
+/// Why the data is not extracted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExtraError {
     /// A field has nothing behind the prefix.
@@ -26,7 +26,7 @@ pub enum ExtraError {
 
 /// What was found, and the header section without it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Taken {
+pub struct ExtractedExtra {
     /// By key, in MIME's spelling (`User-Id`).
     pub extra: BTreeMap<String, String>,
     /// None: there was nothing to take out.
@@ -37,8 +37,8 @@ pub struct Taken {
 ///
 /// # Errors
 /// If a key is missing or given twice, or there is too much.
-pub fn take(section: &[u8]) -> Result<Taken, ExtraError> {
-    let mut taken = Taken::default();
+pub fn extract(section: &[u8]) -> Result<ExtractedExtra, ExtraError> {
+    let mut extracted = ExtractedExtra::default();
     let mut rest = Vec::new();
     let mut bytes = 0;
     for field in fields(section) {
@@ -53,17 +53,17 @@ pub fn take(section: &[u8]) -> Result<Taken, ExtraError> {
         }
         let key = canonical(&name);
         bytes += key.len() + value.len();
-        if taken.extra.len() >= KEYS_MAX || bytes > BYTES_MAX {
+        if extracted.extra.len() >= KEYS_MAX || bytes > BYTES_MAX {
             return Err(ExtraError::TooMuch);
         }
-        if taken.extra.insert(key.clone(), value).is_some() {
+        if extracted.extra.insert(key.clone(), value).is_some() {
             return Err(ExtraError::Twice(key));
         }
     }
-    if !taken.extra.is_empty() {
-        taken.section = Some(rest.concat());
+    if !extracted.extra.is_empty() {
+        extracted.section = Some(rest.concat());
     }
-    Ok(taken)
+    Ok(extracted)
 }
 
 /// The fields of a section, each with its folded lines and CRLFs.
@@ -117,12 +117,12 @@ mod tests {
     #[test]
     fn data_is_taken_out() {
         let section = b"From: a@x.example\r\nx-mox-EXTRA-user-id: 7\r\nSubject: b\r\n c\r\nX-Postrider-Extra-Note:\r\n\t two\r\n lines \r\nTo: d\r\n";
-        let taken = take(section).unwrap();
+        let extracted = extract(section).unwrap();
         let expected = [("User-Id", "7"), ("Note", "two lines")];
         let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        assert_eq!(taken.extra, BTreeMap::from(expected));
+        assert_eq!(extracted.extra, BTreeMap::from(expected));
         assert_eq!(
-            taken.section.unwrap(),
+            extracted.section.unwrap(),
             b"From: a@x.example\r\nSubject: b\r\n c\r\nTo: d\r\n"
         );
     }
@@ -135,21 +135,25 @@ mod tests {
             "X-Mox-Extr: a\r\n",
             "X-Mox-Extra-a\r\n",
         ] {
-            assert_eq!(take(section.as_bytes()), Ok(Taken::default()), "{section}");
+            assert_eq!(
+                extract(section.as_bytes()),
+                Ok(ExtractedExtra::default()),
+                "{section}"
+            );
         }
     }
 
     #[test]
     fn what_is_refused() {
         let twice = b"X-Mox-Extra-a: 1\r\nX-Postrider-Extra-A: 2\r\n";
-        assert_eq!(take(twice), Err(ExtraError::Twice("A".into())));
+        assert_eq!(extract(twice), Err(ExtraError::Twice("A".into())));
         let none = b"X-Mox-Extra-: 1\r\n";
-        assert_eq!(take(none), Err(ExtraError::NoKey("X-Mox-Extra-".into())));
+        assert_eq!(extract(none), Err(ExtraError::NoKey("X-Mox-Extra-".into())));
         let large = format!("X-Mox-Extra-a: {}\r\n", "x".repeat(BYTES_MAX));
-        assert_eq!(take(large.as_bytes()), Err(ExtraError::TooMuch));
+        assert_eq!(extract(large.as_bytes()), Err(ExtraError::TooMuch));
         let many: String = (0..=KEYS_MAX)
             .map(|key| format!("X-Mox-Extra-{key}: 1\r\n"))
             .collect();
-        assert_eq!(take(many.as_bytes()), Err(ExtraError::TooMuch));
+        assert_eq!(extract(many.as_bytes()), Err(ExtraError::TooMuch));
     }
 }

@@ -50,13 +50,13 @@ pub use add::{AddError, DoOnce, MakeAnswer, Staged, Submission, Submitted, Submi
 pub use dial::{Dialer, Dialing, TcpDialer};
 pub use explain::{describe, explain_retired};
 pub use limits::{Allowance, LimitError};
-pub use operate::{End, EndedCount, OperateError};
-pub use returned::{Arrived, READ_MAX, Returned};
+pub use operate::{EndAs, EndedCount, OperateError};
+pub use returned::{Arrived, READ_MAX, ReturnEffects};
 pub use suppress::base_address;
 
 /// Where messages go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
+pub enum DeliveryMode {
     /// To the recipients' mail servers.
     Remote,
     /// To the sender's own mailbox: localserve.
@@ -64,7 +64,7 @@ pub enum Delivery {
 }
 
 /// What a queue is made of.
-pub struct Parts {
+pub struct QueueParts {
     /// Where it is kept.
     pub store: Store,
     /// The dynamic configuration as it is now.
@@ -78,7 +78,7 @@ pub struct Parts {
     /// How connections are made.
     pub dialer: Arc<dyn Dialer>,
     /// Where messages go.
-    pub delivery: Delivery,
+    pub delivery: DeliveryMode,
     /// For ids, and for the spread of retries.
     pub rng: StdRng,
 }
@@ -91,14 +91,14 @@ pub struct Queue {
     clock: Arc<dyn Clock>,
     resolver: Arc<dyn Resolver>,
     dialer: Arc<dyn Dialer>,
-    delivery: Delivery,
+    delivery: DeliveryMode,
     rng: Mutex<StdRng>,
     signatures: Signatures,
     plans: Mutex<Plans>,
     /// As of the last look at what is due.
-    limits: Mutex<explain::Limits>,
+    limits: Mutex<explain::UsedUp>,
     /// What is allowed by the limits of accounts, and not added yet.
-    planned: Mutex<limits::Planned>,
+    reserved: Mutex<limits::Reserved>,
     /// Trusts the system's CAs and the configured ones.
     verifying_tls: Arc<ClientConfig>,
     /// Trusts anybody (RFC 7435).
@@ -107,7 +107,7 @@ pub struct Queue {
 
 /// Why there can be no queue.
 #[derive(Debug, thiserror::Error)]
-pub enum SetupError {
+pub enum QueueSetupError {
     /// A file of `tls.ca_files`.
     #[error("tls.ca_files: {path}: {reason}")]
     CaFile {
@@ -126,7 +126,7 @@ impl Queue {
     ///
     /// # Errors
     /// If the CAs that are trusted can't be loaded.
-    pub fn new(parts: Parts) -> Result<Self, SetupError> {
+    pub fn new(parts: QueueParts) -> Result<Self, QueueSetupError> {
         let verifying_tls = Arc::new(verifying_config(&parts.statics)?);
         let plans = Plans::new(&parts.statics);
         Ok(Self {
@@ -141,7 +141,7 @@ impl Queue {
             signatures: Signatures::default(),
             plans: Mutex::new(plans),
             limits: Mutex::default(),
-            planned: Mutex::default(),
+            reserved: Mutex::default(),
             verifying_tls,
             any_tls: Arc::new(opportunistic_config()),
         })
@@ -152,7 +152,7 @@ impl Queue {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn limits(&self) -> MutexGuard<'_, explain::Limits> {
+    fn limits(&self) -> MutexGuard<'_, explain::UsedUp> {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -161,8 +161,8 @@ impl Queue {
         self.plans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn planned(&self) -> MutexGuard<'_, limits::Planned> {
-        self.planned.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reserved(&self) -> MutexGuard<'_, limits::Reserved> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Randomness of one's own, for use over waits.
@@ -171,12 +171,12 @@ impl Queue {
     }
 }
 
-fn verifying_config(statics: &Static) -> Result<ClientConfig, SetupError> {
+fn verifying_config(statics: &Static) -> Result<ClientConfig, QueueSetupError> {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
 
     let mut extra = Vec::new();
     for path in &statics.tls.ca_files {
-        let failed = |reason: String| SetupError::CaFile {
+        let failed = |reason: String| QueueSetupError::CaFile {
             path: path.display().to_string(),
             reason,
         };

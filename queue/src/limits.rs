@@ -49,12 +49,12 @@ pub enum LimitError {
 }
 
 /// What is allowed and not added yet, by account.
-pub(crate) type Planned = HashMap<String, Arc<Mutex<Calls>>>;
+pub(crate) type Reserved = HashMap<String, Arc<Mutex<Reservations>>>;
 
 /// Of one account.
 #[derive(Debug, Default)]
-pub(crate) struct Calls {
-    calls: BTreeMap<u64, Call>,
+pub(crate) struct Reservations {
+    calls: BTreeMap<u64, Reservation>,
     last: u64,
     /// How many ended so far: what they added is counted by the store.
     ended: u64,
@@ -62,7 +62,7 @@ pub(crate) struct Calls {
 
 /// What one who submits is going to add.
 #[derive(Clone, Debug)]
-struct Call {
+struct Reservation {
     /// The idempotency key, if there is one: only one with the same will be added.
     key: Option<String>,
     recipients: Arc<[Address]>,
@@ -75,9 +75,12 @@ const LOOKS: usize = 5;
 /// So few are looked up before other tasks get their turn.
 const FEW: usize = 32;
 
-impl Calls {
+impl Reservations {
     /// What others are going to add besides `call`. Of those with one key only one is added.
-    fn besides<'a>(&'a self, call: &'a Call) -> impl Iterator<Item = (u64, &'a Call)> {
+    fn besides<'a>(
+        &'a self,
+        call: &'a Reservation,
+    ) -> impl Iterator<Item = (u64, &'a Reservation)> {
         let mut keys = BTreeSet::from_iter(call.key.as_deref());
         let others = self
             .calls
@@ -89,7 +92,7 @@ impl Calls {
         others.map(|(id, other)| (*id, other))
     }
 
-    fn plan(&mut self, call: Call) -> u64 {
+    fn plan(&mut self, call: Reservation) -> u64 {
         self.last += 1;
         self.calls.insert(self.last, call);
         self.last
@@ -101,7 +104,7 @@ impl Calls {
 #[derive(Debug)]
 #[must_use = "it is to be kept until the messages are added"]
 pub struct Allowance {
-    calls: Arc<Mutex<Calls>>,
+    calls: Arc<Mutex<Reservations>>,
     id: u64,
 }
 
@@ -113,13 +116,13 @@ impl Drop for Allowance {
     }
 }
 
-fn locked(calls: &Mutex<Calls>) -> MutexGuard<'_, Calls> {
+fn locked(calls: &Mutex<Reservations>) -> MutexGuard<'_, Reservations> {
     calls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is found of a call by the counts alone.
 enum Glance {
-    Planned(u64),
+    Reserved(u64),
     /// These must be looked up: a call's number, none for the one that is asked for.
     Look(Vec<(Option<u64>, Arc<[Address]>)>),
 }
@@ -133,7 +136,12 @@ struct Counts {
 
 impl Counts {
     /// Whether a call is within the limits; it is planned then. `unlooked`: who was not looked up counts as unknown.
-    fn glance(&self, calls: &mut Calls, call: &Call, unlooked: bool) -> Result<Glance, LimitError> {
+    fn glance(
+        &self,
+        calls: &mut Reservations,
+        call: &Reservation,
+        unlooked: bool,
+    ) -> Result<Glance, LimitError> {
         let new = call.recipients.len() as u64;
         let others = calls
             .besides(call)
@@ -149,7 +157,7 @@ impl Counts {
         }
         // As long as all of them could be new, nobody needs to look.
         if self.sent.first_time + others + new <= u64::from(self.max_first) {
-            return Ok(Glance::Planned(calls.plan(call.clone())));
+            return Ok(Glance::Reserved(calls.plan(call.clone())));
         }
         let all = calls.besides(call).map(|(id, other)| (Some(id), other));
         let look = all.chain([(None, call)]);
@@ -172,11 +180,11 @@ impl Counts {
                 max: self.max_first,
             });
         }
-        Ok(Glance::Planned(calls.plan(call.clone())))
+        Ok(Glance::Reserved(calls.plan(call.clone())))
     }
 }
 
-impl Call {
+impl Reservation {
     /// To whom the account may never have sent before.
     fn unknown(&self) -> Arc<BTreeSet<String>> {
         match &self.unknown {
@@ -235,12 +243,12 @@ impl Queue {
         let Some((max, max_first)) = limits else {
             return Ok(None);
         };
-        let mut call = Call {
+        let mut call = Reservation {
             key: key.map(str::to_owned),
             recipients: recipients.into(),
             unknown: None,
         };
-        let shared = self.planned_by(account);
+        let shared = self.reserved_by(account);
         let mut looks = 0;
         loop {
             let ended = locked(&shared).ended;
@@ -262,7 +270,7 @@ impl Queue {
                 counts.glance(&mut calls, &call, looks >= LOOKS)?
             };
             match glance {
-                Glance::Planned(id) => return Ok(Some(Allowance { calls: shared, id })),
+                Glance::Reserved(id) => return Ok(Some(Allowance { calls: shared, id })),
                 Glance::Look(list) => {
                     looks += 1;
                     for (id, unknown) in self.look_up(account, list).await? {
@@ -293,12 +301,12 @@ impl Queue {
         Ok(looked)
     }
 
-    fn planned_by(&self, account: &str) -> Arc<Mutex<Calls>> {
-        let mut planned = self.planned();
+    fn reserved_by(&self, account: &str) -> Arc<Mutex<Reservations>> {
+        let mut planned = self.reserved();
         match planned.get(account) {
             Some(calls) => Arc::clone(calls),
             None => {
-                let calls = Arc::<Mutex<Calls>>::default();
+                let calls = Arc::<Mutex<Reservations>>::default();
                 let account = account.to_owned();
                 planned.insert(account, Arc::clone(&calls));
                 calls

@@ -7,8 +7,8 @@ use postrider_store::{Arrival, NewMail, Queued, Settle, TextSource, Top};
 
 use crate::{
     Queue, header,
-    settle::{Ended, LastHop},
-    simulate::{self, Kind, Stage},
+    settle::{EndedAttempt, LastHop},
+    simulate::{self, FailureKind, FailureStage},
 };
 
 /// Where these messages are said to have gone.
@@ -24,7 +24,7 @@ impl Queue {
         } else {
             None
         };
-        let ended = Ended {
+        let ended = EndedAttempt {
             message,
             status,
             start,
@@ -92,30 +92,30 @@ fn outcome(message: &Queued) -> DeliveryStatus {
         .address()
         .and_then(|sender| simulate::failure(sender.local.as_str()));
     let failure = sender
-        .filter(|failure| failure.stage == Stage::MailFrom)
+        .filter(|failure| failure.stage == FailureStage::MailFrom)
         .or_else(|| {
             simulate::failure(message.recipient.local.as_str())
-                .filter(|failure| failure.stage != Stage::MailFrom)
+                .filter(|failure| failure.stage != FailureStage::MailFrom)
         });
     let Some(failure) = failure else {
         let reply = Reply::ok("delivered to the sender's own mailbox");
         return DeliveryStatus::from_reply(&reply, "end of data").with_remote(REMOTE);
     };
     let command = match failure.stage {
-        Stage::MailFrom => "MAIL",
-        Stage::RcptTo => "RCPT",
-        Stage::Data | Stage::Queue => "end of data",
+        FailureStage::MailFrom => "MAIL",
+        FailureStage::RcptTo => "RCPT",
+        FailureStage::Data | FailureStage::Queue => "end of data",
     };
     match failure.kind {
-        Kind::Timeout => {
+        FailureKind::Timeout => {
             let text = "no answer, as asked for by the address";
-            DeliveryStatus::transient(Cause::Timeout, EnhancedCode::transient(4, 2), text)
+            DeliveryStatus::transient(Cause::Timeout, EnhancedCode::BAD_CONNECTION, text)
         }
-        Kind::Code(code) => {
+        FailureKind::Code(code) => {
             let code = ReplyCode::new(code).unwrap_or(ReplyCode::LOCAL_ERROR);
             let reply = Reply::new(
                 code,
-                Some(EnhancedCode::transient(0, 0)),
+                Some(EnhancedCode::TRANSIENT),
                 failure.reply().text().to_owned(),
             );
             DeliveryStatus::from_reply(&reply, command)

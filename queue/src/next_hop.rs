@@ -141,7 +141,7 @@ impl Plan {
 
 /// What a plan is made for: a destination, by a transport that goes straight to its hosts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Target {
+pub(crate) struct PlanKey {
     pub(crate) destination: Destination,
     /// The transport's name; empty without one.
     pub(crate) transport: String,

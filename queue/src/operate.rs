@@ -34,7 +34,7 @@ pub struct EndedCount {
 
 /// How an administrator ends a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum EndAs {
     /// As if its delivery had failed: event `failed`, and a DSN.
     Fail,
     /// Without a DSN: event `canceled`.
@@ -74,10 +74,14 @@ impl Queue {
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn end_all(&self, filter: &QueueFilter, end: End) -> Result<EndedCount, StoreError> {
+    pub async fn end_all(
+        &self,
+        filter: &QueueFilter,
+        end: EndAs,
+    ) -> Result<EndedCount, StoreError> {
         let event = match end {
-            End::Fail => Event::Failed,
-            End::Drop => Event::Canceled,
+            EndAs::Fail => Event::Failed,
+            EndAs::Drop => Event::Canceled,
         };
         let mut count = EndedCount::default();
         let mut after = None;

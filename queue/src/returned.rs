@@ -22,7 +22,7 @@ use tracing::info;
 use crate::{
     Queue,
     settle::logged,
-    suppress::{Failure, Source, new_suppression},
+    suppress::{FailureFacts, HeardFrom, new_suppression},
 };
 
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub struct Arrived<'a> {
 
 /// What follows from a mail, to be stored together with it.
 #[derive(Debug, Default)]
-pub struct Returned {
+pub struct ReturnEffects {
     /// For the history.
     pub notes: Vec<Note>,
     /// Events.
@@ -88,7 +88,7 @@ impl Queue {
         config: &Dynamic,
         arrived: &Arrived<'_>,
         text: impl Future<Output = Vec<u8>> + Send,
-    ) -> Result<Option<Returned>, StoreError> {
+    ) -> Result<Option<ReturnEffects>, StoreError> {
         let by_id = self.by_from_id(config, arrived).await?;
         let abuse = is_for_complaints(arrived.rcpt_to);
         let null = *arrived.reverse_path == ReversePath::Null;
@@ -96,7 +96,7 @@ impl Queue {
             return Ok(None);
         }
         let reading = bounce::read(&text.await, self.statics.limits.mime());
-        let mut returned = Returned::default();
+        let mut returned = ReturnEffects::default();
         match (by_id, reading) {
             (Some(message), reading) => {
                 self.told_by_id(config, &message, reading, &mut returned)
@@ -141,7 +141,7 @@ impl Queue {
         config: &Dynamic,
         message: &Queued,
         reading: Reading,
-        returned: &mut Returned,
+        returned: &mut ReturnEffects,
     ) {
         let unrecognized = |dsn, text| Heard {
             event: Event::Unrecognized,
@@ -191,7 +191,7 @@ impl Queue {
         config: &Dynamic,
         arrived: &Arrived<'_>,
         report: &Report,
-        returned: &mut Returned,
+        returned: &mut ReturnEffects,
     ) -> Result<(), StoreError> {
         let mut by_envid: Vec<Queued> = Vec::new();
         if let Some(envid) = &report.envid {
@@ -250,7 +250,7 @@ impl Queue {
         arrived: &Arrived<'_>,
         complaint: &Complaint,
         abuse: bool,
-        returned: &mut Returned,
+        returned: &mut ReturnEffects,
     ) -> Result<(), StoreError> {
         let Some(message_id) = &complaint.original_message_id else {
             return Ok(());
@@ -282,12 +282,12 @@ impl Queue {
         message: &Queued,
         heard: &Heard<'_>,
         trust: Trust,
-        returned: &mut Returned,
+        returned: &mut ReturnEffects,
     ) {
         let now = self.clock.now();
         let account = config.accounts.get(&message.common.account);
-        let failure = Failure {
-            source: Source::Dsn,
+        let failure = FailureFacts {
+            source: HeardFrom::Dsn,
             code: heard.code,
             enhanced: heard.enhanced,
             text: heard.text,
@@ -341,7 +341,7 @@ impl Queue {
         config: &Dynamic,
         message: &Queued,
         complaint: &Complaint,
-        returned: &mut Returned,
+        returned: &mut ReturnEffects,
     ) {
         let now = self.clock.now();
         let kind = &complaint.feedback_type;
@@ -361,7 +361,7 @@ impl Queue {
         });
         let wanted = !kind.eq_ignore_ascii_case("not-spam");
         if wanted && config.accounts.contains_key(&message.common.account) {
-            let reason = format!("{}: {kind}", Source::Complaint.name());
+            let reason = format!("{}: {kind}", HeardFrom::Complaint.name());
             returned
                 .suppress
                 .push(new_suppression(message, reason, now));

@@ -27,8 +27,8 @@ use tracing::error;
 
 use crate::{
     Queue,
-    explain::Limits,
-    next_hop::{Site, Target},
+    explain::UsedUp,
+    next_hop::{PlanKey, Site},
     schedule::InFlight,
 };
 use dispatch::Planning;
@@ -49,7 +49,7 @@ type Wake = mpsc::Sender<()>;
 
 /// What a worker tells.
 #[derive(Debug)]
-enum Note {
+enum WorkerNote {
     /// The worker has nothing to do and waits, its connection open.
     Idle { site: Site, wake: Wake },
     /// The worker is gone.
@@ -62,15 +62,15 @@ enum Note {
         claimed: Time,
     },
     /// A plan is still used, but a new one is to be made.
-    Stale { target: Target },
+    Stale { target: PlanKey },
 }
 
 /// The loop, and what it knows.
-struct Driver {
+struct QueueLoop {
     queue: Arc<Queue>,
     in_flight: InFlight<Wake>,
     workers: JoinSet<()>,
-    notes: mpsc::Sender<Note>,
+    notes: mpsc::Sender<WorkerNote>,
     planning: Planning,
     /// Sites with messages that wait only because there are as many workers as there may be.
     waiting: VecDeque<Site>,
@@ -83,7 +83,7 @@ impl Queue {
     pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
         let mut changed = self.store.queue_changed();
         let (notes, mut inbox) = mpsc::channel(64);
-        let mut driver = Driver {
+        let mut queue_loop = QueueLoop {
             queue: Arc::clone(&self),
             in_flight: InFlight::default(),
             workers: JoinSet::new(),
@@ -94,7 +94,7 @@ impl Queue {
         };
         while !*shutdown.borrow() {
             changed.mark_unchanged();
-            let wake = driver.claim().await;
+            let wake = queue_loop.claim().await;
             let due = async {
                 match wake {
                     Some(time) => self.clock.sleep_until(time).await,
@@ -105,24 +105,24 @@ impl Queue {
                 _ = changed.changed() => {}
                 () = due => {}
                 _ = shutdown.wait_for(|stop| *stop) => {}
-                Some(note) = inbox.recv() => driver.take_note(note),
-                () = end_of(&mut driver.pause) => {}
-                Some(planned) = driver.planning.next() => driver.take_plan(planned),
-                Some(ended) = driver.workers.join_next() => {
+                Some(note) = inbox.recv() => queue_loop.take_note(note),
+                () = end_of(&mut queue_loop.pause) => {}
+                Some(planned) = queue_loop.planning.next() => queue_loop.take_plan(planned),
+                Some(ended) = queue_loop.workers.join_next() => {
                     if let Err(panic) = ended {
                         error!(%panic, "a delivery worker failed; its messages are claimed until the next start");
                     }
                 }
             }
             while let Ok(note) = inbox.try_recv() {
-                driver.take_note(note);
+                queue_loop.take_note(note);
             }
-            while let Some(planned) = driver.planning.try_next() {
-                driver.take_plan(planned);
+            while let Some(planned) = queue_loop.planning.try_next() {
+                queue_loop.take_plan(planned);
             }
-            driver.begin_waiting();
+            queue_loop.begin_waiting();
         }
-        driver.stop(inbox).await;
+        queue_loop.stop(inbox).await;
     }
 
     /// Gives messages back to the store, as if they had not been claimed.
@@ -163,7 +163,7 @@ async fn end_of(pause: &mut Option<Pin<Box<Sleep>>>) {
     }
 }
 
-impl Driver {
+impl QueueLoop {
     /// Claims what is due and hands it on. Gives the time when there is more to do, if that is known.
     async fn claim(&mut self) -> Option<Time> {
         let (queue, now) = (Arc::clone(&self.queue), self.queue.clock.now());
@@ -171,7 +171,7 @@ impl Driver {
         let claim = self
             .in_flight
             .claim(now, limits, self.planning.destinations());
-        *queue.limits() = Limits {
+        *queue.limits() = UsedUp {
             all: claim.is_none(),
             full: self.in_flight.full_sites(limits),
         };
@@ -206,31 +206,31 @@ impl Driver {
         }
     }
 
-    fn take_note(&mut self, note: Note) {
+    fn take_note(&mut self, note: WorkerNote) {
         match note {
-            Note::Idle { site, wake } => {
+            WorkerNote::Idle { site, wake } => {
                 self.in_flight.rest(&site, wake);
                 self.serve(&site);
             }
-            Note::Ended { site } => {
+            WorkerNote::Ended { site } => {
                 self.in_flight.end(&site, mpsc::Sender::is_closed);
                 self.serve(&site);
             }
-            Note::Room => {}
-            Note::Back { messages, claimed } => self.dispatch(messages, claimed),
-            Note::Stale { target } => self.refresh(target),
+            WorkerNote::Room => {}
+            WorkerNote::Back { messages, claimed } => self.dispatch(messages, claimed),
+            WorkerNote::Stale { target } => self.refresh(target),
         }
     }
 
     /// Ends: idle workers as their inboxes close, the others when their messages have results. The rest goes back.
-    async fn stop(mut self, mut inbox: mpsc::Receiver<Note>) {
+    async fn stop(mut self, mut inbox: mpsc::Receiver<WorkerNote>) {
         let mut left = self.planning.stop();
         for turns in self.in_flight.dismiss() {
             left.extend(turns.close().into_iter().flat_map(|batch| batch.messages));
         }
         drop(self.notes);
         while let Some(note) = inbox.recv().await {
-            if let Note::Back { messages, .. } = note {
+            if let WorkerNote::Back { messages, .. } = note {
                 left.extend(messages);
             }
         }

@@ -10,7 +10,7 @@ use postrider_store::Time;
 use rand::{Rng, RngExt};
 
 pub(crate) use in_flight::{InFlight, May};
-pub(crate) use turns::{Batch, Turn, Turns};
+pub(crate) use turns::{ClaimedBatch, Turn, Turns};
 
 /// How long a claim holds unless it is renewed.
 pub(crate) const LEASE: Duration = Duration::from_secs(600);

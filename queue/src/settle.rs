@@ -15,7 +15,7 @@ use tracing::info;
 
 use crate::{
     Queue, header, schedule,
-    suppress::{Failure, Source},
+    suppress::{FailureFacts, HeardFrom},
 };
 
 /// How much of a text's beginning is read to find its header section for a DSN.
@@ -23,7 +23,7 @@ const HEADER_MAX: u64 = 64 * 1024;
 
 /// An attempt that ended.
 #[derive(Clone, Debug)]
-pub(crate) struct Ended {
+pub(crate) struct EndedAttempt {
     pub(crate) message: Queued,
     pub(crate) status: DeliveryStatus,
     pub(crate) start: Time,
@@ -53,8 +53,8 @@ struct Fate {
 
 impl Queue {
     /// What the store is to do about an attempt.
-    pub(crate) async fn settlement(&self, config: &Dynamic, ended: Ended) -> Settle {
-        let Ended {
+    pub(crate) async fn settlement(&self, config: &Dynamic, ended: EndedAttempt) -> Settle {
+        let EndedAttempt {
             message,
             status,
             start,
@@ -105,7 +105,7 @@ impl Queue {
             "{} is on the suppression list since {} ({})",
             entry.original, entry.created, entry.reason
         );
-        let status = DeliveryStatus::permanent(Cause::Local, EnhancedCode::permanent(1, 1), text);
+        let status = DeliveryStatus::permanent(Cause::Local, EnhancedCode::UNKNOWN_MAILBOX, text);
         info!(id = message.id.0, to = %message.recipient, "suppressed");
         self.end(config, message, Event::Suppressed, &status, Party::Claimant)
             .await
@@ -120,7 +120,7 @@ impl Queue {
     ) -> Settle {
         // The contract's words, for both.
         let text = "delivery canceled by admin";
-        let status = DeliveryStatus::permanent(Cause::Local, EnhancedCode::permanent(3, 0), text);
+        let status = DeliveryStatus::permanent(Cause::Local, EnhancedCode::SYSTEM, text);
         self.end(config, message, event, &status, Party::Administrator)
             .await
     }
@@ -231,8 +231,8 @@ impl Queue {
             schedule::retry_at(now, message.attempts, settings, &mut *self.rng())
         };
         let Some(next) = next else {
-            let failure = Failure {
-                source: Source::Queue,
+            let failure = FailureFacts {
+                source: HeardFrom::Queue,
                 code: status.code,
                 enhanced: status.enhanced,
                 text: &status.text,

@@ -6,16 +6,16 @@ use postrider_smtp::{EnhancedCode, Reply, ReplyCode};
 
 /// A failure that is to be played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct SimulatedFailure {
     /// Where.
-    pub stage: Stage,
+    pub stage: FailureStage,
     /// What.
-    pub kind: Kind,
+    pub kind: FailureKind,
 }
 
 /// Where a failure shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum FailureStage {
     /// At MAIL FROM; looked for in the sender.
     MailFrom,
     /// At RCPT TO.
@@ -28,7 +28,7 @@ pub enum Stage {
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FailureKind {
     /// This reply code, 400 to 599, with the enhanced code X.0.0.
     Code(u16),
     /// No answer.
@@ -37,44 +37,44 @@ pub enum Kind {
 
 /// What this local-part asks for; None for all ordinary ones.
 #[must_use]
-pub fn failure(local: &str) -> Option<Failure> {
+pub fn failure(local: &str) -> Option<SimulatedFailure> {
     let kind = if local.ends_with("temperror") {
-        Kind::Code(451)
+        FailureKind::Code(451)
     } else if local.ends_with("permerror") {
-        Kind::Code(550)
+        FailureKind::Code(550)
     } else if local.ends_with("timeout") {
-        Kind::Timeout
+        FailureKind::Timeout
     } else {
         let digits = local.len().checked_sub(3).and_then(|at| local.get(at..))?;
         let code = digits
             .parse()
             .ok()
             .filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
-        Kind::Code(code.filter(|code| (400..600).contains(code))?)
+        FailureKind::Code(code.filter(|code| (400..600).contains(code))?)
     };
     let stage = if local.starts_with("mailfrom") {
-        Stage::MailFrom
+        FailureStage::MailFrom
     } else if local.starts_with("rcptto") {
-        Stage::RcptTo
+        FailureStage::RcptTo
     } else if local.starts_with("queue") {
-        Stage::Queue
+        FailureStage::Queue
     } else {
-        Stage::Data
+        FailureStage::Data
     };
-    Some(Failure { stage, kind })
+    Some(SimulatedFailure { stage, kind })
 }
 
-impl Failure {
+impl SimulatedFailure {
     /// The reply that it comes to. A session that may not wait for an hour says 451 at once in place of a time-out.
     #[must_use]
     pub fn reply(self) -> Reply {
         let code = match self.kind {
-            Kind::Code(code) => ReplyCode::new(code).unwrap_or(ReplyCode::LOCAL_ERROR),
-            Kind::Timeout => ReplyCode::LOCAL_ERROR,
+            FailureKind::Code(code) => ReplyCode::new(code).unwrap_or(ReplyCode::LOCAL_ERROR),
+            FailureKind::Timeout => ReplyCode::LOCAL_ERROR,
         };
         Reply::new(
             code,
-            Some(EnhancedCode::transient(0, 0)),
+            Some(EnhancedCode::TRANSIENT),
             "failure as asked for by the address",
         )
     }
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn local_parts() {
-        let check = |local: &str, expected: Option<(Stage, Kind)>| {
+        let check = |local: &str, expected: Option<(FailureStage, FailureKind)>| {
             assert_eq!(
                 failure(local).map(|failure| (failure.stage, failure.kind)),
                 expected,
@@ -94,16 +94,34 @@ mod tests {
             );
         };
         check("user", None);
-        check("user+550", Some((Stage::Data, Kind::Code(550))));
-        check("x.temperror", Some((Stage::Data, Kind::Code(451))));
-        check("permerror", Some((Stage::Data, Kind::Code(550))));
-        check("x-timeout", Some((Stage::Data, Kind::Timeout)));
-        check("rcptto-451", Some((Stage::RcptTo, Kind::Code(451))));
+        check(
+            "user+550",
+            Some((FailureStage::Data, FailureKind::Code(550))),
+        );
+        check(
+            "x.temperror",
+            Some((FailureStage::Data, FailureKind::Code(451))),
+        );
+        check(
+            "permerror",
+            Some((FailureStage::Data, FailureKind::Code(550))),
+        );
+        check(
+            "x-timeout",
+            Some((FailureStage::Data, FailureKind::Timeout)),
+        );
+        check(
+            "rcptto-451",
+            Some((FailureStage::RcptTo, FailureKind::Code(451))),
+        );
         check(
             "mailfrompermerror",
-            Some((Stage::MailFrom, Kind::Code(550))),
+            Some((FailureStage::MailFrom, FailureKind::Code(550))),
         );
-        check("queue+499", Some((Stage::Queue, Kind::Code(499))));
+        check(
+            "queue+499",
+            Some((FailureStage::Queue, FailureKind::Code(499))),
+        );
         check("user399", None);
         check("user600", None);
         check("PERMERROR", None);

@@ -20,7 +20,7 @@ const ADDRESS_FAULTS: [(u16, u16); 5] = [(1, 1), (1, 2), (1, 3), (1, 6), (2, 1)]
 
 /// Where a failure was heard of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum HeardFrom {
     /// In an attempt of ours.
     Queue,
     /// In a DSN.
@@ -29,7 +29,7 @@ pub(crate) enum Source {
     Complaint,
 }
 
-impl Source {
+impl HeardFrom {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Queue => "queue",
@@ -41,8 +41,8 @@ impl Source {
 
 /// What is known of a failure.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Failure<'a> {
-    pub(crate) source: Source,
+pub(crate) struct FailureFacts<'a> {
+    pub(crate) source: HeardFrom,
     /// The SMTP code; 0 without one.
     pub(crate) code: u16,
     pub(crate) enhanced: Option<EnhancedCode>,
@@ -63,22 +63,22 @@ pub fn base_address(address: &Address) -> String {
 
 /// What a failure means for the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum ListWhen {
     /// Nothing.
-    Keep,
+    Never,
     /// The address is to blame.
     AtOnce,
     /// If it is one in a row.
     IfRepeated,
 }
 
-fn verdict(failure: &Failure<'_>, policy_blocks: bool) -> Verdict {
+fn list_when(failure: &FailureFacts<'_>, policy_blocks: bool) -> ListWhen {
     if failure.code == 0 {
-        return Verdict::Keep;
+        return ListWhen::Never;
     }
     let class = classify(failure.code, failure.enhanced, failure.text);
     if is_about_us(class) && !policy_blocks {
-        return Verdict::Keep;
+        return ListWhen::Never;
     }
     let faulty = |enhanced: EnhancedCode| {
         let fault = (enhanced.subject, enhanced.detail);
@@ -86,9 +86,9 @@ fn verdict(failure: &Failure<'_>, policy_blocks: bool) -> Verdict {
     };
     let permanent = (500..600).contains(&failure.code);
     if AT_ONCE.contains(&failure.code) || (permanent && failure.enhanced.is_some_and(faulty)) {
-        Verdict::AtOnce
+        ListWhen::AtOnce
     } else {
-        Verdict::IfRepeated
+        ListWhen::IfRepeated
     }
 }
 
@@ -125,20 +125,20 @@ impl Queue {
         &self,
         account: &Account,
         message: &Queued,
-        failure: &Failure<'_>,
+        failure: &FailureFacts<'_>,
         now: Time,
     ) -> Option<NewSuppression> {
-        let reason = match verdict(failure, account.suppress_policy_blocks) {
-            Verdict::Keep => return None,
-            Verdict::AtOnce => {
+        let reason = match list_when(failure, account.suppress_policy_blocks) {
+            ListWhen::Never => return None,
+            ListWhen::AtOnce => {
                 let enhanced = failure.enhanced.map(|code| format!(", {code}"));
                 let enhanced = enhanced.unwrap_or_default();
                 format!("{}: {}{enhanced}", failure.source.name(), failure.code)
             }
-            Verdict::IfRepeated if self.is_third_failure(message).await => {
+            ListWhen::IfRepeated if self.is_third_failure(message).await => {
                 "three consecutive failures".to_owned()
             }
-            Verdict::IfRepeated => return None,
+            ListWhen::IfRepeated => return None,
         };
         Some(new_suppression(message, reason, now))
     }
@@ -202,10 +202,10 @@ mod tests {
     }
 
     #[test]
-    fn verdicts() {
-        use Verdict::{AtOnce, IfRepeated, Keep};
+    fn failures_that_list_an_address() {
+        use ListWhen::{AtOnce, IfRepeated, Never};
         for (code, enhanced, text, expected) in [
-            (0, None, "", Keep),
+            (0, None, "", Never),
             (550, Some((1, 1)), "no such user", AtOnce),
             (550, None, "no", AtOnce),
             (553, None, "no", AtOnce),
@@ -215,30 +215,30 @@ mod tests {
             (554, Some((0, 0)), "transaction failed", IfRepeated),
             (451, None, "try later", IfRepeated),
             // Our own address is blocked, or our mail is disliked.
-            (550, Some((7, 1)), "192.0.2.1 is on our block list", Keep),
+            (550, Some((7, 1)), "192.0.2.1 is on our block list", Never),
             (550, Some((7, 1)), "user unknown", AtOnce),
-            (550, Some((7, 26)), "unauthenticated mail", Keep),
-            (421, Some((7, 28)), "too many messages from you", Keep),
+            (550, Some((7, 26)), "unauthenticated mail", Never),
+            (421, Some((7, 28)), "too many messages from you", Never),
         ] {
             let enhanced = enhanced.map(|(subject, detail)| EnhancedCode {
                 class: u8::try_from(code / 100).unwrap(),
                 subject,
                 detail,
             });
-            let failure = Failure {
-                source: Source::Queue,
+            let failure = FailureFacts {
+                source: HeardFrom::Queue,
                 code,
                 enhanced,
                 text,
             };
-            assert_eq!(verdict(&failure, false), expected, "{code} {text}");
+            assert_eq!(list_when(&failure, false), expected, "{code} {text}");
         }
-        let block = Failure {
-            source: Source::Queue,
+        let block = FailureFacts {
+            source: HeardFrom::Queue,
             code: 550,
-            enhanced: Some(EnhancedCode::permanent(7, 1)),
+            enhanced: Some(EnhancedCode::NOT_AUTHORIZED),
             text: "192.0.2.1 is on our block list",
         };
-        assert_eq!(verdict(&block, true), AtOnce);
+        assert_eq!(list_when(&block, true), AtOnce);
     }
 }

@@ -25,7 +25,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use postrider_queue::{AddError, Arrived, End, EndedCount, OperateError};
+use postrider_queue::{AddError, Arrived, EndAs, EndedCount, OperateError};
 use postrider_smtp::{Address, ReversePath};
 use postrider_store::{
     Accept, Change, Event, HoldFilter, NewSuppression, NextAttempt, Notify, OutgoingEvent,
@@ -244,7 +244,7 @@ async fn administrators_change_and_end_messages() {
     };
     let error = world.queue.change(&to("a@"), &change).await.unwrap_err();
     assert!(matches!(error, OperateError::UnknownTransport(name) if name == "nowhere"));
-    let ended = world.queue.end_all(&to("a@"), End::Fail).await.unwrap();
+    let ended = world.queue.end_all(&to("a@"), EndAs::Fail).await.unwrap();
     assert_eq!(
         ended,
         EndedCount {
@@ -254,7 +254,7 @@ async fn administrators_change_and_end_messages() {
     );
     // A held one as well.
     world.queue.change(&to("b@"), &hold(true)).await.unwrap();
-    let ended = world.queue.end_all(&to("b@"), End::Drop).await.unwrap();
+    let ended = world.queue.end_all(&to("b@"), EndAs::Drop).await.unwrap();
     assert_eq!(ended.ended, 1);
     let told = world.told().await;
     assert_eq!(
@@ -410,7 +410,7 @@ async fn a_submitters_own_fromid_is_for_one_recipient_and_once() {
     // Also when it is in the history only.
     world
         .queue
-        .end_all(&QueueFilter::default(), End::Drop)
+        .end_all(&QueueFilter::default(), EndAs::Drop)
         .await
         .unwrap();
     let again = own("ann+order7@example.org", &["y@remote.test"]);

@@ -123,7 +123,7 @@ pub enum Refusal {
     /// All mailboxes of the recipients were removed since RCPT.
     MailboxGone,
     /// An address asked localserve for this failure.
-    Simulated(simulate::Failure),
+    Simulated(simulate::SimulatedFailure),
 }
 
 /// Decides one stage of a session.
@@ -169,7 +169,7 @@ fn refuse_mail(mail: &MailFrom, facts: &Facts, policy: &Policy<'_>) -> Option<Re
             return Some(Refusal::SenderNotAllowed(sender.clone()));
         }
     }
-    simulated(&sender?.local, simulate::Stage::MailFrom, policy)
+    simulated(&sender?.local, simulate::FailureStage::MailFrom, policy)
 }
 
 fn refuse_rcpt(rcpt: &RcptTo, recipient: &RecipientFacts, policy: &Policy<'_>) -> Option<Refusal> {
@@ -180,7 +180,7 @@ fn refuse_rcpt(rcpt: &RcptTo, recipient: &RecipientFacts, policy: &Policy<'_>) -
         }
         ForwardPath::Postmaster => return None,
     };
-    let simulated = simulated(&address.local, simulate::Stage::RcptTo, policy);
+    let simulated = simulated(&address.local, simulate::FailureStage::RcptTo, policy);
     if simulated.is_some() || policy.role == Role::Submission {
         return simulated;
     }
@@ -226,7 +226,7 @@ fn refuse_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>) -> 
         .recipients
         .iter()
         .filter_map(|rcpt| rcpt.forward_path.address())
-        .find_map(|address| simulated(&address.local, simulate::Stage::Data, policy));
+        .find_map(|address| simulated(&address.local, simulate::FailureStage::Data, policy));
     if simulated.is_some() || policy.role == Role::Submission {
         return simulated;
     }
@@ -241,7 +241,11 @@ fn refuse_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>) -> 
 }
 
 /// The failure that a local-part asks localserve for at this stage.
-fn simulated(local: &LocalPart, stage: simulate::Stage, policy: &Policy<'_>) -> Option<Refusal> {
+fn simulated(
+    local: &LocalPart,
+    stage: simulate::FailureStage,
+    policy: &Policy<'_>,
+) -> Option<Refusal> {
     if !policy.simulate {
         return None;
     }

@@ -257,7 +257,7 @@ fn complete_header(
     section: &[u8],
     fields: &mut Fields,
 ) -> Result<HeaderEdit, Reply> {
-    let taken = extra::take(section).map_err(|error| {
+    let taken = extra::extract(section).map_err(|error| {
         Reply::new(
             ReplyCode::TRANSACTION_FAILED,
             Some(EnhancedCode::CONTENT),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use postrider_queue::{End as How, explain_retired};
+use postrider_queue::{EndAs as How, explain_retired};
 use postrider_store::{Attempt, Change, Order, QueueFilter, QueueId, Queued};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 

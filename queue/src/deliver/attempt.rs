@@ -19,7 +19,7 @@ use crate::{
     Queue,
     next_hop::{self, Hop, Plan, TlsRule, Way},
     route::{self, SmarthostTls},
-    settle::{Ended, LastHop},
+    settle::{EndedAttempt, LastHop},
 };
 
 /// How many hosts are tried in one attempt.
@@ -28,18 +28,18 @@ const HOSTS_MAX: usize = 10;
 const ADDRESSES_MAX: usize = 8;
 
 /// An attempt under way.
-pub(super) struct Attempt<'a> {
+pub(super) struct OngoingAttempt<'a> {
     pub(super) queue: &'a Queue,
     pub(super) config: &'a Dynamic,
     plan: &'a Plan,
     pub(super) start: Time,
     /// The messages without a result, each with the last thing that happened to it.
     pub(super) pending: Vec<(Queued, DeliveryStatus)>,
-    pub(super) ended: Vec<Ended>,
+    pub(super) ended: Vec<EndedAttempt>,
 }
 
 /// An address to try.
-struct Target<'a> {
+struct Endpoint<'a> {
     host: &'a str,
     address: SocketAddr,
     /// Our own address; None: the system chooses.
@@ -48,7 +48,7 @@ struct Target<'a> {
     login: Option<Credentials>,
 }
 
-impl<'a> Attempt<'a> {
+impl<'a> OngoingAttempt<'a> {
     pub(super) fn new(
         queue: &'a Queue,
         config: &'a Dynamic,
@@ -78,7 +78,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Ends the attempt. Messages without a result get the last thing that happened to them.
-    pub(super) fn finish(mut self) -> Vec<Ended> {
+    pub(super) fn finish(mut self) -> Vec<EndedAttempt> {
         self.end_pending();
         self.ended
     }
@@ -90,7 +90,7 @@ impl<'a> Attempt<'a> {
     }
 
     pub(super) fn end(&mut self, message: Queued, status: DeliveryStatus, hop: LastHop) {
-        self.ended.push(Ended {
+        self.ended.push(EndedAttempt {
             message,
             status,
             start: self.start,
@@ -156,14 +156,14 @@ impl<'a> Attempt<'a> {
                 if direct.is_some() && self.is_forbidden(&hop.name, ip) {
                     continue;
                 }
-                let target = Target {
+                let endpoint = Endpoint {
                     host: &hop.name,
                     address: SocketAddr::new(ip, hop.port),
                     from: direct.and_then(|settings| own_address(ip, settings)),
                     tls: self.queue.tls_for(hop, plan.tls, self.wants_verified_tls()),
                     login: login.cloned(),
                 };
-                if self.visit(target, kept).await {
+                if self.visit(endpoint, kept).await {
                     return;
                 }
             }
@@ -195,14 +195,14 @@ impl<'a> Attempt<'a> {
     }
 
     /// Tries one address. Returns true when nothing is left to do.
-    async fn visit(&mut self, target: Target<'_>, kept: &mut Option<KeptConnection>) -> bool {
-        let mut connected = self.connect(&target, target.tls.clone()).await;
+    async fn visit(&mut self, endpoint: Endpoint<'_>, kept: &mut Option<KeptConnection>) -> bool {
+        let mut connected = self.connect(&endpoint, endpoint.tls.clone()).await;
         // Opportunistic TLS that does not work is worth no more than plain text (RFC 7435 §3).
-        if let (Err(status), TlsMode::Opportunistic(_)) = (&connected, &target.tls)
+        if let (Err(status), TlsMode::Opportunistic(_)) = (&connected, &endpoint.tls)
             && status.cause == Cause::Tls
         {
             debug!(%status, "TLS failed, once more without");
-            connected = self.connect(&target, TlsMode::Never).await;
+            connected = self.connect(&endpoint, TlsMode::Never).await;
         }
         let mut connection = match connected {
             Ok(connection) => connection,
@@ -220,7 +220,7 @@ impl<'a> Attempt<'a> {
         if connection.usable() {
             *kept = Some(KeptConnection {
                 transport: self.plan.transport.clone(),
-                verified: is_verifying(&target.tls, self.plan.tls),
+                verified: is_verifying(&endpoint.tls, self.plan.tls),
                 connection,
                 sent,
             });
@@ -230,22 +230,22 @@ impl<'a> Attempt<'a> {
 
     async fn connect(
         &self,
-        target: &Target<'_>,
+        endpoint: &Endpoint<'_>,
         tls: TlsMode,
     ) -> Result<Connection, DeliveryStatus> {
         let statics = &self.queue.statics;
         let remote = Remote {
-            name: target.host.to_owned(),
-            ip: target.address.ip(),
+            name: endpoint.host.to_owned(),
+            ip: endpoint.address.ip(),
         };
         let limit = statics.smtp_client.connect_timeout;
-        let port = target.address.port();
+        let port = endpoint.address.port();
         let failed = |text: String| {
             DeliveryStatus::transient(Cause::Connect, EnhancedCode::NO_ANSWER, text)
                 .with_remote(remote.to_string())
                 .with_command("connect")
         };
-        let dialing = self.queue.dialer.dial(target.address, target.from);
+        let dialing = self.queue.dialer.dial(endpoint.address, endpoint.from);
         let stream = tokio::time::timeout(limit, dialing)
             .await
             .map_err(|_| {
@@ -255,7 +255,7 @@ impl<'a> Attempt<'a> {
             })?
             .map_err(|error| failed(format!("connecting to port {port}: {error}")))?;
         let options = Options {
-            login: target.login.clone(),
+            login: endpoint.login.clone(),
             timeouts: route::timeouts(statics),
             ..Options::new(Host::Domain(statics.hostname.clone()), tls)
         };

@@ -10,7 +10,7 @@ use postrider_smtp::{
 };
 use postrider_store::{Message, Queued};
 
-use super::attempt::Attempt;
+use super::attempt::OngoingAttempt;
 use crate::{Queue, schedule::BATCH, settle::LastHop};
 
 /// How often recipients that were too many for a transaction are sent in another one.
@@ -33,7 +33,7 @@ impl MessageSource for StoredMessage {
     }
 }
 
-impl Attempt<'_> {
+impl OngoingAttempt<'_> {
     /// Sends all pending messages, in as many transactions as that takes. `sent` counts them.
     pub(super) async fn send(&mut self, connection: &mut Connection, sent: &mut usize) {
         for _ in 0..TRANSACTIONS_MAX {

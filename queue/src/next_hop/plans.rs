@@ -10,7 +10,7 @@ use postrider_config::Static;
 use postrider_smtp::DeliveryStatus;
 use postrider_store::Time;
 
-use super::{Plan, Planned, Target};
+use super::{Plan, PlanKey, Planned};
 use crate::route;
 
 /// The shortest time that a plan holds: mail to a domain comes in bursts.
@@ -24,7 +24,7 @@ const PLANS_MAX: usize = 20_000;
 
 /// A remembered plan.
 #[derive(Clone, Debug)]
-pub(crate) struct Found {
+pub(crate) struct Remembered {
     pub(crate) plan: Result<Arc<Plan>, DeliveryStatus>,
     /// It may be used, but a new one is to be made.
     pub(crate) stale: bool,
@@ -40,9 +40,9 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Plans {
     smarthosts: BTreeMap<String, Arc<Plan>>,
-    entries: HashMap<Target, Entry>,
+    entries: HashMap<PlanKey, Entry>,
     /// The entries by the time until which they hold.
-    ends: BTreeSet<(Time, Target)>,
+    ends: BTreeSet<(Time, PlanKey)>,
 }
 
 impl Plans {
@@ -63,19 +63,19 @@ impl Plans {
     }
 
     /// What is remembered.
-    pub(crate) fn find(&self, target: &Target, now: Time) -> Option<Found> {
+    pub(crate) fn find(&self, target: &PlanKey, now: Time) -> Option<Remembered> {
         let entry = self.entries.get(target)?;
         let stale = entry.until <= now;
         // That there is no plan is not believed for longer than it holds.
         let usable = !stale || (entry.plan.is_ok() && now < entry.until.after(STALE_MAX));
-        usable.then(|| Found {
+        usable.then(|| Remembered {
             plan: entry.plan.clone(),
             stale,
         })
     }
 
     /// Remembers a plan, if it holds. A failure that may be over soon does not end an older plan.
-    pub(crate) fn remember(&mut self, target: Target, planned: &Planned, now: Time) {
+    pub(crate) fn remember(&mut self, target: PlanKey, planned: &Planned, now: Time) {
         if planned.holds.is_zero() && planned.plan.is_err() {
             return;
         }
@@ -97,7 +97,7 @@ impl Plans {
         self.entries.insert(target, entry);
     }
 
-    fn forget(&mut self, target: &Target) {
+    fn forget(&mut self, target: &PlanKey) {
         if let Some(entry) = self.entries.remove(target) {
             self.ends.remove(&(entry.until, target.clone()));
         }
@@ -110,8 +110,8 @@ mod tests {
 
     use super::*;
 
-    fn target(destination: &str) -> Target {
-        Target {
+    fn target(destination: &str) -> PlanKey {
+        PlanKey {
             destination: destination.into(),
             transport: String::new(),
         }

@@ -11,13 +11,13 @@ use postrider_store::{Destination, Queued, Time};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tracing::error;
 
-use super::{Driver, worker::Worker};
+use super::{QueueLoop, worker::Worker};
 use crate::{
-    Delivery, Queue,
-    next_hop::{self, Plan, Planned, Site, Target},
+    DeliveryMode, Queue,
+    next_hop::{self, Plan, PlanKey, Planned, Site},
     route::{self, Route},
-    schedule::{Batch, May},
-    settle::{Ended, LastHop},
+    schedule::{ClaimedBatch, May},
+    settle::{EndedAttempt, LastHop},
 };
 
 /// How many claimed messages wait for workers, over all sites. While more wait, a full site takes no further messages.
@@ -30,10 +30,10 @@ pub(super) enum Course {
     Known {
         plan: Arc<Plan>,
         /// The target, if a new plan is to be made.
-        stale: Option<Target>,
+        stale: Option<PlanKey>,
     },
     /// A plan is to be made first.
-    Unknown(Target),
+    Unknown(PlanKey),
     /// Nowhere: this is what becomes of the messages.
     End(DeliveryStatus),
 }
@@ -63,7 +63,7 @@ impl Queue {
 
     fn course(&self, route: Route<'_>, destination: Destination, now: Time) -> Course {
         let known = |plan| Course::Known { plan, stale: None };
-        if self.delivery == Delivery::Local {
+        if self.delivery == DeliveryMode::Local {
             return known(Arc::new(Plan::local(&destination)));
         }
         let transport = match route {
@@ -74,7 +74,7 @@ impl Queue {
                 None => transport,
             },
         };
-        let target = Target {
+        let target = PlanKey {
             destination,
             transport: transport.to_owned(),
         };
@@ -99,7 +99,7 @@ impl Queue {
             .keep_unsuppressed(&config, messages, &mut settles)
             .await;
         for message in messages {
-            let ended = Ended {
+            let ended = EndedAttempt {
                 message,
                 status: status.clone(),
                 start,
@@ -115,9 +115,9 @@ impl Queue {
 /// give messages back.
 #[derive(Default)]
 pub(super) struct Planning {
-    waiting: HashMap<Target, Vec<WaitsForPlan>>,
+    waiting: HashMap<PlanKey, Vec<WaitsForPlan>>,
     tasks: JoinSet<Option<Planned>>,
-    targets: HashMap<Id, (Target, AbortHandle)>,
+    targets: HashMap<Id, (PlanKey, AbortHandle)>,
 }
 
 /// Messages that were claimed at this time.
@@ -154,7 +154,7 @@ impl Planning {
     }
 
     /// Has a plan made, unless that is under way. `messages` wait for it.
-    fn begin(&mut self, queue: &Arc<Queue>, target: Target, messages: Option<WaitsForPlan>) {
+    fn begin(&mut self, queue: &Arc<Queue>, target: PlanKey, messages: Option<WaitsForPlan>) {
         if let Some(waiting) = self.waiting.get_mut(&target) {
             waiting.extend(messages);
             return;
@@ -186,7 +186,7 @@ impl Planning {
     }
 }
 
-impl Driver {
+impl QueueLoop {
     /// Hands on messages that were claimed at `claimed`.
     pub(super) fn dispatch(&mut self, messages: Vec<Queued>, claimed: Time) {
         let queue = Arc::clone(&self.queue);
@@ -262,14 +262,14 @@ impl Driver {
     }
 
     /// Has a new plan made while the old one is used.
-    pub(super) fn refresh(&mut self, target: Target) {
+    pub(super) fn refresh(&mut self, target: PlanKey) {
         let queue = Arc::clone(&self.queue);
         self.planning.begin(&queue, target, None);
     }
 
     /// Puts messages into the turns of their site. Gives those that have no place: a full site takes none if there is
     /// `no_room`.
-    fn place(&mut self, batch: Batch, no_room: bool) -> Vec<Queued> {
+    fn place(&mut self, batch: ClaimedBatch, no_room: bool) -> Vec<Queued> {
         let site = batch.plan.site.clone();
         let may = self.in_flight.may_begin(&site, &self.queue.statics.queue);
         let turns = self.in_flight.turns(&site);
@@ -358,9 +358,9 @@ impl Driver {
     }
 }
 
-fn batch(plan: Arc<Plan>, messages: Vec<Queued>, claimed: Time) -> Batch {
+fn batch(plan: Arc<Plan>, messages: Vec<Queued>, claimed: Time) -> ClaimedBatch {
     let destination = messages.first().map(Queued::destination);
-    Batch {
+    ClaimedBatch {
         destination: destination.unwrap_or_default(),
         plan,
         messages,

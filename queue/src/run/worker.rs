@@ -7,12 +7,12 @@ use postrider_store::{Claim, Destination, Queued, Settle};
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{error, warn};
 
-use super::{Note, dispatch::Course};
+use super::{WorkerNote, dispatch::Course};
 use crate::{
-    Delivery, Queue,
+    DeliveryMode, Queue,
     deliver::KeptConnection,
     next_hop::{Plan, Site},
-    schedule::{BATCH, Batch, LEASE, Turn, Turns},
+    schedule::{BATCH, ClaimedBatch, LEASE, Turn, Turns},
 };
 
 /// Delivers to one site over one connection.
@@ -20,7 +20,7 @@ pub(super) struct Worker {
     queue: Arc<Queue>,
     site: Site,
     turns: Arc<Turns>,
-    notes: mpsc::Sender<Note>,
+    notes: mpsc::Sender<WorkerNote>,
     kept: Option<KeptConnection>,
     /// Results on their way into the store.
     settling: JoinSet<()>,
@@ -31,7 +31,7 @@ impl Worker {
         queue: Arc<Queue>,
         site: Site,
         turns: Arc<Turns>,
-        notes: mpsc::Sender<Note>,
+        notes: mpsc::Sender<WorkerNote>,
     ) -> Self {
         Self {
             queue,
@@ -50,7 +50,7 @@ impl Worker {
             let next = self.turns.next(again.take());
             if next.let_go {
                 // If the loop has no room for the note, it is about to look anyway.
-                let _ = self.notes.try_send(Note::Room);
+                let _ = self.notes.try_send(WorkerNote::Room);
             }
             let batches = match next.turn {
                 Some(Turn::Deliver(batches)) => self.still_claimed(batches).await,
@@ -68,11 +68,11 @@ impl Worker {
             kept.quit().await;
         }
         while self.settling.join_next().await.is_some() {}
-        let _ = self.notes.send(Note::Ended { site: self.site }).await;
+        let _ = self.notes.send(WorkerNote::Ended { site: self.site }).await;
     }
 
     /// Gives back messages that waited so long that their claim may end during the attempt.
-    async fn still_claimed(&self, mut batches: Vec<Batch>) -> Vec<Batch> {
+    async fn still_claimed(&self, mut batches: Vec<ClaimedBatch>) -> Vec<ClaimedBatch> {
         let now = self.queue.clock.now();
         let old = batches.extract_if(.., |batch| now.since(batch.claimed) > LEASE / 2);
         let old: Vec<Queued> = old.flat_map(|batch| batch.messages).collect();
@@ -83,7 +83,7 @@ impl Worker {
     }
 
     /// More of a destination's messages that are due now. Messages that do not belong to this site go to the loop.
-    async fn claim(&self, destination: Destination) -> Vec<Batch> {
+    async fn claim(&self, destination: Destination) -> Vec<ClaimedBatch> {
         let now = self.queue.clock.now();
         let claim = Claim {
             now,
@@ -106,9 +106,9 @@ impl Worker {
             match course {
                 Course::Known { plan, stale } if plan.site == self.site => {
                     if let Some(target) = stale {
-                        let _ = self.notes.send(Note::Stale { target }).await;
+                        let _ = self.notes.send(WorkerNote::Stale { target }).await;
                     }
-                    batches.push(Batch {
+                    batches.push(ClaimedBatch {
                         destination: destination.clone(),
                         plan,
                         messages,
@@ -119,7 +119,7 @@ impl Worker {
             }
         }
         if !back.is_empty() {
-            let note = Note::Back {
+            let note = WorkerNote::Back {
                 messages: back,
                 claimed: now,
             };
@@ -134,7 +134,7 @@ impl Worker {
             return false;
         }
         let (wake, mut woken) = mpsc::channel(1);
-        let note = Note::Idle {
+        let note = WorkerNote::Idle {
             site: self.site.clone(),
             wake,
         };
@@ -152,7 +152,7 @@ impl Worker {
         }
     }
 
-    async fn attempt(&mut self, batches: Vec<Batch>) {
+    async fn attempt(&mut self, batches: Vec<ClaimedBatch>) {
         let messages = batches.iter().flat_map(|batch| &batch.messages);
         let keys: Vec<_> = messages
             .map(|message| (message.id, message.fence))
@@ -181,7 +181,7 @@ impl Worker {
             .spawn(async move { queue.settle(settles).await });
     }
 
-    async fn deliver(&mut self, batches: Vec<Batch>) -> Vec<Settle> {
+    async fn deliver(&mut self, batches: Vec<ClaimedBatch>) -> Vec<Settle> {
         let config = self.queue.config.load_full();
         let mut settles = Vec::new();
         for (plan, messages) in by_plan(batches) {
@@ -189,7 +189,7 @@ impl Worker {
                 .queue
                 .keep_unsuppressed(&config, messages, &mut settles)
                 .await;
-            if self.queue.delivery == Delivery::Local {
+            if self.queue.delivery == DeliveryMode::Local {
                 for message in messages {
                     settles.push(self.queue.deliver_here(&config, message).await);
                 }
@@ -208,7 +208,7 @@ impl Worker {
 }
 
 /// The destination of these messages, if they have only one.
-fn only_destination(batches: &[Batch]) -> Option<Destination> {
+fn only_destination(batches: &[ClaimedBatch]) -> Option<Destination> {
     let first = &batches.first()?.destination;
     let mut others = batches.iter();
     others
@@ -217,7 +217,7 @@ fn only_destination(batches: &[Batch]) -> Option<Destination> {
 }
 
 /// Messages whose plans are equal share an attempt.
-fn by_plan(batches: Vec<Batch>) -> Vec<(Arc<Plan>, Vec<Queued>)> {
+fn by_plan(batches: Vec<ClaimedBatch>) -> Vec<(Arc<Plan>, Vec<Queued>)> {
     let mut groups: Vec<(Arc<Plan>, Vec<Queued>)> = Vec::new();
     for batch in batches {
         let same = |(plan, _): &&mut (Arc<Plan>, _)| {

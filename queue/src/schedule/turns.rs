@@ -24,7 +24,7 @@ const WAITING_MAX: usize = 1024;
 
 /// Claimed messages of one destination that share a plan.
 #[derive(Debug)]
-pub(crate) struct Batch {
+pub(crate) struct ClaimedBatch {
     pub(crate) destination: Destination,
     pub(crate) plan: Arc<Plan>,
     pub(crate) messages: Vec<Queued>,
@@ -36,7 +36,7 @@ pub(crate) struct Batch {
 #[derive(Debug)]
 pub(crate) enum Turn {
     /// Deliver these messages: [`BATCH`] at most.
-    Deliver(Vec<Batch>),
+    Deliver(Vec<ClaimedBatch>),
     /// Claim more of this destination.
     Claim(Destination),
 }
@@ -69,7 +69,7 @@ struct State {
 
 #[derive(Debug)]
 enum Turned {
-    Batch(Batch),
+    Batch(ClaimedBatch),
     Claim(Destination),
 }
 
@@ -83,7 +83,7 @@ impl Turns {
     ///
     /// # Errors
     /// There is no place for them: they are to be given back to the store. Their destination is parked already.
-    pub(crate) fn push(&self, batch: Batch) -> Result<(), Batch> {
+    pub(crate) fn push(&self, batch: ClaimedBatch) -> Result<(), ClaimedBatch> {
         let mut state = self.state();
         if state.closed {
             return Err(batch);
@@ -97,7 +97,7 @@ impl Turns {
     }
 
     /// Parks the destination of messages, which are to be given back to the store.
-    pub(crate) fn park(&self, batch: Batch) -> Batch {
+    pub(crate) fn park(&self, batch: ClaimedBatch) -> ClaimedBatch {
         self.state().park(batch)
     }
 
@@ -148,14 +148,15 @@ impl Turns {
     pub(crate) fn held(&self, into: &mut HashSet<Destination>) {
         let state = self.state();
         for turn in &state.turns {
-            let (Turned::Batch(Batch { destination, .. }) | Turned::Claim(destination)) = turn;
+            let (Turned::Batch(ClaimedBatch { destination, .. }) | Turned::Claim(destination)) =
+                turn;
             into.insert(destination.clone());
         }
         into.extend(state.parked.iter().cloned());
     }
 
     /// Ends all turns, and gives the messages that wait.
-    pub(crate) fn close(&self) -> Vec<Batch> {
+    pub(crate) fn close(&self) -> Vec<ClaimedBatch> {
         let mut state = self.state();
         state.closed = true;
         state.messages = 0;
@@ -174,7 +175,7 @@ impl Turns {
 }
 
 impl State {
-    fn park(&mut self, batch: Batch) -> Batch {
+    fn park(&mut self, batch: ClaimedBatch) -> ClaimedBatch {
         if self.is_parked.insert(batch.destination.clone()) {
             self.parked.push_back(batch.destination.clone());
         }
@@ -267,9 +268,9 @@ pub(super) mod tests {
         }
     }
 
-    pub(crate) fn batch(destination: &str, messages: usize) -> Batch {
+    pub(crate) fn batch(destination: &str, messages: usize) -> ClaimedBatch {
         let recipient = format!("x@{destination}");
-        Batch {
+        ClaimedBatch {
             destination: destination.into(),
             plan: Arc::new(Plan::local("site")),
             messages: (0..messages)

@@ -17,8 +17,8 @@ use mail_auth::{
 use postrider_config::{Dynamic, Live, Static};
 use postrider_dns::FakeResolver;
 use postrider_queue::{
-    AddError, Delivery, Dialer, Dialing, Parts, Queue, Submission, Submitted, SubmittedRecipient,
-    header::Header,
+    AddError, DeliveryMode, Dialer, Dialing, Queue, QueueParts, Submission, Submitted,
+    SubmittedRecipient, header::Header,
 };
 use postrider_smtp::ReversePath;
 use postrider_store::{
@@ -123,14 +123,14 @@ impl World {
         let resolver = FakeResolver::default();
         let leading = Leading::default();
         let config = Arc::new(ArcSwap::from_pointee(dynamic));
-        let queue = Queue::new(Parts {
+        let queue = Queue::new(QueueParts {
             store: store.clone(),
             config: Arc::clone(&config),
             statics: Arc::new(statics),
             clock: Arc::new(clock.clone()),
             resolver: Arc::new(resolver.clone()),
             dialer: Arc::new(leading.clone()),
-            delivery: Delivery::Remote,
+            delivery: DeliveryMode::Remote,
             rng: StdRng::seed_from_u64(1),
         });
         let queue = Arc::new(queue.unwrap());

@@ -1,6 +1,6 @@
 //! The methods of the account's queued messages.
 
-use postrider_queue::{End, explain_retired};
+use postrider_queue::{EndAs, explain_retired};
 use postrider_store::{Attempt, Found, Order, QueueFilter, QueueId, Queued, Reference, Retired};
 
 use super::{
@@ -158,7 +158,7 @@ pub(super) async fn cancel(
         account: Some(user.account.clone()),
         ..QueueFilter::default()
     };
-    let count = context.queue.end_all(&filter, End::Drop).await?;
+    let count = context.queue.end_all(&filter, EndAs::Drop).await?;
     Ok(QueueCancelResponse {
         canceled: count.ended,
         in_delivery: count.in_delivery,

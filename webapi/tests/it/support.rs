@@ -14,7 +14,7 @@ use hyper::{Response, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use postrider_config::{Dynamic, Static};
 use postrider_dns::FakeResolver;
-use postrider_queue::{Delivery, Queue, TcpDialer};
+use postrider_queue::{DeliveryMode, Queue, TcpDialer};
 use postrider_receive::login::{LoginLimiter, LoginLimits, Logins, hash_password};
 use postrider_store::{Credential, ManualClock, Options, Order, QueueFilter, Queued, Store, Time};
 use postrider_webapi::{Endpoint, Webapi, WebapiParts};
@@ -93,14 +93,14 @@ impl World {
                 .unwrap();
         }
         let (config, statics) = (Arc::new(ArcSwap::from_pointee(dynamic)), Arc::new(statics));
-        let queue = Queue::new(postrider_queue::Parts {
+        let queue = Queue::new(postrider_queue::QueueParts {
             store: store.clone(),
             config: Arc::clone(&config),
             statics: Arc::clone(&statics),
             clock: Arc::<ManualClock>::clone(&clock),
             resolver: Arc::new(FakeResolver::default()),
             dialer: Arc::new(TcpDialer),
-            delivery: Delivery::Remote,
+            delivery: DeliveryMode::Remote,
             rng: StdRng::seed_from_u64(1),
         });
         let (running, stopping) = watch::channel(false);
