@@ -31,7 +31,8 @@ pub enum DnsError {
     /// The name exists, but has no records of this type.
     #[error("the name has no such records")]
     NoRecords(Negative),
-    /// There is no answer now: a time-out, SERVFAIL, REFUSED, or an answer that DNSSEC proves wrong.
+    /// There is no answer now: a time-out, SERVFAIL, REFUSED, or an answer that DNSSEC proves
+    /// wrong.
     #[error("{0}")]
     Temporary(String),
 }

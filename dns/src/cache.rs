@@ -96,7 +96,8 @@ impl Cache {
         })
     }
 
-    /// Keeps an outcome that was [`clamped`]. Failures, and answers with a TTL of zero, are not kept.
+    /// Keeps an outcome that was [`clamped`]. Failures, and answers with a TTL of zero, are not
+    /// kept.
     ///
     /// If that is too much, the entries that end first go.
     pub(crate) fn put(&mut self, question: Question, outcome: Outcome, now: Duration) {

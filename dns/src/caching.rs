@@ -18,8 +18,8 @@ const ASKED_MAX: usize = 256;
 
 /// Asks another resolver, keeps its answers for their TTL, and asks a question only once at a time.
 ///
-/// A question goes on when its caller is gone, so that the answer is known to the next caller. A question must be
-/// asked in the context of a tokio runtime.
+/// A question goes on when its caller is gone, so that the answer is known to the next caller. A
+/// question must be asked in the context of a tokio runtime.
 #[derive(Clone)]
 pub struct CachingResolver {
     inner: Arc<Inner>,
@@ -68,7 +68,8 @@ impl fmt::Debug for CachingResolver {
     }
 }
 
-/// The entry of a question in `asked`. Dropped before [`finish`](Self::finish), as when asking panics, it ends the entry.
+/// The entry of a question in `asked`. Dropped before [`finish`](Self::finish), as when asking
+/// panics, it ends the entry.
 struct Asked {
     inner: Arc<Inner>,
     question: Question,

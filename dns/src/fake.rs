@@ -1,4 +1,5 @@
-//! A resolver that answers from tables: for the tests of all crates, and to see what a zone would do.
+//! A resolver that answers from tables: for the tests of all crates, and to see what a zone would
+//! do.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,8 +13,8 @@ use crate::{Answer, DnsError, Lookup, Mx, Negative, Question, Record, RecordType
 
 /// Answers from tables, which can be changed at any time. Clones share their tables.
 ///
-/// Answers are authentic and have a TTL of 60 s, unless a test says otherwise. A name without any records does not
-/// exist.
+/// Answers are authentic and have a TTL of 60 s, unless a test says otherwise. A name without any
+/// records does not exist.
 #[derive(Clone, Debug, Default)]
 pub struct FakeResolver {
     shared: Arc<Shared>,
@@ -53,7 +54,8 @@ impl FakeResolver {
         });
     }
 
-    /// Makes these the MX records of a domain. Without hosts, the domain exists, but has no MX records.
+    /// Makes these the MX records of a domain. Without hosts, the domain exists, but has no MX
+    /// records.
     pub fn set_mx(&self, domain: &str, hosts: &[(u16, &str)]) {
         self.change(domain, |tables, domain| {
             let records = tables.records.entry(domain).or_default();

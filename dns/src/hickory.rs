@@ -3,12 +3,13 @@
 //! | what the servers say | what it means here |
 //! |---|---|
 //! | records | an answer; authentic if the lowest proof of its records is "secure" |
-//! | NXDOMAIN, or no records | the name, or its records, do not exist; authentic if the denial is "secure" |
+//! | NXDOMAIN, or no records | they do not exist; authentic if the denial is "secure" |
 //! | SERVFAIL, REFUSED, nothing in time | a temporary failure |
 //! | records or a denial that DNSSEC proves wrong | a temporary failure |
 //!
-//! Validation needs servers that pass on signatures. So the SOA of the root is asked first, and again each hour. While
-//! the root is not "secure", answers are not validated, and none is authentic.
+//! Validation needs servers that pass on signatures. So the SOA of the root is asked first, and
+//! again each hour. While the root is not "secure", answers are not validated, and none is
+//! authentic.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -79,7 +80,8 @@ struct Root {
 pub struct HickorySetupError(String);
 
 impl HickoryResolver {
-    /// A resolver without a cache of its own: put a [`CachingResolver`](crate::CachingResolver) before it.
+    /// A resolver without a cache of its own: put a [`CachingResolver`](crate::CachingResolver)
+    /// before it.
     ///
     /// # Errors
     /// If the configuration of the system can't be read.

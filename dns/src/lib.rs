@@ -2,7 +2,7 @@
 //!
 //! | type | its job |
 //! |---|---|
-//! | [`Resolver`] | the trait that answers questions; everything above this crate uses only this trait |
+//! | [`Resolver`] | the trait that answers questions; other crates use only this trait |
 //! | [`Answer`], [`DnsError`] | what a question gives: records, DNSSEC status and TTL |
 //! | [`HickoryResolver`] | asks DNS servers, with DNSSEC validation if configured |
 //! | [`CachingResolver`] | keeps answers for their TTL, and asks equal questions only once |

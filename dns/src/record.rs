@@ -32,7 +32,8 @@ pub struct Question {
 }
 
 impl Question {
-    /// A question about a fully qualified name in ASCII. Its last dot may be left out, and its case does not matter.
+    /// A question about a fully qualified name in ASCII. Its last dot may be left out, and its case
+    /// does not matter.
     #[must_use]
     pub fn new(name: &str, record_type: RecordType) -> Self {
         let name = name.strip_suffix('.').unwrap_or(name);

@@ -13,7 +13,8 @@ pub type Lookup<T> = Pin<Box<dyn Future<Output = Result<Answer<T>, DnsError>> + 
 
 /// Answers questions. Only [`ask`](Self::ask) is to be written; the other methods ask it.
 pub trait Resolver: Send + Sync {
-    /// Asks a question. CNAMEs are followed. All records of the answer have the type of the question.
+    /// Asks a question. CNAMEs are followed. All records of the answer have the type of the
+    /// question.
     fn ask(&self, question: Question) -> Lookup<Record>;
 
     /// The MX records of a domain.
@@ -49,8 +50,8 @@ pub trait Resolver: Send + Sync {
         )
     }
 
-    /// The addresses of a host, of both families. A family without addresses, or without an answer, is left out if
-    /// the other family has addresses.
+    /// The addresses of a host, of both families. A family without addresses, or without an answer,
+    /// is left out if the other family has addresses.
     fn addresses(&self, host: &str) -> Lookup<IpAddr> {
         let (v4, v6) = (self.a(host), self.aaaa(host));
         Box::pin(async move {

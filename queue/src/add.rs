@@ -13,65 +13,66 @@ use tracing::warn;
 
 use crate::{Queue, header};
 
-/// A message that an account hands in, checked by whoever took it.
+/// A message that an account submits. Its taker has checked it.
 #[derive(Debug)]
 pub struct Submission {
-    /// Whose.
+    /// The account.
     pub account: String,
     /// The address that was used to log in.
     pub login: Option<Address>,
-    /// What MAIL FROM will say, before a fromid is added.
+    /// The reverse-path, before a fromid is added.
     pub reverse_path: ReversePath,
-    /// What the reverse-path has behind its separator already is meant as its fromid, if this login uses them.
+    /// If this login uses fromids, the part of the reverse-path behind its separator is the
+    /// submitter's own fromid.
     pub own_from_id: bool,
-    /// At least one.
+    /// At least one recipient.
     pub recipients: Vec<SubmittedRecipient>,
     /// The fields that stand before the text: Received, for a message that came over SMTP.
     pub top: Top,
     /// The complete text.
     pub text: NewText,
-    /// Bytes of the text.
+    /// The size of the text in bytes.
     pub size: u64,
-    /// With `<` and `>`.
+    /// The Message-ID with `<` and `>`.
     pub message_id: String,
-    /// Decoded.
+    /// The decoded subject.
     pub subject: String,
     /// The author's address.
     pub from: Option<Address>,
     /// The text has bytes above 127.
     pub eight_bit: bool,
-    /// Header or envelope need SMTPUTF8.
+    /// The header section or the envelope needs SMTPUTF8.
     pub smtputf8: bool,
-    /// None: by policy; true: REQUIRETLS or fail; false: as with `TLS-Required: No`.
+    /// None: TLS by policy. True: REQUIRETLS or no delivery. False: as with `TLS-Required: No`.
     pub require_tls: Option<bool>,
-    /// No attempt before this time; None: at once.
+    /// The time of the first attempt. None: at once.
     pub not_before: Option<Time>,
-    /// The request behind `not_before` (`for;N` or `until;TIME`); empty if none.
+    /// The submitter's words for `not_before` (`for;N` or `until;TIME`). Empty without any.
     pub future_release: String,
     /// The application's own data.
     pub extra: BTreeMap<String, String>,
     /// RET: full (true) or headers (false).
     pub ret_full: Option<bool>,
-    /// ENVID; empty if none.
+    /// ENVID. Empty without one.
     pub envid: String,
-    /// The application's mailing list that it belongs to; empty if none.
+    /// The application's mailing list. Empty without one.
     pub list: String,
-    /// If it is to be added once, however often it comes.
+    /// The key by which the message is added only once. None: each submission adds a message.
     pub once: Option<DoOnce>,
 }
 
-/// Makes an answer of the fromids of the recipients.
+/// Makes the answer to the submitter from the fromids of the recipients.
 pub type MakeAnswer = Box<dyn FnOnce(&[String]) -> Vec<u8> + Send>;
 
-/// What keeps a submission from being added twice.
+/// An idempotency key: it keeps a submission from being added twice.
 pub struct DoOnce {
-    /// What the submitter calls it; its account's own.
+    /// The key. Each account has its own keys.
     pub key: String,
-    /// A hash of what was asked.
+    /// A hash of the request.
     pub request: [u8; 32],
-    /// From when on it may be added again.
+    /// When the key may be used again.
     pub until: Time,
-    /// Makes what is kept to be told to who comes again.
+    /// Makes the answer that is stored, for a submitter that uses the key again.
     pub answer: MakeAnswer,
 }
 
@@ -86,39 +87,39 @@ impl std::fmt::Debug for DoOnce {
 /// One recipient of a [`Submission`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubmittedRecipient {
-    /// Who.
+    /// The address.
     pub address: Address,
-    /// When a DSN is wanted.
+    /// For which results the submitter wants a DSN.
     pub notify: Notify,
-    /// ORCPT as `type;address`; empty if none.
+    /// ORCPT as `type;address`. Empty without one.
     pub orcpt: String,
 }
 
-/// What a recipient of a submission is known by from now on.
+/// The names of one recipient's message from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submitted {
-    /// In the queue and the history.
+    /// Its number in the queue and in the history.
     pub id: QueueId,
-    /// The unique part of its reverse-path; empty when not used.
+    /// The unique part of its reverse-path. Empty if the login uses no fromids.
     pub from_id: String,
 }
 
-/// Why a message is not taken.
+/// Why a message is not added.
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
-    /// There is nobody to send to.
+    /// The message has no recipients.
     #[error("no recipients")]
     NoRecipients,
-    /// The submitter's own fromid can stand for one recipient only.
+    /// A fromid of the submitter can stand for one recipient only.
     #[error("a reverse-path with a fromid of its own can have one recipient only")]
     FromIdRecipients,
-    /// The submitter's own fromid was used before.
+    /// The fromid of the submitter was used before.
     #[error("the fromid {0:?} was used before")]
     FromIdInUse(String),
-    /// It was added before.
+    /// The idempotency key was used before.
     #[error("it was added before")]
     DoneBefore,
-    /// The store can't take it.
+    /// The store can't take the message.
     #[error(transparent)]
     Store(StoreError),
 }
@@ -134,10 +135,11 @@ impl From<StoreError> for AddError {
 }
 
 impl Queue {
-    /// Takes a message. When this returns, it is durable, and due at once or at `not_before`.
+    /// Adds a message. When this returns, the message is durable, and due at once or at
+    /// `not_before`.
     ///
     /// # Errors
-    /// If there are no recipients or the store can't take it. Nothing is queued then.
+    /// If the message has no recipients, or the store can't take it. Then nothing is queued.
     pub async fn add(&self, mut submission: Submission) -> Result<Vec<Submitted>, AddError> {
         let now = self.clock.now();
         let config = self.config.load_full();
@@ -155,10 +157,11 @@ impl Queue {
         Ok(submitted(accepted.queue, from_ids))
     }
 
-    /// Keeps the text of a message that is going to be added with others by [`add_all`](Self::add_all).
+    /// Stores the text of a message. [`add_all`](Self::add_all) adds the message later, with
+    /// others.
     ///
     /// # Errors
-    /// If there are no recipients or the store can't take it.
+    /// If the message has no recipients, or the store can't take it.
     pub async fn stage(&self, submission: Submission) -> Result<Staged, AddError> {
         let config = self.config.load_full();
         let (mut message, text) = self.message(&config, submission, self.clock.now())?;
@@ -167,10 +170,11 @@ impl Queue {
         Ok(Staged { message, text })
     }
 
-    /// Takes messages of one account, all of them or none; gives what each recipient is known by, in their order.
+    /// Adds messages of one account, all or none. Gives the names of each recipient's message, in
+    /// their order.
     ///
     /// # Errors
-    /// If the store can't take one. Their texts are let go then.
+    /// If the store can't take a message. Then all texts are removed.
     pub async fn add_all(
         &self,
         account: &str,
@@ -192,20 +196,20 @@ impl Queue {
         }
     }
 
-    /// Lets messages go that were staged and are not going to be added.
+    /// Removes the texts of staged messages that will not be added.
     pub async fn unstage(&self, staged: Vec<Staged>) {
         let texts = staged.into_iter().map(|staged| staged.text).collect();
         self.forget(texts).await;
     }
 
     async fn forget(&self, texts: Vec<TextId>) {
-        // If it fails, they go at the next start.
+        // If this fails, the next start removes the texts.
         if let Err(error) = self.store.unstage(texts).await {
             warn!(%error, "texts that nobody needs stay until the next start");
         }
     }
 
-    /// The record that a submission becomes, and its text.
+    /// The record of a submission, and its text.
     fn message(
         &self,
         config: &Dynamic,
@@ -241,7 +245,7 @@ impl Queue {
                 }
             })
             .collect();
-        // Where a fromid is used, answers come to it.
+        // Our own ENVID is only needed where a recipient has no fromid.
         let all_have_one = recipients.iter().all(|to| !to.from_id.is_empty());
         let own_envid = if !submission.envid.is_empty() || all_have_one {
             String::new()
@@ -275,7 +279,7 @@ impl Queue {
     }
 }
 
-/// A message whose text is kept, and which is not queued yet.
+/// A message that is not queued yet, but whose text is stored.
 #[derive(Debug)]
 pub struct Staged {
     message: NewMessage,
@@ -307,9 +311,9 @@ fn submitted(queue: Vec<QueueId>, from_ids: Vec<String>) -> Vec<Submitted> {
         .collect()
 }
 
-/// A reverse-path that each recipient gets its own form of.
+/// A reverse-path of which each recipient gets a form of its own.
 struct UniquePath {
-    /// Local-part and separator.
+    /// The local-part with its separator.
     stem: String,
     host: Host,
 }
@@ -325,7 +329,7 @@ impl UniquePath {
                 }),
                 id,
             ),
-            // Too long with its id: then without.
+            // The local-part is too long with an id, so it has none.
             Err(_) => match LocalPart::from_decoded(&self.stem) {
                 Ok(local) => (
                     ReversePath::Mailbox(Address {
@@ -342,14 +346,14 @@ impl UniquePath {
 
 /// The fromids of a submission.
 enum FromId {
-    /// Each recipient gets one.
+    /// Each recipient gets a new fromid.
     Made(UniquePath),
-    /// The submitter's.
+    /// The fromid of the submitter.
     Own(String),
 }
 
-/// Whether this login's messages get a fromid: it is configured so, and the sender's domain has a separator. An address with
-/// nothing behind its separator keeps it so, and has none.
+/// Which fromids a submission gets. None: its login has none configured, or the sender's domain has
+/// no separator. An address that ends with its separator stays as it is and gets no fromid.
 fn from_id_path(config: &Dynamic, submission: &Submission) -> Option<FromId> {
     let login = submission.login.as_ref()?;
     if !config.uses_from_id(&submission.account, login) {

@@ -21,7 +21,8 @@ use attempt::OngoingAttempt;
 
 /// A connection that is kept for more messages.
 pub(crate) struct KeptConnection {
-    /// The transport that it was made by. A transport has its own addresses, login and rules of TLS.
+    /// The transport that it was made by. A transport has its own addresses, login and rules of
+    /// TLS.
     transport: String,
     /// The server proved its name by a certificate.
     verified: bool,
@@ -43,8 +44,8 @@ impl KeptConnection {
 }
 
 impl Queue {
-    /// Attempts messages that share a plan. `kept` is the connection of the last attempt at the same site, and is set
-    /// to the connection for the next one.
+    /// Attempts messages that share a plan. `kept` is the connection of the last attempt at the
+    /// same site, and is set to the connection for the next one.
     pub(crate) async fn deliver(
         &self,
         config: &Dynamic,

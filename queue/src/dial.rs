@@ -1,4 +1,4 @@
-//! Making connections.
+//! How connections to other servers are made.
 
 use std::{
     future::Future,
@@ -12,13 +12,13 @@ use tokio::net::{TcpSocket, TcpStream};
 /// A connection in the making.
 pub type Dialing = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
-/// How connections to other servers are made. Tests lead them elsewhere.
+/// Makes connections to other servers. Tests lead them to other places.
 pub trait Dialer: Send + Sync {
-    /// Connects to `address`, from our address `from` if given.
+    /// Connects to `address`. If `from` is given, the connection comes from this address of ours.
     fn dial(&self, address: SocketAddr, from: Option<IpAddr>) -> Dialing;
 }
 
-/// By TCP, as it is.
+/// Connects by TCP.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TcpDialer;
 

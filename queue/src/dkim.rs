@@ -1,5 +1,5 @@
-//! DKIM signatures (RFC 6376), made from the pieces of a message. The fields go in front of the message while it is
-//! sent. Nothing is rewritten in the store.
+//! DKIM signatures (RFC 6376), made from the pieces of a message. The fields go in front of the
+//! message while it is sent. Nothing is rewritten in the store.
 
 use bytes::{Bytes, BytesMut};
 use mail_auth::{
@@ -30,7 +30,8 @@ pub(crate) enum SignError {
     Read(String),
 }
 
-/// The DKIM-Signature fields of a message by these keys of a domain, with CRLFs. The message comes in pieces.
+/// The DKIM-Signature fields of a message by these keys of a domain, with CRLFs. The message comes
+/// in pieces.
 pub(crate) fn sign(
     domain: &Domain,
     keys: &[(&Domain, &DkimSelector)],
@@ -132,9 +133,9 @@ fn signer(
     )
 }
 
-/// The configured fields, as the library wants them. It signs each named field as often as the message has it, and once
-/// more for each time that the field is named again. Sealed, a present field is named twice and an absent field once,
-/// so that none can be added (RFC 6376 §8.15).
+/// The configured fields, as the library wants them. It signs each named field as often as the
+/// message has it, and once more for each time that the field is named again. Sealed, a present
+/// field is named twice and an absent field once, so that none can be added (RFC 6376 §8.15).
 fn signed_headers(settings: &DkimSelector, section: &[u8]) -> Vec<String> {
     let present: Vec<&[u8]> = section
         .split(|byte| *byte == b'\n')
@@ -175,11 +176,12 @@ impl Body {
     }
 }
 
-/// Leaves out the lines at the end of a body that have only white space. The relaxed form ignores these lines (RFC 6376
-/// §3.4.4), but the library counts the lines with a space or a tab.
+/// Leaves out the lines at the end of a body that have only white space. The relaxed form ignores
+/// these lines (RFC 6376 §3.4.4), but the library counts the lines with a space or a tab.
 ///
-/// A line of white space in the middle passes as an empty line, and white space at the start of a line as one space. Both
-/// are what the relaxed form makes of them. So what is held back has no size.
+/// A line of white space in the middle passes as an empty line, and white space at the start of a
+/// line as one space. Both are what the relaxed form makes of them. So what is held back has no
+/// size.
 #[derive(Debug, Default)]
 struct BlankEnd {
     /// Lines of white space that were held back.

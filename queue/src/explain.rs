@@ -1,4 +1,4 @@
-//! "Why is it still here?": what a queued message waits for, in words.
+//! Answers "why is this message still here?" in words.
 
 use std::collections::HashSet;
 
@@ -10,12 +10,12 @@ use crate::{
     route::{self, Route},
 };
 
-/// Which limits are used up.
+/// The limits that are used up.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UsedUp {
     /// `queue.max_concurrency`.
     pub(crate) all: bool,
-    /// `queue.per_destination.connections`, for these sites.
+    /// The sites that have used up `queue.per_destination.connections`.
     pub(crate) full: HashSet<Site>,
 }
 

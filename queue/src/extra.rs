@@ -1,42 +1,43 @@
-//! The application's own data in the header section of a submitted message: `X-Postrider-Extra-KEY` and `X-Mox-Extra-KEY`. It is kept
-//! with the message and returned in its events; the fields themselves are not sent.
+//! The application's own data in the header section of a submitted message: the fields
+//! `X-Postrider-Extra-KEY` and `X-Mox-Extra-KEY`. The data is stored with the message and comes
+//! back in its events. The fields are not sent.
 
 use std::collections::BTreeMap;
 
-/// Fields that bring data begin so, in any case.
+/// The beginnings of fields with data, in lower case.
 const PREFIXES: [&str; 2] = ["x-postrider-extra-", "x-mox-extra-"];
-/// Keys of a message.
+/// The most keys of a message.
 pub const KEYS_MAX: usize = 100;
-/// Bytes of all keys and values of a message together.
+/// The most bytes of all keys and values of a message together.
 pub const BYTES_MAX: usize = 16 * 1024;
 
 /// Why the data is not extracted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExtraError {
-    /// A field has nothing behind the prefix.
+    /// A field has nothing after the prefix.
     #[error("the field {0} has no key")]
     NoKey(String),
-    /// Two fields of the same key.
+    /// Two fields have the same key.
     #[error("the key {0} is there twice")]
     Twice(String),
-    /// Too many keys, or too much.
+    /// There are too many keys or bytes.
     #[error("more than {KEYS_MAX} keys or {BYTES_MAX} bytes of extra data")]
     TooMuch,
 }
 
-/// What was found, and the header section without it.
+/// The data, and the header section without its fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExtractedExtra {
-    /// By key, in MIME's spelling (`User-Id`).
+    /// The values by key. Each word of a key has a capital, as in `User-Id`.
     pub extra: BTreeMap<String, String>,
-    /// None: there was nothing to take out.
+    /// None: the section has no such fields.
     pub section: Option<Vec<u8>>,
 }
 
-/// Takes the data out of a header section.
+/// Extracts the data from a header section.
 ///
 /// # Errors
-/// If a key is missing or given twice, or there is too much.
+/// If a key is missing, is there twice, or there is too much data.
 pub fn extract(section: &[u8]) -> Result<ExtractedExtra, ExtraError> {
     let mut extracted = ExtractedExtra::default();
     let mut rest = Vec::new();
@@ -76,7 +77,7 @@ fn fields(section: &[u8]) -> Vec<&[u8]> {
         .filter(|(_, byte)| **byte == b'\n')
     {
         let next = at + 1;
-        // A line that begins with white space goes on with the field.
+        // A line that begins with white space belongs to the field before it.
         if !matches!(section.get(next), Some(b' ' | b'\t')) {
             fields.extend(section.get(start..next));
             start = next;
@@ -86,7 +87,7 @@ fn fields(section: &[u8]) -> Vec<&[u8]> {
     fields
 }
 
-/// Key and value of a field that brings data.
+/// The key and the value of a field with data.
 fn parse(field: &[u8]) -> Option<(String, String)> {
     let colon = field.iter().position(|byte| *byte == b':')?;
     let (name, value) = field.split_at_checked(colon)?;
@@ -99,7 +100,7 @@ fn parse(field: &[u8]) -> Option<(String, String)> {
     Some((key.to_owned(), value.trim().to_owned()))
 }
 
-/// Each word between hyphens with a capital.
+/// Gives each word between hyphens a capital.
 fn canonical(lower: &str) -> String {
     let mut start = true;
     let spell = |c: char| {

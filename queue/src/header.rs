@@ -1,4 +1,4 @@
-//! The header section of a message: what we need to know of it, and the fields that we add.
+//! The header section of a message: the facts that we need, and the fields that we add.
 
 use std::{fmt, net::IpAddr};
 
@@ -25,7 +25,8 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads a header section, with or without the blank line behind it. What can't be read is as if it were not there.
+    /// Reads a header section, with or without the blank line after it. Fields that can't be read
+    /// count as absent.
     #[must_use]
     pub fn scan(section: &[u8]) -> Self {
         let utf8 = !section.is_ascii();
@@ -40,7 +41,7 @@ impl Header {
             .iter()
             .map(|header| header.name().to_ascii_lowercase())
             .collect();
-        // Two authors, or two From fields, are no single author.
+        // Two authors or two From fields are not one author.
         let from = message
             .from()
             .filter(|_| names.iter().filter(|name| *name == "from").count() == 1);
@@ -75,7 +76,7 @@ impl Header {
         }
     }
 
-    /// A field of this name (any case) is there.
+    /// Whether there is a field of this name. Case does not matter.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.names
@@ -83,44 +84,44 @@ impl Header {
             .any(|known| known.eq_ignore_ascii_case(name))
     }
 
-    /// The author's address; None if there is none, or more than one.
+    /// The author's address. None without an author, and with several.
     #[must_use]
     pub const fn from(&self) -> Option<&Address> {
         self.from.as_ref()
     }
 
-    /// With `<` and `>`; empty if there is none.
+    /// The Message-ID with `<` and `>`. Empty without one.
     #[must_use]
     pub fn message_id(&self) -> &str {
         &self.message_id
     }
 
-    /// Decoded; empty if there is none.
+    /// The decoded subject. Empty without one.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// How many servers it has come through.
+    /// How many Received fields there are: one for each server on the way.
     #[must_use]
     pub const fn received_count(&self) -> usize {
         self.received
     }
 
-    /// It is a multipart/report: most likely a DSN.
+    /// Whether the message is a multipart/report, and so most likely a DSN.
     #[must_use]
     pub const fn is_report(&self) -> bool {
         self.report
     }
 
-    /// It has bytes above 127, so needs SMTPUTF8 (RFC 6531 §3.6).
+    /// Whether the section has bytes above 127 and so needs SMTPUTF8 (RFC 6531 §3.6).
     #[must_use]
     pub const fn needs_smtputf8(&self) -> bool {
         self.utf8
     }
 }
 
-/// Where the header section of a text ends: behind the CRLF of its last field.
+/// The header section at the beginning of a message, with the CRLF of its last field.
 #[must_use]
 pub fn section(text: &[u8]) -> &[u8] {
     if text.starts_with(b"\r\n") {
@@ -145,8 +146,8 @@ pub fn random_id(rng: &mut impl Rng) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// 22 characters as of [`random_id`], of which the first eight tell the time in milliseconds and the rest are 80 random
-/// bits: nobody guesses it, and what was made at one time lies together where the names are kept in order.
+/// 22 characters as of [`random_id`]. The first eight are the time in milliseconds, the rest are 80
+/// random bits. So nobody can guess an id, and ids of one time are neighbours in an ordered table.
 pub fn timed_id(rng: &mut impl Rng, now: Time) -> String {
     let mut bytes = [0; 16];
     let (time, random) = bytes.split_at_mut(6);
@@ -165,24 +166,25 @@ pub fn date(time: Time) -> String {
 /// A Received field (RFC 5321 §4.4).
 #[derive(Clone, Debug)]
 pub struct Received<'a> {
-    /// The name that the client gave, and its address; None for what came by HTTP.
+    /// The client's name for itself, and its address. None for a message that came by HTTP.
     pub from: Option<(&'a str, IpAddr)>,
-    /// Who we are.
+    /// Our name.
     pub by: &'a str,
     /// The protocol (RFC 3848): `ESMTPS` and so on.
     pub with: &'static str,
-    /// A number for the log.
+    /// An id that the log has too.
     pub id: String,
-    /// Version and cipher suite.
+    /// The TLS version and cipher suite.
     pub tls: Option<(&'a str, &'a str)>,
-    /// The only recipient; None when there are several, who must not learn of each other (RFC 5321 §7.2).
+    /// The only recipient. None if there are several: they must not learn of each other (RFC 5321
+    /// §7.2).
     pub recipient: Option<&'a Address>,
-    /// When.
+    /// The time of arrival.
     pub time: Time,
 }
 
 impl<'a> Received<'a> {
-    /// For a transaction by SMTP.
+    /// The field for an SMTP transaction.
     #[must_use]
     pub fn smtp(
         by: &'a str,
@@ -225,7 +227,7 @@ impl<'a> Received<'a> {
     }
 }
 
-/// The whole field with its CRLF, folded.
+/// The whole field, folded, with its CRLF.
 impl fmt::Display for Received<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.from {

@@ -1,15 +1,23 @@
-//! What becomes of an outgoing message.
+//! Outgoing mail: the way of a message from its submission to its end.
 //!
 //! In reading order:
-//! - [`add`]: the one way into the queue. [`extra`]: data that comes in header fields. [`header`]: what is known of a text, and the fields put on top of it.
-//! - `schedule`: what may begin and when it is tried again, as pure functions; [`run`]: the driver around them.
-//! - `route`, `next_hop`, [`dial`]: where it goes. `dkim`: its signatures. `deliver`: attempts over the network.
-//! - [`local`] and [`simulate`]: what localserve does in their place.
-//! - `settle`: what an attempt's result changes, in one place. `suppress`: which failures end all mail to an address.
-//! - `returned`: mail that tells of messages sent earlier. `operate`, `explain`: what administrators do, and ask.
 //!
-//! Not here: the protocol (`postrider-smtp`), what is on disk (`postrider-store`), the calling of webhooks
-//! (`postrider-webhook`). Nothing here reads a clock: time comes from a [`postrider_store::Clock`].
+//! | module | its job |
+//! |---|---|
+//! | `add`, `limits` | the only way into the queue, and how much an account may send |
+//! | [`header`], [`extra`] | the header section of a message, and the application's data in it |
+//! | `run` | the loop that claims due messages, and its workers |
+//! | `schedule` | what may begin and when a message is tried again, as pure functions |
+//! | `route`, `next_hop` | where a message goes: the transport, then the plan with its site |
+//! | `deliver`, `dkim`, [`dial`] | attempts over the network, signatures, connections |
+//! | `local`, [`simulate`] | the delivery of localserve |
+//! | `settle`, `suppress` | what the result of an attempt changes |
+//! | `returned` | mail that reports on messages sent earlier |
+//! | `operate`, `explain` | what administrators do and ask |
+//!
+//! Other crates have the protocol (`postrider-smtp`), the disk (`postrider-store`), the DNS
+//! questions (`postrider-dns`) and the calls of webhooks (`postrider-webhook`). Nothing here reads
+//! a clock: the time comes from a [`postrider_store::Clock`].
 
 mod add;
 mod deliver;
@@ -54,18 +62,18 @@ pub use operate::{EndAs, EndedCount, OperateError};
 pub use returned::{Arrived, READ_MAX, ReturnEffects};
 pub use suppress::base_address;
 
-/// Where messages go.
+/// Where messages are delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryMode {
-    /// To the recipients' mail servers.
+    /// At the mail servers of the recipients.
     Remote,
-    /// To the sender's own mailbox: localserve.
+    /// In the sender's own mailbox: localserve.
     Local,
 }
 
-/// What a queue is made of.
+/// The parts of a queue.
 pub struct QueueParts {
-    /// Where it is kept.
+    /// The store.
     pub store: Store,
     /// The dynamic configuration as it is now.
     pub config: Live,
@@ -73,17 +81,17 @@ pub struct QueueParts {
     pub statics: Arc<Static>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// DNS.
+    /// Answers DNS questions.
     pub resolver: Arc<dyn Resolver>,
-    /// How connections are made.
+    /// Makes connections.
     pub dialer: Arc<dyn Dialer>,
-    /// Where messages go.
+    /// Where messages are delivered.
     pub delivery: DeliveryMode,
-    /// For ids, and for the spread of retries.
+    /// Randomness for ids and for the spread of retries.
     pub rng: StdRng,
 }
 
-/// The outgoing messages: taking them, and delivering them.
+/// The outgoing messages. It takes them and delivers them.
 pub struct Queue {
     store: Store,
     config: Live,
@@ -95,28 +103,28 @@ pub struct Queue {
     rng: Mutex<StdRng>,
     signatures: Signatures,
     plans: Mutex<Plans>,
-    /// As of the last look at what is due.
+    /// As of the last claim.
     limits: Mutex<explain::UsedUp>,
-    /// What is allowed by the limits of accounts, and not added yet.
+    /// What submissions are going to add, for the limits of accounts.
     reserved: Mutex<limits::Reserved>,
     /// Trusts the system's CAs and the configured ones.
     verifying_tls: Arc<ClientConfig>,
-    /// Trusts anybody (RFC 7435).
+    /// Trusts any certificate (RFC 7435).
     any_tls: Arc<ClientConfig>,
 }
 
-/// Why there can be no queue.
+/// Why no queue can be made.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueSetupError {
-    /// A file of `tls.ca_files`.
+    /// A file of `tls.ca_files` can't be used.
     #[error("tls.ca_files: {path}: {reason}")]
     CaFile {
-        /// Which.
+        /// The file.
         path: String,
-        /// What is wrong.
+        /// The error.
         reason: String,
     },
-    /// The system's trust in CAs.
+    /// The CAs of the system can't be used.
     #[error("failed to set up TLS: {0}")]
     Tls(#[from] rustls::Error),
 }
@@ -125,7 +133,7 @@ impl Queue {
     /// A queue of these parts.
     ///
     /// # Errors
-    /// If the CAs that are trusted can't be loaded.
+    /// If the trusted CAs can't be loaded.
     pub fn new(parts: QueueParts) -> Result<Self, QueueSetupError> {
         let verifying_tls = Arc::new(verifying_config(&parts.statics)?);
         let plans = Plans::new(&parts.statics);
@@ -147,7 +155,7 @@ impl Queue {
         })
     }
 
-    /// Randomness; held for a moment, never over a wait.
+    /// Randomness. The lock is held for a moment, never over a wait.
     fn rng(&self) -> MutexGuard<'_, StdRng> {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -156,7 +164,7 @@ impl Queue {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The plans; held for a moment, never over a wait.
+    /// The plans. The lock is held for a moment, never over a wait.
     fn plans(&self) -> MutexGuard<'_, Plans> {
         self.plans.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -165,7 +173,7 @@ impl Queue {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Randomness of one's own, for use over waits.
+    /// A generator of the caller's own, for use over waits.
     fn fork_rng(&self) -> StdRng {
         StdRng::from_rng(&mut *self.rng())
     }

@@ -11,72 +11,72 @@ use postrider_store::{Sent, Store, StoreError};
 
 use crate::Queue;
 
-/// The time that the limits are for.
+/// The period of the limits.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why an account may not send now.
 #[derive(Debug, thiserror::Error)]
 pub enum LimitError {
-    /// Too many recipients.
+    /// The account would send to too many recipients.
     #[error(
         "{sent} recipients in the last 24 hours and {new} more would be above the account's limit of {max} \
          (max_outgoing_messages_per_day)"
     )]
     Messages {
-        /// In the last 24 hours.
+        /// The recipients of the last 24 hours.
         sent: u64,
-        /// Now.
+        /// The new recipients.
         new: u64,
         /// The limit.
         max: u32,
     },
-    /// Too many recipients that it never sent to before.
+    /// The account would send to too many recipients for the first time.
     #[error(
         "{sent} recipients that were never sent to before in the last 24 hours and {new} more would be above the account's \
          limit of {max} (max_first_time_recipients_per_day)"
     )]
     FirstTime {
-        /// In the last 24 hours.
+        /// The recipients of the last 24 hours.
         sent: u64,
-        /// Now.
+        /// The new recipients.
         new: u64,
         /// The limit.
         max: u32,
     },
-    /// It can't be told.
+    /// The counts can't be read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What is allowed and not added yet, by account.
+/// The reservations by account.
 pub(crate) type Reserved = HashMap<String, Arc<Mutex<Reservations>>>;
 
-/// Of one account.
+/// The reservations of one account.
 #[derive(Debug, Default)]
 pub(crate) struct Reservations {
     calls: BTreeMap<u64, Reservation>,
     last: u64,
-    /// How many ended so far: what they added is counted by the store.
+    /// How many reservations ended so far. The store counts the messages that they added.
     ended: u64,
 }
 
-/// What one who submits is going to add.
+/// The recipients that one submission is going to add.
 #[derive(Clone, Debug)]
 struct Reservation {
-    /// The idempotency key, if there is one: only one with the same will be added.
+    /// The idempotency key. Of several submissions with one key only one is added.
     key: Option<String>,
     recipients: Arc<[Address]>,
-    /// To whom of them the account never sent before, once somebody had to know.
+    /// The recipients that are new to the account. None until they had to be looked up.
     unknown: Option<Arc<BTreeSet<String>>>,
 }
 
-/// How often it is looked who is unknown, while ever more calls come.
+/// How often new recipients are looked up for one submission, while others come.
 const LOOKS: usize = 5;
-/// So few are looked up before other tasks get their turn.
+/// How many recipients are looked up before other tasks get their turn.
 const FEW: usize = 32;
 
 impl Reservations {
-    /// What others are going to add besides `call`. Of those with one key only one is added.
+    /// The other reservations. Of those with one key, only one counts.
     fn besides<'a>(
         &'a self,
         call: &'a Reservation,
@@ -99,8 +99,8 @@ impl Reservations {
     }
 }
 
-/// That messages may be added. Until this is dropped they count, so that those which are checked at the same moment are not
-/// more than the limit together.
+/// The permission to add messages. Until it is dropped, its recipients count: so submissions that
+/// are checked at the same time do not pass the limit together.
 #[derive(Debug)]
 #[must_use = "it is to be kept until the messages are added"]
 pub struct Allowance {
@@ -120,14 +120,15 @@ fn locked(calls: &Mutex<Reservations>) -> MutexGuard<'_, Reservations> {
     calls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is found of a call by the counts alone.
+/// What the counts alone say of a reservation.
 enum Glance {
     Reserved(u64),
-    /// These must be looked up: a call's number, none for the one that is asked for.
+    /// These recipients must be looked up first. The number is that of a reservation; None is the
+    /// new one.
     Look(Vec<(Option<u64>, Arc<[Address]>)>),
 }
 
-/// The limits of an account, and what counts for them.
+/// The limits of an account, and what it sent.
 struct Counts {
     max: u32,
     max_first: u32,
@@ -135,7 +136,8 @@ struct Counts {
 }
 
 impl Counts {
-    /// Whether a call is within the limits; it is planned then. `unlooked`: who was not looked up counts as unknown.
+    /// Reserves if that is within the limits. `unlooked`: recipients that were not looked up count
+    /// as new.
     fn glance(
         &self,
         calls: &mut Reservations,
@@ -155,7 +157,7 @@ impl Counts {
                 max: self.max,
             });
         }
-        // As long as all of them could be new, nobody needs to look.
+        // If even all of them may be new, no look-up is needed.
         if self.sent.first_time + others + new <= u64::from(self.max_first) {
             return Ok(Glance::Reserved(calls.plan(call.clone())));
         }
@@ -185,7 +187,7 @@ impl Counts {
 }
 
 impl Reservation {
-    /// To whom the account may never have sent before.
+    /// The recipients that may be new to the account.
     fn unknown(&self) -> Arc<BTreeSet<String>> {
         match &self.unknown {
             Some(unknown) => Arc::clone(unknown),
@@ -194,12 +196,12 @@ impl Reservation {
     }
 }
 
-/// What a recipient is known by.
+/// The form of an address by which recipients are compared.
 fn name(recipient: &Address) -> String {
     recipient.unicode().to_lowercase()
 }
 
-/// To whom of these an account never sent before.
+/// The recipients that are new to an account.
 async fn look(
     store: &Store,
     account: &str,
@@ -208,7 +210,7 @@ async fn look(
     let mut unknown = BTreeSet::new();
     for (seen, recipient) in recipients.iter().enumerate() {
         if seen % FEW == FEW - 1 {
-            // Each look-up is short, but a call may have thousands of recipients.
+            // Each look-up is short, but a submission may have thousands of recipients.
             tokio::task::yield_now().await;
         }
         if !store.is_known(account, recipient).await? {
@@ -219,11 +221,12 @@ async fn look(
 }
 
 impl Queue {
-    /// Checks that an account may send to these recipients now; `key` is the idempotency key, if there is one. What is sent is
-    /// counted when it is added, by the hour. An account that is not configured has no limits, and no allowance.
+    /// Checks that an account may send to these recipients now. `key` is the idempotency key. The
+    /// store counts recipients when they are added, by the hour. An account that is not configured
+    /// has no limits, and gets no allowance.
     ///
     /// # Errors
-    /// If a limit of the account would be passed.
+    /// If the account would pass a limit.
     pub async fn allow(
         &self,
         account: &str,
@@ -263,7 +266,8 @@ impl Queue {
             };
             let glance = {
                 let mut calls = locked(&shared);
-                // A call that ended meanwhile may count in neither of the two, so both are read again.
+                // A reservation that ended meanwhile may count in neither of the two, so both are
+                // read again.
                 if calls.ended != ended {
                     continue;
                 }
@@ -288,7 +292,7 @@ impl Queue {
         }
     }
 
-    /// To whom of some calls an account never sent before.
+    /// The recipients of some reservations that are new to an account.
     async fn look_up(
         &self,
         account: &str,

@@ -1,5 +1,5 @@
-//! Delivery of localserve: nothing leaves the machine. A message comes into the sender's own mailbox as if by SMTP, unless its
-//! recipient asks for a failure.
+//! Delivery of localserve: nothing leaves the machine. A message goes to the sender's own mailbox
+//! as if it came by SMTP, unless an address asks for a failure.
 
 use postrider_config::Dynamic;
 use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode, Reply, ReplyCode};
@@ -11,7 +11,7 @@ use crate::{
     simulate::{self, FailureKind, FailureStage},
 };
 
-/// Where these messages are said to have gone.
+/// The name of the remote in the results.
 const REMOTE: &str = "localserve";
 
 impl Queue {
@@ -42,8 +42,8 @@ impl Queue {
         settle
     }
 
-    /// The record of the message in the mailbox. It shares the queued text. Its top adds the trace of this
-    /// hop. None: the account was removed.
+    /// The record of the message in the mailbox. It shares the queued text. Its top adds the trace
+    /// of this hop. None: the account was removed.
     fn arrive(&self, config: &Dynamic, message: &Queued) -> Option<NewMail> {
         if !config.accounts.contains_key(&message.common.account) {
             return None;
@@ -85,7 +85,7 @@ impl Queue {
     }
 }
 
-/// What the addresses ask for; success if nothing.
+/// The result that the addresses ask for. Success if they ask for none.
 fn outcome(message: &Queued) -> DeliveryStatus {
     let sender = message
         .reverse_path

@@ -1,8 +1,9 @@
-//! Where messages go. A [`Plan`] is made before the messages of a destination are worked on, and without connections:
-//! it follows from answers of DNS and from the configuration.
+//! Where messages go. A [`Plan`] is made before the messages of a destination are worked on, and
+//! without connections: it follows from answers of DNS and from the configuration.
 //!
-//! [`Plans`] remembers plans for the smallest TTL of the answers. The addresses of hosts are not part of a plan. They
-//! are looked up for each attempt, and the cache of `postrider-dns` keeps them.
+//! [`Plans`] remembers plans for the smallest TTL of the answers. The addresses of hosts are not
+//! part of a plan. They are looked up for each attempt, and the cache of `postrider-dns` keeps
+//! them.
 
 mod hosts;
 mod plans;
@@ -130,7 +131,8 @@ impl Plan {
         }
     }
 
-    /// The hosts in the order of one attempt: hosts of one preference in random order, so that load spreads.
+    /// The hosts in the order of one attempt: hosts of one preference in random order, so that load
+    /// spreads.
     pub(crate) fn shuffled(&self, rng: &mut impl Rng) -> Vec<Hop> {
         let mut hops = self.hops.clone();
         hops.shuffle(rng);
@@ -155,7 +157,8 @@ pub(crate) struct Planned {
     pub(crate) holds: Duration,
 }
 
-/// Makes the plan for a destination whose hosts are reached directly. An address literal is its own host.
+/// Makes the plan for a destination whose hosts are reached directly. An address literal is its own
+/// host.
 pub(crate) async fn plan(
     resolver: &dyn Resolver,
     destination: &Host,

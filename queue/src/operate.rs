@@ -1,5 +1,5 @@
-//! What administrators do to queued messages, by filter. It goes through them page by page, so it takes little memory however many
-//! there are, and whoever drops the future stops it between two pages.
+//! What administrators do to queued messages, by filter. Each operation works page by page, so its
+//! memory does not grow with the queue. A caller that drops the future stops it between two pages.
 
 use postrider_store::{
     Change, Event, HoldFilter, HoldRuleId, Order, Page, QueueFilter, QueueId, Queued, Settle,
@@ -9,16 +9,16 @@ use tracing::info;
 
 use crate::Queue;
 
-/// Messages that are read and changed at once.
+/// How many messages are read and changed at once.
 const PAGE: usize = 500;
 
-/// Why nothing was done, or no more.
+/// Why an operation did nothing, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum OperateError {
-    /// A transport that is to be forced.
+    /// The configuration has no such transport.
     #[error("there is no transport {0:?} in postrider.conf")]
     UnknownTransport(String),
-    /// The store failed; what was done before stays done.
+    /// The store failed. Changes before that stay.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -26,23 +26,23 @@ pub enum OperateError {
 /// How many messages were ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndedCount {
-    /// These.
+    /// Messages that were ended.
     pub ended: u64,
-    /// These are being delivered at this moment, and stay.
+    /// Messages that are being delivered at this moment. They stay.
     pub in_delivery: u64,
 }
 
 /// How an administrator ends a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndAs {
-    /// As if its delivery had failed: event `failed`, and a DSN.
+    /// As if the delivery had failed: event `failed`, and a DSN.
     Fail,
     /// Without a DSN: event `canceled`.
     Drop,
 }
 
 impl Queue {
-    /// Changes the messages that match, and tells how many.
+    /// Changes the messages that match. Returns their number.
     ///
     /// # Errors
     /// If a transport is unknown or the store fails.
@@ -110,10 +110,11 @@ impl Queue {
         Ok(count)
     }
 
-    /// Adds a hold rule, for new messages and for those that are queued; tells how many of these it holds.
+    /// Adds a hold rule for new and queued messages. Returns how many queued messages it holds.
     ///
     /// # Errors
-    /// If the store fails. When it failed behind the rule itself, the rule is there, and what is queued can be held by filter.
+    /// If the store fails. If it fails after the rule was added, the rule stays, and queued
+    /// messages can be held by filter.
     pub async fn add_hold_rule(&self, rule: HoldFilter) -> Result<(HoldRuleId, u64), StoreError> {
         let id = self
             .store

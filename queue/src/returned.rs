@@ -1,11 +1,17 @@
-//! What comes back: mail that tells of messages sent earlier, matched to them.
+//! Mail that reports on messages sent earlier, and how the two are matched.
 //!
-//! Three names can lead back to a message, in this order of trust. The *fromid* is random and in the address that the mail came to, so
-//! whoever writes there has seen the message. Our own *ENVID* is random too. A *Message-ID* is known to all who got the message or
-//! a copy of it: then the recipient must match, and nobody is put on a suppression list for it. All only within the account
-//! whose mailbox the mail came to.
+//! Three names lead back to a message, in this order of trust:
 //!
-//! What is not looked at: who sent it. Forging a report needs a name that only its rightful authors know.
+//! | name | who knows it | a report by it may suppress |
+//! |---|---|---|
+//! | fromid, in the address that the mail came to | who has seen the message: it is random | yes |
+//! | our own ENVID | the next hops: it is random | yes |
+//! | Message-ID | all who got a copy, so the recipient must match too | no |
+//!
+//! A match is only made within the account whose mailbox the mail came to.
+//!
+//! The sender of a report does not matter. To forge a report, its author needs a name that only
+//! rightful authors know.
 
 use postrider_config::Dynamic;
 use postrider_smtp::{
@@ -27,47 +33,47 @@ use crate::{
 
 use std::time::Duration;
 
-/// How much of a mail is looked at: reports come before the message that they return.
+/// How much of a mail is read. A report comes before the message that it returns.
 pub const READ_MAX: u64 = 256 * 1024;
-/// How many messages of one name are looked at.
+/// How many messages with one name are looked at.
 const FOUND_MAX: usize = 1000;
 
 /// A mail that came in, for one recipient.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrived<'a> {
-    /// Whose mailbox.
+    /// The account whose mailbox it came to.
     pub account: &'a str,
     /// MAIL FROM.
     pub reverse_path: &'a ReversePath,
     /// RCPT TO.
     pub rcpt_to: &'a Address,
-    /// Its header says multipart/report.
+    /// The header section says multipart/report.
     pub report: bool,
 }
 
-/// What follows from a mail, to be stored together with it.
+/// The changes that a mail leads to. They are stored together with the mail.
 #[derive(Debug, Default)]
 pub struct ReturnEffects {
-    /// For the history.
+    /// Entries of the history.
     pub notes: Vec<Note>,
-    /// Events.
+    /// Events for webhooks.
     pub hooks: Vec<NewHook>,
-    /// For the account's log.
+    /// Entries of the account's log.
     pub events: Vec<NewEvent>,
-    /// Addresses not to be mailed any more.
+    /// Addresses that are not to be mailed any more.
     pub suppress: Vec<NewSuppression>,
 }
 
-/// How sure it is that who wrote it knows.
+/// How sure it is that the author of a report knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trust {
-    /// It has a name that was never seen by others.
+    /// The report has a name that others never saw.
     Proof,
-    /// It may be anybody who has seen the message.
+    /// Anybody who has seen the message may have written the report.
     Guess,
 }
 
-/// What is heard of one message.
+/// What a mail says of one message.
 struct Heard<'a> {
     event: Event,
     dsn: bool,
@@ -78,8 +84,8 @@ struct Heard<'a> {
 }
 
 impl Queue {
-    /// What a mail says of messages sent earlier; None if nothing. `text` gives the mail's first [`READ_MAX`] bytes, and is awaited only
-    /// when they are needed.
+    /// What a mail says of messages sent earlier. None if it says nothing. `text` gives the first
+    /// [`READ_MAX`] bytes of the mail. It is awaited only if they are needed.
     ///
     /// # Errors
     /// If the store can't be read.
@@ -115,7 +121,7 @@ impl Queue {
         Ok((!returned.notes.is_empty()).then_some(returned))
     }
 
-    /// The message whose reverse-path this mail came to.
+    /// The message whose reverse-path is the address that this mail came to.
     async fn by_from_id(
         &self,
         config: &Dynamic,
@@ -135,7 +141,7 @@ impl Queue {
         Ok(of_account(found, arrived.account).next())
     }
 
-    /// Whatever comes to a fromid is an event of its message.
+    /// Each mail to a fromid is an event of its message.
     async fn told_by_id(
         &self,
         config: &Dynamic,
@@ -236,7 +242,7 @@ impl Queue {
                 .store
                 .find(reference, Some(&address), None, FOUND_MAX)
                 .await?;
-            // The last that was sent so, when it was sent again.
+            // If the message was sent again, the last one counts.
             if let Some(message) = of_account(found, account).last() {
                 return Ok(Some(message));
             }
@@ -265,7 +271,7 @@ impl Queue {
             let concerned = found.into_iter().map(message).filter(|message| {
                 let sender = message.reverse_path.address();
                 let domain = sender.map(|sender| &sender.host);
-                // Abuse addresses stand for a domain, whichever account reads their mail.
+                // An abuse address stands for its domain, whichever account reads its mail.
                 message.common.account == arrived.account
                     || (abuse && domain == Some(&arrived.rcpt_to.host))
             });
@@ -335,7 +341,7 @@ impl Queue {
         returned.suppress.extend(suppression);
     }
 
-    /// The v0 contract has no event for it, so it is kept in the history and in the log.
+    /// A complaint. The v0 contract has no event for it, so only the history and the log have it.
     async fn complained(
         &self,
         config: &Dynamic,
@@ -422,8 +428,8 @@ fn of_account(found: Vec<Found>, account: &str) -> impl Iterator<Item = Queued> 
         .filter(move |message| message.common.account == account)
 }
 
-/// The message that a report's recipient is about. Where there is one of each, they belong together, whatever the address has become
-/// on its way.
+/// The message that a recipient of a report belongs to. One message and one recipient belong
+/// together, even if the address was changed on the way.
 fn among<'a>(messages: &'a [Queued], recipient: &Recipient, reported: usize) -> Option<&'a Queued> {
     let named = addresses(recipient);
     let same = |message: &&Queued| {
@@ -436,7 +442,7 @@ fn among<'a>(messages: &'a [Queued], recipient: &Recipient, reported: usize) -> 
     }
 }
 
-/// The addresses by which a report calls a recipient, the original one first.
+/// The addresses of a recipient in a report, the original one first.
 fn addresses(recipient: &Recipient) -> Vec<String> {
     [&recipient.original_recipient, &recipient.final_recipient]
         .into_iter()
@@ -445,12 +451,12 @@ fn addresses(recipient: &Recipient) -> Vec<String> {
         .collect()
 }
 
-/// In Unicode form, if it is an address.
+/// The Unicode form of an address. Other text stays as it is.
 fn unicode(address: &str) -> String {
     Address::parse(address).map_or_else(|_| address.to_owned(), |address| address.unicode())
 }
 
-/// Addresses to which providers send complaints (RFC 2142 §2 and §4).
+/// Whether providers send complaints to this address (RFC 2142 §2 and §4).
 fn is_for_complaints(address: &Address) -> bool {
     let local = address.local.as_str();
     ["postmaster", "abuse"]

@@ -1,4 +1,5 @@
-//! Which way a message goes: straight to the hosts of its recipient's domain, or by a transport of the configuration.
+//! Which way a message goes: straight to the hosts of its recipient's domain, or by a transport of
+//! the configuration.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use postrider_store::Queued;
 /// The way of one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route<'a> {
-    /// To the hosts of the recipient's domain, by the transport of this name. Without a transport the name is empty.
+    /// To the hosts of the recipient's domain, by the transport of this name. Without a transport
+    /// the name is empty.
     Direct(&'a str),
     /// To the smarthost of this transport.
     Smarthost(&'a str),
@@ -31,7 +33,8 @@ pub(crate) enum SmarthostTls {
     Never,
 }
 
-/// The smarthost that a transport stands for, and how it is spoken to. None for transports of other kinds.
+/// The smarthost that a transport stands for, and how it is spoken to. None for transports of other
+/// kinds.
 pub(crate) fn smarthost(transport: &Transport) -> Option<(&Smarthost, SmarthostTls)> {
     match transport {
         Transport::Submissions(host) => Some((host, SmarthostTls::Implicit)),
@@ -51,7 +54,8 @@ pub(crate) fn direct(statics: &Static, transport: &str) -> Direct {
     }
 }
 
-/// The way of the next attempt of a message: by the transport forced on it, or by the first route that matches.
+/// The way of the next attempt of a message: by the transport forced on it, or by the first route
+/// that matches.
 pub(crate) fn route<'a>(message: &Queued, statics: &'a Static, config: &Dynamic) -> Route<'a> {
     let from = message
         .common

@@ -1,16 +1,16 @@
-//! The driver of the queue: claims what is due, has plans made, hands messages to workers, and waits for the next thing
-//! to happen.
+//! The driver of the queue: claims what is due, has plans made, hands messages to workers, and
+//! waits for the next thing to happen.
 //!
-//! | step | where | what bounds it |
+//! | step | where | its limit |
 //! |---|---|---|
-//! | claim due messages | here | the free places of workers, [`PLANNING_MAX`], [`HELD_MAX`] |
-//! | sort them by plan; unknown plans are made by tasks | `dispatch` | a destination that is planned is not claimed |
-//! | put them in the turns of their site | `schedule/turns.rs` | a site takes so many; the rest goes back to the store |
-//! | deliver them | `worker`, one for each connection | `queue.max_concurrency`, `queue.per_destination.connections` |
+//! | claim due messages | here | free workers, [`PLANNING_MAX`], [`HELD_MAX`] |
+//! | sort them by plan; tasks make new plans | `dispatch` | planned destinations are not claimed |
+//! | put them into turns | `schedule/turns.rs` | a site takes so many; the rest goes back |
+//! | deliver them | `worker`, one for each connection | `queue.max_concurrency` and the site's limits |
 //!
-//! A worker takes turns itself and claims more of its destinations itself. It is idle for a little while, its connection
-//! open, when nothing waits for its site. What is queued but not in flight costs no memory here, except the names of
-//! destinations that are held because their site is full.
+//! A worker takes turns itself and claims more of its destinations itself. It is idle for a little
+//! while, its connection open, when nothing waits for its site. What is queued but not in flight
+//! costs no memory here, except the names of destinations that are held because their site is full.
 
 mod dispatch;
 mod worker;
@@ -35,13 +35,16 @@ use dispatch::Planning;
 
 /// How long to wait before the store is asked again after it failed.
 const STORE_RETRY: Duration = Duration::from_secs(5);
-/// How many plans are made, and messages without a plan ended, at once. While there are more, nothing is claimed.
+/// How many plans are made, and messages without a plan ended, at once. While there are more,
+/// nothing is claimed.
 const PLANNING_MAX: usize = 512;
-/// How many destinations are held because their sites are full. While there are more, nothing is claimed.
+/// How many destinations are held because their sites are full. While there are more, nothing is
+/// claimed.
 const HELD_MAX: usize = 100_000;
 /// From so many held destinations on, claims are made less often.
 const HELD_MANY: usize = 1000;
-/// The pause after a claim for each destination that it left out: the store walks past each of them.
+/// The pause after a claim for each destination that it left out: the store walks past each of
+/// them.
 const PAUSE_PER_HELD: Duration = Duration::from_micros(5);
 
 /// What reaches a worker that is idle.
@@ -79,7 +82,8 @@ struct QueueLoop {
 }
 
 impl Queue {
-    /// Delivers due messages until `shutdown` is true. Then waits for the attempts that are under way.
+    /// Delivers due messages until `shutdown` is true. Then waits for the attempts that are under
+    /// way.
     pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
         let mut changed = self.store.queue_changed();
         let (notes, mut inbox) = mpsc::channel(64);
@@ -145,8 +149,8 @@ impl Queue {
         }
     }
 
-    /// Stores results. If the store can't take them, the claims end by themselves and the messages are attempted again:
-    /// better twice than not at all.
+    /// Stores results. If the store can't take them, the claims end by themselves and the messages
+    /// are attempted again: better twice than not at all.
     async fn settle(&self, settles: Vec<Settle>) {
         let ids: Vec<u64> = settles.iter().map(|settle| settle.id.0).collect();
         if let Err(error) = self.store.settle(settles).await {
@@ -164,7 +168,8 @@ async fn end_of(pause: &mut Option<Pin<Box<Sleep>>>) {
 }
 
 impl QueueLoop {
-    /// Claims what is due and hands it on. Gives the time when there is more to do, if that is known.
+    /// Claims what is due and hands it on. Gives the time when there is more to do, if that is
+    /// known.
     async fn claim(&mut self) -> Option<Time> {
         let (queue, now) = (Arc::clone(&self.queue), self.queue.clock.now());
         let limits = &queue.statics.queue;
@@ -222,7 +227,8 @@ impl QueueLoop {
         }
     }
 
-    /// Ends: idle workers as their inboxes close, the others when their messages have results. The rest goes back.
+    /// Ends: idle workers as their inboxes close, the others when their messages have results. The
+    /// rest goes back.
     async fn stop(mut self, mut inbox: mpsc::Receiver<WorkerNote>) {
         let mut left = self.planning.stop();
         for turns in self.in_flight.dismiss() {

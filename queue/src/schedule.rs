@@ -1,4 +1,5 @@
-//! What may begin now, and when a failed message is tried again: pure functions of what is in flight and of limits.
+//! What may begin now, and when a failed message is tried again: pure functions of what is in
+//! flight and of limits.
 
 mod in_flight;
 mod turns;
@@ -15,10 +16,12 @@ pub(crate) use turns::{ClaimedBatch, Turn, Turns};
 /// How long a claim holds unless it is renewed.
 pub(crate) const LEASE: Duration = Duration::from_secs(600);
 
-/// How many messages a worker takes at once: enough to fill a pipeline, few enough that ten connections share a burst.
+/// How many messages a worker takes at once: enough to fill a pipeline, few enough that ten
+/// connections share a burst.
 pub(crate) const BATCH: usize = 32;
 
-/// When a message is tried again whose attempt number `attempts` (from 1) failed at `now`. None after the last attempt.
+/// When a message is tried again whose attempt number `attempts` (from 1) failed at `now`. None
+/// after the last attempt.
 pub(crate) fn retry_at(
     now: Time,
     attempts: u32,
@@ -34,7 +37,8 @@ pub(crate) fn retry_at(
     Some(now.after(interval.mul_f64(factor)))
 }
 
-/// When the last attempt of a message is due, if attempt number `attempts` failed and the next one is due at `next`.
+/// When the last attempt of a message is due, if attempt number `attempts` failed and the next one
+/// is due at `next`.
 pub(crate) fn gives_up_at(next: Time, attempts: u32, config: &QueueConfig) -> Time {
     let done = usize::try_from(attempts).unwrap_or(usize::MAX);
     config

@@ -1,4 +1,5 @@
-//! The one place where the result of an attempt becomes a change of state: retry or end, history, event, DSN.
+//! Turns the result of an attempt into one change of state: retry or end, history, event, DSN.
+//! There is no other place for this.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::{
     suppress::{FailureFacts, HeardFrom},
 };
 
-/// How much of a text's beginning is read to find its header section for a DSN.
+/// How much of a message is read to find its header section for a DSN.
 const HEADER_MAX: u64 = 64 * 1024;
 
 /// An attempt that ended.
@@ -27,18 +28,18 @@ pub(crate) struct EndedAttempt {
     pub(crate) message: Queued,
     pub(crate) status: DeliveryStatus,
     pub(crate) start: Time,
-    /// Who took it.
+    /// The host or mailbox that took the message.
     pub(crate) hop: LastHop,
 }
 
-/// What the next hop makes of a wish to hear of success.
+/// Who reports success, if the submitter wants to hear of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LastHop {
-    /// It was told, and answers for that (RFC 3461).
+    /// The next hop: it knows DSNs (RFC 3461).
     SendsDsns,
-    /// It does not know DSNs, so this is the last that is heard (RFC 3461 §5.2.2).
+    /// We do: the next hop does not know DSNs, so this is the last news (RFC 3461 §5.2.2).
     SendsNoDsns,
-    /// There is none: it was the mailbox.
+    /// We do: the message is in its mailbox.
     Mailbox,
 }
 
@@ -46,13 +47,13 @@ pub(crate) enum LastHop {
 struct Fate {
     outcome: Outcome,
     event: Event,
-    /// A DSN that goes to the sender, and until when there will be more attempts.
+    /// The DSN for the sender, and the time of the last attempt.
     report: Option<(Action, Option<Time>)>,
     suppress: Option<NewSuppression>,
 }
 
 impl Queue {
-    /// What the store is to do about an attempt.
+    /// The change of state after an attempt.
     pub(crate) async fn settlement(&self, config: &Dynamic, ended: EndedAttempt) -> Settle {
         let EndedAttempt {
             message,
@@ -94,7 +95,8 @@ impl Queue {
         settle
     }
 
-    /// What the store is to do with a message whose recipient is on the suppression list: its end, without an attempt.
+    /// The change of state for a message whose recipient is on the suppression list: its end,
+    /// without an attempt.
     pub(crate) async fn suppressed(
         &self,
         config: &Dynamic,
@@ -111,14 +113,15 @@ impl Queue {
             .await
     }
 
-    /// What the store is to do when an administrator ends a message: `Failed` as if delivery had failed, or `Canceled`.
+    /// The change of state when an administrator ends a message: `Failed`, as if the delivery had
+    /// failed, or `Canceled`.
     pub(crate) async fn ended_by_administrator(
         &self,
         config: &Dynamic,
         message: &Queued,
         event: Event,
     ) -> Settle {
-        // The contract's words, for both.
+        // These are the words of the contract, for both.
         let text = "delivery canceled by admin";
         let status = DeliveryStatus::permanent(Cause::Local, EnhancedCode::SYSTEM, text);
         self.end(config, message, event, &status, Party::Administrator)
@@ -262,7 +265,7 @@ impl Queue {
         }
     }
 
-    /// The text of a DSN to the sender; None if there is nobody to send it to.
+    /// The text of a DSN to the sender. None if the message has no sender.
     async fn report(
         &self,
         message: &Queued,
@@ -271,7 +274,7 @@ impl Queue {
         until: Option<Time>,
         now: Time,
     ) -> Option<Vec<u8>> {
-        // Never an answer to the null reverse-path (RFC 5321 §4.5.5).
+        // The null reverse-path never gets a DSN (RFC 5321 §4.5.5).
         let to = message.reverse_path.address()?;
         let hostname = self.statics.hostname.ascii();
         let from = Address {
@@ -322,7 +325,8 @@ impl Queue {
         }))
     }
 
-    /// A DSN goes straight to the sending account's Inbox; to the postmaster if that account is gone.
+    /// A DSN goes to the Inbox of the sending account. If the account is gone, the postmaster gets
+    /// it.
     fn dsn_mail(&self, config: &Dynamic, message: &Queued, size: u64, now: Time) -> NewMail {
         let sender = &message.common.account;
         let (account, mailbox) = if config.accounts.contains_key(sender) {
@@ -351,12 +355,12 @@ fn wants_mail(account: Option<&Account>) -> bool {
     account.is_none_or(|account| account.failure_dsn.by_mail())
 }
 
-/// The submitter's own word (NOTIFY) goes before the account's setting.
+/// NOTIFY of the submitter goes before the setting of the account.
 fn wants_failure_mail(message: &Queued, account: Option<&Account>) -> bool {
     message.notify.failure && (message.notify.given || wants_mail(account))
 }
 
-/// What the account's log says of an event: as long as its history is kept.
+/// The entry of an event in the account's log. None if the account keeps no history.
 pub(crate) fn logged(
     message: &Queued,
     account: Option<&Account>,
@@ -370,7 +374,7 @@ pub(crate) fn logged(
     })
 }
 
-/// Until when the history has a message that ends now; None: not at all.
+/// Until when the history keeps a message that ends now. None: not at all.
 fn keep_until(account: Option<&Account>, now: Time) -> Option<Time> {
     let keep = account.map_or(Duration::from_secs(7 * 86400), |account| {
         account.keep_retired_message_period

@@ -1,32 +1,33 @@
-//! Failures that a local-part asks for, in localserve: so that an application can see each of them without a remote.
+//! Failures that a local-part asks for, in localserve. So an application can see each failure
+//! without a remote.
 //!
-//! The end of the local-part says what happens, its beginning where.
+//! The end of the local-part says what happens. Its beginning says at which stage.
 
 use postrider_smtp::{EnhancedCode, Reply, ReplyCode};
 
-/// A failure that is to be played.
+/// A failure to simulate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SimulatedFailure {
-    /// Where.
+    /// The stage.
     pub stage: FailureStage,
-    /// What.
+    /// The kind.
     pub kind: FailureKind,
 }
 
-/// Where a failure shows.
+/// The stage at which a failure shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureStage {
-    /// At MAIL FROM; looked for in the sender.
+    /// MAIL FROM. The sender's local-part asks for it.
     MailFrom,
-    /// At RCPT TO.
+    /// RCPT TO.
     RcptTo,
-    /// At the end of the text.
+    /// The end of the data.
     Data,
-    /// Not in the session that submits it: it is taken, and fails from the queue.
+    /// Delivery: the session takes the message, and it fails in the queue.
     Queue,
 }
 
-/// What happens.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     /// This reply code, 400 to 599, with the enhanced code X.0.0.
@@ -35,7 +36,7 @@ pub enum FailureKind {
     Timeout,
 }
 
-/// What this local-part asks for; None for all ordinary ones.
+/// The failure that this local-part asks for. Ordinary local-parts ask for none.
 #[must_use]
 pub fn failure(local: &str) -> Option<SimulatedFailure> {
     let kind = if local.ends_with("temperror") {
@@ -65,7 +66,7 @@ pub fn failure(local: &str) -> Option<SimulatedFailure> {
 }
 
 impl SimulatedFailure {
-    /// The reply that it comes to. A session that may not wait for an hour says 451 at once in place of a time-out.
+    /// The reply of a session that shows the failure. In place of a time-out it says 451 at once.
     #[must_use]
     pub fn reply(self) -> Reply {
         let code = match self.kind {

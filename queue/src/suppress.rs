@@ -1,4 +1,5 @@
-//! Suppression lists: which failures put an address on one, and what stands for all variants of an address.
+//! Suppression lists: which failures put an address on a list, and the base that stands for all
+//! variants of an address.
 
 use postrider_config::Account;
 use postrider_smtp::{
@@ -11,21 +12,21 @@ use postrider_store::{
 
 use crate::Queue;
 
-/// How many of the latest messages to an address are looked at for a row of failures.
+/// How many of the latest messages to an address are looked at, to find a row of failures.
 const LATEST: usize = 50;
-/// Codes that say that this address, and not this mail or this moment, is the reason (the contract's chapter 5).
+/// Reply codes that blame the address, not this message or this moment (chapter 5 of the contract).
 const AT_ONCE: [u16; 5] = [521, 550, 551, 553, 556];
-/// Subjects and details that say so, whatever the code.
+/// Subjects and details of enhanced codes that blame the address, whatever the reply code.
 const ADDRESS_FAULTS: [(u16, u16); 5] = [(1, 1), (1, 2), (1, 3), (1, 6), (2, 1)];
 
-/// Where a failure was heard of.
+/// What told of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeardFrom {
-    /// In an attempt of ours.
+    /// An attempt of ours.
     Queue,
-    /// In a DSN.
+    /// A DSN.
     Dsn,
-    /// In a complaint, of this type of feedback.
+    /// A complaint.
     Complaint,
 }
 
@@ -39,18 +40,19 @@ impl HeardFrom {
     }
 }
 
-/// What is known of a failure.
+/// The facts of a failure.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FailureFacts<'a> {
     pub(crate) source: HeardFrom,
-    /// The SMTP code; 0 without one.
+    /// The reply code. 0 without a reply.
     pub(crate) code: u16,
     pub(crate) enhanced: Option<EnhancedCode>,
     pub(crate) text: &'a str,
 }
 
-/// What stands for all variants of an address: the local-part before the first `+`, of that what is before the first `-`, without
-/// dots, in lower case; and the domain in its Unicode form. An address that begins with `+` or `-` stands for itself.
+/// The base that stands for all variants of an address. Its local-part ends before the first `+` or
+/// `-`, and is in lower case without dots. Its domain is in Unicode form. An address that begins
+/// with `+` or `-` stands for itself.
 #[must_use]
 pub fn base_address(address: &Address) -> String {
     let local = address.local.as_str();
@@ -61,14 +63,14 @@ pub fn base_address(address: &Address) -> String {
     format!("{}@{}", base.to_lowercase(), address.host.unicode())
 }
 
-/// What a failure means for the list.
+/// When a failure puts the address on the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ListWhen {
-    /// Nothing.
+    /// Never: the address is not to blame.
     Never,
-    /// The address is to blame.
+    /// At once: the address is to blame.
     AtOnce,
-    /// If it is one in a row.
+    /// If it is the third failure in a row.
     IfRepeated,
 }
 
@@ -92,7 +94,7 @@ fn list_when(failure: &FailureFacts<'_>, policy_blocks: bool) -> ListWhen {
     }
 }
 
-/// It says something of the sender or of this mail, not of the address.
+/// Whether the failure blames the sender or this message, not the address.
 const fn is_about_us(class: Class) -> bool {
     matches!(
         class,
@@ -101,7 +103,7 @@ const fn is_about_us(class: Class) -> bool {
 }
 
 impl Queue {
-    /// The entry that keeps a message from being sent.
+    /// The entry of the suppression list that keeps a message from being sent.
     pub(crate) async fn suppression_of(
         &self,
         message: &Queued,
@@ -120,7 +122,8 @@ impl Queue {
         }
     }
 
-    /// Whether a final failure puts the recipient on the account's list; the store does so if it is not there already.
+    /// The new entry of the account's list after a final failure. The store adds it unless the list
+    /// has it already.
     pub(crate) async fn suppression_for(
         &self,
         account: &Account,
@@ -143,7 +146,7 @@ impl Queue {
         Some(new_suppression(message, reason, now))
     }
 
-    /// The two messages to exactly this recipient before this one that were heard of last have failed too.
+    /// Whether the last two messages to exactly this recipient have failed too.
     async fn is_third_failure(&self, message: &Queued) -> bool {
         let filter = RetiredFilter {
             account: Some(message.common.account.clone()),

@@ -1,4 +1,5 @@
-//! The queue over real sockets, with a store in memory, a clock that is moved by hand, and remote servers that follow a script.
+//! The queue over real sockets. The store is in memory, the test moves the clock, and remote
+//! servers follow a script.
 
 #![allow(
     clippy::unwrap_used,
@@ -157,7 +158,7 @@ async fn messages_share_a_connection_and_recipients_a_transaction() {
     .await;
     world.mx("remote.test", &[(10, "a.test")]);
     world.host("a.test", "192.0.2.1");
-    // Nobody answers until all are queued.
+    // Nobody answers until all messages are queued.
     let _: [QueueId; 3] = world
         .add(Message::to(&["a@remote.test", "b@remote.test", "c@remote.test"]).later(5))
         .await;
@@ -203,7 +204,8 @@ async fn a_message_is_tried_nine_times_and_its_sender_told_once_of_the_delay_and
     let retired = world.store.retired(id).await.unwrap().unwrap();
     assert_eq!(retired.message.results.len(), 9);
     assert!(!retired.success);
-    // The sixth attempt ends more than four hours after the message was queued (to within the spread), and later ones do not tell again.
+    // The sixth attempt ends more than four hours after the message was queued (within the spread).
+    // Later attempts do not tell again.
     assert_eq!(
         delays.iter().filter(|told| **told == 0).count(),
         6,
@@ -343,7 +345,7 @@ async fn what_goes_out_has_signatures_that_others_can_verify() {
     let text = remote.received()[0].text.clone();
     assert_eq!(text.matches("DKIM-Signature:").count(), 2, "{text}");
     assert_eq!(keys.verify(&text).await, ["pass ed", "pass rsa"]);
-    // Sealed: another From, Subject or Cc above breaks both.
+    // The fields are sealed: another From, Subject or Cc in front breaks both signatures.
     for field in ["From: eve@evil.test", "Subject: other", "Cc: eve@evil.test"] {
         let changed = format!("{field}\r\n{text}");
         assert!(

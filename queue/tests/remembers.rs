@@ -1,4 +1,5 @@
-//! What the queue remembers and learns: suppression, hold rules, what administrators do and ask, and what comes back.
+//! What the queue remembers and learns: suppression, hold rules, the work of administrators, and
+//! reports that come back.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,7 +35,7 @@ use postrider_store::{
 use remote::{Act, Point, Remote};
 use support::{Message, Setup, World};
 
-/// A remote that answers RCPT so; counts the times that it was asked.
+/// Starts a remote that answers RCPT like this. Gives the count of MAIL commands.
 async fn refusing(world: &World, answer: &'static str) -> Arc<AtomicUsize> {
     let asked = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&asked);
@@ -110,7 +111,7 @@ async fn an_address_that_is_none_is_not_tried_again_in_any_variant() {
             .contains("suppression list")
     );
     assert_eq!(world.mails().await.len(), 2, "the sender is told of both");
-    // Once it is taken off, it is tried, and listed again.
+    // After its removal from the list the address is tried, and listed again.
     let removed = world.store.unsuppress("ann", "username@remote.test").await;
     assert!(removed.unwrap());
     let [_] = world.add(Message::to(&["username@remote.test"])).await;
@@ -218,7 +219,7 @@ async fn hold_rules_are_for_what_is_queued_and_what_comes() {
         world.queue.explain(&message(new).await).await.unwrap(),
         format!("is held; hold rule {id} is for account ann and recipients at remote.test")
     );
-    // Without the rule they stay held, until they are released.
+    // Without the rule the messages stay held until they are released.
     assert!(world.store.remove_hold_rule(id).await.unwrap());
     assert_eq!(
         world.queue.explain(&message(new).await).await.unwrap(),
@@ -252,7 +253,7 @@ async fn administrators_change_and_end_messages() {
             in_delivery: 0
         }
     );
-    // A held one as well.
+    // A held message can be ended too.
     world.queue.change(&to("b@"), &hold(true)).await.unwrap();
     let ended = world.queue.end_all(&to("b@"), EndAs::Drop).await.unwrap();
     assert_eq!(ended.ended, 1);
@@ -310,7 +311,7 @@ async fn success_is_told_by_the_next_hop_or_by_us() {
         delay: false,
         given: true,
     };
-    // One that does not know DSNs.
+    // A remote that does not know DSNs.
     let world = World::start(Setup::default());
     let _remote = accepting(&world).await;
     let message = Message {
@@ -326,7 +327,7 @@ async fn success_is_told_by_the_next_hop_or_by_us() {
         mails[0].contains("Action: relayed") && mails[0].contains("Original-Envelope-Id: my id")
     );
     world.stop().await;
-    // One that does.
+    // A remote that knows DSNs.
     let world = World::start(Setup::default());
     let remote = Remote::start(|point, _| match point {
         Point::Command(line) if line.starts_with("EHLO") => Some(Act::Say("250-a.test\r\n250 DSN")),
@@ -407,7 +408,7 @@ async fn a_submitters_own_fromid_is_for_one_recipient_and_once() {
             .iter()
             .all(|submitted| submitted.from_id.is_empty())
     );
-    // Also when it is in the history only.
+    // Even if only the history has the message.
     world
         .queue
         .end_all(&QueueFilter::default(), EndAs::Drop)
@@ -419,7 +420,7 @@ async fn a_submitters_own_fromid_is_for_one_recipient_and_once() {
     world.stop().await;
 }
 
-/// What comes back to `rcpt_to`, taken as the MX does; the events that it makes.
+/// Takes a mail to `rcpt_to` as the MX does. Gives the events that it makes.
 async fn comes_back(
     world: &World,
     reverse_path: &str,
@@ -513,7 +514,7 @@ async fn what_comes_to_a_fromid_is_about_its_message() {
         .unwrap();
     assert_eq!(back[0].error, "550 5.1.1 no such user");
     assert_eq!(told(Some(back)), (Event::Failed, true, true, 550));
-    // It is on the list now, so the second time nothing is put there.
+    // The list has the address now, so the second report adds nothing.
     let back = comes_back(&world, "<>", &address, &dsn("", FAILED, "")).await;
     assert_eq!(told(back), (Event::Failed, true, false, 550));
     let two = format!("{FAILED}\n{}", FAILED.replace("x@", "y@"));
@@ -531,7 +532,7 @@ async fn what_comes_to_a_fromid_is_about_its_message() {
         "what comes later does not change how it left"
     );
     assert_eq!(retired.message.results.len(), 10);
-    // Another's fromid is none of this account.
+    // The fromid of another account means nothing here.
     let back = comes_back(
         &world,
         "<>",
@@ -553,7 +554,7 @@ async fn without_a_fromid_the_envid_and_then_the_message_id_lead_back() {
     world.events(2).await;
     let own = world.store.retired(x).await.unwrap().unwrap();
     let envid = format!("Original-Envelope-Id: {}\n", own.message.common.own_envid);
-    // By our ENVID, which nobody can guess: both recipients of one report.
+    // Nobody can guess our ENVID: both recipients of one report are matched by it.
     let both = format!("{FAILED}\n{}", FAILED.replace("x@", "y@"));
     let told = comes_back(&world, "<>", "ann@example.org", &dsn(&envid, &both, ""))
         .await
@@ -563,7 +564,7 @@ async fn without_a_fromid_the_envid_and_then_the_message_id_lead_back() {
         .map(|told| (told.queue_id, told.event, told.suppressing))
         .collect();
     assert_eq!(events, [(x, Event::Failed, true), (y, Event::Failed, true)]);
-    // By Message-ID, which many know: the recipient must match, and nobody is suppressed.
+    // Many know the Message-ID: the recipient must match, and nobody is suppressed.
     world
         .store
         .unsuppress("ann", "x@remote.test")
@@ -580,7 +581,7 @@ async fn without_a_fromid_the_envid_and_then_the_message_id_lead_back() {
     let stranger = FAILED.replace("x@", "z@");
     let back = comes_back(&world, "<>", "ann@example.org", &dsn("", &stranger, header)).await;
     assert_eq!(back, None);
-    // A queued message is found as well as one in the history.
+    // A queued message is found too.
     let queued = Message::to(&["q@remote.test"]).later(60);
     let [q] = world.add(queued).await;
     let about = FAILED.replace("x@", "q@");

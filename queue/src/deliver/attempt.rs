@@ -1,4 +1,5 @@
-//! One attempt: the hosts of a plan, and the addresses of each host, until each message has a result.
+//! One attempt: the hosts of a plan, and the addresses of each host, until each message has a
+//! result.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -98,7 +99,8 @@ impl<'a> OngoingAttempt<'a> {
         });
     }
 
-    /// Makes the signatures before any connection is made. A message that can't be signed is not sent.
+    /// Makes the signatures before any connection is made. A message that can't be signed is not
+    /// sent.
     pub(super) async fn sign_or_fail(&mut self) {
         let mut unsigned = Vec::new();
         for (at, (message, _)) in self.pending.iter().enumerate() {
@@ -114,7 +116,8 @@ impl<'a> OngoingAttempt<'a> {
         }
     }
 
-    /// Whether some message may only go over verified TLS. The others go over the same connection: that harms none.
+    /// Whether some message may only go over verified TLS. The others go over the same connection:
+    /// that harms none.
     pub(super) fn wants_verified_tls(&self) -> bool {
         self.pending
             .iter()
@@ -291,7 +294,8 @@ impl Queue {
     }
 }
 
-/// Whether a connection with this TLS proves the server's name, or goes where the administrator said.
+/// Whether a connection with this TLS proves the server's name, or goes where the administrator
+/// said.
 fn is_verifying(tls: &TlsMode, rule: TlsRule) -> bool {
     matches!(rule, TlsRule::Smarthost { .. }) || matches!(tls, TlsMode::Required(_))
 }

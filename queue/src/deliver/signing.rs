@@ -2,9 +2,9 @@
 //!
 //! A message is signed when it is first delivered. Its other recipients get the same signatures.
 //!
-//! A small message is read into memory and signed where the delivery runs. A large message is read and hashed in pieces
-//! on a thread that may block, so that neither its size nor its disk holds up other deliveries. Only a few large
-//! messages are hashed at once.
+//! A small message is read into memory and signed where the delivery runs. A large message is read
+//! and hashed in pieces on a thread that may block, so that neither its size nor its disk holds up
+//! other deliveries. Only a few large messages are hashed at once.
 
 use std::{
     collections::VecDeque,
@@ -79,7 +79,8 @@ impl Signatures {
 }
 
 impl Queue {
-    /// The DKIM-Signature fields of a message, with CRLFs. Empty if the domain of its author has no keys that sign.
+    /// The DKIM-Signature fields of a message, with CRLFs. Empty if the domain of its author has no
+    /// keys that sign.
     pub(super) async fn signature(
         &self,
         config: &Dynamic,
@@ -136,7 +137,8 @@ impl Queue {
     }
 }
 
-/// The domain that signs the messages of an author, and its selectors that sign. None if nothing is to be signed.
+/// The domain that signs the messages of an author, and its selectors that sign. None if nothing is
+/// to be signed.
 fn signing_keys<'a>(
     config: &'a Dynamic,
     from: Option<&Address>,

@@ -1,4 +1,5 @@
-//! The transactions of an attempt: which messages go together, their envelopes, and what the replies mean.
+//! The transactions of an attempt: which messages go together, their envelopes, and what the
+//! replies mean.
 
 use std::io;
 
@@ -66,8 +67,9 @@ impl OngoingAttempt<'_> {
         }
     }
 
-    /// Takes pending messages into transactions, [`BATCH`] at most. Messages that share top, text, reverse-path and the
-    /// recipient's domain share a transaction: some providers refuse a transaction for several domains.
+    /// Takes pending messages into transactions, [`BATCH`] at most. Messages that share top, text,
+    /// reverse-path and the recipient's domain share a transaction: some providers refuse a
+    /// transaction for several domains.
     async fn transactions(&mut self) -> (Vec<Vec<Queued>>, Vec<OutgoingMessage<SignedMessage>>) {
         let limits = &self.queue.statics.queue.per_destination;
         let max = limits.recipients_per_transaction.max(1);

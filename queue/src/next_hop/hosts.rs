@@ -11,10 +11,13 @@ const HOSTS_MAX: usize = 100;
 /// A host, and its preference: the host with the lowest preference is tried first.
 pub(crate) type MailHost = (u16, String);
 
-/// The hosts that the MX answer of a domain names, by preference (RFC 5321 §5.1), and how long that holds.
+/// The hosts that the MX answer of a domain names, by preference (RFC 5321 §5.1), and how long
+/// that
+/// holds.
 ///
 /// # Errors
-/// Why the domain has no hosts, as the sender is told, and how long that holds. A failed look-up does not hold.
+/// Why the domain has no hosts, as the sender is told, and how long that holds. A failed look-up
+/// does not hold.
 pub(super) fn mail_hosts(
     domain: &Domain,
     answer: Result<Answer<Mx>, DnsError>,
@@ -61,11 +64,12 @@ pub(super) fn mail_hosts(
     Ok((hosts, ttl))
 }
 
-/// The addresses of a host. The families take turns, so that one broken family does not take all the time.
+/// The addresses of a host. The families take turns, so that one broken family does not take all
+/// the time.
 ///
 /// # Errors
-/// Why the host has no addresses. This is never permanent: another host of the domain may do, and names are often
-/// repaired.
+/// Why the host has no addresses. This is never permanent: another host of the domain may do, and
+/// names are often repaired.
 pub(crate) async fn addresses(
     resolver: &dyn Resolver,
     host: &str,

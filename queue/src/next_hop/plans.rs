@@ -36,7 +36,8 @@ struct Entry {
     until: Time,
 }
 
-/// Plans by what they are for. Smarthosts need no look-up, so their plans are made at the start and stay.
+/// Plans by what they are for. Smarthosts need no look-up, so their plans are made at the start and
+/// stay.
 #[derive(Debug, Default)]
 pub(crate) struct Plans {
     smarthosts: BTreeMap<String, Arc<Plan>>,

@@ -20,7 +20,8 @@ use crate::{
     settle::{EndedAttempt, LastHop},
 };
 
-/// How many claimed messages wait for workers, over all sites. While more wait, a full site takes no further messages.
+/// How many claimed messages wait for workers, over all sites. While more wait, a full site takes
+/// no further messages.
 const WAITING_MAX: usize = 16 * 1024;
 
 /// Where messages go.
@@ -111,8 +112,8 @@ impl Queue {
     }
 }
 
-/// The plans that are being made, with the messages that wait for them. Its tasks also end messages without a plan, and
-/// give messages back.
+/// The plans that are being made, with the messages that wait for them. Its tasks also end messages
+/// without a plan, and give messages back.
 #[derive(Default)]
 pub(super) struct Planning {
     waiting: HashMap<PlanKey, Vec<WaitsForPlan>>,
@@ -267,8 +268,8 @@ impl QueueLoop {
         self.planning.begin(&queue, target, None);
     }
 
-    /// Puts messages into the turns of their site. Gives those that have no place: a full site takes none if there is
-    /// `no_room`.
+    /// Puts messages into the turns of their site. Gives those that have no place: a full site
+    /// takes none if there is `no_room`.
     fn place(&mut self, batch: ClaimedBatch, no_room: bool) -> Vec<Queued> {
         let site = batch.plan.site.clone();
         let may = self.in_flight.may_begin(&site, &self.queue.statics.queue);

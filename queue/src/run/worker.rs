@@ -82,7 +82,8 @@ impl Worker {
         batches
     }
 
-    /// More of a destination's messages that are due now. Messages that do not belong to this site go to the loop.
+    /// More of a destination's messages that are due now. Messages that do not belong to this site
+    /// go to the loop.
     async fn claim(&self, destination: Destination) -> Vec<ClaimedBatch> {
         let now = self.queue.clock.now();
         let claim = Claim {
@@ -174,7 +175,8 @@ impl Worker {
             settles = self.deliver(batches) => settles,
             never = renewing => never,
         };
-        // Results of the batch before this one are stored by now, or this waits for them: so there is a bound.
+        // Results of the batch before this one are stored by now, or this waits for them: so there
+        // is a bound.
         while self.settling.join_next().await.is_some() {}
         let queue = Arc::clone(&self.queue);
         self.settling

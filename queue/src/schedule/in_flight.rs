@@ -1,4 +1,5 @@
-//! The workers, per site and in all: what may begin, as pure functions of what is in flight and of the limits.
+//! The workers, per site and in all: what may begin, as pure functions of what is in flight and of
+//! the limits.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,7 +15,8 @@ use crate::next_hop::Site;
 /// How many messages are claimed at once.
 const CLAIM_MAX: usize = 1024;
 
-/// The workers, and what waits for them. `W` reaches a worker that is idle: connected, with nothing to do.
+/// The workers, and what waits for them. `W` reaches a worker that is idle: connected, with nothing
+/// to do.
 #[derive(Debug)]
 pub(crate) struct InFlight<W> {
     sites: HashMap<Site, Workers<W>>,
@@ -103,8 +105,8 @@ impl<W> InFlight<W> {
         Some(worker)
     }
 
-    /// An idle worker that must go to make room for a new one, if there are `max` workers. It counts as busy until it
-    /// has ended.
+    /// An idle worker that must go to make room for a new one, if there are `max` workers. It
+    /// counts as busy until it has ended.
     pub(crate) fn make_room(&mut self, max: usize) -> Option<W> {
         if self.busy + self.idle < max || self.idle == 0 {
             return None;

@@ -1,13 +1,15 @@
-//! The claimed messages of one site that wait for a worker, and the destinations whose turn comes later.
+//! The claimed messages of one site that wait for a worker, and the destinations whose turn comes
+//! later.
 //!
 //! | who | does what |
 //! |---|---|
-//! | the loop | [`push`](Turns::push)es claimed messages, and leaves the [`held`](Turns::held) destinations of a full site out of its claims |
-//! | a worker | takes the [`next`](Turns::next) turn whenever it has nothing to do |
+//! | the loop | adds claimed messages by [`Turns::push`] |
+//! | the loop | leaves the destinations of [`Turns::held`] out of its claims, if the site is full |
+//! | a worker | takes the next turn by [`Turns::next`], whenever it has nothing to do |
 //!
-//! Turns are in the order in which they came, so destinations of one site share its connections evenly. Messages that
-//! find no place go back to the store, and their destination is *parked*. It is let go, so that it is claimed again,
-//! when half of the places are free.
+//! Turns are in the order in which they came, so destinations of one site share its connections
+//! evenly. Messages that find no place go back to the store, and their destination is *parked*. It
+//! is let go, so that it is claimed again, when half of the places are free.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -82,7 +84,8 @@ impl Turns {
     /// Adds claimed messages.
     ///
     /// # Errors
-    /// There is no place for them: they are to be given back to the store. Their destination is parked already.
+    /// There is no place for them: they are to be given back to the store. Their destination is
+    /// parked already.
     pub(crate) fn push(&self, batch: ClaimedBatch) -> Result<(), ClaimedBatch> {
         let mut state = self.state();
         if state.closed {
@@ -108,7 +111,8 @@ impl Turns {
         state.is_parked.clear();
     }
 
-    /// The next turn. `again` is a destination that may have more messages: its turn comes after all others.
+    /// The next turn. `again` is a destination that may have more messages: its turn comes after
+    /// all others.
     pub(crate) fn next(&self, again: Option<Destination>) -> Next {
         let mut state = self.state();
         if state.closed {
@@ -184,7 +188,8 @@ impl State {
 
     fn take(&mut self) -> Option<Turn> {
         let first = match self.turns.pop_front()? {
-            // Whoever looks from here on may claim it again: what comes now may come after our claim.
+            // Whoever looks from here on may claim it again: what comes now may come after our
+            // claim.
             Turned::Claim(destination) => {
                 self.claims.remove(&destination);
                 return Some(Turn::Claim(destination));

@@ -1,4 +1,4 @@
-//! A queue with everything around it.
+//! A queue with everything that it needs.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -30,7 +30,7 @@ use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
 
 use crate::remote::Remote;
 
-/// Leads what is meant for an address to where a remote listens; elsewhere nobody answers.
+/// Leads connections for an address to the port of a remote. Other addresses refuse connections.
 #[derive(Clone, Default)]
 struct Leading(Arc<Mutex<HashMap<IpAddr, SocketAddr>>>);
 
@@ -44,16 +44,16 @@ impl Dialer for Leading {
     }
 }
 
-/// What a test may choose.
+/// The choices of a test.
 #[derive(Default)]
 pub(crate) struct Setup<'a> {
-    /// At the end of postrider.conf.
+    /// Text for the end of postrider.conf.
     pub(crate) statics: &'a str,
-    /// At the end of domains.conf.
+    /// Text for the end of domains.conf.
     pub(crate) dynamics: &'a str,
-    /// In the table of example.org.
+    /// Text for the table of example.org.
     pub(crate) domain: &'a str,
-    /// In the table of the account.
+    /// Text for the table of the account.
     pub(crate) account: &'a str,
 }
 
@@ -97,7 +97,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Not before so many seconds from now.
+    /// The same message, with its first attempt so many seconds from now.
     pub(crate) fn later(self, seconds: u64) -> Self {
         Self { seconds, ..self }
     }
@@ -215,7 +215,7 @@ impl World {
         ids.try_into().unwrap()
     }
 
-    /// Waits until this many events have been made, and gives all, oldest first.
+    /// Waits for so many events, and gives all, oldest first.
     pub(crate) async fn events(&self, count: usize) -> Vec<(QueueId, Event)> {
         let mut changed = self.store.hooks_changed();
         loop {
@@ -237,7 +237,7 @@ impl World {
         }
     }
 
-    /// What the events made so far tell, oldest first.
+    /// The contents of all events so far, oldest first.
     pub(crate) async fn told(&self) -> Vec<OutgoingEvent> {
         let hooks = self
             .store
@@ -269,7 +269,7 @@ impl World {
     }
 }
 
-/// Two keys of example.org, and what its DNS says of them.
+/// Two keys of example.org, and their DNS records.
 pub(crate) struct DkimKeys {
     dir: tempfile::TempDir,
     records: Records,
@@ -322,7 +322,7 @@ impl DkimKeys {
         Self { dir, records }
     }
 
-    /// Keys for the domain's table.
+    /// The configuration of the keys, for the domain's table.
     pub(crate) fn config(&self) -> String {
         let path = |name: &str| self.dir.path().join(name).display().to_string();
         format!(
