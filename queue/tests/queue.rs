@@ -359,3 +359,31 @@ async fn what_goes_out_has_signatures_that_others_can_verify() {
     }
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_large_message_is_signed_in_pieces() {
+    let keys = support::DkimKeys::new();
+    let world = World::start(Setup {
+        domain: &keys.config(),
+        ..Setup::default()
+    });
+    let remote = Remote::start(|_, _| None).await;
+    world.mx("remote.test", &[(10, "a.test")]);
+    world.host("a.test", "192.0.2.1");
+    world.lead("192.0.2.1", &remote);
+    // Pieces end in the header section, in lines, and in blank lines. (The verifier would count
+    // blank lines with white space at the end; dkim.rs tests that the signer does not.)
+    let filler = format!("X-Long: {}\r\n", "x".repeat(900)).repeat(80);
+    let body = "A line  with spaces \r\n \t\r\n\r\n\tanother one\r\n".repeat(5000);
+    let text =
+        format!("From: Ann <ann@example.org>\r\n{filler}Subject: large\r\n\r\n{body}\r\n\r\n");
+    let mut message = Message::to(&["a@remote.test"]);
+    message.text = &text;
+    let _: [QueueId; 1] = world.add(message).await;
+    assert_eq!(world.events(1).await.len(), 1);
+    let text = remote.received()[0].text.clone();
+    assert_eq!(keys.verify(&text).await, ["pass ed", "pass rsa"]);
+    let changed = text.replacen("another", "an other", 1);
+    assert_eq!(keys.verify(&changed).await, ["not ed", "not rsa"]);
+    world.stop().await;
+}

@@ -12,8 +12,7 @@ const HOSTS_MAX: usize = 100;
 pub(crate) type MailHost = (u16, String);
 
 /// The hosts that the MX answer of a domain names, by preference (RFC 5321 §5.1), and how long
-/// that
-/// holds.
+/// that holds.
 ///
 /// # Errors
 /// Why the domain has no hosts, as the sender is told, and how long that holds. A failed look-up
