@@ -56,7 +56,7 @@ pub enum ClientError {
     Http(#[from] reqwest::Error),
     /// The answer is not one of the webapi: another service or another version is at this URL.
     #[error(
-        "{url} answered {status} with what is no answer of the webapi, whose URL is like http://127.0.0.1:1080/webapi/: {why}"
+        "{url} answered {status}, but not as a webapi does ({why}); the URL of a webapi looks like http://127.0.0.1:1080/webapi/"
     )]
     Answer {
         /// The URL of the call.

@@ -16,7 +16,7 @@
 //! [`api`] has the requests and answers as types, and `client` (a feature) calls a server with
 //! them.
 //!
-//! The queue decides what becomes of a message.
+//! Queued messages belong to the queue: it delivers them and makes their events.
 
 mod call;
 #[cfg(feature = "client")]

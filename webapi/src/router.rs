@@ -39,8 +39,8 @@ async fn answer(State(context): State<Arc<CallContext>>, request: Request) -> Re
     if !knows_host(&context, &request) {
         return text(
             StatusCode::NOT_FOUND,
-            "this server does not go by the name in the request's Host; the listener's hostname in postrider.conf, or a domain's \
-             client_settings_domain in domains.conf, says which names are its own",
+            "the Host of the request is not a name of this server; its names are the hostname of the \
+             listener in postrider.conf, and client_settings_domain of each domain in domains.conf",
         );
     }
     let base = context.endpoint.path.as_str();

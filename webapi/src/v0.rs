@@ -60,7 +60,7 @@ pub(crate) async fn answer(context: Arc<CallContext>, name: &str, request: Reque
 
 /// The answer to a path without a method.
 pub(crate) fn no_such_method() -> Response {
-    let reason = "no such method; see v0/ for those that there are";
+    let reason = "no such method; v0/ lists the methods";
     text(StatusCode::NOT_FOUND, reason)
 }
 
@@ -75,7 +75,7 @@ async fn call(context: Arc<CallContext>, method: Method, request: Request) -> Re
         return text(StatusCode::FORBIDDEN, reason);
     }
     if is_cross_site(&request) {
-        let text = "a page of another site may not call in the name of who is logged in here";
+        let text = "a page of another site may not use the login of this browser";
         return failed(&ApiError::protocol(text));
     }
     let place = context.bounds.call(&user.account);

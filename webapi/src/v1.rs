@@ -75,8 +75,8 @@ pub(crate) async fn answer(context: Arc<CallContext>, name: &str, request: Reque
     }
     let Some(method) = Method::from_name(name) else {
         let text = match v0::Method::from_name(name) {
-            Some(_) => "v1 has no such method, but v0 has",
-            None => "no such method; see openapi.json for those that there are",
+            Some(_) => "v1 has no such method, but v0 has it",
+            None => "no such method; openapi.json lists the methods",
         };
         return problem(StatusCode::NOT_FOUND, "notFound", text);
     };

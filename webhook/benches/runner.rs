@@ -1,9 +1,8 @@
-//! How many calls a second the runner makes to one receiver that answers at once over kept
+//! The calls per second that the runner makes to one receiver, which answers at once over kept
 //! connections.
 //!
-//! `cargo bench -p postrider-webhook --bench runner [-- CALLS]`. The receiver has a thread of the
-//! same machine, so its work counts too. Calls come as they do in life, a few hundred waiting at a
-//! time.
+//! `cargo bench -p postrider-webhook --bench runner [-- CALLS]`. The receiver has a thread on the
+//! same machine, so its work counts as well. A few hundred calls wait at a time.
 
 #![expect(
     clippy::unwrap_used,
@@ -34,12 +33,12 @@ use tokio::{
 };
 
 const CALLS: u64 = 100_000;
-/// How many come into being in one unit.
+/// The number of calls that are made in one unit.
 const UNIT: u64 = 50;
-/// How many wait at most.
+/// The most calls that wait.
 const WAITING: u64 = 500;
 
-/// What came to the receiver.
+/// The number of calls that the receiver answered.
 static ANSWERED: AtomicU64 = AtomicU64::new(0);
 
 fn main() {
@@ -148,7 +147,7 @@ fn hook(url: &str, message: u64) -> NewHook {
     }
 }
 
-/// Starts a receiver, and gives its URL.
+/// Starts a receiver. Gives its URL.
 fn receiver() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -170,7 +169,7 @@ fn receiver() -> String {
     url
 }
 
-/// Answers 204 to each request of a connection. Knows as much of HTTP as the client says.
+/// Answers 204 to each request of a connection. Understands only the HTTP that the client uses.
 async fn answer(mut stream: TcpStream) -> Option<()> {
     let mut buffer = Vec::with_capacity(8192);
     loop {

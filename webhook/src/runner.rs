@@ -271,9 +271,9 @@ impl Runner {
             Ok((_, None)) => return Some(release(&hook)),
             Err(error) if error.is_cancelled() => return Some(release(&hook)),
             Err(panic) => {
-                error!(hook = hook.id.0, %panic, "a webhook call failed within");
+                error!(hook = hook.id.0, %panic, "a webhook call panicked");
                 HookAttempt {
-                    error: "the call failed within".to_owned(),
+                    error: "the call failed with an internal error".to_owned(),
                     ..no_attempt(self.clock.now())
                 }
             }

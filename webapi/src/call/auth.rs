@@ -72,14 +72,12 @@ pub(crate) async fn authenticate(
     if let Credentials::Bearer(key) = &credentials
         && KeyText::parse(key).is_none()
     {
-        return Err(unauthorized(
-            "what came as bearer token has not the form of a key",
-        ));
+        return Err(unauthorized("the bearer token is not a key"));
     }
     let ip = remote(context, headers, extensions).ok_or(Refusal::NoAddress)?;
     let now = context.clock.now();
     if !context.limiter.allowed(ip, now) {
-        warn!(remote = %ip, "webapi login not looked at: limits.login_failures_per_network");
+        warn!(remote = %ip, "webapi login not checked: limits.login_failures_per_network");
         return Err(Refusal::TooMany);
     }
     let source = Source {
@@ -177,7 +175,8 @@ async fn by_key(context: &CallContext, text: &str, name: Option<&str>) -> Result
             found.ok_or_else(wrong)?.address
         }
         None => first_address(account).ok_or_else(|| {
-            let text = "the account has no address of its own; use the key as password of one";
+            let text =
+                "the account has no address of its own, so use the key as the password of one";
             Refusal::Unauthorized(text.into())
         })?,
     };

@@ -73,7 +73,7 @@ pub(crate) struct FileShare {
 }
 
 impl FileShare {
-    /// Lets the file grow to so many bytes.
+    /// Lets the file grow to `bytes` bytes.
     ///
     /// # Errors
     /// If all files together are too large.

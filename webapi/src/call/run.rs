@@ -25,7 +25,7 @@ pub(crate) async fn to_its_end(
         work.await
     };
     tokio::spawn(work).await.unwrap_or_else(|panic| {
-        error!(%panic, "a call of the webapi failed within");
+        error!(%panic, "a call of the webapi panicked");
         Err(ApiError::new(Code::Server, "unhandled error"))
     })
 }

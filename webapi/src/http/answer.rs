@@ -12,8 +12,9 @@ use serde::Serialize;
 use crate::error::{ApiError, Code};
 
 /// The text for a network with too many failed logins.
-pub(crate) const TOO_MANY_LOGINS: &str = "too many failed logins from your network (limits.login_failures_per_network); \
-    right ones are not looked at for a minute, or for a day when there were very many";
+pub(crate) const TOO_MANY_LOGINS: &str = "too many failed logins from your network \
+    (limits.login_failures_per_network); no login from there is checked for a minute, or for a day \
+    after very many failures";
 /// The text when the client's address is not known.
 pub(crate) const NO_ADDRESS: &str = "the proxy gives no usable X-Forwarded-For";
 /// The seconds after which a network with too many failed logins may try again.

@@ -179,7 +179,12 @@ pub(super) async fn by_another(
         Some(once) => once.answered(context, user, now).await?,
         None => None,
     };
-    let gone = || ApiError::new(Code::Server, "it was sent before, but its answer is gone");
+    let gone = || {
+        ApiError::new(
+            Code::Server,
+            "the message was sent before, but the answer is gone",
+        )
+    };
     answered.ok_or_else(gone)
 }
 

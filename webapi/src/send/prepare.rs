@@ -203,7 +203,7 @@ fn author(given: Vec<NameAddress>, user: &User, config: &Dynamic) -> Result<Mail
         }),
         _ => Err(ApiError::new(
             Code::MultipleFrom,
-            "a message has only one From",
+            "a message has one From only",
         )),
     }
 }

@@ -144,7 +144,7 @@ fn join(list: &Any, between: Option<&str>) -> Result<String, minijinja::Error> {
         }
         joined.push_str(&item.to_string());
         if joined.len() > 2 * VARIABLES_MAX {
-            let text = "what is joined becomes too long";
+            let text = "the joined text becomes too long";
             return Err(minijinja::Error::new(ErrorKind::InvalidOperation, text));
         }
     }

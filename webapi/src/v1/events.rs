@@ -111,7 +111,7 @@ pub(super) async fn stats(
     let from = day("From", &wanted.from)?.unwrap_or_else(|| to.saturating_sub(30));
     if from > to || to - from >= DAYS_MAX {
         return Err(ApiError::user(format!(
-            "From must not be behind To, and at most {DAYS_MAX} days before it"
+            "From must not be later than To, and at most {DAYS_MAX} days before it"
         )));
     }
     let domain = match wanted.domain.as_str() {

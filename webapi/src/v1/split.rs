@@ -79,7 +79,7 @@ impl State {
     }
 
     fn too_long(&self) -> io::Error {
-        let text = "the request has more bytes than it may, besides its files";
+        let text = "the request has too many bytes besides its files";
         self.fail(ApiError::new(Code::MessageTooLarge, text))
     }
 }

@@ -63,7 +63,7 @@ async fn paths_and_verbs() {
 }
 
 #[tokio::test]
-async fn callers_must_say_who_they_are_and_may_not_guess_for_long() {
+async fn callers_must_log_in_and_may_not_guess_for_long() {
     let world = World::start().await;
     let form = "application/x-www-form-urlencoded";
     let answer = world.post("", form, "request={}").await;
@@ -94,7 +94,7 @@ async fn callers_must_say_who_they_are_and_may_not_guess_for_long() {
 }
 
 #[tokio::test]
-async fn forms_and_json_that_can_not_be_read_are_protocol_errors() {
+async fn wrong_forms_and_wrong_json_are_protocol_errors() {
     let world = World::start().await;
     let login = format!("ann@example.org:{PASSWORD}");
     for (kind, body) in [
@@ -128,7 +128,7 @@ async fn forms_and_json_that_can_not_be_read_are_protocol_errors() {
         );
         assert!(answer.body.ends_with("}\n"));
     }
-    // A plus is a space, and names are encoded as values are.
+    // A plus is a space, and names are encoded like values.
     let fine =
         "x=1&re%71uest=%7b%22To%22:[{%22Address%22:%22b@x.example%22}],%22Text%22:%22a+%2b+b%22}";
     let answer = world
@@ -156,7 +156,7 @@ async fn forms_and_json_that_can_not_be_read_are_protocol_errors() {
 }
 
 #[tokio::test]
-async fn a_right_login_takes_back_the_wrong_ones() {
+async fn a_right_login_clears_the_failed_ones() {
     let world = World::start().await;
     let form = "application/x-www-form-urlencoded";
     let right = format!("ann@example.org:{PASSWORD}");
@@ -174,7 +174,7 @@ async fn a_right_login_takes_back_the_wrong_ones() {
 }
 
 #[tokio::test]
-async fn what_is_no_basic_login_does_not_count_as_a_guess() {
+async fn other_authorizations_do_not_count_as_guesses() {
     let world = World::start().await;
     for _ in 0..12 {
         for header in ["Basic !", "Basic bm9jb2xvbg==", "Bearer x", ""] {
@@ -187,7 +187,7 @@ async fn what_is_no_basic_login_does_not_count_as_a_guess() {
 }
 
 #[tokio::test]
-async fn a_key_opens_what_it_is_for() {
+async fn a_key_works_for_its_scopes() {
     let world = World::start().await;
     let key = async |account: &str, scopes: &[Scope], expires| {
         let (secret, hash) = KeyText::secret(&mut StdRng::seed_from_u64(7));
@@ -219,7 +219,8 @@ async fn a_key_opens_what_it_is_for() {
         call("SuppressionList", basic("ann@example.org", &list)).await,
         200
     );
-    // Not for other things, not with another's address, and not for a locked account.
+    // The key is refused for other scopes, with another account's address, and for a locked
+    // account.
     assert_eq!(call("Send", bearer(&list)).await, 403);
     assert_eq!(
         call("SuppressionList", basic("bob@example.org", &list)).await,
@@ -240,7 +241,7 @@ async fn a_key_opens_what_it_is_for() {
 }
 
 #[tokio::test]
-async fn a_proxy_must_say_who_calls() {
+async fn a_proxy_must_give_the_address() {
     let world = World::behind_proxy().await;
     let login = |login: &str, header: Option<&str>| {
         let mut request = Request::post("/webapi/v0/Send")
@@ -285,7 +286,7 @@ async fn pages_of_other_sites_can_not_call() {
         assert_eq!(answer.status, 400, "{site}");
         assert_eq!(answer.json()["Code"], "protocol");
     }
-    // Over plain HTTP a browser says only from where its page is.
+    // Over plain HTTP a browser sends only the origin of its page.
     for origin in ["http://evil.example", "null", "http://localhost:1"] {
         assert_eq!(call("origin", origin).await.status, 400, "{origin}");
     }
@@ -295,7 +296,7 @@ async fn pages_of_other_sites_can_not_call() {
 }
 
 #[tokio::test]
-async fn what_a_form_may_have_is_bounded() {
+async fn forms_are_limited() {
     let world = World::start().await;
     let login = format!("ann@example.org:{PASSWORD}");
     let kind = "multipart/form-data; boundary=b";
@@ -327,7 +328,7 @@ async fn what_a_form_may_have_is_bounded() {
 }
 
 #[tokio::test]
-async fn json_beyond_all_bounds_is_a_protocol_error() {
+async fn extreme_json_is_a_protocol_error() {
     let world = World::start().await;
     let deep = |open: &str, close: &str| {
         let nested = format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
@@ -367,7 +368,7 @@ async fn json_beyond_all_bounds_is_a_protocol_error() {
             answer.body
         );
     }
-    // A number that fits, and what is no base64, are the method's to judge.
+    // The method itself refuses numbers that fit and wrong base64.
     let negative = world.call("MessageGet", r#"{"MsgID": -1}"#).await;
     assert_eq!(negative.json()["Code"], "messageNotFound");
     let request =
@@ -376,19 +377,19 @@ async fn json_beyond_all_bounds_is_a_protocol_error() {
     assert!(world.queued().await.is_empty());
 }
 
-/// What comes on a connection after these bytes, the last that the client says.
+/// The answer on a connection to these bytes, after which the client sends no more.
 async fn after(world: &World, bytes: &[u8]) -> String {
     let mut stream = world.connect().await;
     stream.write_all(bytes).await.unwrap();
     stream.shutdown().await.unwrap();
     let mut answer = Vec::new();
-    // The server may close before it has read everything.
+    // The server may close the connection before it has read everything.
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[tokio::test]
-async fn what_breaks_off_sends_nothing_and_delays_nobody() {
+async fn incomplete_requests_send_nothing_and_delay_nobody() {
     let world = World::start().await;
     let login = STANDARD.encode(format!("ann@example.org:{PASSWORD}"));
     let request = r#"{"To":[{"Address":"a@x.example"}],"Text":"x"}"#;
@@ -433,7 +434,7 @@ async fn what_breaks_off_sends_nothing_and_delays_nobody() {
         ),
     ];
     for (what, bytes) in &cases {
-        // Others wait meanwhile, in the middle of the same.
+        // Other connections wait meanwhile, in the middle of the same request.
         let mut waiting = world.connect().await;
         let (most, _) = bytes.split_at(bytes.len() - 1);
         waiting.write_all(most.as_bytes()).await.unwrap();
@@ -450,7 +451,7 @@ async fn what_breaks_off_sends_nothing_and_delays_nobody() {
 }
 
 #[tokio::test]
-async fn failures_of_the_store_are_the_servers() {
+async fn failures_of_the_store_have_the_code_server() {
     let world = World::start().await;
     let form = "application/x-www-form-urlencoded";
     let right = format!("ann@example.org:{PASSWORD}");

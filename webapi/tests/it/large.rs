@@ -1,5 +1,5 @@
-//! Requests that are too large to stay in memory: they lie in files while they are worked on, and
-//! those go.
+//! Requests that are too large for memory. They are in files while they are carried out, and the
+//! files go away afterwards.
 
 use std::{fs, path::Path};
 
@@ -13,14 +13,14 @@ use crate::{
     support::{PASSWORD, World},
 };
 
-/// Bytes that are no text, more than stay in memory.
+/// Bytes that are no text, and too many for memory.
 fn content(seed: u8) -> Vec<u8> {
     (0..1_500_000_u32)
         .map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[0] ^ seed)
         .collect()
 }
 
-/// The names and contents of the files in all that is queued.
+/// The names and contents of the files in all queued messages.
 async fn files(world: &World) -> Vec<Vec<(String, Vec<u8>)>> {
     let mut texts = Vec::new();
     for queued in world.queued().await {
@@ -37,18 +37,17 @@ async fn files(world: &World) -> Vec<Vec<(String, Vec<u8>)>> {
     texts.into_iter().map(files).collect()
 }
 
-/// How many texts have a file of their own.
-fn kept(folder: &Path) -> usize {
+/// The number of texts with a file of their own.
+fn text_files(folder: &Path) -> usize {
     let folders = fs::read_dir(folder.join("texts")).unwrap();
     let count = |folder: fs::DirEntry| fs::read_dir(folder.path()).unwrap().count();
     folders.map(|folder| count(folder.unwrap())).sum()
 }
 
-/// Waits until so many texts have a file of their own: what was needed for a call goes soon after
-/// it.
+/// Waits until `count` texts have a file of their own. The files of a call go away soon after it.
 async fn has(folder: &Path, count: usize) {
     let settled = async {
-        while kept(folder) != count {
+        while text_files(folder) != count {
             tokio::task::yield_now().await;
         }
     };
@@ -96,7 +95,7 @@ async fn uploads_reach_the_message_in_their_order() {
     ];
     assert_eq!(files(&world).await, [expected]);
     has(folder.path(), 1).await;
-    // A message of them that is too large leaves nothing.
+    // A message that becomes too large leaves no file.
     let part = body.len() - 1000;
     let four = [&body[..part], b"\r\n", &body[..]].concat();
     let answer = world.post(&login, kind, four).await;
@@ -127,7 +126,7 @@ async fn files_in_json_reach_the_message() {
         name("b", &content(b'b')),
     ];
     assert_eq!(files(&world).await, [expected]);
-    // The same again, and something else that only differs at its end.
+    // The same request again, and a request that differs only at its end.
     assert_eq!(world.call_v1("Send", &request).await.body, first.body);
     let mut other = request.clone();
     other["AttachedFiles"][2]["Data"] = STANDARD.encode(&content(b'b')[..1_499_999]).into();
@@ -176,7 +175,7 @@ async fn the_messages_of_a_batch_have_the_same_files() {
 }
 
 #[tokio::test]
-async fn a_long_part_is_given_as_it_is() {
+async fn a_long_part_is_given_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::on_disk(folder.path()).await;
     let line = STANDARD.encode([b'x'; 57]);
@@ -196,7 +195,7 @@ async fn a_long_part_is_given_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_form_with_much_in_which_there_is_nothing_is_refused() {
+async fn a_form_with_much_outside_of_parts_is_refused() {
     let world = World::start().await;
     let login = format!("ann@example.org:{PASSWORD}");
     let request = json!({"To": to(), "Text": "x"});

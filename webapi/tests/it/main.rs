@@ -1,4 +1,4 @@
-//! Calls of the API, from the HTTP request to what is queued.
+//! Calls of the webapi, from the HTTP request to the queued message.
 
 #![expect(
     clippy::unwrap_used,

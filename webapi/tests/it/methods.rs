@@ -1,4 +1,4 @@
-//! The methods for suppression lists and mailboxes, case by case as the contract has them.
+//! The methods of v0 for suppression lists and mailboxes, case by case as in the contract.
 
 use postrider_store::{Accept, Arrival, MailId, NewMail, NewText, TextSource, Time, Top};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ const MIXED: &str = "From: =?utf-8?q?J=C3=B6rg?= <j@example.com>\r\nTo: ann@exam
     Content-Transfer-Encoding: quoted-printable\r\n\r\nh=E4\r\n--m\r\nContent-Type: text/csv\r\n\
     Content-Transfer-Encoding: base64\r\n\r\nYSxiCg==\r\n--m--\r\n";
 
-/// Puts a mail into an Inbox.
+/// Puts a mail into the Inbox of an account.
 pub(crate) async fn receive(world: &World, account: &str, text: &str) -> MailId {
     let accept = Accept {
         text: Some(NewText::Inline(text.to_owned().into())),
@@ -39,7 +39,8 @@ pub(crate) async fn receive(world: &World, account: &str, text: &str) -> MailId 
     world.store.accept(accept).await.unwrap().mails.remove(0)
 }
 
-/// Calls with each request, and expects this status with this code of an error (or answer).
+/// Calls a method with each request. Each call must give the status and the code of the error, or
+/// the answer.
 async fn cases(world: &World, table: &[(&str, &str, u16, &str)]) {
     for (method, request, status, expected) in table {
         let answer = world.call(method, request).await;
@@ -141,7 +142,7 @@ async fn suppression_lists() {
         "Reason": "why",
     });
     assert_eq!(listed["Suppressions"], json!([expected]));
-    // Another account has a list of its own.
+    // Another account has its own list.
     let other = world
         .call_as("bob@example.org", "SuppressionList", "{}")
         .await;
@@ -168,7 +169,7 @@ async fn suppression_lists() {
 }
 
 #[tokio::test]
-async fn a_message_is_shown_whole_and_in_parts() {
+async fn a_message_is_given_described_whole_and_in_parts() {
     let world = World::start().await;
     let id = receive(&world, "ann", MIXED).await;
     assert_eq!(id, MailId(1));
@@ -250,7 +251,7 @@ async fn a_message_is_shown_whole_and_in_parts() {
         ],
     )
     .await;
-    // A text that is longer than a piece.
+    // This text is longer than a piece.
     let long = format!("Subject: x\r\n\r\n{}", "0123456789abcdef".repeat(20_000));
     receive(&world, "ann", &long).await;
     assert_eq!(
@@ -260,7 +261,7 @@ async fn a_message_is_shown_whole_and_in_parts() {
 }
 
 #[tokio::test]
-async fn flags_places_and_the_end_of_a_message() {
+async fn a_message_is_flagged_moved_and_removed() {
     let world = World::start().await;
     receive(&world, "ann", "Subject: x\r\n\r\ny\r\n").await;
     receive(&world, "bob", "Subject: x\r\n\r\ny\r\n").await;
@@ -350,7 +351,7 @@ async fn flags_places_and_the_end_of_a_message() {
         .await
         .unwrap();
     assert_eq!(archived.items.len(), 1);
-    // Where an account's mail is sorted into is a mailbox of it.
+    // A mailbox of a destination exists without mail.
     let moved = r#"{"MsgID": 2, "DestMailboxName": "Shop"}"#;
     let answer = world.call_as("bob@example.org", "MessageMove", moved).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
@@ -372,8 +373,8 @@ async fn flags_places_and_the_end_of_a_message() {
             request["MsgID"] = id.into();
             request.to_string()
         };
-        // One that was removed, another account's, none that ever was, and what is no number of
-        // one.
+        // A removed message, another account's message, a number that was never used, and negative
+        // numbers.
         for (id, code) in [
             (1, removed),
             (2, "messageNotFound"),

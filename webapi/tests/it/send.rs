@@ -1,4 +1,4 @@
-//! Send.
+//! The method Send of v0.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::support::{PASSWORD, World};
 
 #[tokio::test]
-async fn each_fault_has_its_code_in_the_order_of_the_contract() {
+async fn errors_have_the_codes_and_the_order_of_the_contract() {
     let world = World::start().await;
     let to = json!([{"Address": "b@example.com"}]);
     for (request, code) in [
@@ -136,7 +136,7 @@ async fn a_message_is_queued_for_each_recipient() {
 }
 
 #[tokio::test]
-async fn a_login_that_asks_for_it_gets_fromids() {
+async fn configured_logins_get_fromids() {
     let world = World::start().await;
     let request = json!({"To": [{"Address": "b@example.com"}], "Text": "x"});
     let json = world.send_as("ann+id@example.org", &request).await.json();
@@ -152,7 +152,7 @@ async fn a_login_that_asks_for_it_gets_fromids() {
 }
 
 #[tokio::test]
-async fn a_copy_is_kept_on_request_and_shows_blind_copies() {
+async fn a_copy_is_kept_on_request_and_names_blind_copies() {
     let world = World::start().await;
     let request = json!({"BCC": [{"Address": "b@example.com"}], "Text": "x", "SaveSent": true});
     assert_eq!(world.send(&request).await.status, 200);
@@ -219,7 +219,7 @@ async fn files_come_in_the_json_and_as_uploads() {
 }
 
 #[tokio::test]
-async fn other_alphabets_in_addresses_need_smtputf8() {
+async fn addresses_with_other_alphabets_need_smtputf8() {
     let world = World::start().await;
     let request = json!({"To": [{"Name": "J\u{f6}rg", "Address": "j\u{f6}rg@example.com"}], "Text": "x", "Subject": "\u{e4}"});
     assert_eq!(world.send(&request).await.status, 200);
@@ -233,7 +233,7 @@ async fn other_alphabets_in_addresses_need_smtputf8() {
 }
 
 #[tokio::test]
-async fn a_reference_to_a_message_id_of_another_alphabet_needs_smtputf8() {
+async fn references_with_other_alphabets_need_smtputf8() {
     let world = World::start().await;
     let request =
         json!({"To": [{"Address": "b@example.com"}], "Text": "x", "References": ["<j\u{f6}@x>"]});
@@ -242,7 +242,7 @@ async fn a_reference_to_a_message_id_of_another_alphabet_needs_smtputf8() {
 }
 
 #[tokio::test]
-async fn without_from_it_is_the_login() {
+async fn the_login_is_the_default_of_from() {
     let world = World::start().await;
     let request = json!({"To": [{"Address": "b@example.com"}], "Text": "x"});
     for (login, from) in [
@@ -258,7 +258,7 @@ async fn without_from_it_is_the_login() {
 }
 
 #[tokio::test]
-async fn the_only_recipient_is_named_on_top() {
+async fn received_names_an_only_recipient() {
     let world = World::start().await;
     let request = json!({"To": [{"Address": "b@example.com"}], "Text": "x"});
     assert_eq!(world.send(&request).await.status, 200);
@@ -267,7 +267,7 @@ async fn the_only_recipient_is_named_on_top() {
 }
 
 #[tokio::test]
-async fn a_day_has_its_limits() {
+async fn recipients_of_a_day_are_limited() {
     let world = World::start().await;
     let send = async |to: &[&str]| {
         let to: Vec<_> = to.iter().map(|to| json!({ "Address": to })).collect();
@@ -284,7 +284,7 @@ async fn a_day_has_its_limits() {
                 .to_owned(),
         }
     };
-    // Bob may have five recipients in a day, three of them new.
+    // Bob may send to five recipients a day, three of them new.
     assert_eq!(send(&["a@x.example", "b@x.example"]).await, "ok");
     assert_eq!(
         send(&["c@x.example", "d@x.example"]).await,
@@ -306,7 +306,7 @@ async fn a_day_has_its_limits() {
 }
 
 #[tokio::test]
-async fn a_day_has_its_limits_also_for_calls_at_the_same_moment() {
+async fn limits_hold_for_calls_at_the_same_moment() {
     let world = World::start().await;
     let send = |to: String| {
         let world = &world;
@@ -315,7 +315,7 @@ async fn a_day_has_its_limits_also_for_calls_at_the_same_moment() {
             world.send_as("bob@example.org", &request).await.status
         }
     };
-    // One that is added just then may count twice, so that fewer are taken, but never more.
+    // A message that is being added may count twice, so fewer may be accepted, but never more.
     join_all((0..20).map(|at| send(format!("new{at}@x.example")))).await;
     assert!((1..=3).contains(&world.queued().await.len()));
     let known = world.queued().await[0].recipient.to_string();
@@ -325,7 +325,7 @@ async fn a_day_has_its_limits_also_for_calls_at_the_same_moment() {
 }
 
 #[tokio::test]
-async fn what_has_a_key_is_sent_once() {
+async fn a_request_with_a_key_is_sent_once() {
     let world = World::start().await;
     let request = |subject: &str| {
         let to = [
@@ -347,17 +347,17 @@ async fn what_has_a_key_is_sent_once() {
         (other.status.as_u16(), &other.json()["Code"]),
         (400, &json!("idempotencyConflict"))
     );
-    // Who logs in is who it is from, so that it is not the same from another address.
+    // The login is the default of From, so the same request from another login is another request.
     let helpdesk = send("help@example.org", "order 7", "one").await;
     assert_eq!(helpdesk.json()["Code"], "idempotencyConflict");
     let (third, fourth) = tokio::join!(send(ann, "order 8", "one"), send(ann, "order 8", "one"));
     assert_eq!(third.body, fourth.body);
     assert_ne!(third.body, first.body);
-    // The second of two is not one more for the limits: bob may have three new recipients.
+    // A repeated request does not count for the limits: bob may have three new recipients.
     let bob = "bob@example.org";
     let (fifth, sixth) = tokio::join!(send(bob, "order 6", "one"), send(bob, "order 6", "one"));
     assert_eq!((fifth.status.as_u16(), &fifth.body), (200, &sixth.body));
-    // Another account's keys are its own, and after a day a key means nothing.
+    // Another account has its own keys, and after a day a key is forgotten.
     assert_eq!(send(bob, "order 7", "two").await.status, 200);
     world.clock.advance(Duration::from_secs(24 * 60 * 60));
     assert_eq!(send(ann, "order 7", "two").await.status, 200);

@@ -1,4 +1,4 @@
-//! The API as its callers meet it, over HTTP, with a store in memory.
+//! The webapi over HTTP, with a store in memory.
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
@@ -25,15 +25,15 @@ use tokio::{
     sync::watch,
 };
 
-/// Of all accounts.
+/// The password of each account.
 pub(crate) const PASSWORD: &str = "a good password";
 
-/// A server, and what lies behind it.
+/// A server and its parts.
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) clock: Arc<ManualClock>,
     address: SocketAddr,
-    /// Says true when the server stops.
+    /// Set to true to stop the server.
     pub(crate) running: watch::Sender<bool>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct World {
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: header::HeaderMap,
-    /// As text; what is none is replaced.
+    /// As text. Bytes that are no text are replaced.
     pub(crate) body: String,
 }
 
@@ -56,12 +56,12 @@ impl World {
         Self::with(Store::memory(), false, 100_000).await
     }
 
-    /// Behind a proxy that says who calls.
+    /// A server behind a proxy, which gives the address of the client.
     pub(crate) async fn behind_proxy() -> Self {
         Self::with(Store::memory(), true, 100_000).await
     }
 
-    /// With a store in this folder, and larger messages.
+    /// A server with a store in this folder, and with larger messages.
     pub(crate) async fn on_disk(folder: &Path) -> Self {
         let store = Store::open(Options::new(folder)).unwrap();
         Self::with(store, false, 10_000_000).await
@@ -123,7 +123,7 @@ impl World {
             forwarded,
             tls: false,
         });
-        // It is told that all callers are this one.
+        // The server takes this address for the client's.
         let remote: SocketAddr = "192.0.2.7:4000".parse().unwrap();
         let router = router.layer(Extension(ConnectInfo(remote)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -137,7 +137,7 @@ impl World {
         }
     }
 
-    /// A connection, for what no client of HTTP would send.
+    /// A connection, for bytes that no HTTP client sends.
     pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
@@ -161,7 +161,7 @@ impl World {
         }
     }
 
-    /// The body of an answer, as it comes.
+    /// The body of an answer, as a stream.
     pub(crate) async fn open(&self, request: Request<Body>) -> Body {
         let response = self.exchange(request).await;
         assert_eq!(response.status(), 200);
@@ -214,7 +214,7 @@ impl World {
             .await
     }
 
-    /// Calls a method as ann, with this text as the field "request".
+    /// Calls a method of v0 as ann, with this text as the field `request`.
     pub(crate) async fn call(&self, method: &str, request: &str) -> Answer {
         self.call_as("ann@example.org", method, request).await
     }
@@ -228,7 +228,7 @@ impl World {
         self.post_to(method, &login, form_type, form).await
     }
 
-    /// With an idempotency key.
+    /// Sends with an idempotency key.
     pub(crate) async fn send_once(&self, login: &str, key: &str, request: &Value) -> Answer {
         let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("request", &request.to_string())

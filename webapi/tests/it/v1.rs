@@ -1,4 +1,4 @@
-//! The API v1.
+//! The methods of v1.
 
 use axum::{body::Body, http::Request};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -32,7 +32,7 @@ fn field<'a>(value: &'a Value, path: &str) -> &'a Value {
 }
 
 #[tokio::test]
-async fn it_describes_itself() {
+async fn openapi_describes_v1() {
     let world = World::start().await;
     let document = world.get("GET", "/webapi/v1/openapi.json").await.json();
     assert_eq!(field(&document, "/openapi"), "3.1.0");
@@ -44,7 +44,7 @@ async fn it_describes_itself() {
 }
 
 #[tokio::test]
-async fn a_message_is_sent_looked_at_and_canceled() {
+async fn a_message_is_sent_listed_and_canceled() {
     let world = World::start().await;
     let request = json!({
         "To": [{"Address": "a@x.example"}, {"Name": "B", "Address": "b@x.example"}],
@@ -99,7 +99,7 @@ async fn a_message_is_sent_looked_at_and_canceled() {
     let none = json!({"Extra": {"OrderID": "43"}});
     let none = call(&world, "QueueStatus", &none).await.json();
     assert_eq!(field(&none, "/Messages"), &json!([]));
-    // Nobody sees or ends what is another's.
+    // No account sees or cancels another account's messages.
     let bob = basic("bob@example.org");
     let asked = json!({"MessageID": message_id}).to_string();
     let other = call_as(&world, &bob, "QueueStatus", &asked).await.json();
@@ -118,7 +118,7 @@ async fn a_message_is_sent_looked_at_and_canceled() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_has_a_status_and_a_code() {
+async fn errors_have_a_status_and_a_code() {
     let world = World::start().await;
     let to = json!([{"Address": "a@x.example"}]);
     let table = [
@@ -187,7 +187,7 @@ async fn what_is_wrong_has_a_status_and_a_code() {
         (nobody.status.as_u16(), field(&nobody.json(), "/Code")),
         (401, &json!("unauthorized"))
     );
-    // Bob's limits are low.
+    // Bob has low limits.
     let many: Vec<_> = (0..4)
         .map(|n| json!({"Address": format!("{n}@x.example")}))
         .collect();
@@ -212,7 +212,7 @@ async fn what_is_wrong_has_a_status_and_a_code() {
     );
 }
 
-/// Writes an event down, some seconds after the world began.
+/// Adds an event to the log, some seconds after the start of the world.
 async fn log(world: &World, account: &str, recipient: &str, event: Event, seconds: i64) {
     let time = Time(1_700_000_000_000_000 + seconds * 1_000_000);
     let accept = Accept {
@@ -321,7 +321,7 @@ async fn events_are_listed_and_counted() {
 }
 
 #[tokio::test]
-async fn events_are_told_as_they_happen_and_from_where_one_left_off() {
+async fn the_stream_gives_events_as_they_happen_and_goes_on_after_an_event() {
     let world = World::start().await;
     log(&world, "ann", "a@x.example", Event::Delayed, 1).await;
     let open = async |last: Option<&str>| {
@@ -364,7 +364,7 @@ async fn events_are_told_as_they_happen_and_from_where_one_left_off() {
 }
 
 #[tokio::test]
-async fn a_batch_is_a_message_for_each_or_none_at_all() {
+async fn a_batch_is_a_message_for_each_recipient_or_none() {
     let world = World::start().await;
     let recipient = |address: &str, name: &str| {
         json!({
@@ -414,7 +414,7 @@ async fn a_batch_is_a_message_for_each_or_none_at_all() {
         assert!(text.contains(part), "{part:?} in {text}");
     }
 
-    // What is wrong with one is wrong with all, and names it.
+    // An error for one recipient refuses the batch, and names the recipient.
     let lacks = json!({"To": {"Address": "c@x.example"}});
     let bad = async |wanted: Value| {
         let answer = call(&world, "SendBatch", &wanted).await;
@@ -483,7 +483,7 @@ async fn a_recipient_unsubscribes_from_a_list_by_one_click() {
     let link = link.split_once('>').unwrap().0.to_owned();
     assert_eq!(world.queued().await[0].common.list, "news");
 
-    // A look changes nothing.
+    // GET changes nothing.
     let page = world.get("GET", &link).await;
     assert!(
         page.status == 200 && page.body.contains("A.b@x.example"),
@@ -519,7 +519,7 @@ async fn a_recipient_unsubscribes_from_a_list_by_one_click() {
         assert_eq!(world.get("POST", &changed).await.status, 404);
     }
 
-    // The field is there once.
+    // The header has the field once.
     let mut twice =
         json!({"To": [{"Address": "a@x.example"}], "Text": "x", "Unsubscribe": {"List": "news"}});
     twice["Headers"] = json!([["list-unsubscribe", "<mailto:a@b.example>"]]);
@@ -527,7 +527,7 @@ async fn a_recipient_unsubscribes_from_a_list_by_one_click() {
         field(&call(&world, "Send", &twice).await.json(), "/Code"),
         "user"
     );
-    // What is too large is so already before it is read.
+    // A request that is too large is refused before it is read.
     let large = json!({"To": [{"Address": "a@x.example"}], "Text": "x".repeat(3 << 20)});
     let answer = call(&world, "Send", &large).await;
     assert_eq!(
@@ -538,7 +538,7 @@ async fn a_recipient_unsubscribes_from_a_list_by_one_click() {
         (413, json!("messageTooLarge"))
     );
 
-    // The link is one recipient's own.
+    // Each recipient has a link of its own.
     let two = json!([{"Address": "a@x.example"}, {"Address": "b@x.example"}]);
     assert_eq!(field(&send(&two).await.json(), "/Code"), "user");
     let recipients = [

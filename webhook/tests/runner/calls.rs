@@ -1,4 +1,4 @@
-//! What one call sends, and how it takes the answer.
+//! The content of one call, and the answers to it.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, Mac};
@@ -65,7 +65,7 @@ async fn a_call_has_what_the_contract_says() {
 }
 
 #[tokio::test]
-async fn a_received_message_is_told_with_its_text_even_when_it_is_long() {
+async fn a_call_for_a_received_message_has_its_text_even_if_it_is_long() {
     let receiver = Receiver::start().await;
     let world = World::start(ALLOWED);
     let mut body = world.store.text_writer();
@@ -101,7 +101,7 @@ async fn a_received_message_is_told_with_its_text_even_when_it_is_long() {
     assert_eq!(json["Meta"]["MsgID"], accepted.mails[0].0);
     assert_eq!(json["Subject"], "long");
     assert_eq!(json["Text"].as_str().unwrap().len(), 11 * 50_000);
-    // Neither configured, so neither sent.
+    // Neither is configured, so neither is sent.
     assert_eq!(calls[0].header("authorization"), "");
     assert_eq!(calls[0].header("webhook-signature"), "");
     assert!(world.retired(1).await[0].success);
@@ -164,7 +164,7 @@ async fn chatterer(begin: &'static str, more: &'static [u8]) -> (String, JoinHan
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_not_there_or_talks_nonsense_is_a_failure_in_words() {
+async fn receivers_that_are_absent_or_speak_no_http_are_failures_in_words() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nobody = gone.local_addr().unwrap();
     drop(gone);
@@ -198,7 +198,7 @@ async fn a_receiver_that_is_not_there_or_talks_nonsense_is_a_failure_in_words() 
 }
 
 #[tokio::test]
-async fn of_an_endless_answer_only_the_beginning_is_read() {
+async fn only_the_beginning_of_an_endless_answer_is_read() {
     let (address, talking) = chatterer(
         "HTTP/1.1 200 OK\r\nContent-Length: 500000000\r\n\r\n",
         &[b'x'; 1 << 20],
@@ -211,7 +211,7 @@ async fn of_an_endless_answer_only_the_beginning_is_read() {
     let retired = world.retired(1).await.remove(0);
     assert!(retired.success);
     assert_eq!(retired.hook.results[0].response, "x".repeat(512));
-    // The connection was closed: all but what lay in the sockets' buffers was never sent.
+    // The connection was closed: the receiver wrote no more than the sockets' buffers hold.
     let sent = patiently("the end of the connection", talking)
         .await
         .unwrap();

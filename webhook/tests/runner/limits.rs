@@ -36,7 +36,7 @@ async fn events_of_a_message_come_in_order_and_a_slow_receiver_delays_nobody() {
 }
 
 #[tokio::test]
-async fn one_receiver_has_one_limit_whatever_its_urls_and_others_have_room() {
+async fn a_receiver_has_one_limit_for_all_its_urls_and_others_have_places() {
     let slow = Receiver::start().await;
     let quick = Receiver::start().await;
     let world = World::start(

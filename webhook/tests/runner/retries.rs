@@ -7,7 +7,7 @@ use postrider_store::{Clock, Event, HookFilter, Order};
 use crate::support::{ALLOWED, Call, Receiver, World};
 
 #[tokio::test]
-async fn a_failed_call_is_repeated_as_the_same_and_its_answer_kept() {
+async fn a_failed_call_is_repeated_unchanged_and_its_answer_kept() {
     let receiver = Receiver::start().await;
     let world = World::start(ALLOWED);
     world
@@ -82,7 +82,7 @@ async fn a_later_event_waits_while_the_earlier_one_is_repeated() {
     world.tell(&url, 1, Event::Delayed).await;
     world.tell(&url, 1, Event::Delivered).await;
     world.first_result().await;
-    // Another message's is not held back.
+    // An event of another message does not wait.
     world.tell(&url, 2, Event::Delivered).await;
     world.retired(1).await;
     assert_eq!(receiver.wait_for(2).await[1].json()["QueueMsgID"], 2);

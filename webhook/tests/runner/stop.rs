@@ -7,7 +7,7 @@ use postrider_store::{ClaimHooks, Event, HookFilter, Order, RetiredHookFilter, T
 use crate::support::{ALLOWED, Receiver, World};
 
 #[tokio::test]
-async fn calls_under_way_when_the_server_stops_are_given_back() {
+async fn running_calls_are_given_back_when_the_server_stops() {
     let receiver = Receiver::start().await;
     let world = World::start("allow_private_addresses = true\nper_receiver_concurrency = 1\n");
     let hang = receiver.url("/hang");
@@ -16,7 +16,7 @@ async fn calls_under_way_when_the_server_stops_are_given_back() {
     }
     receiver.wait_for(1).await;
     let store = world.store.clone();
-    // Time now passes by itself when nothing else happens.
+    // From here on, time passes by itself when all tasks wait.
     tokio::time::pause();
     world.stop().await;
     let hooks = store
@@ -39,7 +39,7 @@ async fn calls_under_way_when_the_server_stops_are_given_back() {
 }
 
 #[tokio::test]
-async fn calls_that_end_soon_enough_are_recorded_when_the_server_stops() {
+async fn calls_that_end_while_the_server_stops_are_recorded() {
     let receiver = Receiver::start().await;
     let world = World::start(ALLOWED);
     world.tell(&receiver.url("/hang"), 1, Event::Failed).await;
