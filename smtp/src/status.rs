@@ -136,13 +136,7 @@ impl DeliveryStatus {
             (_, true) => 5,
             _ => 4,
         };
-        self.enhanced
-            .unwrap_or(EnhancedCode {
-                class,
-                subject: 0,
-                detail: 0,
-            })
-            .with_class(class)
+        self.enhanced.unwrap_or(EnhancedCode::OK).with_class(class)
     }
 
     /// The server's reply on one line with its codes, for a Diagnostic-Code of type `smtp`. None

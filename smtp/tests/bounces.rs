@@ -171,7 +171,7 @@ fn our_own_reports_read_back() {
     let address: Address = "user@remote.example".parse().unwrap();
     let postmaster: Address = "postmaster@mail.example.org".parse().unwrap();
     let mut status =
-        DeliveryStatus::permanent(Cause::Reply, EnhancedCode::permanent(1, 1), "no such user");
+        DeliveryStatus::permanent(Cause::Reply, EnhancedCode::UNKNOWN_MAILBOX, "no such user");
     status.code = 550;
     for action in [Action::Failed, Action::Delayed, Action::Relayed] {
         let text = dsn::compose(&dsn::Report {

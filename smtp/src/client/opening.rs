@@ -75,7 +75,7 @@ impl Session {
     pub fn tls_started(&mut self, now: Instant) {
         self.tls = true;
         self.extensions = Extensions::default();
-        self.restart_wait(now);
+        self.since = now;
         self.enter(State::Opening);
         self.send_next(Step::Ehlo);
     }

@@ -199,7 +199,7 @@ impl Session {
     /// Takes the piece of a text that the session asked for. None: it cannot be read. Then the
     /// connection is over, since there is no other way to take back a text that is half sent.
     pub fn answer(&mut self, piece: Option<&[u8]>, now: Instant) {
-        self.restart_wait(now);
+        self.since = now;
         let Some(mut text) = self.sending().and_then(|(batch, _)| batch.text.take()) else {
             return;
         };

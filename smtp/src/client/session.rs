@@ -81,7 +81,7 @@ pub struct Session {
     /// The request that the last change of the state leads to.
     event: Option<Output>,
     /// The beginning of the wait that the deadline limits.
-    since: Instant,
+    pub(super) since: Instant,
 }
 
 impl Session {
@@ -204,10 +204,6 @@ impl Session {
 
     /// All bytes of the last [`Output::Send`] are written.
     pub const fn wrote(&mut self, now: Instant) {
-        self.since = now;
-    }
-
-    pub(super) const fn restart_wait(&mut self, now: Instant) {
         self.since = now;
     }
 

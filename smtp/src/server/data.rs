@@ -47,7 +47,8 @@ impl Session {
     /// BDAT. The bytes of the chunk follow in any case, so a refused chunk is read too (RFC 3030
     /// §2).
     pub(super) fn bdat(&self, chunk: Chunk, stage: Stage) -> State {
-        let now = self.since();
+        // The time of the command.
+        let now = self.since;
         match stage {
             Stage::Chunks(transaction, incoming) => {
                 State::ExpectChunk(transaction, incoming, chunk)

@@ -93,7 +93,7 @@ impl Session {
         self.client.esmtp = false;
         self.client.login = None;
         self.input.clear();
-        self.restart_wait(now);
+        self.since = now;
         self.change(|_, state| {
             let next = match state {
                 State::ExpectTls { greeted: false } => State::AwaitGreeting,

@@ -109,7 +109,7 @@ pub struct Session {
     pub(super) input: BytesMut,
     output: BytesMut,
     /// The beginning of the wait that the deadline limits.
-    since: Instant,
+    pub(super) since: Instant,
     /// The number of messages that came whole.
     pub(super) messages: usize,
     /// The number of refused commands.
@@ -186,15 +186,6 @@ impl Session {
         if !matches!(self.state, State::ExpectAuthLine(_)) {
             self.since = now;
         }
-    }
-
-    pub(super) const fn restart_wait(&mut self, now: Instant) {
-        self.since = now;
-    }
-
-    /// The time of the last command, or of the answer to the last question.
-    pub(super) const fn since(&self) -> Instant {
-        self.since
     }
 
     /// The next request to the driver. None: wait for bytes, or for [`Self::deadline`].
