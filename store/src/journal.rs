@@ -108,7 +108,8 @@ pub(crate) use frame::FORMAT;
 use frame::{FIRST, Link, START_ENTRY, Seed, align_block};
 pub use options::JournalOptions;
 use reader::SegmentFile;
-pub use reader::{BodyPlace, JournalBody, JournalReader};
+pub(crate) use reader::TextPlace as BodyPlace;
+pub use reader::{JournalReader, JournalText, TextPlace};
 use spare::Spares;
 
 /// The journal's folder.
@@ -150,7 +151,7 @@ pub struct Entry<'a> {
     /// The op that [`Batch::push`] got.
     pub op: &'a [u8],
     /// Where the text is. None if the entry has no text, or an empty one.
-    pub body: Option<BodyPlace>,
+    pub text: Option<TextPlace>,
 }
 
 /// Takes the entries that are read when a journal is opened. An error ends the reading and comes
@@ -174,7 +175,7 @@ pub struct Appended {
     /// The number of the batch.
     pub batch: u64,
     /// Where the text of each entry is, in the order of the entries. None for an empty text.
-    pub bodies: Vec<Option<BodyPlace>>,
+    pub texts: Vec<Option<TextPlace>>,
     /// Where the next batch goes.
     pub end: Position,
 }
@@ -346,7 +347,7 @@ impl Journal {
         if batch.is_empty() {
             return Ok(Appended {
                 batch: self.tail.batch,
-                bodies: Vec::new(),
+                texts: Vec::new(),
                 end: self.end(),
             });
         }
@@ -436,7 +437,7 @@ impl Journal {
         }
         Ok(Appended {
             batch: slot.batch,
-            bodies: batch.places(slot),
+            texts: batch.places(slot),
             end: self.end(),
         })
     }

@@ -9,7 +9,7 @@ use tokio::task;
 use crate::{
     INLINE_TEXT_MAX, Message, NewText, StoreError,
     disk::is_full,
-    journal::{JournalBody, ReadError},
+    journal::{JournalText, ReadError},
     textfile::{TextFile, TextFileReader, TextFileWriter, TextFiles},
 };
 
@@ -283,7 +283,7 @@ pub struct Text {
 #[derive(Clone, Debug)]
 enum Source {
     Memory(Bytes),
-    Journal(JournalBody),
+    Journal(JournalText),
     File(Arc<TextFileReader>),
 }
 
@@ -298,7 +298,7 @@ impl Text {
         }
     }
 
-    pub(crate) const fn in_journal(text: JournalBody) -> Self {
+    pub(crate) const fn in_journal(text: JournalText) -> Self {
         Self {
             source: Source::Journal(text),
         }

@@ -172,7 +172,7 @@ impl Engine for JournalEngine {
         let stored = state.texts.texts.get(&id)?;
         match stored.ok_or(StoreError::NoText(id))?.place {
             Place::Empty => Ok(Text::empty()),
-            Place::Journal(place) => Ok(Text::in_journal(self.shared.reader.body(place)?)),
+            Place::Journal(place) => Ok(Text::in_journal(self.shared.reader.text(place)?)),
             Place::File(place) => {
                 let file = self.shared.files.read(place);
                 Ok(Text::in_file(file.map_err(read_error)?))

@@ -1,7 +1,7 @@
 //! Entries that are appended together.
 
 use super::frame::{ENTRY_HEADER, EntryHeader, Kind, Link, START_ENTRY, Seed, align, align_block};
-use super::reader::BodyPlace;
+use super::reader::TextPlace;
 
 /// Entries that are appended together, in the form in which they are written. A batch that is used
 /// again keeps its memory.
@@ -179,10 +179,10 @@ impl Batch {
     }
 
     /// Where the text of each entry is, in the order of the entries. None for an empty text.
-    pub(super) fn places(&self, slot: Slot) -> Vec<Option<BodyPlace>> {
+    pub(super) fn places(&self, slot: Slot) -> Vec<Option<TextPlace>> {
         let place = |entry: &Pending| {
             let at = entry.at + ENTRY_HEADER + entry.op_len as usize;
-            (entry.text_len > 0).then(|| BodyPlace {
+            (entry.text_len > 0).then(|| TextPlace {
                 generation: slot.generation,
                 offset: slot.place(at).unwrap_or(u32::MAX),
                 len: entry.text_len,

@@ -27,7 +27,7 @@ pub fn check(image: &[u8]) -> Result<Checked, JournalError> {
     let mut checked = Checked::default();
     recover::recover(&disk, Position::START, &mut |entry| {
         checked.entries += 1;
-        checked.bytes += entry.op.len() as u64 + entry.body.map_or(0, |text| u64::from(text.len));
+        checked.bytes += entry.op.len() as u64 + entry.text.map_or(0, |text| u64::from(text.len));
         Ok(())
     })?;
     Ok(checked)

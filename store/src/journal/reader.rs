@@ -15,7 +15,7 @@ use crate::disk::DiskFile;
 
 /// Where a text lies in the journal, and its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct BodyPlace {
+pub struct TextPlace {
     /// The generation of its segment.
     pub generation: u64,
     /// The offset of its first byte in the segment's file.
@@ -54,43 +54,43 @@ impl JournalReader {
     ///
     /// # Errors
     /// [`ReadError::Released`] if the segment was released before.
-    pub fn body(&self, place: BodyPlace) -> Result<JournalBody, ReadError> {
+    pub fn text(&self, place: TextPlace) -> Result<JournalText, ReadError> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
         let segment = segments.get(&place.generation).ok_or(ReadError::Released {
             generation: place.generation,
         })?;
-        Ok(JournalBody {
+        Ok(JournalText {
             place,
             segment: Arc::clone(segment),
         })
     }
 
-    /// Reads a part of a text. See [`JournalBody::read`].
+    /// Reads a part of a text. See [`JournalText::read`].
     ///
     /// # Errors
-    /// Those of `body` and of [`JournalBody::read`].
-    pub fn read(&self, place: BodyPlace, range: Range<u64>) -> Result<Bytes, ReadError> {
-        self.body(place)?.read(range)
+    /// Those of [`text`](Self::text) and of [`JournalText::read`].
+    pub fn read(&self, place: TextPlace, range: Range<u64>) -> Result<Bytes, ReadError> {
+        self.text(place)?.read(range)
     }
 }
 
 /// A text in the journal, open for reading.
 #[derive(Clone)]
-pub struct JournalBody {
-    place: BodyPlace,
+pub struct JournalText {
+    place: TextPlace,
     segment: Arc<SegmentFile>,
 }
 
-impl fmt::Debug for JournalBody {
+impl fmt::Debug for JournalText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("JournalBody").field(&self.place).finish()
+        f.debug_tuple("JournalText").field(&self.place).finish()
     }
 }
 
-impl JournalBody {
+impl JournalText {
     /// Where the text lies.
     #[must_use]
-    pub const fn place(&self) -> BodyPlace {
+    pub const fn place(&self) -> TextPlace {
         self.place
     }
 

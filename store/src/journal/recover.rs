@@ -8,7 +8,7 @@ use super::{
         BadHeader, ENTRY_HEADER, EntryHeader, FIRST, Kind, Link, SEGMENT_HEADER, START_ENTRY, Seed,
         SegmentHeader, align, align_block,
     },
-    reader::{BodyPlace, SegmentFile, SegmentMap},
+    reader::{SegmentFile, SegmentMap, TextPlace},
     segment_name,
     spare::{Found, Spare},
     window::Window,
@@ -339,7 +339,7 @@ fn apply_entry(
         }
     }
     let offset = u32::try_from(at).map_err(|_| corrupt(generation, at))?;
-    let body = (header.text_len > 0).then_some(BodyPlace {
+    let text = (header.text_len > 0).then_some(TextPlace {
         generation,
         offset: offset + ENTRY_HEADER as u32 + header.op_len,
         len: header.text_len,
@@ -354,7 +354,7 @@ fn apply_entry(
         position,
         version: header.version,
         op,
-        body,
+        text,
     };
     apply(entry).map_err(|error| JournalError::Apply {
         file: segment_name(generation),

@@ -29,7 +29,7 @@ fn options() -> JournalOptions {
 }
 
 /// The ops that were read, with the places of their texts.
-type Read = Vec<(String, Option<BodyPlace>)>;
+type Read = Vec<(String, Option<TextPlace>)>;
 
 fn open_with(
     disk: Arc<dyn Disk>,
@@ -38,7 +38,7 @@ fn open_with(
 ) -> Result<(Journal, Read), JournalError> {
     let mut read = Vec::new();
     let journal = Journal::open(disk, options, from, &mut |entry| {
-        read.push((String::from_utf8(entry.op.to_vec())?, entry.body));
+        read.push((String::from_utf8(entry.op.to_vec())?, entry.text));
         Ok(())
     })?;
     Ok((journal, read))

@@ -235,7 +235,7 @@ fn replay(
         };
         let op = op.map_err(ReplayError::from)?;
         // An operation that was refused is refused again.
-        op.apply(state, entry.body).map_err(ReplayError::from)?;
+        op.apply(state, entry.text).map_err(ReplayError::from)?;
         Ok(())
     };
     let folder = Folder(&options.dir);

@@ -25,8 +25,8 @@ fn entries_are_read_back_in_order_with_their_texts() {
             let (one, two) = (format!("a{number}"), format!("b{number}"));
             let mut batch = batch(&[(&one, &text), (&two, b"")]);
             let appended = journal.append(&mut batch, Space::Ordinary).unwrap();
-            let place = appended.bodies[0].unwrap();
-            assert_eq!(appended.bodies[1], None);
+            let place = appended.texts[0].unwrap();
+            assert_eq!(appended.texts[1], None);
             assert_eq!(journal.reader().read(place, 0..5000).unwrap(), text);
             assert_eq!(
                 journal.reader().read(place, 4990..9999).unwrap(),
@@ -63,7 +63,7 @@ fn a_batch_costs_one_write_and_one_sync() {
 fn a_batch_can_be_appended_again() {
     let disk = SimDisk::new(1);
     let (mut journal, _) = open(&disk, None).unwrap();
-    let mut batch = batch(&[("a", b"body")]);
+    let mut batch = batch(&[("a", b"text")]);
     let size = batch.size();
     journal.append(&mut batch, Space::Ordinary).unwrap();
     assert_eq!(batch.size(), size);
@@ -109,7 +109,7 @@ fn a_batch_fills_a_segment_or_is_refused() {
     let (mut journal, _) = open(&disk, None).unwrap();
     let max = journal.max_batch();
     let text = vec![7; max - Batch::entry_size(1, 0)];
-    let place = put(&mut journal, "a", &text).unwrap().bodies[0].unwrap();
+    let place = put(&mut journal, "a", &text).unwrap().texts[0].unwrap();
     put(&mut journal, "b", b"").unwrap();
     assert_eq!(journal.reader().read(place, 0..u64::MAX).unwrap(), text);
     let text = vec![7; max - Batch::entry_size(1, 0) + 8];
@@ -146,7 +146,7 @@ fn the_callers_error_is_given_back_with_the_place() {
     let disk = SimDisk::new(1);
     let (mut journal, _) = open(&disk, None).unwrap();
     put(&mut journal, "a", b"").unwrap();
-    let offset = put(&mut journal, "b", b"body").unwrap().bodies[0]
+    let offset = put(&mut journal, "b", b"text").unwrap().texts[0]
         .unwrap()
         .offset;
     drop(journal);
@@ -174,14 +174,14 @@ fn the_callers_error_is_given_back_with_the_place() {
 fn a_reader_can_go_on_in_a_released_segment() {
     let disk = SimDisk::new(1);
     let (mut journal, _) = open(&disk, None).unwrap();
-    let place = put(&mut journal, "a", b"kept").unwrap().bodies[0].unwrap();
-    let text = journal.reader().body(place).unwrap();
+    let place = put(&mut journal, "a", b"kept").unwrap().texts[0].unwrap();
+    let text = journal.reader().text(place).unwrap();
     while journal.end().generation == place.generation {
         put(&mut journal, "b", &[0; 5000]).unwrap();
     }
     assert!(journal.release(place.generation));
     assert!(matches!(
-        journal.reader().body(place),
+        journal.reader().text(place),
         Err(ReadError::Released { .. })
     ));
     for _ in 0..30 {
@@ -210,7 +210,7 @@ fn other_files_in_the_folder_stay_as_they_are() {
 fn a_changed_segment_size_takes_effect_and_old_segments_stay_readable() {
     let disk = SimDisk::new(1);
     let (mut journal, _) = open(&disk, None).unwrap();
-    let place = put(&mut journal, "a", b"old").unwrap().bodies[0].unwrap();
+    let place = put(&mut journal, "a", b"old").unwrap().texts[0].unwrap();
     drop(journal);
     let options = JournalOptions {
         segment_size: 2 * SEGMENT,
@@ -227,7 +227,7 @@ fn a_changed_segment_size_takes_effect_and_old_segments_stay_readable() {
 fn a_segments_image_can_be_checked() {
     let disk = SimDisk::new(1);
     let (mut journal, _) = open(&disk, None).unwrap();
-    put(&mut journal, "a", b"body").unwrap();
+    put(&mut journal, "a", b"text").unwrap();
     put(&mut journal, "bc", b"").unwrap();
     let content = disk.content(&active(&journal)).unwrap();
     assert_eq!(

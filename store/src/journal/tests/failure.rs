@@ -8,7 +8,7 @@ fn a_failed_sync_seals_the_segment_and_cancels_the_batch() {
     for power in [false, true] {
         let disk = SimDisk::new(1);
         let (mut journal, _) = open(&disk, None).unwrap();
-        let kept = put(&mut journal, "a", b"kept").unwrap().bodies[0].unwrap();
+        let kept = put(&mut journal, "a", b"kept").unwrap().texts[0].unwrap();
         let sealed = journal.end().generation;
         disk.fail_sync_after(0);
         assert!(matches!(

@@ -15,7 +15,7 @@ fn the_format_is_as_documented() {
     let (mut journal, _) = open(&disk, None).unwrap();
     journal
         .append(
-            &mut batch(&[("op", b"body"), ("123", b"")]),
+            &mut batch(&[("op", b"text"), ("123", b"")]),
             Space::Ordinary,
         )
         .unwrap();
@@ -31,12 +31,12 @@ fn the_format_is_as_documented() {
     let crc = crc32c::crc32c(&[&image[..12], &image[16..64]].concat());
     image[12..16].copy_from_slice(&crc.to_le_bytes());
     let seed = image[24..32].to_vec();
-    let mut entry = |at: u32, kind: u8, last: u8, batch: u8, op: &[u8], body: &[u8]| {
+    let mut entry = |at: u32, kind: u8, last: u8, batch: u8, op: &[u8], text: &[u8]| {
         let mut header = vec![kind, 1, last, 0, batch, 0, 0, 0, 0, 0, 0, 0];
         header.extend(u32::try_from(op.len()).unwrap().to_le_bytes());
-        header.extend(u32::try_from(body.len()).unwrap().to_le_bytes());
+        header.extend(u32::try_from(text.len()).unwrap().to_le_bytes());
         header.extend(crc32c::crc32c(op).to_le_bytes());
-        header.extend(crc32c::crc32c(body).to_le_bytes());
+        header.extend(crc32c::crc32c(text).to_le_bytes());
         let crc = crc32c::crc32c(
             &[
                 &seed,
@@ -46,11 +46,11 @@ fn the_format_is_as_documented() {
             ]
             .concat(),
         );
-        let bytes = [&crc.to_le_bytes()[..], &header, op, body].concat();
+        let bytes = [&crc.to_le_bytes()[..], &header, op, text].concat();
         image[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
     };
     entry(4096, 1, 0, 1, &[0; 24], b"");
-    entry(4096 + 56, 2, 0, 1, b"op", b"body");
+    entry(4096 + 56, 2, 0, 1, b"op", b"text");
     entry(4096 + 56 + 40, 2, 1, 1, b"123", b"");
     entry(8192, 2, 1, 2, b"x", b"");
     assert_eq!(content, image);
@@ -114,8 +114,8 @@ fn damage_in_the_middle_is_an_error_and_at_the_end_a_torn_tail() {
             &mut batch(&[(names[0], b"some text"), (names[1], b"more")]),
             Space::Ordinary,
         );
-        let bodies = place.unwrap().bodies;
-        starts.extend(bodies.iter().map(|body| body.unwrap().offset - 33));
+        let texts = place.unwrap().texts;
+        starts.extend(texts.iter().map(|text| text.unwrap().offset - 33));
     }
     let file = active(&journal);
     drop(journal);
@@ -167,7 +167,7 @@ fn damage_in_an_older_segment_is_an_error_even_at_its_end() {
     let (mut journal, _) = open(&disk, None).unwrap();
     let mut last = BTreeMap::new();
     while journal.segments().len() < 3 {
-        let place = put(&mut journal, "x", &[3; 5000]).unwrap().bodies[0].unwrap();
+        let place = put(&mut journal, "x", &[3; 5000]).unwrap().texts[0].unwrap();
         last.insert(place.generation, place);
     }
     drop(journal);
@@ -324,7 +324,7 @@ fn a_text_that_looks_like_entries_is_not_read_as_entries() {
 fn a_changed_text_is_an_error() {
     let disk = SimDisk::new(1);
     let (mut journal, _) = open(&disk, None).unwrap();
-    let place = put(&mut journal, "a", b"body").unwrap().bodies[0].unwrap();
+    let place = put(&mut journal, "a", b"text").unwrap().texts[0].unwrap();
     let file = active(&journal);
     let mut content = disk.content(&file).unwrap();
     content[place.offset as usize] ^= 1;
@@ -333,7 +333,7 @@ fn a_changed_text_is_an_error() {
         journal.reader().read(place, 0..4),
         Err(ReadError::Corrupt { .. })
     ));
-    assert_eq!(journal.reader().read(place, 1..4).unwrap(), "ody");
+    assert_eq!(journal.reader().read(place, 1..4).unwrap(), "ext");
     disk.fail_reads(Some(DIR));
     assert!(matches!(
         journal.reader().read(place, 0..4),

@@ -19,7 +19,7 @@ struct Rig {
     /// was refused and not canceled yet.
     unknown: Vec<Vec<String>>,
     /// The texts that are alive.
-    texts: BTreeMap<String, (BodyPlace, Vec<u8>)>,
+    texts: BTreeMap<String, (TextPlace, Vec<u8>)>,
     next: u64,
 }
 
@@ -75,7 +75,7 @@ impl Rig {
         let before = journal.end();
         match journal.append(&mut batch, space) {
             Ok(appended) => {
-                for ((name, len), place) in names.iter().zip(lens).zip(appended.bodies) {
+                for ((name, len), place) in names.iter().zip(lens).zip(appended.texts) {
                     if let Some(place) = place {
                         self.texts
                             .insert(name.clone(), (place, text_of(name, *len)));

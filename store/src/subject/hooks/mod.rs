@@ -22,7 +22,7 @@ use crate::NewText;
 use crate::{
     NextAttempt, QueueId, Store, StoreError, Time,
     error::Fault,
-    journal::BodyPlace,
+    journal::TextPlace,
     table::{Grouping, Table, due::Due, key::Name, tables, value::records},
 };
 
@@ -101,7 +101,7 @@ pub(crate) enum Op {
 impl Operations for Op {
     const VERSION: u8 = 1;
 
-    fn apply(self, state: &mut State, _: Option<BodyPlace>) -> Result<Applied, Fault> {
+    fn apply(self, state: &mut State, _: Option<TextPlace>) -> Result<Applied, Fault> {
         match self {
             Self::Claim { claimed } => {
                 claimed

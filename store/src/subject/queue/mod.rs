@@ -23,7 +23,7 @@ use crate::NewText;
 use crate::{
     Store, StoreError, Time,
     error::Fault,
-    journal::BodyPlace,
+    journal::TextPlace,
     table::{Grouping, Table, due::Due, key::Name, tables, value::records},
 };
 
@@ -104,7 +104,7 @@ pub(crate) enum Op {
 impl Operations for Op {
     const VERSION: u8 = 1;
 
-    fn apply(self, state: &mut State, _: Option<BodyPlace>) -> Result<Applied, Fault> {
+    fn apply(self, state: &mut State, _: Option<TextPlace>) -> Result<Applied, Fault> {
         match self {
             Self::Claim {
                 now,

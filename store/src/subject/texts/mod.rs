@@ -15,7 +15,7 @@ use crate::{
     textfile::TextFilePlace,
     error::Fault,
     id::ids,
-    journal::BodyPlace,
+    journal::TextPlace,
     table::{Table, tables, value::records},
 };
 
@@ -40,7 +40,7 @@ pub(crate) struct Stored {
 pub(crate) enum Place {
     /// Nowhere: it has no bytes.
     Empty,
-    Journal(BodyPlace),
+    Journal(TextPlace),
     File(TextFilePlace),
 }
 
@@ -111,7 +111,7 @@ impl OpText {
     }
 
     /// Where the text lies when the text of the entry lies at `place`.
-    pub(super) fn place(self, place: Option<BodyPlace>) -> Place {
+    pub(super) fn place(self, place: Option<TextPlace>) -> Place {
         match self {
             Self::Inline => place.map_or(Place::Empty, Place::Journal),
             Self::File(place) => Place::File(place),
@@ -133,7 +133,7 @@ pub(crate) enum Op {
 impl Operations for Op {
     const VERSION: u8 = 1;
 
-    fn apply(self, state: &mut State, place: Option<BodyPlace>) -> Result<Applied, Fault> {
+    fn apply(self, state: &mut State, place: Option<TextPlace>) -> Result<Applied, Fault> {
         match self {
             Self::Move { text, from } => {
                 if let Some(to) = place {
@@ -177,7 +177,7 @@ impl Operations for Op {
 }
 
 /// Some texts, and where they are.
-type Portion = Vec<(TextId, BodyPlace)>;
+type Portion = Vec<(TextId, TextPlace)>;
 
 impl State {
     /// Ends the staging of a text. The text goes if no record refers to it.
@@ -214,7 +214,7 @@ impl State {
         Ok(id)
     }
 
-    fn add_to_segment(&mut self, id: TextId, place: BodyPlace) -> Result<(), Fault> {
+    fn add_to_segment(&mut self, id: TextId, place: TextPlace) -> Result<(), Fault> {
         let len = u64::from(place.len);
         match self.texts.segments.get_mut(&place.generation)? {
             Some(segment) => {
@@ -236,7 +236,7 @@ impl State {
         Ok(())
     }
 
-    fn remove_from_segment(&mut self, place: BodyPlace) -> Result<(), Fault> {
+    fn remove_from_segment(&mut self, place: TextPlace) -> Result<(), Fault> {
         let Some(segment) = self.texts.segments.get_mut(&place.generation)? else {
             return Ok(());
         };
@@ -295,7 +295,7 @@ impl State {
     }
 
     /// A text lies somewhere else from now on, unless it went or was moved meanwhile.
-    pub(super) fn move_text(&mut self, id: TextId, from: u64, to: BodyPlace) -> Result<(), Fault> {
+    pub(super) fn move_text(&mut self, id: TextId, from: u64, to: TextPlace) -> Result<(), Fault> {
         let Some(stored) = self.texts.texts.get_mut(&id)? else {
             return Ok(());
         };

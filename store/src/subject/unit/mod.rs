@@ -17,7 +17,7 @@ use crate::{
     QueueId, Store, StoreError, TextId,
     textfile::TextFilePlace,
     error::Fault,
-    journal::BodyPlace,
+    journal::TextPlace,
     table::tables,
 };
 
@@ -126,7 +126,7 @@ impl Op {
 impl Operations for Op {
     const VERSION: u8 = 1;
 
-    fn apply(self, state: &mut State, place: Option<BodyPlace>) -> Result<Applied, Fault> {
+    fn apply(self, state: &mut State, place: Option<TextPlace>) -> Result<Applied, Fault> {
         match self {
             Self::Accept(unit) => Ok(accepted(state.add_unit(unit, place)?)),
             Self::AcceptAll { messages, once } => Ok(accepted(state.add_all(messages, once)?)),
@@ -218,7 +218,7 @@ impl State {
     fn add_unit(
         &mut self,
         unit: Unit,
-        place: Option<BodyPlace>,
+        place: Option<TextPlace>,
     ) -> Result<Result<Accepted, StoreError>, Fault> {
         if let Some(error) = self.check_new(unit.once.as_deref(), unit.queue.as_slice())? {
             self.drop_text(unit.text);

@@ -115,7 +115,7 @@ impl Writer {
 
     /// Applies what was appended, and answers.
     pub(super) fn apply(&mut self, requests: Vec<Ops>, appended: &Appended) -> Result<(), Dead> {
-        let mut places = appended.bodies.iter().skip(self.riders.len()).copied();
+        let mut places = appended.texts.iter().skip(self.riders.len()).copied();
         self.riders.clear();
         self.riders_since = None;
         let mut answers = Vec::with_capacity(requests.len());
