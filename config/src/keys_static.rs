@@ -229,7 +229,7 @@ static FLOW: &[Key] = &[
         "queue.per_destination.connections",
         Integer,
         Value("10"),
-        "The most connections at once to one destination.",
+        "The most connections at once to one site: a set of MX hosts, an address or a smarthost.",
     )
     .range("1", "10000"),
     key(

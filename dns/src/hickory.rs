@@ -318,3 +318,102 @@ fn negative_ttl(none: &NoRecords) -> u32 {
     let of_soa = || none.soa.as_ref().map(|soa| soa.ttl.min(soa.data.minimum));
     none.negative_ttl.or_else(of_soa).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::proto::{
+        op::Query,
+        rr::{Record as WireRecord, rdata},
+    };
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_ascii(text).unwrap()
+    }
+
+    fn record(ttl: u32, data: RData, proof: Proof) -> WireRecord {
+        let mut record = WireRecord::from_rdata(name("a.test."), ttl, data);
+        record.proof = proof;
+        record
+    }
+
+    fn found(record_type: WireType, records: Vec<WireRecord>) -> Found {
+        Found::new_with_max_ttl(Query::query(name("a.test."), record_type), records)
+    }
+
+    #[test]
+    fn an_answer_has_the_lowest_proof_and_the_smallest_ttl() {
+        let mx = |host: &str| RData::MX(rdata::MX::new(10, name(host)));
+        let alias = RData::CNAME(rdata::CNAME(name("b.test.")));
+        for (proof, authentic) in [(Proof::Secure, true), (Proof::Insecure, false)] {
+            let records = vec![
+                record(300, alias.clone(), proof),
+                record(600, mx("MX.Test."), Proof::Secure),
+                record(900, mx("."), Proof::Secure),
+            ];
+            let answer = answer(&found(WireType::MX, records), RecordType::Mx).unwrap();
+            assert_eq!(answer.authentic, authentic);
+            assert_eq!(answer.ttl, Duration::from_secs(300));
+            let hosts = ["mx.test", ""].map(|host| {
+                Record::Mx(Mx {
+                    preference: 10,
+                    host: host.to_owned(),
+                })
+            });
+            assert_eq!(answer.records, hosts);
+        }
+        let only_alias = vec![record(300, alias, Proof::Secure)];
+        assert!(matches!(
+            answer(&found(WireType::MX, only_alias), RecordType::Mx),
+            Err(DnsError::NoRecords(Negative {
+                authentic: true,
+                ..
+            }))
+        ));
+    }
+
+    #[test]
+    fn the_strings_of_a_text_are_joined_and_texts_are_kept_apart() {
+        let text = |strings: &[&str]| {
+            let strings = strings.iter().map(|text| (*text).to_owned()).collect();
+            RData::TXT(rdata::TXT::new(strings))
+        };
+        let records = vec![
+            record(60, text(&["v=spf1 ", "-all"]), Proof::Insecure),
+            record(60, text(&["other"]), Proof::Insecure),
+        ];
+        let answer = answer(&found(WireType::TXT, records), RecordType::Txt).unwrap();
+        let expected = [b"v=spf1 -all".to_vec(), b"other".to_vec()].map(Record::Txt);
+        assert_eq!(answer.records, expected);
+    }
+
+    #[test]
+    fn a_denial_is_authentic_if_all_of_it_is_secure() {
+        let denial = |code: ResponseCode, proof: Proof| {
+            let query = Query::query(name("a.test."), WireType::MX);
+            let mut none = NoRecords::new(query, code);
+            let proven = record(60, RData::A(rdata::A::new(192, 0, 2, 1)), proof);
+            none.authorities = Some([proven].into());
+            none.negative_ttl = Some(120);
+            failure(none.into())
+        };
+        let negative = |authentic| Negative {
+            authentic,
+            ttl: Duration::from_secs(120),
+        };
+        assert_eq!(
+            denial(ResponseCode::NXDomain, Proof::Secure),
+            DnsError::NoName(negative(true))
+        );
+        assert_eq!(
+            denial(ResponseCode::NoError, Proof::Insecure),
+            DnsError::NoRecords(negative(false))
+        );
+        for error in [NetDnsError::DnssecBogus.into(), NetError::Timeout] {
+            assert!(matches!(failure(error), DnsError::Temporary(_)));
+        }
+        let refused = NetDnsError::ResponseCode(ResponseCode::Refused);
+        assert!(matches!(failure(refused.into()), DnsError::Temporary(_)));
+    }
+}

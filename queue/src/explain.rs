@@ -84,11 +84,11 @@ impl Queue {
             }
             Route::Direct(transport) => transport,
         };
-        let target = PlanKey {
+        let key = PlanKey {
             destination: message.destination(),
             transport: transport.to_owned(),
         };
-        let found = self.plans().find(&target, self.clock.now())?;
+        let found = self.plans().find(&key, self.clock.now())?;
         Some(found.plan.ok()?.site.clone())
     }
 }

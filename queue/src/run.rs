@@ -1,5 +1,5 @@
-//! The driver of the queue: claims what is due, has plans made, hands messages to workers, and
-//! waits for the next thing to happen.
+//! The loop of the queue: it claims due messages, has plans made, hands messages to workers, and
+//! waits for the next event.
 //!
 //! | step | where | its limit |
 //! |---|---|---|
@@ -8,19 +8,24 @@
 //! | put them into turns | `schedule/turns.rs` | a site takes so many; the rest goes back |
 //! | deliver them | `worker`, one for each connection | `queue.max_concurrency` and the site's limits |
 //!
-//! A worker takes turns itself and claims more of its destinations itself. It is idle for a little
-//! while, its connection open, when nothing waits for its site. What is queued but not in flight
-//! costs no memory here, except the names of destinations that are held because their site is full.
+//! A worker takes turns itself, and claims more of its destinations itself. When nothing waits for
+//! its site, the worker is idle for a little while with its connection open. Queued messages that
+//! are not in flight cost no memory here. Only the names of destinations whose site is full do.
 
 mod dispatch;
 mod worker;
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use postrider_store::{Claim, Outcome, Party, Queued, Settle, Time};
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{Id, JoinError, JoinSet},
     time::Sleep,
 };
 use tracing::error;
@@ -35,8 +40,8 @@ use dispatch::Planning;
 
 /// How long to wait before the store is asked again after it failed.
 const STORE_RETRY: Duration = Duration::from_secs(5);
-/// How many plans are made, and messages without a plan ended, at once. While there are more,
-/// nothing is claimed.
+/// How many tasks make plans, end messages without a plan, or give messages back. While there are
+/// more, nothing is claimed.
 const PLANNING_MAX: usize = 512;
 /// How many destinations are held because their sites are full. While there are more, nothing is
 /// claimed.
@@ -65,7 +70,7 @@ enum WorkerNote {
         claimed: Time,
     },
     /// A plan is still used, but a new one is to be made.
-    Stale { target: PlanKey },
+    Stale { key: PlanKey },
 }
 
 /// The loop, and what it knows.
@@ -73,6 +78,8 @@ struct QueueLoop {
     queue: Arc<Queue>,
     in_flight: InFlight<Wake>,
     workers: JoinSet<()>,
+    /// The site of each worker.
+    sites: HashMap<Id, Site>,
     notes: mpsc::Sender<WorkerNote>,
     planning: Planning,
     /// Sites with messages that wait only because there are as many workers as there may be.
@@ -91,6 +98,7 @@ impl Queue {
             queue: Arc::clone(&self),
             in_flight: InFlight::default(),
             workers: JoinSet::new(),
+            sites: HashMap::new(),
             notes,
             planning: Planning::default(),
             waiting: VecDeque::new(),
@@ -112,11 +120,7 @@ impl Queue {
                 Some(note) = inbox.recv() => queue_loop.take_note(note),
                 () = end_of(&mut queue_loop.pause) => {}
                 Some(planned) = queue_loop.planning.next() => queue_loop.take_plan(planned),
-                Some(ended) = queue_loop.workers.join_next() => {
-                    if let Err(panic) = ended {
-                        error!(%panic, "a delivery worker failed; its messages are claimed until the next start");
-                    }
-                }
+                Some(ended) = queue_loop.workers.join_next_with_id() => queue_loop.forget(ended),
             }
             while let Ok(note) = inbox.try_recv() {
                 queue_loop.take_note(note);
@@ -223,7 +227,22 @@ impl QueueLoop {
             }
             WorkerNote::Room => {}
             WorkerNote::Back { messages, claimed } => self.dispatch(messages, claimed),
-            WorkerNote::Stale { target } => self.refresh(target),
+            WorkerNote::Stale { key } => self.refresh(key),
+        }
+    }
+
+    /// A worker has ended. If it failed, it gave no note.
+    fn forget(&mut self, ended: Result<(Id, ()), JoinError>) {
+        match ended {
+            Ok((id, ())) => {
+                self.sites.remove(&id);
+            }
+            Err(panic) => {
+                error!(%panic, "a delivery worker failed; its messages are attempted again later");
+                if let Some(site) = self.sites.remove(&panic.id()) {
+                    self.take_note(WorkerNote::Ended { site });
+                }
+            }
         }
     }
 

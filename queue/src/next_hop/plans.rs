@@ -64,8 +64,8 @@ impl Plans {
     }
 
     /// What is remembered.
-    pub(crate) fn find(&self, target: &PlanKey, now: Time) -> Option<Remembered> {
-        let entry = self.entries.get(target)?;
+    pub(crate) fn find(&self, key: &PlanKey, now: Time) -> Option<Remembered> {
+        let entry = self.entries.get(key)?;
         let stale = entry.until <= now;
         // That there is no plan is not believed for longer than it holds.
         let usable = !stale || (entry.plan.is_ok() && now < entry.until.after(STALE_MAX));
@@ -76,11 +76,11 @@ impl Plans {
     }
 
     /// Remembers a plan, if it holds. A failure that may be over soon does not end an older plan.
-    pub(crate) fn remember(&mut self, target: PlanKey, planned: &Planned, now: Time) {
+    pub(crate) fn remember(&mut self, key: PlanKey, planned: &Planned, now: Time) {
         if planned.holds.is_zero() && planned.plan.is_err() {
             return;
         }
-        self.forget(&target);
+        self.forget(&key);
         while let Some((_, first)) = self
             .ends
             .first()
@@ -90,17 +90,17 @@ impl Plans {
             self.forget(&first);
         }
         let until = now.after(planned.holds.clamp(HOLDS_MIN, HOLDS_MAX));
-        self.ends.insert((until, target.clone()));
+        self.ends.insert((until, key.clone()));
         let entry = Entry {
             plan: planned.plan.clone(),
             until,
         };
-        self.entries.insert(target, entry);
+        self.entries.insert(key, entry);
     }
 
-    fn forget(&mut self, target: &PlanKey) {
-        if let Some(entry) = self.entries.remove(target) {
-            self.ends.remove(&(entry.until, target.clone()));
+    fn forget(&mut self, key: &PlanKey) {
+        if let Some(entry) = self.entries.remove(key) {
+            self.ends.remove(&(entry.until, key.clone()));
         }
     }
 }
@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    fn target(destination: &str) -> PlanKey {
+    fn key(destination: &str) -> PlanKey {
         PlanKey {
             destination: destination.into(),
             transport: String::new(),
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn plans_hold_for_their_ttl_within_limits() {
         let mut plans = Plans::default();
-        let a = target("a.test");
+        let a = key("a.test");
         let stale = |plans: &Plans, seconds| Some(plans.find(&a, at(seconds))?.stale);
         plans.remember(a.clone(), &planned(0), at(0));
         assert_eq!(stale(&plans, 59), Some(false));
@@ -159,11 +159,11 @@ mod tests {
     #[test]
     fn a_failed_look_up_ends_no_plan() {
         let mut plans = Plans::default();
-        plans.remember(target("a.test"), &failed(0), at(0));
-        assert!(plans.find(&target("a.test"), at(0)).is_none());
-        plans.remember(target("a.test"), &planned(60), at(0));
-        plans.remember(target("a.test"), &failed(0), at(60));
-        assert!(plans.find(&target("a.test"), at(61)).unwrap().plan.is_ok());
+        plans.remember(key("a.test"), &failed(0), at(0));
+        assert!(plans.find(&key("a.test"), at(0)).is_none());
+        plans.remember(key("a.test"), &planned(60), at(0));
+        plans.remember(key("a.test"), &failed(0), at(60));
+        assert!(plans.find(&key("a.test"), at(61)).unwrap().plan.is_ok());
     }
 
     #[test]
@@ -171,14 +171,14 @@ mod tests {
         let mut plans = Plans::default();
         for number in 0..=PLANS_MAX {
             let holds = 60 + number as u64 % 7;
-            plans.remember(target(&format!("{number}.test")), &planned(holds), at(0));
+            plans.remember(key(&format!("{number}.test")), &planned(holds), at(0));
         }
         assert_eq!(
             (plans.entries.len(), plans.ends.len()),
             (PLANS_MAX, PLANS_MAX)
         );
         // Those that ended go with the next one.
-        plans.remember(target("a.test"), &planned(60), at(10_000));
+        plans.remember(key("a.test"), &planned(60), at(10_000));
         assert_eq!((plans.entries.len(), plans.ends.len()), (1, 1));
     }
 }

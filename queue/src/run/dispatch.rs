@@ -30,7 +30,7 @@ pub(super) enum Course {
     /// By a known plan.
     Known {
         plan: Arc<Plan>,
-        /// The target, if a new plan is to be made.
+        /// The key of the plan, if a new plan is to be made.
         stale: Option<PlanKey>,
     },
     /// A plan is to be made first.
@@ -75,17 +75,17 @@ impl Queue {
                 None => transport,
             },
         };
-        let target = PlanKey {
+        let key = PlanKey {
             destination,
             transport: transport.to_owned(),
         };
-        let found = self.plans().find(&target, now);
+        let found = self.plans().find(&key, now);
         match found {
-            None => Course::Unknown(target),
+            None => Course::Unknown(key),
             Some(found) => match found.plan {
                 Ok(plan) => Course::Known {
                     plan,
-                    stale: found.stale.then_some(target),
+                    stale: found.stale.then_some(key),
                 },
                 Err(status) => Course::End(status),
             },
@@ -118,7 +118,7 @@ impl Queue {
 pub(super) struct Planning {
     waiting: HashMap<PlanKey, Vec<WaitsForPlan>>,
     tasks: JoinSet<Option<Planned>>,
-    targets: HashMap<Id, (PlanKey, AbortHandle)>,
+    keys: HashMap<Id, (PlanKey, AbortHandle)>,
 }
 
 /// Messages that were claimed at this time.
@@ -141,7 +141,7 @@ impl Planning {
         let waiting = self.waiting.iter();
         waiting
             .filter(|(_, messages)| !messages.is_empty())
-            .map(|(target, _)| target.destination.clone())
+            .map(|(key, _)| key.destination.clone())
     }
 
     /// The end of the next task. None if there is no task.
@@ -155,25 +155,25 @@ impl Planning {
     }
 
     /// Has a plan made, unless that is under way. `messages` wait for it.
-    fn begin(&mut self, queue: &Arc<Queue>, target: PlanKey, messages: Option<WaitsForPlan>) {
-        if let Some(waiting) = self.waiting.get_mut(&target) {
+    fn begin(&mut self, queue: &Arc<Queue>, key: PlanKey, messages: Option<WaitsForPlan>) {
+        if let Some(waiting) = self.waiting.get_mut(&key) {
             waiting.extend(messages);
             return;
         }
-        let (queue, wanted) = (Arc::clone(queue), target.clone());
+        let (queue, wanted) = (Arc::clone(queue), key.clone());
         let task = self.tasks.spawn(async move {
             let settings = route::direct(&queue.statics, &wanted.transport);
             let destination = Host::parse(&wanted.destination).ok()?;
             let resolver = &*queue.resolver;
             Some(next_hop::plan(resolver, &destination, &wanted.transport, &settings).await)
         });
-        self.targets.insert(task.id(), (target.clone(), task));
-        self.waiting.insert(target, messages.into_iter().collect());
+        self.keys.insert(task.id(), (key.clone(), task));
+        self.waiting.insert(key, messages.into_iter().collect());
     }
 
     /// Gives up all plans. Returns the messages that waited.
     pub(super) fn stop(&mut self) -> Vec<Queued> {
-        for (_, task) in self.targets.values() {
+        for (_, task) in self.keys.values() {
             task.abort();
         }
         let waiting = std::mem::take(&mut self.waiting);
@@ -199,17 +199,17 @@ impl QueueLoop {
             for (course, messages) in queue.courses(&config, messages, claimed) {
                 match course {
                     Course::Known { plan, stale } => {
-                        if let Some(target) = stale {
-                            self.refresh(target);
+                        if let Some(key) = stale {
+                            self.refresh(key);
                         }
                         waiting += messages.len();
                         sites.insert(plan.site.clone());
                         let batch = batch(plan, messages, claimed);
                         refused.extend(self.place(batch, waiting > WAITING_MAX));
                     }
-                    Course::Unknown(target) => {
+                    Course::Unknown(key) => {
                         let waits = WaitsForPlan { messages, claimed };
-                        self.planning.begin(&queue, target, Some(waits));
+                        self.planning.begin(&queue, key, Some(waits));
                     }
                     Course::End(status) => self.end(messages, status),
                 }
@@ -230,20 +230,20 @@ impl QueueLoop {
                 (panic.id(), None)
             }
         };
-        let Some((target, _)) = self.planning.targets.remove(&id) else {
+        let Some((key, _)) = self.planning.keys.remove(&id) else {
             return;
         };
-        let waiting = self.planning.waiting.remove(&target).unwrap_or_default();
+        let waiting = self.planning.waiting.remove(&key).unwrap_or_default();
         let plan = match planned {
             Some(planned) => {
                 let now = self.queue.clock.now();
-                self.queue.plans().remember(target, &planned, now);
+                self.queue.plans().remember(key, &planned, now);
                 planned.plan
             }
             None => Err(DeliveryStatus::transient(
                 Cause::Local,
                 EnhancedCode::SYSTEM_TRANSIENT,
-                format!("no plan could be made for {}", target.destination),
+                format!("no plan could be made for {}", key.destination),
             )),
         };
         let mut refused = Vec::new();
@@ -263,9 +263,9 @@ impl QueueLoop {
     }
 
     /// Has a new plan made while the old one is used.
-    pub(super) fn refresh(&mut self, target: PlanKey) {
+    pub(super) fn refresh(&mut self, key: PlanKey) {
         let queue = Arc::clone(&self.queue);
-        self.planning.begin(&queue, target, None);
+        self.planning.begin(&queue, key, None);
     }
 
     /// Puts messages into the turns of their site. Gives those that have no place: a full site
@@ -343,7 +343,8 @@ impl QueueLoop {
             turns,
             self.notes.clone(),
         );
-        self.workers.spawn(worker.run());
+        let task = self.workers.spawn(worker.run());
+        self.sites.insert(task.id(), site.clone());
     }
 
     /// Begins workers for the sites that waited because there were as many workers as there may be.

@@ -106,8 +106,8 @@ impl Worker {
         for (course, messages) in self.queue.courses(&config, claimed.messages, now) {
             match course {
                 Course::Known { plan, stale } if plan.site == self.site => {
-                    if let Some(target) = stale {
-                        let _ = self.notes.send(WorkerNote::Stale { target }).await;
+                    if let Some(key) = stale {
+                        let _ = self.notes.send(WorkerNote::Stale { key }).await;
                     }
                     batches.push(ClaimedBatch {
                         destination: destination.clone(),
