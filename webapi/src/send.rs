@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 pub use self::batch::{BatchResponse, BatchSubmission};
-use self::prepare::{Limits, Prepared, prepare};
+use self::prepare::{LimitCheck, Prepared, prepare};
 pub(crate) use self::{
     batch::{Batch, BatchRecipient, send_all},
     draft::{BASE64, Draft, NameAddress, NewContent, NewFile},
@@ -85,7 +85,7 @@ pub(crate) async fn send(
     {
         return Ok(response);
     }
-    let mut prepared = prepare(context, user, draft, files, Limits::Check(once), now).await?;
+    let mut prepared = prepare(context, user, draft, files, LimitCheck::Now(once), now).await?;
     let allowance = prepared.allowance.take();
     let given = prepared.given.clone();
     let (mut submission, copy) = submission(context, user, prepared, now).await?;

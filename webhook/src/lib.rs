@@ -25,7 +25,7 @@ mod share;
 mod target;
 
 pub use event::{incoming, outgoing};
-pub use operate::{CancelCount, Operator, ReplayCount, TestError, Which};
+pub use operate::{CancelCount, Operator, ReplayCount, TestError, WebhookKind};
 pub use payload::{codes, incoming_payload, outgoing_payload};
 pub use runner::{Runner, SetupError, WebhookParts};
 pub use share::{MemoryBudget, Places, Share};

@@ -49,7 +49,7 @@ pub struct ReplayCount {
 
 /// One of the two webhooks of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+pub enum WebhookKind {
     /// The webhook for events of sent messages.
     Outgoing,
     /// The webhook for received messages.
@@ -85,7 +85,7 @@ fn is_repeat(hook: &Hook) -> bool {
 }
 
 /// The current receiver of an account's events.
-struct Target {
+struct CurrentReceiver {
     url: String,
     authorization: String,
 }
@@ -193,20 +193,22 @@ impl Operator {
     async fn again(&self, retired: RetiredHook) -> Result<bool, StoreError> {
         let hook = retired.hook;
         let (which, kind) = match hook.kind {
-            HookKind::Outgoing(outgoing) => (Which::Outgoing, NewHookKind::Outgoing(outgoing)),
+            HookKind::Outgoing(outgoing) => {
+                (WebhookKind::Outgoing, NewHookKind::Outgoing(outgoing))
+            }
             HookKind::Incoming(mail) => {
                 let mail = Arc::unwrap_or_clone(mail);
-                (Which::Incoming, NewHookKind::Again(Box::new(mail)))
+                (WebhookKind::Incoming, NewHookKind::Again(Box::new(mail)))
             }
         };
-        let Ok(target) = self.target(&hook.account, which) else {
+        let Ok(receiver) = self.receiver(&hook.account, which) else {
             return Ok(false);
         };
         let now = self.clock.now();
         let hook = NewHook {
             account: hook.account,
-            url: target.url,
-            authorization: target.authorization,
+            url: receiver.url,
+            authorization: receiver.authorization,
             kind,
             submitted: now,
             next_attempt: now,
@@ -222,27 +224,27 @@ impl Operator {
         }
     }
 
-    fn target(&self, account: &str, which: Which) -> Result<Target, TestError> {
+    fn receiver(&self, account: &str, which: WebhookKind) -> Result<CurrentReceiver, TestError> {
         let config = self.config.load();
         let found = config.accounts.get(account);
         let found = found.ok_or_else(|| TestError::NoAccount(account.to_owned()))?;
-        let (key, target) = match which {
-            Which::Outgoing => (
+        let (key, receiver) = match which {
+            WebhookKind::Outgoing => (
                 "outgoing_webhook",
-                found.outgoing_webhook.as_ref().map(|hook| Target {
+                found.outgoing_webhook.as_ref().map(|hook| CurrentReceiver {
                     url: hook.url.clone(),
                     authorization: hook.authorization.clone(),
                 }),
             ),
-            Which::Incoming => (
+            WebhookKind::Incoming => (
                 "incoming_webhook",
-                found.incoming_webhook.as_ref().map(|hook| Target {
+                found.incoming_webhook.as_ref().map(|hook| CurrentReceiver {
                     url: hook.url.clone(),
                     authorization: hook.authorization.clone(),
                 }),
             ),
         };
-        target.ok_or_else(|| TestError::NoWebhook {
+        receiver.ok_or_else(|| TestError::NoWebhook {
             account: account.to_owned(),
             which: key,
         })
@@ -256,17 +258,17 @@ impl Operator {
     pub async fn test(
         &self,
         account: &str,
-        which: Which,
+        which: WebhookKind,
     ) -> Result<(String, HookAttempt), TestError> {
-        let target = self.target(account, which)?;
+        let receiver = self.receiver(account, which)?;
         let now = self.clock.now();
         let (kind, payload) = match which {
-            Which::Outgoing => {
+            WebhookKind::Outgoing => {
                 let example = example(now);
                 let payload = payload::outgoing_payload(&example);
                 (HookKind::Outgoing(example), payload)
             }
-            Which::Incoming => {
+            WebhookKind::Incoming => {
                 let mail = example_mail(account, now);
                 let payload = payload::incoming_payload(&mail, EXAMPLE_TEXT, self.caller.limits);
                 (HookKind::Incoming(Arc::new(mail)), payload)
@@ -277,8 +279,8 @@ impl Operator {
             // Receivers ignore an id that they know, so each test has a new one.
             id: HookId(now.0.unsigned_abs()),
             account: account.to_owned(),
-            url: target.url.clone(),
-            authorization: target.authorization,
+            url: receiver.url.clone(),
+            authorization: receiver.authorization,
             kind,
             submitted: now,
             attempts: 1,
@@ -289,7 +291,7 @@ impl Operator {
         let config = self.config.load_full();
         let made = Some(Bytes::from(payload));
         let attempt = self.caller.call(&hook, made, &config, &*self.clock).await;
-        Ok((target.url, attempt))
+        Ok((receiver.url, attempt))
     }
 }
 

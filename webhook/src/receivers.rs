@@ -6,7 +6,7 @@
 //! | limit | reason |
 //! |---|---|
 //! | calls per receiver | a slow receiver delays no other account's calls |
-//! | one call, until the receiver answers | receivers that are down leave the places to the others |
+//! | one call, until the receiver answers | receivers that are down leave places to the others |
 //! | calls per host, of all accounts | a slow host is slow for each account that calls it |
 //!
 //! Receivers that find no place at their host wait in the order in which they came. Nothing here
@@ -35,12 +35,12 @@ pub(crate) struct Receivers {
     /// The number of receivers whose place is not [`Place::NotAsked`].
     asking: usize,
     last_ticket: u64,
-    limits: Limits,
+    max: MaxCalls,
 }
 
 /// The most calls at once.
 #[derive(Clone, Copy)]
-struct Limits {
+struct MaxCalls {
     per_receiver: usize,
     per_host: usize,
 }
@@ -94,7 +94,7 @@ impl Receivers {
             answering: HashSet::new(),
             asking: 0,
             last_ticket: 0,
-            limits: Limits {
+            max: MaxCalls {
                 per_receiver,
                 per_host: per_receiver.max(settings.max_concurrency / 2),
             },
@@ -103,7 +103,7 @@ impl Receivers {
 
     /// The most calls of one lane that make sense to claim at once.
     pub(crate) const fn max_per_lane(&self) -> usize {
-        self.limits.per_receiver
+        self.max.per_receiver
     }
 
     /// The lanes from which no more calls should be claimed, because their receivers are full.
@@ -127,11 +127,11 @@ impl Receivers {
 
     fn is_full(&self, key: &ReceiverKey, receiver: &Receiver) -> bool {
         let most = match self.answering.contains(key) {
-            true => self.limits.per_receiver,
+            true => self.max.per_receiver,
             false => 1,
         };
         let to_host = self.calls_to(&key.host);
-        receiver.is_waiting() || receiver.calls >= most || to_host >= self.limits.per_host
+        receiver.is_waiting() || receiver.calls >= most || to_host >= self.max.per_host
     }
 
     /// The number of places at a host that are reserved.
@@ -173,7 +173,7 @@ impl Receivers {
         });
         // As many calls may wait for a permit as run, so that the next one is at hand.
         let most = match self.answering.contains(&key) {
-            true => 2 * self.limits.per_receiver,
+            true => 2 * self.max.per_receiver,
             false => 1,
         };
         let to_host = self.calls_to(&key.host);
@@ -181,7 +181,7 @@ impl Receivers {
         let receiver = self.receivers.entry(Arc::clone(&key));
         let receiver = receiver.or_insert_with(|| Receiver {
             calls: 0,
-            permits: Arc::new(Semaphore::new(self.limits.per_receiver)),
+            permits: Arc::new(Semaphore::new(self.max.per_receiver)),
             lanes: HashSet::new(),
             place: Place::NotAsked,
         });
@@ -190,7 +190,7 @@ impl Receivers {
             true => 0,
             false => reserved,
         };
-        if to_host + reserved_for_others >= self.limits.per_host {
+        if to_host + reserved_for_others >= self.max.per_host {
             let ticket = match receiver.place {
                 Place::Waiting(ticket) | Place::Reserved(ticket) => ticket,
                 Place::NotAsked => {
@@ -264,7 +264,7 @@ impl Receivers {
             return;
         }
         let taken = calls + self.reserved(host);
-        let free = self.limits.per_host.saturating_sub(taken);
+        let free = self.max.per_host.saturating_sub(taken);
         let receivers = self.receivers.iter_mut();
         let there = receivers.filter(|(key, _)| key.host == host);
         let mut waiting: Vec<(u64, &mut Receiver)> = there

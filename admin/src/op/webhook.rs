@@ -3,7 +3,7 @@
 use postrider_store::{
     Hook, HookAttempt, HookFilter, HookKind, NextAttempt, Order, RetiredHook, RetiredHookFilter,
 };
-use postrider_webhook::Which;
+use postrider_webhook::WebhookKind;
 use serde::{Deserialize, Serialize};
 
 use super::{Operation, Single, Sink, pages::Pages};
@@ -291,8 +291,8 @@ impl Single for Test {
 
     async fn answer(self, context: &Context) -> Result<Tested, AdminError> {
         let which = match self.incoming {
-            true => Which::Incoming,
-            false => Which::Outgoing,
+            true => WebhookKind::Incoming,
+            false => WebhookKind::Outgoing,
         };
         let (url, attempt) = context.webhooks.test(&self.account, which).await?;
         let attempt = HookAttemptItem::from(&attempt);

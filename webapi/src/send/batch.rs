@@ -21,7 +21,7 @@ use super::{
     Draft, NameAddress, NewFile, Once,
     once::{by_another, saved},
     prepare,
-    prepare::{Limits, allow},
+    prepare::{LimitCheck, allow},
     submission,
     template::{HTML, SUBJECT, TEXT, Templates, check_size},
 };
@@ -325,7 +325,7 @@ impl Stager<'_> {
         let _share = self.writing.take(&user.account, size).await;
         drop(turn);
         let files = self.files.clone();
-        let prepared = prepare(context, user, draft, files, Limits::Checked, now).await?;
+        let prepared = prepare(context, user, draft, files, LimitCheck::Before, now).await?;
         let (submission, _) = submission(context, user, prepared, now).await?;
         let message_id = submission.message_id.clone();
         if self.total.fetch_add(submission.size, Ordering::Relaxed) > SIZE_MAX {

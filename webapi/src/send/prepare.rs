@@ -24,11 +24,11 @@ const EXTRA_MAX: usize = 64 << 10;
 
 /// Whether the account's limits are checked.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Limits<'a> {
+pub(super) enum LimitCheck<'a> {
     /// They are checked. A request with an idempotency key counts once.
-    Check(Option<&'a Once>),
+    Now(Option<&'a Once>),
     /// They were checked before, for all messages of a batch.
-    Checked,
+    Before,
 }
 
 /// A checked message. Only the time of its release is not checked yet.
@@ -56,7 +56,7 @@ pub(super) async fn prepare(
     user: &User,
     mut draft: Draft,
     uploaded: Files,
-    limits: Limits<'_>,
+    limits: LimitCheck<'_>,
     now: Time,
 ) -> Result<Prepared, ApiError> {
     let config = context.config.load();
@@ -85,11 +85,11 @@ pub(super) async fn prepare(
         ));
     }
     let allowance = match limits {
-        Limits::Check(once) => {
+        LimitCheck::Now(once) => {
             let addresses = recipients.all().map(|to| to.address.clone()).collect();
             allow(context, user, addresses, once, now).await?
         }
-        Limits::Checked => None,
+        LimitCheck::Before => None,
     };
     check_sizes(&draft, context.statics.limits.header_size.0)?;
     let reply_to = parse_all(mem::take(&mut draft.reply_to))?;
