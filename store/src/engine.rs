@@ -1,11 +1,12 @@
 //! What an engine is: the face between [`Store`](crate::Store) and the place where the data is.
 //!
-//! There are two engines. [`journal`] keeps everything on disk. `model` keeps everything in memory, and is for tests:
-//! it exists with the feature `memory`. A further engine is a type that implements [`Engine`], and one variant of
-//! [`Engines`].
+//! There are two engines. [`journal`] keeps everything on disk. `model` keeps everything in memory,
+//! and is for tests: it exists with the feature `memory`. A further engine is a type that
+//! implements [`Engine`], and one variant of [`Engines`].
 //!
-//! The face has verbs, not keys and values. High-rate verbs have a method each. All other changes go through
-//! [`Engine::change`], and all reads through [`Engine::ask`] and [`Engine::scan`]: the subjects say what these mean.
+//! The face has verbs, not keys and values. High-rate verbs have a method each. All other changes
+//! go through [`Engine::change`], and all reads through [`Engine::ask`] and [`Engine::scan`]: the
+//! subjects say what these mean.
 
 pub(crate) mod journal;
 #[cfg(any(test, feature = "memory"))]
@@ -24,7 +25,8 @@ use crate::{
 
 /// What an engine does. Each call is one atomic unit, and is answered when the change is durable.
 ///
-/// A claim is a lease with a fence. It ends when it is settled, when its time is over, or when the process ends.
+/// A claim is a lease with a fence. It ends when it is settled, when its time is over, or when the
+/// process ends.
 pub(crate) trait Engine: Send + Sync + 'static {
     /// Takes mail, messages to be sent, and events.
     fn accept(&self, accept: Accept) -> impl Future<Output = Result<Accepted, StoreError>> + Send;
@@ -36,7 +38,8 @@ pub(crate) trait Engine: Send + Sync + 'static {
         claims: Vec<(QueueId, u64)>,
         until: Time,
     ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
-    /// Records what became of claimed messages. False: the claim was not the last one of the message.
+    /// Records what became of claimed messages. False: the claim was not the last one of the
+    /// message.
     fn settle(
         &self,
         settles: Vec<Settle>,

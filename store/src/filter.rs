@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Time;
 
-/// In which order records are listed: by their numbers, which is the order in which they came to be.
+/// The order of a listing. Records are ordered by number, which is the order in which they came
+/// into being.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
@@ -16,7 +17,7 @@ pub enum Order {
 }
 
 impl Order {
-    /// Whether one number comes behind another.
+    /// Whether one number comes behind the other in this order.
     pub(crate) fn follows<T: Ord>(self, one: T, other: T) -> bool {
         match self {
             Self::Ascending => one > other,
@@ -45,7 +46,7 @@ pub(crate) fn page<T, C>(
     Page { items: page, next }
 }
 
-/// Whether it is one of those asked for; without any, all are.
+/// Whether an id is wanted. Without any wanted id, all are.
 pub(crate) fn is_among<I: PartialEq>(ids: &[I], id: I) -> bool {
     ids.is_empty() || ids.contains(&id)
 }

@@ -1,6 +1,8 @@
-//! Numbers by which records are known. Each kind is one increasing sequence, below 2^53 so that JSON clients can hold it.
+//! Numbers by which records are known. Each kind is one increasing sequence, below 2^53 so that
+//! JSON clients can hold it.
 
-/// Declares kinds of numbers. Each is a type of its own, a key of tables, and what an operation may give back.
+/// Declares kinds of numbers. Each is a type of its own, a key of tables, and what an operation may
+/// give back.
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident,)*) => {$(
         $(#[$doc])*

@@ -108,7 +108,6 @@ pub(crate) use frame::FORMAT;
 use frame::{FIRST, Link, START_ENTRY, Seed, align_block};
 pub use options::JournalOptions;
 use reader::SegmentFile;
-pub(crate) use reader::TextPlace as BodyPlace;
 pub use reader::{JournalReader, JournalText, TextPlace};
 use spare::Spares;
 

@@ -1,16 +1,21 @@
 //! Everything that postrider keeps on disk, and every change of it as one durable value.
 //!
-//! A [`Store`] is asked in verbs, such as [`accept`](Store::accept), [`claim`](Store::claim), [`settle`](Store::settle) and
-//! [`list`](Store::list). Each call is one atomic unit and is answered when it is durable.
+//! A [`Store`] is asked in verbs, such as [`accept`](Store::accept), [`claim`](Store::claim),
+//! [`settle`](Store::settle) and [`list`](Store::list). Each call is one atomic unit and is
+//! answered when it is durable.
 //!
 //! In reading order:
-//! - `store`: the handle. `engine`: what lies behind it. Nobody above can tell which engine a store has.
-//! - `subject`: the kinds of things that the store keeps, in one folder each, and the one list of them.
-//! - `table`: the tables of the journal engine. [`journal`], [`disk`], [`textfile`]: what lies on disk.
+//! - `store`: the handle. `engine`: what lies behind it. Nobody above can tell which engine a store
+//!   has.
+//! - `subject`: the kinds of things that the store keeps, in one folder each, and the one list of
+//!   them.
+//! - `table`: the tables of the journal engine. [`journal`], [`disk`], [`textfile`]: what lies on
+//!   disk.
 //! - `text`, `message`: the bytes of messages.
 //!
-//! What is absent on purpose: policy. The store does not know when a retry is due, what an event says, or which password
-//! is right. It remembers what it is told. It asks no clock for records: times are passed in.
+//! What is absent on purpose: policy. The store does not know when a retry is due, what an event
+//! says, or which password is right. It remembers what it is told. It asks no clock for records:
+//! times are passed in.
 
 pub mod disk;
 mod engine;

@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{StoreError, Text};
 
-/// Header fields that stand before the text of one record. Each field ends in CRLF. Empty by default; clones share the bytes.
+/// Header fields that stand before the text of one record. Each field ends in CRLF. Empty by
+/// default; clones share the bytes.
 ///
-/// A text is shared by several records. What is true for one of them only (Return-Path, Received, results of checks) stands here.
+/// A text is shared by several records. What is true for one of them only (Return-Path, Received,
+/// results of checks) stands here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Top(Bytes);
@@ -46,7 +48,8 @@ impl Top {
 
 /// The one reader of a whole message. It gives top and text as one run of bytes.
 ///
-/// The message can be read while this value lives, even when the last record of it is removed meanwhile.
+/// The message can be read while this value lives, even when the last record of it is removed
+/// meanwhile.
 #[derive(Clone, Debug)]
 pub struct Message {
     top: Top,
@@ -96,8 +99,8 @@ impl Message {
         self.text.in_memory().filter(|_| self.top.is_empty())
     }
 
-    /// The bytes at `range`, cut at the end of the message. A range that covers the whole text also checks that the text is what was
-    /// written.
+    /// The bytes at `range`, cut at the end of the message. A range that covers the whole text also
+    /// checks that the text is what was written.
     ///
     /// # Errors
     /// If the disk does not give the bytes, or the text is damaged.

@@ -2,26 +2,26 @@
 
 use std::{path::PathBuf, time::Duration};
 
-/// Where the data is, and how much of what is used for it.
+/// Where the data is, and how much memory and disk the store uses for it.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The data folder; made if it is not there.
+    /// The data folder. The store makes it if it is not there.
     pub dir: PathBuf,
     /// Bytes of a journal segment.
     pub segment_size: u64,
     /// Bytes of memory for pages of the index.
     pub cache_size: usize,
-    /// At least this long between two checkpoints, unless memory asks for an earlier one.
+    /// The least time between two checkpoints. Many changes in memory begin one earlier.
     pub checkpoint_interval: Duration,
-    /// About how many bytes of changes are held in memory before a checkpoint is begun early. At twice this, callers wait
-    /// for the checkpoint.
+    /// About how many bytes of changes are held in memory before a checkpoint is begun early. At
+    /// twice this, callers wait for the checkpoint.
     pub changes_in_memory: usize,
     /// The most bytes that are written and synced together.
     pub batch_size: usize,
 }
 
 impl Options {
-    /// The usual ones.
+    /// The usual options for this folder.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {

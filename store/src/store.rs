@@ -1,6 +1,7 @@
 //! The handle through which everything else uses the store.
 //!
-//! Here are the verbs that concern several subjects. Each subject adds its own methods to [`Store`], in its folder.
+//! Here are the verbs that concern several subjects. Each subject adds its own methods to
+//! [`Store`], in its folder.
 
 use std::sync::Arc;
 
@@ -48,8 +49,8 @@ pub struct Counts {
 }
 
 impl Store {
-    /// Opens a data folder, or makes it, and goes on where the last process stopped. It does not matter how that process
-    /// stopped. All claims end.
+    /// Opens a data folder, or makes it, and goes on where the last process stopped. It does not
+    /// matter how that process stopped. All claims end.
     ///
     /// # Errors
     /// Each says what is wrong with the folder and what to do.
@@ -69,13 +70,14 @@ impl Store {
         }
     }
 
-    /// Stops in good order. The store carries out what was asked before; later calls fail with [`StoreError::Closed`].
+    /// Stops in good order. The store carries out what was asked before; later calls fail with
+    /// [`StoreError::Closed`].
     pub async fn close(self) {
         on_engine!(&self.engine, engine => engine.close().await);
     }
 
-    /// Waits until the store takes nothing any more, and tells why: [`StoreError::Closed`] after [`close`](Self::close), else
-    /// a failure that only a new start can mend.
+    /// Waits until the store takes nothing any more, and tells why: [`StoreError::Closed`] after
+    /// [`close`](Self::close), else a failure that only a new start can mend.
     pub async fn stopped(&self) -> StoreError {
         on_engine!(&self.engine, engine => engine.stopped().await)
     }
@@ -111,8 +113,9 @@ impl Store {
         on_engine!(&self.engine, engine => engine.accept(accept).await)
     }
 
-    /// Takes messages that are due, so that nobody else gets them until they are settled or the claim ends. This does not wait
-    /// for the disk: the next batch makes the attempts durable that begin with it.
+    /// Takes messages that are due, so that nobody else gets them until they are settled or the
+    /// claim ends. This does not wait for the disk: the next batch makes the attempts durable that
+    /// begin with it.
     ///
     /// The cost follows what is claimed and what `except` skips, not what is queued.
     ///
@@ -122,8 +125,8 @@ impl Store {
         on_engine!(&self.engine, engine => engine.claim(claim).await)
     }
 
-    /// Prolongs claims (message and fence) until a later time. False: the claim has ended already, and another may have the
-    /// message.
+    /// Prolongs claims (message and fence) until a later time. False: the claim has ended already,
+    /// and another may have the message.
     ///
     /// # Errors
     /// If the store is closed.
@@ -135,14 +138,15 @@ impl Store {
         on_engine!(&self.engine, engine => engine.renew(claims, until).await)
     }
 
-    /// Records what became of claimed messages, with the mail and events that follow from it. Each settlement is one atomic
-    /// change. When this returns they are durable. False: the claim was not the last one of that message, or the message is
-    /// gone; nothing was changed then.
+    /// Records what became of claimed messages, with the mail and events that follow from it. Each
+    /// settlement is one atomic change. When this returns they are durable. False: the claim was
+    /// not the last one of that message, or the message is gone; nothing was changed then.
     ///
     /// A claim that ran out can still be settled while nobody else has the message.
     ///
     /// # Errors
-    /// If the store is closed, or none of them could be made durable. The messages stay claimed then.
+    /// If the store is closed, or none of them could be made durable. The messages stay claimed
+    /// then.
     pub async fn settle(&self, settles: Vec<Settle>) -> Result<Vec<bool>, StoreError> {
         settles.iter().try_for_each(Settle::check)?;
         on_engine!(&self.engine, engine => engine.settle(settles).await)

@@ -1,344 +1,36 @@
 //! The subjects: the kinds of things that the store keeps.
 //!
-//! Each subject has a folder with its records, its operations, its tables, its questions and its part of the model.
-//! The list at the end of this file names all subjects, once. The state, the encoding of the operations and the model
-//! are made from that list. A subject that is not in the list does not compile into the store, and one that is in the
-//! list has to bring all its parts.
+//! Each subject has a folder with its records, its operations, its tables, its questions and its
+//! part of the model. The list at the end of this file names all subjects, once. The state, the
+//! encoding of the operations and the model are made from that list. A subject that is not in the
+//! list does not compile into the store, and one that is in the list has to bring all its parts.
 //!
-//! A new subject costs one folder and one line. Its tag must be a new one: the journal and the history refer to it.
+//! A new subject costs one folder and one line. Its tag must be a new one: the journal and the
+//! history refer to it.
 
-use serde::{Serialize, de::DeserializeOwned};
+#[macro_use]
+mod macros;
+mod parts;
 
+pub(crate) use self::parts::*;
+pub(crate) use crate::engine::journal::read::{Listing, Reader};
+
+#[cfg(any(test, feature = "memory"))]
+use crate::{NewText, TextId};
 use crate::{
-    Accepted, StoreError, Time,
+    Time,
     error::Fault,
-    journal::BodyPlace,
+    journal::TextPlace,
     table::{
         Frozen, Layered,
         value::{Unreadable, append, read},
     },
     textfile::TextFilePlace,
 };
-#[cfg(any(test, feature = "memory"))]
-use crate::{NewText, TextId};
 
-/// The version of an operation's envelope: the tag of the subject, the version of its operations, the operation.
+/// The version of an operation's envelope: the tag of the subject, the version of its operations,
+/// the operation.
 pub(crate) const ENVELOPE: u8 = 2;
-
-/// What each subject brings beside its tables.
-pub(crate) trait Subject: Layered {
-    /// Numbers that are kept with the tables.
-    type Counters: Serialize + DeserializeOwned + Default + Copy;
-    /// The version of the counters, and of all keys that are derived from records.
-    const KEYS: u8;
-
-    fn counters(&self) -> Self::Counters;
-    fn set_counters(&mut self, counters: Self::Counters);
-
-    /// Removes a record of the history whose time is over.
-    fn forget(_state: &mut State, _number: u64) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    /// Removes at most `max` records that are too old and not in the history. Gives how many it removed.
-    fn sweep(_state: &mut State, _now: Time, _max: u64) -> Result<u64, Fault> {
-        Ok(0)
-    }
-}
-
-/// Implements [`Subject`] for the tables of a subject.
-macro_rules! subject {
-    (counters $counters:ty, keys $keys:expr $(, $item:item)*) => {
-        impl $crate::subject::Subject for Tables {
-            type Counters = $counters;
-            const KEYS: u8 = $keys;
-
-            fn counters(&self) -> $counters {
-                self.counters
-            }
-
-            fn set_counters(&mut self, counters: $counters) {
-                self.counters = counters;
-            }
-
-            $($item)*
-        }
-    };
-}
-
-/// The operations of a subject: changes of the state, as values.
-///
-/// What an operation does follows from the state and the operation alone, so that a replay of the journal gives the same
-/// state again.
-pub(crate) trait Operations: Serialize + DeserializeOwned {
-    /// The version of the encoding.
-    const VERSION: u8;
-
-    /// Carries the operation out. Its text, if it has one, lies at `place`.
-    fn apply(self, state: &mut State, place: Option<BodyPlace>) -> Result<Applied, Fault>;
-
-    /// Does the same to the model.
-    #[cfg(any(test, feature = "memory"))]
-    fn apply_to_model(self, model: &mut ModelState, text: Option<NewText>) -> Applied;
-
-    /// How many records the operation changes, about.
-    fn changes(&self) -> usize {
-        1
-    }
-
-    /// Whether the operation is refused when there is no room.
-    fn needs_room(&self) -> bool {
-        false
-    }
-
-    /// Says that the text of the operation is in a file.
-    fn set_file(&mut self, _place: TextFilePlace) {}
-}
-
-/// For subjects that only change together with others.
-#[derive(Debug, Serialize, serde::Deserialize)]
-pub(crate) enum NoOperation {}
-
-impl Operations for NoOperation {
-    const VERSION: u8 = 1;
-
-    fn apply(self, _: &mut State, _: Option<BodyPlace>) -> Result<Applied, Fault> {
-        match self {}
-    }
-
-    #[cfg(any(test, feature = "memory"))]
-    fn apply_to_model(self, _: &mut ModelState, _: Option<NewText>) -> Applied {
-        match self {}
-    }
-}
-
-/// What an operation did.
-#[derive(Debug)]
-pub(crate) enum Applied {
-    /// Numbers were given.
-    Accepted(Accepted),
-    /// Whether something was changed.
-    Flag(bool),
-    /// How many records were changed or removed.
-    Count(u64),
-    /// A number was given.
-    Number(u64),
-    Done,
-    /// The operation makes no sense in this state. Nothing was changed.
-    Refused(StoreError),
-}
-
-/// What an operation gives back.
-pub(crate) trait Output: Sized + Send {
-    fn from_applied(applied: Applied) -> Option<Self>;
-    fn into_applied(self) -> Applied;
-}
-
-macro_rules! outputs {
-    ($($output:ty: $value:pat => $given:expr, $variant:expr;)*) => {$(
-        impl Output for $output {
-            fn from_applied(applied: Applied) -> Option<Self> {
-                match applied {
-                    $value => Some($given),
-                    _ => None,
-                }
-            }
-
-            fn into_applied(self) -> Applied {
-                $variant(self)
-            }
-        }
-    )*};
-}
-
-outputs! {
-    Accepted: Applied::Accepted(accepted) => accepted, Applied::Accepted;
-    bool: Applied::Flag(flag) => flag, Applied::Flag;
-    u64: Applied::Count(count) => count, Applied::Count;
-    (): Applied::Done => (), |()| Applied::Done;
-}
-
-impl Applied {
-    /// What was given, as an operation with this output gives it.
-    pub(crate) fn output<T: Output>(self) -> Result<T, StoreError> {
-        match self {
-            Self::Refused(error) => Err(error),
-            // Each operation gives what belongs to it.
-            applied => T::from_applied(applied).ok_or(StoreError::Closed),
-        }
-    }
-}
-
-/// One operation with the type of what it gives back.
-pub(crate) trait Operation: Send {
-    type Output: Output;
-    fn into_op(self) -> Op;
-}
-
-/// Declares the operations of a low-rate subject. Each is a type of its own, with `apply` and `apply_to_model`.
-macro_rules! operations {
-    ($subject:ident, version $version:literal: $($operation:ident -> $output:ty,)*) => {
-        #[derive(Debug, serde::Serialize, serde::Deserialize)]
-        pub(crate) enum Op {
-            $($operation($operation),)*
-        }
-
-        impl $crate::subject::Operations for Op {
-            const VERSION: u8 = $version;
-
-            fn apply(
-                self,
-                state: &mut $crate::subject::State,
-                _: Option<$crate::journal::BodyPlace>,
-            ) -> Result<$crate::subject::Applied, $crate::error::Fault> {
-                match self {
-                    $(Self::$operation(op) => op
-                        .apply(state)
-                        .map($crate::subject::Output::into_applied),)*
-                }
-            }
-
-            #[cfg(any(test, feature = "memory"))]
-            fn apply_to_model(
-                self,
-                model: &mut $crate::subject::ModelState,
-                _: Option<$crate::NewText>,
-            ) -> $crate::subject::Applied {
-                match self {
-                    $(Self::$operation(op) =>
-                        $crate::subject::Output::into_applied(op.apply_to_model(model)),)*
-                }
-            }
-        }
-
-        $(impl $crate::subject::Operation for $operation {
-            type Output = $output;
-
-            fn into_op(self) -> $crate::subject::Op {
-                $crate::subject::Op::$subject(Op::$operation(self))
-            }
-        })*
-    };
-}
-
-/// A question whose answer takes a few look-ups.
-pub(crate) trait Question: Send {
-    type Answer: Send;
-    fn answer(&self, state: &State) -> Result<Self::Answer, Fault>;
-    #[cfg(any(test, feature = "memory"))]
-    fn answer_of_model(&self, model: &ModelState) -> Self::Answer;
-}
-
-/// A question that may look at many records, so that its answer takes long.
-pub(crate) trait Scan: Send + 'static {
-    type Answer: Send + 'static;
-    fn answer(&self, reader: &Reader<'_>) -> Result<Self::Answer, StoreError>;
-    #[cfg(any(test, feature = "memory"))]
-    fn answer_of_model(&self, model: &ModelState) -> Self::Answer;
-}
-
-/// Declares questions: fields, the type of the answer, the answer of the tables, the answer of the model.
-macro_rules! questions {
-    ($(
-        $(#[$doc:meta])*
-        $kind:ident $question:ident $(<$life:lifetime>)? { $($field:ident: $type:ty),* } -> $answer:ty,
-        |$this:ident, $state:ident| $answering:expr,
-        |$model_this:ident, $model:ident| $modelling:expr;
-    )*) => {$(
-        $(#[$doc])*
-        pub(crate) struct $question $(<$life>)? { $(pub(crate) $field: $type,)* }
-
-        $crate::subject::questions!(
-            @$kind $question $(<$life>)?, $answer,
-            $this, $state, $answering, $model_this, $model, $modelling
-        );
-    )*};
-    (@ask $question:ident $(<$life:lifetime>)?, $answer:ty, $this:ident, $state:ident,
-        $answering:expr, $model_this:ident, $model:ident, $modelling:expr) => {
-        impl $(<$life>)? $crate::subject::Question for $question $(<$life>)? {
-            type Answer = $answer;
-
-            fn answer(
-                &self,
-                $state: &$crate::subject::State,
-            ) -> Result<$answer, $crate::error::Fault> {
-                let $this = self;
-                $answering
-            }
-
-            #[cfg(any(test, feature = "memory"))]
-            fn answer_of_model(&self, $model: &$crate::subject::ModelState) -> $answer {
-                let $model_this = self;
-                $modelling
-            }
-        }
-    };
-    (@scan $question:ident, $answer:ty, $this:ident, $reader:ident,
-        $answering:expr, $model_this:ident, $model:ident, $modelling:expr) => {
-        impl $crate::subject::Scan for $question {
-            type Answer = $answer;
-
-            fn answer(
-                &self,
-                $reader: &$crate::subject::Reader<'_>,
-            ) -> Result<$answer, $crate::StoreError> {
-                let $this = self;
-                $answering
-            }
-
-            #[cfg(any(test, feature = "memory"))]
-            fn answer_of_model(&self, $model: &$crate::subject::ModelState) -> $answer {
-                let $model_this = self;
-                $modelling
-            }
-        }
-    };
-}
-pub(crate) use questions;
-
-pub(crate) use crate::engine::journal::read::{Listing, Reader};
-
-/// A subject's part of the model. The model is the plainest description of what a store does: it looks at everything to
-/// find something, and keeps no index.
-#[cfg(any(test, feature = "memory"))]
-pub(crate) trait ModelPart: Clone + Default {
-    /// Whether a record refers to this text.
-    fn uses(&self, _text: TextId) -> bool {
-        false
-    }
-
-    /// The records of the history: when the time of each is over, and its number.
-    fn history(&self) -> Vec<(Time, u64)> {
-        Vec::new()
-    }
-
-    /// Removes a record of the history.
-    fn forget(&mut self, _number: u64) {}
-
-    /// As [`Subject::sweep`].
-    fn sweep(&mut self, _now: Time, _max: u64) -> u64 {
-        0
-    }
-}
-
-/// Side effects that operations ask for. They are carried out when the operations are durable and applied.
-#[derive(Debug, Default)]
-pub(crate) struct Effects {
-    /// Files of texts that no record refers to any more.
-    pub(crate) dropped_files: Vec<u64>,
-    /// A message may have become due.
-    pub(crate) queue_changed: bool,
-    /// A webhook call may have become due.
-    pub(crate) hooks_changed: bool,
-    /// There are more events.
-    pub(crate) events_changed: bool,
-}
-
-/// The next number of a sequence.
-pub(crate) fn next(last: &mut u64) -> u64 {
-    *last += 1;
-    *last
-}
 
 /// Makes the state, the operations and the model out of the list of subjects.
 macro_rules! subjects {
@@ -357,8 +49,8 @@ macro_rules! subjects {
             )*
         }
 
-        /// The state of a store. Each record is in one table. The other tables are sorted ways to the records, and follow
-        /// from them.
+        /// The state of a store. Each record is in one table. The other tables are sorted ways to
+        /// the records, and follow from them.
         pub(crate) struct State {
             $(pub(crate) $name: $name::Tables,)*
             pub(crate) effects: Effects,
@@ -369,8 +61,8 @@ macro_rules! subjects {
                 Self { $($name: $name::Tables::new(),)* effects: Effects::default() }
             }
 
-            /// Sets apart what changed since the last time, to be written to the index. The part that was set apart
-            /// before must be in the index by then.
+            /// Sets apart what changed since the last time, to be written to the index. The part
+            /// that was set apart before must be in the index by then.
             pub(crate) fn freeze(&mut self) -> Vec<Box<dyn Frozen>> {
                 let mut frozen = Vec::new();
                 $(self.$name.freeze(&mut frozen);)*
@@ -397,7 +89,7 @@ macro_rules! subjects {
             pub(crate) fn set_counters(&mut self, name: &str, bytes: &[u8]) -> Result<(), Unreadable> {
                 match name {
                     $(stringify!($name) => decode_counters(&mut self.$name, bytes),)*
-                    _ => Err(Unreadable::NewerTag(0)),
+                    _ => Err(Unreadable::NewerSubject),
                 }
             }
 
@@ -456,7 +148,7 @@ macro_rules! subjects {
             pub(crate) fn apply(
                 self,
                 state: &mut State,
-                place: Option<BodyPlace>,
+                place: Option<TextPlace>,
             ) -> Result<Applied, Fault> {
                 match self {
                     $(Self::$variant(op) => op.apply(state, place),)*
@@ -515,7 +207,8 @@ macro_rules! subjects {
                 false $(|| self.$name.uses(text))*
             }
 
-            /// The records of the history: when the time of each is over, the tag of its subject, its number.
+            /// The records of the history: when the time of each is over, the tag of its subject,
+            /// its number.
             pub(crate) fn history(&self) -> Vec<(Time, u8, u64)> {
                 let mut all = Vec::new();
                 $(all.extend(self.$name.history().into_iter().map(|(time, number)| (time, $tag, number)));)*
@@ -539,10 +232,12 @@ macro_rules! subjects {
         /// Samples of the operations of each subject.
         #[cfg(test)]
         pub(crate) fn samples() -> Vec<(&'static str, Vec<Op>)> {
-            vec![$((
-                stringify!($name),
-                $name::samples().into_iter().map(Op::$variant).collect(),
-            ),)*]
+            vec![$({
+                let samples = $name::samples();
+                let has_operations = size_of::<$name::Op>() > 0;
+                assert_eq!(has_operations, !samples.is_empty(), stringify!($name));
+                (stringify!($name), samples.into_iter().map(Op::$variant).collect())
+            },)*]
         }
     };
 }

@@ -1,5 +1,5 @@
-//! Message texts: writing one while it arrives, and reading a stored one. Also what is needed for a while only, as the
-//! request that a message is made of.
+//! Message texts: a writer for a text while it arrives, and a reader for a stored text. Also bytes
+//! that are needed for a while only, such as the request of an API call.
 
 use std::{fmt, io, mem, ops::Range, sync::Arc};
 
@@ -13,23 +13,24 @@ use crate::{
     textfile::{TextFile, TextFileReader, TextFileWriter, TextFiles},
 };
 
-/// A read of so many bytes at most is done where it is asked for.
+/// A read of at most this many bytes is done at once.
 const READ_AT_ONCE: u64 = 64 * 1024;
 
-/// Collects a text as it arrives. Dropped before [`finish`](Self::finish), nothing of it stays.
+/// Collects a text as it arrives. If it is dropped before [`finish`](Self::finish), nothing of the
+/// text stays.
 pub struct TextWriter {
-    /// What is not in the file yet.
+    /// The bytes that are not in the file yet.
     buffer: BytesMut,
-    /// Bytes that are.
+    /// How many bytes are in the file.
     written: u64,
     target: Target,
 }
 
 enum Target {
-    /// It goes to a file when it becomes too large. None: it stays in memory.
+    /// The text goes to a file when it becomes too large. None: it stays in memory.
     Files(Option<TextFiles>),
     File(Box<TextFileWriter>),
-    /// A write failed, or was given up in the middle.
+    /// A write failed or was abandoned.
     Broken,
 }
 
@@ -54,7 +55,7 @@ impl TextWriter {
     /// Adds the next piece.
     ///
     /// # Errors
-    /// If the disk does not take it. Then the text can only be dropped.
+    /// If the disk does not take the bytes. Then the text can only be dropped.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         match self.gather(bytes) {
             true => self.spill().await,
@@ -62,7 +63,7 @@ impl TextWriter {
         }
     }
 
-    /// Likewise, in a thread that may block.
+    /// The same. It blocks the calling thread while the disk is written.
     ///
     /// # Errors
     /// As for [`write`](Self::write).
@@ -73,13 +74,13 @@ impl TextWriter {
         }
     }
 
-    /// Adds to the buffer; whether it is to be brought to the file then.
+    /// Adds to the buffer. True: the buffer has to go to the file.
     fn gather(&mut self, bytes: &[u8]) -> bool {
         self.buffer.extend_from_slice(bytes);
         self.buffer.len() > INLINE_TEXT_MAX && !matches!(self.target, Target::Files(None))
     }
 
-    /// Brings the buffer to the file, in a thread that may block.
+    /// Writes the buffer to the file, on the pool of blocking threads.
     async fn spill(&mut self) -> Result<(), StoreError> {
         let (bytes, target) = self.take();
         self.target = blocking(move || target.append(&bytes).map_err(refused)).await?;
@@ -110,7 +111,7 @@ impl TextWriter {
         self.len() == 0
     }
 
-    /// Ends the text. What went to a file is synced then.
+    /// Ends the text. A file is synced then.
     ///
     /// # Errors
     /// If the disk does not take it.
@@ -128,7 +129,7 @@ impl TextWriter {
         }
     }
 
-    /// Ends what is needed for a while only. Nothing is synced.
+    /// Ends bytes that are needed for a while only. Nothing is synced.
     ///
     /// # Errors
     /// If the disk does not take it.
@@ -139,7 +140,7 @@ impl TextWriter {
         }
     }
 
-    /// Likewise, in a thread that may block.
+    /// The same. It blocks the calling thread while the disk is written.
     ///
     /// # Errors
     /// If the disk does not take it.
@@ -164,7 +165,7 @@ impl TextWriter {
 }
 
 impl Target {
-    /// Adds to the file, which is made if there is none yet.
+    /// Adds to the file. Makes the file if there is none yet.
     fn append(self, bytes: &[u8]) -> io::Result<Self> {
         let mut file = match self {
             Self::Files(Some(files)) => Box::new(files.create()?),
@@ -189,12 +190,12 @@ impl fmt::Debug for TextWriter {
 async fn blocking<T: Send + 'static>(
     action: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    // It is cancelled only when the runtime ends.
+    // The task is cancelled only when the runtime ends.
     let done = task::spawn_blocking(action).await;
     done.unwrap_or(Err(StoreError::Closed))
 }
 
-/// What the disk said to a write.
+/// The error of a write that the disk refused.
 fn refused(error: io::Error) -> StoreError {
     match is_full(&error) {
         true => StoreError::Full,
@@ -202,17 +203,19 @@ fn refused(error: io::Error) -> StoreError {
     }
 }
 
-/// Bytes that are needed for a while only: in memory while they are few, else in a file that goes with the last clone.
+/// Bytes that are needed for a while only. Few bytes stay in memory. Many go to a file, which is
+/// removed with the last clone.
 #[derive(Clone, Debug)]
 pub struct Scratch {
     bytes: Message,
     _file: Option<Arc<Temporary>>,
 }
 
-/// Removes a file. That takes a while when it is long, for which a thread that may block is used if there is one.
+/// Removes a file. That takes a while when the file is long, so it runs on the pool of blocking
+/// threads if there is a runtime.
 #[derive(Debug)]
 struct Temporary {
-    /// The last who has it open, and its name.
+    /// The open file, and its name.
     held: Option<(Text, TextFile)>,
 }
 
@@ -226,28 +229,28 @@ impl Drop for Temporary {
 }
 
 impl Scratch {
-    /// How many.
+    /// How many bytes there are.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.bytes.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// All of them, if they are in memory.
+    /// All bytes, if they are in memory.
     #[must_use]
     pub fn in_memory(&self) -> Option<&Bytes> {
         self.bytes.in_memory()
     }
 
-    /// Some of them, cut at the end.
+    /// The bytes at `range`, cut at the end.
     ///
     /// # Errors
-    /// If the disk does not give them.
+    /// If the disk does not give the bytes.
     pub async fn read(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
         self.bytes.read(range).await
     }
@@ -261,7 +264,7 @@ impl Scratch {
     }
 }
 
-/// A stored message, for those who read both.
+/// A stored message, for code that reads both.
 impl From<Message> for Scratch {
     fn from(bytes: Message) -> Self {
         Self { bytes, _file: None }
@@ -274,7 +277,8 @@ impl From<Bytes> for Scratch {
     }
 }
 
-/// A stored text. It can be read while the value lives, also when the last record that refers to it goes meanwhile.
+/// A stored text. It can be read while this value lives, even when the last record of it is removed
+/// meanwhile.
 #[derive(Clone, Debug)]
 pub struct Text {
     source: Source,
@@ -335,9 +339,11 @@ impl Text {
         }
     }
 
-    /// The bytes at `range`, cut at the end of the text. A read of the whole also checks that the text is what was written.
+    /// The bytes at `range`, cut at the end of the text. A read of the whole also checks that the
+    /// text is what was written.
     ///
-    /// A short read is done at once: the bytes are usually in the page cache. A longer one runs on tokio's pool of blocking threads.
+    /// A short read is done at once: the bytes are usually in the page cache. A longer one runs on
+    /// tokio's pool of blocking threads.
     ///
     /// # Errors
     /// If the disk does not give the bytes, or they are damaged.

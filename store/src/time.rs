@@ -1,7 +1,7 @@
 //! Wall-clock time as records keep it, and the clocks that give it.
 //!
-//! Nothing below the drivers asks the system for the time: a [`Clock`] is passed in, so that a test can let an hour
-//! of retries pass in a millisecond.
+//! Nothing below the drivers asks the system for the time: a [`Clock`] is passed in, so that a test
+//! can let an hour of retries pass in a millisecond.
 
 use std::{
     fmt,
@@ -37,7 +37,8 @@ impl Time {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// The same moment as a timestamp for formatting; moments outside of years -9999 to 9999 are clamped.
+    /// The same moment as a timestamp for formatting; moments outside of years -9999 to 9999 are
+    /// clamped.
     #[must_use]
     pub fn timestamp(self) -> jiff::Timestamp {
         jiff::Timestamp::from_microsecond(self.0).unwrap_or(if self.0 < 0 {

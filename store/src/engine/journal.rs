@@ -1,13 +1,15 @@
-//! The journal engine: the journal is the truth, redb is the index over it, and what is newer than the index is in memory.
+//! The journal engine: the journal is the truth, redb is the index over it, and what is newer than
+//! the index is in memory.
 //!
-//! - [`writer`]: the one thread that changes anything. [`checkpoint`]: the thread that brings the index up to date.
+//! - [`writer`]: the one thread that changes anything. [`checkpoint`]: the thread that brings the
+//!   index up to date.
 //! - [`open`]: the start. [`read`]: how readers look at the state.
 //!
 //! Invariants:
 //! - What is in the index is in the journal before the position that the index names.
 //! - The operations of the journal from that position on, applied to the index, give the state.
-//! - Only the writer takes the state's lock to change records. Readers share the lock for the time of a look-up, or of a part of
-//!   a page.
+//! - Only the writer takes the state's lock to change records. Readers share the lock for the time
+//!   of a look-up, or of a part of a page.
 
 mod checkpoint;
 mod inbox;
@@ -47,7 +49,8 @@ use inbox::{Inbox, Ops, Prepared, Request};
 use index::IndexRoom;
 use read::Reader;
 
-/// KiB of requests that may wait for the writer; those who come then wait before they are let in.
+/// KiB of requests that may wait for the writer. Later callers wait before their requests are let
+/// in.
 const WAITING_KIB: u32 = 64 << 10;
 /// Bytes of settlements that go to the writer as one request.
 const REQUEST_BYTES: usize = 1 << 20;
@@ -85,18 +88,19 @@ impl Shared {
     }
 
     fn fail(&self, error: StoreError) {
-        // Only the first is the reason.
+        // Only the first error is the reason.
         let _ = self.failed.set(error);
         self.changes.queue.send_modify(|count| *count += 1);
     }
 
-    /// The state, to be read. After a fault it may be half changed, and after the end it has no index under it.
+    /// The state, for readers. After a fault it may be half changed, and after the end it has no
+    /// index.
     fn readable(&self) -> Result<RwLockReadGuard<'_, State>, StoreError> {
         let state = self.state();
         self.failed.get().cloned().map_or(Ok(state), Err)
     }
 
-    /// What to say when an answer does not come.
+    /// The error when an answer does not come.
     fn gone(&self) -> StoreError {
         self.failed.get().cloned().unwrap_or(StoreError::Closed)
     }
@@ -167,7 +171,8 @@ impl Engine for JournalEngine {
     }
 
     async fn text(&self, id: TextId) -> Result<Text, StoreError> {
-        // The lock is held until the text is open. Then the text can be read even when its last record goes.
+        // The lock is held until the text is open. Then the text can be read even when its last
+        // record goes.
         let state = self.shared.readable()?;
         let stored = state.texts.texts.get(&id)?;
         match stored.ok_or(StoreError::NoText(id))?.place {
@@ -265,7 +270,7 @@ impl JournalEngine {
         answer.await.map_err(|_| self.shared.gone())?
     }
 
-    /// Has ops carried out, in order.
+    /// Has operations carried out, in order.
     async fn submit(&self, ops: Vec<(Op, Option<NewText>)>) -> Result<Vec<Applied>, StoreError> {
         let mut applied = Vec::with_capacity(ops.len());
         let mut portion = Vec::with_capacity(ops.len());
@@ -291,7 +296,7 @@ impl JournalEngine {
             Some(NewText::File(file)) => (Bytes::new(), Some(file)),
             Some(NewText::Inline(text)) if text.len() <= INLINE_TEXT_MAX => (text, None),
             Some(NewText::Inline(text)) => {
-                // Too large for a batch that others wait for.
+                // Too large for a batch that other callers wait for.
                 let mut writer = Engine::text_writer(self);
                 writer.write(&text).await?;
                 match writer.finish().await? {

@@ -1,7 +1,7 @@
 //! The model as an engine: what a store does, in the plainest way, in memory. For tests only.
 //!
-//! It looks at everything to find something, keeps no index and shares no code with the journal engine, so that a test can
-//! hold the two against each other. The subjects bring its parts.
+//! It looks at everything to find something, keeps no index and shares no code with the journal
+//! engine, so that a test can hold the two against each other. The subjects bring its parts.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

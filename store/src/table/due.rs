@@ -1,7 +1,7 @@
 //! What is due, by time and *lane* (a destination, or a URL).
 //!
-//! Asking for what is due looks at the heads of the lanes, in the order of their times, so it costs what is given and
-//! what is skipped, not what there is.
+//! A search looks at the heads of the lanes, in the order of their times. So it costs what it gives
+//! and what it skips, not what there is.
 
 use std::{collections::HashSet, ops::Bound, sync::Arc};
 
@@ -42,7 +42,7 @@ where
     }
 }
 
-/// What is to be picked.
+/// Which entries to pick.
 pub(crate) struct Pick<'a> {
     pub(crate) now: Time,
     pub(crate) max: usize,
@@ -51,14 +51,14 @@ pub(crate) struct Pick<'a> {
     pub(crate) except: &'a HashSet<String>,
 }
 
-/// An index of what is due. Its tables follow from each other: `lanes` has the first of each lane in `due`, and `heads` is
-/// `lanes` sorted by time.
+/// An index of what is due. `due` has everything. `lanes` has the first entry of each lane, and
+/// `heads` is `lanes` sorted by time.
 pub(crate) struct Due<Id> {
     due: Table<(Name, Time, Id), ()>,
     lanes: Table<Name, (Time, Id)>,
     heads: Table<(Time, Name), ()>,
-    /// No head is before this. Without it a search would walk over the tombstones of all that was taken since the last
-    /// checkpoint.
+    /// No head is before this. Without it a search would walk over the tombstones of all entries
+    /// that were taken since the last checkpoint.
     floor: (Time, Name),
 }
 
@@ -75,7 +75,7 @@ where
         }
     }
 
-    /// Adds what is not there yet.
+    /// Adds an entry that is not there yet.
     pub(crate) fn insert(&mut self, lane: &Name, time: Time, id: Id) -> Result<(), Fault> {
         self.due.put_new((Arc::clone(lane), time, id), ());
         match self.lanes.get(lane)? {
@@ -98,7 +98,7 @@ where
         self.heads.put_new(head, ());
     }
 
-    /// Removes what is there. Cheapest when all of a lane come in one call.
+    /// Removes entries that are there. One call for all entries of a lane is cheapest.
     pub(crate) fn remove(&mut self, lane: &Name, entries: &[(Time, Id)]) -> Result<(), Fault> {
         for (time, id) in entries {
             self.due.remove(&(Arc::clone(lane), *time, *id));
@@ -109,7 +109,7 @@ where
         if !entries.contains(&head) {
             return Ok(());
         }
-        // All before the head are gone, so the next is looked for behind it.
+        // No entry is before the head, so the search begins behind it.
         let from = (Arc::clone(lane), head.0, head.1);
         let next = self.from(lane, Bound::Excluded(&from), |lane| lane.next().transpose())?;
         self.heads.remove(&(head.0, Arc::clone(lane)));
@@ -123,7 +123,7 @@ where
         Ok(())
     }
 
-    /// Looks at what is of a lane from a key on.
+    /// Looks at the entries of a lane from a key on.
     fn from<T>(
         &self,
         lane: &Name,
@@ -139,7 +139,8 @@ where
         look(&mut items)
     }
 
-    /// The ids of what is due: lanes in the order of their first, each lane's together, by time.
+    /// The ids of due entries: lanes in the order of their first entries, the entries of a lane
+    /// together, by time.
     pub(crate) fn pick(&self, pick: &Pick<'_>) -> Result<Vec<Id>, Fault> {
         let mut picked = Vec::new();
         if let Some(only) = pick.only {
@@ -190,7 +191,7 @@ where
         })
     }
 
-    /// When the first is due that is not in the excepted lanes.
+    /// When the first entry is due that is not in an excepted lane.
     pub(crate) fn next(
         &mut self,
         only: Option<&str>,

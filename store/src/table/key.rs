@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use crate::Time;
 
-/// The name of a destination, a URL, an account or a mailbox.
+/// A name: of a destination, a URL, an account or a mailbox.
 pub(crate) type Name = Arc<str>;
 
-/// What a table is sorted by.
+/// The key of a table.
 pub(crate) trait Key: Ord + Clone + Send + Sync + 'static {
-    /// Appends its bytes. No key's bytes are the beginning of another's.
+    /// Appends the bytes of the key. No key's bytes are the beginning of another key's.
     fn encode(&self, out: &mut Vec<u8>);
-    /// Takes its bytes off the front; None if they are not of such a key.
+    /// Takes a key off the front of the bytes. None if they are of no such key.
     fn decode(bytes: &mut &[u8]) -> Option<Self>;
 }
 
-/// The key that is the whole of `bytes`.
+/// The key that takes up all of `bytes`.
 pub(crate) fn decode<K: Key>(mut bytes: &[u8]) -> Option<K> {
     let key = K::decode(&mut bytes)?;
     bytes.is_empty().then_some(key)
@@ -47,7 +47,7 @@ impl Key for u8 {
     }
 }
 
-/// With the sign bit turned, so that what was before 1970 sorts first.
+/// With the sign bit turned, so that times before 1970 sort first.
 impl Key for Time {
     fn encode(&self, out: &mut Vec<u8>) {
         (self.0.cast_unsigned() ^ (1 << 63)).encode(out);
@@ -58,7 +58,7 @@ impl Key for Time {
     }
 }
 
-/// Its bytes, each 0 followed by 255, and two zeros at the end.
+/// The bytes of the name, each 0 followed by 255, and two zeros at the end.
 impl Key for Name {
     fn encode(&self, out: &mut Vec<u8>) {
         for byte in self.bytes() {
@@ -124,6 +124,16 @@ mod tests {
         // Few letters, so that one name is often the beginning of the other.
         ("[\0\u{1}a\u{ff}]{0,4}", any::<i64>(), any::<u64>())
             .prop_map(|(name, time, id)| (name.into(), Time(time), QueueId(id)))
+    }
+
+    /// These are stored bytes: other forms need another format of the index.
+    #[test]
+    fn the_bytes_of_keys_are_fixed() {
+        assert_eq!(bytes(&7_u64), [0, 0, 0, 0, 0, 0, 0, 7]);
+        assert_eq!(bytes(&Time(-1)), [0x7f, 255, 255, 255, 255, 255, 255, 255]);
+        assert_eq!(bytes(&Time(1)), [0x80, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(bytes(&Name::from("a\0b")), *b"a\0\xffb\0\0");
+        assert_eq!(bytes(&(1_u8, Name::from(""))), [1, 0, 0]);
     }
 
     proptest! {

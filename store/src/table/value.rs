@@ -32,6 +32,9 @@ pub(crate) enum Unreadable {
         "written by a newer postrider: about something with the tag {0}, which this program does not know"
     )]
     NewerTag(u8),
+    /// They are of a subject whose name this program does not know.
+    #[error("written by a newer postrider: this program does not know that subject")]
+    NewerSubject,
     /// They are not what was written.
     #[error("bytes that make no sense")]
     Senseless,

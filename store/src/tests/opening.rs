@@ -131,6 +131,34 @@ async fn an_index_of_another_version() {
 }
 
 #[tokio::test]
+async fn data_of_a_newer_program_in_an_index_of_this_format() {
+    for key in ["subject/queue", "subject/from the future"] {
+        let dir = killed().await;
+        let path = dir.path().join("index.redb");
+        let table = redb::TableDefinition::<&str, &[u8]>::new("meta");
+        let database = redb::Database::open(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction
+            .open_table(table)
+            .unwrap()
+            .insert(key, [9].as_slice())
+            .unwrap();
+        transaction.commit().unwrap();
+        drop(database);
+        let error = refused(dir.path());
+        assert!(
+            matches!(&error, OpenError::NewerData { path: named, .. } if *named == path),
+            "{error}"
+        );
+        let said = error.to_string();
+        assert!(
+            said.contains("newer postrider") && !said.contains("damaged"),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_changed_byte_amid_the_journal() {
     let dir = killed().await;
     let (segment, content, at) = segment_with(dir.path(), "number 1");

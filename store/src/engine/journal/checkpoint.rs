@@ -1,4 +1,4 @@
-//! The checkpoint: what changed goes to the index, while the writer goes on.
+//! The checkpoint: changes go to the index, while the writer goes on.
 
 use std::{
     sync::{Arc, mpsc},
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{error::Fault, table::Frozen};
 
-/// Something that can be done behind the writer's back.
+/// A job that the writer need not wait for.
 pub(super) enum Job {
     Checkpoint(Vec<Box<dyn Frozen>>, Meta),
     /// Remove the file of a text that nothing refers to any more.
@@ -34,7 +34,7 @@ impl Checkpointer {
         match job {
             Job::Checkpoint(tables, meta) => {
                 let result = self.checkpoint(&tables, &meta);
-                // The writer may have ended meanwhile; then nobody needs to know.
+                // If the writer has ended, nobody needs to know.
                 let _ = self.shared.inbox.push(Request::Checkpointed(result));
             }
             Job::RemoveFile(file) => {
@@ -52,10 +52,10 @@ impl Checkpointer {
     }
 }
 
-/// Where the writer gives its jobs.
+/// Does the jobs of the writer.
 pub(super) enum Helper {
     Thread(mpsc::Sender<Job>, thread::JoinHandle<()>),
-    /// For tests that must run alike each time: at once.
+    /// Does each job at once, so that a test runs alike each time.
     #[cfg(test)]
     Inline(Checkpointer),
 }
@@ -76,7 +76,7 @@ impl Helper {
 
     pub(super) fn give(&self, job: Job) {
         match self {
-            // It ends only when the sender is dropped, or by a panic, which it told.
+            // The thread ends only when the sender is dropped, or by a panic, which it reports.
             Self::Thread(sender, _) => drop(sender.send(job)),
             #[cfg(test)]
             Self::Inline(checkpointer) => checkpointer.run(job),
@@ -98,7 +98,7 @@ impl Helper {
     }
 }
 
-/// Tells the writer, so that it does not wait for a checkpoint that will never be.
+/// Tells the writer of a panic, so that it does not wait for a checkpoint that never ends.
 struct TellPanic(Arc<Shared>);
 
 impl Drop for TellPanic {

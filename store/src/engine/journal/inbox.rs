@@ -15,7 +15,7 @@ use crate::{
     subject::{Applied, Op},
 };
 
-/// Something for the writer to do.
+/// A request to the writer.
 pub(super) enum Request {
     Ops(Ops),
     Claim(Claim, oneshot::Sender<Result<Claimed, StoreError>>),
@@ -40,9 +40,9 @@ pub(super) enum Request {
 /// Ops that are answered together. All are of the same kind.
 pub(super) struct Ops {
     pub(super) ops: Vec<Prepared>,
-    /// Holds back those who come later when too much waits.
+    /// Holds later callers back when too much waits.
     pub(super) permit: Option<OwnedSemaphorePermit>,
-    /// None: nobody waits.
+    /// None: nobody waits for an answer.
     pub(super) reply: Option<oneshot::Sender<Result<Vec<Applied>, StoreError>>>,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Prepared {
     pub(super) file: Option<TextFile>,
 }
 
-/// The writer's queue. It is bounded by the permits of those who put something in.
+/// The writer's queue. The permits of the callers bound it.
 #[derive(Default)]
 pub(super) struct Inbox {
     state: Mutex<State>,
@@ -74,7 +74,7 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a request; the error is that the writer has ended.
+    /// Adds a request. An error says that the writer has ended.
     pub(super) fn push(&self, request: Request) -> Result<(), StoreError> {
         let mut state = self.state();
         if state.ended {
@@ -95,8 +95,8 @@ impl Inbox {
         self.filled.notify_one();
     }
 
-    /// Takes everything in it into `into`, which is empty, waiting for the first for so long (None: for ever). False: to
-    /// stop.
+    /// Moves all requests into `into`, which is empty. Waits for the first for this long (None: for
+    /// ever). False: the writer has to stop.
     pub(super) fn take(&self, into: &mut Vec<Request>, timeout: Option<Duration>) -> bool {
         let idle = |state: &mut State| state.requests.is_empty() && !state.stop;
         let mut state = match timeout {
@@ -115,7 +115,8 @@ impl Inbox {
         !state.stop
     }
 
-    /// Refuses everything from now on; what is in it is dropped, so that those who wait are told.
+    /// Refuses all requests from now on. The waiting requests are dropped, so that their callers
+    /// are told.
     pub(super) fn end(&self) {
         let mut state = self.state();
         state.ended = true;

@@ -1,4 +1,5 @@
-//! The index: a redb database with the tables as of the last checkpoint, and where in the journal that was.
+//! The index: a redb database with the tables as of the last checkpoint, and where in the journal
+//! that was.
 
 use std::{
     borrow::Cow,
@@ -18,10 +19,10 @@ use crate::{
 };
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
-/// Of the tables' shapes. Keys and values have versions of their own.
+/// The format of the index as a whole. Keys and values have versions of their own.
 pub(super) const FORMAT: u32 = 4;
 pub(super) const FILE: &str = "index.redb";
-/// One that is being made.
+/// An index that is being made.
 const NEW_FILE: &str = "index.new";
 const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
 const META_KEY: &str = "checkpoint";
@@ -50,7 +51,7 @@ pub(super) enum IndexError {
 impl From<redb::Error> for IndexError {
     fn from(error: redb::Error) -> Self {
         match error {
-            // So it says that a file is none of its.
+            // redb says so of a file that is not its own.
             redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
                 Self::Damaged(error.to_string())
             }
@@ -71,7 +72,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Opens the index; None if there is none.
+    /// Opens the index. None if there is none.
     pub(super) fn open(
         disk: &dyn Disk,
         cache: usize,
@@ -92,7 +93,7 @@ impl Index {
         Ok(Some((index, meta)))
     }
 
-    /// Makes an empty one. A crash in between leaves none.
+    /// Makes an empty index. A crash in between leaves none.
     pub(super) fn create(
         disk: &dyn Disk,
         cache: usize,
@@ -156,14 +157,14 @@ impl Index {
         }
     }
 
-    /// Makes changes and what they cover durable, together.
+    /// Makes changes durable, together with what they cover.
     pub(super) fn commit(
         &self,
         tables: &[Box<dyn Frozen>],
         meta: &Meta,
     ) -> Result<(), redb::Error> {
         let mut transaction = self.database.begin_write()?;
-        // So that opening it after a crash need not walk through all of it.
+        // So a start after a crash need not walk through the whole index.
         transaction.set_quick_repair(true);
         for table in tables {
             table.write(&transaction)?;
@@ -200,7 +201,7 @@ pub(super) struct IndexRoom {
 }
 
 impl IndexRoom {
-    /// From now on, wait for room.
+    /// From now on, writes wait for room.
     pub(super) fn be_patient(&self) {
         self.patient.store(true, Ordering::Relaxed);
     }
@@ -210,7 +211,7 @@ impl IndexRoom {
         self.full.load(Ordering::Relaxed)
     }
 
-    /// Wait no longer.
+    /// Ends all waiting.
     pub(super) fn stop(&self) {
         *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stopped.notify_all();
@@ -240,8 +241,8 @@ impl IndexRoom {
     }
 }
 
-/// A file that waits for room, as redb takes every failed write for the end of the database, which a full disk is not.
-/// Readers are not held up by it: a committed page is never one that is being written.
+/// A file that waits for room. redb takes every failed write for the end of the database, but a
+/// full disk is not the end. Readers do not wait: a committed page is never being written.
 #[derive(Debug)]
 struct Patient {
     file: RedbFile,
@@ -276,7 +277,7 @@ impl StorageBackend for Patient {
         self.retry(|| self.file.set_len(len))
     }
 
-    /// After a failed sync nobody knows what is on the disk, so there is nothing to wait for.
+    /// After a failed sync nobody knows what is on the disk, so waiting does not help.
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }

@@ -11,7 +11,7 @@ pub(super) struct Leases {
 }
 
 impl Leases {
-    /// Sets or prolongs one.
+    /// Sets or prolongs a lease.
     pub(super) fn set(&mut self, id: QueueId, until: Time) {
         self.remove(id);
         self.by_time.insert((until, id));
@@ -28,7 +28,7 @@ impl Leases {
         self.until.contains_key(&id)
     }
 
-    /// Takes out those that ran out.
+    /// Takes out the leases that ran out.
     pub(super) fn lapsed(&mut self, now: Time) -> Vec<QueueId> {
         let mut ids = Vec::new();
         while let Some((until, id)) = self

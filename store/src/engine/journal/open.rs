@@ -27,14 +27,14 @@ use crate::{
     textfile::TextFiles,
 };
 
-/// Keeps a second process out.
+/// The lock that keeps a second process out.
 const LOCK: &str = "lock";
 
-/// Whether things happen in threads of their own.
+/// Whether the engine has threads beside the writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Threads,
-    /// Everything but the writer happens in the writer, so that a test runs alike each time.
+    /// Everything happens in the writer, so that a test runs alike each time.
     #[cfg(test)]
     Inline(u64),
 }
@@ -95,7 +95,8 @@ impl JournalEngine {
         read.map_err(|fault| folder.fault(&fault))?;
         let journal = replay(&disk, options, mode, &meta, &mut state)?;
         state.end_process().map_err(|fault| folder.fault(&fault))?;
-        // What they say was done when the ops were carried out, or is found by the sweep.
+        // The effects took place when the operations were first carried out, or the sweep finds the
+        // files.
         state.effects = Effects::default();
         let files = TextFiles::open(Arc::clone(&disk), rand::random())
             .map_err(|error| folder.io("texts", error))?;
@@ -276,7 +277,7 @@ impl Folder<'_> {
         let what = format!("the counters of {name}: {unreadable}");
         match unreadable {
             Unreadable::Senseless => OpenError::Index { path, what },
-            Unreadable::Newer { .. } | Unreadable::NewerTag(_) => {
+            Unreadable::Newer { .. } | Unreadable::NewerTag(_) | Unreadable::NewerSubject => {
                 OpenError::NewerData { path, what }
             }
         }

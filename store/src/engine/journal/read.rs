@@ -1,7 +1,7 @@
 //! How readers look at the state.
 //!
-//! A page is read in portions, each under the lock for a short time, so that a long listing holds nobody up. A change
-//! between two portions is seen or not.
+//! A page is read in portions, each under the lock for a short time, so that a long listing holds
+//! nobody up. A change between two portions is seen or not.
 
 use std::sync::RwLockReadGuard;
 

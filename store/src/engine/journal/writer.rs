@@ -3,11 +3,13 @@
 //! A round has these steps:
 //! 1. Take all requests that wait.
 //! 2. Answer claims from the state as it is ([`claim`]).
-//! 3. Put what is to be made durable into one batch, append it with one sync, apply it, answer all ([`append`]).
+//! 3. Put what is to be made durable into one batch, append it with one sync, apply it, answer all
+//!    ([`append`]).
 //! 4. Bring the index up to date and free journal segments, if it is time ([`upkeep`]).
 //!
-//! So operations are applied in the order of the journal, and only when they are safe there. Claims are the exception:
-//! nobody waits for their entries (*riders*). These go into the next batch, in front.
+//! So operations are applied in the order of the journal, and only when they are safe there. Claims
+//! are the exception: nobody waits for their entries (*riders*). These go into the next batch, in
+//! front.
 
 mod append;
 mod claim;
@@ -56,7 +58,7 @@ pub(super) struct Writer {
     batch: Batch,
     /// Requests that wait for a batch.
     pending: VecDeque<Ops>,
-    /// Ops that are applied already, encoded.
+    /// Operations that are applied already, encoded.
     riders: Vec<Vec<u8>>,
     riders_since: Option<Instant>,
     /// The last batch could not be appended.
@@ -64,11 +66,11 @@ pub(super) struct Writer {
     /// About how many bytes changed since the last freeze.
     weight: usize,
     last_freeze: Instant,
-    /// What the checkpoint that is being made covers.
+    /// What the present checkpoint covers.
     freezing: Option<Position>,
     /// Where a replay would begin.
     checkpointed: Position,
-    /// Those who wait for a checkpoint to be made, and for the one that is being made.
+    /// Callers that wait for a new checkpoint, and for the present one.
     wanted: Vec<oneshot::Sender<()>>,
     wanted_now: Vec<oneshot::Sender<()>>,
     /// The segment whose texts are being copied onward, and how far that is.
@@ -105,11 +107,11 @@ impl Writer {
             leases: Leases::default(),
             batch: Batch::new(),
             pending: VecDeque::new(),
-            // What happens from now on is only right when it is known that the claims ended.
+            // All later entries presume that the claims ended.
             riders: vec![Op::Unit(unit::Op::Start).encode()],
             riders_since: Some(now()),
             stuck: false,
-            // What was replayed is not in the index yet.
+            // The replayed operations are not in the index yet.
             weight: 1,
             last_freeze: now(),
             freezing: None,
@@ -122,10 +124,10 @@ impl Writer {
         }
     }
 
-    /// Works until it is closed or stopped, or can't go on. Then lets go of the folder.
+    /// Works until the store is closed or stopped, or can't go on. Then lets go of the folder.
     pub(super) fn run(mut self, lock: Box<dyn DiskLock>) {
         let shared = Arc::clone(&self.shared);
-        // Also if something panics, nobody is left waiting.
+        // Even after a panic nobody is left waiting.
         let guard = EndInbox(&shared);
         if let Err(Dead(error)) = self.work() {
             tracing::error!(%error, "the store stops");
@@ -167,13 +169,14 @@ impl Writer {
             self.move_some()?;
             self.freeze_if_due()?;
             if self.closing.is_some() && (self.is_done() || self.stuck) {
-                // What could not be appended was promised to nobody: the next start finds it as after a crash.
+                // Operations that could not be appended were promised to nobody. The next start is
+                // as after a crash.
                 return Ok(());
             }
         }
     }
 
-    /// How long there is nothing to do unless something comes.
+    /// How long to wait for a request.
     fn timeout(&self) -> Option<Duration> {
         if self.is_blocked() {
             return Some(LOOK);
@@ -200,7 +203,7 @@ impl Writer {
             .min()
     }
 
-    /// How long riders wait for a batch; longer when the last one could not be appended.
+    /// How long riders wait for a batch. They wait longer when the last append failed.
     fn ride(&self) -> Duration {
         if self.stuck {
             self.ride.max(LOOK)
@@ -209,7 +212,7 @@ impl Writer {
         }
     }
 
-    /// Whether so much is in memory that the checkpoint must come first.
+    /// Whether so many changes are in memory that the checkpoint must end first.
     fn is_blocked(&self) -> bool {
         self.freezing.is_some()
             && self.weight > 2 * self.options.changes_in_memory

@@ -12,16 +12,16 @@ use crate::{
     table::{Table, key::Name, tables, value::records},
 };
 
-/// How an account proves who it is. Never the password itself.
+/// How an account proves who it is. The store never has the password itself.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credential {
-    /// Argon2id in PHC string form (RFC 9106).
+    /// An Argon2id hash in PHC string form (RFC 9106).
     pub argon2: String,
     /// When it was set.
     pub set: Time,
 }
 
-/// Hides the hash, so that a log line can't have it.
+/// Hides the hash, so that no log line has it.
 impl std::fmt::Debug for Credential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Credential")

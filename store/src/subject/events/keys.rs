@@ -1,4 +1,5 @@
-//! Keys that are derived from events. They are part of the stored format: whoever changes one raises [`VERSION`].
+//! Keys that are derived from events. They are part of the stored format: whoever changes one
+//! raises [`VERSION`].
 
 use super::LoggedEvent;
 use crate::{Time, subject::sent::hour};
@@ -6,7 +7,7 @@ use crate::{Time, subject::sent::hour};
 /// The version of these keys.
 pub(crate) const VERSION: u8 = 1;
 
-/// The groups that an event is listed by.
+/// The groups of an event.
 pub(crate) fn event_groups(event: &LoggedEvent) -> Vec<String> {
     ['a', 'r', 'm']
         .iter()
@@ -21,7 +22,7 @@ pub(crate) fn in_event_group(name: &str, event: &LoggedEvent) -> bool {
         .is_some_and(|group| group == name)
 }
 
-/// The one of a kind that an event is in.
+/// The group of this kind that an event is in.
 fn event_group_of(kind: char, event: &LoggedEvent) -> Option<String> {
     let of = match kind {
         'a' => "",
@@ -32,7 +33,7 @@ fn event_group_of(kind: char, event: &LoggedEvent) -> Option<String> {
     Some(event_group(kind, &event.account, of))
 }
 
-/// With the account's length, so that no two are written alike.
+/// The length of the account is in it, so that no two groups have the same name.
 pub(super) fn event_group(kind: char, account: &str, of: &str) -> String {
     format!("{kind}{}.{account}{of}", account.len())
 }

@@ -33,7 +33,7 @@ records! {
 }
 
 tables! {
-    /// Events.
+    /// Calls of webhooks.
     counters: Counters,
     /// The accounts' logs.
     events: Table<EventId, LoggedEvent> = Table::grouped(
@@ -179,8 +179,8 @@ impl Store {
         .await
     }
 
-    /// How many events of each kind an account had, by day and domain. A day is a number of days since 1970, in UTC. The store
-    /// keeps these numbers for 400 days.
+    /// How many events of each kind an account had, by day and domain. A day is a number of days
+    /// since 1970, in UTC. The store keeps these numbers for 400 days.
     ///
     /// # Errors
     /// If they can't be read.

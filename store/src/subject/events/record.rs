@@ -9,36 +9,37 @@ use super::keys::{day, event_group};
 use crate::{QueueId, Time, id::ids};
 
 ids! {
-    /// An event in an account's log. The number is the event's time in microseconds since 1970, or one more than that of the event
-    /// before.
+    /// An event in an account's log. The number is the event's time in microseconds since 1970, or
+    /// one more than that of the event before.
     EventId,
 }
 
-/// What an outgoing webhook tells of (the v0 contract's events).
+/// The events of outgoing webhooks, as in the v0 contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Event {
-    /// The next hop accepted it, or a DSN says so.
+    /// The next hop accepted the message, or a DSN says so.
     Delivered,
     /// The recipient is on the suppression list.
     Suppressed,
     /// An attempt failed and another is planned.
     Delayed,
-    /// It failed for good.
+    /// The delivery failed for good.
     Failed,
-    /// A DSN says that a host without DSN support took it.
+    /// A DSN says that a host without DSN support took the message.
     Relayed,
-    /// A DSN says that it went to several recipients.
+    /// A DSN says that the message went to several recipients.
     Expanded,
-    /// An administrator dropped it.
+    /// An administrator dropped the message.
     Canceled,
-    /// A mail to the fromid address that is not a usable DSN.
+    /// A mail came to the fromid address that is not a usable DSN.
     Unrecognized,
-    /// The recipient unsubscribed from a mailing list. In the log only: the contract of webhooks has none of it.
+    /// The recipient unsubscribed from a mailing list. This event is in the log only: the contract
+    /// of webhooks does not have it.
     Unsubscribed,
 }
 
 impl Event {
-    /// All, in the order of the contract, and what it does not have behind it.
+    /// All events: those of the contract in its order, then the others.
     pub const ALL: [Self; 9] = [
         Self::Delivered,
         Self::Suppressed,
@@ -67,7 +68,7 @@ impl Event {
         }
     }
 
-    /// The event of that name.
+    /// The event with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|event| event.name() == name)
@@ -79,17 +80,17 @@ impl Event {
 pub struct OutgoingEvent {
     /// What happened.
     pub event: Event,
-    /// It came from an incoming DSN.
+    /// The event comes from an incoming DSN.
     pub dsn: bool,
     /// This failure put the address on the suppression list.
     pub suppressing: bool,
     /// The message.
     pub queue_id: QueueId,
-    /// Its fromid; empty when not used.
+    /// The fromid of the message; empty when not used.
     pub from_id: String,
-    /// Its Message-ID with `<` and `>`.
+    /// The Message-ID of the message with `<` and `>`.
     pub message_id: String,
-    /// Its subject.
+    /// The subject of the message.
     pub subject: String,
     /// When the event was made.
     pub queued: Time,
@@ -99,22 +100,22 @@ pub struct OutgoingEvent {
     pub enhanced: Option<EnhancedCode>,
     /// The text of an error; empty without one.
     pub error: String,
-    /// As submitted.
+    /// The application's own data, as submitted.
     pub extra: BTreeMap<String, String>,
 }
 
 /// An event in the log of an account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoggedEvent {
-    /// Its number.
+    /// The number of the record.
     pub id: EventId,
-    /// Whose.
+    /// The account.
     pub account: String,
-    /// To whom the message was, in Unicode form.
+    /// The recipient of the message, in Unicode form.
     pub recipient: String,
     /// What happened.
     pub told: OutgoingEvent,
-    /// When the record goes.
+    /// When the store removes the record.
     pub keep_until: Time,
 }
 
@@ -131,14 +132,14 @@ pub struct NewEvent {
     pub keep_until: Time,
 }
 
-/// What events are counted by.
+/// By what the store counts events.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Counted {
     /// Days since 1970, in UTC.
     pub day: u64,
-    /// Whose.
+    /// The account.
     pub account: String,
-    /// Of which kind.
+    /// The kind of event.
     pub event: Event,
     /// The recipients' domain, in Unicode form.
     pub domain: String,
@@ -147,13 +148,13 @@ pub struct Counted {
 /// Which events of an account's log are listed. Given fields must all match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
-    /// Whose.
+    /// The account.
     pub account: String,
-    /// Of these kinds; empty: any.
+    /// Events of these kinds; empty: any.
     pub events: Vec<Event>,
-    /// About messages to this recipient, in Unicode form.
+    /// Events of messages to this recipient, in Unicode form.
     pub recipient: Option<String>,
-    /// About messages with this Message-ID.
+    /// Events of messages with this Message-ID.
     pub message_id: Option<String>,
     /// Made at this time or later.
     pub since: Option<Time>,
@@ -180,7 +181,7 @@ impl EventFilter {
             && self.before.is_none_or(|before| told.queued < before)
     }
 
-    /// The events that are looked at for it.
+    /// The smallest group with all events that match.
     pub(crate) fn group(&self) -> String {
         match (&self.message_id, &self.recipient) {
             (Some(id), _) => event_group('m', &self.account, id),
@@ -191,14 +192,14 @@ impl EventFilter {
 }
 
 impl NewEvent {
-    /// What is told when the suppressions that came with it were there already: not that it was this one that suppressed, and
-    /// nothing of one who unsubscribed again.
+    /// The event when the suppressions of its unit were there already. It does not say that it
+    /// suppressed the address. An event of somebody who unsubscribed again is left out.
     pub(crate) fn not_suppressing(mut self) -> Option<Self> {
         self.told.suppressing = false;
         (self.told.event != Event::Unsubscribed).then_some(self)
     }
 
-    /// The record that it becomes.
+    /// The record with this number.
     pub(crate) fn event(self, id: EventId) -> LoggedEvent {
         LoggedEvent {
             id,
@@ -209,13 +210,13 @@ impl NewEvent {
         }
     }
 
-    /// The number that it gets behind this one.
+    /// The number of the event when this is the last number.
     pub(crate) fn number(&self, last: u64) -> u64 {
         last.saturating_add(1)
             .max(self.told.queued.0.max(0).cast_unsigned())
     }
 
-    /// Where it is counted.
+    /// The row that counts the event.
     pub(crate) fn counted_as(&self) -> Counted {
         Counted {
             day: day(self.told.queued),

@@ -67,9 +67,9 @@ impl Expire {
 }
 
 impl Store {
-    /// Removes records of the history whose time is over, at most so many, and tells how many it removed: fewer than `max` when no
-    /// more are over. Each record costs the writer about as much as a message that is accepted. So remove many records in
-    /// small steps with pauses.
+    /// Removes records of the history whose time is over, at most so many, and tells how many it
+    /// removed: fewer than `max` when no more are over. Each record costs the writer about as much
+    /// as a message that is accepted. So remove many records in small steps with pauses.
     ///
     /// # Errors
     /// If the change can't be made durable.

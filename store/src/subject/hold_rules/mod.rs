@@ -19,7 +19,8 @@ ids! {
     HoldRuleId,
 }
 
-/// Which new messages are held: those that all given fields match. Without any it is every message.
+/// Which new messages are held: those that match all given fields. Without any field that is every
+/// message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldFilter {
     /// Of this account.
@@ -37,16 +38,16 @@ pub struct HoldFilter {
 /// A hold rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldRule {
-    /// Its number.
+    /// The number of the record.
     pub id: HoldRuleId,
-    /// Which messages.
+    /// Which messages the rule holds.
     pub filter: HoldFilter,
-    /// Since when.
+    /// When the record was made.
     pub created: Time,
 }
 
 impl HoldFilter {
-    /// Whether it holds this message.
+    /// Whether the filter matches a message.
     #[must_use]
     pub fn matches(&self, queued: &Queued) -> bool {
         let sender = queued.reverse_path.address();

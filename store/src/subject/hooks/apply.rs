@@ -23,7 +23,8 @@ impl Tables {
         Ok(first.map(|((_, _, id), ())| id))
     }
 
-    /// Whether a call waits among those that are due: nobody makes it, and no earlier call of its chain goes first.
+    /// Whether a call waits among those that are due: nobody makes it, and no earlier call of its
+    /// chain goes first.
     fn waits(&self, hook: &Hook) -> Result<bool, Fault> {
         if self.claimed.contains(&hook.id)? {
             return Ok(false);

@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 use super::{Hook, HookId, HookKind, RetiredHook};
 use crate::{QueueId, Time, filter::{is_among, is_between}};
 
-/// Which webhook calls to be made are listed or changed. An empty filter matches all; given fields must all match.
+/// Which webhook calls to be made are listed or changed. An empty filter matches all; given fields
+/// must all match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HookFilter {
-    /// One of these; empty: any.
+    /// One of these numbers; empty: any.
     pub ids: Vec<HookId>,
     /// Of this account.
     pub account: Option<String>,
@@ -34,7 +35,7 @@ impl HookFilter {
         is_among(&self.ids, hook.id) && self.matches_but_for_ids(hook)
     }
 
-    /// For a call that is known to be among those asked for.
+    /// Whether a call matches, when its number is known to be wanted.
     pub(crate) fn matches_but_for_ids(&self, hook: &Hook) -> bool {
         let (account, event) = (self.account.as_ref(), self.event.as_ref());
         is_of(hook, account, event, self.message)
@@ -47,11 +48,12 @@ impl HookFilter {
     }
 }
 
-/// Which webhook calls of the history are listed. An empty filter matches all; given fields must all match.
+/// Which webhook calls of the history are listed. An empty filter matches all; given fields must
+/// all match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RetiredHookFilter {
-    /// One of these; empty: any.
+    /// One of these numbers; empty: any.
     pub ids: Vec<HookId>,
     /// Of this account.
     pub account: Option<String>,
@@ -78,7 +80,7 @@ impl RetiredHookFilter {
         is_among(&self.ids, retired.hook.id) && self.matches_but_for_ids(retired)
     }
 
-    /// For a call that is known to be among those asked for.
+    /// Whether a call matches, when its number is known to be wanted.
     pub(crate) fn matches_but_for_ids(&self, retired: &RetiredHook) -> bool {
         let hook = &retired.hook;
         let (account, event) = (self.account.as_ref(), self.event.as_ref());

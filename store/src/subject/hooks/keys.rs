@@ -1,4 +1,5 @@
-//! Keys that are derived from calls. They are part of the stored format: whoever changes one raises [`VERSION`].
+//! Keys that are derived from calls. They are part of the stored format: whoever changes one raises
+//! [`VERSION`].
 
 use super::{Hook, HookKind};
 use crate::{QueueId, table::key::Name};
@@ -6,7 +7,7 @@ use crate::{QueueId, table::key::Name};
 /// The version of these keys.
 pub(crate) const VERSION: u8 = 1;
 
-/// What calls have in common that are made one after another, or only so many at once: the account and the URL.
+/// The lane of calls: the account and the URL. Only so many calls of a lane are made at once.
 #[must_use]
 pub fn hook_lane(account: &str, url: &str) -> String {
     // Neither can have a line end.
@@ -20,12 +21,35 @@ impl Hook {
         hook_lane(&self.account, &self.url)
     }
 
-    /// The chain of the call: the message that it tells of, and the URL. Calls of one chain are made one after the other.
-    /// None if the call may be made at any time.
+    /// The chain of the call: the message that it tells of, and the URL. Calls of one chain are
+    /// made one after the other. None if the call may be made at any time.
     pub(crate) fn chain(&self) -> Option<(QueueId, Name)> {
         match &self.kind {
             HookKind::Outgoing(outgoing) => Some((outgoing.queue_id, self.url.as_str().into())),
             HookKind::Incoming(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Event, HookId,
+        table::key::Key,
+        tests::samples::{at, event, hook},
+    };
+
+    /// These are stored keys: other forms need another [`VERSION`].
+    #[test]
+    fn lanes_and_chains_are_fixed() {
+        assert_eq!(VERSION, 1);
+        let kind = event(Event::Delivered, QueueId(7));
+        let hook = hook("http://h/", kind, at(1)).hook(HookId(9), None).unwrap();
+        assert_eq!(hook.lane(), "ann\nhttp://h/");
+        let (message, url) = hook.chain().unwrap();
+        let mut bytes = Vec::new();
+        (message, url, hook.id).encode(&mut bytes);
+        assert_eq!(bytes, b"\0\0\0\0\0\0\0\x07http://h/\0\0\0\0\0\0\0\0\0\x09");
     }
 }

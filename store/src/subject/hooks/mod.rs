@@ -1,7 +1,7 @@
 //! Calls of webhooks: those to be made, claims on them, and the history of those that ended.
 //!
-//! Calls that tell of one message to one URL are a chain: a later call waits until the earlier one ended. Calls of one
-//! account to one URL are a lane: only so many of a lane are made at once.
+//! Calls that tell of one message to one URL are a chain: a later call waits until the earlier one
+//! ended. Calls of one account to one URL are a lane: only so many of a lane are made at once.
 
 mod apply;
 mod filter;
@@ -149,8 +149,8 @@ impl Operations for Op {
 }
 
 impl Store {
-    /// Moves the next attempts of calls, and tells how many calls there were. A call that is being made is moved for the case that it
-    /// fails, until its result says otherwise.
+    /// Moves the next attempts of calls, and tells how many calls there were. A call that is being
+    /// made is moved for the case that it fails, until its result says otherwise.
     ///
     /// # Errors
     /// If the change can't be made durable.
@@ -166,8 +166,8 @@ impl Store {
         self.count(ops.collect()).await
     }
 
-    /// Ends calls that nobody makes at the moment, with this as their last result, and tells how many. The history keeps each until the
-    /// time beside it.
+    /// Ends calls that nobody makes at the moment, with this as their last result, and tells how
+    /// many. The history keeps each until the time beside it.
     ///
     /// # Errors
     /// If the change can't be made durable.

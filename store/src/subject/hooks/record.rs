@@ -11,52 +11,53 @@ ids! {
     HookId,
 }
 
-/// What a webhook call is about.
+/// What a call of a webhook tells of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HookKind {
     /// What became of a sent message.
     Outgoing(OutgoingEvent),
-    /// A message came into a mailbox. The hook holds the text, so it can be told even when the message is deleted meanwhile.
+    /// A message came into a mailbox. The call keeps the text alive, so it can be made even when
+    /// the message is deleted.
     Incoming(Arc<Mail>),
 }
 
 /// A call of a webhook that is to be made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
-    /// The same over all attempts.
+    /// The number of the call, the same over all attempts.
     pub id: HookId,
-    /// Whose webhook.
+    /// The account with the webhook.
     pub account: String,
-    /// As configured when the event was made.
+    /// The URL, as configured when the event was made.
     pub url: String,
-    /// As configured when the event was made; empty: none.
+    /// The Authorization field, as configured when the event was made; empty: none.
     pub authorization: String,
-    /// What it tells.
+    /// What the call tells.
     pub kind: HookKind,
     /// When the event was made.
     pub submitted: Time,
-    /// Calls begun.
+    /// How many attempts began.
     pub attempts: u32,
-    /// When the next call is due.
+    /// When the next attempt is due.
     pub next_attempt: Time,
     /// Goes up with every claim.
     pub fence: u64,
-    /// What came of each call, oldest first.
+    /// The result of each attempt, oldest first.
     pub results: Vec<HookAttempt>,
 }
 
-/// The result of one call of a webhook.
+/// The result of one attempt at a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookAttempt {
-    /// When it began.
+    /// When the attempt began.
     pub start: Time,
-    /// How long it took.
+    /// How long the attempt took.
     pub duration: Duration,
     /// The receiver answered 2xx.
     pub success: bool,
     /// The HTTP status; 0 without one.
     pub code: u16,
-    /// What went wrong; empty on success.
+    /// The error; empty on success.
     pub error: String,
     /// The first 512 bytes of the answer.
     pub response: String,
@@ -65,13 +66,13 @@ pub struct HookAttempt {
 /// A webhook call that ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetiredHook {
-    /// As it was, with all results.
+    /// The call, with all results.
     pub hook: Hook,
-    /// The receiver took it.
+    /// The receiver took the call.
     pub success: bool,
     /// When it ended.
     pub last_activity: Time,
-    /// When the record goes.
+    /// When the store removes the record.
     pub keep_until: Time,
 }
 
@@ -97,19 +98,20 @@ pub enum NewHookKind {
     Outgoing(OutgoingEvent),
     /// The mail at this index of the same unit's `mails`.
     Incoming(u32),
-    /// A mail that was told of before, and whose text is still there.
+    /// A mail of an earlier call. Its text must still be stored.
     Again(Box<Mail>),
 }
 
 impl NewHook {
-    /// Of an event that says that it put the address on the suppression list: that it did not, as it was there.
+    /// Corrects an event that says that it suppressed the address. The address was suppressed
+    /// already.
     pub(crate) fn not_suppressing(&mut self) {
         if let NewHookKind::Outgoing(outgoing) = &mut self.kind {
             outgoing.suppressing = false;
         }
     }
 
-    /// The record that it becomes; None if the mail that it tells of is missing.
+    /// The record; None if the mail that the call tells of is missing.
     pub(crate) fn hook(self, id: HookId, mail: Option<Arc<Mail>>) -> Option<Hook> {
         let kind = match self.kind {
             NewHookKind::Outgoing(outgoing) => HookKind::Outgoing(outgoing),
@@ -131,37 +133,38 @@ impl NewHook {
     }
 }
 
-/// Which due webhook calls are wanted.
+/// Which due calls of webhooks are wanted.
 #[derive(Clone, Debug)]
 pub struct ClaimHooks {
-    /// What is due at this time.
+    /// Everything that is due at this time.
     pub now: Time,
     /// At most this many in all.
     pub max: usize,
-    /// At most this many of an account to one URL.
+    /// At most this many of one [lane](hook_lane).
     pub max_per_lane: usize,
-    /// None of these [lanes](hook_lane) (their limits are used up).
+    /// No calls of these lanes: their limits are used up.
     pub except: HashSet<String>,
 }
 
-/// What a claim of webhook calls gives. Never two of the same message and URL: the later waits for the end of the earlier.
+/// The calls that a claim gives. There are never two of the same message and URL: the later waits
+/// for the end of the earlier.
 #[derive(Clone, Debug, Default)]
 pub struct ClaimedHooks {
-    /// The calls. `attempts` already counts this one.
+    /// The calls. `attempts` already counts this attempt.
     pub hooks: Vec<Hook>,
     /// As in [`Claimed`].
     pub next_due: Option<Time>,
 }
 
-/// What became of a claimed webhook call.
+/// The result of a claimed call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SettleHook {
     /// The call.
     pub id: HookId,
-    /// That of the claim.
+    /// The fence of the claim.
     pub fence: u64,
-    /// Recorded in its results.
+    /// Added to the results of the call.
     pub attempt: HookAttempt,
-    /// `Release` gives it back, as for messages.
+    /// What happens to the call. `Release` gives it back, as for messages.
     pub outcome: Outcome,
 }

@@ -18,7 +18,8 @@ ids! {
     ApiKeyId,
 }
 
-/// A key by which a program may call the API in an account's name. Never the key itself.
+/// A key with which a program may call the API in an account's name. The store never has the key
+/// itself.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKey {
     /// Its number, which is part of the key.
@@ -37,7 +38,7 @@ pub struct ApiKey {
     pub expires: Option<Time>,
 }
 
-/// Hides the hash, so that a log line can't have it.
+/// Hides the hash, so that no log line has it.
 impl std::fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ApiKey")
@@ -51,7 +52,7 @@ impl std::fmt::Debug for ApiKey {
     }
 }
 
-/// What may be done with a key.
+/// What a key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
@@ -81,7 +82,7 @@ pub struct NewApiKey {
 }
 
 impl NewApiKey {
-    /// The record that it becomes.
+    /// The record with this number.
     pub(crate) fn key(self, id: ApiKeyId) -> ApiKey {
         ApiKey {
             id,

@@ -33,11 +33,11 @@ ids! {
 /// A message in a mailbox of an account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mail {
-    /// Its number.
+    /// The number of the record.
     pub id: MailId,
-    /// Whose mailbox.
+    /// The account of the mailbox.
     pub account: String,
-    /// The mailbox's name, for example `Inbox`.
+    /// The name of the mailbox, for example `Inbox`.
     pub mailbox: String,
     /// The fields before the text.
     pub top: Top,
@@ -45,13 +45,13 @@ pub struct Mail {
     pub text: TextId,
     /// Bytes of the whole message: top and text.
     pub size: u64,
-    /// When it came.
+    /// When the message came.
     pub received: Time,
     /// Lower-case system flags (`\seen`, `$junk`) and keywords, sorted.
     pub flags: Vec<String>,
-    /// It is a DSN.
+    /// The message is a DSN.
     pub dsn: bool,
-    /// How it came; None for one that was not delivered by SMTP.
+    /// How the message came by SMTP. None if it came otherwise.
     pub smtp: Option<Arrival>,
 }
 
@@ -92,14 +92,14 @@ pub struct NewMail {
     pub smtp: Option<Arrival>,
 }
 
-/// What is changed of a mail in a mailbox.
+/// A change of a mail in a mailbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MailChange {
-    /// Flags that it gets, as in [`Mail::flags`].
+    /// Flags to add, as in [`Mail::flags`].
     pub add_flags: Vec<String>,
-    /// Flags that are taken off it.
+    /// Flags to remove.
     pub remove_flags: Vec<String>,
-    /// The mailbox that it goes to.
+    /// The mailbox to move the mail to.
     pub mailbox: Option<String>,
 }
 
@@ -118,7 +118,7 @@ impl MailChange {
 }
 
 impl NewMail {
-    /// The record that it becomes.
+    /// The record with this number.
     pub(crate) fn mail(self, id: MailId, text: TextId) -> Mail {
         Mail {
             id,

@@ -14,35 +14,36 @@ use crate::{
 
 pub(crate) type Op = NoOperation;
 
-/// The answer to something that is done once.
+/// The kept answer to something that was done once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answered {
-    /// Of the sequence of answers.
+    /// The number of the answer.
     pub(crate) number: u64,
-    /// What was asked: a hash of it.
+    /// A hash of the request.
     pub request: [u8; 32],
-    /// What the caller made of it.
+    /// The answer, in a form that the caller knows.
     pub answer: Vec<u8>,
-    /// The first number that was given to what was queued; the others follow it.
+    /// The first number of the queued messages; the others follow it.
     pub first: QueueId,
-    /// From when on it is forgotten.
+    /// When the store forgets the answer.
     pub until: Time,
 }
 
-/// What keeps something from being done twice, for a time.
+/// Keeps something from being done twice, for a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Once {
-    /// Who does it.
+    /// The account.
     pub account: String,
-    /// What the caller calls it.
+    /// The caller's key.
     pub key: String,
-    /// A hash of what was asked.
+    /// A hash of the request.
     pub request: [u8; 32],
-    /// What is to be told to who asks again; the numbers of what is queued are kept beside it.
+    /// The answer for a caller that asks again. The store keeps the numbers of the queued messages
+    /// beside it.
     pub answer: Vec<u8>,
-    /// When it is done.
+    /// The present time.
     pub now: Time,
-    /// From when on it may be done again.
+    /// When it may be done again.
     pub until: Time,
 }
 

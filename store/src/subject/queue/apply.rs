@@ -95,8 +95,8 @@ impl Tables {
             queued.last_attempt = Some(now);
             let due = (queued.next_attempt, queued.id);
             let destination = queued.destination();
-            // While entries of an earlier process are replayed, the message may be claimed already: no entry told of the end of that
-            // claim.
+            // While entries of an earlier process are replayed, the message may be claimed already:
+            // no entry told of the end of that claim.
             let again = self.claimed.get(id)?.is_some();
             if again {
                 self.claimed.put(*id, InWork { last_attempt });

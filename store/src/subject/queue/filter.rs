@@ -12,13 +12,13 @@ use crate::{Time, filter::{is, is_among, is_between}};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QueueFilter {
-    /// One of these; empty: any.
+    /// One of these numbers; empty: any.
     pub ids: Vec<QueueId>,
     /// Of this account.
     pub account: Option<String>,
     /// The reverse-path, in its Unicode form, has this substring. `@example.com` asks for a domain.
     pub from: Option<String>,
-    /// Likewise the recipient.
+    /// The recipient, in its Unicode form, has this substring.
     pub to: Option<String>,
     /// Held, or not.
     pub hold: Option<bool>,
@@ -34,17 +34,18 @@ pub struct QueueFilter {
     pub next_attempt_after: Option<Time>,
 }
 
-/// Which messages of the history are listed. An empty filter matches all; given fields must all match.
+/// Which messages of the history are listed. An empty filter matches all; given fields must all
+/// match.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RetiredFilter {
-    /// One of these; empty: any.
+    /// One of these numbers; empty: any.
     pub ids: Vec<QueueId>,
     /// Of this account.
     pub account: Option<String>,
-    /// As in [`QueueFilter`].
+    /// The reverse-path, in its Unicode form, has this substring. `@example.com` asks for a domain.
     pub from: Option<String>,
-    /// Likewise the recipient.
+    /// The recipient, in its Unicode form, has this substring.
     pub to: Option<String>,
     /// To exactly this recipient, in its Unicode form.
     pub recipient: Option<String>,
@@ -62,17 +63,17 @@ pub struct RetiredFilter {
     pub last_activity_after: Option<Time>,
 }
 
-/// What an administrator changes of queued messages. None leaves as it is.
+/// The change of an administrator to queued messages. None leaves a field as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Change {
     /// Held or not.
     pub hold: Option<bool>,
-    /// When it is tried next.
+    /// The time of the next attempt.
     pub next_attempt: Option<NextAttempt>,
     /// Forced transport; empty: by routes.
     pub transport: Option<String>,
-    /// As [`Common::require_tls`].
+    /// As [`Common::require_tls`](super::Common::require_tls).
     pub require_tls: Option<Option<bool>>,
 }
 
@@ -81,7 +82,7 @@ pub struct Change {
 pub enum NextAttempt {
     /// At this time.
     At(Time),
-    /// Later by so many microseconds; earlier if negative.
+    /// Later by this many microseconds; earlier if negative.
     Shift(i64),
 }
 
@@ -119,7 +120,7 @@ impl QueueFilter {
         is_among(&self.ids, queued.id) && self.matches_but_for_ids(queued)
     }
 
-    /// For a message that is known to be among those asked for.
+    /// Whether a message matches, when its number is known to be wanted.
     pub(crate) fn matches_but_for_ids(&self, queued: &Queued) -> bool {
         let (account, transport) = (self.account.as_ref(), self.transport.as_ref());
         is_sent(queued, account, transport)
@@ -137,7 +138,8 @@ impl QueueFilter {
             )
     }
 
-    /// The group of messages that it asks for, if there is one: fewer to look at than all.
+    /// The smallest group with all messages that match. None: only the table of all messages has
+    /// them.
     pub(crate) fn group(&self) -> Option<Group> {
         in_domain(self.to.as_ref(), Group::ToDomain)
             .or_else(|| in_domain(self.from.as_ref(), Group::FromDomain))
@@ -154,7 +156,7 @@ impl RetiredFilter {
         is_among(&self.ids, retired.message.id) && self.matches_but_for_ids(retired)
     }
 
-    /// For a message that is known to be among those asked for.
+    /// Whether a message matches, when its number is known to be wanted.
     pub(crate) fn matches_but_for_ids(&self, retired: &Retired) -> bool {
         let message = &retired.message;
         let (account, transport) = (self.account.as_ref(), self.transport.as_ref());
@@ -176,7 +178,7 @@ impl RetiredFilter {
             && is_from_to(message, self.from.as_ref(), self.to.as_ref())
     }
 
-    /// As for queued messages.
+    /// The smallest group with all messages that match.
     pub(crate) fn group(&self) -> Option<Group> {
         self.recipient
             .clone()
@@ -189,7 +191,7 @@ impl RetiredFilter {
     }
 }
 
-/// For a pattern that asks for a domain as a whole.
+/// The group of a pattern that asks for a whole domain.
 fn in_domain(pattern: Option<&String>, group: fn(String) -> Group) -> Option<Group> {
     let domain: Domain = pattern?.strip_prefix('@')?.parse().ok()?;
     Some(group(domain.ascii().to_owned()))

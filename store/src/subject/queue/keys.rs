@@ -1,4 +1,5 @@
-//! Keys that are derived from messages. They are part of the stored format: whoever changes one raises [`VERSION`].
+//! Keys that are derived from messages. They are part of the stored format: whoever changes one
+//! raises [`VERSION`].
 
 use std::sync::Arc;
 
@@ -10,27 +11,28 @@ use crate::table::key::Name;
 /// The version of these keys.
 pub(crate) const VERSION: u8 = 1;
 
-/// A message is found by at most so many entries of the application's own data, in the order of their keys.
+/// A message is found by at most so many entries of the application's own data, in the order of
+/// their keys.
 const EXTRA_NAMES: usize = 5;
 /// An entry with more bytes than this is not among them.
 const EXTRA_NAME_MAX: usize = 200;
 
-/// A name by which what comes back calls a message.
+/// A reference by which a report or an application names a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reference<'a> {
-    /// The unique part of its reverse-path.
+    /// The unique part of the reverse-path.
     FromId(&'a str),
-    /// The ENVID it was sent with.
+    /// The ENVID with which the message was sent.
     Envid(&'a str),
-    /// Its Message-ID with `<` and `>`.
+    /// The Message-ID of the message with `<` and `>`.
     MessageId(&'a str),
-    /// An entry of the application's own data: of the first five that have 200 bytes at most.
+    /// An entry of the application's own data: one of the first five with at most 200 bytes.
     Extra {
-        /// Whose application.
+        /// The account of the application.
         account: &'a str,
-        /// Its key.
+        /// The key of the entry.
         key: &'a str,
-        /// Its value.
+        /// The value of the entry.
         value: &'a str,
     },
 }
@@ -63,8 +65,9 @@ pub(crate) fn reference_keys(message: &Queued) -> Vec<(Name, Name, QueueId)> {
 }
 
 impl Queued {
-    /// The names by which it is looked up: those by which an answer to it may call it, where a fromid makes an ENVID needless, and the
-    /// application's own data, as far as it is short.
+    /// The references of the message. A report names a message by fromid, ENVID or Message-ID; a
+    /// fromid makes the ENVID needless. An application names it by its own data, as far as that is
+    /// short.
     pub(crate) fn references(&self) -> impl Iterator<Item = Reference<'_>> {
         let by_id = (!self.from_id.is_empty()).then_some(Reference::FromId(&self.from_id));
         let otherwise = self.from_id.is_empty();
@@ -92,15 +95,15 @@ impl Queued {
     }
 }
 
-/// Messages that can be listed without looking at others.
+/// Messages that can be listed without a look at others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Group {
     Account(String),
-    /// By the reverse-path's domain in A-labels.
+    /// By the domain of the reverse-path, in A-labels.
     FromDomain(String),
-    /// By the recipient's.
+    /// By the domain of the recipient, in A-labels.
     ToDomain(String),
-    /// In Unicode form.
+    /// By the recipient in Unicode form.
     Recipient(String),
     Transport(String),
     Held,
@@ -108,7 +111,7 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    /// As in an index.
+    /// The name of the group in the index.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Account(name) => format!("a{name}"),
@@ -121,8 +124,8 @@ impl Group {
         }
     }
 
-    /// Whether a queued message is in the group of this name: as [`of_queued`](Self::of_queued) says, but without making
-    /// all names.
+    /// Whether a queued message is in the group with this name. Says the same as
+    /// [`of_queued`](Self::of_queued), without making all names.
     pub(crate) fn has_queued(name: &str, queued: &Queued) -> bool {
         match name.split_at_checked(1) {
             Some(("h", "")) => queued.hold,
@@ -131,7 +134,7 @@ impl Group {
         }
     }
 
-    /// Likewise one in the history.
+    /// Whether a message of the history is in the group with this name.
     pub(crate) fn has_retired(name: &str, retired: &Retired) -> bool {
         match name.split_at_checked(1) {
             Some(("!", "")) => !retired.success,
@@ -154,7 +157,7 @@ impl Group {
         }
     }
 
-    /// Those of a queued message.
+    /// The groups of a queued message.
     pub(crate) fn of_queued(queued: &Queued) -> Vec<Self> {
         let mut groups = Self::of_message(queued);
         if queued.hold {
@@ -163,7 +166,7 @@ impl Group {
         groups
     }
 
-    /// Those of one in the history.
+    /// The groups of a message in the history.
     pub(crate) fn of_retired(retired: &Retired) -> Vec<Self> {
         let mut groups = Self::of_message(&retired.message);
         groups.push(Self::Recipient(retired.message.recipient.unicode()));
@@ -207,4 +210,68 @@ fn is_address(address: &Address, unicode: &str) -> bool {
 /// The names of these groups in the index.
 pub(crate) fn names(groups: &[Group]) -> Vec<String> {
     groups.iter().map(Group::name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Retired, TextId,
+        table::key::Key,
+        tests::samples::{at, common, recipient},
+    };
+
+    fn queued() -> Queued {
+        let mut common = common();
+        common.own_envid = "own".into();
+        let mut new = recipient("X@b\u{fc}cher.example", at(1));
+        new.transport = "relay".into();
+        new.hold = true;
+        new.queued(QueueId(7), QueueId(7), crate::Top::EMPTY, TextId(1), Arc::new(common))
+    }
+
+    /// These are stored keys: other forms need another [`VERSION`].
+    #[test]
+    fn the_references_of_a_message_are_fixed() {
+        assert_eq!(VERSION, 1);
+        let mut bytes = Vec::new();
+        for key in reference_keys(&queued()) {
+            key.encode(&mut bytes);
+            bytes.push(b'|');
+        }
+        let to = "x@b\u{fc}cher.example\0\0\0\0\0\0\0\0\0\u{7}";
+        let expected =
+            format!("eown\0\0{to}|m<1@example.org>\0\0{to}|x3.1.annkv\0\0{to}|");
+        assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+        assert_eq!(&*reference_key(Reference::FromId("id1")), "fid1");
+    }
+
+    #[test]
+    fn the_groups_of_a_message_are_fixed() {
+        let queued = queued();
+        assert_eq!(
+            names(&Group::of_queued(&queued)),
+            ["aann", "txn--bcher-kva.example", "fexample.org", "xrelay", "h"]
+        );
+        let retired = Retired {
+            message: queued,
+            success: false,
+            last_activity: at(1),
+            keep_until: at(2),
+        };
+        assert_eq!(
+            names(&Group::of_retired(&retired)),
+            [
+                "aann",
+                "txn--bcher-kva.example",
+                "fexample.org",
+                "xrelay",
+                "rX@b\u{fc}cher.example",
+                "!"
+            ]
+        );
+        for name in names(&Group::of_retired(&retired)) {
+            assert!(Group::has_retired(&name, &retired), "{name}");
+        }
+    }
 }

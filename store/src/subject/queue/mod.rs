@@ -1,6 +1,7 @@
 //! The queue: messages to be sent, claims on them, and the history of those that left.
 //!
-//! - `record`: what is kept. `filter`: which messages are listed or changed. `keys`: how messages are found.
+//! - `record`: what is kept. `filter`: which messages are listed or changed. `keys`: how messages
+//!   are found.
 //! - `apply`: what operations do. `read`: questions. `model`: the same in the model.
 
 mod apply;
@@ -143,8 +144,8 @@ impl Operations for Op {
 }
 
 impl Store {
-    /// Changes queued messages, and tells how many of them there were. The store changes each message as a whole, but not all messages
-    /// at one moment.
+    /// Changes queued messages, and tells how many of them there were. The store changes each
+    /// message as a whole, but not all messages at one moment.
     ///
     /// # Errors
     /// If the change can't be made durable.

@@ -258,8 +258,8 @@ impl ModelState {
     }
 }
 
-/// Picks what is due: lanes (destinations, or accounts with URLs) in the order of their earliest, a limited number of each.
-/// Also tells when the earliest of the rest is due.
+/// Picks what is due: lanes (destinations, or accounts with URLs) in the order of their earliest, a
+/// limited number of each. Also tells when the earliest of the rest is due.
 pub(crate) fn choose<Id: Ord + Copy>(
     lanes: BTreeMap<String, Vec<(Time, Id)>>,
     now: Time,

@@ -125,8 +125,9 @@ impl Store {
         self.ask(IsClaimed { id }).await
     }
 
-    /// Messages in the queue that match, by number, beginning behind `after`. A filter for an account, a domain
-    /// (`@example.com`), a transport, held messages or numbers looks at few other messages. Any other filter may look at all messages.
+    /// Messages in the queue that match, by number, beginning behind `after`. A filter for an
+    /// account, a domain (`@example.com`), a transport, held messages or numbers looks at few other
+    /// messages. Any other filter may look at all messages.
     ///
     /// # Errors
     /// If they can't be read.
@@ -176,9 +177,9 @@ impl Store {
         .await
     }
 
-    /// Messages with this reference, in the queue or in the history. `recipient` (in Unicode form, in any case) and `account` exclude
-    /// the messages of others. At most `limit`, in no certain order. This is one look-up, however many messages with other
-    /// references there are.
+    /// Messages with this reference, in the queue or in the history. `recipient` (in Unicode form,
+    /// in any case) and `account` exclude the messages of others. At most `limit`, in no certain
+    /// order. This is one look-up, however many messages with other references there are.
     ///
     /// # Errors
     /// If they can't be read.

@@ -8,48 +8,52 @@ use serde::{Deserialize, Serialize};
 use crate::{TextId, TextSource, Time, Top, id::ids};
 
 ids! {
-    /// One recipient's message in the queue, and later in the history: the API's `QueueMsgID`. The numbers of one accepted
-    /// unit are consecutive.
+    /// One recipient's message in the queue, and later in the history: the API's `QueueMsgID`. The
+    /// numbers of one accepted unit are consecutive.
     QueueId,
 }
 
 /// What all recipients of one submission have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Common {
-    /// The account that sent it and that hears of its fate.
+    /// The account that sent the message. It gets the events.
     pub account: String,
-    /// When it was accepted.
+    /// When the store accepted the message.
     pub queued: Time,
-    /// The author address of the From header: picks the DKIM key and the domain's routes. None if it had none.
+    /// The author address of the From field. It decides the DKIM key and the domain's routes. None
+    /// without such an address.
     pub from: Option<Address>,
-    /// With `<` and `>`.
+    /// The Message-ID with `<` and `>`.
     pub message_id: String,
-    /// Decoded; empty if absent.
+    /// The Subject field, decoded; empty if absent.
     pub subject: String,
     /// Bytes of the whole message: top and text.
     pub size: u64,
-    /// The text has bytes above 127, so needs 8BITMIME (RFC 6152).
+    /// The text has bytes above 127, so it needs 8BITMIME (RFC 6152).
     pub eight_bit: bool,
     /// The header or the envelope needs SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
-    /// None: by policy; true: REQUIRETLS or fail; false: as with `TLS-Required: No` (RFC 8689).
+    /// None: the policy decides. True: REQUIRETLS, or the delivery fails. False: as with
+    /// `TLS-Required: No` (RFC 8689).
     pub require_tls: Option<bool>,
     /// The submitter's RFC 4865 request (`for;N` or `until;TIME`); empty if none.
     pub future_release: String,
-    /// RET of RFC 3461: full message (true) or headers only (false) in a failure DSN; None if not given.
+    /// RET of RFC 3461: full message (true) or headers only (false) in a failure DSN; None if not
+    /// given.
     pub ret_full: Option<bool>,
     /// The submitter's ENVID of RFC 3461, decoded; empty if none.
     pub envid: String,
-    /// The random ENVID that it is sent with when the submitter gave none, so that a DSN for it can be recognised; empty: none.
+    /// A random ENVID, used when the submitter gave none. It makes a DSN for the message
+    /// recognisable. Empty: none.
     pub own_envid: String,
-    /// The application's mailing list that it belongs to; empty if none.
+    /// The application's mailing list that the message belongs to; empty if none.
     pub list: String,
     /// The application's own data, returned in events.
     pub extra: BTreeMap<String, String>,
 }
 
-/// When the sender wants a DSN (RFC 3461 §4.1). The default stands for an absent NOTIFY: failure and delay, as far as the account
-/// wants that.
+/// When the sender wants a DSN (RFC 3461 §4.1). The default stands for an absent NOTIFY: failure
+/// and delay, unless the account wants none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notify {
     /// On delivery.
@@ -58,7 +62,7 @@ pub struct Notify {
     pub failure: bool,
     /// On delay.
     pub delay: bool,
-    /// The submitter said so, which counts more than what the account is set to.
+    /// The submitter gave NOTIFY. It counts more than the settings of the account.
     pub given: bool,
 }
 
@@ -86,52 +90,52 @@ impl Default for Notify {
 /// One recipient's message in the queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queued {
-    /// Its number; kept in the history.
+    /// The number of the message. The history keeps it.
     pub id: QueueId,
-    /// The first id of the same submission; its own when alone.
+    /// The first number of the same submission.
     pub base: QueueId,
     /// The fields before the text; shared with the other recipients.
     pub top: Top,
     /// The text; shared with the other recipients.
     pub text: TextId,
-    /// Shared with the other recipients.
+    /// What the recipients have in common.
     pub common: Arc<Common>,
-    /// What MAIL FROM says for this recipient (with its fromid, when used).
+    /// The address of MAIL FROM for this recipient, with its fromid when one is used.
     pub reverse_path: ReversePath,
     /// The unique part of the reverse-path; empty when not used.
     pub from_id: String,
-    /// What RCPT TO says.
+    /// The address of RCPT TO.
     pub recipient: Address,
     /// When the sender wants a DSN.
     pub notify: Notify,
     /// ORCPT of RFC 3461 (`type;address`, decoded); empty if none.
     pub orcpt: String,
-    /// Forced transport by name; empty: by routes.
+    /// The name of the transport that is forced; empty: the routes decide.
     pub transport: String,
-    /// No attempts while set.
+    /// The message is held: no attempts while this is set.
     pub hold: bool,
-    /// Attempts begun.
+    /// How many attempts began.
     pub attempts: u32,
     /// When the last attempt began.
     pub last_attempt: Option<Time>,
-    /// When the next attempt is due; for a message being attempted, when that attempt was due.
+    /// When the next attempt is due. During an attempt: when that attempt was due.
     pub next_attempt: Time,
     /// A "delayed" DSN went to the sender already.
     pub delay_told: bool,
-    /// Goes up with every claim, so that a result of an earlier claim is told apart.
+    /// Goes up with every claim. So the store can tell the result of an earlier claim apart.
     pub fence: u64,
-    /// What came of each attempt, oldest first.
+    /// The result of each attempt, oldest first.
     pub results: Vec<Attempt>,
 }
 
 /// The result of one attempt at delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// When it began.
+    /// When the attempt began.
     pub start: Time,
-    /// How long it took.
+    /// How long the attempt took.
     pub duration: Duration,
-    /// The next hop accepted it.
+    /// The next hop accepted the message.
     pub success: bool,
     /// The SMTP reply code of the remote; 0 without one.
     pub code: u16,
@@ -143,16 +147,16 @@ pub struct Attempt {
     pub error: String,
 }
 
-/// A message that left the queue: kept for the account's period.
+/// A message that left the queue. The history keeps it for the account's period.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retired {
-    /// As it was in the queue, with all results.
+    /// The message as it was in the queue, with all results.
     pub message: Queued,
-    /// The next hop accepted it (event `delivered`).
+    /// The next hop accepted the message (event `delivered`).
     pub success: bool,
-    /// When it was retired, or a DSN for it came.
+    /// When the message left the queue, or the last DSN for it came.
     pub last_activity: Time,
-    /// When the record goes.
+    /// When the store removes the record.
     pub keep_until: Time,
 }
 
@@ -163,9 +167,9 @@ pub struct NewMessage {
     pub common: Common,
     /// The fields before the text, for all recipients.
     pub top: Top,
-    /// Its text.
+    /// The text of the message.
     pub text: TextSource,
-    /// At least one. Ids are given in this order, consecutive.
+    /// At least one. They get consecutive numbers in this order.
     pub recipients: Vec<NewRecipient>,
 }
 
@@ -186,16 +190,16 @@ pub struct NewRecipient {
     pub next_attempt: Time,
 }
 
-/// Something heard of a message that is queued or in the history. One that is neither changes nothing.
+/// News of a message in the queue or in the history. News of any other message changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
     /// The message.
     pub id: QueueId,
-    /// Added to its results. Its start is the message's last activity.
+    /// Added to the results of the message. Its start becomes the message's last activity.
     pub result: Attempt,
 }
 
-/// A message that was found.
+/// A message that [`find`](crate::Store::find) found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// In the queue.
@@ -215,7 +219,8 @@ impl Found {
     }
 }
 
-/// Where a queued message goes: the recipient's domain in A-labels, lower-case, or the address literal with brackets.
+/// Where a queued message goes: the recipient's domain in A-labels, lower-case, or the address
+/// literal with brackets.
 pub type Destination = String;
 
 
@@ -228,7 +233,7 @@ impl Queued {
 }
 
 impl NewRecipient {
-    /// The record that it becomes.
+    /// The record with this number.
     pub(crate) fn queued(
         self,
         id: QueueId,

@@ -17,10 +17,10 @@ use crate::{
 
 pub(crate) type Op = NoOperation;
 
-/// What an account has sent in some time.
+/// How much an account sent in some time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
-    /// Recipients in all.
+    /// All recipients.
     pub recipients: u64,
     /// Those that had never been sent to before.
     pub first_time: u64,

@@ -21,25 +21,26 @@ ids! {
 /// An address that an account does not mail to any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suppression {
-    /// Its number.
+    /// The number of the record.
     pub id: SuppressionId,
-    /// Whose list it is on.
+    /// The account of the list.
     pub account: String,
-    /// What stands for all variants of the address; unique in the list.
+    /// The base address: it stands for all variants of the address. It is unique in the list.
     pub base: String,
-    /// The application's mailing list that it is about; empty: all mail of the account.
+    /// The application's mailing list that the entry is about; empty: all mail of the account.
     pub list: String,
     /// The address itself, in its Unicode form.
     pub original: String,
-    /// Since when.
+    /// When the record was made.
     pub created: Time,
-    /// Somebody put it there, rather than failures.
+    /// Somebody made the entry, not a failure.
     pub manual: bool,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: String,
 }
 
-/// An address to be put on a suppression list. The fields are those of [`Suppression`](crate::Suppression).
+/// An address to be put on a suppression list. The fields are those of
+/// [`Suppression`](crate::Suppression).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     missing_docs,
@@ -56,7 +57,7 @@ pub struct NewSuppression {
 }
 
 impl NewSuppression {
-    /// The record that it becomes.
+    /// The record with this number.
     pub(crate) fn suppression(self, id: SuppressionId) -> Suppression {
         Suppression {
             id,
@@ -71,8 +72,8 @@ impl NewSuppression {
     }
 }
 
-/// What a base address is called as one of a mailing list, where entries of suppression lists are looked up; as it is without a
-/// list.
+/// The name of a base address in a mailing list, by which entries of suppression lists are looked
+/// up. Without a list it is the base address itself.
 #[must_use]
 pub fn base_in_list(base: &str, list: &str) -> String {
     match list {
@@ -226,7 +227,8 @@ impl Store {
         .await
     }
 
-    /// Puts an address on a suppression list. False: the address is there already, and its entry stays as it is.
+    /// Puts an address on a suppression list. False: the address is there already, and its entry
+    /// stays as it is.
     ///
     /// # Errors
     /// If the change can't be made durable.

@@ -1,4 +1,5 @@
-//! Texts: the stored bytes of messages, who refers to them, and what of each journal segment is alive.
+//! Texts: the stored bytes of messages, who refers to them, and what of each journal segment is
+//! alive.
 
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
@@ -248,7 +249,8 @@ impl State {
         Ok(())
     }
 
-    /// Checks that the texts that are said to be there are. So an op is refused as a whole, or not at all.
+    /// Checks that the texts that are said to be there are. So an op is refused as a whole, or not
+    /// at all.
     pub(super) fn check_texts(
         &self,
         sources: impl Iterator<Item = TextSource>,
@@ -360,7 +362,8 @@ impl Store {
         Ok(Message::new(top.clone(), self.text(text).await?))
     }
 
-    /// Stores a text for messages that [`accept_all`](Self::accept_all) is going to take. It goes when the process ends.
+    /// Stores a text for messages that [`accept_all`](Self::accept_all) is going to take. It goes
+    /// when the process ends.
     ///
     /// # Errors
     /// If the text can't be made durable.

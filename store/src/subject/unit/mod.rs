@@ -1,4 +1,5 @@
-//! Operations that change several subjects at once. Each calls the functions of the subjects in order.
+//! Operations that change several subjects at once. Each calls the functions of the subjects in
+//! order.
 
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
@@ -32,7 +33,8 @@ subject!(counters (), keys 1);
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Op {
     Accept(Unit),
-    /// Accepts messages whose texts are staged: all of them, or none. Their texts are staged no more then.
+    /// Accepts messages whose texts are staged: all of them, or none. Their texts are staged no
+    /// more then.
     AcceptAll {
         messages: Vec<NewMessage>,
         once: Option<Box<Once>>,
@@ -344,7 +346,8 @@ impl Unit {
 }
 
 impl Store {
-    /// Takes messages whose texts are staged: all of them, or none. Gives the numbers of their recipients, one after the other.
+    /// Takes messages whose texts are staged: all of them, or none. Gives the numbers of their
+    /// recipients, one after the other.
     ///
     /// # Errors
     /// If one of the messages can't be taken, or the change can't be made durable.

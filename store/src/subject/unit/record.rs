@@ -13,43 +13,44 @@ use crate::{
 /// A message text to be stored.
 #[derive(Debug)]
 pub enum NewText {
-    /// Held in memory and appended to the journal: at most [`crate::INLINE_TEXT_MAX`] bytes.
+    /// A text in memory, to be appended to the journal: at most [`crate::INLINE_TEXT_MAX`] bytes.
     Inline(Bytes),
-    /// Already written to a file of its own, and synced.
+    /// A text that is written to a file of its own, and synced.
     File(TextFile),
 }
 
 /// Which text a new record refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TextSource {
-    /// The one that this unit brings along.
+    /// The text that comes with the unit.
     New,
-    /// One that is stored already and alive.
+    /// A text that is stored already, and that some record refers to.
     Existing(TextId),
 }
 
 /// Mail, messages to be sent and events that come into being together, or not at all.
 #[derive(Debug, Default)]
 pub struct Accept {
-    /// The text; None if nothing here refers to a new one.
+    /// A new text. None if no record of the unit refers to one.
     pub text: Option<NewText>,
-    /// To be sent.
+    /// A message to be sent.
     pub queue: Option<NewMessage>,
-    /// To be put in mailboxes.
+    /// Mail for mailboxes.
     pub mails: Vec<NewMail>,
-    /// Events.
+    /// Calls of webhooks.
     pub hooks: Vec<NewHook>,
-    /// What is heard of messages sent earlier.
+    /// News of messages that were sent earlier.
     pub notes: Vec<Note>,
-    /// Addresses not to be mailed any more. Those that are on the list already stay as they are.
+    /// Addresses for suppression lists. An address that is on the list keeps its entry.
     pub suppress: Vec<NewSuppression>,
-    /// What is written down in the accounts' logs.
+    /// Events for the logs of accounts.
     pub events: Vec<NewEvent>,
-    /// If it is to be done once. When it was done before, nothing happens, and the error is [`StoreError::DoneBefore`].
+    /// For a unit that is done once. If it was done before, nothing happens, and the error is
+    /// [`StoreError::DoneBefore`].
     pub once: Option<Once>,
 }
 
-/// The numbers given to what was accepted.
+/// The numbers of the new records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accepted {
     /// One for each recipient, in their order.
@@ -61,49 +62,53 @@ pub struct Accepted {
 /// Which due messages are wanted.
 #[derive(Clone, Debug)]
 pub struct Claim {
-    /// What is due at this time.
+    /// Everything that is due at this time.
     pub now: Time,
     /// At most this many in all.
     pub max: usize,
     /// At most this many of one destination.
     pub max_per_destination: usize,
-    /// Only of this destination.
+    /// Only messages of this destination.
     pub only: Option<Destination>,
-    /// None of these (their limits are used up).
+    /// No messages of these destinations: their limits are used up.
     pub except: HashSet<Destination>,
     /// How long the claim holds, unless renewed. A claim of a process that died ends with it.
     pub lease: Duration,
 }
 
-/// What a claim gives.
+/// The messages that a claim gives.
 #[derive(Clone, Debug, Default)]
 pub struct Claimed {
-    /// The messages, those of one destination together, due ones first. `attempts` already counts this attempt.
+    /// The messages, by destination and in the order of their times. `attempts` already counts this
+    /// attempt.
     pub messages: Vec<Queued>,
-    /// When the next message that is not in `except` and not claimed falls due; in the past if there was no room for it.
+    /// When the next message is due that is neither excepted nor claimed. In the past if `max` left
+    /// it out.
     pub next_due: Option<Time>,
 }
 
-/// What became of a claimed message.
+/// The result of a claimed message.
 #[derive(Debug)]
 pub struct Settle {
     /// The message.
     pub id: QueueId,
-    /// That of the claim, or the present one for [`Party::Administrator`]. A settlement with an older one changes nothing.
+    /// The fence of the claim; for [`Party::Administrator`] the present fence. A settlement with an
+    /// older fence changes nothing.
     pub fence: u64,
     /// Who settles it.
     pub party: Party,
-    /// Recorded in its results. None when no attempt was made (see [`Outcome::Release`]).
+    /// Added to the results of the message. None when no attempt was made (see
+    /// [`Outcome::Release`]).
     pub attempt: Option<Attempt>,
-    /// What happens to it.
+    /// What happens to the message.
     pub outcome: Outcome,
     /// A "delayed" DSN goes out with this.
     pub delay_told: bool,
-    /// A text that comes along (a DSN).
+    /// A new text: that of a DSN.
     pub text: Option<NewText>,
-    /// Mail that comes into being with it: a DSN, or the delivery of localserve, which refers to the message's own text.
+    /// Mail that the result causes: a DSN, or the delivery of localserve.
     pub mails: Vec<NewMail>,
-    /// Events that tell of it.
+    /// Calls of webhooks that tell of the result.
     pub hooks: Vec<NewHook>,
     /// As in [`Accept`].
     pub suppress: Vec<NewSuppression>,
@@ -114,33 +119,33 @@ pub struct Settle {
 /// Who settles a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Party {
-    /// Who claimed it.
+    /// The one who claimed the message.
     #[default]
     Claimant,
-    /// An administrator, who ends it while nobody has it claimed; one that is claimed stays as it is.
+    /// An administrator. A message that somebody has claimed stays as it is.
     Administrator,
 }
 
 /// What happens to a claimed message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// Given back as it was, due at once; the attempt does not count.
+    /// The message goes back as it was and is due at once. The attempt does not count.
     Release,
-    /// Tried again at this time.
+    /// The next attempt is at this time.
     Retry(Time),
-    /// Its end.
+    /// The message leaves the queue.
     Retire {
-        /// The next hop accepted it.
+        /// The next hop accepted the message.
         success: bool,
         /// When it ended.
         now: Time,
-        /// Until when it is kept in the history; None: not kept.
+        /// Until when the history keeps the message; None: not at all.
         keep_until: Option<Time>,
     },
 }
 
 impl Accept {
-    /// Whether its parts refer to each other as they should.
+    /// Checks that the parts refer to each other as they should.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         if self
             .queue
@@ -155,7 +160,7 @@ impl Accept {
 }
 
 impl Settle {
-    /// Likewise.
+    /// Checks the same.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         check(
             self.text.as_ref(),

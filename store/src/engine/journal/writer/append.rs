@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Writer {
-    /// Appends one batch of what waits, if there is anything that should not wait longer.
+    /// Appends one batch of the waiting requests, if one should not wait longer.
     pub(super) fn append_pending(&mut self) -> Result<(), Dead> {
         if self.is_blocked() {
             return Ok(());
@@ -33,13 +33,14 @@ impl Writer {
         let appended = self.append(&mut requests);
         self.stuck = appended.is_err();
         if self.stuck {
-            // No checkpoint can begin; those who wait for one are told so.
+            // No checkpoint can begin. The callers that wait for one are told so.
             self.wanted.clear();
         }
         let appended = match appended {
             Ok(appended) => appended,
             Err(AppendError::Closed(error)) => {
-                // Whether it will be found at the next start is not known, so the files must stay until then.
+                // Nobody knows whether the next start finds the batch, so the files must stay until
+                // then.
                 requests.into_iter().for_each(keep_files);
                 return Err(Dead(StoreError::Write(error.into())));
             }
@@ -49,7 +50,7 @@ impl Writer {
         self.apply(requests, &appended)
     }
 
-    /// Takes what fits in one batch, one request at least.
+    /// Takes as many requests as fit in one batch, at least one.
     pub(super) fn next_batch(&mut self) -> Vec<Ops> {
         let limit = self.options.batch_size.min(self.journal.max_batch());
         let mut size: usize = self
@@ -68,8 +69,8 @@ impl Writer {
         requests
     }
 
-    /// Appends the riders and these requests. When it does not work, tries again without those that need room, and answers
-    /// those that were left out. In the end `requests` are those that were appended.
+    /// Appends the riders and these requests. After a failure it tries again without the requests
+    /// that need room, and answers these. In the end `requests` has the appended requests.
     pub(super) fn append(&mut self, requests: &mut Vec<Ops>) -> Result<Appended, AppendError> {
         let space = if requests.iter().any(Ops::needs_room) {
             Space::Ordinary
@@ -92,7 +93,7 @@ impl Writer {
             && !matches!(error, AppendError::Closed(_))
         {
             refuse(mem::take(requests), &answer_to(error));
-            // They try it again after a while.
+            // The riders try it again after a while.
             self.riders_since = Some(now());
         }
         result
@@ -113,7 +114,7 @@ impl Writer {
         self.journal.append(&mut self.batch, space)
     }
 
-    /// Applies what was appended, and answers.
+    /// Applies the appended requests, and answers them.
     pub(super) fn apply(&mut self, requests: Vec<Ops>, appended: &Appended) -> Result<(), Dead> {
         let mut places = appended.texts.iter().skip(self.riders.len()).copied();
         self.riders.clear();
@@ -127,7 +128,7 @@ impl Writer {
                 op, encoded, file, ..
             } in ops
             {
-                // From here on the state says whether a file is needed.
+                // From here on the state decides whether a file is needed.
                 file.map(crate::TextFile::keep);
                 self.weight += encoded.len() + op.changes() * WEIGHT;
                 let settled = match &op {
@@ -135,7 +136,7 @@ impl Writer {
                     _ => None,
                 };
                 let result = op.apply(&mut state, places.next().flatten())?;
-                // A settlement that came too late ends nobody else's claim.
+                // A late settlement does not end the claim of another.
                 if let (Some(id), Applied::Flag(true)) = (settled, &result) {
                     self.leases.remove(id);
                 }
@@ -170,7 +171,7 @@ impl Writer {
         }
     }
 
-    /// Answers those that need room with an error.
+    /// Answers the waiting requests that need room with an error.
     pub(super) fn refuse_pending(&mut self, error: &StoreError) {
         let (refused, rest): (Vec<_>, Vec<_>) = mem::take(&mut self.pending)
             .into_iter()

@@ -34,7 +34,8 @@ impl Writer {
     }
 
     pub(super) fn freeze_if_due(&mut self) -> Result<(), Dead> {
-        // What is applied but not in the journal must not get into the index: it would be done twice by a replay.
+        // An operation that is applied but not in the journal must not get into the index: a replay
+        // would do it twice.
         if !self.wants_freeze() || !self.riders.is_empty() {
             return Ok(());
         }
@@ -72,7 +73,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Gives back the segments that neither a replay nor a text needs.
+    /// Gives back each segment that neither a replay nor a text needs.
     pub(super) fn release_segments(&mut self) -> Result<(), Fault> {
         let mut bytes = 0;
         for segment in self.journal.segments() {
@@ -93,7 +94,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Finds a segment with little alive.
+    /// Chooses a segment with few living texts.
     pub(super) fn choose_move(&mut self) -> Result<(), Fault> {
         let segments = self.journal.segments();
         if self.moving.is_some() || segments.len() <= SEGMENTS_KEPT || self.shared.room.is_full() {
@@ -118,7 +119,7 @@ impl Writer {
 
     /// Copies some texts of that segment onward.
     pub(super) fn move_some(&mut self) -> Result<(), Dead> {
-        // Never in the way of others.
+        // Waiting requests go first.
         if !self.pending.is_empty() {
             return Ok(());
         }

@@ -1,0 +1,281 @@
+//! All that a store shows.
+
+use std::{collections::BTreeSet, ops::AsyncFn};
+
+use bytes::Bytes;
+
+use super::steps::{DOMAINS, ONCE};
+use crate::tests::samples::{at, common, text};
+use crate::{
+    Answered, ApiKey, Counted, Counts, Credential, Event, EventFilter, HoldRule, Hook, HookFilter,
+    LoggedEvent, Mail, Order, Page, QueueFilter, QueueId, Queued, Reference, Retired,
+    RetiredFilter, RetiredHook, RetiredHookFilter, Sent, Store, Suppression, Time,
+};
+
+/// All that a store shows.
+#[derive(Debug, PartialEq)]
+pub(super) struct Shown {
+    queued: Vec<Queued>,
+    retired: Vec<Retired>,
+    hooks: Vec<Hook>,
+    retired_hooks: Vec<RetiredHook>,
+    mails: Vec<Mail>,
+    archived: Vec<Mail>,
+    last_text: u64,
+    api_keys: Vec<ApiKey>,
+    events: Vec<Vec<LoggedEvent>>,
+    counted: Vec<Vec<(Counted, u64)>>,
+    answered: Vec<Option<Answered>>,
+    sent: Vec<Sent>,
+    known: Vec<bool>,
+    texts: Vec<Option<Bytes>>,
+    credentials: Vec<Option<Credential>>,
+    suppressions: Vec<Suppression>,
+    hold_rules: Vec<HoldRule>,
+    /// What each filter finds, in both orders.
+    listed: Vec<Vec<QueueId>>,
+    listed_retired: Vec<Vec<QueueId>>,
+    /// Messages by their names.
+    found: Vec<BTreeSet<QueueId>>,
+    counts: Counts,
+}
+
+/// All that a filter finds, page by page.
+pub(super) async fn pages<T>(
+    page: impl AsyncFn(Option<QueueId>) -> Page<T, QueueId>,
+    id: fn(&T) -> QueueId,
+) -> Vec<QueueId> {
+    let mut ids = Vec::new();
+    let mut after = None;
+    loop {
+        let page = page(after).await;
+        ids.extend(page.items.iter().map(id));
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return ids,
+        }
+    }
+}
+
+pub(super) async fn listed(store: &Store) -> Vec<Vec<QueueId>> {
+    let any = QueueFilter::default;
+    let filters = [
+        QueueFilter {
+            account: Some("bob".into()),
+            ..any()
+        },
+        QueueFilter {
+            to: Some("@b.example".into()),
+            ..any()
+        },
+        QueueFilter {
+            from: Some("@example.org".into()),
+            hold: Some(false),
+            ..any()
+        },
+        QueueFilter {
+            hold: Some(true),
+            ..any()
+        },
+        QueueFilter {
+            transport: Some("other".into()),
+            ..any()
+        },
+        QueueFilter {
+            ids: (1..9).map(QueueId).collect(),
+            ..any()
+        },
+        any(),
+    ];
+    let mut listed = Vec::new();
+    for filter in &filters {
+        for order in [Order::Ascending, Order::Descending] {
+            let page = async |after| store.list(filter, after, order, 3).await.unwrap();
+            listed.push(pages(page, |queued| queued.id).await);
+        }
+    }
+    listed
+}
+
+pub(super) async fn listed_retired(store: &Store) -> Vec<Vec<QueueId>> {
+    let any = RetiredFilter::default;
+    let filters = [
+        RetiredFilter {
+            account: Some("bob".into()),
+            ..any()
+        },
+        RetiredFilter {
+            to: Some("@b.example".into()),
+            ..any()
+        },
+        RetiredFilter {
+            recipient: Some("x@a.example".into()),
+            ..any()
+        },
+        RetiredFilter {
+            success: Some(false),
+            ..any()
+        },
+        RetiredFilter {
+            success: Some(true),
+            ..any()
+        },
+    ];
+    let mut listed = Vec::new();
+    for filter in &filters {
+        for order in [Order::Ascending, Order::Descending] {
+            let page = async |after| store.list_retired(filter, after, order, 2).await.unwrap();
+            listed.push(pages(page, |retired| retired.message.id).await);
+        }
+    }
+    listed
+}
+
+pub(super) async fn found(store: &Store) -> Vec<BTreeSet<QueueId>> {
+    let ids: Vec<String> = (0..8).map(|id| format!("id{id}")).collect();
+    let common = common();
+    let by_id = ids.iter().map(|id| (Reference::FromId(id), None, None));
+    let message_id = Reference::MessageId(&common.message_id);
+    let others = [
+        (message_id, None, None),
+        (message_id, None, Some("bob")),
+        (message_id, Some("X@A.example"), None),
+        (Reference::Envid("own"), None, None),
+    ];
+    let mut all = Vec::new();
+    for (reference, recipient, account) in by_id.chain(others) {
+        let found = store.find(reference, recipient, account, 10_000).await;
+        let found = found.unwrap();
+        all.push(found.iter().map(|found| found.message().id).collect());
+    }
+    all
+}
+
+pub(super) async fn shown(store: &Store) -> Shown {
+    let queued = store
+        .list(&QueueFilter::default(), None, Order::Ascending, 10_000)
+        .await
+        .unwrap()
+        .items;
+    let retired = store
+        .list_retired(&RetiredFilter::default(), None, Order::Ascending, 10_000)
+        .await
+        .unwrap()
+        .items;
+    let hooks = store
+        .list_hooks(&HookFilter::default(), None, Order::Ascending, 10_000)
+        .await
+        .unwrap()
+        .items;
+    let mut mails = Vec::new();
+    for account in ["ann", "bob"] {
+        mails.extend(
+            store
+                .list_mails(account, None, None, 10_000)
+                .await
+                .unwrap()
+                .items,
+        );
+    }
+    let archived = store.list_mails("ann", Some("Archive"), None, 10_000).await;
+    let texts = queued.iter().map(|queued| queued.text);
+    let texts = texts.chain(retired.iter().map(|retired| retired.message.text));
+    let texts = texts.chain(mails.iter().map(|mail| mail.text));
+    let mut read = Vec::new();
+    for id in texts {
+        read.push(text(store, id).await);
+    }
+    let mut credentials = Vec::new();
+    let mut counted = Vec::new();
+    let mut sent = Vec::new();
+    for account in ["ann", "bob"] {
+        credentials.push(store.credential(account).await.unwrap());
+        counted.push(store.counted_events(account, 0..=9).await.unwrap());
+        sent.push(store.sent(account, Time(0)).await.unwrap());
+    }
+    let mut answered = Vec::new();
+    for key in ONCE {
+        answered.push(store.answered("ann", key, Time(0)).await.unwrap());
+    }
+    let mut known = Vec::new();
+    for domain in DOMAINS {
+        let recipient = format!("x@{domain}").parse().unwrap();
+        known.push(store.is_known("ann", &recipient).await.unwrap());
+    }
+    Shown {
+        texts: read,
+        retired_hooks: store
+            .list_retired_hooks(
+                &RetiredHookFilter::default(),
+                None,
+                Order::Ascending,
+                10_000,
+            )
+            .await
+            .unwrap()
+            .items,
+        credentials,
+        counts: Counts {
+            journal_bytes: 0,
+            ..store.counts().await
+        },
+        suppressions: store
+            .list_suppressions(None, None, 10_000)
+            .await
+            .unwrap()
+            .items,
+        hold_rules: store.hold_rules().await.unwrap(),
+        listed: listed(store).await,
+        listed_retired: listed_retired(store).await,
+        found: found(store).await,
+        queued,
+        retired,
+        hooks,
+        archived: archived.unwrap().items,
+        last_text: store.last_text(),
+        api_keys: store.api_keys().await.unwrap(),
+        events: logged_events(store).await,
+        counted,
+        answered,
+        sent,
+        known,
+        mails,
+    }
+}
+
+/// What each filter finds in the logs.
+pub(super) async fn logged_events(store: &Store) -> Vec<Vec<LoggedEvent>> {
+    let any = || EventFilter {
+        account: "ann".into(),
+        ..EventFilter::default()
+    };
+    let filters = [
+        any(),
+        EventFilter {
+            account: "bob".into(),
+            ..EventFilter::default()
+        },
+        EventFilter {
+            recipient: Some(format!("x@{}", DOMAINS[1])),
+            ..any()
+        },
+        EventFilter {
+            message_id: Some("<1@x.example>".into()),
+            ..any()
+        },
+        EventFilter {
+            events: vec![Event::Failed, Event::Delayed],
+            since: Some(at(200)),
+            before: Some(at(900)),
+            ..any()
+        },
+    ];
+    let mut each = Vec::new();
+    for filter in &filters {
+        for order in [Order::Ascending, Order::Descending] {
+            let page = store.list_events(filter, None, order, 10_000).await;
+            each.push(page.unwrap().items);
+        }
+    }
+    each
+}

@@ -1,0 +1,441 @@
+//! The steps that a test takes, and how they are made up.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use crate::tests::samples::*;
+use crate::{
+    Accept, Change, Event, HoldFilter, INLINE_TEXT_MAX, NewEvent, NewHookKind, NewMessage,
+    NewSuppression, NewText, NextAttempt, Note, Once, Outcome, QueueId, Queued, Settle, Store,
+    StoreError, TextSource, Time, Top,
+};
+
+pub(super) const DOMAINS: [&str; 4] = ["a.example", "b.example", "c.example", "[192.0.2.1]"];
+pub(super) const ONCE: [&str; 2] = ["one", "two"];
+pub(super) const URLS: [&str; 3] = [
+    "http://one.example/",
+    "http://two.example/",
+    "http://three.example/",
+];
+
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Accept {
+        domains: Vec<usize>,
+        due: u16,
+        hold: bool,
+        text: Length,
+        mails: u8,
+        hook: Option<usize>,
+        extras: Extras,
+    },
+    Claim {
+        max: usize,
+        per_destination: usize,
+        only: Option<usize>,
+        except: Option<usize>,
+        lease: u16,
+    },
+    Renew {
+        until: u16,
+    },
+    Settle {
+        which: Vec<prop::sample::Index>,
+        fate: Fate,
+        dsn: bool,
+        hook: Option<usize>,
+        suppress: Option<u8>,
+    },
+    /// An administrator ends a message.
+    End {
+        id: u64,
+        keep: Option<u16>,
+    },
+    Change {
+        ids: Vec<u64>,
+        change: Change,
+    },
+    Suppress(u8),
+    Unsuppress(u8),
+    AddHoldRule(HoldFilter),
+    RemoveHoldRule(u64),
+    ChangeMail {
+        id: u64,
+        seen: bool,
+        archive: bool,
+    },
+    RemoveMail(u64),
+    Stage,
+    Unstage,
+    AcceptAll {
+        once: Option<u8>,
+        due: u16,
+    },
+    AddApiKey,
+    RemoveApiKey(u64),
+    ScheduleHooks {
+        ids: Vec<u64>,
+        by: i16,
+    },
+    EndHooks {
+        ids: Vec<u64>,
+        keep: Option<u16>,
+    },
+    ClaimHooks {
+        max: usize,
+        per_url: usize,
+        except: Option<usize>,
+    },
+    SettleHook {
+        which: prop::sample::Index,
+        fate: Fate,
+    },
+    Credential {
+        account: u8,
+        set: bool,
+    },
+    Expire {
+        max: u8,
+    },
+    Pass {
+        seconds: u16,
+    },
+    Checkpoint,
+    FailSync,
+    Crash {
+        kind: Crash,
+        again: Option<u8>,
+    },
+    PowerFailsAfter(u8),
+    Reopen,
+}
+
+/// What else comes with what is accepted.
+#[derive(Clone, Debug)]
+pub(super) struct Extras {
+    account: bool,
+    from_id: Option<u8>,
+    transport: bool,
+    note: Option<u64>,
+    suppress: Option<u8>,
+    once: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Length {
+    None,
+    Short(u16),
+    Large,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fate {
+    Release,
+    Retry(u16),
+    Retire { success: bool, keep: Option<u16> },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Crash {
+    /// What was not synced is lost or torn.
+    Power,
+    /// `kill -9`.
+    Kill,
+}
+
+pub(super) fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        1 => Just(Fate::Release),
+        2 => (0..300_u16).prop_map(Fate::Retry),
+        4 => (any::<bool>(), prop::option::of(0..300_u16)).prop_map(|(success, keep)| Fate::Retire { success, keep }),
+    ]
+}
+
+pub(super) fn text_kind() -> impl Strategy<Value = Length> {
+    prop_oneof![2 => Just(Length::None), 20 => (0..9000_u16).prop_map(Length::Short), 1 => Just(Length::Large)]
+}
+
+pub(super) fn extras() -> impl Strategy<Value = Extras> {
+    let id = prop::option::weighted(0.3, 0..8_u8);
+    let suppress = prop::option::weighted(0.1, 0..6_u8);
+    let note = prop::option::weighted(0.2, 1..20_u64);
+    let once = prop::option::weighted(0.2, 0..2_u8);
+    (
+        any::<bool>(),
+        id,
+        prop::bool::weighted(0.2),
+        note,
+        suppress,
+        once,
+    )
+        .prop_map(
+            |(account, from_id, transport, note, suppress, once)| Extras {
+                account,
+                from_id,
+                transport,
+                note,
+                suppress,
+                once,
+            },
+        )
+}
+
+pub(super) fn change() -> impl Strategy<Value = Change> {
+    let next = prop_oneof![
+        (0..300_i64).prop_map(|seconds| NextAttempt::At(at(seconds))),
+        (-100_000_000..100_000_000_i64).prop_map(NextAttempt::Shift),
+    ];
+    let transport = prop_oneof![Just(String::new()), Just("other".to_owned())];
+    (
+        prop::option::of(any::<bool>()),
+        prop::option::of(next),
+        prop::option::of(transport),
+        prop::option::weighted(0.2, prop::option::of(any::<bool>())),
+    )
+        .prop_map(|(hold, next_attempt, transport, require_tls)| Change {
+            hold,
+            next_attempt,
+            transport,
+            require_tls,
+        })
+}
+
+pub(super) fn hold_filter() -> impl Strategy<Value = HoldFilter> {
+    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(account, sender, recipient)| {
+        HoldFilter {
+            account: account.then(|| "bob".to_owned()),
+            sender_domain: sender.then(|| "example.org".parse().unwrap()),
+            recipient_domain: recipient.then(|| "b.example".parse().unwrap()),
+            ..HoldFilter::default()
+        }
+    })
+}
+
+pub(super) fn step() -> impl Strategy<Value = Step> {
+    let domain = || prop::option::weighted(0.2, 0..DOMAINS.len());
+    let url = || prop::option::of(0..URLS.len());
+    prop_oneof![
+        20 => (prop::collection::vec(0..DOMAINS.len(), 0..4), 0..100_u16, prop::bool::weighted(0.1), text_kind(), 0..3_u8, url(), extras())
+            .prop_map(|(domains, due, hold, text, mails, hook, extras)| Step::Accept { domains, due, hold, text, mails, hook, extras }),
+        12 => (1..6_usize, 1..4_usize, domain(), domain(), 1..200_u16)
+            .prop_map(|(max, per_destination, only, except, lease)| Step::Claim { max, per_destination, only, except, lease }),
+        2 => (0..300_u16).prop_map(|until| Step::Renew { until }),
+        12 => (prop::collection::vec(any::<prop::sample::Index>(), 1..4), fate(), any::<bool>(), url(), prop::option::weighted(0.2, 0..6_u8))
+            .prop_map(|(which, fate, dsn, hook, suppress)| Step::Settle { which, fate, dsn, hook, suppress }),
+        3 => (1..20_u64, prop::option::of(0..300_u16)).prop_map(|(id, keep)| Step::End { id, keep }),
+        5 => (prop::collection::vec(1..20_u64, 1..5), change()).prop_map(|(ids, change)| Step::Change { ids, change }),
+        2 => (0..6_u8).prop_map(Step::Suppress),
+        1 => (0..6_u8).prop_map(Step::Unsuppress),
+        1 => hold_filter().prop_map(Step::AddHoldRule),
+        1 => (1..4_u64).prop_map(Step::RemoveHoldRule),
+        2 => (1..10_u64, any::<bool>(), any::<bool>())
+            .prop_map(|(id, seen, archive)| Step::ChangeMail { id, seen, archive }),
+        2 => (1..10_u64).prop_map(Step::RemoveMail),
+        4 => Just(Step::Stage),
+        1 => Just(Step::Unstage),
+        3 => (prop::option::weighted(0.3, 0..2_u8), 0..100_u16)
+            .prop_map(|(once, due)| Step::AcceptAll { once, due }),
+        1 => Just(Step::AddApiKey),
+        1 => (1..4_u64).prop_map(Step::RemoveApiKey),
+        3 => (prop::collection::vec(1..20_u64, 1..4), -100..100_i16)
+            .prop_map(|(ids, by)| Step::ScheduleHooks { ids, by }),
+        3 => (prop::collection::vec(1..20_u64, 1..4), prop::option::of(0..300_u16))
+            .prop_map(|(ids, keep)| Step::EndHooks { ids, keep }),
+        8 => (1..6_usize, 1..4_usize, prop::option::weighted(0.2, 0..URLS.len()))
+            .prop_map(|(max, per_url, except)| Step::ClaimHooks { max, per_url, except }),
+        8 => (any::<prop::sample::Index>(), fate()).prop_map(|(which, fate)| Step::SettleHook { which, fate }),
+        1 => (0..2_u8, any::<bool>()).prop_map(|(account, set)| Step::Credential { account, set }),
+        2 => (1_u8..4).prop_map(|max| Step::Expire { max }),
+        6 => (1..200_u16).prop_map(|seconds| Step::Pass { seconds }),
+        5 => Just(Step::Checkpoint),
+        2 => Just(Step::FailSync),
+        3 => (prop_oneof![Just(Crash::Power), Just(Crash::Kill)], prop::option::weighted(0.3, any::<u8>()))
+            .prop_map(|(kind, again)| Step::Crash { kind, again }),
+        3 => (0..60_u8).prop_map(Step::PowerFailsAfter),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+#[expect(clippy::too_many_arguments, reason = "they are the fields of a step")]
+pub(super) async fn accept(
+    store: &Store,
+    domains: &[usize],
+    due: Time,
+    hold: bool,
+    text: Length,
+    mails: u8,
+    hook: Option<usize>,
+    now: Time,
+) -> Result<Accept, StoreError> {
+    let text = match text {
+        Length::None => None,
+        Length::Short(length) => Some(vec![b'x'; length.into()]),
+        Length::Large => Some(vec![b'y'; INLINE_TEXT_MAX + 1]),
+    };
+    let text = match text {
+        None => None,
+        Some(text) => {
+            let mut writer = store.text_writer();
+            writer.write(&text).await?;
+            Some(writer.finish().await?)
+        }
+    };
+    let recipients = domains.iter().map(|at| {
+        let mut recipient = recipient(&format!("x@{}", DOMAINS[*at]), due);
+        recipient.hold = hold;
+        recipient
+    });
+    let mut mail = mail("Inbox", TextSource::New);
+    mail.received = now;
+    let mails: Vec<_> = (0..mails)
+        .map(|number| {
+            let account = if number == 0 { "ann" } else { "bob" };
+            crate::NewMail {
+                account: account.into(),
+                ..mail.clone()
+            }
+        })
+        .collect();
+    let kind = if mails.is_empty() {
+        event(Event::Delivered, QueueId(1))
+    } else {
+        NewHookKind::Incoming(0)
+    };
+    Ok(Accept {
+        text,
+        queue: (!domains.is_empty()).then(|| NewMessage {
+            common: common(),
+            top: Top::EMPTY,
+            text: TextSource::New,
+            recipients: recipients.collect(),
+        }),
+        mails,
+        hooks: hook
+            .map(|at| crate::tests::samples::hook(URLS[at], kind, due))
+            .into_iter()
+            .collect(),
+        ..Accept::default()
+    })
+}
+
+pub(super) fn add_extras(accept: &mut Accept, extras: &Extras, now: Time) {
+    if let Some(message) = &mut accept.queue {
+        if extras.account {
+            message.common.account = "bob".into();
+        }
+        message.common.own_envid = "own".into();
+        for (at, recipient) in message.recipients.iter_mut().enumerate() {
+            if let Some(id) = extras.from_id {
+                recipient.from_id = format!("id{}", usize::from(id) + at);
+            }
+            if extras.transport {
+                recipient.transport = "other".into();
+            }
+        }
+    }
+    accept.notes = extras
+        .note
+        .map(|id| Note {
+            id: QueueId(id),
+            result: attempt(now, false),
+        })
+        .into_iter()
+        .collect();
+    accept.suppress = extras
+        .suppress
+        .map(|base| suppression(base, now))
+        .into_iter()
+        .collect();
+    accept.events = extras.note.map(|id| logged(id, now)).into_iter().collect();
+    accept.once = extras.once.map(|key| done_once(key, now));
+}
+
+pub(super) fn done_once(key: u8, now: Time) -> Once {
+    Once {
+        account: "ann".into(),
+        key: ONCE[usize::from(key)].into(),
+        request: [key; 32],
+        answer: vec![key],
+        now,
+        until: now.after(Duration::from_secs(100)),
+    }
+}
+
+pub(super) fn logged(id: u64, now: Time) -> NewEvent {
+    let NewHookKind::Outgoing(mut told) = event(Event::ALL[id as usize % 9], QueueId(id)) else {
+        panic!("an event is outgoing");
+    };
+    told.queued = now;
+    told.suppressing = true;
+    told.message_id = format!("<{}@x.example>", id % 3);
+    NewEvent {
+        account: if id.is_multiple_of(4) { "bob" } else { "ann" }.into(),
+        recipient: format!("x@{}", DOMAINS[id as usize % 4]),
+        told,
+        keep_until: now.after(Duration::from_secs(10 * id)),
+    }
+}
+
+pub(super) fn suppression(base: u8, now: Time) -> NewSuppression {
+    let account = if base.is_multiple_of(2) { "ann" } else { "bob" };
+    NewSuppression {
+        account: account.into(),
+        base: format!("x{base}@a.example"),
+        list: if base == 5 { "news" } else { "" }.into(),
+        original: format!("x{base}+1@a.example"),
+        created: now,
+        manual: false,
+        reason: "test".into(),
+    }
+}
+
+pub(super) fn outcome(fate: Fate, now: Time) -> Outcome {
+    let later = |seconds: u16| now.after(Duration::from_secs(seconds.into()));
+    match fate {
+        Fate::Release => Outcome::Release,
+        Fate::Retry(seconds) => Outcome::Retry(later(seconds)),
+        Fate::Retire { success, keep } => Outcome::Retire {
+            success,
+            now,
+            keep_until: keep.map(later),
+        },
+    }
+}
+
+pub(super) fn settlement(
+    queued: &Queued,
+    outcome: Outcome,
+    dsn: bool,
+    hook: Option<usize>,
+    suppress: Option<u8>,
+    now: Time,
+) -> Settle {
+    let mut settle = settle(queued, outcome);
+    if outcome == Outcome::Release {
+        settle.attempt = None;
+        return settle;
+    }
+    if dsn {
+        settle.text = Some(NewText::Inline(Bytes::from_static(b"A report\r\n")));
+        settle.mails = vec![
+            mail("Inbox", TextSource::New),
+            mail("Sent", TextSource::Existing(queued.text)),
+        ];
+        settle.delay_told = true;
+    }
+    settle.suppress = suppress
+        .map(|base| suppression(base, now))
+        .into_iter()
+        .collect();
+    let mut event = event(Event::Delayed, queued.id);
+    if let NewHookKind::Outgoing(outgoing) = &mut event {
+        outgoing.suppressing = suppress.is_some();
+    }
+    settle.hooks = hook
+        .map(|at| crate::tests::samples::hook(URLS[at], event, now))
+        .into_iter()
+        .collect();
+    settle
+}

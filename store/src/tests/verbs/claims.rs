@@ -1,0 +1,277 @@
+//! Claims and settlements of messages.
+
+use super::on_both;
+use std::time::Duration;
+
+use crate::tests::samples::*;
+use crate::{Claim, Outcome, QueueId, Settle, StoreError, TextId};
+
+#[tokio::test]
+async fn ids_of_one_unit_are_consecutive() {
+    on_both(|store| async move {
+        let accepted = store
+            .accept(message(&["a@x.example", "b@y.example"]))
+            .await
+            .unwrap();
+        assert_eq!(accepted.queue, [QueueId(1), QueueId(2)]);
+        let accepted = store.accept(message(&["c@x.example"])).await.unwrap();
+        assert_eq!(accepted.queue, [QueueId(3)]);
+        let second = store.queued(QueueId(2)).await.unwrap().unwrap();
+        assert_eq!((second.base, second.text), (QueueId(1), TextId(1)));
+        assert_eq!(text(&store, TextId(1)).await.unwrap(), "Hi!\r\n");
+        assert_eq!(store.counts().await.queued, 3);
+        assert_eq!(store.counts().await.text_bytes, 10);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_claim_gives_what_is_due_by_destination_and_nothing_twice() {
+    on_both(|store| async move {
+        store
+            .accept(message(&["a@x.example", "b@y.example", "c@x.example"]))
+            .await
+            .unwrap();
+        let mut later = message(&["d@y.example"]);
+        later.queue.as_mut().unwrap().recipients[0].next_attempt = at(50);
+        store.accept(later).await.unwrap();
+        store.checkpoint().await;
+
+        let claimed = store.claim(claim(at(0))).await.unwrap();
+        assert_eq!((ids(&claimed), claimed.next_due), (vec![], Some(at(1))));
+        let claimed = store.claim(claim(at(10))).await.unwrap();
+        assert_eq!(
+            (ids(&claimed), claimed.next_due),
+            (vec![1, 3, 2], Some(at(50)))
+        );
+        let first = &claimed.messages[0];
+        assert_eq!(
+            (first.attempts, first.fence, first.last_attempt),
+            (1, 1, Some(at(10)))
+        );
+        assert_eq!(first.next_attempt, at(1));
+        assert_eq!(ids(&store.claim(claim(at(10))).await.unwrap()), []);
+        assert_eq!(store.counts().await.claimed, 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn claims_respect_their_limits() {
+    on_both(|store| async move {
+        store
+            .accept(message(&[
+                "1@x.example",
+                "2@x.example",
+                "3@y.example",
+                "4@y.example",
+            ]))
+            .await
+            .unwrap();
+        store.checkpoint().await;
+        let none = Claim {
+            except: ["x.example".into(), "y.example".into()].into(),
+            ..claim(at(9))
+        };
+        let claimed = store.claim(none).await.unwrap();
+        assert_eq!((ids(&claimed), claimed.next_due), (vec![], None));
+        let one_each = Claim {
+            max_per_destination: 1,
+            ..claim(at(9))
+        };
+        let claimed = store.claim(one_each).await.unwrap();
+        assert_eq!((ids(&claimed), claimed.next_due), (vec![1, 3], Some(at(1))));
+        let only = Claim {
+            only: Some("y.example".into()),
+            ..claim(at(9))
+        };
+        let claimed = store.claim(only).await.unwrap();
+        assert_eq!((ids(&claimed), claimed.next_due), (vec![4], None));
+        let claimed = store
+            .claim(Claim {
+                max: 0,
+                ..claim(at(9))
+            })
+            .await
+            .unwrap();
+        assert_eq!((ids(&claimed), claimed.next_due), (vec![], Some(at(1))));
+        assert_eq!(
+            ids(&store
+                .claim(Claim {
+                    max: 1,
+                    ..claim(at(9))
+                })
+                .await
+                .unwrap()),
+            [2]
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn held_messages_wait() {
+    on_both(|store| async move {
+        let mut held = message(&["a@x.example"]);
+        held.queue.as_mut().unwrap().recipients[0].hold = true;
+        store.accept(held).await.unwrap();
+        let claimed = store.claim(claim(at(9))).await.unwrap();
+        assert_eq!((ids(&claimed), claimed.next_due), (vec![], None));
+        assert_eq!(
+            (store.counts().await.queued, store.counts().await.held),
+            (1, 1)
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_ends_exactly_once() {
+    on_both(|store| async move {
+        store.accept(message(&["a@x.example"])).await.unwrap();
+        let queued = store.claim(claim(at(9))).await.unwrap().messages.remove(0);
+        let ends = vec![settle(&queued, KEPT), settle(&queued, KEPT)];
+        assert_eq!(store.settle(ends).await.unwrap(), [true, false]);
+        assert_eq!(
+            store.settle(vec![settle(&queued, GONE)]).await.unwrap(),
+            [false]
+        );
+        assert_eq!(store.queued(QueueId(1)).await.unwrap(), None);
+        let retired = store.retired(QueueId(1)).await.unwrap().unwrap();
+        assert!(retired.success);
+        assert_eq!(retired.message.results, [attempt(at(3), true)]);
+        assert!(
+            matches!(
+                store.text(TextId(1)).await,
+                Err(StoreError::NoText(TextId(1)))
+            ),
+            "the history has no texts"
+        );
+        assert_eq!(store.counts().await.text_bytes, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_retry_comes_back_at_its_time_with_another_fence() {
+    on_both(|store| async move {
+        store.accept(message(&["a@x.example"])).await.unwrap();
+        let first = store.claim(claim(at(9))).await.unwrap().messages.remove(0);
+        let retry = Settle {
+            delay_told: true,
+            ..settle(&first, Outcome::Retry(at(20)))
+        };
+        assert_eq!(store.settle(vec![retry]).await.unwrap(), [true]);
+        assert_eq!(
+            store.settle(vec![settle(&first, GONE)]).await.unwrap(),
+            [false]
+        );
+        assert_eq!(
+            store.claim(claim(at(19))).await.unwrap().next_due,
+            Some(at(20))
+        );
+        let again = store.claim(claim(at(20))).await.unwrap().messages.remove(0);
+        assert_eq!(
+            (again.attempts, again.results.len(), again.delay_told),
+            (2, 1, true)
+        );
+        assert!(again.fence > first.fence);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_released_is_as_before() {
+    on_both(|store| async move {
+        store.accept(message(&["a@x.example"])).await.unwrap();
+        let queued = store.claim(claim(at(9))).await.unwrap().messages.remove(0);
+        let release = Settle {
+            attempt: None,
+            ..settle(&queued, Outcome::Release)
+        };
+        assert_eq!(store.settle(vec![release]).await.unwrap(), [true]);
+        let queued = store.queued(QueueId(1)).await.unwrap().unwrap();
+        assert_eq!(
+            (queued.attempts, queued.last_attempt, queued.results.len()),
+            (0, None, 0)
+        );
+        assert_eq!(ids(&store.claim(claim(at(9))).await.unwrap()), [1]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_claim_that_runs_out_goes_to_another_unless_renewed() {
+    on_both(|store| async move {
+        store.accept(message(&["a@x.example"])).await.unwrap();
+        let first = store
+            .claim(claim(at(0).after(Duration::from_secs(10))))
+            .await
+            .unwrap()
+            .messages
+            .remove(0);
+        assert_eq!(
+            store
+                .renew(vec![(first.id, first.fence), (QueueId(9), 1)], at(100))
+                .await
+                .unwrap(),
+            [true, false]
+        );
+        assert_eq!(ids(&store.claim(claim(at(99))).await.unwrap()), []);
+        let second = store
+            .claim(claim(at(100)))
+            .await
+            .unwrap()
+            .messages
+            .remove(0);
+        assert_eq!(second.attempts, 2);
+        assert_eq!(
+            store
+                .renew(vec![(first.id, first.fence)], at(200))
+                .await
+                .unwrap(),
+            [false]
+        );
+        assert_eq!(
+            store.settle(vec![settle(&first, GONE)]).await.unwrap(),
+            [false]
+        );
+        assert_eq!(
+            store.settle(vec![settle(&second, GONE)]).await.unwrap(),
+            [true]
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_late_result_counts_if_nobody_else_has_the_message() {
+    on_both(|store| async move {
+        store
+            .accept(message(&["a@x.example", "b@x.example"]))
+            .await
+            .unwrap();
+        let queued = store
+            .claim(Claim {
+                max: 1,
+                ..claim(at(9))
+            })
+            .await
+            .unwrap()
+            .messages
+            .remove(0);
+        // Another claim notices that the first ran out, but does not take its message.
+        let other = Claim {
+            only: Some("y.example".into()),
+            ..claim(at(1000))
+        };
+        assert_eq!(ids(&store.claim(other).await.unwrap()), []);
+        assert_eq!(store.counts().await.claimed, 0);
+        assert_eq!(
+            store.settle(vec![settle(&queued, GONE)]).await.unwrap(),
+            [true]
+        );
+        assert_eq!(ids(&store.claim(claim(at(1000))).await.unwrap()), [2]);
+    })
+    .await;
+}
