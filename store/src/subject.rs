@@ -279,6 +279,7 @@ subjects! {
     11 hold_rules HoldRules,
     12 keys Keys,
     13 credentials Credentials,
+    14 audit Audit,
 }
 
 #[cfg(test)]

@@ -3,4 +3,4 @@
 mod model;
 mod opening;
 pub(crate) mod samples;
-mod verbs;
+pub(crate) mod verbs;

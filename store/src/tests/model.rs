@@ -443,6 +443,11 @@ but it should be one of {shows:#?}"
                 self.durable(async |store| store.set_credential(account, credential.clone()).await)
                     .await;
             }
+            Step::Audit(subject) => {
+                let now = self.now;
+                self.durable(async |store| store.audit(audited(*subject, now)).await)
+                    .await;
+            }
             Step::Expire { max } => {
                 let max = u64::from(*max);
                 let (now, before) = (self.now, self.possible.clone());

@@ -10,7 +10,7 @@ use std::future::Future;
 use crate::{Accept, NewHook, Options, Store};
 
 /// Runs a test on each engine: the one in memory and the durable one.
-pub(super) async fn on_both<F: Future<Output = ()>>(test: impl Fn(Store) -> F) {
+pub(crate) async fn on_both<F: Future<Output = ()>>(test: impl Fn(Store) -> F) {
     test(Store::memory()).await;
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(Options {

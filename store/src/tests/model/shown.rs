@@ -7,9 +7,10 @@ use bytes::Bytes;
 use super::steps::{DOMAINS, ONCE};
 use crate::tests::samples::{at, common, text};
 use crate::{
-    Answered, ApiKey, Counted, Counts, Credential, Event, EventFilter, HoldRule, Hook, HookFilter,
-    LoggedEvent, Mail, Order, Page, QueueFilter, QueueId, Queued, Reference, Retired,
-    RetiredFilter, RetiredHook, RetiredHookFilter, Sent, Store, Suppression, Time,
+    Answered, ApiKey, AuditEntry, AuditFilter, Counted, Counts, Credential, Event, EventFilter,
+    HoldRule, Hook, HookFilter, LoggedEvent, Mail, Order, Page, QueueFilter, QueueId, Queued,
+    Reference, Retired, RetiredFilter, RetiredHook, RetiredHookFilter, Sent, Store, Suppression,
+    Time,
 };
 
 /// All that a store shows.
@@ -29,6 +30,7 @@ pub(super) struct Shown {
     sent: Vec<Sent>,
     known: Vec<bool>,
     texts: Vec<Option<Bytes>>,
+    audit: [Vec<AuditEntry>; 2],
     credentials: Vec<Option<Credential>>,
     suppressions: Vec<Suppression>,
     hold_rules: Vec<HoldRule>,
@@ -202,7 +204,16 @@ pub(super) async fn shown(store: &Store) -> Shown {
         let recipient = format!("x@{domain}").parse().unwrap();
         known.push(store.is_known("ann", &recipient).await.unwrap());
     }
+    let subject = AuditFilter {
+        subject: Some("subject 1".into()),
+        ..AuditFilter::default()
+    };
+    let all = store
+        .list_audit(&AuditFilter::default(), None, 10_000)
+        .await;
+    let some = store.list_audit(&subject, None, 10_000).await;
     Shown {
+        audit: [all.unwrap().items, some.unwrap().items],
         texts: read,
         retired_hooks: store
             .list_retired_hooks(

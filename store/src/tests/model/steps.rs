@@ -7,9 +7,9 @@ use proptest::prelude::*;
 
 use crate::tests::samples::*;
 use crate::{
-    Accept, Change, Event, HoldFilter, INLINE_TEXT_MAX, NewEvent, NewHookKind, NewMessage,
-    NewSuppression, NewText, NextAttempt, Note, Once, Outcome, QueueId, Queued, Settle, Store,
-    StoreError, TextSource, Time, Top,
+    Accept, Change, Event, HoldFilter, INLINE_TEXT_MAX, NewAuditEntry, NewEvent, NewHookKind,
+    NewMessage, NewSuppression, NewText, NextAttempt, Note, Once, Outcome, QueueId, Queued, Settle,
+    Store, StoreError, TextSource, Time, Top,
 };
 
 pub(super) const DOMAINS: [&str; 4] = ["a.example", "b.example", "c.example", "[192.0.2.1]"];
@@ -96,6 +96,7 @@ pub(super) enum Step {
         account: u8,
         set: bool,
     },
+    Audit(u8),
     Expire {
         max: u8,
     },
@@ -247,6 +248,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(max, per_url, except)| Step::ClaimHooks { max, per_url, except }),
         8 => (any::<prop::sample::Index>(), fate()).prop_map(|(which, fate)| Step::SettleHook { which, fate }),
         1 => (0..2_u8, any::<bool>()).prop_map(|(account, set)| Step::Credential { account, set }),
+        1 => (0..3_u8).prop_map(Step::Audit),
         2 => (1_u8..4).prop_map(|max| Step::Expire { max }),
         6 => (1..200_u16).prop_map(|seconds| Step::Pass { seconds }),
         5 => Just(Step::Checkpoint),
@@ -350,6 +352,17 @@ pub(super) fn add_extras(accept: &mut Accept, extras: &Extras, now: Time) {
         .collect();
     accept.events = extras.note.map(|id| logged(id, now)).into_iter().collect();
     accept.once = extras.once.map(|key| done_once(key, now));
+}
+
+pub(super) fn audited(subject: u8, now: Time) -> NewAuditEntry {
+    NewAuditEntry {
+        time: now,
+        actor: "admin".into(),
+        operation: "change".into(),
+        subject: format!("subject {subject}"),
+        keep_until: now.after(Duration::from_secs(100)),
+        ..NewAuditEntry::default()
+    }
 }
 
 pub(super) fn done_once(key: u8, now: Time) -> Once {

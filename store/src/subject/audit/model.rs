@@ -1,0 +1,46 @@
+//! The audit log in the model.
+
+use std::collections::BTreeMap;
+
+use super::{Append, AuditEntry, AuditId, ListEntries};
+use crate::{
+    Order, Page, Time,
+    filter::{ordered, page},
+    subject::{ModelPart, ModelState, next},
+};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Model {
+    last: u64,
+    entries: BTreeMap<AuditId, AuditEntry>,
+}
+
+impl ModelPart for Model {
+    fn history(&self) -> Vec<(Time, u64)> {
+        let entries = self.entries.values();
+        entries.map(|entry| (entry.keep_until, entry.id.0)).collect()
+    }
+
+    fn forget(&mut self, number: u64) {
+        self.entries.remove(&AuditId(number));
+    }
+}
+
+impl Model {
+    pub(super) fn list(&self, asked: &ListEntries) -> Page<AuditEntry, AuditId> {
+        let order = Order::Descending;
+        let items = self.entries.values().filter(|entry| {
+            let after = asked.after;
+            after.is_none_or(|after| order.follows(entry.id, after)) && asked.filter.matches(entry)
+        });
+        page(ordered(items, order), asked.limit, |entry| entry.id)
+    }
+}
+
+impl Append {
+    pub(super) fn apply_to_model(self, model: &mut ModelState) -> AuditId {
+        let id = AuditId(next(&mut model.audit.last));
+        model.audit.entries.insert(id, self.0.entry(id));
+        id
+    }
+}
