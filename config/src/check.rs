@@ -6,10 +6,10 @@ use crate::{
     dynamics::{Account, DomainConfig, Dynamic, ReportAddress, Route},
     error::ConfigError,
     lookup::{AddressConflict, Index},
-    parse_dynamic::Tables,
     reader::{Reader, Source},
     statics::{Static, Transport},
     suggest,
+    tables::Tables,
     values::DestinationAddress,
 };
 

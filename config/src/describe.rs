@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::schema::{DYNAMIC, Default, Key, STATIC, Section};
+use crate::{
+    keys::{DYNAMIC, STATIC},
+    schema::{Default, Key, Section},
+};
 
 /// Both files, in the order of the documentation.
 const FILES: [(&str, &str, &[Section]); 2] = [

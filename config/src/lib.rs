@@ -10,9 +10,9 @@
 //!
 //! | modules | content |
 //! |---|---|
-//! | [`schema`], `keys_*`, `describe` | the keys and their description |
+//! | [`schema`], [`keys`], `keys_*`, `describe` | the keys and their description |
 //! | `statics`, `dynamics`, `values`, `quantity`, `duration`, `dkim_key` | the types |
-//! | `reader`, `scalar`, `parse_*`, `listeners`, `check`, `suggest`, `error` | from text to types |
+//! | `reader`, `scalar`, `tables`, `parse_*`, `listeners`, `check`, `suggest`, `error` | from text to types |
 //! | `lookup` | questions to a [`Dynamic`], such as the account of an address |
 //! | `edit`, `file`, `watch` | changes of the files |
 //!
@@ -27,6 +27,7 @@ mod dynamics;
 mod edit;
 mod error;
 mod file;
+pub mod keys;
 mod keys_dynamic;
 mod keys_listeners;
 mod keys_static;
@@ -41,6 +42,7 @@ mod scalar;
 pub mod schema;
 mod statics;
 mod suggest;
+mod tables;
 mod values;
 mod watch;
 

@@ -5,13 +5,12 @@ use std::{collections::BTreeMap, net::IpAddr};
 use postrider_smtp::Domain;
 
 use crate::{
-    parse_static::missing_domain,
     reader::Reader,
     statics::{
         Acme, CertificateFiles, CertificateSource, HttpService, Listener, ListenerTls, SmtpService,
         SubmissionService, SubmissionsService,
     },
-    values::TlsVersion,
+    values::{TlsVersion, missing_domain},
 };
 
 /// Reads all listeners. Checks that no two services use the same port.

@@ -9,16 +9,15 @@ use postrider_smtp::{Domain, Host};
 
 use crate::{
     error::Errors,
-    listeners,
+    keys, listeners,
     reader::{Reader, Source, read_text},
     scalar::{Url, parse_host_port},
-    schema,
     statics::{
         Acme, Delivery, Direct, Eab, Fail, Limits, Lmtp, Log, LoginFailures, Notes, OutgoingTls,
         PerDestination, Policy, Postmaster, QueueConfig, ResolverConfig, Smarthost, SmtpClient,
         Socks, Static, StoreConfig, Transport, TransportAuth, WebhookConfig,
     },
-    values::{LogFormat, LogLevel, StoreEngine},
+    values::{LogFormat, LogLevel, StoreEngine, missing_domain},
 };
 
 impl Static {
@@ -40,7 +39,7 @@ impl Static {
         let path = path.as_ref();
         let source = Source::new(text, path);
         let document = source.document()?;
-        let root = source.root(&document, &schema::STATIC_TREE);
+        let root = source.root(&document, &keys::STATIC_TREE);
         let parsed = read(&root, path);
         match (source.errors(), parsed) {
             (None, Some(mut parsed)) => {
@@ -124,12 +123,6 @@ fn read(root: &Reader<'_>, path: &Path) -> Option<Static> {
         },
     };
     hostname.map(|_| parsed)
-}
-
-/// A domain in place of one that is missing or wrong. The rest can be checked with it, and the
-/// problem is reported.
-pub(crate) fn missing_domain() -> Domain {
-    Domain::parse("invalid").expect("\"invalid\" is a domain name (RFC 2606)")
 }
 
 /// Reads tables, and gives them by name. Wrong tables are reported and left out.

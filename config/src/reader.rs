@@ -1,12 +1,7 @@
 //! A typed reader of TOML tables. It takes defaults and ranges from the schema, and reports every
 //! problem with its place.
 
-use std::{
-    cell::RefCell,
-    fmt::Write as _,
-    ops::Range,
-    path::{Path, PathBuf},
-};
+use std::{cell::RefCell, fmt::Write as _, ops::Range, path::Path};
 
 use toml_edit::{Document, Item, TableLike, Value};
 
@@ -510,9 +505,4 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Errors> {
             .errors()
             .unwrap_or_else(|| Errors::unreadable(path, &lost))
     })
-}
-
-/// A path in a file of `folder`.
-pub(crate) fn resolve(folder: &Path, path: &str) -> PathBuf {
-    folder.join(path)
 }

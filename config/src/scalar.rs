@@ -13,7 +13,6 @@ use crate::{
     duration::parse_duration,
     dynamics::SmtpError,
     quantity::Size,
-    reader::resolve,
     schema::Kind,
     values::{
         Canonicalization, DkimAlgorithm, DkimHash, DomainPattern, FailureDsn, LogFormat, LogLevel,
@@ -181,7 +180,7 @@ impl Scalar for PathBuf {
         if text.is_empty() || text.contains('\0') {
             return Err("must be a path; it is empty or has a NUL".to_owned());
         }
-        Ok(resolve(folder, text))
+        Ok(folder.join(text))
     }
 }
 

@@ -5,8 +5,6 @@ use std::{collections::BTreeMap, fmt, sync::LazyLock};
 
 use toml_edit::Value;
 
-use crate::{keys_dynamic, keys_static};
-
 /// The kind of value that a key has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -193,7 +191,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    fn new(sections: &'static [Section]) -> Self {
+    pub(crate) fn new(sections: &'static [Section]) -> Self {
         let mut root = Self::default();
         for key in sections.iter().flat_map(Section::iter) {
             let node = key.name.split('.').fold(&mut root, Self::step);
@@ -239,13 +237,3 @@ impl Node {
         &NOTHING
     }
 }
-
-/// The keys of `postrider.conf`, in the order of the documentation.
-pub static STATIC: &[Section] = keys_static::SECTIONS;
-/// The keys of `domains.conf`, in the order of the documentation.
-pub static DYNAMIC: &[Section] = keys_dynamic::SECTIONS;
-
-/// The tree of `postrider.conf`.
-pub(crate) static STATIC_TREE: LazyLock<Node> = LazyLock::new(|| Node::new(STATIC));
-/// The tree of `domains.conf`.
-pub(crate) static DYNAMIC_TREE: LazyLock<Node> = LazyLock::new(|| Node::new(DYNAMIC));

@@ -1,6 +1,9 @@
 //! Suggestions for names that do not exist: the nearest name that does.
 
-use crate::schema::{self, Node};
+use crate::{
+    keys,
+    schema::{self, Node},
+};
 
 /// The error text for a key that a table does not have.
 pub(crate) fn unknown_key(node: &Node, name: &str) -> String {
@@ -41,8 +44,8 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<(&'a 
 /// A key with exactly this name at another place, and its file.
 fn elsewhere(name: &str) -> Option<(&'static str, &'static str)> {
     let files = [
-        (schema::STATIC, "postrider.conf"),
-        (schema::DYNAMIC, "domains.conf"),
+        (keys::STATIC, "postrider.conf"),
+        (keys::DYNAMIC, "domains.conf"),
     ];
     files.into_iter().find_map(|(sections, file)| {
         let mut keys = sections.iter().flat_map(schema::Section::iter);
@@ -94,9 +97,9 @@ mod tests {
     }
 
     fn check(path: &[&str], name: &str, expected: &str) {
-        let node = path.iter().fold(&*schema::STATIC_TREE, |node, part| {
-            node.child(part).unwrap()
-        });
+        let node = path
+            .iter()
+            .fold(&*keys::STATIC_TREE, |node, part| node.child(part).unwrap());
         assert_eq!(unknown_key(node, name), expected);
     }
 

@@ -319,6 +319,12 @@ pub(crate) fn parse_address(text: &str) -> Result<Address, String> {
     Address::parse(text).map_err(|error| format!("{text:?} is not a mail address: {error}"))
 }
 
+/// A domain in place of one that is missing or wrong. The rest can be checked with it, and the
+/// problem is reported.
+pub(crate) fn missing_domain() -> Domain {
+    Domain::parse("invalid").expect("\"invalid\" is a domain name (RFC 2606)")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -5,7 +5,8 @@ use std::{net::Ipv4Addr, path::Path, time::Duration};
 use postrider_config::{
     CertificateSource, Dynamic, FailureDsn, Lmtp, LogFormat, LogLevel, Size, Static, TlsVersion,
     Transport, describe,
-    schema::{DYNAMIC, Default, Key, STATIC, Section},
+    keys::{DYNAMIC, STATIC},
+    schema::{Default, Key, Section},
 };
 use proptest::prelude::*;
 
