@@ -80,7 +80,7 @@ impl Cache {
         }
     }
 
-    /// What is known, with the TTL that is left.
+    /// The known outcome, with the rest of its TTL.
     pub(crate) fn get(&self, question: &Question, now: Duration) -> Option<Outcome> {
         let entry = self.entries.get(question)?;
         let left = entry
@@ -215,7 +215,7 @@ mod tests {
             cache.get(&Question::new("a.test", RecordType::Aaaa), seconds(120)),
             None
         );
-        // The next entry takes the place of those that ended.
+        // Entries that ended go when the next entry comes.
         cache.put(question("c.test"), answer(60), seconds(160));
         assert_eq!((cache.entries.len(), cache.ends.len()), (1, 1));
     }

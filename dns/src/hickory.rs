@@ -141,7 +141,7 @@ fn name_server(address: &SocketAddr) -> NameServerConfig {
 impl Validating {
     /// Whether the servers pass on signatures, as the root shows.
     async fn is_possible(&self) -> bool {
-        // Whoever comes meanwhile waits for the same answer.
+        // Questions that come meanwhile wait for the same answer.
         let mut root = self.root.lock().await;
         let now = (self.now)();
         if let Some(known) = *root

@@ -311,7 +311,7 @@ fn submitted(queue: Vec<QueueId>, from_ids: Vec<String>) -> Vec<Submitted> {
         .collect()
 }
 
-/// A reverse-path of which each recipient gets a form of its own.
+/// The common part of the reverse-paths of a submission. Each recipient gets an own id behind it.
 struct UniquePath {
     /// The local-part with its separator.
     stem: String,

@@ -180,8 +180,8 @@ impl Body {
 /// these lines (RFC 6376 §3.4.4), but the library counts the lines with a space or a tab.
 ///
 /// A line of white space in the middle passes as an empty line, and white space at the start of a
-/// line as one space. Both are what the relaxed form makes of them. So what is held back has no
-/// size.
+/// line as one space. The relaxed form makes the same of them. So the filter needs no memory for
+/// the bytes that it holds back.
 #[derive(Debug, Default)]
 struct BlankEnd {
     /// Lines of white space that were held back.

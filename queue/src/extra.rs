@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused() {
+    fn bad_fields_are_refused() {
         let twice = b"X-Mox-Extra-a: 1\r\nX-Postrider-Extra-A: 2\r\n";
         assert_eq!(extract(twice), Err(ExtraError::Twice("A".into())));
         let none = b"X-Mox-Extra-: 1\r\n";

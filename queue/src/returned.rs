@@ -4,9 +4,9 @@
 //!
 //! | name | who knows it | a report by it may suppress |
 //! |---|---|---|
-//! | fromid, in the address that the mail came to | who has seen the message: it is random | yes |
+//! | fromid, in the address that the mail came to | readers of the message: it is random | yes |
 //! | our own ENVID | the next hops: it is random | yes |
-//! | Message-ID | all who got a copy, so the recipient must match too | no |
+//! | Message-ID | all readers of a copy, so the recipient must match too | no |
 //!
 //! A match is only made within the account whose mailbox the mail came to.
 //!

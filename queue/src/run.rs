@@ -172,8 +172,8 @@ async fn end_of(pause: &mut Option<Pin<Box<Sleep>>>) {
 }
 
 impl QueueLoop {
-    /// Claims what is due and hands it on. Gives the time when there is more to do, if that is
-    /// known.
+    /// Claims due messages and hands them on. Gives the time when more messages are due, if that
+    /// is known.
     async fn claim(&mut self) -> Option<Time> {
         let (queue, now) = (Arc::clone(&self.queue), self.queue.clock.now());
         let limits = &queue.statics.queue;
@@ -184,7 +184,7 @@ impl QueueLoop {
             all: claim.is_none(),
             full: self.in_flight.full_sites(limits),
         };
-        // Without room the next note is what is waited for.
+        // All workers are busy. The next note of a worker wakes the loop.
         let claim = claim?;
         let (_, held) = self.in_flight.waiting();
         if !self.waiting.is_empty() || self.planning.count() >= PLANNING_MAX || held >= HELD_MAX {
@@ -246,8 +246,8 @@ impl QueueLoop {
         }
     }
 
-    /// Ends: idle workers as their inboxes close, the others when their messages have results. The
-    /// rest goes back.
+    /// Ends the queue. Idle workers end as their inboxes close, and busy workers when their
+    /// messages have results. All other claimed messages go back to the store.
     async fn stop(mut self, mut inbox: mpsc::Receiver<WorkerNote>) {
         let mut left = self.planning.stop();
         for turns in self.in_flight.dismiss() {

@@ -1,4 +1,4 @@
-//! What may begin now, and when a failed message is tried again: pure functions of what is in
+//! When work may begin, and when a failed message is tried again: pure functions of the work in
 //! flight and of limits.
 
 mod in_flight;

@@ -328,7 +328,7 @@ async fn each_recipient_gets_a_reverse_path_of_its_own_where_the_login_asks_for_
 }
 
 #[tokio::test]
-async fn what_goes_out_has_signatures_that_others_can_verify() {
+async fn others_can_verify_the_signatures() {
     let keys = support::DkimKeys::new();
     let world = World::start(Setup {
         domain: &keys.config(),

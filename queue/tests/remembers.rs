@@ -121,7 +121,7 @@ async fn an_address_that_is_none_is_not_tried_again_in_any_variant() {
 }
 
 #[tokio::test]
-async fn who_unsubscribed_from_a_list_gets_other_mail_all_the_same() {
+async fn an_address_that_unsubscribed_from_a_list_still_gets_other_mail() {
     let world = World::start(Setup::default());
     let _remote = accepting(&world).await;
     let unsubscribed = NewSuppression {
@@ -469,7 +469,7 @@ fn dsn(fields: &str, recipient: &str, returned: &str) -> String {
 const FAILED: &str = "Final-Recipient: rfc822; x@remote.test\nAction: failed\nStatus: 5.1.1\nDiagnostic-Code: smtp; 550 5.1.1 no such user\n";
 
 #[tokio::test]
-async fn what_comes_to_a_fromid_is_about_its_message() {
+async fn mail_to_a_fromid_is_about_its_message() {
     let world = World::start(FROM_ID);
     let _remote = accepting(&world).await;
     let message = Message {
@@ -597,7 +597,7 @@ async fn without_a_fromid_the_envid_and_then_the_message_id_lead_back() {
 }
 
 #[tokio::test]
-async fn a_complaint_ends_mail_to_who_complains() {
+async fn a_complaint_ends_mail_to_its_author() {
     let world = World::start(Setup::default());
     let _remote = accepting(&world).await;
     let [id] = world.add(Message::to(&["x@remote.test"])).await;

@@ -270,7 +270,7 @@ async fn many_domains_of_a_site_that_hangs_delay_no_other_site() {
 }
 
 #[tokio::test]
-async fn what_waits_for_a_plan_is_given_back_at_the_end() {
+async fn messages_without_a_plan_are_given_back_at_the_end() {
     let world = World::start(Setup::default());
     world.resolver.hang("slow.test");
     let [id] = world.add(Message::to(&["x@slow.test"])).await;

@@ -63,7 +63,7 @@ impl Plans {
         self.smarthosts.get(transport).map(Arc::clone)
     }
 
-    /// What is remembered.
+    /// The remembered plan, if it may still be used.
     pub(crate) fn find(&self, key: &PlanKey, now: Time) -> Option<Remembered> {
         let entry = self.entries.get(key)?;
         let stale = entry.until <= now;
@@ -177,7 +177,7 @@ mod tests {
             (plans.entries.len(), plans.ends.len()),
             (PLANS_MAX, PLANS_MAX)
         );
-        // Those that ended go with the next one.
+        // Entries that ended go when the next entry comes.
         plans.remember(key("a.test"), &planned(60), at(10_000));
         assert_eq!((plans.entries.len(), plans.ends.len()), (1, 1));
     }

@@ -268,7 +268,7 @@ impl QueueLoop {
         self.planning.begin(&queue, key, None);
     }
 
-    /// Puts messages into the turns of their site. Gives those that have no place: a full site
+    /// Puts messages into the turns of their site. Gives the messages without a place: a full site
     /// takes none if there is `no_room`.
     fn place(&mut self, batch: ClaimedBatch, no_room: bool) -> Vec<Queued> {
         let site = batch.plan.site.clone();

@@ -1,5 +1,5 @@
-//! The workers, per site and in all: what may begin, as pure functions of what is in flight and of
-//! the limits.
+//! The workers of each site and of all sites, and the rules for when a worker may begin. There is
+//! no I/O here.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -130,7 +130,7 @@ impl<W> InFlight<W> {
             self.busy -= 1;
         }
         if workers.busy == 0 && workers.idle.is_empty() {
-            // Nobody else would do it, and nothing keeps them from being claimed.
+            // Only a worker lets destinations go, and this site has none now.
             workers.turns.let_all_go();
             if workers.turns.is_empty() {
                 self.sites.remove(site);

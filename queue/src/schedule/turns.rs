@@ -188,8 +188,8 @@ impl State {
 
     fn take(&mut self) -> Option<Turn> {
         let first = match self.turns.pop_front()? {
-            // Whoever looks from here on may claim it again: what comes now may come after our
-            // claim.
+            // From here on the loop may claim the destination too. A message that comes after our
+            // claim must not be overlooked.
             Turned::Claim(destination) => {
                 self.claims.remove(&destination);
                 return Some(Turn::Claim(destination));
@@ -323,7 +323,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_has_no_place_is_parked_until_half_is_free() {
+    fn a_destination_without_a_place_is_parked_until_half_is_free() {
         let turns = Turns::default();
         let mut refused = 0;
         for number in 0..WAITING_MAX + 100 {
