@@ -5,7 +5,7 @@
 //!
 //! | environment variable | meaning |
 //! |---|---|
-//! | `STORE_BENCH_DIR` | the folder for the data. Its disk is measured. The default is the folder for temporary files |
+//! | `STORE_BENCH_DIR` | the folder for the data, by default that for temporary files |
 //! | `STORE_BENCH_QUEUED` | the number of queued messages. The default is a million |
 
 #![expect(

@@ -40,17 +40,21 @@
 //!
 //! | at | bytes | |
 //! |---|---|---|
-//! | 0 | 4 | CRC-32C of: salt and generation of the segment (8 bytes each), the entry's offset in the file (4 bytes), bytes 4 to 31 |
+//! | 0 | 4 | the CRC-32C described below |
 //! | 4 | 1 | kind: 1 start, 2 op; 0 never |
 //! | 5 | 1 | the caller's version of the op |
 //! | 6 | 1 | 1 if the entry is the last of its batch, else 0 |
 //! | 7 | 1 | zero |
-//! | 8 | 8 | number of the batch, from 1. It goes up by one within a segment, and by one or more to the next segment |
+//! | 8 | 8 | number of the batch, from 1 |
 //! | 16 | 4 | length of the op |
 //! | 20 | 4 | length of the text |
 //! | 24 | 4 | CRC-32C of the op |
 //! | 28 | 4 | CRC-32C of the text |
 //! | 32 | | op, text, then zeros up to a multiple of 8 |
+//!
+//! The checksum at 0 covers the salt and the generation of the segment (8 bytes each), the entry's
+//! offset in the file (4 bytes), and bytes 4 to 31. The number of the batch goes up by one within a
+//! segment, and by one or more to the next segment.
 //!
 //! Because of the salt, two kinds of bytes never validate as entries: bytes left over from a
 //! segment's earlier life, and bytes that the author of a message chose.

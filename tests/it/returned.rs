@@ -163,8 +163,8 @@ async fn every_event(by: By) {
     world.server.stop().await;
 }
 
-/// The events that the replies of the next hop cause. Gives the first event, and the reverse-path of
-/// its message.
+/// The events that the replies of the next hop cause. Gives the first event, and the reverse-path
+/// of its message.
 async fn events_of_attempts(
     world: &World,
     remote: &Remote,
