@@ -7,31 +7,31 @@ use crate::{TextId, table::value::Unreadable};
 /// Why the store did not do what it was asked. Nothing was changed then.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// There is no room for new mail (SMTP 452 4.3.1). What is queued goes on.
+    /// There is no room for new mail (SMTP 452 4.3.1). Queued mail goes on.
     #[error("the disk is full")]
     Full,
     /// The store was closed, or stopped by an earlier failure to write.
     #[error("the store is closed")]
     Closed,
-    /// It could not be made durable.
+    /// The change could not be made durable.
     #[error("the disk does not take it: {0}")]
     Write(Arc<io::Error>),
-    /// It could not be read.
+    /// The data could not be read.
     #[error("the disk does not give it: {0}")]
     Read(Arc<io::Error>),
-    /// What was read is not what was written.
+    /// The data is not as it was written.
     #[error("damaged data: {0}")]
     Corrupt(String),
-    /// A newer postrider wrote what was read.
+    /// A newer postrider wrote the data.
     #[error("{0}")]
     Newer(String),
-    /// A text that is not stored (any more).
+    /// The text is not stored (any more).
     #[error("there is no stored text {0}")]
     NoText(TextId),
     /// A message with this fromid is queued or in the history already.
     #[error("the fromid {0:?} is in use")]
     FromIdInUse(String),
-    /// What is to be done once was done before: see [`Once`](crate::Once).
+    /// A unit that is done once was done before: see [`Once`](crate::Once).
     #[error("this was done before")]
     DoneBefore,
     /// The caller asked for something that makes no sense.
@@ -42,7 +42,7 @@ pub enum StoreError {
 /// Why a data folder can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The folder can't be made, or something in it not be read or written.
+    /// The folder can't be made, or a file in it can't be read or written.
     #[error(
         "cannot use the data folder {}: {error}; the user that runs postrider must own it and be able to write there",
         path.display()

@@ -127,7 +127,7 @@ impl ManualClock {
         Self(Arc::new(watch::Sender::new(now)))
     }
 
-    /// Moves the clock on, waking those who sleep until a moment that has now come.
+    /// Moves the clock on, and wakes every sleeper whose moment has come.
     pub fn advance(&self, duration: Duration) {
         self.0.send_modify(|now| *now = now.after(duration));
     }

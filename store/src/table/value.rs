@@ -53,7 +53,7 @@ impl Unreadable {
     }
 }
 
-/// For tables of which only the keys count.
+/// The value of a table in which only the keys count.
 impl Value for () {
     fn encode(&self, _: &mut Vec<u8>) {}
 

@@ -2,8 +2,8 @@
 //! in between.
 //!
 //! After each verb both must show the same. After a crash the engine must show what the model
-//! showed at some moment that is no earlier than the last answer that promised durability: claims
-//! ride along with what is written next, and the unit that was cut off may be there or not.
+//! showed at some moment. This moment is no earlier than the last answer that promised durability.
+//! Claims go into the next batch, and the last unit may be there or not.
 
 mod shown;
 mod steps;

@@ -18,7 +18,9 @@ pub(crate) struct Model {
 impl ModelPart for Model {
     fn history(&self) -> Vec<(Time, u64)> {
         let entries = self.entries.values();
-        entries.map(|entry| (entry.keep_until, entry.id.0)).collect()
+        entries
+            .map(|entry| (entry.keep_until, entry.id.0))
+            .collect()
     }
 
     fn forget(&mut self, number: u64) {

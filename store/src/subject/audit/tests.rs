@@ -66,7 +66,10 @@ async fn entries_go_when_their_time_is_over() {
         store.checkpoint().await;
         assert_eq!(store.expire(at(101), 9).await.unwrap(), 1);
         assert_eq!(ids(&store, &AuditFilter::default()).await, [2]);
-        assert_eq!(store.audit(entry("add", "eve", 3)).await.unwrap(), AuditId(3));
+        assert_eq!(
+            store.audit(entry("add", "eve", 3)).await.unwrap(),
+            AuditId(3)
+        );
     })
     .await;
 }

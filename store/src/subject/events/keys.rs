@@ -56,7 +56,10 @@ mod tests {
         assert_eq!(VERSION, 1);
         assert_eq!(event_group('a', "ann", ""), "a3.ann");
         assert_eq!(event_group('r', "ann", "x@a.example"), "r3.annx@a.example");
-        assert_eq!(event_group('m', "ann", "<1@a.example>"), "m3.ann<1@a.example>");
+        assert_eq!(
+            event_group('m', "ann", "<1@a.example>"),
+            "m3.ann<1@a.example>"
+        );
         assert_eq!(day(Time(86_400_000_000)), 1);
     }
 }

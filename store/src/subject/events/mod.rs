@@ -60,7 +60,7 @@ subject!(
 );
 
 impl Tables {
-    /// Removes the numbers of days that are too long ago, at most so many.
+    /// Removes at most `max` numbers of days that are too long ago.
     fn forget_counted(&mut self, now: Time, max: u64) -> Result<u64, Fault> {
         let Some(last) = day(now).checked_sub(COUNTED_DAYS) else {
             return Ok(0);

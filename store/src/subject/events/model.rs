@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Counted, CountedIn, EventId, List, LoggedEvent, NewEvent, keys::{COUNTED_DAYS, day}};
+use super::{
+    Counted, CountedIn, EventId, List, LoggedEvent, NewEvent,
+    keys::{COUNTED_DAYS, day},
+};
 use crate::{
     Page, Time,
     filter::{ordered, page},

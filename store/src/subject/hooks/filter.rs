@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Hook, HookId, HookKind, RetiredHook};
-use crate::{QueueId, Time, filter::{is_among, is_between}};
+use crate::{
+    QueueId, Time,
+    filter::{is_among, is_between},
+};
 
 /// Which webhook calls to be made are listed or changed. An empty filter matches all; given fields
 /// must all match.

@@ -14,7 +14,6 @@ pub fn hook_lane(account: &str, url: &str) -> String {
     format!("{account}\n{url}")
 }
 
-
 impl Hook {
     /// The lane of the call: see [`hook_lane`].
     pub(crate) fn lane(&self) -> String {
@@ -45,7 +44,9 @@ mod tests {
     fn lanes_and_chains_are_fixed() {
         assert_eq!(VERSION, 1);
         let kind = event(Event::Delivered, QueueId(7));
-        let hook = hook("http://h/", kind, at(1)).hook(HookId(9), None).unwrap();
+        let hook = hook("http://h/", kind, at(1))
+            .hook(HookId(9), None)
+            .unwrap();
         assert_eq!(hook.lane(), "ann\nhttp://h/");
         let (message, url) = hook.chain().unwrap();
         let mut bytes = Vec::new();

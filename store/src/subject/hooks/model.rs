@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{Hook, HookAttempt, HookId, HookKind, NewHook, NewHookKind, RetiredHook, SettleHook, read::{List, ListRetired}};
+use super::{
+    Hook, HookAttempt, HookId, HookKind, NewHook, NewHookKind, RetiredHook, SettleHook,
+    read::{List, ListRetired},
+};
 use crate::{
     ClaimHooks, ClaimedHooks, MailId, NextAttempt, Outcome, Page, TextId, Time,
     filter::{ordered, page},

@@ -1,10 +1,7 @@
 //! Questions about calls of webhooks.
 
 use super::{Hook, HookFilter, HookId, RetiredHook, RetiredHookFilter};
-use crate::{
-    Order, Page, Store, StoreError,
-    subject::Listing,
-};
+use crate::{Order, Page, Store, StoreError, subject::Listing};
 
 questions! {
     ask One { id: HookId } -> Option<Hook>,

@@ -53,7 +53,9 @@ impl ChangeOne {
 impl Remove {
     pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
         let mail = model.mail.mails.get(&self.id);
-        let Some(text) = mail.filter(|mail| mail.account == self.account).map(|mail| mail.text)
+        let Some(text) = mail
+            .filter(|mail| mail.account == self.account)
+            .map(|mail| mail.text)
         else {
             return false;
         };

@@ -17,7 +17,9 @@ pub(crate) struct Model {
 impl ModelPart for Model {
     fn history(&self) -> Vec<(Time, u64)> {
         let answers = self.answers.values();
-        answers.map(|answered| (answered.until, answered.number)).collect()
+        answers
+            .map(|answered| (answered.until, answered.number))
+            .collect()
     }
 
     fn forget(&mut self, number: u64) {

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, ops::Bound, sync::Arc};
 
-use super::{Change, InWork, NewMessage, Note, QueueId, Queued, Reference, Retired, Tables, keys::{reference_key, reference_keys}};
+use super::{
+    Change, InWork, NewMessage, Note, QueueId, Queued, Reference, Retired, Tables,
+    keys::{reference_key, reference_keys},
+};
 use crate::{
     Attempt, Outcome, StoreError, TextId, TextSource, Time,
     error::Fault,

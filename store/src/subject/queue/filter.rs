@@ -6,7 +6,10 @@ use postrider_smtp::{Address, Domain};
 use serde::{Deserialize, Serialize};
 
 use super::{QueueId, Queued, Retired, keys::Group};
-use crate::{Time, filter::{is, is_among, is_between}};
+use crate::{
+    Time,
+    filter::{is, is_among, is_between},
+};
 
 /// Which queued messages are listed. An empty filter matches all; given fields must all match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -37,7 +37,6 @@ pub enum Reference<'a> {
     },
 }
 
-
 /// The name of a reference in the table of references.
 pub(crate) fn reference_key(reference: Reference<'_>) -> Name {
     match reference {
@@ -206,7 +205,6 @@ fn is_address(address: &Address, unicode: &str) -> bool {
     maybe && address.unicode() == unicode
 }
 
-
 /// The names of these groups in the index.
 pub(crate) fn names(groups: &[Group]) -> Vec<String> {
     groups.iter().map(Group::name).collect()
@@ -227,7 +225,13 @@ mod tests {
         let mut new = recipient("X@b\u{fc}cher.example", at(1));
         new.transport = "relay".into();
         new.hold = true;
-        new.queued(QueueId(7), QueueId(7), crate::Top::EMPTY, TextId(1), Arc::new(common))
+        new.queued(
+            QueueId(7),
+            QueueId(7),
+            crate::Top::EMPTY,
+            TextId(1),
+            Arc::new(common),
+        )
     }
 
     /// These are stored keys: other forms need another [`VERSION`].
@@ -240,8 +244,7 @@ mod tests {
             bytes.push(b'|');
         }
         let to = "x@b\u{fc}cher.example\0\0\0\0\0\0\0\0\0\u{7}";
-        let expected =
-            format!("eown\0\0{to}|m<1@example.org>\0\0{to}|x3.1.annkv\0\0{to}|");
+        let expected = format!("eown\0\0{to}|m<1@example.org>\0\0{to}|x3.1.annkv\0\0{to}|");
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
         assert_eq!(&*reference_key(Reference::FromId("id1")), "fid1");
     }
@@ -251,7 +254,13 @@ mod tests {
         let queued = queued();
         assert_eq!(
             names(&Group::of_queued(&queued)),
-            ["aann", "txn--bcher-kva.example", "fexample.org", "xrelay", "h"]
+            [
+                "aann",
+                "txn--bcher-kva.example",
+                "fexample.org",
+                "xrelay",
+                "h"
+            ]
         );
         let retired = Retired {
             message: queued,

@@ -5,7 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{Change, Found, NewMessage, Note, QueueId, Queued, Retired, apply::RESULTS_MAX, keys::reference_key, read::{Find, List, ListRetired}};
+use super::{
+    Change, Found, NewMessage, Note, QueueId, Queued, Retired,
+    apply::RESULTS_MAX,
+    keys::reference_key,
+    read::{Find, List, ListRetired},
+};
 use crate::{
     Attempt, Claim, Claimed, Outcome, Page, Party, StoreError, TextId, Time,
     filter::{ordered, page},
@@ -91,7 +96,9 @@ impl Model {
             let account = asked.account.as_ref();
             let recipient = asked.recipient.as_ref();
             account.is_none_or(|account| message.common.account == *account)
-                && message.references().any(|it| reference_key(it) == asked.name)
+                && message
+                    .references()
+                    .any(|it| reference_key(it) == asked.name)
                 && recipient.is_none_or(|to| *to == message.recipient.unicode().to_lowercase())
         };
         let queued = self.queued.values().filter(|queued| called(queued));
@@ -110,7 +117,10 @@ impl Model {
             .values()
             .chain(self.retired.values().map(|retired| &retired.message));
         let mut seen: BTreeSet<&String> = known.map(|message| &message.from_id).collect();
-        let ids = message.recipients.iter().map(|recipient| &recipient.from_id);
+        let ids = message
+            .recipients
+            .iter()
+            .map(|recipient| &recipient.from_id);
         match ids.filter(|id| !id.is_empty()).find(|id| !seen.insert(id)) {
             Some(id) => Err(StoreError::FromIdInUse(id.clone())),
             None => Ok(()),

@@ -2,7 +2,9 @@
 
 use std::ops::Bound;
 
-use super::{Found, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, keys::reference_key};
+use super::{
+    Found, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, keys::reference_key,
+};
 use crate::{
     Message, Order, Page, Store, StoreError,
     subject::{Listing, Reader},

@@ -223,7 +223,6 @@ impl Found {
 /// literal with brackets.
 pub type Destination = String;
 
-
 impl Queued {
     /// Where the message goes. Messages with one destination are claimed together.
     #[must_use]

@@ -45,7 +45,7 @@ pub(crate) fn hour(time: Time) -> u64 {
 /// Hours that are counted: more than the 24 that anybody asks for.
 pub(crate) const SENT_HOURS: u64 = 48;
 
-/// How a recipient is remembered as one who was sent to.
+/// The form in which the store remembers a recipient.
 pub(crate) fn known_as(recipient: &Address) -> String {
     recipient.unicode().to_lowercase()
 }

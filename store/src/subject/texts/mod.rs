@@ -8,16 +8,16 @@ use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Applied, Operations, State, next};
 #[cfg(any(test, feature = "memory"))]
 use super::ModelState;
+use super::{Applied, Operations, State, next};
 use crate::{
     Message, NewText, Store, StoreError, Text, TextSource, Top,
-    textfile::TextFilePlace,
     error::Fault,
     id::ids,
     journal::TextPlace,
     table::{Table, tables, value::records},
+    textfile::TextFilePlace,
 };
 
 /// Texts that are let go by one operation.

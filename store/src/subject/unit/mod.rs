@@ -15,11 +15,8 @@ use super::ModelState;
 use super::{Applied, Operations, State, texts::OpText};
 use crate::{
     Attempt, Mail, NewEvent, NewHook, NewHookKind, NewMail, NewMessage, NewSuppression, Note, Once,
-    QueueId, Store, StoreError, TextId,
+    QueueId, Store, StoreError, TextId, error::Fault, journal::TextPlace, table::tables,
     textfile::TextFilePlace,
-    error::Fault,
-    journal::TextPlace,
-    table::tables,
 };
 
 tables! {

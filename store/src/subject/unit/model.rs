@@ -2,7 +2,8 @@
 
 use super::{Accepted, Op, TextSource, Unit};
 use crate::{
-    MailId, NewEvent, NewHook, NewHookKind, NewMessage, NewSuppression, NewText, Once, StoreError, TextId,
+    MailId, NewEvent, NewHook, NewHookKind, NewMessage, NewSuppression, NewText, Once, StoreError,
+    TextId,
     subject::{Applied, ModelPart, ModelState},
 };
 
@@ -158,7 +159,9 @@ impl ModelState {
         mails: &[MailId],
     ) {
         let asked = !suppress.is_empty();
-        let added = suppress.into_iter().filter(|new| self.suppression.add(new.clone()));
+        let added = suppress
+            .into_iter()
+            .filter(|new| self.suppression.add(new.clone()));
         let suppressed = !asked || added.count() > 0;
         if !suppressed {
             hooks.iter_mut().for_each(NewHook::not_suppressing);

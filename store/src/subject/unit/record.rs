@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attempt, Destination, MailId, NewEvent, NewHook, NewHookKind, NewMail, NewMessage, NewSuppression, Note, Once,
-    QueueId, Queued, StoreError, TextFile, TextId, Time,
+    Attempt, Destination, MailId, NewEvent, NewHook, NewHookKind, NewMail, NewMessage,
+    NewSuppression, Note, Once, QueueId, Queued, StoreError, TextFile, TextId, Time,
 };
 
 /// A message text to be stored.
@@ -191,4 +191,3 @@ fn check(
     }
     Ok(())
 }
-
