@@ -38,7 +38,8 @@ pub(super) enum State {
     ExpectText(Transaction, Incoming),
     /// More of a chunk.
     ExpectChunk(Transaction, Incoming, Chunk),
-    /// The end of a chunk that was refused. The reply is for that end. The time is that of the BDAT.
+    /// The end of a chunk that was refused. The reply is for that end. The time is that of the
+    /// BDAT.
     ExpectChunkEnd(Stage, Chunk, Reply, Instant),
     /// The verdict on a whole message.
     AwaitEnd(Transaction),

@@ -1,6 +1,6 @@
 //! Macros with which subjects declare their parts. They spare each subject the same lines.
 
-/// Implements [`Subject`] for the tables of a subject.
+/// Implements [`Subject`](crate::subject::Subject) for the tables of a subject.
 macro_rules! subject {
     (counters $counters:ty, keys $keys:expr $(, $item:item)*) => {
         impl $crate::subject::Subject for Tables {

@@ -1,7 +1,8 @@
 //! Limits on what a person must read at once: the lines of a file and the columns of a comment.
 //!
 //! rustfmt wraps code and leaves comments alone, so the check looks at lines that begin with `//`.
-//! In Markdown the check leaves out tables, code blocks and lines with one long word.
+//! The check leaves out tables, code blocks of Markdown, generated files, and lines with one long
+//! word.
 
 use std::fs;
 use std::path::Path;
@@ -18,6 +19,9 @@ const LINES: usize = 700;
 
 /// Files that may be longer, each with the reason.
 const LONGER: &[(&str, &str)] = &[];
+
+/// Files that a task or a test writes.
+const GENERATED: &[&str] = &["docs/config.md"];
 
 /// Prints each place that breaks a rule, and fails when there is one.
 pub(crate) fn check() -> Result<()> {
@@ -43,7 +47,9 @@ fn findings(root: &Path) -> Result<Vec<String>> {
     {
         let text = fs::read_to_string(&file).with_context(|| format!("failed to read {file:?}"))?;
         let name = file.strip_prefix(root).unwrap_or(&file).to_string_lossy();
-        check(&name, &text, &mut findings);
+        if !GENERATED.contains(&name.as_ref()) {
+            check(&name, &text, &mut findings);
+        }
     }
     Ok(findings)
 }
@@ -72,7 +78,7 @@ fn check_markdown(name: &str, text: &str, findings: &mut Vec<String>) {
         let trimmed = line.trim_start();
         if trimmed.starts_with("```") {
             code = !code;
-        } else if !code && !trimmed.starts_with('|') {
+        } else if !code {
             check_line(name, number, line, findings);
         }
     }
@@ -86,12 +92,16 @@ fn check_line(name: &str, number: usize, line: &str, findings: &mut Vec<String>)
     }
 }
 
-/// Whether the line has a space that is not part of its beginning, within the limit.
+/// Whether the line is no row of a table, and has a space within the limit and behind its
+/// beginning.
 fn could_be_wrapped(line: &str) -> bool {
     let text = line
         .trim_start()
         .trim_start_matches(['/', '!', '#', '-', '*']);
     let text = text.trim_start();
+    if text.starts_with('|') {
+        return false;
+    }
     let indent = line.chars().count() - text.chars().count();
     let room = COLUMNS.saturating_sub(indent);
     text.chars().take(room).any(|c| c == ' ')
@@ -119,6 +129,7 @@ mod tests {
         );
         check_findings(check_rust, &format!("let x = \"{long}\";"), &[]);
         check_findings(check_rust, &format!("// {link}"), &[]);
+        check_findings(check_rust, &format!("//! | {long} |"), &[]);
     }
 
     #[test]

@@ -119,7 +119,7 @@ pub struct LoggedEvent {
     pub keep_until: Time,
 }
 
-/// An event for the log of an account. The fields are those of [`LoggedEvent`](crate::LoggedEvent).
+/// An event for the log of an account. The fields are those of [`LoggedEvent`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     missing_docs,

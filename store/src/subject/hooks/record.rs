@@ -140,7 +140,7 @@ pub struct ClaimHooks {
     pub now: Time,
     /// At most this many in all.
     pub max: usize,
-    /// At most this many of one [lane](hook_lane).
+    /// At most this many of one [lane](crate::hook_lane).
     pub max_per_lane: usize,
     /// No calls of these lanes: their limits are used up.
     pub except: HashSet<String>,
@@ -152,7 +152,7 @@ pub struct ClaimHooks {
 pub struct ClaimedHooks {
     /// The calls. `attempts` already counts this attempt.
     pub hooks: Vec<Hook>,
-    /// As in [`Claimed`].
+    /// As in [`Claimed`](crate::Claimed).
     pub next_due: Option<Time>,
 }
 

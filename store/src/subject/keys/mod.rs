@@ -66,7 +66,7 @@ pub enum Scope {
     Messages,
 }
 
-/// A key for the API. The fields are those of [`ApiKey`](crate::ApiKey).
+/// A key for the API. The fields are those of [`ApiKey`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     missing_docs,

@@ -40,7 +40,7 @@ pub struct Suppression {
 }
 
 /// An address to be put on a suppression list. The fields are those of
-/// [`Suppression`](crate::Suppression).
+/// [`Suppression`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     missing_docs,
