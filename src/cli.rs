@@ -1,6 +1,7 @@
 //! The command line as types. Nothing here runs a command.
 
 mod apikey;
+mod listing;
 mod moment;
 mod queue;
 mod webhook;
@@ -10,10 +11,10 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 pub use apikey::{ApiKey, KeyScope};
+pub use listing::{Listing, When};
 pub use moment::{Bound, Offset};
 pub use queue::{
-    Filter, HoldRules, Listing, OnList, Queue, Retired, RetiredFilter, Selection, Suppress,
-    TlsPolicy, When,
+    Filter, HoldRules, OnList, Queue, Retired, RetiredFilter, Selection, Suppress, TlsPolicy,
 };
 pub use webhook::{HookFilter, HookSelection, RetiredHookFilter, RetiredHooks, Webhook};
 

@@ -3,7 +3,8 @@
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{
-    moment::{Bound, Offset},
+    listing::{Listing, When},
+    moment::Bound,
     webhook::Webhook,
 };
 
@@ -76,36 +77,6 @@ pub enum Queue {
     /// List, change and end webhook calls, and show their history.
     #[command(subcommand)]
     Webhook(Webhook),
-}
-
-/// The new time of the next attempt.
-#[derive(Clone, Debug, Args)]
-pub struct When {
-    /// At a time relative to now, for example "30m" or "now".
-    #[arg(
-        long,
-        value_name = "TIME",
-        required_unless_present = "by",
-        conflicts_with = "by"
-    )]
-    pub at: Option<Offset>,
-    /// Later or earlier than before, for example "1h30m" or "-10m".
-    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
-    pub by: Option<Offset>,
-}
-
-/// How a list is printed.
-#[derive(Clone, Copy, Debug, Default, Args)]
-pub struct Listing {
-    /// Reverse the order.
-    #[arg(long)]
-    pub reverse: bool,
-    /// At most N entries.
-    #[arg(long, value_name = "N")]
-    pub limit: Option<usize>,
-    /// Print a JSON array.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Which queued messages. All given options must match.

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 
 use super::{
+    listing::{Listing, When},
     moment::Bound,
-    queue::{Listing, When},
 };
 
 /// The events that calls report.
