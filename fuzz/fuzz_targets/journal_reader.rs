@@ -29,14 +29,19 @@ fuzz_target!(|data: &[u8]| {
     while let Some((head, after)) = rest.split_at_checked(16) {
         rest = after;
         at = (at + usize::from(head[0]) * 8) % (SIZE - 64) / 8 * 8;
-        let (op, text) = (u32::from(u16::from_le_bytes([head[1], head[2]])), u32::from(head[3]) * 64);
+        let (op, text) = (
+            u32::from(u16::from_le_bytes([head[1], head[2]])),
+            u32::from(head[3]) * 64,
+        );
         // Lengths beyond the file too.
         let stretch = if head[4] & 0xf0 == 0xf0 { 1 << 20 } else { 1 };
         let mut header = [0; 32];
         header[4] = head[5] % 4;
         header[5] = head[6];
         header[6] = head[7] & 1;
-        header[8..16].copy_from_slice(&u64::from_le_bytes([head[8], head[9], 0, 0, 0, 0, 0, head[10]]).to_le_bytes());
+        header[8..16].copy_from_slice(
+            &u64::from_le_bytes([head[8], head[9], 0, 0, 0, 0, 0, head[10]]).to_le_bytes(),
+        );
         header[16..20].copy_from_slice(&(op * stretch).to_le_bytes());
         header[20..24].copy_from_slice(&(text * stretch).to_le_bytes());
         if let Some(payload) = image.get(at + 32..at + 32 + (op + text) as usize) {

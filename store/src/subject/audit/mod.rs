@@ -1,9 +1,11 @@
-//! The audit log: which changes administrators made.
+//! The audit log: the changes that actors made, and the refused ones.
 
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
 #[cfg(test)]
 mod tests;
+
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,25 +22,43 @@ ids! {
     AuditId,
 }
 
-/// An entry of the audit log: one change that an administrator made.
+/// The kinds of actors that change something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Actor {
+    /// A person or a program with the control socket.
+    #[default]
+    Socket,
+    /// An administrator with the admin password.
+    Admin,
+    /// A program with a key of the management API.
+    Key,
+    /// The holder of an account.
+    Account,
+}
+
+/// An entry of the audit log: one change that an actor made or tried to make.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
     /// The number of the entry.
     pub id: AuditId,
-    /// When the change was made.
+    /// The time of the change.
     pub time: Time,
-    /// Who made it: a login, a key or a system user.
-    pub actor: String,
-    /// The way in and the address, for example `http 192.0.2.1`.
-    pub origin: String,
-    /// The name of the operation.
+    /// The kind of the actor.
+    pub actor: Actor,
+    /// The name of the actor: a login, the name of a key or a system user.
+    pub name: String,
+    /// The address of the actor. None: the actor used this machine.
+    pub from: Option<IpAddr>,
+    /// The name of the operation, for example `hold_rule.add`.
     pub operation: String,
-    /// What was changed, for example an account or a hold rule.
-    pub subject: String,
-    /// The state before the change; empty if there was none.
+    /// The thing that the operation changed, for example an account or a hold rule.
+    pub target: String,
+    /// The changed fields before the change, as JSON without secrets; empty if there were none.
     pub before: String,
-    /// The state after the change; empty if there is none.
+    /// The changed fields after the change, as JSON without secrets; empty if there are none.
     pub after: String,
+    /// The reason why the server refused the change; empty if the change was made.
+    pub refusal: String,
     /// When the store removes the entry.
     pub keep_until: Time,
 }
@@ -51,25 +71,26 @@ pub struct AuditEntry {
 )]
 pub struct NewAuditEntry {
     pub time: Time,
-    pub actor: String,
-    pub origin: String,
+    pub actor: Actor,
+    pub name: String,
+    pub from: Option<IpAddr>,
     pub operation: String,
-    pub subject: String,
+    pub target: String,
     pub before: String,
     pub after: String,
+    pub refusal: String,
     pub keep_until: Time,
 }
 
-/// Which entries of the audit log are listed. An empty filter matches all; given fields must all
-/// match.
+/// A filter for entries of the audit log. An empty filter matches all. All given fields must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditFilter {
-    /// Changes by this actor.
-    pub actor: Option<String>,
+    /// Changes by the actor with this name.
+    pub name: Option<String>,
     /// Changes by this operation.
     pub operation: Option<String>,
-    /// Changes of this subject.
-    pub subject: Option<String>,
+    /// Changes of this target.
+    pub target: Option<String>,
     /// Changes at this time or later.
     pub since: Option<Time>,
     /// Changes before this time.
@@ -83,9 +104,9 @@ impl AuditFilter {
         let is = |wanted: &Option<String>, found: &String| {
             wanted.as_ref().is_none_or(|wanted| wanted == found)
         };
-        is(&self.actor, &entry.actor)
+        is(&self.name, &entry.name)
             && is(&self.operation, &entry.operation)
-            && is(&self.subject, &entry.subject)
+            && is(&self.target, &entry.target)
             && self.since.is_none_or(|since| entry.time >= since)
             && self.before.is_none_or(|before| entry.time < before)
     }
@@ -98,11 +119,13 @@ impl NewAuditEntry {
             id,
             time: self.time,
             actor: self.actor,
-            origin: self.origin,
+            name: self.name,
+            from: self.from,
             operation: self.operation,
-            subject: self.subject,
+            target: self.target,
             before: self.before,
             after: self.after,
+            refusal: self.refusal,
             keep_until: self.keep_until,
         }
     }
@@ -121,13 +144,13 @@ records! {
 tables! {
     /// The audit log.
     counters: Counters,
-    /// The group of an entry is its subject.
+    /// The group of an entry is its target.
     entries: Table<AuditId, AuditEntry> = Table::grouped(
         "audit",
         Grouping {
             name: "audit_groups",
-            of: |entry| vec![entry.subject.clone()],
-            has: |subject, entry| entry.subject == subject,
+            of: |entry| vec![entry.target.clone()],
+            has: |target, entry| entry.target == target,
         },
     ),
 }
@@ -163,7 +186,7 @@ questions! {
         -> Page<AuditEntry, AuditId>,
     |this, reader| {
         let listing = Listing {
-            group: this.filter.subject.clone(),
+            group: this.filter.target.clone(),
             after: this.after,
             order: Order::Descending,
             limit: this.limit,
@@ -183,7 +206,7 @@ impl Store {
     }
 
     /// Entries of the audit log that match, newest first, beginning behind `after`. A filter for a
-    /// subject looks at the entries of that subject only.
+    /// target looks at the entries of that target only.
     ///
     /// # Errors
     /// If they can't be read.
@@ -207,7 +230,7 @@ impl Store {
 pub(crate) fn samples() -> Vec<Op> {
     vec![Op::Append(Append(NewAuditEntry {
         time: Time(1),
-        actor: "admin".into(),
+        name: "admin".into(),
         keep_until: Time(2),
         ..NewAuditEntry::default()
     }))]

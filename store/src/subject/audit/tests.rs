@@ -3,15 +3,17 @@
 use super::*;
 use crate::tests::{samples::at, verbs::on_both};
 
-fn entry(operation: &str, subject: &str, seconds: i64) -> NewAuditEntry {
+fn entry(operation: &str, target: &str, seconds: i64) -> NewAuditEntry {
     NewAuditEntry {
         time: at(seconds),
-        actor: "admin".into(),
-        origin: "socket".into(),
+        actor: Actor::Admin,
+        name: "root".into(),
+        from: Some([192, 0, 2, 1].into()),
         operation: operation.into(),
-        subject: subject.into(),
+        target: target.into(),
         before: String::new(),
         after: "held".into(),
+        refusal: String::new(),
         keep_until: at(seconds + 100),
     }
 }
@@ -33,7 +35,7 @@ async fn entries_are_listed_newest_first_by_filter_and_in_pages() {
         let any = AuditFilter::default;
         assert_eq!(ids(&store, &any()).await, [3, 2, 1]);
         let ann = AuditFilter {
-            subject: Some("ann".into()),
+            target: Some("ann".into()),
             ..any()
         };
         assert_eq!(ids(&store, &ann).await, [3, 1]);
@@ -43,7 +45,7 @@ async fn entries_are_listed_newest_first_by_filter_and_in_pages() {
         };
         assert_eq!(ids(&store, &added).await, [2, 1]);
         let between = AuditFilter {
-            actor: Some("admin".into()),
+            name: Some("root".into()),
             since: Some(at(2)),
             before: Some(at(3)),
             ..any()

@@ -205,7 +205,7 @@ pub(super) async fn shown(store: &Store) -> Shown {
         known.push(store.is_known("ann", &recipient).await.unwrap());
     }
     let subject = AuditFilter {
-        subject: Some("subject 1".into()),
+        target: Some("target 1".into()),
         ..AuditFilter::default()
     };
     let all = store

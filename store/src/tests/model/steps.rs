@@ -357,9 +357,9 @@ pub(super) fn add_extras(accept: &mut Accept, extras: &Extras, now: Time) {
 pub(super) fn audited(subject: u8, now: Time) -> NewAuditEntry {
     NewAuditEntry {
         time: now,
-        actor: "admin".into(),
+        name: "root".into(),
         operation: "change".into(),
-        subject: format!("subject {subject}"),
+        target: format!("target {subject}"),
         keep_until: now.after(Duration::from_secs(100)),
         ..NewAuditEntry::default()
     }
