@@ -5,8 +5,8 @@
 //! encoding of the operations and the model are made from that list. A subject that is not in the
 //! list does not compile into the store, and one that is in the list has to bring all its parts.
 //!
-//! The list also declares the folders as modules, so `cargo fmt` does not see them. Format them with
-//! `rustfmt --edition 2024 store/src/subject/*/*.rs`.
+//! The list also declares the folders as modules, so `cargo fmt` does not see them. Format them
+//! with `rustfmt --edition 2024 store/src/subject/*/*.rs`.
 //!
 //! A new subject costs one folder and one line. Its tag must be a new one: the journal and the
 //! history refer to it.
