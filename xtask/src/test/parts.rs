@@ -75,7 +75,7 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: "crash",
         level: Level::Plain,
-        proves: "a server killed 3 times under load delivers all 600 messages that it accepted",
+        proves: "a server killed 3 times under a load of 600 messages delivers all that it accepted",
         run: |steps, _| crashes(steps, crash::Args::small),
     },
     Part {
@@ -104,7 +104,7 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: "crash-long",
         level: Level::Full,
-        proves: "a server killed 20 times under load delivers all 10,000 messages that it accepted",
+        proves: "a server killed 20 times under a load of 10,000 messages delivers all that it accepted",
         run: |steps, _| crashes(steps, crash::Args::long),
     },
     Part {
