@@ -115,6 +115,19 @@ impl Message {
         Ok(joined(top, self.text.read(rest).await?))
     }
 
+    /// The bytes from `at` on, `max` at most. A piece ends at the end of the top, so that no bytes
+    /// are copied. It is empty only at the end of the message.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub async fn piece(&self, at: u64, max: u64) -> Result<Bytes, StoreError> {
+        let end = at.saturating_add(max);
+        if at < self.top.len() {
+            return Ok(self.split(at..end.min(self.top.len())).0);
+        }
+        self.read(at..end).await
+    }
+
     /// The same as [`read`](Self::read). It blocks the calling thread while the disk is read.
     ///
     /// # Errors
@@ -203,6 +216,7 @@ mod tests {
             top in prop_oneof![Just(""), Just("R: x\r\n"), Just("R: x\r\nS: y\r\n")],
             text in prop_oneof![Just(""), Just("A: b\r\n\r\nHi\r\n")],
             mut cuts in prop::collection::vec(0..40_u64, 0..6),
+            size in 1..40_u64,
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let message = message(top, text);
@@ -218,6 +232,14 @@ mod tests {
             prop_assert_eq!(waited.as_slice(), all.as_bytes());
             prop_assert_eq!(blocked.as_slice(), all.as_bytes());
             prop_assert_eq!(runtime.block_on(message.whole()).unwrap(), all.as_bytes());
+            let mut pieces = Vec::new();
+            while (pieces.len() as u64) < message.len() {
+                let piece = runtime.block_on(message.piece(pieces.len() as u64, size));
+                let piece = piece.unwrap();
+                prop_assert!(!piece.is_empty());
+                pieces.extend(piece);
+            }
+            prop_assert_eq!(pieces.as_slice(), all.as_bytes());
             let beginning = runtime.block_on(message.beginning(7)).unwrap();
             prop_assert_eq!(beginning, &all.as_bytes()[..all.len().min(7)]);
         }

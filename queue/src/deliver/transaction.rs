@@ -29,8 +29,8 @@ impl MessageSource for StoredMessage {
     }
 
     async fn read(&self, offset: u64, max: usize) -> io::Result<Bytes> {
-        let end = self.0.len().min(offset.saturating_add(max as u64));
-        self.0.read(offset..end).await.map_err(io::Error::other)
+        let piece = self.0.piece(offset, max as u64).await;
+        piece.map_err(io::Error::other)
     }
 }
 
