@@ -1,4 +1,4 @@
-//! What a question gives.
+//! The answer to a question.
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ const POSITIVE_MIN: Duration = Duration::from_secs(60);
 const POSITIVE_MAX: Duration = Duration::from_secs(60 * 60);
 /// The longest time that a negative answer is kept: missing records are often repaired soon.
 const NEGATIVE_MAX: Duration = Duration::from_secs(5 * 60);
-/// What an entry needs besides names and record data: two keys, the maps and the answer itself.
+/// The memory of an entry besides names and record data: two keys, the maps and the answer itself.
 const ENTRY_SIZE: usize = 256;
 
 /// A result of a question.

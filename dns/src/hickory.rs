@@ -67,7 +67,7 @@ struct Validating {
     root: Mutex<Option<Root>>,
 }
 
-/// What the root's answer told.
+/// The security of the root's answer.
 #[derive(Clone, Copy)]
 struct Root {
     secure: bool,

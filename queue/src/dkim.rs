@@ -191,7 +191,7 @@ struct BlankEnd {
     line: LineState,
 }
 
-/// What the present line has so far.
+/// The state of the present line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum LineState {
     /// Nothing but white space.

@@ -20,7 +20,7 @@ pub(crate) struct UsedUp {
 }
 
 impl Queue {
-    /// What a message waits for, in words.
+    /// The reason why a message waits, in words.
     ///
     /// # Errors
     /// If the store can't be read.
@@ -93,7 +93,7 @@ impl Queue {
     }
 }
 
-/// What became of a message that left the queue, in words.
+/// The fate of a message that left the queue, in words.
 #[must_use]
 pub fn explain_retired(retired: &Retired) -> String {
     let how = if retired.success {

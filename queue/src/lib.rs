@@ -62,7 +62,7 @@ pub use operate::{EndAs, EndedCount, OperateError};
 pub use returned::{Arrived, READ_MAX, ReturnEffects};
 pub use suppress::base_address;
 
-/// Where messages are delivered.
+/// The place of delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryMode {
     /// At the mail servers of the recipients.
@@ -85,7 +85,7 @@ pub struct QueueParts {
     pub resolver: Arc<dyn Resolver>,
     /// Makes connections.
     pub dialer: Arc<dyn Dialer>,
-    /// Where messages are delivered.
+    /// The place of delivery.
     pub delivery: DeliveryMode,
     /// Randomness for ids and for the spread of retries.
     pub rng: StdRng,
@@ -105,7 +105,7 @@ pub struct Queue {
     plans: Mutex<Plans>,
     /// As of the last claim.
     limits: Mutex<explain::UsedUp>,
-    /// What submissions are going to add, for the limits of accounts.
+    /// The messages that submissions are about to add, for the limits of accounts.
     reserved: Mutex<limits::Reserved>,
     /// Trusts the system's CAs and the configured ones.
     verifying_tls: Arc<ClientConfig>,

@@ -120,7 +120,7 @@ fn locked(calls: &Mutex<Reservations>) -> MutexGuard<'_, Reservations> {
     calls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the counts alone say of a reservation.
+/// The verdict of the counts alone about a reservation.
 enum Glance {
     Reserved(u64),
     /// These recipients must be looked up first. The number is that of a reservation; None is the

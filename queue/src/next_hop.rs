@@ -1,5 +1,5 @@
-//! Where messages go. A [`Plan`] is made before the messages of a destination are worked on, and
-//! without connections: it follows from answers of DNS and from the configuration.
+//! The next hops of messages. A [`Plan`] is made before the messages of a destination are worked
+//! on, and without connections: it follows from answers of DNS and from the configuration.
 //!
 //! [`Plans`] remembers plans for the smallest TTL of the answers. The addresses of hosts are not
 //! part of a plan. They are looked up for each attempt, and the cache of `postrider-dns` keeps
@@ -21,7 +21,7 @@ pub(crate) use plans::Plans;
 
 use crate::route::{self, SmarthostTls};
 
-/// What shares connections and limits: a set of MX hosts, an address, or a transport.
+/// A site shares connections and limits: a set of MX hosts, an address, or a transport.
 ///
 /// | kind | text |
 /// |---|---|
@@ -63,7 +63,7 @@ pub(crate) struct Hop {
     pub(crate) port: u16,
 }
 
-/// What TLS a plan asks for. A message may ask for more.
+/// The TLS that a plan asks for. A message may ask for more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TlsRule {
     /// TLS if the host offers it, with any certificate; else plain text (RFC 7435).
@@ -85,7 +85,7 @@ pub(crate) enum Way {
     Smarthost(Option<Credentials>),
 }
 
-/// Where the messages of a destination go, by one transport.
+/// The way of the messages of a destination, by one transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) site: Site,
@@ -141,7 +141,7 @@ impl Plan {
     }
 }
 
-/// What a plan is made for: a destination, by a transport that goes straight to its hosts.
+/// The target of a plan: a destination, by a transport that goes straight to its hosts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PlanKey {
     pub(crate) destination: Destination,

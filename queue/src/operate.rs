@@ -1,5 +1,6 @@
-//! What administrators do to queued messages, by filter. Each operation works page by page, so its
-//! memory does not grow with the queue. A caller that drops the future stops it between two pages.
+//! The operations of administrators on queued messages, by filter. Each operation works page by
+//! page, so its memory does not grow with the queue. A caller that drops the future stops it
+//! between two pages.
 
 use postrider_store::{
     Change, Event, HoldFilter, HoldRuleId, Order, Page, QueueFilter, QueueId, Queued, Settle,

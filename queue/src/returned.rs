@@ -73,7 +73,7 @@ enum Trust {
     Guess,
 }
 
-/// What a mail says of one message.
+/// The statement of a mail about one message.
 struct Heard<'a> {
     event: Event,
     dsn: bool,
@@ -84,8 +84,8 @@ struct Heard<'a> {
 }
 
 impl Queue {
-    /// What a mail says of messages sent earlier. None if it says nothing. `text` gives the first
-    /// [`READ_MAX`] bytes of the mail. It is awaited only if they are needed.
+    /// The effects of a mail about messages sent earlier. None if it is about none. `text` gives
+    /// the first [`READ_MAX`] bytes of the mail. It is awaited only if they are needed.
     ///
     /// # Errors
     /// If the store can't be read.

@@ -52,10 +52,10 @@ const HELD_MANY: usize = 1000;
 /// them.
 const PAUSE_PER_HELD: Duration = Duration::from_micros(5);
 
-/// What reaches a worker that is idle.
+/// The wake-up of an idle worker.
 type Wake = mpsc::Sender<()>;
 
-/// What a worker tells.
+/// A note of a worker.
 #[derive(Debug)]
 enum WorkerNote {
     /// The worker has nothing to do and waits, its connection open.

@@ -32,7 +32,7 @@ pub(crate) struct EndedAttempt {
     pub(crate) hop: LastHop,
 }
 
-/// Who reports success, if the submitter wants to hear of it.
+/// The party that reports success, if the submitter wants a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LastHop {
     /// The next hop: it knows DSNs (RFC 3461).
@@ -43,7 +43,7 @@ pub(crate) enum LastHop {
     Mailbox,
 }
 
-/// What becomes of the message.
+/// The outcome for the message.
 struct Fate {
     outcome: Outcome,
     event: Event,

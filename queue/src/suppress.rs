@@ -19,7 +19,7 @@ const AT_ONCE: [u16; 5] = [521, 550, 551, 553, 556];
 /// Subjects and details of enhanced codes that blame the address, whatever the reply code.
 const ADDRESS_FAULTS: [(u16, u16); 5] = [(1, 1), (1, 2), (1, 3), (1, 6), (2, 1)];
 
-/// What told of a failure.
+/// The source of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeardFrom {
     /// An attempt of ours.

@@ -123,7 +123,7 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     /// Makes content and metadata durable (`fsync`).
     ///
     /// # Errors
-    /// Those of [`sync_data`](Self::sync_data).
+    /// The errors of [`sync_data`](Self::sync_data).
     fn sync_all(&self) -> io::Result<()>;
 }
 

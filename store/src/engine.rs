@@ -1,4 +1,4 @@
-//! What an engine is: the face between [`Store`](crate::Store) and the place where the data is.
+//! The engine trait: the face between [`Store`](crate::Store) and the place where the data is.
 //!
 //! There are two engines. [`journal`] keeps everything on disk. `model` keeps everything in memory,
 //! and is for tests: it exists with the feature `memory`. A further engine is a type that
@@ -23,7 +23,8 @@ use crate::{
     subject::{Applied, Op, Question, Scan},
 };
 
-/// What an engine does. Each call is one atomic unit, and is answered when the change is durable.
+/// The verbs of an engine. Each call is one atomic unit. Its answer comes when the change is
+/// durable.
 ///
 /// A claim is a lease with a fence. It ends when it is settled, when its time is over, or when the
 /// process ends.

@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! The errors of the store.
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -50,7 +50,7 @@ pub enum OpenError {
     Io {
         /// The folder or file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         error: io::Error,
     },
     /// Another process has it.
@@ -78,7 +78,7 @@ pub enum OpenError {
     NewerData {
         /// The file that has it.
         path: PathBuf,
-        /// What it is.
+        /// The kind of the data.
         what: String,
     },
     /// A program from before the first release wrote it.
@@ -102,9 +102,9 @@ pub enum OpenError {
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// Where in it.
+        /// The place in it.
         offset: u64,
-        /// What is wrong there.
+        /// The fault there.
         what: String,
     },
     /// The index is gone or does not go with the journal.
@@ -116,12 +116,12 @@ pub enum OpenError {
     Index {
         /// The index.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         what: String,
     },
 }
 
-/// What makes an engine stop: its own data can't be read, or the index can't be written.
+/// The faults that stop an engine: its own data can't be read, or the index can't be written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
     #[error(transparent)]

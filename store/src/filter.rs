@@ -1,4 +1,4 @@
-//! What listings have in common: pages, orders, and tests of fields.
+//! The common parts of listings: pages, orders, and tests of fields.
 
 use serde::{Deserialize, Serialize};
 

@@ -153,7 +153,7 @@ pub struct Entry<'a> {
     pub version: u8,
     /// The op that [`Batch::push`] got.
     pub op: &'a [u8],
-    /// Where the text is. None if the entry has no text, or an empty one.
+    /// The place of the text. None if the entry has no text, or an empty one.
     pub text: Option<TextPlace>,
 }
 
@@ -177,9 +177,9 @@ pub enum Space {
 pub struct Appended {
     /// The number of the batch.
     pub batch: u64,
-    /// Where the text of each entry is, in the order of the entries. None for an empty text.
+    /// The place of the text of each entry, in the order of the entries. None for an empty text.
     pub texts: Vec<Option<TextPlace>>,
-    /// Where the next batch goes.
+    /// The position of the next batch.
     pub end: Position,
 }
 
@@ -196,7 +196,7 @@ pub struct SegmentInfo {
 struct Active {
     segment: Arc<SegmentFile>,
     seed: Seed,
-    /// Where the next batch goes.
+    /// The position of the next batch.
     next: u64,
     /// Whether the segment has a start entry that is safe.
     started: bool,
@@ -272,8 +272,8 @@ impl Journal {
         })
     }
 
-    /// Where the next entry goes, as far as the journal knows. A checkpoint of everything so far
-    /// keeps this position.
+    /// The position of the next entry, as far as the journal knows. A checkpoint of everything so
+    /// far keeps this position.
     #[must_use]
     pub fn end(&self) -> Position {
         let offset = u32::try_from(align_block(u64::from(self.tail.end))).unwrap_or(self.tail.end);

@@ -13,7 +13,7 @@
 //!   disk.
 //! - `text`, `message`: the bytes of messages.
 //!
-//! What is absent on purpose: policy. The store does not know when a retry is due, what an event
+//! Absent on purpose: policy. The store does not know when a retry is due, what an event
 //! says, or which password is right. It remembers what it is told. It asks no clock for records:
 //! times are passed in.
 

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-/// Where the data is, and how much memory and disk the store uses for it.
+/// The place of the data, and the memory and disk that the store uses.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The data folder. The store makes it if it is not there.

@@ -15,7 +15,7 @@ use crate::{
     subject::{Applied, Op, Operation, Question, Scan},
 };
 
-/// What is kept durably. Clones are the same store.
+/// The store: all durable data. Clones are the same store.
 #[derive(Clone)]
 pub struct Store {
     engine: Engines,
@@ -186,7 +186,7 @@ impl Store {
     }
 }
 
-/// What the subjects build their methods on.
+/// The base of the methods of the subjects.
 impl Store {
     pub(crate) fn changes(&self) -> &Changes {
         on_engine!(&self.engine, engine => engine.changes())

@@ -40,7 +40,7 @@ macro_rules! subjects {
     ($($tag:literal $name:ident $variant:ident,)*) => {
         $(pub(crate) mod $name;)*
 
-        /// What each subject shows to other crates.
+        /// The public names of each subject.
         pub(crate) mod exports {
             $(
                 #[allow(

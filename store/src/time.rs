@@ -81,7 +81,7 @@ fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// What a clock's `sleep_until` gives.
+/// The future of a clock's `sleep_until`.
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The time, and waiting for it.

@@ -24,7 +24,7 @@ use crate::{
 /// no further messages.
 const WAITING_MAX: usize = 16 * 1024;
 
-/// Where messages go.
+/// The way of messages.
 #[derive(Clone, Debug)]
 pub(super) enum Course {
     /// By a known plan.

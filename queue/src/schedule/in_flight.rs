@@ -48,7 +48,7 @@ impl<W> InFlight<W> {
         self.busy
     }
 
-    /// What waits for the workers of a site.
+    /// The messages that wait for the workers of a site.
     pub(crate) fn turns(&mut self, site: &Site) -> &Arc<Turns> {
         &self.workers(site).turns
     }
@@ -170,7 +170,7 @@ impl<W> InFlight<W> {
             })
     }
 
-    /// What to ask the store for. None if all workers that there may be are busy.
+    /// The claim for the store. None if all workers are busy.
     pub(crate) fn claim(
         &self,
         now: Time,

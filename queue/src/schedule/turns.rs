@@ -34,7 +34,7 @@ pub(crate) struct ClaimedBatch {
     pub(crate) claimed: Time,
 }
 
-/// What a worker does next.
+/// The next step of a worker.
 #[derive(Debug)]
 pub(crate) enum Turn {
     /// Deliver these messages: [`BATCH`] at most.
@@ -43,7 +43,7 @@ pub(crate) enum Turn {
     Claim(Destination),
 }
 
-/// What [`Turns::next`] gives.
+/// The result of [`Turns::next`].
 #[derive(Debug, Default)]
 pub(crate) struct Next {
     /// None: nothing waits.
@@ -52,7 +52,7 @@ pub(crate) struct Next {
     pub(crate) let_go: bool,
 }
 
-/// What waits for the workers of one site. It is shared by the loop and the workers.
+/// The messages that wait for the workers of one site. The loop and the workers share them.
 #[derive(Debug, Default)]
 pub(crate) struct Turns(Mutex<State>);
 

@@ -61,7 +61,7 @@ pub(crate) struct JournalEngine {
     writer: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
-/// What the engine's threads and its callers share.
+/// The state that the threads of the engine and its callers share.
 struct Shared {
     state: RwLock<State>,
     inbox: Inbox,

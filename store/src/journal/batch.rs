@@ -178,7 +178,7 @@ impl Batch {
         slot.place(self.bytes.len()).unwrap_or(u32::MAX)
     }
 
-    /// Where the text of each entry is, in the order of the entries. None for an empty text.
+    /// The place of the text of each entry, in the order of the entries. None for an empty text.
     pub(super) fn places(&self, slot: Slot) -> Vec<Option<TextPlace>> {
         let place = |entry: &Pending| {
             let at = entry.at + ENTRY_HEADER + entry.op_len as usize;

@@ -236,7 +236,7 @@ fn header_crc(seed: Seed, offset: u32, bytes: &[u8; ENTRY_HEADER]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c_append(seed.0, &offset.to_le_bytes()), rest)
 }
 
-/// Where a journal ended when a later segment was begun. It is the payload of a [`Kind::Start`]
+/// The end of a journal at the beginning of a later segment. It is the payload of a [`Kind::Start`]
 /// entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Link {

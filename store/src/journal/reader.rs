@@ -68,7 +68,7 @@ impl JournalReader {
     /// Reads a part of a text. See [`JournalText::read`].
     ///
     /// # Errors
-    /// Those of [`text`](Self::text) and of [`JournalText::read`].
+    /// The errors of [`text`](Self::text) and of [`JournalText::read`].
     pub fn read(&self, place: TextPlace, range: Range<u64>) -> Result<Bytes, ReadError> {
         self.text(place)?.read(range)
     }

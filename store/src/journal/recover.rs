@@ -20,7 +20,7 @@ pub(super) struct Recovered {
     /// All segments that were ever written to.
     pub(super) segments: SegmentMap,
     pub(super) found: Found,
-    /// Where the journal ends.
+    /// The end of the journal.
     pub(super) tail: Link,
 }
 
@@ -228,7 +228,7 @@ fn replay(
 
 /// The progress of the replay in one segment.
 struct Cursor {
-    /// Where the next entry is.
+    /// The position of the next entry.
     at: u64,
     /// The batch of the next entry.
     batch: u64,
@@ -236,7 +236,7 @@ struct Cursor {
     end: u64,
     /// The last batch that counts.
     counted: u64,
-    /// Where that batch begins.
+    /// The beginning of that batch.
     batch_start: u64,
     /// Whether the next entry belongs to that batch.
     in_batch: bool,
@@ -373,7 +373,7 @@ fn write_again(segment: &Started, start: u64, end: u64) -> Result<(), JournalErr
     let file = &segment.file.file;
     file.read_at(&mut bytes, start).map_err(&failed)?;
     match file.write_at(&bytes, start) {
-        // Where writing over a file takes space (copy-on-write), a full disk must not prevent the
+        // If a write over a file takes space (copy-on-write), a full disk must not prevent the
         // start.
         Err(error) if is_full(&error) => {}
         result => result.map_err(&failed)?,

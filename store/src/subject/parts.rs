@@ -12,7 +12,7 @@ use crate::{
 #[cfg(any(test, feature = "memory"))]
 use crate::{NewText, TextId};
 
-/// What each subject brings beside its tables.
+/// The parts of a subject beside its tables.
 pub(crate) trait Subject: Layered {
     /// Numbers that are kept with the tables.
     type Counters: Serialize + DeserializeOwned + Default + Copy;
@@ -36,8 +36,8 @@ pub(crate) trait Subject: Layered {
 
 /// The operations of a subject: changes of the state, as values.
 ///
-/// What an operation does follows from the state and the operation alone, so that a replay of the
-/// journal gives the same state again.
+/// The effect of an operation follows from the state and the operation alone, so that a replay of
+/// the journal gives the same state again.
 pub(crate) trait Operations: Serialize + DeserializeOwned {
     /// The version of the encoding.
     const VERSION: u8;
@@ -80,7 +80,7 @@ impl Operations for NoOperation {
     }
 }
 
-/// What an operation did.
+/// The effect of an operation.
 #[derive(Debug)]
 pub(crate) enum Applied {
     /// Numbers were given.
@@ -96,7 +96,7 @@ pub(crate) enum Applied {
     Refused(StoreError),
 }
 
-/// What an operation gives back.
+/// The output of an operation.
 pub(crate) trait Output: Sized + Send {
     fn from_applied(applied: Applied) -> Option<Self>;
     fn into_applied(self) -> Applied;
@@ -127,7 +127,7 @@ outputs! {
 }
 
 impl Applied {
-    /// What was given, as an operation with this output gives it.
+    /// The output, with the type of the operation.
     pub(crate) fn output<T: Output>(self) -> Result<T, StoreError> {
         match self {
             Self::Refused(error) => Err(error),

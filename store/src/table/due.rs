@@ -1,4 +1,4 @@
-//! What is due, by time and *lane* (a destination, or a URL).
+//! Due records, by time and *lane* (a destination, or a URL).
 //!
 //! A search looks at the heads of the lanes, in the order of their times. So it costs what it gives
 //! and what it skips, not what there is.

@@ -1,4 +1,4 @@
-//! What a checkpoint does with tables: it sets their changes apart and writes them to the index.
+//! Tables in a checkpoint: it sets their changes apart and writes them to the index.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::error::Fault;
 
-/// What the checkpoint sees of one table, or of many.
+/// The face of one table, or of many, to the checkpoint.
 pub(crate) trait Layered {
     /// Adds the names of the tables in the index.
     #[cfg(test)]
@@ -168,7 +168,7 @@ impl<K: Key, V: Value> Frozen for FrozenTable<K, V> {
     }
 }
 
-/// Where a layer is written to. It knows bytes only, so that its code exists once.
+/// The target of a written layer. It knows bytes only, so that its code exists once.
 struct Output<'a> {
     table: redb::Table<'a, Bytes, Bytes>,
     groups: Option<redb::Table<'a, Bytes, Bytes>>,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::error::Fault;
 
-/// What a table holds.
+/// A value of a table.
 pub(crate) trait Value: Clone + Send + Sync + 'static {
     /// Appends the bytes of the value.
     fn encode(&self, out: &mut Vec<u8>);

@@ -26,7 +26,7 @@ struct World {
     options: Options,
     engine: Store,
     model: Store,
-    /// What the engine may show after a crash.
+    /// The states that the engine may show after a crash.
     possible: Vec<Store>,
     /// Texts that were staged, and may have gone since.
     staged: Vec<TextId>,
@@ -466,7 +466,7 @@ but it should be one of {shows:#?}"
         true
     }
 
-    /// What happens to the clock, the process and the disk. False: the step is another.
+    /// The steps of the clock, the process and the disk. False: the step is another.
     async fn take_disk(&mut self, step: &Step) -> bool {
         match step {
             Step::Pass { seconds } => {

@@ -1,4 +1,4 @@
-//! What a data folder that can't be used gets, and a disk that fails while it is used.
+//! Data folders that can't be used, and a disk that fails in use.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ fn options(dir: &Path) -> Options {
     }
 }
 
-/// What `kill -9` leaves of a store that took three messages.
+/// The folder of a store that took three messages and was killed.
 async fn killed() -> tempfile::TempDir {
     let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     // Without threads of its own, so that nothing changes while it is copied.
@@ -224,7 +224,7 @@ async fn a_full_disk_refuses_new_mail_until_it_has_room() {
         }
     }
     assert!(matches!(refused, Some(StoreError::Full)), "{refused:?}");
-    // What is queued goes on.
+    // Queued messages go on.
     let claimed = store.claim(claim(at(9))).await.unwrap();
     assert!(!claimed.messages.is_empty());
     let done = vec![settle(&claimed.messages[0], GONE)];
@@ -250,7 +250,7 @@ async fn a_failing_disk_stops_the_store_and_it_says_why() {
     let why = store.stopped().await;
     assert!(matches!(why, StoreError::Write(_)), "{why}");
     store.close().await;
-    // What was answered is there; the other may be.
+    // The answered message is there; the other may be.
     disk.fail_syncs_from(u64::MAX);
     disk.crash();
     let store = Store::open_on(disk.disk(), &options, Mode::Inline(2)).unwrap();

@@ -181,7 +181,7 @@ pub(crate) fn settle_hook(hook: &crate::Hook, outcome: Outcome) -> SettleHook {
     }
 }
 
-/// What came of a call.
+/// The result of a call.
 pub(crate) fn hook_attempt(start: Time) -> HookAttempt {
     HookAttempt {
         start,

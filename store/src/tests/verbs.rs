@@ -1,4 +1,4 @@
-//! What each verb does, on both engines.
+//! Each verb, on both engines.
 
 mod claims;
 mod history;

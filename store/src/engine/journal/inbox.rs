@@ -1,4 +1,4 @@
-//! What waits for the writer.
+//! The requests that wait for the writer.
 
 use std::{
     mem,

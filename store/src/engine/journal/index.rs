@@ -31,7 +31,7 @@ const COUNTERS: &str = "subject/";
 /// How long to wait before looking again whether the disk has room.
 const FULL_PAUSE: Duration = Duration::from_millis(250);
 
-/// What a checkpoint covers.
+/// The part of the journal that a checkpoint covers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Meta {
     /// The counters of each subject, by its name.
@@ -124,7 +124,7 @@ impl Index {
         Ok(Self { database })
     }
 
-    /// What the last checkpoint covers.
+    /// The part of the journal that the last checkpoint covers.
     fn meta(&self) -> Result<Meta, IndexError> {
         let (mut position, mut counters) = (None, Vec::new());
         let mut read = || -> Result<(), redb::Error> {

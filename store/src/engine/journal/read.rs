@@ -20,7 +20,7 @@ pub(crate) struct Reader<'a> {
     shared: &'a Shared,
 }
 
-/// What is to be listed.
+/// The records to list.
 pub(crate) struct Listing<K> {
     /// Only records of this group.
     pub(crate) group: Option<String>,

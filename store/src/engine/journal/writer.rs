@@ -45,7 +45,7 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const LOOK: Duration = Duration::from_millis(100);
 /// Between two portions of texts that are copied onward.
 const MOVE_PAUSE: Duration = Duration::from_millis(20);
-/// What a change takes in memory, beside the bytes of its op.
+/// The memory of a change, beside the bytes of its operation.
 const WEIGHT: usize = 600;
 
 pub(super) struct Writer {
@@ -66,9 +66,9 @@ pub(super) struct Writer {
     /// About how many bytes changed since the last freeze.
     weight: usize,
     last_freeze: Instant,
-    /// What the present checkpoint covers.
+    /// The part of the journal that the present checkpoint covers.
     freezing: Option<Position>,
-    /// Where a replay would begin.
+    /// The position where a replay would begin.
     checkpointed: Position,
     /// Callers that wait for a new checkpoint, and for the present one.
     wanted: Vec<oneshot::Sender<()>>,

@@ -191,7 +191,7 @@ fn the_journal_leaves_the_free_space_that_its_options_name() {
     assert!(journal.segments().len() >= 3);
 }
 
-/// Where writing over a file takes space, a write can stop in the middle.
+/// On a file system where a write over a file takes space, a write can stop in the middle.
 #[test]
 fn a_full_copy_on_write_disk_cancels_the_batch() {
     let disk = SimDisk::new(1);

@@ -1,4 +1,4 @@
-//! What the store keeps of events, and which events are listed.
+//! The records of events, and the filter of listed events.
 
 use std::collections::BTreeMap;
 
@@ -75,10 +75,10 @@ impl Event {
     }
 }
 
-/// What happened to a sent message.
+/// The event of a sent message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutgoingEvent {
-    /// What happened.
+    /// The kind of the event.
     pub event: Event,
     /// The event comes from an incoming DSN.
     pub dsn: bool,
@@ -113,7 +113,7 @@ pub struct LoggedEvent {
     pub account: String,
     /// The recipient of the message, in Unicode form.
     pub recipient: String,
-    /// What happened.
+    /// The kind of the event.
     pub told: OutgoingEvent,
     /// When the store removes the record.
     pub keep_until: Time,

@@ -1,4 +1,4 @@
-//! What operations do to calls of webhooks.
+//! The effect of operations on webhook calls.
 
 use std::{ops::Bound, sync::Arc};
 

@@ -55,7 +55,7 @@ tables! {
             has: |account, hook| hook.account == account,
         },
     ),
-    /// Those of them that are not claimed and the first of their chain, by lane.
+    /// The calls that are not claimed and are the first of their chain, by lane.
     due: Due<HookId> = Due::new("hooks_due", "hooks_due_lanes", "hooks_due_heads"),
     claimed: Table<HookId, ()> = Table::new("claimed_hooks"),
     /// The order of the calls of each chain.

@@ -1,4 +1,4 @@
-//! What the store keeps of a call of a webhook.
+//! The records of a webhook call.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ ids! {
     HookId,
 }
 
-/// What a call of a webhook tells of.
+/// The subject of a webhook call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HookKind {
-    /// What became of a sent message.
+    /// The fate of a sent message.
     Outgoing(OutgoingEvent),
     /// A message came into a mailbox. The call keeps the text alive, so it can be made even when
     /// the message is deleted.
@@ -32,7 +32,7 @@ pub struct Hook {
     pub url: String,
     /// The Authorization field, as configured when the event was made; empty: none.
     pub authorization: String,
-    /// What the call tells.
+    /// The content of the call.
     pub kind: HookKind,
     /// When the event was made.
     pub submitted: Time,
@@ -91,10 +91,10 @@ pub struct NewHook {
     pub next_attempt: Time,
 }
 
-/// What a new webhook call is about.
+/// The subject of a new webhook call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum NewHookKind {
-    /// What became of a sent message.
+    /// The fate of a sent message.
     Outgoing(OutgoingEvent),
     /// The mail at this index of the same unit's `mails`.
     Incoming(u32),
@@ -165,6 +165,6 @@ pub struct SettleHook {
     pub fence: u64,
     /// Added to the results of the call.
     pub attempt: HookAttempt,
-    /// What happens to the call. `Release` gives it back, as for messages.
+    /// The outcome. `Release` gives the call back, as for messages.
     pub outcome: Outcome,
 }

@@ -24,13 +24,13 @@ ids! {
 pub struct ApiKey {
     /// Its number, which is part of the key.
     pub id: ApiKeyId,
-    /// What people call it.
+    /// The name, for people.
     pub name: String,
     /// In whose name it may be used.
     pub account: String,
     /// SHA-256 of the secret part, which is random enough to need no more.
     pub hash: [u8; 32],
-    /// What may be done with it.
+    /// The allowed uses.
     pub scopes: Vec<Scope>,
     /// When it was made.
     pub created: Time,
@@ -52,7 +52,7 @@ impl std::fmt::Debug for ApiKey {
     }
 }
 
-/// What a key allows.
+/// The uses that a key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {

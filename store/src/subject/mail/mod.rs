@@ -70,7 +70,7 @@ pub struct Arrival {
     pub msg_from_validated: bool,
     /// Domains with a valid DKIM signature.
     pub dkim_domains: Vec<String>,
-    /// Who sent it to us.
+    /// The address of the client.
     pub remote_ip: Option<IpAddr>,
 }
 

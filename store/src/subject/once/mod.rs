@@ -1,4 +1,4 @@
-//! What is done once: the answers that are kept under idempotency keys.
+//! Idempotency keys: the answers that are kept under them.
 
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;

@@ -1,4 +1,4 @@
-//! What is done once, in the model.
+//! Idempotency keys, in the model.
 
 use std::collections::BTreeMap;
 

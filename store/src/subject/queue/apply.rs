@@ -1,4 +1,4 @@
-//! What operations do to the queue.
+//! The effect of operations on the queue.
 
 use std::{collections::BTreeSet, ops::Bound, sync::Arc};
 

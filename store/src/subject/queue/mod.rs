@@ -67,7 +67,7 @@ tables! {
             has: Group::has_queued,
         },
     ),
-    /// Those of them that are neither held nor claimed, by destination.
+    /// The messages that are neither held nor claimed, by destination.
     due: Due<QueueId> = Due::new("due", "due_lanes", "due_heads"),
     claimed: Table<QueueId, InWork> = Table::new("claimed"),
     retired: Table<QueueId, Retired> = Table::grouped(

@@ -1,4 +1,4 @@
-//! What the store keeps of a message that is to be sent, and of one that left the queue.
+//! The records of a queued message, and of one that left the queue.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ ids! {
     QueueId,
 }
 
-/// What all recipients of one submission have in common.
+/// The common data of all recipients of one submission.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Common {
     /// The account that sent the message. It gets the events.
@@ -98,7 +98,7 @@ pub struct Queued {
     pub top: Top,
     /// The text; shared with the other recipients.
     pub text: TextId,
-    /// What the recipients have in common.
+    /// The common data of the recipients.
     pub common: Arc<Common>,
     /// The address of MAIL FROM for this recipient, with its fromid when one is used.
     pub reverse_path: ReversePath,
@@ -163,7 +163,7 @@ pub struct Retired {
 /// A message to be sent to one or more recipients.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NewMessage {
-    /// What the recipients have in common.
+    /// The common data of the recipients.
     pub common: Common,
     /// The fields before the text, for all recipients.
     pub top: Top,
@@ -219,12 +219,12 @@ impl Found {
     }
 }
 
-/// Where a queued message goes: the recipient's domain in A-labels, lower-case, or the address
-/// literal with brackets.
+/// The destination of a queued message: the recipient's domain in A-labels, lower-case, or the
+/// address literal with brackets.
 pub type Destination = String;
 
 impl Queued {
-    /// Where the message goes. Messages with one destination are claimed together.
+    /// The destination of the message. Messages with one destination are claimed together.
     #[must_use]
     pub fn destination(&self) -> Destination {
         self.recipient.host.ascii()

@@ -1,4 +1,4 @@
-//! What accounts have sent, for their limits: how much by the hour, and to whom.
+//! The counts of sent messages, for the limits of accounts: by hour and by recipient.
 
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
@@ -22,7 +22,7 @@ pub(crate) type Op = NoOperation;
 pub struct Sent {
     /// All recipients.
     pub recipients: u64,
-    /// Those that had never been sent to before.
+    /// The recipients that had no message before.
     pub first_time: u64,
 }
 
@@ -55,7 +55,7 @@ records! {
 }
 
 tables! {
-    /// What accounts have sent.
+    /// The counts of sent messages.
     counters: (),
     /// By account and hour.
     sent: Table<(Name, u64), Sent> = Table::new("sent"),
@@ -140,7 +140,7 @@ questions! {
 }
 
 impl Store {
-    /// What an account has sent since a time, counted from the beginning of that hour.
+    /// The messages of an account since a time, counted from the beginning of that hour.
     ///
     /// # Errors
     /// If it can't be read.

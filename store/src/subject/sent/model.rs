@@ -1,4 +1,4 @@
-//! What accounts have sent, in the model.
+//! The counts of sent messages, in the model.
 
 use std::collections::{BTreeMap, BTreeSet};
 

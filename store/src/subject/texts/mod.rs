@@ -36,7 +36,7 @@ pub(crate) struct Stored {
     refs: u64,
 }
 
-/// Where a text is.
+/// The place of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Place {
     /// Nowhere: it has no bytes.
@@ -55,7 +55,7 @@ impl Place {
     }
 }
 
-/// What of a journal segment is alive. A segment without living texts has no record.
+/// The living part of a journal segment. A segment without living texts has no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Segment {
     /// Bytes of living texts.
@@ -111,7 +111,7 @@ impl OpText {
         }
     }
 
-    /// Where the text lies when the text of the entry lies at `place`.
+    /// The place of the text, if the text of the entry is at `place`.
     pub(super) fn place(self, place: Option<TextPlace>) -> Place {
         match self {
             Self::Inline => place.map_or(Place::Empty, Place::Journal),
@@ -331,7 +331,7 @@ impl State {
             .enumerate()
         {
             let (id, stored) = item?;
-            // Those of other segments cost time too.
+            // The texts of other segments cost time too.
             if found.len() >= max || seen >= max * 16 {
                 return Ok((found, Some(id)));
             }

@@ -49,7 +49,7 @@ pub(crate) enum Op {
     Start,
 }
 
-/// What comes into being together.
+/// The records that one operation creates together.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Unit {
     text: Option<OpText>,

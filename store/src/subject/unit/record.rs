@@ -1,4 +1,4 @@
-//! What comes into being together, or changes together: units of several subjects.
+//! Units: changes of several subjects in one operation.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -95,12 +95,12 @@ pub struct Settle {
     /// The fence of the claim; for [`Party::Administrator`] the present fence. A settlement with an
     /// older fence changes nothing.
     pub fence: u64,
-    /// Who settles it.
+    /// The party that settles the message.
     pub party: Party,
     /// Added to the results of the message. None when no attempt was made (see
     /// [`Outcome::Release`]).
     pub attempt: Option<Attempt>,
-    /// What happens to the message.
+    /// The outcome for the message.
     pub outcome: Outcome,
     /// A "delayed" DSN goes out with this.
     pub delay_told: bool,
@@ -116,7 +116,7 @@ pub struct Settle {
     pub events: Vec<NewEvent>,
 }
 
-/// Who settles a message.
+/// The party that settles a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Party {
     /// The one who claimed the message.
@@ -126,7 +126,7 @@ pub enum Party {
     Administrator,
 }
 
-/// What happens to a claimed message.
+/// The outcome for a claimed message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// The message goes back as it was and is due at once. The attempt does not count.

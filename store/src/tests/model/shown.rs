@@ -34,7 +34,7 @@ pub(super) struct Shown {
     credentials: Vec<Option<Credential>>,
     suppressions: Vec<Suppression>,
     hold_rules: Vec<HoldRule>,
-    /// What each filter finds, in both orders.
+    /// The result of each filter, in both orders.
     listed: Vec<Vec<QueueId>>,
     listed_retired: Vec<Vec<QueueId>>,
     /// Messages by their names.
@@ -254,7 +254,7 @@ pub(super) async fn shown(store: &Store) -> Shown {
     }
 }
 
-/// What each filter finds in the logs.
+/// The result of each filter in the logs.
 pub(super) async fn logged_events(store: &Store) -> Vec<Vec<LoggedEvent>> {
     let any = || EventFilter {
         account: "ann".into(),

@@ -113,7 +113,7 @@ pub(super) enum Step {
     Reopen,
 }
 
-/// What else comes with what is accepted.
+/// The further parts of an accepted unit.
 #[derive(Clone, Debug)]
 pub(super) struct Extras {
     account: bool,
@@ -140,7 +140,7 @@ pub(super) enum Fate {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Crash {
-    /// What was not synced is lost or torn.
+    /// Bytes without a sync are lost or torn.
     Power,
     /// `kill -9`.
     Kill,

@@ -61,7 +61,7 @@ async fn history_goes_in_steps() {
         });
         store.settle(ends.collect()).await.unwrap();
         store.checkpoint().await;
-        // What is over first goes first.
+        // The record with the earliest end goes first.
         assert_eq!(store.expire(at(99), 2).await.unwrap(), 2);
         assert_eq!(store.retired(QueueId(2)).await.unwrap(), None);
         assert!(store.retired(QueueId(1)).await.unwrap().is_some());
