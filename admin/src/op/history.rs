@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Operation, Sink,
-    pages::Pages,
+    pages::send_pages,
     queue::{AttemptItem, reverse_path},
 };
 use crate::{AdminError, Context};
@@ -86,16 +86,10 @@ impl Operation for List {
         context: &Context,
         items: &mut impl Sink<RetiredItem>,
     ) -> Result<(), AdminError> {
-        let mut pages = Pages::new(self.limit);
-        while let Some((after, count)) = pages.next() {
-            let (filter, order) = (&self.filter, self.order);
-            let page = context
-                .store
-                .list_retired(filter, after, order, count)
-                .await?;
-            let listed = pages.pass(page).iter().map(RetiredItem::from).collect();
-            items.send(listed).await?;
-        }
-        Ok(())
+        let (filter, order) = (&self.filter, self.order);
+        send_pages(self.limit, items, |after, count| {
+            context.store.list_retired(filter, after, order, count)
+        })
+        .await
     }
 }

@@ -1,6 +1,9 @@
 //! Listings page by page.
 
-use postrider_store::Page;
+use postrider_store::{Page, StoreError};
+
+use super::Sink;
+use crate::AdminError;
 
 /// How many records are read at once.
 const PAGE: usize = 500;
@@ -36,6 +39,29 @@ impl<C: Copy> Pages<C> {
         self.after = page.next;
         page.items
     }
+}
+
+/// Reads a listing of at most `limit` records page by page, and sends an item for each record.
+/// `read` gives the page behind a position, with at most that many records.
+pub(super) async fn send_pages<C, R, I, F>(
+    limit: Option<usize>,
+    items: &mut impl Sink<I>,
+    read: impl Fn(Option<C>, usize) -> F + Send,
+) -> Result<(), AdminError>
+where
+    C: Copy + Send,
+    R: Send,
+    I: for<'a> From<&'a R>,
+    F: Future<Output = Result<Page<R, C>, StoreError>> + Send,
+{
+    let mut pages = Pages::new(limit);
+    while let Some((after, count)) = pages.next() {
+        let page = read(after, count).await?;
+        items
+            .send(pages.pass(page).iter().map(I::from).collect())
+            .await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

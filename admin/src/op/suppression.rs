@@ -6,7 +6,7 @@ use postrider_store::{NewSuppression, Suppression, base_in_list};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use super::{Operation, Single, Sink, pages::Pages};
+use super::{Operation, Single, Sink, pages::send_pages};
 use crate::{AdminError, Context};
 
 /// An entry of a suppression list. Times are RFC 3339, addresses are in their Unicode form.
@@ -61,17 +61,11 @@ impl Operation for List {
         context: &Context,
         items: &mut impl Sink<SuppressionItem>,
     ) -> Result<(), AdminError> {
-        let mut pages = Pages::new(None);
-        while let Some((after, count)) = pages.next() {
-            let account = self.account.as_deref();
-            let page = context
-                .store
-                .list_suppressions(account, after, count)
-                .await?;
-            let listed = pages.pass(page).iter().map(SuppressionItem::from).collect();
-            items.send(listed).await?;
-        }
-        Ok(())
+        let account = self.account.as_deref();
+        send_pages(None, items, |after, count| {
+            context.store.list_suppressions(account, after, count)
+        })
+        .await
     }
 }
 

@@ -6,7 +6,7 @@ use postrider_store::{
 use postrider_webhook::WebhookKind;
 use serde::{Deserialize, Serialize};
 
-use super::{Operation, Single, Sink, pages::Pages};
+use super::{Operation, Single, Sink, pages::send_pages};
 use crate::{AdminError, Context};
 
 /// A call to be made. Times are RFC 3339.
@@ -134,17 +134,11 @@ impl Operation for List {
         context: &Context,
         items: &mut impl Sink<HookItem>,
     ) -> Result<(), AdminError> {
-        let mut pages = Pages::new(self.limit);
-        while let Some((after, count)) = pages.next() {
-            let (filter, order) = (&self.filter, self.order);
-            let page = context
-                .store
-                .list_hooks(filter, after, order, count)
-                .await?;
-            let listed = pages.pass(page).iter().map(HookItem::from).collect();
-            items.send(listed).await?;
-        }
-        Ok(())
+        let (filter, order) = (&self.filter, self.order);
+        send_pages(self.limit, items, |after, count| {
+            context.store.list_hooks(filter, after, order, count)
+        })
+        .await
     }
 }
 
@@ -168,17 +162,13 @@ impl Operation for History {
         context: &Context,
         items: &mut impl Sink<RetiredHookItem>,
     ) -> Result<(), AdminError> {
-        let mut pages = Pages::new(self.limit);
-        while let Some((after, count)) = pages.next() {
-            let (filter, order) = (&self.filter, self.order);
-            let page = context
+        let (filter, order) = (&self.filter, self.order);
+        send_pages(self.limit, items, |after, count| {
+            context
                 .store
                 .list_retired_hooks(filter, after, order, count)
-                .await?;
-            let listed = pages.pass(page).iter().map(RetiredHookItem::from).collect();
-            items.send(listed).await?;
-        }
-        Ok(())
+        })
+        .await
     }
 }
 
