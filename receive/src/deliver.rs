@@ -170,7 +170,7 @@ impl SessionContext {
                     report,
                 };
                 let returned = if reported.insert(&target.account) {
-                    let beginning = self.beginning(&text.body);
+                    let beginning = self.beginning(&text.text);
                     self.queue.returned(&config, &arrived, beginning).await?
                 } else {
                     None

@@ -45,7 +45,7 @@ pub struct HeaderEdit {
 #[derive(Debug)]
 pub struct ReceivedText {
     /// The text.
-    pub body: NewText,
+    pub text: NewText,
     /// Its size in bytes.
     pub size: u64,
     /// It has bytes above 127.
@@ -136,9 +136,9 @@ impl Intake {
             self.pass_header(edit).await?;
         }
         let size = self.writer.len();
-        let body = self.writer.finish().await.map_err(IntakeError::from)?;
+        let text = self.writer.finish().await.map_err(IntakeError::from)?;
         Ok(ReceivedText {
-            body,
+            text,
             size,
             eight_bit: self.eight_bit,
         })
@@ -178,7 +178,7 @@ mod tests {
             intake.write(chunk, &mut on_top).await.unwrap();
         }
         let taken = intake.finish(&mut on_top).await.unwrap();
-        let NewText::Inline(body) = taken.body else {
+        let NewText::Inline(body) = taken.text else {
             panic!("small")
         };
         assert_eq!(taken.size, body.len() as u64);

@@ -79,7 +79,7 @@ impl MxSession {
             .mailbox_records(incoming)
             .await
             .map_err(|error| store_reply(&error))?;
-        accept.text = Some(text.body);
+        accept.text = Some(text.text);
         let accepted = self.context.store.accept(accept).await;
         let accepted = accepted.map_err(|error| store_reply(&error))?;
         let ids: Vec<String> = accepted.mails.iter().map(ToString::to_string).collect();

@@ -197,7 +197,7 @@ fn submission(
         own_from_id: true,
         recipients: recipients.collect(),
         top,
-        text: text.body,
+        text: text.text,
         size: text.size,
         message_id: fields.message_id,
         subject: fields.subject,
