@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use apikey::{ApiKey, KeyScope};
 pub use listing::{Listing, When};
-pub use moment::{Bound, Offset};
+pub use moment::{Bound, Moment, Offset};
 pub use queue::{
     Filter, HoldRules, OnList, Queue, Retired, RetiredFilter, Selection, Suppress, TlsPolicy,
 };
@@ -85,13 +85,26 @@ pub struct Webapi {
     )]
     pub url: String,
     /// Log in with an address of the account and its password or a key, separated by a colon.
-    /// Without the second part, the command asks for it. Without --user and --key, the command uses
-    /// the environment: POSTRIDER_KEY, then POSTRIDER_USER.
+    /// Without the second part, the command takes it from --password-file or asks for it. Without
+    /// --user and a key, the command uses the environment: POSTRIDER_KEY, then POSTRIDER_USER.
+    /// Other users of this machine may see the arguments of a command; they can't see its
+    /// environment and its files.
     #[arg(long, value_name = "ADDRESS[:PASSWORD]")]
     pub user: Option<String>,
+    /// The file with the password for --user, as its first line.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "user",
+        env = "POSTRIDER_PASSWORD_FILE"
+    )]
+    pub password_file: Option<PathBuf>,
     /// Log in with an API key.
     #[arg(long, conflicts_with = "user")]
     pub key: Option<String>,
+    /// Log in with the API key in the first line of a file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "key"], env = "POSTRIDER_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
     /// A file with certificates (PEM) to trust, in addition to those of the system. For example:
     /// config/localserve.crt of localserve.
     #[arg(long, value_name = "FILE")]

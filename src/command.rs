@@ -11,6 +11,7 @@ mod running;
 mod select;
 mod serve;
 mod suppression;
+pub mod visible;
 mod webapi;
 mod webhook;
 
@@ -27,6 +28,14 @@ use crate::cli::{Cli, Command};
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(String);
+
+impl Usage {
+    /// A wrong command line, with the sentence for standard error.
+    #[must_use]
+    pub const fn new(sentence: String) -> Self {
+        Self(sentence)
+    }
+}
 
 /// Runs a command to its end.
 ///

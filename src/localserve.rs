@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, bail};
 use postrider_admin::face::SOCKET_NAME;
 
-use crate::{cli, files, tls};
+use crate::{cli, command::Usage, files, tls};
 
 /// The account of localserve.
 pub const ACCOUNT: &str = "postrider";
@@ -109,9 +109,9 @@ fn ports(offset: u16) -> anyhow::Result<[u16; 5]> {
     let mut ports = PORTS;
     for port in &mut ports {
         let Some(moved) = port.checked_add(offset) else {
-            bail!(
+            bail!(Usage::new(format!(
                 "--port-offset {offset} is too large: the sum with port {port} must not be above 65535"
-            );
+            )));
         };
         *port = moved;
     }

@@ -58,7 +58,7 @@ pub use add::{AddError, DoOnce, MakeAnswer, Staged, Submission, Submitted, Submi
 pub use dial::{Dialer, Dialing, TcpDialer};
 pub use explain::{describe, explain_retired};
 pub use limits::{Allowance, LimitError};
-pub use operate::{EndAs, EndedCount, OperateError};
+pub use operate::{ChangedCount, EndAs, EndedCount, OperateError};
 pub use returned::{Arrived, READ_MAX, ReturnEffects};
 pub use suppress::base_address;
 

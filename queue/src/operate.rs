@@ -24,6 +24,15 @@ pub enum OperateError {
     Store(#[from] StoreError),
 }
 
+/// How many messages were changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChangedCount {
+    /// Messages that were changed.
+    pub changed: u64,
+    /// Messages among them that are held. Their delivery waits for a release.
+    pub held: u64,
+}
+
 /// How many messages were ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndedCount {
@@ -43,31 +52,43 @@ pub enum EndAs {
 }
 
 impl Queue {
-    /// Changes the messages that match. Returns their number.
+    /// Changes the messages that match.
     ///
     /// # Errors
     /// If a transport is unknown or the store fails.
-    pub async fn change(&self, filter: &QueueFilter, change: &Change) -> Result<u64, OperateError> {
+    pub async fn change(
+        &self,
+        filter: &QueueFilter,
+        change: &Change,
+    ) -> Result<ChangedCount, OperateError> {
         if let Some(transport) = &change.transport
             && !transport.is_empty()
             && !self.statics.transports.contains_key(transport)
         {
             return Err(OperateError::UnknownTransport(transport.clone()));
         }
-        let mut count = 0;
+        let mut count = ChangedCount::default();
         let mut after = None;
         loop {
             let page = self.page(filter, after).await?;
             let ids: Vec<QueueId> = page.items.iter().map(|message| message.id).collect();
             if !ids.is_empty() {
-                count += self.store.change(ids, change).await?;
+                count.changed += self.store.change(ids, change).await?;
             }
+            let held = page.items.iter();
+            let held = held.filter(|message| change.hold.unwrap_or(message.hold));
+            count.held += held.count() as u64;
             match page.next {
                 Some(next) => after = Some(next),
                 None => break,
             }
         }
-        info!(?filter, ?change, count, "changed by an administrator");
+        info!(
+            ?filter,
+            ?change,
+            count = count.changed,
+            "changed by an administrator"
+        );
         Ok(count)
     }
 

@@ -226,7 +226,7 @@ async fn hold_rules_are_for_what_is_queued_and_what_comes() {
         "is held by an administrator, until it is released"
     );
     let released = world.queue.change(&to("@remote.test"), &hold(false)).await;
-    assert_eq!(released.unwrap(), 2);
+    assert_eq!(released.unwrap().changed, 2);
     assert_eq!(world.events(1).await, [(new, Event::Delivered)]);
     assert_eq!(remote.received().len(), 1);
     world.stop().await;
@@ -253,8 +253,14 @@ async fn administrators_change_and_end_messages() {
             in_delivery: 0
         }
     );
-    // A held message can be ended too.
     world.queue.change(&to("b@"), &hold(true)).await.unwrap();
+    let soon = Change {
+        next_attempt: Some(NextAttempt::At(world.now())),
+        ..Change::default()
+    };
+    let count = world.queue.change(&to("b@"), &soon).await.unwrap();
+    assert_eq!((count.changed, count.held), (1, 1));
+    // A held message can be ended too.
     let ended = world.queue.end_all(&to("b@"), EndAs::Drop).await.unwrap();
     assert_eq!(ended.ended, 1);
     let told = world.told().await;
@@ -271,7 +277,8 @@ async fn administrators_change_and_end_messages() {
         next_attempt: Some(NextAttempt::At(world.now())),
         ..Change::default()
     };
-    assert_eq!(world.queue.change(&to("c@"), &kick).await.unwrap(), 1);
+    let count = world.queue.change(&to("c@"), &kick).await.unwrap();
+    assert_eq!((count.changed, count.held), (1, 0));
     let events = world.events(3).await;
     assert_eq!(events[2], (c, Event::Delivered));
     world.stop().await;

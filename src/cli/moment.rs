@@ -1,7 +1,8 @@
-//! Times relative to now, as people write them.
+//! Times as people write them.
 
 use std::{str::FromStr, time::Duration};
 
+use jiff::{Timestamp, ToSpan, Zoned, civil, tz::TimeZone};
 use postrider_config::parse_duration;
 use postrider_store::Time;
 
@@ -14,13 +15,26 @@ pub enum Offset {
     Later(Duration),
 }
 
+/// A time: relative to now, or by the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Relative to now.
+    Relative(Offset),
+    /// With an offset from UTC, as RFC 3339 has it: `2026-11-28T14:00:00Z`.
+    Exact(Timestamp),
+    /// A local time: `2026-11-28 14:00`, or a date alone, which is its beginning.
+    Local(civil::DateTime),
+    /// The next time at which the local clock shows this: `14:00`.
+    Clock(civil::Time),
+}
+
 /// A time is before or after another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// Before it.
-    Before(Offset),
+    Before(Moment),
     /// After it.
-    After(Offset),
+    After(Moment),
 }
 
 /// Why a text is not a time or a bound.
@@ -32,6 +46,12 @@ pub enum MomentError {
     /// The text is not an offset.
     #[error("{0:?} is not \"now\" or a duration such as \"1h30m\", \"-1h30m\" or \"2d\"")]
     Offset(String),
+    /// The text is not a time.
+    #[error(
+        "{0:?} is not a time: write \"now\", a duration such as \"1h30m\" or \"-2d\", a time such as \
+         \"2026-11-28T14:00:00Z\" or \"2026-11-28 14:00\" (local), or \"14:00\" (local)"
+    )]
+    Moment(String),
 }
 
 impl Offset {
@@ -62,14 +82,66 @@ impl FromStr for Offset {
     }
 }
 
+impl Moment {
+    /// The time, if it is `now` at present in this time zone. If a change of the clock skips a local
+    /// time, the time is later by the length of the change.
+    #[must_use]
+    pub fn from(self, now: Time, zone: &TimeZone) -> Time {
+        let at = |local: civil::DateTime| local.to_zoned(zone.clone()).map(|it| it.timestamp());
+        let timestamp = match self {
+            Self::Relative(offset) => return offset.from(now),
+            Self::Exact(timestamp) => Ok(timestamp),
+            Self::Local(local) => at(local),
+            Self::Clock(time) => next(&now.timestamp().to_zoned(zone.clone()), time),
+        };
+        // A time that is out of the range of the calendar is no time that anybody means.
+        timestamp.map_or(now, Time::from)
+    }
+}
+
+/// The first time after `now` at which the clock shows `time`.
+fn next(now: &Zoned, time: civil::Time) -> Result<Timestamp, jiff::Error> {
+    let zone = now.time_zone();
+    let today = now.date().to_datetime(time).to_zoned(zone.clone())?;
+    if today > *now {
+        return Ok(today.timestamp());
+    }
+    let tomorrow = now.date().checked_add(1.day())?;
+    let tomorrow = tomorrow.to_datetime(time).to_zoned(zone.clone())?;
+    Ok(tomorrow.timestamp())
+}
+
+impl FromStr for Moment {
+    type Err = MomentError;
+
+    fn from_str(text: &str) -> Result<Self, MomentError> {
+        if let Ok(offset) = text.parse() {
+            return Ok(Self::Relative(offset));
+        }
+        if let Ok(exact) = text.parse() {
+            return Ok(Self::Exact(exact));
+        }
+        // The parser of local times reads a time with an offset too, and forgets the offset.
+        let has_offset = text.ends_with(['z', 'Z']) || text.contains(['+', '[']);
+        if has_offset {
+            return Err(MomentError::Moment(text.to_owned()));
+        }
+        match (text.parse(), text.parse()) {
+            (Ok(local), _) if text.contains('-') => Ok(Self::Local(local)),
+            (_, Ok(time)) if text.contains(':') => Ok(Self::Clock(time)),
+            _ => Err(MomentError::Moment(text.to_owned())),
+        }
+    }
+}
+
 impl FromStr for Bound {
     type Err = MomentError;
 
     fn from_str(text: &str) -> Result<Self, MomentError> {
-        if let Some(offset) = text.strip_prefix('<') {
-            Ok(Self::Before(offset.trim().parse()?))
-        } else if let Some(offset) = text.strip_prefix('>') {
-            Ok(Self::After(offset.trim().parse()?))
+        if let Some(moment) = text.strip_prefix('<') {
+            Ok(Self::Before(moment.trim().parse()?))
+        } else if let Some(moment) = text.strip_prefix('>') {
+            Ok(Self::After(moment.trim().parse()?))
         } else {
             Err(MomentError::Direction)
         }
@@ -85,8 +157,8 @@ mod tests {
     #[test]
     fn reads_bounds() {
         let check = |text: &str, expected| assert_eq!(text.parse(), expected, "{text}");
-        let earlier = |seconds| Offset::Earlier(Duration::from_secs(seconds));
-        let later = |seconds| Offset::Later(Duration::from_secs(seconds));
+        let earlier = |seconds| Moment::Relative(Offset::Earlier(Duration::from_secs(seconds)));
+        let later = |seconds| Moment::Relative(Offset::Later(Duration::from_secs(seconds)));
         check("<now", Ok(Bound::Before(later(0))));
         check(">now", Ok(Bound::After(later(0))));
         check("<-1h30m", Ok(Bound::Before(earlier(5400))));
@@ -95,7 +167,7 @@ mod tests {
         check("<1d1s", Ok(Bound::Before(later(86401))));
         check("1h", Err(MomentError::Direction));
         for bad in ["", "h", "1", "1x", "-", "1h2", "99999999999999999999d", "é"] {
-            check(&format!("<{bad}"), Err(MomentError::Offset(bad.into())));
+            check(&format!("<{bad}"), Err(MomentError::Moment(bad.into())));
         }
     }
 
@@ -105,5 +177,32 @@ mod tests {
         assert_eq!(at("now"), NOW);
         assert_eq!(at("-1s"), Time(NOW.0 - 1_000_000));
         assert_eq!(at("1s"), Time(NOW.0 + 1_000_000));
+        let error = "14:00".parse::<Offset>().unwrap_err();
+        assert_eq!(error, MomentError::Offset("14:00".into()));
+    }
+
+    #[test]
+    fn times_by_the_clock_are_local_or_have_an_offset() {
+        let zone = TimeZone::fixed(jiff::tz::offset(2));
+        let now = Time::from("2026-11-28T12:30:00Z".parse::<Timestamp>().unwrap());
+        let at = |text: &str| text.parse::<Moment>().unwrap().from(now, &zone).to_string();
+        for (text, expected) in [
+            ("1h", "2026-11-28T13:30:00Z"),
+            ("2026-11-28T14:00:00Z", "2026-11-28T14:00:00Z"),
+            ("2026-11-28T14:00:00-05:00", "2026-11-28T19:00:00Z"),
+            ("2026-11-28 14:00", "2026-11-28T12:00:00Z"),
+            ("2026-11-28T14:00:30", "2026-11-28T12:00:30Z"),
+            ("2026-11-29", "2026-11-28T22:00:00Z"),
+            // The clock shows 14:30 now.
+            ("15:00", "2026-11-28T13:00:00Z"),
+            ("14:30", "2026-11-29T12:30:00Z"),
+            ("09:15", "2026-11-29T07:15:00Z"),
+        ] {
+            assert_eq!(at(text), expected, "{text}");
+        }
+        for bad in ["25:00", "2026-13-01", "noon", "14", "14:00Z", "yesterday"] {
+            let error = bad.parse::<Moment>().unwrap_err();
+            assert_eq!(error, MomentError::Moment(bad.into()));
+        }
     }
 }

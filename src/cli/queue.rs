@@ -1,6 +1,7 @@
 //! `queue ...`
 
 use clap::{Args, Subcommand, ValueEnum};
+use postrider_smtp::{Address, Domain};
 
 use super::{
     listing::{Listing, When},
@@ -94,12 +95,18 @@ pub struct Filter {
     /// Only messages with this text in the address of the recipient. @example.com selects a domain.
     #[arg(long, value_name = "TEXT")]
     pub to: Option<String>,
-    /// Only messages submitted before (<) or after (>) a time relative to now, for example
-    /// "<-1h30m".
+    /// Only messages with this Message-ID, with or without < and >.
+    #[arg(long, value_name = "ID")]
+    pub message_id: Option<String>,
+    /// Only messages with this text in the subject, in any case.
+    #[arg(long, value_name = "TEXT")]
+    pub subject: Option<String>,
+    /// Only messages submitted before (<) or after (>) a time, for example "<-1h30m" or
+    /// ">2026-11-28 14:00".
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
     pub submitted: Option<Bound>,
-    /// Only messages with the next attempt before (<) or after (>) a time relative to now, for
-    /// example "<now" or ">2h".
+    /// Only messages with the next attempt before (<) or after (>) a time, for example "<now" or
+    /// ">2h".
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
     pub next_attempt: Option<Bound>,
     /// Only held messages (true), or only others (false).
@@ -164,10 +171,16 @@ pub struct RetiredFilter {
     /// Only messages to exactly this address.
     #[arg(long, value_name = "ADDRESS")]
     pub recipient: Option<String>,
-    /// Only messages submitted before (<) or after (>) a time relative to now.
+    /// Only messages with this Message-ID, with or without < and >.
+    #[arg(long, value_name = "ID")]
+    pub message_id: Option<String>,
+    /// Only messages with this text in the subject, in any case.
+    #[arg(long, value_name = "TEXT")]
+    pub subject: Option<String>,
+    /// Only messages submitted before (<) or after (>) a time.
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
     pub submitted: Option<Bound>,
-    /// Only messages with the last activity before (<) or after (>) a time relative to now.
+    /// Only messages with the last activity before (<) or after (>) a time.
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
     pub last_activity: Option<Bound>,
     /// Only delivered messages (true), or only others (false).
@@ -195,6 +208,7 @@ pub enum Suppress {
         /// The account.
         account: String,
         /// The address.
+        #[arg(value_parser = address)]
         address: String,
         /// The reason.
         #[arg(long, default_value = "added by an administrator")]
@@ -219,6 +233,7 @@ pub struct OnList {
     /// The account.
     pub account: String,
     /// The address or a variant of it.
+    #[arg(value_parser = address)]
     pub address: String,
     /// The mailing list that the recipient unsubscribed from. Without it: the entry for all mail.
     #[arg(
@@ -246,16 +261,16 @@ pub enum HoldRules {
         #[arg(long)]
         account: Option<String>,
         /// Messages with a reverse-path in this domain.
-        #[arg(long, value_name = "DOMAIN")]
+        #[arg(long, value_name = "DOMAIN", value_parser = domain)]
         sender_domain: Option<String>,
         /// Messages with a recipient in this domain.
-        #[arg(long, value_name = "DOMAIN")]
+        #[arg(long, value_name = "DOMAIN", value_parser = domain)]
         recipient_domain: Option<String>,
         /// Messages with this reverse-path.
-        #[arg(long, value_name = "ADDRESS")]
+        #[arg(long, value_name = "ADDRESS", value_parser = address)]
         sender: Option<String>,
         /// Messages to this recipient.
-        #[arg(long, value_name = "ADDRESS")]
+        #[arg(long, value_name = "ADDRESS", value_parser = address)]
         recipient: Option<String>,
     },
     /// Remove a rule. The messages that it held stay held until they are released.
@@ -263,4 +278,18 @@ pub enum HoldRules {
         /// The id of the rule.
         id: u64,
     },
+}
+
+/// An address as it was typed, if it is one.
+fn address(typed: &str) -> Result<String, String> {
+    let parsed = Address::parse(typed);
+    parsed.map_err(|error| error.to_string())?;
+    Ok(typed.to_owned())
+}
+
+/// A domain as it was typed, if it is one.
+fn domain(typed: &str) -> Result<String, String> {
+    let parsed = typed.parse::<Domain>();
+    parsed.map_err(|error| error.to_string())?;
+    Ok(typed.to_owned())
 }

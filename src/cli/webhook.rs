@@ -100,11 +100,10 @@ pub struct HookFilter {
     /// Only calls for events of this queued or retired message.
     #[arg(long, value_name = "ID")]
     pub message: Option<u64>,
-    /// Only calls added before (<) or after (>) a time relative to now, for example "<-1h30m".
+    /// Only calls added before (<) or after (>) a time, for example "<-1h30m".
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
     pub submitted: Option<Bound>,
-    /// Only calls with the next attempt before (<) or after (>) a time relative to now, for example
-    /// "<now" or ">2h".
+    /// Only calls with the next attempt before (<) or after (>) a time, for example "<now" or ">2h".
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
     pub next_attempt: Option<Bound>,
 }
@@ -138,10 +137,10 @@ pub struct RetiredHookFilter {
     /// Only calls that the receiver accepted (true), or only others (false).
     #[arg(long, value_name = "BOOL")]
     pub success: Option<bool>,
-    /// Only calls added before (<) or after (>) a time relative to now.
+    /// Only calls added before (<) or after (>) a time.
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
     pub submitted: Option<Bound>,
-    /// Only calls that ended before (<) or after (>) a time relative to now.
+    /// Only calls that ended before (<) or after (>) a time.
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
     pub last_activity: Option<Bound>,
 }

@@ -8,7 +8,7 @@ use postrider_store::{QueueId, RetiredFilter};
 use super::{
     output::{code, or_null},
     running::Running,
-    select::{bounds, newest_first},
+    select::{bounds, bracketed, newest_first},
 };
 use crate::cli::{self, Listing, Retired};
 
@@ -39,6 +39,8 @@ fn filter(options: &cli::RetiredFilter) -> RetiredFilter {
         account: options.account.clone(),
         from: options.from.clone(),
         to: options.to.clone(),
+        message_id: options.message_id.as_deref().map(bracketed),
+        subject: options.subject.clone(),
         recipient: options.recipient.clone(),
         transport: options.transport.clone(),
         success: options.success,

@@ -5,7 +5,10 @@ use std::io::{self, Write};
 use postrider_admin::op::hold_rules::{Add, HoldRuleItem, List, Remove};
 use postrider_store::HoldRuleId;
 
-use super::{output::print, running::Running};
+use super::{
+    output::{count, print},
+    running::Running,
+};
 use crate::cli::HoldRules;
 
 pub(super) fn run(server: &Running, command: HoldRules) -> anyhow::Result<()> {
@@ -27,10 +30,8 @@ pub(super) fn run(server: &Running, command: HoldRules) -> anyhow::Result<()> {
                 sender,
                 recipient,
             })?;
-            print(&format!(
-                "hold rule {} added; it holds {} queued messages\n",
-                added.id, added.held
-            ))
+            let held = count(added.held, "queued message", "queued messages");
+            print(&format!("hold rule {} added; it holds {held}\n", added.id))
         }
         HoldRules::Remove { id } => {
             server.ask(&Remove { id: HoldRuleId(id) })?;

@@ -1,12 +1,22 @@
-//! Standard output.
+//! Standard output. Text is made safe for terminals; JSON and messages stay as they are.
 
 use std::io::{self, Write};
 
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::visible;
 
 /// Writes a text to standard output.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
-    print_bytes(text.as_bytes())
+    print_bytes(visible::lines(text).as_bytes())
+}
+
+/// A number of things: `1 message`, `2 messages`.
+pub(super) fn count(number: u64, one: &str, many: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        number => format!("{number} {many}"),
+    }
 }
 
 /// Writes bytes to standard output.
@@ -16,7 +26,9 @@ pub(super) fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Writes a value to standard output, as one line of JSON.
 pub(super) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    print(&format!("{}\n", serde_json::to_string(value)?))
+    let mut json = serde_json::to_vec(value)?;
+    json.push(b'\n');
+    print_bytes(&json)
 }
 
 /// A reader such as `head` may close the pipe when it has enough. That is no failure.
@@ -40,6 +52,53 @@ pub(super) fn code(code: u16) -> String {
     }
 }
 
+/// A message on its way to standard output, piece by piece. On a terminal, hidden characters are
+/// shown as escapes. Elsewhere each byte stays as it is.
+pub(super) struct MessageOutput<W> {
+    out: W,
+    terminal: bool,
+    /// The beginning of a character whose other bytes are in the next piece.
+    cut: Vec<u8>,
+}
+
+impl<W: Write> MessageOutput<W> {
+    /// Writes to `out`, which may be a terminal.
+    pub(super) const fn new(out: W, terminal: bool) -> Self {
+        Self {
+            out,
+            terminal,
+            cut: Vec::new(),
+        }
+    }
+
+    /// Writes a piece.
+    pub(super) fn add(&mut self, piece: &[u8]) -> io::Result<()> {
+        if !self.terminal {
+            return self.out.write_all(piece);
+        }
+        self.cut.extend_from_slice(piece);
+        let whole = match std::str::from_utf8(&self.cut) {
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            _ => self.cut.len(),
+        };
+        let rest = self.cut.split_off(whole);
+        let bytes = std::mem::replace(&mut self.cut, rest);
+        self.show(&bytes)
+    }
+
+    /// Writes the rest.
+    pub(super) fn end(mut self) -> io::Result<()> {
+        let cut = std::mem::take(&mut self.cut);
+        self.show(&cut)?;
+        self.out.flush()
+    }
+
+    fn show(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let text = String::from_utf8_lossy(bytes);
+        self.out.write_all(visible::message(&text).as_bytes())
+    }
+}
+
 /// A list on its way to standard output: as rows, or as a JSON array.
 pub(super) struct List<W, R> {
     out: W,
@@ -56,12 +115,12 @@ impl<W: Write, R> List<W, R> {
     }
 
     /// Writes an item. Rows get their number, from 0.
-    pub(super) fn add<T: Serialize>(&mut self, item: &T) -> io::Result<()>
+    pub(super) fn add<T: Serialize + DeserializeOwned>(&mut self, item: &T) -> io::Result<()>
     where
         R: Fn(&mut dyn Write, u64, &T) -> io::Result<()>,
     {
         match &self.row {
-            Some(row) => row(&mut self.out, self.count, item)?,
+            Some(row) => row(&mut self.out, self.count, &visible::value(item)?)?,
             None => {
                 let before: &[u8] = if self.count == 0 { b"[\n" } else { b",\n" };
                 self.out.write_all(before)?;
@@ -97,6 +156,45 @@ mod tests {
         }
         list.end("none").unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn rows_show_hidden_characters_and_json_keeps_them() {
+        let written = |json| {
+            let mut out = Vec::new();
+            let row = |out: &mut dyn Write, _: u64, item: &String| writeln!(out, "{item}");
+            let mut list = List::new(&mut out, json, row);
+            list.add(&"a\u{1b}\nb".to_owned()).unwrap();
+            list.end("none").unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(false), "a\\u{1b}\\nb\n");
+        assert_eq!(written(true), "[\n\"a\\u001b\\nb\"\n]\n");
+    }
+
+    #[test]
+    fn a_message_is_made_safe_on_a_terminal_only() {
+        let text = "a\u{1b}\u{20ac}\r\n".as_bytes();
+        let written = |terminal| {
+            let mut out = Vec::new();
+            let mut message = MessageOutput::new(&mut out, terminal);
+            // The pieces cut a character into three.
+            for byte in text {
+                message.add(&[*byte]).unwrap();
+            }
+            message.end().unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(false).as_bytes(), text);
+        assert_eq!(written(true), "a\\u{1b}\u{20ac}\r\n");
+    }
+
+    #[test]
+    fn one_is_singular() {
+        let messages = |number| count(number, "message", "messages");
+        assert_eq!(messages(0), "0 messages");
+        assert_eq!(messages(1), "1 message");
+        assert_eq!(messages(2), "2 messages");
     }
 
     #[test]

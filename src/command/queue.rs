@@ -1,16 +1,16 @@
 //! `queue ...`: the queued messages. Their history, suppression, hold rules and webhook calls have
 //! files of their own.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use postrider_admin::op::queue::{Dump, End, Ending, Explain, List, Modify, QueueItem};
 use postrider_store::{Change, NextAttempt, QueueFilter, QueueId};
 
 use super::{
     history, hold_rules,
-    output::{or_null, print, until_closed},
+    output::{MessageOutput, count, or_null, print, until_closed},
     running::Running,
-    select::{bounds, check_selection, next_attempt, now, oldest_first},
+    select::{bounds, bracketed, check_selection, next_attempt, now, oldest_first},
     suppression, webhook,
 };
 use crate::cli::{Filter, Listing, Queue, Selection, TlsPolicy};
@@ -88,32 +88,50 @@ fn explain(server: &Running, id: u64) -> anyhow::Result<()> {
 }
 
 fn dump(server: &Running, id: u64) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    let written = server.call(&Dump { id: QueueId(id) }, |piece| out.write_all(&piece.0))?;
-    let written = written.and_then(|()| out.flush());
+    let out = io::stdout().lock();
+    let terminal = out.is_terminal();
+    let mut out = MessageOutput::new(out, terminal);
+    let written = server.call(&Dump { id: QueueId(id) }, |piece| out.add(&piece.0))?;
+    let written = written.and_then(|()| out.end());
     Ok(until_closed(written)?)
 }
 
 fn modify(server: &Running, which: &Selection, change: Change) -> anyhow::Result<()> {
     let filter = selection(which)?;
-    let count = server.ask(&Modify { filter, change })?;
-    print(&format!("{} messages changed\n", count.changed))
+    let attempt = change.next_attempt.is_some();
+    let modified = server.ask(&Modify { filter, change })?;
+    print(&format!("{} changed\n", messages(modified.changed)))?;
+    match modified.held {
+        held if held > 0 && attempt => {
+            let them = if held == 1 { "it" } else { "them" };
+            let held = messages(held);
+            print(&format!(
+                "{held} still held; \"queue release\" lets {them} go\n"
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn end(server: &Running, which: &Selection, ending: Ending) -> anyhow::Result<()> {
     let filter = selection(which)?;
-    let count = server.ask(&End { filter, ending })?;
+    let ended = server.ask(&End { filter, ending })?;
     let how = match ending {
         Ending::Failed => "failed",
         Ending::Canceled => "dropped",
     };
-    print(&format!("{} messages {how}\n", count.ended))?;
-    match count.in_delivery {
+    print(&format!("{} {how}\n", messages(ended.ended)))?;
+    match ended.in_delivery {
         0 => Ok(()),
-        count => print(&format!(
-            "{count} messages were in delivery, or were delivered meanwhile, and were left alone\n"
+        left => print(&format!(
+            "left alone because it was in delivery, or was delivered meanwhile: {}\n",
+            messages(left)
         )),
     }
+}
+
+fn messages(number: u64) -> String {
+    count(number, "message", "messages")
 }
 
 fn selection(which: &Selection) -> anyhow::Result<QueueFilter> {
@@ -134,6 +152,8 @@ fn filter(options: &Filter) -> QueueFilter {
         account: options.account.clone(),
         from: options.from.clone(),
         to: options.to.clone(),
+        message_id: options.message_id.as_deref().map(bracketed),
+        subject: options.subject.clone(),
         hold: options.hold,
         transport: options.transport.clone(),
         submitted_before,

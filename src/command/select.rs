@@ -1,10 +1,11 @@
 //! Options that several commands read in the same way.
 
 use anyhow::bail;
+use jiff::tz::TimeZone;
 use postrider_store::{Clock, NextAttempt, Order, SystemClock, Time};
 
 use super::Usage;
-use crate::cli::{Bound, Listing, Offset, When};
+use crate::cli::{Bound, Listing, Moment, Offset, When};
 
 /// Refuses a command that would change everything by mistake. `any` is true if no filter is given.
 pub(super) fn check_selection(any: bool, all: bool, what: &str) -> anyhow::Result<()> {
@@ -35,12 +36,22 @@ pub(super) const fn newest_first(listing: Listing) -> Order {
 
 /// A bound as the times "before" and "after". At most one of them is given.
 pub(super) fn bounds(bound: Option<Bound>) -> (Option<Time>, Option<Time>) {
-    let now = SystemClock.now();
     match bound {
         None => (None, None),
-        Some(Bound::Before(offset)) => (Some(offset.from(now)), None),
-        Some(Bound::After(offset)) => (None, Some(offset.from(now))),
+        Some(Bound::Before(moment)) => (Some(time_of(moment)), None),
+        Some(Bound::After(moment)) => (None, Some(time_of(moment))),
     }
+}
+
+/// The time of a moment in the time zone of this machine.
+fn time_of(moment: Moment) -> Time {
+    moment.from(SystemClock.now(), &TimeZone::system())
+}
+
+/// A Message-ID with `<` and `>`, as messages have it.
+pub(super) fn bracketed(message_id: &str) -> String {
+    let bare = message_id.trim().trim_matches(['<', '>']);
+    format!("<{bare}>")
 }
 
 /// Now.
@@ -50,10 +61,10 @@ pub(super) fn now() -> NextAttempt {
 
 /// The new time of the next attempt.
 pub(super) fn next_attempt(when: &When) -> NextAttempt {
-    let now = SystemClock.now();
     match (when.at, when.by) {
-        (Some(at), _) => NextAttempt::At(at.from(now)),
+        (Some(at), _) => NextAttempt::At(time_of(at)),
         (None, by) => {
+            let now = SystemClock.now();
             let moved = by.map_or(now, |by: Offset| by.from(now));
             NextAttempt::Shift(moved.0.saturating_sub(now.0))
         }
@@ -72,6 +83,12 @@ mod tests {
             let error = check_selection(any, all, "messages").unwrap_err();
             assert!(error.is::<Usage>() && error.to_string().contains("--all"));
         }
+    }
+
+    #[test]
+    fn a_message_id_gets_its_brackets() {
+        assert_eq!(bracketed("a@b"), "<a@b>");
+        assert_eq!(bracketed(" <a@b> "), "<a@b>");
     }
 
     #[test]

@@ -51,12 +51,12 @@ pub(super) fn run(options: Webapi) -> anyhow::Result<()> {
         // Both versions have some methods. Their requests have more in v1.
         if v1 {
             let answer: Value = client.call(method, &request).await?;
-            return print(&format!("{answer:#}\n"));
+            return print_bytes(format!("{answer:#}\n").as_bytes());
         }
         let answer = client.call_v0(method, &request).await?;
         match serde_json::from_slice::<Value>(&answer) {
             Ok(answer) if !method.ends_with("RawGet") && !method.ends_with("PartGet") => {
-                print(&format!("{answer:#}\n"))
+                print_bytes(format!("{answer:#}\n").as_bytes())
             }
             _ => print_bytes(&answer),
         }
@@ -92,7 +92,11 @@ fn list() -> String {
 
 fn login(options: &Webapi) -> anyhow::Result<Login> {
     let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let (key, user) = match (options.key.clone(), options.user.clone()) {
+    let key = match &options.key_file {
+        Some(file) => Some(secret(file)?),
+        None => options.key.clone(),
+    };
+    let (key, user) = match (key, options.user.clone()) {
         (None, None) => (set("POSTRIDER_KEY"), set("POSTRIDER_USER")),
         given => given,
     };
@@ -101,11 +105,14 @@ fn login(options: &Webapi) -> anyhow::Result<Login> {
     }
     let Some(user) = user else {
         bail!(Usage(
-            "no login is given: use --user ADDRESS or --key KEY, or set POSTRIDER_USER or POSTRIDER_KEY; \
+            "no login is given: use --user ADDRESS or --key-file FILE, or set POSTRIDER_USER or POSTRIDER_KEY; \
              for localserve: --user postrider@localhost:postrider"
                 .to_owned()
         ));
     };
+    if let Some(file) = &options.password_file {
+        return Ok(Login::Password(user, secret(file)?));
+    }
     Ok(match user.split_once(':') {
         Some((address, password)) => Login::Password(address.into(), password.into()),
         None => {
@@ -115,6 +122,16 @@ fn login(options: &Webapi) -> anyhow::Result<Login> {
             Login::Password(user, password)
         }
     })
+}
+
+/// The first line of a file with a secret.
+fn secret(file: &Path) -> anyhow::Result<String> {
+    let text = fs::read_to_string(file)
+        .with_context(|| format!("failed to read the secret in {}", file.display()))?;
+    match text.lines().next().map(str::trim_end) {
+        None | Some("") => bail!("the first line of {} is empty", file.display()),
+        Some(secret) => Ok(secret.to_owned()),
+    }
 }
 
 /// The given request, or else the request on standard input. From a terminal it is the empty
@@ -132,7 +149,8 @@ fn request(given: Option<&str>) -> anyhow::Result<Value> {
         }
     };
     let text = if text.trim().is_empty() { "{}" } else { &text };
-    serde_json::from_str(text).context("the request is not JSON")
+    let request = serde_json::from_str(text);
+    Ok(request.map_err(|error| Usage(format!("the request is not JSON: {error}")))?)
 }
 
 async fn follow(client: &Client, after: Option<u64>) -> anyhow::Result<()> {
@@ -162,7 +180,21 @@ mod tests {
         assert_eq!(request(Some(" ")).unwrap(), serde_json::json!({}));
         assert_eq!(request(Some("{\"a\": 1}")).unwrap()["a"], 1);
         let error = request(Some("{a}")).unwrap_err();
-        assert_eq!(error.to_string(), "the request is not JSON");
+        assert!(error.is::<Usage>(), "{error}");
+        let text = error.to_string();
+        assert!(text.starts_with("the request is not JSON: "), "{text}");
+    }
+
+    #[test]
+    fn a_secret_is_the_first_line_of_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key");
+        fs::write(&file, "prk_1 \r\nmore\n").unwrap();
+        assert_eq!(secret(&file).unwrap(), "prk_1");
+        fs::write(&file, "\nx").unwrap();
+        assert!(secret(&file).unwrap_err().to_string().contains("is empty"));
+        let error = secret(&dir.path().join("none")).unwrap_err();
+        assert!(error.to_string().contains("none"), "{error}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use postrider_admin::op::webhook::{
 use postrider_store::{HookFilter, HookId, NextAttempt, QueueId, RetiredHookFilter};
 
 use super::{
-    output::{code, print, print_json},
+    output::{code, count, print, print_json},
     running::Running,
     select::{bounds, check_selection, newest_first, next_attempt, now, oldest_first},
 };
@@ -62,18 +62,19 @@ fn list_retired(
 
 fn schedule(server: &Running, which: &HookSelection, next: NextAttempt) -> anyhow::Result<()> {
     let filter = selection(which)?;
-    let count = server.ask(&Schedule { filter, next })?;
-    print(&format!("{} calls moved\n", count.scheduled))
+    let moved = server.ask(&Schedule { filter, next })?;
+    print(&format!("{} moved\n", calls(moved.scheduled)))
 }
 
 fn cancel(server: &Running, which: &HookSelection) -> anyhow::Result<()> {
     let filter = selection(which)?;
-    let count = server.ask(&Cancel { filter })?;
-    print(&format!("{} calls canceled\n", count.canceled))?;
-    match count.being_made {
+    let canceled = server.ask(&Cancel { filter })?;
+    print(&format!("{} canceled\n", calls(canceled.canceled)))?;
+    match canceled.being_made {
         0 => Ok(()),
-        count => print(&format!(
-            "{count} calls were in progress, and were left alone\n"
+        left => print(&format!(
+            "left alone because it was in progress: {}\n",
+            calls(left)
         )),
     }
 }
@@ -82,13 +83,18 @@ fn replay(server: &Running, options: &cli::RetiredHookFilter, all: bool) -> anyh
     let filter = retired_filter(options);
     check_selection(filter == RetiredHookFilter::default(), all, CALLS)?;
     let count = server.ask(&Replay { filter })?;
-    print(&format!("{} calls are made again\n", count.replayed))?;
+    print(&format!("{} to be made again\n", calls(count.replayed)))?;
     match count.impossible {
         0 => Ok(()),
-        count => print(&format!(
-            "{count} calls can't be made again: their account has no such webhook now, or the received message was removed\n"
+        left => print(&format!(
+            "not to be made again, because the account has no such webhook now, or the received message was removed: {}\n",
+            calls(left)
         )),
     }
+}
+
+fn calls(number: u64) -> String {
+    count(number, "call", "calls")
 }
 
 fn test(server: &Running, test: &Test, json: bool) -> anyhow::Result<()> {

@@ -35,6 +35,16 @@ pub struct Page<T, C> {
     pub next: Option<C>,
 }
 
+impl<T, C> Page<T, C> {
+    /// The end of a listing.
+    pub(crate) const fn empty() -> Self {
+        Self {
+            items: Vec::new(),
+            next: None,
+        }
+    }
+}
+
 /// The first `limit` items as a page.
 pub(crate) fn page<T, C>(
     mut items: impl Iterator<Item = T>,

@@ -155,14 +155,20 @@ pub struct Modify {
 pub struct Modified {
     /// How many messages were changed.
     pub changed: u64,
+    /// How many of them are held. There is no attempt until they are released.
+    #[serde(default)]
+    pub held: u64,
 }
 
 impl Single for Modify {
     type Output = Modified;
 
     async fn answer(self, context: &Context) -> Result<Modified, AdminError> {
-        let changed = context.queue.change(&self.filter, &self.change).await?;
-        Ok(Modified { changed })
+        let count = context.queue.change(&self.filter, &self.change).await?;
+        Ok(Modified {
+            changed: count.changed,
+            held: count.held,
+        })
     }
 }
 

@@ -23,6 +23,10 @@ pub struct QueueFilter {
     pub from: Option<String>,
     /// The recipient, in its Unicode form, has this substring.
     pub to: Option<String>,
+    /// With this Message-ID, with `<` and `>`.
+    pub message_id: Option<String>,
+    /// The subject has this substring, in any case.
+    pub subject: Option<String>,
     /// Held, or not.
     pub hold: Option<bool>,
     /// Forced to this transport.
@@ -52,6 +56,10 @@ pub struct RetiredFilter {
     pub to: Option<String>,
     /// To exactly this recipient, in its Unicode form.
     pub recipient: Option<String>,
+    /// With this Message-ID, with `<` and `>`.
+    pub message_id: Option<String>,
+    /// The subject has this substring, in any case.
+    pub subject: Option<String>,
     /// Forced to this transport.
     pub transport: Option<String>,
     /// The next hop accepted it, or not.
@@ -128,6 +136,7 @@ impl QueueFilter {
         let (account, transport) = (self.account.as_ref(), self.transport.as_ref());
         is_sent(queued, account, transport)
             && is_from_to(queued, self.from.as_ref(), self.to.as_ref())
+            && is_called(queued, self.message_id.as_ref(), self.subject.as_ref())
             && is(self.hold.as_ref(), |hold| queued.hold == *hold)
             && is_between(
                 queued.common.queued,
@@ -179,6 +188,7 @@ impl RetiredFilter {
                 message.recipient.unicode() == *recipient
             })
             && is_from_to(message, self.from.as_ref(), self.to.as_ref())
+            && is_called(message, self.message_id.as_ref(), self.subject.as_ref())
     }
 
     /// The smallest group with all messages that match.
@@ -216,6 +226,14 @@ fn is_from_to(message: &Queued, from: Option<&String>, to: Option<&String>) -> b
     is(from, |from| {
         address_matches(message.reverse_path.address(), from)
     }) && is(to, |to| address_matches(Some(&message.recipient), to))
+}
+
+fn is_called(message: &Queued, message_id: Option<&String>, subject: Option<&String>) -> bool {
+    is(message_id, |id| message.common.message_id == *id)
+        && is(subject, |part| {
+            let subject = message.common.subject.to_lowercase();
+            subject.contains(&part.to_lowercase())
+        })
 }
 
 fn address_matches(address: Option<&Address>, part: &str) -> bool {

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     Message, Order, Page, Store, StoreError,
+    filter::is_among,
     subject::{Listing, Reader},
     table::key::Name,
 };
@@ -128,8 +129,8 @@ impl Store {
     }
 
     /// Messages in the queue that match, by number, beginning behind `after`. A filter for an
-    /// account, a domain (`@example.com`), a transport, held messages or numbers looks at few other
-    /// messages. Any other filter may look at all messages.
+    /// account, a domain (`@example.com`), a transport, a Message-ID, held messages or numbers looks
+    /// at few other messages. Any other filter may look at all messages.
     ///
     /// # Errors
     /// If they can't be read.
@@ -140,7 +141,13 @@ impl Store {
         order: Order,
         limit: usize,
     ) -> Result<Page<Queued, QueueId>, StoreError> {
-        let filter = filter.clone();
+        let mut filter = filter.clone();
+        if !self
+            .name_ids(filter.message_id.as_deref(), &mut filter.ids)
+            .await?
+        {
+            return Ok(Page::empty());
+        }
         self.scan(List {
             filter,
             after,
@@ -169,7 +176,13 @@ impl Store {
         order: Order,
         limit: usize,
     ) -> Result<Page<Retired, QueueId>, StoreError> {
-        let filter = filter.clone();
+        let mut filter = filter.clone();
+        if !self
+            .name_ids(filter.message_id.as_deref(), &mut filter.ids)
+            .await?
+        {
+            return Ok(Page::empty());
+        }
         self.scan(ListRetired {
             filter,
             after,
@@ -177,6 +190,25 @@ impl Store {
             limit,
         })
         .await
+    }
+
+    /// Limits `ids` to the messages with this Message-ID, so that a listing reads no others. False:
+    /// no message is left.
+    async fn name_ids(
+        &self,
+        message_id: Option<&str>,
+        ids: &mut Vec<QueueId>,
+    ) -> Result<bool, StoreError> {
+        let Some(message_id) = message_id else {
+            return Ok(true);
+        };
+        let found = self
+            .find(Reference::MessageId(message_id), None, None, usize::MAX)
+            .await?;
+        let named = found.iter().map(|found| found.message().id);
+        let wanted = named.filter(|id| is_among(ids, *id)).collect();
+        *ids = wanted;
+        Ok(!ids.is_empty())
     }
 
     /// Messages with this reference, in the queue or in the history. `recipient` (in Unicode form,

@@ -120,6 +120,23 @@ async fn lists_come_in_pages_and_by_filter() {
             .map(|queued| queued.id.0)
             .collect();
         assert_eq!(ids, [4, 250]);
+        // All of them have one Message-ID and one subject.
+        let called = |id: &str, subject: &str| QueueFilter {
+            message_id: Some(id.into()),
+            subject: Some(subject.into()),
+            ..some.clone()
+        };
+        for (id, subject, expected) in [
+            ("<1@example.org>", "hI", &[4, 250][..]),
+            ("<1@example.org>", "hello", &[]),
+            ("<2@example.org>", "hi", &[]),
+        ] {
+            let filter = called(id, subject);
+            let page = store.list(&filter, None, Order::Ascending, 9).await;
+            let page = page.unwrap();
+            let ids: Vec<_> = page.items.iter().map(|queued| queued.id.0).collect();
+            assert_eq!(ids, expected, "{id} {subject}");
+        }
         let nobody = QueueFilter {
             account: Some("bob".into()),
             ..all
