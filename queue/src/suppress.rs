@@ -4,7 +4,7 @@
 use postrider_config::Account;
 use postrider_smtp::{
     Address, EnhancedCode,
-    bounce::{Class, classify},
+    bounce::{Class, Said, classify},
 };
 use postrider_store::{
     NewSuppression, Order, Queued, RetiredFilter, StoreError, Suppression, Time,
@@ -78,7 +78,12 @@ fn list_when(failure: &FailureFacts<'_>, policy_blocks: bool) -> ListWhen {
     if failure.code == 0 {
         return ListWhen::Never;
     }
-    let class = classify(failure.code, failure.enhanced, failure.text);
+    let class = classify(&Said {
+        stage: None,
+        code: failure.code,
+        enhanced: failure.enhanced,
+        text: failure.text,
+    });
     if is_about_us(class) && !policy_blocks {
         return ListWhen::Never;
     }
@@ -98,7 +103,15 @@ fn list_when(failure: &FailureFacts<'_>, policy_blocks: bool) -> ListWhen {
 const fn is_about_us(class: Class) -> bool {
     matches!(
         class,
-        Class::Policy | Class::Spam | Class::Authentication | Class::RateLimited
+        Class::Policy
+            | Class::Blocked
+            | Class::Sender
+            | Class::Spam
+            | Class::Content
+            | Class::Authentication
+            | Class::RateLimited
+            | Class::RecipientRate
+            | Class::Greylisted
     )
 }
 

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `address` | mailbox addresses, domains and paths |
 //! | `code`, `reply` | reply codes, enhanced status codes, and replies |
+//! | `stage` | the stages of a session |
 //! | `status` | the result of a delivery |
 //! | `tls` | the TLS of a connection |
 //! | [`params`] | the values of the parameters of MAIL and RCPT |
@@ -25,6 +26,7 @@ pub mod mime;
 pub mod params;
 mod reply;
 pub mod server;
+mod stage;
 mod status;
 mod tls;
 
@@ -34,5 +36,6 @@ pub use address::{
 pub use code::{EnhancedCode, InvalidCode, ReplyCode};
 pub use params::{BodyType, Notify, Ret};
 pub use reply::Reply;
+pub use stage::Stage;
 pub use status::{Cause, DeliveryStatus};
 pub use tls::TlsInfo;

@@ -7,7 +7,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EnhancedCode, Reply};
+use crate::{EnhancedCode, Reply, Stage};
 
 /// The origin of a [`DeliveryStatus`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -113,6 +113,12 @@ impl DeliveryStatus {
             command: Some(command.into()),
             ..self
         }
+    }
+
+    /// The stage of the command. None if it has none, like RSET, or without a command.
+    #[must_use]
+    pub fn stage(&self) -> Option<Stage> {
+        Stage::of_command(self.command.as_deref()?)
     }
 
     /// The server has taken responsibility for the message.

@@ -8,8 +8,8 @@ use std::{fs, path::PathBuf};
 
 use postrider_smtp::mime::Limits;
 use postrider_smtp::{
-    Address, Cause, DeliveryStatus, EnhancedCode,
-    bounce::{Reading, Recipient, Report, read},
+    Address, Cause, DeliveryStatus, EnhancedCode, Stage,
+    bounce::{Blame, Reading, Recipient, Report, Said, blame, classify, read},
     dsn::{self, Action, Reported, Returned},
 };
 use proptest::prelude::*;
@@ -162,6 +162,79 @@ fn line_ends_do_not_matter() {
             told(read(&text, Limits::default())),
             "{name}"
         );
+    }
+}
+
+/// The replies of `replies.txt` mean what the file says.
+#[test]
+fn replies_have_their_meaning() {
+    let file = fs::read_to_string(folder().join("replies.txt")).unwrap();
+    let mut differing = Vec::new();
+    for line in file.lines() {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let mut words = line.split_ascii_whitespace();
+        let [class, blamed, stage, code, enhanced] =
+            std::array::from_fn(|_| words.next().unwrap_or_else(|| panic!("short: {line}")));
+        let text = words.collect::<Vec<_>>().join(" ");
+        let stage = match stage {
+            "-" => None,
+            "dot" => Some(Stage::EndOfData),
+            stage => Some(Stage::of_command(stage).unwrap()),
+        };
+        let said = Said {
+            stage,
+            code: code.parse().unwrap(),
+            enhanced: (enhanced != "-").then(|| enhanced.parse().unwrap()),
+            text: if text == "-" { "" } else { &text },
+        };
+        let found = (classify(&said).name(), word(blame(&said)));
+        if found != (class, blamed) {
+            differing.push(format!("{line}\n  found {found:?}"));
+        }
+    }
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+}
+
+fn word(blame: Blame) -> &'static str {
+    match blame {
+        Blame::Yes => "yes",
+        Blame::OnThird => "third",
+        Blame::No => "no",
+    }
+}
+
+/// A report about one message has one result, whatever addresses it names.
+#[test]
+fn a_report_has_one_result_for_a_recipient() {
+    let with = |groups: &[&str]| {
+        let head = "Return-Path: <>\r\nContent-Type: multipart/report; \
+                    report-type=delivery-status; boundary=b\r\n\r\n--b\r\n\
+                    Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; r.example\r\n";
+        let text = format!("{head}\r\n{}\r\n--b--\r\n", groups.join("\r\n"));
+        let Reading::Report(report) = read(text.as_bytes(), Limits::default()) else {
+            panic!("not a report: {text}")
+        };
+        let result = report.result_for("List@x.example").unwrap();
+        result.final_recipient.clone().unwrap()
+    };
+    let dead = "Final-Recipient: rfc822; dead@x.example\r\nAction: failed\r\nStatus: 5.1.1\r\n";
+    let full = "Final-Recipient: rfc822; full@x.example\r\nAction: failed\r\nStatus: 5.2.2\r\n";
+    let late = "Final-Recipient: rfc822; late@x.example\r\nAction: delayed\r\nStatus: 4.0.0\r\n";
+    let good = "Final-Recipient: rfc822; good@x.example\r\nAction: delivered\r\nStatus: 2.0.0\r\n";
+    let own = "Final-Recipient: rfc822; list@x.example\r\nAction: failed\r\nStatus: 5.1.1\r\n";
+    let moved = "Original-Recipient: rfc822; list@X.example\r\nFinal-Recipient: rfc822; m@x.example\r\n\
+                 Action: failed\r\nStatus: 5.1.1\r\n";
+    for (groups, expected) in [
+        (&[dead][..], "dead@x.example"),
+        (&[dead, full], "full@x.example"),
+        (&[full, dead, late], "late@x.example"),
+        (&[dead, late, good], "good@x.example"),
+        (&[good, own], "list@x.example"),
+        (&[good, moved], "m@x.example"),
+    ] {
+        assert_eq!(with(groups), expected, "{groups:?}");
     }
 }
 

@@ -4,12 +4,11 @@
 //! too few or too many blank lines. Addresses and codes have other text around them.
 
 use super::{
-    Fault, Format, RECIPIENTS_MAX, Recipient, Report, address,
-    class::classify,
+    Fault, Format, RECIPIENTS_MAX, Recipient, Report, Said, address, classify,
     codes::{self, Codes},
     one_line,
 };
-use crate::{EnhancedCode, dsn::Action, params::xtext};
+use crate::{EnhancedCode, Stage, dsn::Action, params::xtext};
 
 /// The most bytes of the fields.
 const READ_MAX: usize = 1 << 20;
@@ -175,7 +174,13 @@ impl Entry {
             (_, Some(status)) => format!("{} ({status})", action.name()),
             _ => action.name().to_owned(),
         };
-        let class = classify(code, enhanced, &diagnostic);
+        let stage = Stage::in_text(&diagnostic);
+        let class = classify(&Said {
+            stage,
+            code,
+            enhanced,
+            text: &diagnostic,
+        });
         Some(Recipient {
             final_recipient: self.final_recipient,
             original_recipient: self.original_recipient,
@@ -183,6 +188,7 @@ impl Entry {
             code,
             enhanced,
             remote_mta: self.remote_mta,
+            stage,
             diagnostic,
             class,
         })

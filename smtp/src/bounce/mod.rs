@@ -3,23 +3,27 @@
 //! - [`read`] takes a whole mail and says what it is. `fields` reads the delivery reports of RFC
 //!   3464, `feedback` the complaints of RFC 5965, and `text` the bounces of systems that follow
 //!   neither.
-//! - [`classify`] gives the meaning of a server's reply in one word. The reply may be in a report,
-//!   or may have come in a session of ours.
+//! - [`classify`] gives the meaning of a server's reply in one word, and [`blame`] says whether the
+//!   reply blames the recipient's address. The reply may be in a report, or may have come in a
+//!   session of ours.
 //!
 //! Precision goes before recall: an automatic reply, a read receipt or a letter about a bounce must
 //! never count as a bounce. This module does not check the sender of the mail. Its callers do.
 
 mod class;
+mod classify;
 mod codes;
 mod feedback;
 mod fields;
 mod text;
+mod words;
 
 use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders, PartType};
 
-use crate::{EnhancedCode, dsn::Action, mime};
+use crate::{EnhancedCode, Stage, dsn::Action, mime};
 
-pub use class::{Class, classify};
+pub use class::{Blame, Class};
+pub use classify::{Said, blame, classify};
 
 /// The most recipients of a report.
 const RECIPIENTS_MAX: usize = 1000;
@@ -111,10 +115,66 @@ pub struct Recipient {
     pub enhanced: Option<EnhancedCode>,
     /// The server that replied, without its type.
     pub remote_mta: Option<String>,
+    /// The stage of the session with that server, if the report names it.
+    pub stage: Option<Stage>,
     /// The text of the reply, on one line.
     pub diagnostic: String,
     /// The meaning of the reply.
     pub class: Class,
+}
+
+impl Recipient {
+    /// The statement of the server, for [`classify`] and [`blame`].
+    #[must_use]
+    pub fn said(&self) -> Said<'_> {
+        Said {
+            stage: self.stage,
+            code: self.code,
+            enhanced: self.enhanced,
+            text: &self.diagnostic,
+        }
+    }
+
+    /// The report names this address for the recipient. Case does not matter.
+    fn has_address(&self, address: &str) -> bool {
+        let address = address.to_lowercase();
+        [&self.original_recipient, &self.final_recipient]
+            .into_iter()
+            .flatten()
+            .any(|named| named.to_lowercase() == address)
+    }
+}
+
+impl Report {
+    /// The result for a message that went to this one recipient, whatever addresses the report
+    /// names. `recipient` is its address in Unicode form.
+    ///
+    /// A report that came to the fromid of a message is about that message alone, even if it names
+    /// other addresses: the recipient may be an alias or a list. The address itself counts first. Of
+    /// several others, the mildest result counts: a delivery before a delay, and a delay before a
+    /// failure. Of several failures, the one that blames its address least counts. So one dead
+    /// member never gets a whole list suppressed.
+    #[must_use]
+    pub fn result_for(&self, recipient: &str) -> Option<&Recipient> {
+        let same = |named: &&Recipient| named.has_address(recipient);
+        self.recipients.iter().find(same).or_else(|| {
+            self.recipients.iter().min_by_key(|named| {
+                let action = match named.action {
+                    Action::Delivered => 0,
+                    Action::Relayed => 1,
+                    Action::Expanded => 2,
+                    Action::Delayed => 3,
+                    Action::Failed => 4,
+                };
+                let blame = match blame(&named.said()) {
+                    Blame::No => 0,
+                    Blame::OnThird => 1,
+                    Blame::Yes => 2,
+                };
+                (action, blame)
+            })
+        })
+    }
 }
 
 /// A complaint about a message (RFC 5965).

@@ -10,9 +10,9 @@ use mail_parser::Message;
 use regex::Regex;
 
 use super::{
-    Format, RECIPIENTS_MAX, Recipient, Report, System, address, class::classify, codes, one_line,
+    Format, RECIPIENTS_MAX, Recipient, Report, Said, System, address, classify, codes, one_line,
 };
-use crate::dsn::Action;
+use crate::{Stage, dsn::Action};
 
 /// The most bytes of a text.
 const READ_MAX: usize = 64 * 1024;
@@ -445,7 +445,13 @@ fn recipient(address: String, action: Action, said: &str, codes: codes::Codes) -
         code = u16::from(enhanced.class) * 100;
     }
     let said = one_line(said);
-    let class = classify(code, codes.enhanced, &said);
+    let stage = Stage::in_text(&said);
+    let class = classify(&Said {
+        stage,
+        code,
+        enhanced: codes.enhanced,
+        text: &said,
+    });
     Recipient {
         final_recipient: Some(address),
         original_recipient: None,
@@ -453,6 +459,7 @@ fn recipient(address: String, action: Action, said: &str, codes: codes::Codes) -
         code,
         enhanced: codes.enhanced,
         remote_mta: None,
+        stage,
         diagnostic: if said.is_empty() {
             action.name().to_owned()
         } else {

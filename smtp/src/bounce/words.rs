@@ -1,0 +1,234 @@
+//! The words of replies, and the classes that they tell.
+//!
+//! The file `words.txt` has the patterns. [`plain`] removes from a text all that is no word of the
+//! server: addresses, host names, links and codes. A host may be called `spamfilter`, and a link may
+//! lead to a page about quotas.
+
+use std::{borrow::Cow, collections::HashMap, sync::LazyLock};
+
+use regex::{Captures, Regex, RegexSet, RegexSetBuilder};
+
+use super::Class;
+
+/// The most bytes of a text that count.
+const READ_MAX: usize = 2000;
+
+/// The classes that the words of a text tell, the first rule first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    /// By words that name one reason.
+    pub(super) clear: Vec<Class>,
+    /// By words that many replies have.
+    pub(super) vague: Vec<Class>,
+}
+
+/// A rule of the file.
+struct Rule {
+    class: Class,
+    clear: bool,
+}
+
+struct Rules {
+    rules: Vec<Rule>,
+    /// One pattern for each rule, in the same order.
+    patterns: RegexSet,
+}
+
+#[expect(clippy::expect_used, reason = "a constant, which the tests compile")]
+static RULES: LazyLock<Rules> =
+    LazyLock::new(|| compile(include_str!("words.txt")).expect("a file of rules"));
+
+/// The rules of a file. None if the file has a mistake.
+fn compile(file: &str) -> Option<Rules> {
+    let mut lists: HashMap<&str, String> = HashMap::new();
+    let mut rules = Vec::new();
+    let mut patterns: Vec<String> = Vec::new();
+    for line in file.lines().filter(|line| !line.is_empty()) {
+        if line.starts_with('#') {
+            continue;
+        }
+        if let Some(head) = line
+            .strip_prefix('[')
+            .and_then(|line| line.strip_suffix(']'))
+            && let Some(rule) = rule(head)
+        {
+            rules.push(rule);
+            patterns.push(String::new());
+        } else if let Some(pattern) = patterns.last_mut() {
+            if !pattern.is_empty() {
+                pattern.push('|');
+            }
+            pattern.push_str(&with_lists(line, &lists));
+        } else {
+            let (name, words) = line.split_once(" = ")?;
+            lists.insert(name, words.to_owned());
+        }
+    }
+    let patterns = RegexSetBuilder::new(patterns)
+        .size_limit(64 << 20)
+        .dfa_size_limit(16 << 20)
+        .build()
+        .ok()?;
+    Some(Rules { rules, patterns })
+}
+
+/// The rule of a head like `class` or `class, vague`.
+fn rule(head: &str) -> Option<Rule> {
+    let (name, clear) = match head.strip_suffix(", vague") {
+        Some(name) => (name, false),
+        None => (head, true),
+    };
+    let class = Class::ALL.into_iter().find(|class| class.name() == name)?;
+    Some(Rule { class, clear })
+}
+
+fn with_lists(pattern: &str, lists: &HashMap<&str, String>) -> String {
+    let mut out = pattern.to_owned();
+    for (name, words) in lists {
+        out = out.replace(&format!("{{{name}}}"), &format!("(?:{words})"));
+    }
+    out
+}
+
+/// The classes that the words of a text tell.
+pub(super) fn told(text: &str) -> Told {
+    let text = plain(text);
+    let mut told = Told::default();
+    for at in &RULES.patterns.matches(&text) {
+        if let Some(rule) = RULES.rules.get(at) {
+            let list = if rule.clear {
+                &mut told.clear
+            } else {
+                &mut told.vague
+            };
+            list.push(rule.class);
+        }
+    }
+    told
+}
+
+/// The names of block lists. Host names and links with them count as words.
+const LISTS: [&str; 11] = [
+    "spamhaus",
+    "spamcop",
+    "sorbs",
+    "barracudacentral",
+    "abuseat",
+    "uceprotect",
+    "dnsbl",
+    "senderscore",
+    "surbl",
+    "uribl",
+    "rbl.",
+];
+
+#[expect(clippy::expect_used, reason = "a constant, which the tests compile")]
+static NAMES: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(concat!(
+        r"(https?://\S*)",
+        r#"|([^\s<>()\[\]:;,"'=]+@[^\s<>()\[\]:;,"'=]*)"#,
+        r"|((?:[a-z0-9_-]+\.){2,}[a-z][a-z0-9-]+\b)",
+        r"|\b((?:host|server|at|from|by|mx|mta|with|to|for) )([a-z0-9_-]+\.[a-z]{2,}\b)",
+        r"|(\b[245]\d\d[ -]#?[245]\.\d{1,3}\.\d{1,3}\b|\b[45]\d\d-)",
+        r"|(\(in reply to [^)]*\)|delivery temporarily suspended:?)",
+    ))
+    .expect("a pattern")
+});
+
+/// Names of Exchange, which look like host names and are words.
+const EXCHANGE: [&str; 5] = ["resolver.", "transport.", "stordrv", "storedrv", "routing."];
+
+/// The text in lower case and on one line. `@` stands for each address, and `#` for each host name.
+/// Links, codes and angle brackets are gone.
+fn plain(text: &str) -> String {
+    let mut end = text.len().min(READ_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let lower = text.get(..end).unwrap_or(text).to_lowercase();
+    let lower = lower.replace(['\u{2019}', '\u{b4}', '`'], "'");
+    let named = NAMES.replace_all(&lower, |found: &Captures<'_>| -> Cow<'static, str> {
+        let whole = found.get(0).map_or("", |whole| whole.as_str());
+        if LISTS.iter().any(|list| whole.contains(list)) {
+            return whole.to_owned().into();
+        }
+        if found.get(2).is_some() {
+            return "@".into();
+        }
+        if found.get(3).is_some() {
+            let is_word = EXCHANGE.iter().any(|name| whole.starts_with(name));
+            return if is_word {
+                whole.to_owned().into()
+            } else {
+                "#".into()
+            };
+        }
+        match found.get(4) {
+            Some(before) => format!("{}#", before.as_str()).into(),
+            None => " ".into(),
+        }
+    });
+    let mut out = String::with_capacity(named.len());
+    for word in named
+        .replace("e-mail", "email")
+        .split(|c: char| c.is_whitespace() || "<>\"".contains(c))
+        .filter(|word| !word.is_empty())
+    {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(word);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_has_no_mistake() {
+        let file = include_str!("words.txt");
+        let heads = file.lines().filter(|line| line.starts_with('['));
+        let heads = heads.filter(|line| line.ends_with(']') && !line.contains('|'));
+        assert_eq!(RULES.rules.len(), heads.count());
+        for line in file.lines().filter(|line| line.contains('{')) {
+            for list in ["subject", "between", "closed", "refused", "crowd"] {
+                assert!(
+                    !RULES
+                        .patterns
+                        .patterns()
+                        .iter()
+                        .any(|pattern| { pattern.contains(&format!("{{{list}}}")) }),
+                    "{line}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_no_words() {
+        for (text, expected) in [
+            (
+                "host spamfilter.x.example[192.0.2.1] said: 550 5.1.1 <spam@x.example>: User unknown",
+                "host #[192.0.2.1] said: @ : user unknown",
+            ),
+            (
+                "550-5.1.1 The email account 550-5.1.1 that you tried",
+                "the email account that you tried",
+            ),
+            (
+                "blocked using zen.spamhaus.org; see https://help.x.example/quota",
+                "blocked using zen.spamhaus.org; see",
+            ),
+            ("E-Mail to relay.example isn\u{2019}t", "email to # isn't"),
+            (
+                "RESOLVER.ADR.RecipNotFound; not found",
+                "resolver.adr.recipnotfound; not found",
+            ),
+            ("no (in reply to MAIL FROM command)", "no"),
+        ] {
+            assert_eq!(plain(text), expected);
+        }
+    }
+}
