@@ -2,6 +2,7 @@
 
 mod apikey;
 mod listing;
+mod login;
 mod moment;
 mod queue;
 mod webhook;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use apikey::{ApiKey, KeyScope};
 pub use listing::{Listing, When};
+pub use login::Login;
 pub use moment::{Bound, Moment, Offset};
 pub use queue::{
     Filter, HoldRules, OnList, Queue, Retired, RetiredFilter, Selection, Suppress, TlsPolicy,
@@ -64,6 +66,9 @@ pub enum Command {
     /// account.
     #[command(subcommand)]
     Apikey(ApiKey),
+    /// Let accounts log in again that had too many failed logins.
+    #[command(subcommand)]
+    Login(Login),
     /// Call a method of the webapi over HTTP, as an application does, and print the answer.
     Webapi(Webapi),
     /// Print the version.

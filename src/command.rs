@@ -4,6 +4,7 @@ mod apikey;
 mod config;
 mod history;
 mod hold_rules;
+mod login;
 mod output;
 mod password;
 mod queue;
@@ -51,6 +52,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Setadminpassword => password::set_admin(conf),
         Command::Queue(command) => queue::run(&Running::of(conf)?, command),
         Command::Apikey(command) => apikey::run(&Running::of(conf)?, command),
+        Command::Login(command) => login::run(&Running::of(conf)?, command),
         Command::Webapi(options) => webapi::run(options),
         Command::Version => print(&format!("postrider {}\n", env!("CARGO_PKG_VERSION"))),
     }

@@ -282,6 +282,7 @@ impl Server {
             store: shared.store.clone(),
             queue: Arc::clone(&shared.queue),
             logins: Arc::clone(&shared.logins),
+            limiter: Arc::clone(&shared.limiter),
             config: Arc::clone(&shared.config),
             webhooks: Arc::new(hooks.operator()),
             clock: Arc::clone(&shared.clock),
@@ -440,16 +441,10 @@ async fn expire_history(store: Store, clock: Arc<dyn Clock>, mut stop: watch::Re
     }
 }
 
-/// The limits of wider networks are three and nine times the limit of an address.
 fn login_limits(statics: &Static) -> LoginLimits {
     let limits = &statics.limits.login_failures_per_network;
-    let times = |factor: u32| Rate {
-        minute: limits.per_minute.saturating_mul(factor),
-        day: limits.per_day.saturating_mul(factor),
-    };
-    LoginLimits {
-        address: times(1),
-        network: times(3),
-        block: times(9),
-    }
+    LoginLimits::of(Rate {
+        minute: limits.per_minute,
+        day: limits.per_day,
+    })
 }

@@ -188,7 +188,10 @@ pub fn check_certificates(statics: &Static) -> anyhow::Result<()> {
 /// The options of the store.
 #[must_use]
 pub fn store_options(statics: &Static) -> postrider_store::Options {
-    postrider_store::Options::new(&statics.data_dir)
+    postrider_store::Options {
+        segment_size: statics.store.segment_size.0,
+        ..postrider_store::Options::new(&statics.data_dir)
+    }
 }
 
 /// The public URL of the webapi: over TLS if any listener offers that, or else as this listener
@@ -226,7 +229,7 @@ pub fn router(
         max_message_size: listener.max_message_size.0,
         path: conf.path.clone(),
         public_url: public_url(&shared.statics, listener),
-        forwarded: conf.forwarded,
+        forwarded_hops: conf.forwarded_hops,
         tls: service == Service::WebapiHttps,
     });
     http::health(shared.store.clone()).merge(webapi)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use postrider_config::Live;
 use postrider_queue::Queue;
-use postrider_receive::login::Logins;
+use postrider_receive::login::{LoginLimiter, Logins};
 use postrider_store::{Clock, Store};
 use postrider_webhook::Operator;
 
@@ -19,6 +19,8 @@ pub struct Context {
     pub queue: Arc<Queue>,
     /// The remembered logins. They forget an account when its password changes.
     pub logins: Arc<Logins>,
+    /// The counts of failed logins.
+    pub limiter: Arc<LoginLimiter>,
     /// The dynamic configuration.
     pub config: Live,
     /// The calls of webhooks.

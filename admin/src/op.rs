@@ -11,6 +11,7 @@
 pub mod history;
 pub mod hold_rules;
 pub mod keys;
+pub mod logins;
 mod pages;
 pub mod passwords;
 pub mod queue;
@@ -99,6 +100,7 @@ macro_rules! operations {
     ($derive:ident) => {
         $derive! {
             ServerPing($crate::op::server::Ping) = "server.ping",
+            LoginUnlock($crate::op::logins::Unlock) = "login.unlock",
             PasswordSet($crate::op::passwords::Set) = "password.set",
             QueueList($crate::op::queue::List) = "queue.list",
             QueueModify($crate::op::queue::Modify) = "queue.modify",

@@ -16,12 +16,15 @@ use postrider_admin::{
         client::{self, CallError},
         socket,
     },
-    op::{Gone, Operation, Single, Sink, hold_rules, keys, passwords, queue, server, suppression},
+    op::{
+        Gone, Operation, Single, Sink, hold_rules, keys, logins, passwords, queue, server,
+        suppression,
+    },
 };
 use postrider_config::{Dynamic, Static};
 use postrider_dns::FakeResolver;
 use postrider_queue::{DeliveryMode, Queue, TcpDialer};
-use postrider_receive::login::Logins;
+use postrider_receive::login::{Identity, LoginLimiter, Logins, Source};
 use postrider_store::{
     ApiKeyId, HoldRuleId, ManualClock, NewSuppression, Options, QueueId, Scope, Store, Time,
 };
@@ -76,6 +79,7 @@ impl Desk {
         let context = Context {
             queue: Arc::new(queue.unwrap()),
             logins: Arc::new(Logins::new(store.clone())),
+            limiter: Arc::<LoginLimiter>::default(),
             store,
             config,
             webhooks: Arc::new(webhooks.unwrap().operator()),
@@ -344,4 +348,36 @@ async fn a_list_ends_when_the_caller_goes_away() {
     let list = suppression::List { account: None };
     let error = list.run(&desk.context, &mut sink).await.unwrap_err();
     assert_eq!((error.code, sink.pages), (Code::Unavailable, 1));
+}
+
+#[tokio::test]
+async fn failed_logins_are_forgotten_by_account_and_by_network() {
+    let desk = Desk::open();
+    let source = Source {
+        limiter: Arc::clone(&desk.context.limiter),
+        ip: [192, 0, 2, 1].into(),
+        behind_proxy: false,
+        now: desk.context.clock.now(),
+    };
+    let app = Identity::Account("app");
+    for (account, ip) in [
+        (Some("app"), None),
+        (Some("app@example.org"), None),
+        (Some("app"), Some(source.ip)),
+        (None, Some(source.ip)),
+    ] {
+        while source.begin(app).is_ok() {}
+        let account = account.map(str::to_owned);
+        let unlocked = desk.ask(logins::Unlock { account, ip }).await;
+        assert_ne!(unlocked.counts, 0);
+        assert_eq!(source.wait(app), None, "{ip:?}");
+    }
+    let unlock = |account: Option<&str>| logins::Unlock {
+        account: account.map(str::to_owned),
+        ip: None,
+    };
+    assert_eq!(desk.ask(unlock(Some("app"))).await.counts, 0);
+    desk.refuses(unlock(None), Code::Invalid, "account").await;
+    desk.refuses(unlock(Some("none")), Code::NotFound, "account")
+        .await;
 }

@@ -57,6 +57,14 @@ macro_rules! http {
                 Value("false"),
                 "Trust X-Forwarded-For. Use it only behind a reverse proxy that sets this field.",
             ),
+            key(
+                concat!("listeners.<name>.", $name, ".forwarded_hops"),
+                Integer,
+                Absent("1 if forwarded is true"),
+                "The number of trusted proxies, each of which adds an address to \
+                    X-Forwarded-For. The address of the client is this far from the right.",
+            )
+            .range("1", "20"),
         ]
     };
 }
@@ -77,50 +85,50 @@ const fn all_later<const N: usize>(mut keys: [Key; N]) -> [Key; N] {
     keys
 }
 
-static WEBAPI_HTTP: [Key; 4] = http!("webapi_http", "80", "\"/webapi/\"", "The application API.");
-static WEBAPI_HTTPS: [Key; 4] = http!(
+static WEBAPI_HTTP: [Key; 5] = http!("webapi_http", "80", "\"/webapi/\"", "The application API.");
+static WEBAPI_HTTPS: [Key; 5] = http!(
     "webapi_https",
     "443",
     "\"/webapi/\"",
     "The application API over TLS."
 );
-static ACCOUNT_HTTP: [Key; 4] = all_later(http!(
+static ACCOUNT_HTTP: [Key; 5] = all_later(http!(
     "account_http",
     "80",
     "\"/account/\"",
     "The account pages."
 ));
-static ACCOUNT_HTTPS: [Key; 4] = all_later(http!(
+static ACCOUNT_HTTPS: [Key; 5] = all_later(http!(
     "account_https",
     "443",
     "\"/account/\"",
     "The account pages over TLS."
 ));
-static ADMIN_HTTP: [Key; 4] = all_later(http!(
+static ADMIN_HTTP: [Key; 5] = all_later(http!(
     "admin_http",
     "80",
     "\"/admin/\"",
     "The admin pages and the management API."
 ));
-static ADMIN_HTTPS: [Key; 4] = all_later(http!(
+static ADMIN_HTTPS: [Key; 5] = all_later(http!(
     "admin_https",
     "443",
     "\"/admin/\"",
     "The admin pages and the management API over TLS."
 ));
-static METRICS_HTTP: [Key; 4] = all_later(http!(
+static METRICS_HTTP: [Key; 5] = all_later(http!(
     "metrics_http",
     "8010",
     "\"/metrics\"",
     "The metrics for Prometheus."
 ));
-static AUTOCONFIG_HTTPS: [Key; 4] = all_later(http!(
+static AUTOCONFIG_HTTPS: [Key; 5] = all_later(http!(
     "autoconfig_https",
     "443",
     "\"/\"",
     "The settings for mail programs, at the paths that those ask for."
 ));
-static MTA_STS_HTTPS: [Key; 4] = all_later(http!(
+static MTA_STS_HTTPS: [Key; 5] = all_later(http!(
     "mta_sts_https",
     "443",
     "\"/\"",

@@ -154,6 +154,14 @@ static GENERAL: &[Key] = &[
         Value("\"redb\""),
         "The store of the records and texts.",
     ),
+    key(
+        "store.segment_size",
+        Size,
+        Value("\"64MiB\""),
+        "The size of a file of the journal. Two are made in advance, so small ones suit a server \
+            with little mail. No operation can be larger.",
+    )
+    .range("\"4MiB\"", "\"1GiB\""),
 ];
 
 static ACME: &[Key] = &[
@@ -390,15 +398,16 @@ static FLOW: &[Key] = &[
         "limits.login_failures_per_network.per_minute",
         Integer,
         Value("10"),
-        "The most failed logins per minute from one network (/32 or /64). Wider networks \
-            get a multiple.",
+        "The most failed logins per minute of one account from one network (/32 or /64). All \
+            accounts together get ten times as many. Wider networks get a multiple: three times \
+            for a /26 or /48, nine times for a /21 or /32.",
     )
     .range("1", "1000000"),
     key(
         "limits.login_failures_per_network.per_day",
         Integer,
         Value("50"),
-        "The most failed logins in 24 hours from one network. Wider networks get a multiple.",
+        "The most failed logins in 24 hours, counted likewise.",
     )
     .range("1", "1000000"),
     key(

@@ -191,7 +191,7 @@ fn read_http(listener: &Reader<'_>, name: &str, tls: bool) -> HttpService {
         enabled: enabled(&reader),
         port: reader.get("port"),
         path: reader.get("path"),
-        forwarded: reader.get("forwarded"),
+        forwarded_hops: read_hops(&reader),
     };
     if service.enabled && name.ends_with("_https") && !tls {
         reader.wrong_here("needs certificates: set the listener's tls");
@@ -211,6 +211,18 @@ fn read_http(listener: &Reader<'_>, name: &str, tls: bool) -> HttpService {
         );
     }
     service
+}
+
+fn read_hops(reader: &Reader<'_>) -> usize {
+    let given = reader.opt("forwarded_hops");
+    match (reader.get("forwarded"), given) {
+        (true, given) => given.unwrap_or(1),
+        (false, None) => 0,
+        (false, Some(_)) => {
+            reader.wrong("forwarded_hops", "needs forwarded = true");
+            0
+        }
+    }
 }
 
 /// Whether a service answers at paths that a standard fixes. They differ from the paths of all

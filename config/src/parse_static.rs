@@ -77,6 +77,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Option<Static> {
     let log = root.section("log");
     let resolver = root.section("resolver");
     let policy = root.section("policy");
+    let store = root.section("store");
     let parsed = Static {
         path: path.to_owned(),
         data_dir: root.get("data_dir"),
@@ -112,10 +113,8 @@ fn read(root: &Reader<'_>, path: &Path) -> Option<Static> {
         },
         default_mailboxes: read_mailboxes(root, "default_mailboxes"),
         store: StoreConfig {
-            engine: root
-                .section("store")
-                .opt("engine")
-                .unwrap_or(StoreEngine::Redb),
+            engine: store.opt("engine").unwrap_or(StoreEngine::Redb),
+            segment_size: store.get("segment_size"),
         },
         notes: Notes {
             postmaster_at: postmaster.position("account"),

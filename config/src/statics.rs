@@ -296,8 +296,9 @@ pub struct HttpService {
     pub port: u16,
     /// The path of the service. A folder has a slash at both ends.
     pub path: String,
-    /// Whether X-Forwarded-For is trusted.
-    pub forwarded: bool,
+    /// The number of trusted proxies, each of which adds an address to X-Forwarded-For. 0: the
+    /// field is not trusted.
+    pub forwarded_hops: usize,
 }
 
 /// `transports.NAME`: a way for outgoing mail other than directly to the MX hosts.
@@ -487,7 +488,7 @@ pub struct Limits {
     pub mime_depth: usize,
     /// The most MIME parts of a message.
     pub mime_parts: usize,
-    /// The most failed logins of one network.
+    /// The most failed logins of one account from one network.
     pub login_failures_per_network: LoginFailures,
 }
 
@@ -502,7 +503,8 @@ impl Limits {
     }
 }
 
-/// `limits.login_failures_per_network`, per /32 or /64. Wider networks get a multiple.
+/// `limits.login_failures_per_network`: of one account from one network (/32 or /64). All accounts
+/// together get ten times as many. Wider networks get a multiple.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginFailures {
     /// The most failures in a minute.
@@ -549,4 +551,6 @@ pub struct Policy {
 pub struct StoreConfig {
     /// The store of the records and texts.
     pub engine: StoreEngine,
+    /// The size of a file of the journal.
+    pub segment_size: Size,
 }

@@ -24,7 +24,7 @@ pub struct SessionContext {
     pub queue: Arc<Queue>,
     /// The check of passwords, with a memory of right ones.
     pub logins: Arc<Logins>,
-    /// The count of failed logins per network.
+    /// The counts of failed logins.
     pub limiter: Arc<LoginLimiter>,
     /// The time.
     pub clock: Arc<dyn Clock>,

@@ -4,7 +4,7 @@
 //! test is a table, and the answer to "why was this mail refused" is the [`Refusal`] itself. Each
 //! refusal has one reply, in [`Refusal::reply`].
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use postrider_config::{Dynamic, Static};
 use postrider_queue::simulate;
@@ -16,7 +16,7 @@ use postrider_smtp::{
 use crate::{
     checks,
     facts::{Facts, LoginFacts, RecipientFacts, Resolution},
-    login::PasswordCheck,
+    login::{PasswordCheck, wait_in_words},
     reply::reply,
 };
 
@@ -85,8 +85,8 @@ impl Verdict {
 pub enum Refusal {
     /// AUTH at the MX.
     LoginElsewhere,
-    /// Too many wrong passwords from the network of the client.
-    TooManyLogins,
+    /// Too many wrong passwords. The next one is checked after this time.
+    TooManyLogins(Duration),
     /// Wrong user or wrong password.
     BadCredentials,
     /// The account is disabled, with the text that the administrator set.
@@ -144,7 +144,7 @@ fn refuse_login(login: &LoginFacts<'_>, policy: &Policy<'_>) -> Option<Refusal> 
         return Some(Refusal::LoginElsewhere);
     }
     match (login.check, login.account) {
-        (PasswordCheck::TooMany, _) => Some(Refusal::TooManyLogins),
+        (PasswordCheck::TooMany(wait), _) => Some(Refusal::TooManyLogins(wait)),
         (PasswordCheck::Wrong, _) | (PasswordCheck::Right, None) => Some(Refusal::BadCredentials),
         (PasswordCheck::Right, Some(account)) if !account.login_disabled.is_empty() => {
             Some(Refusal::LoginDisabled(account.login_disabled.clone()))
@@ -264,10 +264,14 @@ impl Refusal {
                 EnhancedCode::INVALID_COMMAND,
                 "logins are for submission, on another port".into(),
             ),
-            Self::TooManyLogins => (
+            Self::TooManyLogins(wait) => (
                 ReplyCode::TEMPORARY_FAILURE,
                 EnhancedCode::SECURITY_TRANSIENT,
-                "too many failed logins from your network, try again later".into(),
+                format!(
+                    "too many failed logins from your network, try again in {}",
+                    wait_in_words(*wait)
+                )
+                .into(),
             ),
             Self::BadCredentials => (
                 ReplyCode::AUTHENTICATION_FAILED,

@@ -21,7 +21,7 @@ use crate::{
     decide::{Refusal, Role, Stage, Verdict, decide},
     facts::{Facts, LoggedIn, LoginFacts, RecipientFacts, Resolution},
     intake::{HeaderEdit, Intake, ReceivedText},
-    login::{PasswordCheck, Source},
+    login::Source,
     reply::{no_message_reply, store_reply},
 };
 
@@ -75,40 +75,32 @@ impl SubmissionSession {
     /// Checks a login. An unknown name takes as long as a wrong password, so the time tells nobody
     /// which names exist.
     async fn verify(&self, client: &Client, login: &Login) -> Result<LoggedIn, Reply> {
-        let now = self.context.clock.now();
-        let ip = client.remote.ip();
-        let limiter = &self.context.limiter;
         let config = self.context.dynamic();
         let found = config.login(&login.user);
-        let account = found.as_ref().map_or("", |found| found.account);
-        let check = if limiter.allowed(ip, now) {
-            let source = Source {
-                limiter: Arc::clone(limiter),
-                ip,
-                now,
-            };
-            let check = self
-                .context
-                .logins
-                .verify(account, &login.password, &source)
-                .await;
-            check.map_err(|error| store_reply(&error))?
-        } else {
-            PasswordCheck::TooMany
+        let account = found.as_ref().map(|found| found.account);
+        let source = Source {
+            limiter: Arc::clone(&self.context.limiter),
+            ip: client.remote.ip(),
+            behind_proxy: false,
+            now: self.context.clock.now(),
         };
+        let logins = &self.context.logins;
+        let check = logins.verify(&login.user, account, &login.password, &source);
+        let check = check.await.map_err(|error| store_reply(&error))?;
         let acts_as = Some(login.authorization.as_str()).filter(|name| !name.is_empty());
         let facts = LoginFacts {
             account: found.as_ref().map(|found| found.config),
             check,
-            acts_as_other: acts_as
-                .is_some_and(|name| config.login(name).is_none_or(|it| it.account != account)),
+            acts_as_other: acts_as.is_some_and(|name| {
+                config
+                    .login(name)
+                    .is_none_or(|it| Some(it.account) != account)
+            }),
         };
         let policy = self.context.policy(Role::Submission, &config);
         let verdict = decide(Stage::Login(&facts), &self.facts, &policy);
         if verdict == Verdict::Refuse(Refusal::BadCredentials) {
             warn!(remote = %client.remote, user = login.user, "login refused");
-        } else if check == PasswordCheck::Right {
-            limiter.succeeded(ip);
         }
         verdict.into_result()?;
         let found = found.ok_or_else(|| Refusal::BadCredentials.reply())?;

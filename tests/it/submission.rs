@@ -1,6 +1,8 @@
 //! Submission: mail from applications.
 
-use crate::support::{PASSWORD, Setup, World, base64, message};
+use std::time::Duration;
+
+use crate::support::{PASSWORD, Setup, World, base64, message, program};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_is_required_and_possible_only_under_tls() {
@@ -49,21 +51,38 @@ async fn the_from_field_must_have_an_address_of_the_account() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_network_with_too_many_wrong_logins_must_wait() {
+async fn an_account_with_too_many_wrong_logins_must_wait_or_be_unlocked() {
     let world = World::start(Setup::default()).await;
-    let wrong = base64(b"\0app@example.org\0wrong password");
-    let mut replies = Vec::new();
-    for _ in 0..11 {
-        let mut client = world.client("submission").await;
-        client.expect("EHLO client.test", "250").await;
-        let mut client = client.starttls().await;
-        client.expect("EHLO client.test", "250").await;
-        replies.push(client.command(&format!("AUTH PLAIN {wrong}")).await);
+    let mut client = world.client("submission").await;
+    client.expect("EHLO client.test", "250").await;
+    let mut client = client.starttls().await;
+    client.expect("EHLO client.test", "250").await;
+    let login = |user: &str, password: &str| {
+        let secret = base64(format!("\0{user}@example.org\0{password}").as_bytes());
+        format!("AUTH PLAIN {secret}")
+    };
+    for _ in 0..10 {
+        client.expect(&login("app", "wrong"), "535 5.7.8").await;
     }
-    assert!(
-        replies[..10].iter().all(|reply| reply.starts_with("535")),
-        "{replies:?}"
-    );
-    assert!(replies[10].starts_with("4"), "{replies:?}");
+    world.clock.advance(Duration::from_secs(18));
+    let reply = client.command(&login("info", PASSWORD)).await;
+    assert!(reply.starts_with("454 4.7.0"), "{reply}");
+    assert!(reply.ends_with("try again in 42 seconds"), "{reply}");
+    // All protocols count together.
+    let url = world.server.address("webapi_http").unwrap();
+    let call = reqwest::Client::new().post(format!("http://{url}/webapi/v0/Send"));
+    let answer = call.basic_auth("app@example.org", Some(PASSWORD)).send();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), 429);
+    assert_eq!(answer.headers()["retry-after"], "42");
+    // Other accounts at the same address are not concerned.
+    client.expect(&login("other", PASSWORD), "235").await;
+
+    let conf = world.dir.path().join("postrider.conf");
+    let unlock = program::run(&conf, &["login", "unlock", "app@example.org"]).await;
+    assert_eq!(String::from_utf8_lossy(&unlock.stdout), "unlocked\n");
+    world.submission().await;
+    let nobody = program::run(&conf, &["login", "unlock"]).await;
+    assert_eq!(nobody.status.code(), Some(2));
     world.server.stop().await;
 }

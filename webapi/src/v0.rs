@@ -31,7 +31,7 @@ use crate::{
     },
     error::{ApiError, Code},
     http::{
-        answer::{NO_ADDRESS, TOO_MANY_LOGINS, after_failed_logins, challenge, failure, ok, text},
+        answer::{NO_ADDRESS, challenge, failure, ok, retry_after, text, too_many_logins},
         header::{check_encoding, idempotency_key, is_cross_site},
         page,
     },
@@ -145,8 +145,9 @@ async fn question(context: &CallContext, user: &User, request: &Data) -> Result<
 fn refused(refusal: Refusal) -> Response {
     match refusal {
         Refusal::Unauthorized(reason) => challenge(text(StatusCode::UNAUTHORIZED, &reason)),
-        Refusal::TooMany => {
-            after_failed_logins(text(StatusCode::TOO_MANY_REQUESTS, TOO_MANY_LOGINS))
+        Refusal::TooMany(wait) => {
+            let answer = text(StatusCode::TOO_MANY_REQUESTS, &too_many_logins(wait));
+            retry_after(answer, wait)
         }
         Refusal::NoAddress => text(StatusCode::INTERNAL_SERVER_ERROR, NO_ADDRESS),
         Refusal::Failed(error) => failed(&error),

@@ -72,6 +72,7 @@ fn defaults_of_postrider_conf() {
     assert_eq!(client.data_timeout, 2 * MINUTE);
     assert_eq!(client.dot_timeout, 10 * MINUTE);
     assert!(!config.delivery.forbid_private_addresses);
+    assert_eq!(config.store.segment_size, Size(64 << 20));
     assert!(config.policy.greylist);
     assert_eq!(config.policy.first_time_sender_delay, MINUTE / 4);
     assert_eq!(
@@ -113,7 +114,7 @@ fn defaults_of_listeners() {
         .http_services()
         .iter()
         .map(|(name, http)| {
-            assert!(!http.enabled && !http.forwarded);
+            assert!(!http.enabled && http.forwarded_hops == 0);
             format!("{name} {} {}", http.port, http.path)
         })
         .collect();

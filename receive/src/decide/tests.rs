@@ -263,7 +263,12 @@ fn logins_have_their_answers() {
         ),
         ("app", PasswordCheck::Wrong, false, "535 5.7.8 wrong user"),
         ("none", PasswordCheck::Right, false, "535 5.7.8 wrong user"),
-        ("app", PasswordCheck::TooMany, false, "454 4.7.0"),
+        (
+            "app",
+            PasswordCheck::TooMany(Duration::from_secs(40)),
+            false,
+            "454 4.7.0 too many failed logins from your network, try again in 40 seconds",
+        ),
         (
             "locked",
             PasswordCheck::Right,

@@ -1,9 +1,15 @@
-//! Limits on wrong logins, by network.
+//! Limits on wrong logins.
+//!
+//! A wrong login counts for its account and for all accounts together, in networks of three sizes.
+//! All accounts together get [`ALL_ACCOUNTS`] times the limit of one account. At loopback and
+//! behind a trusted proxy many clients may share an address. So only the counts of the account are
+//! looked at there, and nobody is refused for the failures of others.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher,
     net::IpAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -11,8 +17,10 @@ use postrider_store::Time;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// The largest number of counted networks: about 10 MiB.
-const NETWORKS_MAX: usize = 100_000;
+/// The largest number of counts: about 10 MiB.
+const COUNTS_MAX: usize = 100_000;
+/// The limit of all accounts together, as a multiple of the limit of one account.
+const ALL_ACCOUNTS: u32 = 10;
 
 /// The number of wrong logins before the next login is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +31,19 @@ pub struct Rate {
     pub day: u32,
 }
 
-/// The limits for networks of three sizes. Each login counts in one network of each size. Loopback
-/// is no exception: localserve and tests pass other limits.
+impl Rate {
+    /// This rate, this many times.
+    #[must_use]
+    pub const fn times(self, factor: u32) -> Self {
+        Self {
+            minute: self.minute.saturating_mul(factor),
+            day: self.day.saturating_mul(factor),
+        }
+    }
+}
+
+/// The limits of one account for networks of three sizes. Each login counts in one network of each
+/// size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoginLimits {
     /// An IPv4 address, an IPv6 /64.
@@ -35,35 +54,82 @@ pub struct LoginLimits {
     pub block: Rate,
 }
 
-impl Default for LoginLimits {
-    fn default() -> Self {
+impl LoginLimits {
+    /// Limits with this rate for an address, three times as much for a network, and nine times as
+    /// much for a block.
+    #[must_use]
+    pub const fn of(address: Rate) -> Self {
         Self {
-            address: Rate {
-                minute: 10,
-                day: 50,
-            },
-            network: Rate {
-                minute: 30,
-                day: 150,
-            },
-            block: Rate {
-                minute: 90,
-                day: 450,
-            },
+            address,
+            network: address.times(3),
+            block: address.times(9),
         }
     }
+}
+
+impl Default for LoginLimits {
+    fn default() -> Self {
+        Self::of(Rate {
+            minute: 10,
+            day: 50,
+        })
+    }
+}
+
+/// The account or key that a login is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Identity<'a> {
+    /// An account of the configuration.
+    Account(&'a str),
+    /// A name that no account has.
+    Unknown(&'a str),
+    /// The API key with this number.
+    Key(u64),
+}
+
+/// The origin of a login.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The counts of wrong logins.
+    pub limiter: Arc<LoginLimiter>,
+    /// The address of the client.
+    pub ip: IpAddr,
+    /// A trusted proxy gave this address.
+    pub behind_proxy: bool,
+    /// The time of the login.
+    pub now: Time,
 }
 
 /// Counts wrong logins. All protocols count together.
 #[derive(Debug, Default)]
 pub struct LoginLimiter {
     limits: LoginLimits,
-    failures: Mutex<HashMap<Network, Failures>>,
+    /// Identities are kept as hashes, so that long names take no memory.
+    hasher: RandomState,
+    counts: Mutex<HashMap<Key, Failures>>,
 }
 
-/// The length of a prefix, and its bits. IPv4 and IPv6 prefixes have different lengths.
+/// A network, and the hash of an identity. None stands for all accounts together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Network(u8, u128);
+struct Key {
+    network: Network,
+    identity: Option<u64>,
+}
+
+/// The place of the limit in [`LoginLimits`], the family, and the bits of the prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Network {
+    size: Size,
+    v6: bool,
+    bits: u128,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Size {
+    Address,
+    Network,
+    Block,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Failures {
@@ -97,11 +163,113 @@ impl Window {
         }
         self.count = self.count.saturating_add(1);
     }
+
+    /// The time until the window ends, if it has this many failures.
+    fn wait(&self, now: Time, length: Duration, limit: u32) -> Option<Duration> {
+        let reached = self.count(now, length) >= limit;
+        reached.then(|| self.start.after(length).since(now))
+    }
 }
 
 impl Failures {
-    fn reached(&self, now: Time, rate: Rate) -> bool {
-        self.minute.count(now, MINUTE) >= rate.minute || self.day.count(now, DAY) >= rate.day
+    /// The time until the next login may be tried. None: it may be tried now.
+    fn wait(&self, now: Time, rate: Rate) -> Option<Duration> {
+        let minute = self.minute.wait(now, MINUTE, rate.minute);
+        minute.max(self.day.wait(now, DAY, rate.day))
+    }
+
+    fn add(&mut self, now: Time) {
+        self.minute.add(now, MINUTE);
+        self.day.add(now, DAY);
+    }
+
+    const fn subtract(&mut self, minute: u32, day: u32) {
+        self.minute.count = self.minute.count.saturating_sub(minute);
+        self.day.count = self.day.count.saturating_sub(day);
+    }
+}
+
+impl Source {
+    /// Only the counts of the account are looked at.
+    fn is_shared(&self) -> bool {
+        self.behind_proxy || self.ip.to_canonical().is_loopback()
+    }
+
+    /// The time until a login of this identity may be tried. None: it may be tried now.
+    #[must_use]
+    pub fn wait(&self, identity: Identity<'_>) -> Option<Duration> {
+        let id = self.limiter.id(identity);
+        self.limiter.wait(&self.limiter.counts(), self, id)
+    }
+
+    /// Counts a login before it is checked. [`Self::right`] takes it back.
+    ///
+    /// # Errors
+    /// If the login may not be tried: the time until it may. Then nothing is counted.
+    pub fn begin(&self, identity: Identity<'_>) -> Result<(), Duration> {
+        let limiter = &self.limiter;
+        let id = limiter.id(identity);
+        let mut counts = limiter.counts();
+        if let Some(wait) = limiter.wait(&counts, self, id) {
+            return Err(wait);
+        }
+        if counts.len() >= COUNTS_MAX {
+            limiter.make_room(&mut counts, self.now);
+        }
+        let fresh = Window {
+            start: self.now,
+            count: 0,
+        };
+        for network in networks(self.ip) {
+            for identity in [Some(id), None] {
+                let counted = counts.entry(Key { network, identity }).or_insert(Failures {
+                    minute: fresh,
+                    day: fresh,
+                });
+                counted.add(self.now);
+            }
+        }
+        Ok(())
+    }
+
+    /// The login was right: forgets the failures of its account at this address. `begun` says
+    /// whether the login itself was counted.
+    pub fn right(&self, identity: Identity<'_>, begun: bool) {
+        let mut counts = self.limiter.counts();
+        if counts.is_empty() {
+            return;
+        }
+        let id = Some(self.limiter.id(identity));
+        let [address, wider @ ..] = networks(self.ip);
+        let own = counts.remove(&Key {
+            network: address,
+            identity: id,
+        });
+        if let Some(own) = own {
+            for network in wider {
+                let (minute, day) = (own.minute.count, own.day.count);
+                let key = Key {
+                    network,
+                    identity: id,
+                };
+                subtract(&mut counts, &key, minute, day);
+            }
+        }
+        if begun {
+            for network in networks(self.ip) {
+                let identity = None;
+                subtract(&mut counts, &Key { network, identity }, 1, 1);
+            }
+        }
+    }
+}
+
+fn subtract(counts: &mut HashMap<Key, Failures>, key: &Key, minute: u32, day: u32) {
+    if let Some(counted) = counts.get_mut(key) {
+        counted.subtract(minute, day);
+        if counted.day.count == 0 {
+            counts.remove(key);
+        }
     }
 }
 
@@ -111,174 +279,110 @@ impl LoginLimiter {
     pub fn new(limits: LoginLimits) -> Self {
         Self {
             limits,
-            failures: Mutex::default(),
+            ..Self::default()
         }
     }
 
-    /// A login from this address may be tried. Callers ask this before they check the password.
-    #[must_use]
-    pub fn allowed(&self, ip: IpAddr, now: Time) -> bool {
-        let failures = self.failures();
-        self.rates(ip).iter().all(|(network, rate)| {
-            failures
-                .get(network)
-                .is_none_or(|failures| !failures.reached(now, *rate))
-        })
-    }
-
-    /// Counts a wrong login.
-    pub fn failed(&self, ip: IpAddr, now: Time) {
-        let mut failures = self.failures();
-        if failures.len() >= NETWORKS_MAX {
-            self.make_room(&mut failures, now);
-        }
-        for (network, _) in self.rates(ip) {
-            let fresh = Window {
-                start: now,
-                count: 0,
-            };
-            let counted = failures.entry(network).or_insert(Failures {
-                minute: fresh,
-                day: fresh,
-            });
-            counted.minute.add(now, MINUTE);
-            counted.day.add(now, DAY);
-        }
-    }
-
-    /// Forgets the failures of this address after a right login.
-    pub fn succeeded(&self, ip: IpAddr) {
-        let mut failures = self.failures();
-        let [(address, _), wider @ ..] = self.rates(ip);
-        let Some(counted) = failures.remove(&address) else {
-            return;
-        };
-        for (network, _) in wider {
-            if let Some(wide) = failures.get_mut(&network) {
-                wide.minute.count = wide.minute.count.saturating_sub(counted.minute.count);
-                wide.day.count = wide.day.count.saturating_sub(counted.day.count);
+    /// Forgets failures: those of an identity, those in the networks of an address, or those of an
+    /// identity at an address. Gives the number of identities and networks that had some.
+    pub fn forget(&self, identity: Option<Identity<'_>>, ip: Option<IpAddr>) -> u64 {
+        let id = identity.map(|identity| self.id(identity));
+        let around = ip.map(networks);
+        let mut forgotten = 0;
+        self.counts().retain(|key, _| {
+            let named = id.is_none_or(|id| key.identity == Some(id));
+            let near = around.is_none_or(|around| around.contains(&key.network));
+            if named && near {
+                forgotten += 1;
             }
+            !(named && near)
+        });
+        forgotten
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<Key, Failures>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn id(&self, identity: Identity<'_>) -> u64 {
+        match identity {
+            Identity::Unknown(name) => {
+                let name = name.to_lowercase();
+                self.hasher.hash_one(Identity::Unknown(&name))
+            }
+            known => self.hasher.hash_one(known),
         }
     }
 
-    fn failures(&self) -> MutexGuard<'_, HashMap<Network, Failures>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    fn wait(&self, counts: &HashMap<Key, Failures>, source: &Source, id: u64) -> Option<Duration> {
+        if counts.is_empty() {
+            return None;
+        }
+        let all = (!source.is_shared()).then_some(None);
+        let identities = || std::iter::once(Some(id)).chain(all);
+        networks(source.ip)
+            .into_iter()
+            .flat_map(|network| identities().map(move |identity| Key { network, identity }))
+            .filter_map(|key| counts.get(&key)?.wait(source.now, self.rate(&key)))
+            .max()
     }
 
-    fn rates(&self, ip: IpAddr) -> [(Network, Rate); 3] {
-        let (bits, size, [narrow, middle, wide]) = match ip.to_canonical() {
-            IpAddr::V4(ip) => (u128::from(ip.to_bits()), 32, [32, 26, 21]),
-            IpAddr::V6(ip) => (ip.to_bits(), 128, [64, 48, 32]),
+    const fn rate(&self, key: &Key) -> Rate {
+        let rate = match key.network.size {
+            Size::Address => self.limits.address,
+            Size::Network => self.limits.network,
+            Size::Block => self.limits.block,
         };
-        // The added number tells the families apart.
-        let family = if size == 128 { 100 } else { 0 };
-        let network = |length: u8| Network(length + family, bits >> (size - length));
-        let LoginLimits {
-            address,
-            network: near,
-            block,
-        } = self.limits;
-        [
-            (network(narrow), address),
-            (network(middle), near),
-            (network(wide), block),
-        ]
+        match key.identity {
+            Some(_) => rate,
+            None => rate.times(ALL_ACCOUNTS),
+        }
     }
 
-    /// Forgets networks whose day is over. If that is not enough, forgets networks below their
-    /// limit, and then all.
-    fn make_room(&self, failures: &mut HashMap<Network, Failures>, now: Time) {
-        failures.retain(|_, counted| counted.day.count(now, DAY) > 0);
-        if failures.len() >= NETWORKS_MAX {
-            let Rate { minute, day } = self.limits.address;
-            failures.retain(|_, counted| counted.reached(now, Rate { minute, day }));
+    /// Forgets counts whose day is over. If that is not enough, forgets counts below their limit,
+    /// and then all.
+    fn make_room(&self, counts: &mut HashMap<Key, Failures>, now: Time) {
+        counts.retain(|_, counted| counted.day.count(now, DAY) > 0);
+        if counts.len() >= COUNTS_MAX {
+            counts.retain(|key, counted| counted.wait(now, self.rate(key)).is_some());
         }
-        if failures.len() >= NETWORKS_MAX {
-            failures.clear();
+        if counts.len() >= COUNTS_MAX {
+            counts.clear();
         }
     }
+}
+
+/// The networks that an address is in.
+fn networks(ip: IpAddr) -> [Network; 3] {
+    let (bits, length, prefixes) = match ip.to_canonical() {
+        IpAddr::V4(ip) => (u128::from(ip.to_bits()), 32, [32, 26, 21]),
+        IpAddr::V6(ip) => (ip.to_bits(), 128, [64, 48, 32]),
+    };
+    let [narrow, middle, wide] = prefixes.map(|prefix| bits >> (length - prefix));
+    let network = |size, bits| Network {
+        size,
+        v6: length == 128,
+        bits,
+    };
+    [
+        network(Size::Address, narrow),
+        network(Size::Network, middle),
+        network(Size::Block, wide),
+    ]
+}
+
+/// A wait in words, rounded up: `1 second`, `40 seconds`, `3 minutes`, `7 hours`.
+#[must_use]
+pub fn wait_in_words(wait: Duration) -> String {
+    let (count, unit) = match wait.as_secs_f64() {
+        seconds if seconds <= 120.0 => (seconds, "second"),
+        seconds if seconds <= 7200.0 => (seconds / 60.0, "minute"),
+        seconds => (seconds / 3600.0, "hour"),
+    };
+    let count = count.ceil().max(1.0);
+    let plural = if count > 1.0 { "s" } else { "" };
+    format!("{count} {unit}{plural}")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    fn fail(limiter: &LoginLimiter, text: &str, times: u32, now: Time) {
-        for _ in 0..times {
-            limiter.failed(ip(text), now);
-        }
-    }
-
-    #[test]
-    fn ten_in_a_minute_and_fifty_in_a_day() {
-        let limiter = LoginLimiter::default();
-        let mut now = Time(0);
-        for round in 0..5 {
-            fail(&limiter, "192.0.2.1", 9, now);
-            assert!(limiter.allowed(ip("192.0.2.1"), now), "{round}");
-            fail(&limiter, "192.0.2.1", 1, now);
-            assert!(!limiter.allowed(ip("192.0.2.1"), now), "{round}");
-            assert!(limiter.allowed(ip("192.0.2.2"), now), "{round}");
-            now = now.after(MINUTE);
-        }
-        assert!(!limiter.allowed(ip("192.0.2.1"), now));
-        assert!(limiter.allowed(ip("192.0.2.1"), Time(0).after(DAY)));
-    }
-
-    #[test]
-    fn networks_have_their_own_limits() {
-        let limiter = LoginLimiter::default();
-        for host in 1..=10 {
-            fail(&limiter, &format!("192.0.2.{host}"), 3, Time(0));
-        }
-        assert!(!limiter.allowed(ip("192.0.2.60"), Time(0)));
-        assert!(limiter.allowed(ip("192.0.2.64"), Time(0)));
-        for net in 0..30 {
-            fail(&limiter, &format!("2001:db8:{net:x}::1"), 3, Time(0));
-        }
-        assert!(!limiter.allowed(ip("2001:db8:ffff::1"), Time(0)));
-        assert!(limiter.allowed(ip("2001:db9::1"), Time(0)));
-    }
-
-    #[test]
-    fn an_ipv6_network_is_one_and_a_mapped_address_is_ipv4() {
-        let limiter = LoginLimiter::default();
-        fail(&limiter, "2001:db8::1", 5, Time(0));
-        fail(&limiter, "2001:db8::ffff:1", 5, Time(0));
-        assert!(!limiter.allowed(ip("2001:db8::2"), Time(0)));
-        fail(&limiter, "::ffff:192.0.2.1", 10, Time(0));
-        assert!(!limiter.allowed(ip("192.0.2.1"), Time(0)));
-    }
-
-    #[test]
-    fn a_right_login_takes_back_what_its_address_did() {
-        let limiter = LoginLimiter::default();
-        fail(&limiter, "192.0.2.1", 9, Time(0));
-        fail(&limiter, "192.0.2.2", 9, Time(0));
-        limiter.succeeded(ip("192.0.2.1"));
-        fail(&limiter, "192.0.2.1", 9, Time(0));
-        assert!(limiter.allowed(ip("192.0.2.1"), Time(0)));
-        assert!(limiter.allowed(ip("192.0.2.3"), Time(0)));
-        fail(&limiter, "192.0.2.3", 9, Time(0));
-        fail(&limiter, "192.0.2.4", 3, Time(0));
-        assert!(
-            !limiter.allowed(ip("192.0.2.5"), Time(0)),
-            "30 of the network"
-        );
-    }
-
-    #[test]
-    fn memory_is_bounded() {
-        let limiter = LoginLimiter::default();
-        fail(&limiter, "192.0.2.1", 10, Time(0));
-        for n in 0..NETWORKS_MAX as u128 {
-            limiter.failed(IpAddr::V6((n << 64).into()), Time(0));
-        }
-        assert!(limiter.failures().len() <= NETWORKS_MAX + 2);
-        assert!(!limiter.allowed(ip("192.0.2.1"), Time(0)));
-    }
-}
+mod tests;

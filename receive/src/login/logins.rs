@@ -1,9 +1,9 @@
 //! The check of passwords, with a memory of right ones.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::RandomState},
     fmt,
-    net::IpAddr,
+    hash::BuildHasher,
     num::NonZero,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -15,10 +15,10 @@ use sha2::Sha256;
 use tokio::{sync::Semaphore, task, time::Instant};
 
 use super::{
-    LoginLimiter,
+    limiter::{Identity, Source},
     password::{matches, normal},
 };
-use postrider_store::{Store, StoreError, Time};
+use postrider_store::{Store, StoreError};
 
 /// The time for which a right password is remembered.
 const REMEMBERED: Duration = Duration::from_secs(5 * 60);
@@ -29,16 +29,9 @@ const REMEMBERED_MAX: usize = 10_000;
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$\
                       AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// The origin of a password.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// The count of wrong passwords.
-    pub limiter: Arc<LoginLimiter>,
-    /// The client.
-    pub ip: IpAddr,
-    /// The time of the login.
-    pub now: Time,
-}
+/// The number of lines in which checks wait for each other. Checks of one account from one address
+/// are always in the same line.
+const LINES: usize = 256;
 
 /// The result of a password check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +40,8 @@ pub enum PasswordCheck {
     Right,
     /// It is not the password of the account. The failure was counted.
     Wrong,
-    /// Not checked: the network of the client had too many wrong passwords.
-    TooMany,
+    /// Not checked: there were too many wrong passwords. The next one is checked after this time.
+    TooMany(Duration),
 }
 
 /// Checks passwords of accounts against the store. Clones share the memory of right ones.
@@ -64,6 +57,9 @@ struct Shared {
     remembered: Mutex<HashMap<String, Remembered>>,
     /// A place for each hash in progress. A hash takes a core and 19 MiB.
     hashing: Arc<Semaphore>,
+    /// One place for each of [`LINES`].
+    lines: Vec<Arc<Semaphore>>,
+    hasher: RandomState,
 }
 
 struct Remembered {
@@ -84,59 +80,71 @@ impl Logins {
                 key: rand::random(),
                 remembered: Mutex::default(),
                 hashing: Arc::new(Semaphore::new(cores)),
+                lines: (0..LINES).map(|_| Arc::new(Semaphore::new(1))).collect(),
+                hasher: RandomState::new(),
             }),
         }
     }
 
-    /// Checks the password of an account. An account without a credential has no right password. A
-    /// wrong password is counted for its network before the next one is checked, so guesses that
-    /// arrive together are not all tried.
+    /// Checks the password of an account. `user` is the login as typed. None for `account`: no
+    /// account has this login, so no password is right. The check then takes as long as for a wrong
+    /// password.
+    ///
+    /// A password is counted as wrong before it is checked, and only one password of an account is
+    /// checked at a time for each address. So guesses that arrive together are not all tried. A
+    /// right password takes the count back.
     ///
     /// # Errors
     /// If the store can't be read.
     pub async fn verify(
         &self,
-        account: &str,
+        user: &str,
+        account: Option<&str>,
         password: &str,
         source: &Source,
     ) -> Result<PasswordCheck, StoreError> {
+        let identity = account.map_or(Identity::Unknown(user), Identity::Account);
+        if let Some(wait) = source.wait(identity) {
+            return Ok(PasswordCheck::TooMany(wait));
+        }
         let password = normal(password);
-        let hash = self
-            .shared
-            .store
-            .credential(account)
-            .await?
-            .map(|credential| credential.argon2);
+        let credential = self.shared.store.credential(account.unwrap_or_default());
+        let hash = credential.await?.map(|credential| credential.argon2);
+        let account = account.unwrap_or_default();
         let mac = self.shared.mac(account, &password);
-        if self.shared.knows(account, &mac, hash.as_deref()) {
+        let known = || self.shared.knows(account, &mac, hash.as_deref());
+        if known() {
+            source.right(identity, false);
             return Ok(PasswordCheck::Right);
         }
+        let line = Arc::clone(self.shared.line(identity, source));
+        let closed = |_| StoreError::Closed;
+        let turn = line.acquire_owned().await.map_err(closed)?;
         // Another login may have checked the same password meanwhile.
-        let Ok(permit) = Arc::clone(&self.shared.hashing).acquire_owned().await else {
-            return Err(StoreError::Closed);
-        };
-        if self.shared.knows(account, &mac, hash.as_deref()) {
+        if known() {
+            source.right(identity, false);
             return Ok(PasswordCheck::Right);
         }
-        if !source.limiter.allowed(source.ip, source.now) {
-            return Ok(PasswordCheck::TooMany);
+        if let Some(wait) = source.wait(identity) {
+            return Ok(PasswordCheck::TooMany(wait));
         }
-        let (shared, account) = (Arc::clone(&self.shared), account.to_owned());
-        let (password, source) = (password.into_owned(), source.clone());
-        // The check ends and counts even if the client leaves.
+        let hashing = Arc::clone(&self.shared.hashing);
+        let place = hashing.acquire_owned().await.map_err(closed)?;
+        if let Err(wait) = source.begin(identity) {
+            return Ok(PasswordCheck::TooMany(wait));
+        }
+        let (shared, source) = (Arc::clone(&self.shared), source.clone());
+        let (account, password) = (account.to_owned(), password.into_owned());
+        // The check goes on to its end even if the client leaves.
         let checked = task::spawn_blocking(move || {
-            let _permit = permit;
+            let _places = (turn, place);
             let right = matches(&password, hash.as_deref().unwrap_or(NOBODY));
-            match hash.filter(|_| right) {
-                Some(hash) => {
-                    shared.remember(&account, mac, hash);
-                    PasswordCheck::Right
-                }
-                None => {
-                    source.limiter.failed(source.ip, source.now);
-                    PasswordCheck::Wrong
-                }
-            }
+            let Some(hash) = hash.filter(|_| right) else {
+                return PasswordCheck::Wrong;
+            };
+            source.right(Identity::Account(&account), true);
+            shared.remember(&account, mac, hash);
+            PasswordCheck::Right
         });
         // It is cancelled only when the runtime ends.
         checked.await.map_err(|_| StoreError::Closed)
@@ -161,6 +169,13 @@ impl Shared {
         self.remembered
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The line for checks of this identity from this address.
+    fn line(&self, identity: Identity<'_>, source: &Source) -> &Arc<Semaphore> {
+        let hash = self.hasher.hash_one((identity, source.ip));
+        let index = usize::try_from(hash % LINES as u64).unwrap_or_default();
+        self.lines.get(index).unwrap_or(&self.hashing)
     }
 
     fn mac(&self, account: &str, password: &str) -> Hmac<Sha256> {
@@ -204,20 +219,22 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
-    use postrider_store::Credential;
+    use postrider_store::{Credential, Time};
 
-    use crate::login::{LoginLimits, hash_password};
+    use crate::login::{LoginLimiter, hash_password};
 
     /// Checks a password that comes from a network without other logins.
     async fn verify(logins: &Logins, account: &str, password: &str) -> bool {
-        let source = source(&Arc::new(LoginLimiter::new(LoginLimits::default())));
-        logins.verify(account, password, &source).await.unwrap() == PasswordCheck::Right
+        let source = source(&Arc::default());
+        let check = logins.verify(account, Some(account), password, &source);
+        check.await.unwrap() == PasswordCheck::Right
     }
 
     fn source(limiter: &Arc<LoginLimiter>) -> Source {
         Source {
             limiter: Arc::clone(limiter),
             ip: [192, 0, 2, 1].into(),
+            behind_proxy: false,
             now: Time(0),
         }
     }
@@ -246,38 +263,83 @@ mod tests {
         assert!(!verify(&logins, "ann", "").await);
     }
 
-    #[tokio::test]
-    async fn wrong_passwords_that_arrive_together_are_not_all_tried() {
-        let logins = Logins::new(store("secret").await);
-        let limiter = Arc::new(LoginLimiter::new(LoginLimits::default()));
+    /// The results of these passwords, which arrive together.
+    async fn together(
+        logins: &Logins,
+        limiter: &Arc<LoginLimiter>,
+        passwords: impl Iterator<Item = String>,
+    ) -> Vec<PasswordCheck> {
         let mut guesses = JoinSet::new();
-        for n in 0..50 {
-            let (logins, limiter) = (logins.clone(), Arc::clone(&limiter));
+        for password in passwords {
+            let (logins, source) = (logins.clone(), source(limiter));
             guesses.spawn(async move {
-                let password = format!("guess {n}");
-                logins
-                    .verify("ann", &password, &source(&limiter))
-                    .await
-                    .unwrap()
+                let check = logins.verify("ann@x.test", Some("ann"), &password, &source);
+                check.await.unwrap()
             });
         }
-        let verdicts = guesses.join_all().await;
+        guesses.join_all().await
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn of_wrong_passwords_that_arrive_together_ten_are_tried() {
+        let logins = Logins::new(store("secret").await);
+        let limiter = Arc::default();
+        let guesses = (0..50).map(|n| format!("guess {n}"));
+        let verdicts = together(&logins, &limiter, guesses).await;
         let wrong = verdicts.iter().filter(|it| **it == PasswordCheck::Wrong);
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        assert!((10..10 + cores).contains(&wrong.count()), "{verdicts:?}");
-        let verdict = logins.verify("ann", "secret", &source(&limiter)).await;
-        assert_eq!(verdict.unwrap(), PasswordCheck::TooMany);
+        assert_eq!(wrong.count(), 10, "{verdicts:?}");
+        let too_many = PasswordCheck::TooMany(Duration::from_secs(60));
+        let source = source(&limiter);
+        let verdict = logins.verify("ann", Some("ann"), "secret", &source);
+        assert_eq!(verdict.await.unwrap(), too_many);
+        assert!(
+            verdicts
+                .iter()
+                .all(|it| [PasswordCheck::Wrong, too_many].contains(it))
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn right_passwords_that_arrive_together_all_pass() {
+        let logins = Logins::new(store("secret").await);
+        let rights = std::iter::repeat_n("secret".to_owned(), 100);
+        let verdicts = together(&logins, &Arc::default(), rights).await;
+        assert!(verdicts.iter().all(|it| *it == PasswordCheck::Right));
+    }
+
+    #[tokio::test]
+    async fn a_right_password_clears_the_count_and_is_refused_after_too_many() {
+        let logins = Logins::new(store("secret").await);
+        let limiter = Arc::default();
+        let check = async |password: &str| {
+            let source = source(&limiter);
+            let check = logins.verify("ann", Some("ann"), password, &source);
+            check.await.unwrap()
+        };
+        for _ in 0..2 {
+            // The second time, the right password is remembered.
+            for _ in 0..9 {
+                assert_eq!(check("wrong").await, PasswordCheck::Wrong);
+            }
+            assert_eq!(check("secret").await, PasswordCheck::Right);
+        }
+        for _ in 0..10 {
+            assert_eq!(check("wrong").await, PasswordCheck::Wrong);
+        }
+        assert!(matches!(check("secret").await, PasswordCheck::TooMany(_)));
     }
 
     #[tokio::test]
     async fn a_wrong_password_counts_when_nobody_waits() {
         let logins = Logins::new(store("secret").await);
-        let limiter = Arc::new(LoginLimiter::new(LoginLimits::default()));
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let limiter = Arc::default();
+        let source = source(&limiter);
+        let ann = Identity::Account("ann");
         for n in 0..10 {
-            drop(logins.shared.hashing.acquire().await.unwrap());
-            let (password, source) = (format!("guess {n}"), source(&limiter));
-            let mut verify = Box::pin(logins.verify("ann", &password, &source));
+            let line = logins.shared.line(ann, &source);
+            drop(line.acquire().await.unwrap());
+            let password = format!("guess {n}");
+            let mut verify = Box::pin(logins.verify("ann", Some("ann"), &password, &source));
             // The caller leaves as soon as the check has begun.
             tokio::select! {
                 biased;
@@ -285,9 +347,7 @@ mod tests {
                 () = task::yield_now() => {}
             }
         }
-        let all = u32::try_from(cores).unwrap();
-        let _ended = logins.shared.hashing.acquire_many(all).await.unwrap();
-        assert!(!limiter.allowed([192, 0, 2, 1].into(), Time(0)));
+        assert!(source.wait(ann).is_some());
     }
 
     #[tokio::test]

@@ -1,9 +1,10 @@
-//! The caller: a login by HTTP basic authentication, or an API key. Networks with many failed
-//! logins are refused.
+//! The caller: a login by HTTP basic authentication, or an API key. After many failures, logins are
+//! refused for a while. A valid key is never refused for failures.
 
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
@@ -12,7 +13,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_config::{Account, DestinationAddress};
-use postrider_receive::login::{KeyText, PasswordCheck, Source};
+use postrider_receive::login::{Identity, KeyText, PasswordCheck, Source};
 use postrider_smtp::Address;
 use postrider_store::Scope;
 use tracing::{error, warn};
@@ -44,8 +45,8 @@ impl User {
 pub(crate) enum Refusal {
     /// Status 401, with this text.
     Unauthorized(String),
-    /// Status 429.
-    TooMany,
+    /// Status 429, with the time until the next login is checked.
+    TooMany(Duration),
     /// Status 500: the proxy does not give the caller's address.
     NoAddress,
     /// Status 400.
@@ -75,24 +76,16 @@ pub(crate) async fn authenticate(
         return Err(unauthorized("the bearer token is not a key"));
     }
     let ip = remote(context, headers, extensions).ok_or(Refusal::NoAddress)?;
-    let now = context.clock.now();
-    if !context.limiter.allowed(ip, now) {
-        warn!(remote = %ip, "webapi login not checked: limits.login_failures_per_network");
-        return Err(Refusal::TooMany);
-    }
     let source = Source {
         limiter: Arc::clone(&context.limiter),
         ip,
-        now,
-    };
-    let key = async |text: &str, name: Option<&str>| {
-        let user = by_key(context, text, name).await;
-        user.inspect_err(|_| context.limiter.failed(ip, now))
+        behind_proxy: context.endpoint.forwarded_hops > 0,
+        now: context.clock.now(),
     };
     let checked = match &credentials {
-        Credentials::Bearer(text) => key(text, None).await,
+        Credentials::Bearer(text) => by_key(context, text, None, &source).await,
         Credentials::Basic(name, password) => match KeyText::parse(password) {
-            Some(_) => key(password, Some(name)).await,
+            Some(_) => by_key(context, password, Some(name), &source).await,
             None => by_password(context, name, password, &source).await,
         },
     };
@@ -100,18 +93,14 @@ pub(crate) async fn authenticate(
         Credentials::Basic(name, _) => name.as_str(),
         Credentials::Bearer(_) => "",
     };
-    match checked {
-        Ok(found) => {
-            context.limiter.succeeded(ip);
-            Ok(found)
+    match &checked {
+        Err(Refusal::Unauthorized(_)) => warn!(remote = %ip, user, "webapi login refused"),
+        Err(Refusal::TooMany(_)) => {
+            warn!(remote = %ip, user, "webapi login not checked: limits.login_failures_per_network");
         }
-        Err(refusal) => {
-            if let Refusal::Unauthorized(_) = &refusal {
-                warn!(remote = %ip, user, "webapi login refused");
-            }
-            Err(refusal)
-        }
+        _ => {}
     }
+    checked
 }
 
 /// Checks an address and a password. Failures count.
@@ -125,24 +114,19 @@ async fn by_password(
     let found = config.login(name);
     // For an unknown address a password is checked as well, and then refused. So the time that it
     // takes does not tell which addresses exist.
-    let account = found.as_ref().map_or("", |found| found.account);
-    let failed = || source.limiter.failed(source.ip, source.now);
-    let verdict = context
-        .logins
-        .verify(account, password, source)
-        .await
-        .map_err(|error| {
-            error!(%error, "failed to check a login");
-            failed();
-            Refusal::Failed(ApiError::new(
-                Code::Server,
-                "the login could not be checked",
-            ))
-        })?;
+    let account = found.as_ref().map(|found| found.account);
+    let verdict = context.logins.verify(name, account, password, source).await;
+    let verdict = verdict.map_err(|error| {
+        error!(%error, "failed to check a login");
+        Refusal::Failed(ApiError::new(
+            Code::Server,
+            "the login could not be checked",
+        ))
+    })?;
     match (found, verdict) {
-        (_, PasswordCheck::TooMany) => Err(Refusal::TooMany),
+        (_, PasswordCheck::TooMany(wait)) => Err(Refusal::TooMany(wait)),
         (Some(found), PasswordCheck::Right) => {
-            enabled(&found.config.login_disabled).inspect_err(|_| failed())?;
+            enabled(&found.config.login_disabled)?;
             Ok(User {
                 account: found.account.to_owned(),
                 login: found.address,
@@ -154,17 +138,25 @@ async fn by_password(
 }
 
 /// Checks a key. `name` is the address that came with it, which must belong to the account of the
-/// key.
-async fn by_key(context: &CallContext, text: &str, name: Option<&str>) -> Result<User, Refusal> {
+/// key. Wrong keys count as failures.
+async fn by_key(
+    context: &CallContext,
+    text: &str,
+    name: Option<&str>,
+    source: &Source,
+) -> Result<User, Refusal> {
     let wrong = || Refusal::Unauthorized("wrong key".into());
     let text = KeyText::parse(text).ok_or_else(wrong)?;
     let key = context.store.api_key(text.id()).await.map_err(|error| {
         error!(%error, "failed to look up a key");
         Refusal::Failed(error.into())
     })?;
-    let key = key
-        .filter(|key| text.is_of(key, context.clock.now()))
-        .ok_or_else(wrong)?;
+    let Some(key) = key.filter(|key| text.is_of(key, source.now)) else {
+        return Err(match source.begin(Identity::Key(text.id().0)) {
+            Ok(()) => wrong(),
+            Err(wait) => Refusal::TooMany(wait),
+        });
+    };
     let config = context.config.load_full();
     let account = config.accounts.get(&key.account).ok_or_else(wrong)?;
     enabled(&account.login_disabled)?;
@@ -216,11 +208,81 @@ fn credentials(headers: &HeaderMap) -> Option<Credentials> {
     Some(Credentials::Basic(name.to_owned(), password.to_owned()))
 }
 
+/// The address of the client. None: the proxies do not give it.
 fn remote(context: &CallContext, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
-    if context.endpoint.forwarded {
-        let value = headers.get("x-forwarded-for")?.to_str().ok()?;
-        return value.split(',').next()?.trim().parse().ok();
+    if let Some(further) = context.endpoint.forwarded_hops.checked_sub(1) {
+        return forwarded(headers, further);
     }
     let ConnectInfo(address) = extensions.get::<ConnectInfo<SocketAddr>>()?;
     Some(address.ip().to_canonical())
+}
+
+/// The address in X-Forwarded-For that has `further` addresses to its right. Each proxy adds the
+/// address of its client at the right. Anybody may have written what is further to the left than
+/// the trusted proxies.
+fn forwarded(headers: &HeaderMap, further: usize) -> Option<IpAddr> {
+    let fields = headers.get_all("x-forwarded-for").iter().rev();
+    let addresses = fields.flat_map(|field| field.as_bytes().rsplit(|byte| *byte == b','));
+    let address = addresses.map(<[u8]>::trim_ascii).nth(further)?;
+    let address = std::str::from_utf8(address).ok()?;
+    // Some proxies add the port, and then put an IPv6 address in brackets.
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let ip = bare.unwrap_or(address).parse::<IpAddr>();
+    let ip = ip.or_else(|_| address.parse::<SocketAddr>().map(|address| address.ip()));
+    Some(ip.ok()?.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_forwarded_address_is_read_from_the_right() {
+        for (fields, further, expected) in [
+            (&["192.0.2.1"][..], 0, Some("192.0.2.1")),
+            (&["forged, 198.51.100.7,192.0.2.1 "], 0, Some("192.0.2.1")),
+            (
+                &["forged, 198.51.100.7,192.0.2.1 "],
+                1,
+                Some("198.51.100.7"),
+            ),
+            (
+                &["203.0.113.9, 198.51.100.7", "192.0.2.1"],
+                1,
+                Some("198.51.100.7"),
+            ),
+            (
+                &["203.0.113.9, 198.51.100.7", "192.0.2.1"],
+                2,
+                Some("203.0.113.9"),
+            ),
+            (&["192.0.2.1:4711"], 0, Some("192.0.2.1")),
+            (&["2001:db8::1"], 0, Some("2001:db8::1")),
+            (&["[2001:db8::1]"], 0, Some("2001:db8::1")),
+            (&["[2001:db8::1]:4711"], 0, Some("2001:db8::1")),
+            (&["::ffff:192.0.2.1"], 0, Some("192.0.2.1")),
+            (&[], 0, None),
+            (&[""], 0, None),
+            (&["192.0.2.1"], 1, None),
+            (&["192.0.2.1, unknown"], 0, None),
+            (&["192.0.2.1,"], 0, None),
+            (&["192.0.2.1, \u{e4}"], 0, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for field in fields {
+                let value = HeaderValue::from_bytes(field.as_bytes()).unwrap();
+                headers.append("x-forwarded-for", value);
+            }
+            let expected = expected.map(|ip| ip.parse::<IpAddr>().unwrap());
+            assert_eq!(
+                forwarded(&headers, further),
+                expected,
+                "{fields:?} {further}"
+            );
+        }
+    }
 }

@@ -31,7 +31,7 @@ pub struct WebapiParts {
     pub clock: Arc<dyn Clock>,
     /// Checks passwords and remembers right ones.
     pub logins: Arc<Logins>,
-    /// Counts failed logins per network.
+    /// Counts failed logins.
     pub limiter: Arc<LoginLimiter>,
     /// Signs the links by which recipients unsubscribe.
     pub unsubscribe_key: UnsubscribeKey,
@@ -50,8 +50,9 @@ pub struct Endpoint {
     pub path: String,
     /// The base of links in messages, with a slash at the end.
     pub public_url: String,
-    /// The address of the client is in X-Forwarded-For.
-    pub forwarded: bool,
+    /// The number of trusted proxies, each of which adds an address to X-Forwarded-For. 0: the
+    /// client connects itself.
+    pub forwarded_hops: usize,
     /// Requests come over TLS.
     pub tls: bool,
 }

@@ -1,5 +1,7 @@
 //! Answers in plain text and in JSON.
 
+use std::time::Duration;
+
 use axum::{
     http::{
         HeaderValue, StatusCode,
@@ -7,20 +9,15 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use postrider_receive::login::wait_in_words;
 use serde::Serialize;
 
 use crate::error::{ApiError, Code};
 
-/// The text for a network with too many failed logins.
-pub(crate) const TOO_MANY_LOGINS: &str = "too many failed logins from your network \
-    (limits.login_failures_per_network); no login from there is checked for a minute, or for a day \
-    after very many failures";
 /// The text when the client's address is not known.
 pub(crate) const NO_ADDRESS: &str = "the proxy gives no usable X-Forwarded-For";
-/// The seconds after which a network with too many failed logins may try again.
-const FAILED_LOGINS: u16 = 60;
 /// The seconds after which a call that found no place may try again.
-const BUSY: u16 = 5;
+const BUSY: Duration = Duration::from_secs(5);
 
 /// A line of plain text.
 pub(crate) fn text(status: StatusCode, text: &str) -> Response {
@@ -64,13 +61,19 @@ pub(crate) fn challenge(mut answer: Response) -> Response {
     answer
 }
 
-/// The answer says when failed logins are forgotten.
-pub(crate) fn after_failed_logins(answer: Response) -> Response {
-    retry_after(answer, FAILED_LOGINS)
+/// The text for a login that is not checked until `wait` is over.
+pub(crate) fn too_many_logins(wait: Duration) -> String {
+    format!(
+        "too many failed logins of this account from your network \
+         (limits.login_failures_per_network); try again in {}",
+        wait_in_words(wait)
+    )
 }
 
-fn retry_after(mut answer: Response, seconds: u16) -> Response {
-    let seconds = HeaderValue::from(seconds);
+/// The answer says when to try again. The seconds are rounded up.
+pub(crate) fn retry_after(mut answer: Response, wait: Duration) -> Response {
+    let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    let seconds = HeaderValue::from(whole.max(1));
     answer.headers_mut().insert(RETRY_AFTER, seconds);
     answer
 }

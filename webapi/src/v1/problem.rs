@@ -6,7 +6,7 @@ use super::shape::Problem;
 use crate::{
     call::auth::Refusal,
     error::{ApiError, Code},
-    http::answer::{NO_ADDRESS, TOO_MANY_LOGINS, after_failed_logins, challenge, failure, json},
+    http::answer::{NO_ADDRESS, challenge, failure, json, retry_after, too_many_logins},
 };
 
 /// An answer with this status and problem.
@@ -38,9 +38,9 @@ pub(super) fn refused(refusal: Refusal) -> Response {
         Refusal::Unauthorized(reason) => {
             challenge(problem(StatusCode::UNAUTHORIZED, "unauthorized", &reason))
         }
-        Refusal::TooMany => {
-            let status = StatusCode::TOO_MANY_REQUESTS;
-            after_failed_logins(problem(status, "tooManyFailedLogins", TOO_MANY_LOGINS))
+        Refusal::TooMany(wait) => {
+            let (status, text) = (StatusCode::TOO_MANY_REQUESTS, too_many_logins(wait));
+            retry_after(problem(status, "tooManyFailedLogins", &text), wait)
         }
         Refusal::NoAddress => problem(StatusCode::INTERNAL_SERVER_ERROR, "server", NO_ADDRESS),
         Refusal::Failed(error) => failed(&error),

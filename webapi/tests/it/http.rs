@@ -1,5 +1,7 @@
 //! Paths, statuses, logins, forms.
 
+use std::time::Duration;
+
 use axum::{body::Body, http::Request};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_receive::login::KeyText;
@@ -83,14 +85,46 @@ async fn callers_must_log_in_and_may_not_guess_for_long() {
     );
     let wrong = || world.post("locked@example.org:wrong", form, "request={}");
     assert!(!wrong().await.body.contains("moved away"));
-    for _ in 0..8 {
+    for _ in 0..9 {
         assert_eq!(wrong().await.status, 401);
     }
-    let right = format!("ann@example.org:{PASSWORD}");
-    let refused = world.post(&right, form, "request={}").await;
+    world.clock.advance(Duration::from_millis(12_500));
+    let refused = wrong().await;
     assert_eq!(refused.status, 429);
-    assert_eq!(refused.headers["retry-after"], "60");
+    assert_eq!(refused.headers["retry-after"], "48");
     assert!(refused.body.contains("login_failures_per_network"));
+    assert!(refused.body.contains("in 48 seconds"), "{}", refused.body);
+    // Other accounts at this address are not concerned.
+    let right = format!("ann@example.org:{PASSWORD}");
+    let answer = world.post(&right, form, "request={}").await;
+    assert_eq!(answer.status, 400, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn a_valid_key_is_never_refused_for_failures() {
+    let world = World::start().await;
+    let (secret, hash) = KeyText::secret(&mut StdRng::seed_from_u64(7));
+    let key = NewApiKey {
+        name: "shop".into(),
+        account: "ann".into(),
+        hash,
+        scopes: vec![Scope::Send],
+        created: Time(0),
+        expires: None,
+    };
+    let id = world.store.add_api_key(key).await.unwrap();
+    let form = "application/x-www-form-urlencoded";
+    for n in 0..100 {
+        let wrong = KeyText::new(ApiKeyId(1000 + n), [1; 32]);
+        let wrong = format!("ann@example.org:{wrong}");
+        assert_eq!(world.post(&wrong, form, "").await.status, 401);
+    }
+    let right = format!("ann@example.org:{PASSWORD}");
+    assert_eq!(world.post(&right, form, "").await.status, 429);
+    let wrong = format!("ann@example.org:{}", KeyText::new(id, [1; 32]));
+    assert_eq!(world.post(&wrong, form, "").await.status, 429);
+    let valid = format!("ann@example.org:{}", KeyText::new(id, secret));
+    assert_eq!(world.post(&valid, form, "").await.status, 400);
 }
 
 #[tokio::test]
@@ -252,15 +286,35 @@ async fn a_proxy_must_give_the_address() {
         world.ask(request.body(Body::empty()).unwrap())
     };
     let right = format!("ann@example.org:{PASSWORD}");
-    for unusable in [None, Some(""), Some("unknown, 192.0.2.1")] {
+    for unusable in [
+        None,
+        Some(""),
+        Some("192.0.2.1"),
+        Some("unknown, 192.0.2.1"),
+    ] {
         assert_eq!(login(&right, unusable).await.status, 500, "{unusable:?}");
     }
-    for _ in 0..10 {
-        let answer = login("ann@example.org:no", Some("192.0.2.1, 198.51.100.1")).await;
+    for n in 0..10 {
+        // The client writes the first address itself.
+        let chain = format!("10.0.0.{n}, 192.0.2.1, 198.51.100.1");
+        let answer = login("ann@example.org:no", Some(&chain)).await;
         assert_eq!(answer.status, 401);
     }
-    assert_eq!(login(&right, Some("192.0.2.1")).await.status, 429);
-    assert_eq!(login(&right, Some("203.0.113.1")).await.status, 400);
+    let from = "192.0.2.1, 198.51.100.1";
+    assert_eq!(login(&right, Some(from)).await.status, 429);
+    assert_eq!(
+        login(&right, Some("203.0.113.1, 198.51.100.1"))
+            .await
+            .status,
+        400
+    );
+    // Many clients may share the address, so the failures of others do not matter.
+    for n in 0..110 {
+        let wrong = KeyText::new(ApiKeyId(n), [1; 32]);
+        login(&format!("bob@example.org:{wrong}"), Some(from)).await;
+    }
+    let bob = format!("bob@example.org:{PASSWORD}");
+    assert_eq!(login(&bob, Some(from)).await.status, 400);
 }
 
 #[tokio::test]

@@ -53,21 +53,21 @@ impl Answer {
 
 impl World {
     pub(crate) async fn start() -> Self {
-        Self::with(Store::memory(), false, 100_000).await
+        Self::with(Store::memory(), 0, 100_000).await
     }
 
-    /// A server behind a proxy, which gives the address of the client.
+    /// A server behind two proxies, which give the address of the client.
     pub(crate) async fn behind_proxy() -> Self {
-        Self::with(Store::memory(), true, 100_000).await
+        Self::with(Store::memory(), 2, 100_000).await
     }
 
     /// A server with a store in this folder, and with larger messages.
     pub(crate) async fn on_disk(folder: &Path) -> Self {
         let store = Store::open(Options::new(folder)).unwrap();
-        Self::with(store, false, 10_000_000).await
+        Self::with(store, 0, 10_000_000).await
     }
 
-    async fn with(store: Store, forwarded: bool, max_message_size: u64) -> Self {
+    async fn with(store: Store, forwarded_hops: usize, max_message_size: u64) -> Self {
         let statics = "hostname = \"mail.example.org\"\n[postmaster]\naccount = \"ann\"\n\
              [listeners.l]\nips = [\"127.0.0.1\"]\n";
         let statics = Static::parse(statics, "postrider.conf").unwrap();
@@ -120,7 +120,7 @@ impl World {
             max_message_size,
             path: "/webapi/".into(),
             public_url: "https://mail.example.org/webapi/".into(),
-            forwarded,
+            forwarded_hops,
             tls: false,
         });
         // The server takes this address for the client's.
