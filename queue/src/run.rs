@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use postrider_store::{Claim, Outcome, Party, Queued, Settle, Time};
+use postrider_store::{Claim, Moment, Outcome, Party, Queued, Settle, Time};
 use tokio::{
     sync::{mpsc, watch},
     task::{Id, JoinError, JoinSet},
@@ -67,7 +67,7 @@ enum WorkerNote {
     /// A worker claimed messages that do not belong to its site, or have no plan.
     Back {
         messages: Vec<Queued>,
-        claimed: Time,
+        claimed: Moment,
     },
     /// A plan is still used, but a new one is to be made.
     Stale { key: PlanKey },
@@ -175,7 +175,8 @@ impl QueueLoop {
     /// Claims due messages and hands them on. Gives the time when more messages are due, if that
     /// is known.
     async fn claim(&mut self) -> Option<Time> {
-        let (queue, now) = (Arc::clone(&self.queue), self.queue.clock.now());
+        let queue = Arc::clone(&self.queue);
+        let now = (queue.clock.now(), queue.clock.moment());
         let limits = &queue.statics.queue;
         let claim = self
             .in_flight
@@ -202,10 +203,10 @@ impl QueueLoop {
     }
 
     async fn claim_and_dispatch(&mut self, claim: Claim) -> Option<Time> {
-        let now = claim.now;
+        let (now, moment) = (claim.now, claim.moment);
         match self.queue.store.claim(claim).await {
             Ok(claimed) => {
-                self.dispatch(claimed.messages, now);
+                self.dispatch(claimed.messages, moment);
                 claimed.next_due
             }
             Err(error) => {

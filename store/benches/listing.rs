@@ -24,8 +24,8 @@ use common::{
     DOMAINS, MEASURE, SMALL_TEXT, TEXT, count, memory, message_id, produce, rate, runtime,
 };
 use postrider_store::{
-    Attempt, Change, Claim, Options, Order, Outcome, Party, QueueFilter, QueueId, Reference,
-    RetiredFilter, Settle, Store, Time,
+    Attempt, Change, Claim, Moment, Options, Order, Outcome, Party, QueueFilter, QueueId,
+    Reference, RetiredFilter, Settle, Store, Time,
 };
 
 /// The rows of a page.
@@ -181,6 +181,7 @@ fn retire(store: &Store) {
         while store.counts().await.queued > 0 {
             let claim = Claim {
                 now: Time(1_000_000),
+                moment: Moment::default(),
                 max: 500,
                 max_per_destination: 500,
                 only: None,

@@ -28,7 +28,7 @@ use std::{
 };
 
 use common::{MEASURE, SMALL_TEXT, TEXT, count, memory, produce, rate, runtime};
-use postrider_store::{Claim, Options, Store, Time};
+use postrider_store::{Claim, Moment, Options, Store, Time};
 
 fn for_a_while(_: u64, begun: Instant) -> bool {
     begun.elapsed() >= MEASURE
@@ -63,6 +63,7 @@ fn disk(dir: &Path) {
 fn claim(max: usize) -> Claim {
     Claim {
         now: Time(1_000_000),
+        moment: Moment::default(),
         max,
         max_per_destination: max,
         only: None,

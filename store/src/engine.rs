@@ -18,8 +18,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::{
-    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, NewText, QueueId, Settle,
-    SettleHook, StoreError, Text, TextFile, TextId, TextWriter, Time,
+    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, Moment, NewText, QueueId,
+    Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter,
     subject::{Applied, Op, Question, Scan},
 };
 
@@ -37,7 +37,7 @@ pub(crate) trait Engine: Send + Sync + 'static {
     fn renew(
         &self,
         claims: Vec<(QueueId, u64)>,
-        until: Time,
+        until: Moment,
     ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
     /// Records what became of claimed messages. False: the claim was not the last one of the
     /// message.

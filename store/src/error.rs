@@ -25,6 +25,9 @@ pub enum StoreError {
     /// A newer postrider wrote the data.
     #[error("{0}")]
     Newer(String),
+    /// A fault of the program itself stopped the store.
+    #[error("{0}")]
+    Bug(String),
     /// The text is not stored (any more).
     #[error("there is no stored text {0}")]
     NoText(TextId),
@@ -95,8 +98,8 @@ pub enum OpenError {
     },
     /// A file is damaged, in a way that an interrupted write does not explain.
     #[error(
-        "{} is damaged at byte {offset}: {what}; nothing was changed. Restore the data folder from a backup, or \
-         have the disk checked",
+        "{} is damaged at byte {offset}: {what}; nothing was changed. Have the disk checked. A copy of the whole data \
+         folder, made while no postrider ran, can take its place",
         path.display()
     )]
     Corrupt {
@@ -109,8 +112,8 @@ pub enum OpenError {
     },
     /// The index is gone or does not go with the journal.
     #[error(
-        "the index {} cannot be used: {what}. It cannot be made anew from the journal, whose older parts were reused; \
-         restore the data folder from a backup",
+        "the index {} cannot be used: {what}. It cannot be made anew from the journal, whose older parts were reused. A \
+         copy of the whole data folder, made while no postrider ran, can take its place",
         path.display()
     )]
     Index {
@@ -131,13 +134,13 @@ pub(crate) enum Fault {
         table: &'static str,
         what: &'static str,
     },
-    #[error("the index has a record in its table {table} {newer}")]
-    Newer {
+    #[error("the index has a record in its table {table} {version}")]
+    Version {
         table: &'static str,
-        newer: Unreadable,
+        version: Unreadable,
     },
-    #[error("the thread of the index ended by a panic")]
-    Panicked,
+    #[error("a fault of the program: the thread {0} ended by a panic")]
+    Panicked(&'static str),
 }
 
 impl From<redb::StorageError> for Fault {
@@ -150,7 +153,8 @@ impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Index(redb::Error::Io(error)) => Self::Read(error.into()),
-            Fault::Newer { .. } => Self::Newer(fault.to_string()),
+            Fault::Version { version, .. } if version.is_newer() => Self::Newer(fault.to_string()),
+            Fault::Panicked(_) => Self::Bug(fault.to_string()),
             fault => Self::Corrupt(fault.to_string()),
         }
     }

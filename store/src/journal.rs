@@ -218,6 +218,8 @@ pub struct Journal {
     /// The segments in which a write or a sync failed. They are not used again.
     unsound: Vec<u64>,
     failures: u32,
+    /// The next start may find entries of a batch that failed.
+    uncertain: bool,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -268,6 +270,7 @@ impl Journal {
             next_batch: from.batch.max(recovered.tail.batch.saturating_add(1)),
             unsound: Vec::new(),
             failures: 0,
+            uncertain: false,
             _lock: lock,
         })
     }
@@ -312,6 +315,23 @@ impl Journal {
                 size: segment.size,
             })
             .collect()
+    }
+
+    /// The bytes that appends with [`Space::Reserve`] can still take, while no further segment can be
+    /// made. None: there is room.
+    #[must_use]
+    pub fn room_left(&self) -> Option<u64> {
+        let reserve = self.spares.reserve_left()?;
+        let active = self.active.as_ref();
+        let active = active.map_or(0, |active| active.segment.size.saturating_sub(active.next));
+        Some(active + reserve)
+    }
+
+    /// Whether the next start may find entries of a batch whose append failed. The next append
+    /// without an error cancels that batch.
+    #[must_use]
+    pub const fn is_uncertain(&self) -> bool {
+        self.uncertain
     }
 
     /// Gives back a segment that nobody needs: no text in it is alive, and a replay from the
@@ -377,7 +397,9 @@ impl Journal {
     /// Takes another segment. The journal keeps the active one if there is no other.
     fn roll(&mut self, space: Space, bytes: u64) -> Result<(), AppendError> {
         let classify = |error| {
-            if is_full(&error) {
+            if self.spares.is_dead() {
+                AppendError::Closed(error)
+            } else if is_full(&error) {
                 AppendError::Full(error)
             } else {
                 AppendError::Failed(error)
@@ -423,6 +445,7 @@ impl Journal {
         // A batch that failed uses up its number too.
         self.next_batch += 1;
         result?;
+        self.uncertain = false;
         self.tail = Link {
             generation,
             end: batch.end(slot),
@@ -448,6 +471,7 @@ impl Journal {
     /// Seals the active segment after a failure. Begins the next one to cancel the bytes that may
     /// have been written.
     fn failed(&mut self, error: io::Error) -> AppendError {
+        self.uncertain = true;
         if let Some(active) = self.active.take() {
             if active.started {
                 self.unsound.push(active.segment.generation);

@@ -42,7 +42,7 @@ pub use store::{Counts, Store};
 pub use subject::exports::*;
 pub use text::{Scratch, Text, TextWriter};
 pub use textfile::TextFile;
-pub use time::{Clock, ManualClock, Sleep, SystemClock, Time};
+pub use time::{Clock, ManualClock, Moment, Sleep, SystemClock, Time};
 
 /// The largest text, in bytes, that goes into the journal. A larger text gets a file of its own.
 pub const INLINE_TEXT_MAX: usize = 256 * 1024;

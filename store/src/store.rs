@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::{
-    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, NewText, OpenError, Options,
-    QueueId, Settle, SettleHook, StoreError, Text, TextId, TextWriter, Time,
+    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Moment, NewText, OpenError,
+    Options, QueueId, Settle, SettleHook, StoreError, Text, TextId, TextWriter,
     engine::{Changes, Engine, Engines, journal::JournalEngine, on_engine},
     subject::{Applied, Op, Operation, Question, Scan},
 };
@@ -46,6 +46,8 @@ pub struct Counts {
     pub journal_bytes: u64,
     /// Bytes of texts that some record refers to, in the journal and in files of their own.
     pub text_bytes: u64,
+    /// Records that could not be read since the start, and were set aside. The log names each.
+    pub set_aside: u64,
 }
 
 impl Store {
@@ -133,7 +135,7 @@ impl Store {
     pub async fn renew(
         &self,
         claims: Vec<(QueueId, u64)>,
-        until: Time,
+        until: Moment,
     ) -> Result<Vec<bool>, StoreError> {
         on_engine!(&self.engine, engine => engine.renew(claims, until).await)
     }
@@ -265,6 +267,13 @@ impl Store {
     pub(crate) async fn checkpoint(&self) {
         if let Engines::Journal(journal) = &self.engine {
             journal.checkpoint().await;
+        }
+    }
+
+    /// Makes the thread panic that changes the state.
+    pub(crate) fn panic(&self) {
+        if let Engines::Journal(journal) = &self.engine {
+            journal.panic();
         }
     }
 

@@ -23,10 +23,10 @@ use crate::{NewText, TextId};
 use crate::{
     Time,
     error::Fault,
-    journal::TextPlace,
+    journal::{Space, TextPlace},
     table::{
-        Frozen, Layered,
-        value::{Unreadable, append, read},
+        Frozen, Layered, Versions,
+        value::{Unreadable, append, exactly, version},
     },
     textfile::TextFilePlace,
 };
@@ -92,8 +92,20 @@ macro_rules! subjects {
             pub(crate) fn set_counters(&mut self, name: &str, bytes: &[u8]) -> Result<(), Unreadable> {
                 match name {
                     $(stringify!($name) => decode_counters(&mut self.$name, bytes),)*
-                    _ => Err(Unreadable::NewerSubject),
+                    _ => Err(Unreadable::NewerName),
                 }
+            }
+
+            /// What the index and the journal are written in: the version of each table, by its
+            /// name, and of the operations of each subject.
+            pub(crate) fn versions(&self) -> Versions {
+                let mut versions = Versions::new();
+                $(
+                    self.$name.versions(&mut versions);
+                    let operations = <$name::Op as Operations>::VERSION;
+                    versions.insert(concat!("operations/", stringify!($name)).into(), operations);
+                )*
+                versions
             }
 
             /// Removes a record of the history whose time is over.
@@ -109,6 +121,11 @@ macro_rules! subjects {
                 let mut removed = 0;
                 $(removed += $name::Tables::sweep(self, now, max - removed)?;)*
                 Ok(removed)
+            }
+
+            /// How many records were set aside, since they could not be read.
+            pub(crate) fn set_aside(&self) -> u64 {
+                0 $(+ self.$name.set_aside())*
             }
 
             /// The names of all tables in the index.
@@ -175,9 +192,9 @@ macro_rules! subjects {
                 }
             }
 
-            pub(crate) fn needs_room(&self) -> bool {
+            pub(crate) fn space(&self) -> Space {
                 match self {
-                    $(Self::$variant(op) => op.needs_room(),)*
+                    $(Self::$variant(op) => op.space(),)*
                 }
             }
 
@@ -252,8 +269,15 @@ fn encode_op<O: Operations>(tag: u8, op: &O) -> Vec<u8> {
     bytes
 }
 
-fn decode_op<O: Operations>(version: u8, bytes: &[u8]) -> Result<O, Unreadable> {
-    read(version, O::VERSION, bytes)
+fn decode_op<O: Operations>(found: u8, bytes: &[u8]) -> Result<O, Unreadable> {
+    match found {
+        found if found > O::VERSION => Err(Unreadable::Newer {
+            found,
+            known: O::VERSION,
+        }),
+        found if found >= O::SINCE => exactly(bytes),
+        found => O::older(found, bytes),
+    }
 }
 
 fn encode_counters<S: Subject>(subject: &S) -> Vec<u8> {
@@ -263,8 +287,11 @@ fn encode_counters<S: Subject>(subject: &S) -> Vec<u8> {
 }
 
 fn decode_counters<S: Subject>(subject: &mut S, bytes: &[u8]) -> Result<(), Unreadable> {
-    let (version, rest) = bytes.split_first().ok_or(Unreadable::Senseless)?;
-    subject.set_counters(read(*version, S::KEYS, rest)?);
+    let (found, rest) = version(bytes, S::KEYS)?;
+    if found != S::KEYS {
+        return Err(Unreadable::Older(found));
+    }
+    subject.set_counters(exactly(rest)?);
     Ok(())
 }
 
@@ -319,6 +346,49 @@ mod tests {
             Err(Unreadable::NewerTag(255))
         ));
         assert!(matches!(Op::decode(&[1]), Err(Unreadable::Senseless)));
+    }
+
+    /// What brings something new waits for room. What ends something, or frees room, may use the
+    /// reserve.
+    #[test]
+    fn each_operation_says_which_space_it_may_use() {
+        let mut waiting = Vec::new();
+        for (subject, operations) in samples() {
+            for op in operations.iter().filter(|op| op.space() == Space::Ordinary) {
+                let text = format!("{op:?}");
+                let name: String = text.split_inclusive(&['(', ' ', '{']).take(2).collect();
+                waiting.push(format!("{subject} {name}"));
+            }
+        }
+        assert_eq!(
+            waiting,
+            [
+                "unit Unit(Accept(",
+                "unit Unit(AcceptAll ",
+                "mail Mail(ChangeOne(",
+                "texts Texts(Stage ",
+                "suppression Suppression(Add(",
+                "keys Keys(Add(",
+                "credentials Credentials(Set(",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_operation_weighs_as_many_records_as_it_makes() {
+        use crate::tests::samples;
+        let mut accept = samples::message(&["a@x.example"; 1000]);
+        accept.notes = vec![crate::Note {
+            id: crate::QueueId(1),
+            result: samples::attempt(Time(1), true),
+        }];
+        let (op, _) = unit::Op::accept(accept);
+        assert_eq!(op.changes(), 1001);
+        let messages: Vec<_> = (0..3)
+            .filter_map(|_| samples::message(&["a@x.example"; 5]).queue)
+            .collect();
+        let once = None;
+        assert_eq!(unit::Op::AcceptAll { messages, once }.changes(), 15);
     }
 
     #[test]

@@ -18,17 +18,19 @@ use std::{
 
 use redb::ReadOnlyTable;
 
+mod aside;
 pub(crate) mod due;
 mod frozen;
 pub(crate) mod key;
 mod scan;
 pub(crate) mod value;
 
-pub(crate) use frozen::{Frozen, Layered, tables};
+pub(crate) use frozen::{Frozen, Layered, Versions, tables};
 
 use crate::error::Fault;
+use aside::Aside;
 use key::Key;
-use value::Value;
+use value::{Unreadable, Value};
 
 type Bytes = &'static [u8];
 type Base = ReadOnlyTable<Bytes, Bytes>;
@@ -50,6 +52,8 @@ pub(crate) struct Table<K, V> {
     /// None: the index does not have the table yet.
     base: Option<Base>,
     groups: Option<Groups<V>>,
+    /// The records that could not be read.
+    aside: Aside,
 }
 
 /// How a table's values are grouped.
@@ -85,6 +89,7 @@ impl<K: Key, V: Value> Table<K, V> {
             frozen: None,
             base: None,
             groups: None,
+            aside: Aside::new(),
         }
     }
 
@@ -106,8 +111,19 @@ impl<K: Key, V: Value> Table<K, V> {
         }
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<V, Fault> {
-        V::decode(bytes).map_err(|unreadable| unreadable.in_table(self.name))
+    /// The value of these bytes of the index. None: it is a record that makes no sense. It is set
+    /// aside: it stays where it is, and counts as absent.
+    fn decode(&self, key: &K, bytes: &[u8]) -> Result<Option<V>, Fault> {
+        match V::decode(bytes) {
+            Ok(value) => Ok(Some(value)),
+            Err(Unreadable::Senseless) if !V::IS_WAY => {
+                let mut key_bytes = Vec::new();
+                key.encode(&mut key_bytes);
+                self.aside.add(self.name, key_bytes);
+                Ok(None)
+            }
+            Err(unreadable) => Err(unreadable.in_table(self.name)),
+        }
     }
 
     fn below(&self, key: &K) -> Result<Option<V>, Fault> {
@@ -122,7 +138,7 @@ impl<K: Key, V: Value> Table<K, V> {
         let Some(value) = base.get(bytes.as_slice())? else {
             return Ok(None);
         };
-        self.decode(value.value()).map(Some)
+        self.decode(key, value.value())
     }
 
     pub(crate) fn get(&self, key: &K) -> Result<Option<V>, Fault> {

@@ -1,5 +1,6 @@
 //! Tests at the store's face, for both engines.
 
+mod faults;
 mod model;
 mod opening;
 pub(crate) mod samples;

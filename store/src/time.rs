@@ -1,4 +1,4 @@
-//! Wall-clock time as records keep it, and the clocks that give it.
+//! Wall-clock time as records keep it, monotonic time for leases, and the clocks that give both.
 //!
 //! Nothing below the drivers asks the system for the time: a [`Clock`] is passed in, so that a test
 //! can let an hour of retries pass in a millisecond.
@@ -11,6 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -46,6 +47,25 @@ impl Time {
         } else {
             jiff::Timestamp::MAX
         })
+    }
+}
+
+/// A moment of a clock that nobody sets: the time since some beginning, the same one for all moments
+/// of a [`Clock`]. It means nothing to another process, so it is in no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Moment(pub Duration);
+
+impl Moment {
+    /// The moment `duration` later; saturates at the end of time.
+    #[must_use]
+    pub const fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration))
+    }
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
     }
 }
 
@@ -86,8 +106,10 @@ pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The time, and waiting for it.
 pub trait Clock: Send + Sync + 'static {
-    /// The time now.
+    /// The time now, as the wall clock shows it. Somebody may set that clock.
     fn now(&self) -> Time;
+    /// The moment now. It goes on evenly, whatever the wall clock does.
+    fn moment(&self) -> Moment;
     /// Ends when `now` has reached `time`; at once if it has.
     fn sleep_until(&self, time: Time) -> Sleep;
 }
@@ -99,6 +121,12 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Time {
         SystemTime::now().into()
+    }
+
+    fn moment(&self) -> Moment {
+        // The system has this clock, so there is no error.
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC);
+        Moment(now.map(Duration::from).unwrap_or_default())
     }
 
     fn sleep_until(&self, time: Time) -> Sleep {
@@ -118,30 +146,42 @@ impl Clock for SystemClock {
 
 /// A clock that moves only when told to.
 #[derive(Clone, Debug)]
-pub struct ManualClock(Arc<watch::Sender<Time>>);
+pub struct ManualClock(Arc<watch::Sender<(Time, Moment)>>);
 
 impl ManualClock {
     /// A clock that stands at `now`.
     #[must_use]
     pub fn new(now: Time) -> Self {
-        Self(Arc::new(watch::Sender::new(now)))
+        Self(Arc::new(watch::Sender::new((now, Moment::default()))))
     }
 
     /// Moves the clock on, and wakes every sleeper whose moment has come.
     pub fn advance(&self, duration: Duration) {
-        self.0.send_modify(|now| *now = now.after(duration));
+        self.0.send_modify(|(now, moment)| {
+            *now = now.after(duration);
+            *moment = moment.after(duration);
+        });
+    }
+
+    /// Sets the wall clock, as an administrator or a time service does. No time passes.
+    pub fn set(&self, time: Time) {
+        self.0.send_modify(|(now, _)| *now = time);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Time {
-        *self.0.borrow()
+        self.0.borrow().0
+    }
+
+    fn moment(&self) -> Moment {
+        self.0.borrow().1
     }
 
     fn sleep_until(&self, time: Time) -> Sleep {
         let mut now = self.0.subscribe();
         Box::pin(async move {
-            if now.wait_for(|now| *now >= time).await.is_err() {
+            if now.wait_for(|(now, _)| *now >= time).await.is_err() {
                 // The clock is gone, so that moment never comes.
                 std::future::pending::<()>().await;
             }
@@ -175,5 +215,19 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         sleep.await.unwrap();
         assert_eq!(clock.now(), Time(1_000_000));
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_moves_no_moment() {
+        let clock = ManualClock::new(Time(0));
+        clock.advance(Duration::from_secs(1));
+        let before = clock.moment();
+        clock.set(Time(9_000_000));
+        assert_eq!((clock.now(), clock.moment()), (Time(9_000_000), before));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(clock.moment().since(before), Duration::from_secs(1));
+        assert_eq!(before.since(clock.moment()), Duration::ZERO);
+        let system = SystemClock.moment();
+        assert!(system > Moment::default() && SystemClock.moment() >= system);
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use postrider_config::Dynamic;
 use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode, Host};
-use postrider_store::{Destination, Queued, Time};
+use postrider_store::{Destination, Moment, Queued, Time};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tracing::error;
 
@@ -124,7 +124,7 @@ pub(super) struct Planning {
 /// Messages that were claimed at this time.
 struct WaitsForPlan {
     messages: Vec<Queued>,
-    claimed: Time,
+    claimed: Moment,
 }
 
 /// How a task of [`Planning`] ended. The task has no plan if it was to do something else.
@@ -189,14 +189,15 @@ impl Planning {
 
 impl QueueLoop {
     /// Hands on messages that were claimed at `claimed`.
-    pub(super) fn dispatch(&mut self, messages: Vec<Queued>, claimed: Time) {
+    pub(super) fn dispatch(&mut self, messages: Vec<Queued>, claimed: Moment) {
         let queue = Arc::clone(&self.queue);
         let config = queue.config.load_full();
+        let now = queue.clock.now();
         let (mut waiting, _) = self.in_flight.waiting();
         let mut sites = HashSet::new();
         let mut refused = Vec::new();
         for messages in by_destination(messages) {
-            for (course, messages) in queue.courses(&config, messages, claimed) {
+            for (course, messages) in queue.courses(&config, messages, now) {
                 match course {
                     Course::Known { plan, stale } => {
                         if let Some(key) = stale {
@@ -360,7 +361,7 @@ impl QueueLoop {
     }
 }
 
-fn batch(plan: Arc<Plan>, messages: Vec<Queued>, claimed: Time) -> ClaimedBatch {
+fn batch(plan: Arc<Plan>, messages: Vec<Queued>, claimed: Moment) -> ClaimedBatch {
     let destination = messages.first().map(Queued::destination);
     ClaimedBatch {
         destination: destination.unwrap_or_default(),

@@ -73,7 +73,7 @@ impl Worker {
 
     /// Gives back messages that waited so long that their claim may end during the attempt.
     async fn still_claimed(&self, mut batches: Vec<ClaimedBatch>) -> Vec<ClaimedBatch> {
-        let now = self.queue.clock.now();
+        let now = self.queue.clock.moment();
         let old = batches.extract_if(.., |batch| now.since(batch.claimed) > LEASE / 2);
         let old: Vec<Queued> = old.flat_map(|batch| batch.messages).collect();
         if !old.is_empty() {
@@ -85,9 +85,10 @@ impl Worker {
     /// More of a destination's messages that are due now. Messages that do not belong to this site
     /// go to the loop.
     async fn claim(&self, destination: Destination) -> Vec<ClaimedBatch> {
-        let now = self.queue.clock.now();
+        let (now, moment) = (self.queue.clock.now(), self.queue.clock.moment());
         let claim = Claim {
             now,
+            moment,
             max: BATCH,
             max_per_destination: BATCH,
             only: Some(destination.clone()),
@@ -113,7 +114,7 @@ impl Worker {
                         destination: destination.clone(),
                         plan,
                         messages,
-                        claimed: now,
+                        claimed: moment,
                     });
                 }
                 _ => back.extend(messages),
@@ -122,7 +123,7 @@ impl Worker {
         if !back.is_empty() {
             let note = WorkerNote::Back {
                 messages: back,
-                claimed: now,
+                claimed: moment,
             };
             let _ = self.notes.send(note).await;
         }
@@ -165,7 +166,7 @@ impl Worker {
                     .clock
                     .sleep_until(queue.clock.now().after(LEASE / 3))
                     .await;
-                let until = queue.clock.now().after(LEASE);
+                let until = queue.clock.moment().after(LEASE);
                 if let Err(error) = queue.store.renew(keys.clone(), until).await {
                     warn!(%error, "failed to renew the claims of a long delivery");
                 }

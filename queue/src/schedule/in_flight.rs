@@ -7,7 +7,7 @@ use std::{
 };
 
 use postrider_config::QueueConfig;
-use postrider_store::{Claim, Destination, Time};
+use postrider_store::{Claim, Destination, Moment, Time};
 
 use super::{BATCH, LEASE, turns::Turns};
 use crate::next_hop::Site;
@@ -173,7 +173,7 @@ impl<W> InFlight<W> {
     /// The claim for the store. None if all workers are busy.
     pub(crate) fn claim(
         &self,
-        now: Time,
+        (now, moment): (Time, Moment),
         limits: &QueueConfig,
         planning: impl Iterator<Item = Destination>,
     ) -> Option<Claim> {
@@ -189,6 +189,7 @@ impl<W> InFlight<W> {
         }
         Some(Claim {
             now,
+            moment,
             max: room.saturating_mul(BATCH).min(CLAIM_MAX),
             max_per_destination: BATCH,
             only: None,
@@ -211,14 +212,18 @@ pub(crate) enum May {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::schedule::{
         tests::config,
         turns::{Turn, tests::batch},
     };
 
+    const NOW: (Time, Moment) = (Time(0), Moment(Duration::ZERO));
+
     fn except(in_flight: &InFlight<u8>, config: &QueueConfig) -> HashSet<Destination> {
-        let claim = in_flight.claim(Time(0), config, std::iter::empty());
+        let claim = in_flight.claim(NOW, config, std::iter::empty());
         claim.unwrap().except
     }
 
@@ -241,11 +246,7 @@ mod tests {
         assert_eq!(in_flight.full_sites(&config), HashSet::from([a.clone()]));
         assert_eq!(in_flight.may_begin(&a, &config), May::NotAtThisSite);
         in_flight.begin(&b);
-        assert!(
-            in_flight
-                .claim(Time(0), &config, std::iter::empty())
-                .is_none()
-        );
+        assert!(in_flight.claim(NOW, &config, std::iter::empty()).is_none());
         assert_eq!(in_flight.may_begin(&b, &config), May::NotNow);
         in_flight.end(&a, |_| false);
         assert!(except(&in_flight, &config).is_empty());
@@ -255,8 +256,7 @@ mod tests {
     #[test]
     fn a_destination_that_is_planned_is_not_claimed() {
         let planning = ["a.test".to_owned()];
-        let claim =
-            InFlight::<u8>::default().claim(Time(0), &config(), planning.clone().into_iter());
+        let claim = InFlight::<u8>::default().claim(NOW, &config(), planning.clone().into_iter());
         assert_eq!(claim.unwrap().except, HashSet::from(planning));
     }
 

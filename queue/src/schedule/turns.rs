@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use postrider_store::{Destination, Queued, Time};
+use postrider_store::{Destination, Moment, Queued};
 
 use super::BATCH;
 use crate::next_hop::Plan;
@@ -31,7 +31,7 @@ pub(crate) struct ClaimedBatch {
     pub(crate) plan: Arc<Plan>,
     pub(crate) messages: Vec<Queued>,
     /// When they were claimed.
-    pub(crate) claimed: Time,
+    pub(crate) claimed: Moment,
 }
 
 /// The next step of a worker.
@@ -242,7 +242,7 @@ pub(super) mod tests {
             text: TextId(1),
             common: Arc::new(Common {
                 account: String::new(),
-                queued: Time(0),
+                queued: postrider_store::Time(0),
                 from: None,
                 message_id: String::new(),
                 subject: String::new(),
@@ -266,7 +266,7 @@ pub(super) mod tests {
             hold: false,
             attempts: 1,
             last_attempt: None,
-            next_attempt: Time(0),
+            next_attempt: postrider_store::Time(0),
             delay_told: false,
             fence: 1,
             results: Vec::new(),
@@ -281,7 +281,7 @@ pub(super) mod tests {
             messages: (0..messages)
                 .map(|id| message(id as u64, &recipient))
                 .collect(),
-            claimed: Time(0),
+            claimed: Moment::default(),
         }
     }
 

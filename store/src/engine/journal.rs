@@ -39,8 +39,9 @@ use tokio::{
 
 use super::{Changes, Engine};
 use crate::{
-    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, INLINE_TEXT_MAX, NewText,
-    QueueId, Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter, Time,
+    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, INLINE_TEXT_MAX, Moment,
+    NewText, QueueId, Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter,
+    error::Fault,
     journal::JournalReader,
     subject::{Applied, Op, Question, Scan, State, hooks, texts::Place, unit},
     textfile::TextFiles,
@@ -48,6 +49,7 @@ use crate::{
 use inbox::{Inbox, Ops, Prepared, Request};
 use index::IndexRoom;
 use read::Reader;
+use writer::{Dead, WRITER};
 
 /// KiB of requests that may wait for the writer. Later callers wait before their requests are let
 /// in.
@@ -93,11 +95,23 @@ impl Shared {
         self.changes.queue.send_modify(|count| *count += 1);
     }
 
-    /// The state, for readers. After a fault it may be half changed, and after the end it has no
-    /// index.
+    /// The state, for readers. After a fault or a panic it may be half changed, and after the end it
+    /// has no index.
     fn readable(&self) -> Result<RwLockReadGuard<'_, State>, StoreError> {
-        let state = self.state();
+        let Ok(state) = self.state.read() else {
+            return Err(Fault::Panicked(WRITER).into());
+        };
         self.failed.get().cloned().map_or(Ok(state), Err)
+    }
+
+    /// The result of a change. After a fault the state is half changed, so the store stops before
+    /// the lock of the state is free again.
+    fn sound<T>(&self, result: Result<T, Fault>) -> Result<T, Dead> {
+        result.map_err(|fault| {
+            let error = StoreError::from(fault);
+            self.fail(error.clone());
+            Dead(error)
+        })
     }
 
     /// The error when an answer does not come.
@@ -122,7 +136,7 @@ impl Engine for JournalEngine {
     async fn renew(
         &self,
         claims: Vec<(QueueId, u64)>,
-        until: Time,
+        until: Moment,
     ) -> Result<Vec<bool>, StoreError> {
         self.request(|reply| Request::Renew(claims, until, reply))
             .await
@@ -210,6 +224,7 @@ impl Engine for JournalEngine {
             hold_rules: state.hold_rules.counters.rules,
             journal_bytes: self.shared.journal_bytes.load(Ordering::Relaxed),
             text_bytes: state.texts.counters.bytes,
+            set_aside: state.set_aside(),
         }
     }
 
@@ -247,6 +262,12 @@ impl JournalEngine {
     #[cfg(test)]
     pub(crate) fn last_text(&self) -> u64 {
         self.shared.state().texts.counters.last
+    }
+
+    /// Makes the writer panic.
+    #[cfg(test)]
+    pub(crate) fn panic(&self) {
+        let _ = self.shared.inbox.push(Request::Panic);
     }
 
     /// Brings the index up to date.

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::{Changes, Engine};
 use crate::{
-    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, NewText, QueueId, Settle,
-    SettleHook, StoreError, Text, TextFile, TextId, TextWriter, Time,
+    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, Moment, NewText, QueueId,
+    Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter,
     subject::{Applied, ModelState, Op, Question, Scan, hooks, unit},
 };
 
@@ -93,7 +93,7 @@ impl Engine for Model {
     async fn renew(
         &self,
         claims: Vec<(QueueId, u64)>,
-        until: Time,
+        until: Moment,
     ) -> Result<Vec<bool>, StoreError> {
         self.with(|state| {
             let claims = claims.iter();
@@ -169,6 +169,7 @@ impl Engine for Model {
                 .values()
                 .map(|text| text.len() as u64)
                 .sum(),
+            set_aside: 0,
         }
     }
 

@@ -54,7 +54,18 @@ struct State {
     busy: bool,
     /// Why the last segment could not be made. Until it is cleared, no other one is made.
     failed: Option<io::Error>,
+    /// A segment could not be made, and none was made since.
+    scarce: bool,
+    /// The thread ended by a panic.
+    dead: bool,
     stop: bool,
+}
+
+impl State {
+    fn fail(&mut self, error: io::Error) {
+        self.failed = Some(error);
+        self.scarce = true;
+    }
 }
 
 struct Shared {
@@ -116,8 +127,11 @@ impl Shared {
                 let result = result.and_then(|spare| self.prepare(generation, &spare));
                 let mut state = self.lock();
                 match result {
-                    Ok(prepared) => state.ready = Some(prepared),
-                    Err(error) => state.failed = Some(error),
+                    Ok(prepared) => {
+                        state.ready = Some(prepared);
+                        state.scarce = false;
+                    }
+                    Err(error) => state.fail(error),
                 }
             }
             Step::Reserve => {
@@ -125,7 +139,7 @@ impl Shared {
                 let mut state = self.lock();
                 match result {
                     Ok(spare) => state.reserve = Some(spare),
-                    Err(error) => state.failed = Some(error),
+                    Err(error) => state.fail(error),
                 }
             }
         }
@@ -231,6 +245,7 @@ impl Shared {
     }
 
     fn work(&self) {
+        let _unwinding = Unwinding(self);
         let mut state = self.lock();
         while !state.stop {
             if let Some(step) = self.next(&mut state) {
@@ -255,6 +270,26 @@ impl Shared {
                     .wait(state)
                     .unwrap_or_else(PoisonError::into_inner);
             }
+        }
+    }
+}
+
+/// Tells of a panic of the thread, so that nobody waits for its segments for ever.
+struct Unwinding<'a>(&'a Shared);
+
+impl Drop for Unwinding<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut state = self.0.lock();
+            state.jobs.clear();
+            state.spares.clear();
+            state.busy = false;
+            state.dead = true;
+            state.fail(io::Error::other(
+                "the thread that makes segments ended by a panic",
+            ));
+            drop(state);
+            self.0.changed.notify_all();
         }
     }
 }
@@ -300,6 +335,8 @@ impl Spares {
                 next_name: found.next_name,
                 busy: false,
                 failed: None,
+                scarce: false,
+                dead: false,
                 stop: false,
             }),
             changed: Condvar::new(),
@@ -330,6 +367,27 @@ impl Spares {
             let Some(step) = step else { return };
             self.shared.run(step);
         }
+    }
+
+    /// Whether no segment is made any more.
+    pub(super) fn is_dead(&self) -> bool {
+        self.shared.lock().dead
+    }
+
+    /// The bytes of the reserve, while no other segment can be made. None: there is a segment to
+    /// take, or one is being made.
+    pub(super) fn reserve_left(&self) -> Option<u64> {
+        let short = |state: &State| state.ready.is_none() && state.scarce;
+        if !short(&self.shared.lock()) {
+            return None;
+        }
+        if self.thread.is_none() {
+            self.shared.lock().failed = None;
+            self.work_here();
+        }
+        let state = self.shared.lock();
+        let reserve = state.reserve.as_ref();
+        short(&state).then(|| reserve.map_or(0, |spare| spare.size - super::frame::BLOCK))
     }
 
     /// A segment to write to, with space for at least `bytes` behind its first block. Waits for a

@@ -21,9 +21,13 @@ macro_rules! subject {
 }
 
 /// Declares the operations of a low-rate subject. Each is a type of its own, with `apply` and
-/// `apply_to_model`.
+/// `apply_to_model`. Behind its output stands the [`Space`](crate::journal::Space) that it may use.
+/// `since` is the first version whose operations have the same shape (by default, this version).
 macro_rules! operations {
-    ($subject:ident, version $version:literal: $($operation:ident -> $output:ty,)*) => {
+    (
+        $subject:ident, version $version:literal $(since $since:literal)?:
+        $($operation:ident -> $output:ty, $space:ident;)*
+    ) => {
         #[derive(Debug, serde::Serialize, serde::Deserialize)]
         pub(crate) enum Op {
             $($operation($operation),)*
@@ -31,6 +35,7 @@ macro_rules! operations {
 
         impl $crate::subject::Operations for Op {
             const VERSION: u8 = $version;
+            $(const SINCE: u8 = $since;)?
 
             fn apply(
                 self,
@@ -53,6 +58,12 @@ macro_rules! operations {
                 match self {
                     $(Self::$operation(op) =>
                         $crate::subject::Output::into_applied(op.apply_to_model(model)),)*
+                }
+            }
+
+            fn space(&self) -> $crate::journal::Space {
+                match self {
+                    $(Self::$operation(_) => $crate::journal::Space::$space,)*
                 }
             }
         }

@@ -6,7 +6,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::ModelState;
 use super::{Op, Reader, State};
 use crate::{
-    Accepted, StoreError, Time, error::Fault, journal::TextPlace, table::Layered,
+    Accepted, StoreError, Time,
+    error::Fault,
+    journal::{Space, TextPlace},
+    table::{Layered, value::Unreadable},
     textfile::TextFilePlace,
 };
 #[cfg(any(test, feature = "memory"))]
@@ -39,8 +42,16 @@ pub(crate) trait Subject: Layered {
 /// The effect of an operation follows from the state and the operation alone, so that a replay of
 /// the journal gives the same state again.
 pub(crate) trait Operations: Serialize + DeserializeOwned {
-    /// The version of the encoding.
+    /// The version of the encoding. It goes up with each new operation, and with each operation
+    /// that gets another shape.
     const VERSION: u8;
+    /// The first version whose operations all have the shape that they have now.
+    const SINCE: u8 = Self::VERSION;
+
+    /// Reads an operation of a version before [`SINCE`](Self::SINCE).
+    fn older(version: u8, _bytes: &[u8]) -> Result<Self, Unreadable> {
+        Err(Unreadable::Older(version))
+    }
 
     /// Carries the operation out. Its text, if it has one, lies at `place`.
     fn apply(self, state: &mut State, place: Option<TextPlace>) -> Result<Applied, Fault>;
@@ -54,10 +65,10 @@ pub(crate) trait Operations: Serialize + DeserializeOwned {
         1
     }
 
-    /// Whether the operation is refused when there is no room.
-    fn needs_room(&self) -> bool {
-        false
-    }
+    /// The disk space that the operation may use. What brings something new waits for room. What
+    /// ends something, or frees room, may use the reserve. Each subject says so for each of its
+    /// operations.
+    fn space(&self) -> Space;
 
     /// Says that the text of the operation is in a file.
     fn set_file(&mut self, _place: TextFilePlace) {}
@@ -77,6 +88,10 @@ impl Operations for NoOperation {
     #[cfg(any(test, feature = "memory"))]
     fn apply_to_model(self, _: &mut ModelState, _: Option<NewText>) -> Applied {
         match self {}
+    }
+
+    fn space(&self) -> Space {
+        match *self {}
     }
 }
 

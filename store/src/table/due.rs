@@ -6,7 +6,7 @@
 use std::{collections::HashSet, ops::Bound, sync::Arc};
 
 use super::{
-    Frozen, Layered, Table,
+    Frozen, Layered, Table, Versions,
     key::{Key, Name},
     value::Value,
 };
@@ -21,6 +21,17 @@ where
         self.due.names(names);
         self.lanes.names(names);
         self.heads.names(names);
+    }
+
+    fn set_aside(&self) -> u64 {
+        // Its values are ways, which are never set aside.
+        0
+    }
+
+    fn versions(&self, versions: &mut Versions) {
+        self.due.versions(versions);
+        self.lanes.versions(versions);
+        self.heads.versions(versions);
     }
 
     fn freeze(&mut self, frozen: &mut Vec<Box<dyn Frozen>>) {
@@ -142,13 +153,26 @@ where
     /// The ids of due entries: lanes in the order of their first entries, the entries of a lane
     /// together, by time.
     pub(crate) fn pick(&self, pick: &Pick<'_>) -> Result<Vec<Id>, Fault> {
+        self.pick_as(pick, |_, _, id| id)
+    }
+
+    /// The same entries as [`pick`](Self::pick), as they stand in the table.
+    pub(crate) fn entries(&self, pick: &Pick<'_>) -> Result<Vec<(Name, Time, Id)>, Fault> {
+        self.pick_as(pick, |lane, time, id| (Arc::clone(lane), time, id))
+    }
+
+    fn pick_as<T>(
+        &self,
+        pick: &Pick<'_>,
+        make: impl Fn(&Name, Time, Id) -> T,
+    ) -> Result<Vec<T>, Fault> {
         let mut picked = Vec::new();
         if let Some(only) = pick.only {
             let lane: Name = only.into();
             if !pick.except.contains(only)
                 && let Some((time, _)) = self.lanes.get(&lane)?
             {
-                self.pick_lane(&lane, time, pick, &mut picked)?;
+                self.pick_lane(&lane, time, pick, &make, &mut picked)?;
             }
             return Ok(picked);
         }
@@ -161,18 +185,19 @@ where
                 break;
             }
             if !pick.except.contains(&*lane) {
-                self.pick_lane(&lane, time, pick, &mut picked)?;
+                self.pick_lane(&lane, time, pick, &make, &mut picked)?;
             }
         }
         Ok(picked)
     }
 
-    fn pick_lane(
+    fn pick_lane<T>(
         &self,
         lane: &Name,
         head: Time,
         pick: &Pick<'_>,
-        picked: &mut Vec<Id>,
+        make: &impl Fn(&Name, Time, Id) -> T,
+        picked: &mut Vec<T>,
     ) -> Result<(), Fault> {
         let room = pick.max_per_lane.min(pick.max - picked.len());
         let Some(first) = self.lanes.get(lane)? else {
@@ -185,7 +210,7 @@ where
                 if time > pick.now {
                     break;
                 }
-                picked.push(id);
+                picked.push(make(lane, time, id));
             }
             Ok(())
         })

@@ -1,6 +1,6 @@
 //! Tables in a checkpoint: it sets their changes apart and writes them to the index.
 
-use std::sync::Arc;
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
@@ -11,11 +11,18 @@ use super::{
 };
 use crate::error::Fault;
 
+/// The version of everything that has one, by its name.
+pub(crate) type Versions = BTreeMap<Cow<'static, str>, u8>;
+
 /// The face of one table, or of many, to the checkpoint.
 pub(crate) trait Layered {
     /// Adds the names of the tables in the index.
     #[cfg(test)]
     fn names(&self, names: &mut Vec<&'static str>);
+    /// How many records could not be read.
+    fn set_aside(&self) -> u64;
+    /// Adds the versions of the tables, by their names.
+    fn versions(&self, versions: &mut Versions);
     /// Makes the active layer the frozen one, and adds it if there is something in it.
     fn freeze(&mut self, frozen: &mut Vec<Box<dyn Frozen>>);
     /// Takes the index as of `transaction` as base, and drops the frozen layer. The index has that
@@ -36,6 +43,14 @@ impl<K: Key, V: Value> Layered for Table<K, V> {
     fn names(&self, names: &mut Vec<&'static str>) {
         names.push(self.name);
         names.extend(self.groups.as_ref().map(|groups| groups.grouping.name));
+    }
+
+    fn set_aside(&self) -> u64 {
+        self.aside.count()
+    }
+
+    fn versions(&self, versions: &mut Versions) {
+        versions.insert(self.name.into(), V::VERSION);
     }
 
     fn freeze(&mut self, frozen: &mut Vec<Box<dyn Frozen>>) {
@@ -95,6 +110,14 @@ macro_rules! tables {
             #[cfg(test)]
             fn names(&self, names: &mut Vec<&'static str>) {
                 $(self.$field.names(names);)*
+            }
+
+            fn set_aside(&self) -> u64 {
+                0 $(+ self.$field.set_aside())*
+            }
+
+            fn versions(&self, versions: &mut $crate::table::Versions) {
+                $(self.$field.versions(versions);)*
             }
 
             fn freeze(&mut self, frozen: &mut Vec<Box<dyn $crate::table::Frozen>>) {

@@ -286,7 +286,7 @@ impl<K: Key, V: Value> Merge<'_, K, V> {
                 if found.is_none()
                     && let Some((_, guard)) = &self.next
                 {
-                    found = Some(Some(self.table.decode(guard.value())?));
+                    found = Some(self.table.decode(&least, guard.value())?);
                 }
                 self.advance_base()?;
             }

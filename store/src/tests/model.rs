@@ -185,6 +185,7 @@ but it should be one of {shows:#?}"
             } => {
                 let claim = Claim {
                     now: self.now,
+                    moment: moment(self.now),
                     max: *max,
                     max_per_destination: *per_destination,
                     only: only.map(|at| DOMAINS[at].to_owned()),
@@ -205,7 +206,7 @@ but it should be one of {shows:#?}"
                 }
             }
             Step::Renew { until } => {
-                let until = self.now.after(Duration::from_secs((*until).into()));
+                let until = moment(self.now).after(Duration::from_secs((*until).into()));
                 let claims: Vec<_> = self
                     .claimed
                     .iter()

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use redb::ReadableTable;
+
 use super::samples::*;
 use crate::{
     OpenError, Options, QueueId, Store, StoreError,
@@ -118,7 +120,7 @@ async fn an_index_of_another_version() {
     write(9);
     let error = refused(dir.path());
     assert!(
-        matches!(&error, OpenError::Newer { path: named, found: 9, known: 4 } if *named == path)
+        matches!(&error, OpenError::Newer { path: named, found: 9, known: 5 } if *named == path)
     );
     let said = error.to_string();
     assert!(said.contains("format 9"), "{said}");
@@ -155,6 +157,39 @@ async fn data_of_a_newer_program_in_an_index_of_this_format() {
             said.contains("newer postrider") && !said.contains("damaged"),
             "{said}"
         );
+    }
+}
+
+#[tokio::test]
+async fn an_index_names_the_versions_that_it_is_written_in() {
+    let table = redb::TableDefinition::<&str, &[u8]>::new("meta");
+    for key in ["version/queued", "version/operations/unit", "version/rooms"] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(options(dir.path())).unwrap();
+        store.accept(message(&["a@x.example"])).await.unwrap();
+        store.close().await;
+        let path = dir.path().join("index.redb");
+        let database = redb::Database::open(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        {
+            let mut meta = transaction.open_table(table).unwrap();
+            let known = meta.get(key).unwrap().map(|version| version.value()[0]);
+            assert_eq!(known.is_some(), key != "version/rooms", "{key}");
+            let newer = known.unwrap_or_default() + 1;
+            meta.insert(key, [newer].as_slice()).unwrap();
+        }
+        transaction.commit().unwrap();
+        drop(database);
+        let journal = || fs::read_dir(dir.path().join("journal")).unwrap().count();
+        let before = journal();
+        let error = refused(dir.path());
+        let said = error.to_string();
+        assert!(
+            matches!(&error, OpenError::NewerData { path: named, .. } if *named == path),
+            "{said}"
+        );
+        assert!(said.contains("newer postrider") && !said.contains("damaged"));
+        assert_eq!(journal(), before, "nothing was changed");
     }
 }
 

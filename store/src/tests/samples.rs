@@ -5,14 +5,19 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    Accept, Attempt, Claim, ClaimHooks, Claimed, Common, Event, HookAttempt, NewHook, NewHookKind,
-    NewMail, NewMessage, NewRecipient, NewText, Notify, Outcome, OutgoingEvent, Party, QueueId,
-    Queued, Settle, SettleHook, Store, TextSource, Time, Top,
+    Accept, Attempt, Claim, ClaimHooks, Claimed, Common, Event, HookAttempt, Moment, NewHook,
+    NewHookKind, NewMail, NewMessage, NewRecipient, NewText, Notify, Outcome, OutgoingEvent, Party,
+    QueueId, Queued, Settle, SettleHook, Store, TextSource, Time, Top,
 };
 
 /// A moment, in seconds.
 pub(crate) fn at(seconds: i64) -> Time {
     Time(seconds * 1_000_000)
+}
+
+/// The moment of a time, if nobody sets the wall clock.
+pub(crate) fn moment(time: Time) -> Moment {
+    Moment(time.since(at(0)))
 }
 
 pub(crate) fn common() -> Common {
@@ -116,6 +121,7 @@ pub(crate) fn event(event: Event, queue_id: QueueId) -> NewHookKind {
 pub(crate) fn claim(now: Time) -> Claim {
     Claim {
         now,
+        moment: moment(now),
         max: 100,
         max_per_destination: 100,
         only: None,

@@ -1,4 +1,4 @@
-//! The checkpoint: changes go to the index, while the writer goes on.
+//! What happens while the writer goes on: changes go to the index, and files are removed.
 
 use std::{
     sync::{Arc, mpsc},
@@ -10,16 +10,12 @@ use super::{
     inbox::Request,
     index::{Index, Meta},
 };
-use crate::{error::Fault, table::Frozen};
+use crate::{error::Fault, table::Frozen, textfile::TextFiles};
 
-/// A job that the writer need not wait for.
-pub(super) enum Job {
-    Checkpoint(Vec<Box<dyn Frozen>>, Meta),
-    /// Remove the file of a text that nothing refers to any more.
-    RemoveFile(u64),
-}
+/// A checkpoint that the writer need not wait for.
+pub(super) struct Job(pub(super) Vec<Box<dyn Frozen>>, pub(super) Meta);
 
-/// Does jobs, one after the other.
+/// Makes checkpoints, one after the other.
 pub(super) struct Checkpointer {
     index: Index,
     shared: Arc<Shared>,
@@ -30,19 +26,10 @@ impl Checkpointer {
         Self { index, shared }
     }
 
-    fn run(&self, job: Job) {
-        match job {
-            Job::Checkpoint(tables, meta) => {
-                let result = self.checkpoint(&tables, &meta);
-                // If the writer has ended, nobody needs to know.
-                let _ = self.shared.inbox.push(Request::Checkpointed(result));
-            }
-            Job::RemoveFile(file) => {
-                if let Err(error) = self.shared.files.remove(file) {
-                    tracing::warn!(file, %error, "the file of a text that is needed no more could not be removed");
-                }
-            }
-        }
+    fn run(&self, Job(tables, meta): &Job) {
+        let result = self.checkpoint(tables, meta);
+        // If the writer has ended, nobody needs to know.
+        let _ = self.shared.inbox.push(Request::Checkpointed(result));
     }
 
     fn checkpoint(&self, tables: &[Box<dyn Frozen>], meta: &Meta) -> Result<(), Fault> {
@@ -52,45 +39,87 @@ impl Checkpointer {
     }
 }
 
-/// Does the jobs of the writer.
+/// Does the jobs of the writer. A checkpoint may wait for room on the disk, so files are removed in
+/// a thread of their own: that gives room.
 pub(super) enum Helper {
-    Thread(mpsc::Sender<Job>, thread::JoinHandle<()>),
+    Threads(Thread<Job>, Thread<u64>),
     /// Does each job at once, so that a test runs alike each time.
     #[cfg(test)]
     Inline(Checkpointer),
 }
 
-impl Helper {
-    pub(super) fn thread(checkpointer: Checkpointer) -> std::io::Result<Self> {
-        let (sender, jobs) = mpsc::channel::<Job>();
-        let thread = thread::Builder::new()
-            .name("store-index".into())
-            .spawn(move || {
-                let _tell = TellPanic(Arc::clone(&checkpointer.shared));
-                for job in jobs {
-                    checkpointer.run(job);
-                }
-            })?;
-        Ok(Self::Thread(sender, thread))
+/// A thread that does jobs, one after the other.
+pub(super) struct Thread<T> {
+    jobs: mpsc::Sender<T>,
+    handle: thread::JoinHandle<()>,
+}
+
+impl<T: Send + 'static> Thread<T> {
+    fn start(
+        name: &'static str,
+        shared: &Arc<Shared>,
+        work: impl Fn(T) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (sender, jobs) = mpsc::channel::<T>();
+        let shared = Arc::clone(shared);
+        let handle = thread::Builder::new().name(name.into()).spawn(move || {
+            let _panics = TellPanic::of(&shared, name);
+            for job in jobs {
+                work(job);
+            }
+        })?;
+        Ok(Self {
+            jobs: sender,
+            handle,
+        })
     }
 
-    pub(super) fn give(&self, job: Job) {
+    /// The thread ends only when the sender is dropped, or by a panic, which it reports.
+    fn give(&self, job: T) {
+        drop(self.jobs.send(job));
+    }
+
+    /// Waits for the end of all jobs.
+    fn end(self) {
+        drop(self.jobs);
+        // A panic was reported.
+        let _ = self.handle.join();
+    }
+}
+
+impl Helper {
+    pub(super) fn threads(checkpointer: Checkpointer) -> std::io::Result<Self> {
+        let shared = Arc::clone(&checkpointer.shared);
+        let index = Thread::start("store-index", &shared, move |job| checkpointer.run(&job))?;
+        let files = shared.files.clone();
+        let remover = Thread::start("store-files", &shared, move |file| remove(&files, file))?;
+        Ok(Self::Threads(index, remover))
+    }
+
+    /// Begins a checkpoint. The writer is told of its end.
+    pub(super) fn checkpoint(&self, job: Job) {
         match self {
-            // The thread ends only when the sender is dropped, or by a panic, which it reports.
-            Self::Thread(sender, _) => drop(sender.send(job)),
+            Self::Threads(index, _) => index.give(job),
             #[cfg(test)]
-            Self::Inline(checkpointer) => checkpointer.run(job),
+            Self::Inline(checkpointer) => checkpointer.run(&job),
+        }
+    }
+
+    /// Removes the file of a text that nothing refers to any more.
+    pub(super) fn remove_file(&self, file: u64) {
+        match self {
+            Self::Threads(_, remover) => remover.give(file),
+            #[cfg(test)]
+            Self::Inline(checkpointer) => remove(&checkpointer.shared.files, file),
         }
     }
 
     /// Waits for the end of all jobs.
     pub(super) fn end(self) {
         match self {
-            Self::Thread(sender, thread) => {
-                drop(sender);
-                if thread.join().is_err() {
-                    tracing::error!("the thread of the index ended by a panic");
-                }
+            Self::Threads(index, remover) => {
+                index.end();
+                remover.end();
             }
             #[cfg(test)]
             Self::Inline(_) => {}
@@ -98,16 +127,35 @@ impl Helper {
     }
 }
 
-/// Tells the writer of a panic, so that it does not wait for a checkpoint that never ends.
-struct TellPanic(Arc<Shared>);
+fn remove(files: &TextFiles, file: u64) {
+    if let Err(error) = files.remove(file) {
+        tracing::warn!(file, %error, "the file of a text that is needed no more could not be removed");
+    }
+}
+
+/// Stops the store when a thread of it panics: nobody waits for that thread, and nobody is shown a
+/// state that is half changed. [`Store::stopped`](crate::Store::stopped) tells of it.
+pub(super) struct TellPanic {
+    shared: Arc<Shared>,
+    thread: &'static str,
+}
+
+impl TellPanic {
+    pub(super) fn of(shared: &Arc<Shared>, thread: &'static str) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            thread,
+        }
+    }
+}
 
 impl Drop for TellPanic {
     fn drop(&mut self) {
         if thread::panicking() {
-            let _ = self
-                .0
-                .inbox
-                .push(Request::Checkpointed(Err(Fault::Panicked)));
+            let fault = Fault::Panicked(self.thread);
+            tracing::error!(error = %fault, "the store stops");
+            self.shared.fail(Fault::Panicked(self.thread).into());
+            let _ = self.shared.inbox.push(Request::Checkpointed(Err(fault)));
         }
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
-    Claim, ClaimHooks, Claimed, ClaimedHooks, QueueId, StoreError, TextFile, Time,
+    Claim, ClaimHooks, Claimed, ClaimedHooks, Moment, QueueId, StoreError, TextFile,
     error::Fault,
     subject::{Applied, Op},
 };
@@ -25,7 +25,7 @@ pub(super) enum Request {
     ),
     Renew(
         Vec<(QueueId, u64)>,
-        Time,
+        Moment,
         oneshot::Sender<Result<Vec<bool>, StoreError>>,
     ),
     /// The checkpoint that was begun has ended.
@@ -33,6 +33,9 @@ pub(super) enum Request {
     /// Make a checkpoint now, and tell when it is done.
     #[cfg(test)]
     Checkpoint(oneshot::Sender<()>),
+    /// Panic while the state is being changed.
+    #[cfg(test)]
+    Panic,
     /// Make a last checkpoint and end.
     Close(oneshot::Sender<()>),
 }

@@ -5,7 +5,7 @@ use std::{
     borrow::Cow,
     io,
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -15,12 +15,18 @@ use crate::{
     disk::{Disk, Open, is_full, redb_backend::RedbFile},
     error::Fault,
     journal::Position,
-    table::{Frozen, value::append},
+    table::{
+        Frozen, Versions,
+        value::{append, exactly},
+    },
 };
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
 /// The format of the index as a whole. Keys and values have versions of their own.
-pub(super) const FORMAT: u32 = 4;
+pub(super) const FORMAT: u32 = 5;
+/// The oldest format that is read. Its tables and records are those of [`FORMAT`], but it does not
+/// name their versions.
+const OLDEST: u32 = 4;
 pub(super) const FILE: &str = "index.redb";
 /// An index that is being made.
 const NEW_FILE: &str = "index.new";
@@ -28,6 +34,8 @@ const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinit
 const META_KEY: &str = "checkpoint";
 /// Before the name of a subject: its counters.
 const COUNTERS: &str = "subject/";
+/// Before the name of a table or of operations: their version.
+const VERSION: &str = "version/";
 /// How long to wait before looking again whether the disk has room.
 const FULL_PAUSE: Duration = Duration::from_millis(250);
 
@@ -38,6 +46,8 @@ pub(super) struct Meta {
     pub(super) counters: Vec<(Cow<'static, str>, Vec<u8>)>,
     /// The entries of the journal from here on are not in the index. None: the index is empty.
     pub(super) position: Option<Position>,
+    /// The versions of the tables and of the operations. Those of format 4 have no names.
+    pub(super) versions: Versions,
 }
 
 /// Why an index can't be opened.
@@ -69,6 +79,8 @@ impl From<io::Error> for IndexError {
 
 pub(super) struct Index {
     database: Database,
+    /// The versions that the index names.
+    versions: Mutex<Versions>,
 }
 
 impl Index {
@@ -121,18 +133,25 @@ impl Index {
             .set_cache_size(cache)
             .create_with_backend(backend)
             .map_err(redb::Error::from)?;
-        Ok(Self { database })
+        Ok(Self {
+            database,
+            versions: Mutex::default(),
+        })
     }
 
     /// The part of the journal that the last checkpoint covers.
     fn meta(&self) -> Result<Meta, IndexError> {
         let (mut position, mut counters) = (None, Vec::new());
+        let mut versions = Versions::new();
         let mut read = || -> Result<(), redb::Error> {
             let table = self.database.begin_read()?.open_table(META)?;
             for row in table.iter()? {
                 let (key, value) = row?;
                 if let Some(name) = key.value().strip_prefix(COUNTERS) {
                     counters.push((name.to_owned().into(), value.value().to_vec()));
+                } else if let Some(name) = key.value().strip_prefix(VERSION) {
+                    let version = value.value().first().copied();
+                    versions.insert(name.to_owned().into(), version.unwrap_or_default());
                 } else if key.value() == META_KEY {
                     position = Some(value.value().to_vec());
                 }
@@ -148,16 +167,25 @@ impl Index {
         let bytes = position.ok_or_else(damaged)?;
         let (format, rest) = bytes.split_first_chunk().ok_or_else(damaged)?;
         match u32::from_le_bytes(*format) {
-            FORMAT => Ok(Meta {
-                counters,
-                position: postcard::from_bytes(rest).map_err(|_| damaged())?,
-            }),
-            older if older < FORMAT => Err(IndexError::Older(older)),
+            OLDEST..=FORMAT => {
+                self.named().clone_from(&versions);
+                Ok(Meta {
+                    counters,
+                    position: exactly(rest).map_err(|_| damaged())?,
+                    versions,
+                })
+            }
+            older if older < OLDEST => Err(IndexError::Older(older)),
             newer => Err(IndexError::Newer(newer)),
         }
     }
 
-    /// Makes changes durable, together with what they cover.
+    fn named(&self) -> MutexGuard<'_, Versions> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes changes durable, together with what they cover. The first change by this program also
+    /// names the versions in which it writes.
     pub(super) fn commit(
         &self,
         tables: &[Box<dyn Frozen>],
@@ -171,14 +199,21 @@ impl Index {
         }
         let mut bytes = FORMAT.to_le_bytes().to_vec();
         append(&meta.position, &mut bytes);
+        let renamed = *self.named() != meta.versions;
         {
             let mut table = transaction.open_table(META)?;
             table.insert(META_KEY, bytes.as_slice())?;
             for (name, bytes) in &meta.counters {
                 table.insert(format!("{COUNTERS}{name}").as_str(), bytes.as_slice())?;
             }
+            for (name, version) in meta.versions.iter().filter(|_| renamed) {
+                table.insert(format!("{VERSION}{name}").as_str(), [*version].as_slice())?;
+            }
         }
         transaction.commit()?;
+        if renamed {
+            self.named().clone_from(&meta.versions);
+        }
         Ok(())
     }
 

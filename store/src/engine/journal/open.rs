@@ -15,7 +15,7 @@ use super::{
     checkpoint::{Checkpointer, Helper},
     inbox::Inbox,
     index::{self, Index, IndexError, IndexRoom, Meta},
-    writer::{RIDE, Writer},
+    writer::{RIDE, WRITER, Writer},
 };
 use crate::{
     OpenError, Options,
@@ -23,7 +23,7 @@ use crate::{
     error::Fault,
     journal::{Entry, Journal, JournalError, JournalOptions, Position},
     subject::{ENVELOPE, Effects, Op, State},
-    table::value::Unreadable,
+    table::{Versions, value::Unreadable},
     textfile::TextFiles,
 };
 
@@ -85,6 +85,7 @@ impl JournalEngine {
         let room = Arc::new(IndexRoom::default());
         let (index, meta) = open_index(&*disk, options, &room)?;
         let mut state = State::new();
+        folder.check_versions(&meta.versions, &state.versions())?;
         for (name, bytes) in &meta.counters {
             let set = state.set_counters(name, bytes);
             set.map_err(|unreadable| folder.counters(name, unreadable))?;
@@ -149,7 +150,7 @@ fn start(
 ) -> io::Result<thread::JoinHandle<()>> {
     let checkpointer = Checkpointer::new(index, Arc::clone(shared));
     let helper = match mode {
-        Mode::Threads => Helper::thread(checkpointer)?,
+        Mode::Threads => Helper::threads(checkpointer)?,
         #[cfg(test)]
         Mode::Inline(_) => Helper::Inline(checkpointer),
     };
@@ -162,12 +163,10 @@ fn start(
         position,
     );
     let shared = Arc::clone(shared);
-    thread::Builder::new()
-        .name("store-writer".into())
-        .spawn(move || {
-            writer.run(lock);
-            drop(shared);
-        })
+    thread::Builder::new().name(WRITER.into()).spawn(move || {
+        writer.run(lock);
+        drop(shared);
+    })
 }
 
 fn open_index(
@@ -266,7 +265,9 @@ impl Folder<'_> {
     fn fault(&self, fault: &Fault) -> OpenError {
         let (path, what) = (self.path(index::FILE), fault.to_string());
         match fault {
-            Fault::Newer { .. } => OpenError::NewerData { path, what },
+            Fault::Version { version, .. } if version.is_newer() => {
+                OpenError::NewerData { path, what }
+            }
             _ => OpenError::Index { path, what },
         }
     }
@@ -275,12 +276,30 @@ impl Folder<'_> {
     fn counters(&self, name: &str, unreadable: Unreadable) -> OpenError {
         let path = self.path(index::FILE);
         let what = format!("the counters of {name}: {unreadable}");
-        match unreadable {
-            Unreadable::Senseless => OpenError::Index { path, what },
-            Unreadable::Newer { .. } | Unreadable::NewerTag(_) | Unreadable::NewerSubject => {
-                OpenError::NewerData { path, what }
-            }
+        match unreadable.is_newer() {
+            true => OpenError::NewerData { path, what },
+            false => OpenError::Index { path, what },
         }
+    }
+
+    /// Refuses an index with a table or operations that this program does not know, or not in their
+    /// version.
+    fn check_versions(&self, found: &Versions, known: &Versions) -> Result<(), OpenError> {
+        for (name, found) in found {
+            let unreadable = match known.get(name) {
+                Some(known) if found <= known => continue,
+                Some(known) => Unreadable::Newer {
+                    found: *found,
+                    known: *known,
+                },
+                None => Unreadable::NewerName,
+            };
+            return Err(OpenError::NewerData {
+                path: self.path(index::FILE),
+                what: format!("{name}: {unreadable}"),
+            });
+        }
+        Ok(())
     }
 
     fn journal(&self, error: JournalError) -> OpenError {
@@ -294,10 +313,12 @@ impl Folder<'_> {
                 found: version,
                 known: crate::journal::FORMAT,
             },
-            JournalError::UnknownEntry { file, offset } => OpenError::Corrupt {
+            // Its checksum is right.
+            JournalError::UnknownEntry { file, offset } => OpenError::NewerData {
                 path: self.path(&file),
-                offset,
-                what: "an entry of an unknown kind, perhaps of a newer postrider".into(),
+                what: format!(
+                    "the entry at byte {offset} is of a kind that this program does not know"
+                ),
             },
             JournalError::Corrupt { file, offset } => OpenError::Corrupt {
                 path: self.path(&file),
@@ -325,9 +346,7 @@ impl Folder<'_> {
         error: &(dyn std::error::Error + Send + Sync + 'static),
     ) -> OpenError {
         match error.downcast_ref() {
-            Some(ReplayError::Unreadable(
-                newer @ (Unreadable::Newer { .. } | Unreadable::NewerTag(_)),
-            )) => OpenError::NewerData {
+            Some(ReplayError::Unreadable(newer)) if newer.is_newer() => OpenError::NewerData {
                 path: self.path(file),
                 what: format!("the entry at byte {offset} was {newer}"),
             },

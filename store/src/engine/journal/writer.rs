@@ -25,18 +25,20 @@ use tokio::sync::oneshot;
 
 use super::{
     Shared,
-    checkpoint::Helper,
+    checkpoint::{Helper, TellPanic},
     inbox::{Ops, Request},
     lease::Leases,
 };
 use crate::{
-    Options, StoreError, TextId,
+    Options, StoreError, TextFile, TextId,
     disk::DiskLock,
     error::Fault,
     journal::{Batch, Journal, Position},
     subject::{Op, unit},
 };
 
+/// The name of the thread.
+pub(super) const WRITER: &str = "store-writer";
 /// How long riders wait for a batch to go with.
 pub(super) const RIDE: Duration = Duration::from_millis(5);
 /// From here on, a pause has no end.
@@ -63,6 +65,14 @@ pub(super) struct Writer {
     riders_since: Option<Instant>,
     /// The last batch could not be appended.
     stuck: bool,
+    /// Why the last batch of operations that may use the reserve could not be appended. While this
+    /// is set, nothing is claimed.
+    unstored: Option<StoreError>,
+    /// Files of refused operations whose entries the next start may find. They stay until a later
+    /// batch is safe.
+    doubtful: Doubtful,
+    /// How many calls of webhooks are being made.
+    claimed_hooks: u64,
     /// About how many bytes changed since the last freeze.
     weight: usize,
     last_freeze: Instant,
@@ -77,11 +87,12 @@ pub(super) struct Writer {
     moving: Option<(u64, TextId)>,
     /// Segments in which something could not be read.
     unmovable: BTreeSet<u64>,
-    closing: Option<oneshot::Sender<()>>,
+    /// Callers that wait for the end.
+    closing: Vec<oneshot::Sender<()>>,
 }
 
 /// Why the thread ends early.
-struct Dead(StoreError);
+pub(super) struct Dead(pub(super) StoreError);
 
 impl From<Fault> for Dead {
     fn from(fault: Fault) -> Self {
@@ -111,6 +122,9 @@ impl Writer {
             riders: vec![Op::Unit(unit::Op::Start).encode()],
             riders_since: Some(now()),
             stuck: false,
+            unstored: None,
+            doubtful: Doubtful::default(),
+            claimed_hooks: 0,
             // The replayed operations are not in the index yet.
             weight: 1,
             last_freeze: now(),
@@ -120,7 +134,7 @@ impl Writer {
             wanted_now: Vec::new(),
             moving: None,
             unmovable: BTreeSet::new(),
-            closing: None,
+            closing: Vec::new(),
         }
     }
 
@@ -129,17 +143,18 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         // Even after a panic nobody is left waiting.
         let guard = EndInbox(&shared);
+        let panics = TellPanic::of(&shared, WRITER);
         if let Err(Dead(error)) = self.work() {
             tracing::error!(%error, "the store stops");
             shared.fail(error);
         }
         shared.fail(StoreError::Closed);
         drop(guard);
-        let closing = self.closing.take();
         let Self {
             journal,
             helper,
             pending,
+            closing,
             ..
         } = self;
         // Their senders are dropped, which says that the store is closed.
@@ -149,8 +164,9 @@ impl Writer {
         helper.end();
         drop(journal);
         drop(lock);
-        if let Some(closing) = closing {
-            let _ = closing.send(());
+        drop(panics);
+        for reply in closing {
+            let _ = reply.send(());
         }
     }
 
@@ -168,7 +184,7 @@ impl Writer {
             self.append_pending()?;
             self.move_some()?;
             self.freeze_if_due()?;
-            if self.closing.is_some() && (self.is_done() || self.stuck) {
+            if self.is_closing() && (self.is_done() || self.stuck || self.waits_for_room()) {
                 // Operations that could not be appended were promised to nobody. The next start is
                 // as after a crash.
                 return Ok(());
@@ -196,7 +212,8 @@ impl Writer {
                 .checkpoint_interval
                 .saturating_sub(self.last_freeze.elapsed())
         });
-        [ride, moving, freeze]
+        let closing = self.is_closing().then_some(LOOK);
+        [ride, moving, freeze, closing]
             .into_iter()
             .flatten()
             .filter(|timeout| *timeout < NEVER)
@@ -219,6 +236,15 @@ impl Writer {
             && !self.shared.room.is_full()
     }
 
+    fn is_closing(&self) -> bool {
+        !self.closing.is_empty()
+    }
+
+    /// The last checkpoint waits for room on the disk. The journal has everything that it has.
+    fn waits_for_room(&self) -> bool {
+        self.pending.is_empty() && self.riders.is_empty() && self.shared.room.is_full()
+    }
+
     fn is_done(&self) -> bool {
         self.pending.is_empty()
             && self.riders.is_empty()
@@ -231,11 +257,11 @@ impl Writer {
             Request::Ops(ops) => self.pending.push_back(ops),
             Request::Claim(claim, reply) => {
                 let claimed = self.claim(&claim)?;
-                let _ = reply.send(Ok(claimed));
+                let _ = reply.send(claimed);
             }
             Request::ClaimHooks(claim, reply) => {
                 let claimed = self.claim_hooks(&claim)?;
-                let _ = reply.send(Ok(claimed));
+                let _ = reply.send(claimed);
             }
             Request::Renew(claims, until, reply) => {
                 let renewed = self.renew(&claims, until)?;
@@ -247,9 +273,27 @@ impl Writer {
             }
             #[cfg(test)]
             Request::Checkpoint(reply) => self.wanted.push(reply),
-            Request::Close(reply) => self.closing = Some(reply),
+            #[cfg(test)]
+            Request::Panic => {
+                let _state = self.shared.state_mut();
+                panic!("a test asked for it");
+            }
+            Request::Close(reply) => self.closing.push(reply),
         }
         Ok(())
+    }
+}
+
+/// Files that stay when the thread ends, however it ends: the next start knows whether they are
+/// needed.
+#[derive(Default)]
+struct Doubtful(Vec<TextFile>);
+
+impl Drop for Doubtful {
+    fn drop(&mut self) {
+        for file in self.0.drain(..) {
+            file.keep();
+        }
     }
 }
 

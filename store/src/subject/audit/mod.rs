@@ -165,7 +165,7 @@ subject!(
 
 operations! {
     Audit, version 1:
-    Append -> AuditId,
+    Append -> AuditId, Reserve;
 }
 
 /// Adds an entry.

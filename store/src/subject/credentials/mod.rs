@@ -44,7 +44,7 @@ subject!(counters (), keys 1);
 
 operations! {
     Credentials, version 1:
-    Set -> (),
+    Set -> (), Ordinary;
 }
 
 /// Sets the credential of an account, or removes it.

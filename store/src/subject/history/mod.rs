@@ -37,7 +37,7 @@ impl Tables {
 
 operations! {
     History, version 1:
-    Expire -> u64,
+    Expire -> u64, Reserve;
 }
 
 /// Removes at most `max` records whose time is over.

@@ -98,8 +98,8 @@ impl Tables {
 
 operations! {
     HoldRules, version 1:
-    Add -> HoldRuleId,
-    Remove -> bool,
+    Add -> HoldRuleId, Reserve;
+    Remove -> bool, Reserve;
 }
 
 /// Adds a rule.

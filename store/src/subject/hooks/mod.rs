@@ -22,8 +22,14 @@ use crate::NewText;
 use crate::{
     NextAttempt, QueueId, Store, StoreError, Time,
     error::Fault,
-    journal::TextPlace,
-    table::{Grouping, Table, due::Due, key::Name, tables, value::records},
+    journal::{Space, TextPlace},
+    table::{
+        Grouping, Table,
+        due::Due,
+        key::Name,
+        tables,
+        value::{records, ways},
+    },
 };
 
 /// Calls that are changed by one operation.
@@ -40,6 +46,9 @@ pub(crate) struct Counters {
 records! {
     Hook: version 1,
     RetiredHook: version 1,
+}
+
+ways! {
     (Time, HookId): version 1,
 }
 
@@ -96,10 +105,16 @@ pub(crate) enum Op {
         ends: Vec<(HookId, Option<Time>)>,
         result: HookAttempt,
     },
+    /// Makes calls due no more whose records can't be read: lane, time, number.
+    Undue {
+        entries: Vec<(String, Time, HookId)>,
+    },
 }
 
 impl Operations for Op {
-    const VERSION: u8 = 1;
+    /// Version 2 has one operation more: `Undue`.
+    const VERSION: u8 = 2;
+    const SINCE: u8 = 1;
 
     fn apply(self, state: &mut State, _: Option<TextPlace>) -> Result<Applied, Fault> {
         match self {
@@ -124,14 +139,20 @@ impl Operations for Op {
                 }
                 Ok(Applied::Count(count))
             }
+            Self::Undue { entries } => {
+                for (lane, time, id) in entries {
+                    state.hooks.due.remove(&lane.into(), &[(time, id)])?;
+                }
+                Ok(Applied::Done)
+            }
         }
     }
 
     #[cfg(any(test, feature = "memory"))]
     fn apply_to_model(self, model: &mut ModelState, _: Option<NewText>) -> Applied {
         match self {
-            // The model claims by itself.
-            Self::Claim { .. } => Applied::Done,
+            // The model claims by itself, and can read all its records.
+            Self::Claim { .. } | Self::Undue { .. } => Applied::Done,
             Self::Settle(settle) => Applied::Flag(model.settle_hook(settle)),
             Self::Schedule { ids, next } => Applied::Count(model.hooks.schedule(&ids, next)),
             Self::End { ends, result } => Applied::Count(model.end_hooks(&ends, &result)),
@@ -144,6 +165,17 @@ impl Operations for Op {
             Self::Settle(_) => 1,
             Self::Schedule { ids, .. } => ids.len(),
             Self::End { ends, .. } => ends.len(),
+            Self::Undue { entries } => entries.len(),
+        }
+    }
+
+    fn space(&self) -> Space {
+        match self {
+            Self::Claim { .. }
+            | Self::Settle(_)
+            | Self::Schedule { .. }
+            | Self::End { .. }
+            | Self::Undue { .. } => Space::Reserve,
         }
     }
 }
@@ -213,6 +245,9 @@ pub(crate) fn samples() -> Vec<Op> {
         Op::End {
             ends: vec![(HookId(1), Some(Time(3)))],
             result: attempt,
+        },
+        Op::Undue {
+            entries: vec![("lane".into(), Time(1), HookId(1))],
         },
     ]
 }

@@ -116,8 +116,8 @@ subject!(counters Counters, keys 1);
 
 operations! {
     Keys, version 1:
-    Add -> ApiKeyId,
-    Remove -> bool,
+    Add -> ApiKeyId, Ordinary;
+    Remove -> bool, Reserve;
 }
 
 /// Adds a key.

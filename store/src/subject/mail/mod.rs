@@ -184,8 +184,8 @@ impl Tables {
 
 operations! {
     Mail, version 1:
-    ChangeOne -> bool,
-    Remove -> bool,
+    ChangeOne -> bool, Ordinary;
+    Remove -> bool, Reserve;
 }
 
 /// Changes a mail of an account.

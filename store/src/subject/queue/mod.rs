@@ -24,8 +24,14 @@ use crate::NewText;
 use crate::{
     Store, StoreError, Time,
     error::Fault,
-    journal::TextPlace,
-    table::{Grouping, Table, due::Due, key::Name, tables, value::records},
+    journal::{Space, TextPlace},
+    table::{
+        Grouping, Table,
+        due::Due,
+        key::Name,
+        tables,
+        value::{records, ways},
+    },
 };
 
 /// Messages that are changed by one operation.
@@ -52,6 +58,9 @@ records! {
     Queued: version 1,
     Retired: version 1,
     InWork: version 1,
+}
+
+ways! {
     (Time, QueueId): version 1,
 }
 
@@ -100,10 +109,16 @@ pub(crate) enum Op {
     },
     /// Makes the change of an administrator.
     Change { ids: Vec<QueueId>, change: Change },
+    /// Makes messages due no more whose records can't be read: destination, time, number.
+    Undue {
+        entries: Vec<(String, Time, QueueId)>,
+    },
 }
 
 impl Operations for Op {
-    const VERSION: u8 = 1;
+    /// Version 2 has one operation more: `Undue`.
+    const VERSION: u8 = 2;
+    const SINCE: u8 = 1;
 
     fn apply(self, state: &mut State, _: Option<TextPlace>) -> Result<Applied, Fault> {
         match self {
@@ -123,14 +138,20 @@ impl Operations for Op {
                 }
                 Ok(Applied::Count(count))
             }
+            Self::Undue { entries } => {
+                for (lane, time, id) in entries {
+                    state.queue.due.remove(&lane.into(), &[(time, id)])?;
+                }
+                Ok(Applied::Done)
+            }
         }
     }
 
     #[cfg(any(test, feature = "memory"))]
     fn apply_to_model(self, model: &mut ModelState, _: Option<NewText>) -> Applied {
         match self {
-            // The model claims by itself.
-            Self::Claim { .. } => Applied::Done,
+            // The model claims by itself, and can read all its records.
+            Self::Claim { .. } | Self::Undue { .. } => Applied::Done,
             Self::Change { ids, change } => Applied::Count(model.queue.change(&ids, &change)),
         }
     }
@@ -139,6 +160,13 @@ impl Operations for Op {
         match self {
             Self::Claim { claimed, .. } => claimed.len(),
             Self::Change { ids, .. } => ids.len(),
+            Self::Undue { entries } => entries.len(),
+        }
+    }
+
+    fn space(&self) -> Space {
+        match self {
+            Self::Claim { .. } | Self::Change { .. } | Self::Undue { .. } => Space::Reserve,
         }
     }
 }
@@ -171,6 +199,9 @@ pub(crate) fn samples() -> Vec<Op> {
         Op::Change {
             ids: vec![QueueId(1)],
             change: Change::default(),
+        },
+        Op::Undue {
+            entries: vec![("a.example".into(), Time(1), QueueId(1))],
         },
     ]
 }

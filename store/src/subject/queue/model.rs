@@ -12,7 +12,7 @@ use super::{
     read::{Find, List, ListRetired},
 };
 use crate::{
-    Attempt, Claim, Claimed, Outcome, Page, Party, StoreError, TextId, Time,
+    Attempt, Claim, Claimed, Moment, Outcome, Page, Party, StoreError, TextId, Time,
     filter::{ordered, page},
     subject::{ModelPart, ModelState, next},
 };
@@ -27,7 +27,7 @@ pub(crate) struct Model {
 
 #[derive(Clone, Copy, Debug)]
 struct Lease {
-    until: Time,
+    until: Moment,
     /// When the attempt before began.
     last_attempt: Option<Time>,
 }
@@ -142,7 +142,7 @@ impl Model {
     }
 
     pub(crate) fn claim(&mut self, claim: &Claim) -> Claimed {
-        self.claimed.retain(|_, lease| lease.until > claim.now);
+        self.claimed.retain(|_, lease| lease.until > claim.moment);
         let mut destinations: BTreeMap<String, Vec<(Time, QueueId)>> = BTreeMap::new();
         for queued in self.queued.values() {
             let destination = queued.destination();
@@ -169,7 +169,7 @@ impl Model {
                 continue;
             };
             let lease = Lease {
-                until: claim.now.after(claim.lease),
+                until: claim.moment.after(claim.lease),
                 last_attempt: queued.last_attempt,
             };
             self.claimed.insert(id, lease);
@@ -181,7 +181,7 @@ impl Model {
         Claimed { messages, next_due }
     }
 
-    pub(crate) fn renew(&mut self, id: QueueId, fence: u64, until: Time) -> bool {
+    pub(crate) fn renew(&mut self, id: QueueId, fence: u64, until: Moment) -> bool {
         let current = self
             .queued
             .get(&id)

@@ -132,8 +132,8 @@ impl Tables {
 
 operations! {
     Suppression, version 1:
-    Add -> bool,
-    Remove -> bool,
+    Add -> bool, Ordinary;
+    Remove -> bool, Reserve;
 }
 
 /// Adds an entry.

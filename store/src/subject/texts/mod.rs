@@ -15,8 +15,11 @@ use crate::{
     Message, NewText, Store, StoreError, Text, TextSource, Top,
     error::Fault,
     id::ids,
-    journal::TextPlace,
-    table::{Table, tables, value::records},
+    journal::{Space, TextPlace},
+    table::{
+        Table, tables,
+        value::{records, ways},
+    },
     textfile::TextFilePlace,
 };
 
@@ -78,6 +81,9 @@ pub(crate) struct Counters {
 
 records! {
     Stored: version 1,
+}
+
+ways! {
     Segment: version 1,
 }
 
@@ -166,8 +172,19 @@ impl Operations for Op {
         }
     }
 
-    fn needs_room(&self) -> bool {
-        matches!(self, Self::Move { .. })
+    fn changes(&self) -> usize {
+        match self {
+            Self::Move { .. } | Self::Stage { .. } => 1,
+            Self::Unstage { ids } => ids.len(),
+        }
+    }
+
+    /// A move is what frees segments of the journal in the end.
+    fn space(&self) -> Space {
+        match self {
+            Self::Stage { .. } => Space::Ordinary,
+            Self::Move { .. } | Self::Unstage { .. } => Space::Reserve,
+        }
     }
 
     fn set_file(&mut self, place: TextFilePlace) {

@@ -15,7 +15,10 @@ use super::ModelState;
 use super::{Applied, Operations, State, texts::OpText};
 use crate::{
     Attempt, Mail, NewEvent, NewHook, NewHookKind, NewMail, NewMessage, NewSuppression, Note, Once,
-    QueueId, Store, StoreError, TextId, error::Fault, journal::TextPlace, table::tables,
+    QueueId, Store, StoreError, TextId,
+    error::Fault,
+    journal::{Space, TextPlace},
+    table::tables,
     textfile::TextFilePlace,
 };
 
@@ -165,13 +168,19 @@ impl Operations for Op {
 
     fn changes(&self) -> usize {
         match self {
-            Self::AcceptAll { messages, .. } => messages.len(),
-            _ => 1,
+            Self::Accept(unit) => unit.records(),
+            Self::AcceptAll { messages, .. } => messages.iter().map(recipients).sum(),
+            Self::Settle { unit, .. } => 1 + unit.records(),
+            Self::Start => 1,
         }
     }
 
-    fn needs_room(&self) -> bool {
-        matches!(self, Self::Accept(_))
+    /// A settlement ends a message, or leaves it as it was. It must not get lost.
+    fn space(&self) -> Space {
+        match self {
+            Self::Accept(_) | Self::AcceptAll { .. } => Space::Ordinary,
+            Self::Settle { .. } | Self::Start => Space::Reserve,
+        }
     }
 
     fn set_file(&mut self, place: TextFilePlace) {
@@ -314,7 +323,23 @@ impl State {
     }
 }
 
+/// How many records a message makes: one for each recipient.
+const fn recipients(message: &NewMessage) -> usize {
+    message.recipients.len()
+}
+
 impl Unit {
+    /// How many records the unit makes.
+    fn records(&self) -> usize {
+        self.queue.iter().map(recipients).sum::<usize>()
+            + self.mails.len()
+            + self.hooks.len()
+            + self.notes.len()
+            + self.suppress.len()
+            + self.events.len()
+            + usize::from(self.once.is_some())
+    }
+
     /// How many records of the unit refer to each text. None: the text of the unit.
     fn references(&self) -> BTreeMap<Option<TextId>, u64> {
         let queued = self

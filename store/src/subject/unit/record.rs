@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attempt, Destination, MailId, NewEvent, NewHook, NewHookKind, NewMail, NewMessage,
+    Attempt, Destination, MailId, Moment, NewEvent, NewHook, NewHookKind, NewMail, NewMessage,
     NewSuppression, Note, Once, QueueId, Queued, StoreError, TextFile, TextId, Time,
 };
 
@@ -72,6 +72,8 @@ pub struct Claim {
     pub only: Option<Destination>,
     /// No messages of these destinations: their limits are used up.
     pub except: HashSet<Destination>,
+    /// The moment of the claim. Claims whose time is over by then end.
+    pub moment: Moment,
     /// How long the claim holds, unless renewed. A claim of a process that died ends with it.
     pub lease: Duration,
 }

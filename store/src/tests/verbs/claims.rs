@@ -212,7 +212,10 @@ async fn a_claim_that_runs_out_goes_to_another_unless_renewed() {
             .remove(0);
         assert_eq!(
             store
-                .renew(vec![(first.id, first.fence), (QueueId(9), 1)], at(100))
+                .renew(
+                    vec![(first.id, first.fence), (QueueId(9), 1)],
+                    moment(at(100))
+                )
                 .await
                 .unwrap(),
             [true, false]
@@ -227,7 +230,7 @@ async fn a_claim_that_runs_out_goes_to_another_unless_renewed() {
         assert_eq!(second.attempts, 2);
         assert_eq!(
             store
-                .renew(vec![(first.id, first.fence)], at(200))
+                .renew(vec![(first.id, first.fence)], moment(at(200)))
                 .await
                 .unwrap(),
             [false]
@@ -240,6 +243,33 @@ async fn a_claim_that_runs_out_goes_to_another_unless_renewed() {
             store.settle(vec![settle(&second, GONE)]).await.unwrap(),
             [true]
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_is_set_ends_no_claim() {
+    on_both(|store| async move {
+        store.accept(message(&["a@x.example"])).await.unwrap();
+        let first = store.claim(claim(at(9))).await.unwrap().messages.remove(0);
+        let set = |time, moment_of| Claim {
+            moment: moment(moment_of),
+            ..claim(time)
+        };
+        for time in [at(100_000), at(0)] {
+            let claimed = store.claim(set(time, at(10))).await.unwrap();
+            assert_eq!(ids(&claimed), []);
+        }
+        assert_eq!(
+            store.settle(vec![settle(&first, KEPT)]).await.unwrap(),
+            [true]
+        );
+        // Even a clock that was set back ends the claims whose time is over.
+        store.accept(message(&["b@x.example"])).await.unwrap();
+        let claimed = store.claim(set(at(9), at(20))).await.unwrap();
+        assert_eq!(ids(&claimed), [2]);
+        let claimed = store.claim(set(at(5), at(80))).await.unwrap();
+        assert_eq!(ids(&claimed), [2]);
     })
     .await;
 }

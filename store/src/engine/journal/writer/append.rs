@@ -3,14 +3,13 @@
 use std::{mem, sync::Arc};
 
 use super::{
-    super::checkpoint::Job,
     super::inbox::{Ops, Prepared},
     Dead, WEIGHT, Writer, now,
 };
 use crate::{
     StoreError,
     journal::{AppendError, Appended, Batch, Space},
-    subject::{Applied, ENVELOPE, Effects, Op, unit},
+    subject::{Applied, ENVELOPE, Effects, Op, hooks, unit},
 };
 
 impl Writer {
@@ -25,7 +24,7 @@ impl Writer {
         let waited = self
             .riders_since
             .is_some_and(|since| since.elapsed() >= self.ride());
-        let leave = waited || self.closing.is_some() || self.wants_freeze();
+        let leave = waited || self.is_closing() || self.wants_freeze();
         if self.pending.is_empty() && (self.riders.is_empty() || !leave) {
             return Ok(());
         }
@@ -78,25 +77,43 @@ impl Writer {
             Space::Reserve
         };
         let error = match self.append_as(requests, space) {
-            Err(error) if !matches!(error, AppendError::Closed(_)) => error,
-            result => return result,
+            Ok(appended) => {
+                self.went_well();
+                return Ok(appended);
+            }
+            Err(error @ AppendError::Closed(_)) => return Err(error),
+            Err(error) => error,
         };
         let answer = answer_to(&error);
         let (refused, rest) = mem::take(requests).into_iter().partition(Ops::needs_room);
         *requests = rest;
-        refuse(refused, &answer);
+        self.refuse(refused, &answer);
         if requests.is_empty() && self.riders.is_empty() {
             return Err(error);
         }
         let result = self.append_as(requests, Space::Reserve);
-        if let Err(error) = &result
-            && !matches!(error, AppendError::Closed(_))
-        {
-            refuse(mem::take(requests), &answer_to(error));
-            // The riders try it again after a while.
-            self.riders_since = Some(now());
+        match &result {
+            Ok(_) => self.went_well(),
+            Err(AppendError::Closed(_)) => {}
+            Err(error) => {
+                let answer = answer_to(error);
+                self.refuse(mem::take(requests), &answer);
+                if matches!(error, AppendError::Full(_) | AppendError::Failed(_)) {
+                    self.unstored = Some(answer);
+                }
+                // The riders try it again after a while.
+                self.riders_since = Some(now());
+            }
         }
         result
+    }
+
+    /// A batch is safe, so those that failed before can't come back.
+    fn went_well(&mut self) {
+        self.unstored = None;
+        for file in mem::take(&mut self.doubtful.0) {
+            self.helper.remove_file(file.keep().file);
+        }
     }
 
     pub(super) fn append_as(
@@ -115,27 +132,34 @@ impl Writer {
     }
 
     /// Applies the appended requests, and answers them.
-    pub(super) fn apply(&mut self, requests: Vec<Ops>, appended: &Appended) -> Result<(), Dead> {
+    pub(super) fn apply(
+        &mut self,
+        mut requests: Vec<Ops>,
+        appended: &Appended,
+    ) -> Result<(), Dead> {
+        // The journal refers to the files, so they stay even if one of the operations ends in a
+        // fault. From here on the state decides whether a file is needed.
+        for prepared in requests.iter_mut().flat_map(|ops| &mut ops.ops) {
+            prepared.file.take().map(crate::TextFile::keep);
+        }
         let mut places = appended.texts.iter().skip(self.riders.len()).copied();
         self.riders.clear();
         self.riders_since = None;
         let mut answers = Vec::with_capacity(requests.len());
         let shared = Arc::clone(&self.shared);
+        let mut settled_hooks = 0;
         let mut state = shared.state_mut();
         for Ops { ops, permit, reply } in requests {
             let mut applied = Vec::with_capacity(ops.len());
-            for Prepared {
-                op, encoded, file, ..
-            } in ops
-            {
-                // From here on the state decides whether a file is needed.
-                file.map(crate::TextFile::keep);
+            for Prepared { op, encoded, .. } in ops {
                 self.weight += encoded.len() + op.changes() * WEIGHT;
                 let settled = match &op {
                     Op::Unit(unit::Op::Settle { id, .. }) => Some(*id),
                     _ => None,
                 };
-                let result = op.apply(&mut state, places.next().flatten())?;
+                let of_hook = matches!(&op, Op::Hooks(hooks::Op::Settle(_)));
+                let result = shared.sound(op.apply(&mut state, places.next().flatten()))?;
+                settled_hooks += u64::from(of_hook && matches!(result, Applied::Flag(true)));
                 // A late settlement does not end the claim of another.
                 if let (Some(id), Applied::Flag(true)) = (settled, &result) {
                     self.leases.remove(id);
@@ -146,6 +170,7 @@ impl Writer {
         }
         let effects = mem::take(&mut state.effects);
         drop(state);
+        self.claimed_hooks = self.claimed_hooks.saturating_sub(settled_hooks);
         self.take_effects(effects);
         for (reply, permit, applied) in answers {
             drop(permit);
@@ -158,7 +183,7 @@ impl Writer {
 
     pub(super) fn take_effects(&self, effects: Effects) {
         for file in effects.dropped_files {
-            self.helper.give(Job::RemoveFile(file));
+            self.helper.remove_file(file);
         }
         if effects.queue_changed {
             self.shared.changes.queue.send_modify(|count| *count += 1);
@@ -177,13 +202,33 @@ impl Writer {
             .into_iter()
             .partition(Ops::needs_room);
         self.pending = rest.into();
-        refuse(refused, error);
+        self.refuse(refused, error);
+    }
+
+    /// Answers requests with an error. Their files go, unless the next start may find the entries
+    /// that refer to them.
+    fn refuse(&mut self, requests: Vec<Ops>, error: &StoreError) {
+        for Ops { ops, permit, reply } in requests {
+            for file in ops.into_iter().filter_map(|prepared| prepared.file) {
+                if self.journal.is_uncertain() {
+                    self.doubtful.0.push(file);
+                } else {
+                    self.helper.remove_file(file.keep().file);
+                }
+            }
+            drop(permit);
+            if let Some(reply) = reply {
+                let _ = reply.send(Err(error.clone()));
+            }
+        }
     }
 }
 
 impl Ops {
+    /// Whether the request waits for room in the ordinary segments.
     fn needs_room(&self) -> bool {
-        self.ops.iter().any(|prepared| prepared.op.needs_room())
+        let mut ops = self.ops.iter();
+        ops.any(|prepared| prepared.op.space() == Space::Ordinary)
     }
 
     /// Bytes in the journal.
@@ -202,14 +247,6 @@ impl Prepared {
 fn keep_files(ops: Ops) {
     for prepared in ops.ops {
         prepared.file.map(crate::TextFile::keep);
-    }
-}
-
-fn refuse(requests: Vec<Ops>, error: &StoreError) {
-    for ops in requests {
-        if let Some(reply) = ops.reply {
-            let _ = reply.send(Err(error.clone()));
-        }
     }
 }
 

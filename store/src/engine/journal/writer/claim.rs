@@ -1,37 +1,58 @@
 //! Claims: answered from the state as it is.
+//!
+//! A claim is given only if there is room for what becomes of it. Else a message could be delivered
+//! again and again, because its result can't be stored.
 
-use super::{WEIGHT, Writer, now};
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{Dead, WEIGHT, Writer, now};
 use crate::{
-    Claim, ClaimHooks, Claimed, ClaimedHooks, QueueId, Time,
+    Claim, ClaimHooks, Claimed, ClaimedHooks, HookId, Moment, QueueId, StoreError, Time,
     error::Fault,
-    subject::{Op, hooks, queue},
-    table::due::Pick,
+    subject::{Op, State, hooks, queue},
+    table::{due::Pick, key::Name},
 };
 
+/// Bytes of the journal that the claim and the settlement of one message or call take at most: a
+/// block in a batch of its own, each. A longer settlement waits for room.
+const CLAIM_BYTES: u64 = 2 * 4096;
+
 impl Writer {
-    pub(super) fn claim(&mut self, claim: &Claim) -> Result<Claimed, Fault> {
-        let mut state = self.shared.state_mut();
-        let lapsed = self.leases.lapsed(claim.now);
+    pub(super) fn claim(&mut self, claim: &Claim) -> Result<Result<Claimed, StoreError>, Dead> {
+        let max = match self.may_claim() {
+            Ok(max) => max.min(claim.max),
+            Err(error) => return Ok(Err(error)),
+        };
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state_mut();
+        let claimed = self.claim_in(&mut state, claim, max);
+        let claimed = shared.sound(claimed)?;
+        drop(state);
+        self.board();
+        Ok(Ok(claimed))
+    }
+
+    fn claim_in(&mut self, state: &mut State, claim: &Claim, max: usize) -> Result<Claimed, Fault> {
+        let lapsed = self.leases.lapsed(claim.moment);
         if !lapsed.is_empty() {
             let op = Op::Queue(queue::Op::Claim {
                 now: claim.now,
                 lapsed,
                 claimed: Vec::new(),
             });
-            self.riders.push(op.encode());
-            self.weight += WEIGHT;
-            op.apply(&mut state, None)?;
+            self.ride_with(state, op, 1)?;
         }
-        let ids = state.queue.due.pick(&Pick {
+        let pick = Pick {
             now: claim.now,
-            max: claim.max,
+            max,
             max_per_lane: claim.max_per_destination,
             only: claim.only.as_deref(),
             except: &claim.except,
-        })?;
+        };
+        let ids = state.queue.due.pick(&pick)?;
         let mut messages = Vec::with_capacity(ids.len());
         if !ids.is_empty() {
-            let until = claim.now.after(claim.lease);
+            let until = claim.moment.after(claim.lease);
             for id in &ids {
                 self.leases.set(*id, until);
             }
@@ -40,44 +61,104 @@ impl Writer {
                 lapsed: Vec::new(),
                 claimed: ids.clone(),
             });
-            self.riders.push(op.encode());
-            self.weight += ids.len() * WEIGHT;
-            op.apply(&mut state, None)?;
+            self.ride_with(state, op, ids.len())?;
             for id in &ids {
                 messages.extend(state.queue.queued.get(id)?);
             }
         }
+        if messages.len() < ids.len() {
+            let unread = unread(&ids, messages.iter().map(|queued| queued.id));
+            unread.iter().for_each(|id| self.leases.remove(*id));
+            let entries = named(state.queue.due.entries(&pick)?, &unread);
+            self.ride_with(state, Op::Queue(queue::Op::Undue { entries }), 1)?;
+        }
         let next_due = state.queue.due.next(claim.only.as_deref(), &claim.except)?;
-        drop(state);
-        self.board();
         Ok(Claimed { messages, next_due })
     }
 
-    pub(super) fn claim_hooks(&mut self, claim: &ClaimHooks) -> Result<ClaimedHooks, Fault> {
-        let mut state = self.shared.state_mut();
-        let ids = state.hooks.due.pick(&Pick {
+    pub(super) fn claim_hooks(
+        &mut self,
+        claim: &ClaimHooks,
+    ) -> Result<Result<ClaimedHooks, StoreError>, Dead> {
+        let max = match self.may_claim() {
+            Ok(max) => max.min(claim.max),
+            Err(error) => return Ok(Err(error)),
+        };
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state_mut();
+        let claimed = self.claim_hooks_in(&mut state, claim, max);
+        let claimed = shared.sound(claimed)?;
+        drop(state);
+        self.claimed_hooks += claimed.hooks.len() as u64;
+        self.board();
+        Ok(Ok(claimed))
+    }
+
+    fn claim_hooks_in(
+        &mut self,
+        state: &mut State,
+        claim: &ClaimHooks,
+        max: usize,
+    ) -> Result<ClaimedHooks, Fault> {
+        let pick = Pick {
             now: claim.now,
-            max: claim.max,
+            max,
             max_per_lane: claim.max_per_lane,
             only: None,
             except: &claim.except,
-        })?;
+        };
+        let ids = state.hooks.due.pick(&pick)?;
         let mut hooks = Vec::with_capacity(ids.len());
         if !ids.is_empty() {
             let op = Op::Hooks(hooks::Op::Claim {
                 claimed: ids.clone(),
             });
-            self.riders.push(op.encode());
-            self.weight += ids.len() * WEIGHT;
-            op.apply(&mut state, None)?;
+            self.ride_with(state, op, ids.len())?;
             for id in &ids {
                 hooks.extend(state.hooks.hooks.get(id)?);
             }
         }
+        if hooks.len() < ids.len() {
+            let unread: BTreeSet<HookId> = unread(&ids, hooks.iter().map(|hook| hook.id));
+            let entries = named(state.hooks.due.entries(&pick)?, &unread);
+            self.ride_with(state, Op::Hooks(hooks::Op::Undue { entries }), 1)?;
+        }
         let next_due = state.hooks.due.next(None, &claim.except)?;
-        drop(state);
-        self.board();
         Ok(ClaimedHooks { hooks, next_due })
+    }
+
+    /// How many more messages and calls may be claimed. An error says why none may be.
+    fn may_claim(&mut self) -> Result<usize, StoreError> {
+        if let Some(error) = &self.unstored {
+            let error = error.clone();
+            if self.riders.is_empty() {
+                // A claim of nothing finds out whether the journal takes something again.
+                let op = Op::Queue(queue::Op::Claim {
+                    now: Time(0),
+                    lapsed: Vec::new(),
+                    claimed: Vec::new(),
+                });
+                self.riders.push(op.encode());
+                self.board();
+            }
+            return Err(error);
+        }
+        let Some(left) = self.journal.room_left() else {
+            return Ok(usize::MAX);
+        };
+        let in_work = self.shared.state().queue.counters.claimed + self.claimed_hooks;
+        let more = (left / CLAIM_BYTES).saturating_sub(in_work);
+        match usize::try_from(more).unwrap_or(usize::MAX) {
+            0 => Err(StoreError::Full),
+            more => Ok(more),
+        }
+    }
+
+    /// Applies an operation that goes to the journal with the next batch.
+    fn ride_with(&mut self, state: &mut State, op: Op, changes: usize) -> Result<(), Fault> {
+        self.riders.push(op.encode());
+        self.weight += changes * WEIGHT;
+        op.apply(state, None).map(drop)
     }
 
     pub(super) fn board(&mut self) {
@@ -89,7 +170,7 @@ impl Writer {
     pub(super) fn renew(
         &mut self,
         claims: &[(QueueId, u64)],
-        until: Time,
+        until: Moment,
     ) -> Result<Vec<bool>, Fault> {
         let state = self.shared.state();
         let mut renewed = Vec::with_capacity(claims.len());
@@ -107,4 +188,19 @@ impl Writer {
         }
         Ok(renewed)
     }
+}
+
+/// The numbers whose records could not be read.
+fn unread<Id: Ord + Copy>(all: &[Id], read: impl Iterator<Item = Id>) -> BTreeSet<Id> {
+    let read: BTreeSet<Id> = read.collect();
+    let unread = all.iter().filter(|id| !read.contains(id));
+    unread.copied().collect()
+}
+
+/// The entries of these numbers, as an operation names them.
+fn named<Id: Ord>(entries: Vec<(Name, Time, Id)>, ids: &BTreeSet<Id>) -> Vec<(String, Time, Id)> {
+    let entries = entries.into_iter().filter(|(_, _, id)| ids.contains(id));
+    entries
+        .map(|(lane, time, id)| (lane.as_ref().to_owned(), time, id))
+        .collect()
 }

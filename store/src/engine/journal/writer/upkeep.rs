@@ -28,7 +28,7 @@ impl Writer {
         self.freezing.is_none()
             && (!self.wanted.is_empty()
                 || self.weight > 0
-                    && (self.closing.is_some()
+                    && (self.is_closing()
                         || self.weight >= self.options.changes_in_memory
                         || self.last_freeze.elapsed() >= interval))
     }
@@ -40,15 +40,15 @@ impl Writer {
             return Ok(());
         }
         let position = self.journal.end();
-        let (tables, counters) = {
+        let (tables, counters, versions) = {
             let mut state = self.shared.state_mut();
-            (state.freeze(), state.counters())
+            (state.freeze(), state.counters(), state.versions())
         };
         self.weight = 0;
         self.last_freeze = now();
         self.freezing = Some(position);
         self.wanted_now.append(&mut self.wanted);
-        self.helper.give(Job::Checkpoint(
+        self.helper.checkpoint(Job(
             tables,
             Meta {
                 counters: counters
@@ -56,6 +56,7 @@ impl Writer {
                     .map(|(name, bytes)| (name.into(), bytes))
                     .collect(),
                 position: Some(position),
+                versions,
             },
         ));
         Ok(())

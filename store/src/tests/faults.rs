@@ -1,0 +1,258 @@
+//! What the store does while its disk is full, after a panic, and with records that it can't read.
+
+use std::{path::Path, time::Duration};
+
+use redb::ReadableDatabase;
+
+use super::samples::*;
+use crate::{
+    Accept, Claim, Event, INLINE_TEXT_MAX, NewText, Options, Outcome, QueueId, Store, StoreError,
+    TextSource, disk::sim::SimDisk, engine::journal::Mode,
+};
+
+/// No checkpoint unless asked for.
+fn options() -> Options {
+    Options {
+        segment_size: 1 << 20,
+        checkpoint_interval: Duration::from_secs(3600),
+        ..Options::new("data")
+    }
+}
+
+fn inline_store(disk: &SimDisk) -> Store {
+    Store::open_on(disk.disk(), &options(), Mode::Inline(1)).unwrap()
+}
+
+/// A test that waits longer than this for something has failed.
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(Duration::from_secs(60), work).await;
+    done.expect("it takes too long")
+}
+
+/// Accepts mail until there is no room.
+async fn fill(store: &Store) {
+    for _ in 0..10_000 {
+        match store.accept(message(&["filler@z.example"])).await {
+            Ok(_) => {}
+            Err(StoreError::Full) => return,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the disk does not get full");
+}
+
+#[tokio::test]
+async fn on_a_full_disk_each_claim_can_be_settled() {
+    let disk = SimDisk::new(1);
+    let store = inline_store(&disk);
+    disk.set_space(Some(0));
+    fill(&store).await;
+    let queued = store.counts().await.queued;
+    let mut settled = 0;
+    loop {
+        let claimed = match store.claim(claim(at(9))).await {
+            Ok(claimed) => claimed.messages,
+            Err(StoreError::Full) => break,
+            Err(error) => panic!("{error}"),
+        };
+        assert!(!claimed.is_empty());
+        for message in &claimed {
+            // Each in a batch of its own, which is the dearest way.
+            let retry = settle(message, Outcome::Retry(at(5)));
+            assert_eq!(store.settle(vec![retry]).await.unwrap(), [true]);
+            settled += 1;
+        }
+    }
+    assert!(settled > 0, "the reserve is used");
+    let counts = store.counts().await;
+    assert_eq!((counts.queued, counts.claimed), (queued, 0));
+    disk.set_space(None);
+    let claimed = store.claim(claim(at(9))).await.unwrap();
+    assert_eq!(claimed.messages.len(), 100);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn nothing_is_claimed_while_a_settlement_can_not_be_stored() {
+    let disk = SimDisk::new(1);
+    disk.set_copy_on_write(true);
+    let store = Store::open_on(disk.disk(), &options(), Mode::Threads).unwrap();
+    let two = message(&["a@x.example", "b@x.example"]);
+    store.accept(two).await.unwrap();
+    let one = Claim {
+        max: 1,
+        ..claim(at(9))
+    };
+    let claimed = store.claim(one.clone()).await.unwrap().messages;
+    disk.set_space(Some(0));
+    let result = || vec![settle(&claimed[0], GONE)];
+    let refused = store.settle(result()).await;
+    assert!(matches!(refused, Err(StoreError::Full)), "{refused:?}");
+    let refused = store.claim(one.clone()).await;
+    assert!(matches!(refused, Err(StoreError::Full)), "{refused:?}");
+    let refused = store.claim_hooks(claim_hooks(at(9))).await;
+    assert!(matches!(refused, Err(StoreError::Full)), "{refused:?}");
+    disk.set_space(None);
+    // The store finds out by itself that there is room.
+    let again = soon(async {
+        loop {
+            match store.claim(one.clone()).await {
+                Ok(claimed) => return claimed,
+                Err(StoreError::Full) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    assert_eq!(ids(&again.await), [2]);
+    assert_eq!(store.settle(result()).await.unwrap(), [true]);
+    store.close().await;
+}
+
+/// A text that goes to a file.
+async fn large(store: &Store) -> NewText {
+    let mut writer = store.text_writer();
+    writer
+        .write(&vec![b'x'; 2 * INLINE_TEXT_MAX])
+        .await
+        .unwrap();
+    writer.finish().await.unwrap()
+}
+
+fn text_files(disk: &SimDisk) -> usize {
+    let folders = crate::disk::Disk::list(disk, "texts").unwrap();
+    let files = folders.iter().map(|folder| format!("texts/{folder}"));
+    files
+        .map(|folder| crate::disk::Disk::list(disk, &folder).unwrap().len())
+        .sum()
+}
+
+#[tokio::test]
+async fn the_file_of_a_refused_message_stays_while_its_entry_may_come_back() {
+    let disk = SimDisk::new(1);
+    disk.set_copy_on_write(true);
+    let store = inline_store(&disk);
+    store.accept(message(&["a@x.example"])).await.unwrap();
+    let accept = Accept {
+        text: Some(large(&store).await),
+        ..message(&["b@x.example"])
+    };
+    assert_eq!(text_files(&disk), 1);
+    // The batch is written in part, so a crash may find its entry.
+    disk.set_space(Some(0));
+    let refused = store.accept(accept).await;
+    assert!(matches!(refused, Err(StoreError::Full)), "{refused:?}");
+    assert_eq!(text_files(&disk), 1);
+    disk.set_space(None);
+    store.accept(message(&["c@x.example"])).await.unwrap();
+    assert_eq!(text_files(&disk), 0);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_file_of_a_message_that_was_never_written_goes_at_once() {
+    let disk = SimDisk::new(1);
+    let store = inline_store(&disk);
+    let text = large(&store).await;
+    disk.set_space(Some(0));
+    fill(&store).await;
+    let accept = Accept {
+        text: Some(text),
+        ..message(&["b@x.example"])
+    };
+    assert!(matches!(store.accept(accept).await, Err(StoreError::Full)));
+    assert_eq!(text_files(&disk), 0);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_panic_stops_the_store_and_it_says_so() {
+    let disk = SimDisk::new(1);
+    let store = Store::open_on(disk.disk(), &options(), Mode::Threads).unwrap();
+    store.accept(message(&["a@x.example"])).await.unwrap();
+    store.panic();
+    let why = soon(store.stopped()).await;
+    let is_told = |error: &StoreError| matches!(error, StoreError::Bug(said) if said.contains("store-writer"));
+    assert!(is_told(&why), "{why}");
+    let read = store.queued(QueueId(1)).await;
+    assert!(is_told(&read.unwrap_err()), "nobody sees half a change");
+    let accepted = store.accept(message(&["b@x.example"])).await;
+    assert!(is_told(&accepted.unwrap_err()));
+    soon(store.close()).await;
+    // What was answered is there.
+    disk.kill();
+    let store = inline_store(&disk);
+    assert_eq!(store.counts().await.queued, 1);
+    store.close().await;
+}
+
+/// Writes bytes into a table of the index of a closed store.
+fn overwrite(dir: &Path, table: &str, key: &[u8], value: &[u8]) {
+    let definition = redb::TableDefinition::<&[u8], &[u8]>::new(table);
+    let database = redb::Database::open(dir.join("index.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut table = transaction.open_table(definition).unwrap();
+        assert!(table.insert(key, value).unwrap().is_some(), "it was there");
+    }
+    transaction.commit().unwrap();
+}
+
+#[tokio::test]
+async fn a_record_that_can_not_be_read_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        segment_size: 1 << 20,
+        ..Options::new(dir.path())
+    };
+    let store = Store::open(options.clone()).unwrap();
+    let told = |id| {
+        hook(
+            "http://one.example/",
+            event(Event::Delivered, QueueId(id)),
+            at(1),
+        )
+    };
+    let accept = Accept {
+        mails: vec![mail("Inbox", TextSource::New)],
+        hooks: vec![told(1), told(2)],
+        ..message(&["1@x.example", "2@x.example", "3@y.example"])
+    };
+    store.accept(accept).await.unwrap();
+    store.close().await;
+    let damaged = [("queued", 1_u64), ("hooks", 1), ("mails", 1), ("texts", 1)];
+    for (table, number) in damaged {
+        overwrite(dir.path(), table, &number.to_be_bytes(), &[1, 0xff, 0xff]);
+    }
+    for start in 0..2 {
+        let store = Store::open(options.clone()).unwrap();
+        assert_eq!(store.queued(QueueId(1)).await.unwrap(), None);
+        assert_eq!(store.mail(crate::MailId(1)).await.unwrap(), None);
+        let listed = store
+            .list(&Default::default(), None, crate::Order::Ascending, 10)
+            .await;
+        assert_eq!(listed.unwrap().items.len(), 2);
+        let mails = store.list_mails("ann", None, None, 10).await.unwrap();
+        assert!(mails.items.is_empty());
+        let text = store.text(crate::TextId(1)).await;
+        assert!(matches!(text, Err(StoreError::NoText(_))), "{text:?}");
+        // It is no longer claimed, and keeps no other from being claimed.
+        let claimed = store.claim(claim(at(9))).await.unwrap();
+        assert_eq!((ids(&claimed), claimed.next_due), (vec![2, 3], None));
+        let claimed_hooks = store.claim_hooks(claim_hooks(at(9))).await.unwrap();
+        assert_eq!(claimed_hooks.hooks.len(), 1);
+        // The second start has no reason to look at the call.
+        assert_eq!(store.counts().await.set_aside, 4 - start);
+        store.close().await;
+    }
+    let store = Store::open(options).unwrap();
+    let claimed = store.claim(claim(at(9))).await.unwrap();
+    let settles = claimed.messages.iter().map(|queued| settle(queued, GONE));
+    assert_eq!(store.settle(settles.collect()).await.unwrap(), [true, true]);
+    store.close().await;
+    let definition = redb::TableDefinition::<&[u8], &[u8]>::new("queued");
+    let database = redb::Database::open(dir.path().join("index.redb")).unwrap();
+    let transaction = database.begin_read().unwrap();
+    let table = transaction.open_table(definition).unwrap();
+    let kept = table.get(1_u64.to_be_bytes().as_slice()).unwrap().unwrap();
+    assert_eq!(kept.value(), [1, 0xff, 0xff], "it can still be looked at");
+}
