@@ -84,7 +84,8 @@ impl From<StoreError> for AdminError {
             StoreError::Write(_)
             | StoreError::Read(_)
             | StoreError::Corrupt(_)
-            | StoreError::Newer(_) => Self::internal(error),
+            | StoreError::Newer(_)
+            | StoreError::Bug(_) => Self::internal(error),
         }
     }
 }
