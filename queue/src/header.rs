@@ -4,9 +4,9 @@ use std::{fmt, net::IpAddr};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{fmt::rfc2822, tz::TimeZone};
-use mail_parser::{HeaderName, MessageParser};
+use mail_parser::HeaderName;
 use postrider_smtp::{
-    Address,
+    Address, field, mime,
     server::{Client, Transaction},
 };
 use postrider_store::Time;
@@ -30,7 +30,7 @@ impl Header {
     #[must_use]
     pub fn scan(section: &[u8]) -> Self {
         let utf8 = !section.is_ascii();
-        let Some(message) = MessageParser::default().parse_headers(section) else {
+        let Some(message) = mime::parser().parse_headers(section) else {
             return Self {
                 utf8,
                 ..Self::default()
@@ -48,6 +48,10 @@ impl Header {
         let from = from
             .filter(|from| from.iter().count() == 1)
             .and_then(|from| from.first());
+        let first = |name| {
+            let mut fields = field::fields(section);
+            fields.find(|field| field.is(name)).map(|field| field.value)
+        };
         Self {
             from: from
                 .and_then(|from| from.address())
@@ -56,21 +60,13 @@ impl Header {
                 .message_id()
                 .map(|id| format!("<{id}>"))
                 .unwrap_or_default(),
-            subject: message.subject().unwrap_or_default().to_owned(),
+            subject: first("Subject").map(field::text).unwrap_or_default(),
             received: message
                 .headers()
                 .iter()
                 .filter(|header| header.name == HeaderName::Received)
                 .count(),
-            report: message
-                .header(HeaderName::ContentType)
-                .and_then(|value| value.as_content_type())
-                .is_some_and(|kind| {
-                    kind.ctype().eq_ignore_ascii_case("multipart")
-                        && kind
-                            .subtype()
-                            .is_some_and(|sub| sub.eq_ignore_ascii_case("report"))
-                }),
+            report: first("Content-Type").is_some_and(is_dsn),
             names,
             utf8,
         }
@@ -108,7 +104,8 @@ impl Header {
         self.received
     }
 
-    /// Whether the message is a multipart/report, and so most likely a DSN.
+    /// Whether the message is a DSN by its type. A read receipt (RFC 8098) and a complaint (RFC
+    /// 5965) are other reports.
     #[must_use]
     pub const fn is_report(&self) -> bool {
         self.report
@@ -119,6 +116,13 @@ impl Header {
     pub const fn needs_smtputf8(&self) -> bool {
         self.utf8
     }
+}
+
+/// A multipart/report about a delivery (RFC 6522 §3). Some systems do not say what it is about.
+fn is_dsn(content_type: &[u8]) -> bool {
+    let kind = field::parameters(content_type);
+    let about = kind.get("report-type").unwrap_or("delivery-status");
+    kind.value == "multipart/report" && about.eq_ignore_ascii_case("delivery-status")
 }
 
 /// The header section at the beginning of a message, with the CRLF of its last field.
@@ -286,6 +290,34 @@ mod tests {
         ] {
             assert_eq!(Header::scan(section.as_bytes()).from(), None, "{section:?}");
         }
+    }
+
+    #[test]
+    fn only_reports_about_deliveries_are_dsns() {
+        for (kind, expected) in [
+            ("multipart/report; boundary=x", true),
+            (
+                "Multipart/Report; Report-Type=Delivery-Status; boundary=x",
+                true,
+            ),
+            (
+                "multipart/report; report-type=disposition-notification",
+                false,
+            ),
+            ("multipart/report; report-type=\"feedback-report\"", false),
+            ("multipart/mixed; report-type=delivery-status", false),
+        ] {
+            let header = Header::scan(format!("Content-Type: {kind}\r\n").as_bytes());
+            assert_eq!(header.is_report(), expected, "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_date_does_not_take_the_next_field() {
+        let header = Header::scan(
+            b"Date: 1 Jan 2024 1:2:3 Z\r\nMessage-ID: <1@x>\r\nSubject: =?utf-8?q?=C3?= =?utf-8?q?=A4?=\r\n",
+        );
+        assert_eq!((header.message_id(), header.subject()), ("<1@x>", "\u{e4}"));
     }
 
     #[test]

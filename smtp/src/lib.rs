@@ -14,6 +14,7 @@
 //! | [`dsn`] | our delivery reports |
 //! | [`bounce`] | the delivery reports and complaints of other systems |
 //! | [`mime`] | a parser for the messages of strangers, within limits |
+//! | [`field`] | the values of the header fields of such messages |
 //!
 //! Absent on purpose: policy (a [`server::Handler`] has it), DNS, and the storage of messages.
 
@@ -22,6 +23,7 @@ pub mod bounce;
 pub mod client;
 mod code;
 pub mod dsn;
+pub mod field;
 pub mod mime;
 pub mod params;
 mod reply;

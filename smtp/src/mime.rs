@@ -8,11 +8,15 @@
 //!   the text.
 //!
 //! So a scan comes first. If a text has too much of either, only its header is parsed.
+//!
+//! The parser of dates takes the line end after a zone of one letter, and with it the next field or
+//! the whole body. Received has dates too. So [`parser`] leaves these fields as they are, and
+//! [`crate::field`] reads them.
 
 use std::sync::LazyLock;
 
 use aho_corasick::AhoCorasick;
-use mail_parser::{Message, MessageParser};
+use mail_parser::{HeaderName, Message, MessageParser};
 use memchr::{memchr_iter, memmem};
 
 /// The most messages within a message, one inside the other or side by side.
@@ -45,6 +49,19 @@ impl Default for Limits {
     }
 }
 
+/// The parser. It does not read dates.
+pub fn parser() -> &'static MessageParser {
+    static PARSER: LazyLock<MessageParser> = LazyLock::new(|| {
+        MessageParser::new()
+            .with_mime_headers()
+            .with_address_headers()
+            .with_message_ids()
+            .header_text(HeaderName::Subject)
+            .default_header_raw()
+    });
+    &PARSER
+}
+
 /// Parses a message and calls `work` with it. A message with too much in it has only its header,
 /// and a text without a header is None.
 pub fn parse<T: Send>(
@@ -52,8 +69,8 @@ pub fn parse<T: Send>(
     limits: Limits,
     work: impl Fn(Option<&Message<'_>>) -> T + Sync,
 ) -> T {
-    let whole = || work(MessageParser::default().parse(text).as_ref());
-    let header = || work(MessageParser::default().parse_headers(text).as_ref());
+    let whole = || work(parser().parse(text).as_ref());
+    let header = || work(parser().parse_headers(text).as_ref());
     match look_over(text, limits.parts) {
         Contents::TooMuch => header(),
         Contents::Flat => whole(),
@@ -209,6 +226,26 @@ mod tests {
         parse(text.as_bytes(), Limits::default(), |message| {
             message.map_or(0, |message| message.parts.len())
         })
+    }
+
+    #[test]
+    fn no_field_takes_the_next_one() {
+        let fields = ["Date:", "Resent-Date:", "Delivery-Date:", "Received: by x;"];
+        let zones = ["Z", "z", "A", "M", "E", "UT", "GMT", "+", ""];
+        for (field, zone) in fields
+            .into_iter()
+            .flat_map(|field| zones.map(|zone| (field, zone)))
+        {
+            let line = format!("{field} Mon, 1 Jan 2024 22:13:20 {zone}\r\n");
+            let text = format!("{line}Subject: deep\r\n\r\nbody\r\n");
+            assert_eq!(subject(&text).as_deref(), Some("deep"), "{text}");
+            let last = format!("Subject: deep\r\n{line}\r\nbody\r\n");
+            let body = parse(last.as_bytes(), Limits::default(), |message| {
+                let text = message.and_then(|message| message.body_text(0));
+                text.map(std::borrow::Cow::into_owned)
+            });
+            assert_eq!(body.as_deref(), Some("body\r\n"), "{last}");
+        }
     }
 
     #[test]

@@ -60,19 +60,17 @@ pub fn outgoing_payload(outgoing: &OutgoingEvent) -> serde_json::Result<Vec<u8>>
 }
 
 /// The SMTP code and the enhanced status code of an event, as applications see them. 0 and empty
-/// without an error.
+/// without an SMTP reply that is an error.
 #[must_use]
 pub fn codes(outgoing: &OutgoingEvent) -> (u16, String) {
-    // Only errors have codes.
-    let (code, enhanced) = match outgoing.event {
-        Event::Delivered => (0, None),
-        _ => (outgoing.code, outgoing.enhanced),
+    // Only errors have codes, and only a reply has an enhanced code.
+    let code = match outgoing.event {
+        Event::Delivered => 0,
+        _ => outgoing.code,
     };
-    let enhanced = enhanced.map(|enhanced| match code {
-        // A failure without an SMTP reply, for example because the domain does not exist.
-        0 => enhanced.to_string(),
-        code => format!("{}.{}.{}", code / 100, enhanced.subject, enhanced.detail),
-    });
+    let enhanced = outgoing.enhanced.filter(|_| code != 0);
+    let enhanced =
+        enhanced.map(|enhanced| format!("{}.{}.{}", code / 100, enhanced.subject, enhanced.detail));
     (code, enhanced.unwrap_or_default())
 }
 
@@ -209,7 +207,7 @@ mod tests {
         outgoing.code = 451;
         assert!(text(&outgoing).contains(r#""SMTPCode":451,"SMTPEnhancedCode":"4.1.1""#));
         outgoing.code = 0;
-        assert!(text(&outgoing).contains(r#""SMTPCode":0,"SMTPEnhancedCode":"5.1.1""#));
+        assert!(text(&outgoing).contains(r#""SMTPCode":0,"SMTPEnhancedCode":"""#));
         outgoing.enhanced = None;
         assert!(text(&outgoing).contains(r#""SMTPCode":0,"SMTPEnhancedCode":"""#));
     }

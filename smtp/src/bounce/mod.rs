@@ -18,7 +18,7 @@ mod fields;
 mod text;
 mod words;
 
-use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders, PartType};
+use mail_parser::{Message, MessagePart, MimeHeaders, PartType};
 
 use crate::{EnhancedCode, Stage, dsn::Action, mime};
 
@@ -269,7 +269,7 @@ fn returned_message_id(mail: &Message<'_>) -> Option<String> {
     }
     let types = ["text/rfc822-headers", "message/global-headers"];
     let headers = part_of_type(mail, &types)?.contents();
-    with_brackets(&MessageParser::default().parse_headers(headers)?)
+    with_brackets(&mime::parser().parse_headers(headers)?)
 }
 
 /// The text on one line, without control characters, and not too long.
