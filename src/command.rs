@@ -19,7 +19,7 @@ mod webhook;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use postrider_config::{Dynamic, Static};
+use postrider_config::{Dynamic, Loaded, Static};
 use tokio::runtime::Runtime;
 
 use self::{output::print, running::Running};
@@ -70,12 +70,13 @@ fn load_static(conf: &Path) -> anyhow::Result<Static> {
 }
 
 fn load(conf: &Path) -> anyhow::Result<(Static, Dynamic)> {
-    let statics = load_static(conf)?;
-    let path = dynamic_path(conf);
-    let dynamic = Dynamic::load(&path, &statics)
-        .map_err(anyhow::Error::new)
-        .with_context(|| format!("{} can't be used", path.display()))?;
-    Ok((statics, dynamic))
+    both(Loaded::read(conf))
+}
+
+/// Both files, or all errors of both.
+fn both(loaded: Loaded) -> anyhow::Result<(Static, Dynamic)> {
+    let loaded = loaded.both().map_err(anyhow::Error::new);
+    loaded.context("the configuration can't be used")
 }
 
 fn runtime() -> anyhow::Result<Runtime> {

@@ -1,17 +1,82 @@
 //! The server gives up root after it has bound its sockets.
 
-use std::path::Path;
+use std::{
+    ffi::CString,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
-use nix::unistd::{User, chown, geteuid, initgroups, setgid, setuid};
+use nix::unistd::{Gid, User, chown, geteuid, getgrouplist, initgroups, setgid, setuid};
 use tracing::info;
 
-/// Checks that [`drop_to`] would find the user.
+/// The files that the server could not read after [`drop_to`], each with a sentence. Empty if the
+/// process would keep its user: then each file was tried by reading it.
 ///
 /// # Errors
-/// If there is no such user.
-pub fn check(user: &str) -> anyhow::Result<()> {
-    find(user).map(drop)
+/// If the user or its groups can't be looked up.
+pub fn unreadable(user: &str, files: &[PathBuf]) -> anyhow::Result<Vec<String>> {
+    let Some(found) = find(user)? else {
+        return Ok(Vec::new());
+    };
+    let name = CString::new(user).context("the user's name has a NUL")?;
+    let groups = getgrouplist(&name, found.gid).context("failed to look up the user's groups")?;
+    let reader = Reader {
+        uid: found.uid.as_raw(),
+        groups: groups.into_iter().map(Gid::as_raw).collect(),
+    };
+    let barred = files
+        .iter()
+        .filter_map(|file| Some((file, reader.barrier(file)?)));
+    let sentence = |(file, barrier): (&PathBuf, PathBuf)| {
+        let place = match barrier == *file {
+            true => String::new(),
+            false => format!(", because of the folder {}", barrier.display()),
+        };
+        format!(
+            "{}: the user {user} can't read it{place}; the server reads it again when it changes (chown, chmod)",
+            file.display()
+        )
+    };
+    Ok(barred.map(sentence).collect())
+}
+
+/// A user whose rights are judged by the modes of files. Access control lists are not looked at.
+struct Reader {
+    uid: u32,
+    groups: Vec<u32>,
+}
+
+impl Reader {
+    /// The file itself or the folder above it that keeps the user from reading the file. None if
+    /// nothing does, or if the file does not exist.
+    fn barrier(&self, file: &Path) -> Option<PathBuf> {
+        let file_path = fs::canonicalize(file).ok()?;
+        let barred = file_path
+            .ancestors()
+            .skip(1)
+            .find(|folder| !self.may(folder, 0o1));
+        match barred {
+            Some(folder) => Some(folder.to_owned()),
+            None => (!self.may(&file_path, 0o4)).then(|| file.to_owned()),
+        }
+    }
+
+    /// Whether the mode of a file allows the user this: 4 to read it, 1 to pass through it.
+    fn may(&self, path: &Path, wanted: u32) -> bool {
+        let Ok(metadata) = fs::metadata(path) else {
+            return false;
+        };
+        let shift = if metadata.uid() == self.uid {
+            6
+        } else if self.groups.contains(&metadata.gid()) {
+            3
+        } else {
+            0
+        };
+        (metadata.mode() >> shift) & wanted != 0
+    }
 }
 
 /// The user to become. None: the process keeps its user.
@@ -46,7 +111,7 @@ pub fn drop_to(user: &str, data_dir: &Path) -> anyhow::Result<bool> {
         chown(data_dir, Some(found.uid), Some(found.gid))
             .with_context(|| format!("failed to give {} to {user}", data_dir.display()))?;
     }
-    let name = std::ffi::CString::new(user).context("the user's name has a NUL")?;
+    let name = CString::new(user).context("the user's name has a NUL")?;
     initgroups(&name, found.gid).context("failed to take on the user's groups")?;
     setgid(found.gid).context("failed to take on the user's group")?;
     setuid(found.uid).context("failed to take on the user")?;
@@ -55,4 +120,47 @@ pub fn drop_to(user: &str, data_dir: &Path) -> anyhow::Result<bool> {
     }
     info!(user, "gave up root");
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_file_or_folder_that_bars_a_reader_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().canonicalize().unwrap().join("config");
+        fs::create_dir(&folder).unwrap();
+        let file = folder.join("key.pem");
+        fs::write(&file, "key").unwrap();
+        let owner = fs::metadata(&file).unwrap();
+        let reader = |uid: u32, gid: u32| Reader {
+            uid,
+            groups: vec![gid],
+        };
+        let stranger = reader(owner.uid() + 1, owner.gid() + 1);
+        let group = reader(owner.uid() + 1, owner.gid());
+        let own = reader(owner.uid(), owner.gid() + 1);
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        set(dir.path(), 0o755);
+        for (folder_mode, file_mode, who, barrier) in [
+            (0o755, 0o644, &stranger, None),
+            (0o755, 0o640, &stranger, Some(&file)),
+            (0o755, 0o640, &group, None),
+            (0o755, 0o604, &group, Some(&file)),
+            (0o700, 0o644, &stranger, Some(&folder)),
+            (0o700, 0o600, &own, None),
+        ] {
+            set(&folder, folder_mode);
+            set(&file, file_mode);
+            let found = who.barrier(&file);
+            assert_eq!(found.as_ref(), barrier, "{folder_mode:o} {file_mode:o}");
+        }
+        set(&folder, 0o755);
+        assert_eq!(own.barrier(&folder.join("none")), None);
+    }
 }

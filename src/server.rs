@@ -4,13 +4,13 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use postrider_admin::{self as admin, face::socket, op::passwords};
-use postrider_config::{Dynamic, Live, Static};
+use postrider_config::{Dynamic, Live, ReadAgain, Static, Watcher, keep_good};
 use postrider_dns::{CachingResolver, HickoryResolver, Resolver};
 use postrider_queue::{DeliveryMode, Dialer, Queue, TcpDialer};
 use postrider_receive::{
@@ -27,12 +27,13 @@ use tokio::{
     sync::watch,
     task::JoinSet,
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     http,
     listener::{self, Gate},
     services::{self, Bound, Service},
+    tls::Certificates,
 };
 
 /// The interval between two checks of certificates and of old history.
@@ -104,6 +105,8 @@ fn resolver(statics: &Static, clock: &Arc<dyn Clock>) -> anyhow::Result<CachingR
 pub struct Server {
     shared: SessionContext,
     addresses: Vec<(String, SocketAddr)>,
+    certificates: Vec<Arc<Certificates>>,
+    domains_conf: ReadAgain,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -120,11 +123,23 @@ impl Server {
         let bound = services::bind_all(&statics)?;
         if crate::privileges::drop_to(&statics.user, &statics.data_dir)? {
             // A file that only root can read would be missed at the next change.
-            Dynamic::load(&options.dynamic_path, &statics).with_context(|| {
-                let user = &statics.user;
-                format!("the configuration is read again when it changes, so the user {user} must be able to (chown, chmod)")
-            })?;
+            for file in std::iter::once(&*options.dynamic_path).chain(options.dynamic.key_files()) {
+                std::fs::File::open(file).with_context(|| {
+                    let (file, user) = (file.display(), &statics.user);
+                    format!("{file} is read again when it changes, so the user {user} must be able to (chown, chmod)")
+                })?;
+            }
         }
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            config = %statics.path.display(),
+            domains_conf = %options.dynamic_path.display(),
+            data = %statics.data_dir.display(),
+            hostname = %statics.hostname,
+            domains = options.dynamic.domains.len(),
+            accounts = options.dynamic.accounts.len(),
+            "starting"
+        );
         crate::files::private_dir(&statics.data_dir)?;
         let store_options = services::store_options(&statics);
         let store = tokio::task::spawn_blocking(move || Store::open(store_options)).await??;
@@ -134,13 +149,7 @@ impl Server {
                 statics.data_dir.display()
             )
         })?;
-        for key in statics
-            .not_yet()
-            .into_iter()
-            .chain(options.dynamic.not_yet())
-        {
-            warn!(key, "this key is set, but this version does not use it yet");
-        }
+        tell_at_start(&statics, &options.dynamic);
         let live: Live = Arc::new(ArcSwap::from_pointee(options.dynamic));
         let resolver = match options.resolver {
             Some(resolver) => resolver,
@@ -188,13 +197,23 @@ impl Server {
             stopping: shutdown.subscribe(),
             statics,
         });
+        let watcher = Watcher::new(
+            options.dynamic_path,
+            Arc::clone(&shared.statics),
+            Arc::clone(&shared.config),
+        );
         let mut server = Self {
             shared,
             addresses: Vec::new(),
+            certificates: bound
+                .iter()
+                .filter_map(|bound| bound.certificates.clone())
+                .collect(),
+            domains_conf: watcher.read_again(),
             shutdown,
             tasks: JoinSet::new(),
         };
-        server.spawn_workers(control, hooks, options.dynamic_path);
+        server.spawn_workers(control, hooks, watcher);
         server.spawn_services(bound, &webapi)?;
         Ok(server)
     }
@@ -225,6 +244,29 @@ impl Server {
     #[must_use]
     pub const fn config(&self) -> &Live {
         &self.shared.config
+    }
+
+    /// Reads domains.conf, the certificates and the keys again, even if no file has changed. Files
+    /// with errors change nothing. The log has the outcome. A change of postrider.conf takes effect
+    /// at the next start; the log says if there is one.
+    pub fn read_again(&self) {
+        self.domains_conf.ask();
+        for certificates in &self.certificates {
+            certificates.read_again();
+        }
+        let statics = &self.shared.statics;
+        match Static::load(&statics.path) {
+            Ok(read) if read == **statics => {}
+            Ok(_) => warn!(
+                file = %statics.path.display(),
+                "the file has changed; the change takes effect at the next start"
+            ),
+            Err(errors) => {
+                for problem in &errors {
+                    error!("{problem}; the next start would fail");
+                }
+            }
+        }
     }
 
     /// Sets the password of an account that has none.
@@ -275,7 +317,7 @@ impl Server {
         info!("stopped");
     }
 
-    fn spawn_workers(&mut self, control: UnixListener, hooks: Runner, dynamic_path: PathBuf) {
+    fn spawn_workers(&mut self, control: UnixListener, hooks: Runner, watcher: Watcher) {
         let shared = &self.shared;
         let stop = || self.shutdown.subscribe();
         let context = admin::Context {
@@ -290,12 +332,7 @@ impl Server {
         self.tasks.spawn(socket::serve(control, context, stop()));
         self.tasks.spawn(Arc::clone(&shared.queue).run(stop()));
         self.tasks.spawn(hooks.run(stop()));
-        self.tasks.spawn(postrider_config::watch(
-            dynamic_path,
-            Arc::clone(&shared.statics),
-            Arc::clone(&shared.config),
-            stop(),
-        ));
+        self.tasks.spawn(watcher.run(stop()));
         self.tasks.spawn(expire_history(
             shared.store.clone(),
             Arc::clone(&shared.clock),
@@ -308,6 +345,7 @@ impl Server {
         let gate = Gate::new(limits.connections, limits.connections_per_network);
         for bound in bound {
             if let Some(certificates) = &bound.certificates {
+                certificates.warn(SystemTime::now());
                 let (certificates, stop) = (Arc::clone(certificates), self.shutdown.subscribe());
                 self.tasks
                     .spawn(every(HOUSEKEEPING, stop, move || certificates.reload()));
@@ -402,6 +440,20 @@ impl Sessions {
                 .await
             }
         }
+    }
+}
+
+/// Logs the things in the configuration that somebody should look at, and keeps a copy of
+/// domains.conf for a start at which it has errors.
+fn tell_at_start(statics: &Static, dynamic: &Dynamic) {
+    for key in statics.not_yet().into_iter().chain(dynamic.not_yet()) {
+        warn!(key, "this key is set, but this version does not use it yet");
+    }
+    for warning in statics.warnings().iter().chain(dynamic.warnings()) {
+        warn!("{warning}");
+    }
+    if let Err(error) = keep_good(statics, dynamic) {
+        warn!(%error, "failed to keep a copy of domains.conf in the data folder");
     }
 }
 

@@ -174,15 +174,12 @@ fn certificates(name: &str, listener: &Listener) -> anyhow::Result<Option<Arc<Ce
         .with_context(|| format!("listeners.{name}.tls.certs"))
 }
 
-/// Checks that the certificates of all listeners load.
-///
-/// # Errors
-/// The first certificate that does not load.
-pub fn check_certificates(statics: &Static) -> anyhow::Result<()> {
-    statics
-        .listeners
-        .iter()
-        .try_for_each(|(name, listener)| certificates(name, listener).map(drop))
+/// The certificates of all listeners that have some. Each loads, or has its error.
+pub fn all_certificates(
+    statics: &Static,
+) -> impl Iterator<Item = anyhow::Result<Arc<Certificates>>> {
+    let listeners = statics.listeners.iter();
+    listeners.filter_map(|(name, listener)| certificates(name, listener).transpose())
 }
 
 /// The options of the store.

@@ -3,6 +3,7 @@
 
 use std::{
     fmt,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -18,7 +19,10 @@ use rustls::{
     server::{ClientHello, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
+
+/// The number of seconds before the end of a certificate from which on its end is told: seven days.
+const EXPIRES_SOON: i64 = 7 * 24 * 3600;
 
 /// The certificates of a listener. A changed file replaces all of them together.
 pub struct Certificates {
@@ -60,18 +64,50 @@ impl Certificates {
     /// Reads the files again if one has changed. If they do not load, the old certificates stay in
     /// use.
     pub fn reload(&self) {
-        if modified(&self.files) == self.loaded.load().modified {
-            return;
+        if modified(&self.files) != self.loaded.load().modified {
+            self.read_again();
         }
+    }
+
+    /// Reads the files again, as [`reload`](Self::reload) does after a change.
+    pub fn read_again(&self) {
         match Loaded::read(&self.files) {
             Ok(loaded) => {
                 self.loaded.store(Arc::new(loaded));
                 info!(?self.files, "certificates reloaded");
+                self.warn(SystemTime::now());
             }
             Err(error) => error!(
                 "certificates changed but were not reloaded, the old ones stay in use: {error:#}"
             ),
         }
+    }
+
+    /// Sentences about certificates that clients will not accept, and keys that others can read.
+    #[must_use]
+    pub fn warnings(&self, now: SystemTime) -> Vec<String> {
+        let loaded = self.loaded.load();
+        let pairs = self.files.iter().zip(&loaded.keys);
+        pairs
+            .flat_map(|(files, pair)| {
+                let first = pair.cert.first();
+                let date = first.and_then(|cert| date_warning(&files.cert, cert, now));
+                [date, mode_warning(&files.key)].into_iter().flatten()
+            })
+            .collect()
+    }
+
+    /// Logs the warnings.
+    pub fn warn(&self, now: SystemTime) {
+        for warning in self.warnings(now) {
+            warn!("{warning}");
+        }
+    }
+
+    /// The files of the certificates and keys.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let pairs = self.files.iter();
+        pairs.flat_map(|pair| [pair.cert.as_path(), pair.key.as_path()])
     }
 
     /// The TLS configuration that serves these certificates; `alpn` lists the protocols offered,
@@ -158,6 +194,43 @@ fn read_key_pair(files: &KeyPairFiles) -> anyhow::Result<Arc<CertifiedKey>> {
     }
 }
 
+/// A sentence about the dates of a certificate, if something is wrong with them.
+fn date_warning(file: &Path, cert: &CertificateDer<'_>, now: SystemTime) -> Option<String> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(cert).ok()?;
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let now = i64::try_from(now.as_secs()).ok()?;
+    let validity = parsed.validity();
+    let day = |seconds: i64| {
+        let time = jiff::Timestamp::from_second(seconds);
+        time.map_or_else(|_| seconds.to_string(), |time| time.to_string())
+    };
+    let (begin, end) = (
+        validity.not_before.timestamp(),
+        validity.not_after.timestamp(),
+    );
+    let problem = if now > end {
+        format!("expired at {}", day(end))
+    } else if now < begin {
+        format!("is not valid before {}", day(begin))
+    } else if now > end.saturating_sub(EXPIRES_SOON) {
+        format!("expires at {}", day(end))
+    } else {
+        return None;
+    };
+    Some(format!("{}: the certificate {problem}", file.display()))
+}
+
+/// A sentence about a private key that other users can read.
+fn mode_warning(file: &Path) -> Option<String> {
+    let mode = std::fs::metadata(file).ok()?.mode();
+    (mode & 0o007 != 0).then(|| {
+        format!(
+            "{}: the private key can be read by every user of this machine; make it 0600",
+            file.display()
+        )
+    })
+}
+
 impl ResolvesServerCert for Certificates {
     /// The first certificate that is valid for the requested name, or else the first of all. RFC
     /// 6066 §3 leaves this to the server. Most SMTP clients do not check the name.
@@ -209,6 +282,43 @@ pub fn ensure_self_signed(dir: &Path, names: &[String]) -> anyhow::Result<KeyPai
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_and_modes_are_looked_at() {
+        use std::os::unix::fs::PermissionsExt;
+        use std::time::Duration;
+
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        let dir = tempfile::tempdir().unwrap();
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2026, 4, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let files = KeyPairFiles {
+            cert: dir.path().join("crt"),
+            key: dir.path().join("key"),
+        };
+        let cert = params.self_signed(&key).unwrap();
+        std::fs::write(&files.cert, cert.pem()).unwrap();
+        crate::files::write_private(&files.key, key.serialize_pem().as_bytes()).unwrap();
+        let loaded = Certificates::load(vec![files.clone()]).unwrap();
+        let january = SystemTime::UNIX_EPOCH + 20_454 * DAY;
+        for (now, expected) in [
+            (january - DAY, "is not valid before 2026-01-01T00:00:00Z"),
+            (january + DAY, ""),
+            (january + 82 * DAY, ""),
+            (january + 84 * DAY, "expires at 2026-04-01T00:00:00Z"),
+            (january + 91 * DAY, "expired at 2026-04-01T00:00:00Z"),
+        ] {
+            let warnings = loaded.warnings(now).join(" ");
+            assert!(warnings.ends_with(expected), "{warnings}");
+            assert_eq!(warnings.is_empty(), expected.is_empty(), "{warnings}");
+        }
+        let open = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(&files.key, open).unwrap();
+        let warnings = loaded.warnings(january + DAY);
+        assert!(warnings.concat().contains("make it 0600"), "{warnings:?}");
+    }
 
     #[test]
     fn wrong_files_are_named() {

@@ -6,6 +6,7 @@ use crate::{
     dynamics::{Account, DomainConfig, Dynamic, ReportAddress, Route},
     error::ConfigError,
     lookup::{AddressConflict, Index},
+    public::is_public,
     reader::{Reader, Source},
     statics::{Static, Transport},
     suggest,
@@ -55,7 +56,7 @@ struct Check<'a> {
 impl<'a> Check<'a> {
     fn postmaster(&self, source: &Source<'_>) {
         let account = &self.statics.postmaster.account;
-        if self.config.accounts.contains_key(account) {
+        if self.statics.notes.incomplete || self.config.accounts.contains_key(account) {
             return;
         }
         let (line, column) = self.statics.notes.postmaster_at;
@@ -109,7 +110,7 @@ impl<'a> Check<'a> {
 
     fn transport(&self, reader: &Reader<'_>, name: &str, transport: &str) -> Option<&Transport> {
         let known = self.statics.transports.get(transport);
-        if known.is_none() {
+        if known.is_none() && !self.statics.notes.incomplete {
             let names = self.statics.transports.keys().map(String::as_str);
             let hint = suggest::did_you_mean(transport, names);
             let file = self.statics.path.display();
@@ -126,6 +127,11 @@ impl<'a> Check<'a> {
             reader.wrong("domain", self.no_domain(&account.domain.unicode()));
         }
         self.routes(reader, &account.routes);
+        if account.destinations.is_empty() {
+            let message = "is empty: the account gets no mail, and nobody can log in with it";
+            reader.warn("destinations", message);
+        }
+        self.webhooks(account, reader);
         let section = reader.section("destinations");
         for (typed, reader) in section.named() {
             let Ok(address) = DestinationAddress::parse(typed) else {
@@ -157,6 +163,26 @@ impl<'a> Check<'a> {
                     "forward_lmtp",
                     format!("names a transport of kind {kind}; it must be of kind lmtp"),
                 );
+            }
+        }
+    }
+
+    /// A call to a private address is refused each time, so tell it now. Only a look-up shows the
+    /// addresses of other names.
+    fn webhooks(&self, account: &Account, reader: &Reader<'_>) {
+        if self.statics.webhook.allow_private_addresses || self.statics.notes.incomplete {
+            return;
+        }
+        let outgoing = account.outgoing_webhook.as_ref().map(|hook| &hook.url);
+        let incoming = account.incoming_webhook.as_ref().map(|hook| &hook.url);
+        for (name, url) in [
+            ("outgoing_webhook", outgoing),
+            ("incoming_webhook", incoming),
+        ] {
+            if url.is_some_and(|url| is_private(url)) {
+                let message = "is at a private address, so each call is refused; \
+                    webhook.allow_private_addresses = true in postrider.conf allows them";
+                reader.section(name).warn("url", message);
             }
         }
     }
@@ -271,6 +297,20 @@ impl<'a> Check<'a> {
                 ));
             }
         }
+    }
+}
+
+/// Whether the host of a URL is a private address, or a name of this machine (RFC 6761 §6.3).
+fn is_private(url: &str) -> bool {
+    let parsed = url::Url::parse(url).ok();
+    match parsed.as_ref().and_then(url::Url::host) {
+        Some(url::Host::Ipv4(ip)) => !is_public(ip.into()),
+        Some(url::Host::Ipv6(ip)) => !is_public(ip.into()),
+        Some(url::Host::Domain(name)) => {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        None => false,
     }
 }
 

@@ -48,6 +48,14 @@ impl Dynamic {
         self.not_yet.clone()
     }
 
+    /// The files that the configuration names: the private keys of DKIM. They are read again with
+    /// each change.
+    pub fn key_files(&self) -> impl Iterator<Item = &Path> {
+        let selectors = self.domains.values();
+        let selectors = selectors.flat_map(|domain| domain.dkim.selectors.values());
+        selectors.map(|selector| selector.private_key_file.as_path())
+    }
+
     /// Warnings about values that are valid but probably wrong. Each is a sentence with its place.
     #[must_use]
     pub fn warnings(&self) -> &[String] {

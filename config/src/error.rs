@@ -64,6 +64,12 @@ impl Errors {
         }])
     }
 
+    /// The problems of both, first these.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     /// The problems.
     pub fn iter(&self) -> std::slice::Iter<'_, ConfigError> {
         self.0.iter()

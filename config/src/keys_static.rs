@@ -86,7 +86,8 @@ static GENERAL: &[Key] = &[
         "postmaster.account",
         Text,
         Required,
-        "The account that gets mail to <postmaster> and to postmaster at the hostname.",
+        "The account that gets mail to <postmaster>, and to postmaster and abuse at the hostname and \
+            at each domain without such an address.",
     ),
     key(
         "postmaster.mailbox",

@@ -14,6 +14,7 @@
 //! | `statics`, `dynamics`, `values`, `quantity`, `duration`, `dkim_key` | the types |
 //! | `reader`, `scalar`, `tables`, `parse_*`, `listeners`, `check`, `suggest`, `error` | from text to types |
 //! | `lookup` | questions to a [`Dynamic`], such as the account of an address |
+//! | `loaded`, `last_good` | both files together, and the last `domains.conf` without errors |
 //! | `edit`, `file`, `watch` | changes of the files |
 //!
 //! Absent on purpose: passwords and other data that changes while mail flows (the store has it),
@@ -32,10 +33,13 @@ mod keys_dynamic;
 mod keys_listeners;
 mod keys_static;
 mod keys_transports;
+mod last_good;
 mod listeners;
+mod loaded;
 mod lookup;
 mod parse_dynamic;
 mod parse_static;
+mod public;
 mod quantity;
 mod reader;
 mod scalar;
@@ -56,7 +60,10 @@ pub use dynamics::{
 pub use edit::{EditError, edit};
 pub use error::{ConfigError, Errors};
 pub use file::{replace, replace_private};
+pub use last_good::{LastGood, keep_good, last_good};
+pub use loaded::Loaded;
 pub use lookup::{Found, LoginName, Match, Target};
+pub use public::is_public;
 pub use quantity::{Size, format_duration};
 pub use statics::{
     Acme, CertificateFiles, CertificateSource, Delivery, Direct, Eab, Fail, HttpService, Limits,
@@ -69,7 +76,7 @@ pub use values::{
     LogFormat, LogLevel, Mechanism, MtaStsMode, Pattern, StoreEngine, TlsVersion, WebhookEvent,
     WebhookSecret,
 };
-pub use watch::{Outcome, Watcher, reload, watch};
+pub use watch::{Outcome, ReadAgain, Watcher, reload, watch};
 
 /// The type of the document that [`edit()`] changes.
 pub use toml_edit;

@@ -78,7 +78,8 @@ pub enum Match {
     CatchAll,
     /// The address receives DMARC or TLS reports.
     Report,
-    /// The address is postmaster at the hostname. It is not valid for a login or as sender.
+    /// The address is postmaster or abuse at a domain without such an address, and the postmaster
+    /// of the server gets the mail. The address is not valid for a login or as sender.
     Postmaster,
 }
 
@@ -308,6 +309,13 @@ fn fold<'a>(config: Option<&DomainConfig>, local: &'a str) -> Cow<'a, str> {
     }
 }
 
+/// Whether each domain takes mail for a local-part: postmaster (RFC 5321 §4.5.1) and abuse (RFC 2142
+/// §2). Without an address of that name, the postmaster of the server gets the mail.
+fn is_required(local: &str) -> bool {
+    let names = ["postmaster", "abuse"];
+    names.iter().any(|name| local.eq_ignore_ascii_case(name))
+}
+
 /// Cuts a local-part at each separator in turn. A separator at the beginning does not count,
 /// because nothing would be left.
 fn cut<'a>(config: &DomainConfig, local: &'a str) -> (&'a str, Option<&'a str>) {
@@ -327,7 +335,8 @@ impl Dynamic {
     ///
     /// The local-part is cut at the domain's separators in turn. It is compared without regard to
     /// case, unless the domain is case-sensitive. Destinations and aliases come before the
-    /// catch-all of the domain.
+    /// catch-all of the domain. Without these, the postmaster of the server gets the mail for
+    /// postmaster and abuse.
     #[must_use]
     pub fn lookup<'a>(&'a self, address: &'a Address) -> Option<Found<'a>> {
         let domain = address.host.domain()?;
@@ -382,10 +391,11 @@ impl Dynamic {
                 let (local, alias) = config.aliases.get_key_value(local)?;
                 found(Target::Alias { local, alias })
             }
-            None => {
-                let (account, key) = index.catch_all.as_ref()?;
-                found(self.target(account, key, Match::CatchAll)?)
-            }
+            None => match &index.catch_all {
+                Some((account, key)) => found(self.target(account, key, Match::CatchAll)?),
+                None if is_required(base) => found(self.postmaster()?.target),
+                None => None,
+            },
         }
     }
 
@@ -401,7 +411,7 @@ impl Dynamic {
 
     fn lookup_postmaster(&self, domain: &Domain, local: &LocalPart) -> Option<Found<'_>> {
         let own = self.index.hostname.as_ref() == Some(domain);
-        (own && local.as_str().eq_ignore_ascii_case("postmaster"))
+        (own && is_required(local.as_str()))
             .then(|| self.postmaster())
             .flatten()
             .map(|found| Found {

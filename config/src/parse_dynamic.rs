@@ -25,6 +25,9 @@ use crate::{
     },
 };
 
+/// The shortest RSA key that the library signs with.
+const RSA_SIGNED_BITS: usize = 2048;
+
 impl Dynamic {
     /// Reads and checks the file and the key files that it names.
     ///
@@ -186,6 +189,13 @@ fn read_selector(reader: &Reader<'_>) -> Option<DkimSelector> {
         );
     }
     let algorithm = key.algorithm();
+    if algorithm == DkimAlgorithm::Rsa && key.bits() < RSA_SIGNED_BITS {
+        reader.warn(
+            "private_key_file",
+            "is an RSA key of less than 2048 bits: this version does not sign with it; make a new \
+             key",
+        );
+    }
     if let Some(wanted) = wanted.filter(|wanted| *wanted != algorithm) {
         reader.wrong(
             "algorithm",

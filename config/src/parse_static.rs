@@ -6,6 +6,7 @@ use std::{
 };
 
 use postrider_smtp::{Domain, Host};
+use toml_edit::Document;
 
 use crate::{
     error::Errors,
@@ -26,9 +27,16 @@ impl Static {
     /// # Errors
     /// If the file cannot be read. If it has problems, with all of them.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, Errors> {
-        let path = path.as_ref();
-        let text = read_text(path)?;
-        Self::parse(&text, path)
+        Self::load_as_far(path.as_ref()).map_err(|failed| failed.0)
+    }
+
+    /// As [`load`](Self::load). With the errors comes what could be read, for the checks of
+    /// `domains.conf` that need no more.
+    pub(crate) fn load_as_far(path: &Path) -> Result<Self, Box<(Errors, Self)>> {
+        match read_text(path) {
+            Ok(text) => Self::parse_as_far(&text, path),
+            Err(errors) => Err(Box::new((errors, Self::unknown(path)))),
+        }
     }
 
     /// Checks a text as the content of the file `path`. The file need not exist.
@@ -36,30 +44,42 @@ impl Static {
     /// # Errors
     /// All problems of the text.
     pub fn parse(text: &str, path: impl AsRef<Path>) -> Result<Self, Errors> {
-        let path = path.as_ref();
+        Self::parse_as_far(text, path.as_ref()).map_err(|failed| failed.0)
+    }
+
+    fn parse_as_far(text: &str, path: &Path) -> Result<Self, Box<(Errors, Self)>> {
         let source = Source::new(text, path);
-        let document = source.document()?;
+        let document = match source.document() {
+            Ok(document) => document,
+            Err(errors) => return Err(Box::new((errors, Self::unknown(path)))),
+        };
         let root = source.root(&document, &keys::STATIC_TREE);
-        let parsed = read(&root, path);
-        match (source.errors(), parsed) {
-            (None, Some(mut parsed)) => {
+        let mut parsed = read(&root, path);
+        match source.errors() {
+            None => {
                 parsed.notes.not_yet = source.take_not_yet();
                 parsed.notes.warnings = source.take_warnings();
                 Ok(parsed)
             }
-            (Some(errors), _) => Err(errors),
-            (None, None) => {
-                root.wrong_here("a required value is missing");
-                Err(source.errors().unwrap_or_else(|| {
-                    Errors::unreadable(path, &std::io::Error::other("incomplete"))
-                }))
+            Some(errors) => {
+                parsed.notes.incomplete = true;
+                Err(Box::new((errors, parsed)))
             }
         }
+    }
+
+    /// A configuration of which nothing is known.
+    fn unknown(path: &Path) -> Self {
+        let source = Source::new("", path);
+        let document = Document::new();
+        let mut unknown = read(&source.root(&document, &keys::STATIC_TREE), path);
+        unknown.notes.incomplete = true;
+        unknown
     }
 }
 
 /// Reads everything, even if a required value is missing, so that all problems are found.
-fn read(root: &Reader<'_>, path: &Path) -> Option<Static> {
+fn read(root: &Reader<'_>, path: &Path) -> Static {
     let hostname: Option<Domain> = root.opt("hostname");
     let postmaster = root.section("postmaster");
     if !postmaster.is_present() {
@@ -78,10 +98,10 @@ fn read(root: &Reader<'_>, path: &Path) -> Option<Static> {
     let resolver = root.section("resolver");
     let policy = root.section("policy");
     let store = root.section("store");
-    let parsed = Static {
+    Static {
         path: path.to_owned(),
         data_dir: root.get("data_dir"),
-        hostname: hostname.clone().unwrap_or_else(missing_domain),
+        hostname: hostname.unwrap_or_else(missing_domain),
         user: root.get("user"),
         log: read_log(&log),
         admin_password_file: root.opt("admin_password_file"),
@@ -120,8 +140,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Option<Static> {
             postmaster_at: postmaster.position("account"),
             ..Notes::default()
         },
-    };
-    hostname.map(|_| parsed)
+    }
 }
 
 /// Reads tables, and gives them by name. Wrong tables are reported and left out.

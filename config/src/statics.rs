@@ -31,7 +31,8 @@ pub struct Static {
     pub log: Log,
     /// The file with the hash of the administrator's password.
     pub admin_password_file: Option<PathBuf>,
-    /// The account for mail to `<postmaster>` and to postmaster at the hostname.
+    /// The account for mail to `<postmaster>`, and to postmaster and abuse at the hostname and at
+    /// each domain without such an address.
     pub postmaster: Postmaster,
     /// The DNS resolver.
     pub resolver: ResolverConfig,
@@ -69,6 +70,8 @@ pub(crate) struct Notes {
     /// Line and column of `postmaster.account`. Only `domains.conf` shows whether the account
     /// exists.
     pub(crate) postmaster_at: (usize, usize),
+    /// The file has errors, so its values may be wrong, and names may be missing.
+    pub(crate) incomplete: bool,
     pub(crate) not_yet: Vec<String>,
     pub(crate) warnings: Vec<String>,
 }

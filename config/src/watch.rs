@@ -21,11 +21,14 @@ use notify::{
     event::{AccessKind, AccessMode, ModifyKind},
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::{Instant, sleep_until},
 };
 
-use crate::{Live, dynamics::Dynamic, error::Errors, reader::read_text, statics::Static};
+use crate::{
+    Live, dynamics::Dynamic, error::Errors, last_good::keep_good, reader::read_text,
+    statics::Static,
+};
 
 /// The time from the last write to the look, if no event says that the file was closed.
 const QUIET: Duration = Duration::from_millis(500);
@@ -74,6 +77,17 @@ pub async fn watch(
     Watcher::new(path, statics, live).run(shutdown).await;
 }
 
+/// Asks a watcher to read the file again, even if it has not changed. Clones ask the same watcher.
+#[derive(Clone, Debug, Default)]
+pub struct ReadAgain(Arc<Notify>);
+
+impl ReadAgain {
+    /// Asks. The watcher logs the outcome.
+    pub fn ask(&self) {
+        self.0.notify_one();
+    }
+}
+
 /// A watcher that also tells the outcome of each change.
 #[derive(Debug)]
 pub struct Watcher {
@@ -81,6 +95,7 @@ pub struct Watcher {
     statics: Arc<Static>,
     live: Live,
     outcome: watch::Sender<Outcome>,
+    again: ReadAgain,
     /// The last text that was refused and its problems, so that they are logged once.
     refused: Option<(String, Errors)>,
 }
@@ -94,6 +109,7 @@ impl Watcher {
             statics,
             live,
             outcome: watch::Sender::new(Outcome::Unchanged),
+            again: ReadAgain::default(),
             refused: None,
         }
     }
@@ -102,6 +118,12 @@ impl Watcher {
     #[must_use]
     pub fn outcomes(&self) -> watch::Receiver<Outcome> {
         self.outcome.subscribe()
+    }
+
+    /// The handle that asks this watcher to read the file again.
+    #[must_use]
+    pub fn read_again(&self) -> ReadAgain {
+        self.again.clone()
     }
 
     /// Runs until `shutdown` says true or its sender is dropped.
@@ -113,17 +135,23 @@ impl Watcher {
         let mut due = Due::default();
         // The first look is at once. A change between the first read and now made no event.
         let mut routine = Instant::now();
+        let again = self.again.clone();
         loop {
             let at = due.at.map_or(routine, |at| at.min(routine));
             tokio::select! {
                 () = stopped(&mut shutdown) => return,
                 Some(change) = changed.recv() => due.delay(change, Instant::now()),
+                () = again.0.notified() => {
+                    // A file with the same errors as before is worth another line now.
+                    self.refused = None;
+                    self.look(true).await;
+                }
                 () = sleep_until(at) => {
                     // Watch before the look, so that a change after it makes an event.
                     folders.follow(&self.path);
                     if due.has_come(Instant::now()) {
                         due = Due::default();
-                        self.look().await;
+                        self.look(false).await;
                     } else if self.differs().await {
                         // No event announced this change. The file may be incomplete, so look once
                         // more.
@@ -141,16 +169,17 @@ impl Watcher {
         self.refused.is_some() || text.map_or(true, |text| self.live.load().text() != text)
     }
 
-    /// Reads the file. If it differs from the configuration in force, applies or refuses it.
-    async fn look(&mut self) {
+    /// Reads the file. If it differs from the configuration in force, applies or refuses it. With
+    /// `force`, also if it does not differ: key files may have changed.
+    async fn look(&mut self, force: bool) {
         let path = self.path.clone();
         let statics = Arc::clone(&self.statics);
-        let refused = self.refused.is_some();
+        let force = force || self.refused.is_some();
         let live = Arc::clone(&self.live);
         // This reads and checks the key files. With many files it takes a while.
         let read = tokio::task::spawn_blocking(move || {
             let text = read_text(&path).map_err(|errors| (String::new(), errors))?;
-            if !refused && live.load().text() == text {
+            if !force && live.load().text() == text {
                 return Ok(None);
             }
             let read = Dynamic::parse(&text, &path, &statics);
@@ -158,14 +187,20 @@ impl Watcher {
         });
         match read.await {
             Ok(Ok(None)) => {}
-            Ok(Ok(Some(config))) => self.apply(config),
+            Ok(Ok(Some(config))) => self.apply(config).await,
             Ok(Err((text, errors))) => self.refuse(text, errors),
             Err(error) => tracing::error!(%error, "cannot read the configuration"),
         }
     }
 
-    fn apply(&mut self, config: Dynamic) {
+    async fn apply(&mut self, config: Dynamic) {
         self.refused = None;
+        let config = Arc::new(config);
+        let (statics, kept) = (Arc::clone(&self.statics), Arc::clone(&config));
+        let kept = tokio::task::spawn_blocking(move || keep_good(&statics, &kept)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(%error, "failed to keep a copy of the configuration for the next start");
+        }
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }
@@ -175,7 +210,7 @@ impl Watcher {
             accounts = config.accounts.len(),
             "changed configuration is in force"
         );
-        self.live.store(Arc::new(config));
+        self.live.store(config);
         self.outcome.send_replace(Outcome::Applied);
     }
 

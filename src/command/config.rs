@@ -1,12 +1,15 @@
 //! `config ...`
 
-use std::path::Path;
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use anyhow::bail;
-use postrider_config::{Dynamic, Static, describe_text};
+use postrider_config::{Dynamic, Loaded, Static, describe_text};
 
-use super::{dynamic_path, output::print};
-use crate::{cli::Config, privileges, services::check_certificates};
+use super::{output::print, visible};
+use crate::{cli::Config, privileges, services::all_certificates};
 
 pub(super) fn run(conf: &Path, command: Config) -> anyhow::Result<()> {
     match command {
@@ -15,35 +18,84 @@ pub(super) fn run(conf: &Path, command: Config) -> anyhow::Result<()> {
     }
 }
 
-fn test(conf: &Path) -> anyhow::Result<()> {
-    let mut problems = Vec::new();
-    match Static::load(conf) {
-        Err(errors) => problems.push(errors.to_string()),
-        Ok(statics) => {
-            warn(statics.warnings())?;
-            match Dynamic::load(dynamic_path(conf), &statics) {
-                Err(errors) => problems.push(errors.to_string()),
-                Ok(dynamic) => warn(dynamic.warnings())?,
-            }
-            for checked in [
-                check_certificates(&statics),
-                privileges::check(&statics.user),
-            ] {
-                if let Err(error) = checked {
-                    problems.push(format!("{error:#}"));
-                }
-            }
-        }
-    }
-    if problems.is_empty() {
-        return print("config OK\n");
-    }
-    bail!("the configuration has errors:\n{}", problems.join("\n"))
+/// What a check of the configuration found.
+#[derive(Debug, Default)]
+struct Findings {
+    /// The server would refuse to start, or to read the files again.
+    errors: Vec<String>,
+    /// The server would start, but something is ignored or will fail.
+    warnings: Vec<String>,
 }
 
-/// Prints warnings: a value is allowed, but somebody should look at it.
-fn warn(warnings: &[String]) -> anyhow::Result<()> {
-    warnings
-        .iter()
-        .try_for_each(|warning| print(&format!("warning: {warning}\n")))
+fn test(conf: &Path) -> anyhow::Result<()> {
+    let found = check(conf);
+    for warning in &found.warnings {
+        print(&format!("warning: {warning}\n"))?;
+    }
+    if found.errors.is_empty() {
+        return print("config OK\n");
+    }
+    let errors = found.errors.join("\n");
+    bail!("the configuration has errors:\n{}", visible::lines(&errors))
+}
+
+fn check(conf: &Path) -> Findings {
+    let mut found = Findings::default();
+    let loaded = Loaded::read(conf);
+    match &loaded.statics {
+        Err(errors) => found.errors.push(errors.to_string()),
+        Ok(statics) => {
+            found.warnings.extend(statics.warnings().iter().cloned());
+            found.without_effect(statics.not_yet());
+        }
+    }
+    match &loaded.dynamic {
+        Err(errors) => found.errors.push(errors.to_string()),
+        Ok(dynamic) => {
+            found.warnings.extend(dynamic.warnings().iter().cloned());
+            found.without_effect(dynamic.not_yet());
+        }
+    }
+    if let Ok(statics) = &loaded.statics {
+        found.files(statics, loaded.dynamic.as_ref().ok());
+    }
+    found
+}
+
+impl Findings {
+    fn without_effect(&mut self, keys: Vec<String>) {
+        let sentence = |key| format!("{key} is set, but this version does not use it yet");
+        self.warnings.extend(keys.into_iter().map(sentence));
+    }
+
+    /// Looks at the files that the configuration names.
+    fn files(&mut self, statics: &Static, dynamic: Option<&Dynamic>) {
+        // The server looks at these at its start, and refuses to start if its user can't read them.
+        let mut needed = vec![statics.domains_file()];
+        if let Some(dynamic) = dynamic {
+            needed.extend(dynamic.key_files().map(Path::to_owned));
+        }
+        // It reads these later, or again when they change.
+        let mut later: Vec<PathBuf> = statics.admin_password_file.iter().cloned().collect();
+        for certificates in all_certificates(statics) {
+            match certificates {
+                Ok(certificates) => {
+                    self.warnings
+                        .extend(certificates.warnings(SystemTime::now()));
+                    later.extend(certificates.files().map(Path::to_owned));
+                }
+                Err(error) => self.errors.push(format!("{error:#}")),
+            }
+        }
+        let user = &statics.user;
+        let checked = privileges::unreadable(user, &needed)
+            .and_then(|needed| Ok((needed, privileges::unreadable(user, &later)?)));
+        match checked {
+            Ok((needed, later)) => {
+                self.errors.extend(needed);
+                self.warnings.extend(later);
+            }
+            Err(error) => self.errors.push(format!("{error:#}")),
+        }
+    }
 }

@@ -3,57 +3,127 @@
 use std::path::Path;
 
 use anyhow::bail;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use postrider_config::{Dynamic, Errors, LastGood, Loaded, Static, last_good};
+use postrider_store::Time;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info};
 
-use super::{dynamic_path, load, output::print, runtime};
+use super::{both, dynamic_path, output::print, runtime};
 use crate::{
     cli, localserve, logging,
     server::{Options, Server},
 };
 
 pub(super) fn serve(conf: &Path) -> anyhow::Result<()> {
-    let (statics, dynamic) = load(conf)?;
-    logging::start(&statics.log);
+    let (statics, dynamic) = load_to_start(conf)?;
     let options = Options::new(statics, dynamic, dynamic_path(conf));
     runtime()?.block_on(async {
+        let signals = Signals::new()?;
         let server = Server::start(options).await?;
         for (service, address) in server.addresses() {
             info!(service, %address, "listening");
         }
-        run_until_signal(server).await
+        run_until_signal(server, signals).await
     })
 }
 
 pub(super) fn localserve(options: &cli::Localserve) -> anyhow::Result<()> {
     let place = localserve::prepare(options)?;
-    let (statics, dynamic) = load(&place.conf)?;
-    logging::start(&statics.log);
+    let (statics, dynamic) = load_to_start(&place.conf)?;
     let mut server_options = Options::new(statics, dynamic, dynamic_path(&place.conf));
     server_options.simulate = !options.deliver;
     runtime()?.block_on(async {
+        let signals = Signals::new()?;
         let server = Server::start(server_options).await?;
         server
             .ensure_password(localserve::ACCOUNT, localserve::PASSWORD)
             .await?;
         let (ip, offset) = (options.ip, options.port_offset);
         print(&localserve::banner(&place, ip, offset, options.deliver))?;
-        run_until_signal(server).await
+        run_until_signal(server, signals).await
     })
 }
 
-/// Runs until SIGTERM or SIGINT, then stops in good order. A second signal stops at once. If the
-/// store stops, the process ends, so that its supervisor starts it again.
-async fn run_until_signal(server: Server) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+/// Reads both files and starts the log. If only domains.conf has errors, the last good copy of it
+/// takes its place: a server that restarts while somebody edits the file must not stay down.
+fn load_to_start(conf: &Path) -> anyhow::Result<(Static, Dynamic)> {
+    let loaded = Loaded::read(conf);
+    if let Ok(statics) = &loaded.statics {
+        logging::start(&statics.log);
+    }
+    match loaded {
+        Loaded {
+            statics: Ok(statics),
+            dynamic: Err(errors),
+        } => match last_good(&statics, &dynamic_path(conf)) {
+            Some(good) => {
+                tell_of_copy(&good, &errors);
+                Ok((statics, good.config))
+            }
+            None => both(Loaded {
+                statics: Ok(statics),
+                dynamic: Err(errors),
+            }),
+        },
+        loaded => both(loaded),
+    }
+}
+
+fn tell_of_copy(good: &LastGood, errors: &Errors) {
+    for problem in errors {
+        error!("{problem}");
+    }
+    let saved = good.saved.map(|saved| Time::from(saved).to_string());
+    error!(
+        file = %good.config.path.display(),
+        saved = saved.unwrap_or_default(),
+        "THE FILE HAS ERRORS: the server runs with the last good copy of it, and takes the file when \
+         it is mended and saved"
+    );
+}
+
+/// The signals that the server handles. It handles them from the start on, so that none ends it
+/// while it starts.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Runs until SIGTERM or SIGINT, then stops in good order. A second signal stops at once. SIGHUP
+/// reads the files again. If the store stops, the process ends, so that its supervisor starts it
+/// again.
+async fn run_until_signal(server: Server, signals: Signals) -> anyhow::Result<()> {
+    let Signals {
+        mut terminate,
+        mut interrupt,
+        mut hangup,
+    } = signals;
     let store = server.store().clone();
-    tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => info!("SIGINT: stopping"),
-        error = store.stopped() => bail!(
-            "the store stopped: {error}; accepted messages are safe; repair the cause, then start again"
-        ),
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                info!("SIGHUP: reading the files again");
+                server.read_again();
+                continue;
+            }
+            _ = terminate.recv() => info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => info!("SIGINT: stopping"),
+            error = store.stopped() => bail!(
+                "the store stopped: {error}; accepted messages are safe; repair the cause, then start again"
+            ),
+        }
+        break;
     }
     let at_once = "stopped at once, at a second signal; accepted messages are safe";
     tokio::select! {

@@ -103,7 +103,16 @@ fn addresses_are_found() {
         ("postmaster@mail.example.org", "alice Postmaster Postmaster"),
         ("PostMaster@MAIL.example.org", "alice Postmaster Postmaster"),
         ("root@mail.example.org", "nobody"),
-        ("postmaster@example.org", "nobody"),
+        ("Abuse@mail.example.org", "alice Postmaster Postmaster"),
+        // Each domain has these two, even if the file does not name them.
+        ("postmaster@example.org", "alice Postmaster Postmaster"),
+        (
+            "ABUSE+report7@example.org",
+            "alice Postmaster Postmaster +report7",
+        ),
+        ("abuse@☺.example", "alice Postmaster Postmaster disabled"),
+        ("abuse@case.example", "bob Rest CatchAll"),
+        ("abuser@example.org", "nobody"),
         ("alice@[192.0.2.1]", "nobody"),
         ("alice@sub.example.org", "nobody"),
     ] {

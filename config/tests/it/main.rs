@@ -7,6 +7,8 @@ mod edit;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod loaded;
+#[cfg(test)]
 mod lookup;
 #[cfg(test)]
 mod support;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use postrider_config::{Dynamic, Live, Outcome, Static, Watcher, edit, reload};
+use postrider_config::{Dynamic, Live, Outcome, ReadAgain, Static, Watcher, edit, reload};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::support::{self, statics};
@@ -20,6 +20,7 @@ struct Running {
     statics: Arc<Static>,
     live: Live,
     outcomes: watch::Receiver<Outcome>,
+    again: ReadAgain,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -34,6 +35,7 @@ fn start(make: impl FnOnce(&Path) -> PathBuf) -> Running {
     ));
     let watcher = Watcher::new(path.clone(), Arc::clone(&statics), Arc::clone(&live));
     let outcomes = watcher.outcomes();
+    let again = watcher.read_again();
     let (stop, stopped) = watch::channel(false);
     Running {
         task: tokio::spawn(watcher.run(stopped)),
@@ -42,6 +44,7 @@ fn start(make: impl FnOnce(&Path) -> PathBuf) -> Running {
         statics,
         live,
         outcomes,
+        again,
         stop,
     }
 }
@@ -88,6 +91,21 @@ async fn writing_in_place() {
     fs::write(&running.path, text("two")).unwrap();
     assert_eq!(running.outcome().await, Outcome::Applied);
     assert_eq!(running.description(), "two");
+    running.finish().await;
+}
+
+#[tokio::test]
+async fn asked_to_read_the_file_again_it_tells_the_outcome_again() {
+    let mut running = start(plain);
+    let again = running.again.clone();
+    again.ask();
+    assert_eq!(running.outcome().await, Outcome::Applied);
+    fs::write(&running.path, "x = ").unwrap();
+    let Outcome::Refused(errors) = running.outcome().await else {
+        panic!("the file is wrong");
+    };
+    again.ask();
+    assert_eq!(running.outcome().await, Outcome::Refused(errors));
     running.finish().await;
 }
 

@@ -7,6 +7,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use nix::{sys::signal::Signal, unistd::Pid};
 use tokio::sync::watch;
 
 use super::{PASSWORD, patience::patiently};
@@ -54,6 +55,21 @@ impl Program {
         };
         let (_, address) = log.split_once(&line).unwrap();
         address.lines().next().unwrap().parse().unwrap()
+    }
+
+    /// Waits until the log has this text, so many times.
+    pub async fn logs(&self, text: &str, times: usize) {
+        let mut log = self.log.clone();
+        let logged = log.wait_for(|log| log.matches(text).count() >= times);
+        if patiently(text, logged).await.is_err() {
+            panic!("the server ended: {}", *self.log.borrow());
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        nix::sys::signal::kill(Pid::from_raw(pid), signal).unwrap();
     }
 
     /// Kills the program with SIGKILL.

@@ -1,0 +1,125 @@
+//! Both files together, the copy of the last good `domains.conf`, and warnings.
+
+use std::{fs, path::Path};
+
+use postrider_config::{Dynamic, Loaded, keep_good, last_good};
+
+use crate::support::{self, dynamic, statics};
+
+fn write(dir: &Path, statics: &str, dynamic: &str) -> std::path::PathBuf {
+    let conf = dir.join("postrider.conf");
+    fs::write(&conf, statics).unwrap();
+    fs::write(dir.join("domains.conf"), dynamic).unwrap();
+    conf
+}
+
+/// The lines and keys of all problems.
+fn problems(statics: &str, dynamic: &str) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let conf = write(dir.path(), statics, dynamic);
+    let errors = Loaded::read(&conf).both().unwrap_err();
+    let name = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    errors
+        .iter()
+        .map(|error| format!("{}:{}:{}", name(&error.file), error.line, error.key))
+        .collect()
+}
+
+#[test]
+fn the_mistakes_of_both_files_are_told_at_once() {
+    let wrong = format!("{}descripton = 1\n", support::DYNAMIC);
+    let key = "domains:5:accounts.alice.descripton";
+    // Without a valid postrider.conf nobody knows its transports and its postmaster. So nothing
+    // is said of them.
+    let routed = format!("routes = [{{ transport = \"relay\" }}]\n{wrong}");
+    let routed_key = "domains:6:accounts.alice.descripton";
+    let misspelt = format!("{}[limits]\nconections = 5\n", support::STATIC);
+    assert_eq!(
+        problems(&misspelt, &routed),
+        ["postrider:6:limits.conections", routed_key]
+    );
+    assert_eq!(problems("x = ", &wrong), ["postrider:1:", key]);
+    assert_eq!(
+        problems("", support::DYNAMIC).first().unwrap(),
+        "postrider:1:hostname"
+    );
+    assert_eq!(problems(support::STATIC, &wrong), [key]);
+    let unknown = problems(
+        support::STATIC,
+        &format!(
+            "routes = [{{ transport = \"relay\" }}]\n{}",
+            support::DYNAMIC
+        ),
+    );
+    assert_eq!(unknown, ["domains:1:routes[0].transport"]);
+}
+
+#[test]
+fn a_missing_file_is_told_beside_the_mistakes_of_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let conf = write(dir.path(), support::STATIC, "x = 1\n");
+    fs::remove_file(&conf).unwrap();
+    let text = Loaded::read(&conf).both().unwrap_err().to_string();
+    assert!(text.contains("postrider.conf: cannot be read"), "{text}");
+    assert!(text.contains("domains.conf:1:1: x: "), "{text}");
+}
+
+#[test]
+fn the_last_good_file_is_kept_and_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let mut statics = statics("");
+    statics.data_dir = data.clone();
+    let file = dir.path().join("domains.conf");
+    assert!(last_good(&statics, &file).is_none());
+    let good = dynamic(support::DYNAMIC, &statics);
+    keep_good(&statics, &good).unwrap();
+    let found = last_good(&statics, &file).unwrap();
+    assert_eq!(found.config.text(), support::DYNAMIC);
+    assert_eq!(found.config.path, file);
+    assert!(found.saved.is_some());
+    // A copy with errors is of no use, for example if a key file has gone.
+    fs::write(data.join("domains.conf.last-good"), "x = ").unwrap();
+    assert!(last_good(&statics, &file).is_none());
+}
+
+/// The warnings without their places.
+fn warnings(account: &str, webhook: &str) -> Vec<String> {
+    let statics = statics(webhook);
+    let text = format!("{}{account}", support::DYNAMIC);
+    let read: Dynamic = dynamic(&text, &statics);
+    let warnings = read.warnings().iter();
+    warnings
+        .map(|warning| warning.split(": ").nth(1).unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn webhooks_at_private_addresses_are_told() {
+    for (url, warns) in [
+        ("http://127.0.0.1:8000/x", true),
+        ("https://[fd00::1]/x", true),
+        ("http://localhost/x", true),
+        ("http://app.LOCALHOST./x", true),
+        ("https://example.com/x", false),
+        ("https://9.9.9.9/x", false),
+    ] {
+        let hook = format!("outgoing_webhook.url = {url:?}\n");
+        let expected: &[&str] = match warns {
+            true => &["accounts.alice.outgoing_webhook.url"],
+            false => &[],
+        };
+        assert_eq!(warnings(&hook, ""), expected, "{url}");
+        let allowed = "[webhook]\nallow_private_addresses = true\n";
+        assert!(warnings(&hook, allowed).is_empty(), "{url}");
+    }
+    let hook = "incoming_webhook.url = \"http://10.0.0.1/\"\n";
+    assert_eq!(warnings(hook, ""), ["accounts.alice.incoming_webhook.url"]);
+}
+
+#[test]
+fn an_account_without_destinations_is_told() {
+    let account = "[accounts.bob]\ndomain = \"example.org\"\n";
+    assert_eq!(warnings(account, ""), ["accounts.bob.destinations"]);
+}
