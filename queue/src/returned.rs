@@ -101,7 +101,11 @@ impl Queue {
         if by_id.is_none() && !abuse && !null && !arrived.report {
             return Ok(None);
         }
-        let reading = bounce::read(&text.await, self.statics.limits.mime());
+        let reading = bounce::read_with_path(
+            arrived.reverse_path,
+            &text.await,
+            self.statics.limits.mime(),
+        );
         let mut returned = ReturnEffects::default();
         match (by_id, reading) {
             (Some(message), reading) => {

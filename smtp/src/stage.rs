@@ -94,11 +94,11 @@ const PHRASES: [(&str, Stage); 7] = [
 #[expect(clippy::expect_used, reason = "a constant, which the tests compile")]
 static NAMED: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(concat!(
-        r"\b(?:in (?:reply|response) to|after(?: pipelined| sending)?",
+        r"(?-u:\b)(?:in (?:reply|response) to|after(?: pipelined| sending)?",
         r"|while (?:sending|performing|receiving|waiting for)|did not like our)\s+(?:the |a )?",
         r"(mail from|rcpt to|end of data|message body|data|ehlo|helo|lhlo|starttls|auth",
-        r"|initial server greeting|initial connection|initial greeting)\b",
-        r"|(?:>>>|-->|\bsent:|\bclient:|\bout:)\s*(mail from|rcpt to|ehlo|helo|starttls|auth)\b",
+        r"|initial server greeting|initial connection|initial greeting)(?-u:\b)",
+        r"|(?:>>>|-->|(?-u:\b)sent:|(?-u:\b)client:|(?-u:\b)out:)\s*(mail from|rcpt to|ehlo|helo|starttls|auth)(?-u:\b)",
         r"|: (connect|greeting|ehlo|helo|starttls|auth|mail|rcpt|data|end of data|bdat): [245]\d\d",
     ))
     .expect("a pattern")

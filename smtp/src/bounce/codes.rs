@@ -6,18 +6,34 @@ use regex::Regex;
 
 use crate::EnhancedCode;
 
-/// A reply code, with an enhanced code directly after it.
+/// A reply code of a failure, with an enhanced code directly after it.
 #[expect(clippy::expect_used, reason = "a constant, which the tests compile")]
 static REPLY: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?:^|[\s:;,(\[<'\x22#=])([245]\d\d)(?:[ \-]+[(\[#]*([245])\.(\d{1,3})\.(\d{1,3})\b|[ \-:;]|$)").expect("a pattern")
+    Regex::new(concat!(
+        r#"(?:^|[\s:;,(\[<'#"=])([45]\d\d)"#,
+        r#"(?:[\s\-,:;(\[#"'<]+([245])\.(\d{1,3})\.(\d{1,3})(?-u:\b)"#,
+        r#"|[\s\-:;,)\]'"<>#/]|\.(?:\s|$)|$)"#,
+    ))
+    .expect("a pattern")
 });
 
 /// An enhanced code alone.
 #[expect(clippy::expect_used, reason = "a constant, which the tests compile")]
 static STATUS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
-        r"(?:^|[\s:;,(\[<'\x22#=])([245])\.(\d{1,3})\.(\d{1,3})(?:$|[\s:;,)\]>'\x22]|\.(?:$|\s))",
-    )
+    Regex::new(concat!(
+        r#"(?:^|[\s:;,(\[<'#"=_])([245])\.([0-7])\.(\d{1,3})"#,
+        r#"(?:$|[\s:;,)\]>'"<(/_-]|\.(?:$|\s))"#,
+    ))
+    .expect("a pattern")
+});
+
+/// Numbers that look like codes: sizes, IP addresses, times.
+#[expect(clippy::expect_used, reason = "a constant, which the tests compile")]
+static OTHER: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(concat!(
+        r"(?i)(?-u:\b)size\s*=\s*\d+|\[[0-9a-f.]*:[0-9a-f:.]*\]|(?-u:\b)[0-9a-f]{1,4}:(?:[0-9a-f]{0,4}:)+[0-9a-f]{0,4}",
+        r"|(?-u:\b)\d{1,3}(?:\.\d{1,3}){3}(?-u:\b)|(?-u:\b)\d+ (?:bytes|octets|[km]i?b(?-u:\b)|lines|sec|minutes|hours|days)",
+    ))
     .expect("a pattern")
 });
 
@@ -29,8 +45,9 @@ pub(super) struct Codes {
     pub(super) enhanced: Option<EnhancedCode>,
 }
 
-/// The first codes in a text.
+/// The first codes of a failure in a text.
 pub(super) fn find(text: &str) -> Codes {
+    let text = &OTHER.replace_all(text, " ");
     let mut codes = Codes::default();
     if let Some(found) = REPLY.captures(text) {
         codes.code = number(&found, 1).unwrap_or_default();
@@ -88,6 +105,24 @@ mod tests {
             ("192.0.2.250 port 25", 0, ""),
             ("ordered 5.1.12.3", 0, ""),
             ("in 2550 days", 0, ""),
+            ("550-'5.2.2 <x@y.example>... Mailbox Full'", 550, "5.2.2"),
+            (
+                "Invalid, ERROR_CODE :550, ERROR_CODE :5.1.1 <x>",
+                550,
+                "5.1.1",
+            ),
+            ("MAIL FROM:<x@y.example> SIZE=552: 550 no", 550, ""),
+            (
+                "[(0) c.example. [2001:db8:550:1::7]:25: socket error]",
+                0,
+                "",
+            ),
+            ("at 10:550:20, 550 no", 550, ""),
+            ("250 ok, 550 no", 550, ""),
+            ("250 ok", 0, ""),
+            ("a size of 552 bytes", 0, ""),
+            ("said:550:no", 550, ""),
+            ("Exim 4.92.1", 0, ""),
             ("", 0, ""),
         ] {
             let codes = find(text);

@@ -1,23 +1,20 @@
 //! Complaints: the feedback reports of RFC 5965 (ARF).
 
-use mail_parser::{Message, PartType};
-
-use super::{Complaint, address};
+use super::{Complaint, address, returned::Returned};
 use crate::params::xtext;
 
 /// The most recipients of a complaint.
 const RECIPIENTS_MAX: usize = 100;
 
-pub(super) fn read(
-    text: &[u8],
-    mail: &Message<'_>,
-    original_message_id: Option<String>,
-) -> Complaint {
+/// Reads the fields of a report. None for a report of a failed authentication (RFC 6591): a server
+/// writes it, and its recipient did not complain.
+pub(super) fn read(text: &[u8], returned: Option<Returned>) -> Option<Complaint> {
+    let returned = returned.unwrap_or_default();
     let mut complaint = Complaint {
-        feedback_type: "other".to_owned(),
-        original_message_id,
+        original_message_id: returned.message_id,
         ..Complaint::default()
     };
+    let mut authentication = false;
     let text = String::from_utf8_lossy(text);
     for line in text.lines() {
         let Some((name, value)) = line.split_once(':') else {
@@ -26,6 +23,7 @@ pub(super) fn read(
         let value = value.trim();
         match name.trim().to_ascii_lowercase().as_str() {
             "feedback-type" => complaint.feedback_type = value.to_ascii_lowercase(),
+            "auth-failure" => authentication = true,
             "user-agent" => value.clone_into(&mut complaint.user_agent),
             "original-mail-from" => complaint.original_mail_from = address(value),
             "original-rcpt-to" if complaint.original_rcpt_to.len() < RECIPIENTS_MAX => {
@@ -39,23 +37,13 @@ pub(super) fn read(
             _ => {}
         }
     }
-    if complaint.original_rcpt_to.is_empty() {
-        complaint.original_rcpt_to = returned_recipients(mail);
+    if complaint.feedback_type.is_empty() && !authentication {
+        "other".clone_into(&mut complaint.feedback_type);
     }
-    complaint
-}
-
-/// The recipients in the returned message. Many providers leave them out of the fields only.
-fn returned_recipients(mail: &Message<'_>) -> Vec<String> {
-    let returned = mail.parts.iter().find_map(|part| match &part.body {
-        PartType::Message(inner) => Some(inner),
-        _ => None,
-    });
-    let to = returned.and_then(|message| message.to());
-    let addresses = to.iter().flat_map(|to| to.iter());
-    addresses
-        .filter_map(|to| to.address())
-        .take(RECIPIENTS_MAX)
-        .map(str::to_owned)
-        .collect()
+    if complaint.original_rcpt_to.is_empty() {
+        // Many providers leave the recipients out of the fields only.
+        complaint.original_rcpt_to = returned.to;
+        complaint.original_rcpt_to.truncate(RECIPIENTS_MAX);
+    }
+    (!["", "auth-failure"].contains(&complaint.feedback_type.as_str())).then_some(complaint)
 }

@@ -15,12 +15,20 @@ mod classify;
 mod codes;
 mod feedback;
 mod fields;
+mod letter;
+mod phrases;
+mod recipients;
+mod returned;
+mod rules;
 mod text;
 mod words;
 
-use mail_parser::{Message, MessagePart, MimeHeaders, PartType};
+use mail_parser::{Message, MessagePart, MimeHeaders};
 
-use crate::{EnhancedCode, Stage, dsn::Action, mime};
+use crate::{EnhancedCode, ReversePath, Stage, dsn::Action, mime};
+
+use letter::{Letter, Origin};
+use text::Text;
 
 pub use class::{Blame, Class};
 pub use classify::{Said, blame, classify};
@@ -196,50 +204,115 @@ pub struct Complaint {
     pub original_message_id: Option<String>,
 }
 
-/// Reads a mail. The beginning of a mail is enough if it has the reports.
+/// Reads a mail. The beginning of a mail is enough if it has the reports. The topmost Return-Path
+/// counts as the reverse-path of the envelope.
 #[must_use]
 pub fn read(message: &[u8], limits: mime::Limits) -> Reading {
     mime::parse(message, limits, |mail| {
-        mail.map_or(Reading::Other, read_mail)
+        mail.map_or(Reading::Other, |mail| read_mail(mail, None))
     })
 }
 
-fn read_mail(mail: &Message<'_>) -> Reading {
+/// Reads a mail with this reverse-path of its envelope. Return-Path fields of the mail do not count,
+/// since their author may be anyone.
+#[must_use]
+pub fn read_with_path(path: &ReversePath, message: &[u8], limits: mime::Limits) -> Reading {
+    mime::parse(message, limits, |mail| {
+        mail.map_or(Reading::Other, |mail| read_mail(mail, Some(path)))
+    })
+}
+
+fn read_mail(mail: &Message<'_>, path: Option<&ReversePath>) -> Reading {
     if is_kind_of_report(mail, "disposition-notification") {
         // A read receipt (RFC 8098).
         return Reading::Other;
     }
-    let returned = returned_message_id(mail);
-    if let Some(part) = part_of_type(mail, &["message/feedback-report"]) {
-        return Reading::Complaint(feedback::read(part.contents(), mail, returned));
+    if let Some(part) = parts_of_type(mail, &["message/feedback-report"]).next() {
+        let complaint = feedback::read(part.contents(), letter::in_parts(mail));
+        return complaint.map_or(Reading::Other, Reading::Complaint);
     }
-    let status_types = ["message/delivery-status", "message/global-delivery-status"];
-    if let Some(part) = part_of_type(mail, &status_types) {
-        return match fields::read(part.contents(), returned) {
-            Ok(report) => Reading::Report(report),
-            Err(fault) => Reading::Unusable(fault),
-        };
+    let letter = Letter::new(mail, path);
+    let is_report = is_kind_of_report(mail, "delivery-status");
+    let may_be = is_report || letter.origin != Origin::Other;
+    let mut status = Vec::new();
+    for part in parts_of_type(mail, &STATUS_TYPES) {
+        status.extend_from_slice(part.contents());
+        status.extend_from_slice(b"\n\n");
     }
-    if is_kind_of_report(mail, "delivery-status") {
-        // Some systems send the fields as plain text.
-        for part in mail.text_bodies() {
-            if fields::looks_like_fields(part.contents())
-                && let Ok(report) = fields::read(part.contents(), returned.clone())
-            {
-                return Reading::Report(report);
-            }
-        }
+    if !status.is_empty() && may_be {
+        return read_fields(&letter, &status);
     }
-    match text::read(mail, returned) {
+    let in_text = fields_in_text(mail).filter(|_| may_be);
+    if let Some(report) = in_text.and_then(|fields| fields_only(&letter, fields)) {
+        return Reading::Report(report);
+    }
+    let in_raw = || fields::in_raw(mail.raw_message()).filter(|_| may_be);
+    if is_report && let Some(report) = in_raw().and_then(|fields| fields_only(&letter, fields)) {
+        // The boundary is wrong.
+        return Reading::Report(report);
+    }
+    let report = Text::of(&letter).report(&letter, is_report);
+    match report.or_else(|| fields_only(&letter, in_raw()?)) {
         Some(report) => Reading::Report(report),
-        None if is_kind_of_report(mail, "delivery-status") => Reading::Unusable(Fault::NoRecipient),
+        None if is_report => Reading::Unusable(Fault::NoRecipient),
         None => Reading::Other,
     }
 }
 
-/// The first part with one of these types.
-fn part_of_type<'a>(mail: &'a Message<'_>, types: &[&str]) -> Option<&'a MessagePart<'a>> {
-    mail.parts.iter().find(|part| {
+const STATUS_TYPES: [&str; 4] = [
+    "message/delivery-status",
+    "message/global-delivery-status",
+    "message/x-delivery-status",
+    "message/xdelivery-status",
+];
+
+/// The fields of a report, with what its text adds.
+fn read_fields(letter: &Letter<'_>, status: &[u8]) -> Reading {
+    let words = Text::of(letter);
+    match fields::read(status, words.message_id()) {
+        Ok(mut report) => {
+            words.add_to(&mut report.recipients);
+            Reading::Report(report)
+        }
+        Err(Fault::NoAction) => {
+            let report = words.report(letter, true).filter(|_| words.has_reasons());
+            report.map_or(Reading::Unusable(Fault::NoAction), Reading::Report)
+        }
+        Err(fault) => {
+            let (head, only) = fields::without_address(status);
+            let Some(mut report) = words.report(letter, true) else {
+                return Reading::Unusable(fault);
+            };
+            report.format = head.format;
+            report.envid = head.envid;
+            report.reporting_mta = head.reporting_mta;
+            if let (Some(result), [recipient]) = (only, report.recipients.as_mut_slice()) {
+                text::complete(recipient, result);
+            }
+            Reading::Report(report)
+        }
+    }
+}
+
+/// Some systems send the fields as plain text.
+fn fields_in_text<'a>(mail: &'a Message<'_>) -> Option<&'a [u8]> {
+    let mut bodies = mail.text_bodies().map(|part| part.contents());
+    bodies.find_map(|body| fields::in_raw(body).filter(|fields| fields::looks_like_fields(fields)))
+}
+
+fn fields_only(letter: &Letter<'_>, fields: &[u8]) -> Option<Report> {
+    let words = Text::of(letter);
+    let mut report = fields::read(fields, words.message_id()).ok()?;
+    words.add_to(&mut report.recipients);
+    Some(report)
+}
+
+/// The parts with one of these types.
+fn parts_of_type<'a>(
+    mail: &'a Message<'_>,
+    types: &'a [&str],
+) -> impl Iterator<Item = &'a MessagePart<'a>> {
+    mail.parts.iter().filter(|part| {
         let kind = part.content_type().map(|kind| {
             let subtype = kind.subtype().unwrap_or_default();
             format!("{}/{subtype}", kind.ctype()).to_ascii_lowercase()
@@ -259,17 +332,13 @@ fn is_kind_of_report(mail: &Message<'_>, kind: &str) -> bool {
     })
 }
 
-/// The Message-ID of the returned message or header section.
-fn returned_message_id(mail: &Message<'_>) -> Option<String> {
-    let with_brackets = |message: &Message<'_>| message.message_id().map(|id| format!("<{id}>"));
-    for part in &mail.parts {
-        if let PartType::Message(inner) = &part.body {
-            return with_brackets(inner);
-        }
+/// The first bytes of a text.
+fn cut_at(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
     }
-    let types = ["text/rfc822-headers", "message/global-headers"];
-    let headers = part_of_type(mail, &types)?.contents();
-    with_brackets(&mime::parser().parse_headers(headers)?)
+    text.get(..end).unwrap_or(text)
 }
 
 /// The text on one line, without control characters, and not too long.
@@ -295,19 +364,42 @@ fn one_line(text: &str) -> String {
     line
 }
 
-/// The address in a text of a report, which may have angle brackets or a comment around it. None
-/// without an address.
+/// The address in a text of a report, which may have angle brackets, a name or a comment around it.
+/// None without an address.
 fn address(text: &str) -> Option<String> {
     let text = text.trim();
-    let inner = match (text.find('<'), text.rfind('>')) {
-        (Some(from), Some(to)) if from < to => text.get(from + 1..to)?,
-        _ => text.split_whitespace().next()?,
+    let quoted = text.trim_start_matches('<').strip_prefix('"');
+    let first = match quoted.and_then(|quoted| quoted.split_once("\"@")) {
+        // A quoted local-part may have spaces.
+        Some((local, rest)) if !local.contains('@') => {
+            let domain = rest.split(char::is_whitespace).next().unwrap_or_default();
+            format!("\"{local}\"@{}", domain.trim_end_matches('>'))
+        }
+        _ => text.split(char::is_whitespace).next()?.to_owned(),
     };
-    let inner = inner.trim().trim_matches(['\'', '"', ',', ';', ':', '.']);
+    let bracketed = match (text.find('<'), text.rfind('>')) {
+        (Some(from), Some(to)) if from < to => text.get(from + 1..to),
+        _ => None,
+    };
+    let inner = match bracketed {
+        Some(inner) if !first.contains('@') || first.starts_with('<') => inner,
+        _ => &first,
+    };
+    let inner = inner
+        .trim()
+        .trim_matches(['\'', ',', ';', ':', '.', '<', '>']);
+    let inner = match inner
+        .strip_prefix('"')
+        .and_then(|inner| inner.strip_suffix('"'))
+    {
+        Some(unquoted) => unquoted,
+        None => inner,
+    };
     let (local, domain) = inner.rsplit_once('@')?;
     let fits = !local.is_empty()
         && !domain.is_empty()
         && inner.chars().count() <= 320
+        && !local.contains(['<', '>'])
         && !domain.contains(|c: char| {
             c.is_whitespace() || "<>()[]\"',;".contains(c) && !domain.starts_with('[')
         })
