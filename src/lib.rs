@@ -2,9 +2,9 @@
 //!
 //! In reading order:
 //! - [`cli`], [`command`]: the command line as types, and the commands.
-//! - [`server`], [`services`], [`listener`], [`tls`], [`privileges`]: from a configuration to a
-//!   running server.
-//! - [`http`]: the HTTP services.
+//! - [`server`], [`services`], [`listener`], [`gate`], [`descriptors`], [`tls`], [`privileges`]: from
+//!   a configuration to a running server.
+//! - [`http`]: the HTTP services. The files beside it limit what a client may do to a connection.
 //! - [`localserve`]: the development server.
 //!
 //! Not here: the protocol (`postrider-smtp`), incoming mail (`postrider-receive`), outgoing mail
@@ -12,12 +12,18 @@
 
 pub mod cli;
 pub mod command;
+pub mod descriptors;
 pub mod files;
+mod framing;
+pub mod gate;
+pub mod health;
 pub mod http;
+mod idle;
 mod linger;
 pub mod listener;
 pub mod localserve;
 pub mod logging;
+mod observed;
 pub mod privileges;
 pub mod server;
 pub mod services;

@@ -1,20 +1,17 @@
 //! Sockets: how they are bound, and how connections are accepted within the limits.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
 };
 use tracing::{debug, warn};
+
+use crate::gate::{Door, Place};
 
 /// The number of connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -73,86 +70,11 @@ fn open(address: SocketAddr) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
-/// Counts connections: all of them, and those of each network.
-#[derive(Debug)]
-pub struct Gate {
-    all: Arc<Semaphore>,
-    per_network: usize,
-    networks: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// The place of one connection. Dropping it frees the place.
-#[derive(Debug)]
-pub struct Place {
-    _all: OwnedSemaphorePermit,
-    gate: Arc<Gate>,
-    network: Option<IpAddr>,
-}
-
-impl Gate {
-    /// Allows `all` connections, and `per_network` of one IPv4 address or IPv6 /64. Connections
-    /// from loopback count only in `all`.
-    #[must_use]
-    pub fn new(all: usize, per_network: usize) -> Arc<Self> {
-        Arc::new(Self {
-            all: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))),
-            per_network,
-            networks: Mutex::default(),
-        })
-    }
-
-    /// A place for a connection from `remote`. None: all places are taken.
-    pub fn enter(self: &Arc<Self>, remote: IpAddr) -> Option<Place> {
-        let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        let network = (!remote.to_canonical().is_loopback()).then(|| network(remote));
-        if let Some(network) = network {
-            let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = networks.entry(network).or_default();
-            if *count >= self.per_network {
-                return None;
-            }
-            *count += 1;
-        }
-        Some(Place {
-            _all: permit,
-            gate: Arc::clone(self),
-            network,
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let Some(network) = self.network else { return };
-        let mut networks = self
-            .gate
-            .networks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = networks.get_mut(&network) {
-            *count -= 1;
-            if *count == 0 {
-                networks.remove(&network);
-            }
-        }
-    }
-}
-
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-    }
-}
-
 /// Accepts connections until `shutdown` is true, and passes each to `serve` with its place. A
 /// connection without a place gets `refusal` and is closed.
 pub async fn accept(
     listener: TcpListener,
-    gate: Arc<Gate>,
+    door: Door,
     refusal: &'static [u8],
     mut shutdown: watch::Receiver<bool>,
     serve: impl Fn(TcpStream, SocketAddr, Place),
@@ -163,7 +85,7 @@ pub async fn accept(
             _ = shutdown.wait_for(|stop| *stop) => return,
         };
         match accepted {
-            Ok((stream, remote)) => match gate.enter(remote.ip()) {
+            Ok((stream, remote)) => match door.enter(remote.ip()) {
                 Some(place) => serve(stream, remote, place),
                 None => {
                     debug!(%remote, "connection refused: limits.connections or limits.connections_per_network");
@@ -193,32 +115,6 @@ fn refuse(mut stream: TcpStream, refusal: &'static [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn places_are_counted_per_network_and_given_back() {
-        let gate = Gate::new(3, 2);
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let first = gate.enter(ip("192.0.2.1")).unwrap();
-        let _second = gate.enter(ip("192.0.2.1")).unwrap();
-        assert!(gate.enter(ip("192.0.2.1")).is_none());
-        let _other = gate.enter(ip("2001:db8::1")).unwrap();
-        drop(first);
-        let _again = gate.enter(ip("192.0.2.1")).unwrap();
-        assert!(gate.enter(ip("198.51.100.1")).is_none(), "three in all");
-    }
-
-    #[test]
-    fn an_ipv6_network_is_a_64_and_loopback_has_no_share() {
-        let gate = Gate::new(10, 1);
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let _one = gate.enter(ip("2001:db8::1")).unwrap();
-        assert!(gate.enter(ip("2001:db8::2")).is_none());
-        assert!(gate.enter(ip("2001:db8:0:1::2")).is_some());
-        let _loopback = (
-            gate.enter(ip("127.0.0.1")).unwrap(),
-            gate.enter(ip("::ffff:127.0.0.1")).unwrap(),
-        );
-    }
 
     #[tokio::test]
     async fn a_port_in_use_says_what_to_do() {

@@ -30,8 +30,9 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    http,
-    listener::{self, Gate},
+    descriptors,
+    gate::{Door, Gate, Kind},
+    http, listener,
     services::{self, Bound, Service},
     tls::Certificates,
 };
@@ -118,6 +119,7 @@ impl Server {
     /// If a port, a certificate, a folder or the store can't be used. Nothing runs then.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let statics = Arc::new(options.statics);
+        let connections = descriptors::prepare(&statics)?;
         // The ports come first: they may need rights that the process gives up before it writes
         // anything.
         let bound = services::bind_all(&statics)?;
@@ -214,7 +216,7 @@ impl Server {
             tasks: JoinSet::new(),
         };
         server.spawn_workers(control, hooks, watcher);
-        server.spawn_services(bound, &webapi)?;
+        server.spawn_services(bound, &webapi, connections)?;
         Ok(server)
     }
 
@@ -340,9 +342,16 @@ impl Server {
         ));
     }
 
-    fn spawn_services(&mut self, bound: Vec<Bound>, webapi: &Webapi) -> anyhow::Result<()> {
-        let limits = &self.shared.statics.limits;
-        let gate = Gate::new(limits.connections, limits.connections_per_network);
+    fn spawn_services(
+        &mut self,
+        bound: Vec<Bound>,
+        webapi: &Webapi,
+        connections: usize,
+    ) -> anyhow::Result<()> {
+        let sockets = bound.iter().flat_map(|bound| &bound.sockets);
+        let kinds: Vec<Kind> = sockets.map(|(service, _)| service.kind()).collect();
+        let per_network = self.shared.statics.limits.connections_per_network;
+        let gate = Gate::new(connections, per_network, &kinds);
         for bound in bound {
             if let Some(certificates) = &bound.certificates {
                 certificates.warn(SystemTime::now());
@@ -357,11 +366,11 @@ impl Server {
                     .push((format!("{}.{}", bound.name, service.name()), address));
                 let tls = service.tls_config(&bound.listener, bound.certificates.as_ref())?;
                 let stop = self.shutdown.subscribe();
-                let gate = Arc::clone(&gate);
+                let door = gate.door(service.kind(), service.behind_proxy(&bound.listener));
                 if service.is_http() {
                     let router = services::router(&self.shared, webapi, &bound.listener, service);
                     self.tasks
-                        .spawn(http::serve(socket, tls, router, gate, stop));
+                        .spawn(http::serve(socket, tls, router, door, stop));
                 } else {
                     let config =
                         services::session_config(&self.shared.statics, &bound.listener, service);
@@ -373,7 +382,7 @@ impl Server {
                         config: Arc::new(config),
                         tls,
                     };
-                    self.tasks.spawn(sessions.serve(socket, gate, stop));
+                    self.tasks.spawn(sessions.serve(socket, door, stop));
                 }
             }
         }
@@ -391,12 +400,12 @@ struct Sessions {
 }
 
 impl Sessions {
-    async fn serve(self, socket: TcpListener, gate: Arc<Gate>, stop: watch::Receiver<bool>) {
+    async fn serve(self, socket: TcpListener, door: Door, stop: watch::Receiver<bool>) {
         // Each session holds a receiver. When the last receiver is gone, all sessions have ended.
         let running = watch::Sender::new(());
         listener::accept(
             socket,
-            gate,
+            door,
             SMTP_REFUSAL,
             stop.clone(),
             |stream, remote, place| {

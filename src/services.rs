@@ -11,7 +11,8 @@ use postrider_webapi::{Endpoint, Webapi};
 use rustls::ServerConfig;
 
 use crate::{
-    http,
+    gate::Kind,
+    health,
     listener::{self, BoundSocket},
     tls::{Certificates, KeyPairFiles},
 };
@@ -60,6 +61,26 @@ impl Service {
     #[must_use]
     pub const fn is_http(self) -> bool {
         matches!(self, Self::WebapiHttp | Self::WebapiHttps)
+    }
+
+    /// The kind of its clients.
+    #[must_use]
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Smtp => Kind::Mx,
+            Self::Submission | Self::Submissions => Kind::Submission,
+            Self::WebapiHttp | Self::WebapiHttps => Kind::Http,
+        }
+    }
+
+    /// The clients come through a trusted proxy.
+    #[must_use]
+    pub const fn behind_proxy(self, listener: &Listener) -> bool {
+        match self {
+            Self::WebapiHttp => listener.webapi_http.forwarded_hops > 0,
+            Self::WebapiHttps => listener.webapi_https.forwarded_hops > 0,
+            Self::Smtp | Self::Submission | Self::Submissions => false,
+        }
     }
 
     /// The port of this service on a listener. None: the listener does not have it.
@@ -229,7 +250,7 @@ pub fn router(
         forwarded_hops: conf.forwarded_hops,
         tls: service == Service::WebapiHttps,
     });
-    http::health(shared.store.clone()).merge(webapi)
+    health::router(shared.store.clone()).merge(webapi)
 }
 
 /// The SMTP settings of a session of this service.

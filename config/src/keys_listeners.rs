@@ -192,7 +192,7 @@ static LISTENER: &[Key] = &[
     key(
         "listeners.<name>.max_message_size",
         Size,
-        Value("\"100MB\""),
+        Value("\"100MiB\""),
         "The largest message (SIZE, RFC 1870).",
     )
     .range("\"64KiB\"", "\"2GiB\""),

@@ -283,7 +283,7 @@ static FLOW: &[Key] = &[
     key(
         "webhook.timeout",
         Duration,
-        Value("\"30s\""),
+        Value("\"60s\""),
         "The time limit of one call.",
     )
     .range("\"100ms\"", "\"10m\""),
@@ -320,14 +320,17 @@ static FLOW: &[Key] = &[
         "limits.connections",
         Integer,
         Value("20000"),
-        "The most open connections, SMTP and HTTP together.",
+        "The most open connections, SMTP and HTTP together. MX, submission and HTTP each have an \
+            eighth for themselves. The limit of open files of the process may lower the number.",
     )
     .range("1", "1000000"),
     key(
         "limits.connections_per_network",
         Integer,
         Value("300"),
-        "The most open connections from one network (/32 or /64). Loopback is exempt.",
+        "The most open connections from one network (/32 or /64), for each of MX, submission and \
+            HTTP. Wider networks get a multiple: twice for a /56, four times for a /24 or /48. \
+            Loopback and trusted proxies are exempt.",
     )
     .range("1", "1000000"),
     key(

@@ -471,7 +471,8 @@ pub struct WebhookConfig {
 pub struct Limits {
     /// The most open connections, SMTP and HTTP together.
     pub connections: usize,
-    /// The most open connections of one network (/32 or /64). Loopback is exempt.
+    /// The most open connections of one kind from one network (/32 or /64). Wider networks get a
+    /// multiple. Loopback and trusted proxies are exempt.
     pub connections_per_network: usize,
     /// The most transactions in a session.
     pub messages_per_connection: usize,

@@ -12,6 +12,7 @@
 mod config;
 mod crash;
 mod delivery;
+mod limits;
 mod localserve;
 mod mx;
 mod operate;

@@ -29,7 +29,7 @@ pub(crate) struct File {
     pub(crate) name: String,
     /// Empty: detected from the data.
     pub(crate) content_type: String,
-    /// With `<` and `>`. Empty: none.
+    /// With or without `<` and `>`. Empty: none.
     pub(crate) content_id: String,
     pub(crate) data: Data,
 }

@@ -12,7 +12,6 @@ mod template;
 
 use std::time::Duration;
 
-use jiff::Zoned;
 use postrider_queue::{
     AddError, Submission, Submitted, SubmittedRecipient,
     header::{self, Received},
@@ -30,7 +29,7 @@ pub(crate) use self::{
     once::Once,
 };
 use crate::{
-    call::{auth::User, context::CallContext},
+    call::{auth::User, context::CallContext, value::OffsetTime},
     compose::{Composed, Files, FinishedText, MessageContent, Output},
     error::{ApiError, Code},
 };
@@ -164,7 +163,7 @@ async fn submission(
 }
 
 /// The time of the first attempt, if it is later than now.
-fn release(wanted: Option<Zoned>, now: Time) -> Result<Option<Time>, ApiError> {
+fn release(wanted: Option<OffsetTime>, now: Time) -> Result<Option<Time>, ApiError> {
     let Some(wanted) = wanted else {
         return Ok(None);
     };

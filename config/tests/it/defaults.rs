@@ -90,7 +90,7 @@ fn defaults_of_listeners() {
     let listener = &config.listeners["local"];
     assert_eq!(listener.ips, [Ipv4Addr::LOCALHOST]);
     assert_eq!(listener.hostname, config.hostname);
-    assert_eq!(listener.max_message_size, Size(100_000_000));
+    assert_eq!(listener.max_message_size, Size(100 << 20));
     let tls = listener.tls.as_ref().unwrap();
     assert_eq!(
         (tls.min_version, tls.client_auth),

@@ -28,6 +28,20 @@ impl Client {
         client
     }
 
+    /// Connects to a server without a free place. Returns its reply.
+    pub async fn refused(address: SocketAddr) -> String {
+        let mut client = Self {
+            stream: BufReader::new(Box::new(TcpStream::connect(address).await.unwrap())),
+        };
+        client.reply().await
+    }
+
+    /// Connects as soon as the server has a free place.
+    pub async fn connect_when_free(address: SocketAddr) {
+        let free = async { while !Self::refused(address).await.starts_with("220 ") {} };
+        patiently("a free place", free).await;
+    }
+
     /// Sends bytes as they are.
     pub async fn send(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).await.unwrap();

@@ -29,8 +29,18 @@ impl Drop for Program {
 impl Program {
     /// Starts `postrider serve`.
     pub fn start(conf: &Path) -> Self {
-        let mut child = postrider(conf)
-            .arg("serve")
+        let mut command = postrider(conf);
+        command.arg("serve");
+        Self::spawn(command)
+    }
+
+    /// Starts `postrider serve` in a process that may open this many files.
+    pub fn start_with_files(conf: &Path, files: u32) -> Self {
+        Self::spawn(with_files(conf, files))
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -83,6 +93,19 @@ impl Program {
 pub fn postrider(conf: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
     command.arg("--config").arg(conf);
+    command
+}
+
+/// `postrider serve` in a process that may open this many files.
+pub fn with_files(conf: &Path, files: u32) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n $0; exec \"$@\""])
+        .arg(files.to_string())
+        .arg(env!("CARGO_BIN_EXE_postrider"))
+        .arg("--config")
+        .arg(conf)
+        .arg("serve");
     command
 }
 

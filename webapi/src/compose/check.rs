@@ -23,10 +23,11 @@ impl MessageContent {
             word("a reference", reference)?;
         }
         for (name, value) in &self.headers {
-            // An account may send from its own addresses only, and a second From could be any
-            // address.
-            if name.trim().eq_ignore_ascii_case("from") {
-                return Err(ApiError::user("Headers may not have a From; set From"));
+            if let Some(instead) = instead_of(name) {
+                return Err(ApiError::user(format!(
+                    "Headers may not have {}{instead}",
+                    name.trim()
+                )));
             }
             field_name(name)?;
             clean("a header field", value)?;
@@ -55,6 +56,33 @@ impl MessageContent {
         );
         Err(ApiError::new(Code::MalformedMessageId, text))
     }
+}
+
+/// What to do instead of giving this field in Headers. None for a field that may stand there.
+///
+/// A message has these fields once, and we write them. A second From or Bcc would even be another
+/// author, or tell the recipients of blind copies.
+fn instead_of(name: &str) -> Option<&'static str> {
+    let name = name.trim().to_ascii_lowercase();
+    Some(match name.as_str() {
+        "from" => "; set From",
+        "to" => "; set To",
+        "cc" => "; set CC",
+        "bcc" | "resent-bcc" => "; set BCC",
+        "reply-to" => "; set ReplyTo",
+        "subject" => "; set Subject",
+        "date" => "; set Date",
+        "message-id" => "; set MessageID",
+        "references" | "in-reply-to" => "; set References",
+        "mime-version"
+        | "content-type"
+        | "content-transfer-encoding"
+        | "content-disposition"
+        | "content-id" => ": it follows from the texts and files",
+        "dkim-signature" | "received" | "return-path" => ": servers add it",
+        other if other.starts_with("arc-") => ": servers add it",
+        _ => return None,
+    })
 }
 
 fn clean(what: &str, text: &str) -> Result<(), ApiError> {
@@ -92,6 +120,13 @@ fn field_name(name: &str) -> Result<(), ApiError> {
     )))
 }
 
+/// A content id without the angle brackets around it.
+pub(super) fn bare_id(id: &str) -> &str {
+    let id = id.trim();
+    let inner = id.strip_prefix('<').and_then(|id| id.strip_suffix('>'));
+    inner.unwrap_or(id)
+}
+
 fn file(file: &File) -> Result<(), ApiError> {
     clean("the name of a file", &file.name)?;
     for (what, text) in [
@@ -102,6 +137,12 @@ fn file(file: &File) -> Result<(), ApiError> {
         if !text.is_ascii() {
             return Err(ApiError::user(format!("{what} must be ASCII: {text:?}")));
         }
+    }
+    if bare_id(&file.content_id).contains(['<', '>']) {
+        return Err(ApiError::user(format!(
+            "ContentID of a file has a bracket within it: {:?}",
+            file.content_id
+        )));
     }
     Ok(())
 }
@@ -118,7 +159,7 @@ mod tests {
             change(&mut file);
             vec![file]
         };
-        let changes: [(Change, Code); 13] = [
+        let changes: [(Change, Code); 12] = [
             (|message| message.subject = "a\nb".into(), Code::User),
             (|message| message.from.name = "\u{1}".into(), Code::User),
             (
@@ -142,10 +183,6 @@ mod tests {
             ),
             (
                 |message| message.headers = vec![("X-A".into(), "a\r\nb".into())],
-                Code::User,
-            ),
-            (
-                |message| message.headers = vec![("FROM".into(), "b@c.example".into())],
                 Code::User,
             ),
             (
@@ -180,10 +217,56 @@ mod tests {
             bad_file(|file| file.content_type = "text/plain\n".into()),
             bad_file(|file| file.content_type = "text/\u{e4}".into()),
             bad_file(|file| file.content_id = "<a\0>".into()),
+            bad_file(|file| file.content_id = "<a><b>".into()),
+            bad_file(|file| file.content_id = "a>".into()),
         ] {
             let mut message = message();
             message.inline = files;
             assert_eq!(message.check().unwrap_err().code, Code::User);
         }
+    }
+
+    #[test]
+    fn fields_that_we_write_are_refused_with_their_names() {
+        for name in [
+            "From",
+            "To",
+            "Cc",
+            "Bcc",
+            "Reply-To",
+            "Subject",
+            "Date",
+            "Message-ID",
+            "References",
+            "In-Reply-To",
+            "MIME-Version",
+            "Content-Type",
+            "Content-Transfer-Encoding",
+            "Content-Disposition",
+            "Content-ID",
+            "DKIM-Signature",
+            "Received",
+            "Return-Path",
+            "ARC-Seal",
+            "Resent-Bcc",
+            " subject ",
+            "SUBJECT",
+        ] {
+            let mut message = message();
+            message.headers = vec![(name.into(), "x".into())];
+            let error = message.check().unwrap_err();
+            assert_eq!(error.code, Code::User);
+            assert!(error.message.contains(name.trim()), "{error}");
+        }
+        let mut message = message();
+        let others = [
+            "X-Mailer",
+            "List-Unsubscribe",
+            "Content-Language",
+            "Sender",
+            "X-To",
+        ];
+        message.headers = others.map(|name| (name.into(), "x".into())).to_vec();
+        message.check().unwrap();
     }
 }

@@ -8,6 +8,7 @@ use postrider_store::StoreError;
 use super::{
     File, MessageContent, Output,
     body::{self, BASE64_LINE, Encoding},
+    check::bare_id,
     header::HeaderWriter,
 };
 use crate::{call::data::Data, error::ApiError};
@@ -212,7 +213,8 @@ fn write_file_header(disposition: &str, kind: &str, file: &File, buffer: &mut Ve
     let name = Some(("filename", file.name.as_str())).filter(|_| !file.name.is_empty());
     header.with_parameter("Content-Disposition", disposition, name);
     if !file.content_id.is_empty() {
-        header.raw("Content-Id", &file.content_id);
+        let id = format!("<{}>", bare_id(&file.content_id));
+        header.raw("Content-Id", &id);
     }
     buffer.extend_from_slice(&header.into_bytes());
     buffer.extend_from_slice(b"\r\n");

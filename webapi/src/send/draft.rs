@@ -7,18 +7,22 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use bytes::Bytes;
-use jiff::Zoned;
 
 use crate::{
-    call::{data::Data, value::address},
+    call::{
+        data::Data,
+        value::{OffsetTime, address},
+    },
     compose::{File, Mailbox},
     error::ApiError,
 };
 
-/// Base64 with padding, as the contract says.
+/// Base64 with padding, as the contract says. The unused bits of the last letter may be any.
 pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::RequireCanonical)
+        .with_decode_allow_trailing_bits(true),
 );
 
 /// A message as its caller describes it.
@@ -31,7 +35,7 @@ pub(crate) struct Draft {
     pub(crate) reply_to: Vec<NameAddress>,
     pub(crate) message_id: String,
     pub(crate) references: Vec<String>,
-    pub(crate) date: Option<Zoned>,
+    pub(crate) date: Option<OffsetTime>,
     pub(crate) subject: String,
     pub(crate) text: String,
     pub(crate) html: String,
@@ -41,7 +45,7 @@ pub(crate) struct Draft {
     pub(crate) inline: Vec<NewFile>,
     pub(crate) attached: Vec<NewFile>,
     pub(crate) require_tls: Option<bool>,
-    pub(crate) future_release: Option<Zoned>,
+    pub(crate) future_release: Option<OffsetTime>,
     pub(crate) save_sent: bool,
     /// The mailing list of the message. Empty without one. Only v1 has it.
     pub(crate) list: String,

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, mem};
 
-use jiff::{Zoned, fmt::rfc2822, tz::TimeZone};
 use postrider_config::{Dynamic, Target};
 use postrider_queue::{Allowance, LimitError, header};
 use postrider_smtp::Address;
@@ -13,7 +12,11 @@ use super::{
     draft::{Draft, NameAddress, NewFile},
 };
 use crate::{
-    call::{auth::User, context::CallContext, value::lengths},
+    call::{
+        auth::User,
+        context::CallContext,
+        value::{OffsetTime, lengths},
+    },
     compose::{File, Files, Mailbox, MessageContent},
     error::{ApiError, Code},
     unsubscribe::{Subscription, check_list},
@@ -45,7 +48,7 @@ pub(super) struct Prepared {
 pub(super) struct SendOptions {
     pub(super) extra: BTreeMap<String, String>,
     pub(super) require_tls: Option<bool>,
-    pub(super) future_release: Option<Zoned>,
+    pub(super) future_release: Option<OffsetTime>,
     pub(super) save_sent: bool,
     pub(super) list: String,
 }
@@ -145,7 +148,7 @@ fn content(
         cc,
         bcc,
         subject: draft.subject,
-        date: date(draft.date, now)?,
+        date: date(draft.date, now),
         message_id: draft.message_id,
         references: draft.references,
         headers: draft.headers,
@@ -318,8 +321,10 @@ fn needs_smtputf8(message: &MessageContent) -> bool {
             .any(|reference| !reference.is_ascii())
 }
 
-fn date(wanted: Option<Zoned>, now: Time) -> Result<String, ApiError> {
-    let date = wanted.unwrap_or_else(|| now.timestamp().to_zoned(TimeZone::UTC));
-    rfc2822::to_string(&date)
-        .map_err(|error| ApiError::user(format!("Date {date} can't be written: {error}")))
+/// The Date field: the wanted time, else now.
+fn date(wanted: Option<OffsetTime>, now: Time) -> String {
+    let wanted = wanted.filter(|wanted| !wanted.is_zero());
+    wanted
+        .unwrap_or_else(|| now.timestamp().into())
+        .header_form()
 }

@@ -10,11 +10,10 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Zoned;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    call::value::rfc3339,
+    call::value::{OffsetTime, rfc3339},
     error::ApiError,
     received::Meta,
     send::{self, NewContent, NewFile},
@@ -52,7 +51,7 @@ pub struct FileData {
     pub name: String,
     /// Empty: detected from the content.
     pub content_type: String,
-    /// With `<` and `>`.
+    /// With or without `<` and `>`.
     #[serde(rename = "ContentID")]
     pub content_id: String,
     /// Base64 with padding.
@@ -270,7 +269,7 @@ fn content(text: String, contents: &[NewContent]) -> NewContent {
 }
 
 /// Reads a time with its offset.
-pub(super) fn time(name: &str, text: Option<&str>) -> Result<Option<Zoned>, ApiError> {
+pub(super) fn time(name: &str, text: Option<&str>) -> Result<Option<OffsetTime>, ApiError> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(None);
     };

@@ -1,0 +1,119 @@
+//! The limit of open files. Each connection takes one.
+
+use std::io;
+
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use postrider_config::Static;
+use tracing::{info, warn};
+
+/// The files of the store, of which it keeps a bounded number open.
+const STORE: u64 = 128;
+/// Everything else: the sockets that listen, the control socket and its clients, DNS, logs.
+const OTHER: u64 = 128;
+/// The fewest connections that a server can work with.
+const FEWEST: u64 = 32;
+
+/// The limit of open files is far too low.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this process may open only {limit} files, and needs at least {needed}; raise the limit: \
+     LimitNOFILE=65536 in the systemd unit, --ulimit nofile=65536 for Docker, or ulimit -Hn 65536 \
+     as root in the shell that starts it"
+)]
+pub struct TooFew {
+    limit: u64,
+    needed: u64,
+}
+
+/// Raises the soft limit to the hard one. Gives the number of connections to allow: the configured
+/// number, or fewer if the limit does not suffice for them.
+///
+/// # Errors
+/// If the limit is far too low.
+pub fn prepare(statics: &Static) -> anyhow::Result<usize> {
+    let (before, limit) = raise()?;
+    let configured = statics.limits.connections;
+    let outgoing = statics.queue.max_concurrency + statics.webhook.max_concurrency;
+    let connections = connections(limit, configured, outgoing)?;
+    info!(
+        open_files = limit,
+        raised_from = before,
+        connections,
+        "limits of open files and connections"
+    );
+    if connections < configured {
+        warn!(
+            open_files = limit,
+            connections,
+            configured,
+            "limits.connections is lowered, since the process may not open enough files"
+        );
+    }
+    Ok(connections)
+}
+
+/// Gives the soft limit before and after.
+fn raise() -> io::Result<(rlim_t, rlim_t)> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft >= hard {
+        return Ok((soft, soft));
+    }
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => Ok((soft, hard)),
+        Err(error) => {
+            warn!(%error, soft, hard, "failed to raise the limit of open files");
+            Ok((soft, soft))
+        }
+    }
+}
+
+/// The number of connections to allow under a limit of open files. `outgoing` is the most
+/// deliveries and calls of webhooks at once. They get what they need, but at most half: without a
+/// file they wait, and no attempt is lost. Of five files for connections one is for a large text.
+fn connections(limit: u64, configured: usize, outgoing: usize) -> Result<usize, TooFew> {
+    let shared = limit.saturating_sub(STORE + OTHER);
+    let outgoing = (outgoing as u64).min(shared / 2);
+    let connections = (shared - outgoing) / 5 * 4;
+    if connections < FEWEST {
+        return Err(TooFew {
+            limit,
+            needed: STORE + OTHER + FEWEST * 5 / 4 * 2,
+        });
+    }
+    Ok(usize::try_from(connections).map_or(configured, |most| most.min(configured)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_everything_else() {
+        for (limit, expected) in [
+            (u64::MAX, 20_000),
+            (1 << 20, 20_000),
+            (25_856, 20_000),
+            // Deliveries and calls of webhooks get their 600.
+            (10_000, 7312),
+            (4096, 2592),
+            // They get half.
+            (1024, 304),
+            (400, 56),
+            (336, 32),
+        ] {
+            assert_eq!(connections(limit, 20_000, 600), Ok(expected), "{limit}");
+        }
+        assert_eq!(connections(4096, 100, 600), Ok(100));
+    }
+
+    #[test]
+    fn a_limit_that_is_far_too_low_is_an_error_that_says_what_to_do() {
+        let error = connections(300, 20_000, 600).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("only 300 files"), "{text}");
+        assert!(text.contains("LimitNOFILE"), "{text}");
+        // The number that it asks for suffices.
+        assert_eq!(connections(error.needed, 20_000, 600), Ok(32));
+        assert!(connections(0, 1, 0).is_err());
+    }
+}
