@@ -72,7 +72,9 @@ pub fn prepare(options: &cli::Localserve) -> anyhow::Result<Place> {
     let config = dir.join("config");
     let conf = config.join("postrider.conf");
     let new = !conf.exists();
-    tls::ensure_self_signed(&config, &["localhost".into(), options.ip.to_string()])?;
+    let own = ["localhost".to_owned(), options.ip.to_string()];
+    let names: Vec<String> = own.into_iter().chain(options.hosts.clone()).collect();
+    tls::ensure_self_signed(&config, &names)?;
     ensure_admin_password(&config)?;
     if !config.join("domains.conf").exists() {
         ensure_dkim_key(&config)?;
@@ -157,6 +159,10 @@ fn static_conf(path: &Path, ip: IpAddr, offset: u16) -> anyhow::Result<String> {
             .and_then(toml_edit::Item::as_table_like_mut)
         {
             set(table, "port", toml_edit::Value::from(i64::from(port)));
+            // Clients that see STARTTLS use it, and many refuse a self-signed certificate.
+            if service == "smtp" && !table.contains_key("starttls") {
+                set(table, "starttls", toml_edit::Value::from(false));
+            }
         }
     }
     Ok(document.to_string())
@@ -185,7 +191,7 @@ mailbox = "Postmaster"
 [listeners.local]
 ips = ["127.0.0.1"]
 tls.certs = [{ cert_file = "localserve.crt", key_file = "localserve.key" }]
-smtp = { enabled = true, port = 1025 }
+smtp = { enabled = true, port = 1025, starttls = false }
 submission = { enabled = true, port = 1587, require_tls = false }
 submissions = { enabled = true, port = 1465 }
 webapi_http = { enabled = true, port = 1080 }
@@ -257,7 +263,7 @@ pub fn banner(place: &Place, ip: IpAddr, offset: u16, deliver: bool) -> String {
     format!(
         "postrider localserve {version}, in {dir}{made}\n\
          \n\
-         SMTP (any recipient)      {host}:{smtp}\n\
+         SMTP (any recipient)      {host}:{smtp}   (a login is possible, and makes it a submission)\n\
          submission (STARTTLS)     {host}:{submission}\n\
          submissions (TLS)         {host}:{submissions}\n\
          webapi                    http://{host}:{http}/webapi/   https://{host}:{https}/webapi/\n\

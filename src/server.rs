@@ -14,12 +14,12 @@ use postrider_config::{Dynamic, Live, ReadAgain, Static, Watcher, keep_good};
 use postrider_dns::{CachingResolver, HickoryResolver, Resolver};
 use postrider_queue::{DeliveryMode, Dialer, Queue, TcpDialer};
 use postrider_receive::{
-    MxSession, SessionContext, SubmissionSession,
+    LocalSession, MxSession, SessionContext, SubmissionSession,
     login::{LoginLimiter, LoginLimits, Logins, Rate},
 };
 use postrider_smtp::server::{self as smtp, SessionConfig};
 use postrider_store::{Clock, Store, SystemClock};
-use postrider_webapi::{UnsubscribeKey, Webapi, WebapiParts};
+use postrider_webapi::{HostNames, UnsubscribeKey, Webapi, WebapiParts};
 use postrider_webhook::{Runner, WebhookParts};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
@@ -63,8 +63,23 @@ pub struct Options {
     pub resolver: Option<Arc<dyn Resolver>>,
     /// The dialer for connections to other mail servers.
     pub dialer: Arc<dyn Dialer>,
-    /// Localserve without `--deliver`: nothing leaves this machine.
-    pub simulate: bool,
+    /// The ways of localserve. None: a production server.
+    pub local: Option<Local>,
+}
+
+/// The ways of localserve.
+#[derive(Clone, Debug, Default)]
+pub struct Local {
+    /// Messages go to the mail servers of the recipients. Without it, nothing leaves this machine.
+    pub deliver: bool,
+    /// The names by which HTTP clients reach the server, beside those of a production server.
+    pub hosts: HostNames,
+}
+
+impl Options {
+    fn simulate(&self) -> bool {
+        self.local.as_ref().is_some_and(|local| !local.deliver)
+    }
 }
 
 impl Options {
@@ -78,7 +93,7 @@ impl Options {
             clock: Arc::new(SystemClock),
             resolver: None,
             dialer: Arc::new(TcpDialer),
-            simulate: false,
+            local: None,
         }
     }
 }
@@ -118,6 +133,7 @@ impl Server {
     /// # Errors
     /// If a port, a certificate, a folder or the store can't be used. Nothing runs then.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let simulate = options.simulate();
         let statics = Arc::new(options.statics);
         let connections = descriptors::prepare(&statics)?;
         // The ports come first: they may need rights that the process gives up before it writes
@@ -164,7 +180,7 @@ impl Server {
             clock: Arc::clone(&options.clock),
             resolver,
             dialer: options.dialer,
-            delivery: if options.simulate {
+            delivery: if simulate {
                 DeliveryMode::Local
             } else {
                 DeliveryMode::Remote
@@ -185,7 +201,7 @@ impl Server {
             logins: Arc::new(Logins::new(store)),
             limiter: Arc::new(LoginLimiter::new(login_limits(&statics))),
             clock: options.clock,
-            simulate: options.simulate,
+            simulate,
         };
         let shutdown = watch::Sender::new(false);
         let webapi = Webapi::new(WebapiParts {
@@ -216,7 +232,7 @@ impl Server {
             tasks: JoinSet::new(),
         };
         server.spawn_workers(control, hooks, watcher);
-        server.spawn_services(bound, &webapi, connections)?;
+        server.spawn_services(bound, &webapi, connections, options.local.as_ref())?;
         Ok(server)
     }
 
@@ -347,7 +363,9 @@ impl Server {
         bound: Vec<Bound>,
         webapi: &Webapi,
         connections: usize,
+        local: Option<&Local>,
     ) -> anyhow::Result<()> {
+        let hosts = local.map(|local| local.hosts.clone()).unwrap_or_default();
         let sockets = bound.iter().flat_map(|bound| &bound.sockets);
         let kinds: Vec<Kind> = sockets.map(|(service, _)| service.kind()).collect();
         let per_network = self.shared.statics.limits.connections_per_network;
@@ -368,12 +386,21 @@ impl Server {
                 let stop = self.shutdown.subscribe();
                 let door = gate.door(service.kind(), service.behind_proxy(&bound.listener));
                 if service.is_http() {
-                    let router = services::router(&self.shared, webapi, &bound.listener, service);
+                    let router = services::router(
+                        &self.shared,
+                        webapi,
+                        &bound.listener,
+                        service,
+                        hosts.clone(),
+                    );
                     self.tasks
                         .spawn(http::serve(socket, tls, router, door, stop));
                 } else {
-                    let config =
-                        services::session_config(&self.shared.statics, &bound.listener, service);
+                    let statics = &self.shared.statics;
+                    let mut config = services::session_config(statics, &bound.listener, service);
+                    if local.is_some() && service == Service::Smtp {
+                        services::allow_logins(&mut config);
+                    }
                     let hostname = bound.listener.hostname.ascii().to_owned();
                     let sessions = Sessions {
                         shared: self.shared.clone(),
@@ -433,7 +460,10 @@ impl Sessions {
             (self.shared.clone(), self.hostname.clone(), self.service);
         let (config, tls) = (Arc::clone(&self.config), self.tls.clone());
         async move {
-            if service == Service::Smtp {
+            if service == Service::Smtp && config.auth {
+                let handler = LocalSession::new(shared, hostname);
+                smtp::serve(stream, config, tls, false, handler, stop).await
+            } else if service == Service::Smtp {
                 let handler = MxSession::new(shared, hostname);
                 smtp::serve(stream, config, tls, false, handler, stop).await
             } else {

@@ -7,7 +7,7 @@ use axum::Router;
 use postrider_config::{CertificateSource, HttpService, Listener, Static, TlsVersion};
 use postrider_receive::SessionContext;
 use postrider_smtp::server::SessionConfig;
-use postrider_webapi::{Endpoint, Webapi};
+use postrider_webapi::{Endpoint, HostNames, Webapi};
 use rustls::ServerConfig;
 
 use crate::{
@@ -236,6 +236,7 @@ pub fn router(
     webapi: &Webapi,
     listener: &Listener,
     service: Service,
+    hosts: HostNames,
 ) -> Router {
     let conf: &HttpService = if service == Service::WebapiHttps {
         &listener.webapi_https
@@ -244,6 +245,7 @@ pub fn router(
     };
     let webapi = webapi.router(Endpoint {
         hostname: listener.hostname.clone(),
+        hosts,
         max_message_size: listener.max_message_size.0,
         path: conf.path.clone(),
         public_url: public_url(&shared.statics, listener),
@@ -251,6 +253,15 @@ pub fn router(
         tls: service == Service::WebapiHttps,
     });
     health::router(shared.store.clone()).merge(webapi)
+}
+
+/// Lets clients of localserve log in at its SMTP port. Their messages are submissions then, and may
+/// go to servers that lack BINARYMIME.
+pub const fn allow_logins(config: &mut SessionConfig) {
+    config.auth = true;
+    config.auth_requires_tls = false;
+    config.dsn = true;
+    config.binary_mime = false;
 }
 
 /// The SMTP settings of a session of this service.
@@ -269,6 +280,7 @@ pub fn session_config(statics: &Static, listener: &Listener, service: Service) -
         max_line: MAX_LINE,
         starttls,
         auth: submission,
+        auth_required: submission,
         auth_requires_tls: service == Service::Submission && listener.submission.require_tls,
         require_tls: !submission && listener.smtp.require_starttls,
         require_tls_extension: submission || listener.smtp.require_tls_extension,

@@ -260,7 +260,7 @@ impl fmt::Debug for Certificates {
     }
 }
 
-/// Creates a self-signed certificate for `names` in `dir`, unless both files exist.
+/// Creates a self-signed certificate for `names` in `dir`, unless there is one for all of them.
 ///
 /// # Errors
 /// If a file can't be written.
@@ -269,7 +269,7 @@ pub fn ensure_self_signed(dir: &Path, names: &[String]) -> anyhow::Result<KeyPai
         cert: dir.join("localserve.crt"),
         key: dir.join("localserve.key"),
     };
-    if files.cert.exists() && files.key.exists() {
+    if files.cert.exists() && files.key.exists() && (names.is_empty() || covers(&files, names)) {
         return Ok(files);
     }
     let made = rcgen::generate_simple_self_signed(names)
@@ -277,6 +277,16 @@ pub fn ensure_self_signed(dir: &Path, names: &[String]) -> anyhow::Result<KeyPai
     crate::files::write_private(&files.key, made.signing_key.serialize_pem().as_bytes())?;
     crate::files::write_private(&files.cert, made.cert.pem().as_bytes())?;
     Ok(files)
+}
+
+/// Whether a certificate is for all these names. One that can't be read is left to its reader.
+fn covers(files: &KeyPairFiles, names: &[String]) -> bool {
+    let Ok(pair) = read_key_pair(files) else {
+        return true;
+    };
+    names
+        .iter()
+        .all(|name| ServerName::try_from(name.as_str()).is_ok_and(|name| is_for(&pair, &name)))
 }
 
 #[cfg(test)]
@@ -318,6 +328,23 @@ mod tests {
         std::fs::set_permissions(&files.key, open).unwrap();
         let warnings = loaded.warnings(january + DAY);
         assert!(warnings.concat().contains("make it 0600"), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_self_signed_certificate_is_for_all_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = |names: &[&str]| -> Vec<String> {
+            let names = names.iter().map(|&name| name.to_owned());
+            names.collect()
+        };
+        let made = |wanted: &[&str]| {
+            let files = ensure_self_signed(dir.path(), &names(wanted)).unwrap();
+            assert!(covers(&files, &names(wanted)), "{wanted:?}");
+            std::fs::read(files.cert).unwrap()
+        };
+        let first = made(&["localhost", "127.0.0.1"]);
+        assert_eq!(made(&["localhost"]), first, "it is kept");
+        assert_ne!(made(&["localhost", "mail_1"]), first);
     }
 
     #[test]

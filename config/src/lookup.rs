@@ -459,6 +459,23 @@ impl Dynamic {
         }
     }
 
+    /// A sentence for a sender whose account may not use an address: the lines of domains.conf that
+    /// would allow it.
+    #[must_use]
+    pub fn sender_advice(&self, account: &str, address: &Address) -> String {
+        let shown = address.unicode();
+        let domain = match address.host.domain() {
+            Some(domain) if !self.domains.contains_key(domain) => {
+                format!("[domains.{:?}] and ", domain.unicode())
+            }
+            _ => String::new(),
+        };
+        format!(
+            "your account may not send from {shown}; {domain}accounts.{account}.destinations.{shown:?} = {{}} in \
+             domains.conf would allow it"
+        )
+    }
+
     /// Whether each message from a login with this address gets its own fromid. The local-part must
     /// be the same in every character, the part behind a separator included.
     #[must_use]

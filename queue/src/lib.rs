@@ -71,6 +71,14 @@ pub enum DeliveryMode {
     Local,
 }
 
+impl Queue {
+    /// Whether nothing leaves this machine: localserve without `--deliver`.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.delivery == DeliveryMode::Local
+    }
+}
+
 /// The parts of a queue.
 pub struct QueueParts {
     /// The store.

@@ -34,6 +34,17 @@ pub struct Policy<'a> {
     pub simulate: bool,
 }
 
+impl Policy<'_> {
+    /// Whether an account may send from an address. In localserve it may send from all.
+    fn may_send_from(&self, account: &str, address: &Address) -> bool {
+        self.simulate || self.config.may_send_from(account, address)
+    }
+
+    fn sender_not_allowed(&self, account: &str, address: &Address) -> Refusal {
+        Refusal::SenderNotAllowed(self.config.sender_advice(account, address))
+    }
+}
+
 /// The kind of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -95,8 +106,9 @@ pub enum Refusal {
     MayNotActAs,
     /// A command of a transaction before the login.
     LoginRequired,
-    /// The reverse-path or the author is not an address of the account.
-    SenderNotAllowed(Address),
+    /// The reverse-path or the author is not an address of the account. The text says how an
+    /// administrator can allow it.
+    SenderNotAllowed(String),
     /// The From field has no single readable address.
     AuthorUnreadable,
     /// `RCPT TO:<postmaster>` without a domain at submission.
@@ -164,9 +176,9 @@ fn refuse_mail(mail: &MailFrom, facts: &Facts, policy: &Policy<'_>) -> Option<Re
         };
         // The null reverse-path is for notifications about the account's own mail.
         if let Some(sender) = sender
-            && !policy.config.may_send_from(&login.account, sender)
+            && !policy.may_send_from(&login.account, sender)
         {
-            return Some(Refusal::SenderNotAllowed(sender.clone()));
+            return Some(policy.sender_not_allowed(&login.account, sender));
         }
     }
     simulated(&sender?.local, simulate::FailureStage::MailFrom, policy)
@@ -216,8 +228,8 @@ fn refuse_header(facts: &Facts, policy: &Policy<'_>) -> Option<Refusal> {
     };
     match checks::author(header, &login.address) {
         None => Some(Refusal::AuthorUnreadable),
-        Some(author) => (!policy.config.may_send_from(&login.account, author))
-            .then(|| Refusal::SenderNotAllowed(author.clone())),
+        Some(author) => (!policy.may_send_from(&login.account, author))
+            .then(|| policy.sender_not_allowed(&login.account, author)),
     }
 }
 
@@ -293,10 +305,10 @@ impl Refusal {
                 EnhancedCode::SECURITY,
                 "log in first".into(),
             ),
-            Self::SenderNotAllowed(address) => (
+            Self::SenderNotAllowed(text) => (
                 ReplyCode::MAILBOX_UNAVAILABLE,
                 EnhancedCode::NOT_AUTHORIZED,
-                format!("your account may not send as {address}").into(),
+                text.clone().into(),
             ),
             Self::AuthorUnreadable => (
                 ReplyCode::MAILBOX_UNAVAILABLE,

@@ -5,6 +5,7 @@
 //!   over it.
 //! - [`mx`], [`submission`]: a session with a mail server, and with an application. Both add facts
 //!   and ask for decisions.
+//! - [`local`]: a session with localserve's SMTP port, which is one of these two.
 //! - [`intake`]: a message on its way into the store, and the one change of its text.
 //! - `checks`: one file for each check of a message.
 //! - [`deliver`]: the mailboxes of an address, members of lists included, and the records for them.
@@ -21,11 +22,13 @@ pub mod decide;
 pub mod deliver;
 pub mod facts;
 pub mod intake;
+pub mod local;
 pub mod login;
 pub mod mx;
 mod reply;
 pub mod submission;
 
 pub use context::SessionContext;
+pub use local::LocalSession;
 pub use mx::MxSession;
 pub use submission::SubmissionSession;

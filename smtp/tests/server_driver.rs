@@ -105,6 +105,7 @@ fn config() -> SessionConfig {
         max_line: 10_000,
         starttls: true,
         auth: false,
+        auth_required: false,
         auth_requires_tls: true,
         require_tls: false,
         require_tls_extension: true,

@@ -5,13 +5,14 @@ use std::path::Path;
 use anyhow::bail;
 use postrider_config::{Dynamic, Errors, LastGood, Loaded, Static, last_good};
 use postrider_store::Time;
+use postrider_webapi::HostNames;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
 use super::{both, dynamic_path, output::print, runtime};
 use crate::{
     cli, localserve, logging,
-    server::{Options, Server},
+    server::{Local, Options, Server},
 };
 
 pub(super) fn serve(conf: &Path) -> anyhow::Result<()> {
@@ -31,7 +32,13 @@ pub(super) fn localserve(options: &cli::Localserve) -> anyhow::Result<()> {
     let place = localserve::prepare(options)?;
     let (statics, dynamic) = load_to_start(&place.conf)?;
     let mut server_options = Options::new(statics, dynamic, dynamic_path(&place.conf));
-    server_options.simulate = !options.deliver;
+    server_options.local = Some(Local {
+        deliver: options.deliver,
+        hosts: HostNames {
+            names: options.hosts.clone(),
+            without_dot: options.ip.is_unspecified(),
+        },
+    });
     runtime()?.block_on(async {
         let signals = Signals::new()?;
         let server = Server::start(server_options).await?;

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::receiver::Receiver;
+use crate::support::{base64, client::Client, receiver::Receiver};
 
 /// The program. It stops when this value is dropped.
 pub struct Program {
@@ -25,7 +25,8 @@ impl Drop for Program {
 /// Starts localserve. Returns the text that it printed, or None if a port was not free.
 fn start(dir: &Path, offset: u16) -> Option<(Program, String)> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_postrider"))
-        .args(["localserve", "--port-offset", &offset.to_string(), "--dir"])
+        .args(["localserve", "--port-offset", &offset.to_string()])
+        .args(["--host", "mail_server", "--dir"])
         .arg(dir)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -156,4 +157,53 @@ async fn the_printed_curl_line_sends_and_causes_events() {
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!(listed[0]["id"], waiting);
     assert_eq!(listed[0]["to"], "y+451@example.com");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_at_the_smtp_port_makes_it_a_submission_from_any_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_program, _, offset) = start_somewhere(dir.path());
+    let address = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port + offset));
+    let mut client = Client::connect(address(1025)).await;
+    let hello = client.expect("EHLO client.test", "250").await;
+    assert!(!hello.contains("STARTTLS"), "{hello}");
+    let text = "From: Shop <shop@company.example>\r\nSubject: any sender\r\n\r\nHello.";
+    // Without a login it is mail from a stranger, for any recipient.
+    let taken = client
+        .submit("shop@company.example", &["jane@example.com"], text)
+        .await;
+    assert!(taken.starts_with("250 2.0.0"), "{taken}");
+    assert!(!taken.contains("queued"), "{taken}");
+    let secret = base64(b"\0postrider@localhost\0wrong");
+    client.expect(&format!("AUTH PLAIN {secret}"), "535").await;
+    let secret = base64(b"\0postrider@localhost\0postrider");
+    client.expect(&format!("AUTH PLAIN {secret}"), "235").await;
+    let queued = client
+        .submit("shop@company.example", &["jane@example.com"], text)
+        .await;
+    assert!(queued.starts_with("250 2.0.0 queued"), "{queued}");
+    // The port for submission keeps STARTTLS.
+    let mut submission = Client::connect(address(1587)).await;
+    let hello = submission.expect("EHLO client.test", "250").await;
+    assert!(hello.contains("STARTTLS"), "{hello}");
+
+    let request = r#"{"From": [{"Address": "shop@company.example"}], "Text": "Hello.",
+                      "To": [{"Address": "jane@example.com"}]}"#;
+    for (host, status) in [
+        ("mail_server", 200),
+        ("localhost", 200),
+        ("other_server", 404),
+        ("evil.example", 404),
+    ] {
+        let url = format!("http://127.0.0.1:{}/webapi/v0/Send", 1080 + offset);
+        let answer = reqwest::Client::new()
+            .post(url)
+            .header("Host", host)
+            .basic_auth("postrider@localhost", Some("postrider"))
+            .form(&[("request", request)])
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), status, "{host}");
+    }
 }

@@ -62,7 +62,7 @@ pub mod api {
 }
 
 pub use call::{
-    context::{Endpoint, WebapiParts},
+    context::{Endpoint, HostNames, WebapiParts},
     key::{KeyError, UnsubscribeKey},
 };
 pub use error::{ApiError, Code};

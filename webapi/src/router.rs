@@ -40,7 +40,8 @@ async fn answer(State(context): State<Arc<CallContext>>, request: Request) -> Re
         return text(
             StatusCode::NOT_FOUND,
             "the Host of the request is not a name of this server; its names are the hostname of the \
-             listener in postrider.conf, and client_settings_domain of each domain in domains.conf",
+             listener in postrider.conf, and client_settings_domain of each domain in domains.conf; \
+             localserve takes more names with --host NAME",
         );
     }
     let base = context.endpoint.path.as_str();
@@ -78,7 +79,8 @@ fn knows_host(context: &CallContext, request: &Request) -> bool {
         Some(literal) => literal.split(']').next().unwrap_or_default(),
         None => authority.split(':').next().unwrap_or_default(),
     };
-    if host.parse::<IpAddr>().is_ok() || host.eq_ignore_ascii_case("localhost") {
+    let known = host.eq_ignore_ascii_case("localhost") || context.endpoint.hosts.has(host);
+    if known || host.parse::<IpAddr>().is_ok() {
         return true;
     }
     let Ok(name) = Domain::parse(host) else {

@@ -16,8 +16,10 @@ pub struct SessionConfig {
     pub max_line: usize,
     /// The server offers STARTTLS.
     pub starttls: bool,
-    /// The server offers AUTH, and MAIL needs a login.
+    /// The server offers AUTH.
     pub auth: bool,
+    /// MAIL needs a login.
+    pub auth_required: bool,
     /// The server offers AUTH only under TLS.
     pub auth_requires_tls: bool,
     /// MAIL needs TLS.

@@ -32,6 +32,7 @@ fn config() -> SessionConfig {
         max_line: 200,
         starttls: true,
         auth: false,
+        auth_required: false,
         auth_requires_tls: true,
         require_tls: false,
         require_tls_extension: false,
@@ -48,8 +49,11 @@ fn config() -> SessionConfig {
 
 fn switch(config: &mut SessionConfig, word: &str) {
     match word {
-        "auth" => config.auth = true,
-        "auth-in-clear" => (config.auth, config.auth_requires_tls) = (true, false),
+        "auth" => (config.auth, config.auth_required) = (true, true),
+        "auth-in-clear" => {
+            (config.auth, config.auth_required, config.auth_requires_tls) = (true, true, false);
+        }
+        "auth-optional" => (config.auth, config.auth_requires_tls) = (true, false),
         "require-tls" => config.require_tls = true,
         "dsn" => config.dsn = true,
         "binarymime" => config.binary_mime = true,

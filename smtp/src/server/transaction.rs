@@ -41,7 +41,7 @@ impl Session {
             Some(bad_sequence("a transaction is under way"))
         } else if self.config.require_tls && self.client.tls.is_none() {
             Some(needs("use STARTTLS first"))
-        } else if self.config.auth && self.client.login.is_none() {
+        } else if self.config.auth_required && self.client.login.is_none() {
             Some(needs("log in first"))
         } else if self.messages >= self.config.max_messages {
             Some(Reply::fixed(

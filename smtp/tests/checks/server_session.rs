@@ -51,6 +51,7 @@ fn run(options: u8, bytes: &[u8], step: usize) -> Outcome {
         max_line: 1000,
         starttls: bit(0),
         auth: bit(1),
+        auth_required: bit(1),
         auth_requires_tls: bit(2),
         require_tls: bit(3),
         require_tls_extension: bit(0),

@@ -39,11 +39,36 @@ pub struct WebapiParts {
     pub stopping: watch::Receiver<bool>,
 }
 
+/// Names by which clients reach a listener, beside its hostname. Names are only compared, never
+/// looked up. So a name of another site that leads to this server (DNS rebinding) is refused.
+#[derive(Clone, Debug, Default)]
+pub struct HostNames {
+    /// These names, in lower case.
+    pub names: Vec<String>,
+    /// All names without a dot, such as the names of containers. No site of the internet has one.
+    pub without_dot: bool,
+}
+
+impl HostNames {
+    /// Whether a name is one of these.
+    #[must_use]
+    pub fn has(&self, host: &str) -> bool {
+        let bare = !host.is_empty() && !host.contains(['.', ':']);
+        (self.without_dot && bare)
+            || self
+                .names
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(host))
+    }
+}
+
 /// The settings of one listener.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     /// The hostname of the listener.
     pub hostname: Domain,
+    /// Further names of the listener.
+    pub hosts: HostNames,
     /// The largest message, in bytes.
     pub max_message_size: u64,
     /// The path below which the webapi answers, with a slash at both ends.
@@ -98,6 +123,29 @@ impl CallContext {
             stopping,
             bounds,
             endpoint,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_compared_and_names_without_a_dot_may_all_be_known() {
+        let named = HostNames {
+            names: vec!["mail.test".to_owned()],
+            without_dot: false,
+        };
+        assert!(named.has("MAIL.test"));
+        assert!(!named.has("mailserver") && !named.has("evil.example"));
+        let bare = HostNames {
+            names: Vec::new(),
+            without_dot: true,
+        };
+        assert!(bare.has("mail_server-1") && bare.has("app"));
+        for host in ["evil.example", "app.", "", "::1"] {
+            assert!(!bare.has(host), "{host:?}");
         }
     }
 }

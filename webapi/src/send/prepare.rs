@@ -80,7 +80,7 @@ pub(super) async fn prepare(
         cc: parse_all(mem::take(&mut draft.cc))?,
         bcc: parse_all(mem::take(&mut draft.bcc))?,
     };
-    check_author(&from.address, user, &config)?;
+    check_author(&from.address, user, &config, context.queue.is_local())?;
     if given.is_empty() {
         return Err(ApiError::new(
             Code::NoRecipients,
@@ -292,7 +292,14 @@ pub(super) async fn allow(
     })
 }
 
-fn check_author(address: &Address, user: &User, config: &Dynamic) -> Result<(), ApiError> {
+/// Checks that the account may send from an address. `any`: from all addresses, as localserve
+/// allows it.
+fn check_author(
+    address: &Address,
+    user: &User,
+    config: &Dynamic,
+    any: bool,
+) -> Result<(), ApiError> {
     let domain = address
         .host
         .domain()
@@ -301,8 +308,8 @@ fn check_author(address: &Address, user: &User, config: &Dynamic) -> Result<(), 
         let text = format!("the domain {} is disabled", address.host);
         return Err(ApiError::new(Code::DomainDisabled, text));
     }
-    if !config.may_send_from(&user.account, address) {
-        let text = format!("your account may not send from {}", address.unicode());
+    if !any && !config.may_send_from(&user.account, address) {
+        let text = config.sender_advice(&user.account, address);
         return Err(ApiError::new(Code::BadFrom, text));
     }
     Ok(())

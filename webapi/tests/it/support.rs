@@ -17,7 +17,7 @@ use postrider_dns::FakeResolver;
 use postrider_queue::{DeliveryMode, Queue, TcpDialer};
 use postrider_receive::login::{LoginLimiter, LoginLimits, Logins, hash_password};
 use postrider_store::{Credential, ManualClock, Options, Order, QueueFilter, Queued, Store, Time};
-use postrider_webapi::{Endpoint, Webapi, WebapiParts};
+use postrider_webapi::{Endpoint, HostNames, Webapi, WebapiParts};
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::Value;
 use tokio::{
@@ -117,6 +117,7 @@ impl World {
         });
         let router = webapi.router(Endpoint {
             hostname: "mail.example.org".parse().unwrap(),
+            hosts: HostNames::default(),
             max_message_size,
             path: "/webapi/".into(),
             public_url: "https://mail.example.org/webapi/".into(),
