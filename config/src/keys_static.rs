@@ -128,6 +128,36 @@ static GENERAL: &[Key] = &[
         "Refuse to deliver to MX hosts at loopback or private addresses.",
     ),
     key(
+        "delivery.message_time",
+        Duration,
+        Value("\"15m\""),
+        "The time limit of an attempt, and of each message from its MAIL on. The time of the text \
+            at delivery.min_rate comes on top.",
+    )
+    .range("\"1s\"", "\"1d\""),
+    key(
+        "delivery.min_rate",
+        Integer,
+        Value("500"),
+        "The bytes per second of a text that a host has to take, in each minute.",
+    )
+    .range("1", "1000000000"),
+    key(
+        "delivery.connections_per_address",
+        Integer,
+        Value("20"),
+        "The most connections at once to one address, over all sites.",
+    )
+    .range("1", "10000"),
+    key(
+        "delivery.slow_connections",
+        Integer,
+        Value("100"),
+        "The most connections that wait for a greeting longer than a minute. They do not count in \
+            queue.max_concurrency. Further ones are closed.",
+    )
+    .range("0", "100000"),
+    key(
         "policy.greylist",
         Bool,
         Value("true"),

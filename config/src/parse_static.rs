@@ -98,6 +98,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
     let resolver = root.section("resolver");
     let policy = root.section("policy");
     let store = root.section("store");
+    let delivery = root.section("delivery");
     Static {
         path: path.to_owned(),
         data_dir: root.get("data_dir"),
@@ -125,7 +126,11 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         limits: read_limits(&root.section("limits")),
         smtp_client: read_smtp_client(&root.section("smtp_client")),
         delivery: Delivery {
-            forbid_private_addresses: root.section("delivery").get("forbid_private_addresses"),
+            forbid_private_addresses: delivery.get("forbid_private_addresses"),
+            message_time: delivery.get("message_time"),
+            min_rate: delivery.get("min_rate"),
+            connections_per_address: delivery.get("connections_per_address"),
+            slow_connections: delivery.get("slow_connections"),
         },
         policy: Policy {
             greylist: policy.get("greylist"),

@@ -539,6 +539,15 @@ pub struct SmtpClient {
 pub struct Delivery {
     /// Whether MX hosts at loopback or private addresses are refused.
     pub forbid_private_addresses: bool,
+    /// The time limit of an attempt, and of each message from its MAIL on. The time of the text at
+    /// `min_rate` comes on top.
+    pub message_time: Duration,
+    /// The bytes per second of a text that a host has to take.
+    pub min_rate: u32,
+    /// The most connections at once to one address.
+    pub connections_per_address: usize,
+    /// The most connections that wait long for a greeting.
+    pub slow_connections: usize,
 }
 
 /// `policy`.

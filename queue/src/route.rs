@@ -137,6 +137,8 @@ pub(crate) fn timeouts(statics: &Static) -> Timeouts {
         rcpt: client.rcpt_timeout,
         data: client.data_timeout,
         dot: client.dot_timeout,
+        message: statics.delivery.message_time,
+        min_rate: statics.delivery.min_rate.into(),
         ..Timeouts::default()
     }
 }

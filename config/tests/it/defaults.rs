@@ -71,7 +71,12 @@ fn defaults_of_postrider_conf() {
     assert_eq!(client.rcpt_timeout, 5 * MINUTE);
     assert_eq!(client.data_timeout, 2 * MINUTE);
     assert_eq!(client.dot_timeout, 10 * MINUTE);
-    assert!(!config.delivery.forbid_private_addresses);
+    let delivery = &config.delivery;
+    assert!(!delivery.forbid_private_addresses);
+    assert_eq!(delivery.message_time, 15 * MINUTE);
+    assert_eq!(delivery.min_rate, 500);
+    assert_eq!(delivery.connections_per_address, 20);
+    assert_eq!(delivery.slow_connections, 100);
     assert_eq!(config.store.segment_size, Size(64 << 20));
     assert!(config.policy.greylist);
     assert_eq!(config.policy.first_time_sender_delay, MINUTE / 4);

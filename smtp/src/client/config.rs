@@ -56,6 +56,11 @@ pub struct Timeouts {
     pub block: Duration,
     /// For the reply to the end of the text.
     pub dot: Duration,
+    /// For a message, from its MAIL to the reply to the end of its text, beside the time of its
+    /// text at `min_rate`.
+    pub message: Duration,
+    /// The least bytes of a text per second that the server takes, in each minute.
+    pub min_rate: u64,
     /// For the reply to QUIT. The RFC has no figure for it, and nothing depends on it.
     pub quit: Duration,
 }
@@ -72,7 +77,17 @@ impl Default for Timeouts {
             data: minutes(2),
             block: minutes(3),
             dot: minutes(10),
+            message: minutes(15),
+            min_rate: 500,
             quit: Duration::from_secs(5),
         }
+    }
+}
+
+impl Timeouts {
+    /// The time limit of a message of this size in bytes.
+    pub(super) fn for_message(&self, size: u64) -> Duration {
+        let text = Duration::from_secs(size / self.min_rate.max(1));
+        self.message.saturating_add(text)
     }
 }

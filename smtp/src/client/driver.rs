@@ -236,8 +236,16 @@ impl Connection {
 
     async fn wait(&mut self) -> io::Result<Progress> {
         poll_fn(|cx| {
-            if let Poll::Ready(wrote) = self.poll_write(cx) {
-                return Poll::Ready(wrote.map(|()| Progress::Wrote));
+            match self.poll_write(cx) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(Progress::Wrote)),
+                // A server that refuses a text closes the connection. Its reply came before that.
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(match self.poll_read(cx) {
+                        Poll::Ready(Ok(())) => Ok(Progress::Read),
+                        _ => Err(error),
+                    });
+                }
+                Poll::Pending => {}
             }
             if let Poll::Ready(read) = self.poll_read(cx) {
                 return Poll::Ready(read.map(|()| Progress::Read));
@@ -262,6 +270,9 @@ impl Connection {
             }
             self.pending.advance(written);
             self.unflushed = true;
+            if !self.pending.is_empty() {
+                self.session.wrote_some(written, now());
+            }
         }
         if !self.unflushed {
             return Poll::Pending;

@@ -9,6 +9,7 @@
 //! | `session`, `state` | the session's calls, its states, and the steps of the dialog |
 //! | `sending` | the steps on their way out |
 //! | `opening`, `auth`, `transaction`, `data` | the replies, in the order of a dialog |
+//! | `rate` | how fast the server takes a text |
 //! | `command`, `text` | the bytes for a server, written |
 //! | `parser`, `extensions` | the bytes of a server, parsed |
 //! | `envelope`, `message`, `source` | a message, its results and its bytes |
@@ -25,6 +26,7 @@ mod message;
 mod opening;
 mod options;
 mod parser;
+mod rate;
 mod sending;
 mod session;
 mod source;

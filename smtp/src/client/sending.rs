@@ -129,6 +129,9 @@ impl Session {
 
     /// Writes a command, or begins a text.
     fn send(&mut self, step: Step) {
+        if matches!(step, Step::Text(_) | Step::Bdat(..)) {
+            self.rate.begin_text();
+        }
         let size = |id: usize| self.messages.get(id).map_or(0, |message| message.size);
         match step {
             Step::Text(id) => {
@@ -200,6 +203,7 @@ impl Session {
     /// connection is over, since there is no other way to take back a text that is half sent.
     pub fn answer(&mut self, piece: Option<&[u8]>, now: Instant) {
         self.since = now;
+        self.rate.take_text(now);
         let Some(mut text) = self.sending().and_then(|(batch, _)| batch.text.take()) else {
             return;
         };

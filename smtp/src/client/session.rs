@@ -7,6 +7,7 @@
 //! | [`Session::receive`] | bytes came |
 //! | [`Session::poll_output`] | after each other call, until it gives None |
 //! | [`Session::answer`] | a piece of text of [`Output::Ask`] is read |
+//! | [`Session::wrote_some`] | a part of the bytes of [`Output::Send`] is written |
 //! | [`Session::wrote`] | the bytes of [`Output::Send`] are written |
 //! | [`Session::timeout`] | the time of [`Session::deadline`] has come |
 //! | [`Session::lost`] | the connection broke |
@@ -27,6 +28,7 @@ use super::{
     Again, Envelope, Extensions, OutgoingResult, ReplyError, ReplyParser,
     config::{Security, SessionConfig},
     message::Message,
+    rate::Rate,
     state::{Batch, OpenText, State, Step},
 };
 use crate::{Cause, DeliveryStatus, EnhancedCode, Reply, ReplyCode};
@@ -82,6 +84,10 @@ pub struct Session {
     event: Option<Output>,
     /// The beginning of the wait that the deadline limits.
     pub(super) since: Instant,
+    /// The message of the front step, and the moment when it came to the front.
+    front: Option<(usize, Instant)>,
+    /// How fast the server takes the text.
+    pub(super) rate: Rate,
 }
 
 impl Session {
@@ -103,6 +109,8 @@ impl Session {
             output: BytesMut::new(),
             event: None,
             since: now,
+            front: None,
+            rate: Rate::new(now),
         }
     }
 
@@ -147,6 +155,7 @@ impl Session {
             .map(|(envelope, size)| Message::new(envelope, size))
             .collect();
         self.since = now;
+        self.front = None;
         for message in &mut self.messages {
             message.check(&self.extensions, self.tls);
         }
@@ -199,12 +208,33 @@ impl Session {
         if self.closed().is_some() {
             return Some(Output::Closed);
         }
-        (!self.output.is_empty()).then(|| Output::Send(self.output.split().freeze()))
+        if self.output.is_empty() {
+            return None;
+        }
+        self.rate.hand_out(self.output.len());
+        Some(Output::Send(self.output.split().freeze()))
+    }
+
+    /// So many bytes of the last [`Output::Send`] are written, and not all.
+    pub fn wrote_some(&mut self, bytes: usize, now: Instant) {
+        self.rate.wrote(bytes, self.config.timeouts.min_rate, now);
     }
 
     /// All bytes of the last [`Output::Send`] are written.
-    pub const fn wrote(&mut self, now: Instant) {
+    pub fn wrote(&mut self, now: Instant) {
         self.since = now;
+        let more = self.open_text().is_some();
+        self.rate
+            .wrote_all(more, self.config.timeouts.min_rate, now);
+        self.note_front(now);
+    }
+
+    /// The time for a message begins when its first step is the front step.
+    fn note_front(&mut self, now: Instant) {
+        let id = self.steps.front().copied().and_then(Step::message);
+        if self.front.map(|(id, _)| id) != id {
+            self.front = id.map(|id| (id, now));
+        }
     }
 
     /// Takes bytes from the server, in any split.
@@ -234,9 +264,9 @@ impl Session {
                 return self.close(DeliveryStatus::from_reply(reply, command));
             }
             Some(step) if self.sent > 0 => step,
-            // The server gave up on a text that is being sent. The text cannot end without being
-            // taken.
-            Some(step) if self.open_text().is_some() && !reply.code().is_positive() => {
+            // The server gave up on a text that is being sent, or comes next. The text cannot end
+            // without being taken. A server may even say 354 and 554 in one breath.
+            Some(step @ (Step::Text(_) | Step::Bdat(..))) if reply.code().class() >= 4 => {
                 return self.close_with(reply, step);
             }
             _ => {
@@ -255,6 +285,7 @@ impl Session {
             }
         }
         self.settle();
+        self.note_front(now);
     }
 
     /// The front step is answered.
@@ -297,30 +328,49 @@ impl Session {
     }
 
     /// The time to call [`Self::timeout`] at, if nothing happens until then. A reply has to be
-    /// whole before it, and a block of a text has to be written. None if the session waits for
-    /// nothing.
+    /// whole before it, a text has to be taken fast enough, and a message has to be done. None if
+    /// the session waits for nothing.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
+        self.limit().map(|(deadline, _)| deadline)
+    }
+
+    /// The next time limit, and what it limits.
+    fn limit(&self) -> Option<(Instant, Limited)> {
         if self.closed().is_some() || self.event.is_some() {
             return None;
         }
-        let wait = match self.steps.front() {
-            _ if self.open_text().is_some() => self.config.timeouts.block,
-            Some(step) if self.sent > 0 => step.timeout(&self.config.timeouts),
+        let timeouts = &self.config.timeouts;
+        let step = match self.steps.front() {
+            _ if self.rate.is_text() || self.open_text().is_some() => {
+                let block = self.since.checked_add(timeouts.block);
+                let rate = self.rate.deadline();
+                block.min(rate.or(block)).map(|at| (at, Limited::Text))
+            }
+            Some(step) if self.sent > 0 => {
+                let reply = self.since.checked_add(step.timeout(timeouts));
+                reply.map(|at| (at, Limited::Reply))
+            }
             _ => return None,
         };
-        self.since.checked_add(wait)
+        let message = self.front.and_then(|(id, since)| {
+            let size = self.messages.get(id).map_or(0, |message| message.size);
+            let limit = timeouts.for_message(size);
+            since.checked_add(limit).map(|at| (at, Limited::Message))
+        });
+        step.into_iter().chain(message).min_by_key(|(at, _)| *at)
     }
 
     /// Ends the session if its deadline has come.
     pub fn timeout(&mut self, now: Instant) {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
-            return;
-        }
-        let text = if self.open_text().is_some() {
-            "the server did not take the message in time"
-        } else {
-            "the server did not reply in time"
+        let limited = match self.limit() {
+            Some((deadline, limited)) if now >= deadline => limited,
+            _ => return,
+        };
+        let text = match limited {
+            Limited::Reply => "the server did not reply in time",
+            Limited::Text => "the server did not take the message in time",
+            Limited::Message => "the message took too long as a whole",
         };
         let status = DeliveryStatus::transient(Cause::Timeout, EnhancedCode::BAD_CONNECTION, text);
         self.close(status.with_command(self.command()));
@@ -407,6 +457,17 @@ impl Session {
         };
         self.state = next;
     }
+}
+
+/// The part of a session that a time limit is for.
+#[derive(Clone, Copy, Debug)]
+enum Limited {
+    /// A reply as a whole.
+    Reply,
+    /// The text, or a block of it.
+    Text,
+    /// A message, from its MAIL to its last reply.
+    Message,
 }
 
 /// The status of a reply that does not fit its command.

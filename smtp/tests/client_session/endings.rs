@@ -268,3 +268,41 @@ fn a_server_that_closed_while_nothing_was_asked() {
     let results = run.results.unwrap();
     assert_eq!(results[0].recipients[0].again, Again::NewConnection);
 }
+
+/// The server says go and no at once, before any byte of the text.
+#[test]
+fn refused_in_the_packet_of_the_go() {
+    let mails = [mail(&["a", "b"], "x\r\n"), mail(&["c"], "x\r\n")];
+    let commands = "C: MAIL FROM:<s@example.org>
+        S: 250 ok
+        C: RCPT TO:<a@x.org>
+        S: 250 ok
+        C: RCPT TO:<b@x.org>
+        S: 250 ok
+        C: DATA\n";
+    for (reply, kind) in [
+        ("554 5.7.1 blocked", "failed"),
+        ("451 4.7.1 later", "later"),
+        ("421 4.7.0 bye", "later"),
+    ] {
+        let dialog = format!("{PLAIN}{commands}S: 354 go\nS: {reply}\nX: lost");
+        let mut run = run(&config(), &mails, &dialog, 1000);
+        let results = run.results.take().unwrap();
+        let shown = format!("{kind} end of data: {reply}");
+        assert_eq!(show(&results[0]), [shown.clone(), shown]);
+        assert_eq!(
+            show(&results[1]),
+            [format!("later end of data: {reply} NewConnection")]
+        );
+        assert!(!run.session.usable());
+    }
+    // A success that nobody asked for is none.
+    let dialog = format!("{PLAIN}{commands}S: 354 go\nS: 250 2.0.0 taken");
+    let mut run = run(&config(), &mails, &dialog, 1000);
+    let results = run.results.take().unwrap();
+    let shown = show(&results[0]).join("; ");
+    assert!(
+        shown.contains("unexpected reply: 250 2.0.0 taken"),
+        "{shown}"
+    );
+}

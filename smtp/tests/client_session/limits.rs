@@ -43,9 +43,8 @@ fn a_reply_has_a_time_limit_as_a_whole() {
     assert_eq!(dribble(&mut after(&mails, &sent), "250 ok\r\n"), None);
 }
 
-#[test]
-fn a_block_of_a_text_has_a_time_limit_as_a_whole() {
-    let mails = [mail(&["a"], &"x".repeat(200_000))];
+/// The session that sends a text of `mails`, after 354.
+fn sending(mails: &[Mail], config: &SessionConfig) -> Run<'static> {
     let dialog = format!(
         "{PLAIN} C: MAIL FROM:<s@example.org>
         S: 250 ok
@@ -53,26 +52,141 @@ fn a_block_of_a_text_has_a_time_limit_as_a_whole() {
         S: 250 ok
         C: DATA"
     );
-    let mut run = after(&mails, &dialog);
+    let mut run = run(config, mails, &dialog, 1000);
     run.session.receive(b"354 go\r\n", run.now);
-    for _ in 0..2 {
-        let block = loop {
-            match run.session.poll_output() {
-                Some(Output::Ask(request)) => {
-                    run.session.answer(Some(&vec![b'x'; request.max]), run.now);
-                }
-                output => break output,
+    Run { mails: &[], ..run }
+}
+
+/// The size of the next block of the text.
+fn block(run: &mut Run<'_>) -> usize {
+    loop {
+        match run.session.poll_output() {
+            Some(Output::Ask(request)) => {
+                run.session.answer(Some(&vec![b'x'; request.max]), run.now);
             }
-        };
-        assert!(matches!(block, Some(Output::Send(_))), "{block:?}");
-        assert_eq!(run.session.deadline(), Some(run.now + 3 * MINUTE));
-        run.now += 2 * MINUTE;
+            Some(Output::Send(bytes)) => return bytes.len(),
+            output => panic!("{output:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_block_of_a_text_has_a_time_limit_as_a_whole() {
+    let mails = [mail(&["a"], &"x".repeat(200_000))];
+    let mut config = config();
+    config.timeouts.min_rate = 1;
+    let mut run = sending(&mails, &config);
+    for _ in 0..2 {
+        block(&mut run);
+        for _ in 0..4 {
+            run.now += MINUTE / 2;
+            run.session.wrote_some(60, run.now);
+            run.session.timeout(run.now);
+        }
+        assert_eq!(run.session.deadline(), Some(run.now + MINUTE));
         run.session.wrote(run.now);
     }
-    run.now += 3 * MINUTE;
+    block(&mut run);
+    for _ in 0..5 {
+        run.now += MINUTE / 2;
+        run.session.wrote_some(60, run.now);
+    }
+    assert_eq!(run.session.deadline(), Some(run.now + MINUTE / 2));
+    run.now += MINUTE / 2;
     run.session.timeout(run.now);
     let status = run.session.closed().unwrap();
     assert_eq!(status.text, "the server did not take the message in time");
+}
+
+#[test]
+fn a_text_has_a_least_rate() {
+    let mails = [mail(&["a"], &"x".repeat(200_000))];
+    // 500 bytes per second are 30,000 in a minute. The rate is that of the text, not of a block.
+    let mut fast = sending(&mails, &config());
+    for _ in 0..3 {
+        let size = block(&mut fast);
+        for _ in 0..2 {
+            fast.now += MINUTE - Duration::from_millis(1);
+            fast.session.wrote_some(30_000, fast.now);
+            fast.session.timeout(fast.now);
+            assert!(fast.session.closed().is_none());
+        }
+        assert!(size > 60_000);
+        fast.session.wrote(fast.now);
+    }
+    let mut slow = sending(&mails, &config());
+    block(&mut slow);
+    slow.now += MINUTE - Duration::from_millis(1);
+    slow.session.wrote_some(29_999, slow.now);
+    slow.session.timeout(slow.now);
+    assert!(slow.session.closed().is_none());
+    slow.now += Duration::from_millis(1);
+    slow.session.timeout(slow.now);
+    let status = slow.session.closed().unwrap();
+    assert_eq!(status.cause, Cause::Timeout);
+    assert_eq!(status.text, "the server did not take the message in time");
+}
+
+#[test]
+fn the_last_block_of_a_text_has_the_least_rate_too() {
+    let mails = [mail(&["a"], &"x".repeat(50_000))];
+    let mut run = sending(&mails, &config());
+    block(&mut run);
+    assert_eq!(run.session.deadline(), Some(run.now + MINUTE));
+    run.session.wrote(run.now);
+    assert_eq!(run.session.deadline(), Some(run.now + 10 * MINUTE));
+}
+
+/// Each reply comes just in time. The limit of the message ends that.
+#[test]
+fn a_message_has_a_time_limit_as_a_whole() {
+    let recipients: Vec<String> = (0..20).map(|number| format!("r{number}")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    for (size, seconds) in [(10, 15 * 60), (1_000_000, 15 * 60 + 2000)] {
+        let mails = [mail(&recipients, &"x".repeat(size))];
+        let dialog = format!("{PLAIN} C: MAIL FROM:<s@example.org>\n");
+        let mut run = after(&mails, &dialog);
+        let start = run.now;
+        let status = loop {
+            run.now += 4 * MINUTE;
+            run.session.timeout(run.now);
+            if let Some(status) = run.session.closed() {
+                break status.clone();
+            }
+            run.session.receive(b"250 ok\r\n", run.now);
+            run.drain();
+        };
+        assert_eq!(status.text, "the message took too long as a whole");
+        let took = (run.now - start).as_secs();
+        assert!((seconds..seconds + 240).contains(&took), "{took}");
+    }
+}
+
+/// The next message has its own time.
+#[test]
+fn the_time_of_a_message_begins_with_its_mail() {
+    let mails = [mail(&["a"], "x\r\n"), mail(&["b"], "x\r\n")];
+    let mut run = after(&mails, &format!("{PLAIN} C: MAIL FROM:<s@example.org>\n"));
+    for reply in ["250 ok\r\n", "250 ok\r\n", "354 go\r\n", "250 ok\r\n"].repeat(2) {
+        run.now += 2 * MINUTE - Duration::from_secs(1);
+        run.session.timeout(run.now);
+        run.session.receive(reply.as_bytes(), run.now);
+        run.drain();
+    }
+    assert!(run.session.usable());
+    assert_eq!(run.results.map(|results| results.len()), Some(2));
+}
+
+#[test]
+fn a_reply_without_end_is_none() {
+    let line = format!("220-{}\r\n", "x".repeat(100));
+    let mut run = after(&[], "");
+    for _ in 0..1000 {
+        run.session.receive(line.as_bytes(), run.now);
+    }
+    let status = run.session.closed().unwrap();
+    assert_eq!(status.cause, Cause::Protocol);
+    assert!(status.text.contains("512 lines"), "{}", status.text);
 }
 
 #[test]
