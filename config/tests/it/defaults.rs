@@ -46,7 +46,7 @@ fn defaults_of_postrider_conf() {
             1.0, 2.0, 4.0, 7.5, 15.0, 30.0, 60.0, 120.0, 240.0, 480.0, 960.0
         ])
     );
-    assert_eq!(config.webhook.timeout, Duration::from_secs(30));
+    assert_eq!(config.webhook.timeout, MINUTE);
     assert_eq!(config.webhook.max_concurrency, 100);
     assert_eq!(config.webhook.per_receiver_concurrency, 10);
     assert_eq!(config.webhook.proxy, None);

@@ -330,4 +330,22 @@ mod tests {
         assert!(text.lines().all(|line| line.len() <= 78));
         assert!(text.contains("; boundary=\"m-0123456789abcdefghijkl\"\r\n\r\n--m-"));
     }
+
+    #[tokio::test]
+    async fn content_ids_have_brackets() {
+        for (given, field) in [
+            ("img1", "<img1>"),
+            ("<img1>", "<img1>"),
+            (" i@x ", "<i@x>"),
+            ("img 1", "<img 1>"),
+        ] {
+            let mut message = message();
+            message.inline = vec![File {
+                content_id: given.into(),
+                ..file("i.png", b"x")
+            }];
+            let text = composed(&message).await;
+            assert!(text.contains(&format!("Content-Id: {field}\r\n")), "{text}");
+        }
+    }
 }

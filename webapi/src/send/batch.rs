@@ -5,12 +5,13 @@ use std::{
     collections::BTreeMap,
     mem,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
 };
 
 use futures_util::{StreamExt, stream};
 use postrider_queue::{AddError, Allowance, MakeAnswer, Staged, Submitted};
 use postrider_smtp::Address;
-use postrider_store::{Answered, Time};
+use postrider_store::{Answered, Clock, Time};
 use postrider_webhook::MemoryBudget;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -45,6 +46,8 @@ const AT_ONCE: usize = 32;
 const ROW: usize = 100;
 /// The bytes of memory for the messages of a batch that are written at once.
 const WRITING: u64 = 64 << 20;
+/// The most time for filling in the templates of a batch.
+const FILLING_MAX: Duration = Duration::from_secs(30);
 /// The most bytes of all messages of a batch together.
 const SIZE_MAX: u64 = 1 << 30;
 
@@ -135,9 +138,12 @@ pub(crate) async fn send_all(
         batch: &batch,
         files: &files,
         now,
-        templates: Templates::new(&texts, size_max)?,
         common_size: size(&batch.common, &files),
-        filling: Mutex::new(()),
+        filling: Mutex::new(Filler {
+            templates: Templates::new(&texts, size_max)?,
+            clock: context.clock.as_ref(),
+            left: FILLING_MAX,
+        }),
         writing: MemoryBudget::new(2 * WRITING),
         total: AtomicU64::new(0),
         failed: AtomicBool::new(false),
@@ -258,24 +264,44 @@ fn size(common: &Draft, files: &Files) -> u64 {
     (texts + names.sum::<usize>() + rows * ROW) as u64
 }
 
-/// The message for one recipient.
-fn fill(
-    templates: &Templates<'_>,
-    common: &Draft,
-    recipient: &BatchRecipient,
-) -> Result<Draft, ApiError> {
-    let mut extra = common.extra.clone();
-    let own = recipient.extra.iter();
-    extra.extend(own.map(|(key, value)| (key.clone(), value.clone())));
-    let variables = &recipient.variables;
-    Ok(Draft {
-        to: vec![recipient.to.clone()],
-        subject: templates.fill("Subject", SUBJECT, variables)?,
-        text: templates.fill("Text", TEXT, variables)?,
-        html: templates.fill("HTML", HTML, variables)?,
-        extra,
-        ..common.clone()
-    })
+/// Fills in the texts of a batch, one recipient after the other, within a limit of time.
+struct Filler<'a> {
+    templates: Templates<'a>,
+    clock: &'a dyn Clock,
+    left: Duration,
+}
+
+impl Filler<'_> {
+    /// The message for one recipient.
+    fn fill(&mut self, common: &Draft, recipient: &BatchRecipient) -> Result<Draft, ApiError> {
+        if self.left.is_zero() {
+            return Err(ApiError::user(format!(
+                "filling in the templates of the batch takes longer than {} seconds; \
+                 make the templates simpler, or the batches smaller",
+                FILLING_MAX.as_secs()
+            )));
+        }
+        let begun = self.clock.moment();
+        let filled = self.filled(common, recipient);
+        let took = self.clock.moment().since(begun);
+        self.left = self.left.saturating_sub(took);
+        filled
+    }
+
+    fn filled(&mut self, common: &Draft, recipient: &BatchRecipient) -> Result<Draft, ApiError> {
+        let mut extra = common.extra.clone();
+        let own = recipient.extra.iter();
+        extra.extend(own.map(|(key, value)| (key.clone(), value.clone())));
+        let (templates, variables) = (&mut self.templates, &recipient.variables);
+        Ok(Draft {
+            to: vec![recipient.to.clone()],
+            subject: templates.fill("Subject", SUBJECT, variables)?,
+            text: templates.fill("Text", TEXT, variables)?,
+            html: templates.fill("HTML", HTML, variables)?,
+            extra,
+            ..common.clone()
+        })
+    }
 }
 
 /// A message that the queue holds ready, and its Message-ID.
@@ -288,12 +314,11 @@ struct Stager<'a> {
     batch: &'a Batch,
     files: &'a Files,
     now: Time,
-    templates: Templates<'a>,
     /// About the bytes of memory of the common part.
     common_size: u64,
     /// Large messages are not all in memory at once: only one at a time is filled in without a
     /// share of `writing`.
-    filling: Mutex<()>,
+    filling: Mutex<Filler<'a>>,
     writing: MemoryBudget,
     /// The bytes of all messages so far.
     total: AtomicU64,
@@ -318,8 +343,8 @@ impl Stager<'_> {
     async fn compose(&self, recipient: &BatchRecipient) -> Result<StagedMessage, ApiError> {
         let (context, user, now) = (self.context, self.user, self.now);
         check_size(&recipient.variables)?;
-        let turn = self.filling.lock().await;
-        let draft = fill(&self.templates, &self.batch.common, recipient)?;
+        let mut turn = self.filling.lock().await;
+        let draft = turn.fill(&self.batch.common, recipient)?;
         let texts = draft.subject.len() + draft.text.len() + draft.html.len();
         let size = (texts as u64 + self.common_size) * COPIES;
         let _share = self.writing.take(&user.account, size).await;
@@ -362,5 +387,62 @@ impl Stager<'_> {
                 Err(error)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use postrider_store::{Moment, Sleep};
+
+    use super::*;
+
+    /// Each look at this clock takes a second.
+    #[derive(Default)]
+    struct Ticking(AtomicU64);
+
+    impl Clock for Ticking {
+        fn now(&self) -> Time {
+            Time(0)
+        }
+
+        fn moment(&self) -> Moment {
+            let seconds = self.0.fetch_add(1, Ordering::Relaxed);
+            Moment::default().after(Duration::from_secs(seconds))
+        }
+
+        fn sleep_until(&self, _: Time) -> Sleep {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[test]
+    fn filling_in_has_a_time_limit() {
+        let common = Draft {
+            text: "Dear {{ name }}".into(),
+            ..Draft::default()
+        };
+        let recipient = BatchRecipient {
+            to: NameAddress {
+                name: String::new(),
+                address: "a@x.test".into(),
+            },
+            variables: [("name".to_owned(), Value::from("Ann"))]
+                .into_iter()
+                .collect(),
+            extra: BTreeMap::new(),
+        };
+        let mut filler = Filler {
+            templates: Templates::new(&common, 1000).unwrap(),
+            clock: &Ticking::default(),
+            left: FILLING_MAX,
+        };
+        for _ in 0..FILLING_MAX.as_secs() {
+            assert_eq!(filler.fill(&common, &recipient).unwrap().text, "Dear Ann");
+        }
+        let error = filler.fill(&common, &recipient).unwrap_err();
+        assert_eq!(error.code, Code::User);
+        assert!(error.message.contains("30 seconds"), "{error}");
     }
 }

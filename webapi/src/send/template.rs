@@ -5,28 +5,31 @@
 //! nothing that makes new values (`set`, `+`, `*`, `~`, macros): with these a short text could
 //! double a value until the memory is full.
 
-use std::io;
+mod work;
+
+use std::{borrow::Cow, io, sync::Arc};
 
 use minijinja::{
-    Environment, ErrorKind, UndefinedBehavior, filters,
+    Environment, ErrorKind, State, UndefinedBehavior, filters,
     machinery::{Token, tokenize},
     syntax::SyntaxConfig,
     tests,
-    value::Value as Any,
+    value::{StringInput, Value as Any},
 };
 use serde_json::{Map, Value};
 
+use self::work::{TOO_MUCH, Variables, Work};
 use super::Draft;
 use crate::error::{ApiError, Code};
 
-/// The most steps of a template's engine.
-const FUEL: u64 = 50_000;
 /// The most words and signs within a tag. The engine reads nested ones by recursion.
 const TAG_MAX: usize = 300;
 /// The most `elif`. The engine nests each in the one before.
 const ELIF_MAX: usize = 100;
 /// The most bytes of a string within a tag.
 const LITERAL_MAX: usize = 1024;
+/// The most letters that the filter `trim` takes.
+const TRIM_MAX: usize = 100;
 /// The most bytes of the variables of a recipient, as JSON.
 const VARIABLES_MAX: usize = 64 << 10;
 
@@ -35,6 +38,10 @@ pub(super) struct Templates<'a> {
     environment: Environment<'a>,
     /// The most bytes of a filled-in text.
     max_size: usize,
+    /// The work that is left for a text.
+    work: Arc<Work>,
+    /// A template has a filter that can make one text of all variables.
+    joins: bool,
 }
 
 /// The name of the template of the subject. By its name the engine knows which text is HTML, where
@@ -47,7 +54,9 @@ pub(super) const HTML: &str = "text.html";
 
 impl<'a> Templates<'a> {
     pub(super) fn new(common: &'a Draft, max_size: u64) -> Result<Self, ApiError> {
-        let mut environment = environment();
+        let work = Arc::default();
+        let mut environment = environment(&work);
+        let mut joins = false;
         let templates = [
             ("Subject", SUBJECT, &common.subject),
             ("Text", TEXT, &common.text),
@@ -55,7 +64,7 @@ impl<'a> Templates<'a> {
         ];
         for (field, name, text) in templates {
             let wrong = |text: String| ApiError::user(format!("{field}: {text}"));
-            check(text).map_err(wrong)?;
+            joins |= check(text).map_err(wrong)?.joins;
             environment
                 .add_template(name, text)
                 .map_err(|error| wrong(described(&error)))?;
@@ -63,27 +72,33 @@ impl<'a> Templates<'a> {
         Ok(Self {
             environment,
             max_size: usize::try_from(max_size).unwrap_or(usize::MAX),
+            work,
+            joins,
         })
     }
 
     /// Fills in a template for one recipient.
     pub(super) fn fill(
-        &self,
+        &mut self,
         field: &str,
         name: &str,
         variables: &Map<String, Value>,
     ) -> Result<String, ApiError> {
         let wrong = |text: String| ApiError::user(format!("{field}: {text}"));
+        self.work.refill();
+        let values = Variables::new(variables, &self.work);
+        self.environment.set_fuel(Some(values.fuel(self.joins)));
         let template = self.environment.get_template(name);
         let template = template.map_err(|error| wrong(described(&error)))?;
         let mut out = LimitedText::new(self.max_size);
-        let rendered = template
-            .render_captured_to(minijinja::value::Serde(variables), &mut out)
-            .map(drop);
+        let rendered = template.render_captured_to(values.root, &mut out).map(drop);
         if out.full {
             return Err(wrong(
                 "the text becomes larger than a message may be".into(),
             ));
+        }
+        if self.work.is_used_up() {
+            return Err(wrong(TOO_MUCH.to_owned()));
         }
         rendered.map_err(|error| {
             let mut text = described(&error);
@@ -104,16 +119,15 @@ impl<'a> Templates<'a> {
 }
 
 /// The engine, with only these filters and tests.
-fn environment<'a>() -> Environment<'a> {
+fn environment<'a>(work: &Arc<Work>) -> Environment<'a> {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(minijinja::default_auto_escape_callback);
-    environment.set_fuel(Some(FUEL));
     environment.add_filter("upper", filters::upper);
     environment.add_filter("lower", filters::lower);
     environment.add_filter("title", filters::title);
     environment.add_filter("capitalize", filters::capitalize);
-    environment.add_filter("trim", filters::trim);
+    environment.add_filter("trim", trim);
     for name in ["default", "d"] {
         environment.add_filter(name, filters::default);
     }
@@ -121,12 +135,16 @@ fn environment<'a>() -> Environment<'a> {
         environment.add_filter(name, filters::length);
     }
     for name in ["escape", "e"] {
-        environment.add_filter(name, filters::escape);
+        let work = Arc::clone(work);
+        let escape = move |state: &mut State<'_, '_>, value: &Any| escape(&work, state, value);
+        environment.add_filter(name, escape);
     }
     environment.add_filter("first", filters::first);
     environment.add_filter("last", filters::last);
     environment.add_filter("round", filters::round);
     environment.add_filter("int", filters::int);
+    let work = Arc::clone(work);
+    let join = move |list: &Any, between: Option<&str>| join(&work, list, between);
     environment.add_filter("join", join);
     environment.add_test("defined", tests::is_defined);
     environment.add_test("undefined", tests::is_undefined);
@@ -135,7 +153,7 @@ fn environment<'a>() -> Environment<'a> {
 }
 
 /// The filter of Jinja, with a limit on its result.
-fn join(list: &Any, between: Option<&str>) -> Result<String, minijinja::Error> {
+fn join(work: &Work, list: &Any, between: Option<&str>) -> Result<String, minijinja::Error> {
     let between = between.unwrap_or_default();
     let mut joined = String::new();
     for (at, item) in list.try_iter()?.enumerate() {
@@ -143,23 +161,59 @@ fn join(list: &Any, between: Option<&str>) -> Result<String, minijinja::Error> {
             joined.push_str(between);
         }
         joined.push_str(&item.to_string());
-        if joined.len() > 2 * VARIABLES_MAX {
-            let text = "the joined text becomes too long";
-            return Err(minijinja::Error::new(ErrorKind::InvalidOperation, text));
-        }
+        limited(&joined, "joined")?;
     }
+    work.made(&joined)?;
     Ok(joined)
 }
 
+/// The filter of Jinja, with a limit on its result.
+fn escape(work: &Work, state: &mut State<'_, '_>, value: &Any) -> Result<Any, minijinja::Error> {
+    let escaped = filters::escape(state, value)?;
+    let text = escaped.as_str().unwrap_or_default();
+    limited(text, "escaped")?;
+    work.made(text)?;
+    Ok(escaped)
+}
+
+/// The filter of Jinja, with a limit on the letters that it looks for in the text.
+fn trim(value: StringInput<'_>, letters: Option<Cow<'_, str>>) -> Result<Any, minijinja::Error> {
+    if letters
+        .as_ref()
+        .is_some_and(|letters| letters.len() > TRIM_MAX)
+    {
+        let text = format!("trim takes at most {TRIM_MAX} letters");
+        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, text));
+    }
+    Ok(filters::trim(value, letters))
+}
+
+/// Refuses a text that a filter made of the variables, if it is too long.
+fn limited(text: &str, how: &str) -> Result<(), minijinja::Error> {
+    if text.len() <= 2 * VARIABLES_MAX {
+        return Ok(());
+    }
+    let text = format!("the {how} text becomes too long");
+    Err(minijinja::Error::new(ErrorKind::InvalidOperation, text))
+}
+
+/// Facts about a template.
+#[derive(Debug, Default)]
+struct Checked {
+    /// It has a filter that can make one text of all variables.
+    joins: bool,
+}
+
 /// Refuses templates that could grow.
-fn check(text: &str) -> Result<(), String> {
+fn check(text: &str) -> Result<Checked, String> {
+    let mut checked = Checked::default();
     let mut begins = false;
     let (mut in_tag, mut elifs) = (0, 0);
     let tokens = tokenize(text, false, SyntaxConfig::default());
     for token in tokens {
         // The engine reports the error.
         let Ok((token, span)) = token else {
-            return Ok(());
+            return Ok(checked);
         };
         let line = span.start_line;
         let no = |what: &str| {
@@ -189,6 +243,7 @@ fn check(text: &str) -> Result<(), String> {
             }
             Token::Ident("elif") if is_first => elifs += 1,
             Token::Ident("recursive") => return no("recursive"),
+            Token::Ident("join" | "escape" | "e") => checked.joins = true,
             Token::Plus => return no("the operator +"),
             Token::Mul => return no("the operator *"),
             Token::Pow => return no("the operator **"),
@@ -202,7 +257,7 @@ fn check(text: &str) -> Result<(), String> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(checked)
 }
 
 /// Refuses variables that are too long.
@@ -269,7 +324,7 @@ mod template_tests {
         };
         let variables = variables.as_object().unwrap();
         Templates::new(&common, 10_000)
-            .and_then(|templates| templates.fill("Text", TEXT, variables))
+            .and_then(|mut templates| templates.fill("Text", TEXT, variables))
             .map_err(|error| error.message)
     }
 
@@ -287,7 +342,7 @@ mod template_tests {
             html: "{{ name }}".into(),
             ..Draft::default()
         };
-        let templates = Templates::new(&common, 1000).unwrap();
+        let mut templates = Templates::new(&common, 1000).unwrap();
         let html = templates.fill("HTML", HTML, variables.as_object().unwrap());
         assert_eq!(html.unwrap(), "Ann &lt;a@b&gt;");
     }
@@ -358,5 +413,49 @@ mod template_tests {
         }
         let long = format!("{{{{ \"{}\" }}}}", "x".repeat(2000));
         assert!(filled(&long, &variables).unwrap_err().contains("long text"));
+    }
+
+    #[test]
+    fn steps_that_go_through_much_are_counted() {
+        let text = "&".repeat(20_000);
+        let many = vec![1; 20_000];
+        let variables = json!({"text": text, "same": text, "many": many, "equal": many,
+            "object": {"a": many}, "times": vec![0; 400]});
+        for (body, problem) in [
+            ("{% if many == equal %}{% endif %}", TOO_MUCH),
+            ("{% if 2 in many %}{% endif %}", TOO_MUCH),
+            ("{% if many < equal %}{% endif %}", TOO_MUCH),
+            ("{% if [many] == [equal] %}{% endif %}", TOO_MUCH),
+            ("{% if object == {\"a\": equal} %}{% endif %}", TOO_MUCH),
+            ("{% if many|join(\",\") %}{% endif %}", TOO_MUCH),
+            ("{% if (text|e) == \"\" %}{% endif %}", TOO_MUCH),
+            (
+                "{% for c in [text|e|upper|e|upper|e] %}{% if c in text %}{% endif %}{% endfor %}",
+                TOO_MUCH,
+            ),
+            (
+                "{% if text|trim(same) == same %}{% endif %}",
+                "at most 100 letters",
+            ),
+            (
+                "{% for i in times %}{% if same in text %}{% endif %}{% endfor %}",
+                "fuel",
+            ),
+        ] {
+            let text = format!("{{% for t in times %}}{body}{{% endfor %}}");
+            let error = filled(&text, &variables).err().unwrap_or_default();
+            assert!(error.contains(problem), "{body}: {error}");
+        }
+        // A list of common size with common words is filled in.
+        let variables = json!({"items": vec![json!({"name": "x".repeat(90), "price": 7}); 500]});
+        let text = "{% for item in items %}{% if item.price > 3 and item in items %}{{ item.name|title }}: \
+            {{ item.price|default(0) }}{% endif %}{% if not loop.last %}, {% endif %}{% endfor %}";
+        let common = Draft {
+            text: text.into(),
+            ..Draft::default()
+        };
+        let mut templates = Templates::new(&common, 100_000).unwrap();
+        let filled = templates.fill("Text", TEXT, variables.as_object().unwrap());
+        assert!(filled.unwrap().len() > 45_000);
     }
 }
