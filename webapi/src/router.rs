@@ -46,7 +46,9 @@ async fn answer(State(context): State<Arc<CallContext>>, request: Request) -> Re
     }
     let base = context.endpoint.path.as_str();
     let path = request.uri().path();
-    let path = path.strip_prefix(base).unwrap_or_default().to_owned();
+    let Some(path) = normal(path.strip_prefix(base).unwrap_or_default()) else {
+        return v0::no_such_method();
+    };
     match path.as_str() {
         "" if *request.method() == Verb::GET => {
             let to = HeaderValue::from_str(&format!("{base}v0/"));
@@ -66,6 +68,26 @@ async fn answer(State(context): State<Arc<CallContext>>, request: Request) -> Re
             }
         }
     }
+}
+
+/// A path without empty parts, `.` and `..` (RFC 3986 §5.2.4). Its last slash stays. None for a path
+/// that leads out of the API.
+fn normal(path: &str) -> Option<String> {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    let is_folder = ["", ".", ".."].contains(&path.rsplit('/').next().unwrap_or_default());
+    let end = if is_folder && !parts.is_empty() {
+        "/"
+    } else {
+        ""
+    };
+    Some(parts.join("/") + end)
 }
 
 /// Whether the request names this server. A page of another site whose name leads to this server
@@ -92,4 +114,30 @@ fn knows_host(context: &CallContext, request: &Request) -> bool {
             .domains
             .values()
             .any(|domain| domain.client_settings_domain == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_become_normal() {
+        for (path, expected) in [
+            ("v0/Send", Some("v0/Send")),
+            ("v0//Send", Some("v0/Send")),
+            ("/v0/Send", Some("v0/Send")),
+            ("v0/../v0/Send", Some("v0/Send")),
+            ("v0/./Send", Some("v0/Send")),
+            ("v0/Send/..", Some("v0/")),
+            ("v0/", Some("v0/")),
+            ("v0", Some("v0")),
+            ("v0//", Some("v0/")),
+            ("", Some("")),
+            ("v0/..", Some("")),
+            ("..", None),
+            ("v0/../../admin/", None),
+        ] {
+            assert_eq!(normal(path).as_deref(), expected, "{path}");
+        }
+    }
 }

@@ -1,12 +1,13 @@
 //! The API v0, compatible with mox.
 //!
-//! `form` reads the forms of calls, `json` the JSON in them. `method` lists the methods: `send`,
+//! `form` reads the forms of calls with `multipart`, `json` the JSON in them. `method` lists the methods: `send`,
 //! `suppression` and `mailbox` carry them out. `pages` has the documentation.
 
 mod form;
 mod json;
 mod mailbox;
 mod method;
+mod multipart;
 mod pages;
 mod send;
 pub(crate) mod shape;

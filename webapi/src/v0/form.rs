@@ -1,25 +1,9 @@
 //! Reads the forms of calls.
 
-use std::{
-    error::Error,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    task::{self, Poll, ready},
-};
-
-use axum::{
-    body::{Body, BodyDataStream, Bytes},
-    extract::{
-        DefaultBodyLimit, FromRequest, Multipart, Request,
-        multipart::{Field, MultipartError},
-    },
-};
-use futures_util::Stream;
+use axum::{body::Body, extract::Request, http::header::CONTENT_TYPE};
 use percent_encoding::percent_decode;
 
+use super::multipart::{PartHeader, Parts, unreadable};
 use crate::{
     call::{
         auth::User,
@@ -34,9 +18,8 @@ use crate::{
 
 /// The most parts of a form.
 const PARTS_MAX: usize = 10_000;
-/// The most bytes of a form besides the content of its fields and files: boundaries and the headers
-/// of parts. Also the most bytes of the names and types of its files.
-const OVERHEAD_MAX: u64 = 1 << 20;
+/// The most bytes of the names and types of the files of a form.
+const NAMES_MAX: u64 = 1 << 20;
 
 /// The content of a form.
 #[derive(Debug, Default)]
@@ -118,57 +101,9 @@ fn check_utf8(field: &[u8]) -> Result<(), ApiError> {
     checked.map_err(|error| ApiError::protocol(format!("the request is not UTF-8: {error}")))
 }
 
-/// The body of a form for the parser, which by itself reads ahead as far as it can. It gets the
-/// next piece only after it found nothing in the pieces before. Ends in an error after many bytes
-/// in which the parser finds nothing.
-struct Paced {
-    body: BodyDataStream,
-    progress: Arc<Progress>,
-}
-
-/// The progress of the parser since its last result.
-#[derive(Debug, Default)]
-struct Progress {
-    /// The bytes that it took.
-    bytes: AtomicU64,
-    /// It asked for more once, and got nothing then.
-    asked: AtomicBool,
-}
-
-impl Progress {
-    /// The parser gave a result.
-    fn made(&self) {
-        self.bytes.store(0, Ordering::Relaxed);
-        self.asked.store(false, Ordering::Relaxed);
-    }
-}
-
-impl Stream for Paced {
-    type Item = Result<Bytes, axum::Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
-        if !self.progress.asked.swap(true, Ordering::Relaxed) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        if self.progress.bytes.load(Ordering::Relaxed) > OVERHEAD_MAX {
-            let text = format!("more than {OVERHEAD_MAX} bytes of a part's header, or of no part");
-            return Poll::Ready(Some(Err(axum::Error::new(text))));
-        }
-        let piece = ready!(Pin::new(&mut self.body).poll_next(cx));
-        if let Some(Ok(piece)) = &piece {
-            let bytes = piece.len() as u64;
-            self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
-            self.progress.asked.store(false, Ordering::Relaxed);
-        }
-        Poll::Ready(piece)
-    }
-}
-
 /// Reads a multipart form.
 struct FormReader<'a> {
     upload: Upload<'a>,
-    progress: Arc<Progress>,
     /// The bytes left for all fields that are not files.
     fields_left: u64,
     /// The bytes left for all files.
@@ -186,41 +121,40 @@ async fn read_multipart(
     request: Request,
 ) -> Result<Form, ApiError> {
     let most = context.endpoint.max_message_size;
-    let progress = Arc::<Progress>::default();
-    let mut fields = multipart(request, most, &progress).await?;
+    let kind = request.headers().get(CONTENT_TYPE).cloned();
+    let kind = kind.as_ref().map(|kind| kind.as_bytes());
+    let mut parts = Parts::new(kind.unwrap_or_default(), request.into_body())?;
     let mut reader = FormReader {
         upload: Upload::new(context, user),
-        progress,
         fields_left: FIELDS_MAX,
         files_left: most,
-        names_left: OVERHEAD_MAX,
+        names_left: NAMES_MAX,
     };
     let mut request = (0, 0);
     let mut files: [Vec<(File, Place)>; 3] = Default::default();
     let mut count = 0;
-    while let Some(field) = fields.next_field().await.map_err(broken)? {
-        reader.progress.made();
+    while let Some(header) = parts.next().await? {
         count += 1;
         if count > PARTS_MAX {
             return Err(unreadable(&format!("it has more than {PARTS_MAX} parts")));
         }
-        // A browser sends an empty file name if no file was chosen.
-        if field.file_name().is_none_or(str::is_empty) {
-            let wanted = field.name() == Some("request") && request.0 == request.1;
-            if let Some(place) = reader.field(field, wanted).await? {
+        if header.file_name.is_none() {
+            let wanted = header.name == "request" && request.0 == request.1;
+            if let Some(place) = reader.field(&mut parts, wanted).await? {
                 request = place;
             }
             continue;
         }
         let [alternative, inline, attached] = &mut files;
-        let list = match field.name().unwrap_or_default() {
+        let list = match header.name.as_str() {
             "alternativefile" => Some(alternative),
             "inlinefile" => Some(inline),
             "attachedfile" => Some(attached),
             _ => None,
         };
         // Files with other names are ignored.
-        let file = reader.file(field, list.is_some(), most).await?;
+        let wanted = list.is_some();
+        let file = reader.file(&mut parts, header, wanted, most).await?;
         if let (Some(list), Some(file)) = (list, file) {
             list.push(file);
         }
@@ -237,24 +171,6 @@ async fn read_multipart(
     })
 }
 
-/// The parser of a form whose files together have at most `most` bytes.
-async fn multipart(
-    request: Request,
-    most: u64,
-    progress: &Arc<Progress>,
-) -> Result<Multipart, ApiError> {
-    let mut request = request.map(|body| {
-        Body::from_stream(Paced {
-            body: body.into_data_stream(),
-            progress: Arc::clone(progress),
-        })
-    });
-    let all = most.saturating_add(FIELDS_MAX + OVERHEAD_MAX);
-    DefaultBodyLimit::max(usize::try_from(all).unwrap_or(usize::MAX)).apply(&mut request);
-    let fields = Multipart::from_request(request, &()).await;
-    fields.map_err(|error| unreadable(&error.body_text()))
-}
-
 /// Files with their ranges of `all`.
 fn with_data(files: Vec<(File, Place)>, all: &Data) -> Vec<File> {
     let files = files.into_iter();
@@ -268,8 +184,8 @@ fn with_data(files: Vec<(File, Place)>, all: &Data) -> Vec<File> {
 
 impl FormReader<'_> {
     /// Reads a field that is no file. Gives its place if it is `wanted`.
-    async fn field(&mut self, field: Field<'_>, wanted: bool) -> Result<Option<Place>, ApiError> {
-        let (place, left) = self.data(field, self.fields_left, wanted).await?;
+    async fn field(&mut self, parts: &mut Parts, wanted: bool) -> Result<Option<Place>, ApiError> {
+        let (place, left) = self.data(parts, self.fields_left, wanted).await?;
         self.fields_left = left;
         match left {
             0 => Err(unreadable(&format!(
@@ -282,24 +198,25 @@ impl FormReader<'_> {
     /// Reads a file. Gives it if it is `wanted`. All files together have at most `most` bytes.
     async fn file(
         &mut self,
-        field: Field<'_>,
+        parts: &mut Parts,
+        header: PartHeader,
         wanted: bool,
         most: u64,
     ) -> Result<Option<(File, Place)>, ApiError> {
         let file = File {
-            name: field.file_name().unwrap_or_default().to_owned(),
-            content_type: header(&field, "content-type"),
-            content_id: header(&field, "content-id"),
+            name: header.file_name.unwrap_or_default(),
+            content_type: header.content_type,
+            content_id: header.content_id,
             ..File::default()
         };
         let names = file.name.len() + file.content_type.len() + file.content_id.len();
         self.names_left = self.names_left.saturating_sub(names as u64);
         if self.names_left == 0 {
             return Err(unreadable(&format!(
-                "the names and types of its files have more than {OVERHEAD_MAX} bytes"
+                "the names and types of its files have more than {NAMES_MAX} bytes"
             )));
         }
-        let (place, left) = self.data(field, self.files_left, wanted).await?;
+        let (place, left) = self.data(parts, self.files_left, wanted).await?;
         self.files_left = left;
         if left == 0 {
             let text = format!("the files have more than {most} bytes");
@@ -312,13 +229,12 @@ impl FormReader<'_> {
     /// the rest of `left`. With no rest the part was too large, and was not read to its end.
     async fn data(
         &mut self,
-        mut field: Field<'_>,
+        parts: &mut Parts,
         mut left: u64,
         wanted: bool,
     ) -> Result<(Option<Place>, u64), ApiError> {
         let start = self.upload.len();
-        while let Some(chunk) = field.chunk().await.map_err(broken)? {
-            self.progress.made();
+        while let Some(chunk) = parts.chunk().await? {
             left = left.saturating_sub(chunk.len() as u64);
             if left == 0 {
                 return Ok((None, 0));
@@ -329,27 +245,6 @@ impl FormReader<'_> {
         }
         Ok((wanted.then_some((start, self.upload.len())), left))
     }
-}
-
-fn unreadable(what: &str) -> ApiError {
-    ApiError::protocol(format!("reading the form: {what}"))
-}
-
-fn broken(error: MultipartError) -> ApiError {
-    // The first cause says what is wrong. The layers above it only say that reading failed.
-    let mut cause: &dyn Error = &error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    unreadable(&cause.to_string())
-}
-
-fn header(field: &Field<'_>, name: &str) -> String {
-    let value = field
-        .headers()
-        .get(name)
-        .and_then(|value| value.to_str().ok());
-    value.unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]

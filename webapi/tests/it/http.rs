@@ -29,6 +29,11 @@ async fn paths_and_verbs() {
         ("POST", "/webapi/v0/Nothing", 404),
         ("POST", "/webapi/v1/EventStream", 405),
         ("GET", "/webapi/v2/", 404),
+        ("GET", "/webapi/v0//Send", 200),
+        ("GET", "/webapi//v0/Send", 200),
+        ("GET", "/webapi/v0/../v0/Send", 200),
+        ("POST", "/webapi/v0/../v0/Send", 401),
+        ("GET", "/webapi/v0/../../webapi/v0/Send", 404),
     ] {
         let answer = world.get(verb, path).await;
         assert_eq!(answer.status, status, "{verb} {path}: {}", answer.body);

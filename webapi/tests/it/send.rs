@@ -219,6 +219,34 @@ async fn files_come_in_the_json_and_as_uploads() {
 }
 
 #[tokio::test]
+async fn uploads_keep_their_names_also_in_forms_with_other_line_ends() {
+    let world = World::start().await;
+    let login = format!("ann@example.org:{PASSWORD}");
+    let form = "--b\nContent-Disposition: form-data; name=\"request\"\n\n\
+        {\"To\": [{\"Address\": \"b@example.com\"}], \"Text\": \"see\"}\n\
+        --b\nContent-Disposition: form-data; name=\"attachedfile\"; filename*=UTF-8''unic%C3%B8de.txt\n\n1\n2\n\
+        --b\nContent-Disposition: form-data; NAME=attachedfile; filename=\"/etc/x.txt\"\n\n\n--b--\n";
+    for form in [form.to_owned(), form.replace('\n', "\r\n")] {
+        let lines = if form.contains('\r') {
+            "1\r\n2"
+        } else {
+            "1\n2"
+        };
+        let answer = world
+            .post(&login, "multipart/form-data; boundary=b", form)
+            .await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let text = world.text(world.queued().await.last().unwrap()).await;
+        let message = MessageParser::default().parse(text.as_bytes()).unwrap();
+        let files: Vec<_> = message
+            .attachments()
+            .map(|part| (part.attachment_name().unwrap(), part.contents()))
+            .collect();
+        assert_eq!(files, [("unicøde.txt", lines.as_bytes()), ("x.txt", b"")]);
+    }
+}
+
+#[tokio::test]
 async fn addresses_with_other_alphabets_need_smtputf8() {
     let world = World::start().await;
     let request = json!({"To": [{"Name": "J\u{f6}rg", "Address": "j\u{f6}rg@example.com"}], "Text": "x", "Subject": "\u{e4}"});
