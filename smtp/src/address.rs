@@ -1,6 +1,8 @@
 //! Mailbox addresses and their parts, and the paths of MAIL and RCPT (RFC 5321 §4.1.2).
 //!
-//! A text is parsed once, where it comes in. A value of these types is always valid.
+//! A text is parsed once, where it comes in. A value of these types is valid, or was valid for the
+//! program that stored it: the store's encoding (which is not human-readable) keeps what an earlier
+//! parser took, as long as it has no control characters.
 
 use std::{
     borrow::Cow,
@@ -9,7 +11,7 @@ use std::{
     str::FromStr,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 /// The longest local-part in bytes, as written. RFC 5321 §4.5.3.1.1 asks for 64. Some senders make
 /// longer ones.
@@ -51,8 +53,8 @@ pub enum AddressError {
 
 /// The part before the `@`, without quotes and escapes. The comparison is exact: only the domain
 /// knows whether case matters.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
 pub struct LocalPart(Box<str>);
 
 const fn is_atext(c: char) -> bool {
@@ -92,6 +94,17 @@ impl LocalPart {
             return Err(AddressError::Control);
         }
         Ok(Self(text.into()))
+    }
+
+    /// A stored local-part that [`parse`](Self::parse) does not take any more.
+    fn kept(text: &str) -> Option<Self> {
+        if text.is_empty() || text.chars().any(char::is_control) {
+            return None;
+        }
+        match text.strip_prefix('"') {
+            Some(rest) => unquote(rest).ok().map(|text| Self(text.into())),
+            None => Some(Self(text.into())),
+        }
     }
 
     /// The text without quotes.
@@ -167,8 +180,8 @@ impl fmt::Display for LocalPart {
 }
 
 /// A domain name. Its form is lower-case A-labels, however it was written.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
 pub struct Domain(Box<str>);
 
 impl Domain {
@@ -201,6 +214,13 @@ impl Domain {
             return Err(wrong());
         }
         Ok(Self(ascii.into()))
+    }
+
+    /// A stored domain that [`parse`](Self::parse) does not take any more.
+    fn kept(text: &str) -> Option<Self> {
+        let is_name = |byte: u8| byte.is_ascii_graphic() && !b"<>@\"\\()[],;:".contains(&byte);
+        let fits = !text.is_empty() && text.bytes().all(is_name);
+        fits.then(|| Self(text.to_ascii_lowercase().into()))
     }
 
     /// The name in lower-case A-labels.
@@ -246,8 +266,8 @@ impl fmt::Display for Domain {
 }
 
 /// The part after the `@`, or the name in EHLO: a domain or an address literal (RFC 5321 §4.1.3).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
 pub enum Host {
     /// A domain name.
     Domain(Domain),
@@ -269,6 +289,11 @@ impl Host {
                 .ok_or_else(|| AddressError::Literal(text.to_owned())),
             None => Domain::parse(text).map(Self::Domain),
         }
+    }
+
+    /// A stored host whose domain is not taken any more.
+    fn kept(text: &str) -> Option<Self> {
+        Domain::kept(text).map(Self::Domain)
     }
 
     /// The domain in A-labels, or the literal with its brackets.
@@ -322,8 +347,8 @@ impl From<Domain> for Host {
 }
 
 /// An address of a mailbox: local-part, `@`, and domain or literal.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
 pub struct Address {
     /// The part before the `@`.
     pub local: LocalPart,
@@ -344,6 +369,17 @@ impl Address {
         Ok(Self {
             local: LocalPart::parse(local)?,
             host: Host::parse(host)?,
+        })
+    }
+
+    /// A stored address that [`parse`](Self::parse) does not take any more.
+    fn kept(text: &str) -> Option<Self> {
+        let (local, host) = text.rsplit_once('@')?;
+        Some(Self {
+            local: LocalPart::parse(local)
+                .ok()
+                .or_else(|| LocalPart::kept(local))?,
+            host: Host::parse(host).ok().or_else(|| Host::kept(host))?,
         })
     }
 
@@ -368,8 +404,8 @@ impl fmt::Display for Address {
 }
 
 /// The sender in MAIL FROM (RFC 5321 §4.1.1.2).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
 pub enum ReversePath {
     /// `<>`: nobody gets reports of the message.
     Null,
@@ -388,6 +424,10 @@ impl ReversePath {
         } else {
             Address::parse(text).map(Self::Mailbox)
         }
+    }
+
+    fn kept(text: &str) -> Option<Self> {
+        Address::kept(text).map(Self::Mailbox)
     }
 
     /// The address. None for the null reverse-path.
@@ -411,8 +451,8 @@ impl fmt::Display for ReversePath {
 }
 
 /// The recipient in RCPT TO (RFC 5321 §4.1.1.3).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
 pub enum ForwardPath {
     /// `<postmaster>` without a domain, in upper or lower case.
     Postmaster,
@@ -431,6 +471,10 @@ impl ForwardPath {
         } else {
             Address::parse(text).map(Self::Mailbox)
         }
+    }
+
+    fn kept(text: &str) -> Option<Self> {
+        Address::kept(text).map(Self::Mailbox)
     }
 
     /// The address. None for the bare postmaster.
@@ -468,6 +512,20 @@ macro_rules! as_string {
 
             fn try_from(text: String) -> Result<Self, Self::Error> {
                 Self::parse(&text)
+            }
+        }
+
+        /// A text for people (JSON, TOML) is parsed. The store's own encoding also gives back what
+        /// an earlier parser took: a stricter one must not make a stored record unreadable.
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let for_people = deserializer.is_human_readable();
+                let text = String::deserialize(deserializer)?;
+                match Self::parse(&text) {
+                    Err(error) if for_people => Err(D::Error::custom(error)),
+                    Err(error) => Self::kept(&text).ok_or_else(|| D::Error::custom(error)),
+                    Ok(value) => Ok(value),
+                }
             }
         }
 

@@ -139,6 +139,11 @@ pub fn is_full(error: &io::Error) -> bool {
     )
 }
 
+/// Whether there is no folder yet. The empty path is the working folder.
+fn is_missing(path: &Path) -> bool {
+    !path.as_os_str().is_empty() && !path.is_dir()
+}
+
 /// A folder of the file system.
 #[derive(Clone, Debug)]
 pub struct FsDisk {
@@ -153,18 +158,30 @@ impl FsDisk {
     /// The errors of the system.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
-        if !root.is_dir() {
+        let made: Vec<&Path> = root
+            .ancestors()
+            .take_while(|path| is_missing(path))
+            .collect();
+        if !made.is_empty() {
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
                 .create(&root)?;
-            // The name of the folder must be durable too. A parent that we may not open is not
-            // synced.
-            if let Some(parent) = root
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty())
-                && let Ok(parent) = File::open(parent)
-            {
+        }
+        // The name of each new folder must be durable too, also when a process made the folder and was
+        // killed. A parent that we may not open is not synced.
+        let made = if made.is_empty() {
+            vec![root.as_path()]
+        } else {
+            made
+        };
+        for parent in made.into_iter().filter_map(Path::parent) {
+            let parent = if parent.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                parent
+            };
+            if let Ok(parent) = File::open(parent) {
                 parent.sync_all()?;
             }
         }

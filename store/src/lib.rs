@@ -11,7 +11,7 @@
 //!   them.
 //! - `table`: the tables of the journal engine. [`journal`], [`disk`], [`textfile`]: what lies on
 //!   disk.
-//! - `text`, `message`: the bytes of messages.
+//! - `text`, `message`, `pieces`: the bytes of messages.
 //!
 //! Absent on purpose: policy. The store does not know when a retry is due, what an event
 //! says, or which password is right. It remembers what it is told. It asks no clock for records:
@@ -25,6 +25,7 @@ mod id;
 pub mod journal;
 mod message;
 mod options;
+mod pieces;
 mod store;
 mod subject;
 mod table;
@@ -38,6 +39,7 @@ pub use error::{OpenError, StoreError};
 pub use filter::{Order, Page};
 pub use message::{Message, Top};
 pub use options::Options;
+pub use pieces::Pieces;
 pub use store::{Counts, Store};
 pub use subject::exports::*;
 pub use text::{Scratch, Text, TextWriter};

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use crate::{StoreError, Text};
+use crate::{Pieces, StoreError, Text};
 
 /// Header fields that stand before the text of one record. Each field ends in CRLF. Empty by
 /// default; clones share the bytes.
@@ -113,6 +113,13 @@ impl Message {
             return Ok(top);
         }
         Ok(joined(top, self.text.read(rest).await?))
+    }
+
+    /// The message, to be handed on piece by piece. Then the text is checked before the last piece
+    /// is given.
+    #[must_use]
+    pub fn into_pieces(self) -> Pieces {
+        Pieces::new(self)
     }
 
     /// The bytes from `at` on, `max` at most. A piece ends at the end of the top, so that no bytes

@@ -18,6 +18,9 @@ pub struct Options {
     pub changes_in_memory: usize,
     /// The most bytes that are written and synced together.
     pub batch_size: usize,
+    /// The bytes of the disk that the journal's segments and the files of texts leave free. The
+    /// index needs them to finish the work that is in the queue already.
+    pub min_free: u64,
 }
 
 impl Options {
@@ -31,6 +34,7 @@ impl Options {
             checkpoint_interval: Duration::from_millis(500),
             changes_in_memory: 4 << 20,
             batch_size: 4 << 20,
+            min_free: 64 << 20,
         }
     }
 }

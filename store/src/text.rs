@@ -339,6 +339,15 @@ impl Text {
         }
     }
 
+    /// Compares a checksum (CRC-32C) of all bytes that were read with that of the text.
+    pub(crate) fn check(&self, crc: u32) -> Result<(), StoreError> {
+        match &self.source {
+            Source::Memory(_) => Ok(()),
+            Source::Journal(text) => Ok(text.check(crc)?),
+            Source::File(text) => text.check(crc).map_err(not_read),
+        }
+    }
+
     /// The bytes at `range`, cut at the end of the text. A read of the whole also checks that the
     /// text is what was written.
     ///
@@ -368,14 +377,15 @@ impl Text {
                 Ok(text.slice(start.min(end)..end))
             }
             Source::Journal(text) => Ok(text.read(range)?),
-            Source::File(text) => text.read(range).map_err(|error| {
-                if error.kind() == io::ErrorKind::InvalidData {
-                    StoreError::Corrupt(error.to_string())
-                } else {
-                    StoreError::Read(error.into())
-                }
-            }),
+            Source::File(text) => text.read(range).map_err(not_read),
         }
+    }
+}
+
+fn not_read(error: io::Error) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::InvalidData => StoreError::Corrupt(error.to_string()),
+        _ => StoreError::Read(error.into()),
     }
 }
 
@@ -395,6 +405,13 @@ mod tests {
     use super::*;
     use crate::disk::{Disk, sim::SimDisk};
 
+    /// How many files there are.
+    fn left(disk: &SimDisk) -> usize {
+        let folders = disk.list("texts").unwrap().into_iter();
+        let names = folders.map(|folder| disk.list(&format!("texts/{folder}")).unwrap().len());
+        names.sum()
+    }
+
     /// More than stays in memory.
     fn many() -> Vec<u8> {
         (0..300_000_u32).flat_map(u32::to_le_bytes).collect()
@@ -403,7 +420,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_needed_for_a_while_is_in_memory_or_in_a_file_that_goes() {
         let disk = SimDisk::new(1);
-        let files = TextFiles::open(disk.disk(), 1).unwrap();
+        let files = TextFiles::open(disk.disk(), 1, 0).unwrap();
         let few = {
             let mut writer = TextWriter::on_disk(files.clone());
             writer.write(b"few").await.unwrap();
@@ -411,7 +428,7 @@ mod tests {
         };
         assert_eq!((few.len(), &few.in_memory().unwrap()[..]), (3, &b"few"[..]));
         assert_eq!(few.read(1..9).await.unwrap(), "ew");
-        assert!(disk.list("texts").unwrap().is_empty());
+        assert_eq!(left(&disk), 0);
 
         let bytes = many();
         let mut writer = TextWriter::on_disk(files.clone());
@@ -429,13 +446,8 @@ mod tests {
             assert_eq!(scratch.read(0..u64::MAX).await.unwrap(), bytes);
             assert_eq!(scratch.read_blocking(5..1000).unwrap(), bytes[5..1000]);
         }
-        let left = || {
-            let folders = disk.list("texts").unwrap().into_iter();
-            let names = folders.map(|folder| disk.list(&format!("texts/{folder}")).unwrap().len());
-            names.sum::<usize>()
-        };
         let all_go = async {
-            while left() > 0 {
+            while left(&disk) > 0 {
                 task::yield_now().await;
             }
         };

@@ -2,10 +2,11 @@
 //!
 //! A text above [`crate::INLINE_TEXT_MAX`] is written to its file while it arrives, so that it
 //! never delays a batch of small texts. The file is `texts/NN/ID`: `ID` in 16 hexadecimal digits,
-//! `NN` its last two. [`TextFiles::sweep`] finds the files that no record refers to. Such a file
+//! `NN` its last two. All folders are made when the store is opened. [`TextFiles::sweep`] finds the files that no record refers to. Such a file
 //! stays when the process dies before the message is accepted, or before a removal is done.
 
 use std::{
+    collections::BTreeSet,
     fmt, io,
     ops::Range,
     sync::{
@@ -52,22 +53,45 @@ pub struct TextFiles {
 struct Inner {
     disk: Arc<dyn Disk>,
     next: AtomicU64,
+    /// Bytes of the disk that the files leave free.
+    min_free: u64,
+}
+
+impl Inner {
+    /// Fails if so many more bytes would take the space that stays free.
+    fn check_room(&self, bytes: usize) -> io::Result<()> {
+        let wanted = self.min_free.saturating_add(bytes as u64);
+        match self.disk.free()? < wanted {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
 }
 
 impl TextFiles {
-    /// Opens the folder, or makes it. New files get numbers from `first` on. A number must not be
-    /// used twice, not even after a restart, because the journal may refer to a file that was
-    /// removed. So give a random number.
+    /// Opens the folder, or makes it, with all its subfolders. New files get numbers from `first`
+    /// on. A number must not be used twice, not even after a restart, because the journal may refer
+    /// to a file that was removed. So give a random number. New files leave `min_free` bytes of the
+    /// disk free.
     ///
     /// # Errors
     /// The errors of the system.
-    pub fn open(disk: Arc<dyn Disk>, first: u64) -> io::Result<Self> {
+    pub fn open(disk: Arc<dyn Disk>, first: u64, min_free: u64) -> io::Result<Self> {
         disk.create_dir(DIR)?;
         disk.sync_dir("")?;
+        let there: BTreeSet<String> = disk.list(DIR)?.into_iter().collect();
+        for number in 0..=u64::from(u8::MAX) {
+            if !there.contains(&format!("{number:02x}")) {
+                disk.create_dir(&folder(number))?;
+            }
+        }
+        // Also for folders that a process made and did not sync before it was killed.
+        disk.sync_dir(DIR)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 disk,
                 next: AtomicU64::new(first),
+                min_free,
             }),
         })
     }
@@ -75,20 +99,12 @@ impl TextFiles {
     /// Begins a file.
     ///
     /// # Errors
-    /// The errors of the system.
+    /// `StorageFull` if the disk has only the bytes that stay free. All other errors of the system.
     pub fn create(&self) -> io::Result<TextFileWriter> {
-        let disk = &self.inner.disk;
+        self.inner.check_room(0)?;
         loop {
             let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
-            let file = match disk.open(&name(id), Open::New) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    disk.create_dir(&folder(id))?;
-                    disk.sync_dir(DIR)?;
-                    disk.open(&name(id), Open::New)
-                }
-                result => result,
-            };
-            match file {
+            match self.inner.disk.open(&name(id), Open::New) {
                 Ok(file) => {
                     let guard = TextFile {
                         place: TextFilePlace {
@@ -177,7 +193,8 @@ impl TextFileWriter {
     /// Adds bytes at the end.
     ///
     /// # Errors
-    /// The errors of the system. After an error the writer can only be dropped.
+    /// `StorageFull` if the bytes would take the space that stays free. All other errors of the
+    /// system. After an error the writer can only be dropped.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let place = &mut self.guard.place;
         place.crc = crc32c::crc32c_append(place.crc, bytes);
@@ -186,7 +203,11 @@ impl TextFileWriter {
             self.buffer.extend(bytes);
             return Ok(());
         }
-        let at = place.len - (self.buffer.len() + bytes.len()) as u64;
+        let more = self.buffer.len() + bytes.len();
+        let at = place.len - more as u64;
+        if let Some(owner) = &self.guard.owner {
+            owner.check_room(more)?;
+        }
         self.file.write_at(&self.buffer, at)?;
         self.file.write_at(bytes, at + self.buffer.len() as u64)?;
         self.buffer.clear();
@@ -293,6 +314,20 @@ impl TextFileReader {
         self.place
     }
 
+    /// Compares the checksum of what was read with that of the text.
+    ///
+    /// # Errors
+    /// `InvalidData` if they differ.
+    pub fn check(&self, crc: u32) -> io::Result<()> {
+        if crc == self.place.crc {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{} is damaged", name(self.place.file)),
+        ))
+    }
+
     /// Reads a part. A range beyond the end of the text is cut. A read of the whole text also
     /// checks its checksum.
     ///
@@ -304,11 +339,8 @@ impl TextFileReader {
         let len = usize::try_from(end - start).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let mut bytes = vec![0; len];
         self.file.read_at(&mut bytes, start)?;
-        if start == 0 && end == self.place.len && crc32c::crc32c(&bytes) != self.place.crc {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{} is damaged", name(self.place.file)),
-            ));
+        if start == 0 && end == self.place.len {
+            self.check(crc32c::crc32c(&bytes))?;
         }
         Ok(bytes.into())
     }
@@ -335,7 +367,7 @@ mod tests {
             SimDisk::new(1).disk(),
             Arc::new(FsDisk::open(folder.path()).unwrap()),
         ] {
-            let files = TextFiles::open(disk, 0xfffe).unwrap();
+            let files = TextFiles::open(disk, 0xfffe, 0).unwrap();
             let text: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
             for piece in [1000, 4096, BUFFER, 1_000_000, text.len()] {
                 let place = write(&files, &text, piece).keep();
@@ -366,10 +398,10 @@ mod tests {
     fn a_finished_text_survives_a_power_cut() {
         for seed in 0..50 {
             let disk = SimDisk::new(seed);
-            let files = TextFiles::open(disk.disk(), seed).unwrap();
+            let files = TextFiles::open(disk.disk(), seed, 0).unwrap();
             let place = write(&files, &[9; 100_000], 5000).keep();
             disk.crash();
-            let files = TextFiles::open(disk.disk(), 1000).unwrap();
+            let files = TextFiles::open(disk.disk(), 1000, 0).unwrap();
             assert_eq!(
                 files.read(place).unwrap().read(0..100_000).unwrap(),
                 [9; 100_000].as_slice()
@@ -378,9 +410,42 @@ mod tests {
     }
 
     #[test]
+    fn the_files_leave_some_space_free() {
+        let disk = SimDisk::new(1);
+        let files = TextFiles::open(disk.disk(), 1, 100_000).unwrap();
+        let mut writer = files.create().unwrap();
+        disk.set_space(Some(250_000));
+        writer.write(&[1; 100_000]).unwrap();
+        let full = writer.write(&[1; 100_000]).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(disk.disk().free().unwrap(), 150_000);
+        drop(writer);
+        disk.set_space(Some(99_999));
+        let full = files.create().unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn each_folder_survives_a_power_cut_after_the_process_that_made_it() {
+        for seed in 0..50 {
+            let disk = SimDisk::new(seed);
+            // The first process is killed while it makes the folders.
+            disk.fail_power_after(seed * 5);
+            TextFiles::open(disk.disk(), 1, 0).unwrap_err();
+            disk.kill();
+            let files = TextFiles::open(disk.disk(), 1, 0).unwrap();
+            let place = write(&files, b"text", 10).keep();
+            disk.crash();
+            let files = TextFiles::open(disk.disk(), 1000, 0).unwrap();
+            assert_eq!(files.read(place).unwrap().read(0..4).unwrap(), "text");
+            assert_eq!(disk.list(DIR).unwrap().len(), 256);
+        }
+    }
+
+    #[test]
     fn a_text_without_a_record_is_removed() {
         let disk = SimDisk::new(1);
-        let files = TextFiles::open(disk.disk(), 0x1_2345).unwrap();
+        let files = TextFiles::open(disk.disk(), 0x1_2345, 0).unwrap();
         let mut writer = files.create().unwrap();
         writer.write(b"begun").unwrap();
         assert!(disk.content("texts/45/0000000000012345").is_some());
@@ -396,7 +461,7 @@ mod tests {
     #[test]
     fn a_sweep_removes_the_files_without_a_record() {
         let disk = SimDisk::new(1);
-        let files = TextFiles::open(disk.disk(), 1).unwrap();
+        let files = TextFiles::open(disk.disk(), 1, 0).unwrap();
         let places: Vec<_> = (0..5).map(|_| write(&files, b"text", 10).keep()).collect();
         disk.set_content("texts/01/notes", b"mine");
         let kept = places[2];
@@ -409,7 +474,7 @@ mod tests {
     #[test]
     fn a_changed_text_is_an_error() {
         let disk = SimDisk::new(1);
-        let files = TextFiles::open(disk.disk(), 1).unwrap();
+        let files = TextFiles::open(disk.disk(), 1, 0).unwrap();
         let place = write(&files, b"text", 10).keep();
         disk.set_content(&name(place.file), b"texT");
         let reader = files.read(place).unwrap();

@@ -247,13 +247,12 @@ impl Operation for Dump {
 
     async fn run(self, context: &Context, items: &mut impl Sink<Piece>) -> Result<(), AdminError> {
         let queued = find(context, self.id).await?;
-        let message = context.store.queued_message(&queued).await?;
+        let pieces = context.store.queued_message(&queued).await?.into_pieces();
         let mut at = 0;
-        while at < message.len() {
-            let end = message.len().min(at + PIECE);
-            let piece = Piece(message.read(at..end).await?.to_vec());
-            items.send(vec![piece]).await?;
-            at = end;
+        while at < pieces.message().len() {
+            let piece = pieces.piece(at, PIECE).await?;
+            at += piece.len() as u64;
+            items.send(vec![Piece(piece.to_vec())]).await?;
         }
         Ok(())
     }

@@ -8,7 +8,6 @@
 
 use std::{
     collections::VecDeque,
-    ops::Range,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -124,11 +123,8 @@ impl Queue {
                 .iter()
                 .map(|(name, settings)| (name, settings))
                 .collect();
-            let mut pieces = pieces(stored.len()).map(|range| {
-                stored
-                    .read_blocking(range)
-                    .map_err(|error| error.to_string())
-            });
+            let pieces = stored.into_pieces().blocking(PIECE);
+            let mut pieces = pieces.map(|piece| piece.map_err(|error| error.to_string()));
             dkim::sign(&domain, &keys, &mut pieces)
         };
         spawn_blocking(work)
@@ -146,28 +142,4 @@ fn signing_keys<'a>(
     let (name, domain) = config.domains.get_key_value(from?.host.domain()?)?;
     let keys: Vec<_> = domain.dkim.signing().collect();
     (!keys.is_empty()).then_some((name, keys))
-}
-
-fn pieces(len: u64) -> impl Iterator<Item = Range<u64>> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let start = at;
-        at = len.min(start + PIECE);
-        (start < len).then_some(start..at)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_cover_all() {
-        assert_eq!(pieces(0).count(), 0);
-        let ranges: Vec<_> = pieces(PIECE * 2 + 1).collect();
-        assert_eq!(
-            ranges,
-            [0..PIECE, PIECE..PIECE * 2, PIECE * 2..PIECE * 2 + 1]
-        );
-    }
 }

@@ -9,7 +9,7 @@ use postrider_smtp::{
     BodyType, Cause, DeliveryStatus, EnhancedCode, Notify as SmtpNotify, Ret,
     client::{Again, Connection, Envelope, MessageSource, OutgoingMessage, Prefixed, Recipient},
 };
-use postrider_store::{Message, Queued};
+use postrider_store::{Pieces, Queued};
 
 use super::attempt::OngoingAttempt;
 use crate::{Queue, schedule::BATCH, settle::LastHop};
@@ -17,15 +17,16 @@ use crate::{Queue, schedule::BATCH, settle::LastHop};
 /// How often recipients that were too many for a transaction are sent in another one.
 const TRANSACTIONS_MAX: usize = 100;
 
-/// A stored message, as the client reads it.
-pub(super) struct StoredMessage(Message);
+/// A stored message, as the client reads it. If its text is damaged, the client does not get the last
+/// piece, so the transaction ends without its final dot.
+pub(super) struct StoredMessage(Pieces);
 
 /// A message with its DKIM-Signature fields in front of it. An unsigned message has none.
 type SignedMessage = Prefixed<StoredMessage>;
 
 impl MessageSource for StoredMessage {
     fn size(&self) -> u64 {
-        self.0.len()
+        self.0.message().len()
     }
 
     async fn read(&self, offset: u64, max: usize) -> io::Result<Bytes> {
@@ -126,9 +127,10 @@ impl Queue {
         };
         let prefix = self.signature(config, first).await.map_err(local)?;
         let stored = self.store.queued_message(first).await;
+        let stored = stored.map_err(|error| local(error.to_string()))?;
         let source = Prefixed {
             prefix,
-            message: StoredMessage(stored.map_err(|error| local(error.to_string()))?),
+            message: StoredMessage(stored.into_pieces()),
         };
         Ok(OutgoingMessage {
             envelope: envelope(first, group),

@@ -399,10 +399,15 @@ impl Disk for SimDisk {
         let epoch = state.epoch;
         state.alive(epoch)?;
         let mut names: Vec<String> = state.dir(dir)?.names.keys().cloned().collect();
-        let below = state
-            .dirs
-            .keys()
-            .filter(|name| !name.is_empty() && split(name).0 == dir);
+        let prefix = match dir {
+            "" => String::new(),
+            dir => format!("{dir}/"),
+        };
+        let below = state.dirs.range(prefix.clone()..);
+        let below = below
+            .map(|(name, _)| name)
+            .take_while(|name| name.starts_with(&prefix));
+        let below = below.filter(|name| !name.is_empty() && split(name).0 == dir);
         names.extend(below.map(|name| split(name).1.to_owned()));
         names.sort_unstable();
         Ok(names)

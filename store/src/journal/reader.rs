@@ -94,6 +94,24 @@ impl JournalText {
         self.place
     }
 
+    /// Compares the checksum of what was read with that of the text.
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`] if they differ.
+    pub fn check(&self, crc: u32) -> Result<(), ReadError> {
+        match crc == self.place.crc {
+            true => Ok(()),
+            false => Err(self.corrupt()),
+        }
+    }
+
+    fn corrupt(&self) -> ReadError {
+        ReadError::Corrupt {
+            file: segment_name(self.place.generation),
+            offset: u64::from(self.place.offset),
+        }
+    }
+
     /// Reads a part. A range beyond the end of the text is cut. This is one blocking read, usually
     /// from the page cache. A read of the whole text also checks its checksum.
     ///
@@ -103,12 +121,8 @@ impl JournalText {
     pub fn read(&self, range: Range<u64>) -> Result<Bytes, ReadError> {
         let end = range.end.min(u64::from(self.place.len));
         let start = range.start.min(end);
-        let corrupt = || ReadError::Corrupt {
-            file: segment_name(self.place.generation),
-            offset: u64::from(self.place.offset),
-        };
         // The difference of two u32 fits.
-        let mut bytes = vec![0; usize::try_from(end - start).map_err(|_| corrupt())?];
+        let mut bytes = vec![0; usize::try_from(end - start).map_err(|_| self.corrupt())?];
         self.segment
             .file
             .read_at(&mut bytes, u64::from(self.place.offset) + start)
@@ -116,9 +130,8 @@ impl JournalText {
                 file: segment_name(self.place.generation),
                 error,
             })?;
-        let whole = start == 0 && end == u64::from(self.place.len);
-        if whole && crc32c::crc32c(&bytes) != self.place.crc {
-            return Err(corrupt());
+        if start == 0 && end == u64::from(self.place.len) {
+            self.check(crc32c::crc32c(&bytes))?;
         }
         Ok(bytes.into())
     }

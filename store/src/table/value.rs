@@ -228,6 +228,40 @@ mod tests {
         assert!(fault.contains("newer postrider") && !fault.contains("damaged"));
     }
 
+    /// A stricter parser makes no stored record unreadable.
+    #[test]
+    fn an_address_that_no_parser_takes_any_more_is_read() {
+        use postrider_smtp::{Address, Domain, ReversePath};
+        let stored = |text: &str| {
+            let mut bytes = Vec::new();
+            append(&text, &mut bytes);
+            bytes
+        };
+        for (text, shown) in [
+            ("a..b@-x-.example", "\"a..b\"@-x-.example"),
+            ("\"a b\"@x..example", "\"a b\"@x..example"),
+            ("a b@x.example", "\"a b\"@x.example"),
+        ] {
+            assert!(Address::parse(text).is_err() || text == shown, "{text}");
+            let bytes = stored(text);
+            let address: Address = exactly(&bytes).unwrap();
+            assert_eq!(address.to_string(), shown);
+            assert_eq!(exactly::<Address>(&stored(shown)), Ok(address.clone()));
+            let path: ReversePath = exactly(&bytes).unwrap();
+            assert_eq!(path.address(), Some(&address));
+        }
+        assert!(exactly::<Domain>(&stored("-x-.example")).is_ok());
+        // Nothing that could end a line on the wire.
+        for text in [
+            "a\r\n@-x-.example",
+            "a@-x.example\r\nRSET",
+            "a@-x-.example>",
+            "-",
+        ] {
+            assert!(exactly::<Address>(&stored(text)).is_err(), "{text:?}");
+        }
+    }
+
     #[test]
     fn further_bytes_are_not_dropped_silently() {
         let mut longer = bytes(3, &room(9));

@@ -8,8 +8,9 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use futures_util::stream;
 use postrider_config::Account;
-use postrider_store::{Mail, MailChange, MailId, Scratch};
+use postrider_store::{Mail, MailChange, MailId, StoreError};
 use postrider_webhook::message;
 
 use super::{
@@ -63,7 +64,13 @@ pub(super) async fn raw(
     let mail = find(context, user, id).await?;
     let stored = context.store.mail_message(&mail).await?;
     let kind = HeaderValue::from_static("text/plain");
-    let text = Body::from_stream(Data::from(Scratch::from(stored)).pieces(PIECE));
+    // The end of a damaged text is an error of the connection.
+    let pieces = stream::try_unfold((stored.into_pieces(), 0), |(pieces, at)| async move {
+        let piece = pieces.piece(at, PIECE).await?;
+        let end = at + piece.len() as u64;
+        Ok::<_, StoreError>((!piece.is_empty()).then_some((piece, (pieces, end))))
+    });
+    let text = Body::from_stream(pieces);
     Ok(([(CONTENT_TYPE, kind)], text).into_response())
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    disk::{Disk, Open, is_full, redb_backend::RedbFile},
+    disk::{Disk, DiskFile, Open, is_full, redb_backend::RedbFile},
     error::Fault,
     journal::Position,
     table::{
@@ -30,6 +30,10 @@ const OLDEST: u32 = 4;
 pub(super) const FILE: &str = "index.redb";
 /// An index that is being made.
 const NEW_FILE: &str = "index.new";
+/// Says that a sync of the index failed, so that nobody knows which of its bytes are on the disk.
+const DOUBT: &str = "index.doubt";
+/// Bytes that are written at once when the index is written anew.
+const PIECE: usize = 1 << 20;
 const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
 const META_KEY: &str = "checkpoint";
 /// Before the name of a subject: its counters.
@@ -86,7 +90,7 @@ pub(super) struct Index {
 impl Index {
     /// Opens the index. None if there is none.
     pub(super) fn open(
-        disk: &dyn Disk,
+        disk: &Arc<dyn Disk>,
         cache: usize,
         room: Arc<IndexRoom>,
     ) -> Result<Option<(Self, Meta)>, IndexError> {
@@ -94,32 +98,25 @@ impl Index {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             result => result?,
         };
-        let index = Self::on(
-            Patient {
-                file: RedbFile::new(file),
-                room,
-            },
-            cache,
-        )?;
+        let file = match disk.open(DOUBT, Open::Existing) {
+            Ok(_) => write_anew(disk, cache, file)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => file,
+            Err(error) => return Err(error.into()),
+        };
+        let index = Self::on(Patient::new(disk, file, room), cache)?;
         let meta = index.meta()?;
         Ok(Some((index, meta)))
     }
 
     /// Makes an empty index. A crash in between leaves none.
     pub(super) fn create(
-        disk: &dyn Disk,
+        disk: &Arc<dyn Disk>,
         cache: usize,
         room: &Arc<IndexRoom>,
     ) -> Result<(Self, Meta), IndexError> {
         let file = disk.open(NEW_FILE, Open::Either)?;
         file.set_size(0)?;
-        let index = Self::on(
-            Patient {
-                file: RedbFile::new(file),
-                room: Arc::clone(room),
-            },
-            cache,
-        )?;
+        let index = Self::on(Patient::new(disk, file, Arc::clone(room)), cache)?;
         index.commit(&[], &Meta::default())?;
         drop(index);
         disk.rename(NEW_FILE, FILE)?;
@@ -225,6 +222,44 @@ impl Index {
     }
 }
 
+/// Makes the index safe after a sync of it failed.
+///
+/// The kernel may have dropped bytes of the failed sync, and may show others that are not on the
+/// disk. So all checksums of the index are looked at. If the last commit is not whole, redb goes back
+/// to the commit before. The journal still has everything since that commit, for a segment is given
+/// back only after a commit without an error. Then all bytes are written once more and synced.
+fn write_anew(
+    disk: &Arc<dyn Disk>,
+    cache: usize,
+    file: Box<dyn DiskFile>,
+) -> Result<Box<dyn DiskFile>, IndexError> {
+    tracing::warn!("a sync of the index failed before; the index is checked and written anew");
+    let mut database = Database::builder()
+        .set_cache_size(cache)
+        .create_with_backend(RedbFile::new(file))
+        .map_err(redb::Error::from)?;
+    let sound = database.check_integrity().map_err(redb::Error::from)?;
+    drop(database);
+    if !sound {
+        tracing::warn!("the last commit of the index was lost; the journal has what was in it");
+    }
+    let file = disk.open(FILE, Open::Existing)?;
+    let size = file.size()?;
+    let mut piece = vec![0; PIECE];
+    let mut at = 0;
+    while at < size {
+        let len = usize::try_from(size - at).map_or(PIECE, |left| left.min(PIECE));
+        let piece = piece.get_mut(..len).unwrap_or_default();
+        file.read_at(piece, at)?;
+        file.write_at(piece, at)?;
+        at += len as u64;
+    }
+    file.sync_all()?;
+    disk.remove(DOUBT)?;
+    disk.sync_dir("")?;
+    Ok(file)
+}
+
 /// Whether the index has room to grow.
 #[derive(Debug, Default)]
 pub(super) struct IndexRoom {
@@ -282,9 +317,24 @@ impl IndexRoom {
 struct Patient {
     file: RedbFile,
     room: Arc<IndexRoom>,
+    disk: Arc<dyn Disk>,
 }
 
 impl Patient {
+    fn new(disk: &Arc<dyn Disk>, file: Box<dyn DiskFile>, room: Arc<IndexRoom>) -> Self {
+        Self {
+            file: RedbFile::new(file),
+            room,
+            disk: Arc::clone(disk),
+        }
+    }
+
+    /// Leaves a note for the next start.
+    fn note_doubt(&self) -> io::Result<()> {
+        self.disk.open(DOUBT, Open::Either)?.sync_all()?;
+        self.disk.sync_dir("")
+    }
+
     fn retry(&self, mut action: impl FnMut() -> io::Result<()>) -> io::Result<()> {
         loop {
             match action() {
@@ -314,7 +364,13 @@ impl StorageBackend for Patient {
 
     /// After a failed sync nobody knows what is on the disk, so waiting does not help.
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
+        let result = self.file.sync_data();
+        if result.is_err()
+            && let Err(error) = self.note_doubt()
+        {
+            tracing::error!(%error, "the next start is not told that a sync of the index failed");
+        }
+        result
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

@@ -83,7 +83,7 @@ impl JournalEngine {
             path: options.dir.clone(),
         })?;
         let room = Arc::new(IndexRoom::default());
-        let (index, meta) = open_index(&*disk, options, &room)?;
+        let (index, meta) = open_index(&disk, options, &room)?;
         let mut state = State::new();
         folder.check_versions(&meta.versions, &state.versions())?;
         for (name, bytes) in &meta.counters {
@@ -99,7 +99,7 @@ impl JournalEngine {
         // The effects took place when the operations were first carried out, or the sweep finds the
         // files.
         state.effects = Effects::default();
-        let files = TextFiles::open(Arc::clone(&disk), rand::random())
+        let files = TextFiles::open(Arc::clone(&disk), rand::random(), options.min_free)
             .map_err(|error| folder.io("texts", error))?;
         let mut fault = None;
         let swept = files.sweep(|file| {
@@ -170,7 +170,7 @@ fn start(
 }
 
 fn open_index(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     options: &Options,
     room: &Arc<IndexRoom>,
 ) -> Result<(Index, Meta), OpenError> {
@@ -222,6 +222,7 @@ fn replay(
 ) -> Result<Journal, OpenError> {
     let journal_options = JournalOptions {
         segment_size: options.segment_size,
+        min_free: options.min_free,
         ..mode.journal_options()
     };
     let mut apply = |entry: Entry<'_>| -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
