@@ -61,12 +61,23 @@ impl Stage {
         if let Some((_, stage)) = phrase {
             return Some(*stage);
         }
-        let found = NAMED.captures(&lower)?;
-        let command = found
-            .get(1)
-            .or_else(|| found.get(2))
-            .or_else(|| found.get(3));
-        Self::of_command(command?.as_str())
+        // In a transcript, the last command before the refusal counts.
+        let refusal = REFUSAL
+            .find(&lower)
+            .map_or(lower.len(), |found| found.start());
+        let mut stage = None;
+        for found in NAMED.captures_iter(&lower) {
+            let transcript = found.get(2);
+            if transcript.is_some_and(|command| stage.is_some() && command.start() > refusal) {
+                break;
+            }
+            let command = found.get(1).or(transcript).or_else(|| found.get(3));
+            stage = Self::of_command(command?.as_str());
+            if transcript.is_none() {
+                break;
+            }
+        }
+        stage
     }
 
     /// The server does not know the recipient yet, or is not asked about it. A refusal at such a
@@ -77,8 +88,10 @@ impl Stage {
     }
 }
 
-/// The fixed words of Postfix and qmail for a stage.
-const PHRASES: [(&str, Stage); 7] = [
+/// The fixed words of Postfix, qmail and Yahoo for a stage.
+const PHRASES: [(&str, Stage); 9] = [
+    ("[mail_from]", Stage::Mail),
+    ("[rcpt_to]", Stage::Rcpt),
     ("refused to talk to me", Stage::Greeting),
     ("but greeting failed", Stage::Greeting),
     ("but my name was rejected", Stage::Ehlo),
@@ -103,6 +116,11 @@ static NAMED: LazyLock<Regex> = LazyLock::new(|| {
     ))
     .expect("a pattern")
 });
+
+/// The reply to the refused command in a transcript.
+#[expect(clippy::expect_used, reason = "a constant, which the tests compile")]
+static REFUSAL: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?:<<<|<--|:)\s*[45][0-9]{2}[ -]").expect("a pattern"));
 
 #[cfg(test)]
 mod tests {
@@ -181,6 +199,15 @@ mod tests {
             ("192.0.2.1 does not like recipient.", Some(Stage::Rcpt)),
             (">>> MAIL From:<a@b.example> <<< 550 no", Some(Stage::Mail)),
             (">>> DATA <<< 550 5.1.1 no", None),
+            (
+                "--> MAIL From:<a@b.example> <-- 250 ok --> RCPT To:<x@y.example> <-- 550 no --> QUIT",
+                Some(Stage::Rcpt),
+            ),
+            (
+                ">>> MAIL From:<a@b.example> <<< 550 no >>> RCPT To:<x@y.example>",
+                Some(Stage::Mail),
+            ),
+            ("553 5.3.0 not allowed [MAIL_FROM]", Some(Stage::Mail)),
             ("hMailServer sent: RCPT TO:<x@y.example>", Some(Stage::Rcpt)),
             (
                 "mx.x.example [192.0.2.1]: MAIL: 550 5.1.8 no",

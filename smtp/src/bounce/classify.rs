@@ -144,7 +144,7 @@ fn between(
     }
     let reliable = !matches!(
         place,
-        Some((1, 1..=6 | 10) | (2, 1) | (4, _) | (5, 1 | 2 | 4..=6) | (7, 8..=12))
+        Some((1, 1..=5 | 10) | (2, 1) | (4, _) | (5, 1 | 2 | 4..=6) | (7, 8..=12))
     );
     // The text may have more than one reason. A blocked host or a refused sender is the real one.
     let agreed = told.clear.contains(&code) && !matches!(word, Class::Blocked | Class::Sender);
@@ -197,6 +197,11 @@ fn by_vague_facts(
     }
     let mut vague = told.vague.iter().copied();
     if let Some(word) = vague.find(|class| *class != Class::Unknown) {
+        // At MAIL, a refusal without a clear reason is about the sender.
+        let word = match word {
+            Class::Policy if stage == Some(Stage::Mail) => Class::Sender,
+            word => word,
+        };
         return (word, Evidence::Words);
     }
     if let Some(class) = hint {

@@ -259,7 +259,11 @@ impl Entry {
         };
         if codes.code == 0 {
             codes.code = u16::from(status.class) * 100;
-            codes.enhanced = Some(status);
+            let generic = (status.subject, status.detail) == (0, 0);
+            let better = codes
+                .enhanced
+                .filter(|code| generic && code.class == status.class);
+            codes.enhanced = better.or(Some(status));
         }
         if codes.enhanced.is_none() && codes.code / 100 == u16::from(status.class) {
             codes.enhanced = Some(status);

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use mail_parser::{HeaderValue, Message, PartType};
+use mail_parser::{HeaderValue, Message, PartType, decoders::html::html_to_text};
 use regex::Regex;
 
 use super::{
@@ -12,6 +12,8 @@ use super::{
 };
 use crate::{ReversePath, mime};
 
+/// The most addresses of author and addressees.
+const OWN_MAX: usize = 1000;
 /// The most bytes of the text.
 const READ_MAX: usize = 64 * 1024;
 
@@ -40,6 +42,8 @@ enum Path {
 pub(super) struct Letter<'a> {
     pub(super) mail: &'a Message<'a>,
     pub(super) origin: Origin,
+    /// The reverse-path is null.
+    pub(super) null: bool,
     pub(super) subject: Subject,
     /// The text in all parts before the returned message.
     pub(super) text: String,
@@ -60,6 +64,7 @@ impl<'a> Letter<'a> {
         Self {
             mail,
             origin: origin(mail, path),
+            null: path == Path::Null,
             subject: phrases::of_subject(mail.subject().unwrap_or_default()),
             text: text(mail),
             returned: in_parts(mail),
@@ -125,7 +130,7 @@ static DAEMON_NAME: LazyLock<Regex> = LazyLock::new(|| {
 static PROGRAM: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(concat!(
         r"no[-_.]?reply|not?[-_.]?reply|donot|admin|system|daemon|mail|smtp|server|gateway|filter",
-        r"|interscan|scan|spam|guard|security|notif|alert|robot|^root$|^info$|^list|^help|^support",
+        r"|interscan|scan|spam|guard|security|notif|alert|robot|^list",
     ))
     .expect("a pattern")
 });
@@ -195,7 +200,11 @@ fn text(mail: &Message<'_>) -> String {
         if is_header {
             continue;
         }
-        if let Some(body) = mail.body_text(at) {
+        let body = match part.map(|part| &part.body) {
+            Some(PartType::Html(html)) => Some(text_of_html(cut_at(html, 4 * READ_MAX)).into()),
+            _ => mail.body_text(at),
+        };
+        if let Some(body) = body {
             text.push_str(cut_at(&body, READ_MAX));
             text.push('\n');
         }
@@ -204,6 +213,17 @@ fn text(mail: &Message<'_>) -> String {
         }
     }
     text
+}
+
+/// The beginning of a block or of a cell.
+#[expect(clippy::expect_used, reason = "a constant, which the tests compile")]
+static BLOCK: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)<(t[dhr]|li|dt|dd|div|h[1-6]|pre|hr)(?-u:\b)").expect("a pattern")
+});
+
+/// The text of HTML. Each block and each cell has a line of its own.
+fn text_of_html(html: &str) -> String {
+    html_to_text(&BLOCK.replace_all(html, "<br><$1"))
 }
 
 /// The message that comes back in a part of its own.
@@ -252,5 +272,6 @@ fn own_addresses(mail: &Message<'_>) -> Vec<String> {
             _ => {}
         }
     }
+    own.truncate(OWN_MAX);
     own
 }

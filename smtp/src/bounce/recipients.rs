@@ -74,7 +74,7 @@ struct Candidate {
 /// An address in a text. Quotes, brackets and punctuation end it.
 macro_rules! address_pattern {
     () => {
-        r#"(?:"[^"\s]{1,64}"|[^\s<>()\[\]:;,"'@|`][^\s<>()\[\]:;,"@|`]*)@(?:\[[0-9a-fA-F.:]+\]|[\p{L}0-9_-]+(?:\.[\p{L}0-9_-]+)*)"#
+        r#"(?:"[^"]{1,64}"|[^\s<>()\[\]:;,"'@|`][^\s<>()\[\]:;,"@|`]*)@(?:\[[0-9a-fA-F.:]+\]|[\p{L}0-9_-]+(?:\.[\p{L}0-9_-]+)*)"#
     };
 }
 
@@ -98,7 +98,7 @@ static LINE: LazyLock<Regex> = LazyLock::new(|| {
 #[expect(clippy::expect_used, reason = "a constant, which the tests compile")]
 static LABEL: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(concat!(
-        r#"^[\s*-]{0,12}([\p{L}][^:;<>@]{0,70}?)[:;=]\s*(?i:(?:smtp|mailto|rfc822)[:;]\s*)?["'(<\[]{0,2}("#,
+        r#"^[\s*(-]{0,12}([\p{L}][^:;<>@]{0,70}?)[:;=]\s*(?i:(?:smtp|mailto|rfc822)[:;]\s*)?["'(<\[]{0,2}("#,
         address_pattern!(),
         ")",
     ))
@@ -121,7 +121,7 @@ static OTHER_LABEL: LazyLock<Regex> = LazyLock::new(|| {
 static OTHER_BEFORE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(concat!(
         r"(?i)(?:(?-u:\b)(?:from|by|sender|contact|write to|mail from|reply to|help|assistance|support|id)",
-        r"|(?:mail|message|report|forward\w*|question\w*|request\w*|it) to|please (?:mail|email|e-mail|send)",
+        r"|(?:forward\w*|question\w*|request\w*|complain\w*|report it) to|please (?:mail|email|e-mail|send)",
         r"|message-id|return-path|administrator\w*|postmaster)[^.!?@]{0,24}$",
     ))
     .expect("a pattern")
@@ -286,7 +286,7 @@ fn leading(line: &str) -> Option<(String, &str)> {
 fn labelled(line: &str) -> Option<(String, &str)> {
     let found = LABEL.captures(line)?;
     let label = found.get(1)?.as_str();
-    if OTHER_LABEL.is_match(label) {
+    if OTHER_LABEL.is_match(label) && !label.to_lowercase().contains("expanded from") {
         return None;
     }
     let address = bare(found.get(2)?.as_str())?;
@@ -413,7 +413,7 @@ fn best(all: Vec<(Place, Found)>, known: &Known<'_>) -> Vec<Found> {
 }
 
 /// The words have a reply code, or name a reason.
-fn is_strong(said: &str) -> bool {
+pub(super) fn is_strong(said: &str) -> bool {
     let codes = codes::find(said);
     codes.code != 0
         || codes.enhanced.is_some_and(|code| code.class != 2)

@@ -1,6 +1,6 @@
 //! The message that a bounce returns: in a part of its own, or in the text of the bounce.
 
-use std::sync::LazyLock;
+use std::{borrow::Cow, sync::LazyLock};
 
 use mail_parser::{Message, MessagePart, MimeHeaders};
 use regex::Regex;
@@ -125,8 +125,9 @@ pub(super) fn is_field(line: &str) -> bool {
     FIELD.is_match(line)
 }
 
-/// Splits a text into the words of the system and the returned message.
-pub(super) fn split(text: &str) -> (&str, Option<&str>) {
+/// Splits a text into the words of the system and the returned message. An indented header section
+/// may have more words of the system behind it.
+pub(super) fn split(text: &str) -> (Cow<'_, str>, Option<&str>) {
     let lines: Vec<(usize, &str)> = starts(text);
     for (at, (start, line)) in lines.iter().enumerate() {
         let rest = lines.get(at + 1..).unwrap_or_default();
@@ -137,14 +138,26 @@ pub(super) fn split(text: &str) -> (&str, Option<&str>) {
                 && codes::find(line).code == 0
                 && field_soon(rest)
         };
-        let cut = DASHES.is_match(line) && !ABOUT.is_match(line)
-            || introduces()
-            || begins_header(lines.get(at..).unwrap_or_default());
-        if cut {
-            return (text.get(..*start).unwrap_or(text), text.get(*start..));
+        let before = text.get(..*start).unwrap_or(text);
+        if DASHES.is_match(line) && !ABOUT.is_match(line) || introduces() {
+            return (before.into(), text.get(*start..));
+        }
+        if begins_header(lines.get(at..).unwrap_or_default()) {
+            let end = rest.iter().find(|(_, line)| begins_at_margin(line));
+            let after = end.filter(|_| line.starts_with([' ', '\t']));
+            let after = after.and_then(|(end, _)| text.get(*end..));
+            let told = match after {
+                Some(after) => format!("{before}\n{after}").into(),
+                None => before.into(),
+            };
+            return (told, text.get(*start..));
         }
     }
-    (text, None)
+    (text.into(), None)
+}
+
+fn begins_at_margin(line: &str) -> bool {
+    !line.is_empty() && !line.starts_with([' ', '\t'])
 }
 
 /// The lines of a text, and where each begins.
@@ -260,9 +273,12 @@ mod tests {
             ("a failure of the original message: no\n", ""),
         ] {
             let text = format!("{told}{copy}");
-            let expected = (told, (!copy.is_empty()).then_some(copy));
+            let expected = (told.into(), (!copy.is_empty()).then_some(copy));
             assert_eq!(split(&text), expected);
         }
+        let indented = "  Message-ID: <m@x.example>\n  To: a@x.example\n\n550 no\n";
+        let (told, copy) = split(indented);
+        assert_eq!((&*told, copy), ("\n550 no\n", Some(indented)));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! tell of a failure, and a failed recipient is found. The more certain the first two are, the less
 //! must be said of the recipient.
 
+use std::{borrow::Cow, collections::HashMap};
+
 use super::{
     Class, Format, Recipient, Report, Said, System, classify,
     codes::{self, Codes},
@@ -19,6 +21,8 @@ use crate::{Stage, dsn::Action};
 /// How sure it is that the mail is a bounce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Certainty {
+    /// A recipient with a reply must be found.
+    Unlikely,
     /// A recipient with a reply or clear words must be found.
     Maybe,
     /// The same, or the returned message must be there.
@@ -30,7 +34,7 @@ enum Certainty {
 /// The text of a mail, and what it says of recipients.
 pub(super) struct Text<'a> {
     /// The words of the system.
-    told: &'a str,
+    told: Cow<'a, str>,
     /// The returned message.
     returned: Returned,
     /// The mail has the returned message, not only words about it.
@@ -55,7 +59,7 @@ impl<'a> Text<'a> {
             to: &to,
             failed: &letter.failed_recipients(),
         };
-        let mut found = recipients::find(told, &known);
+        let mut found = recipients::find(&told, &known);
         if found.is_empty() && copy.is_some() {
             // A summary of the message may stand before the words on its recipients.
             found = recipients::find(&letter.text, &known);
@@ -82,12 +86,19 @@ impl<'a> Text<'a> {
     /// The report in the text. `is_report` says that the mail is a multipart/report of delivery
     /// status, so it is a bounce in any case. None if the mail is no bounce, or without a recipient.
     pub(super) fn report(&self, letter: &Letter<'_>, is_report: bool) -> Option<Report> {
-        let phrases = phrases::of_text(self.told);
+        let phrases = phrases::of_text(&self.told);
         let certainty = certainty(letter, &phrases, is_report)?;
         let enough = match certainty {
             Certainty::Known => true,
             Certainty::Likely if self.has_copy && letter.subject.fits => true,
-            Certainty::Likely | Certainty::Maybe => self.has_reasons(),
+            Certainty::Likely => {
+                self.has_reasons() || self.found.len() == 1 && recipients::is_strong(&self.told)
+            }
+            Certainty::Maybe => self.has_reasons(),
+            Certainty::Unlikely => self
+                .found
+                .iter()
+                .any(|found| codes::find(&found.said).code != 0),
         };
         if !enough {
             return None;
@@ -124,20 +135,25 @@ impl<'a> Text<'a> {
 
     /// Adds the reply and the stage in the text to results whose fields have none.
     pub(super) fn add_to(&self, recipients: &mut [Recipient]) {
-        let alone = recipients.len() == 1;
+        let named: HashMap<String, &Found> = self
+            .found
+            .iter()
+            .map(|found| (found.address.to_lowercase(), found))
+            .collect();
+        let only = match (self.found.as_slice(), recipients.len()) {
+            ([only], 1) => Some(only),
+            _ => None,
+        };
         for result in recipients {
             if !matches!(result.action, Action::Failed | Action::Delayed) {
                 continue;
             }
-            let named = self
-                .found
-                .iter()
-                .find(|found| result.has_address(&found.address));
-            let only = match self.found.as_slice() {
-                [only] if alone => Some(only),
-                _ => None,
+            let of = |address: &Option<String>| {
+                let address = address.as_ref()?.to_lowercase();
+                named.get(&address).copied()
             };
-            if let Some(found) = named.or(only).filter(|found| found.strong) {
+            let found = of(&result.final_recipient).or_else(|| of(&result.original_recipient));
+            if let Some(found) = found.or(only).filter(|found| found.strong) {
                 complete_by_words(result, self.result(found, result.action));
             }
         }
@@ -149,7 +165,7 @@ impl<'a> Text<'a> {
         let mut said = if found.strong {
             found.said.clone()
         } else {
-            self.told.to_owned()
+            self.told.to_string()
         };
         let mut codes = codes::find(&said);
         if codes == Codes::default() && self.found.len() == 1 {
@@ -244,7 +260,10 @@ fn certainty(letter: &Letter<'_>, phrases: &Phrases, report: bool) -> Option<Cer
         _ if failed => Some(Certainty::Known),
         Origin::Daemon if phrases.system.is_some() => Some(Certainty::Known),
         Origin::Daemon if letter.subject.fits || words => Some(Certainty::Likely),
-        Origin::Program if words => Some(Certainty::Maybe),
+        Origin::Daemon if letter.null => Some(Certainty::Unlikely),
+        Origin::Program if phrases.system.is_some() || letter.subject.fits && words => {
+            Some(Certainty::Maybe)
+        }
         _ => None,
     }
 }

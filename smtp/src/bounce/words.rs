@@ -77,6 +77,7 @@ static NAMES: LazyLock<Regex> = LazyLock::new(|| {
         r"|(?-u:\b)((?:host|server|at|from|by|mx|mta|with|to|for) )([a-z0-9_-]+\.[a-z]{2,}(?-u:\b))",
         r"|((?-u:\b)[245]\d\d[ -]#?[245]\.\d{1,3}\.\d{1,3}(?-u:\b)|(?-u:\b)[45]\d\d-)",
         r"|(\(in reply to [^)]*\)|delivery temporarily suspended:?)",
+        r"|((?:remote |smtp )?(?:host|server) (?:said|says|replied|returned|responded)(?-u:\b))",
     ))
     .expect("a pattern")
 });
