@@ -4,7 +4,7 @@
     reason = "helpers of tests; a panic is how they fail"
 )]
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::LazyLock};
 
 use postrider_smtp::mime::Limits;
 use postrider_smtp::{
@@ -19,7 +19,8 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testdata/bounces")
 }
 
-fn corpus() -> Vec<(String, Vec<u8>)> {
+/// The mails of the folder, with their names.
+static MAILS: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
     let mut mails: Vec<(String, Vec<u8>)> = fs::read_dir(folder())
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -31,7 +32,7 @@ fn corpus() -> Vec<(String, Vec<u8>)> {
         .collect();
     mails.sort();
     mails
-}
+});
 
 /// A reading in the words of the file: the expected one, or the real one.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -117,7 +118,7 @@ fn words(recipient: &Recipient) -> String {
 fn the_corpus_is_read_as_expected() {
     let file = fs::read_to_string(folder().join("expected.toml")).unwrap();
     let file: DocumentMut = file.parse().unwrap();
-    let mails = corpus();
+    let mails = &*MAILS;
     assert_eq!(
         file.len(),
         mails.len(),
@@ -125,7 +126,7 @@ fn the_corpus_is_read_as_expected() {
     );
     let (mut right, mut wrong, mut missed) = (0_u32, 0_u32, 0_u32);
     let mut differing = Vec::new();
-    for (name, text) in &mails {
+    for (name, text) in mails {
         let table = file.get(name).and_then(|item| item.as_table_like());
         let expected = expected(table.unwrap_or_else(|| panic!("nothing is expected of {name}")));
         let found = told(read(text, Limits::default()));
@@ -155,11 +156,11 @@ fn the_corpus_is_read_as_expected() {
 
 #[test]
 fn line_ends_do_not_matter() {
-    for (name, text) in corpus() {
+    for (name, text) in &*MAILS {
         let bare: Vec<u8> = text.iter().copied().filter(|byte| *byte != b'\r').collect();
         assert_eq!(
             told(read(&bare, Limits::default())),
-            told(read(&text, Limits::default())),
+            told(read(text, Limits::default())),
             "{name}"
         );
     }
@@ -306,8 +307,7 @@ proptest! {
         len in 0..40_usize,
         with in prop::collection::vec(any::<u8>(), 0..40),
     ) {
-        let mails = corpus();
-        let mut text = mails.into_iter().nth(which.index(70)).unwrap().1;
+        let mut text = which.get(&MAILS).1.clone();
         let from = at.index(text.len().max(1)).min(text.len());
         let to = (from + len).min(text.len());
         text.splice(from..to, with);

@@ -48,7 +48,8 @@ pub fn classify(said: &Said<'_>) -> Class {
 ///
 /// Only a reply or a report can blame it (`code` is not 0). A reply before RCPT never does, and a
 /// 4xx code or a text about a temporary state does on the third time at most. 550, 551 and 553
-/// without a telling enhanced code or words blame at once only as a reply to RCPT or after the data.
+/// without a telling enhanced code or words blame at once only as a reply to RCPT or after the
+/// data.
 ///
 /// A refusal by policy ([`Class::Policy`]) blames nobody here. A caller may decide otherwise.
 #[must_use]

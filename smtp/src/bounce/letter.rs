@@ -99,7 +99,11 @@ fn named_path(path: &str) -> Path {
 
 /// The address of a daemon, in lower case.
 fn is_daemon(address: &str) -> bool {
-    DAEMON.is_match(address.split('@').next().unwrap_or_default())
+    DAEMON.is_match(local_part(address))
+}
+
+fn local_part(address: &str) -> &str {
+    address.split('@').next().unwrap_or_default()
 }
 
 #[expect(clippy::expect_used, reason = "a constant, which the tests compile")]
@@ -113,14 +117,14 @@ static DAEMON: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a pattern")
 });
 
-/// A display name of daemons, or the address of a program without one.
+/// The display name of a daemon.
 #[expect(clippy::expect_used, reason = "a constant, which the tests compile")]
 static DAEMON_NAME: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(concat!(
         r"mailer[-_ ]?da?e?a?mon|mail deliver|postmaster|system administrator|mail administrator",
         r"|delivery (?:sub|service|system|status|agent)|mail (?:sub)?system|microsoft outlook",
-        r"|internet mail|returned mail|mail router|undeliver|delivery notif|mail server|bounce",
-        r"|microsoft exchange|mail gateway|smtp server|email security|mail security|mail transfer",
+        r"|internet mail|returned mail|mail router|undeliver|delivery notif|mail server",
+        r"|microsoft exchange|mail gateway|mail transfer|^bounce",
     ))
     .expect("a pattern")
 });
@@ -135,11 +139,21 @@ static PROGRAM: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a pattern")
 });
 
+/// The subject of an answer, or of a message that somebody passes on.
 #[expect(clippy::expect_used, reason = "a constant, which the tests compile")]
-static REPLY: LazyLock<Regex> = LazyLock::new(|| {
+static ANSWER: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(concat!(
-        r"(?i)^\s*(?:(?:re|aw|sv|vs|antw|odp|ynt|rif|fwd?|wg|tr|rv|enc|doorst)\s*(?:\[\d+\])?:",
-        r"|auto(?:matic|matische)?[ -]?(?:reply|response|antwort|:)|out of (?:the )?office",
+        r"(?i)^\s*(?:re|aw|sv|vs|antw|odp|ynt|rif|fwd?|wg|tr|rv|enc|doorst)\s*",
+        r"(?:\[\d+\])?\s*:",
+    ))
+    .expect("a pattern")
+});
+
+/// The subject of an automatic answer.
+#[expect(clippy::expect_used, reason = "a constant, which the tests compile")]
+static AUTOMATIC: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(concat!(
+        r"(?i)^\s*(?:auto(?:matic|matische)?[ -]?(?:reply|response|antwort|:)|out of (?:the )?office",
         r"|abwesen|absence|automatisch|r.ponse automatique|respuesta autom|vacation|ooo\b)",
     ))
     .expect("a pattern")
@@ -162,15 +176,22 @@ fn origin(mail: &Message<'_>, path: Path) -> Origin {
     if others.iter().any(|name| raw(name).is_some()) {
         return Origin::Other;
     }
-    let from = first_raw(mail, "From").unwrap_or_default().to_lowercase();
-    let address = mail.from().and_then(|from| from.first()?.address());
-    let address = address.unwrap_or_default().to_lowercase();
+    let from = mail.from().and_then(|from| from.first());
+    let address = from
+        .and_then(|from| from.address())
+        .unwrap_or_default()
+        .to_lowercase();
+    let name = from
+        .and_then(|from| from.name())
+        .unwrap_or_default()
+        .to_lowercase();
     let by_address = is_daemon(&address);
-    let named = by_address || DAEMON_NAME.is_match(&from);
+    let named = by_address || DAEMON_NAME.is_match(&name);
     let null = path == Path::Null;
-    let answers = REPLY.is_match(mail.subject().unwrap_or_default());
+    let subject = mail.subject().unwrap_or_default();
+    let answers = ANSWER.is_match(subject) && !(null && by_address);
     let in_thread = raw("In-Reply-To").is_some() && !null;
-    if answers && !(null && by_address) || in_thread {
+    if answers || in_thread || AUTOMATIC.is_match(subject) {
         return Origin::Other;
     }
     let replied = raw("Auto-Submitted").is_some_and(|value| value.starts_with("auto-replied"));
@@ -181,10 +202,8 @@ fn origin(mail: &Message<'_>, path: Path) -> Origin {
         // A vacation notice has the null reverse-path too.
         Path::Null if replied && !address.is_empty() => Origin::Other,
         Path::Null if address.is_empty() => Origin::Daemon,
-        Path::Null if PROGRAM.is_match(address.split('@').next().unwrap_or_default()) => {
-            Origin::Program
-        }
-        Path::Null if phrases::of_subject(mail.subject().unwrap_or_default()).fits => {
+        Path::Null | Path::Unknown if PROGRAM.is_match(local_part(&address)) => Origin::Program,
+        Path::Null if !subject.trim().is_empty() && phrases::of_subject(subject).fits => {
             Origin::Program
         }
         _ => Origin::Other,

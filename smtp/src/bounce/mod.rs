@@ -1,11 +1,23 @@
 //! The delivery reports and complaints of other systems.
 //!
-//! - [`read`] takes a whole mail and says what it is. `fields` reads the delivery reports of RFC
-//!   3464, `feedback` the complaints of RFC 5965, and `text` the bounces of systems that follow
-//!   neither.
+//! - [`read`] takes a whole mail and says what it is.
 //! - [`classify`] gives the meaning of a server's reply in one word, and [`blame`] says whether the
 //!   reply blames the recipient's address. The reply may be in a report, or may have come in a
 //!   session of ours.
+//!
+//! In reading order:
+//!
+//! | module | what it reads |
+//! |---|---|
+//! | `letter` | the header section: may a mailer daemon be the author? |
+//! | `fields` | the delivery reports of RFC 3464 |
+//! | `feedback` | the complaints of RFC 5965 |
+//! | `text` | the bounces of systems that follow neither |
+//! | `returned` | the returned message, in a part or in the text |
+//! | `recipients` | the failed recipients in a text |
+//! | `codes` | reply codes and enhanced codes in a text |
+//! | `phrases`, `words` | the words of bounces and of replies, from files (`rules`) |
+//! | `class`, `classify` | the meaning of a reply |
 //!
 //! Precision goes before recall: an automatic reply, a read receipt or a letter about a bounce must
 //! never count as a bounce. This module does not check the sender of the mail. Its callers do.
@@ -158,9 +170,9 @@ impl Report {
     /// names. `recipient` is its address in Unicode form.
     ///
     /// A report that came to the fromid of a message is about that message alone, even if it names
-    /// other addresses: the recipient may be an alias or a list. The address itself counts first. Of
-    /// several others, the mildest result counts: a delivery before a delay, and a delay before a
-    /// failure. Of several failures, the one that blames its address least counts. So one dead
+    /// other addresses: the recipient may be an alias or a list. The address itself counts first.
+    /// Of several others, the mildest result counts: a delivery before a delay, and a delay before
+    /// a failure. Of several failures, the one that blames its address least counts. So one dead
     /// member never gets a whole list suppressed.
     #[must_use]
     pub fn result_for(&self, recipient: &str) -> Option<&Recipient> {
@@ -188,7 +200,8 @@ impl Report {
 /// A complaint about a message (RFC 5965).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Complaint {
-    /// The type in lower case, like `abuse`, `fraud`, `virus` or `not-spam`.
+    /// The type in lower case, like `abuse`, `fraud`, `virus` or `not-spam`. Never `auth-failure`:
+    /// such a report is no complaint.
     pub feedback_type: String,
     /// The program that made the report.
     pub user_agent: String,
@@ -213,8 +226,8 @@ pub fn read(message: &[u8], limits: mime::Limits) -> Reading {
     })
 }
 
-/// Reads a mail with this reverse-path of its envelope. Return-Path fields of the mail do not count,
-/// since their author may be anyone.
+/// Reads a mail with this reverse-path of its envelope. Return-Path fields of the mail do not
+/// count, since their author may be anyone.
 #[must_use]
 pub fn read_with_path(path: &ReversePath, message: &[u8], limits: mime::Limits) -> Reading {
     mime::parse(message, limits, |mail| {
@@ -232,7 +245,9 @@ fn read_mail(mail: &Message<'_>, path: Option<&ReversePath>) -> Reading {
         return complaint.map_or(Reading::Other, Reading::Complaint);
     }
     let letter = Letter::new(mail, path);
-    let is_report = is_kind_of_report(mail, "delivery-status");
+    let has_status = parts_of_type(mail, &STATUS_TYPES).next().is_some();
+    let is_report =
+        is_kind_of_report(mail, "delivery-status") || has_status && is_untyped_report(mail);
     let may_be = is_report || letter.origin != Origin::Other;
     let mut status = Vec::new();
     for part in parts_of_type(mail, &STATUS_TYPES) {
@@ -329,6 +344,14 @@ fn is_kind_of_report(mail: &Message<'_>, kind: &str) -> bool {
             && content_type
                 .attribute("report-type")
                 .is_some_and(|found| found.eq_ignore_ascii_case(kind))
+    })
+}
+
+/// The mail is a multipart/report that does not name its type.
+fn is_untyped_report(mail: &Message<'_>) -> bool {
+    mail.content_type().is_some_and(|kind| {
+        let subtype = kind.subtype().unwrap_or_default();
+        subtype.eq_ignore_ascii_case("report") && kind.attribute("report-type").is_none()
     })
 }
 

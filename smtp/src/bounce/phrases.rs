@@ -24,6 +24,8 @@ enum Phrase {
     Subject,
     /// Other mail about mail.
     Notice,
+    /// Something was delivered.
+    Success,
 }
 
 #[expect(clippy::expect_used, reason = "a constant, which the tests compile")]
@@ -46,6 +48,7 @@ fn phrase(head: &str) -> Option<Phrase> {
         "end" => Phrase::End,
         "subject" => Phrase::Subject,
         "notice" => Phrase::Notice,
+        "success" => Phrase::Success,
         _ => return None,
     })
 }
@@ -71,11 +74,12 @@ pub(super) fn of_text(text: &str) -> Phrases {
         Phrase::Of(system) => Some(*system),
         _ => None,
     });
+    let success = has(Phrase::Success) && !has(Phrase::Failure);
     Phrases {
         system,
         failure: has(Phrase::Failure),
         delay: has(Phrase::Delay) && !has(Phrase::End),
-        notice: has(Phrase::Notice),
+        notice: has(Phrase::Notice) || success,
     }
 }
 

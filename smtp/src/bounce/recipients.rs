@@ -7,8 +7,8 @@
 //! 3. in a reply or a transcript, like `550 <x@example.org>... User unknown`;
 //! 4. within a sentence.
 //!
-//! Other addresses stand in the same places: the sender, people who help, Message-IDs. So an address
-//! with a reply or clear words counts before all that have none.
+//! Other addresses stand in the same places: the sender, people who help, Message-IDs. So an
+//! address with a reply or clear words counts before all that have none.
 
 use std::sync::LazyLock;
 
@@ -151,8 +151,13 @@ pub(super) fn find(text: &str, known: &Known<'_>) -> Vec<Found> {
     }
     reader.share_words();
     let mut candidates = reader.candidates;
-    if candidates.is_empty() {
-        candidates = in_sentences(&lines, known);
+    if candidates
+        .iter()
+        .all(|candidate| known.is_own(&candidate.address))
+    {
+        let mut others = in_sentences(&lines, known);
+        others.retain(|other| !known.is_own(&other.address) || candidates.is_empty());
+        candidates.append(&mut others);
     }
     select(candidates, known)
 }
@@ -169,10 +174,12 @@ impl Reader {
     fn line(&mut self, line: &str, before: Option<&str>, after: Option<&str>) {
         let trimmed = line.trim();
         let quoted = trimmed.starts_with('>') && !trimmed.starts_with(">>>");
-        if quoted || is_summary(line, before, after) {
+        if quoted || trimmed.is_empty() || is_summary(line, before, after) {
             return;
         }
-        if trimmed.is_empty() {
+        if trimmed == "--" {
+            // A signature (RFC 3676 §4.3).
+            self.lines_left = 0;
             return;
         }
         if let Some((address, rest)) = leading(line) {
@@ -408,6 +415,9 @@ fn best(all: Vec<(Place, Found)>, known: &Known<'_>) -> Vec<Found> {
     let fits = |found: &Found| found.strong || known.is_to(&found.address);
     if found.iter().any(fits) {
         found.retain(fits);
+    } else if chosen == Some(Place::Sentence) && !known.to.is_empty() {
+        // The returned message tells more.
+        found.clear();
     }
     found
 }

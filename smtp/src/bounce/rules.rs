@@ -2,7 +2,8 @@
 //!
 //! - `[head]` begins a rule. The lines after it are its patterns, in the syntax of the crate
 //!   `regex`.
-//! - `name = a|b` before the first rule is a list. `{name}` in a pattern stands for one of its words.
+//! - `name = a|b` before the first rule is a list. `{name}` in a pattern stands for one of its
+//!   words.
 //! - A line with `#` at its beginning is a comment.
 
 use std::collections::HashMap;
@@ -60,8 +61,8 @@ impl<H: Copy> Rules<H> {
     }
 }
 
-/// The pattern with its lists. Word boundaries are those of ASCII: boundaries of other scripts would
-/// make the search a thousand times slower.
+/// The pattern with its lists. Word boundaries are those of ASCII: boundaries of other scripts
+/// would make the search a thousand times slower.
 fn with_lists(pattern: &str, lists: &HashMap<&str, &str>) -> String {
     let mut out = pattern.replace(r"\b", r"(?-u:\b)");
     for (name, words) in lists {

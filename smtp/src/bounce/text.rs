@@ -84,7 +84,8 @@ impl<'a> Text<'a> {
     }
 
     /// The report in the text. `is_report` says that the mail is a multipart/report of delivery
-    /// status, so it is a bounce in any case. None if the mail is no bounce, or without a recipient.
+    /// status, so it is a bounce in any case. None if the mail is no bounce, or without a
+    /// recipient.
     pub(super) fn report(&self, letter: &Letter<'_>, is_report: bool) -> Option<Report> {
         let phrases = phrases::of_text(&self.told);
         let certainty = certainty(letter, &phrases, is_report)?;
@@ -94,7 +95,10 @@ impl<'a> Text<'a> {
             Certainty::Likely => {
                 self.has_reasons() || self.found.len() == 1 && recipients::is_strong(&self.told)
             }
-            Certainty::Maybe => self.has_reasons(),
+            Certainty::Maybe => {
+                let hidden = self.found.is_empty() && self.has_copy;
+                self.has_reasons() || hidden && recipients::is_strong(&self.told)
+            }
             Certainty::Unlikely => self
                 .found
                 .iter()
@@ -170,7 +174,9 @@ impl<'a> Text<'a> {
         let mut codes = codes::find(&said);
         if codes == Codes::default() && self.found.len() == 1 {
             // The reply stands elsewhere. It can only be on this recipient.
-            let mut replies = self.told.lines().map(|line| (line, codes::find(line)));
+            let begins = |line: &str| line.contains(':') || !line.starts_with(char::is_alphabetic);
+            let lines = self.told.lines().filter(|line| begins(line.trim_start()));
+            let mut replies = lines.map(|line| (line, codes::find(line)));
             if let Some((line, reply)) = replies.find(|(_, codes)| codes.code != 0) {
                 said = format!("{said} {line}");
                 codes = reply;

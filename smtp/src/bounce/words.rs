@@ -1,8 +1,8 @@
 //! The words of replies, and the classes that they tell.
 //!
 //! The file `words.txt` has the patterns. [`plain`] removes from a text all that is no word of the
-//! server: addresses, host names, links and codes. A host may be called `spamfilter`, and a link may
-//! lead to a page about quotas.
+//! server: addresses, host names, links and codes. A host may be called `spamfilter`, and a link
+//! may lead to a page about quotas.
 
 use std::{borrow::Cow, sync::LazyLock};
 

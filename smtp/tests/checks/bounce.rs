@@ -9,10 +9,16 @@ pub(crate) fn check(data: &[u8]) {
     match read(data, Limits::default()) {
         Reading::Report(report) => {
             assert!(!report.recipients.is_empty() && report.recipients.len() <= 1000);
+            assert!(report.result_for("somebody@example.org").is_some());
             for recipient in &report.recipients {
                 assert!(
                     recipient.final_recipient.is_some() || recipient.original_recipient.is_some()
                 );
+                let addresses = [&recipient.final_recipient, &recipient.original_recipient];
+                for address in addresses.into_iter().flatten() {
+                    assert!(address.contains('@') && !address.contains(char::is_control));
+                    assert!(address.chars().count() <= 320, "{address:?}");
+                }
                 let diagnostic = &recipient.diagnostic;
                 assert!(!diagnostic.is_empty() && diagnostic.chars().count() <= 501);
                 assert!(!diagnostic.contains(char::is_control), "{diagnostic:?}");
