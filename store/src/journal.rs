@@ -88,6 +88,7 @@ mod batch;
 mod check;
 mod error;
 mod frame;
+mod handles;
 mod options;
 mod reader;
 mod recover;
@@ -103,7 +104,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Disk, DiskLock, is_full};
+use crate::disk::{Disk, DiskFile, DiskLock, is_full};
 pub use batch::Batch;
 use batch::Slot;
 pub use check::{Checked, check};
@@ -111,6 +112,7 @@ pub use error::{AppendError, JournalError, ReadError};
 pub(crate) use frame::FORMAT;
 use frame::{FIRST, Link, START_ENTRY, Seed, align_block};
 pub use options::JournalOptions;
+use handles::Handles;
 use reader::SegmentFile;
 pub use reader::{JournalReader, JournalText, TextPlace};
 use spare::Spares;
@@ -195,6 +197,7 @@ pub struct SegmentInfo {
 /// The segment that is written to.
 struct Active {
     segment: Arc<SegmentFile>,
+    file: Arc<dyn DiskFile>,
     seed: Seed,
     /// The position of the next batch.
     next: u64,
@@ -258,11 +261,13 @@ impl Journal {
         let lock = disk.lock(LOCK).map_err(io)?.ok_or(JournalError::InUse)?;
         let from = from.unwrap_or(Position::START);
         let recovered = recover::recover(&*disk, from, apply)?;
+        let handles = Handles::new(Arc::clone(&disk), options.open_files);
         let spares = Spares::start(disk, options.clone(), recovered.found).map_err(io)?;
         Ok(Self {
             options,
             reader: JournalReader {
                 segments: Arc::new(RwLock::new(recovered.segments)),
+                handles,
             },
             spares,
             active: None,
@@ -350,6 +355,7 @@ impl Journal {
             segments.remove(&generation)
         };
         let Some(segment) = segment else { return false };
+        self.reader.handles.forget(generation);
         let unsound = self.unsound.iter().position(|other| *other == generation);
         if let Some(place) = unsound {
             self.unsound.swap_remove(place);
@@ -415,6 +421,7 @@ impl Journal {
             started: false,
             reserve: prepared.segment.size == self.options.reserve_size,
             segment: prepared.segment,
+            file: prepared.file,
         });
         Ok(())
     }
@@ -435,10 +442,9 @@ impl Journal {
         let size = batch.size();
         let result = match batch.seal(slot) {
             Some(bytes) => active
-                .segment
                 .file
                 .write_at(bytes, active.next)
-                .and_then(|()| active.segment.file.sync_data()),
+                .and_then(|()| active.file.sync_data()),
             None => Err(io::ErrorKind::InvalidInput.into()),
         };
         batch.unseal(size);
@@ -454,6 +460,8 @@ impl Journal {
         active.next = align_block(u64::from(self.tail.end));
         if !active.started {
             active.started = true;
+            let file = Arc::clone(&active.file);
+            self.reader.handles.keep(generation, file);
             let mut segments = self
                 .reader
                 .segments

@@ -19,6 +19,9 @@ pub struct JournalOptions {
     /// them. The rest of the store needs this space to finish the work that is in the queue
     /// already.
     pub min_free: u64,
+    /// The most segments whose files stay open. Texts that are being read keep theirs open beyond
+    /// that.
+    pub open_files: usize,
     /// Prepare segments in a thread. Without the thread, appends prepare them when needed. Tests
     /// use that to run alike each time.
     pub background: bool,
@@ -34,6 +37,7 @@ impl Default for JournalOptions {
             reserve_size: 8 * 1024 * 1024,
             keep: 4,
             min_free: 64 * 1024 * 1024,
+            open_files: 64,
             background: true,
             seed: None,
         }

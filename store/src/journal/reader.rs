@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, io,
     ops::Range,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{ReadError, segment_name};
+use super::{ReadError, handles::Handles, segment_name};
 use crate::disk::DiskFile;
 
 /// Where a text lies in the journal, and its checksum.
@@ -26,12 +26,11 @@ pub struct TextPlace {
     pub crc: u32,
 }
 
-/// An open segment file. Readers that hold it can read on after its release. The file is recycled
-/// only when no reader holds it.
+/// A segment. Readers that hold it can read on after its release. The file is recycled only when no
+/// reader holds it.
 pub(super) struct SegmentFile {
     pub(super) generation: u64,
     pub(super) size: u64,
-    pub(super) file: Box<dyn DiskFile>,
 }
 
 pub(super) type SegmentMap = BTreeMap<u64, Arc<SegmentFile>>;
@@ -40,6 +39,7 @@ pub(super) type SegmentMap = BTreeMap<u64, Arc<SegmentFile>>;
 #[derive(Clone)]
 pub struct JournalReader {
     pub(super) segments: Arc<RwLock<SegmentMap>>,
+    pub(super) handles: Arc<Handles>,
 }
 
 impl fmt::Debug for JournalReader {
@@ -53,15 +53,27 @@ impl JournalReader {
     /// released.
     ///
     /// # Errors
-    /// [`ReadError::Released`] if the segment was released before.
+    /// [`ReadError::Released`] if the segment was released before. [`ReadError::Io`] if its file
+    /// can't be opened.
     pub fn text(&self, place: TextPlace) -> Result<JournalText, ReadError> {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-        let segment = segments.get(&place.generation).ok_or(ReadError::Released {
-            generation: place.generation,
-        })?;
+        let generation = place.generation;
+        let released = || ReadError::Released { generation };
+        let segment = {
+            let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(segments.get(&generation).ok_or_else(released)?)
+        };
+        // While this reader holds the segment, its file may lose its name, but is not recycled.
+        let file = match self.handles.open(generation) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(released()),
+            opened => opened.map_err(|error| ReadError::Io {
+                file: segment_name(generation),
+                error,
+            })?,
+        };
         Ok(JournalText {
             place,
-            segment: Arc::clone(segment),
+            file,
+            _segment: segment,
         })
     }
 
@@ -78,7 +90,8 @@ impl JournalReader {
 #[derive(Clone)]
 pub struct JournalText {
     place: TextPlace,
-    segment: Arc<SegmentFile>,
+    file: Arc<dyn DiskFile>,
+    _segment: Arc<SegmentFile>,
 }
 
 impl fmt::Debug for JournalText {
@@ -123,8 +136,7 @@ impl JournalText {
         let start = range.start.min(end);
         // The difference of two u32 fits.
         let mut bytes = vec![0; usize::try_from(end - start).map_err(|_| self.corrupt())?];
-        self.segment
-            .file
+        self.file
             .read_at(&mut bytes, u64::from(self.place.offset) + start)
             .map_err(|error| ReadError::Io {
                 file: segment_name(self.place.generation),

@@ -13,7 +13,7 @@ use super::{
     spare::{Found, Spare},
     window::Window,
 };
-use crate::disk::{Disk, Open, is_full};
+use crate::disk::{Disk, DiskFile, Open, is_full};
 
 /// The state in which a journal begins.
 pub(super) struct Recovered {
@@ -59,7 +59,7 @@ pub(super) fn recover(
     // A file gets a new header only when its name is safe. The name of a spare may be the last act
     // of a process.
     disk.sync_dir(DIR).map_err(io_error(DIR))?;
-    let tail = replay(&started, from, apply)?;
+    let tail = replay(disk, &started, from, apply)?;
     let segments = started
         .into_iter()
         .map(|(generation, segment)| (generation, segment.file))
@@ -153,11 +153,7 @@ fn open_segment(disk: &dyn Disk, generation: u64) -> Result<(u64, Option<Started
         _ => None,
     };
     if let Some((batch, link)) = start {
-        let file = Arc::new(SegmentFile {
-            generation,
-            size,
-            file,
-        });
+        let file = Arc::new(SegmentFile { generation, size });
         let started = Started {
             file,
             seed,
@@ -181,6 +177,7 @@ fn open_segment(disk: &dyn Disk, generation: u64) -> Result<(u64, Option<Started
 
 /// Gives `apply` every entry from `from` on. Gives the end of the journal.
 fn replay(
+    disk: &dyn Disk,
     started: &BTreeMap<u64, Started>,
     from: Position,
     apply: &mut Apply<'_>,
@@ -221,7 +218,7 @@ fn replay(
     let mut tail = Link::NONE;
     for (segment, end) in chain.into_iter().rev() {
         let from = (segment.file.generation == from.generation).then_some(from);
-        tail = replay_segment(segment, from, end, apply)?;
+        tail = replay_segment(disk, segment, from, end, apply)?;
     }
     Ok(tail)
 }
@@ -277,6 +274,7 @@ impl Cursor {
 /// The replay ends at `limit`, the end that the next segment states. The newest segment has no
 /// limit. Its replay ends where it was torn, and its last batch is made durable.
 fn replay_segment(
+    disk: &dyn Disk,
     segment: &Started,
     from: Option<Position>,
     limit: Option<Link>,
@@ -284,7 +282,8 @@ fn replay_segment(
 ) -> Result<Link, JournalError> {
     let generation = segment.file.generation;
     let failed = io_error(&segment_name(generation));
-    let mut window = Window::new(&*segment.file.file, segment.file.size);
+    let file = open_started(disk, generation)?;
+    let mut window = Window::new(&*file, segment.file.size);
     let limit = limit.map(|link| u64::from(link.end));
     let (at, batch) = from.map_or((FIRST, segment.batch), |from| {
         (u64::from(from.offset).max(FIRST), from.batch)
@@ -310,7 +309,7 @@ fn replay_segment(
         match limit {
             Some(limit) if cursor.end > limit => return Err(corrupt(generation, cursor.end)),
             Some(_) => {}
-            None => write_again(segment, cursor.batch_start, cursor.end)?,
+            None => write_again(&*file, generation, cursor.batch_start, cursor.end)?,
         }
     }
     Ok(Link {
@@ -363,14 +362,24 @@ fn apply_entry(
     })
 }
 
+/// Opens the file of a segment that was begun.
+fn open_started(disk: &dyn Disk, generation: u64) -> Result<Box<dyn DiskFile>, JournalError> {
+    let name = segment_name(generation);
+    let opened = disk.open(&name, Open::Existing);
+    opened.map_err(io_error(&name))
+}
+
 /// Writes the last batch of the newest segment once more, and syncs. It may be visible only because
 /// the kernel has it in memory, perhaps after a failed sync. The next batch relies on it.
-fn write_again(segment: &Started, start: u64, end: u64) -> Result<(), JournalError> {
-    let generation = segment.file.generation;
+fn write_again(
+    file: &dyn DiskFile,
+    generation: u64,
+    start: u64,
+    end: u64,
+) -> Result<(), JournalError> {
     let failed = io_error(&segment_name(generation));
     let len = usize::try_from(end - start).map_err(|_| corrupt(generation, start))?;
     let mut bytes = vec![0; len];
-    let file = &segment.file.file;
     file.read_at(&mut bytes, start).map_err(&failed)?;
     match file.write_at(&bytes, start) {
         // If a write over a file takes space (copy-on-write), a full disk must not prevent the

@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::{DIR, JournalOptions, frame::SegmentHeader, reader::SegmentFile, segment_name};
-use crate::disk::{Disk, Open};
+use crate::disk::{Disk, DiskFile, Open};
 
 /// How long to wait before another try after a failure, mostly after a full disk.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -26,6 +26,7 @@ const ZEROS: usize = 1024 * 1024;
 pub(super) struct Prepared {
     pub(super) header: SegmentHeader,
     pub(super) segment: Arc<SegmentFile>,
+    pub(super) file: Arc<dyn DiskFile>,
 }
 
 /// A complete file without a generation.
@@ -239,9 +240,12 @@ impl Shared {
         let segment = Arc::new(SegmentFile {
             generation,
             size: spare.size,
-            file,
         });
-        Ok(Prepared { header, segment })
+        Ok(Prepared {
+            header,
+            segment,
+            file: Arc::from(file),
+        })
     }
 
     fn work(&self) {

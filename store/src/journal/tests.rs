@@ -3,6 +3,7 @@
 mod append;
 mod failure;
 mod format;
+mod many;
 mod model;
 
 use std::sync::{
@@ -23,6 +24,7 @@ fn options() -> JournalOptions {
         reserve_size: 16 * 1024,
         keep: 2,
         min_free: 0,
+        open_files: 2,
         background: false,
         seed: Some(SEED.fetch_add(1, Ordering::Relaxed)),
     }
