@@ -99,6 +99,7 @@ mod window;
 
 use std::{
     fmt, io,
+    ops::RangeBounds,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -111,8 +112,8 @@ pub use check::{Checked, check};
 pub use error::{AppendError, JournalError, ReadError};
 pub(crate) use frame::FORMAT;
 use frame::{FIRST, Link, START_ENTRY, Seed, align_block};
-pub use options::JournalOptions;
 use handles::Handles;
+pub use options::JournalOptions;
 use reader::SegmentFile;
 pub use reader::{JournalReader, JournalText, TextPlace};
 use spare::Spares;
@@ -308,18 +309,42 @@ impl Journal {
     /// that the journal writes to or wrote to last.
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentInfo> {
-        let segments = self
-            .reader
-            .segments
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        segments
+        self.map()
             .values()
             .map(|segment| SegmentInfo {
                 generation: segment.generation,
                 size: segment.size,
             })
             .collect()
+    }
+
+    fn map(&self) -> std::sync::RwLockReadGuard<'_, reader::SegmentMap> {
+        let segments = self.reader.segments.read();
+        segments.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The generations of the [`segments`](Self::segments) in this range, oldest first.
+    pub fn generations(&self, range: impl RangeBounds<u64>) -> impl Iterator<Item = u64> {
+        let generations: Vec<u64> = self.map().range(range).map(|(key, _)| *key).collect();
+        generations.into_iter()
+    }
+
+    /// The number of [`segments`](Self::segments).
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.map().len()
+    }
+
+    /// The bytes of all [`segments`](Self::segments).
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.map().values().map(|segment| segment.size).sum()
+    }
+
+    /// The bytes of one segment. None if it was never begun, or was released.
+    #[must_use]
+    pub fn size_of(&self, generation: u64) -> Option<u64> {
+        self.map().get(&generation).map(|segment| segment.size)
     }
 
     /// The bytes that appends with [`Space::Reserve`] can still take, while no further segment can be

@@ -1,5 +1,7 @@
 //! The parts that each subject brings: what they are, as traits.
 
+use std::collections::BTreeSet;
+
 use serde::{Serialize, de::DeserializeOwned};
 
 #[cfg(any(test, feature = "memory"))]
@@ -203,6 +205,8 @@ pub(crate) trait ModelPart: Clone + Default {
 pub(crate) struct Effects {
     /// Files of texts that no record refers to any more.
     pub(crate) dropped_files: Vec<u64>,
+    /// Segments of the journal in which less is alive than before.
+    pub(crate) shrunk: BTreeSet<u64>,
     /// A message may have become due.
     pub(crate) queue_changed: bool,
     /// A webhook call may have become due.

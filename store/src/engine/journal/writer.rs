@@ -83,6 +83,11 @@ pub(super) struct Writer {
     /// Callers that wait for a new checkpoint, and for the present one.
     wanted: Vec<oneshot::Sender<()>>,
     wanted_now: Vec<oneshot::Sender<()>>,
+    /// The time that the last checkpoint took.
+    checkpoint_took: Duration,
+    /// The segments of which some may be given back, or have few living texts. All others keep
+    /// their texts, or have been looked at since they lost some.
+    candidates: BTreeSet<u64>,
     /// The segment whose texts are being copied onward, and how far that is.
     moving: Option<(u64, TextId)>,
     /// Segments in which something could not be read.
@@ -110,6 +115,7 @@ impl Writer {
         checkpointed: Position,
     ) -> Self {
         Self {
+            candidates: journal.generations(..).collect(),
             shared,
             options,
             ride,
@@ -132,6 +138,7 @@ impl Writer {
             checkpointed,
             wanted: Vec::new(),
             wanted_now: Vec::new(),
+            checkpoint_took: Duration::ZERO,
             moving: None,
             unmovable: BTreeSet::new(),
             closing: Vec::new(),
@@ -172,7 +179,7 @@ impl Writer {
 
     fn work(&mut self) -> Result<(), Dead> {
         let mut requests = Vec::new();
-        self.release_segments()?;
+        self.reclaim_segments()?;
         loop {
             let timeout = self.timeout();
             if !self.shared.inbox.take(&mut requests, timeout) {
@@ -208,8 +215,7 @@ impl Writer {
             .map(|since| self.ride().saturating_sub(since.elapsed()));
         let moving = self.moving.map(|_| MOVE_PAUSE);
         let freeze = (self.weight > 0 && self.freezing.is_none()).then(|| {
-            self.options
-                .checkpoint_interval
+            self.checkpoint_interval()
                 .saturating_sub(self.last_freeze.elapsed())
         });
         let closing = self.is_closing().then_some(LOOK);

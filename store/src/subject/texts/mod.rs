@@ -39,6 +39,16 @@ pub(crate) struct Stored {
     refs: u64,
 }
 
+impl Stored {
+    /// The place of the text, if that is in this segment.
+    fn place_in(&self, generation: u64) -> Option<TextPlace> {
+        match self.place {
+            Place::Journal(place) if place.generation == generation => Some(place),
+            _ => None,
+        }
+    }
+}
+
 /// The place of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Place {
@@ -65,10 +75,19 @@ pub(crate) struct Segment {
     pub(crate) bytes: u64,
     /// Living texts.
     texts: u64,
-    /// The texts in the segment are among those from here ...
+    /// The texts that were first written to this segment are among those from here ...
     first: TextId,
-    /// ... to here.
+    /// ... to here. All texts that were copied here from older segments come before.
     last: TextId,
+}
+
+impl Segment {
+    const EMPTY: Self = Self {
+        bytes: 0,
+        texts: 0,
+        first: TextId(u64::MAX),
+        last: TextId(0),
+    };
 }
 
 /// Numbers that are kept with the tables.
@@ -93,6 +112,8 @@ tables! {
     texts: Table<TextId, Stored> = Table::new("texts"),
     /// By generation.
     segments: Table<u64, Segment> = Table::new("segments"),
+    /// The texts that were copied to a segment from an older one.
+    moved: Table<(u64, TextId), ()> = Table::new("moved_texts"),
     /// The files of large texts that are alive.
     files: Table<u64, ()> = Table::new("files"),
     /// Texts that no record refers to yet.
@@ -225,42 +246,46 @@ impl State {
         self.texts.counters.bytes += place.len();
         match place {
             Place::Empty => {}
-            Place::Journal(place) => self.add_to_segment(id, place)?,
+            Place::Journal(place) => self.add_to_segment(place, Some(id))?,
             Place::File(place) => self.texts.files.put_new(place.file, ()),
         }
         self.texts.texts.put_new(id, Stored { place, refs });
         Ok(id)
     }
 
-    fn add_to_segment(&mut self, id: TextId, place: TextPlace) -> Result<(), Fault> {
-        let len = u64::from(place.len);
-        match self.texts.segments.get_mut(&place.generation)? {
-            Some(segment) => {
-                segment.bytes += len;
-                segment.texts += 1;
+    /// One more text is alive in a segment. `first` is its number if it was first written there.
+    fn add_to_segment(&mut self, place: TextPlace, first: Option<TextId>) -> Result<(), Fault> {
+        let grow = |segment: &mut Segment| {
+            segment.bytes += u64::from(place.len);
+            segment.texts += 1;
+            if let Some(id) = first {
                 segment.first = segment.first.min(id);
                 segment.last = segment.last.max(id);
             }
-            None => {
-                let segment = Segment {
-                    bytes: len,
-                    texts: 1,
-                    first: id,
-                    last: id,
-                };
-                self.texts.segments.put_new(place.generation, segment);
-            }
+        };
+        if let Some(segment) = self.texts.segments.get_mut(&place.generation)? {
+            grow(segment);
+        } else {
+            let mut segment = Segment::EMPTY;
+            grow(&mut segment);
+            self.texts.segments.put_new(place.generation, segment);
         }
         Ok(())
     }
 
-    fn remove_from_segment(&mut self, place: TextPlace) -> Result<(), Fault> {
+    /// A text is no longer alive in its segment.
+    fn remove_from_segment(&mut self, id: TextId, place: TextPlace) -> Result<(), Fault> {
         let Some(segment) = self.texts.segments.get_mut(&place.generation)? else {
             return Ok(());
         };
+        self.effects.shrunk.insert(place.generation);
         segment.texts -= 1;
         segment.bytes -= u64::from(place.len);
-        if segment.texts == 0 {
+        let (was_moved, is_empty) = (id < segment.first, segment.texts == 0);
+        if was_moved {
+            self.texts.moved.remove(&(place.generation, id));
+        }
+        if is_empty {
             self.texts.segments.remove(&place.generation);
         }
         Ok(())
@@ -304,7 +329,7 @@ impl State {
         self.texts.counters.bytes -= place.len();
         match place {
             Place::Empty => {}
-            Place::Journal(place) => self.remove_from_segment(place)?,
+            Place::Journal(place) => self.remove_from_segment(id, place)?,
             Place::File(place) => {
                 self.texts.files.remove(&place.file);
                 self.effects.dropped_files.push(place.file);
@@ -325,11 +350,14 @@ impl State {
             return Ok(());
         }
         stored.place = Place::Journal(to);
-        self.remove_from_segment(old)?;
-        self.add_to_segment(id, to)
+        self.remove_from_segment(id, old)?;
+        self.add_to_segment(to, None)?;
+        self.texts.moved.put_new((to.generation, id), ());
+        Ok(())
     }
 
     /// Up to `max` texts of a segment, from one on. None when all were seen, else where to go on.
+    /// The cost is in proportion to the texts that the segment had when it was written.
     pub(crate) fn texts_of(
         &self,
         generation: u64,
@@ -340,23 +368,30 @@ impl State {
         let Some(segment) = self.texts.segments.get(&generation)? else {
             return Ok((found, None));
         };
+        let moved = (generation, from)..(generation, segment.first);
+        if moved.start < moved.end {
+            let (start, end) = (Bound::Included(&moved.start), Bound::Excluded(&moved.end));
+            for item in self.texts.moved.range(start, end)? {
+                let ((_, id), ()) = item?;
+                if found.len() >= max {
+                    return Ok((found, Some(id)));
+                }
+                let stored = self.texts.texts.get(&id)?;
+                found.extend(stored.and_then(|stored| Some((id, stored.place_in(generation)?))));
+            }
+        }
         let from = from.max(segment.first);
-        for (seen, item) in self
-            .texts
-            .texts
-            .range(Bound::Included(&from), Bound::Included(&segment.last))?
-            .enumerate()
-        {
+        if from > segment.last {
+            return Ok((found, None));
+        }
+        let (start, end) = (Bound::Included(&from), Bound::Included(&segment.last));
+        for (seen, item) in self.texts.texts.range(start, end)?.enumerate() {
             let (id, stored) = item?;
-            // The texts of other segments cost time too.
+            // The texts that were moved away cost time too.
             if found.len() >= max || seen >= max * 16 {
                 return Ok((found, Some(id)));
             }
-            if let Place::Journal(place) = stored.place
-                && place.generation == generation
-            {
-                found.push((id, place));
-            }
+            found.extend(stored.place_in(generation).map(|place| (id, place)));
         }
         Ok((found, None))
     }

@@ -181,7 +181,8 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn take_effects(&self, effects: Effects) {
+    fn take_effects(&mut self, effects: Effects) {
+        self.candidates.extend(effects.shrunk);
         for file in effects.dropped_files {
             self.helper.remove_file(file);
         }

@@ -1,6 +1,6 @@
 //! Upkeep: checkpoints of the index, and segments of the journal that are no longer needed.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{
     super::checkpoint::Job,
@@ -14,6 +14,11 @@ use crate::{
     subject::{Op, texts},
 };
 
+/// A checkpoint may take one part in so many of the time.
+const CHECKPOINT_SHARE: u32 = 5;
+/// The longest time between two checkpoints, however long each takes. A start replays what came
+/// after the last one.
+const CHECKPOINT_MAX: Duration = Duration::from_secs(10);
 /// Texts in a portion that is copied onward.
 const MOVE_MAX: usize = 32;
 /// Bytes of a portion.
@@ -22,9 +27,18 @@ const MOVE_BYTES: usize = 512 << 10;
 const SEGMENTS_KEPT: usize = 4;
 
 impl Writer {
+    /// The time from one checkpoint to the next. A checkpoint of a large index takes longer, since
+    /// each commit writes the state of redb's allocator: 7 MB for 100 GiB. Then there are fewer.
+    pub(super) fn checkpoint_interval(&self) -> Duration {
+        let slow = self.checkpoint_took.saturating_mul(CHECKPOINT_SHARE);
+        self.options
+            .checkpoint_interval
+            .max(slow.min(CHECKPOINT_MAX))
+    }
+
     /// Whether a checkpoint should begin.
     pub(super) fn wants_freeze(&self) -> bool {
-        let interval = self.options.checkpoint_interval;
+        let interval = self.checkpoint_interval();
         self.freezing.is_none()
             && (!self.wanted.is_empty()
                 || self.weight > 0
@@ -64,57 +78,52 @@ impl Writer {
 
     pub(super) fn checkpoint_done(&mut self) -> Result<(), Fault> {
         if let Some(position) = self.freezing.take() {
+            self.checkpoint_took = self.last_freeze.elapsed();
+            let passed = self.checkpointed.generation..=position.generation;
+            self.candidates.extend(self.journal.generations(passed));
             self.checkpointed = position;
         }
-        self.release_segments()?;
-        self.choose_move()?;
+        self.reclaim_segments()?;
         for reply in self.wanted_now.drain(..) {
             let _ = reply.send(());
         }
         Ok(())
     }
 
-    /// Gives back each segment that neither a replay nor a text needs.
-    pub(super) fn release_segments(&mut self) -> Result<(), Fault> {
-        let mut bytes = 0;
-        for segment in self.journal.segments() {
-            let replayed = segment.generation >= self.checkpointed.generation;
-            if replayed
-                || self
-                    .shared
-                    .state()
-                    .texts
-                    .segments
-                    .contains(&segment.generation)?
-                || !self.journal.release(segment.generation)
-            {
-                bytes += segment.size;
-            }
-        }
-        self.shared.journal_bytes.store(bytes, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Chooses a segment with few living texts.
-    pub(super) fn choose_move(&mut self) -> Result<(), Fault> {
-        let segments = self.journal.segments();
-        if self.moving.is_some() || segments.len() <= SEGMENTS_KEPT || self.shared.room.is_full() {
-            return Ok(());
-        }
-        let state = self.shared.state();
-        for segment in segments {
-            if segment.generation < self.checkpointed.generation
-                && !self.unmovable.contains(&segment.generation)
-                && state
-                    .texts
-                    .segments
-                    .get(&segment.generation)?
-                    .is_some_and(|alive| alive.bytes < segment.size / 4)
-            {
-                self.moving = Some((segment.generation, TextId(0)));
+    /// Gives back each segment that neither a replay nor a text needs, and chooses one with few
+    /// living texts. Only the candidates are looked at, so this costs the same for any number of
+    /// segments.
+    pub(super) fn reclaim_segments(&mut self) -> Result<(), Fault> {
+        let (mut done, mut thin) = (Vec::new(), None);
+        for &generation in &self.candidates {
+            // A replay would begin here or before.
+            if generation >= self.checkpointed.generation {
                 break;
             }
+            let alive = self.shared.state().texts.segments.get(&generation)?;
+            match (alive, self.journal.size_of(generation)) {
+                (None, _) => {
+                    self.journal.release(generation);
+                    done.push(generation);
+                }
+                (Some(alive), Some(size)) if alive.bytes < size / 4 => {
+                    let movable = !self.unmovable.contains(&generation);
+                    thin = thin.or(movable.then_some(generation));
+                }
+                (Some(_), _) => done.push(generation),
+            }
         }
+        for generation in done {
+            self.candidates.remove(&generation);
+        }
+        let may_move = self.moving.is_none()
+            && self.journal.count() > SEGMENTS_KEPT
+            && !self.shared.room.is_full();
+        if let Some(generation) = thin.filter(|_| may_move) {
+            self.moving = Some((generation, TextId(0)));
+        }
+        let bytes = self.journal.bytes();
+        self.shared.journal_bytes.store(bytes, Ordering::Relaxed);
         Ok(())
     }
 
