@@ -26,7 +26,8 @@ use postrider_dns::FakeResolver;
 use postrider_queue::{DeliveryMode, Queue, TcpDialer};
 use postrider_receive::login::{Identity, LoginLimiter, Logins, Source};
 use postrider_store::{
-    ApiKeyId, HoldRuleId, ManualClock, NewSuppression, Options, QueueId, Scope, Store, Time,
+    ApiKeyId, HoldRuleId, ManualClock, NewSuppression, Options, QueueId, Scope, Store,
+    SuppressingReply, Time,
 };
 use postrider_webhook::WebhookParts;
 use rand::{SeedableRng, rngs::StdRng};
@@ -209,6 +210,43 @@ async fn a_suppression_is_added_once_looked_up_and_removed() {
 }
 
 #[tokio::test]
+async fn a_suppression_shows_the_reply_that_made_it_and_its_end() {
+    let desk = Desk::open();
+    let now = desk.context.clock.now();
+    let end = now.after(std::time::Duration::from_secs(60));
+    let new = |base: &str, until| NewSuppression {
+        account: "app".to_owned(),
+        base: base.to_owned(),
+        list: String::new(),
+        original: base.to_owned(),
+        created: now,
+        manual: false,
+        reason: "queue: 550, 5.1.1".to_owned(),
+        reply: Some(SuppressingReply {
+            code: 550,
+            enhanced: Some("5.1.1".parse().unwrap()),
+            text: "no such user".to_owned(),
+            host: "mx.remote.test [192.0.2.1]".to_owned(),
+        }),
+        until: Some(until),
+    };
+    let store = &desk.context.store;
+    assert!(store.suppress(new("a@remote.test", end)).await.unwrap());
+    assert!(store.suppress(new("over@remote.test", now)).await.unwrap());
+    let listed = desk.list(suppression::List { account: None }).await;
+    assert_eq!(listed.len(), 1, "the other entry has expired");
+    let item = serde_json::to_value(&listed[0]).unwrap();
+    assert_eq!(item["expires"], end.to_string());
+    let reply = json!({
+        "code": 550,
+        "enhanced_code": "5.1.1",
+        "text": "no such user",
+        "host": "mx.remote.test [192.0.2.1]",
+    });
+    assert_eq!(item["reply"], reply);
+}
+
+#[tokio::test]
 async fn a_hold_rule_names_the_field_that_is_wrong() {
     let desk = Desk::open();
     let wrong = hold_rules::Add {
@@ -310,6 +348,8 @@ async fn suppress_many(store: &Store) {
                 created: Time(0),
                 manual: true,
                 reason: String::new(),
+                reply: None,
+                until: None,
             };
             store.suppress(new).await.unwrap()
         });

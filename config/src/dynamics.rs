@@ -231,6 +231,9 @@ pub struct Account {
     pub failure_dsn: FailureDsn,
     /// Whether a policy block (x.7.1 and similar codes) suppresses the recipient too.
     pub suppress_policy_blocks: bool,
+    /// How long an address stays on the suppression list after a failure or a complaint. None:
+    /// until it is removed.
+    pub suppression_period: Option<Duration>,
     /// Each message from a login with one of these addresses gets its own fromid.
     pub from_id_login_addresses: Vec<Address>,
     /// How long sent messages stay in the history. Zero means that they do not enter it.

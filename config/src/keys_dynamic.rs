@@ -360,6 +360,14 @@ static ACCOUNT: &[Key] = &[
         "Suppress a recipient after a policy block (x.7.1 and similar codes) too.",
     ),
     key(
+        "accounts.<name>.suppression_period",
+        Duration,
+        Absent("until it is removed"),
+        "How long an address stays suppressed after a failure or a complaint. An entry that a \
+            person or an application makes stays.",
+    )
+    .range("\"1m\"", "\"3650d\""),
+    key(
         "accounts.<name>.from_id_login_addresses",
         List(&Address),
         Value("[]"),

@@ -174,6 +174,14 @@ static GENERAL: &[Key] = &[
     .range("\"0s\"", "\"4m\"")
     .later(),
     key(
+        "policy.trusted_reporters",
+        List(&Domain),
+        Value("[]"),
+        "Domains whose complaints (ARF) suppress a recipient. A complaint counts only if the \
+            domain is authenticated.",
+    )
+    .later(),
+    key(
         "default_mailboxes",
         List(&Text),
         Value("[\"Inbox\", \"Sent\", \"Archive\", \"Trash\", \"Drafts\", \"Junk\"]"),

@@ -135,6 +135,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         policy: Policy {
             greylist: policy.get("greylist"),
             first_time_sender_delay: policy.get("first_time_sender_delay"),
+            trusted_reporters: policy.set("trusted_reporters"),
         },
         default_mailboxes: read_mailboxes(root, "default_mailboxes"),
         store: StoreConfig {

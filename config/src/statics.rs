@@ -557,6 +557,8 @@ pub struct Policy {
     pub greylist: bool,
     /// How long a doubtful stranger waits for the reply.
     pub first_time_sender_delay: Duration,
+    /// The domains whose authenticated complaints suppress a recipient.
+    pub trusted_reporters: Vec<Domain>,
 }
 
 /// `store`.

@@ -245,15 +245,7 @@ impl Queue {
                 }
             })
             .collect();
-        // Our own ENVID is only needed where a recipient has no fromid.
-        let all_have_one = recipients.iter().all(|to| !to.from_id.is_empty());
-        let own_envid = if !submission.envid.is_empty() || all_have_one {
-            String::new()
-        } else {
-            header::timed_id(&mut *self.rng(), now)
-        };
         let common = Common {
-            own_envid,
             list: submission.list,
             account: submission.account,
             queued: now,

@@ -11,7 +11,7 @@
 //! | `route`, `next_hop` | where a message goes: the transport, then the plan with its site |
 //! | `deliver`, `dkim`, [`dial`] | attempts over the network, signatures, connections |
 //! | `local`, [`simulate`] | the delivery of localserve |
-//! | `settle`, `suppress` | what the result of an attempt changes |
+//! | `settle`, `judge`, `suppress` | what the result of an attempt means and changes |
 //! | `returned` | mail that reports on messages sent earlier |
 //! | `operate`, `explain` | what administrators do and ask |
 //!
@@ -26,6 +26,7 @@ mod dkim;
 mod explain;
 pub mod extra;
 pub mod header;
+mod judge;
 mod limits;
 mod local;
 mod next_hop;

@@ -1,22 +1,34 @@
-//! Mail that reports on messages sent earlier, and how the two are matched.
+//! Mail that reports on messages sent earlier, and how the two are matched. `complaint` has the
+//! complaints.
 //!
-//! Three names lead back to a message, in this order of trust:
+//! These names lead back to a message, in this order:
 //!
-//! | name | who knows it | a report by it may suppress |
-//! |---|---|---|
-//! | fromid, in the address that the mail came to | readers of the message: it is random | yes |
-//! | our own ENVID | the next hops: it is random | yes |
-//! | Message-ID | all readers of a copy, so the recipient must match too | no |
+//! | name | who knows it | what it is about | a report by it may suppress |
+//! |---|---|---|---|
+//! | fromid, in the address that the mail came to | the next hop, and readers of the message | the recipient of that message | yes |
+//! | ENVID of our own | the next hop of one transaction | the recipients of that transaction | yes |
+//! | ENVID of the submitter | the submitter and all next hops | the recipient that the report names | no |
+//! | Message-ID | all readers of a copy | the recipient that the report names | no |
 //!
 //! A match is only made within the account whose mailbox the mail came to.
 //!
-//! The sender of a report does not matter. To forge a report, its author needs a name that only
-//! rightful authors know.
+//! The sender of a report does not matter. To suppress somebody, its author needs a name that only
+//! the servers and readers of that recipient know:
+//!
+//! - The server of one recipient never sees the fromid or the ENVID of a recipient elsewhere. The
+//!   recipients of one transaction share their server, which could refuse all of them anyway.
+//! - A report that comes again does no more than the first time. It can suppress an address again
+//!   that was taken off the list. So can a reply of the same server.
+//! - A forged "delivered" is an event. It takes nothing off a list, and ends no row of failures.
+//! - Names of others never fill up what is looked at: look-ups are limited to the account, and to
+//!   the recipient if the name proves nothing.
+
+mod complaint;
 
 use postrider_config::Dynamic;
 use postrider_smtp::{
-    Address, EnhancedCode, ReversePath,
-    bounce::{self, Complaint, Reading, Recipient, Report},
+    Address, Domain, EnhancedCode, ReversePath,
+    bounce::{self, Reading, Recipient, Report, Said},
     dsn::Action,
 };
 use postrider_store::{
@@ -28,7 +40,7 @@ use tracing::info;
 use crate::{
     Queue,
     settle::logged,
-    suppress::{FailureFacts, HeardFrom, new_suppression},
+    suppress::{Consequence, Failure, HeardFrom},
 };
 
 use std::time::Duration;
@@ -49,6 +61,8 @@ pub struct Arrived<'a> {
     pub rcpt_to: &'a Address,
     /// The header section says multipart/report.
     pub report: bool,
+    /// The domain that the mail was proved to come from. None if nothing was proved.
+    pub authenticated: Option<&'a Domain>,
 }
 
 /// The changes that a mail leads to. They are stored together with the mail.
@@ -67,9 +81,9 @@ pub struct ReturnEffects {
 /// How sure it is that the author of a report knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trust {
-    /// The report has a name that others never saw.
+    /// The report has a name that only the servers and readers of the recipient saw.
     Proof,
-    /// Anybody who has seen the message may have written the report.
+    /// Anybody who has seen a copy of the message may have written the report.
     Guess,
 }
 
@@ -81,6 +95,7 @@ struct Heard<'a> {
     enhanced: Option<EnhancedCode>,
     text: &'a str,
     remote: &'a str,
+    said: Said<'a>,
 }
 
 impl Queue {
@@ -117,7 +132,7 @@ impl Queue {
                     .await?;
             }
             (None, Reading::Complaint(complaint)) => {
-                self.match_complaint(config, arrived, &complaint, abuse, &mut returned)
+                self.match_complaint(config, arrived, &complaint, &mut returned)
                     .await?;
             }
             (None, Reading::Unusable(_) | Reading::Other) => {}
@@ -138,14 +153,14 @@ impl Queue {
         else {
             return Ok(None);
         };
-        let found = self
-            .store
-            .find(Reference::FromId(id), None, None, 1)
-            .await?;
-        Ok(of_account(found, arrived.account).next())
+        let reference = Reference::FromId(id);
+        let account = Some(arrived.account);
+        let found = self.store.find(reference, None, account, 1).await?;
+        Ok(found.into_iter().next().map(message))
     }
 
-    /// Each mail to a fromid is an event of its message.
+    /// Each mail to a fromid is an event of its message. It is about the recipient of that message,
+    /// whatever addresses it names.
     async fn told_by_id(
         &self,
         config: &Dynamic,
@@ -160,40 +175,25 @@ impl Queue {
             enhanced: None,
             text,
             remote: "",
+            said: Said::default(),
         };
-        match reading {
-            Reading::Report(report) => match report.recipients.as_slice() {
-                [only] => {
-                    self.heard(
-                        config,
-                        message,
-                        &told(&report, only),
-                        Trust::Proof,
-                        returned,
-                    )
-                    .await
-                }
-                _ => {
-                    let text = "incoming dsn is not about exactly one recipient";
-                    let heard = unrecognized(true, text);
-                    self.heard(config, message, &heard, Trust::Proof, returned)
-                        .await;
-                }
+        let recipient = message.recipient.unicode();
+        let heard = match &reading {
+            Reading::Report(report) => match report.result_for(&recipient) {
+                Some(result) => told(report, result),
+                None => unrecognized(true, "incoming dsn is about no recipient"),
             },
-            Reading::Complaint(complaint) => {
-                self.complained(config, message, &complaint, returned).await
+            Reading::Complaint(complaint) if complaint::is_one(complaint) => {
+                self.complained(config, message, complaint, Trust::Proof, returned);
+                return;
             }
-            Reading::Unusable(_) => {
-                let heard = unrecognized(true, "incoming dsn cannot be read");
-                self.heard(config, message, &heard, Trust::Proof, returned)
-                    .await;
+            Reading::Unusable(_) => unrecognized(true, "incoming dsn cannot be read"),
+            Reading::Complaint(_) | Reading::Other => {
+                unrecognized(false, "incoming message not a dsn")
             }
-            Reading::Other => {
-                let heard = unrecognized(false, "incoming message not a dsn");
-                self.heard(config, message, &heard, Trust::Proof, returned)
-                    .await;
-            }
-        }
+        };
+        self.heard(config, message, &heard, Trust::Proof, returned)
+            .await;
     }
 
     async fn match_report(
@@ -203,87 +203,79 @@ impl Queue {
         report: &Report,
         returned: &mut ReturnEffects,
     ) -> Result<(), StoreError> {
-        let mut by_envid: Vec<Queued> = Vec::new();
-        if let Some(envid) = &report.envid {
-            let found = self
-                .store
-                .find(Reference::Envid(envid), None, None, FOUND_MAX)
-                .await?;
-            by_envid.extend(of_account(found, arrived.account));
+        let transaction = self.transaction(arrived.account, report).await?;
+        if let [only] = transaction.as_slice() {
+            // As with a fromid.
+            if let Some(result) = report.result_for(&only.recipient.unicode()) {
+                self.heard(config, only, &told(report, result), Trust::Proof, returned)
+                    .await;
+            }
+            return Ok(());
         }
         for recipient in &report.recipients {
-            if let Some(message) = among(&by_envid, recipient, report.recipients.len()) {
-                let ours = message.common.envid.is_empty();
-                let trust = if ours { Trust::Proof } else { Trust::Guess };
-                self.heard(config, message, &told(report, recipient), trust, returned)
+            let heard = told(report, recipient);
+            if let Some(message) = among(&transaction, recipient) {
+                self.heard(config, message, &heard, Trust::Proof, returned)
                     .await;
                 continue;
             }
-            let Some(message_id) = &report.original_message_id else {
-                continue;
-            };
-            let by_message_id = self
-                .by_message_id(arrived.account, message_id, recipient)
-                .await?;
-            if let Some(message) = by_message_id {
-                let heard = told(report, recipient);
-                self.heard(config, &message, &heard, Trust::Guess, returned)
-                    .await;
+            let envid = report.envid.as_deref().map(Reference::Envid);
+            let message_id = report.original_message_id.as_deref();
+            let names = envid.into_iter();
+            for name in names.chain(message_id.map(Reference::MessageId)) {
+                let found = self.by_name(arrived.account, name, recipient).await?;
+                if let Some(message) = found {
+                    self.heard(config, &message, &heard, Trust::Guess, returned)
+                        .await;
+                    break;
+                }
             }
         }
         Ok(())
     }
 
-    async fn by_message_id(
+    /// The messages of the transaction that a report names by an ENVID of ours.
+    async fn transaction(&self, account: &str, report: &Report) -> Result<Vec<Queued>, StoreError> {
+        let Some(envid) = &report.envid else {
+            return Ok(Vec::new());
+        };
+        let reference = Reference::Transaction(envid);
+        let found = self
+            .store
+            .find(reference, None, Some(account), FOUND_MAX)
+            .await?;
+        Ok(found.into_iter().map(message).collect())
+    }
+
+    /// The message to a recipient of a report, by a name that others know too.
+    async fn by_name(
         &self,
         account: &str,
-        message_id: &str,
+        name: Reference<'_>,
         recipient: &Recipient,
     ) -> Result<Option<Queued>, StoreError> {
         for address in addresses(recipient) {
-            let reference = Reference::MessageId(message_id);
-            let found = self
-                .store
-                .find(reference, Some(&address), None, FOUND_MAX)
-                .await?;
-            // If the message was sent again, the last one counts.
-            if let Some(message) = of_account(found, account).last() {
-                return Ok(Some(message));
+            let found = self.to_recipient(account, name, &address).await?;
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)
     }
 
-    async fn match_complaint(
+    /// The message of an account to a recipient. If the message was sent again, the last one
+    /// counts.
+    async fn to_recipient(
         &self,
-        config: &Dynamic,
-        arrived: &Arrived<'_>,
-        complaint: &Complaint,
-        abuse: bool,
-        returned: &mut ReturnEffects,
-    ) -> Result<(), StoreError> {
-        let Some(message_id) = &complaint.original_message_id else {
-            return Ok(());
-        };
-        for rcpt_to in &complaint.original_rcpt_to {
-            let address = unicode(rcpt_to);
-            let reference = Reference::MessageId(message_id);
-            let found = self
-                .store
-                .find(reference, Some(&address), None, FOUND_MAX)
-                .await?;
-            let concerned = found.into_iter().map(message).filter(|message| {
-                let sender = message.reverse_path.address();
-                let domain = sender.map(|sender| &sender.host);
-                // An abuse address stands for its domain, whichever account reads its mail.
-                message.common.account == arrived.account
-                    || (abuse && domain == Some(&arrived.rcpt_to.host))
-            });
-            if let Some(message) = concerned.last() {
-                self.complained(config, &message, complaint, returned).await;
-            }
-        }
-        Ok(())
+        account: &str,
+        name: Reference<'_>,
+        recipient: &str,
+    ) -> Result<Option<Queued>, StoreError> {
+        let found = self
+            .store
+            .find(name, Some(recipient), Some(account), FOUND_MAX)
+            .await?;
+        Ok(found.into_iter().map(message).max_by_key(|found| found.id))
     }
 
     async fn heard(
@@ -296,17 +288,16 @@ impl Queue {
     ) {
         let now = self.clock.now();
         let account = config.accounts.get(&message.common.account);
-        let failure = FailureFacts {
+        let failure = Failure {
             source: HeardFrom::Dsn,
-            code: heard.code,
-            enhanced: heard.enhanced,
-            text: heard.text,
+            said: heard.said,
+            host: heard.remote,
         };
-        let suppression =
-            match account.filter(|_| heard.event == Event::Failed && trust == Trust::Proof) {
-                Some(account) => self.suppression_for(account, message, &failure, now).await,
-                None => None,
-            };
+        let proven = heard.event == Event::Failed && trust == Trust::Proof;
+        let consequence = match account.filter(|_| proven) {
+            Some(account) => self.consequence(account, message, &failure, now).await,
+            None => Consequence::default(),
+        };
         info!(
             id = message.id.0,
             to = %message.recipient,
@@ -317,13 +308,16 @@ impl Queue {
         );
         returned.notes.push(Note {
             id: message.id,
-            result: note(heard, now),
+            result: Attempt {
+                blames: consequence.blames,
+                ..note(heard, now)
+            },
         });
         let failed = matches!(heard.event, Event::Failed | Event::Delayed);
         let outgoing = OutgoingEvent {
             event: heard.event,
             dsn: heard.dsn,
-            suppressing: suppression.is_some(),
+            suppressing: consequence.entry.is_some(),
             queue_id: message.id,
             from_id: message.from_id.clone(),
             message_id: message.common.message_id.clone(),
@@ -342,40 +336,7 @@ impl Queue {
             postrider_webhook::outgoing(&message.common.account, account, outgoing)
         });
         returned.hooks.extend(hook);
-        returned.suppress.extend(suppression);
-    }
-
-    /// A complaint. The v0 contract has no event for it, so only the history and the log have it.
-    async fn complained(
-        &self,
-        config: &Dynamic,
-        message: &Queued,
-        complaint: &Complaint,
-        returned: &mut ReturnEffects,
-    ) {
-        let now = self.clock.now();
-        let kind = &complaint.feedback_type;
-        let text = format!("complaint by the recipient ({kind})");
-        info!(id = message.id.0, to = %message.recipient, kind, "complaint");
-        let heard = Heard {
-            event: Event::Failed,
-            dsn: false,
-            code: 0,
-            enhanced: None,
-            text: &text,
-            remote: "",
-        };
-        returned.notes.push(Note {
-            id: message.id,
-            result: note(&heard, now),
-        });
-        let wanted = !kind.eq_ignore_ascii_case("not-spam");
-        if wanted && config.accounts.contains_key(&message.common.account) {
-            let reason = format!("{}: {kind}", HeardFrom::Complaint.name());
-            returned
-                .suppress
-                .push(new_suppression(message, reason, now));
-        }
+        returned.suppress.extend(consequence.entry);
     }
 }
 
@@ -396,6 +357,7 @@ fn note(heard: &Heard<'_>, now: Time) -> Attempt {
         } else {
             heard.text.to_owned()
         },
+        blames: false,
     }
 }
 
@@ -415,6 +377,7 @@ fn told<'a>(report: &'a Report, recipient: &'a Recipient) -> Heard<'a> {
         enhanced: recipient.enhanced,
         text: &recipient.diagnostic,
         remote: remote.or(report.reporting_mta.as_deref()).unwrap_or(""),
+        said: recipient.said(),
     }
 }
 
@@ -425,25 +388,13 @@ fn message(found: Found) -> Queued {
     }
 }
 
-fn of_account(found: Vec<Found>, account: &str) -> impl Iterator<Item = Queued> {
-    found
-        .into_iter()
-        .map(message)
-        .filter(move |message| message.common.account == account)
-}
-
-/// The message that a recipient of a report belongs to. One message and one recipient belong
-/// together, even if the address was changed on the way.
-fn among<'a>(messages: &'a [Queued], recipient: &Recipient, reported: usize) -> Option<&'a Queued> {
+/// The message to a recipient of a report.
+fn among<'a>(messages: &'a [Queued], recipient: &Recipient) -> Option<&'a Queued> {
     let named = addresses(recipient);
-    let same = |message: &&Queued| {
+    messages.iter().find(|message| {
         let own = message.recipient.unicode().to_lowercase();
         named.iter().any(|address| address.to_lowercase() == own)
-    };
-    match messages {
-        [only] if reported == 1 => Some(only),
-        _ => messages.iter().find(same),
-    }
+    })
 }
 
 /// The addresses of a recipient in a report, the original one first.

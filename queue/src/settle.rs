@@ -6,17 +6,18 @@ use std::time::Duration;
 use postrider_config::{Account, Dynamic};
 use postrider_smtp::{
     Address, Cause, DeliveryStatus, EnhancedCode, Host, LocalPart,
+    bounce::Said,
     dsn::{self, Action, Report, Reported, Returned},
 };
 use postrider_store::{
-    Attempt, Event, NewEvent, NewMail, NewSuppression, NewText, Outcome, OutgoingEvent, Party,
-    Queued, Settle, Suppression, TextSource, Time, Top,
+    Attempt, Event, NewEvent, NewMail, NewText, Outcome, OutgoingEvent, Party, Queued, Settle,
+    Suppression, TextSource, Time, Top,
 };
 use tracing::info;
 
 use crate::{
-    Queue, header, schedule,
-    suppress::{FailureFacts, HeardFrom},
+    Queue, header, judge, schedule,
+    suppress::{Consequence, Failure, HeardFrom},
 };
 
 /// How much of a message is read to find its header section for a DSN.
@@ -49,7 +50,8 @@ struct Fate {
     event: Event,
     /// The DSN for the sender, and the time of the last attempt.
     report: Option<(Action, Option<Time>)>,
-    suppress: Option<NewSuppression>,
+    /// For the recipient's address.
+    consequence: Consequence,
 }
 
 impl Queue {
@@ -73,19 +75,22 @@ impl Queue {
         let account = config.accounts.get(&message.common.account);
         let fate = self.fate(&message, account, &status, hop, now).await;
         let mut outgoing = event(&message, fate.event, &status, now);
-        outgoing.suppressing = fate.suppress.is_some();
+        outgoing.suppressing = fate.consequence.entry.is_some();
         let mut settle = Settle {
             id: message.id,
             fence: message.fence,
             party: Party::Claimant,
-            attempt: Some(attempt(&status, start, now.since(start))),
+            attempt: Some(Attempt {
+                blames: fate.consequence.blames,
+                ..attempt(&status, start, now.since(start))
+            }),
             outcome: fate.outcome,
             delay_told: matches!(fate.report, Some((Action::Delayed, _))),
             text: None,
             mails: Vec::new(),
             hooks: Vec::new(),
             events: Vec::new(),
-            suppress: fate.suppress.into_iter().collect(),
+            suppress: fate.consequence.entry.into_iter().collect(),
         };
         self.tell(config, &message, outgoing, &mut settle);
         if let Some((action, until)) = fate.report {
@@ -224,31 +229,30 @@ impl Queue {
                 report: action
                     .filter(|_| message.notify.success)
                     .map(|action| (action, None)),
-                suppress: None,
+                consequence: Consequence::default(),
             };
         }
         let settings = &self.statics.queue;
-        let next = if status.permanent {
+        let next = if judge::is_final(status, message.attempts) {
             None
         } else {
             schedule::retry_at(now, message.attempts, settings, &mut *self.rng())
         };
         let Some(next) = next else {
-            let failure = FailureFacts {
+            let failure = Failure {
                 source: HeardFrom::Queue,
-                code: status.code,
-                enhanced: status.enhanced,
-                text: &status.text,
+                said: Said::from(status),
+                host: status.remote.as_deref().unwrap_or_default(),
             };
-            let suppress = match account {
-                Some(account) => self.suppression_for(account, message, &failure, now).await,
-                None => None,
+            let consequence = match account {
+                Some(account) => self.consequence(account, message, &failure, now).await,
+                None => Consequence::default(),
             };
             return Fate {
                 outcome: retire(false),
                 event: Event::Failed,
                 report: wants_failure_mail(message, account).then_some((Action::Failed, None)),
-                suppress,
+                consequence,
             };
         };
         let late = now.since(message.common.queued) >= settings.delay_dsn_after;
@@ -261,7 +265,7 @@ impl Queue {
             outcome: Outcome::Retry(next),
             event: Event::Delayed,
             report: tell.then_some((Action::Delayed, Some(until))),
-            suppress: None,
+            consequence: Consequence::default(),
         }
     }
 
@@ -276,6 +280,11 @@ impl Queue {
     ) -> Option<Vec<u8>> {
         // The null reverse-path never gets a DSN (RFC 5321 §4.5.5).
         let to = message.reverse_path.address()?;
+        // A reply of 5xx may delay a message. The status of a delay is 4.x.x (RFC 3464 §2.3.4).
+        let status = &DeliveryStatus {
+            permanent: status.permanent && action == Action::Failed,
+            ..status.clone()
+        };
         let hostname = self.statics.hostname.ascii();
         let from = Address {
             local: LocalPart::from_decoded("postmaster").ok()?,
@@ -395,6 +404,7 @@ fn attempt(status: &DeliveryStatus, start: Time, duration: Duration) -> Attempt 
         } else {
             status.text.clone()
         },
+        blames: false,
     }
 }
 

@@ -1,23 +1,26 @@
 //! Suppression lists: which failures put an address on a list, and the base that stands for all
-//! variants of an address.
+//! variants of an address. `judge` says whether a failure blames the address.
+
+use std::time::Duration;
 
 use postrider_config::Account;
 use postrider_smtp::{
-    Address, EnhancedCode,
-    bounce::{Class, Said, classify},
+    Address,
+    bounce::{Blame, Said},
 };
 use postrider_store::{
-    NewSuppression, Order, Queued, RetiredFilter, StoreError, Suppression, Time,
+    NewSuppression, Order, Queued, Retired, RetiredFilter, StoreError, SuppressingReply,
+    Suppression, Time,
 };
 
-use crate::Queue;
+use crate::{Queue, judge};
 
 /// How many of the latest messages to an address are looked at, to find a row of failures.
 const LATEST: usize = 50;
-/// Reply codes that blame the address, not this message or this moment (chapter 5 of the contract).
-const AT_ONCE: [u16; 5] = [521, 550, 551, 553, 556];
-/// Subjects and details of enhanced codes that blame the address, whatever the reply code.
-const ADDRESS_FAULTS: [(u16, u16); 5] = [(1, 1), (1, 2), (1, 3), (1, 6), (2, 1)];
+/// How many failures in a row put an address on the list, if one alone does not.
+const ROW: usize = 3;
+/// The most characters of a reply in an entry.
+const TEXT_MAX: usize = 300;
 
 /// The source of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,28 +29,45 @@ pub(crate) enum HeardFrom {
     Queue,
     /// A DSN.
     Dsn,
-    /// A complaint.
-    Complaint,
 }
 
 impl HeardFrom {
-    pub(crate) const fn name(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::Queue => "queue",
             Self::Dsn => "DSN",
-            Self::Complaint => "complaint",
         }
     }
 }
 
-/// The facts of a failure.
+/// The facts of a final failure.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct FailureFacts<'a> {
+pub(crate) struct Failure<'a> {
     pub(crate) source: HeardFrom,
-    /// The reply code. 0 without a reply.
-    pub(crate) code: u16,
-    pub(crate) enhanced: Option<EnhancedCode>,
-    pub(crate) text: &'a str,
+    pub(crate) said: Said<'a>,
+    /// The host that replied. Empty if it is not known.
+    pub(crate) host: &'a str,
+}
+
+impl Failure<'_> {
+    /// The reply, for the entry that it causes.
+    fn reply(&self) -> SuppressingReply {
+        SuppressingReply {
+            code: self.said.code,
+            enhanced: self.said.enhanced,
+            text: self.said.text.chars().take(TEXT_MAX).collect(),
+            host: self.host.to_owned(),
+        }
+    }
+}
+
+/// What follows from a final failure for the recipient's address.
+#[derive(Debug, Default)]
+pub(crate) struct Consequence {
+    /// The failure counts in a row of failures.
+    pub(crate) blames: bool,
+    /// The new entry of the account's list.
+    pub(crate) entry: Option<NewSuppression>,
 }
 
 /// The base that stands for all variants of an address. Its local-part ends before the first `+` or
@@ -63,58 +83,6 @@ pub fn base_address(address: &Address) -> String {
     format!("{}@{}", base.to_lowercase(), address.host.unicode())
 }
 
-/// When a failure puts the address on the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ListWhen {
-    /// Never: the address is not to blame.
-    Never,
-    /// At once: the address is to blame.
-    AtOnce,
-    /// If it is the third failure in a row.
-    IfRepeated,
-}
-
-fn list_when(failure: &FailureFacts<'_>, policy_blocks: bool) -> ListWhen {
-    if failure.code == 0 {
-        return ListWhen::Never;
-    }
-    let class = classify(&Said {
-        stage: None,
-        code: failure.code,
-        enhanced: failure.enhanced,
-        text: failure.text,
-    });
-    if is_about_us(class) && !policy_blocks {
-        return ListWhen::Never;
-    }
-    let faulty = |enhanced: EnhancedCode| {
-        let fault = (enhanced.subject, enhanced.detail);
-        ADDRESS_FAULTS.contains(&fault) || fault == (7, 1)
-    };
-    let permanent = (500..600).contains(&failure.code);
-    if AT_ONCE.contains(&failure.code) || (permanent && failure.enhanced.is_some_and(faulty)) {
-        ListWhen::AtOnce
-    } else {
-        ListWhen::IfRepeated
-    }
-}
-
-/// Whether the failure blames the sender or this message, not the address.
-const fn is_about_us(class: Class) -> bool {
-    matches!(
-        class,
-        Class::Policy
-            | Class::Blocked
-            | Class::Sender
-            | Class::Spam
-            | Class::Content
-            | Class::Authentication
-            | Class::RateLimited
-            | Class::RecipientRate
-            | Class::Greylisted
-    )
-}
-
 impl Queue {
     /// The entry of the suppression list that keeps a message from being sent.
     pub(crate) async fn suppression_of(
@@ -126,41 +94,46 @@ impl Queue {
         }
         let base = base_address(&message.recipient);
         let (account, list) = (&message.common.account, &message.common.list);
-        match self.store.suppression(account, &base).await? {
+        let now = self.clock.now();
+        match self.store.suppression(account, &base, now).await? {
             None if !list.is_empty() => {
                 let name = postrider_store::base_in_list(&base, list);
-                self.store.suppression(account, &name).await
+                self.store.suppression(account, &name, now).await
             }
             found => Ok(found),
         }
     }
 
-    /// The new entry of the account's list after a final failure. The store adds it unless the list
-    /// has it already.
-    pub(crate) async fn suppression_for(
+    /// What follows from a final failure. The store adds the entry unless the list has one already.
+    pub(crate) async fn consequence(
         &self,
         account: &Account,
         message: &Queued,
-        failure: &FailureFacts<'_>,
+        failure: &Failure<'_>,
         now: Time,
-    ) -> Option<NewSuppression> {
-        let reason = match list_when(failure, account.suppress_policy_blocks) {
-            ListWhen::Never => return None,
-            ListWhen::AtOnce => {
-                let enhanced = failure.enhanced.map(|code| format!(", {code}"));
-                let enhanced = enhanced.unwrap_or_default();
-                format!("{}: {}{enhanced}", failure.source.name(), failure.code)
-            }
-            ListWhen::IfRepeated if self.is_third_failure(message).await => {
-                "three consecutive failures".to_owned()
-            }
-            ListWhen::IfRepeated => return None,
+    ) -> Consequence {
+        let blame = judge::blames(&failure.said, account.suppress_policy_blocks);
+        let wanted = match blame {
+            Blame::Yes => true,
+            Blame::OnThird => self.is_last_of_row(message).await,
+            Blame::No => false,
         };
-        Some(new_suppression(message, reason, now))
+        let reply = failure.reply();
+        let row = match blame {
+            Blame::OnThird => "three consecutive failures; ",
+            Blame::Yes | Blame::No => "",
+        };
+        let reason = format!("{row}{}: {}", failure.source.name(), describe(&reply));
+        Consequence {
+            blames: blame != Blame::No,
+            entry: wanted.then(|| new_entry(account, message, reason, Some(reply), now)),
+        }
     }
 
-    /// Whether the last two messages to exactly this recipient have failed too.
-    async fn is_third_failure(&self, message: &Queued) -> bool {
+    /// Whether enough messages before this one, to exactly this recipient, have failed in a row by
+    /// the recipient's fault. A message that arrived ends the row. A failure for another reason,
+    /// like a block of our host, says nothing of the recipient and is passed over.
+    async fn is_last_of_row(&self, message: &Queued) -> bool {
         let filter = RetiredFilter {
             account: Some(message.common.account.clone()),
             recipient: Some(message.recipient.unicode()),
@@ -175,14 +148,28 @@ impl Queue {
         };
         let mut latest = page.items;
         latest.retain(|retired| retired.message.id != message.id);
-        latest.sort_by_key(|retired| std::cmp::Reverse(retired.last_activity));
-        latest.truncate(2);
-        latest.len() == 2 && latest.iter().all(|retired| !retired.success)
+        // By the time of the attempt, which no report can change.
+        latest.sort_by_key(|retired| std::cmp::Reverse(retired.message.last_attempt));
+        let row = latest.iter().filter_map(counts);
+        row.take(ROW - 1).filter(|failed| *failed).count() == ROW - 1
     }
 }
 
-/// The entry for the recipient of a message.
-pub(crate) fn new_suppression(message: &Queued, reason: String, now: Time) -> NewSuppression {
+/// How a message counts in a row of failures: true as a failure, false as a success. None: not at
+/// all. A message that was accepted and came back later counts as a failure.
+fn counts(retired: &Retired) -> Option<bool> {
+    let blames = retired.message.results.iter().any(|result| result.blames);
+    (blames || retired.success).then_some(blames)
+}
+
+/// The entry for the recipient of a message. It expires after the account's `suppression_period`.
+pub(crate) fn new_entry(
+    account: &Account,
+    message: &Queued,
+    reason: String,
+    reply: Option<SuppressingReply>,
+    now: Time,
+) -> NewSuppression {
     NewSuppression {
         account: message.common.account.clone(),
         base: base_address(&message.recipient),
@@ -191,11 +178,31 @@ pub(crate) fn new_suppression(message: &Queued, reason: String, now: Time) -> Ne
         created: now,
         manual: false,
         reason,
+        reply,
+        until: account
+            .suppression_period
+            .map(|period: Duration| now.after(period)),
     }
+}
+
+/// A reply in words: `550, 5.1.1 from mx.example.org [192.0.2.1]: no such user`.
+fn describe(reply: &SuppressingReply) -> String {
+    let enhanced = reply.enhanced.map(|code| format!(", {code}"));
+    let from = match reply.host.as_str() {
+        "" => String::new(),
+        host => format!(" from {host}"),
+    };
+    let text = match reply.text.trim() {
+        "" => String::new(),
+        text => format!(": {text}"),
+    };
+    format!("{}{}{from}{text}", reply.code, enhanced.unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
+    use postrider_smtp::EnhancedCode;
+
     use super::*;
 
     #[test]
@@ -218,43 +225,30 @@ mod tests {
     }
 
     #[test]
-    fn failures_that_list_an_address() {
-        use ListWhen::{AtOnce, IfRepeated, Never};
-        for (code, enhanced, text, expected) in [
-            (0, None, "", Never),
-            (550, Some((1, 1)), "no such user", AtOnce),
-            (550, None, "no", AtOnce),
-            (553, None, "no", AtOnce),
-            (552, Some((2, 2)), "mailbox full", IfRepeated),
-            (554, Some((2, 1)), "mailbox disabled", AtOnce),
-            (554, Some((1, 1)), "no such user", AtOnce),
-            (554, Some((0, 0)), "transaction failed", IfRepeated),
-            (451, None, "try later", IfRepeated),
-            // Our own address is blocked, or our mail is disliked.
-            (550, Some((7, 1)), "192.0.2.1 is on our block list", Never),
-            (550, Some((7, 1)), "user unknown", AtOnce),
-            (550, Some((7, 26)), "unauthenticated mail", Never),
-            (421, Some((7, 28)), "too many messages from you", Never),
-        ] {
-            let enhanced = enhanced.map(|(subject, detail)| EnhancedCode {
-                class: u8::try_from(code / 100).unwrap(),
-                subject,
-                detail,
-            });
-            let failure = FailureFacts {
-                source: HeardFrom::Queue,
-                code,
-                enhanced,
-                text,
-            };
-            assert_eq!(list_when(&failure, false), expected, "{code} {text}");
-        }
-        let block = FailureFacts {
-            source: HeardFrom::Queue,
+    fn a_reply_is_described_with_what_is_known() {
+        let mut reply = SuppressingReply {
             code: 550,
-            enhanced: Some(EnhancedCode::NOT_AUTHORIZED),
-            text: "192.0.2.1 is on our block list",
+            enhanced: Some(EnhancedCode::UNKNOWN_MAILBOX),
+            text: "no such user".into(),
+            host: "mx.a.example [192.0.2.1]".into(),
         };
-        assert_eq!(list_when(&block, true), AtOnce);
+        assert_eq!(
+            describe(&reply),
+            "550, 5.1.1 from mx.a.example [192.0.2.1]: no such user"
+        );
+        reply.enhanced = None;
+        reply.host.clear();
+        reply.text.clear();
+        assert_eq!(describe(&reply), "550");
+        let long = "\u{e4}".repeat(TEXT_MAX + 1);
+        let failure = Failure {
+            source: HeardFrom::Dsn,
+            said: Said {
+                text: &long,
+                ..Said::default()
+            },
+            host: "",
+        };
+        assert_eq!(failure.reply().text.chars().count(), TEXT_MAX);
     }
 }

@@ -18,6 +18,8 @@ mod patience;
     reason = "the whole-server tests share it, and use more of it"
 )]
 mod remote;
+#[path = "remembers/reports.rs"]
+mod reports;
 #[allow(dead_code, reason = "the other tests of this crate use more of it")]
 mod support;
 
@@ -26,11 +28,10 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use postrider_queue::{AddError, Arrived, EndAs, EndedCount, OperateError};
-use postrider_smtp::{Address, ReversePath};
+use postrider_queue::{EndAs, EndedCount, OperateError};
 use postrider_store::{
-    Accept, Change, Event, HoldFilter, NewSuppression, NextAttempt, Notify, OutgoingEvent,
-    QueueFilter, QueueId, Time,
+    Change, Event, HoldFilter, NewSuppression, NextAttempt, Notify, OutgoingEvent, QueueFilter,
+    Suppression, Time,
 };
 use remote::{Act, Point, Remote};
 use support::{Message, Setup, World};
@@ -52,6 +53,41 @@ async fn refusing(world: &World, answer: &'static str) -> Arc<AtomicUsize> {
     world.host("a.test", "192.0.2.1");
     world.lead("192.0.2.1", &remote);
     asked
+}
+
+/// Takes an address off the list. False: it was not there.
+async fn unsuppress(world: &World, base: &str) -> bool {
+    let removed = world.store.unsuppress("ann", base, world.now()).await;
+    removed.unwrap()
+}
+
+/// The entry of an address.
+async fn entry(world: &World, base: &str) -> Option<Suppression> {
+    let found = world.store.suppression("ann", base, world.now()).await;
+    found.unwrap()
+}
+
+/// A remote that takes everything and supports DSN.
+async fn accepting_with_dsn(world: &World) -> Remote {
+    let remote = Remote::start(|point, _| match point {
+        Point::Command(line) if line.starts_with("EHLO") => Some(Act::Say("250-a.test\r\n250 DSN")),
+        _ => None,
+    })
+    .await;
+    world.mx("remote.test", &[(10, "a.test")]);
+    world.host("a.test", "192.0.2.1");
+    world.lead("192.0.2.1", &remote);
+    remote
+}
+
+/// The ENVIDs of the transactions that a remote received.
+fn envids(remote: &Remote) -> Vec<String> {
+    let received = remote.received();
+    let envid = |mail: &str| {
+        let (_, envid) = mail.split_once("ENVID=").unwrap();
+        envid.split(' ').next().unwrap().to_owned()
+    };
+    received.iter().map(|one| envid(&one.mail)).collect()
 }
 
 async fn accepting(world: &World) -> Remote {
@@ -90,11 +126,17 @@ async fn an_address_that_is_none_is_not_tried_again_in_any_variant() {
     world.events(1).await;
     let entry = world
         .store
-        .suppression("ann", "username@remote.test")
+        .suppression("ann", "username@remote.test", world.now())
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(entry.reason, "queue: 550, 5.1.1");
+    assert_eq!(
+        entry.reason,
+        "queue: 550, 5.1.1 from a.test [192.0.2.1]: no such user"
+    );
+    let reply = entry.reply.unwrap();
+    assert_eq!((reply.code, &*reply.text), (550, "no such user"));
+    assert_eq!((&*reply.host, entry.until), ("a.test [192.0.2.1]", None));
     assert_eq!(entry.original, "user.name+a@remote.test");
     let [second] = world.add(Message::to(&["username@remote.test"])).await;
     world.events(2).await;
@@ -112,8 +154,7 @@ async fn an_address_that_is_none_is_not_tried_again_in_any_variant() {
     );
     assert_eq!(world.mails().await.len(), 2, "the sender is told of both");
     // After its removal from the list the address is tried, and listed again.
-    let removed = world.store.unsuppress("ann", "username@remote.test").await;
-    assert!(removed.unwrap());
+    assert!(unsuppress(&world, "username@remote.test").await);
     let [_] = world.add(Message::to(&["username@remote.test"])).await;
     world.events(3).await;
     assert_eq!(summary(&world.told().await)[2], (Event::Failed, true, 550));
@@ -132,6 +173,8 @@ async fn an_address_that_unsubscribed_from_a_list_still_gets_other_mail() {
         created: Time(0),
         manual: false,
         reason: "unsubscribed".into(),
+        reply: None,
+        until: None,
     };
     assert!(world.store.suppress(unsubscribed).await.unwrap());
     let mail = |list: &'static str| Message {
@@ -173,7 +216,7 @@ async fn a_block_of_our_own_address_is_not_the_recipients_fault() {
 #[tokio::test]
 async fn the_third_failure_in_a_row_suppresses() {
     let world = World::start(Setup::default());
-    let _remote = refusing(&world, "554 5.3.0 not now").await;
+    let _remote = refusing(&world, "552 5.2.2 mailbox full").await;
     for count in 1..=4 {
         let [_] = world.add(Message::to(&["x@remote.test"])).await;
         world.events(count).await;
@@ -336,14 +379,7 @@ async fn success_is_told_by_the_next_hop_or_by_us() {
     world.stop().await;
     // A remote that knows DSNs.
     let world = World::start(Setup::default());
-    let remote = Remote::start(|point, _| match point {
-        Point::Command(line) if line.starts_with("EHLO") => Some(Act::Say("250-a.test\r\n250 DSN")),
-        _ => None,
-    })
-    .await;
-    world.mx("remote.test", &[(10, "a.test")]);
-    world.host("a.test", "192.0.2.1");
-    world.lead("192.0.2.1", &remote);
+    let remote = accepting_with_dsn(&world).await;
     let message = Message {
         notify: success,
         ..Message::to(&["x@remote.test"])
@@ -353,8 +389,8 @@ async fn success_is_told_by_the_next_hop_or_by_us() {
     assert!(world.mails().await.is_empty());
     let received = remote.received();
     let own = world.store.retired(id).await.unwrap().unwrap();
-    let own = &own.message.common.own_envid;
-    assert!(own.len() == 22 && received[0].mail.contains(&format!("ENVID={own}")));
+    assert_eq!(own.message.envids, envids(&remote));
+    assert_eq!(own.message.envids[0].len(), 22);
     assert!(received[0].rcpts[0].contains("NOTIFY=SUCCESS"));
     world.stop().await;
 }
@@ -376,258 +412,5 @@ async fn the_submitters_word_on_dsns_goes_before_the_accounts_setting() {
     let [_] = world.add(message).await;
     world.events(1).await;
     assert_eq!(world.mails().await.len(), 1);
-    world.stop().await;
-}
-
-const FROM_ID: Setup<'_> = Setup {
-    statics: "",
-    dynamics: "",
-    domain: "localpart_catchall_separators = [\"+\"]\n",
-    account: "from_id_login_addresses = [\"ann+id@example.org\"]\n",
-};
-
-#[tokio::test]
-async fn a_submitters_own_fromid_is_for_one_recipient_and_once() {
-    let world = World::start(FROM_ID);
-    let own = |path: &'static str, to: &[&'static str]| Message {
-        reverse_path: path.parse().unwrap(),
-        own_from_id: true,
-        login: "ann+id@example.org",
-        ..Message::to(to).later(60)
-    };
-    let submitted = world
-        .submit(own("ann+order7@example.org", &["x@remote.test"]))
-        .await;
-    assert_eq!(submitted[0].from_id, "order7");
-    let again = own("ann+order7@example.org", &["y@remote.test"]);
-    let error = world.try_submit(again).await.unwrap_err();
-    assert!(matches!(error, AddError::FromIdInUse(id) if id == "order7"));
-    let two = own(
-        "ann+order8@example.org",
-        &["x@remote.test", "y@remote.test"],
-    );
-    let error = world.try_submit(two).await.unwrap_err();
-    assert!(matches!(error, AddError::FromIdRecipients));
-    let empty = own("ann+@example.org", &["x@remote.test", "y@remote.test"]);
-    let submitted = world.submit(empty).await;
-    assert!(
-        submitted
-            .iter()
-            .all(|submitted| submitted.from_id.is_empty())
-    );
-    // Even if only the history has the message.
-    world
-        .queue
-        .end_all(&QueueFilter::default(), EndAs::Drop)
-        .await
-        .unwrap();
-    let again = own("ann+order7@example.org", &["y@remote.test"]);
-    let error = world.try_submit(again).await.unwrap_err();
-    assert!(matches!(error, AddError::FromIdInUse(_)));
-    world.stop().await;
-}
-
-/// Takes a mail to `rcpt_to` as the MX does. Gives the events that it makes.
-async fn comes_back(
-    world: &World,
-    reverse_path: &str,
-    rcpt_to: &str,
-    text: &str,
-) -> Option<Vec<OutgoingEvent>> {
-    let rcpt_to: Address = rcpt_to.parse().unwrap();
-    let reverse_path = match reverse_path {
-        "<>" => ReversePath::Null,
-        address => ReversePath::Mailbox(address.parse().unwrap()),
-    };
-    let arrived = Arrived {
-        account: "ann",
-        reverse_path: &reverse_path,
-        rcpt_to: &rcpt_to,
-        report: text.contains("multipart/report"),
-    };
-    let before = world.told().await.len();
-    let config = world.config.load_full();
-    let text = async { text.replace('\n', "\r\n").into_bytes() };
-    let returned = world
-        .queue
-        .returned(&config, &arrived, text)
-        .await
-        .unwrap()?;
-    let accept = Accept {
-        notes: returned.notes,
-        hooks: returned.hooks,
-        suppress: returned.suppress,
-        ..Accept::default()
-    };
-    world.store.accept(accept).await.unwrap();
-    Some(world.told().await.split_off(before))
-}
-
-fn dsn(fields: &str, recipient: &str, returned: &str) -> String {
-    format!(
-        "From: mailer-daemon@remote.test\nSubject: Undelivered\nMIME-Version: 1.0\n\
-         Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n\
-         --b\nContent-Type: text/plain\n\nSorry.\n\
-         --b\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; remote.test\n{fields}\n{recipient}\n\
-         --b\nContent-Type: text/rfc822-headers\n\n{returned}\n--b--\n"
-    )
-}
-
-const FAILED: &str = "Final-Recipient: rfc822; x@remote.test\nAction: failed\nStatus: 5.1.1\nDiagnostic-Code: smtp; 550 5.1.1 no such user\n";
-
-#[tokio::test]
-async fn mail_to_a_fromid_is_about_its_message() {
-    let world = World::start(FROM_ID);
-    let _remote = accepting(&world).await;
-    let message = Message {
-        login: "ann+id@example.org",
-        ..Message::to(&["x@remote.test"])
-    };
-    let submitted = world.submit(message).await;
-    let (id, from_id) = (submitted[0].id, submitted[0].from_id.clone());
-    world.events(1).await;
-    let address = format!("ann+{from_id}@example.org");
-    let told = |told: Option<Vec<OutgoingEvent>>| {
-        let told = told.unwrap();
-        assert_eq!(told.len(), 1);
-        assert_eq!(told[0].queue_id, id);
-        assert_eq!(told[0].extra["K"], "v");
-        (
-            told[0].event,
-            told[0].dsn,
-            told[0].suppressing,
-            told[0].code,
-        )
-    };
-    for (action, event) in [
-        ("delayed", Event::Delayed),
-        ("delivered", Event::Delivered),
-        ("relayed", Event::Relayed),
-        ("expanded", Event::Expanded),
-    ] {
-        let status = if action == "delayed" {
-            "4.4.1"
-        } else {
-            "2.0.0"
-        };
-        let recipient =
-            format!("Final-Recipient: rfc822; x@remote.test\nAction: {action}\nStatus: {status}\n");
-        let code = if action == "delayed" { 400 } else { 0 };
-        let back = comes_back(&world, "<>", &address, &dsn("", &recipient, "")).await;
-        assert_eq!(told(back), (event, true, false, code));
-    }
-    let back = comes_back(&world, "<>", &address, &dsn("", FAILED, ""))
-        .await
-        .unwrap();
-    assert_eq!(back[0].error, "550 5.1.1 no such user");
-    assert_eq!(told(Some(back)), (Event::Failed, true, true, 550));
-    // The list has the address now, so the second report adds nothing.
-    let back = comes_back(&world, "<>", &address, &dsn("", FAILED, "")).await;
-    assert_eq!(told(back), (Event::Failed, true, false, 550));
-    let two = format!("{FAILED}\n{}", FAILED.replace("x@", "y@"));
-    let back = comes_back(&world, "<>", &address, &dsn("", &two, "")).await;
-    assert_eq!(told(back), (Event::Unrecognized, true, false, 0));
-    let vague = FAILED.replace("failed", "vanished");
-    let back = comes_back(&world, "<>", &address, &dsn("", &vague, "")).await;
-    assert_eq!(told(back), (Event::Unrecognized, true, false, 0));
-    let vacation = "From: x@remote.test\nSubject: Out of office\n\nI am away.\n";
-    let back = comes_back(&world, "x@remote.test", &address, vacation).await;
-    assert_eq!(told(back), (Event::Unrecognized, false, false, 0));
-    let retired = world.store.retired(id).await.unwrap().unwrap();
-    assert!(
-        retired.success,
-        "what comes later does not change how it left"
-    );
-    assert_eq!(retired.message.results.len(), 10);
-    // The fromid of another account means nothing here.
-    let back = comes_back(
-        &world,
-        "<>",
-        "ann+0123456789@example.org",
-        &dsn("", FAILED, ""),
-    )
-    .await;
-    assert_eq!(back, None);
-    world.stop().await;
-}
-
-#[tokio::test]
-async fn without_a_fromid_the_envid_and_then_the_message_id_lead_back() {
-    let world = World::start(Setup::default());
-    let _remote = accepting(&world).await;
-    let [x, y]: [QueueId; 2] = world
-        .add(Message::to(&["x@remote.test", "y@remote.test"]))
-        .await;
-    world.events(2).await;
-    let own = world.store.retired(x).await.unwrap().unwrap();
-    let envid = format!("Original-Envelope-Id: {}\n", own.message.common.own_envid);
-    // Nobody can guess our ENVID: both recipients of one report are matched by it.
-    let both = format!("{FAILED}\n{}", FAILED.replace("x@", "y@"));
-    let told = comes_back(&world, "<>", "ann@example.org", &dsn(&envid, &both, ""))
-        .await
-        .unwrap();
-    let events: Vec<_> = told
-        .iter()
-        .map(|told| (told.queue_id, told.event, told.suppressing))
-        .collect();
-    assert_eq!(events, [(x, Event::Failed, true), (y, Event::Failed, true)]);
-    // Many know the Message-ID: the recipient must match, and nobody is suppressed.
-    world
-        .store
-        .unsuppress("ann", "x@remote.test")
-        .await
-        .unwrap();
-    let header = "Message-ID: <1@example.org>\nFrom: ann@example.org\n";
-    let told = comes_back(&world, "<>", "ann@example.org", &dsn("", FAILED, header))
-        .await
-        .unwrap();
-    assert_eq!(
-        (told[0].queue_id, told[0].event, told[0].suppressing),
-        (x, Event::Failed, false)
-    );
-    let stranger = FAILED.replace("x@", "z@");
-    let back = comes_back(&world, "<>", "ann@example.org", &dsn("", &stranger, header)).await;
-    assert_eq!(back, None);
-    // A queued message is found too.
-    let queued = Message::to(&["q@remote.test"]).later(60);
-    let [q] = world.add(queued).await;
-    let about = FAILED.replace("x@", "q@");
-    let told = comes_back(&world, "<>", "ann@example.org", &dsn("", &about, header))
-        .await
-        .unwrap();
-    assert_eq!(told[0].queue_id, q);
-    assert_eq!(
-        world.store.queued(q).await.unwrap().unwrap().results.len(),
-        1
-    );
-    world.stop().await;
-}
-
-#[tokio::test]
-async fn a_complaint_ends_mail_to_its_author() {
-    let world = World::start(Setup::default());
-    let _remote = accepting(&world).await;
-    let [id] = world.add(Message::to(&["x@remote.test"])).await;
-    world.events(1).await;
-    let complaint = "From: fbl@remote.test\nSubject: FW: x\nMIME-Version: 1.0\n\
-        Content-Type: multipart/report; report-type=feedback-report; boundary=b\n\n\
-        --b\nContent-Type: text/plain\n\nA complaint.\n\
-        --b\nContent-Type: message/feedback-report\n\nFeedback-Type: abuse\nUser-Agent: fbl/1\nVersion: 1\n\
-        Original-Rcpt-To: <x@remote.test>\n\n\
-        --b\nContent-Type: text/rfc822-headers\n\nMessage-ID: <1@example.org>\n\n--b--\n";
-    let told = comes_back(&world, "fbl@remote.test", "abuse@example.org", complaint).await;
-    assert_eq!(told, Some(Vec::new()), "the contract has no event for it");
-    let entry = world
-        .store
-        .suppression("ann", "x@remote.test")
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(entry.reason, "complaint: abuse");
-    let retired = world.store.retired(id).await.unwrap().unwrap();
-    assert_eq!(
-        retired.message.results[1].error,
-        "complaint by the recipient (abuse)"
-    );
     world.stop().await;
 }

@@ -168,6 +168,8 @@ impl SessionContext {
                     reverse_path: &transaction.mail.reverse_path,
                     rcpt_to: &rcpt_to,
                     report,
+                    // Nothing authenticates incoming mail yet.
+                    authenticated: None,
                 };
                 let returned = if reported.insert(&target.account) {
                     let beginning = self.beginning(&text.text);

@@ -72,9 +72,14 @@ fn row(out: &mut dyn Write, _: u64, item: &SuppressionItem) -> io::Result<()> {
         "" => String::new(),
         list => format!(" (list {list})"),
     };
+    let until = item.expires.as_ref().map(|time| format!(" (until {time})"));
     writeln!(
         out,
-        "{}  {:<40}  {}  {}{list}",
-        item.account, item.base_address, item.created, item.reason
+        "{}  {:<40}  {}  {}{list}{}",
+        item.account,
+        item.base_address,
+        item.created,
+        item.reason,
+        until.unwrap_or_default()
     )
 }

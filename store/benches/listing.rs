@@ -203,6 +203,7 @@ fn retire(store: &Store) {
                         enhanced: None,
                         remote: "mx.d1.example [192.0.2.1]".into(),
                         error: if success { "" } else { "550 no such user" }.into(),
+                        blames: !success,
                     }),
                     outcome: Outcome::Retire {
                         success,

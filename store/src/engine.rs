@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::{
     Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, Moment, NewText, QueueId,
-    Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter,
+    Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter, Transaction,
     subject::{Applied, Op, Question, Scan},
 };
 
@@ -33,6 +33,11 @@ pub(crate) trait Engine: Send + Sync + 'static {
     fn accept(&self, accept: Accept) -> impl Future<Output = Result<Accepted, StoreError>> + Send;
     /// Claims messages that are due.
     fn claim(&self, claim: Claim) -> impl Future<Output = Result<Claimed, StoreError>> + Send;
+    /// Keeps the ENVIDs of transactions that are about to begin.
+    fn begin(
+        &self,
+        transactions: Vec<Transaction>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Prolongs claims. False: the claim has ended.
     fn renew(
         &self,

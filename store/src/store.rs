@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::{
     Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Moment, NewText, OpenError,
-    Options, QueueId, Settle, SettleHook, StoreError, Text, TextId, TextWriter,
+    Options, QueueId, Settle, SettleHook, StoreError, Text, TextId, TextWriter, Transaction,
     engine::{Changes, Engine, Engines, journal::JournalEngine, on_engine},
     subject::{Applied, Op, Operation, Question, Scan},
 };
@@ -125,6 +125,21 @@ impl Store {
     /// If the store is closed or can't be read.
     pub async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
         on_engine!(&self.engine, engine => engine.claim(claim).await)
+    }
+
+    /// Keeps the ENVIDs of transactions that are about to begin with their messages. When this
+    /// returns, [`Reference::Transaction`](crate::Reference::Transaction) finds the messages. They
+    /// go when the message and its history go.
+    ///
+    /// This does not wait for the disk, as [`claim`](Self::claim) does not. Whatever the store
+    /// makes durable after this call, it makes durable together with the ENVIDs or after them. If
+    /// the process dies before that, the ENVIDs are not known any more, and the messages are as if
+    /// the transactions had not begun.
+    ///
+    /// # Errors
+    /// If the store is closed or can't be read.
+    pub async fn begin(&self, transactions: Vec<Transaction>) -> Result<(), StoreError> {
+        on_engine!(&self.engine, engine => engine.begin(transactions).await)
     }
 
     /// Prolongs claims (message and fence) until a later time. False: the claim has ended already,

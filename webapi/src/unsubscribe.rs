@@ -79,7 +79,7 @@ impl Subscription {
         let name = postrider_store::base_in_list(&base_address(&self.address), &self.list);
         Ok(context
             .store
-            .suppression(&self.account, &name)
+            .suppression(&self.account, &name, context.clock.now())
             .await?
             .is_some())
     }
@@ -122,6 +122,8 @@ impl Subscription {
             created: now,
             manual: false,
             reason: "unsubscribed by one click".to_owned(),
+            reply: None,
+            until: None,
         };
         let accept = Accept {
             suppress: vec![suppression],

@@ -51,7 +51,7 @@ const fn configured(event: Event) -> Option<WebhookEvent> {
         Event::Expanded => WebhookEvent::Expanded,
         Event::Canceled => WebhookEvent::Canceled,
         Event::Unrecognized => WebhookEvent::Unrecognized,
-        Event::Unsubscribed => return None,
+        Event::Unsubscribed | Event::Complained => return None,
     })
 }
 
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn events_have_the_same_names_in_the_configuration() {
         for event in Event::ALL {
-            let known = event != Event::Unsubscribed;
+            let known = !matches!(event, Event::Unsubscribed | Event::Complained);
             let name = configured(event).map(WebhookEvent::as_str);
             assert_eq!(name, known.then_some(event.name()));
         }

@@ -2,7 +2,7 @@
 
 use postrider_queue::base_address;
 use postrider_smtp::Address;
-use postrider_store::{NewSuppression, Suppression, base_in_list};
+use postrider_store::{NewSuppression, SuppressingReply, Suppression, base_in_list};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
@@ -28,6 +28,35 @@ pub struct SuppressionItem {
     /// Whether a person added the entry.
     pub manual: bool,
     pub reason: String,
+    /// When the entry expires; None: never.
+    pub expires: Option<String>,
+    /// The reply that made the entry; None if there was none.
+    pub reply: Option<ReplyItem>,
+}
+
+/// The reply of a server, or the report about a reply, that made an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplyItem {
+    /// The SMTP code.
+    pub code: u16,
+    /// The enhanced status code; empty without one.
+    pub enhanced_code: String,
+    /// The text.
+    pub text: String,
+    /// The host, as `name [ip]` or as the report names it; empty if that is not known.
+    pub host: String,
+}
+
+impl From<&SuppressingReply> for ReplyItem {
+    fn from(reply: &SuppressingReply) -> Self {
+        let enhanced = reply.enhanced.map(|code| code.to_string());
+        Self {
+            code: reply.code,
+            enhanced_code: enhanced.unwrap_or_default(),
+            text: reply.text.clone(),
+            host: reply.host.clone(),
+        }
+    }
 }
 
 impl From<&Suppression> for SuppressionItem {
@@ -41,6 +70,8 @@ impl From<&Suppression> for SuppressionItem {
             original_address: entry.original.clone(),
             manual: entry.manual,
             reason: entry.reason.clone(),
+            expires: entry.until.map(|until| until.to_string()),
+            reply: entry.reply.as_ref().map(ReplyItem::from),
         }
     }
 }
@@ -61,9 +92,9 @@ impl Operation for List {
         context: &Context,
         items: &mut impl Sink<SuppressionItem>,
     ) -> Result<(), AdminError> {
-        let account = self.account.as_deref();
+        let (account, now) = (self.account.as_deref(), context.clock.now());
         send_pages(None, items, |after, count| {
-            context.store.list_suppressions(account, after, count)
+            context.store.list_suppressions(account, now, after, count)
         })
         .await
     }
@@ -101,6 +132,8 @@ impl Single for Add {
             created: context.clock.now(),
             manual: true,
             reason,
+            reply: None,
+            until: None,
         };
         if !context.store.suppress(new).await? {
             let text = format!("{base} is on the list of {account} already");
@@ -135,7 +168,8 @@ impl Single for Remove {
         } = self;
         let base = base(&address)?;
         let name = base_in_list(&base, &list);
-        if !context.store.unsuppress(&account, &name).await? {
+        let now = context.clock.now();
+        if !context.store.unsuppress(&account, &name, now).await? {
             let text = match list.as_str() {
                 "" => format!("{base} is not on the list of {account} for all mail"),
                 list => format!("{base} is not suppressed for mail of {list:?} of {account}"),
@@ -168,7 +202,8 @@ impl Single for Lookup {
 
     async fn answer(self, context: &Context) -> Result<Option<SuppressionItem>, AdminError> {
         let name = base_in_list(&base(&self.address)?, &self.list);
-        let entry = context.store.suppression(&self.account, &name).await?;
+        let now = context.clock.now();
+        let entry = context.store.suppression(&self.account, &name, now).await?;
         Ok(entry.as_ref().map(SuppressionItem::from))
     }
 }

@@ -184,6 +184,7 @@ fn defaults_of_domains_conf() {
     assert!(
         !account.keep_rejects && !account.no_custom_password && !account.suppress_policy_blocks
     );
+    assert_eq!(account.suppression_period, None);
     assert_eq!(account.outgoing_webhook, None);
     assert_eq!(
         account.destinations.values().next().unwrap().mailbox,

@@ -17,7 +17,7 @@ use tracing::debug;
 
 use super::KeptConnection;
 use crate::{
-    Queue,
+    Queue, judge,
     next_hop::{self, Hop, Plan, TlsRule, Way},
     route::{self, SmarthostTls},
     settle::{EndedAttempt, LastHop},
@@ -37,6 +37,8 @@ pub(super) struct OngoingAttempt<'a> {
     /// The messages without a result, each with the last thing that happened to it.
     pub(super) pending: Vec<(Queued, DeliveryStatus)>,
     pub(super) ended: Vec<EndedAttempt>,
+    /// Some host failed in a way that may pass.
+    pub(super) may_pass: bool,
 }
 
 /// An address to try.
@@ -71,6 +73,7 @@ impl<'a> OngoingAttempt<'a> {
                 .map(|message| (message, untried.clone()))
                 .collect(),
             ended: Vec::new(),
+            may_pass: false,
         }
     }
 
@@ -189,9 +192,14 @@ impl<'a> OngoingAttempt<'a> {
         forbidden
     }
 
-    /// Notes what happened to the messages without a result.
+    /// Notes what happened to the messages without a result. A refusal counts only if all hosts
+    /// refuse.
     fn note(&mut self, status: &DeliveryStatus) {
         debug!(%status, "a host did not take the messages");
+        if status.permanent && self.may_pass {
+            return;
+        }
+        self.may_pass |= !status.permanent;
         for (_, last) in &mut self.pending {
             *last = status.clone();
         }
@@ -210,12 +218,17 @@ impl<'a> OngoingAttempt<'a> {
         let mut connection = match connected {
             Ok(connection) => connection,
             Err(status) => {
-                self.note(&status);
                 // A host that answers for the domain has the last word when it says no for good.
-                if status.permanent {
+                // But if it only refuses to speak with us, another host may be kinder.
+                let last_word = status.permanent && !judge::refuses_to_speak(&status);
+                if last_word {
+                    self.may_pass = false;
+                }
+                self.note(&status);
+                if last_word {
                     self.end_pending();
                 }
-                return status.permanent;
+                return last_word;
             }
         };
         let mut sent = 0;

@@ -9,10 +9,10 @@ use postrider_smtp::{
     BodyType, Cause, DeliveryStatus, EnhancedCode, Notify as SmtpNotify, Ret,
     client::{Again, Connection, Envelope, MessageSource, OutgoingMessage, Prefixed, Recipient},
 };
-use postrider_store::{Pieces, Queued};
+use postrider_store::{Pieces, Queued, StoreError, Transaction};
 
 use super::attempt::OngoingAttempt;
-use crate::{Queue, schedule::BATCH, settle::LastHop};
+use crate::{Queue, header, schedule::BATCH, settle::LastHop};
 
 /// How often recipients that were too many for a transaction are sent in another one.
 const TRANSACTIONS_MAX: usize = 100;
@@ -43,9 +43,10 @@ impl OngoingAttempt<'_> {
                 return;
             }
             let before = self.pending.len();
-            let (groups, batch) = self.transactions().await;
+            let dsn = connection.extensions().dsn;
+            let (groups, batch) = self.transactions(dsn).await;
             *sent += batch.len();
-            let hop = if connection.extensions().dsn {
+            let hop = if dsn {
                 LastHop::SendsDsns
             } else {
                 LastHop::SendsNoDsns
@@ -58,6 +59,7 @@ impl OngoingAttempt<'_> {
                     if result.status.is_success() || result.status.permanent {
                         self.end(message, result.status, hop);
                     } else {
+                        self.may_pass = true;
                         self.pending.push((message, result.status));
                     }
                 }
@@ -71,7 +73,13 @@ impl OngoingAttempt<'_> {
     /// Takes pending messages into transactions, [`BATCH`] at most. Messages that share top, text,
     /// reverse-path and the recipient's domain share a transaction: some providers refuse a
     /// transaction for several domains.
-    async fn transactions(&mut self) -> (Vec<Vec<Queued>>, Vec<OutgoingMessage<SignedMessage>>) {
+    ///
+    /// If the host supports DSN, transactions get ENVIDs of their own. The store knows these before
+    /// MAIL is sent.
+    async fn transactions(
+        &mut self,
+        dsn: bool,
+    ) -> (Vec<Vec<Queued>>, Vec<OutgoingMessage<SignedMessage>>) {
         let limits = &self.queue.statics.queue.per_destination;
         let max = limits.recipients_per_transaction.max(1);
         let mut groups: Vec<Vec<Queued>> = Vec::new();
@@ -95,8 +103,29 @@ impl OngoingAttempt<'_> {
         }
         let mut ready = Vec::with_capacity(groups.len());
         let mut batch = Vec::with_capacity(groups.len());
-        for group in groups {
-            match self.queue.outgoing(self.config, &group).await {
+        let envids: Vec<Option<String>> = groups
+            .iter()
+            .map(|group| self.queue.own_envid(group).filter(|_| dsn))
+            .collect();
+        // The store answers while the messages are read and signed.
+        let (begun, outgoing) = tokio::join!(self.queue.begin(&groups, &envids), async {
+            let mut all = Vec::with_capacity(groups.len());
+            for (group, envid) in groups.iter().zip(&envids) {
+                all.push(
+                    self.queue
+                        .outgoing(self.config, group, envid.as_deref())
+                        .await,
+                );
+            }
+            all
+        });
+        let unknown = begun.err().map(|error| local(error.to_string()));
+        for ((group, outgoing), envid) in groups.into_iter().zip(outgoing).zip(envids) {
+            let outgoing = match &unknown {
+                Some(status) if envid.is_some() => Err(status.clone()),
+                _ => outgoing,
+            };
+            match outgoing {
                 Ok(outgoing) => {
                     batch.push(outgoing);
                     ready.push(group);
@@ -112,16 +141,49 @@ impl OngoingAttempt<'_> {
     }
 }
 
+/// A failure of our own.
+fn local(text: String) -> DeliveryStatus {
+    DeliveryStatus::transient(Cause::Local, EnhancedCode::SYSTEM_TRANSIENT, text)
+}
+
 impl Queue {
+    /// A new ENVID for a transaction of these messages. None if the submitter gave one, which goes
+    /// along unchanged (RFC 3461 §5.2.1), or if reports come to a fromid.
+    fn own_envid(&self, group: &[Queued]) -> Option<String> {
+        let first = group.first()?;
+        let needed = first.common.envid.is_empty() && first.from_id.is_empty();
+        needed.then(|| header::timed_id(&mut *self.rng(), self.clock.now()))
+    }
+
+    /// Has the store keep the ENVIDs of transactions. This does not wait for the disk.
+    async fn begin(
+        &self,
+        groups: &[Vec<Queued>],
+        envids: &[Option<String>],
+    ) -> Result<(), StoreError> {
+        let transactions: Vec<Transaction> = groups
+            .iter()
+            .zip(envids)
+            .filter_map(|(group, envid)| {
+                Some(Transaction {
+                    envid: envid.clone()?,
+                    messages: group.iter().map(|message| message.id).collect(),
+                })
+            })
+            .collect();
+        match transactions.is_empty() {
+            true => Ok(()),
+            false => self.store.begin(transactions).await,
+        }
+    }
+
     /// One transaction, for messages that share top, text, reverse-path and domain.
     async fn outgoing(
         &self,
         config: &Dynamic,
         group: &[Queued],
+        own_envid: Option<&str>,
     ) -> Result<OutgoingMessage<SignedMessage>, DeliveryStatus> {
-        let local = |text: String| {
-            DeliveryStatus::transient(Cause::Local, EnhancedCode::SYSTEM_TRANSIENT, text)
-        };
         let Some(first) = group.first() else {
             return Err(local("empty transaction".to_owned()));
         };
@@ -133,13 +195,13 @@ impl Queue {
             message: StoredMessage(stored.into_pieces()),
         };
         Ok(OutgoingMessage {
-            envelope: envelope(first, group),
+            envelope: envelope(first, group, own_envid),
             source,
         })
     }
 }
 
-fn envelope(first: &Queued, group: &[Queued]) -> Envelope {
+fn envelope(first: &Queued, group: &[Queued], own_envid: Option<&str>) -> Envelope {
     let common = &first.common;
     Envelope {
         reverse_path: first.reverse_path.clone(),
@@ -153,10 +215,10 @@ fn envelope(first: &Queued, group: &[Queued]) -> Envelope {
         ret: common
             .ret_full
             .map(|full| if full { Ret::Full } else { Ret::Headers }),
-        envid: [&common.envid, &common.own_envid]
-            .into_iter()
-            .find(|envid| !envid.is_empty())
-            .cloned(),
+        envid: match common.envid.as_str() {
+            "" => own_envid.map(str::to_owned),
+            given => Some(given.to_owned()),
+        },
         recipients: group.iter().map(recipient).collect(),
     }
 }

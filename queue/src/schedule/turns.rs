@@ -253,7 +253,6 @@ pub(super) mod tests {
                 future_release: String::new(),
                 ret_full: None,
                 envid: String::new(),
-                own_envid: String::new(),
                 list: String::new(),
                 extra: BTreeMap::new(),
             }),
@@ -270,6 +269,7 @@ pub(super) mod tests {
             delay_told: false,
             fence: 1,
             results: Vec::new(),
+            envids: Vec::new(),
         }
     }
 

@@ -45,7 +45,6 @@ pub(crate) fn message(number: u64, text: usize, due: Time) -> Accept {
                 future_release: String::new(),
                 ret_full: None,
                 envid: String::new(),
-                own_envid: String::new(),
                 list: String::new(),
                 extra: [].into(),
             },

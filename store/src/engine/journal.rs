@@ -41,6 +41,7 @@ use super::{Changes, Engine};
 use crate::{
     Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, INLINE_TEXT_MAX, Moment,
     NewText, QueueId, Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter,
+    Transaction,
     error::Fault,
     journal::JournalReader,
     subject::{Applied, Op, Question, Scan, State, hooks, texts::Place, unit},
@@ -95,8 +96,8 @@ impl Shared {
         self.changes.queue.send_modify(|count| *count += 1);
     }
 
-    /// The state, for readers. After a fault or a panic it may be half changed, and after the end it
-    /// has no index.
+    /// The state, for readers. After a fault or a panic it may be half changed, and after the end
+    /// it has no index.
     fn readable(&self) -> Result<RwLockReadGuard<'_, State>, StoreError> {
         let Ok(state) = self.state.read() else {
             return Err(Fault::Panicked(WRITER).into());
@@ -131,6 +132,11 @@ impl Engine for JournalEngine {
 
     async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
         self.request(|reply| Request::Claim(claim, reply)).await
+    }
+
+    async fn begin(&self, transactions: Vec<Transaction>) -> Result<(), StoreError> {
+        self.request(|reply| Request::Begin(transactions, reply))
+            .await
     }
 
     async fn renew(

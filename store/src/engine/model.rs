@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::{Changes, Engine};
 use crate::{
     Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, Moment, NewText, QueueId,
-    Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter,
+    Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter, Transaction,
     subject::{Applied, ModelState, Op, Question, Scan, hooks, unit},
 };
 
@@ -88,6 +88,10 @@ impl Engine for Model {
 
     async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
         self.with(|state| state.queue.claim(&claim))
+    }
+
+    async fn begin(&self, transactions: Vec<Transaction>) -> Result<(), StoreError> {
+        self.with(|state| state.queue.begin(&transactions))
     }
 
     async fn renew(

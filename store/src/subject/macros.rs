@@ -23,9 +23,10 @@ macro_rules! subject {
 /// Declares the operations of a low-rate subject. Each is a type of its own, with `apply` and
 /// `apply_to_model`. Behind its output stands the [`Space`](crate::journal::Space) that it may use.
 /// `since` is the first version whose operations have the same shape (by default, this version).
+/// `older` reads the operations of the versions before that.
 macro_rules! operations {
     (
-        $subject:ident, version $version:literal $(since $since:literal)?:
+        $subject:ident, version $version:literal $(since $since:literal)? $(older $older:path)?:
         $($operation:ident -> $output:ty, $space:ident;)*
     ) => {
         #[derive(Debug, serde::Serialize, serde::Deserialize)]
@@ -36,6 +37,13 @@ macro_rules! operations {
         impl $crate::subject::Operations for Op {
             const VERSION: u8 = $version;
             $(const SINCE: u8 = $since;)?
+
+            $(fn older(
+                version: u8,
+                bytes: &[u8],
+            ) -> Result<Self, $crate::table::value::Unreadable> {
+                $older(version, bytes)
+            })?
 
             fn apply(
                 self,

@@ -17,7 +17,7 @@ use super::samples::*;
 use crate::{
     ApiKeyId, Claim, ClaimHooks, Credential, HoldRuleId, Hook, HookFilter, HookId, MailChange,
     MailId, NewApiKey, NewMessage, NewText, NextAttempt, Options, Order, Party, QueueId, Queued,
-    Scope, Settle, Store, StoreError, TextId, TextSource, Time, disk::sim::SimDisk,
+    Scope, Settle, Store, StoreError, TextId, TextSource, Time, Transaction, disk::sim::SimDisk,
     engine::journal::Mode,
 };
 
@@ -200,6 +200,25 @@ but it should be one of {shows:#?}"
                     assert_eq!(claimed.messages, expected.messages);
                     assert_eq!(claimed.next_due, expected.next_due);
                     self.claimed.extend(claimed.messages);
+                    self.possible.push(self.model.fork());
+                } else {
+                    self.crash(Crash::Power, None).await;
+                }
+            }
+            Step::Begin { which, envid } => {
+                if self.claimed.is_empty() {
+                    return true;
+                }
+                let messages = which
+                    .iter()
+                    .map(|which| which.get(&self.claimed).id)
+                    .collect();
+                let begun = vec![Transaction {
+                    envid: format!("own{envid}"),
+                    messages,
+                }];
+                if self.engine.begin(begun.clone()).await.is_ok() {
+                    self.model.begin(begun).await.unwrap();
                     self.possible.push(self.model.fork());
                 } else {
                     self.crash(Crash::Power, None).await;
@@ -400,13 +419,10 @@ but it should be one of {shows:#?}"
                     .await;
             }
             Step::Unsuppress(base) => {
-                let new = suppression(*base, self.now);
-                self.durable(async |store| {
-                    store
-                        .unsuppress(&new.account, &crate::base_in_list(&new.base, &new.list))
-                        .await
-                })
-                .await;
+                let (new, now) = (suppression(*base, self.now), self.now);
+                let name = crate::base_in_list(&new.base, &new.list);
+                self.durable(async |store| store.unsuppress(&new.account, &name, now).await)
+                    .await;
             }
             Step::AddHoldRule(filter) => {
                 let now = self.now;

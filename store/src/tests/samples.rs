@@ -34,7 +34,6 @@ pub(crate) fn common() -> Common {
         future_release: String::new(),
         ret_full: None,
         envid: String::new(),
-        own_envid: String::new(),
         list: String::new(),
         extra: BTreeMap::from([("k".into(), "v".into())]),
     }
@@ -148,6 +147,7 @@ pub(crate) fn attempt(start: Time, success: bool) -> Attempt {
         enhanced: None,
         remote: "mx.example.net [192.0.2.1]".into(),
         error: String::new(),
+        blames: false,
     }
 }
 

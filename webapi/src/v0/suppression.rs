@@ -25,13 +25,14 @@ pub(super) async fn list(
     request: &str,
 ) -> Result<SuppressionListResponse, ApiError> {
     json::read(request, |_| Ok(()))?;
+    let now = context.clock.now();
     let mut suppressions = Vec::new();
     let mut after = None;
     loop {
         let account = Some(user.account.as_str());
         let page = context
             .store
-            .list_suppressions(account, after, PAGE)
+            .list_suppressions(account, now, after, PAGE)
             .await?;
         // The contract has no entries for one mailing list.
         let all = page.items.into_iter().filter(|entry| entry.list.is_empty());
@@ -70,6 +71,8 @@ pub(super) async fn add(
         created: context.clock.now(),
         manual,
         reason,
+        reply: None,
+        until: None,
     };
     if context.store.suppress(suppression).await? {
         info!(account = user.account, base, "suppression added by webapi");
@@ -85,7 +88,8 @@ pub(super) async fn remove(
     request: &str,
 ) -> Result<Done, ApiError> {
     let base = base(request)?;
-    if context.store.unsuppress(&user.account, &base).await? {
+    let now = context.clock.now();
+    if context.store.unsuppress(&user.account, &base, now).await? {
         info!(
             account = user.account,
             base, "suppression removed by webapi"
@@ -103,7 +107,7 @@ pub(super) async fn present(
 ) -> Result<SuppressionPresentResponse, ApiError> {
     let found = context
         .store
-        .suppression(&user.account, &base(request)?)
+        .suppression(&user.account, &base(request)?, context.clock.now())
         .await?;
     Ok(SuppressionPresentResponse {
         present: found.is_some(),

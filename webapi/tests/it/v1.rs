@@ -491,7 +491,13 @@ async fn a_recipient_unsubscribes_from_a_list_by_one_click() {
         page.body
     );
     let name = postrider_store::base_in_list("ab@x.example", "news");
-    let suppressed = async || world.store.suppression("ann", &name).await.unwrap();
+    let suppressed = async || {
+        world
+            .store
+            .suppression("ann", &name, Time(0))
+            .await
+            .unwrap()
+    };
     assert_eq!(suppressed().await, None);
     let clicks = join_all((0..20).map(|_| world.get("POST", &link))).await;
     assert!(clicks.iter().all(|click| click.status == 200));
@@ -504,7 +510,7 @@ async fn a_recipient_unsubscribes_from_a_list_by_one_click() {
     assert_eq!(
         world
             .store
-            .suppression("ann", "ab@x.example")
+            .suppression("ann", "ab@x.example", Time(0))
             .await
             .unwrap(),
         None,

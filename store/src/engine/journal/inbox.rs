@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
-    Claim, ClaimHooks, Claimed, ClaimedHooks, Moment, QueueId, StoreError, TextFile,
+    Claim, ClaimHooks, Claimed, ClaimedHooks, Moment, QueueId, StoreError, TextFile, Transaction,
     error::Fault,
     subject::{Applied, Op},
 };
@@ -28,6 +28,7 @@ pub(super) enum Request {
         Moment,
         oneshot::Sender<Result<Vec<bool>, StoreError>>,
     ),
+    Begin(Vec<Transaction>, oneshot::Sender<Result<(), StoreError>>),
     /// The checkpoint that was begun has ended.
     Checkpointed(Result<(), Fault>),
     /// Make a checkpoint now, and tell when it is done.

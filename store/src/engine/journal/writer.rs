@@ -8,8 +8,8 @@
 //! 4. Bring the index up to date and free journal segments, if it is time ([`upkeep`]).
 //!
 //! So operations are applied in the order of the journal, and only when they are safe there. Claims
-//! are the exception: nobody waits for their entries (*riders*). These go into the next batch, in
-//! front.
+//! and the ENVIDs of transactions are the exception: nobody waits for their entries (*riders*).
+//! These go into the next batch, in front.
 
 mod append;
 mod claim;
@@ -272,6 +272,10 @@ impl Writer {
             Request::Renew(claims, until, reply) => {
                 let renewed = self.renew(&claims, until)?;
                 let _ = reply.send(Ok(renewed));
+            }
+            Request::Begin(transactions, reply) => {
+                self.begin(transactions)?;
+                let _ = reply.send(Ok(()));
             }
             Request::Checkpointed(result) => {
                 result?;

@@ -36,11 +36,13 @@ pub enum Event {
     /// The recipient unsubscribed from a mailing list. This event is in the log only: the contract
     /// of webhooks does not have it.
     Unsubscribed,
+    /// The recipient complained. This event is in the log only, like `Unsubscribed`.
+    Complained,
 }
 
 impl Event {
     /// All events: those of the contract in its order, then the others.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Delivered,
         Self::Suppressed,
         Self::Delayed,
@@ -50,6 +52,7 @@ impl Event {
         Self::Canceled,
         Self::Unrecognized,
         Self::Unsubscribed,
+        Self::Complained,
     ];
 
     /// The name on the wire and in the configuration.
@@ -65,6 +68,7 @@ impl Event {
             Self::Canceled => "canceled",
             Self::Unrecognized => "unrecognized",
             Self::Unsubscribed => "unsubscribed",
+            Self::Complained => "complained",
         }
     }
 

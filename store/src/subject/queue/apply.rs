@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, ops::Bound, sync::Arc};
 
 use super::{
-    Change, InWork, NewMessage, Note, QueueId, Queued, Reference, Retired, Tables,
-    keys::{reference_key, reference_keys},
+    Change, ENVIDS_MAX, InWork, NewMessage, Note, QueueId, Queued, Reference, Retired, Tables,
+    Transaction,
+    keys::{recipient_key, reference_key, reference_keys},
 };
 use crate::{
     Attempt, Outcome, StoreError, TextId, TextSource, Time,
@@ -73,6 +74,32 @@ impl Tables {
             .next()
             .transpose()?;
         Ok(first.is_some_and(|((found, _, _), ())| found == name))
+    }
+
+    /// Keeps the ENVIDs of transactions with their messages. Messages that are gone are left out.
+    pub(super) fn begin(&mut self, transactions: &[Transaction]) -> Result<(), Fault> {
+        for transaction in transactions {
+            let envid = &transaction.envid;
+            let name = |envid: &str| reference_key(Reference::Transaction(envid));
+            for id in &transaction.messages {
+                let Some(queued) = self.queued.get_mut(id)? else {
+                    continue;
+                };
+                if queued.envids.contains(envid) {
+                    continue;
+                }
+                let recipient = recipient_key(queued);
+                queued.envids.push(envid.clone());
+                let surplus = queued.envids.len().saturating_sub(ENVIDS_MAX);
+                let forgotten: Vec<String> = queued.envids.drain(..surplus).collect();
+                for envid in &forgotten {
+                    let key = (name(envid), Arc::clone(&recipient), *id);
+                    self.references.remove(&key);
+                }
+                self.references.put_new((name(envid), recipient, *id), ());
+            }
+        }
+        Ok(())
     }
 
     /// Ends a claim, if there is one.

@@ -22,8 +22,10 @@ const EXTRA_NAME_MAX: usize = 200;
 pub enum Reference<'a> {
     /// The unique part of the reverse-path.
     FromId(&'a str),
-    /// The ENVID with which the message was sent.
+    /// The submitter's ENVID.
     Envid(&'a str),
+    /// The ENVID of one of our own transactions.
+    Transaction(&'a str),
     /// The Message-ID of the message with `<` and `>`.
     MessageId(&'a str),
     /// An entry of the application's own data: one of the first five with at most 200 bytes.
@@ -42,6 +44,7 @@ pub(crate) fn reference_key(reference: Reference<'_>) -> Name {
     match reference {
         Reference::FromId(id) => format!("f{id}"),
         Reference::Envid(id) => format!("e{id}"),
+        Reference::Transaction(id) => format!("t{id}"),
         Reference::MessageId(id) => format!("m{id}"),
         // With lengths, so that no two are written alike.
         Reference::Extra {
@@ -53,9 +56,14 @@ pub(crate) fn reference_key(reference: Reference<'_>) -> Name {
     .into()
 }
 
+/// The name of a message's recipient in the table of references.
+pub(crate) fn recipient_key(message: &Queued) -> Name {
+    message.recipient.unicode().to_lowercase().into()
+}
+
 /// The keys of a message in the table of references.
 pub(crate) fn reference_keys(message: &Queued) -> Vec<(Name, Name, QueueId)> {
-    let recipient = Name::from(message.recipient.unicode().to_lowercase());
+    let recipient = recipient_key(message);
     message
         .references()
         .map(reference_key)
@@ -65,15 +73,15 @@ pub(crate) fn reference_keys(message: &Queued) -> Vec<(Name, Name, QueueId)> {
 
 impl Queued {
     /// The references of the message. A report names a message by fromid, ENVID or Message-ID; a
-    /// fromid makes the ENVID needless. An application names it by its own data, as far as that is
-    /// short.
+    /// fromid makes the submitter's ENVID needless. An application names it by its own data, as far
+    /// as that is short.
     pub(crate) fn references(&self) -> impl Iterator<Item = Reference<'_>> {
         let by_id = (!self.from_id.is_empty()).then_some(Reference::FromId(&self.from_id));
-        let otherwise = self.from_id.is_empty();
-        let envid = [self.common.envid.as_str(), &self.common.own_envid]
-            .into_iter()
-            .find(|envid| otherwise && !envid.is_empty())
-            .map(Reference::Envid);
+        let envid = self.common.envid.as_str();
+        let envid = (self.from_id.is_empty() && !envid.is_empty()).then_some(envid);
+        let envid = envid.map(Reference::Envid);
+        let own = self.envids.iter();
+        let own = own.map(|envid| Reference::Transaction(envid));
         let message_id = (!self.common.message_id.is_empty())
             .then_some(Reference::MessageId(&self.common.message_id));
         let account = self.common.account.as_str();
@@ -89,6 +97,7 @@ impl Queued {
         by_id
             .into_iter()
             .chain(envid)
+            .chain(own)
             .chain(message_id)
             .chain(extra)
     }
@@ -221,17 +230,16 @@ mod tests {
 
     fn queued() -> Queued {
         let mut common = common();
-        common.own_envid = "own".into();
+        common.envid = "given".into();
         let mut new = recipient("X@b\u{fc}cher.example", at(1));
         new.transport = "relay".into();
         new.hold = true;
-        new.queued(
-            QueueId(7),
-            QueueId(7),
-            crate::Top::EMPTY,
-            TextId(1),
-            Arc::new(common),
-        )
+        let common = Arc::new(common);
+        let id = QueueId(7);
+        Queued {
+            envids: vec!["own".into()],
+            ..new.queued(id, id, crate::Top::EMPTY, TextId(1), common)
+        }
     }
 
     /// These are stored keys: other forms need another [`VERSION`].
@@ -244,7 +252,8 @@ mod tests {
             bytes.push(b'|');
         }
         let to = "x@b\u{fc}cher.example\0\0\0\0\0\0\0\0\0\u{7}";
-        let expected = format!("eown\0\0{to}|m<1@example.org>\0\0{to}|x3.1.annkv\0\0{to}|");
+        let expected =
+            format!("egiven\0\0{to}|town\0\0{to}|m<1@example.org>\0\0{to}|x3.1.annkv\0\0{to}|");
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
         assert_eq!(&*reference_key(Reference::FromId("id1")), "fid1");
     }

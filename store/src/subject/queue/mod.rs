@@ -9,12 +9,14 @@ mod filter;
 pub(crate) mod keys;
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
+pub(crate) mod older;
 mod read;
 mod record;
 
 use serde::{Deserialize, Serialize};
 
 use self::keys::{Group, names};
+use self::older::{QueuedV1, RetiredV1};
 pub use self::{filter::*, keys::Reference, record::*};
 #[cfg(any(test, feature = "memory"))]
 use super::ModelState;
@@ -55,8 +57,8 @@ pub(crate) struct Counters {
 }
 
 records! {
-    Queued: version 1,
-    Retired: version 1,
+    Queued: version 2 [1 => QueuedV1],
+    Retired: version 2 [1 => RetiredV1],
     InWork: version 1,
 }
 
@@ -113,11 +115,13 @@ pub(crate) enum Op {
     Undue {
         entries: Vec<(String, Time, QueueId)>,
     },
+    /// Keeps the ENVIDs of transactions that are about to begin.
+    Begin { transactions: Vec<Transaction> },
 }
 
 impl Operations for Op {
-    /// Version 2 has one operation more: `Undue`.
-    const VERSION: u8 = 2;
+    /// Version 2 has one operation more: `Undue`. Version 3 has `Begin`.
+    const VERSION: u8 = 3;
     const SINCE: u8 = 1;
 
     fn apply(self, state: &mut State, _: Option<TextPlace>) -> Result<Applied, Fault> {
@@ -144,14 +148,18 @@ impl Operations for Op {
                 }
                 Ok(Applied::Done)
             }
+            Self::Begin { transactions } => {
+                state.queue.begin(&transactions)?;
+                Ok(Applied::Done)
+            }
         }
     }
 
     #[cfg(any(test, feature = "memory"))]
     fn apply_to_model(self, model: &mut ModelState, _: Option<NewText>) -> Applied {
         match self {
-            // The model claims by itself, and can read all its records.
-            Self::Claim { .. } | Self::Undue { .. } => Applied::Done,
+            // The model does these by itself, and can read all its records.
+            Self::Claim { .. } | Self::Undue { .. } | Self::Begin { .. } => Applied::Done,
             Self::Change { ids, change } => Applied::Count(model.queue.change(&ids, &change)),
         }
     }
@@ -161,12 +169,18 @@ impl Operations for Op {
             Self::Claim { claimed, .. } => claimed.len(),
             Self::Change { ids, .. } => ids.len(),
             Self::Undue { entries } => entries.len(),
+            Self::Begin { transactions } => {
+                let messages = transactions.iter();
+                messages.map(|begun| begun.messages.len()).sum()
+            }
         }
     }
 
     fn space(&self) -> Space {
         match self {
-            Self::Claim { .. } | Self::Change { .. } | Self::Undue { .. } => Space::Reserve,
+            Self::Claim { .. } | Self::Change { .. } | Self::Undue { .. } | Self::Begin { .. } => {
+                Space::Reserve
+            }
         }
     }
 }
@@ -202,6 +216,12 @@ pub(crate) fn samples() -> Vec<Op> {
         },
         Op::Undue {
             entries: vec![("a.example".into(), Time(1), QueueId(1))],
+        },
+        Op::Begin {
+            transactions: vec![Transaction {
+                envid: "own".into(),
+                messages: vec![QueueId(1), QueueId(2)],
+            }],
         },
     ]
 }

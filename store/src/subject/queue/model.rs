@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Change, Found, NewMessage, Note, QueueId, Queued, Retired,
+    Change, ENVIDS_MAX, Found, NewMessage, Note, QueueId, Queued, Retired, Transaction,
     apply::RESULTS_MAX,
     keys::reference_key,
     read::{Find, List, ListRetired},
@@ -179,6 +179,22 @@ impl Model {
             messages.push(queued.clone());
         }
         Claimed { messages, next_due }
+    }
+
+    pub(crate) fn begin(&mut self, transactions: &[Transaction]) {
+        for transaction in transactions {
+            for id in &transaction.messages {
+                let Some(queued) = self.queued.get_mut(id) else {
+                    continue;
+                };
+                if !queued.envids.contains(&transaction.envid) {
+                    queued.envids.push(transaction.envid.clone());
+                }
+                if queued.envids.len() > ENVIDS_MAX {
+                    queued.envids.remove(0);
+                }
+            }
+        }
     }
 
     pub(crate) fn renew(&mut self, id: QueueId, fence: u64, until: Moment) -> bool {

@@ -43,9 +43,6 @@ pub struct Common {
     pub ret_full: Option<bool>,
     /// The submitter's ENVID of RFC 3461, decoded; empty if none.
     pub envid: String,
-    /// A random ENVID, used when the submitter gave none. It makes a DSN for the message
-    /// recognisable. Empty: none.
-    pub own_envid: String,
     /// The application's mailing list that the message belongs to; empty if none.
     pub list: String,
     /// The application's own data, returned in events.
@@ -126,6 +123,24 @@ pub struct Queued {
     pub fence: u64,
     /// The result of each attempt, oldest first.
     pub results: Vec<Attempt>,
+    /// The ENVIDs of our own transactions with the message, oldest first. The store keeps the last
+    /// [`ENVIDS_MAX`] of them.
+    pub envids: Vec<String>,
+}
+
+/// How many of its own ENVIDs a message keeps. A report by an older one is not matched by it.
+pub const ENVIDS_MAX: usize = 20;
+
+/// A transaction that is about to begin: its own ENVID (RFC 3461 §4.4), and its messages.
+///
+/// The ENVID is random and new for each transaction. Only the server of the transaction sees it. So
+/// a report that names it comes from a server that got just these messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transaction {
+    /// The ENVID, not encoded.
+    pub envid: String,
+    /// The messages: one for each recipient of the transaction.
+    pub messages: Vec<QueueId>,
 }
 
 /// The result of one attempt at delivery.
@@ -145,6 +160,9 @@ pub struct Attempt {
     pub remote: String,
     /// The remote's text or ours; empty on success.
     pub error: String,
+    /// The failure is final, and the recipient's address is to blame as far as one failure can
+    /// tell. The third message in a row with such a failure suppresses the address.
+    pub blames: bool,
 }
 
 /// A message that left the queue. The history keeps it for the account's period.
@@ -260,6 +278,7 @@ impl NewRecipient {
             delay_told: false,
             fence: 0,
             results: Vec::new(),
+            envids: Vec::new(),
         }
     }
 }

@@ -2,10 +2,13 @@
 
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
+pub(crate) mod older;
 
+use postrider_smtp::EnhancedCode;
 use serde::{Deserialize, Serialize};
 
-use super::{Listing, State, next};
+use self::older::SuppressionV1;
+use super::{Listing, State, next, tag};
 use crate::{
     Order, Page, Store, StoreError, Time,
     error::Fault,
@@ -37,6 +40,32 @@ pub struct Suppression {
     pub manual: bool,
     /// The reason, in words.
     pub reason: String,
+    /// The reply or report that made the entry. None if there was none.
+    pub reply: Option<SuppressingReply>,
+    /// When the entry expires. None: never. An expired entry counts as absent. The store removes it
+    /// with the records of the history whose time is over.
+    pub until: Option<Time>,
+}
+
+/// The reply of a server, or the report about a reply, that put an address on a suppression list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuppressingReply {
+    /// The SMTP reply code. 500 stands for a report with a status and without a reply. 0 for a
+    /// complaint.
+    pub code: u16,
+    /// The enhanced status code.
+    pub enhanced: Option<EnhancedCode>,
+    /// The text of the reply, on one line.
+    pub text: String,
+    /// The host that replied, as `name [ip]` or as the report names it; empty if that is not known.
+    pub host: String,
+}
+
+impl Suppression {
+    /// The entry has not expired at this time.
+    pub(crate) fn is_valid(&self, now: Time) -> bool {
+        self.until.is_none_or(|until| until > now)
+    }
 }
 
 /// An address to be put on a suppression list. The fields are those of
@@ -54,6 +83,8 @@ pub struct NewSuppression {
     pub created: Time,
     pub manual: bool,
     pub reason: String,
+    pub reply: Option<SuppressingReply>,
+    pub until: Option<Time>,
 }
 
 impl NewSuppression {
@@ -68,6 +99,8 @@ impl NewSuppression {
             created: self.created,
             manual: self.manual,
             reason: self.reason,
+            reply: self.reply,
+            until: self.until,
         }
     }
 }
@@ -91,7 +124,7 @@ pub(crate) struct Counters {
 }
 
 records! {
-    Suppression: version 1,
+    Suppression: version 2 [1 => SuppressionV1],
     SuppressionId: version 1,
 }
 
@@ -110,28 +143,73 @@ tables! {
     by_base: Table<(Name, Name), SuppressionId> = Table::new("suppressed"),
 }
 
-subject!(counters Counters, keys 1);
+subject!(
+    counters Counters, keys 1,
+    fn forget(state: &mut State, number: u64) -> Result<(), Fault> {
+        state.suppression.remove(SuppressionId(number))?;
+        Ok(())
+    }
+);
 
 impl Tables {
-    /// Adds an entry. False if the base address is on the list already.
-    pub(crate) fn add(&mut self, new: NewSuppression) -> Result<bool, Fault> {
-        let key = (
-            Name::from(new.account.as_str()),
-            Name::from(base_in_list(&new.base, &new.list)),
-        );
-        if self.by_base.contains(&key)? {
-            return Ok(false);
+    fn remove(&mut self, id: SuppressionId) -> Result<Option<Suppression>, Fault> {
+        let removed = self.entries.take(&id)?;
+        if let Some(entry) = &removed {
+            self.by_base
+                .remove(&key(&entry.account, &entry.base, &entry.list));
+            self.counters.entries -= 1;
         }
-        let id = SuppressionId(next(&mut self.counters.last));
-        self.counters.entries += 1;
-        self.by_base.put_new(key, id);
-        self.entries.put_new(id, new.suppression(id));
+        Ok(removed)
+    }
+
+    fn find(&self, account: &str, base: &str) -> Result<Option<Suppression>, Fault> {
+        if self.counters.entries == 0 {
+            return Ok(None);
+        }
+        match self.by_base.get(&(account.into(), base.into()))? {
+            Some(id) => self.entries.get(&id),
+            None => Ok(None),
+        }
+    }
+}
+
+fn key(account: &str, base: &str, list: &str) -> (Name, Name) {
+    (account.into(), base_in_list(base, list).into())
+}
+
+impl State {
+    /// Adds an entry. False if the list has a valid entry for the base address.
+    pub(super) fn suppress(&mut self, new: NewSuppression) -> Result<bool, Fault> {
+        let name = base_in_list(&new.base, &new.list);
+        match self.suppression.find(&new.account, &name)? {
+            Some(entry) if entry.is_valid(new.created) => return Ok(false),
+            Some(expired) => self.unsuppress(&expired)?,
+            None => {}
+        }
+        let tables = &mut self.suppression;
+        let id = SuppressionId(next(&mut tables.counters.last));
+        tables.counters.entries += 1;
+        tables
+            .by_base
+            .put(key(&new.account, &new.base, &new.list), id);
+        if let Some(until) = new.until {
+            self.history.add(until, tag::suppression, id.0);
+        }
+        tables.entries.put_new(id, new.suppression(id));
         Ok(true)
+    }
+
+    fn unsuppress(&mut self, entry: &Suppression) -> Result<(), Fault> {
+        if let Some(until) = entry.until {
+            self.history.remove(until, tag::suppression, entry.id.0);
+        }
+        self.suppression.remove(entry.id)?;
+        Ok(())
     }
 }
 
 operations! {
-    Suppression, version 1:
+    Suppression, version 2 older older::operation:
     Add -> bool, Ordinary;
     Remove -> bool, Reserve;
 }
@@ -142,7 +220,7 @@ pub(crate) struct Add(NewSuppression);
 
 impl Add {
     fn apply(self, state: &mut State) -> Result<bool, Fault> {
-        state.suppression.add(self.0)
+        state.suppress(self.0)
     }
 }
 
@@ -151,36 +229,32 @@ impl Add {
 pub(crate) struct Remove {
     account: String,
     base: String,
+    now: Time,
 }
 
 impl Remove {
     fn apply(self, state: &mut State) -> Result<bool, Fault> {
-        let tables = &mut state.suppression;
-        let key = (self.account.into(), self.base.into());
-        let Some(id) = tables.by_base.take(&key)? else {
+        let found = state.suppression.find(&self.account, &self.base)?;
+        let Some(entry) = found else {
             return Ok(false);
         };
-        tables.entries.remove(&id);
-        tables.counters.entries -= 1;
-        Ok(true)
+        state.unsuppress(&entry)?;
+        Ok(entry.is_valid(self.now))
     }
 }
 
 questions! {
-    ask Of<'a> { account: &'a str, base: &'a str } -> Option<Suppression>,
+    ask Of<'a> { account: &'a str, base: &'a str, now: Time } -> Option<Suppression>,
     |this, state| {
-        let tables = &state.suppression;
-        if tables.counters.entries == 0 {
-            return Ok(None);
-        }
-        match tables.by_base.get(&(this.account.into(), this.base.into()))? {
-            Some(id) => tables.entries.get(&id),
-            None => Ok(None),
-        }
+        let found = state.suppression.find(this.account, this.base)?;
+        Ok(found.filter(|entry| entry.is_valid(this.now)))
     },
-    |this, model| model.suppression.find(this.account, this.base).cloned();
+    |this, model| {
+        let found = model.suppression.find(this.account, this.base);
+        found.filter(|entry| entry.is_valid(this.now)).cloned()
+    };
 
-    scan List { account: Option<String>, after: Option<SuppressionId>, limit: usize }
+    scan List { account: Option<String>, now: Time, after: Option<SuppressionId>, limit: usize }
         -> Page<Suppression, SuppressionId>,
     |this, reader| {
         let listing = Listing {
@@ -189,13 +263,14 @@ questions! {
             order: Order::Ascending,
             limit: this.limit,
         };
-        reader.page(listing, |state| &state.suppression.entries, |_| true)
+        let valid = |entry: &Suppression| entry.is_valid(this.now);
+        reader.page(listing, |state| &state.suppression.entries, valid)
     },
     |this, model| model.suppression.list(this);
 }
 
 impl Store {
-    /// The entry of a suppression list. None if this base address is not on the list.
+    /// The entry of a suppression list. None if this base address is not on the list at this time.
     ///
     /// # Errors
     /// If it can't be read.
@@ -204,23 +279,26 @@ impl Store {
         &self,
         account: &str,
         base: &str,
+        now: Time,
     ) -> Result<Option<Suppression>, StoreError> {
-        self.ask(Of { account, base }).await
+        self.ask(Of { account, base, now }).await
     }
 
-    /// The suppression list of an account, or of all accounts, by number.
+    /// The suppression list of an account, or of all accounts, by number, as it is at this time.
     ///
     /// # Errors
     /// If it can't be read.
     pub async fn list_suppressions(
         &self,
         account: Option<&str>,
+        now: Time,
         after: Option<SuppressionId>,
         limit: usize,
     ) -> Result<Page<Suppression, SuppressionId>, StoreError> {
         let account = account.map(str::to_owned);
         self.scan(List {
             account,
+            now,
             after,
             limit,
         })
@@ -236,13 +314,18 @@ impl Store {
         self.change_by(Add(suppression)).await
     }
 
-    /// Takes a base address off a suppression list. False: the address was not there.
+    /// Takes a base address off a suppression list. False: the address was not there at this time.
     ///
     /// # Errors
     /// If the change can't be made durable.
-    pub async fn unsuppress(&self, account: &str, base: &str) -> Result<bool, StoreError> {
+    pub async fn unsuppress(
+        &self,
+        account: &str,
+        base: &str,
+        now: Time,
+    ) -> Result<bool, StoreError> {
         let (account, base) = (account.to_owned(), base.to_owned());
-        self.change_by(Remove { account, base }).await
+        self.change_by(Remove { account, base, now }).await
     }
 }
 
@@ -256,12 +339,20 @@ pub(crate) fn samples() -> Vec<Op> {
         created: Time(1),
         manual: true,
         reason: "asked".into(),
+        reply: Some(SuppressingReply {
+            code: 550,
+            enhanced: Some(EnhancedCode::UNKNOWN_MAILBOX),
+            text: "no such user".into(),
+            host: "mx.a.example [192.0.2.1]".into(),
+        }),
+        until: Some(Time(2)),
     };
     vec![
         Op::Add(Add(new)),
         Op::Remove(Remove {
             account: "ann".into(),
             base: "x@a.example".into(),
+            now: Time(1),
         }),
     ]
 }

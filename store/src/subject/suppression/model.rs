@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Add, List, NewSuppression, Remove, Suppression, SuppressionId, base_in_list};
 use crate::{
-    Page,
+    Page, Time,
     filter::page,
     subject::{ModelPart, ModelState, next},
 };
@@ -15,7 +15,18 @@ pub(crate) struct Model {
     pub(crate) entries: BTreeMap<SuppressionId, Suppression>,
 }
 
-impl ModelPart for Model {}
+impl ModelPart for Model {
+    fn history(&self) -> Vec<(Time, u64)> {
+        let entries = self.entries.values();
+        entries
+            .filter_map(|entry| Some((entry.until?, entry.id.0)))
+            .collect()
+    }
+
+    fn forget(&mut self, number: u64) {
+        self.entries.remove(&SuppressionId(number));
+    }
+}
 
 impl Model {
     pub(super) fn find(&self, account: &str, base: &str) -> Option<&Suppression> {
@@ -26,8 +37,12 @@ impl Model {
 
     pub(crate) fn add(&mut self, new: NewSuppression) -> bool {
         let base = base_in_list(&new.base, &new.list);
-        if self.find(&new.account, &base).is_some() {
-            return false;
+        if let Some(entry) = self.find(&new.account, &base) {
+            if entry.is_valid(new.created) {
+                return false;
+            }
+            let expired = entry.id;
+            self.entries.remove(&expired);
         }
         let id = SuppressionId(next(&mut self.last));
         self.entries.insert(id, new.suppression(id));
@@ -37,7 +52,9 @@ impl Model {
     pub(super) fn list(&self, asked: &List) -> Page<Suppression, SuppressionId> {
         let items = self.entries.values().filter(|entry| {
             let account = asked.account.as_ref();
-            Some(entry.id) > asked.after && account.is_none_or(|account| entry.account == *account)
+            Some(entry.id) > asked.after
+                && entry.is_valid(asked.now)
+                && account.is_none_or(|account| entry.account == *account)
         });
         page(items.cloned(), asked.limit, |entry| entry.id)
     }
@@ -53,6 +70,7 @@ impl Remove {
     pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
         let model = &mut model.suppression;
         let id = model.find(&self.account, &self.base).map(|found| found.id);
-        id.is_some_and(|id| model.entries.remove(&id).is_some())
+        let removed = id.and_then(|id| model.entries.remove(&id));
+        removed.is_some_and(|entry| entry.is_valid(self.now))
     }
 }

@@ -3,12 +3,14 @@
 
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
+mod older;
 mod record;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use self::older::OpV1;
 pub use self::record::*;
 #[cfg(any(test, feature = "memory"))]
 use super::ModelState;
@@ -18,7 +20,10 @@ use crate::{
     QueueId, Store, StoreError, TextId,
     error::Fault,
     journal::{Space, TextPlace},
-    table::tables,
+    table::{
+        tables,
+        value::{Unreadable, exactly},
+    },
     textfile::TextFilePlace,
 };
 
@@ -126,7 +131,14 @@ impl Op {
 }
 
 impl Operations for Op {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
+
+    fn older(version: u8, bytes: &[u8]) -> Result<Self, Unreadable> {
+        match version {
+            1 => exactly(bytes).map(|old: OpV1| old.into()),
+            _ => Err(Unreadable::Older(version)),
+        }
+    }
 
     fn apply(self, state: &mut State, place: Option<TextPlace>) -> Result<Applied, Fault> {
         match self {
@@ -294,7 +306,7 @@ impl State {
     fn suppress_all(&mut self, new: Vec<NewSuppression>) -> Result<bool, Fault> {
         let mut suppressed = new.is_empty();
         for suppression in new {
-            suppressed |= self.suppression.add(suppression)?;
+            suppressed |= self.suppress(suppression)?;
         }
         Ok(suppressed)
     }

@@ -142,7 +142,10 @@ pub(super) async fn found(store: &Store) -> Vec<BTreeSet<QueueId>> {
         (message_id, None, None),
         (message_id, None, Some("bob")),
         (message_id, Some("X@A.example"), None),
-        (Reference::Envid("own"), None, None),
+        (Reference::Envid("given"), None, None),
+        (Reference::Transaction("own0"), None, None),
+        (Reference::Transaction("own1"), Some("x@a.example"), None),
+        (Reference::Transaction("own2"), None, Some("bob")),
     ];
     let mut all = Vec::new();
     for (reference, recipient, account) in by_id.chain(others) {
@@ -231,7 +234,7 @@ pub(super) async fn shown(store: &Store) -> Shown {
             ..store.counts().await
         },
         suppressions: store
-            .list_suppressions(None, None, 10_000)
+            .list_suppressions(None, Time(0), None, 10_000)
             .await
             .unwrap()
             .items,

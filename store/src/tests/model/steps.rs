@@ -38,6 +38,11 @@ pub(super) enum Step {
         except: Option<usize>,
         lease: u16,
     },
+    /// Transactions with these claimed messages begin.
+    Begin {
+        which: Vec<prop::sample::Index>,
+        envid: u8,
+    },
     Renew {
         until: u16,
     },
@@ -222,6 +227,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(domains, due, hold, text, mails, hook, extras)| Step::Accept { domains, due, hold, text, mails, hook, extras }),
         12 => (1..6_usize, 1..4_usize, domain(), domain(), 1..200_u16)
             .prop_map(|(max, per_destination, only, except, lease)| Step::Claim { max, per_destination, only, except, lease }),
+        3 => (prop::collection::vec(any::<prop::sample::Index>(), 1..4), 0..3_u8)
+            .prop_map(|(which, envid)| Step::Begin { which, envid }),
         2 => (0..300_u16).prop_map(|until| Step::Renew { until }),
         12 => (prop::collection::vec(any::<prop::sample::Index>(), 1..4), fate(), any::<bool>(), url(), prop::option::weighted(0.2, 0..6_u8))
             .prop_map(|(which, fate, dsn, hook, suppress)| Step::Settle { which, fate, dsn, hook, suppress }),
@@ -327,7 +334,7 @@ pub(super) fn add_extras(accept: &mut Accept, extras: &Extras, now: Time) {
         if extras.account {
             message.common.account = "bob".into();
         }
-        message.common.own_envid = "own".into();
+        message.common.envid = "given".into();
         for (at, recipient) in message.recipients.iter_mut().enumerate() {
             if let Some(id) = extras.from_id {
                 recipient.from_id = format!("id{}", usize::from(id) + at);
@@ -401,6 +408,8 @@ pub(super) fn suppression(base: u8, now: Time) -> NewSuppression {
         created: now,
         manual: false,
         reason: "test".into(),
+        reply: None,
+        until: (base < 4).then(|| now.after(Duration::from_secs(100))),
     }
 }
 

@@ -4,7 +4,8 @@ use super::on_both;
 
 use crate::tests::samples::*;
 use crate::{
-    Accept, Credential, Event, Order, Outcome, QueueFilter, QueueId, RetiredFilter, StoreError,
+    Accept, Credential, ENVIDS_MAX, Event, Found, NewSuppression, Order, Outcome, QueueFilter,
+    QueueId, Reference, RetiredFilter, Store, StoreError, Transaction,
 };
 
 #[tokio::test]
@@ -209,6 +210,114 @@ async fn a_closed_store_says_so() {
             store.queued(QueueId(1)).await,
             Err(StoreError::Closed)
         ));
+    })
+    .await;
+}
+
+/// The messages of one of our transactions, by number.
+async fn of_transaction(store: &Store, envid: &str) -> Vec<u64> {
+    let reference = Reference::Transaction(envid);
+    let found = store.find(reference, None, None, 9).await.unwrap();
+    let mut ids: Vec<u64> = found.iter().map(|found| found.message().id.0).collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[tokio::test]
+async fn an_envid_names_the_messages_of_its_transaction_as_long_as_they_are_kept() {
+    on_both(|store| async move {
+        let to = ["a@x.example", "b@x.example", "c@x.example"];
+        store.accept(message(&to)).await.unwrap();
+        let messages = store.claim(claim(at(9))).await.unwrap().messages;
+        let transaction = |envid: &str, ids: &[u64]| Transaction {
+            envid: envid.into(),
+            messages: ids.iter().copied().map(QueueId).collect(),
+        };
+        // A message that is not there is left out.
+        let begun = vec![transaction("one", &[1, 2, 77]), transaction("two", &[3])];
+        store.begin(begun).await.unwrap();
+        assert_eq!(of_transaction(&store, "one").await, [1, 2]);
+        assert_eq!(of_transaction(&store, "two").await, [3]);
+        let ends = [
+            Outcome::Retry(at(10)),
+            GONE,
+            Outcome::Retire {
+                success: true,
+                now: at(9),
+                keep_until: Some(at(20)),
+            },
+        ];
+        let ends = messages.iter().zip(ends);
+        let settled = ends.map(|(message, end)| settle(message, end)).collect();
+        assert_eq!(store.settle(settled).await.unwrap(), [true, true, true]);
+        store.checkpoint().await;
+        assert_eq!(of_transaction(&store, "one").await, [1]);
+        let found = store
+            .find(Reference::Transaction("two"), None, None, 9)
+            .await;
+        assert!(matches!(found.unwrap().as_slice(), [Found::Retired(_)]));
+        assert_eq!(store.expire(at(20), 9).await.unwrap(), 1);
+        assert_eq!(of_transaction(&store, "two").await, []);
+        // The submitter's ENVID is another name, even with the same letters.
+        let envid = Reference::Envid("one");
+        assert_eq!(store.find(envid, None, None, 9).await.unwrap(), []);
+        // A message keeps the last ones.
+        for number in 0..ENVIDS_MAX {
+            let begun = vec![transaction(&number.to_string(), &[1])];
+            store.begin(begun.clone()).await.unwrap();
+            store.begin(begun).await.unwrap();
+        }
+        assert_eq!(of_transaction(&store, "one").await, []);
+        assert_eq!(of_transaction(&store, "0").await, [1]);
+        let kept = store.queued(QueueId(1)).await.unwrap().unwrap().envids;
+        assert_eq!((kept.len(), kept[0].as_str()), (ENVIDS_MAX, "0"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_expired_suppression_counts_as_absent() {
+    on_both(|store| async move {
+        let entry = |created, until: Option<i64>| NewSuppression {
+            account: "ann".into(),
+            base: "x@a.example".into(),
+            list: String::new(),
+            original: "X@a.example".into(),
+            created: at(created),
+            manual: until.is_none(),
+            reason: "test".into(),
+            reply: None,
+            until: until.map(at),
+        };
+        let found = async |now| {
+            let found = store.suppression("ann", "x@a.example", at(now)).await;
+            let listed = store.list_suppressions(Some("ann"), at(now), None, 9).await;
+            let found = found.unwrap();
+            assert_eq!(
+                found.clone().into_iter().collect::<Vec<_>>(),
+                listed.unwrap().items
+            );
+            found.map(|found| found.id.0)
+        };
+        let remove = async |now| store.unsuppress("ann", "x@a.example", at(now)).await;
+        assert!(store.suppress(entry(1, Some(10))).await.unwrap());
+        assert!(!store.suppress(entry(9, Some(50))).await.unwrap());
+        store.checkpoint().await;
+        assert_eq!((found(9).await, found(10).await), (Some(1), None));
+        assert!(!remove(10).await.unwrap(), "it was not there any more");
+        // A new entry takes the place of an expired one, which housekeeping does not see then.
+        assert!(store.suppress(entry(10, Some(20))).await.unwrap());
+        assert!(store.suppress(entry(20, Some(30))).await.unwrap());
+        assert_eq!(found(20).await, Some(3));
+        assert_eq!(store.expire(at(29), 9).await.unwrap(), 0);
+        assert_eq!(store.expire(at(30), 9).await.unwrap(), 1);
+        assert_eq!(store.counts().await.suppressions, 0);
+        // An entry without an end stays, and can be removed.
+        assert!(store.suppress(entry(40, None)).await.unwrap());
+        assert_eq!(store.expire(at(999), 9).await.unwrap(), 0);
+        assert_eq!(found(999).await, Some(4));
+        assert!(remove(999).await.unwrap());
+        assert_eq!(store.counts().await.suppressions, 0);
     })
     .await;
 }

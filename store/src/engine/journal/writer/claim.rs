@@ -1,4 +1,4 @@
-//! Claims: answered from the state as it is.
+//! Claims and beginnings of transactions: answered from the state as it is.
 //!
 //! A claim is given only if there is room for what becomes of it. Else a message could be delivered
 //! again and again, because its result can't be stored.
@@ -8,14 +8,16 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{Dead, WEIGHT, Writer, now};
 use crate::{
     Claim, ClaimHooks, Claimed, ClaimedHooks, HookId, Moment, QueueId, StoreError, Time,
+    Transaction,
     error::Fault,
     subject::{Op, State, hooks, queue},
     table::{due::Pick, key::Name},
 };
 
-/// Bytes of the journal that the claim and the settlement of one message or call take at most: a
-/// block in a batch of its own, each. A longer settlement waits for room.
-const CLAIM_BYTES: u64 = 2 * 4096;
+/// Bytes of the journal that the claim of one message or call, the ENVID of its transaction and its
+/// settlement take at most: a block in a batch of its own, each. A longer settlement waits for
+/// room.
+const CLAIM_BYTES: u64 = 3 * 4096;
 
 impl Writer {
     pub(super) fn claim(&mut self, claim: &Claim) -> Result<Result<Claimed, StoreError>, Dead> {
@@ -125,6 +127,20 @@ impl Writer {
         }
         let next_due = state.hooks.due.next(None, &claim.except)?;
         Ok(ClaimedHooks { hooks, next_due })
+    }
+
+    /// Keeps the ENVIDs of transactions. What follows from a transaction is in the journal behind
+    /// its ENVID, since riders go in front.
+    pub(super) fn begin(&mut self, transactions: Vec<Transaction>) -> Result<(), Dead> {
+        let op = Op::Queue(queue::Op::Begin { transactions });
+        let changes = op.changes();
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state_mut();
+        let kept = self.ride_with(&mut state, op, changes);
+        shared.sound(kept)?;
+        drop(state);
+        self.board();
+        Ok(())
     }
 
     /// How many more messages and calls may be claimed. An error says why none may be.

@@ -1,0 +1,254 @@
+//! The meaning of a failure: whether another attempt makes sense, and whether the recipient's
+//! address is to blame.
+
+use postrider_smtp::{
+    Cause, DeliveryStatus, Stage,
+    bounce::{Blame, Class, Said, blame, classify},
+};
+
+/// The attempt at which a refusal to speak with us is final.
+const REFUSALS: u32 = 3;
+
+/// Whether a failed attempt is the last one, though more attempts are left. `attempts` counts this
+/// attempt.
+///
+/// Most 5xx replies are final. Some tell of a state that passes: a rate, greylisting, a login that
+/// fails. A server that refuses to speak with us often does so for a while: the third attempt is
+/// final then. 521 is final at once (RFC 7504).
+pub(crate) fn is_final(status: &DeliveryStatus, attempts: u32) -> bool {
+    if !status.permanent || status.cause != Cause::Reply {
+        return status.permanent;
+    }
+    if refuses_to_speak(status) {
+        return status.code == 521 || attempts >= REFUSALS;
+    }
+    match classify(&Said::from(status)) {
+        // Some servers refuse messages with the codes of AUTH.
+        Class::Login => status.stage() != Some(Stage::Auth),
+        class => !class.waits(),
+    }
+}
+
+/// Whether a server refused before it was asked for anything. Another host may be kinder.
+pub(crate) fn refuses_to_speak(status: &DeliveryStatus) -> bool {
+    let opening = matches!(
+        status.stage(),
+        Some(Stage::Greeting | Stage::Ehlo | Stage::StartTls)
+    );
+    opening && status.permanent && status.cause == Cause::Reply
+}
+
+/// Whether a final failure blames the recipient's address. With `policy_blocks`, the refusal of a
+/// message by policy and the block of our host do too.
+pub(crate) fn blames(said: &Said<'_>, policy_blocks: bool) -> Blame {
+    let blame = blame(said);
+    if blame != Blame::No || !policy_blocks || said.code < 500 {
+        return blame;
+    }
+    let stage = said.stage.or_else(|| Stage::in_text(said.text));
+    let early = stage.is_some_and(Stage::is_without_recipient);
+    match classify(said) {
+        Class::Policy | Class::Blocked if !early => Blame::Yes,
+        _ => Blame::No,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_smtp::{EnhancedCode, Reply, ReplyCode};
+
+    use super::*;
+
+    /// A reply in one line: the code, the enhanced code if there is one, the text.
+    fn status(command: &'static str, line: &str) -> DeliveryStatus {
+        let (code, rest) = line.split_at_checked(3).unwrap();
+        let rest = rest.trim_start();
+        let (first, text) = rest.split_once(' ').unwrap_or((rest, ""));
+        let enhanced: Option<EnhancedCode> = first.parse().ok();
+        let text = if enhanced.is_some() { text } else { rest };
+        let code = ReplyCode::new(code.parse().unwrap()).unwrap();
+        DeliveryStatus::from_reply(&Reply::new(code, enhanced, text.to_owned()), command)
+    }
+
+    #[test]
+    fn some_refusals_pass() {
+        for (command, line, last) in [
+            ("RCPT", "550 5.1.1 no such user", Some(1)),
+            ("RCPT", "451 4.7.1 later", None),
+            ("RCPT", "550 5.2.2 Mailbox full", Some(1)),
+            ("end of data", "554 5.7.1 spam", Some(1)),
+            ("RCPT", "550 Ip frequency limited", None),
+            (
+                "RCPT",
+                "550 5.2.1 The user you are trying to contact is receiving mail at a rate that prevents more",
+                None,
+            ),
+            ("MAIL", "550 5.7.28 too many messages from you", None),
+            ("RCPT", "550 5.7.1 greylisted, try again later", None),
+            ("AUTH", "535 5.7.8 wrong password", None),
+            ("end of data", "535 5.0.0 as asked for", Some(1)),
+            ("greeting", "554 no", Some(3)),
+            ("EHLO", "550 not you", Some(3)),
+            ("greeting", "521 no mail here", Some(1)),
+            ("MAIL", "550 5.1.8 Domain not found", Some(1)),
+        ] {
+            let status = status(command, line);
+            let found = (1..9).find(|attempt| is_final(&status, *attempt));
+            assert_eq!(found, last, "{command}: {line}");
+        }
+        let ours = DeliveryStatus::permanent(Cause::Tls, EnhancedCode::SYSTEM, "no REQUIRETLS");
+        assert!(is_final(&ours, 1), "we know what we say");
+    }
+
+    #[test]
+    fn replies_blame_the_recipient_only_for_what_they_say_of_it() {
+        use Blame::{No, OnThird, Yes};
+        for (command, line, expected) in [
+            (
+                "MAIL",
+                "550 5.1.8 <app@sender.test>: Sender address rejected: Domain not found",
+                No,
+            ),
+            (
+                "MAIL",
+                "553 5.1.8 Domain of sender address does not exist",
+                No,
+            ),
+            ("MAIL", "550 Sender verify failed", No),
+            ("MAIL", "550 rejected", No),
+            (
+                "MAIL",
+                "553 sorry, your envelope sender is in my badmailfrom list",
+                No,
+            ),
+            ("MAIL", "550 5.1.1 no such user", No),
+            ("greeting", "550 5.1.1 no such user", No),
+            ("EHLO", "550 5.1.1 no such user", No),
+            ("STARTTLS", "550 5.1.1 no such user", No),
+            ("AUTH", "550 5.1.1 no such user", No),
+            (
+                "RCPT",
+                "550 5.1.8 <app@sender.test>: Sender address rejected: Domain not found",
+                No,
+            ),
+            ("RCPT", "550 Sender verify failed", No),
+            ("RCPT", "550 Verification failed for <app@sender.test>", No),
+            ("RCPT", "550 Relay not permitted", No),
+            ("RCPT", "550 relaying denied", No),
+            ("RCPT", "550 authentication required", No),
+            ("RCPT", "550 Ip frequency limited", No),
+            ("RCPT", "550 Connection frequency limited", No),
+            ("RCPT", "550 Protocol violation", No),
+            ("RCPT", "550 HELO should be a FQDN", No),
+            ("RCPT", "550 Too many invalid recipients", No),
+            ("RCPT", "550 5.5.3 too many recipients", No),
+            ("RCPT", "550 5.2.2 Mailbox full", OnThird),
+            ("RCPT", "550 mailbox is full", OnThird),
+            ("RCPT", "550 Mailbox quota exceeded", OnThird),
+            (
+                "RCPT",
+                "550 5.2.1 The user you are trying to contact is receiving mail at a rate that",
+                No,
+            ),
+            (
+                "RCPT",
+                "550 5.2.3 message too large for this recipient",
+                OnThird,
+            ),
+            (
+                "RCPT",
+                "550 account is temporarily locked, please try again later",
+                OnThird,
+            ),
+            ("DATA", "550 bad sequence", No),
+            (
+                "end of data",
+                "550 5.2.0 Mail rejete. Mail rejected. ofr_506",
+                No,
+            ),
+            ("end of data", "550 5.3.4 message too big", OnThird),
+            ("end of data", "550 Message headers fail syntax check", No),
+            ("end of data", "550 Rejected", OnThird),
+            (
+                "RCPT",
+                "554 delivery error: dd This user doesn't have a yahoo.com account",
+                Yes,
+            ),
+            ("RCPT", "550 5.1.1 no such user", Yes),
+            ("RCPT", "550 5.1.2 no such host", Yes),
+            ("RCPT", "553 5.1.3 bad address", Yes),
+            ("RCPT", "550 5.1.6 moved", Yes),
+            ("RCPT", "556 5.1.10 null MX", Yes),
+            ("RCPT", "550 5.2.1 disabled", Yes),
+            ("RCPT", "550 no", Yes),
+            ("end of data", "551 no", Yes),
+            ("RCPT", "553 no", Yes),
+            ("RCPT", "550 5.7.1 user unknown", Yes),
+            ("RCPT", "450 4.1.1 unverified address", OnThird),
+            (
+                "end of data",
+                "550 5.0.0 failure as asked for by the address",
+                Yes,
+            ),
+            ("MAIL", "550 5.0.0 failure as asked for by the address", No),
+        ] {
+            let status = status(command, line);
+            assert_eq!(
+                blames(&Said::from(&status), false),
+                expected,
+                "{command}: {line}"
+            );
+        }
+    }
+
+    #[test]
+    fn reports_are_judged_by_the_same_rules() {
+        use Blame::{No, OnThird, Yes};
+        for (code, enhanced, text, expected) in [
+            (500, "5.1.8", "", No),
+            (500, "5.2.2", "", OnThird),
+            (
+                550,
+                "5.2.1",
+                "receiving mail at a rate that prevents additional messages",
+                No,
+            ),
+            (500, "5.2.3", "", OnThird),
+            (500, "5.4.316", "Message expired, connection refused", No),
+            (500, "5.4.312", "", No),
+            (500, "5.4.7", "", No),
+            (500, "5.7.54", "", No),
+            (553, "5.0.0", "sorry (in reply to MAIL FROM command)", No),
+            (500, "5.1.1", "", Yes),
+            (550, "5.1.1", "no such user", Yes),
+            (0, "5.1.1", "", No),
+        ] {
+            let said = Said {
+                stage: None,
+                code,
+                enhanced: enhanced.parse().ok(),
+                text,
+            };
+            assert!(said.enhanced.is_some());
+            assert_eq!(blames(&said, false), expected, "{code} {enhanced} {text}");
+        }
+    }
+
+    #[test]
+    fn blocks_of_our_host_blame_the_recipient_on_request_only() {
+        for (command, line, blamed) in [
+            ("RCPT", "550 5.7.1 192.0.2.1 is on our block list", true),
+            ("end of data", "554 5.7.1 blocked by our policy", true),
+            ("greeting", "554 5.7.1 blocked", false),
+            ("MAIL", "550 5.7.1 blocked", false),
+            ("RCPT", "451 4.7.1 blocked by our policy", false),
+            ("RCPT", "550 5.7.26 unauthenticated mail", false),
+        ] {
+            let status = status(command, line);
+            let said = Said::from(&status);
+            assert_eq!(blames(&said, false), Blame::No, "{line}");
+            let expected = if blamed { Blame::Yes } else { Blame::No };
+            assert_eq!(blames(&said, true), expected, "{command}: {line}");
+        }
+    }
+}

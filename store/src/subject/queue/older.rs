@@ -1,0 +1,260 @@
+//! The shapes of queued messages before version 2: without the ENVIDs of our own transactions, and
+//! without the blame of an attempt. One random ENVID stood for all recipients of a message.
+
+use std::{sync::Arc, time::Duration};
+
+use postrider_smtp::{Address, EnhancedCode, ReversePath};
+use serde::{Deserialize, Serialize};
+
+use super::{Attempt, Common, NewMessage, NewRecipient, Note, Notify, QueueId, Queued, Retired};
+use crate::{TextId, TextSource, Time, Top};
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CommonV1 {
+    account: String,
+    queued: Time,
+    from: Option<Address>,
+    message_id: String,
+    subject: String,
+    size: u64,
+    eight_bit: bool,
+    smtputf8: bool,
+    require_tls: Option<bool>,
+    future_release: String,
+    ret_full: Option<bool>,
+    envid: String,
+    own_envid: String,
+    list: String,
+    extra: std::collections::BTreeMap<String, String>,
+}
+
+/// The servers of all recipients know the message's random ENVID. So it proves as little as one of
+/// the submitter, and becomes that.
+impl From<CommonV1> for Common {
+    fn from(old: CommonV1) -> Self {
+        let envid = [old.envid, old.own_envid];
+        Self {
+            account: old.account,
+            queued: old.queued,
+            from: old.from,
+            message_id: old.message_id,
+            subject: old.subject,
+            size: old.size,
+            eight_bit: old.eight_bit,
+            smtputf8: old.smtputf8,
+            require_tls: old.require_tls,
+            future_release: old.future_release,
+            ret_full: old.ret_full,
+            envid: envid
+                .into_iter()
+                .find(|envid| !envid.is_empty())
+                .unwrap_or_default(),
+            list: old.list,
+            extra: old.extra,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AttemptV1 {
+    start: Time,
+    duration: Duration,
+    success: bool,
+    code: u16,
+    enhanced: Option<EnhancedCode>,
+    remote: String,
+    error: String,
+}
+
+impl From<AttemptV1> for Attempt {
+    fn from(old: AttemptV1) -> Self {
+        Self {
+            start: old.start,
+            duration: old.duration,
+            success: old.success,
+            code: old.code,
+            enhanced: old.enhanced,
+            remote: old.remote,
+            error: old.error,
+            blames: false,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct QueuedV1 {
+    id: QueueId,
+    base: QueueId,
+    top: Top,
+    text: TextId,
+    common: CommonV1,
+    reverse_path: ReversePath,
+    from_id: String,
+    recipient: Address,
+    notify: Notify,
+    orcpt: String,
+    transport: String,
+    hold: bool,
+    attempts: u32,
+    last_attempt: Option<Time>,
+    next_attempt: Time,
+    delay_told: bool,
+    fence: u64,
+    results: Vec<AttemptV1>,
+}
+
+impl From<QueuedV1> for Queued {
+    fn from(old: QueuedV1) -> Self {
+        Self {
+            id: old.id,
+            base: old.base,
+            top: old.top,
+            text: old.text,
+            common: Arc::new(old.common.into()),
+            reverse_path: old.reverse_path,
+            from_id: old.from_id,
+            recipient: old.recipient,
+            notify: old.notify,
+            orcpt: old.orcpt,
+            transport: old.transport,
+            hold: old.hold,
+            attempts: old.attempts,
+            last_attempt: old.last_attempt,
+            next_attempt: old.next_attempt,
+            delay_told: old.delay_told,
+            fence: old.fence,
+            results: old.results.into_iter().map(Attempt::from).collect(),
+            envids: Vec::new(),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct RetiredV1 {
+    message: QueuedV1,
+    success: bool,
+    last_activity: Time,
+    keep_until: Time,
+}
+
+impl From<RetiredV1> for Retired {
+    fn from(old: RetiredV1) -> Self {
+        Self {
+            message: old.message.into(),
+            success: old.success,
+            last_activity: old.last_activity,
+            keep_until: old.keep_until,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NewMessageV1 {
+    common: CommonV1,
+    top: Top,
+    text: TextSource,
+    recipients: Vec<NewRecipient>,
+}
+
+impl From<NewMessageV1> for NewMessage {
+    fn from(old: NewMessageV1) -> Self {
+        Self {
+            common: old.common.into(),
+            top: old.top,
+            text: old.text,
+            recipients: old.recipients,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NoteV1 {
+    id: QueueId,
+    result: AttemptV1,
+}
+
+impl From<NoteV1> for Note {
+    fn from(old: NoteV1) -> Self {
+        Self {
+            id: old.id,
+            result: old.result.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::value::{Value, append};
+
+    /// A message of version 1 whose transactions had one ENVID.
+    fn queued() -> QueuedV1 {
+        let new = crate::tests::samples::recipient("x@a.example", Time(1));
+        QueuedV1 {
+            id: QueueId(1),
+            base: QueueId(1),
+            top: Top::EMPTY,
+            text: TextId(1),
+            common: CommonV1 {
+                account: "ann".into(),
+                queued: Time(1),
+                from: None,
+                message_id: "<1@example.org>".into(),
+                subject: String::new(),
+                size: 5,
+                eight_bit: false,
+                smtputf8: false,
+                require_tls: None,
+                future_release: String::new(),
+                ret_full: None,
+                envid: String::new(),
+                own_envid: "one for all".into(),
+                list: String::new(),
+                extra: std::collections::BTreeMap::new(),
+            },
+            reverse_path: new.reverse_path,
+            from_id: new.from_id,
+            recipient: new.recipient,
+            notify: new.notify,
+            orcpt: new.orcpt,
+            transport: new.transport,
+            hold: false,
+            attempts: 1,
+            last_attempt: Some(Time(2)),
+            next_attempt: Time(3),
+            delay_told: false,
+            fence: 2,
+            results: vec![AttemptV1 {
+                start: Time(2),
+                duration: Duration::ZERO,
+                success: false,
+                code: 451,
+                enhanced: None,
+                remote: "mx.a.example".into(),
+                error: "later".into(),
+            }],
+        }
+    }
+
+    fn bytes(record: &impl Serialize) -> Vec<u8> {
+        let mut bytes = vec![1];
+        append(record, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn messages_of_version_1_are_read() {
+        let message = Queued::decode(&bytes(&queued())).unwrap();
+        assert_eq!(message.common.envid, "one for all");
+        assert_eq!(message.results[0].error, "later");
+        assert!(message.envids.is_empty() && !message.results[0].blames);
+        let retired = RetiredV1 {
+            message: queued(),
+            success: true,
+            last_activity: Time(4),
+            keep_until: Time(5),
+        };
+        let retired = Retired::decode(&bytes(&retired)).unwrap();
+        assert_eq!((retired.message, retired.keep_until), (message, Time(5)));
+    }
+}
