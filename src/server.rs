@@ -16,6 +16,7 @@ use postrider_queue::{DeliveryMode, Dialer, Queue, TcpDialer};
 use postrider_receive::{
     LocalSession, MxSession, SessionContext, SubmissionSession,
     login::{LoginLimiter, LoginLimits, Logins, Rate},
+    memory::TextMemory,
 };
 use postrider_smtp::server::{self as smtp, SessionConfig};
 use postrider_store::{Clock, Store, SystemClock};
@@ -200,6 +201,7 @@ impl Server {
             queue,
             logins: Arc::new(Logins::new(store)),
             limiter: Arc::new(LoginLimiter::new(login_limits(&statics))),
+            memory: TextMemory::new(statics.limits.text_memory.0),
             clock: options.clock,
             simulate,
         };

@@ -421,6 +421,15 @@ static FLOW: &[Key] = &[
     )
     .range("\"4KiB\"", "\"64MiB\""),
     key(
+        "limits.text_memory",
+        Size,
+        Value("\"256MiB\""),
+        "The memory for texts that arrive by SMTP, in all sessions together. One network gets at \
+            most a quarter. The first 16 KiB of each text do not count. When all is taken, texts \
+            go to files early, and large header sections wait a while or get 452.",
+    )
+    .range("\"1MiB\"", "\"64GiB\""),
+    key(
         "limits.mime_depth",
         Integer,
         Value("50"),

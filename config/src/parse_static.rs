@@ -232,6 +232,7 @@ fn read_limits(reader: &Reader<'_>) -> Limits {
         data_timeout: reader.get("data_timeout"),
         message_timeout: reader.get("message_timeout"),
         header_size: reader.get("header_size"),
+        text_memory: reader.get("text_memory"),
         mime_depth: reader.get("mime_depth"),
         mime_parts: reader.get("mime_parts"),
         login_failures_per_network: LoginFailures {

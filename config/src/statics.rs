@@ -488,6 +488,8 @@ pub struct Limits {
     pub message_timeout: Duration,
     /// The largest header section of a message.
     pub header_size: Size,
+    /// The memory for texts that arrive by SMTP, in all sessions together.
+    pub text_memory: Size,
     /// The deepest nesting of MIME parts.
     pub mime_depth: usize,
     /// The most MIME parts of a message.

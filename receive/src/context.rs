@@ -9,6 +9,7 @@ use postrider_store::{Clock, Store};
 use crate::{
     decide::{Policy, Role},
     login::{LoginLimiter, Logins},
+    memory::TextMemory,
 };
 
 /// The parts of the server that each session uses. Clones share them.
@@ -22,6 +23,8 @@ pub struct SessionContext {
     pub store: Store,
     /// The queue of outgoing mail.
     pub queue: Arc<Queue>,
+    /// The memory for texts that arrive.
+    pub memory: TextMemory,
     /// The check of passwords, with a memory of right ones.
     pub logins: Arc<Logins>,
     /// The counts of failed logins.

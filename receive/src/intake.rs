@@ -3,9 +3,14 @@
 //! [`Intake`] holds the header section until it is complete. Then the session reads it, and may add
 //! missing fields or replace it: this is the one change of a text. The rest of the text streams
 //! through. A text without a blank line is all header section.
+//!
+//! The bytes in memory are covered by a [`TextShare`]. Without one, a header section is refused,
+//! and the rest of a text goes to its file at once.
 
 use bytes::{Bytes, BytesMut};
 use postrider_store::{NewText, StoreError, TextWriter};
+
+use crate::memory::TextShare;
 
 /// Writes one message into the store.
 #[derive(Debug)]
@@ -16,6 +21,7 @@ pub struct Intake {
     in_header: bool,
     header_max: u64,
     eight_bit: bool,
+    memory: TextShare,
 }
 
 /// The reasons to refuse a text.
@@ -27,6 +33,9 @@ pub enum IntakeError {
         /// The limit.
         max: u64,
     },
+    /// The texts that arrive together take all memory (`limits.text_memory`).
+    #[error("too many messages arrive")]
+    NoMemory,
     /// The store can't take it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -53,16 +62,17 @@ pub struct ReceivedText {
 }
 
 impl Intake {
-    /// Begins a message. Its text goes to `writer`. A header section above `header_max` bytes is
-    /// refused.
+    /// Begins a message. Its text goes to `writer`, and takes `memory` while it is not in a file. A
+    /// header section above `header_max` bytes is refused.
     #[must_use]
-    pub fn new(writer: TextWriter, header_max: u64) -> Self {
+    pub fn new(writer: TextWriter, header_max: u64, memory: TextShare) -> Self {
         Self {
             writer,
             header: BytesMut::new(),
             in_header: true,
             header_max,
             eight_bit: false,
+            memory,
         }
     }
 
@@ -78,7 +88,10 @@ impl Intake {
     ) -> Result<(), E> {
         self.eight_bit = self.eight_bit || !chunk.is_ascii();
         if !self.in_header {
-            return Ok(self.writer.write(chunk).await.map_err(IntakeError::from)?);
+            return Ok(self.pass(chunk).await?);
+        }
+        if !self.memory.cover(self.header.len() + chunk.len()).await {
+            return Err(IntakeError::NoMemory.into());
         }
         // The blank line may straddle two chunks: look again from three bytes before the new ones.
         let from = self.header.len().saturating_sub(3);
@@ -87,7 +100,7 @@ impl Intake {
             Some(end) => {
                 let rest = self.header.split_off(end);
                 self.pass_header(edit).await?;
-                Ok(self.writer.write(&rest).await.map_err(IntakeError::from)?)
+                Ok(self.pass(&rest).await?)
             }
             None if self.header.len() as u64 > self.header_max => {
                 Err(IntakeError::HeaderTooLarge {
@@ -97,6 +110,17 @@ impl Intake {
             }
             None => Ok(()),
         }
+    }
+
+    /// Passes a piece of the rest to the store.
+    async fn pass(&mut self, piece: &[u8]) -> Result<(), IntakeError> {
+        let covered = self.memory.try_cover(self.writer.buffered() + piece.len());
+        self.writer.write(piece).await?;
+        if !covered {
+            self.writer.release().await?;
+            self.memory.free();
+        }
+        Ok(())
     }
 
     async fn pass_header<E: From<IntakeError>>(
@@ -124,24 +148,26 @@ impl Intake {
             .map_err(IntakeError::from)?)
     }
 
-    /// Ends the text. A text that is all header section calls `edit` now.
+    /// Ends the text. A text that is all header section calls `edit` now. The share of the memory
+    /// has to live as long as the text.
     ///
     /// # Errors
     /// As [`Self::write`].
     pub async fn finish<E: From<IntakeError>>(
         mut self,
         edit: impl FnOnce(&[u8]) -> Result<HeaderEdit, E>,
-    ) -> Result<ReceivedText, E> {
+    ) -> Result<(ReceivedText, TextShare), E> {
         if self.in_header {
             self.pass_header(edit).await?;
         }
         let size = self.writer.len();
         let text = self.writer.finish().await.map_err(IntakeError::from)?;
-        Ok(ReceivedText {
+        let text = ReceivedText {
             text,
             size,
             eight_bit: self.eight_bit,
-        })
+        };
+        Ok((text, self.memory))
     }
 }
 
@@ -159,13 +185,25 @@ fn header_end(bytes: &[u8], from: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use postrider_store::Store;
+    use postrider_smtp::Reply;
+    use postrider_store::{Options, Store};
 
     use super::*;
+    use crate::memory::{FREE, TextMemory};
+
+    const HEADER: &[u8] = b"A: b\r\n\r\n";
+
+    fn share() -> TextShare {
+        TextMemory::new(1 << 20).share([192, 0, 2, 1].into())
+    }
+
+    fn unchanged(_: &[u8]) -> Result<HeaderEdit, IntakeError> {
+        Ok(HeaderEdit::default())
+    }
 
     async fn take(text: &[u8], split: usize) -> (Vec<u8>, Vec<u8>) {
         let store = Store::memory();
-        let mut intake = Intake::new(store.text_writer(), 1000);
+        let mut intake = Intake::new(store.text_writer(), 1000, share());
         let mut seen = Vec::new();
         let mut on_top = |header: &[u8]| {
             seen = header.to_vec();
@@ -177,7 +215,7 @@ mod tests {
         for chunk in text.chunks(split) {
             intake.write(chunk, &mut on_top).await.unwrap();
         }
-        let taken = intake.finish(&mut on_top).await.unwrap();
+        let (taken, _memory) = intake.finish(&mut on_top).await.unwrap();
         let NewText::Inline(body) = taken.text else {
             panic!("small")
         };
@@ -208,7 +246,7 @@ mod tests {
     #[tokio::test]
     async fn a_header_section_has_a_limit() {
         let store = Store::memory();
-        let mut intake = Intake::new(store.text_writer(), 1000);
+        let mut intake = Intake::new(store.text_writer(), 1000, share());
         let big = [b'x'; 1001];
         let result: Result<(), IntakeError> =
             intake.write(&big, |_| Ok(HeaderEdit::default())).await;
@@ -216,5 +254,56 @@ mod tests {
             result,
             Err(IntakeError::HeaderTooLarge { max: 1000 })
         ));
+    }
+
+    #[tokio::test]
+    async fn many_texts_together_stay_within_the_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Options::new(folder.path())).unwrap();
+        let memory = TextMemory::new(4 << 20);
+        let mut all = Vec::new();
+        for n in 0..100_u8 {
+            let share = memory.share([192, 0, 2, n].into());
+            let mut intake = Intake::new(store.text_writer(), 1000, share);
+            intake.write(HEADER, unchanged).await.unwrap();
+            all.push(intake);
+        }
+        let piece = [b'x'; 10_000];
+        for _ in 0..20 {
+            for intake in &mut all {
+                intake.write(&piece, unchanged).await.unwrap();
+            }
+            let held: usize = all.iter().map(|intake| intake.writer.buffered()).sum();
+            assert!(held <= (4 << 20) + all.len() * FREE, "{held}");
+        }
+        let mut in_files = 0;
+        for intake in all {
+            let (taken, _memory) = intake.finish(unchanged).await.unwrap();
+            assert_eq!(taken.size, HEADER.len() as u64 + 200_000);
+            in_files += u32::from(matches!(taken.text, NewText::File(_)));
+        }
+        assert!((1..100).contains(&in_files), "{in_files}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_header_section_without_memory_is_refused() {
+        let memory = TextMemory::new(1 << 20);
+        let store = Store::memory();
+        let begin = || {
+            let share = memory.share([192, 0, 2, 1].into());
+            Intake::new(store.text_writer(), 1 << 20, share)
+        };
+        let (mut first, mut second) = (begin(), begin());
+        first.write(&[b'x'; 200_000], unchanged).await.unwrap();
+        second.write(&[b'x'; FREE], unchanged).await.unwrap();
+        let refused = second.write(b"x", unchanged).await;
+        assert!(matches!(refused, Err(IntakeError::NoMemory)));
+        let reply = Reply::from(IntakeError::NoMemory).to_string();
+        assert!(reply.starts_with("452 4.3.1 "), "{reply}");
+        // Small ones are always taken.
+        let mut third = begin();
+        third.write(HEADER, unchanged).await.unwrap();
+        drop(first);
+        third.write(&[b'x'; 200_000], unchanged).await.unwrap();
     }
 }

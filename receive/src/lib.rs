@@ -7,6 +7,7 @@
 //!   and ask for decisions.
 //! - [`local`]: a session with localserve's SMTP port, which is one of these two.
 //! - [`intake`]: a message on its way into the store, and the one change of its text.
+//! - [`memory`]: the memory for texts that arrive.
 //! - `checks`: one file for each check of a message.
 //! - [`deliver`]: the mailboxes of an address, members of lists included, and the records for them.
 //! - [`login`]: passwords, API keys, and limits for wrong ones.
@@ -24,6 +25,7 @@ pub mod facts;
 pub mod intake;
 pub mod local;
 pub mod login;
+pub mod memory;
 pub mod mx;
 mod reply;
 pub mod submission;

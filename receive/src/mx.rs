@@ -63,7 +63,7 @@ impl MxSession {
     async fn take(&mut self, client: &Client, transaction: &Transaction) -> Result<Reply, Reply> {
         let intake = self.intake.take().ok_or_else(no_message_reply)?;
         let (context, facts) = (&self.context, &mut self.facts);
-        let text = intake
+        let (text, _memory) = intake
             .finish(|section| read_header(context, facts, section))
             .await?;
         self.decide(Stage::End(transaction)).into_result()?;
@@ -147,10 +147,11 @@ impl Handler for MxSession {
         Ok(())
     }
 
-    async fn data(&mut self, _: &Client, _: &Transaction) -> Result<(), Reply> {
+    async fn data(&mut self, client: &Client, _: &Transaction) -> Result<(), Reply> {
         let intake = Intake::new(
             self.context.store.text_writer(),
             self.context.statics.limits.header_size.0,
+            self.context.memory.share(client.remote.ip()),
         );
         self.intake = Some(intake);
         Ok(())
@@ -159,9 +160,11 @@ impl Handler for MxSession {
     async fn text(&mut self, piece: &[u8]) -> Result<(), Reply> {
         let intake = self.intake.as_mut().ok_or_else(no_message_reply)?;
         let (context, facts) = (&self.context, &mut self.facts);
-        intake
+        let written = intake
             .write(piece, |section| read_header(context, facts, section))
-            .await
+            .await;
+        // The rest of a refused text is dropped.
+        written.inspect_err(|_| self.intake = None)
     }
 
     async fn end(&mut self, client: &Client, transaction: &Transaction) -> Reply {

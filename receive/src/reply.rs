@@ -47,6 +47,11 @@ impl From<IntakeError> for Reply {
                 Some(EnhancedCode::TOO_BIG),
                 format!("the header section is larger than {max} bytes"),
             ),
+            IntakeError::NoMemory => Self::fixed(
+                ReplyCode::INSUFFICIENT_STORAGE,
+                Some(EnhancedCode::SYSTEM_FULL),
+                "too many messages arrive just now, try again later",
+            ),
             IntakeError::Store(error) => store_reply(&error),
         }
     }

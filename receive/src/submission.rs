@@ -115,7 +115,7 @@ impl SubmissionSession {
         self.decide(Stage::End(transaction)).into_result()?;
         let Message { intake, mut fields } = self.message.take().ok_or_else(no_message_reply)?;
         let (context, facts) = (&self.context, &mut self.facts);
-        let text = intake
+        let (text, _memory) = intake
             .finish(|section| complete_header(context, facts, section, &mut fields))
             .await?;
         let login = self.logged_in()?;
@@ -315,11 +315,12 @@ impl Handler for SubmissionSession {
         self.decide(Stage::Rcpt(rcpt, &recipient)).into_result()
     }
 
-    async fn data(&mut self, _: &Client, _: &Transaction) -> Result<(), Reply> {
+    async fn data(&mut self, client: &Client, _: &Transaction) -> Result<(), Reply> {
         self.logged_in()?;
         let intake = Intake::new(
             self.context.store.text_writer(),
             self.context.statics.limits.header_size.0,
+            self.context.memory.share(client.remote.ip()),
         );
         self.message = Some(Message {
             intake,
@@ -332,11 +333,13 @@ impl Handler for SubmissionSession {
         let message = self.message.as_mut().ok_or_else(no_message_reply)?;
         let Message { intake, fields } = message;
         let (context, facts) = (&self.context, &mut self.facts);
-        intake
+        let written = intake
             .write(piece, |section| {
                 complete_header(context, facts, section, fields)
             })
-            .await
+            .await;
+        // The rest of a refused text is dropped.
+        written.inspect_err(|_| self.message = None)
     }
 
     async fn end(&mut self, client: &Client, transaction: &Transaction) -> Reply {

@@ -87,6 +87,32 @@ impl TextWriter {
         Ok(())
     }
 
+    /// Writes to the file what is in memory, so that the text takes no memory until the next write.
+    /// A text of a store without a disk stays in memory.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    pub async fn release(&mut self) -> Result<(), StoreError> {
+        if matches!(self.target, Target::Files(None)) {
+            return Ok(());
+        }
+        let (bytes, target) = self.take();
+        self.buffer = BytesMut::new();
+        let released = blocking(move || {
+            let target = target.append(&bytes).map_err(refused)?;
+            target.release().map_err(refused)
+        });
+        self.target = released.await?;
+        Ok(())
+    }
+
+    /// The bytes in memory that are not in the file yet. The writer of the file may hold some more,
+    /// at most 64 KiB.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
     fn spill_blocking(&mut self) -> Result<(), StoreError> {
         let (bytes, target) = self.take();
         self.target = target.append(&bytes).map_err(refused)?;
@@ -165,6 +191,14 @@ impl TextWriter {
 }
 
 impl Target {
+    /// Frees the memory of the file's writer.
+    fn release(mut self) -> io::Result<Self> {
+        if let Self::File(file) = &mut self {
+            file.release()?;
+        }
+        Ok(self)
+    }
+
     /// Adds to the file. Makes the file if there is none yet.
     fn append(self, bytes: &[u8]) -> io::Result<Self> {
         let mut file = match self {

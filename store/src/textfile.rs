@@ -252,6 +252,13 @@ impl TextFileWriter {
         Ok((self.guard, reader))
     }
 
+    /// Writes what is in memory, and frees the memory.
+    pub(crate) fn release(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.buffer = Vec::new();
+        Ok(())
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         if !self.buffer.is_empty() {
             let at = self.guard.place.len - self.buffer.len() as u64;

@@ -61,6 +61,7 @@ fn defaults_of_postrider_conf() {
     assert_eq!(limits.data_timeout, 10 * MINUTE);
     assert_eq!(limits.message_timeout, 30 * MINUTE);
     assert_eq!(limits.header_size, Size(256 << 10));
+    assert_eq!(limits.text_memory, Size(256 << 20));
     assert_eq!((limits.mime_depth, limits.mime_parts), (50, 5000));
     assert_eq!(limits.login_failures_per_network.per_minute, 10);
     assert_eq!(limits.login_failures_per_network.per_day, 50);

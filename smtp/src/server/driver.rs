@@ -23,7 +23,10 @@ use crate::TlsInfo;
 const READ_COMMANDS: usize = 1024;
 /// The bytes of a read after one that was full, since then the client pipelines.
 const READ_PIPELINE: usize = 16 * 1024;
-/// The bytes of a read while a text comes.
+/// The bytes of the first read of a text. Each read that is full doubles the next one, up to
+/// [`READ_TEXT`]. So a client that sends little at a time holds little memory.
+const READ_TEXT_FIRST: usize = 16 * 1024;
+/// The most bytes of a read while a text comes.
 const READ_TEXT: usize = 64 * 1024;
 
 /// Serves one connection to its end.
@@ -125,12 +128,18 @@ impl<H: Handler> Driver<H> {
                 Some(Output::Reset) => self.handler.reset(),
                 Some(Output::StartTls) => return Ok(End::StartTls),
                 Some(Output::Closed) => return Ok(End::Closed),
-                None => match self.read(stream, room).await? {
-                    Read::Bytes(count) if count >= room => room = READ_PIPELINE,
-                    Read::Bytes(_) => room = READ_COMMANDS,
-                    Read::Nothing => {}
-                    Read::End => return Ok(End::Closed),
-                },
+                None => {
+                    let in_text = self.session.in_text();
+                    let wanted = match in_text {
+                        true => room.max(READ_TEXT_FIRST),
+                        false => room.min(READ_PIPELINE),
+                    };
+                    room = match self.read(stream, wanted).await? {
+                        Read::Bytes(count) => next_room(in_text, wanted, count),
+                        Read::Nothing => room,
+                        Read::End => return Ok(End::Closed),
+                    };
+                }
             }
         }
     }
@@ -146,7 +155,7 @@ impl<H: Handler> Driver<H> {
             self.session.shut_down(now());
             return Ok(Read::Nothing);
         }
-        let buffer = self.session.buffer(if in_text { READ_TEXT } else { room });
+        let buffer = self.session.buffer(room);
         let read = tokio::select! {
             biased;
             read = within(deadline, stream.read_buf(buffer)) => read,
@@ -169,6 +178,18 @@ impl<H: Handler> Driver<H> {
     /// Closes the stream. Under TLS this sends close_notify, which a client may not read.
     async fn close<S: AsyncWrite + Unpin>(&self, stream: &mut S) -> io::Result<()> {
         within(self.session.deadline(), stream.shutdown()).await?
+    }
+}
+
+/// The bytes of the next read, after a read of `count` bytes with room for `room`.
+fn next_room(in_text: bool, room: usize, count: usize) -> usize {
+    match (in_text, count >= room) {
+        (true, true) => (2 * room).min(READ_TEXT),
+        // Pieces of the network are smaller than the buffer at times.
+        (true, false) if 4 * count >= room => room,
+        (true, false) => READ_TEXT_FIRST,
+        (false, true) => READ_PIPELINE,
+        (false, false) => READ_COMMANDS,
     }
 }
 
@@ -207,4 +228,23 @@ fn within<F: Future>(
 /// The only place of the server that asks for the time. Tests can pause it.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_room_for_a_text_grows_with_full_reads_only() {
+        for (in_text, room, count, next) in [
+            (false, READ_COMMANDS, 10, READ_COMMANDS),
+            (false, READ_COMMANDS, READ_COMMANDS, READ_PIPELINE),
+            (true, READ_TEXT_FIRST, READ_TEXT_FIRST, 2 * READ_TEXT_FIRST),
+            (true, READ_TEXT, READ_TEXT, READ_TEXT),
+            (true, READ_TEXT, READ_TEXT / 4, READ_TEXT),
+            (true, READ_TEXT, 1, READ_TEXT_FIRST),
+        ] {
+            assert_eq!(next_room(in_text, room, count), next, "{room} {count}");
+        }
+    }
 }
