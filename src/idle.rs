@@ -1,8 +1,8 @@
 //! The end of HTTP connections without work.
 //!
-//! A client of HTTP/2 that answers pings could keep a connection for ever, without a request or with
-//! an answer that it never reads. So the server notes what happens on a connection, and ends it when
-//! nothing happens for a while and no part of the server works for it.
+//! A client of HTTP/2 that answers pings could keep a connection for ever, without a request or
+//! with an answer that it never reads. So the server notes what happens on a connection, and ends
+//! it when nothing happens for a while and no part of the server works for it.
 
 use std::{
     pin::Pin,

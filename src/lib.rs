@@ -2,8 +2,8 @@
 //!
 //! In reading order:
 //! - [`cli`], [`command`]: the command line as types, and the commands.
-//! - [`server`], [`services`], [`listener`], [`gate`], [`descriptors`], [`tls`], [`privileges`]: from
-//!   a configuration to a running server.
+//! - [`server`], [`services`], [`listener`], [`gate`], [`descriptors`], [`tls`], [`privileges`]:
+//!   from a configuration to a running server.
 //! - [`http`]: the HTTP services. The files beside it limit what a client may do to a connection.
 //! - [`localserve`]: the development server.
 //!

@@ -29,6 +29,8 @@ pub struct Place {
     pub conf: PathBuf,
     /// Whether it was made just now.
     pub new: bool,
+    /// The folders of the configuration that others could enter.
+    pub mended: Vec<files::Mended>,
 }
 
 /// The default folder: `postrider-localserve` in the user's data folder (XDG base directories).
@@ -58,11 +60,13 @@ pub fn prepare(options: &cli::Localserve) -> anyhow::Result<Place> {
         Some(dir) => dir.clone(),
         None => default_dir()?,
     };
-    files::private_dir(&dir.join("config/dkim"))?;
+    let mended = [
+        files::private_dir(&dir.join("config"))?,
+        files::private_dir(&dir.join("config/dkim"))?,
+    ];
     let dir = dir
         .canonicalize()
         .with_context(|| format!("failed to find {}", dir.display()))?;
-    files::private_dir(&dir.join("data"))?;
     if std::os::unix::net::UnixStream::connect(dir.join("data").join(SOCKET_NAME)).is_ok() {
         bail!(
             "a server is running in {} already; stop it, or choose another folder with --dir",
@@ -86,7 +90,13 @@ pub fn prepare(options: &cli::Localserve) -> anyhow::Result<Place> {
         &conf,
         static_conf(&conf, options.ip, options.port_offset)?.as_bytes(),
     )?;
-    Ok(Place { dir, conf, new })
+    let mended = mended.into_iter().flatten().collect();
+    Ok(Place {
+        dir,
+        conf,
+        new,
+        mended,
+    })
 }
 
 fn ensure_admin_password(config: &Path) -> anyhow::Result<()> {
@@ -182,6 +192,8 @@ hostname = "localhost"
 user = ""
 admin_password_file = "adminpasswd"
 log.level = "info"
+# The folder stays small, since no message is larger than a file of the journal.
+store.segment_size = "4MiB"
 
 [postmaster]
 account = "postrider"

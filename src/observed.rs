@@ -1,5 +1,5 @@
-//! A stream that tells what passes: what it reads goes to the [`Framing`], and what it writes to the
-//! [`Activity`].
+//! A stream that tells what passes: what it reads goes to the [`Framing`], and what it writes to
+//! the [`Activity`].
 
 use std::{
     io,

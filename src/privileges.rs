@@ -107,7 +107,8 @@ pub fn drop_to(user: &str, data_dir: &Path) -> anyhow::Result<bool> {
         return Ok(false);
     };
     if !data_dir.exists() {
-        crate::files::private_dir(data_dir)?;
+        // The folder is new, so there is nothing to mend.
+        let _ = crate::files::private_dir(data_dir)?;
         chown(data_dir, Some(found.uid), Some(found.gid))
             .with_context(|| format!("failed to give {} to {user}", data_dir.display()))?;
     }

@@ -159,7 +159,9 @@ impl Server {
             accounts = options.dynamic.accounts.len(),
             "starting"
         );
-        crate::files::private_dir(&statics.data_dir)?;
+        if let Some(mended) = crate::files::private_dir(&statics.data_dir)? {
+            warn!("{mended}");
+        }
         let store_options = services::store_options(&statics);
         let store = tokio::task::spawn_blocking(move || Store::open(store_options)).await??;
         let control = socket::bind(&statics.data_dir).with_context(|| {

@@ -83,6 +83,7 @@ fn lock(target: &Path) -> io::Result<File> {
         .create(true)
         .truncate(false)
         .mode(0o600)
+        .custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits())
         .open(beside(target, ".lock"))?;
     lock.lock()?;
     Ok(lock)

@@ -7,7 +7,7 @@ use postrider_config::{Dynamic, Errors, LastGood, Loaded, Static, last_good};
 use postrider_store::Time;
 use postrider_webapi::HostNames;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{both, dynamic_path, output::print, runtime};
 use crate::{
@@ -31,6 +31,9 @@ pub(super) fn serve(conf: &Path) -> anyhow::Result<()> {
 pub(super) fn localserve(options: &cli::Localserve) -> anyhow::Result<()> {
     let place = localserve::prepare(options)?;
     let (statics, dynamic) = load_to_start(&place.conf)?;
+    for mended in &place.mended {
+        warn!("{mended}");
+    }
     let mut server_options = Options::new(statics, dynamic, dynamic_path(&place.conf));
     server_options.local = Some(Local {
         deliver: options.deliver,

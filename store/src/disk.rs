@@ -144,6 +144,9 @@ fn is_missing(path: &Path) -> bool {
     !path.as_os_str().is_empty() && !path.is_dir()
 }
 
+/// All names are our own files. A link in their place leads to the file of somebody else.
+const NO_LINKS: i32 = nix::fcntl::OFlag::O_NOFOLLOW.bits();
+
 /// A folder of the file system.
 #[derive(Clone, Debug)]
 pub struct FsDisk {
@@ -212,6 +215,7 @@ impl Disk for FsDisk {
             .create_new(open == Open::New)
             .truncate(false)
             .mode(0o600)
+            .custom_flags(NO_LINKS)
             .open(self.path(name))?;
         Ok(Box::new(FsFile(file)))
     }
@@ -259,6 +263,7 @@ impl Disk for FsDisk {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            .custom_flags(NO_LINKS)
             .open(self.path(name))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Box::new(FsLock { _file: file }))),

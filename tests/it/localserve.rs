@@ -1,14 +1,16 @@
 //! `postrider localserve` as a user runs it: the real program.
 
 use std::{
+    ffi::OsStr,
     io::{BufRead, BufReader, Read},
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
     process::{Child, Command, Stdio},
 };
 
 use serde_json::Value;
 
-use crate::support::{base64, client::Client, receiver::Receiver};
+use crate::support::{base64, client::Client, patience::patiently, receiver::Receiver};
 
 /// The program. It stops when this value is dropped.
 pub struct Program {
@@ -205,5 +207,50 @@ async fn a_login_at_the_smtp_port_makes_it_a_submission_from_any_address() {
             .await
             .unwrap();
         assert_eq!(answer.status(), status, "{host}");
+    }
+}
+
+/// The bytes that a folder takes on the disk.
+fn on_disk(path: &Path) -> u64 {
+    let found = std::fs::symlink_metadata(path).unwrap();
+    let below = match found.is_dir() {
+        true => std::fs::read_dir(path)
+            .unwrap()
+            .map(|entry| on_disk(&entry.unwrap().path()))
+            .sum(),
+        false => 0,
+    };
+    found.blocks() * 512 + below
+}
+
+#[tokio::test]
+async fn a_fresh_folder_is_small_and_private() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fresh");
+    // A folder that is there and that others may enter is made private.
+    std::fs::create_dir_all(path.join("data")).unwrap();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(path.join("data"), open).unwrap();
+    let (program, _, _) = start_somewhere(&path);
+    let segments = || {
+        let names = std::fs::read_dir(path.join("data/journal")).unwrap();
+        let kinds = names.filter_map(|name| name.unwrap().path().extension().map(OsStr::to_owned));
+        kinds
+            .filter(|kind| kind == "seg" || kind == "spare")
+            .count()
+    };
+    // The segment in use, the next one, and the one for a full disk.
+    let made = async {
+        while segments() < 3 {
+            tokio::task::yield_now().await
+        }
+    };
+    patiently("the segments", made).await;
+    drop(program);
+    let size = on_disk(&path);
+    assert!(size <= 16 << 20, "{size}");
+    for folder in ["data", "config", "config/dkim"] {
+        let mode = std::fs::metadata(path.join(folder)).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o700, "{folder}");
     }
 }

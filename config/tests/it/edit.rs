@@ -90,6 +90,19 @@ fn a_change_that_is_not_valid_changes_nothing() {
 }
 
 #[test]
+fn a_link_in_place_of_the_lock_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("domains.conf");
+    fs::write(&file, TEXT).unwrap();
+    let others = dir.path().join("others");
+    symlink(&others, dir.path().join(".domains.conf.lock")).unwrap();
+    let result = edit(&file, &statics(""), describe("new"));
+    assert!(matches!(result, Err(EditError::Io { .. })), "{result:?}");
+    assert!(!others.exists());
+    assert_eq!(fs::read_to_string(&file).unwrap(), TEXT);
+}
+
+#[test]
 fn writers_wait_for_each_other() {
     const WRITERS: usize = 8;
     let dir = tempfile::tempdir().unwrap();

@@ -87,6 +87,25 @@ fn a_real_disk_makes_private_files_and_folders() {
     }
 }
 
+#[test]
+fn a_real_disk_follows_no_links() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FsDisk::open(folder.path().join("data")).unwrap();
+    let others = folder.path().join("others");
+    std::fs::write(&others, "kept").unwrap();
+    for target in [&others, &folder.path().join("missing")] {
+        let link = folder.path().join("data/link");
+        std::os::unix::fs::symlink(target, &link).unwrap();
+        for open in [Open::Existing, Open::Either, Open::New] {
+            assert!(disk.open("link", open).is_err(), "{open:?}");
+        }
+        assert!(disk.lock("link").is_err());
+        std::fs::remove_file(link).unwrap();
+    }
+    assert_eq!(std::fs::read(&others).unwrap(), b"kept");
+    assert!(!folder.path().join("missing").exists());
+}
+
 /// Writes to a file of four sectors and crashes, many times. Gives the different contents of the
 /// sectors.
 fn outcomes(write: impl Fn(&SimDisk, &dyn DiskFile)) -> BTreeSet<String> {

@@ -220,10 +220,13 @@ fn replay(
     meta: &Meta,
     state: &mut State,
 ) -> Result<Journal, OpenError> {
+    let usual = mode.journal_options();
     let journal_options = JournalOptions {
         segment_size: options.segment_size,
         min_free: options.min_free,
-        ..mode.journal_options()
+        // A store with small segments is small as a whole.
+        reserve_size: usual.reserve_size.min(options.segment_size / 4),
+        ..usual
     };
     let mut apply = |entry: Entry<'_>| -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let op = match entry.version {
