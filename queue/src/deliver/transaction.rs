@@ -235,3 +235,56 @@ fn recipient(message: &Queued) -> Recipient {
         orcpt: Some(message.orcpt.clone()).filter(|orcpt| !orcpt.is_empty()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use postrider_store::{Options, Store};
+
+    use super::*;
+
+    /// As much as the client asks for.
+    const PIECE: usize = 64 * 1024;
+    const SIZE: usize = 300_000;
+
+    async fn read_all(message: StoredMessage) -> Result<usize, usize> {
+        let mut read = 0;
+        while (read as u64) < message.size() {
+            match message.read(read as u64, PIECE).await {
+                Ok(piece) => read += piece.len(),
+                Err(_) => return Err(read),
+            }
+        }
+        Ok(read)
+    }
+
+    fn only_text_file(dir: &Path) -> std::path::PathBuf {
+        let folders = std::fs::read_dir(dir.join("texts")).unwrap();
+        let mut files =
+            folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+        files.next().unwrap().unwrap().path()
+    }
+
+    /// The client ends the connection when it can't read a piece, so no final dot goes out.
+    #[tokio::test]
+    async fn the_end_of_a_damaged_message_is_never_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(Options::new(dir.path())).unwrap();
+        let mut writer = store.text_writer();
+        writer.write(&vec![b'x'; SIZE]).await.unwrap();
+        let id = store.stage(writer.finish().await.unwrap()).await.unwrap();
+        let stored = async || {
+            let message = postrider_store::Message::from(store.text(id).await.unwrap());
+            StoredMessage(message.into_pieces())
+        };
+        assert_eq!(read_all(stored().await).await, Ok(SIZE));
+        let file = only_text_file(dir.path());
+        let mut content = std::fs::read(&file).unwrap();
+        content[10] = b'y';
+        std::fs::write(&file, content).unwrap();
+        let read = read_all(stored().await).await.unwrap_err();
+        assert!((SIZE - PIECE..SIZE).contains(&read), "{read}");
+        store.close().await;
+    }
+}

@@ -20,7 +20,10 @@ pub(crate) mod read;
 mod writer;
 
 #[cfg(test)]
-pub(crate) use open::Mode;
+pub(crate) use {
+    index::{FORMAT, OLDEST},
+    open::Mode,
+};
 
 use std::{
     mem,

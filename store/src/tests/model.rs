@@ -5,6 +5,7 @@
 //! showed at some moment. This moment is no earlier than the last answer that promised durability.
 //! Claims go into the next batch, and the last unit may be there or not.
 
+mod sample;
 mod shown;
 mod steps;
 

@@ -23,10 +23,10 @@ use crate::{
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
 /// The format of the index as a whole. Keys and values have versions of their own.
-pub(super) const FORMAT: u32 = 5;
+pub(crate) const FORMAT: u32 = 5;
 /// The oldest format that is read. Its tables and records are those of [`FORMAT`], but it does not
 /// name their versions.
-const OLDEST: u32 = 4;
+pub(crate) const OLDEST: u32 = 4;
 pub(super) const FILE: &str = "index.redb";
 /// An index that is being made.
 const NEW_FILE: &str = "index.new";
