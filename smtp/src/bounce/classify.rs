@@ -263,6 +263,13 @@ const fn by_reply(code: u16, stage: Option<Stage>) -> Class {
         },
         Some(Stage::Rcpt | Stage::EndOfData) | None => match code {
             550 | 551 | 553 => Class::UnknownMailbox,
+            510 | 511 | 513 => Class::UnknownMailbox,
+            422 => Class::MailboxFull,
+            441 | 442 | 447 => Class::Network,
+            446 => Class::Loop,
+            512 => Class::Domain,
+            541 => Class::Spam,
+            571 => Class::Policy,
             523 => Class::TooBig,
             525 => Class::MailboxDisabled,
             552 if matches!(stage, Some(Stage::EndOfData)) => Class::TooBig,

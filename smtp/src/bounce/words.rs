@@ -77,7 +77,17 @@ static NAMES: LazyLock<Regex> = LazyLock::new(|| {
         r"|(?-u:\b)((?:host|server|at|from|by|mx|mta|with|to|for) )([a-z0-9_-]+\.[a-z]{2,}(?-u:\b))",
         r"|((?-u:\b)[245]\d\d[ -]#?[245]\.\d{1,3}\.\d{1,3}(?-u:\b)|(?-u:\b)[45]\d\d-)",
         r"|(\(in reply to [^)]*\)|delivery temporarily suspended:?)",
-        r"|((?:remote |smtp )?(?:host|server) (?:said|says|replied|returned|responded)(?-u:\b))",
+    ))
+    .expect("a pattern")
+});
+
+/// The host before its reply. `#` stands for its name.
+#[expect(clippy::expect_used, reason = "a constant, which the tests compile")]
+static SAID: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(concat!(
+        r"(?-u:\b)(?:remote |smtp )?(?:host|server)(?: #)? ?(?:\[[^\]]{0,60}\]|\([^)]{0,60}\))?",
+        r":? ?(?:said|says|replied|returned|responded)(?-u:\b)(?: with)?:?",
+        r"|(?-u:\b)(?:host|server) #? ?\[[^\]]{0,60}\]:",
     ))
     .expect("a pattern")
 });
@@ -112,7 +122,8 @@ pub(super) fn plain(text: &str, max: usize) -> String {
         }
     });
     let mut out = String::with_capacity(named.len());
-    for word in named
+    for word in SAID
+        .replace_all(&named, " ")
         .replace("e-mail", "email")
         .split(|c: char| c.is_whitespace() || "<>\"".contains(c))
         .filter(|word| !word.is_empty())
@@ -134,7 +145,7 @@ mod tests {
         for (text, expected) in [
             (
                 "host spamfilter.x.example[192.0.2.1] said: 550 5.1.1 <spam@x.example>: User unknown",
-                "host #[192.0.2.1] said: @ : user unknown",
+                "@ : user unknown",
             ),
             (
                 "550-5.1.1 The email account 550-5.1.1 that you tried",
