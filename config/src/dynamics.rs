@@ -311,6 +311,8 @@ pub struct OutgoingWebhook {
     pub authorization: String,
     /// The events that cause a call. Empty means all events.
     pub events: Vec<WebhookEvent>,
+    /// The version of the payloads, 0 or 1.
+    pub version: u32,
     /// The keys that sign calls. There are two while one replaces the other. The first is the
     /// current one.
     pub secret: Vec<WebhookSecret>,

@@ -322,6 +322,14 @@ static ACCOUNT: &[Key] = &[
         "The events that cause a call. An empty array means all events.",
     ),
     key(
+        "accounts.<name>.outgoing_webhook.version",
+        Integer,
+        Value("0"),
+        "The version of the payloads. 0 is compatible with mox. 1 has the recipient too, and tells \
+            when a recipient unsubscribed.",
+    )
+    .range("0", "1"),
+    key(
         "accounts.<name>.outgoing_webhook.secret",
         Secret,
         Absent("none"),

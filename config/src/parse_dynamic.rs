@@ -380,6 +380,7 @@ fn read_account(reader: &Reader<'_>) -> Account {
                 url: hook.url("url", &["http", "https"]).unwrap_or_default(),
                 authorization: hook.get("authorization"),
                 events: hook.set("events"),
+                version: hook.get("version"),
                 secret: read_secrets(&hook),
             }),
         incoming_webhook: reader

@@ -190,6 +190,8 @@ words! {
         Canceled = "canceled",
         /// A mail to the fromid address that is not a usable DSN.
         Unrecognized = "unrecognized",
+        /// The recipient unsubscribed from a mailing list. Payloads of version 0 do not tell it.
+        Unsubscribed = "unsubscribed",
     }
 }
 

@@ -2,6 +2,7 @@
 //! page, so its memory does not grow with the queue. A caller that drops the future stops it
 //! between two pages.
 
+use postrider_smtp::Address;
 use postrider_store::{
     Change, Event, HoldFilter, HoldRuleId, Order, Page, QueueFilter, QueueId, Queued, Settle,
     StoreError,
@@ -105,6 +106,31 @@ impl Queue {
             EndAs::Fail => Event::Failed,
             EndAs::Drop => Event::Canceled,
         };
+        // These are the words of the contract, for both.
+        self.end_matching(filter, event, "delivery canceled by admin")
+            .await
+    }
+
+    /// Cancels the messages that match, for an application that logged in with this address. The
+    /// event and the history name the login.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn cancel_all(
+        &self,
+        filter: &QueueFilter,
+        login: &Address,
+    ) -> Result<EndedCount, StoreError> {
+        let text = format!("delivery canceled by {}", login.unicode());
+        self.end_matching(filter, Event::Canceled, &text).await
+    }
+
+    async fn end_matching(
+        &self,
+        filter: &QueueFilter,
+        event: Event,
+        text: &str,
+    ) -> Result<EndedCount, StoreError> {
         let mut count = EndedCount::default();
         let mut after = None;
         loop {
@@ -112,7 +138,7 @@ impl Queue {
             let config = self.config.load_full();
             let mut settles: Vec<Settle> = Vec::with_capacity(page.items.len());
             for message in &page.items {
-                settles.push(self.ended_by_administrator(&config, message, event).await);
+                settles.push(self.ended(&config, message, event, text).await);
             }
             for ended in self.store.settle(settles).await? {
                 count.ended += u64::from(ended);
@@ -125,9 +151,10 @@ impl Queue {
         }
         info!(
             ?filter,
-            ?end,
+            event = event.name(),
             ended = count.ended,
-            "ended by an administrator"
+            text,
+            "messages ended"
         );
         Ok(count)
     }

@@ -333,7 +333,8 @@ impl Queue {
         };
         returned.events.extend(logged(message, account, &outgoing));
         let hook = account.and_then(|account| {
-            postrider_webhook::outgoing(&message.common.account, account, outgoing)
+            let name = &message.common.account;
+            postrider_webhook::outgoing(name, account, &message.recipient, outgoing)
         });
         returned.hooks.extend(hook);
         returned.suppress.extend(consequence.entry);

@@ -118,16 +118,15 @@ impl Queue {
             .await
     }
 
-    /// The change of state when an administrator ends a message: `Failed`, as if the delivery had
-    /// failed, or `Canceled`.
-    pub(crate) async fn ended_by_administrator(
+    /// The change of state when an administrator or an application ends a message: `Failed`, as if
+    /// the delivery had failed, or `Canceled`. `text` says who did it.
+    pub(crate) async fn ended(
         &self,
         config: &Dynamic,
         message: &Queued,
         event: Event,
+        text: &str,
     ) -> Settle {
-        // These are the words of the contract, for both.
-        let text = "delivery canceled by admin";
         let status = DeliveryStatus::permanent(Cause::Local, EnhancedCode::SYSTEM, text);
         self.end(config, message, event, &status, Party::Administrator)
             .await
@@ -182,7 +181,9 @@ impl Queue {
         let account = config.accounts.get(name);
         let logged = logged(message, account, &outgoing);
         settle.events.extend(logged);
-        let hook = account.and_then(|account| postrider_webhook::outgoing(name, account, outgoing));
+        let to = &message.recipient;
+        let hook =
+            account.and_then(|account| postrider_webhook::outgoing(name, account, to, outgoing));
         settle.hooks.extend(hook);
     }
 

@@ -93,26 +93,30 @@ impl Subscription {
             return Ok(());
         }
         let config = context.config.load();
-        let keep = config.accounts.get(&self.account);
-        let keep = keep.map(|account| account.keep_retired_message_period);
+        let account = config.accounts.get(&self.account);
+        let told = OutgoingEvent {
+            event: Event::Unsubscribed,
+            dsn: false,
+            suppressing: true,
+            queue_id: QueueId(0),
+            from_id: String::new(),
+            message_id: String::new(),
+            subject: String::new(),
+            queued: now,
+            code: 0,
+            enhanced: None,
+            error: String::new(),
+            extra: [("List".to_owned(), self.list.clone())].into(),
+        };
+        let keep = account.map(|account| account.keep_retired_message_period);
         let logged = keep.filter(|keep| !keep.is_zero()).map(|keep| NewEvent {
             account: self.account.clone(),
             recipient: self.address.unicode(),
-            told: OutgoingEvent {
-                event: Event::Unsubscribed,
-                dsn: false,
-                suppressing: true,
-                queue_id: QueueId(0),
-                from_id: String::new(),
-                message_id: String::new(),
-                subject: String::new(),
-                queued: now,
-                code: 0,
-                enhanced: None,
-                error: String::new(),
-                extra: [("List".to_owned(), self.list.clone())].into(),
-            },
+            told: told.clone(),
             keep_until: now.after(keep),
+        });
+        let hook = account.and_then(|account| {
+            postrider_webhook::outgoing(&self.account, account, &self.address, told)
         });
         let suppression = NewSuppression {
             account: self.account.clone(),
@@ -128,6 +132,7 @@ impl Subscription {
         let accept = Accept {
             suppress: vec![suppression],
             events: logged.into_iter().collect(),
+            hooks: hook.into_iter().collect(),
             ..Accept::default()
         };
         context.store.accept(accept).await?;

@@ -103,6 +103,7 @@ impl Caller {
     async fn payload(&self, hook: &Hook) -> Result<Vec<u8>, Failure> {
         let json = match &hook.kind {
             HookKind::Outgoing(outgoing) => payload::outgoing_payload(outgoing),
+            HookKind::OutgoingV1(outgoing) => payload::outgoing_payload_v1(outgoing),
             HookKind::Incoming(mail) => {
                 let limits = self.limits;
                 let mail = std::sync::Arc::clone(mail);
@@ -130,7 +131,7 @@ impl Caller {
 fn secrets<'a>(hook: &Hook, config: &'a Dynamic) -> &'a [WebhookSecret] {
     let account = config.accounts.get(&hook.account);
     match &hook.kind {
-        HookKind::Outgoing(_) => account
+        HookKind::Outgoing(_) | HookKind::OutgoingV1(_) => account
             .and_then(|account| account.outgoing_webhook.as_ref())
             .map_or(&[], |webhook| &webhook.secret),
         HookKind::Incoming(_) => account

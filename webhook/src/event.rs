@@ -1,23 +1,39 @@
 //! Makes the webhook calls for events. No call is made anywhere else.
 
 use postrider_config::{Account, WebhookEvent};
-use postrider_store::{Event, NewHook, NewHookKind, NewMail, OutgoingEvent};
+use postrider_smtp::Address;
+use postrider_store::{Event, NewHook, NewHookKind, NewMail, OutgoingEvent, RecipientEvent};
 
-/// The call for an event of a sent message. None if the account has no webhook for this event.
+/// The call for an event of a message to this recipient. None if the account has no webhook for
+/// this event.
 ///
 /// The call is due at the time of the event, so at once.
 #[must_use]
-pub fn outgoing(account_name: &str, account: &Account, outgoing: OutgoingEvent) -> Option<NewHook> {
+pub fn outgoing(
+    account_name: &str,
+    account: &Account,
+    recipient: &Address,
+    told: OutgoingEvent,
+) -> Option<NewHook> {
     let webhook = account.outgoing_webhook.as_ref()?;
-    if !webhook.wants(configured(outgoing.event)?) {
+    // The contract of version 0 has no such event.
+    let known = webhook.version > 0 || told.event != Event::Unsubscribed;
+    if !known || !webhook.wants(configured(told.event)?) {
         return None;
     }
-    let made = outgoing.queued;
+    let made = told.queued;
+    let kind = match webhook.version {
+        0 => NewHookKind::Outgoing(told),
+        _ => NewHookKind::OutgoingV1(RecipientEvent {
+            recipient: recipient.unicode(),
+            told,
+        }),
+    };
     Some(NewHook {
         account: account_name.to_owned(),
         url: webhook.url.clone(),
         authorization: webhook.authorization.clone(),
-        kind: NewHookKind::Outgoing(outgoing),
+        kind,
         submitted: made,
         next_attempt: made,
     })
@@ -51,7 +67,8 @@ const fn configured(event: Event) -> Option<WebhookEvent> {
         Event::Expanded => WebhookEvent::Expanded,
         Event::Canceled => WebhookEvent::Canceled,
         Event::Unrecognized => WebhookEvent::Unrecognized,
-        Event::Unsubscribed | Event::Complained => return None,
+        Event::Unsubscribed => WebhookEvent::Unsubscribed,
+        Event::Complained => return None,
     })
 }
 
@@ -62,9 +79,8 @@ mod tests {
     #[test]
     fn events_have_the_same_names_in_the_configuration() {
         for event in Event::ALL {
-            let known = !matches!(event, Event::Unsubscribed | Event::Complained);
             let name = configured(event).map(WebhookEvent::as_str);
-            assert_eq!(name, known.then_some(event.name()));
+            assert_eq!(name, (event != Event::Complained).then_some(event.name()));
         }
     }
 }

@@ -26,6 +26,6 @@ mod target;
 
 pub use event::{incoming, outgoing};
 pub use operate::{CancelCount, Operator, ReplayCount, TestError, WebhookKind};
-pub use payload::{codes, incoming_payload, outgoing_payload};
+pub use payload::{codes, incoming_payload, outgoing_payload, outgoing_payload_v1};
 pub use runner::{Runner, SetupError, WebhookParts};
 pub use share::{MemoryBudget, Places, Share};

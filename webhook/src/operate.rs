@@ -10,7 +10,7 @@ use postrider_config::Live;
 use postrider_smtp::ReversePath;
 use postrider_store::{
     Accept, Arrival, Clock, Event, Hook, HookAttempt, HookFilter, HookId, HookKind, Mail, MailId,
-    NewHook, NewHookKind, NextAttempt, Order, OutgoingEvent, QueueId, RetiredHook,
+    NewHook, NewHookKind, NextAttempt, Order, OutgoingEvent, QueueId, RecipientEvent, RetiredHook,
     RetiredHookFilter, Store, StoreError, TextId, Time, Top,
 };
 use tracing::info;
@@ -78,7 +78,7 @@ pub enum TestError {
 /// Whether a replay made the call. Such a call is younger than its event.
 fn is_repeat(hook: &Hook) -> bool {
     let happened = match &hook.kind {
-        HookKind::Outgoing(outgoing) => outgoing.queued,
+        HookKind::Outgoing(told) | HookKind::OutgoingV1(RecipientEvent { told, .. }) => told.queued,
         HookKind::Incoming(mail) => mail.received,
     };
     hook.submitted > happened
@@ -88,6 +88,8 @@ fn is_repeat(hook: &Hook) -> bool {
 struct CurrentReceiver {
     url: String,
     authorization: String,
+    /// The version of the payloads.
+    version: u32,
 }
 
 impl Operator {
@@ -196,6 +198,9 @@ impl Operator {
             HookKind::Outgoing(outgoing) => {
                 (WebhookKind::Outgoing, NewHookKind::Outgoing(outgoing))
             }
+            HookKind::OutgoingV1(outgoing) => {
+                (WebhookKind::Outgoing, NewHookKind::OutgoingV1(outgoing))
+            }
             HookKind::Incoming(mail) => {
                 let mail = Arc::unwrap_or_clone(mail);
                 (WebhookKind::Incoming, NewHookKind::Again(Box::new(mail)))
@@ -234,6 +239,7 @@ impl Operator {
                 found.outgoing_webhook.as_ref().map(|hook| CurrentReceiver {
                     url: hook.url.clone(),
                     authorization: hook.authorization.clone(),
+                    version: hook.version,
                 }),
             ),
             WebhookKind::Incoming => (
@@ -241,6 +247,7 @@ impl Operator {
                 found.incoming_webhook.as_ref().map(|hook| CurrentReceiver {
                     url: hook.url.clone(),
                     authorization: hook.authorization.clone(),
+                    version: 0,
                 }),
             ),
         };
@@ -264,9 +271,19 @@ impl Operator {
         let now = self.clock.now();
         let (kind, payload) = match which {
             WebhookKind::Outgoing => {
-                let example = example(now);
-                let payload = payload::outgoing_payload(&example);
-                (HookKind::Outgoing(example), payload)
+                let told = example(now);
+                match receiver.version {
+                    0 => {
+                        let payload = payload::outgoing_payload(&told);
+                        (HookKind::Outgoing(told), payload)
+                    }
+                    _ => {
+                        let recipient = "you@postrider.invalid".to_owned();
+                        let example = RecipientEvent { recipient, told };
+                        let payload = payload::outgoing_payload_v1(&example);
+                        (HookKind::OutgoingV1(example), payload)
+                    }
+                }
             }
             WebhookKind::Incoming => {
                 let mail = example_mail(account, now);

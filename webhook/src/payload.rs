@@ -1,9 +1,10 @@
-//! The bodies of calls, version 0. Receivers may refuse unknown fields, so no field may be added.
+//! The bodies of calls. Receivers of version 0 may refuse unknown fields, so no field may be added to
+//! it. Version 1 of events has the recipient.
 
 use std::collections::BTreeMap;
 
 use postrider_smtp::{ReversePath, mime};
-use postrider_store::{Event, Mail, OutgoingEvent};
+use postrider_store::{Event, Mail, OutgoingEvent, RecipientEvent};
 use serde::Serialize;
 
 use crate::{
@@ -36,26 +37,52 @@ struct OutgoingPayload<'a> {
     extra: &'a BTreeMap<String, String>,
 }
 
-/// The body of a call for a sent message.
+impl<'a> OutgoingPayload<'a> {
+    fn new(version: u32, told: &'a OutgoingEvent) -> Self {
+        let (smtp_code, smtp_enhanced_code) = codes(told);
+        Self {
+            version,
+            event: told.event.name(),
+            dsn: told.dsn,
+            suppressing: told.suppressing,
+            queue_msg_id: told.queue_id.0,
+            from_id: &told.from_id,
+            message_id: &told.message_id,
+            subject: &told.subject,
+            webhook_queued: told.queued.to_string(),
+            smtp_code,
+            smtp_enhanced_code,
+            error: &told.error,
+            extra: &told.extra,
+        }
+    }
+}
+
+/// The body of a call for a sent message, version 0.
 ///
 /// # Errors
 /// None in practice: an event has nothing that JSON can't express.
-pub fn outgoing_payload(outgoing: &OutgoingEvent) -> serde_json::Result<Vec<u8>> {
-    let (code, enhanced) = codes(outgoing);
-    json::to_vec(&OutgoingPayload {
-        version: 0,
-        event: outgoing.event.name(),
-        dsn: outgoing.dsn,
-        suppressing: outgoing.suppressing,
-        queue_msg_id: outgoing.queue_id.0,
-        from_id: &outgoing.from_id,
-        message_id: &outgoing.message_id,
-        subject: &outgoing.subject,
-        webhook_queued: outgoing.queued.to_string(),
-        smtp_code: code,
-        smtp_enhanced_code: enhanced,
-        error: &outgoing.error,
-        extra: &outgoing.extra,
+pub fn outgoing_payload(told: &OutgoingEvent) -> serde_json::Result<Vec<u8>> {
+    json::to_vec(&OutgoingPayload::new(0, told))
+}
+
+/// The body of a call for a sent message, version 1. It has the recipient too.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct OutgoingPayloadV1<'a> {
+    #[serde(flatten)]
+    told: OutgoingPayload<'a>,
+    recipient: &'a str,
+}
+
+/// The body of a call for a sent message, version 1.
+///
+/// # Errors
+/// None in practice: an event has nothing that JSON can't express.
+pub fn outgoing_payload_v1(event: &RecipientEvent) -> serde_json::Result<Vec<u8>> {
+    json::to_vec(&OutgoingPayloadV1 {
+        told: OutgoingPayload::new(1, &event.told),
+        recipient: &event.recipient,
     })
 }
 
@@ -175,6 +202,21 @@ mod tests {
                 r#""Subject":"Tom \u0026 éva","WebhookQueued":"2023-11-14T22:13:20.12Z","#,
                 r#""SMTPCode":550,"SMTPEnhancedCode":"5.1.1","Error":"no such user","Extra":{"UserID":"7"}}"#,
             )
+        );
+    }
+
+    #[test]
+    fn version_1_has_the_recipient() {
+        let event = RecipientEvent {
+            recipient: "b@example.com".to_owned(),
+            told: failed(),
+        };
+        let json = String::from_utf8(outgoing_payload_v1(&event).unwrap()).unwrap();
+        let expected = text(&failed()).replace(r#"{"Version":0"#, r#"{"Version":1"#);
+        let expected = expected.trim_end_matches('}');
+        assert_eq!(
+            json,
+            format!(r#"{expected}}},"Recipient":"b@example.com"}}"#)
         );
     }
 

@@ -1,7 +1,7 @@
 //! Calls of webhooks: those to be made, and their history.
 
 use postrider_store::{
-    Hook, HookAttempt, HookFilter, HookKind, NextAttempt, Order, RetiredHook, RetiredHookFilter,
+    Hook, HookAttempt, HookFilter, NextAttempt, Order, RetiredHook, RetiredHookFilter,
 };
 use postrider_webhook::WebhookKind;
 use serde::{Deserialize, Serialize};
@@ -78,14 +78,14 @@ impl From<&HookAttempt> for HookAttemptItem {
 
 impl From<&Hook> for HookItem {
     fn from(hook: &Hook) -> Self {
-        let (event, queue_msg_id, message_id, subject) = match &hook.kind {
-            HookKind::Outgoing(outgoing) => (
+        let (event, queue_msg_id, message_id, subject) = match hook.kind.outgoing() {
+            Some(outgoing) => (
                 outgoing.event.name(),
                 outgoing.queue_id.0,
                 outgoing.message_id.clone(),
                 outgoing.subject.clone(),
             ),
-            HookKind::Incoming(_) => ("incoming", 0, String::new(), String::new()),
+            None => ("incoming", 0, String::new(), String::new()),
         };
         Self {
             id: hook.id.0,

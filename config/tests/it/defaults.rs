@@ -230,6 +230,7 @@ secret = "whsec_aGlkZGVu"
     }
     let hook = config.accounts["alice"].outgoing_webhook.as_ref().unwrap();
     assert_eq!(hook.secret[0].0, b"hidden");
+    assert_eq!(hook.version, 0);
     let debug = format!("{config:?}");
     assert!(
         !debug.contains("Bearer") && !debug.contains("104, 105, 100"),

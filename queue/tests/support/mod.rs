@@ -22,8 +22,8 @@ use postrider_queue::{
 };
 use postrider_smtp::ReversePath;
 use postrider_store::{
-    Clock, Event, HookFilter, HookKind, ManualClock, NewText, Notify, Order, OutgoingEvent,
-    QueueId, Store, Time, Top,
+    Clock, Event, HookFilter, ManualClock, NewText, Notify, Order, OutgoingEvent, QueueId, Store,
+    Time, Top,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
@@ -227,11 +227,8 @@ impl World {
                 .unwrap()
                 .items;
             if hooks.len() >= count {
-                let event = |kind: &HookKind| match kind {
-                    HookKind::Outgoing(outgoing) => Some((outgoing.queue_id, outgoing.event)),
-                    HookKind::Incoming(_) => None,
-                };
-                return hooks.iter().filter_map(|hook| event(&hook.kind)).collect();
+                let told = hooks.iter().filter_map(|hook| hook.kind.outgoing());
+                return told.map(|told| (told.queue_id, told.event)).collect();
             }
             changed.changed().await.unwrap();
         }
@@ -245,11 +242,8 @@ impl World {
             .await
             .unwrap()
             .items;
-        let outgoing = hooks.into_iter().filter_map(|hook| match hook.kind {
-            HookKind::Outgoing(outgoing) => Some(outgoing),
-            HookKind::Incoming(_) => None,
-        });
-        outgoing.collect()
+        let told = hooks.iter().filter_map(|hook| hook.kind.outgoing());
+        told.cloned().collect()
     }
 
     /// The texts in the account's Inbox.

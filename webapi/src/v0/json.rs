@@ -11,8 +11,23 @@ use crate::{
 
 /// What is wrong with a request, and in which field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct JsonError(String);
+pub(super) enum JsonError {
+    /// The JSON is not that of the method.
+    #[error("{0}")]
+    Form(String),
+    /// The contract leaves the value to the caller, who gave a wrong one.
+    #[error("{0}")]
+    Value(String),
+}
+
+impl From<JsonError> for ApiError {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::Form(text) => Self::protocol(text),
+            JsonError::Value(text) => Self::user(text),
+        }
+    }
+}
 
 /// Reads the fields of a request. Any other field is an error.
 pub(super) fn read<T>(
@@ -25,7 +40,7 @@ pub(super) fn read<T>(
         object.finish()?;
         Ok(request)
     };
-    read().map_err(|error: JsonError| ApiError::protocol(error.to_string()))
+    read().map_err(|error: JsonError| error.into())
 }
 
 /// The first JSON value of a text. The text after it is ignored.
@@ -33,8 +48,8 @@ fn first_value(text: &str) -> Result<Value, JsonError> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     match values.next() {
         Some(Ok(value)) => Ok(value),
-        Some(Err(error)) => Err(JsonError(format!("parsing request: {error}"))),
-        None => Err(JsonError("parsing request: it is empty".into())),
+        Some(Err(error)) => Err(JsonError::Form(format!("parsing request: {error}"))),
+        None => Err(JsonError::Form("parsing request: it is empty".into())),
     }
 }
 
@@ -59,7 +74,7 @@ fn kind(value: &Value) -> &'static str {
 
 fn wrong(path: &str, wanted: &str, value: &Value) -> JsonError {
     let place = if path.is_empty() { "the request" } else { path };
-    JsonError(format!(
+    JsonError::Form(format!(
         "parsing request: {place} must be {wanted}, not {}",
         kind(value)
     ))
@@ -133,7 +148,7 @@ impl Object {
             return Ok(None);
         }
         let place = self.place(name);
-        let wrong = |error| JsonError(format!("parsing request: {place}: {error}"));
+        let wrong = |error| JsonError::Form(format!("parsing request: {place}: {error}"));
         rfc3339(&text).map(Some).map_err(wrong)
     }
 
@@ -179,7 +194,7 @@ impl Object {
     pub(super) fn finish(self) -> Result<(), JsonError> {
         match self.fields.keys().next() {
             None => Ok(()),
-            Some(name) => Err(JsonError(format!(
+            Some(name) => Err(JsonError::Form(format!(
                 "parsing request: unknown field {:?}",
                 self.place(name)
             ))),
@@ -191,7 +206,7 @@ fn integer(value: &Value, place: &str) -> Result<i64, JsonError> {
     match value {
         Value::Number(number) => number.as_i64().ok_or_else(|| {
             let text = format!("parsing request: {place}: {number} is no 64-bit integer");
-            JsonError(text)
+            JsonError::Form(text)
         }),
         other => Err(wrong(place, "a number", other)),
     }
@@ -206,22 +221,23 @@ pub(super) fn text(value: Value, place: String) -> Result<String, JsonError> {
     }
 }
 
-/// A list of exactly two strings.
+/// A list of exactly two strings, such as a header field.
 pub(super) fn pair(value: Value, place: String) -> Result<(String, String), JsonError> {
-    let Value::Array(items) = value else {
-        return Err(wrong(&place, "a list of two strings", &value));
+    let wrong = |found: &str| {
+        let text = format!("parsing request: {place} must be a list of two strings, not {found}");
+        JsonError::Value(text)
     };
-    let count = items.len();
-    let mut items = items.into_iter();
-    match (items.next(), items.next(), items.next()) {
-        (Some(first), Some(second), None) => Ok((
-            text(first, format!("{place}[0]"))?,
-            text(second, format!("{place}[1]"))?,
-        )),
-        _ => Err(JsonError(format!(
-            "parsing request: {place} must have two strings, not {count}"
-        ))),
-    }
+    let Value::Array(items) = value else {
+        return Err(wrong(kind(&value)));
+    };
+    let [first, second] = <[Value; 2]>::try_from(items)
+        .map_err(|items| wrong(&format!("a list of {}", items.len())))?;
+    let text = |value: Value| match value {
+        Value::String(text) => Ok(text),
+        Value::Null => Ok(String::new()),
+        other => Err(wrong(&format!("a list with {}", kind(&other)))),
+    };
+    Ok((text(first)?, text(second)?))
 }
 
 #[cfg(test)]
@@ -273,8 +289,14 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "parsing request: Headers[0] must have two strings, not 1"
+            "parsing request: Headers[0] must be a list of two strings, not a list of 1"
         );
+        for headers in [r#"["a"]"#, r#"["a", "b", "c"]"#, r#"["a", 1]"#, r#""a""#] {
+            let error = object(&format!(r#"{{"Headers": [{headers}]}}"#))
+                .list("Headers", pair)
+                .unwrap_err();
+            assert!(matches!(error, JsonError::Value(_)), "{error}");
+        }
         assert!(first_value("{\"a\": ").is_err() && first_value(" ").is_err());
         assert!(Object::new(Value::Bool(true), String::new()).is_err());
         assert!(object(r#"{"x": 1}"#).finish().is_err());

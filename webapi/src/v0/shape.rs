@@ -37,6 +37,11 @@ pub struct SuppressionEntry {
 
 impl From<Suppression> for SuppressionEntry {
     fn from(entry: Suppression) -> Self {
+        // The contract has no field for the list.
+        let reason = match entry.list.as_str() {
+            "" => entry.reason,
+            list => format!("{} from list {list:?}", entry.reason),
+        };
         Self {
             id: entry.id.0,
             created: entry.created.to_string(),
@@ -44,7 +49,7 @@ impl From<Suppression> for SuppressionEntry {
             base_address: entry.base,
             original_address: entry.original,
             manual: entry.manual,
-            reason: entry.reason,
+            reason,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The methods of the suppression list.
 
 use postrider_queue::base_address;
-use postrider_store::NewSuppression;
+use postrider_store::{NewSuppression, Time, base_in_list};
 use tracing::info;
 
 use super::{
@@ -34,9 +34,7 @@ pub(super) async fn list(
             .store
             .list_suppressions(account, now, after, PAGE)
             .await?;
-        // The contract has no entries for one mailing list.
-        let all = page.items.into_iter().filter(|entry| entry.list.is_empty());
-        suppressions.extend(all.map(SuppressionEntry::from));
+        suppressions.extend(page.items.into_iter().map(SuppressionEntry::from));
         match page.next {
             Some(next) => after = Some(next),
             None => return Ok(SuppressionListResponse { suppressions }),
@@ -81,7 +79,7 @@ pub(super) async fn add(
     Err(failed(format!("{base} is on the suppression list already")))
 }
 
-/// Removes all variants of an address.
+/// Removes all variants of an address, also those that unsubscribed from a mailing list.
 pub(super) async fn remove(
     context: &CallContext,
     user: &User,
@@ -89,7 +87,12 @@ pub(super) async fn remove(
 ) -> Result<Done, ApiError> {
     let base = base(request)?;
     let now = context.clock.now();
-    if context.store.unsuppress(&user.account, &base, now).await? {
+    let mut removed = context.store.unsuppress(&user.account, &base, now).await?;
+    for list in lists(context, user, &base, now).await? {
+        let name = base_in_list(&base, &list);
+        removed |= context.store.unsuppress(&user.account, &name, now).await?;
+    }
+    if removed {
         info!(
             account = user.account,
             base, "suppression removed by webapi"
@@ -99,7 +102,31 @@ pub(super) async fn remove(
     Err(failed(format!("{base} is not on the suppression list")))
 }
 
-/// Whether the list has a variant of an address.
+/// The mailing lists from which variants of an address unsubscribed.
+async fn lists(
+    context: &CallContext,
+    user: &User,
+    base: &str,
+    now: Time,
+) -> Result<Vec<String>, ApiError> {
+    let mut lists = Vec::new();
+    let mut after = None;
+    loop {
+        let account = Some(user.account.as_str());
+        let page = context
+            .store
+            .list_suppressions(account, now, after, PAGE)
+            .await?;
+        let all = page.items.into_iter().filter(|entry| entry.base == base);
+        lists.extend(all.map(|entry| entry.list).filter(|list| !list.is_empty()));
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(lists),
+        }
+    }
+}
+
+/// Whether the list has a variant of an address, for all mail of the account.
 pub(super) async fn present(
     context: &CallContext,
     user: &User,

@@ -1,6 +1,8 @@
 //! The methods of the account's queued messages.
 
-use postrider_queue::{EndAs, explain_retired};
+use std::collections::BTreeMap;
+
+use postrider_queue::explain_retired;
 use postrider_store::{Attempt, Found, Order, QueueFilter, QueueId, Queued, Reference, Retired};
 
 use super::{
@@ -64,7 +66,15 @@ pub(super) async fn status(
     user: &User,
     request: QueueStatusRequest,
 ) -> Result<QueueStatusResponse, ApiError> {
-    let found = find(context, user, &request).await?;
+    let (ids, extra) = (&request.queue_msg_ids, &request.extra);
+    let selected = selected(
+        request.queue_msg_id,
+        ids,
+        &request.message_id,
+        extra,
+        ROWS_MAX,
+    )?;
+    let found = find(context, user, selected, ROWS_MAX).await?;
     let own = |message: &Queued| message.common.account == user.account;
     let mut left = STATUS_MAX;
     let shown = found.iter().take_while(|found| {
@@ -88,52 +98,76 @@ pub(super) async fn status(
     Ok(QueueStatusResponse { messages, more })
 }
 
-/// The messages that a request selects. Some may be another account's.
+/// The messages that a request selects.
+enum Selected<'a> {
+    Ids(Vec<QueueId>),
+    MessageId(&'a str),
+    Extra(&'a str, &'a str),
+}
+
+/// The messages that these fields of a request select. At most `max` by number.
+fn selected<'a>(
+    id: u64,
+    ids: &[u64],
+    message_id: &'a str,
+    extra: &'a BTreeMap<String, String>,
+    max: usize,
+) -> Result<Selected<'a>, ApiError> {
+    let entry = extra.iter().next();
+    let given = [
+        id > 0,
+        !ids.is_empty(),
+        !message_id.is_empty(),
+        entry.is_some(),
+    ];
+    if given.iter().filter(|given| **given).count() != 1 || extra.len() > 1 {
+        return Err(ApiError::user(
+            "give one of QueueMsgID, QueueMsgIDs, MessageID, and one entry of Extra",
+        ));
+    }
+    if ids.len() > max {
+        let text = format!("QueueMsgIDs must have 1 to {max} numbers");
+        return Err(ApiError::user(text));
+    }
+    Ok(match entry {
+        Some((key, value)) => Selected::Extra(key, value),
+        None if id > 0 => Selected::Ids(vec![QueueId(id)]),
+        None if message_id.is_empty() => Selected::Ids(ids.iter().copied().map(QueueId).collect()),
+        None => Selected::MessageId(message_id),
+    })
+}
+
+/// The selected messages. Some may be another account's.
 async fn find(
     context: &CallContext,
     user: &User,
-    request: &QueueStatusRequest,
+    selected: Selected<'_>,
+    max: usize,
 ) -> Result<Vec<Found>, ApiError> {
-    let entry = request.extra.iter().next();
-    let asked = [
-        request.queue_msg_id > 0,
-        !request.message_id.is_empty(),
-        entry.is_some(),
-    ];
-    let asked = asked.iter().filter(|asked| **asked).count();
-    if asked != 1 || request.extra.len() > 1 {
-        return Err(ApiError::user(
-            "give either QueueMsgID, or MessageID, or one entry of Extra",
-        ));
-    }
-    Ok(match entry {
-        Some((key, value)) => {
-            let account = &user.account;
+    let account = user.account.as_str();
+    let (reference, of) = match selected {
+        Selected::Ids(ids) => {
+            let mut all = Vec::with_capacity(ids.len());
+            for id in ids {
+                let queued = context.store.queued(id).await?.map(Found::Queued);
+                all.extend(match queued {
+                    Some(found) => Some(found),
+                    None => context.store.retired(id).await?.map(Found::Retired),
+                });
+            }
+            return Ok(all);
+        }
+        Selected::MessageId(id) => (Reference::MessageId(id), Some(account)),
+        Selected::Extra(key, value) => {
             let reference = Reference::Extra {
                 account,
                 key,
                 value,
             };
-            context.store.find(reference, None, None, ROWS_MAX).await?
+            (reference, None)
         }
-        None if request.queue_msg_id > 0 => {
-            let id = QueueId(request.queue_msg_id);
-            let queued = context.store.queued(id).await?.map(Found::Queued);
-            let found = match queued {
-                Some(found) => Some(found),
-                None => context.store.retired(id).await?.map(Found::Retired),
-            };
-            found.into_iter().collect()
-        }
-        None => {
-            let reference = Reference::MessageId(&request.message_id);
-            let account = Some(user.account.as_str());
-            context
-                .store
-                .find(reference, None, account, ROWS_MAX)
-                .await?
-        }
-    })
+    };
+    Ok(context.store.find(reference, None, of, max).await?)
 }
 
 /// Cancel queued messages, for example scheduled ones.
@@ -147,18 +181,32 @@ pub(super) async fn cancel(
     user: &User,
     request: QueueCancelRequest,
 ) -> Result<QueueCancelResponse, ApiError> {
-    let ids = request.queue_msg_ids;
-    if ids.is_empty() || ids.len() > CANCEL_MAX {
-        return Err(ApiError::user(format!(
-            "QueueMsgIDs must have 1 to {CANCEL_MAX} numbers"
-        )));
-    }
-    let filter = QueueFilter {
-        ids: ids.into_iter().map(QueueId).collect(),
+    let QueueCancelRequest {
+        queue_msg_id: id,
+        queue_msg_ids: ids,
+        message_id,
+        extra,
+    } = &request;
+    let mut filter = QueueFilter {
         account: Some(user.account.clone()),
         ..QueueFilter::default()
     };
-    let count = context.queue.end_all(&filter, EndAs::Drop).await?;
+    match selected(*id, ids, message_id, extra, CANCEL_MAX)? {
+        Selected::Ids(ids) => filter.ids = ids,
+        Selected::MessageId(id) => filter.message_id = Some(id.to_owned()),
+        by_extra @ Selected::Extra(..) => {
+            let found = find(context, user, by_extra, CANCEL_MAX).await?;
+            filter.ids = found.iter().map(|found| found.message().id).collect();
+            if filter.ids.is_empty() {
+                // Without numbers the filter would match all messages.
+                return Ok(QueueCancelResponse {
+                    canceled: 0,
+                    in_delivery: 0,
+                });
+            }
+        }
+    }
+    let count = context.queue.cancel_all(&filter, &user.login).await?;
     Ok(QueueCancelResponse {
         canceled: count.ended,
         in_delivery: count.in_delivery,

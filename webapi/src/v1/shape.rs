@@ -86,8 +86,9 @@ pub struct SendRequest {
     pub html: String,
     /// The application's own data. Each event of the message has it.
     pub extra: BTreeMap<String, String>,
-    /// Further header fields.
-    pub headers: Vec<(String, String)>,
+    /// Further header fields, each as a list of its name and its value. Fields that other members
+    /// set are refused.
+    pub headers: Vec<Vec<String>>,
     pub alternative_files: Vec<FileData>,
     pub inline_files: Vec<FileData>,
     pub attached_files: Vec<FileData>,
@@ -142,7 +143,7 @@ impl SendRequest {
             text: self.text,
             html: self.html,
             extra: self.extra,
-            headers: self.headers,
+            headers: pairs(self.headers)?,
             alternative: files(self.alternative_files),
             inline: files(self.inline_files),
             attached: files(self.attached_files),
@@ -192,8 +193,9 @@ pub struct SendBatchRequest {
     pub html: String,
     /// The application's own data. Each event of the message has it.
     pub extra: BTreeMap<String, String>,
-    /// Further header fields.
-    pub headers: Vec<(String, String)>,
+    /// Further header fields, each as a list of its name and its value. Fields that other members
+    /// set are refused.
+    pub headers: Vec<Vec<String>>,
     pub alternative_files: Vec<FileData>,
     pub inline_files: Vec<FileData>,
     pub attached_files: Vec<FileData>,
@@ -256,6 +258,18 @@ impl SendBatchRequest {
             common: common.into_draft(contents)?,
         })
     }
+}
+
+fn pairs(headers: Vec<Vec<String>>) -> Result<Vec<(String, String)>, ApiError> {
+    let pair = |(at, header): (usize, Vec<String>)| {
+        <[String; 2]>::try_from(header)
+            .map(Into::into)
+            .map_err(|header| {
+                let count = header.len();
+                ApiError::user(format!("Headers[{at}] must have two strings, not {count}"))
+            })
+    };
+    headers.into_iter().enumerate().map(pair).collect()
 }
 
 fn content(text: String, contents: &[NewContent]) -> NewContent {
@@ -343,13 +357,16 @@ pub struct QueueListResponse {
     pub next: Option<u64>,
 }
 
-/// Selects messages by one of three fields.
+/// Selects messages by one of four fields.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
 pub struct QueueStatusRequest {
     #[serde(rename = "QueueMsgID")]
     pub queue_msg_id: u64,
+    /// At most 1000.
+    #[serde(rename = "QueueMsgIDs")]
+    pub queue_msg_ids: Vec<u64>,
     /// With `<` and `>`.
     #[serde(rename = "MessageID")]
     pub message_id: String,
@@ -430,14 +447,22 @@ pub struct AttemptResult {
     pub error: String,
 }
 
-/// Selects the messages to cancel.
+/// Selects the messages to cancel by one of four fields, as QueueStatus does. Messages that are not
+/// queued, or of another account, stay as they are.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
 pub struct QueueCancelRequest {
-    /// At most 10000. Messages that are not queued, or of another account, stay as they are.
+    #[serde(rename = "QueueMsgID")]
+    pub queue_msg_id: u64,
+    /// At most 10000.
     #[serde(rename = "QueueMsgIDs")]
     pub queue_msg_ids: Vec<u64>,
+    /// With `<` and `>`.
+    #[serde(rename = "MessageID")]
+    pub message_id: String,
+    /// One entry of the Extra of the message, as for QueueStatus. It selects at most 10000 messages.
+    pub extra: BTreeMap<String, String>,
 }
 
 /// The result of a cancellation.
@@ -456,7 +481,8 @@ pub struct QueueCancelResponse {
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
 pub struct EventsRequest {
-    /// Names of events, such as `delivered`. Empty: all events.
+    /// Empty: all events.
+    #[cfg_attr(test, schema(value_type = Vec<EventName>))]
     pub events: Vec<String>,
     /// Events of messages to this address.
     pub recipient: String,
@@ -496,7 +522,7 @@ pub struct EventItem {
     pub id: u64,
     /// RFC 3339.
     pub time: String,
-    #[cfg_attr(test, schema(example = "delivered"))]
+    #[cfg_attr(test, schema(value_type = EventName))]
     pub event: String,
     #[serde(rename = "DSN")]
     pub dsn: bool,
@@ -547,8 +573,26 @@ pub struct StatsResponse {
 pub struct Count {
     /// `YYYY-MM-DD` in UTC.
     pub day: String,
-    #[cfg_attr(test, schema(example = "delivered"))]
+    #[cfg_attr(test, schema(value_type = EventName))]
     pub event: String,
     pub domain: String,
     pub count: u64,
+}
+
+/// The kind of an event. Later versions may have more.
+#[cfg(test)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its description is used")]
+pub(super) enum EventName {
+    Delivered,
+    Suppressed,
+    Delayed,
+    Failed,
+    Relayed,
+    Expanded,
+    Canceled,
+    Unrecognized,
+    Unsubscribed,
+    Complained,
 }

@@ -75,6 +75,7 @@ impl World {
              [accounts.ann]\ndomain = \"example.org\"\nfull_name = \"Ann Lee\"\nkeep_retired_message_period = \"1h\"\n\
              destinations.\"ann@example.org\" = {}\ndestinations.\"help@example.org\" = { full_name = \"Helpdesk\" }\ndestinations.\"ann@off.example\" = {}\n\
              from_id_login_addresses = [\"ann+id@example.org\"]\n\
+             outgoing_webhook = { url = \"https://app.example/events\", version = 1 }\n\
              [accounts.bob]\ndomain = \"example.org\"\ndestinations.\"bob@example.org\" = { mailbox = \"Shop\" }\n\
              max_outgoing_messages_per_day = 5\nmax_first_time_recipients_per_day = 3\n\
              [accounts.locked]\ndomain = \"example.org\"\ndestinations.\"locked@example.org\" = {}\n\

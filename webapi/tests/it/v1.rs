@@ -4,7 +4,10 @@ use axum::{body::Body, http::Request};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::{StreamExt, future::join_all};
 use postrider_receive::login::KeyText;
-use postrider_store::{Accept, Event, NewApiKey, NewEvent, OutgoingEvent, QueueId, Scope, Time};
+use postrider_store::{
+    Accept, Event, HookFilter, HookKind, NewApiKey, NewEvent, Order, OutgoingEvent, QueueId, Scope,
+    Time,
+};
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 
@@ -112,9 +115,19 @@ async fn a_message_is_sent_listed_and_canceled() {
         .await
         .json();
     assert_eq!(other, json!({"Canceled": 0, "InDelivery": 0}));
+    let none = json!({"Extra": {"OrderID": "43"}});
+    let canceled = call(&world, "QueueCancel", &none).await.json();
+    assert_eq!(canceled, json!({"Canceled": 0, "InDelivery": 0}));
     let canceled = call(&world, "QueueCancel", &ids).await.json();
     assert_eq!(canceled, json!({"Canceled": 2, "InDelivery": 0}));
     assert!(world.queued().await.is_empty());
+    let status = call(&world, "QueueStatus", &ids).await.json();
+    assert_eq!(field(&status, "/Messages").as_array().unwrap().len(), 2);
+    let why = field(&status, "/Messages/0/Explanation").as_str().unwrap();
+    assert!(
+        why.contains("delivery canceled by ann@example.org"),
+        "{why}"
+    );
 }
 
 #[tokio::test]
@@ -165,6 +178,24 @@ async fn errors_have_a_status_and_a_code() {
         ),
         ("QueueCancel", json!({"QueueMsgIDs": []}), 400, "user"),
         ("QueueCancel", json!({"IDs": [1]}), 400, "protocol"),
+        (
+            "QueueCancel",
+            json!({"QueueMsgIDs": [1], "QueueMsgID": 1}),
+            400,
+            "user",
+        ),
+        (
+            "Send",
+            json!({"To": to, "Text": "x", "Headers": [["X-A"]]}),
+            400,
+            "user",
+        ),
+        (
+            "Send",
+            json!({"To": to, "Text": "x", "Headers": [["Subject", "x"]]}),
+            400,
+            "user",
+        ),
         ("QueueList", json!([]), 400, "protocol"),
     ];
     for (method, body, status, code) in table {
@@ -516,8 +547,37 @@ async fn a_recipient_unsubscribes_from_a_list_by_one_click() {
         None,
         "other mail goes on"
     );
-    let listed = world.call("SuppressionList", "{}").await;
-    assert_eq!(listed.body.trim_end(), r#"{"Suppressions":[]}"#);
+    // The application is told once.
+    let filter = HookFilter::default();
+    let hooks = world
+        .store
+        .list_hooks(&filter, None, Order::Ascending, 10)
+        .await
+        .unwrap()
+        .items;
+    let [hook] = hooks.as_slice() else {
+        panic!("{hooks:?}");
+    };
+    let HookKind::OutgoingV1(event) = &hook.kind else {
+        panic!("{hook:?}");
+    };
+    assert_eq!(
+        (&*event.recipient, event.told.event),
+        ("A.b@x.example", Event::Unsubscribed)
+    );
+    assert_eq!(event.told.extra["List"], "news");
+    // The entry is in the list, and can be removed.
+    let listed = world.call("SuppressionList", "{}").await.json();
+    let entry = field(&listed, "/Suppressions/0");
+    assert_eq!(field(entry, "/BaseAddress"), "ab@x.example");
+    assert_eq!(
+        field(entry, "/Reason"),
+        "unsubscribed by one click from list \"news\""
+    );
+    let address = r#"{"EmailAddress":"a.b@x.example"}"#;
+    assert_eq!(world.call("SuppressionRemove", address).await.status, 200);
+    assert_eq!(suppressed().await, None);
+    assert_eq!(world.call("SuppressionRemove", address).await.status, 400);
     for changed in [
         format!("{link}x"),
         link.replace("unsubscribe/", "unsubscribe/x"),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hook, HookId, HookKind, RetiredHook};
+use super::{Hook, HookId, RetiredHook};
 use crate::{
     QueueId, Time,
     filter::{is_among, is_between},
@@ -106,9 +106,9 @@ fn is_of(
     event: Option<&String>,
     message: Option<QueueId>,
 ) -> bool {
-    let (name, about) = match &hook.kind {
-        HookKind::Outgoing(outgoing) => (outgoing.event.name(), Some(outgoing.queue_id)),
-        HookKind::Incoming(_) => ("incoming", None),
+    let (name, about) = match hook.kind.outgoing() {
+        Some(outgoing) => (outgoing.event.name(), Some(outgoing.queue_id)),
+        None => ("incoming", None),
     };
     account.is_none_or(|account| *account == hook.account)
         && event.is_none_or(|event| event == name)

@@ -1,7 +1,7 @@
 //! Keys that are derived from calls. They are part of the stored format: whoever changes one raises
 //! [`VERSION`].
 
-use super::{Hook, HookKind};
+use super::Hook;
 use crate::{QueueId, table::key::Name};
 
 /// The version of these keys.
@@ -21,12 +21,12 @@ impl Hook {
     }
 
     /// The chain of the call: the message that it tells of, and the URL. Calls of one chain are
-    /// made one after the other. None if the call may be made at any time.
+    /// made one after the other. None if the call may be made at any time: it tells of no sent
+    /// message.
     pub(crate) fn chain(&self) -> Option<(QueueId, Name)> {
-        match &self.kind {
-            HookKind::Outgoing(outgoing) => Some((outgoing.queue_id, self.url.as_str().into())),
-            HookKind::Incoming(_) => None,
-        }
+        let outgoing = self.kind.outgoing()?;
+        let is_of_message = outgoing.queue_id != QueueId(0);
+        is_of_message.then(|| (outgoing.queue_id, self.url.as_str().into()))
     }
 }
 

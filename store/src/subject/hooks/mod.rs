@@ -43,9 +43,10 @@ pub(crate) struct Counters {
     pub(crate) retired: u64,
 }
 
+// Version 2 has one kind of call more: `OutgoingV1`.
 records! {
-    Hook: version 1,
-    RetiredHook: version 1,
+    Hook: version 2 [1 => Hook],
+    RetiredHook: version 2 [1 => RetiredHook],
 }
 
 ways! {

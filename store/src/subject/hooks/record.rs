@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Mail, Outcome, OutgoingEvent, Time, id::ids};
+use crate::{Event, Mail, Outcome, OutgoingEvent, Time, id::ids};
 
 ids! {
     /// A call of a webhook. The number stays the same over all attempts.
@@ -19,6 +19,28 @@ pub enum HookKind {
     /// A message came into a mailbox. The call keeps the text alive, so it can be made even when
     /// the message is deleted.
     Incoming(Arc<Mail>),
+    /// The fate of a sent message, told in version 1.
+    OutgoingV1(RecipientEvent),
+}
+
+impl HookKind {
+    /// The event of a sent message. None for a received message.
+    #[must_use]
+    pub const fn outgoing(&self) -> Option<&OutgoingEvent> {
+        match self {
+            Self::Outgoing(told) | Self::OutgoingV1(RecipientEvent { told, .. }) => Some(told),
+            Self::Incoming(_) => None,
+        }
+    }
+}
+
+/// The event of a sent message, with its recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientEvent {
+    /// The recipient of the message, in Unicode form.
+    pub recipient: String,
+    /// The event.
+    pub told: OutgoingEvent,
 }
 
 /// A call of a webhook that is to be made.
@@ -100,21 +122,30 @@ pub enum NewHookKind {
     Incoming(u32),
     /// A mail of an earlier call. Its text must still be stored.
     Again(Box<Mail>),
+    /// The fate of a sent message, told in version 1.
+    OutgoingV1(RecipientEvent),
 }
 
 impl NewHook {
     /// Corrects an event that says that it suppressed the address. The address was suppressed
-    /// already.
-    pub(crate) fn not_suppressing(&mut self) {
-        if let NewHookKind::Outgoing(outgoing) = &mut self.kind {
-            outgoing.suppressing = false;
+    /// already, so a recipient who unsubscribed did so before: None.
+    pub(crate) fn not_suppressing(mut self) -> Option<Self> {
+        if let NewHookKind::Outgoing(told)
+        | NewHookKind::OutgoingV1(RecipientEvent { told, .. }) = &mut self.kind
+        {
+            if told.event == Event::Unsubscribed {
+                return None;
+            }
+            told.suppressing = false;
         }
+        Some(self)
     }
 
     /// The record; None if the mail that the call tells of is missing.
     pub(crate) fn hook(self, id: HookId, mail: Option<Arc<Mail>>) -> Option<Hook> {
         let kind = match self.kind {
             NewHookKind::Outgoing(outgoing) => HookKind::Outgoing(outgoing),
+            NewHookKind::OutgoingV1(outgoing) => HookKind::OutgoingV1(outgoing),
             NewHookKind::Incoming(_) => HookKind::Incoming(mail?),
             NewHookKind::Again(mail) => HookKind::Incoming(Arc::from(mail)),
         };

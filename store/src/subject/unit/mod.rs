@@ -276,13 +276,19 @@ impl State {
             self.queue.note(note)?;
         }
         let suppressed = self.suppress_all(unit.suppress)?;
-        for mut hook in unit.hooks {
-            if !suppressed {
-                hook.not_suppressing();
-            }
+        for hook in unit.hooks {
+            let told = match suppressed {
+                true => Some(hook),
+                false => hook.not_suppressing(),
+            };
+            let Some(hook) = told else {
+                continue;
+            };
             let mail = match hook.kind {
                 NewHookKind::Incoming(index) => mails.get(index as usize).cloned().map(Arc::new),
-                NewHookKind::Outgoing(_) | NewHookKind::Again(_) => None,
+                NewHookKind::Outgoing(_)
+                | NewHookKind::OutgoingV1(_)
+                | NewHookKind::Again(_) => None,
             };
             self.add_new_hook(hook, mail)?;
         }
@@ -365,7 +371,7 @@ impl Unit {
                 mail.map(|mail| (mail.text, 1))
             }
             NewHookKind::Again(mail) => Some((TextSource::Existing(mail.text), 1)),
-            NewHookKind::Outgoing(_) => None,
+            NewHookKind::Outgoing(_) | NewHookKind::OutgoingV1(_) => None,
         });
         let mut refs = BTreeMap::new();
         for (source, count) in queued.chain(mailed).chain(told) {

@@ -164,7 +164,8 @@ impl ModelState {
             .filter(|new| self.suppression.add(new.clone()));
         let suppressed = !asked || added.count() > 0;
         if !suppressed {
-            hooks.iter_mut().for_each(NewHook::not_suppressing);
+            let told = hooks.into_iter().filter_map(NewHook::not_suppressing);
+            hooks = told.collect();
         }
         self.add_hooks(hooks, mails);
         for event in events {
