@@ -110,9 +110,9 @@ impl ModelState {
                     let id = mails.get(index as usize);
                     id.and_then(|id| self.mail.mails.get(id))
                 }
-                NewHookKind::Outgoing(_)
-                | NewHookKind::OutgoingV1(_)
-                | NewHookKind::Again(_) => None,
+                NewHookKind::Outgoing(_) | NewHookKind::OutgoingV1(_) | NewHookKind::Again(_) => {
+                    None
+                }
             };
             let mail = mail.cloned().map(Arc::new);
             let id = HookId(next(&mut self.hooks.last));

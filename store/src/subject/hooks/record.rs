@@ -130,8 +130,8 @@ impl NewHook {
     /// Corrects an event that says that it suppressed the address. The address was suppressed
     /// already, so a recipient who unsubscribed did so before: None.
     pub(crate) fn not_suppressing(mut self) -> Option<Self> {
-        if let NewHookKind::Outgoing(told)
-        | NewHookKind::OutgoingV1(RecipientEvent { told, .. }) = &mut self.kind
+        if let NewHookKind::Outgoing(told) | NewHookKind::OutgoingV1(RecipientEvent { told, .. }) =
+            &mut self.kind
         {
             if told.event == Event::Unsubscribed {
                 return None;

@@ -286,9 +286,9 @@ impl State {
             };
             let mail = match hook.kind {
                 NewHookKind::Incoming(index) => mails.get(index as usize).cloned().map(Arc::new),
-                NewHookKind::Outgoing(_)
-                | NewHookKind::OutgoingV1(_)
-                | NewHookKind::Again(_) => None,
+                NewHookKind::Outgoing(_) | NewHookKind::OutgoingV1(_) | NewHookKind::Again(_) => {
+                    None
+                }
             };
             self.add_new_hook(hook, mail)?;
         }
