@@ -13,6 +13,7 @@
 pub mod cli;
 pub mod command;
 pub mod descriptors;
+mod expiry;
 pub mod files;
 mod framing;
 pub mod gate;

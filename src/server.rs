@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context;
@@ -32,17 +32,15 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     descriptors,
+    expiry::expire_history,
     gate::{Door, Gate, Kind},
     http, listener,
     services::{self, Bound, Service},
     tls::Certificates,
 };
 
-/// The interval between two checks of certificates and of old history.
+/// The interval between two checks of certificates.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
-/// The number of old records that one step removes: one or two milliseconds of work for the writer
-/// of the store.
-const EXPIRE_STEP: u64 = 100;
 /// The time after which the log says that the stop waits for sessions and deliveries.
 const STOP_QUIETLY: Duration = Duration::from_secs(1);
 /// The time that sessions and deliveries have to end when the server stops.
@@ -507,32 +505,6 @@ async fn every(period: Duration, mut stop: watch::Receiver<bool>, mut work: impl
         .is_err()
     {
         work();
-    }
-}
-
-/// Removes expired records of the history in small steps. Three quarters of the time stay free for
-/// other work.
-async fn expire_history(store: Store, clock: Arc<dyn Clock>, mut stop: watch::Receiver<bool>) {
-    loop {
-        let begun = Instant::now();
-        let more = match store.expire(clock.now(), EXPIRE_STEP).await {
-            Ok(count) => count == EXPIRE_STEP,
-            Err(error) => {
-                warn!(%error, "failed to remove old history");
-                false
-            }
-        };
-        let pause = async {
-            if more {
-                tokio::time::sleep(begun.elapsed() * 3).await;
-            } else {
-                clock.sleep_until(clock.now().after(HOUSEKEEPING)).await;
-            }
-        };
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
-            () = pause => {}
-        }
     }
 }
 

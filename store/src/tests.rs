@@ -4,4 +4,5 @@ mod faults;
 mod model;
 mod opening;
 pub(crate) mod samples;
+mod upkeep;
 pub(crate) mod verbs;

@@ -3,8 +3,8 @@
 //! Every file has two contents: the content that programs see (the page cache), and the content
 //! that is safe. After [`SimDisk::crash`] a file has the safe content and a random part of the
 //! unsynced changes. Each 512-byte sector of each unsynced write may have arrived or not, in any
-//! order. Of the changes of names in a folder since its last sync, a random number of the first
-//! ones remain. [`SimDisk::kill`] ends the process only. The page cache stays, still unsynced. Both
+//! order. Each change of a name in a folder since its last sync may have arrived or not, too.
+//! [`SimDisk::kill`] ends the process only. The page cache stays, still unsynced. Both
 //! make all earlier handles useless, because their process is gone.
 
 mod content;
@@ -39,6 +39,8 @@ struct State {
     next_inode: u64,
     dirs: BTreeMap<String, Dir>,
     locks: BTreeSet<String>,
+    /// The number of open handles.
+    handles: usize,
     faults: Faults,
     counts: Counts,
 }
@@ -58,6 +60,29 @@ struct Faults {
     copy_on_write: bool,
     /// Reads of files whose names begin with this fail.
     read: Option<String>,
+    /// The calls that count, and the number of further ones that succeed before one fails.
+    call: Option<(Calls, u64)>,
+    /// The most handles that may be open at once.
+    handles: Option<usize>,
+}
+
+/// Calls of the disk, for [`SimDisk::fail_call_after`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Calls {
+    /// Each call that can fail.
+    All,
+    /// Opens of files, and looks at folders.
+    Open,
+    /// Reads of files.
+    Read,
+    /// Writes and new lengths.
+    Write,
+    /// Syncs of files.
+    Sync,
+    /// New folders, renamed files and removed files.
+    Name,
+    /// Syncs of folders.
+    SyncDir,
 }
 
 /// The number of operations of each kind.
@@ -71,10 +96,19 @@ pub struct Counts {
     pub syncs: u64,
     /// Syncs of folders.
     pub dir_syncs: u64,
+    /// Calls that can fail. [`SimDisk::fail_call_after`] counts these.
+    pub calls: u64,
+    /// The most handles that were open at once.
+    pub most_handles: usize,
 }
 
 fn gone() -> io::Error {
     io::Error::other("the simulated power is off")
+}
+
+/// `EIO`.
+fn broken() -> io::Error {
+    io::Error::from_raw_os_error(5)
 }
 
 fn full() -> io::Error {
@@ -115,6 +149,31 @@ impl State {
         }
     }
 
+    /// Counts a call. Whether it fails.
+    fn call_fails(&mut self, kind: Calls) -> bool {
+        self.counts.calls += 1;
+        match &mut self.faults.call {
+            Some((calls, left)) if *calls == Calls::All || *calls == kind => {
+                if *left == 0 {
+                    self.faults.call = None;
+                    return true;
+                }
+                *left -= 1;
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// Counts a call that leaves no trace when it fails.
+    fn call(&mut self, kind: Calls) -> io::Result<()> {
+        if self.call_fails(kind) {
+            Err(broken())
+        } else {
+            Ok(())
+        }
+    }
+
     /// Whether the next sync fails.
     fn sync_fails(&mut self) -> bool {
         match &mut self.faults.sync {
@@ -140,6 +199,15 @@ impl State {
         self.inodes.get_mut(&number).ok_or_else(gone)
     }
 
+    /// Whether a file has a name, or had one that a power cut may bring back.
+    fn is_named(&self, inode: u64) -> bool {
+        self.dirs.values().any(|dir| {
+            dir.names.values().any(|named| *named == inode)
+                || dir.durable.values().any(|named| *named == inode)
+                || dir.pending.iter().any(|change| change.inode() == inode)
+        })
+    }
+
     /// Forgets files that have neither a name nor a handle.
     fn collect(&mut self) {
         let named: BTreeSet<u64> = self
@@ -147,8 +215,8 @@ impl State {
             .values()
             .flat_map(|dir| {
                 let pending = dir.pending.iter().filter_map(|change| match change {
-                    NameChange::Set(_, inode) => Some(*inode),
-                    _ => None,
+                    NameChange::Remove(..) => None,
+                    change => Some(change.inode()),
                 });
                 dir.names
                     .values()
@@ -168,11 +236,13 @@ impl State {
         self.faults = Faults {
             space: self.faults.space,
             copy_on_write: self.faults.copy_on_write,
+            handles: self.faults.handles,
             ..Faults::default()
         };
         for inode in self.inodes.values_mut() {
             inode.handles = 0;
         }
+        self.handles = 0;
         self.collect();
     }
 }
@@ -189,6 +259,7 @@ impl SimDisk {
                 next_inode: 0,
                 dirs: BTreeMap::from([(String::new(), Dir::default())]),
                 locks: BTreeSet::new(),
+                handles: 0,
                 faults: Faults::default(),
                 counts: Counts::default(),
             })),
@@ -214,10 +285,8 @@ impl SimDisk {
         }
         let mut lost = Vec::new();
         for (name, dir) in &mut state.dirs {
-            let kept = state.rng.random_range(0..=dir.pending.len());
-            for change in dir.pending.drain(..).take(kept) {
-                change.apply(&mut dir.durable);
-            }
+            dir.settle_some(&mut state.rng);
+            dir.pending.clear();
             dir.names = dir.durable.clone();
             if std::mem::take(&mut dir.fresh) && state.rng.random() {
                 lost.push(name.clone());
@@ -274,6 +343,26 @@ impl SimDisk {
         self.state().faults.read = prefix.map(str::to_owned);
     }
 
+    /// Lets `calls` further calls of this kind succeed, then fails one with `EIO`. A write may have
+    /// arrived in part then, a name may have changed, and a sync may have saved a part. Later calls
+    /// succeed.
+    pub fn fail_call_after(&self, kind: Calls, calls: u64) {
+        self.state().faults.call = Some((kind, calls));
+    }
+
+    /// Ends the faults of calls and syncs that did not happen yet.
+    pub fn fail_no_call(&self) {
+        let faults = &mut self.state().faults;
+        faults.call = None;
+        faults.sync = None;
+        faults.sync_for_good = false;
+    }
+
+    /// Sets how many handles may be open at once. More fail with `EMFILE`. None means no limit.
+    pub fn limit_handles(&self, handles: Option<usize>) {
+        self.state().faults.handles = handles;
+    }
+
     /// The number of operations so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -320,6 +409,14 @@ impl Disk for SimDisk {
         let state = &mut *self.state();
         let epoch = state.epoch;
         state.alive(epoch)?;
+        state.call(Calls::Open)?;
+        if state
+            .faults
+            .handles
+            .is_some_and(|most| state.handles >= most)
+        {
+            return Err(io::Error::from_raw_os_error(24)); // EMFILE
+        }
         let (dir, file) = split(name);
         let found = state.dir(dir)?.names.get(file).copied();
         let inode = match (found, open) {
@@ -338,6 +435,8 @@ impl Disk for SimDisk {
             }
         };
         state.inode(inode)?.handles += 1;
+        state.handles += 1;
+        state.counts.most_handles = state.counts.most_handles.max(state.handles);
         Ok(Box::new(SimFile {
             disk: self.clone(),
             name: name.to_owned(),
@@ -350,6 +449,7 @@ impl Disk for SimDisk {
         let state = &mut *self.state();
         let epoch = state.epoch;
         state.change(epoch)?;
+        state.call(Calls::Name)?;
         state.dir(split(name).0)?;
         state.dirs.entry(name.to_owned()).or_insert_with(|| Dir {
             fresh: true,
@@ -366,38 +466,45 @@ impl Disk for SimDisk {
         if dir != other {
             return Err(io::ErrorKind::CrossesDevices.into());
         }
-        let dir = state.dir(dir)?;
-        if !dir.names.contains_key(from) {
-            return Err(not_found(from));
+        let fails = state.call_fails(Calls::Name);
+        if fails && state.rng.random() {
+            return Err(broken());
         }
-        let change = NameChange::Rename(from.to_owned(), to.to_owned());
+        let dir = state.dir(dir)?;
+        let inode = *dir.names.get(from).ok_or_else(|| not_found(from))?;
+        let change = NameChange::Rename(from.to_owned(), to.to_owned(), inode);
         change.apply(&mut dir.names);
         dir.pending.push(change);
-        Ok(())
+        if fails { Err(broken()) } else { Ok(()) }
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let state = &mut *self.state();
         let epoch = state.epoch;
         state.change(epoch)?;
+        let fails = state.call_fails(Calls::Name);
+        if fails && state.rng.random() {
+            return Err(broken());
+        }
         let (dir, file) = split(name);
         let dir = state.dir(dir)?;
         let inode = *dir.names.get(file).ok_or_else(|| not_found(name))?;
-        let change = NameChange::Remove(file.to_owned());
+        let change = NameChange::Remove(file.to_owned(), inode);
         change.apply(&mut dir.names);
         dir.pending.push(change);
         let size = state.inode(inode)?.seen.len() as u64;
         if let Some(space) = &mut state.faults.space {
             *space += size;
         }
-        state.collect();
-        Ok(())
+        // Its content goes when the folder is synced: a power cut may bring the name back.
+        if fails { Err(broken()) } else { Ok(()) }
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
         let state = &mut *self.state();
         let epoch = state.epoch;
         state.alive(epoch)?;
+        state.call(Calls::Open)?;
         let mut names: Vec<String> = state.dir(dir)?.names.keys().cloned().collect();
         let prefix = match dir {
             "" => String::new(),
@@ -418,15 +525,24 @@ impl Disk for SimDisk {
         let epoch = state.epoch;
         state.change(epoch)?;
         state.counts.dir_syncs += 1;
+        if state.call_fails(Calls::SyncDir) {
+            let mut rng = StdRng::from_rng(&mut state.rng);
+            state.dir(dir)?.settle_some(&mut rng);
+            return Err(broken());
+        }
         let synced = state.dir(dir)?;
-        synced.durable = synced.names.clone();
-        synced.pending.clear();
+        let mut unnamed = false;
+        for change in std::mem::take(&mut synced.pending) {
+            unnamed |= change.apply(&mut synced.durable);
+        }
         for (name, below) in &mut state.dirs {
             if !name.is_empty() && split(name).0 == dir {
                 below.fresh = false;
             }
         }
-        state.collect();
+        if unnamed {
+            state.collect();
+        }
         Ok(())
     }
 
@@ -440,6 +556,7 @@ impl Disk for SimDisk {
         let state = &mut *self.state();
         let epoch = state.epoch;
         state.alive(epoch)?;
+        state.call(Calls::Open)?;
         if !state.locks.insert(name.to_owned()) {
             return Ok(None);
         }

@@ -96,24 +96,58 @@ pub(super) struct Dir {
 #[derive(Clone)]
 pub(super) enum NameChange {
     Set(String, u64),
-    Rename(String, String),
-    Remove(String),
+    /// The old name, the new name, the file.
+    Rename(String, String, u64),
+    /// The name, the file.
+    Remove(String, u64),
 }
 
 impl NameChange {
-    pub(super) fn apply(&self, names: &mut BTreeMap<String, u64>) {
+    /// The file whose name changes.
+    pub(super) const fn inode(&self) -> u64 {
         match self {
-            Self::Set(name, inode) => {
-                names.insert(name.clone(), *inode);
-            }
-            Self::Rename(from, to) => {
-                if let Some(inode) = names.remove(from) {
-                    names.insert(to.clone(), inode);
-                }
-            }
-            Self::Remove(name) => {
-                names.remove(name);
-            }
+            Self::Set(_, inode) | Self::Rename(_, _, inode) | Self::Remove(_, inode) => *inode,
         }
+    }
+
+    /// Changes the names. An earlier change may be lost, so a name may belong to another file by now,
+    /// or to none. True if a file lost a name.
+    pub(super) fn apply(&self, names: &mut BTreeMap<String, u64>) -> bool {
+        let unname = |names: &mut BTreeMap<String, u64>, name: &str, inode: u64| {
+            let is_its = names.get(name) == Some(&inode);
+            is_its && names.remove(name).is_some()
+        };
+        match self {
+            Self::Set(name, inode) => names.insert(name.clone(), *inode).is_some(),
+            Self::Rename(from, to, inode) => {
+                unname(names, from, *inode);
+                names.insert(to.clone(), *inode).is_some()
+            }
+            Self::Remove(name, inode) => unname(names, name, *inode),
+        }
+    }
+}
+
+impl Dir {
+    /// Makes any part of the changes durable and keeps the others, as a failed sync does, or as
+    /// time does before a power cut.
+    pub(super) fn settle_some(&mut self, rng: &mut impl Rng) {
+        let mood = rng.random_range(0..4_u32);
+        let kept = rng.random_range(0..=self.pending.len());
+        let mut number = 0;
+        let durable = &mut self.durable;
+        self.pending.retain(|change| {
+            number += 1;
+            let arrives = match mood {
+                0 => true,
+                1 => false,
+                2 => number <= kept,
+                _ => rng.random(),
+            };
+            if arrives {
+                change.apply(durable);
+            }
+            !arrives
+        });
     }
 }

@@ -2,11 +2,11 @@
 
 use std::{fmt, io};
 
-use rand::{SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
     super::DiskFile,
-    SimDisk,
+    Calls, SimDisk, broken,
     content::{Change, put},
     full,
 };
@@ -32,7 +32,9 @@ impl Drop for SimFile {
             && let Ok(inode) = state.inode(self.inode)
         {
             inode.handles -= 1;
-            if inode.handles == 0 {
+            let last = inode.handles == 0;
+            state.handles -= 1;
+            if last && !state.is_named(self.inode) {
                 state.collect();
             }
         }
@@ -48,7 +50,7 @@ impl SimFile {
         let state = &mut *self.disk.state();
         state.change(self.epoch)?;
         state.counts.syncs += 1;
-        let fails = state.sync_fails();
+        let fails = state.sync_fails() || state.call_fails(Calls::Sync);
         let mut rng = StdRng::from_rng(&mut state.rng);
         let inode = state.inode(self.inode)?;
         if fails {
@@ -73,6 +75,7 @@ impl DiskFile for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         let state = &mut *self.disk.state();
         state.alive(self.epoch)?;
+        state.call(Calls::Read)?;
         if state
             .faults
             .read
@@ -95,6 +98,13 @@ impl DiskFile for SimFile {
         let state = &mut *self.disk.state();
         state.change(self.epoch)?;
         state.counts.writes += 1;
+        let fails = state.call_fails(Calls::Write);
+        let buf = if fails {
+            let arrived = state.rng.random_range(0..=buf.len());
+            buf.get(..arrived).unwrap_or_default()
+        } else {
+            buf
+        };
         let offset = index(offset)?;
         let end = offset
             .checked_add(buf.len())
@@ -126,7 +136,11 @@ impl DiskFile for SimFile {
             inode.pending.push(Change::Write(offset, bytes.to_vec()));
         }
         state.faults.space = space;
-        if short { Err(full()) } else { Ok(()) }
+        match (fails, short) {
+            (true, _) => Err(broken()),
+            (false, true) => Err(full()),
+            (false, false) => Ok(()),
+        }
     }
 
     fn size(&self) -> io::Result<u64> {
@@ -138,6 +152,7 @@ impl DiskFile for SimFile {
     fn set_size(&self, size: u64) -> io::Result<()> {
         let state = &mut *self.disk.state();
         state.change(self.epoch)?;
+        state.call(Calls::Write)?;
         let size = index(size)?;
         let inode = state.inode(self.inode)?;
         let before = inode.seen.len();

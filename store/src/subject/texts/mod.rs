@@ -3,6 +3,8 @@
 
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Bound;
 
@@ -352,7 +354,11 @@ impl State {
         stored.place = Place::Journal(to);
         self.remove_from_segment(id, old)?;
         self.add_to_segment(to, None)?;
-        self.texts.moved.put_new((to.generation, id), ());
+        // In the index of an earlier program the range of a segment may be wide, and have the text.
+        let segment = self.texts.segments.get(&to.generation)?;
+        if segment.is_none_or(|segment| id < segment.first) {
+            self.texts.moved.put_new((to.generation, id), ());
+        }
         Ok(())
     }
 
