@@ -190,7 +190,7 @@ impl Resolver for HickoryResolver {
                 Some(validating) if validating.is_possible().await => &validating.resolver,
                 _ => &inner.plain,
             };
-            let name = format!("{}.", question.name());
+            let name = wire_name(question.name())?;
             match resolver
                 .lookup(name, wire_type(question.record_type()))
                 .await
@@ -200,6 +200,13 @@ impl Resolver for HickoryResolver {
             }
         })
     }
+}
+
+/// The name as it is asked. The crate reads a text as a host name, and refuses an underscore then.
+/// Real hosts have one, and DNS takes any bytes (RFC 2181 §11).
+fn wire_name(name: &str) -> Result<Name, DnsError> {
+    Name::from_ascii(format!("{name}."))
+        .map_err(|error| DnsError::Temporary(format!("{name:?} is no DNS name: {error}")))
 }
 
 const fn wire_type(record_type: RecordType) -> WireType {
@@ -340,6 +347,22 @@ mod tests {
 
     fn found(record_type: WireType, records: Vec<WireRecord>) -> Found {
         Found::new_with_max_ttl(Query::query(name("a.test."), record_type), records)
+    }
+
+    #[test]
+    fn names_may_have_underscores() {
+        for name in [
+            "mx_1.example.test",
+            "_dmarc.sub_dom.test",
+            "a-b.test",
+            "xn--74h.test",
+        ] {
+            let wire = wire_name(name).unwrap();
+            assert!(wire.is_fqdn());
+            assert_eq!(host(&wire), name);
+        }
+        assert_eq!(wire_name(""), Ok(Name::root()));
+        assert!(wire_name(&"a".repeat(64)).is_err() && wire_name("a..b").is_err());
     }
 
     #[test]

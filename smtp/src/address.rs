@@ -18,6 +18,12 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error};
 pub const LOCAL_PART_MAX: usize = 128;
 /// The longest domain in A-labels (RFC 1035 §2.3.4).
 const DOMAIN_MAX: usize = 253;
+/// The longest local-part in bytes, as written, for a strict reader (RFC 5321 §4.5.3.1.1).
+pub const STRICT_LOCAL_PART_MAX: usize = 64;
+/// The ASCII characters that no domain name has. A name of DNS may have an underscore, and some
+/// hosts and senders have one.
+const NOT_IN_DOMAINS: idna::AsciiDenyList =
+    idna::AsciiDenyList::new(true, "!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~");
 
 /// The reason why a text is not an address, a domain or a local-part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,9 +34,9 @@ pub enum AddressError {
     /// There is no `@`.
     #[error("it has no \"@\"")]
     NoAt,
-    /// The local-part is empty, has two dots in a row, or has a dot at an end.
-    #[error("the part before the \"@\" is empty or has a misplaced dot")]
-    MisplacedDot,
+    /// The local-part is empty.
+    #[error("the part before the \"@\" is empty")]
+    NoLocalPart,
     /// A character is only allowed in quotes.
     #[error("the character {0:?} is not allowed there without quotes")]
     Character(char),
@@ -49,6 +55,15 @@ pub enum AddressError {
     /// The text is not an address literal such as `[192.0.2.1]` or `[IPv6:2001:db8::1]`.
     #[error("{0:?} is not an address literal such as [192.0.2.1] or [IPv6:2001:db8::1]")]
     Literal(String),
+    /// The local-part is longer than [`STRICT_LOCAL_PART_MAX`]. Only a strict reader says so.
+    #[error("the part before the \"@\" is longer than {STRICT_LOCAL_PART_MAX} bytes")]
+    StrictLocalPart,
+    /// The host is an address literal. Only a strict reader says so.
+    #[error("it has the IP address {0} in the place of a domain")]
+    StrictLiteral(String),
+    /// The domain ends with a dot. Only a strict reader says so.
+    #[error("it ends with a dot")]
+    StrictDot,
 }
 
 /// The part before the `@`, without quotes and escapes. The comparison is exact: only the domain
@@ -67,6 +82,9 @@ const fn is_atext(c: char) -> bool {
 impl LocalPart {
     /// Reads a dot-string or a quoted string (RFC 5321 §4.1.2), also in UTF-8 (RFC 6531 §3.3).
     ///
+    /// Dots may be anywhere, as in `a..b` and `ab.`: some providers have given out such addresses.
+    /// The written form has quotes then, as the RFC demands.
+    ///
     /// # Errors
     /// The text is neither, is too long, or has a control character.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
@@ -75,7 +93,7 @@ impl LocalPart {
         }
         match text.strip_prefix('"') {
             Some(rest) => unquote(rest).map(|text| Self(text.into())),
-            None => check_dot_string(text).map(|()| Self(text.into())),
+            None => check_atoms(text).map(|()| Self(text.into())),
         }
     }
 
@@ -120,20 +138,22 @@ impl LocalPart {
     }
 }
 
-fn check_dot_string(text: &str) -> Result<(), AddressError> {
-    for atom in text.split('.') {
-        if atom.is_empty() {
-            return Err(AddressError::MisplacedDot);
-        }
-        if let Some(c) = atom.chars().find(|c| !is_atext(*c) || c.is_control()) {
-            return Err(if c.is_control() {
-                AddressError::Control
-            } else {
-                AddressError::Character(c)
-            });
-        }
+/// Atoms, with dots between, before and after them.
+fn check_atoms(text: &str) -> Result<(), AddressError> {
+    if text.is_empty() {
+        return Err(AddressError::NoLocalPart);
     }
-    Ok(())
+    let wrong = |c: &char| *c != '.' && (!is_atext(*c) || c.is_control());
+    match text.chars().find(wrong) {
+        None => Ok(()),
+        Some(c) if c.is_control() => Err(AddressError::Control),
+        Some(c) => Err(AddressError::Character(c)),
+    }
+}
+
+/// The text needs no quotes (RFC 5321 §4.1.2).
+fn is_dot_string(text: &str) -> bool {
+    check_atoms(text).is_ok() && !text.split('.').any(str::is_empty)
 }
 
 /// The text in the quotes. `rest` begins after the opening quote.
@@ -165,7 +185,7 @@ fn unquote(rest: &str) -> Result<String, AddressError> {
 /// The form in a command. It has quotes only if it needs them.
 impl fmt::Display for LocalPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if check_dot_string(&self.0).is_ok() {
+        if is_dot_string(&self.0) {
             return f.write_str(&self.0);
         }
         f.write_str("\"")?;
@@ -185,8 +205,8 @@ impl fmt::Display for LocalPart {
 pub struct Domain(Box<str>);
 
 impl Domain {
-    /// Reads a domain name in Unicode or ASCII (UTS 46; letters, digits and hyphens). It ignores a
-    /// last dot.
+    /// Reads a domain name in Unicode or ASCII (UTS 46; letters, digits, hyphens and underscores).
+    /// It ignores a last dot.
     ///
     /// # Errors
     /// The text is not a domain name.
@@ -199,8 +219,7 @@ impl Domain {
         let ascii = if is_plain(name) {
             Cow::Borrowed(name)
         } else {
-            idna::domain_to_ascii_cow(name.as_bytes(), idna::AsciiDenyList::STD3)
-                .map_err(|_| wrong())?
+            idna::domain_to_ascii_cow(name.as_bytes(), NOT_IN_DOMAINS).map_err(|_| wrong())?
         };
         let labels_fit = ascii.split('.').all(|label| {
             (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
@@ -247,15 +266,15 @@ fn comes_back(ascii: &str) -> bool {
         return true;
     }
     let (unicode, valid) = idna::domain_to_unicode(ascii);
-    let again = idna::domain_to_ascii_cow(unicode.as_bytes(), idna::AsciiDenyList::STD3);
+    let again = idna::domain_to_ascii_cow(unicode.as_bytes(), NOT_IN_DOMAINS);
     valid.is_ok() && again.is_ok_and(|again| again == ascii)
 }
 
-/// IDNA leaves the name as it is: it has lower-case letters, digits, hyphens and dots, and no
-/// `xn--`.
+/// IDNA leaves the name as it is: it has lower-case letters, digits, hyphens, underscores and dots,
+/// and no `xn--`.
 fn is_plain(name: &str) -> bool {
     name.bytes()
-        .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
+        .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
         && !name.contains("--")
 }
 
@@ -381,6 +400,25 @@ impl Address {
                 .or_else(|| LocalPart::kept(local))?,
             host: Host::parse(host).ok().or_else(|| Host::kept(host))?,
         })
+    }
+
+    /// Reads an address of the webapi. It is stricter than [`Self::parse`]: the domain is a name
+    /// without a dot at its end, and the local-part has [`STRICT_LOCAL_PART_MAX`] bytes at most.
+    ///
+    /// # Errors
+    /// The text is not such an address.
+    pub fn parse_strict(text: &str) -> Result<Self, AddressError> {
+        let address = Self::parse(text)?;
+        let local = text.rsplit_once('@').map_or(0, |(local, _)| local.len());
+        if local > STRICT_LOCAL_PART_MAX {
+            Err(AddressError::StrictLocalPart)
+        } else if let Host::Literal(_) = address.host {
+            Err(AddressError::StrictLiteral(address.host.to_string()))
+        } else if text.ends_with('.') {
+            Err(AddressError::StrictDot)
+        } else {
+            Ok(address)
+        }
     }
 
     /// The address with its domain in U-labels.
@@ -566,6 +604,36 @@ mod tests {
             "j\u{f6}rg@xn--bcher-kva.example",
         );
         check("user@example.com.", "user@example.com");
+        // Real addresses that RFC 5321 has no room for.
+        check("a..b@remote.test", "\"a..b\"@remote.test");
+        check("ab.@remote.test", "\"ab.\"@remote.test");
+        check(".ab@remote.test", "\".ab\"@remote.test");
+        check("joe@My_Host.remote.test", "joe@my_host.remote.test");
+        check("u@_x.b\u{fc}cher_.test", "u@_x.xn--bcher_-3ya.test");
+    }
+
+    #[test]
+    fn a_strict_reader_refuses_what_only_smtp_needs() {
+        let strict = |text: &str| Address::parse_strict(text).map(|address| address.to_string());
+        let long = format!("{}@x.test", "l".repeat(64));
+        for good in ["a..b@remote.test", "u@sub_dom.d-us.test", long.as_str()] {
+            let address = strict(good).unwrap();
+            assert_eq!(address, Address::parse(good).unwrap().to_string());
+        }
+        let longer = format!("l{long}");
+        for (bad, error) in [
+            (
+                "u@[192.0.2.1]",
+                AddressError::StrictLiteral("[192.0.2.1]".into()),
+            ),
+            ("u@x.test.", AddressError::StrictDot),
+            (" u@x.test", AddressError::Character(' ')),
+            ("u@x.test ", AddressError::Domain("x.test ".into())),
+            (&longer, AddressError::StrictLocalPart),
+            ("", AddressError::Empty),
+        ] {
+            assert_eq!(strict(bad), Err(error), "{bad:?}");
+        }
     }
 
     #[test]
@@ -573,8 +641,7 @@ mod tests {
         let wrong = |text: &str| Address::parse(text).unwrap_err();
         assert_eq!(wrong(""), AddressError::Empty);
         assert_eq!(wrong("user"), AddressError::NoAt);
-        assert_eq!(wrong("@example.com"), AddressError::MisplacedDot);
-        assert_eq!(wrong("a..b@example.com"), AddressError::MisplacedDot);
+        assert_eq!(wrong("@example.com"), AddressError::NoLocalPart);
         assert_eq!(wrong("a b@example.com"), AddressError::Character(' '));
         assert_eq!(wrong("a\r\n@example.com"), AddressError::Control);
         assert_eq!(wrong("\"a\r\"@example.com"), AddressError::Control);
@@ -588,7 +655,8 @@ mod tests {
             "",
             "-a.example",
             "a..example",
-            "ex_ample.com",
+            "ex+ample.com",
+            "[192.0.2.1].",
             "a b.example",
             "1.2.3.4",
             "[1.2.3]",

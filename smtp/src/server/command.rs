@@ -119,21 +119,39 @@ pub(crate) fn parse(line: &str, offered: Offered) -> Result<Command, Reply> {
     }
 }
 
-/// The name in EHLO. Many real clients give neither a domain nor an address literal, and RFC 5321
-/// §4.1.4 forbids to refuse mail for that. So any short printable word will do. It only goes into
-/// the Received field.
+/// The name in EHLO, as it may stand in a Received field. Many real clients give neither a domain
+/// nor an address literal: the name of a computer, perhaps with spaces or in a charset of its own.
+/// RFC 5321 §4.1.4 forbids to refuse mail for that. So each other character becomes a `?`.
 fn client_name(rest: &str) -> Result<String, Reply> {
     let name = rest.trim();
-    let printable = name.bytes().all(|byte| byte.is_ascii_graphic())
-        && !name.contains(['(', ')', ';', '<', '>']);
-    if name.is_empty() || name.len() > 255 || !printable {
+    if name.is_empty() || name.len() > 255 {
         return Err(wrong("give your domain name or address literal"));
     }
-    Ok(name.to_owned())
+    let safe = |c: char| match c {
+        '(' | ')' | ';' | '<' | '>' | '"' | '\\' | ',' => '?',
+        c if c.is_ascii_graphic() => c,
+        _ => '?',
+    };
+    Ok(name.chars().map(safe).collect())
+}
+
+/// Reads a line that is not UTF-8. Only EHLO and HELO may be in another charset: the names of some
+/// Windows computers are.
+pub(crate) fn parse_bytes(line: &[u8], offered: Offered) -> Option<Result<Command, Reply>> {
+    let verb = line.get(..5)?;
+    let hello = verb.eq_ignore_ascii_case(b"EHLO ") || verb.eq_ignore_ascii_case(b"HELO ");
+    hello.then(|| parse(&String::from_utf8_lossy(line), offered))
+}
+
+/// The line is a BDAT command, right or wrong.
+pub(crate) fn is_bdat(line: &[u8]) -> bool {
+    let line = line.trim_ascii_start();
+    line.get(..4)
+        .is_some_and(|verb| verb.eq_ignore_ascii_case(b"BDAT"))
 }
 
 /// Splits `KEYWORD:<path> parameters` into the path and the parameters. The path comes without its
-/// brackets and source route.
+/// brackets and source route. Some programs leave out the brackets.
 fn path<'a>(rest: &'a str, keyword: &str) -> Result<(&'a str, &'a str), Reply> {
     let syntax = || wrong(format!("the syntax is {keyword}:<address>"));
     let after = match rest.trim_start().split_at_checked(keyword.len()) {
@@ -145,13 +163,23 @@ fn path<'a>(rest: &'a str, keyword: &str) -> Result<(&'a str, &'a str), Reply> {
         .strip_prefix(':')
         .ok_or_else(syntax)?
         .trim_start_matches(' ');
-    let inner = open.strip_prefix('<').ok_or_else(syntax)?;
-    let close = closing_bracket(inner).ok_or_else(syntax)?;
+    let Some(inner) = open.strip_prefix('<') else {
+        let end = unquoted(open, |byte| byte == b' ').unwrap_or(open.len());
+        let (path, rest) = open.split_at_checked(end).ok_or_else(syntax)?;
+        let bracket = unquoted(path, |byte| matches!(byte, b'<' | b'>'));
+        return match path.is_empty() || bracket.is_some() {
+            true => Err(syntax()),
+            false => Ok((path, rest)),
+        };
+    };
+    let close = unquoted(inner, |byte| byte == b'>').ok_or_else(syntax)?;
     let (path, rest) = inner.split_at_checked(close).ok_or_else(syntax)?;
     let rest = rest.strip_prefix('>').unwrap_or_default();
     if !(rest.is_empty() || rest.starts_with(' ')) {
         return Err(syntax());
     }
+    // Spaces beside the brackets are wrong, too.
+    let path = path.trim_matches(' ');
     // A server accepts a source route and ignores it (RFC 5321 §4.1.1.3).
     let path = match path
         .strip_prefix('@')
@@ -163,15 +191,15 @@ fn path<'a>(rest: &'a str, keyword: &str) -> Result<(&'a str, &'a str), Reply> {
     Ok((path, rest))
 }
 
-/// The end of the path: the first `>` outside of quotes.
-fn closing_bracket(text: &str) -> Option<usize> {
+/// The place of the first such byte outside of quotes.
+fn unquoted(text: &str, is_wanted: impl Fn(u8) -> bool) -> Option<usize> {
     let (mut quoted, mut escaped) = (false, false);
     for (at, byte) in text.bytes().enumerate() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if quoted => escaped = true,
             b'"' => quoted = !quoted,
-            b'>' if !quoted => return Some(at),
+            byte if !quoted && is_wanted(byte) => return Some(at),
             _ => {}
         }
     }
@@ -407,11 +435,16 @@ mod tests {
         refused("", "500 5.5.1");
         refused("FOO bar", "500 5.5.1");
         refused("EHLO", "501 5.5.4");
-        refused("EHLO a b", "501 5.5.4");
+        refused("EHLO  ", "501 5.5.4");
+        refused(&format!("EHLO {}", "a".repeat(256)), "501 5.5.4");
         refused("DATA now", "501 5.5.4");
         refused("MAIL", "501 5.5.4");
         refused("MAIL FROM user@example.com", "501 5.5.4");
-        refused("MAIL FROM:user@example.com", "501 5.5.4");
+        refused("MAIL FROM:", "501 5.5.4");
+        refused("MAIL FROM: SIZE=1", "501 5.1.7");
+        refused("MAIL FROM:user@example.com>", "501 5.5.4");
+        refused("MAIL FROM:User <user@example.com>", "501 5.1.7");
+        refused("RCPT TO:user", "501 5.1.3");
         refused("MAIL FROM:<user@example.com", "501 5.5.4");
         refused("MAIL FROM:<user@example.com>SIZE=1", "501 5.5.4");
         refused("MAIL FROM:<user>", "501 5.1.7");
@@ -427,6 +460,62 @@ mod tests {
         refused("BDAT 1 2", "501 5.5.4");
         refused("BDAT -1", "501 5.5.4");
         refused("AUTH", "501 5.5.4");
+    }
+
+    #[test]
+    fn addresses_are_taken_as_real_programs_write_them() {
+        for (line, expected) in [
+            ("MAIL FROM:joe@remote.test SIZE=10", "joe@remote.test"),
+            ("MAIL FROM: joe@remote.test", "joe@remote.test"),
+            ("MAIL FROM: < joe@remote.test >", "joe@remote.test"),
+            (
+                "MAIL FROM:\"a b>\"@remote.test RET=FULL",
+                "\"a b>\"@remote.test",
+            ),
+            ("MAIL FROM:<a..b@remote.test>", "\"a..b\"@remote.test"),
+            (
+                "MAIL FROM:<joe@my_host.remote.test>",
+                "joe@my_host.remote.test",
+            ),
+            ("MAIL FROM:< >", ""),
+        ] {
+            let Ok(Command::Mail(mail)) = parse(line, ALL) else {
+                panic!("{line}")
+            };
+            assert_eq!(mail.reverse_path.to_string(), expected, "{line}");
+        }
+        for (line, expected) in [
+            ("RCPT TO:app@sender.test NOTIFY=NEVER", "app@sender.test"),
+            ("RCPT TO:<ab.@remote.test>", "\"ab.\"@remote.test"),
+            ("RCPT TO:postmaster", "postmaster"),
+        ] {
+            let Ok(Command::Rcpt(rcpt)) = parse(line, ALL) else {
+                panic!("{line}")
+            };
+            assert_eq!(rcpt.forward_path.to_string(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn names_of_clients_are_made_safe() {
+        for (line, expected) in [
+            (&b"EHLO mail.example.org"[..], "mail.example.org"),
+            (b"HELO my_host", "my_host"),
+            (b"EHLO [IPv6:2001:db8::1]", "[IPv6:2001:db8::1]"),
+            (b"EHLO Johns PC", "Johns?PC"),
+            (b"ehlo b\xc3\xbcro-pc", "b?ro-pc"),
+            (b"ehlo b\xfcro-pc", "b?ro-pc"),
+            (b"EHLO a(b);<c>\x01", "a?b???c??"),
+        ] {
+            let read = std::str::from_utf8(line).map(|line| parse(line, ALL));
+            let read = read.unwrap_or_else(|_| parse_bytes(line, ALL).unwrap());
+            match read {
+                Ok(Command::Ehlo(name) | Command::Helo(name)) => assert_eq!(name, expected),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(parse_bytes(b"MAIL FROM:<\xfc@x.test>", ALL).is_none());
+        assert!(parse_bytes(b"EHLO", ALL).is_none());
     }
 
     proptest! {

@@ -396,11 +396,19 @@ impl Session {
             binary_mime: self.config.binary_mime,
             max_size: self.config.max_message_size,
         };
-        let command = line::text(&line, COMMAND_MAX)
-            .map_err(LineError::reply)
-            .and_then(|line| command::parse(line, offered));
+        let command = match line::text(&line, COMMAND_MAX) {
+            Ok(line) => command::parse(line, offered),
+            Err(LineError::Encoding) => command::parse_bytes(&line, offered)
+                .unwrap_or_else(|| Err(LineError::Encoding.reply())),
+            Err(error) => Err(error.reply()),
+        };
         let state = match command {
             Ok(command) => self.command(command, stage),
+            // A chunk follows, and nobody knows its end. It must not be read as commands.
+            Err(reply) if command::is_bdat(&line) => {
+                self.input.clear();
+                self.close(&reply)
+            }
             Err(reply) => self.refuse(&reply, State::ExpectCommand(stage)),
         };
         (state, Next::Again)

@@ -425,6 +425,34 @@ fn chunks_have_the_time_limit_of_one_text() {
 }
 
 #[test]
+fn a_chunk_without_a_right_size_ends_the_session() {
+    for line in [
+        &b"BDAT +5"[..],
+        b"BDAT",
+        b"bdat -1 LAST",
+        b"BDAT 5 FIRST",
+        b"BDAT 5 LAST x",
+        b"BDAT 99999999999999999999",
+        b"BDAT\t5",
+        b" BDAT 5",
+        b"BDAT 5\xff",
+        b"BDAT 5\0",
+    ] {
+        let mut peer = Peer::new(config());
+        peer.say(TO_TEXT.as_bytes());
+        let before = peer.sent.len();
+        peer.say(&[line, b"\r\nNOOP\r\n"].concat());
+        let shown = line.escape_ascii();
+        assert!(peer.closed, "{shown}");
+        let said = &peer.sent[before..];
+        assert!(
+            said.starts_with("50") && said.lines().count() == 1,
+            "{shown}: {said}"
+        );
+    }
+}
+
+#[test]
 fn the_policy_has_all_the_time_it_needs() {
     let now = Instant::now();
     let mut session = Session::new(Arc::new(config()), client(), false, now);

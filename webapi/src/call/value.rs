@@ -5,9 +5,9 @@ use postrider_smtp::Address;
 
 use crate::error::{ApiError, Code};
 
-/// Reads an address.
+/// Reads an address, strictly.
 pub(crate) fn address(text: &str) -> Result<Address, ApiError> {
-    Address::parse(text.trim()).map_err(|error| {
+    Address::parse_strict(text).map_err(|error| {
         ApiError::new(
             Code::BadAddress,
             format!("parsing address {text:?}: {error}"),
