@@ -14,13 +14,20 @@
 //! | `mailbox` | lists of addresses (RFC 5322 §3.4) |
 //! | `parameter` | values with parameters (RFC 2045 §5.1, RFC 2231) |
 //! | `date` | dates (RFC 5322 §3.3 and §4.3) |
+//! | `piece` | a value of addresses as quoted strings, comments, words and signs |
+//!
+//! Two modules write: `encode` has encoded words and encoded parameters, and `ascii` gives the
+//! fields of a header section a form without 8-bit bytes.
 //!
 //! All functions take any bytes, and time in proportion to their number.
 
+mod ascii;
 mod charset;
 mod date;
+mod encode;
 mod mailbox;
 mod parameter;
+mod piece;
 mod word;
 
 use std::borrow::Cow;
@@ -28,10 +35,13 @@ use std::borrow::Cow;
 use memchr::{memchr, memchr_iter};
 
 pub use self::{
+    ascii::{AsciiSection, in_ascii},
     charset::{decode, decode_html},
     date::date,
+    encode::{encoded_words, percent_encoded},
     mailbox::{Mailbox, mailboxes},
     parameter::{Parameters, parameters},
+    piece::{Piece, pieces, unquoted},
     word::text,
 };
 
@@ -52,24 +62,31 @@ impl Field<'_> {
     }
 }
 
+impl<'a> Field<'a> {
+    /// Reads a field as it is written, with its continuations. None for a line that is no field.
+    #[must_use]
+    pub fn read(written: &'a [u8]) -> Option<Self> {
+        let (name, value) = written.split_at_checked(memchr(b':', written)?)?;
+        let name = name.trim_ascii();
+        let value = value.get(1..).unwrap_or_default();
+        (!name.is_empty() && !name.contains(&b'\n')).then_some(Self { name, value })
+    }
+}
+
 /// The fields at the beginning of a text, in order, up to a blank line. A line that is no field and
 /// no continuation is left out.
 pub fn fields(text: &[u8]) -> impl Iterator<Item = Field<'_>> {
+    written(text).filter_map(Field::read)
+}
+
+/// The fields at the beginning of a text as they are written, each with its continuations and line
+/// ends, up to a blank line. A line that is no field is there too.
+pub fn written(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = text;
     std::iter::from_fn(move || {
-        loop {
-            let (field, after) = rest.split_at_checked(field_end(rest)?)?;
-            rest = after;
-            let Some(colon) = memchr(b':', field) else {
-                continue;
-            };
-            let (name, value) = field.split_at_checked(colon)?;
-            let name = name.trim_ascii();
-            if !name.is_empty() && !name.contains(&b'\n') {
-                let value = value.get(1..).unwrap_or_default();
-                return Some(Field { name, value });
-            }
-        }
+        let (field, after) = rest.split_at_checked(field_end(rest)?)?;
+        rest = after;
+        Some(field)
     })
 }
 

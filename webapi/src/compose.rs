@@ -8,7 +8,6 @@ mod check;
 mod header;
 mod mime;
 mod output;
-mod word;
 
 use postrider_smtp::Address;
 

@@ -1,15 +1,16 @@
-//! Words of other alphabets in ASCII: encoded words (RFC 2047) and percent-encoding (RFC 2231).
+//! Texts of other alphabets in ASCII: encoded words (RFC 2047) and percent-encoding (RFC 2231).
+
+use std::fmt::Write as _;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-
-use super::body::escaped;
 
 /// The most bytes of an encoded word (RFC 2047 §2).
 const WORD_MAX: usize = 75;
 
 /// The text as encoded words, each with whole characters. In base64 if quoted-printable would be
 /// more than twice as long.
-pub(super) fn encoded_words(text: &str) -> Vec<String> {
+#[must_use]
+pub fn encoded_words(text: &str) -> Vec<String> {
     let quoted_length: usize = text.bytes().map(q_length).sum();
     let quoted = quoted_length <= text.len().div_ceil(3) * 8;
     // The frame of a word has 12 bytes: =?utf-8?q??=
@@ -60,21 +61,28 @@ fn q_encode(byte: u8, out: &mut String) {
     match byte {
         b' ' => out.push('_'),
         byte if q_plain(byte) => out.push(char::from(byte)),
-        byte => out.extend(escaped(b'=', byte).map(char::from)),
+        byte => escape('=', byte, out),
     }
 }
 
-/// A character of an encoded parameter.
-pub(super) fn percent_encoded(letter: char) -> String {
+/// Writes a byte as a mark and two hexadecimal digits.
+fn escape(mark: char, byte: u8, out: &mut String) {
+    // Writing into a String cannot fail.
+    drop(write!(out, "{mark}{byte:02X}"));
+}
+
+/// A character of an encoded parameter (RFC 2231 §4), in UTF-8.
+#[must_use]
+pub fn percent_encoded(letter: char) -> String {
     if letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | '_') {
         return letter.to_string();
     }
+    let mut encoded = String::new();
     let mut buffer = [0; 4];
-    let bytes = letter.encode_utf8(&mut buffer).bytes();
-    bytes
-        .flat_map(|byte| escaped(b'%', byte))
-        .map(char::from)
-        .collect()
+    for byte in letter.encode_utf8(&mut buffer).bytes() {
+        escape('%', byte, &mut encoded);
+    }
+    encoded
 }
 
 #[cfg(test)]

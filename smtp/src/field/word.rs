@@ -4,6 +4,10 @@ use memchr::memchr;
 
 use super::{charset::decode, unfolded};
 
+/// The most bytes of the content of a word that are read. RFC 2047 §2 allows 75 for a whole word.
+/// Some senders write longer ones.
+const LENGTH_MAX: usize = 4 << 10;
+
 /// The text of a value.
 ///
 /// Encoded words that follow each other in one charset are one text, so a character may be divided
@@ -71,7 +75,9 @@ impl<'a> EncodedWord<'a> {
         }
         let (encoding, rest) = rest.strip_prefix(b"?")?.split_first()?;
         let rest = rest.strip_prefix(b"?")?;
-        let (content, after) = rest.split_at_checked(memchr::memmem::find(rest, b"?=")?)?;
+        // Without a limit, many beginnings of words without an end would take very long.
+        let near = rest.get(..rest.len().min(LENGTH_MAX))?;
+        let (content, after) = rest.split_at_checked(memchr::memmem::find(near, b"?=")?)?;
         let after = after.get(2..)?;
         let (bytes, odd) = match encoding {
             b'q' | b'Q' => (quoted(content), None),

@@ -82,7 +82,7 @@ pub(crate) fn quoted_printable(text: &str, out: &mut Vec<u8>) {
 }
 
 /// A byte as a mark and two hexadecimal digits.
-pub(super) const fn escaped(mark: u8, byte: u8) -> [u8; 3] {
+const fn escaped(mark: u8, byte: u8) -> [u8; 3] {
     const fn digit(value: u8) -> u8 {
         if value < 10 {
             b'0' + value

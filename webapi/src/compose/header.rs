@@ -1,9 +1,8 @@
 //! Header fields: folding (RFC 5322 §2.2.3), free text, addresses and parameters.
 
-use super::{
-    Mailbox,
-    word::{encoded_words, percent_encoded},
-};
+use postrider_smtp::field::{encoded_words, percent_encoded};
+
+use super::Mailbox;
 
 /// Lines are folded to this length where possible (RFC 5322 §2.1.1).
 const WIDTH: usize = 77;
