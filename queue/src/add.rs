@@ -1,6 +1,6 @@
 //! The one way into the queue.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use postrider_config::Dynamic;
 use postrider_smtp::{Address, Host, LocalPart, ReversePath};
@@ -25,7 +25,7 @@ pub struct Submission {
     /// If this login uses fromids, the part of the reverse-path behind its separator is the
     /// submitter's own fromid.
     pub own_from_id: bool,
-    /// At least one recipient.
+    /// At least one recipient. An address that is there twice gets the message once.
     pub recipients: Vec<SubmittedRecipient>,
     /// The fields that stand before the text: Received, for a message that came over SMTP.
     pub top: Top,
@@ -61,8 +61,18 @@ pub struct Submission {
     pub once: Option<DoOnce>,
 }
 
-/// Makes the answer to the submitter from the fromids of the recipients.
-pub type MakeAnswer = Box<dyn FnOnce(&[String]) -> Vec<u8> + Send>;
+/// Makes the answer to the submitter, with an entry for each recipient that the submitter named.
+pub type MakeAnswer = Box<dyn FnOnce(&[Named]) -> Vec<u8> + Send>;
+
+/// A recipient that the submitter named, before its message has a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The number of its message less that of the first message. A recipient that is named twice
+    /// has one message.
+    pub place: u64,
+    /// The unique part of the reverse-path. Empty if the login uses no fromids.
+    pub from_id: String,
+}
 
 /// An idempotency key: it keeps a submission from being added twice.
 pub struct DoOnce {
@@ -136,7 +146,8 @@ impl From<StoreError> for AddError {
 
 impl Queue {
     /// Adds a message. When this returns, the message is durable, and due at once or at
-    /// `not_before`.
+    /// `not_before`. Gives the names of the message of each recipient of the submission, in their
+    /// order. A recipient that is there twice has the same names twice.
     ///
     /// # Errors
     /// If the message has no recipients, or the store can't take it. Then nothing is queued.
@@ -145,16 +156,16 @@ impl Queue {
         let config = self.config.load_full();
         let once = submission.once.take();
         let account = submission.account.clone();
-        let (message, text) = self.message(&config, submission, now)?;
-        let from_ids = from_ids(std::slice::from_ref(&message));
+        let (message, text, places) = self.message(&config, submission, now)?;
+        let named = named([(&message, places.as_slice())]);
         let accept = Accept {
             text: Some(text),
             queue: Some(message),
-            once: once.map(|once| once.of(account, &from_ids, now)),
+            once: once.map(|once| once.of(account, &named, now)),
             ..Accept::default()
         };
         let accepted = self.store.accept(accept).await?;
-        Ok(submitted(accepted.queue, from_ids))
+        Ok(submitted(&accepted.queue, named))
     }
 
     /// Stores the text of a message. [`add_all`](Self::add_all) adds the message later, with
@@ -164,10 +175,14 @@ impl Queue {
     /// If the message has no recipients, or the store can't take it.
     pub async fn stage(&self, submission: Submission) -> Result<Staged, AddError> {
         let config = self.config.load_full();
-        let (mut message, text) = self.message(&config, submission, self.clock.now())?;
+        let (mut message, text, places) = self.message(&config, submission, self.clock.now())?;
         let text = self.store.stage(text).await?;
         message.text = TextSource::Existing(text);
-        Ok(Staged { message, text })
+        Ok(Staged {
+            message,
+            places,
+            text,
+        })
     }
 
     /// Adds messages of one account, all or none. Gives the names of each recipient's message, in
@@ -181,14 +196,15 @@ impl Queue {
         staged: Vec<Staged>,
         once: Option<DoOnce>,
     ) -> Result<Vec<Submitted>, AddError> {
+        let rows = staged.iter();
+        let named = named(rows.map(|staged| (&staged.message, staged.places.as_slice())));
+        let once = once.map(|once| once.of(account.to_owned(), &named, self.clock.now()));
         let (messages, texts): (Vec<_>, Vec<_>) = staged
             .into_iter()
             .map(|staged| (staged.message, staged.text))
             .unzip();
-        let from_ids = from_ids(&messages);
-        let once = once.map(|once| once.of(account.to_owned(), &from_ids, self.clock.now()));
         match self.store.accept_all(messages, once).await {
-            Ok(queue) => Ok(submitted(queue, from_ids)),
+            Ok(queue) => Ok(submitted(&queue, named)),
             Err(error) => {
                 self.forget(texts).await;
                 Err(error.into())
@@ -209,13 +225,16 @@ impl Queue {
         }
     }
 
-    /// The record of a submission, and its text.
+    /// The record of a submission, its text, and for each recipient of the submission the place of
+    /// its recipient in the record.
     fn message(
         &self,
         config: &Dynamic,
         submission: Submission,
         now: Time,
-    ) -> Result<(NewMessage, NewText), AddError> {
+    ) -> Result<(NewMessage, NewText, Vec<usize>), AddError> {
+        let mut submission = submission;
+        let places = take_once(&mut submission.recipients);
         if submission.recipients.is_empty() {
             return Err(AddError::NoRecipients);
         }
@@ -267,7 +286,7 @@ impl Queue {
             text: TextSource::New,
             recipients,
         };
-        Ok((message, submission.text))
+        Ok((message, submission.text, places))
     }
 }
 
@@ -275,32 +294,95 @@ impl Queue {
 #[derive(Debug)]
 pub struct Staged {
     message: NewMessage,
+    /// For each recipient of the submission, the place of its recipient in the message.
+    places: Vec<usize>,
     text: TextId,
 }
 
 impl DoOnce {
-    fn of(self, account: String, from_ids: &[String], now: Time) -> Once {
+    fn of(self, account: String, named: &[Named], now: Time) -> Once {
         Once {
             account,
             key: self.key,
             request: self.request,
-            answer: (self.answer)(from_ids),
+            answer: (self.answer)(named),
             now,
             until: self.until,
         }
     }
 }
 
-fn from_ids(messages: &[NewMessage]) -> Vec<String> {
-    let recipients = messages.iter().flat_map(|message| &message.recipients);
-    recipients.map(|to| to.from_id.clone()).collect()
+/// Leaves each recipient once, where it is first. Gives the place of each.
+fn take_once(recipients: &mut Vec<SubmittedRecipient>) -> Vec<usize> {
+    let mut known: HashMap<Address, usize> = HashMap::with_capacity(recipients.len());
+    let mut once: Vec<SubmittedRecipient> = Vec::with_capacity(recipients.len());
+    let mut places = Vec::with_capacity(recipients.len());
+    for recipient in recipients.drain(..) {
+        let place = *known.entry(recipient.address.clone()).or_insert(once.len());
+        match once.get_mut(place) {
+            Some(first) => first.add(recipient),
+            None => once.push(recipient),
+        }
+        places.push(place);
+    }
+    *recipients = once;
+    places
 }
 
-fn submitted(queue: Vec<QueueId>, from_ids: Vec<String>) -> Vec<Submitted> {
-    let submitted = queue.into_iter().zip(from_ids);
-    submitted
-        .map(|(id, from_id)| Submitted { id, from_id })
-        .collect()
+impl SubmittedRecipient {
+    /// Adds the wishes of the same recipient.
+    fn add(&mut self, other: Self) {
+        self.notify = match (self.notify.given, other.notify.given) {
+            (true, true) => Notify {
+                success: self.notify.success || other.notify.success,
+                failure: self.notify.failure || other.notify.failure,
+                delay: self.notify.delay || other.notify.delay,
+                given: true,
+            },
+            // Nothing less than what happens without a wish.
+            (true, false) | (false, true) => Notify {
+                success: self.notify.success || other.notify.success,
+                failure: true,
+                delay: true,
+                given: true,
+            },
+            (false, false) => self.notify,
+        };
+        if self.orcpt.is_empty() {
+            self.orcpt = other.orcpt;
+        }
+    }
+}
+
+/// The recipients of submissions, as their submitter named them.
+fn named<'a>(messages: impl IntoIterator<Item = (&'a NewMessage, &'a [usize])>) -> Vec<Named> {
+    let mut named = Vec::new();
+    let mut first = 0;
+    for (message, places) in messages {
+        named.extend(places.iter().map(|place| {
+            Named {
+                place: first + *place as u64,
+                from_id: message
+                    .recipients
+                    .get(*place)
+                    .map(|to| to.from_id.clone())
+                    .unwrap_or_default(),
+            }
+        }));
+        first += message.recipients.len() as u64;
+    }
+    named
+}
+
+fn submitted(queue: &[QueueId], named: Vec<Named>) -> Vec<Submitted> {
+    let submitted = named.into_iter().filter_map(|named| {
+        let id = *queue.get(usize::try_from(named.place).ok()?)?;
+        Some(Submitted {
+            id,
+            from_id: named.from_id,
+        })
+    });
+    submitted.collect()
 }
 
 /// The common part of the reverse-paths of a submission. Each recipient gets an own id behind it.
@@ -370,4 +452,40 @@ fn from_id_path(config: &Dynamic, submission: &Submission) -> Option<FromId> {
         stem: format!("{base}{separator}"),
         host: address.host.clone(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recipient_that_is_named_twice_counts_once() {
+        let to = |address: &str, notify: &str, orcpt: &str| SubmittedRecipient {
+            address: address.parse().unwrap(),
+            notify: Notify {
+                success: notify.contains('s'),
+                failure: notify.contains('f'),
+                delay: notify.contains('d'),
+                given: !notify.is_empty(),
+            },
+            orcpt: orcpt.to_owned(),
+        };
+        let mut recipients = vec![
+            to("a@b\u{fc}cher.test", "s", ""),
+            to("A@b\u{fc}cher.test", "", ""),
+            to("a@XN--BCHER-KVA.test", "f", "rfc822;x@y.test"),
+            to("b@x.test", "s", "rfc822;b@x.test"),
+            to("\"a\"@b\u{fc}cher.test", "n", ""),
+            to("b@x.test", "", "rfc822;c@x.test"),
+        ];
+        assert_eq!(take_once(&mut recipients), [0, 1, 0, 2, 0, 2]);
+        assert_eq!(
+            recipients,
+            [
+                to("a@b\u{fc}cher.test", "sf", "rfc822;x@y.test"),
+                to("A@b\u{fc}cher.test", "", ""),
+                to("b@x.test", "sfd", "rfc822;b@x.test"),
+            ]
+        );
+    }
 }

@@ -55,7 +55,9 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use deliver::Signatures;
 use next_hop::Plans;
 
-pub use add::{AddError, DoOnce, MakeAnswer, Staged, Submission, Submitted, SubmittedRecipient};
+pub use add::{
+    AddError, DoOnce, MakeAnswer, Named, Staged, Submission, Submitted, SubmittedRecipient,
+};
 pub use dial::{Dialer, Dialing, TcpDialer};
 pub use explain::{describe, explain_retired};
 pub use limits::{Allowance, LimitError};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use postrider_queue::{AddError, Allowance, MakeAnswer, Staged, Submitted};
+use postrider_queue::{AddError, Allowance, MakeAnswer, Named, Staged, Submitted};
 use postrider_smtp::Address;
 use postrider_store::{Answered, Clock, Time};
 use postrider_webhook::MemoryBudget;
@@ -178,8 +178,10 @@ pub(crate) async fn send_all(
 /// Makes the answer that the store keeps, once the fromids are known.
 fn saved_answer(given: &[String], message_ids: &[String]) -> MakeAnswer {
     let (given, message_ids) = (given.to_vec(), message_ids.to_vec());
-    Box::new(move |from_ids: &[String]| {
-        let rows = given.into_iter().zip(from_ids.iter().cloned());
+    // Each message of a batch has one recipient, so their numbers follow each other.
+    Box::new(move |named: &[Named]| {
+        let from_ids = named.iter().map(|named| named.from_id.clone());
+        let rows = given.into_iter().zip(from_ids);
         let rows = rows.zip(message_ids);
         let rows = rows.map(|((address, from_id), message_id)| (address, from_id, message_id));
         // JSON can express all strings.

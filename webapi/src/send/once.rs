@@ -4,7 +4,7 @@
 use std::{pin::pin, time::Duration};
 
 use futures_util::StreamExt;
-use postrider_queue::{DoOnce, MakeAnswer};
+use postrider_queue::{DoOnce, MakeAnswer, Named};
 use postrider_store::{Answered, StoreError, Time};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
@@ -57,6 +57,10 @@ struct SavedAnswer {
     message_id: String,
     /// The addresses as given, with their fromids.
     submissions: Vec<(String, String)>,
+    /// The number of each submission less the first number. Empty in answers of older versions:
+    /// their numbers follow each other.
+    #[serde(default)]
+    places: Vec<u64>,
 }
 
 impl Once {
@@ -142,11 +146,12 @@ impl Once {
     /// What the queue needs to send a message once.
     pub(super) fn for_queue(&self, message_id: &str, given: &[String], now: Time) -> DoOnce {
         let (message_id, given) = (message_id.to_owned(), given.to_vec());
-        let answer = move |from_ids: &[String]| {
-            let submissions = given.into_iter().zip(from_ids.iter().cloned());
+        let answer = move |named: &[Named]| {
+            let from_ids = named.iter().map(|named| named.from_id.clone());
             let saved = SavedAnswer {
                 message_id,
-                submissions: submissions.collect(),
+                submissions: given.into_iter().zip(from_ids).collect(),
+                places: named.iter().map(|named| named.place).collect(),
             };
             // JSON can express all strings.
             serde_json::to_vec(&saved).unwrap_or_default()
@@ -198,7 +203,11 @@ pub(super) fn saved<T: DeserializeOwned>(answered: &Answered) -> Result<T, ApiEr
 /// The answer of Send from a saved one.
 pub(super) fn read(answered: &Answered) -> Result<SendResponse, ApiError> {
     let saved: SavedAnswer = saved(answered)?;
-    let numbers = answered.first.0..;
+    let places = match saved.places.is_empty() {
+        true => (0..saved.submissions.len() as u64).collect(),
+        false => saved.places,
+    };
+    let numbers = places.into_iter().map(|place| answered.first.0 + place);
     let submissions = saved.submissions.into_iter().zip(numbers);
     Ok(SendResponse {
         message_id: saved.message_id,
