@@ -19,7 +19,7 @@ pub const LOCAL_PART_MAX: usize = 128;
 /// The longest domain in A-labels (RFC 1035 §2.3.4).
 const DOMAIN_MAX: usize = 253;
 /// The longest local-part in bytes, as written, for a strict reader (RFC 5321 §4.5.3.1.1).
-pub const STRICT_LOCAL_PART_MAX: usize = 64;
+pub(crate) const STRICT_LOCAL_PART_MAX: usize = 64;
 /// The ASCII characters that no domain name has. A name of DNS may have an underscore, and some
 /// hosts and senders have one.
 const NOT_IN_DOMAINS: idna::AsciiDenyList =
@@ -55,7 +55,7 @@ pub enum AddressError {
     /// The text is not an address literal such as `[192.0.2.1]` or `[IPv6:2001:db8::1]`.
     #[error("{0:?} is not an address literal such as [192.0.2.1] or [IPv6:2001:db8::1]")]
     Literal(String),
-    /// The local-part is longer than [`STRICT_LOCAL_PART_MAX`]. Only a strict reader says so.
+    /// The local-part is longer than 64 bytes. Only a strict reader says so.
     #[error("the part before the \"@\" is longer than {STRICT_LOCAL_PART_MAX} bytes")]
     StrictLocalPart,
     /// The host is an address literal. Only a strict reader says so.
@@ -403,7 +403,7 @@ impl Address {
     }
 
     /// Reads an address of the webapi. It is stricter than [`Self::parse`]: the domain is a name
-    /// without a dot at its end, and the local-part has [`STRICT_LOCAL_PART_MAX`] bytes at most.
+    /// without a dot at its end, and the local-part has 64 bytes at most (RFC 5321 §4.5.3.1.1).
     ///
     /// # Errors
     /// The text is not such an address.

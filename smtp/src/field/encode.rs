@@ -68,7 +68,7 @@ fn q_encode(byte: u8, out: &mut String) {
 /// Writes a byte as a mark and two hexadecimal digits.
 fn escape(mark: char, byte: u8, out: &mut String) {
     // Writing into a String cannot fail.
-    drop(write!(out, "{mark}{byte:02X}"));
+    let _ = write!(out, "{mark}{byte:02X}");
 }
 
 /// A character of an encoded parameter (RFC 2231 §4), in UTF-8.

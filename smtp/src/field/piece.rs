@@ -61,7 +61,8 @@ pub fn pieces(value: &str) -> Vec<Piece<'_>> {
 #[must_use]
 pub fn unquoted(framed: &str) -> String {
     let mut inner = framed.chars();
-    (inner.next(), inner.next_back());
+    inner.next();
+    inner.next_back();
     let mut text = String::with_capacity(framed.len());
     let mut escaped = false;
     for c in inner {
