@@ -21,7 +21,6 @@ pub struct Header {
     subject: String,
     received: usize,
     report: bool,
-    utf8: bool,
 }
 
 impl Header {
@@ -29,12 +28,8 @@ impl Header {
     /// count as absent.
     #[must_use]
     pub fn scan(section: &[u8]) -> Self {
-        let utf8 = !section.is_ascii();
         let Some(message) = mime::parser().parse_headers(section) else {
-            return Self {
-                utf8,
-                ..Self::default()
-            };
+            return Self::default();
         };
         let names: Vec<String> = message
             .headers()
@@ -68,7 +63,6 @@ impl Header {
                 .count(),
             report: first("Content-Type").is_some_and(is_dsn),
             names,
-            utf8,
         }
     }
 
@@ -109,12 +103,6 @@ impl Header {
     #[must_use]
     pub const fn is_report(&self) -> bool {
         self.report
-    }
-
-    /// Whether the section has bytes above 127 and so needs SMTPUTF8 (RFC 6531 §3.6).
-    #[must_use]
-    pub const fn needs_smtputf8(&self) -> bool {
-        self.utf8
     }
 }
 
@@ -271,12 +259,7 @@ mod tests {
             ("<1@x>", "h\u{e4} folded")
         );
         assert_eq!(header.received_count(), 2);
-        assert!(
-            header.is_report()
-                && header.has("From")
-                && !header.has("Date")
-                && !header.needs_smtputf8()
-        );
+        assert!(header.is_report() && header.has("From") && !header.has("Date"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use postrider_config::Account;
 use postrider_smtp::{
-    Address,
+    Address, LocalPart,
     bounce::{Blame, Said},
 };
 use postrider_store::{
@@ -72,7 +72,8 @@ pub(crate) struct Consequence {
 
 /// The base that stands for all variants of an address. Its local-part ends before the first `+` or
 /// `-`, and is in lower case without dots. Its domain is in Unicode form. An address that begins
-/// with `+` or `-` stands for itself.
+/// with `+` or `-` stands for itself. A local-part that needs quotes has them, so that the base is an
+/// address too.
 #[must_use]
 pub fn base_address(address: &Address) -> String {
     let local = address.local.as_str();
@@ -80,7 +81,9 @@ pub fn base_address(address: &Address) -> String {
     let stem = stem.split('-').next().unwrap_or(stem);
     let stem: String = stem.chars().filter(|c| *c != '.').collect();
     let base = if stem.is_empty() { local } else { &stem };
-    format!("{}@{}", base.to_lowercase(), address.host.unicode())
+    let base = base.to_lowercase();
+    let written = LocalPart::from_decoded(&base).map_or(base, |local| local.to_string());
+    format!("{written}@{}", address.host.unicode())
 }
 
 impl Queue {
@@ -218,9 +221,14 @@ mod tests {
             ("+x@example.org", "+x@example.org"),
             ("-x@example.org", "-x@example.org"),
             ("x@[192.0.2.1]", "x@[192.0.2.1]"),
+            ("\"A b\"@example.org", "\"a b\"@example.org"),
+            ("\"a@b\\\"+c\"@example.org", "\"a@b\\\"\"@example.org"),
+            ("a..b.@example.org", "ab@example.org"),
+            ("...@example.org", "\"...\"@example.org"),
         ] {
             let address: Address = address.parse().unwrap();
             assert_eq!(base_address(&address), base);
+            assert!(Address::parse(base).is_ok(), "{base}");
         }
     }
 

@@ -15,7 +15,7 @@ use postrider_smtp::{
 
 use crate::{
     checks,
-    facts::{Facts, LoginFacts, RecipientFacts, Resolution},
+    facts::{AuthorFault, Facts, LoginFacts, RecipientFacts, Resolution},
     login::{PasswordCheck, wait_in_words},
     reply::reply,
 };
@@ -109,8 +109,12 @@ pub enum Refusal {
     /// The reverse-path or the author is not an address of the account. The text says how an
     /// administrator can allow it.
     SenderNotAllowed(String),
-    /// The From field has no single readable address.
-    AuthorUnreadable,
+    /// The From field does not name one author in one way.
+    AuthorUnclear(AuthorFault),
+    /// The name beside the author's address is an address that the account may not send from.
+    NameOfAnother(Address),
+    /// The domain of the reverse-path or of the author sends no mail for now.
+    SenderDomainDisabled(Host),
     /// `RCPT TO:<postmaster>` without a domain at submission.
     PostmasterWithoutDomain,
     /// The domain is not ours.
@@ -175,13 +179,22 @@ fn refuse_mail(mail: &MailFrom, facts: &Facts, policy: &Policy<'_>) -> Option<Re
             return Some(Refusal::LoginRequired);
         };
         // The null reverse-path is for notifications about the account's own mail.
-        if let Some(sender) = sender
-            && !policy.may_send_from(&login.account, sender)
-        {
-            return Some(policy.sender_not_allowed(&login.account, sender));
+        let refusal = sender.and_then(|sender| refuse_sender(sender, &login.account, policy));
+        if refusal.is_some() {
+            return refusal;
         }
     }
     simulated(&sender?.local, simulate::FailureStage::MailFrom, policy)
+}
+
+/// Refuses a reverse-path or an author that the account may not use.
+fn refuse_sender(sender: &Address, account: &str, policy: &Policy<'_>) -> Option<Refusal> {
+    let domain = sender.host.domain();
+    let domain = domain.and_then(|domain| policy.config.domains.get(domain));
+    if domain.is_some_and(|domain| domain.disabled) {
+        return Some(Refusal::SenderDomainDisabled(sender.host.clone()));
+    }
+    (!policy.may_send_from(account, sender)).then(|| policy.sender_not_allowed(account, sender))
 }
 
 fn refuse_rcpt(rcpt: &RcptTo, recipient: &RecipientFacts, policy: &Policy<'_>) -> Option<Refusal> {
@@ -226,10 +239,16 @@ fn refuse_header(facts: &Facts, policy: &Policy<'_>) -> Option<Refusal> {
     let Some(login) = &facts.login else {
         return Some(Refusal::LoginRequired);
     };
-    match checks::author(header, &login.address) {
-        None => Some(Refusal::AuthorUnreadable),
-        Some(author) => (!policy.may_send_from(&login.account, author))
-            .then(|| policy.sender_not_allowed(&login.account, author)),
+    let account = &login.account;
+    match &facts.author {
+        // A message without a From field gets the login as its author.
+        None => refuse_sender(&login.address, account, policy),
+        Some(Err(fault)) => Some(Refusal::AuthorUnclear(*fault)),
+        Some(Ok(author)) => refuse_sender(&author.address, account, policy).or_else(|| {
+            let mut named = author.named.iter();
+            let other = named.find(|named| !policy.may_send_from(account, named));
+            other.map(|other| Refusal::NameOfAnother(other.clone()))
+        }),
     }
 }
 
@@ -310,10 +329,23 @@ impl Refusal {
                 EnhancedCode::NOT_AUTHORIZED,
                 text.clone().into(),
             ),
-            Self::AuthorUnreadable => (
+            Self::AuthorUnclear(fault) => (
                 ReplyCode::MAILBOX_UNAVAILABLE,
                 EnhancedCode::CONTENT,
-                "the From field has no single address that can be read".into(),
+                fault.to_string().into(),
+            ),
+            Self::NameOfAnother(address) => (
+                ReplyCode::MAILBOX_UNAVAILABLE,
+                EnhancedCode::NOT_AUTHORIZED,
+                format!(
+                    "the name in the From field has the address {address}, and your account may not send from it"
+                )
+                .into(),
+            ),
+            Self::SenderDomainDisabled(host) => (
+                ReplyCode::LOCAL_ERROR,
+                EnhancedCode::SYSTEM_TRANSIENT,
+                format!("{host} sends no mail for now, try again later").into(),
             ),
             Self::PostmasterWithoutDomain => (
                 ReplyCode::MAILBOX_UNAVAILABLE,

@@ -8,6 +8,7 @@ use postrider_config::Account;
 use postrider_queue::header::Header;
 use postrider_smtp::Address;
 
+pub use crate::checks::{Author, AuthorFault};
 use crate::login::PasswordCheck;
 
 /// Everything known so far about a session and the message in progress.
@@ -17,8 +18,11 @@ pub struct Facts {
     pub login: Option<LoggedIn>,
     /// One entry for each accepted RCPT command, in their order.
     pub recipients: Vec<RecipientFacts>,
-    /// The header section as the client sent it. None before it is complete.
+    /// The header section as it is sent on. None before it is complete.
     pub header: Option<Header>,
+    /// The author in the From field of a submission. None before the header section is complete,
+    /// and without a From field.
+    pub author: Option<Result<Author, AuthorFault>>,
 }
 
 impl Facts {
@@ -26,6 +30,7 @@ impl Facts {
     pub fn reset(&mut self) {
         self.recipients.clear();
         self.header = None;
+        self.author = None;
     }
 }
 

@@ -86,7 +86,6 @@ impl Intake {
         chunk: &[u8],
         edit: impl FnOnce(&[u8]) -> Result<HeaderEdit, E>,
     ) -> Result<(), E> {
-        self.eight_bit = self.eight_bit || !chunk.is_ascii();
         if !self.in_header {
             return Ok(self.pass(chunk).await?);
         }
@@ -115,7 +114,7 @@ impl Intake {
     /// Passes a piece of the rest to the store.
     async fn pass(&mut self, piece: &[u8]) -> Result<(), IntakeError> {
         let covered = self.memory.try_cover(self.writer.buffered() + piece.len());
-        self.writer.write(piece).await?;
+        self.put(piece).await?;
         if !covered {
             self.writer.release().await?;
             self.memory.free();
@@ -136,16 +135,14 @@ impl Intake {
             .into());
         }
         let edit = edit(&header)?;
-        self.writer
-            .write(&edit.added)
-            .await
-            .map_err(IntakeError::from)?;
-        let section = edit.section.as_deref().unwrap_or(&header);
-        Ok(self
-            .writer
-            .write(section)
-            .await
-            .map_err(IntakeError::from)?)
+        self.put(&edit.added).await?;
+        Ok(self.put(edit.section.as_deref().unwrap_or(&header)).await?)
+    }
+
+    /// Writes bytes of the final text.
+    async fn put(&mut self, bytes: &[u8]) -> Result<(), IntakeError> {
+        self.eight_bit = self.eight_bit || !bytes.is_ascii();
+        Ok(self.writer.write(bytes).await?)
     }
 
     /// Ends the text. A text that is all header section calls `edit` now. The share of the memory

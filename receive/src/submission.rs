@@ -3,24 +3,27 @@
 //! A login sends only from the addresses of its account. Required fields that are missing are
 //! added.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod header_section;
+
+use std::{collections::BTreeSet, sync::Arc};
 
 use postrider_queue::{
-    AddError, LimitError, SubmittedRecipient, extra,
-    header::{self, Header, Received},
+    AddError, LimitError, SubmittedRecipient,
+    header::{self, Received},
 };
 use postrider_smtp::{
-    Address, EnhancedCode, ForwardPath, Notify, Reply, ReplyCode, Ret,
+    EnhancedCode, ForwardPath, Notify, Reply, ReplyCode, Ret,
     server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
 };
 use postrider_store::Top;
 use tracing::{info, warn};
 
+use self::header_section::{Fields, complete_header};
 use crate::{
-    SessionContext, checks,
+    SessionContext,
     decide::{Refusal, Role, Stage, Verdict, decide},
     facts::{Facts, LoggedIn, LoginFacts, RecipientFacts, Resolution},
-    intake::{HeaderEdit, Intake, ReceivedText},
+    intake::{Intake, ReceivedText},
     login::Source,
     reply::{no_message_reply, store_reply},
 };
@@ -40,18 +43,6 @@ pub struct SubmissionSession {
 struct Message {
     intake: Intake,
     fields: Fields,
-}
-
-/// The fields of the completed header section, as the queue needs them.
-#[derive(Debug, Default)]
-struct Fields {
-    author: Option<Address>,
-    message_id: String,
-    subject: String,
-    /// The header section itself needs SMTPUTF8.
-    smtputf8: bool,
-    /// The application's own data.
-    extra: BTreeMap<String, String>,
 }
 
 impl SubmissionSession {
@@ -122,12 +113,11 @@ impl SubmissionSession {
         let top = self.trace(client, transaction);
         let submission = submission(login, transaction, top, text, fields);
         let recipients = submission.recipients.iter();
-        let recipients = recipients.map(|to| to.address.clone()).collect();
-        let allowed = self
-            .context
-            .queue
-            .allow(&login.account, recipients, None)
-            .await;
+        // The queue takes each of them once.
+        let recipients: BTreeSet<_> = recipients.map(|to| to.address.clone()).collect();
+        let recipients = recipients.into_iter().collect();
+        let queue = &self.context.queue;
+        let allowed = queue.allow(&login.account, recipients, None).await;
         let allowance = allowed.map_err(|error| limit_reply(&error))?;
         let message_id = submission.message_id.clone();
         let added = self.context.queue.add(submission).await;
@@ -195,7 +185,9 @@ fn submission(
         subject: fields.subject,
         from: fields.author,
         eight_bit: text.eight_bit,
-        smtputf8: mail.smtputf8 || fields.smtputf8,
+        // Many clients say SMTPUTF8 with each message, so that proves no need. The addresses of the
+        // envelope are looked at when it is sent.
+        smtputf8: fields.smtputf8,
         require_tls: mail.require_tls.then_some(true),
         not_before: None,
         future_release: String::new(),
@@ -239,58 +231,6 @@ fn add_reply(error: &AddError) -> Reply {
         Some(enhanced),
         error.to_string(),
     )
-}
-
-/// Takes the application's own data out of the header section, adds the section to the facts,
-/// decides about it, and gives the missing fields to add (RFC 6409 §8).
-fn complete_header(
-    context: &SessionContext,
-    facts: &mut Facts,
-    section: &[u8],
-    fields: &mut Fields,
-) -> Result<HeaderEdit, Reply> {
-    let taken = extra::extract(section).map_err(|error| {
-        Reply::new(
-            ReplyCode::TRANSACTION_FAILED,
-            Some(EnhancedCode::CONTENT),
-            error.to_string(),
-        )
-    })?;
-    facts.header = Some(Header::scan(taken.section.as_deref().unwrap_or(section)));
-    let config = context.dynamic();
-    let policy = context.policy(Role::Submission, &config);
-    decide(Stage::Header, facts, &policy).into_result()?;
-    let header = facts.header.as_ref().ok_or_else(no_message_reply)?;
-    let login = facts.login.as_ref();
-    let login = login.ok_or_else(|| Refusal::LoginRequired.reply())?;
-    let author = checks::author(header, &login.address);
-    let author = author.ok_or_else(|| Refusal::AuthorUnreadable.reply())?;
-    let mut added = String::new();
-    if !header.has("From") {
-        added.push_str(&format!("From: <{author}>\r\n"));
-    }
-    let message_id = match header.message_id() {
-        "" => {
-            let made = header::message_id(&mut rand::rng(), context.statics.hostname.ascii());
-            added.push_str(&format!("Message-Id: {made}\r\n"));
-            made
-        }
-        given => given.to_owned(),
-    };
-    if !header.has("Date") {
-        added.push_str(&format!("Date: {}\r\n", header::date(context.clock.now())));
-    }
-    *fields = Fields {
-        author: Some(author.clone()),
-        message_id,
-        subject: header.subject().to_owned(),
-        smtputf8: header.needs_smtputf8(),
-        extra: taken.extra,
-    };
-    Ok(HeaderEdit {
-        added: added.into_bytes(),
-        section: taken.section,
-    })
 }
 
 impl Handler for SubmissionSession {

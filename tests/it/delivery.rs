@@ -5,7 +5,7 @@ use std::time::Duration;
 use postrider_store::QueueId;
 
 use crate::support::{
-    World, message,
+    Setup, World, dns, message,
     receiver::{Call, Receiver},
     remote::{Act, Point, Remote},
 };
@@ -276,5 +276,26 @@ async fn webapi_send_is_queued_and_delivered() {
             .text
             .contains("\r\nTo: R <rcpt@remote.test>\r\n")
     );
+    world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_with_underscores_are_found() {
+    let remote = Remote::start(|_, _| None).await;
+    let ip: std::net::IpAddr = [127, 0, 0, 2].into();
+    let dns = dns::Zone::default()
+        .mx("sub_dom.d-us.test", 10, "mx_1.example.test")
+        .address("mx_1.example.test", ip)
+        .serve()
+        .await;
+    let setup = Setup {
+        dns: Some(dns),
+        ..Setup::default()
+    };
+    let world = World::start(setup).await;
+    world.dialer.lead(ip, remote.address);
+    send(&world, &["u@sub_dom.d-us.test"], "underscores").await;
+    let received = remote.wait_for(1).await;
+    assert_eq!(received[0].rcpts, ["RCPT TO:<u@sub_dom.d-us.test>"]);
     world.server.stop().await;
 }

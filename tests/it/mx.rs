@@ -232,3 +232,45 @@ async fn a_command_injected_before_tls_is_not_executed() {
     assert!(reply.starts_with("5") || reply.is_empty(), "{reply}");
     world.server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mistakes_of_real_senders_are_overlooked() {
+    let world = World::start(Setup::default()).await;
+    let mut client = world.client("smtp").await;
+    client.send(b"EHLO b\xfcro_pc(1)\r\n").await;
+    let reply = client.reply().await;
+    assert!(reply.starts_with("250-"), "{reply}");
+    let text = "From: <someone@elsewhere.test>\r\nBcc: kept@elsewhere.test\r\nSubject: gr\u{fc}\u{df}e\r\n\r\nHello.";
+    for (mail, rcpt) in [
+        ("MAIL FROM:joe@remote.test", "RCPT TO:app@example.org"),
+        (
+            "MAIL FROM:<a..b@my_host.remote.test>",
+            "RCPT TO: <app@example.org>",
+        ),
+        (
+            "MAIL FROM:<ab.@remote.test> SMTPUTF8",
+            "RCPT TO:< app@example.org >",
+        ),
+    ] {
+        client.expect(mail, "250 2.1.0").await;
+        client.expect(rcpt, "250 2.1.5").await;
+        client.expect("DATA", "354").await;
+        client.expect(&format!("{text}\r\n."), "250 2.0.0").await;
+    }
+    let store = world.server.store();
+    let mails = store
+        .list_mails("app", Some("Inbox"), None, 10)
+        .await
+        .unwrap();
+    assert_eq!(mails.items.len(), 3);
+    for mail in mails.items {
+        let stored = text_of(&world, mail.id).await;
+        // The text of others stays as it is.
+        assert!(stored.ends_with(&format!("{text}\r\n")), "{stored}");
+        assert!(
+            stored.contains("Received: from b?ro_pc?1? ([127.0.0.1])\r\n"),
+            "{stored}"
+        );
+    }
+    world.server.stop().await;
+}

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::support::{PASSWORD, Setup, World, base64, message, program};
+use crate::support::{
+    PASSWORD, Setup, World, base64, client::Client, message, program, receiver::Receiver,
+    remote::Remote, webapi,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_is_required_and_possible_only_under_tls() {
@@ -84,5 +87,282 @@ async fn an_account_with_too_many_wrong_logins_must_wait_or_be_unlocked() {
     world.submission().await;
     let nobody = program::run(&conf, &["login", "unlock"]).await;
     assert_eq!(nobody.status.code(), Some(2));
+    world.server.stop().await;
+}
+
+/// A whole transaction of one recipient, with parameters of MAIL and any bytes as text. Returns the
+/// last reply.
+async fn submit(client: &mut Client, parameters: &str, to: &[u8], text: &[u8]) -> String {
+    let mail = format!("MAIL FROM:<app@example.org>{parameters}");
+    client.expect(&mail, "250").await;
+    client.send(&[b"RCPT TO:<", to, b">\r\n"].concat()).await;
+    let reply = client.reply().await;
+    assert!(reply.starts_with("250"), "{reply}");
+    client.expect("DATA", "354").await;
+    client.send(&[text, b"\r\n.\r\n"].concat()).await;
+    client.reply().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn smtputf8_is_demanded_only_where_it_is_needed() {
+    // This remote offers 8BITMIME and no SMTPUTF8.
+    let remote = Remote::start(|_, _| None).await;
+    let receiver = Receiver::start(|_| 200).await;
+    let app = format!(
+        "[accounts.app.outgoing_webhook]\nurl = {:?}\n",
+        receiver.url()
+    );
+    let world = World::facing(&remote, app).await;
+    let mut client = world.submission().await;
+    let utf8 = " SMTPUTF8";
+    let both = " SMTPUTF8 BODY=8BITMIME";
+    let cases: [(&str, &str, &[u8], &str, &str); 9] = [
+        (
+            utf8,
+            "x@remote.test",
+            b"Subject: plain",
+            "\r\nSubject: plain\r\n",
+            "",
+        ),
+        (
+            "",
+            "x@remote.test",
+            "Subject: gr\u{fc}\u{df}e an b".as_bytes(),
+            "\r\nSubject: =?utf-8?q?gr=C3=BC=C3=9Fe?= an b\r\n",
+            "",
+        ),
+        (
+            "",
+            "x@remote.test",
+            b"Subject: gr\xfc\xdfe",
+            "\r\nSubject: =?utf-8?q?gr=C3=BC=C3=9Fe?=\r\n",
+            "",
+        ),
+        (
+            both,
+            "x@remote.test",
+            "Subject: \u{fc}\r\nTo: J\u{f6}rg <x@remote.test>".as_bytes(),
+            "\r\nSubject: =?utf-8?q?=C3=BC?=\r\nTo: =?utf-8?q?J=C3=B6rg?= <x@remote.test>\r\n",
+            "",
+        ),
+        (
+            utf8,
+            "x@b\u{fc}cher.test",
+            "To: <x@b\u{fc}cher.test>".as_bytes(),
+            "\r\nTo: <x@xn--bcher-kva.test>\r\n",
+            "",
+        ),
+        (
+            "",
+            "x@b\u{fc}cher.test",
+            b"Subject: no flag",
+            "\r\nSubject: no flag\r\n",
+            "",
+        ),
+        (
+            "",
+            "x@remote.test",
+            b"X-Note: \xe4 b",
+            "\r\nX-Note: =?utf-8?q?=C3=A4?= b\r\n",
+            "",
+        ),
+        (
+            "",
+            "x@remote.test",
+            b"Content-Type: text/plain; name=\"\xe4.txt\"",
+            "\r\nContent-Type: text/plain; name*=utf-8\'\'%C3%A4.txt\r\n",
+            "",
+        ),
+        // The body stays as it is.
+        (
+            both,
+            "x@remote.test",
+            "Subject: b\r\n\r\n\u{fc}".as_bytes(),
+            "\r\n\u{fc}\r\n",
+            " BODY=8BITMIME",
+        ),
+    ];
+    for (number, (parameters, to, header, expected, body)) in cases.into_iter().enumerate() {
+        let text = [
+            &b"From: <app@example.org>\r\n"[..],
+            header,
+            b"\r\n\r\nHello.",
+        ]
+        .concat();
+        let reply = submit(&mut client, parameters, to.as_bytes(), &text).await;
+        assert!(reply.starts_with("250 2.0.0"), "{reply}");
+        let received = remote.wait_for(number + 1).await;
+        let received = &received[number];
+        assert!(
+            received.text.contains(expected),
+            "{number}: {}",
+            received.text
+        );
+        let mail = format!("MAIL FROM:<app@example.org>{body}");
+        assert_eq!(received.mail, mail, "{number}");
+        let to = to.replace("b\u{fc}cher", "xn--bcher-kva");
+        assert_eq!(received.rcpts, [format!("RCPT TO:<{to}>")], "{number}");
+    }
+    // Only these can't be sent without it.
+    receiver.wait_for(9).await;
+    for (to, header) in [
+        ("j\u{f6}rg@remote.test", "Subject: x"),
+        ("x@remote.test", "Reply-To: <j\u{f6}rg@remote.test>"),
+    ] {
+        let text = format!("From: <app@example.org>\r\n{header}\r\n\r\nHello.");
+        submit(&mut client, utf8, to.as_bytes(), text.as_bytes()).await;
+    }
+    let calls = receiver.wait_for(11).await;
+    let events: Vec<_> = calls.iter().map(|call| &call.payload["Event"]).collect();
+    assert!(
+        events[..9].iter().all(|event| **event == "delivered"),
+        "{events:?}"
+    );
+    for call in &calls[9..] {
+        assert_eq!(call.payload["Event"], "failed");
+        let error = call.payload["Error"].as_str().unwrap();
+        assert!(error.contains("SMTPUTF8"), "{error}");
+    }
+    assert_eq!(remote.received().len(), 9);
+    world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn private_fields_are_not_sent_and_missing_ones_are_added() {
+    let remote = Remote::start(|_, _| None).await;
+    let world = World::facing(&remote, String::new()).await;
+    let mut client = world.submission().await;
+    for private in [
+        "Bcc: secret@remote.test,\r\n  other@remote.test",
+        "bcc: <unparsable",
+        "Bcc : secret@remote.test",
+        "Resent-Bcc: secret@remote.test",
+        "Return-Path: <secret@remote.test>",
+    ] {
+        let text = format!("Subject: a\r\n{private}\r\nX-A: b\r\n\r\nHello.");
+        let to = ["x@remote.test"];
+        let reply = client.submit("app@example.org", &to, &text).await;
+        assert!(reply.starts_with("250 2.0.0"), "{reply}");
+    }
+    for received in remote.wait_for(5).await {
+        let (header, _) = received.text.split_once("\r\n\r\n").unwrap();
+        assert!(
+            !header.contains("secret") && !header.contains("other@"),
+            "{header}"
+        );
+        assert!(!header.to_ascii_lowercase().contains("bcc"), "{header}");
+        assert!(header.contains("\r\nSubject: a\r\nX-A: b"), "{header}");
+        // The login is the author.
+        assert!(
+            header.contains("\r\nFrom: <app@example.org>\r\n"),
+            "{header}"
+        );
+        assert!(header.contains("\r\nMessage-Id: <") && header.contains("\r\nDate: "));
+    }
+    world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recipient_that_is_named_twice_gets_one_message() {
+    let remote = Remote::start(|_, _| None).await;
+    let fromids = "from_id_login_addresses = [\"app@example.org\"]\n";
+    let world = World::facing(&remote, fromids.to_owned()).await;
+    let mut client = world.submission().await;
+    let to = [
+        "x@remote.test",
+        "X@remote.test",
+        "x@REMOTE.test",
+        "x@remote.test",
+    ];
+    let reply = client
+        .submit("app@example.org", &to, &message("twice"))
+        .await;
+    assert!(reply.starts_with("250 2.0.0"), "{reply}");
+    let ids: Vec<&str> = reply.rsplit(' ').next().unwrap().split(',').collect();
+    assert_eq!(ids.len(), 4, "{reply}");
+    assert!(
+        ids[0] == ids[2] && ids[0] == ids[3] && ids[0] != ids[1],
+        "{reply}"
+    );
+    remote.wait_for(2).await;
+
+    let url = world.server.address("webapi_http").unwrap();
+    let person = |address: &str| format!("{{\"Name\":\"\",\"Address\":{address:?}}}");
+    let request = format!(
+        "{{\"To\":[{},{}],\"CC\":[{}],\"BCC\":[{}],\"Text\":\"hi\"}}",
+        person("y@remote.test"),
+        person("z@remote.test"),
+        person("y@Remote.test"),
+        person("a..b@remote.test"),
+    );
+    let answer = webapi(url, "app@example.org", "Send", &request).await;
+    let submissions = answer["Submissions"].as_array().unwrap();
+    let addresses: Vec<_> = submissions
+        .iter()
+        .map(|it| it["Address"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        addresses,
+        [
+            "y@remote.test",
+            "z@remote.test",
+            "y@Remote.test",
+            "a..b@remote.test"
+        ]
+    );
+    for key in ["QueueMsgID", "FromID"] {
+        assert_eq!(submissions[0][key], submissions[2][key]);
+        assert_ne!(submissions[0][key], submissions[1][key]);
+        assert_ne!(submissions[0][key], submissions[3][key]);
+    }
+    let received = remote.wait_for(5).await;
+    let mut rcpts: Vec<_> = received.iter().flat_map(|it| it.rcpts.clone()).collect();
+    rcpts.sort();
+    assert_eq!(
+        rcpts,
+        [
+            "RCPT TO:<\"a..b\"@remote.test>",
+            "RCPT TO:<X@remote.test>",
+            "RCPT TO:<x@remote.test>",
+            "RCPT TO:<y@remote.test>",
+            "RCPT TO:<z@remote.test>",
+        ]
+    );
+    world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unclear_author_is_refused() {
+    let world = World::start(Setup::default()).await;
+    let mut client = world.submission().await;
+    for (from, expected) in [
+        (
+            "ceo@bank.test <app@example.org>",
+            "550 5.7.1 the name in the From field has",
+        ),
+        (
+            "App: app@example.org;",
+            "550 5.6.0 the From field has a group",
+        ),
+        (
+            "app@example.org, info@example.org",
+            "550 5.6.0 the From field has several authors",
+        ),
+        (
+            "<ceo@bank.test> <app@example.org>",
+            "550 5.6.0 the From field can be read in two ways",
+        ),
+        (
+            "app@example.org\r\nFrom : ceo@bank.test",
+            "550 5.6.0 the message has several From",
+        ),
+        ("\"App, Ltd.\" <app@example.org> (x)", "250 2.0.0"),
+    ] {
+        let text = format!("From: {from}\r\nSubject: a\r\n\r\nHello.");
+        let reply = client
+            .submit("app@example.org", &["x@remote.test"], &text)
+            .await;
+        assert!(reply.starts_with(expected), "{from}: {reply}");
+    }
     world.server.stop().await;
 }

@@ -1,5 +1,8 @@
 //! The checks of a message, one file each. A check reads facts and adds facts. It decides nothing.
 
+mod author;
 mod header;
 
-pub(crate) use header::{author, has_loop};
+pub(crate) use author::author;
+pub use author::{Author, AuthorFault};
+pub(crate) use header::has_loop;

@@ -109,6 +109,7 @@ impl Case {
 
     fn check_header(&mut self, section: &str, expected: &str) {
         self.facts.header = Some(Header::scan(section.as_bytes()));
+        self.facts.author = checks::author(section.as_bytes());
         self.check(Stage::Header, expected);
     }
 }
@@ -204,6 +205,12 @@ fn localserve_takes_any_recipient_and_plays_failures() {
     case.check_rcpt("a@x.test", "rcptto+451@y.test", "451 4.0.0");
     case.check_mail("mailfrom+550@x.test", "550 5.0.0");
     case.check(Stage::End(&transaction("x+550@y.test")), "550 5.0.0");
+    let login = Case {
+        simulate: true,
+        ..Case::submission()
+    };
+    login.check_mail("mailfrom+550@x.test", "550 5.0.0");
+    login.check_mail("mailfrom+451@example.org", "451 4.0.0");
     let real = Case::mx();
     real.check_mail("mailfrom+550@x.test", "ok");
 }
@@ -233,6 +240,22 @@ fn a_login_sends_from_its_own_addresses_only() {
     case.check_header("Subject: no author\r\n", "ok");
     case.check_header("From: locked@example.org\r\n", "550 5.7.1");
     case.check_header("From: a@x.test, b@x.test\r\n", "550 5.6.0");
+    // A name that is read as another author.
+    let another = "550 5.7.1 the name in the From field has the address ceo@bank.test";
+    for (from, expected) in [
+        ("\"ceo@bank.test\" <app@example.org>", another),
+        ("ceo@bank.test <app@example.org>", another),
+        ("app@example.org <app@example.org>", "ok"),
+        ("\"info@example.org\" <app@example.org>", "ok"),
+        (
+            "App: app@example.org;",
+            "550 5.6.0 the From field has a group",
+        ),
+    ] {
+        case.check_header(&format!("From: {from}\r\n"), expected);
+    }
+    case.check_mail("app@off.test", "451 4.3.0 off.test sends no mail for now");
+    case.check_header("From: app@off.test\r\n", "451 4.3.0");
     case.facts.login = None;
     case.check_mail("app@example.org", "530 5.7.0");
     case.check(Stage::Header, "530 5.7.0");

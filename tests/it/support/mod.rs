@@ -158,12 +158,14 @@ impl World {
         Self::start_in(dir).await
     }
 
-    /// Starts a server in a new folder. Its mail for remote.test goes to `remote`. `app` has lines
+    /// Starts a server in a new folder. Its mail for remote.test and bücher.test goes to
+    /// `remote`. `app` has lines
     /// for `[accounts.app]`.
     pub async fn facing(remote: &remote::Remote, app: String) -> Self {
         let ip: IpAddr = [127, 0, 0, 2].into();
         let dns = dns::Zone::default()
             .mx("remote.test", 10, "mx.remote.test")
+            .mx("xn--bcher-kva.test", 10, "mx.remote.test")
             .address("mx.remote.test", ip)
             .serve()
             .await;

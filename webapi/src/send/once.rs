@@ -5,7 +5,7 @@ use std::{pin::pin, time::Duration};
 
 use futures_util::StreamExt;
 use postrider_queue::{DoOnce, MakeAnswer, Named};
-use postrider_store::{Answered, StoreError, Time};
+use postrider_store::{Answered, QueueId, StoreError, Time};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
@@ -202,21 +202,45 @@ pub(super) fn saved<T: DeserializeOwned>(answered: &Answered) -> Result<T, ApiEr
 
 /// The answer of Send from a saved one.
 pub(super) fn read(answered: &Answered) -> Result<SendResponse, ApiError> {
-    let saved: SavedAnswer = saved(answered)?;
-    let places = match saved.places.is_empty() {
-        true => (0..saved.submissions.len() as u64).collect(),
-        false => saved.places,
-    };
-    let numbers = places.into_iter().map(|place| answered.first.0 + place);
-    let submissions = saved.submissions.into_iter().zip(numbers);
-    Ok(SendResponse {
-        message_id: saved.message_id,
-        submissions: submissions
-            .map(|((address, from_id), queue_msg_id)| SendSubmission {
-                address,
-                queue_msg_id,
-                from_id,
-            })
-            .collect(),
-    })
+    saved(answered).map(|answer: SavedAnswer| answer.response(answered.first))
+}
+
+impl SavedAnswer {
+    fn response(self, first: QueueId) -> SendResponse {
+        let places = match self.places.is_empty() {
+            true => (0..self.submissions.len() as u64).collect(),
+            false => self.places,
+        };
+        let submissions = self.submissions.into_iter().zip(places);
+        let submissions = submissions.map(|((address, from_id), place)| SendSubmission {
+            address,
+            queue_msg_id: first.0 + place,
+            from_id,
+        });
+        SendResponse {
+            message_id: self.message_id,
+            submissions: submissions.collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn saved_answers_have_their_numbers() {
+        let numbers = |places: &str| {
+            let saved = format!(
+                r#"{{"message_id":"<1@x>","submissions":[["a","f"],["b",""],["a","f"]]{places}}}"#
+            );
+            let saved: SavedAnswer = serde_json::from_str(&saved).unwrap();
+            let response = saved.response(QueueId(7));
+            let rows = response.submissions.iter();
+            rows.map(|row| row.queue_msg_id).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(r#","places":[0,1,0]"#), [7, 8, 7]);
+        // An answer of an older version.
+        assert_eq!(numbers(""), [7, 8, 9]);
+    }
 }

@@ -1,6 +1,9 @@
 //! Checks a draft in the order of the contract, before anything is written.
 
-use std::{collections::BTreeMap, mem};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
 
 use postrider_config::{Dynamic, Target};
 use postrider_queue::{Allowance, LimitError, header};
@@ -89,8 +92,9 @@ pub(super) async fn prepare(
     }
     let allowance = match limits {
         LimitCheck::Now(once) => {
-            let addresses = recipients.all().map(|to| to.address.clone()).collect();
-            allow(context, user, addresses, once, now).await?
+            // The queue takes each of them once.
+            let addresses: BTreeSet<_> = recipients.all().map(|to| to.address.clone()).collect();
+            allow(context, user, addresses.into_iter().collect(), once, now).await?
         }
         LimitCheck::Before => None,
     };
@@ -316,9 +320,9 @@ fn check_author(
 }
 
 /// Whether the header needs UTF-8. A domain has an ASCII form, but a local-part has none, and
-/// neither has a reference.
+/// neither has a reference. BCC is not in the header.
 fn needs_smtputf8(message: &MessageContent) -> bool {
-    let lists = [&message.reply_to, &message.to, &message.cc, &message.bcc];
+    let lists = [&message.reply_to, &message.to, &message.cc];
     std::iter::once(&message.from)
         .chain(lists.into_iter().flatten())
         .any(|mailbox| !mailbox.address.is_ascii())
