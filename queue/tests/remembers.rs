@@ -23,9 +23,12 @@ mod reports;
 #[allow(dead_code, reason = "the other tests of this crate use more of it")]
 mod support;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use postrider_queue::{EndAs, EndedCount, OperateError};
@@ -232,6 +235,112 @@ async fn the_third_failure_in_a_row_suppresses() {
             (Event::Suppressed, false)
         ]
     );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn only_failures_that_may_be_the_recipients_fault_make_a_row() {
+    let world = World::start(Setup::default());
+    let full = Some("552 5.2.2 mailbox full");
+    let blocked = Some("554 5.7.1 client host 192.0.2.9 blocked using zen.spamhaus.org");
+    // What the remote says to each message, and whether that suppresses the recipient.
+    let story = [
+        (full, false),
+        (full, false),
+        (None, false),
+        (full, false),
+        (blocked, false),
+        (full, false),
+        (blocked, false),
+        (full, true),
+    ];
+    let remote = Remote::start(move |point, number| match point {
+        Point::Command(line) if line.starts_with("RCPT") => story[number].0.map(Act::Say),
+        _ => None,
+    })
+    .await;
+    world.mx("remote.test", &[(10, "a.test")]);
+    world.host("a.test", "192.0.2.1");
+    world.lead("192.0.2.1", &remote);
+    for (at, (said, suppressing)) in story.into_iter().enumerate() {
+        let [_] = world.add(Message::to(&["x@remote.test"])).await;
+        world.events(at + 1).await;
+        let told = &world.told().await[at];
+        assert_eq!(told.event == Event::Delivered, said.is_none(), "{at}");
+        assert_eq!(told.suppressing, suppressing, "{at}");
+        world.clock.advance(Duration::from_secs(60));
+    }
+    let entry = entry(&world, "x@remote.test").await.unwrap();
+    assert_eq!(
+        entry.reason,
+        "three consecutive failures; queue: 552, 5.2.2 from a.test [192.0.2.1]: mailbox full"
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_entry_expires_after_the_accounts_period() {
+    let world = World::start(Setup {
+        account: "suppression_period = \"1h\"\n",
+        ..Setup::default()
+    });
+    let asked = refusing(&world, "550 5.1.1 no such user").await;
+    let hour = Duration::from_secs(3600);
+    for (at, expected) in [Event::Failed, Event::Suppressed, Event::Failed]
+        .into_iter()
+        .enumerate()
+    {
+        let [_] = world.add(Message::to(&["x@remote.test"])).await;
+        assert_eq!(world.events(at + 1).await[at].1, expected);
+        let until = entry(&world, "x@remote.test").await.unwrap().until;
+        let made = if expected == Event::Failed {
+            world.now()
+        } else {
+            world.now().before(hour / 2)
+        };
+        assert_eq!(until, Some(made.after(hour)));
+        world.clock.advance(hour / 2);
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    world.stop().await;
+}
+
+/// A remote that refuses to speak with us.
+async fn refusing_all() -> Remote {
+    Remote::start(|point, _| match point {
+        Point::Command(line) if line.starts_with("EHLO") || line.starts_with("HELO") => {
+            Some(Act::Say("554 5.1.1 not with you"))
+        }
+        _ => None,
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_refusal_to_speak_is_tried_at_other_hosts_and_again_and_blames_nobody() {
+    let world = World::start(Setup::default());
+    world.mx("one.test", &[(10, "a.test")]);
+    world.mx("two.test", &[(10, "a.test"), (20, "b.test")]);
+    world.host("a.test", "192.0.2.1");
+    world.host("b.test", "192.0.2.2");
+    let (no, yes) = (refusing_all().await, Remote::start(|_, _| None).await);
+    world.lead("192.0.2.1", &no);
+    world.lead("192.0.2.2", &yes);
+    let [two] = world.add(Message::to(&["x@two.test"])).await;
+    assert_eq!(world.events(1).await, [(two, Event::Delivered)]);
+    let [_] = world.add(Message::to(&["x@one.test"])).await;
+    for attempt in 2..=4 {
+        world.events(attempt).await;
+        world.clock.advance(Duration::from_secs(3600));
+    }
+    let told = summary(&world.told().await);
+    let expected = [
+        (Event::Delayed, false, 554),
+        (Event::Delayed, false, 554),
+        (Event::Failed, false, 554),
+    ];
+    assert_eq!(told[1..], expected);
+    assert_eq!(entry(&world, "x@one.test").await, None);
     world.stop().await;
 }
 
