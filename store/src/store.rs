@@ -285,6 +285,20 @@ impl Store {
         }
     }
 
+    /// Freezes what changed, and holds the checkpoint back that writes it.
+    pub(crate) async fn freeze(&self) {
+        if let Engines::Journal(journal) = &self.engine {
+            journal.freeze().await;
+        }
+    }
+
+    /// Holds no checkpoint back.
+    pub(crate) fn thaw(&self) {
+        if let Engines::Journal(journal) = &self.engine {
+            journal.thaw();
+        }
+    }
+
     /// Makes the thread panic that changes the state.
     pub(crate) fn panic(&self) {
         if let Engines::Journal(journal) = &self.engine {

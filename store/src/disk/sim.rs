@@ -62,6 +62,8 @@ struct Faults {
     read: Option<String>,
     /// The calls that count, and the number of further ones that succeed before one fails.
     call: Option<(Calls, u64)>,
+    /// Calls neither count nor fail.
+    call_paused: bool,
     /// The most handles that may be open at once.
     handles: Option<usize>,
 }
@@ -151,6 +153,9 @@ impl State {
 
     /// Counts a call. Whether it fails.
     fn call_fails(&mut self, kind: Calls) -> bool {
+        if self.faults.call_paused {
+            return false;
+        }
         self.counts.calls += 1;
         match &mut self.faults.call {
             Some((calls, left)) if *calls == Calls::All || *calls == kind => {
@@ -350,12 +355,10 @@ impl SimDisk {
         self.state().faults.call = Some((kind, calls));
     }
 
-    /// Ends the faults of calls and syncs that did not happen yet.
-    pub fn fail_no_call(&self) {
-        let faults = &mut self.state().faults;
-        faults.call = None;
-        faults.sync = None;
-        faults.sync_for_good = false;
+    /// While this is on, calls neither count nor fail because of
+    /// [`fail_call_after`](Self::fail_call_after). So a test can look at what is there.
+    pub fn pause_calls(&self, on: bool) {
+        self.state().faults.call_paused = on;
     }
 
     /// Sets how many handles may be open at once. More fail with `EMFILE`. None means no limit.

@@ -279,6 +279,21 @@ impl JournalEngine {
         let _ = self.shared.inbox.push(Request::Panic);
     }
 
+    /// Freezes what changed, and holds the checkpoint back that writes it.
+    #[cfg(test)]
+    pub(crate) async fn freeze(&self) {
+        let (reply, frozen) = oneshot::channel();
+        if self.shared.inbox.push(Request::Freeze(reply)).is_ok() {
+            let _ = frozen.await;
+        }
+    }
+
+    /// Holds no checkpoint back.
+    #[cfg(test)]
+    pub(crate) fn thaw(&self) {
+        let _ = self.shared.inbox.push(Request::Thaw);
+    }
+
     /// Brings the index up to date.
     #[cfg(test)]
     pub(crate) async fn checkpoint(&self) {

@@ -1,6 +1,9 @@
 //! The engine against the model: any verbs in any order, with crashes, failed syncs and checkpoints
 //! in between.
 //!
+//! Checkpoints run in a thread of their own. A step may hold one back, so that verbs meet the layer
+//! that was frozen for it. The disk may be full, write copies, and fail any call.
+//!
 //! After each verb both must show the same. After a crash the engine must show what the model
 //! showed at some moment. This moment is no earlier than the last answer that promised durability.
 //! Claims go into the next batch, and the last unit may be there or not.
@@ -11,14 +14,15 @@ mod steps;
 
 use std::{ops::AsyncFn, time::Duration};
 
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
 use self::{shown::*, steps::*};
 use super::samples::*;
 use crate::{
-    ApiKeyId, Claim, ClaimHooks, Credential, HoldRuleId, Hook, HookFilter, HookId, MailChange,
-    MailId, NewApiKey, NewMessage, NewText, NextAttempt, Options, Order, Party, QueueId, Queued,
-    Scope, Settle, Store, StoreError, TextId, TextSource, Time, Transaction, disk::sim::SimDisk,
+    Accept, ApiKeyId, Claim, ClaimHooks, Credential, HoldRuleId, Hook, HookFilter, HookId,
+    MailChange, MailId, NewApiKey, NewMessage, NewText, NextAttempt, Options, Order, Party,
+    QueueId, Queued, Scope, Settle, Store, StoreError, TextId, TextSource, Time, Transaction,
+    disk::sim::{Calls, SimDisk},
     engine::journal::Mode,
 };
 
@@ -37,18 +41,23 @@ struct World {
     now: Time,
     opened: u64,
     power: bool,
+    /// The disk has little room.
+    full: bool,
 }
 
 impl World {
     fn new(seed: u64) -> Self {
         let disk = SimDisk::new(seed);
         let options = Options {
-            segment_size: 512 << 10,
+            // Small, so that segments get free and texts are moved.
+            segment_size: 64 << 10,
             checkpoint_interval: Duration::MAX,
-            changes_in_memory: 1 << 20,
+            // No checkpoint unless a step asks for it.
+            changes_in_memory: 1 << 30,
+            min_free: 0,
             ..Options::new("/data")
         };
-        let engine = Store::open_on(disk.disk(), &options, Mode::Inline(seed)).unwrap();
+        let engine = Store::open_on(disk.disk(), &options, Mode::Stepped(seed)).unwrap();
         let model = Store::memory();
         Self {
             possible: vec![model.fork()],
@@ -62,6 +71,7 @@ impl World {
             now: at(100),
             opened: seed,
             power: false,
+            full: false,
         }
     }
 
@@ -86,12 +96,24 @@ impl World {
                 if verb(&with).await.is_ok() {
                     self.possible.push(with);
                 }
-                if self.power || matches!(error, StoreError::Closed) {
-                    self.crash(Crash::Power, None).await;
+                if self.power || matches!(error, StoreError::Closed) || !self.is_alive().await {
+                    let kinds = [Crash::Power, Crash::Kill];
+                    let kind = kinds[usize::from(self.opened % 2 == 1 && !self.power)];
+                    self.crash(kind, None).await;
                 }
                 None
             }
         }
+    }
+
+    /// Whether the engine goes on. After some faults it stops.
+    async fn is_alive(&self) -> bool {
+        self.disk.pause_calls(true);
+        let filter = HookFilter::default();
+        let hooks = self.engine.list_hooks(&filter, None, Order::Ascending, 1);
+        let alive = hooks.await.is_ok();
+        self.disk.pause_calls(false);
+        alive
     }
 
     async fn crash(&mut self, kind: Crash, again: Option<u8>) {
@@ -103,11 +125,15 @@ impl World {
             Crash::Kill => self.disk.kill(),
         }
         if let Some(changes) = again {
-            // The power fails once more, while it opens.
-            self.disk.fail_power_after(changes.into());
+            // While it opens, the power fails once more, or a call of the disk fails.
+            if changes.is_multiple_of(2) {
+                self.disk.fail_power_after(changes.into());
+            } else {
+                self.disk.fail_call_after(Calls::All, changes.into());
+            }
             self.opened += 1;
             let options = &self.options;
-            if let Ok(store) = Store::open_on(self.disk.disk(), options, Mode::Inline(self.opened))
+            if let Ok(store) = Store::open_on(self.disk.disk(), options, Mode::Stepped(self.opened))
             {
                 self.disk.fail_power_after(0);
                 drop(store);
@@ -120,8 +146,10 @@ impl World {
     /// Opens what a crash left, and finds the moment that it shows.
     async fn reopen(&mut self) {
         self.power = false;
+        self.full = false;
+        self.disk.set_space(None);
         self.opened += 1;
-        let opened = Store::open_on(self.disk.disk(), &self.options, Mode::Inline(self.opened));
+        let opened = Store::open_on(self.disk.disk(), &self.options, Mode::Stepped(self.opened));
         self.engine = opened.unwrap();
         let found = shown(&self.engine).await;
         self.possible.iter().for_each(Store::crash);
@@ -147,6 +175,7 @@ but it should be one of {shows:#?}"
             || self.take_hooks(step).await
             || self.take_texts(step).await
             || self.take_other(step).await
+            || self.take_upkeep(step).await
             || self.take_disk(step).await;
         assert!(taken, "{step:?} belongs to no group");
     }
@@ -196,13 +225,14 @@ but it should be one of {shows:#?}"
                         .collect(),
                     lease: Duration::from_secs((*lease).into()),
                 };
-                if let Ok(claimed) = self.engine.claim(claim.clone()).await {
+                let claimed = self.engine.claim(claim.clone()).await;
+                if let Ok(claimed) = claimed {
                     let expected = self.model.claim(claim).await.unwrap();
                     assert_eq!(claimed.messages, expected.messages);
                     assert_eq!(claimed.next_due, expected.next_due);
                     self.claimed.extend(claimed.messages);
                     self.possible.push(self.model.fork());
-                } else {
+                } else if !matches!(claimed, Err(StoreError::Full)) {
                     self.crash(Crash::Power, None).await;
                 }
             }
@@ -323,13 +353,14 @@ but it should be one of {shows:#?}"
                         .into_iter()
                         .collect(),
                 };
-                if let Ok(claimed) = self.engine.claim_hooks(claim.clone()).await {
+                let claimed = self.engine.claim_hooks(claim.clone()).await;
+                if let Ok(claimed) = claimed {
                     let expected = self.model.claim_hooks(claim).await.unwrap();
                     assert_eq!(claimed.hooks, expected.hooks);
                     assert_eq!(claimed.next_due, expected.next_due);
                     self.claimed_hooks.extend(claimed.hooks);
                     self.possible.push(self.model.fork());
-                } else {
+                } else if !matches!(claimed, Err(StoreError::Full)) {
                     self.crash(Crash::Power, None).await;
                 }
             }
@@ -484,13 +515,60 @@ but it should be one of {shows:#?}"
         true
     }
 
+    /// Steps of checkpoints, and of segments that get free. False: the step is another.
+    async fn take_upkeep(&mut self, step: &Step) -> bool {
+        match step {
+            // It may wait until there is room.
+            Step::Checkpoint if self.full => {
+                self.engine.freeze().await;
+                self.engine.thaw();
+            }
+            Step::Checkpoint => self.engine.checkpoint().await,
+            Step::Freeze => self.engine.freeze().await,
+            Step::Thaw => self.engine.thaw(),
+            Step::Churn => {
+                let now = self.now;
+                let mut mails = Vec::new();
+                for _ in 0..6 {
+                    let accepted = self.durable(async |store| {
+                        let mut mail = mail("Inbox", TextSource::New);
+                        mail.received = now;
+                        let accept = Accept {
+                            text: Some(NewText::Inline(vec![b'z'; 9000].into())),
+                            mails: vec![mail],
+                            ..Accept::default()
+                        };
+                        store.accept(accept).await
+                    });
+                    mails.extend(
+                        accepted
+                            .await
+                            .into_iter()
+                            .flat_map(|accepted| accepted.mails),
+                    );
+                }
+                for id in mails.into_iter().skip(1) {
+                    self.durable(async |store| store.remove_mail("ann", id).await)
+                        .await;
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
     /// The steps of the clock, the process and the disk. False: the step is another.
     async fn take_disk(&mut self, step: &Step) -> bool {
         match step {
             Step::Pass { seconds } => {
                 self.now = self.now.after(Duration::from_secs((*seconds).into()))
             }
-            Step::Checkpoint => self.engine.checkpoint().await,
+            Step::FailCall { kind, after } => self.disk.fail_call_after(*kind, (*after).into()),
+            Step::Space(space) => {
+                self.full = space.is_some();
+                self.disk.set_space(space.map(u64::from));
+            }
+            Step::CopyOnWrite(on) => self.disk.set_copy_on_write(*on),
             Step::FailSync => self.disk.fail_sync_after(0),
             Step::Crash { kind, again } => self.crash(*kind, *again).await,
             Step::PowerFailsAfter(changes) => {
@@ -516,15 +594,11 @@ but it should be one of {shows:#?}"
             self.take(step).await;
             // Without power, and when it has stopped, the engine shows nothing; the next verb finds
             // out.
-            if !self.power
-                && self
-                    .engine
-                    .list_hooks(&HookFilter::default(), None, Order::Ascending, 1)
-                    .await
-                    .is_ok()
-            {
+            if !self.power && self.is_alive().await {
+                self.disk.pause_calls(true);
                 let (engine, model) = (shown(&self.engine).await, shown(&self.model).await);
                 assert_eq!(engine, model, "after {step:?}");
+                self.disk.pause_calls(false);
             }
         }
         self.crash(Crash::Power, None).await;
@@ -542,5 +616,34 @@ proptest! {
     fn the_engine_does_what_the_model_does(seed: u64, steps in prop::collection::vec(step(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(World::new(seed).run(&steps));
+    }
+}
+
+/// A course without faults, the same each time.
+fn course() -> Vec<Step> {
+    let mut runner = TestRunner::deterministic();
+    let steps = prop::collection::vec(step(), 50).new_tree(&mut runner);
+    let steps = steps.unwrap().current().into_iter();
+    steps.filter(|step| !step.is_fault()).collect()
+}
+
+/// The calls of the disk fail in turn, in the same course. With many cases each does, else some.
+#[test]
+fn any_call_of_the_disk_may_fail() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let steps = course();
+    let world = World::new(0);
+    let disk = world.disk.clone();
+    let before = disk.counts().calls;
+    runtime.block_on(world.run(&steps));
+    let calls = disk.counts().calls - before;
+    let runs = u64::from(ProptestConfig::default().cases) / 10;
+    let step = (calls / runs).max(1);
+    for after in (0..calls).step_by(usize::try_from(step).unwrap()) {
+        let world = World::new(after);
+        world.disk.fail_call_after(Calls::All, after);
+        runtime.block_on(world.run(&steps));
     }
 }

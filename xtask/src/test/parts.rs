@@ -95,7 +95,7 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: "simulation",
         level: Level::Full,
-        proves: "the property tests and the store's model pass with ten times the cases",
+        proves: "the property tests and the store's model pass with four times the cases",
         run: |steps, _| {
             steps.step("property tests with more cases", slow::simulation);
             steps.step("crash tests with more rounds", slow::crash_rounds);

@@ -23,8 +23,8 @@ pub(super) fn docs() -> Result<Done> {
     run_command(&mut command)
 }
 
-/// Ten times the cases of proptest's default. Tests with a number of their own scale it alike.
-const CASES: &str = "2560";
+/// Four times the cases of proptest's default. Tests with a number of their own scale it alike.
+const CASES: &str = "1024";
 
 /// The time limit for the property tests with more cases.
 const SIMULATION_LIMIT: Duration = Duration::from_secs(60 * 60);

@@ -46,6 +46,35 @@ pub(super) enum Helper {
     /// Does each job at once, so that a test runs alike each time.
     #[cfg(test)]
     Inline(Checkpointer),
+    /// Makes checkpoints in a thread, but no sooner than the test says. Removes files at once.
+    #[cfg(test)]
+    Stepped(Thread<Job>, TextFiles, Arc<Gate>),
+}
+
+/// Holds checkpoints back, so that operations meet what was frozen for them.
+#[cfg(test)]
+#[derive(Default)]
+pub(super) struct Gate {
+    closed: std::sync::Mutex<bool>,
+    changed: std::sync::Condvar,
+}
+
+#[cfg(test)]
+impl Gate {
+    fn lock(&self) -> std::sync::MutexGuard<'_, bool> {
+        self.closed
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn set_closed(&self, closed: bool) {
+        *self.lock() = closed;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        drop(self.changed.wait_while(self.lock(), |closed| *closed));
+    }
 }
 
 /// A thread that does jobs, one after the other.
@@ -96,12 +125,34 @@ impl Helper {
         Ok(Self::Threads(index, remover))
     }
 
+    #[cfg(test)]
+    pub(super) fn stepped(checkpointer: Checkpointer) -> std::io::Result<Self> {
+        let shared = Arc::clone(&checkpointer.shared);
+        let gate = Arc::new(Gate::default());
+        let passed = Arc::clone(&gate);
+        let index = Thread::start("store-index", &shared, move |job| {
+            passed.pass();
+            checkpointer.run(&job);
+        })?;
+        Ok(Self::Stepped(index, shared.files.clone(), gate))
+    }
+
+    /// Holds checkpoints back, or no longer.
+    #[cfg(test)]
+    pub(super) fn hold(&self, on: bool) {
+        if let Self::Stepped(_, _, gate) = self {
+            gate.set_closed(on);
+        }
+    }
+
     /// Begins a checkpoint. The writer is told of its end.
     pub(super) fn checkpoint(&self, job: Job) {
         match self {
             Self::Threads(index, _) => index.give(job),
             #[cfg(test)]
             Self::Inline(checkpointer) => checkpointer.run(&job),
+            #[cfg(test)]
+            Self::Stepped(index, ..) => index.give(job),
         }
     }
 
@@ -111,6 +162,8 @@ impl Helper {
             Self::Threads(_, remover) => remover.give(file),
             #[cfg(test)]
             Self::Inline(checkpointer) => remove(&checkpointer.shared.files, file),
+            #[cfg(test)]
+            Self::Stepped(_, files, _) => remove(files, file),
         }
     }
 
@@ -123,6 +176,11 @@ impl Helper {
             }
             #[cfg(test)]
             Self::Inline(_) => {}
+            #[cfg(test)]
+            Self::Stepped(index, _, gate) => {
+                gate.set_closed(false);
+                index.end();
+            }
         }
     }
 }

@@ -34,6 +34,12 @@ pub(super) enum Request {
     /// Make a checkpoint now, and tell when it is done.
     #[cfg(test)]
     Checkpoint(oneshot::Sender<()>),
+    /// Freeze what changed and tell so, but hold the checkpoint back.
+    #[cfg(test)]
+    Freeze(oneshot::Sender<()>),
+    /// Hold no checkpoint back.
+    #[cfg(test)]
+    Thaw,
     /// Panic while the state is being changed.
     #[cfg(test)]
     Panic,

@@ -41,7 +41,7 @@ const COUNTERS: &str = "subject/";
 /// Before the name of a table or of operations: their version.
 const VERSION: &str = "version/";
 /// How long to wait before looking again whether the disk has room.
-const FULL_PAUSE: Duration = Duration::from_millis(250);
+const FULL_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 250 });
 
 /// The part of the journal that a checkpoint covers.
 #[derive(Clone, Debug, Default)]

@@ -37,6 +37,9 @@ pub(crate) enum Mode {
     /// Everything happens in the writer, so that a test runs alike each time.
     #[cfg(test)]
     Inline(u64),
+    /// The same, but checkpoints are made in a thread. A test can hold them back.
+    #[cfg(test)]
+    Stepped(u64),
 }
 
 impl Mode {
@@ -45,7 +48,7 @@ impl Mode {
         match self {
             Self::Threads => RIDE,
             #[cfg(test)]
-            Self::Inline(_) => Duration::MAX,
+            Self::Inline(_) | Self::Stepped(_) => Duration::MAX,
         }
     }
 
@@ -53,7 +56,7 @@ impl Mode {
         match self {
             Self::Threads => JournalOptions::default(),
             #[cfg(test)]
-            Self::Inline(seed) => JournalOptions {
+            Self::Inline(seed) | Self::Stepped(seed) => JournalOptions {
                 background: false,
                 seed: Some(seed),
                 reserve_size: 64 << 10,
@@ -153,6 +156,8 @@ fn start(
         Mode::Threads => Helper::threads(checkpointer)?,
         #[cfg(test)]
         Mode::Inline(_) => Helper::Inline(checkpointer),
+        #[cfg(test)]
+        Mode::Stepped(_) => Helper::stepped(checkpointer)?,
     };
     let writer = Writer::new(
         Arc::clone(shared),

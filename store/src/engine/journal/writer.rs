@@ -83,6 +83,9 @@ pub(super) struct Writer {
     /// Callers that wait for a new checkpoint, and for the present one.
     wanted: Vec<oneshot::Sender<()>>,
     wanted_now: Vec<oneshot::Sender<()>>,
+    /// Callers that wait until a checkpoint has begun.
+    #[cfg(test)]
+    wanted_frozen: Vec<oneshot::Sender<()>>,
     /// The time that the last checkpoint took.
     checkpoint_took: Duration,
     /// The segments of which some may be given back, or have few living texts. All others keep
@@ -138,6 +141,8 @@ impl Writer {
             checkpointed,
             wanted: Vec::new(),
             wanted_now: Vec::new(),
+            #[cfg(test)]
+            wanted_frozen: Vec::new(),
             checkpoint_took: Duration::ZERO,
             moving: None,
             unmovable: BTreeSet::new(),
@@ -282,13 +287,31 @@ impl Writer {
                 self.checkpoint_done()?;
             }
             #[cfg(test)]
-            Request::Checkpoint(reply) => self.wanted.push(reply),
+            Request::Checkpoint(reply) => {
+                self.helper.hold(false);
+                self.wanted.push(reply);
+            }
+            #[cfg(test)]
+            Request::Freeze(reply) => {
+                // If a checkpoint is held back already, the caller knows at once.
+                if self.freezing.is_none() {
+                    self.helper.hold(true);
+                    self.wanted.push(oneshot::channel().0);
+                    self.wanted_frozen.push(reply);
+                }
+            }
+            #[cfg(test)]
+            Request::Thaw => self.helper.hold(false),
             #[cfg(test)]
             Request::Panic => {
                 let _state = self.shared.state_mut();
                 panic!("a test asked for it");
             }
-            Request::Close(reply) => self.closing.push(reply),
+            Request::Close(reply) => {
+                #[cfg(test)]
+                self.helper.hold(false);
+                self.closing.push(reply);
+            }
         }
         Ok(())
     }

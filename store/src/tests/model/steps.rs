@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use crate::disk::sim::Calls;
 use crate::tests::samples::*;
 use crate::{
     Accept, Change, Event, HoldFilter, INLINE_TEXT_MAX, NewAuditEntry, NewEvent, NewHookKind,
@@ -109,7 +110,21 @@ pub(super) enum Step {
         seconds: u16,
     },
     Checkpoint,
+    /// Begins a checkpoint and holds it back, so that what follows meets a frozen layer.
+    Freeze,
+    /// Lets it go on.
+    Thaw,
+    /// Some mails come and most of them go, so that a segment has few living texts.
+    Churn,
     FailSync,
+    /// One of the next calls of the disk fails.
+    FailCall {
+        kind: Calls,
+        after: u8,
+    },
+    /// Bytes of the disk that are free.
+    Space(Option<u32>),
+    CopyOnWrite(bool),
     Crash {
         kind: Crash,
         again: Option<u8>,
@@ -219,6 +234,34 @@ pub(super) fn hold_filter() -> impl Strategy<Value = HoldFilter> {
     })
 }
 
+fn calls() -> impl Strategy<Value = Calls> {
+    prop::sample::select(vec![
+        Calls::All,
+        Calls::Open,
+        Calls::Read,
+        Calls::Write,
+        Calls::Sync,
+        Calls::Name,
+        Calls::SyncDir,
+    ])
+}
+
+impl Step {
+    /// Whether the step is a fault of the disk or the end of a process.
+    pub(super) const fn is_fault(&self) -> bool {
+        matches!(
+            self,
+            Self::FailSync
+                | Self::FailCall { .. }
+                | Self::Space(_)
+                | Self::CopyOnWrite(_)
+                | Self::PowerFailsAfter(_)
+                | Self::Crash { .. }
+                | Self::Reopen
+        )
+    }
+}
+
 pub(super) fn step() -> impl Strategy<Value = Step> {
     let domain = || prop::option::weighted(0.2, 0..DOMAINS.len());
     let url = || prop::option::of(0..URLS.len());
@@ -259,7 +302,13 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => (1_u8..4).prop_map(|max| Step::Expire { max }),
         6 => (1..200_u16).prop_map(|seconds| Step::Pass { seconds }),
         5 => Just(Step::Checkpoint),
+        4 => Just(Step::Freeze),
+        2 => Just(Step::Thaw),
+        3 => Just(Step::Churn),
         2 => Just(Step::FailSync),
+        4 => (calls(), 0..24_u8).prop_map(|(kind, after)| Step::FailCall { kind, after }),
+        3 => prop::option::of(0..400_000_u32).prop_map(Step::Space),
+        1 => any::<bool>().prop_map(Step::CopyOnWrite),
         3 => (prop_oneof![Just(Crash::Power), Just(Crash::Kill)], prop::option::weighted(0.3, any::<u8>()))
             .prop_map(|(kind, again)| Step::Crash { kind, again }),
         3 => (0..60_u8).prop_map(Step::PowerFailsAfter),

@@ -34,6 +34,8 @@ impl Writer {
         if self.stuck {
             // No checkpoint can begin. The callers that wait for one are told so.
             self.wanted.clear();
+            #[cfg(test)]
+            self.wanted_frozen.clear();
         }
         let appended = match appended {
             Ok(appended) => appended,

@@ -73,6 +73,10 @@ impl Writer {
                 versions,
             },
         ));
+        #[cfg(test)]
+        for reply in self.wanted_frozen.drain(..) {
+            let _ = reply.send(());
+        }
         Ok(())
     }
 
