@@ -18,7 +18,7 @@ use postrider_receive::{
     login::{LoginLimiter, LoginLimits, Logins, Rate},
     memory::TextMemory,
 };
-use postrider_smtp::server::{self as smtp, SessionConfig};
+use postrider_smtp::server::{self as smtp, SessionConfig, SessionId};
 use postrider_store::{Clock, Store, SystemClock};
 use postrider_webapi::{HostNames, UnsubscribeKey, Webapi, WebapiParts};
 use postrider_webhook::{Runner, WebhookParts};
@@ -462,15 +462,17 @@ impl Sessions {
             (self.shared.clone(), self.hostname.clone(), self.service);
         let (config, tls) = (Arc::clone(&self.config), self.tls.clone());
         async move {
+            let id = SessionId(rand::random());
             if service == Service::Smtp && config.auth {
                 let handler = LocalSession::new(shared, hostname);
-                smtp::serve(stream, config, tls, false, handler, stop).await
+                smtp::serve(id, stream, config, tls, false, handler, stop).await
             } else if service == Service::Smtp {
                 let handler = MxSession::new(shared, hostname);
-                smtp::serve(stream, config, tls, false, handler, stop).await
+                smtp::serve(id, stream, config, tls, false, handler, stop).await
             } else {
                 let handler = SubmissionSession::new(shared, hostname);
                 smtp::serve(
+                    id,
                     stream,
                     config,
                     tls,

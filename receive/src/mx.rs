@@ -8,7 +8,7 @@ use postrider_smtp::{
     EnhancedCode, Reply, ReplyCode,
     server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
 };
-use postrider_store::Top;
+use postrider_store::{NewMail, Top};
 use tracing::info;
 
 use crate::{
@@ -80,24 +80,36 @@ impl MxSession {
             .await
             .map_err(|error| store_reply(&error))?;
         accept.text = Some(text.text);
+        let mailboxes: Vec<(String, String)> = accept.mails.iter().map(mailbox_of).collect();
         let accepted = self.context.store.accept(accept).await;
         let accepted = accepted.map_err(|error| store_reply(&error))?;
         let ids: Vec<String> = accepted.mails.iter().map(ToString::to_string).collect();
+        for (id, (account, to)) in ids.iter().zip(&mailboxes) {
+            info!(
+                session = %client.session,
+                remote = %client.remote,
+                mail = id,
+                account,
+                from = %transaction.mail.reverse_path,
+                to,
+                message_id = self.facts.header.as_ref().map_or("", Header::message_id),
+                size = text.size,
+                "mail received"
+            );
+        }
         let ids = ids.join(",");
-        info!(
-            mail = ids,
-            from = %transaction.mail.reverse_path,
-            message_id = self.facts.header.as_ref().map_or("", Header::message_id),
-            size = text.size,
-            remote = %client.remote,
-            "mail received"
-        );
         Ok(Reply::new(
             ReplyCode::OK,
             Some(EnhancedCode::OK),
             format!("delivered as {ids}"),
         ))
     }
+}
+
+/// The account of a mail and its recipient, for the log.
+fn mailbox_of(mail: &NewMail) -> (String, String) {
+    let to = mail.smtp.as_ref().map(|smtp| smtp.rcpt_to.unicode());
+    (mail.account.clone(), to.unwrap_or_default())
 }
 
 /// Adds the header section to the facts and decides about it.

@@ -16,7 +16,7 @@ use postrider_smtp::{
     server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
 };
 use postrider_store::Top;
-use tracing::{info, warn};
+use tracing::info;
 
 use self::header_section::{Fields, complete_header};
 use crate::{
@@ -90,9 +90,6 @@ impl SubmissionSession {
         };
         let policy = self.context.policy(Role::Submission, &config);
         let verdict = decide(Stage::Login(&facts), &self.facts, &policy);
-        if verdict == Verdict::Refuse(Refusal::BadCredentials) {
-            warn!(remote = %client.remote, user = login.user, "login refused");
-        }
         verdict.into_result()?;
         let found = found.ok_or_else(|| Refusal::BadCredentials.reply())?;
         Ok(LoggedIn {
@@ -127,8 +124,11 @@ impl SubmissionSession {
         let ids = ids.join(",");
         info!(
             queue = ids,
+            session = %client.session,
+            remote = %client.remote,
             account = login.account,
             from = %transaction.mail.reverse_path,
+            to = recipients_of(transaction),
             message_id,
             "message queued"
         );
@@ -151,6 +151,15 @@ impl SubmissionSession {
         let login = self.facts.login.as_ref();
         login.ok_or_else(|| Refusal::LoginRequired.reply())
     }
+}
+
+/// The recipients for the log, with blanks between them.
+fn recipients_of(transaction: &Transaction) -> String {
+    let recipients = transaction.recipients.iter();
+    let shown: Vec<String> = recipients
+        .map(|rcpt| rcpt.forward_path.to_string())
+        .collect();
+    shown.join(" ")
 }
 
 fn submission(

@@ -13,7 +13,9 @@ use std::{
 
 use postrider_smtp::{
     EnhancedCode, Reply, ReplyCode, TlsInfo,
-    server::{Client, Handler, Login, MailFrom, RcptTo, SessionConfig, Transaction, serve},
+    server::{
+        Client, Handler, Login, MailFrom, RcptTo, SessionConfig, SessionId, Transaction, serve,
+    },
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -156,6 +158,7 @@ async fn start(config: SessionConfig, implicit_tls: bool) -> (Server, TcpStream)
     };
     let (accepting, tls) = tls();
     let serving = serve(
+        SessionId(1),
         socket,
         Arc::new(config),
         Some(accepting),

@@ -14,6 +14,7 @@ mod crash;
 mod delivery;
 mod limits;
 mod localserve;
+mod log;
 mod mx;
 mod operate;
 mod returned;

@@ -167,6 +167,7 @@ impl Session {
             None => State::AwaitEnd(transaction),
             Some(reply) => {
                 let next = State::ExpectCommand(Stage::Idle);
+                self.about = Some(transaction.mail.reverse_path.to_string());
                 self.refuse_as(&reply, transaction.mail.smtputf8, next)
             }
         }
@@ -175,6 +176,9 @@ impl Session {
     /// The answer to the end of a message.
     pub(super) fn finish(&mut self, transaction: &Transaction, reply: &Reply) -> State {
         self.messages += 1;
+        if !reply.code().is_positive() {
+            self.log_refusal(reply, Some(transaction));
+        }
         self.write(reply, transaction.mail.smtputf8);
         State::ExpectCommand(Stage::Idle)
     }

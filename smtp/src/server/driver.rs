@@ -14,7 +14,7 @@ use tracing::trace;
 
 use super::{
     config::SessionConfig,
-    handler::{Client, Handler},
+    handler::{Client, Handler, SessionId},
     session::{Answer, Output, Question, Session},
 };
 use crate::TlsInfo;
@@ -31,12 +31,13 @@ const READ_TEXT: usize = 64 * 1024;
 
 /// Serves one connection to its end.
 ///
-/// `tls` is for STARTTLS, or for the whole connection with `implicit_tls`. When `shutdown` becomes
+/// `id` names the session in the log. `tls` is for STARTTLS, or for the whole connection with `implicit_tls`. When `shutdown` becomes
 /// true, the session ends with 421 as soon as it waits for a command.
 ///
 /// # Errors
 /// The connection broke, or TLS failed. The replies before that are as valid as ever.
 pub async fn serve<H: Handler>(
+    id: SessionId,
     stream: TcpStream,
     config: Arc<SessionConfig>,
     tls: Option<Arc<ServerConfig>>,
@@ -45,7 +46,7 @@ pub async fn serve<H: Handler>(
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let client = Client::new(stream.peer_addr()?, stream.local_addr()?);
+    let client = Client::new(id, stream.peer_addr()?, stream.local_addr()?);
     let mut driver = Driver {
         session: Session::new(config, client, implicit_tls, now()),
         handler,

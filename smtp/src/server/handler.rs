@@ -7,9 +7,21 @@ use zeroize::Zeroizing;
 use super::command::{MailFrom, RcptTo};
 use crate::{Reply, TlsInfo};
 
+/// The name of a session in the log. Its text has 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SessionId(pub u64);
+
+impl std::fmt::Display for SessionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// What the server knows of its client.
 #[derive(Clone, Debug)]
 pub struct Client {
+    /// The name of the session in the log.
+    pub session: SessionId,
     /// The client's address.
     pub remote: SocketAddr,
     /// The server's address that the client connected to.
@@ -27,8 +39,9 @@ pub struct Client {
 impl Client {
     /// A client that has connected and said nothing.
     #[must_use]
-    pub const fn new(remote: SocketAddr, local: SocketAddr) -> Self {
+    pub const fn new(session: SessionId, remote: SocketAddr, local: SocketAddr) -> Self {
         Self {
+            session,
             remote,
             local,
             helo: None,

@@ -28,5 +28,5 @@ mod transaction;
 pub use command::{MailFrom, RcptTo};
 pub use config::SessionConfig;
 pub use driver::serve;
-pub use handler::{Client, Handler, Login, Transaction};
+pub use handler::{Client, Handler, Login, SessionId, Transaction};
 pub use session::{Answer, Output, Question, Session};

@@ -116,6 +116,8 @@ pub struct Session {
     errors: usize,
     /// The policy has to forget a message.
     reset: bool,
+    /// The address that the next refusal is about, for the log. None: the sender.
+    pub(super) about: Option<String>,
 }
 
 impl Session {
@@ -141,6 +143,7 @@ impl Session {
             messages: 0,
             errors: 0,
             reset: false,
+            about: None,
         }
     }
 
@@ -239,9 +242,15 @@ impl Session {
 
     fn answered(&mut self, state: State, answer: Answer, now: Instant) -> State {
         let idle = State::ExpectCommand(Stage::Idle);
+        if matches!(answer, Answer::Reply(_)) {
+            self.about = state.address();
+        }
         match (state, answer) {
             (State::AwaitGreeting, Answer::Accept) => self.greet(),
-            (State::AwaitGreeting, Answer::Reply(reply)) => self.close(&reply),
+            (State::AwaitGreeting, Answer::Reply(reply)) => {
+                self.log_refusal(&reply, None);
+                self.close(&reply)
+            }
             (State::AwaitLogin(login), Answer::Accept) => self.accept_login(login),
             (State::AwaitMail(mail), Answer::Accept) => self.accept_mail(mail),
             (State::AwaitLogin(_) | State::AwaitMail(_), Answer::Reply(reply)) => {
@@ -480,6 +489,7 @@ impl Session {
     /// As [`Self::refuse`], with a reply in UTF-8 or ASCII. A permanent refusal counts as an error
     /// of the client. The connection ends after too many errors, and after a 421.
     pub(super) fn refuse_as(&mut self, reply: &Reply, utf8: bool, next: State) -> State {
+        self.log_refusal(reply, next.transaction());
         if reply.code() == ReplyCode::UNAVAILABLE {
             return self.close(reply);
         }
@@ -487,14 +497,31 @@ impl Session {
         if reply.code().is_permanent() {
             self.errors += 1;
             if self.errors > self.config.max_errors {
-                return self.close(&Reply::fixed(
+                let reply = Reply::fixed(
                     ReplyCode::UNAVAILABLE,
                     Some(EnhancedCode::SECURITY_TRANSIENT),
                     "too many errors, closing",
-                ));
+                );
+                self.log_refusal(&reply, next.transaction());
+                return self.close(&reply);
             }
         }
         next
+    }
+
+    /// Logs a refusal. Each is logged once, where its reply is written.
+    pub(super) fn log_refusal(&mut self, reply: &Reply, transaction: Option<&Transaction>) {
+        let sender = || transaction.map(|transaction| transaction.mail.reverse_path.to_string());
+        let address = self.about.take().or_else(sender).unwrap_or_default();
+        tracing::info!(
+            session = %self.client.session,
+            remote = %self.client.remote,
+            helo = self.client.helo.as_deref().unwrap_or_default(),
+            login = self.client.login.as_deref().unwrap_or_default(),
+            address,
+            %reply,
+            "refused"
+        );
     }
 
     /// Writes a last reply.
@@ -505,6 +532,8 @@ impl Session {
     /// The input is not a line. Its rest must not become one.
     pub(super) fn close_for(&mut self, error: LineError) -> State {
         self.input.clear();
-        self.close(&error.reply())
+        let reply = error.reply();
+        self.log_refusal(&reply, None);
+        self.close(&reply)
     }
 }

@@ -127,6 +127,17 @@ impl State {
         }
     }
 
+    /// The address that the open question is about: the user of a login, the sender or the
+    /// recipient.
+    pub(super) fn address(&self) -> Option<String> {
+        match self {
+            Self::AwaitLogin(login) => Some(login.user.clone()),
+            Self::AwaitMail(mail) => Some(mail.reverse_path.to_string()),
+            Self::AwaitRcpt(_, rcpt) => Some(rcpt.forward_path.to_string()),
+            _ => None,
+        }
+    }
+
     /// The time when the message began that is coming in.
     pub(super) const fn started(&self) -> Option<Instant> {
         match self {

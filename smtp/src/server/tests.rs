@@ -64,7 +64,7 @@ fn switch(config: &mut SessionConfig, word: &str) {
 
 fn client() -> Client {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 25));
-    Client::new(address, address)
+    Client::new(SessionId(1), address, address)
 }
 
 fn tls() -> TlsInfo {

@@ -15,7 +15,7 @@ use std::{
 
 use postrider_smtp::{
     BodyType, EnhancedCode, Reply, ReplyCode, TlsInfo,
-    server::{Answer, Client, Output, Question, Session, SessionConfig},
+    server::{Answer, Client, Output, Question, Session, SessionConfig, SessionId},
 };
 
 /// Fails where one of these does not hold.
@@ -66,7 +66,7 @@ fn run(options: u8, bytes: &[u8], step: usize) -> Outcome {
     };
     let now = Instant::now();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 25));
-    let client = Client::new(address, address);
+    let client = Client::new(SessionId(1), address, address);
     let mut session = Session::new(Arc::new(config), client, bit(5), now);
     let mut outcome = Outcome::default();
     let mut text = Vec::new();

@@ -76,6 +76,11 @@ impl Program {
         }
     }
 
+    /// The log so far.
+    pub fn log(&self) -> String {
+        self.log.borrow().clone()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).unwrap();

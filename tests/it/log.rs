@@ -1,0 +1,58 @@
+//! The log of the real program: what an administrator looks for at night.
+
+use crate::support::{Setup, client::Client, message, program::Program};
+
+#[tokio::test]
+async fn each_refusal_and_each_mail_is_one_line_with_its_facts() {
+    let dir = tempfile::tempdir().unwrap();
+    let conf = Setup::default().write(dir.path());
+    let server = Program::start(&conf);
+    let mut client = Client::connect(server.address("test.smtp").await).await;
+    client.expect("EHLO sender.elsewhere.test", "250").await;
+    client.expect("MAIL FROM:<a@elsewhere.test>", "250").await;
+    client.expect("RCPT TO:<nobody@example.org>", "550").await;
+    client.expect("NONSENSE", "500").await;
+    client.expect("RSET", "250").await;
+    let to = ["app@example.org", "other@example.org"];
+    let taken = client
+        .submit("a@elsewhere.test", &to, &message("night"))
+        .await;
+    assert!(taken.starts_with("250"), "{taken}");
+    server.logs("mail received", 2).await;
+    let log = server.log();
+    let lines = |text: &str| -> Vec<&str> {
+        let lines = log.lines();
+        lines.filter(|line| line.contains(text)).collect()
+    };
+    let refused = lines(": refused ");
+    assert_eq!(refused.len(), 2, "{log}");
+    for part in [
+        "session=",
+        "remote=127.0.0.1:",
+        "helo=\"sender.elsewhere.test\"",
+        "nobody@example.org",
+        "550 5.1.1",
+    ] {
+        assert!(refused[0].contains(part), "{part}: {}", refused[0]);
+    }
+    assert!(refused[1].contains("500 5.5.1"), "{}", refused[1]);
+    let received = lines("mail received");
+    for (line, account, to) in [
+        (received[0], "app", "app@example.org"),
+        (received[1], "other", "other@example.org"),
+    ] {
+        for part in [
+            format!("account={account:?}"),
+            format!("to={to:?}"),
+            "a@elsewhere.test".to_owned(),
+        ] {
+            assert!(line.contains(&part), "{part}: {line}");
+        }
+    }
+    let session = |line: &str| {
+        let (_, rest) = line.split_once("session=").unwrap();
+        rest.split_whitespace().next().unwrap().to_owned()
+    };
+    assert_eq!(session(refused[0]), session(received[0]));
+    server.kill();
+}
