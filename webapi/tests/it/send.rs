@@ -113,8 +113,12 @@ async fn a_message_is_queued_for_each_recipient() {
     );
     let queued = world.queued().await;
     let ids: Vec<u64> = queued.iter().map(|queued| queued.id.0).collect();
-    assert_eq!(ids, [ids[0], ids[0] + 1, ids[0] + 2]);
-    assert_eq!(json["Submissions"][2]["QueueMsgID"], ids[2]);
+    // An address that is there twice gets the message once.
+    let numbers = [ids[0], ids[0] + 1];
+    assert_eq!(ids, numbers);
+    assert_eq!(json["Submissions"][0]["QueueMsgID"], numbers[0]);
+    assert_eq!(json["Submissions"][1]["QueueMsgID"], numbers[1]);
+    assert_eq!(json["Submissions"][2]["QueueMsgID"], numbers[0]);
     assert_eq!(json["Submissions"][0]["FromID"], "");
     let first = &queued[0];
     assert_eq!(first.common.message_id, json["MessageID"].as_str().unwrap());
@@ -321,10 +325,10 @@ async fn recipients_of_a_day_are_limited() {
     assert_eq!(send(&["A@x.example", "c@x.example"]).await, "ok");
     assert_eq!(send(&["d@x.example"]).await, "recipientLimitReached");
     assert_eq!(
-        send(&["a@x.example", "a@x.example"]).await,
+        send(&["a@x.example", "b@x.example"]).await,
         "messageLimitReached"
     );
-    assert_eq!(send(&["a@x.example"]).await, "ok");
+    assert_eq!(send(&["a@x.example", "a@x.example"]).await, "ok");
     assert_eq!(send(&["a@x.example"]).await, "messageLimitReached");
     world.clock.advance(Duration::from_secs(26 * 60 * 60));
     assert_eq!(
