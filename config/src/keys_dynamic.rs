@@ -326,7 +326,7 @@ static ACCOUNT: &[Key] = &[
         Integer,
         Value("0"),
         "The version of the payloads. 0 is compatible with mox. 1 has the recipient too, and tells \
-            when a recipient unsubscribed.",
+            when a recipient unsubscribed or complained.",
     )
     .range("0", "1"),
     key(

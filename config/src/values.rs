@@ -192,6 +192,8 @@ words! {
         Unrecognized = "unrecognized",
         /// The recipient unsubscribed from a mailing list. Payloads of version 0 do not tell it.
         Unsubscribed = "unsubscribed",
+        /// The recipient complained. Payloads of version 0 do not tell it.
+        Complained = "complained",
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// The events that calls report.
-const EVENTS: [&str; 9] = [
+const EVENTS: [&str; 11] = [
     "delivered",
     "suppressed",
     "delayed",
@@ -17,6 +17,8 @@ const EVENTS: [&str; 9] = [
     "expanded",
     "canceled",
     "unrecognized",
+    "unsubscribed",
+    "complained",
     "incoming",
 ];
 

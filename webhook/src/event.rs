@@ -16,9 +16,10 @@ pub fn outgoing(
     told: OutgoingEvent,
 ) -> Option<NewHook> {
     let webhook = account.outgoing_webhook.as_ref()?;
-    // The contract of version 0 has no such event.
-    let known = webhook.version > 0 || told.event != Event::Unsubscribed;
-    if !known || !webhook.wants(configured(told.event)?) {
+    // The contract of version 0 has no such events.
+    let known =
+        webhook.version > 0 || !matches!(told.event, Event::Unsubscribed | Event::Complained);
+    if !known || !webhook.wants(configured(told.event)) {
         return None;
     }
     let made = told.queued;
@@ -56,9 +57,9 @@ pub fn incoming(mail: &NewMail, account: &Account, mail_index: u32) -> Option<Ne
     })
 }
 
-/// The name of an event in the configuration. None for events that are in the log only.
-const fn configured(event: Event) -> Option<WebhookEvent> {
-    Some(match event {
+/// The name of an event in the configuration.
+const fn configured(event: Event) -> WebhookEvent {
+    match event {
         Event::Delivered => WebhookEvent::Delivered,
         Event::Suppressed => WebhookEvent::Suppressed,
         Event::Delayed => WebhookEvent::Delayed,
@@ -68,8 +69,8 @@ const fn configured(event: Event) -> Option<WebhookEvent> {
         Event::Canceled => WebhookEvent::Canceled,
         Event::Unrecognized => WebhookEvent::Unrecognized,
         Event::Unsubscribed => WebhookEvent::Unsubscribed,
-        Event::Complained => return None,
-    })
+        Event::Complained => WebhookEvent::Complained,
+    }
 }
 
 #[cfg(test)]
@@ -79,8 +80,7 @@ mod tests {
     #[test]
     fn events_have_the_same_names_in_the_configuration() {
         for event in Event::ALL {
-            let name = configured(event).map(WebhookEvent::as_str);
-            assert_eq!(name, (event != Event::Complained).then_some(event.name()));
+            assert_eq!(configured(event).as_str(), event.name());
         }
     }
 }

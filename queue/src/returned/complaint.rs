@@ -2,8 +2,8 @@
 //!
 //! Everybody who has a copy of a message can write a complaint about it. So a complaint suppresses
 //! nobody, unless it comes to a fromid, or from a reporter in `policy.trusted_reporters` who is
-//! authenticated. It is an event in any case. The contract of webhooks has no such event: the log
-//! of events and the history have it.
+//! authenticated. It is an event in any case, in the log of events, in the history, and for webhooks
+//! of version 1. Version 0 has no such event.
 
 use postrider_config::Dynamic;
 use postrider_smtp::bounce::Complaint;
@@ -93,6 +93,11 @@ impl Queue {
             extra: message.common.extra.clone(),
         };
         returned.events.extend(logged(message, account, &told));
+        let hook = account.and_then(|account| {
+            let name = &message.common.account;
+            postrider_webhook::outgoing(name, account, &message.recipient, told)
+        });
+        returned.hooks.extend(hook);
         returned.suppress.extend(entry);
     }
 }

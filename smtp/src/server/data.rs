@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{
     command,
     handler::Transaction,
-    session::{Next, Session},
+    session::{Next, Session, sender_of},
     state::{Chunk, Incoming, Stage, State},
     text::{Piece, TextError, TextLimits, TextReader},
     transaction::{MAIL_COMES_FIRST, bad_sequence},
@@ -167,7 +167,7 @@ impl Session {
             None => State::AwaitEnd(transaction),
             Some(reply) => {
                 let next = State::ExpectCommand(Stage::Idle);
-                self.about = Some(transaction.mail.reverse_path.to_string());
+                self.log_refusal(&reply, &sender_of(&transaction));
                 self.refuse_as(&reply, transaction.mail.smtputf8, next)
             }
         }
@@ -177,7 +177,7 @@ impl Session {
     pub(super) fn finish(&mut self, transaction: &Transaction, reply: &Reply) -> State {
         self.messages += 1;
         if !reply.code().is_positive() {
-            self.log_refusal(reply, Some(transaction));
+            self.log_refusal(reply, &sender_of(transaction));
         }
         self.write(reply, transaction.mail.smtputf8);
         State::ExpectCommand(Stage::Idle)

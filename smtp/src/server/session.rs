@@ -113,11 +113,9 @@ pub struct Session {
     /// The number of messages that came whole.
     pub(super) messages: usize,
     /// The number of refused commands.
-    errors: usize,
+    errors: u32,
     /// The policy has to forget a message.
     reset: bool,
-    /// The address that the next refusal is about, for the log. None: the sender.
-    pub(super) about: Option<String>,
 }
 
 impl Session {
@@ -143,7 +141,6 @@ impl Session {
             messages: 0,
             errors: 0,
             reset: false,
-            about: None,
         }
     }
 
@@ -242,19 +239,20 @@ impl Session {
 
     fn answered(&mut self, state: State, answer: Answer, now: Instant) -> State {
         let idle = State::ExpectCommand(Stage::Idle);
-        if matches!(answer, Answer::Reply(_)) {
-            self.about = state.address();
-        }
+        let address = match &answer {
+            Answer::Reply(_) => state.address(),
+            Answer::Accept => None,
+        };
         match (state, answer) {
             (State::AwaitGreeting, Answer::Accept) => self.greet(),
             (State::AwaitGreeting, Answer::Reply(reply)) => {
-                self.log_refusal(&reply, None);
+                self.log_refusal(&reply, "");
                 self.close(&reply)
             }
             (State::AwaitLogin(login), Answer::Accept) => self.accept_login(login),
             (State::AwaitMail(mail), Answer::Accept) => self.accept_mail(mail),
             (State::AwaitLogin(_) | State::AwaitMail(_), Answer::Reply(reply)) => {
-                self.refuse(&reply, idle)
+                self.refuse_about(address, &reply, idle)
             }
             (State::AwaitRcpt(transaction, rcpt), Answer::Accept) => {
                 self.accept_rcpt(transaction, rcpt)
@@ -263,7 +261,10 @@ impl Session {
             (
                 State::AwaitRcpt(transaction, _) | State::AwaitData(transaction),
                 Answer::Reply(reply),
-            ) => self.refuse(&reply, State::ExpectCommand(Stage::Envelope(transaction))),
+            ) => {
+                let next = State::ExpectCommand(Stage::Envelope(transaction));
+                self.refuse_about(address, &reply, next)
+            }
             (State::AwaitBdat(transaction, chunk), Answer::Accept) => {
                 self.accept_bdat(transaction, chunk, now)
             }
@@ -480,29 +481,34 @@ impl Session {
 
     /// Refuses a command. Then the next state is `next`, unless the connection ends.
     pub(super) fn refuse(&mut self, reply: &Reply, next: State) -> State {
-        let utf8 = next
-            .transaction()
-            .is_some_and(|transaction| transaction.mail.smtputf8);
+        self.refuse_about(None, reply, next)
+    }
+
+    /// As [`Self::refuse`]. The log says that the refusal is about this address. None: the sender.
+    fn refuse_about(&mut self, address: Option<String>, reply: &Reply, next: State) -> State {
+        let transaction = next.transaction();
+        let sender = || transaction.map(sender_of).unwrap_or_default();
+        self.log_refusal(reply, &address.unwrap_or_else(sender));
+        let utf8 = transaction.is_some_and(|transaction| transaction.mail.smtputf8);
         self.refuse_as(reply, utf8, next)
     }
 
-    /// As [`Self::refuse`], with a reply in UTF-8 or ASCII. A permanent refusal counts as an error
-    /// of the client. The connection ends after too many errors, and after a 421.
+    /// Writes a refusal that is logged, in UTF-8 or ASCII. A permanent refusal counts as an error of
+    /// the client. The connection ends after too many errors, and after a 421.
     pub(super) fn refuse_as(&mut self, reply: &Reply, utf8: bool, next: State) -> State {
-        self.log_refusal(reply, next.transaction());
         if reply.code() == ReplyCode::UNAVAILABLE {
             return self.close(reply);
         }
         self.write(reply, utf8);
         if reply.code().is_permanent() {
             self.errors += 1;
-            if self.errors > self.config.max_errors {
+            if usize::try_from(self.errors).unwrap_or(usize::MAX) > self.config.max_errors {
                 let reply = Reply::fixed(
                     ReplyCode::UNAVAILABLE,
                     Some(EnhancedCode::SECURITY_TRANSIENT),
                     "too many errors, closing",
                 );
-                self.log_refusal(&reply, next.transaction());
+                self.log_refusal(&reply, "");
                 return self.close(&reply);
             }
         }
@@ -510,9 +516,7 @@ impl Session {
     }
 
     /// Logs a refusal. Each is logged once, where its reply is written.
-    pub(super) fn log_refusal(&mut self, reply: &Reply, transaction: Option<&Transaction>) {
-        let sender = || transaction.map(|transaction| transaction.mail.reverse_path.to_string());
-        let address = self.about.take().or_else(sender).unwrap_or_default();
+    pub(super) fn log_refusal(&self, reply: &Reply, address: &str) {
         tracing::info!(
             session = %self.client.session,
             remote = %self.client.remote,
@@ -533,7 +537,12 @@ impl Session {
     pub(super) fn close_for(&mut self, error: LineError) -> State {
         self.input.clear();
         let reply = error.reply();
-        self.log_refusal(&reply, None);
+        self.log_refusal(&reply, "");
         self.close(&reply)
     }
+}
+
+/// The sender of a transaction, for the log.
+pub(super) fn sender_of(transaction: &Transaction) -> String {
+    transaction.mail.reverse_path.to_string()
 }

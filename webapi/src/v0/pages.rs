@@ -165,7 +165,7 @@ const GET_RESPONSE: &str = r#"{
 }"#;
 
 const SEND_REQUEST: &str = r#"{
-  "From": [{"Name": "Shop", "Address": "shop@example.org"}],
+  "From": [],
   "To": [{"Name": "Jane Doe", "Address": "jane@example.com"}],
   "CC": [],
   "BCC": [],

@@ -33,10 +33,10 @@ pub enum Event {
     Canceled,
     /// A mail came to the fromid address that is not a usable DSN.
     Unrecognized,
-    /// The recipient unsubscribed from a mailing list. This event is in the log only: the contract
-    /// of webhooks does not have it.
+    /// The recipient unsubscribed from a mailing list. Version 0 of the webhooks does not have this
+    /// event.
     Unsubscribed,
-    /// The recipient complained. This event is in the log only, like `Unsubscribed`.
+    /// The recipient complained. Version 0 of the webhooks does not have this event either.
     Complained,
 }
 
