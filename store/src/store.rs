@@ -72,6 +72,17 @@ impl Store {
         }
     }
 
+    /// A store in memory refuses results from now on, as with a full disk, or takes them again.
+    /// Gives how often it refused them.
+    #[cfg(any(test, feature = "memory"))]
+    #[must_use]
+    pub fn refuse_results(&self, refuse: bool) -> watch::Receiver<u64> {
+        match &self.engine {
+            Engines::Journal(_) => watch::Sender::new(0).subscribe(),
+            Engines::Model(model) => model.refuse_results(refuse),
+        }
+    }
+
     /// Stops in good order. The store carries out what was asked before; later calls fail with
     /// [`StoreError::Closed`].
     pub async fn close(self) {

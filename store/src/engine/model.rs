@@ -3,9 +3,13 @@
 //! It looks at everything to find something, keeps no index and shares no code with the journal
 //! engine, so that a test can hold the two against each other. The subjects bring its parts.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::{Changes, Engine};
 use crate::{
@@ -19,6 +23,14 @@ use crate::{
 pub(crate) struct Model {
     state: Mutex<Content>,
     changes: Changes,
+    refusal: Refusal,
+}
+
+/// Results are refused, as by a full disk, and how many calls were refused so far.
+#[derive(Default)]
+struct Refusal {
+    on: AtomicBool,
+    count: watch::Sender<u64>,
 }
 
 #[derive(Clone, Default)]
@@ -56,6 +68,20 @@ impl Model {
     fn apply_one(&self, op: Op, text: Option<NewText>) -> Result<Applied, StoreError> {
         let applied = self.apply(vec![(op, text)])?;
         applied.into_iter().next().ok_or(StoreError::Closed)
+    }
+
+    /// From now on results are refused, or taken again. Gives how often they were refused.
+    pub(crate) fn refuse_results(&self, refuse: bool) -> watch::Receiver<u64> {
+        self.refusal.on.store(refuse, Ordering::SeqCst);
+        self.refusal.count.subscribe()
+    }
+
+    fn check_results(&self) -> Result<(), StoreError> {
+        if self.refusal.on.load(Ordering::SeqCst) {
+            self.refusal.count.send_modify(|count| *count += 1);
+            return Err(StoreError::Full);
+        }
+        Ok(())
     }
 
     /// Does what a crash does: it ends all claims, and what was staged goes.
@@ -108,6 +134,7 @@ impl Engine for Model {
     }
 
     async fn settle(&self, settles: Vec<Settle>) -> Result<Vec<bool>, StoreError> {
+        self.check_results()?;
         let settles = settles.into_iter().map(|settle| {
             let (op, text) = unit::Op::settle(settle);
             (Op::Unit(op), text)
@@ -121,6 +148,7 @@ impl Engine for Model {
     }
 
     async fn settle_hooks(&self, settles: Vec<SettleHook>) -> Result<Vec<bool>, StoreError> {
+        self.check_results()?;
         let settles = settles.into_iter();
         let ops = settles.map(|settle| (Op::Hooks(hooks::Op::Settle(settle)), None));
         let applied = self.apply(ops.collect())?;

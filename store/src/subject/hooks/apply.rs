@@ -145,6 +145,10 @@ impl State {
         hook.fence += 1;
         match settle.outcome {
             Outcome::Release => hook.attempts = hook.attempts.saturating_sub(1),
+            Outcome::Postpone(time) => {
+                hook.attempts = hook.attempts.saturating_sub(1);
+                hook.next_attempt = time;
+            }
             Outcome::Retry(time) => {
                 hook.results.push(settle.attempt);
                 hook.next_attempt = time;

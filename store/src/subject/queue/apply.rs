@@ -249,10 +249,13 @@ impl State {
         queued.results.extend(attempt);
         queued.delay_told |= delay_told;
         match outcome {
-            Outcome::Release => {
+            Outcome::Release | Outcome::Postpone(_) => {
                 queued.attempts = queued.attempts.saturating_sub(1);
                 if let Some(claimed) = claimed {
                     queued.last_attempt = claimed.last_attempt;
+                }
+                if let Outcome::Postpone(time) = outcome {
+                    queued.next_attempt = time;
                 }
             }
             Outcome::Retry(time) => queued.next_attempt = time,

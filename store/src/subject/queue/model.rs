@@ -232,10 +232,13 @@ impl Model {
         queued.results.extend(attempt);
         queued.delay_told |= delay_told;
         match outcome {
-            Outcome::Release => {
+            Outcome::Release | Outcome::Postpone(_) => {
                 queued.attempts = queued.attempts.saturating_sub(1);
                 if let Some(lease) = lease {
                     queued.last_attempt = lease.last_attempt;
+                }
+                if let Outcome::Postpone(time) = outcome {
+                    queued.next_attempt = time;
                 }
                 self.queued.insert(queued.id, queued);
             }

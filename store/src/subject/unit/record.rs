@@ -144,6 +144,8 @@ pub enum Outcome {
         /// Until when the history keeps the message; None: not at all.
         keep_until: Option<Time>,
     },
+    /// The message goes back as it was, and is due at this time. The attempt does not count.
+    Postpone(Time),
 }
 
 impl Accept {

@@ -155,6 +155,7 @@ pub(super) enum Length {
 pub(super) enum Fate {
     Release,
     Retry(u16),
+    Postpone(u16),
     Retire { success: bool, keep: Option<u16> },
 }
 
@@ -169,6 +170,7 @@ pub(super) enum Crash {
 pub(super) fn fate() -> impl Strategy<Value = Fate> {
     prop_oneof![
         1 => Just(Fate::Release),
+        1 => (0..300_u16).prop_map(Fate::Postpone),
         2 => (0..300_u16).prop_map(Fate::Retry),
         4 => (any::<bool>(), prop::option::of(0..300_u16)).prop_map(|(success, keep)| Fate::Retire { success, keep }),
     ]
@@ -467,6 +469,7 @@ pub(super) fn outcome(fate: Fate, now: Time) -> Outcome {
     match fate {
         Fate::Release => Outcome::Release,
         Fate::Retry(seconds) => Outcome::Retry(later(seconds)),
+        Fate::Postpone(seconds) => Outcome::Postpone(later(seconds)),
         Fate::Retire { success, keep } => Outcome::Retire {
             success,
             now,
@@ -484,7 +487,7 @@ pub(super) fn settlement(
     now: Time,
 ) -> Settle {
     let mut settle = settle(queued, outcome);
-    if outcome == Outcome::Release {
+    if matches!(outcome, Outcome::Release | Outcome::Postpone(_)) {
         settle.attempt = None;
         return settle;
     }
