@@ -4,7 +4,15 @@
 //! runner keeps the number of calls within the limits: `webhook.max_concurrency` in all, and those
 //! of `receivers` for each receiver and host.
 
-use std::{collections::HashMap, future, mem, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future, mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use postrider_config::{Dynamic, Live, Static, WebhookConfig};
 use postrider_store::{ClaimHooks, Clock, Hook, HookAttempt, SettleHook, Store, StoreError, Time};
@@ -61,6 +69,8 @@ pub struct Runner {
     config: Live,
     clock: Arc<dyn Clock>,
     settings: WebhookConfig,
+    /// Results could not be recorded so far. Only one task records at a time.
+    unsettled: Arc<AtomicBool>,
 }
 
 /// Why a runner can't be made.
@@ -109,6 +119,7 @@ impl Runner {
             config,
             clock,
             settings,
+            unsettled: Arc::default(),
         })
     }
 
@@ -136,7 +147,8 @@ impl Runner {
         let mut settling = JoinSet::new();
         while !*shutdown.borrow() {
             changed.mark_unchanged();
-            let wake = if results.len() < RESULTS_WAITING {
+            // Nothing new is called while results can't be recorded.
+            let wake = if results.len() < RESULTS_WAITING && !self.unsettled.load(Relaxed) {
                 self.begin_due(&mut running, &mut results).await
             } else {
                 None
@@ -289,12 +301,19 @@ impl Runner {
     /// Records results. Tries again for as long as the store fails.
     fn settle_all(&self, results: Vec<SettleHook>) -> impl Future<Output = ()> + Send + use<> {
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
+        let unsettled = Arc::clone(&self.unsettled);
         async move {
             loop {
                 match store.settle_hooks(results.clone()).await {
-                    Ok(_) | Err(StoreError::Closed) => return,
+                    Ok(_) | Err(StoreError::Closed) => {
+                        unsettled.store(false, Relaxed);
+                        return;
+                    }
                     Err(error) => {
-                        error!(%error, "failed to record the results of webhook calls; to be tried again");
+                        // It is told once.
+                        if !unsettled.swap(true, Relaxed) {
+                            error!(%error, "the results of webhook calls can't be recorded; no further calls are made until they are");
+                        }
                     }
                 }
                 clock.sleep_until(clock.now().after(STORE_RETRY)).await;

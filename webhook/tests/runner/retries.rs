@@ -148,3 +148,25 @@ async fn after_all_repeats_a_call_is_given_up_and_the_next_event_comes() {
     assert_eq!(calls[3].header("x-mox-webhook-attempt"), "1");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn results_are_tried_until_they_are_recorded_and_nothing_is_called_meanwhile() {
+    let receiver = Receiver::start().await;
+    let world = World::start(ALLOWED);
+    let url = receiver.url("/status/200");
+    let mut refused = world.store.refuse_results(true);
+    world.tell(&url, 1, Event::Delivered).await;
+    receiver.wait_for(1).await;
+    for count in 1..=3 {
+        refused.wait_for(|refused| *refused >= count).await.unwrap();
+        world.clock.advance(Duration::from_secs(60));
+    }
+    world.tell(&url, 2, Event::Delivered).await;
+    refused.wait_for(|refused| *refused >= 4).await.unwrap();
+    assert_eq!(receiver.wait_for(1).await.len(), 1);
+    let _ = world.store.refuse_results(false);
+    world.clock.advance(Duration::from_secs(60));
+    world.retired(2).await;
+    assert_eq!(receiver.wait_for(2).await.len(), 2);
+    world.stop().await;
+}
