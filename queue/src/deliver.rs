@@ -2,10 +2,12 @@
 //!
 //! | file | its job |
 //! |---|---|
+//! | `addresses` | the connections of each address, and the addresses that failed lately |
 //! | `attempt` | the hosts and addresses of one attempt, one after another |
 //! | `transaction` | which messages go in which transaction, envelopes, and what the replies mean |
 //! | `signing` | which messages need which signatures, and the signatures that are known |
 
+mod addresses;
 mod attempt;
 mod signing;
 mod transaction;
@@ -14,9 +16,17 @@ use postrider_config::Dynamic;
 use postrider_smtp::client::Connection;
 use postrider_store::Queued;
 
+pub(crate) use addresses::Addresses;
 pub(crate) use signing::Signatures;
 
-use crate::{Queue, next_hop::Plan, settle::EndedAttempt};
+use crate::{
+    Queue,
+    next_hop::Plan,
+    run::Slot,
+    schedule::Connected,
+    settle::{EndedAttempt, Postponed},
+};
+use addresses::Place;
 use attempt::OngoingAttempt;
 
 /// A connection that is kept for more messages.
@@ -27,6 +37,8 @@ pub(crate) struct KeptConnection {
     /// The server proved its name by a certificate.
     verified: bool,
     connection: Connection,
+    place: Place,
+    _connected: Connected,
     /// The messages that were sent over it.
     sent: usize,
 }
@@ -37,10 +49,25 @@ impl KeptConnection {
         self.connection.quit().await;
     }
 
+    /// Ends when the address is full and another connection waits for a place.
+    pub(crate) async fn is_wanted_elsewhere(&self) {
+        self.place.wanted().await;
+    }
+
     /// Whether messages may go over this connection. Its site is that of the plan.
     fn fits(&self, plan: &Plan, verified: bool) -> bool {
         self.transport == plan.transport && (self.verified || !verified) && self.connection.usable()
     }
+}
+
+/// What became of messages.
+#[derive(Debug, Default)]
+pub(crate) struct Delivered {
+    pub(crate) ended: Vec<EndedAttempt>,
+    /// The messages that were not attempted.
+    pub(crate) postponed: Vec<Postponed>,
+    /// False: no connection to the site can be made now.
+    pub(crate) connects: bool,
 }
 
 impl Queue {
@@ -52,9 +79,11 @@ impl Queue {
         plan: &Plan,
         messages: Vec<Queued>,
         kept: &mut Option<KeptConnection>,
-    ) -> Vec<EndedAttempt> {
-        let mut attempt = OngoingAttempt::new(self, config, plan, messages);
-        attempt.sign_or_fail().await;
+        slot: &Slot,
+    ) -> Delivered {
+        let began = self.clock.moment();
+        let mut attempt = OngoingAttempt::new(self, config, plan, messages, slot);
+        attempt.sign_or_postpone().await;
         let verified = attempt.wants_verified_tls();
         if let Some(mut old) = kept.take_if(|kept| kept.fits(plan, verified)) {
             attempt.send(&mut old.connection, &mut old.sent).await;
@@ -68,6 +97,13 @@ impl Queue {
         }
         if attempt.has_pending() {
             attempt.try_hosts(kept).await;
+        }
+        let answered = attempt.answered();
+        if answered > 0 {
+            let now = self.clock.moment();
+            if slot.health.answered(answered, now.since(began), now) {
+                slot.answers().await;
+            }
         }
         attempt.finish()
     }

@@ -25,6 +25,7 @@ pub mod dial;
 mod dkim;
 mod explain;
 pub mod extra;
+mod faults;
 pub mod header;
 mod judge;
 mod limits;
@@ -51,8 +52,10 @@ use postrider_store::{Clock, Store};
 use rand::{SeedableRng, rngs::StdRng};
 use rustls::ClientConfig;
 use rustls_platform_verifier::BuilderVerifierExt;
+use tokio::sync::Semaphore;
 
-use deliver::Signatures;
+use deliver::{Addresses, Signatures};
+use faults::Faults;
 use next_hop::Plans;
 
 pub use add::{
@@ -114,6 +117,10 @@ pub struct Queue {
     rng: Mutex<StdRng>,
     signatures: Signatures,
     plans: Mutex<Plans>,
+    addresses: Arc<Addresses>,
+    /// The places of connections that wait long for a greeting.
+    slow: Semaphore,
+    faults: Faults,
     /// As of the last claim.
     limits: Mutex<explain::UsedUp>,
     /// The messages that submissions are about to add, for the limits of accounts.
@@ -148,6 +155,9 @@ impl Queue {
     pub fn new(parts: QueueParts) -> Result<Self, QueueSetupError> {
         let verifying_tls = Arc::new(verifying_config(&parts.statics)?);
         let plans = Plans::new(&parts.statics);
+        let delivery = &parts.statics.delivery;
+        let addresses = Addresses::new(delivery.connections_per_address);
+        let slow = Semaphore::new(delivery.slow_connections);
         Ok(Self {
             store: parts.store,
             config: parts.config,
@@ -159,6 +169,9 @@ impl Queue {
             rng: Mutex::new(parts.rng),
             signatures: Signatures::default(),
             plans: Mutex::new(plans),
+            addresses: Arc::new(addresses),
+            slow,
+            faults: Faults::default(),
             limits: Mutex::default(),
             reserved: Mutex::default(),
             verifying_tls,

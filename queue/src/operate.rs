@@ -68,6 +68,10 @@ impl Queue {
         {
             return Err(OperateError::UnknownTransport(transport.clone()));
         }
+        if change.next_attempt.is_some() {
+            // Whoever asks for a time wants an attempt then, also at a site that failed.
+            self.faults.forgive();
+        }
         let mut count = ChangedCount::default();
         let mut after = None;
         loop {

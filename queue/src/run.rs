@@ -16,13 +16,13 @@ mod dispatch;
 mod worker;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     pin::Pin,
     sync::Arc,
     time::Duration,
 };
 
-use postrider_store::{Claim, Moment, Outcome, Party, Queued, Settle, Time};
+use postrider_store::{Claim, Moment, Outcome, Party, Queued, Settle, StoreError, Time};
 use tokio::{
     sync::{mpsc, watch},
     task::{Id, JoinError, JoinSet},
@@ -34,7 +34,8 @@ use crate::{
     Queue,
     explain::UsedUp,
     next_hop::{PlanKey, Site},
-    schedule::InFlight,
+    schedule::{Down, Health, InFlight},
+    settle::{self, Postponed},
 };
 use dispatch::Planning;
 
@@ -71,6 +72,68 @@ enum WorkerNote {
     },
     /// A plan is still used, but a new one is to be made.
     Stale { key: PlanKey },
+    /// The site answers, as it did not before, or it answers fast now.
+    Answers { site: Site },
+    /// A connection waits long for its greeting, or does so no more.
+    Slow { site: Site, slow: bool },
+}
+
+/// A worker's place at its site, as its attempts see it.
+pub(crate) struct Slot {
+    site: Site,
+    pub(crate) health: Arc<Health>,
+    notes: mpsc::Sender<WorkerNote>,
+}
+
+impl Slot {
+    /// The site answers, as it did not before, or it answers fast now.
+    pub(crate) async fn answers(&self) {
+        let site = self.site.clone();
+        self.note(WorkerNote::Answers { site }).await;
+    }
+
+    /// The connection waits long for its greeting, or does so no more.
+    pub(crate) async fn slow(&self, slow: bool) {
+        let site = self.site.clone();
+        self.note(WorkerNote::Slow { site, slow }).await;
+    }
+
+    async fn note(&self, note: WorkerNote) {
+        // The loop takes notes until the last worker has ended.
+        let _ = self.notes.send(note).await;
+    }
+}
+
+/// Sites in the order in which they came, each once.
+#[derive(Debug, Default)]
+struct WaitingSites {
+    order: VecDeque<Site>,
+    known: HashSet<Site>,
+}
+
+impl WaitingSites {
+    fn push(&mut self, site: &Site) {
+        if self.known.insert(site.clone()) {
+            self.order.push_back(site.clone());
+        }
+    }
+
+    fn push_front(&mut self, site: Site) {
+        if self.known.insert(site.clone()) {
+            self.order.push_front(site);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Site> {
+        let site = self.order.pop_front()?;
+        self.known.remove(&site);
+        Some(site)
+    }
+
+    /// Whether other sites than this one wait.
+    fn has_others(&self, site: &Site) -> bool {
+        self.order.len() > usize::from(self.known.contains(site))
+    }
 }
 
 /// The loop, and what it knows.
@@ -83,7 +146,10 @@ struct QueueLoop {
     notes: mpsc::Sender<WorkerNote>,
     planning: Planning,
     /// Sites with messages that wait only because there are as many workers as there may be.
-    waiting: VecDeque<Site>,
+    waiting: WaitingSites,
+    /// Sites that wait because sites that are not known to answer have all places that they may
+    /// have.
+    unproven: WaitingSites,
     /// No claim before its end.
     pause: Option<Pin<Box<Sleep>>>,
 }
@@ -93,6 +159,7 @@ impl Queue {
     /// way.
     pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
         let mut changed = self.store.queue_changed();
+        let mut unsettled = self.faults.unsettled();
         let (notes, mut inbox) = mpsc::channel(64);
         let mut queue_loop = QueueLoop {
             queue: Arc::clone(&self),
@@ -101,11 +168,13 @@ impl Queue {
             sites: HashMap::new(),
             notes,
             planning: Planning::default(),
-            waiting: VecDeque::new(),
+            waiting: WaitingSites::default(),
+            unproven: WaitingSites::default(),
             pause: None,
         };
         while !*shutdown.borrow() {
             changed.mark_unchanged();
+            unsettled.mark_unchanged();
             let wake = queue_loop.claim().await;
             let due = async {
                 match wake {
@@ -115,6 +184,7 @@ impl Queue {
             };
             tokio::select! {
                 _ = changed.changed() => {}
+                _ = unsettled.changed() => {}
                 () = due => {}
                 _ = shutdown.wait_for(|stop| *stop) => {}
                 Some(note) = inbox.recv() => queue_loop.take_note(note),
@@ -148,19 +218,59 @@ impl Queue {
             suppress: Vec::new(),
             events: Vec::new(),
         });
-        if let Err(error) = self.store.settle(settles.collect()).await {
-            error!(%error, "failed to give messages back; their claims end by themselves");
+        self.settle(settles.collect()).await;
+    }
+
+    /// Stores results. Tries until the store takes them. Until then nothing is claimed, so no
+    /// message is attempted again whose result is not stored.
+    async fn settle(&self, settles: Vec<Settle>) {
+        let again: Vec<Settle> = settles.iter().map(settle::copy).collect();
+        let mut result = self.store.settle(settles).await;
+        let mut unsettled = None;
+        let mut ending = false;
+        while let Err(error) = result {
+            if ending || !may_pass(&error) {
+                let ids: Vec<u64> = again.iter().map(|settle| settle.id.0).collect();
+                error!(?ids, %error, "the results of attempts are not stored; these messages are sent again after the next start");
+                return;
+            }
+            if !self.faults.is_unsettled() {
+                error!(%error, "the results of attempts can't be stored; nothing is delivered until they are");
+            }
+            unsettled.get_or_insert_with(|| self.faults.unsettle());
+            tokio::select! {
+                () = self.clock.sleep_until(self.clock.now().after(STORE_RETRY)) => {}
+                () = self.faults.ended() => ending = true,
+            }
+            let settles = again.iter().map(settle::copy).collect();
+            result = self.store.settle(settles).await;
         }
     }
 
-    /// Stores results. If the store can't take them, the claims end by themselves and the messages
-    /// are attempted again: better twice than not at all.
-    async fn settle(&self, settles: Vec<Settle>) {
-        let ids: Vec<u64> = settles.iter().map(|settle| settle.id.0).collect();
-        if let Err(error) = self.store.settle(settles).await {
-            error!(?ids, %error, "failed to store the results of attempts; these messages may be sent again");
+    /// Gives back messages of a site that is down.
+    async fn postpone(&self, messages: Vec<Queued>, down: &Down) {
+        let (config, now) = (self.config.load_full(), self.clock.now());
+        let until = now.after(down.until.since(self.clock.moment()));
+        let mut settles = Vec::with_capacity(messages.len());
+        for message in messages {
+            let postponed = Postponed {
+                message,
+                status: down.status.clone(),
+                until,
+                failing_since: down.since,
+            };
+            settles.push(self.postponement(&config, postponed).await);
         }
+        self.settle(settles).await;
     }
+}
+
+/// Whether a settlement that failed so may succeed later.
+const fn may_pass(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Full | StoreError::Write(_) | StoreError::Read(_)
+    )
 }
 
 /// Waits for the end of a pause. Without a pause it never ends.
@@ -183,12 +293,25 @@ impl QueueLoop {
             .claim(now, limits, self.planning.destinations());
         *queue.limits() = UsedUp {
             all: claim.is_none(),
-            full: self.in_flight.full_sites(limits),
+            full: self.in_flight.full_sites(limits, now.1),
         };
+        if queue.faults.take_forgiveness() {
+            self.in_flight.forgive();
+        }
+        // The end of either wakes the loop.
+        if queue.faults.is_unsettled() {
+            return None;
+        }
+        if let Some(until) = queue.faults.until(now.0) {
+            return Some(until);
+        }
         // All workers are busy. The next note of a worker wakes the loop.
         let claim = claim?;
         let (_, held) = self.in_flight.waiting();
-        if !self.waiting.is_empty() || self.planning.count() >= PLANNING_MAX || held >= HELD_MAX {
+        if !self.waiting.order.is_empty()
+            || self.planning.count() >= PLANNING_MAX
+            || held >= HELD_MAX
+        {
             return None;
         }
         if self.pause.as_ref().is_some_and(|pause| !pause.is_elapsed()) {
@@ -229,6 +352,15 @@ impl QueueLoop {
             WorkerNote::Room => {}
             WorkerNote::Back { messages, claimed } => self.dispatch(messages, claimed),
             WorkerNote::Stale { key } => self.refresh(key),
+            WorkerNote::Answers { site } => {
+                let now = self.queue.clock.moment();
+                self.in_flight.prove(&site, now);
+                self.serve(&site);
+            }
+            WorkerNote::Slow { site, slow } => {
+                let now = self.queue.clock.moment();
+                self.in_flight.slow(&site, slow, now);
+            }
         }
     }
 
@@ -250,6 +382,7 @@ impl QueueLoop {
     /// Ends the queue. Idle workers end as their inboxes close, and busy workers when their
     /// messages have results. All other claimed messages go back to the store.
     async fn stop(mut self, mut inbox: mpsc::Receiver<WorkerNote>) {
+        self.queue.faults.end();
         let mut left = self.planning.stop();
         for turns in self.in_flight.dismiss() {
             left.extend(turns.close().into_iter().flat_map(|batch| batch.messages));

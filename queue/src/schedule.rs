@@ -1,6 +1,7 @@
 //! When work may begin, and when a failed message is tried again: pure functions of the work in
 //! flight and of limits.
 
+mod health;
 mod in_flight;
 mod turns;
 
@@ -10,6 +11,7 @@ use postrider_config::QueueConfig;
 use postrider_store::Time;
 use rand::{Rng, RngExt};
 
+pub(crate) use health::{Connected, Down, Health};
 pub(crate) use in_flight::{InFlight, May};
 pub(crate) use turns::{ClaimedBatch, Turn, Turns};
 

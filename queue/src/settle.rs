@@ -13,7 +13,7 @@ use postrider_store::{
     Attempt, Event, NewEvent, NewMail, NewText, Outcome, OutgoingEvent, Party, Queued, Settle,
     Suppression, TextSource, Time, Top,
 };
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::{
     Queue, header, judge, schedule,
@@ -31,6 +31,18 @@ pub(crate) struct EndedAttempt {
     pub(crate) start: Time,
     /// The host or mailbox that took the message.
     pub(crate) hop: LastHop,
+}
+
+/// A claimed message that goes back to the queue without an attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Postponed {
+    pub(crate) message: Queued,
+    /// The reason.
+    pub(crate) status: DeliveryStatus,
+    /// When the message is due again.
+    pub(crate) until: Time,
+    /// Since when no connection to its site can be made. None: that is not the reason.
+    pub(crate) failing_since: Option<Time>,
 }
 
 /// The party that reports success, if the submitter wants a report.
@@ -96,6 +108,71 @@ impl Queue {
         if let Some((action, until)) = fate.report {
             self.add_report(config, &message, action, &status, until, &mut settle)
                 .await;
+        }
+        settle
+    }
+
+    /// All waits between attempts together.
+    fn all_waits(&self) -> Duration {
+        self.statics.queue.retry_intervals.iter().sum()
+    }
+
+    /// Whether the time of a message is over, if its site fails since then.
+    pub(crate) fn is_expired(&self, message: &Queued, failing_since: Option<Time>) -> bool {
+        let now = self.clock.now();
+        failing_since
+            .is_some_and(|since| now.since(since.max(message.common.queued)) >= self.all_waits())
+    }
+
+    /// The change of state for a message that was not attempted. It has an end nevertheless: when
+    /// its site fails for as long as all waits between attempts take together, it fails. For any
+    /// other reason, attempts count again after that time.
+    pub(crate) async fn postponement(&self, config: &Dynamic, postponed: Postponed) -> Settle {
+        let Postponed {
+            message,
+            status,
+            until,
+            failing_since,
+        } = postponed;
+        let (now, queued) = (self.clock.now(), message.common.queued);
+        let settings = &self.statics.queue;
+        let attempted = message.results.last().map_or(queued, |last| last.start);
+        let expired = self.is_expired(&message, failing_since);
+        if expired || now.since(attempted.max(queued)) >= self.all_waits() {
+            let status = if expired { expire(status) } else { status };
+            let ended = EndedAttempt {
+                message,
+                status,
+                start: now,
+                hop: LastHop::SendsNoDsns,
+            };
+            return self.settlement(config, ended).await;
+        }
+        debug!(id = message.id.0, %until, %status, "postponed without an attempt");
+        let mut settle = Settle {
+            id: message.id,
+            fence: message.fence,
+            party: Party::Claimant,
+            attempt: None,
+            outcome: Outcome::Postpone(until),
+            delay_told: false,
+            text: None,
+            mails: Vec::new(),
+            hooks: Vec::new(),
+            events: Vec::new(),
+            suppress: Vec::new(),
+        };
+        if now.since(queued) >= settings.delay_dsn_after && !message.delay_told {
+            settle.delay_told = true;
+            let account = config.accounts.get(&message.common.account);
+            let outgoing = event(&message, Event::Delayed, &status, now);
+            self.tell(config, &message, outgoing, &mut settle);
+            if wants_delay_mail(&message, account) {
+                let last = schedule::gives_up_at(until, message.attempts, settings);
+                let (action, last) = (Action::Delayed, Some(last));
+                self.add_report(config, &message, action, &status, last, &mut settle)
+                    .await;
+            }
         }
         settle
     }
@@ -257,10 +334,7 @@ impl Queue {
             };
         };
         let late = now.since(message.common.queued) >= settings.delay_dsn_after;
-        let tell = late
-            && !message.delay_told
-            && message.notify.delay
-            && (message.notify.given || wants_mail(account));
+        let tell = late && !message.delay_told && wants_delay_mail(message, account);
         let until = schedule::gives_up_at(next, message.attempts, settings);
         Fate {
             outcome: Outcome::Retry(next),
@@ -363,6 +437,42 @@ impl Queue {
 
 fn wants_mail(account: Option<&Account>) -> bool {
     account.is_none_or(|account| account.failure_dsn.by_mail())
+}
+
+/// Whether the sender is told of a delay by mail.
+fn wants_delay_mail(message: &Queued, account: Option<&Account>) -> bool {
+    message.notify.delay && (message.notify.given || wants_mail(account))
+}
+
+/// The status of a message that fails because its time is over.
+fn expire(last: DeliveryStatus) -> DeliveryStatus {
+    let code = EnhancedCode::permanent(4, 7);
+    DeliveryStatus {
+        remote: last.remote,
+        ..DeliveryStatus::permanent(last.cause, code, format!("expired; last: {}", last.text))
+    }
+}
+
+/// A copy of a settlement, to be tried again. A DSN is the only text that a settlement has, and it
+/// is in memory.
+pub(crate) fn copy(settle: &Settle) -> Settle {
+    let text = match &settle.text {
+        Some(NewText::Inline(text)) => Some(NewText::Inline(text.clone())),
+        Some(NewText::File(_)) | None => None,
+    };
+    Settle {
+        id: settle.id,
+        fence: settle.fence,
+        party: settle.party,
+        attempt: settle.attempt.clone(),
+        outcome: settle.outcome,
+        delay_told: settle.delay_told,
+        text,
+        mails: settle.mails.clone(),
+        hooks: settle.hooks.clone(),
+        suppress: settle.suppress.clone(),
+        events: settle.events.clone(),
+    }
 }
 
 /// NOTIFY of the submitter goes before the setting of the account.

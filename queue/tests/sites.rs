@@ -19,6 +19,8 @@ mod patience;
 mod remote;
 #[allow(dead_code, reason = "the other tests of this crate use more of it")]
 mod support;
+#[path = "sites/tarpits.rs"]
+mod tarpits;
 
 use std::{
     sync::{

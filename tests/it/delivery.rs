@@ -299,3 +299,44 @@ async fn hosts_with_underscores_are_found() {
     assert_eq!(received[0].rcpts, ["RCPT TO:<u@sub_dom.d-us.test>"]);
     world.server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_in_the_packet_of_the_go_is_final() {
+    let remote = Remote::start(|point, _| match point {
+        Point::Command(line) if line == "DATA" => Some(Act::Say("354 go\r\n554 5.7.1 blocked")),
+        _ => None,
+    })
+    .await;
+    let receiver = Receiver::start(|_| 200).await;
+    let world = world(&remote, &receiver).await;
+    send(&world, &["rcpt@remote.test"], "blocked").await;
+    let calls = receiver.wait_for(1).await;
+    assert_eq!(events(&calls), ["failed"]);
+    assert_eq!(calls[0].payload["SMTPCode"], 554);
+    assert_eq!(calls[0].payload["SMTPEnhancedCode"], "5.7.1");
+    world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_hosts_hold_back_no_other_delivery() {
+    let remote = Remote::start(|_, _| None).await;
+    let receiver = Receiver::start(|_| 200).await;
+    let world = world(&remote, &receiver).await;
+    // Nobody accepts these connections, but the system makes them.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addresses: Vec<String> = (0..20)
+        .map(|number| format!("{number}@[127.0.1.{}]", number % 5))
+        .collect();
+    for number in 0..5 {
+        let address = silent.local_addr().unwrap();
+        world.dialer.lead([127, 0, 1, number].into(), address);
+    }
+    let to: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    send(&world, &to, "silence").await;
+    send(&world, &["rcpt@remote.test"], "through").await;
+    let calls = receiver.wait_for(1).await;
+    assert_eq!(events(&calls), ["delivered"]);
+    // The connections break, and so the attempts end.
+    drop(silent);
+    world.server.stop().await;
+}

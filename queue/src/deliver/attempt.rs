@@ -2,8 +2,11 @@
 //! result.
 
 use std::{
+    io,
     net::{IpAddr, SocketAddr},
+    pin::pin,
     sync::Arc,
+    time::Duration,
 };
 
 use postrider_config::{Direct, Dynamic};
@@ -11,22 +14,33 @@ use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode, Host,
     client::{Connection, Credentials, Options, Remote, Tls, TlsMode},
 };
-use postrider_store::{Queued, Time};
+use postrider_store::{QueueId, Queued, Time};
+use rand::RngExt;
 use rustls::pki_types::ServerName;
-use tracing::debug;
+use tokio::time::Instant;
+use tracing::{debug, error};
 
-use super::KeptConnection;
+use super::{Delivered, KeptConnection};
 use crate::{
-    Queue, judge,
+    Queue,
+    faults::OwnFault,
+    judge,
     next_hop::{self, Hop, Plan, TlsRule, Way},
     route::{self, SmarthostTls},
-    settle::{EndedAttempt, LastHop},
+    run::Slot,
+    settle::{EndedAttempt, LastHop, Postponed},
 };
 
 /// How many hosts are tried in one attempt.
 const HOSTS_MAX: usize = 10;
 /// How many addresses are tried in one attempt.
 const ADDRESSES_MAX: usize = 8;
+/// A connection whose session did not begin by then counts as slow.
+const SLOW_AFTER: Duration = Duration::from_secs(60);
+/// The wait of messages that were not attempted, where nothing else gives one.
+const PAUSE: Duration = Duration::from_secs(60);
+/// The wait of messages that can't be sent by a fault of ours.
+const OWN_FAULT_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// An attempt under way.
 pub(super) struct OngoingAttempt<'a> {
@@ -34,6 +48,18 @@ pub(super) struct OngoingAttempt<'a> {
     pub(super) config: &'a Dynamic,
     plan: &'a Plan,
     pub(super) start: Time,
+    slot: &'a Slot,
+    /// No further host is tried after it.
+    end: Instant,
+    /// What stood in the way of connections.
+    trouble: Trouble,
+    /// A connection was opened.
+    reached: bool,
+    /// The messages whose MAIL was sent, and that have no final result.
+    pub(super) begun: Vec<QueueId>,
+    postponed: Vec<Postponed>,
+    /// How many messages the site answered for.
+    answered: usize,
     /// The messages without a result, each with the last thing that happened to it.
     pub(super) pending: Vec<(Queued, DeliveryStatus)>,
     pub(super) ended: Vec<EndedAttempt>,
@@ -41,7 +67,31 @@ pub(super) struct OngoingAttempt<'a> {
     pub(super) may_pass: bool,
 }
 
+/// What stood in the way of connections.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// We have no means for a connection. This is the time of the next try.
+    used_up: Option<Time>,
+    /// We have no way to an address.
+    no_way: bool,
+    /// A host did not answer as it should.
+    failed: bool,
+    /// All places at an address are taken.
+    crowded: bool,
+    /// An address was left out, as connections to it failed lately.
+    marked: bool,
+}
+
+/// Why there is no connection.
+enum Unconnected {
+    /// It is our fault.
+    Ours(OwnFault, io::Error),
+    /// It is the host's fault.
+    Theirs(DeliveryStatus),
+}
+
 /// An address to try.
+#[derive(Clone)]
 struct Endpoint<'a> {
     host: &'a str,
     address: SocketAddr,
@@ -57,6 +107,7 @@ impl<'a> OngoingAttempt<'a> {
         config: &'a Dynamic,
         plan: &'a Plan,
         messages: Vec<Queued>,
+        slot: &'a Slot,
     ) -> Self {
         let untried = DeliveryStatus::transient(
             Cause::Connect,
@@ -68,6 +119,13 @@ impl<'a> OngoingAttempt<'a> {
             config,
             plan,
             start: queue.clock.now(),
+            slot,
+            end: Instant::now() + queue.statics.delivery.message_time,
+            trouble: Trouble::default(),
+            reached: false,
+            begun: Vec::new(),
+            postponed: Vec::new(),
+            answered: 0,
             pending: messages
                 .into_iter()
                 .map(|message| (message, untried.clone()))
@@ -81,10 +139,104 @@ impl<'a> OngoingAttempt<'a> {
         !self.pending.is_empty()
     }
 
-    /// Ends the attempt. Messages without a result get the last thing that happened to them.
-    pub(super) fn finish(mut self) -> Vec<EndedAttempt> {
-        self.end_pending();
-        self.ended
+    /// How many messages the site answered for.
+    pub(super) const fn answered(&self) -> usize {
+        self.answered
+    }
+
+    /// Ends the attempt. A message whose MAIL was sent gets the last thing that happened to it. If
+    /// no connection could be made, that counts for one of the others. The rest is postponed.
+    pub(super) fn finish(mut self) -> Delivered {
+        let mut rest = std::mem::take(&mut self.pending);
+        let begun = std::mem::take(&mut self.begun);
+        let tried = rest.extract_if(.., |(message, _)| begun.contains(&message.id));
+        for (message, status) in tried.collect::<Vec<_>>() {
+            self.end(message, status, LastHop::SendsNoDsns);
+        }
+        let mut connects = self.reached || rest.is_empty();
+        if let Some((_, status)) = rest.first() {
+            let status = status.clone();
+            match self.verdict(&status) {
+                None => {
+                    connects = true;
+                    self.pending = rest;
+                    self.end_pending();
+                }
+                Some((until, failing_since)) => {
+                    let expired = rest
+                        .first()
+                        .is_none_or(|(first, _)| self.queue.is_expired(first, failing_since));
+                    let counts = self.trouble.failed && !self.reached && !expired;
+                    if counts && self.ended.is_empty() {
+                        let (message, status) = rest.remove(0);
+                        self.end(message, status, LastHop::SendsNoDsns);
+                    }
+                    let rest = rest.into_iter().map(|(message, status)| Postponed {
+                        message,
+                        status,
+                        until,
+                        failing_since,
+                    });
+                    self.postponed.extend(rest);
+                }
+            }
+        }
+        Delivered {
+            ended: self.ended,
+            postponed: self.postponed,
+            connects,
+        }
+    }
+
+    /// When messages are due again that were not attempted, and since when their site fails. None:
+    /// the attempt counts for all of them.
+    fn verdict(&self, status: &DeliveryStatus) -> Option<(Time, Option<Time>)> {
+        let clock = &self.queue.clock;
+        let (now, moment) = (clock.now(), clock.moment());
+        let (health, trouble) = (&self.slot.health, &self.trouble);
+        if let Some(until) = trouble.used_up {
+            return Some((until, None));
+        }
+        if self.reached {
+            // The connection ended before their turn. Each connection does away with a message.
+            let until = match self.ended.is_empty() {
+                true => now.after(PAUSE),
+                false => now,
+            };
+            return Some((until, None));
+        }
+        if status.permanent && judge::is_final(status, 1) {
+            // The host never takes mail.
+            return None;
+        }
+        if trouble.failed || trouble.marked {
+            let intervals = &self.queue.statics.queue.retry_intervals;
+            let longest = intervals.iter().max().copied().unwrap_or(PAUSE);
+            health.failed(status, longest, (now, moment));
+        } else if trouble.crowded || trouble.no_way {
+            let pause = PAUSE.mul_f64(self.queue.rng().random_range(0.5..=1.0));
+            health.rest(status, moment.after(pause));
+        } else {
+            return None;
+        }
+        Some(match health.down(moment) {
+            Some(down) => (now.after(down.until.since(moment)), down.since),
+            None => (now.after(PAUSE), None),
+        })
+    }
+
+    /// Postpones a message that can't be sent by a fault of ours.
+    pub(super) fn postpone_for_us(&mut self, message: Queued, status: DeliveryStatus) {
+        let now = self.queue.clock.now();
+        if self.queue.faults.tell(now) {
+            error!(id = message.id.0, %status, "messages wait for a fault of ours; no attempt counts");
+        }
+        self.postponed.push(Postponed {
+            message,
+            status,
+            until: now.after(OWN_FAULT_PAUSE),
+            failing_since: None,
+        });
     }
 
     fn end_pending(&mut self) {
@@ -94,6 +246,8 @@ impl<'a> OngoingAttempt<'a> {
     }
 
     pub(super) fn end(&mut self, message: Queued, status: DeliveryStatus, hop: LastHop) {
+        let replied = status.cause == Cause::Reply && !blames_address(&status);
+        self.answered += usize::from(status.is_success() || replied);
         self.ended.push(EndedAttempt {
             message,
             status,
@@ -103,8 +257,8 @@ impl<'a> OngoingAttempt<'a> {
     }
 
     /// Makes the signatures before any connection is made. A message that can't be signed is not
-    /// sent.
-    pub(super) async fn sign_or_fail(&mut self) {
+    /// sent. It waits until the key is mended.
+    pub(super) async fn sign_or_postpone(&mut self) {
         let mut unsigned = Vec::new();
         for (at, (message, _)) in self.pending.iter().enumerate() {
             if let Err(error) = self.queue.signature(self.config, message).await {
@@ -115,7 +269,7 @@ impl<'a> OngoingAttempt<'a> {
             let (message, _) = self.pending.swap_remove(at);
             let code = EnhancedCode::CRYPTOGRAPHIC_FAILURE;
             let status = DeliveryStatus::transient(Cause::Local, code, text);
-            self.end(message, status, LastHop::SendsNoDsns);
+            self.postpone_for_us(message, status);
         }
     }
 
@@ -141,7 +295,7 @@ impl<'a> OngoingAttempt<'a> {
                 .pending
                 .first()
                 .is_some_and(|(message, _)| message.attempts % 2 == 0);
-        let mut tried = 0;
+        let (mut tried, mut marked) = (0, Vec::new());
         for hop in hops.iter().take(HOSTS_MAX) {
             let resolver = &*self.queue.resolver;
             let addresses = match next_hop::addresses(resolver, &hop.name, first_ipv6).await {
@@ -155,7 +309,7 @@ impl<'a> OngoingAttempt<'a> {
                 if direct.is_some_and(|settings| is_disabled(ip, settings)) {
                     continue;
                 }
-                if tried >= ADDRESSES_MAX {
+                if tried >= ADDRESSES_MAX || Instant::now() >= self.end {
                     return;
                 }
                 tried += 1;
@@ -169,11 +323,36 @@ impl<'a> OngoingAttempt<'a> {
                     tls: self.queue.tls_for(hop, plan.tls, self.wants_verified_tls()),
                     login: login.cloned(),
                 };
-                if self.visit(endpoint, kept).await {
+                let now = self.queue.clock.moment();
+                if self.queue.addresses.is_marked(endpoint.address, now) {
+                    marked.push(endpoint);
+                } else if self.visit(endpoint, false, kept).await {
                     return;
                 }
             }
         }
+        self.try_marked(marked, kept).await;
+    }
+
+    /// Tries an address that failed lately, if there was no other and the site is to be probed.
+    async fn try_marked(&mut self, marked: Vec<Endpoint<'_>>, kept: &mut Option<KeptConnection>) {
+        let trouble = &self.trouble;
+        let others = self.reached || trouble.failed || trouble.crowded || trouble.no_way;
+        let Some(endpoint) = marked.into_iter().next() else {
+            return;
+        };
+        if others {
+            return;
+        }
+        if self.slot.health.is_probed() {
+            self.visit(endpoint, true, kept).await;
+            return;
+        }
+        self.trouble.marked = true;
+        self.note(&unreached(
+            &endpoint,
+            "connections failed lately, so none was tried".to_owned(),
+        ));
     }
 
     /// Whether the configuration excludes this address. The messages are told so.
@@ -206,10 +385,27 @@ impl<'a> OngoingAttempt<'a> {
     }
 
     /// Tries one address. Returns true when nothing is left to do.
-    async fn visit(&mut self, endpoint: Endpoint<'_>, kept: &mut Option<KeptConnection>) -> bool {
+    async fn visit(
+        &mut self,
+        endpoint: Endpoint<'_>,
+        even_marked: bool,
+        kept: &mut Option<KeptConnection>,
+    ) -> bool {
+        let (queue, clock) = (self.queue, &*self.queue.clock);
+        let address = endpoint.address;
+        let place = queue.addresses.place(address, clock, even_marked).await;
+        let Some(mut place) = place else {
+            self.trouble.crowded = true;
+            self.note(&unreached(
+                &endpoint,
+                "all connections that the address may have are in use".to_owned(),
+            ));
+            return false;
+        };
         let mut connected = self.connect(&endpoint, endpoint.tls.clone()).await;
         // Opportunistic TLS that does not work is worth no more than plain text (RFC 7435 §3).
-        if let (Err(status), TlsMode::Opportunistic(_)) = (&connected, &endpoint.tls)
+        if let (Err(Unconnected::Theirs(status)), TlsMode::Opportunistic(_)) =
+            (&connected, &endpoint.tls)
             && status.cause == Cause::Tls
         {
             debug!(%status, "TLS failed, once more without");
@@ -217,7 +413,14 @@ impl<'a> OngoingAttempt<'a> {
         }
         let mut connection = match connected {
             Ok(connection) => connection,
-            Err(status) => {
+            Err(Unconnected::Ours(fault, error)) => {
+                return self.own_fault(&endpoint, fault, &error);
+            }
+            Err(Unconnected::Theirs(status)) => {
+                self.trouble.failed = true;
+                if blames_address(&status) {
+                    place.failed(clock.moment(), status.code == 421);
+                }
                 // A host that answers for the domain has the last word when it says no for good.
                 // But if it only refuses to speak with us, another host may be kinder.
                 let last_word = status.permanent && !judge::refuses_to_speak(&status);
@@ -231,6 +434,9 @@ impl<'a> OngoingAttempt<'a> {
                 return last_word;
             }
         };
+        self.reached = true;
+        place.opened(clock.moment());
+        let connected = self.slot.health.connected();
         let mut sent = 0;
         self.send(&mut connection, &mut sent).await;
         if connection.usable() {
@@ -238,45 +444,121 @@ impl<'a> OngoingAttempt<'a> {
                 transport: self.plan.transport.clone(),
                 verified: is_verifying(&endpoint.tls, self.plan.tls),
                 connection,
+                place,
+                _connected: connected,
                 sent,
             });
         }
         self.pending.is_empty()
     }
 
+    /// Notes a fault of ours. Returns true if no other address helps.
+    fn own_fault(&mut self, endpoint: &Endpoint<'_>, fault: OwnFault, error: &io::Error) -> bool {
+        let faults = &self.queue.faults;
+        let now = self.queue.clock.now();
+        let status = unreached(endpoint, error.to_string());
+        match fault {
+            OwnFault::UsedUp => self.trouble.used_up = Some(faults.used_up(error, now)),
+            OwnFault::NoWay => {
+                self.trouble.no_way = true;
+                if faults.tell(now) {
+                    error!(%status, "this machine has no way to a host; no attempt counts");
+                }
+            }
+        }
+        self.note(&status);
+        fault == OwnFault::UsedUp
+    }
+
     async fn connect(
         &self,
         endpoint: &Endpoint<'_>,
         tls: TlsMode,
-    ) -> Result<Connection, DeliveryStatus> {
+    ) -> Result<Connection, Unconnected> {
         let statics = &self.queue.statics;
-        let remote = Remote {
-            name: endpoint.host.to_owned(),
-            ip: endpoint.address.ip(),
-        };
         let limit = statics.smtp_client.connect_timeout;
         let port = endpoint.address.port();
-        let failed = |text: String| {
-            DeliveryStatus::transient(Cause::Connect, EnhancedCode::NO_ANSWER, text)
-                .with_remote(remote.to_string())
-                .with_command("connect")
-        };
         let dialing = self.queue.dialer.dial(endpoint.address, endpoint.from);
-        let stream = tokio::time::timeout(limit, dialing)
-            .await
-            .map_err(|_| {
-                failed(format!(
-                    "connecting to port {port} took longer than {limit:?}"
-                ))
-            })?
-            .map_err(|error| failed(format!("connecting to port {port}: {error}")))?;
+        let stream = match tokio::time::timeout(limit, dialing).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                return Err(match OwnFault::of(&error) {
+                    Some(fault) => Unconnected::Ours(fault, error),
+                    None => Unconnected::Theirs(unreached(
+                        endpoint,
+                        format!("connecting to port {port}: {error}"),
+                    )),
+                });
+            }
+            Err(_) => {
+                let text = format!("connecting to port {port} took longer than {limit:?}");
+                return Err(Unconnected::Theirs(unreached(endpoint, text)));
+            }
+        };
+        self.queue.faults.connected();
         let options = Options {
             login: endpoint.login.clone(),
             timeouts: route::timeouts(statics),
             ..Options::new(Host::Domain(statics.hostname.clone()), tls)
         };
-        Connection::open(stream, remote, options).await
+        let opening = Connection::open(stream, endpoint.remote(), options);
+        let opened = self.open(endpoint, opening).await;
+        opened.map_err(Unconnected::Theirs)
     }
+
+    /// Opens a session. After a minute it takes one of the places for slow connections, and gives
+    /// its own to others.
+    async fn open(
+        &self,
+        endpoint: &Endpoint<'_>,
+        opening: impl Future<Output = Result<Connection, DeliveryStatus>>,
+    ) -> Result<Connection, DeliveryStatus> {
+        let limit = self.queue.statics.delivery.message_time;
+        let mut opening = pin!(opening);
+        let first = SLOW_AFTER.min(limit);
+        if let Ok(opened) = tokio::time::timeout(first, opening.as_mut()).await {
+            return opened;
+        }
+        let late = |limit: Duration| {
+            let text = format!("the session did not begin within {limit:?}");
+            let status = unreached(endpoint, text);
+            DeliveryStatus {
+                cause: Cause::Timeout,
+                ..status.with_command("greeting")
+            }
+        };
+        let place = self.queue.slow.try_acquire();
+        let (Ok(_place), Some(rest)) = (place, limit.checked_sub(first)) else {
+            return Err(late(first));
+        };
+        self.slot.slow(true).await;
+        let opened = tokio::time::timeout(rest, opening).await;
+        self.slot.slow(false).await;
+        opened.unwrap_or_else(|_| Err(late(limit)))
+    }
+}
+
+impl Endpoint<'_> {
+    fn remote(&self) -> Remote {
+        Remote {
+            name: self.host.to_owned(),
+            ip: self.address.ip(),
+        }
+    }
+}
+
+/// The status of an address without a connection.
+fn unreached(endpoint: &Endpoint<'_>, text: String) -> DeliveryStatus {
+    DeliveryStatus::transient(Cause::Connect, EnhancedCode::NO_ANSWER, text)
+        .with_remote(endpoint.remote().to_string())
+        .with_command("connect")
+}
+
+/// Whether the failure says that nobody gets far at this address. A failed login or TLS says
+/// nothing of others.
+fn blames_address(status: &DeliveryStatus) -> bool {
+    let command = status.command.as_deref();
+    status.cause != Cause::Tls && matches!(command, Some("connect" | "greeting" | "EHLO" | "HELO"))
 }
 
 impl Queue {

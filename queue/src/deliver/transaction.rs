@@ -56,6 +56,9 @@ impl OngoingAttempt<'_> {
             for (group, result) in groups.into_iter().zip(results) {
                 for (message, result) in group.into_iter().zip(result.recipients) {
                     again = again || result.again == Again::NewTransaction;
+                    if result.again == Again::No && !result.status.is_success() {
+                        self.begun.push(message.id);
+                    }
                     if result.status.is_success() || result.status.permanent {
                         self.end(message, result.status, hop);
                     } else {
@@ -132,7 +135,7 @@ impl OngoingAttempt<'_> {
                 }
                 Err(status) => {
                     for message in group {
-                        self.end(message, status.clone(), LastHop::SendsNoDsns);
+                        self.postpone_for_us(message, status.clone());
                     }
                 }
             }

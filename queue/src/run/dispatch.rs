@@ -11,12 +11,12 @@ use postrider_store::{Destination, Moment, Queued, Time};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tracing::error;
 
-use super::{QueueLoop, worker::Worker};
+use super::{QueueLoop, Slot, worker::Worker};
 use crate::{
     DeliveryMode, Queue,
     next_hop::{self, Plan, PlanKey, Planned, Site},
     route::{self, Route},
-    schedule::{ClaimedBatch, May},
+    schedule::{ClaimedBatch, Down, May},
     settle::{EndedAttempt, LastHop},
 };
 
@@ -273,13 +273,35 @@ impl QueueLoop {
     /// takes none if there is `no_room`.
     fn place(&mut self, batch: ClaimedBatch, no_room: bool) -> Vec<Queued> {
         let site = batch.plan.site.clone();
-        let may = self.in_flight.may_begin(&site, &self.queue.statics.queue);
+        let now = self.queue.clock.moment();
+        if let Some(down) = self.in_flight.health(&site, now).down(now) {
+            self.postpone(batch.messages, down);
+            return Vec::new();
+        }
+        let may = self.may_begin(&site);
         let turns = self.in_flight.turns(&site);
-        let placed = match no_room && may == May::NotAtThisSite {
+        let waits = matches!(may, May::NotAtThisSite | May::NotUnproven);
+        let placed = match no_room && waits {
             true => Err(turns.park(batch)),
             false => turns.push(batch),
         };
         placed.map_or_else(|batch| batch.messages, |()| Vec::new())
+    }
+
+    fn may_begin(&self, site: &Site) -> May {
+        let (queue, now) = (&self.queue, self.queue.clock.moment());
+        let others = self.waiting.has_others(site);
+        self.in_flight
+            .may_begin(site, &queue.statics.queue, now, others)
+    }
+
+    /// Gives back messages of a site that is down, in a task.
+    fn postpone(&mut self, messages: Vec<Queued>, down: Down) {
+        let queue = Arc::clone(&self.queue);
+        self.planning.tasks.spawn(async move {
+            queue.postpone(messages, &down).await;
+            None
+        });
     }
 
     /// Ends messages without a plan, in a task.
@@ -309,15 +331,11 @@ impl QueueLoop {
             if self.wake(site) {
                 continue;
             }
-            match self.in_flight.may_begin(site, &self.queue.statics.queue) {
+            match self.may_begin(site) {
                 May::Begin => self.begin(site),
                 May::NotAtThisSite => return,
-                May::NotNow => {
-                    if !self.waiting.contains(site) {
-                        self.waiting.push_back(site.clone());
-                    }
-                    return;
-                }
+                May::NotNow | May::AfterOthers => return self.waiting.push(site),
+                May::NotUnproven => return self.unproven.push(site),
             }
         }
     }
@@ -337,24 +355,38 @@ impl QueueLoop {
         let max = self.queue.statics.queue.max_concurrency;
         drop(self.in_flight.make_room(max));
         let turns = Arc::clone(self.in_flight.turns(site));
-        self.in_flight.begin(site);
-        let worker = Worker::new(
-            Arc::clone(&self.queue),
-            site.clone(),
-            turns,
-            self.notes.clone(),
-        );
+        let now = self.queue.clock.moment();
+        self.in_flight.begin(site, now);
+        let slot = Slot {
+            site: site.clone(),
+            health: Arc::clone(self.in_flight.health(site, now)),
+            notes: self.notes.clone(),
+        };
+        let worker = Worker::new(Arc::clone(&self.queue), slot, turns);
         let task = self.workers.spawn(worker.run());
         self.sites.insert(task.id(), site.clone());
     }
 
-    /// Begins workers for the sites that waited because there were as many workers as there may be.
+    /// Begins workers for the sites that waited for a place.
     pub(super) fn begin_waiting(&mut self) {
-        while let Some(site) = self.waiting.front() {
-            if self.in_flight.may_begin(site, &self.queue.statics.queue) == May::NotNow {
+        for _ in 0..self.waiting.order.len() {
+            let Some(site) = self.waiting.pop() else {
+                break;
+            };
+            match self.may_begin(&site) {
+                May::NotNow => {
+                    self.waiting.push_front(site);
+                    break;
+                }
+                May::AfterOthers => self.waiting.push(&site),
+                May::Begin | May::NotAtThisSite | May::NotUnproven => self.serve(&site),
+            }
+        }
+        while let Some(site) = self.unproven.order.front() {
+            if matches!(self.may_begin(site), May::NotUnproven | May::NotNow) {
                 return;
             }
-            if let Some(site) = self.waiting.pop_front() {
+            if let Some(site) = self.unproven.pop() {
                 self.serve(&site);
             }
         }

@@ -1,43 +1,36 @@
 //! A worker: delivers to one site over one connection.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use postrider_config::Dynamic;
 use postrider_store::{Claim, Destination, Queued, Settle};
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{error, warn};
 
-use super::{WorkerNote, dispatch::Course};
+use super::{Slot, WorkerNote, dispatch::Course};
 use crate::{
     DeliveryMode, Queue,
     deliver::KeptConnection,
-    next_hop::{Plan, Site},
+    next_hop::Plan,
     schedule::{BATCH, ClaimedBatch, LEASE, Turn, Turns},
 };
 
 /// Delivers to one site over one connection.
 pub(super) struct Worker {
     queue: Arc<Queue>,
-    site: Site,
+    slot: Slot,
     turns: Arc<Turns>,
-    notes: mpsc::Sender<WorkerNote>,
     kept: Option<KeptConnection>,
     /// Results on their way into the store.
     settling: JoinSet<()>,
 }
 
 impl Worker {
-    pub(super) fn new(
-        queue: Arc<Queue>,
-        site: Site,
-        turns: Arc<Turns>,
-        notes: mpsc::Sender<WorkerNote>,
-    ) -> Self {
+    pub(super) fn new(queue: Arc<Queue>, slot: Slot, turns: Arc<Turns>) -> Self {
         Self {
             queue,
-            site,
+            slot,
             turns,
-            notes,
             kept: None,
             settling: JoinSet::new(),
         }
@@ -50,7 +43,7 @@ impl Worker {
             let next = self.turns.next(again.take());
             if next.let_go {
                 // If the loop has no room for the note, it is about to look anyway.
-                let _ = self.notes.try_send(WorkerNote::Room);
+                let _ = self.slot.notes.try_send(WorkerNote::Room);
             }
             let batches = match next.turn {
                 Some(Turn::Deliver(batches)) => self.still_claimed(batches).await,
@@ -62,13 +55,29 @@ impl Worker {
                 continue;
             }
             again = only_destination(&batches);
-            self.attempt(batches).await;
+            if !self.attempt(batches).await {
+                self.postpone_all().await;
+                break;
+            }
         }
         if let Some(kept) = self.kept.take() {
             kept.quit().await;
         }
         while self.settling.join_next().await.is_some() {}
-        let _ = self.notes.send(WorkerNote::Ended { site: self.site }).await;
+        let Slot { site, notes, .. } = self.slot;
+        let _ = notes.send(WorkerNote::Ended { site }).await;
+    }
+
+    /// Gives back all that waits for the site, if the site is down.
+    async fn postpone_all(&self) {
+        let down = self.slot.health.down(self.queue.clock.moment());
+        if let Some(down) = down {
+            let batches = self.turns.drain().into_iter();
+            let messages: Vec<Queued> = batches.flat_map(|batch| batch.messages).collect();
+            if !messages.is_empty() {
+                self.queue.postpone(messages, &down).await;
+            }
+        }
     }
 
     /// Gives back messages that waited so long that their claim may end during the attempt.
@@ -86,6 +95,11 @@ impl Worker {
     /// go to the loop.
     async fn claim(&self, destination: Destination) -> Vec<ClaimedBatch> {
         let (now, moment) = (self.queue.clock.now(), self.queue.clock.moment());
+        let faults = &self.queue.faults;
+        if faults.is_unsettled() || faults.until(now).is_some() {
+            // The loop claims them later.
+            return Vec::new();
+        }
         let claim = Claim {
             now,
             moment,
@@ -106,9 +120,9 @@ impl Worker {
         let (mut batches, mut back) = (Vec::new(), Vec::new());
         for (course, messages) in self.queue.courses(&config, claimed.messages, now) {
             match course {
-                Course::Known { plan, stale } if plan.site == self.site => {
+                Course::Known { plan, stale } if plan.site == self.slot.site => {
                     if let Some(key) = stale {
-                        let _ = self.notes.send(WorkerNote::Stale { key }).await;
+                        let _ = self.slot.notes.send(WorkerNote::Stale { key }).await;
                     }
                     batches.push(ClaimedBatch {
                         destination: destination.clone(),
@@ -125,36 +139,38 @@ impl Worker {
                 messages: back,
                 claimed: moment,
             };
-            let _ = self.notes.send(note).await;
+            let _ = self.slot.notes.send(note).await;
         }
         batches
     }
 
     /// Waits for a turn, if there is a connection worth keeping. Returns false when none came.
     async fn wait(&mut self) -> bool {
-        if self.kept.is_none() {
+        let Some(kept) = &self.kept else {
             return false;
-        }
+        };
         let (wake, mut woken) = mpsc::channel(1);
         let note = WorkerNote::Idle {
-            site: self.site.clone(),
+            site: self.slot.site.clone(),
             wake,
         };
-        if self.notes.send(note).await.is_err() {
+        if self.slot.notes.send(note).await.is_err() {
             return false;
         }
         let idle = self.queue.statics.queue.per_destination.idle;
-        match tokio::time::timeout(idle, woken.recv()).await {
-            Ok(woken) => woken.is_some(),
-            Err(_) => {
-                woken.close();
-                // If the loop woke us while the wait ended, it counts on us.
-                woken.recv().await.is_some()
-            }
+        tokio::select! {
+            woken = woken.recv() => return woken.is_some(),
+            () = tokio::time::sleep(idle) => {}
+            // Another site has messages for this address.
+            () = kept.is_wanted_elsewhere() => {}
         }
+        woken.close();
+        // If the loop woke us while the wait ended, it counts on us.
+        woken.recv().await.is_some()
     }
 
-    async fn attempt(&mut self, batches: Vec<ClaimedBatch>) {
+    /// Returns false if no connection to the site can be made.
+    async fn attempt(&mut self, batches: Vec<ClaimedBatch>) -> bool {
         let messages = batches.iter().flat_map(|batch| &batch.messages);
         let keys: Vec<_> = messages
             .map(|message| (message.id, message.fence))
@@ -172,8 +188,8 @@ impl Worker {
                 }
             }
         };
-        let settles = tokio::select! {
-            settles = self.deliver(batches) => settles,
+        let (settles, connects) = tokio::select! {
+            delivered = self.deliver(batches) => delivered,
             never = renewing => never,
         };
         // Results of the batch before this one are stored by now, or this waits for them: so there
@@ -182,31 +198,42 @@ impl Worker {
         let queue = Arc::clone(&self.queue);
         self.settling
             .spawn(async move { queue.settle(settles).await });
+        connects
     }
 
-    async fn deliver(&mut self, batches: Vec<ClaimedBatch>) -> Vec<Settle> {
+    async fn deliver(&mut self, batches: Vec<ClaimedBatch>) -> (Vec<Settle>, bool) {
         let config = self.queue.config.load_full();
         let mut settles = Vec::new();
+        let mut connects = true;
         for (plan, messages) in by_plan(batches) {
             let messages = self
                 .queue
                 .keep_unsuppressed(&config, messages, &mut settles)
                 .await;
             if self.queue.delivery == DeliveryMode::Local {
+                let count = messages.len();
                 for message in messages {
                     settles.push(self.queue.deliver_here(&config, message).await);
                 }
+                let now = self.queue.clock.moment();
+                if self.slot.health.answered(count, Duration::ZERO, now) {
+                    self.slot.answers().await;
+                }
             } else if !messages.is_empty() {
-                let ended = self
-                    .queue
-                    .deliver(&config, &plan, messages, &mut self.kept)
+                let queue = &self.queue;
+                let delivered = queue
+                    .deliver(&config, &plan, messages, &mut self.kept, &self.slot)
                     .await;
-                for ended in ended {
-                    settles.push(self.queue.settlement(&config, ended).await);
+                connects = connects && delivered.connects;
+                for ended in delivered.ended {
+                    settles.push(queue.settlement(&config, ended).await);
+                }
+                for postponed in delivered.postponed {
+                    settles.push(queue.postponement(&config, postponed).await);
                 }
             }
         }
-        settles
+        (settles, connects)
     }
 }
 

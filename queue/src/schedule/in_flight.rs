@@ -9,36 +9,73 @@ use std::{
 use postrider_config::QueueConfig;
 use postrider_store::{Claim, Destination, Moment, Time};
 
-use super::{BATCH, LEASE, turns::Turns};
+use super::{BATCH, LEASE, health::Health, turns::Turns};
 use crate::next_hop::Site;
 
 /// How many messages are claimed at once.
 const CLAIM_MAX: usize = 1024;
+
+/// From so many sites on, those of which nothing is known any more are forgotten.
+const SWEEP_MIN: usize = 1024;
 
 /// The workers, and what waits for them. `W` reaches a worker that is idle: connected, with nothing
 /// to do.
 #[derive(Debug)]
 pub(crate) struct InFlight<W> {
     sites: HashMap<Site, Workers<W>>,
+    /// What is known of sites. It outlives their workers for a while.
+    health: HashMap<Site, Arc<Health>>,
+    sweep_at: usize,
+    /// The workers with something to do, without those that wait long for a greeting.
     busy: usize,
+    /// Those of them at sites that were not known to be good when they began.
+    unproven: usize,
     idle: usize,
 }
 
 #[derive(Debug)]
 struct Workers<W> {
     busy: usize,
+    unproven: usize,
+    /// Those of the busy ones that wait long for a greeting.
+    slow: usize,
     idle: Vec<W>,
     turns: Arc<Turns>,
+    health: Arc<Health>,
+}
+
+impl<W> Workers<W> {
+    /// The site has all connections that it may have.
+    fn is_full(&self, limits: &QueueConfig, now: Moment) -> bool {
+        let max = limits.per_destination.connections;
+        self.busy >= self.health.connections(max, now)
+    }
+
+    /// A busy worker ends or rests. Gives how many workers fewer are unproven.
+    fn one_less(&mut self) -> usize {
+        self.busy = self.busy.saturating_sub(1);
+        let over = self.unproven.saturating_sub(self.busy);
+        self.unproven -= over;
+        over
+    }
 }
 
 impl<W> Default for InFlight<W> {
     fn default() -> Self {
         Self {
             sites: HashMap::new(),
+            health: HashMap::new(),
+            sweep_at: SWEEP_MIN,
             busy: 0,
+            unproven: 0,
             idle: 0,
         }
     }
+}
+
+/// Half of all places, and at least one.
+fn half(limits: &QueueConfig) -> usize {
+    limits.max_concurrency.div_ceil(2).max(1)
 }
 
 impl<W> InFlight<W> {
@@ -54,11 +91,31 @@ impl<W> InFlight<W> {
     }
 
     fn workers(&mut self, site: &Site) -> &mut Workers<W> {
+        let health = &mut self.health;
         self.sites.entry(site.clone()).or_insert_with(|| Workers {
             busy: 0,
+            unproven: 0,
+            slow: 0,
             idle: Vec::new(),
             turns: Arc::default(),
+            health: Arc::clone(health.entry(site.clone()).or_default()),
         })
+    }
+
+    /// What is known of a site.
+    pub(crate) fn health(&mut self, site: &Site, now: Moment) -> &Arc<Health> {
+        if self.health.len() >= self.sweep_at {
+            let sites = &self.sites;
+            self.health
+                .retain(|site, health| sites.contains_key(site) || health.is_of_use(now));
+            self.sweep_at = self.health.len().saturating_mul(2).max(SWEEP_MIN);
+        }
+        self.health.entry(site.clone()).or_default()
+    }
+
+    /// No site is down any more.
+    pub(crate) fn forgive(&self) {
+        self.health.values().for_each(|health| health.forgive());
     }
 
     /// How many workers of a site could take a turn now.
@@ -67,30 +124,77 @@ impl<W> InFlight<W> {
         workers.map_or(0, |workers| workers.turns.waiting())
     }
 
-    /// Whether a worker of this site may begin.
-    pub(crate) fn may_begin(&self, site: &Site, limits: &QueueConfig) -> May {
-        let busy = self.sites.get(site).map_or(0, |workers| workers.busy);
-        if busy >= limits.per_destination.connections {
+    /// Whether a worker of this site may begin. `others`: further sites wait for a place.
+    pub(crate) fn may_begin(
+        &self,
+        site: &Site,
+        limits: &QueueConfig,
+        now: Moment,
+        others: bool,
+    ) -> May {
+        let workers = self.sites.get(site);
+        let busy = workers.map_or(0, |workers| workers.busy);
+        let health = workers.map(|workers| &workers.health);
+        let health = health.or_else(|| self.health.get(site));
+        let max = limits.per_destination.connections;
+        let max = health.map_or(max, |health| health.connections(max, now));
+        if busy >= max {
             May::NotAtThisSite
         } else if self.busy >= limits.max_concurrency {
             May::NotNow
+        } else if others && busy >= half(limits) {
+            May::AfterOthers
+        } else if self.unproven >= half(limits) && !health.is_some_and(|it| it.is_good(now)) {
+            May::NotUnproven
         } else {
             May::Begin
         }
     }
 
     /// A worker of this site begins.
-    pub(crate) fn begin(&mut self, site: &Site) {
-        self.workers(site).busy += 1;
+    pub(crate) fn begin(&mut self, site: &Site, now: Moment) {
+        let workers = self.workers(site);
+        workers.busy += 1;
+        let unproven = usize::from(!workers.health.is_good(now));
+        workers.unproven += unproven;
         self.busy += 1;
+        self.unproven += unproven;
+    }
+
+    /// The site answers. If it is good, its workers count as those of a good site.
+    pub(crate) fn prove(&mut self, site: &Site, now: Moment) {
+        let workers = self.sites.get_mut(site);
+        if let Some(workers) = workers.filter(|workers| workers.health.is_good(now)) {
+            self.unproven -= std::mem::take(&mut workers.unproven);
+        }
+    }
+
+    /// A connection of this site waits long for its greeting, or does so no more.
+    pub(crate) fn slow(&mut self, site: &Site, slow: bool, now: Moment) {
+        let Some(workers) = self.sites.get_mut(site) else {
+            return;
+        };
+        if slow {
+            workers.slow += 1;
+            self.busy = self.busy.saturating_sub(1);
+            let unproven = workers.unproven.min(1);
+            workers.unproven -= unproven;
+            self.unproven -= unproven;
+        } else {
+            workers.slow = workers.slow.saturating_sub(1);
+            self.busy += 1;
+            let unproven = usize::from(!workers.health.is_good(now));
+            workers.unproven += unproven;
+            self.unproven += unproven;
+        }
     }
 
     /// A worker has nothing to do.
     pub(crate) fn rest(&mut self, site: &Site, worker: W) {
         if let Some(workers) = self.sites.get_mut(site) {
-            workers.busy -= 1;
+            self.unproven -= workers.one_less();
             workers.idle.push(worker);
-            self.busy -= 1;
+            self.busy = self.busy.saturating_sub(1);
             self.idle += 1;
         }
     }
@@ -126,8 +230,11 @@ impl<W> InFlight<W> {
             workers.idle.swap_remove(at);
             self.idle -= 1;
         } else {
-            workers.busy -= 1;
-            self.busy -= 1;
+            self.unproven -= workers.one_less();
+            // It is none of the counted ones if it failed while it waited for a greeting.
+            let counted = workers.slow <= workers.busy;
+            workers.slow = workers.slow.min(workers.busy);
+            self.busy = self.busy.saturating_sub(usize::from(counted));
         }
         if workers.busy == 0 && workers.idle.is_empty() {
             // Only a worker lets destinations go, and this site has none now.
@@ -152,10 +259,10 @@ impl<W> InFlight<W> {
     }
 
     /// The sites that have all the connections that they may have.
-    pub(crate) fn full_sites(&self, limits: &QueueConfig) -> HashSet<Site> {
+    pub(crate) fn full_sites(&self, limits: &QueueConfig, now: Moment) -> HashSet<Site> {
         self.sites
             .iter()
-            .filter(|(_, workers)| workers.busy >= limits.per_destination.connections)
+            .filter(|(_, workers)| workers.is_full(limits, now))
             .map(|(site, _)| site.clone())
             .collect()
     }
@@ -182,8 +289,10 @@ impl<W> InFlight<W> {
             return None;
         }
         let mut except: HashSet<Destination> = planning.collect();
+        let crowded = self.unproven >= half(limits);
         for workers in self.sites.values() {
-            if workers.busy >= limits.per_destination.connections {
+            let waits = crowded && !workers.health.is_good(moment);
+            if waits || workers.is_full(limits, moment) {
                 workers.turns.held(&mut except);
             }
         }
@@ -208,6 +317,10 @@ pub(crate) enum May {
     NotAtThisSite,
     /// There are as many workers as there may be.
     NotNow,
+    /// The site has half of all places, and others wait.
+    AfterOthers,
+    /// The site is not known to answer, and such sites have half of all places.
+    NotUnproven,
 }
 
 #[cfg(test)]
@@ -234,20 +347,30 @@ mod tests {
         config.per_destination.connections = 2;
         let mut in_flight = InFlight::<u8>::default();
         let (a, b) = (Site::from("a"), Site::from("b"));
-        in_flight.begin(&a);
+        for site in [&a, &b] {
+            let health = in_flight.health(site, NOW.1);
+            health.answered(1, Duration::ZERO, NOW.1);
+        }
+        in_flight.begin(&a, NOW.1);
         in_flight.turns(&a).push(batch("a.test", 1)).unwrap();
         assert!(except(&in_flight, &config).is_empty());
-        assert_eq!(in_flight.may_begin(&a, &config), May::Begin);
-        in_flight.begin(&a);
+        assert_eq!(in_flight.may_begin(&a, &config, NOW.1, false), May::Begin);
+        in_flight.begin(&a, NOW.1);
         assert_eq!(
             except(&in_flight, &config),
             HashSet::from(["a.test".to_owned()])
         );
-        assert_eq!(in_flight.full_sites(&config), HashSet::from([a.clone()]));
-        assert_eq!(in_flight.may_begin(&a, &config), May::NotAtThisSite);
-        in_flight.begin(&b);
+        assert_eq!(
+            in_flight.full_sites(&config, NOW.1),
+            HashSet::from([a.clone()])
+        );
+        assert_eq!(
+            in_flight.may_begin(&a, &config, NOW.1, false),
+            May::NotAtThisSite
+        );
+        in_flight.begin(&b, NOW.1);
         assert!(in_flight.claim(NOW, &config, std::iter::empty()).is_none());
-        assert_eq!(in_flight.may_begin(&b, &config), May::NotNow);
+        assert_eq!(in_flight.may_begin(&b, &config, NOW.1, false), May::NotNow);
         in_flight.end(&a, |_| false);
         assert!(except(&in_flight, &config).is_empty());
         assert_eq!(in_flight.busy(), 2);
@@ -264,11 +387,11 @@ mod tests {
     fn a_site_stays_while_something_waits() {
         let mut in_flight = InFlight::<u8>::default();
         let a = Site::from("a");
-        in_flight.begin(&a);
+        in_flight.begin(&a, NOW.1);
         in_flight.turns(&a).push(batch("a.test", 1)).unwrap();
         in_flight.end(&a, |_| false);
         assert_eq!(in_flight.waiting(), (1, 1));
-        in_flight.begin(&a);
+        in_flight.begin(&a, NOW.1);
         let next = in_flight.turns(&a).next(None);
         assert!(matches!(next.turn, Some(Turn::Deliver(_))));
         in_flight.end(&a, |_| false);
@@ -281,7 +404,7 @@ mod tests {
         config.per_destination.connections = 1;
         let mut in_flight = InFlight::default();
         let (a, b) = (Site::from("a"), Site::from("b"));
-        in_flight.begin(&a);
+        in_flight.begin(&a, NOW.1);
         assert!(in_flight.make_room(1).is_none(), "it is busy");
         in_flight.rest(&a, 1);
         assert!(except(&in_flight, &config).is_empty());
@@ -294,11 +417,88 @@ mod tests {
         in_flight.end(&a, |_| false);
         assert_eq!(in_flight.busy(), 0);
         // A worker that gave up waiting ends as an idle one.
-        in_flight.begin(&b);
-        in_flight.begin(&b);
+        in_flight.begin(&b, NOW.1);
+        in_flight.begin(&b, NOW.1);
         in_flight.rest(&b, 2);
         in_flight.end(&b, |worker| *worker == 2);
         assert_eq!(in_flight.busy(), 1);
         assert_eq!(in_flight.wake(&b), None);
+    }
+
+    #[test]
+    fn sites_that_are_not_known_to_answer_have_half_of_the_places() {
+        let mut config = config();
+        config.max_concurrency = 4;
+        let mut in_flight = InFlight::<u8>::default();
+        let good = Site::from("good");
+        let silent = ["a", "b", "c"].map(Site::from);
+        in_flight
+            .health(&good, NOW.1)
+            .answered(1, Duration::ZERO, NOW.1);
+        for site in &silent {
+            let batch = batch(&format!("{site}.test"), 1);
+            in_flight.turns(site).push(batch).unwrap();
+        }
+        let [a, b, c] = &silent;
+        in_flight.begin(a, NOW.1);
+        in_flight.begin(b, NOW.1);
+        assert_eq!(
+            in_flight.may_begin(c, &config, NOW.1, false),
+            May::NotUnproven
+        );
+        assert_eq!(
+            in_flight.may_begin(&good, &config, NOW.1, false),
+            May::Begin
+        );
+        let left_out = except(&in_flight, &config);
+        assert!(left_out.contains("c.test") && left_out.len() == 3);
+        // A connection that waits long takes no place.
+        in_flight.slow(a, true, NOW.1);
+        assert_eq!(in_flight.busy(), 1);
+        assert_eq!(in_flight.may_begin(c, &config, NOW.1, false), May::Begin);
+        in_flight.slow(a, false, NOW.1);
+        assert_eq!(
+            in_flight.may_begin(c, &config, NOW.1, false),
+            May::NotUnproven
+        );
+        // A site that answers is one of the others.
+        in_flight.turns(b);
+        in_flight
+            .health(b, NOW.1)
+            .answered(1, Duration::ZERO, NOW.1);
+        in_flight.prove(b, NOW.1);
+        assert_eq!(in_flight.may_begin(c, &config, NOW.1, false), May::Begin);
+        in_flight.end(a, |_| false);
+        in_flight.end(b, |_| false);
+        assert_eq!((in_flight.busy(), in_flight.unproven), (0, 0));
+    }
+
+    #[test]
+    fn one_site_has_half_of_the_places_while_others_wait() {
+        let mut config = config();
+        config.max_concurrency = 4;
+        let mut in_flight = InFlight::<u8>::default();
+        let a = Site::from("a");
+        in_flight
+            .health(&a, NOW.1)
+            .answered(1, Duration::ZERO, NOW.1);
+        in_flight.begin(&a, NOW.1);
+        assert_eq!(in_flight.may_begin(&a, &config, NOW.1, true), May::Begin);
+        in_flight.begin(&a, NOW.1);
+        assert_eq!(
+            in_flight.may_begin(&a, &config, NOW.1, true),
+            May::AfterOthers
+        );
+        assert_eq!(in_flight.may_begin(&a, &config, NOW.1, false), May::Begin);
+    }
+
+    #[test]
+    fn what_is_known_of_sites_is_forgotten() {
+        let mut in_flight = InFlight::<u8>::default();
+        for number in 0..3 * SWEEP_MIN {
+            let site = Site::from(number.to_string().as_str());
+            in_flight.health(&site, NOW.1);
+        }
+        assert!(in_flight.health.len() <= SWEEP_MIN);
     }
 }

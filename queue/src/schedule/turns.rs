@@ -163,11 +163,22 @@ impl Turns {
     pub(crate) fn close(&self) -> Vec<ClaimedBatch> {
         let mut state = self.state();
         state.closed = true;
-        state.messages = 0;
-        state.claims.clear();
-        state.parked.clear();
-        state.is_parked.clear();
-        let turns = std::mem::take(&mut state.turns);
+        state.drain()
+    }
+
+    /// Gives the messages that wait, and forgets the destinations whose turn comes later.
+    pub(crate) fn drain(&self) -> Vec<ClaimedBatch> {
+        self.state().drain()
+    }
+}
+
+impl State {
+    fn drain(&mut self) -> Vec<ClaimedBatch> {
+        self.messages = 0;
+        self.claims.clear();
+        self.parked.clear();
+        self.is_parked.clear();
+        let turns = std::mem::take(&mut self.turns);
         turns
             .into_iter()
             .filter_map(|turn| match turn {
@@ -176,9 +187,7 @@ impl Turns {
             })
             .collect()
     }
-}
 
-impl State {
     fn park(&mut self, batch: ClaimedBatch) -> ClaimedBatch {
         if self.is_parked.insert(batch.destination.clone()) {
             self.parked.push_back(batch.destination.clone());

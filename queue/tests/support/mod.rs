@@ -22,24 +22,44 @@ use postrider_queue::{
 };
 use postrider_smtp::ReversePath;
 use postrider_store::{
-    Clock, Event, HookFilter, ManualClock, NewText, Notify, Order, OutgoingEvent, QueueId, Store,
-    Time, Top,
+    Clock, Event, HookFilter, ManualClock, NewText, Notify, Order, OutgoingEvent, QueueFilter,
+    QueueId, Queued, Store, Time, Top,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
 
 use crate::remote::Remote;
 
-/// Leads connections for an address to the port of a remote. Other addresses refuse connections.
+/// The end of a connection to an address.
+#[derive(Clone, Copy)]
+enum Way {
+    /// It leads to this port.
+    To(SocketAddr),
+    /// It is never made.
+    Silent,
+    /// It fails with this error of the system.
+    Fails(i32),
+}
+
+/// Leads connections for an address. Other addresses refuse connections.
 #[derive(Clone, Default)]
-struct Leading(Arc<Mutex<HashMap<IpAddr, SocketAddr>>>);
+struct Leading {
+    ways: Arc<Mutex<HashMap<IpAddr, Way>>>,
+    dialed: Arc<watch::Sender<HashMap<IpAddr, usize>>>,
+}
 
 impl Dialer for Leading {
     fn dial(&self, address: SocketAddr, _: Option<IpAddr>) -> Dialing {
-        let to = self.0.lock().unwrap().get(&address.ip()).copied();
+        let way = self.ways.lock().unwrap().get(&address.ip()).copied();
+        self.dialed
+            .send_modify(|dialed| *dialed.entry(address.ip()).or_default() += 1);
         Box::pin(async move {
-            let to = to.ok_or(std::io::ErrorKind::ConnectionRefused)?;
-            TcpStream::connect(to).await
+            match way {
+                Some(Way::To(to)) => TcpStream::connect(to).await,
+                Some(Way::Silent) => std::future::pending().await,
+                Some(Way::Fails(error)) => Err(std::io::Error::from_raw_os_error(error)),
+                None => Err(std::io::ErrorKind::ConnectionRefused.into()),
+            }
         })
     }
 }
@@ -165,8 +185,51 @@ impl World {
     }
 
     pub(crate) fn lead_to(&self, ip: &str, address: SocketAddr) {
-        let mut leading = self.leading.0.lock().unwrap();
-        leading.insert(ip.parse().unwrap(), address);
+        self.set_way(ip, Way::To(address));
+    }
+
+    /// Connections to this address are never made.
+    pub(crate) fn silence(&self, ip: &str) {
+        self.set_way(ip, Way::Silent);
+    }
+
+    /// Connections to this address fail with an error of the system.
+    pub(crate) fn break_way(&self, ip: &str, error: i32) {
+        self.set_way(ip, Way::Fails(error));
+    }
+
+    fn set_way(&self, ip: &str, way: Way) {
+        let mut ways = self.leading.ways.lock().unwrap();
+        ways.insert(ip.parse().unwrap(), way);
+    }
+
+    /// How often connections to this address were asked for.
+    pub(crate) fn dialed(&self, ip: &str) -> usize {
+        let dialed = self.leading.dialed.borrow();
+        dialed.get(&ip.parse().unwrap()).copied().unwrap_or(0)
+    }
+
+    /// Waits until so many connections to this address were asked for.
+    pub(crate) async fn dialed_until(&self, ip: &str, count: usize) {
+        let ip: IpAddr = ip.parse().unwrap();
+        let mut dialed = self.leading.dialed.subscribe();
+        let enough = |dialed: &HashMap<IpAddr, usize>| dialed.get(&ip) >= Some(&count);
+        dialed.wait_for(enough).await.unwrap();
+    }
+
+    /// Waits until `enough` is true for the queued messages. Gives them.
+    pub(crate) async fn queued_until(&self, enough: impl Fn(&[Queued]) -> bool) -> Vec<Queued> {
+        let mut changed = self.store.queue_changed();
+        loop {
+            changed.mark_unchanged();
+            let filter = QueueFilter::default();
+            let page = self.store.list(&filter, None, Order::Ascending, 1000);
+            let queued = page.await.unwrap().items;
+            if enough(&queued) {
+                return queued;
+            }
+            changed.changed().await.unwrap();
+        }
     }
 
     pub(crate) async fn submit(&self, message: Message<'_>) -> Vec<Submitted> {

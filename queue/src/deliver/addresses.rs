@@ -1,0 +1,421 @@
+//! The addresses of hosts, over all sites: how many connections each has, and which failed lately.
+//!
+//! | rule | figure |
+//! |---|---|
+//! | connections of an address | `delivery.connections_per_address` |
+//! | of them not open yet | [`OPENING_MAX`]; [`OPENING_GOOD_MAX`] after a success in [`GOOD_FOR`] |
+//! | mark after a failed connection | [`MARK`], doubled each time up to [`MARK_MAX`] |
+//! | mark after a 421 greeting | [`SHORT_MARK`] |
+//!
+//! Other addresses go before a marked one. Who finds no place waits a moment for one, and then
+//! comes later, so that silent addresses hold few deliveries.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use postrider_store::{Clock, Moment};
+use tokio::{sync::Notify, time::Instant};
+
+/// The connections of an address that are not open yet.
+const OPENING_MAX: usize = 2;
+/// The same after a success.
+const OPENING_GOOD_MAX: usize = 4;
+/// How long a success counts.
+const GOOD_FOR: Duration = Duration::from_secs(10 * 60);
+/// How long an address is marked after its first failed connection.
+const MARK: Duration = Duration::from_secs(5 * 60);
+/// The longest mark.
+const MARK_MAX: Duration = Duration::from_secs(60 * 60);
+/// How long an address is marked that says 421.
+const SHORT_MARK: Duration = Duration::from_secs(60);
+/// How long to wait for a place.
+const WAIT: Duration = Duration::from_secs(5);
+/// From so many addresses on, those of which nothing is known any more are forgotten.
+const SWEEP_MIN: usize = 1024;
+
+/// The addresses with connections, and those that are marked.
+#[derive(Debug)]
+pub(crate) struct Addresses {
+    /// The most connections of an address.
+    max: usize,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Debug)]
+struct Entries {
+    by_address: HashMap<SocketAddr, Entry>,
+    sweep_at: usize,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    open: usize,
+    /// Those of the open ones that do not take mail yet.
+    opening: usize,
+    success: Option<Moment>,
+    /// How often connections failed since the last success.
+    failures: u32,
+    /// The end of the mark.
+    until: Moment,
+    /// How many wait for a place.
+    waiting: usize,
+    /// Rings when a place is free.
+    free: Arc<Notify>,
+    /// Rings when an idle connection is to make room.
+    wanted: Arc<Notify>,
+}
+
+impl Entry {
+    fn is_marked(&self, now: Moment) -> bool {
+        now < self.until
+    }
+
+    /// Whether there is a place, beside those for so many others.
+    fn has_room(&self, max: usize, others: usize, now: Moment) -> bool {
+        let good = self.success.is_some_and(|at| now.since(at) < GOOD_FOR);
+        let opening = if good { OPENING_GOOD_MAX } else { OPENING_MAX };
+        self.open + others < max && self.opening + others < opening
+    }
+
+    fn is_of_use(&self, now: Moment) -> bool {
+        self.open > 0
+            || self.waiting > 0
+            || now < self.until.after(MARK_MAX)
+            || self.success.is_some_and(|at| now.since(at) < GOOD_FOR)
+    }
+}
+
+/// The place of one connection at an address. It ends with the value.
+#[derive(Debug)]
+pub(crate) struct Place {
+    addresses: Arc<Addresses>,
+    address: SocketAddr,
+    opening: bool,
+}
+
+/// The answer to a wish for a place.
+enum Wish {
+    Place(Place),
+    /// The address failed lately, or too many wait for it.
+    No,
+    /// None is free. The bell rings when one may be.
+    Wait(Arc<Notify>),
+}
+
+impl Addresses {
+    /// `max`: the most connections of an address.
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            max,
+            entries: Mutex::new(Entries {
+                by_address: HashMap::new(),
+                sweep_at: SWEEP_MIN,
+            }),
+        }
+    }
+
+    /// The lock is held for a moment, never over a wait.
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connections to this address failed lately.
+    pub(crate) fn is_marked(&self, address: SocketAddr, now: Moment) -> bool {
+        let entries = self.entries();
+        let entry = entries.by_address.get(&address);
+        entry.is_some_and(|entry| entry.is_marked(now))
+    }
+
+    /// A place for a connection. Waits a moment for one. None: there is none, or the address is
+    /// marked and `even_marked` is false.
+    pub(crate) async fn place(
+        self: &Arc<Self>,
+        address: SocketAddr,
+        clock: &dyn Clock,
+        even_marked: bool,
+    ) -> Option<Place> {
+        let free = match self.wish(address, clock.moment(), even_marked, true) {
+            Wish::Place(place) => return Some(place),
+            Wish::No => return None,
+            Wish::Wait(free) => free,
+        };
+        let _waiting = Waiting {
+            addresses: self,
+            address,
+        };
+        let end = Instant::now() + WAIT;
+        loop {
+            let in_time = tokio::time::timeout_at(end, free.notified()).await.is_ok();
+            match self.wish(address, clock.moment(), even_marked, false) {
+                Wish::Place(place) => return Some(place),
+                Wish::Wait(_) if in_time => {}
+                Wish::Wait(_) | Wish::No => return None,
+            }
+        }
+    }
+
+    /// `first`: the caller did not ask before. If it has to wait, it counts from now on.
+    fn wish(
+        self: &Arc<Self>,
+        address: SocketAddr,
+        now: Moment,
+        even_marked: bool,
+        first: bool,
+    ) -> Wish {
+        let mut entries = self.entries();
+        entries.sweep(now);
+        let entry = entries.by_address.entry(address).or_default();
+        if entry.is_marked(now) && !even_marked {
+            return Wish::No;
+        }
+        // Who asks for the first time comes after those who wait.
+        let others = if first { entry.waiting } else { 0 };
+        if entry.has_room(self.max, others, now) {
+            entry.open += 1;
+            entry.opening += 1;
+            return Wish::Place(Place {
+                addresses: Arc::clone(self),
+                address,
+                opening: true,
+            });
+        }
+        if first {
+            if entry.waiting >= self.max {
+                return Wish::No;
+            }
+            entry.waiting += 1;
+        }
+        entry.wanted.notify_one();
+        Wish::Wait(Arc::clone(&entry.free))
+    }
+
+    fn change(&self, address: SocketAddr, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.entries().by_address.get_mut(&address) {
+            change(entry);
+        }
+    }
+}
+
+impl Entries {
+    /// Forgets addresses of which nothing is known any more, when there are many.
+    fn sweep(&mut self, now: Moment) {
+        if self.by_address.len() >= self.sweep_at {
+            self.by_address.retain(|_, entry| entry.is_of_use(now));
+            self.sweep_at = self.by_address.len().saturating_mul(2).max(SWEEP_MIN);
+        }
+    }
+}
+
+/// Counts as waiting until it ends.
+struct Waiting<'a> {
+    addresses: &'a Addresses,
+    address: SocketAddr,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.addresses.change(self.address, |entry| {
+            entry.waiting = entry.waiting.saturating_sub(1);
+        });
+    }
+}
+
+impl Place {
+    /// The connection takes mail.
+    pub(super) fn opened(&mut self, now: Moment) {
+        let opening = std::mem::replace(&mut self.opening, false);
+        self.addresses.change(self.address, |entry| {
+            entry.opening -= usize::from(opening);
+            entry.success = Some(now);
+            entry.failures = 0;
+            entry.until = Moment::default();
+            entry.free.notify_one();
+        });
+    }
+
+    /// The connection can't be made, or its greeting did not come. `busy`: the host said 421.
+    pub(super) fn failed(self, now: Moment, busy: bool) {
+        self.addresses.change(self.address, |entry| {
+            let doubled = MARK.saturating_mul(1 << entry.failures.min(8));
+            entry.failures = entry.failures.saturating_add(1);
+            entry.success = None;
+            let mark = if busy {
+                SHORT_MARK
+            } else {
+                doubled.min(MARK_MAX)
+            };
+            entry.until = entry.until.max(now.after(mark));
+            // Those who wait find the mark.
+            entry.free.notify_waiters();
+        });
+    }
+
+    /// Ends when others wait for a place at this address.
+    pub(super) async fn wanted(&self) {
+        loop {
+            let mut wanted = None;
+            self.addresses.change(self.address, |entry| {
+                wanted = (entry.waiting == 0).then(|| Arc::clone(&entry.wanted));
+            });
+            match wanted {
+                Some(bell) => bell.notified().await,
+                None => return,
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.addresses.change(self.address, |entry| {
+            entry.open -= 1;
+            entry.opening -= usize::from(self.opening);
+            entry.free.notify_one();
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_store::{ManualClock, Time};
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    struct Table {
+        addresses: Arc<Addresses>,
+        clock: ManualClock,
+    }
+
+    impl Table {
+        fn new(max: usize) -> Self {
+            Self {
+                addresses: Arc::new(Addresses::new(max)),
+                clock: ManualClock::new(Time(0)),
+            }
+        }
+
+        async fn place(&self, even_marked: bool) -> Option<Place> {
+            let address = "192.0.2.1:25".parse().unwrap();
+            self.addresses
+                .place(address, &self.clock, even_marked)
+                .await
+        }
+
+        fn now(&self) -> Moment {
+            self.clock.moment()
+        }
+
+        fn is_marked(&self) -> bool {
+            let address = "192.0.2.1:25".parse().unwrap();
+            self.addresses.is_marked(address, self.now())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_connections_open_at_once_and_more_after_a_success() {
+        let table = Table::new(5);
+        let mut first = table.place(false).await.unwrap();
+        let second = table.place(false).await.unwrap();
+        assert!(table.place(false).await.is_none());
+        first.opened(table.now());
+        let more = [
+            table.place(false).await.unwrap(),
+            table.place(false).await.unwrap(),
+            table.place(false).await.unwrap(),
+        ];
+        assert!(table.place(false).await.is_none(), "there are five");
+        drop(more);
+        drop(second);
+        table.clock.advance(11 * MINUTE);
+        let _third = table.place(false).await.unwrap();
+        let _fourth = table.place(false).await.unwrap();
+        assert!(table.place(false).await.is_none(), "the success is old");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_that_is_free_goes_to_a_waiter_and_idle_connections_make_room() {
+        let table = Table::new(1);
+        let mut first = table.place(false).await.unwrap();
+        first.opened(table.now());
+        let (second, ()) = tokio::join!(table.place(false), async {
+            // An idle connection ends when it is wanted.
+            first.wanted().await;
+            drop(first);
+        });
+        assert!(second.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newcomer_comes_after_those_who_wait() {
+        let table = Table::new(2);
+        let first = table.place(false).await.unwrap();
+        let _second = table.place(false).await.unwrap();
+        let order = std::cell::RefCell::new(Vec::new());
+        let take = async |name: &'static str| {
+            let place = table.place(false).await;
+            order.borrow_mut().push(name);
+            drop(place);
+        };
+        tokio::join!(take("waits"), async {
+            drop(first);
+            take("new").await;
+        });
+        assert_eq!(*order.borrow(), ["waits", "new"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_mark_an_address_for_longer_each_time() {
+        let table = Table::new(5);
+        for minutes in [5, 10, 20, 40, 60, 60] {
+            table.place(true).await.unwrap().failed(table.now(), false);
+            table
+                .clock
+                .advance(minutes * MINUTE - Duration::from_secs(1));
+            assert!(table.is_marked() && table.place(false).await.is_none());
+            table.clock.advance(Duration::from_secs(1));
+            assert!(!table.is_marked(), "{minutes}");
+        }
+        table.place(false).await.unwrap().opened(table.now());
+        table.place(true).await.unwrap().failed(table.now(), true);
+        table.clock.advance(MINUTE);
+        assert!(!table.is_marked());
+        let tries = [table.place(false).await, table.place(false).await];
+        for place in tries.into_iter().flatten() {
+            place.failed(table.now(), false);
+        }
+        table.place(true).await.unwrap().opened(table.now());
+        assert!(!table.is_marked(), "a success ends the mark");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_learns_of_a_failure() {
+        let table = Table::new(5);
+        let first = table.place(false).await.unwrap();
+        let _second = table.place(false).await.unwrap();
+        let start = Instant::now();
+        let (third, ()) = tokio::join!(table.place(false), async {
+            tokio::task::yield_now().await;
+            first.failed(table.now(), false);
+        });
+        assert!(third.is_none());
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn addresses_of_which_nothing_is_known_are_forgotten() {
+        let table = Table::new(5);
+        for number in 0..3 * SWEEP_MIN {
+            let address = SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 25));
+            let place = table.addresses.place(address, &table.clock, false).await;
+            drop(place.unwrap());
+            table.clock.advance(3 * MARK_MAX);
+        }
+        assert!(table.addresses.entries().by_address.len() <= SWEEP_MIN);
+    }
+}

@@ -1,0 +1,220 @@
+//! Faults of our own: they count for no message, and are told once.
+
+use std::{
+    io,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use nix::errno::Errno;
+use postrider_store::Time;
+use tokio::sync::watch;
+use tracing::{error, info};
+
+/// The first pause when no connection can be made. It doubles while that goes on.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How often a fault is told that concerns single destinations or keys.
+const TELL_AGAIN: Duration = Duration::from_secs(10 * 60);
+
+/// Why we can't make a connection, whatever the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwnFault {
+    /// File descriptors, memory or buffers are used up. No other address helps.
+    UsedUp,
+    /// This machine has no way to the address, or not from the address that it should use.
+    NoWay,
+}
+
+impl OwnFault {
+    /// None: the fault is not ours.
+    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+        match Errno::from_raw(error.raw_os_error()?) {
+            Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM => Some(Self::UsedUp),
+            Errno::ENETUNREACH
+            | Errno::ENETDOWN
+            | Errno::EADDRNOTAVAIL
+            | Errno::EADDRINUSE
+            | Errno::EAFNOSUPPORT
+            | Errno::EACCES
+            | Errno::EPERM => Some(Self::NoWay),
+            _ => None,
+        }
+    }
+}
+
+/// Our own faults now.
+#[derive(Debug)]
+pub(crate) struct Faults {
+    state: Mutex<State>,
+    /// How many results could not be stored so far. While there are any, nothing is claimed.
+    unsettled: watch::Sender<usize>,
+    /// Sites that are down are to be tried again.
+    forgive: AtomicBool,
+    /// The queue ends: results that can't be stored are given up.
+    ending: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// No connection is to be made before. None: connections can be made.
+    until: Option<Time>,
+    pause: Duration,
+    /// When a fault of single destinations or keys was told.
+    told: Option<Time>,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            unsettled: watch::Sender::new(0),
+            forgive: AtomicBool::new(false),
+            ending: watch::Sender::new(false),
+        }
+    }
+}
+
+impl Faults {
+    /// The lock is held for a moment, never over a wait.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// No connection can be made. Gives the time of the next try. The log is told when this begins.
+    pub(crate) fn used_up(&self, error: &io::Error, now: Time) -> Time {
+        let mut state = self.state();
+        if let Some(until) = state.until
+            && now < until
+        {
+            return until;
+        }
+        if state.until.is_none() {
+            error!(%error, "no connection can be made; nothing is delivered until that is over, and no attempt counts");
+        }
+        state.pause = (state.pause * 2).clamp(PAUSE, PAUSE_MAX);
+        let until = now.after(state.pause);
+        state.until = Some(until);
+        until
+    }
+
+    /// A connection was made.
+    pub(crate) fn connected(&self) {
+        let mut state = self.state();
+        if state.until.take().is_some() {
+            state.pause = Duration::ZERO;
+            info!("connections can be made again");
+        }
+    }
+
+    /// Whether to tell of a fault that many messages share.
+    pub(crate) fn tell(&self, now: Time) -> bool {
+        let mut state = self.state();
+        let tell = state.told.is_none_or(|at| now.since(at) >= TELL_AGAIN);
+        if tell {
+            state.told = Some(now);
+        }
+        tell
+    }
+
+    /// The time before which nothing is to be claimed.
+    pub(crate) fn until(&self, now: Time) -> Option<Time> {
+        self.state().until.filter(|until| now < *until)
+    }
+
+    /// Some results could not be stored so far.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        *self.unsettled.borrow() > 0
+    }
+
+    /// Tells when that changes.
+    pub(crate) fn unsettled(&self) -> watch::Receiver<usize> {
+        self.unsettled.subscribe()
+    }
+
+    /// Results could not be stored. They count until the value ends.
+    pub(crate) fn unsettle(&self) -> Unsettled<'_> {
+        self.unsettled.send_modify(|count| *count += 1);
+        Unsettled(self)
+    }
+
+    /// Sites that are down are to be tried again with the next claim.
+    pub(crate) fn forgive(&self) {
+        self.forgive.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether sites that are down are to be tried again. The answer is given once.
+    pub(crate) fn take_forgiveness(&self) -> bool {
+        self.forgive.swap(false, Ordering::SeqCst)
+    }
+
+    /// The queue ends.
+    pub(crate) fn end(&self) {
+        self.ending.send_replace(true);
+    }
+
+    /// Waits until the queue ends.
+    pub(crate) async fn ended(&self) {
+        // The sender lives as long as this.
+        let _ = self.ending.subscribe().wait_for(|ending| *ending).await;
+    }
+}
+
+/// Results that could not be stored so far.
+pub(crate) struct Unsettled<'a>(&'a Faults);
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        self.0.unsettled.send_modify(|count| *count -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_faults_of_others_are_not_ours() {
+        let of = |errno: Errno| OwnFault::of(&io::Error::from_raw_os_error(errno as i32));
+        assert_eq!(of(Errno::EMFILE), Some(OwnFault::UsedUp));
+        assert_eq!(of(Errno::ENFILE), Some(OwnFault::UsedUp));
+        assert_eq!(of(Errno::ENETUNREACH), Some(OwnFault::NoWay));
+        assert_eq!(of(Errno::EADDRNOTAVAIL), Some(OwnFault::NoWay));
+        for errno in [Errno::ECONNREFUSED, Errno::ETIMEDOUT, Errno::EHOSTUNREACH] {
+            assert_eq!(of(errno), None);
+        }
+        assert_eq!(OwnFault::of(&io::ErrorKind::ConnectionRefused.into()), None);
+    }
+
+    #[test]
+    fn the_pause_grows_while_nothing_can_be_made() {
+        let faults = Faults::default();
+        let error = io::Error::from_raw_os_error(Errno::EMFILE as i32);
+        let mut now = Time(0);
+        for seconds in [1, 2, 4, 8, 16, 30, 30] {
+            let until = faults.used_up(&error, now);
+            assert_eq!(until.since(now).as_secs(), seconds);
+            assert_eq!(faults.used_up(&error, now), until, "it is known already");
+            assert_eq!(faults.until(now), Some(until));
+            now = until;
+            assert_eq!(faults.until(now), None);
+        }
+        faults.connected();
+        assert_eq!(faults.used_up(&error, now).since(now).as_secs(), 1);
+    }
+
+    #[test]
+    fn results_count_as_unsettled_until_they_are_stored() {
+        let faults = Faults::default();
+        let first = faults.unsettle();
+        let second = faults.unsettle();
+        drop(first);
+        assert!(faults.is_unsettled());
+        drop(second);
+        assert!(!faults.is_unsettled());
+    }
+}

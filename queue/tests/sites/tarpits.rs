@@ -1,0 +1,376 @@
+//! Hosts that are silent, slow or gone, and faults of our own: they hold back no other delivery, and
+//! cost no attempts.
+
+use std::time::Duration;
+
+use postrider_store::{Change, Event, NextAttempt, OutgoingEvent, QueueFilter, Queued};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+};
+
+use super::{
+    patience::patiently,
+    remote::{Received, Remote},
+    support::{Message, Setup, World},
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const EMFILE: i32 = 24;
+const ENETUNREACH: i32 = 101;
+
+/// A domain with one host.
+fn domain(world: &World, name: &str, ip: &str) {
+    let host = format!("mx.{name}");
+    world.mx(name, &[(10, &host)]);
+    world.host(&host, ip);
+}
+
+async fn send(world: &World, count: usize, domain: &str) {
+    let to: Vec<String> = (0..count).map(|n| format!("{n}@{domain}")).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    world.submit(Message::to(&to)).await;
+}
+
+/// Waits until the remote took mail for so many recipients.
+async fn taken(remote: &Remote, recipients: usize) {
+    let what = format!("{recipients} recipients at the remote");
+    let count = |received: &[Received]| received.iter().map(|mail| mail.rcpts.len()).sum::<usize>();
+    remote
+        .wait_until(&what, |received| count(received) >= recipients)
+        .await;
+}
+
+/// A host whose sessions do this.
+async fn host<F: Future<Output = std::io::Result<()>> + Send>(
+    session: impl Fn(TcpStream) -> F + Send + Sync + Clone + 'static,
+) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let session = session.clone();
+            tokio::spawn(async move {
+                // The client closes the connection in the middle.
+                let _ = session(stream).await;
+            });
+        }
+    });
+    address
+}
+
+/// So many sites, every tenth of them silent with so many messages. All others get their message
+/// while the silent ones stay silent.
+async fn deliver_beside_silent_sites(sites: usize, messages: usize, statics: &str) {
+    let world = World::start(Setup {
+        statics,
+        ..Setup::default()
+    });
+    let remote = Remote::start(|_, _| None).await;
+    let site = |number: usize| {
+        let ip = format!("10.0.{}.{}", number / 250, number % 250 + 1);
+        (format!("{number}.test"), ip)
+    };
+    for number in 0..sites {
+        let (name, ip) = site(number);
+        domain(&world, &name, &ip);
+        if number % 10 == 0 {
+            world.silence(&ip);
+            send(&world, messages, &name).await;
+        } else {
+            world.lead(&ip, &remote);
+        }
+    }
+    for number in (0..sites).filter(|number| number % 10 != 0) {
+        send(&world, 1, &site(number).0).await;
+    }
+    taken(&remote, sites / 10 * 9).await;
+    for number in (0..sites).step_by(10) {
+        let (name, ip) = site(number);
+        assert!(world.dialed(&ip) <= 2, "{name}: {}", world.dialed(&ip));
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_sites_of_which_a_tenth_is_silent() {
+    let statics = "[queue]\nper_destination.idle = \"0s\"\n";
+    deliver_beside_silent_sites(1000, 1, statics).await;
+}
+
+/// The silent sites have messages for all connections that they may have, which would be all places
+/// twice over.
+#[tokio::test]
+async fn silent_sites_with_many_messages_leave_room_for_the_others() {
+    let statics = "[queue]\nmax_concurrency = 50\n";
+    deliver_beside_silent_sites(100, 320, statics).await;
+}
+
+#[tokio::test]
+async fn a_domain_with_many_silent_hosts_takes_two_places() {
+    let world = World::start(Setup {
+        statics: "[queue]\nmax_concurrency = 6\n",
+        ..Setup::default()
+    });
+    let remote = Remote::start(|_, _| None).await;
+    let hosts: Vec<String> = (1..=8).map(|number| format!("mx{number}.test")).collect();
+    let ips: Vec<String> = (1..=8).map(|number| format!("192.0.2.{number}")).collect();
+    for (host, ip) in hosts.iter().zip(&ips) {
+        world.host(host, ip);
+        world.silence(ip);
+    }
+    let mx: Vec<(u16, &str)> = hosts.iter().map(|host| (10, host.as_str())).collect();
+    world.mx("silent.test", &mx);
+    send(&world, 400, "silent.test").await;
+    for number in 0..50 {
+        let name = format!("{number}.test");
+        let ip = format!("198.51.100.{number}");
+        domain(&world, &name, &ip);
+        world.lead(&ip, &remote);
+        send(&world, 2, &name).await;
+    }
+    taken(&remote, 100).await;
+    let dialed: usize = ips.iter().map(|ip| world.dialed(ip)).sum();
+    assert!(dialed <= 2, "{dialed}");
+}
+
+#[tokio::test]
+async fn a_failed_connection_counts_for_one_message() {
+    let world = World::start(Setup::default());
+    domain(&world, "gone.test", "192.0.2.1");
+    send(&world, 40, "gone.test").await;
+    let start = world.now();
+    let queued = world
+        .queued_until(|queued| queued.iter().all(|message| message.next_attempt > start))
+        .await;
+    // The first failure is on record, and nothing was tried after it.
+    let counted = |queued: &[Queued]| {
+        let counted = queued.iter().filter(|message| message.attempts > 0);
+        counted.count()
+    };
+    let dialed = world.dialed("192.0.2.1");
+    assert!((1..=2).contains(&dialed), "{dialed}");
+    assert_eq!(counted(&queued), dialed);
+    for message in &queued {
+        assert_eq!(message.results.len(), usize::from(message.attempts > 0));
+        let wait = message.next_attempt.since(start);
+        assert!(message.attempts > 0 || wait <= 2 * MINUTE, "{wait:?}");
+    }
+    assert_eq!(world.events(dialed).await.len(), dialed);
+    // A later message waits with the others, without a connection.
+    send(&world, 1, "gone.test").await;
+    world
+        .queued_until(|queued| queued.iter().all(|message| message.next_attempt > start))
+        .await;
+    assert_eq!(world.dialed("192.0.2.1"), dialed);
+    // The next connection is a single probe, though the address failed.
+    world.clock.advance(2 * MINUTE);
+    world.dialed_until("192.0.2.1", dialed + 1).await;
+    let now = world.now();
+    let queued = world
+        .queued_until(|queued| queued.iter().all(|message| message.next_attempt > now))
+        .await;
+    assert_eq!(world.dialed("192.0.2.1"), dialed + 1);
+    assert_eq!(counted(&queued), dialed + 1);
+    // An administrator who wants an attempt gets one.
+    let all = QueueFilter::default();
+    let now_due = Change {
+        next_attempt: Some(NextAttempt::At(now)),
+        ..Change::default()
+    };
+    world.queue.change(&all, &now_due).await.unwrap();
+    world.dialed_until("192.0.2.1", dialed + 2).await;
+    world
+        .queued_until(|queued| queued.iter().all(|message| message.next_attempt > now))
+        .await;
+    // The host is back. All is delivered.
+    let remote = Remote::start(|_, _| None).await;
+    world.lead("192.0.2.1", &remote);
+    world.clock.advance(4 * MINUTE);
+    taken(&remote, 40).await;
+    world.clock.advance(20 * MINUTE);
+    taken(&remote, 41).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_at_a_site_that_fails_for_ever_fails_in_the_end() {
+    let world = World::start(Setup {
+        statics: "[queue]\nretry_intervals = [\"1h\", \"2h\"]\nretry_spread = 0.0\n",
+        ..Setup::default()
+    });
+    domain(&world, "gone.test", "192.0.2.1");
+    send(&world, 100, "gone.test").await;
+    let ended = |told: &[OutgoingEvent]| {
+        let failed = told.iter().filter(|told| told.event == Event::Failed);
+        failed.count()
+    };
+    let mut steps = 0;
+    while ended(&world.told().await) < 100 {
+        let now = world.now();
+        world
+            .queued_until(|queued| queued.iter().all(|message| message.next_attempt > now))
+            .await;
+        world.clock.advance(MINUTE);
+        steps += 1;
+        assert!(steps <= 5 * 60, "the messages should have ended by now");
+    }
+    let told = world.told().await;
+    let expired = told
+        .iter()
+        .filter(|told| told.error.contains("expired; last: "));
+    assert!(expired.count() > 50);
+    // Far fewer connections than messages were tried.
+    assert!(world.dialed("192.0.2.1") < 30);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn faults_of_our_own_cost_no_attempt() {
+    for (error, wait) in [(EMFILE, 2), (ENETUNREACH, 61)] {
+        let world = World::start(Setup::default());
+        domain(&world, "far.test", "192.0.2.1");
+        world.break_way("192.0.2.1", error);
+        send(&world, 40, "far.test").await;
+        let start = world.now();
+        let queued = world
+            .queued_until(|queued| queued.iter().all(|message| message.next_attempt > start))
+            .await;
+        for message in &queued {
+            assert_eq!((message.attempts, message.results.len()), (0, 0));
+            assert!(message.next_attempt.since(start) < Duration::from_secs(wait));
+        }
+        assert_eq!(world.told().await.len(), 0);
+        let remote = Remote::start(|_, _| None).await;
+        world.lead("192.0.2.1", &remote);
+        world.clock.advance(Duration::from_secs(wait));
+        taken(&remote, 40).await;
+        world.stop().await;
+    }
+}
+
+/// The time limit is short, so that the test is. Nothing depends on how long it takes.
+#[tokio::test]
+async fn hosts_that_drip_or_never_end_are_left() {
+    let world = World::start(Setup {
+        statics: "[delivery]\nmessage_time = \"1s\"\n",
+        ..Setup::default()
+    });
+    let dripping = host(|mut stream| async move {
+        loop {
+            stream.write_all(b"220-x\r\n").await?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    let endless = host(|mut stream| async move {
+        loop {
+            stream.write_all(b"220-x\r\n").await?;
+        }
+    })
+    .await;
+    let mute = host(|stream| async move {
+        let (read, mut write) = stream.into_split();
+        write.write_all(b"220 x\r\n").await?;
+        let mut lines = BufReader::new(read).lines();
+        // After the go nothing comes.
+        while let Some(line) = lines.next_line().await? {
+            if line == "DATA" {
+                write.write_all(b"354 go\r\n").await?;
+                break;
+            }
+            write.write_all(b"250 x\r\n").await?;
+        }
+        while lines.next_line().await?.is_some() {}
+        Ok(())
+    })
+    .await;
+    let expected = [
+        (
+            "dripping.test",
+            dripping,
+            "the session did not begin within 1s",
+        ),
+        ("endless.test", endless, "reply of more than 512 lines"),
+        ("mute.test", mute, "the message took too long as a whole"),
+    ];
+    for (number, (name, address, _)) in expected.iter().enumerate() {
+        let ip = format!("192.0.2.{}", number + 1);
+        domain(&world, name, &ip);
+        world.lead_to(&ip, *address);
+        send(&world, 1, name).await;
+    }
+    patiently("three events", world.events(3)).await;
+    let told = world.told().await;
+    for (name, _, error) in expected {
+        let found = told.iter().any(|told| told.error.contains(error));
+        assert!(found, "{name}: {told:?}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_wait_long_for_a_greeting_take_no_place() {
+    let world = World::start(Setup {
+        statics: "[queue]\nmax_concurrency = 1\n[delivery]\nslow_connections = 1\n",
+        ..Setup::default()
+    });
+    // Nobody accepts these connections, but the system makes them.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    for (name, ip) in [("a.test", "192.0.2.1"), ("b.test", "192.0.2.2")] {
+        domain(&world, name, ip);
+        world.lead_to(ip, silent.local_addr().unwrap());
+    }
+    let remote = Remote::start(|_, _| None).await;
+    domain(&world, "good.test", "192.0.2.3");
+    world.lead("192.0.2.3", &remote);
+    send(&world, 1, "a.test").await;
+    world.dialed_until("192.0.2.1", 1).await;
+    send(&world, 1, "b.test").await;
+    send(&world, 1, "good.test").await;
+    // The first silent connection gives up its place after a minute. There is no room for a second
+    // one, so that one ends.
+    let mut events: Vec<Event> = world
+        .events(2)
+        .await
+        .iter()
+        .map(|(_, event)| *event)
+        .collect();
+    events.sort_by_key(|event| *event == Event::Delivered);
+    assert_eq!(events, [Event::Delayed, Event::Delivered]);
+    let told = world.told().await;
+    let error = &told
+        .iter()
+        .find(|told| !told.error.is_empty())
+        .unwrap()
+        .error;
+    assert!(
+        error.contains("the session did not begin within 60s"),
+        "{error}"
+    );
+    assert_eq!(world.dialed("192.0.2.1"), 1);
+}
+
+#[tokio::test]
+async fn results_are_tried_until_they_are_stored() {
+    let world = World::start(Setup::default());
+    let remote = Remote::start(|_, _| None).await;
+    domain(&world, "x.test", "192.0.2.1");
+    world.lead("192.0.2.1", &remote);
+    let mut refused = world.store.refuse_results(true);
+    send(&world, 1, "x.test").await;
+    remote.wait_for(1).await;
+    for count in 1..=20 {
+        refused.wait_for(|refused| *refused >= count).await.unwrap();
+        // Claims would run out meanwhile, and the message would be sent again.
+        world.clock.advance(2 * MINUTE);
+    }
+    send(&world, 1, "x.test").await;
+    refused.wait_for(|refused| *refused >= 21).await.unwrap();
+    assert_eq!(remote.received().len(), 1);
+    let _ = world.store.refuse_results(false);
+    world.clock.advance(MINUTE);
+    let events = world.events(2).await;
+    assert!(events.iter().all(|(_, event)| *event == Event::Delivered));
+    assert_eq!(remote.wait_for(2).await.len(), 2);
+    world.stop().await;
+}
