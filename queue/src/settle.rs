@@ -66,6 +66,25 @@ struct Fate {
     consequence: Consequence,
 }
 
+/// Logs the end of an attempt: one line with all its facts as fields.
+fn log(message: &Queued, status: &DeliveryStatus, outcome: Event) {
+    info!(
+        id = message.id.0,
+        account = message.common.account,
+        outcome = outcome.name(),
+        code = status.code,
+        enhanced_code = status.enhanced.map(|code| code.to_string()),
+        stage = status.command.as_deref(),
+        remote = status.remote,
+        from = %message.reverse_path,
+        to = %message.recipient,
+        message_id = message.common.message_id,
+        attempt = message.attempts,
+        text = status.text,
+        "attempt ended"
+    );
+}
+
 impl Queue {
     /// The change of state after an attempt.
     pub(crate) async fn settlement(&self, config: &Dynamic, ended: EndedAttempt) -> Settle {
@@ -76,16 +95,9 @@ impl Queue {
             hop,
         } = ended;
         let now = self.clock.now();
-        info!(
-            id = message.id.0,
-            to = %message.recipient,
-            attempt = message.attempts,
-            remote = status.remote,
-            status = %status,
-            "attempt ended"
-        );
         let account = config.accounts.get(&message.common.account);
         let fate = self.fate(&message, account, &status, hop, now).await;
+        log(&message, &status, fate.event);
         let mut outgoing = event(&message, fate.event, &status, now);
         outgoing.suppressing = fate.consequence.entry.is_some();
         let mut settle = Settle {
