@@ -76,8 +76,12 @@ pub fn prepare(options: &cli::Localserve) -> anyhow::Result<Place> {
     let config = dir.join("config");
     let conf = config.join("postrider.conf");
     let new = !conf.exists();
-    let own = ["localhost".to_owned(), options.ip.to_string()];
-    let names: Vec<String> = own.into_iter().chain(options.hosts.clone()).collect();
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    // All addresses of a machine have no name together.
+    if !options.ip.is_unspecified() && options.ip != IpAddr::from([127, 0, 0, 1]) {
+        names.push(options.ip.to_string());
+    }
+    names.extend(options.hosts.iter().cloned());
     tls::ensure_self_signed(&config, &names)?;
     ensure_admin_password(&config)?;
     if !config.join("domains.conf").exists() {
