@@ -140,8 +140,8 @@ pub struct Localserve {
     #[arg(long, default_value = "127.0.0.1")]
     pub ip: IpAddr,
     /// A name by which HTTP clients reach the server, for example the name of a container. May be
-    /// given several times. localhost and IP addresses always work. With an --ip that stands for all
-    /// addresses (0.0.0.0, ::), names without a dot work too.
+    /// given several times. localhost and IP addresses always work. With an --ip that stands for
+    /// all addresses (0.0.0.0, ::), names without a dot work too.
     #[arg(long = "host", value_name = "NAME")]
     pub hosts: Vec<String>,
     /// A number that is added to each of the ports 1025, 1587, 1465, 1080 and 1443.

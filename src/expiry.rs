@@ -64,8 +64,8 @@ impl Pace {
             self.step
         };
         self.step = step.clamp(SMALLEST, LARGEST);
-        // Three quarters of the time stay free for other work. A run that does not end in time takes
-        // half, so that the history does not grow without limit.
+        // Three quarters of the time stay free for other work. A run that does not end in time
+        // takes half, so that the history does not grow without limit.
         Next::Step(if late { took } else { took * 3 })
     }
 }

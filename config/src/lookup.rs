@@ -309,8 +309,8 @@ fn fold<'a>(config: Option<&DomainConfig>, local: &'a str) -> Cow<'a, str> {
     }
 }
 
-/// Whether each domain takes mail for a local-part: postmaster (RFC 5321 §4.5.1) and abuse (RFC 2142
-/// §2). Without an address of that name, the postmaster of the server gets the mail.
+/// Whether each domain takes mail for a local-part: postmaster (RFC 5321 §4.5.1) and abuse (RFC
+/// 2142 §2). Without an address of that name, the postmaster of the server gets the mail.
 fn is_required(local: &str) -> bool {
     let names = ["postmaster", "abuse"];
     names.iter().any(|name| local.eq_ignore_ascii_case(name))

@@ -72,8 +72,8 @@ pub(crate) struct Consequence {
 
 /// The base that stands for all variants of an address. Its local-part ends before the first `+` or
 /// `-`, and is in lower case without dots. Its domain is in Unicode form. An address that begins
-/// with `+` or `-` stands for itself. A local-part that needs quotes has them, so that the base is an
-/// address too.
+/// with `+` or `-` stands for itself. A local-part that needs quotes has them, so that the base is
+/// an address too.
 #[must_use]
 pub fn base_address(address: &Address) -> String {
     let local = address.local.as_str();

@@ -83,8 +83,8 @@ impl FromStr for Offset {
 }
 
 impl Moment {
-    /// The time, if it is `now` at present in this time zone. If a change of the clock skips a local
-    /// time, the time is later by the length of the change.
+    /// The time, if it is `now` at present in this time zone. If a change of the clock skips a
+    /// local time, the time is later by the length of the change.
     #[must_use]
     pub fn from(self, now: Time, zone: &TimeZone) -> Time {
         let at = |local: civil::DateTime| local.to_zoned(zone.clone()).map(|it| it.timestamp());

@@ -105,7 +105,8 @@ pub struct HookFilter {
     /// Only calls added before (<) or after (>) a time, for example "<-1h30m".
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
     pub submitted: Option<Bound>,
-    /// Only calls with the next attempt before (<) or after (>) a time, for example "<now" or ">2h".
+    /// Only calls with the next attempt before (<) or after (>) a time, for example "<now" or
+    /// ">2h".
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
     pub next_attempt: Option<Bound>,
 }

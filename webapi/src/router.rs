@@ -70,8 +70,8 @@ async fn answer(State(context): State<Arc<CallContext>>, request: Request) -> Re
     }
 }
 
-/// A path without empty parts, `.` and `..` (RFC 3986 §5.2.4). Its last slash stays. None for a path
-/// that leads out of the API.
+/// A path without empty parts, `.` and `..` (RFC 3986 §5.2.4). Its last slash stays. None for a
+/// path that leads out of the API.
 fn normal(path: &str) -> Option<String> {
     let mut parts = Vec::new();
     for part in path.split('/') {

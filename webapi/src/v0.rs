@@ -1,7 +1,7 @@
 //! The API v0, compatible with mox.
 //!
-//! `form` reads the forms of calls with `multipart`, `json` the JSON in them. `method` lists the methods: `send`,
-//! `suppression` and `mailbox` carry them out. `pages` has the documentation.
+//! `form` reads the forms of calls with `multipart`, `json` the JSON in them. `method` lists the
+//! methods: `send`, `suppression` and `mailbox` carry them out. `pages` has the documentation.
 
 mod form;
 mod json;

@@ -1,5 +1,5 @@
-//! The bodies of calls. Receivers of version 0 may refuse unknown fields, so no field may be added to
-//! it. Version 1 of events has the recipient.
+//! The bodies of calls. Receivers of version 0 may refuse unknown fields, so no field may be added
+//! to it. Version 1 of events has the recipient.
 
 use std::collections::BTreeMap;
 

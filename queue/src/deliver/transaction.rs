@@ -17,8 +17,8 @@ use crate::{Queue, header, schedule::BATCH, settle::LastHop};
 /// How often recipients that were too many for a transaction are sent in another one.
 const TRANSACTIONS_MAX: usize = 100;
 
-/// A stored message, as the client reads it. If its text is damaged, the client does not get the last
-/// piece, so the transaction ends without its final dot.
+/// A stored message, as the client reads it. If its text is damaged, the client does not get the
+/// last piece, so the transaction ends without its final dot.
 pub(super) struct StoredMessage(Pieces);
 
 /// A message with its DKIM-Signature fields in front of it. An unsigned message has none.

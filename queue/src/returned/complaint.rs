@@ -2,8 +2,8 @@
 //!
 //! Everybody who has a copy of a message can write a complaint about it. So a complaint suppresses
 //! nobody, unless it comes to a fromid, or from a reporter in `policy.trusted_reporters` who is
-//! authenticated. It is an event in any case, in the log of events, in the history, and for webhooks
-//! of version 1. Version 0 has no such event.
+//! authenticated. It is an event in any case, in the log of events, in the history, and for
+//! webhooks of version 1. Version 0 has no such event.
 
 use postrider_config::Dynamic;
 use postrider_smtp::bounce::Complaint;

@@ -1,5 +1,5 @@
-//! Hosts that are silent, slow or gone, and faults of our own: they hold back no other delivery, and
-//! cost no attempts.
+//! Hosts that are silent, slow or gone, and faults of our own: they hold back no other delivery,
+//! and cost no attempts.
 
 use std::time::Duration;
 

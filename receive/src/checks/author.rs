@@ -2,8 +2,8 @@
 //!
 //! An account sends from its own addresses only, so every reader has to find the same author in the
 //! From field. Programs read a wrong field in different ways: one takes the first address, another
-//! the last, a third shows the name alone. So a field that can be read in two ways is refused, and a
-//! name that holds an address is told to the decision.
+//! the last, a third shows the name alone. So a field that can be read in two ways is refused, and
+//! a name that holds an address is told to the decision.
 
 use postrider_smtp::{
     Address, Domain, Host, LocalPart,

@@ -31,8 +31,9 @@ const READ_TEXT: usize = 64 * 1024;
 
 /// Serves one connection to its end.
 ///
-/// `id` names the session in the log. `tls` is for STARTTLS, or for the whole connection with `implicit_tls`. When `shutdown` becomes
-/// true, the session ends with 421 as soon as it waits for a command.
+/// `id` names the session in the log. `tls` is for STARTTLS, or for the whole connection with
+/// `implicit_tls`. When `shutdown` becomes true, the session ends with 421 as soon as it waits for
+/// a command.
 ///
 /// # Errors
 /// The connection broke, or TLS failed. The replies before that are as valid as ever.

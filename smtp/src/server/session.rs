@@ -493,8 +493,8 @@ impl Session {
         self.refuse_as(reply, utf8, next)
     }
 
-    /// Writes a refusal that is logged, in UTF-8 or ASCII. A permanent refusal counts as an error of
-    /// the client. The connection ends after too many errors, and after a 421.
+    /// Writes a refusal that is logged, in UTF-8 or ASCII. A permanent refusal counts as an error
+    /// of the client. The connection ends after too many errors, and after a 421.
     pub(super) fn refuse_as(&mut self, reply: &Reply, utf8: bool, next: State) -> State {
         if reply.code() == ReplyCode::UNAVAILABLE {
             return self.close(reply);

@@ -122,8 +122,8 @@ mod tests {
             .build()
     }
 
-    /// Removes the defaults of properties. A generator of TypeScript takes a property with a default
-    /// for one that must be given, and one of Python refuses the default of a reference.
+    /// Removes the defaults of properties. A generator of TypeScript takes a property with a
+    /// default for one that must be given, and one of Python refuses the default of a reference.
     fn without_defaults(value: &mut Value) {
         if let Some(properties) = value.get_mut("properties").and_then(Value::as_object_mut) {
             for property in properties.values_mut().filter_map(Value::as_object_mut) {

@@ -461,7 +461,8 @@ pub struct QueueCancelRequest {
     /// With `<` and `>`.
     #[serde(rename = "MessageID")]
     pub message_id: String,
-    /// One entry of the Extra of the message, as for QueueStatus. It selects at most 10000 messages.
+    /// One entry of the Extra of the message, as for QueueStatus. It selects at most 10000
+    /// messages.
     pub extra: BTreeMap<String, String>,
 }
 
