@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::samples::*;
 use crate::{
-    Accept, MailId, NewText, Options, Store, TextSource, disk::sim::SimDisk, engine::journal::Mode,
+    Accept, MailId, NewText, Options, Outcome, Store, StoreError, TextSource, disk::sim::SimDisk,
+    engine::journal::Mode,
 };
 
 const TEXT: usize = 100 << 10;
@@ -21,8 +22,12 @@ fn open(disk: &SimDisk, seed: u64) -> Store {
 }
 
 async fn add(store: &Store, number: u8) -> MailId {
+    add_text(store, number, TEXT).await
+}
+
+async fn add_text(store: &Store, number: u8, len: usize) -> MailId {
     let accept = Accept {
-        text: Some(NewText::Inline(vec![number; TEXT].into())),
+        text: Some(NewText::Inline(vec![number; len].into())),
         mails: vec![mail("Inbox", TextSource::New)],
         ..Accept::default()
     };
@@ -77,5 +82,45 @@ async fn a_journal_follows_what_is_alive_in_it() {
         store.remove_mail("ann", id).await.unwrap();
     }
     until_segments(&store, 2).await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn texts_are_not_copied_into_the_room_of_settlements() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk, 1);
+    // Each segment keeps a text or two, so none gets free.
+    for number in 0..200 {
+        let id = add_text(&store, number, 8 << 10).await;
+        if number % 20 != 0 {
+            store.remove_mail("ann", id).await.unwrap();
+        }
+    }
+    disk.set_space(Some(0));
+    while store.accept(message(&["a@x.example"])).await.is_ok() {}
+    let mut messages = Vec::new();
+    loop {
+        match store.claim(claim(at(9))).await {
+            Ok(claimed) => messages.extend(claimed.messages),
+            Err(StoreError::Full) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    store.checkpoint().await;
+    let before = store.counts().await.journal_bytes;
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        store.checkpoint().await;
+    }
+    assert_eq!(store.counts().await.journal_bytes, before);
+    // Each in a batch of its own, which is the dearest way.
+    assert!(!messages.is_empty());
+    for message in &messages {
+        let retry = settle(message, Outcome::Retry(at(99)));
+        assert_eq!(store.settle(vec![retry]).await.unwrap(), [true]);
+    }
+    disk.set_space(None);
+    assert!(before > 8 * SEGMENT);
+    until_segments(&store, 6).await;
     store.close().await;
 }

@@ -76,7 +76,7 @@ pub(crate) struct Segment {
     /// Bytes of living texts.
     pub(crate) bytes: u64,
     /// Living texts.
-    texts: u64,
+    pub(crate) texts: u64,
     /// The texts that were first written to this segment are among those from here ...
     first: TextId,
     /// ... to here. All texts that were copied here from older segments come before.

@@ -17,7 +17,7 @@ use crate::{
 /// Bytes of the journal that the claim of one message or call, the ENVID of its transaction and its
 /// settlement take at most: a block in a batch of its own, each. A longer settlement waits for
 /// room.
-const CLAIM_BYTES: u64 = 3 * 4096;
+pub(super) const CLAIM_BYTES: u64 = 3 * 4096;
 
 impl Writer {
     pub(super) fn claim(&mut self, claim: &Claim) -> Result<Result<Claimed, StoreError>, Dead> {
@@ -162,12 +162,16 @@ impl Writer {
         let Some(left) = self.journal.room_left() else {
             return Ok(usize::MAX);
         };
-        let in_work = self.shared.state().queue.counters.claimed + self.claimed_hooks;
-        let more = (left / CLAIM_BYTES).saturating_sub(in_work);
+        let more = (left / CLAIM_BYTES).saturating_sub(self.in_work());
         match usize::try_from(more).unwrap_or(usize::MAX) {
             0 => Err(StoreError::Full),
             more => Ok(more),
         }
+    }
+
+    /// How many messages and calls are claimed.
+    pub(super) fn in_work(&self) -> u64 {
+        self.shared.state().queue.counters.claimed + self.claimed_hooks
     }
 
     /// Applies an operation that goes to the journal with the next batch.

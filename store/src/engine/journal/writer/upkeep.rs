@@ -6,12 +6,17 @@ use super::{
     super::checkpoint::Job,
     super::inbox::{Ops, Prepared},
     super::index::Meta,
-    Dead, Writer, now,
+    Dead, Writer,
+    claim::CLAIM_BYTES,
+    now,
 };
 use crate::{
-    TextId,
+    INLINE_TEXT_MAX, TextId,
     error::Fault,
-    subject::{Op, texts},
+    subject::{
+        Op,
+        texts::{self, Segment},
+    },
 };
 
 /// A checkpoint may take one part in so many of the time.
@@ -23,6 +28,11 @@ const CHECKPOINT_MAX: Duration = Duration::from_secs(10);
 const MOVE_MAX: usize = 32;
 /// Bytes of a portion.
 const MOVE_BYTES: usize = 512 << 10;
+/// Bytes of the entry of a text that is copied onward, beside the text, at most.
+const MOVE_ENTRY: u64 = 128;
+/// Bytes that a portion takes beside its entries, at most: a start entry, and what is left of its
+/// last block.
+const MOVE_PORTION: u64 = 2 * 4096;
 /// With fewer segments, texts stay where they are.
 const SEGMENTS_KEPT: usize = 4;
 
@@ -99,6 +109,7 @@ impl Writer {
     /// segments.
     pub(super) fn reclaim_segments(&mut self) -> Result<(), Fault> {
         let (mut done, mut thin) = (Vec::new(), None);
+        let room = self.room_for_moves();
         for &generation in &self.candidates {
             // A replay would begin here or before.
             if generation >= self.checkpointed.generation {
@@ -111,7 +122,8 @@ impl Writer {
                     done.push(generation);
                 }
                 (Some(alive), Some(size)) if alive.bytes < size / 4 => {
-                    let movable = !self.unmovable.contains(&generation);
+                    let movable =
+                        !self.unmovable.contains(&generation) && bytes_to_move(&alive) <= room;
                     thin = thin.or(movable.then_some(generation));
                 }
                 (Some(_), _) => done.push(generation),
@@ -120,9 +132,7 @@ impl Writer {
         for generation in done {
             self.candidates.remove(&generation);
         }
-        let may_move = self.moving.is_none()
-            && self.journal.count() > SEGMENTS_KEPT
-            && !self.shared.room.is_full();
+        let may_move = self.moving.is_none() && self.journal.count() > SEGMENTS_KEPT;
         if let Some(generation) = thin.filter(|_| may_move) {
             self.moving = Some((generation, TextId(0)));
         }
@@ -131,15 +141,35 @@ impl Writer {
         Ok(())
     }
 
+    /// The bytes that texts which are copied onward may take in the journal. The room that was
+    /// promised to settlements, and that of one more, is not among them. While the index has no
+    /// room, a copy gives no segment back, so there are none.
+    fn room_for_moves(&self) -> u64 {
+        if self.shared.room.is_full() {
+            return 0;
+        }
+        let Some(left) = self.journal.room_left() else {
+            return u64::MAX;
+        };
+        left.saturating_sub((self.in_work() + 1).saturating_mul(CLAIM_BYTES))
+    }
+
     /// Copies some texts of that segment onward.
     pub(super) fn move_some(&mut self) -> Result<(), Dead> {
         // Waiting requests go first.
-        if !self.pending.is_empty() {
+        if !self.pending.is_empty() || self.is_blocked() {
             return Ok(());
         }
         let Some((generation, from)) = self.moving else {
             return Ok(());
         };
+        let alive = self.shared.state().texts.segments.get(&generation)?;
+        let room = self.room_for_moves();
+        if alive.is_none_or(|alive| bytes_to_move(&alive) > room) {
+            // A later checkpoint chooses again.
+            self.moving = None;
+            return Ok(());
+        }
         let (texts, mut go_on) = self.shared.state().texts_of(generation, from, MOVE_MAX)?;
         let mut ops = Vec::new();
         let mut bytes = 0;
@@ -175,7 +205,20 @@ impl Writer {
                 permit: None,
                 reply: None,
             });
+            if room < u64::MAX {
+                // At once, before a claim gets the same room.
+                self.append_pending()?;
+            }
         }
         Ok(())
     }
+}
+
+/// The bytes of the journal that copies of all living texts of a segment take at most. When a
+/// portion does not fit in the segment that is written to, the rest of that segment stays unused.
+fn bytes_to_move(alive: &Segment) -> u64 {
+    let portions = alive.texts / MOVE_MAX as u64 + 2 * alive.bytes / MOVE_BYTES as u64 + 1;
+    let entries = alive.bytes + alive.texts * MOVE_ENTRY;
+    let unused = entries.min((MOVE_BYTES + INLINE_TEXT_MAX) as u64);
+    entries + portions * MOVE_PORTION + unused
 }
