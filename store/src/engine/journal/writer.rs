@@ -91,6 +91,8 @@ pub(super) struct Writer {
     /// The segments of which some may be given back, or have few living texts. All others keep
     /// their texts, or have been looked at since they lost some.
     candidates: BTreeSet<u64>,
+    /// A segment lost texts since the candidates were looked at.
+    shrunk: bool,
     /// The segment whose texts are being copied onward, and how far that is.
     moving: Option<(u64, TextId)>,
     /// Segments in which something could not be read.
@@ -144,6 +146,7 @@ impl Writer {
             #[cfg(test)]
             wanted_frozen: Vec::new(),
             checkpoint_took: Duration::ZERO,
+            shrunk: false,
             moving: None,
             unmovable: BTreeSet::new(),
             closing: Vec::new(),
@@ -196,6 +199,7 @@ impl Writer {
             self.append_pending()?;
             self.move_some()?;
             self.freeze_if_due()?;
+            self.reclaim_while_full()?;
             if self.is_closing() && (self.is_done() || self.stuck || self.waits_for_room()) {
                 // Operations that could not be appended were promised to nobody. The next start is
                 // as after a crash.
@@ -223,8 +227,10 @@ impl Writer {
             self.checkpoint_interval()
                 .saturating_sub(self.last_freeze.elapsed())
         });
+        // The checkpoint may wait for the room of a segment.
+        let shrunk = (self.shrunk && self.freezing.is_some()).then_some(LOOK);
         let closing = self.is_closing().then_some(LOOK);
-        [ride, moving, freeze, closing]
+        [ride, moving, freeze, shrunk, closing]
             .into_iter()
             .flatten()
             .filter(|timeout| *timeout < NEVER)

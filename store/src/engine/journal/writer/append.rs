@@ -184,6 +184,7 @@ impl Writer {
     }
 
     fn take_effects(&mut self, effects: Effects) {
+        self.shrunk |= !effects.shrunk.is_empty();
         self.candidates.extend(effects.shrunk);
         for file in effects.dropped_files {
             self.helper.remove_file(file);

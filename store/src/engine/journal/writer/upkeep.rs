@@ -104,12 +104,23 @@ impl Writer {
         Ok(())
     }
 
+    /// While a checkpoint waits for room, gives back the segments that lost their last text. The
+    /// checkpoint before it covers them, so they need no new one. Else the end of the checkpoint
+    /// does that.
+    pub(super) fn reclaim_while_full(&mut self) -> Result<(), Fault> {
+        match self.shrunk && self.shared.room.is_full() {
+            true => self.reclaim_segments(),
+            false => Ok(()),
+        }
+    }
+
     /// Gives back each segment that neither a replay nor a text needs, and chooses one with few
     /// living texts. Only the candidates are looked at, so this costs the same for any number of
     /// segments.
     pub(super) fn reclaim_segments(&mut self) -> Result<(), Fault> {
         let (mut done, mut thin) = (Vec::new(), None);
         let room = self.room_for_moves();
+        self.shrunk = false;
         for &generation in &self.candidates {
             // A replay would begin here or before.
             if generation >= self.checkpointed.generation {
