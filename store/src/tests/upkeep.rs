@@ -124,3 +124,23 @@ async fn texts_are_not_copied_into_the_room_of_settlements() {
     until_segments(&store, 6).await;
     store.close().await;
 }
+
+#[tokio::test]
+async fn a_segment_is_copied_onward_when_it_can_be_read_again() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk, 1);
+    for number in 0..80 {
+        let id = add(&store, number).await;
+        if number % 4 != 0 {
+            store.remove_mail("ann", id).await.unwrap();
+        }
+    }
+    disk.fail_reads(Some("journal/"));
+    for _ in 0..5 {
+        store.checkpoint().await;
+    }
+    assert!(store.counts().await.journal_bytes > 12 * SEGMENT);
+    disk.fail_reads(None);
+    until_segments(&store, 8).await;
+    store.close().await;
+}

@@ -95,8 +95,10 @@ pub(super) struct Writer {
     shrunk: bool,
     /// The segment whose texts are being copied onward, and how far that is.
     moving: Option<(u64, TextId)>,
-    /// Segments in which something could not be read.
+    /// Segments in which a text is damaged.
     unmovable: BTreeSet<u64>,
+    /// Segments in which a read failed. They are tried again when no other segment is to be moved.
+    postponed: BTreeSet<u64>,
     /// Callers that wait for the end.
     closing: Vec<oneshot::Sender<()>>,
 }
@@ -149,6 +151,7 @@ impl Writer {
             shrunk: false,
             moving: None,
             unmovable: BTreeSet::new(),
+            postponed: BTreeSet::new(),
             closing: Vec::new(),
         }
     }

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     INLINE_TEXT_MAX, TextId,
     error::Fault,
+    journal::ReadError,
     subject::{
         Op,
         texts::{self, Segment},
@@ -118,7 +119,7 @@ impl Writer {
     /// living texts. Only the candidates are looked at, so this costs the same for any number of
     /// segments.
     pub(super) fn reclaim_segments(&mut self) -> Result<(), Fault> {
-        let (mut done, mut thin) = (Vec::new(), None);
+        let (mut done, mut thin, mut again) = (Vec::new(), None, None);
         let room = self.room_for_moves();
         self.shrunk = false;
         for &generation in &self.candidates {
@@ -135,16 +136,23 @@ impl Writer {
                 (Some(alive), Some(size)) if alive.bytes < size / 4 => {
                     let movable =
                         !self.unmovable.contains(&generation) && bytes_to_move(&alive) <= room;
-                    thin = thin.or(movable.then_some(generation));
+                    let chosen = match self.postponed.contains(&generation) {
+                        true => &mut again,
+                        false => &mut thin,
+                    };
+                    *chosen = chosen.or(movable.then_some(generation));
                 }
                 (Some(_), _) => done.push(generation),
             }
         }
         for generation in done {
             self.candidates.remove(&generation);
+            self.unmovable.remove(&generation);
+            self.postponed.remove(&generation);
         }
         let may_move = self.moving.is_none() && self.journal.count() > SEGMENTS_KEPT;
-        if let Some(generation) = thin.filter(|_| may_move) {
+        if let Some(generation) = thin.or(again).filter(|_| may_move) {
+            self.postponed.remove(&generation);
             self.moving = Some((generation, TextId(0)));
         }
         let bytes = self.journal.bytes();
@@ -203,9 +211,15 @@ impl Writer {
                         file: None,
                     });
                 }
-                Err(error) => {
+                Err(error @ ReadError::Corrupt { .. }) => {
                     tracing::error!(text = %id, %error, "a text could not be copied onward; its segment stays");
                     self.unmovable.insert(generation);
+                }
+                Err(error) => {
+                    tracing::warn!(text = %id, %error, "a text could not be copied onward; a later checkpoint tries it again");
+                    self.postponed.insert(generation);
+                    go_on = None;
+                    break;
                 }
             }
         }
