@@ -37,6 +37,12 @@ impl Aside {
             "a record cannot be read; it is set aside, and everything else goes on"
         );
         keys.insert(key);
+        if keys.len() == KEYS_MAX {
+            tracing::error!(
+                table,
+                "{KEYS_MAX} records of this table cannot be read; further ones are neither logged nor counted"
+            );
+        }
     }
 
     /// How many records there were.
