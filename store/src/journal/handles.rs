@@ -63,11 +63,15 @@ impl Handles {
         work(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The file of a segment.
+    /// The file of a segment. It stays open only if the segment is not released: `lives` tells so.
     ///
     /// # Errors
     /// `NotFound` if the segment was released. All other errors of the system.
-    pub(super) fn open(&self, generation: u64) -> io::Result<Arc<dyn DiskFile>> {
+    pub(super) fn open(
+        &self,
+        generation: u64,
+        lives: impl FnOnce() -> bool,
+    ) -> io::Result<Arc<dyn DiskFile>> {
         if let Some(file) = self.kept(|kept| kept.find(generation)) {
             return Ok(file);
         }
@@ -76,6 +80,10 @@ impl Handles {
         let file = self.disk.open(&segment_name(generation), Open::Existing)?;
         let file: Arc<dyn DiskFile> = Arc::from(file);
         self.keep(generation, Arc::clone(&file));
+        // The segment may have been released and forgotten just before its file was kept.
+        if !lives() {
+            self.forget(generation);
+        }
         Ok(file)
     }
 
@@ -103,15 +111,28 @@ mod tests {
             disk.open(&segment_name(generation), Open::New).unwrap();
         }
         let handles = Handles::new(Arc::clone(&disk), 2);
-        let first = handles.open(1).unwrap();
-        handles.open(2).unwrap();
-        assert!(Arc::ptr_eq(&first, &handles.open(1).unwrap()));
+        let first = handles.open(1, || true).unwrap();
+        handles.open(2, || true).unwrap();
+        assert!(Arc::ptr_eq(&first, &handles.open(1, || true).unwrap()));
         // The third file takes the place of the second, which was not used for the longest time.
-        handles.open(3).unwrap();
+        handles.open(3, || true).unwrap();
         let kept = |generation| handles.kept(|kept| kept.files.contains_key(&generation));
         assert_eq!([1, 2, 3].map(kept), [true, false, true]);
         handles.forget(1);
-        assert!(!Arc::ptr_eq(&first, &handles.open(1).unwrap()));
-        assert_eq!(handles.open(9).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(!Arc::ptr_eq(&first, &handles.open(1, || true).unwrap()));
+        assert_eq!(
+            handles.open(9, || true).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+    }
+
+    #[test]
+    fn the_file_of_a_segment_that_was_released_meanwhile_is_not_kept() {
+        let disk: Arc<dyn Disk> = SimDisk::new(1).disk();
+        disk.create_dir("journal").unwrap();
+        disk.open(&segment_name(1), Open::New).unwrap();
+        let handles = Handles::new(disk, 2);
+        handles.open(1, || false).unwrap();
+        assert!(handles.kept(|kept| kept.files.is_empty()));
     }
 }

@@ -63,7 +63,7 @@ impl JournalReader {
             Arc::clone(segments.get(&generation).ok_or_else(released)?)
         };
         // While this reader holds the segment, its file may lose its name, but is not recycled.
-        let file = match self.handles.open(generation) {
+        let file = match self.handles.open(generation, || self.has(generation)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(released()),
             opened => opened.map_err(|error| ReadError::Io {
                 file: segment_name(generation),
@@ -75,6 +75,11 @@ impl JournalReader {
             file,
             _segment: segment,
         })
+    }
+
+    fn has(&self, generation: u64) -> bool {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        segments.contains_key(&generation)
     }
 
     /// Reads a part of a text. See [`JournalText::read`].
