@@ -115,7 +115,7 @@ use frame::{FIRST, Link, START_ENTRY, Seed, align_block};
 use handles::Handles;
 pub use options::JournalOptions;
 use reader::SegmentFile;
-pub use reader::{JournalReader, JournalText, TextPlace};
+pub use reader::{HeldText, JournalReader, JournalText, TextPlace};
 use spare::Spares;
 
 /// The journal's folder.

@@ -26,7 +26,7 @@ pub(crate) use {
 };
 
 use std::{
-    mem,
+    io, mem,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
@@ -46,9 +46,9 @@ use crate::{
     NewText, QueueId, Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter,
     Transaction,
     error::Fault,
-    journal::JournalReader,
+    journal::{HeldText, JournalReader, ReadError},
     subject::{Applied, Op, Question, Scan, State, hooks, texts::Place, unit},
-    textfile::TextFiles,
+    textfile::{TextFilePlace, TextFiles},
 };
 use inbox::{Inbox, Ops, Prepared, Request};
 use index::IndexRoom;
@@ -84,6 +84,13 @@ struct Shared {
     failed: OnceLock<StoreError>,
 }
 
+/// A text that is about to be opened.
+enum Held {
+    Empty,
+    Segment(HeldText),
+    File(TextFilePlace),
+}
+
 impl Shared {
     fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
@@ -106,6 +113,20 @@ impl Shared {
             return Err(Fault::Panicked(WRITER).into());
         };
         self.failed.get().cloned().map_or(Ok(state), Err)
+    }
+
+    /// The place of a text. The lock of the state is not held while the text is opened, because
+    /// that may wait for the disk. Once it is open, it can be read even when its last record goes.
+    fn place_of(&self, id: TextId) -> Result<(Place, Held), StoreError> {
+        let state = self.readable()?;
+        let stored = state.texts.texts.get(&id)?;
+        let place = stored.ok_or(StoreError::NoText(id))?.place;
+        let held = match place {
+            Place::Empty => Held::Empty,
+            Place::Journal(place) => Held::Segment(self.reader.hold(place)?),
+            Place::File(place) => Held::File(place),
+        };
+        Ok((place, held))
     }
 
     /// The result of a change. After a fault the state is half changed, so the store stops before
@@ -194,16 +215,24 @@ impl Engine for JournalEngine {
     }
 
     async fn text(&self, id: TextId) -> Result<Text, StoreError> {
-        // The lock is held until the text is open. Then the text can be read even when its last
-        // record goes.
-        let state = self.shared.readable()?;
-        let stored = state.texts.texts.get(&id)?;
-        match stored.ok_or(StoreError::NoText(id))?.place {
-            Place::Empty => Ok(Text::empty()),
-            Place::Journal(place) => Ok(Text::in_journal(self.shared.reader.text(place)?)),
-            Place::File(place) => {
-                let file = self.shared.files.read(place);
-                Ok(Text::in_file(file.map_err(read_error)?))
+        let mut last = None;
+        loop {
+            let (place, held) = self.shared.place_of(id)?;
+            let opened = match held {
+                Held::Empty => return Ok(Text::empty()),
+                Held::Segment(held) => match self.shared.reader.open(held) {
+                    Err(error @ ReadError::Released { .. }) => Err(error.into()),
+                    opened => return Ok(Text::in_journal(opened?)),
+                },
+                Held::File(file) => match self.shared.files.read(file) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Err(read_error(error)),
+                    opened => return Ok(Text::in_file(opened.map_err(read_error)?)),
+                },
+            };
+            // Between the look-up and the opening, the text was copied onward, or its last record
+            // went. If its place is the same as before, its file is missing.
+            if last.replace(place) == Some(place) {
+                return opened;
             }
         }
     }
@@ -262,7 +291,7 @@ impl Engine for JournalEngine {
     }
 }
 
-fn read_error(error: std::io::Error) -> StoreError {
+fn read_error(error: io::Error) -> StoreError {
     StoreError::Read(error.into())
 }
 

@@ -56,12 +56,30 @@ impl JournalReader {
     /// [`ReadError::Released`] if the segment was released before. [`ReadError::Io`] if its file
     /// can't be opened.
     pub fn text(&self, place: TextPlace) -> Result<JournalText, ReadError> {
+        self.open(self.hold(place)?)
+    }
+
+    /// Holds the segment of a text, so that its file is not recycled. This takes no call of the
+    /// system.
+    ///
+    /// # Errors
+    /// [`ReadError::Released`] if the segment was released before.
+    pub fn hold(&self, place: TextPlace) -> Result<HeldText, ReadError> {
+        let generation = place.generation;
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let segment = segments.get(&generation).map(Arc::clone);
+        let segment = segment.ok_or(ReadError::Released { generation })?;
+        Ok(HeldText { place, segment })
+    }
+
+    /// Opens a text that is held.
+    ///
+    /// # Errors
+    /// [`ReadError::Released`] if the segment was released meanwhile. [`ReadError::Io`] if its file
+    /// can't be opened.
+    pub fn open(&self, HeldText { place, segment }: HeldText) -> Result<JournalText, ReadError> {
         let generation = place.generation;
         let released = || ReadError::Released { generation };
-        let segment = {
-            let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(segments.get(&generation).ok_or_else(released)?)
-        };
         // While this reader holds the segment, its file may lose its name, but is not recycled.
         let file = match self.handles.open(generation, || self.has(generation)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(released()),
@@ -88,6 +106,18 @@ impl JournalReader {
     /// The errors of [`text`](Self::text) and of [`JournalText::read`].
     pub fn read(&self, place: TextPlace, range: Range<u64>) -> Result<Bytes, ReadError> {
         self.text(place)?.read(range)
+    }
+}
+
+/// A text in the journal whose segment is not recycled while the value lives.
+pub struct HeldText {
+    place: TextPlace,
+    segment: Arc<SegmentFile>,
+}
+
+impl fmt::Debug for HeldText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HeldText").field(&self.place).finish()
     }
 }
 
