@@ -320,6 +320,71 @@ async fn files_are_removed_and_the_store_closes_while_the_index_waits_for_room()
     store.close().await;
 }
 
+#[tokio::test]
+async fn segments_are_given_back_while_the_index_waits_for_room() {
+    let disk = SimDisk::new(1);
+    let full = Arc::new(AtomicBool::new(false));
+    let one_full = Arc::new(OneFull {
+        disk: disk.disk(),
+        name: "index.redb",
+        full: Arc::clone(&full),
+    });
+    let store = Store::open_on(one_full, &options(), Mode::Threads).unwrap();
+    let mut ids = Vec::new();
+    for number in 0..40 {
+        let accept = Accept {
+            text: Some(NewText::Inline(vec![number; 100 << 10].into())),
+            mails: vec![mail("Inbox", TextSource::New)],
+            ..Accept::default()
+        };
+        ids.extend(store.accept(accept).await.unwrap().mails);
+    }
+    soon(store.checkpoint()).await;
+    let before = store.counts().await.journal_bytes;
+    full.store(true, Ordering::Relaxed);
+    // The checkpoint can't end.
+    let waiting = {
+        let store = store.clone();
+        tokio::spawn(async move { store.checkpoint().await })
+    };
+    for id in ids {
+        store.remove_mail("ann", id).await.unwrap();
+    }
+    soon(async {
+        while store.counts().await.journal_bytes + (2 << 20) > before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    soon(store.close()).await;
+    soon(waiting).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_text_whose_file_is_missing_is_an_error() {
+    let disk = SimDisk::new(1);
+    let store = inline_store(&disk);
+    let accept = Accept {
+        text: Some(large(&store).await),
+        mails: vec![mail("Inbox", TextSource::New)],
+        ..Accept::default()
+    };
+    let id = store.accept(accept).await.unwrap().mails[0];
+    let text = store.mail(id).await.unwrap().unwrap().text;
+    let files = disk.disk();
+    for dir in files.list("texts").unwrap() {
+        for file in files.list(&format!("texts/{dir}")).unwrap() {
+            files.remove(&format!("texts/{dir}/{file}")).unwrap();
+        }
+    }
+    let missing = store.text(text).await;
+    assert!(
+        matches!(&missing, Err(StoreError::Read(error)) if error.kind() == io::ErrorKind::NotFound),
+        "{missing:?}"
+    );
+    store.close().await;
+}
+
 /// Fails one sync, as a bad disk does, and starts again without a power cut: the kernel shows bytes
 /// that are not on the disk. They are lost with the power. By then the segments are gone that an
 /// older index needs. (Commits in two phases protect from most of this already. Without them, this
