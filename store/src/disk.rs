@@ -171,8 +171,8 @@ impl FsDisk {
                 .mode(0o700)
                 .create(&root)?;
         }
-        // The name of each new folder must be durable too, also when a process made the folder and was
-        // killed. A parent that we may not open is not synced.
+        // The name of each new folder must be durable too, also when a process made the folder and
+        // was killed. A parent that we may not open is not synced.
         let made = if made.is_empty() {
             vec![root.as_path()]
         } else {

@@ -347,8 +347,8 @@ impl Journal {
         self.map().get(&generation).map(|segment| segment.size)
     }
 
-    /// The bytes that appends with [`Space::Reserve`] can still take, while no further segment can be
-    /// made. None: there is room.
+    /// The bytes that appends with [`Space::Reserve`] can still take, while no further segment can
+    /// be made. None: there is room.
     #[must_use]
     pub fn room_left(&self) -> Option<u64> {
         let reserve = self.spares.reserve_left()?;

@@ -2,8 +2,9 @@
 //!
 //! A text above [`crate::INLINE_TEXT_MAX`] is written to its file while it arrives, so that it
 //! never delays a batch of small texts. The file is `texts/NN/ID`: `ID` in 16 hexadecimal digits,
-//! `NN` its last two. All folders are made when the store is opened. [`TextFiles::sweep`] finds the files that no record refers to. Such a file
-//! stays when the process dies before the message is accepted, or before a removal is done.
+//! `NN` its last two. All folders are made when the store is opened. [`TextFiles::sweep`] finds the
+//! files that no record refers to. Such a file stays when the process dies before the message is
+//! accepted, or before a removal is done.
 
 use std::{
     collections::BTreeSet,

@@ -50,8 +50,8 @@ impl Time {
     }
 }
 
-/// A moment of a clock that nobody sets: the time since some beginning, the same one for all moments
-/// of a [`Clock`]. It means nothing to another process, so it is in no record.
+/// A moment of a clock that nobody sets: the time since some beginning, the same one for all
+/// moments of a [`Clock`]. It means nothing to another process, so it is in no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Moment(pub Duration);
 

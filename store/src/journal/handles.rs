@@ -1,6 +1,6 @@
-//! The open files of segments. There are as many segments as the texts that live need, but a process
-//! may open only so many files. So a segment is opened when it is read, and stays open while it is
-//! among the latest.
+//! The open files of segments. There are as many segments as the texts that live need, but a
+//! process may open only so many files. So a segment is opened when it is read, and stays open
+//! while it is among the latest.
 
 use std::{
     collections::HashMap,

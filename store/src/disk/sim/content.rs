@@ -110,8 +110,8 @@ impl NameChange {
         }
     }
 
-    /// Changes the names. An earlier change may be lost, so a name may belong to another file by now,
-    /// or to none. True if a file lost a name.
+    /// Changes the names. An earlier change may be lost, so a name may belong to another file by
+    /// now, or to none. True if a file lost a name.
     pub(super) fn apply(&self, names: &mut BTreeMap<String, u64>) -> bool {
         let unname = |names: &mut BTreeMap<String, u64>, name: &str, inode: u64| {
             let is_its = names.get(name) == Some(&inode);

@@ -225,9 +225,10 @@ impl Index {
 /// Makes the index safe after a sync of it failed.
 ///
 /// The kernel may have dropped bytes of the failed sync, and may show others that are not on the
-/// disk. So all checksums of the index are looked at. If the last commit is not whole, redb goes back
-/// to the commit before. The journal still has everything since that commit, for a segment is given
-/// back only after a commit without an error. Then all bytes are written once more and synced.
+/// disk. So all checksums of the index are looked at. If the last commit is not whole, redb goes
+/// back to the commit before. The journal still has everything since that commit, for a segment is
+/// given back only after a commit without an error. Then all bytes are written once more and
+/// synced.
 fn write_anew(
     disk: &Arc<dyn Disk>,
     cache: usize,

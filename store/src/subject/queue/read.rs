@@ -129,8 +129,8 @@ impl Store {
     }
 
     /// Messages in the queue that match, by number, beginning behind `after`. A filter for an
-    /// account, a domain (`@example.com`), a transport, a Message-ID, held messages or numbers looks
-    /// at few other messages. Any other filter may look at all messages.
+    /// account, a domain (`@example.com`), a transport, a Message-ID, held messages or numbers
+    /// looks at few other messages. Any other filter may look at all messages.
     ///
     /// # Errors
     /// If they can't be read.

@@ -270,8 +270,8 @@ async fn model() -> Store {
     model
 }
 
-/// Writes the sample of the present format. A sample of a released format is never written again: so
-/// a changed record without a new version fails the tests below.
+/// Writes the sample of the present format. A sample of a released format is never written again:
+/// so a changed record without a new version fails the tests below.
 #[tokio::test]
 #[ignore = "it writes the sample of a new format"]
 async fn write_a_sample() {
