@@ -67,6 +67,8 @@ struct Fields {
     encodings: usize,
     lengths: usize,
     length: Option<u64>,
+    /// A length or an encoding can't be read as every server reads it.
+    unclear: bool,
 }
 
 /// The beginning and the end of a line that comes in pieces.
@@ -75,6 +77,8 @@ struct Line {
     begin: Vec<u8>,
     /// The last bytes, as many as [`VERSION`] and a CR have.
     end: Vec<u8>,
+    /// The line is longer than the beginning that is kept.
+    cut: bool,
 }
 
 impl Line {
@@ -90,6 +94,7 @@ impl Line {
         };
         let room = KEPT.saturating_sub(self.begin.len());
         self.begin.extend(line.iter().take(room));
+        self.cut |= line.len() > room;
         let tail = line.len().saturating_sub(VERSION.len() + 1);
         self.end.extend(line.iter().skip(tail));
         let over = self.end.len().saturating_sub(VERSION.len() + 1);
@@ -111,18 +116,22 @@ impl Line {
 }
 
 impl Fields {
-    fn add(&mut self, line: &[u8]) {
-        let mut parts = line.splitn(2, |byte| *byte == b':');
+    fn add(&mut self, line: &Line) {
+        let mut parts = line.text().splitn(2, |byte| *byte == b':');
         let name = parts.next().unwrap_or_default().trim_ascii();
         let value = parts.next().unwrap_or_default().trim_ascii();
         if name.eq_ignore_ascii_case(b"host") {
             self.hosts += 1;
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.encodings += 1;
+            // Other servers may read another list in another way, and we know no other encoding.
+            self.unclear |= line.cut || !value.eq_ignore_ascii_case(b"chunked");
         } else if name.eq_ignore_ascii_case(b"content-length") {
             self.lengths += 1;
+            let digits = value.iter().all(u8::is_ascii_digit);
             let value = std::str::from_utf8(value).ok();
             self.length = value.and_then(|value| value.parse().ok());
+            self.unclear |= line.cut || !digits;
         }
     }
 
@@ -142,6 +151,7 @@ impl Fields {
                 needs_host: true,
                 ..
             } => Err(Fault::NoHost),
+            Self { unclear: true, .. } => Err(Fault::Unclear),
             Self { encodings: 1, .. } => Ok(State::Size(Line::default())),
             Self { lengths: 0, .. } => Ok(State::begin()),
             Self { length, .. } => length.map(State::Body).ok_or(Fault::Unclear),
@@ -228,10 +238,10 @@ impl Framing {
                 Ok(next)
             }
             State::Fields(line, mut fields) => {
-                fields.add(line.text());
+                fields.add(&line);
                 Ok(State::Fields(Line::default(), fields))
             }
-            State::Size(line) => match chunk_size(line.text()) {
+            State::Size(line) => match chunk_size(&line) {
                 Some(0) => Ok(State::Trailer(Line::default())),
                 Some(size) => Ok(State::Chunk(size)),
                 None => Err(Fault::Unclear),
@@ -254,8 +264,13 @@ fn skip(left: u64, bytes: &mut &[u8]) -> u64 {
 }
 
 /// The size in the line before a chunk. Extensions may follow it.
-fn chunk_size(line: &[u8]) -> Option<u64> {
-    let size = line.split(|byte| *byte == b';').next()?.trim_ascii();
+fn chunk_size(line: &Line) -> Option<u64> {
+    let mut parts = line.text().split(|byte| *byte == b';');
+    let size = parts.next()?.trim_ascii();
+    // The rest of the digits may be behind the part that is kept.
+    if line.cut && parts.next().is_none() {
+        return None;
+    }
     let size = std::str::from_utf8(size).ok()?;
     let digits = !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_hexdigit());
     u64::from_str_radix(size, 16).ok().filter(|_| digits)
@@ -303,6 +318,17 @@ mod tests {
     }
 
     #[test]
+    fn a_long_size_of_a_chunk_is_not_read_in_part() {
+        let head = format!("POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n");
+        let zeros = "0".repeat(70);
+        let cut = format!("{head}{zeros}5\r\nhello\r\n0\r\n\r\n");
+        check(&cut, 1, Some((1, Fault::Unclear)));
+        let extension = "x".repeat(100);
+        let whole = format!("{head}5;{extension}\r\nhello\r\n0\r\n\r\n{head}");
+        check(&whole, 2, None);
+    }
+
+    #[test]
     fn requests_with_two_readings_have_a_fault() {
         let chunked = "Transfer-Encoding: chunked\r\n";
         for (fields, fault) in [
@@ -321,6 +347,19 @@ mod tests {
             (
                 format!("{HOST}Content-Length: 5\r\n{chunked}"),
                 Fault::LengthAndEncoding,
+            ),
+            (
+                format!("{HOST}Content-Length: {}57\r\n", "0".repeat(60)),
+                Fault::Unclear,
+            ),
+            (format!("{HOST}Content-Length: +5\r\n"), Fault::Unclear),
+            (
+                format!("{HOST}Transfer-Encoding: chunked, chunked\r\n"),
+                Fault::Unclear,
+            ),
+            (
+                format!("{HOST}Transfer-Encoding: gzip, chunked\r\n"),
+                Fault::Unclear,
             ),
             (
                 format!("{HOST}Content-Length: 5\r\nContent-Length: 5\r\n"),
