@@ -14,6 +14,8 @@ use tokio::{sync::Mutex, time::Instant};
 /// The time for which an answer is given again. So many questions cost no more than one write in
 /// this time.
 const FRESH: Duration = Duration::from_secs(1);
+/// The time that the store has for an answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The last answer. Who asks while the store is tried waits for its answer.
 type Last = Mutex<Option<(Instant, Result<(), String>)>>;
@@ -43,7 +45,10 @@ async fn answer(
     let found = match &*last {
         Some((at, found)) if at.elapsed() < FRESH => found.clone(),
         _ => {
-            let found = check.await.map_err(|error| error.to_string());
+            let found = match tokio::time::timeout(PATIENCE, check).await {
+                Ok(checked) => checked.map_err(|error| error.to_string()),
+                Err(_) => Err("the store does not answer".to_owned()),
+            };
             *last = Some((Instant::now(), found.clone()));
             found
         }
@@ -62,6 +67,14 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_does_not_answer_is_not_waited_for() {
+        let router = checked_by(std::future::pending);
+        let request = Request::get("/healthz").body(Body::empty()).unwrap();
+        let answer = router.oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_store_is_tried_once_in_a_while() {

@@ -89,9 +89,10 @@ pub(crate) async fn authenticate(
             None => by_password(context, name, password, &source).await,
         },
     };
+    // Some clients send a key in the place of the name. Only an address may stand in the log.
     let user = match &credentials {
-        Credentials::Basic(name, _) => name.as_str(),
-        Credentials::Bearer(_) => "",
+        Credentials::Basic(name, _) if Address::parse(name).is_ok() => name.as_str(),
+        _ => "",
     };
     match &checked {
         Err(Refusal::Unauthorized(_)) => warn!(remote = %ip, user, "webapi login refused"),
