@@ -56,6 +56,12 @@ pub fn default_dir() -> anyhow::Result<PathBuf> {
 /// # Errors
 /// If a file cannot be written, or the port offset is too large.
 pub fn prepare(options: &cli::Localserve) -> anyhow::Result<Place> {
+    if options.deliver && !options.ip.is_loopback() {
+        bail!(Usage::new(format!(
+            "--deliver with --ip {} would be a relay whose password everybody knows; use --deliver on 127.0.0.1 only",
+            options.ip
+        )));
+    }
     let dir = match &options.dir {
         Some(dir) => dir.clone(),
         None => default_dir()?,

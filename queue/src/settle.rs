@@ -461,7 +461,7 @@ fn expire(last: DeliveryStatus) -> DeliveryStatus {
     let code = EnhancedCode::permanent(4, 7);
     DeliveryStatus {
         remote: last.remote,
-        ..DeliveryStatus::permanent(last.cause, code, format!("expired; last: {}", last.text))
+        ..DeliveryStatus::permanent(Cause::Local, code, format!("expired; last: {}", last.text))
     }
 }
 

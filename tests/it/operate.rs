@@ -227,6 +227,7 @@ async fn a_wrong_command_line_ends_with_2_and_a_failure_with_1() {
         (&["queue", "kick"], "--all"),
         (&["queue", "list", "--submitted", "yesterday"], "\"<\""),
         (&["localserve", "--port-offset", "65000"], "--port-offset"),
+        (&["localserve", "--deliver", "--ip", "0.0.0.0"], "relay"),
     ] {
         let error = desk.misunderstands(wrong).await;
         assert!(error.contains(problem), "{wrong:?}: {error}");

@@ -171,8 +171,9 @@ impl Hints {
         let name = String::from_utf8(field.name.to_vec()).ok()?;
         let lower = name.to_ascii_lowercase().into_bytes();
         let kind = Kind::of(&lower);
-        // A CR within a line would end it for some readers.
-        let value = self.text(&unfolded(field.value)).replace('\r', " ");
+        // A line end within a line would end it for some readers, and some charsets hide one.
+        let unprintable = |c: char| c.is_control() && c != '\t';
+        let value = self.text(&unfolded(field.value)).replace(unprintable, " ");
         let mut line = Line::new(&name);
         match kind {
             Kind::Fixed => return None,

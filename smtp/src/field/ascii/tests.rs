@@ -225,3 +225,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_charset_hides_no_line_end() {
+    let section = b"Content-Type: text/plain; charset=utf-7\r\nSubject: \xe9 a+AA0ACg-Bcc: x@y\r\n";
+    let (shown, _) = encoded(section);
+    assert_eq!(shown.matches('\n').count(), shown.matches("\r\n").count());
+    assert!(!shown.contains("\nBcc"), "{shown}");
+}
