@@ -97,8 +97,16 @@ impl Options {
     }
 }
 
-/// Asks the configured DNS servers, and keeps their answers by the time of `clock`.
-fn resolver(statics: &Static, clock: &Arc<dyn Clock>) -> anyhow::Result<CachingResolver> {
+/// The two ways to ask DNS.
+struct Resolvers {
+    /// Keeps answers. Mail uses it.
+    caching: Arc<dyn Resolver>,
+    /// Asks each time. Checks of the administrator use it.
+    fresh: Arc<dyn Resolver>,
+}
+
+/// Resolvers that ask the configured DNS servers. Answers are kept by the time of `clock`.
+fn resolvers(statics: &Static, clock: &Arc<dyn Clock>) -> anyhow::Result<Resolvers> {
     let clock = Arc::clone(clock);
     let start = clock.now();
     let now: postrider_dns::Now = Arc::new(move || clock.now().since(start));
@@ -109,11 +117,11 @@ fn resolver(statics: &Static, clock: &Arc<dyn Clock>) -> anyhow::Result<CachingR
         now: Arc::clone(&now),
     };
     let hickory = HickoryResolver::new(&settings)?;
-    Ok(CachingResolver::new(
-        hickory,
-        postrider_dns::CacheLimits::default(),
-        now,
-    ))
+    let limits = postrider_dns::CacheLimits::default();
+    Ok(Resolvers {
+        caching: Arc::new(CachingResolver::new(hickory.clone(), limits, now)),
+        fresh: Arc::new(hickory),
+    })
 }
 
 /// A running server.
@@ -170,17 +178,20 @@ impl Server {
         })?;
         tell_at_start(&statics, &options.dynamic);
         let live: Live = Arc::new(ArcSwap::from_pointee(options.dynamic));
-        let resolver = match options.resolver {
-            Some(resolver) => resolver,
-            None => Arc::new(resolver(&statics, &options.clock)?),
+        let resolvers = match options.resolver {
+            Some(resolver) => Resolvers {
+                caching: Arc::clone(&resolver),
+                fresh: resolver,
+            },
+            None => resolvers(&statics, &options.clock)?,
         };
         let queue = Arc::new(Queue::new(postrider_queue::QueueParts {
             store: store.clone(),
             config: Arc::clone(&live),
             statics: Arc::clone(&statics),
             clock: Arc::clone(&options.clock),
-            resolver,
-            dialer: options.dialer,
+            resolver: resolvers.caching,
+            dialer: Arc::clone(&options.dialer),
             delivery: if simulate {
                 DeliveryMode::Local
             } else {
@@ -233,7 +244,8 @@ impl Server {
             shutdown,
             tasks: JoinSet::new(),
         };
-        server.spawn_workers(control, hooks, watcher);
+        let admin = server.admin_context(&hooks, resolvers.fresh, options.dialer);
+        server.spawn_workers(control, admin, hooks, watcher);
         server.spawn_services(bound, &webapi, connections, options.local.as_ref())?;
         Ok(server)
     }
@@ -337,19 +349,38 @@ impl Server {
         info!("stopped");
     }
 
-    fn spawn_workers(&mut self, control: UnixListener, hooks: Runner, watcher: Watcher) {
+    /// The parts that the operations of administrators work on.
+    fn admin_context(
+        &self,
+        hooks: &Runner,
+        resolver: Arc<dyn Resolver>,
+        dialer: Arc<dyn Dialer>,
+    ) -> admin::Context {
         let shared = &self.shared;
-        let stop = || self.shutdown.subscribe();
-        let context = admin::Context {
+        admin::Context {
             store: shared.store.clone(),
             queue: Arc::clone(&shared.queue),
             logins: Arc::clone(&shared.logins),
             limiter: Arc::clone(&shared.limiter),
+            statics: Arc::clone(&shared.statics),
             config: Arc::clone(&shared.config),
+            resolver,
+            dialer,
             webhooks: Arc::new(hooks.operator()),
             clock: Arc::clone(&shared.clock),
-        };
-        self.tasks.spawn(socket::serve(control, context, stop()));
+        }
+    }
+
+    fn spawn_workers(
+        &mut self,
+        control: UnixListener,
+        admin: admin::Context,
+        hooks: Runner,
+        watcher: Watcher,
+    ) {
+        let shared = &self.shared;
+        let stop = || self.shutdown.subscribe();
+        self.tasks.spawn(socket::serve(control, admin, stop()));
         self.tasks.spawn(Arc::clone(&shared.queue).run(stop()));
         self.tasks.spawn(hooks.run(stop()));
         self.tasks.spawn(watcher.run(stop()));

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use postrider_config::Live;
-use postrider_queue::Queue;
+use postrider_config::{Live, Static};
+use postrider_dns::Resolver;
+use postrider_queue::{Dialer, Queue};
 use postrider_receive::login::{LoginLimiter, Logins};
 use postrider_store::{Clock, Store};
 use postrider_webhook::Operator;
@@ -21,8 +22,14 @@ pub struct Context {
     pub logins: Arc<Logins>,
     /// The counts of failed logins.
     pub limiter: Arc<LoginLimiter>,
+    /// The static configuration, as it was at the start of the server.
+    pub statics: Arc<Static>,
     /// The dynamic configuration.
     pub config: Live,
+    /// Asks DNS servers past the server's own cache.
+    pub resolver: Arc<dyn Resolver>,
+    /// Connects to mail servers, for checks.
+    pub dialer: Arc<dyn Dialer>,
     /// The calls of webhooks.
     pub webhooks: Arc<Operator>,
     /// The clock.

@@ -70,7 +70,7 @@ impl Desk {
         let queue = Queue::new(postrider_queue::QueueParts {
             store: store.clone(),
             config: Arc::clone(&config),
-            statics,
+            statics: Arc::clone(&statics),
             clock: Arc::clone(&clock) as _,
             resolver: Arc::new(FakeResolver::default()),
             dialer: Arc::new(TcpDialer),
@@ -82,7 +82,10 @@ impl Desk {
             logins: Arc::new(Logins::new(store.clone())),
             limiter: Arc::<LoginLimiter>::default(),
             store,
+            statics,
             config,
+            resolver: Arc::new(FakeResolver::default()),
+            dialer: Arc::new(TcpDialer),
             webhooks: Arc::new(webhooks.unwrap().operator()),
             clock,
         };
