@@ -27,7 +27,7 @@ pub(crate) fn check(
         statics,
         index: Index::new(statics, config.domains.keys()),
     };
-    check.postmaster(source);
+    check.accounts_of_static(source);
     check.routes(root, &config.routes);
     // Destinations come first. If an alias or a report address repeats one, the error is at the
     // later.
@@ -54,23 +54,39 @@ struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn postmaster(&self, source: &Source<'_>) {
-        let account = &self.statics.postmaster.account;
-        if self.statics.notes.incomplete || self.config.accounts.contains_key(account) {
+    /// Checks the accounts that `postrider.conf` names.
+    fn accounts_of_static(&self, source: &Source<'_>) {
+        let notes = &self.statics.notes;
+        if notes.incomplete {
             return;
         }
-        let (line, column) = self.statics.notes.postmaster_at;
-        source.report_elsewhere(ConfigError {
-            file: self.statics.path.clone(),
-            line,
-            column,
-            key: "postmaster.account".to_owned(),
-            message: format!(
-                "names account {account:?}, which is not in {}{}",
-                source.path.display(),
-                self.nearest_account(account)
+        let postmaster = &self.statics.postmaster.account;
+        let reports = self.statics.host_tls_rpt.as_ref();
+        let named = [
+            ("postmaster.account", Some(postmaster), notes.postmaster_at),
+            (
+                "host_tls_rpt.account",
+                reports.map(|reports| &reports.account),
+                notes.host_tls_rpt_at,
             ),
-        });
+        ];
+        for (key, account, (line, column)) in named {
+            let Some(account) = account else { continue };
+            if self.config.accounts.contains_key(account) {
+                continue;
+            }
+            source.report_elsewhere(ConfigError {
+                file: self.statics.path.clone(),
+                line,
+                column,
+                key: key.to_owned(),
+                message: format!(
+                    "names account {account:?}, which is not in {}{}",
+                    source.path.display(),
+                    self.nearest_account(account)
+                ),
+            });
+        }
     }
 
     fn nearest_account(&self, name: &str) -> String {

@@ -35,6 +35,8 @@ pub struct Dynamic {
     pub routes: Vec<Route>,
     /// DNSBL zones in which our own IP addresses are looked up daily.
     pub monitor_dnsbls: Vec<Domain>,
+    /// Pairs of domains. The web pages of the first lead to the second.
+    pub web_redirects: Vec<(Domain, Domain)>,
     pub(crate) text: Text,
     pub(crate) index: Index,
     pub(crate) not_yet: Vec<String>,
@@ -86,6 +88,7 @@ impl PartialEq for Dynamic {
             && self.accounts == other.accounts
             && self.routes == other.routes
             && self.monitor_dnsbls == other.monitor_dnsbls
+            && self.web_redirects == other.web_redirects
     }
 }
 
@@ -250,6 +253,10 @@ pub struct Account {
     pub rejects_mailbox: String,
     /// Whether refused mail is kept without a time limit.
     pub keep_rejects: bool,
+    /// Whether mail is judged by its words.
+    pub junk_filter: bool,
+    /// Whether strangers wait as the policy says.
+    pub first_time_delay: bool,
     /// The mailbox for junk.
     pub junk_mailbox: String,
     /// Whether the account's page offers generated passwords only.
@@ -272,6 +279,8 @@ pub struct Destination {
     pub full_name: String,
     /// If not empty, the name of an LMTP transport that gets the mail instead of the mailbox.
     pub forward_lmtp: String,
+    /// If not empty, the addresses elsewhere that get the mail instead of the mailbox.
+    pub forward: Vec<Address>,
 }
 
 /// `smtp_error`: a reply to RCPT.
@@ -294,6 +303,8 @@ pub struct Ruleset {
     pub verified_domain: Option<Domain>,
     /// Patterns of the name and the value of a field, in lower case. Each pair must match a field.
     pub headers_regexp: Vec<(Pattern, Pattern)>,
+    /// Whether another server of ours forwards the mail.
+    pub is_forward: bool,
     /// The domain of a mailing list. Its mail is not checked for spam.
     pub list_allow_domain: Option<Domain>,
     /// If not empty, mail that would be refused is accepted into this mailbox.

@@ -34,13 +34,23 @@ pub(crate) static SECTIONS: &[Section] = &[
     },
 ];
 
-static GENERAL: &[Key] = &[key(
-    "monitor_dnsbls",
-    List(&Domain),
-    Value("[]"),
-    "The DNSBL zones in which our own IP addresses are looked up daily.",
-)
-.later()];
+static GENERAL: &[Key] = &[
+    key(
+        "monitor_dnsbls",
+        List(&Domain),
+        Value("[]"),
+        "The DNSBL zones in which our own IP addresses are looked up daily.",
+    )
+    .later(),
+    key(
+        "web.redirects",
+        Map(&Domain),
+        Value("{}"),
+        "Domains whose web pages lead to the same pages of another domain: \
+            {\"old.example\" = \"new.example\"}.",
+    )
+    .later(),
+];
 
 macro_rules! routes {
     ($prefix:literal) => {
@@ -432,6 +442,20 @@ static ACCOUNT: &[Key] = &[
     )
     .later(),
     key(
+        "accounts.<name>.junk_filter",
+        Bool,
+        Value("true"),
+        "Judge mail by its words, as the account's earlier mail was judged.",
+    )
+    .later(),
+    key(
+        "accounts.<name>.first_time_delay",
+        Bool,
+        Value("true"),
+        "Let strangers wait as policy.first_time_sender_delay says.",
+    )
+    .later(),
+    key(
         "accounts.<name>.junk_mailbox",
         Text,
         Value("\"Junk\""),
@@ -484,6 +508,14 @@ static DESTINATION: &[Key] = &[
     )
     .later(),
     key(
+        "accounts.<name>.destinations.<address>.rulesets[].is_forward",
+        Bool,
+        Value("false"),
+        "The mail is forwarded by another server of ours. DMARC does not refuse it, and it says \
+            nothing about the server that sends it. Needs mail_from_regexp and verified_domain.",
+    )
+    .later(),
+    key(
         "accounts.<name>.destinations.<address>.rulesets[].list_allow_domain",
         Domain,
         Absent("none"),
@@ -531,6 +563,13 @@ static DESTINATION: &[Key] = &[
         Text,
         Value("\"\""),
         "The name of a transport of kind lmtp that gets the mail instead of the mailbox.",
+    )
+    .later(),
+    key(
+        "accounts.<name>.destinations.<address>.forward",
+        List(&Address),
+        Value("[]"),
+        "Addresses elsewhere that get the mail instead of the mailbox.",
     )
     .later(),
 ];

@@ -190,6 +190,13 @@ static LISTENER: &[Key] = &[
     )
     .later(),
     key(
+        "listeners.<name>.tls.host_keys",
+        List(&Path),
+        Value("[]"),
+        "Private keys (PEM) of certificates by ACME. With keys that stay, TLSA records stay valid.",
+    )
+    .later(),
+    key(
         "listeners.<name>.max_message_size",
         Size,
         Value("\"100MiB\""),
@@ -236,6 +243,13 @@ static LISTENER: &[Key] = &[
     )
     .later(),
     key(
+        "listeners.<name>.smtp.tls_tickets",
+        Bool,
+        Value("true"),
+        "Let clients resume TLS sessions with tickets.",
+    )
+    .later(),
+    key(
         "listeners.<name>.submission.enabled",
         Bool,
         Absent("true if the table exists"),
@@ -267,4 +281,11 @@ static LISTENER: &[Key] = &[
         "The TCP port.",
     )
     .range("0", "65535"),
+    key(
+        "listeners.<name>.submissions.on_https",
+        Bool,
+        Value("false"),
+        "Also serve submission on the HTTPS port, for clients that ask for it by ALPN.",
+    )
+    .later(),
 ];

@@ -2,17 +2,17 @@
 //! transports.
 
 use crate::{
-    keys_listeners, keys_transports,
+    keys_hooks, keys_listeners, keys_transports,
     schema::{
         Default::{Absent, Required, Value},
         Key,
         Kind::{
-            Bool, Domain, Duration, Integer, List, Number, Path, Size, SocketAddress, Text, Url,
-            Word,
+            Address, Bool, Domain, Duration, Integer, List, LocalPart, Number, Path, Size,
+            SocketAddress, Text, Url, Word,
         },
         Section, key,
     },
-    values::{LogFormat, LogLevel, StoreEngine},
+    values::{LogFormat, LogLevel, ReportsTls, StoreEngine},
 };
 
 pub(crate) static SECTIONS: &[Section] = &[
@@ -33,6 +33,8 @@ pub(crate) static SECTIONS: &[Section] = &[
     },
     keys_listeners::SECTION,
     keys_transports::SECTION,
+    keys_hooks::HOOKS,
+    keys_hooks::MILTERS,
 ];
 
 const LEVELS: crate::schema::Kind = Word(LogLevel::WORDS);
@@ -95,6 +97,48 @@ static GENERAL: &[Key] = &[
         Value("\"Postmaster\""),
         "The mailbox of that account for this mail.",
     ),
+    key(
+        "host_tls_rpt.account",
+        Text,
+        Required,
+        "The account that gets reports about TLS connections to this host.",
+    )
+    .later(),
+    key(
+        "host_tls_rpt.mailbox",
+        Text,
+        Value("\"TLSRPT\""),
+        "The mailbox of that account for the reports.",
+    )
+    .later(),
+    key(
+        "host_tls_rpt.localpart",
+        LocalPart,
+        Value("\"tlsreports\""),
+        "The local-part of the report address. Its domain is the hostname.",
+    )
+    .later(),
+    key(
+        "reports.tls",
+        Word(ReportsTls::WORDS),
+        Value("\"failures\""),
+        "When reports about TLS connections go to the servers that ask for them.",
+    )
+    .later(),
+    key(
+        "reports.dmarc",
+        Bool,
+        Value("true"),
+        "Send aggregate reports to the domains whose DMARC policy asks for them.",
+    )
+    .later(),
+    key(
+        "reports.from",
+        Address,
+        Absent("postmaster at the domain of the hostname"),
+        "The sender of reports.",
+    )
+    .later(),
     key(
         "resolver.servers",
         List(&SocketAddress),
@@ -231,6 +275,13 @@ static ACME: &[Key] = &[
         Path,
         Absent("the public CAs"),
         "The CA of the directory's own certificate.",
+    )
+    .later(),
+    key(
+        "acme.<name>.issuer",
+        Domain,
+        Absent("letsencrypt.org for Let's Encrypt"),
+        "The domain that names the CA in CAA records.",
     )
     .later(),
     key(

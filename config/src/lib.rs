@@ -11,7 +11,7 @@
 //! | modules | content |
 //! |---|---|
 //! | [`schema`], [`keys`], `keys_*`, `describe` | the keys and their description |
-//! | `statics`, `dynamics`, `values`, `quantity`, `duration`, `dkim_key` | the types |
+//! | `statics`, `dynamics`, `hooks`, `words`, `values`, `quantity`, `duration`, `dkim_key` | the types |
 //! | `reader`, `scalar`, `tables`, `parse_*`, `listeners`, `check`, `suggest`, `error` | from text to types |
 //! | `lookup` | questions to a [`Dynamic`], such as the account of an address |
 //! | `loaded`, `last_good` | both files together, and the last `domains.conf` without errors |
@@ -28,8 +28,10 @@ mod dynamics;
 mod edit;
 mod error;
 mod file;
+mod hooks;
 pub mod keys;
 mod keys_dynamic;
+mod keys_hooks;
 mod keys_listeners;
 mod keys_static;
 mod keys_transports;
@@ -49,6 +51,7 @@ mod suggest;
 mod tables;
 mod values;
 mod watch;
+mod words;
 
 pub use describe::{KeyDescription, describe, describe_markdown, describe_text};
 pub use dkim_key::DkimKey;
@@ -60,21 +63,26 @@ pub use dynamics::{
 pub use edit::{EditError, edit};
 pub use error::{ConfigError, Errors};
 pub use file::{replace, replace_private};
+pub use hooks::{
+    Hook, HookAuth, HookBody, HookConditions, HookError, HookKind, HookQuarantine, HookStage,
+    Milter, MilterSocket,
+};
 pub use last_good::{LastGood, keep_good, last_good};
 pub use loaded::Loaded;
 pub use lookup::{Found, LoginName, Match, Target};
 pub use public::is_public;
 pub use quantity::{Size, format_duration};
 pub use statics::{
-    Acme, CertificateFiles, CertificateSource, Delivery, Direct, Eab, Fail, HttpService, Limits,
-    Listener, ListenerTls, Lmtp, Log, LoginFailures, OutgoingTls, PerDestination, Policy,
-    Postmaster, QueueConfig, ResolverConfig, Smarthost, SmtpClient, SmtpService, Socks, Static,
-    StoreConfig, SubmissionService, SubmissionsService, Transport, TransportAuth, WebhookConfig,
+    Acme, CertificateFiles, CertificateSource, Delivery, Direct, Eab, Fail, HostTlsRpt,
+    HttpService, Limits, Listener, ListenerTls, Lmtp, Log, LoginFailures, OutgoingTls,
+    PerDestination, Policy, Postmaster, QueueConfig, Reports, ResolverConfig, Smarthost,
+    SmtpClient, SmtpService, Socks, Static, StoreConfig, SubmissionService, SubmissionsService,
+    Transport, TransportAuth, WebhookConfig,
 };
 pub use values::{
     Canonicalization, DestinationAddress, DkimAlgorithm, DkimHash, DomainPattern, FailureDsn,
-    LogFormat, LogLevel, Mechanism, MtaStsMode, Pattern, StoreEngine, TlsVersion, WebhookEvent,
-    WebhookSecret,
+    LogFormat, LogLevel, Mechanism, MtaStsMode, Network, Pattern, ReportsTls, StoreEngine,
+    TlsVersion, WebhookEvent, WebhookSecret,
 };
 pub use watch::{Outcome, ReadAgain, Watcher, reload, watch};
 

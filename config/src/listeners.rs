@@ -100,6 +100,7 @@ fn read_tls(reader: &Reader<'_>, acme: &BTreeMap<String, Acme>) -> Option<Listen
         .collect();
     let min_version = reader.opt("min_version").unwrap_or(TlsVersion::Tls12);
     let client_auth = reader.get("client_auth");
+    let host_keys = reader.set("host_keys");
     let source = match (reader.has("acme"), reader.has("certs")) {
         (true, true) => {
             reader.wrong("certs", "cannot be used together with acme; keep one");
@@ -124,6 +125,7 @@ fn read_tls(reader: &Reader<'_>, acme: &BTreeMap<String, Acme>) -> Option<Listen
         source: source?,
         min_version,
         client_auth,
+        host_keys,
     })
 }
 
@@ -140,6 +142,7 @@ fn read_smtp(reader: &Reader<'_>, tls: bool) -> SmtpService {
         require_starttls: reader.get("require_starttls"),
         dnsbls: reader.set("dnsbls"),
         require_tls_extension: reader.get("require_tls_extension"),
+        tls_tickets: reader.get("tls_tickets"),
     };
     if !service.enabled {
         return service;
@@ -178,6 +181,7 @@ fn read_submissions(reader: &Reader<'_>, tls: bool) -> SubmissionsService {
     let service = SubmissionsService {
         enabled: enabled(reader),
         port: reader.get("port"),
+        on_https: reader.get("on_https"),
     };
     if service.enabled && !tls {
         reader.wrong_here("needs certificates: set the listener's tls");

@@ -64,6 +64,7 @@ impl Dynamic {
                 .collect(),
             routes: read_routes(&root),
             monitor_dnsbls: root.set("monitor_dnsbls"),
+            web_redirects: read_redirects(&root.section("web")),
             text: Text(text.into()),
             index: Default::default(),
             not_yet: Vec::new(),
@@ -401,6 +402,8 @@ fn read_account(reader: &Reader<'_>) -> Account {
         max_first_time_recipients_per_day: reader.get("max_first_time_recipients_per_day"),
         rejects_mailbox: read_optional_mailbox(reader, "rejects_mailbox"),
         keep_rejects: reader.get("keep_rejects"),
+        junk_filter: reader.get("junk_filter"),
+        first_time_delay: reader.get("first_time_delay"),
         junk_mailbox: read_mailbox(reader, "junk_mailbox"),
         no_custom_password: reader.get("no_custom_password"),
     }
@@ -476,6 +479,12 @@ fn read_destinations(section: &Reader<'_>) -> BTreeMap<DestinationAddress, Desti
 
 fn read_destination(reader: &Reader<'_>) -> Destination {
     let rulesets = reader.tables("rulesets");
+    if reader.has("forward") && reader.has("forward_lmtp") {
+        reader.wrong(
+            "forward",
+            "cannot be used together with forward_lmtp; keep one",
+        );
+    }
     Destination {
         mailbox: read_mailbox(reader, "mailbox"),
         rulesets: rulesets.iter().map(read_ruleset).collect(),
@@ -483,6 +492,7 @@ fn read_destination(reader: &Reader<'_>) -> Destination {
         message_auth_required_smtp_error: reader.get("message_auth_required_smtp_error"),
         full_name: reader.get("full_name"),
         forward_lmtp: reader.get("forward_lmtp"),
+        forward: reader.set("forward"),
     }
 }
 
@@ -492,6 +502,7 @@ fn read_ruleset(reader: &Reader<'_>) -> Ruleset {
         msg_from_regexp: reader.opt("msg_from_regexp"),
         verified_domain: reader.opt("verified_domain"),
         headers_regexp: read_header_patterns(reader),
+        is_forward: reader.get("is_forward"),
         list_allow_domain: reader.opt("list_allow_domain"),
         accept_rejects_to_mailbox: read_optional_mailbox(reader, "accept_rejects_to_mailbox"),
         mailbox: match reader.has("mailbox") {
@@ -505,6 +516,12 @@ fn read_ruleset(reader: &Reader<'_>) -> Ruleset {
         "verified_domain",
         "headers_regexp",
     ];
+    if ruleset.is_forward && !(reader.has("mail_from_regexp") && reader.has("verified_domain")) {
+        reader.wrong(
+            "is_forward",
+            "needs mail_from_regexp and verified_domain, which say who forwards the mail",
+        );
+    }
     if !conditions.iter().any(|name| reader.has(name)) {
         let names = conditions.join(", ");
         reader.wrong_here(format!(
@@ -513,6 +530,42 @@ fn read_ruleset(reader: &Reader<'_>) -> Ruleset {
         ));
     }
     ruleset
+}
+
+fn read_redirects(reader: &Reader<'_>) -> Vec<(Domain, Domain)> {
+    let name = "redirects";
+    let Some(item) = reader.raw(name) else {
+        return Vec::new();
+    };
+    let Some(table) = item.as_table_like() else {
+        reader.wrong(
+            name,
+            "must be a table such as {\"old.example\" = \"new.example\"}",
+        );
+        return Vec::new();
+    };
+    let mut redirects: Vec<(Domain, Domain)> = Vec::new();
+    for (from, to) in table.iter() {
+        let to = match to.as_value() {
+            Some(to) => Domain::read(to, reader.folder()),
+            None => Err("must be a domain".to_owned()),
+        };
+        match (parse_domain(from), to) {
+            (Ok(from), Ok(to)) if from == to => {
+                reader.wrong(name, format!("{from} leads to itself; remove it"));
+            }
+            (Ok(from), Ok(_)) if redirects.iter().any(|(other, _)| *other == from) => {
+                reader.wrong(name, format!("{from} is there twice; keep one"));
+            }
+            (Ok(from), Ok(to)) => redirects.push((from, to)),
+            (from, to) => {
+                for message in [from.err(), to.err()].into_iter().flatten() {
+                    reader.wrong(name, message);
+                }
+            }
+        }
+    }
+    redirects
 }
 
 fn read_header_patterns(reader: &Reader<'_>) -> Vec<(Pattern, Pattern)> {

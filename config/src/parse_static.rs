@@ -10,15 +10,16 @@ use toml_edit::Document;
 
 use crate::{
     error::Errors,
+    hooks::{read_hook, read_milter},
     keys, listeners,
     reader::{Reader, Source, read_text},
     scalar::{Url, parse_host_port},
     statics::{
-        Acme, Delivery, Direct, Eab, Fail, Limits, Lmtp, Log, LoginFailures, Notes, OutgoingTls,
-        PerDestination, Policy, Postmaster, QueueConfig, ResolverConfig, Smarthost, SmtpClient,
-        Socks, Static, StoreConfig, Transport, TransportAuth, WebhookConfig,
+        Acme, Delivery, Direct, Eab, Fail, HostTlsRpt, Limits, Lmtp, Log, LoginFailures, Notes,
+        OutgoingTls, PerDestination, Policy, Postmaster, QueueConfig, Reports, ResolverConfig,
+        Smarthost, SmtpClient, Socks, Static, StoreConfig, Transport, TransportAuth, WebhookConfig,
     },
-    values::{LogFormat, LogLevel, StoreEngine, missing_domain},
+    values::{LogFormat, LogLevel, ReportsTls, StoreEngine, missing_domain},
 };
 
 impl Static {
@@ -94,6 +95,8 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
     let transports = named(root, "transports", |reader| {
         read_transport(reader, hostname.as_ref())
     });
+    let hooks = named(root, "hooks", |reader| read_hook(reader, &listeners));
+    let milters = named(root, "milters", |reader| read_milter(reader, &listeners));
     let log = root.section("log");
     let resolver = root.section("resolver");
     let policy = root.section("policy");
@@ -110,6 +113,10 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
             account: postmaster.opt("account").unwrap_or_default(),
             mailbox: read_mailbox(&postmaster, "mailbox"),
         },
+        host_tls_rpt: root
+            .table("host_tls_rpt")
+            .and_then(|table| read_host_tls_rpt(&table)),
+        reports: read_reports(&root.section("reports")),
         resolver: ResolverConfig {
             servers: resolver.set("servers"),
             dnssec: resolver.get("dnssec"),
@@ -121,6 +128,8 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         acme,
         listeners,
         transports,
+        hooks,
+        milters,
         queue: read_queue(&root.section("queue")),
         webhook: read_webhook(&root.section("webhook")),
         limits: read_limits(&root.section("limits")),
@@ -144,6 +153,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         },
         notes: Notes {
             postmaster_at: postmaster.position("account"),
+            host_tls_rpt_at: root.section("host_tls_rpt").position("account"),
             ..Notes::default()
         },
     }
@@ -182,6 +192,7 @@ fn read_acme(reader: &Reader<'_>) -> Option<Acme> {
         contact_email: reader.get("contact_email"),
         renew_before: reader.get("renew_before"),
         ca_file: reader.opt("ca_file"),
+        issuer: reader.opt("issuer"),
         eab: reader.table("eab").and_then(|eab| {
             let key_id = eab.opt("key_id");
             let key_file = eab.opt("key_file");
@@ -191,6 +202,27 @@ fn read_acme(reader: &Reader<'_>) -> Option<Acme> {
             })
         }),
     })
+}
+
+fn read_host_tls_rpt(reader: &Reader<'_>) -> Option<HostTlsRpt> {
+    let localpart = match reader.opt("localpart") {
+        Some(localpart) => Some(localpart),
+        None => reader.default_of("localpart"),
+    };
+    let mailbox = read_mailbox(reader, "mailbox");
+    Some(HostTlsRpt {
+        account: reader.opt("account")?,
+        mailbox,
+        localpart: localpart?,
+    })
+}
+
+fn read_reports(reader: &Reader<'_>) -> Reports {
+    Reports {
+        tls: reader.opt("tls").unwrap_or(ReportsTls::Failures),
+        dmarc: reader.get("dmarc"),
+        from: reader.opt("from"),
+    }
 }
 
 fn read_queue(reader: &Reader<'_>) -> QueueConfig {

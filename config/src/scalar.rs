@@ -12,12 +12,13 @@ use toml_edit::Value;
 use crate::{
     duration::parse_duration,
     dynamics::SmtpError,
+    hooks::{HookBody, HookError, HookKind, HookQuarantine, HookStage},
     quantity::Size,
     schema::Kind,
     values::{
         Canonicalization, DkimAlgorithm, DkimHash, DomainPattern, FailureDsn, LogFormat, LogLevel,
-        Mechanism, MtaStsMode, Pattern, StoreEngine, TlsVersion, WebhookEvent, parse_address,
-        parse_domain,
+        Mechanism, MtaStsMode, Network, Pattern, ReportsTls, StoreEngine, TlsVersion, WebhookEvent,
+        parse_address, parse_domain,
     },
 };
 
@@ -64,7 +65,7 @@ fn wrong_type(kind: Kind, value: &Value) -> String {
 pub(crate) fn article(kind: Kind) -> String {
     match kind {
         Kind::Bool | Kind::Word(_) | Kind::Secret => kind.to_string(),
-        Kind::Ip | Kind::SocketAddress | Kind::List(_) => format!("an {kind}"),
+        Kind::Ip | Kind::Network | Kind::SocketAddress | Kind::List(_) => format!("an {kind}"),
         kind => format!("a {kind}"),
     }
 }
@@ -204,6 +205,7 @@ parsed! {
     LocalPart, Kind::LocalPart, parse_localpart;
     Host, Kind::Host, parse_host;
     IpAddr, Kind::Ip, parse_ip;
+    Network, Kind::Network, Network::parse;
     SocketAddr, Kind::SocketAddress, parse_socket_address;
     Url, Kind::Url, Url::parse;
     Pattern, Kind::Regexp, parse_pattern;
@@ -234,7 +236,13 @@ word!(
     Canonicalization,
     MtaStsMode,
     WebhookEvent,
-    FailureDsn
+    FailureDsn,
+    ReportsTls,
+    HookKind,
+    HookStage,
+    HookBody,
+    HookError,
+    HookQuarantine
 );
 
 /// A URL, checked, in the form in which it was written.

@@ -34,6 +34,8 @@ pub enum Kind {
     LocalPart,
     /// An IP address.
     Ip,
+    /// An IP address or a network, `"192.0.2.0/24"`.
+    Network,
     /// An IP address and a port, `"192.0.2.1:53"`, `"[2001:db8::1]:53"`.
     SocketAddress,
     /// A URL.
@@ -68,6 +70,7 @@ impl fmt::Display for Kind {
             Self::Address => f.write_str("mail address"),
             Self::LocalPart => f.write_str("local-part"),
             Self::Ip => f.write_str("IP address"),
+            Self::Network => f.write_str("IP address or network"),
             Self::SocketAddress => f.write_str("IP:PORT"),
             Self::Url => f.write_str("URL"),
             Self::Regexp => f.write_str("regular expression"),

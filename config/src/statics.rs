@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
-use postrider_smtp::{Domain, Host};
+use postrider_smtp::{Address, Domain, Host, LocalPart};
 
 use crate::{
+    hooks::{Hook, Milter},
     quantity::Size,
-    values::{LogFormat, LogLevel, Mechanism, StoreEngine, TlsVersion},
+    values::{LogFormat, LogLevel, Mechanism, ReportsTls, StoreEngine, TlsVersion},
 };
 
 /// `postrider.conf`. Fields have the names of its keys. Paths are resolved against the file's
@@ -34,6 +35,10 @@ pub struct Static {
     /// The account for mail to `<postmaster>`, and to postmaster and abuse at the hostname and at
     /// each domain without such an address.
     pub postmaster: Postmaster,
+    /// The address for reports about TLS connections to this host.
+    pub host_tls_rpt: Option<HostTlsRpt>,
+    /// The reports that go to other servers.
+    pub reports: Reports,
     /// The DNS resolver.
     pub resolver: ResolverConfig,
     /// Trust for outgoing TLS.
@@ -44,6 +49,10 @@ pub struct Static {
     pub listeners: BTreeMap<String, Listener>,
     /// Transports by name. Routes name them.
     pub transports: BTreeMap<String, Transport>,
+    /// The programs that are asked over HTTP, by name.
+    pub hooks: BTreeMap<String, Hook>,
+    /// The milters, by name.
+    pub milters: BTreeMap<String, Milter>,
     /// The queue.
     pub queue: QueueConfig,
     /// The webhook calls.
@@ -70,6 +79,8 @@ pub(crate) struct Notes {
     /// Line and column of `postmaster.account`. Only `domains.conf` shows whether the account
     /// exists.
     pub(crate) postmaster_at: (usize, usize),
+    /// Likewise of `host_tls_rpt.account`.
+    pub(crate) host_tls_rpt_at: (usize, usize),
     /// The file has errors, so its values may be wrong, and names may be missing.
     pub(crate) incomplete: bool,
     pub(crate) not_yet: Vec<String>,
@@ -125,6 +136,28 @@ pub struct Postmaster {
     pub mailbox: String,
 }
 
+/// `host_tls_rpt`. The domain of the address is the hostname.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostTlsRpt {
+    /// The account.
+    pub account: String,
+    /// The mailbox.
+    pub mailbox: String,
+    /// The local-part of the address.
+    pub localpart: LocalPart,
+}
+
+/// `reports`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reports {
+    /// When reports about TLS are sent.
+    pub tls: ReportsTls,
+    /// Whether reports about DMARC are sent.
+    pub dmarc: bool,
+    /// The sender. None means postmaster at the domain of the hostname.
+    pub from: Option<Address>,
+}
+
 /// `resolver`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolverConfig {
@@ -154,6 +187,8 @@ pub struct Acme {
     pub renew_before: Duration,
     /// The CA of the directory's own certificate. None means a public CA.
     pub ca_file: Option<PathBuf>,
+    /// The name of the CA in CAA records.
+    pub issuer: Option<Domain>,
     /// External account binding.
     pub eab: Option<Eab>,
 }
@@ -233,6 +268,8 @@ pub struct ListenerTls {
     pub min_version: TlsVersion,
     /// Whether clients are asked for a certificate. It is never required.
     pub client_auth: bool,
+    /// The private keys of certificates by ACME.
+    pub host_keys: Vec<PathBuf>,
 }
 
 /// Exactly one of `tls.acme` and `tls.certs`.
@@ -268,6 +305,8 @@ pub struct SmtpService {
     pub dnsbls: Vec<Domain>,
     /// Whether REQUIRETLS (RFC 8689) is offered.
     pub require_tls_extension: bool,
+    /// Whether clients may resume TLS sessions with tickets.
+    pub tls_tickets: bool,
 }
 
 /// `listeners.NAME.submission`.
@@ -288,6 +327,8 @@ pub struct SubmissionsService {
     pub enabled: bool,
     /// The TCP port. With 0 the system chooses the port.
     pub port: u16,
+    /// Whether the HTTPS port serves submission too, for clients that ask for it by ALPN.
+    pub on_https: bool,
 }
 
 /// An HTTP service of a listener. Services with the same port share one server.

@@ -1,49 +1,10 @@
 //! Types of values that TOML does not have: closed sets of words, secrets, patterns.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use postrider_smtp::{Address, Domain};
 
-/// Defines an enum whose values are words of the configuration.
-macro_rules! words {
-    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name {
-            $($(#[$variant_meta])* $variant,)+
-        }
-
-        impl $name {
-            /// All values, in the order of the documentation.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-            /// The words for them, in the same order.
-            pub const WORDS: &'static [&'static str] = &[$($word),+];
-
-            /// The word in the configuration.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word,)+
-                }
-            }
-
-            /// The value for a word.
-            #[must_use]
-            pub fn from_word(word: &str) -> Option<Self> {
-                match word {
-                    $($word => Some(Self::$variant),)+
-                    _ => None,
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    };
-}
+use crate::words::words;
 
 words! {
     /// How much is logged.
@@ -198,6 +159,18 @@ words! {
 }
 
 words! {
+    /// When reports about TLS go to other servers (RFC 8460).
+    ReportsTls {
+        /// When a connection failed.
+        Failures = "failures",
+        /// Also when all connections succeeded.
+        All = "all",
+        /// Never.
+        None = "none",
+    }
+}
+
+words! {
     /// How an account learns of a failed delivery. The webhook gets the event in any case, if it
     /// wants it.
     FailureDsn {
@@ -284,6 +257,81 @@ impl fmt::Display for DomainPattern {
     }
 }
 
+/// A network, or a single address. It is written as `192.0.2.0/24` or `192.0.2.1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The first address.
+    pub address: IpAddr,
+    /// The length of the prefix in bits: up to 32 for IPv4, up to 128 for IPv6.
+    pub prefix: u8,
+}
+
+impl Network {
+    /// Reads `192.0.2.0/24` or `192.0.2.1`. The error is a sentence about the text.
+    ///
+    /// # Errors
+    /// If the text is not a network, or its address has bits behind the prefix.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "{text:?} is not an IP address or a network; write it as \"192.0.2.0/24\" or \
+                \"2001:db8::/32\""
+            )
+        };
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            None => longest,
+            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                digits.parse().map_err(|_| wrong())?
+            }
+            Some(_) => return Err(wrong()),
+        };
+        if prefix > longest {
+            return Err(wrong());
+        }
+        let network = Self { address, prefix };
+        if network.masked(address) != bits(address) {
+            return Err(format!(
+                "{text:?} has bits behind its prefix; write the first address of the network"
+            ));
+        }
+        Ok(network)
+    }
+
+    /// Whether an address is in the network. An IPv4 address is in no network of IPv6.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.address.is_ipv4() && self.masked(address) == bits(self.address)
+    }
+
+    /// The bits of an address within the prefix. The others are zero.
+    fn masked(&self, address: IpAddr) -> u128 {
+        let mask = u128::MAX
+            .checked_shl(128 - u32::from(self.prefix))
+            .unwrap_or(0);
+        bits(address) & mask
+    }
+}
+
+/// The bits of an address. The first bit is the highest, for both families.
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
 /// The addresses of a destination of an account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DestinationAddress {
@@ -363,9 +411,39 @@ mod tests {
         assert!(matches("\u{263a}.example", "xn--74h.example"));
     }
 
+    #[test]
+    fn networks() {
+        let contains = |network: &str, address: &str| {
+            let network = Network::parse(network).unwrap();
+            network.contains(address.parse().unwrap())
+        };
+        assert!(contains("192.0.2.0/24", "192.0.2.255"));
+        assert!(!contains("192.0.2.0/24", "192.0.3.0"));
+        assert!(contains("192.0.2.1", "192.0.2.1"));
+        assert!(!contains("192.0.2.1", "192.0.2.2"));
+        assert!(contains("0.0.0.0/0", "192.0.2.1"));
+        assert!(!contains("::/0", "192.0.2.1"));
+        assert!(contains("2001:db8::/33", "2001:db8:7fff::1"));
+        assert!(!contains("2001:db8::/33", "2001:db8:8000::1"));
+        for text in [
+            "",
+            "x",
+            "192.0.2.0/33",
+            "::/129",
+            "192.0.2.0/",
+            "192.0.2.0/+8",
+            "192.0.2.1/24",
+            "192.0.2.0/24/24",
+            "::1/0",
+        ] {
+            assert!(Network::parse(text).is_err(), "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in ".*") {
+            let _ = Network::parse(&text);
             let _ = DomainPattern::parse(&text);
             let _ = DestinationAddress::parse(&text);
         }

@@ -3,8 +3,9 @@
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use postrider_config::{
-    CertificateSource, Dynamic, FailureDsn, Lmtp, LogFormat, LogLevel, Size, Static, TlsVersion,
-    Transport, describe,
+    CertificateSource, Dynamic, FailureDsn, HookAuth, HookBody, HookConditions, HookError,
+    HookKind, HookQuarantine, HookStage, Lmtp, LogFormat, LogLevel, MilterSocket, ReportsTls, Size,
+    Static, TlsVersion, Transport, describe,
     keys::{DYNAMIC, STATIC},
     schema::{Default, Key, Section},
 };
@@ -85,7 +86,100 @@ fn defaults_of_postrider_conf() {
         config.default_mailboxes,
         ["Inbox", "Sent", "Archive", "Trash", "Drafts", "Junk"]
     );
+    assert_eq!(config.host_tls_rpt, None);
+    assert_eq!(config.reports.tls, ReportsTls::Failures);
+    assert!(config.reports.dmarc && config.reports.from.is_none());
+    assert!(config.hooks.is_empty() && config.milters.is_empty());
     assert!(config.not_yet().is_empty() && config.warnings().is_empty());
+}
+
+#[test]
+fn defaults_of_hooks_and_milters() {
+    let config = statics(
+        "[host_tls_rpt]\naccount = \"alice\"\n[hooks.a]\nurl = \"http://127.0.0.1/\"\non_error = \"accept\"\n[milters.b]\nsocket = \"unix:run/milter\"\n",
+    );
+    let reports = config.host_tls_rpt.as_ref().unwrap();
+    assert_eq!(reports.mailbox, "TLSRPT");
+    assert_eq!(reports.localpart.as_str(), "tlsreports");
+    let hook = &config.hooks["a"];
+    assert!(hook.enabled && !hook.raw_base64 && hook.auth.is_none() && hook.headers.is_empty());
+    assert_eq!(
+        (hook.kind, hook.body, hook.quarantine),
+        (HookKind::Stage, HookBody::Text, HookQuarantine::Junk)
+    );
+    assert_eq!(hook.stages, [HookStage::Data]);
+    assert_eq!(hook.timeout, MINUTE / 2);
+    assert_eq!(hook.max_response_size, Size(50 << 20));
+    assert_eq!(
+        [hook.on_unavailable, hook.on_timeout, hook.on_invalid],
+        [HookError::Accept; 3]
+    );
+    assert_eq!((hook.retry_max, hook.retry_delay), (0, MINUTE / 60));
+    assert_eq!(hook.conditions, HookConditions::default());
+    let milter = &config.milters["b"];
+    assert_eq!(milter.socket, MilterSocket::Unix("run/milter".into()));
+    assert_eq!(
+        (milter.timeout, milter.on_error),
+        (MINUTE / 2, HookError::Tempfail)
+    );
+    assert_eq!(milter.conditions, HookConditions::default());
+}
+
+#[test]
+fn keys_of_hooks_are_read_into_their_fields() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/config/static");
+    let config = Static::load(folder.join("hooks-all.toml")).unwrap();
+    let hook = &config.hooks["scan"];
+    assert_eq!(hook.stages.len(), HookStage::ALL.len());
+    let auth = HookAuth::Basic {
+        username: "postrider".to_owned(),
+        password_file: folder.join("hooks/scan.secret"),
+    };
+    assert_eq!(hook.auth, Some(auth));
+    assert_eq!(hook.headers, [("X-Key".to_owned(), "value".to_owned())]);
+    assert_eq!(
+        [hook.on_unavailable, hook.on_timeout, hook.on_invalid],
+        [
+            HookError::Tempfail,
+            HookError::Quarantine,
+            HookError::Reject
+        ]
+    );
+    assert_eq!((hook.retry_max, hook.retry_delay), (2, MINUTE / 120));
+    let conditions = &hook.conditions;
+    assert_eq!(conditions.listeners, ["public"]);
+    assert_eq!(conditions.authenticated, Some(false));
+    let remote: Vec<String> = conditions.remote.iter().map(ToString::to_string).collect();
+    assert_eq!(remote, ["192.0.2.0/24", "2001:db8::1/128"]);
+    assert!(conditions.sender_domains[0].subdomains && !conditions.recipient_domains[0].subdomains);
+    let off = &config.hooks["off"];
+    assert_eq!(off.auth, Some(HookAuth::Bearer(folder.join("token"))));
+    assert_eq!(
+        config.acme["test"].issuer.as_ref().unwrap().ascii(),
+        "ca.example"
+    );
+    // A hook that is off needs nothing that this version lacks.
+    let not_yet = config.not_yet();
+    assert!(
+        not_yet.contains(&"hooks.scan.url".to_owned()),
+        "{not_yet:?}"
+    );
+    assert!(
+        !not_yet.contains(&"hooks.off.url".to_owned()),
+        "{not_yet:?}"
+    );
+    assert!(!format!("{hook:?}").contains("value"));
+}
+
+#[test]
+fn a_report_account_must_be_in_domains_conf() {
+    let statics = statics("[host_tls_rpt]\naccount = \"alise\"\n");
+    let error = Dynamic::parse(support::DYNAMIC, "domains.conf", &statics).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "postrider.conf:6:1: host_tls_rpt.account: names account \"alise\", which is not in \
+         domains.conf; did you mean \"alice\"?"
+    );
 }
 
 #[test]
@@ -102,6 +196,8 @@ fn defaults_of_listeners() {
         (tls.min_version, tls.client_auth),
         (TlsVersion::Tls12, true)
     );
+    assert!(tls.host_keys.is_empty());
+    assert!(listener.smtp.tls_tickets && !listener.submissions.on_https);
     let CertificateSource::Files(files) = &tls.source else {
         panic!("{tls:?}");
     };
@@ -182,15 +278,15 @@ fn defaults_of_domains_conf() {
     assert_eq!(account.quota, None);
     assert_eq!(account.rejects_mailbox, "Rejects");
     assert_eq!(account.junk_mailbox, "Junk");
+    assert!(account.junk_filter && account.first_time_delay);
     assert!(
         !account.keep_rejects && !account.no_custom_password && !account.suppress_policy_blocks
     );
     assert_eq!(account.suppression_period, None);
     assert_eq!(account.outgoing_webhook, None);
-    assert_eq!(
-        account.destinations.values().next().unwrap().mailbox,
-        "Inbox"
-    );
+    let destination = account.destinations.values().next().unwrap();
+    assert_eq!(destination.mailbox, "Inbox");
+    assert!(destination.forward.is_empty() && config.web_redirects.is_empty());
     assert!(config.not_yet().is_empty() && config.warnings().is_empty());
 }
 
@@ -291,7 +387,9 @@ proptest! {
         lines.sort_by_key(|line| line.bytes().fold(seed, |hash, b| hash.wrapping_mul(31).wrapping_add(b.into())));
         lines.truncate(usize::try_from(seed % 100).unwrap());
         // The table of a service switches it on, and the table for certificates requires some.
+        // The table for TLS reports requires an account.
         lines.retain(|line| !line.starts_with("listeners.") || line.contains("max_message_size"));
+        lines.retain(|line| !line.starts_with("host_tls_rpt."));
         prop_assume!(!lines.is_empty());
         let text = "hostname = \"mail.example.org\"\npostmaster.account = \"alice\"\nlisteners.local.ips = [\"127.0.0.1\"]\n";
         let text = format!("{text}{}\n", lines.join("\n"));
