@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use postrider_admin::{self as admin, face::socket, op::passwords};
-use postrider_config::{Dynamic, Live, ReadAgain, Static, Watcher, keep_good};
+use postrider_config::{DomainsFile, Dynamic, Live, ReadAgain, Static, Watcher, keep_good};
 use postrider_dns::{CachingResolver, HickoryResolver, Resolver};
 use postrider_queue::{DeliveryMode, Dialer, Queue, TcpDialer};
 use postrider_receive::{
@@ -228,11 +228,12 @@ impl Server {
             stopping: shutdown.subscribe(),
             statics,
         });
-        let watcher = Watcher::new(
+        let domains = Arc::new(DomainsFile::new(
             options.dynamic_path,
             Arc::clone(&shared.statics),
             Arc::clone(&shared.config),
-        );
+        ));
+        let watcher = Watcher::new(Arc::clone(&domains));
         let mut server = Self {
             shared,
             addresses: Vec::new(),
@@ -244,7 +245,7 @@ impl Server {
             shutdown,
             tasks: JoinSet::new(),
         };
-        let admin = server.admin_context(&hooks, resolvers.fresh, options.dialer);
+        let admin = server.admin_context(&hooks, domains, resolvers.fresh, options.dialer);
         server.spawn_workers(control, admin, hooks, watcher);
         server.spawn_services(bound, &webapi, connections, options.local.as_ref())?;
         Ok(server)
@@ -353,6 +354,7 @@ impl Server {
     fn admin_context(
         &self,
         hooks: &Runner,
+        domains: Arc<DomainsFile>,
         resolver: Arc<dyn Resolver>,
         dialer: Arc<dyn Dialer>,
     ) -> admin::Context {
@@ -367,7 +369,9 @@ impl Server {
             resolver,
             dialer,
             webhooks: Arc::new(hooks.operator()),
+            domains,
             clock: Arc::clone(&shared.clock),
+            caller: admin::Caller::default(),
         }
     }
 

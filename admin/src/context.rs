@@ -1,15 +1,30 @@
 //! The parts of the running server that operations work on.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use postrider_config::{Live, Static};
+use postrider_config::{Changed, Difference, DomainsFile, Live, Static, toml_edit::DocumentMut};
 use postrider_dns::Resolver;
 use postrider_queue::{Dialer, Queue};
 use postrider_receive::login::{LoginLimiter, Logins};
-use postrider_store::{Clock, Store};
+use postrider_store::{Actor, Clock, NewAuditEntry, Store};
 use postrider_webhook::Operator;
+use tracing::error;
 
 use crate::AdminError;
+
+/// How long the audit log keeps an entry.
+const AUDIT_KEPT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The caller of an operation, for the audit log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The kind of the caller.
+    pub actor: Actor,
+    /// The name of the caller: a login, the name of a key or a system user.
+    pub name: String,
+    /// The address of the caller. None: the caller uses this machine.
+    pub from: Option<IpAddr>,
+}
 
 /// The parts of the running server that operations work on. A clone is cheap.
 #[derive(Clone)]
@@ -32,8 +47,12 @@ pub struct Context {
     pub dialer: Arc<dyn Dialer>,
     /// The calls of webhooks.
     pub webhooks: Arc<Operator>,
+    /// `domains.conf`, for operations that change it.
+    pub domains: Arc<DomainsFile>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// The caller. A face sets it for each call.
+    pub caller: Caller,
 }
 
 impl Context {
@@ -45,4 +64,82 @@ impl Context {
         let text = format!("there is no account {account}");
         Err(AdminError::not_found(text).at("account"))
     }
+
+    /// Changes `domains.conf` with a function, and puts the result in force. The audit log gets an
+    /// entry, also if the change is refused. `operation` is the name of the operation, and `target`
+    /// the thing that it changes. The function may run more than once.
+    ///
+    /// # Errors
+    /// If the function refuses, the file or the result is not valid, or the disk fails. Then
+    /// nothing changes.
+    pub(crate) async fn change_domains<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        target: &str,
+        change: impl Fn(&mut DocumentMut) -> Result<T, AdminError> + Send + 'static,
+    ) -> Result<Changed<T>, AdminError> {
+        let file = Arc::clone(&self.domains);
+        let what = format!("{operation} {target}");
+        let changed = tokio::task::spawn_blocking(move || file.change(&what, change)).await;
+        let changed = match changed {
+            Ok(Ok(changed)) => Ok(changed),
+            Ok(Err(error)) => Err(AdminError::from(error)),
+            Err(error) => Err(AdminError::internal(error)),
+        };
+        match &changed {
+            Ok(changed) => {
+                let (before, after) = json(&changed.differences);
+                self.audit(operation, target, before, after, "").await;
+            }
+            Err(refusal) => {
+                let refusal = refusal.text.as_str();
+                self.audit(operation, target, String::new(), String::new(), refusal)
+                    .await;
+            }
+        }
+        changed
+    }
+
+    /// Adds an entry to the audit log. `before` and `after` are JSON without secrets, and `refusal`
+    /// is empty if the change was made. A store that fails does not undo the change: the log says
+    /// so.
+    pub(crate) async fn audit(
+        &self,
+        operation: &str,
+        target: &str,
+        before: String,
+        after: String,
+        refusal: &str,
+    ) {
+        let now = self.clock.now();
+        let entry = NewAuditEntry {
+            time: now,
+            actor: self.caller.actor,
+            name: self.caller.name.clone(),
+            from: self.caller.from,
+            operation: operation.to_owned(),
+            target: target.to_owned(),
+            before,
+            after,
+            refusal: refusal.to_owned(),
+            keep_until: now.after(AUDIT_KEPT),
+        };
+        if let Err(error) = self.store.audit(entry).await {
+            error!(%error, operation, target, "failed to add a change to the audit log");
+        }
+    }
+}
+
+/// The changed fields before and after, as JSON objects; empty where there are none.
+fn json(differences: &[Difference]) -> (String, String) {
+    let side = |value: fn(&Difference) -> &Option<String>| {
+        let fields = differences.iter();
+        let fields = fields.filter_map(|it| Some((it.key.clone(), value(it).clone()?.into())));
+        let fields: serde_json::Map<String, serde_json::Value> = fields.collect();
+        match fields.is_empty() {
+            true => String::new(),
+            false => serde_json::Value::Object(fields).to_string(),
+        }
+    };
+    (side(|it| &it.before), side(|it| &it.after))
 }

@@ -1,5 +1,6 @@
 //! Why an operation failed.
 
+use postrider_config::EditError;
 use postrider_queue::OperateError;
 use postrider_store::StoreError;
 use postrider_webhook::TestError;
@@ -95,6 +96,16 @@ impl From<OperateError> for AdminError {
         match error {
             OperateError::UnknownTransport(_) => Self::invalid(error).at("transport"),
             OperateError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<EditError<Self>> for AdminError {
+    fn from(error: EditError<Self>) -> Self {
+        match error {
+            EditError::Change(refused) => refused,
+            EditError::Invalid(errors) => Self::invalid(errors),
+            EditError::Io { .. } => Self::internal(error),
         }
     }
 }

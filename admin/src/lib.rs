@@ -4,16 +4,14 @@
 //! - [`op`]: the operations. Each has a typed input, a typed output and the error [`AdminError`].
 //! - [`face`]: the ways to reach the operations. Today this is the control socket, for the command
 //!   line.
-//! - [`Context`]: the parts of the running server that operations work on.
+//! - [`Context`]: the parts of the running server that operations work on, and the caller.
 //!
 //! Invariant: an operation does not know its face. It has no JSON, no HTTP and no terminal.
-//!
-//! Absent on purpose: operations that edit `domains.conf`. Administrators edit the file itself.
 
 mod context;
 mod error;
 pub mod face;
 pub mod op;
 
-pub use context::Context;
+pub use context::{Caller, Context};
 pub use error::{AdminError, Code};

@@ -10,7 +10,7 @@ use std::{path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 use postrider_admin::{
-    AdminError, Code, Context,
+    AdminError, Caller, Code, Context,
     face::{
         SOCKET_NAME,
         client::{self, CallError},
@@ -21,7 +21,7 @@ use postrider_admin::{
         suppression,
     },
 };
-use postrider_config::{Dynamic, Static};
+use postrider_config::{DomainsFile, Dynamic, Static};
 use postrider_dns::FakeResolver;
 use postrider_queue::{DeliveryMode, Queue, TcpDialer};
 use postrider_receive::login::{Identity, LoginLimiter, Logins, Source};
@@ -82,12 +82,18 @@ impl Desk {
             logins: Arc::new(Logins::new(store.clone())),
             limiter: Arc::<LoginLimiter>::default(),
             store,
+            domains: Arc::new(DomainsFile::new(
+                dir.path().join("domains.conf"),
+                Arc::clone(&statics),
+                Arc::clone(&config),
+            )),
             statics,
             config,
             resolver: Arc::new(FakeResolver::default()),
             dialer: Arc::new(TcpDialer),
             webhooks: Arc::new(webhooks.unwrap().operator()),
             clock,
+            caller: Caller::default(),
         };
         let (stop, stopped) = watch::channel(false);
         let listener = socket::bind(dir.path()).unwrap();

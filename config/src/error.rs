@@ -46,6 +46,11 @@ impl Errors {
         (!problems.is_empty()).then_some(Self(problems))
     }
 
+    /// One problem.
+    pub(crate) fn one(problem: ConfigError) -> Self {
+        Self(vec![problem])
+    }
+
     /// The error for a file that could not be read.
     pub(crate) fn unreadable(file: &Path, error: &std::io::Error) -> Self {
         let hint = match error.kind() {

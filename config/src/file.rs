@@ -53,6 +53,56 @@ fn replace_with(target: &Path, contents: &[u8], mode: Mode) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
+    sync_folder(target)
+}
+
+/// Replaces a file if it still has the content `old`. False: somebody changed it meanwhile, and it
+/// stays as it is. The new file has the mode and the owner of the old one.
+///
+/// Both files change places in one step. So a change that somebody makes at the last moment is
+/// seen, and the files change places again.
+///
+/// # Errors
+/// See [`replace`].
+pub(crate) fn replace_if(target: &Path, old: &[u8], contents: &[u8]) -> io::Result<bool> {
+    let (temporary, file) = create_temporary(target)?;
+    let replaced = write_synced(file, &temporary, target, contents, Mode::Keep)
+        .and_then(|()| exchange_if(&temporary, target, old));
+    // What stands under this name now is the old content, or ours that is not used.
+    let _ = fs::remove_file(&temporary);
+    let replaced = replaced?;
+    sync_folder(target)?;
+    Ok(replaced)
+}
+
+fn exchange_if(temporary: &Path, target: &Path, old: &[u8]) -> io::Result<bool> {
+    match exchange(temporary, target) {
+        Ok(()) => {}
+        // The file system has no exchange, or the target is gone.
+        Err(_) if fs::read(target)? != old => return Ok(false),
+        Err(_) => return fs::rename(temporary, target).map(|()| true),
+    }
+    if fs::read(temporary)? == old {
+        return Ok(true);
+    }
+    exchange(temporary, target)?;
+    Ok(false)
+}
+
+/// Lets two files change places in one step.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE)?;
+    Ok(())
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn exchange(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+fn sync_folder(target: &Path) -> io::Result<()> {
     let folder = match folder_of(target) {
         folder if folder.as_os_str().is_empty() => Path::new("."),
         folder => folder,
@@ -137,6 +187,20 @@ mod tests {
     fn a_file_with_a_secret_is_private() {
         check(replace_private, Some(0o644), 0o600);
         check(replace_private, None, 0o600);
+    }
+
+    #[test]
+    fn a_file_that_somebody_changed_meanwhile_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        assert!(!replace_if(&path, b"other", b"new").unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert!(replace_if(&path, b"old", b"new").unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "nothing is left");
     }
 
     #[test]

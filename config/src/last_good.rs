@@ -23,7 +23,8 @@ pub struct LastGood {
     pub saved: Option<SystemTime>,
 }
 
-fn path(statics: &Static) -> PathBuf {
+/// The path of the copy.
+pub(crate) fn path(statics: &Static) -> PathBuf {
     statics.data_dir.join(NAME)
 }
 

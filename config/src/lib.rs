@@ -15,7 +15,7 @@
 //! | `reader`, `scalar`, `tables`, `parse_*`, `listeners`, `check`, `suggest`, `error` | from text to types |
 //! | `lookup` | questions to a [`Dynamic`], such as the account of an address |
 //! | `loaded`, `last_good` | both files together, and the last `domains.conf` without errors |
-//! | `edit`, `file`, `watch` | changes of the files |
+//! | `domains_file`, `settings`, `file`, `watch` | changes of the files |
 //!
 //! Absent on purpose: passwords and other data that changes while mail flows (the store has it),
 //! and certificates (the listeners read them, and read them again when they change).
@@ -23,9 +23,9 @@
 mod check;
 mod describe;
 mod dkim_key;
+mod domains_file;
 mod duration;
 mod dynamics;
-mod edit;
 mod error;
 mod file;
 mod hooks;
@@ -46,6 +46,7 @@ mod quantity;
 mod reader;
 mod scalar;
 pub mod schema;
+mod settings;
 mod statics;
 mod suggest;
 mod tables;
@@ -55,12 +56,12 @@ mod words;
 
 pub use describe::{KeyDescription, describe, describe_markdown, describe_text};
 pub use dkim_key::DkimKey;
+pub use domains_file::{Changed, DomainsFile, EditError};
 pub use duration::parse_duration;
 pub use dynamics::{
     Account, Alias, Destination, Dkim, DkimSelector, DomainConfig, Dynamic, IncomingWebhook,
     MtaSts, OutgoingWebhook, ReportAddress, Route, Ruleset, SmtpError,
 };
-pub use edit::{EditError, edit};
 pub use error::{ConfigError, Errors};
 pub use file::{replace, replace_private};
 pub use hooks::{
@@ -72,6 +73,7 @@ pub use loaded::Loaded;
 pub use lookup::{Found, LoginName, Match, Target};
 pub use public::is_public;
 pub use quantity::{Size, format_duration};
+pub use settings::{Difference, HIDDEN, Settings, differences, is_secret, settings};
 pub use statics::{
     Acme, CertificateFiles, CertificateSource, Delivery, Direct, Eab, Fail, HostTlsRpt,
     HttpService, Limits, Listener, ListenerTls, Lmtp, Log, LoginFailures, OutgoingTls,
@@ -84,9 +86,9 @@ pub use values::{
     LogFormat, LogLevel, Mechanism, MtaStsMode, Network, Pattern, ReportsTls, StoreEngine,
     TlsVersion, WebhookEvent, WebhookSecret,
 };
-pub use watch::{Outcome, ReadAgain, Watcher, reload, watch};
+pub use watch::{Outcome, ReadAgain, Watcher};
 
-/// The type of the document that [`edit()`] changes.
+/// The type of the document that [`DomainsFile::change`] changes.
 pub use toml_edit;
 
 /// The configuration in force. Load it once for each decision, so that the whole decision uses one

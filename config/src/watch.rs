@@ -26,8 +26,9 @@ use tokio::{
 };
 
 use crate::{
-    Live, dynamics::Dynamic, error::Errors, last_good::keep_good, reader::read_text,
-    statics::Static,
+    domains_file::{DomainsFile, Refused},
+    dynamics::Dynamic,
+    error::Errors,
 };
 
 /// The time from the last write to the look, if no event says that the file was closed.
@@ -52,31 +53,6 @@ pub enum Outcome {
     Refused(Errors),
 }
 
-/// Reads the file again and puts it in force if it has no errors. False if the file has the same
-/// bytes as before.
-///
-/// # Errors
-/// All problems of the file. Then the old configuration stays in force.
-pub fn reload(path: &Path, statics: &Static, live: &Live) -> Result<bool, Errors> {
-    let text = read_text(path)?;
-    let same = live.load().text() == text;
-    // Key files may have changed, even if this file has not.
-    let read = Dynamic::parse(&text, path, statics)?;
-    live.store(Arc::new(read));
-    Ok(!same)
-}
-
-/// Watches `path` until `shutdown` says true or its sender is dropped. Applies a valid file,
-/// refuses a file with errors, and logs both.
-pub async fn watch(
-    path: PathBuf,
-    statics: Arc<Static>,
-    live: Live,
-    shutdown: watch::Receiver<bool>,
-) {
-    Watcher::new(path, statics, live).run(shutdown).await;
-}
-
 /// Asks a watcher to read the file again, even if it has not changed. Clones ask the same watcher.
 #[derive(Clone, Debug, Default)]
 pub struct ReadAgain(Arc<Notify>);
@@ -88,26 +64,22 @@ impl ReadAgain {
     }
 }
 
-/// A watcher that also tells the outcome of each change.
+/// A watcher of `domains.conf`. It applies a valid file, refuses a file with errors, and logs both.
 #[derive(Debug)]
 pub struct Watcher {
-    path: PathBuf,
-    statics: Arc<Static>,
-    live: Live,
+    file: Arc<DomainsFile>,
     outcome: watch::Sender<Outcome>,
     again: ReadAgain,
-    /// The last text that was refused and its problems, so that they are logged once.
-    refused: Option<(String, Errors)>,
+    /// The last file that was refused, so that its problems are logged once.
+    refused: Option<Refused>,
 }
 
 impl Watcher {
-    /// A watcher of the file that `live` was read from. It does nothing until it runs.
+    /// A watcher. It does nothing until it runs.
     #[must_use]
-    pub fn new(path: PathBuf, statics: Arc<Static>, live: Live) -> Self {
+    pub fn new(file: Arc<DomainsFile>) -> Self {
         Self {
-            path,
-            statics,
-            live,
+            file,
             outcome: watch::Sender::new(Outcome::Unchanged),
             again: ReadAgain::default(),
             refused: None,
@@ -131,7 +103,7 @@ impl Watcher {
         // A short channel is enough. Each entry means "look again", for any number of events.
         let (events, mut changed) = mpsc::channel(16);
         let mut folders = Folders::new(events);
-        folders.follow(&self.path);
+        folders.follow(self.file.path());
         let mut due = Due::default();
         // The first look is at once. A change between the first read and now made no event.
         let mut routine = Instant::now();
@@ -148,7 +120,7 @@ impl Watcher {
                 }
                 () = sleep_until(at) => {
                     // Watch before the look, so that a change after it makes an event.
-                    folders.follow(&self.path);
+                    folders.follow(self.file.path());
                     if due.has_come(Instant::now()) {
                         due = Due::default();
                         self.look(false).await;
@@ -164,62 +136,46 @@ impl Watcher {
     }
 
     async fn differs(&self) -> bool {
-        let text = tokio::fs::read_to_string(&self.path).await;
+        let text = tokio::fs::read_to_string(self.file.path()).await;
         // A refused file may be right now without a change, if a key file has come.
-        self.refused.is_some() || text.map_or(true, |text| self.live.load().text() != text)
+        self.refused.is_some() || text.map_or(true, |text| self.file.live().load().text() != text)
     }
 
     /// Reads the file. If it differs from the configuration in force, applies or refuses it. With
     /// `force`, also if it does not differ: key files may have changed.
     async fn look(&mut self, force: bool) {
-        let path = self.path.clone();
-        let statics = Arc::clone(&self.statics);
+        let file = Arc::clone(&self.file);
         let force = force || self.refused.is_some();
-        let live = Arc::clone(&self.live);
+        let refused = self.refused.clone();
         // This reads and checks the key files. With many files it takes a while.
-        let read = tokio::task::spawn_blocking(move || {
-            let text = read_text(&path).map_err(|errors| (String::new(), errors))?;
-            if !force && live.load().text() == text {
-                return Ok(None);
-            }
-            let read = Dynamic::parse(&text, &path, &statics);
-            read.map(Some).map_err(|errors| (text, errors))
-        });
-        match read.await {
+        let looked = tokio::task::spawn_blocking(move || file.look(force, refused.as_ref()));
+        match looked.await {
             Ok(Ok(None)) => {}
-            Ok(Ok(Some(config))) => self.apply(config).await,
-            Ok(Err((text, errors))) => self.refuse(text, errors),
+            Ok(Ok(Some(config))) => self.applied(&config),
+            Ok(Err(refused)) => self.refuse(refused),
             Err(error) => tracing::error!(%error, "cannot read the configuration"),
         }
     }
 
-    async fn apply(&mut self, config: Dynamic) {
+    fn applied(&mut self, config: &Dynamic) {
         self.refused = None;
-        let config = Arc::new(config);
-        let (statics, kept) = (Arc::clone(&self.statics), Arc::clone(&config));
-        let kept = tokio::task::spawn_blocking(move || keep_good(&statics, &kept)).await;
-        if let Ok(Err(error)) = kept {
-            tracing::warn!(%error, "failed to keep a copy of the configuration for the next start");
-        }
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }
         tracing::info!(
-            file = %self.path.display(),
+            file = %self.file.path().display(),
             domains = config.domains.len(),
             accounts = config.accounts.len(),
             "changed configuration is in force"
         );
-        self.live.store(config);
         self.outcome.send_replace(Outcome::Applied);
     }
 
-    fn refuse(&mut self, text: String, errors: Errors) {
-        let refused = Some((text, errors.clone()));
-        if self.refused == refused {
+    fn refuse(&mut self, refused: Refused) {
+        if self.refused.as_ref() == Some(&refused) {
             return;
         }
-        for error in &errors {
+        for error in &refused.errors {
             tracing::error!(
                 file = %error.file.display(),
                 line = error.line,
@@ -228,7 +184,8 @@ impl Watcher {
                 error.message
             );
         }
-        self.refused = refused;
+        let errors = refused.errors.clone();
+        self.refused = Some(refused);
         self.outcome.send_replace(Outcome::Refused(errors));
     }
 }

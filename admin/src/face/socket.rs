@@ -3,6 +3,8 @@
 
 use std::{io, path::Path, time::Duration};
 
+use nix::unistd::User;
+use postrider_store::Actor;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -13,7 +15,7 @@ use tracing::{info, warn};
 
 use super::{AnswerLine, SOCKET_NAME};
 use crate::{
-    AdminError, Context,
+    AdminError, Caller, Context,
     op::{Gone, Operation, Sink, operations},
 };
 
@@ -73,7 +75,7 @@ pub async fn serve(listener: UnixListener, context: Context, mut shutdown: watch
             Ok((stream, _)) => {
                 let context = context.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = answer(stream, &context).await {
+                    if let Err(error) = answer(stream, context).await {
                         info!(%error, "control connection ended early");
                     }
                 });
@@ -86,7 +88,26 @@ pub async fn serve(listener: UnixListener, context: Context, mut shutdown: watch
     }
 }
 
-async fn answer(stream: UnixStream, context: &Context) -> io::Result<()> {
+/// The system user at the other side.
+fn caller(stream: &UnixStream) -> Caller {
+    let uid = stream.peer_cred().map(|peer| peer.uid());
+    let name = uid.map_or_else(
+        |_| String::new(),
+        |uid| match User::from_uid(uid.into()) {
+            Ok(Some(user)) => user.name,
+            _ => format!("uid {uid}"),
+        },
+    );
+    Caller {
+        actor: Actor::Socket,
+        name,
+        from: None,
+    }
+}
+
+async fn answer(stream: UnixStream, mut context: Context) -> io::Result<()> {
+    context.caller = caller(&stream);
+    let context = &context;
     let (read, write) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(read.take(REQUEST_MAX));

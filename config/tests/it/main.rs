@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod defaults;
 #[cfg(test)]
-mod edit;
+mod domains_file;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]

@@ -9,12 +9,13 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use postrider_config::{Dynamic, Live, Outcome, ReadAgain, Static, Watcher, edit, reload};
+use postrider_config::{DomainsFile, Dynamic, Live, Outcome, ReadAgain, Static, Watcher};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::support::{self, statics};
 
 struct Running {
+    file: Arc<DomainsFile>,
     dir: tempfile::TempDir,
     path: PathBuf,
     statics: Arc<Static>,
@@ -33,12 +34,15 @@ fn start(make: impl FnOnce(&Path) -> PathBuf) -> Running {
     let live: Live = Arc::new(ArcSwap::from_pointee(
         Dynamic::load(&path, &statics).unwrap(),
     ));
-    let watcher = Watcher::new(path.clone(), Arc::clone(&statics), Arc::clone(&live));
+    let file = DomainsFile::new(path.clone(), Arc::clone(&statics), Arc::clone(&live));
+    let file = Arc::new(file);
+    let watcher = Watcher::new(Arc::clone(&file));
     let outcomes = watcher.outcomes();
     let again = watcher.read_again();
     let (stop, stopped) = watch::channel(false);
     Running {
         task: tokio::spawn(watcher.run(stopped)),
+        file,
         dir,
         path,
         statics,
@@ -218,31 +222,19 @@ async fn a_folder_above_is_replaced() {
 }
 
 #[tokio::test]
-async fn an_edit_of_our_own() {
+async fn a_change_of_our_own_is_no_news() {
     let mut running = start(plain);
-    let (path, statics) = (running.path.clone(), Arc::clone(&running.statics));
-    edit(&path, &statics, |document| {
-        document["accounts"]["alice"]["description"] = toml_edit::value("edited");
+    let change = running.file.change("test", |document| {
+        document["accounts"]["alice"]["description"] = toml_edit::value("changed");
         Ok::<_, std::convert::Infallible>(())
-    })
-    .unwrap();
-    running.becomes("edited").await;
+    });
+    change.unwrap();
+    assert_eq!(running.description(), "changed");
+    // A later save is the first outcome.
+    fs::write(&running.path, text("saved")).unwrap();
+    assert_eq!(running.outcome().await, Outcome::Applied);
+    assert_eq!(running.description(), "saved");
     running.finish().await;
-}
-
-#[tokio::test]
-async fn reload_applies_a_valid_file_and_says_whether_it_changed() {
-    let running = start(plain);
-    // End the watcher, so that it does not read the file too.
-    running.stop.send(true).unwrap();
-    running.task.await.unwrap();
-    let reload = || reload(&running.path, &running.statics, &running.live);
-    assert_eq!(reload(), Ok(false));
-    fs::write(&running.path, text("new")).unwrap();
-    assert_eq!(reload(), Ok(true));
-    fs::write(&running.path, "x = ").unwrap();
-    assert!(reload().is_err());
-    assert_eq!(running.live.load().accounts["alice"].description, "new");
 }
 
 #[tokio::test]
