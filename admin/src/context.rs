@@ -72,7 +72,7 @@ impl Context {
     /// # Errors
     /// If the function refuses, the file or the result is not valid, or the disk fails. Then
     /// nothing changes.
-    pub(crate) async fn change_domains<T: Send + 'static>(
+    pub async fn change_domains<T: Send + 'static>(
         &self,
         operation: &'static str,
         target: &str,
@@ -103,7 +103,7 @@ impl Context {
     /// Adds an entry to the audit log. `before` and `after` are JSON without secrets, and `refusal`
     /// is empty if the change was made. A store that fails does not undo the change: the log says
     /// so.
-    pub(crate) async fn audit(
+    pub async fn audit(
         &self,
         operation: &str,
         target: &str,

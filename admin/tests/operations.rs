@@ -21,12 +21,12 @@ use postrider_admin::{
         suppression,
     },
 };
-use postrider_config::{DomainsFile, Dynamic, Static};
+use postrider_config::{DomainsFile, Dynamic, Static, toml_edit};
 use postrider_dns::FakeResolver;
 use postrider_queue::{DeliveryMode, Queue, TcpDialer};
 use postrider_receive::login::{Identity, LoginLimiter, Logins, Source};
 use postrider_store::{
-    ApiKeyId, HoldRuleId, ManualClock, NewSuppression, Options, QueueId, Scope, Store,
+    ApiKeyId, AuditFilter, HoldRuleId, ManualClock, NewSuppression, Options, QueueId, Scope, Store,
     SuppressingReply, Time,
 };
 use postrider_webhook::WebhookParts;
@@ -429,4 +429,65 @@ async fn failed_logins_are_forgotten_by_account_and_by_network() {
     desk.refuses(unlock(None), Code::Invalid, "account").await;
     desk.refuses(unlock(Some("none")), Code::NotFound, "account")
         .await;
+}
+
+#[tokio::test]
+async fn a_change_of_domains_conf_and_a_refused_one_are_in_the_audit_log() {
+    let desk = Desk::open();
+    let path = desk.path().join("domains.conf");
+    std::fs::write(&path, DYNAMICS).unwrap();
+    let context = Context {
+        caller: Caller {
+            name: "jane".to_owned(),
+            ..Caller::default()
+        },
+        ..desk.context.clone()
+    };
+    let describe = |text: &'static str| {
+        move |document: &mut toml_edit::DocumentMut| {
+            let Some(app) = document
+                .get_mut("accounts")
+                .and_then(|it| it.get_mut("app"))
+            else {
+                return Err(AdminError::not_found("no account app"));
+            };
+            app["description"] = toml_edit::value(text);
+            app["outgoing_webhook"]["authorization"] = toml_edit::value("secret");
+            Ok(())
+        }
+    };
+    // The webhook has no URL, so the whole is not valid.
+    let refused = context.change_domains("account.set", "app", describe("one"));
+    let refused = refused.await.unwrap_err();
+    assert_eq!(refused.code, Code::Invalid);
+    assert!(refused.text.contains("outgoing_webhook"), "{refused}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), DYNAMICS);
+
+    let changed = context.change_domains("account.set", "app", move |document| {
+        document["accounts"]["app"]["outgoing_webhook"]["url"] = toml_edit::value("http://a.test/");
+        describe("two")(document)
+    });
+    changed.await.unwrap();
+    assert_eq!(context.config.load().accounts["app"].description, "two");
+
+    let filter = AuditFilter::default();
+    let audit = context.store.list_audit(&filter, None, 10);
+    let entries = audit.await.unwrap().items;
+    let [done, refused_entry] = &*entries else {
+        panic!("{entries:?}");
+    };
+    assert_eq!(
+        (&*done.name, &*done.operation, &*done.target),
+        ("jane", "account.set", "app")
+    );
+    assert_eq!((&*done.before, &*done.refusal), ("", ""));
+    let after: Value = serde_json::from_str(&done.after).unwrap();
+    let expected = json!({
+        "accounts.app.description": "two",
+        "accounts.app.outgoing_webhook.authorization": "****",
+        "accounts.app.outgoing_webhook.url": "http://a.test/",
+    });
+    assert_eq!(after, expected);
+    assert_eq!(refused_entry.refusal, refused.text);
+    assert_eq!(refused_entry.after, "");
 }
