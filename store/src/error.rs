@@ -10,7 +10,7 @@ pub enum StoreError {
     /// There is no room for new mail (SMTP 452 4.3.1). Queued mail goes on.
     #[error("the disk is full")]
     Full,
-    /// The store was closed, or stopped by an earlier failure to write.
+    /// The store was closed, or stopped by an earlier failure of the disk.
     #[error("the store is closed")]
     Closed,
     /// The change could not be made durable.
@@ -129,6 +129,8 @@ pub enum OpenError {
 pub(crate) enum Fault {
     #[error(transparent)]
     Index(#[from] redb::Error),
+    #[error("the index can't be written: {0}")]
+    Commit(redb::Error),
     #[error("the index has a {what} in its table {table} that makes no sense")]
     Record {
         table: &'static str,
@@ -153,6 +155,11 @@ impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Index(redb::Error::Io(error)) => Self::Read(error.into()),
+            Fault::Commit(redb::Error::Io(error)) => Self::Write(error.into()),
+            // After a failed call redb does nothing more. The failed call has the reason.
+            Fault::Index(redb::Error::PreviousIo) | Fault::Commit(redb::Error::PreviousIo) => {
+                Self::Closed
+            }
             Fault::Version { version, .. } if version.is_newer() => Self::Newer(fault.to_string()),
             Fault::Panicked(_) => Self::Bug(fault.to_string()),
             fault => Self::Corrupt(fault.to_string()),

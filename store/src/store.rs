@@ -310,6 +310,13 @@ impl Store {
         }
     }
 
+    /// Waits until the threads of a stepped engine do nothing.
+    pub(crate) async fn rest(&self) {
+        if let Engines::Journal(journal) = &self.engine {
+            journal.rest().await;
+        }
+    }
+
     /// Makes the thread panic that changes the state.
     pub(crate) fn panic(&self) {
         if let Engines::Journal(journal) = &self.engine {

@@ -12,6 +12,8 @@
 //!   of a look-up, or of a part of a page.
 
 mod checkpoint;
+#[cfg(test)]
+mod gate;
 mod inbox;
 mod index;
 mod lease;
@@ -80,6 +82,11 @@ struct Shared {
     /// Scans run at once, so that a test runs alike each time.
     #[cfg(test)]
     inline: bool,
+    /// Nothing happens by itself.
+    #[cfg(test)]
+    stepped: bool,
+    #[cfg(test)]
+    gate: Arc<gate::Gate>,
     /// Why it stopped, if it did by itself.
     failed: OnceLock<StoreError>,
 }
@@ -100,10 +107,32 @@ impl Shared {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The store stops for this reason, unless it has stopped already. If a call of the index's
+    /// file failed, that is the reason of all that followed.
     fn fail(&self, error: StoreError) {
-        // Only the first error is the reason.
-        let _ = self.failed.set(error);
+        let reason = self.room.broken().cloned().unwrap_or(error);
+        let _ = self.failed.set(reason);
         self.changes.queue.send_modify(|count| *count += 1);
+    }
+
+    /// Stops the store if a reader found that the index can't be read any more.
+    fn check_index<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
+        if read.is_err()
+            && let Some(error) = self.room.broken()
+        {
+            self.fail(error.clone());
+            // If the writer has ended, it need not be told.
+            let _ = self.inbox.push(Request::Broken);
+        }
+        read
+    }
+
+    /// The error of a call after the stop. [`Engine::stopped`] tells of a failed call of the disk.
+    fn after_stop(reason: &StoreError) -> StoreError {
+        match reason {
+            StoreError::Write(_) | StoreError::Read(_) => StoreError::Closed,
+            reason => reason.clone(),
+        }
     }
 
     /// The state, for readers. After a fault or a panic it may be half changed, and after the end
@@ -112,7 +141,10 @@ impl Shared {
         let Ok(state) = self.state.read() else {
             return Err(Fault::Panicked(WRITER).into());
         };
-        self.failed.get().cloned().map_or(Ok(state), Err)
+        match self.failed.get() {
+            None => Ok(state),
+            Some(reason) => Err(Self::after_stop(reason)),
+        }
     }
 
     /// The place of a text. The lock of the state is not held while the text is opened, because
@@ -141,7 +173,8 @@ impl Shared {
 
     /// The error when an answer does not come.
     fn gone(&self) -> StoreError {
-        self.failed.get().cloned().unwrap_or(StoreError::Closed)
+        let reason = self.failed.get();
+        reason.map_or(StoreError::Closed, Self::after_stop)
     }
 }
 
@@ -199,25 +232,29 @@ impl Engine for JournalEngine {
 
     /// The answer takes microseconds, so it is made at once.
     async fn ask<Q: Question>(&self, question: Q) -> Result<Q::Answer, StoreError> {
-        Ok(question.answer(&*self.shared.readable()?)?)
+        let answer = question.answer(&*self.shared.readable()?);
+        self.shared.check_index(answer.map_err(StoreError::from))
     }
 
     /// On tokio's pool of blocking threads.
     async fn scan<S: Scan>(&self, scan: S) -> Result<S::Answer, StoreError> {
         #[cfg(test)]
         if self.shared.inline {
-            return scan.answer(&Reader::new(&self.shared));
+            let answer = scan.answer(&Reader::new(&self.shared));
+            return self.shared.check_index(answer);
         }
         let shared = Arc::clone(&self.shared);
         // The task is cancelled only when the runtime ends.
         let done = task::spawn_blocking(move || scan.answer(&Reader::new(&shared))).await;
-        done.unwrap_or(Err(StoreError::Closed))
+        self.shared
+            .check_index(done.unwrap_or(Err(StoreError::Closed)))
     }
 
     async fn text(&self, id: TextId) -> Result<Text, StoreError> {
         let mut last = None;
         loop {
-            let (place, held) = self.shared.place_of(id)?;
+            let found = self.shared.place_of(id);
+            let (place, held) = self.shared.check_index(found)?;
             let opened = match held {
                 Held::Empty => return Ok(Text::empty()),
                 Held::Segment(held) => match self.shared.reader.open(held) {
@@ -321,6 +358,25 @@ impl JournalEngine {
     #[cfg(test)]
     pub(crate) fn thaw(&self) {
         let _ = self.shared.inbox.push(Request::Thaw);
+    }
+
+    /// Waits until the threads of a stepped engine do nothing.
+    #[cfg(test)]
+    pub(crate) async fn rest(&self) {
+        if self.shared.stepped {
+            self.rested().await;
+            self.shared.gate.rest();
+            self.rested().await;
+        }
+    }
+
+    /// Waits until the writer has done what it was asked for.
+    #[cfg(test)]
+    async fn rested(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.shared.inbox.push(Request::Rest(reply)).is_ok() {
+            let _ = done.await;
+        }
     }
 
     /// Brings the index up to date.

@@ -193,6 +193,54 @@ async fn a_panic_stops_the_store_and_it_says_so() {
     store.close().await;
 }
 
+#[tokio::test]
+async fn a_failed_read_of_the_index_stops_the_store_and_is_the_reason() {
+    let disk = SimDisk::new(1);
+    let options = Options {
+        cache_size: 0,
+        ..options()
+    };
+    let store = inline_store(&disk);
+    store.accept(message(&["a@x.example"])).await.unwrap();
+    store.close().await;
+    let store = Store::open_on(disk.disk(), &options, Mode::Threads).unwrap();
+    disk.fail_reads(Some("index.redb"));
+    let read = store.queued(QueueId(1)).await;
+    assert!(matches!(read, Err(StoreError::Read(_))), "{read:?}");
+    // redb takes no further call, so the store goes no further. That is no damage.
+    disk.fail_reads(None);
+    let read = store.queued(QueueId(1)).await;
+    assert!(matches!(read, Err(StoreError::Closed)), "{read:?}");
+    let why = soon(store.stopped()).await;
+    assert!(matches!(why, StoreError::Read(_)), "{why}");
+    soon(store.close()).await;
+    disk.kill();
+    let store = inline_store(&disk);
+    assert_eq!(store.counts().await.queued, 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_failed_checkpoint_is_no_failed_read() {
+    let disk = SimDisk::new(1);
+    let store = Store::open_on(disk.disk(), &options(), Mode::Held(1)).unwrap();
+    store.accept(message(&["a@x.example"])).await.unwrap();
+    store.freeze().await;
+    disk.fail_sync_after(0);
+    store.thaw();
+    let why = soon(store.stopped()).await;
+    assert!(matches!(why, StoreError::Write(_)), "{why}");
+    let read = store.queued(QueueId(1)).await;
+    assert!(matches!(read, Err(StoreError::Closed)), "{read:?}");
+    let accepted = store.accept(message(&["b@x.example"])).await;
+    assert!(matches!(accepted, Err(StoreError::Closed)), "{accepted:?}");
+    soon(store.close()).await;
+    disk.kill();
+    let store = inline_store(&disk);
+    assert_eq!(store.counts().await.queued, 1);
+    store.close().await;
+}
+
 /// A disk on which one file can't take more bytes.
 #[derive(Debug)]
 struct OneFull {

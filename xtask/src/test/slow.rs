@@ -40,6 +40,18 @@ pub(super) fn simulation() -> Result<Done> {
     run_within(SIMULATION_LIMIT, &mut command)
 }
 
+/// New courses of the store's model in each of its two long tests.
+const COURSES: &str = "2000";
+
+/// Runs the store and its model side by side, in courses that are new each time.
+pub(super) fn store_model() -> Result<Done> {
+    let mut command = cargo();
+    command.env("PROPTEST_CASES", COURSES);
+    command.args(["test", "--locked", "--package=postrider-store", "--lib"]);
+    command.args(["tests::model::long_run", "--", "--ignored"]);
+    run_command(&mut command)
+}
+
 /// Runs the test that kills the server under load with more rounds.
 pub(super) fn crash_rounds() -> Result<Done> {
     let mut command = cargo();

@@ -5,6 +5,8 @@ use std::{
     thread,
 };
 
+#[cfg(test)]
+use super::gate::Gate;
 use super::{
     Shared,
     inbox::Request,
@@ -33,7 +35,7 @@ impl Checkpointer {
     }
 
     fn checkpoint(&self, tables: &[Box<dyn Frozen>], meta: &Meta) -> Result<(), Fault> {
-        self.index.commit(tables, meta)?;
+        self.index.commit(tables, meta).map_err(Fault::Commit)?;
         let transaction = self.index.read()?;
         self.shared.state_mut().rebase(&transaction)
     }
@@ -48,33 +50,7 @@ pub(super) enum Helper {
     Inline(Checkpointer),
     /// Makes checkpoints in a thread, but no sooner than the test says. Removes files at once.
     #[cfg(test)]
-    Stepped(Thread<Job>, TextFiles, Arc<Gate>),
-}
-
-/// Holds checkpoints back, so that operations meet what was frozen for them.
-#[cfg(test)]
-#[derive(Default)]
-pub(super) struct Gate {
-    closed: std::sync::Mutex<bool>,
-    changed: std::sync::Condvar,
-}
-
-#[cfg(test)]
-impl Gate {
-    fn lock(&self) -> std::sync::MutexGuard<'_, bool> {
-        self.closed
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn set_closed(&self, closed: bool) {
-        *self.lock() = closed;
-        self.changed.notify_all();
-    }
-
-    fn pass(&self) {
-        drop(self.changed.wait_while(self.lock(), |closed| *closed));
-    }
+    Gated(Thread<Job>, TextFiles, Arc<Gate>),
 }
 
 /// A thread that does jobs, one after the other.
@@ -126,22 +102,22 @@ impl Helper {
     }
 
     #[cfg(test)]
-    pub(super) fn stepped(checkpointer: Checkpointer) -> std::io::Result<Self> {
+    pub(super) fn gated(checkpointer: Checkpointer) -> std::io::Result<Self> {
         let shared = Arc::clone(&checkpointer.shared);
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::clone(&shared.gate);
         let passed = Arc::clone(&gate);
         let index = Thread::start("store-index", &shared, move |job| {
-            passed.pass();
+            let _passing = passed.pass();
             checkpointer.run(&job);
         })?;
-        Ok(Self::Stepped(index, shared.files.clone(), gate))
+        Ok(Self::Gated(index, shared.files.clone(), gate))
     }
 
     /// Holds checkpoints back, or no longer.
     #[cfg(test)]
     pub(super) fn hold(&self, on: bool) {
-        if let Self::Stepped(_, _, gate) = self {
-            gate.set_closed(on);
+        if let Self::Gated(_, _, gate) = self {
+            gate.hold(on);
         }
     }
 
@@ -152,7 +128,10 @@ impl Helper {
             #[cfg(test)]
             Self::Inline(checkpointer) => checkpointer.run(&job),
             #[cfg(test)]
-            Self::Stepped(index, ..) => index.give(job),
+            Self::Gated(index, _, gate) => {
+                gate.expect();
+                index.give(job);
+            }
         }
     }
 
@@ -163,7 +142,7 @@ impl Helper {
             #[cfg(test)]
             Self::Inline(checkpointer) => remove(&checkpointer.shared.files, file),
             #[cfg(test)]
-            Self::Stepped(_, files, _) => remove(files, file),
+            Self::Gated(_, files, _) => remove(files, file),
         }
     }
 
@@ -177,8 +156,8 @@ impl Helper {
             #[cfg(test)]
             Self::Inline(_) => {}
             #[cfg(test)]
-            Self::Stepped(index, _, gate) => {
-                gate.set_closed(false);
+            Self::Gated(index, _, gate) => {
+                gate.hold(false);
                 index.end();
             }
         }

@@ -31,12 +31,17 @@ pub(super) enum Request {
     Begin(Vec<Transaction>, oneshot::Sender<Result<(), StoreError>>),
     /// The checkpoint that was begun has ended.
     Checkpointed(Result<(), Fault>),
+    /// The index can't be read any more.
+    Broken,
     /// Make a checkpoint now, and tell when it is done.
     #[cfg(test)]
     Checkpoint(oneshot::Sender<()>),
     /// Freeze what changed and tell so, but hold the checkpoint back.
     #[cfg(test)]
     Freeze(oneshot::Sender<()>),
+    /// Tell when all that was asked for before is done.
+    #[cfg(test)]
+    Rest(oneshot::Sender<()>),
     /// Hold no checkpoint back.
     #[cfg(test)]
     Thaw,

@@ -5,13 +5,14 @@ use std::{
     borrow::Cow,
     io,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use crate::{
+    StoreError,
     disk::{Disk, DiskFile, Open, is_full, redb_backend::RedbFile},
     error::Fault,
     journal::Position,
@@ -261,20 +262,53 @@ fn write_anew(
     Ok(file)
 }
 
-/// Whether the index has room to grow.
+/// Whether the index has room to grow, and whether its file failed.
 #[derive(Debug, Default)]
 pub(super) struct IndexRoom {
+    /// The first failed call of its file. redb does nothing more after that, not even reads.
+    broken: OnceLock<StoreError>,
     /// Before that, an error is given back.
     patient: AtomicBool,
     full: AtomicBool,
     stop: Mutex<bool>,
     stopped: Condvar,
+    /// A test says when to look again.
+    #[cfg(test)]
+    gate: OnceLock<Arc<super::gate::Gate>>,
 }
 
 impl IndexRoom {
+    /// A test says when to look again.
+    #[cfg(test)]
+    pub(super) fn set_gate(&self, gate: Arc<super::gate::Gate>) {
+        let _ = self.gate.set(gate);
+    }
+
     /// From now on, writes wait for room.
     pub(super) fn be_patient(&self) {
         self.patient.store(true, Ordering::Relaxed);
+    }
+
+    /// Why the index can't be used any more, if a call of its file failed.
+    pub(super) fn broken(&self) -> Option<&StoreError> {
+        self.broken.get()
+    }
+
+    /// Remembers the first failed call.
+    fn watch<T>(
+        &self,
+        result: io::Result<T>,
+        kind: fn(Arc<io::Error>) -> StoreError,
+    ) -> io::Result<T> {
+        if let Err(error) = &result {
+            let copy = match error.raw_os_error() {
+                Some(code) => io::Error::from_raw_os_error(code),
+                None => io::Error::new(error.kind(), error.to_string()),
+            };
+            // Only the first error is the reason.
+            let _ = self.broken.set(kind(copy.into()));
+        }
+        result
     }
 
     /// A checkpoint waits for room.
@@ -286,6 +320,10 @@ impl IndexRoom {
     pub(super) fn stop(&self) {
         *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stopped.notify_all();
+        #[cfg(test)]
+        if let Some(gate) = self.gate.get() {
+            gate.stop();
+        }
     }
 
     /// True: try again. False: give up.
@@ -295,6 +333,10 @@ impl IndexRoom {
         }
         if !self.full.swap(true, Ordering::Relaxed) {
             tracing::error!(%error, "there is no room for the index; new mail is refused when memory is used up");
+        }
+        #[cfg(test)]
+        if let Some(gate) = self.gate.get() {
+            return gate.wait_for_room();
         }
         let stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
         let (stop, _) = self
@@ -352,20 +394,22 @@ impl Patient {
 
 impl StorageBackend for Patient {
     fn len(&self) -> io::Result<u64> {
-        self.file.len()
+        self.room.watch(self.file.len(), StoreError::Read)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read(offset, out)
+        let result = self.file.read(offset, out);
+        self.room.watch(result, StoreError::Read)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.retry(|| self.file.set_len(len))
+        let result = self.retry(|| self.file.set_len(len));
+        self.room.watch(result, StoreError::Write)
     }
 
     /// After a failed sync nobody knows what is on the disk, so waiting does not help.
     fn sync_data(&self) -> io::Result<()> {
-        let result = self.file.sync_data();
+        let result = self.room.watch(self.file.sync_data(), StoreError::Write);
         if result.is_err()
             && let Err(error) = self.note_doubt()
         {
@@ -375,6 +419,7 @@ impl StorageBackend for Patient {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.retry(|| self.file.write(offset, data))
+        let result = self.retry(|| self.file.write(offset, data));
+        self.room.watch(result, StoreError::Write)
     }
 }

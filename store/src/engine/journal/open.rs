@@ -39,6 +39,10 @@ pub(crate) enum Mode {
     Inline(u64),
     /// The same, but checkpoints are made in a thread. A test can hold them back.
     #[cfg(test)]
+    Held(u64),
+    /// The same, but nothing happens by itself. Each step of a test waits until all threads rest,
+    /// so that a test runs alike each time.
+    #[cfg(test)]
     Stepped(u64),
 }
 
@@ -48,7 +52,7 @@ impl Mode {
         match self {
             Self::Threads => RIDE,
             #[cfg(test)]
-            Self::Inline(_) | Self::Stepped(_) => Duration::MAX,
+            Self::Inline(_) | Self::Held(_) | Self::Stepped(_) => Duration::MAX,
         }
     }
 
@@ -56,12 +60,24 @@ impl Mode {
         match self {
             Self::Threads => JournalOptions::default(),
             #[cfg(test)]
-            Self::Inline(seed) | Self::Stepped(seed) => JournalOptions {
+            Self::Inline(seed) | Self::Held(seed) | Self::Stepped(seed) => JournalOptions {
                 background: false,
                 seed: Some(seed),
                 reserve_size: 64 << 10,
                 ..JournalOptions::default()
             },
+        }
+    }
+
+    /// The number of the first file of a text. It is one that was never used.
+    fn first_file(self) -> u64 {
+        match self {
+            Self::Threads => rand::random(),
+            #[cfg(test)]
+            Self::Inline(seed) | Self::Held(seed) | Self::Stepped(seed) => {
+                use rand::{RngExt as _, SeedableRng as _};
+                rand::rngs::StdRng::seed_from_u64(seed).random()
+            }
         }
     }
 }
@@ -85,7 +101,13 @@ impl JournalEngine {
         let lock = lock.ok_or_else(|| OpenError::Locked {
             path: options.dir.clone(),
         })?;
+        #[cfg(test)]
+        let gate = Arc::new(super::gate::Gate::default());
         let room = Arc::new(IndexRoom::default());
+        #[cfg(test)]
+        if let Mode::Stepped(_) = mode {
+            room.set_gate(Arc::clone(&gate));
+        }
         let (index, meta) = open_index(&disk, options, &room)?;
         let mut state = State::new();
         folder.check_versions(&meta.versions, &state.versions())?;
@@ -102,7 +124,7 @@ impl JournalEngine {
         // The effects took place when the operations were first carried out, or the sweep finds the
         // files.
         state.effects = Effects::default();
-        let files = TextFiles::open(Arc::clone(&disk), rand::random(), options.min_free)
+        let files = TextFiles::open(Arc::clone(&disk), mode.first_file(), options.min_free)
             .map_err(|error| folder.io("texts", error))?;
         let mut fault = None;
         let swept = files.sweep(|file| {
@@ -129,6 +151,10 @@ impl JournalEngine {
             changes: Changes::default(),
             #[cfg(test)]
             inline: mode != Mode::Threads,
+            #[cfg(test)]
+            stepped: matches!(mode, Mode::Stepped(_)),
+            #[cfg(test)]
+            gate,
             journal_bytes: AtomicU64::new(0),
             failed: OnceLock::new(),
         });
@@ -157,7 +183,7 @@ fn start(
         #[cfg(test)]
         Mode::Inline(_) => Helper::Inline(checkpointer),
         #[cfg(test)]
-        Mode::Stepped(_) => Helper::stepped(checkpointer)?,
+        Mode::Held(_) | Mode::Stepped(_) => Helper::gated(checkpointer)?,
     };
     let writer = Writer::new(
         Arc::clone(shared),

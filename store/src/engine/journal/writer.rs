@@ -86,6 +86,9 @@ pub(super) struct Writer {
     /// Callers that wait until a checkpoint has begun.
     #[cfg(test)]
     wanted_frozen: Vec<oneshot::Sender<()>>,
+    /// Callers that wait for the end of a round.
+    #[cfg(test)]
+    wanted_rest: Vec<oneshot::Sender<()>>,
     /// The time that the last checkpoint took.
     checkpoint_took: Duration,
     /// The segments of which some may be given back, or have few living texts. All others keep
@@ -147,6 +150,8 @@ impl Writer {
             wanted_now: Vec::new(),
             #[cfg(test)]
             wanted_frozen: Vec::new(),
+            #[cfg(test)]
+            wanted_rest: Vec::new(),
             checkpoint_took: Duration::ZERO,
             shrunk: false,
             moving: None,
@@ -163,8 +168,10 @@ impl Writer {
         let guard = EndInbox(&shared);
         let panics = TellPanic::of(&shared, WRITER);
         if let Err(Dead(error)) = self.work() {
-            tracing::error!(%error, "the store stops");
             shared.fail(error);
+            if let Some(reason) = shared.failed.get() {
+                tracing::error!(error = %reason, "the store stops");
+            }
         }
         shared.fail(StoreError::Closed);
         drop(guard);
@@ -203,6 +210,10 @@ impl Writer {
             self.move_some()?;
             self.freeze_if_due()?;
             self.reclaim_while_full()?;
+            #[cfg(test)]
+            for reply in self.wanted_rest.drain(..) {
+                let _ = reply.send(());
+            }
             if self.is_closing() && (self.is_done() || self.stuck || self.waits_for_room()) {
                 // Operations that could not be appended were promised to nobody. The next start is
                 // as after a crash.
@@ -218,6 +229,10 @@ impl Writer {
         }
         if !self.pending.is_empty() {
             return Some(Duration::ZERO);
+        }
+        #[cfg(test)]
+        if self.shared.stepped && !self.is_closing() {
+            return None;
         }
         if self.stuck && !self.riders.is_empty() && self.wants_freeze() {
             return Some(LOOK);
@@ -295,6 +310,8 @@ impl Writer {
                 result?;
                 self.checkpoint_done()?;
             }
+            // The reason is known already.
+            Request::Broken => return Err(Dead(StoreError::Closed)),
             #[cfg(test)]
             Request::Checkpoint(reply) => {
                 self.helper.hold(false);
@@ -309,6 +326,8 @@ impl Writer {
                     self.wanted_frozen.push(reply);
                 }
             }
+            #[cfg(test)]
+            Request::Rest(reply) => self.wanted_rest.push(reply),
             #[cfg(test)]
             Request::Thaw => self.helper.hold(false),
             #[cfg(test)]

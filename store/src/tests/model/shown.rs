@@ -1,16 +1,18 @@
 //! All that a store shows.
+//!
+//! An error says that the store stopped in the meantime.
 
 use std::{collections::BTreeSet, ops::AsyncFn};
 
 use bytes::Bytes;
 
 use super::steps::{DOMAINS, ONCE};
-use crate::tests::samples::{at, common, text};
+use crate::tests::samples::{at, common};
 use crate::{
     Answered, ApiKey, AuditEntry, AuditFilter, Counted, Counts, Credential, Event, EventFilter,
     HoldRule, Hook, HookFilter, LoggedEvent, Mail, Order, Page, QueueFilter, QueueId, Queued,
-    Reference, Retired, RetiredFilter, RetiredHook, RetiredHookFilter, Sent, Store, Suppression,
-    Time,
+    Reference, Retired, RetiredFilter, RetiredHook, RetiredHookFilter, Sent, Store, StoreError,
+    Suppression, Time,
 };
 
 /// All that a store shows.
@@ -44,22 +46,22 @@ pub(super) struct Shown {
 
 /// All that a filter finds, page by page.
 pub(super) async fn pages<T>(
-    page: impl AsyncFn(Option<QueueId>) -> Page<T, QueueId>,
+    page: impl AsyncFn(Option<QueueId>) -> Result<Page<T, QueueId>, StoreError>,
     id: fn(&T) -> QueueId,
-) -> Vec<QueueId> {
+) -> Result<Vec<QueueId>, StoreError> {
     let mut ids = Vec::new();
     let mut after = None;
     loop {
-        let page = page(after).await;
+        let page = page(after).await?;
         ids.extend(page.items.iter().map(id));
         match page.next {
             Some(next) => after = Some(next),
-            None => return ids,
+            None => return Ok(ids),
         }
     }
 }
 
-pub(super) async fn listed(store: &Store) -> Vec<Vec<QueueId>> {
+pub(super) async fn listed(store: &Store) -> Result<Vec<Vec<QueueId>>, StoreError> {
     let any = QueueFilter::default;
     let filters = [
         QueueFilter {
@@ -92,14 +94,14 @@ pub(super) async fn listed(store: &Store) -> Vec<Vec<QueueId>> {
     let mut listed = Vec::new();
     for filter in &filters {
         for order in [Order::Ascending, Order::Descending] {
-            let page = async |after| store.list(filter, after, order, 3).await.unwrap();
-            listed.push(pages(page, |queued| queued.id).await);
+            let page = async |after| store.list(filter, after, order, 3).await;
+            listed.push(pages(page, |queued| queued.id).await?);
         }
     }
-    listed
+    Ok(listed)
 }
 
-pub(super) async fn listed_retired(store: &Store) -> Vec<Vec<QueueId>> {
+pub(super) async fn listed_retired(store: &Store) -> Result<Vec<Vec<QueueId>>, StoreError> {
     let any = RetiredFilter::default;
     let filters = [
         RetiredFilter {
@@ -126,14 +128,14 @@ pub(super) async fn listed_retired(store: &Store) -> Vec<Vec<QueueId>> {
     let mut listed = Vec::new();
     for filter in &filters {
         for order in [Order::Ascending, Order::Descending] {
-            let page = async |after| store.list_retired(filter, after, order, 2).await.unwrap();
-            listed.push(pages(page, |retired| retired.message.id).await);
+            let page = async |after| store.list_retired(filter, after, order, 2).await;
+            listed.push(pages(page, |retired| retired.message.id).await?);
         }
     }
-    listed
+    Ok(listed)
 }
 
-pub(super) async fn found(store: &Store) -> Vec<BTreeSet<QueueId>> {
+pub(super) async fn found(store: &Store) -> Result<Vec<BTreeSet<QueueId>>, StoreError> {
     let ids: Vec<String> = (0..8).map(|id| format!("id{id}")).collect();
     let common = common();
     let by_id = ids.iter().map(|id| (Reference::FromId(id), None, None));
@@ -150,37 +152,28 @@ pub(super) async fn found(store: &Store) -> Vec<BTreeSet<QueueId>> {
     let mut all = Vec::new();
     for (reference, recipient, account) in by_id.chain(others) {
         let found = store.find(reference, recipient, account, 10_000).await;
-        let found = found.unwrap();
+        let found = found?;
         all.push(found.iter().map(|found| found.message().id).collect());
     }
-    all
+    Ok(all)
 }
 
-pub(super) async fn shown(store: &Store) -> Shown {
+pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
     let queued = store
         .list(&QueueFilter::default(), None, Order::Ascending, 10_000)
-        .await
-        .unwrap()
+        .await?
         .items;
     let retired = store
         .list_retired(&RetiredFilter::default(), None, Order::Ascending, 10_000)
-        .await
-        .unwrap()
+        .await?
         .items;
     let hooks = store
         .list_hooks(&HookFilter::default(), None, Order::Ascending, 10_000)
-        .await
-        .unwrap()
+        .await?
         .items;
     let mut mails = Vec::new();
     for account in ["ann", "bob"] {
-        mails.extend(
-            store
-                .list_mails(account, None, None, 10_000)
-                .await
-                .unwrap()
-                .items,
-        );
+        mails.extend(store.list_mails(account, None, None, 10_000).await?.items);
     }
     let archived = store.list_mails("ann", Some("Archive"), None, 10_000).await;
     let texts = queued.iter().map(|queued| queued.text);
@@ -188,24 +181,28 @@ pub(super) async fn shown(store: &Store) -> Shown {
     let texts = texts.chain(mails.iter().map(|mail| mail.text));
     let mut read = Vec::new();
     for id in texts {
-        read.push(text(store, id).await);
+        read.push(match store.text(id).await {
+            Ok(text) => Some(text.read(0..text.len()).await?),
+            Err(StoreError::NoText(_)) => None,
+            Err(error) => return Err(error),
+        });
     }
     let mut credentials = Vec::new();
     let mut counted = Vec::new();
     let mut sent = Vec::new();
     for account in ["ann", "bob"] {
-        credentials.push(store.credential(account).await.unwrap());
-        counted.push(store.counted_events(account, 0..=9).await.unwrap());
-        sent.push(store.sent(account, Time(0)).await.unwrap());
+        credentials.push(store.credential(account).await?);
+        counted.push(store.counted_events(account, 0..=9).await?);
+        sent.push(store.sent(account, Time(0)).await?);
     }
     let mut answered = Vec::new();
     for key in ONCE {
-        answered.push(store.answered("ann", key, Time(0)).await.unwrap());
+        answered.push(store.answered("ann", key, Time(0)).await?);
     }
     let mut known = Vec::new();
     for domain in DOMAINS {
         let recipient = format!("x@{domain}").parse().unwrap();
-        known.push(store.is_known("ann", &recipient).await.unwrap());
+        known.push(store.is_known("ann", &recipient).await?);
     }
     let subject = AuditFilter {
         target: Some("target 1".into()),
@@ -215,8 +212,8 @@ pub(super) async fn shown(store: &Store) -> Shown {
         .list_audit(&AuditFilter::default(), None, 10_000)
         .await;
     let some = store.list_audit(&subject, None, 10_000).await;
-    Shown {
-        audit: [all.unwrap().items, some.unwrap().items],
+    Ok(Shown {
+        audit: [all?.items, some?.items],
         texts: read,
         retired_hooks: store
             .list_retired_hooks(
@@ -225,8 +222,7 @@ pub(super) async fn shown(store: &Store) -> Shown {
                 Order::Ascending,
                 10_000,
             )
-            .await
-            .unwrap()
+            .await?
             .items,
         credentials,
         counts: Counts {
@@ -235,30 +231,29 @@ pub(super) async fn shown(store: &Store) -> Shown {
         },
         suppressions: store
             .list_suppressions(None, Time(0), None, 10_000)
-            .await
-            .unwrap()
+            .await?
             .items,
-        hold_rules: store.hold_rules().await.unwrap(),
-        listed: listed(store).await,
-        listed_retired: listed_retired(store).await,
-        found: found(store).await,
+        hold_rules: store.hold_rules().await?,
+        listed: listed(store).await?,
+        listed_retired: listed_retired(store).await?,
+        found: found(store).await?,
         queued,
         retired,
         hooks,
-        archived: archived.unwrap().items,
+        archived: archived?.items,
         last_text: store.last_text(),
-        api_keys: store.api_keys().await.unwrap(),
-        events: logged_events(store).await,
+        api_keys: store.api_keys().await?,
+        events: logged_events(store).await?,
         counted,
         answered,
         sent,
         known,
         mails,
-    }
+    })
 }
 
 /// The result of each filter in the logs.
-pub(super) async fn logged_events(store: &Store) -> Vec<Vec<LoggedEvent>> {
+pub(super) async fn logged_events(store: &Store) -> Result<Vec<Vec<LoggedEvent>>, StoreError> {
     let any = || EventFilter {
         account: "ann".into(),
         ..EventFilter::default()
@@ -288,8 +283,8 @@ pub(super) async fn logged_events(store: &Store) -> Vec<Vec<LoggedEvent>> {
     for filter in &filters {
         for order in [Order::Ascending, Order::Descending] {
             let page = store.list_events(filter, None, order, 10_000).await;
-            each.push(page.unwrap().items);
+            each.push(page?.items);
         }
     }
-    each
+    Ok(each)
 }
