@@ -28,6 +28,7 @@ pub(crate) fn check(
         index: Index::new(statics, config.domains.keys()),
     };
     check.accounts_of_static(source);
+    check.host_reports();
     check.routes(root, &config.routes);
     // Destinations come first. If an alias or a report address repeats one, the error is at the
     // later.
@@ -86,6 +87,23 @@ impl<'a> Check<'a> {
                     self.nearest_account(account)
                 ),
             });
+        }
+    }
+
+    /// Takes the address for reports about the server. If the hostname is a configured domain, it is
+    /// the first address of the domain, so that another use of it is the error.
+    fn host_reports(&mut self) {
+        let domain = &self.statics.hostname;
+        let configured = self.config.domains.get(domain);
+        if let (Some(reports), Some(_)) = (&self.statics.host_tls_rpt, configured) {
+            let report = ReportAddress {
+                account: reports.account.clone(),
+                mailbox: reports.mailbox.clone(),
+                localpart: reports.localpart.clone(),
+                domain: domain.clone(),
+            };
+            // An empty index has no other owner of the address.
+            let _ = self.index.add_report(configured, &report);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use aws_lc_rs::signature::{Ed25519KeyPair, RsaKeyPair};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _, RsaKeyPair};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
 use crate::values::DkimAlgorithm;
@@ -67,6 +67,22 @@ impl DkimKey {
         self.bits
     }
 
+    /// The public key in base64, as the `p=` of its record has it: SubjectPublicKeyInfo of an RSA
+    /// key (RFC 6376 §3.6.1), the bare bytes of an Ed25519 key (RFC 8463 §4.2).
+    #[must_use]
+    pub fn public_base64(&self) -> String {
+        use base64::Engine as _;
+
+        let public = match self.algorithm {
+            DkimAlgorithm::Ed25519 => Ed25519KeyPair::from_pkcs8(self.pkcs8())
+                .map(|pair| pair.public_key().as_ref().to_vec())
+                .ok(),
+            DkimAlgorithm::Rsa => rsa_public(self.pkcs8()),
+        };
+        // Such a key was checked when it was read.
+        base64::engine::general_purpose::STANDARD.encode(public.unwrap_or_default())
+    }
+
     /// The key as PKCS#8 in DER.
     #[must_use]
     pub fn pkcs8(&self) -> &[u8] {
@@ -117,14 +133,37 @@ fn first_private_key(text: &str) -> Result<Vec<u8>, String> {
         .map_err(|error| format!("is damaged: {error}"))
 }
 
+/// The identifier of the algorithm rsaEncryption (RFC 8017 Appendix C).
+const RSA_ENCRYPTION: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const OCTET_STRING: u8 = 0x04;
+const NULL: u8 = 0x05;
+const IDENTIFIER: u8 = 0x06;
+const SEQUENCE: u8 = 0x30;
+
 /// The number of bits in the modulus of an RSA key in PKCS#8. None if the bytes are no such key.
 fn rsa_bits(pkcs8: &[u8]) -> Option<usize> {
-    /// The identifier of the algorithm rsaEncryption (RFC 8017 Appendix C).
-    const RSA_ENCRYPTION: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
-    const INTEGER: u8 = 0x02;
-    const OCTET_STRING: u8 = 0x04;
-    const IDENTIFIER: u8 = 0x06;
-    const SEQUENCE: u8 = 0x30;
+    let (modulus, _) = rsa_numbers(pkcs8)?;
+    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+    let modulus = modulus.get(zeros..)?;
+    Some(modulus.len() * 8 - modulus.first()?.leading_zeros() as usize)
+}
+
+/// The public half of an RSA key in PKCS#8, as SubjectPublicKeyInfo in DER (RFC 5280 §4.1).
+fn rsa_public(pkcs8: &[u8]) -> Option<Vec<u8>> {
+    let (modulus, exponent) = rsa_numbers(pkcs8)?;
+    let key = [made(INTEGER, modulus), made(INTEGER, exponent)].concat();
+    let algorithm = [made(IDENTIFIER, RSA_ENCRYPTION), made(NULL, b"")].concat();
+    // The first byte of a BIT STRING is the number of unused bits.
+    let key = [vec![0], made(SEQUENCE, &key)].concat();
+    let info = [made(SEQUENCE, &algorithm), made(BIT_STRING, &key)].concat();
+    Some(made(SEQUENCE, &info))
+}
+
+/// The modulus and the public exponent of an RSA key in PKCS#8, as DER has them. None if the bytes
+/// are no such key.
+fn rsa_numbers(pkcs8: &[u8]) -> Option<(&[u8], &[u8])> {
     // PrivateKeyInfo (RFC 5208 §5): version, algorithm, key.
     let (info, end) = element(pkcs8, SEQUENCE)?;
     let (_version, info) = element(info, INTEGER)?;
@@ -138,14 +177,25 @@ fn rsa_bits(pkcs8: &[u8]) -> Option<usize> {
     let (key, _) = element(key, SEQUENCE)?;
     let (_version, key) = element(key, INTEGER)?;
     let (modulus, key) = element(key, INTEGER)?;
-    // Public exponent, private exponent, two primes, two exponents and a coefficient follow.
+    let (exponent, key) = element(key, INTEGER)?;
+    // Private exponent, two primes, two exponents and a coefficient follow.
     let mut rest = key;
-    for _ in 0..6 {
+    for _ in 0..5 {
         (_, rest) = element(rest, INTEGER)?;
     }
-    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
-    let modulus = modulus.get(zeros..)?;
-    Some(modulus.len() * 8 - modulus.first()?.leading_zeros() as usize)
+    Some((modulus, exponent))
+}
+
+/// An element in DER. Its content is shorter than 64 KiB, as that of any key.
+fn made(tag: u8, content: &[u8]) -> Vec<u8> {
+    let [high, low] = (content.len() as u16).to_be_bytes();
+    let mut der = match (high, low) {
+        (0, 0..=0x7f) => vec![tag, low],
+        (0, _) => vec![tag, 0x81, low],
+        _ => vec![tag, 0x82, high, low],
+    };
+    der.extend_from_slice(content);
+    der
 }
 
 /// The first element of some DER (X.690), which must have this tag, and the bytes behind it.
@@ -192,6 +242,46 @@ mod tests {
             assert_eq!(rsa_bits(&der(file)), Some(bits));
         }
         assert_eq!(rsa_bits(&der("ed25519.pem")), None);
+    }
+
+    #[test]
+    fn the_public_keys_of_records() {
+        // openssl pkey -in FILE -pubout -outform DER | base64
+        for (file, public) in [
+            (
+                "rsa1024.pem",
+                "MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDVfMUj56f5xa7ZJUZbVL5Z3rMPFWUkacyRJ0ta
+                 hLou+uxa5JLNjHlZcdCsGBQ+wvadEsJog4F/AzPDQ4OnqXKyLDRg0A5Y0UUwSPTcJEW4baOK9wjj
+                 0o6NPdGc/4RiKdZFlaBF7Lq/5mGQkKtMfKzxB6vw/YRTe9Q4vdz3dhz5AwIDAQAB",
+            ),
+            (
+                "rsa2048.pem",
+                "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAplm8ygLWS+FE5gqMUoCY4NYUSRp0REzO
+                 a+sOeMk5FHJIiaxwO9kZnrPYo/JdUsNERDPe3Qqc2WMg/IX4jhniyeDuCtW73bLHOiXJzUWl2lw4
+                 PwOIZVIx+aZT3oMekSdce+5IGLAyCa7xgyTSHnPsUl23yETPyfr51YQucjVXWimK5kAoDGcc4x8D
+                 Js4m48dSJ9mJ6GADj0NjqpPeudK4Hq0agi+yfvLUd5BywzU1b80B8f6etmJLEZ9WlFFoRyaYR+GZ
+                 j0uQ6Vg+5iUqs/Or7LcIgI/i7lbBFpyAtq8YGreGfG1SsIvyZncVRf7IYeyAxzk7kRUMC/uwmKil
+                 lYdI3wIDAQAB",
+            ),
+        ] {
+            let public = public.replace(['\n', ' '], "");
+            let key = DkimKey {
+                algorithm: DkimAlgorithm::Rsa,
+                bits: 0,
+                der: der(file).into(),
+            };
+            assert_eq!(key.public_base64(), public, "{file}");
+        }
+        let key = DkimKey {
+            algorithm: DkimAlgorithm::Ed25519,
+            bits: 256,
+            der: der("ed25519.pem").into(),
+        };
+        // The last 32 bytes of the same.
+        assert_eq!(
+            key.public_base64(),
+            "uLD5FFdvT0iuA8VT0obG1X+pXHOfeq1D6/QlpDZwOHU="
+        );
     }
 
     #[test]

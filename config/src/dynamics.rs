@@ -101,6 +101,8 @@ pub struct DomainConfig {
     pub description: String,
     /// The host name for mail programs.
     pub client_settings_domain: Domain,
+    /// The host and port of an IMAP server for this domain's mailboxes.
+    pub client_settings_imap: Option<(Domain, u16)>,
     /// The separators, such as `+`. With it, mail to `user+anything@D` is delivered to `user@D`.
     pub localpart_catchall_separators: Vec<String>,
     /// Whether local-parts that differ in case are different addresses.

@@ -109,6 +109,12 @@ static DOMAIN: &[Key] = &[
         "The host name for mail programs.",
     ),
     key(
+        "domains.<domain>.client_settings.imap",
+        Text,
+        Absent("none"),
+        "The \"HOST:PORT\" of an IMAP server with this domain's mailboxes, for mail programs.",
+    ),
+    key(
         "domains.<domain>.localpart_catchall_separators",
         List(&Text),
         Value("[]"),
@@ -178,57 +184,49 @@ static DOMAIN: &[Key] = &[
         Text,
         Required,
         "The account that gets DMARC reports about this domain.",
-    )
-    .later(),
+    ),
     key(
         "domains.<domain>.dmarc.mailbox",
         Text,
         Value("\"DMARC\""),
         "The mailbox of that account for the reports.",
-    )
-    .later(),
+    ),
     key(
         "domains.<domain>.dmarc.localpart",
         LocalPart,
         Value("\"dmarcreports\""),
         "The local-part of the report address.",
-    )
-    .later(),
+    ),
     key(
         "domains.<domain>.dmarc.domain",
         Domain,
         Absent("the domain itself"),
         "The domain of the report address. It must be one of `domains`.",
-    )
-    .later(),
+    ),
     key(
         "domains.<domain>.tls_rpt.account",
         Text,
         Required,
         "The account that gets TLS reports about this domain.",
-    )
-    .later(),
+    ),
     key(
         "domains.<domain>.tls_rpt.mailbox",
         Text,
         Value("\"TLSRPT\""),
         "The mailbox of that account for the reports.",
-    )
-    .later(),
+    ),
     key(
         "domains.<domain>.tls_rpt.localpart",
         LocalPart,
         Value("\"tlsreports\""),
         "The local-part of the report address.",
-    )
-    .later(),
+    ),
     key(
         "domains.<domain>.tls_rpt.domain",
         Domain,
         Absent("the domain itself"),
         "The domain of the report address. It must be one of `domains`.",
-    )
-    .later(),
+    ),
     key(
         "domains.<domain>.mta_sts.policy_id",
         Text,

@@ -147,8 +147,7 @@ static LISTENER: &[Key] = &[
         List(&Ip),
         Value("[]"),
         "The public IP addresses, if they differ from `ips`.",
-    )
-    .later(),
+    ),
     key(
         "listeners.<name>.hostname",
         Domain,
@@ -193,9 +192,9 @@ static LISTENER: &[Key] = &[
         "listeners.<name>.tls.host_keys",
         List(&Path),
         Value("[]"),
-        "Private keys (PEM) of certificates by ACME. With keys that stay, TLSA records stay valid.",
-    )
-    .later(),
+        "The private keys, in PEM, that the certificates of the hostname have. TLSA records (DANE) \
+            name these keys, so they must stay the same when a certificate is renewed.",
+    ),
     key(
         "listeners.<name>.max_message_size",
         Size,

@@ -12,7 +12,7 @@ use crate::{
         },
         Section, key,
     },
-    values::{LogFormat, LogLevel, ReportsTls, StoreEngine},
+    values::{LogFormat, LogLevel, ReportsTls, StoreEngine, TsigAlgorithm},
 };
 
 pub(crate) static SECTIONS: &[Section] = &[
@@ -25,6 +25,12 @@ pub(crate) static SECTIONS: &[Section] = &[
         title: "Certificates by ACME: `acme.<name>`",
         intro: "An account at a CA. A listener names it in `tls.acme`.",
         keys: &[ACME],
+    },
+    Section {
+        title: "Zones that the server writes: `dns_update.\"<zone>\"`",
+        intro: "The server of a zone takes the DNS records of our domains in it (RFC 2136). \
+            \"postrider dns publish\" writes them, and a new domain has them at once.",
+        keys: &[DNS_UPDATE],
     },
     Section {
         title: "Queue, webhooks, limits",
@@ -102,22 +108,19 @@ static GENERAL: &[Key] = &[
         Text,
         Required,
         "The account that gets reports about TLS connections to this host.",
-    )
-    .later(),
+    ),
     key(
         "host_tls_rpt.mailbox",
         Text,
         Value("\"TLSRPT\""),
         "The mailbox of that account for the reports.",
-    )
-    .later(),
+    ),
     key(
         "host_tls_rpt.localpart",
         LocalPart,
         Value("\"tlsreports\""),
         "The local-part of the report address. Its domain is the hostname.",
-    )
-    .later(),
+    ),
     key(
         "reports.tls",
         Word(ReportsTls::WORDS),
@@ -280,10 +283,9 @@ static ACME: &[Key] = &[
     key(
         "acme.<name>.issuer",
         Domain,
-        Absent("letsencrypt.org for Let's Encrypt"),
+        Absent("letsencrypt.org for Let's Encrypt, else none"),
         "The domain that names the CA in CAA records.",
-    )
-    .later(),
+    ),
     key(
         "acme.<name>.eab.key_id",
         Text,
@@ -298,6 +300,33 @@ static ACME: &[Key] = &[
         "External account binding: the file with the key.",
     )
     .later(),
+];
+
+static DNS_UPDATE: &[Key] = &[
+    key(
+        "dns_update.<zone>.server",
+        SocketAddress,
+        Required,
+        "The primary server of the zone.",
+    ),
+    key(
+        "dns_update.<zone>.key_name",
+        Text,
+        Required,
+        "The name of the TSIG key (RFC 8945), as the server knows it.",
+    ),
+    key(
+        "dns_update.<zone>.key_file",
+        Path,
+        Required,
+        "The file with the secret of the key: base64, or the output of tsig-keygen or keymgr.",
+    ),
+    key(
+        "dns_update.<zone>.algorithm",
+        Word(TsigAlgorithm::WORDS),
+        Value("\"hmac-sha256\""),
+        "The algorithm of the key.",
+    ),
 ];
 
 static FLOW: &[Key] = &[

@@ -23,6 +23,7 @@
 mod check;
 mod describe;
 mod dkim_key;
+mod dns_update;
 mod domains_file;
 mod duration;
 mod dynamics;
@@ -56,6 +57,7 @@ mod words;
 
 pub use describe::{KeyDescription, describe, describe_markdown, describe_text};
 pub use dkim_key::DkimKey;
+pub use dns_update::{DnsUpdate, TsigSecret};
 pub use domains_file::{Changed, DomainsFile, EditError};
 pub use duration::parse_duration;
 pub use dynamics::{
@@ -84,7 +86,7 @@ pub use statics::{
 pub use values::{
     Canonicalization, DestinationAddress, DkimAlgorithm, DkimHash, DomainPattern, FailureDsn,
     LogFormat, LogLevel, Mechanism, MtaStsMode, Network, Pattern, ReportsTls, StoreEngine,
-    TlsVersion, WebhookEvent, WebhookSecret,
+    TlsVersion, TsigAlgorithm, WebhookEvent, WebhookSecret,
 };
 pub use watch::{Outcome, ReadAgain, Watcher};
 

@@ -76,7 +76,7 @@ pub enum Match {
     Exact,
     /// No account has the address as destination, and the account has the catch-all of the domain.
     CatchAll,
-    /// The address receives DMARC or TLS reports.
+    /// The address receives DMARC or TLS reports, about a domain or about the server itself.
     Report,
     /// The address is postmaster or abuse at a domain without such an address, and the postmaster
     /// of the server gets the mail. The address is not valid for a login or as sender.
@@ -102,6 +102,15 @@ pub(crate) struct Index {
     hostname: Option<Domain>,
     postmaster: String,
     postmaster_destination: Destination,
+    host_reports: Option<HostReportIndex>,
+}
+
+/// The address for reports at the hostname.
+#[derive(Clone, Debug)]
+struct HostReportIndex {
+    localpart: LocalPart,
+    account: String,
+    destination: Destination,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -160,6 +169,17 @@ impl Index {
                 mailbox: statics.postmaster.mailbox.clone(),
                 ..Destination::default()
             },
+            host_reports: statics
+                .host_tls_rpt
+                .as_ref()
+                .map(|reports| HostReportIndex {
+                    localpart: reports.localpart.clone(),
+                    account: reports.account.clone(),
+                    destination: Destination {
+                        mailbox: reports.mailbox.clone(),
+                        ..Destination::default()
+                    },
+                }),
         }
     }
 
@@ -341,6 +361,7 @@ impl Dynamic {
     pub fn lookup<'a>(&'a self, address: &'a Address) -> Option<Found<'a>> {
         let domain = address.host.domain()?;
         self.lookup_configured(domain, &address.local)
+            .or_else(|| self.lookup_host_reports(domain, &address.local))
             .or_else(|| self.lookup_postmaster(domain, &address.local))
     }
 
@@ -406,6 +427,24 @@ impl Dynamic {
             account,
             destination: account.destinations.get(key)?,
             by,
+        })
+    }
+
+    /// The account for reports at the hostname, which need not be a configured domain.
+    fn lookup_host_reports(&self, domain: &Domain, local: &LocalPart) -> Option<Found<'_>> {
+        let reports = self.index.host_reports.as_ref()?;
+        let own = self.index.hostname.as_ref() == Some(domain);
+        let same = reports.localpart.as_str().to_lowercase() == local.as_str().to_lowercase();
+        let (name, account) = self.accounts.get_key_value(&reports.account)?;
+        (own && same).then_some(Found {
+            domain: self.domains.get(domain),
+            tail: None,
+            target: Target::Account {
+                name,
+                account,
+                destination: &reports.destination,
+                by: Match::Report,
+            },
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
 
-use postrider_smtp::{Domain, LocalPart};
+use postrider_smtp::{Domain, Host, LocalPart};
 use toml_edit::{Item, Value};
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     keys,
     parse_static::{mailbox_problem, read_mailbox},
     reader::{Reader, Source, read_text},
-    scalar::{Scalar as _, parse_localpart},
+    scalar::{Scalar as _, parse_host_port, parse_localpart},
     statics::Static,
     tables::Tables,
     values::{
@@ -90,6 +90,7 @@ fn read_domain(domain: &Domain, reader: &Reader<'_>, statics: &Static) -> Domain
         disabled: reader.get("disabled"),
         description: reader.get("description"),
         client_settings_domain: client_settings_domain.unwrap_or_else(|| domain.clone()),
+        client_settings_imap: read_imap(&reader.section("client_settings")),
         localpart_catchall_separators: read_separators(reader),
         localpart_case_sensitive: reader.get("localpart_case_sensitive"),
         dkim: read_dkim(&reader.section("dkim")),
@@ -104,6 +105,22 @@ fn read_domain(domain: &Domain, reader: &Reader<'_>, statics: &Static) -> Domain
             .and_then(|table| read_mta_sts(&table, statics)),
         aliases: read_aliases(&reader.section("aliases")),
         routes: read_routes(reader),
+    }
+}
+
+fn read_imap(reader: &Reader<'_>) -> Option<(Domain, u16)> {
+    let text: String = reader.opt("imap")?;
+    let (host, port) = parse_host_port(&text)
+        .inspect_err(|message| reader.wrong("imap", message.as_str()))
+        .ok()?;
+    match host {
+        Host::Domain(host) => Some((host, port)),
+        Host::Literal(_) => {
+            let message = "must be a domain name and a port: mail programs need a certificate for \
+                the name";
+            reader.wrong("imap", message);
+            None
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use postrider_smtp::{Domain, Host};
 use toml_edit::Document;
 
 use crate::{
+    dns_update,
     error::Errors,
     hooks::{read_hook, read_milter},
     keys, listeners,
@@ -117,6 +118,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
             .table("host_tls_rpt")
             .and_then(|table| read_host_tls_rpt(&table)),
         reports: read_reports(&root.section("reports")),
+        dns_update: dns_update::read(root),
         resolver: ResolverConfig {
             servers: resolver.set("servers"),
             dnssec: resolver.get("dnssec"),
@@ -185,14 +187,23 @@ fn read_log(reader: &Reader<'_>) -> Log {
     }
 }
 
+/// The name in CAA records of a CA with this directory, if the CA is known here.
+fn issuer_of(directory_url: &str) -> Option<Domain> {
+    const LETSENCRYPT: &str = "letsencrypt.org";
+    let url = url::Url::parse(directory_url).ok()?;
+    let host = url.host_str()?.strip_suffix(LETSENCRYPT)?;
+    let known = host.is_empty() || host.ends_with('.');
+    known.then(|| Domain::parse(LETSENCRYPT).ok())?
+}
+
 fn read_acme(reader: &Reader<'_>) -> Option<Acme> {
-    let directory_url = reader.url("directory_url", &["https"]);
+    let directory_url = reader.url("directory_url", &["https"]).unwrap_or_default();
     Some(Acme {
-        directory_url: directory_url.unwrap_or_default(),
         contact_email: reader.get("contact_email"),
         renew_before: reader.get("renew_before"),
         ca_file: reader.opt("ca_file"),
-        issuer: reader.opt("issuer"),
+        issuer: reader.opt("issuer").or_else(|| issuer_of(&directory_url)),
+        directory_url,
         eab: reader.table("eab").and_then(|eab| {
             let key_id = eab.opt("key_id");
             let key_file = eab.opt("key_file");

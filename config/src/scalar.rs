@@ -17,8 +17,8 @@ use crate::{
     schema::Kind,
     values::{
         Canonicalization, DkimAlgorithm, DkimHash, DomainPattern, FailureDsn, LogFormat, LogLevel,
-        Mechanism, MtaStsMode, Network, Pattern, ReportsTls, StoreEngine, TlsVersion, WebhookEvent,
-        parse_address, parse_domain,
+        Mechanism, MtaStsMode, Network, Pattern, ReportsTls, StoreEngine, TlsVersion,
+        TsigAlgorithm, WebhookEvent, parse_address, parse_domain,
     },
 };
 
@@ -238,6 +238,7 @@ word!(
     WebhookEvent,
     FailureDsn,
     ReportsTls,
+    TsigAlgorithm,
     HookKind,
     HookStage,
     HookBody,

@@ -11,6 +11,7 @@ use std::{
 use postrider_smtp::{Address, Domain, Host, LocalPart};
 
 use crate::{
+    dns_update::DnsUpdate,
     hooks::{Hook, Milter},
     quantity::Size,
     values::{LogFormat, LogLevel, Mechanism, ReportsTls, StoreEngine, TlsVersion},
@@ -41,6 +42,8 @@ pub struct Static {
     pub reports: Reports,
     /// The DNS resolver.
     pub resolver: ResolverConfig,
+    /// The servers that take changes of a zone, by zone.
+    pub dns_update: BTreeMap<Domain, DnsUpdate>,
     /// Trust for outgoing TLS.
     pub tls: OutgoingTls,
     /// ACME accounts by name.
@@ -187,7 +190,7 @@ pub struct Acme {
     pub renew_before: Duration,
     /// The CA of the directory's own certificate. None means a public CA.
     pub ca_file: Option<PathBuf>,
-    /// The name of the CA in CAA records.
+    /// The name of the CA in CAA records (RFC 8659). None: not known.
     pub issuer: Option<Domain>,
     /// External account binding.
     pub eab: Option<Eab>,
@@ -268,7 +271,8 @@ pub struct ListenerTls {
     pub min_version: TlsVersion,
     /// Whether clients are asked for a certificate. It is never required.
     pub client_auth: bool,
-    /// The private keys of certificates by ACME.
+    /// The files of the private keys that the certificates of the hostname have. TLSA records name
+    /// these keys.
     pub host_keys: Vec<PathBuf>,
 }
 

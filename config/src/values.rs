@@ -73,6 +73,18 @@ words! {
 }
 
 words! {
+    /// The algorithm of a key that signs changes of a zone (RFC 8945 §6).
+    TsigAlgorithm {
+        /// HMAC with SHA-256.
+        HmacSha256 = "hmac-sha256",
+        /// HMAC with SHA-384.
+        HmacSha384 = "hmac-sha384",
+        /// HMAC with SHA-512.
+        HmacSha512 = "hmac-sha512",
+    }
+}
+
+words! {
     /// The kind of a DKIM key (RFC 6376, RFC 8463).
     DkimAlgorithm {
         /// RSA, at least 1024 bits.

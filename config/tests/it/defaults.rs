@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, path::Path, time::Duration};
 use postrider_config::{
     CertificateSource, Dynamic, FailureDsn, HookAuth, HookBody, HookConditions, HookError,
     HookKind, HookQuarantine, HookStage, Lmtp, LogFormat, LogLevel, MilterSocket, ReportsTls, Size,
-    Static, TlsVersion, Transport, describe,
+    Static, TlsVersion, Transport, TsigAlgorithm, describe,
     keys::{DYNAMIC, STATIC},
     schema::{Default, Key, Section},
 };
@@ -348,10 +348,7 @@ fn keys_that_this_version_only_checks_are_listed() {
     let config = statics(
         "admin_http = {}\nmetrics_http = { enabled = false, port = 9 }\nwebapi_http = {}\nnat_ips = []\n[policy]\ngreylist = false\n",
     );
-    assert_eq!(
-        config.not_yet(),
-        ["listeners.local.nat_ips", "policy.greylist"]
-    );
+    assert_eq!(config.not_yet(), ["policy.greylist"]);
     let config = statics("admin_http = { port = 1 }\n");
     assert_eq!(config.not_yet(), ["listeners.local.admin_http.port"]);
     let text = format!(
@@ -360,6 +357,46 @@ fn keys_that_this_version_only_checks_are_listed() {
     );
     let config = dynamic(&text, &statics(""));
     assert_eq!(config.not_yet(), ["accounts.alice.quota"]);
+}
+
+#[test]
+fn keys_of_dns_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let conf = dir.path().join("postrider.conf");
+    std::fs::write(dir.path().join("tsig.key"), "c2VjcmV0IQ==\n").unwrap();
+    let more = r#"
+[acme.le]
+[acme.other]
+directory_url = "https://acme.example.net/dir"
+[acme.named]
+directory_url = "https://ca.example.net/"
+issuer = "ca.example"
+[acme.fake]
+directory_url = "https://notletsencrypt.org/"
+[dns_update."Example.org."]
+server = "127.0.0.1:53"
+key_name = "a_key."
+key_file = "tsig.key"
+"#;
+    let config = Static::parse(&format!("{}{more}", support::STATIC), &conf).unwrap();
+    let (zone, update) = config.dns_update.first_key_value().unwrap();
+    assert_eq!(zone.ascii(), "example.org");
+    assert_eq!(update.key_name, "a_key");
+    assert_eq!(update.key.bytes(), b"secret!");
+    assert_eq!(update.algorithm, TsigAlgorithm::HmacSha256);
+    let issuer = |name: &str| {
+        let issuer = config.acme[name].issuer.as_ref();
+        issuer.map(|domain| domain.ascii())
+    };
+    assert_eq!(
+        ["le", "other", "named", "fake"].map(issuer),
+        [Some("letsencrypt.org"), None, Some("ca.example"), None]
+    );
+    let imap = "[domains.\"example.net\"]\nclient_settings.imap = \"imap.example.net:993\"\n";
+    let dynamic = dynamic(&format!("{}{imap}", support::DYNAMIC), &config);
+    let domain = &dynamic.domains[&"example.net".parse().unwrap()];
+    let (host, port) = domain.client_settings_imap.as_ref().unwrap();
+    assert_eq!((host.ascii(), *port), ("imap.example.net", 993));
 }
 
 /// Lines that set each key to its default value, with the placeholders of the names filled in.
@@ -447,6 +484,7 @@ fn toml_string(text: &str) -> String {
 fn document_with(name: &str, value: &str) -> (String, String) {
     let names = [
         ("<domain>", "\"example.org\""),
+        ("<zone>", "\"example.org\""),
         ("<address>", "\"alice@example.org\""),
         ("<selector>", "s1"),
         ("<localpart>", "list"),

@@ -79,6 +79,55 @@ fn found(config: &Dynamic, text: &str) -> String {
 }
 
 #[test]
+fn reports_about_the_server_reach_their_account() {
+    let reports = "[host_tls_rpt]\naccount = \"alice\"\nmailbox = \"TLS\"\n";
+    let at_host = address("TLSreports@mail.example.org");
+    let domain = |more: &str| {
+        format!(
+            "{more}[domains.\"example.org\"]\n[accounts.alice]\ndomain = \"example.org\"\n\
+            destinations.\"alice@example.org\" = {{}}\n"
+        )
+    };
+    let own = "destinations.\"@mail.example.org\" = {}\n";
+    let host = "[domains.\"mail.example.org\"]\n";
+    for text in [domain(""), domain(host), format!("{}{own}", domain(host))] {
+        let config = dynamic(&text, &statics(reports));
+        let found = config.lookup(&at_host).unwrap();
+        let Target::Account {
+            name,
+            destination,
+            by,
+            ..
+        } = found.target
+        else {
+            panic!("{found:?}");
+        };
+        assert_eq!((name, &*destination.mailbox), ("alice", "TLS"));
+        assert_eq!(by, Match::Report);
+        assert_eq!(config.lookup(&address("other@example.org")), None);
+    }
+    let config = dynamic(&domain(""), &statics(""));
+    assert_eq!(config.lookup(&at_host), None);
+    let taken = format!(
+        "{}destinations.\"tlsreports@mail.example.org\" = {{}}\n",
+        domain(host)
+    );
+    let errors = Dynamic::parse(&taken, "domains.conf", &statics(reports)).unwrap_err();
+    assert!(
+        errors.to_string().contains("is the address for reports"),
+        "{errors}"
+    );
+    let reports = reports.replace("alice", "bob");
+    let errors = Dynamic::parse(&domain(""), "domains.conf", &statics(&reports)).unwrap_err();
+    assert!(
+        errors
+            .to_string()
+            .contains("host_tls_rpt.account: names account \"bob\""),
+        "{errors}"
+    );
+}
+
+#[test]
 fn addresses_are_found() {
     let config = config();
     for (text, expected) in [
