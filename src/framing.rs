@@ -12,6 +12,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 const VERSION: &[u8] = b"HTTP/1.0";
 /// The bytes of a line that are kept: enough for the names and values that matter.
 const KEPT: usize = 64;
+/// The names of the fields that matter, in lower case.
+const NAMES: [&[u8]; 3] = [b"host", b"transfer-encoding", b"content-length"];
 
 /// The fault of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -119,7 +121,10 @@ impl Fields {
     fn add(&mut self, line: &Line) {
         let mut parts = line.text().splitn(2, |byte| *byte == b':');
         let name = parts.next().unwrap_or_default().trim_ascii();
-        let value = parts.next().unwrap_or_default().trim_ascii();
+        let value = parts.next();
+        // The name may end behind the part that is kept.
+        self.unclear |= line.cut && value.is_none() && may_matter(name);
+        let value = value.unwrap_or_default().trim_ascii();
         if name.eq_ignore_ascii_case(b"host") {
             self.hosts += 1;
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
@@ -157,6 +162,15 @@ impl Fields {
             Self { length, .. } => length.map(State::Body).ok_or(Fault::Unclear),
         }
     }
+}
+
+/// Whether a name that begins so may be one of a field that matters. Blanks before it are gone.
+fn may_matter(begin: &[u8]) -> bool {
+    let begins = |name: &[u8]| {
+        let same = name.get(..begin.len());
+        same.is_some_and(|same| same.eq_ignore_ascii_case(begin))
+    };
+    NAMES.into_iter().any(begins)
 }
 
 impl State {
@@ -380,6 +394,32 @@ mod tests {
         framing.read(b"GET / HTTP/1.0\r\n\r\nGET / HTTP/1.1\r\n\r\n");
         let faults = [0, 1, 2].map(|request| framing.fault(request));
         assert_eq!(faults, [None, Some(Fault::NoHost), Some(Fault::NoHost)]);
+    }
+
+    #[test]
+    fn a_name_that_is_cut_is_not_passed_over() {
+        let blanks = " ".repeat(64);
+        let most = " ".repeat(60);
+        for (field, fault) in [
+            (format!("{blanks}Content-Length: 5"), Some(Fault::Unclear)),
+            (format!("{blanks}X: y"), Some(Fault::Unclear)),
+            (format!("{most}Host: y"), Some(Fault::TwoHosts)),
+            (format!("\t{most}hOS"), Some(Fault::Unclear)),
+            (format!("{most}Tran: y"), Some(Fault::Unclear)),
+            (format!("Host{blanks}: y"), Some(Fault::TwoHosts)),
+            (format!("Content-Length{blanks}: 5"), Some(Fault::Unclear)),
+            (
+                format!("Transfer-Encoding{blanks}: chunked"),
+                Some(Fault::Unclear),
+            ),
+            (format!("{most}XHos: y"), None),
+            (format!("Hosts-{}: y", "x".repeat(70)), None),
+            (format!(" {}", "x".repeat(70)), None),
+        ] {
+            let wire = format!("GET / HTTP/1.1\r\n{HOST}{field}\r\n\r\n");
+            let requests = usize::from(fault.is_none());
+            check(&wire, requests, fault.map(|fault| (0, fault)));
+        }
     }
 
     #[test]

@@ -289,109 +289,91 @@ impl Refusal {
     /// The reply of this refusal.
     #[must_use]
     pub fn reply(&self) -> Reply {
-        let (code, enhanced, text): (_, _, Cow<'static, str>) = match self {
-            Self::LoginElsewhere => (
-                ReplyCode::NOT_IMPLEMENTED,
-                EnhancedCode::INVALID_COMMAND,
-                "logins are for submission, on another port".into(),
-            ),
-            Self::TooManyLogins(wait) => (
-                ReplyCode::TEMPORARY_FAILURE,
-                EnhancedCode::SECURITY_TRANSIENT,
-                format!(
-                    "too many failed logins from your network, try again in {}",
-                    wait_in_words(*wait)
-                )
-                .into(),
-            ),
-            Self::BadCredentials => (
-                ReplyCode::AUTHENTICATION_FAILED,
-                EnhancedCode::BAD_CREDENTIALS,
-                "wrong user or password".into(),
-            ),
-            Self::LoginDisabled(text) => (
-                ReplyCode::AUTHENTICATION_FAILED,
-                EnhancedCode::ACCOUNT_DISABLED,
-                text.clone().into(),
-            ),
-            Self::MayNotActAs => (
-                ReplyCode::AUTHENTICATION_FAILED,
-                EnhancedCode::BAD_CREDENTIALS,
-                "you may not act for that other user".into(),
-            ),
-            Self::LoginRequired => (
-                ReplyCode::AUTHENTICATION_REQUIRED,
-                EnhancedCode::SECURITY,
-                "log in first".into(),
-            ),
-            Self::SenderNotAllowed(text) => (
-                ReplyCode::MAILBOX_UNAVAILABLE,
-                EnhancedCode::NOT_AUTHORIZED,
-                text.clone().into(),
-            ),
-            Self::AuthorUnclear(fault) => (
-                ReplyCode::MAILBOX_UNAVAILABLE,
-                EnhancedCode::CONTENT,
-                fault.to_string().into(),
-            ),
-            Self::NameOfAnother(address) => (
-                ReplyCode::MAILBOX_UNAVAILABLE,
-                EnhancedCode::NOT_AUTHORIZED,
-                format!(
-                    "the name in the From field has the address {address}, and your account may not send from it"
-                )
-                .into(),
-            ),
-            Self::SenderDomainDisabled(host) => (
-                ReplyCode::LOCAL_ERROR,
-                EnhancedCode::SYSTEM_TRANSIENT,
-                format!("{host} sends no mail for now, try again later").into(),
-            ),
-            Self::PostmasterWithoutDomain => (
-                ReplyCode::MAILBOX_UNAVAILABLE,
-                EnhancedCode::BAD_RECIPIENT_SYNTAX,
-                "name the postmaster's domain".into(),
-            ),
-            Self::NotLocal(host) => (
-                ReplyCode::MAILBOX_UNAVAILABLE,
-                EnhancedCode::NOT_AUTHORIZED,
-                format!("mail for {host} is not taken here").into(),
-            ),
-            Self::UnknownRecipient(address) => (
-                ReplyCode::MAILBOX_UNAVAILABLE,
-                EnhancedCode::UNKNOWN_MAILBOX,
-                format!("there is no {address} here").into(),
-            ),
-            Self::DisabledDomain(host) => (
-                ReplyCode::LOCAL_ERROR,
-                EnhancedCode::SYSTEM_TRANSIENT,
-                format!("{host} takes no mail for now, try again later").into(),
-            ),
-            Self::DestinationRefuses { code, text } => return destination_reply(*code, text),
-            Self::MembersOnly(address) => (
-                ReplyCode::MAILBOX_UNAVAILABLE,
-                EnhancedCode::LIST_PROHIBITED,
-                format!("only its members may write to {address}").into(),
-            ),
-            Self::NoMember(address) => (
-                ReplyCode::MAILBOX_BUSY,
-                EnhancedCode::LIST_PROBLEM,
-                format!("no member of {address} takes mail now").into(),
-            ),
+        match self {
+            Self::DestinationRefuses { code, text } => destination_reply(*code, text),
+            Self::Simulated(failure) => failure.reply(),
+            other => {
+                let (code, enhanced) = other.codes();
+                Reply::new(code, Some(enhanced), other.text())
+            }
+        }
+    }
+
+    /// The codes of the reply. A destination's own reply and a simulated one have codes of their
+    /// own.
+    const fn codes(&self) -> (ReplyCode, EnhancedCode) {
+        use {EnhancedCode as Enhanced, ReplyCode as Code};
+        match self {
+            Self::LoginElsewhere => (Code::NOT_IMPLEMENTED, Enhanced::INVALID_COMMAND),
+            Self::TooManyLogins(_) => (Code::TEMPORARY_FAILURE, Enhanced::SECURITY_TRANSIENT),
+            Self::BadCredentials | Self::MayNotActAs => {
+                (Code::AUTHENTICATION_FAILED, Enhanced::BAD_CREDENTIALS)
+            }
+            Self::LoginDisabled(_) => (Code::ACCOUNT_DISABLED, Enhanced::ACCOUNT_DISABLED),
+            Self::LoginRequired => (Code::AUTHENTICATION_REQUIRED, Enhanced::SECURITY),
+            Self::SenderNotAllowed(_) | Self::NameOfAnother(_) | Self::NotLocal(_) => {
+                (Code::MAILBOX_UNAVAILABLE, Enhanced::NOT_AUTHORIZED)
+            }
+            Self::AuthorUnclear(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::CONTENT),
+            Self::PostmasterWithoutDomain => {
+                (Code::MAILBOX_UNAVAILABLE, Enhanced::BAD_RECIPIENT_SYNTAX)
+            }
+            Self::UnknownRecipient(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::UNKNOWN_MAILBOX),
+            Self::MembersOnly(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::LIST_PROHIBITED),
+            Self::NoMember(_) => (Code::MAILBOX_BUSY, Enhanced::LIST_PROBLEM),
             // RFC 5321 §6.3.
-            Self::MailLoop => (
-                ReplyCode::TRANSACTION_FAILED,
-                EnhancedCode::LOOP,
-                "too many Received fields: the message is in a mail loop".into(),
-            ),
-            Self::MailboxGone => (
-                ReplyCode::LOCAL_ERROR,
-                EnhancedCode::SYSTEM_TRANSIENT,
-                "the mailbox is gone for now, try again later".into(),
-            ),
-            Self::Simulated(failure) => return failure.reply(),
+            Self::MailLoop => (Code::TRANSACTION_FAILED, Enhanced::LOOP),
+            Self::SenderDomainDisabled(_)
+            | Self::DisabledDomain(_)
+            | Self::MailboxGone
+            | Self::DestinationRefuses { .. }
+            | Self::Simulated(_) => (Code::LOCAL_ERROR, Enhanced::SYSTEM_TRANSIENT),
+        }
+    }
+
+    /// The text of the reply.
+    fn text(&self) -> Cow<'static, str> {
+        let fixed = match self {
+            Self::TooManyLogins(wait) => {
+                let wait = wait_in_words(*wait);
+                return format!("too many failed logins from your network, try again in {wait}")
+                    .into();
+            }
+            Self::LoginDisabled(text)
+            | Self::SenderNotAllowed(text)
+            | Self::DestinationRefuses { text, .. } => return text.clone().into(),
+            Self::AuthorUnclear(fault) => return fault.to_string().into(),
+            Self::NameOfAnother(address) => {
+                return format!(
+                    "the name in the From field has the address {address}, and your account may \
+                     not send from it"
+                )
+                .into();
+            }
+            Self::SenderDomainDisabled(host) => {
+                return format!("{host} sends no mail for now, try again later").into();
+            }
+            Self::NotLocal(host) => return format!("mail for {host} is not taken here").into(),
+            Self::UnknownRecipient(address) => return format!("there is no {address} here").into(),
+            Self::DisabledDomain(host) => {
+                return format!("{host} takes no mail for now, try again later").into();
+            }
+            Self::MembersOnly(address) => {
+                return format!("only its members may write to {address}").into();
+            }
+            Self::NoMember(address) => {
+                return format!("no member of {address} takes mail now").into();
+            }
+            Self::LoginElsewhere => "logins are for submission, on another port",
+            Self::BadCredentials => "wrong user or password",
+            Self::MayNotActAs => "you may not act for that other user",
+            Self::LoginRequired => "log in first",
+            Self::PostmasterWithoutDomain => "name the postmaster's domain",
+            Self::MailLoop => "too many Received fields: the message is in a mail loop",
+            Self::MailboxGone => "the mailbox is gone for now, try again later",
+            Self::Simulated(_) => "as asked for",
         };
-        Reply::new(code, Some(enhanced), text)
+        fixed.into()
     }
 }
 

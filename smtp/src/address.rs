@@ -216,6 +216,10 @@ impl Domain {
         if name.is_empty() {
             return Err(AddressError::Empty);
         }
+        // A longer name has no form within the limit, and IDNA takes long for it.
+        if name.len() > 4 * DOMAIN_MAX {
+            return Err(wrong());
+        }
         let ascii = if is_plain(name) {
             Cow::Borrowed(name)
         } else {

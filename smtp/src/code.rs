@@ -52,6 +52,8 @@ impl ReplyCode {
     pub const BAD_SEQUENCE: Self = Self(503);
     /// The server does not implement the parameter.
     pub const PARAMETER_NOT_IMPLEMENTED: Self = Self(504);
+    /// The credentials are right, and the account is disabled (RFC 5248 §3, with 5.7.13).
+    pub const ACCOUNT_DISABLED: Self = Self(525);
     /// The command needs a login (RFC 4954) or STARTTLS (RFC 3207).
     pub const AUTHENTICATION_REQUIRED: Self = Self(530);
     /// The credentials are wrong (RFC 4954).

@@ -125,19 +125,20 @@ pub fn ids(value: &[u8]) -> Vec<String> {
     let value = unfolded(value);
     let mut ids = Vec::new();
     let mut rest = value.trim_ascii_start();
+    // A bracket that does not close is looked for once.
+    let mut closes = true;
     while let Some(first) = rest.first() {
-        let space = rest.iter().position(u8::is_ascii_whitespace);
         let bracket = match first {
-            b'<' => memchr(b'>', rest).map(|at| at + 1),
-            _ => memchr(b'<', rest),
+            b'<' if closes => memchr(b'>', rest).map(|at| at + 1),
+            _ => None,
         };
-        let end = match (first, bracket, space) {
-            // An id with white space in it is one id.
-            (b'<', Some(bracket), _) => bracket,
-            (_, Some(bracket), Some(space)) => bracket.min(space),
-            (_, bracket, space) => bracket.or(space).unwrap_or(rest.len()),
-        };
-        let (id, after) = rest.split_at_checked(end).unwrap_or((rest, &[]));
+        closes &= *first != b'<' || bracket.is_some();
+        let ends = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'<' && *first != b'<';
+        // An id in brackets with white space in it is one id.
+        let end = bracket.or_else(|| rest.iter().position(ends));
+        let (id, after) = rest
+            .split_at_checked(end.unwrap_or(rest.len()))
+            .unwrap_or((rest, &[]));
         ids.push(decode(None, id));
         rest = after.trim_ascii_start();
     }
@@ -183,6 +184,35 @@ mod tests {
             (b" \r\n", &[]),
         ] {
             assert_eq!(ids(value), expected);
+        }
+    }
+
+    /// Time in proportion to the square of the length would be too long.
+    #[test]
+    fn a_long_value_is_read_once() {
+        for piece in ["a ", "<a ", "<a>", "x<a>", "x<a", "<", "< ", "a<"] {
+            let count = (1 << 21) / piece.len();
+            let value = piece.repeat(count);
+            assert!(ids(value.as_bytes()).len() <= 2 * count, "{piece}");
+            assert_eq!(fields(value.as_bytes()).count(), 0);
+        }
+        for piece in [
+            "a=b;", "a*0=b;", "a*0*=%;", "a(b)=c;", ";", "(", "\"", "a=\"b\";",
+        ] {
+            let value = format!("text/plain; {}", piece.repeat((1 << 17) / piece.len()));
+            assert_eq!(parameters(value.as_bytes()).value, "text/plain");
+        }
+        for piece in ["=?", "=?a?", "=?utf-8?q?a?= ", "=?utf-8?b?a?= ", "=", "?"] {
+            let value = piece.repeat((1 << 17) / piece.len());
+            assert!(text(value.as_bytes()).len() <= value.len());
+        }
+        for piece in [
+            "a ", "a, ", "\"a\" ", "(a)", "a@b, ", "<a@b>, ", "=?", ";", "a;",
+        ] {
+            let value = format!("{} \u{e4}", piece.repeat((1 << 17) / piece.len()));
+            for name in ["To", "Subject", "Content-Type", "List-Id"] {
+                let _ = in_ascii(format!("{name}: {value}\r\n").as_bytes());
+            }
         }
     }
 }

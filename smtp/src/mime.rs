@@ -13,7 +13,7 @@
 //! the whole body. Received has dates too. So [`parser`] leaves these fields as they are, and
 //! [`crate::field`] reads them.
 
-use std::sync::LazyLock;
+use std::{cell::LazyCell, sync::LazyLock};
 
 use aho_corasick::AhoCorasick;
 use mail_parser::{HeaderName, Message, MessageParser};
@@ -104,6 +104,7 @@ fn look_over(text: &[u8], most: usize) -> Contents {
     let Some(encodings) = ENCODINGS.as_ref() else {
         return Contents::TooMuch;
     };
+    let anywhere = LazyCell::new(|| encodings.is_match(text));
     for at in memchr_iter(b'/', text) {
         if is(text.get(at.saturating_sub(7)..at), b"message") {
             messages += 1;
@@ -111,7 +112,7 @@ fn look_over(text: &[u8], most: usize) -> Contents {
         } else if is(text.get(at + 1..at + 7), b"digest") {
             // The parts of a digest are messages, whatever they say.
             messages += 1;
-            encoded = encoded || encodings.is_match(text);
+            encoded = encoded || *anywhere;
         }
         if messages > MESSAGES_MAX {
             return Contents::TooMuch;

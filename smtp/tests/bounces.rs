@@ -239,6 +239,44 @@ fn a_report_has_one_result_for_a_recipient() {
     }
 }
 
+/// Time in proportion to the square of the length would be too long. Each mail repeats a piece where a
+/// search, or a copy of the rest, would begin again each time.
+#[test]
+fn a_long_mail_is_read_once() {
+    let head = "Return-Path: <>\nFrom: mailer-daemon@x.example\nSubject: Undelivered mail\n";
+    let fields = "Content-Type: message/delivery-status\n\n\
+                  Final-Recipient: rfc822; a@y.example\nAction: failed\n";
+    let report = format!(
+        "{head}Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b\n{fields}"
+    );
+    let many = |piece: &str| piece.repeat((1 << 19) / piece.len());
+    let text = format!("{head}\nYour message could not be delivered to these recipients:\n\n");
+    let failed: String = (0..8_000).map(|n| format!("r{n}@y.example, ")).collect();
+    let listed: String = (0..8_000).map(|n| format!("r{n}@y.example\n")).collect();
+    let words = format!("no {}", "word ".repeat(12_000));
+    for mail in [
+        format!("{report}{}:\n{}", "x".repeat(1 << 19), many(" a\n")),
+        format!("{report}Diagnostic-Code: smtp; {}", many("550 no \n ")),
+        format!(
+            "{report}Final-Recipient: utf-8; {}@y.example\n",
+            many("\\x{")
+        ),
+        format!("{report}{}", many("Status: x\n")),
+        format!("{text}{listed}"),
+        format!("{text}{listed}{words}\n"),
+        format!("{text}r@y.example {words}{words}\n{listed}"),
+        format!(
+            "X-Failed-Recipients: {failed}\n{text}{}",
+            listed.replace('\n', " ")
+        ),
+        format!("{text}{}", many("<mailto:")),
+        format!("{text}{}", many("From: a@y.example\n")),
+        format!("{text}{}", many("-- copy of the message\n")),
+    ] {
+        let _ = read(mail.as_bytes(), Limits::default());
+    }
+}
+
 /// Our own reports can be read.
 #[test]
 fn our_own_reports_read_back() {

@@ -202,6 +202,7 @@ fn named_in(text: &str, may_tell_of_others: bool) -> Result<Vec<Address>, Author
         return Err(AuthorFault::Control);
     }
     let text: String = text.chars().filter_map(seen_as).collect();
+    let last_via = text.rfind(" via ").filter(|_| may_tell_of_others);
     let mut named = Vec::new();
     for (at, _) in text.match_indices('@') {
         let (before, after) = text.split_at_checked(at).unwrap_or_default();
@@ -212,10 +213,9 @@ fn named_in(text: &str, may_tell_of_others: bool) -> Result<Vec<Address>, Author
             .take_while(|(_, c)| is_of_local_part(*c))
             .last();
         let end = after.find(|c: char| !is_of_domain(c));
-        let (domain, rest) = after
-            .split_at_checked(end.unwrap_or(after.len()))
-            .unwrap_or_default();
-        let tells = may_tell_of_others && rest.contains(" via ");
+        let end = end.unwrap_or(after.len());
+        let domain = after.get(..end).unwrap_or_default();
+        let tells = last_via.is_some_and(|via| via > at + end);
         let domain = Domain::parse(domain.trim_matches(['.', '-']));
         let local = begin.and_then(|(begin, _)| before.get(begin..));
         let local = local.and_then(|local| LocalPart::from_decoded(local).ok());
@@ -294,6 +294,17 @@ mod tests {
         }
         check("From: \"a..b\"@sender.test\r\n", "\"a..b\"@sender.test");
         check("From: <j\u{f6}@b\u{fc}.test>\r\n", "j\u{f6}@xn--b-eha.test");
+    }
+
+    /// Time in proportion to the square of the length would be too long.
+    #[test]
+    fn a_long_name_is_read_once() {
+        for (name, length) in [("a@b.c ", 1 << 22), ("@ ", 1 << 18), ("a@b. via ", 1 << 18)] {
+            let name = name.repeat(length / name.len());
+            let section = format!("From: \"{name}\" <app@sender.test>\r\n");
+            let found = author(section.as_bytes()).unwrap();
+            assert!(found.is_ok_and(|author| author.address.to_string() == "app@sender.test"));
+        }
     }
 
     #[test]

@@ -296,7 +296,7 @@ fn logins_have_their_answers() {
             "locked",
             PasswordCheck::Right,
             false,
-            "535 5.7.13 ask the help desk",
+            "525 5.7.13 ask the help desk",
         ),
         (
             "locked",

@@ -100,7 +100,12 @@ fn judge(said: &Said<'_>) -> Judged {
         .enhanced
         .filter(|code| said.code == 0 || said.code / 100 == u16::from(code.class));
     // Some servers refuse messages with the codes of AUTH.
-    let login = stage == Some(Stage::Auth) || matches!(said.code, 530..=538);
+    let login = stage == Some(Stage::Auth) || matches!(said.code, 525 | 530..=538);
+    if login {
+        // `Unknown user` is the user that logs in.
+        told.clear.retain(|class| !class.is_of_recipient());
+        told.vague.retain(|class| !class.is_of_recipient());
+    }
     let telling = enhanced
         .and_then(telling)
         .filter(|class| fits(*class, stage) && (*class != Class::Login || login));
@@ -143,6 +148,10 @@ fn between(
     if place == Some((2, 1)) && word == Class::RateLimited {
         return (Class::RecipientRate, Evidence::Words);
     }
+    // The code 5.7.13 is for a login (RFC 5248 §3). Servers send it for a recipient too.
+    if place == Some((7, 13)) && matches!(word, Class::Sender | Class::Login) {
+        return (word, Evidence::Words);
+    }
     let reliable = !matches!(
         place,
         Some((1, 1..=5 | 10) | (2, 1) | (4, _) | (5, 1 | 2 | 4..=6) | (7, 8..=12))
@@ -163,7 +172,7 @@ fn telling(code: EnhancedCode) -> Option<Class> {
         (1, 1 | 3 | 6) => Class::UnknownMailbox,
         (1, 2 | 10) => Class::Domain,
         (1, 7 | 8) => Class::Sender,
-        (2, 1) | (7, 13 | 17 | 18) => Class::MailboxDisabled,
+        (2, 1) | (7, 13) => Class::MailboxDisabled,
         (2, 2) => Class::MailboxFull,
         (2, 3) | (3, 4) | (7, 16) => Class::TooBig,
         (2, 121 | 122) => Class::RecipientRate,
@@ -176,6 +185,9 @@ fn telling(code: EnhancedCode) -> Option<Class> {
         (5, 3) => Class::Split,
         (7, 8 | 9 | 11 | 12) => Class::Login,
         (7, 10 | 30) => Class::Tls,
+        // The mailbox or the domain has another owner than at the time that the message names (RFC
+        // 7293 §7). Messages without such a demand arrive.
+        (7, 17 | 18) => Class::Policy,
         (7, 20..=26 | 29 | 31 | 32 | 40 | 515) => Class::Authentication,
         (7, 27) => Class::Sender,
         (7, 28 | 705 | 708) => Class::RateLimited,
@@ -251,7 +263,7 @@ const fn by_reply(code: u16, stage: Option<Stage>) -> Class {
             0 => Class::Network,
             400..=499 => Class::System,
             500 | 502..=504 | 555 => Class::Protocol,
-            530..=538 => Class::Login,
+            525 | 530..=538 => Class::Login,
             552 => Class::TooBig,
             _ => Class::Sender,
         },
@@ -271,14 +283,13 @@ const fn by_reply(code: u16, stage: Option<Stage>) -> Class {
             541 => Class::Spam,
             571 => Class::Policy,
             523 => Class::TooBig,
-            525 => Class::MailboxDisabled,
             552 if matches!(stage, Some(Stage::EndOfData)) => Class::TooBig,
             552 => Class::MailboxFull,
             554 if matches!(stage, Some(Stage::EndOfData)) => Class::Spam,
             521 | 556 => Class::Domain,
             500 if stage.is_some() => Class::Protocol,
             501..=504 | 555 => Class::Protocol,
-            530 | 534 | 535 | 538 => Class::Login,
+            525 | 530 | 534 | 535 | 538 => Class::Login,
             421 | 431 | 432 | 451 | 452 | 454 => Class::System,
             _ => Class::Unknown,
         },

@@ -141,18 +141,19 @@ fn starts_anew(name: &str, fresh: bool, last: Option<&Entry>) -> bool {
 /// The unfolded lines of a text.
 fn unfolded(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
+    let mut in_field = false;
     for line in text.lines() {
         let line = line.trim_end_matches('\r');
+        let folded = line.starts_with([' ', '\t']) && !line.trim().is_empty();
         match lines.last_mut() {
-            Some(last)
-                if line.starts_with([' ', '\t'])
-                    && !line.trim().is_empty()
-                    && last.contains(':') =>
-            {
+            Some(last) if folded && in_field => {
                 last.push(' ');
                 last.push_str(line.trim());
             }
-            _ => lines.push(line.to_owned()),
+            _ => {
+                in_field = line.contains(':');
+                lines.push(line.to_owned());
+            }
         }
     }
     lines

@@ -76,7 +76,8 @@ impl<'a> Letter<'a> {
     pub(super) fn failed_recipients(&self) -> Vec<String> {
         let raw = self.mail.header_raw("X-Failed-Recipients");
         let addresses = raw.unwrap_or_default().split([',', '\n']);
-        addresses.filter_map(super::address).collect()
+        let addresses = addresses.filter_map(super::address);
+        addresses.take(super::RECIPIENTS_MAX).collect()
     }
 }
 

@@ -10,11 +10,11 @@
 //! Other addresses stand in the same places: the sender, people who help, Message-IDs. So an
 //! address with a reply or clear words counts before all that have none.
 
-use std::sync::LazyLock;
+use std::{collections::HashSet, sync::LazyLock};
 
 use regex::Regex;
 
-use super::{RECIPIENTS_MAX, address, codes, returned, words};
+use super::{RECIPIENTS_MAX, address, codes, cut_at, returned, words};
 
 /// The most lines of a text.
 const LINES_MAX: usize = 3000;
@@ -33,24 +33,44 @@ pub(super) struct Found {
 }
 
 /// The addresses that the mail tells beside its text.
-pub(super) struct Known<'a> {
+#[derive(Default)]
+pub(super) struct Known {
     /// Author and addressees of the bounce, and the author of the message. In lower case.
-    pub(super) own: &'a [String],
-    /// The recipients of the returned message.
-    pub(super) to: &'a [String],
-    /// X-Failed-Recipients.
-    pub(super) failed: &'a [String],
+    own: HashSet<String>,
+    /// The recipients of the returned message, in lower case.
+    to: HashSet<String>,
+    /// X-Failed-Recipients, as written.
+    failed: Vec<String>,
+    /// The same in lower case.
+    failed_lower: HashSet<String>,
 }
 
-impl Known<'_> {
+impl Known {
+    /// `own` is in lower case.
+    pub(super) fn new(
+        own: impl Iterator<Item = String>,
+        to: impl Iterator<Item = String>,
+        failed: Vec<String>,
+    ) -> Self {
+        let lower = failed.iter().map(|address| address.to_lowercase());
+        Self {
+            own: own.collect(),
+            to: to.map(|address| address.to_lowercase()).collect(),
+            failed_lower: lower.collect(),
+            failed,
+        }
+    }
+
     fn is_own(&self, address: &str) -> bool {
-        let lower = address.to_lowercase();
-        self.own.contains(&lower)
+        self.own.contains(&address.to_lowercase())
     }
 
     fn is_to(&self, address: &str) -> bool {
-        let mut all = self.to.iter().chain(self.failed);
-        all.any(|to| to.eq_ignore_ascii_case(address))
+        self.to.contains(&address.to_lowercase()) || self.is_failed(address)
+    }
+
+    fn is_failed(&self, address: &str) -> bool {
+        self.failed_lower.contains(&address.to_lowercase())
     }
 }
 
@@ -140,7 +160,7 @@ static LINK: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?i)<mailto:[^<>]*>|\[mailto:[^\[\]]*\]").expect("a pattern"));
 
 /// The failed recipients in a text, and the words on each.
-pub(super) fn find(text: &str, known: &Known<'_>) -> Vec<Found> {
+pub(super) fn find(text: &str, known: &Known) -> Vec<Found> {
     let text = LINK.replace_all(text, " ");
     let lines: Vec<&str> = text.lines().take(LINES_MAX).collect();
     let mut reader = Reader::default();
@@ -234,7 +254,7 @@ impl Reader {
                 if !candidate.said.is_empty() {
                     candidate.said.push(' ');
                 }
-                candidate.said.push_str(line.trim());
+                candidate.said.push_str(cut_at(line.trim(), SAID_BYTES_MAX));
             }
         }
     }
@@ -315,7 +335,7 @@ fn replied(line: &str) -> Option<String> {
 }
 
 /// The addresses in paragraphs that tell of a failure.
-fn in_sentences(lines: &[&str], known: &Known<'_>) -> Vec<Candidate> {
+fn in_sentences(lines: &[&str], known: &Known) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = Vec::new();
     let paragraphs = lines.split(|line| line.trim().is_empty());
     for paragraph in paragraphs {
@@ -344,7 +364,7 @@ fn in_sentences(lines: &[&str], known: &Known<'_>) -> Vec<Candidate> {
                 candidates.push(Candidate {
                     address,
                     place: Place::Sentence,
-                    said: super::cut_at(&text, SAID_BYTES_MAX).to_owned(),
+                    said: cut_at(&text, SAID_BYTES_MAX).to_owned(),
                     listed: false,
                 });
             }
@@ -354,7 +374,7 @@ fn in_sentences(lines: &[&str], known: &Known<'_>) -> Vec<Candidate> {
 }
 
 /// The candidates that failed.
-fn select(candidates: Vec<Candidate>, known: &Known<'_>) -> Vec<Found> {
+fn select(candidates: Vec<Candidate>, known: &Known) -> Vec<Found> {
     let mut all: Vec<(Place, Found)> = Vec::new();
     for candidate in candidates {
         let strong = is_strong(&candidate.said);
@@ -369,7 +389,7 @@ fn select(candidates: Vec<Candidate>, known: &Known<'_>) -> Vec<Found> {
         };
         all.push((candidate.place, found));
     }
-    for address in known.failed {
+    for address in &known.failed {
         let same = |found: &Found| found.address.eq_ignore_ascii_case(address);
         let named = all.iter().position(|(_, found)| same(found));
         if let Some((place, _)) = named.and_then(|at| all.get_mut(at)) {
@@ -390,9 +410,7 @@ fn select(candidates: Vec<Candidate>, known: &Known<'_>) -> Vec<Found> {
     }
     let others = all.iter().any(|(_, found)| !known.is_own(&found.address));
     if others {
-        all.retain(|(_, found)| {
-            !known.is_own(&found.address) || known.failed.contains(&found.address)
-        });
+        all.retain(|(_, found)| !known.is_own(&found.address) || known.is_failed(&found.address));
     } else {
         // Some people write to themselves.
         all.retain(|(place, found)| {
@@ -402,7 +420,7 @@ fn select(candidates: Vec<Candidate>, known: &Known<'_>) -> Vec<Found> {
     best(all, known)
 }
 
-fn best(all: Vec<(Place, Found)>, known: &Known<'_>) -> Vec<Found> {
+fn best(all: Vec<(Place, Found)>, known: &Known) -> Vec<Found> {
     let places = [Place::Line, Place::Label, Place::Reply, Place::Sentence];
     let strong = |place: Place| {
         let mut of_place = all.iter().filter(|(found, _)| *found == place);

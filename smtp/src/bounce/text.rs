@@ -5,7 +5,7 @@
 //! tell of a failure, and a failed recipient is found. The more certain the first two are, the less
 //! must be said of the recipient.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, cell::OnceCell, collections::HashMap};
 
 use super::{
     Class, Format, Recipient, Report, Said, System, classify,
@@ -40,6 +40,26 @@ pub(super) struct Text<'a> {
     /// The mail has the returned message, not only words about it.
     has_copy: bool,
     found: Vec<Found>,
+    /// What the whole text says, for all recipients without words of their own. It is read once.
+    on_all: OnceCell<Heard>,
+}
+
+/// What words say.
+#[derive(Clone)]
+struct Heard {
+    codes: Codes,
+    stage: Option<Stage>,
+    diagnostic: String,
+}
+
+impl Heard {
+    fn in_words(said: &str) -> Self {
+        Self {
+            codes: codes::find(said),
+            stage: Stage::in_text(said),
+            diagnostic: one_line(said),
+        }
+    }
 }
 
 impl<'a> Text<'a> {
@@ -51,14 +71,9 @@ impl<'a> Text<'a> {
                 .as_ref()
                 .is_some_and(|copy| copy.message_id.is_some());
         let returned = letter.returned.clone().or(in_text).unwrap_or_default();
-        let mut own = letter.own.clone();
-        own.extend(returned.from.iter().cloned());
-        let to: Vec<String> = returned.to.iter().chain(&returned.cc).cloned().collect();
-        let known = Known {
-            own: &own,
-            to: &to,
-            failed: &letter.failed_recipients(),
-        };
+        let own = letter.own.iter().chain(&returned.from).cloned();
+        let to = returned.to.iter().chain(&returned.cc).cloned();
+        let known = Known::new(own, to, letter.failed_recipients());
         let mut found = recipients::find(&told, &known);
         if found.is_empty() && copy.is_some() {
             // A summary of the message may stand before the words on its recipients.
@@ -70,6 +85,7 @@ impl<'a> Text<'a> {
             returned,
             has_copy,
             found,
+            on_all: OnceCell::new(),
         }
     }
 
@@ -166,30 +182,40 @@ impl<'a> Text<'a> {
     /// The result for one recipient. The words on all recipients count if those on this one say
     /// nothing.
     fn result(&self, found: &Found, action: Action) -> Recipient {
-        let mut said = if found.strong {
-            found.said.clone()
+        let said = if found.strong {
+            found.said.as_str()
         } else {
-            self.told.to_string()
+            &self.told
         };
-        let mut codes = codes::find(&said);
-        if codes == Codes::default() && self.found.len() == 1 {
+        let mut heard = if found.strong {
+            Heard::in_words(said)
+        } else {
+            let on_all = self.on_all.get_or_init(|| Heard::in_words(said));
+            on_all.clone()
+        };
+        if heard.codes == Codes::default() && self.found.len() == 1 {
             // The reply stands elsewhere. It can only be on this recipient.
             let begins = |line: &str| line.contains(':') || !line.starts_with(char::is_alphabetic);
             let lines = self.told.lines().filter(|line| begins(line.trim_start()));
             let mut replies = lines.map(|line| (line, codes::find(line)));
-            if let Some((line, reply)) = replies.find(|(_, codes)| codes.code != 0) {
-                said = format!("{said} {line}");
-                codes = reply;
+            if let Some((line, codes)) = replies.find(|(_, codes)| codes.code != 0) {
+                heard = Heard {
+                    codes,
+                    ..Heard::in_words(&format!("{said} {line}"))
+                };
             }
         }
+        let Heard {
+            codes,
+            stage,
+            diagnostic,
+        } = heard;
         let code = match (codes.code, codes.enhanced, action) {
             (0, Some(enhanced), _) if enhanced.class >= 4 => u16::from(enhanced.class) * 100,
             (0, _, Action::Delayed) => 400,
             (0, ..) => 500,
             (code, ..) => code,
         };
-        let stage = Stage::in_text(&said);
-        let diagnostic = one_line(&said);
         let class = classify(&Said {
             stage,
             code,

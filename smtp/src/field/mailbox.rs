@@ -87,6 +87,8 @@ struct List {
     done: Vec<Mailbox>,
     words: Vec<Word>,
     in_word: bool,
+    /// One of the words has an `@` that is not in quotes.
+    has_address: bool,
     angle: Option<Vec<u8>>,
     comments: Vec<Vec<u8>>,
     /// A name without an address before the last comma, and its comment. If a name with an address
@@ -117,6 +119,7 @@ impl List {
             word.shown.extend_from_slice(shown);
             word.is_address |= is_address;
         }
+        self.has_address |= is_address;
     }
 
     fn push(&mut self, bytes: &[u8], may_be_address: bool) {
@@ -128,9 +131,7 @@ impl List {
     }
 
     fn may_be_group(&self) -> bool {
-        self.angle.is_none()
-            && !self.words.is_empty()
-            && !self.words.iter().any(|word| word.is_address)
+        self.angle.is_none() && !self.words.is_empty() && !self.has_address
     }
 
     fn clear(&mut self) {
@@ -138,6 +139,7 @@ impl List {
         self.comments.clear();
         self.angle = None;
         self.in_word = false;
+        self.has_address = false;
     }
 
     /// Ends a mailbox.
@@ -157,10 +159,13 @@ impl List {
             self.add(&name, &comment, address(&written));
         } else if !words.is_empty() {
             let name = shown(&words);
-            self.pending = Some(match self.pending.take() {
-                Some((before, first)) => ([&before, &b", "[..], &name].concat(), first),
-                None => (name, comment),
-            });
+            match &mut self.pending {
+                Some((before, _)) => {
+                    before.extend_from_slice(b", ");
+                    before.extend_from_slice(&name);
+                }
+                None => self.pending = Some((name, comment)),
+            }
         }
         self.clear();
     }
@@ -429,6 +434,24 @@ mod tests {
             assert_eq!(found, expected, "{value}");
         }
         assert_eq!(mailboxes(b"J\xf6rg <j@x.test>")[0].name, "Jörg");
+    }
+
+    /// Time in proportion to the square of the length would be too long.
+    #[test]
+    fn a_long_list_is_read_once() {
+        let pieces = [
+            "a,", "a ", "a:", "a;", "a@b.c,", "a@b.c:", "<", "(", "\"", "=?", "=?a?q?", "=?a?q?x ",
+            "\\", "<\"", "<(",
+        ];
+        for piece in pieces {
+            let list = piece.repeat((1 << 17) / piece.len());
+            let _ = mailboxes(list.as_bytes());
+        }
+        // Words before an address, and colons that are no group.
+        let list = format!("{}a@b.c {}", "a ".repeat(1 << 17), ": ".repeat(1 << 17));
+        assert_eq!(mailboxes(list.as_bytes()).len(), 1);
+        let names = format!("{}a <a@x.test>", "a,".repeat(1 << 20));
+        assert_eq!(mailboxes(names.as_bytes())[0].address, "a@x.test");
     }
 
     proptest! {
