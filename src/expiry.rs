@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use postrider_store::{Clock, Store, Time};
+use postrider_store::{Clock, Store};
 use tokio::{sync::watch, time::Instant};
 use tracing::warn;
 
@@ -92,7 +92,10 @@ pub(crate) async fn expire_history(
         let pause = async {
             match next {
                 Next::Step(pause) => tokio::time::sleep(pause).await,
-                Next::Run => clock.sleep_until(later(clock.now())).await,
+                Next::Run => {
+                    let next = clock.moment().after(HOUSEKEEPING);
+                    clock.sleep_until_moment(next).await;
+                }
             }
         };
         tokio::select! {
@@ -100,10 +103,6 @@ pub(crate) async fn expire_history(
             () = pause => {}
         }
     }
-}
-
-fn later(now: Time) -> Time {
-    now.after(HOUSEKEEPING)
 }
 
 #[cfg(test)]

@@ -105,11 +105,11 @@ struct Resolvers {
     fresh: Arc<dyn Resolver>,
 }
 
-/// Resolvers that ask the configured DNS servers. Answers are kept by the time of `clock`.
+/// Resolvers that ask the configured DNS servers. Answers are kept by the moments of `clock`: whoever
+/// sets the wall clock does not make an answer hold longer.
 fn resolvers(statics: &Static, clock: &Arc<dyn Clock>) -> anyhow::Result<Resolvers> {
     let clock = Arc::clone(clock);
-    let start = clock.now();
-    let now: postrider_dns::Now = Arc::new(move || clock.now().since(start));
+    let now: postrider_dns::Now = Arc::new(move || clock.moment().0);
     let settings = postrider_dns::HickorySettings {
         servers: &statics.resolver.servers,
         timeout: statics.resolver.timeout,

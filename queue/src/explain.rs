@@ -88,7 +88,7 @@ impl Queue {
             destination: message.destination(),
             transport: transport.to_owned(),
         };
-        let found = self.plans().find(&key, self.clock.now())?;
+        let found = self.plans().find(&key, self.clock.moment())?;
         Some(found.plan.ok()?.site.clone())
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::errno::Errno;
-use postrider_store::Time;
+use postrider_store::Moment;
 use tokio::sync::watch;
 use tracing::{error, info};
 
@@ -62,10 +62,10 @@ pub(crate) struct Faults {
 #[derive(Debug, Default)]
 struct State {
     /// No connection is to be made before. None: connections can be made.
-    until: Option<Time>,
+    until: Option<Moment>,
     pause: Duration,
     /// When a fault of single destinations or keys was told.
-    told: Option<Time>,
+    told: Option<Moment>,
 }
 
 impl Default for Faults {
@@ -85,8 +85,8 @@ impl Faults {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// No connection can be made. Gives the time of the next try. The log is told when this begins.
-    pub(crate) fn used_up(&self, error: &io::Error, now: Time) -> Time {
+    /// No connection can be made. Gives the moment of the next try. The log is told when this begins.
+    pub(crate) fn used_up(&self, error: &io::Error, now: Moment) -> Moment {
         let mut state = self.state();
         if let Some(until) = state.until
             && now < until
@@ -112,7 +112,7 @@ impl Faults {
     }
 
     /// Whether to tell of a fault that many messages share.
-    pub(crate) fn tell(&self, now: Time) -> bool {
+    pub(crate) fn tell(&self, now: Moment) -> bool {
         let mut state = self.state();
         let tell = state.told.is_none_or(|at| now.since(at) >= TELL_AGAIN);
         if tell {
@@ -121,8 +121,8 @@ impl Faults {
         tell
     }
 
-    /// The time before which nothing is to be claimed.
-    pub(crate) fn until(&self, now: Time) -> Option<Time> {
+    /// The moment before which nothing is to be claimed.
+    pub(crate) fn until(&self, now: Moment) -> Option<Moment> {
         self.state().until.filter(|until| now < *until)
     }
 
@@ -194,7 +194,7 @@ mod tests {
     fn the_pause_grows_while_nothing_can_be_made() {
         let faults = Faults::default();
         let error = io::Error::from_raw_os_error(Errno::EMFILE as i32);
-        let mut now = Time(0);
+        let mut now = Moment::default();
         for seconds in [1, 2, 4, 8, 16, 30, 30] {
             let until = faults.used_up(&error, now);
             assert_eq!(until.since(now).as_secs(), seconds);

@@ -78,7 +78,7 @@ impl Queue {
             let page = self.page(filter, after).await?;
             let ids: Vec<QueueId> = page.items.iter().map(|message| message.id).collect();
             if !ids.is_empty() {
-                count.changed += self.store.change(ids, change).await?;
+                count.changed += self.store.change(ids, change, self.clock.now()).await?;
             }
             let held = page.items.iter();
             let held = held.filter(|message| change.hold.unwrap_or(message.hold));
@@ -197,7 +197,7 @@ impl Queue {
             let matching = page.items.iter().filter(|message| rule.matches(message));
             let ids: Vec<QueueId> = matching.map(|message| message.id).collect();
             if !ids.is_empty() {
-                count += self.store.change(ids, &hold).await?;
+                count += self.store.change(ids, &hold, self.clock.now()).await?;
             }
             match page.next {
                 Some(next) => after = Some(next),

@@ -56,6 +56,14 @@ const PAUSE_PER_HELD: Duration = Duration::from_micros(5);
 /// The wake-up of an idle worker.
 type Wake = mpsc::Sender<()>;
 
+/// When the loop claims again, if nothing happens before.
+enum NextClaim {
+    /// When a message is due.
+    Due(Time),
+    /// After a pause.
+    Paused(Moment),
+}
+
 /// A note of a worker.
 #[derive(Debug)]
 enum WorkerNote {
@@ -175,10 +183,11 @@ impl Queue {
         while !*shutdown.borrow() {
             changed.mark_unchanged();
             unsettled.mark_unchanged();
-            let wake = queue_loop.claim().await;
+            let next = queue_loop.claim().await;
             let due = async {
-                match wake {
-                    Some(time) => self.clock.sleep_until(time).await,
+                match next {
+                    Some(NextClaim::Due(time)) => self.clock.sleep_until(time).await,
+                    Some(NextClaim::Paused(until)) => self.clock.sleep_until_moment(until).await,
                     None => std::future::pending().await,
                 }
             };
@@ -238,8 +247,9 @@ impl Queue {
                 error!(%error, "the results of attempts can't be stored; nothing is delivered until they are");
             }
             unsettled.get_or_insert_with(|| self.faults.unsettle());
+            let again_at = self.clock.moment().after(STORE_RETRY);
             tokio::select! {
-                () = self.clock.sleep_until(self.clock.now().after(STORE_RETRY)) => {}
+                () = self.clock.sleep_until_moment(again_at) => {}
                 () = self.faults.ended() => ending = true,
             }
             let settles = again.iter().map(settle::copy).collect();
@@ -257,7 +267,7 @@ impl Queue {
                 message,
                 status: down.status.clone(),
                 until,
-                failing_since: down.since,
+                failing: down.failing,
             };
             settles.push(self.postponement(&config, postponed).await);
         }
@@ -282,9 +292,8 @@ async fn end_of(pause: &mut Option<Pin<Box<Sleep>>>) {
 }
 
 impl QueueLoop {
-    /// Claims due messages and hands them on. Gives the time when more messages are due, if that
-    /// is known.
-    async fn claim(&mut self) -> Option<Time> {
+    /// Claims due messages and hands them on. Gives when to claim again, if that is known.
+    async fn claim(&mut self) -> Option<NextClaim> {
         let queue = Arc::clone(&self.queue);
         let now = (queue.clock.now(), queue.clock.moment());
         let limits = &queue.statics.queue;
@@ -302,8 +311,8 @@ impl QueueLoop {
         if queue.faults.is_unsettled() {
             return None;
         }
-        if let Some(until) = queue.faults.until(now.0) {
-            return Some(until);
+        if let Some(until) = queue.faults.until(now.1) {
+            return Some(NextClaim::Paused(until));
         }
         // All workers are busy. The next note of a worker wakes the loop.
         let claim = claim?;
@@ -325,16 +334,16 @@ impl QueueLoop {
         self.claim_and_dispatch(claim).await
     }
 
-    async fn claim_and_dispatch(&mut self, claim: Claim) -> Option<Time> {
-        let (now, moment) = (claim.now, claim.moment);
+    async fn claim_and_dispatch(&mut self, claim: Claim) -> Option<NextClaim> {
+        let moment = claim.moment;
         match self.queue.store.claim(claim).await {
             Ok(claimed) => {
                 self.dispatch(claimed.messages, moment);
-                claimed.next_due
+                claimed.next_due.map(NextClaim::Due)
             }
             Err(error) => {
                 error!(%error, "failed to ask the store for what is due");
-                Some(now.after(STORE_RETRY))
+                Some(NextClaim::Paused(moment.after(STORE_RETRY)))
             }
         }
     }

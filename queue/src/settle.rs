@@ -41,8 +41,8 @@ pub(crate) struct Postponed {
     pub(crate) status: DeliveryStatus,
     /// When the message is due again.
     pub(crate) until: Time,
-    /// Since when no connection to its site can be made. None: that is not the reason.
-    pub(crate) failing_since: Option<Time>,
+    /// No connection to its site can be made, and that is the reason.
+    pub(crate) failing: bool,
 }
 
 /// The party that reports success, if the submitter wants a report.
@@ -129,28 +129,32 @@ impl Queue {
         self.statics.queue.retry_intervals.iter().sum()
     }
 
-    /// Whether the time of a message is over, if its site fails since then.
-    pub(crate) fn is_expired(&self, message: &Queued, failing_since: Option<Time>) -> bool {
-        let now = self.clock.now();
-        failing_since
-            .is_some_and(|since| now.since(since.max(message.common.queued)) >= self.all_waits())
+    /// When the time of a message is over: as long after it was first due as all waits between
+    /// attempts take together. This depends on nothing that a restart forgets.
+    fn expires(&self, message: &Queued) -> Time {
+        message.first_due.after(self.all_waits())
+    }
+
+    /// Whether a message ends whose site fails: its time is over.
+    pub(crate) fn is_expired(&self, message: &Queued) -> bool {
+        self.clock.now() >= self.expires(message)
     }
 
     /// The change of state for a message that was not attempted. It has an end nevertheless: when
-    /// its site fails for as long as all waits between attempts take together, it fails. For any
-    /// other reason, attempts count again after that time.
+    /// its time is over while its site fails, it fails. For any other reason, attempts count again
+    /// when there was none for as long.
     pub(crate) async fn postponement(&self, config: &Dynamic, postponed: Postponed) -> Settle {
         let Postponed {
             message,
             status,
             until,
-            failing_since,
+            failing,
         } = postponed;
-        let (now, queued) = (self.clock.now(), message.common.queued);
+        let (now, first_due) = (self.clock.now(), message.first_due);
         let settings = &self.statics.queue;
-        let attempted = message.results.last().map_or(queued, |last| last.start);
-        let expired = self.is_expired(&message, failing_since);
-        if expired || now.since(attempted.max(queued)) >= self.all_waits() {
+        let attempted = message.results.last().map_or(first_due, |last| last.start);
+        let expired = failing && self.is_expired(&message);
+        if expired || now.since(attempted.max(first_due)) >= self.all_waits() {
             let status = if expired { expire(status) } else { status };
             let ended = EndedAttempt {
                 message,
@@ -174,13 +178,16 @@ impl Queue {
             events: Vec::new(),
             suppress: Vec::new(),
         };
-        if now.since(queued) >= settings.delay_dsn_after && !message.delay_told {
+        if now.since(first_due) >= settings.delay_dsn_after && !message.delay_told {
             settle.delay_told = true;
             let account = config.accounts.get(&message.common.account);
             let outgoing = event(&message, Event::Delayed, &status, now);
             self.tell(config, &message, outgoing, &mut settle);
             if wants_delay_mail(&message, account) {
-                let last = schedule::gives_up_at(until, message.attempts, settings);
+                let last = match failing {
+                    true => self.expires(&message).max(until),
+                    false => schedule::gives_up_at(until, message.attempts, settings),
+                };
                 let (action, last) = (Action::Delayed, Some(last));
                 self.add_report(config, &message, action, &status, last, &mut settle)
                     .await;
@@ -345,7 +352,7 @@ impl Queue {
                 consequence,
             };
         };
-        let late = now.since(message.common.queued) >= settings.delay_dsn_after;
+        let late = now.since(message.first_due) >= settings.delay_dsn_after;
         let tell = late && !message.delay_told && wants_delay_mail(message, account);
         let until = schedule::gives_up_at(next, message.attempts, settings);
         Fate {

@@ -21,6 +21,8 @@ mod remote;
 mod support;
 #[path = "sites/tarpits.rs"]
 mod tarpits;
+#[path = "sites/times.rs"]
+mod times;
 
 use std::{
     sync::{

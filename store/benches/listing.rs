@@ -159,7 +159,7 @@ fn queue(store: &Store, count: u64) {
     };
     runtime().block_on(async {
         for ids in changes.chunks(500) {
-            store.change(ids.to_vec(), &change).await.unwrap();
+            store.change(ids.to_vec(), &change, Time(0)).await.unwrap();
         }
     });
 }
@@ -176,7 +176,7 @@ fn retire(store: &Store) {
             .map(QueueId)
             .collect();
         for ids in held.chunks(500) {
-            store.change(ids.to_vec(), &release).await.unwrap();
+            store.change(ids.to_vec(), &release, Time(0)).await.unwrap();
         }
         while store.counts().await.queued > 0 {
             let claim = Claim {

@@ -110,8 +110,12 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Time;
     /// The moment now. It goes on evenly, whatever the wall clock does.
     fn moment(&self) -> Moment;
-    /// Ends when `now` has reached `time`; at once if it has.
+    /// Ends when `now` has reached `time`; at once if it has. For times that people or records
+    /// name.
     fn sleep_until(&self, time: Time) -> Sleep;
+    /// Ends when `moment` has come; at once if it has. For waits of some length: who sets the wall
+    /// clock does not make them longer or shorter.
+    fn sleep_until_moment(&self, moment: Moment) -> Sleep;
 }
 
 /// The system's clock.
@@ -141,6 +145,11 @@ impl Clock for SystemClock {
                 tokio::time::sleep(left.min(Duration::from_secs(30))).await;
             }
         })
+    }
+
+    fn sleep_until_moment(&self, moment: Moment) -> Sleep {
+        // The timers of tokio follow the same monotonic clock.
+        Box::pin(tokio::time::sleep(moment.since(self.moment())))
     }
 }
 
@@ -187,6 +196,15 @@ impl Clock for ManualClock {
             }
         })
     }
+
+    fn sleep_until_moment(&self, moment: Moment) -> Sleep {
+        let mut now = self.0.subscribe();
+        Box::pin(async move {
+            if now.wait_for(|(_, now)| *now >= moment).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        })
+    }
 }
 
 #[cfg(test)]
@@ -215,6 +233,17 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         sleep.await.unwrap();
         assert_eq!(clock.now(), Time(1_000_000));
+    }
+
+    #[tokio::test]
+    async fn a_wait_of_some_length_ends_though_the_wall_clock_is_set_back() {
+        let clock = ManualClock::new(Time(3_600_000_000));
+        let second = Duration::from_secs(1);
+        let sleep = tokio::spawn(clock.sleep_until_moment(clock.moment().after(second)));
+        clock.set(Time(0));
+        clock.advance(second);
+        sleep.await.unwrap();
+        SystemClock.sleep_until_moment(SystemClock.moment()).await;
     }
 
     #[test]

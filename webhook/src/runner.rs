@@ -15,7 +15,9 @@ use std::{
 };
 
 use postrider_config::{Dynamic, Live, Static, WebhookConfig};
-use postrider_store::{ClaimHooks, Clock, Hook, HookAttempt, SettleHook, Store, StoreError, Time};
+use postrider_store::{
+    ClaimHooks, Clock, Hook, HookAttempt, Moment, SettleHook, Store, StoreError, Time,
+};
 use reqwest::{Client, Proxy, redirect};
 use tokio::{
     sync::{Semaphore, watch},
@@ -84,6 +86,14 @@ pub enum SetupError {
     Client(reqwest::Error),
 }
 
+/// When the store is asked again, if nothing happens before.
+enum NextClaim {
+    /// When a call is due.
+    Due(Time),
+    /// After a pause.
+    Paused(Moment),
+}
+
 /// The calls that run now.
 struct Running {
     /// The result is None for a call that was not begun.
@@ -148,7 +158,7 @@ impl Runner {
         while !*shutdown.borrow() {
             changed.mark_unchanged();
             // Nothing new is called while results can't be recorded.
-            let wake = if results.len() < RESULTS_WAITING && !self.unsettled.load(Relaxed) {
+            let next = if results.len() < RESULTS_WAITING && !self.unsettled.load(Relaxed) {
                 self.begin_due(&mut running, &mut results).await
             } else {
                 None
@@ -159,8 +169,9 @@ impl Runner {
                 settling.spawn(self.settle_all(mem::take(&mut results)));
             }
             let due = async {
-                match wake {
-                    Some(time) => self.clock.sleep_until(time).await,
+                match next {
+                    Some(NextClaim::Due(time)) => self.clock.sleep_until(time).await,
+                    Some(NextClaim::Paused(until)) => self.clock.sleep_until_moment(until).await,
                     None => future::pending().await,
                 }
             };
@@ -212,13 +223,13 @@ impl Runner {
         }
     }
 
-    /// Begins the calls that are due, as many as the limits allow. Gives the time when more calls
-    /// are due.
+    /// Begins the calls that are due, as many as the limits allow. Gives when to claim
+    /// again.
     async fn begin_due(
         &self,
         running: &mut Running,
         results: &mut Vec<SettleHook>,
-    ) -> Option<Time> {
+    ) -> Option<NextClaim> {
         loop {
             let all = self.settings.max_concurrency.max(1);
             let free = all.saturating_sub(running.calls.len());
@@ -235,7 +246,8 @@ impl Runner {
                 Ok(claimed) => claimed,
                 Err(error) => {
                     error!(%error, "failed to ask the store for calls that are due");
-                    return Some(self.clock.now().after(STORE_RETRY));
+                    let until = self.clock.moment().after(STORE_RETRY);
+                    return Some(NextClaim::Paused(until));
                 }
             };
             let before = results.len();
@@ -261,7 +273,7 @@ impl Runner {
             // Calls that were given back took the place of other receivers' calls in this claim.
             // Their lanes are known now, so the next claim leaves them out, and the loop ends.
             if results.len() == before {
-                return claimed.next_due;
+                return claimed.next_due.map(NextClaim::Due);
             }
         }
     }
@@ -316,7 +328,8 @@ impl Runner {
                         }
                     }
                 }
-                clock.sleep_until(clock.now().after(STORE_RETRY)).await;
+                let again_at = clock.moment().after(STORE_RETRY);
+                clock.sleep_until_moment(again_at).await;
             }
         }
     }

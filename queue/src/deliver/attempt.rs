@@ -14,7 +14,7 @@ use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode, Host,
     client::{Connection, Credentials, Options, Remote, Tls, TlsMode},
 };
-use postrider_store::{QueueId, Queued, Time};
+use postrider_store::{Moment, QueueId, Queued, Time};
 use rand::RngExt;
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
@@ -70,8 +70,8 @@ pub(super) struct OngoingAttempt<'a> {
 /// What stood in the way of connections.
 #[derive(Debug, Default)]
 struct Trouble {
-    /// We have no means for a connection. This is the time of the next try.
-    used_up: Option<Time>,
+    /// We have no means for a connection. This is the moment of the next try.
+    used_up: Option<Moment>,
     /// We have no way to an address.
     no_way: bool,
     /// A host did not answer as it should.
@@ -162,10 +162,10 @@ impl<'a> OngoingAttempt<'a> {
                     self.pending = rest;
                     self.end_pending();
                 }
-                Some((until, failing_since)) => {
-                    let expired = rest
-                        .first()
-                        .is_none_or(|(first, _)| self.queue.is_expired(first, failing_since));
+                Some((until, failing)) => {
+                    let first = rest.first();
+                    let expired =
+                        first.is_none_or(|(first, _)| failing && self.queue.is_expired(first));
                     let counts = self.trouble.failed && !self.reached && !expired;
                     if counts && self.ended.is_empty() {
                         let (message, status) = rest.remove(0);
@@ -175,7 +175,7 @@ impl<'a> OngoingAttempt<'a> {
                         message,
                         status,
                         until,
-                        failing_since,
+                        failing,
                     });
                     self.postponed.extend(rest);
                 }
@@ -188,14 +188,14 @@ impl<'a> OngoingAttempt<'a> {
         }
     }
 
-    /// When messages are due again that were not attempted, and since when their site fails. None:
-    /// the attempt counts for all of them.
-    fn verdict(&self, status: &DeliveryStatus) -> Option<(Time, Option<Time>)> {
+    /// When messages are due again that were not attempted, and whether their site fails. None: the
+    /// attempt counts for all of them.
+    fn verdict(&self, status: &DeliveryStatus) -> Option<(Time, bool)> {
         let clock = &self.queue.clock;
         let (now, moment) = (clock.now(), clock.moment());
         let (health, trouble) = (&self.slot.health, &self.trouble);
         if let Some(until) = trouble.used_up {
-            return Some((until, None));
+            return Some((now.after(until.since(moment)), false));
         }
         if self.reached {
             // The connection ended before their turn. Each connection does away with a message.
@@ -203,7 +203,7 @@ impl<'a> OngoingAttempt<'a> {
                 true => now.after(PAUSE),
                 false => now,
             };
-            return Some((until, None));
+            return Some((until, false));
         }
         if status.permanent && judge::is_final(status, 1) {
             // The host never takes mail.
@@ -212,7 +212,7 @@ impl<'a> OngoingAttempt<'a> {
         if trouble.failed || trouble.marked {
             let intervals = &self.queue.statics.queue.retry_intervals;
             let longest = intervals.iter().max().copied().unwrap_or(PAUSE);
-            health.failed(status, longest, (now, moment));
+            health.failed(status, longest, moment);
         } else if trouble.crowded || trouble.no_way {
             let pause = PAUSE.mul_f64(self.queue.rng().random_range(0.5..=1.0));
             health.rest(status, moment.after(pause));
@@ -220,22 +220,22 @@ impl<'a> OngoingAttempt<'a> {
             return None;
         }
         Some(match health.down(moment) {
-            Some(down) => (now.after(down.until.since(moment)), down.since),
-            None => (now.after(PAUSE), None),
+            Some(down) => (now.after(down.until.since(moment)), down.failing),
+            None => (now.after(PAUSE), false),
         })
     }
 
     /// Postpones a message that can't be sent by a fault of ours.
     pub(super) fn postpone_for_us(&mut self, message: Queued, status: DeliveryStatus) {
-        let now = self.queue.clock.now();
-        if self.queue.faults.tell(now) {
+        let clock = &self.queue.clock;
+        if self.queue.faults.tell(clock.moment()) {
             error!(id = message.id.0, %status, "messages wait for a fault of ours; no attempt counts");
         }
         self.postponed.push(Postponed {
             message,
             status,
-            until: now.after(OWN_FAULT_PAUSE),
-            failing_since: None,
+            until: clock.now().after(OWN_FAULT_PAUSE),
+            failing: false,
         });
     }
 
@@ -455,7 +455,7 @@ impl<'a> OngoingAttempt<'a> {
     /// Notes a fault of ours. Returns true if no other address helps.
     fn own_fault(&mut self, endpoint: &Endpoint<'_>, fault: OwnFault, error: &io::Error) -> bool {
         let faults = &self.queue.faults;
-        let now = self.queue.clock.now();
+        let now = self.queue.clock.moment();
         let status = unreached(endpoint, error.to_string());
         match fault {
             OwnFault::UsedUp => self.trouble.used_up = Some(faults.used_up(error, now)),

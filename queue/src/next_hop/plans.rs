@@ -8,7 +8,7 @@ use std::{
 
 use postrider_config::Static;
 use postrider_smtp::DeliveryStatus;
-use postrider_store::Time;
+use postrider_store::Moment;
 
 use super::{Plan, PlanKey, Planned};
 use crate::route;
@@ -33,7 +33,7 @@ pub(crate) struct Remembered {
 #[derive(Debug)]
 struct Entry {
     plan: Result<Arc<Plan>, DeliveryStatus>,
-    until: Time,
+    until: Moment,
 }
 
 /// Plans by what they are for. Smarthosts need no look-up, so their plans are made at the start and
@@ -42,8 +42,8 @@ struct Entry {
 pub(crate) struct Plans {
     smarthosts: BTreeMap<String, Arc<Plan>>,
     entries: HashMap<PlanKey, Entry>,
-    /// The entries by the time until which they hold.
-    ends: BTreeSet<(Time, PlanKey)>,
+    /// The entries by the moment until which they hold.
+    ends: BTreeSet<(Moment, PlanKey)>,
 }
 
 impl Plans {
@@ -64,7 +64,7 @@ impl Plans {
     }
 
     /// The remembered plan, if it may still be used.
-    pub(crate) fn find(&self, key: &PlanKey, now: Time) -> Option<Remembered> {
+    pub(crate) fn find(&self, key: &PlanKey, now: Moment) -> Option<Remembered> {
         let entry = self.entries.get(key)?;
         let stale = entry.until <= now;
         // That there is no plan is not believed for longer than it holds.
@@ -76,7 +76,7 @@ impl Plans {
     }
 
     /// Remembers a plan, if it holds. A failure that may be over soon does not end an older plan.
-    pub(crate) fn remember(&mut self, key: PlanKey, planned: &Planned, now: Time) {
+    pub(crate) fn remember(&mut self, key: PlanKey, planned: &Planned, now: Moment) {
         if planned.holds.is_zero() && planned.plan.is_err() {
             return;
         }
@@ -133,8 +133,8 @@ mod tests {
         }
     }
 
-    fn at(seconds: u64) -> Time {
-        Time(0).after(Duration::from_secs(seconds))
+    fn at(seconds: u64) -> Moment {
+        Moment(Duration::from_secs(seconds))
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 
 use postrider_config::Dynamic;
 use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode, Host};
-use postrider_store::{Destination, Moment, Queued, Time};
+use postrider_store::{Destination, Moment, Queued};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tracing::error;
 
@@ -45,7 +45,7 @@ impl Queue {
         &self,
         config: &Dynamic,
         messages: Vec<Queued>,
-        now: Time,
+        now: Moment,
     ) -> Vec<(Course, Vec<Queued>)> {
         let mut routes: Vec<(Route<'_>, Vec<Queued>)> = Vec::new();
         for message in messages {
@@ -62,7 +62,7 @@ impl Queue {
         routes.collect()
     }
 
-    fn course(&self, route: Route<'_>, destination: Destination, now: Time) -> Course {
+    fn course(&self, route: Route<'_>, destination: Destination, now: Moment) -> Course {
         let known = |plan| Course::Known { plan, stale: None };
         if self.delivery == DeliveryMode::Local {
             return known(Arc::new(Plan::local(&destination)));
@@ -192,7 +192,7 @@ impl QueueLoop {
     pub(super) fn dispatch(&mut self, messages: Vec<Queued>, claimed: Moment) {
         let queue = Arc::clone(&self.queue);
         let config = queue.config.load_full();
-        let now = queue.clock.now();
+        let now = queue.clock.moment();
         let (mut waiting, _) = self.in_flight.waiting();
         let mut sites = HashSet::new();
         let mut refused = Vec::new();
@@ -237,7 +237,7 @@ impl QueueLoop {
         let waiting = self.planning.waiting.remove(&key).unwrap_or_default();
         let plan = match planned {
             Some(planned) => {
-                let now = self.queue.clock.now();
+                let now = self.queue.clock.moment();
                 self.queue.plans().remember(key, &planned, now);
                 planned.plan
             }

@@ -96,7 +96,7 @@ impl Worker {
     async fn claim(&self, destination: Destination) -> Vec<ClaimedBatch> {
         let (now, moment) = (self.queue.clock.now(), self.queue.clock.moment());
         let faults = &self.queue.faults;
-        if faults.is_unsettled() || faults.until(now).is_some() {
+        if faults.is_unsettled() || faults.until(moment).is_some() {
             // The loop claims them later.
             return Vec::new();
         }
@@ -118,7 +118,7 @@ impl Worker {
         }
         let config = self.queue.config.load_full();
         let (mut batches, mut back) = (Vec::new(), Vec::new());
-        for (course, messages) in self.queue.courses(&config, claimed.messages, now) {
+        for (course, messages) in self.queue.courses(&config, claimed.messages, moment) {
             match course {
                 Course::Known { plan, stale } if plan.site == self.slot.site => {
                     if let Some(key) = stale {
@@ -178,11 +178,10 @@ impl Worker {
         let queue = Arc::clone(&self.queue);
         let renewing = async {
             loop {
-                queue
-                    .clock
-                    .sleep_until(queue.clock.now().after(LEASE / 3))
-                    .await;
-                let until = queue.clock.moment().after(LEASE);
+                let clock = &queue.clock;
+                let next = clock.moment().after(LEASE / 3);
+                clock.sleep_until_moment(next).await;
+                let until = clock.moment().after(LEASE);
                 if let Err(error) = queue.store.renew(keys.clone(), until).await {
                     warn!(%error, "failed to renew the claims of a long delivery");
                 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use postrider_smtp::DeliveryStatus;
-use postrider_store::{Moment, Time};
+use postrider_store::Moment;
 
 /// How long a success counts.
 const GOOD_FOR: Duration = Duration::from_secs(10 * 60);
@@ -39,8 +39,6 @@ struct Known {
     /// The most connections, and until when.
     cap: Option<(usize, Moment)>,
     down: Option<Down>,
-    /// The time of the first failure since the last success.
-    failing_since: Option<Time>,
 }
 
 /// A site that is down.
@@ -48,8 +46,8 @@ struct Known {
 pub(crate) struct Down {
     /// Until when.
     pub(crate) until: Moment,
-    /// Since when it fails. None if no connection failed.
-    pub(crate) since: Option<Time>,
+    /// A connection failed since the last success.
+    pub(crate) failing: bool,
     /// The last error.
     pub(crate) status: DeliveryStatus,
 }
@@ -77,7 +75,6 @@ impl Health {
         known.connected += 1;
         known.failures = 0;
         known.down = None;
-        known.failing_since = None;
         Connected(Arc::clone(self))
     }
 
@@ -98,20 +95,18 @@ impl Health {
 
     /// A connection failed. While the site has others, it gets no more than those for a while.
     /// Otherwise it is down, for `max` at most.
-    pub(crate) fn failed(&self, status: &DeliveryStatus, max: Duration, now: (Time, Moment)) {
+    pub(crate) fn failed(&self, status: &DeliveryStatus, max: Duration, now: Moment) {
         let mut known = self.known();
-        let (time, moment) = now;
         if known.connected > 0 {
-            known.cap = Some((known.connected, moment.after(CAPPED_FOR)));
+            known.cap = Some((known.connected, now.after(CAPPED_FOR)));
             return;
         }
         let at = usize::try_from(known.failures).unwrap_or(usize::MAX);
         let minutes = DOWN.get(at).or(DOWN.last()).copied().unwrap_or(1);
         known.failures = known.failures.saturating_add(1);
-        let since = *known.failing_since.get_or_insert(time);
         known.down = Some(Down {
-            until: moment.after(Duration::from_secs(60 * minutes).min(max)),
-            since: Some(since),
+            until: now.after(Duration::from_secs(60 * minutes).min(max)),
+            failing: true,
             status: status.clone(),
         });
     }
@@ -122,7 +117,7 @@ impl Health {
         if known.connected == 0 {
             known.down = Some(Down {
                 until,
-                since: known.failing_since,
+                failing: known.failures > 0,
                 status: status.clone(),
             });
         }
@@ -189,9 +184,8 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
     const MAX: Duration = Duration::from_secs(24 * 3600);
 
-    fn at(minutes: u32) -> (Time, Moment) {
-        let passed = MINUTE * minutes;
-        (Time(0).after(passed), Moment(passed))
+    fn at(minutes: u32) -> Moment {
+        Moment(MINUTE * minutes)
     }
 
     fn status() -> DeliveryStatus {
@@ -204,45 +198,45 @@ mod tests {
         let mut now = 0;
         for minutes in [1, 2, 4, 8, 15, 30, 30] {
             health.failed(&status(), MAX, at(now));
-            let down = health.down(at(now).1).unwrap();
-            assert_eq!(down.until, at(now + minutes).1);
-            assert_eq!(down.since, Some(Time(0)));
-            assert_eq!(health.connections(10, at(now).1), 1);
+            let down = health.down(at(now)).unwrap();
+            assert_eq!(down.until, at(now + minutes));
+            assert!(down.failing);
+            assert_eq!(health.connections(10, at(now)), 1);
             now += minutes;
-            assert!(health.down(at(now).1).is_none() && health.is_probed());
+            assert!(health.down(at(now)).is_none() && health.is_probed());
         }
         let connected = health.connected();
         assert!(!health.is_probed());
-        assert_eq!(health.connections(10, at(now).1), UNKNOWN_MAX);
+        assert_eq!(health.connections(10, at(now)), UNKNOWN_MAX);
         drop(connected);
         health.failed(&status(), MINUTE / 2, at(now));
-        let down = health.down(at(now).1).unwrap();
-        assert_eq!(down.until, at(now).1.after(MINUTE / 2));
-        assert_eq!(down.since, Some(at(now).0));
+        let down = health.down(at(now)).unwrap();
+        assert_eq!(down.until, at(now).after(MINUTE / 2));
+        assert!(down.failing);
     }
 
     #[test]
     fn a_site_with_open_connections_is_not_down() {
         let health = Arc::new(Health::default());
         let _open = [health.connected(), health.connected(), health.connected()];
-        assert!(health.answered(1, MINUTE, at(0).1));
+        assert!(health.answered(1, MINUTE, at(0)));
         health.failed(&status(), MAX, at(0));
-        assert!(health.down(at(0).1).is_none());
-        assert_eq!(health.connections(10, at(0).1), 3);
-        assert_eq!(health.connections(10, at(1).1), 10);
+        assert!(health.down(at(0)).is_none());
+        assert_eq!(health.connections(10, at(0)), 3);
+        assert_eq!(health.connections(10, at(1)), 10);
     }
 
     #[test]
     fn a_site_is_good_while_it_answers_fast() {
         let health = Health::default();
-        assert!(!health.is_good(at(0).1));
-        assert!(health.answered(1, 6 * SLOW, at(0).1), "it answers");
-        assert!(!health.is_good(at(0).1));
+        assert!(!health.is_good(at(0)));
+        assert!(health.answered(1, 6 * SLOW, at(0)), "it answers");
+        assert!(!health.is_good(at(0)));
         let mut good = false;
         for _ in 0..20 {
-            good = good || health.answered(10, SLOW, at(0).1);
+            good = good || health.answered(10, SLOW, at(0));
         }
-        assert!(good && health.is_good(at(9).1) && !health.is_good(at(10).1));
-        assert!(health.is_of_use(at(9).1) && !health.is_of_use(at(10).1));
+        assert!(good && health.is_good(at(9)) && !health.is_good(at(10)));
+        assert!(health.is_of_use(at(9)) && !health.is_of_use(at(10)));
     }
 }

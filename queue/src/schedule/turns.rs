@@ -272,6 +272,8 @@ pub(super) mod tests {
             orcpt: String::new(),
             transport: String::new(),
             hold: false,
+            held_since: None,
+            first_due: postrider_store::Time(0),
             attempts: 1,
             last_attempt: None,
             next_attempt: postrider_store::Time(0),

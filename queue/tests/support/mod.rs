@@ -77,6 +77,28 @@ pub(crate) struct Setup<'a> {
     pub(crate) account: &'a str,
 }
 
+/// A queue over the same parts each time.
+fn queue_of(
+    store: &Store,
+    config: &Live,
+    statics: &Arc<Static>,
+    clock: &ManualClock,
+    resolver: &FakeResolver,
+    leading: &Leading,
+) -> Arc<Queue> {
+    let queue = Queue::new(QueueParts {
+        store: store.clone(),
+        config: Arc::clone(config),
+        statics: Arc::clone(statics),
+        clock: Arc::new(clock.clone()),
+        resolver: Arc::new(resolver.clone()),
+        dialer: Arc::new(leading.clone()),
+        delivery: DeliveryMode::Remote,
+        rng: StdRng::seed_from_u64(1),
+    });
+    Arc::new(queue.unwrap())
+}
+
 /// A running queue.
 pub(crate) struct World {
     pub(crate) store: Store,
@@ -85,6 +107,7 @@ pub(crate) struct World {
     leading: Leading,
     pub(crate) queue: Arc<Queue>,
     pub(crate) config: Live,
+    statics: Arc<Static>,
     stop: watch::Sender<bool>,
     running: JoinHandle<()>,
 }
@@ -143,17 +166,8 @@ impl World {
         let resolver = FakeResolver::default();
         let leading = Leading::default();
         let config = Arc::new(ArcSwap::from_pointee(dynamic));
-        let queue = Queue::new(QueueParts {
-            store: store.clone(),
-            config: Arc::clone(&config),
-            statics: Arc::new(statics),
-            clock: Arc::new(clock.clone()),
-            resolver: Arc::new(resolver.clone()),
-            dialer: Arc::new(leading.clone()),
-            delivery: DeliveryMode::Remote,
-            rng: StdRng::seed_from_u64(1),
-        });
-        let queue = Arc::new(queue.unwrap());
+        let statics = Arc::new(statics);
+        let queue = queue_of(&store, &config, &statics, &clock, &resolver, &leading);
         let (stop, stopped) = watch::channel(false);
         let running = tokio::spawn(Arc::clone(&queue).run(stopped));
         Self {
@@ -163,9 +177,27 @@ impl World {
             leading,
             queue,
             config,
+            statics,
             stop,
             running,
         }
+    }
+
+    /// Ends the queue, and begins another one that knows only what the store has.
+    pub(crate) async fn restart(&mut self) {
+        let (stop, stopped) = watch::channel(false);
+        std::mem::replace(&mut self.stop, stop).send_replace(true);
+        let ended = std::mem::replace(&mut self.running, tokio::spawn(async {}));
+        ended.await.unwrap();
+        self.queue = queue_of(
+            &self.store,
+            &self.config,
+            &self.statics,
+            &self.clock,
+            &self.resolver,
+            &self.leading,
+        );
+        self.running = tokio::spawn(Arc::clone(&self.queue).run(stopped));
     }
 
     pub(crate) fn now(&self) -> Time {

@@ -325,7 +325,8 @@ but it should be one of {shows:#?}"
             }
             Step::Change { ids, change } => {
                 let ids: Vec<QueueId> = ids.iter().copied().map(QueueId).collect();
-                self.durable(async |store| store.change(ids.clone(), change).await)
+                let now = self.now;
+                self.durable(async |store| store.change(ids.clone(), change, now).await)
                     .await;
             }
             _ => return false,

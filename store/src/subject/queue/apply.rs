@@ -167,7 +167,9 @@ impl State {
             let id = QueueId(next(&mut self.queue.counters.last));
             let top = message.top.clone();
             let mut queued = recipient.queued(id, base, top, text, Arc::clone(&common));
-            queued.hold |= rules.iter().any(|rule| rule.filter.matches(&queued));
+            if rules.iter().any(|rule| rule.filter.matches(&queued)) {
+                queued.set_hold(true, common.queued);
+            }
             self.queue.counters.queued += 1;
             for key in reference_keys(&queued) {
                 self.queue.references.put_new(key, ());
@@ -189,13 +191,18 @@ impl State {
         self.queue.due.insert(&lane, queued.next_attempt, queued.id)
     }
 
-    pub(super) fn change(&mut self, id: QueueId, change: &Change) -> Result<bool, Fault> {
+    pub(super) fn change(
+        &mut self,
+        id: QueueId,
+        change: &Change,
+        now: Time,
+    ) -> Result<bool, Fault> {
         let Some(mut queued) = self.queue.queued.get(&id)? else {
             return Ok(false);
         };
         let claimed = self.queue.claimed.contains(&id)?;
         let (was_held, was_next) = (queued.hold, queued.next_attempt);
-        change.apply(&mut queued);
+        change.apply(&mut queued, now);
         self.queue.counters.held -= u64::from(was_held);
         self.queue.counters.held += u64::from(queued.hold);
         // A claimed message is in no lane, and a held one neither.

@@ -107,13 +107,13 @@ impl NextAttempt {
 }
 
 impl Change {
-    /// Makes the change.
-    pub(crate) fn apply(&self, queued: &mut Queued) {
+    /// Makes the change at `now`.
+    pub(crate) fn apply(&self, queued: &mut Queued, now: Time) {
         if let Some(hold) = self.hold {
-            queued.hold = hold;
+            queued.set_hold(hold, now);
         }
         if let Some(next) = self.next_attempt {
-            queued.next_attempt = next.instead_of(queued.next_attempt);
+            queued.set_next_attempt(next.instead_of(queued.next_attempt));
         }
         if let Some(transport) = &self.transport {
             queued.transport.clone_from(transport);

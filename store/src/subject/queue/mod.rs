@@ -16,7 +16,7 @@ mod record;
 use serde::{Deserialize, Serialize};
 
 use self::keys::{Group, names};
-use self::older::{QueuedV1, RetiredV1};
+use self::older::{OpV2, QueuedV1, RetiredV1};
 pub use self::{filter::*, keys::Reference, record::*};
 #[cfg(any(test, feature = "memory"))]
 use super::ModelState;
@@ -32,7 +32,7 @@ use crate::{
         due::Due,
         key::Name,
         tables,
-        value::{records, ways},
+        value::{Unreadable, exactly, records, ways},
     },
 };
 
@@ -110,7 +110,11 @@ pub(crate) enum Op {
         claimed: Vec<QueueId>,
     },
     /// Makes the change of an administrator.
-    Change { ids: Vec<QueueId>, change: Change },
+    Change {
+        ids: Vec<QueueId>,
+        change: Change,
+        now: Time,
+    },
     /// Makes messages due no more whose records can't be read: destination, time, number.
     Undue {
         entries: Vec<(String, Time, QueueId)>,
@@ -120,9 +124,15 @@ pub(crate) enum Op {
 }
 
 impl Operations for Op {
-    /// Version 2 has one operation more: `Undue`. Version 3 has `Begin`.
+    /// Version 2 has one operation more: `Undue`. Version 3 has `Begin`, and the time of `Change`.
     const VERSION: u8 = 3;
-    const SINCE: u8 = 1;
+
+    fn older(version: u8, bytes: &[u8]) -> Result<Self, Unreadable> {
+        match version {
+            1 | 2 => exactly(bytes).map(|old: OpV2| old.into()),
+            _ => Err(Unreadable::Older(version)),
+        }
+    }
 
     fn apply(self, state: &mut State, _: Option<TextPlace>) -> Result<Applied, Fault> {
         match self {
@@ -135,10 +145,10 @@ impl Operations for Op {
                 state.queue.claim(now, &claimed)?;
                 Ok(Applied::Done)
             }
-            Self::Change { ids, change } => {
+            Self::Change { ids, change, now } => {
                 let mut count = 0;
                 for id in ids {
-                    count += u64::from(state.change(id, &change)?);
+                    count += u64::from(state.change(id, &change, now)?);
                 }
                 Ok(Applied::Count(count))
             }
@@ -160,7 +170,9 @@ impl Operations for Op {
         match self {
             // The model does these by itself, and can read all its records.
             Self::Claim { .. } | Self::Undue { .. } | Self::Begin { .. } => Applied::Done,
-            Self::Change { ids, change } => Applied::Count(model.queue.change(&ids, &change)),
+            Self::Change { ids, change, now } => {
+                Applied::Count(model.queue.change(&ids, &change, now))
+            }
         }
     }
 
@@ -186,16 +198,22 @@ impl Operations for Op {
 }
 
 impl Store {
-    /// Changes queued messages, and tells how many of them there were. The store changes each
-    /// message as a whole, but not all messages at one moment.
+    /// Changes queued messages at `now`, and tells how many of them there were. The store changes
+    /// each message as a whole, but not all messages at one moment.
     ///
     /// # Errors
     /// If the change can't be made durable.
-    pub async fn change(&self, ids: Vec<QueueId>, change: &Change) -> Result<u64, StoreError> {
+    pub async fn change(
+        &self,
+        ids: Vec<QueueId>,
+        change: &Change,
+        now: Time,
+    ) -> Result<u64, StoreError> {
         let ops = ids.chunks(CHANGE_MAX).map(|ids| {
             super::Op::Queue(Op::Change {
                 ids: ids.to_vec(),
                 change: change.clone(),
+                now,
             })
         });
         self.count(ops.collect()).await
@@ -213,6 +231,7 @@ pub(crate) fn samples() -> Vec<Op> {
         Op::Change {
             ids: vec![QueueId(1)],
             change: Change::default(),
+            now: Time(1),
         },
         Op::Undue {
             entries: vec![("a.example".into(), Time(1), QueueId(1))],

@@ -60,11 +60,11 @@ impl Model {
         self.claimed.clear();
     }
 
-    pub(super) fn change(&mut self, ids: &[QueueId], change: &Change) -> u64 {
+    pub(super) fn change(&mut self, ids: &[QueueId], change: &Change, now: Time) -> u64 {
         let mut count = 0;
         for id in ids {
             if let Some(queued) = self.queued.get_mut(id) {
-                change.apply(queued);
+                change.apply(queued, now);
                 count += 1;
             }
         }
@@ -278,7 +278,7 @@ impl ModelState {
             let mut queued = recipient.queued(id, base, top, text, Arc::clone(&common));
             let mut rules = self.hold_rules.rules.values();
             if rules.any(|rule| rule.filter.matches(&queued)) {
-                queued.hold = true;
+                queued.set_hold(true, common.queued);
             }
             self.queue.queued.insert(id, queued);
             ids.push(id);

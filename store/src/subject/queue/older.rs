@@ -1,13 +1,57 @@
-//! The shapes of queued messages before version 2: without the ENVIDs of our own transactions, and
-//! without the blame of an attempt. One random ENVID stood for all recipients of a message.
+//! The shapes of queued messages before version 2: without the ENVIDs of our own transactions,
+//! without the blame of an attempt, and without the time when a message was first due. One random
+//! ENVID stood for all recipients of a message. Also the operations before version 3, in which
+//! changes had no time.
 
 use std::{sync::Arc, time::Duration};
 
 use postrider_smtp::{Address, EnhancedCode, ReversePath};
 use serde::{Deserialize, Serialize};
 
-use super::{Attempt, Common, NewMessage, NewRecipient, Note, Notify, QueueId, Queued, Retired};
+use super::{
+    Attempt, Change, Common, NewMessage, NewRecipient, Note, Notify, Op, QueueId, Queued, Retired,
+};
 use crate::{TextId, TextSource, Time, Top};
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum OpV2 {
+    Claim {
+        now: Time,
+        lapsed: Vec<QueueId>,
+        claimed: Vec<QueueId>,
+    },
+    Change {
+        ids: Vec<QueueId>,
+        change: Change,
+    },
+    Undue {
+        entries: Vec<(String, Time, QueueId)>,
+    },
+}
+
+/// The time of a change is not known. At the beginning of time, a hold that ends puts nothing off,
+/// and a hold that begins puts off all until its end.
+impl From<OpV2> for Op {
+    fn from(old: OpV2) -> Self {
+        match old {
+            OpV2::Claim {
+                now,
+                lapsed,
+                claimed,
+            } => Self::Claim {
+                now,
+                lapsed,
+                claimed,
+            },
+            OpV2::Change { ids, change } => Self::Change {
+                ids,
+                change,
+                now: Time(0),
+            },
+            OpV2::Undue { entries } => Self::Undue { entries },
+        }
+    }
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CommonV1 {
@@ -105,6 +149,13 @@ pub(crate) struct QueuedV1 {
 
 impl From<QueuedV1> for Queued {
     fn from(old: QueuedV1) -> Self {
+        let queued = old.common.queued;
+        // The first attempt came when the message was due, or soon after.
+        let first_due = match old.results.first() {
+            Some(first) => first.start,
+            None if old.attempts > 0 => queued,
+            None => old.next_attempt.max(queued),
+        };
         Self {
             id: old.id,
             base: old.base,
@@ -118,6 +169,8 @@ impl From<QueuedV1> for Queued {
             orcpt: old.orcpt,
             transport: old.transport,
             hold: old.hold,
+            held_since: old.hold.then_some(queued),
+            first_due,
             attempts: old.attempts,
             last_attempt: old.last_attempt,
             next_attempt: old.next_attempt,
@@ -185,7 +238,10 @@ impl From<NoteV1> for Note {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::value::{Value, append};
+    use crate::{
+        subject::Operations,
+        table::value::{Value, append},
+    };
 
     /// A message of version 1 whose transactions had one ENVID.
     fn queued() -> QueuedV1 {
@@ -243,11 +299,38 @@ mod tests {
     }
 
     #[test]
+    fn operations_before_version_3_are_read() {
+        let change = OpV2::Change {
+            ids: vec![QueueId(1)],
+            change: Change::default(),
+        };
+        let mut bytes = Vec::new();
+        append(&change, &mut bytes);
+        for version in [1, 2] {
+            let read = <Op as Operations>::older(version, &bytes).unwrap();
+            let Op::Change { ids, now, .. } = read else {
+                panic!("another operation: {read:?}");
+            };
+            assert_eq!((ids, now), (vec![QueueId(1)], Time(0)));
+        }
+    }
+
+    #[test]
     fn messages_of_version_1_are_read() {
         let message = Queued::decode(&bytes(&queued())).unwrap();
         assert_eq!(message.common.envid, "one for all");
         assert_eq!(message.results[0].error, "later");
         assert!(message.envids.is_empty() && !message.results[0].blames);
+        assert_eq!((message.first_due, message.held_since), (Time(2), None));
+        let never_tried = QueuedV1 {
+            attempts: 0,
+            hold: true,
+            results: Vec::new(),
+            ..queued()
+        };
+        let never_tried = Queued::decode(&bytes(&never_tried)).unwrap();
+        let times = (never_tried.first_due, never_tried.held_since);
+        assert_eq!(times, (Time(3), Some(Time(1))));
         let retired = RetiredV1 {
             message: queued(),
             success: true,

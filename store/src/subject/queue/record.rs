@@ -111,6 +111,12 @@ pub struct Queued {
     pub transport: String,
     /// The message is held: no attempts while this is set.
     pub hold: bool,
+    /// When the present hold began. None if the message is not held.
+    pub held_since: Option<Time>,
+    /// When the message was first due. The time of the message counts from here: when the sender is
+    /// told of a delay, and when the message fails at last. What puts the message off moves this
+    /// time on: a hold, and an administrator who sets a later attempt.
+    pub first_due: Time,
     /// How many attempts began.
     pub attempts: u32,
     /// When the last attempt began.
@@ -247,6 +253,33 @@ impl Queued {
     pub fn destination(&self) -> Destination {
         self.recipient.host.ascii()
     }
+
+    /// Begins or ends a hold at `now`. The time of the message stands still meanwhile.
+    pub(crate) fn set_hold(&mut self, hold: bool, now: Time) {
+        self.hold = hold;
+        match (hold, self.held_since) {
+            (true, None) => self.held_since = Some(now),
+            (false, Some(since)) => {
+                self.held_since = None;
+                self.put_off(since, now);
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
+    /// Sets the next attempt. If that is later than before, the time of the message stands still
+    /// between the two.
+    pub(crate) fn set_next_attempt(&mut self, next: Time) {
+        let before = std::mem::replace(&mut self.next_attempt, next);
+        self.first_due = self.first_due.min(next.max(self.common.queued));
+        self.put_off(before, next);
+    }
+
+    /// Nothing was or is to be done for the message from one time to the other.
+    fn put_off(&mut self, from: Time, to: Time) {
+        let stands_still = to.since(from.max(self.first_due));
+        self.first_due = self.first_due.after(stands_still);
+    }
 }
 
 impl NewRecipient {
@@ -259,6 +292,7 @@ impl NewRecipient {
         text: TextId,
         common: Arc<Common>,
     ) -> Queued {
+        let held_since = self.hold.then_some(common.queued);
         Queued {
             id,
             base,
@@ -272,6 +306,8 @@ impl NewRecipient {
             orcpt: self.orcpt,
             transport: self.transport,
             hold: self.hold,
+            held_since,
+            first_due: self.next_attempt,
             attempts: 0,
             last_attempt: None,
             next_attempt: self.next_attempt,
@@ -279,6 +315,70 @@ impl NewRecipient {
             fence: 0,
             results: Vec::new(),
             envids: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn at(hour: u32) -> Time {
+        Time(0).after(HOUR * hour)
+    }
+
+    /// A message that was accepted at hour 10, with its first attempt at this hour.
+    fn message(first: u32, hold: bool) -> Queued {
+        let unit = crate::tests::samples::message(&["x@a.example"]);
+        let common = Common {
+            queued: at(10),
+            ..unit.queue.unwrap().common
+        };
+        let new = NewRecipient {
+            hold,
+            ..crate::tests::samples::recipient("x@a.example", at(first))
+        };
+        let id = QueueId(1);
+        new.queued(id, id, Top::EMPTY, TextId(1), Arc::new(common))
+    }
+
+    #[test]
+    fn the_time_of_a_message_stands_still_during_a_hold() {
+        for (first, hold, began, ended, expected) in [
+            (10, true, 10, 15, 15),
+            (12, true, 10, 15, 15),
+            (20, true, 10, 15, 20),
+            (10, false, 13, 15, 12),
+            (14, false, 13, 15, 15),
+        ] {
+            let mut message = message(first, hold);
+            message.set_hold(true, at(began));
+            message.set_hold(true, at(began + 1));
+            assert_eq!(message.held_since, Some(at(began)));
+            message.set_hold(false, at(ended));
+            message.set_hold(false, at(ended + 1));
+            let found = (message.first_due, message.held_since);
+            assert_eq!(found, (at(expected), None), "{first} {began}");
+        }
+    }
+
+    #[test]
+    fn a_later_attempt_puts_a_message_off_and_an_earlier_one_does_not() {
+        for (first, next, then, expected) in [
+            (10, None, 18, 18),
+            (20, None, 18, 18),
+            (20, None, 9, 10),
+            (10, Some(14), 18, 14),
+            (10, Some(14), 12, 10),
+        ] {
+            let mut message = message(first, false);
+            // An attempt failed, and this is the next one.
+            message.next_attempt = next.map_or(message.next_attempt, at);
+            message.set_next_attempt(at(then));
+            assert_eq!(message.next_attempt, at(then));
+            assert_eq!(message.first_due, at(expected), "{first} {next:?} {then}");
         }
     }
 }
