@@ -18,6 +18,9 @@ const DISK_STEP: u32 = 16;
 /// Questions that the store looks up.
 const QUESTIONS: u32 = 16;
 
+/// Recipients of batches for whom texts are filled in. Each takes a processor.
+const FILLINGS: u32 = 4;
+
 /// The limits on calls. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Bounds {
@@ -26,6 +29,7 @@ pub(crate) struct Bounds {
     files: Places,
     disk: Places,
     pub(crate) questions: Places,
+    pub(crate) filling: Places,
 }
 
 impl Default for Bounds {
@@ -36,6 +40,7 @@ impl Default for Bounds {
             files: Places::new(FILES, FILES / 4),
             disk: Places::new(DISK, DISK / 4),
             questions: Places::new(QUESTIONS, QUESTIONS / 4),
+            filling: Places::new(FILLINGS, 1),
         }
     }
 }

@@ -4,18 +4,24 @@
 use std::{
     collections::BTreeMap,
     mem,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use futures_util::{StreamExt, stream};
 use postrider_queue::{AddError, Allowance, MakeAnswer, Named, Staged, Submitted};
 use postrider_smtp::Address;
-use postrider_store::{Answered, Clock, Time};
-use postrider_webhook::MemoryBudget;
+use postrider_store::{Answered, Clock, Moment, Time};
+use postrider_webhook::{MemoryBudget, Share};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio::sync::Mutex;
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    task::spawn_blocking,
+};
 use tracing::info;
 
 use super::{
@@ -24,7 +30,7 @@ use super::{
     prepare,
     prepare::{LimitCheck, allow},
     submission,
-    template::{HTML, SUBJECT, TEXT, Templates, check_size},
+    template::{FILLING_MAX, HTML, SUBJECT, TEXT, Templates, check_size},
 };
 use crate::{
     call::{
@@ -46,8 +52,6 @@ const AT_ONCE: usize = 32;
 const ROW: usize = 100;
 /// The bytes of memory for the messages of a batch that are written at once.
 const WRITING: u64 = 64 << 20;
-/// The most time for filling in the templates of a batch.
-const FILLING_MAX: Duration = Duration::from_secs(30);
 /// The most bytes of all messages of a batch together.
 const SIZE_MAX: u64 = 1 << 30;
 
@@ -135,15 +139,11 @@ pub(crate) async fn send_all(
     let stager = Stager {
         context,
         user,
-        batch: &batch,
         files: &files,
         now,
         common_size: size(&batch.common, &files),
-        filling: Mutex::new(Filler {
-            templates: Templates::new(&texts, size_max)?,
-            clock: context.clock.as_ref(),
-            left: FILLING_MAX,
-        }),
+        filling: Arc::new(Mutex::new(Filler::new(&texts, size_max, &context.clock)?)),
+        batch: Arc::new(batch),
         writing: MemoryBudget::new(2 * WRITING),
         total: AtomicU64::new(0),
         failed: AtomicBool::new(false),
@@ -267,43 +267,70 @@ fn size(common: &Draft, files: &Files) -> u64 {
 }
 
 /// Fills in the texts of a batch, one recipient after the other, within a limit of time.
-struct Filler<'a> {
-    templates: Templates<'a>,
-    clock: &'a dyn Clock,
+struct Filler {
+    templates: Templates,
+    clock: Arc<dyn Clock>,
     left: Duration,
 }
 
-impl Filler<'_> {
-    /// The message for one recipient.
+impl Filler {
+    fn new(texts: &Draft, size_max: u64, clock: &Arc<dyn Clock>) -> Result<Self, ApiError> {
+        Ok(Self {
+            templates: Templates::new(texts, size_max, Arc::clone(clock))?,
+            clock: Arc::clone(clock),
+            left: FILLING_MAX,
+        })
+    }
+
+    /// The message for one recipient. It computes for up to the time that is left.
     fn fill(&mut self, common: &Draft, recipient: &BatchRecipient) -> Result<Draft, ApiError> {
-        if self.left.is_zero() {
-            return Err(ApiError::user(format!(
-                "filling in the templates of the batch takes longer than {} seconds; \
-                 make the templates simpler, or the batches smaller",
-                FILLING_MAX.as_secs()
-            )));
-        }
         let begun = self.clock.moment();
-        let filled = self.filled(common, recipient);
+        let filled = self.filled(common, recipient, begun.after(self.left));
         let took = self.clock.moment().since(begun);
         self.left = self.left.saturating_sub(took);
         filled
     }
 
-    fn filled(&mut self, common: &Draft, recipient: &BatchRecipient) -> Result<Draft, ApiError> {
+    fn filled(
+        &mut self,
+        common: &Draft,
+        recipient: &BatchRecipient,
+        until: Moment,
+    ) -> Result<Draft, ApiError> {
         let mut extra = common.extra.clone();
         let own = recipient.extra.iter();
         extra.extend(own.map(|(key, value)| (key.clone(), value.clone())));
-        let (templates, variables) = (&mut self.templates, &recipient.variables);
+        let variables = &recipient.variables;
+        let mut fill = |field, name| self.templates.fill(field, name, variables, until);
         Ok(Draft {
             to: vec![recipient.to.clone()],
-            subject: templates.fill("Subject", SUBJECT, variables)?,
-            text: templates.fill("Text", TEXT, variables)?,
-            html: templates.fill("HTML", HTML, variables)?,
+            subject: fill("Subject", SUBJECT)?,
+            text: fill("Text", TEXT)?,
+            html: fill("HTML", HTML)?,
             extra,
             ..common.clone()
         })
     }
+}
+
+/// The message for one recipient. It is filled in on a thread of its own, which may compute for
+/// long. The place is taken until the work is done, even if nobody waits for it any more.
+async fn fill(
+    mut turn: OwnedMutexGuard<Filler>,
+    place: Share,
+    batch: Arc<Batch>,
+    at: usize,
+) -> Result<(OwnedMutexGuard<Filler>, Draft), ApiError> {
+    let filled = spawn_blocking(move || {
+        let recipient = batch.recipients.get(at);
+        let filled = recipient.map(|recipient| turn.fill(&batch.common, recipient));
+        drop(place);
+        (turn, filled)
+    });
+    let failed = |why: &str| ApiError::new(Code::Server, format!("failed to fill in: {why}"));
+    let (turn, filled) = filled.await.map_err(|error| failed(&error.to_string()))?;
+    let draft = filled.ok_or_else(|| failed("no such recipient"))??;
+    Ok((turn, draft))
 }
 
 /// A message that the queue holds ready, and its Message-ID.
@@ -313,14 +340,14 @@ type StagedMessage = (Staged, String);
 struct Stager<'a> {
     context: &'a CallContext,
     user: &'a User,
-    batch: &'a Batch,
+    batch: Arc<Batch>,
     files: &'a Files,
     now: Time,
     /// About the bytes of memory of the common part.
     common_size: u64,
     /// Large messages are not all in memory at once: only one at a time is filled in without a
     /// share of `writing`.
-    filling: Mutex<Filler<'a>>,
+    filling: Arc<Mutex<Filler>>,
     writing: MemoryBudget,
     /// The bytes of all messages so far.
     total: AtomicU64,
@@ -335,18 +362,23 @@ impl Stager<'_> {
         let Some(recipient) = recipient else {
             return Ok(None);
         };
-        let staged = self.compose(recipient).await.map(Some);
+        let staged = self.compose(at, recipient).await.map(Some);
         staged.map_err(|error| {
             self.failed.store(true, Ordering::Relaxed);
             placed(at, error)
         })
     }
 
-    async fn compose(&self, recipient: &BatchRecipient) -> Result<StagedMessage, ApiError> {
+    async fn compose(
+        &self,
+        at: usize,
+        recipient: &BatchRecipient,
+    ) -> Result<StagedMessage, ApiError> {
         let (context, user, now) = (self.context, self.user, self.now);
         check_size(&recipient.variables)?;
-        let mut turn = self.filling.lock().await;
-        let draft = turn.fill(&self.batch.common, recipient)?;
+        let turn = Arc::clone(&self.filling).lock_owned().await;
+        let place = context.bounds.filling.take(&user.account, 1).await;
+        let (turn, draft) = fill(turn, place, Arc::clone(&self.batch), at).await?;
         let texts = draft.subject.len() + draft.text.len() + draft.html.len();
         let size = (texts as u64 + self.common_size) * COPIES;
         let _share = self.writing.take(&user.account, size).await;
@@ -394,15 +426,22 @@ impl Stager<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
+    use std::sync::mpsc::{self, RecvTimeoutError};
 
-    use postrider_store::{Moment, Sleep};
+    use postrider_store::Sleep;
+    use serde_json::json;
 
     use super::*;
 
     /// Each look at this clock takes a second.
     #[derive(Default)]
     struct Ticking(AtomicU64);
+
+    impl Ticking {
+        fn looks(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
 
     impl Clock for Ticking {
         fn now(&self) -> Time {
@@ -423,32 +462,96 @@ mod tests {
         }
     }
 
-    #[test]
-    fn filling_in_has_a_time_limit() {
-        let common = Draft {
-            text: "Dear {{ name }}".into(),
+    fn filler(text: &str, clock: &Arc<dyn Clock>) -> Filler {
+        let texts = Draft {
+            text: text.into(),
             ..Draft::default()
         };
-        let recipient = BatchRecipient {
+        Filler::new(&texts, 1000, clock).unwrap()
+    }
+
+    fn recipient(variables: Value) -> BatchRecipient {
+        BatchRecipient {
             to: NameAddress {
                 name: String::new(),
                 address: "a@x.test".into(),
             },
-            variables: [("name".to_owned(), Value::from("Ann"))]
-                .into_iter()
-                .collect(),
+            variables: serde_json::from_value(variables).unwrap(),
             extra: BTreeMap::new(),
-        };
-        let mut filler = Filler {
-            templates: Templates::new(&common, 1000).unwrap(),
-            clock: &Ticking::default(),
-            left: FILLING_MAX,
-        };
-        for _ in 0..FILLING_MAX.as_secs() {
-            assert_eq!(filler.fill(&common, &recipient).unwrap().text, "Dear Ann");
         }
-        let error = filler.fill(&common, &recipient).unwrap_err();
+    }
+
+    #[test]
+    fn filling_in_a_batch_has_a_time_limit() {
+        let clock: Arc<dyn Clock> = Arc::new(Ticking::default());
+        let mut filler = filler("Dear {{ name }}", &clock);
+        let ann = recipient(json!({"name": "Ann"}));
+        let mut count = 0;
+        let error = loop {
+            match filler.fill(&Draft::default(), &ann) {
+                Ok(draft) => assert_eq!(draft.text, "Dear Ann"),
+                Err(error) => break error,
+            }
+            count += 1;
+            assert!(count < FILLING_MAX.as_secs());
+        };
+        assert!(count > 3, "{count}");
         assert_eq!(error.code, Code::User);
         assert!(error.message.contains("30 seconds"), "{error}");
+    }
+
+    #[test]
+    fn filling_in_for_one_recipient_ends_when_the_time_is_over() {
+        let many = json!({"many": vec!["x"; 1000], "text": "abc".repeat(10)});
+        for text in [
+            "{% for item in many %}{% endfor %}",
+            "{% for c in text %}{{ c }}{% endfor %}",
+            "{% for a in text %}{% for b in text %}{% if b|title == a %}{% endif %}{% endfor %}{% endfor %}",
+            "{% for a in text %}{% for b in text %}{% if b|trim(a) %}{% endif %}{% endfor %}{% endfor %}",
+        ] {
+            let ticking = Arc::new(Ticking::default());
+            let clock: Arc<dyn Clock> = Arc::<Ticking>::clone(&ticking);
+            let mut filler = filler(text, &clock);
+            let filled = filler.fill(&Draft::default(), &recipient(many.clone()));
+            let error = filled.unwrap_err();
+            assert!(error.message.contains("30 seconds"), "{text}: {error}");
+            assert!(ticking.looks() < 50, "{text}: {}", ticking.looks());
+        }
+    }
+
+    /// The first look at this clock lasts until a task of the test gives the word.
+    struct Waiting(std::sync::Mutex<mpsc::Receiver<()>>);
+
+    impl Clock for Waiting {
+        fn now(&self) -> Time {
+            Time(0)
+        }
+
+        fn moment(&self) -> Moment {
+            let word = self.0.lock().unwrap();
+            match word.recv_timeout(Duration::from_secs(60)) {
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => Moment::default(),
+                Err(RecvTimeoutError::Timeout) => panic!("the task did not run"),
+            }
+        }
+
+        fn sleep_until(&self, _: Time) -> Sleep {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn other_tasks_run_while_a_text_is_filled_in() {
+        let (word, waiting) = mpsc::channel();
+        let clock: Arc<dyn Clock> = Arc::new(Waiting(std::sync::Mutex::new(waiting)));
+        let filling = Arc::new(Mutex::new(filler("Dear {{ name }}", &clock)));
+        let batch = Arc::new(Batch {
+            common: Draft::default(),
+            recipients: vec![recipient(json!({"name": "Ann"}))],
+        });
+        let filled = fill(filling.lock_owned().await, Share::default(), batch, 0);
+        // All tasks of this test share one thread. join! polls the first future first.
+        let (filled, ()) = tokio::join!(filled, async move { drop(word) });
+        assert_eq!(filled.unwrap().1.text, "Dear Ann");
     }
 }

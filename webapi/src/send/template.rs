@@ -1,41 +1,41 @@
 //! The templates of a batch: a part of Jinja that takes no more memory and time than the caller's
 //! own text.
 //!
-//! There are variables and their parts, `if`, `for`, comparisons, tests and a few filters. There is
-//! nothing that makes new values (`set`, `+`, `*`, `~`, macros): with these a short text could
-//! double a value until the memory is full.
+//! There are variables and their parts, `if`, `for`, comparisons, tests and a few filters. Nothing
+//! gives a name to a new value that is made of others (`set`, `+`, `*`, `~`, macros, `for` over a
+//! list of variables): with these a short text could double a value until the memory is full.
+//!
+//! [`Templates::fill`] computes for a while, so it belongs on a thread that may block.
 
+mod check;
 mod work;
 
-use std::{borrow::Cow, io, sync::Arc};
+use std::{borrow::Cow, io, sync::Arc, time::Duration};
 
 use minijinja::{
-    Environment, ErrorKind, State, UndefinedBehavior, filters,
-    machinery::{Token, tokenize},
-    syntax::SyntaxConfig,
-    tests,
+    Environment, ErrorKind, State, UndefinedBehavior, escape_formatter, filters, tests,
     value::{StringInput, Value as Any},
 };
+use postrider_store::{Clock, Moment};
 use serde_json::{Map, Value};
 
-use self::work::{TOO_MUCH, Variables, Work};
+use self::{
+    check::check,
+    work::{TOO_MUCH, Variables, Work},
+};
 use super::Draft;
 use crate::error::{ApiError, Code};
 
-/// The most words and signs within a tag. The engine reads nested ones by recursion.
-const TAG_MAX: usize = 300;
-/// The most `elif`. The engine nests each in the one before.
-const ELIF_MAX: usize = 100;
-/// The most bytes of a string within a tag.
-const LITERAL_MAX: usize = 1024;
 /// The most letters that the filter `trim` takes.
 const TRIM_MAX: usize = 100;
 /// The most bytes of the variables of a recipient, as JSON.
 const VARIABLES_MAX: usize = 64 << 10;
+/// The most time for filling in the templates of a batch.
+pub(super) const FILLING_MAX: Duration = Duration::from_secs(30);
 
 /// The templates of a batch.
-pub(super) struct Templates<'a> {
-    environment: Environment<'a>,
+pub(super) struct Templates {
+    environment: Environment<'static>,
     /// The most bytes of a filled-in text.
     max_size: usize,
     /// The work that is left for a text.
@@ -52,9 +52,17 @@ pub(super) const TEXT: &str = "text.txt";
 /// The name of the template of the HTML.
 pub(super) const HTML: &str = "text.html";
 
-impl<'a> Templates<'a> {
-    pub(super) fn new(common: &'a Draft, max_size: u64) -> Result<Self, ApiError> {
-        let work = Arc::default();
+impl Templates {
+    /// Reads the templates. A filled-in text has at most `max_size` bytes.
+    ///
+    /// # Errors
+    /// If a template has an error, or a part of the language that is not available.
+    pub(super) fn new(
+        common: &Draft,
+        max_size: u64,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ApiError> {
+        let work = Arc::new(Work::new(clock));
         let mut environment = environment(&work);
         let mut joins = false;
         let templates = [
@@ -66,7 +74,7 @@ impl<'a> Templates<'a> {
             let wrong = |text: String| ApiError::user(format!("{field}: {text}"));
             joins |= check(text).map_err(wrong)?.joins;
             environment
-                .add_template(name, text)
+                .add_template_owned(name, text.clone())
                 .map_err(|error| wrong(described(&error)))?;
         }
         Ok(Self {
@@ -77,21 +85,29 @@ impl<'a> Templates<'a> {
         })
     }
 
-    /// Fills in a template for one recipient.
+    /// Fills in a template for one recipient, until this moment at most.
+    ///
+    /// # Errors
+    /// If the template does not fit the variables, or if filling it in takes too much time or
+    /// memory.
     pub(super) fn fill(
         &mut self,
         field: &str,
         name: &str,
         variables: &Map<String, Value>,
+        until: Moment,
     ) -> Result<String, ApiError> {
         let wrong = |text: String| ApiError::user(format!("{field}: {text}"));
-        self.work.refill();
+        self.work.refill(until);
         let values = Variables::new(variables, &self.work);
         self.environment.set_fuel(Some(values.fuel(self.joins)));
         let template = self.environment.get_template(name);
         let template = template.map_err(|error| wrong(described(&error)))?;
         let mut out = LimitedText::new(self.max_size);
         let rendered = template.render_captured_to(values.root, &mut out).map(drop);
+        if self.work.is_late() {
+            return Err(too_slow());
+        }
         if out.full {
             return Err(wrong(
                 "the text becomes larger than a message may be".into(),
@@ -118,16 +134,46 @@ impl<'a> Templates<'a> {
     }
 }
 
-/// The engine, with only these filters and tests.
-fn environment<'a>(work: &Arc<Work>) -> Environment<'a> {
+/// The error when the time for the templates of a batch is over.
+fn too_slow() -> ApiError {
+    ApiError::user(format!(
+        "filling in the templates of the batch takes longer than {} seconds; make the templates \
+         simpler, or the batches smaller",
+        FILLING_MAX.as_secs()
+    ))
+}
+
+/// The engine, with only these filters and tests. The time is looked at where a step may take long:
+/// at each access to a list or an object, in the filters that go through a text, and when a value
+/// is written.
+fn environment(work: &Arc<Work>) -> Environment<'static> {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(minijinja::default_auto_escape_callback);
-    environment.add_filter("upper", filters::upper);
-    environment.add_filter("lower", filters::lower);
-    environment.add_filter("title", filters::title);
-    environment.add_filter("capitalize", filters::capitalize);
-    environment.add_filter("trim", trim);
+    let in_time = Arc::clone(work);
+    environment.set_formatter(move |out, state, value| {
+        in_time.check_time()?;
+        escape_formatter(out, state, value)
+    });
+    for (name, filter) in [
+        ("upper", filters::upper as fn(StringInput<'_>) -> Any),
+        ("lower", filters::lower),
+        ("capitalize", filters::capitalize),
+        ("title", title),
+    ] {
+        let work = Arc::clone(work);
+        environment.add_filter(name, move |text: StringInput<'_>| {
+            work.check_time().map(|()| filter(text))
+        });
+    }
+    let in_time = Arc::clone(work);
+    environment.add_filter(
+        "trim",
+        move |text: StringInput<'_>, letters: Option<Cow<'_, str>>| {
+            in_time.check_time()?;
+            trim(text, letters)
+        },
+    );
     for name in ["default", "d"] {
         environment.add_filter(name, filters::default);
     }
@@ -150,6 +196,11 @@ fn environment<'a>(work: &Arc<Work>) -> Environment<'a> {
     environment.add_test("undefined", tests::is_undefined);
     environment.add_test("none", tests::is_none);
     environment
+}
+
+/// The filter of Jinja.
+fn title(text: StringInput<'_>) -> Any {
+    Any::from(filters::title(text.as_str().into()))
 }
 
 /// The filter of Jinja, with a limit on its result.
@@ -195,69 +246,6 @@ fn limited(text: &str, how: &str) -> Result<(), minijinja::Error> {
     }
     let text = format!("the {how} text becomes too long");
     Err(minijinja::Error::new(ErrorKind::InvalidOperation, text))
-}
-
-/// Facts about a template.
-#[derive(Debug, Default)]
-struct Checked {
-    /// It has a filter that can make one text of all variables.
-    joins: bool,
-}
-
-/// Refuses templates that could grow.
-fn check(text: &str) -> Result<Checked, String> {
-    let mut checked = Checked::default();
-    let mut begins = false;
-    let (mut in_tag, mut elifs) = (0, 0);
-    let tokens = tokenize(text, false, SyntaxConfig::default());
-    for token in tokens {
-        // The engine reports the error.
-        let Ok((token, span)) = token else {
-            return Ok(checked);
-        };
-        let line = span.start_line;
-        let no = |what: &str| {
-            Err(format!(
-                "{what} is not available in templates (line {line})"
-            ))
-        };
-        in_tag = match token {
-            Token::BlockStart | Token::VariableStart | Token::TemplateData(_) => 0,
-            _ => in_tag + 1,
-        };
-        if in_tag > TAG_MAX {
-            return Err(format!(
-                "a tag has more than {TAG_MAX} words and signs (line {line})"
-            ));
-        }
-        let is_first = std::mem::replace(&mut begins, matches!(token, Token::BlockStart));
-        match token {
-            Token::Ident(word)
-                if is_first
-                    && !["if", "elif", "else", "endif", "for", "endfor"].contains(&word) =>
-            {
-                return no(&format!("{{% {word} %}}"));
-            }
-            Token::Ident("elif") if is_first && elifs >= ELIF_MAX => {
-                return Err(format!("there are more than {ELIF_MAX} elif (line {line})"));
-            }
-            Token::Ident("elif") if is_first => elifs += 1,
-            Token::Ident("recursive") => return no("recursive"),
-            Token::Ident("join" | "escape" | "e") => checked.joins = true,
-            Token::Plus => return no("the operator +"),
-            Token::Mul => return no("the operator *"),
-            Token::Pow => return no("the operator **"),
-            Token::Tilde => return no("the operator ~"),
-            Token::Str(literal) if literal.len() > LITERAL_MAX => {
-                return no("such a long text within a tag");
-            }
-            Token::String(literal) if literal.len() > LITERAL_MAX => {
-                return no("such a long text within a tag");
-            }
-            _ => {}
-        }
-    }
-    Ok(checked)
 }
 
 /// Refuses variables that are too long.
@@ -312,6 +300,7 @@ fn described(error: &minijinja::Error) -> String {
 
 #[cfg(test)]
 mod template_tests {
+    use postrider_store::SystemClock;
     use serde_json::json;
 
     use super::*;
@@ -323,9 +312,16 @@ mod template_tests {
             ..Draft::default()
         };
         let variables = variables.as_object().unwrap();
-        Templates::new(&common, 10_000)
-            .and_then(|mut templates| templates.fill("Text", TEXT, variables))
+        Templates::new(&common, 10_000, Arc::new(SystemClock))
+            .and_then(|mut templates| templates.fill("Text", TEXT, variables, ALWAYS))
             .map_err(|error| error.message)
+    }
+
+    /// A moment that never comes.
+    const ALWAYS: Moment = Moment(Duration::MAX);
+
+    fn templates(common: &Draft, max_size: u64) -> Templates {
+        Templates::new(common, max_size, Arc::new(SystemClock)).unwrap()
     }
 
     #[test]
@@ -342,8 +338,8 @@ mod template_tests {
             html: "{{ name }}".into(),
             ..Draft::default()
         };
-        let mut templates = Templates::new(&common, 1000).unwrap();
-        let html = templates.fill("HTML", HTML, variables.as_object().unwrap());
+        let mut templates = templates(&common, 1000);
+        let html = templates.fill("HTML", HTML, variables.as_object().unwrap(), ALWAYS);
         assert_eq!(html.unwrap(), "Ann &lt;a@b&gt;");
     }
 
@@ -398,6 +394,13 @@ mod template_tests {
                 "recursive",
             ),
             ("{% for i in range(10) %}{% endfor %}", "range"),
+            ("{% for b in [a, a] %}{% endfor %}", LIST),
+            ("{% for b in ((([a]))) %}{% endfor %}", LIST),
+            ("{% for b in (a, a) %}{% endfor %}", LIST),
+            ("{% for b in a, a %}{% endfor %}", LIST),
+            ("{% for b in {\"x\": a} %}{% endfor %}", LIST),
+            ("{% for b in none|default([a]) %}{% endfor %}", LIST),
+            ("{%- for b in [many[0]] -%}{% endfor %}", LIST),
             ("{{ many|join(a) }}", "too long"),
             (
                 "{% for b in many %}{{ a }}{% endfor %}",
@@ -411,9 +414,44 @@ mod template_tests {
             let error = filled(text, &variables).unwrap_err();
             assert!(error.contains(problem), "{text}: {error}");
         }
+        // A list of variables that has no name can't grow. Neither can one without variables.
+        for text in [
+            "{% if a in [a, many] %}yes{% endif %}",
+            "{% for b in [\"yes\"] %}{{ b }}{% endfor %}",
+            "{% for b in [\"yes\", true] if b in [a, \"yes\"] %}{{ b }}{% endfor %}",
+            "{% for b in nothing|default([], true) %}{% else %}yes{% endfor %}",
+            "{% for b in many[:1] %}{% for (c, d) in [[1, \"yes\"]] %}{{ d }}{% endfor %}{% endfor %}",
+        ] {
+            assert_eq!(filled(text, &variables).as_deref(), Ok("yes"), "{text}");
+        }
         let long = format!("{{{{ \"{}\" }}}}", "x".repeat(2000));
         assert!(filled(&long, &variables).unwrap_err().contains("long text"));
     }
+
+    /// Each list has the one before many times, so the memory would be full soon, or the stack.
+    #[test]
+    fn nested_lists_do_not_grow() {
+        let variables = json!({"a": "x".repeat(1000)});
+        let names = ["a", "b", "c", "d", "e", "f", "g"];
+        let (mut wide, mut deep) = (String::new(), String::new());
+        for pair in names.windows(2) {
+            let list = vec![pair[0]; 140].join(",");
+            wide += &format!("{{% for {} in [[{list}]] %}}", pair[1]);
+            let (open, close) = ("[".repeat(140), "]".repeat(140));
+            deep += &format!("{{% for {} in {open}{}{close} %}}", pair[1], pair[0]);
+        }
+        let end = "{% endfor %}".repeat(names.len() - 1);
+        for text in [
+            format!("{wide}{{{{ [g]|join }}}}{end}"),
+            format!("{deep}{{{{ g }}}}{end}"),
+        ] {
+            let error = filled(&text, &variables).unwrap_err();
+            assert!(error.contains(LIST), "{error}");
+        }
+    }
+
+    /// A part of the error for a new list with a name.
+    const LIST: &str = "a list of variables in {% for %}";
 
     #[test]
     fn steps_that_go_through_much_are_counted() {
@@ -431,7 +469,7 @@ mod template_tests {
             ("{% if (text|e) == \"\" %}{% endif %}", TOO_MUCH),
             (
                 "{% for c in [text|e|upper|e|upper|e] %}{% if c in text %}{% endif %}{% endfor %}",
-                TOO_MUCH,
+                LIST,
             ),
             (
                 "{% if text|trim(same) == same %}{% endif %}",
@@ -454,8 +492,8 @@ mod template_tests {
             text: text.into(),
             ..Draft::default()
         };
-        let mut templates = Templates::new(&common, 100_000).unwrap();
-        let filled = templates.fill("Text", TEXT, variables.as_object().unwrap());
+        let mut templates = templates(&common, 100_000);
+        let filled = templates.fill("Text", TEXT, variables.as_object().unwrap(), ALWAYS);
         assert!(filled.unwrap().len() > 45_000);
     }
 }

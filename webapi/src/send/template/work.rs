@@ -8,8 +8,8 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -17,6 +17,7 @@ use minijinja::{
     Error, ErrorKind, Value as Any,
     value::{Enumerator, Object, ObjectRepr},
 };
+use postrider_store::{Clock, Moment};
 use serde_json::{Map, Value};
 
 /// The most steps of a template.
@@ -28,21 +29,59 @@ const WORK: u64 = 8 << 20;
 /// The work of one access to an item of a list or an object.
 const ITEM: u64 = 16;
 
-/// The work that is left.
-#[derive(Debug, Default)]
-pub(super) struct Work(AtomicU64);
+/// The work and the time that are left for a text.
+pub(super) struct Work {
+    left: AtomicU64,
+    clock: Arc<dyn Clock>,
+    until: Mutex<Moment>,
+    late: AtomicBool,
+}
 
 impl Work {
-    /// Allows new work, for the next text.
-    pub(super) fn refill(&self) {
-        self.0.store(WORK, Ordering::Relaxed);
+    /// No work and no time is left yet.
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            left: AtomicU64::new(0),
+            clock,
+            until: Mutex::default(),
+            late: AtomicBool::new(false),
+        }
     }
 
-    /// Takes the work for so many bytes. False if that is too much; then nothing is left.
+    /// Allows new work, for the next text, until this moment.
+    pub(super) fn refill(&self, until: Moment) {
+        self.left.store(WORK, Ordering::Relaxed);
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+        self.late.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes the work for so many bytes. False if that is too much, or the time is over; then
+    /// nothing is left.
     pub(super) fn take(&self, bytes: u64) -> bool {
-        let left = self.0.load(Ordering::Relaxed).saturating_sub(bytes);
-        self.0.store(left, Ordering::Relaxed);
+        let left = match self.check_time() {
+            Ok(()) => self.left.load(Ordering::Relaxed).saturating_sub(bytes),
+            Err(_) => 0,
+        };
+        self.left.store(left, Ordering::Relaxed);
         left > 0
+    }
+
+    /// Fails if the time is over.
+    pub(super) fn check_time(&self) -> Result<(), Error> {
+        let in_time = || {
+            let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
+            self.clock.moment() < until
+        };
+        if !self.is_late() && in_time() {
+            return Ok(());
+        }
+        self.late.store(true, Ordering::Relaxed);
+        Err(Error::new(ErrorKind::InvalidOperation, "the time is over"))
+    }
+
+    /// The time was over at some step.
+    pub(super) fn is_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed)
     }
 
     /// Takes the work for a text that a filter made.
@@ -55,7 +94,7 @@ impl Work {
 
     /// Too much work was asked for.
     pub(super) fn is_used_up(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.left.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -200,15 +239,22 @@ impl Object for Fields {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use postrider_store::SystemClock;
     use serde_json::json;
 
     use super::*;
+
+    fn work() -> Work {
+        Work::new(Arc::new(SystemClock))
+    }
 
     #[test]
     fn long_texts_leave_fewer_steps() {
         let fuel = |variables: Value, joins| {
             let variables = variables.as_object().unwrap().clone();
-            Variables::new(&variables, &Arc::default()).fuel(joins)
+            Variables::new(&variables, &Arc::new(work())).fuel(joins)
         };
         assert_eq!(fuel(json!({}), true), FUEL);
         assert_eq!(fuel(json!({"a": "x".repeat(40_000)}), false), 10_000);
@@ -221,10 +267,20 @@ mod tests {
 
     #[test]
     fn work_ends() {
-        let work = Work::default();
+        let work = work();
         assert!(work.is_used_up() && !work.take(1));
-        work.refill();
+        work.refill(Moment(Duration::MAX));
         assert!(work.take(WORK - 1) && !work.is_used_up());
         assert!(work.made("x").is_err() && work.is_used_up() && !work.take(0));
+    }
+
+    #[test]
+    fn no_work_is_left_when_the_time_is_over() {
+        let work = work();
+        work.refill(Moment(Duration::MAX));
+        assert!(work.check_time().is_ok() && work.take(1) && !work.is_late());
+        work.refill(Moment::default());
+        assert!(!work.take(1) && work.is_late() && work.is_used_up());
+        assert!(work.check_time().is_err());
     }
 }
