@@ -17,6 +17,9 @@ pub const PASSWORD: &str = "postrider";
 /// The password of the administrator of localserve.
 pub const ADMIN_PASSWORD: &str = "postrider-admin";
 
+/// The file with the DKIM key, in the folder `config/dkim`.
+const DKIM_KEY: &str = "localserve.key.pem";
+
 /// The ports before the offset is added: MX, submission, submissions, HTTP, HTTPS.
 const PORTS: [u16; 5] = [1025, 1587, 1465, 1080, 1443];
 
@@ -67,8 +70,8 @@ pub fn prepare(options: &cli::Localserve) -> anyhow::Result<Place> {
         None => default_dir()?,
     };
     let mended = [
-        files::private_dir(&dir.join("config"))?,
-        files::private_dir(&dir.join("config/dkim"))?,
+        files::private_dir(&dir.join("config"), "postrider.conf")?.mended,
+        files::private_dir(&dir.join("config/dkim"), DKIM_KEY)?.mended,
     ];
     let dir = dir
         .canonicalize()
@@ -118,7 +121,7 @@ fn ensure_admin_password(config: &Path) -> anyhow::Result<()> {
 }
 
 fn ensure_dkim_key(config: &Path) -> anyhow::Result<()> {
-    let path = config.join("dkim/localserve.key.pem");
+    let path = config.join("dkim").join(DKIM_KEY);
     if path.exists() {
         return Ok(());
     }

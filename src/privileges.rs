@@ -3,13 +3,15 @@
 use std::{
     ffi::CString,
     fs,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, fchown},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail};
-use nix::unistd::{Gid, User, chown, geteuid, getgrouplist, initgroups, setgid, setuid};
+use nix::unistd::{Gid, User, geteuid, getgrouplist, initgroups, setgid, setuid};
 use tracing::info;
+
+use crate::files::DATA_MARK;
 
 /// The files that the server could not read after [`drop_to`], each with a sentence. Empty if the
 /// process would keep its user: then each file was tried by reading it.
@@ -107,9 +109,9 @@ pub fn drop_to(user: &str, data_dir: &Path) -> anyhow::Result<bool> {
         return Ok(false);
     };
     if !data_dir.exists() {
-        // The folder is new, so there is nothing to mend.
-        let _ = crate::files::private_dir(data_dir)?;
-        chown(data_dir, Some(found.uid), Some(found.gid))
+        let made = crate::files::private_dir(data_dir, DATA_MARK)?;
+        let (uid, gid) = (found.uid.as_raw(), found.gid.as_raw());
+        fchown(&made.folder, Some(uid), Some(gid))
             .with_context(|| format!("failed to give {} to {user}", data_dir.display()))?;
     }
     let name = CString::new(user).context("the user's name has a NUL")?;

@@ -33,8 +33,9 @@ use tracing::{debug, error, info, warn};
 use crate::{
     descriptors,
     expiry::expire_history,
+    files,
     gate::{Door, Gate, Kind},
-    http, listener,
+    http, listener, privileges,
     services::{self, Bound, Service},
     tls::Certificates,
 };
@@ -105,9 +106,17 @@ struct Resolvers {
     fresh: Arc<dyn Resolver>,
 }
 
-/// Resolvers that ask the configured DNS servers. Answers are kept by the moments of `clock`: whoever
-/// sets the wall clock does not make an answer hold longer.
-fn resolvers(statics: &Static, clock: &Arc<dyn Clock>) -> anyhow::Result<Resolvers> {
+/// Resolvers that ask the configured DNS servers, or the `given` one. Answers are kept by the
+/// moments of `clock`: whoever sets the wall clock does not make an answer hold longer.
+fn resolvers(
+    statics: &Static,
+    clock: &Arc<dyn Clock>,
+    given: Option<Arc<dyn Resolver>>,
+) -> anyhow::Result<Resolvers> {
+    if let Some(fresh) = given {
+        let caching = Arc::clone(&fresh);
+        return Ok(Resolvers { caching, fresh });
+    }
     let clock = Arc::clone(clock);
     let now: postrider_dns::Now = Arc::new(move || clock.moment().0);
     let settings = postrider_dns::HickorySettings {
@@ -140,96 +149,37 @@ impl Server {
     /// # Errors
     /// If a port, a certificate, a folder or the store can't be used. Nothing runs then.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let simulate = options.simulate();
-        let statics = Arc::new(options.statics);
-        let connections = descriptors::prepare(&statics)?;
+        let connections = descriptors::prepare(&options.statics)?;
         // The ports come first: they may need rights that the process gives up before it writes
         // anything.
-        let bound = services::bind_all(&statics)?;
-        if crate::privileges::drop_to(&statics.user, &statics.data_dir)? {
-            // A file that only root can read would be missed at the next change.
-            for file in std::iter::once(&*options.dynamic_path).chain(options.dynamic.key_files()) {
-                std::fs::File::open(file).with_context(|| {
-                    let (file, user) = (file.display(), &statics.user);
-                    format!("{file} is read again when it changes, so the user {user} must be able to (chown, chmod)")
-                })?;
-            }
-        }
-        info!(
-            version = env!("CARGO_PKG_VERSION"),
-            config = %statics.path.display(),
-            domains_conf = %options.dynamic_path.display(),
-            data = %statics.data_dir.display(),
-            hostname = %statics.hostname,
-            domains = options.dynamic.domains.len(),
-            accounts = options.dynamic.accounts.len(),
-            "starting"
-        );
-        if let Some(mended) = crate::files::private_dir(&statics.data_dir)? {
-            warn!("{mended}");
-        }
-        let store_options = services::store_options(&statics);
-        let store = tokio::task::spawn_blocking(move || Store::open(store_options)).await??;
-        let control = socket::bind(&statics.data_dir).with_context(|| {
-            format!(
-                "failed to make the control socket in {}",
-                statics.data_dir.display()
-            )
-        })?;
-        tell_at_start(&statics, &options.dynamic);
-        let live: Live = Arc::new(ArcSwap::from_pointee(options.dynamic));
-        let resolvers = match options.resolver {
-            Some(resolver) => Resolvers {
-                caching: Arc::clone(&resolver),
-                fresh: resolver,
-            },
-            None => resolvers(&statics, &options.clock)?,
-        };
-        let queue = Arc::new(Queue::new(postrider_queue::QueueParts {
-            store: store.clone(),
-            config: Arc::clone(&live),
-            statics: Arc::clone(&statics),
-            clock: Arc::clone(&options.clock),
-            resolver: resolvers.caching,
-            dialer: Arc::clone(&options.dialer),
-            delivery: if simulate {
-                DeliveryMode::Local
-            } else {
-                DeliveryMode::Remote
-            },
-            rng: StdRng::from_rng(&mut rand::rng()),
-        })?);
+        let bound = services::bind_all(&options.statics)?;
+        prepare_files(&options, &bound)?;
+        let (store, control) = open_store(&options.statics).await?;
+        tell_at_start(&options.statics, &options.dynamic);
+        let (local, dynamic_path) = (options.local.clone(), options.dynamic_path.clone());
+        let (resolver, dialer) = (options.resolver.clone(), Arc::clone(&options.dialer));
+        let resolvers = resolvers(&options.statics, &options.clock, resolver)?;
+        let shared = session_context(options, store, resolvers.caching)?;
         let hooks = Runner::new(WebhookParts {
-            store: store.clone(),
-            config: Arc::clone(&live),
-            statics: Arc::clone(&statics),
-            clock: Arc::clone(&options.clock),
+            store: shared.store.clone(),
+            config: Arc::clone(&shared.config),
+            statics: Arc::clone(&shared.statics),
+            clock: Arc::clone(&shared.clock),
         })?;
-        let shared = SessionContext {
-            statics: Arc::clone(&statics),
-            config: Arc::clone(&live),
-            store: store.clone(),
-            queue,
-            logins: Arc::new(Logins::new(store)),
-            limiter: Arc::new(LoginLimiter::new(login_limits(&statics))),
-            memory: TextMemory::new(statics.limits.text_memory.0),
-            clock: options.clock,
-            simulate,
-        };
         let shutdown = watch::Sender::new(false);
         let webapi = Webapi::new(WebapiParts {
             store: shared.store.clone(),
             queue: Arc::clone(&shared.queue),
-            config: live,
+            config: Arc::clone(&shared.config),
             logins: Arc::clone(&shared.logins),
             limiter: Arc::clone(&shared.limiter),
             clock: Arc::clone(&shared.clock),
-            unsubscribe_key: UnsubscribeKey::load(&statics.data_dir)?,
+            unsubscribe_key: UnsubscribeKey::load(&shared.statics.data_dir)?,
             stopping: shutdown.subscribe(),
-            statics,
+            statics: Arc::clone(&shared.statics),
         });
         let domains = Arc::new(DomainsFile::new(
-            options.dynamic_path,
+            dynamic_path,
             Arc::clone(&shared.statics),
             Arc::clone(&shared.config),
         ));
@@ -245,9 +195,9 @@ impl Server {
             shutdown,
             tasks: JoinSet::new(),
         };
-        let admin = server.admin_context(&hooks, domains, resolvers.fresh, options.dialer);
+        let admin = server.admin_context(&hooks, domains, resolvers.fresh, dialer);
         server.spawn_workers(control, admin, hooks, watcher);
-        server.spawn_services(bound, &webapi, connections, options.local.as_ref())?;
+        server.spawn_services(bound, &webapi, connections, local.as_ref())?;
         Ok(server)
     }
 
@@ -519,6 +469,92 @@ impl Sessions {
             }
         }
     }
+}
+
+/// Becomes the configured user, and checks the files and folders that the server uses.
+fn prepare_files(options: &Options, bound: &[Bound]) -> anyhow::Result<()> {
+    let Options {
+        statics, dynamic, ..
+    } = options;
+    let read_again = || std::iter::once(&*options.dynamic_path).chain(dynamic.key_files());
+    let certificates = bound.iter().filter_map(|bound| bound.certificates.as_ref());
+    let certificates = certificates.flat_map(|certificates| certificates.files());
+    let others = [Some(&statics.path), statics.admin_password_file.as_ref()];
+    let others = others.into_iter().flatten().map(PathBuf::as_path);
+    for warning in files::check_folders(read_again().chain(certificates).chain(others))? {
+        warn!("{warning}");
+    }
+    if privileges::drop_to(&statics.user, &statics.data_dir)? {
+        // A file that only root can read would be missed at the next change.
+        for file in read_again() {
+            std::fs::File::open(file).with_context(|| {
+                let (file, user) = (file.display(), &statics.user);
+                format!("{file} is read again when it changes, so the user {user} must be able to (chown, chmod)")
+            })?;
+        }
+    }
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = %statics.path.display(),
+        domains_conf = %options.dynamic_path.display(),
+        data = %statics.data_dir.display(),
+        hostname = %statics.hostname,
+        domains = dynamic.domains.len(),
+        accounts = dynamic.accounts.len(),
+        "starting"
+    );
+    if let Some(mended) = files::private_dir(&statics.data_dir, files::DATA_MARK)?.mended {
+        warn!("{mended}");
+    }
+    Ok(())
+}
+
+/// Opens the store and makes the control socket beside it.
+async fn open_store(statics: &Static) -> anyhow::Result<(Store, UnixListener)> {
+    let options = services::store_options(statics);
+    let store = tokio::task::spawn_blocking(move || Store::open(options)).await??;
+    let control = socket::bind(&statics.data_dir).with_context(|| {
+        format!(
+            "failed to make the control socket in {}",
+            statics.data_dir.display()
+        )
+    })?;
+    Ok((store, control))
+}
+
+/// The parts that all sessions share.
+fn session_context(
+    options: Options,
+    store: Store,
+    resolver: Arc<dyn Resolver>,
+) -> anyhow::Result<SessionContext> {
+    let simulate = options.simulate();
+    let statics = Arc::new(options.statics);
+    let config: Live = Arc::new(ArcSwap::from_pointee(options.dynamic));
+    let queue = Queue::new(postrider_queue::QueueParts {
+        store: store.clone(),
+        config: Arc::clone(&config),
+        statics: Arc::clone(&statics),
+        clock: Arc::clone(&options.clock),
+        resolver,
+        dialer: options.dialer,
+        delivery: match simulate {
+            true => DeliveryMode::Local,
+            false => DeliveryMode::Remote,
+        },
+        rng: StdRng::from_rng(&mut rand::rng()),
+    })?;
+    Ok(SessionContext {
+        config,
+        store: store.clone(),
+        queue: Arc::new(queue),
+        logins: Arc::new(Logins::new(store)),
+        limiter: Arc::new(LoginLimiter::new(login_limits(&statics))),
+        memory: TextMemory::new(statics.limits.text_memory.0),
+        clock: options.clock,
+        simulate,
+        statics,
+    })
 }
 
 /// Logs the things in the configuration that somebody should look at, and keeps a copy of

@@ -9,7 +9,7 @@ use anyhow::bail;
 use postrider_config::{Dynamic, Loaded, Static, describe_text};
 
 use super::{output::print, visible};
-use crate::{cli::Config, privileges, services::all_certificates};
+use crate::{cli::Config, files, privileges, services::all_certificates};
 
 pub(super) fn run(conf: &Path, command: Config) -> anyhow::Result<()> {
     match command {
@@ -86,6 +86,11 @@ impl Findings {
                 }
                 Err(error) => self.errors.push(format!("{error:#}")),
             }
+        }
+        let own = std::iter::once(&statics.path).chain(&needed).chain(&later);
+        match files::check_folders(own.map(PathBuf::as_path)) {
+            Ok(warnings) => self.warnings.extend(warnings),
+            Err(error) => self.errors.push(error.to_string()),
         }
         let user = &statics.user;
         let checked = privileges::unreadable(user, &needed)
