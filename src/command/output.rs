@@ -1,4 +1,5 @@
-//! Standard output. Text is made safe for terminals; JSON and messages stay as they are.
+//! Standard output. Text and JSON are made safe for terminals, and JSON keeps its values. A message
+//! stays as it is, except on a terminal.
 
 use std::io::{self, Write};
 
@@ -26,7 +27,15 @@ pub(super) fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Writes a value to standard output, as one line of JSON.
 pub(super) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    let mut json = serde_json::to_vec(value)?;
+    let mut json = Vec::new();
+    visible::write_json(&mut json, value)?;
+    json.push(b'\n');
+    print_bytes(&json)
+}
+
+/// Writes a value to standard output, as JSON on several lines.
+pub(super) fn print_pretty_json(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut json = visible::pretty_json(value)?;
     json.push(b'\n');
     print_bytes(&json)
 }
@@ -124,7 +133,7 @@ impl<W: Write, R> List<W, R> {
             None => {
                 let before: &[u8] = if self.count == 0 { b"[\n" } else { b",\n" };
                 self.out.write_all(before)?;
-                serde_json::to_writer(&mut self.out, item)?;
+                visible::write_json(&mut self.out, item)?;
             }
         }
         self.count += 1;
@@ -159,17 +168,17 @@ mod tests {
     }
 
     #[test]
-    fn rows_show_hidden_characters_and_json_keeps_them() {
+    fn hidden_characters_are_shown_in_rows_and_escaped_in_json() {
         let written = |json| {
             let mut out = Vec::new();
             let row = |out: &mut dyn Write, _: u64, item: &String| writeln!(out, "{item}");
             let mut list = List::new(&mut out, json, row);
-            list.add(&"a\u{1b}\nb".to_owned()).unwrap();
+            list.add(&"a\u{1b}\n\u{202e}b".to_owned()).unwrap();
             list.end("none").unwrap();
             String::from_utf8(out).unwrap()
         };
-        assert_eq!(written(false), "a\\u{1b}\\nb\n");
-        assert_eq!(written(true), "[\n\"a\\u001b\\nb\"\n]\n");
+        assert_eq!(written(false), "a\\u{1b}\\n\\u{202e}b\n");
+        assert_eq!(written(true), "[\n\"a\\u001b\\n\\u202eb\"\n]\n");
     }
 
     #[test]

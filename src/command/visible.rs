@@ -2,12 +2,19 @@
 //!
 //! Mail carries text of strangers: subjects, addresses, replies of servers. A control character in
 //! it could move the cursor or change what the reader sees. A bidirectional control could reorder
-//! the rest of the line. Such characters are shown as escapes, for example `\\u{1b}`.
+//! the rest of the line. Such characters are shown as escapes, for example `\\u{1b}`. In JSON they
+//! are written as escapes of JSON, such as `\\u001b`, so that programs read the same text.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{
+    Value,
+    ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer},
+};
 
 /// Whether a terminal may act on the character instead of showing it: the controls of Unicode
 /// (general category Cc), its line separators, and the controls of bidirectional text (UAX #9).
@@ -67,6 +74,67 @@ fn escape_strings(value: &mut Value) {
     }
 }
 
+/// Writes a value as JSON on one line.
+pub(super) fn write_json(out: impl Write, value: &impl Serialize) -> serde_json::Result<()> {
+    let formatter = Escaped(CompactFormatter);
+    value.serialize(&mut Serializer::with_formatter(out, formatter))
+}
+
+/// A value as JSON on several lines, with an indent.
+pub(super) fn pretty_json(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let formatter = Escaped(PrettyFormatter::new());
+    value.serialize(&mut Serializer::with_formatter(&mut out, formatter))?;
+    Ok(out)
+}
+
+/// A form of JSON that writes hidden characters of strings as escapes (RFC 8259, section 7).
+struct Escaped<F>(F);
+
+/// Hands the parts of arrays and objects on.
+macro_rules! hand_on {
+    ($($name:ident($($argument:ident: $of:ty),*);)+) => {
+        $(fn $name<W: ?Sized + Write>(&mut self, out: &mut W, $($argument: $of),*) -> io::Result<()> {
+            self.0.$name(out, $($argument),*)
+        })+
+    };
+}
+
+impl<F: Formatter> Formatter for Escaped<F> {
+    hand_on! {
+        begin_array();
+        end_array();
+        begin_array_value(first: bool);
+        end_array_value();
+        begin_object();
+        end_object();
+        begin_object_key(first: bool);
+        begin_object_value();
+        end_object_value();
+    }
+
+    /// The engine has written the controls of ASCII that JSON demands as escapes before.
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(is_hidden) {
+            let (plain, hidden) = rest.split_at(at);
+            out.write_all(plain.as_bytes())?;
+            let mut hidden = hidden.chars();
+            if let Some(c) = hidden.next() {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    write!(out, "\\u{unit:04x}")?;
+                }
+            }
+            rest = hidden.as_str();
+        }
+        out.write_all(rest.as_bytes())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,5 +164,23 @@ mod tests {
         let item = vec![("a\nb".to_owned(), 1_u64), ("c".to_owned(), u64::MAX)];
         let safe = value(&item).unwrap();
         assert_eq!(safe, [("a\\nb".to_owned(), 1), ("c".to_owned(), u64::MAX)]);
+    }
+
+    #[test]
+    fn json_has_escapes_and_keeps_its_value() {
+        let text = "a\u{1b}\n\u{7f}\u{9b}2J\u{202e}b\u{2066}\u{fc} \u{1f600}\u{200f}";
+        let value = serde_json::json!({text: [text, 1, null], "empty": {}});
+        let mut line = Vec::new();
+        write_json(&mut line, &value).unwrap();
+        let pretty = pretty_json(&value).unwrap();
+        for written in [&line, &pretty] {
+            let written = std::str::from_utf8(written).unwrap();
+            let shown = "a\\u001b\\n\\u007f\\u009b2J\\u202eb\\u2066\u{fc} \u{1f600}\\u200f";
+            assert_eq!(written.matches(shown).count(), 2, "{written}");
+            assert!(!written.replace('\n', "").contains(is_hidden), "{written}");
+            assert_eq!(serde_json::from_str::<Value>(written).unwrap(), value);
+        }
+        assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 0);
+        assert!(pretty.starts_with(b"{\n  \""));
     }
 }

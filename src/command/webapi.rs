@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::{
     Usage,
-    output::{print, print_bytes, print_json},
+    output::{print, print_bytes, print_json, print_pretty_json},
     runtime,
 };
 use crate::cli::Webapi;
@@ -51,12 +51,12 @@ pub(super) fn run(options: Webapi) -> anyhow::Result<()> {
         // Both versions have some methods. Their requests have more in v1.
         if v1 {
             let answer: Value = client.call(method, &request).await?;
-            return print_bytes(format!("{answer:#}\n").as_bytes());
+            return print_pretty_json(&answer);
         }
         let answer = client.call_v0(method, &request).await?;
         match serde_json::from_slice::<Value>(&answer) {
             Ok(answer) if !method.ends_with("RawGet") && !method.ends_with("PartGet") => {
-                print_bytes(format!("{answer:#}\n").as_bytes())
+                print_pretty_json(&answer)
             }
             _ => print_bytes(&answer),
         }

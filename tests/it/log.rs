@@ -56,3 +56,39 @@ async fn each_refusal_and_each_mail_is_one_line_with_its_facts() {
     assert_eq!(session(refused[0]), session(received[0]));
     server.kill();
 }
+
+/// Some clients send a key in the place of a login's name. Neither a key nor a password may stand
+/// in the log.
+#[tokio::test]
+async fn a_refused_login_of_the_webapi_is_one_line_without_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    let conf = Setup::default().write(dir.path());
+    let server = Program::start(&conf);
+    let address = server.address("test.webapi_http").await;
+    let url = format!("http://{address}/webapi/v0/SuppressionList");
+    let secret = "s".repeat(43);
+    let key = format!("prk_7_{secret}");
+    let client = reqwest::Client::new();
+    let call = || client.post(&url).form(&[("request", "{}")]);
+    let basic = |name: &str, password: &str| call().basic_auth(name, Some(password));
+    let calls = [
+        basic(&key, ""),
+        basic(&key, &key),
+        basic(&key, "hidden"),
+        basic("app@example.org", &key),
+        basic("app@example.org", "hidden"),
+        call().bearer_auth(&key),
+    ];
+    let count = calls.len();
+    for call in calls {
+        assert_eq!(call.send().await.unwrap().status(), 401);
+    }
+    server.logs("webapi login refused", count).await;
+    let log = server.log();
+    for secret in [&*secret, "hidden"] {
+        assert!(!log.contains(secret), "{log}");
+    }
+    let named = log.matches("user=\"app@example.org\"").count();
+    assert_eq!(named, 2, "{log}");
+    server.kill();
+}
