@@ -3,7 +3,7 @@
 use postrider_smtp::{Address, Domain};
 
 use crate::{
-    dynamics::{Account, DomainConfig, Dynamic, ReportAddress, Route},
+    dynamics::{Account, DomainConfig, Dynamic, OutgoingWebhook, ReportAddress, Route},
     error::ConfigError,
     lookup::{AddressConflict, Index},
     public::is_public,
@@ -164,6 +164,9 @@ impl<'a> Check<'a> {
         if account.destinations.is_empty() {
             let message = "is empty: the account gets no mail, and nobody can log in with it";
             reader.warn("destinations", message);
+        }
+        if let Some(hook) = &account.outgoing_webhook {
+            webhook_events(hook, &reader.section("outgoing_webhook"));
         }
         self.webhooks(account, reader);
         let section = reader.section("destinations");
@@ -331,6 +334,19 @@ impl<'a> Check<'a> {
                 ));
             }
         }
+    }
+}
+
+/// Tells of events that cause no call, because the version of the payloads does not have them.
+fn webhook_events(hook: &OutgoingWebhook, reader: &Reader<'_>) {
+    let unknown = hook.events.iter().filter(|event| !hook.knows(**event));
+    let unknown: Vec<&str> = unknown.map(|event| event.as_str()).collect();
+    if !unknown.is_empty() {
+        let (names, version) = (unknown.join(", "), hook.version);
+        let message = format!(
+            "has events of version 1 ({names}), which cause no call with version = {version}"
+        );
+        reader.warn("events", &message);
     }
 }
 

@@ -335,7 +335,12 @@ impl OutgoingWebhook {
     /// Whether an event causes a call.
     #[must_use]
     pub fn wants(&self, event: WebhookEvent) -> bool {
-        self.events.is_empty() || self.events.contains(&event)
+        self.knows(event) && (self.events.is_empty() || self.events.contains(&event))
+    }
+
+    /// Whether the version of the payloads has this event.
+    pub(crate) const fn knows(&self, event: WebhookEvent) -> bool {
+        self.version > 0 || !matches!(event, WebhookEvent::Unsubscribed | WebhookEvent::Complained)
     }
 }
 

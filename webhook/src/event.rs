@@ -16,10 +16,7 @@ pub fn outgoing(
     told: OutgoingEvent,
 ) -> Option<NewHook> {
     let webhook = account.outgoing_webhook.as_ref()?;
-    // The contract of version 0 has no such events.
-    let known =
-        webhook.version > 0 || !matches!(told.event, Event::Unsubscribed | Event::Complained);
-    if !known || !webhook.wants(configured(told.event)) {
+    if !webhook.wants(configured(told.event)) {
         return None;
     }
     let made = told.queued;

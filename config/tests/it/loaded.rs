@@ -123,3 +123,28 @@ fn an_account_without_destinations_is_told() {
     let account = "[accounts.bob]\ndomain = \"example.org\"\n";
     assert_eq!(warnings(account, ""), ["accounts.bob.destinations"]);
 }
+
+#[test]
+fn events_that_the_version_of_the_payloads_does_not_have_are_told() {
+    let told = "accounts.alice.outgoing_webhook.events";
+    for (events, version, expected) in [
+        ("\"failed\", \"complained\"", "", &[told][..]),
+        (
+            "\"unsubscribed\"",
+            "outgoing_webhook.version = 0\n",
+            &[told],
+        ),
+        (
+            "\"unsubscribed\", \"complained\"",
+            "outgoing_webhook.version = 1\n",
+            &[],
+        ),
+        ("\"failed\"", "", &[]),
+        ("", "", &[]),
+    ] {
+        let hook = format!(
+            "outgoing_webhook.url = \"https://example.com/\"\noutgoing_webhook.events = [{events}]\n{version}"
+        );
+        assert_eq!(warnings(&hook, ""), expected, "{events} {version}");
+    }
+}

@@ -1,12 +1,12 @@
 //! The methods of the suppression list.
 
 use postrider_queue::base_address;
-use postrider_store::{NewSuppression, Time, base_in_list};
+use postrider_store::{NewSuppression, Suppression, Time, base_in_list};
 use tracing::info;
 
 use super::{
     json::{self, JsonError, Object},
-    shape::{Done, SuppressionEntry, SuppressionListResponse, SuppressionPresentResponse},
+    shape::{Done, SuppressionListResponse, SuppressionPresentResponse},
 };
 use crate::{
     call::{auth::User, context::CallContext, value::address},
@@ -25,19 +25,28 @@ pub(super) async fn list(
     request: &str,
 ) -> Result<SuppressionListResponse, ApiError> {
     json::read(request, |_| Ok(()))?;
-    let now = context.clock.now();
     let mut suppressions = Vec::new();
+    let now = context.clock.now();
+    each(context, user, now, |entry| suppressions.push(entry.into())).await?;
+    Ok(SuppressionListResponse { suppressions })
+}
+
+/// Hands each entry of the account to `take`, in the order of their numbers.
+async fn each(
+    context: &CallContext,
+    user: &User,
+    now: Time,
+    mut take: impl FnMut(Suppression),
+) -> Result<(), ApiError> {
     let mut after = None;
     loop {
         let account = Some(user.account.as_str());
-        let page = context
-            .store
-            .list_suppressions(account, now, after, PAGE)
-            .await?;
-        suppressions.extend(page.items.into_iter().map(SuppressionEntry::from));
+        let page = context.store.list_suppressions(account, now, after, PAGE);
+        let page = page.await?;
+        page.items.into_iter().for_each(&mut take);
         match page.next {
             Some(next) => after = Some(next),
-            None => return Ok(SuppressionListResponse { suppressions }),
+            None => return Ok(()),
         }
     }
 }
@@ -110,20 +119,13 @@ async fn lists(
     now: Time,
 ) -> Result<Vec<String>, ApiError> {
     let mut lists = Vec::new();
-    let mut after = None;
-    loop {
-        let account = Some(user.account.as_str());
-        let page = context
-            .store
-            .list_suppressions(account, now, after, PAGE)
-            .await?;
-        let all = page.items.into_iter().filter(|entry| entry.base == base);
-        lists.extend(all.map(|entry| entry.list).filter(|list| !list.is_empty()));
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok(lists),
+    each(context, user, now, |entry| {
+        if entry.base == base && !entry.list.is_empty() {
+            lists.push(entry.list);
         }
-    }
+    })
+    .await?;
+    Ok(lists)
 }
 
 /// Whether the list has a variant of an address, for all mail of the account.
