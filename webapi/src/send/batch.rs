@@ -538,6 +538,10 @@ mod tests {
         fn sleep_until(&self, _: Time) -> Sleep {
             Box::pin(std::future::pending())
         }
+
+        fn sleep_until_moment(&self, _: Moment) -> Sleep {
+            Box::pin(std::future::pending())
+        }
     }
 
     #[tokio::test]
