@@ -51,9 +51,9 @@ pub struct PrivateDir {
 /// Makes a folder that only its owner may enter, and the missing folders above it.
 ///
 /// A folder that exists and that others may enter gets the right mode, if it is empty or has an
-/// entry with the name `ours`, such as [`DATA_MARK`], which shows that postrider uses the folder. The mode of another
-/// folder never changes: a wrong path in the configuration must not lock others out of a folder of
-/// the system.
+/// entry with the name `ours`, such as [`DATA_MARK`], which shows that postrider uses the folder.
+/// The mode of another folder never changes: a wrong path in the configuration must not lock others
+/// out of a folder of the system.
 ///
 /// # Errors
 /// If the folder can't be made, belongs to another user, or is open to others and may not be

@@ -259,7 +259,8 @@ keep_retired_webhook_period = "168h"
 max_outgoing_messages_per_day = 1000000000
 max_first_time_recipients_per_day = 1000000000
 
-# To tell your application about each message: remove the # below, set the URL of your receiver, and save the file.
+# To tell your application about each message: remove the # below, set the URL of your receiver,
+# and save the file.
 #[accounts.postrider.outgoing_webhook]
 #url = "http://127.0.0.1:8000/outgoing"
 #[accounts.postrider.incoming_webhook]

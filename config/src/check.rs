@@ -90,8 +90,8 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Takes the address for reports about the server. If the hostname is a configured domain, it is
-    /// the first address of the domain, so that another use of it is the error.
+    /// Takes the address for reports about the server. If the hostname is a configured domain, it
+    /// is the first address of the domain, so that another use of it is the error.
     fn host_reports(&mut self) {
         let domain = &self.statics.hostname;
         let configured = self.config.domains.get(domain);

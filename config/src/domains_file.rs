@@ -162,9 +162,9 @@ impl DomainsFile {
     /// Changes the document with a function, checks the whole result, replaces the file, and puts
     /// the result in force. Comments and order stay. `what` names the operation.
     ///
-    /// There is one writer at a time. A second writer, also in another process, waits for the first.
-    /// The function runs again if an editor saves the file meanwhile. This method blocks. An async
-    /// caller uses `spawn_blocking`.
+    /// There is one writer at a time. A second writer, also in another process, waits for the
+    /// first. The function runs again if an editor saves the file meanwhile. This method blocks. An
+    /// async caller uses `spawn_blocking`.
     ///
     /// # Errors
     /// If the function refuses, the file or the result is not valid, or the disk fails. Then

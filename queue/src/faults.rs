@@ -85,7 +85,8 @@ impl Faults {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// No connection can be made. Gives the moment of the next try. The log is told when this begins.
+    /// No connection can be made. Gives the moment of the next try. The log is told when this
+    /// begins.
     pub(crate) fn used_up(&self, error: &io::Error, now: Moment) -> Moment {
         let mut state = self.state();
         if let Some(until) = state.until

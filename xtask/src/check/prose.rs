@@ -1,15 +1,15 @@
 //! Limits on what a person must read at once: the lines of a file and the columns of a comment.
 //!
-//! rustfmt wraps code and leaves comments alone, so the check looks at lines that begin with `//`.
-//! The check leaves out tables, code blocks of Markdown, generated files, and lines with one long
-//! word.
+//! rustfmt wraps code and leaves comments alone, so the check looks at lines that begin with `//`
+//! in Rust, and with `#` in the other languages. The check leaves out tables, code blocks of
+//! Markdown, generated files, and lines with one long word.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::workspace::{files, root, rust_files};
+use crate::workspace::{files, root};
 
 /// The columns of a comment line.
 const COLUMNS: usize = 100;
@@ -36,23 +36,30 @@ pub(crate) fn check() -> Result<()> {
 /// All places below this folder, as `file:line: sentence`.
 fn findings(root: &Path) -> Result<Vec<String>> {
     let mut findings = Vec::new();
-    for (file, check) in rust_files(root)?
-        .into_iter()
-        .map(|file| (file, check_rust as Check))
-        .chain(
-            files(root, ".md")?
-                .into_iter()
-                .map(|file| (file, check_markdown as Check)),
-        )
-    {
-        let text = fs::read_to_string(&file).with_context(|| format!("failed to read {file:?}"))?;
-        let name = file.strip_prefix(root).unwrap_or(&file).to_string_lossy();
-        if !GENERATED.contains(&name.as_ref()) {
-            check(&name, &text, &mut findings);
+    for (end, check) in CHECKS {
+        for file in files(root, end)? {
+            let text =
+                fs::read_to_string(&file).with_context(|| format!("failed to read {file:?}"))?;
+            let name = file.strip_prefix(root).unwrap_or(&file).to_string_lossy();
+            if !GENERATED.contains(&name.as_ref()) {
+                check(&name, &text, &mut findings);
+            }
         }
     }
     Ok(findings)
 }
+
+/// The check for the files with each end of the name.
+const CHECKS: &[(&str, Check)] = &[
+    (".rs", check_rust),
+    (".md", check_markdown),
+    (".toml", check_comments),
+    (".conf", check_comments),
+    (".py", check_comments),
+    (".sh", check_comments),
+    (".yml", check_comments),
+    (".yaml", check_comments),
+];
 
 type Check = fn(name: &str, text: &str, findings: &mut Vec<String>);
 
@@ -67,6 +74,15 @@ fn check_rust(name: &str, text: &str, findings: &mut Vec<String>) {
     }
     for (number, line) in text.lines().enumerate() {
         if line.trim_start().starts_with("//") {
+            check_line(name, number, line, findings);
+        }
+    }
+}
+
+/// Checks the lines that are a comment after `#`.
+fn check_comments(name: &str, text: &str, findings: &mut Vec<String>) {
+    for (number, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with('#') {
             check_line(name, number, line, findings);
         }
     }
@@ -130,6 +146,23 @@ mod tests {
         check_findings(check_rust, &format!("let x = \"{long}\";"), &[]);
         check_findings(check_rust, &format!("// {link}"), &[]);
         check_findings(check_rust, &format!("//! | {long} |"), &[]);
+    }
+
+    #[test]
+    fn long_comments_of_other_languages_are_found() {
+        let long = "word ".repeat(20);
+        let text = format!("x = 1\n  # {long}\ntext = \"{long}{long}\"\n");
+        check_findings(check_comments, &text, &["f:2: 104 columns"]);
+        for name in ["a.rs", "b.toml", "c.conf", "d.py", "e.sh", "f.yml"] {
+            let dir = tempfile::tempdir().unwrap();
+            let sign = if name == "a.rs" { "//" } else { "#" };
+            fs::write(dir.path().join(name), format!("{sign} {long}")).unwrap();
+            let found = findings(dir.path()).unwrap();
+            assert!(
+                found.len() == 1 && found[0].starts_with(name),
+                "{name}: {found:?}"
+            );
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::steps::{cargo_step, run_command};
-use super::{Args, Done, Steps, slow, smoke};
+use super::{Args, Done, Steps, generators, slow, smoke};
 use crate::check::{dependencies, prose};
 use crate::crash::{self, Via};
 use crate::peers;
@@ -113,6 +113,12 @@ pub(super) const PARTS: &[Part] = &[
         level: Level::Full,
         proves: "each fuzz target finds nothing in 30 seconds",
         run: |steps, _| slow::fuzz(steps),
+    },
+    Part {
+        name: "generators",
+        level: Level::Full,
+        proves: "the clients that two generators make of the API description import and compile",
+        run: |steps, _| generators::run(steps),
     },
     Part {
         name: "load",
