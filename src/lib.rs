@@ -28,4 +28,5 @@ mod observed;
 pub mod privileges;
 pub mod server;
 pub mod services;
+mod sparing;
 pub mod tls;
