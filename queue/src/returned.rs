@@ -105,8 +105,8 @@ impl Queue {
     /// Adds what a mail says of messages sent earlier to `returned`. True: it is about a message of
     /// the account that it came to. One value of effects is for all mailboxes that get the mail.
     ///
-    /// `reading` gives the mail as [`postrider_smtp::bounce::read_with_path`] reads it from its first [`READ_MAX`]
-    /// bytes. It is awaited only if it is needed.
+    /// `reading` gives the mail as [`postrider_smtp::bounce::read_with_path`] reads it from its
+    /// first [`READ_MAX`] bytes. It is awaited only if it is needed.
     ///
     /// # Errors
     /// If the store can't be read.

@@ -9,8 +9,8 @@
 //! the domain. So a complaint to it is told to the account that sent the message, if the message is
 //! from that very domain. This crosses accounts, and gives nobody more than before:
 //!
-//! - The account that sent the message learns of a complaint about a message of its own, and nothing
-//!   of the mail that tells of it but its type.
+//! - The account that sent the message learns of a complaint about a message of its own, and of its
+//!   type. It learns nothing else of the mail.
 //! - The account that reads the abuse address gets the mail in its mailbox and its webhook, whether
 //!   another account has such a message or not. So it can't find out.
 //! - A stranger causes no more than an event, as with a complaint to the account itself. With a
