@@ -51,6 +51,9 @@ impl Subscriber for Lines {
 
 /// The lines of the log, of a session in which the client does this.
 fn logged(client: impl FnOnce(&mut Peer)) -> Vec<String> {
+    // The line is known to the library before a subscriber asks for it. A test in another thread,
+    // which has no subscriber, would switch it off otherwise.
+    Peer::new(config()).say(b"NONSENSE\r\n");
     let lines = Lines::default();
     tracing::subscriber::with_default(lines.clone(), || client(&mut Peer::new(config())));
     let lines = lines.0.lock().unwrap();
@@ -124,4 +127,29 @@ fn the_end_by_too_many_errors_is_a_refusal_of_its_own() {
     let lines = logged(|peer| peer.say(&b"NONSENSE\r\n".repeat(9)));
     assert_eq!(lines.len(), 5, "{lines:?}");
     assert!(lines.last().unwrap().contains("421 4.7.0 too many errors"));
+}
+
+#[test]
+fn a_key_in_the_place_of_a_user_is_not_logged() {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+
+    for (user, shown) in [("prk_7_secret", false), ("ann@example.org", true)] {
+        let response = STANDARD.encode(format!("\0{user}\0wrong"));
+        let lines = logged(|peer| {
+            peer.session = Peer::new(with_auth()).session;
+            peer.say(b"EHLO client.test\r\n");
+            peer.say(format!("AUTH PLAIN {response}\r\n").as_bytes());
+        });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(lines[0].contains(user), shown, "{lines:?}");
+        assert!(!lines[0].contains("wrong"), "{lines:?}");
+    }
+}
+
+fn with_auth() -> super::SessionConfig {
+    super::SessionConfig {
+        auth: true,
+        auth_requires_tls: false,
+        ..config()
+    }
 }
