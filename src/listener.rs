@@ -37,6 +37,17 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<BoundSocket> {
 }
 
 impl BoundSocket {
+    /// A socket that the service manager bound.
+    ///
+    /// # Errors
+    /// If its address can't be found out.
+    pub fn given(socket: std::net::TcpListener) -> anyhow::Result<Self> {
+        let address = socket.local_addr()?;
+        socket.set_nonblocking(true)?;
+        let socket = socket.into();
+        Ok(Self { socket, address })
+    }
+
     /// Begins to accept connections. Everything that serves clients must be ready before.
     ///
     /// # Errors
