@@ -46,9 +46,11 @@ pub(super) fn localserve(options: &cli::Localserve) -> anyhow::Result<()> {
             without_dot: options.ip.is_unspecified(),
         },
     });
+    let prepared = Prepared::new(server_options)?;
+    prepared.confine()?;
     runtime()?.block_on(async {
         let signals = Signals::new()?;
-        let server = Server::start(server_options).await?;
+        let server = Server::start_prepared(prepared).await?;
         server
             .ensure_password(localserve::ACCOUNT, localserve::PASSWORD)
             .await?;

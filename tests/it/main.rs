@@ -18,6 +18,7 @@ mod log;
 mod mx;
 mod operate;
 mod returned;
+mod service;
 mod submission;
 mod support;
 mod webapi;
