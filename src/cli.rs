@@ -1,6 +1,7 @@
 //! The command line as types. Nothing here runs a command.
 
 mod apikey;
+mod import;
 mod listing;
 mod login;
 mod moment;
@@ -12,6 +13,7 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 pub use apikey::{ApiKey, KeyScope};
+pub use import::{ImportFolder, ImportHooks};
 pub use listing::{Listing, When};
 pub use login::Login;
 pub use moment::{Bound, Moment, Offset};
@@ -160,6 +162,17 @@ pub enum Config {
     Test,
     /// Print all keys, each with its type, default and meaning.
     Describe,
+    /// Write postrider.conf and domains.conf from the files of mox: mox.conf, domains.conf and the
+    /// DKIM keys. The command lists what became of each setting. It takes no passwords and
+    /// overwrites nothing.
+    ImportMox(ImportFolder),
+    /// Write postrider.conf and domains.conf from the files of Postfix: main.cf, master.cf and the
+    /// tables that they name. The command lists what became of each setting. It takes no passwords
+    /// and overwrites nothing.
+    ImportPostfix(ImportFolder),
+    /// Print the hooks and milters in a file of Stalwart as tables for postrider.conf, or add them
+    /// to it.
+    ImportStalwart(ImportHooks),
 }
 
 #[cfg(test)]

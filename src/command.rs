@@ -4,6 +4,7 @@ mod apikey;
 mod config;
 mod history;
 mod hold_rules;
+mod import;
 mod login;
 mod output;
 mod password;

@@ -69,11 +69,6 @@ impl Errors {
         }])
     }
 
-    /// One problem.
-    pub(crate) fn one(problem: ConfigError) -> Self {
-        Self(vec![problem])
-    }
-
     /// The problems of both, first these.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.0.extend(other.0);

@@ -8,13 +8,20 @@ use std::{
 use anyhow::bail;
 use postrider_config::{Dynamic, Loaded, Static, describe_text};
 
-use super::{output::print, visible};
+use super::{import, output::print, visible};
 use crate::{cli::Config, files, privileges, services::all_certificates};
 
 pub(super) fn run(conf: &Path, command: Config) -> anyhow::Result<()> {
     match command {
         Config::Test => test(conf),
         Config::Describe => print(&describe_text()),
+        // What was written is tested, and the errors are those of the command.
+        Config::ImportMox(options) => test(&import::from_mox(conf, &options)?),
+        Config::ImportPostfix(options) => test(&import::from_postfix(conf, &options)?),
+        Config::ImportStalwart(options) => match import::from_stalwart(conf, &options)? {
+            true => test(conf),
+            false => Ok(()),
+        },
     }
 }
 

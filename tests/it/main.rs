@@ -12,6 +12,7 @@
 mod config;
 mod crash;
 mod delivery;
+mod import;
 mod limits;
 mod localserve;
 mod log;

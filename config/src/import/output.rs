@@ -7,8 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Import;
-use crate::dynamics::folder_of;
+use super::{Fragment, Import, PrivateFile};
+use crate::{dynamics::folder_of, error::Errors, file::replace, statics::Static};
 
 /// The mode of the two files. The server's group may read them.
 const CONFIGURATION: u32 = 0o640;
@@ -21,8 +21,11 @@ const FOLDER: u32 = 0o700;
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// These files are there already.
-    #[error("{} there already, and is not overwritten; name another folder with --dir", list(.0))]
+    #[error("{} there already; nothing was written, so move the old files away first", list(.0))]
     Exists(Vec<PathBuf>),
+    /// The new file would have errors.
+    #[error("{0}")]
+    Invalid(Errors),
     /// A step failed.
     #[error("failed to write {}: {source}", path.display())]
     Io {
@@ -57,30 +60,12 @@ impl Import {
     /// # Errors
     /// If one of the files is there already, or a step fails. Then no file was added.
     pub fn write(&self, folder: &Path, owner: Option<(u32, u32)>) -> Result<(), WriteError> {
-        let files = self.outputs();
-        let there: Vec<PathBuf> = files
-            .iter()
-            .map(|file| folder.join(file.path))
-            .filter(|path| path.symlink_metadata().is_ok())
-            .collect();
-        if !there.is_empty() {
-            return Err(WriteError::Exists(there));
-        }
-        make_folder(folder, owner)?;
-        let stage = folder.join(format!(".import-{:016x}", rand::random::<u64>()));
-        let result =
-            stage_files(&stage, &files, owner).and_then(|()| place(&stage, folder, &files, owner));
-        let _ = fs::remove_dir_all(&stage);
-        result
+        write_all(folder, &self.outputs(), owner).map(drop)
     }
 
     /// All files in the order in which they are put in their places.
     fn outputs(&self) -> Vec<Output<'_>> {
-        let private = self.files.iter().map(|file| Output {
-            path: &file.path,
-            content: &file.content,
-            mode: PRIVATE,
-        });
+        let private = self.files.iter().map(Output::private);
         let configuration = [
             ("domains.conf", &self.dynamic),
             ("postrider.conf", &self.statics),
@@ -94,6 +79,36 @@ impl Import {
     }
 }
 
+impl Fragment {
+    /// Adds the tables to the end of `postrider.conf`, and writes the private files beside it.
+    /// `owner` is the user and the group that the private files are given to.
+    ///
+    /// # Errors
+    /// If one of the files is there already, the new `postrider.conf` would have errors (such as
+    /// two hooks of the same name), or a step fails. Then nothing was added.
+    pub fn write(&self, conf: &Path, owner: Option<(u32, u32)>) -> Result<(), WriteError> {
+        // Follow a link, so that the link stays and the file behind it changes.
+        let target = fs::canonicalize(conf).map_err(failed(conf))?;
+        let old = fs::read_to_string(&target).map_err(failed(conf))?;
+        // Without this check, the errors would seem to be those of the import.
+        Static::parse(&old, conf).map_err(WriteError::Invalid)?;
+        let end = if old.is_empty() || old.ends_with('\n') {
+            ""
+        } else {
+            "\n"
+        };
+        let new = format!("{old}{end}\n{}", self.text);
+        Static::parse(&new, conf).map_err(WriteError::Invalid)?;
+        let files: Vec<Output<'_>> = self.files.iter().map(Output::private).collect();
+        let folder = folder_of(&target);
+        let placed = write_all(folder, &files, owner)?;
+        replace(&target, new.as_bytes()).map_err(|source| {
+            take_back(&placed);
+            failed(conf)(source)
+        })
+    }
+}
+
 /// A file to write.
 struct Output<'a> {
     /// Relative to the folder of the configuration.
@@ -102,10 +117,50 @@ struct Output<'a> {
     mode: u32,
 }
 
-impl Output<'_> {
+impl<'a> Output<'a> {
+    fn private(file: &'a PrivateFile) -> Self {
+        Self {
+            path: &file.path,
+            content: &file.content,
+            mode: PRIVATE,
+        }
+    }
+
     /// The name in the stage, where all files are in one folder.
     fn staged(index: usize) -> String {
         format!("{index}")
+    }
+}
+
+/// Writes all files to a folder, or none. Gives their paths.
+fn write_all(
+    folder: &Path,
+    files: &[Output<'_>],
+    owner: Option<(u32, u32)>,
+) -> Result<Vec<PathBuf>, WriteError> {
+    let there: Vec<PathBuf> = files
+        .iter()
+        .map(|file| folder.join(file.path))
+        .filter(|path| path.symlink_metadata().is_ok())
+        .collect();
+    if !there.is_empty() {
+        return Err(WriteError::Exists(there));
+    }
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    make_folder(folder, owner)?;
+    let stage = folder.join(format!(".import-{:016x}", rand::random::<u64>()));
+    let staged = stage_files(&stage, files, owner);
+    let result = staged.and_then(|()| place(&stage, folder, files, owner));
+    let _ = fs::remove_dir_all(&stage);
+    result
+}
+
+/// Removes files that were written a moment ago.
+fn take_back(placed: &[PathBuf]) {
+    for path in placed {
+        let _ = fs::remove_file(path);
     }
 }
 
@@ -159,7 +214,7 @@ fn place(
     folder: &Path,
     files: &[Output<'_>],
     owner: Option<(u32, u32)>,
-) -> Result<(), WriteError> {
+) -> Result<Vec<PathBuf>, WriteError> {
     let mut placed: Vec<PathBuf> = Vec::new();
     let mut folders: Vec<PathBuf> = Vec::new();
     let mut all = || {
@@ -191,13 +246,13 @@ fn place(
         }
         Ok(())
     };
-    let result = all();
-    if result.is_err() {
-        for path in &placed {
-            let _ = fs::remove_file(path);
+    match all() {
+        Ok(()) => Ok(placed),
+        Err(error) => {
+            take_back(&placed);
+            Err(error)
         }
     }
-    result
 }
 
 #[cfg(test)]
@@ -278,5 +333,42 @@ mod tests {
         assert!(error.starts_with("failed to write "), "{error}");
         assert_eq!(names(dir.path()), ["dkim", "hooks"]);
         assert_eq!(names(&dir.path().join("dkim")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_fragment_is_added_at_the_end_and_only_if_all_is_right() {
+        let old = "hostname = \"h.example\" # kept\npostmaster.account = \"a\"\n[listeners.l]\nips = [\"127.0.0.1\"]";
+        let fragment = Fragment {
+            text: "[hooks.a]\nurl = \"http://127.0.0.1/\"\n".to_owned(),
+            files: vec![PrivateFile {
+                path: "hooks/a.secret".into(),
+                content: b"secret".to_vec(),
+            }],
+            notes: Vec::new(),
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let conf = dir.path().join("postrider.conf");
+        fs::write(&conf, old).unwrap();
+        fragment.write(&conf, None).unwrap();
+        let new = fs::read_to_string(&conf).unwrap();
+        assert_eq!(new, format!("{old}\n\n{}", fragment.text));
+        assert_eq!(mode(&dir.path().join("hooks/a.secret")), 0o600);
+        // A second time, the secret is there.
+        let error = fragment.write(&conf, None).unwrap_err().to_string();
+        assert!(
+            error.contains("duplicate key") || error.contains("not valid TOML"),
+            "{error}"
+        );
+        assert_eq!(fs::read_to_string(&conf).unwrap(), new);
+        // The secret alone is there.
+        fs::write(&conf, old).unwrap();
+        let error = fragment.write(&conf, None).unwrap_err().to_string();
+        assert!(error.contains("a.secret is there already"), "{error}");
+        assert_eq!(fs::read_to_string(&conf).unwrap(), old);
+        assert_eq!(names(dir.path()), ["hooks", "postrider.conf"]);
+        // There is no file to add to.
+        fs::remove_file(&conf).unwrap();
+        let error = fragment.write(&conf, None).unwrap_err().to_string();
+        assert!(error.starts_with("failed to write "), "{error}");
     }
 }
