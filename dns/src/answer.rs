@@ -35,6 +35,15 @@ pub enum DnsError {
     /// wrong.
     #[error("{0}")]
     Temporary(String),
+    /// No server could be asked, as the system of this machine says by this error: no file
+    /// descriptor is free, no way leads to the server, or the like.
+    #[error("{text}")]
+    System {
+        /// The number of the error (`errno`).
+        errno: i32,
+        /// The error in words.
+        text: String,
+    },
 }
 
 impl DnsError {
@@ -43,7 +52,7 @@ impl DnsError {
     pub const fn negative(&self) -> Option<Negative> {
         match self {
             Self::NoName(negative) | Self::NoRecords(negative) => Some(*negative),
-            Self::Temporary(_) => None,
+            Self::Temporary(_) | Self::System { .. } => None,
         }
     }
 
@@ -52,7 +61,7 @@ impl DnsError {
         match self {
             Self::NoName(negative) => Self::NoName(Negative { ttl, ..negative }),
             Self::NoRecords(negative) => Self::NoRecords(Negative { ttl, ..negative }),
-            Self::Temporary(text) => Self::Temporary(text),
+            Self::Temporary(_) | Self::System { .. } => self,
         }
     }
 }

@@ -39,7 +39,7 @@ impl Default for Shared {
 #[derive(Debug, Default)]
 struct Tables {
     records: HashMap<String, Vec<Record>>,
-    failing: HashSet<String>,
+    failing: HashMap<String, DnsError>,
     hanging: HashSet<String>,
     not_authentic: HashSet<String>,
     ttl: Option<Duration>,
@@ -92,8 +92,13 @@ impl FakeResolver {
 
     /// From now on, questions about this name fail.
     pub fn fail(&self, name: &str) {
+        self.fail_with(name, DnsError::Temporary("no server answers".to_owned()));
+    }
+
+    /// From now on, questions about this name fail with this error.
+    pub fn fail_with(&self, name: &str, error: DnsError) {
         self.change(name, |tables, name| {
-            tables.failing.insert(name);
+            tables.failing.insert(name, error);
         });
     }
 
@@ -151,8 +156,8 @@ impl Tables {
         if self.hanging.contains(name) {
             return None;
         }
-        if self.failing.contains(name) {
-            return Some(Err(DnsError::Temporary("no server answers".to_owned())));
+        if let Some(error) = self.failing.get(name) {
+            return Some(Err(error.clone()));
         }
         let authentic = !self.not_authentic.contains(name);
         let ttl = self.ttl.unwrap_or(Duration::from_secs(60));

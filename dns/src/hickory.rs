@@ -5,6 +5,7 @@
 //! | records | an answer; authentic if the lowest proof of its records is "secure" |
 //! | NXDOMAIN, or no records | they do not exist; authentic if the denial is "secure" |
 //! | SERVFAIL, REFUSED, nothing in time | a temporary failure |
+//! | nothing, since the system gives no socket | an error of the system, with its number |
 //! | records or a denial that DNSSEC proves wrong | a temporary failure |
 //!
 //! Validation needs servers that pass on signatures. So the SOA of the root is asked first, and
@@ -302,6 +303,13 @@ fn failure(error: NetError) -> DnsError {
             };
             negative_answer(response.response_code, negative)
         }
+        NetError::Io(error) => match error.raw_os_error() {
+            Some(errno) => DnsError::System {
+                errno,
+                text: error.to_string(),
+            },
+            None => DnsError::Temporary(error.to_string()),
+        },
         error => DnsError::Temporary(error.to_string()),
     }
 }
@@ -436,6 +444,8 @@ mod tests {
         for error in [NetDnsError::DnssecBogus.into(), NetError::Timeout] {
             assert!(matches!(failure(error), DnsError::Temporary(_)));
         }
+        let no_socket = failure(std::io::Error::from_raw_os_error(24).into());
+        assert!(matches!(no_socket, DnsError::System { errno: 24, .. }));
         let refused = NetDnsError::ResponseCode(ResponseCode::Refused);
         assert!(matches!(failure(refused.into()), DnsError::Temporary(_)));
     }

@@ -144,7 +144,9 @@ fn both_families(
                 .map_or(found.ttl, |negative| negative.ttl.min(found.ttl));
             Ok(Answer { ttl, ..found })
         }
-        (Err(error @ DnsError::Temporary(_)), Err(_))
+        (Err(error @ DnsError::System { .. }), Err(_))
+        | (Err(_), Err(error @ DnsError::System { .. }))
+        | (Err(error @ DnsError::Temporary(_)), Err(_))
         | (Err(_), Err(error @ DnsError::Temporary(_))) => Err(error),
         (Err(DnsError::NoName(a)), Err(DnsError::NoName(b))) => Err(DnsError::NoName(both(a, b))),
         (Err(a), Err(b)) => {
@@ -224,6 +226,14 @@ mod tests {
         assert_eq!(
             both_families(Err(DnsError::NoRecords(none)), Err(failed())),
             Err(failed())
+        );
+        let no_socket = || DnsError::System {
+            errno: 24,
+            text: "too many open files".to_owned(),
+        };
+        assert_eq!(
+            both_families(Err(failed()), Err(no_socket())),
+            Err(no_socket())
         );
     }
 }

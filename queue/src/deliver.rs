@@ -86,7 +86,7 @@ impl Queue {
         attempt.sign_or_postpone().await;
         let verified = attempt.wants_verified_tls();
         if let Some(mut old) = kept.take_if(|kept| kept.fits(plan, verified)) {
-            attempt.send(&mut old.connection, &mut old.sent).await;
+            attempt.send_again(&mut old).await;
             *kept = Some(old);
         } else if let Some(old) = kept.take() {
             tokio::spawn(old.quit());
@@ -98,12 +98,14 @@ impl Queue {
         if attempt.has_pending() {
             attempt.try_hosts(kept).await;
         }
-        let answered = attempt.answered();
+        let (answered, now) = (attempt.answered(), self.clock.moment());
+        let took = now.since(began);
         if answered > 0 {
-            let now = self.clock.moment();
-            if slot.health.answered(answered, now.since(began), now) {
+            if slot.health.answered(answered, took, now) {
                 slot.answers().await;
             }
+        } else if attempt.reached() {
+            slot.health.unanswered(took, now);
         }
         attempt.finish()
     }

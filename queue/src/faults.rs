@@ -1,7 +1,7 @@
 //! Faults of our own: they count for no message, and are told once.
 
 use std::{
-    io,
+    fmt, io,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -33,7 +33,12 @@ pub(crate) enum OwnFault {
 impl OwnFault {
     /// None: the fault is not ours.
     pub(crate) fn of(error: &io::Error) -> Option<Self> {
-        match Errno::from_raw(error.raw_os_error()?) {
+        Self::of_errno(error.raw_os_error()?)
+    }
+
+    /// The same for the number of an error of the system.
+    pub(crate) fn of_errno(errno: i32) -> Option<Self> {
+        match Errno::from_raw(errno) {
             Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM => Some(Self::UsedUp),
             Errno::ENETUNREACH
             | Errno::ENETDOWN
@@ -87,7 +92,7 @@ impl Faults {
 
     /// No connection can be made. Gives the moment of the next try. The log is told when this
     /// begins.
-    pub(crate) fn used_up(&self, error: &io::Error, now: Moment) -> Moment {
+    pub(crate) fn used_up(&self, error: &dyn fmt::Display, now: Moment) -> Moment {
         let mut state = self.state();
         if let Some(until) = state.until
             && now < until

@@ -16,10 +16,13 @@ use postrider_smtp::{DeliveryStatus, Host, client::Credentials};
 use postrider_store::Destination;
 use rand::{Rng, seq::SliceRandom};
 
-pub(crate) use hosts::addresses;
+pub(crate) use hosts::{LookUpFailure, addresses};
 pub(crate) use plans::Plans;
 
-use crate::route::{self, SmarthostTls};
+use crate::{
+    faults::OwnFault,
+    route::{self, SmarthostTls},
+};
 
 /// A site shares connections and limits: a set of MX hosts, an address, or a transport.
 ///
@@ -153,6 +156,8 @@ pub(crate) struct PlanKey {
 #[derive(Clone, Debug)]
 pub(crate) struct Planned {
     pub(crate) plan: Result<Arc<Plan>, DeliveryStatus>,
+    /// There is none by a fault of ours.
+    pub(crate) fault: Option<OwnFault>,
     /// How long it holds. Zero after a failure that may be over at once.
     pub(crate) holds: Duration,
 }
@@ -171,10 +176,11 @@ pub(crate) async fn plan(
     };
     let (hosts, holds) = match found {
         Ok(found) => found,
-        Err((status, holds)) => {
+        Err(failure) => {
             return Planned {
-                plan: Err(status),
-                holds,
+                plan: Err(failure.status),
+                fault: failure.fault,
+                holds: failure.holds,
             };
         }
     };
@@ -199,6 +205,7 @@ pub(crate) async fn plan(
     };
     Planned {
         plan: Ok(Arc::new(plan)),
+        fault: None,
         holds,
     }
 }

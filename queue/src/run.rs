@@ -158,6 +158,9 @@ struct QueueLoop {
     /// Sites that wait because sites that are not known to answer have all places that they may
     /// have.
     unproven: WaitingSites,
+    /// Sites that wait because sites that are known to fail or to be slow have all places that they
+    /// may have.
+    poor: WaitingSites,
     /// No claim before its end.
     pause: Option<Pin<Box<Sleep>>>,
 }
@@ -178,6 +181,7 @@ impl Queue {
             planning: Planning::default(),
             waiting: WaitingSites::default(),
             unproven: WaitingSites::default(),
+            poor: WaitingSites::default(),
             pause: None,
         };
         while !*shutdown.borrow() {

@@ -225,6 +225,11 @@ impl Drop for Waiting<'_> {
 }
 
 impl Place {
+    /// The address of the connection.
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The connection takes mail.
     pub(super) fn opened(&mut self, now: Moment) {
         let opening = std::mem::replace(&mut self.opening, false);

@@ -25,7 +25,7 @@ use crate::{
     Queue,
     faults::OwnFault,
     judge,
-    next_hop::{self, Hop, Plan, TlsRule, Way},
+    next_hop::{self, Hop, LookUpFailure, Plan, TlsRule, Way},
     route::{self, SmarthostTls},
     run::Slot,
     settle::{EndedAttempt, LastHop, Postponed},
@@ -53,10 +53,13 @@ pub(super) struct OngoingAttempt<'a> {
     end: Instant,
     /// What stood in the way of connections.
     trouble: Trouble,
-    /// A connection was opened.
+    /// A connection was opened, or an open one was of use.
     reached: bool,
-    /// The messages whose MAIL was sent, and that have no final result.
-    pub(super) begun: Vec<QueueId>,
+    /// The address of a connection that was open before, and whether that connection is lost.
+    before: Option<(SocketAddr, bool)>,
+    /// The messages whose MAIL was sent, and that have no final result, with the last that a host
+    /// said of them.
+    pub(super) begun: Vec<(QueueId, DeliveryStatus)>,
     postponed: Vec<Postponed>,
     /// How many messages the site answered for.
     answered: usize,
@@ -80,6 +83,8 @@ struct Trouble {
     crowded: bool,
     /// An address was left out, as connections to it failed lately.
     marked: bool,
+    /// The time of the attempt was over before an address could be tried.
+    late: bool,
 }
 
 /// Why there is no connection.
@@ -123,6 +128,7 @@ impl<'a> OngoingAttempt<'a> {
             end: Instant::now() + queue.statics.delivery.message_time,
             trouble: Trouble::default(),
             reached: false,
+            before: None,
             begun: Vec::new(),
             postponed: Vec::new(),
             answered: 0,
@@ -144,15 +150,49 @@ impl<'a> OngoingAttempt<'a> {
         self.answered
     }
 
-    /// Ends the attempt. A message whose MAIL was sent gets the last thing that happened to it. If
+    /// Whether there was a connection.
+    pub(super) const fn reached(&self) -> bool {
+        self.reached
+    }
+
+    /// When no further message begins and no further host is tried.
+    pub(super) const fn end_of_time(&self) -> Instant {
+        self.end
+    }
+
+    /// Sends the messages over a connection that was open before.
+    pub(super) async fn send_again(&mut self, kept: &mut KeptConnection) {
+        self.send(&mut kept.connection, &mut kept.sent).await;
+        self.before = Some((kept.place.address(), !kept.connection.usable()));
+        // A server may close a connection at any time. That says nothing of the next connection.
+        self.reached = !self.ended.is_empty() || !self.begun.is_empty();
+    }
+
+    /// Whether MAIL was sent for a message that has no final result.
+    fn is_begun(&self, id: QueueId) -> bool {
+        self.begun.iter().any(|(begun, _)| *begun == id)
+    }
+
+    /// Notes what a host said of a message, which has no final result.
+    pub(super) fn begin(&mut self, id: QueueId, status: DeliveryStatus) {
+        self.begun.retain(|(begun, _)| *begun != id);
+        self.begun.push((id, status));
+    }
+
+    /// What a host said last of a message whose MAIL was sent. None of another message.
+    fn said(&self, id: QueueId) -> Option<&DeliveryStatus> {
+        let mut begun = self.begun.iter();
+        let found = begun.find(|(begun, _)| *begun == id);
+        found.map(|(_, status)| status)
+    }
+
+    /// Ends the attempt. A message whose MAIL was sent gets the last thing that a host said of it. If
     /// no connection could be made, that counts for one of the others. The rest is postponed.
     pub(super) fn finish(mut self) -> Delivered {
         let mut rest = std::mem::take(&mut self.pending);
-        let begun = std::mem::take(&mut self.begun);
-        let tried = rest.extract_if(.., |(message, _)| begun.contains(&message.id));
-        for (message, status) in tried.collect::<Vec<_>>() {
-            self.end(message, status, LastHop::SendsNoDsns);
-        }
+        let tried = rest.extract_if(.., |(message, _)| self.is_begun(message.id));
+        self.pending = tried.collect();
+        self.end_pending();
         let mut connects = self.reached || rest.is_empty();
         if let Some((_, status)) = rest.first() {
             let status = status.clone();
@@ -213,6 +253,8 @@ impl<'a> OngoingAttempt<'a> {
             let intervals = &self.queue.statics.queue.retry_intervals;
             let longest = intervals.iter().max().copied().unwrap_or(PAUSE);
             health.failed(status, longest, moment);
+        } else if trouble.late {
+            return Some((now.after(PAUSE), false));
         } else if trouble.crowded || trouble.no_way {
             let pause = PAUSE.mul_f64(self.queue.rng().random_range(0.5..=1.0));
             health.rest(status, moment.after(pause));
@@ -241,6 +283,7 @@ impl<'a> OngoingAttempt<'a> {
 
     fn end_pending(&mut self) {
         for (message, status) in std::mem::take(&mut self.pending) {
+            let status = self.said(message.id).cloned().unwrap_or(status);
             self.end(message, status, LastHop::SendsNoDsns);
         }
     }
@@ -300,16 +343,22 @@ impl<'a> OngoingAttempt<'a> {
             let resolver = &*self.queue.resolver;
             let addresses = match next_hop::addresses(resolver, &hop.name, first_ipv6).await {
                 Ok(addresses) => addresses,
-                Err(status) => {
-                    self.note(&status);
-                    continue;
-                }
+                Err(failure) if self.no_addresses(&failure) => return,
+                Err(_) => continue,
             };
             for ip in addresses {
                 if direct.is_some_and(|settings| is_disabled(ip, settings)) {
                     continue;
                 }
-                if tried >= ADDRESSES_MAX || Instant::now() >= self.end {
+                let address = SocketAddr::new(ip, hop.port);
+                if !self.is_worth_a_connection(address) {
+                    continue;
+                }
+                if Instant::now() >= self.end {
+                    self.trouble.late = true;
+                    return;
+                }
+                if tried >= ADDRESSES_MAX {
                     return;
                 }
                 tried += 1;
@@ -318,7 +367,7 @@ impl<'a> OngoingAttempt<'a> {
                 }
                 let endpoint = Endpoint {
                     host: &hop.name,
-                    address: SocketAddr::new(ip, hop.port),
+                    address,
                     from: direct.and_then(|settings| own_address(ip, settings)),
                     tls: self.queue.tls_for(hop, plan.tls, self.wants_verified_tls()),
                     login: login.cloned(),
@@ -332,6 +381,29 @@ impl<'a> OngoingAttempt<'a> {
             }
         }
         self.try_marked(marked, kept).await;
+    }
+
+    /// Notes that the addresses of a host are not known. Returns true if no other host helps.
+    fn no_addresses(&mut self, failure: &LookUpFailure) -> bool {
+        match failure.fault {
+            Some(fault) => self.own_fault(fault, &failure.status),
+            None => {
+                self.note(&failure.status);
+                false
+            }
+        }
+    }
+
+    /// Whether to connect to an address. The address of the connection that was open before is tried
+    /// again only if that connection is lost, for the messages that it did not come to.
+    fn is_worth_a_connection(&self, address: SocketAddr) -> bool {
+        match self.before {
+            Some((before, lost)) if before == address => {
+                let mut pending = self.pending.iter();
+                lost && pending.any(|(message, _)| !self.is_begun(message.id))
+            }
+            _ => true,
+        }
     }
 
     /// Tries an address that failed lately, if there was no other and the site is to be probed.
@@ -414,7 +486,7 @@ impl<'a> OngoingAttempt<'a> {
         let mut connection = match connected {
             Ok(connection) => connection,
             Err(Unconnected::Ours(fault, error)) => {
-                return self.own_fault(&endpoint, fault, &error);
+                return self.own_fault(fault, &unreached(&endpoint, error.to_string()));
             }
             Err(Unconnected::Theirs(status)) => {
                 self.trouble.failed = true;
@@ -438,9 +510,17 @@ impl<'a> OngoingAttempt<'a> {
         place.opened(clock.moment());
         let connected = self.slot.health.connected();
         let mut sent = 0;
+        let mut aside = Vec::new();
+        if self.before.is_some_and(|(before, _)| before == address) {
+            let begun = &self.begun;
+            let is_begun =
+                |(message, _): &mut (Queued, _)| begun.iter().any(|(id, _)| *id == message.id);
+            aside = self.pending.extract_if(.., is_begun).collect();
+        }
         self.send(&mut connection, &mut sent).await;
+        self.pending.extend(aside);
         if connection.usable() {
-            *kept = Some(KeptConnection {
+            let old = kept.replace(KeptConnection {
                 transport: self.plan.transport.clone(),
                 verified: is_verifying(&endpoint.tls, self.plan.tls),
                 connection,
@@ -448,25 +528,21 @@ impl<'a> OngoingAttempt<'a> {
                 _connected: connected,
                 sent,
             });
+            if let Some(old) = old {
+                tokio::spawn(old.quit());
+            }
         }
         self.pending.is_empty()
     }
 
     /// Notes a fault of ours. Returns true if no other address helps.
-    fn own_fault(&mut self, endpoint: &Endpoint<'_>, fault: OwnFault, error: &io::Error) -> bool {
-        let faults = &self.queue.faults;
-        let now = self.queue.clock.moment();
-        let status = unreached(endpoint, error.to_string());
+    fn own_fault(&mut self, fault: OwnFault, status: &DeliveryStatus) -> bool {
+        let until = self.queue.own_fault(fault, status);
         match fault {
-            OwnFault::UsedUp => self.trouble.used_up = Some(faults.used_up(error, now)),
-            OwnFault::NoWay => {
-                self.trouble.no_way = true;
-                if faults.tell(now) {
-                    error!(%status, "this machine has no way to a host; no attempt counts");
-                }
-            }
+            OwnFault::UsedUp => self.trouble.used_up = Some(until),
+            OwnFault::NoWay => self.trouble.no_way = true,
         }
-        self.note(&status);
+        self.note(status);
         fault == OwnFault::UsedUp
     }
 
@@ -562,6 +638,20 @@ fn blames_address(status: &DeliveryStatus) -> bool {
 }
 
 impl Queue {
+    /// Tells of a fault of ours, which counts for no message. Gives the moment of the next try.
+    pub(crate) fn own_fault(&self, fault: OwnFault, status: &DeliveryStatus) -> Moment {
+        let now = self.clock.moment();
+        match fault {
+            OwnFault::UsedUp => self.faults.used_up(status, now),
+            OwnFault::NoWay => {
+                if self.faults.tell(now) {
+                    error!(%status, "this machine has no way to a host; no attempt counts");
+                }
+                now.after(PAUSE)
+            }
+        }
+    }
+
     /// How to speak to a host. `verified`: some message asks for verified TLS.
     fn tls_for(&self, hop: &Hop, rule: TlsRule, verified: bool) -> TlsMode {
         let Ok(name) = ServerName::try_from(hop.name.clone()) else {

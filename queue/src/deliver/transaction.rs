@@ -36,8 +36,10 @@ impl MessageSource for StoredMessage {
 }
 
 impl OngoingAttempt<'_> {
-    /// Sends all pending messages, in as many transactions as that takes. `sent` counts them.
+    /// Sends all pending messages, in as many transactions as that takes. `sent` counts them. When
+    /// the time of the attempt is over, no further message begins.
     pub(super) async fn send(&mut self, connection: &mut Connection, sent: &mut usize) {
+        connection.begin_none_after(self.end_of_time().into_std());
         for _ in 0..TRANSACTIONS_MAX {
             if self.pending.is_empty() || !connection.usable() {
                 return;
@@ -57,7 +59,7 @@ impl OngoingAttempt<'_> {
                 for (message, result) in group.into_iter().zip(result.recipients) {
                     again = again || result.again == Again::NewTransaction;
                     if result.again == Again::No && !result.status.is_success() {
-                        self.begun.push(message.id);
+                        self.begin(message.id, result.status.clone());
                     }
                     if result.status.is_success() || result.status.permanent {
                         self.end(message, result.status, hop);

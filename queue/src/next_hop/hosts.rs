@@ -5,22 +5,53 @@ use std::{net::IpAddr, time::Duration};
 use postrider_dns::{Answer, DnsError, Mx, Resolver};
 use postrider_smtp::{Cause, DeliveryStatus, Domain, EnhancedCode};
 
+use crate::faults::OwnFault;
+
 /// How many hosts of a domain a plan has. It only bounds memory: an attempt tries fewer.
 const HOSTS_MAX: usize = 100;
 
 /// A host, and its preference: the host with the lowest preference is tried first.
 pub(crate) type MailHost = (u16, String);
 
+/// Why a look-up gave nothing to go by.
+#[derive(Clone, Debug)]
+pub(crate) struct LookUpFailure {
+    /// The reason, as the sender is told.
+    pub(crate) status: DeliveryStatus,
+    /// It is a fault of ours. It counts for no message.
+    pub(crate) fault: Option<OwnFault>,
+    /// How long that holds. Zero: it may be over at once.
+    pub(crate) holds: Duration,
+}
+
+/// The failure of a look-up without an answer.
+fn unanswered(what: &str, error: &DnsError) -> LookUpFailure {
+    let text = format!("looking up {what}: {error}");
+    let fault = match error {
+        DnsError::System { errno, .. } => OwnFault::of_errno(*errno),
+        _ => None,
+    };
+    LookUpFailure {
+        status: DeliveryStatus::transient(Cause::Dns, EnhancedCode::DIRECTORY_FAILURE, text),
+        fault,
+        holds: Duration::ZERO,
+    }
+}
+
 /// The hosts that the MX answer of a domain names, by preference (RFC 5321 §5.1), and how long
 /// that holds.
 ///
 /// # Errors
-/// Why the domain has no hosts, as the sender is told, and how long that holds. A failed look-up
-/// does not hold.
+/// Why the domain has no hosts. A failed look-up does not hold.
 pub(super) fn mail_hosts(
     domain: &Domain,
     answer: Result<Answer<Mx>, DnsError>,
-) -> Result<(Vec<MailHost>, Duration), (DeliveryStatus, Duration)> {
+) -> Result<(Vec<MailHost>, Duration), LookUpFailure> {
+    let never = |code, text: String, holds| LookUpFailure {
+        status: DeliveryStatus::permanent(Cause::Dns, code, text),
+        fault: None,
+        holds,
+    };
     let Answer { records, ttl, .. } = match answer {
         Ok(answer) => answer,
         // Without MX records the domain itself is the host.
@@ -29,17 +60,10 @@ pub(super) fn mail_hosts(
         }
         Err(DnsError::NoName(negative)) => {
             let text = format!("the domain {domain} does not exist");
-            return Err((
-                DeliveryStatus::permanent(Cause::Dns, EnhancedCode::UNKNOWN_SYSTEM, text),
-                negative.ttl,
-            ));
+            return Err(never(EnhancedCode::UNKNOWN_SYSTEM, text, negative.ttl));
         }
-        Err(DnsError::Temporary(text)) => {
-            let text = format!("looking up the MX records of {domain}: {text}");
-            return Err((
-                DeliveryStatus::transient(Cause::Dns, EnhancedCode::DIRECTORY_FAILURE, text),
-                Duration::ZERO,
-            ));
+        Err(error @ (DnsError::Temporary(_) | DnsError::System { .. })) => {
+            return Err(unanswered(&format!("the MX records of {domain}"), &error));
         }
     };
     let mut hosts: Vec<MailHost> = records
@@ -50,10 +74,7 @@ pub(super) fn mail_hosts(
     if hosts.is_empty() {
         // RFC 7505 §4.2.
         let text = format!("{domain} says that it takes no mail (null MX)");
-        return Err((
-            DeliveryStatus::permanent(Cause::Dns, EnhancedCode::NULL_MX, text),
-            ttl,
-        ));
+        return Err(never(EnhancedCode::NULL_MX, text, ttl));
     }
     // Each host once, with its lowest preference.
     hosts.sort_by(|(preference_a, a), (preference_b, b)| (a, preference_a).cmp(&(b, preference_b)));
@@ -73,14 +94,12 @@ pub(crate) async fn addresses(
     resolver: &dyn Resolver,
     host: &str,
     first_ipv6: bool,
-) -> Result<Vec<IpAddr>, DeliveryStatus> {
+) -> Result<Vec<IpAddr>, LookUpFailure> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }
-    let found = resolver.addresses(host).await.map_err(|error| {
-        let text = format!("looking up the addresses of {host}: {error}");
-        DeliveryStatus::transient(Cause::Dns, EnhancedCode::DIRECTORY_FAILURE, text)
-    })?;
+    let found = resolver.addresses(host).await;
+    let found = found.map_err(|error| unanswered(&format!("the addresses of {host}"), &error))?;
     let (v6, v4): (Vec<IpAddr>, Vec<IpAddr>) = found.records.into_iter().partition(IpAddr::is_ipv6);
     let (first, second) = if first_ipv6 { (v6, v4) } else { (v4, v6) };
     let mut mixed = Vec::with_capacity(first.len() + second.len());
@@ -106,7 +125,7 @@ mod tests {
                 assert_eq!(ttl, Duration::from_secs(60));
                 Ok(hosts)
             }
-            Err((status, _)) => Err(status.to_string()),
+            Err(failure) => Err(failure.status.to_string()),
         }
     }
 

@@ -121,6 +121,7 @@ mod tests {
     fn planned(holds: u64) -> Planned {
         Planned {
             plan: Ok(Arc::new(Plan::local("a.test"))),
+            fault: None,
             holds: Duration::from_secs(holds),
         }
     }
@@ -129,6 +130,7 @@ mod tests {
         let status = DeliveryStatus::transient(Cause::Dns, EnhancedCode::DIRECTORY_FAILURE, "no");
         Planned {
             plan: Err(status),
+            fault: None,
             holds: Duration::from_secs(holds),
         }
     }

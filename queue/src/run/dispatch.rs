@@ -235,9 +235,10 @@ impl QueueLoop {
             return;
         };
         let waiting = self.planning.waiting.remove(&key).unwrap_or_default();
+        let now = self.queue.clock.moment();
+        let fault = planned.as_ref().and_then(|planned| planned.fault);
         let plan = match planned {
             Some(planned) => {
-                let now = self.queue.clock.moment();
                 self.queue.plans().remember(key, &planned, now);
                 planned.plan
             }
@@ -254,7 +255,21 @@ impl QueueLoop {
                     let batch = batch(Arc::clone(plan), messages, claimed);
                     refused.extend(self.place(batch, false));
                 }
-                Err(status) => self.end(messages, status.clone()),
+                Err(status) => match fault {
+                    Some(fault) => {
+                        let until = self.queue.own_fault(fault, status);
+                        let (status, failing) = (status.clone(), false);
+                        self.postpone(
+                            messages,
+                            Down {
+                                until,
+                                failing,
+                                status,
+                            },
+                        );
+                    }
+                    None => self.end(messages, status.clone()),
+                },
             }
         }
         self.give_back(refused);
@@ -280,7 +295,7 @@ impl QueueLoop {
         }
         let may = self.may_begin(&site);
         let turns = self.in_flight.turns(&site);
-        let waits = matches!(may, May::NotAtThisSite | May::NotUnproven);
+        let waits = matches!(may, May::NotAtThisSite | May::NotUnproven | May::NotPoor);
         let placed = match no_room && waits {
             true => Err(turns.park(batch)),
             false => turns.push(batch),
@@ -295,7 +310,7 @@ impl QueueLoop {
             .may_begin(site, &queue.statics.queue, now, others)
     }
 
-    /// Gives back messages of a site that is down, in a task.
+    /// Gives back messages that can't be attempted now, in a task.
     fn postpone(&mut self, messages: Vec<Queued>, down: Down) {
         let queue = Arc::clone(&self.queue);
         self.planning.tasks.spawn(async move {
@@ -336,6 +351,7 @@ impl QueueLoop {
                 May::NotAtThisSite => return,
                 May::NotNow | May::AfterOthers => return self.waiting.push(site),
                 May::NotUnproven => return self.unproven.push(site),
+                May::NotPoor => return self.poor.push(site),
             }
         }
     }
@@ -379,14 +395,26 @@ impl QueueLoop {
                     break;
                 }
                 May::AfterOthers => self.waiting.push(&site),
-                May::Begin | May::NotAtThisSite | May::NotUnproven => self.serve(&site),
+                May::Begin | May::NotAtThisSite | May::NotUnproven | May::NotPoor => {
+                    self.serve(&site);
+                }
             }
         }
+        // Sites of which less is known come first.
         while let Some(site) = self.unproven.order.front() {
             if matches!(self.may_begin(site), May::NotUnproven | May::NotNow) {
-                return;
+                break;
             }
             if let Some(site) = self.unproven.pop() {
+                self.serve(&site);
+            }
+        }
+        while let Some(site) = self.poor.order.front() {
+            let may = self.may_begin(site);
+            if matches!(may, May::NotPoor | May::NotUnproven | May::NotNow) {
+                break;
+            }
+            if let Some(site) = self.poor.pop() {
                 self.serve(&site);
             }
         }

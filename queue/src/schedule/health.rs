@@ -16,6 +16,8 @@ use postrider_store::Moment;
 const GOOD_FOR: Duration = Duration::from_secs(10 * 60);
 /// The mean time of a message from which on a site is not good.
 const SLOW: Duration = Duration::from_secs(5);
+/// How long it counts that a site was slow. Until then it is tried again, also if there are many.
+const SLOW_FOR: Duration = Duration::from_secs(6 * 60 * 60);
 /// How long a site is down after its failures in a row, in minutes.
 const DOWN: [u64; 6] = [1, 2, 4, 8, 15, 30];
 /// The connections of a site that did not answer lately.
@@ -32,6 +34,8 @@ struct Known {
     success: Option<Moment>,
     /// The mean time of a message.
     mean: Duration,
+    /// When the site last took long.
+    slow: Option<Moment>,
     /// The open connections.
     connected: usize,
     /// The failures since the last success.
@@ -90,7 +94,15 @@ impl Health {
             None => took,
         };
         known.success = Some(now);
+        known.slow = (known.mean >= SLOW).then_some(now);
         !answered || (!was_good && known.is_good(now))
+    }
+
+    /// There was a connection for this time, and no answer for any message.
+    pub(crate) fn unanswered(&self, took: Duration, now: Moment) {
+        if took >= SLOW {
+            self.known().slow = Some(now);
+        }
     }
 
     /// A connection failed. While the site has others, it gets no more than those for a while.
@@ -144,6 +156,13 @@ impl Health {
         self.known().is_good(now)
     }
 
+    /// The site is known to fail, or to be slow. No such thing is known of a site that was never
+    /// tried.
+    pub(crate) fn is_poor(&self, now: Moment) -> bool {
+        let known = self.known();
+        known.failures > 0 || known.is_slow(now)
+    }
+
     /// How many connections the site may have now, if `max` is the limit.
     pub(crate) fn connections(&self, max: usize, now: Moment) -> usize {
         let known = self.known();
@@ -161,6 +180,7 @@ impl Health {
         let down = known.down.as_ref();
         known.connected > 0
             || known.answered(now)
+            || known.is_slow(now)
             || down.is_some_and(|down| now < down.until.after(Duration::from_secs(3600)))
     }
 }
@@ -168,6 +188,10 @@ impl Health {
 impl Known {
     fn is_good(&self, now: Moment) -> bool {
         self.answered(now) && self.mean < SLOW
+    }
+
+    fn is_slow(&self, now: Moment) -> bool {
+        self.slow.is_some_and(|at| now.since(at) < SLOW_FOR)
     }
 
     fn answered(&self, now: Moment) -> bool {
@@ -237,6 +261,31 @@ mod tests {
             good = good || health.answered(10, SLOW, at(0));
         }
         assert!(good && health.is_good(at(9)) && !health.is_good(at(10)));
+        assert!(!health.is_poor(at(0)));
         assert!(health.is_of_use(at(9)) && !health.is_of_use(at(10)));
+    }
+
+    #[test]
+    fn a_site_that_fails_or_takes_long_is_poor_and_an_unknown_one_is_not() {
+        let health = Arc::new(Health::default());
+        assert!(!health.is_poor(at(0)));
+        health.answered(1, SLOW, at(0));
+        assert!(health.is_poor(at(359)) && health.is_of_use(at(359)));
+        assert!(!health.is_poor(at(360)) && !health.is_of_use(at(360)));
+        health.unanswered(SLOW / 2, at(360));
+        assert!(
+            !health.is_poor(at(360)),
+            "the server only closed a connection"
+        );
+        health.unanswered(MINUTE, at(360));
+        assert!(health.is_poor(at(360)));
+        for _ in 0..20 {
+            health.answered(10, SLOW, at(361));
+        }
+        assert!(!health.is_poor(at(361)));
+        health.failed(&status(), MAX, at(362));
+        assert!(health.is_poor(at(362)));
+        drop(health.connected());
+        assert!(!health.is_poor(at(362)));
     }
 }

@@ -29,14 +29,57 @@ pub(crate) struct InFlight<W> {
     /// The workers with something to do, without those that wait long for a greeting.
     busy: usize,
     /// Those of them at sites that were not known to be good when they began.
-    unproven: usize,
+    unproven: Unproven,
     idle: usize,
+}
+
+/// How many workers are at sites that are not known to be good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Unproven {
+    all: usize,
+    /// Those at sites that are known to fail or to be slow.
+    poor: usize,
+}
+
+impl Unproven {
+    /// One worker at a site.
+    fn one_at(health: &Health, now: Moment) -> Self {
+        Self {
+            all: usize::from(!health.is_good(now)),
+            poor: usize::from(!health.is_good(now) && health.is_poor(now)),
+        }
+    }
+
+    const fn add(&mut self, more: Self) {
+        self.all += more.all;
+        self.poor += more.poor;
+    }
+
+    const fn take(&mut self, less: Self) {
+        self.all = self.all.saturating_sub(less.all);
+        self.poor = self.poor.saturating_sub(less.poor);
+    }
+
+    /// What is above so many workers.
+    const fn above(self, workers: usize) -> Self {
+        Self {
+            all: self.all.saturating_sub(workers),
+            poor: self.poor.saturating_sub(workers),
+        }
+    }
+
+    /// Whether no further worker may begin at a site that is not good. Half of the places are for
+    /// such sites. Those that are known to fail or to be slow get half of that, so that sites that
+    /// were never tried are tried.
+    fn is_full(self, limits: &QueueConfig, poor: bool) -> bool {
+        self.all >= half(limits) || (poor && self.poor >= half(limits).div_ceil(2))
+    }
 }
 
 #[derive(Debug)]
 struct Workers<W> {
     busy: usize,
-    unproven: usize,
+    unproven: Unproven,
     /// Those of the busy ones that wait long for a greeting.
     slow: usize,
     idle: Vec<W>,
@@ -52,10 +95,10 @@ impl<W> Workers<W> {
     }
 
     /// A busy worker ends or rests. Gives how many workers fewer are unproven.
-    fn one_less(&mut self) -> usize {
+    fn one_less(&mut self) -> Unproven {
         self.busy = self.busy.saturating_sub(1);
-        let over = self.unproven.saturating_sub(self.busy);
-        self.unproven -= over;
+        let over = self.unproven.above(self.busy);
+        self.unproven.take(over);
         over
     }
 }
@@ -67,7 +110,7 @@ impl<W> Default for InFlight<W> {
             health: HashMap::new(),
             sweep_at: SWEEP_MIN,
             busy: 0,
-            unproven: 0,
+            unproven: Unproven::default(),
             idle: 0,
         }
     }
@@ -94,7 +137,7 @@ impl<W> InFlight<W> {
         let health = &mut self.health;
         self.sites.entry(site.clone()).or_insert_with(|| Workers {
             busy: 0,
-            unproven: 0,
+            unproven: Unproven::default(),
             slow: 0,
             idle: Vec::new(),
             turns: Arc::default(),
@@ -144,8 +187,15 @@ impl<W> InFlight<W> {
             May::NotNow
         } else if others && busy >= half(limits) {
             May::AfterOthers
-        } else if self.unproven >= half(limits) && !health.is_some_and(|it| it.is_good(now)) {
+        } else if health.is_some_and(|it| it.is_good(now)) {
+            May::Begin
+        } else if self.unproven.is_full(limits, false) {
             May::NotUnproven
+        } else if self
+            .unproven
+            .is_full(limits, health.is_some_and(|it| it.is_poor(now)))
+        {
+            May::NotPoor
         } else {
             May::Begin
         }
@@ -155,17 +205,17 @@ impl<W> InFlight<W> {
     pub(crate) fn begin(&mut self, site: &Site, now: Moment) {
         let workers = self.workers(site);
         workers.busy += 1;
-        let unproven = usize::from(!workers.health.is_good(now));
-        workers.unproven += unproven;
+        let unproven = Unproven::one_at(&workers.health, now);
+        workers.unproven.add(unproven);
         self.busy += 1;
-        self.unproven += unproven;
+        self.unproven.add(unproven);
     }
 
     /// The site answers. If it is good, its workers count as those of a good site.
     pub(crate) fn prove(&mut self, site: &Site, now: Moment) {
         let workers = self.sites.get_mut(site);
         if let Some(workers) = workers.filter(|workers| workers.health.is_good(now)) {
-            self.unproven -= std::mem::take(&mut workers.unproven);
+            self.unproven.take(std::mem::take(&mut workers.unproven));
         }
     }
 
@@ -177,22 +227,25 @@ impl<W> InFlight<W> {
         if slow {
             workers.slow += 1;
             self.busy = self.busy.saturating_sub(1);
-            let unproven = workers.unproven.min(1);
-            workers.unproven -= unproven;
-            self.unproven -= unproven;
+            let unproven = Unproven {
+                all: workers.unproven.all.min(1),
+                poor: workers.unproven.poor.min(1),
+            };
+            workers.unproven.take(unproven);
+            self.unproven.take(unproven);
         } else {
             workers.slow = workers.slow.saturating_sub(1);
             self.busy += 1;
-            let unproven = usize::from(!workers.health.is_good(now));
-            workers.unproven += unproven;
-            self.unproven += unproven;
+            let unproven = Unproven::one_at(&workers.health, now);
+            workers.unproven.add(unproven);
+            self.unproven.add(unproven);
         }
     }
 
     /// A worker has nothing to do.
     pub(crate) fn rest(&mut self, site: &Site, worker: W) {
         if let Some(workers) = self.sites.get_mut(site) {
-            self.unproven -= workers.one_less();
+            self.unproven.take(workers.one_less());
             workers.idle.push(worker);
             self.busy = self.busy.saturating_sub(1);
             self.idle += 1;
@@ -230,7 +283,7 @@ impl<W> InFlight<W> {
             workers.idle.swap_remove(at);
             self.idle -= 1;
         } else {
-            self.unproven -= workers.one_less();
+            self.unproven.take(workers.one_less());
             // It is none of the counted ones if it failed while it waited for a greeting.
             let counted = workers.slow <= workers.busy;
             workers.slow = workers.slow.min(workers.busy);
@@ -289,9 +342,10 @@ impl<W> InFlight<W> {
             return None;
         }
         let mut except: HashSet<Destination> = planning.collect();
-        let crowded = self.unproven >= half(limits);
         for workers in self.sites.values() {
-            let waits = crowded && !workers.health.is_good(moment);
+            let health = &workers.health;
+            let waits =
+                !health.is_good(moment) && self.unproven.is_full(limits, health.is_poor(moment));
             if waits || workers.is_full(limits, moment) {
                 workers.turns.held(&mut except);
             }
@@ -321,6 +375,8 @@ pub(crate) enum May {
     AfterOthers,
     /// The site is not known to answer, and such sites have half of all places.
     NotUnproven,
+    /// The site is known to fail or to be slow, and such sites have a quarter of all places.
+    NotPoor,
 }
 
 #[cfg(test)]
@@ -470,7 +526,63 @@ mod tests {
         assert_eq!(in_flight.may_begin(c, &config, NOW.1, false), May::Begin);
         in_flight.end(a, |_| false);
         in_flight.end(b, |_| false);
-        assert_eq!((in_flight.busy(), in_flight.unproven), (0, 0));
+        assert_eq!(in_flight.busy(), 0);
+        assert_eq!(in_flight.unproven, Unproven::default());
+    }
+
+    /// Each slow site answers after 14 minutes. New sites come all the time.
+    #[test]
+    fn slow_sites_leave_places_for_sites_that_were_never_tried() {
+        const TAKES: Duration = Duration::from_secs(14 * 60);
+        let mut config = config();
+        config.max_concurrency = 40;
+        let mut in_flight = InFlight::<u8>::default();
+        let slow: Vec<Site> = (0..125)
+            .map(|number| Site::from(format!("slow{number}").as_str()))
+            .collect();
+        let mut now = Moment::default();
+        let begin_all = |in_flight: &mut InFlight<u8>, sites: &[Site], now: Moment| {
+            let mut begun = Vec::new();
+            for site in sites {
+                in_flight.turns(site);
+                if in_flight.may_begin(site, &config, now, false) == May::Begin {
+                    in_flight.begin(site, now);
+                    begun.push(site.clone());
+                }
+            }
+            begun
+        };
+        let mut first = true;
+        for round in 0..20 {
+            let busy = begin_all(&mut in_flight, &slow, now);
+            let new: Vec<Site> = (0..10)
+                .map(|number| Site::from(format!("new{round}.{number}").as_str()))
+                .collect();
+            let tried = begin_all(&mut in_flight, &new, now).len();
+            // So far nothing is known of the slow sites.
+            let known = in_flight.sites.values();
+            let poor = known.filter(|it| it.busy > 0 && it.health.is_poor(now));
+            assert!(poor.count() <= 10, "round {round}");
+            assert!(first || busy.len() <= 20);
+            // By then all slow sites were tried once.
+            if round > 125 / 10 {
+                assert_eq!(tried, 10, "round {round}");
+            }
+            for site in &new {
+                if in_flight.sites.get(site).is_some_and(|it| it.busy > 0) {
+                    in_flight.end(site, |_| false);
+                }
+            }
+            now = now.after(TAKES);
+            for site in &busy {
+                let health = Arc::clone(in_flight.health(site, now));
+                health.answered(1, TAKES, now);
+                in_flight.prove(site, now);
+                in_flight.end(site, |_| false);
+            }
+            first = false;
+        }
+        assert_eq!(in_flight.unproven, Unproven::default());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use postrider_dns::DnsError;
 use postrider_store::{Change, Event, NextAttempt, OutgoingEvent, QueueFilter, Queued, Time};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -11,7 +12,7 @@ use tokio::{
 
 use super::{
     patience::patiently,
-    remote::{Received, Remote},
+    remote::{Act, Point, Received, Remote},
     support::{Message, Setup, World},
 };
 
@@ -246,6 +247,155 @@ async fn faults_of_our_own_cost_no_attempt() {
         taken(&remote, 40).await;
         world.stop().await;
     }
+}
+
+/// The first and the second look-up of a delivery.
+#[tokio::test]
+async fn a_look_up_that_finds_no_descriptor_costs_no_attempt() {
+    for (name, errno, wait) in [
+        ("far.test", EMFILE, 2),
+        ("mx.far.test", EMFILE, 2),
+        ("far.test", ENETUNREACH, 61),
+        ("mx.far.test", ENETUNREACH, 61),
+    ] {
+        let world = World::start(Setup::default());
+        let remote = Remote::start(|_, _| None).await;
+        domain(&world, "far.test", "192.0.2.1");
+        world.lead("192.0.2.1", &remote);
+        let text = "no socket".to_owned();
+        let fault = DnsError::System { errno, text };
+        world.resolver.fail_with(name, fault);
+        // As many as are claimed at once.
+        send(&world, 20, "far.test").await;
+        let start = world.now();
+        let queued = world
+            .queued_until(|queued| queued.iter().all(|message| message.next_attempt > start))
+            .await;
+        for message in &queued {
+            assert_eq!((message.attempts, message.results.len()), (0, 0), "{name}");
+            let waits = message.next_attempt.since(start);
+            assert!(waits < Duration::from_secs(wait), "{name}: {waits:?}");
+        }
+        assert_eq!(world.told().await.len(), 0);
+        world.resolver.mend(name);
+        world.clock.advance(Duration::from_secs(wait));
+        taken(&remote, 20).await;
+        world.stop().await;
+    }
+}
+
+/// Each message takes nine minutes, and an attempt 15. No sleep is real here.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_ends_when_its_time_is_over_and_costs_the_other_messages_nothing() {
+    let world = World::start(Setup {
+        statics: "[queue]\nper_destination.connections = 1\n",
+        ..Setup::default()
+    });
+    let slow = host(|stream| async move {
+        let (read, mut write) = stream.into_split();
+        write.write_all(b"220 x\r\n").await?;
+        let mut lines = BufReader::new(read).lines();
+        let mut text = false;
+        while let Some(line) = lines.next_line().await? {
+            match line.as_str() {
+                "." => {
+                    text = false;
+                    tokio::time::sleep(9 * MINUTE).await;
+                    write.write_all(b"250 x\r\n").await?;
+                }
+                _ if text => {}
+                "DATA" => {
+                    text = true;
+                    write.write_all(b"354 x\r\n").await?;
+                }
+                _ => write.write_all(b"250 x\r\n").await?,
+            }
+        }
+        Ok(())
+    })
+    .await;
+    domain(&world, "slow.test", "192.0.2.1");
+    world.lead_to("192.0.2.1", slow);
+    world.resolver.hang("slow.test");
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let [id] = world.add(Message::to(&["x@slow.test"])).await;
+        ids.push(id);
+    }
+    let start = tokio::time::Instant::now();
+    world.resolver.mend("slow.test");
+    assert_eq!(world.events(2).await.len(), 2);
+    // The third message did not begin.
+    assert_eq!(start.elapsed().as_secs() / 60, 18);
+    let events = world.events(5).await;
+    assert!(events.iter().all(|(_, event)| *event == Event::Delivered));
+    for id in ids {
+        let retired = world.store.retired(id).await.unwrap().unwrap();
+        assert_eq!(retired.message.attempts, 1);
+    }
+    assert_eq!(world.dialed("192.0.2.1"), 1);
+}
+
+#[tokio::test]
+async fn a_host_that_says_later_on_an_open_connection_is_not_called_again() {
+    let world = World::start(Setup {
+        statics: "[queue]\nper_destination.connections = 1\n",
+        ..Setup::default()
+    });
+    let remote = Remote::start(|point, _| match point {
+        Point::Command(line) if line.starts_with("RCPT TO:<later") => {
+            Some(Act::Say("451 4.7.1 later"))
+        }
+        _ => None,
+    })
+    .await;
+    domain(&world, "x.test", "192.0.2.1");
+    world.lead("192.0.2.1", &remote);
+    let [_] = world.add(Message::to(&["a@x.test"])).await;
+    remote.wait_for(1).await;
+    world.events(1).await;
+    let [later] = world.add(Message::to(&["later@x.test"])).await;
+    let [after] = world.add(Message::to(&["b@x.test"])).await;
+    remote.wait_for(2).await;
+    let events = world.events(3).await;
+    assert!(events.contains(&(later, Event::Delayed)), "{events:?}");
+    assert!(events.contains(&(after, Event::Delivered)), "{events:?}");
+    let told = world.told().await;
+    let delayed = told.iter().find(|told| told.queue_id == later).unwrap();
+    assert!(
+        delayed.error.contains("RCPT: 451 4.7.1"),
+        "{}",
+        delayed.error
+    );
+    assert_eq!(world.dialed("192.0.2.1"), 1);
+    world.stop().await;
+}
+
+/// The server closes the open connection, as it may. A new connection is made at once.
+#[tokio::test]
+async fn a_host_that_closed_an_open_connection_is_called_again() {
+    let world = World::start(Setup {
+        statics: "[queue]\nper_destination.connections = 1\n",
+        ..Setup::default()
+    });
+    let remote = Remote::start(|point, count| match point {
+        Point::Command(line) if line.starts_with("MAIL") && count == 1 => {
+            Some(Act::Say("421 4.3.2 closing"))
+        }
+        _ => None,
+    })
+    .await;
+    domain(&world, "x.test", "192.0.2.1");
+    world.lead("192.0.2.1", &remote);
+    send(&world, 1, "x.test").await;
+    world.events(1).await;
+    let [second] = world.add(Message::to(&["b@x.test"])).await;
+    let events = patiently("both events", world.events(2)).await;
+    assert!(events.contains(&(second, Event::Delivered)), "{events:?}");
+    assert_eq!(world.dialed("192.0.2.1"), 2);
+    let retired = world.store.retired(second).await.unwrap().unwrap();
+    assert_eq!(retired.message.attempts, 1);
+    world.stop().await;
 }
 
 /// The time limit is short, so that the test is. Nothing depends on how long it takes.

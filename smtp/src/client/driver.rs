@@ -169,6 +169,14 @@ impl Connection {
         self.session.results()
     }
 
+    /// From now on, no message begins after this moment. Its result says [`Again::NewConnection`]. A
+    /// message that began goes on.
+    ///
+    /// [`Again::NewConnection`]: super::Again::NewConnection
+    pub const fn begin_none_after(&mut self, last: Instant) {
+        self.session.begin_none_after(last);
+    }
+
     /// The extensions of the server.
     #[must_use]
     pub const fn extensions(&self) -> &Extensions {

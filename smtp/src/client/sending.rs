@@ -53,7 +53,7 @@ impl Session {
         if self.steps.back().is_some_and(wait) {
             return false;
         }
-        let exhausted = self.mails_exhausted();
+        let refusal = self.no_further_message();
         while let Some((batch, messages)) = self.sending() {
             let id = batch.next;
             let Some(message) = messages.get_mut(id) else {
@@ -63,13 +63,8 @@ impl Session {
             if message.is_decided() {
                 continue;
             }
-            if exhausted {
-                let status = DeliveryStatus::transient(
-                    Cause::Local,
-                    EnhancedCode::TOO_MANY_RECIPIENTS,
-                    "the server's limit of messages on a connection is reached",
-                );
-                message.decide_rest(&status, Again::NewConnection);
+            if let Some(status) = &refusal {
+                message.decide_rest(status, Again::NewConnection);
                 continue;
             }
             let (size, recipients) = (message.size, message.open_recipients());
@@ -79,6 +74,21 @@ impl Session {
         }
         self.settle();
         false
+    }
+
+    /// Why no message begins any more on this connection. None: messages may begin.
+    fn no_further_message(&self) -> Option<DeliveryStatus> {
+        let status = |code, text| Some(DeliveryStatus::transient(Cause::Local, code, text));
+        if self.mails_exhausted() {
+            let text = "the server's limit of messages on a connection is reached";
+            return status(EnhancedCode::TOO_MANY_RECIPIENTS, text);
+        }
+        // A message begins after a reply, or when the bytes before it are written.
+        if self.last_begin.is_some_and(|last| self.since > last) {
+            let text = "the time for the messages of this connection is over";
+            return status(EnhancedCode::SYSTEM_TRANSIENT, text);
+        }
+        None
     }
 
     fn plan_message(&mut self, id: usize, size: u64, recipients: Vec<usize>, needs_bdat: bool) {

@@ -88,6 +88,8 @@ pub struct Session {
     front: Option<(usize, Instant)>,
     /// How fast the server takes the text.
     pub(super) rate: Rate,
+    /// No message begins after it.
+    pub(super) last_begin: Option<Instant>,
 }
 
 impl Session {
@@ -111,7 +113,14 @@ impl Session {
             since: now,
             front: None,
             rate: Rate::new(now),
+            last_begin: None,
         }
+    }
+
+    /// From now on, no message begins after this moment: its MAIL is not sent, and its result is
+    /// [`Again::NewConnection`]. A message that began goes on.
+    pub const fn begin_none_after(&mut self, last: Instant) {
+        self.last_begin = Some(last);
     }
 
     /// The configuration.

@@ -215,3 +215,40 @@ fn too_slow_at_any_point() {
         "transient Timeout: greeting: 4.4.2 the server did not reply in time",
     );
 }
+
+#[test]
+fn no_message_begins_when_the_time_for_messages_is_over() {
+    let mails = [
+        mail(&["a"], "x\r\n"),
+        mail(&["b"], "y\r\n"),
+        mail(&["c"], "z\r\n"),
+    ];
+    let sent = format!(
+        "{PLAIN}C: MAIL FROM:<s@example.org>
+        S: 250 ok
+        C: RCPT TO:<a@x.org>
+        S: 250 ok
+        C: DATA
+        S: 354 go
+        C: x
+        C: ."
+    );
+    for (over, expected) in [(false, Some("MAIL FROM:<s@example.org>\r\n")), (true, None)] {
+        let mut run = after(&mails, &sent);
+        run.session.begin_none_after(run.now + 14 * MINUTE);
+        run.now += if over { 15 } else { 13 } * MINUTE;
+        run.session.receive(b"250 taken\r\n", run.now);
+        match (run.session.poll_output(), expected) {
+            (Some(Output::Send(bytes)), Some(expected)) => assert_eq!(bytes, expected),
+            (Some(Output::Done), None) => {
+                let results = run.session.results();
+                let again = results.iter().map(|result| result.recipients[0].again);
+                let expected = [Again::No, Again::NewConnection, Again::NewConnection];
+                assert_eq!(again.collect::<Vec<_>>(), expected);
+                assert!(results[0].recipients[0].status.is_success());
+                assert!(run.session.usable(), "it takes messages of a later attempt");
+            }
+            (output, _) => panic!("{output:?}"),
+        }
+    }
+}
