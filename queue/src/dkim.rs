@@ -30,13 +30,25 @@ pub(crate) enum SignError {
     Read(String),
 }
 
-/// The DKIM-Signature fields of a message by these keys of a domain, with CRLFs. The message comes
-/// in pieces.
+/// The signatures of a message.
+#[derive(Debug)]
+pub(crate) struct Signed {
+    /// The DKIM-Signature fields, with CRLFs.
+    pub(crate) fields: Bytes,
+    /// The keys that can't be used: each selector, and why.
+    pub(crate) unusable: Vec<(Domain, SignError)>,
+}
+
+/// Signs a message by these keys of a domain, as far as they can be used. The message comes in
+/// pieces.
+///
+/// # Errors
+/// If no key can be used, or the message can't be read.
 pub(crate) fn sign(
     domain: &Domain,
     keys: &[(&Domain, &DkimSelector)],
     pieces: &mut dyn Iterator<Item = Result<Bytes, String>>,
-) -> Result<Bytes, SignError> {
+) -> Result<Signed, SignError> {
     let (section, rest) = header_section(pieces)?;
     let failed = |selector: &Domain, reason: String| SignError::Key {
         domain: domain.ascii().to_owned(),
@@ -44,10 +56,17 @@ pub(crate) fn sign(
         reason,
     };
     let mut signers = Vec::with_capacity(keys.len());
+    let mut unusable = Vec::new();
     for (selector, settings) in keys {
-        let signer = signer(domain, selector, settings, &section)
-            .map_err(|reason| failed(selector, reason))?;
-        signers.push((*selector, settings, signer));
+        match signer(domain, selector, settings, &section) {
+            Ok(signer) => signers.push((*selector, settings, signer)),
+            Err(reason) => unusable.push(((*selector).clone(), failed(selector, reason))),
+        }
+    }
+    if signers.is_empty()
+        && let Some((_, error)) = unusable.pop()
+    {
+        return Err(error);
     }
     let mut streams = Vec::with_capacity(signers.len());
     for (selector, settings, signer) in &signers {
@@ -67,12 +86,20 @@ pub(crate) fn sign(
     }
     let mut fields = Vec::new();
     for (selector, stream, _) in streams {
-        let signature = stream
-            .finish()
-            .map_err(|error| failed(selector, error.to_string()))?;
-        fields.extend(signature.to_header().into_bytes());
+        match stream.finish() {
+            Ok(signature) => fields.extend(signature.to_header().into_bytes()),
+            Err(error) => unusable.push((selector.clone(), failed(selector, error.to_string()))),
+        }
     }
-    Ok(fields.into())
+    if fields.is_empty()
+        && let Some((_, error)) = unusable.pop()
+    {
+        return Err(error);
+    }
+    Ok(Signed {
+        fields: fields.into(),
+        unusable,
+    })
 }
 
 /// Reads until the header section is whole. Gives it, and the beginning of the body.

@@ -29,6 +29,7 @@ use std::{
     time::Duration,
 };
 
+use postrider_config::DkimAlgorithm;
 use postrider_smtp::ReversePath;
 use postrider_store::{Event, Notify, QueueId};
 use remote::{Act, Point, Remote};
@@ -385,5 +386,47 @@ async fn a_large_message_is_signed_in_pieces() {
     assert_eq!(keys.verify(&text).await, ["pass ed", "pass rsa"]);
     let changed = text.replacen("another", "an other", 1);
     assert_eq!(keys.verify(&changed).await, ["not ed", "not rsa"]);
+    world.stop().await;
+}
+
+/// The configuration says RSA of the other key, so that it can't be used.
+#[tokio::test]
+async fn a_key_that_cannot_be_used_leaves_the_signing_to_the_others() {
+    let keys = support::DkimKeys::new();
+    let world = World::start(Setup {
+        domain: &keys.config(),
+        ..Setup::default()
+    });
+    let remote = Remote::start(|_, _| None).await;
+    world.mx("remote.test", &[(10, "a.test")]);
+    world.host("a.test", "192.0.2.1");
+    world.lead("192.0.2.1", &remote);
+    let spoil = |selectors: &[&str]| {
+        let mut config = postrider_config::Dynamic::clone(&world.config.load());
+        for domain in config.domains.values_mut() {
+            for (name, selector) in &mut domain.dkim.selectors {
+                if selectors.contains(&name.ascii()) {
+                    selector.algorithm = match selector.algorithm {
+                        DkimAlgorithm::Rsa => DkimAlgorithm::Ed25519,
+                        DkimAlgorithm::Ed25519 => DkimAlgorithm::Rsa,
+                    };
+                }
+            }
+        }
+        world.config.store(Arc::new(config));
+    };
+    spoil(&["rsa"]);
+    let _: [QueueId; 1] = world.add(Message::to(&["a@remote.test"])).await;
+    world.events(1).await;
+    let text = remote.wait_for(1).await[0].text.clone();
+    assert_eq!(keys.verify(&text).await, ["pass ed"]);
+    // Without any key the message waits, and that is no attempt.
+    spoil(&["ed"]);
+    let start = world.now();
+    let [waits] = world.add(Message::to(&["b@remote.test"])).await;
+    let queued = world
+        .queued_until(|queued| queued.iter().any(|message| message.next_attempt > start))
+        .await;
+    assert_eq!((queued[0].id, queued[0].attempts), (waits, 0));
     world.stop().await;
 }

@@ -2,12 +2,15 @@
 //!
 //! A message is signed when it is first delivered. Its other recipients get the same signatures.
 //!
+//! A key that can't be used leaves the signing to the other keys of the domain. The log tells of it.
+//! If no key is left, the message waits.
+//!
 //! A small message is read into memory and signed where the delivery runs. A large message is read
 //! and hashed in pieces on a thread that may block, so that neither its size nor its disk holds up
 //! other deliveries. Only a few large messages are hashed at once.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -16,6 +19,7 @@ use postrider_config::{DkimSelector, Dynamic};
 use postrider_smtp::{Address, Domain};
 use postrider_store::{Message, Queued, TextId, Top};
 use tokio::{sync::Semaphore, task::spawn_blocking};
+use tracing::error;
 
 use crate::{Queue, dkim};
 
@@ -33,6 +37,9 @@ const LARGE_AT_ONCE: usize = 4;
 pub(crate) struct Signatures {
     known: Mutex<VecDeque<Known>>,
     large: Semaphore,
+    /// The keys that could not be used, by domain and selector, with the number of messages that
+    /// have no signature by them.
+    unusable: Mutex<BTreeMap<(Domain, Domain), u64>>,
 }
 
 #[derive(Debug)]
@@ -47,6 +54,7 @@ impl Default for Signatures {
         Self {
             known: Mutex::default(),
             large: Semaphore::new(LARGE_AT_ONCE),
+            unusable: Mutex::default(),
         }
     }
 }
@@ -62,6 +70,16 @@ impl Signatures {
         latest_first
             .find(|known| known.text == message.text && known.top == message.top)
             .map(|known| known.fields.clone())
+    }
+
+    /// Counts a message without a signature by this key. Gives the number of such messages so far.
+    fn count_unusable(&self, domain: &Domain, selector: &Domain) -> u64 {
+        let unusable = self.unusable.lock();
+        let mut unusable = unusable.unwrap_or_else(PoisonError::into_inner);
+        let key = (domain.clone(), selector.clone());
+        let count = unusable.entry(key).or_default();
+        *count += 1;
+        *count
     }
 
     fn add(&self, message: &Queued, fields: Bytes) {
@@ -93,16 +111,23 @@ impl Queue {
         }
         let stored = self.store.queued_message(message).await;
         let stored = stored.map_err(|error| error.to_string())?;
-        let fields = if stored.len() <= SMALL_MAX {
+        let signed = if stored.len() <= SMALL_MAX {
             let whole = stored.whole().await.map_err(|error| error.to_string())?;
             let mut pieces = std::iter::once(Ok(whole));
             dkim::sign(domain, &keys, &mut pieces)
         } else {
             self.sign_large(domain, keys, stored).await?
         };
-        let fields = fields.map_err(|error| error.to_string())?;
-        self.signatures.add(message, fields.clone());
-        Ok(fields)
+        let signed = signed.map_err(|error| error.to_string())?;
+        for (selector, error) in &signed.unusable {
+            let messages = self.signatures.count_unusable(domain, selector);
+            // A key is told once, and again with the number of messages when that is much larger.
+            if messages == 1 || (messages >= 1000 && messages.is_power_of_two()) {
+                error!(%error, messages, "a DKIM key can't be used; the other keys of the domain sign");
+            }
+        }
+        self.signatures.add(message, signed.fields.clone());
+        Ok(signed.fields)
     }
 
     async fn sign_large(
@@ -110,7 +135,7 @@ impl Queue {
         domain: &Domain,
         keys: Vec<(&Domain, &DkimSelector)>,
         stored: Message,
-    ) -> Result<Result<Bytes, dkim::SignError>, String> {
+    ) -> Result<Result<dkim::Signed, dkim::SignError>, String> {
         let place = self.signatures.large.acquire().await;
         let _place = place.map_err(|error| error.to_string())?;
         let domain = domain.clone();
