@@ -186,8 +186,8 @@ impl<'a> OngoingAttempt<'a> {
         found.map(|(_, status)| status)
     }
 
-    /// Ends the attempt. A message whose MAIL was sent gets the last thing that a host said of it. If
-    /// no connection could be made, that counts for one of the others. The rest is postponed.
+    /// Ends the attempt. A message whose MAIL was sent gets the last thing that a host said of it.
+    /// If no connection could be made, that counts for one of the others. The rest is postponed.
     pub(super) fn finish(mut self) -> Delivered {
         let mut rest = std::mem::take(&mut self.pending);
         let tried = rest.extract_if(.., |(message, _)| self.is_begun(message.id));
@@ -394,8 +394,8 @@ impl<'a> OngoingAttempt<'a> {
         }
     }
 
-    /// Whether to connect to an address. The address of the connection that was open before is tried
-    /// again only if that connection is lost, for the messages that it did not come to.
+    /// Whether to connect to an address. The address of the connection that was open before is
+    /// tried again only if that connection is lost, for the messages that it did not come to.
     fn is_worth_a_connection(&self, address: SocketAddr) -> bool {
         match self.before {
             Some((before, lost)) if before == address => {

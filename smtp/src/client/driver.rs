@@ -169,8 +169,8 @@ impl Connection {
         self.session.results()
     }
 
-    /// From now on, no message begins after this moment. Its result says [`Again::NewConnection`]. A
-    /// message that began goes on.
+    /// From now on, no message begins after this moment. Its result says [`Again::NewConnection`].
+    /// A message that began goes on.
     ///
     /// [`Again::NewConnection`]: super::Again::NewConnection
     pub const fn begin_none_after(&mut self, last: Instant) {

@@ -28,8 +28,8 @@ pub enum Again {
     /// was too many (452 or the old 552, RFC 5321 §4.5.3.1.10), or LIMITS said so before (RFC
     /// 9422).
     NewTransaction,
-    /// Another connection. This one ended before the server said anything of the message, or takes no
-    /// further message.
+    /// Another connection. This one ended before the server said anything of the message, or takes
+    /// no further message.
     NewConnection,
 }
 
