@@ -1,5 +1,7 @@
 //! Private keys for DKIM in files: PKCS#8 in PEM, with or without header lines.
 
+mod generate;
+
 use std::fmt;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _, RsaKeyPair};

@@ -473,10 +473,58 @@ impl Dynamic {
         })
     }
 
-    /// The account that owns an address.
-    fn owner(&self, address: &Address) -> Option<&str> {
+    /// The account that owns an address: as a destination, perhaps with a part behind a separator,
+    /// or by the catch-all of the domain. A report address has no owner, and an alias belongs to
+    /// several accounts.
+    #[must_use]
+    pub fn owner(&self, address: &Address) -> Option<&str> {
         let config = self.domains.get(address.host.domain()?)?;
         self.index.owner(config, address)
+    }
+
+    /// The account and the key of the destination with exactly this address. Case does not count,
+    /// unless the domain is case-sensitive. A part behind a separator and the catch-all do not
+    /// match.
+    #[must_use]
+    pub fn destination(&self, address: &Address) -> Option<(&str, &DestinationAddress)> {
+        match self.entity(address)? {
+            Entity::Destination { account, key } => Some((account, key)),
+            Entity::Report { .. } | Entity::Alias(_) => None,
+        }
+    }
+
+    /// Why an address can't be a new destination or alias, as a clause about the address. None if
+    /// it can.
+    #[must_use]
+    pub fn taken(&self, address: &Address) -> Option<String> {
+        self.entity(address).map(Entity::owner)
+    }
+
+    /// The form in which an address is compared with others of its domain: without the part behind
+    /// a separator, and in lower case unless the domain is case-sensitive. None if the domain is
+    /// not configured.
+    #[must_use]
+    pub fn canonical(&self, address: &Address) -> Option<String> {
+        let domain = address.host.domain()?;
+        let config = self.domains.get(domain)?;
+        let (base, _) = cut(config, address.local.as_str());
+        Some(format!("{}@{}", fold(Some(config), base), domain.ascii()))
+    }
+
+    /// Whether two addresses are the same to their domain: case may not count.
+    #[must_use]
+    pub fn is_same(&self, one: &Address, other: &Address) -> bool {
+        let config = one.host.domain().and_then(|host| self.domains.get(host));
+        let [one_local, other_local] =
+            [one, other].map(|address| fold(config, address.local.as_str()));
+        one.host == other.host && one_local == other_local
+    }
+
+    /// The owner of exactly this address.
+    fn entity(&self, address: &Address) -> Option<&Entity> {
+        let domain = address.host.domain()?;
+        let local = fold(self.domains.get(domain), address.local.as_str());
+        self.index.domains.get(domain)?.locals.get(&*local)
     }
 
     /// Whether an account may use an address as sender. It may use its own addresses, and the

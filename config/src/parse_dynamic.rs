@@ -126,12 +126,25 @@ fn read_imap(reader: &Reader<'_>) -> Option<(Domain, u16)> {
 
 fn read_separators(reader: &Reader<'_>) -> Vec<String> {
     let name = "localpart_catchall_separators";
-    for (index, separator) in reader.entries::<String>(name) {
+    let separators: Vec<(usize, String)> = reader.entries(name);
+    for (index, separator) in &separators {
         if separator.is_empty() || separator.contains(['@', '.', '"', ' ']) {
             reader.wrong_element(
                 name,
-                index,
+                *index,
                 "must be a character such as \"+\" or \"-\", without any of @ . \" and spaces",
+            );
+            continue;
+        }
+        let others = separators.iter().map(|(_, other)| other);
+        let mut others = others.filter(|other| *other != separator && !other.is_empty());
+        if let Some(other) = others.find(|other| separator.contains(other.as_str())) {
+            reader.wrong_element(
+                name,
+                *index,
+                format!(
+                    "has the separator {other:?} in it, so it would never be found; remove one"
+                ),
             );
         }
     }

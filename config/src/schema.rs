@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt, sync::LazyLock};
 
 use toml_edit::Value;
 
+use crate::{keys, suggest};
+
 /// The kind of value that a key has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -238,5 +240,108 @@ impl Node {
     pub(crate) fn nothing() -> &'static Self {
         static NOTHING: LazyLock<Node> = LazyLock::new(Node::default);
         &NOTHING
+    }
+}
+
+/// The thing at a path of names in `domains.conf`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A value of this kind, and the key that it belongs to. An element of an array belongs to the
+    /// key of the array.
+    Value(Kind, &'static Key),
+    /// A table.
+    Table,
+    /// An array of tables.
+    Tables,
+}
+
+/// Finds a path of names in the description of `domains.conf`. A number in the path is an index in
+/// an array.
+///
+/// # Errors
+/// A sentence about a name that is not in the description.
+pub fn place(path: &[&str]) -> Result<Place, String> {
+    let is_index = |name: &&&str| name.parse::<usize>().is_ok();
+    let mut node: &Node = &keys::DYNAMIC_TREE;
+    let mut names = path.iter();
+    while let Some(name) = names.next() {
+        let child = node.child(name);
+        node = child.ok_or_else(|| format!("{name}: {}", suggest::unknown_key(node, name)))?;
+        if node.repeated {
+            match names.next() {
+                None => return Ok(Place::Tables),
+                Some(index) if is_index(&index) => continue,
+                Some(_) => return Err(format!("{name} is an array; name an element: {name}.0")),
+            }
+        }
+        let (Some(key), Some(inner)) = (node.key, names.clone().next()) else {
+            continue;
+        };
+        let is_last = names.clone().nth(1).is_none();
+        return match key.kind {
+            Kind::List(kind) if is_last && is_index(&inner) => Ok(Place::Value(*kind, key)),
+            Kind::Map(kind) if is_last => Ok(Place::Value(*kind, key)),
+            Kind::Secret if is_last && is_index(&inner) => Ok(Place::Value(Kind::Text, key)),
+            Kind::List(_) | Kind::Secret => {
+                Err(format!("{name} is an array; name an element: {name}.0"))
+            }
+            _ => Err(format!("{name} is a value; {inner} can't be in it")),
+        };
+    }
+    match node.key {
+        Some(key) => Ok(Place::Value(key.kind, key)),
+        None => Ok(Place::Table),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_in_the_file() {
+        let kind = |path: &[&str]| match place(path).unwrap() {
+            Place::Value(kind, key) => format!("{kind} of {}", key.name),
+            other => format!("{other:?}"),
+        };
+        for (path, expected) in [
+            (
+                &["accounts", "a", "quota"][..],
+                "size of accounts.<name>.quota",
+            ),
+            (&["domains"], "Table"),
+            (&["domains", "a.test", "routes"], "Tables"),
+            (&["routes", "0"], "Table"),
+            (
+                &["routes", "0", "transport"],
+                "string of routes[].transport",
+            ),
+            (
+                &["domains", "a.test", "dkim", "sign", "1"],
+                "string of domains.<domain>.dkim.sign",
+            ),
+        ] {
+            assert_eq!(kind(path), expected);
+        }
+        for (path, error) in [
+            (
+                &["acounts"][..],
+                "acounts: unknown key; did you mean \"accounts\"?",
+            ),
+            (
+                &["routes", "x"],
+                "routes is an array; name an element: routes.0",
+            ),
+            (
+                &["accounts", "a", "quota", "x"],
+                "quota is a value; x can't be in it",
+            ),
+            (
+                &["domains", "a.test", "dkim", "sign", "x"],
+                "sign is an array; name an element: sign.0",
+            ),
+        ] {
+            assert_eq!(place(path).unwrap_err(), error);
+        }
     }
 }
