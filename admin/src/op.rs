@@ -8,6 +8,8 @@
 //! operation that is missing in the list does not compile. Each face derives its requests from the
 //! list, so an operation cannot be missing in a face.
 
+pub mod audit;
+pub mod config;
 pub mod history;
 pub mod hold_rules;
 pub mod keys;
@@ -124,6 +126,35 @@ macro_rules! operations {
             WebhookTest($crate::op::webhook::Test) = "webhook.test",
             WebhookHistory($crate::op::webhook::History) = "webhook.history",
             WebhookReplay($crate::op::webhook::Replay) = "webhook.replay",
+            DomainList($crate::op::config::domains::List) = "domain.list",
+            DomainAdd($crate::op::config::domains::Add) = "domain.add",
+            DomainRemove($crate::op::config::domains::Remove) = "domain.remove",
+            DomainSet($crate::op::config::domains::Set) = "domain.set",
+            AccountList($crate::op::config::accounts::List) = "account.list",
+            AccountAdd($crate::op::config::accounts::Add) = "account.add",
+            AccountRemove($crate::op::config::accounts::Remove) = "account.remove",
+            AccountSet($crate::op::config::accounts::Set) = "account.set",
+            AccountSuspend($crate::op::config::accounts::Suspend) = "account.suspend",
+            AccountUnsuspend($crate::op::config::accounts::Unsuspend) = "account.unsuspend",
+            AddressList($crate::op::config::addresses::List) = "address.list",
+            AddressAdd($crate::op::config::addresses::Add) = "address.add",
+            AddressRemove($crate::op::config::addresses::Remove) = "address.remove",
+            AliasList($crate::op::config::aliases::List) = "alias.list",
+            AliasAdd($crate::op::config::aliases::Add) = "alias.add",
+            AliasUpdate($crate::op::config::aliases::Update) = "alias.update",
+            AliasRemove($crate::op::config::aliases::Remove) = "alias.remove",
+            AliasAddMembers($crate::op::config::aliases::AddMembers) = "alias.add_members",
+            AliasRemoveMembers($crate::op::config::aliases::RemoveMembers) = "alias.remove_members",
+            DkimList($crate::op::config::dkim::List) = "dkim.list",
+            DkimAdd($crate::op::config::dkim::Add) = "dkim.add",
+            DkimRemove($crate::op::config::dkim::Remove) = "dkim.remove",
+            DkimRotate($crate::op::config::dkim::Rotate) = "dkim.rotate",
+            RouteList($crate::op::config::routes::List) = "route.list",
+            RouteAdd($crate::op::config::routes::Add) = "route.add",
+            RouteRemove($crate::op::config::routes::Remove) = "route.remove",
+            SettingGet($crate::op::config::settings::Get) = "setting.get",
+            SettingSet($crate::op::config::settings::Set) = "setting.set",
+            AuditList($crate::op::audit::List) = "audit.list",
         }
     };
 }

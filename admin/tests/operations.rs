@@ -6,6 +6,15 @@
     reason = "a test that fails says where"
 )]
 
+#[path = "operations/accounts.rs"]
+mod accounts;
+#[path = "operations/config.rs"]
+mod config;
+#[path = "operations/refusals.rs"]
+mod refusals;
+#[path = "operations/rotate.rs"]
+mod rotate;
+
 use std::{path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
@@ -49,18 +58,28 @@ const DYNAMICS: &str = "[domains.\"example.org\"]\n[accounts.app]\ndomain = \"ex
 struct Desk {
     dir: TempDir,
     context: Context,
+    resolver: Arc<FakeResolver>,
+    clock: Arc<ManualClock>,
     _stop: watch::Sender<bool>,
 }
 
 impl Desk {
     fn open() -> Self {
+        Self::with(STATICS, DYNAMICS)
+    }
+
+    /// A desk with these files.
+    fn with(statics: &str, dynamics: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let statics = Static::parse(STATICS, "postrider.conf").unwrap();
-        let dynamic = Dynamic::parse(DYNAMICS, "domains.conf", &statics).unwrap();
+        let statics = Static::parse(statics, "postrider.conf").unwrap();
+        let path = dir.path().join("domains.conf");
+        std::fs::write(&path, dynamics).unwrap();
+        let dynamic = Dynamic::load(&path, &statics).unwrap();
         let config = Arc::new(ArcSwap::from_pointee(dynamic));
         let clock = Arc::new(ManualClock::new(Time(1_800_000_000_000_000)));
         let store = Store::open(Options::new(dir.path())).unwrap();
         let statics = Arc::new(statics);
+        let resolver = Arc::new(FakeResolver::default());
         let webhooks = postrider_webhook::Runner::new(WebhookParts {
             store: store.clone(),
             config: Arc::clone(&config),
@@ -83,16 +102,16 @@ impl Desk {
             limiter: Arc::<LoginLimiter>::default(),
             store,
             domains: Arc::new(DomainsFile::new(
-                dir.path().join("domains.conf"),
+                path,
                 Arc::clone(&statics),
                 Arc::clone(&config),
             )),
             statics,
             config,
-            resolver: Arc::new(FakeResolver::default()),
+            resolver: resolver.clone(),
             dialer: Arc::new(TcpDialer),
             webhooks: Arc::new(webhooks.unwrap().operator()),
-            clock,
+            clock: clock.clone(),
             caller: Caller::default(),
         };
         let (stop, stopped) = watch::channel(false);
@@ -101,6 +120,8 @@ impl Desk {
         Self {
             dir,
             context,
+            resolver,
+            clock,
             _stop: stop,
         }
     }

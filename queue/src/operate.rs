@@ -2,6 +2,7 @@
 //! page, so its memory does not grow with the queue. A caller that drops the future stops it
 //! between two pages.
 
+use postrider_config::Dynamic;
 use postrider_smtp::Address;
 use postrider_store::{
     Change, Event, HoldFilter, HoldRuleId, Order, Page, QueueFilter, QueueId, Queued, Settle,
@@ -111,7 +112,26 @@ impl Queue {
             EndAs::Drop => Event::Canceled,
         };
         // These are the words of the contract, for both.
-        self.end_matching(filter, event, "delivery canceled by admin")
+        self.end_matching(filter, event, "delivery canceled by admin", None)
+            .await
+    }
+
+    /// Ends all messages of an account that was removed, as if their delivery had failed. `before`
+    /// is the configuration with the account: its webhook gets the events.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn fail_account(
+        &self,
+        account: &str,
+        before: &Dynamic,
+    ) -> Result<EndedCount, StoreError> {
+        let filter = QueueFilter {
+            account: Some(account.to_owned()),
+            ..QueueFilter::default()
+        };
+        let text = "the account was removed by an administrator";
+        self.end_matching(&filter, Event::Failed, text, Some(before))
             .await
     }
 
@@ -126,23 +146,28 @@ impl Queue {
         login: &Address,
     ) -> Result<EndedCount, StoreError> {
         let text = format!("delivery canceled by {}", login.unicode());
-        self.end_matching(filter, Event::Canceled, &text).await
+        self.end_matching(filter, Event::Canceled, &text, None)
+            .await
     }
 
+    /// Ends the messages that match. Events and DSNs go by `config`, or else by the configuration
+    /// in force.
     async fn end_matching(
         &self,
         filter: &QueueFilter,
         event: Event,
         text: &str,
+        config: Option<&Dynamic>,
     ) -> Result<EndedCount, StoreError> {
         let mut count = EndedCount::default();
         let mut after = None;
         loop {
             let page = self.page(filter, after).await?;
-            let config = self.config.load_full();
+            let in_force = self.config.load_full();
+            let config = config.unwrap_or(&in_force);
             let mut settles: Vec<Settle> = Vec::with_capacity(page.items.len());
             for message in &page.items {
-                settles.push(self.ended(&config, message, event, text).await);
+                settles.push(self.ended(config, message, event, text).await);
             }
             for ended in self.store.settle(settles).await? {
                 count.ended += u64::from(ended);

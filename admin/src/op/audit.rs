@@ -1,0 +1,119 @@
+//! The audit log: who changed what, and who tried to.
+
+use std::net::IpAddr;
+
+use postrider_store::{Actor, AuditEntry, AuditFilter, Time};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Operation, Sink, pages::send_pages};
+use crate::{AdminError, Context};
+
+/// An entry of the audit log. The time is RFC 3339.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditItem {
+    /// The number of the entry.
+    pub id: u64,
+    /// When the change was made or refused.
+    pub time: String,
+    /// The caller.
+    pub who: Who,
+    /// The address of the caller; None: the caller used this machine.
+    pub from: Option<IpAddr>,
+    /// The operation, for example `account.add`.
+    pub operation: String,
+    /// The thing that was to change.
+    pub target: String,
+    /// The changed values before, by their keys; null if there were none. Secrets are `****`.
+    pub before: Value,
+    /// The changed values after, by their keys; null if there are none.
+    pub after: Value,
+    /// `done`, or the reason of the refusal.
+    pub outcome: String,
+}
+
+/// The caller of an operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Who {
+    /// `socket`, `admin`, `key` or `account`.
+    pub kind: String,
+    /// A system user, a login or the name of a key.
+    pub name: String,
+}
+
+impl From<&AuditEntry> for AuditItem {
+    fn from(entry: &AuditEntry) -> Self {
+        let kind = match entry.actor {
+            Actor::Socket => "socket",
+            Actor::Admin => "admin",
+            Actor::Key => "key",
+            Actor::Account => "account",
+        };
+        let outcome = match entry.refusal.as_str() {
+            "" => "done",
+            refusal => refusal,
+        };
+        Self {
+            id: entry.id.0,
+            time: entry.time.to_string(),
+            who: Who {
+                kind: kind.to_owned(),
+                name: entry.name.clone(),
+            },
+            from: entry.from,
+            operation: entry.operation.clone(),
+            target: entry.target.clone(),
+            before: values(&entry.before),
+            after: values(&entry.after),
+            outcome: outcome.to_owned(),
+        }
+    }
+}
+
+/// The values of an entry. A text that is no JSON is shown as it is.
+fn values(text: &str) -> Value {
+    match text {
+        "" => Value::Null,
+        text => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
+    }
+}
+
+/// Lists entries, newest first. All given fields must match.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct List {
+    /// The name of the caller.
+    pub who: Option<String>,
+    /// The operation.
+    pub operation: Option<String>,
+    /// The thing that was to change.
+    pub target: Option<String>,
+    /// Entries at this time or later.
+    pub since: Option<Time>,
+    /// Entries before this time.
+    pub before: Option<Time>,
+    /// The largest number of entries; None: all.
+    pub limit: Option<usize>,
+}
+
+impl Operation for List {
+    type Item = AuditItem;
+
+    async fn run(
+        self,
+        context: &Context,
+        items: &mut impl Sink<AuditItem>,
+    ) -> Result<(), AdminError> {
+        let filter = AuditFilter {
+            name: self.who,
+            operation: self.operation,
+            target: self.target,
+            since: self.since,
+            before: self.before,
+        };
+        send_pages(self.limit, items, |after, count| {
+            context.store.list_audit(&filter, after, count)
+        })
+        .await
+    }
+}

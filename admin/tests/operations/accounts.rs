@@ -1,0 +1,204 @@
+//! What an account or an address leaves behind, or must not.
+
+use std::time::Duration;
+
+use postrider_admin::{
+    Code,
+    op::{
+        config::{accounts, addresses, aliases},
+        passwords,
+    },
+};
+use postrider_store::{
+    Accept, Common, EventFilter, HookFilter, NewMail, NewMessage, NewRecipient, NewText, Notify,
+    Order, QueueFilter, TextSource, Top,
+};
+
+use super::{
+    Desk,
+    config::{DYNAMICS, setting},
+    suppression,
+};
+
+/// Queues a message of an account with this sender.
+async fn queue(desk: &Desk, account: &str, sender: &str) {
+    let now = desk.context.clock.now();
+    let common = Common {
+        account: account.to_owned(),
+        queued: now,
+        from: Some(sender.parse().unwrap()),
+        message_id: "<1@example.org>".to_owned(),
+        subject: String::new(),
+        size: 4,
+        eight_bit: false,
+        smtputf8: false,
+        require_tls: None,
+        future_release: String::new(),
+        ret_full: None,
+        envid: String::new(),
+        list: String::new(),
+        extra: Default::default(),
+    };
+    let recipient = NewRecipient {
+        reverse_path: sender.parse().unwrap(),
+        from_id: String::new(),
+        recipient: "a@remote.test".parse().unwrap(),
+        notify: Notify::default(),
+        orcpt: String::new(),
+        transport: String::new(),
+        hold: false,
+        next_attempt: now.after(Duration::from_secs(60)),
+    };
+    let accept = Accept {
+        text: Some(NewText::Inline(b"\r\nHi".to_vec().into())),
+        queue: Some(NewMessage {
+            common,
+            top: Top::EMPTY,
+            text: TextSource::New,
+            recipients: vec![recipient],
+        }),
+        ..Accept::default()
+    };
+    desk.context.store.accept(accept).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_address_stays_while_a_queued_message_needs_it() {
+    let desk = Desk::domains();
+    queue(&desk, "app", "info+id@example.org").await;
+    let remove = || addresses::Remove {
+        address: "info@example.org".to_owned(),
+    };
+    let text = desk.refuses(remove(), Code::Invalid, "address").await;
+    assert!(
+        text.contains("message 1 in the queue was sent from info+id@"),
+        "{text}"
+    );
+    assert_eq!(desk.text(), DYNAMICS);
+    // A catch-all of the same account covers the address.
+    desk.ask(addresses::Add {
+        address: "@example.org".to_owned(),
+        account: "app".to_owned(),
+    })
+    .await;
+    desk.ask(remove()).await;
+    let all = addresses::Remove {
+        address: "@example.org".to_owned(),
+    };
+    desk.refuses(all, Code::Invalid, "address").await;
+}
+
+#[tokio::test]
+async fn a_removed_account_leaves_nothing_behind() {
+    let desk = Desk::domains();
+    let store = &desk.context.store;
+    desk.ask(accounts::Add {
+        account: "mira".to_owned(),
+        address: "mira@example.org".to_owned(),
+    })
+    .await;
+    desk.ask(aliases::AddMembers {
+        alias: "team@example.org".to_owned(),
+        members: vec!["mira@example.org".to_owned()],
+    })
+    .await;
+    desk.ask(accounts::Set {
+        account: "mira".to_owned(),
+        settings: vec![
+            setting("keep_retired_message_period", Some("24h")),
+            setting("outgoing_webhook.url", Some("https://hook.test/")),
+        ],
+    })
+    .await;
+    desk.ask(passwords::Set {
+        account: "mira".to_owned(),
+        password: "correct horse".to_owned(),
+    })
+    .await;
+    desk.ask(suppression::Add {
+        account: "mira".to_owned(),
+        address: "gone@remote.test".to_owned(),
+        reason: String::new(),
+    })
+    .await;
+    queue(&desk, "mira", "mira@example.org").await;
+    queue(&desk, "jane", "jane@example.org").await;
+    let mail = NewMail {
+        account: "mira".to_owned(),
+        mailbox: "Inbox".to_owned(),
+        top: Top::EMPTY,
+        text: TextSource::New,
+        size: 4,
+        received: desk.context.clock.now(),
+        flags: Vec::new(),
+        dsn: false,
+        smtp: None,
+    };
+    let accept = Accept {
+        text: Some(NewText::Inline(b"\r\nHi".to_vec().into())),
+        mails: vec![mail],
+        ..Accept::default()
+    };
+    store.accept(accept).await.unwrap();
+
+    let remove = || accounts::Remove {
+        account: "mira".to_owned(),
+    };
+    let removed = desk.ask(remove()).await;
+    // One message came, and one is the DSN about the message that failed.
+    let expected = accounts::Removed {
+        failed: 1,
+        in_delivery: 0,
+        mails: 2,
+        keys: 0,
+        suppressions: 1,
+    };
+    assert_eq!(removed, expected);
+    assert_eq!(desk.text(), DYNAMICS);
+    let all = QueueFilter::default();
+    let queued = store.list(&all, None, Order::Ascending, 9).await;
+    let queued = queued.unwrap().items;
+    assert_eq!(queued.len(), 1);
+    assert_eq!(queued[0].common.account, "jane");
+    let all = HookFilter::default();
+    let hooks = store.list_hooks(&all, None, Order::Ascending, 9).await;
+    let hooks = hooks.unwrap().items;
+    assert_eq!(hooks.len(), 1, "its webhook learns of the failure");
+    assert_eq!(hooks[0].account, "mira");
+    let all = EventFilter {
+        account: "mira".to_owned(),
+        ..EventFilter::default()
+    };
+    let events = store.list_events(&all, None, Order::Ascending, 9).await;
+    assert_eq!(events.unwrap().items.len(), 1);
+    assert!(store.credential("mira").await.unwrap().is_none());
+    assert!(
+        store
+            .list_mails("mira", None, None, 9)
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+    desk.refuses(remove(), Code::NotFound, "account").await;
+}
+
+#[tokio::test]
+async fn a_new_account_inherits_no_password_of_an_old_one() {
+    let desk = Desk::domains();
+    let store = &desk.context.store;
+    let credential = postrider_store::Credential {
+        argon2: "$argon2id$".to_owned(),
+        set: desk.context.clock.now(),
+    };
+    store
+        .set_credential("mira", Some(credential))
+        .await
+        .unwrap();
+    desk.ask(accounts::Add {
+        account: "mira".to_owned(),
+        address: "mira@example.org".to_owned(),
+    })
+    .await;
+    assert!(store.credential("mira").await.unwrap().is_none());
+}
