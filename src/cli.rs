@@ -1,7 +1,8 @@
 //! The command line as types. Nothing here runs a command.
 
 mod apikey;
-mod import;
+mod audit;
+mod config;
 mod listing;
 mod login;
 mod moment;
@@ -13,7 +14,10 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 pub use apikey::{ApiKey, KeyScope};
-pub use import::{ImportFolder, ImportHooks};
+pub use audit::Audit;
+pub use config::{
+    Account, Address, Alias, Config, Dkim, Domain, KeyAlgorithm, Route, Scope, Settings,
+};
 pub use listing::{Listing, When};
 pub use login::Login;
 pub use moment::{Bound, Moment, Offset};
@@ -48,9 +52,13 @@ pub enum Command {
     Localserve(Localserve),
     /// Run the server.
     Serve,
-    /// Check or explain the configuration files.
+    /// Check, explain and change the configuration files. Changes go through the running server, or
+    /// directly into the files if none runs.
     #[command(subcommand)]
     Config(Config),
+    /// Show who changed what.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Set the password of an account. It is read from the terminal, or as one line from standard
     /// input.
     Setpassword {
@@ -153,26 +161,6 @@ pub struct Localserve {
     /// sender.
     #[arg(long)]
     pub deliver: bool,
-}
-
-/// `config ...`
-#[derive(Debug, Subcommand)]
-pub enum Config {
-    /// Check postrider.conf and domains.conf. Each error names the file, the line and the key.
-    Test,
-    /// Print all keys, each with its type, default and meaning.
-    Describe,
-    /// Write postrider.conf and domains.conf from the files of mox: mox.conf, domains.conf and the
-    /// DKIM keys. The command lists what became of each setting. It takes no passwords and
-    /// overwrites nothing.
-    ImportMox(ImportFolder),
-    /// Write postrider.conf and domains.conf from the files of Postfix: main.cf, master.cf and the
-    /// tables that they name. The command lists what became of each setting. It takes no passwords
-    /// and overwrites nothing.
-    ImportPostfix(ImportFolder),
-    /// Print the hooks and milters in a file of Stalwart as tables for postrider.conf, or add them
-    /// to it.
-    ImportStalwart(ImportHooks),
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! The commands of the command line. This file calls the right one.
 
 mod apikey;
+mod audit;
 mod config;
+mod desk;
 mod history;
 mod hold_rules;
-mod import;
 mod login;
 mod output;
 mod password;
@@ -23,7 +24,7 @@ use anyhow::Context;
 use postrider_config::{Dynamic, Loaded, Static};
 use tokio::runtime::Runtime;
 
-use self::{output::print, running::Running};
+use self::{desk::Desk, output::print, running::Running};
 use crate::cli::{Cli, Command};
 
 /// The command line is wrong in a way that its types do not show.
@@ -49,6 +50,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Localserve(options) => serve::localserve(&options),
         Command::Serve => serve::serve(conf),
         Command::Config(command) => config::run(conf, command),
+        Command::Audit(command) => audit::run(&Desk::of(conf)?, command),
         Command::Setpassword { account } => password::set_account(conf, account),
         Command::Setadminpassword => password::set_admin(conf),
         Command::Queue(command) => queue::run(&Running::of(conf)?, command),

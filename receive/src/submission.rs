@@ -26,7 +26,6 @@ use crate::{
     intake::{Intake, ReceivedText},
     login::Source,
     reply::{no_message_reply, store_reply},
-    work::long_work,
 };
 
 /// The policy of one submission session.
@@ -105,10 +104,7 @@ impl SubmissionSession {
         let Message { intake, mut fields } = self.message.take().ok_or_else(no_message_reply)?;
         let (context, facts) = (&self.context, &mut self.facts);
         let (text, _memory) = intake
-            .finish(|section| {
-                let complete = || complete_header(context, facts, section, &mut fields);
-                long_work(section.len(), complete)
-            })
+            .finish(|section| complete_header(context, facts, section, &mut fields))
             .await?;
         let login = self.logged_in()?;
         let top = self.trace(client, transaction);
@@ -288,9 +284,7 @@ impl Handler for SubmissionSession {
         let (context, facts) = (&self.context, &mut self.facts);
         let written = intake
             .write(piece, |section| {
-                long_work(section.len(), || {
-                    complete_header(context, facts, section, fields)
-                })
+                complete_header(context, facts, section, fields)
             })
             .await;
         // The rest of a refused text is dropped.

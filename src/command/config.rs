@@ -1,5 +1,13 @@
 //! `config ...`
 
+mod accounts;
+mod addresses;
+mod aliases;
+mod dkim;
+mod domains;
+mod routes;
+mod settings;
+
 use std::{
     path::{Path, PathBuf},
     time::SystemTime,
@@ -8,20 +16,22 @@ use std::{
 use anyhow::bail;
 use postrider_config::{Dynamic, Loaded, Static, describe_text};
 
-use super::{import, output::print, visible};
+use super::{desk::Desk, output::print, visible};
 use crate::{cli::Config, files, privileges, services::all_certificates};
 
 pub(super) fn run(conf: &Path, command: Config) -> anyhow::Result<()> {
     match command {
         Config::Test => test(conf),
         Config::Describe => print(&describe_text()),
-        // What was written is tested, and the errors are those of the command.
-        Config::ImportMox(options) => test(&import::from_mox(conf, &options)?),
-        Config::ImportPostfix(options) => test(&import::from_postfix(conf, &options)?),
-        Config::ImportStalwart(options) => match import::from_stalwart(conf, &options)? {
-            true => test(conf),
-            false => Ok(()),
-        },
+        Config::Domain(command) => domains::run(&Desk::of(conf)?, command),
+        Config::Account(command) => accounts::run(&Desk::of(conf)?, command),
+        Config::Address(command) => addresses::run(&Desk::of(conf)?, command),
+        Config::Alias(command) => aliases::run(&Desk::of(conf)?, command),
+        Config::Dkim(command) => dkim::run(&Desk::of(conf)?, command),
+        Config::Route(command) => routes::run(&Desk::of(conf)?, command),
+        Config::Get { key, json } => settings::get(&Desk::of(conf)?, key, json),
+        Config::Set { key, value } => settings::set(&Desk::of(conf)?, key, value),
+        Config::Unset { keys } => settings::unset(&Desk::of(conf)?, keys),
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn bounds(bound: Option<Bound>) -> (Option<Time>, Option<Time>) {
 }
 
 /// The time of a moment in the time zone of this machine.
-fn time_of(moment: Moment) -> Time {
+pub(super) fn time_of(moment: Moment) -> Time {
     moment.from(SystemClock.now(), &TimeZone::system())
 }
 

@@ -4,6 +4,5 @@ mod faults;
 mod model;
 mod opening;
 pub(crate) mod samples;
-mod scale;
 mod upkeep;
 pub(crate) mod verbs;

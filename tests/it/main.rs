@@ -9,17 +9,16 @@
 )]
 #![expect(unreachable_pub, reason = "nothing outside uses the modules of a test")]
 
+mod administration;
 mod config;
 mod crash;
 mod delivery;
-mod import;
 mod limits;
 mod localserve;
 mod log;
 mod mx;
 mod operate;
 mod returned;
-mod service;
 mod submission;
 mod support;
 mod webapi;

@@ -38,6 +38,16 @@ impl Zone {
         self
     }
 
+    /// Adds a TXT record.
+    pub fn txt(mut self, name: &str, text: &str) -> Self {
+        // A string of a record has at most 255 bytes.
+        let pieces = text.as_bytes().chunks(255);
+        let pieces = pieces.map(|piece| String::from_utf8(piece.to_vec()).unwrap());
+        let record = RData::TXT(rdata::TXT::new(pieces.collect()));
+        self.0.entry(name.to_owned()).or_default().push(record);
+        self
+    }
+
     /// Serves the zone until the test ends. Returns the address of the server.
     pub async fn serve(self) -> SocketAddr {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();

@@ -39,8 +39,7 @@ impl Program {
         Self::spawn(with_files(conf, files))
     }
 
-    /// Starts a command that runs the server.
-    pub fn spawn(mut command: Command) -> Self {
+    fn spawn(mut command: Command) -> Self {
         let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -37,10 +37,7 @@ impl Checkpointer {
     fn checkpoint(&self, tables: &[Box<dyn Frozen>], meta: &Meta) -> Result<(), Fault> {
         self.index.commit(tables, meta).map_err(Fault::Commit)?;
         let transaction = self.index.read()?;
-        let mut state = self.shared.state_mut();
-        state.rebase(&transaction)?;
-        self.shared.large.update(&state);
-        Ok(())
+        self.shared.state_mut().rebase(&transaction)
     }
 }
 

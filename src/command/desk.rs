@@ -1,0 +1,205 @@
+//! Operations through the running server or, if none runs, directly on the files and the store.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use nix::unistd::{User, getuid};
+use postrider_admin::{
+    AdminError, Caller, Context,
+    face::client::{self, CallError},
+    op::{Gone, Operation, Single, Sink},
+};
+use postrider_config::{DomainsFile, Live, Static};
+use postrider_queue::{DeliveryMode, Queue, QueueParts, TcpDialer};
+use postrider_receive::login::{LoginLimiter, Logins};
+use postrider_store::{Actor, Clock, OpenError, Store, SystemClock};
+use postrider_webhook::{Runner, WebhookParts};
+use rand::{SeedableRng, rngs::StdRng};
+
+use super::{
+    dynamic_path, load, load_static,
+    output::{List, until_closed},
+    runtime,
+};
+use crate::{privileges, server::resolvers, services::store_options};
+
+/// How long a server may take from opening its store to answering commands.
+const SERVER_STARTS: Duration = Duration::from_secs(10);
+/// The pause between two attempts to reach a server that starts.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The place where operations run: the running server, or this process.
+pub(super) struct Desk {
+    conf: PathBuf,
+    statics: Static,
+}
+
+impl Desk {
+    /// The desk of this configuration.
+    pub(super) fn of(conf: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            conf: conf.to_owned(),
+            statics: load_static(conf)?,
+        })
+    }
+
+    /// Runs an operation with one output.
+    pub(super) fn ask<S: Single + Clone>(&self, operation: &S) -> anyhow::Result<S::Output> {
+        let mut output = None;
+        self.call(operation, |item| {
+            output = Some(item);
+            Ok(())
+        })??;
+        output.context("the operation gave no answer")
+    }
+
+    /// Runs an operation, and hands over its items as they come. An `each` that fails ends the
+    /// operation.
+    pub(super) fn call<O: Operation + Clone>(
+        &self,
+        operation: &O,
+        mut each: impl FnMut(O::Item) -> io::Result<()> + Send,
+    ) -> anyhow::Result<io::Result<()>> {
+        runtime()?.block_on(async {
+            let begun = Instant::now();
+            loop {
+                match client::call(&self.statics.data_dir, operation).await {
+                    Err(CallError::NotRunning { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                    Ok(mut answer) => {
+                        while let Some(item) = answer.next().await? {
+                            if let Err(error) = each(item) {
+                                return Ok(Err(error));
+                            }
+                        }
+                        return Ok(Ok(()));
+                    }
+                }
+                match self.run_here(operation.clone(), &mut each).await {
+                    // Another process has the store: a server that starts, and will answer soon.
+                    Err(error)
+                        if matches!(error.downcast_ref(), Some(OpenError::Locked { .. }))
+                            && begun.elapsed() < SERVER_STARTS =>
+                    {
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    done => return done,
+                }
+            }
+        })
+    }
+
+    /// Prints the items of an operation as they come: as a JSON array, or as rows. Without items,
+    /// prints `none`.
+    pub(super) fn print_list<O: Operation + Clone>(
+        &self,
+        operation: &O,
+        json: bool,
+        none: &str,
+        row: impl Fn(&mut dyn Write, u64, &O::Item) -> io::Result<()> + Send,
+    ) -> anyhow::Result<()> {
+        let mut list = List::new(io::BufWriter::new(io::stdout()), json, row);
+        let written = self.call(operation, |item| list.add(&item))?;
+        let written = written.and_then(|()| list.end(none));
+        Ok(until_closed(written)?)
+    }
+
+    /// Runs an operation in this process, while no server runs.
+    async fn run_here<O: Operation>(
+        &self,
+        operation: O,
+        each: impl FnMut(O::Item) -> io::Result<()> + Send,
+    ) -> anyhow::Result<io::Result<()>> {
+        let context = context(&self.conf)?;
+        let store = context.store.clone();
+        let mut items = Items { each, failed: None };
+        let result = operation.run(&context, &mut items).await;
+        store.close().await;
+        match (items.failed, result) {
+            (Some(error), _) => Ok(Err(error)),
+            (None, Ok(())) => Ok(Ok(())),
+            (None, Err(error)) => Err(CallError::Refused(error).into()),
+        }
+    }
+}
+
+/// The parts that operations work on, in this process. Nothing is delivered and nobody is called.
+fn context(conf: &Path) -> anyhow::Result<Context> {
+    // Who it is, before the process changes its user.
+    let caller = Caller {
+        actor: Actor::Socket,
+        name: match User::from_uid(getuid()) {
+            Ok(Some(user)) => user.name,
+            _ => format!("uid {}", getuid()),
+        },
+        from: None,
+    };
+    let (statics, dynamic) = load(conf)?;
+    // The files that are made must belong to the user of the server.
+    privileges::drop_to(&statics.user, &statics.data_dir)?;
+    let store = Store::open(store_options(&statics))?;
+    let statics = Arc::new(statics);
+    let config: Live = Arc::new(ArcSwap::from_pointee(dynamic));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let resolver = resolvers(&statics, &clock, None)?.fresh;
+    let dialer = Arc::new(TcpDialer);
+    let queue = Queue::new(QueueParts {
+        store: store.clone(),
+        config: Arc::clone(&config),
+        statics: Arc::clone(&statics),
+        clock: Arc::clone(&clock),
+        resolver: Arc::clone(&resolver),
+        dialer: dialer.clone(),
+        delivery: DeliveryMode::Remote,
+        rng: StdRng::from_rng(&mut rand::rng()),
+    })?;
+    let webhooks = Runner::new(WebhookParts {
+        store: store.clone(),
+        config: Arc::clone(&config),
+        statics: Arc::clone(&statics),
+        clock: Arc::clone(&clock),
+    })?;
+    Ok(Context {
+        queue: Arc::new(queue),
+        logins: Arc::new(Logins::new(store.clone())),
+        limiter: Arc::<LoginLimiter>::default(),
+        domains: Arc::new(DomainsFile::new(
+            dynamic_path(conf),
+            Arc::clone(&statics),
+            Arc::clone(&config),
+        )),
+        statics,
+        config,
+        resolver,
+        dialer,
+        webhooks: Arc::new(webhooks.operator()),
+        clock,
+        caller,
+        store,
+    })
+}
+
+/// Hands over the items of an operation one by one.
+struct Items<F> {
+    each: F,
+    /// Why no more items are wanted.
+    failed: Option<io::Error>,
+}
+
+impl<T: Send, F: FnMut(T) -> io::Result<()> + Send> Sink<T> for Items<F> {
+    async fn send(&mut self, items: Vec<T>) -> Result<(), AdminError> {
+        for item in items {
+            if let Err(error) = (self.each)(item) {
+                self.failed = Some(error);
+                return Err(Gone.into());
+            }
+        }
+        Ok(())
+    }
+}
