@@ -3,6 +3,7 @@
 mod apikey;
 mod audit;
 mod config;
+mod import;
 mod listing;
 mod login;
 mod moment;
@@ -18,6 +19,7 @@ pub use audit::Audit;
 pub use config::{
     Account, Address, Alias, Config, Dkim, Domain, KeyAlgorithm, Route, Scope, Settings,
 };
+pub use import::{ImportFolder, ImportHooks};
 pub use listing::{Listing, When};
 pub use login::Login;
 pub use moment::{Bound, Moment, Offset};

@@ -6,6 +6,7 @@ mod config;
 mod desk;
 mod history;
 mod hold_rules;
+mod import;
 mod login;
 mod output;
 mod password;

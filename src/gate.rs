@@ -24,6 +24,28 @@ pub enum Kind {
     Http,
 }
 
+impl Kind {
+    /// The name in the log.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Mx => "MX",
+            Self::Submission => "submission",
+            Self::Http => "HTTP",
+        }
+    }
+}
+
+/// The limit that leaves no place for a connection. The text is its key in `postrider.conf`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// All places of the kind are taken.
+    #[error("limits.connections")]
+    All,
+    /// The client's network has as many connections as it may.
+    #[error("limits.connections_per_network")]
+    Network,
+}
+
 /// Counts connections: all of them, those of each kind, and those of each network.
 #[derive(Debug)]
 pub struct Gate {
@@ -127,28 +149,35 @@ impl Open {
 }
 
 impl Door {
-    /// A place for a connection from `remote`. None: all places are taken.
-    #[must_use]
-    pub fn enter(&self, remote: IpAddr) -> Option<Place> {
+    /// The kind of the clients.
+    pub(crate) const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// A place for a connection from `remote`.
+    ///
+    /// # Errors
+    /// If a limit leaves no place.
+    pub fn enter(&self, remote: IpAddr) -> Result<Place, Full> {
         let remote = remote.to_canonical();
         let counted = (!remote.is_loopback() && !self.behind_proxy).then_some(remote);
         let (gate, kind) = (&self.gate, self.kind);
         let mut open = gate.open();
         if open.gone(kind) >= gate.all {
-            return None;
+            return Err(Full::All);
         }
         for (network, factor) in counted.map(networks).into_iter().flatten().flatten() {
             let count = open.networks.get(&(kind, network));
             let limit = gate.per_network.saturating_mul(factor);
             if count.is_some_and(|count| *count >= limit) {
-                return None;
+                return Err(Full::Network);
             }
         }
         for (network, _) in counted.map(networks).into_iter().flatten().flatten() {
             *open.networks.entry((kind, network)).or_default() += 1;
         }
         open.share(kind).open += 1;
-        Some(Place {
+        Ok(Place {
             gate: Arc::clone(gate),
             kind,
             counted,
@@ -208,7 +237,7 @@ mod tests {
     fn fill(door: &Door, addresses: impl IntoIterator<Item = String>) -> Vec<Place> {
         let addresses = addresses.into_iter();
         addresses
-            .map_while(|address| door.enter(ip(&address)))
+            .map_while(|address| door.enter(ip(&address)).ok())
             .collect()
     }
 
@@ -221,11 +250,11 @@ mod tests {
         let door = Gate::new(3, 2, &[]).door(Kind::Mx, false);
         let first = door.enter(ip("192.0.2.1")).unwrap();
         let _second = door.enter(ip("192.0.2.1")).unwrap();
-        assert!(door.enter(ip("192.0.2.1")).is_none());
+        assert_eq!(door.enter(ip("192.0.2.1")).unwrap_err(), Full::Network);
         let _other = door.enter(ip("2001:db8::1")).unwrap();
         drop(first);
         let _again = door.enter(ip("192.0.2.1")).unwrap();
-        assert!(door.enter(ip("198.51.100.1")).is_none(), "three in all");
+        assert_eq!(door.enter(ip("198.51.100.1")).unwrap_err(), Full::All);
     }
 
     #[test]
@@ -261,7 +290,7 @@ mod tests {
         );
         assert_eq!(gate.open().http.open, 12);
         let _one = door.enter(ip("192.0.2.9")).unwrap();
-        assert!(door.enter(ip("::ffff:192.0.2.9")).is_none());
+        assert!(door.enter(ip("::ffff:192.0.2.9")).is_err());
     }
 
     #[test]
@@ -279,7 +308,7 @@ mod tests {
         mx.truncate(55);
         let more = fill(&door(Kind::Http), same("127.0.0.1"));
         assert_eq!(more.len(), 5);
-        assert!(door(Kind::Mx).enter(ip("127.0.0.1")).is_none());
+        assert!(door(Kind::Mx).enter(ip("127.0.0.1")).is_err());
         // Without sockets for the others, a kind has all places.
         let alone = Gate::new(80, 1000, &[Kind::Mx]);
         let mx = fill(&alone.door(Kind::Mx, false), same("127.0.0.1"));

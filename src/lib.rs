@@ -2,8 +2,8 @@
 //!
 //! In reading order:
 //! - [`cli`], [`command`]: the command line as types, and the commands.
-//! - [`server`], [`services`], [`listener`], [`gate`], [`descriptors`], [`tls`], [`privileges`]:
-//!   from a configuration to a running server.
+//! - [`server`], [`services`], [`listener`], [`gate`], [`descriptors`], [`tls`], [`prepared`],
+//!   [`privileges`], [`sandbox`], [`service_manager`]: from a configuration to a running server.
 //! - [`http`]: the HTTP services. The files beside it limit what a client may do to a connection.
 //! - [`localserve`]: the development server.
 //!
@@ -25,7 +25,11 @@ pub mod listener;
 pub mod localserve;
 pub mod logging;
 mod observed;
+pub mod prepared;
 pub mod privileges;
+pub mod sandbox;
 pub mod server;
+pub mod service_manager;
 pub mod services;
+mod sparing;
 pub mod tls;

@@ -8,10 +8,14 @@ use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     sync::watch,
+    time::{Instant, sleep_until},
 };
-use tracing::{debug, warn};
+use tracing::{info, warn};
 
-use crate::gate::{Door, Place};
+use crate::{
+    gate::{Door, Place},
+    sparing::Sparing,
+};
 
 /// The number of connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -33,6 +37,17 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<BoundSocket> {
 }
 
 impl BoundSocket {
+    /// A socket that the service manager bound.
+    ///
+    /// # Errors
+    /// If its address can't be found out.
+    pub fn given(socket: std::net::TcpListener) -> anyhow::Result<Self> {
+        let address = socket.local_addr()?;
+        socket.set_nonblocking(true)?;
+        let socket = socket.into();
+        Ok(Self { socket, address })
+    }
+
     /// Begins to accept connections. Everything that serves clients must be ready before.
     ///
     /// # Errors
@@ -79,16 +94,30 @@ pub async fn accept(
     mut shutdown: watch::Receiver<bool>,
     serve: impl Fn(TcpStream, SocketAddr, Place),
 ) {
+    let mut lines = Sparing::default();
     loop {
+        let due = lines.due();
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = shutdown.wait_for(|stop| *stop) => return,
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                tell_left_out(&mut lines, &door);
+                continue;
+            }
+            _ = shutdown.wait_for(|stop| *stop) => {
+                tell_left_out(&mut lines, &door);
+                return;
+            }
         };
         match accepted {
             Ok((stream, remote)) => match door.enter(remote.ip()) {
-                Some(place) => serve(stream, remote, place),
-                None => {
-                    debug!(%remote, "connection refused: limits.connections or limits.connections_per_network");
+                Ok(place) => serve(stream, remote, place),
+                Err(full) => {
+                    if lines.count(Instant::now()) {
+                        let reply = refusal.split(|byte| *byte == b'\r').next();
+                        let reply = String::from_utf8_lossy(reply.unwrap_or_default());
+                        let kind = door.kind().name();
+                        info!(%remote, kind, limit = %full, %reply, "refused");
+                    }
                     refuse(stream, refusal);
                 }
             },
@@ -98,6 +127,18 @@ pub async fn accept(
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+    }
+}
+
+/// Logs how many refusals have no line of their own.
+fn tell_left_out(lines: &mut Sparing, door: &Door) {
+    let count = lines.take_left_out();
+    if count > 0 {
+        let kind = door.kind().name();
+        info!(
+            kind,
+            count, "more connections refused, without a line for each"
+        );
     }
 }
 

@@ -31,11 +31,11 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    descriptors,
     expiry::expire_history,
-    files,
     gate::{Door, Gate, Kind},
-    http, listener, privileges,
+    http, listener,
+    prepared::Prepared,
+    service_manager,
     services::{self, Bound, Service},
     tls::Certificates,
 };
@@ -149,11 +149,19 @@ impl Server {
     /// # Errors
     /// If a port, a certificate, a folder or the store can't be used. Nothing runs then.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let connections = descriptors::prepare(&options.statics)?;
-        // The ports come first: they may need rights that the process gives up before it writes
-        // anything.
-        let bound = services::bind_all(&options.statics)?;
-        prepare_files(&options, &bound)?;
+        Self::start_prepared(Prepared::new(options)?).await
+    }
+
+    /// Opens the store, and begins to serve with sockets that are bound.
+    ///
+    /// # Errors
+    /// If a folder or the store can't be used. Nothing runs then.
+    pub async fn start_prepared(prepared: Prepared) -> anyhow::Result<Self> {
+        let Prepared {
+            options,
+            connections,
+            bound,
+        } = prepared;
         let (store, control) = open_store(&options.statics).await?;
         tell_at_start(&options.statics, &options.dynamic);
         let (local, dynamic_path) = (options.local.clone(), options.dynamic_path.clone());
@@ -338,6 +346,8 @@ impl Server {
         self.tasks.spawn(Arc::clone(&shared.queue).run(stop()));
         self.tasks.spawn(hooks.run(stop()));
         self.tasks.spawn(watcher.run(stop()));
+        let store = shared.store.clone();
+        self.tasks.spawn(service_manager::watchdog(store, stop()));
         self.tasks.spawn(expire_history(
             shared.store.clone(),
             Arc::clone(&shared.clock),
@@ -469,44 +479,6 @@ impl Sessions {
             }
         }
     }
-}
-
-/// Becomes the configured user, and checks the files and folders that the server uses.
-fn prepare_files(options: &Options, bound: &[Bound]) -> anyhow::Result<()> {
-    let Options {
-        statics, dynamic, ..
-    } = options;
-    let read_again = || std::iter::once(&*options.dynamic_path).chain(dynamic.key_files());
-    let certificates = bound.iter().filter_map(|bound| bound.certificates.as_ref());
-    let certificates = certificates.flat_map(|certificates| certificates.files());
-    let others = [Some(&statics.path), statics.admin_password_file.as_ref()];
-    let others = others.into_iter().flatten().map(PathBuf::as_path);
-    for warning in files::check_folders(read_again().chain(certificates).chain(others))? {
-        warn!("{warning}");
-    }
-    if privileges::drop_to(&statics.user, &statics.data_dir)? {
-        // A file that only root can read would be missed at the next change.
-        for file in read_again() {
-            std::fs::File::open(file).with_context(|| {
-                let (file, user) = (file.display(), &statics.user);
-                format!("{file} is read again when it changes, so the user {user} must be able to (chown, chmod)")
-            })?;
-        }
-    }
-    info!(
-        version = env!("CARGO_PKG_VERSION"),
-        config = %statics.path.display(),
-        domains_conf = %options.dynamic_path.display(),
-        data = %statics.data_dir.display(),
-        hostname = %statics.hostname,
-        domains = dynamic.domains.len(),
-        accounts = dynamic.accounts.len(),
-        "starting"
-    );
-    if let Some(mended) = files::private_dir(&statics.data_dir, files::DATA_MARK)?.mended {
-        warn!("{mended}");
-    }
-    Ok(())
 }
 
 /// Opens the store and makes the control socket beside it.

@@ -14,6 +14,7 @@ use crate::{
     gate::Kind,
     health,
     listener::{self, BoundSocket},
+    service_manager::GivenSockets,
     tls::{Certificates, KeyPairFiles},
 };
 
@@ -137,19 +138,20 @@ pub struct Bound {
     pub certificates: Option<Arc<Certificates>>,
 }
 
-/// Loads the certificates and binds the sockets of all listeners.
+/// Loads the certificates, and binds the sockets of all listeners. A service for which the service
+/// manager gave sockets takes those.
 ///
 /// # Errors
 /// If a certificate or an address can't be used.
-pub fn bind_all(statics: &Static) -> anyhow::Result<Vec<Bound>> {
+pub fn bind_all(statics: &Static, given: &mut GivenSockets) -> anyhow::Result<Vec<Bound>> {
     statics
         .listeners
         .iter()
-        .map(|(name, listener)| bind(name, listener))
+        .map(|(name, listener)| bind(name, listener, given))
         .collect()
 }
 
-fn bind(name: &str, listener: &Listener) -> anyhow::Result<Bound> {
+fn bind(name: &str, listener: &Listener, given: &mut GivenSockets) -> anyhow::Result<Bound> {
     let certificates = certificates(name, listener)?;
     let mut sockets = Vec::new();
     for service in Service::ALL {
@@ -161,6 +163,13 @@ fn bind(name: &str, listener: &Listener) -> anyhow::Result<Bound> {
                 "listeners.{name}.{} needs a certificate: set listeners.{name}.tls.certs",
                 service.name()
             );
+        }
+        let taken = given.of(&format!("{name}.{}", service.name()));
+        if !taken.is_empty() {
+            for socket in taken {
+                sockets.push((service, BoundSocket::given(socket)?));
+            }
+            continue;
         }
         for ip in &listener.ips {
             let socket = listener::bind(SocketAddr::new(*ip, port))

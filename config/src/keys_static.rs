@@ -66,6 +66,14 @@ static GENERAL: &[Key] = &[
             has bound its sockets. \"\" means no switch.",
     ),
     key(
+        "sandbox",
+        Bool,
+        Value("true"),
+        "Take rights from the running server that it does not need: it writes in its own folders \
+            only, runs no programs, and can't call dangerous parts of the kernel. Linux with \
+            Landlock and seccomp.",
+    ),
+    key(
         "log.level",
         LEVELS,
         Value("\"info\""),

@@ -16,6 +16,7 @@
 //! | `lookup` | questions to a [`Dynamic`], such as the account of an address |
 //! | `loaded`, `last_good` | both files together, and the last `domains.conf` without errors |
 //! | `domains_file`, `settings`, `file`, `watch` | changes of the files |
+//! | [`import`] | the configuration of other mail servers |
 //!
 //! Absent on purpose: passwords and other data that changes while mail flows (the store has it),
 //! and certificates (the listeners read them, and read them again when they change).
@@ -30,6 +31,7 @@ mod dynamics;
 mod error;
 mod file;
 mod hooks;
+pub mod import;
 pub mod keys;
 mod keys_dynamic;
 mod keys_hooks;

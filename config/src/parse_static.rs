@@ -109,6 +109,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         hostname: hostname.unwrap_or_else(missing_domain),
         user: root.get("user"),
         log: read_log(&log),
+        sandbox: root.get("sandbox"),
         admin_password_file: root.opt("admin_password_file"),
         postmaster: Postmaster {
             account: postmaster.opt("account").unwrap_or_default(),

@@ -31,6 +31,8 @@ pub struct Static {
     pub user: String,
     /// The log.
     pub log: Log,
+    /// Whether the server takes rights from itself that it does not need.
+    pub sandbox: bool,
     /// The file with the hash of the administrator's password.
     pub admin_password_file: Option<PathBuf>,
     /// The account for mail to `<postmaster>`, and to postmaster and abuse at the hostname and at

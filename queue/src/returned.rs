@@ -10,7 +10,8 @@
 //! | ENVID of the submitter | the submitter and all next hops | the recipient that the report names | no |
 //! | Message-ID | all readers of a copy | the recipient that the report names | no |
 //!
-//! A match is only made within the account whose mailbox the mail came to.
+//! A match is only made within the account whose mailbox the mail came to. A complaint to an abuse
+//! address is also told to other accounts that send from its domain (see `complaint`).
 //!
 //! The sender of a report does not matter. To suppress somebody, its author needs a name that only
 //! the servers and readers of that recipient know:
@@ -28,11 +29,11 @@ mod complaint;
 use postrider_config::Dynamic;
 use postrider_smtp::{
     Address, Domain, EnhancedCode, ReversePath,
-    bounce::{self, Reading, Recipient, Report, Said},
+    bounce::{Reading, Recipient, Report, Said},
     dsn::Action,
 };
 use postrider_store::{
-    Attempt, Event, Found, NewEvent, NewHook, NewSuppression, Note, OutgoingEvent, Queued,
+    Attempt, Event, Found, NewEvent, NewHook, NewSuppression, Note, OutgoingEvent, QueueId, Queued,
     Reference, StoreError, Time,
 };
 use tracing::info;
@@ -43,7 +44,7 @@ use crate::{
     suppress::{Consequence, Failure, HeardFrom},
 };
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 /// How much of a mail is read. A report comes before the message that it returns.
 pub const READ_MAX: u64 = 256 * 1024;
@@ -76,15 +77,17 @@ pub struct ReturnEffects {
     pub events: Vec<NewEvent>,
     /// Addresses that are not to be mailed any more.
     pub suppress: Vec<NewSuppression>,
+    /// The messages that a complaint was told of. Several mailboxes may get one complaint.
+    complained: HashMap<QueueId, Trust>,
 }
 
 /// How sure it is that the author of a report knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Trust {
-    /// The report has a name that only the servers and readers of the recipient saw.
-    Proof,
     /// Anybody who has seen a copy of the message may have written the report.
     Guess,
+    /// The report has a name that only the servers and readers of the recipient saw.
+    Proof,
 }
 
 /// The statement of a mail about one message.
@@ -99,45 +102,41 @@ struct Heard<'a> {
 }
 
 impl Queue {
-    /// The effects of a mail about messages sent earlier. None if it is about none. `text` gives
-    /// the first [`READ_MAX`] bytes of the mail. It is awaited only if they are needed.
+    /// Adds what a mail says of messages sent earlier to `returned`. True: it is about a message of
+    /// the account that it came to. One value of effects is for all mailboxes that get the mail.
+    ///
+    /// `reading` gives the mail as [`postrider_smtp::bounce::read_with_path`] reads it from its
+    /// first [`READ_MAX`] bytes. It is awaited only if it is needed.
     ///
     /// # Errors
     /// If the store can't be read.
-    pub async fn returned(
+    pub async fn returned<'r>(
         &self,
         config: &Dynamic,
         arrived: &Arrived<'_>,
-        text: impl Future<Output = Vec<u8>> + Send,
-    ) -> Result<Option<ReturnEffects>, StoreError> {
+        reading: impl Future<Output = &'r Reading> + Send,
+        returned: &mut ReturnEffects,
+    ) -> Result<bool, StoreError> {
         let by_id = self.by_from_id(config, arrived).await?;
         let abuse = is_for_complaints(arrived.rcpt_to);
         let null = *arrived.reverse_path == ReversePath::Null;
         if by_id.is_none() && !abuse && !null && !arrived.report {
-            return Ok(None);
+            return Ok(false);
         }
-        let reading = bounce::read_with_path(
-            arrived.reverse_path,
-            &text.await,
-            self.statics.limits.mime(),
-        );
-        let mut returned = ReturnEffects::default();
-        match (by_id, reading) {
+        match (by_id, reading.await) {
             (Some(message), reading) => {
-                self.told_by_id(config, &message, reading, &mut returned)
-                    .await;
+                self.told_by_id(config, &message, reading, returned).await;
+                Ok(true)
             }
             (None, Reading::Report(report)) => {
-                self.match_report(config, arrived, &report, &mut returned)
-                    .await?;
+                self.match_report(config, arrived, report, returned).await
             }
             (None, Reading::Complaint(complaint)) => {
-                self.match_complaint(config, arrived, &complaint, &mut returned)
-                    .await?;
+                self.match_complaint(config, arrived, complaint, returned)
+                    .await
             }
-            (None, Reading::Unusable(_) | Reading::Other) => {}
+            (None, Reading::Unusable(_) | Reading::Other) => Ok(false),
         }
-        Ok((!returned.notes.is_empty()).then_some(returned))
     }
 
     /// The message whose reverse-path is the address that this mail came to.
@@ -147,15 +146,17 @@ impl Queue {
         arrived: &Arrived<'_>,
     ) -> Result<Option<Queued>, StoreError> {
         let found = config.lookup(arrived.rcpt_to);
-        let Some(id) = found
-            .and_then(|found| found.tail)
-            .filter(|id| !id.is_empty())
-        else {
+        let id = found.and_then(|found| found.tail).unwrap_or_default();
+        self.with_from_id(id, arrived.account).await
+    }
+
+    /// The message of an account with this fromid.
+    async fn with_from_id(&self, id: &str, account: &str) -> Result<Option<Queued>, StoreError> {
+        if id.is_empty() {
             return Ok(None);
-        };
+        }
         let reference = Reference::FromId(id);
-        let account = Some(arrived.account);
-        let found = self.store.find(reference, None, account, 1).await?;
+        let found = self.store.find(reference, None, Some(account), 1).await?;
         Ok(found.into_iter().next().map(message))
     }
 
@@ -165,7 +166,7 @@ impl Queue {
         &self,
         config: &Dynamic,
         message: &Queued,
-        reading: Reading,
+        reading: &Reading,
         returned: &mut ReturnEffects,
     ) {
         let unrecognized = |dsn, text| Heard {
@@ -178,7 +179,7 @@ impl Queue {
             said: Said::default(),
         };
         let recipient = message.recipient.unicode();
-        let heard = match &reading {
+        let heard = match reading {
             Reading::Report(report) => match report.result_for(&recipient) {
                 Some(result) => told(report, result),
                 None => unrecognized(true, "incoming dsn is about no recipient"),
@@ -202,19 +203,24 @@ impl Queue {
         arrived: &Arrived<'_>,
         report: &Report,
         returned: &mut ReturnEffects,
-    ) -> Result<(), StoreError> {
-        let transaction = self.transaction(arrived.account, report).await?;
+    ) -> Result<bool, StoreError> {
+        let transaction = match &report.envid {
+            Some(envid) => self.transaction(Some(arrived.account), envid).await?,
+            None => Vec::new(),
+        };
+        let before = returned.notes.len();
         if let [only] = transaction.as_slice() {
             // As with a fromid.
             if let Some(result) = report.result_for(&only.recipient.unicode()) {
                 self.heard(config, only, &told(report, result), Trust::Proof, returned)
                     .await;
             }
-            return Ok(());
+            return Ok(returned.notes.len() > before);
         }
+        let of_transaction = by_recipient(&transaction);
         for recipient in &report.recipients {
             let heard = told(report, recipient);
-            if let Some(message) = among(&transaction, recipient) {
+            if let Some(message) = among(&of_transaction, recipient) {
                 self.heard(config, message, &heard, Trust::Proof, returned)
                     .await;
                 continue;
@@ -231,19 +237,17 @@ impl Queue {
                 }
             }
         }
-        Ok(())
+        Ok(returned.notes.len() > before)
     }
 
-    /// The messages of the transaction that a report names by an ENVID of ours.
-    async fn transaction(&self, account: &str, report: &Report) -> Result<Vec<Queued>, StoreError> {
-        let Some(envid) = &report.envid else {
-            return Ok(Vec::new());
-        };
+    /// The messages of the transaction with this ENVID of ours. Without an account: of any.
+    async fn transaction(
+        &self,
+        account: Option<&str>,
+        envid: &str,
+    ) -> Result<Vec<Queued>, StoreError> {
         let reference = Reference::Transaction(envid);
-        let found = self
-            .store
-            .find(reference, None, Some(account), FOUND_MAX)
-            .await?;
+        let found = self.store.find(reference, None, account, FOUND_MAX).await?;
         Ok(found.into_iter().map(message).collect())
     }
 
@@ -389,13 +393,21 @@ fn message(found: Found) -> Queued {
     }
 }
 
+/// The messages of a transaction by the lower-case Unicode form of their recipients.
+fn by_recipient(messages: &[Queued]) -> HashMap<String, &Queued> {
+    let messages = messages.iter().rev();
+    messages
+        .map(|message| (message.recipient.unicode().to_lowercase(), message))
+        .collect()
+}
+
 /// The message to a recipient of a report.
-fn among<'a>(messages: &'a [Queued], recipient: &Recipient) -> Option<&'a Queued> {
-    let named = addresses(recipient);
-    messages.iter().find(|message| {
-        let own = message.recipient.unicode().to_lowercase();
-        named.iter().any(|address| address.to_lowercase() == own)
-    })
+fn among<'a>(messages: &HashMap<String, &'a Queued>, recipient: &Recipient) -> Option<&'a Queued> {
+    if messages.is_empty() {
+        return None;
+    }
+    let mut named = addresses(recipient).into_iter();
+    named.find_map(|address| messages.get(&address.to_lowercase()).copied())
 }
 
 /// The addresses of a recipient in a report, the original one first.

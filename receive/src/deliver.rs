@@ -1,21 +1,24 @@
 //! Delivery to mailboxes: the meaning of an address, and the records of a message that came in.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use postrider_config::{Alias, Destination, Dynamic, Found, Target};
-use postrider_queue::{Arrived, READ_MAX, header::Header};
+use postrider_queue::{Arrived, READ_MAX, ReturnEffects, header::Header};
 use postrider_smtp::{
     Address, ForwardPath, Host, LocalPart, ReversePath,
+    bounce::{self, Reading},
     server::{Client, Transaction},
 };
 use postrider_store::{Accept, Arrival, NewMail, NewText, StoreError, TextSource, Top};
-use tracing::warn;
+use tokio::sync::OnceCell;
+use tracing::{debug, warn};
 
 use crate::{
     SessionContext,
     decide::Policy,
     facts::{Facts, Mailbox, RecipientFacts, Resolution},
     intake::ReceivedText,
+    work::long_work,
 };
 
 /// The mailbox of a destination without a configured mailbox.
@@ -146,14 +149,17 @@ impl SessionContext {
         let config = self.dynamic();
         let report = facts.header.as_ref().is_some_and(Header::is_report);
         let author = facts.header.as_ref().and_then(Header::from);
+        let reverse_path = &transaction.mail.reverse_path;
         let mut accept = Accept::default();
+        let mut effects = ReturnEffects::default();
+        let reading = OnceCell::new();
         let mut seen = HashSet::new();
         let recipients = transaction.recipients.iter().zip(&facts.recipients);
         for (rcpt, resolved) in recipients {
             let Some(rcpt_to) = self.recipient_address(&rcpt.forward_path) else {
                 continue;
             };
-            let mut reported = HashSet::new();
+            let mut reported: HashMap<&str, bool> = HashMap::new();
             for target in RecipientFacts::mailboxes(resolved) {
                 // An account may have been removed since RCPT.
                 let Some(account) = config.accounts.get(&target.account) else {
@@ -165,18 +171,23 @@ impl SessionContext {
                 let index = u32::try_from(accept.mails.len()).unwrap_or(u32::MAX);
                 let arrived = Arrived {
                     account: &target.account,
-                    reverse_path: &transaction.mail.reverse_path,
+                    reverse_path,
                     rcpt_to: &rcpt_to,
                     report,
                     // Nothing authenticates incoming mail yet.
                     authenticated: None,
                 };
-                let returned = if reported.insert(&target.account) {
-                    let beginning = self.beginning(&text.text);
-                    self.queue.returned(&config, &arrived, beginning).await?
-                } else {
-                    None
+                let is_told = match reported.get(target.account.as_str()) {
+                    Some(is_told) => *is_told,
+                    None => {
+                        let reading =
+                            reading.get_or_init(|| self.read_report(reverse_path, &text.text));
+                        self.queue
+                            .returned(&config, &arrived, reading, &mut effects)
+                            .await?
+                    }
                 };
+                reported.insert(&target.account, is_told);
                 let mail = NewMail {
                     account: target.account.clone(),
                     mailbox: target.mailbox.clone(),
@@ -187,7 +198,7 @@ impl SessionContext {
                     flags: Vec::new(),
                     dsn: report,
                     smtp: Some(Arrival {
-                        mail_from: transaction.mail.reverse_path.clone(),
+                        mail_from: reverse_path.clone(),
                         rcpt_to: rcpt_to.clone(),
                         msg_from: author.cloned(),
                         mail_from_validated: false,
@@ -196,21 +207,18 @@ impl SessionContext {
                         remote_ip: Some(client.remote.ip().to_canonical()),
                     }),
                 };
-                match returned {
-                    // The report becomes an event of the message that it is about.
-                    Some(returned) => {
-                        accept.notes.extend(returned.notes);
-                        accept.hooks.extend(returned.hooks);
-                        accept.events.extend(returned.events);
-                        accept.suppress.extend(returned.suppress);
-                    }
-                    None => accept
-                        .hooks
-                        .extend(postrider_webhook::incoming(&mail, account, index)),
+                // A report becomes an event of the message that it is about.
+                if !is_told {
+                    let hook = postrider_webhook::incoming(&mail, account, index);
+                    accept.hooks.extend(hook);
                 }
                 accept.mails.push(mail);
             }
         }
+        accept.notes = effects.notes;
+        accept.hooks.extend(effects.hooks);
+        accept.events = effects.events;
+        accept.suppress = effects.suppress;
         Ok(accept)
     }
 
@@ -226,14 +234,25 @@ impl SessionContext {
         }
     }
 
-    /// The beginning of a text, as much as a report needs.
-    async fn beginning(&self, text: &NewText) -> Vec<u8> {
-        match self.store.beginning(text, READ_MAX).await {
-            Ok(text) => text.to_vec(),
+    /// Reads a mail as a report about messages sent earlier. The beginning of the text is enough.
+    async fn read_report(&self, reverse_path: &ReversePath, text: &NewText) -> Reading {
+        let beginning = match self.store.beginning(text, READ_MAX).await {
+            Ok(text) => text,
             Err(error) => {
                 warn!(%error, "failed to read a mail that may be a report");
-                Vec::new()
+                return Reading::Other;
             }
-        }
+        };
+        let limits = self.statics.limits.mime();
+        let read = || bounce::read_with_path(reverse_path, &beginning, limits);
+        let reading = long_work(beginning.len(), read);
+        let kind = match &reading {
+            Reading::Report(_) => "delivery report",
+            Reading::Complaint(_) => "complaint",
+            Reading::Unusable(_) => "delivery report without a result",
+            Reading::Other => "other mail",
+        };
+        debug!(from = %reverse_path, kind, "mail read as a report");
+        reading
     }
 }

@@ -12,7 +12,7 @@
 //! - [`deliver`]: the mailboxes of an address, members of lists included, and the records for them.
 //! - [`login`]: passwords, API keys, and limits for wrong ones.
 //! - [`context`]: the parts of the server that each session uses. `reply`: replies for failures of
-//!   our own.
+//!   our own. `work`: work that takes long.
 //!
 //! Not here: the protocol (`postrider-smtp`), outgoing mail (`postrider-queue`), the files on disk
 //! (`postrider-store`).
@@ -29,6 +29,7 @@ pub mod memory;
 pub mod mx;
 mod reply;
 pub mod submission;
+mod work;
 
 pub use context::SessionContext;
 pub use local::LocalSession;

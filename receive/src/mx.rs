@@ -19,6 +19,7 @@ use crate::{
     intake::{HeaderEdit, Intake},
     login::PasswordCheck,
     reply::{no_message_reply, store_reply},
+    work::long_work,
 };
 
 /// The policy of one MX session.
@@ -118,7 +119,7 @@ fn read_header(
     facts: &mut Facts,
     section: &[u8],
 ) -> Result<HeaderEdit, Reply> {
-    facts.header = Some(Header::scan(section));
+    facts.header = Some(long_work(section.len(), || Header::scan(section)));
     let config = context.dynamic();
     decide(Stage::Header, facts, &context.policy(Role::Mx, &config)).into_result()?;
     Ok(HeaderEdit::default())

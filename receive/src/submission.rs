@@ -26,6 +26,7 @@ use crate::{
     intake::{Intake, ReceivedText},
     login::Source,
     reply::{no_message_reply, store_reply},
+    work::long_work,
 };
 
 /// The policy of one submission session.
@@ -104,7 +105,10 @@ impl SubmissionSession {
         let Message { intake, mut fields } = self.message.take().ok_or_else(no_message_reply)?;
         let (context, facts) = (&self.context, &mut self.facts);
         let (text, _memory) = intake
-            .finish(|section| complete_header(context, facts, section, &mut fields))
+            .finish(|section| {
+                let complete = || complete_header(context, facts, section, &mut fields);
+                long_work(section.len(), complete)
+            })
             .await?;
         let login = self.logged_in()?;
         let top = self.trace(client, transaction);
@@ -284,7 +288,9 @@ impl Handler for SubmissionSession {
         let (context, facts) = (&self.context, &mut self.facts);
         let written = intake
             .write(piece, |section| {
-                complete_header(context, facts, section, fields)
+                long_work(section.len(), || {
+                    complete_header(context, facts, section, fields)
+                })
             })
             .await;
         // The rest of a refused text is dropped.

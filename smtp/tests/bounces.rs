@@ -239,8 +239,8 @@ fn a_report_has_one_result_for_a_recipient() {
     }
 }
 
-/// Time in proportion to the square of the length would be too long. Each mail repeats a piece where
-/// a search, or a copy of the rest, would begin again each time.
+/// Time in proportion to the square of the length would be too long. Each mail repeats a piece
+/// where a search, or a copy of the rest, would begin again each time.
 #[test]
 fn a_long_mail_is_read_once() {
     let head = "Return-Path: <>\nFrom: mailer-daemon@x.example\nSubject: Undelivered mail\n";

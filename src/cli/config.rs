@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::import::{ImportFolder, ImportHooks};
+
 /// `config ...`
 #[derive(Debug, Subcommand)]
 pub enum Config {
@@ -9,6 +11,17 @@ pub enum Config {
     Test,
     /// Print all keys, each with its type, default and meaning.
     Describe,
+    /// Write postrider.conf and domains.conf from the files of mox: mox.conf, domains.conf and the
+    /// DKIM keys. The command lists what became of each setting. It takes no passwords and
+    /// overwrites nothing.
+    ImportMox(ImportFolder),
+    /// Write postrider.conf and domains.conf from the files of Postfix: main.cf, master.cf and the
+    /// tables that they name. The command lists what became of each setting. It takes no passwords
+    /// and overwrites nothing.
+    ImportPostfix(ImportFolder),
+    /// Print the hooks and milters in a file of Stalwart as tables for postrider.conf, or add them
+    /// to it.
+    ImportStalwart(ImportHooks),
     /// Add, remove, list and change domains.
     #[command(subcommand)]
     Domain(Domain),

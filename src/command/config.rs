@@ -16,13 +16,20 @@ use std::{
 use anyhow::bail;
 use postrider_config::{Dynamic, Loaded, Static, describe_text};
 
-use super::{desk::Desk, output::print, visible};
+use super::{desk::Desk, import, output::print, visible};
 use crate::{cli::Config, files, privileges, services::all_certificates};
 
 pub(super) fn run(conf: &Path, command: Config) -> anyhow::Result<()> {
     match command {
         Config::Test => test(conf),
         Config::Describe => print(&describe_text()),
+        // What was written is tested, and the errors are those of the command.
+        Config::ImportMox(options) => test(&import::from_mox(conf, &options)?),
+        Config::ImportPostfix(options) => test(&import::from_postfix(conf, &options)?),
+        Config::ImportStalwart(options) => match import::from_stalwart(conf, &options)? {
+            true => test(conf),
+            false => Ok(()),
+        },
         Config::Domain(command) => domains::run(&Desk::of(conf)?, command),
         Config::Account(command) => accounts::run(&Desk::of(conf)?, command),
         Config::Address(command) => addresses::run(&Desk::of(conf)?, command),

@@ -12,15 +12,19 @@ use tracing::{error, info, warn};
 use super::{both, dynamic_path, output::print, runtime};
 use crate::{
     cli, localserve, logging,
+    prepared::Prepared,
     server::{Local, Options, Server},
+    service_manager,
 };
 
 pub(super) fn serve(conf: &Path) -> anyhow::Result<()> {
     let (statics, dynamic) = load_to_start(conf)?;
     let options = Options::new(statics, dynamic, dynamic_path(conf));
+    let prepared = Prepared::new(options)?;
+    prepared.confine()?;
     runtime()?.block_on(async {
         let signals = Signals::new()?;
-        let server = Server::start(options).await?;
+        let server = Server::start_prepared(prepared).await?;
         for (service, address) in server.addresses() {
             info!(service, %address, "listening");
         }
@@ -42,9 +46,11 @@ pub(super) fn localserve(options: &cli::Localserve) -> anyhow::Result<()> {
             without_dot: options.ip.is_unspecified(),
         },
     });
+    let prepared = Prepared::new(server_options)?;
+    prepared.confine()?;
     runtime()?.block_on(async {
         let signals = Signals::new()?;
-        let server = Server::start(server_options).await?;
+        let server = Server::start_prepared(prepared).await?;
         server
             .ensure_password(localserve::ACCOUNT, localserve::PASSWORD)
             .await?;
@@ -120,6 +126,7 @@ async fn run_until_signal(server: Server, signals: Signals) -> anyhow::Result<()
         mut hangup,
     } = signals;
     let store = server.store().clone();
+    service_manager::tell_ready();
     loop {
         tokio::select! {
             _ = hangup.recv() => {
@@ -135,6 +142,7 @@ async fn run_until_signal(server: Server, signals: Signals) -> anyhow::Result<()
         }
         break;
     }
+    service_manager::tell_stopping();
     let at_once = "stopped at once, at a second signal; accepted messages are safe";
     tokio::select! {
         () = server.stop() => Ok(()),

@@ -16,7 +16,7 @@ mod macros;
 mod parts;
 
 pub(crate) use self::parts::*;
-pub(crate) use crate::engine::journal::read::{Listing, Reader};
+pub(crate) use crate::engine::journal::read::{Listing, PORTION, Reader};
 
 #[cfg(any(test, feature = "memory"))]
 use crate::{NewText, TextId};

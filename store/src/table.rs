@@ -18,6 +18,7 @@ use std::{
 
 use redb::ReadOnlyTable;
 
+mod ahead;
 mod aside;
 pub(crate) mod due;
 mod frozen;
@@ -25,6 +26,7 @@ pub(crate) mod key;
 mod scan;
 pub(crate) mod value;
 
+pub(crate) use ahead::Ahead;
 pub(crate) use frozen::{Frozen, Layered, Versions, tables};
 
 use crate::error::Fault;
@@ -50,7 +52,7 @@ pub(crate) struct Table<K, V> {
     active: Layer<K, V>,
     frozen: Option<Arc<Layer<K, V>>>,
     /// None: the index does not have the table yet.
-    base: Option<Base>,
+    base: Option<Arc<Base>>,
     groups: Option<Groups<V>>,
     /// The records that could not be read.
     aside: Aside,

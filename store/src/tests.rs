@@ -4,5 +4,6 @@ mod faults;
 mod model;
 mod opening;
 pub(crate) mod samples;
+mod scale;
 mod upkeep;
 pub(crate) mod verbs;

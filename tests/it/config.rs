@@ -101,7 +101,7 @@ async fn sighup_reads_the_files_again_and_never_ends_the_server() {
     let conf = setup.write(dir.path());
     let server = program::Program::start(&conf);
     server.address("test.smtp").await;
-    server.logs("postrider::server: starting version=", 1).await;
+    server.logs(": starting version=", 1).await;
     server.signal(Signal::SIGHUP);
     server.logs("changed configuration is in force", 1).await;
     server.logs("certificates reloaded", 1).await;

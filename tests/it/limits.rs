@@ -22,6 +22,8 @@ async fn idle_connections_to_the_mx_never_lock_out_applications() {
     }
     let refusal = Client::refused(mx).await;
     assert!(refusal.starts_with("421 4.3.2 "), "{refusal}");
+    let refused = "kind=\"MX\" limit=limits.connections reply=421 4.3.2 ";
+    server.logs(refused, 1).await;
     let limits = "open_files=400 raised_from=400 connections=56";
     server.logs(limits, 1).await;
 

@@ -92,3 +92,23 @@ async fn a_refused_login_of_the_webapi_is_one_line_without_secrets() {
     assert_eq!(named, 2, "{log}");
     server.kill();
 }
+
+/// A mail is read as a report once, however many mailboxes get it.
+#[tokio::test]
+async fn a_report_to_many_is_read_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let setup = Setup {
+        statics: "[log.modules]\nreceive = \"debug\"\n".to_owned(),
+        ..Setup::default()
+    };
+    let server = Program::start(&setup.write(dir.path()));
+    let mut client = Client::connect(server.address("test.smtp").await).await;
+    client.expect("EHLO sender.elsewhere.test", "250").await;
+    let to = ["app@example.org", "info@example.org", "other@example.org"];
+    let taken = client.submit("", &to, &message("night")).await;
+    assert!(taken.starts_with("250"), "{taken}");
+    server.logs("mail received", 3).await;
+    let log = server.log();
+    assert_eq!(log.matches("mail read as a report").count(), 1, "{log}");
+    server.kill();
+}

@@ -317,6 +317,59 @@ async fn without_a_fromid_the_envid_or_the_message_id_lead_back() {
     world.server.stop().await;
 }
 
+/// One account reads the abuse address, and another one has sent the message.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_complaint_to_the_abuse_address_reaches_the_sender_and_the_reader() {
+    let (remote, sender, reader) = (
+        remote().await,
+        Receiver::start(|_| 200).await,
+        Receiver::start(|_| 200).await,
+    );
+    let hook = format!(
+        "{{ url = {:?}, version = 1, events = [\"complained\"] }}",
+        sender.url()
+    );
+    let setup = Setup {
+        app: format!("outgoing_webhook = {hook}\n"),
+        dynamics: format!(
+            "destinations.\"abuse@example.org\" = {{}}\nincoming_webhook = {{ url = {:?} }}\n",
+            reader.url()
+        ),
+        ..Setup::default()
+    };
+    let world = World::facing_with(&remote, setup).await;
+    let text = "From: <app@example.org>\r\nMessage-ID: <one@example.org>\r\n\r\nx";
+    let client = world.client("submission").await;
+    let mut client = client.login("app@example.org", PASSWORD).await;
+    let reply = client
+        .submit("app@example.org", &["user@remote.test"], text)
+        .await;
+    assert!(reply.starts_with("250 2.0.0"), "{reply}");
+    remote.wait_for(1).await;
+    let complaint = |message_id: &str| {
+        let text = format!(
+            "From: fbl@remote.test\nSubject: FW: x\nMIME-Version: 1.0\n\
+             Content-Type: multipart/report; report-type=feedback-report; boundary=b\n\n\
+             --b\nContent-Type: message/feedback-report\n\nFeedback-Type: abuse\n\
+             User-Agent: fbl/1\nVersion: 1\nOriginal-Rcpt-To: <user@remote.test>\n\n\
+             --b\nContent-Type: text/rfc822-headers\n\nMessage-ID: {message_id}\n\n--b--\n"
+        );
+        text.replace('\n', "\r\n")
+    };
+    let mx = world.server.address("smtp").unwrap();
+    // The reader sees no difference between a message of another account and none.
+    let mut read = Calls(&reader, 0);
+    for message_id in ["<none@example.org>", "<one@example.org>"] {
+        let text = complaint(message_id);
+        arrives(mx, "fbl@remote.test", "abuse@example.org", &text).await;
+        assert_eq!(read.next().await.payload["Subject"], "FW: x");
+    }
+    let told = Calls(&sender, 0).next().await.payload;
+    assert_eq!(told["Event"], "complained", "{told}");
+    assert_eq!(told["Recipient"], "user@remote.test");
+    world.server.stop().await;
+}
+
 /// The server answers a report with 250, and dies before or while it tells the event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_between_a_report_and_its_event_loses_no_event_and_makes_none_twice() {

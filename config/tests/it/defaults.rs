@@ -25,6 +25,7 @@ fn defaults_of_postrider_conf() {
     assert_eq!(config.log.level, LogLevel::Info);
     assert_eq!(config.log.format, LogFormat::Text);
     assert_eq!(config.postmaster.mailbox, "Postmaster");
+    assert!(config.sandbox);
     assert_eq!(config.admin_password_file, None);
     assert!(config.resolver.servers.is_empty() && config.resolver.dnssec);
     assert_eq!(config.resolver.timeout, Duration::from_secs(5));

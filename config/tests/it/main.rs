@@ -7,6 +7,8 @@ mod domains_file;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod import;
+#[cfg(test)]
 mod loaded;
 #[cfg(test)]
 mod lookup;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use postrider_queue::{AddError, Arrived, EndAs};
-use postrider_smtp::{Address, Domain, ReversePath};
+use postrider_queue::{AddError, Arrived, EndAs, ReturnEffects};
+use postrider_smtp::{Address, Domain, ReversePath, bounce, mime::Limits};
 use postrider_store::{Accept, Event, EventFilter, Order, OutgoingEvent, QueueFilter, QueueId};
 
 use crate::{
@@ -95,12 +95,18 @@ async fn comes_back_from(
     };
     let before = world.told().await.len();
     let config = world.config.load_full();
-    let text = async { text.replace('\n', "\r\n").into_bytes() };
-    let returned = world
+    let text = text.replace('\n', "\r\n");
+    let reading = bounce::read_with_path(&reverse_path, text.as_bytes(), Limits::default());
+    let mut returned = ReturnEffects::default();
+    let is_own = world
         .queue
-        .returned(&config, &arrived, text)
+        .returned(&config, &arrived, async { &reading }, &mut returned)
         .await
-        .unwrap()?;
+        .unwrap();
+    if !is_own {
+        assert!(returned.notes.is_empty());
+        return None;
+    }
     let accept = Accept {
         notes: returned.notes,
         hooks: returned.hooks,
@@ -419,12 +425,14 @@ async fn a_complaint_suppresses_only_with_proof() {
         retired.message.results[1].error,
         "complaint by the recipient (abuse)"
     );
-    // It is no news for another account, not even for one that reads the abuse address.
+    // It is no news for another account.
     let trusted = Some("fbl.test");
-    let to = "abuse@example.org";
-    let told = comes_back_from(&world, trusted, "bob", "fbl@fbl.test", to, &text).await;
-    assert_eq!(told, None);
+    for to in ["bob@example.org", "abuse@other.test"] {
+        let told = comes_back_from(&world, trusted, "bob", "fbl@fbl.test", to, &text).await;
+        assert_eq!(told, None, "{to}");
+    }
     assert_eq!(entry(&world, "x@remote.test").await, None);
+    let to = "abuse@example.org";
     // These are no complaints, whoever sends them.
     for kind in ["auth-failure", "Auth-Failure", "not-spam"] {
         let text = complaint(kind);
@@ -461,5 +469,128 @@ async fn a_complaint_to_a_fromid_ends_mail_to_its_author() {
     assert_eq!(last_logged(&world).await, (Event::Complained, true));
     assert!(entry(&world, "x@remote.test").await.is_some());
     assert_eq!(entry(&world, "other@elsewhere.test").await, None);
+    world.stop().await;
+}
+
+/// What a complaint to an address leads to, for all the accounts that get it: how many events, and
+/// whether each account is told of a message of its own.
+async fn complained(world: &World, to: &str, accounts: &[&str], text: &str) -> (usize, Vec<bool>) {
+    let path = ReversePath::Mailbox("fbl@remote.test".parse().unwrap());
+    let text = text.replace('\n', "\r\n");
+    let reading = bounce::read_with_path(&path, text.as_bytes(), Limits::default());
+    let (to, config) = (to.parse().unwrap(), world.config.load_full());
+    let mut effects = ReturnEffects::default();
+    let mut own = Vec::new();
+    for account in accounts {
+        let arrived = Arrived {
+            account,
+            reverse_path: &path,
+            rcpt_to: &to,
+            report: false,
+            authenticated: None,
+        };
+        let returned = world
+            .queue
+            .returned(&config, &arrived, async { &reading }, &mut effects);
+        own.push(returned.await.unwrap());
+    }
+    assert_eq!(effects.notes.len(), effects.events.len());
+    let accounts = effects.events.iter().map(|event| &*event.account);
+    assert!(accounts.into_iter().all(|account| account == "ann"));
+    let accept = Accept {
+        notes: effects.notes,
+        events: effects.events,
+        suppress: effects.suppress,
+        ..Accept::default()
+    };
+    let count = accept.events.len();
+    world.store.accept(accept).await.unwrap();
+    (count, own)
+}
+
+#[tokio::test]
+async fn a_complaint_to_the_abuse_address_of_a_domain_is_told_to_the_sender() {
+    let world = World::start(FROM_ID);
+    let _remote = accepting(&world).await;
+    let message = Message {
+        login: "ann+id@example.org",
+        ..Message::to(&["x@remote.test"])
+    };
+    let submitted = world.submit(message).await;
+    world.events(1).await;
+    let text = complaint("abuse");
+    let abuse = "abuse@example.org";
+    // Nobody but the sender is told, once, however many accounts read the address.
+    for (to, accounts, expected) in [
+        (abuse, &["bob"][..], (1, vec![false])),
+        ("Postmaster@Example.org", &["bob"], (1, vec![false])),
+        (abuse, &["bob", "ann", "eve"], (1, vec![false, true, false])),
+        (abuse, &["ann", "bob"], (1, vec![true, false])),
+        ("abuse@other.test", &["bob"], (0, vec![false])),
+        ("abuse@sub.example.org", &["bob"], (0, vec![false])),
+        ("bob@example.org", &["bob"], (0, vec![false])),
+        ("other@example.org", &["ann"], (0, vec![false])),
+    ] {
+        assert_eq!(
+            complained(&world, to, accounts, &text).await,
+            expected,
+            "{to}"
+        );
+        assert_eq!(entry(&world, "x@remote.test").await, None, "no proof");
+    }
+    assert_eq!(last_logged(&world).await, (Event::Complained, false));
+    // Other names are no names of a message.
+    for (from, to) in [
+        ("<1@example.org>", "<2@example.org>"),
+        ("<x@remote.test>", "<y@remote.test>"),
+        ("abuse\n", "not-spam\n"),
+        ("abuse\n", "auth-failure\n"),
+    ] {
+        let other = text.replace(from, to);
+        let told = complained(&world, abuse, &["bob"], &other).await;
+        assert_eq!(told, (0, vec![false]), "{to}");
+    }
+    // The fromid of the message proves that its author got the message.
+    let from_id = &submitted[0].from_id;
+    let with_path = |path: &str| {
+        let field = format!("Version: 1\nOriginal-Mail-From: <{path}>\n");
+        let text = text.replace("Version: 1\n", &field);
+        text.replace("x@remote", "hidden@remote")
+    };
+    for path in ["ann+guess@example.org", "ann@example.org", "nobody"] {
+        let told = complained(&world, abuse, &["bob"], &with_path(path)).await;
+        assert_eq!(told, (0, vec![false]), "{path}");
+    }
+    let path = format!("ann+{from_id}@example.org");
+    let told = complained(&world, "abuse@other.test", &["bob"], &with_path(&path)).await;
+    assert_eq!(told, (0, vec![false]));
+    let told = complained(&world, abuse, &["bob"], &with_path(&path)).await;
+    assert_eq!(told, (1, vec![false]));
+    assert!(entry(&world, "x@remote.test").await.is_some());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_complaint_with_our_envid_is_an_event_without_a_suppression() {
+    let world = World::start(Setup::default());
+    let remote = accepting_with_dsn(&world).await;
+    let [_] = world.add(Message::to(&["x@remote.test"])).await;
+    world.events(1).await;
+    let envids = envids(&remote);
+    let text = complaint("abuse")
+        .replace(
+            "Version: 1\n",
+            &format!("Version: 1\nOriginal-Envelope-Id: {}\n", envids[0]),
+        )
+        .replace("Original-Rcpt-To: <x@remote.test>\n", "")
+        .replace("<1@example.org>", "<other@example.org>");
+    let abuse = "abuse@example.org";
+    assert_eq!(
+        complained(&world, abuse, &["bob"], &text).await,
+        (1, vec![false])
+    );
+    let told = complained(&world, "abuse@other.test", &["bob"], &text).await;
+    assert_eq!(told, (0, vec![false]));
+    assert_eq!(entry(&world, "x@remote.test").await, None);
     world.stop().await;
 }

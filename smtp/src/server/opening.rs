@@ -76,11 +76,12 @@ impl Session {
             // These bytes were sent in clear. Under TLS they must not count as the client's (RFC
             // 3207 §4.2).
             self.input.clear();
-            return self.close(&Reply::fixed(
+            let reply = Reply::fixed(
                 ReplyCode::BAD_SEQUENCE,
                 Some(EnhancedCode::INVALID_COMMAND),
                 "nothing may follow STARTTLS, closing",
-            ));
+            );
+            return self.refuse_and_close(&reply, stage.transaction());
         }
         let reply = Reply::fixed(ReplyCode::READY, Some(EnhancedCode::OK), "go ahead");
         self.say(&reply, State::ExpectTls { greeted: true })

@@ -245,10 +245,7 @@ impl Session {
         };
         match (state, answer) {
             (State::AwaitGreeting, Answer::Accept) => self.greet(),
-            (State::AwaitGreeting, Answer::Reply(reply)) => {
-                self.log_refusal(&reply, "");
-                self.close(&reply)
-            }
+            (State::AwaitGreeting, Answer::Reply(reply)) => self.refuse_and_close(&reply, None),
             (State::AwaitLogin(login), Answer::Accept) => self.accept_login(login),
             (State::AwaitMail(mail), Answer::Accept) => self.accept_mail(mail),
             (State::AwaitLogin(_) | State::AwaitMail(_), Answer::Reply(reply)) => {
@@ -351,7 +348,7 @@ impl Session {
             State::Closing => (state, ()),
             _ => {
                 let reply = Reply::fixed(ReplyCode::UNAVAILABLE, Some(code), text);
-                (session.close(&reply), ())
+                (session.refuse_and_close(&reply, state.transaction()), ())
             }
         });
     }
@@ -417,7 +414,7 @@ impl Session {
             // A chunk follows, and nobody knows its end. It must not be read as commands.
             Err(reply) if command::is_bdat(&line) => {
                 self.input.clear();
-                self.close(&reply)
+                self.refuse_and_close(&reply, stage.transaction())
             }
             Err(reply) => self.refuse(&reply, State::ExpectCommand(stage)),
         };
@@ -451,7 +448,8 @@ impl Session {
             }
             Command::Http => {
                 let (code, enhanced) = (ReplyCode::UNAVAILABLE, EnhancedCode::SECURITY_TRANSIENT);
-                return self.close(&done(code, enhanced, "this is a mail server"));
+                let reply = done(code, enhanced, "this is a mail server");
+                return self.refuse_and_close(&reply, stage.transaction());
             }
             Command::Noop => done(ReplyCode::OK, EnhancedCode::OK, "ok"),
             Command::Help => done(ReplyCode::HELP, EnhancedCode::OK, "see RFC 5321"),
@@ -508,8 +506,7 @@ impl Session {
                     Some(EnhancedCode::SECURITY_TRANSIENT),
                     "too many errors, closing",
                 );
-                self.log_refusal(&reply, "");
-                return self.close(&reply);
+                return self.refuse_and_close(&reply, None);
             }
         }
         next
@@ -528,7 +525,17 @@ impl Session {
         );
     }
 
-    /// Writes a last reply.
+    /// Refuses to go on: writes a last reply. The log names the sender of the transaction.
+    pub(super) fn refuse_and_close(
+        &mut self,
+        reply: &Reply,
+        transaction: Option<&Transaction>,
+    ) -> State {
+        self.log_refusal(reply, &transaction.map(sender_of).unwrap_or_default());
+        self.close(reply)
+    }
+
+    /// Writes a last reply. The caller has logged it, unless it is no refusal.
     pub(super) fn close(&mut self, reply: &Reply) -> State {
         self.say(reply, State::Closing)
     }
@@ -536,9 +543,7 @@ impl Session {
     /// The input is not a line. Its rest must not become one.
     pub(super) fn close_for(&mut self, error: LineError) -> State {
         self.input.clear();
-        let reply = error.reply();
-        self.log_refusal(&reply, "");
-        self.close(&reply)
+        self.refuse_and_close(&error.reply(), None)
     }
 }
 

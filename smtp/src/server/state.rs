@@ -11,7 +11,7 @@ use super::{
     handler::{Login, Transaction},
     text::TextReader,
 };
-use crate::Reply;
+use crate::{Address, Reply};
 
 /// The state of a session. Its name tells the event that the session waits for.
 #[derive(Debug)]
@@ -128,10 +128,14 @@ impl State {
     }
 
     /// The address that the open question is about: the user of a login, the sender or the
-    /// recipient.
+    /// recipient. Some clients send a key or a password in the place of the user, so a user that is
+    /// no address is not told.
     pub(super) fn address(&self) -> Option<String> {
         match self {
-            Self::AwaitLogin(login) => Some(login.user.clone()),
+            Self::AwaitLogin(login) => match Address::parse(&login.user) {
+                Ok(_) => Some(login.user.clone()),
+                Err(_) => Some("(not an address)".to_owned()),
+            },
             Self::AwaitMail(mail) => Some(mail.reverse_path.to_string()),
             Self::AwaitRcpt(_, rcpt) => Some(rcpt.forward_path.to_string()),
             _ => None,

@@ -12,6 +12,8 @@
 //! The policy accepts the user `user` with the password `pass`, all senders and recipients but
 //! `refused@...`, and all texts without the word `reject`.
 
+mod log;
+
 use std::{
     fmt::Write as _,
     net::{Ipv4Addr, SocketAddr},

@@ -102,7 +102,12 @@ pub struct Counts {
     pub calls: u64,
     /// The most handles that were open at once.
     pub most_handles: usize,
+    /// Reads by the thread that makes all changes of a store.
+    pub reads_of_writer: u64,
 }
+
+/// The name of the thread whose reads are counted.
+const WRITER: &str = "store-writer";
 
 fn gone() -> io::Error {
     io::Error::other("the simulated power is off")

@@ -3,7 +3,7 @@
 //!
 //! - [`writer`]: the one thread that changes anything. [`checkpoint`]: the thread that brings the
 //!   index up to date.
-//! - [`open`]: the start. [`read`]: how readers look at the state.
+//! - [`ahead`]: what callers read for the writer before it needs that. [`open`]: the start. [`read`]: how readers look at the state.
 //!
 //! Invariants:
 //! - What is in the index is in the journal before the position that the index names.
@@ -11,6 +11,7 @@
 //! - Only the writer takes the state's lock to change records. Readers share the lock for the time
 //!   of a look-up, or of a part of a page.
 
+mod ahead;
 mod checkpoint;
 #[cfg(test)]
 mod gate;
@@ -52,6 +53,7 @@ use crate::{
     subject::{Applied, Op, Question, Scan, State, hooks, texts::Place, unit},
     textfile::{TextFilePlace, TextFiles},
 };
+use ahead::LargeTables;
 use inbox::{Inbox, Ops, Prepared, Request};
 use index::IndexRoom;
 use read::Reader;
@@ -78,6 +80,7 @@ struct Shared {
     files: TextFiles,
     room: Arc<IndexRoom>,
     changes: Changes,
+    large: LargeTables,
     journal_bytes: AtomicU64,
     /// Scans run at once, so that a test runs alike each time.
     #[cfg(test)]
@@ -188,6 +191,7 @@ impl Engine for JournalEngine {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
+        self.look_ahead_of_claim(&claim).await;
         self.request(|reply| Request::Claim(claim, reply)).await
     }
 
@@ -215,6 +219,7 @@ impl Engine for JournalEngine {
     }
 
     async fn claim_hooks(&self, claim: ClaimHooks) -> Result<ClaimedHooks, StoreError> {
+        self.look_ahead_of_hooks(&claim).await;
         self.request(|reply| Request::ClaimHooks(claim, reply))
             .await
     }
@@ -364,18 +369,19 @@ impl JournalEngine {
     #[cfg(test)]
     pub(crate) async fn rest(&self) {
         if self.shared.stepped {
-            self.rested().await;
+            self.writer_rests().await;
             self.shared.gate.rest();
-            self.rested().await;
+            self.writer_rests().await;
         }
     }
 
-    /// Waits until the writer has done what it was asked for.
+    /// Waits until the writer has done what it was asked for, or has ended.
     #[cfg(test)]
-    async fn rested(&self) {
+    async fn writer_rests(&self) {
         let (reply, done) = oneshot::channel();
-        if self.shared.inbox.push(Request::Rest(reply)).is_ok() {
-            let _ = done.await;
+        let asked = self.shared.inbox.push(Request::Rest(reply));
+        if asked.is_err() || done.await.is_err() {
+            self.join();
         }
     }
 
@@ -421,6 +427,9 @@ impl JournalEngine {
     }
 
     async fn prepare(&self, mut op: Op, text: Option<NewText>) -> Result<Prepared, StoreError> {
+        if let Op::Unit(op) = &op {
+            self.look_ahead_of_messages(op.messages()).await;
+        }
         let (text, file) = match text {
             None => (Bytes::new(), None),
             Some(NewText::File(file)) => (Bytes::new(), Some(file)),
@@ -469,10 +478,9 @@ impl JournalEngine {
     }
 }
 
-impl Drop for JournalEngine {
-    fn drop(&mut self) {
-        self.shared.inbox.stop();
-        self.shared.room.stop();
+impl JournalEngine {
+    /// Waits for the end of the writer.
+    fn join(&self) {
         let writer = self
             .writer
             .lock()
@@ -481,5 +489,13 @@ impl Drop for JournalEngine {
         if let Some(Err(_)) = writer.map(thread::JoinHandle::join) {
             tracing::error!("the thread of the store ended by a panic");
         }
+    }
+}
+
+impl Drop for JournalEngine {
+    fn drop(&mut self) {
+        self.shared.inbox.stop();
+        self.shared.room.stop();
+        self.join();
     }
 }

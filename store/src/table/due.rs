@@ -6,7 +6,7 @@
 use std::{collections::HashSet, ops::Bound, sync::Arc};
 
 use super::{
-    Frozen, Layered, Table, Versions,
+    Ahead, Frozen, Layered, Table, Versions,
     key::{Key, Name},
     value::Value,
 };
@@ -60,6 +60,51 @@ pub(crate) struct Pick<'a> {
     pub(crate) max_per_lane: usize,
     pub(crate) only: Option<&'a str>,
     pub(crate) except: &'a HashSet<String>,
+}
+
+/// The places of the index that a search is going to look at.
+pub(crate) struct DueAhead<Id> {
+    due: Ahead<(Name, Time, Id), ()>,
+    lanes: Option<Ahead<Name, (Time, Id)>>,
+    /// The lanes, and the first entry of each if that is known.
+    heads: Vec<(Name, Option<(Time, Id)>)>,
+    now: Time,
+    max: usize,
+    max_per_lane: usize,
+}
+
+impl<Id: Key + Copy> DueAhead<Id>
+where
+    (Time, Id): Value,
+{
+    /// Reads these places. Gives the entries that the index has there. Some of them may have been
+    /// taken since.
+    pub(crate) fn look(self) -> Result<Vec<Id>, Fault> {
+        let mut found = Vec::new();
+        for (lane, head) in &self.heads {
+            let stored = match &self.lanes {
+                Some(lanes) => lanes.look(lane)?,
+                None => None,
+            };
+            let Some((time, id)) = head.or(stored) else {
+                continue;
+            };
+            // One more, since the search looks at the entry that is first afterwards.
+            let first = (Arc::clone(lane), time, id);
+            let entries = self.due.keys(&first)?;
+            for entry in entries.take(self.max_per_lane.saturating_add(1)) {
+                let (of, time, id) = entry?;
+                if of != *lane || time > self.now {
+                    break;
+                }
+                found.push(id);
+            }
+            if found.len() > self.max {
+                break;
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// An index of what is due. `due` has everything. `lanes` has the first entry of each lane, and
@@ -159,6 +204,43 @@ where
     /// The same entries as [`pick`](Self::pick), as they stand in the table.
     pub(crate) fn entries(&self, pick: &Pick<'_>) -> Result<Vec<(Name, Time, Id)>, Fault> {
         self.pick_as(pick, |lane, time, id| (Arc::clone(lane), time, id))
+    }
+
+    /// The places of the index that [`pick`](Self::pick) is going to look at. This reads the heads
+    /// of lanes only, which lie together.
+    pub(crate) fn ahead(&self, pick: &Pick<'_>) -> Result<Option<DueAhead<Id>>, Fault> {
+        let Some(due) = self.due.ahead() else {
+            return Ok(None);
+        };
+        let mut heads = Vec::new();
+        let mut add = |lane: Name| {
+            let first = self.lanes.in_memory(&lane).flatten().copied();
+            heads.push((lane, first));
+        };
+        if let Some(only) = pick.only {
+            add(only.into());
+        } else {
+            let (from, to) = (Bound::Included(&self.floor), Bound::Unbounded);
+            let mut left = pick.max;
+            for head in self.heads.range(from, to)? {
+                let ((time, lane), ()) = head?;
+                if time > pick.now || left == 0 {
+                    break;
+                }
+                if !pick.except.contains(&*lane) {
+                    add(lane);
+                    left -= 1;
+                }
+            }
+        }
+        Ok(Some(DueAhead {
+            due,
+            lanes: self.lanes.ahead(),
+            heads,
+            now: pick.now,
+            max: pick.max,
+            max_per_lane: pick.max_per_lane,
+        }))
     }
 
     fn pick_as<T>(

@@ -67,7 +67,7 @@ impl<K: Key, V: Value> Layered for Table<K, V> {
     }
 
     fn rebase(&mut self, transaction: &ReadTransaction) -> Result<(), Fault> {
-        self.base = open(self.name, transaction)?;
+        self.base = open(self.name, transaction)?.map(Arc::new);
         if let Some(groups) = &mut self.groups {
             groups.base = open(groups.grouping.name, transaction)?;
         }

@@ -85,7 +85,7 @@ impl<K: Key, V: Value> Table<K, V> {
         order: Order,
     ) -> Result<Option<Keys<'a, K>>, Fault> {
         let (base, prefix) = match group {
-            None => (self.base.as_ref(), Vec::new()),
+            None => (self.base.as_deref(), Vec::new()),
             Some(group) => (
                 self.groups.as_ref().and_then(|groups| groups.base.as_ref()),
                 bytes(&Name::from(group)),
@@ -203,7 +203,7 @@ impl<K: Key, V: Value> Iterator for Scan<'_, K, V> {
 }
 
 /// The entries of a table of the index. Not generic, so that its code exists once.
-fn base_range(
+pub(super) fn base_range(
     base: &Base,
     from: Bound<Vec<u8>>,
     to: Bound<Vec<u8>>,

@@ -674,7 +674,7 @@ proptest! {
 #[test]
 fn a_run_in_steps_is_the_same_each_time() {
     let mut runner = TestRunner::deterministic();
-    for seed in 0..5 {
+    for seed in 0..10 {
         let steps = steps().new_tree(&mut runner).unwrap().current();
         let run = || {
             let world = World::new(seed, Mode::Stepped);

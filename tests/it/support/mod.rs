@@ -162,6 +162,15 @@ impl World {
     /// `remote`. `app` has lines
     /// for `[accounts.app]`.
     pub async fn facing(remote: &remote::Remote, app: String) -> Self {
+        let setup = Setup {
+            app,
+            ..Setup::default()
+        };
+        Self::facing_with(remote, setup).await
+    }
+
+    /// As [`Self::facing`], with this setup.
+    pub async fn facing_with(remote: &remote::Remote, setup: Setup) -> Self {
         let ip: IpAddr = [127, 0, 0, 2].into();
         let dns = dns::Zone::default()
             .mx("remote.test", 10, "mx.remote.test")
@@ -171,8 +180,7 @@ impl World {
             .await;
         let setup = Setup {
             dns: Some(dns),
-            app,
-            ..Setup::default()
+            ..setup
         };
         let world = Self::start(setup).await;
         world.dialer.lead(ip, remote.address);

@@ -39,7 +39,8 @@ impl Program {
         Self::spawn(with_files(conf, files))
     }
 
-    fn spawn(mut command: Command) -> Self {
+    /// Starts a command that runs the server.
+    pub fn spawn(mut command: Command) -> Self {
         let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

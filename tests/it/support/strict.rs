@@ -9,11 +9,15 @@ use serde_json::Value;
 pub fn payload(text: &[u8]) -> Value {
     let value: Value = serde_json::from_slice(text).unwrap();
     let read = if value.get("Event").is_some() {
-        serde_json::from_slice::<Outgoing>(text).map(|payload| payload.version)
+        serde_json::from_slice(text).map(|payload: Outgoing| match payload.recipient {
+            None => payload.version == 0,
+            Some(_) => payload.version == 1,
+        })
     } else {
-        serde_json::from_slice::<Incoming>(text).map(|payload| payload.version)
+        serde_json::from_slice(text).map(|payload: Incoming| payload.version == 0)
     };
-    assert_eq!(read.unwrap_or_else(|error| panic!("{error}: {value}")), 0);
+    let right = read.unwrap_or_else(|error| panic!("{error}: {value}"));
+    assert!(right, "not the fields of this version: {value}");
     value
 }
 
@@ -40,6 +44,8 @@ struct Outgoing {
     smtp_enhanced_code: String,
     error: String,
     extra: BTreeMap<String, String>,
+    /// Version 1 has it.
+    recipient: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
     super::DiskFile,
-    Calls, SimDisk, broken,
+    Calls, SimDisk, WRITER, broken,
     content::{Change, put},
     full,
 };
@@ -76,6 +76,8 @@ impl DiskFile for SimFile {
         let state = &mut *self.disk.state();
         state.alive(self.epoch)?;
         state.call(Calls::Read)?;
+        let by_writer = std::thread::current().name() == Some(WRITER);
+        state.counts.reads_of_writer += u64::from(by_writer);
         if state
             .faults
             .read

@@ -37,7 +37,10 @@ impl Checkpointer {
     fn checkpoint(&self, tables: &[Box<dyn Frozen>], meta: &Meta) -> Result<(), Fault> {
         self.index.commit(tables, meta).map_err(Fault::Commit)?;
         let transaction = self.index.read()?;
-        self.shared.state_mut().rebase(&transaction)
+        let mut state = self.shared.state_mut();
+        state.rebase(&transaction)?;
+        self.shared.large.update(&state);
+        Ok(())
     }
 }
 

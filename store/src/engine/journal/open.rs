@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     Changes, JournalEngine, Shared, WAITING_KIB,
+    ahead::LargeTables,
     checkpoint::{Checkpointer, Helper},
     inbox::Inbox,
     index::{self, Index, IndexError, IndexRoom, Meta},
@@ -141,6 +142,8 @@ impl JournalEngine {
             tracing::info!(files = swept, "texts that were never accepted were removed");
         }
         room.be_patient();
+        let large = LargeTables::default();
+        large.update(&state);
         let shared = Arc::new(Shared {
             state: RwLock::new(state),
             inbox: Inbox::default(),
@@ -149,6 +152,7 @@ impl JournalEngine {
             files,
             room,
             changes: Changes::default(),
+            large,
             #[cfg(test)]
             inline: mode != Mode::Threads,
             #[cfg(test)]

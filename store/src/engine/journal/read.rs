@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Records that are read under the lock at once.
-const PORTION: usize = 128;
+pub(crate) const PORTION: usize = 128;
 
 /// Reads the state in portions.
 pub(crate) struct Reader<'a> {

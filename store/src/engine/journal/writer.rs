@@ -185,6 +185,7 @@ impl Writer {
         // Their senders are dropped, which says that the store is closed.
         drop(pending);
         shared.room.stop();
+        shared.large.clear();
         shared.state_mut().unbase();
         helper.end();
         drop(journal);

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use self::keys::{COUNTED_DAYS, day, event_groups, in_event_group};
 pub use self::record::*;
-use super::{Listing, NoOperation, State, tag};
+use super::{Listing, NoOperation, PORTION, State, tag};
 use crate::{
     Order, Page, Store, StoreError, Time,
     error::Fault,
@@ -122,38 +122,70 @@ questions! {
     |this, model| model.events.list(this);
 
     scan CountedIn { account: String, days: RangeInclusive<u64> } -> Vec<(Counted, u64)>,
-    |this, reader| Ok(reader.state()?.events.counted_in(&this.account, &this.days)?),
-    |this, model| model.events.counted_in(this);
-}
-
-impl Tables {
-    fn counted_in(
-        &self,
-        account: &str,
-        days: &RangeInclusive<u64>,
-    ) -> Result<Vec<(Counted, u64)>, Fault> {
-        let name: Name = account.into();
+    |this, reader| {
         let mut rows = Vec::new();
-        for day in days.clone() {
-            let from = (day, Name::clone(&name), (0, "".into()));
-            let to = (day, Name::clone(&name), (u8::MAX, "".into()));
-            for item in self
-                .counted
-                .range(Bound::Included(&from), Bound::Excluded(&to))?
-            {
-                let ((_, _, (kind, domain)), count) = item?;
-                if let Some(event) = Event::ALL.get(usize::from(kind)) {
-                    let counted = Counted {
-                        day,
-                        account: account.to_owned(),
-                        event: *event,
-                        domain: domain.to_string(),
-                    };
-                    rows.push((counted, count));
+        for day in this.days.clone() {
+            let mut behind = None;
+            loop {
+                // The lock is free between two portions.
+                let portion = reader.state()?.events.counted_on(day, &this.account, behind)?;
+                behind = portion.last;
+                rows.extend(portion.rows);
+                if behind.is_none() {
+                    break;
                 }
             }
         }
         Ok(rows)
+    },
+    |this, model| model.events.counted_in(this);
+}
+
+/// The name of a number of events: day, account, kind and domain.
+type CountedKey = (u64, Name, (u8, Name));
+
+/// Some numbers of events of a day.
+struct Portion {
+    rows: Vec<(Counted, u64)>,
+    /// Where to go on. None: there are no more.
+    last: Option<CountedKey>,
+}
+
+impl Tables {
+    /// Numbers of events of a day, behind a name.
+    fn counted_on(
+        &self,
+        day: u64,
+        account: &str,
+        behind: Option<CountedKey>,
+    ) -> Result<Portion, Fault> {
+        let name: Name = account.into();
+        let first = (day, Name::clone(&name), (0, "".into()));
+        let past = (day, name, (u8::MAX, "".into()));
+        let from = match &behind {
+            None => Bound::Included(&first),
+            Some(behind) => Bound::Excluded(behind),
+        };
+        let mut rows = Vec::new();
+        let counted = self.counted.range(from, Bound::Excluded(&past))?;
+        for (seen, item) in counted.enumerate() {
+            let (key, count) = item?;
+            let (kind, domain) = &key.2;
+            if let Some(event) = Event::ALL.get(usize::from(*kind)) {
+                let counted = Counted {
+                    day,
+                    account: account.to_owned(),
+                    event: *event,
+                    domain: domain.to_string(),
+                };
+                rows.push((counted, count));
+            }
+            if seen + 1 == PORTION {
+                let last = Some(key);
+                return Ok(Portion { rows, last });
+            }
+        }
+        Ok(Portion { rows, last: None })
     }
 }
 

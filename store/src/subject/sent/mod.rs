@@ -1,5 +1,6 @@
 //! The counts of sent messages, for the limits of accounts: by hour and by recipient.
 
+mod known;
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
 
@@ -8,7 +9,11 @@ use std::{ops::Bound, sync::Arc};
 use postrider_smtp::Address;
 use serde::{Deserialize, Serialize};
 
-use super::NoOperation;
+use self::known::Walk;
+#[cfg(test)]
+use self::known::known_as;
+pub(crate) use self::known::{Known, known_key};
+use super::{NoOperation, State};
 use crate::{
     Common, NewRecipient, Store, StoreError, Time,
     error::Fault,
@@ -45,13 +50,9 @@ pub(crate) fn hour(time: Time) -> u64 {
 /// Hours that are counted: more than the 24 that anybody asks for.
 pub(crate) const SENT_HOURS: u64 = 48;
 
-/// The form in which the store remembers a recipient.
-pub(crate) fn known_as(recipient: &Address) -> String {
-    recipient.unicode().to_lowercase()
-}
-
 records! {
     Sent: version 1,
+    Walk: version 1,
 }
 
 tables! {
@@ -59,11 +60,18 @@ tables! {
     counters: (),
     /// By account and hour.
     sent: Table<(Name, u64), Sent> = Table::new("sent"),
-    /// Each recipient that the account ever sent to.
-    known: Table<(Name, Name), ()> = Table::new("known"),
+    /// The recipients that an account sent to.
+    known: Table<(Name, Name), Known> = Table::new("known"),
+    /// How far the search for recipients to be forgotten is, under 0.
+    known_walk: Table<u64, Walk> = Table::new("known_walk"),
 }
 
-subject!(counters (), keys 1);
+subject!(
+    counters (), keys 1,
+    fn sweep(state: &mut State, now: Time, max: u64) -> Result<u64, Fault> {
+        state.sent.forget_known(now, max)
+    }
+);
 
 impl Tables {
     /// Counts a message.
@@ -78,11 +86,8 @@ impl Tables {
             first_time: 0,
         };
         for recipient in recipients {
-            let key = (Arc::clone(&account), known_as(&recipient.recipient).into());
-            if !self.known.contains(&key)? {
-                self.known.put_new(key, ());
-                sent.first_time += 1;
-            }
+            let key = known_key(&account, &recipient.recipient);
+            sent.first_time += u64::from(self.meet(key, common.queued)?);
         }
         let hour = hour(common.queued);
         let key = (Arc::clone(&account), hour);
@@ -133,8 +138,7 @@ questions! {
 
     ask IsKnown<'a> { account: &'a str, recipient: &'a Address } -> bool,
     |this, state| {
-        let key = (this.account.into(), known_as(this.recipient).into());
-        state.sent.known.contains(&key)
+        state.sent.known.contains(&known_key(&this.account.into(), this.recipient))
     },
     |this, model| model.sent.is_known(this.account, this.recipient);
 }
@@ -148,7 +152,8 @@ impl Store {
         self.ask(Since { account, since }).await
     }
 
-    /// Whether an account has ever sent to a recipient.
+    /// Whether an account has sent to a recipient. The store forgets a recipient 400 days after the
+    /// last message, or up to 30 days earlier.
     ///
     /// # Errors
     /// If it can't be read.

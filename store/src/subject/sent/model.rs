@@ -1,19 +1,39 @@
 //! The counts of sent messages, in the model.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeMap, ops::Bound};
 
 use postrider_smtp::Address;
 
-use super::{Sent, hour, known_as};
-use crate::{Common, NewRecipient, Time, subject::ModelPart};
+use super::{Known, Sent, Walk, hour, known_key};
+use crate::{Common, NewRecipient, Time, subject::ModelPart, table::key::Name};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
     sent: BTreeMap<(String, u64), Sent>,
-    known: BTreeSet<(String, String)>,
+    known: BTreeMap<(Name, Name), Known>,
+    walk: Walk,
 }
 
-impl ModelPart for Model {}
+impl ModelPart for Model {
+    fn sweep(&mut self, now: Time, max: u64) -> u64 {
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        if max == 0 {
+            return 0;
+        }
+        let Some(behind) = self.walk.go_on(now) else {
+            return 0;
+        };
+        let next = self
+            .known
+            .range((Bound::Excluded(&behind), Bound::Unbounded));
+        let next = next.map(|(key, known)| Ok((key.clone(), *known)));
+        let over = self.walk.step(next, now, max).unwrap_or_default();
+        for (key, _) in &over {
+            self.known.remove(key);
+        }
+        over.len() as u64
+    }
+}
 
 impl Model {
     pub(crate) fn count(&mut self, common: &Common, recipients: &[NewRecipient]) {
@@ -22,8 +42,12 @@ impl Model {
         let first_time = recipients
             .iter()
             .filter(|new| {
-                let key = (account.clone(), known_as(&new.recipient));
-                self.known.insert(key)
+                let key = known_key(&account.as_str().into(), &new.recipient);
+                let known = self.known.get(&key).copied();
+                if known.is_none_or(|known| known.is_stale(common.queued)) {
+                    self.known.insert(key, Known::at(common.queued));
+                }
+                known.is_none()
             })
             .count() as u64;
         let recipients = recipients.len() as u64;
@@ -42,7 +66,7 @@ impl Model {
     }
 
     pub(super) fn is_known(&self, account: &str, recipient: &Address) -> bool {
-        let key = (account.to_owned(), known_as(recipient));
-        self.known.contains(&key)
+        self.known
+            .contains_key(&known_key(&account.into(), recipient))
     }
 }

@@ -130,6 +130,17 @@ impl Op {
     }
 }
 
+impl Op {
+    /// The messages that it queues.
+    pub(crate) fn messages(&self) -> &[NewMessage] {
+        match self {
+            Self::Accept(unit) => unit.queue.as_slice(),
+            Self::AcceptAll { messages, .. } => messages,
+            Self::Settle { .. } | Self::Start => &[],
+        }
+    }
+}
+
 impl Operations for Op {
     const VERSION: u8 = 2;
 

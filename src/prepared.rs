@@ -1,0 +1,117 @@
+//! The steps of a start that need rights: descriptors, ports, the change of the user, and the
+//! sandbox.
+//!
+//! Capabilities and the sandbox hold for a thread and for the threads that it makes. So a command
+//! prepares the server before it starts the runtime.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use tracing::{info, warn};
+
+use crate::{
+    descriptors, files, privileges, sandbox,
+    server::Options,
+    service_manager::GivenSockets,
+    services::{self, Bound},
+};
+
+/// A server with bound sockets. It has given up root, and nothing runs yet.
+pub struct Prepared {
+    /// The parts of the server.
+    pub(crate) options: Options,
+    /// The most connections, as the descriptors allow.
+    pub(crate) connections: usize,
+    /// The listeners with their sockets.
+    pub(crate) bound: Vec<Bound>,
+}
+
+impl Prepared {
+    /// Raises the limit of descriptors, binds the sockets or takes those of the service manager,
+    /// and becomes the user of the configuration.
+    ///
+    /// # Errors
+    /// If a port, a certificate, a file or the user can't be used.
+    pub fn new(options: Options) -> anyhow::Result<Self> {
+        let connections = descriptors::prepare(&options.statics)?;
+        // The ports come first: they may need rights that the process gives up before it writes
+        // anything.
+        let mut given = GivenSockets::take()?;
+        let bound = services::bind_all(&options.statics, &mut given)?;
+        given.all_used()?;
+        prepare_files(&options, &bound)?;
+        Ok(Self {
+            options,
+            connections,
+            bound,
+        })
+    }
+
+    /// Takes the rights from this thread, and from the threads that it makes later, that the server
+    /// does not need. A kernel without such means is no error: the log says what is missing.
+    ///
+    /// # Errors
+    /// If the kernel has the means and refuses.
+    pub fn confine(&self) -> anyhow::Result<()> {
+        let statics = &self.options.statics;
+        if !statics.sandbox {
+            warn!("sandbox = false: the server keeps rights that it does not need");
+            return Ok(());
+        }
+        let mut folders = vec![statics.data_dir.clone()];
+        // A rewrite of domains.conf makes a file beside it, and beside the file that a link names.
+        let file = &self.options.dynamic_path;
+        let behind = std::fs::canonicalize(file).ok();
+        for file in std::iter::once(file).chain(&behind) {
+            folders.extend(file.parent().map(std::path::Path::to_owned));
+        }
+        let confined = sandbox::confine_thread(&folders)?;
+        sandbox::protect_process()?;
+        match &*confined.missing {
+            [] => info!("sandbox: writes in its own folders only, runs no programs"),
+            missing => warn!(
+                "this kernel has no {}: the sandbox is weaker",
+                missing.join(" and no ")
+            ),
+        }
+        Ok(())
+    }
+}
+
+/// Becomes the configured user, and checks the files and folders that the server uses.
+fn prepare_files(options: &Options, bound: &[Bound]) -> anyhow::Result<()> {
+    let Options {
+        statics, dynamic, ..
+    } = options;
+    let read_again = || std::iter::once(&*options.dynamic_path).chain(dynamic.key_files());
+    let certificates = bound.iter().filter_map(|bound| bound.certificates.as_ref());
+    let certificates = certificates.flat_map(|certificates| certificates.files());
+    let others = [Some(&statics.path), statics.admin_password_file.as_ref()];
+    let others = others.into_iter().flatten().map(PathBuf::as_path);
+    for warning in files::check_folders(read_again().chain(certificates).chain(others))? {
+        warn!("{warning}");
+    }
+    if privileges::drop_to(&statics.user, &statics.data_dir)? {
+        // A file that only root can read would be missed at the next change.
+        for file in read_again() {
+            std::fs::File::open(file).with_context(|| {
+                let (file, user) = (file.display(), &statics.user);
+                format!("{file} is read again when it changes, so the user {user} must be able to (chown, chmod)")
+            })?;
+        }
+    }
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = %statics.path.display(),
+        domains_conf = %options.dynamic_path.display(),
+        data = %statics.data_dir.display(),
+        hostname = %statics.hostname,
+        domains = dynamic.domains.len(),
+        accounts = dynamic.accounts.len(),
+        "starting"
+    );
+    if let Some(mended) = files::private_dir(&statics.data_dir, files::DATA_MARK)?.mended {
+        warn!("{mended}");
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! The work that the store does when it has many records: counted, not timed.
+
+use std::time::Duration;
+
+use super::samples::*;
+use crate::{
+    Accept, Claim, Event, NewEvent, NewHookKind, Options, Order, QueueFilter, QueueId, Store, Time,
+    disk::sim::SimDisk, engine::journal::Mode,
+};
+
+fn open(disk: &SimDisk, seed: u64) -> Store {
+    let options = Options {
+        checkpoint_interval: Duration::MAX,
+        segment_size: 4 << 20,
+        // Less than the records take.
+        cache_size: 4 << 20,
+        ..Options::new("/data")
+    };
+    Store::open_on(disk.disk(), &options, Mode::Inline(seed)).unwrap()
+}
+
+/// Recipients with different names, at 50 domains.
+fn recipients(numbers: std::ops::Range<u32>) -> Vec<String> {
+    numbers
+        .map(|number| format!("r{number:05}@d{}.example", number % 50))
+        .collect()
+}
+
+async fn accept(store: &Store, recipients: &[String]) {
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    let mut accept = message(&recipients);
+    // So that few records fit in a page of the index.
+    accept.queue.as_mut().unwrap().common.subject = "s".repeat(3500);
+    store.accept(accept).await.unwrap();
+}
+
+/// Accepts messages to 2000 recipients. Then the cache has the last of their records only.
+async fn cold_store(disk: &SimDisk) -> Store {
+    let store = open(disk, 1);
+    for from in (0..2000).step_by(500) {
+        accept(&store, &recipients(from..from + 500)).await;
+    }
+    store.close().await;
+    let store = open(disk, 2);
+    // When this is answered, the writer has done what it does at the start.
+    store.renew(Vec::new(), moment(at(1))).await.unwrap();
+    let filter = QueueFilter::default();
+    let all = store.list(&filter, None, Order::Ascending, 10_000).await;
+    assert_eq!(all.unwrap().items.len(), 2000);
+    store
+}
+
+#[tokio::test]
+async fn a_claim_does_not_wait_for_the_disk_under_the_lock() {
+    let disk = SimDisk::new(1);
+    let store = cold_store(&disk).await;
+    let before = disk.counts().reads_of_writer;
+    let some = Claim {
+        max: 20,
+        ..claim(at(9))
+    };
+    let claimed = store.claim(some).await.unwrap();
+    assert_eq!(claimed.messages.len(), 20);
+    let reads = disk.counts().reads_of_writer - before;
+    // Without looking ahead there are 40. The cache may drop a page again.
+    assert!(reads <= 10, "{reads} reads");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn an_accepted_message_looks_up_its_recipients_before_the_lock() {
+    let disk = SimDisk::new(1);
+    let store = cold_store(&disk).await;
+    // One of each page of the table, and as many unknown ones.
+    let mut known = recipients(0..2000);
+    known.retain(|recipient| recipient.ends_with("@d7.example"));
+    let unknown = known.iter().map(|recipient| format!("x{recipient}"));
+    let all: Vec<String> = unknown.chain(known.iter().cloned()).collect();
+    let before = disk.counts().reads_of_writer;
+    accept(&store, &all).await;
+    let reads = disk.counts().reads_of_writer - before;
+    assert!(
+        reads <= 4,
+        "{reads} reads, where {} recipients lie",
+        all.len()
+    );
+    store.close().await;
+}
+
+fn day(number: i64) -> Time {
+    Time(number * 86_400_000_000)
+}
+
+#[tokio::test]
+async fn recipients_without_a_message_for_long_are_forgotten_in_steps() {
+    let disk = SimDisk::new(1);
+    for store in [open(&disk, 1), Store::memory()] {
+        for (on, numbers) in [(1, 0..500), (20, 0..9), (200, 0..10)] {
+            let recipients = recipients(numbers);
+            let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+            let mut accept = message(&recipients);
+            accept.queue.as_mut().unwrap().common.queued = day(on);
+            store.accept(accept).await.unwrap();
+            store.checkpoint().await;
+        }
+        let is_known = async |number| {
+            let recipient = recipients(number..number + 1)[0].parse().unwrap();
+            store.is_known("ann", &recipient).await.unwrap()
+        };
+        assert_eq!(store.expire(day(400), 1000).await.unwrap(), 0);
+        assert!(is_known(499).await);
+        let mut forgotten = Vec::new();
+        for _ in 0..60 {
+            forgotten.push(store.expire(day(401), 10).await.unwrap());
+        }
+        // A step looks at 160 recipients at most, and the search goes over the table once a day.
+        assert_eq!(forgotten[..49], [10; 49]);
+        assert_eq!(forgotten[49..], [0; 11]);
+        assert!(is_known(9).await && !is_known(10).await && !is_known(499).await);
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_search_that_finds_nothing_looks_at_few_recipients_at_once() {
+    let disk = SimDisk::new(1);
+    let store = cold_store(&disk).await;
+    let reads = async || {
+        let before = disk.counts().reads_of_writer;
+        assert_eq!(store.expire(day(7), 1).await.unwrap(), 0);
+        disk.counts().reads_of_writer - before
+    };
+    let mut steps = Vec::new();
+    for _ in 0..150 {
+        steps.push(reads().await);
+    }
+    // 16 recipients in each step, and 2000 in all.
+    assert!(steps.iter().all(|reads| *reads <= 3), "{steps:?}");
+    let searching = steps.iter().rposition(|reads| *reads > 0).unwrap();
+    assert!((112..=125).contains(&searching), "{searching}");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn numbers_of_events_come_whole() {
+    let store = open(&SimDisk::new(1), 1);
+    let NewHookKind::Outgoing(told) = event(Event::Delivered, QueueId(1)) else {
+        panic!("an event is outgoing");
+    };
+    let events = (0..300).map(|number| NewEvent {
+        account: "ann".into(),
+        recipient: format!("x@d{number:03}.example"),
+        told: told.clone(),
+        keep_until: at(99),
+    });
+    let accept = Accept {
+        events: events.collect(),
+        ..message(&["a@x.example"])
+    };
+    store.accept(accept).await.unwrap();
+    let counted = store.counted_events("ann", 0..=3).await.unwrap();
+    let domains: Vec<_> = counted.iter().map(|(row, _)| row.domain.clone()).collect();
+    let all: Vec<_> = (0..300)
+        .map(|number| format!("d{number:03}.example"))
+        .collect();
+    assert_eq!(domains, all);
+    store.close().await;
+}
