@@ -100,6 +100,8 @@ pub struct Counts {
     pub dir_syncs: u64,
     /// Calls that can fail. [`SimDisk::fail_call_after`] counts these.
     pub calls: u64,
+    /// These calls by their kind: `calls_of[Calls::Read as usize]` are the reads.
+    pub calls_of: [u64; 7],
     /// The most handles that were open at once.
     pub most_handles: usize,
     /// Reads by the thread that makes all changes of a store.
@@ -162,6 +164,9 @@ impl State {
             return false;
         }
         self.counts.calls += 1;
+        if let Some(calls) = self.counts.calls_of.get_mut(kind as usize) {
+            *calls += 1;
+        }
         match &mut self.faults.call {
             Some((calls, left)) if *calls == Calls::All || *calls == kind => {
                 if *left == 0 {

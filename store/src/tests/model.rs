@@ -696,20 +696,32 @@ fn course() -> Vec<Step> {
     steps.filter(|step| !step.is_fault()).collect()
 }
 
-/// The calls of the disk fail in turn, in the same course. With many cases each does, else some.
-#[test]
-fn any_call_of_the_disk_may_fail() {
-    let steps = course();
+/// The calls of the disk of each kind fail in turn, in the same course: at most so many of a kind.
+fn fail_calls(steps: &[Step], most: u64) {
     let world = World::new(0, Mode::Stepped);
     let disk = world.disk.clone();
-    let before = disk.counts().calls;
-    block_on(world.run(&steps));
-    let calls = disk.counts().calls - before;
-    let runs = u64::from(ProptestConfig::default().cases) / 10;
-    let step = (calls / runs).max(1);
-    for after in (0..calls).step_by(usize::try_from(step).unwrap()) {
-        let world = World::new(after, Mode::Stepped);
-        world.disk.fail_call_after(Calls::All, after);
-        block_on(world.run(&steps));
+    let before = disk.counts().calls_of;
+    block_on(world.run(steps));
+    let after = disk.counts().calls_of;
+    for kind in KINDS {
+        let places = after[kind as usize] - before[kind as usize];
+        assert!(places > 0, "the course has no call of the kind {kind:?}");
+        let step = places.div_ceil(most);
+        for place in (0..places).step_by(usize::try_from(step).unwrap()) {
+            let world = World::new(place, Mode::Stepped);
+            world.disk.fail_call_after(kind, place);
+            block_on(world.run(steps));
+        }
     }
+}
+
+#[test]
+fn any_call_of_the_disk_may_fail() {
+    fail_calls(&course(), 12);
+}
+
+#[test]
+#[ignore = "it takes minutes"]
+fn long_run_in_which_each_call_fails_once() {
+    fail_calls(&course(), u64::MAX);
 }

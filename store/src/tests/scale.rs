@@ -5,18 +5,22 @@ use std::time::Duration;
 use super::samples::*;
 use crate::{
     Accept, Claim, Event, NewEvent, NewHookKind, Options, Order, QueueFilter, QueueId, Store, Time,
-    disk::sim::SimDisk, engine::journal::Mode,
+    disk::sim::{Calls, SimDisk},
+    engine::journal::Mode,
 };
 
-fn open(disk: &SimDisk, seed: u64) -> Store {
-    let options = Options {
+fn options() -> Options {
+    Options {
         checkpoint_interval: Duration::MAX,
         segment_size: 4 << 20,
         // Less than the records take.
         cache_size: 4 << 20,
         ..Options::new("/data")
-    };
-    Store::open_on(disk.disk(), &options, Mode::Inline(seed)).unwrap()
+    }
+}
+
+fn open(disk: &SimDisk, seed: u64) -> Store {
+    Store::open_on(disk.disk(), &options(), Mode::Inline(seed)).unwrap()
 }
 
 /// Recipients with different names, at 50 domains.
@@ -164,5 +168,58 @@ async fn numbers_of_events_come_whole() {
         .map(|number| format!("d{number:03}.example"))
         .collect();
     assert_eq!(domains, all);
+    store.close().await;
+}
+
+/// A store whose index is large and nearly empty. Gives the bytes of the index.
+async fn large_and_empty(disk: &SimDisk) -> usize {
+    let store = cold_store(disk).await;
+    let all = Claim {
+        max: 1990,
+        max_per_destination: 1990,
+        ..claim(at(9))
+    };
+    let claimed = store.claim(all).await.unwrap().messages;
+    let done = claimed.iter().map(|queued| settle(queued, GONE));
+    store.settle(done.collect()).await.unwrap();
+    store.close().await;
+    let size = disk.content("index.redb").unwrap().len();
+    assert!(size > 4 << 20, "{size}");
+    size
+}
+
+#[tokio::test]
+async fn an_index_that_lost_its_records_gives_its_room_back() {
+    let disk = SimDisk::new(1);
+    let large = large_and_empty(&disk).await;
+    let store = open(&disk, 3);
+    let small = disk.content("index.redb").unwrap().len();
+    assert!(small < large / 3, "{small} of {large}");
+    assert_eq!(store.counts().await.queued, 10);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_failure_while_the_index_shrinks_loses_nothing() {
+    let disk = SimDisk::new(1);
+    let large = large_and_empty(&disk).await;
+    let options = options();
+    let mut starts = 0;
+    for number in 0..24 {
+        match number % 3 {
+            0 => disk.fail_sync_after(number / 3),
+            1 => disk.fail_call_after(Calls::Write, number * 2),
+            _ => disk.fail_power_after(number * 2),
+        }
+        let opened = Store::open_on(disk.disk(), &options, Mode::Inline(number + 10));
+        starts += u64::from(opened.is_ok());
+        drop(opened);
+        disk.crash();
+    }
+    let store = open(&disk, 3);
+    let small = disk.content("index.redb").unwrap().len();
+    assert!(small < large / 3, "{small} of {large}");
+    let rest = store.claim(claim(at(9))).await.unwrap();
+    assert_eq!(rest.messages.len(), 10, "after {starts} starts");
     store.close().await;
 }

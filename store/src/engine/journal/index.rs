@@ -21,7 +21,10 @@ use crate::{
         value::{append, exactly},
     },
 };
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
+    TableDefinition,
+};
 
 /// The format of the index as a whole. Keys and values have versions of their own.
 pub(crate) const FORMAT: u32 = 5;
@@ -41,6 +44,12 @@ const META_KEY: &str = "checkpoint";
 const COUNTERS: &str = "subject/";
 /// Before the name of a table or of operations: their version.
 const VERSION: &str = "version/";
+/// A smaller index is left as it is.
+const SHRINK_MIN: u64 = if cfg!(test) { 4 << 20 } else { 64 << 20 };
+/// The bytes that a row takes, about.
+const ROW: u64 = 512;
+/// An index is shrunk when less than one part in so many of it is in use.
+const SHRINK_SHARE: u64 = 8;
 /// How long to wait before looking again whether the disk has room.
 const FULL_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 250 });
 
@@ -89,12 +98,36 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Opens the index. None if there is none.
+    /// Opens the index. None if there is none. A large index that is nearly empty is shrunk first.
     pub(super) fn open(
         disk: &Arc<dyn Disk>,
         cache: usize,
         room: Arc<IndexRoom>,
     ) -> Result<Option<(Self, Meta)>, IndexError> {
+        let Some((index, size)) = Self::open_file(disk, cache, Arc::clone(&room))? else {
+            return Ok(None);
+        };
+        if size < SHRINK_MIN || index.rows()?.saturating_mul(ROW) >= size / SHRINK_SHARE {
+            let meta = index.meta()?;
+            return Ok(Some((index, meta)));
+        }
+        drop(index);
+        shrink(disk, cache)?;
+        match Self::open_file(disk, cache, room)? {
+            None => Ok(None),
+            Some((index, _)) => {
+                let meta = index.meta()?;
+                Ok(Some((index, meta)))
+            }
+        }
+    }
+
+    /// Opens the index as it is. Gives the bytes of its file too.
+    fn open_file(
+        disk: &Arc<dyn Disk>,
+        cache: usize,
+        room: Arc<IndexRoom>,
+    ) -> Result<Option<(Self, u64)>, IndexError> {
         let file = match disk.open(FILE, Open::Existing) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             result => result?,
@@ -104,9 +137,19 @@ impl Index {
             Err(error) if error.kind() == io::ErrorKind::NotFound => file,
             Err(error) => return Err(error.into()),
         };
+        let size = file.size()?;
         let index = Self::on(Patient::new(disk, file, room), cache)?;
-        let meta = index.meta()?;
-        Ok(Some((index, meta)))
+        Ok(Some((index, size)))
+    }
+
+    /// How many rows all tables have. This costs the same for any number of rows.
+    fn rows(&self) -> Result<u64, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let mut rows = 0;
+        for table in transaction.list_tables()? {
+            rows += transaction.open_untyped_table(table)?.len()?;
+        }
+        Ok(rows)
     }
 
     /// Makes an empty index. A crash in between leaves none.
@@ -221,6 +264,30 @@ impl Index {
             .begin_read()
             .map_err(|error| Fault::from(redb::Error::from(error)))
     }
+}
+
+/// Gives the room back that an index does not need any more. It once had many more rows. The cost
+/// is in proportion to the rows that are left. If it fails, the index has the same rows as before,
+/// and is opened as after any failure.
+fn shrink(disk: &Arc<dyn Disk>, cache: usize) -> Result<(), IndexError> {
+    let file = disk.open(FILE, Open::Existing)?;
+    let before = file.size()?;
+    // Its failures are no reason to stop, so the room is another.
+    let mut index = Index::on(Patient::new(disk, file, Arc::default()), cache)?;
+    let shrunk = index.database.compact();
+    drop(index);
+    let after = disk.open(FILE, Open::Existing)?.size()?;
+    match shrunk {
+        Ok(_) => tracing::info!(
+            before,
+            after,
+            "the index was large and nearly empty; it was shrunk"
+        ),
+        Err(error) => {
+            tracing::warn!(%error, "the index could not be shrunk; it is used as it is");
+        }
+    }
+    Ok(())
 }
 
 /// Makes the index safe after a sync of it failed.
