@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `files`, `lines` | reading files, and the lines of files with continuations |
 //! | `document` | writing TOML |
-//! | `notes` | what became of each setting |
+//! | `notes` | the fate of each setting |
 //! | `output` | writing the result |
 //! | `mox`, `postfix`, `stalwart` | the servers |
 
@@ -45,7 +45,7 @@ pub struct Import {
     pub dynamic: String,
     /// Further files that the two name.
     pub files: Vec<PrivateFile>,
-    /// What became of each setting, in the order of the files.
+    /// The fate of each setting, in the order of the files.
     pub notes: Vec<Note>,
 }
 

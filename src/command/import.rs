@@ -23,7 +23,7 @@ const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
 /// Imports the folder of mox. Gives the path of the new postrider.conf.
 pub(super) fn from_mox(conf: &Path, options: &ImportFolder) -> anyhow::Result<PathBuf> {
-    let import = mox(&Disk, &options.from);
+    let import = mox(&Disk, &absolute(&options.from)?);
     write(conf, options, import)
 }
 
@@ -31,7 +31,7 @@ pub(super) fn from_mox(conf: &Path, options: &ImportFolder) -> anyhow::Result<Pa
 pub(super) fn from_postfix(conf: &Path, options: &ImportFolder) -> anyhow::Result<PathBuf> {
     let hostname = std::fs::read_to_string(HOSTNAME).unwrap_or_default();
     let hostname = Some(hostname.trim()).filter(|name| !name.is_empty());
-    let import = postfix(&Disk, &options.from, hostname);
+    let import = postfix(&Disk, &absolute(&options.from)?, hostname);
     write(conf, options, import)
 }
 
@@ -103,6 +103,11 @@ pub(super) fn from_stalwart(conf: &Path, options: &ImportHooks) -> anyhow::Resul
         conf.display()
     ))?;
     Ok(true)
+}
+
+/// The path from the root on. Our files name files of the other server by it.
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("{} is no path", path.display()))
 }
 
 fn parent(path: &Path) -> &Path {

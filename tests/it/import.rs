@@ -53,8 +53,11 @@ async fn mox_is_imported_once_and_the_result_passes_the_test() {
     copy(&samples("mox/small/in"), &from);
     // The user of the server must exist when root runs this test.
     let user = User::from_uid(geteuid()).unwrap().unwrap().name;
-    let mut statics = fs::read_to_string(from.join("mox.conf")).unwrap();
-    statics += &format!("User: {user}\n");
+    let statics = fs::read_to_string(from.join("mox.conf")).unwrap();
+    // Without its public listener the server needs no certificate.
+    let (before, public) = statics.split_once("\tpublic:\n").unwrap();
+    let (_, behind) = public.split_once("\tinternal:\n").unwrap();
+    let statics = format!("User: {user}\n{before}\tinternal:\n{behind}");
     fs::write(from.join("mox.conf"), statics).unwrap();
     let before = contents(&from);
     let conf = dir.path().join("new/config/postrider.conf");
@@ -66,7 +69,7 @@ async fn mox_is_imported_once_and_the_result_passes_the_test() {
         "taken:\n",
         "changed:\n",
         "no counterpart:\n",
-        "mox.conf:4: Hostname: hostname\n",
+        "mox.conf:5: Hostname: hostname\n",
         "and 2 key files\n",
         "config OK\n",
     ] {
@@ -95,20 +98,19 @@ async fn mox_is_imported_once_and_the_result_passes_the_test() {
 async fn a_password_that_is_missing_is_told_and_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("config");
-    let from = samples("postfix/relay/in");
-    let (from, target) = (from.to_str().unwrap(), folder.to_str().unwrap());
+    // The folder of Postfix is relative to the folder in which the command runs.
+    let from = "testdata/import/postfix/relay/in";
+    let target = folder.to_str().unwrap();
     let arguments = ["config", "import-postfix", from, "--dir", target];
     let conf = dir.path().join("elsewhere/postrider.conf");
     let (code, out, err) = told(program::run(&conf, &arguments).await);
     assert_eq!(code, 1, "{out}");
     let missing = "relay-smtp-relay-example.submission.auth.password: is required, but missing";
     assert!(err.contains(missing), "{err}");
-    assert!(folder.join("postrider.conf").is_file());
-    for text in [
-        out,
-        err,
-        fs::read_to_string(folder.join("postrider.conf")).unwrap(),
-    ] {
+    let statics = fs::read_to_string(folder.join("postrider.conf")).unwrap();
+    let key = samples("postfix/relay/in/key.pem");
+    assert!(statics.contains(key.to_str().unwrap()), "{statics}");
+    for text in [out, err, statics] {
         assert!(!text.contains("not-to-be-taken"), "{text}");
     }
 }
@@ -171,6 +173,9 @@ async fn hooks_of_stalwart_are_printed_or_added() {
 
     let (code, _, err) = told(program::run(&conf, &write).await);
     assert_eq!(code, 1);
-    assert!(err.contains("hooks"), "{err}");
+    assert!(
+        err.contains("hooks.spam-scan") && err.contains("already"),
+        "{err}"
+    );
     assert_eq!(fs::read_to_string(&conf).unwrap(), written);
 }

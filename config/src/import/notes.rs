@@ -1,11 +1,11 @@
-//! What became of each setting of the other server.
+//! The fate of each setting of the other server.
 
 use std::{
     fmt,
     path::{Path, PathBuf},
 };
 
-/// What became of a setting.
+/// The fate of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {
     /// It is in our files with the same meaning.
@@ -38,7 +38,7 @@ pub struct Note {
     pub file: PathBuf,
     /// The line, from 1. 0 means the whole file.
     pub line: usize,
-    /// What became of it.
+    /// Its fate.
     pub fate: Fate,
     /// The name of the setting. It may be empty.
     pub key: String,

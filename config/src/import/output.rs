@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use toml_edit::{DocumentMut, Item};
+
 use super::{Fragment, Import, PrivateFile};
 use crate::{dynamics::folder_of, error::Errors, file::replace, statics::Static};
 
@@ -23,6 +25,14 @@ pub enum WriteError {
     /// These files are there already.
     #[error("{} there already; nothing was written, so move the old files away first", list(.0))]
     Exists(Vec<PathBuf>),
+    /// These tables are in `postrider.conf` already.
+    #[error("{} in {} already; nothing was written, so rename or remove the old tables first", join(names), file.display())]
+    Defined {
+        /// The names of the tables, such as `hooks.scan`.
+        names: Vec<String>,
+        /// The file.
+        file: PathBuf,
+    },
     /// The new file would have errors.
     #[error("{0}")]
     Invalid(Errors),
@@ -36,13 +46,18 @@ pub enum WriteError {
     },
 }
 
+/// `a is`, or `a, b are`.
+fn join(names: &[String]) -> String {
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    format!("{} {verb}", names.join(", "))
+}
+
 fn list(paths: &[PathBuf]) -> String {
     let names: Vec<String> = paths
         .iter()
         .map(|path| path.display().to_string())
         .collect();
-    let verb = if names.len() == 1 { "is" } else { "are" };
-    format!("{} {verb}", names.join(", "))
+    join(&names)
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> WriteError {
@@ -92,6 +107,11 @@ impl Fragment {
         let old = fs::read_to_string(&target).map_err(failed(conf))?;
         // Without this check, the errors would seem to be those of the import.
         Static::parse(&old, conf).map_err(WriteError::Invalid)?;
+        let names = self.names_in(&old);
+        if !names.is_empty() {
+            let file = conf.to_owned();
+            return Err(WriteError::Defined { names, file });
+        }
         let end = if old.is_empty() || old.ends_with('\n') {
             ""
         } else {
@@ -106,6 +126,25 @@ impl Fragment {
             take_back(&placed);
             failed(conf)(source)
         })
+    }
+
+    /// The tables of the fragment that a file has too.
+    fn names_in(&self, old: &str) -> Vec<String> {
+        let parse = |text: &str| text.parse::<DocumentMut>().unwrap_or_default();
+        let (old, new) = (parse(old), parse(&self.text));
+        let mut names = Vec::new();
+        for kind in ["hooks", "milters"] {
+            let table = |document: &DocumentMut| {
+                let table = document.get(kind).and_then(Item::as_table_like);
+                table.map_or_else(Vec::new, |table| {
+                    table.iter().map(|(name, _)| name.to_owned()).collect()
+                })
+            };
+            let there = table(&old);
+            let both = table(&new).into_iter().filter(|name| there.contains(name));
+            names.extend(both.map(|name| format!("{kind}.{name}")));
+        }
+        names
     }
 }
 
@@ -235,6 +274,8 @@ fn place(
             }
             placed.push(target);
         }
+        // The folder itself may be new in the folder above it.
+        folders.push(folder_of(folder).to_owned());
         for folder in &folders {
             let path: &Path = if folder.as_os_str().is_empty() {
                 Path::new(".")
@@ -353,12 +394,9 @@ mod tests {
         let new = fs::read_to_string(&conf).unwrap();
         assert_eq!(new, format!("{old}\n\n{}", fragment.text));
         assert_eq!(mode(&dir.path().join("hooks/a.secret")), 0o600);
-        // A second time, the secret is there.
+        // A second time, the hook is there.
         let error = fragment.write(&conf, None).unwrap_err().to_string();
-        assert!(
-            error.contains("duplicate key") || error.contains("not valid TOML"),
-            "{error}"
-        );
+        assert!(error.starts_with("hooks.a is in "), "{error}");
         assert_eq!(fs::read_to_string(&conf).unwrap(), new);
         // The secret alone is there.
         fs::write(&conf, old).unwrap();

@@ -54,7 +54,8 @@ pub fn postfix(files: &dyn Files, folder: &Path, hostname: Option<&str>) -> Resu
     Ok(output::write(context, &hostname, &model, relays, listeners))
 }
 
-/// The text of a file. Bytes that are not UTF-8 become U+FFFD; whoever reads a value tells of it.
+/// The text of a file. Bytes that are not UTF-8 become U+FFFD, and each value with this
+/// character is noted.
 fn read_lossy(files: &dyn Files, path: &Path) -> Result<String, Errors> {
     match files.read(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),

@@ -25,7 +25,7 @@ pub struct Fragment {
     pub text: String,
     /// The secrets of hooks.
     pub files: Vec<PrivateFile>,
-    /// What became of each setting.
+    /// The fate of each setting.
     pub notes: Vec<Note>,
 }
 
@@ -153,13 +153,20 @@ impl Reading<'_> {
             })
             .map(|(name, _)| name)
             .collect();
-        if table.contains_key("url") {
+        let flat = table.contains_key("url");
+        if flat {
             let settings = Settings::new("session.hook", table, at, &inner);
             self.hook("stalwart", settings, true);
         }
-        for (id, item) in table.iter().filter(|(id, _)| inner.contains(id)) {
-            if let Some(table) = item.as_table_like() {
-                let name = format!("session.hook.{id}");
+        for (id, item) in table.iter() {
+            let name = format!("session.hook.{id}");
+            if !inner.contains(&id) {
+                if !flat {
+                    self.found = true;
+                    let text = "has no url, so it is left out";
+                    self.note(Fate::NoCounterpart, reading_span(item), &name, text);
+                }
+            } else if let Some(table) = item.as_table_like() {
                 let settings = Settings::new(&name, table, reading_span(item), &[]);
                 self.hook(id, settings, false);
             }
@@ -225,10 +232,12 @@ impl Reading<'_> {
             }
         }
         if let Some((item, place)) = settings.take("options.tempfail-on-error") {
-            self.on_error(item, place, &name, &mut table);
+            let key = format!("{name}.options.tempfail-on-error");
+            self.on_error(item, place, &key, &mut table);
         }
         if let Some((item, place)) = settings.take("timeout.command") {
-            self.duration_of(item, place, &name, &mut table);
+            let key = format!("{name}.timeout.command");
+            self.duration_of(item, place, &key, &mut table);
         }
         self.rest(settings);
         self.document.push(table);
@@ -449,7 +458,12 @@ impl Reading<'_> {
                 }
             })
             .collect();
-        let file = format!("hooks/{clean}.secret");
+        let mut file = format!("hooks/{clean}.secret");
+        // Two names may differ in the replaced characters only.
+        let taken = |file: &PrivateFile, name: &str| file.path.to_str() == Some(name);
+        if self.files.iter().any(|other| taken(other, &file)) {
+            file = format!("hooks/{clean}.{}.secret", self.files.len());
+        }
         to.set("auth.password_file", &file);
         // A name in "%{...}%" stands for a secret elsewhere.
         let content = if secret.starts_with("%{") {

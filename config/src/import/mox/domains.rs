@@ -92,7 +92,7 @@ pub(super) fn convert(
     let selectors = dkim.and_then(|dkim| dkim.get("Selectors"));
     for node in selectors.into_iter().flat_map(Node::all) {
         let mut table = Table::new(&["domains", name, "dkim", "selectors", &node.key]);
-        selector(convert, node, name, &mut table);
+        selector(convert, node, &mut table);
         document.push(table);
     }
     let aliases = domain.get("Aliases");
@@ -116,9 +116,9 @@ fn separators(convert: &mut Convert<'_>, domain: &Node, to: &mut Table) {
     convert.apply(domain, to, &[rule]);
 }
 
-fn selector(convert: &mut Convert<'_>, node: &Node, domain: &str, to: &mut Table) {
+fn selector(convert: &mut Convert<'_>, node: &Node, to: &mut Table) {
     if let Some(file) = node.get("PrivateKeyFile") {
-        let path = key_file(convert, file, &node.key, domain);
+        let path = key_file(convert, file);
         to.set("private_key_file", path.display().to_string());
     }
     convert.apply(node, to, SELECTOR);
@@ -142,11 +142,11 @@ fn selector(convert: &mut Convert<'_>, node: &Node, domain: &str, to: &mut Table
 }
 
 /// Copies a key file. Gives the path of the copy.
-fn key_file(convert: &mut Convert<'_>, node: &Node, selector: &str, domain: &str) -> PathBuf {
+fn key_file(convert: &mut Convert<'_>, node: &Node) -> PathBuf {
     let source = below(convert.folder, &node.value);
     let name = match Path::new(&node.value).file_name() {
         Some(name) => name.to_string_lossy().into_owned(),
-        None => format!("{selector}._domainkey.{domain}.privatekey.pkcs8.pem"),
+        None => "privatekey.pkcs8.pem".to_owned(),
     };
     if let Some(copy) = convert.copies.get(&source).cloned() {
         convert.taken(node, format!("copied to {}", copy.display()));

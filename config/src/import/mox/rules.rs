@@ -116,7 +116,7 @@ impl<'a> Convert<'a> {
         }
     }
 
-    /// Notes all keys that nobody asked for.
+    /// Notes all keys that no caller asked for.
     pub(super) fn left_over(&mut self, root: &Node) {
         for child in &root.children {
             if !child.is_left() {

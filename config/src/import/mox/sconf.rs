@@ -15,7 +15,7 @@ use crate::error::{ConfigError, Errors};
 /// No file of mox is nested this deep.
 const DEEPEST: usize = 32;
 
-/// A key with its value or with what is nested below it.
+/// A key with its value or with the keys below it.
 #[derive(Debug)]
 pub(super) struct Node {
     /// The key. Empty for an item of a list.
@@ -26,7 +26,7 @@ pub(super) struct Node {
     pub(super) value: String,
     /// The line, from 1.
     pub(super) line: usize,
-    /// What is nested below.
+    /// The keys or items below.
     pub(super) children: Vec<Self>,
     used: Cell<bool>,
 }
@@ -43,14 +43,14 @@ impl Node {
         }
     }
 
-    /// The child with this key. Whoever asks for it tells what becomes of it.
+    /// The child with this key. The caller notes its fate.
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
         let found = self.children.iter().find(|child| child.key == key)?;
         found.used.set(true);
         Some(found)
     }
 
-    /// All children. Whoever asks for them tells what becomes of them.
+    /// All children. The caller notes their fate.
     pub(super) fn all(&self) -> impl Iterator<Item = &Self> {
         self.children.iter().inspect(|child| child.used.set(true))
     }
@@ -71,7 +71,7 @@ impl Node {
         self.all().map(|item| item.value.as_str()).collect()
     }
 
-    /// Whether nobody asked for this key.
+    /// Whether no caller asked for this key.
     pub(super) const fn is_left(&self) -> bool {
         !self.used.get()
     }

@@ -50,10 +50,10 @@ pub(super) fn convert(convert: &mut Convert<'_>, root: &Node, document: &mut Doc
         && !node.value.is_empty()
     {
         plain.set("admin_password_file", "adminpasswd");
-        convert.changed(
+        convert.left(
             node,
-            "admin_password_file is \"adminpasswd\"; the password is not taken, so set one with \
-             \"postrider setadminpassword\"",
+            "the password is not taken; admin_password_file is \"adminpasswd\", and \
+             \"postrider setadminpassword\" writes it",
         );
     }
     for (key, rules) in [("Postmaster", POSTMASTER), ("HostTLSRPT", HOST_TLS_RPT)] {

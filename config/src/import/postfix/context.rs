@@ -1,4 +1,4 @@
-//! What all parts of the import share: the parameters, the files, the notes.
+//! The parameters, the files and the notes, for all parts of the import.
 
 use std::{
     cell::RefCell,
@@ -60,7 +60,7 @@ pub(super) struct Context<'a> {
     pub(super) params: Params,
     master: PathBuf,
     notes: RefCell<Notes>,
-    /// The files that were asked for, with what was found.
+    /// The path of each file that a parameter names.
     resolved: RefCell<BTreeMap<(String, bool), PathBuf>>,
 }
 
@@ -132,7 +132,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The value of a parameter. Whoever asks for it tells what becomes of it.
+    /// The value of a parameter. The caller notes its fate.
     pub(super) fn get(&self, name: &str) -> Found {
         let set = self.params.set.get(name);
         if let Some(setting) = set {
@@ -210,7 +210,7 @@ impl<'a> Context<'a> {
         path_found
     }
 
-    /// Notes all parameters that nobody asked for.
+    /// Notes all parameters that no caller asked for.
     pub(super) fn left_over(&self, services: Option<&[Service]>) {
         for (name, setting) in &self.params.set {
             if !setting.used.get() {

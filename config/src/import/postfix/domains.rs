@@ -19,7 +19,7 @@ pub(super) struct Domains {
     /// `virtual_mailbox_domains`.
     pub(super) mailbox: Vec<String>,
     known: HashSet<String>,
-    /// What is appended to a name without a domain.
+    /// The domain of a name without one.
     pub(super) origin: String,
     /// The characters that separate an extension from a local-part.
     pub(super) separators: Vec<char>,
@@ -60,6 +60,11 @@ pub(super) fn read(context: &Context<'_>) -> Domains {
         } else if let Some(name) = domains.add(context, &name, &place) {
             domains.local.push(name);
         }
+    }
+    if !domains.local.is_empty() {
+        let text = "users of the system have accounts only where an alias names them; add an \
+            account for each other user";
+        context.changed(&context.place("mydestination"), text);
     }
     for (name, place) in maps::names(context, &context.get("virtual_mailbox_domains")) {
         if let Some(name) = domains.add(context, &name, &place) {

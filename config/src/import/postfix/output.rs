@@ -1,4 +1,4 @@
-//! What was read, written as our files.
+//! The model of addresses, the routes and the services, written as our files.
 
 use std::collections::HashMap;
 

@@ -198,7 +198,8 @@ impl Params {
         Ok(())
     }
 
-    /// The inside of `${...}`: a name, with `?` and `:` for what stands for it, or a comparison.
+    /// The inside of `${...}`: a name or a comparison, with `?` and `:` before the texts
+    /// for both cases.
     fn reference(&self, inner: &str, above: &mut Vec<String>) -> Result<String, String> {
         above.push(String::new());
         let result = self.reference_within(inner, above);
@@ -228,7 +229,7 @@ impl Params {
         branch.map_or(Ok(String::new()), |text| self.text(text, above))
     }
 
-    /// `{left} OPERATOR {right}` and what follows it.
+    /// `{left} OPERATOR {right}`, and the rest of the text.
     fn comparison<'t>(
         &self,
         inner: &'t str,

@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct Relays {
     pub(super) transports: Vec<Table>,
     pub(super) routes: Vec<Table>,
-    /// The name of each transport, by what it does.
+    /// The name of each transport, by its kind and host.
     names: HashMap<String, String>,
     /// How many transports have each wanted name.
     numbers: HashMap<String, u32>,

@@ -23,7 +23,7 @@ use crate::{
 /// The range of `max_message_size`.
 const SIZES: (u64, u64) = (64 << 10, 2 << 30);
 
-/// The tables of `postrider.conf` for what comes in.
+/// The tables of `postrider.conf` for mail that comes in.
 #[derive(Debug, Default)]
 pub(super) struct Services {
     pub(super) listeners: Vec<Table>,
