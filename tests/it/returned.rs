@@ -126,6 +126,12 @@ fn reverse_path(mail: &str) -> String {
     path.split_once('>').unwrap().0.to_owned()
 }
 
+/// The ENVID of the transaction in which a remote received a message.
+fn envid(mail: &str) -> &str {
+    let (_, envid) = mail.split_once("ENVID=").unwrap();
+    envid.split(' ').next().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_event_from_send_to_the_webhook() {
     every_event(By::Send).await;
@@ -295,13 +301,7 @@ async fn without_a_fromid_the_envid_or_the_message_id_lead_back() {
     );
     let mail = &remote.wait_for(1).await[0].mail;
     assert_eq!(reverse_path(mail), "app@example.org");
-    let envid = mail
-        .split_once("ENVID=")
-        .unwrap()
-        .1
-        .split(' ')
-        .next()
-        .unwrap();
+    let envid = envid(mail);
     let failed = about("user@remote.test", "failed", "Status: 5.2.2");
     let envelope = report(&format!("Original-Envelope-Id: {envid}\n{failed}"), "");
     let header = format!(
@@ -314,6 +314,65 @@ async fn without_a_fromid_the_envid_or_the_message_id_lead_back() {
         assert_eq!(kind(&payload), ("failed", true, false, 500));
         assert_eq!(payload["QueueMsgID"], sent["QueueMsgID"]);
     }
+    world.server.stop().await;
+}
+
+/// A recipient's server knows the ENVID of its own transaction, and the Message-ID. With them it
+/// claims that another recipient's mailbox is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_of_one_recipient_can_not_suppress_another() {
+    let (remote, receiver) = (remote().await, Receiver::start(|_| 200).await);
+    let world = world(&remote, &receiver, &receiver).await;
+    let mx = world.server.address("smtp").unwrap();
+    let mut calls = Calls(&receiver, 0);
+    let mut sent = Vec::new();
+    for to in ["one@remote.test", "two@remote.test"] {
+        send(&world, By::Submission, "app@example.org", to).await;
+        sent.push(calls.next().await.payload);
+    }
+    let received = remote.wait_for(2).await;
+    let (own, others) = (envid(&received[0].mail), envid(&received[1].mail));
+    assert_ne!(own, others);
+    let gone = about("two@remote.test", "failed", "Status: 5.1.1");
+    let message_id = |event: &Value| {
+        let id = event["MessageID"].as_str().unwrap();
+        format!("Message-ID: {id}\nSubject: told\n")
+    };
+    let forged = [
+        (
+            format!("Original-Envelope-Id: {own}\n{gone}"),
+            message_id(&sent[0]),
+        ),
+        (
+            format!("Original-Envelope-Id: {own}\n{gone}"),
+            message_id(&sent[1]),
+        ),
+        (gone.clone(), message_id(&sent[1])),
+    ];
+    for (report_text, header) in &forged {
+        arrives(mx, "", "app@example.org", &report(report_text, header)).await;
+    }
+    // Mail still goes there. The reports with its own ENVID may concern the recipient of that
+    // server, and nobody else.
+    send(&world, By::Submission, "app@example.org", "two@remote.test").await;
+    remote.wait_for(3).await;
+    loop {
+        let payload = calls.next().await.payload;
+        let own = payload["QueueMsgID"] == sent[0]["QueueMsgID"];
+        assert!(own || payload["Suppressing"] == false, "{payload}");
+        if payload["Event"] == "delivered" {
+            break;
+        }
+    }
+    // The server of the recipient itself is believed.
+    let honest = report(&format!("Original-Envelope-Id: {others}\n{gone}"), "");
+    arrives(mx, "", "app@example.org", &honest).await;
+    let payload = calls.next().await.payload;
+    assert_eq!(payload["QueueMsgID"], sent[1]["QueueMsgID"], "{payload}");
+    assert_eq!(payload["Suppressing"], true, "{payload}");
+    send(&world, By::Submission, "app@example.org", "two@remote.test").await;
+    let payload = calls.next().await.payload;
+    assert_eq!(kind(&payload), ("suppressed", false, false, 0));
     world.server.stop().await;
 }
 

@@ -1,10 +1,11 @@
 //! One call of a webhook: headers, signature, and the kept part of the answer.
 
-use std::{error::Error, fmt::Write, time::Instant};
+use std::{error::Error, fmt::Write, io, time::Instant};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use hmac::{Hmac, Mac};
+use nix::errno::Errno;
 use postrider_config::{Dynamic, WebhookSecret};
 use postrider_smtp::mime;
 use postrider_store::{Clock, Hook, HookAttempt, HookKind, Mail, Store, StoreError, Time};
@@ -35,15 +36,60 @@ pub(crate) struct Caller {
 /// The reason, in words, why a call was not made or got no answer. It goes into the history.
 struct Failure(String);
 
+/// Why no call could be made, whoever the receiver: file descriptors, memory or buffers are used
+/// up. Such a call is no attempt.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UsedUp(String);
+
+/// Why a call has no status.
+enum NoStatus {
+    Failed(Failure),
+    UsedUp(UsedUp),
+}
+
+impl From<Failure> for NoStatus {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<reqwest::Error> for NoStatus {
+    fn from(error: reqwest::Error) -> Self {
+        let text = chain(&error);
+        match is_used_up(&error) {
+            true => Self::UsedUp(UsedUp(text)),
+            false => Self::Failed(Failure(text)),
+        }
+    }
+}
+
+/// Whether the system says in one of the causes that our own means are used up.
+fn is_used_up(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let errno = error.downcast_ref().and_then(io::Error::raw_os_error);
+        let used_up = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS];
+        if errno.is_some_and(|errno| used_up.contains(&Errno::from_raw(errno))) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 impl Caller {
     /// Makes a call and gives its result. Without `payload`, the payload is made from the store.
+    ///
+    /// # Errors
+    /// If no call can be made now.
     pub(crate) async fn call(
         &self,
         hook: &Hook,
         payload: Option<Bytes>,
         config: &Dynamic,
         clock: &dyn Clock,
-    ) -> HookAttempt {
+    ) -> Result<HookAttempt, UsedUp> {
         let start = clock.now();
         let begun = Instant::now();
         let result = self.try_call(hook, payload, config, start).await;
@@ -67,9 +113,10 @@ impl Caller {
                     attempt.error = format!("the receiver answered {status}");
                 }
             }
-            Err(Failure(text)) => attempt.error = text,
+            Err(NoStatus::Failed(Failure(text))) => attempt.error = text,
+            Err(NoStatus::UsedUp(used_up)) => return Err(used_up),
         }
-        attempt
+        Ok(attempt)
     }
 
     async fn try_call(
@@ -78,7 +125,7 @@ impl Caller {
         payload: Option<Bytes>,
         config: &Dynamic,
         now: Time,
-    ) -> Result<(reqwest::StatusCode, String), Failure> {
+    ) -> Result<(reqwest::StatusCode, String), NoStatus> {
         let url: Url = hook
             .url
             .parse()
@@ -92,10 +139,7 @@ impl Caller {
         };
         let headers = headers(hook, secrets(hook, config), now, &payload)?;
         let request = self.client.post(url).headers(headers).body(payload);
-        let response = request
-            .send()
-            .await
-            .map_err(|error| Failure(chain(&error)))?;
+        let response = request.send().await?;
         let status = response.status();
         Ok((status, beginning(response).await))
     }
@@ -219,4 +263,25 @@ fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod used_up_tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("sending")]
+    struct Outer(#[source] io::Error);
+
+    #[test]
+    fn used_up_means_are_found_among_the_causes() {
+        let outer = |errno: Errno| Outer(io::Error::from_raw_os_error(errno as i32));
+        assert!(is_used_up(&outer(Errno::EMFILE)));
+        assert!(is_used_up(&io::Error::other(outer(Errno::ENFILE))));
+        assert!(is_used_up(&io::Error::from_raw_os_error(
+            Errno::ENOMEM as i32
+        )));
+        assert!(!is_used_up(&outer(Errno::ECONNREFUSED)));
+        assert!(!is_used_up(&io::Error::other("x")));
+    }
 }

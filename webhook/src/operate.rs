@@ -15,7 +15,11 @@ use postrider_store::{
 };
 use tracing::info;
 
-use crate::{call::Caller, outcome::keep_until, payload};
+use crate::{
+    call::Caller,
+    outcome::{keep_until, no_attempt},
+    payload,
+};
 
 /// The number of calls in a page.
 const PAGE: usize = 200;
@@ -307,7 +311,11 @@ impl Operator {
         };
         let config = self.config.load_full();
         let made = Some(Bytes::from(payload));
-        let attempt = self.caller.call(&hook, made, &config, &*self.clock).await;
+        let called = self.caller.call(&hook, made, &config, &*self.clock).await;
+        let attempt = called.unwrap_or_else(|used_up| HookAttempt {
+            error: used_up.to_string(),
+            ..no_attempt(self.clock.now())
+        });
         Ok((receiver.url, attempt))
     }
 }

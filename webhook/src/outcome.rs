@@ -34,6 +34,14 @@ pub(crate) fn release(hook: &Hook) -> SettleHook {
     }
 }
 
+/// Puts off a call that could not be made for want of our own means. The attempt does not count.
+pub(crate) fn postpone(hook: &Hook, until: Time) -> SettleHook {
+    SettleHook {
+        outcome: Outcome::Postpone(until),
+        ..release(hook)
+    }
+}
+
 /// The result of a call that was made: a retry if it failed and attempts are left, else its end.
 pub(crate) fn settle(
     hook: &Hook,

@@ -24,12 +24,12 @@ use tokio::{
     task::{self, JoinError, JoinSet},
     time::timeout,
 };
-use tracing::error;
+use tracing::{error, info};
 
 use crate::{
-    call::Caller,
+    call::{Caller, UsedUp},
     operate::Operator,
-    outcome::{no_attempt, release, settle},
+    outcome::{no_attempt, postpone, release, settle},
     receivers::{ReceiverKey, Receivers},
     share::MemoryBudget,
     target::PublicOnly,
@@ -42,6 +42,8 @@ const MEMORY: u64 = 128 << 20;
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// The pause before the store is asked again after it failed.
 const STORE_RETRY: Duration = Duration::from_secs(5);
+/// The pause of a call that could not be made for want of our own means.
+const USED_UP_RETRY: Duration = Duration::from_secs(5);
 /// The number of results that may wait for the store. With more, no new calls are made.
 const RESULTS_WAITING: usize = 1000;
 /// How long a connection without calls is kept. Many servers close theirs after 5 seconds, and a
@@ -73,6 +75,8 @@ pub struct Runner {
     settings: WebhookConfig,
     /// Results could not be recorded so far. Only one task records at a time.
     unsettled: Arc<AtomicBool>,
+    /// The last call could not be made for want of our own means.
+    used_up: AtomicBool,
 }
 
 /// Why a runner can't be made.
@@ -94,10 +98,19 @@ enum NextClaim {
     Paused(Moment),
 }
 
+/// The end of a task.
+enum End {
+    /// The server stops, so the call was not begun.
+    NotBegun,
+    /// No call could be made for want of our own means.
+    UsedUp(UsedUp),
+    /// The call was made.
+    Made(HookAttempt),
+}
+
 /// The calls that run now.
 struct Running {
-    /// The result is None for a call that was not begun.
-    calls: JoinSet<Option<HookAttempt>>,
+    calls: JoinSet<End>,
     /// The call of each task, and its receiver.
     claims: HashMap<task::Id, (Arc<Hook>, Arc<ReceiverKey>)>,
     receivers: Receivers,
@@ -130,6 +143,7 @@ impl Runner {
             clock,
             settings,
             unsettled: Arc::default(),
+            used_up: AtomicBool::new(false),
         })
     }
 
@@ -282,7 +296,7 @@ impl Runner {
     fn ended(
         &self,
         running: &mut Running,
-        ended: Result<(task::Id, Option<HookAttempt>), JoinError>,
+        ended: Result<(task::Id, End), JoinError>,
     ) -> Option<SettleHook> {
         let task = match &ended {
             Ok((task, _)) => *task,
@@ -291,8 +305,14 @@ impl Runner {
         let (hook, receiver) = running.claims.remove(&task)?;
         running.receivers.end_call(&receiver);
         let attempt = match ended {
-            Ok((_, Some(attempt))) => attempt,
-            Ok((_, None)) => return Some(release(&hook)),
+            Ok((_, End::Made(attempt))) => attempt,
+            Ok((_, End::NotBegun)) => return Some(release(&hook)),
+            Ok((_, End::UsedUp(used_up))) => {
+                if !self.used_up.swap(true, Relaxed) {
+                    error!(error = %used_up, "no webhook can be called; no attempt counts until that is over");
+                }
+                return Some(postpone(&hook, self.clock.now().after(USED_UP_RETRY)));
+            }
             Err(error) if error.is_cancelled() => return Some(release(&hook)),
             Err(panic) => {
                 error!(hook = hook.id.0, %panic, "a webhook call panicked");
@@ -302,6 +322,9 @@ impl Runner {
                 }
             }
         };
+        if attempt.code != 0 && self.used_up.swap(false, Relaxed) {
+            info!("webhooks can be called again");
+        }
         running
             .receivers
             .set_answering(&receiver, attempt.code != 0);
@@ -362,8 +385,13 @@ async fn call(
     config: Arc<Dynamic>,
     clock: Arc<dyn Clock>,
     permits: Arc<Semaphore>,
-) -> Option<HookAttempt> {
+) -> End {
     // The permits are closed when the server stops.
-    let _permit = permits.acquire().await.ok()?;
-    Some(caller.call(&hook, None, &config, &*clock).await)
+    let Ok(_permit) = permits.acquire().await else {
+        return End::NotBegun;
+    };
+    match caller.call(&hook, None, &config, &*clock).await {
+        Ok(attempt) => End::Made(attempt),
+        Err(used_up) => End::UsedUp(used_up),
+    }
 }
