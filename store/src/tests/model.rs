@@ -8,17 +8,12 @@
 //! showed at some moment. This moment is no earlier than the last answer that promised durability.
 //! Claims go into the next batch, and the last unit may be there or not.
 
+mod runs;
 mod sample;
 mod shown;
 mod steps;
 
 use std::{ops::AsyncFn, time::Duration};
-
-use proptest::{
-    prelude::*,
-    strategy::ValueTree,
-    test_runner::{RngSeed, TestRunner},
-};
 
 use self::{shown::*, steps::*};
 use super::samples::*;
@@ -112,6 +107,12 @@ impl World {
                 None
             }
         }
+    }
+
+    /// How many the model should claim. On a full disk the engine claims only as many as it can
+    /// settle.
+    fn claimed_of(&self, max: usize, claimed: usize) -> usize {
+        if self.full { claimed.min(max) } else { max }
     }
 
     /// Whether the engine goes on. After some faults it stops.
@@ -238,7 +239,8 @@ but it should be one of {shows:#?}"
                 };
                 let claimed = self.engine.claim(claim.clone()).await;
                 if let Ok(claimed) = claimed {
-                    let expected = self.model.claim(claim).await.unwrap();
+                    let max = self.claimed_of(claim.max, claimed.messages.len());
+                    let expected = self.model.claim(Claim { max, ..claim }).await.unwrap();
                     assert_eq!(claimed.messages, expected.messages);
                     assert_eq!(claimed.next_due, expected.next_due);
                     self.claimed.extend(claimed.messages);
@@ -367,6 +369,8 @@ but it should be one of {shows:#?}"
                 };
                 let claimed = self.engine.claim_hooks(claim.clone()).await;
                 if let Ok(claimed) = claimed {
+                    let max = self.claimed_of(claim.max, claimed.hooks.len());
+                    let claim = ClaimHooks { max, ..claim };
                     let expected = self.model.claim_hooks(claim).await.unwrap();
                     assert_eq!(claimed.hooks, expected.hooks);
                     assert_eq!(claimed.next_due, expected.next_due);
@@ -626,102 +630,4 @@ but it should be one of {shows:#?}"
         }
         self.crash(Crash::Power, None).await;
     }
-}
-
-fn block_on(work: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    runtime.unwrap().block_on(work);
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(step(), 1..60)
-}
-
-proptest! {
-    // The same cases each time, so that this test never fails by chance.
-    #![proptest_config(ProptestConfig {
-        cases: 150,
-        rng_seed: RngSeed::Fixed(20),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
-
-    #[test]
-    fn the_engine_does_what_the_model_does(seed: u64, steps in steps()) {
-        block_on(World::new(seed, Mode::Stepped).run(&steps));
-    }
-}
-
-proptest! {
-    // New cases each time. A failure shows its seed and its steps.
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    #[ignore = "it takes minutes, and each run is another"]
-    fn long_run_in_steps(seed: u64, steps in steps()) {
-        block_on(World::new(seed, Mode::Stepped).run(&steps));
-    }
-
-    // A checkpoint goes on while verbs are carried out. So a failure may not come again.
-    #[test]
-    #[ignore = "it takes minutes, and each run is another"]
-    fn long_run_with_threads(seed: u64, steps in steps()) {
-        block_on(World::new(seed, Mode::Held).run(&steps));
-    }
-}
-
-/// All calls of the disk come in the same order, whatever else the machine does.
-#[test]
-fn a_run_in_steps_is_the_same_each_time() {
-    let mut runner = TestRunner::deterministic();
-    for seed in 0..10 {
-        let steps = steps().new_tree(&mut runner).unwrap().current();
-        let run = || {
-            let world = World::new(seed, Mode::Stepped);
-            let disk = world.disk.clone();
-            block_on(world.run(&steps));
-            (disk.counts(), disk.content("index.redb"))
-        };
-        let (first, second) = (run(), run());
-        assert_eq!(first.0, second.0, "{steps:#?}");
-        assert!(first.1 == second.1, "{steps:#?}");
-    }
-}
-
-/// A course without faults, the same each time.
-fn course() -> Vec<Step> {
-    let mut runner = TestRunner::deterministic();
-    let steps = prop::collection::vec(step(), 50).new_tree(&mut runner);
-    let steps = steps.unwrap().current().into_iter();
-    steps.filter(|step| !step.is_fault()).collect()
-}
-
-/// The calls of the disk of each kind fail in turn, in the same course: at most so many of a kind.
-fn fail_calls(steps: &[Step], most: u64) {
-    let world = World::new(0, Mode::Stepped);
-    let disk = world.disk.clone();
-    let before = disk.counts().calls_of;
-    block_on(world.run(steps));
-    let after = disk.counts().calls_of;
-    for kind in KINDS {
-        let places = after[kind as usize] - before[kind as usize];
-        assert!(places > 0, "the course has no call of the kind {kind:?}");
-        let step = places.div_ceil(most);
-        for place in (0..places).step_by(usize::try_from(step).unwrap()) {
-            let world = World::new(place, Mode::Stepped);
-            world.disk.fail_call_after(kind, place);
-            block_on(world.run(steps));
-        }
-    }
-}
-
-#[test]
-fn any_call_of_the_disk_may_fail() {
-    fail_calls(&course(), 12);
-}
-
-#[test]
-#[ignore = "it takes minutes"]
-fn long_run_in_which_each_call_fails_once() {
-    fail_calls(&course(), u64::MAX);
 }

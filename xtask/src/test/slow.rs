@@ -48,7 +48,7 @@ pub(super) fn store_model() -> Result<Done> {
     let mut command = cargo();
     command.env("PROPTEST_CASES", COURSES);
     command.args(["test", "--locked", "--package=postrider-store", "--lib"]);
-    command.args(["tests::model::long_run", "--", "--ignored"]);
+    command.args(["tests::model::runs::long_run", "--", "--ignored"]);
     run_command(&mut command)
 }
 
