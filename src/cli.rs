@@ -3,6 +3,7 @@
 mod apikey;
 mod audit;
 mod config;
+mod dns;
 mod import;
 mod listing;
 mod login;
@@ -19,6 +20,7 @@ pub use audit::Audit;
 pub use config::{
     Account, Address, Alias, Config, Dkim, Domain, KeyAlgorithm, Route, Scope, Settings,
 };
+pub use dns::Dns;
 pub use import::{ImportFolder, ImportHooks};
 pub use listing::{Listing, When};
 pub use login::Login;
@@ -78,6 +80,10 @@ pub enum Command {
     /// account.
     #[command(subcommand)]
     Apikey(ApiKey),
+    /// List, check and publish the DNS records of a domain. Without a running server, the commands
+    /// work on the files.
+    #[command(subcommand)]
+    Dns(Dns),
     /// Let accounts log in again that had too many failed logins.
     #[command(subcommand)]
     Login(Login),

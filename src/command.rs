@@ -4,6 +4,7 @@ mod apikey;
 mod audit;
 mod config;
 mod desk;
+mod dns;
 mod history;
 mod hold_rules;
 mod import;
@@ -56,6 +57,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Setadminpassword => password::set_admin(conf),
         Command::Queue(command) => queue::run(&Running::of(conf)?, command),
         Command::Apikey(command) => apikey::run(&Running::of(conf)?, command),
+        Command::Dns(command) => dns::run(&Desk::of(conf)?, command),
         Command::Login(command) => login::run(&Running::of(conf)?, command),
         Command::Webapi(options) => webapi::run(options),
         Command::Version => print(&format!("postrider {}\n", env!("CARGO_PKG_VERSION"))),

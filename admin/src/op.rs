@@ -10,6 +10,7 @@
 
 pub mod audit;
 pub mod config;
+pub mod dns;
 pub mod history;
 pub mod hold_rules;
 pub mod keys;
@@ -126,6 +127,9 @@ macro_rules! operations {
             WebhookTest($crate::op::webhook::Test) = "webhook.test",
             WebhookHistory($crate::op::webhook::History) = "webhook.history",
             WebhookReplay($crate::op::webhook::Replay) = "webhook.replay",
+            DnsRecords($crate::op::dns::Records) = "dns.records",
+            DnsCheck($crate::op::dns::Check) = "dns.check",
+            DnsPublish($crate::op::dns::Publish) = "dns.publish",
             DomainList($crate::op::config::domains::List) = "domain.list",
             DomainAdd($crate::op::config::domains::Add) = "domain.add",
             DomainRemove($crate::op::config::domains::Remove) = "domain.remove",

@@ -31,7 +31,7 @@ impl DkimKey {
     /// # Errors
     /// A sentence that can follow the name of the file.
     pub fn from_pem(text: &str) -> Result<Self, String> {
-        let der = first_private_key(text)?;
+        let der = pkcs8_of_pem(text)?;
         if Ed25519KeyPair::from_pkcs8(&der).is_ok() {
             return Ok(Self {
                 algorithm: DkimAlgorithm::Ed25519,
@@ -98,8 +98,12 @@ impl fmt::Debug for DkimKey {
     }
 }
 
-/// The bytes of the first `PRIVATE KEY` block.
-fn first_private_key(text: &str) -> Result<Vec<u8>, String> {
+/// The bytes of the first `PRIVATE KEY` block of a PEM file: a private key as PKCS#8 in DER. Header
+/// lines such as `Note: ...` are skipped.
+///
+/// # Errors
+/// A sentence that can follow the name of the file.
+pub fn pkcs8_of_pem(text: &str) -> Result<Vec<u8>, String> {
     let mut lines = text.lines().map(str::trim);
     let label = lines
         .by_ref()
@@ -231,7 +235,7 @@ mod tests {
             "/../testdata/config/dynamic/keys"
         );
         let text = std::fs::read_to_string(format!("{folder}/{file}")).unwrap();
-        first_private_key(&text).unwrap()
+        pkcs8_of_pem(&text).unwrap()
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -107,6 +108,10 @@ async fn ask_upstream(mut asked: Asked, sender: watch::Sender<Option<Outcome>>) 
 }
 
 impl Resolver for CachingResolver {
+    fn directly(&self, servers: &[SocketAddr]) -> Option<Arc<dyn Resolver>> {
+        self.inner.upstream.directly(servers)
+    }
+
     fn ask(&self, question: Question) -> Lookup<Record> {
         let now = (self.inner.now)();
         let mut state = self.inner.state();

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -44,6 +45,7 @@ struct Tables {
     not_authentic: HashSet<String>,
     ttl: Option<Duration>,
     asked: HashMap<Question, usize>,
+    zone_servers: Option<FakeResolver>,
 }
 
 impl FakeResolver {
@@ -129,6 +131,12 @@ impl FakeResolver {
         self.tables().ttl = Some(ttl);
     }
 
+    /// The tables of the servers of all zones, for [`Resolver::directly`]. A clone of this resolver
+    /// must not be its own zone server.
+    pub fn set_zone_servers(&self, servers: Self) {
+        self.tables().zone_servers = Some(servers);
+    }
+
     /// How often a question was asked.
     #[must_use]
     pub fn asked(&self, question: &Question) -> usize {
@@ -182,6 +190,11 @@ impl Tables {
 }
 
 impl Resolver for FakeResolver {
+    fn directly(&self, _: &[SocketAddr]) -> Option<Arc<dyn Resolver>> {
+        let servers = self.tables().zone_servers.clone();
+        servers.map(|servers| Arc::new(servers) as Arc<dyn Resolver>)
+    }
+
     fn ask(&self, question: Question) -> Lookup<Record> {
         *self.tables().asked.entry(question.clone()).or_default() += 1;
         let fake = self.clone();

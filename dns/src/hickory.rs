@@ -12,7 +12,7 @@
 //! again each hour. While the root is not "secure", answers are not validated, and none is
 //! authentic.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hickory_resolver::{
     TokioResolver,
@@ -29,7 +29,8 @@ use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use crate::{
-    Answer, DnsError, Lookup, Mx, Negative, Now, Question, Record, RecordType, Resolver, Srv, Tlsa,
+    Answer, Caa, DnsError, Lookup, Mx, Negative, Now, Question, Record, RecordType, Resolver, Srv,
+    Tlsa,
 };
 
 /// How long the root's answer holds.
@@ -53,12 +54,14 @@ pub struct HickorySettings<'a> {
 /// Asks DNS servers.
 #[derive(Clone)]
 pub struct HickoryResolver {
-    inner: std::sync::Arc<Inner>,
+    inner: Arc<Inner>,
 }
 
 struct Inner {
     plain: TokioResolver,
     validating: Option<Validating>,
+    timeout: Duration,
+    now: Now,
 }
 
 /// A resolver that validates, and whether its servers let it.
@@ -87,17 +90,22 @@ impl HickoryResolver {
     /// # Errors
     /// If the configuration of the system can't be read.
     pub fn new(settings: &HickorySettings<'_>) -> Result<Self, HickorySetupError> {
-        let plain = build(settings, false)?;
+        let plain = build(settings, false, true)?;
         let validating = match settings.validate {
             true => Some(Validating {
-                resolver: build(settings, true)?,
+                resolver: build(settings, true, true)?,
                 now: settings.now.clone(),
                 root: Mutex::new(None),
             }),
             false => None,
         };
         Ok(Self {
-            inner: std::sync::Arc::new(Inner { plain, validating }),
+            inner: Arc::new(Inner {
+                plain,
+                validating,
+                timeout: settings.timeout,
+                now: Arc::clone(&settings.now),
+            }),
         })
     }
 }
@@ -113,8 +121,10 @@ impl std::fmt::Debug for HickoryResolver {
 fn build(
     settings: &HickorySettings<'_>,
     validate: bool,
+    recursion: bool,
 ) -> Result<TokioResolver, HickorySetupError> {
     let mut options = ResolverOpts::default();
+    options.recursion_desired = recursion;
     options.timeout = settings.timeout;
     options.attempts = 2;
     options.ndots = 0;
@@ -184,8 +194,29 @@ fn no_answer(error: &NetError) -> bool {
 }
 
 impl Resolver for HickoryResolver {
+    fn directly(&self, servers: &[SocketAddr]) -> Option<Arc<dyn Resolver>> {
+        let settings = HickorySettings {
+            servers,
+            timeout: self.inner.timeout,
+            validate: false,
+            now: Arc::clone(&self.inner.now),
+        };
+        if servers.is_empty() {
+            return None;
+        }
+        let plain = build(&settings, false, false).ok()?;
+        Some(Arc::new(Self {
+            inner: Arc::new(Inner {
+                plain,
+                validating: None,
+                timeout: settings.timeout,
+                now: settings.now,
+            }),
+        }))
+    }
+
     fn ask(&self, question: Question) -> Lookup<Record> {
-        let inner = std::sync::Arc::clone(&self.inner);
+        let inner = Arc::clone(&self.inner);
         Box::pin(async move {
             let resolver = match &inner.validating {
                 Some(validating) if validating.is_possible().await => &validating.resolver,
@@ -205,16 +236,19 @@ impl Resolver for HickoryResolver {
 
 /// The name as it is asked. The crate reads a text as a host name, and refuses an underscore then.
 /// Real hosts have one, and DNS takes any bytes (RFC 2181 §11).
-fn wire_name(name: &str) -> Result<Name, DnsError> {
+pub(crate) fn wire_name(name: &str) -> Result<Name, DnsError> {
     Name::from_ascii(format!("{name}."))
         .map_err(|error| DnsError::Temporary(format!("{name:?} is no DNS name: {error}")))
 }
 
-const fn wire_type(record_type: RecordType) -> WireType {
+pub(crate) const fn wire_type(record_type: RecordType) -> WireType {
     match record_type {
         RecordType::A => WireType::A,
         RecordType::Aaaa => WireType::AAAA,
+        RecordType::Caa => WireType::CAA,
+        RecordType::Cname => WireType::CNAME,
         RecordType::Mx => WireType::MX,
+        RecordType::Ns => WireType::NS,
         RecordType::Ptr => WireType::PTR,
         RecordType::Srv => WireType::SRV,
         RecordType::Tlsa => WireType::TLSA,
@@ -251,7 +285,7 @@ fn answer(found: &Found, record_type: RecordType) -> Result<Answer<Record>, DnsE
     })
 }
 
-fn read(data: &RData) -> Option<Record> {
+pub(crate) fn read(data: &RData) -> Option<Record> {
     Some(match data {
         RData::A(address) => Record::A(address.0),
         RData::AAAA(address) => Record::Aaaa(address.0),
@@ -259,6 +293,13 @@ fn read(data: &RData) -> Option<Record> {
             preference: mx.preference,
             host: host(&mx.exchange),
         }),
+        RData::CAA(caa) => Record::Caa(Caa {
+            critical: caa.issuer_critical,
+            tag: caa.tag.to_ascii_lowercase(),
+            value: caa.value.clone(),
+        }),
+        RData::CNAME(name) => Record::Cname(host(&name.0)),
+        RData::NS(name) => Record::Ns(host(&name.0)),
         RData::PTR(name) => Record::Ptr(host(&name.0)),
         RData::SRV(srv) => Record::Srv(Srv {
             priority: srv.priority,
@@ -278,7 +319,7 @@ fn read(data: &RData) -> Option<Record> {
 }
 
 /// In lower case, without the last dot; empty for the root.
-fn host(name: &Name) -> String {
+pub(crate) fn host(name: &Name) -> String {
     name.to_ascii().trim_end_matches('.').to_ascii_lowercase()
 }
 

@@ -1,4 +1,4 @@
-//! The DNS questions that mail asks: MX, addresses, PTR, TXT, TLSA and SRV.
+//! The DNS questions that mail asks, and the changes of zones that have its records.
 //!
 //! | type | its job |
 //! |---|---|
@@ -7,6 +7,8 @@
 //! | [`HickoryResolver`] | asks DNS servers, with DNSSEC validation if configured |
 //! | [`CachingResolver`] | keeps answers for their TTL, and asks equal questions only once |
 //! | [`FakeResolver`] | answers from tables, for tests |
+//! | [`FakePrimary`] | the primary server of a zone in memory, for tests |
+//! | [`ZoneClient`] | reads and changes the records of a zone at its primary server |
 //!
 //! Invariants:
 //! - The key of the cache is name and type, never more.
@@ -19,9 +21,11 @@ mod answer;
 mod cache;
 mod caching;
 mod fake;
+mod fake_primary;
 mod hickory;
 mod record;
 mod resolver;
+mod update;
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,9 +33,13 @@ pub use answer::{Answer, DnsError, Negative};
 pub use cache::CacheLimits;
 pub use caching::CachingResolver;
 pub use fake::FakeResolver;
+pub use fake_primary::FakePrimary;
 pub use hickory::{HickoryResolver, HickorySettings, HickorySetupError};
-pub use record::{Mx, Question, Record, RecordType, Srv, Tlsa};
+pub use record::{Caa, Mx, Question, Record, RecordType, Srv, Tlsa};
 pub use resolver::{Lookup, Resolver};
+pub use update::{
+    Change, KeyAlgorithm, Rrset, TXT_PIECE, UpdateError, UpdateKey, ZoneClient, ZoneRecord,
+};
 
 /// Tells the time, as the duration since a moment that stays the same.
 pub type Now = Arc<dyn Fn() -> Duration + Send + Sync>;

@@ -12,8 +12,14 @@ pub enum RecordType {
     A,
     /// An IPv6 address.
     Aaaa,
+    /// A CA that may issue certificates (RFC 8659).
+    Caa,
+    /// The name that a name is an alias of.
+    Cname,
     /// A host that takes the mail of a domain.
     Mx,
+    /// A server of a zone.
+    Ns,
     /// The name of an address.
     Ptr,
     /// A host and port of a service (RFC 2782).
@@ -22,6 +28,25 @@ pub enum RecordType {
     Tlsa,
     /// Free text.
     Txt,
+}
+
+impl RecordType {
+    /// The name of the type.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::A => "A",
+            Self::Aaaa => "AAAA",
+            Self::Caa => "CAA",
+            Self::Cname => "CNAME",
+            Self::Mx => "MX",
+            Self::Ns => "NS",
+            Self::Ptr => "PTR",
+            Self::Srv => "SRV",
+            Self::Tlsa => "TLSA",
+            Self::Txt => "TXT",
+        }
+    }
 }
 
 /// A name and a type: the key of the cache.
@@ -83,8 +108,14 @@ pub enum Record {
     A(Ipv4Addr),
     /// An IPv6 address.
     Aaaa(Ipv6Addr),
+    /// A CA that may issue certificates.
+    Caa(Caa),
+    /// The name that a name is an alias of.
+    Cname(String),
     /// A host that takes mail.
     Mx(Mx),
+    /// A server of a zone.
+    Ns(String),
     /// The name of an address.
     Ptr(String),
     /// A host of a service.
@@ -102,6 +133,17 @@ pub struct Mx {
     pub preference: u16,
     /// The host. Empty for the root, which means "no mail" (RFC 7505).
     pub host: String,
+}
+
+/// A CAA record (RFC 8659 §4.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caa {
+    /// A CA that does not understand the tag must not issue.
+    pub critical: bool,
+    /// The tag, for example `issue`.
+    pub tag: String,
+    /// The value. For `issue`, it is the CA's name and its parameters.
+    pub value: Vec<u8>,
 }
 
 /// An SRV record (RFC 2782).
@@ -137,7 +179,10 @@ impl Record {
         match self {
             Self::A(_) => RecordType::A,
             Self::Aaaa(_) => RecordType::Aaaa,
+            Self::Caa(_) => RecordType::Caa,
+            Self::Cname(_) => RecordType::Cname,
             Self::Mx(_) => RecordType::Mx,
+            Self::Ns(_) => RecordType::Ns,
             Self::Ptr(_) => RecordType::Ptr,
             Self::Srv(_) => RecordType::Srv,
             Self::Tlsa(_) => RecordType::Tlsa,
@@ -149,8 +194,9 @@ impl Record {
     pub(crate) const fn heap_size(&self) -> usize {
         match self {
             Self::A(_) | Self::Aaaa(_) => 0,
+            Self::Caa(caa) => caa.tag.len() + caa.value.len(),
             Self::Mx(mx) => mx.host.len(),
-            Self::Ptr(name) => name.len(),
+            Self::Cname(name) | Self::Ns(name) | Self::Ptr(name) => name.len(),
             Self::Srv(srv) => srv.target.len(),
             Self::Tlsa(tlsa) => tlsa.data.len(),
             Self::Txt(text) => text.len(),

@@ -2,11 +2,12 @@
 
 use std::{
     future::Future,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
+    sync::Arc,
 };
 
-use crate::{Answer, DnsError, Mx, Negative, Question, Record, RecordType, Srv, Tlsa};
+use crate::{Answer, Caa, DnsError, Mx, Negative, Question, Record, RecordType, Srv, Tlsa};
 
 /// A look-up under way. It is boxed: a question is rare beside the mail that it is asked for.
 pub type Lookup<T> = Pin<Box<dyn Future<Output = Result<Answer<T>, DnsError>> + Send>>;
@@ -16,6 +17,12 @@ pub trait Resolver: Send + Sync {
     /// Asks a question. CNAMEs are followed. All records of the answer have the type of the
     /// question.
     fn ask(&self, question: Question) -> Lookup<Record>;
+
+    /// A resolver that asks these servers of a zone, and nobody else. Its answers are never
+    /// authentic. None if this resolver can't.
+    fn directly(&self, _servers: &[SocketAddr]) -> Option<Arc<dyn Resolver>> {
+        None
+    }
 
     /// The MX records of a domain.
     fn mx(&self, domain: &str) -> Lookup<Mx> {
@@ -58,6 +65,29 @@ pub trait Resolver: Send + Sync {
             let (v4, v6) = tokio::join!(v4, v6);
             both_families(v4, v6)
         })
+    }
+
+    /// The names of the servers of a zone.
+    fn ns(&self, zone: &str) -> Lookup<String> {
+        typed(
+            self.ask(Question::new(zone, RecordType::Ns)),
+            |record| match record {
+                Record::Ns(server) => Some(server),
+                _ => None,
+            },
+        )
+    }
+
+    /// The CAs that may issue certificates for a name. Without records, those of the name above it
+    /// count (RFC 8659 §3).
+    fn caa(&self, name: &str) -> Lookup<Caa> {
+        typed(
+            self.ask(Question::new(name, RecordType::Caa)),
+            |record| match record {
+                Record::Caa(caa) => Some(caa),
+                _ => None,
+            },
+        )
     }
 
     /// The names of an address.

@@ -50,8 +50,8 @@ use postrider_dns::Resolver;
 use postrider_smtp::client::opportunistic_config;
 use postrider_store::{Clock, Store};
 use rand::{SeedableRng, rngs::StdRng};
-use rustls::ClientConfig;
-use rustls_platform_verifier::BuilderVerifierExt;
+use rustls::{ClientConfig, client::danger::ServerCertVerifier};
+use rustls_platform_verifier::Verifier;
 use tokio::sync::Semaphore;
 
 use deliver::{Addresses, Signatures};
@@ -203,7 +203,14 @@ impl Queue {
     }
 }
 
-fn verifying_config(statics: &Static) -> Result<ClientConfig, QueueSetupError> {
+/// The check of certificates of other servers: the system's CAs and those of `tls.ca_files` are
+/// trusted.
+///
+/// # Errors
+/// If a file of `tls.ca_files` or the system's CAs can't be used.
+pub fn certificate_verifier(
+    statics: &Static,
+) -> Result<Arc<dyn ServerCertVerifier>, QueueSetupError> {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
 
     let mut extra = Vec::new();
@@ -219,15 +226,20 @@ fn verifying_config(statics: &Static) -> Result<ClientConfig, QueueSetupError> {
         }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    Ok(Arc::new(match extra.is_empty() {
+        true => Verifier::new(provider)?,
+        false => Verifier::new_with_extra_roots(extra, provider)?,
+    }))
+}
+
+fn verifying_config(statics: &Static) -> Result<ClientConfig, QueueSetupError> {
+    let verifier = certificate_verifier(statics)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(rustls::ALL_VERSIONS)?;
-    if extra.is_empty() {
-        return Ok(builder.with_platform_verifier()?.with_no_client_auth());
-    }
-    let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(extra, provider)?;
     Ok(builder
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth())
 }
 

@@ -1,0 +1,246 @@
+//! The DNS records of a domain: the list of those that should be, the check of those that are, and
+//! the way to publish them.
+//!
+//! | file | its job |
+//! |---|---|
+//! | `facts` | what records tell of this host: addresses, keys, CAs |
+//! | `records` | the records of a domain, as a pure function |
+//! | `record` | a record as value and as text |
+//! | `check` | compares DNS and services with what should be |
+//! | `publish` | writes records at the primary server of their zone |
+//!
+//! All work on a [`World`], so that they run without a server too.
+
+mod check;
+mod facts;
+mod publish;
+mod record;
+mod records;
+
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use postrider_config::DomainConfig;
+use postrider_smtp::Domain;
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+pub use self::{
+    check::{CheckItem, Verdict, World},
+    facts::{Ca, HostFacts, TlsKey, interfaces},
+    publish::{ChangeItem, LeftItem, Published},
+    record::{Need, Purpose, RecordItem, TTL, Wanted},
+    records::wanted,
+};
+use super::{Operation, Single, Sink};
+use crate::{AdminError, Context};
+
+/// How long to wait for DNS to tell whether it is secure.
+const DNSSEC_TIME: Duration = Duration::from_secs(5);
+
+/// Lists the records that a domain should have.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Records {
+    /// The domain.
+    pub domain: String,
+}
+
+/// Compares what DNS says about a domain with what it should say.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// The domain.
+    pub domain: String,
+}
+
+/// Writes the records of a domain at the servers of `dns_update`. Records of others stay.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Publish {
+    /// The domain.
+    pub domain: String,
+    /// Only tell what would change.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+impl Operation for Records {
+    type Item = RecordItem;
+
+    async fn run(
+        self,
+        context: &Context,
+        items: &mut impl Sink<RecordItem>,
+    ) -> Result<(), AdminError> {
+        let world = World::of(context);
+        items.send(world.records(&self.domain).await?).await
+    }
+}
+
+impl Operation for Check {
+    type Item = CheckItem;
+
+    async fn run(
+        self,
+        context: &Context,
+        items: &mut impl Sink<CheckItem>,
+    ) -> Result<(), AdminError> {
+        let world = World::of(context);
+        items.send(world.check(&self.domain).await?).await
+    }
+}
+
+impl Single for Publish {
+    type Output = Published;
+
+    async fn answer(self, context: &Context) -> Result<Published, AdminError> {
+        let Self { domain, dry_run } = self;
+        let result = World::of(context).publish(&domain, dry_run).await;
+        if !dry_run {
+            audit(context, &domain, &result).await;
+        }
+        result
+    }
+}
+
+/// Publishes the records of a domain that was just added. None if no zone of `dns_update` has the
+/// domain. A failure changes nothing about the domain: its records can be published later.
+pub async fn publish_after_add(
+    context: &Context,
+    domain: &Domain,
+) -> Option<Result<Published, AdminError>> {
+    publish::zone_of(&context.statics, domain.ascii())?;
+    let result = World::of(context).publish(domain.ascii(), false).await;
+    audit(context, domain.ascii(), &result).await;
+    Some(result)
+}
+
+/// Adds what was published to the audit log.
+async fn audit(context: &Context, domain: &str, result: &Result<Published, AdminError>) {
+    let (before, after, refusal) = match result {
+        Ok(published) if published.changes.is_empty() => return,
+        Ok(published) => {
+            let (before, after) = published.before_and_after();
+            (before, after, String::new())
+        }
+        Err(error) => (String::new(), String::new(), error.text.clone()),
+    };
+    let operation = "dns.publish";
+    context
+        .audit(operation, domain, before, after, &refusal)
+        .await;
+}
+
+impl World {
+    /// The parts of the running server that the operations need.
+    #[must_use]
+    pub fn of(context: &Context) -> Self {
+        Self {
+            statics: Arc::clone(&context.statics),
+            config: context.config.load_full(),
+            resolver: Arc::clone(&context.resolver),
+            dialer: Arc::clone(&context.dialer),
+            clock: Arc::clone(&context.clock),
+        }
+    }
+
+    /// The records that a domain should have.
+    ///
+    /// # Errors
+    /// If there is no such domain.
+    pub async fn records(&self, domain: &str) -> Result<Vec<RecordItem>, AdminError> {
+        let (domain, config) = self.domain(domain)?;
+        let (facts, warnings) = self.facts().await;
+        for warning in warnings {
+            warn!(warning, "the DNS records are not complete");
+        }
+        let wanted = wanted(&self.statics, config, &domain, &facts);
+        Ok(wanted.iter().map(Wanted::item).collect())
+    }
+
+    /// Checks a domain.
+    ///
+    /// # Errors
+    /// If there is no such domain, or a file of `tls.ca_files` can't be used.
+    pub async fn check(&self, domain: &str) -> Result<Vec<CheckItem>, AdminError> {
+        let (domain, config) = self.domain(domain)?;
+        let (facts, warnings) = self.facts().await;
+        let checked = check::check(self, &domain, config, &facts).await;
+        let checked = checked.map_err(AdminError::internal)?;
+        let host = self.statics.hostname.ascii();
+        let mut items: Vec<CheckItem> = warnings
+            .into_iter()
+            .map(|advice| CheckItem::about_this_host(host, advice))
+            .collect();
+        items.extend(checked);
+        Ok(items)
+    }
+
+    /// Publishes the records of a domain.
+    ///
+    /// # Errors
+    /// If there is no such domain, no zone of `dns_update` has it, or a server fails.
+    pub async fn publish(&self, domain: &str, dry_run: bool) -> Result<Published, AdminError> {
+        let (domain, config) = self.domain(domain)?;
+        let (facts, warnings) = self.facts().await;
+        for warning in warnings {
+            warn!(warning, "the DNS records are not complete");
+        }
+        let published = publish::publish(self, &domain, config, &facts, dry_run).await?;
+        if published.written {
+            for change in &published.changes {
+                info!(
+                    zone = change.zone,
+                    name = change.name,
+                    record_type = change.record_type,
+                    removed = ?change.removed,
+                    added = ?change.added,
+                    "DNS records changed"
+                );
+            }
+        }
+        Ok(published)
+    }
+
+    /// The domain with its configuration.
+    fn domain(&self, name: &str) -> Result<(Domain, &DomainConfig), AdminError> {
+        let unknown = || AdminError::not_found(format!("there is no domain {name}")).at("domain");
+        let bare = name.strip_suffix('.').unwrap_or(name);
+        let domain = Domain::parse(bare).map_err(|_| unknown())?;
+        let config = self.config.domains.get(&domain).ok_or_else(unknown)?;
+        Ok((domain, config))
+    }
+
+    /// The facts about this host, and a sentence for each that can't be found out.
+    async fn facts(&self) -> (HostFacts, Vec<String>) {
+        let statics = Arc::clone(&self.statics);
+        let gathered =
+            tokio::task::spawn_blocking(move || HostFacts::gather(&statics, &interfaces())).await;
+        let (mut facts, warnings) = gathered.unwrap_or_default();
+        if !facts.tls_keys.is_empty() {
+            let lookup = self.resolver.addresses(self.statics.hostname.ascii());
+            let answer = tokio::time::timeout(DNSSEC_TIME, lookup).await;
+            facts.dnssec = matches!(answer, Ok(Ok(answer)) if answer.authentic);
+        }
+        (facts, warnings)
+    }
+}
+
+impl CheckItem {
+    /// An item about something on this host that is wrong.
+    fn about_this_host(host: &str, advice: String) -> Self {
+        Self {
+            record_type: "host".to_owned(),
+            name: format!("{host}."),
+            wanted: String::new(),
+            found: Vec::new(),
+            verdict: Verdict::Error,
+            advice,
+            check: "host".to_owned(),
+            needed: true,
+        }
+    }
+}
