@@ -26,7 +26,7 @@ pub use listing::{Listing, When};
 pub use login::Login;
 pub use moment::{Bound, Moment, Offset};
 pub use queue::{
-    Filter, HoldRules, OnList, Queue, Retired, RetiredFilter, Selection, Suppress, TlsPolicy,
+    Filter, HoldRules, OnList, Queue, Retired, RetiredFilter, Selection, Suppress, TlsPolicy, Work,
 };
 pub use webhook::{HookFilter, HookSelection, RetiredHookFilter, RetiredHooks, Webhook};
 

@@ -15,6 +15,7 @@ mod queue;
 mod running;
 mod select;
 mod serve;
+mod stops;
 mod suppression;
 pub mod visible;
 mod webapi;

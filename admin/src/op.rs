@@ -19,6 +19,7 @@ mod pages;
 pub mod passwords;
 pub mod queue;
 pub mod server;
+pub mod stops;
 pub mod suppression;
 pub mod webhook;
 
@@ -110,6 +111,9 @@ macro_rules! operations {
             QueueEnd($crate::op::queue::End) = "queue.end",
             QueueDump($crate::op::queue::Dump) = "queue.dump",
             QueueExplain($crate::op::queue::Explain) = "queue.explain",
+            QueueStatus($crate::op::stops::GetStatus) = "queue.status",
+            QueueStop($crate::op::stops::Stop) = "queue.stop",
+            QueueStart($crate::op::stops::Start) = "queue.start",
             HistoryList($crate::op::history::List) = "history.list",
             SuppressionList($crate::op::suppression::List) = "suppression.list",
             SuppressionAdd($crate::op::suppression::Add) = "suppression.add",

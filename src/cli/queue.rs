@@ -66,6 +66,25 @@ pub enum Queue {
     Fail(Selection),
     /// End messages without a DSN, with the event "canceled".
     Drop(Selection),
+    /// Show whether the server delivers messages and calls webhooks.
+    Status {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop deliveries and webhook calls. Attempts that go on come to their end. The server still
+    /// accepts messages. The stop lasts over restarts.
+    Stop {
+        /// Stop only this.
+        #[arg(long)]
+        only: Option<Work>,
+    },
+    /// Let deliveries and webhook calls go on after a stop or a restore.
+    Start {
+        /// Start only this.
+        #[arg(long)]
+        only: Option<Work>,
+    },
     /// Show the history of messages that left the queue.
     #[command(subcommand)]
     Retired(Retired),
@@ -78,6 +97,15 @@ pub enum Queue {
     /// List, change and end webhook calls, and show their history.
     #[command(subcommand)]
     Webhook(Webhook),
+}
+
+/// Work that can be stopped.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Work {
+    /// Attempts to deliver messages.
+    Deliveries,
+    /// Webhook calls.
+    Webhooks,
 }
 
 /// Which queued messages. All given options must match.

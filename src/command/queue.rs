@@ -11,7 +11,7 @@ use super::{
     output::{MessageOutput, count, or_null, print, until_closed},
     running::Running,
     select::{bounds, bracketed, check_selection, next_attempt, now, oldest_first},
-    suppression, webhook,
+    stops, suppression, webhook,
 };
 use crate::cli::{Filter, Listing, Queue, Selection, TlsPolicy};
 
@@ -28,6 +28,9 @@ pub(super) fn run(server: &Running, command: Queue) -> anyhow::Result<()> {
         Queue::Requiretls { policy, which } => modify(server, &which, require_tls(policy)),
         Queue::Fail(which) => end(server, &which, Ending::Failed),
         Queue::Drop(which) => end(server, &which, Ending::Canceled),
+        Queue::Status { json } => stops::status(server, json),
+        Queue::Stop { only } => stops::stop(server, only),
+        Queue::Start { only } => stops::start(server, only),
         Queue::Retired(command) => history::run(server, command),
         Queue::Suppress(command) => suppression::run(server, command),
         Queue::HoldRules(command) => hold_rules::run(server, command),

@@ -108,6 +108,11 @@ macro_rules! subjects {
                 versions
             }
 
+            /// Gives the next records of each subject numbers that are this much higher.
+            pub(crate) fn skip_ids(&mut self, by: u64) {
+                $(self.$name.skip_ids(by);)*
+            }
+
             /// Removes a record of the history whose time is over.
             pub(crate) fn forget(&mut self, tag: u8, number: u64) -> Result<(), Fault> {
                 match tag {
@@ -235,6 +240,10 @@ macro_rules! subjects {
                 all
             }
 
+            pub(crate) fn skip_ids(&mut self, by: u64) {
+                $(self.$name.skip_ids(by);)*
+            }
+
             pub(crate) fn forget(&mut self, tag: u8, number: u64) {
                 match tag {
                     $($tag => self.$name.forget(number),)*
@@ -310,6 +319,7 @@ subjects! {
     12 keys Keys,
     13 credentials Credentials,
     14 audit Audit,
+    16 stops Stops,
 }
 
 #[cfg(test)]

@@ -390,3 +390,28 @@ async fn webhook_calls_are_listed_kicked_replayed_and_canceled() {
     assert!(desk.list(&list).await.is_empty());
     desk.world.server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deliveries_stop_and_start() {
+    let remote = Remote::start(|_, _| None).await;
+    let receiver = Receiver::start(|_| 200).await;
+    let desk = Desk::open(&remote, &receiver).await;
+    let stopped = desk.says(&["queue", "stop"]).await;
+    assert!(stopped.contains("deliveries  stopped since "), "{stopped}");
+    assert!(stopped.contains("webhooks    stopped since "), "{stopped}");
+    desk.send("a@remote.test").await;
+    let accepted = desk.list(&["queue", "list"]).await.len();
+    assert!(accepted > 0);
+    let webhooks = desk.says(&["queue", "start", "--only", "webhooks"]).await;
+    assert!(webhooks.contains("webhooks    running"), "{webhooks}");
+    assert!(webhooks.contains("deliveries  stopped"), "{webhooks}");
+    assert_eq!(desk.list(&["queue", "list"]).await.len(), accepted);
+    let status = desk.says(&["queue", "status", "--json"]).await;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["deliveries"], false);
+    assert_eq!(status["webhooks"], true);
+    let started = desk.says(&["queue", "start"]).await;
+    assert_eq!(started, "deliveries  running\nwebhooks    running\n");
+    receiver.wait_for(accepted).await;
+    desk.world.server.stop().await;
+}

@@ -113,7 +113,13 @@ impl Engine for Model {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
-        self.with(|state| state.queue.claim(&claim))
+        self.with(|state| match state.stops.stops.deliveries {
+            None => state.queue.claim(&claim),
+            Some(_) => Claimed {
+                next_due: None,
+                ..state.queue.claim(&Claim { max: 0, ..claim })
+            },
+        })
     }
 
     async fn begin(&self, transactions: Vec<Transaction>) -> Result<(), StoreError> {
@@ -144,7 +150,10 @@ impl Engine for Model {
     }
 
     async fn claim_hooks(&self, claim: ClaimHooks) -> Result<ClaimedHooks, StoreError> {
-        self.with(|state| state.hooks.claim(&claim))
+        self.with(|state| match state.stops.stops.webhooks {
+            None => state.hooks.claim(&claim),
+            Some(_) => ClaimedHooks::default(),
+        })
     }
 
     async fn settle_hooks(&self, settles: Vec<SettleHook>) -> Result<Vec<bool>, StoreError> {

@@ -27,6 +27,10 @@ pub(crate) trait Subject: Layered {
     fn counters(&self) -> Self::Counters;
     fn set_counters(&mut self, counters: Self::Counters);
 
+    /// Gives the next records numbers that are this much higher, if people and programs know the
+    /// records by their numbers.
+    fn skip_ids(&mut self, _by: u64) {}
+
     /// Removes a record of the history whose time is over.
     fn forget(_state: &mut State, _number: u64) -> Result<(), Fault> {
         Ok(())
@@ -189,6 +193,9 @@ pub(crate) trait ModelPart: Clone + Default {
     fn history(&self) -> Vec<(Time, u64)> {
         Vec::new()
     }
+
+    /// As [`Subject::skip_ids`].
+    fn skip_ids(&mut self, _by: u64) {}
 
     /// Removes a record of the history.
     fn forget(&mut self, _number: u64) {}

@@ -3,6 +3,7 @@
 mod claims;
 mod history;
 mod hooks;
+mod stops;
 mod texts;
 
 use std::future::Future;

@@ -16,6 +16,10 @@ pub(crate) struct Model {
 }
 
 impl ModelPart for Model {
+    fn skip_ids(&mut self, by: u64) {
+        self.last = self.last.saturating_add(by);
+    }
+
     fn history(&self) -> Vec<(Time, u64)> {
         let entries = self.entries.values();
         entries

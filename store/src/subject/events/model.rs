@@ -20,6 +20,10 @@ pub(crate) struct Model {
 }
 
 impl ModelPart for Model {
+    fn skip_ids(&mut self, by: u64) {
+        self.last = self.last.saturating_add(by);
+    }
+
     fn history(&self) -> Vec<(Time, u64)> {
         let events = self.events.values();
         events.map(|event| (event.keep_until, event.id.0)).collect()

@@ -11,7 +11,11 @@ pub(crate) struct Model {
     pub(crate) rules: BTreeMap<HoldRuleId, HoldRule>,
 }
 
-impl ModelPart for Model {}
+impl ModelPart for Model {
+    fn skip_ids(&mut self, by: u64) {
+        self.last = self.last.saturating_add(by);
+    }
+}
 
 impl Add {
     pub(super) fn apply_to_model(self, model: &mut ModelState) -> HoldRuleId {

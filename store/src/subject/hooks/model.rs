@@ -24,6 +24,10 @@ pub(crate) struct Model {
 }
 
 impl ModelPart for Model {
+    fn skip_ids(&mut self, by: u64) {
+        self.last = self.last.saturating_add(by);
+    }
+
     fn uses(&self, text: TextId) -> bool {
         let mut kinds = self.hooks.values().map(|hook| &hook.kind);
         kinds.any(|kind| matches!(kind, HookKind::Incoming(mail) if mail.text == text))

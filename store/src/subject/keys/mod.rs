@@ -112,7 +112,12 @@ tables! {
     keys: Table<ApiKeyId, ApiKey> = Table::new("api_keys"),
 }
 
-subject!(counters Counters, keys 1);
+subject!(
+    counters Counters, keys 1,
+    fn skip_ids(&mut self, by: u64) {
+        self.counters.last = self.counters.last.saturating_add(by);
+    }
+);
 
 operations! {
     Keys, version 1:

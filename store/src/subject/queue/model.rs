@@ -33,6 +33,10 @@ struct Lease {
 }
 
 impl ModelPart for Model {
+    fn skip_ids(&mut self, by: u64) {
+        self.last = self.last.saturating_add(by);
+    }
+
     fn uses(&self, text: TextId) -> bool {
         self.queued.values().any(|queued| queued.text == text)
     }

@@ -44,6 +44,9 @@ impl Writer {
             });
             self.ride_with(state, op, 1)?;
         }
+        if state.stops.counters.deliveries.is_some() {
+            return Ok(Claimed::default());
+        }
         let pick = Pick {
             now: claim.now,
             max,
@@ -102,6 +105,9 @@ impl Writer {
         claim: &ClaimHooks,
         max: usize,
     ) -> Result<ClaimedHooks, Fault> {
+        if state.stops.counters.webhooks.is_some() {
+            return Ok(ClaimedHooks::default());
+        }
         let pick = Pick {
             now: claim.now,
             max,
