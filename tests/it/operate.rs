@@ -407,7 +407,7 @@ async fn deliveries_stop_and_start() {
     assert!(webhooks.contains("deliveries  stopped"), "{webhooks}");
     assert_eq!(desk.list(&["queue", "list"]).await.len(), accepted);
     let status = desk.says(&["queue", "status", "--json"]).await;
-    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["deliveries"], false);
     assert_eq!(status["webhooks"], true);
     let started = desk.says(&["queue", "start"]).await;

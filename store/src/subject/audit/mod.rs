@@ -161,8 +161,7 @@ subject!(
         self.counters.last = self.counters.last.saturating_add(by);
     },
     fn forget(state: &mut State, number: u64) -> Result<(), Fault> {
-        state.audit.entries.remove(&AuditId(number)
-);
+        state.audit.entries.remove(&AuditId(number));
         Ok(())
     }
 );

@@ -54,8 +54,7 @@ subject!(
         self.counters.last = self.counters.last.saturating_add(by);
     },
     fn forget(state: &mut State, number: u64) -> Result<(), Fault> {
-        state.events.events.remove(&EventId(number)
-);
+        state.events.events.remove(&EventId(number));
         Ok(())
     },
     fn sweep(state: &mut State, now: Time, max: u64) -> Result<u64, Fault> {

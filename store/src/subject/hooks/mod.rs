@@ -86,8 +86,7 @@ subject!(
         self.counters.last = self.counters.last.saturating_add(by);
     },
     fn forget(state: &mut State, number: u64) -> Result<(), Fault> {
-        state.hooks.retired.remove(&HookId(number)
-);
+        state.hooks.retired.remove(&HookId(number));
         state.hooks.counters.retired -= 1;
         Ok(())
     }
