@@ -54,6 +54,9 @@ pub enum Command {
     /// Run a complete server for development. It needs no DNS and no certificates, and no mail
     /// leaves this machine.
     Localserve(Localserve),
+    /// Make the configuration, the keys and the passwords of a new server, and print the DNS records
+    /// and the next steps.
+    Quickstart(Quickstart),
     /// Run the server.
     Serve,
     /// Check, explain and change the configuration files. Changes go through the running server, or
@@ -171,6 +174,31 @@ pub struct Localserve {
     pub deliver: bool,
 }
 
+/// The arguments of `quickstart`.
+#[derive(Debug, Args)]
+pub struct Quickstart {
+    /// The address of the first account, at the domain of the server's mail.
+    #[arg(value_name = "USER@DOMAIN")]
+    pub address: String,
+    /// The folder for configuration and data. It is made if it does not exist.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// The host name of the server. Default: the name of the system, or the reverse name of its
+    /// address.
+    #[arg(long, value_name = "HOST", value_parser = hostname)]
+    pub hostname: Option<postrider_smtp::Domain>,
+    /// Ask nobody: use no network.
+    #[arg(long)]
+    pub skip_dns: bool,
+}
+
+fn hostname(text: &str) -> Result<postrider_smtp::Domain, String> {
+    let domain = postrider_smtp::Domain::parse(text).map_err(|error| error.to_string())?;
+    match domain.ascii().contains('.') {
+        true => Ok(domain),
+        false => Err("a host name needs a dot, as in mail.example.org".to_owned()),
+    }
+}
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;

@@ -12,6 +12,7 @@ mod login;
 mod output;
 mod password;
 mod queue;
+mod quickstart;
 mod running;
 mod select;
 mod serve;
@@ -51,6 +52,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     let conf = &cli.config;
     match cli.command {
         Command::Localserve(options) => serve::localserve(&options),
+        Command::Quickstart(options) => quickstart::run(&options),
         Command::Serve => serve::serve(conf),
         Command::Config(command) => config::run(conf, command),
         Command::Audit(command) => audit::run(&Desk::of(conf)?, command),

@@ -5,7 +5,7 @@
 //! - [`server`], [`services`], [`listener`], [`gate`], [`descriptors`], [`tls`], [`prepared`],
 //!   [`privileges`], [`sandbox`], [`service_manager`]: from a configuration to a running server.
 //! - [`http`]: the HTTP services. The files beside it limit what a client may do to a connection.
-//! - [`localserve`]: the development server.
+//! - [`localserve`], [`quickstart`]: the development server, and the files of a new one.
 //!
 //! Not here: the protocol (`postrider-smtp`), incoming mail (`postrider-receive`), outgoing mail
 //! (`postrider-queue`), the files on disk (`postrider-store`).
@@ -27,6 +27,7 @@ pub mod logging;
 mod observed;
 pub mod prepared;
 pub mod privileges;
+pub mod quickstart;
 pub mod sandbox;
 pub mod server;
 pub mod service_manager;
