@@ -10,6 +10,7 @@
 mod addresses;
 mod attempt;
 mod signing;
+mod tls;
 mod transaction;
 
 use postrider_config::Dynamic;

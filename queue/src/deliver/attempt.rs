@@ -5,28 +5,26 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     pin::pin,
-    sync::Arc,
     time::Duration,
 };
 
 use postrider_config::{Direct, Dynamic};
 use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode, Host,
-    client::{Connection, Credentials, Options, Remote, Tls, TlsMode},
+    client::{Connection, Credentials, Options, Remote, TlsMode},
 };
 use postrider_store::{Moment, QueueId, Queued, Time};
 use rand::RngExt;
-use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 use tracing::{debug, error};
 
-use super::{Delivered, KeptConnection};
+use super::{Delivered, KeptConnection, tls::is_verifying};
 use crate::{
     Queue,
     faults::OwnFault,
     judge,
-    next_hop::{self, Hop, LookUpFailure, Plan, TlsRule, Way},
-    route::{self, SmarthostTls},
+    next_hop::{self, LookUpFailure, Plan, Way},
+    route,
     run::Slot,
     settle::{EndedAttempt, LastHop, Postponed},
 };
@@ -651,38 +649,6 @@ impl Queue {
             }
         }
     }
-
-    /// How to speak to a host. `verified`: some message asks for verified TLS.
-    fn tls_for(&self, hop: &Hop, rule: TlsRule, verified: bool) -> TlsMode {
-        let Ok(name) = ServerName::try_from(hop.name.clone()) else {
-            return TlsMode::Never;
-        };
-        let with = |config: &Arc<rustls::ClientConfig>| Tls {
-            config: Arc::clone(config),
-            name,
-        };
-        match rule {
-            TlsRule::Opportunistic if verified => TlsMode::Required(with(&self.verifying_tls)),
-            TlsRule::Opportunistic => TlsMode::Opportunistic(with(&self.any_tls)),
-            TlsRule::Smarthost { tls, verify } => {
-                let config = match verify {
-                    true => &self.verifying_tls,
-                    false => &self.any_tls,
-                };
-                match tls {
-                    SmarthostTls::Implicit => TlsMode::Implicit(with(config)),
-                    SmarthostTls::StartTls => TlsMode::Required(with(config)),
-                    SmarthostTls::Never => TlsMode::Never,
-                }
-            }
-        }
-    }
-}
-
-/// Whether a connection with this TLS proves the server's name, or goes where the administrator
-/// said.
-fn is_verifying(tls: &TlsMode, rule: TlsRule) -> bool {
-    matches!(rule, TlsRule::Smarthost { .. }) || matches!(tls, TlsMode::Required(_))
 }
 
 fn is_disabled(ip: IpAddr, settings: &Direct) -> bool {
