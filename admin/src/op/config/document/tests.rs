@@ -1,5 +1,7 @@
 //! Edits of files as people write them.
 
+use postrider_config::toml_edit::Key;
+
 use super::*;
 
 /// The text after an edit.
@@ -229,4 +231,66 @@ fn a_comment_stands_right_above_an_entry() {
     );
     let inline = "domains.\"a.test\" = { dkim.selectors.s = {} }\n";
     check(inline, inline);
+}
+
+/// The paths of all entries below a table, but not those inside arrays.
+fn paths(table: &dyn TableLike, above: &[String], all: &mut Vec<Vec<String>>) {
+    for (name, item) in table.iter() {
+        let path = [above, &[name.to_owned()]].concat();
+        if let Some(table) = item.as_table_like() {
+            paths(table, &path, all);
+        }
+        all.push(path);
+    }
+}
+
+/// The flat form of a document without the entry at a path, and without empty tables.
+fn without(document: &DocumentMut, path: &[&str]) -> Vec<(String, String)> {
+    let keys = path.iter().map(|name| Key::new(*name));
+    let keys: Vec<String> = keys.map(|key| key.display_repr().into_owned()).collect();
+    let (key, below) = (keys.join("."), format!("{}.", keys.join(".")));
+    let all = postrider_config::settings(document).into_iter();
+    all.filter(|(name, value)| *name != key && !name.starts_with(&below) && value != "{}")
+        .collect()
+}
+
+#[test]
+fn an_edit_of_any_entry_of_any_file_changes_nothing_else() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/config/dynamic");
+    let mut count = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let file = file.unwrap().path();
+        if file.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let Ok(document) = text.parse::<DocumentMut>() else {
+            continue;
+        };
+        let mut all = Vec::new();
+        paths(document.as_table(), &[], &mut all);
+        for path in &all {
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
+            let shown = format!("{}: {path:?}", file.display());
+            let mut removed = document.clone();
+            assert!(remove(&mut removed, &path).unwrap(), "{shown}");
+            assert_eq!(
+                without(&removed, &path),
+                without(&document, &path),
+                "{shown}"
+            );
+            let read: DocumentMut = removed.to_string().parse().unwrap();
+            assert_eq!(without(&read, &[]), without(&removed, &[]), "{shown}");
+
+            // The same value again changes no byte.
+            let value = find(document.as_item(), &path).and_then(Item::as_value);
+            if let Some(value) = value {
+                let mut same = document.clone();
+                set(&mut same, &path, value.clone()).unwrap();
+                assert_eq!(same.to_string(), text, "{shown}");
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 100, "{count} entries");
 }
