@@ -55,7 +55,8 @@ pub enum Config {
         /// The key, such as accounts.info.quota.
         key: String,
         /// The value: a string without quotes, a number, true or false. An array or a table is
-        /// written as in the file.
+        /// written as in the file. "-" reads it as one line from standard input: other users of
+        /// this machine may see the arguments of a command.
         value: String,
     },
     /// Remove keys from domains.conf, so that their defaults hold.
@@ -300,8 +301,8 @@ pub enum Dkim {
     Add {
         /// The domain.
         domain: String,
-        /// The selector, such as 2026a.
-        selector: String,
+        /// The selector, such as 2026a. Default: the next one in the order of year and letters.
+        selector: Option<String>,
         /// The kind of the key.
         #[arg(long)]
         algorithm: KeyAlgorithm,

@@ -33,23 +33,23 @@ pub(super) fn set_admin(conf: &Path) -> anyhow::Result<()> {
     print(&format!("administrator's password set in {path}\n"))
 }
 
-/// Reads one line from standard input. From a terminal, reads it twice and without echo.
+/// Reads a password. From a terminal, reads it twice.
 fn read_password() -> anyhow::Result<String> {
-    let stdin = io::stdin();
-    if !stdin.is_terminal() {
-        let mut line = String::new();
-        stdin
-            .lock()
-            .read_line(&mut line)
-            .context("failed to read the password from standard input")?;
-        return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
-    }
-    let first =
-        rpassword::prompt_password("new password: ").context("failed to read the password")?;
-    let second =
-        rpassword::prompt_password("once more: ").context("failed to read the password")?;
-    if first != second {
+    let first = read_secret("new password: ")?;
+    if io::stdin().is_terminal() && first != read_secret("once more: ")? {
         bail!("the two passwords differ; nothing was changed");
     }
     Ok(first)
+}
+
+/// Reads a secret: one line of standard input, from a terminal without echo.
+pub(super) fn read_secret(prompt: &str) -> anyhow::Result<String> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        return rpassword::prompt_password(prompt).context("failed to read from the terminal");
+    }
+    let mut line = String::new();
+    let read = stdin.lock().read_line(&mut line);
+    read.context("failed to read from standard input")?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -222,6 +222,10 @@ async fn without_a_server_the_files_are_changed() {
     assert_eq!(error, "postrider: there is an account joe already\n");
     says(&conf, &["config", "account", "rm", "joe"]).await;
     program::set_password(&conf);
+    let key = "accounts.app.description";
+    program::feed(&conf, &["config", "set", key, "-"], "not for others");
+    let found = json(&conf, &["config", "get", key]).await;
+    assert_eq!(found[0]["value"], "not for others");
     let audit = json(&conf, &["audit", "list"]).await;
     let audit = audit.as_array().unwrap().iter();
     let audit: Vec<_> = audit
@@ -229,6 +233,7 @@ async fn without_a_server_the_files_are_changed() {
         .collect();
     let refused = "there is an account joe already";
     let entries = [
+        ("setting.set", "done"),
         ("account.remove", "done"),
         ("account.add", refused),
         ("account.add", "done"),

@@ -234,6 +234,12 @@ fn parse_domain(text: &str) -> Result<Domain, AdminError> {
     parse(text, "domain", Domain::parse)
 }
 
+/// A domain as a target in the audit log: in its Unicode form, so that all its entries have one
+/// name.
+fn target(domain: &str) -> String {
+    Domain::parse(domain).map_or_else(|_| domain.to_owned(), |domain| domain.unicode())
+}
+
 /// Reads a list of addresses. Each may be there only once.
 fn parse_addresses(texts: &[String], field: &str) -> Result<Vec<Address>, AdminError> {
     if texts.is_empty() {

@@ -536,7 +536,7 @@ async fn a_key_is_made_and_its_file_goes_to_the_old_ones() {
     let desk = Desk::domains();
     let add = |selector: &str| dkim::Add {
         domain: "B\u{dc}CHER.test".to_owned(),
-        selector: selector.to_owned(),
+        selector: Some(selector.to_owned()),
         algorithm: dkim::Algorithm::Ed25519,
         sign: true,
         hash: None,
@@ -545,6 +545,18 @@ async fn a_key_is_made_and_its_file_goes_to_the_old_ones() {
         dont_seal_headers: true,
         expiration: Some("24h".to_owned()),
     };
+    let next = desk.ask(dkim::Add {
+        selector: None,
+        ..add("")
+    });
+    assert_eq!(next.await.selector, "2027a");
+    desk.ask(dkim::Remove {
+        domain: "b\u{fc}cher.test".to_owned(),
+        selector: "2027a".to_owned(),
+    })
+    .await;
+    assert_eq!(desk.text(), DYNAMICS);
+    fs::remove_file(&desk.key_files()[1][0]).unwrap();
     let added = desk.ask(add("one")).await;
     assert_eq!((&*added.selector, added.signs), ("one", true));
     let again = desk.refuses(add("ONE"), Code::Conflict, "selector").await;

@@ -6,7 +6,7 @@ use postrider_admin::op::config::settings::{Get, Set, Setting, SettingItem};
 
 use crate::{
     cli::Settings,
-    command::{Usage, desk::Desk, output::print},
+    command::{Usage, desk::Desk, output::print, password::read_secret},
 };
 
 pub(super) fn get(desk: &Desk, key: String, json: bool) -> anyhow::Result<()> {
@@ -18,6 +18,10 @@ pub(super) fn get(desk: &Desk, key: String, json: bool) -> anyhow::Result<()> {
 
 pub(super) fn set(desk: &Desk, key: String, value: String) -> anyhow::Result<()> {
     let said = format!("{key} set\n");
+    let value = match value.as_str() {
+        "-" => read_secret("value: ")?,
+        _ => value,
+    };
     let value = Some(value);
     desk.ask(&Set {
         settings: vec![Setting { key, value }],

@@ -126,17 +126,19 @@ pub async fn run(conf: &Path, arguments: &[&str]) -> Output {
 
 /// Sets the password of the account `app`.
 pub fn set_password(conf: &Path) {
+    feed(conf, &["setpassword", "app"], PASSWORD);
+}
+
+/// Runs a command that reads one line from standard input. It must succeed.
+pub fn feed(conf: &Path, arguments: &[&str], line: &str) {
     let mut child = postrider(conf)
-        .args(["setpassword", "app"])
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(format!("{PASSWORD}\n").as_bytes())
-        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
+    drop(stdin);
     assert!(child.wait().unwrap().success());
 }

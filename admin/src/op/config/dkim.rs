@@ -5,10 +5,12 @@ mod selector;
 
 use std::path::Path;
 
+use jiff::tz::TimeZone;
 use postrider_config::{
     DkimAlgorithm, DkimSelector, Dynamic, toml_edit::Array, toml_edit::InlineTable,
 };
 use postrider_smtp::Domain;
+use postrider_store::Time;
 use serde::{Deserialize, Serialize};
 
 pub use self::rotate::{Rotate, Rotated, Step};
@@ -16,7 +18,7 @@ pub(super) use self::selector::next_selectors;
 use super::{
     Edit, document,
     keyfile::{self, NewKey},
-    missing, missing_domain, parse, parse_domain, to_its_end,
+    missing, missing_domain, parse, parse_domain, target, to_its_end,
 };
 use crate::{
     AdminError, Context,
@@ -135,8 +137,9 @@ impl From<Algorithm> for DkimAlgorithm {
 pub struct Add {
     /// The domain.
     pub domain: String,
-    /// The selector.
-    pub selector: String,
+    /// The selector; None: the next one in the order of year and letters.
+    #[serde(default)]
+    pub selector: Option<String>,
     /// The kind of the key.
     pub algorithm: Algorithm,
     /// Whether the key signs from now on. Its record should be in DNS before.
@@ -170,9 +173,10 @@ impl Single for Add {
 
 impl Add {
     async fn make(self, context: &Context) -> Result<DkimItem, AdminError> {
-        let shown = self.domain.clone();
+        let target = target(&self.domain);
         // The change itself finds a refusal again, and the audit log gets it there.
-        let keys = match self.check(&context.config.load()) {
+        let year = year(context.clock.now());
+        let keys = match self.check(&context.config.load(), year) {
             Ok((domain, selector)) => {
                 let wanted = vec![(selector, self.algorithm.into())];
                 Some(keyfile::make(context, &domain, wanted).await?)
@@ -181,8 +185,11 @@ impl Add {
         };
         let made = keys.as_ref().map(|keys| keys.keys.clone());
         let change = move |edit: &mut Edit<'_>| {
-            let (domain, selector) = self.check(edit.before)?;
+            let (domain, selector) = self.check(edit.before, year)?;
             for key in made.as_deref().ok_or_else(changed_meanwhile)? {
+                if key.selector != selector {
+                    return Err(changed_meanwhile());
+                }
                 insert(edit, &domain, key, self.settings())?;
             }
             if self.sign {
@@ -194,7 +201,7 @@ impl Add {
             }
             Ok((domain, selector))
         };
-        let changed = context.edit(Self::NAME, &shown, change).await?;
+        let changed = context.edit(Self::NAME, &target, change).await?;
         keys.into_iter().for_each(keyfile::NewKeys::keep);
         let (domain, selector) = &changed.result;
         let mut items = items(&changed.after, domain, |name| name == selector);
@@ -203,11 +210,17 @@ impl Add {
 }
 
 impl Add {
-    fn check(&self, config: &Dynamic) -> Result<(Domain, Domain), AdminError> {
+    /// The domain and the selector. `year` is for a selector that is not given.
+    fn check(&self, config: &Dynamic, year: i16) -> Result<(Domain, Domain), AdminError> {
         let domain = parse_domain(&self.domain)?;
-        let selector = parse(&self.selector, "selector", Domain::parse)?;
         let settings = config.domains.get(&domain);
         let settings = settings.ok_or_else(|| missing_domain(config, &domain))?;
+        let selector = match &self.selector {
+            Some(selector) => parse(selector, "selector", Domain::parse)?,
+            None => next_selectors(&settings.dkim, year, 1)
+                .pop()
+                .ok_or_else(|| AdminError::internal("there is no next selector"))?,
+        };
         if settings.dkim.selectors.contains_key(&selector) {
             let text = format!("{} has a selector {selector} already", domain.unicode());
             return Err(AdminError::conflict(text).at("selector"));
@@ -234,6 +247,11 @@ impl Add {
         }
         table
     }
+}
+
+/// The year of new selectors, by the local calendar.
+pub(super) fn year(now: Time) -> i16 {
+    now.timestamp().to_zoned(TimeZone::system()).year()
 }
 
 pub(super) fn changed_meanwhile() -> AdminError {
@@ -288,8 +306,8 @@ pub struct Remove {
 /// A key was removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
-    /// Where the file with the private key lies now; None if another selector uses the file, so that
-    /// it stays.
+    /// Where the file with the private key lies now; None if another selector uses the file, so
+    /// that it stays.
     pub file: Option<String>,
 }
 
@@ -304,7 +322,7 @@ impl Single for Remove {
 
 impl Remove {
     async fn make(self, context: &Context) -> Result<Removed, AdminError> {
-        let shown = self.domain.clone();
+        let target = target(&self.domain);
         let change = move |edit: &mut Edit<'_>| {
             let domain = parse_domain(&self.domain)?;
             let selector = parse(&self.selector, "selector", Domain::parse)?;
@@ -316,7 +334,7 @@ impl Remove {
             remove(edit, &domain, &selector)?;
             Ok(key.private_key_file.clone())
         };
-        let changed = context.edit(Self::NAME, &shown, change).await?;
+        let changed = context.edit(Self::NAME, &target, change).await?;
         let moved = keyfile::retire(changed.result, changed.after).await?;
         Ok(Removed {
             file: moved.as_deref().map(text),

@@ -1,8 +1,9 @@
 //! Edits of `domains.conf` that look as a person would make them.
 //!
 //! A person may write a table in four ways: with a header, with dotted keys, as an inline table, or
-//! as a mix of these. A new entry takes the form of its siblings. Comments and order stay. A removed
-//! entry takes along the comment right above it, and a comment in a paragraph of its own stays.
+//! as a mix of these. A new entry takes the form of its siblings. Comments and order stay. A
+//! removed entry takes along the comment right above it, and a comment in a paragraph of its own
+//! stays.
 //!
 //! A path is the list of the names from the root of the document to an entry, each as the file
 //! spells it. A number is the index in an array of tables.
@@ -136,7 +137,8 @@ pub(super) fn set_header(document: &mut DocumentMut, path: &[&str]) -> Result<()
     Ok(())
 }
 
-/// Changes an array of values. Makes the array if there is none, and removes it if it becomes empty.
+/// Changes an array of values. Makes the array if there is none, and removes it if it becomes
+/// empty.
 pub(super) fn change_array(
     document: &mut DocumentMut,
     path: &[&str],
@@ -270,7 +272,10 @@ pub(super) fn insert_element(
     let table = table_mut(document, parent)?;
     if let Some(Item::ArrayOfTables(tables)) = table.get_mut(name) {
         let index = index.unwrap_or(tables.len()).min(tables.len());
-        tables.insert(index, content.into_table());
+        let mut table = content.into_table();
+        // Without a position it would stand at the beginning of the file.
+        table.set_position(tables.get(index).and_then(Table::position));
+        tables.insert(index, table);
         return Ok(());
     }
     change_array(document, path, |array| {
@@ -333,7 +338,8 @@ pub(super) fn remove(document: &mut DocumentMut, path: &[&str]) -> Result<bool, 
     } else {
         remove_lines(document, path)?;
     }
-    // An account, a domain and a destination exist by their names. Another empty table says nothing.
+    // An account, a domain and a destination exist by their names. Another empty table says
+    // nothing.
     let exists_by_name = parent.len() == 2 || parent.iter().rev().nth(1) == Some(&"destinations");
     match find(document.as_item(), parent).and_then(Item::as_table_like) {
         None if exists_by_name => set(document, parent, InlineTable::new())?,

@@ -15,7 +15,7 @@ use super::{
     keyfile::{self, NewKey, NewKeys},
     missing_domain, parse, parse_domain,
     settings::{self, Setting},
-    to_its_end,
+    target, to_its_end,
 };
 use crate::{
     AdminError, Context,
@@ -159,7 +159,7 @@ impl Single for Add {
 
 impl Add {
     async fn make(self, context: &Context) -> Result<Added, AdminError> {
-        let shown = self.domain.clone();
+        let target = target(&self.domain);
         // The change itself finds a refusal again, and the audit log gets it there.
         let config = context.config.load_full();
         let keys = match self.plan(&config, &context.statics) {
@@ -174,7 +174,7 @@ impl Add {
             self.insert(edit, &plan, keys, now)?;
             Ok(plan)
         };
-        let changed = context.edit(Self::NAME, &shown, change).await?;
+        let changed = context.edit(Self::NAME, &target, change).await?;
         keys.into_iter().for_each(NewKeys::keep);
         let plan = changed.result;
         if let (true, Some(account)) = (plan.new_account, &plan.account) {
@@ -191,8 +191,7 @@ impl Add {
 
 /// The keys of a new domain: a pair that signs, and a pair that waits.
 async fn make_keys(context: &Context, domain: &Domain) -> Result<NewKeys, AdminError> {
-    let now = context.clock.now().timestamp();
-    let year = now.to_zoned(jiff::tz::TimeZone::system()).year();
+    let year = dkim::year(context.clock.now());
     let kinds: Vec<DkimAlgorithm> = [PAIR, PAIR].concat();
     let names = dkim::next_selectors(&Default::default(), year, kinds.len());
     keyfile::make(context, domain, names.into_iter().zip(kinds).collect()).await
@@ -345,7 +344,7 @@ impl Single for Remove {
 
 impl Remove {
     async fn make(self, context: &Context) -> Result<Removed, AdminError> {
-        let shown = self.domain.clone();
+        let target = target(&self.domain);
         let change = move |edit: &mut Edit<'_>| {
             let domain = parse_domain(&self.domain)?;
             let (settings, name) = edit.domain(&domain)?;
@@ -355,7 +354,7 @@ impl Remove {
                 .map(|key| key.private_key_file.clone())
                 .collect::<Vec<_>>())
         };
-        let changed = context.edit(Self::NAME, &shown, change).await?;
+        let changed = context.edit(Self::NAME, &target, change).await?;
         let mut files = Vec::new();
         let mut failed = Ok(());
         for file in changed.result {
@@ -384,13 +383,13 @@ impl Single for Set {
     type Output = ();
 
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
-        let shown = self.domain.clone();
+        let target = target(&self.domain);
         let change = move |edit: &mut Edit<'_>| {
             let domain = parse_domain(&self.domain)?;
             let (_, name) = edit.domain(&domain)?;
             settings::apply_below(edit, &["domains", &name], &self.settings)
         };
-        context.edit(Self::NAME, &shown, change).await?;
+        context.edit(Self::NAME, &target, change).await?;
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! Routes: the transports for messages. The first route that matches wins; those of the account come
-//! first, then those of the sender's domain, then the global ones.
+//! Routes: the transports for messages. The first route that matches wins; those of the account
+//! come first, then those of the sender's domain, then the global ones.
 
 use postrider_config::{
     DomainPattern, Route,
@@ -49,8 +49,11 @@ impl Scope {
 
     /// The target for the audit log.
     fn target(&self) -> String {
-        let named = self.account.as_ref().or(self.domain.as_ref());
-        named.cloned().unwrap_or_else(|| "global".to_owned())
+        match (&self.account, &self.domain) {
+            (Some(account), _) => account.clone(),
+            (None, Some(domain)) => super::target(domain),
+            (None, None) => "global".to_owned(),
+        }
     }
 }
 

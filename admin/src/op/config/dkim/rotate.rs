@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use postrider_config::{
-    Dkim, DkimSelector, Dynamic, Static, toml_edit::Array, toml_edit::InlineTable,
+    Dkim, DkimSelector, DomainConfig, Dynamic, Static, toml_edit::Array, toml_edit::InlineTable,
 };
 use postrider_dns::{DnsError, Resolver};
 use postrider_smtp::Domain;
@@ -14,12 +14,13 @@ use serde::{Deserialize, Serialize};
 use super::{
     DkimItem, PAIR, changed_meanwhile, dkim_path, insert, items,
     selector::{next_selectors, waiting},
+    year,
 };
 use crate::{
     AdminError, Context,
     op::{
         Listed as _, Single,
-        config::{Edit, document, keyfile, missing_domain, parse_domain, to_its_end},
+        config::{Edit, document, keyfile, missing_domain, parse_domain, target, to_its_end},
     },
 };
 
@@ -74,33 +75,17 @@ impl Single for Rotate {
 impl Rotate {
     async fn rotate(self, context: &Context) -> Result<Rotated, AdminError> {
         let config = context.config.load_full();
-        let domain = parse_domain(&self.domain)?;
-        let Some(settings) = config.domains.get(&domain) else {
-            let error = missing_domain(&config, &domain);
-            context
-                .audit(
-                    Self::NAME,
-                    &self.domain,
-                    String::new(),
-                    String::new(),
-                    &error.text,
-                )
-                .await;
-            return Err(error);
+        let (domain, settings) = match self.find(&config) {
+            Ok(found) => found,
+            Err(error) => {
+                self.audit_refusal(context, &error.text).await;
+                return Err(error);
+            }
         };
         let waiting = waiting(&settings.dkim);
         let problems = problems(&*context.resolver, &domain, &settings.dkim, &waiting).await;
         if !problems.is_empty() {
-            let refusal = problems.join("; ");
-            context
-                .audit(
-                    Self::NAME,
-                    &self.domain,
-                    String::new(),
-                    String::new(),
-                    &refusal,
-                )
-                .await;
+            self.audit_refusal(context, &problems.join("; ")).await;
             let signs = |name: &Domain| settings.dkim.sign.contains(name);
             return Ok(Rotated {
                 step: Step::Unpublished,
@@ -117,6 +102,22 @@ impl Rotate {
             now: context.clock.now(),
         };
         turn.make(context, &settings.dkim).await
+    }
+}
+
+impl Rotate {
+    fn find<'a>(&self, config: &'a Dynamic) -> Result<(Domain, &'a DomainConfig), AdminError> {
+        let domain = parse_domain(&self.domain)?;
+        let settings = config.domains.get(&domain);
+        let settings = settings.ok_or_else(|| missing_domain(config, &domain))?;
+        Ok((domain, settings))
+    }
+
+    async fn audit_refusal(&self, context: &Context, text: &str) {
+        let (target, none) = (target(&self.domain), String::new);
+        context
+            .audit(Self::NAME, &target, none(), none(), text)
+            .await;
     }
 }
 
@@ -185,8 +186,7 @@ struct Turn {
 
 impl Turn {
     async fn make(self, context: &Context, dkim: &Dkim) -> Result<Rotated, AdminError> {
-        let year = self.now.timestamp().to_zoned(TimeZone::system()).year();
-        let next = next_selectors(dkim, year, PAIR.len());
+        let next = next_selectors(dkim, year(self.now), PAIR.len());
         let wanted = next.iter().cloned().zip(PAIR).collect();
         let keys = keyfile::make(context, &self.domain, wanted).await?;
         let made = keys.keys.clone();

@@ -140,6 +140,50 @@ fn a_new_entry_takes_the_form_of_its_siblings() {
 }
 
 #[test]
+fn a_table_of_an_array_has_its_place() {
+    let tables = "[domains.\"a.test\"]\n\n[[routes]]\ntransport = \"a\"\n\n# B.\n[[routes]]\n\
+        transport = \"b\"\n\n[accounts.a]\n";
+    let insert = |text: &str, index| {
+        edited(text, |document| {
+            let content = InlineTable::from_iter([("transport", "c")]);
+            insert_element(document, &["routes"], index, content).unwrap();
+        })
+    };
+    let c = "\n[[routes]]\ntransport = \"c\"\n";
+    let a = "\n[[routes]]\ntransport = \"a\"\n";
+    let b = "\n# B.\n[[routes]]\ntransport = \"b\"\n";
+    for (index, routes) in [
+        (Some(0), [c, a, b]),
+        (Some(1), [a, c, b]),
+        (Some(2), [a, b, c]),
+        (None, [a, b, c]),
+    ] {
+        let expected = format!("[domains.\"a.test\"]\n{}\n[accounts.a]\n", routes.concat());
+        assert_eq!(insert(tables, index), expected, "{index:?}");
+    }
+    let inline = "routes = [{ transport = \"a\" }, { transport = \"b\" }]\n";
+    assert_eq!(
+        insert(inline, Some(0)),
+        "routes = [{ transport = \"c\" }, { transport = \"a\" }, { transport = \"b\" }]\n"
+    );
+    for (text, index, expected) in [
+        (tables, 0, tables.replace(&a[1..], "")),
+        (tables, 1, tables.replace(b, "")),
+        (inline, 0, inline.replace("{ transport = \"a\" }, ", "")),
+        (inline, 1, inline.replace(", { transport = \"b\" }", "")),
+    ] {
+        let found = edited(text, |document| {
+            assert!(remove_at(document, &["routes"], index).unwrap());
+            assert!(!remove_at(document, &["routes"], 7).unwrap());
+        });
+        assert_eq!(
+            found.replace("\n\n\n", "\n\n"),
+            expected.replace("\n\n\n", "\n\n")
+        );
+    }
+}
+
+#[test]
 fn a_value_is_set_in_its_place_with_its_comment() {
     let text = "[accounts.a]\nquota = 1 # for now\ndomain = \"a.test\"\n";
     let found = edited(text, |document| {
