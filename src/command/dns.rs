@@ -107,7 +107,7 @@ fn verdict(items: &[CheckItem]) -> anyhow::Result<()> {
     }
 }
 
-fn published_text(published: &Published) -> String {
+pub(super) fn published_text(published: &Published) -> String {
     let mut text = String::new();
     let verb = match published.written {
         true => ("removed", "added"),

@@ -106,6 +106,15 @@ async fn a_domain_comes_with_keys_and_reports_and_goes_with_its_files() {
         .await;
     assert_eq!(added.address.as_deref(), Some("mira@new.test"));
     assert!(added.new_account);
+    assert_eq!((added.published, added.publish_problem), (None, None));
+    let names: Vec<_> = added.records.iter().map(|it| &*it.name).collect();
+    for name in [
+        "new.test.",
+        "2027a._domainkey.new.test.",
+        "2027d._domainkey.new.test.",
+    ] {
+        assert!(names.contains(&name), "{names:?}");
+    }
     let keys = added.keys.iter().map(|key| {
         (
             key.selector.as_str(),
@@ -199,6 +208,42 @@ selectors.2027d.private_key_file = "dkim/{}"
     assert_eq!(
         desk.text(),
         changed(&[(reports, &format!("{reports}{mira}"))])
+    );
+}
+
+#[tokio::test]
+async fn a_domain_is_added_also_if_its_records_cannot_be_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("key");
+    fs::write(&key, "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3I=").unwrap();
+    // Nobody listens at this port.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = free.local_addr().unwrap();
+    drop(free);
+    let update = format!(
+        "[dns_update.\"new.test\"]\nserver = \"{server}\"\nkey_name = \"k\"\nkey_file = {key:?}\n"
+    );
+    let desk = Desk::with(&format!("{STATICS}{update}"), DYNAMICS);
+    let added = desk
+        .ask(domains::Add {
+            domain: "new.test".to_owned(),
+            account: "jane".to_owned(),
+            localpart: None,
+            disabled: false,
+        })
+        .await;
+    assert_eq!(added.published, None);
+    let problem = added.publish_problem.unwrap();
+    assert!(problem.contains(&server.to_string()), "{problem}");
+    assert!(desk.text().contains("[domains.\"new.test\"]"));
+    let audited = desk.audited().await;
+    let audited: Vec<_> = audited
+        .iter()
+        .map(|it| (&*it.operation, &*it.outcome))
+        .collect();
+    assert_eq!(
+        audited,
+        [("dns.publish", &*problem), ("domain.add", "done")]
     );
 }
 

@@ -94,17 +94,10 @@ impl From<KeyAlgorithm> for Algorithm {
     }
 }
 
-/// The records of keys, in the form of a zone file.
-pub(super) fn records<'a>(keys: impl Iterator<Item = &'a DkimItem>) -> String {
-    /// A string of a record has at most 255 bytes (RFC 1035 §3.3). Shorter ones fit on a line.
-    const PIECE: usize = 100;
-    let record = |key: &DkimItem| {
-        let pieces = key.content.as_bytes().chunks(PIECE);
-        let pieces = pieces.map(|piece| format!("\"{}\"", String::from_utf8_lossy(piece)));
-        let pieces: Vec<String> = pieces.collect();
-        format!("{} TXT {}\n", key.name, pieces.join(" "))
-    };
-    keys.map(record).collect()
+/// The records of keys. Each text is in one piece, for the forms of a DNS provider.
+fn records<'a>(keys: impl Iterator<Item = &'a DkimItem>) -> String {
+    keys.map(|key| format!("{} TXT {}\n", key.name, key.content))
+        .collect()
 }
 
 /// The text about a rotation.

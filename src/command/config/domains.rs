@@ -2,17 +2,22 @@
 
 use std::io::{self, Write};
 
-use postrider_admin::op::config::{
-    domains::{Add, Added, DomainItem, List, Remove, Set},
-    settings::Setting,
+use postrider_admin::op::{
+    config::{
+        domains::{Add, Added, DomainItem, List, Remove, Set},
+        settings::Setting,
+    },
+    dns::RecordItem,
 };
 
-use super::{dkim, settings::changes};
+use super::settings::changes;
 use crate::{
     cli::Domain,
     command::{
         desk::Desk,
+        dns,
         output::{count, print, print_json},
+        visible,
     },
 };
 
@@ -33,7 +38,7 @@ pub(super) fn run(desk: &Desk, command: Domain) -> anyhow::Result<()> {
             })?;
             match json {
                 true => print_json(&added),
-                false => print(&told(&added, &account)),
+                false => print(&told(&visible::value(&added)?, &account)),
             }
         }
         Domain::Rm { domain } => {
@@ -87,10 +92,16 @@ fn told(added: &Added, account: &str) -> String {
             "account {account} is new; set its password: postrider setpassword {account}\n"
         );
     }
-    text += "\nrecords of the keys that sign, for DNS:\n";
-    text += &dkim::records(added.keys.iter().filter(|key| key.signs));
-    text += "\nrecords of the keys that wait for \"config dkim rotate\":\n";
-    text += &dkim::records(added.keys.iter().filter(|key| !key.signs));
+    text += &format!("\nrecords for DNS:\n{}", RecordItem::text(&added.records));
+    if let Some(published) = &added.published {
+        text += &format!("\npublished:\n{}", dns::published_text(published));
+    }
+    if let Some(problem) = &added.publish_problem {
+        text += &format!(
+            "\nthe records could not be published: {problem}\nto try again: postrider dns publish {}\n",
+            added.domain
+        );
+    }
     text
 }
 

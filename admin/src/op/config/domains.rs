@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     AdminError, Context,
-    op::{Listed as _, Operation, Single, Sink},
+    op::{
+        Listed as _, Operation, Single, Sink,
+        dns::{self, Published, RecordItem, World},
+    },
 };
 
 /// The separator of a new domain.
@@ -144,8 +147,14 @@ pub struct Added {
     pub address: Option<String>,
     /// Whether the account is new. It has no password yet.
     pub new_account: bool,
-    /// The keys for DKIM, with their records. Two sign, and two wait.
+    /// The keys for DKIM. Two sign, and two wait.
     pub keys: Vec<DkimItem>,
+    /// The records that the domain should have in DNS.
+    pub records: Vec<RecordItem>,
+    /// The records that were published; None if no server of `dns_update` has the domain.
+    pub published: Option<Published>,
+    /// Why the records were not published; None if nothing failed.
+    pub publish_problem: Option<String>,
 }
 
 impl Single for Add {
@@ -180,7 +189,17 @@ impl Add {
         if let (true, Some(account)) = (plan.new_account, &plan.account) {
             accounts::forget_logins(context, account).await?;
         }
+        let (published, problem) = match dns::publish_after_add(context, &plan.domain).await {
+            None => (None, None),
+            Some(Ok(published)) => (Some(published), None),
+            Some(Err(error)) => (None, Some(error.text)),
+        };
+        let records = World::of(context).records(plan.domain.ascii()).await;
         Ok(Added {
+            // Without them the domain may have been removed again already.
+            records: records.unwrap_or_default(),
+            published,
+            publish_problem: problem,
             domain: plan.domain.unicode(),
             address: plan.address.as_ref().map(Address::unicode),
             new_account: plan.new_account,
