@@ -92,6 +92,16 @@ pub enum Command {
     Login(Login),
     /// Call a method of the webapi over HTTP, as an application does, and print the answer.
     Webapi(Webapi),
+    /// Print the completions of this program for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write a man page for each command into a folder.
+    Man {
+        /// The folder. It is made if it does not exist.
+        dir: PathBuf,
+    },
     /// Print the version.
     Version,
 }

@@ -5,6 +5,7 @@ mod audit;
 mod config;
 mod desk;
 mod dns;
+mod help;
 mod history;
 mod hold_rules;
 mod import;
@@ -63,6 +64,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Dns(command) => dns::run(&Desk::of(conf)?, command),
         Command::Login(command) => login::run(&Running::of(conf)?, command),
         Command::Webapi(options) => webapi::run(options),
+        Command::Completions { shell } => help::completions(shell),
+        Command::Man { dir } => help::man(&dir),
         Command::Version => print(&format!("postrider {}\n", env!("CARGO_PKG_VERSION"))),
     }
 }

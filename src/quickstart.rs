@@ -15,8 +15,9 @@ use std::{fmt::Write as _, path::Path};
 
 use anyhow::{Context, bail};
 use jiff::tz::TimeZone;
+use postrider_admin::op::dns::{HostFacts, RecordItem, Wanted, wanted};
 use postrider_config::{DkimAlgorithm, DkimKey, Dynamic, Static};
-use postrider_smtp::Address;
+use postrider_smtp::{Address, Domain};
 use rand::RngExt as _;
 
 pub use self::machine::Machine;
@@ -100,7 +101,7 @@ pub async fn run(options: &cli::Quickstart, machine: &Machine) -> anyhow::Result
     let passwords = format!("Passwords, shown once:  admin  {admin}   {address}  {own}\n");
     let draft = place.draft(&files)?;
     let (statics, dynamic) = check(&draft.path().join("config"))?;
-    let after = after(&statics, &dynamic, &domain, place.dir())?;
+    let after = after(&statics, &dynamic, &domain, machine, place.dir());
     draft.add(&File::secret("quickstart.txt", format!("{text}{after}")))?;
     draft
         .set_passwords(&statics, &dynamic, &account, &own, &admin)
@@ -224,14 +225,23 @@ fn check(config: &Path) -> anyhow::Result<(Static, Dynamic)> {
 
 /// The part of the output behind the passwords: the records, and the next steps.
 fn after(
-    _statics: &Static,
-    _dynamic: &Dynamic,
-    domain: &postrider_smtp::Domain,
+    statics: &Static,
+    dynamic: &Dynamic,
+    domain: &Domain,
+    machine: &Machine,
     dir: &Path,
-) -> anyhow::Result<String> {
+) -> String {
+    let (facts, _) = HostFacts::gather(statics, &machine.addresses);
+    let records = dynamic.domains.get(domain).map(|config| {
+        let wanted = wanted(statics, config, domain, &facts);
+        let items: Vec<RecordItem> = wanted.iter().map(Wanted::item).collect();
+        RecordItem::text(&items)
+    });
+    let records = records.unwrap_or_default();
     let dir = dir.display();
-    Ok(format!(
-        "Next:  useradd --system --home-dir {dir} postrider; chown -R postrider: {dir}\n\
+    format!(
+        "Records for {domain}:\n\n{records}\n\
+         Next:  useradd --system --home-dir {dir} postrider; chown -R postrider: {dir}\n\
          \x20      systemctl enable --now {dir}/postrider.service;  postrider dns check {domain}\n"
-    ))
+    )
 }

@@ -113,6 +113,13 @@ async fn a_machine_where_all_is_well() {
         assert!(done.text.contains(line), "{line}{}", done.text);
     }
     assert!(!done.text.contains("warning"), "{}", done.text);
+    for record in [
+        "\nexample.org. MX 10 mail.example.org.\n",
+        "\n2026d._domainkey.example.org. TXT v=DKIM1; k=rsa;",
+        "\n_dmarc.example.org. TXT v=DMARC1;",
+    ] {
+        assert!(done.text.contains(record), "{record}{}", done.text);
+    }
 
     assert_eq!(
         names(dir.path()),
