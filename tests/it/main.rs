@@ -14,6 +14,7 @@ mod config;
 mod crash;
 mod delivery;
 mod import;
+mod journey;
 mod limits;
 mod localserve;
 mod log;
