@@ -54,7 +54,7 @@ pub enum Command {
     /// Run a complete server for development. It needs no DNS and no certificates, and no mail
     /// leaves this machine.
     Localserve(Localserve),
-    /// Make the configuration, the keys and the passwords of a new server, and print the DNS records
+    /// Make the configuration, the keys and the passwords of a new server. Print the DNS records
     /// and the next steps.
     Quickstart(Quickstart),
     /// Run the server.

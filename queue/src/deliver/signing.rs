@@ -2,8 +2,8 @@
 //!
 //! A message is signed when it is first delivered. Its other recipients get the same signatures.
 //!
-//! A key that can't be used leaves the signing to the other keys of the domain. The log tells of it.
-//! If no key is left, the message waits.
+//! A key that can't be used leaves the signing to the other keys of the domain. The log tells of
+//! it. If no key is left, the message waits.
 //!
 //! A small message is read into memory and signed where the delivery runs. A large message is read
 //! and hashed in pieces on a thread that may block, so that neither its size nor its disk holds up

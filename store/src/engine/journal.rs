@@ -3,7 +3,8 @@
 //!
 //! - [`writer`]: the one thread that changes anything. [`checkpoint`]: the thread that brings the
 //!   index up to date.
-//! - [`ahead`]: what callers read for the writer before it needs that. [`open`]: the start. [`read`]: how readers look at the state.
+//! - [`ahead`]: what callers read for the writer before it needs that. [`open`]: the start.
+//!   [`read`]: how readers look at the state.
 //!
 //! Invariants:
 //! - What is in the index is in the journal before the position that the index names.

@@ -1,7 +1,7 @@
 //! The records of a domain, in all their forms.
 //!
-//! `POSTRIDER_BLESS=1 cargo test -p postrider-admin --lib` writes the expected files again. Read the
-//! diff before you commit it.
+//! `POSTRIDER_BLESS=1 cargo test -p postrider-admin --lib` writes the expected files again. Read
+//! the diff before you commit it.
 
 use std::path::Path;
 
