@@ -161,17 +161,36 @@ impl Zone {
         }
         answer.metadata.authoritative = true;
         answer.queries.push(query.clone());
-        let alias = self.of(query.name(), WireType::CNAME);
-        let found = self.of(query.name(), query.query_type());
+        let Some(owner) = self.owner(query.name()) else {
+            return ResponseCode::NXDomain;
+        };
+        let alias = self.of(&owner, WireType::CNAME);
+        let found = self.of(&owner, query.query_type());
         for record in alias.chain(found) {
-            if !answer.answers.contains(record) {
-                answer.answers.push(record.clone());
+            let mut record = record.clone();
+            record.name = query.name().clone();
+            if !answer.answers.contains(&record) {
+                answer.answers.push(record);
             }
         }
-        match self.of(query.name(), WireType::ANY).next() {
-            Some(_) => ResponseCode::NoError,
-            None => ResponseCode::NXDomain,
+        ResponseCode::NoError
+    }
+
+    /// The name with the records of a name: itself, or a wildcard above it (RFC 4592).
+    fn owner(&self, name: &Name) -> Option<Name> {
+        let exists = |name: &Name| self.of(name, WireType::ANY).next().is_some();
+        if exists(name) {
+            return Some(name.clone());
         }
+        let mut above = name.base_name();
+        while self.origin.zone_of(&above) && !above.is_root() {
+            let wildcard = Name::from_ascii("*").ok()?.append_domain(&above).ok()?;
+            if exists(&wildcard) {
+                return Some(wildcard);
+            }
+            above = above.base_name();
+        }
+        None
     }
 
     /// Makes all changes, if the prerequisites are true (RFC 2136 §3.2, §3.4).
@@ -206,6 +225,14 @@ impl Zone {
                     (&it.name, &it.data) != (&change.name, &change.data)
                         || matches!(it.data, RData::SOA(_))
                 }),
+                // All records of a name and type have one TTL (RFC 2181 §5.2). A real server changes
+                // that of the others then.
+                _ if self
+                    .of(&change.name, change.record_type())
+                    .any(|it| it.ttl != change.ttl) =>
+                {
+                    return ResponseCode::FormErr;
+                }
                 _ => self.records.push(change.clone()),
             }
         }

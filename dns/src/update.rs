@@ -412,9 +412,9 @@ mod tests {
             name: name.to_owned(),
             record_type: add[0].record_type(),
             remove: remove.iter().map(|at| found[*at].clone()).collect(),
+            ttl: found.first().map_or(300, |found| found.ttl),
             found,
             add: add.to_vec(),
-            ttl: 300,
         }
     }
 

@@ -13,6 +13,7 @@ mod administration;
 mod config;
 mod crash;
 mod delivery;
+mod dns;
 mod import;
 mod journey;
 mod limits;

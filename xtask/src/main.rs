@@ -27,6 +27,7 @@ mod fuzz;
 mod hooks_sink;
 mod http;
 mod keys;
+mod knot;
 mod lab;
 mod load;
 mod peers;

@@ -18,9 +18,19 @@ const PACKAGES: &[&str] = &[
     "libio-socket-ssl-perl",
     "curl",
     "golang-go",
+    "knot",
+    "knot-dnsutils",
 ];
 /// The programs that the checks run. Python is expected to be there.
-const PROGRAMS: &[&str] = &["smtp-source", "swaks", "msmtp", "curl", "go"];
+const PROGRAMS: &[&str] = &[
+    "smtp-source",
+    "swaks",
+    "msmtp",
+    "curl",
+    "go",
+    "knotd",
+    "kdig",
+];
 
 /// Installs the missing programs, if this is Debian and we are root.
 pub(super) fn install() -> Result<Done> {

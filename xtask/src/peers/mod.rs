@@ -18,6 +18,7 @@ use install::{install, perl_has_tls};
 use localserve::Localserve;
 
 use crate::examples;
+use crate::knot;
 use crate::postfix;
 use crate::programs::present;
 use crate::returned;
@@ -102,6 +103,16 @@ pub(crate) fn run(steps: &mut Steps, require: bool) {
             return Ok(Done::Skipped(format!("{error:#}")));
         }
         returned::check()?;
+        Ok(Done::Passed)
+    });
+    steps.step("dns publish writes to Knot DNS", || {
+        for name in ["knotd", "kdig"] {
+            if !present(name) {
+                ensure!(!require, "{name} is not installed");
+                return Ok(Done::Skipped(format!("{name} is not installed")));
+            }
+        }
+        knot::check()?;
         Ok(Done::Passed)
     });
 }

@@ -216,16 +216,14 @@ async fn publish_zone(
     let mut published = Published::default();
     let mut changes: Vec<Change> = Vec::new();
     for group in groups {
-        let found = client.read(&group.name, group.record_type).await?;
-        let decision = match (&found, group.record_type) {
-            (Rrset::Alias(target), _) => {
-                Decision::Leave(format!("the name is an alias of {target}"))
-            }
-            (Rrset::Records(found), RecordType::Cname) if found.is_empty() => {
-                free_for_alias(&mut client, &group.name).await?
-            }
-            (Rrset::Records(found), _) => group.decide(found, facts, &*world.resolver).await,
-        };
+        let zone = zone.ascii();
+        let mut found = client.read(&group.name, group.record_type).await?;
+        let mut decision = decide(&mut client, zone, group, &found, facts, world).await?;
+        if decision != Decision::Same && is_of_wildcard(&mut client, zone, group, &found).await? {
+            // The records are no obstacle: the name gets its own.
+            found = Rrset::Records(Vec::new());
+            decision = decide(&mut client, zone, group, &found, facts, world).await?;
+        }
         let (remove, add) = match decision {
             Decision::Same => continue,
             Decision::Leave(reason) => {
@@ -244,19 +242,21 @@ async fn publish_zone(
         };
         let contents = |records: &mut dyn Iterator<Item = &Record>| records.map(content).collect();
         published.changes.push(ChangeItem {
-            zone: zone.ascii().to_owned(),
+            zone: zone.to_owned(),
             name: format!("{}.", group.name),
             record_type: group.record_type.as_str().to_owned(),
             removed: contents(&mut remove.iter().map(|gone| &gone.record)),
             added: contents(&mut add.iter()),
         });
+        // All records of a name and type have one TTL (RFC 2181 §5.2).
+        let ttl = found.first().map_or(TTL, |found| found.ttl);
         changes.push(Change {
             name: group.name.clone(),
             record_type: group.record_type,
             found,
             remove,
             add,
-            ttl: TTL,
+            ttl,
         });
     }
     if !dry_run && !changes.is_empty() {
@@ -266,19 +266,72 @@ async fn publish_zone(
     Ok(published)
 }
 
+async fn decide(
+    client: &mut ZoneClient<TcpStream>,
+    zone: &str,
+    group: &Group,
+    found: &Rrset,
+    facts: &HostFacts,
+    world: &World,
+) -> Result<Decision, UpdateError> {
+    Ok(match (found, group.record_type) {
+        (Rrset::Alias(target), _) => Decision::Leave(format!("the name is an alias of {target}")),
+        (Rrset::Records(found), RecordType::Cname) if found.is_empty() => {
+            free_for_alias(client, zone, &group.name).await?
+        }
+        (Rrset::Records(found), _) => group.decide(found, facts, &*world.resolver).await,
+    })
+}
+
 /// Whether a name without an alias may become one.
 async fn free_for_alias(
     client: &mut ZoneClient<TcpStream>,
+    zone: &str,
     name: &str,
 ) -> Result<Decision, UpdateError> {
     for record_type in [RecordType::A, RecordType::Aaaa] {
-        if let Rrset::Records(found) = client.read(name, record_type).await?
-            && !found.is_empty()
-        {
-            let found: Vec<String> = found.iter().map(|found| content(&found.record)).collect();
-            let reason = format!("the name has addresses of its own: {}", found.join(", "));
+        let found = client.read(name, record_type).await?;
+        let shown: Vec<String> = match &found {
+            Rrset::Records(records) => records.iter().map(|it| content(&it.record)).collect(),
+            Rrset::Alias(target) => vec![target.clone()],
+        };
+        if !shown.is_empty() && !same_as_wildcard(client, zone, name, record_type, &found).await? {
+            let reason = format!("the name has addresses of its own: {}", shown.join(", "));
             return Ok(Decision::Leave(reason));
         }
     }
     Ok(Decision::AddAll)
+}
+
+async fn is_of_wildcard(
+    client: &mut ZoneClient<TcpStream>,
+    zone: &str,
+    group: &Group,
+    found: &Rrset,
+) -> Result<bool, UpdateError> {
+    let something = !matches!(found, Rrset::Records(found) if found.is_empty());
+    let (name, record_type) = (&group.name, group.record_type);
+    Ok(something && same_as_wildcard(client, zone, name, record_type, found).await?)
+}
+
+/// Whether a wildcard of the zone has the same records, so that a name without records of its own
+/// shows them (RFC 4592).
+async fn same_as_wildcard(
+    client: &mut ZoneClient<TcpStream>,
+    zone: &str,
+    name: &str,
+    record_type: RecordType,
+    found: &Rrset,
+) -> Result<bool, UpdateError> {
+    let mut below = name;
+    while below != zone
+        && let Some((_, above)) = below.split_once('.')
+    {
+        let wildcard = client.read(&format!("*.{above}"), record_type).await?;
+        if wildcard == *found {
+            return Ok(true);
+        }
+        below = above;
+    }
+    Ok(false)
 }

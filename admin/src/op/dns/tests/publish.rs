@@ -207,6 +207,34 @@ async fn records_of_others_stay() {
 }
 
 #[tokio::test]
+async fn a_wildcard_is_no_obstacle() {
+    let (files, primary) = (files(), Primary::start(KEY).await);
+    primary.add_text("*.example.org", "v=spf1 -all");
+    primary.add("*.example.org", Record::A([203, 0, 113, 1].into()));
+    let other = Record::Cname("x.example.net".into());
+    primary.add("*._tcp.example.org", other.clone());
+    let published = publish(&files, &primary, Zone::right(&files).resolver()).await;
+    for wanted in files.wanted("example.org") {
+        let there = primary
+            .zone
+            .records(&wanted.name, wanted.record.record_type());
+        let is_left = published
+            .left
+            .iter()
+            .any(|it| it.name == format!("{}.", wanted.name));
+        assert!(is_left || there.contains(&wanted.record), "{wanted:?}");
+    }
+    assert_eq!(published.left.len(), 2, "{:#?}", published.left);
+    assert_eq!(
+        primary
+            .zone
+            .records("*._tcp.example.org", RecordType::Cname),
+        [other]
+    );
+    assert_eq!(primary.texts("*.example.org"), ["v=spf1 -all"]);
+}
+
+#[tokio::test]
 async fn our_old_records_are_replaced_and_policies_are_completed() {
     let (files, primary) = (files(), Primary::start(KEY).await);
     for (name, text) in [
