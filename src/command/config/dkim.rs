@@ -76,7 +76,8 @@ pub(super) fn run(desk: &Desk, command: Dkim) -> anyhow::Result<()> {
             }
             if rotated.step == Step::Unpublished {
                 bail!(
-                    "nothing has changed, because DNS lacks records of the keys that wait: {}",
+                    "nothing has changed: the records of the keys that wait are not all in DNS, or could \
+                     not be looked up: {}",
                     rotated.problems.join("; ")
                 );
             }
