@@ -319,6 +319,7 @@ subjects! {
     12 keys Keys,
     13 credentials Credentials,
     14 audit Audit,
+    15 acme Acme,
     16 stops Stops,
 }
 
@@ -380,6 +381,8 @@ mod tests {
                 "suppression Suppression(Add(",
                 "keys Keys(Add(",
                 "credentials Credentials(Set(",
+                "acme Acme(SetAccount(",
+                "acme Acme(SetCertificate(",
             ]
         );
     }
