@@ -28,6 +28,7 @@ pub(crate) fn check(
         index: Index::new(statics, config.domains.keys()),
     };
     check.accounts_of_static(source);
+    check.redirects(&root.section("web"));
     check.host_reports();
     check.routes(root, &config.routes);
     // Destinations come first. If an alias or a report address repeats one, the error is at the
@@ -105,6 +106,43 @@ impl<'a> Check<'a> {
             // An empty index has no other owner of the address.
             let _ = self.index.add_report(configured, &report);
         }
+    }
+
+    /// A redirect of a name that the server itself needs would hide the server.
+    fn redirects(&self, web: &Reader<'_>) {
+        for (from, _) in &self.config.web_redirects {
+            if let Some(use_) = self.own_use(from) {
+                let from = from.unicode();
+                let message = format!("{from} is {use_}, so it can't lead elsewhere; remove it");
+                web.wrong("redirects", message);
+            }
+        }
+    }
+
+    /// The use of a name by the server itself.
+    fn own_use(&self, name: &Domain) -> Option<String> {
+        let statics = self.statics;
+        let mut listeners = statics.listeners.values();
+        if !statics.notes.incomplete
+            && (statics.hostname == *name || listeners.any(|it| it.hostname == *name))
+        {
+            return Some("the hostname of this server".to_owned());
+        }
+        self.config.domains.iter().find_map(|(domain, configured)| {
+            let shown = domain.unicode();
+            let own = |label: &str| name.ascii() == format!("{label}.{}", domain.ascii());
+            if configured.client_settings_domain == *name {
+                Some(format!("the client_settings_domain of {shown}"))
+            } else if own("mta-sts") && configured.mta_sts.is_some() {
+                Some(format!("the host of the MTA-STS policy of {shown}"))
+            } else if own("autoconfig") {
+                Some(format!(
+                    "the host of the settings for mail programs of {shown}"
+                ))
+            } else {
+                None
+            }
+        })
     }
 
     fn nearest_account(&self, name: &str) -> String {
@@ -243,6 +281,12 @@ impl<'a> Check<'a> {
             }
         }
         self.aliases(domain, configured, &reader.section("aliases"));
+        let mut listeners = self.statics.listeners.values();
+        let served = listeners.any(|listener| listener.mta_sts_https.enabled);
+        if configured.mta_sts.is_some() && !served && !self.statics.notes.incomplete {
+            let message = "is not served: no listener of postrider.conf has mta_sts_https";
+            reader.warn("mta_sts", message);
+        }
     }
 
     fn report(&mut self, reader: &Reader<'_>, report: &ReportAddress) {

@@ -187,6 +187,23 @@ pub struct MtaSts {
     pub mx: Vec<String>,
 }
 
+impl MtaSts {
+    /// The text of the policy, as other servers fetch it (RFC 8461 §3.2).
+    #[must_use]
+    pub fn policy(&self) -> String {
+        let mut text = format!("version: STSv1\r\nmode: {}\r\n", self.mode);
+        for host in &self.mx {
+            text.push_str("mx: ");
+            text.push_str(host);
+            text.push_str("\r\n");
+        }
+        text.push_str("max_age: ");
+        text.push_str(&self.max_age.as_secs().to_string());
+        text.push_str("\r\n");
+        text
+    }
+}
+
 /// `domains."D".aliases."LOCALPART"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alias {

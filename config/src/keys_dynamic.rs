@@ -47,9 +47,8 @@ static GENERAL: &[Key] = &[
         Map(&Domain),
         Value("{}"),
         "Domains whose web pages lead to the same pages of another domain: \
-            {\"old.example\" = \"new.example\"}.",
-    )
-    .later(),
+            {\"old.example\" = \"new.example\"}. They lead to HTTPS (308), on each port that serves HTTP.",
+    ),
 ];
 
 macro_rules! routes {
@@ -233,30 +232,26 @@ static DOMAIN: &[Key] = &[
         Required,
         "The id of the policy: 1 to 32 letters and digits. Change it with each change of \
             the policy.",
-    )
-    .later(),
+    ),
     key(
         "domains.<domain>.mta_sts.mode",
         Word(MtaStsMode::WORDS),
         Value("\"enforce\""),
         "What other servers do when TLS fails (RFC 8461).",
-    )
-    .later(),
+    ),
     key(
         "domains.<domain>.mta_sts.max_age",
         Duration,
         Value("\"24h\""),
         "How long other servers may remember the policy.",
     )
-    .range("\"1s\"", "\"365d6h\"")
-    .later(),
+    .range("\"1s\"", "\"365d6h\""),
     key(
         "domains.<domain>.mta_sts.mx",
         List(&Text),
         Absent("hostname"),
         "The MX hosts. \"*.example.com\" means all hosts one level below.",
-    )
-    .later(),
+    ),
     key(
         "domains.<domain>.aliases.<localpart>.addresses",
         List(&Address),

@@ -122,18 +122,18 @@ static METRICS_HTTP: [Key; 5] = all_later(http!(
     "\"/metrics\"",
     "The metrics for Prometheus."
 ));
-static AUTOCONFIG_HTTPS: [Key; 5] = all_later(http!(
+static AUTOCONFIG_HTTPS: [Key; 5] = http!(
     "autoconfig_https",
     "443",
     "\"/\"",
     "The settings for mail programs, at the paths that those ask for."
-));
-static MTA_STS_HTTPS: [Key; 5] = all_later(http!(
+);
+static MTA_STS_HTTPS: [Key; 5] = http!(
     "mta_sts_https",
     "443",
     "\"/\"",
     "The MTA-STS policies, at the path of RFC 8461."
-));
+);
 
 static LISTENER: &[Key] = &[
     key(
@@ -159,9 +159,9 @@ static LISTENER: &[Key] = &[
         "listeners.<name>.tls.acme",
         Text,
         Absent("none"),
-        "The account of `acme` that gets the certificates.",
-    )
-    .later(),
+        "The account of `acme` that gets the certificates. The CA connects to port 443 or 80 of each \
+            name, so a listener needs an HTTPS or an HTTP service.",
+    ),
     key(
         "listeners.<name>.tls.certs[].cert_file",
         Path,

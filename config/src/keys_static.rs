@@ -264,30 +264,26 @@ static ACME: &[Key] = &[
         Url,
         Value("\"https://acme-v02.api.letsencrypt.org/directory\""),
         "The URL of the CA's directory.",
-    )
-    .later(),
+    ),
     key(
         "acme.<name>.contact_email",
         Text,
         Value("\"\""),
         "The mail address that the CA writes to.",
-    )
-    .later(),
+    ),
     key(
         "acme.<name>.renew_before",
         Duration,
         Value("\"30d\""),
-        "How long before its end a certificate is renewed.",
+        "How long before its end a certificate is renewed, but at most half of its time.",
     )
-    .range("\"1h\"", "\"89d\"")
-    .later(),
+    .range("\"1h\"", "\"89d\""),
     key(
         "acme.<name>.ca_file",
         Path,
         Absent("the public CAs"),
-        "The CA of the directory's own certificate.",
-    )
-    .later(),
+        "PEM file of the CAs that the connection to the directory trusts.",
+    ),
     key(
         "acme.<name>.issuer",
         Domain,
@@ -299,15 +295,13 @@ static ACME: &[Key] = &[
         Text,
         Required,
         "External account binding: the name of the key.",
-    )
-    .later(),
+    ),
     key(
         "acme.<name>.eab.key_file",
         Path,
         Required,
-        "External account binding: the file with the key.",
-    )
-    .later(),
+        "External account binding: the file with the key, base64 as the CA gives it.",
+    ),
 ];
 
 static DNS_UPDATE: &[Key] = &[

@@ -30,12 +30,52 @@ pub(crate) fn read(
     }
     let mut ports = Ports::default();
     let mut listeners = BTreeMap::new();
-    for (name, reader) in tables {
-        let listener = read_listener(&reader, hostname, acme);
-        ports.add(name, &reader, &listener);
-        listeners.insert(name.to_owned(), listener);
+    for (name, reader) in &tables {
+        let listener = read_listener(reader, hostname, acme);
+        ports.add(name, reader, &listener);
+        listeners.insert((*name).to_owned(), listener);
+    }
+    for (name, reader) in &tables {
+        if listeners
+            .get(*name)
+            .is_some_and(|it| it.acme_account().is_some())
+        {
+            check_challenges(&reader.section("tls"), &listeners);
+        }
     }
     listeners
+}
+
+/// A CA asks at port 443 or 80 of each name for the answer to its challenge. The listener that
+/// answers need not be the one that gets the certificate.
+fn check_challenges(tls: &Reader<'_>, listeners: &BTreeMap<String, Listener>) {
+    let ports = |https| {
+        let listeners = listeners.values();
+        let ports = listeners.flat_map(move |listener| listener.challenge_ports(https));
+        ports.collect::<Vec<u16>>()
+    };
+    let (https, http) = (ports(true), ports(false));
+    if https.is_empty() && http.is_empty() {
+        tls.wrong(
+            "acme",
+            "can get no certificate: the CA connects to port 443 or 80 of each name, and no \
+            listener has an HTTPS or HTTP service; add one, such as autoconfig_https = {}",
+        );
+    } else if !https.contains(&443) && !http.contains(&80) {
+        let (way, port) = match (https.first(), http.first()) {
+            (Some(port), _) => (443, *port),
+            (None, port) => (80, port.copied().unwrap_or_default()),
+        };
+        // Nobody knows yet which port the system will choose.
+        if port == 0 {
+            return;
+        }
+        let message = format!(
+            "no listener has an HTTPS service at port 443 or an HTTP service at port 80, to which \
+            the CA connects; forward port {way} to port {port}, or change the port"
+        );
+        tls.warn("acme", &message);
+    }
 }
 
 fn read_listener(

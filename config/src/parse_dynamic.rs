@@ -595,7 +595,33 @@ fn read_redirects(reader: &Reader<'_>) -> Vec<(Domain, Domain)> {
             }
         }
     }
+    for circle in circles(&redirects) {
+        let circle: Vec<String> = circle.iter().map(|domain| domain.unicode()).collect();
+        let circle = circle.join(" to ");
+        reader.wrong(name, format!("leads in a circle: {circle}; remove one"));
+    }
     redirects
+}
+
+/// The circles among redirects, each from its first domain on to the same domain.
+fn circles(redirects: &[(Domain, Domain)]) -> Vec<Vec<&Domain>> {
+    let mut left: BTreeMap<&Domain, &Domain> =
+        redirects.iter().map(|(from, to)| (from, to)).collect();
+    let mut found = Vec::new();
+    while let Some((start, mut at)) = left.pop_first() {
+        // Each domain has one way on. So a way that was gone once need not be gone again.
+        let mut way = vec![start, at];
+        while let Some(next) = left.remove(at) {
+            way.push(next);
+            at = next;
+        }
+        if let Some(begin) = way.iter().position(|domain| *domain == at)
+            && begin + 1 < way.len()
+        {
+            found.push(way.split_off(begin));
+        }
+    }
+    found
 }
 
 fn read_header_patterns(reader: &Reader<'_>) -> Vec<(Pattern, Pattern)> {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use postrider_smtp::{Domain, Host};
+use postrider_smtp::{Address, Domain, Host};
 use toml_edit::Document;
 
 use crate::{
@@ -199,8 +199,12 @@ fn issuer_of(directory_url: &str) -> Option<Domain> {
 
 fn read_acme(reader: &Reader<'_>) -> Option<Acme> {
     let directory_url = reader.url("directory_url", &["https"]).unwrap_or_default();
+    let contact_email: String = reader.get("contact_email");
+    if !contact_email.is_empty() && !Address::parse(&contact_email).is_ok_and(|it| it.is_ascii()) {
+        reader.wrong("contact_email", "must be a mail address in ASCII");
+    }
     Some(Acme {
-        contact_email: reader.get("contact_email"),
+        contact_email,
         renew_before: reader.get("renew_before"),
         ca_file: reader.opt("ca_file"),
         issuer: reader.opt("issuer").or_else(|| issuer_of(&directory_url)),

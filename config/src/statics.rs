@@ -188,9 +188,10 @@ pub struct Acme {
     pub directory_url: String,
     /// The mail address that the CA writes to.
     pub contact_email: String,
-    /// How long before its end a certificate is renewed.
+    /// How long before its end a certificate is renewed. At most half of its time counts.
     pub renew_before: Duration,
-    /// The CA of the directory's own certificate. None means a public CA.
+    /// The file of the CAs that the connection to the directory trusts. None: those that all
+    /// outgoing connections trust.
     pub ca_file: Option<PathBuf>,
     /// The name of the CA in CAA records (RFC 8659). None: not known.
     pub issuer: Option<Domain>,
@@ -203,7 +204,7 @@ pub struct Acme {
 pub struct Eab {
     /// The name of the key. The CA gives it.
     pub key_id: String,
-    /// The file with the key.
+    /// The file with the key, in base64.
     pub key_file: PathBuf,
 }
 
@@ -261,6 +262,25 @@ impl Listener {
             ("autoconfig_https", &self.autoconfig_https),
             ("mta_sts_https", &self.mta_sts_https),
         ]
+    }
+
+    /// The ports at which a CA can look for the answer to a challenge of ACME: those of HTTPS
+    /// (tls-alpn-01, RFC 8737) or those of HTTP (http-01, RFC 8555 §8.3).
+    pub fn challenge_ports(&self, https: bool) -> impl Iterator<Item = u16> {
+        let services = self.http_services().into_iter();
+        let suited = services.filter(move |(name, service)| {
+            service.enabled && name.ends_with("_https") == https && !name.starts_with("metrics")
+        });
+        suited.map(|(_, service)| service.port)
+    }
+
+    /// The name of the account that gets this listener's certificates by ACME.
+    #[must_use]
+    pub fn acme_account(&self) -> Option<&str> {
+        match &self.tls.as_ref()?.source {
+            CertificateSource::Acme(account) => Some(account),
+            CertificateSource::Files(_) => None,
+        }
     }
 }
 

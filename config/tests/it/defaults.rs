@@ -552,3 +552,52 @@ fn defaults_and_ranges_are_as_a_user_would_write_them() {
         }
     }
 }
+
+#[test]
+fn acme_without_the_ports_of_a_ca_and_a_policy_without_a_server_are_warned_of() {
+    let policy = format!(
+        "{}[domains.\"sts.example\"]\nmta_sts.policy_id = \"1\"\n",
+        support::DYNAMIC
+    );
+    for (services, warning, served) in [
+        ("mta_sts_https = {}", "", true),
+        ("webapi_http = {}", "", false),
+        (
+            "autoconfig_https.port = 8443",
+            "forward port 443 to port 8443",
+            false,
+        ),
+        (
+            "webapi_http.port = 8080",
+            "forward port 80 to port 8080",
+            false,
+        ),
+    ] {
+        let config = statics(&format!("tls.acme = \"le\"\n{services}\n[acme.le]\n"));
+        let told = config.warnings().concat();
+        assert!(told.contains(warning), "{services}: {told}");
+        assert_eq!(told.is_empty(), warning.is_empty(), "{services}: {told}");
+        assert_eq!(config.not_yet(), [""; 0], "{services}");
+        let told = dynamic(&policy, &config).warnings().concat();
+        assert_eq!(told.contains("mta_sts: is not served"), !served, "{told}");
+    }
+}
+
+#[test]
+fn the_text_of_an_mta_sts_policy() {
+    let text = format!(
+        "{}[domains.\"bücher.example\"]\nmta_sts = {{ policy_id = \"1\", mode = \"testing\", \
+         max_age = \"7d\", mx = [\"mx.bücher.example\", \"*.example.net\"] }}\n",
+        support::DYNAMIC
+    );
+    let config = dynamic(&text, &statics(""));
+    let policy = config
+        .domains
+        .values()
+        .find_map(|domain| domain.mta_sts.as_ref());
+    assert_eq!(
+        policy.unwrap().policy(),
+        "version: STSv1\r\nmode: testing\r\nmx: mx.xn--bcher-kva.example\r\nmx: *.example.net\r\n\
+         max_age: 604800\r\n"
+    );
+}
