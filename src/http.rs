@@ -115,6 +115,10 @@ async fn connection(
     let stream = stream
         .map_err(|_| "TLS handshake took too long".to_owned())?
         .map_err(|error| format!("TLS handshake failed: {error}"))?;
+    if stream.get_ref().1.alpn_protocol() == Some(crate::acme::PROTOCOL) {
+        // A CA saw the certificate, and that is all it wants (RFC 8737 §3).
+        return Ok(());
+    }
     exchange(stream, remote, router, shutdown).await
 }
 

@@ -4,12 +4,15 @@
 //! - [`cli`], [`command`]: the command line as types, and the commands.
 //! - [`server`], [`services`], [`listener`], [`gate`], [`descriptors`], [`tls`], [`prepared`],
 //!   [`privileges`], [`sandbox`], [`service_manager`]: from a configuration to a running server.
+//! - [`acme`]: certificates from a CA.
 //! - [`http`]: the HTTP services. The files beside it limit what a client may do to a connection.
+//! - [`wellknown`]: what an HTTP port answers before its services.
 //! - [`localserve`], [`quickstart`]: the development server, and the files of a new one.
 //!
 //! Not here: the protocol (`postrider-smtp`), incoming mail (`postrider-receive`), outgoing mail
 //! (`postrider-queue`), the files on disk (`postrider-store`).
 
+pub mod acme;
 pub mod cli;
 pub mod command;
 pub mod descriptors;
@@ -34,3 +37,4 @@ pub mod service_manager;
 pub mod services;
 mod sparing;
 pub mod tls;
+pub mod wellknown;

@@ -10,6 +10,7 @@ use anyhow::Context;
 use tracing::{info, warn};
 
 use crate::{
+    acme::Acme,
     descriptors, files, privileges, sandbox,
     server::Options,
     service_manager::GivenSockets,
@@ -24,6 +25,9 @@ pub struct Prepared {
     pub(crate) connections: usize,
     /// The listeners with their sockets.
     pub(crate) bound: Vec<Bound>,
+    /// The CAs and the host keys, whose files root alone may be able to read. None: no listener has
+    /// ACME.
+    pub(crate) acme: Option<Acme>,
 }
 
 impl Prepared {
@@ -37,13 +41,15 @@ impl Prepared {
         // The ports come first: they may need rights that the process gives up before it writes
         // anything.
         let mut given = GivenSockets::take()?;
-        let bound = services::bind_all(&options.statics, &mut given)?;
+        let acme = Acme::prepare(&options.statics)?;
+        let bound = services::bind_all(&options.statics, acme.as_ref(), &mut given)?;
         given.all_used()?;
         prepare_files(&options, &bound)?;
         Ok(Self {
             options,
             connections,
             bound,
+            acme,
         })
     }
 
@@ -84,8 +90,10 @@ fn prepare_files(options: &Options, bound: &[Bound]) -> anyhow::Result<()> {
         statics, dynamic, ..
     } = options;
     let read_again = || std::iter::once(&*options.dynamic_path).chain(dynamic.key_files());
-    let certificates = bound.iter().filter_map(|bound| bound.certificates.as_ref());
+    let certificates = bound.iter().filter_map(Bound::files);
     let certificates = certificates.flat_map(|certificates| certificates.files());
+    let of_acme = Acme::files(statics);
+    let certificates = certificates.chain(of_acme.iter().map(PathBuf::as_path));
     let others = [Some(&statics.path), statics.admin_password_file.as_ref()];
     let others = others.into_iter().flatten().map(PathBuf::as_path);
     for warning in files::check_folders(read_again().chain(certificates).chain(others))? {

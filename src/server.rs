@@ -31,12 +31,13 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
+    acme::{self, Acme, Challenges},
     expiry::expire_history,
     gate::{Door, Gate, Kind},
     http, listener,
     prepared::Prepared,
     service_manager,
-    services::{self, Bound, Service},
+    services::{self, Bound, HttpPort, Service, Services},
     tls::Certificates,
 };
 
@@ -161,6 +162,7 @@ impl Server {
             options,
             connections,
             bound,
+            acme,
         } = prepared;
         let (store, control) = open_store(&options.statics).await?;
         tell_at_start(&options.statics, &options.dynamic);
@@ -195,18 +197,45 @@ impl Server {
         let mut server = Self {
             shared,
             addresses: Vec::new(),
-            certificates: bound
-                .iter()
-                .filter_map(|bound| bound.certificates.clone())
-                .collect(),
+            certificates: bound.iter().filter_map(Bound::files).cloned().collect(),
             domains_conf: watcher.read_again(),
             shutdown,
             tasks: JoinSet::new(),
         };
+        let challenges = acme.as_ref().map(|acme| Arc::clone(acme.challenges()));
+        if let Some(acme) = acme {
+            server
+                .spawn_acme(acme, Arc::clone(&resolvers.fresh))
+                .await?;
+        }
         let admin = server.admin_context(&hooks, domains, resolvers.fresh, dialer);
         server.spawn_workers(control, admin, hooks, watcher);
-        server.spawn_services(bound, &webapi, connections, local.as_ref())?;
+        server.spawn_services(
+            bound,
+            &webapi,
+            connections,
+            local.as_ref(),
+            challenges.as_ref(),
+        )?;
         Ok(server)
+    }
+
+    /// Takes the certificates of the store, and begins to get those that are missing.
+    async fn spawn_acme(&mut self, acme: Acme, resolver: Arc<dyn Resolver>) -> anyhow::Result<()> {
+        let shared = &self.shared;
+        acme.load(&shared.store, shared.clock.now()).await?;
+        let parts = acme::WorkerParts {
+            acme,
+            statics: Arc::clone(&shared.statics),
+            config: Arc::clone(&shared.config),
+            store: shared.store.clone(),
+            clock: Arc::clone(&shared.clock),
+            resolver,
+        };
+        let (https, http) = services::challenge_ports(&shared.statics);
+        let worker = acme::Worker::new(parts, (&https, &http)).await?;
+        self.tasks.spawn(worker.run(self.shutdown.subscribe()));
+        Ok(())
     }
 
     /// The services, each as `LISTENER.SERVICE` with its address.
@@ -361,53 +390,64 @@ impl Server {
         webapi: &Webapi,
         connections: usize,
         local: Option<&Local>,
+        challenges: Option<&Arc<Challenges>>,
     ) -> anyhow::Result<()> {
         let hosts = local.map(|local| local.hosts.clone()).unwrap_or_default();
-        let sockets = bound.iter().flat_map(|bound| &bound.sockets);
-        let kinds: Vec<Kind> = sockets.map(|(service, _)| service.kind()).collect();
+        let ports = bound.iter().flat_map(|bound| &bound.ports);
+        let kinds: Vec<Kind> = ports.map(|(services, _)| services.kind()).collect();
         let per_network = self.shared.statics.limits.connections_per_network;
         let gate = Gate::new(connections, per_network, &kinds);
         for bound in bound {
-            if let Some(certificates) = &bound.certificates {
+            if let Some(certificates) = bound.files() {
                 certificates.warn(SystemTime::now());
                 let (certificates, stop) = (Arc::clone(certificates), self.shutdown.subscribe());
                 self.tasks
                     .spawn(every(HOUSEKEEPING, stop, move || certificates.reload()));
             }
-            for (service, socket) in bound.sockets {
+            let Bound {
+                name,
+                listener,
+                ports,
+                certificates,
+            } = bound;
+            for (services, socket) in ports {
                 let socket = socket.listen()?;
                 let address = socket.local_addr()?;
-                self.addresses
-                    .push((format!("{}.{}", bound.name, service.name()), address));
-                let tls = service.tls_config(&bound.listener, bound.certificates.as_ref())?;
-                let stop = self.shutdown.subscribe();
-                let door = gate.door(service.kind(), service.behind_proxy(&bound.listener));
-                if service.is_http() {
-                    let router = services::router(
-                        &self.shared,
-                        webapi,
-                        &bound.listener,
-                        service,
-                        hosts.clone(),
-                    );
-                    self.tasks
-                        .spawn(http::serve(socket, tls, router, door, stop));
-                } else {
-                    let statics = &self.shared.statics;
-                    let mut config = services::session_config(statics, &bound.listener, service);
-                    if local.is_some() && service == Service::Smtp {
-                        services::allow_logins(&mut config);
-                    }
-                    let hostname = bound.listener.hostname.ascii().to_owned();
-                    let sessions = Sessions {
-                        shared: self.shared.clone(),
-                        service,
-                        hostname,
-                        config: Arc::new(config),
-                        tls,
-                    };
-                    self.tasks.spawn(sessions.serve(socket, door, stop));
+                for service in services.all() {
+                    self.addresses
+                        .push((format!("{name}.{}", service.name()), address));
                 }
+                let tls = services.tls_config(&listener, certificates.as_ref(), challenges)?;
+                let stop = self.shutdown.subscribe();
+                let door = gate.door(services.kind(), services.behind_proxy(&listener));
+                let service = match services {
+                    Services::Smtp(service) => service,
+                    Services::Http(services) => {
+                        let port = HttpPort {
+                            listener: &listener,
+                            services: &services,
+                            hosts: hosts.clone(),
+                            challenges: challenges.cloned(),
+                        };
+                        let router = port.router(&self.shared, webapi);
+                        self.tasks
+                            .spawn(http::serve(socket, tls, router, door, stop));
+                        continue;
+                    }
+                };
+                let statics = &self.shared.statics;
+                let mut config = services::session_config(statics, &listener, service);
+                if local.is_some() && service == Service::Smtp {
+                    services::allow_logins(&mut config);
+                }
+                let sessions = Sessions {
+                    shared: self.shared.clone(),
+                    service,
+                    hostname: listener.hostname.ascii().to_owned(),
+                    config: Arc::new(config),
+                    tls,
+                };
+                self.tasks.spawn(sessions.serve(socket, door, stop));
             }
         }
         Ok(())

@@ -8,14 +8,16 @@ use postrider_config::{CertificateSource, HttpService, Listener, Static, TlsVers
 use postrider_receive::SessionContext;
 use postrider_smtp::server::SessionConfig;
 use postrider_webapi::{Endpoint, HostNames, Webapi};
-use rustls::ServerConfig;
+use rustls::{ServerConfig, server::ResolvesServerCert};
 
 use crate::{
+    acme::{self, Acme, Challenges, Issued, Manner},
     gate::Kind,
     health,
     listener::{self, BoundSocket},
     service_manager::GivenSockets,
-    tls::{Certificates, KeyPairFiles},
+    tls::{self, Certificates, KeyPairFiles},
+    wellknown::WellKnown,
 };
 
 /// The longest line of a message, in bytes. Real mail has lines far above the 998 bytes of RFC
@@ -35,15 +37,21 @@ pub enum Service {
     WebapiHttp,
     /// The webapi over TLS.
     WebapiHttps,
+    /// The settings for mail programs.
+    AutoconfigHttps,
+    /// The MTA-STS policies.
+    MtaStsHttps,
 }
 
 impl Service {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 7] = [
         Self::Smtp,
         Self::Submission,
         Self::Submissions,
         Self::WebapiHttp,
         Self::WebapiHttps,
+        Self::AutoconfigHttps,
+        Self::MtaStsHttps,
     ];
 
     /// The name in the configuration.
@@ -55,73 +63,134 @@ impl Service {
             Self::Submissions => "submissions",
             Self::WebapiHttp => "webapi_http",
             Self::WebapiHttps => "webapi_https",
+            Self::AutoconfigHttps => "autoconfig_https",
+            Self::MtaStsHttps => "mta_sts_https",
         }
     }
 
-    /// The service speaks HTTP.
-    #[must_use]
-    pub const fn is_http(self) -> bool {
-        matches!(self, Self::WebapiHttp | Self::WebapiHttps)
-    }
-
-    /// The kind of its clients.
-    #[must_use]
-    pub const fn kind(self) -> Kind {
+    /// The settings of the service on a listener. None: the service does not speak HTTP.
+    const fn http(self, listener: &Listener) -> Option<&HttpService> {
         match self {
-            Self::Smtp => Kind::Mx,
-            Self::Submission | Self::Submissions => Kind::Submission,
-            Self::WebapiHttp | Self::WebapiHttps => Kind::Http,
-        }
-    }
-
-    /// The clients come through a trusted proxy.
-    #[must_use]
-    pub const fn behind_proxy(self, listener: &Listener) -> bool {
-        match self {
-            Self::WebapiHttp => listener.webapi_http.forwarded_hops > 0,
-            Self::WebapiHttps => listener.webapi_https.forwarded_hops > 0,
-            Self::Smtp | Self::Submission | Self::Submissions => false,
+            Self::Smtp | Self::Submission | Self::Submissions => None,
+            Self::WebapiHttp => Some(&listener.webapi_http),
+            Self::WebapiHttps => Some(&listener.webapi_https),
+            Self::AutoconfigHttps => Some(&listener.autoconfig_https),
+            Self::MtaStsHttps => Some(&listener.mta_sts_https),
         }
     }
 
     /// The port of this service on a listener. None: the listener does not have it.
     const fn port(self, listener: &Listener) -> Option<u16> {
-        let (enabled, port) = match self {
-            Self::Smtp => (listener.smtp.enabled, listener.smtp.port),
-            Self::Submission => (listener.submission.enabled, listener.submission.port),
-            Self::Submissions => (listener.submissions.enabled, listener.submissions.port),
-            Self::WebapiHttp => (listener.webapi_http.enabled, listener.webapi_http.port),
-            Self::WebapiHttps => (listener.webapi_https.enabled, listener.webapi_https.port),
+        let (enabled, port) = match (self, self.http(listener)) {
+            (_, Some(http)) => (http.enabled, http.port),
+            (Self::Submission, None) => (listener.submission.enabled, listener.submission.port),
+            (Self::Submissions, None) => (listener.submissions.enabled, listener.submissions.port),
+            (_, None) => (listener.smtp.enabled, listener.smtp.port),
         };
         if enabled { Some(port) } else { None }
     }
 
-    /// The service requires a certificate.
-    const fn needs_tls(self) -> bool {
-        matches!(self, Self::Submissions | Self::WebapiHttps)
+    /// The service speaks HTTP over TLS.
+    const fn is_https(self) -> bool {
+        matches!(
+            self,
+            Self::WebapiHttps | Self::AutoconfigHttps | Self::MtaStsHttps
+        )
     }
 
-    /// The TLS configuration of this service on a listener. None: the service has no TLS there.
+    /// The service requires a certificate.
+    const fn needs_tls(self) -> bool {
+        matches!(self, Self::Submissions) || self.is_https()
+    }
+}
+
+/// The services at one port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Services {
+    /// A service over SMTP, which has its port for itself.
+    Smtp(Service),
+    /// Services over HTTP, at least one. All have TLS, or none has.
+    Http(Vec<Service>),
+}
+
+impl Services {
+    /// All services.
+    #[must_use]
+    pub fn all(&self) -> &[Service] {
+        match self {
+            Self::Smtp(service) => std::slice::from_ref(service),
+            Self::Http(services) => services,
+        }
+    }
+
+    /// The kind of their clients.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Smtp(Service::Smtp) => Kind::Mx,
+            Self::Smtp(_) => Kind::Submission,
+            Self::Http(_) => Kind::Http,
+        }
+    }
+
+    /// The clients come through a trusted proxy.
+    #[must_use]
+    pub fn behind_proxy(&self, listener: &Listener) -> bool {
+        let http = self.all().iter().filter_map(|it| it.http(listener));
+        http.into_iter().any(|http| http.forwarded_hops > 0)
+    }
+
+    /// The TLS configuration of the port. None: the port has no TLS.
     ///
     /// # Errors
     /// If the TLS configuration is invalid.
     pub fn tls_config(
-        self,
+        &self,
         listener: &Listener,
-        certificates: Option<&Arc<Certificates>>,
+        certificates: Option<&Source>,
+        challenges: Option<&Arc<Challenges>>,
     ) -> anyhow::Result<Option<Arc<ServerConfig>>> {
         let (Some(certificates), Some(tls)) = (certificates, &listener.tls) else {
             return Ok(None);
         };
-        let alpn: &[&[u8]] = match self {
-            Self::WebapiHttp => return Ok(None),
-            Self::Smtp if !listener.smtp.starttls => return Ok(None),
-            Self::Smtp | Self::Submission | Self::Submissions => &[],
-            Self::WebapiHttps => &[b"h2", b"http/1.1"],
+        let https = self.all().iter().any(|service| service.is_https());
+        let manner = match self {
+            Self::Http(_) if !https => return Ok(None),
+            Self::Smtp(Service::Smtp) if !listener.smtp.starttls => return Ok(None),
+            Self::Smtp(Service::Smtp) => Manner::AnyName,
+            Self::Smtp(_) => Manner::OwnNames,
+            Self::Http(_) => Manner::CertifiedNames,
         };
-        certificates
-            .server_config(tls.min_version == TlsVersion::Tls13, alpn)
-            .map(Some)
+        let mut resolver = certificates.resolver(manner);
+        let mut protocols: Vec<&[u8]> = Vec::new();
+        if https {
+            protocols.extend([&b"h2"[..], b"http/1.1"]);
+            if let Some(challenges) = challenges {
+                resolver = challenges.beside(resolver);
+                protocols.push(acme::PROTOCOL);
+            }
+        }
+        let min_tls13 = tls.min_version == TlsVersion::Tls13;
+        tls::server_config(resolver, min_tls13, &protocols).map(Some)
+    }
+}
+
+/// The certificates of a listener.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// From files.
+    Files(Arc<Certificates>),
+    /// From a CA, by ACME.
+    Acme(Arc<Issued>),
+}
+
+impl Source {
+    /// The certificates as a service with this manner shows them.
+    fn resolver(&self, manner: Manner) -> Arc<dyn ResolvesServerCert> {
+        match self {
+            Self::Files(certificates) => Arc::<Certificates>::clone(certificates),
+            Self::Acme(issued) => issued.resolver(manner),
+        }
     }
 }
 
@@ -132,67 +201,123 @@ pub struct Bound {
     pub name: String,
     /// The configuration.
     pub listener: Listener,
-    /// One socket for each service and address.
-    pub sockets: Vec<(Service, BoundSocket)>,
+    /// One socket for each port and address.
+    pub ports: Vec<(Services, BoundSocket)>,
     /// The certificates of the listener. None: it has no TLS.
-    pub certificates: Option<Arc<Certificates>>,
+    pub certificates: Option<Source>,
 }
 
-/// Loads the certificates, and binds the sockets of all listeners. A service for which the service
-/// manager gave sockets takes those.
+impl Bound {
+    /// The certificates, if they come from files.
+    #[must_use]
+    pub const fn files(&self) -> Option<&Arc<Certificates>> {
+        match &self.certificates {
+            Some(Source::Files(certificates)) => Some(certificates),
+            _ => None,
+        }
+    }
+}
+
+/// Loads the certificates, and binds the sockets of all listeners. A port for which the service
+/// manager gave sockets takes those. `acme` is there if a listener has ACME.
 ///
 /// # Errors
 /// If a certificate or an address can't be used.
-pub fn bind_all(statics: &Static, given: &mut GivenSockets) -> anyhow::Result<Vec<Bound>> {
-    statics
-        .listeners
-        .iter()
-        .map(|(name, listener)| bind(name, listener, given))
-        .collect()
+pub fn bind_all(
+    statics: &Static,
+    acme: Option<&Acme>,
+    given: &mut GivenSockets,
+) -> anyhow::Result<Vec<Bound>> {
+    let listeners = statics.listeners.iter();
+    let bound = listeners.map(|(name, listener)| {
+        let certificates = match (acme, listener.acme_account()) {
+            (Some(acme), Some(_)) => Some(Source::Acme(acme.certificates(statics, name)?)),
+            _ => certificates(name, listener)?.map(Source::Files),
+        };
+        bind(name, listener, certificates, given)
+    });
+    bound.collect()
 }
 
-fn bind(name: &str, listener: &Listener, given: &mut GivenSockets) -> anyhow::Result<Bound> {
-    let certificates = certificates(name, listener)?;
-    let mut sockets = Vec::new();
-    for service in Service::ALL {
-        let Some(port) = service.port(listener) else {
-            continue;
-        };
-        if service.needs_tls() && certificates.is_none() {
-            bail!(
-                "listeners.{name}.{} needs a certificate: set listeners.{name}.tls.certs",
-                service.name()
-            );
+fn bind(
+    name: &str,
+    listener: &Listener,
+    certificates: Option<Source>,
+    given: &mut GivenSockets,
+) -> anyhow::Result<Bound> {
+    let mut ports = Vec::new();
+    for (services, port) in ports_of(listener) {
+        let names = services.all().iter().map(|service| service.name());
+        let names: Vec<&str> = names.collect();
+        let keys = format!("listeners.{name}.{}", names.join(" and "));
+        let needs_tls = services.all().iter().any(|service| service.needs_tls());
+        if needs_tls && certificates.is_none() {
+            bail!("{keys} needs a certificate: set listeners.{name}.tls");
         }
-        let taken = given.of(&format!("{name}.{}", service.name()));
+        // A socket has the name of one of the services at its port.
+        let taken = names.iter().map(|service| format!("{name}.{service}"));
+        let taken: Vec<_> = taken.flat_map(|name| given.of(&name)).collect();
         if !taken.is_empty() {
             for socket in taken {
-                sockets.push((service, BoundSocket::given(socket)?));
+                ports.push((services.clone(), BoundSocket::given(socket)?));
             }
             continue;
         }
         for ip in &listener.ips {
-            let socket = listener::bind(SocketAddr::new(*ip, port))
-                .with_context(|| format!("listeners.{name}.{}", service.name()))?;
-            sockets.push((service, socket));
+            let socket = listener::bind(SocketAddr::new(*ip, port)).context(keys.clone())?;
+            ports.push((services.clone(), socket));
         }
     }
     Ok(Bound {
         name: name.to_owned(),
         listener: listener.clone(),
-        sockets,
+        ports,
         certificates,
     })
 }
 
+/// The ports of a listener with their services. Services over HTTP share a port. With port 0 each
+/// has its own.
+fn ports_of(listener: &Listener) -> Vec<(Services, u16)> {
+    let mut ports: Vec<(Services, u16)> = Vec::new();
+    for service in Service::ALL {
+        let Some(port) = service.port(listener) else {
+            continue;
+        };
+        if service.http(listener).is_none() {
+            ports.push((Services::Smtp(service), port));
+            continue;
+        }
+        let shared = ports
+            .iter_mut()
+            .find_map(|(services, other)| match services {
+                Services::Http(services) if *other == port && port != 0 => Some(services),
+                _ => None,
+            });
+        match shared {
+            Some(services) => services.push(service),
+            None => ports.push((Services::Http(vec![service]), port)),
+        }
+    }
+    ports
+}
+
+/// The ports at which a CA can ask for the answer to its challenge: over HTTPS, and over HTTP.
+#[must_use]
+pub fn challenge_ports(statics: &Static) -> (Vec<u16>, Vec<u16>) {
+    let (mut https, mut http) = (Vec::new(), Vec::new());
+    for (services, port) in statics.listeners.values().flat_map(ports_of) {
+        if let Services::Http(services) = services {
+            let over_tls = services.iter().any(|service| service.is_https());
+            if over_tls { &mut https } else { &mut http }.push(port);
+        }
+    }
+    (https, http)
+}
+
 fn certificates(name: &str, listener: &Listener) -> anyhow::Result<Option<Arc<Certificates>>> {
     let files = match listener.tls.as_ref().map(|tls| &tls.source) {
-        None => return Ok(None),
-        Some(CertificateSource::Acme(_)) => {
-            bail!(
-                "listeners.{name}.tls.acme: this version can't get certificates by ACME yet; use tls.certs"
-            )
-        }
+        None | Some(CertificateSource::Acme(_)) => return Ok(None),
         Some(CertificateSource::Files(files)) => files,
     };
     let files = files.iter().map(|pair| KeyPairFiles {
@@ -204,7 +329,7 @@ fn certificates(name: &str, listener: &Listener) -> anyhow::Result<Option<Arc<Ce
         .with_context(|| format!("listeners.{name}.tls.certs"))
 }
 
-/// The certificates of all listeners that have some. Each loads, or has its error.
+/// The certificates of all listeners that have some in files. Each loads, or has its error.
 pub fn all_certificates(
     statics: &Static,
 ) -> impl Iterator<Item = anyhow::Result<Arc<Certificates>>> {
@@ -239,29 +364,46 @@ fn public_url(statics: &Static, listener: &Listener) -> String {
     format!("{scheme}://{}{port}{}", host.ascii(), service.path)
 }
 
-/// The router of an HTTP socket.
-pub fn router(
-    shared: &SessionContext,
-    webapi: &Webapi,
-    listener: &Listener,
-    service: Service,
-    hosts: HostNames,
-) -> Router {
-    let conf: &HttpService = if service == Service::WebapiHttps {
-        &listener.webapi_https
-    } else {
-        &listener.webapi_http
-    };
-    let webapi = webapi.router(Endpoint {
-        hostname: listener.hostname.clone(),
-        hosts,
-        max_message_size: listener.max_message_size.0,
-        path: conf.path.clone(),
-        public_url: public_url(&shared.statics, listener),
-        forwarded_hops: conf.forwarded_hops,
-        tls: service == Service::WebapiHttps,
-    });
-    health::router(shared.store.clone()).merge(webapi)
+/// A port with services over HTTP.
+#[derive(Debug)]
+pub struct HttpPort<'a> {
+    /// The listener.
+    pub listener: &'a Listener,
+    /// The services at the port.
+    pub services: &'a [Service],
+    /// Further names of the webapi.
+    pub hosts: HostNames,
+    /// The answers to CAs. None: no listener has ACME.
+    pub challenges: Option<Arc<Challenges>>,
+}
+
+impl HttpPort<'_> {
+    /// The router of the port.
+    pub fn router(self, shared: &SessionContext, webapi: &Webapi) -> Router {
+        let has = |service| self.services.contains(&service);
+        let mut router = health::router(shared.store.clone());
+        for service in [Service::WebapiHttp, Service::WebapiHttps] {
+            if let Some(conf) = service.http(self.listener).filter(|_| has(service)) {
+                router = router.merge(webapi.router(Endpoint {
+                    hostname: self.listener.hostname.clone(),
+                    hosts: self.hosts.clone(),
+                    max_message_size: self.listener.max_message_size.0,
+                    path: conf.path.clone(),
+                    public_url: public_url(&shared.statics, self.listener),
+                    forwarded_hops: conf.forwarded_hops,
+                    tls: service == Service::WebapiHttps,
+                }));
+            }
+        }
+        let known = WellKnown {
+            statics: Arc::clone(&shared.statics),
+            config: Arc::clone(&shared.config),
+            autoconfig: has(Service::AutoconfigHttps),
+            mta_sts: has(Service::MtaStsHttps),
+            challenges: self.challenges,
+        };
+        known.before(router)
+    }
 }
 
 /// Lets clients of localserve log in at its SMTP port. Their messages are submissions then, and may
@@ -303,5 +445,52 @@ pub fn session_config(statics: &Static, listener: &Listener, service: Service) -
         command_timeout: limits.command_timeout,
         data_timeout: limits.data_timeout,
         message_timeout: limits.message_timeout,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_services_share_a_port_unless_the_system_chooses_it() {
+        let text = r#"
+hostname = "mx.example"
+postmaster.account = "ann"
+acme.ca = {}
+[listeners.a]
+ips = ["192.0.2.1"]
+tls.acme = "ca"
+smtp = {}
+webapi_https = {}
+autoconfig_https = {}
+mta_sts_https = { port = 8443 }
+webapi_http = {}
+[listeners.b]
+ips = ["192.0.2.2"]
+tls.acme = "ca"
+autoconfig_https = { port = 0 }
+mta_sts_https = { port = 0 }
+"#;
+        let statics = Static::parse(text, "postrider.conf").unwrap();
+        let ports = |name: &str| ports_of(&statics.listeners[name]);
+        let http = |services: &[Service]| Services::Http(services.to_vec());
+        assert_eq!(
+            ports("a"),
+            [
+                (Services::Smtp(Service::Smtp), 25),
+                (http(&[Service::WebapiHttp]), 80),
+                (http(&[Service::WebapiHttps, Service::AutoconfigHttps]), 443),
+                (http(&[Service::MtaStsHttps]), 8443),
+            ]
+        );
+        assert_eq!(
+            ports("b"),
+            [
+                (http(&[Service::AutoconfigHttps]), 0),
+                (http(&[Service::MtaStsHttps]), 0),
+            ]
+        );
+        assert_eq!(challenge_ports(&statics), (vec![443, 8443, 0, 0], vec![80]));
     }
 }

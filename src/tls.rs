@@ -109,30 +109,29 @@ impl Certificates {
         let pairs = self.files.iter();
         pairs.flat_map(|pair| [pair.cert.as_path(), pair.key.as_path()])
     }
+}
 
-    /// The TLS configuration that serves these certificates; `alpn` lists the protocols offered,
-    /// best first.
-    ///
-    /// # Errors
-    /// If no TLS version is left at or above the minimum.
-    pub fn server_config(
-        self: &Arc<Self>,
-        min_tls13: bool,
-        alpn: &[&[u8]],
-    ) -> anyhow::Result<Arc<ServerConfig>> {
-        let versions: &[&rustls::SupportedProtocolVersion] = if min_tls13 {
-            &[&rustls::version::TLS13]
-        } else {
-            rustls::ALL_VERSIONS
-        };
-        let mut config =
-            ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-                .with_protocol_versions(versions)?
-                .with_no_client_auth()
-                .with_cert_resolver(Arc::<Self>::clone(self));
-        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        Ok(Arc::new(config))
-    }
+/// The TLS configuration that serves the certificates of `resolver`; `alpn` lists the protocols
+/// offered, best first.
+///
+/// # Errors
+/// If no TLS version is left at or above the minimum.
+pub fn server_config(
+    resolver: Arc<dyn ResolvesServerCert>,
+    min_tls13: bool,
+    alpn: &[&[u8]],
+) -> anyhow::Result<Arc<ServerConfig>> {
+    let versions: &[&rustls::SupportedProtocolVersion] = if min_tls13 {
+        &[&rustls::version::TLS13]
+    } else {
+        rustls::ALL_VERSIONS
+    };
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(versions)?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(Arc::new(config))
 }
 
 impl Loaded {
@@ -175,8 +174,7 @@ fn read_key_pair(files: &KeyPairFiles) -> anyhow::Result<Arc<CertifiedKey>> {
             files.cert.display()
         );
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .with_context(|| format!("failed to read the private key in {}", files.key.display()))?;
+    let key = read_private_key(&files.key)?;
     let key = aws_lc_rs::sign::any_supported_type(&key)
         .with_context(|| format!("the private key in {} can't be used", files.key.display()))?;
     let pair = CertifiedKey::new(chain, key);
@@ -192,6 +190,17 @@ fn read_key_pair(files: &KeyPairFiles) -> anyhow::Result<Arc<CertifiedKey>> {
             )
         }),
     }
+}
+
+/// Reads the first private key of a PEM file: PKCS#8, PKCS#1 or SEC1. Header lines such as
+/// `Note: ...` (RFC 1421) are skipped.
+pub(crate) fn read_private_key(file: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
+    let context = || format!("failed to read the private key in {}", file.display());
+    let text = std::fs::read(file).with_context(context)?;
+    // Base64 has no colon.
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    let lines: Vec<&[u8]> = lines.filter(|line| !line.contains(&b':')).collect();
+    PrivateKeyDer::from_pem_slice(&lines.concat()).with_context(context)
 }
 
 /// A sentence about the dates of a certificate, if something is wrong with them.
@@ -221,7 +230,7 @@ fn date_warning(file: &Path, cert: &CertificateDer<'_>, now: SystemTime) -> Opti
 }
 
 /// A sentence about a private key that other users can read.
-fn mode_warning(file: &Path) -> Option<String> {
+pub(crate) fn mode_warning(file: &Path) -> Option<String> {
     let mode = std::fs::metadata(file).ok()?.mode();
     (mode & 0o007 != 0).then(|| {
         format!(
@@ -345,6 +354,17 @@ mod tests {
         let first = made(&["localhost", "127.0.0.1"]);
         assert_eq!(made(&["localhost"]), first, "it is kept");
         assert_ne!(made(&["localhost", "mail_1"]), first);
+    }
+
+    #[test]
+    fn a_key_may_have_header_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ensure_self_signed(dir.path(), &["localhost".into()]).unwrap();
+        let key = std::fs::read_to_string(&files.key).unwrap();
+        let (begin, rest) = key.split_once('\n').unwrap();
+        let noted = format!("# mine: all\n{begin}\nNote: made by hand\n\n{rest}");
+        std::fs::write(&files.key, noted).unwrap();
+        Certificates::load(vec![files]).unwrap();
     }
 
     #[test]

@@ -17,7 +17,7 @@ use anyhow::bail;
 use postrider_config::{Dynamic, Loaded, Static, describe_text};
 
 use super::{desk::Desk, import, output::print, visible};
-use crate::{cli::Config, files, privileges, services::all_certificates};
+use crate::{acme::Acme, cli::Config, files, privileges, services::all_certificates};
 
 pub(super) fn run(conf: &Path, command: Config) -> anyhow::Result<()> {
     match command {
@@ -111,10 +111,16 @@ impl Findings {
                 Err(error) => self.errors.push(format!("{error:#}")),
             }
         }
+        let of_acme = Acme::files(statics);
         let own = std::iter::once(&statics.path).chain(&needed).chain(&later);
+        let own = own.chain(&of_acme);
         match files::check_folders(own.map(PathBuf::as_path)) {
             Ok(warnings) => self.warnings.extend(warnings),
             Err(error) => self.errors.push(error.to_string()),
+        }
+        match Acme::prepare(statics) {
+            Ok(_) => self.warnings.extend(Acme::warnings(statics)),
+            Err(error) => self.errors.push(format!("{error:#}")),
         }
         let user = &statics.user;
         let checked = privileges::unreadable(user, &needed)

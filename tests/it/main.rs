@@ -9,6 +9,7 @@
 )]
 #![expect(unreachable_pub, reason = "nothing outside uses the modules of a test")]
 
+mod acme;
 mod administration;
 mod config;
 mod crash;

@@ -30,6 +30,7 @@ mod keys;
 mod knot;
 mod lab;
 mod load;
+mod pebble;
 mod peers;
 mod ports;
 mod postfix;

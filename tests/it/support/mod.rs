@@ -1,5 +1,6 @@
 //! The surroundings of the server in tests.
 
+pub mod acme;
 pub mod client;
 pub mod dns;
 pub mod patience;
@@ -189,7 +190,11 @@ impl World {
 
     /// Starts a server in a folder with configuration files.
     pub async fn start_in(dir: TempDir) -> Self {
-        let clock = ManualClock::new(Time(1_800_000_000_000_000));
+        Self::start_at(dir, clock()).await
+    }
+
+    /// Starts a server with this clock in a folder with configuration files.
+    pub async fn start_at(dir: TempDir, clock: ManualClock) -> Self {
         let dialer = Arc::new(TestDialer::default());
         let server = start_server(dir.path(), &clock, &dialer).await;
         Self {
@@ -219,6 +224,11 @@ impl World {
             .login("app@example.org", PASSWORD)
             .await
     }
+}
+
+/// A clock that shows a time in 2027.
+pub fn clock() -> ManualClock {
+    ManualClock::new(Time(1_800_000_000_000_000))
 }
 
 async fn start_server(dir: &Path, clock: &ManualClock, dialer: &Arc<TestDialer>) -> Server {

@@ -13,7 +13,12 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::client::Stream;
 
 #[derive(Debug)]
-struct AnyCertificate(CryptoProvider);
+struct AnyCertificate {
+    provider: CryptoProvider,
+    /// The library can't check signatures by a certificate with the proof of tls-alpn-01: it
+    /// refuses critical extensions that it does not know.
+    checks_signatures: bool,
+}
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
@@ -33,12 +38,11 @@ impl ServerCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
+        if !self.checks_signatures {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        let known = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, signature, known)
     }
 
     fn verify_tls13_signature(
@@ -47,31 +51,59 @@ impl ServerCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
+        if !self.checks_signatures {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        let known = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, signature, known)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
+}
+
+/// The parts of a client's hello that a test chooses.
+#[derive(Clone, Copy, Debug)]
+pub struct Hello<'a> {
+    /// The name of the server. None: the client sends no name.
+    pub name: Option<&'a str>,
+    /// The protocols.
+    pub alpn: &'a [&'a [u8]],
 }
 
 /// Does a handshake over `stream`.
 pub async fn connect(stream: Box<dyn Stream>) -> TlsStream<Box<dyn Stream>> {
+    let hello = Hello {
+        name: Some("localhost"),
+        alpn: &[],
+    };
+    handshake(stream, hello).await.unwrap()
+}
+
+/// Does a handshake over `stream` with this hello. The error may be an alert of the server.
+pub async fn handshake(
+    stream: Box<dyn Stream>,
+    hello: Hello<'_>,
+) -> std::io::Result<TlsStream<Box<dyn Stream>>> {
     let provider = aws_lc_rs::default_provider();
-    let config = ClientConfig::builder_with_provider(Arc::new(provider.clone()))
+    let verifier = AnyCertificate {
+        provider: provider.clone(),
+        checks_signatures: hello.alpn.is_empty(),
+    };
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
-    let name = ServerName::try_from("localhost").unwrap();
+    config.alpn_protocols = hello.alpn.iter().map(|it| it.to_vec()).collect();
+    config.enable_sni = hello.name.is_some();
+    let name = hello.name.unwrap_or("localhost").to_owned();
+    let name = ServerName::try_from(name).unwrap();
     TlsConnector::from(Arc::new(config))
         .connect(name, stream)
         .await
-        .unwrap()
 }

@@ -32,13 +32,35 @@ const PROGRAMS: &[&str] = &[
     "kdig",
 ];
 
-/// Installs the missing programs, if this is Debian and we are root.
+/// Installs the missing mail programs, if this is Debian and we are root.
 pub(super) fn install() -> Result<Done> {
-    let missing: Vec<_> = PROGRAMS
+    let missing: Vec<&str> = PROGRAMS
         .iter()
         .filter(|name| !present(name))
         .chain((!perl_has_tls()).then_some(&"Net::SSLeay"))
+        .copied()
         .collect();
+    let postfix_was_there = present("postfix");
+    let done = install_missing(&missing, PACKAGES)?;
+    // Debian's package may have started Postfix. The checks need only its programs.
+    if !postfix_was_there && present("postfix") {
+        let _ = Command::new("postfix")
+            .arg("stop")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    }
+    Ok(done)
+}
+
+/// Installs the packages if one of the programs is missing, this is Debian, and we are root.
+pub(crate) fn install_packages(programs: &[&str], packages: &[&str]) -> Result<Done> {
+    let missing = programs.iter().filter(|name| !present(name));
+    let missing: Vec<&str> = missing.copied().collect();
+    install_missing(&missing, packages)
+}
+
+fn install_missing(missing: &[&str], packages: &[&str]) -> Result<Done> {
     if missing.is_empty() {
         return Ok(Done::Passed);
     }
@@ -52,23 +74,14 @@ pub(super) fn install() -> Result<Done> {
             "{missing:?} missing, and only root can install programs"
         )));
     }
-    let postfix_was_there = present("postfix");
-    if !apt_install()? {
+    if !apt_install(packages)? {
         // The package lists are old, or were never fetched.
         let updated = apt().arg("update").status()?.success();
-        if !updated || !apt_install()? {
+        if !updated || !apt_install(packages)? {
             return Ok(Done::Skipped(format!(
                 "{missing:?} missing, and apt-get could not install them"
             )));
         }
-    }
-    // Debian's package may have started Postfix. The checks need only its programs.
-    if !postfix_was_there && present("postfix") {
-        let _ = Command::new("postfix")
-            .arg("stop")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
     }
     Ok(Done::Passed)
 }
@@ -80,10 +93,10 @@ fn apt() -> Command {
     command
 }
 
-fn apt_install() -> Result<bool> {
+fn apt_install(packages: &[&str]) -> Result<bool> {
     let status = apt()
         .args(["install", "-y", "--no-install-recommends"])
-        .args(PACKAGES)
+        .args(packages)
         .status()
         .context("failed to run apt-get")?;
     Ok(status.success())

@@ -14,6 +14,7 @@ use checks::{
     contract, curl, msmtp, queue_list, reports, smtp_source, smtplib_starttls, smtplib_tls,
     swaks_starttls, swaks_tls,
 };
+pub(crate) use install::install_packages;
 use install::{install, perl_has_tls};
 use localserve::Localserve;
 

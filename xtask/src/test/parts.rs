@@ -6,6 +6,7 @@ use super::steps::{cargo_step, run_command};
 use super::{Args, Done, Steps, generators, slow, smoke};
 use crate::check::{dependencies, prose};
 use crate::crash::{self, Via};
+use crate::pebble;
 use crate::peers;
 use crate::workspace::{root, rust_files};
 
@@ -107,6 +108,12 @@ pub(super) const PARTS: &[Part] = &[
         level: Level::Full,
         proves: "a server killed 20 times under a load of 10,000 messages delivers all that it accepted",
         run: |steps, _| crashes(steps, crash::Args::long),
+    },
+    Part {
+        name: "acme",
+        level: Level::Full,
+        proves: "Pebble gives certificates by tls-alpn-01 and http-01, and they survive kill -9",
+        run: |steps, args| pebble::run(steps, args.require_peers),
     },
     Part {
         name: "fuzz",
