@@ -10,6 +10,8 @@
 mod accounts;
 #[path = "operations/config.rs"]
 mod config;
+#[path = "operations/published.rs"]
+mod published;
 #[path = "operations/refusals.rs"]
 mod refusals;
 #[path = "operations/rotate.rs"]
