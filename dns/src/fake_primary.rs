@@ -225,8 +225,8 @@ impl Zone {
                     (&it.name, &it.data) != (&change.name, &change.data)
                         || matches!(it.data, RData::SOA(_))
                 }),
-                // All records of a name and type have one TTL (RFC 2181 §5.2). A real server changes
-                // that of the others then.
+                // All records of a name and type have one TTL (RFC 2181 §5.2). A real server then
+                // changes that of the others.
                 _ if self
                     .of(&change.name, change.record_type())
                     .any(|it| it.ttl != change.ttl) =>
