@@ -98,8 +98,8 @@ pub enum OpenError {
     },
     /// A file is damaged, in a way that an interrupted write does not explain.
     #[error(
-        "{} is damaged at byte {offset}: {what}; nothing was changed. Have the disk checked. A copy of the whole data \
-         folder, made while no postrider ran, can take its place",
+        "{} is damaged at byte {offset}: {what}; nothing was changed. Have the disk checked, and restore a backup \
+         (\"postrider restore\")",
         path.display()
     )]
     Corrupt {
@@ -112,8 +112,8 @@ pub enum OpenError {
     },
     /// The index is gone or does not go with the journal.
     #[error(
-        "the index {} cannot be used: {what}. It cannot be made anew from the journal, whose older parts were reused. A \
-         copy of the whole data folder, made while no postrider ran, can take its place",
+        "the index {} cannot be used: {what}. It cannot be made anew from the journal, whose older parts were reused; \
+         restore a backup (\"postrider restore\")",
         path.display()
     )]
     Index {

@@ -109,6 +109,7 @@ use crate::disk::{Disk, DiskFile, DiskLock, is_full};
 pub use batch::Batch;
 use batch::Slot;
 pub use check::{Checked, check};
+pub(crate) use check::{ReadBack, check_frames, read_back};
 pub use error::{AppendError, JournalError, ReadError};
 pub(crate) use frame::FORMAT;
 use frame::{FIRST, Link, START_ENTRY, Seed, align_block};
@@ -123,7 +124,8 @@ const DIR: &str = "journal";
 /// The lock that keeps a second process out.
 const LOCK: &str = "journal/lock";
 
-fn segment_name(generation: u64) -> String {
+/// The path of a segment below the data folder.
+pub(crate) fn segment_name(generation: u64) -> String {
     format!("{DIR}/{generation:016x}.seg")
 }
 

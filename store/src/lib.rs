@@ -12,11 +12,13 @@
 //! - `table`: the tables of the journal engine. [`journal`], [`disk`], [`textfile`]: what lies on
 //!   disk.
 //! - `text`, `message`, `pieces`: the bytes of messages.
+//! - `backup`: copies of a store, and a look at a store that nobody uses.
 //!
 //! Absent on purpose: policy. The store does not know when a retry is due, what an event
 //! says, or which password is right. It remembers what it is told. It asks no clock for records:
 //! times are passed in.
 
+mod backup;
 pub mod disk;
 mod engine;
 mod error;
@@ -35,6 +37,7 @@ mod text;
 pub mod textfile;
 mod time;
 
+pub use backup::{Inspection, Part, STORE_FORMAT, Snapshot, StoreFile, inspect};
 pub use error::{OpenError, StoreError};
 pub use filter::{Order, Page};
 pub use message::{Message, Top};

@@ -216,6 +216,10 @@ impl Store {
 
 /// The base of the methods of the subjects.
 impl Store {
+    pub(crate) const fn engine(&self) -> &Engines {
+        &self.engine
+    }
+
     pub(crate) fn changes(&self) -> &Changes {
         on_engine!(&self.engine, engine => engine.changes())
     }
@@ -314,6 +318,14 @@ impl Store {
     pub(crate) async fn rest(&self) {
         if let Engines::Journal(journal) = &self.engine {
             journal.rest().await;
+        }
+    }
+
+    /// The faults that an inspection would find in the state.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        match &self.engine {
+            Engines::Journal(journal) => journal.faults(),
+            Engines::Model(_) => Vec::new(),
         }
     }
 

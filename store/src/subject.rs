@@ -13,6 +13,7 @@
 
 #[macro_use]
 mod macros;
+mod check;
 mod parts;
 
 pub(crate) use self::parts::*;
@@ -25,7 +26,7 @@ use crate::{
     error::Fault,
     journal::{Space, TextPlace},
     table::{
-        Frozen, Layered, Versions,
+        Faults, Frozen, Layered, Versions,
         value::{Unreadable, append, exactly, version},
     },
     textfile::TextFilePlace,
@@ -126,6 +127,11 @@ macro_rules! subjects {
                 let mut removed = 0;
                 $(removed += $name::Tables::sweep(self, now, max - removed)?;)*
                 Ok(removed)
+            }
+
+            /// Reads all rows of the index.
+            fn check_rows(&self, faults: &mut Faults) {
+                $(self.$name.check_rows(faults);)*
             }
 
             /// How many records were set aside, since they could not be read.

@@ -20,6 +20,7 @@ use redb::ReadOnlyTable;
 
 mod ahead;
 mod aside;
+mod check;
 pub(crate) mod due;
 mod frozen;
 pub(crate) mod key;
@@ -27,6 +28,7 @@ mod scan;
 pub(crate) mod value;
 
 pub(crate) use ahead::Ahead;
+pub(crate) use check::Faults;
 pub(crate) use frozen::{Frozen, Layered, Versions, tables};
 
 use crate::error::Fault;

@@ -1,5 +1,6 @@
 //! Tests at the store's face, for both engines.
 
+mod backup;
 mod faults;
 mod model;
 mod opening;

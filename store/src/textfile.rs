@@ -24,12 +24,15 @@ use crate::disk::{Disk, DiskFile, Open};
 const DIR: &str = "texts";
 /// The bytes that are collected before a write.
 const BUFFER: usize = 64 * 1024;
+/// The bytes of a text that are read at once to check it.
+const PIECE: usize = 1 << 20;
 
 fn folder(id: u64) -> String {
     format!("{DIR}/{:02x}", id & 0xff)
 }
 
-fn name(id: u64) -> String {
+/// The path of a file below the data folder.
+pub(crate) fn name(id: u64) -> String {
     format!("{DIR}/{:02x}/{id:016x}", id & 0xff)
 }
 
@@ -153,30 +156,65 @@ impl TextFiles {
     /// # Errors
     /// The errors of the system when it lists the folders.
     pub fn sweep(&self, mut keep: impl FnMut(u64) -> bool) -> io::Result<u64> {
-        let disk = &self.inner.disk;
         let mut removed = 0;
-        for dir in disk.list(DIR)? {
-            if dir.len() != 2 {
-                continue;
+        list(&*self.inner.disk, |id, file| {
+            if keep(id) {
+                return;
             }
-            for file in disk.list(&format!("{DIR}/{dir}"))? {
-                let Ok(id) = u64::from_str_radix(&file, 16) else {
-                    continue;
-                };
-                // Other files are not ours.
-                if name(id) == format!("{DIR}/{dir}/{file}") && !keep(id) {
-                    match self.remove(id) {
-                        Ok(()) => removed += 1,
-                        // The next start tries it again.
-                        Err(error) => {
-                            tracing::warn!(file, %error, "a text without a record could not be removed");
-                        }
-                    }
+            match self.remove(id) {
+                Ok(()) => removed += 1,
+                // The next start tries it again.
+                Err(error) => {
+                    tracing::warn!(file, %error, "a text without a record could not be removed");
                 }
             }
-        }
+        })?;
         Ok(removed)
     }
+}
+
+/// Calls `each` with the number and the path of every file of a text. A folder without texts has
+/// none.
+pub(crate) fn list(disk: &dyn Disk, mut each: impl FnMut(u64, &str)) -> io::Result<()> {
+    let folders = match disk.list(DIR) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        folders => folders?,
+    };
+    for folder in folders.iter().filter(|folder| folder.len() == 2) {
+        for file in disk.list(&format!("{DIR}/{folder}"))? {
+            let path = format!("{DIR}/{folder}/{file}");
+            // Other files are not ours.
+            match u64::from_str_radix(&file, 16) {
+                Ok(id) if name(id) == path => each(id, &path),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads a text to its end, in pieces, and compares length and checksum.
+pub(crate) fn check(disk: &dyn Disk, place: TextFilePlace) -> io::Result<()> {
+    let file = disk.open(&name(place.file), Open::Existing)?;
+    let size = file.size()?;
+    if size != place.len {
+        let what = format!(
+            "{} has {size} bytes instead of {}",
+            name(place.file),
+            place.len
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    }
+    let (mut at, mut crc) = (0, 0);
+    let mut piece = vec![0; PIECE];
+    while at < size {
+        let len = usize::try_from(size - at).map_or(PIECE, |left| left.min(PIECE));
+        let piece = piece.get_mut(..len).unwrap_or_default();
+        file.read_at(piece, at)?;
+        crc = crc32c::crc32c_append(crc, piece);
+        at += len as u64;
+    }
+    TextFileReader { place, file }.check(crc)
 }
 
 /// A text while it arrives. If the value is dropped before [`finish`](Self::finish), the file is

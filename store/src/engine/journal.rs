@@ -18,16 +18,21 @@ mod checkpoint;
 mod gate;
 mod inbox;
 mod index;
+mod inspect;
 mod lease;
 mod open;
 pub(crate) mod read;
+mod snapshot;
 mod writer;
 
-#[cfg(test)]
 pub(crate) use {
-    index::{FORMAT, OLDEST},
-    open::Mode,
+    index::{FILE as INDEX_FILE, FORMAT},
+    inspect::{inspect_folder, snapshot_of_folder},
+    snapshot::Lease,
 };
+
+#[cfg(test)]
+pub(crate) use {index::OLDEST, open::Mode};
 
 use std::{
     io, mem,
@@ -49,6 +54,7 @@ use crate::{
     Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, INLINE_TEXT_MAX, Moment,
     NewText, QueueId, Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter,
     Transaction,
+    disk::Disk,
     error::Fault,
     journal::{HeldText, JournalReader, ReadError},
     subject::{Applied, Op, Question, Scan, State, hooks, texts::Place, unit},
@@ -79,6 +85,9 @@ struct Shared {
     waiting: Arc<Semaphore>,
     reader: JournalReader,
     files: TextFiles,
+    disk: Arc<dyn Disk>,
+    /// Bytes of the disk that stay free for the index.
+    min_free: u64,
     room: Arc<IndexRoom>,
     changes: Changes,
     large: LargeTables,
@@ -291,22 +300,8 @@ impl Engine for JournalEngine {
     }
 
     async fn counts(&self) -> Counts {
-        let state = self.shared.state();
-        let (queue, hooks) = (state.queue.counters, state.hooks.counters);
-        Counts {
-            queued: queue.queued,
-            held: queue.held,
-            claimed: queue.claimed,
-            retired: queue.retired,
-            hooks: hooks.hooks,
-            retired_hooks: hooks.retired,
-            mails: state.mail.counters.mails,
-            suppressions: state.suppression.counters.entries,
-            hold_rules: state.hold_rules.counters.rules,
-            journal_bytes: self.shared.journal_bytes.load(Ordering::Relaxed),
-            text_bytes: state.texts.counters.bytes,
-            set_aside: state.set_aside(),
-        }
+        let journal_bytes = self.shared.journal_bytes.load(Ordering::Relaxed);
+        counts_of(&self.shared.state(), journal_bytes)
     }
 
     fn changes(&self) -> &Changes {
@@ -334,6 +329,24 @@ impl Engine for JournalEngine {
     }
 }
 
+fn counts_of(state: &State, journal_bytes: u64) -> Counts {
+    let (queue, hooks) = (state.queue.counters, state.hooks.counters);
+    Counts {
+        queued: queue.queued,
+        held: queue.held,
+        claimed: queue.claimed,
+        retired: queue.retired,
+        hooks: hooks.hooks,
+        retired_hooks: hooks.retired,
+        mails: state.mail.counters.mails,
+        suppressions: state.suppression.counters.entries,
+        hold_rules: state.hold_rules.counters.rules,
+        journal_bytes,
+        text_bytes: state.texts.counters.bytes,
+        set_aside: state.set_aside(),
+    }
+}
+
 fn read_error(error: io::Error) -> StoreError {
     StoreError::Read(error.into())
 }
@@ -343,6 +356,14 @@ impl JournalEngine {
     #[cfg(test)]
     pub(crate) fn last_text(&self) -> u64 {
         self.shared.state().texts.counters.last
+    }
+
+    /// The faults of the state, as an inspection finds them.
+    #[cfg(test)]
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let mut faults = crate::table::Faults::default();
+        self.shared.state().check(&mut faults);
+        faults.into_sentences()
     }
 
     /// Makes the writer panic.

@@ -1,7 +1,68 @@
-//! Reading one segment alone.
+//! Reading segments without opening a journal.
 
-use super::{JournalError, Position, recover, segment_name};
-use crate::disk::sim::SimDisk;
+use std::sync::{Arc, RwLock};
+
+use super::{
+    Apply, Handles, JournalError, JournalReader, Position, SegmentInfo,
+    frame::{Link, align_block},
+    recover, segment_name,
+};
+use crate::disk::{Disk, sim::SimDisk};
+
+/// The segments whose files stay open.
+const OPEN_FILES: usize = 16;
+
+/// A journal that was read and is not written to.
+pub(crate) struct ReadBack {
+    pub(crate) reader: JournalReader,
+    /// The segments that were begun and not released, oldest first.
+    pub(crate) segments: Vec<SegmentInfo>,
+    /// The position behind the last entry.
+    pub(crate) end: Position,
+}
+
+/// Gives `apply` every entry from a position on, as [`Journal::open`](super::Journal::open) does.
+/// The disk is one that changes nothing.
+///
+/// # Errors
+/// See [`JournalError`].
+pub(crate) fn read_back(
+    disk: &Arc<dyn Disk>,
+    from: Position,
+    apply: &mut Apply<'_>,
+) -> Result<ReadBack, JournalError> {
+    let recovered = recover::recover(&**disk, from, apply)?;
+    let Link {
+        generation,
+        end,
+        batch,
+    } = recovered.tail;
+    let segments = recovered.segments.values();
+    let segments = segments.map(|segment| SegmentInfo {
+        generation: segment.generation,
+        size: segment.size,
+    });
+    Ok(ReadBack {
+        segments: segments.collect(),
+        reader: JournalReader {
+            segments: Arc::new(RwLock::new(recovered.segments)),
+            handles: Handles::new(Arc::clone(disk), OPEN_FILES),
+        },
+        end: Position {
+            generation,
+            offset: u32::try_from(align_block(u64::from(end))).unwrap_or(end),
+            batch: from.batch.max(batch.saturating_add(1)),
+        },
+    })
+}
+
+/// Reads every entry of all segments, also those that no replay needs. Gives the faults.
+///
+/// # Errors
+/// If the folder can't be read, or a segment has no valid beginning.
+pub(crate) fn check_frames(disk: &dyn Disk) -> Result<Vec<JournalError>, JournalError> {
+    recover::check_all(disk)
+}
 
 /// The content that [`check`] found in a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -223,6 +223,28 @@ fn replay(
     Ok(tail)
 }
 
+/// Reads every entry of all segments that were begun, each up to the end that the next segment
+/// states. The end of a segment is unknown if its successor was released.
+pub(super) fn check_all(disk: &dyn Disk) -> Result<Vec<JournalError>, JournalError> {
+    let (started, _) = scan(disk, Position::START)?;
+    let ends: BTreeMap<u64, Link> = started
+        .values()
+        .map(|segment| (segment.link.generation, segment.link))
+        .collect();
+    let mut faults = Vec::new();
+    for (generation, segment) in &started {
+        let end = ends.get(generation).copied();
+        match replay_segment(disk, segment, None, end, &mut |_| Ok(())) {
+            Ok(_) => {}
+            Err(error @ (JournalError::Io { .. } | JournalError::Corrupt { .. })) => {
+                faults.push(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(faults)
+}
+
 /// The progress of the replay in one segment.
 struct Cursor {
     /// The position of the next entry.

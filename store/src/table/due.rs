@@ -6,7 +6,7 @@
 use std::{collections::HashSet, ops::Bound, sync::Arc};
 
 use super::{
-    Ahead, Frozen, Layered, Table, Versions,
+    Ahead, Faults, Frozen, Layered, Table, Versions,
     key::{Key, Name},
     value::Value,
 };
@@ -26,6 +26,12 @@ where
     fn set_aside(&self) -> u64 {
         // Its values are ways, which are never set aside.
         0
+    }
+
+    fn check_rows(&self, faults: &mut Faults) {
+        self.due.check_rows(faults);
+        self.lanes.check_rows(faults);
+        self.heads.check_rows(faults);
     }
 
     fn versions(&self, versions: &mut Versions) {
@@ -152,6 +158,34 @@ where
             self.floor.clone_from(&head);
         }
         self.heads.put_new(head, ());
+    }
+
+    /// Whether an entry is there.
+    pub(crate) fn contains(&self, lane: &Name, time: Time, id: Id) -> Result<bool, Fault> {
+        self.due.contains(&(Arc::clone(lane), time, id))
+    }
+
+    /// Compares the lanes and the heads with the entries. Gives the number of entries.
+    pub(crate) fn check(&self, name: &str, faults: &mut Faults) -> Result<u64, Fault> {
+        let (mut entries, mut lanes) = (0, 0);
+        let mut before: Option<Name> = None;
+        self.due.for_each(|(lane, time, id), ()| {
+            entries += 1;
+            if before.as_ref() == Some(&lane) {
+                return Ok(());
+            }
+            lanes += 1;
+            let first = self.lanes.get(&lane)?;
+            let head = self.heads.contains(&(time, Arc::clone(&lane)))?;
+            faults.check(head && first == Some((time, id)), || {
+                format!("the head of the lane {lane:?} of {name} is not its first entry")
+            });
+            before = Some(lane);
+            Ok(())
+        })?;
+        faults.compare(&format!("lanes of {name}"), self.lanes.count()?, lanes);
+        faults.compare(&format!("heads of {name}"), self.heads.count()?, lanes);
+        Ok(entries)
     }
 
     /// Removes entries that are there. One call for all entries of a lane is cheapest.

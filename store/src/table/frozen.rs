@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
 use super::{
-    Base, Bytes, Grouping, Layer, Table,
+    Base, Bytes, Faults, Grouping, Layer, Table,
     key::{Key, Name},
     value::Value,
 };
@@ -21,6 +21,8 @@ pub(crate) trait Layered {
     fn names(&self, names: &mut Vec<&'static str>);
     /// How many records could not be read.
     fn set_aside(&self) -> u64;
+    /// Reads all rows of the index, and compares the groups with the records.
+    fn check_rows(&self, faults: &mut Faults);
     /// Adds the versions of the tables, by their names.
     fn versions(&self, versions: &mut Versions);
     /// Makes the active layer the frozen one, and adds it if there is something in it.
@@ -47,6 +49,10 @@ impl<K: Key, V: Value> Layered for Table<K, V> {
 
     fn set_aside(&self) -> u64 {
         self.aside.count()
+    }
+
+    fn check_rows(&self, faults: &mut Faults) {
+        self.check(faults);
     }
 
     fn versions(&self, versions: &mut Versions) {
@@ -114,6 +120,10 @@ macro_rules! tables {
 
             fn set_aside(&self) -> u64 {
                 0 $(+ self.$field.set_aside())*
+            }
+
+            fn check_rows(&self, faults: &mut $crate::table::Faults) {
+                $(self.$field.check_rows(faults);)*
             }
 
             fn versions(&self, versions: &mut $crate::table::Versions) {

@@ -618,6 +618,7 @@ but it should be one of {shows:#?}"
                     Ok(shows) => {
                         let expected = shown(&self.model).await.unwrap();
                         assert_eq!(shows, expected, "after {step:?}");
+                        assert_eq!(self.engine.faults(), [""; 0], "after {step:?}");
                     }
                     // A checkpoint that failed stopped it just now.
                     Err(error) => {

@@ -11,11 +11,17 @@ use super::{
     Shared,
     inbox::Request,
     index::{Index, Meta},
+    snapshot::{Held, Reply},
 };
 use crate::{error::Fault, table::Frozen, textfile::TextFiles};
 
 /// A checkpoint that the writer need not wait for.
-pub(super) struct Job(pub(super) Vec<Box<dyn Frozen>>, pub(super) Meta);
+pub(super) struct Job {
+    pub(super) tables: Vec<Box<dyn Frozen>>,
+    pub(super) meta: Meta,
+    /// The caller of a snapshot gets the index as of this checkpoint.
+    pub(super) snapshot: Option<(Held, Reply)>,
+}
 
 /// Makes checkpoints, one after the other.
 pub(super) struct Checkpointer {
@@ -28,18 +34,28 @@ impl Checkpointer {
         Self { index, shared }
     }
 
-    fn run(&self, Job(tables, meta): &Job) {
-        let result = self.checkpoint(tables, meta);
+    fn run(&self, job: Job) {
+        let result = self.checkpoint(job);
         // If the writer has ended, nobody needs to know.
         let _ = self.shared.inbox.push(Request::Checkpointed(result));
     }
 
-    fn checkpoint(&self, tables: &[Box<dyn Frozen>], meta: &Meta) -> Result<(), Fault> {
-        self.index.commit(tables, meta).map_err(Fault::Commit)?;
+    fn checkpoint(&self, job: Job) -> Result<(), Fault> {
+        let Job {
+            tables,
+            meta,
+            snapshot,
+        } = job;
+        self.index.commit(&tables, &meta).map_err(Fault::Commit)?;
         let transaction = self.index.read()?;
         let mut state = self.shared.state_mut();
         state.rebase(&transaction)?;
         self.shared.large.update(&state);
+        drop(state);
+        if let Some((held, reply)) = snapshot {
+            // A caller that has gone lets go of the files.
+            let _ = reply.send(Ok((held, transaction)));
+        }
         Ok(())
     }
 }
@@ -98,7 +114,7 @@ impl<T: Send + 'static> Thread<T> {
 impl Helper {
     pub(super) fn threads(checkpointer: Checkpointer) -> std::io::Result<Self> {
         let shared = Arc::clone(&checkpointer.shared);
-        let index = Thread::start("store-index", &shared, move |job| checkpointer.run(&job))?;
+        let index = Thread::start("store-index", &shared, move |job| checkpointer.run(job))?;
         let files = shared.files.clone();
         let remover = Thread::start("store-files", &shared, move |file| remove(&files, file))?;
         Ok(Self::Threads(index, remover))
@@ -111,7 +127,7 @@ impl Helper {
         let passed = Arc::clone(&gate);
         let index = Thread::start("store-index", &shared, move |job| {
             let _passing = passed.pass();
-            checkpointer.run(&job);
+            checkpointer.run(job);
         })?;
         Ok(Self::Gated(index, shared.files.clone(), gate))
     }
@@ -129,7 +145,7 @@ impl Helper {
         match self {
             Self::Threads(index, _) => index.give(job),
             #[cfg(test)]
-            Self::Inline(checkpointer) => checkpointer.run(&job),
+            Self::Inline(checkpointer) => checkpointer.run(job),
             #[cfg(test)]
             Self::Gated(index, _, gate) => {
                 gate.expect();

@@ -1,6 +1,7 @@
 //! The requests that wait for the writer.
 
 use std::{
+    collections::HashSet,
     mem,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -9,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::snapshot;
 use crate::{
     Claim, ClaimHooks, Claimed, ClaimedHooks, Moment, QueueId, StoreError, TextFile, Transaction,
     error::Fault,
@@ -31,6 +33,12 @@ pub(super) enum Request {
     Begin(Vec<Transaction>, oneshot::Sender<Result<(), StoreError>>),
     /// The checkpoint that was begun has ended.
     Checkpointed(Result<(), Fault>),
+    /// Fix a position of the journal with a checkpoint, and keep its files.
+    Snapshot(snapshot::Reply),
+    /// The snapshot has only these files of texts.
+    NeededFiles(HashSet<u64>),
+    /// The files of the snapshot are needed no more.
+    EndSnapshot,
     /// The index can't be read any more.
     Broken,
     /// Make a checkpoint now, and tell when it is done.

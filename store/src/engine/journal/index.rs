@@ -31,14 +31,15 @@ pub(crate) const FORMAT: u32 = 5;
 /// The oldest format that is read. Its tables and records are those of [`FORMAT`], but it does not
 /// name their versions.
 pub(crate) const OLDEST: u32 = 4;
-pub(super) const FILE: &str = "index.redb";
+pub(crate) const FILE: &str = "index.redb";
 /// An index that is being made.
 const NEW_FILE: &str = "index.new";
 /// Says that a sync of the index failed, so that nobody knows which of its bytes are on the disk.
-const DOUBT: &str = "index.doubt";
+pub(super) const DOUBT: &str = "index.doubt";
 /// Bytes that are written at once when the index is written anew.
 const PIECE: usize = 1 << 20;
-const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
+pub(super) const META_NAME: &str = "meta";
+const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new(META_NAME);
 const META_KEY: &str = "checkpoint";
 /// Before the name of a subject: its counters.
 const COUNTERS: &str = "subject/";
@@ -120,6 +121,24 @@ impl Index {
                 Ok(Some((index, meta)))
             }
         }
+    }
+
+    /// Opens the index as it is. None if there is none.
+    pub(super) fn look(
+        disk: &Arc<dyn Disk>,
+        cache: usize,
+        room: Arc<IndexRoom>,
+    ) -> Result<Option<(Self, Meta)>, IndexError> {
+        let Some((index, _)) = Self::open_file(disk, cache, room)? else {
+            return Ok(None);
+        };
+        let meta = index.meta()?;
+        Ok(Some((index, meta)))
+    }
+
+    /// Looks at all checksums. False: one was wrong, and the commit before was whole.
+    pub(super) fn check(&mut self) -> Result<bool, redb::Error> {
+        Ok(self.database.check_integrity()?)
     }
 
     /// Opens the index as it is. Gives the bytes of its file too.

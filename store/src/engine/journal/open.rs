@@ -16,6 +16,7 @@ use super::{
     checkpoint::{Checkpointer, Helper},
     inbox::Inbox,
     index::{self, Index, IndexError, IndexRoom, Meta},
+    snapshot::remove_copy,
     writer::{RIDE, WRITER, Writer},
 };
 use crate::{
@@ -29,7 +30,7 @@ use crate::{
 };
 
 /// The lock that keeps a second process out.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 /// Whether the engine has threads beside the writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +151,8 @@ impl JournalEngine {
             waiting: Arc::new(Semaphore::new(WAITING_KIB as usize)),
             reader: journal.reader(),
             files,
+            disk,
+            min_free: options.min_free,
             room,
             changes: Changes::default(),
             large,
@@ -210,22 +213,9 @@ fn open_index(
     room: &Arc<IndexRoom>,
 ) -> Result<(Index, Meta), OpenError> {
     let folder = Folder(&options.dir);
-    let refuse = |error| match error {
-        IndexError::Io(error) => folder.io(index::FILE, error),
-        IndexError::Newer(found) => OpenError::Newer {
-            path: folder.path(index::FILE),
-            found,
-            known: index::FORMAT,
-        },
-        IndexError::Older(found) => OpenError::Older {
-            path: folder.path(index::FILE),
-            found,
-        },
-        IndexError::Damaged(what) => OpenError::Index {
-            path: folder.path(index::FILE),
-            what,
-        },
-    };
+    let refuse = |error| folder.index(error);
+    // A snapshot may have been under way when the process before ended.
+    remove_copy(&**disk);
     if let Some(found) = Index::open(disk, options.cache_size, Arc::clone(room)).map_err(refuse)? {
         return Ok(found);
     }
@@ -263,27 +253,33 @@ fn replay(
         reserve_size: usual.reserve_size.min(options.segment_size / 4),
         ..usual
     };
-    let mut apply = |entry: Entry<'_>| -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let op = match entry.version {
-            ENVELOPE => Op::decode(entry.op),
-            found if found > ENVELOPE => Err(Unreadable::Newer {
-                found,
-                known: ENVELOPE,
-            }),
-            _ => Err(Unreadable::Senseless),
-        };
-        let op = op.map_err(ReplayError::from)?;
-        // An operation that was refused is refused again.
-        op.apply(state, entry.text).map_err(ReplayError::from)?;
-        Ok(())
-    };
+    let mut apply = |entry: Entry<'_>| apply_entry(state, &entry);
     let folder = Folder(&options.dir);
     Journal::open(Arc::clone(disk), journal_options, meta.position, &mut apply)
         .map_err(|error| folder.journal(error))
 }
 
+/// Applies an entry of the journal to the state.
+pub(super) fn apply_entry(
+    state: &mut State,
+    entry: &Entry<'_>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let op = match entry.version {
+        ENVELOPE => Op::decode(entry.op),
+        found if found > ENVELOPE => Err(Unreadable::Newer {
+            found,
+            known: ENVELOPE,
+        }),
+        _ => Err(Unreadable::Senseless),
+    };
+    let op = op.map_err(ReplayError::from)?;
+    // An operation that was refused is refused again.
+    op.apply(state, entry.text).map_err(ReplayError::from)?;
+    Ok(())
+}
+
 /// Gives errors the paths of the data folder.
-struct Folder<'a>(&'a Path);
+pub(super) struct Folder<'a>(pub(super) &'a Path);
 
 impl Folder<'_> {
     fn path(&self, name: &str) -> PathBuf {
@@ -294,14 +290,28 @@ impl Folder<'_> {
         }
     }
 
-    fn io(&self, name: &str, error: io::Error) -> OpenError {
+    pub(super) fn io(&self, name: &str, error: io::Error) -> OpenError {
         OpenError::Io {
             path: self.path(name),
             error,
         }
     }
 
-    fn fault(&self, fault: &Fault) -> OpenError {
+    pub(super) fn index(&self, error: IndexError) -> OpenError {
+        let path = self.path(index::FILE);
+        match error {
+            IndexError::Io(error) => self.io(index::FILE, error),
+            IndexError::Newer(found) => OpenError::Newer {
+                path,
+                found,
+                known: index::FORMAT,
+            },
+            IndexError::Older(found) => OpenError::Older { path, found },
+            IndexError::Damaged(what) => OpenError::Index { path, what },
+        }
+    }
+
+    pub(super) fn fault(&self, fault: &Fault) -> OpenError {
         let (path, what) = (self.path(index::FILE), fault.to_string());
         match fault {
             Fault::Version { version, .. } if version.is_newer() => {
@@ -312,7 +322,7 @@ impl Folder<'_> {
     }
 
     /// The counters of a subject can't be used.
-    fn counters(&self, name: &str, unreadable: Unreadable) -> OpenError {
+    pub(super) fn counters(&self, name: &str, unreadable: Unreadable) -> OpenError {
         let path = self.path(index::FILE);
         let what = format!("the counters of {name}: {unreadable}");
         match unreadable.is_newer() {
@@ -323,7 +333,11 @@ impl Folder<'_> {
 
     /// Refuses an index with a table or operations that this program does not know, or not in their
     /// version.
-    fn check_versions(&self, found: &Versions, known: &Versions) -> Result<(), OpenError> {
+    pub(super) fn check_versions(
+        &self,
+        found: &Versions,
+        known: &Versions,
+    ) -> Result<(), OpenError> {
         for (name, found) in found {
             let unreadable = match known.get(name) {
                 Some(known) if found <= known => continue,
@@ -341,7 +355,7 @@ impl Folder<'_> {
         Ok(())
     }
 
-    fn journal(&self, error: JournalError) -> OpenError {
+    pub(super) fn journal(&self, error: JournalError) -> OpenError {
         match error {
             JournalError::InUse => OpenError::Locked {
                 path: self.0.to_owned(),

@@ -13,6 +13,7 @@
 
 mod append;
 mod claim;
+mod snapshot;
 mod upkeep;
 
 use std::{
@@ -28,6 +29,7 @@ use super::{
     checkpoint::{Helper, TellPanic},
     inbox::{Ops, Request},
     lease::Leases,
+    snapshot::{Hold, Reply},
 };
 use crate::{
     Options, StoreError, TextFile, TextId,
@@ -102,6 +104,10 @@ pub(super) struct Writer {
     unmovable: BTreeSet<u64>,
     /// Segments in which a read failed. They are tried again when no other segment is to be moved.
     postponed: BTreeSet<u64>,
+    /// The caller that waits for a snapshot.
+    wanted_snapshot: Option<Reply>,
+    /// The files that are kept for a snapshot.
+    hold: Option<Hold>,
     /// Callers that wait for the end.
     closing: Vec<oneshot::Sender<()>>,
 }
@@ -157,6 +163,8 @@ impl Writer {
             moving: None,
             unmovable: BTreeSet::new(),
             postponed: BTreeSet::new(),
+            wanted_snapshot: None,
+            hold: None,
             closing: Vec::new(),
         }
     }
@@ -311,6 +319,9 @@ impl Writer {
                 result?;
                 self.checkpoint_done()?;
             }
+            Request::Snapshot(reply) => self.want_snapshot(reply),
+            Request::NeededFiles(files) => self.set_needed_files(files),
+            Request::EndSnapshot => self.end_snapshot()?,
             // The reason is known already.
             Request::Broken => return Err(Dead(StoreError::Closed)),
             #[cfg(test)]

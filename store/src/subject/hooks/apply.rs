@@ -25,7 +25,7 @@ impl Tables {
 
     /// Whether a call waits among those that are due: nobody makes it, and no earlier call of its
     /// chain goes first.
-    fn waits(&self, hook: &Hook) -> Result<bool, Fault> {
+    pub(in crate::subject) fn waits(&self, hook: &Hook) -> Result<bool, Fault> {
         if self.claimed.contains(&hook.id)? {
             return Ok(false);
         }

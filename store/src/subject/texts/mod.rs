@@ -38,7 +38,7 @@ ids! {
 pub(crate) struct Stored {
     pub(crate) place: Place,
     /// Records that refer to it.
-    refs: u64,
+    pub(crate) refs: u64,
 }
 
 impl Stored {
@@ -61,7 +61,7 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         match self {
             Self::Empty => 0,
             Self::Journal(place) => u64::from(place.len),

@@ -11,13 +11,14 @@ use std::{
     time::Duration,
 };
 
-use super::{shown::shown, steps::*};
+use super::{super::backup::missing_rows_are_found, shown::shown, steps::*};
 use crate::{
     Accept, AuditFilter, Credential, EventFilter, HoldFilter, HookFilter, INLINE_TEXT_MAX,
     NewApiKey, NewHookKind, NextAttempt, Options, Order, Outcome, QueueFilter, RetiredFilter,
     RetiredHookFilter, Scope, Store, TextId, TextSource,
     disk::FsDisk,
     engine::journal::{FORMAT, Mode, OLDEST},
+    inspect,
     table::value::append,
     tests::samples::*,
 };
@@ -314,6 +315,22 @@ async fn a_folder_of_the_present_format_shows_exactly_what_the_model_shows() {
     let (shows, expected) = (shown(&store).await, shown(&model().await).await);
     assert_eq!(shows.unwrap(), expected.unwrap());
     store.close().await;
+}
+
+#[tokio::test]
+async fn folders_of_each_format_are_sound_and_missing_rows_are_found() {
+    for format in OLDEST..=FORMAT {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = fs::read(packed(format)).unwrap();
+        unpack(&postcard::from_bytes(&bytes).unwrap(), dir.path());
+        let found = inspect(dir.path()).unwrap();
+        assert_eq!(found.faults, [""; 0], "{format}");
+        if format == FORMAT {
+            // No entry of the journal puts a row back when the index has them all.
+            Store::open(options(dir.path())).unwrap().close().await;
+            missing_rows_are_found(dir.path());
+        }
+    }
 }
 
 #[test]

@@ -187,7 +187,7 @@ impl Writer {
         self.shrunk |= !effects.shrunk.is_empty();
         self.candidates.extend(effects.shrunk);
         for file in effects.dropped_files {
-            self.helper.remove_file(file);
+            self.remove_file(file);
         }
         if effects.queue_changed {
             self.shared.changes.queue.send_modify(|count| *count += 1);

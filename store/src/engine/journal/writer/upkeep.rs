@@ -52,6 +52,7 @@ impl Writer {
         let interval = self.checkpoint_interval();
         self.freezing.is_none()
             && (!self.wanted.is_empty()
+                || self.wanted_snapshot.is_some()
                 || self.weight > 0
                     && (self.is_closing()
                         || self.weight >= self.options.changes_in_memory
@@ -73,17 +74,18 @@ impl Writer {
         self.last_freeze = now();
         self.freezing = Some(position);
         self.wanted_now.append(&mut self.wanted);
-        self.helper.checkpoint(Job(
+        let counters = counters.into_iter();
+        let meta = Meta {
+            counters: counters.map(|(name, bytes)| (name.into(), bytes)).collect(),
+            position: Some(position),
+            versions,
+        };
+        let snapshot = self.hold_for_snapshot(position);
+        self.helper.checkpoint(Job {
             tables,
-            Meta {
-                counters: counters
-                    .into_iter()
-                    .map(|(name, bytes)| (name.into(), bytes))
-                    .collect(),
-                position: Some(position),
-                versions,
-            },
-        ));
+            meta,
+            snapshot,
+        });
         #[cfg(test)]
         for reply in self.wanted_frozen.drain(..) {
             let _ = reply.send(());
@@ -129,6 +131,7 @@ impl Writer {
             }
             let alive = self.shared.state().texts.segments.get(&generation)?;
             match (alive, self.journal.size_of(generation)) {
+                (None, _) if self.keeps_segment(generation) => {}
                 (None, _) => {
                     self.journal.release(generation);
                     done.push(generation);
