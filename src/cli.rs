@@ -2,6 +2,7 @@
 
 mod apikey;
 mod audit;
+mod backup;
 mod config;
 mod dns;
 mod import;
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use apikey::{ApiKey, KeyScope};
 pub use audit::Audit;
+pub use backup::{Backup, Restore, Verify};
 pub use config::{
     Account, Address, Alias, Config, Dkim, Domain, KeyAlgorithm, Route, Scope, Settings,
 };
@@ -102,6 +104,12 @@ pub enum Command {
         /// The folder. It is made if it does not exist.
         dir: PathBuf,
     },
+    /// Copy the configuration and the data to a folder, while the server runs or not.
+    Backup(Backup),
+    /// Check a backup, or the folder of a server that does not run. Nothing is changed.
+    Verify(Verify),
+    /// Make the folder of a server from a backup. Deliveries and webhook calls begin stopped.
+    Restore(Restore),
     /// Print the version.
     Version,
 }

@@ -2,6 +2,7 @@
 
 mod apikey;
 mod audit;
+mod backup;
 mod config;
 mod desk;
 mod dns;
@@ -14,11 +15,13 @@ mod output;
 mod password;
 mod queue;
 mod quickstart;
+mod restore;
 mod running;
 mod select;
 mod serve;
 mod stops;
 mod suppression;
+mod verify;
 pub mod visible;
 mod webapi;
 mod webhook;
@@ -66,6 +69,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Webapi(options) => webapi::run(options),
         Command::Completions { shell } => help::completions(shell),
         Command::Man { dir } => help::man(&dir),
+        Command::Backup(options) => backup::run(conf, &options),
+        Command::Verify(options) => verify::run(&options),
+        Command::Restore(options) => restore::run(&options),
         Command::Version => print(&format!("postrider {}\n", env!("CARGO_PKG_VERSION"))),
     }
 }

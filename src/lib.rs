@@ -13,6 +13,7 @@
 //! (`postrider-queue`), the files on disk (`postrider-store`).
 
 pub mod acme;
+pub mod backup;
 pub mod cli;
 pub mod command;
 pub mod descriptors;

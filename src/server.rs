@@ -165,6 +165,7 @@ impl Server {
             acme,
         } = prepared;
         let (store, control) = open_store(&options.statics).await?;
+        tell_stops(&store).await?;
         tell_at_start(&options.statics, &options.dynamic);
         let (local, dynamic_path) = (options.local.clone(), options.dynamic_path.clone());
         let (resolver, dialer) = (options.resolver.clone(), Arc::clone(&options.dialer));
@@ -532,6 +533,21 @@ async fn open_store(statics: &Static) -> anyhow::Result<(Store, UnixListener)> {
         )
     })?;
     Ok((store, control))
+}
+
+/// Logs which work an administrator stopped.
+async fn tell_stops(store: &Store) -> anyhow::Result<()> {
+    let stops = store.stops().await?;
+    let all = [
+        ("deliveries", stops.deliveries),
+        ("webhook calls", stops.webhooks),
+    ];
+    for (work, since) in all {
+        if let Some(since) = since {
+            warn!(%since, "{work} are stopped; \"postrider queue start\" lets them go on");
+        }
+    }
+    Ok(())
 }
 
 /// The parts that all sessions share.

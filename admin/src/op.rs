@@ -9,6 +9,7 @@
 //! list, so an operation cannot be missing in a face.
 
 pub mod audit;
+pub mod backup;
 pub mod config;
 pub mod dns;
 pub mod history;
@@ -104,6 +105,7 @@ macro_rules! operations {
     ($derive:ident) => {
         $derive! {
             ServerPing($crate::op::server::Ping) = "server.ping",
+            ServerBackup($crate::op::backup::Backup) = "server.backup",
             LoginUnlock($crate::op::logins::Unlock) = "login.unlock",
             PasswordSet($crate::op::passwords::Set) = "password.set",
             QueueList($crate::op::queue::List) = "queue.list",

@@ -44,11 +44,11 @@ pub(super) fn run(conf: &Path, command: Config) -> anyhow::Result<()> {
 
 /// What a check of the configuration found.
 #[derive(Debug, Default)]
-struct Findings {
+pub(super) struct Findings {
     /// The server would refuse to start, or to read the files again.
-    errors: Vec<String>,
+    pub(super) errors: Vec<String>,
     /// The server would start, but something is ignored or will fail.
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 fn test(conf: &Path) -> anyhow::Result<()> {
@@ -63,7 +63,7 @@ fn test(conf: &Path) -> anyhow::Result<()> {
     bail!("the configuration has errors:\n{}", visible::lines(&errors))
 }
 
-fn check(conf: &Path) -> Findings {
+pub(super) fn check(conf: &Path) -> Findings {
     let mut found = Findings::default();
     let loaded = Loaded::read(conf);
     match &loaded.statics {

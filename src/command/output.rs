@@ -20,6 +20,22 @@ pub(super) fn count(number: u64, one: &str, many: &str) -> String {
     }
 }
 
+/// A number of bytes: `17 bytes`, `3.1 GB`.
+pub(super) fn bytes(number: u64) -> String {
+    let mut unit = 1_000_u64;
+    for name in ["kB", "MB", "GB", "TB", "PB"] {
+        if number < unit {
+            break;
+        }
+        if name == "PB" || number < unit.saturating_mul(1_000) {
+            let tenths = number / (unit / 10);
+            return format!("{}.{} {name}", tenths / 10, tenths % 10);
+        }
+        unit = unit.saturating_mul(1_000);
+    }
+    count(number, "byte", "bytes")
+}
+
 /// Writes bytes to standard output.
 pub(super) fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     Ok(until_closed(io::stdout().lock().write_all(bytes))?)
@@ -212,5 +228,20 @@ mod tests {
         assert_eq!(written(false, &[]), "none\n");
         assert_eq!(written(true, &[7, 8]), "[\n7,\n8\n]\n");
         assert_eq!(written(true, &[]), "[\n]\n");
+    }
+
+    #[test]
+    fn bytes_have_a_unit() {
+        for (number, shown) in [
+            (0, "0 bytes"),
+            (1, "1 byte"),
+            (999, "999 bytes"),
+            (1_000, "1.0 kB"),
+            (1_960, "1.9 kB"),
+            (3_149_000_000, "3.1 GB"),
+            (u64::MAX, "18446.7 PB"),
+        ] {
+            assert_eq!(bytes(number), shown);
+        }
     }
 }

@@ -4,8 +4,8 @@
 //! snapshot stand for one position of the journal. While the snapshot lives, the store neither
 //! recycles nor removes them.
 //!
-//! [`Snapshot::of_folder`] does the same for a folder that no process uses. [`inspect`] reads all of
-//! such a folder and changes nothing.
+//! [`Snapshot::of_folder`] does the same for a folder that no process uses. [`inspect`] reads all
+//! of such a folder and changes nothing.
 
 use std::path::{Path, PathBuf};
 

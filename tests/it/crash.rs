@@ -24,7 +24,12 @@ fn setting(name: &str, default: usize) -> usize {
 
 /// One session over a plain connection. It sends until the server dies, and returns the subjects of
 /// the messages that were answered with 250.
-async fn load(address: SocketAddr, round: usize, session: usize, count: usize) -> Vec<String> {
+pub(crate) async fn load(
+    address: SocketAddr,
+    round: usize,
+    session: usize,
+    count: usize,
+) -> Vec<String> {
     let mut acknowledged = Vec::new();
     // The connection dies with the server, at any point. The message in progress then was not
     // acknowledged.
@@ -140,6 +145,6 @@ async fn kill_9_under_load_loses_no_acknowledged_message() {
         .await;
 }
 
-fn subject(text: &str) -> Option<&str> {
+pub(crate) fn subject(text: &str) -> Option<&str> {
     text.lines().find_map(|line| line.strip_prefix("Subject: "))
 }

@@ -11,6 +11,7 @@
 
 mod acme;
 mod administration;
+mod backup;
 mod config;
 mod crash;
 mod delivery;

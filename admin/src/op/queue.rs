@@ -281,7 +281,11 @@ impl Single for Explain {
             Some(retired) => explain_retired(&retired),
             None => {
                 let message = find(context, self.id).await?;
-                context.queue.explain(&message).await?
+                let state = context.queue.explain(&message).await?;
+                match context.store.stops().await?.deliveries {
+                    Some(since) => format!("{state}; all deliveries are stopped since {since}"),
+                    None => state,
+                }
             }
         };
         Ok(Explained { state })

@@ -5,6 +5,8 @@
 //!   index up to date.
 //! - [`ahead`]: what callers read for the writer before it needs that. [`open`]: the start.
 //!   [`read`]: how readers look at the state.
+//! - [`snapshot`]: the files of one position, kept for a backup. [`inspect`]: a folder that nobody
+//!   uses.
 //!
 //! Invariants:
 //! - What is in the index is in the journal before the position that the index names.

@@ -2,9 +2,9 @@
 //! for it.
 //!
 //! A checkpoint fixes the position: the index has everything before it, so the copy needs no entry
-//! behind it. From the freeze of that checkpoint on, the writer gives back no segment and removes no
-//! file of the snapshot. The rows of the index are copied to another file from a read transaction of
-//! that checkpoint, while later checkpoints go on.
+//! behind it. From the freeze of that checkpoint on, the writer gives back no segment and removes
+//! no file of the snapshot. The rows of the index are copied to another file from a read
+//! transaction of that checkpoint, while later checkpoints go on.
 
 use std::{collections::HashSet, sync::Arc};
 
