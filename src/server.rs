@@ -9,7 +9,11 @@ use std::{
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use postrider_admin::{self as admin, face::socket, op::passwords};
+use postrider_admin::{
+    self as admin,
+    face::{http::Management, socket},
+    op::passwords,
+};
 use postrider_config::{DomainsFile, Dynamic, Live, ReadAgain, Static, Watcher, keep_good};
 use postrider_dns::{CachingResolver, HickoryResolver, Resolver};
 use postrider_queue::{DeliveryMode, Dialer, Queue, TcpDialer};
@@ -37,7 +41,7 @@ use crate::{
     http, listener,
     prepared::Prepared,
     service_manager,
-    services::{self, Bound, HttpPort, Service, Services},
+    services::{self, Apis, Bound, HttpPort, Service, Services},
     tls::Certificates,
 };
 
@@ -210,10 +214,14 @@ impl Server {
                 .await?;
         }
         let admin = server.admin_context(&hooks, domains, resolvers.fresh, dialer);
+        let apis = Apis {
+            webapi,
+            management: Management::new(admin.clone()),
+        };
         server.spawn_workers(control, admin, hooks, watcher);
         server.spawn_services(
             bound,
-            &webapi,
+            &apis,
             connections,
             local.as_ref(),
             challenges.as_ref(),
@@ -388,7 +396,7 @@ impl Server {
     fn spawn_services(
         &mut self,
         bound: Vec<Bound>,
-        webapi: &Webapi,
+        apis: &Apis,
         connections: usize,
         local: Option<&Local>,
         challenges: Option<&Arc<Challenges>>,
@@ -430,7 +438,7 @@ impl Server {
                             hosts: hosts.clone(),
                             challenges: challenges.cloned(),
                         };
-                        let router = port.router(&self.shared, webapi);
+                        let router = port.router(&self.shared, apis);
                         self.tasks
                             .spawn(http::serve(socket, tls, router, door, stop));
                         continue;

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, bail};
 use axum::Router;
+use postrider_admin::face::http::{self as management, Management};
 use postrider_config::{CertificateSource, HttpService, Listener, Static, TlsVersion};
 use postrider_receive::SessionContext;
 use postrider_smtp::server::SessionConfig;
@@ -37,6 +38,10 @@ pub enum Service {
     WebapiHttp,
     /// The webapi over TLS.
     WebapiHttps,
+    /// The management API in clear.
+    AdminHttp,
+    /// The management API over TLS.
+    AdminHttps,
     /// The settings for mail programs.
     AutoconfigHttps,
     /// The MTA-STS policies.
@@ -44,12 +49,14 @@ pub enum Service {
 }
 
 impl Service {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Smtp,
         Self::Submission,
         Self::Submissions,
         Self::WebapiHttp,
         Self::WebapiHttps,
+        Self::AdminHttp,
+        Self::AdminHttps,
         Self::AutoconfigHttps,
         Self::MtaStsHttps,
     ];
@@ -63,6 +70,8 @@ impl Service {
             Self::Submissions => "submissions",
             Self::WebapiHttp => "webapi_http",
             Self::WebapiHttps => "webapi_https",
+            Self::AdminHttp => "admin_http",
+            Self::AdminHttps => "admin_https",
             Self::AutoconfigHttps => "autoconfig_https",
             Self::MtaStsHttps => "mta_sts_https",
         }
@@ -74,6 +83,8 @@ impl Service {
             Self::Smtp | Self::Submission | Self::Submissions => None,
             Self::WebapiHttp => Some(&listener.webapi_http),
             Self::WebapiHttps => Some(&listener.webapi_https),
+            Self::AdminHttp => Some(&listener.admin_http),
+            Self::AdminHttps => Some(&listener.admin_https),
             Self::AutoconfigHttps => Some(&listener.autoconfig_https),
             Self::MtaStsHttps => Some(&listener.mta_sts_https),
         }
@@ -94,7 +105,7 @@ impl Service {
     const fn is_https(self) -> bool {
         matches!(
             self,
-            Self::WebapiHttps | Self::AutoconfigHttps | Self::MtaStsHttps
+            Self::WebapiHttps | Self::AdminHttps | Self::AutoconfigHttps | Self::MtaStsHttps
         )
     }
 
@@ -364,6 +375,18 @@ fn public_url(statics: &Static, listener: &Listener) -> String {
     format!("{scheme}://{}{port}{}", host.ascii(), service.path)
 }
 
+/// The APIs that are served over HTTP.
+#[expect(
+    missing_debug_implementations,
+    reason = "its parts have nothing to show"
+)]
+pub struct Apis {
+    /// The API for applications.
+    pub webapi: Webapi,
+    /// The API for administrators.
+    pub management: Management,
+}
+
 /// A port with services over HTTP.
 #[derive(Debug)]
 pub struct HttpPort<'a> {
@@ -379,12 +402,12 @@ pub struct HttpPort<'a> {
 
 impl HttpPort<'_> {
     /// The router of the port.
-    pub fn router(self, shared: &SessionContext, webapi: &Webapi) -> Router {
+    pub fn router(self, shared: &SessionContext, apis: &Apis) -> Router {
         let has = |service| self.services.contains(&service);
         let mut router = health::router(shared.store.clone());
         for service in [Service::WebapiHttp, Service::WebapiHttps] {
             if let Some(conf) = service.http(self.listener).filter(|_| has(service)) {
-                router = router.merge(webapi.router(Endpoint {
+                router = router.merge(apis.webapi.router(Endpoint {
                     hostname: self.listener.hostname.clone(),
                     hosts: self.hosts.clone(),
                     max_message_size: self.listener.max_message_size.0,
@@ -392,6 +415,13 @@ impl HttpPort<'_> {
                     public_url: public_url(&shared.statics, self.listener),
                     forwarded_hops: conf.forwarded_hops,
                     tls: service == Service::WebapiHttps,
+                }));
+            }
+        }
+        for service in [Service::AdminHttp, Service::AdminHttps] {
+            if let Some(conf) = service.http(self.listener).filter(|_| has(service)) {
+                router = router.merge(apis.management.router(management::Endpoint {
+                    forwarded_hops: conf.forwarded_hops,
                 }));
             }
         }

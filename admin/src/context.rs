@@ -8,6 +8,7 @@ use postrider_queue::{Dialer, Queue};
 use postrider_receive::login::{LoginLimiter, Logins};
 use postrider_store::{Actor, Clock, NewAuditEntry, Store};
 use postrider_webhook::Operator;
+use serde::Serialize;
 use tracing::error;
 
 use crate::AdminError;
@@ -98,6 +99,28 @@ impl Context {
             }
         }
         changed
+    }
+
+    /// Adds the result of a change that is not in `domains.conf` to the audit log, and gives it
+    /// back. `after` is the input of the operation, without secrets.
+    pub(crate) async fn record<T>(
+        &self,
+        operation: &str,
+        target: &str,
+        after: &(impl Serialize + Sync),
+        result: Result<T, AdminError>,
+    ) -> Result<T, AdminError> {
+        let (after, refusal) = match &result {
+            Ok(_) => (serde_json::to_string(after).unwrap_or_default(), ""),
+            Err(error) => (String::new(), error.text.as_str()),
+        };
+        let after = match after.as_str() {
+            "null" => String::new(),
+            _ => after,
+        };
+        self.audit(operation, target, String::new(), after, refusal)
+            .await;
+        result
     }
 
     /// Adds an entry to the audit log. `before` and `after` are JSON without secrets, and `refusal`

@@ -2,12 +2,14 @@
 //!
 //! - [`socket`]: the control socket in the data folder, the server's side.
 //! - [`client`]: its other side, for the command line.
+//! - [`http`]: the management API.
 //!
-//! A client sends one request as one line of JSON, `{"operation": NAME, "input": {...}}`. The
+//! A client of the socket sends one request as one line of JSON, `{"operation": NAME, "input": {...}}`. The
 //! server answers with lines: any number of `{"item": ...}`, then either `{"done": true}` or
 //! `{"error": {"code": ..., "field": ..., "text": ...}}`.
 
 pub mod client;
+pub mod http;
 pub mod socket;
 
 use serde::{Deserialize, Serialize};

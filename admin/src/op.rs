@@ -16,8 +16,10 @@ pub mod history;
 pub mod hold_rules;
 pub mod keys;
 pub mod logins;
+pub mod messages;
 mod pages;
 pub mod passwords;
+pub mod principals;
 pub mod queue;
 pub mod server;
 pub mod stops;
@@ -116,6 +118,12 @@ macro_rules! operations {
             QueueStatus($crate::op::stops::GetStatus) = "queue.status",
             QueueStop($crate::op::stops::Stop) = "queue.stop",
             QueueStart($crate::op::stops::Start) = "queue.start",
+            PrincipalList($crate::op::principals::List) = "principal.list",
+            PrincipalUsage($crate::op::principals::Usage) = "principal.usage",
+            QueueFind($crate::op::messages::Find) = "queue.find",
+            QueueGet($crate::op::messages::Get) = "queue.get",
+            QueueChangeSelected($crate::op::messages::ChangeSelected) = "queue.change_selected",
+            QueueEndSelected($crate::op::messages::EndSelected) = "queue.end_selected",
             HistoryList($crate::op::history::List) = "history.list",
             SuppressionList($crate::op::suppression::List) = "suppression.list",
             SuppressionAdd($crate::op::suppression::Add) = "suppression.add",

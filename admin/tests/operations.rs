@@ -10,6 +10,8 @@
 mod accounts;
 #[path = "operations/config.rs"]
 mod config;
+#[path = "operations/http.rs"]
+mod http;
 #[path = "operations/published.rs"]
 mod published;
 #[path = "operations/refusals.rs"]
@@ -179,6 +181,7 @@ fn address(address: &str) -> suppression::Add {
         account: "app".to_owned(),
         address: address.to_owned(),
         reason: "asked to".to_owned(),
+        list: String::new(),
     }
 }
 
@@ -310,6 +313,8 @@ async fn keys_and_passwords_stay_secret() {
         account: account.to_owned(),
         scopes: vec![Scope::Send],
         expires: None,
+        domains: Vec::new(),
+        legacy_status: false,
     };
     desk.refuses(add("other"), Code::NotFound, "account").await;
     let added = desk.ask(add("app")).await;

@@ -104,18 +104,18 @@ static ACCOUNT_HTTPS: [Key; 5] = all_later(http!(
     "\"/account/\"",
     "The account pages over TLS."
 ));
-static ADMIN_HTTP: [Key; 5] = all_later(http!(
+static ADMIN_HTTP: [Key; 5] = http!(
     "admin_http",
     "80",
     "\"/admin/\"",
     "The admin pages and the management API."
-));
-static ADMIN_HTTPS: [Key; 5] = all_later(http!(
+);
+static ADMIN_HTTPS: [Key; 5] = http!(
     "admin_https",
     "443",
     "\"/admin/\"",
     "The admin pages and the management API over TLS."
-));
+);
 static METRICS_HTTP: [Key; 5] = all_later(http!(
     "metrics_http",
     "8010",

@@ -66,6 +66,7 @@ pub use explain::{describe, explain_retired};
 pub use limits::{Allowance, LimitError};
 pub use operate::{ChangedCount, EndAs, EndedCount, OperateError};
 pub use returned::{Arrived, READ_MAX, ReturnEffects};
+pub use settle::Outlook;
 pub use suppress::base_address;
 
 /// The place of delivery.

@@ -56,6 +56,15 @@ pub(crate) enum LastHop {
     Mailbox,
 }
 
+/// The times that lie before a queued message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// The sender is told of the delay then; None: the sender was told, or does not want it.
+    pub delay_told: Option<Time>,
+    /// The message fails then.
+    pub fails: Time,
+}
+
 /// The outcome for the message.
 struct Fate {
     outcome: Outcome,
@@ -133,6 +142,20 @@ impl Queue {
     /// attempts take together. This depends on nothing that a restart forgets.
     fn expires(&self, message: &Queued) -> Time {
         message.first_due.after(self.all_waits())
+    }
+
+    /// When the sender of a queued message will be told of the delay, and when the message will fail
+    /// if every attempt fails.
+    #[must_use]
+    pub fn outlook(&self, message: &Queued) -> Outlook {
+        let settings = &self.statics.queue;
+        let config = self.config.load();
+        let account = config.accounts.get(&message.common.account);
+        let told = !message.delay_told && wants_delay_mail(message, account);
+        Outlook {
+            delay_told: told.then(|| message.first_due.after(settings.delay_dsn_after)),
+            fails: schedule::gives_up_at(message.next_attempt, message.attempts, settings),
+        }
     }
 
     /// Whether a message ends whose site fails: its time is over.

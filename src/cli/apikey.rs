@@ -12,12 +12,19 @@ pub enum ApiKey {
     Add {
         /// A name for people.
         name: String,
-        /// The account that the key acts for.
-        #[arg(long)]
-        account: String,
-        /// The things that the key may do, separated by commas. Default: all.
+        /// The account that the key acts for. The scopes of the webapi need one.
+        #[arg(long, required_unless_present = "scope")]
+        account: Option<String>,
+        /// The things that the key may do, separated by commas. Default: all of the webapi.
         #[arg(long, value_delimiter = ',')]
         scope: Vec<KeyScope>,
+        /// A domain of a tenant. The management API shows the key only things in its domains. May
+        /// be given several times. Default: all domains.
+        #[arg(long, value_name = "DOMAIN")]
+        domain: Vec<String>,
+        /// Answer errors of the management API with status 200, for clients made for Stalwart.
+        #[arg(long)]
+        legacy_status: bool,
         /// The lifetime of the key, for example "90d". Default: no end.
         #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
         expires: Option<Duration>,
@@ -52,4 +59,14 @@ pub enum KeyScope {
     Suppression,
     /// Read and change the messages in the mailboxes.
     Messages,
+    /// Make every call of the management API.
+    Manage,
+    /// Make the calls of the management API that change nothing.
+    ManageRead,
+    /// See and change the queue by the management API.
+    ManageQueue,
+    /// See and change accounts, lists and domains by the management API.
+    ManageAccounts,
+    /// Read logs, events and reports by the management API.
+    ManageObserve,
 }

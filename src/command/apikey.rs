@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 
-use clap::ValueEnum;
 use postrider_admin::op::keys::{Add, ApiKeyItem, List, Remove};
 use postrider_store::{ApiKeyId, Clock, Scope, SystemClock};
 
@@ -18,15 +17,19 @@ pub(super) fn run(server: &Running, command: ApiKey) -> anyhow::Result<()> {
             name,
             account,
             scope,
+            domain,
+            legacy_status,
             expires,
             json,
         } => {
             let expires = expires.map(|lifetime| SystemClock.now().after(lifetime));
             let added = server.ask(&Add {
                 name,
-                account,
+                account: account.unwrap_or_default(),
                 scopes: scopes(&scope),
                 expires,
+                domains: domain,
+                legacy_status,
             })?;
             match json {
                 true => print_json(&added),
@@ -44,13 +47,15 @@ pub(super) fn run(server: &Running, command: ApiKey) -> anyhow::Result<()> {
     }
 }
 
-/// The given scopes; all of them if none is given.
+/// The given scopes; all scopes of the webapi if none is given.
 fn scopes(given: &[KeyScope]) -> Vec<Scope> {
-    let scopes = match given {
-        [] => KeyScope::value_variants(),
-        given => given,
-    };
-    scopes.iter().copied().map(Scope::from).collect()
+    match given {
+        [] => {
+            let all = Scope::ALL.into_iter();
+            all.filter(|scope| !scope.is_management()).collect()
+        }
+        given => given.iter().copied().map(Scope::from).collect(),
+    }
 }
 
 impl From<KeyScope> for Scope {
@@ -60,20 +65,25 @@ impl From<KeyScope> for Scope {
             KeyScope::Events => Self::Events,
             KeyScope::Suppression => Self::Suppression,
             KeyScope::Messages => Self::Messages,
+            KeyScope::Manage => Self::Manage,
+            KeyScope::ManageRead => Self::ManageRead,
+            KeyScope::ManageQueue => Self::ManageQueue,
+            KeyScope::ManageAccounts => Self::ManageAccounts,
+            KeyScope::ManageObserve => Self::ManageObserve,
         }
     }
 }
 
 fn row(out: &mut dyn Write, _: u64, item: &ApiKeyItem) -> io::Result<()> {
-    let scopes: Vec<String> = item
-        .scopes
-        .iter()
-        .map(|scope| format!("{scope:?}").to_lowercase())
-        .collect();
+    let scopes: Vec<&str> = item.scopes.iter().map(|scope| scope.name()).collect();
     let expires = item.expires.as_deref().unwrap_or("never");
+    let domains = match item.domains.as_slice() {
+        [] => String::new(),
+        domains => format!("  only {}", domains.join(",")),
+    };
     writeln!(
         out,
-        "{:>6}  {:<20}  {:<20}  {}  expires {expires}",
+        "{:>6}  {:<20}  {:<20}  {}  expires {expires}{domains}",
         item.id,
         item.name,
         item.account,

@@ -26,6 +26,7 @@ pub(super) fn run(server: &Running, command: Suppress) -> anyhow::Result<()> {
                 account,
                 address,
                 reason,
+                list: String::new(),
             },
         ),
         Suppress::Remove(entry) => remove(server, entry),

@@ -327,6 +327,7 @@ subjects! {
     14 audit Audit,
     15 acme Acme,
     16 stops Stops,
+    17 principals Principals,
 }
 
 #[cfg(test)]
@@ -384,6 +385,7 @@ mod tests {
                 "unit Unit(AcceptAll ",
                 "mail Mail(ChangeOne(",
                 "texts Texts(Stage ",
+                "once Once(Keep(",
                 "suppression Suppression(Add(",
                 "keys Keys(Add(",
                 "credentials Credentials(Set(",

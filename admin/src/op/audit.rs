@@ -11,6 +11,7 @@ use crate::{AdminError, Context};
 
 /// An entry of the audit log. The time is RFC 3339.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct AuditItem {
     /// The number of the entry.
     pub id: u64,
@@ -19,6 +20,7 @@ pub struct AuditItem {
     /// The caller.
     pub who: Who,
     /// The address of the caller; None: the caller used this machine.
+    #[cfg_attr(test, schema(value_type = Option<String>))]
     pub from: Option<IpAddr>,
     /// The operation, for example `account.add`.
     pub operation: String,
@@ -34,6 +36,7 @@ pub struct AuditItem {
 
 /// The caller of an operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Who {
     /// `socket`, `admin`, `key` or `account`.
     pub kind: String,

@@ -15,6 +15,7 @@ use crate::{AdminError, Context};
 /// A message of the history with all its results. Times are RFC 3339, addresses are in their
 /// Unicode form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[expect(
     missing_docs,
     reason = "the names are those of the contract, and say it"

@@ -12,6 +12,7 @@ use crate::{AdminError, Context};
 
 /// A hold rule. An empty field matches everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[expect(
     missing_docs,
     reason = "the names are those of the contract, and say it"
@@ -68,6 +69,8 @@ impl Operation for List {
 /// Adds a rule. It holds new messages and queued ones. All given fields must match; without fields
 /// the rule holds everything.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+#[cfg_attr(test, schema(as = HoldRuleAdd))]
 #[serde(default, deny_unknown_fields)]
 pub struct Add {
     /// The account.
@@ -84,6 +87,8 @@ pub struct Add {
 
 /// The rule that was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+#[cfg_attr(test, schema(as = HoldRuleAdded))]
 pub struct Added {
     /// Its id.
     pub id: u64,
@@ -95,6 +100,20 @@ impl Single for Add {
     type Output = Added;
 
     async fn answer(self, context: &Context) -> Result<Added, AdminError> {
+        let described = self.clone();
+        let added = self.add(context).await;
+        let target = match &added {
+            Ok(added) => added.id.to_string(),
+            Err(_) => String::new(),
+        };
+        context
+            .record("hold_rule.add", &target, &described, added)
+            .await
+    }
+}
+
+impl Add {
+    async fn add(self, context: &Context) -> Result<Added, AdminError> {
         let filter = HoldFilter {
             account: self.account,
             sender_domain: parse(self.sender_domain, "sender_domain")?,
@@ -135,9 +154,16 @@ impl Single for Remove {
 
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
         let id = self.id;
-        if context.store.remove_hold_rule(id).await? {
-            return Ok(());
-        }
-        Err(AdminError::not_found(format!("there is no hold rule {id}")).at("id"))
+        let removed = match context.store.remove_hold_rule(id).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let text = format!("there is no hold rule {id}");
+                Err(AdminError::not_found(text).at("id"))
+            }
+            Err(error) => Err(error.into()),
+        };
+        context
+            .record("hold_rule.remove", &id.to_string(), &(), removed)
+            .await
     }
 }

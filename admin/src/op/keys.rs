@@ -1,6 +1,7 @@
-//! API keys: programs call the webapi with them in the name of an account.
+//! API keys: programs call the webapi with them in the name of an account, or the management API.
 
 use postrider_receive::login::KeyText;
+use postrider_smtp::Domain;
 use postrider_store::{ApiKey, ApiKeyId, NewApiKey, Scope, Time};
 use serde::{Deserialize, Serialize};
 use tracing::info;
@@ -21,6 +22,12 @@ pub struct ApiKeyItem {
     pub scopes: Vec<Scope>,
     pub created: String,
     pub expires: Option<String>,
+    /// The domains of a tenant; empty: all.
+    #[serde(default)]
+    pub domains: Vec<String>,
+    /// The management API answers some errors with status 200.
+    #[serde(default)]
+    pub legacy_status: bool,
 }
 
 impl From<&ApiKey> for ApiKeyItem {
@@ -32,8 +39,15 @@ impl From<&ApiKey> for ApiKeyItem {
             scopes: key.scopes.clone(),
             created: key.created.to_string(),
             expires: key.expires.map(|time| time.to_string()),
+            domains: key.domains.iter().map(|it| unicode(it)).collect(),
+            legacy_status: key.legacy_status,
         }
     }
+}
+
+/// A domain as people write it.
+fn unicode(domain: &str) -> String {
+    Domain::parse(domain).map_or_else(|_| domain.to_owned(), |domain| domain.unicode())
 }
 
 /// Lists the keys.
@@ -66,12 +80,20 @@ impl Operation for List {
 pub struct Add {
     /// Its name, for people.
     pub name: String,
-    /// The account that it acts for.
+    /// The account that it acts for; empty: none. A key for the webapi needs one.
+    #[serde(default)]
     pub account: String,
     /// The things that it may do.
     pub scopes: Vec<Scope>,
     /// When it ends; None: never.
     pub expires: Option<Time>,
+    /// The domains of a tenant: the management API shows the key only things in these domains.
+    /// Empty: all things.
+    #[serde(default)]
+    pub domains: Vec<String>,
+    /// The management API answers some errors with status 200, as clients of Stalwart expect.
+    #[serde(default)]
+    pub legacy_status: bool,
 }
 
 /// A new key.
@@ -95,26 +117,69 @@ impl Single for Add {
     type Output = Added;
 
     async fn answer(self, context: &Context) -> Result<Added, AdminError> {
-        let Self {
-            name,
-            account,
-            scopes,
-            expires,
-        } = self;
-        context.check_account(&account)?;
+        let name = self.name.clone();
+        let described = (&self.account, &self.scopes, &self.domains, self.expires);
+        let added = self.add(context).await;
+        context.record("key.add", &name, &described, added).await
+    }
+}
+
+impl Add {
+    async fn add(&self, context: &Context) -> Result<Added, AdminError> {
+        let (name, account) = (self.name.clone(), self.account.clone());
+        self.check(context)?;
         let (secret, hash) = KeyText::secret(&mut rand::rng());
         let key = NewApiKey {
             name: name.clone(),
             account: account.clone(),
             hash,
-            scopes,
+            scopes: self.scopes.clone(),
             created: context.clock.now(),
-            expires,
+            expires: self.expires,
+            domains: self.domains(context)?,
+            legacy_status: self.legacy_status,
         };
         let id = context.store.add_api_key(key).await?;
         info!(%id, name, account, "API key made");
         let key = KeyText::new(id, secret).to_string();
         Ok(Added { id: id.0, key })
+    }
+
+    fn check(&self, context: &Context) -> Result<(), AdminError> {
+        if self.name.trim().is_empty() {
+            return Err(AdminError::invalid("a key needs a name").at("name"));
+        }
+        if self.scopes.is_empty() {
+            return Err(AdminError::invalid("a key needs at least one scope").at("scopes"));
+        }
+        let for_webapi = self.scopes.iter().find(|scope| !scope.is_management());
+        match (for_webapi, self.account.as_str()) {
+            (Some(scope), "") => {
+                let text = format!("the scope {} needs an account", scope.name());
+                return Err(AdminError::invalid(text).at("account"));
+            }
+            (_, "") => {}
+            (_, account) => context.check_account(account)?,
+        }
+        let manages = self.scopes.iter().any(|scope| scope.is_management());
+        if !self.domains.is_empty() && !manages {
+            let text = "domains are for keys with a scope of the management API";
+            return Err(AdminError::invalid(text).at("domains"));
+        }
+        Ok(())
+    }
+
+    /// The domains in A-labels. Each must exist.
+    fn domains(&self, context: &Context) -> Result<Vec<String>, AdminError> {
+        let config = context.config.load();
+        let domains = self.domains.iter().map(|text| {
+            let domain = Domain::parse(text);
+            let known = domain.ok().filter(|it| config.domains.contains_key(it));
+            known.map(|it| it.ascii().to_owned()).ok_or_else(|| {
+                AdminError::not_found(format!("there is no domain {text}")).at("domains")
+            })
+        });
+        domains.collect()
     }
 }
 
@@ -131,9 +196,14 @@ impl Single for Remove {
 
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
         let id = self.id;
-        if !context.store.remove_api_key(id).await? {
-            return Err(AdminError::not_found(format!("there is no key {id}")).at("id"));
-        }
+        let removed = match context.store.remove_api_key(id).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(AdminError::not_found(format!("there is no key {id}")).at("id")),
+            Err(error) => Err(error.into()),
+        };
+        context
+            .record("key.remove", &id.to_string(), &(), removed)
+            .await?;
         info!(%id, "API key removed");
         Ok(())
     }

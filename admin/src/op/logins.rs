@@ -50,6 +50,8 @@ impl Single for Unlock {
         let name = name.transpose()?;
         let identity = name.as_deref().map(Identity::Account);
         let counts = context.limiter.forget(identity, ip);
+        let target = name.as_deref().unwrap_or_default();
+        context.record("login.unlock", target, &ip, Ok(())).await?;
         info!(
             account = name,
             ?ip,

@@ -46,7 +46,9 @@ impl Single for Set {
         let config = context.config.load_full();
         let (store, now) = (&context.store, context.clock.now());
         let logins = Some(&*context.logins);
-        set_account_password(store, logins, &config, &account, &password, now).await?;
+        let set = set_account_password(store, logins, &config, &account, &password, now).await;
+        let set = set.map_err(AdminError::from);
+        context.record("password.set", &account, &(), set).await?;
         info!(account, "password set by an administrator");
         Ok(())
     }

@@ -15,6 +15,7 @@ const PIECE: u64 = 256 * 1024;
 
 /// A queued message. Times are RFC 3339, addresses are in their Unicode form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[expect(
     missing_docs,
     reason = "the names are those of the contract, and say it"
@@ -45,6 +46,7 @@ pub struct QueueItem {
 
 /// The result of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[expect(
     missing_docs,
     reason = "the names are those of the contract, and say it"
@@ -62,7 +64,7 @@ pub struct AttemptItem {
 }
 
 impl QueueItem {
-    fn new(message: &Queued, state: String) -> Self {
+    pub(super) fn new(message: &Queued, state: String) -> Self {
         Self {
             id: message.id.0,
             account: message.common.account.clone(),
@@ -164,7 +166,11 @@ impl Single for Modify {
     type Output = Modified;
 
     async fn answer(self, context: &Context) -> Result<Modified, AdminError> {
-        let count = context.queue.change(&self.filter, &self.change).await?;
+        let changed = context.queue.change(&self.filter, &self.change).await;
+        let changed = changed.map_err(AdminError::from);
+        let count = context
+            .record("queue.modify", "queue", &self, changed)
+            .await?;
         Ok(Modified {
             changed: count.changed,
             held: count.held,
@@ -209,7 +215,9 @@ impl Single for End {
             Ending::Failed => How::Fail,
             Ending::Canceled => How::Drop,
         };
-        let count = context.queue.end_all(&self.filter, how).await?;
+        let ended = context.queue.end_all(&self.filter, how).await;
+        let ended = ended.map_err(AdminError::from);
+        let count = context.record("queue.end", "queue", &self, ended).await?;
         Ok(Ended {
             ended: count.ended,
             in_delivery: count.in_delivery,

@@ -11,6 +11,7 @@ use crate::{AdminError, Context};
 
 /// An entry of a suppression list. Times are RFC 3339, addresses are in their Unicode form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[expect(
     missing_docs,
     reason = "the names are those of the contract, and say it"
@@ -36,6 +37,7 @@ pub struct SuppressionItem {
 
 /// The reply of a server, or the report about a reply, that made an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct ReplyItem {
     /// The SMTP code.
     pub code: u16,
@@ -100,7 +102,7 @@ impl Operation for List {
     }
 }
 
-/// Adds an address, with all its variants, for all mail of an account.
+/// Adds an address, with all its variants, to the list of an account.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Add {
@@ -110,16 +112,31 @@ pub struct Add {
     pub address: String,
     /// The reason, for people.
     pub reason: String,
+    /// The mailing list that the entry is about; empty: all mail.
+    #[serde(default)]
+    pub list: String,
 }
 
 impl Single for Add {
     type Output = ();
 
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
+        let account = self.account.clone();
+        let described = (self.address.clone(), self.reason.clone(), self.list.clone());
+        let added = self.add(context).await;
+        context
+            .record("suppression.add", &account, &described, added)
+            .await
+    }
+}
+
+impl Add {
+    async fn add(self, context: &Context) -> Result<(), AdminError> {
         let Self {
             account,
             address,
             reason,
+            list,
         } = self;
         context.check_account(&account)?;
         let address = parse(&address)?;
@@ -127,7 +144,7 @@ impl Single for Add {
         let new = NewSuppression {
             account: account.clone(),
             base: base.clone(),
-            list: String::new(),
+            list,
             original: address.unicode(),
             created: context.clock.now(),
             manual: true,
@@ -169,6 +186,7 @@ impl Single for Remove {
         let base = base(&address)?;
         let name = base_in_list(&base, &list);
         let now = context.clock.now();
+        let described = (&address, &list);
         if !context.store.unsuppress(&account, &name, now).await? {
             let text = match list.as_str() {
                 "" => format!("{base} is not on the list of {account} for all mail"),
@@ -176,6 +194,9 @@ impl Single for Remove {
             };
             return Err(AdminError::not_found(text).at("address"));
         }
+        context
+            .record("suppression.remove", &account, &described, Ok(()))
+            .await?;
         info!(
             account,
             base, list, "suppression removed by an administrator"

@@ -11,6 +11,7 @@ use crate::{AdminError, Context};
 
 /// A call to be made. Times are RFC 3339.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[expect(
     missing_docs,
     reason = "the names are those of the contract, and say it"
@@ -33,6 +34,7 @@ pub struct HookItem {
 
 /// A call of the history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[expect(
     missing_docs,
     reason = "the names are those of the contract, and say it"
@@ -48,6 +50,7 @@ pub struct RetiredHookItem {
 
 /// The result of one attempt to make a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[expect(
     missing_docs,
     reason = "the names are those of the contract, and say it"
@@ -193,7 +196,11 @@ impl Single for Schedule {
     type Output = Scheduled;
 
     async fn answer(self, context: &Context) -> Result<Scheduled, AdminError> {
-        let scheduled = context.webhooks.schedule(&self.filter, self.next).await?;
+        let done = context.webhooks.schedule(&self.filter, self.next).await;
+        let done = done.map_err(AdminError::from);
+        let scheduled = context
+            .record("webhook.schedule", "webhooks", &self, done)
+            .await?;
         Ok(Scheduled { scheduled })
     }
 }
@@ -219,7 +226,11 @@ impl Single for Cancel {
     type Output = Canceled;
 
     async fn answer(self, context: &Context) -> Result<Canceled, AdminError> {
-        let count = context.webhooks.cancel(&self.filter).await?;
+        let done = context.webhooks.cancel(&self.filter).await;
+        let done = done.map_err(AdminError::from);
+        let count = context
+            .record("webhook.cancel", "webhooks", &self, done)
+            .await?;
         Ok(Canceled {
             canceled: count.canceled,
             being_made: count.being_made,
@@ -249,7 +260,11 @@ impl Single for Replay {
     type Output = Replayed;
 
     async fn answer(self, context: &Context) -> Result<Replayed, AdminError> {
-        let count = context.webhooks.replay(&self.filter).await?;
+        let done = context.webhooks.replay(&self.filter).await;
+        let done = done.map_err(AdminError::from);
+        let count = context
+            .record("webhook.replay", "webhooks", &self, done)
+            .await?;
         Ok(Replayed {
             replayed: count.replayed,
             impossible: count.impossible,

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Queues a message of an account with this sender.
-async fn queue(desk: &Desk, account: &str, sender: &str) {
+pub(super) async fn queue(desk: &Desk, account: &str, sender: &str) {
     let now = desk.context.clock.now();
     let common = Common {
         account: account.to_owned(),
@@ -119,6 +119,7 @@ async fn a_removed_account_leaves_nothing_behind() {
         account: "mira".to_owned(),
         address: "gone@remote.test".to_owned(),
         reason: String::new(),
+        list: String::new(),
     })
     .await;
     queue(&desk, "mira", "mira@example.org").await;

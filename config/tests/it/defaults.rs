@@ -347,11 +347,11 @@ secret = "whsec_aGlkZGVu"
 #[test]
 fn keys_that_this_version_only_checks_are_listed() {
     let config = statics(
-        "admin_http = {}\nmetrics_http = { enabled = false, port = 9 }\nwebapi_http = {}\nnat_ips = []\n[policy]\ngreylist = false\n",
+        "account_http = {}\nmetrics_http = { enabled = false, port = 9 }\nwebapi_http = {}\nnat_ips = []\n[policy]\ngreylist = false\n",
     );
     assert_eq!(config.not_yet(), ["policy.greylist"]);
-    let config = statics("admin_http = { port = 1 }\n");
-    assert_eq!(config.not_yet(), ["listeners.local.admin_http.port"]);
+    let config = statics("account_http = { port = 1 }\n");
+    assert_eq!(config.not_yet(), ["listeners.local.account_http.port"]);
     let text = format!(
         "{}quota = \"1GB\"\nfailure_dsn = \"event\"\n",
         "[domains.\"example.org\"]\n[accounts.alice]\ndomain = \"example.org\"\n"

@@ -90,6 +90,8 @@ mod tests {
             scopes: Vec::new(),
             created: Time(0),
             expires: Some(Time(10)),
+            domains: Vec::new(),
+            legacy_status: false,
         };
         let text = KeyText::new(key.id, secret).to_string();
         assert!(text.starts_with("prk_7_") && text.len() == 6 + 43, "{text}");

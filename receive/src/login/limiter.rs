@@ -81,6 +81,8 @@ impl Default for LoginLimits {
 pub enum Identity<'a> {
     /// An account of the configuration.
     Account(&'a str),
+    /// The administrator.
+    Admin,
     /// A name that no account has.
     Unknown(&'a str),
     /// The API key with this number.

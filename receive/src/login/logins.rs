@@ -33,6 +33,17 @@ const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$\
 /// are always in the same line.
 const LINES: usize = 256;
 
+/// The name of the administrator in the memory of right passwords. No account has it.
+const ADMIN: &str = "\0admin";
+
+/// The claim that a password proves.
+#[derive(Clone, Copy)]
+struct Claim<'a> {
+    identity: Identity<'a>,
+    /// The name in the memory of right passwords.
+    name: &'a str,
+}
+
 /// The result of a password check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasswordCheck {
@@ -104,15 +115,48 @@ impl Logins {
         source: &Source,
     ) -> Result<PasswordCheck, StoreError> {
         let identity = account.map_or(Identity::Unknown(user), Identity::Account);
+        let name = account.unwrap_or_default();
         if let Some(wait) = source.wait(identity) {
             return Ok(PasswordCheck::TooMany(wait));
         }
+        let credential = self.shared.store.credential(name).await?;
+        let hash = credential.map(|credential| credential.argon2);
+        let claim = Claim { identity, name };
+        self.check(claim, hash, password, source).await
+    }
+
+    /// Checks the password of the administrator against its hash. None: the administrator has no
+    /// password, so none is right. Failures count as in [`verify`](Self::verify).
+    ///
+    /// # Errors
+    /// If the process ends meanwhile.
+    pub async fn verify_admin(
+        &self,
+        hash: Option<String>,
+        password: &str,
+        source: &Source,
+    ) -> Result<PasswordCheck, StoreError> {
+        let claim = Claim {
+            identity: Identity::Admin,
+            name: ADMIN,
+        };
+        if let Some(wait) = source.wait(claim.identity) {
+            return Ok(PasswordCheck::TooMany(wait));
+        }
+        self.check(claim, hash, password, source).await
+    }
+
+    async fn check(
+        &self,
+        claim: Claim<'_>,
+        hash: Option<String>,
+        password: &str,
+        source: &Source,
+    ) -> Result<PasswordCheck, StoreError> {
+        let Claim { identity, name } = claim;
         let password = normal(password);
-        let credential = self.shared.store.credential(account.unwrap_or_default());
-        let hash = credential.await?.map(|credential| credential.argon2);
-        let account = account.unwrap_or_default();
-        let mac = self.shared.mac(account, &password);
-        let known = || self.shared.knows(account, &mac, hash.as_deref());
+        let mac = self.shared.mac(name, &password);
+        let known = || self.shared.knows(name, &mac, hash.as_deref());
         if known() {
             source.right(identity, false);
             return Ok(PasswordCheck::Right);
@@ -134,7 +178,8 @@ impl Logins {
             return Ok(PasswordCheck::TooMany(wait));
         }
         let (shared, source) = (Arc::clone(&self.shared), source.clone());
-        let (account, password) = (account.to_owned(), password.into_owned());
+        let is_admin = identity == Identity::Admin;
+        let (name, password) = (name.to_owned(), password.into_owned());
         // The check goes on to its end even if the client leaves.
         let checked = task::spawn_blocking(move || {
             let _places = (turn, place);
@@ -142,8 +187,12 @@ impl Logins {
             let Some(hash) = hash.filter(|_| right) else {
                 return PasswordCheck::Wrong;
             };
-            source.right(Identity::Account(&account), true);
-            shared.remember(&account, mac, hash);
+            let identity = match is_admin {
+                true => Identity::Admin,
+                false => Identity::Account(&name),
+            };
+            source.right(identity, true);
+            shared.remember(&name, mac, hash);
             PasswordCheck::Right
         });
         // It is cancelled only when the runtime ends.

@@ -490,6 +490,8 @@ but it should be one of {shows:#?}"
                     scopes: vec![Scope::Send],
                     created: self.now,
                     expires: None,
+                    domains: Vec::new(),
+                    legacy_status: false,
                 };
                 self.durable(async |store| store.add_api_key(key.clone()).await)
                     .await;

@@ -116,6 +116,8 @@ async fn a_valid_key_is_never_refused_for_failures() {
         scopes: vec![Scope::Send],
         created: Time(0),
         expires: None,
+        domains: Vec::new(),
+        legacy_status: false,
     };
     let id = world.store.add_api_key(key).await.unwrap();
     let form = "application/x-www-form-urlencoded";
@@ -237,6 +239,8 @@ async fn a_key_works_for_its_scopes() {
             scopes: scopes.to_vec(),
             created: Time(0),
             expires,
+            domains: Vec::new(),
+            legacy_status: false,
         };
         let id = world.store.add_api_key(key).await.unwrap();
         KeyText::new(id, secret).to_string()

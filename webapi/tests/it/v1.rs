@@ -233,6 +233,8 @@ async fn errors_have_a_status_and_a_code() {
         scopes: vec![Scope::Events],
         created: Time(0),
         expires: None,
+        domains: Vec::new(),
+        legacy_status: false,
     };
     let id = world.store.add_api_key(key).await.unwrap();
     let bearer = format!("Bearer {}", KeyText::new(id, secret));

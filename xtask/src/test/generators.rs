@@ -96,11 +96,11 @@ fn missing(programs: &[&str]) -> Option<Done> {
 }
 
 /// Runs a command that needs a registry. The reason to skip the step if the command fails.
-fn install(command: &mut Command, folder: &Path) -> Option<Done> {
+pub(super) fn install(command: &mut Command, folder: &Path) -> Option<Done> {
     let result = run_command(command.current_dir(folder));
     let error = result.err()?;
     Some(Done::Skipped(format!(
-        "the generator can't be installed, perhaps without a network: {error:#}"
+        "the program can't be installed, perhaps without a network: {error:#}"
     )))
 }
 

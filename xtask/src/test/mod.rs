@@ -6,6 +6,7 @@
 mod generators;
 mod parts;
 mod record;
+mod schemathesis;
 mod slow;
 mod smoke;
 mod steps;

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::steps::{cargo_step, run_command};
-use super::{Args, Done, Steps, generators, slow, smoke};
+use super::{Args, Done, Steps, generators, schemathesis, slow, smoke};
 use crate::check::{dependencies, prose};
 use crate::crash::{self, Via};
 use crate::pebble;
@@ -126,6 +126,12 @@ pub(super) const PARTS: &[Part] = &[
         level: Level::Full,
         proves: "the clients that two generators make of the API description import and compile",
         run: |steps, _| generators::run(steps),
+    },
+    Part {
+        name: "schemathesis",
+        level: Level::Full,
+        proves: "each operation of the management API answers as its description says, also to requests that it does not allow",
+        run: |steps, _| schemathesis::run(steps),
     },
     Part {
         name: "load",

@@ -1,16 +1,22 @@
-//! Keys for the API.
+//! Keys for the APIs.
 
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
+mod older;
 
 use serde::{Deserialize, Serialize};
 
+use self::older::{ApiKeyV1, OpV1};
 use super::{State, next};
 use crate::{
     Store, StoreError, Time,
     error::Fault,
     id::ids,
-    table::{Table, tables, value::records, values},
+    table::{
+        Table, tables,
+        value::{Unreadable, exactly, records},
+        values,
+    },
 };
 
 ids! {
@@ -18,15 +24,15 @@ ids! {
     ApiKeyId,
 }
 
-/// A key with which a program may call the API in an account's name. The store never has the key
-/// itself.
+/// A key with which a program may call the webapi in an account's name, or the management API. The
+/// store never has the key itself.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKey {
     /// Its number, which is part of the key.
     pub id: ApiKeyId,
     /// The name, for people.
     pub name: String,
-    /// In whose name it may be used.
+    /// The account in whose name it may be used; empty: none.
     pub account: String,
     /// SHA-256 of the secret part, which is random enough to need no more.
     pub hash: [u8; 32],
@@ -36,6 +42,11 @@ pub struct ApiKey {
     pub created: Time,
     /// From when on it is of no use; None: never.
     pub expires: Option<Time>,
+    /// The domains of a tenant, in A-labels. The management API shows the key only things of these
+    /// domains. Empty: all things.
+    pub domains: Vec<String>,
+    /// The management API answers some errors with status 200, as Stalwart does.
+    pub legacy_status: bool,
 }
 
 /// Hides the hash, so that no log line has it.
@@ -48,13 +59,17 @@ impl std::fmt::Debug for ApiKey {
             .field("scopes", &self.scopes)
             .field("created", &self.created)
             .field("expires", &self.expires)
+            .field("domains", &self.domains)
+            .field("legacy_status", &self.legacy_status)
             .finish_non_exhaustive()
     }
 }
 
 /// The uses that a key allows.
+///
+/// The journal and the index have the place of a scope in this list, so a new one goes to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Scope {
     /// Send, and look at and cancel what is queued.
     Send,
@@ -64,6 +79,60 @@ pub enum Scope {
     Suppression,
     /// Read and change the messages in the mailboxes.
     Messages,
+    /// Make every call of the management API.
+    Manage,
+    /// Make the calls of the management API that change nothing.
+    ManageRead,
+    /// See and change the queue by the management API.
+    ManageQueue,
+    /// See and change accounts, lists and domains by the management API.
+    ManageAccounts,
+    /// Read logs, events and reports by the management API.
+    ManageObserve,
+}
+
+impl Scope {
+    /// All scopes.
+    pub const ALL: [Self; 9] = [
+        Self::Send,
+        Self::Events,
+        Self::Suppression,
+        Self::Messages,
+        Self::Manage,
+        Self::ManageRead,
+        Self::ManageQueue,
+        Self::ManageAccounts,
+        Self::ManageObserve,
+    ];
+
+    /// The name for people and in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Send => "send",
+            Self::Events => "events",
+            Self::Suppression => "suppression",
+            Self::Messages => "messages",
+            Self::Manage => "manage",
+            Self::ManageRead => "manage-read",
+            Self::ManageQueue => "manage-queue",
+            Self::ManageAccounts => "manage-accounts",
+            Self::ManageObserve => "manage-observe",
+        }
+    }
+
+    /// The scope is for the management API. Otherwise it is for the webapi.
+    #[must_use]
+    pub const fn is_management(self) -> bool {
+        matches!(
+            self,
+            Self::Manage
+                | Self::ManageRead
+                | Self::ManageQueue
+                | Self::ManageAccounts
+                | Self::ManageObserve
+        )
+    }
 }
 
 /// A key for the API. The fields are those of [`ApiKey`].
@@ -79,6 +148,8 @@ pub struct NewApiKey {
     pub scopes: Vec<Scope>,
     pub created: Time,
     pub expires: Option<Time>,
+    pub domains: Vec<String>,
+    pub legacy_status: bool,
 }
 
 impl NewApiKey {
@@ -92,6 +163,8 @@ impl NewApiKey {
             scopes: self.scopes,
             created: self.created,
             expires: self.expires,
+            domains: self.domains,
+            legacy_status: self.legacy_status,
         }
     }
 }
@@ -103,7 +176,7 @@ pub(crate) struct Counters {
 }
 
 records! {
-    ApiKey: version 1,
+    ApiKey: version 2 [1 => ApiKeyV1],
 }
 
 tables! {
@@ -120,9 +193,17 @@ subject!(
 );
 
 operations! {
-    Keys, version 1:
+    Keys, version 2 older older:
     Add -> ApiKeyId, Ordinary;
     Remove -> bool, Reserve;
+}
+
+/// Reads an operation of version 1, in which keys had no domains.
+fn older(version: u8, bytes: &[u8]) -> Result<Op, Unreadable> {
+    match version {
+        1 => exactly(bytes).map(|old: OpV1| old.into()),
+        _ => Err(Unreadable::Older(version)),
+    }
 }
 
 /// Adds a key.
@@ -202,6 +283,8 @@ pub(crate) fn samples() -> Vec<Op> {
         scopes: vec![Scope::Send],
         created: Time(1),
         expires: Some(Time(2)),
+        domains: vec!["a.example".into()],
+        legacy_status: true,
     };
     vec![Op::Add(Add(key)), Op::Remove(Remove { id: ApiKeyId(1) })]
 }

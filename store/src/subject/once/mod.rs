@@ -5,14 +5,12 @@ pub(crate) mod model;
 
 use serde::{Deserialize, Serialize};
 
-use super::{NoOperation, State, next, tag};
+use super::{State, next, tag};
 use crate::{
     QueueId, Store, StoreError, Time,
     error::Fault,
     table::{Table, key::Name, tables, value::records},
 };
-
-pub(crate) type Op = NoOperation;
 
 /// The kept answer to something that was done once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +75,21 @@ subject!(
     }
 );
 
+operations! {
+    Once, version 1:
+    Keep -> (), Ordinary;
+}
+
+/// Keeps the answer to something that was done once, apart from the queue.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Keep(Box<Once>);
+
+impl Keep {
+    fn apply(self, state: &mut State) -> Result<(), Fault> {
+        state.remember(Some(self.0), &[])
+    }
+}
+
 impl State {
     pub(super) fn is_done(&self, once: &Once) -> Result<bool, Fault> {
         let key = (once.account.as_str().into(), once.key.as_str().into());
@@ -125,6 +138,15 @@ questions! {
 }
 
 impl Store {
+    /// Keeps the answer to something that was done once, apart from the queue. It takes the place
+    /// of an earlier answer under the same key.
+    ///
+    /// # Errors
+    /// If the change can't be made durable.
+    pub async fn keep_answer(&self, once: Once) -> Result<(), StoreError> {
+        self.change_by(Keep(Box::new(once))).await
+    }
+
     /// The answer to what an account did once under this key, unless the answer is out of date.
     ///
     /// # Errors
@@ -141,5 +163,12 @@ impl Store {
 
 #[cfg(test)]
 pub(crate) fn samples() -> Vec<Op> {
-    Vec::new()
+    vec![Op::Keep(Keep(Box::new(Once {
+        account: "ann".into(),
+        key: "key".into(),
+        request: [7; 32],
+        answer: vec![1],
+        now: Time(1),
+        until: Time(2),
+    })))]
 }

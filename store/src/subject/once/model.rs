@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Answered, Once};
+use super::{Answered, Keep, Once};
 use crate::{
     QueueId, Time,
-    subject::{ModelPart, next},
+    subject::{ModelPart, ModelState, next},
 };
 
 #[derive(Clone, Debug, Default)]
@@ -48,5 +48,11 @@ impl Model {
             };
             self.answers.insert((once.account, once.key), answered);
         }
+    }
+}
+
+impl Keep {
+    pub(super) fn apply_to_model(self, model: &mut ModelState) {
+        model.once.remember(Some(self.0), &[]);
     }
 }

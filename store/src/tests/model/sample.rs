@@ -160,6 +160,8 @@ fn key(created: crate::Time) -> NewApiKey {
         scopes: vec![Scope::Send],
         created,
         expires: None,
+        domains: Vec::new(),
+        legacy_status: false,
     }
 }
 

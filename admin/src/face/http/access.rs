@@ -1,0 +1,133 @@
+//! What a caller may do and see.
+
+use std::collections::BTreeSet;
+
+use postrider_config::{Account, DestinationAddress, Dynamic};
+use postrider_smtp::{Address, Domain};
+use postrider_store::Scope;
+
+use super::{
+    problem::Problem,
+    table::{Area, Call},
+};
+
+/// What a caller may do and see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Access {
+    /// The name of the caller for limits and for repeated requests: `admin`, `key N` or
+    /// `account NAME`.
+    pub(super) name: String,
+    /// The scopes of the key; None: all.
+    pub(super) scopes: Option<Vec<Scope>>,
+    /// The caller is the holder of `account`, and may only manage that.
+    pub(super) only_account: bool,
+    /// The account that calls below `/api/account` are about.
+    pub(super) account: Option<String>,
+    /// The caller gave a password, no key.
+    pub(super) by_password: bool,
+    /// The domains of a tenant; empty: all.
+    pub(super) domains: BTreeSet<Domain>,
+    /// Some errors have status 200.
+    pub(super) legacy_status: bool,
+}
+
+impl Access {
+    /// Whether the caller may make a call.
+    pub(super) fn check(&self, call: &Call) -> Result<(), Problem> {
+        if self.only_account && call.area != Area::Account {
+            let text = "a login of an account may only make calls below /api/account";
+            return Err(Problem::forbidden(text));
+        }
+        if let Some(scopes) = &self.scopes {
+            let enough = |scope: &Scope| {
+                *scope == Scope::Manage
+                    || (*scope == Scope::ManageRead && call.reads)
+                    || call.area.scope(call.reads) == Some(*scope)
+            };
+            if !scopes.iter().any(enough) {
+                let text = "the key has no scope for this call";
+                return Err(Problem::forbidden(text));
+            }
+        }
+        if self.is_tenant() && !call.for_tenants {
+            let text = "this call is not for keys with domains";
+            return Err(Problem::forbidden(text));
+        }
+        Ok(())
+    }
+
+    /// The caller sees only things of its domains.
+    pub(super) fn is_tenant(&self) -> bool {
+        !self.domains.is_empty()
+    }
+
+    pub(super) fn sees_domain(&self, domain: &Domain) -> bool {
+        !self.is_tenant() || self.domains.contains(domain)
+    }
+
+    pub(super) fn sees_address(&self, address: &Address) -> bool {
+        match address.host.domain() {
+            Some(domain) => self.sees_domain(domain),
+            None => !self.is_tenant(),
+        }
+    }
+
+    /// An account belongs to a tenant if all its addresses do.
+    pub(super) fn sees(&self, account: &Account) -> bool {
+        let mut addresses = account.destinations.keys();
+        self.sees_domain(&account.domain)
+            && addresses.all(|address| match address {
+                DestinationAddress::Address(address) => self.sees_address(address),
+                DestinationAddress::CatchAll(domain) => self.sees_domain(domain),
+            })
+    }
+
+    /// Whether the caller sees things of an account. Things of an account that is gone are for
+    /// those who see everything.
+    pub(super) fn sees_account(&self, config: &Dynamic, name: &str) -> bool {
+        let account = config.accounts.get(name);
+        !self.is_tenant() || account.is_some_and(|account| self.sees(account))
+    }
+
+    /// The accounts of a tenant; None: all accounts, also those that are gone.
+    pub(super) fn accounts(&self, config: &Dynamic) -> Option<BTreeSet<String>> {
+        self.is_tenant().then(|| {
+            let accounts = config.accounts.iter();
+            let seen = accounts.filter(|(_, account)| self.sees(account));
+            seen.map(|(name, _)| name.clone()).collect()
+        })
+    }
+
+    /// Whether a key with these scopes and domains may do no more than this caller.
+    pub(super) fn covers(&self, scopes: &[Scope], domains: &BTreeSet<Domain>) -> bool {
+        let has = |scope: &Scope| {
+            let own = self.scopes.as_deref();
+            own.is_none_or(|own| own.contains(&Scope::Manage) || own.contains(scope))
+        };
+        let within = !self.is_tenant() || (!domains.is_empty() && domains.is_subset(&self.domains));
+        scopes.iter().all(has) && within
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_gives_no_more_than_its_maker_has() {
+        let domain = |text: &str| Domain::parse(text).unwrap();
+        let tenant = Access {
+            scopes: Some(vec![Scope::ManageQueue, Scope::ManageAccounts]),
+            domains: BTreeSet::from([domain("a.test"), domain("b.test")]),
+            ..Access::default()
+        };
+        let covers = |scopes: &[Scope], domains: &[&str]| {
+            tenant.covers(scopes, &domains.iter().map(|it| domain(it)).collect())
+        };
+        assert!(covers(&[Scope::ManageQueue], &["a.test"]));
+        assert!(!covers(&[Scope::ManageQueue], &[]));
+        assert!(!covers(&[Scope::ManageQueue], &["a.test", "c.test"]));
+        assert!(!covers(&[Scope::Manage], &["a.test"]));
+        assert!(Access::default().covers(&[Scope::Manage], &BTreeSet::new()));
+    }
+}

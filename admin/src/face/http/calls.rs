@@ -1,0 +1,46 @@
+//! The calls, by subject.
+
+pub(super) mod account;
+pub(super) mod dns;
+pub(super) mod hold_rules;
+pub(super) mod principals;
+pub(super) mod queue;
+pub(super) mod retired;
+pub(super) mod server;
+pub(super) mod settings;
+pub(super) mod suppressions;
+pub(super) mod webhooks;
+
+use super::{Asked, problem::Problem};
+
+impl Asked {
+    /// A variable element of the path.
+    fn element(&self, index: usize) -> &str {
+        self.elements.get(index).map_or("", String::as_str)
+    }
+
+    /// A variable element that is a number. Anything else names nothing.
+    fn id(&self, index: usize) -> Result<u64, Problem> {
+        let text = self.element(index);
+        let missing = |_| Problem::missing(text, format!("there is nothing with the id {text}"));
+        text.parse().map_err(missing)
+    }
+
+    /// Checks that the caller sees an account. To a tenant, an account of others is absent.
+    fn check_account(&self, account: &str) -> Result<(), Problem> {
+        let config = self.context.config.load();
+        match self.access.sees_account(&config, account) {
+            true => Ok(()),
+            false => {
+                let text = format!("there is no account {account}");
+                Err(Problem::not_found(account, text))
+            }
+        }
+    }
+
+    /// Whether the caller sees an account.
+    fn sees_account(&self, account: &str) -> bool {
+        let config = self.context.config.load();
+        self.access.sees_account(&config, account)
+    }
+}

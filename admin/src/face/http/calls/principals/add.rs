@@ -1,0 +1,333 @@
+//! New principals.
+
+use postrider_smtp::Domain;
+use postrider_store::{PrincipalKind, PrincipalName, Scope};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+
+use super::{
+    super::super::{Answer, Asked, member, paging::collect, parameters::body, problem::Problem},
+    check_length, password, setting,
+};
+use crate::op::{
+    Single,
+    config::{accounts, aliases, domains, settings},
+    keys, passwords,
+    principals::{Kind, List, PrincipalItem},
+};
+
+/// Reads a list of texts, or one text.
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Texts {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match Option::deserialize(deserializer)? {
+        None => Vec::new(),
+        Some(Texts::One(text)) => vec![text],
+        Some(Texts::Many(texts)) => texts,
+    })
+}
+
+/// A new principal.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub(in crate::face::http) struct NewPrincipal {
+    /// `individual`, `list`, `domain` or `apiKey`.
+    #[serde(rename = "type")]
+    kind: String,
+    name: Option<String>,
+    description: Option<String>,
+    #[serde(deserialize_with = "texts")]
+    emails: Vec<String>,
+    quota: Option<u64>,
+    /// One plain password.
+    #[serde(deserialize_with = "texts")]
+    secrets: Vec<String>,
+    /// Names, numbers or addresses of accounts.
+    #[serde(deserialize_with = "texts")]
+    members: Vec<String>,
+    #[serde(deserialize_with = "texts")]
+    lists: Vec<String>,
+    #[serde(deserialize_with = "texts")]
+    member_of: Vec<String>,
+    #[serde(deserialize_with = "texts")]
+    urls: Vec<String>,
+    #[serde(deserialize_with = "texts")]
+    roles: Vec<String>,
+    #[serde(deserialize_with = "texts")]
+    enabled_permissions: Vec<String>,
+    #[serde(deserialize_with = "texts")]
+    disabled_permissions: Vec<String>,
+    #[serde(deserialize_with = "texts")]
+    external_members: Vec<String>,
+    tenant: Option<Value>,
+    picture: Option<String>,
+    locale: Option<String>,
+    /// Ignored.
+    id: Option<u64>,
+    /// Ignored.
+    used_quota: Option<u64>,
+    /// The scopes of a key.
+    #[serde(deserialize_with = "texts")]
+    scopes: Vec<String>,
+    /// The domains of the key of a tenant.
+    #[serde(deserialize_with = "texts")]
+    domains: Vec<String>,
+}
+
+impl NewPrincipal {
+    /// Checks the fields that no kind of principal has here.
+    fn check(&self) -> Result<(), Problem> {
+        let given = |texts: &[String]| texts.iter().any(|text| !text.is_empty());
+        let other_role = self.roles.iter().any(|role| role != "user");
+        let foreign = [
+            ("enabledPermissions", given(&self.enabled_permissions)),
+            ("disabledPermissions", given(&self.disabled_permissions)),
+            ("externalMembers", given(&self.external_members)),
+            (
+                "picture",
+                self.picture.as_ref().is_some_and(|it| !it.is_empty()),
+            ),
+            (
+                "locale",
+                self.locale.as_ref().is_some_and(|it| !it.is_empty()),
+            ),
+            ("tenant", self.tenant.as_ref().is_some_and(is_given)),
+            ("memberOf", given(&self.member_of)),
+            ("urls", given(&self.urls)),
+            ("roles", other_role),
+        ];
+        if let Some((field, _)) = foreign.iter().find(|(_, given)| *given) {
+            return Err(Problem::unsupported(format!("{field} is not supported")));
+        }
+        let lists = [&self.emails, &self.secrets, &self.members, &self.lists];
+        let texts = lists
+            .into_iter()
+            .flatten()
+            .chain(&self.name)
+            .chain(&self.description);
+        for text in texts {
+            check_length(text)?;
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> Result<String, Problem> {
+        let name = self
+            .name
+            .as_deref()
+            .unwrap_or_default()
+            .trim()
+            .to_lowercase();
+        match name.as_str() {
+            "" => Err(Problem::field_missing("name")),
+            name if name.bytes().all(|byte| byte.is_ascii_digit()) => {
+                let text = format!("the name {name} has only digits, as a number of a principal");
+                Err(Problem::refused(text).at("name"))
+            }
+            _ => Ok(name),
+        }
+    }
+}
+
+fn is_given(value: &Value) -> bool {
+    !(value.is_null() || value == "" || *value == json!(0))
+}
+
+impl Asked {
+    /// The number of a principal that was added.
+    async fn number(&self, kind: PrincipalKind, name: String) -> Result<Value, Problem> {
+        let name = PrincipalName { kind, name };
+        let ids = self.context.store.principal_ids(&[name]).await?;
+        Ok(json!(ids.first().map(|id| id.0)))
+    }
+
+    /// Checks that no principal of this kind has the name.
+    async fn check_name(&self, kind: Kind, name: &str) -> Result<(), Problem> {
+        let list = List { kinds: vec![kind] };
+        let same = |item: &PrincipalItem| item.name == name;
+        let taken = collect(&self.context, list, 1, &same).await?;
+        match taken.items.is_empty() {
+            true => Ok(()),
+            false => {
+                let text = format!("the name {name} is taken");
+                Err(Problem::exists("name", name, text))
+            }
+        }
+    }
+}
+
+pub(in crate::face::http) async fn add(asked: Asked) -> Result<Answer, Problem> {
+    let new: NewPrincipal = body(&asked.body)?;
+    new.check()?;
+    match new.kind.as_str() {
+        "individual" => add_account(asked, new).await,
+        "list" => add_list(asked, new).await,
+        "domain" => add_domain(asked, new).await,
+        "apiKey" => add_key(asked, new).await,
+        "" => Err(Problem::field_missing("type")),
+        kind
+        @ ("group" | "tenant" | "role" | "oauthClient" | "resource" | "location" | "other") => Err(
+            Problem::unsupported(format!("there are no principals of type {kind}")),
+        ),
+        kind => Err(Problem::unreadable(format!("there is no type {kind:?}"))),
+    }
+}
+
+async fn add_account(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem> {
+    let name = new.name()?.replace('@', ".");
+    asked.check_name(Kind::Individual, &name).await?;
+    let Some(first) = new.emails.first() else {
+        return Err(Problem::field_missing("emails"));
+    };
+    let password = password(&new.secrets)?.map(str::to_owned);
+    let addresses = asked.check_emails(&new.emails)?;
+    if !new.lists.is_empty() {
+        let text = "add the account to its lists afterwards, by their members";
+        return Err(Problem::unsupported(text));
+    }
+    let context = &asked.context;
+    let add = accounts::Add {
+        account: name.clone(),
+        address: first.clone(),
+    };
+    add.answer(context).await?;
+    let mut changes: Vec<settings::Setting> = Vec::new();
+    for address in addresses.iter().skip(1) {
+        let address = address.unicode();
+        changes.push(setting(&["destinations", address.as_str()], "{}"));
+    }
+    if let Some(description) = new.description.as_deref().filter(|it| !it.is_empty()) {
+        changes.push(setting(&["description"], description));
+    }
+    if let Some(quota) = new.quota.filter(|quota| *quota > 0) {
+        changes.push(setting(&["quota"], &quota.to_string()));
+    }
+    let rest = async {
+        if !changes.is_empty() {
+            let set = accounts::Set {
+                account: name.clone(),
+                settings: changes,
+            };
+            set.answer(context).await?;
+        }
+        if let Some(password) = password {
+            let set = passwords::Set {
+                account: name.clone(),
+                password,
+            };
+            set.answer(context).await?;
+        }
+        Ok::<_, crate::AdminError>(())
+    };
+    if let Err(error) = rest.await {
+        // An account that is only half there would be in the way of the next try.
+        let account = name.clone();
+        accounts::Remove { account }.answer(context).await?;
+        return Err(error.into());
+    }
+    Ok(Answer::Data(
+        asked.number(PrincipalKind::Account, name).await?,
+    ))
+}
+
+async fn add_list(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem> {
+    let name = new.name()?;
+    asked.check_name(Kind::List, &name).await?;
+    if new.members.is_empty() {
+        return Err(Problem::field_missing("members"));
+    }
+    let members = asked.member_addresses(&new.members).await?;
+    let emails: Vec<String> = match new.emails.as_slice() {
+        [] => vec![name],
+        emails => emails.to_vec(),
+    };
+    let addresses = asked.check_emails(&emails)?;
+    let [address] = addresses.as_slice() else {
+        let text = "a list has one address";
+        return Err(Problem::refused(text).at("emails"));
+    };
+    let add = aliases::Add {
+        alias: address.unicode(),
+        members,
+        post_public: true,
+        list_members: false,
+        allow_msg_from: false,
+    };
+    add.answer(&asked.context).await?;
+    let name = address.to_string();
+    Ok(Answer::Data(asked.number(PrincipalKind::List, name).await?))
+}
+
+async fn add_domain(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem> {
+    let name = new.name()?;
+    if asked.access.is_tenant() {
+        let text = "new domains are not for keys with domains";
+        return Err(Problem::forbidden(text));
+    }
+    let domain = Domain::parse(&name)
+        .map_err(|error| Problem::refused(format!("{name:?}: {error}")).at("name"))?;
+    asked.check_name(Kind::Domain, &domain.unicode()).await?;
+    let add = domains::Add {
+        domain: name,
+        account: asked.context.statics.postmaster.account.clone(),
+        localpart: None,
+        disabled: false,
+    };
+    add.answer(&asked.context).await?;
+    if let Some(description) = new.description.filter(|it| !it.is_empty()) {
+        let set = domains::Set {
+            domain: domain.unicode(),
+            settings: vec![setting(&["description"], &description)],
+        };
+        set.answer(&asked.context).await?;
+    }
+    let name = domain.ascii().to_owned();
+    Ok(Answer::Data(
+        asked.number(PrincipalKind::Domain, name).await?,
+    ))
+}
+
+async fn add_key(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem> {
+    let name = new.name()?;
+    let scope = |text: &String| {
+        let found = Scope::ALL.into_iter().find(|scope| scope.name() == text);
+        let found = found.filter(|scope| scope.is_management());
+        found.ok_or_else(|| Problem::refused(format!("there is no scope {text:?}")).at("scopes"))
+    };
+    let scopes = new
+        .scopes
+        .iter()
+        .map(scope)
+        .collect::<Result<Vec<_>, _>>()?;
+    if scopes.is_empty() {
+        return Err(Problem::field_missing("scopes"));
+    }
+    let domain = |text: &String| {
+        let text = text.as_str();
+        Domain::parse(text)
+            .map_err(|_| Problem::not_found(text, format!("there is no domain {text}")))
+    };
+    let domains = new.domains.iter().map(domain).collect::<Result<_, _>>()?;
+    if !asked.access.covers(&scopes, &domains) {
+        let text = "a key can't make a key that may do more than itself";
+        return Err(Problem::forbidden(text));
+    }
+    let add = keys::Add {
+        name,
+        account: String::new(),
+        scopes,
+        expires: None,
+        domains: new.domains,
+        legacy_status: false,
+    };
+    let added = add.answer(&asked.context).await?;
+    let number = asked
+        .number(PrincipalKind::Key, added.id.to_string())
+        .await?;
+    Ok(Answer::Secret(number, member("key", added.key)))
+}

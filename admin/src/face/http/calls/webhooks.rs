@@ -1,0 +1,127 @@
+//! Calls of webhooks: those to be made, and their history.
+
+use postrider_store::{HookFilter, HookId, NextAttempt, Order, RetiredHookFilter};
+use serde_json::json;
+
+use super::super::{
+    Answer, Asked,
+    paging::{NAMES_MAX, OBJECTS_MAX, Paging, collect},
+    problem::Problem,
+    value,
+};
+use crate::op::{
+    Single,
+    webhook::{Cancel, History, HookItem, List, Replay, RetiredHookItem, Schedule},
+};
+
+impl Asked {
+    fn hook_filter(&self) -> HookFilter {
+        HookFilter {
+            account: self.query.text("account").map(str::to_owned),
+            event: self.query.text("event").map(str::to_owned),
+            ..HookFilter::default()
+        }
+    }
+
+    /// The webhook call with the id of the path.
+    async fn hook(&self) -> Result<HookItem, Problem> {
+        let id = self.id(0)?;
+        let list = List {
+            filter: one(id),
+            order: Order::Ascending,
+            limit: Some(1),
+        };
+        let seen = |hook: &HookItem| self.sees_account(&hook.account);
+        let found = collect(&self.context, list, 1, &seen).await?.items.pop();
+        found.ok_or_else(|| missing(id))
+    }
+}
+
+fn one(id: u64) -> HookFilter {
+    HookFilter {
+        ids: vec![HookId(id)],
+        ..HookFilter::default()
+    }
+}
+
+fn missing(id: u64) -> Problem {
+    Problem::missing(id.to_string(), format!("there is no webhook call {id}"))
+}
+
+pub(in super::super) async fn list(asked: Asked) -> Result<Answer, Problem> {
+    let paging = Paging::new(&asked.query, OBJECTS_MAX)?;
+    let list = List {
+        filter: asked.hook_filter(),
+        order: Order::Ascending,
+        limit: None,
+    };
+    let seen = |hook: &HookItem| asked.sees_account(&hook.account);
+    let hooks = collect(&asked.context, list, NAMES_MAX, &seen).await?;
+    let list = hooks.items.iter().map(|hook| Ok((hook.id, value(hook)?)));
+    let list = list.collect::<Result<_, Problem>>()?;
+    Ok(paging.answer_with(list, hooks.more))
+}
+
+pub(in super::super) async fn retired(asked: Asked) -> Result<Answer, Problem> {
+    let paging = Paging::new(&asked.query, OBJECTS_MAX)?;
+    let HookFilter { account, event, .. } = asked.hook_filter();
+    let list = History {
+        filter: RetiredHookFilter {
+            account,
+            event,
+            ..RetiredHookFilter::default()
+        },
+        order: Order::Ascending,
+        limit: None,
+    };
+    let seen = |hook: &RetiredHookItem| asked.sees_account(&hook.call.account);
+    let hooks = collect(&asked.context, list, NAMES_MAX, &seen).await?;
+    let list = hooks.items.iter();
+    let list = list.map(|hook| Ok((hook.call.id, value(hook)?)));
+    let list = list.collect::<Result<_, Problem>>()?;
+    Ok(paging.answer_with(list, hooks.more))
+}
+
+pub(in super::super) async fn get(asked: Asked) -> Result<Answer, Problem> {
+    Ok(Answer::Data(value(&asked.hook().await?)?))
+}
+
+pub(in super::super) async fn schedule(asked: Asked) -> Result<Answer, Problem> {
+    let hook = asked.hook().await?;
+    let at = asked.query.strict().time("at")?;
+    let schedule = Schedule {
+        filter: one(hook.id),
+        next: NextAttempt::At(at.unwrap_or_else(|| asked.context.clock.now())),
+    };
+    let done = schedule.answer(&asked.context).await?;
+    Ok(Answer::Data(json!(done.scheduled > 0)))
+}
+
+pub(in super::super) async fn cancel(asked: Asked) -> Result<Answer, Problem> {
+    let hook = asked.hook().await?;
+    let cancel = Cancel {
+        filter: one(hook.id),
+    };
+    let done = cancel.answer(&asked.context).await?;
+    Ok(Answer::Data(json!(done.canceled > 0)))
+}
+
+pub(in super::super) async fn replay(asked: Asked) -> Result<Answer, Problem> {
+    let id = asked.id(0)?;
+    let filter = RetiredHookFilter {
+        ids: vec![HookId(id)],
+        ..RetiredHookFilter::default()
+    };
+    let list = History {
+        filter: filter.clone(),
+        order: Order::Ascending,
+        limit: Some(1),
+    };
+    let seen = |hook: &RetiredHookItem| asked.sees_account(&hook.call.account);
+    let found = collect(&asked.context, list, 1, &seen).await?;
+    if found.items.is_empty() {
+        return Err(missing(id));
+    }
+    let done = Replay { filter }.answer(&asked.context).await?;
+    Ok(Answer::Data(json!(done.replayed > 0)))
+}

@@ -1,0 +1,270 @@
+//! The caller: a key, the administrator, or the holder of an account. After many failures, logins
+//! are refused for a while. A valid key is never refused for failures.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::http::{HeaderMap, header::AUTHORIZATION};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use postrider_receive::login::{Identity, KeyText, PasswordCheck, Source};
+use postrider_smtp::{Address, Domain};
+use postrider_store::{Actor, ApiKey};
+use tracing::warn;
+
+use super::{access::Access, header, problem::Problem};
+use crate::{Caller, Context};
+
+/// The name of the administrator in a login.
+const ADMIN: &str = "admin";
+/// The beginning of a bearer token that has a name and a key in base64.
+const NAMED: &str = "api_";
+
+/// The credentials of a caller.
+enum Credentials {
+    Basic(String, String),
+    Key(String),
+}
+
+/// Checks the caller. `client` is its address; None: the proxy does not give it.
+pub(super) async fn login(
+    context: &Context,
+    headers: &HeaderMap,
+    client: Option<IpAddr>,
+    behind_proxy: bool,
+) -> Result<(Caller, Access), Problem> {
+    let credentials = credentials(headers).ok_or_else(|| {
+        Problem::unauthorized("log in with a key as bearer token, or as admin with the password")
+    })?;
+    let by_password = matches!(credentials, Credentials::Basic(..));
+    if by_password && is_cross_site(headers) {
+        let text = "a page of another site made this request";
+        return Err(Problem::forbidden(text));
+    }
+    let ip =
+        client.ok_or_else(|| Problem::internal("the proxy gives no usable X-Forwarded-For"))?;
+    let source = Source {
+        limiter: Arc::clone(&context.limiter),
+        ip,
+        behind_proxy,
+        now: context.clock.now(),
+    };
+    let checked = match &credentials {
+        Credentials::Key(text) => by_key(context, text, &source).await,
+        Credentials::Basic(name, password) if name == ADMIN => {
+            by_admin_password(context, password, &source).await
+        }
+        Credentials::Basic(name, password) => {
+            by_account_password(context, name, password, &source).await
+        }
+    };
+    let (caller, access) = checked.inspect_err(|problem| {
+        // Some clients send a key in the place of the name. Only an address may stand in the log.
+        let user = match &credentials {
+            Credentials::Basic(name, _) if name == ADMIN || Address::parse(name).is_ok() => name,
+            _ => "",
+        };
+        warn!(remote = %ip, user, status = problem.status().as_u16(), "login to the management API refused");
+    })?;
+    let access = Access {
+        by_password,
+        ..access
+    };
+    let caller = Caller {
+        from: Some(ip),
+        ..caller
+    };
+    Ok((caller, access))
+}
+
+async fn by_admin_password(
+    context: &Context,
+    password: &str,
+    source: &Source,
+) -> Result<(Caller, Access), Problem> {
+    let hash = match &context.statics.admin_password_file {
+        None => None,
+        Some(path) => {
+            let path = path.clone();
+            let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(path)).await;
+            let read = read.map_err(Problem::internal)?;
+            read.ok().map(|hash| hash.trim().to_owned())
+        }
+    };
+    let check = context.logins.verify_admin(hash, password, source).await?;
+    right(check)?;
+    let caller = Caller {
+        actor: Actor::Admin,
+        name: ADMIN.to_owned(),
+        from: None,
+    };
+    let access = Access {
+        name: ADMIN.to_owned(),
+        ..Access::default()
+    };
+    Ok((caller, access))
+}
+
+async fn by_account_password(
+    context: &Context,
+    name: &str,
+    password: &str,
+    source: &Source,
+) -> Result<(Caller, Access), Problem> {
+    let config = context.config.load_full();
+    let found = config.login(name);
+    let account = found.as_ref().map(|found| found.account);
+    // For an unknown address a password is checked as well, and then refused. So the time that it
+    // takes does not tell which addresses exist.
+    let check = context
+        .logins
+        .verify(name, account, password, source)
+        .await?;
+    right(check)?;
+    let found = found.ok_or_else(wrong)?;
+    enabled(&found.config.login_disabled)?;
+    let caller = Caller {
+        actor: Actor::Account,
+        name: found.address.unicode(),
+        from: None,
+    };
+    let access = Access {
+        name: format!("account {}", found.account),
+        only_account: true,
+        account: Some(found.account.to_owned()),
+        ..Access::default()
+    };
+    Ok((caller, access))
+}
+
+async fn by_key(
+    context: &Context,
+    text: &str,
+    source: &Source,
+) -> Result<(Caller, Access), Problem> {
+    let named = text.strip_prefix(NAMED).and_then(|encoded| {
+        let decoded = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
+        let (name, key) = decoded.split_once(':')?;
+        Some((name.to_owned(), key.to_owned()))
+    });
+    let (name, text) = match &named {
+        Some((name, key)) => (Some(name.as_str()), key.as_str()),
+        None => (None, text),
+    };
+    let wrong_key = || Problem::unauthorized("the key is wrong or has expired");
+    let text = KeyText::parse(text)
+        .ok_or_else(|| Problem::unauthorized("the bearer token is not a key"))?;
+    let key = context.store.api_key(text.id()).await?;
+    let is_right =
+        |key: &ApiKey| text.is_of(key, source.now) && name.is_none_or(|name| name == key.name);
+    let Some(key) = key.filter(is_right) else {
+        return Err(match source.begin(Identity::Key(text.id().0)) {
+            Ok(()) => wrong_key(),
+            Err(wait) => Problem::too_many_logins(wait),
+        });
+    };
+    let domains = key.domains.iter().map(|text| Domain::parse(text));
+    // A key whose domains can't be read must not see everything.
+    let domains = domains.collect::<Result<_, _>>().map_err(|_| wrong_key())?;
+    let account = Some(key.account).filter(|account| !account.is_empty());
+    if let Some(account) = &account {
+        let config = context.config.load();
+        let account = config.accounts.get(account).ok_or_else(wrong_key)?;
+        enabled(&account.login_disabled)?;
+    }
+    let access = Access {
+        name: format!("key {}", key.id),
+        scopes: Some(key.scopes),
+        account,
+        domains,
+        legacy_status: key.legacy_status,
+        ..Access::default()
+    };
+    let caller = Caller {
+        actor: Actor::Key,
+        name: key.name,
+        from: None,
+    };
+    Ok((caller, access))
+}
+
+fn wrong() -> Problem {
+    Problem::unauthorized("wrong name or password")
+}
+
+fn right(check: PasswordCheck) -> Result<(), Problem> {
+    match check {
+        PasswordCheck::Right => Ok(()),
+        PasswordCheck::Wrong => Err(wrong()),
+        PasswordCheck::TooMany(wait) => Err(Problem::too_many_logins(wait)),
+    }
+}
+
+fn enabled(login_disabled: &str) -> Result<(), Problem> {
+    match login_disabled {
+        "" => Ok(()),
+        why => Err(Problem::unauthorized(format!("login disabled: {why}"))),
+    }
+}
+
+fn credentials(headers: &HeaderMap) -> Option<Credentials> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, rest) = value.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(Credentials::Key(rest.trim().to_owned()));
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = String::from_utf8(STANDARD.decode(rest.trim()).ok()?).ok()?;
+    let (name, password) = decoded.split_once(':')?;
+    Some(Credentials::Basic(name.to_owned(), password.to_owned()))
+}
+
+/// Whether a page of another site made a browser send this request (Fetch Metadata). A browser adds
+/// a password that it remembers. Programs do not send this field.
+fn is_cross_site(headers: &HeaderMap) -> bool {
+    let site = header(headers, "sec-fetch-site");
+    site.is_some_and(|site| site != "same-origin" && site != "none")
+}
+
+/// The address of the client: `connected`, or with trusted proxies the address in X-Forwarded-For
+/// that the first of them saw. Anybody may have written what stands further to the left. None: the
+/// proxies do not give it.
+pub(super) fn address(
+    headers: &HeaderMap,
+    connected: Option<IpAddr>,
+    forwarded_hops: usize,
+) -> Option<IpAddr> {
+    let Some(further) = forwarded_hops.checked_sub(1) else {
+        return connected;
+    };
+    let fields = headers.get_all("x-forwarded-for").iter().rev();
+    let addresses = fields.flat_map(|field| field.as_bytes().rsplit(|byte| *byte == b','));
+    let address = addresses.map(<[u8]>::trim_ascii).nth(further)?;
+    let address = std::str::from_utf8(address).ok()?;
+    let ip = address.trim_matches(['[', ']']).parse::<IpAddr>();
+    let ip = ip.or_else(|_| {
+        address
+            .parse()
+            .map(|address: std::net::SocketAddr| address.ip())
+    });
+    Some(ip.ok()?.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forwarded_address_is_read_from_the_right() {
+        let connected = Some(IpAddr::from([127, 0, 0, 1]));
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-for", "forged, 192.0.2.9".parse().unwrap());
+        headers.append("x-forwarded-for", "[2001:db8::1]:80".parse().unwrap());
+        let read = |hops| address(&headers, connected, hops).map(|ip| ip.to_string());
+        assert_eq!(read(0).as_deref(), Some("127.0.0.1"));
+        assert_eq!(read(1).as_deref(), Some("2001:db8::1"));
+        assert_eq!(read(2).as_deref(), Some("192.0.2.9"));
+        assert_eq!(read(3), None);
+        assert_eq!(read(4), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! Lists: `page` and `limit`, or `cursor`; `sort`; and how many things match in all.
+
+use postrider_store::Order;
+use serde_json::{Map, Value, json};
+
+use super::{Answer, member, parameters::Query, problem::Problem};
+use crate::{
+    AdminError, Context,
+    op::{Gone, Operation, Sink},
+};
+
+/// The most numbers or names in an answer.
+pub(super) const NAMES_MAX: usize = 100_000;
+/// The most objects in an answer.
+pub(super) const OBJECTS_MAX: usize = 1000;
+/// A count of things that match ends here.
+const COUNT_MAX: u64 = 100_000;
+
+/// The part of a list that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Paging {
+    pub(super) order: Order,
+    /// The part begins behind the thing with this number.
+    pub(super) after: Option<u64>,
+    /// How many things are left out from there.
+    pub(super) skip: u64,
+    pub(super) limit: usize,
+    pub(super) count_max: u64,
+}
+
+impl Paging {
+    /// The part that a query asks for, with at most `max` things.
+    pub(super) fn new(query: &Query, max: usize) -> Result<Self, Problem> {
+        let given: Option<usize> = query.parsed("limit")?;
+        let limit = given.filter(|limit| *limit > 0).unwrap_or(max).min(max);
+        let page = query.parsed("page")?.unwrap_or(1_u64).max(1);
+        let count_max = query.parsed("max-total")?.unwrap_or(COUNT_MAX);
+        Ok(Self {
+            order: match query.text("sort") {
+                Some("-id") => Order::Descending,
+                _ => Order::Ascending,
+            },
+            after: query.parsed("cursor")?,
+            skip: (page - 1).saturating_mul(limit as u64),
+            limit,
+            count_max: count_max.min(COUNT_MAX),
+        })
+    }
+
+    /// The wanted part of a list that is in memory, in ascending order, as an answer.
+    pub(super) fn answer(&self, list: Vec<(u64, Value)>) -> Answer {
+        self.answer_with(list, false)
+    }
+
+    /// The same. `more`: the list was cut off.
+    pub(super) fn answer_with(&self, mut list: Vec<(u64, Value)>, more: bool) -> Answer {
+        let total = list.len() as u64;
+        if self.order == Order::Descending {
+            list.reverse();
+        }
+        let behind = |id: u64| match (self.after, self.order) {
+            (None, _) => true,
+            (Some(after), Order::Ascending) => id > after,
+            (Some(after), Order::Descending) => id < after,
+        };
+        let skip = usize::try_from(self.skip).unwrap_or(usize::MAX);
+        let rest = list.into_iter().filter(|(id, _)| behind(*id));
+        let mut rest = rest.skip(skip);
+        let page: Vec<(u64, Value)> = rest.by_ref().take(self.limit).collect();
+        let last = page.last().map(|(id, _)| *id);
+        let next = rest.next().and(last);
+        let items = page.into_iter().map(|(_, value)| value).collect();
+        let more = more || total > self.count_max;
+        Answer::Data(list_value(items, total.min(self.count_max), more, next))
+    }
+}
+
+/// A list as the data of an answer.
+pub(super) fn list_value(items: Vec<Value>, total: u64, more: bool, next: Option<u64>) -> Value {
+    let mut data: Map<String, Value> = member("items", items);
+    data.insert("total".to_owned(), json!(total));
+    if more {
+        data.insert("more".to_owned(), json!(true));
+    }
+    if let Some(next) = next {
+        data.insert("next".to_owned(), json!(next.to_string()));
+    }
+    Value::Object(data)
+}
+
+/// The items of an operation, up to a number of them.
+pub(super) struct Collected<T> {
+    pub(super) items: Vec<T>,
+    /// There are more.
+    pub(super) more: bool,
+}
+
+struct Collector<'a, T> {
+    collected: Collected<T>,
+    wanted: &'a (dyn Fn(&T) -> bool + Sync),
+    max: usize,
+}
+
+impl<T: Send> Sink<T> for Collector<'_, T> {
+    async fn send(&mut self, items: Vec<T>) -> Result<(), AdminError> {
+        for item in items {
+            if !(self.wanted)(&item) {
+                continue;
+            }
+            if self.collected.items.len() >= self.max {
+                self.collected.more = true;
+                return Err(Gone.into());
+            }
+            self.collected.items.push(item);
+        }
+        Ok(())
+    }
+}
+
+/// The items of an operation that are wanted, at most `max` of them.
+pub(super) async fn collect<O: Operation>(
+    context: &Context,
+    operation: O,
+    max: usize,
+    wanted: &(dyn Fn(&O::Item) -> bool + Sync),
+) -> Result<Collected<O::Item>, Problem> {
+    let mut collector = Collector {
+        collected: Collected {
+            items: Vec::new(),
+            more: false,
+        },
+        wanted,
+        max,
+    };
+    let result = operation.run(context, &mut collector).await;
+    let collected = collector.collected;
+    if collected.more {
+        return Ok(collected);
+    }
+    result?;
+    Ok(collected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(query: &str) -> Value {
+        let list = (1..=5).map(|id| (id, json!(id))).collect();
+        let paging = Paging::new(&Query::new(query), 1000).unwrap();
+        paging.answer(list).json(true).unwrap()["data"].clone()
+    }
+
+    #[test]
+    fn a_list_is_read_by_page_or_by_cursor() {
+        assert_eq!(ids(""), json!({"items": [1, 2, 3, 4, 5], "total": 5}));
+        assert_eq!(
+            ids("limit=2"),
+            json!({"items": [1, 2], "total": 5, "next": "2"})
+        );
+        assert_eq!(
+            ids("limit=2&page=2"),
+            json!({"items": [3, 4], "total": 5, "next": "4"})
+        );
+        assert_eq!(ids("limit=2&page=3"), json!({"items": [5], "total": 5}));
+        assert_eq!(ids("limit=2&page=9"), json!({"items": [], "total": 5}));
+        assert_eq!(
+            ids("limit=3&cursor=2"),
+            json!({"items": [3, 4, 5], "total": 5})
+        );
+        assert_eq!(
+            ids("limit=2&sort=-id&cursor=4"),
+            json!({"items": [3, 2], "total": 5, "next": "2"})
+        );
+        assert_eq!(
+            ids("limit=1&max-total=3"),
+            json!({"items": [1], "total": 3, "more": true, "next": "1"})
+        );
+        assert_eq!(ids("limit=x&page=0"), ids(""));
+    }
+}

@@ -1,0 +1,284 @@
+//! The list of all calls. Requests are led by it, scopes are checked by it, and the OpenAPI
+//! description is made from it. So a call cannot be missing in one of them.
+
+use std::pin::Pin;
+
+use axum::http::Method;
+use postrider_store::Scope;
+
+use super::{
+    Answer, Asked,
+    calls::{
+        account, dns, hold_rules, principals, queue, retired, server, settings, suppressions,
+        webhooks,
+    },
+    problem::Problem,
+};
+
+/// The future of a call.
+pub(super) type Work = Pin<Box<dyn Future<Output = Result<Answer, Problem>> + Send>>;
+/// The function that answers a call.
+pub(super) type Run = fn(Asked) -> Work;
+
+/// The part of the API that a call belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Area {
+    /// The queue.
+    Queue,
+    /// Accounts, lists, domains and keys.
+    Accounts,
+    /// Logs, events and reports.
+    Observe,
+    /// The server itself.
+    Server,
+    /// The account of the caller.
+    Account,
+}
+
+impl Area {
+    /// The scope for calls of this area, beside those for all areas.
+    pub(super) const fn scope(self, reads: bool) -> Option<Scope> {
+        match self {
+            Self::Queue => Some(Scope::ManageQueue),
+            Self::Accounts | Self::Account => Some(Scope::ManageAccounts),
+            Self::Observe if reads => Some(Scope::ManageObserve),
+            Self::Observe | Self::Server => None,
+        }
+    }
+
+    /// The name in the description.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Accounts => "accounts",
+            Self::Observe => "observe",
+            Self::Server => "server",
+            Self::Account => "account",
+        }
+    }
+}
+
+/// A call.
+pub(super) struct Call {
+    pub(super) method: Method,
+    /// The path below `/api/`. An element in braces is variable.
+    pub(super) path: &'static str,
+    pub(super) area: Area,
+    /// It changes nothing.
+    pub(super) reads: bool,
+    /// Keys with domains may make it.
+    pub(super) for_tenants: bool,
+    /// The names of its parameters, with commas.
+    pub(super) parameters: &'static str,
+    /// The schema of its body; empty: it has none. With a question mark before it, the body may be
+    /// left out.
+    pub(super) body: &'static str,
+    /// The schema of the data of its answer: a name, `[NAME]` for a list with `items`, or one of the
+    /// words that `openapi` knows.
+    pub(super) answer: &'static str,
+    /// One sentence for people.
+    pub(super) summary: &'static str,
+    pub(super) run: Run,
+}
+
+impl Call {
+    /// Whether a repeated request with an idempotency key gets the first answer: the request adds
+    /// something, or changes all that match.
+    pub(super) fn takes_key(&self) -> bool {
+        self.method == Method::POST || (!self.reads && !self.path.contains('{'))
+    }
+
+    /// The variable elements of a path, if the path is one of this call.
+    fn elements(&self, path: &[&str]) -> Option<Vec<String>> {
+        let mut elements = Vec::new();
+        let mut given = path.iter();
+        for wanted in self.path.split('/') {
+            let found = given.next()?;
+            if wanted.starts_with('{') {
+                elements.push((!found.is_empty()).then(|| (*found).to_owned())?);
+            } else if wanted != *found {
+                return None;
+            }
+        }
+        given.next().is_none().then_some(elements)
+    }
+}
+
+/// The call for a request, and the variable elements of its path.
+pub(super) fn find(method: &Method, path: &[&str]) -> Option<(&'static Call, Vec<String>)> {
+    CALLS.iter().find_map(|call| {
+        let elements = call.elements(path).filter(|_| call.method == *method)?;
+        Some((call, elements))
+    })
+}
+
+/// A line of the list: what the call does, method, path, area, who, parameters, body and answer,
+/// summary, function. The word behind the area is `all` if keys with domains may make the call,
+/// else `whole`.
+macro_rules! calls {
+    ($($kind:ident $method:ident $path:literal $area:ident $tenants:ident [$parameters:literal]
+        ($body:literal -> $answer:literal) $summary:literal => $run:path;)*) => {
+        &[$(Call {
+            method: Method::$method,
+            path: $path,
+            area: Area::$area,
+            reads: calls!(@reads $kind),
+            for_tenants: calls!(@tenants $tenants),
+            parameters: $parameters,
+            body: $body,
+            answer: $answer,
+            summary: $summary,
+            run: |asked| Box::pin($run(asked)),
+        },)*]
+    };
+    (@reads read) => { true };
+    (@reads change) => { false };
+    (@tenants all) => { true };
+    (@tenants whole) => { false };
+}
+
+/// All calls. A fixed element stands before a variable one.
+pub(super) static CALLS: &[Call] = calls! {
+    read GET "queue/status" Queue all [""] ("" -> "bool")
+        "Say whether deliveries run." => queue::status;
+    change PATCH "queue/status/stop" Queue whole [""] ("" -> "bool")
+        "Stop deliveries. The answer is the state before." => queue::stop;
+    change PATCH "queue/status/start" Queue whole [""] ("" -> "bool")
+        "Start deliveries. The answer is the state before." => queue::start;
+    read GET "queue/messages" Queue all
+        ["values,text,from,to,queue,range-start,range-end,before,after,filter,page,limit,cursor,sort,max-total"] ("" -> "MessageList")
+        "List queued messages, or messages of the history." => queue::list;
+    change PATCH "queue/messages" Queue all
+        ["at,text,from,to,queue,range-start,range-end,before,after,filter"] ("?Changes" -> "bulk")
+        "Change all queued messages that match." => queue::change_all;
+    change DELETE "queue/messages" Queue all
+        ["fail,text,from,to,queue,range-start,range-end,before,after,filter"] ("" -> "bulk")
+        "End all queued messages that match." => queue::end_all;
+    read GET "queue/messages/{id}" Queue all [""] ("" -> "Message")
+        "Get a message of the queue or of the history." => queue::get;
+    change PATCH "queue/messages/{id}" Queue all ["at,filter"] ("?Changes" -> "bool")
+        "Change a queued message. Without a body it is due now, or at a time." => queue::change;
+    change DELETE "queue/messages/{id}" Queue all ["filter,fail"] ("" -> "bool")
+        "End a queued message." => queue::end;
+    read GET "store/blobs/{blob}" Queue all ["offset,limit"] ("" -> "bytes")
+        "Get the text of a queued message." => queue::blob;
+    read GET "queue/retired" Queue all
+        ["text,from,to,queue,range-start,range-end,filter,page,limit,cursor,sort,max-total"] ("" -> "[RetiredItem]")
+        "List messages of the history." => retired::list;
+    read GET "queue/retired/{id}" Queue all [""] ("" -> "RetiredItem")
+        "Get a message of the history." => retired::get;
+    read GET "queue/hold-rules" Queue all ["page,limit,cursor,sort,max-total"] ("" -> "[HoldRuleItem]")
+        "List the rules that hold messages." => hold_rules::list;
+    change POST "queue/hold-rules" Queue all [""] ("HoldRuleAdd" -> "HoldRuleAdded")
+        "Add a rule that holds messages." => hold_rules::add;
+    change DELETE "queue/hold-rules/{id}" Queue all [""] ("" -> "null")
+        "Remove a rule. Messages that it held stay held." => hold_rules::remove;
+    read GET "queue/suppressions" Queue all ["account,page,limit,cursor,sort,max-total"] ("" -> "[SuppressionItem]")
+        "List suppressed addresses." => suppressions::list;
+    change POST "queue/suppressions" Queue all [""] ("NewSuppression" -> "null")
+        "Suppress an address for an account." => suppressions::add;
+    read GET "queue/suppressions/{account}/{address}" Queue all ["list"] ("" -> "SuppressionItem")
+        "Get the entry of an address." => suppressions::get;
+    change DELETE "queue/suppressions/{account}/{address}" Queue all ["list"] ("" -> "null")
+        "Remove the entry of an address." => suppressions::remove;
+    read GET "queue/webhooks" Queue all ["account,event,page,limit,cursor,sort,max-total"] ("" -> "[HookItem]")
+        "List webhook calls to be made." => webhooks::list;
+    read GET "queue/webhooks/retired" Queue all
+        ["account,event,page,limit,cursor,sort,max-total"] ("" -> "[RetiredHookItem]")
+        "List webhook calls of the history." => webhooks::retired;
+    change POST "queue/webhooks/retired/{id}/replay" Queue all [""] ("" -> "bool")
+        "Make a webhook call of the history again." => webhooks::replay;
+    read GET "queue/webhooks/{id}" Queue all [""] ("" -> "HookItem")
+        "Get a webhook call to be made." => webhooks::get;
+    change PATCH "queue/webhooks/{id}" Queue all ["at"] ("" -> "bool")
+        "Make a webhook call now, or at a time." => webhooks::schedule;
+    change DELETE "queue/webhooks/{id}" Queue all [""] ("" -> "bool")
+        "End a webhook call without making it." => webhooks::cancel;
+    read GET "principal" Accounts all ["type,types,filter,fields,count,page,limit,cursor,sort"]
+        ("" -> "[Principal]") "List accounts, lists, domains and keys." => principals::list;
+    change POST "principal" Accounts all [""] ("NewPrincipal" -> "principal-id")
+        "Add an account, a list, a domain or a key. The answer is its number." => principals::add;
+    read GET "principal/{principal}" Accounts all [""] ("" -> "Principal")
+        "Get a principal by its name, its number or an address." => principals::get;
+    change PATCH "principal/{principal}" Accounts all [""] ("[]PrincipalChange" -> "null")
+        "Change a principal. All changes are made, or none." => principals::change;
+    change DELETE "principal/{principal}" Accounts all [""] ("" -> "null")
+        "Remove a principal. The queued messages of an account fail." => principals::remove;
+    change POST "principal/{principal}/suspend" Accounts all [""] ("" -> "null")
+        "Refuse logins of an account. It still receives mail." => principals::suspend;
+    change POST "principal/{principal}/unsuspend" Accounts all [""] ("" -> "null")
+        "Let an account log in again." => principals::unsuspend;
+    change POST "dkim" Accounts all [""] ("NewDkim" -> "null")
+        "Make a key for DKIM. It signs from now on." => dns::add_dkim;
+    read GET "dkim/{key}" Accounts all [""] ("" -> "text")
+        "Get the public key of a key for DKIM." => dns::get_dkim;
+    read GET "dns/records/{domain}" Accounts all [""] ("" -> "[]any")
+        "List the records that a domain should have." => dns::records;
+    read GET "dns/check/{domain}" Accounts all [""] ("" -> "[]any")
+        "Compare DNS with the records that a domain should have." => dns::check;
+    read GET "settings/keys" Accounts whole ["keys,prefixes"] ("" -> "any")
+        "Get settings by their keys." => settings::keys;
+    read GET "settings/list" Accounts whole ["prefix,page,limit"] ("" -> "any")
+        "List settings below a prefix." => settings::list;
+    read GET "settings/group" Accounts whole ["prefix,suffix,page,limit"] ("" -> "[any]")
+        "List settings below a prefix in groups." => settings::group;
+    change POST "settings" Accounts whole [""] ("[]SettingsChange" -> "null")
+        "Change settings. All change, or none." => settings::change;
+    change DELETE "settings/{key}" Accounts whole [""] ("" -> "null")
+        "Remove a setting, so that its default holds." => settings::remove;
+    change GET "reload" Server whole ["dry-run"] ("" -> "Reloaded")
+        "Read the configuration again." => server::reload;
+    read GET "audit" Observe whole
+        ["who,operation,target,after,before,page,limit,cursor,sort"] ("" -> "[AuditItem]")
+        "List entries of the audit log." => server::audit;
+    read GET "events" Observe all
+        ["account,event,recipient,message_id,after,before,page,limit,cursor,sort"] ("" -> "[any]")
+        "List what webhooks tell." => server::events;
+    read GET "account/auth" Account all [""] ("" -> "any")
+        "Get the ways to log in to the account of the caller." => account::auth;
+    change POST "account/auth" Account all [""] ("[]AuthChange" -> "null")
+        "Change the ways to log in to the account of the caller." => account::change_auth;
+    read GET "account/crypto" Account all [""] ("" -> "any")
+        "Get the encryption of the mail of the account." => account::crypto;
+    change POST "account/crypto" Account all [""] ("any" -> "null")
+        "Set the encryption of the mail of the account." => account::change_crypto;
+};
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_path_leads_to_its_call() {
+        let found = |method: &Method, path: &str| {
+            let path: Vec<&str> = path.split('/').collect();
+            find(method, &path).map(|(call, elements)| (call.path, elements))
+        };
+        let get = &Method::GET;
+        assert_eq!(
+            found(get, "queue/messages/7"),
+            Some(("queue/messages/{id}", vec!["7".to_owned()]))
+        );
+        assert_eq!(
+            found(get, "queue/webhooks/retired"),
+            Some(("queue/webhooks/retired", Vec::new()))
+        );
+        assert_eq!(found(get, "queue/messages/"), None);
+        assert_eq!(found(get, "queue"), None);
+        assert_eq!(found(&Method::POST, "queue/messages"), None);
+    }
+
+    #[test]
+    fn each_call_stands_there_once() {
+        let mut seen = BTreeSet::new();
+        for call in CALLS {
+            let is_new = seen.insert((call.path, call.method.as_str()));
+            assert!(is_new, "{} {}", call.method, call.path);
+            assert!(!call.reads || call.method == Method::GET, "{}", call.path);
+            let changes_by_get = !call.reads && call.method == Method::GET;
+            assert!(!changes_by_get || call.path == "reload", "{}", call.path);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The calls for settings, for the account of the caller, and for the server.
+
+use std::fs;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use postrider_admin::op::{Single, passwords};
+use serde_json::{Value, json};
+
+use super::{Site, TENANTS};
+
+impl Site {
+    fn file(&self) -> String {
+        fs::read_to_string(self.desk.context.domains.path()).unwrap()
+    }
+
+    async fn change(&self, changes: Value) -> super::Got {
+        self.call("POST /api/settings", &changes.to_string()).await
+    }
+}
+
+#[tokio::test]
+async fn settings_are_read_by_key_prefix_and_group() {
+    let site = Site::open().await;
+    let keys = site
+        .get("/api/settings/keys?keys=accounts.ann.domain,accounts.ann.quota&prefixes=accounts.bob")
+        .await;
+    assert_eq!(keys["accounts.ann.domain"], json!("a.test"));
+    assert_eq!(keys["accounts.bob.domain"], json!("b.test"));
+    assert_eq!(keys.get("accounts.ann.quota"), None);
+    let list = site.get("/api/settings/list?prefix=accounts.ann").await;
+    assert_eq!(list["items"]["domain"], json!("a.test"));
+    let group = site
+        .get("/api/settings/group?prefix=accounts&suffix=domain")
+        .await;
+    let ids: Vec<&Value> = group["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["_id"])
+        .collect();
+    assert_eq!(ids, ["ann", "app", "bob", "both"]);
+    assert_eq!(group["items"][0]["domain"], json!("a.test"));
+    let group = site.get("/api/settings/group?prefix=accounts.ann").await;
+    let first = json!({"_id": "domain", "_value": "a.test"});
+    assert!(
+        group["items"].as_array().unwrap().contains(&first),
+        "{group}"
+    );
+}
+
+#[tokio::test]
+async fn settings_are_changed_all_or_none() {
+    let site = Site::open().await;
+    let done = site
+        .change(json!([
+            {"type": "insert", "prefix": "accounts.ann", "values": [["description", "Ann"], ["quota", "1GB"]],
+             "assert_empty": false},
+            {"type": "set", "prefix": "accounts.bob.description", "value": "Bob"},
+        ]))
+        .await;
+    assert_eq!(done.json(), json!({"data": null}));
+    let before = site.file();
+    assert!(before.contains("description = \"Bob\""), "{before}");
+    for (change, status, word) in [
+        (
+            json!({"type": "set", "prefix": "accounts.ann.nothing", "value": "x"}),
+            422,
+            "other",
+        ),
+        (
+            json!({"type": "set", "prefix": "accounts.ann.quota", "value": "much"}),
+            422,
+            "other",
+        ),
+        (
+            json!({"type": "set", "prefix": "accounts.ann.domain", "value": "no.test"}),
+            422,
+            "other",
+        ),
+        (
+            json!({"type": "insert", "prefix": "accounts.ann", "values": [["full_name", "A"]], "assert_empty": true}),
+            409,
+            "assertFailed",
+        ),
+        (json!({"type": "clear", "prefix": ""}), 422, "other"),
+        (json!({"type": "put"}), 400, "other"),
+    ] {
+        let first =
+            json!({"type": "set", "prefix": "accounts.ann.description", "value": "Changed"});
+        let got = site.change(json!([first, change])).await;
+        assert_eq!(got.error(), (status, word.to_owned()), "{change}");
+        assert_eq!(site.file(), before, "{change}");
+    }
+    let got = site
+        .change(json!([{"type": "set", "prefix": "accounts.ann.quota", "value": "much"}]))
+        .await;
+    assert_eq!(got.json()["field"], json!("accounts.ann.quota"));
+    let done = site
+        .change(json!([
+            {"type": "delete", "keys": ["accounts.bob.description"]},
+            {"type": "clear", "prefix": "accounts.ann", "filter": "quota"},
+        ]))
+        .await;
+    assert_eq!(done.data(), Value::Null);
+    let removed = site
+        .call("DELETE /api/settings/accounts.ann.description", "")
+        .await;
+    assert_eq!(removed.data(), Value::Null);
+    let gone = site
+        .call("DELETE /api/settings/accounts.ann.description", "")
+        .await;
+    assert_eq!(gone.error(), (404, "notFound".to_owned()));
+    assert_eq!(site.file(), TENANTS);
+}
+
+#[tokio::test]
+async fn a_reload_tells_errors_and_changes_nothing_then() {
+    let site = Site::open().await;
+    let path = site.desk.context.domains.path().to_owned();
+    fs::write(&path, TENANTS.replace("bob@b.test", "bob@no.test")).unwrap();
+    let got = site.get("/api/reload").await;
+    assert_eq!(got["warnings"], json!({}));
+    let errors = got["errors"].as_object().unwrap();
+    assert!(
+        errors.values().all(|error| error["type"] == "build"),
+        "{errors:?}"
+    );
+    assert!(!errors.is_empty());
+    fs::write(
+        &path,
+        TENANTS.replace(
+            "domain = \"b.test\"",
+            "domain = \"b.test\"\ndescription = \"B\"",
+        ),
+    )
+    .unwrap();
+    let none = json!({"warnings": {}, "errors": {}});
+    assert_eq!(site.get("/api/reload?dry-run=1").await, none);
+    let description = || {
+        site.desk.context.config.load().accounts["bob"]
+            .description
+            .clone()
+    };
+    assert_eq!(description(), "");
+    assert_eq!(site.get("/api/reload").await, none);
+    assert_eq!(description(), "B");
+    let audit = site.get("/api/audit?operation=server.reload").await;
+    assert_eq!(
+        audit["items"][0]["who"],
+        json!({"kind": "key", "name": "tool"})
+    );
+    assert_eq!(audit["total"], json!(1));
+}
+
+#[tokio::test]
+async fn the_holder_of_an_account_changes_the_password() {
+    let site = Site::open().await;
+    let account = "ann".to_owned();
+    let password = "battery staple".to_owned();
+    let set = passwords::Set { account, password };
+    set.answer(&site.desk.context).await.unwrap();
+    let login = |password: &str| {
+        let text = STANDARD.encode(format!("ann@a.test:{password}"));
+        format!("Authorization: Basic {text}\r\n")
+    };
+    let (auth, change) = ("GET /api/account/auth", "POST /api/account/auth");
+    let got = site.send(auth, &login("battery staple"), "").await.data();
+    assert_eq!(got, json!({"otpEnabled": false, "appPasswords": []}));
+    let new = r#"[{"type": "setPassword", "password": "correct horse"}]"#;
+    let got = site.send(change, &login("battery staple"), new).await;
+    assert_eq!(got.data(), Value::Null);
+    assert_eq!(
+        site.send(auth, &login("battery staple"), "").await.status,
+        401
+    );
+    assert_eq!(
+        site.send(auth, &login("correct horse"), "").await.status,
+        200
+    );
+    let otp = r#"[{"type": "enableOtpAuth", "url": "otpauth://x"}]"#;
+    let got = site.send(change, &login("correct horse"), otp).await;
+    assert_eq!(got.error(), (422, "unsupported".to_owned()));
+    let crypto = site
+        .send("GET /api/account/crypto", &login("correct horse"), "")
+        .await;
+    assert_eq!(crypto.data(), json!({"type": "disabled"}));
+    let pgp = r#"{"type": "pGP", "algo": "Aes256", "certs": ""}"#;
+    let got = site
+        .send("POST /api/account/crypto", &login("correct horse"), pgp)
+        .await;
+    assert_eq!(got.error(), (422, "unsupported".to_owned()));
+    // A key without an account has none of its own.
+    assert_eq!(site.call(auth, "").await.error(), (422, "other".to_owned()));
+}
+
+#[tokio::test]
+async fn events_are_listed_by_account() {
+    let site = Site::open().await;
+    let none = json!({"items": [], "total": 0});
+    assert_eq!(site.get("/api/events").await, none);
+    assert_eq!(
+        site.get("/api/events?account=ann&event=delivered").await,
+        none
+    );
+    assert_eq!(site.get("/api/events?event=nothing").await, none);
+}
