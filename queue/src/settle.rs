@@ -144,8 +144,8 @@ impl Queue {
         message.first_due.after(self.all_waits())
     }
 
-    /// When the sender of a queued message will be told of the delay, and when the message will fail
-    /// if every attempt fails.
+    /// When the sender of a queued message will be told of the delay, and when the message will
+    /// fail if every attempt fails.
     #[must_use]
     pub fn outlook(&self, message: &Queued) -> Outlook {
         let settings = &self.statics.queue;

@@ -1,4 +1,5 @@
-//! Principals: accounts, lists (aliases), domains and keys of the management API, each with a number
+//! Principals: accounts, lists (aliases), domains and keys of the management API, each with a
+//! number
 //! that never changes.
 
 use std::collections::BTreeMap;

@@ -73,8 +73,8 @@ pub(super) struct Call {
     /// The schema of its body; empty: it has none. With a question mark before it, the body may be
     /// left out.
     pub(super) body: &'static str,
-    /// The schema of the data of its answer: a name, `[NAME]` for a list with `items`, or one of the
-    /// words that `openapi` knows.
+    /// The schema of the data of its answer: a name, `[NAME]` for a list with `items`, or one of
+    /// the words that `openapi` knows.
     pub(super) answer: &'static str,
     /// One sentence for people.
     pub(super) summary: &'static str,

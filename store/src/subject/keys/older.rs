@@ -1,4 +1,5 @@
-//! The shapes of keys before version 2: without the domains of a tenant, and without the statuses of
+//! The shapes of keys before version 2: without the domains of a tenant, and without the statuses
+//! of
 //! older clients.
 
 use serde::{Deserialize, Serialize};
