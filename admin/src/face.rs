@@ -5,7 +5,8 @@
 //! - [`http`]: the management API.
 //!
 //! A client of the socket sends one request as one line of JSON,
-//! `{"operation": NAME, "input": {...}}`. The server answers with lines: any number of `{"item": ...}`, then either `{"done": true}` or
+//! `{"operation": NAME, "input": {...}}`. The server answers with lines: any number of
+//! `{"item": ...}`, then either `{"done": true}` or
 //! `{"error": {"code": ..., "field": ..., "text": ...}}`.
 
 pub mod client;

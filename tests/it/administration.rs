@@ -234,6 +234,7 @@ async fn without_a_server_the_files_are_changed() {
     let refused = "there is an account joe already";
     let entries = [
         ("setting.set", "done"),
+        ("password.set", "done"),
         ("account.remove", "done"),
         ("account.add", refused),
         ("account.add", "done"),
