@@ -70,7 +70,9 @@ pub(super) const PARTS: &[Part] = &[
         level: Level::Plain,
         proves: "unit, property and whole-server tests pass, and so does the replay of the fuzz corpora",
         run: |steps, _| {
-            steps.step("tests", || cargo_step(&["test", "--workspace", "--locked"]));
+            // One run tells of all failures, not only of those of the first test binary.
+            let arguments = ["test", "--workspace", "--locked", "--no-fail-fast"];
+            steps.step("tests", || cargo_step(&arguments));
         },
     },
     Part {
@@ -82,7 +84,8 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: PEERS,
         level: Level::Plain,
-        proves: "Postfix, swaks, msmtp, smtplib, curl, a client in Go and the documented examples work",
+        proves: "Postfix, swaks, msmtp, smtplib, curl, Knot DNS, a client in Go and the documented \
+                 examples work",
         run: peers_part,
     },
     Part {
