@@ -2,9 +2,9 @@
 //!
 //! A text above [`crate::INLINE_TEXT_MAX`] is written to its file while it arrives, so that it
 //! never delays a batch of small texts. The file is `texts/NN/ID`: `ID` in 16 hexadecimal digits,
-//! `NN` its last two. All folders are made when the store is opened. [`TextFiles::sweep`] finds the
-//! files that no record refers to. Such a file stays when the process dies before the message is
-//! accepted, or before a removal is done.
+//! `NN` its last two. All folders are made when the store is opened. A file that no
+//! record refers to stays when the process dies before the message is accepted, or before a removal
+//! is done. The next process finds it among its [old files](TextFiles::each_old).
 
 use std::{
     collections::BTreeSet,
@@ -56,6 +56,8 @@ pub struct TextFiles {
 #[derive(Debug)]
 struct Inner {
     disk: Arc<dyn Disk>,
+    /// The number of the first new file.
+    first: u64,
     next: AtomicU64,
     /// Bytes of the disk that the files leave free.
     min_free: u64,
@@ -69,6 +71,12 @@ impl Inner {
             true => Err(io::ErrorKind::StorageFull.into()),
             false => Ok(()),
         }
+    }
+
+    /// Whether the file was made since the folder was opened. The numbers may begin again at zero.
+    fn is_new(&self, file: u64) -> bool {
+        let count = self.next.load(Ordering::Relaxed).wrapping_sub(self.first);
+        file.wrapping_sub(self.first) < count
     }
 }
 
@@ -94,6 +102,7 @@ impl TextFiles {
         Ok(Self {
             inner: Arc::new(Inner {
                 disk,
+                first,
                 next: AtomicU64::new(first),
                 min_free,
             }),
@@ -150,32 +159,28 @@ impl TextFiles {
         }
     }
 
-    /// Removes all files for which `keep` gives false. Gives their number. A file that can't be
-    /// removed stays, and the log names it. Call it at the start, before new files are made.
+    /// Calls `each` with the number of each file that was there when the folder was opened, until
+    /// it gives an error. Files that were made since then are left out.
     ///
     /// # Errors
-    /// The errors of the system when it lists the folders.
-    pub fn sweep(&self, mut keep: impl FnMut(u64) -> bool) -> io::Result<u64> {
-        let mut removed = 0;
-        list(&*self.inner.disk, |id, file| {
-            if keep(id) {
-                return;
-            }
-            match self.remove(id) {
-                Ok(()) => removed += 1,
-                // The next start tries it again.
-                Err(error) => {
-                    tracing::warn!(file, %error, "a text without a record could not be removed");
-                }
-            }
-        })?;
-        Ok(removed)
+    /// That of `each`. [`io::Error`]s when it lists the folders.
+    pub fn each_old<E: From<io::Error>>(
+        &self,
+        mut each: impl FnMut(u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        list(&*self.inner.disk, |id, _| match self.inner.is_new(id) {
+            true => Ok(()),
+            false => each(id),
+        })
     }
 }
 
-/// Calls `each` with the number and the path of every file of a text. A folder without texts has
-/// none.
-pub(crate) fn list(disk: &dyn Disk, mut each: impl FnMut(u64, &str)) -> io::Result<()> {
+/// Calls `each` with the number and the path of every file of a text, until it gives an error. A
+/// folder without texts has none.
+pub(crate) fn list<E: From<io::Error>>(
+    disk: &dyn Disk,
+    mut each: impl FnMut(u64, &str) -> Result<(), E>,
+) -> Result<(), E> {
     let folders = match disk.list(DIR) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         folders => folders?,
@@ -185,7 +190,7 @@ pub(crate) fn list(disk: &dyn Disk, mut each: impl FnMut(u64, &str)) -> io::Resu
             let path = format!("{DIR}/{folder}/{file}");
             // Other files are not ours.
             match u64::from_str_radix(&file, 16) {
-                Ok(id) if name(id) == path => each(id, &path),
+                Ok(id) if name(id) == path => each(id, &path)?,
                 _ => {}
             }
         }
@@ -345,7 +350,7 @@ impl Drop for TextFile {
         if let Some(owner) = self.owner.take()
             && let Err(error) = owner.disk.remove(&name(self.place.file))
         {
-            // The next start sweeps it.
+            // The next process finds it.
             tracing::warn!(file = name(self.place.file), %error, "a text that was not accepted could not be removed");
         }
     }
@@ -400,10 +405,7 @@ impl TextFileReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::{
-        FsDisk,
-        sim::{Calls, SimDisk},
-    };
+    use crate::disk::{FsDisk, sim::SimDisk};
 
     fn write(files: &TextFiles, text: &[u8], piece: usize) -> TextFile {
         let mut writer = files.create().unwrap();
@@ -513,29 +515,28 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_removes_the_files_without_a_record() {
+    fn old_files_are_those_of_earlier_processes() {
         let disk = SimDisk::new(1);
         let files = TextFiles::open(disk.disk(), 1, 0).unwrap();
-        let places: Vec<_> = (0..5).map(|_| write(&files, b"text", 10).keep()).collect();
+        let old = [(); 3].map(|()| write(&files, b"text", 10).keep().file);
         disk.set_content("texts/01/notes", b"mine");
-        let kept = places[2];
-        assert_eq!(files.sweep(|file| file == kept.file).unwrap(), 4);
-        assert_eq!(files.sweep(|file| file == kept.file).unwrap(), 0);
-        assert_eq!(files.read(kept).unwrap().read(0..4).unwrap(), "text");
-        assert!(disk.content("texts/01/notes").is_some());
-    }
-
-    #[test]
-    fn a_sweep_goes_on_after_a_file_that_can_not_be_removed() {
-        let disk = SimDisk::new(1);
-        let files = TextFiles::open(disk.disk(), 1, 0).unwrap();
-        for _ in 0..3 {
-            write(&files, b"text", 10).keep();
-        }
-        disk.fail_call_after(Calls::Name, 0);
-        let swept = [files.sweep(|_| false), files.sweep(|_| false)].map(Result::unwrap);
-        assert!(matches!(swept, [2, 0 | 1]), "{swept:?}");
-        assert_eq!(files.sweep(|_| false).unwrap(), 0);
+        let found = |files: &TextFiles| {
+            let mut found = BTreeSet::new();
+            let each = |file| {
+                found.insert(file);
+                io::Result::Ok(())
+            };
+            files.each_old(each).unwrap();
+            found
+        };
+        assert!(found(&files).is_empty());
+        // The numbers begin again at zero.
+        let files = TextFiles::open(disk.disk(), u64::MAX, 0).unwrap();
+        let new = [(); 2].map(|()| write(&files, b"new", 10).keep().file);
+        assert_eq!(new, [u64::MAX, 0]);
+        assert_eq!(found(&files), BTreeSet::from(old));
+        let ends = |_| Err(io::ErrorKind::Interrupted.into());
+        assert!(files.each_old::<io::Error>(ends).is_err());
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod lease;
 mod open;
 pub(crate) mod read;
 mod snapshot;
+mod sweep;
 mod writer;
 
 pub(crate) use {

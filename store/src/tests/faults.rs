@@ -15,7 +15,7 @@ use redb::ReadableDatabase;
 use super::samples::*;
 use crate::{
     Accept, Claim, Event, HoldFilter, INLINE_TEXT_MAX, NewText, Options, Outcome, QueueId, Store,
-    StoreError, TextSource,
+    StoreError, TextId, TextSource,
     disk::{Disk, DiskFile, DiskLock, Open, sim::SimDisk},
     engine::journal::Mode,
 };
@@ -132,6 +132,30 @@ fn text_files(disk: &SimDisk) -> usize {
     let folders = disk.list("texts").unwrap();
     let files = folders.iter().map(|folder| format!("texts/{folder}"));
     files.map(|folder| disk.list(&folder).unwrap().len()).sum()
+}
+
+#[tokio::test]
+async fn the_next_start_removes_a_file_that_no_record_has() {
+    let disk = SimDisk::new(1);
+    let store = inline_store(&disk);
+    let accept = Accept {
+        text: Some(large(&store).await),
+        ..message(&["a@x.example"])
+    };
+    store.accept(accept).await.unwrap();
+    store.close().await;
+    disk.set_content(
+        "texts/07/0000000000000007",
+        b"left by a process that was killed",
+    );
+    assert_eq!(text_files(&disk), 2);
+    let store = inline_store(&disk);
+    // The store closes after it has done all that was asked for.
+    store.close().await;
+    assert_eq!(text_files(&disk), 1);
+    let store = inline_store(&disk);
+    store.text(TextId(1)).await.unwrap();
+    store.close().await;
 }
 
 #[tokio::test]
@@ -520,7 +544,7 @@ async fn a_record_that_can_not_be_read_is_set_aside() {
         assert_eq!(listed.unwrap().items.len(), 2);
         let mails = store.list_mails("ann", None, None, 10).await.unwrap();
         assert!(mails.items.is_empty());
-        let text = store.text(crate::TextId(1)).await;
+        let text = store.text(TextId(1)).await;
         assert!(matches!(text, Err(StoreError::NoText(_))), "{text:?}");
         // It is no longer claimed, and keeps no other from being claimed.
         let claimed = store.claim(claim(at(9))).await.unwrap();

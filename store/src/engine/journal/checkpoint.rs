@@ -1,6 +1,7 @@
 //! What happens while the writer goes on: changes go to the index, and files are removed.
 
 use std::{
+    io,
     sync::{Arc, mpsc},
     thread,
 };
@@ -12,6 +13,7 @@ use super::{
     inbox::Request,
     index::{Index, Meta},
     snapshot::{Held, Reply},
+    sweep::sweep,
 };
 use crate::{error::Fault, table::Frozen, textfile::TextFiles};
 
@@ -61,9 +63,10 @@ impl Checkpointer {
 }
 
 /// Does the jobs of the writer. A checkpoint may wait for room on the disk, so files are removed in
-/// a thread of their own: that gives room.
+/// a thread of their own: that gives room. A third thread looks at the files of earlier processes,
+/// so that a start does not wait for that.
 pub(super) enum Helper {
-    Threads(Thread<Job>, Thread<u64>),
+    Threads(Thread<Job>, Thread<u64>, Thread<()>),
     /// Does each job at once, so that a test runs alike each time.
     #[cfg(test)]
     Inline(Checkpointer),
@@ -83,7 +86,7 @@ impl<T: Send + 'static> Thread<T> {
         name: &'static str,
         shared: &Arc<Shared>,
         work: impl Fn(T) + Send + 'static,
-    ) -> std::io::Result<Self> {
+    ) -> io::Result<Self> {
         let (sender, jobs) = mpsc::channel::<T>();
         let shared = Arc::clone(shared);
         let handle = thread::Builder::new().name(name.into()).spawn(move || {
@@ -112,16 +115,19 @@ impl<T: Send + 'static> Thread<T> {
 }
 
 impl Helper {
-    pub(super) fn threads(checkpointer: Checkpointer) -> std::io::Result<Self> {
+    pub(super) fn threads(checkpointer: Checkpointer) -> io::Result<Self> {
         let shared = Arc::clone(&checkpointer.shared);
         let index = Thread::start("store-index", &shared, move |job| checkpointer.run(job))?;
         let files = shared.files.clone();
         let remover = Thread::start("store-files", &shared, move |file| remove(&files, file))?;
-        Ok(Self::Threads(index, remover))
+        let swept = Arc::clone(&shared);
+        let sweeper = Thread::start("store-sweep", &shared, move |()| sweep(&swept))?;
+        sweeper.give(());
+        Ok(Self::Threads(index, remover, sweeper))
     }
 
     #[cfg(test)]
-    pub(super) fn gated(checkpointer: Checkpointer) -> std::io::Result<Self> {
+    pub(super) fn gated(checkpointer: Checkpointer) -> io::Result<Self> {
         let shared = Arc::clone(&checkpointer.shared);
         let gate = Arc::clone(&shared.gate);
         let passed = Arc::clone(&gate);
@@ -143,7 +149,7 @@ impl Helper {
     /// Begins a checkpoint. The writer is told of its end.
     pub(super) fn checkpoint(&self, job: Job) {
         match self {
-            Self::Threads(index, _) => index.give(job),
+            Self::Threads(index, ..) => index.give(job),
             #[cfg(test)]
             Self::Inline(checkpointer) => checkpointer.run(job),
             #[cfg(test)]
@@ -157,7 +163,7 @@ impl Helper {
     /// Removes the file of a text that nothing refers to any more.
     pub(super) fn remove_file(&self, file: u64) {
         match self {
-            Self::Threads(_, remover) => remover.give(file),
+            Self::Threads(_, remover, _) => remover.give(file),
             #[cfg(test)]
             Self::Inline(checkpointer) => remove(&checkpointer.shared.files, file),
             #[cfg(test)]
@@ -168,9 +174,10 @@ impl Helper {
     /// Waits for the end of all jobs.
     pub(super) fn end(self) {
         match self {
-            Self::Threads(index, remover) => {
+            Self::Threads(index, remover, sweeper) => {
                 index.end();
                 remover.end();
+                sweeper.end();
             }
             #[cfg(test)]
             Self::Inline(_) => {}

@@ -39,6 +39,8 @@ pub(super) enum Request {
     NeededFiles(HashSet<u64>),
     /// The files of the snapshot are needed no more.
     EndSnapshot,
+    /// Remove the file of a text: no record refers to it.
+    RemoveFile(u64),
     /// The index can't be read any more.
     Broken,
     /// Make a checkpoint now, and tell when it is done.

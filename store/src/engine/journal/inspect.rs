@@ -145,6 +145,7 @@ fn check_texts(
         if !lengths.contains_key(&file) {
             orphans.push(name.into());
         }
+        Ok::<(), std::io::Error>(())
     });
     if let Err(error) = listed {
         faults.add(format!("the folders of texts can't be listed: {error}"));

@@ -123,25 +123,11 @@ impl JournalEngine {
         read.map_err(|fault| folder.fault(&fault))?;
         let journal = replay(&disk, options, mode, &meta, &mut state)?;
         state.end_process().map_err(|fault| folder.fault(&fault))?;
-        // The effects took place when the operations were first carried out, or the sweep finds the
-        // files.
+        // The effects took place when the operations were first carried out, or the sweep behind
+        // the start finds the files.
         state.effects = Effects::default();
         let files = TextFiles::open(Arc::clone(&disk), mode.first_file(), options.min_free)
             .map_err(|error| folder.io("texts", error))?;
-        let mut fault = None;
-        let swept = files.sweep(|file| {
-            state.texts.files.contains(&file).unwrap_or_else(|error| {
-                fault = Some(error);
-                true
-            })
-        });
-        let swept = swept.map_err(|error| folder.io("texts", error))?;
-        if let Some(fault) = fault {
-            return Err(folder.fault(&fault));
-        }
-        if swept > 0 {
-            tracing::info!(files = swept, "texts that were never accepted were removed");
-        }
         room.be_patient();
         let large = LargeTables::default();
         large.update(&state);
@@ -165,6 +151,10 @@ impl JournalEngine {
             journal_bytes: AtomicU64::new(0),
             failed: OnceLock::new(),
         });
+        #[cfg(test)]
+        if mode != Mode::Threads {
+            super::sweep::sweep(&shared);
+        }
         let position = meta.position.unwrap_or(Position::START);
         let writer = start(&shared, options, mode, index, journal, position, lock);
         let writer = writer.map_err(|error| folder.io("", error))?;

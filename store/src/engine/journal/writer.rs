@@ -322,6 +322,7 @@ impl Writer {
             Request::Snapshot(reply) => self.want_snapshot(reply),
             Request::NeededFiles(files) => self.set_needed_files(files),
             Request::EndSnapshot => self.end_snapshot()?,
+            Request::RemoveFile(file) => self.remove_file(file),
             // The reason is known already.
             Request::Broken => return Err(Dead(StoreError::Closed)),
             #[cfg(test)]
