@@ -1,8 +1,8 @@
 //! The delivery reports and complaints of other systems.
 //!
 //! - [`read`] takes a whole mail and says what it is.
-//! - [`classify`] gives the meaning of a server's reply in one word, and [`blame`] says whether the
-//!   reply blames the recipient's address. The reply may be in a report, or may have come in a
+//! - [`classify()`] gives the meaning of a server's reply in one word, and [`blame`] says whether
+//!   the reply blames the recipient's address. The reply may be in a report, or may have come in a
 //!   session of ours.
 //!
 //! In reading order:
@@ -144,7 +144,7 @@ pub struct Recipient {
 }
 
 impl Recipient {
-    /// The statement of the server, for [`classify`] and [`blame`].
+    /// The statement of the server, for [`classify()`] and [`blame`].
     #[must_use]
     pub fn said(&self) -> Said<'_> {
         Said {
