@@ -8,7 +8,7 @@
 //!   file.
 //! - [`settings`]: any value of the file by its key.
 //! - `document`: how the text of the file changes.
-//! - `keyfile`: the files with private keys.
+//! - [`keyfile`]: the files with private keys.
 
 pub mod accounts;
 pub mod addresses;
@@ -16,7 +16,7 @@ pub mod aliases;
 pub mod dkim;
 mod document;
 pub mod domains;
-mod keyfile;
+pub mod keyfile;
 pub mod routes;
 pub mod settings;
 
