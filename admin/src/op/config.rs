@@ -7,6 +7,7 @@
 //! - [`domains`], [`accounts`], [`addresses`], [`aliases`], [`dkim`], [`routes`]: the things in the
 //!   file.
 //! - [`settings`]: any value of the file by its key.
+//! - [`hooks`]: hooks and milters of another server, which go to `postrider.conf`.
 //! - `document`: how the text of the file changes.
 //! - [`keyfile`]: the files with private keys.
 
@@ -16,6 +17,7 @@ pub mod aliases;
 pub mod dkim;
 mod document;
 pub mod domains;
+pub mod hooks;
 pub mod keyfile;
 pub mod routes;
 pub mod settings;
