@@ -1,5 +1,7 @@
 //! Why an operation failed.
 
+use std::io;
+
 use postrider_config::EditError;
 use postrider_queue::OperateError;
 use postrider_store::StoreError;
@@ -105,7 +107,12 @@ impl From<EditError<Self>> for AdminError {
         match error {
             EditError::Change(refused) => refused,
             EditError::Invalid(errors) => Self::invalid(errors),
-            EditError::Io { .. } => Self::internal(error),
+            EditError::Io { ref source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Self::unavailable(error)
+                }
+                _ => Self::internal(error),
+            },
         }
     }
 }
