@@ -127,3 +127,23 @@ impl From<TestError> for AdminError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_no_fault_of_the_server() {
+        for (kind, code) in [
+            (io::ErrorKind::StorageFull, Code::Unavailable),
+            (io::ErrorKind::QuotaExceeded, Code::Unavailable),
+            (io::ErrorKind::PermissionDenied, Code::Internal),
+        ] {
+            let error = EditError::Io {
+                path: "domains.conf".into(),
+                source: kind.into(),
+            };
+            assert_eq!(AdminError::from(error).code, code);
+        }
+    }
+}

@@ -144,11 +144,9 @@ async fn a_folder_without_the_files_changes_nothing() {
 async fn hooks_of_stalwart_are_printed_or_added() {
     let dir = tempfile::tempdir().unwrap();
     let conf = dir.path().join("postrider.conf");
-    let statics = format!(
-        "data_dir = \"data\"\nhostname = \"h.example\"\nuser = \"\"\npostmaster.account = \"a\"\n\
-         [listeners.l]\nips = [\"127.0.0.1\"]\nsmtp = {{}}\n"
-    );
-    fs::write(&conf, &statics).unwrap();
+    let statics = "data_dir = \"data\"\nhostname = \"h.example\"\nuser = \"\"\n\
+        postmaster.account = \"a\"\n[listeners.l]\nips = [\"127.0.0.1\"]\nsmtp = {}\n";
+    fs::write(&conf, statics).unwrap();
     let dynamic = "[domains.\"h.example\"]\n[accounts.a]\ndomain = \"h.example\"\n";
     fs::write(dir.path().join("domains.conf"), dynamic).unwrap();
     let from = samples("stalwart/hooks/config.toml");
@@ -181,7 +179,7 @@ async fn hooks_of_stalwart_are_printed_or_added() {
     let mode = fs::metadata(&secret).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let written = fs::read_to_string(&conf).unwrap();
-    assert!(written.starts_with(&statics), "{written}");
+    assert!(written.starts_with(statics), "{written}");
 
     let (code, _, err) = told(program::run(&conf, &write).await);
     assert_eq!(code, 1);

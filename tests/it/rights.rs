@@ -33,7 +33,7 @@ impl Place {
     fn new() -> Option<Self> {
         let user = User::from_name(USER).unwrap();
         let Some(user) = user.filter(|_| geteuid().is_root()) else {
-            println!("skipped: only root becomes the user {USER}");
+            eprintln!("skipped: only root becomes the user {USER}");
             return None;
         };
         let dir = tempfile::tempdir().unwrap();

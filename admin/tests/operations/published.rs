@@ -121,7 +121,7 @@ async fn the_records_name_the_account_at_the_ca() {
             .collect::<Vec<_>>()
     };
     let usual = ("0 issue \"letsencrypt.org\"".to_owned(), false);
-    assert_eq!(caa().await, [usual.clone()]);
+    assert_eq!(caa().await, std::slice::from_ref(&usual));
     let uri = "https://acme-v02.api.letsencrypt.org/acme/acct/7";
     let account = AcmeAccount {
         directory: "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
