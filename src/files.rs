@@ -21,6 +21,8 @@ const ALL_WRITE: u32 = 0o002;
 
 /// A folder that the store makes in its data folder.
 pub const DATA_MARK: &str = "journal";
+/// The file in the data folder that the process that has the store keeps locked.
+pub const DATA_LOCK: &str = "lock";
 
 /// A folder that others could enter. Its mode was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,7 +117,7 @@ pub fn private_dir(path: &Path, ours: &str) -> anyhow::Result<PrivateDir> {
 }
 
 /// Opens a folder. `follow`: the last part of the path may be a link.
-fn open_folder(path: &Path, follow: bool) -> std::io::Result<File> {
+pub(crate) fn open_folder(path: &Path, follow: bool) -> std::io::Result<File> {
     let flags = match follow {
         true => OFlag::O_DIRECTORY,
         false => OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW,

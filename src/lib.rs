@@ -3,7 +3,8 @@
 //! In reading order:
 //! - [`cli`], [`command`]: the command line as types, and the commands.
 //! - [`server`], [`services`], [`listener`], [`gate`], [`descriptors`], [`tls`], [`prepared`],
-//!   [`privileges`], [`sandbox`], [`service_manager`]: from a configuration to a running server.
+//!   [`privileges`], [`sandbox`], [`service_manager`], `wrong_clock`: from a configuration to a
+//!   running server.
 //! - [`acme`]: certificates from a CA.
 //! - [`http`]: the HTTP services. The files beside it limit what a client may do to a connection.
 //! - [`wellknown`]: what an HTTP port answers before its services.
@@ -39,3 +40,4 @@ pub mod services;
 mod sparing;
 pub mod tls;
 pub mod wellknown;
+mod wrong_clock;

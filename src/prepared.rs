@@ -4,10 +4,11 @@
 //! Capabilities and the sandbox hold for a thread and for the threads that it makes. So a command
 //! prepares the server before it starts the runtime.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::SystemTime};
 
 use anyhow::Context;
-use tracing::{info, warn};
+use nix::unistd::geteuid;
+use tracing::{error, info, warn};
 
 use crate::{
     acme::Acme,
@@ -15,6 +16,7 @@ use crate::{
     server::Options,
     service_manager::GivenSockets,
     services::{self, Bound},
+    wrong_clock,
 };
 
 /// A server with bound sockets. It has given up root, and nothing runs yet.
@@ -107,6 +109,11 @@ fn prepare_files(options: &Options, bound: &[Bound]) -> anyhow::Result<()> {
                 format!("{file} is read again when it changes, so the user {user} must be able to (chown, chmod)")
             })?;
         }
+    } else if geteuid().is_root() && options.local.is_none() {
+        warn!("user = \"\": the server stays root; name a user that it becomes");
+    }
+    if let Some(warning) = wrong_clock::warning(&statics.data_dir, SystemTime::now()) {
+        error!("{warning}");
     }
     info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -94,6 +94,12 @@ fn find(user: &str) -> anyhow::Result<Option<User>> {
              postrider.conf to stay root"
         )
     })?;
+    if found.uid.is_root() {
+        bail!(
+            "the user {user:?} is root; name another user in postrider.conf (user), or set user = \"\" to stay \
+             root"
+        );
+    }
     Ok(Some(found))
 }
 
@@ -108,11 +114,18 @@ pub fn drop_to(user: &str, data_dir: &Path) -> anyhow::Result<bool> {
     let Some(found) = find(user)? else {
         return Ok(false);
     };
-    if !data_dir.exists() {
-        let made = crate::files::private_dir(data_dir, DATA_MARK)?;
+    // The user must be able to enter the new folders above it too.
+    let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = data_dir.ancestors().take_while(missing).collect();
+    if !missing.is_empty() {
+        crate::files::private_dir(data_dir, DATA_MARK)?;
         let (uid, gid) = (found.uid.as_raw(), found.gid.as_raw());
-        fchown(&made.folder, Some(uid), Some(gid))
-            .with_context(|| format!("failed to give {} to {user}", data_dir.display()))?;
+        for folder in missing {
+            // The open folder, since the path may lead elsewhere by now.
+            crate::files::open_folder(folder, false)
+                .and_then(|open| fchown(&open, Some(uid), Some(gid)))
+                .with_context(|| format!("failed to give {} to {user}", folder.display()))?;
+        }
     }
     let name = CString::new(user).context("the user's name has a NUL")?;
     initgroups(&name, found.gid).context("failed to take on the user's groups")?;
@@ -130,6 +143,21 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn root_is_no_user_to_become() {
+        let found = find("root").map(|found| found.is_some());
+        match geteuid().is_root() {
+            true => assert!(
+                found
+                    .unwrap_err()
+                    .to_string()
+                    .contains("is root; name another")
+            ),
+            false => assert!(!found.unwrap()),
+        }
+        assert!(find("").unwrap().is_none());
+    }
 
     #[test]
     fn the_file_or_folder_that_bars_a_reader_is_found() {

@@ -74,7 +74,12 @@ impl Certificates {
         match Loaded::read(&self.files) {
             Ok(loaded) => {
                 self.loaded.store(Arc::new(loaded));
-                info!(?self.files, "certificates reloaded");
+                let files = self
+                    .files
+                    .iter()
+                    .map(|pair| pair.cert.display().to_string());
+                let files: Vec<String> = files.collect();
+                info!(files = files.join(", "), "certificates reloaded");
                 self.warn(SystemTime::now());
             }
             Err(error) => error!(
@@ -233,9 +238,9 @@ fn date_warning(file: &Path, cert: &CertificateDer<'_>, now: SystemTime) -> Opti
 pub(crate) fn mode_warning(file: &Path) -> Option<String> {
     let mode = std::fs::metadata(file).ok()?.mode();
     (mode & 0o007 != 0).then(|| {
+        let file = file.display();
         format!(
-            "{}: the private key can be read by every user of this machine; make it 0600",
-            file.display()
+            "{file}: the private key can be read by every user of this machine; chmod 600 {file}"
         )
     })
 }
@@ -336,7 +341,7 @@ mod tests {
         let open = std::fs::Permissions::from_mode(0o644);
         std::fs::set_permissions(&files.key, open).unwrap();
         let warnings = loaded.warnings(january + DAY);
-        assert!(warnings.concat().contains("make it 0600"), "{warnings:?}");
+        assert!(warnings.concat().contains("; chmod 600 "), "{warnings:?}");
     }
 
     #[test]

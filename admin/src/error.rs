@@ -1,5 +1,7 @@
 //! Why an operation failed.
 
+use std::io;
+
 use postrider_config::EditError;
 use postrider_queue::OperateError;
 use postrider_store::StoreError;
@@ -105,7 +107,12 @@ impl From<EditError<Self>> for AdminError {
         match error {
             EditError::Change(refused) => refused,
             EditError::Invalid(errors) => Self::invalid(errors),
-            EditError::Io { .. } => Self::internal(error),
+            EditError::Io { ref source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Self::unavailable(error)
+                }
+                _ => Self::internal(error),
+            },
         }
     }
 }
@@ -117,6 +124,26 @@ impl From<TestError> for AdminError {
                 Self::not_found(error).at("account")
             }
             TestError::Payload(_) => Self::internal(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_no_fault_of_the_server() {
+        for (kind, code) in [
+            (io::ErrorKind::StorageFull, Code::Unavailable),
+            (io::ErrorKind::QuotaExceeded, Code::Unavailable),
+            (io::ErrorKind::PermissionDenied, Code::Internal),
+        ] {
+            let error = EditError::Io {
+                path: "domains.conf".into(),
+                source: kind.into(),
+            };
+            assert_eq!(AdminError::from(error).code, code);
         }
     }
 }

@@ -172,6 +172,7 @@ macro_rules! operations {
             RouteRemove($crate::op::config::routes::Remove) = "route.remove",
             SettingGet($crate::op::config::settings::Get) = "setting.get",
             SettingSet($crate::op::config::settings::Set) = "setting.set",
+            HooksImport($crate::op::config::hooks::Import) = "hooks.import",
             AuditList($crate::op::audit::List) = "audit.list",
         }
     };

@@ -127,10 +127,9 @@ fn read_zone(reader: &Reader<'_>) -> Option<DnsUpdate> {
     });
     let (path, key) = key?;
     if mode(&path).is_some_and(|mode| mode & 0o007 != 0) {
-        reader.warn(
-            "key_file",
-            "can be read by every user of this machine; make it 0600",
-        );
+        let file = path.display();
+        let message = format!("can be read by every user of this machine; chmod 600 {file}");
+        reader.warn("key_file", &message);
     }
     Some(DnsUpdate {
         server: server?,

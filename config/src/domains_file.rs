@@ -213,6 +213,17 @@ impl DomainsFile {
         )))
     }
 
+    /// Does work on other files in the folder of the configuration, while no operation changes the
+    /// file, also in another process. This method blocks.
+    ///
+    /// # Errors
+    /// If the lock can't be had. Then the work was not done.
+    pub fn alone<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+        let _guarded = self.guarded();
+        let _lock = lock(&fs::canonicalize(&self.path)?)?;
+        Ok(work())
+    }
+
     /// The configuration that a change begins with: the one in force, or a saved one that the
     /// server has not read yet.
     fn base(&self, text: &str, guarded: &[Guarded]) -> Result<Arc<Dynamic>, Errors> {

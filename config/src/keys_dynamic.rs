@@ -317,7 +317,8 @@ static ACCOUNT: &[Key] = &[
         Text,
         Value("\"\""),
         "The value of the Authorization field of calls.",
-    ),
+    )
+    .secret(),
     key(
         "accounts.<name>.outgoing_webhook.events",
         List(&Word(WebhookEvent::WORDS)),
@@ -338,7 +339,8 @@ static ACCOUNT: &[Key] = &[
         Absent("none"),
         "The key that signs calls: \"whsec_\" and base64 of at least 24 bytes. Set two \
             keys, the current one first, while one replaces the other.",
-    ),
+    )
+    .secret(),
     key(
         "accounts.<name>.incoming_webhook.url",
         Url,
@@ -350,13 +352,15 @@ static ACCOUNT: &[Key] = &[
         Text,
         Value("\"\""),
         "The value of the Authorization field of calls.",
-    ),
+    )
+    .secret(),
     key(
         "accounts.<name>.incoming_webhook.secret",
         Secret,
         Absent("none"),
         "The key that signs calls, as in outgoing_webhook.",
-    ),
+    )
+    .secret(),
     key(
         "accounts.<name>.failure_dsn",
         Word(FailureDsn::WORDS),

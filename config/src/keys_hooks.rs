@@ -110,6 +110,7 @@ static HOOK: &[Key] = &[
         Value("{}"),
         "Header fields that are added to each call.",
     )
+    .secret()
     .later(),
     key(
         "hooks.<name>.on_error",

@@ -45,7 +45,8 @@ macro_rules! smarthost {
                 Text,
                 Required,
                 "The password at the smarthost.",
-            ),
+            )
+            .secret(),
             key(
                 concat!("transports.<name>.", $name, ".auth.mechanisms"),
                 List(&Word(Mechanism::WORDS)),

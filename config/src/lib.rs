@@ -77,7 +77,9 @@ pub use loaded::Loaded;
 pub use lookup::{Found, LoginName, Match, Target};
 pub use public::is_public;
 pub use quantity::{Size, format_duration};
-pub use settings::{Difference, HIDDEN, Settings, differences, is_secret, settings};
+pub use settings::{
+    Difference, HIDDEN, Settings, differences, is_secret, settings, shown, shown_url,
+};
 pub use statics::{
     Acme, CertificateFiles, CertificateSource, Delivery, Direct, Eab, Fail, HostTlsRpt,
     HttpService, Limits, Listener, ListenerTls, Lmtp, Log, LoginFailures, OutgoingTls,

@@ -214,10 +214,9 @@ fn read_selector(reader: &Reader<'_>) -> Option<DkimSelector> {
     };
     let mode = std::fs::metadata(&private_key_file).map(|metadata| metadata.mode());
     if mode.is_ok_and(|mode| mode & 0o007 != 0) {
-        reader.warn(
-            "private_key_file",
-            "can be read by every user of this machine; make it 0600",
-        );
+        let file = private_key_file.display();
+        let message = format!("can be read by every user of this machine; chmod 600 {file}");
+        reader.warn("private_key_file", &message);
     }
     let algorithm = key.algorithm();
     if algorithm == DkimAlgorithm::Rsa && key.bits() < RSA_SIGNED_BITS {

@@ -131,12 +131,20 @@ pub struct Key {
     pub range: Option<(&'static str, &'static str)>,
     /// Whether this version uses the key, and not only checks it.
     pub ready: bool,
+    /// Whether the value is a secret, which no listing may show.
+    pub secret: bool,
 }
 
 impl Key {
     /// Sets the range. The bounds are included.
     pub(crate) const fn range(mut self, min: &'static str, max: &'static str) -> Self {
         self.range = Some((min, max));
+        self
+    }
+
+    /// Marks a key whose value is a secret.
+    pub(crate) const fn secret(mut self) -> Self {
+        self.secret = true;
         self
     }
 
@@ -161,6 +169,7 @@ pub(crate) const fn key(
         meaning,
         range: None,
         ready: true,
+        secret: false,
     }
 }
 
@@ -234,6 +243,26 @@ impl Node {
     /// The node of a name in this table.
     pub(crate) fn child(&self, name: &str) -> Option<&Self> {
         self.children.get(name).or(self.any.as_deref())
+    }
+
+    /// The key that a path of names belongs to. A number in the path is an index in an array. Names
+    /// behind the key are inside of its value.
+    pub(crate) fn key_of<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Option<&'static Key> {
+        let mut names = names.into_iter();
+        let mut node = self;
+        while let Some(name) = names.next() {
+            node = node.child(name)?;
+            if node.key.is_some() {
+                return node.key;
+            }
+            if node.repeated {
+                names.next();
+            }
+        }
+        None
     }
 
     /// An empty node, for a key that the schema does not have.

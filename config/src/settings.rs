@@ -9,13 +9,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml_edit::{DocumentMut, Item, Key, TableLike, Value};
 
+use crate::{
+    keys,
+    schema::{self, Kind},
+};
+
 /// The values of a document by their full keys.
 pub type Settings = BTreeMap<String, String>;
 
 /// The text that stands in the place of a secret.
 pub const HIDDEN: &str = "****";
 
-/// Names of keys whose values are secrets.
+/// Names of secrets in keys that the description of the files does not have.
 const SECRETS: &[&str] = &["secret", "authorization", "password"];
 
 /// The difference of one value between two documents.
@@ -33,10 +38,8 @@ impl Difference {
     /// The same difference with [`HIDDEN`] in the place of secrets.
     #[must_use]
     pub fn without_secrets(mut self) -> Self {
-        if is_secret(&self.key) {
-            for value in [&mut self.before, &mut self.after].into_iter().flatten() {
-                HIDDEN.clone_into(value);
-            }
+        for value in [&mut self.before, &mut self.after].into_iter().flatten() {
+            *value = shown(&self.key, value);
         }
         self
     }
@@ -65,12 +68,55 @@ pub fn differences(before: &Settings, after: &Settings) -> Vec<Difference> {
     differs.map(difference).collect()
 }
 
-/// Whether the value of a full key is a secret, which no listing may show.
+/// Whether the value of a full key of one of the files is a secret, which no listing may show.
 #[must_use]
 pub fn is_secret(key: &str) -> bool {
-    let is_index = |name: &&str| name.bytes().all(|byte| byte.is_ascii_digit());
-    let name = key.rsplit('.').find(|name| !is_index(name));
-    name.is_some_and(|name| SECRETS.contains(&name))
+    match described(key) {
+        Some(key) => key.secret,
+        None => {
+            let is_index = |name: &&str| name.bytes().all(|byte| byte.is_ascii_digit());
+            let name = key.rsplit('.').find(|name| !is_index(name));
+            name.is_some_and(|name| SECRETS.contains(&name))
+        }
+    }
+}
+
+/// The value of a full key as listings show it: [`HIDDEN`] in the place of a secret, and of the
+/// user and the password in a URL.
+#[must_use]
+pub fn shown(key: &str, value: &str) -> String {
+    if is_secret(key) {
+        return HIDDEN.to_owned();
+    }
+    let is_url = described(key).is_some_and(|key| key.kind == Kind::Url);
+    match is_url {
+        true => shown_url(value),
+        false => value.to_owned(),
+    }
+}
+
+/// A URL with [`HIDDEN`] in the place of the user and the password.
+#[must_use]
+pub fn shown_url(url: &str) -> String {
+    without_user(url).unwrap_or_else(|| url.to_owned())
+}
+
+/// A URL with [`HIDDEN`] in the place of the user and the password (RFC 3986 §3.2.1). None: it has
+/// neither.
+fn without_user(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(end)?;
+    let (_, host) = authority.rsplit_once('@')?;
+    Some(format!("{scheme}://{HIDDEN}@{host}{path}"))
+}
+
+/// The description of a full key.
+fn described(key: &str) -> Option<&'static schema::Key> {
+    let names = Key::parse(key).ok()?;
+    let names = || names.iter().map(Key::get);
+    let dynamic = keys::DYNAMIC_TREE.key_of(names());
+    dynamic.or_else(|| keys::STATIC_TREE.key_of(names()))
 }
 
 fn add_table(prefix: &str, table: &dyn TableLike, all: &mut Settings) {
@@ -175,10 +221,143 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_told_by_the_last_name_of_a_key() {
-        assert!(is_secret("accounts.a.outgoing_webhook.secret.0"));
-        assert!(is_secret("accounts.a.incoming_webhook.authorization"));
-        assert!(!is_secret("accounts.secret.quota"));
-        assert!(!is_secret("0"));
+    fn secrets_are_told_by_their_keys() {
+        for key in [
+            "accounts.a.outgoing_webhook.secret",
+            "accounts.a.outgoing_webhook.secret.0",
+            "accounts.\"a.b\".incoming_webhook.authorization",
+            "transports.relay.submission.auth.password",
+            "hooks.scan.headers.X-Token",
+            "hooks.scan.headers.\"X.Token\"",
+            "unknown.password",
+        ] {
+            assert!(is_secret(key), "{key}");
+        }
+        for key in [
+            "accounts.secret.quota",
+            "accounts.a.routes.0.transport",
+            "0",
+        ] {
+            assert!(!is_secret(key), "{key}");
+        }
+    }
+
+    /// Each key whose value can be any text is in one of two lists here. A new one belongs to the
+    /// second if others must not see its value.
+    #[test]
+    fn each_key_with_free_text_is_a_secret_or_is_not() {
+        let free = |kind: &Kind| match kind {
+            Kind::Text | Kind::Url | Kind::Secret | Kind::Map(_) => true,
+            Kind::List(kind) => matches!(kind, Kind::Text | Kind::Url),
+            _ => false,
+        };
+        let sections = keys::STATIC.iter().chain(keys::DYNAMIC);
+        let all: Vec<_> = sections.flat_map(schema::Section::iter).collect();
+        let names = |secret: bool| {
+            let keys = all
+                .iter()
+                .filter(|key| free(&key.kind) && key.secret == secret);
+            let mut names: Vec<&str> = keys.map(|key| key.name).collect();
+            names.sort_unstable();
+            names
+        };
+        assert_eq!(names(false), OPEN);
+        assert_eq!(names(true), SECRET);
+        // A secret of another kind would be a mistake, and each one is found by its full key.
+        for key in &all {
+            assert!(!key.secret || free(&key.kind), "{}", key.name);
+            let full = key.name.replace("[]", ".0");
+            let full = full.replace(['<', '>'], "");
+            assert_eq!(is_secret(&full), key.secret, "{full}");
+        }
+    }
+
+    const SECRET: &[&str] = &[
+        "accounts.<name>.incoming_webhook.authorization",
+        "accounts.<name>.incoming_webhook.secret",
+        "accounts.<name>.outgoing_webhook.authorization",
+        "accounts.<name>.outgoing_webhook.secret",
+        "hooks.<name>.headers",
+        "transports.<name>.smtp.auth.password",
+        "transports.<name>.submission.auth.password",
+        "transports.<name>.submissions.auth.password",
+    ];
+    const OPEN: &[&str] = &[
+        "accounts.<name>.description",
+        "accounts.<name>.destinations.<address>.forward_lmtp",
+        "accounts.<name>.destinations.<address>.full_name",
+        "accounts.<name>.destinations.<address>.mailbox",
+        "accounts.<name>.destinations.<address>.message_auth_required_smtp_error",
+        "accounts.<name>.destinations.<address>.rulesets[].accept_rejects_to_mailbox",
+        "accounts.<name>.destinations.<address>.rulesets[].headers_regexp",
+        "accounts.<name>.destinations.<address>.rulesets[].mailbox",
+        "accounts.<name>.full_name",
+        "accounts.<name>.incoming_webhook.url",
+        "accounts.<name>.junk_mailbox",
+        "accounts.<name>.login_disabled",
+        "accounts.<name>.outgoing_webhook.url",
+        "accounts.<name>.rejects_mailbox",
+        "accounts.<name>.routes[].transport",
+        "acme.<name>.contact_email",
+        "acme.<name>.directory_url",
+        "acme.<name>.eab.key_id",
+        "default_mailboxes",
+        "dns_update.<zone>.key_name",
+        "domains.<domain>.client_settings.imap",
+        "domains.<domain>.description",
+        "domains.<domain>.dkim.selectors.<selector>.headers",
+        "domains.<domain>.dkim.sign",
+        "domains.<domain>.dmarc.account",
+        "domains.<domain>.dmarc.mailbox",
+        "domains.<domain>.localpart_catchall_separators",
+        "domains.<domain>.mta_sts.mx",
+        "domains.<domain>.mta_sts.policy_id",
+        "domains.<domain>.routes[].transport",
+        "domains.<domain>.tls_rpt.account",
+        "domains.<domain>.tls_rpt.mailbox",
+        "hooks.<name>.auth.username",
+        "hooks.<name>.listeners",
+        "hooks.<name>.url",
+        "host_tls_rpt.account",
+        "host_tls_rpt.mailbox",
+        "listeners.<name>.account_http.path",
+        "listeners.<name>.account_https.path",
+        "listeners.<name>.admin_http.path",
+        "listeners.<name>.admin_https.path",
+        "listeners.<name>.autoconfig_https.path",
+        "listeners.<name>.metrics_http.path",
+        "listeners.<name>.mta_sts_https.path",
+        "listeners.<name>.tls.acme",
+        "listeners.<name>.webapi_http.path",
+        "listeners.<name>.webapi_https.path",
+        "milters.<name>.listeners",
+        "milters.<name>.socket",
+        "postmaster.account",
+        "postmaster.mailbox",
+        "routes[].transport",
+        "transports.<name>.fail.message",
+        "transports.<name>.smtp.auth.username",
+        "transports.<name>.socks.address",
+        "transports.<name>.submission.auth.username",
+        "transports.<name>.submissions.auth.username",
+        "user",
+        "web.redirects",
+        "webhook.proxy",
+    ];
+
+    #[test]
+    fn a_login_in_a_url_is_hidden() {
+        let key = "accounts.a.outgoing_webhook.url";
+        for (url, expected) in [
+            ("https://a.test/x?y=z@b", "https://a.test/x?y=z@b"),
+            ("https://user:pass@a.test:8/x", "https://****@a.test:8/x"),
+            ("https://user@a.test", "https://****@a.test"),
+            ("https://user:p@ss@a.test?x", "https://****@a.test?x"),
+            ("not a url", "not a url"),
+        ] {
+            assert_eq!(shown(key, url), expected);
+        }
+        let text = "https://user:pass@a.test/";
+        assert_eq!(shown("accounts.a.description", text), text);
     }
 }

@@ -63,7 +63,34 @@ fn test(conf: &Path) -> anyhow::Result<()> {
     bail!("the configuration has errors:\n{}", visible::lines(&errors))
 }
 
+/// Checks the configuration, and whether this machine can run a server with it.
 pub(super) fn check(conf: &Path) -> Findings {
+    let (mut found, loaded) = check_files(conf);
+    if let Ok(statics) = &loaded.statics {
+        found.host(statics, loaded.dynamic.as_ref().ok());
+    }
+    found
+}
+
+/// Checks the configuration in a backup. Another machine has other users, and need not have the
+/// files that lie outside of the configuration folder.
+pub(super) fn check_backup(conf: &Path) -> Findings {
+    let (mut found, loaded) = check_files(conf);
+    let Ok(statics) = &loaded.statics else {
+        return found;
+    };
+    let now = SystemTime::now();
+    for certificates in all_certificates(statics) {
+        match certificates {
+            Ok(certificates) => found.warnings.extend(certificates.warnings(now)),
+            Err(error) => found.warnings.push(format!("{error:#}")),
+        }
+    }
+    found
+}
+
+/// Reads both files.
+fn check_files(conf: &Path) -> (Findings, Loaded) {
     let mut found = Findings::default();
     let loaded = Loaded::read(conf);
     match &loaded.statics {
@@ -80,10 +107,7 @@ pub(super) fn check(conf: &Path) -> Findings {
             found.without_effect(dynamic.not_yet());
         }
     }
-    if let Ok(statics) = &loaded.statics {
-        found.files(statics, loaded.dynamic.as_ref().ok());
-    }
-    found
+    (found, loaded)
 }
 
 impl Findings {
@@ -92,8 +116,8 @@ impl Findings {
         self.warnings.extend(keys.into_iter().map(sentence));
     }
 
-    /// Looks at the files that the configuration names.
-    fn files(&mut self, statics: &Static, dynamic: Option<&Dynamic>) {
+    /// Looks at the files that the configuration names, as the user of the server sees them.
+    fn host(&mut self, statics: &Static, dynamic: Option<&Dynamic>) {
         // The server looks at these at its start, and refuses to start if its user can't read them.
         let mut needed = vec![statics.domains_file()];
         if let Some(dynamic) = dynamic {

@@ -1,6 +1,7 @@
 //! Operations through the running server or, if none runs, directly on the files and the store.
 
 use std::{
+    fs::{File, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,7 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use nix::unistd::{User, getuid};
+use nix::unistd::{User, geteuid, getuid};
 use postrider_admin::{
     AdminError, Caller, Context,
     face::client::{self, CallError},
@@ -27,7 +28,7 @@ use super::{
     output::{List, until_closed},
     runtime,
 };
-use crate::{privileges, server::resolvers, services::store_options};
+use crate::{files::DATA_LOCK, privileges, server::resolvers, services::store_options};
 
 /// How long a server may take from opening its store to answering commands.
 const SERVER_STARTS: Duration = Duration::from_secs(10);
@@ -81,6 +82,15 @@ impl Desk {
                         return Ok(Ok(()));
                     }
                 }
+                // Root becomes the user of the server to work here, and has another name in the
+                // audit log from then on. So root looks before whether a server starts.
+                if geteuid().is_root()
+                    && is_in_use(&self.statics.data_dir)
+                    && begun.elapsed() < SERVER_STARTS
+                {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
                 match self.run_here(operation.clone(), &mut each).await {
                     // Another process has the store: a server that starts, and will answer soon.
                     Err(error)
@@ -127,6 +137,12 @@ impl Desk {
             (None, Err(error)) => Err(CallError::Refused(error).into()),
         }
     }
+}
+
+/// Whether another process has the store.
+fn is_in_use(data_dir: &Path) -> bool {
+    let lock = File::open(data_dir.join(DATA_LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// The parts that operations work on, in this process. Nothing is delivered and nobody is called.
@@ -201,5 +217,20 @@ impl<T: Send, F: FnMut(T) -> io::Result<()> + Send> Sink<T> for Items<F> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_store_that_another_process_has_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!is_in_use(dir.path()));
+        let store = Store::open(postrider_store::Options::new(dir.path())).unwrap();
+        assert!(is_in_use(dir.path()));
+        store.close().await;
+        assert!(!is_in_use(dir.path()));
     }
 }

@@ -7,13 +7,14 @@ use std::{
 
 use anyhow::{Context, bail};
 use nix::unistd::{User, geteuid};
+use postrider_admin::op::config::hooks::{self, SecretFile};
 use postrider_config::{
     Errors, Static,
-    import::{Disk, Fate, Import, Note, mox, postfix, stalwart},
+    import::{Disk, Fate, Import, Note, PrivateFile, mox, postfix, stalwart},
 };
 
 use super::{
-    load_static,
+    desk::Desk,
     output::{count, print},
 };
 use crate::cli::{ImportFolder, ImportHooks};
@@ -95,11 +96,19 @@ pub(super) fn from_stalwart(conf: &Path, options: &ImportHooks) -> anyhow::Resul
         }
         return Ok(false);
     }
-    let statics = load_static(conf)?;
-    fragment.write(conf, owner(&statics.user)?)?;
+    let text = |file: PrivateFile| {
+        let content = String::from_utf8(file.content);
+        Ok(SecretFile {
+            path: file.path.to_string_lossy().into_owned(),
+            content: content.context("a secret is not in UTF-8")?,
+        })
+    };
+    let files: anyhow::Result<Vec<SecretFile>> = fragment.files.into_iter().map(text).collect();
+    let (text, files) = (fragment.text, files?);
+    Desk::of(conf)?.ask(&hooks::Import { text, files })?;
     print(&notes(&fragment.notes))?;
     print(&format!(
-        "added the hooks and milters to {}\n",
+        "added the hooks and milters to {}; they take effect at the next start\n",
         conf.display()
     ))?;
     Ok(true)

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use nix::unistd::geteuid;
 use postrider_config::Static;
 use postrider_store::{Clock as _, Options, Store, SystemClock};
 
@@ -111,6 +112,15 @@ fn print_next(statics: &Static, conf: &Path, data: &Path, dir: &Path) -> anyhow:
             "{} has files that were outside of the configuration folder; put them back where the \
              configuration names them\n",
             outside.display()
+        ))?;
+    }
+    let user = &statics.user;
+    if geteuid().is_root() && !user.is_empty() && Owner::named(user).is_none() {
+        let dir = std::path::absolute(dir)?;
+        let dir = dir.display();
+        print(&format!(
+            "there is no user {user} here: useradd --system --home-dir {dir} {user}; chown -R \
+             {user}: {dir}\n"
         ))?;
     }
     let conf = conf.display();

@@ -7,7 +7,7 @@ use postrider_config::Loaded;
 use postrider_store::inspect;
 
 use super::{
-    config,
+    config::{self, Findings},
     output::{bytes, count, print},
     visible,
 };
@@ -44,7 +44,8 @@ pub(super) fn run(options: &cli::Verify) -> anyhow::Result<()> {
 /// Checks a folder.
 pub(super) fn verify(dir: &Path) -> anyhow::Result<Verified> {
     let mut found = Verified::default();
-    let (config, data) = if dir.join(MANIFEST).exists() {
+    let is_backup = dir.join(MANIFEST).exists();
+    let (config, data) = if is_backup {
         let list = match Manifest::read(dir) {
             Ok(list) => list,
             Err(error) => {
@@ -57,7 +58,12 @@ pub(super) fn verify(dir: &Path) -> anyhow::Result<Verified> {
     } else {
         stopped(dir)?
     };
-    let accounts = config.as_deref().and_then(|conf| found.check_config(conf));
+    let check = match is_backup {
+        true => config::check_backup,
+        false => config::check,
+    };
+    let accounts = config.as_deref();
+    let accounts = accounts.and_then(|conf| found.check_config(conf, check(conf)));
     found.check_store(&data, accounts);
     Ok(found)
 }
@@ -92,9 +98,8 @@ fn stopped(dir: &Path) -> anyhow::Result<(Option<PathBuf>, PathBuf)> {
 }
 
 impl Verified {
-    /// Checks the configuration and the keys. Gives the number of accounts.
-    fn check_config(&mut self, conf: &Path) -> Option<usize> {
-        let checked = config::check(conf);
+    /// Takes what was found about the configuration and the keys. Gives the number of accounts.
+    fn check_config(&mut self, conf: &Path, checked: Findings) -> Option<usize> {
         self.faults.extend(checked.errors);
         self.warnings.extend(checked.warnings);
         let loaded = Loaded::read(conf).dynamic.ok();

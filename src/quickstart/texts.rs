@@ -9,7 +9,7 @@ use super::findings::Facts;
 /// The names of the keys that quickstart makes.
 #[derive(Clone, Debug)]
 pub(super) struct KeyFiles {
-    /// Selectors with their files below `dkim/`. The first two sign, the others wait.
+    /// Selectors with the paths of their files. The first two sign, the others wait.
     pub(super) dkim: Vec<(String, String)>,
     /// The files of the host keys below `hostkeys/`.
     pub(super) host: Vec<String>,
@@ -171,7 +171,7 @@ impl Subject<'_> {
             },
         );
         for (selector, file) in &self.keys.dkim {
-            let file = quoted(&format!("dkim/{file}"));
+            let file = quoted(file);
             let _ = writeln!(
                 text,
                 "selectors.{} = {{ private_key_file = {file} }}",

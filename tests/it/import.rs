@@ -51,8 +51,12 @@ async fn mox_is_imported_once_and_the_result_passes_the_test() {
     let dir = tempfile::tempdir().unwrap();
     let from = dir.path().join("mox");
     copy(&samples("mox/small/in"), &from);
-    // The user of the server must exist when root runs this test.
-    let user = User::from_uid(geteuid()).unwrap().unwrap().name;
+    // The user of the server must exist, and root is no such user. It must reach its files.
+    let user = match geteuid().is_root() {
+        true => "nobody".to_owned(),
+        false => User::from_uid(geteuid()).unwrap().unwrap().name,
+    };
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let statics = fs::read_to_string(from.join("mox.conf")).unwrap();
     // Without its public listener the server needs no certificate.
     let (before, public) = statics.split_once("\tpublic:\n").unwrap();
@@ -140,12 +144,9 @@ async fn a_folder_without_the_files_changes_nothing() {
 async fn hooks_of_stalwart_are_printed_or_added() {
     let dir = tempfile::tempdir().unwrap();
     let conf = dir.path().join("postrider.conf");
-    let user = User::from_uid(geteuid()).unwrap().unwrap().name;
-    let statics = format!(
-        "hostname = \"h.example\"\nuser = {user:?}\npostmaster.account = \"a\"\n\
-         [listeners.l]\nips = [\"127.0.0.1\"]\nsmtp = {{}}\n"
-    );
-    fs::write(&conf, &statics).unwrap();
+    let statics = "data_dir = \"data\"\nhostname = \"h.example\"\nuser = \"\"\n\
+        postmaster.account = \"a\"\n[listeners.l]\nips = [\"127.0.0.1\"]\nsmtp = {}\n";
+    fs::write(&conf, statics).unwrap();
     let dynamic = "[domains.\"h.example\"]\n[accounts.a]\ndomain = \"h.example\"\n";
     fs::write(dir.path().join("domains.conf"), dynamic).unwrap();
     let from = samples("stalwart/hooks/config.toml");
@@ -163,13 +164,22 @@ async fn hooks_of_stalwart_are_printed_or_added() {
     let write = [&arguments[..], &["--write"]].concat();
     let (code, out, err) = told(program::run(&conf, &write).await);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(
+        out.contains("; they take effect at the next start\n"),
+        "{out}"
+    );
     assert!(out.ends_with("config OK\n"), "{out}");
+    let (_, audited, _) = told(program::run(&conf, &["audit", "list"]).await);
+    let entry = "hooks.import postrider.conf: done\n";
+    assert!(audited.contains(entry), "{audited}");
+    assert!(audited.contains("hooks.spam-scan"), "{audited}");
+    assert!(!audited.contains("hook-secret"), "{audited}");
     let secret = dir.path().join("hooks/spam-scan.secret");
     assert_eq!(fs::read_to_string(&secret).unwrap(), "hook-secret-1\n");
     let mode = fs::metadata(&secret).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let written = fs::read_to_string(&conf).unwrap();
-    assert!(written.starts_with(&statics), "{written}");
+    assert!(written.starts_with(statics), "{written}");
 
     let (code, _, err) = told(program::run(&conf, &write).await);
     assert_eq!(code, 1);

@@ -24,6 +24,7 @@ mod log;
 mod mx;
 mod operate;
 mod returned;
+mod rights;
 mod service;
 mod submission;
 mod support;

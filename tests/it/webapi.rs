@@ -6,7 +6,9 @@ use postrider_webapi::{
     client::{Client, ClientError, Login},
 };
 
-use crate::support::{PASSWORD, World, message, patience::patiently, program, remote::Remote};
+use crate::support::{
+    PASSWORD, Setup, World, message, patience::patiently, program, remote::Remote, webapi,
+};
 
 fn base(world: &World) -> String {
     let address = world.server.address("webapi_http").unwrap();
@@ -218,4 +220,29 @@ async fn the_command_calls_the_api_and_follows_events() {
         None | Some(Err(_)) => {}
         Some(Ok(event)) => panic!("{event:?}"),
     }
+}
+
+/// The listener for this machine has a hostname that means nothing to others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_has_the_name_of_the_server_and_not_of_the_listener() {
+    let remote = Remote::start(|_, _| None).await;
+    let setup = Setup {
+        statics: "[listeners.inner]\nips = [\"127.0.0.1\"]\nhostname = \"localhost\"\n\
+            webapi_http = { enabled = true, port = 0 }\n"
+            .to_owned(),
+        ..Setup::default()
+    };
+    let world = World::facing_with(&remote, setup).await;
+    let mut services = world.server.addresses().iter();
+    let (_, inner) = services
+        .find(|(name, _)| name == "inner.webapi_http")
+        .unwrap();
+    let request = r#"{"To": [{"Address": "rcpt@remote.test"}], "Text": "Hello."}"#;
+    let sent = webapi(*inner, "app@example.org", "Send", request).await;
+    let id = sent["MessageID"].as_str().unwrap();
+    assert!(id.ends_with("@mail.example.org>"), "{id}");
+    let received = remote.wait_for(1).await;
+    let text = &received[0].text;
+    assert!(text.contains(" by mail.example.org\r\n"), "{text}");
+    assert!(!text.contains("localhost"), "{text}");
 }

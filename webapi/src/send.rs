@@ -186,7 +186,7 @@ async fn compose(
 ) -> Result<Composed, ApiError> {
     let received = Received {
         from: None,
-        by: context.endpoint.hostname.ascii(),
+        by: context.statics.hostname.ascii(),
         with: if context.endpoint.tls {
             "HTTPS"
         } else {

@@ -7,8 +7,9 @@
 //! - [`domains`], [`accounts`], [`addresses`], [`aliases`], [`dkim`], [`routes`]: the things in the
 //!   file.
 //! - [`settings`]: any value of the file by its key.
+//! - [`hooks`]: hooks and milters of another server, which go to `postrider.conf`.
 //! - `document`: how the text of the file changes.
-//! - `keyfile`: the files with private keys.
+//! - [`keyfile`]: the files with private keys.
 
 pub mod accounts;
 pub mod addresses;
@@ -16,7 +17,8 @@ pub mod aliases;
 pub mod dkim;
 mod document;
 pub mod domains;
-mod keyfile;
+pub mod hooks;
+pub mod keyfile;
 pub mod routes;
 pub mod settings;
 

@@ -20,7 +20,7 @@ mod records;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use postrider_config::DomainConfig;
 use postrider_smtp::Domain;
@@ -75,7 +75,7 @@ impl Operation for Records {
         context: &Context,
         items: &mut impl Sink<RecordItem>,
     ) -> Result<(), AdminError> {
-        let world = World::of(context);
+        let world = World::of(context).await;
         items.send(world.records(&self.domain).await?).await
     }
 }
@@ -88,7 +88,7 @@ impl Operation for Check {
         context: &Context,
         items: &mut impl Sink<CheckItem>,
     ) -> Result<(), AdminError> {
-        let world = World::of(context);
+        let world = World::of(context).await;
         items.send(world.check(&self.domain).await?).await
     }
 }
@@ -98,7 +98,7 @@ impl Single for Publish {
 
     async fn answer(self, context: &Context) -> Result<Published, AdminError> {
         let Self { domain, dry_run } = self;
-        let result = World::of(context).publish(&domain, dry_run).await;
+        let result = World::of(context).await.publish(&domain, dry_run).await;
         if !dry_run {
             audit(context, &domain, &result).await;
         }
@@ -113,7 +113,10 @@ pub async fn publish_after_add(
     domain: &Domain,
 ) -> Option<Result<Published, AdminError>> {
     publish::zone_of(&context.statics, domain.ascii())?;
-    let result = World::of(context).publish(domain.ascii(), false).await;
+    let result = World::of(context)
+        .await
+        .publish(domain.ascii(), false)
+        .await;
     audit(context, domain.ascii(), &result).await;
     Some(result)
 }
@@ -136,9 +139,20 @@ async fn audit(context: &Context, domain: &str, result: &Result<Published, Admin
 
 impl World {
     /// The parts of the running server that the operations need.
-    #[must_use]
-    pub fn of(context: &Context) -> Self {
+    pub async fn of(context: &Context) -> Self {
+        let mut ca_accounts = BTreeMap::new();
+        for acme in context.statics.acme.values() {
+            let directory = &acme.directory_url;
+            match context.store.acme_account(directory).await {
+                Ok(account) => {
+                    let uri = account.and_then(|it| facts::account_uri(&it.credentials));
+                    ca_accounts.extend(uri.map(|uri| (directory.clone(), uri)));
+                }
+                Err(error) => warn!(%error, directory, "failed to read the account at the CA"),
+            }
+        }
         Self {
+            ca_accounts,
             statics: Arc::clone(&context.statics),
             config: context.config.load_full(),
             resolver: Arc::clone(&context.resolver),
@@ -220,6 +234,11 @@ impl World {
         let gathered =
             tokio::task::spawn_blocking(move || HostFacts::gather(&statics, &interfaces())).await;
         let (mut facts, warnings) = gathered.unwrap_or_default();
+        for ca in &mut facts.cas {
+            let known = ca.directories.iter();
+            let known = known.filter_map(|directory| self.ca_accounts.get(directory).cloned());
+            ca.account_uris = known.collect();
+        }
         if !facts.tls_keys.is_empty() {
             let lookup = self.resolver.addresses(self.statics.hostname.ascii());
             let answer = tokio::time::timeout(DNSSEC_TIME, lookup).await;

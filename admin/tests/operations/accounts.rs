@@ -203,3 +203,44 @@ async fn a_new_account_inherits_no_password_of_an_old_one() {
     .await;
     assert!(store.credential("mira").await.unwrap().is_none());
 }
+
+/// Each key of both files that names an account keeps that account. A new key of this kind needs a
+/// line here.
+#[tokio::test]
+async fn an_account_that_a_file_names_stays_and_the_refusal_says_where() {
+    let described = postrider_config::describe().into_iter();
+    let named: Vec<&str> = described
+        .map(|key| key.key)
+        .filter(|key| key.ends_with(".account"))
+        .collect();
+    let lines = [
+        ("postmaster.account", "app"),
+        ("host_tls_rpt.account", "host"),
+        ("domains.<domain>.dmarc.account", "dmarc"),
+        ("domains.<domain>.tls_rpt.account", "tls"),
+    ];
+    let (keys, owners): (Vec<&str>, Vec<&str>) = lines.into_iter().unzip();
+    assert_eq!(named, keys);
+    let statics = "hostname = \"mail.example.org\"\npostmaster.account = \"app\"\n\
+        host_tls_rpt.account = \"host\"\n[listeners.l]\nips = [\"127.0.0.1\"]\n";
+    let mut dynamics = "[domains.\"example.org\"]\ndmarc.account = \"dmarc\"\n\
+        tls_rpt.account = \"tls\"\n"
+        .to_owned();
+    for owner in &owners {
+        dynamics += &format!(
+            "[accounts.{owner}]\ndomain = \"example.org\"\n\
+             destinations.\"{owner}@example.org\" = {{}}\n"
+        );
+    }
+    let desk = Desk::with(statics, &dynamics);
+    for (key, owner) in lines {
+        let remove = accounts::Remove {
+            account: owner.to_owned(),
+        };
+        let text = desk.refuses(remove, Code::Invalid, "account").await;
+        let key = key.replace("<domain>", "\"example.org\"");
+        assert!(text.contains(&key), "{key}: {text}");
+        assert!(text.starts_with(owner), "{text}");
+    }
+    assert_eq!(desk.text(), dynamics);
+}

@@ -1,8 +1,10 @@
 //! A new domain in a zone of `dns_update`: its records are published at once, and a failure of the
 //! server does not hold up the domain.
 
-use postrider_admin::op::{audit, config::domains};
+use postrider_admin::op::{audit, config::domains, dns};
 use postrider_dns::{FakePrimary, KeyAlgorithm, RecordType, UpdateKey};
+use postrider_store::AcmeAccount;
+use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::Desk;
@@ -101,4 +103,35 @@ async fn a_new_domain_is_published_at_once() {
     // Without a zone nothing is tried.
     let added = add(&desk, "plain.test").await;
     assert_eq!((added.published, added.publish_problem), (None, None));
+}
+
+/// The account at the CA is in the store. Its URI narrows the CAA records.
+#[tokio::test]
+async fn the_records_name_the_account_at_the_ca() {
+    let statics = "hostname = \"mail.example.org\"\n[postmaster]\naccount = \"app\"\n\
+        [acme.le]\ncontact_email = \"app@example.org\"\n\
+        [listeners.l]\nips = [\"192.0.2.10\"]\nsmtp = {}\nautoconfig_https = {}\n\
+        tls.acme = \"le\"\n";
+    let desk = Desk::with(statics, DYNAMICS);
+    let caa = async || {
+        let domain = "example.org".to_owned();
+        let records = desk.list(dns::Records { domain }).await.into_iter();
+        let caa = records.filter(|record| record.record_type == "CAA");
+        caa.map(|record| (record.content, record.later))
+            .collect::<Vec<_>>()
+    };
+    let usual = ("0 issue \"letsencrypt.org\"".to_owned(), false);
+    assert_eq!(caa().await, std::slice::from_ref(&usual));
+    let uri = "https://acme-v02.api.letsencrypt.org/acme/acct/7";
+    let account = AcmeAccount {
+        directory: "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
+        eab_key_id: String::new(),
+        credentials: json!({"id": uri, "key_pkcs8": "", "directory": null}).to_string(),
+        created: desk.context.clock.now(),
+    };
+    desk.context.store.set_acme_account(account).await.unwrap();
+    let narrow = format!(
+        "0 issue \"letsencrypt.org; accounturi={uri}; validationmethods=tls-alpn-01,http-01\""
+    );
+    assert_eq!(caa().await, [usual, (narrow, true)]);
 }

@@ -10,7 +10,7 @@ use std::{
 use toml_edit::{DocumentMut, Item};
 
 use super::{Fragment, Import, PrivateFile};
-use crate::{dynamics::folder_of, error::Errors, file::replace, statics::Static};
+use crate::{dynamics::folder_of, error::Errors, file::replace_if, statics::Static};
 
 /// The mode of the two files. The server's group may read them.
 const CONFIGURATION: u32 = 0o640;
@@ -36,6 +36,9 @@ pub enum WriteError {
     /// The new file would have errors.
     #[error("{0}")]
     Invalid(Errors),
+    /// Somebody saved the file meanwhile.
+    #[error("{} was saved by somebody else meanwhile; nothing was written, so try again", .0.display())]
+    Changed(PathBuf),
     /// A step failed.
     #[error("failed to write {}: {source}", path.display())]
     Io {
@@ -96,12 +99,13 @@ impl Import {
 
 impl Fragment {
     /// Adds the tables to the end of `postrider.conf`, and writes the private files beside it.
-    /// `owner` is the user and the group that the private files are given to.
+    /// The caller keeps other programs from doing the same.
     ///
     /// # Errors
     /// If one of the files is there already, the new `postrider.conf` would have errors (such as
-    /// two hooks of the same name), or a step fails. Then nothing was added.
-    pub fn write(&self, conf: &Path, owner: Option<(u32, u32)>) -> Result<(), WriteError> {
+    /// two hooks of the same name), somebody saves it meanwhile, or a step fails. Then nothing was
+    /// added.
+    pub fn write(&self, conf: &Path) -> Result<(), WriteError> {
         // Follow a link, so that the link stays and the file behind it changes.
         let target = fs::canonicalize(conf).map_err(failed(conf))?;
         let old = fs::read_to_string(&target).map_err(failed(conf))?;
@@ -121,31 +125,43 @@ impl Fragment {
         Static::parse(&new, conf).map_err(WriteError::Invalid)?;
         let files: Vec<Output<'_>> = self.files.iter().map(Output::private).collect();
         let folder = folder_of(&target);
-        let placed = write_all(folder, &files, owner)?;
-        replace(&target, new.as_bytes()).map_err(|source| {
+        let placed = write_all(folder, &files, None)?;
+        let replaced = match replace_if(&target, old.as_bytes(), new.as_bytes()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(WriteError::Changed(conf.to_owned())),
+            Err(source) => Err(failed(conf)(source)),
+        };
+        if replaced.is_err() {
             take_back(&placed);
-            failed(conf)(source)
-        })
+        }
+        replaced
+    }
+
+    /// The names of the tables, such as `hooks.scan`.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        tables(&self.text)
     }
 
     /// The tables of the fragment that a file has too.
     fn names_in(&self, old: &str) -> Vec<String> {
-        let parse = |text: &str| text.parse::<DocumentMut>().unwrap_or_default();
-        let (old, new) = (parse(old), parse(&self.text));
-        let mut names = Vec::new();
-        for kind in ["hooks", "milters"] {
-            let table = |document: &DocumentMut| {
-                let table = document.get(kind).and_then(Item::as_table_like);
-                table.map_or_else(Vec::new, |table| {
-                    table.iter().map(|(name, _)| name.to_owned()).collect()
-                })
-            };
-            let there = table(&old);
-            let both = table(&new).into_iter().filter(|name| there.contains(name));
-            names.extend(both.map(|name| format!("{kind}.{name}")));
-        }
+        let there = tables(old);
+        let mut names = self.names();
+        names.retain(|name| there.contains(name));
         names
     }
+}
+
+/// The names of the hooks and milters in a text.
+fn tables(text: &str) -> Vec<String> {
+    let document: DocumentMut = text.parse().unwrap_or_default();
+    let mut names = Vec::new();
+    for kind in ["hooks", "milters"] {
+        let table = document.get(kind).and_then(Item::as_table_like);
+        let tables = table.into_iter().flat_map(toml_edit::TableLike::iter);
+        names.extend(tables.map(|(name, _)| format!("{kind}.{name}")));
+    }
+    names
 }
 
 /// A file to write.
@@ -203,14 +219,17 @@ fn take_back(placed: &[PathBuf]) {
     }
 }
 
-/// Makes a folder that only its owner may enter. A folder that is there stays as it is.
+/// Makes a folder that only its owner may enter, and the missing folders above it, which the owner
+/// must enter too. A folder that is there stays as it is.
 fn make_folder(folder: &Path, owner: Option<(u32, u32)>) -> Result<(), WriteError> {
     if folder.as_os_str().is_empty() || folder.is_dir() {
         return Ok(());
     }
+    let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = folder.ancestors().take_while(missing).collect();
     let mut builder = DirBuilder::new();
     let made = builder.recursive(true).mode(FOLDER).create(folder);
-    made.and_then(|()| give(folder, owner))
+    made.and_then(|()| missing.into_iter().try_for_each(|path| give(path, owner)))
         .map_err(failed(folder))
 }
 
@@ -343,6 +362,26 @@ mod tests {
         assert_eq!(fs::read(folder.join("domains.conf")).unwrap(), b"dynamic");
     }
 
+    /// The server must be able to enter each folder above its files.
+    #[test]
+    fn the_owner_gets_all_new_folders_and_no_other() {
+        use std::os::unix::fs::MetadataExt as _;
+
+        if !nix::unistd::geteuid().is_root() {
+            println!("skipped: only root gives files away");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        import()
+            .write(&dir.path().join("a/b/config"), Some((4321, 4322)))
+            .unwrap();
+        let owner = |name: &str| fs::metadata(dir.path().join(name)).unwrap().uid();
+        for name in ["a", "a/b", "a/b/config", "a/b/config/dkim"] {
+            assert_eq!(owner(name), 4321, "{name}");
+        }
+        assert_eq!((owner("."), owner("a/b/config/dkim/key.pem")), (0, 4321));
+    }
+
     #[test]
     fn no_file_is_overwritten_and_none_is_added_beside_one() {
         for there in ["postrider.conf", "domains.conf", "dkim/key.pem"] {
@@ -390,23 +429,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let conf = dir.path().join("postrider.conf");
         fs::write(&conf, old).unwrap();
-        fragment.write(&conf, None).unwrap();
+        fragment.write(&conf).unwrap();
         let new = fs::read_to_string(&conf).unwrap();
         assert_eq!(new, format!("{old}\n\n{}", fragment.text));
         assert_eq!(mode(&dir.path().join("hooks/a.secret")), 0o600);
         // A second time, the hook is there.
-        let error = fragment.write(&conf, None).unwrap_err().to_string();
+        let error = fragment.write(&conf).unwrap_err().to_string();
         assert!(error.starts_with("hooks.a is in "), "{error}");
         assert_eq!(fs::read_to_string(&conf).unwrap(), new);
         // The secret alone is there.
         fs::write(&conf, old).unwrap();
-        let error = fragment.write(&conf, None).unwrap_err().to_string();
+        let error = fragment.write(&conf).unwrap_err().to_string();
         assert!(error.contains("a.secret is there already"), "{error}");
         assert_eq!(fs::read_to_string(&conf).unwrap(), old);
         assert_eq!(names(dir.path()), ["hooks", "postrider.conf"]);
         // There is no file to add to.
         fs::remove_file(&conf).unwrap();
-        let error = fragment.write(&conf, None).unwrap_err().to_string();
+        let error = fragment.write(&conf).unwrap_err().to_string();
         assert!(error.starts_with("failed to write "), "{error}");
     }
 }

@@ -165,7 +165,7 @@ fn content(
         boundary: header::random_id(rng),
     };
     if message.message_id.is_empty() {
-        message.message_id = header::message_id(rng, context.endpoint.hostname.ascii());
+        message.message_id = header::message_id(rng, context.statics.hostname.ascii());
     }
     message.smtputf8 = needs_smtputf8(&message);
     Ok(message)

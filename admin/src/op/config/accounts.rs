@@ -1,6 +1,8 @@
 //! Accounts: add, remove, list, change, suspend.
 
-use postrider_config::{Account, DestinationAddress, Dynamic, toml_edit::InlineTable};
+use postrider_config::{
+    Account, DestinationAddress, Dynamic, ReportAddress, Static, shown_url, toml_edit::InlineTable,
+};
 use postrider_smtp::Address;
 use postrider_store::{MailId, StoreError, SuppressionId};
 use serde::{Deserialize, Serialize};
@@ -44,9 +46,10 @@ pub struct AccountItem {
     pub failure_dsn: String,
     pub max_outgoing_messages_per_day: u32,
     pub max_first_time_recipients_per_day: u32,
-    /// The URL of the webhook for events of sent messages; empty without a webhook.
+    /// The URL of the webhook for events of sent messages, without a login in it; empty without a
+    /// webhook.
     pub outgoing_webhook: String,
-    /// The URL of the webhook for received messages; empty without a webhook.
+    /// The URL of the webhook for received messages, likewise.
     pub incoming_webhook: String,
 }
 
@@ -67,8 +70,12 @@ impl AccountItem {
             failure_dsn: account.failure_dsn.to_string(),
             max_outgoing_messages_per_day: account.max_outgoing_messages_per_day,
             max_first_time_recipients_per_day: account.max_first_time_recipients_per_day,
-            outgoing_webhook: outgoing.map(|hook| hook.url.clone()).unwrap_or_default(),
-            incoming_webhook: incoming.map(|hook| hook.url.clone()).unwrap_or_default(),
+            outgoing_webhook: outgoing
+                .map(|hook| shown_url(&hook.url))
+                .unwrap_or_default(),
+            incoming_webhook: incoming
+                .map(|hook| shown_url(&hook.url))
+                .unwrap_or_default(),
         }
     }
 }
@@ -252,29 +259,48 @@ impl Remove {
     fn remove(&self, edit: &mut Edit<'_>) -> Result<(), AdminError> {
         let (name, before) = (self.account.as_str(), edit.before);
         edit.account(name)?;
-        let refused = |text: String| Err(AdminError::invalid(text).at("account"));
-        if edit.statics.postmaster.account == name {
-            return refused(format!(
-                "{name} is the account of the postmaster; name another in postrider.conf first \
-                 (postmaster.account)"
-            ));
-        }
-        for (domain, config) in &before.domains {
-            for (key, report) in [("dmarc", &config.dmarc), ("tls_rpt", &config.tls_rpt)] {
-                if report.as_ref().is_some_and(|report| report.account == name) {
-                    let domain = domain.unicode();
-                    return refused(format!(
-                        "{name} gets the reports of {domain}; change domains.{domain:?}.{key}.account \
-                         first"
-                    ));
-                }
-            }
+        if let Some(place) = needed_by(edit.statics, before, name) {
+            let text = format!("{name} {place}");
+            return Err(AdminError::invalid(text).at("account"));
         }
         let left = edit.leave_aliases(|member| is_of(before, name, member));
         left.map_err(|error| error.at("account"))?;
         document::remove(edit.document, &["accounts", name])?;
         Ok(())
     }
+}
+
+/// The place in one of the files that names an account, so that the account can't go: the end of a
+/// sentence. Aliases name addresses, and are not looked at here.
+fn needed_by(statics: &Static, config: &Dynamic, account: &str) -> Option<String> {
+    if statics.postmaster.account == account {
+        return Some(
+            "is the account of the postmaster; name another in postrider.conf first \
+             (postmaster.account), and restart the server"
+                .to_owned(),
+        );
+    }
+    let of_host = statics.host_tls_rpt.as_ref();
+    if of_host.is_some_and(|reports| reports.account == account) {
+        return Some(
+            "gets the reports about TLS to this host; name another in postrider.conf first \
+             (host_tls_rpt.account), and restart the server"
+                .to_owned(),
+        );
+    }
+    config.domains.iter().find_map(|(domain, settings)| {
+        let reports = [("dmarc", &settings.dmarc), ("tls_rpt", &settings.tls_rpt)];
+        let gets = |report: &Option<ReportAddress>| {
+            report
+                .as_ref()
+                .is_some_and(|report| report.account == account)
+        };
+        let (key, _) = reports.into_iter().find(|(_, report)| gets(report))?;
+        let domain = domain.unicode();
+        Some(format!(
+            "gets the reports of {domain}; change domains.{domain:?}.{key}.account first"
+        ))
+    })
 }
 
 /// Ends the messages of an account that is not in the configuration any more, and removes its data.

@@ -194,7 +194,7 @@ impl Add {
             Some(Ok(published)) => (Some(published), None),
             Some(Err(error)) => (None, Some(error.text)),
         };
-        let records = World::of(context).records(plan.domain.ascii()).await;
+        let records = World::of(context).await.records(plan.domain.ascii()).await;
         Ok(Added {
             // Without them the domain may have been removed again already.
             records: records.unwrap_or_default(),

@@ -151,11 +151,13 @@ impl Single for Add {
             let index = index.transpose()?;
             if !edit.statics.transports.contains_key(&self.transport) {
                 let known = edit.statics.transports.keys().cloned().collect::<Vec<_>>();
-                let text = format!(
-                    "there is no transport {:?} in postrider.conf; there are: {}",
-                    self.transport,
-                    known.join(", ")
-                );
+                let known = match known.as_slice() {
+                    [] => "there are none; add a table [transports.NAME]".to_owned(),
+                    known => format!("there are: {}", known.join(", ")),
+                };
+                let transport = &self.transport;
+                let text =
+                    format!("there is no transport {transport:?} in postrider.conf; {known}");
                 return Err(AdminError::not_found(text).at("transport"));
             }
             let path: Vec<&str> = path.iter().map(String::as_str).collect();

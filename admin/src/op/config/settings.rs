@@ -65,10 +65,7 @@ impl Operation for Get {
         let found = all.filter(|(key, _)| is_wanted(key));
         let found: Vec<SettingItem> = found
             .map(|(key, value)| SettingItem {
-                value: match is_secret(&key) {
-                    true => HIDDEN.to_owned(),
-                    false => value,
-                },
+                value: postrider_config::shown(&key, &value),
                 key,
             })
             .collect();
@@ -200,6 +197,8 @@ fn apply(edit: &mut Edit<'_>, names: Vec<String>, setting: &Setting) -> Result<(
     let full = joined(&names);
     let value = match &setting.value {
         Some(text) if text == HIDDEN && is_secret(&full) => return Ok(()),
+        // A URL with a login comes back as it was shown.
+        Some(text) if text.contains(HIDDEN) && is_shown(edit, &full, text) => return Ok(()),
         Some(text) => Some(value(place, text).map_err(|text| {
             AdminError::invalid(format!("{full} {text}")).at(setting.key.clone())
         })?),
@@ -227,6 +226,13 @@ fn apply(edit: &mut Edit<'_>, names: Vec<String>, setting: &Setting) -> Result<(
         [] => set_element(edit, array, index, value),
         below => set_in_element(edit, array, index, below, value),
     }
+}
+
+/// Whether a text is what listings show for the present value of a key.
+fn is_shown(edit: &Edit<'_>, key: &str, text: &str) -> bool {
+    let present = postrider_config::settings(edit.document);
+    let present = present.get(key);
+    present.is_some_and(|value| postrider_config::shown(key, value) == text)
 }
 
 fn no_element(array: &[&str], index: usize, length: usize) -> AdminError {

@@ -18,7 +18,7 @@ pub(super) mod tags;
 mod tls;
 mod web;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
 
 use postrider_config::{DomainConfig, Dynamic, Static};
 use postrider_dns::{DnsError, Resolver};
@@ -89,6 +89,8 @@ pub struct World {
     pub dialer: Arc<dyn Dialer>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The URIs of our accounts at CAs, by the URL of the CA's directory.
+    pub ca_accounts: BTreeMap<String, String>,
 }
 
 /// The domain that a check is about, with all that rows need.

@@ -44,8 +44,10 @@ pub struct TlsKey {
 pub struct Ca {
     /// Its name in CAA records.
     pub issuer: Domain,
-    /// The URI of our account, if it is known.
-    pub account_uri: Option<String>,
+    /// The URLs of its directories that the configuration names.
+    pub directories: Vec<String>,
+    /// The URIs of our accounts there that are known.
+    pub account_uris: Vec<String>,
 }
 
 impl HostFacts {
@@ -96,15 +98,21 @@ impl HostFacts {
             let CertificateSource::Acme(account) = &tls.source else {
                 continue;
             };
-            let account = statics.acme.get(account);
-            let issuer = account.and_then(|account| account.issuer.clone());
-            if let Some(issuer) = issuer
-                && cas.iter().all(|ca| ca.issuer != issuer)
-            {
-                cas.push(Ca {
-                    issuer,
-                    account_uri: None,
-                });
+            let Some(account) = statics.acme.get(account) else {
+                continue;
+            };
+            let Some(issuer) = &account.issuer else {
+                continue;
+            };
+            let directory = &account.directory_url;
+            match cas.iter_mut().find(|ca| ca.issuer == *issuer) {
+                Some(ca) if ca.directories.contains(directory) => {}
+                Some(ca) => ca.directories.push(directory.clone()),
+                None => cas.push(Ca {
+                    issuer: issuer.clone(),
+                    directories: vec![directory.clone()],
+                    account_uris: Vec::new(),
+                }),
             }
         }
         let facts = Self {
@@ -122,6 +130,27 @@ impl HostFacts {
     pub fn is_own(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)
     }
+}
+
+impl Ca {
+    /// Whether one of our accounts has this URI, or may have it.
+    #[must_use]
+    pub fn may_have(&self, account_uri: &str) -> bool {
+        self.account_uris.len() < self.directories.len()
+            || self.account_uris.iter().any(|uri| uri == account_uri)
+    }
+}
+
+/// The URI of an account at a CA, from the form in which the ACME library keeps the account.
+pub(super) fn account_uri(credentials: &str) -> Option<String> {
+    /// The part of the form that CAA records need.
+    #[derive(serde::Deserialize)]
+    struct Credentials {
+        id: String,
+    }
+
+    let credentials: Credentials = serde_json::from_str(credentials).ok()?;
+    Some(credentials.id)
 }
 
 /// The public addresses at which mail arrives. If there are none, the private ones: a lab has no

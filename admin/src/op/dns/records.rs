@@ -278,8 +278,8 @@ impl List<'_> {
             }
         }
         for ca in &self.facts.cas {
-            let Some(uri) = &ca.account_uri else { continue };
-            for name in &names {
+            let uris = ca.account_uris.iter();
+            for (uri, name) in uris.flat_map(|uri| names.iter().map(move |name| (uri, name))) {
                 let record = issue(format!(
                     "{}; accounturi={uri}; validationmethods=tls-alpn-01,http-01",
                     ca.issuer.ascii()

@@ -114,6 +114,7 @@ impl Files {
             resolver: Arc::new(resolver),
             dialer,
             clock: Arc::new(ManualClock::new(Time(NOW * 1_000_000))),
+            ca_accounts: BTreeMap::new(),
         }
     }
 }

@@ -147,7 +147,7 @@ fn refusal(records: &[Caa], ca: &Ca) -> Option<String> {
         parameters.into_iter().all(|(name, given)| {
             let given = given.trim();
             match name.trim().to_ascii_lowercase().as_str() {
-                "accounturi" => ca.account_uri.as_deref().is_none_or(|uri| uri == given),
+                "accounturi" => ca.may_have(given),
                 "validationmethods" => given
                     .split(',')
                     .any(|method| METHODS.contains(&method.trim())),

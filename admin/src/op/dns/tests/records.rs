@@ -28,7 +28,7 @@ fn items(wanted: &[Wanted]) -> Vec<RecordItem> {
 fn the_records_of_a_domain() {
     let files = Files::new("", |_, _| {});
     let mut facts = files.facts();
-    facts.cas[0].account_uri = Some("https://acme.example/acct/1".into());
+    facts.cas[0].account_uris = vec!["https://acme.example/acct/1".into()];
     let domain = "example.org".parse().unwrap();
     let config = &files.config.domains[&domain];
     let items = items(&wanted(&files.statics, config, &domain, &facts));
@@ -147,7 +147,8 @@ fn a_key_file_that_is_no_key_is_told() {
     let issuer = "letsencrypt.org".parse().unwrap();
     let ca = Ca {
         issuer,
-        account_uri: None,
+        directories: vec!["https://acme-v02.api.letsencrypt.org/directory".into()],
+        account_uris: Vec::new(),
     };
     assert_eq!(facts.cas, [ca]);
 }
