@@ -1,7 +1,7 @@
 //! Accounts: add, remove, list, change, suspend.
 
 use postrider_config::{Account, DestinationAddress, Dynamic, toml_edit::InlineTable};
-use postrider_smtp::Address;
+use postrider_smtp::{Address, Domain};
 use postrider_store::{MailId, StoreError, SuppressionId};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -251,25 +251,7 @@ impl Remove {
 impl Remove {
     fn remove(&self, edit: &mut Edit<'_>) -> Result<(), AdminError> {
         let (name, before) = (self.account.as_str(), edit.before);
-        edit.account(name)?;
-        let refused = |text: String| Err(AdminError::invalid(text).at("account"));
-        if edit.statics.postmaster.account == name {
-            return refused(format!(
-                "{name} is the account of the postmaster; name another in postrider.conf first \
-                 (postmaster.account)"
-            ));
-        }
-        for (domain, config) in &before.domains {
-            for (key, report) in [("dmarc", &config.dmarc), ("tls_rpt", &config.tls_rpt)] {
-                if report.as_ref().is_some_and(|report| report.account == name) {
-                    let domain = domain.unicode();
-                    return refused(format!(
-                        "{name} gets the reports of {domain}; change domains.{domain:?}.{key}.account \
-                         first"
-                    ));
-                }
-            }
-        }
+        check_unused(edit, name, &|_| false)?;
         let left = edit.leave_aliases(|member| is_of(before, name, member));
         left.map_err(|error| error.at("account"))?;
         document::remove(edit.document, &["accounts", name])?;
@@ -277,8 +259,41 @@ impl Remove {
     }
 }
 
+/// Checks that an account exists and nothing needs it. Reports of domains that go do not need it.
+pub(super) fn check_unused(
+    edit: &Edit<'_>,
+    name: &str,
+    is_gone: &dyn Fn(&Domain) -> bool,
+) -> Result<(), AdminError> {
+    edit.account(name)?;
+    let refused = |text: String| Err(AdminError::invalid(text).at("account"));
+    if edit.statics.postmaster.account == name {
+        return refused(format!(
+            "{name} is the account of the postmaster; name another in postrider.conf first \
+             (postmaster.account)"
+        ));
+    }
+    let domains = edit.before.domains.iter();
+    for (domain, config) in domains.filter(|(domain, _)| !is_gone(domain)) {
+        for (key, report) in [("dmarc", &config.dmarc), ("tls_rpt", &config.tls_rpt)] {
+            if report.as_ref().is_some_and(|report| report.account == name) {
+                let domain = domain.unicode();
+                return refused(format!(
+                    "{name} gets the reports of {domain}; change domains.{domain:?}.{key}.account \
+                     first"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Ends the messages of an account that is not in the configuration any more, and removes its data.
-async fn clear(context: &Context, name: &str, before: &Dynamic) -> Result<Removed, AdminError> {
+pub(super) async fn clear(
+    context: &Context,
+    name: &str,
+    before: &Dynamic,
+) -> Result<Removed, AdminError> {
     let store = &context.store;
     // Nobody may log in from here on, also if a later step fails.
     let mut removed = Removed {
