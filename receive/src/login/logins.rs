@@ -435,12 +435,10 @@ impl Shared {
     /// The secret that a remembered password matches, if the account still has it.
     fn known(&self, account: &str, mac: &Hmac<Sha256>, credential: &Credential) -> Option<Matched> {
         let remembered = self.remembered();
-        let known = remembered.get(account)?.iter().filter(|known| {
+        let mut known = remembered.get(account)?.iter().filter(|known| {
             known.until > Instant::now() && mac.clone().verify_slice(&known.mac).is_ok()
         });
-        known
-            .filter_map(|known| owner(credential, &known.hash))
-            .next()
+        known.find_map(|known| owner(credential, &known.hash))
     }
 
     fn remember(&self, account: &str, mac: Hmac<Sha256>, hash: String) {

@@ -115,7 +115,7 @@ pub(super) fn step_of(otp: &Otp, code: &str, now: Time) -> Option<u64> {
         !right.is_empty() && bool::from(right.as_bytes().ct_eq(code.as_bytes()))
     };
     // The same code may belong to two steps. The later one takes both.
-    let found = steps.filter(is_right).last();
+    let found = steps.rev().find(is_right);
     found.filter(|step| *step > otp.last_step)
 }
 
