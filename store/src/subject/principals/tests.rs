@@ -35,7 +35,10 @@ async fn a_renamed_principal_keeps_its_number() {
         let [old, new] = ["a@x.example", "b@x.example"].map(|it| name(PrincipalKind::List, it));
         let renamed = store.rename_principal(old.clone(), new.clone()).await;
         assert!(!renamed.unwrap());
-        let given = store.principal_ids(&[old.clone()]).await.unwrap();
+        let given = store
+            .principal_ids(std::slice::from_ref(&old))
+            .await
+            .unwrap();
         let renamed = store.rename_principal(old.clone(), new.clone()).await;
         assert!(renamed.unwrap());
         store.checkpoint().await;
