@@ -164,7 +164,8 @@ mod tests {
             for (seconds, code) in [59, 1_111_111_109, 1_234_567_890].into_iter().zip(codes) {
                 let step = seconds / 30;
                 let found = |now| step_of(&otp, code, at(now));
-                let expected = Some(u64::try_from(step).unwrap());
+                let last_step = u64::try_from(step).unwrap();
+                let expected = Some(last_step);
                 assert_eq!(found(seconds), expected, "{algorithm:?} {seconds}");
                 // One step of clock difference is allowed, and no more.
                 assert_eq!(found(step * 30 + 59), expected);
@@ -172,7 +173,7 @@ mod tests {
                 assert_eq!(found(step * 30 + 60), None);
                 assert_eq!(found(step * 30 - 31), None);
                 let taken = Otp {
-                    last_step: expected.unwrap(),
+                    last_step,
                     ..otp.clone()
                 };
                 assert_eq!(step_of(&taken, code, at(seconds)), None);

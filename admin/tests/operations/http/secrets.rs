@@ -51,7 +51,8 @@ impl Site {
     }
 
     async fn secrets(&self) -> Value {
-        self.get("/api/principal/ann").await["secrets"].take()
+        let mut ann = self.get("/api/principal/ann").await;
+        ann.get_mut("secrets").map(Value::take).unwrap()
     }
 
     async fn patch_secrets(&self, action: &str, value: Value) -> super::Got {
