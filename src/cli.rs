@@ -1,6 +1,7 @@
 //! The command line as types. Nothing here runs a command.
 
 mod apikey;
+mod apppassword;
 mod audit;
 mod backup;
 mod config;
@@ -17,10 +18,12 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 pub use apikey::{ApiKey, KeyScope};
+pub use apppassword::{AppPassword, Totp};
 pub use audit::Audit;
 pub use backup::{Backup, Restore, Verify};
 pub use config::{
-    Account, Address, Alias, Config, Dkim, Domain, KeyAlgorithm, Route, Scope, Settings,
+    Account, Address, Alias, Config, Dkim, Domain, KeyAlgorithm, Principal, PrincipalType, Route,
+    Scope, Settings,
 };
 pub use dns::Dns;
 pub use import::{ImportFolder, ImportHooks};
@@ -85,6 +88,12 @@ pub enum Command {
     /// account.
     #[command(subcommand)]
     Apikey(ApiKey),
+    /// Make, list and remove app passwords: passwords of an account for one program each.
+    #[command(subcommand)]
+    Apppassword(AppPassword),
+    /// Let the password of an account need one-time codes (TOTP), or not.
+    #[command(subcommand)]
+    Totp(Totp),
     /// List, check and publish the DNS records of a domain. Without a running server, the commands
     /// work on the files.
     #[command(subcommand)]

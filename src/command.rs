@@ -1,6 +1,7 @@
 //! The commands of the command line. This file calls the right one.
 
 mod apikey;
+mod apppassword;
 mod audit;
 mod backup;
 mod config;
@@ -64,6 +65,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Setadminpassword => password::set_admin(conf),
         Command::Queue(command) => queue::run(&Running::of(conf)?, command),
         Command::Apikey(command) => apikey::run(&Running::of(conf)?, command),
+        Command::Apppassword(command) => apppassword::run(&Desk::of(conf)?, command),
+        Command::Totp(command) => apppassword::totp(&Desk::of(conf)?, command),
         Command::Dns(command) => dns::run(&Desk::of(conf)?, command),
         Command::Login(command) => login::run(&Running::of(conf)?, command),
         Command::Webapi(options) => webapi::run(options),

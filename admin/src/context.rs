@@ -79,14 +79,8 @@ impl Context {
         target: &str,
         change: impl Fn(&mut DocumentMut) -> Result<T, AdminError> + Send + 'static,
     ) -> Result<Changed<T>, AdminError> {
-        let file = Arc::clone(&self.domains);
         let what = format!("{operation} {target}");
-        let changed = tokio::task::spawn_blocking(move || file.change(&what, change)).await;
-        let changed = match changed {
-            Ok(Ok(changed)) => Ok(changed),
-            Ok(Err(error)) => Err(AdminError::from(error)),
-            Err(error) => Err(AdminError::internal(error)),
-        };
+        let changed = self.change_quietly(&what, change).await;
         match &changed {
             Ok(changed) => {
                 let (before, after) = json(&changed.differences);
@@ -99,6 +93,22 @@ impl Context {
             }
         }
         changed
+    }
+
+    /// Changes `domains.conf` with a function, and puts the result in force. The caller adds the
+    /// entry to the audit log. `what` names the operation.
+    pub(crate) async fn change_quietly<T: Send + 'static>(
+        &self,
+        what: &str,
+        change: impl Fn(&mut DocumentMut) -> Result<T, AdminError> + Send + 'static,
+    ) -> Result<Changed<T>, AdminError> {
+        let (file, what) = (Arc::clone(&self.domains), what.to_owned());
+        let changed = tokio::task::spawn_blocking(move || file.change(&what, change)).await;
+        match changed {
+            Ok(Ok(changed)) => Ok(changed),
+            Ok(Err(error)) => Err(AdminError::from(error)),
+            Err(error) => Err(AdminError::internal(error)),
+        }
     }
 
     /// Adds the result of a change that is not in `domains.conf` to the audit log, and gives it

@@ -31,6 +31,8 @@ pub enum Code {
     Conflict,
     /// A value of the input is not allowed.
     Invalid,
+    /// The input asks for something that the server does not do.
+    Unsupported,
     /// The server cannot do it now: the disk is full, or the server stops. The same call may
     /// succeed later.
     Unavailable,
@@ -57,6 +59,11 @@ impl AdminError {
     /// A value of the input is not allowed.
     pub fn invalid(text: impl ToString) -> Self {
         Self::new(Code::Invalid, text)
+    }
+
+    /// The server does not do this.
+    pub fn unsupported(text: impl ToString) -> Self {
+        Self::new(Code::Unsupported, text)
     }
 
     /// The server cannot do it now.

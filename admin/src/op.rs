@@ -11,6 +11,7 @@
 pub mod audit;
 pub mod backup;
 pub mod config;
+pub mod credentials;
 pub mod dns;
 pub mod history;
 pub mod hold_rules;
@@ -110,6 +111,13 @@ macro_rules! operations {
             ServerBackup($crate::op::backup::Backup) = "server.backup",
             LoginUnlock($crate::op::logins::Unlock) = "login.unlock",
             PasswordSet($crate::op::passwords::Set) = "password.set",
+            AppPasswordList($crate::op::credentials::ListAppPasswords) = "app_password.list",
+            AppPasswordAdd($crate::op::credentials::AddAppPassword) = "app_password.add",
+            AppPasswordRemove($crate::op::credentials::RemoveAppPassword) = "app_password.remove",
+            OtpEnable($crate::op::credentials::EnableOtp) = "otp.enable",
+            OtpDisable($crate::op::credentials::DisableOtp) = "otp.disable",
+            CredentialShow($crate::op::credentials::Show) = "credential.show",
+            CredentialChange($crate::op::credentials::Change) = "credential.change",
             QueueList($crate::op::queue::List) = "queue.list",
             QueueModify($crate::op::queue::Modify) = "queue.modify",
             QueueEnd($crate::op::queue::End) = "queue.end",
@@ -120,6 +128,8 @@ macro_rules! operations {
             QueueStart($crate::op::stops::Start) = "queue.start",
             PrincipalList($crate::op::principals::List) = "principal.list",
             PrincipalUsage($crate::op::principals::Usage) = "principal.usage",
+            PrincipalUpdate($crate::op::config::principals::Update) = "principal.update",
+            PrincipalRemoveAll($crate::op::config::principals::RemoveAll) = "principal.remove_all",
             QueueFind($crate::op::messages::Find) = "queue.find",
             QueueGet($crate::op::messages::Get) = "queue.get",
             QueueChangeSelected($crate::op::messages::ChangeSelected) = "queue.change_selected",

@@ -1,5 +1,7 @@
 //! Checks of values that refer to each other: names that do not exist, addresses with two owners.
 
+use std::collections::BTreeSet;
+
 use postrider_smtp::{Address, Domain};
 
 use crate::{
@@ -26,6 +28,7 @@ pub(crate) fn check(
         config,
         statics,
         index: Index::new(statics, config.domains.keys()),
+        list_names: BTreeSet::new(),
     };
     check.accounts_of_static(source);
     check.redirects(&root.section("web"));
@@ -53,6 +56,8 @@ struct Check<'a> {
     config: &'a Dynamic,
     statics: &'a Static,
     index: Index,
+    /// The names of lists that were seen.
+    list_names: BTreeSet<&'a str>,
 }
 
 impl<'a> Check<'a> {
@@ -270,7 +275,7 @@ impl<'a> Check<'a> {
         self.config.domains.get(domain)
     }
 
-    fn domain(&mut self, domain: &Domain, configured: &DomainConfig, reader: &Reader<'_>) {
+    fn domain(&mut self, domain: &Domain, configured: &'a DomainConfig, reader: &Reader<'_>) {
         self.routes(reader, &configured.routes);
         for (name, report) in [
             ("dmarc", &configured.dmarc),
@@ -312,7 +317,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn aliases(&mut self, domain: &Domain, configured: &DomainConfig, section: &Reader<'_>) {
+    fn aliases(&mut self, domain: &Domain, configured: &'a DomainConfig, section: &Reader<'_>) {
         for (typed, reader) in section.named() {
             let Ok(local) = crate::scalar::parse_localpart(typed) else {
                 continue;
@@ -333,6 +338,9 @@ impl<'a> Check<'a> {
             let Some(alias) = configured.aliases.get(&local) else {
                 continue;
             };
+            if let Some(name) = &alias.name {
+                self.list_name(name, &reader);
+            }
             if alias.addresses.is_empty() && reader.has("addresses") {
                 reader.wrong("addresses", "must name at least one member");
             }
@@ -343,6 +351,18 @@ impl<'a> Check<'a> {
                     reader.wrong_element("addresses", index, format!("{typed} is not a destination of an account; add it to one, or remove it here"));
                 }
             }
+        }
+    }
+
+    /// The management API finds a list by its name, in small letters, or by a number.
+    fn list_name(&mut self, name: &'a str, reader: &Reader<'_>) {
+        let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+        let is_bare = name.trim() == name && name.to_lowercase() == name;
+        if is_number || !is_bare || name.chars().any(char::is_control) {
+            let message = "must have no capitals, no blanks around it, and not only digits";
+            reader.wrong("name", message);
+        } else if !self.list_names.insert(name) {
+            reader.wrong("name", "is the name of another list; choose another one");
         }
     }
 

@@ -215,6 +215,12 @@ pub struct Alias {
     pub list_members: bool,
     /// Whether members may send with the alias as From.
     pub allow_msg_from: bool,
+    /// The name of the list in the management API. None: its address.
+    pub name: Option<String>,
+    /// A description for people.
+    pub description: String,
+    /// Web pages about the list, for people.
+    pub urls: Vec<String>,
 }
 
 /// One of `routes`. The first route that matches names the transport.
@@ -237,6 +243,8 @@ pub struct Account {
     pub domain: Domain,
     /// A description for people.
     pub description: String,
+    /// Web pages about the account, for people.
+    pub urls: Vec<String>,
     /// The name beside the address in From, if a message has none.
     pub full_name: String,
     /// If not empty, logins are refused with this message.

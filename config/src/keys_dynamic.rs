@@ -279,6 +279,25 @@ static DOMAIN: &[Key] = &[
         Value("false"),
         "Let members send with the alias as From.",
     ),
+    key(
+        "domains.<domain>.aliases.<localpart>.name",
+        Text,
+        Absent("the address"),
+        "The name of the list in the management API. It has no capitals and not only digits, and no \
+            other list has it.",
+    ),
+    key(
+        "domains.<domain>.aliases.<localpart>.description",
+        Text,
+        Value("\"\""),
+        "A description for people.",
+    ),
+    key(
+        "domains.<domain>.aliases.<localpart>.urls",
+        List(&Text),
+        Value("[]"),
+        "Web pages about the list, for people.",
+    ),
 ];
 
 static ACCOUNT: &[Key] = &[
@@ -293,6 +312,12 @@ static ACCOUNT: &[Key] = &[
         Text,
         Value("\"\""),
         "A description for people.",
+    ),
+    key(
+        "accounts.<name>.urls",
+        List(&Text),
+        Value("[]"),
+        "Web pages about the account, for people.",
     ),
     key(
         "accounts.<name>.full_name",

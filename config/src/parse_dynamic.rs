@@ -370,6 +370,9 @@ fn read_aliases(section: &Reader<'_>) -> BTreeMap<LocalPart, Alias> {
             post_public: reader.get("post_public"),
             list_members: reader.get("list_members"),
             allow_msg_from: reader.get("allow_msg_from"),
+            name: reader.opt("name"),
+            description: reader.get("description"),
+            urls: reader.set("urls"),
         };
         match parse_localpart(name) {
             Err(message) => section.wrong(name, message),
@@ -400,6 +403,7 @@ fn read_account(reader: &Reader<'_>) -> Account {
     Account {
         domain: reader.opt("domain").unwrap_or_else(missing_domain),
         description: reader.get("description"),
+        urls: reader.set("urls"),
         full_name: reader.get("full_name"),
         login_disabled: reader.get("login_disabled"),
         destinations: read_destinations(&reader.section("destinations")),

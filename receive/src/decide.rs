@@ -100,6 +100,8 @@ pub enum Refusal {
     TooManyLogins(Duration),
     /// Wrong user or wrong password.
     BadCredentials,
+    /// The main password of an account that has one-time codes.
+    PasswordTooWeak,
     /// The account is disabled, with the text that the administrator set.
     LoginDisabled(String),
     /// The login may not act as another user.
@@ -161,10 +163,15 @@ fn refuse_login(login: &LoginFacts<'_>, policy: &Policy<'_>) -> Option<Refusal> 
     }
     match (login.check, login.account) {
         (PasswordCheck::TooMany(wait), _) => Some(Refusal::TooManyLogins(wait)),
-        (PasswordCheck::Wrong, _) | (PasswordCheck::Right, None) => Some(Refusal::BadCredentials),
-        (PasswordCheck::Right, Some(account)) if !account.login_disabled.is_empty() => {
+        (PasswordCheck::Wrong, _) | (PasswordCheck::Right | PasswordCheck::TooWeak, None) => {
+            Some(Refusal::BadCredentials)
+        }
+        (PasswordCheck::Right | PasswordCheck::TooWeak, Some(account))
+            if !account.login_disabled.is_empty() =>
+        {
             Some(Refusal::LoginDisabled(account.login_disabled.clone()))
         }
+        (PasswordCheck::TooWeak, Some(_)) => Some(Refusal::PasswordTooWeak),
         (PasswordCheck::Right, Some(_)) => login.acts_as_other.then_some(Refusal::MayNotActAs),
     }
 }
@@ -309,6 +316,10 @@ impl Refusal {
             Self::BadCredentials | Self::MayNotActAs => {
                 (Code::AUTHENTICATION_FAILED, Enhanced::BAD_CREDENTIALS)
             }
+            Self::PasswordTooWeak => (
+                Code::AUTHENTICATION_TOO_WEAK,
+                Enhanced::AUTHENTICATION_TOO_WEAK,
+            ),
             Self::LoginDisabled(_) => (Code::ACCOUNT_DISABLED, Enhanced::ACCOUNT_DISABLED),
             Self::LoginRequired => (Code::AUTHENTICATION_REQUIRED, Enhanced::SECURITY),
             Self::SenderNotAllowed(_) | Self::NameOfAnother(_) | Self::NotLocal(_) => {
@@ -366,6 +377,9 @@ impl Refusal {
             }
             Self::LoginElsewhere => "logins are for submission, on another port",
             Self::BadCredentials => "wrong user or password",
+            Self::PasswordTooWeak => {
+                "the account has one-time codes, so programs log in with an app password"
+            }
             Self::MayNotActAs => "you may not act for that other user",
             Self::LoginRequired => "log in first",
             Self::PostmasterWithoutDomain => "name the postmaster's domain",

@@ -56,6 +56,8 @@ impl ReplyCode {
     pub const ACCOUNT_DISABLED: Self = Self(525);
     /// The command needs a login (RFC 4954) or STARTTLS (RFC 3207).
     pub const AUTHENTICATION_REQUIRED: Self = Self(530);
+    /// The credentials are right, and too weak for this user (RFC 4954).
+    pub const AUTHENTICATION_TOO_WEAK: Self = Self(534);
     /// The credentials are wrong (RFC 4954).
     pub const AUTHENTICATION_FAILED: Self = Self(535);
     /// The mechanism needs encryption (RFC 4954).
@@ -257,6 +259,8 @@ impl EnhancedCode {
     pub const CRYPTOGRAPHIC_FAILURE: Self = Self::transient(7, 5);
     /// 5.7.8: the credentials are wrong (RFC 4954).
     pub const BAD_CREDENTIALS: Self = Self::permanent(7, 8);
+    /// 5.7.9: the credentials are too weak for this user (RFC 4954).
+    pub const AUTHENTICATION_TOO_WEAK: Self = Self::permanent(7, 9);
     /// 4.7.10: encryption is needed, and not available now.
     pub const ENCRYPTION_NEEDED_TRANSIENT: Self = Self::transient(7, 10);
     /// 5.7.10: encryption is needed.

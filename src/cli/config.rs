@@ -34,6 +34,9 @@ pub enum Config {
     /// Add, remove, list and change aliases. Each member of an alias gets its mail.
     #[command(subcommand)]
     Alias(Alias),
+    /// List accounts, lists and domains with their numbers, or remove many at once.
+    #[command(subcommand)]
+    Principal(Principal),
     /// Make, remove, list and rotate the keys for DKIM.
     #[command(subcommand)]
     Dkim(Dkim),
@@ -407,4 +410,55 @@ pub struct Scope {
     /// To mail from this domain.
     #[arg(long)]
     pub domain: Option<String>,
+}
+
+/// `config principal ...`
+#[derive(Debug, Subcommand)]
+pub enum Principal {
+    /// List them.
+    List {
+        /// Only these types, separated by commas. Default: all of them.
+        #[arg(
+            long = "type",
+            value_name = "TYPE",
+            value_delimiter = ',',
+            default_value = "account,list,domain"
+        )]
+        types: Vec<PrincipalType>,
+        /// Only those that have all these words in the name, an address or the description.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        filter: String,
+        /// Print a JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove all that match, or none. Without --confirm, print them and remove nothing. The queued
+    /// messages of a removed account fail.
+    Rm {
+        /// The types, separated by commas.
+        #[arg(
+            long = "type",
+            value_name = "TYPE",
+            value_delimiter = ',',
+            required = true
+        )]
+        types: Vec<PrincipalType>,
+        /// Only those that have all these words in the name, an address or the description.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        filter: String,
+        /// Remove them.
+        #[arg(long)]
+        confirm: bool,
+    },
+}
+
+/// A type of principals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrincipalType {
+    /// An account.
+    Account,
+    /// An alias with members.
+    List,
+    /// A domain.
+    Domain,
 }

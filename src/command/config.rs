@@ -5,6 +5,7 @@ mod addresses;
 mod aliases;
 mod dkim;
 mod domains;
+mod principals;
 mod routes;
 mod settings;
 
@@ -34,6 +35,7 @@ pub(super) fn run(conf: &Path, command: Config) -> anyhow::Result<()> {
         Config::Account(command) => accounts::run(&Desk::of(conf)?, command),
         Config::Address(command) => addresses::run(&Desk::of(conf)?, command),
         Config::Alias(command) => aliases::run(&Desk::of(conf)?, command),
+        Config::Principal(command) => principals::run(&Desk::of(conf)?, command),
         Config::Dkim(command) => dkim::run(&Desk::of(conf)?, command),
         Config::Route(command) => routes::run(&Desk::of(conf)?, command),
         Config::Get { key, json } => settings::get(&Desk::of(conf)?, key, json),

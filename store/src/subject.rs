@@ -389,6 +389,7 @@ mod tests {
                 "suppression Suppression(Add(",
                 "keys Keys(Add(",
                 "credentials Credentials(Set(",
+                "credentials Credentials(Amend(",
                 "acme Acme(SetAccount(",
                 "acme Acme(SetCertificate(",
             ]

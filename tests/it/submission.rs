@@ -90,6 +90,51 @@ async fn an_account_with_too_many_wrong_logins_must_wait_or_be_unlocked() {
     world.server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_one_time_codes_a_program_needs_an_app_password() {
+    let world = World::start(Setup::default()).await;
+    let conf = world.dir.path().join("postrider.conf");
+    let run = async |arguments: &[&str]| {
+        let output = program::run(&conf, arguments).await;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let app_password = run(&["apppassword", "add", "app", "phone"]).await;
+    let url = run(&["totp", "enable", "app"]).await;
+    assert!(url.starts_with("otpauth://totp/"), "{url}");
+    let mut client = world.client("submission").await;
+    client.expect("EHLO client.test", "250").await;
+    let mut client = client.starttls().await;
+    client.expect("EHLO client.test", "250").await;
+    let login = |password: &str| {
+        let secret = base64(format!("\0app@example.org\0{password}").as_bytes());
+        format!("AUTH PLAIN {secret}")
+    };
+    client.expect(&login(PASSWORD), "534 5.7.9").await;
+    client.expect(&login("wrong"), "535 5.7.8").await;
+    client
+        .expect(&login(app_password.trim()), "235 2.7.0")
+        .await;
+    let list = run(&["apppassword", "list", "--json"]).await;
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(list[0]["name"], "phone");
+    assert!(list[0]["last_used"].is_string(), "{list}");
+    run(&["apppassword", "rm", "app", "phone"]).await;
+    run(&["totp", "disable", "app"]).await;
+    let list = run(&["apppassword", "list"]).await;
+    assert_eq!(list, "there are no app passwords\n");
+    let mut client = world.client("submission").await;
+    client.expect("EHLO client.test", "250").await;
+    let mut client = client.starttls().await;
+    client.expect("EHLO client.test", "250").await;
+    client
+        .expect(&login(app_password.trim()), "535 5.7.8")
+        .await;
+    client.expect(&login(PASSWORD), "235 2.7.0").await;
+    world.server.stop().await;
+}
+
 /// A whole transaction of one recipient, with parameters of MAIL and any bytes as text. Returns the
 /// last reply.
 async fn submit(client: &mut Client, parameters: &str, to: &[u8], text: &[u8]) -> String {

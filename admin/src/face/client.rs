@@ -117,7 +117,7 @@ pub async fn ask<S: Single>(data_dir: &Path, operation: &S) -> Result<S::Output,
 /// The beginning of a sentence about a failure that the caller did not cause.
 const fn fault(error: &AdminError) -> &'static str {
     match error.code {
-        Code::NotFound | Code::Conflict | Code::Invalid => "",
+        Code::NotFound | Code::Conflict | Code::Invalid | Code::Unsupported => "",
         Code::Unavailable => "the server can't do this now: ",
         Code::Internal => "the server failed: ",
     }

@@ -6,6 +6,7 @@
 //!
 //! - [`domains`], [`accounts`], [`addresses`], [`aliases`], [`dkim`], [`routes`]: the things in the
 //!   file.
+//! - [`principals`]: all changes of one of them at once, and the removal of many.
 //! - [`settings`]: any value of the file by its key.
 //! - [`hooks`]: hooks and milters of another server, which go to `postrider.conf`.
 //! - `document`: how the text of the file changes.
@@ -19,13 +20,15 @@ mod document;
 pub mod domains;
 pub mod hooks;
 pub mod keyfile;
+pub mod principals;
 pub mod routes;
 pub mod settings;
 
 use std::{fmt::Display, sync::Arc};
 
 use postrider_config::{
-    Account, Changed, DestinationAddress, DomainConfig, Dynamic, Static, toml_edit::DocumentMut,
+    Account, Changed, DestinationAddress, DomainConfig, DomainsFile, Dynamic, Static,
+    toml_edit::DocumentMut,
 };
 use postrider_smtp::{Address, Domain, LocalPart};
 
@@ -49,24 +52,43 @@ impl Context {
         target: &str,
         change: impl Fn(&mut Edit<'_>) -> Result<T, AdminError> + Send + 'static,
     ) -> Result<Changed<T>, AdminError> {
-        let file = Arc::clone(&self.domains);
         let (context, target) = (self.clone(), target.to_owned());
-        let change = move |document: &mut DocumentMut| {
-            let text = document.to_string();
-            let mut before = file.live().load_full();
-            if before.text() != text {
-                // An editor saved the file, and the server has not read it yet.
-                let read = Dynamic::parse(&text, file.path(), file.statics());
-                before = Arc::new(read.map_err(AdminError::invalid)?);
-            }
-            change(&mut Edit {
-                document,
-                before: &before,
-                statics: file.statics(),
-            })
-        };
+        let change = editing(Arc::clone(&self.domains), change);
         let work = async move { context.change_domains(operation, &target, change).await };
         to_its_end(work).await
+    }
+
+    /// The same without an entry in the audit log, which the caller adds.
+    async fn edit_unaudited<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        change: impl Fn(&mut Edit<'_>) -> Result<T, AdminError> + Send + 'static,
+    ) -> Result<Changed<T>, AdminError> {
+        let context = self.clone();
+        let change = editing(Arc::clone(&self.domains), change);
+        let work = async move { context.change_quietly(operation, change).await };
+        to_its_end(work).await
+    }
+}
+
+/// A change of the document that runs a change of the file.
+fn editing<T>(
+    file: Arc<DomainsFile>,
+    change: impl Fn(&mut Edit<'_>) -> Result<T, AdminError>,
+) -> impl Fn(&mut DocumentMut) -> Result<T, AdminError> {
+    move |document| {
+        let text = document.to_string();
+        let mut before = file.live().load_full();
+        if before.text() != text {
+            // An editor saved the file, and the server has not read it yet.
+            let read = Dynamic::parse(&text, file.path(), file.statics());
+            before = Arc::new(read.map_err(AdminError::invalid)?);
+        }
+        change(&mut Edit {
+            document,
+            before: &before,
+            statics: file.statics(),
+        })
     }
 }
 
@@ -126,9 +148,21 @@ impl<'a> Edit<'a> {
 
     /// Takes an address out of all aliases. Refuses if it is the last member of one.
     fn leave_aliases(&mut self, leaves: impl Fn(&Address) -> bool) -> Result<(), AdminError> {
+        self.leave_aliases_but(leaves, |_, _| false)
+    }
+
+    /// The same for all aliases but those that the document does not have any more.
+    fn leave_aliases_but(
+        &mut self,
+        leaves: impl Fn(&Address) -> bool,
+        is_gone: impl Fn(&Domain, &LocalPart) -> bool,
+    ) -> Result<(), AdminError> {
         let before = self.before;
         for (domain, config) in &before.domains {
             for (local, alias) in &config.aliases {
+                if is_gone(domain, local) {
+                    continue;
+                }
                 if !alias.addresses.iter().any(&leaves) {
                     continue;
                 }

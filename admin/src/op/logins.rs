@@ -49,7 +49,10 @@ impl Single for Unlock {
         });
         let name = name.transpose()?;
         let identity = name.as_deref().map(Identity::Account);
-        let counts = context.limiter.forget(identity, ip);
+        let mut counts = context.limiter.forget(identity, ip);
+        if let Some(name) = &name {
+            counts += context.limiter.forget(Some(Identity::Code(name)), ip);
+        }
         let target = name.as_deref().unwrap_or_default();
         context.record("login.unlock", target, &ip, Ok(())).await?;
         info!(

@@ -9,8 +9,8 @@ use std::{
 };
 
 use postrider_config::{Dynamic, replace_private};
-use postrider_receive::login::{Logins, hash_password};
-use postrider_store::{Credential, Store, StoreError, Time};
+use postrider_receive::login::{Logins, hash_password, hash_password_beside};
+use postrider_store::{CredentialChange, Store, StoreError, Time};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
@@ -104,7 +104,8 @@ impl From<PasswordError> for AdminError {
     }
 }
 
-fn check(password: &str) -> Result<(), PasswordError> {
+/// Checks that a password is long enough and has no control character.
+pub(super) fn check(password: &str) -> Result<(), PasswordError> {
     let length = password.chars().count();
     if length < MIN_LENGTH {
         return Err(PasswordError::TooShort(length));
@@ -115,7 +116,8 @@ fn check(password: &str) -> Result<(), PasswordError> {
     Ok(())
 }
 
-/// Sets the password of an account. Remembered logins with the old password end at once.
+/// Sets the password of an account. App passwords and one-time codes stay. Remembered logins with
+/// the old password end at once.
 ///
 /// # Errors
 /// If the password is too weak, the account is unknown, or the store fails. Then nothing changes.
@@ -136,13 +138,26 @@ pub async fn set_account_password(
         });
     }
     let password = password.to_owned();
-    let argon2 = tokio::task::spawn_blocking(move || hash_password(&password))
+    let before = store.credential(account).await?.unwrap_or_default();
+    let hashed = move || {
+        let mut others = vec![before.argon2.as_str()];
+        others.extend(
+            before
+                .app_passwords
+                .iter()
+                .filter_map(|it| it.hash.chosen()),
+        );
+        hash_password_beside(&password, &others)
+    };
+    let argon2 = tokio::task::spawn_blocking(hashed)
         .await
         .map_err(|error| PasswordError::Hash(error.to_string()))?
         .map_err(|error| PasswordError::Hash(error.to_string()))?;
-    store
-        .set_credential(account, Some(Credential { argon2, set: now }))
-        .await?;
+    let change = CredentialChange {
+        argon2: Some(argon2),
+        ..CredentialChange::default()
+    };
+    store.change_credential(account, change, now).await?;
     if let Some(logins) = logins {
         logins.forget(account);
     }

@@ -62,7 +62,7 @@ pub struct PrincipalItem {
     pub id: u64,
     /// The kind.
     pub kind: Kind,
-    /// The name of an account or a key, the address of a list, or a domain.
+    /// The name of an account or a key, the name of a list or else its address, or a domain.
     pub name: String,
     /// The description.
     pub description: String,
@@ -74,6 +74,9 @@ pub struct PrincipalItem {
     pub lists: Vec<String>,
     /// The accounts that are members of a list.
     pub members: Vec<String>,
+    /// Web pages about an account or a list.
+    #[serde(default)]
+    pub urls: Vec<String>,
     /// How many addresses a domain has.
     pub addresses: u64,
     /// Whether logins of an account are refused.
@@ -95,6 +98,7 @@ impl PrincipalItem {
             quota: 0,
             lists: Vec::new(),
             members: Vec::new(),
+            urls: Vec::new(),
             addresses: 0,
             suspended: false,
             scopes: Vec::new(),
@@ -111,9 +115,29 @@ impl PrincipalItem {
             description: account.description.clone(),
             emails,
             quota: account.quota.map_or(0, |quota| quota.0),
+            urls: account.urls.clone(),
             suspended: !account.login_disabled.is_empty(),
             ..Self::new(Kind::Individual, name.to_owned())
         }
+    }
+
+    /// The name by which operations know the principal: the address of a list, else the name.
+    #[must_use]
+    pub fn handle(&self) -> &str {
+        match (self.kind, self.emails.first()) {
+            (Kind::List, Some(address)) => address,
+            _ => &self.name,
+        }
+    }
+
+    /// Whether all words are in the name, an address or the description. Case does not count.
+    #[must_use]
+    pub fn has_words(&self, words: &str) -> bool {
+        let texts = self.emails.iter().chain([&self.name, &self.description]);
+        let texts: Vec<String> = texts.map(|text| text.to_lowercase()).collect();
+        let words = words.to_lowercase();
+        let mut words = words.split_whitespace();
+        words.all(|word| texts.iter().any(|text| text.contains(word)))
     }
 
     fn key(key: &ApiKey) -> Self {
@@ -192,8 +216,10 @@ fn of_config(config: &Dynamic) -> Vec<(String, PrincipalItem)> {
                 local: local.clone(),
                 host: domain.clone().into(),
             };
-            let name = address.unicode();
+            let name = alias.name.clone().unwrap_or_else(|| address.unicode());
             let mut item = PrincipalItem::new(Kind::List, name.clone());
+            item.description.clone_from(&alias.description);
+            item.urls.clone_from(&alias.urls);
             for member in &alias.addresses {
                 let owner = config.destination(member).map(|(owner, _)| owner);
                 let owner = owner.and_then(|owner| accounts.get_mut(owner));
@@ -202,7 +228,7 @@ fn of_config(config: &Dynamic) -> Vec<(String, PrincipalItem)> {
                     item.members.push(owner.name.clone());
                 }
             }
-            item.emails.push(name);
+            item.emails.push(address.unicode());
             named.push((address.to_string(), item));
         }
     }

@@ -191,6 +191,7 @@ async fn a_new_account_inherits_no_password_of_an_old_one() {
     let credential = postrider_store::Credential {
         argon2: "$argon2id$".to_owned(),
         set: desk.context.clock.now(),
+        ..Default::default()
     };
     store
         .set_credential("mira", Some(credential))

@@ -2,10 +2,14 @@
 
 #[path = "http/frame.rs"]
 mod frame;
+#[path = "http/lists.rs"]
+mod lists;
 #[path = "http/principals.rs"]
 mod principals;
 #[path = "http/queue.rs"]
 mod queue;
+#[path = "http/secrets.rs"]
+mod secrets;
 #[path = "http/settings.rs"]
 mod settings;
 

@@ -299,6 +299,24 @@ fn logins_have_their_answers() {
             "525 5.7.13 ask the help desk",
         ),
         (
+            "app",
+            PasswordCheck::TooWeak,
+            false,
+            "534 5.7.9 the account has one-time codes, so programs log in with an app password",
+        ),
+        (
+            "none",
+            PasswordCheck::TooWeak,
+            false,
+            "535 5.7.8 wrong user",
+        ),
+        (
+            "locked",
+            PasswordCheck::TooWeak,
+            false,
+            "525 5.7.13 ask the help desk",
+        ),
+        (
             "locked",
             PasswordCheck::Wrong,
             false,

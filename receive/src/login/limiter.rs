@@ -87,6 +87,8 @@ pub enum Identity<'a> {
     Unknown(&'a str),
     /// The API key with this number.
     Key(u64),
+    /// The one-time codes of an account. Right passwords do not take their failures back.
+    Code(&'a str),
 }
 
 /// The origin of a login.

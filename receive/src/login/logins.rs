@@ -13,19 +13,26 @@ use std::{
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use tokio::{sync::Semaphore, task, time::Instant};
+use tracing::warn;
 
 use super::{
+    apppassword::find_random,
     limiter::{Identity, Source},
-    password::{matches, normal},
+    otp::{split_code, step_of},
+    password::{Comparison, normal},
 };
-use postrider_store::{Store, StoreError};
+use postrider_store::{AppHash, AppPassword, Credential, Store, StoreError, Time};
 
 /// The time for which a right password is remembered.
 const REMEMBERED: Duration = Duration::from_secs(5 * 60);
 /// The largest number of remembered accounts. With more, all are checked anew.
 const REMEMBERED_MAX: usize = 10_000;
-/// A hash that matches no password. An account without a credential is checked against it, so the
-/// time of the check does not tell whether the account exists.
+/// The largest number of remembered passwords of an account.
+const REMEMBERED_OF_ACCOUNT: usize = 64;
+/// An app password is noted as used at most once in this time.
+const USE_NOTED: Duration = Duration::from_secs(5 * 60);
+/// A hash that matches no password. An account without a main password is checked against it, so
+/// the time of the check does not tell whether the account exists.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$\
                       AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
@@ -47,11 +54,45 @@ struct Claim<'a> {
 /// The result of a password check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasswordCheck {
-    /// It is the password of the account.
+    /// It is the password of the account, or one of its app passwords.
     Right,
-    /// It is not the password of the account. The failure was counted.
+    /// It is the main password of an account that has one-time codes. That is not enough here: an
+    /// app password or a key is needed.
+    TooWeak,
+    /// It is not a password of the account. The failure was counted.
     Wrong,
     /// Not checked: there were too many wrong passwords. The next one is checked after this time.
+    TooMany(Duration),
+}
+
+/// The result of the check of a password that may have a one-time code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeCheck {
+    /// It is the main password, with a right code if the account has codes.
+    Password,
+    /// It is an app password. No code is needed.
+    AppPassword,
+    /// It is the main password, and the code is missing.
+    CodeMissing,
+    /// The password or the code is wrong. The failure was counted.
+    Wrong,
+    /// Not checked: there were too many failures. The next login is checked after this time.
+    TooMany(Duration),
+}
+
+/// The secret that a password matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Matched {
+    /// The main password.
+    Main,
+    /// The app password of this name.
+    App(String),
+}
+
+/// The result of a check against all passwords of an account.
+enum Checked {
+    Right(Matched),
+    Wrong,
     TooMany(Duration),
 }
 
@@ -65,8 +106,9 @@ struct Shared {
     store: Store,
     /// A key of this process, so that the memory is useless elsewhere.
     key: [u8; 64],
-    remembered: Mutex<HashMap<String, Remembered>>,
-    /// A place for each hash in progress. A hash takes a core and 19 MiB.
+    remembered: Mutex<HashMap<String, Vec<Remembered>>>,
+    /// A place for each hash in progress. A hash takes a core and 19 MiB, and one that somebody
+    /// else made up to 64 MiB.
     hashing: Arc<Semaphore>,
     /// One place for each of [`LINES`].
     lines: Vec<Arc<Semaphore>>,
@@ -97,7 +139,7 @@ impl Logins {
         }
     }
 
-    /// Checks the password of an account. `user` is the login as typed. None for `account`: no
+    /// Checks a password of an account. `user` is the login as typed. None for `account`: no
     /// account has this login, so no password is right. The check then takes as long as for a wrong
     /// password.
     ///
@@ -114,15 +156,73 @@ impl Logins {
         password: &str,
         source: &Source,
     ) -> Result<PasswordCheck, StoreError> {
-        let identity = account.map_or(Identity::Unknown(user), Identity::Account);
-        let name = account.unwrap_or_default();
-        if let Some(wait) = source.wait(identity) {
+        let claim = Claim::of(user, account);
+        if let Some(wait) = source.wait(claim.identity) {
             return Ok(PasswordCheck::TooMany(wait));
         }
-        let credential = self.shared.store.credential(name).await?;
-        let hash = credential.map(|credential| credential.argon2);
-        let claim = Claim { identity, name };
-        self.check(claim, hash, password, source).await
+        let credential = self.credential(claim.name).await?;
+        let has_codes = credential.otp.is_some();
+        Ok(
+            match self.check(claim, credential, password, source).await? {
+                Checked::Right(Matched::Main) if has_codes => PasswordCheck::TooWeak,
+                Checked::Right(_) => PasswordCheck::Right,
+                Checked::Wrong => PasswordCheck::Wrong,
+                Checked::TooMany(wait) => PasswordCheck::TooMany(wait),
+            },
+        )
+    }
+
+    /// The same, for a caller who manages the account. If the account has one-time codes, the main
+    /// password needs one: behind the password and a `$`. Wrong codes have a count of their own,
+    /// which no right password takes back. A right code is taken once.
+    ///
+    /// # Errors
+    /// If the store can't be read, or can't note that the code was taken.
+    pub async fn verify_with_code(
+        &self,
+        user: &str,
+        account: Option<&str>,
+        password: &str,
+        source: &Source,
+    ) -> Result<CodeCheck, StoreError> {
+        let claim = Claim::of(user, account);
+        if let Some(wait) = source.wait(claim.identity) {
+            return Ok(CodeCheck::TooMany(wait));
+        }
+        let credential = self.credential(claim.name).await?;
+        let otp = credential.otp.clone();
+        let split = otp.as_ref().and_then(|otp| split_code(otp, password));
+        let (password, code) = split.map_or((password, None), |(it, code)| (it, Some(code)));
+        let codes = Identity::Code(claim.name);
+        if code.is_some()
+            && let Some(wait) = source.wait(codes)
+        {
+            return Ok(CodeCheck::TooMany(wait));
+        }
+        match self.check(claim, credential, password, source).await? {
+            Checked::Right(Matched::Main) => {}
+            Checked::Right(Matched::App(_)) => return Ok(CodeCheck::AppPassword),
+            Checked::Wrong => return Ok(CodeCheck::Wrong),
+            Checked::TooMany(wait) => return Ok(CodeCheck::TooMany(wait)),
+        }
+        let Some(otp) = otp else {
+            return Ok(CodeCheck::Password);
+        };
+        let Some(code) = code else {
+            return Ok(CodeCheck::CodeMissing);
+        };
+        if let Err(wait) = source.begin(codes) {
+            return Ok(CodeCheck::TooMany(wait));
+        }
+        let Some(step) = step_of(&otp, code, source.now) else {
+            return Ok(CodeCheck::Wrong);
+        };
+        // Of two logins with one code, the store lets one pass.
+        if !self.shared.store.take_otp_step(claim.name, step).await? {
+            return Ok(CodeCheck::Wrong);
+        }
+        source.right(codes, true);
+        Ok(CodeCheck::Password)
     }
 
     /// Checks the password of the administrator against its hash. None: the administrator has no
@@ -143,39 +243,93 @@ impl Logins {
         if let Some(wait) = source.wait(claim.identity) {
             return Ok(PasswordCheck::TooMany(wait));
         }
-        self.check(claim, hash, password, source).await
+        let credential = Credential {
+            argon2: hash.unwrap_or_default(),
+            ..Credential::default()
+        };
+        Ok(
+            match self.check(claim, credential, password, source).await? {
+                Checked::Right(_) => PasswordCheck::Right,
+                Checked::Wrong => PasswordCheck::Wrong,
+                Checked::TooMany(wait) => PasswordCheck::TooMany(wait),
+            },
+        )
+    }
+
+    /// The credential of an account; an empty one if it has none.
+    async fn credential(&self, account: &str) -> Result<Credential, StoreError> {
+        let found = self.shared.store.credential(account).await?;
+        Ok(found.unwrap_or_default())
     }
 
     async fn check(
         &self,
         claim: Claim<'_>,
-        hash: Option<String>,
+        credential: Credential,
         password: &str,
         source: &Source,
-    ) -> Result<PasswordCheck, StoreError> {
+    ) -> Result<Checked, StoreError> {
+        let app_passwords = credential.app_passwords.clone();
+        let checked = match find_random(&app_passwords, password) {
+            Some(found) => {
+                source.right(claim.identity, false);
+                Checked::Right(Matched::App(found.name.clone()))
+            }
+            None => self.compare(claim, credential, password, source).await?,
+        };
+        if let Checked::Right(Matched::App(name)) = &checked {
+            let used = app_passwords.iter().find(|it| it.name == *name);
+            self.note_use(claim.name, used, source).await;
+        }
+        Ok(checked)
+    }
+
+    /// Notes the use of an app password now and then. A store that fails does not refuse the login.
+    async fn note_use(&self, account: &str, used: Option<&AppPassword>, source: &Source) {
+        let is_noted = |at: Time| source.now < at.after(USE_NOTED);
+        let Some(used) = used.filter(|it| !it.last_used.is_some_and(is_noted)) else {
+            return;
+        };
+        let store = &self.shared.store;
+        if let Err(error) = store
+            .use_app_password(account, &used.name, source.now)
+            .await
+        {
+            warn!(%error, account, "failed to note the use of an app password");
+        }
+    }
+
+    /// Compares a password with the slow hashes of an account.
+    async fn compare(
+        &self,
+        claim: Claim<'_>,
+        credential: Credential,
+        password: &str,
+        source: &Source,
+    ) -> Result<Checked, StoreError> {
         let Claim { identity, name } = claim;
         let password = normal(password);
         let mac = self.shared.mac(name, &password);
-        let known = || self.shared.knows(name, &mac, hash.as_deref());
-        if known() {
+        let known = || self.shared.known(name, &mac, &credential);
+        if let Some(matched) = known() {
             source.right(identity, false);
-            return Ok(PasswordCheck::Right);
+            return Ok(Checked::Right(matched));
         }
         let line = Arc::clone(self.shared.line(identity, source));
         let closed = |_| StoreError::Closed;
         let turn = line.acquire_owned().await.map_err(closed)?;
         // Another login may have checked the same password meanwhile.
-        if known() {
+        if let Some(matched) = known() {
             source.right(identity, false);
-            return Ok(PasswordCheck::Right);
+            return Ok(Checked::Right(matched));
         }
         if let Some(wait) = source.wait(identity) {
-            return Ok(PasswordCheck::TooMany(wait));
+            return Ok(Checked::TooMany(wait));
         }
         let hashing = Arc::clone(&self.shared.hashing);
         let place = hashing.acquire_owned().await.map_err(closed)?;
         if let Err(wait) = source.begin(identity) {
-            return Ok(PasswordCheck::TooMany(wait));
+            return Ok(Checked::TooMany(wait));
         }
         let (shared, source) = (Arc::clone(&self.shared), source.clone());
         let is_admin = identity == Identity::Admin;
@@ -183,9 +337,8 @@ impl Logins {
         // The check goes on to its end even if the client leaves.
         let checked = task::spawn_blocking(move || {
             let _places = (turn, place);
-            let right = matches(&password, hash.as_deref().unwrap_or(NOBODY));
-            let Some(hash) = hash.filter(|_| right) else {
-                return PasswordCheck::Wrong;
+            let Some((matched, hash)) = matching(&credential, &password) else {
+                return Checked::Wrong;
             };
             let identity = match is_admin {
                 true => Identity::Admin,
@@ -193,16 +346,58 @@ impl Logins {
             };
             source.right(identity, true);
             shared.remember(&name, mac, hash);
-            PasswordCheck::Right
+            Checked::Right(matched)
         });
         // It is cancelled only when the runtime ends.
         checked.await.map_err(|_| StoreError::Closed)
     }
 
-    /// Has the account's password checked anew at its next login.
+    /// Has the account's passwords checked anew at its next login.
     pub fn forget(&self, account: &str) {
         self.shared.remembered().remove(account);
     }
+}
+
+impl<'a> Claim<'a> {
+    /// The claim of a login. An account without a name has no credential.
+    fn of(user: &'a str, account: Option<&'a str>) -> Self {
+        Self {
+            identity: account.map_or(Identity::Unknown(user), Identity::Account),
+            name: account.unwrap_or_default(),
+        }
+    }
+}
+
+/// The secret of an account that has this slow hash.
+fn owner(credential: &Credential, hash: &str) -> Option<Matched> {
+    if credential.argon2 == hash {
+        return Some(Matched::Main);
+    }
+    let mut app_passwords = credential.app_passwords.iter();
+    let found =
+        app_passwords.find(|it| matches!(&it.hash, AppHash::Chosen(chosen) if chosen == hash));
+    found.map(|it| Matched::App(it.name.clone()))
+}
+
+/// The slow hash that a normal password matches. All hashes are compared, so the time does not tell
+/// which one it is.
+fn matching(credential: &Credential, password: &str) -> Option<(Matched, String)> {
+    let mut comparison = Comparison::of(password);
+    let main = match credential.argon2.as_str() {
+        "" => NOBODY,
+        hash => hash,
+    };
+    let is_main = comparison.matches(main) && main != NOBODY;
+    let mut found = is_main.then(|| (Matched::Main, main.to_owned()));
+    for app_password in &credential.app_passwords {
+        if let AppHash::Chosen(hash) = &app_password.hash
+            && comparison.matches(hash)
+            && found.is_none()
+        {
+            found = Some((Matched::App(app_password.name.clone()), hash.clone()));
+        }
+    }
+    found
 }
 
 impl fmt::Debug for Logins {
@@ -214,7 +409,7 @@ impl fmt::Debug for Logins {
 }
 
 impl Shared {
-    fn remembered(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
+    fn remembered(&self) -> MutexGuard<'_, HashMap<String, Vec<Remembered>>> {
         self.remembered
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -237,222 +432,36 @@ impl Shared {
         mac
     }
 
-    fn knows(&self, account: &str, mac: &Hmac<Sha256>, hash: Option<&str>) -> bool {
-        self.remembered().get(account).is_some_and(|known| {
-            known.until > Instant::now()
-                && Some(known.hash.as_str()) == hash
-                && mac.clone().verify_slice(&known.mac).is_ok()
-        })
+    /// The secret that a remembered password matches, if the account still has it.
+    fn known(&self, account: &str, mac: &Hmac<Sha256>, credential: &Credential) -> Option<Matched> {
+        let remembered = self.remembered();
+        let mut known = remembered.get(account)?.iter().filter(|known| {
+            known.until > Instant::now() && mac.clone().verify_slice(&known.mac).is_ok()
+        });
+        known.find_map(|known| owner(credential, &known.hash))
     }
 
     fn remember(&self, account: &str, mac: Hmac<Sha256>, hash: String) {
         let now = Instant::now();
         let mut remembered = self.remembered();
         if remembered.len() >= REMEMBERED_MAX {
-            remembered.retain(|_, known| known.until > now);
+            remembered.retain(|_, known| known.iter().any(|it| it.until > now));
         }
         if remembered.len() >= REMEMBERED_MAX {
             remembered.clear();
         }
-        let known = Remembered {
+        let of_account = remembered.entry(account.to_owned()).or_default();
+        of_account.retain(|it| it.until > now && it.hash != hash);
+        if of_account.len() >= REMEMBERED_OF_ACCOUNT {
+            of_account.clear();
+        }
+        of_account.push(Remembered {
             mac: mac.finalize().into_bytes().into(),
             hash,
             until: now + REMEMBERED,
-        };
-        remembered.insert(account.to_owned(), known);
+        });
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::task::JoinSet;
-
-    use super::*;
-    use postrider_store::{Credential, Time};
-
-    use crate::login::{LoginLimiter, hash_password};
-
-    /// Checks a password that comes from a network without other logins.
-    async fn verify(logins: &Logins, account: &str, password: &str) -> bool {
-        let source = source(&Arc::default());
-        let check = logins.verify(account, Some(account), password, &source);
-        check.await.unwrap() == PasswordCheck::Right
-    }
-
-    fn source(limiter: &Arc<LoginLimiter>) -> Source {
-        Source {
-            limiter: Arc::clone(limiter),
-            ip: [192, 0, 2, 1].into(),
-            behind_proxy: false,
-            now: Time(0),
-        }
-    }
-
-    async fn store(password: &str) -> Store {
-        let store = Store::memory();
-        set(&store, password).await;
-        store
-    }
-
-    async fn set(store: &Store, password: &str) {
-        let credential = Credential {
-            argon2: hash_password(password).unwrap(),
-            set: Time(0),
-        };
-        store.set_credential("ann", Some(credential)).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn only_the_right_password_of_that_account_passes() {
-        let logins = Logins::new(store("secret").await);
-        assert!(verify(&logins, "ann", "secret").await);
-        assert!(verify(&logins, "ann", "secret").await);
-        assert!(!verify(&logins, "ann", "Secret").await);
-        assert!(!verify(&logins, "bob", "secret").await);
-        assert!(!verify(&logins, "ann", "").await);
-    }
-
-    /// The results of these passwords, which arrive together.
-    async fn together(
-        logins: &Logins,
-        limiter: &Arc<LoginLimiter>,
-        passwords: impl Iterator<Item = String>,
-    ) -> Vec<PasswordCheck> {
-        let mut guesses = JoinSet::new();
-        for password in passwords {
-            let (logins, source) = (logins.clone(), source(limiter));
-            guesses.spawn(async move {
-                let check = logins.verify("ann@x.test", Some("ann"), &password, &source);
-                check.await.unwrap()
-            });
-        }
-        guesses.join_all().await
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn of_wrong_passwords_that_arrive_together_ten_are_tried() {
-        let logins = Logins::new(store("secret").await);
-        let limiter = Arc::default();
-        let guesses = (0..50).map(|n| format!("guess {n}"));
-        let verdicts = together(&logins, &limiter, guesses).await;
-        let wrong = verdicts.iter().filter(|it| **it == PasswordCheck::Wrong);
-        assert_eq!(wrong.count(), 10, "{verdicts:?}");
-        let too_many = PasswordCheck::TooMany(Duration::from_secs(60));
-        let source = source(&limiter);
-        let verdict = logins.verify("ann", Some("ann"), "secret", &source);
-        assert_eq!(verdict.await.unwrap(), too_many);
-        assert!(
-            verdicts
-                .iter()
-                .all(|it| [PasswordCheck::Wrong, too_many].contains(it))
-        );
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn right_passwords_that_arrive_together_all_pass() {
-        let logins = Logins::new(store("secret").await);
-        let rights = std::iter::repeat_n("secret".to_owned(), 100);
-        let verdicts = together(&logins, &Arc::default(), rights).await;
-        assert!(verdicts.iter().all(|it| *it == PasswordCheck::Right));
-    }
-
-    #[tokio::test]
-    async fn a_right_password_clears_the_count_and_is_refused_after_too_many() {
-        let logins = Logins::new(store("secret").await);
-        let limiter = Arc::default();
-        let check = async |password: &str| {
-            let source = source(&limiter);
-            let check = logins.verify("ann", Some("ann"), password, &source);
-            check.await.unwrap()
-        };
-        for _ in 0..2 {
-            // The second time, the right password is remembered.
-            for _ in 0..9 {
-                assert_eq!(check("wrong").await, PasswordCheck::Wrong);
-            }
-            assert_eq!(check("secret").await, PasswordCheck::Right);
-        }
-        for _ in 0..10 {
-            assert_eq!(check("wrong").await, PasswordCheck::Wrong);
-        }
-        assert!(matches!(check("secret").await, PasswordCheck::TooMany(_)));
-    }
-
-    #[tokio::test]
-    async fn a_wrong_password_counts_when_nobody_waits() {
-        let logins = Logins::new(store("secret").await);
-        let limiter = Arc::default();
-        let source = source(&limiter);
-        let ann = Identity::Account("ann");
-        for n in 0..10 {
-            let line = logins.shared.line(ann, &source);
-            drop(line.acquire().await.unwrap());
-            let password = format!("guess {n}");
-            let mut verify = Box::pin(logins.verify("ann", Some("ann"), &password, &source));
-            // The caller leaves as soon as the check has begun.
-            tokio::select! {
-                biased;
-                _ = &mut verify => {}
-                () = task::yield_now() => {}
-            }
-        }
-        assert!(source.wait(ann).is_some());
-    }
-
-    #[tokio::test]
-    async fn a_new_password_ends_the_old_one_at_once() {
-        let store = store("old").await;
-        let logins = Logins::new(store.clone());
-        assert!(verify(&logins, "ann", "old").await);
-        set(&store, "new").await;
-        assert!(!verify(&logins, "ann", "old").await);
-        assert!(verify(&logins, "ann", "new").await);
-        store.set_credential("ann", None).await.unwrap();
-        assert!(!verify(&logins, "ann", "new").await);
-    }
-
-    #[tokio::test]
-    async fn a_right_password_is_remembered_for_a_while() {
-        let logins = Logins::new(store("secret").await);
-        let known = async || {
-            logins.shared.knows(
-                "ann",
-                &logins.shared.mac("ann", "secret"),
-                hash(&logins).await.as_deref(),
-            )
-        };
-        assert!(!known().await);
-        verify(&logins, "ann", "wrong").await;
-        assert!(!known().await);
-        verify(&logins, "ann", "secret").await;
-        assert!(known().await);
-        logins.forget("ann");
-        assert!(!known().await);
-        verify(&logins, "ann", "secret").await;
-        tokio::time::pause();
-        tokio::time::advance(REMEMBERED).await;
-        assert!(!known().await);
-    }
-
-    async fn hash(logins: &Logins) -> Option<String> {
-        logins
-            .shared
-            .store
-            .credential("ann")
-            .await
-            .unwrap()
-            .map(|credential| credential.argon2)
-    }
-
-    #[tokio::test]
-    async fn the_memory_is_bounded() {
-        let logins = Logins::new(Store::memory());
-        for n in 0..=REMEMBERED_MAX {
-            let account = n.to_string();
-            logins
-                .shared
-                .remember(&account, logins.shared.mac(&account, "x"), String::new());
-        }
-        assert!(logins.shared.remembered().len() <= REMEMBERED_MAX);
-    }
-}
+mod tests;

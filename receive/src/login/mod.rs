@@ -3,13 +3,20 @@
 //! Argon2id hashes each password. It is slow on purpose, and would limit an API to tens of requests
 //! per second. So [`Logins`] remembers a right password for some minutes. [`LoginLimiter`] counts
 //! wrong ones, per network and account.
+//!
+//! An account may have app passwords beside its main password, and one-time codes as a second
+//! factor. With codes, the main password is enough nowhere, and app passwords are enough.
 
 mod apikey;
+mod apppassword;
 mod limiter;
 mod logins;
+mod otp;
 mod password;
 
 pub use apikey::KeyText;
+pub use apppassword::{APP_PASSWORD_MIN_LENGTH, make_app_password, matches_hash};
 pub use limiter::{Identity, LoginLimiter, LoginLimits, Rate, Source, wait_in_words};
-pub use logins::{Logins, PasswordCheck};
-pub use password::{PasswordError, hash_password};
+pub use logins::{CodeCheck, Logins, PasswordCheck};
+pub use otp::{OtpError, make_otp, otp_code, parse_otp};
+pub use password::{HashError, PasswordError, check_hash, hash_password, hash_password_beside};

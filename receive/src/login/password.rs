@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use argon2::{
-    Argon2, PasswordHash, PasswordHasher, PasswordVerifier,
-    password_hash::{SaltString, rand_core::OsRng},
+    Algorithm, Argon2, Params, PasswordHash, PasswordHasher, Version,
+    password_hash::{Output, SaltString, rand_core::OsRng},
 };
 use unicode_normalization::UnicodeNormalization;
 
@@ -22,12 +22,80 @@ pub enum PasswordError {
     Hash(String),
 }
 
+/// The reasons to refuse a hash that somebody else made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HashError {
+    /// It is a hash of another kind.
+    #[error("only hashes that begin with $argon2id$ are supported")]
+    Kind,
+    /// It is not in the form of a PHC string, or parts are missing.
+    #[error("the hash is not complete: it needs $argon2id$v=19$m=...,t=...,p=...$SALT$HASH")]
+    Form,
+    /// A check would be too easy for a guesser, or take too much of this server.
+    #[error(
+        "the hash has parameters that are not allowed: m must be {} to {} KiB, t 1 to {PASSES_MAX}, \
+         m times t at most {WORK_MAX}, p 1 to {LANES_MAX}, the salt 8 bytes or more, and the hash \
+         16 to 64 bytes",
+        MEMORY.0,
+        MEMORY.1
+    )]
+    Parameters,
+}
+
+/// The least and the most memory of a hash that somebody else made, in KiB.
+const MEMORY: (u32, u32) = (7168, 65_536);
+/// The most passes over the memory.
+const PASSES_MAX: u32 = 16;
+/// The most memory in KiB times passes: four passes over the most memory.
+const WORK_MAX: u32 = 262_144;
+/// The most lanes.
+const LANES_MAX: u32 = 8;
+
+/// Checks an Argon2id hash that somebody else made, as a PHC string.
+///
+/// # Errors
+/// If it is of another kind, not complete, or has parameters that are out of bounds.
+pub fn check_hash(text: &str) -> Result<(), HashError> {
+    if !text.starts_with("$argon2id$") {
+        return Err(HashError::Kind);
+    }
+    let hash = PasswordHash::new(text).map_err(|_| HashError::Form)?;
+    let (Some(salt), Some(output)) = (hash.salt, hash.hash) else {
+        return Err(HashError::Form);
+    };
+    if hash.version != Some(Version::V0x13.into()) {
+        return Err(HashError::Form);
+    }
+    let params = Params::try_from(&hash).map_err(|_| HashError::Parameters)?;
+    let mut buffer = [0; 64];
+    let salt = salt.decode_b64(&mut buffer).map_err(|_| HashError::Form)?;
+    let is_within = (MEMORY.0..=MEMORY.1).contains(&params.m_cost())
+        && (1..=PASSES_MAX).contains(&params.t_cost())
+        && params.m_cost().saturating_mul(params.t_cost()) <= WORK_MAX
+        && (1..=LANES_MAX).contains(&params.p_cost())
+        && salt.len() >= 8
+        && (16..=64).contains(&output.len());
+    match is_within {
+        true => Ok(()),
+        false => Err(HashError::Parameters),
+    }
+}
+
 /// The Argon2id hash of a password with a new salt, as a PHC string (RFC 9106): 19 MiB, two passes,
 /// one lane. It takes tens of milliseconds of one core.
 ///
 /// # Errors
 /// If it is empty or has a control character (RFC 8265 §4.2).
 pub fn hash_password(password: &str) -> Result<String, PasswordError> {
+    hash_password_beside(password, &[])
+}
+
+/// The same, with the salt of the first of these hashes that was made here. All passwords of an
+/// account have one salt, so that a login costs one computation and not one for each.
+///
+/// # Errors
+/// As [`hash_password`].
+pub fn hash_password_beside(password: &str, others: &[&str]) -> Result<String, PasswordError> {
     let password = normal(password);
     if password.is_empty() {
         return Err(PasswordError::Empty);
@@ -35,19 +103,76 @@ pub fn hash_password(password: &str) -> Result<String, PasswordError> {
     if password.chars().any(char::is_control) {
         return Err(PasswordError::Control);
     }
-    let salt = SaltString::generate(&mut OsRng);
+    let salt = others.iter().find_map(|other| own_salt(other));
+    let salt = salt.unwrap_or_else(|| SaltString::generate(&mut OsRng));
     let hash = Argon2::default()
         .hash_password(password.as_bytes(), &salt)
         .map_err(|error| PasswordError::Hash(error.to_string()))?;
     Ok(hash.to_string())
 }
 
-/// A normal password matches a hash. The hash names its parameters. An unreadable hash matches no
-/// password.
-pub(super) fn matches(normal: &str, hash: &str) -> bool {
-    PasswordHash::new(hash)
-        .and_then(|hash| Argon2::default().verify_password(normal.as_bytes(), &hash))
-        .is_ok()
+/// The salt of a hash with the parameters that hashes get here.
+fn own_salt(hash: &str) -> Option<SaltString> {
+    let hash = PasswordHash::new(hash).ok()?;
+    let params = Params::try_from(&hash).ok()?;
+    let own = Params::default();
+    let costs = |params: &Params| (params.m_cost(), params.t_cost(), params.p_cost());
+    let is_own = hash.algorithm == Algorithm::Argon2id.ident() && costs(&params) == costs(&own);
+    SaltString::from_b64(hash.salt.filter(|_| is_own)?.as_str()).ok()
+}
+
+/// Compares one password with several hashes. Hashes with the same salt and the same parameters
+/// cost one computation.
+pub(super) struct Comparison<'a> {
+    normal: &'a str,
+    /// The part of a hash before its output, with the output of the password.
+    computed: Vec<(String, Output)>,
+}
+
+impl<'a> Comparison<'a> {
+    /// For a password in its normal form.
+    pub(super) const fn of(normal: &'a str) -> Self {
+        Self {
+            normal,
+            computed: Vec::new(),
+        }
+    }
+
+    /// The password matches a hash. The hash names its parameters. An unreadable hash matches no
+    /// password.
+    pub(super) fn matches(&mut self, hash: &str) -> bool {
+        let Some((beginning, _)) = hash.rsplit_once('$') else {
+            return false;
+        };
+        let Ok(hash) = PasswordHash::new(hash) else {
+            return false;
+        };
+        let same = |(known, output): &&(String, Output)| {
+            known == beginning && hash.hash.is_some_and(|it| it.len() == output.len())
+        };
+        // `Output` compares in constant time.
+        if let Some((_, output)) = self.computed.iter().find(same) {
+            return hash.hash == Some(*output);
+        }
+        let Some(output) = self.output(&hash) else {
+            return false;
+        };
+        self.computed.push((beginning.to_owned(), output));
+        hash.hash == Some(output)
+    }
+
+    /// The output for the password, with the salt and the parameters of a hash.
+    fn output(&self, hash: &PasswordHash<'_>) -> Option<Output> {
+        let params = Params::try_from(hash).ok()?;
+        let computed = Argon2::default().hash_password_customized(
+            self.normal.as_bytes(),
+            Some(hash.algorithm),
+            hash.version,
+            params,
+            hash.salt?,
+        );
+        computed.ok()?.hash
+    }
 }
 
 /// The normal form of a password: other spaces become U+0020, then NFC (RFC 8265 §4.2.2,
@@ -84,10 +209,92 @@ mod tests {
             hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
             "{hash}"
         );
+        let matches = |password: &str, hash: &str| Comparison::of(password).matches(hash);
         assert!(matches("correct horse", &hash));
         assert!(!matches("correct horsf", &hash));
         assert!(!matches("correct horse", "not a hash"));
+        assert!(!matches(
+            "correct horse",
+            "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAA"
+        ));
         assert_ne!(hash, hash_password("correct horse").unwrap());
+    }
+
+    /// `argon2-cffi` of Python made the hash in the middle, of "correct horse battery staple".
+    #[test]
+    fn hashes_with_one_salt_cost_one_computation() {
+        let main = hash_password("correct horse").unwrap();
+        let other = "$argon2id$v=19$m=65536,t=3,p=4$MIIRqgvgQbgj220jfp0MPA$\
+                     YfwJSVjtjSU0zzV/P3S9nnQ/USre2wvJMjfCIjrTQbg";
+        let app = hash_password_beside("battery staple", &[other, &main]).unwrap();
+        assert_eq!(
+            main.rsplit_once('$').unwrap().0,
+            app.rsplit_once('$').unwrap().0
+        );
+        let mut comparison = Comparison::of("battery staple");
+        assert!(!comparison.matches(&main));
+        assert!(comparison.matches(&app));
+        assert_eq!(comparison.computed.len(), 1);
+        assert!(!comparison.matches(other));
+        assert_eq!(comparison.computed.len(), 2);
+        assert!(Comparison::of("correct horse battery staple").matches(other));
+    }
+
+    #[test]
+    fn hashes_of_others_are_bounded() {
+        let hash = |parameters: &str, salt: &str, output: &str| {
+            check_hash(&format!("$argon2id$v=19${parameters}${salt}${output}"))
+        };
+        let (salt, output) = (
+            "MIIRqgvgQbgj220jfp0MPA",
+            "YfwJSVjtjSU0zzV/P3S9nnQ/USre2wvJMjfCIjrTQbg",
+        );
+        for good in [
+            "m=65536,t=3,p=4",
+            "m=65536,t=4,p=1",
+            "m=19456,t=2,p=1",
+            "m=7168,t=5,p=1",
+        ] {
+            assert_eq!(hash(good, salt, output), Ok(()), "{good}");
+        }
+        for bad in [
+            "m=65537,t=1,p=1",
+            "m=4294967295,t=1,p=1",
+            "m=1024,t=1,p=1",
+            "m=65536,t=5,p=1",
+            "m=7168,t=17,p=1",
+            "m=65536,t=1,p=9",
+            "m=65536,t=0,p=1",
+        ] {
+            assert_eq!(hash(bad, salt, output), Err(HashError::Parameters), "{bad}");
+        }
+        assert_eq!(
+            hash("m=65536,t=3,p=4", "MIIRqgvg", output),
+            Err(HashError::Parameters)
+        );
+        assert_eq!(
+            hash("m=65536,t=3,p=4", salt, "YfwJSVjtjSU0zzVA"),
+            Err(HashError::Parameters)
+        );
+        for (text, error) in [
+            (
+                "$argon2i$v=19$m=65536,t=3,p=4$MIIRqgvgQbgj220jfp0MPA$YfwJSVjt",
+                HashError::Kind,
+            ),
+            ("$6$salt$hash", HashError::Kind),
+            ("{SSHA}x", HashError::Kind),
+            ("$argon2id$", HashError::Form),
+            (
+                "$argon2id$v=19$m=65536,t=3,p=4$MIIRqgvgQbgj220jfp0MPA",
+                HashError::Form,
+            ),
+            (
+                "$argon2id$v=16$m=65536,t=3,p=4$MIIRqgvgQbgj220jfp0MPA$YfwJSVjtjSU0zzV/P3S9nnQ/USre2wvJMjfCIjrTQbg",
+                HashError::Form,
+            ),
+        ] {
+            assert_eq!(check_hash(text), Err(error), "{text}");
+        }
     }
 
     #[test]

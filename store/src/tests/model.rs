@@ -506,9 +506,33 @@ but it should be one of {shows:#?}"
                 let credential = set.then(|| Credential {
                     argon2: "hash".into(),
                     set: self.now,
+                    ..Credential::default()
                 });
                 self.durable(async |store| store.set_credential(account, credential.clone()).await)
                     .await;
+            }
+            Step::Secrets { account, what } => {
+                let account = ["ann", "bob"][usize::from(*account)];
+                let (what, now) = (*what, self.now);
+                match what {
+                    0 => {
+                        let used = async |store: &Store| {
+                            store.use_app_password(account, "phone", now).await
+                        };
+                        self.durable(used).await;
+                    }
+                    1 => {
+                        let taken = async |store: &Store| store.take_otp_step(account, 7).await;
+                        self.durable(taken).await;
+                    }
+                    what => {
+                        let change = secrets(what, now);
+                        let changed = async |store: &Store| {
+                            store.change_credential(account, change.clone(), now).await
+                        };
+                        self.durable(changed).await;
+                    }
+                }
             }
             Step::Audit(subject) => {
                 let now = self.now;

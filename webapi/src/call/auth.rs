@@ -134,6 +134,10 @@ async fn by_password(
                 scopes: None,
             })
         }
+        (Some(_), PasswordCheck::TooWeak) => {
+            let text = "the account has one-time codes; log in with an app password or a key";
+            Err(Refusal::Unauthorized(text.into()))
+        }
         _ => Err(Refusal::Unauthorized("wrong address or password".into())),
     }
 }

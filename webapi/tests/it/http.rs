@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use axum::{body::Body, http::Request};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use postrider_receive::login::KeyText;
-use postrider_store::{ApiKeyId, NewApiKey, Scope, Time};
+use postrider_receive::login::{KeyText, make_app_password, make_otp};
+use postrider_store::{ApiKeyId, AppPassword, CredentialChange, NewApiKey, Scope, Time};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -102,6 +102,34 @@ async fn callers_must_log_in_and_may_not_guess_for_long() {
     // Other accounts at this address are not concerned.
     let right = format!("ann@example.org:{PASSWORD}");
     let answer = world.post(&right, form, "request={}").await;
+    assert_eq!(answer.status, 400, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn with_one_time_codes_an_app_password_logs_in_and_the_password_does_not() {
+    let world = World::start().await;
+    let rng = &mut StdRng::seed_from_u64(7);
+    let (text, hash) = make_app_password(rng);
+    let (otp, _) = make_otp("ann", "mail", rng).unwrap();
+    let change = CredentialChange {
+        otp: Some(Some(otp)),
+        add: vec![AppPassword {
+            name: "shop".into(),
+            hash,
+            created: Time(0),
+            last_used: None,
+        }],
+        ..CredentialChange::default()
+    };
+    let changed = world.store.change_credential("ann", change, Time(0)).await;
+    assert!(changed.unwrap());
+    let form = "application/x-www-form-urlencoded";
+    let main = format!("ann@example.org:{PASSWORD}");
+    let refused = world.post(&main, form, "").await;
+    assert_eq!(refused.status, 401);
+    assert!(refused.body.contains("app password"), "{}", refused.body);
+    let app = format!("ann@example.org:{text}");
+    let answer = world.post(&app, form, "").await;
     assert_eq!(answer.status, 400, "{}", answer.body);
 }
 

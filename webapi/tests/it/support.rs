@@ -87,6 +87,7 @@ impl World {
             let credential = Credential {
                 argon2: argon2.clone(),
                 set: Time(0),
+                ..Credential::default()
             };
             store
                 .set_credential(account, Some(credential))

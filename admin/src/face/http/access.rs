@@ -11,6 +11,18 @@ use super::{
     table::{Area, Call},
 };
 
+/// The way in which a caller logged in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// A key.
+    #[default]
+    Key,
+    /// The main password, with a code if the account has codes.
+    Password,
+    /// An app password.
+    AppPassword,
+}
+
 /// What a caller may do and see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Access {
@@ -23,8 +35,8 @@ pub(super) struct Access {
     pub(super) only_account: bool,
     /// The account that calls below `/api/account` are about.
     pub(super) account: Option<String>,
-    /// The caller gave a password, no key.
-    pub(super) by_password: bool,
+    /// The way in which the caller logged in.
+    pub(super) by: Proof,
     /// The domains of a tenant; empty: all.
     pub(super) domains: BTreeSet<Domain>,
     /// Some errors have status 200.

@@ -5,12 +5,16 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use postrider_receive::login::{Identity, KeyText, PasswordCheck, Source};
+use postrider_receive::login::{CodeCheck, Identity, KeyText, PasswordCheck, Source};
 use postrider_smtp::{Address, Domain};
 use postrider_store::{Actor, ApiKey};
 use tracing::warn;
 
-use super::{access::Access, header, problem::Problem};
+use super::{
+    access::{Access, Proof},
+    header,
+    problem::Problem,
+};
 use crate::{Caller, Context};
 
 /// The name of the administrator in a login.
@@ -34,8 +38,8 @@ pub(super) async fn login(
     let credentials = credentials(headers).ok_or_else(|| {
         Problem::unauthorized("log in with a key as bearer token, or as admin with the password")
     })?;
-    let by_password = matches!(credentials, Credentials::Basic(..));
-    if by_password && is_cross_site(headers) {
+    let is_basic = matches!(credentials, Credentials::Basic(..));
+    if is_basic && is_cross_site(headers) {
         let text = "a page of another site made this request";
         return Err(Problem::forbidden(text));
     }
@@ -64,10 +68,6 @@ pub(super) async fn login(
         };
         warn!(remote = %ip, user, status = problem.status().as_u16(), "login to the management API refused");
     })?;
-    let access = Access {
-        by_password,
-        ..access
-    };
     let caller = Caller {
         from: Some(ip),
         ..caller
@@ -98,6 +98,7 @@ async fn by_admin_password(
     };
     let access = Access {
         name: ADMIN.to_owned(),
+        by: Proof::Password,
         ..Access::default()
     };
     Ok((caller, access))
@@ -116,9 +117,15 @@ async fn by_account_password(
     // takes does not tell which addresses exist.
     let check = context
         .logins
-        .verify(name, account, password, source)
+        .verify_with_code(name, account, password, source)
         .await?;
-    right(check)?;
+    let by = match check {
+        CodeCheck::Password => Proof::Password,
+        CodeCheck::AppPassword => Proof::AppPassword,
+        CodeCheck::CodeMissing => return Err(Problem::code_missing()),
+        CodeCheck::Wrong => return Err(wrong()),
+        CodeCheck::TooMany(wait) => return Err(Problem::too_many_logins(wait)),
+    };
     let found = found.ok_or_else(wrong)?;
     enabled(&found.config.login_disabled)?;
     let caller = Caller {
@@ -130,6 +137,7 @@ async fn by_account_password(
         name: format!("account {}", found.account),
         only_account: true,
         account: Some(found.account.to_owned()),
+        by,
         ..Access::default()
     };
     Ok((caller, access))
@@ -193,7 +201,7 @@ fn wrong() -> Problem {
 fn right(check: PasswordCheck) -> Result<(), Problem> {
     match check {
         PasswordCheck::Right => Ok(()),
-        PasswordCheck::Wrong => Err(wrong()),
+        PasswordCheck::Wrong | PasswordCheck::TooWeak => Err(wrong()),
         PasswordCheck::TooMany(wait) => Err(Problem::too_many_logins(wait)),
     }
 }

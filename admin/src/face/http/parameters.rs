@@ -13,6 +13,8 @@ use super::problem::Problem;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Query {
     pairs: Vec<(String, String)>,
+    /// The names of empty parameters.
+    empty: Vec<String>,
     /// A parameter that can't be read is an error. Otherwise it is as if it was absent.
     strict: bool,
 }
@@ -20,11 +22,11 @@ pub(super) struct Query {
 impl Query {
     pub(super) fn new(text: &str) -> Self {
         let pairs = form_urlencoded::parse(text.as_bytes());
-        let pairs = pairs.filter(|(_, value)| !value.is_empty());
+        let pairs = pairs.map(|(name, value)| (name.into_owned(), value.into_owned()));
+        let (empty, pairs): (Vec<_>, Vec<_>) = pairs.partition(|(_, value)| value.is_empty());
         Self {
-            pairs: pairs
-                .map(|(name, value)| (name.into_owned(), value.into_owned()))
-                .collect(),
+            pairs,
+            empty: empty.into_iter().map(|(name, _)| name).collect(),
             strict: false,
         }
     }
@@ -34,6 +36,7 @@ impl Query {
     pub(super) fn strict(&self) -> Self {
         Self {
             pairs: self.pairs.clone(),
+            empty: self.empty.clone(),
             strict: true,
         }
     }
@@ -91,6 +94,11 @@ impl Query {
             .map(str::trim)
             .filter(|text| !text.is_empty())
             .collect()
+    }
+
+    /// The name of an empty parameter. None: there is none.
+    pub(super) fn first_empty(&self) -> Option<&str> {
+        self.empty.first().map(String::as_str)
     }
 
     /// The names of the parameters.

@@ -149,6 +149,12 @@ impl Problem {
         Self::plain(StatusCode::UNAUTHORIZED, detail)
     }
 
+    /// The password is right, and a one-time code is needed beside it.
+    pub(super) fn code_missing() -> Self {
+        let detail = "the account has one-time codes; send the password, a $ and the code";
+        Self::plain(StatusCode::PAYMENT_REQUIRED, detail)
+    }
+
     /// The caller may not do this.
     pub(super) fn forbidden(detail: impl ToString) -> Self {
         Self::plain(StatusCode::FORBIDDEN, detail)
@@ -248,6 +254,7 @@ impl From<AdminError> for Problem {
             (Code::Conflict, None) => Self::assert_failed(&text).with("details", text),
             (Code::Invalid, Some(field)) => Self::refused(text).at(field),
             (Code::Invalid, None) => Self::refused(text),
+            (Code::Unsupported, _) => Self::unsupported(text),
             (Code::Unavailable, _) => Self {
                 retry_after: Some(BUSY),
                 ..Self::plain(StatusCode::SERVICE_UNAVAILABLE, text)

@@ -198,6 +198,9 @@ pub(super) static CALLS: &[Call] = calls! {
         ("" -> "[Principal]") "List accounts, lists, domains and keys." => principals::list;
     change POST "principal" Accounts all [""] ("NewPrincipal" -> "principal-id")
         "Add an account, a list, a domain or a key. The answer is its number." => principals::add;
+    change DELETE "principal" Accounts all ["type,types,filter,confirm"] ("" -> "bool")
+        "Remove all principals that match, with confirm=true. All are removed, or none."
+        => principals::remove_all;
     read GET "principal/{principal}" Accounts all [""] ("" -> "Principal")
         "Get a principal by its name, its number or an address." => principals::get;
     change PATCH "principal/{principal}" Accounts all [""] ("[]PrincipalChange" -> "null")

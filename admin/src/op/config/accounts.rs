@@ -3,7 +3,7 @@
 use postrider_config::{
     Account, DestinationAddress, Dynamic, ReportAddress, Static, shown_url, toml_edit::InlineTable,
 };
-use postrider_smtp::Address;
+use postrider_smtp::{Address, Domain};
 use postrider_store::{MailId, StoreError, SuppressionId};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -258,11 +258,7 @@ impl Remove {
 impl Remove {
     fn remove(&self, edit: &mut Edit<'_>) -> Result<(), AdminError> {
         let (name, before) = (self.account.as_str(), edit.before);
-        edit.account(name)?;
-        if let Some(place) = needed_by(edit.statics, before, name) {
-            let text = format!("{name} {place}");
-            return Err(AdminError::invalid(text).at("account"));
-        }
+        check_unused(edit, name, &|_| false)?;
         let left = edit.leave_aliases(|member| is_of(before, name, member));
         left.map_err(|error| error.at("account"))?;
         document::remove(edit.document, &["accounts", name])?;
@@ -270,9 +266,27 @@ impl Remove {
     }
 }
 
+/// Checks that an account exists and nothing needs it. Reports of domains that go do not need it.
+pub(super) fn check_unused(
+    edit: &Edit<'_>,
+    name: &str,
+    is_gone: &dyn Fn(&Domain) -> bool,
+) -> Result<(), AdminError> {
+    edit.account(name)?;
+    match needed_by(edit.statics, edit.before, name, is_gone) {
+        Some(place) => Err(AdminError::invalid(format!("{name} {place}")).at("account")),
+        None => Ok(()),
+    }
+}
+
 /// The place in one of the files that names an account, so that the account can't go: the end of a
-/// sentence. Aliases name addresses, and are not looked at here.
-fn needed_by(statics: &Static, config: &Dynamic, account: &str) -> Option<String> {
+/// sentence. Domains that go name nothing. Aliases name addresses, and are not looked at here.
+fn needed_by(
+    statics: &Static,
+    config: &Dynamic,
+    account: &str,
+    is_gone: &dyn Fn(&Domain) -> bool,
+) -> Option<String> {
     if statics.postmaster.account == account {
         return Some(
             "is the account of the postmaster; name another in postrider.conf first \
@@ -288,7 +302,9 @@ fn needed_by(statics: &Static, config: &Dynamic, account: &str) -> Option<String
                 .to_owned(),
         );
     }
-    config.domains.iter().find_map(|(domain, settings)| {
+    let domains = config.domains.iter();
+    let mut domains = domains.filter(|(domain, _)| !is_gone(domain));
+    domains.find_map(|(domain, settings)| {
         let reports = [("dmarc", &settings.dmarc), ("tls_rpt", &settings.tls_rpt)];
         let gets = |report: &Option<ReportAddress>| {
             report
@@ -304,7 +320,11 @@ fn needed_by(statics: &Static, config: &Dynamic, account: &str) -> Option<String
 }
 
 /// Ends the messages of an account that is not in the configuration any more, and removes its data.
-async fn clear(context: &Context, name: &str, before: &Dynamic) -> Result<Removed, AdminError> {
+pub(super) async fn clear(
+    context: &Context,
+    name: &str,
+    before: &Dynamic,
+) -> Result<Removed, AdminError> {
     let store = &context.store;
     // Nobody may log in from here on, also if a later step fails.
     let mut removed = Removed {

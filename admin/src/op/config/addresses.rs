@@ -130,11 +130,7 @@ impl Single for Remove {
 
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
         let target = self.address.clone();
-        // A refusal here is found again, and audited, by the change itself.
-        let needed = match self.plan(context) {
-            Ok((account, after)) => needed_by_queue(context, &account, &after).await?,
-            Err(_) => None,
-        };
+        let needed = self.needed(context).await?;
         let change = move |edit: &mut Edit<'_>| {
             self.remove(edit)?;
             match &needed {
@@ -148,6 +144,15 @@ impl Single for Remove {
 }
 
 impl Remove {
+    /// Why a queued message needs the address. None: no message does.
+    pub(super) async fn needed(&self, context: &Context) -> Result<Option<String>, AdminError> {
+        match self.plan(context) {
+            Ok((account, after)) => needed_by_queue(context, &account, &after).await,
+            // The change itself finds a refusal again, and the audit log gets it.
+            Err(_) => Ok(None),
+        }
+    }
+
     /// The account of the address, and the configuration after the removal.
     fn plan(&self, context: &Context) -> Result<(String, Dynamic), AdminError> {
         let before = context.config.load_full();
@@ -163,7 +168,7 @@ impl Remove {
     }
 
     /// Removes the address. Gives its account.
-    fn remove(&self, edit: &mut Edit<'_>) -> Result<String, AdminError> {
+    pub(super) fn remove(&self, edit: &mut Edit<'_>) -> Result<String, AdminError> {
         let before = edit.before;
         let address = parse(&self.address, "address", DestinationAddress::parse)?;
         let found = match &address {

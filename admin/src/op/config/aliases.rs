@@ -70,7 +70,7 @@ impl Operation for List {
 }
 
 /// Reads the address of an alias.
-fn parse_alias(text: &str) -> Result<(LocalPart, Domain), AdminError> {
+pub(super) fn parse_alias(text: &str) -> Result<(LocalPart, Domain), AdminError> {
     let address = parse(text, "alias", Address::parse)?;
     match address.host.domain() {
         Some(domain) => Ok((address.local, domain.clone())),
@@ -82,7 +82,7 @@ fn parse_alias(text: &str) -> Result<(LocalPart, Domain), AdminError> {
 }
 
 /// Checks new members: each is an address of an account, and none is there twice.
-fn check_members(
+pub(super) fn check_members(
     edit: &Edit<'_>,
     members: &[Address],
     present: &[Address],
@@ -202,7 +202,10 @@ impl Single for Update {
 }
 
 /// The members of an alias, and its path in the file.
-fn existing<'a>(edit: &Edit<'a>, alias: &str) -> Result<(&'a [Address], [String; 4]), AdminError> {
+pub(super) fn existing<'a>(
+    edit: &Edit<'a>,
+    alias: &str,
+) -> Result<(&'a [Address], [String; 4]), AdminError> {
     let (local, domain) = parse_alias(alias)?;
     let (config, _) = edit.domain(&domain).map_err(|error| error.at("alias"))?;
     let path = edit.alias(&domain, &local)?;

@@ -177,9 +177,6 @@ async fn the_holder_of_an_account_changes_the_password() {
         site.send(auth, &login("correct horse"), "").await.status,
         200
     );
-    let otp = r#"[{"type": "enableOtpAuth", "url": "otpauth://x"}]"#;
-    let got = site.send(change, &login("correct horse"), otp).await;
-    assert_eq!(got.error(), (422, "unsupported".to_owned()));
     let crypto = site
         .send("GET /api/account/crypto", &login("correct horse"), "")
         .await;

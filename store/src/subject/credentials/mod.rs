@@ -2,36 +2,191 @@
 
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
+mod older;
 
 use serde::{Deserialize, Serialize};
 
+use self::older::{CredentialV1, OpV1};
 use super::State;
 use crate::{
     Store, StoreError, Time,
     error::Fault,
-    table::{Table, key::Name, tables, value::records},
+    table::{
+        Table,
+        key::Name,
+        tables,
+        value::{Unreadable, exactly, records},
+    },
 };
 
-/// How an account proves who it is. The store never has the password itself.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The most app passwords of an account.
+pub const APP_PASSWORDS_MAX: usize = 50;
+
+/// How an account proves who it is. The store never has a password itself.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credential {
-    /// An Argon2id hash in PHC string form (RFC 9106).
+    /// An Argon2id hash of the main password in PHC string form (RFC 9106). Empty: the account has
+    /// no main password.
     pub argon2: String,
     /// When it was set.
     pub set: Time,
+    /// The app passwords, at most [`APP_PASSWORDS_MAX`]. Each has a name of its own.
+    pub app_passwords: Vec<AppPassword>,
+    /// Makes the codes that are needed beside the main password; None: it is enough.
+    pub otp: Option<Otp>,
 }
 
-/// Hides the hash, so that no log line has it.
+/// Hides the hashes, so that no log line has them.
 impl std::fmt::Debug for Credential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Credential")
             .field("set", &self.set)
+            .field("app_passwords", &self.app_passwords)
+            .field("otp", &self.otp)
             .finish_non_exhaustive()
     }
 }
 
+/// A password of an account for one program.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppPassword {
+    /// The name, for people.
+    pub name: String,
+    /// A hash of the password.
+    pub hash: AppHash,
+    /// When it was added.
+    pub created: Time,
+    /// When it was last used, within some minutes; None: never.
+    pub last_used: Option<Time>,
+}
+
+/// Hides the hash.
+impl std::fmt::Debug for AppPassword {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AppPassword")
+            .field("name", &self.name)
+            .field("created", &self.created)
+            .field("last_used", &self.last_used)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The hash of an app password.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AppHash {
+    /// SHA-256 of a password that the server made. It is random enough to need no more.
+    Random([u8; 32]),
+    /// An Argon2id hash in PHC string form of a password that somebody chose.
+    Chosen(String),
+}
+
+impl AppHash {
+    /// The Argon2id hash of a password that somebody chose.
+    #[must_use]
+    pub fn chosen(&self) -> Option<&str> {
+        match self {
+            Self::Random(_) => None,
+            Self::Chosen(hash) => Some(hash),
+        }
+    }
+}
+
+/// A generator of one-time codes (TOTP, RFC 6238).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Otp {
+    /// The shared secret.
+    pub secret: Vec<u8>,
+    /// The hash function.
+    pub algorithm: OtpAlgorithm,
+    /// How many digits a code has: 6 to 8.
+    pub digits: u8,
+    /// For how many seconds a code is shown.
+    pub period: u32,
+    /// The time step of the last code that was taken, counted in periods since 1970. No code of
+    /// this step or an earlier one is taken.
+    pub last_step: u64,
+}
+
+/// Hides the secret.
+impl std::fmt::Debug for Otp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Otp")
+            .field("algorithm", &self.algorithm)
+            .field("digits", &self.digits)
+            .field("period", &self.period)
+            .field("last_step", &self.last_step)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The hash function of a generator of codes.
+///
+/// The journal and the index have the place in this list, so a new one goes to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OtpAlgorithm {
+    /// SHA-1, which nearly all programs use.
+    Sha1,
+    /// SHA-256.
+    Sha256,
+    /// SHA-512.
+    Sha512,
+}
+
+/// A change of the credential of an account. It is made as a whole, or not at all.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialChange {
+    /// The Argon2id hash of a new main password; None: the password stays.
+    pub argon2: Option<String>,
+    /// The new generator of codes, or none from now on; None: as before.
+    pub otp: Option<Option<Otp>>,
+    /// The names of app passwords that go. Those that do not exist are gone already.
+    pub remove: Vec<String>,
+    /// New app passwords.
+    pub add: Vec<AppPassword>,
+}
+
+impl CredentialChange {
+    /// Nothing changes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Changes a credential. False: a name would be there twice, or there would be too many app
+    /// passwords. Then the credential is half changed.
+    fn apply_to(self, credential: &mut Credential, now: Time) -> bool {
+        if let Some(argon2) = self.argon2 {
+            (credential.argon2, credential.set) = (argon2, now);
+        }
+        if let Some(otp) = self.otp {
+            credential.otp = otp;
+        }
+        let present = &mut credential.app_passwords;
+        present.retain(|it| !self.remove.contains(&it.name));
+        for new in self.add {
+            if present.iter().any(|it| it.name == new.name) {
+                return false;
+            }
+            present.push(new);
+        }
+        present.len() <= APP_PASSWORDS_MAX
+    }
+}
+
+/// Hides the hashes.
+impl std::fmt::Debug for CredentialChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CredentialChange")
+            .field("argon2", &self.argon2.is_some())
+            .field("otp", &self.otp)
+            .field("remove", &self.remove)
+            .field("add", &self.add)
+            .finish()
+    }
+}
+
 records! {
-    Credential: version 1,
+    Credential: version 2 [1 => CredentialV1],
 }
 
 tables! {
@@ -43,8 +198,19 @@ tables! {
 subject!(counters (), keys 1);
 
 operations! {
-    Credentials, version 1:
+    Credentials, version 2 older older:
     Set -> (), Ordinary;
+    Amend -> bool, Ordinary;
+    TakeStep -> bool, Reserve;
+    Use -> (), Reserve;
+}
+
+/// Reads an operation of version 1, in which a credential was the hash of a password.
+fn older(version: u8, bytes: &[u8]) -> Result<Op, Unreadable> {
+    match version {
+        1 => exactly(bytes).map(|old: OpV1| old.into()),
+        _ => Err(Unreadable::Older(version)),
+    }
 }
 
 /// Sets the credential of an account, or removes it.
@@ -65,6 +231,86 @@ impl Set {
     }
 }
 
+/// Changes the credential of an account.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Amend {
+    account: String,
+    change: CredentialChange,
+    now: Time,
+}
+
+impl Amend {
+    fn apply(self, state: &mut State) -> Result<bool, Fault> {
+        let account: Name = self.account.into();
+        let table = &mut state.credentials.credentials;
+        let mut credential = table.get(&account)?.unwrap_or_default();
+        let is_made = self.change.apply_to(&mut credential, self.now);
+        if is_made {
+            table.put(account, credential);
+        }
+        Ok(is_made)
+    }
+}
+
+/// Takes the code of a time step, unless a code of this step or a later one was taken.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TakeStep {
+    account: String,
+    step: u64,
+}
+
+impl TakeStep {
+    fn apply(self, state: &mut State) -> Result<bool, Fault> {
+        let account: Name = self.account.into();
+        let table = &mut state.credentials.credentials;
+        let Some(mut credential) = table.get(&account)? else {
+            return Ok(false);
+        };
+        let is_taken = take(&mut credential, self.step);
+        if is_taken {
+            table.put(account, credential);
+        }
+        Ok(is_taken)
+    }
+}
+
+fn take(credential: &mut Credential, step: u64) -> bool {
+    match &mut credential.otp {
+        Some(otp) if step > otp.last_step => {
+            otp.last_step = step;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Notes the use of an app password.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Use {
+    account: String,
+    name: String,
+    now: Time,
+}
+
+impl Use {
+    fn apply(self, state: &mut State) -> Result<(), Fault> {
+        let account: Name = self.account.into();
+        let table = &mut state.credentials.credentials;
+        if let Some(mut credential) = table.get(&account)? {
+            note_use(&mut credential, &self.name, self.now);
+            table.put(account, credential);
+        }
+        Ok(())
+    }
+}
+
+fn note_use(credential: &mut Credential, name: &str, now: Time) {
+    let mut passwords = credential.app_passwords.iter_mut();
+    if let Some(used) = passwords.find(|it| it.name == name) {
+        used.last_used = used.last_used.max(Some(now));
+    }
+}
+
 questions! {
     ask Of<'a> { account: &'a str } -> Option<Credential>,
     |this, state| state.credentials.credentials.get(&this.account.into()),
@@ -72,7 +318,7 @@ questions! {
 }
 
 impl Store {
-    /// The credential of an account. None if no password was set.
+    /// The credential of an account. None if nothing was set.
     ///
     /// # Errors
     /// If it can't be read.
@@ -96,15 +342,95 @@ impl Store {
         })
         .await
     }
+
+    /// Changes the credential of an account, as a whole. False: nothing was changed, because an app
+    /// password of a given name exists, or there would be more than [`APP_PASSWORDS_MAX`].
+    ///
+    /// # Errors
+    /// If the change can't be made durable.
+    pub async fn change_credential(
+        &self,
+        account: &str,
+        change: CredentialChange,
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        let account = account.to_owned();
+        self.change_by(Amend {
+            account,
+            change,
+            now,
+        })
+        .await
+    }
+
+    /// Takes the one-time code of a time step. False: a code of this step or a later one was taken
+    /// before, or the account has no codes.
+    ///
+    /// # Errors
+    /// If the change can't be made durable.
+    pub async fn take_otp_step(&self, account: &str, step: u64) -> Result<bool, StoreError> {
+        let account = account.to_owned();
+        self.change_by(TakeStep { account, step }).await
+    }
+
+    /// Notes that an app password was used.
+    ///
+    /// # Errors
+    /// If the change can't be made durable.
+    pub async fn use_app_password(
+        &self,
+        account: &str,
+        name: &str,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        let (account, name) = (account.to_owned(), name.to_owned());
+        self.change_by(Use { account, name, now }).await
+    }
 }
 
 #[cfg(test)]
 pub(crate) fn samples() -> Vec<Op> {
-    vec![Op::Set(Set {
-        account: "ann".into(),
-        credential: Some(Credential {
-            argon2: "$argon2id$".into(),
-            set: Time(1),
+    let account = || "ann".to_owned();
+    let app_password = AppPassword {
+        name: "phone".into(),
+        hash: AppHash::Random([7; 32]),
+        created: Time(1),
+        last_used: None,
+    };
+    let otp = Otp {
+        secret: vec![1; 20],
+        algorithm: OtpAlgorithm::Sha1,
+        digits: 6,
+        period: 30,
+        last_step: 0,
+    };
+    vec![
+        Op::Set(Set {
+            account: account(),
+            credential: Some(Credential {
+                argon2: "$argon2id$".into(),
+                set: Time(1),
+                ..Credential::default()
+            }),
         }),
-    })]
+        Op::Amend(Amend {
+            account: account(),
+            change: CredentialChange {
+                argon2: Some("$argon2id$".into()),
+                otp: Some(Some(otp)),
+                remove: vec!["laptop".into()],
+                add: vec![app_password],
+            },
+            now: Time(2),
+        }),
+        Op::TakeStep(TakeStep {
+            account: account(),
+            step: 7,
+        }),
+        Op::Use(Use {
+            account: account(),
+            name: "phone".into(),
+            now: Time(3),
+        }),
+    ]
 }

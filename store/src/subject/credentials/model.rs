@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Credential, Set};
+use super::{Amend, Credential, Set, TakeStep, Use, note_use, take};
 use crate::subject::{ModelPart, ModelState};
 
 #[derive(Clone, Debug, Default)]
@@ -19,5 +19,34 @@ impl Set {
             Some(credential) => credentials.insert(self.account, credential),
             None => credentials.remove(&self.account),
         };
+    }
+}
+
+impl Amend {
+    pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
+        let credentials = &mut model.credentials.credentials;
+        let before = credentials.get(&self.account).cloned();
+        let mut after = before.unwrap_or_default();
+        let is_made = self.change.apply_to(&mut after, self.now);
+        if is_made {
+            credentials.insert(self.account, after);
+        }
+        is_made
+    }
+}
+
+impl TakeStep {
+    pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
+        let credentials = &mut model.credentials.credentials;
+        let credential = credentials.get_mut(&self.account);
+        credential.is_some_and(|credential| take(credential, self.step))
+    }
+}
+
+impl Use {
+    pub(super) fn apply_to_model(self, model: &mut ModelState) {
+        if let Some(credential) = model.credentials.credentials.get_mut(&self.account) {
+            note_use(credential, &self.name, self.now);
+        }
     }
 }

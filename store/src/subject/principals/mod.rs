@@ -81,9 +81,10 @@ subject!(
 );
 
 operations! {
-    Principals, version 1:
+    Principals, version 2 since 1:
     Number -> (), Reserve;
     Forget -> bool, Reserve;
+    Rename -> bool, Reserve;
 }
 
 /// Gives numbers to principals that have none.
@@ -110,6 +111,24 @@ pub(crate) struct Forget(PrincipalName);
 impl Forget {
     fn apply(self, state: &mut State) -> Result<bool, Fault> {
         Ok(state.principals.numbers.take(&self.0.key())?.is_some())
+    }
+}
+
+/// Gives the number of a principal to its new name.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Rename {
+    from: PrincipalName,
+    to: PrincipalName,
+}
+
+impl Rename {
+    fn apply(self, state: &mut State) -> Result<bool, Fault> {
+        let numbers = &mut state.principals.numbers;
+        let Some(id) = numbers.take(&self.from.key())? else {
+            return Ok(false);
+        };
+        numbers.put(self.to.key(), id);
+        Ok(true)
     }
 }
 
@@ -152,6 +171,18 @@ impl Store {
     pub async fn forget_principal(&self, name: PrincipalName) -> Result<bool, StoreError> {
         self.change_by(Forget(name)).await
     }
+
+    /// Lets a principal keep its number under a new name. False: it had none.
+    ///
+    /// # Errors
+    /// If the change can't be made durable.
+    pub async fn rename_principal(
+        &self,
+        from: PrincipalName,
+        to: PrincipalName,
+    ) -> Result<bool, StoreError> {
+        self.change_by(Rename { from, to }).await
+    }
 }
 
 #[cfg(test)]
@@ -162,6 +193,10 @@ pub(crate) fn samples() -> Vec<Op> {
     };
     vec![
         Op::Number(Number(vec![name.clone()])),
-        Op::Forget(Forget(name)),
+        Op::Forget(Forget(name.clone())),
+        Op::Rename(Rename {
+            from: name.clone(),
+            to: name,
+        }),
     ]
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Forget, Number, PrincipalId, PrincipalName};
+use super::{Forget, Number, PrincipalId, PrincipalName, Rename};
 use crate::subject::{ModelPart, ModelState, next};
 
 #[derive(Clone, Debug, Default)]
@@ -38,5 +38,16 @@ impl Number {
 impl Forget {
     pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
         model.principals.numbers.remove(&self.0).is_some()
+    }
+}
+
+impl Rename {
+    pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
+        let numbers = &mut model.principals.numbers;
+        let Some(id) = numbers.remove(&self.from) else {
+            return false;
+        };
+        numbers.insert(self.to, id);
+        true
     }
 }

@@ -28,3 +28,22 @@ async fn a_number_is_given_once_and_never_again() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_renamed_principal_keeps_its_number() {
+    on_both(|store| async move {
+        let [old, new] = ["a@x.example", "b@x.example"].map(|it| name(PrincipalKind::List, it));
+        let renamed = store.rename_principal(old.clone(), new.clone()).await;
+        assert!(!renamed.unwrap());
+        let given = store
+            .principal_ids(std::slice::from_ref(&old))
+            .await
+            .unwrap();
+        let renamed = store.rename_principal(old.clone(), new.clone()).await;
+        assert!(renamed.unwrap());
+        store.checkpoint().await;
+        assert_eq!(store.principal_ids(&[new]).await.unwrap(), given);
+        assert_eq!(store.principal_ids(&[old]).await.unwrap(), [PrincipalId(2)]);
+    })
+    .await;
+}

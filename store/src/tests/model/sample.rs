@@ -129,6 +129,7 @@ async fn fill(store: &Store) {
         let credential = Credential {
             argon2: "hash".into(),
             set: now,
+            ..Credential::default()
         };
         store.set_credential("ann", Some(credential)).await.unwrap();
         store.audit(audited(half, now)).await.unwrap();

@@ -8,9 +8,10 @@ use proptest::prelude::*;
 use crate::disk::sim::Calls;
 use crate::tests::samples::*;
 use crate::{
-    Accept, Change, Event, HoldFilter, INLINE_TEXT_MAX, NewAuditEntry, NewEvent, NewHookKind,
-    NewMessage, NewSuppression, NewText, NextAttempt, Note, Once, Outcome, QueueId, Queued, Settle,
-    Store, StoreError, TextSource, Time, Top,
+    Accept, AppHash, AppPassword, Change, CredentialChange, Event, HoldFilter, INLINE_TEXT_MAX,
+    NewAuditEntry, NewEvent, NewHookKind, NewMessage, NewSuppression, NewText, NextAttempt, Note,
+    Once, Otp, OtpAlgorithm, Outcome, QueueId, Queued, Settle, Store, StoreError, TextSource, Time,
+    Top,
 };
 
 pub(super) const DOMAINS: [&str; 4] = ["a.example", "b.example", "c.example", "[192.0.2.1]"];
@@ -101,6 +102,10 @@ pub(super) enum Step {
     Credential {
         account: u8,
         set: bool,
+    },
+    Secrets {
+        account: u8,
+        what: u8,
     },
     Audit(u8),
     Expire {
@@ -302,6 +307,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(max, per_url, except)| Step::ClaimHooks { max, per_url, except }),
         8 => (any::<prop::sample::Index>(), fate()).prop_map(|(which, fate)| Step::SettleHook { which, fate }),
         1 => (0..2_u8, any::<bool>()).prop_map(|(account, set)| Step::Credential { account, set }),
+        2 => (0..2_u8, 0..6_u8).prop_map(|(account, what)| Step::Secrets { account, what }),
         1 => (0..3_u8).prop_map(Step::Audit),
         2 => (1_u8..4).prop_map(|max| Step::Expire { max }),
         6 => (1..200_u16).prop_map(|seconds| Step::Pass { seconds }),
@@ -514,4 +520,41 @@ pub(super) fn settlement(
         .into_iter()
         .collect();
     settle
+}
+
+/// A change of a credential: a new app password, a removed one, codes from now on, and no codes
+/// from now on.
+pub(super) fn secrets(what: u8, now: Time) -> CredentialChange {
+    let app_password = AppPassword {
+        name: "phone".into(),
+        hash: AppHash::Chosen("hash".into()),
+        created: now,
+        last_used: None,
+    };
+    let otp = Otp {
+        secret: vec![1; 20],
+        algorithm: OtpAlgorithm::Sha256,
+        digits: 8,
+        period: 60,
+        last_step: 0,
+    };
+    let nothing = CredentialChange::default();
+    match what {
+        2 => CredentialChange {
+            add: vec![app_password],
+            ..nothing
+        },
+        3 => CredentialChange {
+            remove: vec!["phone".into()],
+            ..nothing
+        },
+        4 => CredentialChange {
+            otp: Some(Some(otp)),
+            ..nothing
+        },
+        _ => CredentialChange {
+            otp: Some(None),
+            ..nothing
+        },
+    }
 }

@@ -4,8 +4,9 @@ use super::on_both;
 
 use crate::tests::samples::*;
 use crate::{
-    Accept, Credential, ENVIDS_MAX, Event, Found, NewSuppression, Order, Outcome, QueueFilter,
-    QueueId, Reference, RetiredFilter, Store, StoreError, Transaction,
+    APP_PASSWORDS_MAX, Accept, AppHash, AppPassword, Credential, CredentialChange, ENVIDS_MAX,
+    Event, Found, NewSuppression, Order, Otp, OtpAlgorithm, Outcome, QueueFilter, QueueId,
+    Reference, RetiredFilter, Store, StoreError, Transaction,
 };
 
 #[tokio::test]
@@ -161,6 +162,7 @@ async fn credentials_are_set_and_removed() {
         let credential = Credential {
             argon2: "$argon2id$".into(),
             set: at(1),
+            ..Credential::default()
         };
         store
             .set_credential("ann", Some(credential.clone()))
@@ -170,6 +172,91 @@ async fn credentials_are_set_and_removed() {
         assert_eq!(store.credential("ann").await.unwrap(), Some(credential));
         store.set_credential("ann", None).await.unwrap();
         assert_eq!(store.credential("ann").await.unwrap(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn app_passwords_and_codes_change_as_a_whole() {
+    on_both(|store| async move {
+        let app_password = |name: &str| AppPassword {
+            name: name.into(),
+            hash: AppHash::Random([7; 32]),
+            created: at(1),
+            last_used: None,
+        };
+        let change = async |change: CredentialChange| {
+            let changed = store.change_credential("ann", change, at(2)).await;
+            changed.unwrap()
+        };
+        let now = async || store.credential("ann").await.unwrap().unwrap();
+        assert!(!store.take_otp_step("ann", 7).await.unwrap());
+        let otp = Otp {
+            secret: vec![1; 20],
+            algorithm: OtpAlgorithm::Sha1,
+            digits: 6,
+            period: 30,
+            last_step: 0,
+        };
+        let all = CredentialChange {
+            argon2: Some("hash".into()),
+            otp: Some(Some(otp)),
+            add: vec![app_password("phone"), app_password("laptop")],
+            ..CredentialChange::default()
+        };
+        assert!(change(all).await);
+        store.checkpoint().await;
+        let before = now().await;
+        assert_eq!((before.argon2.as_str(), before.set), ("hash", at(2)));
+        // One name is taken, so nothing changes.
+        let half = CredentialChange {
+            argon2: Some("other".into()),
+            otp: Some(None),
+            remove: vec!["laptop".into()],
+            add: vec![app_password("tablet"), app_password("phone")],
+        };
+        assert!(!change(half).await);
+        assert_eq!(now().await, before);
+        let many = CredentialChange {
+            add: (0..APP_PASSWORDS_MAX - 1)
+                .map(|it| app_password(&it.to_string()))
+                .collect(),
+            ..CredentialChange::default()
+        };
+        assert!(!change(many).await);
+
+        store.use_app_password("ann", "phone", at(5)).await.unwrap();
+        store.use_app_password("ann", "phone", at(4)).await.unwrap();
+        store.use_app_password("ann", "gone", at(4)).await.unwrap();
+        let used: Vec<_> = now()
+            .await
+            .app_passwords
+            .iter()
+            .map(|it| it.last_used)
+            .collect();
+        assert_eq!(used, [Some(at(5)), None]);
+        assert!(store.take_otp_step("ann", 7).await.unwrap());
+        assert!(!store.take_otp_step("ann", 7).await.unwrap());
+        assert!(!store.take_otp_step("ann", 6).await.unwrap());
+        assert!(store.take_otp_step("ann", 8).await.unwrap());
+        let replaced = CredentialChange {
+            otp: Some(None),
+            remove: vec!["phone".into(), "gone".into()],
+            add: vec![app_password("phone")],
+            ..CredentialChange::default()
+        };
+        assert!(change(replaced).await);
+        let after = now().await;
+        assert_eq!(after.argon2, "hash");
+        assert!(after.otp.is_none());
+        let names: Vec<&str> = after
+            .app_passwords
+            .iter()
+            .map(|it| it.name.as_str())
+            .collect();
+        assert_eq!(names, ["laptop", "phone"]);
+        assert!(!store.take_otp_step("ann", 9).await.unwrap());
+        assert!(!format!("{before:?}").contains("hash\""));
     })
     .await;
 }

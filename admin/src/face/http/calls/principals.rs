@@ -2,12 +2,17 @@
 
 mod add;
 mod change;
+mod remove;
 
-pub(in crate::face::http) use self::{add::add, change::change};
+pub(in crate::face::http) use self::{
+    add::add,
+    change::change,
+    remove::{remove, remove_all},
+};
 
-use postrider_config::toml_edit::Key;
+use std::collections::BTreeSet;
+
 use postrider_smtp::{Address, Domain};
-use postrider_store::{ApiKeyId, PrincipalKind, PrincipalName};
 use serde_json::{Value, json};
 
 use super::super::{
@@ -15,14 +20,11 @@ use super::super::{
     paging::{NAMES_MAX, OBJECTS_MAX, Paging, collect},
     problem::Problem,
 };
-use crate::{
-    Code,
-    op::{
-        Single,
-        config::{accounts, aliases, domains, settings},
-        keys,
-        principals::{Kind, List, PrincipalItem, Usage},
-    },
+use crate::op::{
+    Single,
+    config::accounts,
+    credentials::Show,
+    principals::{Kind, List, PrincipalItem, Usage},
 };
 
 /// The most bytes of a text in a request.
@@ -49,11 +51,27 @@ impl Asked {
         }
     }
 
-    /// The principals of these kinds that the caller sees.
+    /// The principals of these kinds that the caller sees. Lists and members that a tenant does not
+    /// see are left out.
     async fn principals(&self, kinds: Vec<Kind>) -> Result<Vec<PrincipalItem>, Problem> {
         let seen = |item: &PrincipalItem| self.sees_principal(item);
-        let list = List { kinds };
-        Ok(collect(&self.context, list, NAMES_MAX, &seen).await?.items)
+        if !self.access.is_tenant() {
+            let list = List { kinds };
+            return Ok(collect(&self.context, list, NAMES_MAX, &seen).await?.items);
+        }
+        let list = List { kinds: Vec::new() };
+        let mut items = collect(&self.context, list, NAMES_MAX, &seen).await?.items;
+        let names = |kind: Kind| -> BTreeSet<String> {
+            let of_kind = items.iter().filter(|item| item.kind == kind);
+            of_kind.map(|item| item.name.clone()).collect()
+        };
+        let (accounts, lists) = (names(Kind::Individual), names(Kind::List));
+        items.retain(|item| kinds.is_empty() || kinds.contains(&item.kind));
+        for item in &mut items {
+            item.lists.retain(|name| lists.contains(name));
+            item.members.retain(|name| accounts.contains(name));
+        }
+        Ok(items)
     }
 
     /// The principal with a name, a number or an address.
@@ -78,7 +96,22 @@ impl Asked {
             }
             _ => 0,
         };
-        Ok(shape(item, used))
+        Ok(shape(item, used, &self.secrets(item).await?))
+    }
+
+    /// The secrets of an account, as far as they are shown.
+    async fn secrets(&self, item: &PrincipalItem) -> Result<Vec<String>, Problem> {
+        if item.kind != Kind::Individual {
+            return Ok(Vec::new());
+        }
+        let account = item.name.clone();
+        let shown = Show { account }.answer(&self.context).await?;
+        let names = shown.app_passwords.iter();
+        let mut secrets: Vec<String> = names.map(|name| format!("$app${name}$")).collect();
+        if shown.otp_enabled {
+            secrets.push("otpauth://".to_owned());
+        }
+        Ok(secrets)
     }
 }
 
@@ -86,7 +119,7 @@ fn absent(wanted: &str) -> Problem {
     Problem::not_found(wanted, format!("there is no principal {wanted}"))
 }
 
-fn shape(item: &PrincipalItem, used: u64) -> Value {
+fn shape(item: &PrincipalItem, used: u64, secrets: &[String]) -> Value {
     let members = match item.kind {
         Kind::Domain => json!(item.addresses),
         _ => json!(item.members),
@@ -99,7 +132,7 @@ fn shape(item: &PrincipalItem, used: u64) -> Value {
         "id": item.id, "type": item.kind.name(), "name": item.name,
         "description": item.description, "emails": item.emails,
         "quota": item.quota, "usedQuota": used, "roles": roles, "memberOf": [],
-        "lists": item.lists, "members": members, "secrets": [], "urls": [],
+        "lists": item.lists, "members": members, "secrets": secrets, "urls": item.urls,
         "suspended": item.suspended, "scopes": item.scopes, "domains": item.domains,
     })
 }
@@ -114,16 +147,9 @@ pub(in crate::face::http) async fn list(asked: Asked) -> Result<Answer, Problem>
             None => return Ok(Answer::Data(json!({"items": [], "total": 0}))),
         }
     }
-    let text = query.text("filter").unwrap_or_default().to_lowercase();
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let matches = |item: &PrincipalItem| {
-        let texts = item.emails.iter().chain([&item.name, &item.description]);
-        let texts: Vec<String> = texts.map(|text| text.to_lowercase()).collect();
-        let has = |word: &&str| texts.iter().any(|text| text.contains(word));
-        words.iter().all(has)
-    };
-    let found = asked.principals(kinds).await?;
-    let found: Vec<PrincipalItem> = found.into_iter().filter(matches).collect();
+    let words = query.text("filter").unwrap_or_default();
+    let mut found = asked.principals(kinds).await?;
+    found.retain(|item| item.has_words(words));
     if query.flag("count") {
         return Ok(Answer::Data(json!({"items": [], "total": found.len()})));
     }
@@ -141,7 +167,7 @@ pub(in crate::face::http) async fn list(asked: Asked) -> Result<Answer, Problem>
         if let Some(item) = item {
             *shown = match with_usage {
                 true => asked.shown(item).await?,
-                false => shape(item, 0),
+                false => shape(item, 0, &asked.secrets(item).await?),
             };
         }
         if let Some(members) = shown.as_object_mut().filter(|_| !fields.is_empty()) {
@@ -165,23 +191,6 @@ fn check_length(text: &str) -> Result<(), Problem> {
             "a text has more than {TEXT_MAX} bytes"
         ))),
     }
-}
-
-/// The plain password among secrets.
-fn password(secrets: &[String]) -> Result<Option<&str>, Problem> {
-    let mut found = None;
-    for secret in secrets {
-        if secret.starts_with('$') || secret.starts_with('{') || secret.starts_with("otpauth:") {
-            return Err(Problem::unsupported(
-                "only a plain password is supported as a secret",
-            ));
-        }
-        if found.replace(secret.as_str()).is_some() {
-            let text = "an account has one password";
-            return Err(Problem::refused(text).at("secrets"));
-        }
-    }
-    Ok(found)
 }
 
 impl Asked {
@@ -209,113 +218,30 @@ impl Asked {
         }
         Ok(addresses)
     }
-
-    /// The addresses of members: names, numbers or addresses of accounts.
-    async fn member_addresses(&self, members: &[String]) -> Result<Vec<String>, Problem> {
-        let accounts = self.principals(vec![Kind::Individual]).await?;
-        let mut addresses = Vec::new();
-        for wanted in members {
-            let lower = wanted.to_lowercase();
-            let id: Option<u64> = wanted.parse().ok();
-            let is_meant = |item: &&PrincipalItem| {
-                Some(item.id) == id || item.name == lower || item.emails.contains(&lower)
-            };
-            let item = accounts.iter().find(is_meant);
-            let item = item.ok_or_else(|| absent(wanted))?;
-            let given = item.emails.iter().find(|email| **email == lower);
-            let address = given.or_else(|| item.emails.iter().find(|it| !it.starts_with('@')));
-            let address = address.ok_or_else(|| {
-                Problem::refused(format!("the account {wanted} has no address")).at("members")
-            })?;
-            addresses.push(address.clone());
-        }
-        Ok(addresses)
-    }
 }
 
-/// The setting of a key.
-fn setting(path: &[&str], value: &str) -> settings::Setting {
-    settings::Setting {
-        key: key(path),
-        value: Some(value.to_owned()),
-    }
-}
-
-fn removed(path: &[&str]) -> settings::Setting {
-    settings::Setting {
-        key: key(path),
-        value: None,
-    }
-}
-
-/// The names as one key.
-fn key(path: &[&str]) -> String {
-    let names = path.iter().map(|name| Key::new(*name));
-    let names: Vec<String> = names.map(|name| name.display_repr().into_owned()).collect();
-    names.join(".")
-}
-
-pub(in crate::face::http) async fn remove(asked: Asked) -> Result<Answer, Problem> {
-    let item = asked.principal(asked.element(0)).await?;
-    let (context, name) = (&asked.context, item.name.clone());
-    let done = match item.kind {
-        Kind::Individual => {
-            let account = name.clone();
-            accounts::Remove { account }.answer(context).await.map(drop)
-        }
-        Kind::List => {
-            let alias = name.clone();
-            aliases::Remove { alias }.answer(context).await
-        }
-        Kind::Domain if asked.access.is_tenant() => {
-            let text = "a key with domains can't remove one";
-            return Err(Problem::forbidden(text));
-        }
-        Kind::Domain => {
-            let domain = name.clone();
-            domains::Remove { domain }.answer(context).await.map(drop)
-        }
-        Kind::ApiKey => return remove_key(&asked, &item).await,
+/// The principal of these that a text means: by its name, its number or an address.
+fn meant<'a>(items: &'a [PrincipalItem], wanted: &str) -> Option<&'a PrincipalItem> {
+    let lower = wanted.to_lowercase();
+    let id: Option<u64> = wanted.parse().ok();
+    let is_meant = |item: &&PrincipalItem| {
+        let mut emails = item.emails.iter();
+        Some(item.id) == id
+            || item.name == lower
+            || item.name == wanted
+            || emails.any(|email| email.to_lowercase() == lower)
     };
-    done.map_err(|error| match error.code {
-        Code::Invalid | Code::Conflict => Problem::refused(error),
-        _ => error.into(),
-    })?;
-    let (kind, name) = match item.kind {
-        Kind::Individual => (PrincipalKind::Account, name),
-        Kind::List => (PrincipalKind::List, ascii(&name)),
-        _ => (PrincipalKind::Domain, ascii(&name)),
-    };
-    let name = PrincipalName { kind, name };
-    context.store.forget_principal(name).await?;
-    Ok(Answer::null())
+    items.iter().find(is_meant)
 }
 
-/// An address or a domain in A-labels.
-fn ascii(name: &str) -> String {
-    let address = Address::parse(name).map(|address| address.to_string());
-    let domain = || Domain::parse(name).map(|domain| domain.ascii().to_owned());
-    address
-        .or_else(|_| domain())
-        .unwrap_or_else(|_| name.to_owned())
-}
-
-async fn remove_key(asked: &Asked, item: &PrincipalItem) -> Result<Answer, Problem> {
-    let store = &asked.context.store;
-    for key in store.api_keys().await? {
-        let name = PrincipalName {
-            kind: PrincipalKind::Key,
-            name: key.id.to_string(),
-        };
-        let ids = store.principal_ids(std::slice::from_ref(&name)).await?;
-        if ids.first().is_some_and(|id| id.0 == item.id) {
-            let id = ApiKeyId(key.id.0);
-            keys::Remove { id }.answer(&asked.context).await?;
-            store.forget_principal(name).await?;
-            return Ok(Answer::null());
-        }
-    }
-    Err(absent(&item.name))
+/// The address by which an account becomes a member: the given one, or else the main one.
+fn member_address(item: &PrincipalItem, wanted: &str) -> Result<String, Problem> {
+    let mut emails = item.emails.iter();
+    let given = emails.find(|email| email.to_lowercase() == wanted.to_lowercase());
+    let address = given.or_else(|| item.emails.iter().find(|it| !it.starts_with('@')));
+    address.cloned().ok_or_else(|| {
+        Problem::refused(format!("the account {wanted} has no address")).at("members")
+    })
 }
 
 impl Asked {
@@ -370,6 +296,13 @@ pub(in crate::face::http) mod shapes {
         name: Option<String>,
         #[schema(nullable = false)]
         emails: Option<Vec<String>>,
+        /// `$app$NAME$` for each app password, and `otpauth://` for one-time codes.
+        #[schema(nullable = false)]
+        secrets: Option<Vec<String>>,
+        #[schema(nullable = false)]
+        lists: Option<Vec<String>>,
+        #[schema(nullable = false)]
+        urls: Option<Vec<String>>,
         #[schema(nullable = false)]
         quota: Option<u64>,
         #[schema(nullable = false)]

@@ -7,12 +7,16 @@ use serde_json::{Value, json};
 
 use super::{
     super::super::{Answer, Asked, member, paging::collect, parameters::body, problem::Problem},
-    check_length, password, setting,
+    absent, check_length, meant, member_address,
 };
 use crate::op::{
     Single,
-    config::{accounts, aliases, domains, settings},
-    keys, passwords,
+    config::{
+        accounts, aliases, domains,
+        principals::{Changes, Update},
+    },
+    credentials::SecretChange,
+    keys,
     principals::{Kind, List, PrincipalItem},
 };
 
@@ -32,7 +36,7 @@ fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::E
 }
 
 /// A new principal.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub(in crate::face::http) struct NewPrincipal {
@@ -44,12 +48,14 @@ pub(in crate::face::http) struct NewPrincipal {
     #[serde(deserialize_with = "texts")]
     emails: Vec<String>,
     quota: Option<u64>,
-    /// One plain password.
+    /// One password or its `$argon2id$` hash, app passwords as `$app$NAME$PASSWORD`, and an
+    /// `otpauth://` URL.
     #[serde(deserialize_with = "texts")]
     secrets: Vec<String>,
     /// Names, numbers or addresses of accounts.
     #[serde(deserialize_with = "texts")]
     members: Vec<String>,
+    /// Names, numbers or addresses of lists.
     #[serde(deserialize_with = "texts")]
     lists: Vec<String>,
     #[serde(deserialize_with = "texts")]
@@ -98,13 +104,18 @@ impl NewPrincipal {
             ),
             ("tenant", self.tenant.as_ref().is_some_and(is_given)),
             ("memberOf", given(&self.member_of)),
-            ("urls", given(&self.urls)),
             ("roles", other_role),
         ];
         if let Some((field, _)) = foreign.iter().find(|(_, given)| *given) {
             return Err(Problem::unsupported(format!("{field} is not supported")));
         }
-        let lists = [&self.emails, &self.secrets, &self.members, &self.lists];
+        let lists = [
+            &self.emails,
+            &self.secrets,
+            &self.members,
+            &self.lists,
+            &self.urls,
+        ];
         let texts = lists
             .into_iter()
             .flatten()
@@ -117,20 +128,23 @@ impl NewPrincipal {
     }
 
     fn name(&self) -> Result<String, Problem> {
-        let name = self
-            .name
-            .as_deref()
-            .unwrap_or_default()
-            .trim()
-            .to_lowercase();
-        match name.as_str() {
-            "" => Err(Problem::field_missing("name")),
-            name if name.bytes().all(|byte| byte.is_ascii_digit()) => {
-                let text = format!("the name {name} has only digits, as a number of a principal");
-                Err(Problem::refused(text).at("name"))
-            }
-            _ => Ok(name),
+        checked_name(self.name.as_deref().unwrap_or_default())
+    }
+}
+
+/// A name in small letters. It is not a number, because calls take numbers too.
+pub(super) fn checked_name(name: &str) -> Result<String, Problem> {
+    let name = name.trim().to_lowercase();
+    match name.as_str() {
+        "" => Err(Problem::field_missing("name")),
+        name if name.bytes().all(|byte| byte.is_ascii_digit()) => {
+            let text = format!("the name {name} has only digits, as a number of a principal");
+            Err(Problem::refused(text).at("name"))
         }
+        name if name.chars().any(char::is_control) => {
+            Err(Problem::refused("the name has a control character").at("name"))
+        }
+        _ => Ok(name),
     }
 }
 
@@ -146,8 +160,21 @@ impl Asked {
         Ok(json!(ids.first().map(|id| id.0)))
     }
 
+    /// Gives a new principal what the operation that adds it does not take.
+    async fn update_new(&self, kind: Kind, name: &str, changes: Changes) -> Result<(), Problem> {
+        if changes == Changes::default() {
+            return Ok(());
+        }
+        let update = Update {
+            kind,
+            name: name.to_owned(),
+            changes,
+        };
+        Ok(update.answer(&self.context).await?)
+    }
+
     /// Checks that no principal of this kind has the name.
-    async fn check_name(&self, kind: Kind, name: &str) -> Result<(), Problem> {
+    pub(super) async fn check_name(&self, kind: Kind, name: &str) -> Result<(), Problem> {
         let list = List { kinds: vec![kind] };
         let same = |item: &PrincipalItem| item.name == name;
         let taken = collect(&self.context, list, 1, &same).await?;
@@ -184,51 +211,37 @@ async fn add_account(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem>
     let Some(first) = new.emails.first() else {
         return Err(Problem::field_missing("emails"));
     };
-    let password = password(&new.secrets)?.map(str::to_owned);
-    let addresses = asked.check_emails(&new.emails)?;
-    if !new.lists.is_empty() {
-        let text = "add the account to its lists afterwards, by their members";
-        return Err(Problem::unsupported(text));
+    let mut secrets = Vec::new();
+    if !new.secrets.is_empty() {
+        secrets = SecretChange::replace(&new.secrets)?;
     }
+    asked.check_emails(&new.emails)?;
+    let lists = asked.principals(vec![Kind::List]).await?;
+    let list = |wanted: &String| {
+        let list = meant(&lists, wanted).ok_or_else(|| absent(wanted))?;
+        Ok(list.handle().to_owned())
+    };
+    let join = new.lists.iter().map(list).collect::<Result<_, Problem>>()?;
     let context = &asked.context;
     let add = accounts::Add {
         account: name.clone(),
         address: first.clone(),
     };
     add.answer(context).await?;
-    let mut changes: Vec<settings::Setting> = Vec::new();
-    for address in addresses.iter().skip(1) {
-        let address = address.unicode();
-        changes.push(setting(&["destinations", address.as_str()], "{}"));
-    }
-    if let Some(description) = new.description.as_deref().filter(|it| !it.is_empty()) {
-        changes.push(setting(&["description"], description));
-    }
-    if let Some(quota) = new.quota.filter(|quota| *quota > 0) {
-        changes.push(setting(&["quota"], &quota.to_string()));
-    }
-    let rest = async {
-        if !changes.is_empty() {
-            let set = accounts::Set {
-                account: name.clone(),
-                settings: changes,
-            };
-            set.answer(context).await?;
-        }
-        if let Some(password) = password {
-            let set = passwords::Set {
-                account: name.clone(),
-                password,
-            };
-            set.answer(context).await?;
-        }
-        Ok::<_, crate::AdminError>(())
+    let changes = Changes {
+        description: new.description.filter(|it| !it.is_empty()),
+        urls: Some(new.urls).filter(|urls| !urls.is_empty()),
+        quota: new.quota.filter(|quota| *quota > 0),
+        add_emails: new.emails.iter().skip(1).cloned().collect(),
+        join,
+        secrets,
+        ..Changes::default()
     };
-    if let Err(error) = rest.await {
+    if let Err(error) = asked.update_new(Kind::Individual, &name, changes).await {
         // An account that is only half there would be in the way of the next try.
         let account = name.clone();
         accounts::Remove { account }.answer(context).await?;
-        return Err(error.into());
+        return Err(error);
     }
     Ok(Answer::Data(
         asked.number(PrincipalKind::Account, name).await?,
@@ -241,9 +254,14 @@ async fn add_list(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem> {
     if new.members.is_empty() {
         return Err(Problem::field_missing("members"));
     }
-    let members = asked.member_addresses(&new.members).await?;
+    let accounts = asked.principals(vec![Kind::Individual]).await?;
+    let member = |wanted: &String| {
+        let account = meant(&accounts, wanted).ok_or_else(|| absent(wanted))?;
+        member_address(account, wanted)
+    };
+    let members = new.members.iter().map(member).collect::<Result<_, _>>()?;
     let emails: Vec<String> = match new.emails.as_slice() {
-        [] => vec![name],
+        [] => vec![name.clone()],
         emails => emails.to_vec(),
     };
     let addresses = asked.check_emails(&emails)?;
@@ -259,6 +277,17 @@ async fn add_list(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem> {
         allow_msg_from: false,
     };
     add.answer(&asked.context).await?;
+    let changes = Changes {
+        list_name: Some(name).filter(|name| *name != address.unicode()),
+        description: new.description.filter(|it| !it.is_empty()),
+        urls: Some(new.urls).filter(|urls| !urls.is_empty()),
+        ..Changes::default()
+    };
+    let alias = address.unicode();
+    if let Err(error) = asked.update_new(Kind::List, &alias, changes).await {
+        aliases::Remove { alias }.answer(&asked.context).await?;
+        return Err(error);
+    }
     let name = address.to_string();
     Ok(Answer::Data(asked.number(PrincipalKind::List, name).await?))
 }
@@ -280,11 +309,12 @@ async fn add_domain(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem> 
     };
     add.answer(&asked.context).await?;
     if let Some(description) = new.description.filter(|it| !it.is_empty()) {
-        let set = domains::Set {
-            domain: domain.unicode(),
-            settings: vec![setting(&["description"], &description)],
+        let changes = Changes {
+            description: Some(description),
+            ..Changes::default()
         };
-        set.answer(&asked.context).await?;
+        let name = domain.unicode();
+        asked.update_new(Kind::Domain, &name, changes).await?;
     }
     let name = domain.ascii().to_owned();
     Ok(Answer::Data(

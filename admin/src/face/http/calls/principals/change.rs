@@ -1,21 +1,25 @@
 //! Changes of principals.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     super::super::{Answer, Asked, parameters::body, problem::Problem},
-    check_length, password, removed, setting,
+    absent,
+    add::checked_name,
+    check_length, meant, member_address,
 };
 use crate::op::{
     Single,
-    config::{accounts, aliases, domains},
-    passwords,
+    config::principals::{Changes, Update},
+    credentials::SecretChange,
     principals::{Kind, PrincipalItem},
 };
 
 /// One change of a principal.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub(in crate::face::http) struct PrincipalChange {
@@ -29,6 +33,18 @@ pub(in crate::face::http) struct PrincipalChange {
 /// The most changes in a request.
 const CHANGES_MAX: usize = 1000;
 
+/// Fields of Stalwart that no principal has here. To set them to nothing changes nothing.
+const FOREIGN: [&str; 8] = [
+    "tenant",
+    "picture",
+    "locale",
+    "externalMembers",
+    "enabledPermissions",
+    "disabledPermissions",
+    "roles",
+    "memberOf",
+];
+
 impl PrincipalChange {
     /// The value as texts.
     fn texts(&self) -> Result<Vec<String>, Problem> {
@@ -37,7 +53,11 @@ impl PrincipalChange {
             Value::String(text) => Some(vec![text.clone()]),
             Value::Number(number) => Some(vec![number.to_string()]),
             Value::Array(items) => {
-                let texts = items.iter().map(|item| item.as_str().map(str::to_owned));
+                let texts = items.iter().map(|item| match item {
+                    Value::String(text) => Some(text.clone()),
+                    Value::Number(number) => Some(number.to_string()),
+                    _ => None,
+                });
                 texts.collect()
             }
             _ => None,
@@ -47,93 +67,119 @@ impl PrincipalChange {
         Ok(found)
     }
 
+    /// The value as one text.
+    fn text(&self) -> Result<String, Problem> {
+        match &self.value {
+            Value::Null => Ok(String::new()),
+            Value::String(text) => {
+                check_length(text)?;
+                Ok(text.clone())
+            }
+            _ => Err(self.refused()),
+        }
+    }
+
     fn refused(&self) -> Problem {
         let text = format!("the value of {} is not of the right kind", self.field);
         Problem::refused(text).at(self.field.as_str())
     }
 
-    /// The list after the change.
-    fn applied(&self, before: &[String]) -> Result<Vec<String>, Problem> {
-        let given = self.texts()?;
-        let mut after = before.to_vec();
+    /// Whether the value is nothing.
+    fn is_empty(&self) -> bool {
+        match &self.value {
+            Value::Null => true,
+            Value::String(text) => text.is_empty(),
+            Value::Array(items) => items.is_empty(),
+            value => *value == json!(0),
+        }
+    }
+
+    /// Changes a list by these texts.
+    fn apply_to(&self, list: &mut Vec<String>, given: Vec<String>) {
         match self.action.as_str() {
-            "set" => after = given,
-            "addItem" => {
+            "removeItem" => list.retain(|text| !given.contains(text)),
+            action => {
+                if action == "set" {
+                    list.clear();
+                }
                 for text in given {
-                    if !after.contains(&text) {
-                        after.push(text);
+                    if !list.contains(&text) {
+                        list.push(text);
                     }
                 }
             }
-            _ => after.retain(|text| !given.contains(text)),
         }
-        Ok(after)
     }
 }
 
 /// What becomes of a principal.
-struct Wanted {
-    description: Option<String>,
-    quota: Option<u64>,
+struct Wanted<'a> {
+    item: &'a PrincipalItem,
+    /// The accounts and the lists that the caller sees.
+    accounts: &'a [PrincipalItem],
+    lists: &'a [PrincipalItem],
+    changes: Changes,
+    /// In small letters.
     emails: Vec<String>,
     members: Vec<String>,
-    password: Option<String>,
+    /// The addresses by which accounts become members, by their names.
+    addresses: BTreeMap<String, String>,
+    memberships: Vec<String>,
+    urls: Vec<String>,
 }
 
-impl Wanted {
-    fn of(item: &PrincipalItem, changes: &[PrincipalChange]) -> Result<Self, Problem> {
-        let mut wanted = Self {
-            description: None,
-            quota: None,
-            emails: item.emails.clone(),
+impl<'a> Wanted<'a> {
+    fn new(
+        item: &'a PrincipalItem,
+        accounts: &'a [PrincipalItem],
+        lists: &'a [PrincipalItem],
+    ) -> Self {
+        Self {
+            item,
+            accounts,
+            lists,
+            changes: Changes::default(),
+            emails: item.emails.iter().map(|it| it.to_lowercase()).collect(),
             members: item.members.clone(),
-            password: None,
-        };
-        for change in changes {
-            if !["set", "addItem", "removeItem"].contains(&change.action.as_str()) {
-                let text = format!("there is no action {:?}", change.action);
-                return Err(Problem::unreadable(text));
-            }
-            wanted.apply(item.kind, change)?;
+            addresses: BTreeMap::new(),
+            memberships: item.lists.clone(),
+            urls: item.urls.clone(),
         }
-        Ok(wanted)
     }
 
-    fn apply(&mut self, kind: Kind, change: &PrincipalChange) -> Result<(), Problem> {
+    fn apply(&mut self, change: &PrincipalChange) -> Result<(), Problem> {
+        use Kind::{Domain, Individual, List};
+        if !["set", "addItem", "removeItem"].contains(&change.action.as_str()) {
+            let text = format!("there is no action {:?}", change.action);
+            return Err(Problem::unreadable(text));
+        }
         let is_set = change.action == "set";
-        match (kind, change.field.as_str()) {
-            (Kind::Individual | Kind::Domain, "description") if is_set => {
-                let text = change.texts()?.pop().unwrap_or_default();
-                self.description = Some(text);
+        match (self.item.kind, change.field.as_str()) {
+            (Individual | List | Domain, "description") if is_set => {
+                self.changes.description = Some(change.text()?);
             }
-            (Kind::Individual, "quota") if is_set => {
+            (Individual, "quota") if is_set => {
                 let quota = change.value.as_u64();
-                self.quota = Some(quota.ok_or_else(|| change.refused())?);
+                self.changes.quota = Some(quota.ok_or_else(|| change.refused())?);
             }
-            (Kind::Individual, "emails") => self.emails = change.applied(&self.emails)?,
-            (Kind::List, "members") => self.members = change.applied(&self.members)?,
-            (Kind::Individual, "secrets") if change.action != "removeItem" => {
-                let secrets = change.texts()?;
-                let password = password(&secrets)?.map(str::to_owned);
-                self.password = password.or(self.password.take());
+            (Individual | List, "emails") => {
+                let given = change.texts()?.into_iter().map(|it| it.to_lowercase());
+                change.apply_to(&mut self.emails, given.collect());
             }
-            (_, "roles") if *change.value.as_array().unwrap_or(&Vec::new()) == [json!("user")] => {}
-            (
-                _,
-                field @ ("tenant"
-                | "picture"
-                | "locale"
-                | "externalMembers"
-                | "enabledPermissions"
-                | "disabledPermissions"
-                | "roles"
-                | "memberOf"
-                | "urls"
-                | "lists"
-                | "name"),
-            ) => {
-                let text = format!("{field} can't be changed here");
-                return Err(Problem::unsupported(text));
+            (List, "members") => self.change_members(change)?,
+            (List, "name") if is_set => {
+                self.changes.list_name = Some(checked_name(&change.text()?)?);
+            }
+            (Individual, "lists") => self.change_lists(change)?,
+            (Individual | List, "urls") => {
+                let given = change.texts()?;
+                change.apply_to(&mut self.urls, given);
+            }
+            (Individual, "secrets") => self.change_secrets(change)?,
+            (_, "roles") if change.value == json!(["user"]) || change.value == json!("user") => {}
+            (_, field) if FOREIGN.contains(&field) && change.is_empty() => {}
+            (_, field) if FOREIGN.contains(&field) => {
+                return Err(Problem::unsupported(format!("{field} is not supported")));
             }
             (kind, field) => {
                 let text = format!(
@@ -146,122 +192,134 @@ impl Wanted {
         }
         Ok(())
     }
+
+    /// Members are names, numbers or addresses. An unknown one is gone already, and can't come.
+    fn change_members(&mut self, change: &PrincipalChange) -> Result<(), Problem> {
+        let mut names = Vec::new();
+        for wanted in change.texts()? {
+            match meant(self.accounts, &wanted) {
+                Some(account) => {
+                    names.push(account.name.clone());
+                    if change.action != "removeItem" {
+                        let address = member_address(account, &wanted)?;
+                        self.addresses.insert(account.name.clone(), address);
+                    }
+                }
+                None if change.action == "removeItem" => {}
+                None => return Err(absent(&wanted)),
+            }
+        }
+        change.apply_to(&mut self.members, names);
+        Ok(())
+    }
+
+    fn change_lists(&mut self, change: &PrincipalChange) -> Result<(), Problem> {
+        let mut names = Vec::new();
+        for wanted in change.texts()? {
+            match meant(self.lists, &wanted) {
+                Some(list) => names.push(list.name.clone()),
+                None if change.action == "removeItem" => {}
+                None => return Err(absent(&wanted)),
+            }
+        }
+        change.apply_to(&mut self.memberships, names);
+        Ok(())
+    }
+
+    fn change_secrets(&mut self, change: &PrincipalChange) -> Result<(), Problem> {
+        let secrets = &mut self.changes.secrets;
+        let given = change.texts()?;
+        match change.action.as_str() {
+            "set" => secrets.extend(SecretChange::replace(&given)?),
+            "addItem" => {
+                for secret in given {
+                    secrets.push(SecretChange::add(&secret)?);
+                }
+            }
+            _ => {
+                for secret in given {
+                    secrets.extend(SecretChange::remove(&secret)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The changes as a whole. Addresses are checked by the caller.
+    fn finish(mut self) -> Result<Changes, Problem> {
+        let item = self.item;
+        let had = |email: &String| item.emails.iter().any(|it| it.to_lowercase() == *email);
+        if item.kind == Kind::Individual {
+            if self.emails.is_empty() {
+                return Err(Problem::refused("an account needs an address").at("emails"));
+            }
+            let (kept, new): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.emails).into_iter().partition(had);
+            let gone = |email: &&String| !kept.contains(&email.to_lowercase());
+            self.changes.remove_emails = item.emails.iter().filter(gone).cloned().collect();
+            self.changes.add_emails = new;
+        }
+        if item.kind == Kind::List {
+            let [email] = self.emails.as_slice() else {
+                return Err(Problem::refused("a list has one address").at("emails"));
+            };
+            self.changes.address = Some(email.clone()).filter(|email| !had(email));
+        }
+        if self.members.is_empty() && item.kind == Kind::List {
+            return Err(Problem::refused("a list needs a member").at("members"));
+        }
+        for name in self.members.iter().filter(|it| !item.members.contains(it)) {
+            let address = self.addresses.remove(name).unwrap_or_default();
+            self.changes.add_members.push(address);
+        }
+        let gone = |name: &&String| !self.members.contains(name);
+        self.changes.remove_members = item.members.iter().filter(gone).cloned().collect();
+        let address = |name: &String| {
+            let list = self.lists.iter().find(|list| list.name == *name);
+            list.map(|list| list.handle().to_owned())
+        };
+        let joined = self
+            .memberships
+            .iter()
+            .filter(|it| !item.lists.contains(it));
+        self.changes.join = joined.filter_map(address).collect();
+        let left = item
+            .lists
+            .iter()
+            .filter(|it| !self.memberships.contains(it));
+        self.changes.leave = left.filter_map(address).collect();
+        self.changes.urls = (self.urls != item.urls).then_some(self.urls);
+        self.changes.list_name = self.changes.list_name.filter(|name| *name != item.name);
+        Ok(self.changes)
+    }
 }
 
 pub(in crate::face::http) async fn change(asked: Asked) -> Result<Answer, Problem> {
-    let changes: Vec<PrincipalChange> = body(&asked.body)?;
-    if changes.len() > CHANGES_MAX {
+    let given: Vec<PrincipalChange> = body(&asked.body)?;
+    if given.len() > CHANGES_MAX {
         let text = format!("a request has at most {CHANGES_MAX} changes");
         return Err(Problem::unreadable(text));
     }
     let item = asked.principal(asked.element(0)).await?;
-    let wanted = Wanted::of(&item, &changes)?;
-    match item.kind {
-        Kind::Individual => change_account(&asked, &item, wanted).await?,
-        Kind::List => change_list(&asked, &item, wanted).await?,
-        Kind::Domain => {
-            if let Some(description) = wanted.description {
-                let set = domains::Set {
-                    domain: item.name.clone(),
-                    settings: vec![setting(&["description"], &description)],
-                };
-                set.answer(&asked.context).await?;
-            }
-        }
-        Kind::ApiKey => {}
+    let accounts = asked.principals(vec![Kind::Individual]).await?;
+    let lists = asked.principals(vec![Kind::List]).await?;
+    let mut wanted = Wanted::new(&item, &accounts, &lists);
+    for change in &given {
+        wanted.apply(change)?;
+    }
+    let changes = wanted.finish()?;
+    asked.check_emails(&changes.add_emails)?;
+    asked.check_emails(changes.address.as_slice())?;
+    if let Some(name) = &changes.list_name {
+        asked.check_name(Kind::List, name).await?;
+    }
+    if changes != Changes::default() {
+        let update = Update {
+            kind: item.kind,
+            name: item.handle().to_owned(),
+            changes,
+        };
+        update.answer(&asked.context).await?;
     }
     Ok(Answer::null())
-}
-
-async fn change_account(
-    asked: &Asked,
-    item: &PrincipalItem,
-    wanted: Wanted,
-) -> Result<(), Problem> {
-    let mut changes = Vec::new();
-    if let Some(description) = wanted.description {
-        changes.push(match description.as_str() {
-            "" => removed(&["description"]),
-            text => setting(&["description"], text),
-        });
-    }
-    match wanted.quota {
-        Some(0) => changes.push(removed(&["quota"])),
-        Some(quota) => changes.push(setting(&["quota"], &quota.to_string())),
-        None => {}
-    }
-    let lower: Vec<String> = wanted.emails.iter().map(|it| it.to_lowercase()).collect();
-    let new: Vec<String> = lower
-        .iter()
-        .filter(|it| !item.emails.contains(it))
-        .cloned()
-        .collect();
-    for address in asked.check_emails(&new)? {
-        let address = address.unicode();
-        changes.push(setting(&["destinations", address.as_str()], "{}"));
-    }
-    let gone = item.emails.iter().filter(|it| !lower.contains(it));
-    changes.extend(gone.map(|email| removed(&["destinations", email.as_str()])));
-    if lower.is_empty() {
-        return Err(Problem::refused("an account needs an address").at("emails"));
-    }
-    if let Some(password) = &wanted.password {
-        let length = password.chars().count();
-        if length < passwords::MIN_LENGTH || password.chars().any(char::is_control) {
-            let text = format!(
-                "a password has at least {} characters and no control character",
-                passwords::MIN_LENGTH
-            );
-            return Err(Problem::refused(text).at("secrets"));
-        }
-    }
-    if !changes.is_empty() {
-        let set = accounts::Set {
-            account: item.name.clone(),
-            settings: changes,
-        };
-        set.answer(&asked.context).await?;
-    }
-    if let Some(password) = wanted.password {
-        let set = passwords::Set {
-            account: item.name.clone(),
-            password,
-        };
-        set.answer(&asked.context).await?;
-    }
-    Ok(())
-}
-
-async fn change_list(asked: &Asked, item: &PrincipalItem, wanted: Wanted) -> Result<(), Problem> {
-    let before = asked.member_addresses(&item.members).await?;
-    let after = asked.member_addresses(&wanted.members).await?;
-    let added: Vec<String> = after
-        .iter()
-        .filter(|it| !before.contains(it))
-        .cloned()
-        .collect();
-    let gone: Vec<String> = before
-        .iter()
-        .filter(|it| !after.contains(it))
-        .cloned()
-        .collect();
-    if after.is_empty() {
-        return Err(Problem::refused("a list needs a member").at("members"));
-    }
-    let alias = item.name.clone();
-    if !added.is_empty() {
-        let add = aliases::AddMembers {
-            alias: alias.clone(),
-            members: added,
-        };
-        add.answer(&asked.context).await?;
-    }
-    if !gone.is_empty() {
-        let remove = aliases::RemoveMembers {
-            alias,
-            members: gone,
-        };
-        remove.answer(&asked.context).await?;
-    }
-    Ok(())
 }
