@@ -10,12 +10,14 @@
 
 pub mod audit;
 pub mod backup;
+pub mod certificates;
 pub mod config;
 pub mod dns;
 pub mod history;
 pub mod hold_rules;
 pub mod keys;
 pub mod logins;
+pub mod logs;
 pub mod messages;
 mod pages;
 pub mod passwords;
@@ -107,6 +109,7 @@ macro_rules! operations {
     ($derive:ident) => {
         $derive! {
             ServerPing($crate::op::server::Ping) = "server.ping",
+            ServerReloadCertificates($crate::op::certificates::Reload) = "server.reload_certificates",
             ServerBackup($crate::op::backup::Backup) = "server.backup",
             LoginUnlock($crate::op::logins::Unlock) = "login.unlock",
             PasswordSet($crate::op::passwords::Set) = "password.set",
@@ -172,6 +175,7 @@ macro_rules! operations {
             RouteRemove($crate::op::config::routes::Remove) = "route.remove",
             SettingGet($crate::op::config::settings::Get) = "setting.get",
             SettingSet($crate::op::config::settings::Set) = "setting.set",
+            LogList($crate::op::logs::List) = "log.list",
             AuditList($crate::op::audit::List) = "audit.list",
         }
     };

@@ -13,7 +13,7 @@ use nix::unistd::{User, getuid};
 use postrider_admin::{
     AdminError, Caller, Context,
     face::client::{self, CallError},
-    op::{Gone, Operation, Single, Sink},
+    op::{Gone, Operation, Single, Sink, logs::Logs},
 };
 use postrider_config::{DomainsFile, Live, Static};
 use postrider_queue::{DeliveryMode, Queue, QueueParts, TcpDialer};
@@ -179,6 +179,9 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
         resolver,
         dialer,
         webhooks: Arc::new(webhooks.operator()),
+        // They are the running server's.
+        logs: Logs::default(),
+        certificates: Arc::new(()),
         clock,
         caller,
         store,
