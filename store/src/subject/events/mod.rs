@@ -193,7 +193,8 @@ impl Tables {
 }
 
 impl Store {
-    /// Events in the log of an account, or in all logs, by number in either order, beginning behind `after`.
+    /// Events in the log of an account, or in all logs, by number in either order, beginning behind
+    /// `after`.
     ///
     /// # Errors
     /// If they can't be read.
