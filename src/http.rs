@@ -70,6 +70,7 @@ pub async fn serve(
     shutdown: watch::Receiver<bool>,
 ) {
     // Each connection holds a receiver. When the last receiver is gone, all connections have ended.
+    // The stream of a connection holds it, because a WebSocket outlives the work for requests.
     let running = watch::Sender::new(());
     let refusal = if tls.is_none() { REFUSAL } else { b"" };
     let acceptor = tls.map(TlsAcceptor::from);
@@ -80,13 +81,12 @@ pub async fn serve(
         shutdown.clone(),
         |stream, remote, place| {
             let (acceptor, router) = (acceptor.clone(), router.clone());
-            let served = connection(stream, remote, acceptor, router, shutdown.clone());
             let held = (place, running.subscribe());
+            let served = connection(stream, remote, acceptor, router, shutdown.clone(), held);
             tokio::spawn(async move {
                 if let Err(error) = served.await {
                     debug!(%remote, error, "HTTP connection ended");
                 }
-                drop(held);
             });
         },
     )
@@ -94,18 +94,19 @@ pub async fn serve(
     running.closed().await;
 }
 
-async fn connection(
+async fn connection<H: Unpin + Send + 'static>(
     stream: TcpStream,
     remote: SocketAddr,
     acceptor: Option<TlsAcceptor>,
     router: Router,
     mut shutdown: watch::Receiver<bool>,
+    held: H,
 ) -> Result<(), String> {
     stream
         .set_nodelay(true)
         .map_err(|error| error.to_string())?;
     let Some(acceptor) = acceptor else {
-        return exchange(stream, remote, router, shutdown).await;
+        return exchange(stream, remote, router, shutdown, held).await;
     };
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
     let stream = tokio::select! {
@@ -119,21 +120,27 @@ async fn connection(
         // A CA saw the certificate, and that is all it wants (RFC 8737 §3).
         return Ok(());
     }
-    exchange(stream, remote, router, shutdown).await
+    exchange(stream, remote, router, shutdown, held).await
 }
 
-async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+/// Answers the requests of a connection. `held` is dropped with the stream.
+async fn exchange<S, H>(
     stream: S,
     remote: SocketAddr,
     router: Router,
     mut shutdown: watch::Receiver<bool>,
-) -> Result<(), String> {
+    held: H,
+) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Unpin + Send + 'static,
+{
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(WRITE_TIMEOUT));
     let unread = Unread::default();
     let stream = Lingering::new(Box::pin(stream), unread.clone(), HEADER_TIMEOUT);
     let (requests, activity) = (Requests::new(), Activity::new());
-    let stream = Observed::new(stream, requests.clone(), activity.clone());
+    let stream = Observed::new(stream, requests.clone(), activity.clone(), held);
     let service = Service {
         remote,
         router,
@@ -153,7 +160,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .timer(TokioTimer::new())
         .keep_alive_interval(HEADER_TIMEOUT)
         .max_concurrent_streams(32);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

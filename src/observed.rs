@@ -30,17 +30,19 @@ impl Requests {
     }
 }
 
-/// A stream that tells what passes.
-pub(crate) struct Observed<S> {
+/// A stream that tells what passes. It holds something until it is dropped.
+pub(crate) struct Observed<S, H> {
     stream: S,
+    _held: H,
     requests: Requests,
     activity: Activity,
 }
 
-impl<S> Observed<S> {
-    pub(crate) const fn new(stream: S, requests: Requests, activity: Activity) -> Self {
+impl<S, H> Observed<S, H> {
+    pub(crate) const fn new(stream: S, requests: Requests, activity: Activity, held: H) -> Self {
         Self {
             stream,
+            _held: held,
             requests,
             activity,
         }
@@ -54,7 +56,7 @@ impl<S> Observed<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
+impl<S: AsyncRead + Unpin, H: Unpin> AsyncRead for Observed<S, H> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -69,7 +71,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
+impl<S: AsyncWrite + Unpin, H: Unpin> AsyncWrite for Observed<S, H> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use postrider_admin::{
     self as admin,
     face::{http::Management, socket},
-    op::passwords,
+    op::{logs::Logs, passwords},
 };
 use postrider_config::{DomainsFile, Dynamic, Live, ReadAgain, Static, Watcher, keep_good};
 use postrider_dns::{CachingResolver, HickoryResolver, Resolver};
@@ -42,7 +42,7 @@ use crate::{
     prepared::Prepared,
     service_manager,
     services::{self, Apis, Bound, HttpPort, Service, Services},
-    tls::Certificates,
+    tls::ListenerCertificates,
 };
 
 /// The interval between two checks of certificates.
@@ -70,6 +70,8 @@ pub struct Options {
     pub dialer: Arc<dyn Dialer>,
     /// The ways of localserve. None: a production server.
     pub local: Option<Local>,
+    /// The last lines of the log, for the management API.
+    pub logs: Logs,
 }
 
 /// The ways of localserve.
@@ -99,6 +101,7 @@ impl Options {
             resolver: None,
             dialer: Arc::new(TcpDialer),
             local: None,
+            logs: Logs::default(),
         }
     }
 }
@@ -142,7 +145,8 @@ pub(crate) fn resolvers(
 pub struct Server {
     shared: SessionContext,
     addresses: Vec<(String, SocketAddr)>,
-    certificates: Vec<Arc<Certificates>>,
+    certificates: ListenerCertificates,
+    logs: Logs,
     domains_conf: ReadAgain,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -172,6 +176,7 @@ impl Server {
         tell_stops(&store).await?;
         tell_at_start(&options.statics, &options.dynamic);
         let (local, dynamic_path) = (options.local.clone(), options.dynamic_path.clone());
+        let logs = options.logs.clone();
         let (resolver, dialer) = (options.resolver.clone(), Arc::clone(&options.dialer));
         let resolvers = resolvers(&options.statics, &options.clock, resolver)?;
         let shared = session_context(options, store, resolvers.caching)?;
@@ -202,7 +207,8 @@ impl Server {
         let mut server = Self {
             shared,
             addresses: Vec::new(),
-            certificates: bound.iter().filter_map(Bound::files).cloned().collect(),
+            certificates: ListenerCertificates::of(&bound),
+            logs,
             domains_conf: watcher.read_again(),
             shutdown,
             tasks: JoinSet::new(),
@@ -216,7 +222,7 @@ impl Server {
         let admin = server.admin_context(&hooks, domains, resolvers.fresh, dialer);
         let apis = Apis {
             webapi,
-            management: Management::new(admin.clone()),
+            management: Management::new(admin.clone(), server.shutdown.subscribe()),
         };
         server.spawn_workers(control, admin, hooks, watcher);
         server.spawn_services(
@@ -280,7 +286,7 @@ impl Server {
     /// at the next start; the log says if there is one.
     pub fn read_again(&self) {
         self.domains_conf.ask();
-        for certificates in &self.certificates {
+        for certificates in self.certificates.iter() {
             certificates.read_again();
         }
         let statics = &self.shared.statics;
@@ -366,6 +372,8 @@ impl Server {
             dialer,
             webhooks: Arc::new(hooks.operator()),
             domains,
+            logs: self.logs.clone(),
+            certificates: Arc::new(self.certificates.clone()),
             clock: Arc::clone(&shared.clock),
             caller: admin::Caller::default(),
         }

@@ -9,7 +9,7 @@ use std::{
     time::SystemTime,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
 use rustls::{
     ServerConfig,
@@ -20,6 +20,10 @@ use rustls::{
     sign::CertifiedKey,
 };
 use tracing::{error, info, warn};
+
+mod listeners;
+
+pub(crate) use listeners::ListenerCertificates;
 
 /// The number of seconds before the end of a certificate from which on its end is told: seven days.
 const EXPIRES_SOON: i64 = 7 * 24 * 3600;
@@ -39,7 +43,8 @@ pub struct KeyPairFiles {
     pub key: PathBuf,
 }
 
-struct Loaded {
+/// Certificates that were read from their files.
+pub(crate) struct Loaded {
     keys: Vec<Arc<CertifiedKey>>,
     modified: Vec<Option<SystemTime>>,
 }
@@ -54,7 +59,7 @@ impl Certificates {
         if files.is_empty() {
             bail!("a listener with TLS needs at least one certificate in tls.certs");
         }
-        let loaded = Loaded::read(&files)?;
+        let loaded = Loaded::read(&files).map_err(first)?;
         Ok(Arc::new(Self {
             files,
             loaded: ArcSwap::from_pointee(loaded),
@@ -71,35 +76,56 @@ impl Certificates {
 
     /// Reads the files again, as [`reload`](Self::reload) does after a change.
     pub fn read_again(&self) {
-        match Loaded::read(&self.files) {
+        match self.read() {
             Ok(loaded) => {
-                self.loaded.store(Arc::new(loaded));
-                let files = self
-                    .files
-                    .iter()
-                    .map(|pair| pair.cert.display().to_string());
-                let files: Vec<String> = files.collect();
-                info!(files = files.join(", "), "certificates reloaded");
+                self.put(loaded);
                 self.warn(SystemTime::now());
             }
-            Err(error) => error!(
-                "certificates changed but were not reloaded, the old ones stay in use: {error:#}"
+            Err(errors) => error!(
+                "certificates changed but were not reloaded, the old ones stay in use: {:#}",
+                first(errors)
             ),
         }
+    }
+
+    /// Reads the files, and changes nothing. An error has the number of its pair of files, from 0.
+    pub(crate) fn read(&self) -> Result<Loaded, Vec<(usize, anyhow::Error)>> {
+        Loaded::read(&self.files)
+    }
+
+    /// Takes certificates that were [read](Self::read) into use.
+    pub(crate) fn put(&self, loaded: Loaded) {
+        self.loaded.store(Arc::new(loaded));
+        let files = self
+            .files
+            .iter()
+            .map(|pair| pair.cert.display().to_string());
+        let files: Vec<String> = files.collect();
+        info!(files = files.join(", "), "certificates reloaded");
+    }
+
+    /// The warnings about certificates that were [read](Self::read), each with the number of its
+    /// pair of files.
+    pub(crate) fn warnings_of(
+        &self,
+        loaded: &Loaded,
+        now: SystemTime,
+    ) -> impl Iterator<Item = (usize, String)> {
+        let pairs = self.files.iter().zip(&loaded.keys).enumerate();
+        pairs.flat_map(move |(number, (files, pair))| {
+            let first = pair.cert.first();
+            let date = first.and_then(|cert| date_warning(&files.cert, cert, now));
+            let warnings = [date, mode_warning(&files.key)].into_iter().flatten();
+            warnings.map(move |warning| (number, warning))
+        })
     }
 
     /// Sentences about certificates that clients will not accept, and keys that others can read.
     #[must_use]
     pub fn warnings(&self, now: SystemTime) -> Vec<String> {
         let loaded = self.loaded.load();
-        let pairs = self.files.iter().zip(&loaded.keys);
-        pairs
-            .flat_map(|(files, pair)| {
-                let first = pair.cert.first();
-                let date = first.and_then(|cert| date_warning(&files.cert, cert, now));
-                [date, mode_warning(&files.key)].into_iter().flatten()
-            })
-            .collect()
+        let warnings = self.warnings_of(&loaded, now);
+        warnings.map(|(_, warning)| warning).collect()
     }
 
     /// Logs the warnings.
@@ -140,16 +166,28 @@ pub fn server_config(
 }
 
 impl Loaded {
-    fn read(files: &[KeyPairFiles]) -> anyhow::Result<Self> {
+    fn read(files: &[KeyPairFiles]) -> Result<Self, Vec<(usize, anyhow::Error)>> {
         // The times are taken before the files are read, so the next check sees a change in
         // between.
         let modified = modified(files);
-        let keys = files
-            .iter()
-            .map(read_key_pair)
-            .collect::<anyhow::Result<_>>()?;
-        Ok(Self { keys, modified })
+        let (mut keys, mut errors) = (Vec::new(), Vec::new());
+        for (number, files) in files.iter().enumerate() {
+            match read_key_pair(files) {
+                Ok(pair) => keys.push(pair),
+                Err(error) => errors.push((number, error)),
+            }
+        }
+        match errors.is_empty() {
+            true => Ok(Self { keys, modified }),
+            false => Err(errors),
+        }
     }
+}
+
+/// The first of some errors.
+fn first(errors: Vec<(usize, anyhow::Error)>) -> anyhow::Error {
+    let first = errors.into_iter().next();
+    first.map_or_else(|| anyhow!("no file could be read"), |(_, error)| error)
 }
 
 fn modified(files: &[KeyPairFiles]) -> Vec<Option<SystemTime>> {

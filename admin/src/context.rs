@@ -11,7 +11,10 @@ use postrider_webhook::Operator;
 use serde::Serialize;
 use tracing::error;
 
-use crate::AdminError;
+use crate::{
+    AdminError,
+    op::{certificates::CertificateFiles, logs::Logs},
+};
 
 /// How long the audit log keeps an entry.
 const AUDIT_KEPT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -50,6 +53,10 @@ pub struct Context {
     pub webhooks: Arc<Operator>,
     /// `domains.conf`, for operations that change it.
     pub domains: Arc<DomainsFile>,
+    /// The last lines of the log.
+    pub logs: Logs,
+    /// The certificates of the listeners.
+    pub certificates: Arc<dyn CertificateFiles>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The caller. A face sets it for each call.

@@ -10,6 +10,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod certificates;
 pub mod config;
 pub mod credentials;
 pub mod dns;
@@ -17,6 +18,7 @@ pub mod history;
 pub mod hold_rules;
 pub mod keys;
 pub mod logins;
+pub mod logs;
 pub mod messages;
 mod pages;
 pub mod passwords;
@@ -108,6 +110,7 @@ macro_rules! operations {
     ($derive:ident) => {
         $derive! {
             ServerPing($crate::op::server::Ping) = "server.ping",
+            ServerReloadCertificates($crate::op::certificates::Reload) = "server.reload_certificates",
             ServerBackup($crate::op::backup::Backup) = "server.backup",
             LoginUnlock($crate::op::logins::Unlock) = "login.unlock",
             PasswordSet($crate::op::passwords::Set) = "password.set",
@@ -183,6 +186,7 @@ macro_rules! operations {
             SettingGet($crate::op::config::settings::Get) = "setting.get",
             SettingSet($crate::op::config::settings::Set) = "setting.set",
             HooksImport($crate::op::config::hooks::Import) = "hooks.import",
+            LogList($crate::op::logs::List) = "log.list",
             AuditList($crate::op::audit::List) = "audit.list",
         }
     };

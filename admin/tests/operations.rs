@@ -30,8 +30,8 @@ use postrider_admin::{
         socket,
     },
     op::{
-        Gone, Operation, Single, Sink, hold_rules, keys, logins, passwords, queue, server,
-        suppression,
+        Gone, Operation, Single, Sink, hold_rules, keys, logins, logs::Logs, passwords, queue,
+        server, suppression,
     },
 };
 use postrider_config::{DomainsFile, Dynamic, Static, toml_edit};
@@ -115,6 +115,8 @@ impl Desk {
             resolver: resolver.clone(),
             dialer: Arc::new(TcpDialer),
             webhooks: Arc::new(webhooks.unwrap().operator()),
+            logs: Logs::default(),
+            certificates: Arc::new(()),
             clock: clock.clone(),
             caller: Caller::default(),
         };

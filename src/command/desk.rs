@@ -14,7 +14,7 @@ use nix::unistd::{User, geteuid, getuid};
 use postrider_admin::{
     AdminError, Caller, Context,
     face::client::{self, CallError},
-    op::{Gone, Operation, Single, Sink},
+    op::{Gone, Operation, Single, Sink, logs::Logs},
 };
 use postrider_config::{DomainsFile, Live, Static};
 use postrider_queue::{DeliveryMode, Queue, QueueParts, TcpDialer};
@@ -195,6 +195,9 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
         resolver,
         dialer,
         webhooks: Arc::new(webhooks.operator()),
+        // They are the running server's.
+        logs: Logs::default(),
+        certificates: Arc::new(()),
         clock,
         caller,
         store,

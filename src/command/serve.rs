@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::bail;
+use postrider_admin::op::logs::Logs;
 use postrider_config::{Dynamic, Errors, LastGood, Loaded, Static, last_good};
 use postrider_store::Time;
 use postrider_webapi::HostNames;
@@ -18,9 +19,7 @@ use crate::{
 };
 
 pub(super) fn serve(conf: &Path) -> anyhow::Result<()> {
-    let (statics, dynamic) = load_to_start(conf)?;
-    let options = Options::new(statics, dynamic, dynamic_path(conf));
-    let prepared = Prepared::new(options)?;
+    let prepared = Prepared::new(load_to_start(conf)?)?;
     prepared.confine()?;
     runtime()?.block_on(async {
         let signals = Signals::new()?;
@@ -34,11 +33,10 @@ pub(super) fn serve(conf: &Path) -> anyhow::Result<()> {
 
 pub(super) fn localserve(options: &cli::Localserve) -> anyhow::Result<()> {
     let place = localserve::prepare(options)?;
-    let (statics, dynamic) = load_to_start(&place.conf)?;
+    let mut server_options = load_to_start(&place.conf)?;
     for mended in &place.mended {
         warn!("{mended}");
     }
-    let mut server_options = Options::new(statics, dynamic, dynamic_path(&place.conf));
     server_options.local = Some(Local {
         deliver: options.deliver,
         hosts: HostNames {
@@ -62,11 +60,21 @@ pub(super) fn localserve(options: &cli::Localserve) -> anyhow::Result<()> {
 
 /// Reads both files and starts the log. If only domains.conf has errors, the last good copy of it
 /// takes its place: a server that restarts while somebody edits the file must not stay down.
-fn load_to_start(conf: &Path) -> anyhow::Result<(Static, Dynamic)> {
+fn load_to_start(conf: &Path) -> anyhow::Result<Options> {
     let loaded = Loaded::read(conf);
-    if let Ok(statics) = &loaded.statics {
-        logging::start(&statics.log);
-    }
+    let logs = match &loaded.statics {
+        Ok(statics) => logging::start(&statics.log),
+        Err(_) => Logs::default(),
+    };
+    let (statics, dynamic) = good(loaded, conf)?;
+    Ok(Options {
+        logs,
+        ..Options::new(statics, dynamic, dynamic_path(conf))
+    })
+}
+
+/// The configuration to start with.
+fn good(loaded: Loaded, conf: &Path) -> anyhow::Result<(Static, Dynamic)> {
     match loaded {
         Loaded {
             statics: Ok(statics),

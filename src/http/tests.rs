@@ -35,7 +35,7 @@ fn client(buffer: usize) -> (DuplexStream, JoinHandle<Result<(), String>>) {
     let remote = SocketAddr::from(([192, 0, 2, 1], 1234));
     let serving = tokio::spawn(async move {
         let (_running, shutdown) = watch::channel(false);
-        exchange(server, remote, router, shutdown).await
+        exchange(server, remote, router, shutdown, ()).await
     });
     (client, serving)
 }
@@ -274,7 +274,7 @@ struct Held {
 }
 
 /// A server and its stop signal. It answers `/` at once and `/held` on request; the answer of
-/// `/endless` never ends.
+/// `/endless` never ends. `/upgraded` gives back what it gets.
 async fn server() -> (SocketAddr, watch::Sender<bool>, Arc<Held>, JoinHandle<()>) {
     let held = Arc::<Held>::default();
     let handler = Arc::clone(&held);
@@ -288,6 +288,7 @@ async fn server() -> (SocketAddr, watch::Sender<bool>, Arc<Held>, JoinHandle<()>
                 "done"
             }),
         )
+        .route("/upgraded", get(upgraded))
         .route(
             "/endless",
             get(async || Body::from_stream(stream::pending::<Result<Bytes, Infallible>>())),
@@ -297,6 +298,18 @@ async fn server() -> (SocketAddr, watch::Sender<bool>, Arc<Held>, JoinHandle<()>
     let (stop, stopping) = watch::channel(false);
     let serving = tokio::spawn(serve(listener, None, router, door(), stopping));
     (address, stop, held, serving)
+}
+
+/// Another protocol on the connection, as a WebSocket is: the client gets back what it sends.
+async fn upgraded(mut request: axum::extract::Request) -> Response<Body> {
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let stream = TokioIo::new(upgrade.await.unwrap());
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        tokio::io::copy(&mut reader, &mut writer).await.unwrap();
+    });
+    let head = [(CONNECTION, "upgrade"), (hyper::header::UPGRADE, "echo")];
+    (StatusCode::SWITCHING_PROTOCOLS, head).into_response()
 }
 
 fn door() -> Door {
@@ -329,6 +342,32 @@ async fn at_a_stop_idle_connections_are_closed_and_running_requests_are_answered
     assert_eq!(rest(&mut idle).await, "");
     held.release.notify_one();
     assert!(rest(&mut running).await.ends_with("\r\n\r\ndone"));
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_keeps_its_place_until_it_ends() {
+    let (address, stop, _held, serving) = server().await;
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let request =
+        "GET /upgraded HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "));
+    // These bytes are no requests, whatever they look like.
+    let bytes = b"GET / HTTP/1.1\r\n\r\n\x00";
+    for _ in 0..2 {
+        client.write_all(bytes).await.unwrap();
+        let mut echo = [0; 19];
+        client.read_exact(&mut echo).await.unwrap();
+        assert_eq!(&echo, bytes);
+        assert!(!serving.is_finished(), "the server waits for it");
+        stop.send_replace(true);
+    }
+    drop(client);
     serving.await.unwrap();
 }
 

@@ -124,4 +124,6 @@ pub(crate) struct Changes {
     pub(crate) hooks: watch::Sender<u64>,
     /// There are more events.
     pub(crate) events: watch::Sender<u64>,
+    /// A key for the API is gone.
+    pub(crate) keys: watch::Sender<u64>,
 }

@@ -3,11 +3,13 @@
 //! - `table`: the list of all calls: method, path, scope, and the function that answers.
 //! - `login`: the caller. `access`: what the caller may do and see.
 //! - `parameters`: the query and the body. `paging`: lists.
+//! - `live`: streams.
 //! - `problem`: errors. `once`: repeated requests. `openapi`: the description for programs.
 //! - `calls`: the calls. Each translates a request into operations, and their output into JSON.
 
 mod access;
 mod calls;
+mod live;
 mod login;
 mod once;
 mod openapi;
@@ -22,7 +24,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{ConnectInfo, DefaultBodyLimit, Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header::CONTENT_TYPE},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header::CONTENT_TYPE, request::Parts},
     response::{IntoResponse, Response},
     routing::any,
 };
@@ -30,10 +32,12 @@ use futures_util::StreamExt;
 use percent_encoding::percent_decode_str;
 use postrider_webhook::{Places, Share};
 use serde_json::{Map, Value};
+use tokio::sync::watch;
 use tracing::error;
 
 use self::{
     access::Access,
+    live::Live,
     once::Repeats,
     parameters::Query,
     problem::Problem,
@@ -49,6 +53,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most calls at a time, in all and of one caller.
 const CALLS: (u32, u32) = (512, 32);
+/// The most streams at a time, in all and of one caller.
+const STREAMS: (u32, u32) = (512, 16);
 /// The type of answers.
 const JSON: &str = "application/json; charset=utf-8";
 
@@ -62,6 +68,8 @@ pub struct Management {
 struct Shared {
     context: Context,
     places: Places,
+    streams: Places,
+    stopping: watch::Receiver<bool>,
     repeats: Repeats,
 }
 
@@ -80,13 +88,16 @@ struct Served {
 }
 
 impl Management {
-    /// The API for a running server. Each call has a clone of `context` with its caller.
+    /// The API for a running server. Each call has a clone of `context` with its caller. When
+    /// `stopping` is true, streams end.
     #[must_use]
-    pub fn new(context: Context) -> Self {
+    pub fn new(context: Context, stopping: watch::Receiver<bool>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 context,
                 places: Places::new(CALLS.0, CALLS.1),
+                streams: Places::new(STREAMS.0, STREAMS.1),
+                stopping,
                 repeats: Repeats::default(),
             }),
         }
@@ -116,7 +127,11 @@ struct Asked {
     /// The variable elements of the path, decoded.
     elements: Vec<String>,
     query: Query,
+    /// The number in Last-Event-ID, if the field is there.
+    last_event_id: Option<String>,
     body: Bytes,
+    streams: Places,
+    stopping: watch::Receiver<bool>,
 }
 
 /// The answer to a call that succeeded.
@@ -129,6 +144,8 @@ enum Answer {
     Secret(Value, Map<String, Value>),
     /// Bytes of any kind.
     Bytes(Vec<u8>),
+    /// A stream.
+    Live(Live),
 }
 
 impl Answer {
@@ -139,7 +156,7 @@ impl Answer {
     /// The body as JSON. None: the answer is not JSON.
     fn json(&self, with_secret: bool) -> Option<Value> {
         let (data, beside) = match self {
-            Self::Bytes(_) => return None,
+            Self::Bytes(_) | Self::Live(_) => return None,
             Self::Data(data) => (data, None),
             Self::Beside(data, beside) => (data, Some(beside)),
             Self::Secret(data, beside) => (data, with_secret.then_some(beside)),
@@ -204,11 +221,14 @@ async fn carry_out(served: &Served, method: Method, request: Request) -> Result<
         let asked = Asked {
             context,
             query: Query::new(parts.uri.query().unwrap_or_default()),
+            last_event_id: header(&parts.headers, "last-event-id").map(str::to_owned),
             access,
             elements,
             body,
+            streams: served.shared.streams.clone(),
+            stopping: served.shared.stopping.clone(),
         };
-        run(served, call, asked, &parts, place).await
+        run(served, call, asked, parts, place).await
     };
     answered.await.map_err(|problem| problem.legacy(legacy))
 }
@@ -218,16 +238,20 @@ async fn run(
     served: &Served,
     call: &'static Call,
     asked: Asked,
-    parts: &axum::http::request::Parts,
+    parts: Parts,
     place: Share,
 ) -> Result<Response, Problem> {
     if call.reads {
+        let access = asked.access.clone();
         let answered = tokio::time::timeout(READ_TIMEOUT, (call.run)(asked)).await;
         drop(place);
-        return Ok(answered.map_err(|_| Problem::slow())??.into_response());
+        return match answered.map_err(|_| Problem::slow())?? {
+            Answer::Live(live) => live.respond(parts, &access).await,
+            answer => Ok(answer.into_response()),
+        };
     }
     let key = once::key(&parts.headers, call)?;
-    let request = once::request(parts, &asked.body);
+    let request = once::request(&parts, &asked.body);
     let shared = Arc::clone(&served.shared);
     let work = async move {
         let _place = place;

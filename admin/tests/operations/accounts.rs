@@ -167,7 +167,7 @@ async fn a_removed_account_leaves_nothing_behind() {
     assert_eq!(hooks.len(), 1, "its webhook learns of the failure");
     assert_eq!(hooks[0].account, "mira");
     let all = EventFilter {
-        account: "mira".to_owned(),
+        account: Some("mira".to_owned()),
         ..EventFilter::default()
     };
     let events = store.list_events(&all, None, Order::Ascending, 9).await;

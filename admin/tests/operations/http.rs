@@ -4,6 +4,10 @@
 mod frame;
 #[path = "http/lists.rs"]
 mod lists;
+#[path = "http/live.rs"]
+mod live;
+#[path = "http/observe.rs"]
+mod observe;
 #[path = "http/principals.rs"]
 mod principals;
 #[path = "http/queue.rs"]
@@ -24,6 +28,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 
 use super::{Desk, STATICS};
@@ -41,6 +46,8 @@ pub(super) const TENANTS: &str = "[domains.\"example.org\"]\n[domains.\"a.test\"
 pub(super) struct Site {
     pub(super) desk: Desk,
     address: SocketAddr,
+    /// Tells the server to stop.
+    pub(super) stop: watch::Sender<bool>,
     /// The text of a key with the scope `manage`.
     pub(super) key: String,
 }
@@ -85,12 +92,15 @@ impl Site {
     pub(super) async fn of(desk: Desk) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = Management::new(desk.context.clone()).router(Endpoint::default());
+        let stop = watch::Sender::new(false);
+        let router =
+            Management::new(desk.context.clone(), stop.subscribe()).router(Endpoint::default());
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, service).await });
         let mut site = Self {
             desk,
             address,
+            stop,
             key: String::new(),
         };
         site.key = site.make_key(&[Scope::Manage], &[], |_| {}).await;
@@ -116,9 +126,14 @@ impl Site {
         add.answer(&self.desk.context).await.unwrap().key
     }
 
+    /// A connection to the server.
+    pub(super) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
     /// Sends a request with these header lines, and reads the answer.
     pub(super) async fn send(&self, request: &str, headers: &str, body: &str) -> Got {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let mut stream = self.connect().await;
         let length = body.len();
         let text = format!(
             "{request} HTTP/1.1\r\nHost: mail.example.org\r\nConnection: close\r\n\

@@ -387,7 +387,7 @@ fn complaint(kind: &str) -> String {
 /// The last event in the log of ann: its kind, and whether it suppressed.
 async fn last_logged(world: &World) -> (Event, bool) {
     let filter = EventFilter {
-        account: "ann".into(),
+        account: Some("ann".into()),
         ..EventFilter::default()
     };
     let page = world

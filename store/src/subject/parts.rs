@@ -220,6 +220,8 @@ pub(crate) struct Effects {
     pub(crate) hooks_changed: bool,
     /// There are more events.
     pub(crate) events_changed: bool,
+    /// A key for the API is gone.
+    pub(crate) keys_removed: bool,
 }
 
 /// The next number of a sequence.

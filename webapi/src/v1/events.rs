@@ -43,7 +43,7 @@ pub(super) async fn list(
         Ok::<_, ApiError>(time.map(|time| Time::from(time.timestamp())))
     };
     let filter = EventFilter {
-        account: user.account.clone(),
+        account: Some(user.account.clone()),
         events: events?,
         recipient,
         message_id: Some(wanted.message_id.clone()).filter(|id| !id.is_empty()),

@@ -51,7 +51,7 @@ pub(super) async fn stream(context: Arc<CallContext>, user: User, request: Reque
         None => None,
     };
     let filter = EventFilter {
-        account: user.account,
+        account: Some(user.account),
         ..EventFilter::default()
     };
     let after = match begin {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use postrider_config::{Account, DestinationAddress, Dynamic};
 use postrider_smtp::{Address, Domain};
-use postrider_store::Scope;
+use postrider_store::{ApiKeyId, Scope};
 
 use super::{
     problem::Problem,
@@ -29,6 +29,8 @@ pub(super) struct Access {
     /// The name of the caller for limits and for repeated requests: `admin`, `key N` or
     /// `account NAME`.
     pub(super) name: String,
+    /// The key; None: the caller gave a password.
+    pub(super) key: Option<ApiKeyId>,
     /// The scopes of the key; None: all.
     pub(super) scopes: Option<Vec<Scope>>,
     /// The caller is the holder of `account`, and may only manage that.

@@ -2,6 +2,7 @@
 
 pub(super) mod account;
 pub(super) mod dns;
+pub(super) mod events;
 pub(super) mod hold_rules;
 pub(super) mod principals;
 pub(super) mod queue;

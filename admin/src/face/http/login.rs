@@ -1,7 +1,7 @@
 //! The caller: a key, the administrator, or the holder of an account. After many failures, logins
 //! are refused for a while. A valid key is never refused for failures.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -157,7 +157,6 @@ async fn by_key(
         Some((name, key)) => (Some(name.as_str()), key.as_str()),
         None => (None, text),
     };
-    let wrong_key = || Problem::unauthorized("the key is wrong or has expired");
     let text = KeyText::parse(text)
         .ok_or_else(|| Problem::unauthorized("the bearer token is not a key"))?;
     let key = context.store.api_key(text.id()).await?;
@@ -169,29 +168,57 @@ async fn by_key(
             Err(wait) => Problem::too_many_logins(wait),
         });
     };
-    let domains = key.domains.iter().map(|text| Domain::parse(text));
-    // A key whose domains can't be read must not see everything.
-    let domains = domains.collect::<Result<_, _>>().map_err(|_| wrong_key())?;
-    let account = Some(key.account).filter(|account| !account.is_empty());
-    if let Some(account) = &account {
-        let config = context.config.load();
-        let account = config.accounts.get(account).ok_or_else(wrong_key)?;
-        enabled(&account.login_disabled)?;
-    }
-    let access = Access {
-        name: format!("key {}", key.id),
-        scopes: Some(key.scopes),
-        account,
-        domains,
-        legacy_status: key.legacy_status,
-        ..Access::default()
-    };
+    let access = of_key(context, &key)?;
     let caller = Caller {
         actor: Actor::Key,
         name: key.name,
         from: None,
     };
     Ok((caller, access))
+}
+
+/// What a key allows.
+fn of_key(context: &Context, key: &ApiKey) -> Result<Access, Problem> {
+    let domains = key.domains.iter().map(|text| Domain::parse(text));
+    // A key whose domains can't be read must not see everything.
+    let domains = domains.collect::<Result<_, _>>().map_err(|_| wrong_key())?;
+    let account = Some(key.account.clone()).filter(|account| !account.is_empty());
+    if let Some(account) = &account {
+        let config = context.config.load();
+        let account = config.accounts.get(account).ok_or_else(wrong_key)?;
+        enabled(&account.login_disabled)?;
+    }
+    Ok(Access {
+        name: format!("key {}", key.id),
+        key: Some(key.id),
+        scopes: Some(key.scopes.clone()),
+        account,
+        domains,
+        legacy_status: key.legacy_status,
+        ..Access::default()
+    })
+}
+
+/// Whether a caller that was let in would be let in now, and for how long its key lasts. A password
+/// is not checked again.
+pub(super) async fn still(context: &Context, access: &Access) -> Option<Duration> {
+    let Some(id) = access.key else {
+        return Some(Duration::MAX);
+    };
+    let key = context.store.api_key(id).await.ok()??;
+    if of_key(context, &key).ok()? != *access {
+        return None;
+    }
+    let now = context.clock.now();
+    match key.expires {
+        None => Some(Duration::MAX),
+        Some(expires) if expires > now => Some(expires.since(now)),
+        Some(_) => None,
+    }
+}
+
+fn wrong_key() -> Problem {
+    Problem::unauthorized("the key is wrong or has expired")
 }
 
 fn wrong() -> Problem {

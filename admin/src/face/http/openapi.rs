@@ -67,6 +67,13 @@ fn operation(call: &Call) -> Value {
             "name": parameter, "in": "query", "schema": {"type": "string"},
         }));
     }
+    if call.answer == "stream" {
+        parameters.push(json!({
+            "name": "Last-Event-ID", "in": "header",
+            "description": "The number of the last event that the client has seen.",
+            "schema": {"type": "string", "pattern": "^[0-9]{1,19}$"},
+        }));
+    }
     if call.takes_key() {
         parameters.push(json!({
             "name": "Idempotency-Key", "in": "header",
@@ -98,11 +105,16 @@ fn responses(call: &Call) -> Value {
     let mut responses = Map::new();
     let (kind, answer) = match call.answer {
         "bytes" => ("application/octet-stream", json!({})),
+        "stream" => ("text/event-stream", json!({"type": "string"})),
         answer => ("application/json", with_data(answer)),
     };
     let content = json!({kind: {"schema": answer}});
     let done = json!({"description": "The call succeeded", "content": content});
     responses.insert("200".to_owned(), done);
+    if call.answer == "stream" {
+        let upgraded = "The connection is a WebSocket: a text is the data of one event";
+        responses.insert("101".to_owned(), json!({"description": upgraded}));
+    }
     for (status, why) in [
         ("400", "A parameter or the body can't be read"),
         ("401", "The login is missing or wrong"),
@@ -201,7 +213,8 @@ mod tests {
     use super::*;
     use crate::{
         face::http::calls::{
-            principals::shapes as principals, queue::shapes, server::shapes as server,
+            events::shapes as events, principals::shapes as principals, queue::shapes,
+            server::shapes as server,
         },
         op,
     };
@@ -215,6 +228,8 @@ mod tests {
         principals::NewPrincipal,
         principals::PrincipalChange,
         server::Reloaded,
+        server::LogEntry,
+        events::ToldEvent,
         crate::face::http::calls::dns::NewDkim,
         crate::face::http::calls::settings::SettingsChange,
         crate::face::http::calls::account::AuthChange,

@@ -192,6 +192,15 @@ impl Problem {
         }
     }
 
+    /// Too many streams of one caller at the same time.
+    pub(super) fn too_many_streams() -> Self {
+        let detail = "too many streams at the same time; end one of them";
+        Self {
+            retry_after: Some(BUSY),
+            ..Self::plain(StatusCode::TOO_MANY_REQUESTS, detail)
+        }
+    }
+
     /// A call that reads took too long.
     pub(super) fn slow() -> Self {
         let detail = "the call took too long; ask for less, for example with a filter or a limit";

@@ -9,8 +9,8 @@ use postrider_store::Scope;
 use super::{
     Answer, Asked,
     calls::{
-        account, dns, hold_rules, principals, queue, retired, server, settings, suppressions,
-        webhooks,
+        account, dns, events, hold_rules, principals, queue, retired, server, settings,
+        suppressions, webhooks,
     },
     problem::Problem,
 };
@@ -231,12 +231,18 @@ pub(super) static CALLS: &[Call] = calls! {
         "Remove a setting, so that its default holds." => settings::remove;
     change GET "reload" Server whole ["dry-run"] ("" -> "Reloaded")
         "Read the configuration again." => server::reload;
+    change GET "reload/certificate" Server whole ["dry-run"] ("" -> "Reloaded")
+        "Read the certificates of the listeners again." => server::reload_certificates;
     read GET "audit" Observe whole
         ["who,operation,target,after,before,page,limit,cursor,sort"] ("" -> "[AuditItem]")
         "List entries of the audit log." => server::audit;
     read GET "events" Observe all
-        ["account,event,recipient,message_id,after,before,page,limit,cursor,sort"] ("" -> "[any]")
-        "List what webhooks tell." => server::events;
+        ["account,event,recipient,message_id,after,before,page,limit,cursor,sort"] ("" -> "[ToldEvent]")
+        "List what webhooks tell." => events::list;
+    read GET "events/live" Observe all ["account,event,recipient,message_id,after,before"]
+        ("" -> "stream") "Stream what webhooks tell, as it happens." => events::live;
+    read GET "logs" Observe whole ["filter,page,limit,cursor,sort"] ("" -> "[LogEntry]")
+        "List the last lines of the log, newest first." => server::logs;
     read GET "account/auth" Account all [""] ("" -> "any")
         "Get the ways to log in to the account of the caller." => account::auth;
     change POST "account/auth" Account all [""] ("[]AuthChange" -> "null")
@@ -281,7 +287,11 @@ mod tests {
             assert!(is_new, "{} {}", call.method, call.path);
             assert!(!call.reads || call.method == Method::GET, "{}", call.path);
             let changes_by_get = !call.reads && call.method == Method::GET;
-            assert!(!changes_by_get || call.path == "reload", "{}", call.path);
+            assert!(
+                !changes_by_get || call.path.starts_with("reload"),
+                "{}",
+                call.path
+            );
         }
     }
 }

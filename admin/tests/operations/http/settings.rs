@@ -189,15 +189,3 @@ async fn the_holder_of_an_account_changes_the_password() {
     // A key without an account has none of its own.
     assert_eq!(site.call(auth, "").await.error(), (422, "other".to_owned()));
 }
-
-#[tokio::test]
-async fn events_are_listed_by_account() {
-    let site = Site::open().await;
-    let none = json!({"items": [], "total": 0});
-    assert_eq!(site.get("/api/events").await, none);
-    assert_eq!(
-        site.get("/api/events?account=ann&event=delivered").await,
-        none
-    );
-    assert_eq!(site.get("/api/events?event=nothing").await, none);
-}

@@ -115,7 +115,7 @@ questions! {
         let since = this.filter.since.filter(|_| this.order == Order::Ascending);
         let since = since.map(|since| EventId(since.0.max(1).cast_unsigned() - 1));
         let listing = Listing {
-            group: Some(this.filter.group()),
+            group: this.filter.group(),
             after: this.after.max(since),
             order: this.order,
             limit: this.limit,
@@ -193,7 +193,8 @@ impl Tables {
 }
 
 impl Store {
-    /// Events in the log of an account, by number in either order, beginning behind `after`.
+    /// Events in the log of an account, or in all logs, by number in either order, beginning behind
+    /// `after`.
     ///
     /// # Errors
     /// If they can't be read.

@@ -149,11 +149,11 @@ pub struct Counted {
     pub domain: String,
 }
 
-/// Which events of an account's log are listed. Given fields must all match.
+/// Which events are listed. Given fields must all match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
-    /// The account.
-    pub account: String,
+    /// The account; None: all accounts.
+    pub account: Option<String>,
     /// Events of these kinds; empty: any.
     pub events: Vec<Event>,
     /// Events of messages to this recipient, in Unicode form.
@@ -171,7 +171,9 @@ impl EventFilter {
     #[must_use]
     pub fn matches(&self, event: &LoggedEvent) -> bool {
         let told = &event.told;
-        event.account == self.account
+        self.account
+            .as_ref()
+            .is_none_or(|account| *account == event.account)
             && (self.events.is_empty() || self.events.contains(&told.event))
             && self
                 .recipient
@@ -185,13 +187,14 @@ impl EventFilter {
             && self.before.is_none_or(|before| told.queued < before)
     }
 
-    /// The smallest group with all events that match.
-    pub(crate) fn group(&self) -> String {
-        match (&self.message_id, &self.recipient) {
-            (Some(id), _) => event_group('m', &self.account, id),
-            (None, Some(recipient)) => event_group('r', &self.account, recipient),
-            (None, None) => event_group('a', &self.account, ""),
-        }
+    /// The smallest group with all events that match. None: events of any group match.
+    pub(crate) fn group(&self) -> Option<String> {
+        let account = self.account.as_ref()?;
+        Some(match (&self.message_id, &self.recipient) {
+            (Some(id), _) => event_group('m', account, id),
+            (None, Some(recipient)) => event_group('r', account, recipient),
+            (None, None) => event_group('a', account, ""),
+        })
     }
 }
 

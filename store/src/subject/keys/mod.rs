@@ -5,6 +5,7 @@ pub(crate) mod model;
 mod older;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use self::older::{ApiKeyV1, OpV1};
 use super::{State, next};
@@ -226,7 +227,9 @@ pub(crate) struct Remove {
 
 impl Remove {
     fn apply(self, state: &mut State) -> Result<bool, Fault> {
-        Ok(state.keys.keys.take(&self.id)?.is_some())
+        let removed = state.keys.keys.take(&self.id)?.is_some();
+        state.effects.keys_removed |= removed;
+        Ok(removed)
     }
 }
 
@@ -255,6 +258,12 @@ impl Store {
     /// If the change can't be made durable.
     pub async fn remove_api_key(&self, id: ApiKeyId) -> Result<bool, StoreError> {
         self.change_by(Remove { id }).await
+    }
+
+    /// Changes when a key for the API was removed.
+    #[must_use]
+    pub fn api_keys_removed(&self) -> watch::Receiver<u64> {
+        self.changes().keys.subscribe()
     }
 
     /// A key for the API.

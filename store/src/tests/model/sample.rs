@@ -224,7 +224,7 @@ async fn facts(store: &Store) -> Vec<String> {
             ));
         }
         let filter = EventFilter {
-            account: account.into(),
+            account: Some(account.into()),
             ..EventFilter::default()
         };
         let page = store.list_events(&filter, None, up, 99).await;

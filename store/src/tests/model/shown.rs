@@ -255,13 +255,14 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
 /// The result of each filter in the logs.
 pub(super) async fn logged_events(store: &Store) -> Result<Vec<Vec<LoggedEvent>>, StoreError> {
     let any = || EventFilter {
-        account: "ann".into(),
+        account: Some("ann".into()),
         ..EventFilter::default()
     };
     let filters = [
+        EventFilter::default(),
         any(),
         EventFilter {
-            account: "bob".into(),
+            account: Some("bob".into()),
             ..EventFilter::default()
         },
         EventFilter {

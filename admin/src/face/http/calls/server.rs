@@ -1,16 +1,23 @@
-//! The server itself: the configuration read again, the audit log, and events.
+//! The server itself: the configuration and the certificates read again, the audit log, the log.
+
+use std::collections::BTreeMap;
 
 use postrider_config::Dynamic;
-use postrider_store::{Event, EventFilter, EventId, LoggedEvent, Order};
+use postrider_store::Order;
 use serde_json::{Map, Value, json};
 
 use super::super::{
     Answer, Asked,
-    paging::{NAMES_MAX, OBJECTS_MAX, Paging, collect, list_value},
+    paging::{NAMES_MAX, OBJECTS_MAX, Paging, collect},
     problem::Problem,
     value,
 };
-use crate::op::audit::{AuditItem, List};
+use crate::op::{
+    Single,
+    audit::{AuditItem, List},
+    certificates,
+    logs::{self, LogItem},
+};
 
 pub(in super::super) async fn reload(asked: Asked) -> Result<Answer, Problem> {
     let context = &asked.context;
@@ -40,6 +47,22 @@ pub(in super::super) async fn reload(asked: Asked) -> Result<Answer, Problem> {
     Ok(Answer::Data(json!({"warnings": {}, "errors": errors})))
 }
 
+pub(in super::super) async fn reload_certificates(asked: Asked) -> Result<Answer, Problem> {
+    let reload = certificates::Reload {
+        check_only: asked.query.flag("dry-run"),
+    };
+    let read = reload.answer(&asked.context).await?;
+    let faults = |texts: BTreeMap<String, String>| -> Map<String, Value> {
+        let faults = texts.into_iter();
+        let faults = faults.map(|(key, text)| (key, json!({"type": "build", "error": text})));
+        faults.collect()
+    };
+    let (warnings, errors) = (faults(read.warnings), faults(read.errors));
+    Ok(Answer::Data(
+        json!({"warnings": warnings, "errors": errors}),
+    ))
+}
+
 pub(in super::super) async fn audit(asked: Asked) -> Result<Answer, Problem> {
     let query = &asked.query;
     let given = |name: &str| query.text(name).map(str::to_owned);
@@ -63,85 +86,29 @@ pub(in super::super) async fn audit(asked: Asked) -> Result<Answer, Problem> {
     Ok(paging.answer_with(list, found.more))
 }
 
-pub(in super::super) async fn events(asked: Asked) -> Result<Answer, Problem> {
+pub(in super::super) async fn logs(asked: Asked) -> Result<Answer, Problem> {
     let query = &asked.query;
-    let paging = Paging::new(query, OBJECTS_MAX)?;
-    let config = asked.context.config.load_full();
-    let accounts: Vec<String> = match query.text("account") {
-        Some(account) => {
-            asked.check_account(account)?;
-            vec![account.to_owned()]
-        }
-        None => {
-            let accounts = config.accounts.iter();
-            let seen = accounts.filter(|(_, account)| asked.access.sees(account));
-            seen.map(|(name, _)| name.clone()).collect()
-        }
+    let mut paging = Paging::new(query, OBJECTS_MAX)?;
+    if query.text("sort").is_none() {
+        paging.order = Order::Descending;
+    }
+    let list = logs::List {
+        filter: query.text("filter").map(str::to_owned),
     };
-    let mut events = Vec::new();
-    for name in query.list("event") {
-        match Event::from_name(name) {
-            Some(event) => events.push(event),
-            None => return Ok(Answer::Data(list_value(Vec::new(), 0, false, None))),
-        }
-    }
-    let (after, before) = (query.time("after")?, query.time("before")?);
-    let mut found: Vec<LoggedEvent> = Vec::new();
-    let wanted = OBJECTS_MAX.max(usize::try_from(paging.skip).unwrap_or(NAMES_MAX)) + paging.limit;
-    let mut more = false;
-    for account in accounts {
-        let filter = EventFilter {
-            account,
-            events: events.clone(),
-            recipient: query.text("recipient").map(str::to_owned),
-            message_id: query.text("message_id").map(str::to_owned),
-            since: after,
-            before,
-        };
-        let cursor = paging.after.map(EventId);
-        let limit = wanted.min(NAMES_MAX) + 1;
-        let page = asked
-            .context
-            .store
-            .list_events(&filter, cursor, paging.order, limit);
-        let page = page.await?;
-        more |= page.next.is_some();
-        found.extend(page.items);
-    }
-    found.sort_by_key(|event| event.id);
-    if paging.order == Order::Descending {
-        found.reverse();
-    }
-    let total = found.len() as u64;
-    let skip = usize::try_from(paging.skip).unwrap_or(usize::MAX);
-    let mut rest = found.iter().skip(skip);
-    let page: Vec<&LoggedEvent> = rest.by_ref().take(paging.limit).collect();
-    let last = page.last().map(|event| event.id.0);
-    let next = rest.next().and(last);
-    let items = page.into_iter().map(shown).collect();
-    Ok(Answer::Data(list_value(items, total, more, next)))
-}
-
-/// An event as a webhook tells it.
-fn shown(event: &LoggedEvent) -> Value {
-    let told = &event.told;
-    json!({
-        "id": event.id.0.to_string(),
-        "account": event.account,
-        "time": told.queued.to_string(),
-        "event": told.event.name(),
-        "dsn": told.dsn,
-        "suppressing": told.suppressing,
-        "recipient": event.recipient,
-        "queue_msg_id": told.queue_id.0,
-        "from_id": told.from_id,
-        "message_id": told.message_id,
-        "subject": told.subject,
-        "smtp_code": told.code,
-        "smtp_enhanced_code": told.enhanced.map(|code| code.to_string()).unwrap_or_default(),
-        "error": told.error,
-        "extra": told.extra,
-    })
+    let mut found = collect(&asked.context, list, NAMES_MAX, &|_: &LogItem| true).await?;
+    // The operation gives the newest first.
+    found.items.reverse();
+    let list = found.items.into_iter().map(|line| {
+        let shown = json!({
+            "timestamp": line.timestamp,
+            "level": line.level,
+            "event": line.event,
+            "event_id": line.event_id,
+            "details": line.details,
+        });
+        (line.id, shown)
+    });
+    Ok(paging.answer_with(list.collect(), found.more))
 }
 
 /// The shapes of the answers, for the description.
@@ -158,6 +125,21 @@ pub(in super::super) mod shapes {
         warnings: BTreeMap<String, Fault>,
         /// By key. With errors nothing changes.
         errors: BTreeMap<String, Fault>,
+    }
+
+    /// A line of the log.
+    #[derive(ToSchema)]
+    #[expect(dead_code, reason = "only its schema is used")]
+    pub(in super::super::super) struct LogEntry {
+        /// RFC 3339.
+        timestamp: String,
+        level: crate::op::logs::Level,
+        /// What happened, in words.
+        event: String,
+        /// The part of the program that wrote it, for example `postrider.queue.deliver`.
+        event_id: String,
+        /// `key = value, ...`
+        details: String,
     }
 
     #[derive(ToSchema)]

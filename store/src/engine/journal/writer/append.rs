@@ -195,6 +195,9 @@ impl Writer {
         if effects.events_changed {
             self.shared.changes.events.send_modify(|count| *count += 1);
         }
+        if effects.keys_removed {
+            self.shared.changes.keys.send_modify(|count| *count += 1);
+        }
         if effects.hooks_changed {
             self.shared.changes.hooks.send_modify(|count| *count += 1);
         }

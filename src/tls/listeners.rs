@@ -1,0 +1,132 @@
+//! The certificates of all listeners together.
+
+use std::{sync::Arc, time::SystemTime};
+
+use postrider_admin::op::certificates::{CertificateFiles, Read};
+
+use super::{Certificates, Loaded};
+use crate::services::Bound;
+
+/// The certificates of the listeners that have them in files, with the names of the listeners.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListenerCertificates(Vec<(String, Arc<Certificates>)>);
+
+impl ListenerCertificates {
+    pub(crate) fn of(bound: &[Bound]) -> Self {
+        let listeners = bound.iter();
+        let certificates = listeners.filter_map(|bound| {
+            let certificates = bound.files()?;
+            Some((bound.name.clone(), Arc::clone(certificates)))
+        });
+        Self(certificates.collect())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Certificates> {
+        self.0.iter().map(|(_, certificates)| &**certificates)
+    }
+}
+
+/// All are read before one is put into use. So a listener does not change if another one can't.
+impl CertificateFiles for ListenerCertificates {
+    fn read(&self, check_only: bool) -> Read {
+        let now = SystemTime::now();
+        let mut read = Read::default();
+        let mut all: Vec<(&Certificates, Loaded)> = Vec::new();
+        for (listener, certificates) in &self.0 {
+            let key = |number: usize| format!("listeners.{listener}.tls.certs.{number}");
+            match certificates.read() {
+                Ok(loaded) => {
+                    for (number, warning) in certificates.warnings_of(&loaded, now) {
+                        let warnings: &mut String = read.warnings.entry(key(number)).or_default();
+                        if !warnings.is_empty() {
+                            warnings.push_str("; ");
+                        }
+                        warnings.push_str(&warning);
+                    }
+                    all.push((certificates, loaded));
+                }
+                Err(errors) => {
+                    let errors = errors.into_iter();
+                    let errors = errors.map(|(number, error)| (key(number), format!("{error:#}")));
+                    read.errors.extend(errors);
+                }
+            }
+        }
+        if read.errors.is_empty() && !check_only {
+            for (certificates, loaded) in all {
+                certificates.put(loaded);
+            }
+        }
+        read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::{
+        super::{KeyPairFiles, ensure_self_signed},
+        *,
+    };
+
+    fn listener(dir: &Path, name: &str) -> (KeyPairFiles, Arc<Certificates>) {
+        let files = ensure_self_signed(dir, &[format!("{name}.test")]).unwrap();
+        let certificates = Certificates::load(vec![files.clone()]).unwrap();
+        (files, certificates)
+    }
+
+    fn shown(certificates: &Certificates) -> Vec<u8> {
+        let loaded = certificates.loaded.load();
+        loaded.keys.first().unwrap().cert.first().unwrap().to_vec()
+    }
+
+    /// Puts another certificate and its key into the files.
+    fn replace(files: &KeyPairFiles) {
+        let dir = tempfile::tempdir().unwrap();
+        let other = ensure_self_signed(dir.path(), &["other.test".to_owned()]).unwrap();
+        fs::copy(other.cert, &files.cert).unwrap();
+        fs::copy(other.key, &files.key).unwrap();
+    }
+
+    #[test]
+    fn all_listeners_change_or_none() {
+        let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let (one_files, one) = listener(dirs[0].path(), "one");
+        let (two_files, two) = listener(dirs[1].path(), "two");
+        let all = ListenerCertificates(vec![
+            ("one".to_owned(), Arc::clone(&one)),
+            ("two".to_owned(), Arc::clone(&two)),
+        ]);
+        let before = (shown(&one), shown(&two));
+        replace(&one_files);
+        fs::write(&two_files.cert, "no PEM").unwrap();
+        let read = all.read(false);
+        let keys: Vec<&String> = read.errors.keys().collect();
+        assert_eq!(keys, ["listeners.two.tls.certs.0"]);
+        let error = read.errors.values().next().unwrap();
+        assert!(error.contains("localserve.crt"), "{error}");
+        assert_eq!((shown(&one), shown(&two)), before);
+
+        replace(&two_files);
+        assert_eq!(all.read(true), Read::default());
+        assert_eq!((shown(&one), shown(&two)), before);
+        assert_eq!(all.read(false), Read::default());
+        assert_ne!(shown(&one), before.0);
+        assert_ne!(shown(&two), before.1);
+    }
+
+    #[test]
+    fn warnings_have_the_keys_of_their_files() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let dir = tempfile::tempdir().unwrap();
+        let (files, certificates) = listener(dir.path(), "one");
+        fs::set_permissions(&files.key, fs::Permissions::from_mode(0o644)).unwrap();
+        let all = ListenerCertificates(vec![("mail".to_owned(), certificates)]);
+        let read = all.read(true);
+        let warning = &read.warnings["listeners.mail.tls.certs.0"];
+        assert!(warning.contains("make it 0600"), "{warning}");
+        assert!(read.errors.is_empty(), "{:?}", read.errors);
+    }
+}
