@@ -17,7 +17,7 @@
 //! Not here: the protocol (`postrider-smtp`), outgoing mail (`postrider-queue`), the files on disk
 //! (`postrider-store`).
 
-mod checks;
+pub mod checks;
 pub mod context;
 pub mod decide;
 pub mod deliver;

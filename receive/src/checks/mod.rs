@@ -2,6 +2,7 @@
 
 mod author;
 mod header;
+pub mod questions;
 
 pub(crate) use author::author;
 pub use author::{Author, AuthorFault};
