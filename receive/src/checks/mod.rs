@@ -2,6 +2,7 @@
 
 mod author;
 mod header;
+pub mod iprev;
 pub mod questions;
 
 pub(crate) use author::author;

@@ -105,13 +105,14 @@ fn refused(why: &str) -> DnsError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use postrider_dns::{FakeResolver, Question, RecordType};
     use postrider_store::{ManualClock, Time};
 
     use super::*;
 
-    fn questions(fake: &FakeResolver) -> (Questions, ManualClock) {
+    /// The questions of a message that the fake answers, and their clock.
+    pub(crate) fn questions(fake: &FakeResolver) -> (Questions, ManualClock) {
         let clock = ManualClock::new(Time::default());
         let questions = Questions::new(Arc::new(fake.clone()), Arc::new(clock.clone()));
         (questions, clock)
