@@ -62,7 +62,10 @@ pub async fn iprev(questions: &Questions, client: IpAddr) -> IprevResult {
     let names = match questions.ask(|dns| dns.ptr(address)).await {
         Ok(answer) => answer.records,
         Err(error) if error.negative().is_some() => {
-            return no_pass(IprevOutcome::PermError, "the address has no name".to_owned());
+            return no_pass(
+                IprevOutcome::PermError,
+                "the address has no name".to_owned(),
+            );
         }
         Err(error) => return no_pass(IprevOutcome::TempError, error.to_string()),
     };

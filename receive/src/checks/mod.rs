@@ -3,7 +3,9 @@
 mod author;
 mod header;
 pub mod iprev;
+mod name;
 pub mod questions;
+pub mod spf;
 
 pub(crate) use author::author;
 pub use author::{Author, AuthorFault};
