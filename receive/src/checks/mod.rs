@@ -1,6 +1,7 @@
 //! The checks of a message, one file each. A check reads facts and adds facts. It decides nothing.
 
 mod author;
+pub mod dmarc;
 mod header;
 pub mod iprev;
 mod name;
