@@ -6,6 +6,7 @@ mod header;
 pub mod iprev;
 mod name;
 pub mod questions;
+pub mod results;
 pub mod spf;
 
 pub(crate) use author::author;

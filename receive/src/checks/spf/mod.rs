@@ -97,6 +97,25 @@ pub struct SpfResult {
     explanation: Option<Explanation>,
 }
 
+impl SpfResult {
+    /// A result without a mechanism.
+    pub(super) fn plain(
+        outcome: SpfOutcome,
+        identity: SpfIdentity,
+        domain: Option<Domain>,
+        reason: &str,
+    ) -> Self {
+        Self {
+            outcome,
+            identity,
+            domain,
+            mechanism: None,
+            reason: reason.to_owned(),
+            explanation: None,
+        }
+    }
+}
+
 /// A mechanism and the record that has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpfMechanism {
@@ -174,14 +193,8 @@ impl SpfCheck {
         domain: Option<Domain>,
     ) -> SpfResult {
         let Some(domain) = domain else {
-            return SpfResult {
-                outcome: SpfOutcome::None,
-                identity,
-                domain: None,
-                mechanism: None,
-                reason: "there is no domain to check".to_owned(),
-                explanation: None,
-            };
+            let reason = "there is no domain to check";
+            return SpfResult::plain(SpfOutcome::None, identity, None, reason);
         };
         let mut evaluation = Evaluation::new(self, local_part, domain.ascii());
         let found = evaluation.check_host(domain.ascii()).await;
