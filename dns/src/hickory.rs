@@ -234,9 +234,9 @@ impl Resolver for HickoryResolver {
     }
 }
 
-/// The name as it is asked. The crate reads a text as a host name, and refuses many characters then.
-/// Real hosts have an underscore, SPF records lead to names with any character, and DNS takes any
-/// bytes (RFC 2181 §11).
+/// The name as it is asked. The crate reads a text as a host name, and refuses many characters
+/// then. Real hosts have an underscore, SPF records lead to names with any character, and DNS takes
+/// any bytes (RFC 2181 §11).
 pub(crate) fn wire_name(name: &str) -> Result<Name, DnsError> {
     if name.is_empty() {
         return Ok(Name::root());

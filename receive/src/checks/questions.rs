@@ -1,8 +1,8 @@
 //! The questions to DNS that the checks of one message ask, and their limits.
 //!
-//! A sender chooses the names that we look up. So the questions of a message have a limit in number,
-//! a limit of those that run at once, and one deadline for all. Behind a limit each question fails
-//! for now, and the check that asked ends as `temperror`.
+//! A sender chooses the names that we look up. So the questions of a message have a limit in
+//! number, a limit of those that run at once, and one deadline for all. Behind a limit each
+//! question fails for now, and the check that asked ends as `temperror`.
 
 use std::{
     sync::{
@@ -58,8 +58,8 @@ impl Questions {
     /// Asks one question, for example `questions.ask(|dns| dns.txt("example.org"))`.
     ///
     /// # Errors
-    /// Those of the resolver. [`DnsError::Temporary`] also if the message has asked too much, or its
-    /// time is over.
+    /// Those of the resolver. [`DnsError::Temporary`] also if the message has asked too much, or
+    /// its time is over.
     pub async fn ask<T>(
         &self,
         lookup: impl FnOnce(&dyn Resolver) -> Lookup<T>,

@@ -103,8 +103,9 @@ impl Record {
         }
     }
 
-    /// The policy for an author (RFC 9989 §4.10.1), lowered by one if the domain only tests it. None
-    /// if there is no DMARC for the author: a policy is absent or wrong, and nobody gets reports.
+    /// The policy for an author (RFC 9989 §4.10.1), lowered by one if the domain only tests it.
+    /// None if there is no DMARC for the author: a policy is absent or wrong, and nobody gets
+    /// reports.
     pub(super) fn policy_for(&self, author: Author) -> Option<DmarcPolicy> {
         if self.faulty {
             return self.has_report_address.then_some(DmarcPolicy::None);

@@ -1,7 +1,12 @@
 //! Tests of the whole check.
 
-use postrider_dns::{FakeResolver, Question, Record as DnsRecord, RecordType};
+use std::{sync::Arc, time::Duration};
+
+use postrider_dns::{
+    CacheLimits, CachingResolver, FakeResolver, Question, Record as DnsRecord, RecordType,
+};
 use postrider_smtp::{Address, ReversePath};
+use postrider_store::{ManualClock, Time};
 
 use super::*;
 use crate::checks::{questions::tests::questions, spf::SpfCheck};
@@ -505,4 +510,46 @@ async fn many_domains_ask_a_limited_number_of_questions() {
     assert_eq!(questions.asked(), 1 + 10 * 6);
     let shared = Question::new("_dmarc.a.test", RecordType::Txt);
     assert_eq!(fake.asked(&shared), 1);
+}
+
+/// A sender's SPF record leads to the DMARC record of a victim, by each way that asks for TXT. Behind
+/// the cache that all checks share, the victim's record is still there for DMARC.
+#[tokio::test]
+async fn the_records_of_a_sender_do_not_turn_off_the_dmarc_of_a_victim() {
+    let fake = zone(&[("victim.test", "p=reject")]);
+    fake.add_address("s.test", "192.0.2.7");
+    let now: postrider_dns::Now = Arc::new(|| Duration::ZERO);
+    let cache = CachingResolver::new(fake.clone(), CacheLimits::default(), now);
+    let ask = || {
+        let clock = ManualClock::new(Time::default());
+        Questions::new(Arc::new(cache.clone()), Arc::new(clock))
+    };
+    for (name, record) in [
+        ("a.test", "v=spf1 include:_dmarc.victim.test -all"),
+        ("b.test", "v=spf1 redirect=_dmarc.victim.test"),
+        ("c.test", "v=spf1 -a:s.test exp=_dmarc.victim.test"),
+        ("d.test", "v=spf1 include:x._domainkey.victim.test -all"),
+    ] {
+        fake.add(name, DnsRecord::Txt(record.as_bytes().to_vec()));
+        let spf = SpfCheck::new(ask(), [192, 0, 2, 7].into(), "mx.test");
+        let sender = Address::parse(&format!("ann@{name}")).unwrap();
+        let result = spf.mail_from(&ReversePath::Mailbox(sender)).await;
+        assert_ne!(result.outcome, SpfOutcome::Pass);
+        let _ = spf.explain(&result, "mx.example", Time::default()).await;
+        let from = Domain::parse("victim.test").unwrap();
+        let input = DmarcInput {
+            from: Some(&from),
+            spf: Some(&result),
+            dkim_passed: &[],
+            dkim_unanswered: &[],
+        };
+        assert_eq!(
+            words(&dmarc(&ask(), input).await),
+            "fail reject",
+            "{record}"
+        );
+    }
+    // All of them read the same answer.
+    let victim = Question::new("_dmarc.victim.test", RecordType::Txt);
+    assert_eq!(fake.asked(&victim), 1);
 }

@@ -127,8 +127,8 @@ impl Walk {
         name
     }
 
-    /// The record with the policy for the start, and its name: the own one, that of the organisation,
-    /// or that of the public suffix (RFC 9989 §4.10.1).
+    /// The record with the policy for the start, and its name: the own one, that of the
+    /// organisation, or that of the public suffix (RFC 9989 §4.10.1).
     pub(super) fn policy_record(&self) -> Option<(&str, &Record)> {
         let organisation = self.organisation();
         let is_suffix = |record: &Record| record.suffix == Suffix::Yes;

@@ -1,7 +1,7 @@
 //! The Authentication-Results field (RFC 8601 §2.2).
 //!
-//! Each result has a line of its own. The values come from strangers: what is no token is quoted, and
-//! characters other than printable ASCII become `?`.
+//! Each result has a line of its own. The values come from strangers: what is no token is quoted,
+//! and characters other than printable ASCII become `?`.
 
 use std::net::IpAddr;
 

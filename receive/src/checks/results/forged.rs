@@ -1,8 +1,8 @@
 //! The fields of a message that pretend to be ours (RFC 8601 §5).
 //!
 //! Mail readers trust an Authentication-Results field with our host name. So such a field that came
-//! with the message is removed, and also one whose host name we can't read: another reader may read it
-//! as ours.
+//! with the message is removed, and also one whose host name we can't read: another reader may read
+//! it as ours.
 
 use postrider_smtp::{Domain, field};
 
@@ -11,9 +11,9 @@ use super::field::is_of_token;
 /// The beginning of the names of our own fields, in lower case.
 const OUR_PREFIX: &[u8] = b"x-postrider-";
 
-/// A header section without the fields that pretend to be ours: Return-Path, fields with our prefix,
-/// and Authentication-Results of the hosts `own` or of a host that can't be read. None if there are
-/// none.
+/// A header section without the fields that pretend to be ours: Return-Path, fields with our
+/// prefix, and Authentication-Results of the hosts `own` or of a host that can't be read. None if
+/// there are none.
 ///
 /// The results of the message are verified before this, since the signatures may cover such fields.
 #[must_use]
@@ -99,8 +99,8 @@ fn skip_comments(text: &[u8]) -> Option<&[u8]> {
     (depth == 0).then_some(&[])
 }
 
-/// The text of a quoted string behind its first quote, and the rest. Line ends are left out. None if
-/// it is not closed.
+/// The text of a quoted string behind its first quote, and the rest. Line ends are left out. None
+/// if it is not closed.
 fn unquote(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let (mut inner, mut escaped) = (Vec::new(), false);
     for (at, byte) in text.iter().enumerate() {

@@ -371,8 +371,8 @@ impl<'a> Evaluation<'a> {
         leads_back.then(|| known.name.clone())
     }
 
-    /// The value of the macro `p` (RFC 7208 §7.3): the domain itself, else a name below it, else any
-    /// name, if it leads back.
+    /// The value of the macro `p` (RFC 7208 §7.3): the domain itself, else a name below it, else
+    /// any name, if it leads back.
     async fn validated_name(&mut self, domain: &str) -> String {
         type Wanted = fn(&str, &str) -> bool;
         let preferences: [Wanted; 3] = [

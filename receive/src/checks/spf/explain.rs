@@ -15,8 +15,8 @@ use super::{
 const EXPLANATION_MAX: usize = 200;
 
 impl SpfCheck {
-    /// The explanation of a failure, for the reply that refuses the mail: `example.net explains:` and
-    /// the text of the domain. `receiver` is our host name, `now` the time. None without an
+    /// The explanation of a failure, for the reply that refuses the mail: `example.net explains:`
+    /// and the text of the domain. `receiver` is our host name, `now` the time. None without an
     /// explanation, and if it can't be had.
     ///
     /// Asks one question, and more only if the explanation has a name of the client in it.

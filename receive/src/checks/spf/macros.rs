@@ -1,7 +1,7 @@
 //! Macros: texts with values of the message in them (RFC 7208 §7).
 //!
-//! A text is parsed when its record is. Its expansion is short, whatever the record asks for: a name
-//! of DNS has at most 253 characters, and only the end of a longer text counts.
+//! A text is parsed when its record is. Its expansion is short, whatever the record asks for: a
+//! name of DNS has at most 253 characters, and only the end of a longer text counts.
 
 use std::{borrow::Cow, net::IpAddr};
 
@@ -272,8 +272,8 @@ impl Macro {
         }
     }
 
-    /// Splits the value, reverses the parts, keeps those on the right, and joins them with dots (RFC
-    /// 7208 §7.3).
+    /// Splits the value, reverses the parts, keeps those on the right, and joins them with dots
+    /// (RFC 7208 §7.3).
     fn transform(&self, value: &str) -> String {
         let splits = |c: char| match self.delimiters.as_str() {
             "" => c == '.',

@@ -9,8 +9,8 @@
 //! | `explain` | the explanation of a failure |
 //!
 //! Limits (RFC 7208 §4.6.4): ten terms that ask DNS, ten hosts of an MX look-up, ten names of the
-//! client's address, and two terms that find nothing. [`Questions`] limits the time and the questions
-//! of the whole message.
+//! client's address, and two terms that find nothing. [`Questions`] limits the time and the
+//! questions of the whole message.
 
 mod evaluate;
 mod explain;

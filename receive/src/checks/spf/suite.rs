@@ -15,8 +15,8 @@ const SUITE: &str = include_str!("../../../../testdata/spf/rfc7208-tests.yml");
 /// The number of cases. A loader that reads fewer is broken.
 const CASES: usize = 203;
 
-/// Cases with several results that the RFC allows, with our result and the reason for it. The result
-/// is among those that the suite allows.
+/// Cases with several results that the RFC allows, with our result and the reason for it. The
+/// result is among those that the suite allows.
 const CONTESTED: &[(&str, &str, &str)] = &[
     (
         "multispf1",

@@ -1,4 +1,5 @@
-//! Tests of whole checks: results in words, and hostile records. The suite of RFC 7208 has the rest.
+//! Tests of whole checks: results in words, and hostile records. The suite of RFC 7208 has the
+//! rest.
 
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use postrider_smtp::Address;
 use postrider_store::{Clock, ManualClock, Time};
 
 use super::*;
-use crate::checks::questions::{TIME_LIMIT, tests::questions};
+use crate::checks::questions::{MAX_QUESTIONS, TIME_LIMIT, tests::questions};
 
 const CLIENT: &str = "192.0.2.7";
 
@@ -170,8 +171,8 @@ async fn helo_is_checked_for_a_null_reverse_path() {
     assert_eq!(literal.identity, SpfIdentity::MailFrom);
 }
 
-/// An attacker's record leads to a record of another kind. It is read as what it is, and asked for as
-/// any TXT record: nothing about it is kept that another check would take for its own.
+/// An attacker's record leads to a record of another kind. It is read as what it is, and asked for
+/// as any TXT record: nothing about it is kept that another check would take for its own.
 #[tokio::test]
 async fn a_record_of_another_kind_is_no_spf_record() {
     let other = ("_dmarc.victim.test", "v=DMARC1; p=reject");
@@ -211,6 +212,28 @@ async fn endless_records_end_after_ten_terms() {
     let fake = zone(&[("a.test", &format!("v=spf1{}", " a".repeat(4000)))]);
     fake.add_address("a.test", "192.0.2.8");
     check(&fake, too_many, 11).await;
+}
+
+/// The most that the RFC lets a record ask for is more than a message may ask.
+#[tokio::test]
+async fn the_questions_of_a_message_end_first() {
+    let fake = FakeResolver::default();
+    let terms: String = (0..10).map(|n| format!(" mx:m{n}.test")).collect();
+    fake.add(
+        "a.test",
+        Record::Txt(format!("v=spf1{terms} -all").into_bytes()),
+    );
+    for n in 0..100 {
+        let host = format!("h{n}.test");
+        fake.add_address(&host, "192.0.2.8");
+        let mx = postrider_dns::Mx {
+            preference: 0,
+            host,
+        };
+        fake.add(&format!("m{}.test", n / 10), Record::Mx(mx));
+    }
+    let expected = "temperror: no answer about m9.test: the message needs too many DNS questions";
+    check(&fake, expected, MAX_QUESTIONS).await;
 }
 
 #[tokio::test]
