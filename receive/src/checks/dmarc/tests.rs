@@ -512,8 +512,8 @@ async fn many_domains_ask_a_limited_number_of_questions() {
     assert_eq!(fake.asked(&shared), 1);
 }
 
-/// A sender's SPF record leads to the DMARC record of a victim, by each way that asks for TXT. Behind
-/// the cache that all checks share, the victim's record is still there for DMARC.
+/// A sender's SPF record leads to the DMARC record of a victim, by each way that asks for TXT.
+/// Behind the cache that all checks share, the victim's record is still there for DMARC.
 #[tokio::test]
 async fn the_records_of_a_sender_do_not_turn_off_the_dmarc_of_a_victim() {
     let fake = zone(&[("victim.test", "p=reject")]);

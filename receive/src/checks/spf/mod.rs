@@ -98,6 +98,12 @@ pub struct SpfResult {
 }
 
 impl SpfResult {
+    /// The domain of MAIL FROM lets the client send. Not for a null reverse-path, which has none.
+    #[must_use]
+    pub fn validates_mail_from(&self) -> bool {
+        self.outcome == SpfOutcome::Pass && self.identity == SpfIdentity::MailFrom
+    }
+
     /// A result without a mechanism.
     pub(super) fn plain(
         outcome: SpfOutcome,
