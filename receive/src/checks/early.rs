@@ -18,8 +18,8 @@ pub(crate) struct EarlyChecks {
 }
 
 impl EarlyChecks {
-    /// Starts the checks of a client that gave this reverse-path. None for a client on this machine:
-    /// it passes on the mail of others, and its address says nothing about them.
+    /// Starts the checks of a client that gave this reverse-path. None for a client on this
+    /// machine: it passes on the mail of others, and its address says nothing about them.
     pub(crate) fn start(
         questions: Questions,
         client: &Client,

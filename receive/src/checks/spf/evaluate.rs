@@ -39,6 +39,8 @@ pub(super) struct Evaluation<'a> {
     void_terms: u32,
     /// The names of the client's address, once they are known.
     names: Option<Vec<ClientName>>,
+    /// There is no answer about these names. So nobody can say that there are none.
+    names_unanswered: bool,
 }
 
 /// A name of the client's address.
@@ -112,6 +114,7 @@ impl<'a> Evaluation<'a> {
             terms: 0,
             void_terms: 0,
             names: None,
+            names_unanswered: false,
         }
     }
 
@@ -318,11 +321,14 @@ impl<'a> Evaluation<'a> {
         Ok(seen)
     }
 
-    /// RFC 7208 §5.5. An error of DNS is no match.
+    /// RFC 7208 §5.5. An error of DNS is no match, and does not make the term void.
     async fn ptr_matches(&mut self, target: &str) -> Seen {
-        let mut seen = Seen::default();
-        for at in 0..self.names().await.len() {
-            seen.any = true;
+        let count = self.names().await.len();
+        let mut seen = Seen {
+            matches: false,
+            any: count > 0 || self.names_unanswered,
+        };
+        for at in 0..count {
             if self
                 .validated(at, |name| is_within(name, target))
                 .await
@@ -342,6 +348,10 @@ impl<'a> Evaluation<'a> {
             None => {
                 let client = self.check.client;
                 let answer = self.check.questions.ask(|dns| dns.ptr(client)).await;
+                self.names_unanswered = match &answer {
+                    Ok(_) => false,
+                    Err(error) => error.negative().is_none(),
+                };
                 let names = answer.map(|answer| answer.records).unwrap_or_default();
                 let names = names.into_iter().take(MAX_PTR).map(|name| ClientName {
                     name: name.trim_end_matches('.').to_ascii_lowercase(),

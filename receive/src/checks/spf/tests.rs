@@ -6,6 +6,7 @@ use std::sync::Arc;
 use postrider_dns::{FakeResolver, Question, Record, RecordType, Resolver};
 use postrider_smtp::Address;
 use postrider_store::{Clock, ManualClock, Time};
+use proptest::prelude::*;
 
 use super::*;
 use crate::checks::questions::{MAX_QUESTIONS, TIME_LIMIT, tests::questions};
@@ -336,6 +337,17 @@ async fn names_of_the_client_are_limited_and_looked_up_once() {
     check(&fake, "softfail: ~all matches in the record of a.test", 2).await;
 }
 
+/// No answer about the client's names is no reason to call the term void.
+#[tokio::test]
+async fn names_without_an_answer_match_nothing() {
+    let fake = zone(&[("a.test", "v=spf1 ptr ptr:b.test ptr:c.test ~all")]);
+    fake.fail(Question::reverse(CLIENT.parse().unwrap()).name());
+    check(&fake, "softfail: ~all matches in the record of a.test", 2).await;
+    fake.mend(Question::reverse(CLIENT.parse().unwrap()).name());
+    let too_many = "permerror: more than 2 terms ask for what does not exist";
+    check(&fake, too_many, 2).await;
+}
+
 #[tokio::test]
 async fn the_time_of_the_message_is_a_temporary_error() {
     let fake = zone(&[("a.test", "v=spf1 a:slow.test -all")]);
@@ -403,4 +415,46 @@ async fn no_explanation_without_a_failure() {
     let result = check.mail_from(&path("ann@a.test")).await;
     let explained = check.explain(&result, "mx.example", Time::default()).await;
     assert_eq!((explained, questions.asked()), (None, 1));
+}
+
+proptest! {
+    /// Any records that lead to each other end, within the terms and questions that are allowed.
+    #[test]
+    fn any_zone_ends(
+        records in prop::collection::vec(
+            "v=spf1( [-+?~]?(all|a|mx|ptr|ip4:192[.]0[.]2[.]7|(a|mx|ptr|include|exists):(%[{][slodipvh][0-9]?r?[-.]?[}][.])?[abcd][.]test|redirect=[abcd][.]test|exp=[abcd][.]test)){0,6}",
+            4,
+        ),
+        names in prop::collection::vec("[abcd][.]test", 0..12),
+        local_part in "[a-z.%\u{e4}]{0,20}",
+        is_v6 in any::<bool>(),
+    ) {
+        let client = if is_v6 { "2001:db8::7" } else { CLIENT };
+        let fake = FakeResolver::default();
+        for (name, record) in ["a.test", "b.test", "c.test", "d.test"].iter().zip(&records) {
+            fake.add(name, Record::Txt(record.clone().into_bytes()));
+        }
+        for (at, host) in names.iter().enumerate() {
+            let mx = postrider_dns::Mx { preference: 0, host: host.clone() };
+            fake.add(&names[at / 2], Record::Mx(mx));
+            fake.add(Question::reverse(client.parse().unwrap()).name(), Record::Ptr(host.clone()));
+            fake.add_address(host, if at % 2 == 0 { client } else { "192.0.2.8" });
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let result = runtime.block_on(async {
+            let (questions, _clock) = questions(&fake);
+            let check = SpfCheck::new(questions.clone(), client.parse().unwrap(), "a.test");
+            let domain = Domain::parse("a.test").unwrap();
+            let result = check.sender(&local_part, Some(domain)).await;
+            let asked = questions.asked();
+            let explained = check.explain(&result, "mx.example", Time::default()).await;
+            (result, asked, explained)
+        });
+        let (result, asked, explained) = result;
+        prop_assert!(asked <= MAX_QUESTIONS);
+        prop_assert!(!result.reason.is_empty() && result.outcome != SpfOutcome::None);
+        if let Some(text) = explained {
+            prop_assert!(result.outcome == SpfOutcome::Fail && text.len() < 300);
+        }
+    }
 }
