@@ -580,7 +580,7 @@ fn session_context(
         config: Arc::clone(&config),
         statics: Arc::clone(&statics),
         clock: Arc::clone(&options.clock),
-        resolver,
+        resolver: Arc::clone(&resolver),
         dialer: options.dialer,
         delivery: match simulate {
             true => DeliveryMode::Local,
@@ -592,6 +592,7 @@ fn session_context(
         config,
         store: store.clone(),
         queue: Arc::new(queue),
+        resolver,
         logins: Arc::new(Logins::new(store)),
         limiter: Arc::new(LoginLimiter::new(login_limits(&statics))),
         memory: TextMemory::new(statics.limits.text_memory.0),

@@ -12,10 +12,13 @@ use tokio::sync::watch;
 
 use crate::{Answer, DnsError, Lookup, Mx, Negative, Question, Record, RecordType, Resolver};
 
+/// How many CNAMEs are followed.
+const CNAMES_MAX: usize = 8;
+
 /// Answers from tables, which can be changed at any time. Clones share their tables.
 ///
 /// Answers are authentic and have a TTL of 60 s, unless a test says otherwise. A name without any
-/// records does not exist.
+/// records does not exist. CNAMEs are followed.
 #[derive(Clone, Debug, Default)]
 pub struct FakeResolver {
     shared: Arc<Shared>,
@@ -41,6 +44,7 @@ impl Default for Shared {
 struct Tables {
     records: HashMap<String, Vec<Record>>,
     failing: HashMap<String, DnsError>,
+    failing_types: HashMap<Question, DnsError>,
     hanging: HashSet<String>,
     not_authentic: HashSet<String>,
     ttl: Option<Duration>,
@@ -53,6 +57,13 @@ impl FakeResolver {
     pub fn add(&self, name: &str, record: Record) {
         self.change(name, |tables, name| {
             tables.records.entry(name).or_default().push(record);
+        });
+    }
+
+    /// Makes a name exist, also without records.
+    pub fn exist(&self, name: &str) {
+        self.change(name, |tables, name| {
+            tables.records.entry(name).or_default();
         });
     }
 
@@ -104,6 +115,15 @@ impl FakeResolver {
         });
     }
 
+    /// From now on, this question fails. Questions about the same name for other types do not.
+    pub fn fail_question(&self, name: &str, record_type: RecordType) {
+        let error = DnsError::Temporary("no server answers".to_owned());
+        self.change(name, |tables, name| {
+            let question = Question::new(&name, record_type);
+            tables.failing_types.insert(question, error);
+        });
+    }
+
     /// From now on, questions about this name wait for an answer until [`mend`](Self::mend).
     pub fn hang(&self, name: &str) {
         self.change(name, |tables, name| {
@@ -111,10 +131,14 @@ impl FakeResolver {
         });
     }
 
-    /// Ends [`fail`](Self::fail) and [`hang`](Self::hang). Questions that hang get their answers.
+    /// Ends [`fail`](Self::fail), [`fail_question`](Self::fail_question) and [`hang`](Self::hang).
+    /// Questions that hang get their answers.
     pub fn mend(&self, name: &str) {
         self.change(name, |tables, name| {
             tables.failing.remove(&name);
+            tables
+                .failing_types
+                .retain(|question, _| question.name() != name);
             tables.hanging.remove(&name);
         });
     }
@@ -160,11 +184,40 @@ impl FakeResolver {
 impl Tables {
     /// None while the name hangs.
     fn answer(&self, question: &Question) -> Option<Result<Answer<Record>, DnsError>> {
+        let mut question = question.clone();
+        for _ in 0..CNAMES_MAX {
+            match self.alias(&question) {
+                Some(target) => question = Question::new(target, question.record_type()),
+                None => return self.answer_of(&question),
+            }
+        }
+        Some(Err(DnsError::Temporary("the CNAMEs are a loop".to_owned())))
+    }
+
+    /// The name that has the records in the place of this one. None for a name that does not
+    /// answer.
+    fn alias(&self, question: &Question) -> Option<&str> {
+        let name = question.name();
+        let silent = self.hanging.contains(name) || self.failing.contains_key(name);
+        if silent || question.record_type() == RecordType::Cname {
+            return None;
+        }
+        self.records
+            .get(name)?
+            .iter()
+            .find_map(|record| match record {
+                Record::Cname(target) => Some(target.as_str()),
+                _ => None,
+            })
+    }
+
+    fn answer_of(&self, question: &Question) -> Option<Result<Answer<Record>, DnsError>> {
         let name = question.name();
         if self.hanging.contains(name) {
             return None;
         }
-        if let Some(error) = self.failing.get(name) {
+        let failing = self.failing_types.get(question);
+        if let Some(error) = failing.or_else(|| self.failing.get(name)) {
             return Some(Err(error.clone()));
         }
         let authentic = !self.not_authentic.contains(name);
@@ -240,6 +293,17 @@ mod tests {
         fake.mend("a.test");
         assert_eq!(waiting.await.unwrap().records.len(), 2);
         assert_eq!(fake.asked(&Question::new("a.test", RecordType::Txt)), 4);
+        fake.fail_question("a.test", RecordType::Mx);
+        assert!(matches!(
+            fake.mx("a.test").await,
+            Err(DnsError::Temporary(_))
+        ));
+        assert!(fake.txt("a.test").await.is_ok());
+        fake.mend("a.test");
+        assert!(matches!(
+            fake.mx("a.test").await,
+            Err(DnsError::NoRecords(_))
+        ));
         fake.remove("a.test");
         assert!(matches!(
             fake.txt("a.test").await,
@@ -247,6 +311,33 @@ mod tests {
                 authentic: false,
                 ..
             }))
+        ));
+    }
+
+    #[tokio::test]
+    async fn cnames_are_followed() {
+        let fake = FakeResolver::default();
+        fake.add("a.test", Record::Cname("b.test".to_owned()));
+        fake.add("b.test", Record::Cname("c.test".to_owned()));
+        assert!(matches!(fake.a("a.test").await, Err(DnsError::NoName(_))));
+        fake.exist("c.test");
+        assert!(matches!(
+            fake.a("a.test").await,
+            Err(DnsError::NoRecords(_))
+        ));
+        fake.add_address("c.test", "192.0.2.1");
+        assert_eq!(fake.a("a.test").await.unwrap().records.len(), 1);
+        fake.fail("c.test");
+        assert!(matches!(
+            fake.a("a.test").await,
+            Err(DnsError::Temporary(_))
+        ));
+        let alias = fake.ask(Question::new("a.test", RecordType::Cname)).await;
+        assert_eq!(alias.unwrap().records.len(), 1);
+        fake.add("loop.test", Record::Cname("loop.test".to_owned()));
+        assert!(matches!(
+            fake.a("loop.test").await,
+            Err(DnsError::Temporary(_))
         ));
     }
 }

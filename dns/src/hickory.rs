@@ -234,10 +234,14 @@ impl Resolver for HickoryResolver {
     }
 }
 
-/// The name as it is asked. The crate reads a text as a host name, and refuses an underscore then.
-/// Real hosts have one, and DNS takes any bytes (RFC 2181 §11).
+/// The name as it is asked. The crate reads a text as a host name, and refuses many characters
+/// then. Real hosts have an underscore, SPF records lead to names with any character, and DNS takes
+/// any bytes (RFC 2181 §11).
 pub(crate) fn wire_name(name: &str) -> Result<Name, DnsError> {
-    Name::from_ascii(format!("{name}."))
+    if name.is_empty() {
+        return Ok(Name::root());
+    }
+    Name::from_labels(name.split('.').map(str::as_bytes))
         .map_err(|error| DnsError::Temporary(format!("{name:?} is no DNS name: {error}")))
 }
 
@@ -410,7 +414,12 @@ mod tests {
             assert!(wire.is_fqdn());
             assert_eq!(host(&wire), name);
         }
+        let any = wire_name("a:b/c d%\\.*.test").unwrap();
+        let labels: Vec<&[u8]> = any.iter().collect();
+        assert_eq!(labels, [&b"a:b/c d%\\"[..], b"*", b"test"]);
+        assert!(any.is_fqdn());
         assert_eq!(wire_name(""), Ok(Name::root()));
+        assert!(wire_name(&"a.".repeat(128)).is_err() && wire_name("a..").is_err());
         assert!(wire_name(&"a".repeat(64)).is_err() && wire_name("a..b").is_err());
     }
 

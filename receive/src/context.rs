@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use postrider_config::{Dynamic, Live, Static};
+use postrider_dns::Resolver;
 use postrider_queue::Queue;
+use postrider_smtp::Domain;
 use postrider_store::{Clock, Store};
 
 use crate::{
@@ -23,6 +25,8 @@ pub struct SessionContext {
     pub store: Store,
     /// The queue of outgoing mail.
     pub queue: Arc<Queue>,
+    /// Answers DNS questions.
+    pub resolver: Arc<dyn Resolver>,
     /// The memory for texts that arrive.
     pub memory: TextMemory,
     /// The check of passwords, with a memory of right ones.
@@ -42,6 +46,14 @@ impl SessionContext {
     #[must_use]
     pub fn dynamic(&self) -> Arc<Dynamic> {
         self.config.load_full()
+    }
+
+    /// Our host names, under which we add results to messages.
+    pub(crate) fn host_names(&self) -> Vec<Domain> {
+        let listeners = self.statics.listeners.values();
+        let names = listeners.map(|listener| &listener.hostname);
+        let names = std::iter::once(&self.statics.hostname).chain(names);
+        names.cloned().collect()
     }
 
     /// The rules for a session of this kind under one version of the configuration.

@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 
 use crate::{
     SessionContext,
+    checks::spf::SpfResult,
     decide::Policy,
     facts::{Facts, Mailbox, RecipientFacts, Resolution},
     intake::ReceivedText,
@@ -149,6 +150,9 @@ impl SessionContext {
         let config = self.dynamic();
         let report = facts.header.as_ref().is_some_and(Header::is_report);
         let author = facts.header.as_ref().and_then(Header::from);
+        let results = facts.authentication.as_ref();
+        let spf = results.and_then(|results| results.spf.as_ref());
+        let mail_from_validated = spf.is_some_and(SpfResult::validates_mail_from);
         let reverse_path = &transaction.mail.reverse_path;
         let mut accept = Accept::default();
         let mut effects = ReturnEffects::default();
@@ -201,7 +205,7 @@ impl SessionContext {
                         mail_from: reverse_path.clone(),
                         rcpt_to: rcpt_to.clone(),
                         msg_from: author.cloned(),
-                        mail_from_validated: false,
+                        mail_from_validated,
                         msg_from_validated: false,
                         dkim_domains: Vec::new(),
                         remote_ip: Some(client.remote.ip().to_canonical()),

@@ -9,7 +9,7 @@ use postrider_queue::header::Header;
 use postrider_smtp::Address;
 
 pub use crate::checks::{Author, AuthorFault};
-use crate::login::PasswordCheck;
+use crate::{checks::results::AuthenticationResults, login::PasswordCheck};
 
 /// Everything known so far about a session and the message in progress.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ pub struct Facts {
     /// The author in the From field of a submission. None before the header section is complete,
     /// and without a From field.
     pub author: Option<Result<Author, AuthorFault>>,
+    /// The results of the checks of an incoming message. None before the end of its text.
+    pub authentication: Option<AuthenticationResults>,
 }
 
 impl Facts {
@@ -31,6 +33,7 @@ impl Facts {
         self.recipients.clear();
         self.header = None;
         self.author = None;
+        self.authentication = None;
     }
 }
 

@@ -8,7 +8,7 @@
 //! - [`local`]: a session with localserve's SMTP port, which is one of these two.
 //! - [`intake`]: a message on its way into the store, and the one change of its text.
 //! - [`memory`]: the memory for texts that arrive.
-//! - `checks`: one file for each check of a message.
+//! - [`checks`]: one file or folder for each check of a message.
 //! - [`deliver`]: the mailboxes of an address, members of lists included, and the records for them.
 //! - [`login`]: passwords, API keys, and limits for wrong ones.
 //! - [`context`]: the parts of the server that each session uses. `reply`: replies for failures of
@@ -17,7 +17,7 @@
 //! Not here: the protocol (`postrider-smtp`), outgoing mail (`postrider-queue`), the files on disk
 //! (`postrider-store`).
 
-mod checks;
+pub mod checks;
 pub mod context;
 pub mod decide;
 pub mod deliver;

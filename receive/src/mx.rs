@@ -3,6 +3,11 @@
 //! A recipient that is not ours is refused at RCPT. So nothing bounces later, and nothing is
 //! relayed.
 
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
 use postrider_queue::header::{self, Header, Received};
 use postrider_smtp::{
     EnhancedCode, Reply, ReplyCode,
@@ -13,6 +18,11 @@ use tracing::info;
 
 use crate::{
     SessionContext,
+    checks::{
+        EarlyChecks,
+        questions::Questions,
+        results::{AuthenticationResults, without_forged},
+    },
     decide::{Role, Stage, Verdict, decide},
     deliver::{Incoming, resolve},
     facts::{Facts, LoginFacts, RecipientFacts},
@@ -31,6 +41,8 @@ pub struct MxSession {
     facts: Facts,
     /// The message that is coming in.
     intake: Option<Intake>,
+    /// The checks that are under way since MAIL.
+    early: Option<EarlyChecks>,
 }
 
 impl MxSession {
@@ -42,6 +54,7 @@ impl MxSession {
             hostname,
             facts: Facts::default(),
             intake: None,
+            early: None,
         }
     }
 
@@ -50,13 +63,17 @@ impl MxSession {
         decide(stage, &self.facts, &self.context.policy(Role::Mx, &config))
     }
 
-    /// The trace fields for the top of each record: Return-Path and Received (RFC 5321 §4.4).
+    /// The trace fields for the top of each record: Return-Path and Received (RFC 5321 §4.4), and
+    /// the results of the checks between them (RFC 8601 §4).
     fn trace(&self, client: &Client, transaction: &Transaction) -> Top {
         let id = header::random_id(&mut rand::rng());
         let now = self.context.clock.now();
         let received = Received::smtp(&self.hostname, client, transaction, id, now);
         let reverse_path = &transaction.mail.reverse_path;
-        let fields = format!("Return-Path: <{reverse_path}>\r\n{received}");
+        let results = self.facts.authentication.as_ref();
+        let results = results.map(|results| results.field(&self.hostname));
+        let results = results.unwrap_or_default();
+        let fields = format!("Return-Path: <{reverse_path}>\r\n{results}{received}");
         Top::new(fields).unwrap_or_default()
     }
 
@@ -67,6 +84,10 @@ impl MxSession {
         let (text, _memory) = intake
             .finish(|section| read_header(context, facts, section))
             .await?;
+        self.facts.authentication = Some(match self.early.take() {
+            Some(early) => early.results().await,
+            None => AuthenticationResults::default(),
+        });
         self.decide(Stage::End(transaction)).into_result()?;
         let incoming = Incoming {
             client,
@@ -113,16 +134,25 @@ fn mailbox_of(mail: &NewMail) -> (String, String) {
     (mail.account.clone(), to.unwrap_or_default())
 }
 
-/// Adds the header section to the facts and decides about it.
+/// Adds the header section to the facts, without the fields that pretend to be ours, and decides
+/// about it.
 fn read_header(
     context: &SessionContext,
     facts: &mut Facts,
     section: &[u8],
 ) -> Result<HeaderEdit, Reply> {
-    facts.header = Some(long_work(section.len(), || Header::scan(section)));
+    let (changed, header) = long_work(section.len(), || {
+        let changed = without_forged(section, &context.host_names());
+        let header = Header::scan(changed.as_deref().unwrap_or(section));
+        (changed, header)
+    });
+    facts.header = Some(header);
     let config = context.dynamic();
     decide(Stage::Header, facts, &context.policy(Role::Mx, &config)).into_result()?;
-    Ok(HeaderEdit::default())
+    Ok(HeaderEdit {
+        section: changed,
+        ..HeaderEdit::default()
+    })
 }
 
 impl Handler for MxSession {
@@ -139,8 +169,15 @@ impl Handler for MxSession {
         self.decide(Stage::Login(&login)).into_result()
     }
 
-    async fn mail(&mut self, _: &Client, mail: &MailFrom) -> Result<(), Reply> {
-        self.decide(Stage::Mail(mail)).into_result()
+    async fn mail(&mut self, client: &Client, mail: &MailFrom) -> Result<(), Reply> {
+        self.decide(Stage::Mail(mail)).into_result()?;
+        // Localserve works without DNS.
+        if !self.context.simulate {
+            let (resolver, clock) = (&self.context.resolver, &self.context.clock);
+            let questions = Questions::new(Arc::clone(resolver), Arc::clone(clock));
+            self.early = EarlyChecks::start(questions, client, &mail.reverse_path);
+        }
+        Ok(())
     }
 
     async fn rcpt(
@@ -192,5 +229,6 @@ impl Handler for MxSession {
     fn reset(&mut self) {
         self.facts.reset();
         self.intake = None;
+        self.early = None;
     }
 }

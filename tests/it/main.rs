@@ -12,6 +12,7 @@
 mod acme;
 mod administration;
 mod backup;
+mod checks;
 mod config;
 mod crash;
 mod delivery;

@@ -66,7 +66,9 @@ async fn mail_for_our_addresses_reaches_their_mailboxes() {
     let text = text_of(&world, inbox[0].id).await;
     assert!(
         text.starts_with(
-            "Return-Path: <someone@elsewhere.test>\r\nReceived: from sender.elsewhere.test "
+            "Return-Path: <someone@elsewhere.test>\r\n\
+             Authentication-Results: mail.example.org; none\r\n\
+             Received: from sender.elsewhere.test "
         ),
         "{text}"
     );

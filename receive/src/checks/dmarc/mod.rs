@@ -1,0 +1,358 @@
+//! DMARC: whether the author's domain stands behind the message, and what its owner wants to happen
+//! if not (RFC 9989).
+//!
+//! | module | what it has |
+//! |---|---|
+//! | here | alignment, and the result |
+//! | `record` | DMARC records |
+//! | `walk` | the walk up from a domain, which finds records and organisations |
+//!
+//! The check decides nothing: whether a policy is followed is a decision over all facts. Only a
+//! message whose author has no DMARC record is measured by the public suffix list.
+
+mod record;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use postrider_smtp::Domain;
+
+use self::{
+    record::{Author, Record},
+    walk::{Walk, Walker},
+};
+use super::{
+    name::is_within,
+    questions::Questions,
+    spf::{SpfOutcome, SpfResult},
+};
+
+/// What the owner of a domain wants to happen with mail that fails (RFC 9989 §4.7), from the least
+/// to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DmarcPolicy {
+    /// Nothing.
+    None,
+    /// The mail is suspicious.
+    Quarantine,
+    /// The mail is not wanted.
+    Reject,
+}
+
+impl DmarcPolicy {
+    /// The word in records, in Authentication-Results and in reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Quarantine => "quarantine",
+            Self::Reject => "reject",
+        }
+    }
+
+    /// The policy one step lower, for a domain that only tests (`t=y`).
+    const fn lowered(self) -> Self {
+        match self {
+            Self::None | Self::Quarantine => Self::None,
+            Self::Reject => Self::Quarantine,
+        }
+    }
+}
+
+/// The outcome of the check (RFC 8601 §2.7.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DmarcOutcome {
+    /// The author's domain has no record.
+    None,
+    /// SPF or DKIM passed for a domain that is aligned with the author's.
+    Pass,
+    /// Neither did.
+    Fail,
+    /// There is no answer of DNS for now, and nothing aligned passed.
+    TempError,
+    /// The message has no author domain to check.
+    PermError,
+}
+
+impl DmarcOutcome {
+    /// The word in Authentication-Results.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::TempError => "temperror",
+            Self::PermError => "permerror",
+        }
+    }
+}
+
+/// What the check needs to know about a message.
+#[derive(Clone, Copy, Debug)]
+pub struct DmarcInput<'a> {
+    /// The domain of the only From address. None if there is not exactly one.
+    pub from: Option<&'a Domain>,
+    /// The SPF result of MAIL FROM, which for a null reverse-path is that of HELO (RFC 7208 §2.4).
+    /// None if it was not checked.
+    pub spf: Option<&'a SpfResult>,
+    /// The domains, `d=`, of the DKIM signatures that passed.
+    pub dkim_passed: &'a [Domain],
+    /// The domains of the DKIM signatures about which there is no answer for now.
+    pub dkim_unanswered: &'a [Domain],
+}
+
+/// The result of the check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DmarcResult {
+    /// The outcome.
+    pub outcome: DmarcOutcome,
+    /// The author's domain. None if the message has not exactly one.
+    pub from: Option<Domain>,
+    /// The domain whose record counts. None without a record.
+    pub record_domain: Option<String>,
+    /// The policy for a message that fails; lowered by one if the domain only tests. None without a
+    /// record.
+    pub policy: Option<DmarcPolicy>,
+    /// SPF passed for an aligned domain.
+    pub spf_aligned: bool,
+    /// A DKIM signature passed for an aligned domain.
+    pub dkim_aligned: bool,
+    /// Why the outcome is so, in words.
+    pub reason: String,
+}
+
+impl DmarcResult {
+    /// SPF or DKIM stands behind the author's domain. If that domain has no record, alignment is
+    /// relaxed, and the public suffix list tells the organisation.
+    #[must_use]
+    pub const fn from_is_validated(&self) -> bool {
+        self.spf_aligned || self.dkim_aligned
+    }
+}
+
+/// The organisation of a domain by the public suffix list: the public suffix and one label more. A
+/// public suffix is its own organisation.
+#[must_use]
+pub fn organisation_by_suffix(domain: &Domain) -> &str {
+    let domain = domain.ascii();
+    psl::domain_str(domain).unwrap_or(domain)
+}
+
+/// Checks a message. Asks at most eight questions for the author's domain, one whether that domain
+/// exists, and eight for each other domain that may be aligned with it.
+pub async fn dmarc(questions: &Questions, input: DmarcInput<'_>) -> DmarcResult {
+    let Some(from) = input.from else {
+        return DmarcResult {
+            outcome: DmarcOutcome::PermError,
+            from: None,
+            record_domain: None,
+            policy: None,
+            spf_aligned: false,
+            dkim_aligned: false,
+            reason: "the message has not exactly one author domain".to_owned(),
+        };
+    };
+    let mut walker = Walker::new(questions);
+    let walk = walker.walk(from.ascii()).await;
+    let mut check = Check {
+        input,
+        from,
+        walker,
+    };
+    // Without an answer on the way, only the own record is known to count.
+    let known = walk.has_own() || walk.unanswered.is_none();
+    match walk.policy_record().filter(|_| known) {
+        Some((name, record)) => check.with_record(questions, &walk, name, record).await,
+        None => check.without_record(&walk),
+    }
+}
+
+/// A check under way.
+struct Check<'a> {
+    input: DmarcInput<'a>,
+    from: &'a Domain,
+    walker: Walker<'a>,
+}
+
+/// Whether a domain is aligned with the author's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aligned {
+    Yes,
+    No,
+    /// There is no answer of DNS for now.
+    Unanswered,
+}
+
+impl Check<'_> {
+    fn result(&self, outcome: DmarcOutcome, reason: String) -> DmarcResult {
+        DmarcResult {
+            outcome,
+            from: Some(self.from.clone()),
+            record_domain: None,
+            policy: None,
+            spf_aligned: false,
+            dkim_aligned: false,
+            reason,
+        }
+    }
+
+    /// The domain for which SPF has this outcome.
+    fn spf_domain(&self, outcome: SpfOutcome) -> Option<&Domain> {
+        let spf = self.input.spf.filter(|spf| spf.outcome == outcome)?;
+        spf.domain.as_ref()
+    }
+
+    /// There is no record, or it says nothing, or it is not known whether there is one.
+    fn without_record(&self, walk: &Walk) -> DmarcResult {
+        let organisation = organisation_by_suffix(self.from);
+        let aligned = |domain: &Domain| match &walk.unanswered {
+            // The record might demand it.
+            Some(_) => domain == self.from,
+            None => organisation_by_suffix(domain) == organisation,
+        };
+        let spf_aligned = self.spf_domain(SpfOutcome::Pass).is_some_and(aligned);
+        let (outcome, reason) = match &walk.unanswered {
+            Some(error) => (
+                DmarcOutcome::TempError,
+                format!("no answer about the DMARC record: {error}"),
+            ),
+            None => (
+                DmarcOutcome::None,
+                format!("{} has no DMARC record", self.from),
+            ),
+        };
+        DmarcResult {
+            spf_aligned,
+            dkim_aligned: self.input.dkim_passed.iter().any(aligned),
+            ..self.result(outcome, reason)
+        }
+    }
+
+    async fn with_record(
+        &mut self,
+        questions: &Questions,
+        walk: &Walk,
+        name: &str,
+        record: &Record,
+    ) -> DmarcResult {
+        let mut unanswered = false;
+        let author = match name == self.from.ascii() {
+            true => Author::Here,
+            false if !record.asks_for_existence() => Author::Below,
+            false => match questions.ask(|dns| dns.a(self.from.ascii())).await {
+                Err(postrider_dns::DnsError::NoName(_)) => Author::Missing,
+                Err(error) if error.negative().is_none() => {
+                    unanswered = true;
+                    Author::Below
+                }
+                _ => Author::Below,
+            },
+        };
+        let Some(policy) = record.policy_for(author) else {
+            let nothing = self.without_record(walk);
+            return DmarcResult {
+                outcome: DmarcOutcome::None,
+                reason: format!("the DMARC record of {name} has no valid policy"),
+                ..nothing
+            };
+        };
+        let spf = self.spf_domain(SpfOutcome::Pass).cloned();
+        let spf = self.any(walk, record.spf_strict, spf.as_slice()).await;
+        let dkim = self.input.dkim_passed;
+        let dkim = self.any(walk, record.dkim_strict, dkim).await;
+        let found = DmarcResult {
+            record_domain: Some(name.to_owned()),
+            policy: Some(policy),
+            spf_aligned: spf == Aligned::Yes,
+            dkim_aligned: dkim == Aligned::Yes,
+            ..self.result(DmarcOutcome::Fail, String::new())
+        };
+        let by = match (found.spf_aligned, found.dkim_aligned) {
+            (true, true) => "SPF and DKIM",
+            (true, false) => "SPF",
+            (false, true) => "DKIM",
+            (false, false) => "",
+        };
+        if !by.is_empty() {
+            return DmarcResult {
+                outcome: DmarcOutcome::Pass,
+                reason: format!("{by} passed for an aligned domain"),
+                ..found
+            };
+        }
+        unanswered |= spf == Aligned::Unanswered || dkim == Aligned::Unanswered;
+        unanswered = unanswered || self.is_open(walk, record).await;
+        match unanswered {
+            true => DmarcResult {
+                outcome: DmarcOutcome::TempError,
+                reason: "there is no answer for now about an aligned domain".to_owned(),
+                ..found
+            },
+            false => DmarcResult {
+                reason: self.failure(),
+                ..found
+            },
+        }
+    }
+
+    /// SPF or DKIM have no answer for a domain that is aligned, or that may be.
+    async fn is_open(&mut self, walk: &Walk, record: &Record) -> bool {
+        let spf = self.spf_domain(SpfOutcome::TempError).cloned();
+        let dkim = self.input.dkim_unanswered;
+        self.any(walk, record.spf_strict, spf.as_slice()).await != Aligned::No
+            || self.any(walk, record.dkim_strict, dkim).await != Aligned::No
+    }
+
+    /// Whether one of the domains is aligned.
+    async fn any(&mut self, walk: &Walk, strict: bool, domains: &[Domain]) -> Aligned {
+        let mut found = Aligned::No;
+        for domain in domains {
+            match self.aligned(walk, strict, domain).await {
+                Aligned::Yes => return Aligned::Yes,
+                Aligned::Unanswered => found = Aligned::Unanswered,
+                Aligned::No => {}
+            }
+        }
+        found
+    }
+
+    /// Whether a domain is aligned (RFC 9989 §4.4). Asks only for a domain that is another one, and
+    /// can have the same organisation.
+    async fn aligned(&mut self, walk: &Walk, strict: bool, domain: &Domain) -> Aligned {
+        if domain == self.from {
+            return Aligned::Yes;
+        }
+        if strict || !share_parent(domain.ascii(), self.from.ascii()) {
+            return Aligned::No;
+        }
+        if walk.unanswered.is_some() {
+            return Aligned::Unanswered;
+        }
+        let organisation = walk.organisation();
+        if !is_within(domain.ascii(), organisation) {
+            return Aligned::No;
+        }
+        let other = self.walker.walk(domain.ascii()).await;
+        match other.unanswered {
+            Some(_) => Aligned::Unanswered,
+            None if other.organisation() == organisation => Aligned::Yes,
+            None => Aligned::No,
+        }
+    }
+
+    /// What failed, in words.
+    fn failure(&self) -> String {
+        let spf = match self.input.spf {
+            Some(spf) if spf.outcome == SpfOutcome::Pass => "SPF not aligned".to_owned(),
+            Some(spf) => format!("SPF {}", spf.outcome),
+            None => "no SPF".to_owned(),
+        };
+        format!("{spf}, no aligned DKIM signature")
+    }
+}
+
+/// Both names have the same last label, so that they can have the same organisation.
+fn share_parent(a: &str, b: &str) -> bool {
+    a.rsplit('.').next() == b.rsplit('.').next()
+}

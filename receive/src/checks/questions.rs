@@ -1,0 +1,149 @@
+//! The questions to DNS that the checks of one message ask, and their limits.
+//!
+//! A sender chooses the names that we look up. So the questions of a message have a limit in
+//! number, a limit of those that run at once, and one deadline for all. Behind a limit each
+//! question fails for now, and the check that asked ends as `temperror`.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use postrider_dns::{Answer, DnsError, Lookup, Resolver};
+use postrider_store::{Clock, Moment};
+use tokio::sync::Semaphore;
+
+/// How many questions the checks of one message may ask.
+pub const MAX_QUESTIONS: u32 = 100;
+
+/// How many questions of one message may run at once.
+const MAX_IN_FLIGHT: usize = 8;
+
+/// How long all checks of one message may take.
+pub const TIME_LIMIT: Duration = Duration::from_secs(20);
+
+/// The questions of one message. Clones share the limits.
+#[derive(Clone)]
+pub struct Questions {
+    resolver: Arc<dyn Resolver>,
+    clock: Arc<dyn Clock>,
+    deadline: Moment,
+    shared: Arc<Limits>,
+}
+
+struct Limits {
+    left: AtomicU32,
+    in_flight: Semaphore,
+}
+
+impl Questions {
+    /// The questions of a new message. Its time begins now.
+    #[must_use]
+    pub fn new(resolver: Arc<dyn Resolver>, clock: Arc<dyn Clock>) -> Self {
+        let deadline = clock.moment().after(TIME_LIMIT);
+        Self {
+            resolver,
+            clock,
+            deadline,
+            shared: Arc::new(Limits {
+                left: AtomicU32::new(MAX_QUESTIONS),
+                in_flight: Semaphore::new(MAX_IN_FLIGHT),
+            }),
+        }
+    }
+
+    /// Asks one question, for example `questions.ask(|dns| dns.txt("example.org"))`.
+    ///
+    /// # Errors
+    /// Those of the resolver. [`DnsError::Temporary`] also if the message has asked too much, or
+    /// its time is over.
+    pub async fn ask<T>(
+        &self,
+        lookup: impl FnOnce(&dyn Resolver) -> Lookup<T>,
+    ) -> Result<Answer<T>, DnsError> {
+        let take = |left: u32| left.checked_sub(1);
+        let left = &self.shared.left;
+        if left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_err()
+        {
+            return Err(refused("the message needs too many DNS questions"));
+        }
+        let answer = async {
+            let _place = self.shared.in_flight.acquire().await;
+            lookup(self.resolver.as_ref()).await
+        };
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = self.clock.sleep_until_moment(self.deadline) => {
+                Err(refused("the time for the checks of the message is over"))
+            }
+        }
+    }
+
+    /// How many questions were asked so far.
+    #[must_use]
+    pub fn asked(&self) -> u32 {
+        MAX_QUESTIONS.saturating_sub(self.shared.left.load(Ordering::Relaxed))
+    }
+}
+
+impl std::fmt::Debug for Questions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Questions")
+            .field("asked", &self.asked())
+            .finish_non_exhaustive()
+    }
+}
+
+fn refused(why: &str) -> DnsError {
+    DnsError::Temporary(why.to_owned())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use postrider_dns::{FakeResolver, Question, RecordType};
+    use postrider_store::{ManualClock, Time};
+
+    use super::*;
+
+    /// The questions of a message that the fake answers, and their clock.
+    pub(crate) fn questions(fake: &FakeResolver) -> (Questions, ManualClock) {
+        let clock = ManualClock::new(Time::default());
+        let questions = Questions::new(Arc::new(fake.clone()), Arc::new(clock.clone()));
+        (questions, clock)
+    }
+
+    #[tokio::test]
+    async fn the_number_of_questions_has_a_limit() {
+        let fake = FakeResolver::default();
+        fake.add_address("a.test", "192.0.2.1");
+        let (questions, _clock) = questions(&fake);
+        for _ in 0..MAX_QUESTIONS {
+            questions.ask(|dns| dns.a("a.test")).await.unwrap();
+        }
+        let clone = questions.clone();
+        let refused = clone.ask(|dns| dns.a("a.test")).await;
+        assert!(matches!(refused, Err(DnsError::Temporary(_))));
+        let asked = fake.asked(&Question::new("a.test", RecordType::A));
+        assert_eq!(asked, MAX_QUESTIONS as usize);
+        assert_eq!(questions.asked(), MAX_QUESTIONS);
+    }
+
+    #[tokio::test]
+    async fn a_question_ends_at_the_deadline_of_the_message() {
+        let fake = FakeResolver::default();
+        fake.hang("slow.test");
+        let (questions, clock) = questions(&fake);
+        let asked = questions.ask(|dns| dns.a("slow.test"));
+        let later = async { clock.advance(TIME_LIMIT) };
+        let (answer, ()) = tokio::join!(asked, later);
+        assert!(matches!(answer, Err(DnsError::Temporary(_))));
+        let answer = questions.ask(|dns| dns.a("slow.test")).await;
+        assert!(matches!(answer, Err(DnsError::Temporary(_))));
+    }
+}

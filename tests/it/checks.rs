@@ -1,0 +1,96 @@
+//! The checks of a message with a real resolver, which asks a DNS server on loopback.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use hickory_proto::rr::Name;
+use postrider_dns::{HickoryResolver, HickorySettings};
+use postrider_receive::checks::{
+    dmarc::{DmarcInput, DmarcPolicy, dmarc},
+    questions::Questions,
+    spf::SpfCheck,
+};
+use postrider_smtp::{Address, Domain, ReversePath};
+use postrider_store::SystemClock;
+
+use crate::support::dns::Zone;
+
+const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
+
+async fn questions(zone: Zone) -> Questions {
+    let servers = [zone.serve().await];
+    let settings = HickorySettings {
+        servers: &servers,
+        timeout: Duration::from_secs(5),
+        validate: false,
+        now: Arc::new(Duration::default),
+    };
+    let resolver = HickoryResolver::new(&settings).unwrap();
+    Questions::new(Arc::new(resolver), Arc::new(SystemClock))
+}
+
+async fn spf(questions: &Questions, helo: &str, sender: &str) -> String {
+    let check = SpfCheck::new(questions.clone(), CLIENT, helo);
+    let sender = ReversePath::Mailbox(Address::parse(sender).unwrap());
+    check.mail_from(&sender).await.outcome.to_string()
+}
+
+#[tokio::test]
+async fn spf_asks_for_names_with_any_characters() {
+    // The name as the server sees it.
+    let strange = Name::from_labels([&b"a:b/c d"[..], b"x", b"test"]).unwrap();
+    let strange = strange.to_ascii().trim_end_matches('.').to_owned();
+    let zone = Zone::default()
+        .txt("a.test", "v=spf1 include:b.test -all")
+        .txt("b.test", "v=spf1 a:mail.b.test ~all")
+        .txt("c.test", "v=spf1 redirect=a.test")
+        .txt("helo.test", "v=spf1 exists:%{h}.x.test -all")
+        .txt(
+            "long.test",
+            &format!("v=spf1{} ip4:192.0.2.7", " ip4:192.0.2.8".repeat(30)),
+        )
+        .address("mail.b.test", CLIENT)
+        .address(&strange, [127, 0, 0, 2].into());
+    let questions = questions(zone).await;
+    for (helo, sender, expected) in [
+        ("mx.test", "ann@a.test", "pass"),
+        ("mx.test", "ann@c.test", "pass"),
+        ("mx.test", "ann@none.test", "none"),
+        ("mx.test", "ann@long.test", "pass"),
+        ("a:b/c d", "ann@helo.test", "pass"),
+        ("JUMPIN' JUPITER\\", "ann@helo.test", "fail"),
+        ("%%%", "ann@helo.test", "fail"),
+        ("..", "ann@helo.test", "fail"),
+    ] {
+        assert_eq!(
+            spf(&questions, helo, sender).await,
+            expected,
+            "{helo} {sender}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn dmarc_tells_names_that_are_missing_from_names_without_an_address() {
+    let zone = Zone::default()
+        .txt(
+            "_dmarc.a.test",
+            "v=DMARC1; p=none; sp=quarantine; np=reject",
+        )
+        .txt("here.a.test", "any");
+    let questions = questions(zone).await;
+    for (from, policy) in [
+        ("a.test", Some(DmarcPolicy::None)),
+        ("here.a.test", Some(DmarcPolicy::Quarantine)),
+        ("missing.a.test", Some(DmarcPolicy::Reject)),
+        ("b.test", None),
+    ] {
+        let from = Domain::parse(from).unwrap();
+        let input = DmarcInput {
+            from: Some(&from),
+            spf: None,
+            dkim_passed: &[],
+            dkim_unanswered: &[],
+        };
+        assert_eq!(dmarc(&questions, input).await.policy, policy, "{from}");
+    }
+}
