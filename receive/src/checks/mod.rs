@@ -1,6 +1,8 @@
 //! The checks of a message, one file each. A check reads facts and adds facts. It decides nothing.
 
+pub mod arc;
 mod author;
+pub mod dkim;
 mod header;
 pub mod questions;
 
