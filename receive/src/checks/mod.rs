@@ -4,6 +4,8 @@ pub mod arc;
 mod author;
 pub mod dkim;
 mod header;
+#[cfg(test)]
+mod opinions;
 pub mod questions;
 
 pub(crate) use author::author;

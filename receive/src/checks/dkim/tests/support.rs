@@ -14,7 +14,7 @@ use postrider_smtp::{Domain, canonical::Form};
 use postrider_store::{ManualClock, Time};
 
 use crate::checks::{
-    arc::{SealKey, SigningKey},
+    arc::{ArcChain, SealKey, SigningKey},
     dkim::{
         BodyForms, BodyHasher, BodyHashes, DkimCheck, DkimResult, HeaderFields,
         hash::header_digest,
@@ -64,10 +64,19 @@ pub(crate) fn questions(fake: &FakeResolver) -> Questions {
 
 /// The results of all signatures of a message, and the number of questions.
 pub(crate) async fn results(text: &str, fake: &FakeResolver) -> (Vec<DkimResult>, u32) {
+    results_at(now(), text, fake).await
+}
+
+/// The same at another time.
+pub(crate) async fn results_at(
+    now: Time,
+    text: &str,
+    fake: &FakeResolver,
+) -> (Vec<DkimResult>, u32) {
     let (section, body) = split(text);
     let fields = Arc::new(HeaderFields::new(section));
     let from = Domain::parse("example.org").unwrap();
-    let check = DkimCheck::new(fields, Some(&from), now());
+    let check = DkimCheck::new(fields, Some(&from), now);
     let questions = questions(fake);
     let keys = check.keys(&questions).await;
     let results = check.results(&keys, &hashes(check.body_forms(), &body));
@@ -158,4 +167,13 @@ pub(crate) fn sign_field(key: &TestKey, head: &str, text: &str) -> String {
 /// The hash of some bytes in base64.
 pub(crate) fn hash_of(bytes: &[u8]) -> String {
     STANDARD.encode(digest(&SHA256, bytes))
+}
+
+/// The forms of the body that a chain needs, and the one for a new seal.
+pub(crate) fn body_form_of(chain: &ArcChain) -> BodyForms {
+    let sealing = BodyForms {
+        simple: false,
+        relaxed: true,
+    };
+    chain.body_forms().and(sealing)
 }
