@@ -50,7 +50,8 @@ fn relaxed_field(written: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Many empty lines pass in a few steps.
-const SIXTEEN_LINE_ENDS: &[u8; 32] = b"\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n";
+const SIXTEEN_LINE_ENDS: &[u8; 32] =
+    b"\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n";
 
 /// A body on its way into a form. Its memory does not depend on the length of the body.
 #[derive(Clone, Debug)]
@@ -209,7 +210,11 @@ mod tests {
             check_body(Form::Relaxed, text, expected);
         }
         let many = "\r\n".repeat(1000);
-        check_body(Form::Relaxed, &format!("a{many}b"), &format!("a{many}b\r\n"));
+        check_body(
+            Form::Relaxed,
+            &format!("a{many}b"),
+            &format!("a{many}b\r\n"),
+        );
     }
 
     #[test]
