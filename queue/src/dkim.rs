@@ -10,7 +10,10 @@ use mail_auth::{
     dkim::{Canonicalization, DkimSigner, DkimSigningStream, Done},
 };
 use postrider_config::{DkimAlgorithm, DkimSelector};
-use postrider_smtp::Domain;
+use postrider_smtp::{
+    Domain,
+    canonical::{self, Form},
+};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::header;
@@ -73,7 +76,7 @@ pub(crate) fn sign(
         let mut stream = signer.sign_streaming();
         stream.write(&[&section, b"\r\n".as_slice()].concat());
         let body = match settings.canonicalization.body_relaxed() {
-            true => Body::Relaxed(BlankEnd::default()),
+            true => Body::Relaxed(canonical::Body::new(Form::Relaxed)),
             false => Body::Simple,
         };
         streams.push((*selector, stream, body));
@@ -85,7 +88,8 @@ pub(crate) fn sign(
         }
     }
     let mut fields = Vec::new();
-    for (selector, stream, _) in streams {
+    for (selector, mut stream, body) in streams {
+        body.finish(&mut stream);
         match stream.finish() {
             Ok(signature) => fields.extend(signature.to_header().into_bytes()),
             Err(error) => unusable.push((selector.clone(), failed(selector, error.to_string()))),
@@ -191,130 +195,87 @@ fn signed_headers(settings: &DkimSelector, section: &[u8]) -> Vec<String> {
 /// How the body goes into a signature.
 enum Body {
     Simple,
-    Relaxed(BlankEnd),
+    /// The library counts lines of white space at the end of a body, which the relaxed form ignores
+    /// (RFC 6376 §3.4.4). So it gets the relaxed form, which it leaves as it is.
+    Relaxed(canonical::Body),
 }
 
 impl Body {
     fn write(&mut self, piece: &[u8], stream: &mut DkimSigningStream<'_, DkimKey>) {
         match self {
             Self::Simple => stream.write(piece),
-            Self::Relaxed(blank_end) => blank_end.write(piece, &mut |bytes| stream.write(bytes)),
-        }
-    }
-}
-
-/// Leaves out the lines at the end of a body that have only white space. The relaxed form ignores
-/// these lines (RFC 6376 §3.4.4), but the library counts the lines with a space or a tab.
-///
-/// A line of white space in the middle passes as an empty line, and white space at the start of a
-/// line as one space. The relaxed form makes the same of them. So the filter needs no memory for
-/// the bytes that it holds back.
-#[derive(Debug, Default)]
-struct BlankEnd {
-    /// Lines of white space that were held back.
-    blank_lines: u64,
-    /// The present line began with white space, which was held back.
-    white_space: bool,
-    line: LineState,
-}
-
-/// The state of the present line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum LineState {
-    /// Nothing but white space.
-    #[default]
-    Blank,
-    /// The same, and a CR.
-    BlankCr,
-    /// Other bytes.
-    Content,
-}
-
-impl BlankEnd {
-    fn write(&mut self, piece: &[u8], out: &mut dyn FnMut(&[u8])) {
-        let mut rest = piece;
-        while let Some(first) = rest.first() {
-            match (self.line, first) {
-                (LineState::Content, _) => {
-                    let (content, tail) = rest.split_at(end_of_content(rest));
-                    out(content);
-                    rest = tail;
-                    if content.ends_with(b"\n") {
-                        self.line = LineState::Blank;
-                    }
-                    continue;
-                }
-                (LineState::Blank, b' ' | b'\t') => self.white_space = true,
-                (LineState::Blank, b'\r') => self.line = LineState::BlankCr,
-                (LineState::Blank | LineState::BlankCr, b'\n') => {
-                    self.blank_lines += 1;
-                    self.white_space = false;
-                    self.line = LineState::Blank;
-                }
-                (LineState::Blank | LineState::BlankCr, _) => {
-                    self.pass_held(out);
-                    self.line = LineState::Content;
-                    continue;
-                }
-            }
-            rest = rest.get(1..).unwrap_or_default();
+            Self::Relaxed(body) => body.write(piece, &mut |bytes| stream.write(bytes)),
         }
     }
 
-    fn pass_held(&mut self, out: &mut dyn FnMut(&[u8])) {
-        for _ in 0..std::mem::take(&mut self.blank_lines) {
-            out(b"\r\n");
-        }
-        if std::mem::take(&mut self.white_space) {
-            out(b" ");
-        }
-        if self.line == LineState::BlankCr {
-            out(b"\r");
-        }
-    }
-}
-
-/// How many bytes can pass, from inside a line with content on: up to a line that may be blank.
-fn end_of_content(bytes: &[u8]) -> usize {
-    let mut start = 0;
-    loop {
-        let line = bytes.get(start..).unwrap_or_default();
-        let Some(end) = line.iter().position(|byte| *byte == b'\n') else {
-            return bytes.len();
-        };
-        start += end + 1;
-        if !matches!(bytes.get(start), Some(byte) if !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
-        {
-            return start;
+    fn finish(self, stream: &mut DkimSigningStream<'_, DkimKey>) {
+        match self {
+            Self::Simple => {}
+            Self::Relaxed(body) => body.finish(&mut |bytes| stream.write(bytes)),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    use postrider_config::{Canonicalization, DkimHash};
+    use sha2::Digest;
+
     use super::*;
 
+    /// A signature of this body by a new key, which comes in pieces.
+    fn signature(canonicalization: Canonicalization, body: &str, size: usize) -> String {
+        let settings = DkimSelector {
+            private_key_file: std::path::PathBuf::new(),
+            algorithm: DkimAlgorithm::Ed25519,
+            hash: DkimHash::Sha256,
+            canonicalization,
+            headers: vec!["From".to_owned()],
+            dont_seal_headers: false,
+            expiration: std::time::Duration::ZERO,
+            key: Arc::new(postrider_config::DkimKey::generate(DkimAlgorithm::Ed25519).unwrap()),
+        };
+        let (domain, selector) = (Domain::parse("example.org"), Domain::parse("k"));
+        let text = format!("From: a@example.org\r\n\r\n{body}");
+        let mut pieces = text.as_bytes().chunks(size);
+        let mut pieces = pieces
+            .by_ref()
+            .map(|piece| Ok(Bytes::copy_from_slice(piece)));
+        let keys = [(&selector.unwrap(), &settings)];
+        let signed = sign(&domain.unwrap(), &keys, &mut pieces).unwrap();
+        String::from_utf8(signed.fields.to_vec()).unwrap()
+    }
+
+    /// Blank lines at the end, with white space or without, do not count in the relaxed form.
     #[test]
-    fn blank_lines_at_the_end_do_not_count() {
-        for (body, expected) in [
-            ("Hi\r\n \r\n\r\n\t\r\n", "Hi\r\n"),
-            ("Hi \r\n", "Hi \r\n"),
-            (" \r\n", ""),
-            ("\r\n\r\n", ""),
-            ("", ""),
-            ("no end ", "no end "),
-            ("a\r\n \t\r\n\r\n\t b\r\nc\r\n", "a\r\n\r\n\r\n b\r\nc\r\n"),
-            ("  a\r\n", " a\r\n"),
-            ("\rb\r\n", "\rb\r\n"),
+    fn the_body_is_hashed_in_its_form() {
+        for (form, body, hashed) in [
+            (
+                Canonicalization::RelaxedRelaxed,
+                "Hi\r\n \r\n\r\n\t\r\n",
+                "Hi\r\n",
+            ),
+            (Canonicalization::SimpleRelaxed, " \r\n", ""),
+            (Canonicalization::SimpleRelaxed, "", ""),
+            (
+                Canonicalization::SimpleRelaxed,
+                "a  b \r\n\r\n\tc",
+                "a b\r\n\r\n c\r\n",
+            ),
+            (
+                Canonicalization::RelaxedSimple,
+                "Hi \r\n\r\n\r\n",
+                "Hi \r\n",
+            ),
+            (Canonicalization::SimpleSimple, "Hi\r\n \r\n", "Hi\r\n \r\n"),
         ] {
-            for cut in 0..=body.len() {
-                let (first, second) = body.as_bytes().split_at(cut);
-                let (mut blank_end, mut passed) = (BlankEnd::default(), Vec::new());
-                for piece in [first, second] {
-                    blank_end.write(piece, &mut |bytes| passed.extend_from_slice(bytes));
-                }
-                let passed = String::from_utf8(passed).unwrap();
-                assert_eq!(passed, expected, "{body:?} cut at {cut}");
+            let hash = STANDARD.encode(sha2::Sha256::digest(hashed));
+            for size in [1, 3, 1000] {
+                let field: String = signature(form, body, size).split_whitespace().collect();
+                assert!(field.contains(&format!("bh={hash};")), "{body:?}: {field}");
             }
         }
     }

@@ -15,11 +15,13 @@
 //! | [`bounce`] | the delivery reports and complaints of other systems |
 //! | [`mime`] | a parser for the messages of strangers, within limits |
 //! | [`field`] | the values of the header fields of such messages |
+//! | [`canonical`] | the forms of header fields and bodies that signatures cover |
 //!
 //! Absent on purpose: policy (a [`server::Handler`] has it), DNS, and the storage of messages.
 
 mod address;
 pub mod bounce;
+pub mod canonical;
 pub mod client;
 mod code;
 pub mod dsn;

@@ -1,12 +1,16 @@
 //! The checks of a message, one file or folder each. A check reads facts and adds facts. It decides
 //! nothing.
 
+pub mod arc;
 mod author;
+pub mod dkim;
 pub mod dmarc;
 mod early;
 mod header;
 pub mod iprev;
 mod name;
+#[cfg(test)]
+mod opinions;
 pub mod questions;
 pub mod results;
 pub mod spf;

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::steps::{cargo_step, run_command};
-use super::{Args, Done, Steps, generators, schemathesis, slow, smoke};
+use super::{Args, Done, Steps, generators, opinions, schemathesis, slow, smoke};
 use crate::check::{dependencies, prose};
 use crate::crash::{self, Via};
 use crate::pebble;
@@ -87,6 +87,12 @@ pub(super) const PARTS: &[Part] = &[
         proves: "Postfix, swaks, msmtp, smtplib, curl, Knot DNS, a client in Go and the documented \
                  examples work",
         run: peers_part,
+    },
+    Part {
+        name: "opinions",
+        level: Level::Plain,
+        proves: "dkimpy and authheaders sign and verify 300 messages as we do",
+        run: opinions_part,
     },
     Part {
         name: "docs",
@@ -192,5 +198,15 @@ fn peers_part(steps: &mut Steps, args: &Args) {
         });
     } else {
         peers::run(steps, args.require_peers);
+    }
+}
+
+fn opinions_part(steps: &mut Steps, args: &Args) {
+    if args.skip_peers {
+        steps.step("second opinions", || {
+            Ok(Done::Skipped("--skip-peers was given".to_owned()))
+        });
+    } else {
+        opinions::run(steps);
     }
 }

@@ -24,7 +24,10 @@ use postrider_webhook::Share;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
-use super::{Asked, access::Access, header, login, problem::Problem};
+use super::{
+    Asked,
+    access::{Access, Proof},
+    header, login, problem::Problem};
 use crate::Context;
 
 /// The silence after which a client gets a ping, and after which the server looks again whether
@@ -129,7 +132,7 @@ impl Live {
                 .map(|frame| Ok::<_, Infallible>(frame.server_sent()));
             return Ok(([("x-accel-buffering", "no")], Sse::new(events)).into_response());
         }
-        if access.by_password && !is_same_origin(&parts.headers) {
+        if access.by != Proof::Key && !is_same_origin(&parts.headers) {
             let text = "a page of another site opened this WebSocket";
             return Err(Problem::forbidden(text));
         }
@@ -222,7 +225,7 @@ impl Listener {
             keys_removed: context.store.api_keys_removed(),
             // A key that was removed before the line above is found at once.
             look: now,
-            until: access.by_password.then(|| now + BY_PASSWORD_MAX),
+            until: (access.by != Proof::Key).then(|| now + BY_PASSWORD_MAX),
         }
     }
 

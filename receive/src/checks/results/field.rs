@@ -5,8 +5,10 @@
 
 use std::net::IpAddr;
 
-use super::{ArcResult, AuthenticationResults, DkimResult};
+use super::AuthenticationResults;
 use crate::checks::{
+    arc::ArcResult,
+    dkim::DkimResult,
     dmarc::{DmarcOutcome, DmarcResult},
     iprev::IprevResult,
     spf::{SpfIdentity, SpfOutcome, SpfResult},

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::checks::{
+    arc::ArcOutcome,
+    dkim::DkimOutcome,
     dmarc::{DmarcOutcome, DmarcPolicy, DmarcResult},
     iprev::{IprevOutcome, IprevResult},
     spf::{SpfIdentity, SpfOutcome, SpfResult},
