@@ -27,7 +27,9 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     Asked,
     access::{Access, Proof},
-    header, login, problem::Problem};
+    header, login,
+    problem::Problem,
+};
 use crate::Context;
 
 /// The silence after which a client gets a ping, and after which the server looks again whether
