@@ -41,6 +41,23 @@ impl Query {
         }
     }
 
+    /// The same parameters for a change of all things that match. A parameter that is empty, that
+    /// is not known or that can't be read is an error, because without it more would match.
+    pub(super) fn bulk(&self, known: &[&str]) -> Result<Self, Problem> {
+        let mut names = self.pairs.iter().map(|(name, _)| name).chain(&self.empty);
+        if let Some(name) = names.find(|name| !known.contains(&name.as_str())) {
+            return Err(Problem::unreadable(format!(
+                "a change of all that match has no parameter {name:?}"
+            )));
+        }
+        if let Some(name) = self.empty.first() {
+            return Err(Problem::unreadable(format!(
+                "the parameter {name} is empty; leave it out to change all"
+            )));
+        }
+        Ok(self.strict())
+    }
+
     /// A parameter as text.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         let mut pairs = self.pairs.iter();
@@ -95,16 +112,6 @@ impl Query {
             .filter(|text| !text.is_empty())
             .collect()
     }
-
-    /// The name of an empty parameter. None: there is none.
-    pub(super) fn first_empty(&self) -> Option<&str> {
-        self.empty.first().map(String::as_str)
-    }
-
-    /// The names of the parameters.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.pairs.iter().map(|(name, _)| name.as_str())
-    }
 }
 
 /// A time of RFC 3339, or seconds since 1970.
@@ -135,6 +142,18 @@ pub(super) fn body_or_default<T: DeserializeOwned + Default>(bytes: &Bytes) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_of_all_that_match_needs_each_parameter() {
+        let known = ["text", "limit"];
+        let bulk = |query: &str| Query::new(query).bulk(&known);
+        assert_eq!(bulk("text=a").unwrap().text("text"), Some("a"));
+        assert!(bulk("").is_ok());
+        for query in ["text=", "text=a&limit=", "other=1", "other="] {
+            assert!(bulk(query).is_err(), "{query}");
+        }
+        assert!(bulk("limit=x").unwrap().parsed::<u64>("limit").is_err());
+    }
 
     #[test]
     fn a_bad_parameter_is_absent_or_an_error() {

@@ -372,8 +372,7 @@ pub(in super::super) async fn end_all(asked: Asked) -> Result<Answer, Problem> {
     }
 }
 
-/// The query of a change of many messages. A parameter that is not known is an error: without it
-/// the change would be wider than the caller thinks.
+/// The query of a change of many messages.
 fn bulk_query(asked: &Asked, more: &[&str]) -> Result<Query, Problem> {
     let filters = [
         "text",
@@ -386,13 +385,7 @@ fn bulk_query(asked: &Asked, more: &[&str]) -> Result<Query, Problem> {
         "after",
         "filter",
     ];
-    let mut names = asked.query.names();
-    match names.find(|name| !filters.contains(name) && !more.contains(name)) {
-        Some(name) => Err(Problem::unreadable(format!(
-            "a change of many messages has no parameter {name:?}"
-        ))),
-        None => Ok(asked.query.strict()),
-    }
+    asked.query.bulk(&[&filters, more].concat())
 }
 
 impl Asked {

@@ -99,18 +99,7 @@ impl Asked {
 
 /// Removes all principals that match. The request must say that it means that.
 pub(in crate::face::http) async fn remove_all(asked: Asked) -> Result<Answer, Problem> {
-    let query = &asked.query;
-    for name in query.names() {
-        if !["type", "types", "filter", "confirm"].contains(&name) {
-            let text =
-                format!("there is no parameter {name}, and without it more would be removed");
-            return Err(Problem::unreadable(text));
-        }
-    }
-    if let Some(name) = query.first_empty() {
-        let text = format!("the parameter {name} is empty; leave it out to remove all");
-        return Err(Problem::unreadable(text));
-    }
+    let query = asked.query.bulk(&["type", "types", "filter", "confirm"])?;
     let mut kinds = Vec::new();
     for name in query.list("types").into_iter().chain(query.list("type")) {
         let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
