@@ -126,7 +126,7 @@ mod tests {
         let all = ListenerCertificates(vec![("mail".to_owned(), certificates)]);
         let read = all.read(true);
         let warning = &read.warnings["listeners.mail.tls.certs.0"];
-        assert!(warning.contains("make it 0600"), "{warning}");
+        assert!(warning.contains("chmod 600 "), "{warning}");
         assert!(read.errors.is_empty(), "{:?}", read.errors);
     }
 }
