@@ -322,10 +322,10 @@ impl Store {
     }
 
     /// The faults that an inspection would find in the state.
-    pub(crate) fn faults(&self) -> Vec<String> {
+    pub(crate) fn faults(&self) -> Result<Vec<String>, StoreError> {
         match &self.engine {
             Engines::Journal(journal) => journal.faults(),
-            Engines::Model(_) => Vec::new(),
+            Engines::Model(_) => Ok(Vec::new()),
         }
     }
 

@@ -363,10 +363,10 @@ impl JournalEngine {
 
     /// The faults of the state, as an inspection finds them.
     #[cfg(test)]
-    pub(crate) fn faults(&self) -> Vec<String> {
+    pub(crate) fn faults(&self) -> Result<Vec<String>, StoreError> {
         let mut faults = crate::table::Faults::default();
-        self.shared.state().check(&mut faults);
-        faults.into_sentences()
+        self.shared.readable()?.check(&mut faults);
+        Ok(faults.into_sentences())
     }
 
     /// Makes the writer panic.
