@@ -8,6 +8,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use postrider_queue::header::{self, Header, Received};
 use postrider_smtp::{
     EnhancedCode, Reply, ReplyCode,
@@ -19,7 +20,7 @@ use tracing::info;
 use crate::{
     SessionContext,
     checks::{
-        EarlyChecks,
+        MessageChecks,
         questions::Questions,
         results::{AuthenticationResults, without_forged},
     },
@@ -42,7 +43,7 @@ pub struct MxSession {
     /// The message that is coming in.
     intake: Option<Intake>,
     /// The checks that are under way since MAIL.
-    early: Option<EarlyChecks>,
+    checks: Option<MessageChecks>,
 }
 
 impl MxSession {
@@ -54,7 +55,7 @@ impl MxSession {
             hostname,
             facts: Facts::default(),
             intake: None,
-            early: None,
+            checks: None,
         }
     }
 
@@ -80,12 +81,12 @@ impl MxSession {
     /// Stores the message. The reply is positive only when the message is durable.
     async fn take(&mut self, client: &Client, transaction: &Transaction) -> Result<Reply, Reply> {
         let intake = self.intake.take().ok_or_else(no_message_reply)?;
-        let (context, facts) = (&self.context, &mut self.facts);
+        let (context, facts, checks) = (&self.context, &mut self.facts, &mut self.checks);
         let (text, _memory) = intake
-            .finish(|section| read_header(context, facts, section))
+            .finish(|section| read_header(context, facts, checks, section))
             .await?;
-        self.facts.authentication = Some(match self.early.take() {
-            Some(early) => early.results().await,
+        self.facts.authentication = Some(match self.checks.take() {
+            Some(checks) => checks.results(&text.body_hashes).await,
             None => AuthenticationResults::default(),
         });
         self.decide(Stage::End(transaction)).into_result()?;
@@ -135,22 +136,30 @@ fn mailbox_of(mail: &NewMail) -> (String, String) {
 }
 
 /// Adds the header section to the facts, without the fields that pretend to be ours, and decides
-/// about it.
+/// about it. The checks get it as it came.
 fn read_header(
     context: &SessionContext,
     facts: &mut Facts,
-    section: &[u8],
+    checks: &mut Option<MessageChecks>,
+    section: &Bytes,
 ) -> Result<HeaderEdit, Reply> {
-    let (changed, header) = long_work(section.len(), || {
+    let changed = long_work(section.len(), || {
         let changed = without_forged(section, &context.host_names());
-        let header = Header::scan(changed.as_deref().unwrap_or(section));
-        (changed, header)
+        facts.header = Some(Header::scan(changed.as_deref().unwrap_or(section)));
+        changed
     });
-    facts.header = Some(header);
     let config = context.dynamic();
     decide(Stage::Header, facts, &context.policy(Role::Mx, &config)).into_result()?;
+    let now = context.clock.now();
+    let needs = checks.as_mut().map(|checks| {
+        let read = || checks.header(section, now);
+        long_work(section.len(), read)
+    });
+    let needs = needs.unwrap_or_default();
     Ok(HeaderEdit {
         section: changed,
+        body_forms: needs.body_forms,
+        kept: needs.kept,
         ..HeaderEdit::default()
     })
 }
@@ -175,7 +184,7 @@ impl Handler for MxSession {
         if !self.context.simulate {
             let (resolver, clock) = (&self.context.resolver, &self.context.clock);
             let questions = Questions::new(Arc::clone(resolver), Arc::clone(clock));
-            self.early = EarlyChecks::start(questions, client, &mail.reverse_path);
+            self.checks = MessageChecks::start(questions, client, &mail.reverse_path);
         }
         Ok(())
     }
@@ -209,12 +218,14 @@ impl Handler for MxSession {
 
     async fn text(&mut self, piece: &[u8]) -> Result<(), Reply> {
         let intake = self.intake.as_mut().ok_or_else(no_message_reply)?;
-        let (context, facts) = (&self.context, &mut self.facts);
+        let (context, facts, checks) = (&self.context, &mut self.facts, &mut self.checks);
         let written = intake
-            .write(piece, |section| read_header(context, facts, section))
+            .write(piece, |section| {
+                read_header(context, facts, checks, section)
+            })
             .await;
         // The rest of a refused text is dropped.
-        written.inspect_err(|_| self.intake = None)
+        written.inspect_err(|_| (self.intake, self.checks) = (None, None))
     }
 
     async fn end(&mut self, client: &Client, transaction: &Transaction) -> Reply {
@@ -229,6 +240,6 @@ impl Handler for MxSession {
     fn reset(&mut self) {
         self.facts.reset();
         self.intake = None;
-        self.early = None;
+        self.checks = None;
     }
 }

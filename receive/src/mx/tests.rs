@@ -1,5 +1,7 @@
 //! Whole sessions with a client on the internet, and DNS from tables.
 
+mod signatures;
+
 use std::net::SocketAddr;
 
 use arc_swap::ArcSwap;
