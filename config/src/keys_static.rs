@@ -12,7 +12,7 @@ use crate::{
         },
         Section, key,
     },
-    values::{LogFormat, LogLevel, ReportsTls, StoreEngine, TsigAlgorithm},
+    values::{DmarcHandling, LogFormat, LogLevel, ReportsTls, StoreEngine, TsigAlgorithm},
 };
 
 pub(crate) static SECTIONS: &[Section] = &[
@@ -212,6 +212,14 @@ static GENERAL: &[Key] = &[
             queue.max_concurrency. Further ones are closed.",
     )
     .range("0", "100000"),
+    key(
+        "policy.dmarc",
+        Word(DmarcHandling::WORDS),
+        Value("\"enforce\""),
+        "What becomes of incoming mail that fails the DMARC check. enforce: what the owner of the \
+            author's domain wants. junk: what the owner wants refused goes to the junk mailbox. \
+            report: nothing but an entry in Authentication-Results.",
+    ),
     key(
         "policy.greylist",
         Bool,

@@ -127,6 +127,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) text: &'a ReceivedText,
     /// The fields that stand before the text in each mailbox.
     pub(crate) top: &'a Top,
+    /// Each account gets the message in its junk mailbox.
+    pub(crate) junk: bool,
 }
 
 impl SessionContext {
@@ -145,6 +147,7 @@ impl SessionContext {
             facts,
             text,
             top,
+            junk,
         } = incoming;
         let now = self.clock.now();
         let config = self.dynamic();
@@ -169,7 +172,11 @@ impl SessionContext {
                 let Some(account) = config.accounts.get(&target.account) else {
                     continue;
                 };
-                if !seen.insert(target) {
+                let mailbox = match junk {
+                    true => &account.junk_mailbox,
+                    false => &target.mailbox,
+                };
+                if !seen.insert((&target.account, mailbox)) {
                     continue;
                 }
                 let index = u32::try_from(accept.mails.len()).unwrap_or(u32::MAX);
@@ -194,7 +201,7 @@ impl SessionContext {
                 reported.insert(&target.account, is_told);
                 let mail = NewMail {
                     account: target.account.clone(),
-                    mailbox: target.mailbox.clone(),
+                    mailbox: mailbox.clone(),
                     top: top.clone(),
                     text: TextSource::New,
                     size: top.len() + text.size,

@@ -6,25 +6,26 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use postrider_queue::header::{self, Header, Received};
 use postrider_smtp::{
-    EnhancedCode, Reply, ReplyCode,
+    EnhancedCode, Reply, ReplyCode, ReversePath,
     server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
 };
-use postrider_store::{NewMail, Top};
+use postrider_store::{NewMail, StoreError, Top};
 use tracing::info;
 
 use crate::{
     SessionContext,
     checks::{
         MessageChecks,
+        dmarc::DmarcOutcome,
         questions::Questions,
         results::{AuthenticationResults, without_forged},
     },
-    decide::{Role, Stage, Verdict, decide},
+    decide::{Role, Stage, Suspicion, Verdict, decide, judge},
     deliver::{Incoming, resolve},
     facts::{Facts, LoginFacts, RecipientFacts},
     intake::{HeaderEdit, Intake},
@@ -64,6 +65,50 @@ impl MxSession {
         decide(stage, &self.facts, &self.context.policy(Role::Mx, &config))
     }
 
+    /// Decides about the whole message. Some: it goes to the junk mailboxes.
+    async fn judge(&mut self, transaction: &Transaction) -> Result<Option<Suspicion>, Reply> {
+        let answers = self.answers_our_mail(transaction).await;
+        self.facts.answers_our_mail = answers.map_err(|error| store_reply(&error))?;
+        let config = self.context.dynamic();
+        let policy = self.context.policy(Role::Mx, &config);
+        let junk = match decide(Stage::End(transaction), &self.facts, &policy) {
+            Verdict::Accept => None,
+            Verdict::Junk(suspicion) => Some(suspicion),
+            Verdict::Refuse(refusal) => return Err(refusal.reply()),
+        };
+        let differs = judge(transaction, &self.facts, &policy).differs;
+        if let Some(results) = &mut self.facts.authentication {
+            results.dmarc_override = differs.map(Cow::into_owned);
+        }
+        Ok(junk)
+    }
+
+    /// Whether the message is a report to the return address of a message that we sent. Only a
+    /// message that did not pass is looked up.
+    async fn answers_our_mail(&self, transaction: &Transaction) -> Result<bool, StoreError> {
+        let results = self.facts.authentication.as_ref();
+        let dmarc = results.and_then(|results| results.dmarc.as_ref());
+        let header = self.facts.header.as_ref();
+        let is_report = transaction.mail.reverse_path == ReversePath::Null
+            || header.is_some_and(Header::is_report);
+        if !is_report || dmarc.is_none_or(|dmarc| dmarc.outcome == DmarcOutcome::Pass) {
+            return Ok(false);
+        }
+        let config = self.context.dynamic();
+        for rcpt in &transaction.recipients {
+            if let Some(address) = rcpt.forward_path.address()
+                && self
+                    .context
+                    .queue
+                    .is_return_address(&config, address)
+                    .await?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The trace fields for the top of each record: Return-Path and Received (RFC 5321 §4.4), and
     /// the results of the checks between them (RFC 8601 §4).
     fn trace(&self, client: &Client, transaction: &Transaction) -> Top {
@@ -86,16 +131,20 @@ impl MxSession {
             .finish(|section| read_header(context, facts, checks, section))
             .await?;
         self.facts.authentication = Some(match self.checks.take() {
-            Some(checks) => checks.results(&text.body_hashes).await,
+            Some(checks) => {
+                let results = checks.results(&text.body_hashes).await;
+                results.ok_or_else(no_message_reply)?
+            }
             None => AuthenticationResults::default(),
         });
-        self.decide(Stage::End(transaction)).into_result()?;
+        let junk = self.judge(transaction).await?;
         let incoming = Incoming {
             client,
             transaction,
             facts: &self.facts,
             text: &text,
             top: &self.trace(client, transaction),
+            junk: junk.is_some(),
         };
         let mut accept = self
             .context
@@ -117,6 +166,7 @@ impl MxSession {
                 to,
                 message_id = self.facts.header.as_ref().map_or("", Header::message_id),
                 size = text.size,
+                junk = junk.map_or("", Suspicion::as_str),
                 "mail received"
             );
         }

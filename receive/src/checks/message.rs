@@ -4,7 +4,7 @@
 //! |---|---|
 //! | MAIL | iprev and SPF |
 //! | the header section is whole | the questions for the keys of its signatures |
-//! | the end of the text | the comparison of the signatures |
+//! | the end of the text | the comparison of the signatures, then DMARC |
 
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use postrider_store::Time;
 
 use super::{
     background::Background,
-    dkim::{BodyForms, BodyHashes, DkimCheck, DkimResult, HeaderFields, Keys},
+    dkim::{BodyForms, BodyHashes, DkimCheck, DkimOutcome, DkimResult, HeaderFields, Keys},
+    dmarc::{DmarcInput, dmarc},
     early::{EarlyChecks, early_checks},
     from::from_domain,
     questions::Questions,
@@ -86,26 +87,39 @@ impl MessageChecks {
         needs
     }
 
-    /// Waits for the results of a message with this body. The deadlines of the questions end the
-    /// wait.
-    pub(crate) async fn results(self, body: &BodyHashes) -> AuthenticationResults {
-        let (iprev, spf) = self.early.result().await.unzip();
+    /// Waits for the results of a message with this body. All questions that are open now, or asked
+    /// from now on, end at one deadline at the latest. None if a check broke off.
+    pub(crate) async fn results(self, body: &BodyHashes) -> Option<AuthenticationResults> {
+        let questions = self.questions.renewed();
+        let (iprev, spf) = self.early.result().await?;
         let dkim = match self.signatures {
-            Some(signatures) => signatures.results(body).await,
+            Some(signatures) => signatures.results(body).await?,
             None => Vec::new(),
         };
-        AuthenticationResults {
-            iprev,
-            spf,
+        let with = |outcome| -> Vec<Domain> {
+            let results = dkim.iter().filter(|result| result.outcome == outcome);
+            results.filter_map(|result| result.domain.clone()).collect()
+        };
+        let input = DmarcInput {
+            from: self.from.as_ref(),
+            spf: Some(&spf),
+            dkim_passed: &with(DkimOutcome::Pass),
+            dkim_unanswered: &with(DkimOutcome::TempError),
+        };
+        let dmarc = dmarc(&questions, input).await;
+        Some(AuthenticationResults {
+            iprev: Some(iprev),
+            spf: Some(spf),
             dkim,
+            dmarc: Some(dmarc),
             ..AuthenticationResults::default()
-        }
+        })
     }
 }
 
 impl Signatures {
-    async fn results(self, body: &BodyHashes) -> Vec<DkimResult> {
-        let keys = self.keys.result().await.unwrap_or_default();
-        self.dkim.results(&keys, body)
+    async fn results(self, body: &BodyHashes) -> Option<Vec<DkimResult>> {
+        let keys = self.keys.result().await?;
+        Some(self.dkim.results(&keys, body))
     }
 }
