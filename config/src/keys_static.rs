@@ -240,10 +240,9 @@ static GENERAL: &[Key] = &[
         "policy.trusted_reporters",
         List(&Domain),
         Value("[]"),
-        "Domains whose complaints (ARF) suppress a recipient. A complaint counts only if the \
-            domain is authenticated.",
-    )
-    .later(),
+        "Domains whose complaints (ARF) suppress a recipient. A complaint counts only if SPF or \
+            DKIM stands behind the domain of its From field.",
+    ),
     key(
         "default_mailboxes",
         List(&Text),

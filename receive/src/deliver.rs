@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::{
     SessionContext,
-    checks::spf::SpfResult,
+    checks::results::AuthenticationResults,
     decide::Policy,
     facts::{Facts, Mailbox, RecipientFacts, Resolution},
     intake::ReceivedText,
@@ -154,8 +154,12 @@ impl SessionContext {
         let report = facts.header.as_ref().is_some_and(Header::is_report);
         let author = facts.header.as_ref().and_then(Header::from);
         let results = facts.authentication.as_ref();
-        let spf = results.and_then(|results| results.spf.as_ref());
-        let mail_from_validated = spf.is_some_and(SpfResult::validates_mail_from);
+        let mail_from_validated =
+            results.is_some_and(AuthenticationResults::mail_from_is_validated);
+        let validated_from = results.and_then(AuthenticationResults::validated_from);
+        let dkim_domains = results.map(AuthenticationResults::dkim_domains);
+        let dkim_domains = dkim_domains.unwrap_or_default();
+        let dkim_domains: Vec<String> = dkim_domains.iter().map(|it| it.unicode()).collect();
         let reverse_path = &transaction.mail.reverse_path;
         let mut accept = Accept::default();
         let mut effects = ReturnEffects::default();
@@ -185,8 +189,7 @@ impl SessionContext {
                     reverse_path,
                     rcpt_to: &rcpt_to,
                     report,
-                    // Nothing authenticates incoming mail yet.
-                    authenticated: None,
+                    authenticated: validated_from,
                 };
                 let is_told = match reported.get(target.account.as_str()) {
                     Some(is_told) => *is_told,
@@ -213,8 +216,8 @@ impl SessionContext {
                         rcpt_to: rcpt_to.clone(),
                         msg_from: author.cloned(),
                         mail_from_validated,
-                        msg_from_validated: false,
-                        dkim_domains: Vec::new(),
+                        msg_from_validated: validated_from.is_some(),
+                        dkim_domains: dkim_domains.clone(),
                         remote_ip: Some(client.remote.ip().to_canonical()),
                     }),
                 };

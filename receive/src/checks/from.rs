@@ -10,8 +10,8 @@ use postrider_smtp::{
 
 use super::author::clear_address;
 
-/// The domain of the author, or of all authors. None if the header section does not have exactly one
-/// From field, or that field does not name exactly one domain.
+/// The domain of the author, or of all authors. None if the header section does not have exactly
+/// one From field, or that field does not name exactly one domain.
 pub(crate) fn from_domain(section: &[u8]) -> Option<Domain> {
     let mut fields = field::fields(section).filter(|field| field.is("From"));
     let only = fields.next()?;
@@ -39,8 +39,8 @@ pub(crate) fn from_domain(section: &[u8]) -> Option<Domain> {
     found
 }
 
-/// The addresses of one mailbox. Text without an address has none: it is a name with a comma, or the
-/// name of a group. None if something in it may be an address, and can't be read.
+/// The addresses of one mailbox. Text without an address has none: it is a name with a comma, or
+/// the name of a group. None if something in it may be an address, and can't be read.
 fn addresses(mailbox: &[Piece<'_>]) -> Option<Vec<Address>> {
     let (mut angles, mut bare) = (Vec::new(), Vec::new());
     let mut before = None;

@@ -1,8 +1,8 @@
 //! The questions to DNS that the checks of one message ask, and their limits.
 //!
 //! A sender chooses the names that we look up. So the questions of a message have a limit in
-//! number, a limit of those that run at once, and a deadline. Behind a limit each question fails for
-//! now, and the check that asked ends as `temperror`.
+//! number, a limit of those that run at once, and a deadline. Behind a limit each question fails
+//! for now, and the check that asked ends as `temperror`.
 
 use std::{
     sync::{

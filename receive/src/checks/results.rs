@@ -13,9 +13,15 @@ mod forged;
 #[cfg(test)]
 mod tests;
 
+use postrider_smtp::Domain;
+
 pub use self::forged::without_forged;
 use super::{
-    arc::ArcResult, dkim::DkimResult, dmarc::DmarcResult, iprev::IprevResult, spf::SpfResult,
+    arc::ArcResult,
+    dkim::{DkimOutcome, DkimResult},
+    dmarc::DmarcResult,
+    iprev::IprevResult,
+    spf::SpfResult,
 };
 
 /// The results of all checks of a message. An absent result means that the check was not made.
@@ -36,4 +42,36 @@ pub struct AuthenticationResults {
     pub dmarc_override: Option<String>,
     /// The client logged in under this address. For submissions only.
     pub auth: Option<String>,
+}
+
+impl AuthenticationResults {
+    /// SPF passed for MAIL FROM.
+    #[must_use]
+    pub fn mail_from_is_validated(&self) -> bool {
+        let spf = self.spf.as_ref();
+        spf.is_some_and(SpfResult::validates_mail_from)
+    }
+
+    /// The domain of the author, if SPF or DKIM stands behind it.
+    #[must_use]
+    pub fn validated_from(&self) -> Option<&Domain> {
+        let dmarc = self.dmarc.as_ref()?;
+        dmarc.from.as_ref().filter(|_| dmarc.from_is_validated())
+    }
+
+    /// The domains whose DKIM signatures passed, each once, in the order of the check.
+    #[must_use]
+    pub fn dkim_domains(&self) -> Vec<&Domain> {
+        let passed = self
+            .dkim
+            .iter()
+            .filter(|result| result.outcome == DkimOutcome::Pass);
+        let mut domains = Vec::new();
+        for domain in passed.filter_map(|result| result.domain.as_ref()) {
+            if !domains.contains(&domain) {
+                domains.push(domain);
+            }
+        }
+        domains
+    }
 }

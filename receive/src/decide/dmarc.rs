@@ -8,10 +8,8 @@ use postrider_smtp::{ForwardPath, ReversePath, server::Transaction};
 use super::{Policy, Refusal, Suspicion, Verdict};
 use crate::{
     checks::{
-        dkim::DkimOutcome,
         dmarc::{DmarcOutcome, DmarcPolicy, DmarcResult},
         results::AuthenticationResults,
-        spf::SpfResult,
     },
     facts::Facts,
 };
@@ -118,16 +116,12 @@ fn failed(
     }
 }
 
-/// A list passed the message on, and its domain stands behind that. RFC 9989 §7.4 asks not to refuse
-/// such mail. The message failed, so each pass is one of another domain than the author's.
+/// A list passed the message on, and its domain stands behind that. RFC 9989 §7.4 asks not to
+/// refuse such mail. The message failed, so each pass is one of another domain than the author's.
 fn is_of_list(results: &AuthenticationResults, facts: &Facts) -> bool {
     let header = facts.header.as_ref();
     let of_list = header.is_some_and(|header| header.has("List-Id") || header.has("List-Post"));
-    let spf = results.spf.as_ref();
-    let dkim = &results.dkim;
-    of_list
-        && (spf.is_some_and(SpfResult::validates_mail_from)
-            || dkim.iter().any(|one| one.outcome == DkimOutcome::Pass))
+    of_list && (results.mail_from_is_validated() || !results.dkim_domains().is_empty())
 }
 
 /// Mail for this recipient is never refused by a check of its author.

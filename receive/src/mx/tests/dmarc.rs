@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use postrider_queue::{Submission, SubmittedRecipient};
-use postrider_store::NewText;
+use postrider_store::{Arrival, Event, EventFilter, NewText, Order};
 
 use super::*;
 use crate::checks::dkim::tests::support::{ed25519, sign};
@@ -234,10 +234,8 @@ async fn postmaster_and_abuse_take_all_and_others_with_them_get_junk() {
     assert_eq!(bank.newest().await.0, "Junk");
 }
 
-/// A DSN whose author can't be verified, to the return address of a message that ann sent.
-#[tokio::test]
-async fn reports_to_a_fromid_are_taken() {
-    let bank = Bank::new(REJECT);
+/// Ann sends a message to `bob@bank.test`. The fromid of its return address is `order7`.
+async fn ann_sends(world: &World) {
     let submission = Submission {
         account: "ann".to_owned(),
         login: Some(Address::parse("ann+id@example.org").unwrap()),
@@ -265,8 +263,15 @@ async fn reports_to_a_fromid_are_taken() {
         list: String::new(),
         once: None,
     };
-    let added = bank.world.context.queue.add(submission).await.unwrap();
+    let added = world.context.queue.add(submission).await.unwrap();
     assert_eq!(added[0].from_id, "order7");
+}
+
+/// A DSN whose author can't be verified, to the return address of a message that ann sent.
+#[tokio::test]
+async fn reports_to_a_fromid_are_taken() {
+    let bank = Bank::new(REJECT);
+    ann_sends(&bank.world).await;
     let known = &["ann+order7@example.org"];
     let unknown = &["ann+order8@example.org"];
     let reply = bank.send("", unknown, FORGED).await;
@@ -286,4 +291,70 @@ async fn a_client_on_this_machine_may_forge() {
     assert!(text.contains("other.example.org; none\r\n"), "{text}");
     let question = Question::new("_dmarc.bank.test", RecordType::Txt);
     assert_eq!(bank.world.dns.asked(&question), 0);
+}
+
+#[tokio::test]
+async fn records_have_what_was_validated() {
+    let bank = Bank::new("v=DMARC1; p=none");
+    let name = "k._domainkey.xn--b-eha.test";
+    let key = Record::Txt(ed25519().record.clone().into());
+    bank.world.dns.add(name, key);
+    let by_others = signed("xn--b-eha.test", &signed("remote.test", FORGED));
+    let (forged, by_bank) = (by_others.clone(), signed("bank.test", FORGED));
+    let twice = signed("bank.test", &by_bank);
+    for (from, message, mail_from, msg_from, domains) in [
+        ("x@remote.test", FORGED, true, false, &[][..]),
+        (
+            "x@remote.test",
+            &*forged,
+            true,
+            false,
+            &["b\u{fc}.test", "remote.test"],
+        ),
+        ("x@other.test", &*twice, false, true, &["bank.test"]),
+        ("", &*by_bank, false, true, &["bank.test"]),
+        ("x@bank.test", MESSAGE, false, false, &[]),
+    ] {
+        let reply = bank.send(from, &["ann@example.org"], message).await;
+        assert!(reply.starts_with("250 "), "{reply}");
+        let (mail, _) = bank.world.mails().await.pop().unwrap();
+        let Arrival {
+            mail_from_validated,
+            msg_from_validated,
+            dkim_domains,
+            ..
+        } = mail.smtp.unwrap();
+        let found = (mail_from_validated, msg_from_validated, dkim_domains);
+        let domains: Vec<String> = domains.iter().map(ToString::to_string).collect();
+        assert_eq!(found, (mail_from, msg_from, domains), "{from}");
+    }
+}
+
+#[tokio::test]
+async fn a_complaint_counts_if_its_author_is_validated() {
+    let statics = "[policy]\ntrusted_reporters = [\"remote.test\"]\n";
+    let bank = Bank::with(statics, REJECT);
+    ann_sends(&bank.world).await;
+    let complaint = "From: fbl@remote.test\r\nSubject: FW: hi\r\nMIME-Version: 1.0\r\n\
+        Content-Type: multipart/report; report-type=feedback-report; boundary=b\r\n\r\n\
+        --b\r\nContent-Type: text/plain\r\n\r\nA complaint.\r\n\
+        --b\r\nContent-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\n\
+        User-Agent: fbl/1\r\nVersion: 1\r\nOriginal-Rcpt-To: <bob@bank.test>\r\n\r\n\
+        --b\r\nContent-Type: text/rfc822-headers\r\n\r\n\
+        Message-ID: <1@example.org>\r\n\r\n--b--\r\n";
+    for (sender, suppresses) in [("x@other.test", false), ("x@remote.test", true)] {
+        let reply = bank.send(sender, &["abuse@example.org"], complaint).await;
+        assert!(reply.starts_with("250 "), "{reply}");
+        let filter = EventFilter {
+            account: Some("ann".into()),
+            ..EventFilter::default()
+        };
+        let store = &bank.world.context.store;
+        let page = store.list_events(&filter, None, Order::Descending, 1).await;
+        let last = &page.unwrap().items[0].told;
+        assert_eq!(
+            (last.event, last.suppressing),
+            (Event::Complained, suppresses)
+        );
+    }
 }
