@@ -221,6 +221,13 @@ static GENERAL: &[Key] = &[
             report: nothing but an entry in Authentication-Results.",
     ),
     key(
+        "policy.arc_trusted_sealers",
+        List(&Domain),
+        Value("[]"),
+        "Domains of servers that pass mail on and are believed: mail that fails the DMARC check is \
+            taken if their ARC seals say that it passed before.",
+    ),
+    key(
         "policy.greylist",
         Bool,
         Value("true"),

@@ -624,6 +624,8 @@ pub struct Delivery {
 pub struct Policy {
     /// What becomes of mail that fails the DMARC check.
     pub dmarc: DmarcHandling,
+    /// The domains whose ARC seals are believed.
+    pub arc_trusted_sealers: Vec<Domain>,
     /// Whether the first attempt of a doubtful stranger is refused with a temporary error.
     pub greylist: bool,
     /// How long a doubtful stranger waits for the reply.

@@ -132,7 +132,9 @@ impl MxSession {
             .await?;
         self.facts.authentication = Some(match self.checks.take() {
             Some(checks) => {
-                let results = checks.results(&text.body_hashes).await;
+                let trusted = &self.context.statics.policy.arc_trusted_sealers;
+                let now = self.context.clock.now();
+                let results = checks.results(&text.body_hashes, trusted, now).await;
                 results.ok_or_else(no_message_reply)?
             }
             None => AuthenticationResults::default(),
@@ -202,7 +204,8 @@ fn read_header(
     decide(Stage::Header, facts, &context.policy(Role::Mx, &config)).into_result()?;
     let now = context.clock.now();
     let needs = checks.as_mut().map(|checks| {
-        let read = || checks.header(section, now);
+        let trusted = &context.statics.policy.arc_trusted_sealers;
+        let read = || checks.header(section, trusted, now);
         long_work(section.len(), read)
     });
     let needs = needs.unwrap_or_default();

@@ -82,6 +82,7 @@ fn defaults_of_postrider_conf() {
     assert_eq!(delivery.slow_connections, 100);
     assert_eq!(config.store.segment_size, Size(64 << 20));
     assert_eq!(config.policy.dmarc, DmarcHandling::Enforce);
+    assert!(config.policy.arc_trusted_sealers.is_empty());
     assert!(config.policy.greylist);
     assert_eq!(config.policy.first_time_sender_delay, MINUTE / 4);
     assert_eq!(

@@ -4,15 +4,16 @@
 //! |---|---|
 //! | MAIL | iprev and SPF |
 //! | the header section is whole | the questions for the keys of its signatures |
-//! | the end of the text | the comparison of the signatures, then DMARC |
+//! | the end of the text | the comparison of the signatures, then DMARC, then ARC |
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use postrider_smtp::{Domain, ReversePath, server::Client};
 use postrider_store::Time;
 
 use super::{
+    arc::{ArcChain, ArcResult},
     background::Background,
     dkim::{BodyForms, BodyHashes, DkimCheck, DkimOutcome, DkimResult, HeaderFields, Keys},
     dmarc::{DmarcInput, dmarc},
@@ -26,12 +27,15 @@ use super::{
 #[derive(Debug)]
 pub(crate) struct MessageChecks {
     questions: Questions,
+    client: IpAddr,
     early: EarlyChecks,
     /// The domain of the From field. None before the header section is whole, and without exactly
     /// one domain.
     from: Option<Domain>,
     /// None before the header section is whole, and without signatures.
     signatures: Option<Signatures>,
+    /// None before the header section is whole, and without a seal of a trusted domain.
+    arc: Option<ArcChain>,
 }
 
 /// The signatures of a message.
@@ -60,36 +64,49 @@ impl MessageChecks {
         Some(Self {
             early: early_checks(&questions, client, reverse_path)?,
             questions,
+            client: client.remote.ip(),
             from: None,
             signatures: None,
+            arc: None,
         })
     }
 
     /// Takes the whole header section, as it came. A signature may cover fields that are removed
-    /// later.
-    pub(crate) fn header(&mut self, section: &Bytes, now: Time) -> Needs {
+    /// later. An ARC chain counts only with a seal of a trusted domain.
+    pub(crate) fn header(&mut self, section: &Bytes, trusted: &[Domain], now: Time) -> Needs {
         self.from = from_domain(section);
         let fields = Arc::new(HeaderFields::new(section.clone()));
-        let dkim = DkimCheck::new(fields, self.from.as_ref(), now);
-        if dkim.is_empty() {
-            return Needs::default();
+        if !trusted.is_empty() {
+            let chain = ArcChain::new(Arc::clone(&fields));
+            let is_trusted = chain.sealers().any(|sealer| trusted.contains(sealer));
+            self.arc = is_trusted.then_some(chain);
         }
+        let dkim = DkimCheck::new(fields, self.from.as_ref(), now);
+        let arc_forms = self.arc.as_ref().map(ArcChain::body_forms);
+        let is_kept = self.arc.is_some() || !dkim.is_empty();
         let needs = Needs {
-            body_forms: dkim.body_forms(),
-            kept: section.len(),
+            body_forms: dkim.body_forms().and(arc_forms.unwrap_or_default()),
+            kept: if is_kept { section.len() } else { 0 },
         };
-        let dkim = Arc::new(dkim);
-        // The time that the text took so far is no time of these questions.
-        let questions = self.questions.renewed();
-        let check = Arc::clone(&dkim);
-        let keys = Background::start(async move { check.keys(&questions).await });
-        self.signatures = Some(Signatures { dkim, keys });
+        if !dkim.is_empty() {
+            let dkim = Arc::new(dkim);
+            // The time that the text took so far is no time of these questions.
+            let questions = self.questions.renewed();
+            let check = Arc::clone(&dkim);
+            let keys = Background::start(async move { check.keys(&questions).await });
+            self.signatures = Some(Signatures { dkim, keys });
+        }
         needs
     }
 
     /// Waits for the results of a message with this body. All questions that are open now, or asked
     /// from now on, end at one deadline at the latest. None if a check broke off.
-    pub(crate) async fn results(self, body: &BodyHashes) -> Option<AuthenticationResults> {
+    pub(crate) async fn results(
+        self,
+        body: &BodyHashes,
+        trusted: &[Domain],
+        now: Time,
+    ) -> Option<AuthenticationResults> {
         let questions = self.questions.renewed();
         let (iprev, spf) = self.early.result().await?;
         let dkim = match self.signatures {
@@ -107,7 +124,19 @@ impl MessageChecks {
             dkim_unanswered: &with(DkimOutcome::TempError),
         };
         let dmarc = dmarc(&questions, input).await;
+        // Last, so that a long chain takes no questions from the others.
+        let (mut arc, mut arc_vouches) = (None, None);
+        if let Some(chain) = &self.arc {
+            let result = chain.verify(&questions, body, now).await;
+            arc_vouches = vouches(chain, &result, self.from.as_ref(), trusted);
+            arc = Some(ArcResult {
+                remote_ip: Some(self.client),
+                ..result
+            });
+        }
         Some(AuthenticationResults {
+            arc,
+            arc_vouches,
             iprev: Some(iprev),
             spf: Some(spf),
             dkim,
@@ -115,6 +144,21 @@ impl MessageChecks {
             ..AuthenticationResults::default()
         })
     }
+}
+
+/// The trusted domain that says by its seal that a message of this author passed. SPF and DKIM count
+/// for the very domain of the author.
+fn vouches(
+    chain: &ArcChain,
+    result: &ArcResult,
+    from: Option<&Domain>,
+    trusted: &[Domain],
+) -> Option<Domain> {
+    let from = from?;
+    let is_trusted = |sealer: &Domain| trusted.contains(sealer);
+    let set = chain.vouching_set(result, from, &is_trusted, &|domain| domain == from)?;
+    let index = usize::try_from(set).ok()?.checked_sub(1)?;
+    chain.sealers().nth(index).cloned()
 }
 
 impl Signatures {

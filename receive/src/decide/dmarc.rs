@@ -93,6 +93,13 @@ fn failed(
     let junk = Verdict::Junk(Suspicion::DmarcFail);
     match (dmarc.policy, handling) {
         (None | Some(DmarcPolicy::None), _) => Judged::plain(Verdict::Accept),
+        _ if results.arc_vouches.is_some() => Judged {
+            verdict: Verdict::Accept,
+            differs: results
+                .arc_vouches
+                .as_ref()
+                .map(|sealer| format!("none: {} saw it pass", sealer.ascii()).into()),
+        },
         (_, DmarcHandling::Report) => {
             Judged::differing(Verdict::Accept, "none: this server only reports")
         }

@@ -140,6 +140,18 @@ fn a_list_needs_a_domain_that_stands_behind_it() {
 }
 
 #[test]
+fn a_trusted_server_that_saw_it_pass_overrides_a_failure() {
+    for policy in [Quarantine, Reject] {
+        let mut checked = Checked::new(dmarc(Fail, Some(policy)));
+        checked.results().arc_vouches = Some(domain("list.test"));
+        checked.check("ok", "none: list.test saw it pass");
+    }
+    let mut checked = Checked::new(dmarc(Fail, Some(Nothing)));
+    checked.results().arc_vouches = Some(domain("list.test"));
+    checked.check("ok", "");
+}
+
+#[test]
 fn some_recipients_take_all_mail() {
     for to in [
         ForwardPath::Postmaster,

@@ -6,7 +6,10 @@ use postrider_queue::{Submission, SubmittedRecipient};
 use postrider_store::{Arrival, Event, EventFilter, NewText, Order};
 
 use super::*;
-use crate::checks::dkim::tests::support::{ed25519, sign};
+use crate::checks::{
+    arc::tests::seal_as,
+    dkim::tests::support::{ed25519, sign},
+};
 
 /// Mail of `bank.test`, whose owner publishes this record. The client may send for `remote.test`.
 struct Bank {
@@ -356,5 +359,39 @@ async fn a_complaint_counts_if_its_author_is_validated() {
             (last.event, last.suppressing),
             (Event::Complained, suppresses)
         );
+    }
+}
+
+#[tokio::test]
+async fn the_seal_of_a_trusted_server_is_believed() {
+    let trusted = "[policy]\narc_trusted_sealers = [\"s1.test\"]\n";
+    let (pass, fail) = (
+        "mx.test; dmarc=pass header.from=bank.test",
+        "mx.test; dmarc=fail header.from=bank.test",
+    );
+    let key = Question::new("k._domainkey.s1.test", RecordType::Txt);
+    for (statics, sealer, reported, expected, verified) in [
+        (trusted, "s1.test", pass, "250 ", true),
+        (trusted, "s1.test", fail, REFUSED, true),
+        (trusted, "s2.test", pass, REFUSED, false),
+        ("", "s1.test", pass, REFUSED, false),
+    ] {
+        let bank = Bank::with(statics, REJECT);
+        let record = Record::Txt(ed25519().record.clone().into());
+        bank.world.dns.add(key.name(), record);
+        let sealed = seal_as(FORGED, ed25519(), sealer, reported).await.unwrap();
+        bank.check(&sealed, expected).await;
+        assert_eq!(bank.world.dns.asked(&key) > 0, verified, "{sealer}");
+        if expected == "250 " {
+            let (mailbox, result) = bank.newest().await;
+            let why = "dmarc=fail (none: s1.test saw it pass) header.from=bank.test \
+                       policy.dmarc=reject";
+            assert_eq!((&*mailbox, &*result), ("Inbox", why));
+            let (_, text) = bank.world.mails().await.pop().unwrap();
+            let passed = "\tarc=pass header.oldest-pass=0 smtp.remote-ip=192.0.2.7;\r\n";
+            assert!(text.contains(passed), "{text}");
+            let changed = sealed.replace("Pay.", "Pay!");
+            bank.check(&changed, REFUSED).await;
+        }
     }
 }
