@@ -482,8 +482,7 @@ static ACCOUNT: &[Key] = &[
         Text,
         Value("\"Junk\""),
         "The mailbox for junk.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.no_custom_password",
         Bool,

@@ -12,7 +12,7 @@ use crate::{
         },
         Section, key,
     },
-    values::{LogFormat, LogLevel, ReportsTls, StoreEngine, TsigAlgorithm},
+    values::{DmarcHandling, LogFormat, LogLevel, ReportsTls, StoreEngine, TsigAlgorithm},
 };
 
 pub(crate) static SECTIONS: &[Section] = &[
@@ -213,6 +213,21 @@ static GENERAL: &[Key] = &[
     )
     .range("0", "100000"),
     key(
+        "policy.dmarc",
+        Word(DmarcHandling::WORDS),
+        Value("\"enforce\""),
+        "What becomes of incoming mail that fails the DMARC check. enforce: what the owner of the \
+            author's domain wants. junk: what the owner wants refused goes to the junk mailbox. \
+            report: nothing but an entry in Authentication-Results.",
+    ),
+    key(
+        "policy.arc_trusted_sealers",
+        List(&Domain),
+        Value("[]"),
+        "Domains of servers that pass mail on and are believed: mail that fails the DMARC check is \
+            taken if their ARC seals say that it passed before.",
+    ),
+    key(
         "policy.greylist",
         Bool,
         Value("true"),
@@ -232,10 +247,9 @@ static GENERAL: &[Key] = &[
         "policy.trusted_reporters",
         List(&Domain),
         Value("[]"),
-        "Domains whose complaints (ARF) suppress a recipient. A complaint counts only if the \
-            domain is authenticated.",
-    )
-    .later(),
+        "Domains whose complaints (ARF) suppress a recipient. A complaint counts only if SPF or \
+            DKIM stands behind the domain of its From field.",
+    ),
     key(
         "default_mailboxes",
         List(&Text),

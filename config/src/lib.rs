@@ -88,9 +88,9 @@ pub use statics::{
     Transport, TransportAuth, WebhookConfig,
 };
 pub use values::{
-    Canonicalization, DestinationAddress, DkimAlgorithm, DkimHash, DomainPattern, FailureDsn,
-    LogFormat, LogLevel, Mechanism, MtaStsMode, Network, Pattern, ReportsTls, StoreEngine,
-    TlsVersion, TsigAlgorithm, WebhookEvent, WebhookSecret,
+    Canonicalization, DestinationAddress, DkimAlgorithm, DkimHash, DmarcHandling, DomainPattern,
+    FailureDsn, LogFormat, LogLevel, Mechanism, MtaStsMode, Network, Pattern, ReportsTls,
+    StoreEngine, TlsVersion, TsigAlgorithm, WebhookEvent, WebhookSecret,
 };
 pub use watch::{Outcome, ReadAgain, Watcher};
 

@@ -20,7 +20,7 @@ use crate::{
         OutgoingTls, PerDestination, Policy, Postmaster, QueueConfig, Reports, ResolverConfig,
         Smarthost, SmtpClient, Socks, Static, StoreConfig, Transport, TransportAuth, WebhookConfig,
     },
-    values::{LogFormat, LogLevel, ReportsTls, StoreEngine, missing_domain},
+    values::{DmarcHandling, LogFormat, LogLevel, ReportsTls, StoreEngine, missing_domain},
 };
 
 impl Static {
@@ -145,6 +145,8 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
             slow_connections: delivery.get("slow_connections"),
         },
         policy: Policy {
+            dmarc: policy.opt("dmarc").unwrap_or(DmarcHandling::Enforce),
+            arc_trusted_sealers: policy.set("arc_trusted_sealers"),
             greylist: policy.get("greylist"),
             first_time_sender_delay: policy.get("first_time_sender_delay"),
             trusted_reporters: policy.set("trusted_reporters"),

@@ -16,9 +16,9 @@ use crate::{
     quantity::Size,
     schema::Kind,
     values::{
-        Canonicalization, DkimAlgorithm, DkimHash, DomainPattern, FailureDsn, LogFormat, LogLevel,
-        Mechanism, MtaStsMode, Network, Pattern, ReportsTls, StoreEngine, TlsVersion,
-        TsigAlgorithm, WebhookEvent, parse_address, parse_domain,
+        Canonicalization, DkimAlgorithm, DkimHash, DmarcHandling, DomainPattern, FailureDsn,
+        LogFormat, LogLevel, Mechanism, MtaStsMode, Network, Pattern, ReportsTls, StoreEngine,
+        TlsVersion, TsigAlgorithm, WebhookEvent, parse_address, parse_domain,
     },
 };
 
@@ -230,6 +230,7 @@ word!(
     LogFormat,
     TlsVersion,
     StoreEngine,
+    DmarcHandling,
     Mechanism,
     DkimAlgorithm,
     DkimHash,

@@ -14,7 +14,7 @@ use crate::{
     dns_update::DnsUpdate,
     hooks::{Hook, Milter},
     quantity::Size,
-    values::{LogFormat, LogLevel, Mechanism, ReportsTls, StoreEngine, TlsVersion},
+    values::{DmarcHandling, LogFormat, LogLevel, Mechanism, ReportsTls, StoreEngine, TlsVersion},
 };
 
 /// `postrider.conf`. Fields have the names of its keys. Paths are resolved against the file's
@@ -622,6 +622,10 @@ pub struct Delivery {
 /// `policy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
+    /// What becomes of mail that fails the DMARC check.
+    pub dmarc: DmarcHandling,
+    /// The domains whose ARC seals are believed.
+    pub arc_trusted_sealers: Vec<Domain>,
     /// Whether the first attempt of a doubtful stranger is refused with a temporary error.
     pub greylist: bool,
     /// How long a doubtful stranger waits for the reply.

@@ -53,6 +53,18 @@ words! {
 }
 
 words! {
+    /// What becomes of incoming mail that fails the DMARC check of its author's domain.
+    DmarcHandling {
+        /// What the owner of the domain wants.
+        Enforce = "enforce",
+        /// As `enforce`, but what the owner wants refused goes to the junk mailbox.
+        Junk = "junk",
+        /// Nothing; the result is only reported.
+        Report = "report",
+    }
+}
+
+words! {
     /// A SASL mechanism for a login at a next hop.
     Mechanism {
         /// RFC 4616.

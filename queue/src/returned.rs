@@ -117,7 +117,9 @@ impl Queue {
         reading: impl Future<Output = &'r Reading> + Send,
         returned: &mut ReturnEffects,
     ) -> Result<bool, StoreError> {
-        let by_id = self.by_from_id(config, arrived).await?;
+        let by_id = self
+            .by_from_id(config, arrived.account, arrived.rcpt_to)
+            .await?;
         let abuse = is_for_complaints(arrived.rcpt_to);
         let null = *arrived.reverse_path == ReversePath::Null;
         if by_id.is_none() && !abuse && !null && !arrived.report {
@@ -139,15 +141,32 @@ impl Queue {
         }
     }
 
-    /// The message whose reverse-path is the address that this mail came to.
+    /// Whether the address is the reverse-path of a message that its account sent, by a fromid.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn is_return_address(
+        &self,
+        config: &Dynamic,
+        address: &Address,
+    ) -> Result<bool, StoreError> {
+        let Some(account) = config.lookup(address).and_then(|found| found.account()) else {
+            return Ok(false);
+        };
+        let message = self.by_from_id(config, account, address).await?;
+        Ok(message.is_some())
+    }
+
+    /// The message of an account whose reverse-path is the address that a mail came to.
     async fn by_from_id(
         &self,
         config: &Dynamic,
-        arrived: &Arrived<'_>,
+        account: &str,
+        rcpt_to: &Address,
     ) -> Result<Option<Queued>, StoreError> {
-        let found = config.lookup(arrived.rcpt_to);
+        let found = config.lookup(rcpt_to);
         let id = found.and_then(|found| found.tail).unwrap_or_default();
-        self.with_from_id(id, arrived.account).await
+        self.with_from_id(id, account).await
     }
 
     /// The message of an account with this fromid.

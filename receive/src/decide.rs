@@ -4,15 +4,20 @@
 //! test is a table, and the answer to "why was this mail refused" is the [`Refusal`] itself. Each
 //! refusal has one reply, in [`Refusal::reply`].
 
+mod dmarc;
+#[cfg(test)]
+mod tests;
+
 use std::{borrow::Cow, time::Duration};
 
 use postrider_config::{Dynamic, Static};
 use postrider_queue::simulate;
 use postrider_smtp::{
-    Address, EnhancedCode, ForwardPath, Host, LocalPart, Reply, ReplyCode, ReversePath,
+    Address, Domain, EnhancedCode, ForwardPath, Host, LocalPart, Reply, ReplyCode, ReversePath,
     server::{MailFrom, RcptTo, Transaction},
 };
 
+pub(crate) use self::dmarc::judge;
 use crate::{
     checks,
     facts::{AuthorFault, Facts, LoginFacts, RecipientFacts, Resolution},
@@ -74,6 +79,8 @@ pub enum Stage<'a> {
 pub enum Verdict {
     /// The session goes on; at the end of the text the message is stored.
     Accept,
+    /// At the end of the text the message is stored in the junk mailboxes.
+    Junk(Suspicion),
     /// The client gets the reply of this refusal.
     Refuse(Refusal),
 }
@@ -85,8 +92,31 @@ impl Verdict {
     /// The reply of the refusal.
     pub fn into_result(self) -> Result<(), Reply> {
         match self {
-            Self::Accept => Ok(()),
+            Self::Accept | Self::Junk(_) => Ok(()),
             Self::Refuse(refusal) => Err(refusal.reply()),
+        }
+    }
+}
+
+/// Why a message goes to the junk mailboxes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suspicion {
+    /// The message does not have exactly one From field of one domain.
+    FromUnclear,
+    /// The message failed the DMARC check.
+    DmarcFail,
+    /// The DMARC check has no answer of DNS for now.
+    NoAnswer,
+}
+
+impl Suspicion {
+    /// The reason in words, for the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FromUnclear => "not exactly one From of one domain",
+            Self::DmarcFail => "DMARC failed",
+            Self::NoAnswer => "no answer about DMARC",
         }
     }
 }
@@ -138,6 +168,17 @@ pub enum Refusal {
     NoMember(Address),
     /// The message came through too many servers.
     MailLoop,
+    /// The message does not have exactly one From field of one domain.
+    FromUnclear,
+    /// The message failed the DMARC check, and the owner of the author's domain wants it refused.
+    DmarcFail {
+        /// The domain with the policy.
+        domain: String,
+        /// What failed.
+        reason: String,
+    },
+    /// The DMARC check of this author's domain has no answer of DNS for now.
+    DmarcNoAnswer(Domain),
     /// All mailboxes of the recipients were removed since RCPT.
     MailboxGone,
     /// An address asked localserve for this failure.
@@ -152,7 +193,12 @@ pub fn decide(stage: Stage<'_>, facts: &Facts, policy: &Policy<'_>) -> Verdict {
         Stage::Mail(mail) => refuse_mail(mail, facts, policy),
         Stage::Rcpt(rcpt, recipient) => refuse_rcpt(rcpt, recipient, policy),
         Stage::Header => refuse_header(facts, policy),
-        Stage::End(transaction) => refuse_end(transaction, facts, policy),
+        Stage::End(transaction) => {
+            if let Some(refusal) = refuse_end(transaction, facts, policy) {
+                return Verdict::Refuse(refusal);
+            }
+            return judge(transaction, facts, policy).verdict;
+        }
     };
     refusal.map_or(Verdict::Accept, Verdict::Refuse)
 }
@@ -322,9 +368,12 @@ impl Refusal {
             ),
             Self::LoginDisabled(_) => (Code::ACCOUNT_DISABLED, Enhanced::ACCOUNT_DISABLED),
             Self::LoginRequired => (Code::AUTHENTICATION_REQUIRED, Enhanced::SECURITY),
-            Self::SenderNotAllowed(_) | Self::NameOfAnother(_) | Self::NotLocal(_) => {
-                (Code::MAILBOX_UNAVAILABLE, Enhanced::NOT_AUTHORIZED)
-            }
+            Self::SenderNotAllowed(_)
+            | Self::NameOfAnother(_)
+            | Self::NotLocal(_)
+            | Self::DmarcFail { .. } => (Code::MAILBOX_UNAVAILABLE, Enhanced::NOT_AUTHORIZED),
+            Self::DmarcNoAnswer(_) => (Code::LOCAL_ERROR, Enhanced::NOT_AUTHORIZED),
+            Self::FromUnclear => (Code::TRANSACTION_FAILED, Enhanced::CONTENT),
             Self::AuthorUnclear(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::CONTENT),
             Self::PostmasterWithoutDomain => {
                 (Code::MAILBOX_UNAVAILABLE, Enhanced::BAD_RECIPIENT_SYNTAX)
@@ -375,6 +424,16 @@ impl Refusal {
             Self::NoMember(address) => {
                 return format!("no member of {address} takes mail now").into();
             }
+            Self::DmarcFail { domain, reason } => {
+                return format!("rejected per DMARC policy of {domain}: {reason}").into();
+            }
+            Self::DmarcNoAnswer(domain) => {
+                return format!(
+                    "there is no answer about the DMARC policy of {domain} just now, try again later"
+                )
+                .into();
+            }
+            Self::FromUnclear => "exactly one From is needed",
             Self::LoginElsewhere => "logins are for submission, on another port",
             Self::BadCredentials => "wrong user or password",
             Self::PasswordTooWeak => {
@@ -399,6 +458,3 @@ fn destination_reply(code: u16, text: &str) -> Reply {
     };
     reply(code, EnhancedCode::MAILBOX_DISABLED, text)
 }
-
-#[cfg(test)]
-mod tests;

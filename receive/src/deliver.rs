@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::{
     SessionContext,
-    checks::spf::SpfResult,
+    checks::results::AuthenticationResults,
     decide::Policy,
     facts::{Facts, Mailbox, RecipientFacts, Resolution},
     intake::ReceivedText,
@@ -127,6 +127,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) text: &'a ReceivedText,
     /// The fields that stand before the text in each mailbox.
     pub(crate) top: &'a Top,
+    /// Each account gets the message in its junk mailbox.
+    pub(crate) junk: bool,
 }
 
 impl SessionContext {
@@ -145,14 +147,19 @@ impl SessionContext {
             facts,
             text,
             top,
+            junk,
         } = incoming;
         let now = self.clock.now();
         let config = self.dynamic();
         let report = facts.header.as_ref().is_some_and(Header::is_report);
         let author = facts.header.as_ref().and_then(Header::from);
         let results = facts.authentication.as_ref();
-        let spf = results.and_then(|results| results.spf.as_ref());
-        let mail_from_validated = spf.is_some_and(SpfResult::validates_mail_from);
+        let mail_from_validated =
+            results.is_some_and(AuthenticationResults::mail_from_is_validated);
+        let validated_from = results.and_then(AuthenticationResults::validated_from);
+        let dkim_domains = results.map(AuthenticationResults::dkim_domains);
+        let dkim_domains = dkim_domains.unwrap_or_default();
+        let dkim_domains: Vec<String> = dkim_domains.iter().map(|it| it.unicode()).collect();
         let reverse_path = &transaction.mail.reverse_path;
         let mut accept = Accept::default();
         let mut effects = ReturnEffects::default();
@@ -169,7 +176,11 @@ impl SessionContext {
                 let Some(account) = config.accounts.get(&target.account) else {
                     continue;
                 };
-                if !seen.insert(target) {
+                let mailbox = match junk {
+                    true => &account.junk_mailbox,
+                    false => &target.mailbox,
+                };
+                if !seen.insert((&target.account, mailbox)) {
                     continue;
                 }
                 let index = u32::try_from(accept.mails.len()).unwrap_or(u32::MAX);
@@ -178,8 +189,7 @@ impl SessionContext {
                     reverse_path,
                     rcpt_to: &rcpt_to,
                     report,
-                    // Nothing authenticates incoming mail yet.
-                    authenticated: None,
+                    authenticated: validated_from,
                 };
                 let is_told = match reported.get(target.account.as_str()) {
                     Some(is_told) => *is_told,
@@ -194,7 +204,7 @@ impl SessionContext {
                 reported.insert(&target.account, is_told);
                 let mail = NewMail {
                     account: target.account.clone(),
-                    mailbox: target.mailbox.clone(),
+                    mailbox: mailbox.clone(),
                     top: top.clone(),
                     text: TextSource::New,
                     size: top.len() + text.size,
@@ -206,8 +216,8 @@ impl SessionContext {
                         rcpt_to: rcpt_to.clone(),
                         msg_from: author.cloned(),
                         mail_from_validated,
-                        msg_from_validated: false,
-                        dkim_domains: Vec::new(),
+                        msg_from_validated: validated_from.is_some(),
+                        dkim_domains: dkim_domains.clone(),
                         remote_ip: Some(client.remote.ip().to_canonical()),
                     }),
                 };

@@ -25,6 +25,8 @@ pub struct Facts {
     pub author: Option<Result<Author, AuthorFault>>,
     /// The results of the checks of an incoming message. None before the end of its text.
     pub authentication: Option<AuthenticationResults>,
+    /// The message is a report, and a recipient is the return address of a message that we sent.
+    pub answers_our_mail: bool,
 }
 
 impl Facts {
@@ -34,6 +36,7 @@ impl Facts {
         self.header = None;
         self.author = None;
         self.authentication = None;
+        self.answers_our_mail = false;
     }
 }
 

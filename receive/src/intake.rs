@@ -2,7 +2,8 @@
 //!
 //! [`Intake`] holds the header section until it is complete. Then the session reads it, and may add
 //! missing fields or replace it: this is the one change of a text. The rest of the text streams
-//! through. A text without a blank line is all header section.
+//! through, and is hashed for the checks of signatures. A text without a blank line is all header
+//! section.
 //!
 //! The bytes in memory are covered by a [`TextShare`]. Without one, a header section is refused,
 //! and the rest of a text goes to its file at once.
@@ -10,7 +11,11 @@
 use bytes::{Bytes, BytesMut};
 use postrider_store::{NewText, StoreError, TextWriter};
 
-use crate::memory::TextShare;
+use crate::{
+    checks::dkim::{BodyForms, BodyHasher, BodyHashes},
+    memory::TextShare,
+    work::long_work,
+};
 
 /// Writes one message into the store.
 #[derive(Debug)]
@@ -21,6 +26,10 @@ pub struct Intake {
     in_header: bool,
     header_max: u64,
     eight_bit: bool,
+    /// None: no signature asks for a hash of the body.
+    hasher: Option<BodyHasher>,
+    /// The bytes that the checks hold of the header section.
+    kept: usize,
     memory: TextShare,
 }
 
@@ -48,6 +57,10 @@ pub struct HeaderEdit {
     pub added: Vec<u8>,
     /// The new header section. None keeps the section as it is.
     pub section: Option<Vec<u8>>,
+    /// The forms in which the body is hashed.
+    pub body_forms: BodyForms,
+    /// The bytes of the header section that stay in memory until the end of the text.
+    pub kept: usize,
 }
 
 /// A complete text that is ready to be stored.
@@ -59,6 +72,8 @@ pub struct ReceivedText {
     pub size: u64,
     /// It has bytes above 127.
     pub eight_bit: bool,
+    /// The hashes of its body, in the forms of [`HeaderEdit::body_forms`].
+    pub body_hashes: BodyHashes,
 }
 
 impl Intake {
@@ -72,6 +87,8 @@ impl Intake {
             in_header: true,
             header_max,
             eight_bit: false,
+            hasher: None,
+            kept: 0,
             memory,
         }
     }
@@ -84,9 +101,10 @@ impl Intake {
     pub async fn write<E: From<IntakeError>>(
         &mut self,
         chunk: &[u8],
-        edit: impl FnOnce(&[u8]) -> Result<HeaderEdit, E>,
+        edit: impl FnOnce(&Bytes) -> Result<HeaderEdit, E>,
     ) -> Result<(), E> {
         if !self.in_header {
+            self.hash(chunk);
             return Ok(self.pass(chunk).await?);
         }
         if !self.memory.cover(self.header.len() + chunk.len()).await {
@@ -99,6 +117,8 @@ impl Intake {
             Some(end) => {
                 let rest = self.header.split_off(end);
                 self.pass_header(edit).await?;
+                // The body begins behind the CRLF of the blank line.
+                self.hash(rest.get(2..).unwrap_or_default());
                 Ok(self.pass(&rest).await?)
             }
             None if self.header.len() as u64 > self.header_max => {
@@ -111,20 +131,28 @@ impl Intake {
         }
     }
 
+    /// Hashes a piece of the body.
+    fn hash(&mut self, piece: &[u8]) {
+        if let Some(hasher) = &mut self.hasher {
+            long_work(piece.len(), || hasher.write(piece));
+        }
+    }
+
     /// Passes a piece of the rest to the store.
     async fn pass(&mut self, piece: &[u8]) -> Result<(), IntakeError> {
-        let covered = self.memory.try_cover(self.writer.buffered() + piece.len());
+        let held = self.kept + self.writer.buffered() + piece.len();
+        let covered = self.memory.try_cover(held);
         self.put(piece).await?;
         if !covered {
             self.writer.release().await?;
-            self.memory.free();
+            self.memory.keep(self.kept);
         }
         Ok(())
     }
 
     async fn pass_header<E: From<IntakeError>>(
         &mut self,
-        edit: impl FnOnce(&[u8]) -> Result<HeaderEdit, E>,
+        edit: impl FnOnce(&Bytes) -> Result<HeaderEdit, E>,
     ) -> Result<(), E> {
         self.in_header = false;
         let header: Bytes = self.header.split().freeze();
@@ -135,6 +163,9 @@ impl Intake {
             .into());
         }
         let edit = edit(&header)?;
+        let is_hashed = edit.body_forms != BodyForms::default();
+        self.hasher = is_hashed.then(|| BodyHasher::new(edit.body_forms));
+        self.kept = edit.kept;
         self.put(&edit.added).await?;
         Ok(self.put(edit.section.as_deref().unwrap_or(&header)).await?)
     }
@@ -152,7 +183,7 @@ impl Intake {
     /// As [`Self::write`].
     pub async fn finish<E: From<IntakeError>>(
         mut self,
-        edit: impl FnOnce(&[u8]) -> Result<HeaderEdit, E>,
+        edit: impl FnOnce(&Bytes) -> Result<HeaderEdit, E>,
     ) -> Result<(ReceivedText, TextShare), E> {
         if self.in_header {
             self.pass_header(edit).await?;
@@ -163,6 +194,7 @@ impl Intake {
             text,
             size,
             eight_bit: self.eight_bit,
+            body_hashes: self.hasher.map(BodyHasher::finish).unwrap_or_default(),
         };
         Ok((text, self.memory))
     }
@@ -194,7 +226,7 @@ mod tests {
         TextMemory::new(1 << 20).share([192, 0, 2, 1].into())
     }
 
-    fn unchanged(_: &[u8]) -> Result<HeaderEdit, IntakeError> {
+    fn unchanged(_: &Bytes) -> Result<HeaderEdit, IntakeError> {
         Ok(HeaderEdit::default())
     }
 
@@ -202,11 +234,11 @@ mod tests {
         let store = Store::memory();
         let mut intake = Intake::new(store.text_writer(), 1000, share());
         let mut seen = Vec::new();
-        let mut on_top = |header: &[u8]| {
+        let mut on_top = |header: &Bytes| {
             seen = header.to_vec();
             Ok::<_, IntakeError>(HeaderEdit {
                 added: b"Added: 1\r\n".to_vec(),
-                section: None,
+                ..HeaderEdit::default()
             })
         };
         for chunk in text.chunks(split) {
@@ -238,6 +270,72 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[tokio::test]
+    async fn the_body_is_hashed_in_the_forms_that_are_asked_for() {
+        let forms = BodyForms {
+            simple: true,
+            relaxed: false,
+        };
+        for (text, body) in [
+            ("A: b\r\n\r\nbody\r\n\r\nmore\r\n", "body\r\n\r\nmore\r\n"),
+            ("A: b\r\n\r\n", ""),
+            ("A: b\r\n", ""),
+            ("\r\nbody\r\n", "body\r\n"),
+            ("\r\n\r\n\r\nbody\r\n", "\r\n\r\nbody\r\n"),
+        ] {
+            let mut expected = BodyHasher::new(forms);
+            expected.write(body.as_bytes());
+            let expected = expected.finish();
+            for split in 1..=text.len() {
+                let store = Store::memory();
+                let mut intake = Intake::new(store.text_writer(), 1000, share());
+                let edit = |_: &Bytes| {
+                    Ok::<_, IntakeError>(HeaderEdit {
+                        added: b"Added: 1\r\n".to_vec(),
+                        body_forms: forms,
+                        ..HeaderEdit::default()
+                    })
+                };
+                for chunk in text.as_bytes().chunks(split) {
+                    intake.write(chunk, edit).await.unwrap();
+                }
+                let (taken, _memory) = intake.finish(edit).await.unwrap();
+                assert_eq!(taken.body_hashes, expected, "{text:?} by {split}");
+            }
+        }
+    }
+
+    /// A section that the checks hold counts until the end, also if the text goes to a file.
+    #[tokio::test]
+    async fn a_kept_section_takes_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Options::new(folder.path())).unwrap();
+        let memory = TextMemory::new(1 << 20);
+        let section = format!("A: {}\r\n\r\n", "b".repeat(200_000));
+        let keep = |section: &Bytes| {
+            Ok::<_, IntakeError>(HeaderEdit {
+                kept: section.len(),
+                ..HeaderEdit::default()
+            })
+        };
+        let mut intake = Intake::new(
+            store.text_writer(),
+            1 << 20,
+            memory.share([192, 0, 2, 1].into()),
+        );
+        intake.write(section.as_bytes(), keep).await.unwrap();
+        // A network has 256 KiB, and the section takes them.
+        let mut other = memory.share([192, 0, 2, 1].into());
+        for _ in 0..30 {
+            intake.write(&[b'x'; 10_000], keep).await.unwrap();
+            assert!(!other.try_cover(FREE + 1));
+        }
+        let (taken, held) = intake.finish(keep).await.unwrap();
+        assert!(matches!(taken.text, NewText::File(_)));
+        drop(held);
+        assert!(other.try_cover(256 << 10));
     }
 
     #[tokio::test]

@@ -28,7 +28,8 @@ pub struct TextMemory {
 pub struct TextShare {
     places: Places,
     ip: IpAddr,
-    held: Vec<Share>,
+    /// The shares with their places.
+    held: Vec<(Share, u32)>,
     count: u32,
 }
 
@@ -78,26 +79,36 @@ impl TextShare {
         taken.map(|share| self.add(share, more)).is_ok()
     }
 
-    /// Frees all.
-    pub fn free(&mut self) {
-        self.held.clear();
-        self.count = 0;
+    /// Frees what is not needed to cover this many bytes.
+    pub fn keep(&mut self, bytes: usize) {
+        let wanted = places(bytes);
+        while let Some((_, places)) = self.held.last()
+            && self.count - places >= wanted
+        {
+            self.count -= places;
+            self.held.pop();
+        }
     }
 
-    /// The places that are missing for this many bytes. A buffer that grows doubles.
+    /// The places that are missing for this many bytes.
     fn more(&self, bytes: usize) -> Option<u32> {
-        if bytes <= FREE {
-            return None;
-        }
-        let wanted = bytes.checked_next_power_of_two().unwrap_or(bytes) / STEP;
-        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
-        wanted.checked_sub(self.count).filter(|more| *more > 0)
+        let more = places(bytes).checked_sub(self.count);
+        more.filter(|more| *more > 0)
     }
 
     fn add(&mut self, share: Share, places: u32) {
-        self.held.push(share);
+        self.held.push((share, places));
         self.count += places;
     }
+}
+
+/// The places for this many bytes. A buffer that grows doubles.
+fn places(bytes: usize) -> u32 {
+    if bytes <= FREE {
+        return 0;
+    }
+    let wanted = bytes.checked_next_power_of_two().unwrap_or(bytes) / STEP;
+    u32::try_from(wanted).unwrap_or(u32::MAX)
 }
 
 /// The name of the network of an address.
@@ -140,8 +151,21 @@ mod tests {
         assert!(!share(&memory, "2001:db8::1").try_cover(FREE + 1));
         others.pop();
         assert!(share(&memory, "2001:db8::1").try_cover(FREE + 1));
-        first.free();
+        first.keep(0);
         assert!(second.try_cover(256 << 10));
+    }
+
+    #[test]
+    fn a_share_keeps_what_is_still_needed() {
+        let memory = TextMemory::new(1 << 20);
+        let mut share = share(&memory, "192.0.2.1");
+        for bytes in [30 << 10, 60 << 10, 200 << 10] {
+            assert!(share.try_cover(bytes));
+        }
+        for (bytes, left) in [(128 << 10, 16), (60 << 10, 4), (17 << 10, 2), (FREE, 0)] {
+            share.keep(bytes);
+            assert_eq!(share.count, left, "{bytes}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

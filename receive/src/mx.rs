@@ -6,24 +6,26 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
+use bytes::Bytes;
 use postrider_queue::header::{self, Header, Received};
 use postrider_smtp::{
-    EnhancedCode, Reply, ReplyCode,
+    EnhancedCode, Reply, ReplyCode, ReversePath,
     server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
 };
-use postrider_store::{NewMail, Top};
+use postrider_store::{NewMail, StoreError, Top};
 use tracing::info;
 
 use crate::{
     SessionContext,
     checks::{
-        EarlyChecks,
+        MessageChecks,
+        dmarc::DmarcOutcome,
         questions::Questions,
         results::{AuthenticationResults, without_forged},
     },
-    decide::{Role, Stage, Verdict, decide},
+    decide::{Role, Stage, Suspicion, Verdict, decide, judge},
     deliver::{Incoming, resolve},
     facts::{Facts, LoginFacts, RecipientFacts},
     intake::{HeaderEdit, Intake},
@@ -42,7 +44,7 @@ pub struct MxSession {
     /// The message that is coming in.
     intake: Option<Intake>,
     /// The checks that are under way since MAIL.
-    early: Option<EarlyChecks>,
+    checks: Option<MessageChecks>,
 }
 
 impl MxSession {
@@ -54,13 +56,57 @@ impl MxSession {
             hostname,
             facts: Facts::default(),
             intake: None,
-            early: None,
+            checks: None,
         }
     }
 
     fn decide(&self, stage: Stage<'_>) -> Verdict {
         let config = self.context.dynamic();
         decide(stage, &self.facts, &self.context.policy(Role::Mx, &config))
+    }
+
+    /// Decides about the whole message. Some: it goes to the junk mailboxes.
+    async fn judge(&mut self, transaction: &Transaction) -> Result<Option<Suspicion>, Reply> {
+        let answers = self.answers_our_mail(transaction).await;
+        self.facts.answers_our_mail = answers.map_err(|error| store_reply(&error))?;
+        let config = self.context.dynamic();
+        let policy = self.context.policy(Role::Mx, &config);
+        let junk = match decide(Stage::End(transaction), &self.facts, &policy) {
+            Verdict::Accept => None,
+            Verdict::Junk(suspicion) => Some(suspicion),
+            Verdict::Refuse(refusal) => return Err(refusal.reply()),
+        };
+        let differs = judge(transaction, &self.facts, &policy).differs;
+        if let Some(results) = &mut self.facts.authentication {
+            results.dmarc_override = differs.map(Cow::into_owned);
+        }
+        Ok(junk)
+    }
+
+    /// Whether the message is a report to the return address of a message that we sent. Only a
+    /// message that did not pass is looked up.
+    async fn answers_our_mail(&self, transaction: &Transaction) -> Result<bool, StoreError> {
+        let results = self.facts.authentication.as_ref();
+        let dmarc = results.and_then(|results| results.dmarc.as_ref());
+        let header = self.facts.header.as_ref();
+        let is_report = transaction.mail.reverse_path == ReversePath::Null
+            || header.is_some_and(Header::is_report);
+        if !is_report || dmarc.is_none_or(|dmarc| dmarc.outcome == DmarcOutcome::Pass) {
+            return Ok(false);
+        }
+        let config = self.context.dynamic();
+        for rcpt in &transaction.recipients {
+            if let Some(address) = rcpt.forward_path.address()
+                && self
+                    .context
+                    .queue
+                    .is_return_address(&config, address)
+                    .await?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The trace fields for the top of each record: Return-Path and Received (RFC 5321 §4.4), and
@@ -80,21 +126,27 @@ impl MxSession {
     /// Stores the message. The reply is positive only when the message is durable.
     async fn take(&mut self, client: &Client, transaction: &Transaction) -> Result<Reply, Reply> {
         let intake = self.intake.take().ok_or_else(no_message_reply)?;
-        let (context, facts) = (&self.context, &mut self.facts);
+        let (context, facts, checks) = (&self.context, &mut self.facts, &mut self.checks);
         let (text, _memory) = intake
-            .finish(|section| read_header(context, facts, section))
+            .finish(|section| read_header(context, facts, checks, section))
             .await?;
-        self.facts.authentication = Some(match self.early.take() {
-            Some(early) => early.results().await,
+        self.facts.authentication = Some(match self.checks.take() {
+            Some(checks) => {
+                let trusted = &self.context.statics.policy.arc_trusted_sealers;
+                let now = self.context.clock.now();
+                let results = checks.results(&text.body_hashes, trusted, now).await;
+                results.ok_or_else(no_message_reply)?
+            }
             None => AuthenticationResults::default(),
         });
-        self.decide(Stage::End(transaction)).into_result()?;
+        let junk = self.judge(transaction).await?;
         let incoming = Incoming {
             client,
             transaction,
             facts: &self.facts,
             text: &text,
             top: &self.trace(client, transaction),
+            junk: junk.is_some(),
         };
         let mut accept = self
             .context
@@ -116,6 +168,7 @@ impl MxSession {
                 to,
                 message_id = self.facts.header.as_ref().map_or("", Header::message_id),
                 size = text.size,
+                junk = junk.map_or("", Suspicion::as_str),
                 "mail received"
             );
         }
@@ -135,22 +188,31 @@ fn mailbox_of(mail: &NewMail) -> (String, String) {
 }
 
 /// Adds the header section to the facts, without the fields that pretend to be ours, and decides
-/// about it.
+/// about it. The checks get it as it came.
 fn read_header(
     context: &SessionContext,
     facts: &mut Facts,
-    section: &[u8],
+    checks: &mut Option<MessageChecks>,
+    section: &Bytes,
 ) -> Result<HeaderEdit, Reply> {
-    let (changed, header) = long_work(section.len(), || {
+    let changed = long_work(section.len(), || {
         let changed = without_forged(section, &context.host_names());
-        let header = Header::scan(changed.as_deref().unwrap_or(section));
-        (changed, header)
+        facts.header = Some(Header::scan(changed.as_deref().unwrap_or(section)));
+        changed
     });
-    facts.header = Some(header);
     let config = context.dynamic();
     decide(Stage::Header, facts, &context.policy(Role::Mx, &config)).into_result()?;
+    let now = context.clock.now();
+    let needs = checks.as_mut().map(|checks| {
+        let trusted = &context.statics.policy.arc_trusted_sealers;
+        let read = || checks.header(section, trusted, now);
+        long_work(section.len(), read)
+    });
+    let needs = needs.unwrap_or_default();
     Ok(HeaderEdit {
         section: changed,
+        body_forms: needs.body_forms,
+        kept: needs.kept,
         ..HeaderEdit::default()
     })
 }
@@ -175,7 +237,7 @@ impl Handler for MxSession {
         if !self.context.simulate {
             let (resolver, clock) = (&self.context.resolver, &self.context.clock);
             let questions = Questions::new(Arc::clone(resolver), Arc::clone(clock));
-            self.early = EarlyChecks::start(questions, client, &mail.reverse_path);
+            self.checks = MessageChecks::start(questions, client, &mail.reverse_path);
         }
         Ok(())
     }
@@ -209,12 +271,14 @@ impl Handler for MxSession {
 
     async fn text(&mut self, piece: &[u8]) -> Result<(), Reply> {
         let intake = self.intake.as_mut().ok_or_else(no_message_reply)?;
-        let (context, facts) = (&self.context, &mut self.facts);
+        let (context, facts, checks) = (&self.context, &mut self.facts, &mut self.checks);
         let written = intake
-            .write(piece, |section| read_header(context, facts, section))
+            .write(piece, |section| {
+                read_header(context, facts, checks, section)
+            })
             .await;
         // The rest of a refused text is dropped.
-        written.inspect_err(|_| self.intake = None)
+        written.inspect_err(|_| (self.intake, self.checks) = (None, None))
     }
 
     async fn end(&mut self, client: &Client, transaction: &Transaction) -> Reply {
@@ -229,6 +293,6 @@ impl Handler for MxSession {
     fn reset(&mut self) {
         self.facts.reset();
         self.intake = None;
-        self.early = None;
+        self.checks = None;
     }
 }

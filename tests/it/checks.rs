@@ -12,7 +12,7 @@ use postrider_receive::checks::{
 use postrider_smtp::{Address, Domain, ReversePath};
 use postrider_store::SystemClock;
 
-use crate::support::dns::Zone;
+use crate::support::{Setup, World, dns::Zone};
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
@@ -93,4 +93,39 @@ async fn dmarc_tells_names_that_are_missing_from_names_without_an_address() {
         };
         assert_eq!(dmarc(&questions, input).await.policy, policy, "{from}");
     }
+}
+
+/// All clients of these tests are on this machine, and such clients are not checked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_on_this_machine_is_not_checked() {
+    let zone = Zone::default()
+        .txt("_dmarc.bank.test", "v=DMARC1; p=reject")
+        .txt("bank.test", "v=spf1 -all");
+    let world = World::start(Setup {
+        dns: Some(zone.serve().await),
+        statics: "[policy]\ndmarc = \"enforce\"\n".to_owned(),
+        ..Setup::default()
+    })
+    .await;
+    let mut client = world.client("smtp").await;
+    client.command("EHLO sender.test").await;
+    for from in ["From: <ceo@bank.test>\r\n", ""] {
+        let text = format!("{from}Subject: hi\r\n\r\nHello.");
+        let reply = client
+            .submit("ceo@bank.test", &["app@example.org"], &text)
+            .await;
+        assert!(reply.starts_with("250 2.0.0"), "{reply}");
+    }
+    let store = world.server.store();
+    let found = store.list_mails("app", Some("Inbox"), None, 10).await;
+    let mails = found.unwrap().items;
+    assert_eq!(mails.len(), 2);
+    for mail in mails {
+        let stored = store.mail_message(&mail).await.unwrap();
+        let text = String::from_utf8(stored.whole().await.unwrap().to_vec()).unwrap();
+        let expected = "Authentication-Results: mail.example.org; none\r\n";
+        assert!(text.contains(expected), "{text}");
+        assert!(!mail.smtp.unwrap().msg_from_validated);
+    }
+    world.server.stop().await;
 }

@@ -3,9 +3,9 @@
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use postrider_config::{
-    CertificateSource, Dynamic, FailureDsn, HookAuth, HookBody, HookConditions, HookError,
-    HookKind, HookQuarantine, HookStage, Lmtp, LogFormat, LogLevel, MilterSocket, ReportsTls, Size,
-    Static, TlsVersion, Transport, TsigAlgorithm, describe,
+    CertificateSource, DmarcHandling, Dynamic, FailureDsn, HookAuth, HookBody, HookConditions,
+    HookError, HookKind, HookQuarantine, HookStage, Lmtp, LogFormat, LogLevel, MilterSocket,
+    ReportsTls, Size, Static, TlsVersion, Transport, TsigAlgorithm, describe,
     keys::{DYNAMIC, STATIC},
     schema::{Default, Key, Section},
 };
@@ -81,6 +81,8 @@ fn defaults_of_postrider_conf() {
     assert_eq!(delivery.connections_per_address, 20);
     assert_eq!(delivery.slow_connections, 100);
     assert_eq!(config.store.segment_size, Size(64 << 20));
+    assert_eq!(config.policy.dmarc, DmarcHandling::Enforce);
+    assert!(config.policy.arc_trusted_sealers.is_empty());
     assert!(config.policy.greylist);
     assert_eq!(config.policy.first_time_sender_delay, MINUTE / 4);
     assert_eq!(

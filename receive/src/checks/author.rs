@@ -165,7 +165,7 @@ fn bare(mailbox: &[Piece<'_>]) -> Result<Address, AuthorFault> {
 }
 
 /// Reads an address that each reader finds in the same way.
-fn clear_address(text: &str) -> Result<Address, AuthorFault> {
+pub(super) fn clear_address(text: &str) -> Result<Address, AuthorFault> {
     if !text.contains('@') {
         return Err(AuthorFault::NoAddress);
     }

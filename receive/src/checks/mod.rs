@@ -3,11 +3,14 @@
 
 pub mod arc;
 mod author;
+mod background;
 pub mod dkim;
 pub mod dmarc;
 mod early;
+mod from;
 mod header;
 pub mod iprev;
+mod message;
 mod name;
 #[cfg(test)]
 mod opinions;
@@ -17,5 +20,5 @@ pub mod spf;
 
 pub(crate) use author::author;
 pub use author::{Author, AuthorFault};
-pub(crate) use early::EarlyChecks;
 pub(crate) use header::has_loop;
+pub(crate) use message::MessageChecks;

@@ -1,8 +1,8 @@
 //! The questions to DNS that the checks of one message ask, and their limits.
 //!
 //! A sender chooses the names that we look up. So the questions of a message have a limit in
-//! number, a limit of those that run at once, and one deadline for all. Behind a limit each
-//! question fails for now, and the check that asked ends as `temperror`.
+//! number, a limit of those that run at once, and a deadline. Behind a limit each question fails
+//! for now, and the check that asked ends as `temperror`.
 
 use std::{
     sync::{
@@ -22,10 +22,10 @@ pub const MAX_QUESTIONS: u32 = 100;
 /// How many questions of one message may run at once.
 const MAX_IN_FLIGHT: usize = 8;
 
-/// How long all checks of one message may take.
+/// How long the checks of one message may take that start together.
 pub const TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// The questions of one message. Clones share the limits.
+/// The questions of one message. Clones share the limits and the deadline.
 #[derive(Clone)]
 pub struct Questions {
     resolver: Arc<dyn Resolver>,
@@ -52,6 +52,17 @@ impl Questions {
                 left: AtomicU32::new(MAX_QUESTIONS),
                 in_flight: Semaphore::new(MAX_IN_FLIGHT),
             }),
+        }
+    }
+
+    /// The questions of checks that start now: their time begins now, and they share the limits in
+    /// number with all others of the message. The time that a text takes to come is no time of the
+    /// checks that need it.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        Self {
+            deadline: self.clock.moment().after(TIME_LIMIT),
+            ..self.clone()
         }
     }
 
@@ -145,5 +156,27 @@ pub(crate) mod tests {
         assert!(matches!(answer, Err(DnsError::Temporary(_))));
         let answer = questions.ask(|dns| dns.a("slow.test")).await;
         assert!(matches!(answer, Err(DnsError::Temporary(_))));
+    }
+
+    #[tokio::test]
+    async fn a_renewed_deadline_gives_time_but_no_more_questions() {
+        let fake = FakeResolver::default();
+        fake.hang("slow.test");
+        let (early, clock) = questions(&fake);
+        clock.advance(TIME_LIMIT / 2);
+        let late = early.renewed();
+        clock.advance(TIME_LIMIT / 2);
+        let answer = early.ask(|dns| dns.a("slow.test")).await;
+        assert!(matches!(answer, Err(DnsError::Temporary(_))));
+        fake.mend("slow.test");
+        fake.add_address("slow.test", "192.0.2.1");
+        for _ in 1..MAX_QUESTIONS {
+            late.ask(|dns| dns.a("slow.test")).await.unwrap();
+        }
+        for questions in [&early, &late, &late.renewed()] {
+            let refused = questions.ask(|dns| dns.a("slow.test")).await;
+            assert!(matches!(refused, Err(DnsError::Temporary(_))));
+            assert_eq!(questions.asked(), MAX_QUESTIONS);
+        }
     }
 }

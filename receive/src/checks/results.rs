@@ -13,9 +13,15 @@ mod forged;
 #[cfg(test)]
 mod tests;
 
+use postrider_smtp::Domain;
+
 pub use self::forged::without_forged;
 use super::{
-    arc::ArcResult, dkim::DkimResult, dmarc::DmarcResult, iprev::IprevResult, spf::SpfResult,
+    arc::ArcResult,
+    dkim::{DkimOutcome, DkimResult},
+    dmarc::DmarcResult,
+    iprev::IprevResult,
+    spf::SpfResult,
 };
 
 /// The results of all checks of a message. An absent result means that the check was not made.
@@ -31,9 +37,44 @@ pub struct AuthenticationResults {
     pub arc: Option<ArcResult>,
     /// DMARC.
     pub dmarc: Option<DmarcResult>,
+    /// A trusted server that passed the message on, and that says by its ARC seal that the message
+    /// passed there. None if there is none, or the chain is broken.
+    pub arc_vouches: Option<Domain>,
     /// A word about why our decision differs from the DMARC policy, for example `junk: sent by a
     /// list`. None if it does not differ.
     pub dmarc_override: Option<String>,
     /// The client logged in under this address. For submissions only.
     pub auth: Option<String>,
+}
+
+impl AuthenticationResults {
+    /// SPF passed for MAIL FROM.
+    #[must_use]
+    pub fn mail_from_is_validated(&self) -> bool {
+        let spf = self.spf.as_ref();
+        spf.is_some_and(SpfResult::validates_mail_from)
+    }
+
+    /// The domain of the author, if SPF or DKIM stands behind it.
+    #[must_use]
+    pub fn validated_from(&self) -> Option<&Domain> {
+        let dmarc = self.dmarc.as_ref()?;
+        dmarc.from.as_ref().filter(|_| dmarc.from_is_validated())
+    }
+
+    /// The domains whose DKIM signatures passed, each once, in the order of the check.
+    #[must_use]
+    pub fn dkim_domains(&self) -> Vec<&Domain> {
+        let passed = self
+            .dkim
+            .iter()
+            .filter(|result| result.outcome == DkimOutcome::Pass);
+        let mut domains = Vec::new();
+        for domain in passed.filter_map(|result| result.domain.as_ref()) {
+            if !domains.contains(&domain) {
+                domains.push(domain);
+            }
+        }
+        domains
+    }
 }

@@ -1,5 +1,7 @@
 //! Tables of facts and verdicts.
 
+mod dmarc;
+
 use postrider_queue::header::Header;
 use postrider_smtp::{BodyType, server::MailFrom};
 
@@ -86,6 +88,7 @@ impl Case {
     fn check(&self, stage: Stage<'_>, expected: &str) {
         let reply = match decide(stage, &self.facts, &self.policy()) {
             Verdict::Accept => "ok".to_owned(),
+            Verdict::Junk(suspicion) => format!("junk: {}", suspicion.as_str()),
             Verdict::Refuse(refusal) => refusal.reply().to_string(),
         };
         assert!(reply.starts_with(expected), "{stage:?}: {reply}");

@@ -1,5 +1,8 @@
 //! Whole sessions with a client on the internet, and DNS from tables.
 
+mod dmarc;
+mod signatures;
+
 use std::net::SocketAddr;
 
 use arc_swap::ArcSwap;
@@ -26,8 +29,11 @@ hostname = "other.example.org"
 "#;
 
 const DYNAMICS: &str = r#"[domains."example.org"]
+localpart_catchall_separators = ["+"]
 [accounts.ann]
 domain = "example.org"
+from_id_login_addresses = ["ann+id@example.org"]
+keep_retired_message_period = "168h"
 destinations."ann@example.org" = {}
 "#;
 
@@ -42,7 +48,13 @@ struct World {
 impl World {
     /// A server, and a remote host whose names and SPF record are right.
     fn new() -> Self {
-        let statics = Static::parse(STATICS, "postrider.conf").unwrap();
+        Self::with("")
+    }
+
+    /// The same with more keys in postrider.conf.
+    fn with(more: &str) -> Self {
+        let statics = format!("{STATICS}{more}");
+        let statics = Static::parse(&statics, "postrider.conf").unwrap();
         let dynamic = Dynamic::parse(DYNAMICS, "domains.conf", &statics).unwrap();
         let (statics, store) = (Arc::new(statics), Store::memory());
         let config = Arc::new(ArcSwap::from_pointee(dynamic));
@@ -180,11 +192,12 @@ async fn the_results_stand_between_return_path_and_received() {
     let world = World::new();
     let right = "Return-Path: <ann@remote.test>\r\n\
                  Authentication-Results: other.example.org; iprev=pass policy.iprev=192.0.2.7;\r\n\
-                 \tspf=pass smtp.mailfrom=remote.test\r\n";
+                 \tspf=pass smtp.mailfrom=remote.test;\r\n\
+                 \tdmarc=none header.from=remote.test\r\n";
     let (mail, text) = send(&world, REMOTE, "ann@remote.test", MESSAGE).await;
     assert_eq!(text, format!("{right}{MESSAGE}"));
     let arrival = mail.smtp.unwrap();
-    assert!(arrival.mail_from_validated && !arrival.msg_from_validated);
+    assert!(arrival.mail_from_validated && arrival.msg_from_validated);
     // Nothing of the mail's own counts as ours.
     let forged = "Authentication-Results: (x) MX.example.org; spf=pass\r\n\
                   Return-Path: <ceo@bank.test>\r\n\
@@ -203,13 +216,13 @@ async fn a_failure_is_a_fact_and_no_refusal() {
     let expected = "Authentication-Results: other.example.org; iprev=permerror \
                     reason=\"the address has no name\" policy.iprev=192.0.2.8;\r\n\
                     \tspf=fail reason=\"-all matches in the record of remote.test\" \
-                    smtp.mailfrom=remote.test\r\n";
+                    smtp.mailfrom=remote.test;\r\n";
     assert!(text.contains(expected), "{text}");
     assert!(!mail.smtp.unwrap().mail_from_validated);
     // A null reverse-path is checked by the name in EHLO, and validates no MAIL FROM.
     let (mail, text) = send(&world, REMOTE, "", MESSAGE).await;
     assert!(
-        text.contains("\tspf=pass smtp.helo=mail.remote.test\r\n"),
+        text.contains("\tspf=pass smtp.helo=mail.remote.test;\r\n"),
         "{text}"
     );
     assert!(!mail.smtp.unwrap().mail_from_validated);

@@ -103,6 +103,7 @@ pub(super) fn complete_header(
             Cow::Borrowed(_) => None,
             Cow::Owned(section) => Some(section),
         },
+        ..HeaderEdit::default()
     })
 }
 

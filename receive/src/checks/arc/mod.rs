@@ -20,7 +20,7 @@ mod set;
 #[cfg(test)]
 mod suite;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 

@@ -47,7 +47,12 @@ async fn check_fault(text: &str, expected: ArcFault) {
 }
 
 /// The message with one more set.
-async fn seal_as(text: &str, key: &TestKey, signer: &str, results: &str) -> Option<String> {
+pub(crate) async fn seal_as(
+    text: &str,
+    key: &TestKey,
+    signer: &str,
+    results: &str,
+) -> Option<String> {
     let fake = zone(&key.record);
     for number in 1..=MAX_SETS {
         let name = format!("k._domainkey.s{number}.test");

@@ -101,6 +101,12 @@ impl DkimCheck {
         }
     }
 
+    /// Whether the message has no signature.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.signatures.is_empty()
+    }
+
     /// The forms of the body that the signatures need.
     #[must_use]
     pub fn body_forms(&self) -> BodyForms {

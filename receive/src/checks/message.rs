@@ -1,0 +1,169 @@
+//! All checks of one message, from MAIL to the end of its text.
+//!
+//! | when | what starts |
+//! |---|---|
+//! | MAIL | iprev and SPF |
+//! | the header section is whole | the questions for the keys of its signatures |
+//! | the end of the text | the comparison of the signatures, then DMARC, then ARC |
+
+use std::{net::IpAddr, sync::Arc};
+
+use bytes::Bytes;
+use postrider_smtp::{Domain, ReversePath, server::Client};
+use postrider_store::Time;
+
+use super::{
+    arc::{ArcChain, ArcResult},
+    background::Background,
+    dkim::{BodyForms, BodyHashes, DkimCheck, DkimOutcome, DkimResult, HeaderFields, Keys},
+    dmarc::{DmarcInput, dmarc},
+    early::{EarlyChecks, early_checks},
+    from::from_domain,
+    questions::Questions,
+    results::AuthenticationResults,
+};
+
+/// The checks of a message under way. They end when this value is dropped, as by RSET.
+#[derive(Debug)]
+pub(crate) struct MessageChecks {
+    questions: Questions,
+    client: IpAddr,
+    early: EarlyChecks,
+    /// The domain of the From field. None before the header section is whole, and without exactly
+    /// one domain.
+    from: Option<Domain>,
+    /// None before the header section is whole, and without signatures.
+    signatures: Option<Signatures>,
+    /// None before the header section is whole, and without a seal of a trusted domain.
+    arc: Option<ArcChain>,
+}
+
+/// The signatures of a message.
+#[derive(Debug)]
+struct Signatures {
+    dkim: Arc<DkimCheck>,
+    keys: Background<Keys>,
+}
+
+/// What the checks need from now on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// The forms in which the body has to be hashed.
+    pub(crate) body_forms: BodyForms,
+    /// How many bytes of the header section they hold in memory.
+    pub(crate) kept: usize,
+}
+
+impl MessageChecks {
+    /// Starts the checks of a message. None for a client that is not checked.
+    pub(crate) fn start(
+        questions: Questions,
+        client: &Client,
+        reverse_path: &ReversePath,
+    ) -> Option<Self> {
+        Some(Self {
+            early: early_checks(&questions, client, reverse_path)?,
+            questions,
+            client: client.remote.ip(),
+            from: None,
+            signatures: None,
+            arc: None,
+        })
+    }
+
+    /// Takes the whole header section, as it came. A signature may cover fields that are removed
+    /// later. An ARC chain counts only with a seal of a trusted domain.
+    pub(crate) fn header(&mut self, section: &Bytes, trusted: &[Domain], now: Time) -> Needs {
+        self.from = from_domain(section);
+        let fields = Arc::new(HeaderFields::new(section.clone()));
+        if !trusted.is_empty() {
+            let chain = ArcChain::new(Arc::clone(&fields));
+            let is_trusted = chain.sealers().any(|sealer| trusted.contains(sealer));
+            self.arc = is_trusted.then_some(chain);
+        }
+        let dkim = DkimCheck::new(fields, self.from.as_ref(), now);
+        let arc_forms = self.arc.as_ref().map(ArcChain::body_forms);
+        let is_kept = self.arc.is_some() || !dkim.is_empty();
+        let needs = Needs {
+            body_forms: dkim.body_forms().and(arc_forms.unwrap_or_default()),
+            kept: if is_kept { section.len() } else { 0 },
+        };
+        if !dkim.is_empty() {
+            let dkim = Arc::new(dkim);
+            // The time that the text took so far is no time of these questions.
+            let questions = self.questions.renewed();
+            let check = Arc::clone(&dkim);
+            let keys = Background::start(async move { check.keys(&questions).await });
+            self.signatures = Some(Signatures { dkim, keys });
+        }
+        needs
+    }
+
+    /// Waits for the results of a message with this body. All questions that are open now, or asked
+    /// from now on, end at one deadline at the latest. None if a check broke off.
+    pub(crate) async fn results(
+        self,
+        body: &BodyHashes,
+        trusted: &[Domain],
+        now: Time,
+    ) -> Option<AuthenticationResults> {
+        let questions = self.questions.renewed();
+        let (iprev, spf) = self.early.result().await?;
+        let dkim = match self.signatures {
+            Some(signatures) => signatures.results(body).await?,
+            None => Vec::new(),
+        };
+        let with = |outcome| -> Vec<Domain> {
+            let results = dkim.iter().filter(|result| result.outcome == outcome);
+            results.filter_map(|result| result.domain.clone()).collect()
+        };
+        let input = DmarcInput {
+            from: self.from.as_ref(),
+            spf: Some(&spf),
+            dkim_passed: &with(DkimOutcome::Pass),
+            dkim_unanswered: &with(DkimOutcome::TempError),
+        };
+        let dmarc = dmarc(&questions, input).await;
+        // Last, so that a long chain takes no questions from the others.
+        let (mut arc, mut arc_vouches) = (None, None);
+        if let Some(chain) = &self.arc {
+            let result = chain.verify(&questions, body, now).await;
+            arc_vouches = vouches(chain, &result, self.from.as_ref(), trusted);
+            arc = Some(ArcResult {
+                remote_ip: Some(self.client),
+                ..result
+            });
+        }
+        Some(AuthenticationResults {
+            arc,
+            arc_vouches,
+            iprev: Some(iprev),
+            spf: Some(spf),
+            dkim,
+            dmarc: Some(dmarc),
+            ..AuthenticationResults::default()
+        })
+    }
+}
+
+/// The trusted domain that says by its seal that a message of this author passed. SPF and DKIM count
+/// for the very domain of the author.
+fn vouches(
+    chain: &ArcChain,
+    result: &ArcResult,
+    from: Option<&Domain>,
+    trusted: &[Domain],
+) -> Option<Domain> {
+    let from = from?;
+    let is_trusted = |sealer: &Domain| trusted.contains(sealer);
+    let set = chain.vouching_set(result, from, &is_trusted, &|domain| domain == from)?;
+    let index = usize::try_from(set).ok()?.checked_sub(1)?;
+    chain.sealers().nth(index).cloned()
+}
+
+impl Signatures {
+    async fn results(self, body: &BodyHashes) -> Option<Vec<DkimResult>> {
+        let keys = self.keys.result().await?;
+        Some(self.dkim.results(&keys, body))
+    }
+}

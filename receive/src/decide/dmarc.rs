@@ -1,0 +1,143 @@
+//! What becomes of a message by the check of its author's domain (RFC 9989 §7).
+
+use std::borrow::Cow;
+
+use postrider_config::DmarcHandling;
+use postrider_smtp::{ForwardPath, ReversePath, server::Transaction};
+
+use super::{Policy, Refusal, Suspicion, Verdict};
+use crate::{
+    checks::{
+        dmarc::{DmarcOutcome, DmarcPolicy, DmarcResult},
+        results::AuthenticationResults,
+    },
+    facts::Facts,
+};
+
+/// The local-parts whose mail is never refused by a check of its author (RFC 2142).
+const TAKE_ALL: [&str; 2] = ["postmaster", "abuse"];
+
+/// The verdict about a message that was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Judged {
+    pub(crate) verdict: Verdict,
+    /// Why the verdict differs from the DMARC policy. None if it does not.
+    pub(crate) differs: Option<Cow<'static, str>>,
+}
+
+impl Judged {
+    const fn plain(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            differs: None,
+        }
+    }
+
+    const fn differing(verdict: Verdict, why: &'static str) -> Self {
+        Self {
+            verdict,
+            differs: Some(Cow::Borrowed(why)),
+        }
+    }
+}
+
+/// Judges a message by its author's domain. A message that was not checked is accepted.
+pub(crate) fn judge(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>) -> Judged {
+    let results = facts.authentication.as_ref();
+    let Some((results, dmarc)) =
+        results.and_then(|results| results.dmarc.as_ref().map(|dmarc| (results, dmarc)))
+    else {
+        return Judged::plain(Verdict::Accept);
+    };
+    let never_refused = facts.answers_our_mail || transaction.recipients.iter().any(takes_all);
+    let Some(from) = &dmarc.from else {
+        let is_null = transaction.mail.reverse_path == ReversePath::Null;
+        return Judged::plain(match is_null || never_refused {
+            true => Verdict::Junk(Suspicion::FromUnclear),
+            false => Verdict::Refuse(Refusal::FromUnclear),
+        });
+    };
+    let handling = policy.statics.policy.dmarc;
+    match dmarc.outcome {
+        DmarcOutcome::Pass | DmarcOutcome::None | DmarcOutcome::PermError => {
+            Judged::plain(Verdict::Accept)
+        }
+        DmarcOutcome::Fail => failed(dmarc, results, facts, handling, never_refused),
+        // A policy that is not known may be any.
+        DmarcOutcome::TempError
+            if dmarc.from_is_validated()
+                || dmarc.policy == Some(DmarcPolicy::None)
+                || handling == DmarcHandling::Report =>
+        {
+            Judged::plain(Verdict::Accept)
+        }
+        DmarcOutcome::TempError if never_refused => {
+            Judged::differing(Verdict::Junk(Suspicion::NoAnswer), NEVER_REFUSED)
+        }
+        DmarcOutcome::TempError => {
+            Judged::plain(Verdict::Refuse(Refusal::DmarcNoAnswer(from.clone())))
+        }
+    }
+}
+
+const NEVER_REFUSED: &str = "junk: the recipient takes all mail";
+
+/// Judges a message that failed.
+fn failed(
+    dmarc: &DmarcResult,
+    results: &AuthenticationResults,
+    facts: &Facts,
+    handling: DmarcHandling,
+    never_refused: bool,
+) -> Judged {
+    let junk = Verdict::Junk(Suspicion::DmarcFail);
+    match (dmarc.policy, handling) {
+        (None | Some(DmarcPolicy::None), _) => Judged::plain(Verdict::Accept),
+        _ if results.arc_vouches.is_some() => Judged {
+            verdict: Verdict::Accept,
+            differs: results
+                .arc_vouches
+                .as_ref()
+                .map(|sealer| format!("none: {} saw it pass", sealer.ascii()).into()),
+        },
+        (_, DmarcHandling::Report) => {
+            Judged::differing(Verdict::Accept, "none: this server only reports")
+        }
+        (Some(DmarcPolicy::Quarantine), _) => Judged::plain(junk),
+        (Some(DmarcPolicy::Reject), _) if is_of_list(results, facts) => {
+            Judged::differing(junk, "junk: sent by a list")
+        }
+        (Some(DmarcPolicy::Reject), DmarcHandling::Junk) => {
+            Judged::differing(junk, "junk: this server refuses nothing by DMARC")
+        }
+        (Some(DmarcPolicy::Reject), DmarcHandling::Enforce) if never_refused => {
+            Judged::differing(junk, NEVER_REFUSED)
+        }
+        (Some(DmarcPolicy::Reject), DmarcHandling::Enforce) => {
+            let domain = dmarc.record_domain.clone().unwrap_or_default();
+            Judged::plain(Verdict::Refuse(Refusal::DmarcFail {
+                domain,
+                reason: dmarc.reason.clone(),
+            }))
+        }
+    }
+}
+
+/// A list passed the message on, and its domain stands behind that. RFC 9989 §7.4 asks not to
+/// refuse such mail. The message failed, so each pass is one of another domain than the author's.
+fn is_of_list(results: &AuthenticationResults, facts: &Facts) -> bool {
+    let header = facts.header.as_ref();
+    let of_list = header.is_some_and(|header| header.has("List-Id") || header.has("List-Post"));
+    of_list && (results.mail_from_is_validated() || !results.dkim_domains().is_empty())
+}
+
+/// Mail for this recipient is never refused by a check of its author.
+fn takes_all(rcpt: &postrider_smtp::server::RcptTo) -> bool {
+    match &rcpt.forward_path {
+        ForwardPath::Postmaster => true,
+        ForwardPath::Mailbox(address) => {
+            let local = address.local.as_str();
+            TAKE_ALL.iter().any(|name| local.eq_ignore_ascii_case(name))
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Verdicts about messages that were checked by DMARC.
+
+use DmarcHandling::{Enforce, Junk, Report};
+use DmarcOutcome::{Fail, None as NoRecord, Pass, PermError, TempError};
+use DmarcPolicy::{None as Nothing, Quarantine, Reject};
+use postrider_config::DmarcHandling;
+use postrider_smtp::Domain;
+
+use super::*;
+use crate::checks::{
+    dkim::{DkimOutcome, DkimResult},
+    dmarc::{DmarcOutcome, DmarcPolicy, DmarcResult},
+    results::AuthenticationResults,
+};
+
+fn domain(text: &str) -> Domain {
+    Domain::parse(text).unwrap()
+}
+
+fn dmarc(outcome: DmarcOutcome, policy: Option<DmarcPolicy>) -> DmarcResult {
+    DmarcResult {
+        outcome,
+        from: Some(domain("x.bank.test")),
+        record_domain: policy.map(|_| "bank.test".to_owned()),
+        policy,
+        spf_aligned: outcome == Pass,
+        dkim_aligned: false,
+        reason: "SPF fail".to_owned(),
+    }
+}
+
+/// A message for ann that has this result.
+struct Checked {
+    case: Case,
+    to: Transaction,
+}
+
+impl Checked {
+    fn new(result: DmarcResult) -> Self {
+        let mut case = Case::mx();
+        let recipient = case.check_rcpt("a@x.test", "app@example.org", "ok");
+        case.facts.recipients.push(recipient);
+        case.facts.authentication = Some(AuthenticationResults {
+            dmarc: Some(result),
+            ..AuthenticationResults::default()
+        });
+        let mut to = transaction("app@example.org");
+        to.mail = mail("a@x.test");
+        Self { case, to }
+    }
+
+    fn results(&mut self) -> &mut AuthenticationResults {
+        self.case.facts.authentication.as_mut().unwrap()
+    }
+
+    /// Checks the verdict, and why it differs from the policy.
+    fn check(&self, expected: &str, differs: &str) {
+        self.case.check(Stage::End(&self.to), expected);
+        let judged = judge(&self.to, &self.case.facts, &self.case.policy());
+        assert_eq!(judged.differs.unwrap_or_default(), differs, "{expected}");
+    }
+}
+
+const REFUSED: &str = "550 5.7.1 rejected per DMARC policy of bank.test: SPF fail";
+const LATER: &str =
+    "451 4.7.1 there is no answer about the DMARC policy of x.bank.test just now, try again later";
+const JUNK: &str = "junk: DMARC failed";
+const REPORTS: &str = "none: this server only reports";
+const SETTING: &str = "junk: this server refuses nothing by DMARC";
+const TAKES_ALL: &str = "junk: the recipient takes all mail";
+
+#[test]
+fn the_outcome_the_policy_and_the_setting_decide() {
+    for (setting, outcome, policy, expected, differs) in [
+        (Enforce, Pass, Some(Reject), "ok", ""),
+        (Enforce, NoRecord, None, "ok", ""),
+        (Enforce, PermError, None, "ok", ""),
+        (Enforce, Fail, None, "ok", ""),
+        (Enforce, Fail, Some(Nothing), "ok", ""),
+        (Enforce, Fail, Some(Quarantine), JUNK, ""),
+        (Enforce, Fail, Some(Reject), REFUSED, ""),
+        (Enforce, TempError, Some(Nothing), "ok", ""),
+        (Enforce, TempError, Some(Quarantine), LATER, ""),
+        (Enforce, TempError, Some(Reject), LATER, ""),
+        // The policy itself has no answer.
+        (Enforce, TempError, None, LATER, ""),
+        (Junk, Fail, Some(Nothing), "ok", ""),
+        (Junk, Fail, Some(Quarantine), JUNK, ""),
+        (Junk, Fail, Some(Reject), JUNK, SETTING),
+        (Junk, TempError, Some(Reject), LATER, ""),
+        (Report, Fail, Some(Nothing), "ok", ""),
+        (Report, Fail, Some(Quarantine), "ok", REPORTS),
+        (Report, Fail, Some(Reject), "ok", REPORTS),
+        (Report, TempError, Some(Reject), "ok", ""),
+    ] {
+        let mut checked = Checked::new(dmarc(outcome, policy));
+        checked.case.statics.policy.dmarc = setting;
+        checked.check(expected, differs);
+    }
+    // Something aligned passed, and only the record has no answer.
+    let passed = DmarcResult {
+        dkim_aligned: true,
+        ..dmarc(TempError, None)
+    };
+    Checked::new(passed).check("ok", "");
+}
+
+#[test]
+fn a_list_needs_a_domain_that_stands_behind_it() {
+    let signed = |outcome| DkimResult {
+        outcome,
+        reason: None,
+        domain: Some(domain("list.test")),
+        selector: None,
+        identity: None,
+        algorithm: None,
+        signature: String::new(),
+    };
+    for (section, outcome, expected, differs) in [
+        (
+            "List-Id: <a.b>\r\n",
+            DkimOutcome::Pass,
+            JUNK,
+            "junk: sent by a list",
+        ),
+        (
+            "list-post: NO\r\n",
+            DkimOutcome::Pass,
+            JUNK,
+            "junk: sent by a list",
+        ),
+        ("List-Id: <a.b>\r\n", DkimOutcome::Fail, REFUSED, ""),
+        ("List-Help: <a:b>\r\n", DkimOutcome::Pass, REFUSED, ""),
+    ] {
+        let mut checked = Checked::new(dmarc(Fail, Some(Reject)));
+        checked.case.facts.header = Some(Header::scan(section.as_bytes()));
+        checked.results().dkim.push(signed(outcome));
+        checked.check(expected, differs);
+    }
+}
+
+#[test]
+fn a_trusted_server_that_saw_it_pass_overrides_a_failure() {
+    for policy in [Quarantine, Reject] {
+        let mut checked = Checked::new(dmarc(Fail, Some(policy)));
+        checked.results().arc_vouches = Some(domain("list.test"));
+        checked.check("ok", "none: list.test saw it pass");
+    }
+    let mut checked = Checked::new(dmarc(Fail, Some(Nothing)));
+    checked.results().arc_vouches = Some(domain("list.test"));
+    checked.check("ok", "");
+}
+
+#[test]
+fn some_recipients_take_all_mail() {
+    for to in [
+        ForwardPath::Postmaster,
+        ForwardPath::Mailbox(address("POSTMASTER@example.org")),
+        ForwardPath::Mailbox(address("abuse@example.org")),
+    ] {
+        let mut checked = Checked::new(dmarc(Fail, Some(Reject)));
+        checked.to.recipients.push(rcpt(to));
+        checked.check(JUNK, TAKES_ALL);
+        *checked.results() = AuthenticationResults {
+            dmarc: Some(dmarc(TempError, None)),
+            ..AuthenticationResults::default()
+        };
+        checked.check("junk: no answer about DMARC", TAKES_ALL);
+    }
+    let mut checked = Checked::new(dmarc(Fail, Some(Reject)));
+    let other = ForwardPath::Mailbox(address("abuse.x@example.org"));
+    checked.to.recipients.push(rcpt(other));
+    checked.check(REFUSED, "");
+    checked.case.facts.answers_our_mail = true;
+    checked.check(JUNK, TAKES_ALL);
+}
+
+#[test]
+fn an_unclear_author_is_refused_whatever_the_setting() {
+    for setting in [Enforce, Junk, Report] {
+        let unclear = DmarcResult {
+            from: None,
+            ..dmarc(PermError, None)
+        };
+        let mut checked = Checked::new(unclear);
+        checked.case.statics.policy.dmarc = setting;
+        checked.check("554 5.6.0 exactly one From is needed", "");
+        checked.to.mail = mail("");
+        checked.check("junk: not exactly one From of one domain", "");
+    }
+    // A message that was not checked.
+    let mut checked = Checked::new(dmarc(Fail, Some(Reject)));
+    *checked.results() = AuthenticationResults::default();
+    checked.check("ok", "");
+}
