@@ -146,8 +146,8 @@ impl MessageChecks {
     }
 }
 
-/// The trusted domain that says by its seal that a message of this author passed. SPF and DKIM count
-/// for the very domain of the author.
+/// The trusted domain that says by its seal that a message of this author passed. SPF and DKIM
+/// count for the very domain of the author.
 fn vouches(
     chain: &ArcChain,
     result: &ArcResult,
