@@ -42,8 +42,8 @@ fuzz_target!(|data: &[u8]| {
         header[8..16].copy_from_slice(
             &u64::from_le_bytes([head[8], head[9], 0, 0, 0, 0, 0, head[10]]).to_le_bytes(),
         );
-        header[16..20].copy_from_slice(&(op * stretch).to_le_bytes());
-        header[20..24].copy_from_slice(&(text * stretch).to_le_bytes());
+        header[16..20].copy_from_slice(&op.saturating_mul(stretch).to_le_bytes());
+        header[20..24].copy_from_slice(&text.saturating_mul(stretch).to_le_bytes());
         if let Some(payload) = image.get(at + 32..at + 32 + (op + text) as usize) {
             let (op, text) = payload.split_at(op as usize);
             header[24..28].copy_from_slice(&crc32c(op).to_le_bytes());

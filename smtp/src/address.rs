@@ -13,8 +13,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-/// The longest local-part in bytes, as written. RFC 5321 §4.5.3.1.1 asks for 64. Some senders make
-/// longer ones.
+/// The longest local-part in bytes, without its quotes. RFC 5321 §4.5.3.1.1 asks for 64. Some
+/// senders make longer ones.
 pub const LOCAL_PART_MAX: usize = 128;
 /// The longest domain in A-labels (RFC 1035 §2.3.4).
 const DOMAIN_MAX: usize = 253;
@@ -88,12 +88,17 @@ impl LocalPart {
     /// # Errors
     /// The text is neither, is too long, or has a control character.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        if text.len() > LOCAL_PART_MAX {
+        // Two quotes, and a backslash for each character.
+        if text.len() > 2 * LOCAL_PART_MAX + 2 {
             return Err(AddressError::LocalPartTooLong);
         }
-        match text.strip_prefix('"') {
-            Some(rest) => unquote(rest).map(|text| Self(text.into())),
-            None => check_atoms(text).map(|()| Self(text.into())),
+        let text: Box<str> = match text.strip_prefix('"') {
+            Some(rest) => unquote(rest)?.into(),
+            None => check_atoms(text).map(|()| text.into())?,
+        };
+        match text.len() > LOCAL_PART_MAX {
+            true => Err(AddressError::LocalPartTooLong),
+            false => Ok(Self(text)),
         }
     }
 

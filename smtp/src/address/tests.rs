@@ -55,6 +55,19 @@ fn a_strict_reader_refuses_what_only_smtp_needs() {
     }
 }
 
+/// Its written form is longer: it needs quotes.
+#[test]
+fn the_longest_local_part_is_read_back() {
+    for text in [
+        format!("{}..", "x".repeat(LOCAL_PART_MAX - 2)),
+        format!("\"{}\"", "\\\"".repeat(LOCAL_PART_MAX)),
+    ] {
+        let local = LocalPart::parse(&text).unwrap();
+        assert_eq!(local.as_str().len(), LOCAL_PART_MAX);
+        assert_eq!(LocalPart::parse(&local.to_string()), Ok(local));
+    }
+}
+
 #[test]
 fn what_is_not_an_address_says_why() {
     let wrong = |text: &str| Address::parse(text).unwrap_err();
@@ -70,6 +83,8 @@ fn what_is_not_an_address_says_why() {
         wrong(&format!("{}@example.com", "x".repeat(129))),
         AddressError::LocalPartTooLong
     );
+    let quoted = format!("\"{}\"@example.com", "x".repeat(129));
+    assert_eq!(wrong(&quoted), AddressError::LocalPartTooLong);
     for domain in [
         "",
         "-a.example",
