@@ -205,7 +205,7 @@ impl MtaSts {
 }
 
 /// `domains."D".aliases."LOCALPART"`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Alias {
     /// The members. Each is a destination of an account.
     pub addresses: Vec<Address>,

@@ -23,6 +23,7 @@ mod caching;
 mod fake;
 mod fake_primary;
 mod hickory;
+mod name;
 mod record;
 mod resolver;
 mod update;
@@ -35,6 +36,7 @@ pub use caching::CachingResolver;
 pub use fake::FakeResolver;
 pub use fake_primary::FakePrimary;
 pub use hickory::{HickoryResolver, HickorySettings, HickorySetupError};
+pub use name::is_within;
 pub use record::{Caa, Mx, Question, Record, RecordType, Srv, Tlsa};
 pub use resolver::{Lookup, Resolver};
 pub use update::{

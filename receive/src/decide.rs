@@ -17,7 +17,8 @@ use postrider_smtp::{
     server::{MailFrom, RcptTo, Transaction},
 };
 
-pub(crate) use self::dmarc::judge;
+pub(crate) use self::dmarc::Judged;
+use self::dmarc::judge;
 use crate::{
     checks,
     facts::{AuthorFault, Facts, LoginFacts, RecipientFacts, Resolution},
@@ -193,14 +194,17 @@ pub fn decide(stage: Stage<'_>, facts: &Facts, policy: &Policy<'_>) -> Verdict {
         Stage::Mail(mail) => refuse_mail(mail, facts, policy),
         Stage::Rcpt(rcpt, recipient) => refuse_rcpt(rcpt, recipient, policy),
         Stage::Header => refuse_header(facts, policy),
-        Stage::End(transaction) => {
-            if let Some(refusal) = refuse_end(transaction, facts, policy) {
-                return Verdict::Refuse(refusal);
-            }
-            return judge(transaction, facts, policy).verdict;
-        }
+        Stage::End(transaction) => return decide_end(transaction, facts, policy).verdict,
     };
     refusal.map_or(Verdict::Accept, Verdict::Refuse)
+}
+
+/// [`decide`] at the end of the text, with the reason if the verdict differs from the DMARC policy.
+pub(crate) fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>) -> Judged {
+    match refuse_end(transaction, facts, policy) {
+        Some(refusal) => Judged::plain(Verdict::Refuse(refusal)),
+        None => judge(transaction, facts, policy),
+    }
 }
 
 fn refuse_login(login: &LoginFacts<'_>, policy: &Policy<'_>) -> Option<Refusal> {

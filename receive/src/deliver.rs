@@ -131,6 +131,25 @@ pub(crate) struct Incoming<'a> {
     pub(crate) junk: bool,
 }
 
+impl Incoming<'_> {
+    /// Makes the part of a record that tells how the message arrived for a recipient.
+    fn arrival(&self) -> impl Fn(&Address) -> Arrival {
+        let results = self.facts.authentication.as_ref();
+        let dkim_domains = results.map(AuthenticationResults::dkim_domains);
+        let dkim_domains = dkim_domains.unwrap_or_default();
+        let dkim_domains: Vec<String> = dkim_domains.iter().map(|it| it.unicode()).collect();
+        move |rcpt_to| Arrival {
+            mail_from: self.transaction.mail.reverse_path.clone(),
+            rcpt_to: rcpt_to.clone(),
+            msg_from: self.facts.header.as_ref().and_then(Header::from).cloned(),
+            mail_from_validated: results.is_some_and(AuthenticationResults::mail_from_is_validated),
+            msg_from_validated: results.is_some_and(|it| it.validated_from().is_some()),
+            dkim_domains: dkim_domains.clone(),
+            remote_ip: Some(self.client.remote.ip().to_canonical()),
+        }
+    }
+}
+
 impl SessionContext {
     /// The records of a message: one mail for each mailbox, however many of its addresses the
     /// transaction names. A report about an earlier message adds notes, events and suppressions.
@@ -142,24 +161,21 @@ impl SessionContext {
         incoming: Incoming<'_>,
     ) -> Result<Accept, StoreError> {
         let Incoming {
-            client,
             transaction,
             facts,
             text,
             top,
             junk,
+            ..
         } = incoming;
         let now = self.clock.now();
         let config = self.dynamic();
         let report = facts.header.as_ref().is_some_and(Header::is_report);
-        let author = facts.header.as_ref().and_then(Header::from);
-        let results = facts.authentication.as_ref();
-        let mail_from_validated =
-            results.is_some_and(AuthenticationResults::mail_from_is_validated);
-        let validated_from = results.and_then(AuthenticationResults::validated_from);
-        let dkim_domains = results.map(AuthenticationResults::dkim_domains);
-        let dkim_domains = dkim_domains.unwrap_or_default();
-        let dkim_domains: Vec<String> = dkim_domains.iter().map(|it| it.unicode()).collect();
+        let validated_from = facts
+            .authentication
+            .as_ref()
+            .and_then(AuthenticationResults::validated_from);
+        let arrival = incoming.arrival();
         let reverse_path = &transaction.mail.reverse_path;
         let mut accept = Accept::default();
         let mut effects = ReturnEffects::default();
@@ -211,15 +227,7 @@ impl SessionContext {
                     received: now,
                     flags: Vec::new(),
                     dsn: report,
-                    smtp: Some(Arrival {
-                        mail_from: reverse_path.clone(),
-                        rcpt_to: rcpt_to.clone(),
-                        msg_from: author.cloned(),
-                        mail_from_validated,
-                        msg_from_validated: validated_from.is_some(),
-                        dkim_domains: dkim_domains.clone(),
-                        remote_ip: Some(client.remote.ip().to_canonical()),
-                    }),
+                    smtp: Some(arrival(&rcpt_to)),
                 };
                 // A report becomes an event of the message that it is about.
                 if !is_told {

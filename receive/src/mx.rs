@@ -25,7 +25,7 @@ use crate::{
         questions::Questions,
         results::{AuthenticationResults, without_forged},
     },
-    decide::{Role, Stage, Suspicion, Verdict, decide, judge},
+    decide::{Judged, Role, Stage, Suspicion, Verdict, decide, decide_end},
     deliver::{Incoming, resolve},
     facts::{Facts, LoginFacts, RecipientFacts},
     intake::{HeaderEdit, Intake},
@@ -71,12 +71,12 @@ impl MxSession {
         self.facts.answers_our_mail = answers.map_err(|error| store_reply(&error))?;
         let config = self.context.dynamic();
         let policy = self.context.policy(Role::Mx, &config);
-        let junk = match decide(Stage::End(transaction), &self.facts, &policy) {
+        let Judged { verdict, differs } = decide_end(transaction, &self.facts, &policy);
+        let junk = match verdict {
             Verdict::Accept => None,
             Verdict::Junk(suspicion) => Some(suspicion),
             Verdict::Refuse(refusal) => return Err(refusal.reply()),
         };
-        let differs = judge(transaction, &self.facts, &policy).differs;
         if let Some(results) = &mut self.facts.authentication {
             results.dmarc_override = differs.map(Cow::into_owned);
         }

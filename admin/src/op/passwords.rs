@@ -140,13 +140,7 @@ pub async fn set_account_password(
     let password = password.to_owned();
     let before = store.credential(account).await?.unwrap_or_default();
     let hashed = move || {
-        let mut others = vec![before.argon2.as_str()];
-        others.extend(
-            before
-                .app_passwords
-                .iter()
-                .filter_map(|it| it.hash.chosen()),
-        );
+        let others: Vec<&str> = before.argon2_hashes().collect();
         hash_password_beside(&password, &others)
     };
     let argon2 = tokio::task::spawn_blocking(hashed)

@@ -1,6 +1,5 @@
 //! Principals: accounts, lists (aliases), domains and keys of the management API, each with a
-//! number
-//! that never changes.
+//! number that never changes.
 
 use std::collections::BTreeMap;
 
@@ -45,12 +44,20 @@ impl Kind {
         }
     }
 
-    const fn stored(self) -> PrincipalKind {
-        match self {
-            Self::Individual => PrincipalKind::Account,
-            Self::List => PrincipalKind::List,
-            Self::Domain => PrincipalKind::Domain,
-            Self::ApiKey => PrincipalKind::Key,
+    /// The name by which the store knows the number of a principal. `handle` is that of
+    /// [`PrincipalItem::handle`], and the id of a key.
+    pub(crate) fn known_as(self, handle: &str) -> PrincipalName {
+        let address = || Address::parse(handle).map(|address| address.to_string());
+        let domain = || Domain::parse(handle).map(|domain| domain.ascii().to_owned());
+        let (kind, name) = match self {
+            Self::Individual => (PrincipalKind::Account, None),
+            Self::List => (PrincipalKind::List, address().ok()),
+            Self::Domain => (PrincipalKind::Domain, domain().ok()),
+            Self::ApiKey => (PrincipalKind::Key, None),
+        };
+        PrincipalName {
+            kind,
+            name: name.unwrap_or_else(|| handle.to_owned()),
         }
     }
 }
@@ -183,10 +190,7 @@ impl Operation for List {
         named.retain(|(_, item)| wanted(item.kind));
         let names: Vec<PrincipalName> = named
             .iter()
-            .map(|(name, item)| PrincipalName {
-                kind: item.kind.stored(),
-                name: name.clone(),
-            })
+            .map(|(handle, item)| item.kind.known_as(handle))
             .collect();
         let ids = context.store.principal_ids(&names).await?;
         let with_ids = named.into_iter().zip(ids);

@@ -26,7 +26,7 @@ pub(crate) struct Judged {
 }
 
 impl Judged {
-    const fn plain(verdict: Verdict) -> Self {
+    pub(super) const fn plain(verdict: Verdict) -> Self {
         Self {
             verdict,
             differs: None,
@@ -42,7 +42,7 @@ impl Judged {
 }
 
 /// Judges a message by its author's domain. A message that was not checked is accepted.
-pub(crate) fn judge(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>) -> Judged {
+pub(super) fn judge(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>) -> Judged {
     let results = facts.authentication.as_ref();
     let Some((results, dmarc)) =
         results.and_then(|results| results.dmarc.as_ref().map(|dmarc| (results, dmarc)))

@@ -29,15 +29,19 @@ pub fn make_app_password(rng: &mut impl Rng) -> (String, AppHash) {
 pub fn matches_hash(password: &str, hash: &AppHash) -> bool {
     let normal = normal(password);
     match hash {
-        AppHash::Random(_) => is_random(&normal, hash),
+        AppHash::Random(_) => has_digest(hash, &digest(&normal)),
         AppHash::Chosen(hash) => Comparison::of(&normal).matches(hash),
     }
 }
 
-fn is_random(normal: &str, hash: &AppHash) -> bool {
-    let digest: [u8; 32] = Sha256::digest(normal).into();
+fn digest(normal: &str) -> [u8; 32] {
+    Sha256::digest(normal).into()
+}
+
+/// The app password was made here, and its text has this digest.
+fn has_digest(hash: &AppHash, digest: &[u8; 32]) -> bool {
     match hash {
-        AppHash::Random(hash) => bool::from(hash.ct_eq(&digest)),
+        AppHash::Random(hash) => bool::from(hash.ct_eq(digest)),
         AppHash::Chosen(_) => false,
     }
 }
@@ -47,8 +51,11 @@ pub(super) fn find_random<'a>(
     passwords: &'a [AppPassword],
     password: &str,
 ) -> Option<&'a AppPassword> {
-    let normal = normal(password);
-    passwords.iter().find(|it| is_random(&normal, &it.hash))
+    if passwords.is_empty() {
+        return None;
+    }
+    let digest = digest(&normal(password));
+    passwords.iter().find(|it| has_digest(&it.hash, &digest))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use super::{
     otp::{split_code, step_of},
     password::{Comparison, normal},
 };
-use postrider_store::{AppHash, AppPassword, Credential, Store, StoreError, Time};
+use postrider_store::{AppPassword, Credential, Store, StoreError, Time};
 
 /// The time for which a right password is remembered.
 const REMEMBERED: Duration = Duration::from_secs(5 * 60);
@@ -96,6 +96,17 @@ enum Checked {
     TooMany(Duration),
 }
 
+/// A right password is right for all who need no codes.
+impl From<Checked> for PasswordCheck {
+    fn from(checked: Checked) -> Self {
+        match checked {
+            Checked::Right(_) => Self::Right,
+            Checked::Wrong => Self::Wrong,
+            Checked::TooMany(wait) => Self::TooMany(wait),
+        }
+    }
+}
+
 /// Checks passwords of accounts against the store. Clones share the memory of right ones.
 #[derive(Clone)]
 pub struct Logins {
@@ -162,14 +173,11 @@ impl Logins {
         }
         let credential = self.credential(claim.name).await?;
         let has_codes = credential.otp.is_some();
-        Ok(
-            match self.check(claim, credential, password, source).await? {
-                Checked::Right(Matched::Main) if has_codes => PasswordCheck::TooWeak,
-                Checked::Right(_) => PasswordCheck::Right,
-                Checked::Wrong => PasswordCheck::Wrong,
-                Checked::TooMany(wait) => PasswordCheck::TooMany(wait),
-            },
-        )
+        let checked = self.check(claim, credential, password, source).await?;
+        Ok(match checked {
+            Checked::Right(Matched::Main) if has_codes => PasswordCheck::TooWeak,
+            checked => checked.into(),
+        })
     }
 
     /// The same, for a caller who manages the account. If the account has one-time codes, the main
@@ -247,13 +255,8 @@ impl Logins {
             argon2: hash.unwrap_or_default(),
             ..Credential::default()
         };
-        Ok(
-            match self.check(claim, credential, password, source).await? {
-                Checked::Right(_) => PasswordCheck::Right,
-                Checked::Wrong => PasswordCheck::Wrong,
-                Checked::TooMany(wait) => PasswordCheck::TooMany(wait),
-            },
-        )
+        let checked = self.check(claim, credential, password, source).await?;
+        Ok(checked.into())
     }
 
     /// The credential of an account; an empty one if it has none.
@@ -269,13 +272,14 @@ impl Logins {
         password: &str,
         source: &Source,
     ) -> Result<Checked, StoreError> {
-        let app_passwords = credential.app_passwords.clone();
-        let checked = match find_random(&app_passwords, password) {
+        let credential = Arc::new(credential);
+        let app_passwords = &credential.app_passwords;
+        let checked = match find_random(app_passwords, password) {
             Some(found) => {
                 source.right(claim.identity, false);
                 Checked::Right(Matched::App(found.name.clone()))
             }
-            None => self.compare(claim, credential, password, source).await?,
+            None => self.compare(claim, &credential, password, source).await?,
         };
         if let Checked::Right(Matched::App(name)) = &checked {
             let used = app_passwords.iter().find(|it| it.name == *name);
@@ -303,14 +307,14 @@ impl Logins {
     async fn compare(
         &self,
         claim: Claim<'_>,
-        credential: Credential,
+        credential: &Arc<Credential>,
         password: &str,
         source: &Source,
     ) -> Result<Checked, StoreError> {
         let Claim { identity, name } = claim;
         let password = normal(password);
         let mac = self.shared.mac(name, &password);
-        let known = || self.shared.known(name, &mac, &credential);
+        let known = || self.shared.known(name, &mac, credential);
         if let Some(matched) = known() {
             source.right(identity, false);
             return Ok(Checked::Right(matched));
@@ -332,6 +336,7 @@ impl Logins {
             return Ok(Checked::TooMany(wait));
         }
         let (shared, source) = (Arc::clone(&self.shared), source.clone());
+        let credential = Arc::clone(credential);
         let is_admin = identity == Identity::Admin;
         let (name, password) = (name.to_owned(), password.into_owned());
         // The check goes on to its end even if the client leaves.
@@ -374,8 +379,7 @@ fn owner(credential: &Credential, hash: &str) -> Option<Matched> {
         return Some(Matched::Main);
     }
     let mut app_passwords = credential.app_passwords.iter();
-    let found =
-        app_passwords.find(|it| matches!(&it.hash, AppHash::Chosen(chosen) if chosen == hash));
+    let found = app_passwords.find(|it| it.hash.chosen() == Some(hash));
     found.map(|it| Matched::App(it.name.clone()))
 }
 
@@ -390,11 +394,11 @@ fn matching(credential: &Credential, password: &str) -> Option<(Matched, String)
     let is_main = comparison.matches(main) && main != NOBODY;
     let mut found = is_main.then(|| (Matched::Main, main.to_owned()));
     for app_password in &credential.app_passwords {
-        if let AppHash::Chosen(hash) = &app_password.hash
+        if let Some(hash) = app_password.hash.chosen()
             && comparison.matches(hash)
             && found.is_none()
         {
-            found = Some((Matched::App(app_password.name.clone()), hash.clone()));
+            found = Some((Matched::App(app_password.name.clone()), hash.to_owned()));
         }
     }
     found

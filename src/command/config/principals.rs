@@ -36,18 +36,7 @@ pub(super) fn run(desk: &Desk, command: Principal) -> anyhow::Result<()> {
                 print_all(&found, false)?;
                 bail!("nothing was removed; say --confirm to remove all of these");
             }
-            let of = |kind: Kind| {
-                let items = found.iter().filter(move |item| item.kind == kind);
-                items.map(|item| item.handle().to_owned()).collect()
-            };
-            let removed = desk.ask(&RemoveAll {
-                accounts: of(Kind::Individual),
-                lists: of(Kind::List),
-                domains: of(Kind::Domain),
-                keys: Vec::new(),
-                kinds: kinds(&types),
-                filter,
-            })?;
+            let removed = desk.ask(&RemoveAll::of(&found, kinds(&types), filter))?;
             print(&format!("{} removed\n", removed.count))
         }
     }

@@ -94,7 +94,7 @@ fn aliases(config: &Dynamic, account: &str) -> Vec<String> {
 }
 
 /// Whether an address is a destination of an account.
-fn is_of(config: &Dynamic, account: &str, address: &Address) -> bool {
+pub(super) fn is_of(config: &Dynamic, account: &str, address: &Address) -> bool {
     let found = config.destination(address);
     found.is_some_and(|(owner, _)| owner == account)
 }

@@ -1,6 +1,9 @@
 //! Aliases: addresses with members. Each member gets the mail.
 
-use postrider_config::toml_edit::{Array, InlineTable};
+use postrider_config::{
+    Alias,
+    toml_edit::{Array, InlineTable},
+};
 use postrider_smtp::{Address, Domain, LocalPart};
 use serde::{Deserialize, Serialize};
 
@@ -140,18 +143,13 @@ impl Single for Add {
             edit.check_available(&address(&local, &domain), "alias")?;
             let members = parse_addresses(&self.members, "members")?;
             check_members(edit, &members, &[])?;
-            let members: Array = members.iter().map(Address::unicode).collect();
-            let mut content = InlineTable::new();
-            content.insert("addresses", members.into());
-            for (key, on) in [
-                ("post_public", self.post_public),
-                ("list_members", self.list_members),
-                ("allow_msg_from", self.allow_msg_from),
-            ] {
-                if on {
-                    content.insert(key, on.into());
-                }
-            }
+            let content = table(&Alias {
+                addresses: members,
+                post_public: self.post_public,
+                list_members: self.list_members,
+                allow_msg_from: self.allow_msg_from,
+                ..Alias::default()
+            });
             let path = ["domains", &spelled, "aliases", &local.to_string()];
             document::add_table(edit.document, &path, content)
         };
@@ -201,19 +199,77 @@ impl Single for Update {
     }
 }
 
+/// The settings of an alias as a table of the file.
+pub(super) fn table(alias: &Alias) -> InlineTable {
+    let mut table = InlineTable::new();
+    let members: Array = alias.addresses.iter().map(Address::unicode).collect();
+    table.insert("addresses", members.into());
+    for (key, on) in [
+        ("post_public", alias.post_public),
+        ("list_members", alias.list_members),
+        ("allow_msg_from", alias.allow_msg_from),
+    ] {
+        if on {
+            table.insert(key, on.into());
+        }
+    }
+    if let Some(name) = &alias.name {
+        table.insert("name", name.as_str().into());
+    }
+    if !alias.description.is_empty() {
+        table.insert("description", alias.description.as_str().into());
+    }
+    if !alias.urls.is_empty() {
+        table.insert("urls", Array::from_iter(&alias.urls).into());
+    }
+    table
+}
+
 /// The members of an alias, and its path in the file.
 pub(super) fn existing<'a>(
     edit: &Edit<'a>,
     alias: &str,
 ) -> Result<(&'a [Address], [String; 4]), AdminError> {
     let (local, domain) = parse_alias(alias)?;
-    let (config, _) = edit.domain(&domain).map_err(|error| error.at("alias"))?;
+    let found = settings(edit, &local, &domain)?;
     let path = edit.alias(&domain, &local)?;
-    let wanted = address(&local, &domain);
-    let mut aliases = config.aliases.iter();
-    let found = aliases.find(|(local, _)| edit.before.is_same(&address(local, &domain), &wanted));
-    let members = found.map_or(&[][..], |(_, alias)| &alias.addresses);
+    let members = found.map_or(&[][..], |alias| &alias.addresses);
     Ok((members, path))
+}
+
+/// The settings of an alias before the change. None: it is in the document only.
+pub(super) fn settings<'a>(
+    edit: &Edit<'a>,
+    local: &LocalPart,
+    domain: &Domain,
+) -> Result<Option<&'a Alias>, AdminError> {
+    let (config, _) = edit.domain(domain).map_err(|error| error.at("alias"))?;
+    let wanted = address(local, domain);
+    let mut aliases = config.aliases.iter();
+    let found = aliases.find(|(local, _)| edit.before.is_same(&address(local, domain), &wanted));
+    Ok(found.map(|(_, alias)| alias))
+}
+
+/// Changes the members of the alias at a path. New ones go to the end.
+pub(super) fn change_members(
+    edit: &mut Edit<'_>,
+    path: &[String; 4],
+    removed: &[Address],
+    added: &[Address],
+) -> Result<(), AdminError> {
+    let before = edit.before;
+    let path = path.iter().map(String::as_str).chain(["addresses"]);
+    document::change_array(edit.document, &path.collect::<Vec<_>>(), |array| {
+        for member in added {
+            document::push(array, member.unicode());
+        }
+        document::remove_elements(array, |element| {
+            let element = element.as_str().map(Address::parse);
+            element.is_some_and(|element| {
+                element.is_ok_and(|it| removed.iter().any(|one| before.is_same(&it, one)))
+            })
+        });
+    })
 }
 
 /// Removes an alias.
@@ -258,12 +314,7 @@ impl Single for AddMembers {
             let (present, path) = existing(edit, &self.alias)?;
             let members = parse_addresses(&self.members, "members")?;
             check_members(edit, &members, present)?;
-            let path = path.iter().map(String::as_str).chain(["addresses"]);
-            document::change_array(edit.document, &path.collect::<Vec<_>>(), |array| {
-                for member in &members {
-                    document::push(array, member.unicode());
-                }
-            })
+            change_members(edit, &path, &[], &members)
         };
         context.edit(Self::NAME, &target, change).await?;
         Ok(())
@@ -306,15 +357,7 @@ impl Single for RemoveMembers {
                 let text = "an alias needs a member; remove the alias instead";
                 return Err(AdminError::invalid(text).at("members"));
             }
-            let path = path.iter().map(String::as_str).chain(["addresses"]);
-            document::change_array(edit.document, &path.collect::<Vec<_>>(), |array| {
-                document::remove_elements(array, |element| {
-                    let element = element.as_str().map(Address::parse);
-                    element.is_some_and(|element| {
-                        element.is_ok_and(|it| members.iter().any(|one| before.is_same(&it, one)))
-                    })
-                });
-            })
+            change_members(edit, &path, &members, &[])
         };
         context.edit(Self::NAME, &target, change).await?;
         Ok(())

@@ -3,19 +3,18 @@
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
-use postrider_config::{
-    Alias, DestinationAddress, Dynamic,
-    toml_edit::{Array, InlineTable},
-};
+use postrider_config::{DestinationAddress, Dynamic, toml_edit::Array};
 use postrider_smtp::{Address, Domain, LocalPart};
-use postrider_store::{ApiKeyId, PrincipalKind, PrincipalName};
+use postrider_store::{ApiKeyId, PrincipalName};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::info;
 
 use super::{
-    Edit, accounts, address, addresses,
-    aliases::{check_members, existing, parse_alias},
+    Edit,
+    accounts::{self, is_of},
+    address, addresses,
+    aliases::{self, change_members, check_members, existing, parse_alias},
     document, keyfile, parse, parse_addresses, parse_domain, to_its_end,
 };
 use crate::{
@@ -23,7 +22,7 @@ use crate::{
     op::{
         Listed as _, Single,
         credentials::{Prepared, SecretChange},
-        principals::Kind,
+        principals::{Kind, PrincipalItem},
     },
 };
 
@@ -147,14 +146,7 @@ impl Update {
     /// The names of a list by which its number is known, before and after a change of its address.
     fn moved(&self) -> Option<(PrincipalName, PrincipalName)> {
         let to = self.changes.address.as_ref()?;
-        let named = |text: &str| {
-            let address = Address::parse(text).ok()?;
-            Some(PrincipalName {
-                kind: PrincipalKind::List,
-                name: address.to_string(),
-            })
-        };
-        let (from, to) = (named(&self.name)?, named(to)?);
+        let (from, to) = (Kind::List.known_as(&self.name), Kind::List.known_as(to));
         (from != to).then_some((from, to))
     }
 
@@ -233,13 +225,11 @@ impl Update {
         let mut stay: Vec<Address> = account.destinations.keys().filter_map(stays).collect();
         stay.sort_by_key(|address| !address.to_string().starts_with(&own));
         let main = stay.into_iter().next().or(main);
-        let is_own = |edit: &Edit<'_>, member: &Address| {
-            let found = edit.before.destination(member);
-            found.is_some_and(|(owner, _)| owner == name)
-        };
+        let before = edit.before;
+        let is_own = |member: &&Address| is_of(before, name, member);
         for list in &changes.join {
             let (members, path) = existing(edit, list).map_err(|error| error.at("lists"))?;
-            if members.iter().any(|member| is_own(edit, member)) {
+            if members.iter().any(|member| is_own(&member)) {
                 continue;
             }
             let member = main.as_ref().ok_or_else(|| {
@@ -249,13 +239,14 @@ impl Update {
         }
         for list in &changes.leave {
             let (members, path) = existing(edit, list).map_err(|error| error.at("lists"))?;
-            let own = members.iter().filter(|member| is_own(edit, member));
-            let own: Vec<Address> = own.cloned().collect();
+            let own: Vec<Address> = members.iter().filter(is_own).cloned().collect();
             if own.len() == members.len() {
                 let text = format!("the list {list} would have no member; remove the list instead");
                 return Err(AdminError::invalid(text).at("lists"));
             }
-            change_members(edit, &path, &own, &[])?;
+            if !own.is_empty() {
+                change_members(edit, &path, &own, &[])?;
+            }
         }
         Ok(())
     }
@@ -266,21 +257,23 @@ impl Update {
         let (local, domain) = parse_alias(&self.name)?;
         let mut shown = address(&local, &domain).unicode();
         if let Some(to) = &changes.address {
-            (path, shown) = move_list(edit, &path, &address(&local, &domain), to)?;
+            (path, shown) = move_list(edit, &path, (&local, &domain), to)?;
         }
         let added = parse_members(&changes.add_members)?;
         check_members(edit, &added, members)?;
         let before = edit.before;
         let is_removed = |member: &&Address| {
-            let owner = before.destination(member).map(|(owner, _)| owner);
-            owner.is_some_and(|owner| changes.remove_members.iter().any(|it| it == owner))
+            let mut accounts = changes.remove_members.iter();
+            accounts.any(|account| is_of(before, account, member))
         };
         let removed: Vec<Address> = members.iter().filter(is_removed).cloned().collect();
         if added.is_empty() && removed.len() == members.len() {
             let text = "a list needs a member; remove the list instead";
             return Err(AdminError::invalid(text).at("members"));
         }
-        change_members(edit, &path, &removed, &added)?;
+        if !removed.is_empty() || !added.is_empty() {
+            change_members(edit, &path, &removed, &added)?;
+        }
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         if let Some(name) = &changes.list_name {
             let name = match *name == shown {
@@ -309,57 +302,23 @@ fn set_text(edit: &mut Edit<'_>, path: &[&str], name: &str, text: &str) -> Resul
     }
 }
 
-/// Changes the members of the list at a path. New ones go to the end.
-fn change_members(
-    edit: &mut Edit<'_>,
-    path: &[String; 4],
-    removed: &[Address],
-    added: &[Address],
-) -> Result<(), AdminError> {
-    if removed.is_empty() && added.is_empty() {
-        return Ok(());
-    }
-    let before = edit.before;
-    let path: Vec<&str> = path
-        .iter()
-        .map(String::as_str)
-        .chain(["addresses"])
-        .collect();
-    document::change_array(edit.document, &path, |array| {
-        for member in added {
-            document::push(array, member.unicode());
-        }
-        document::remove_elements(array, |element| {
-            let element = element.as_str().map(Address::parse);
-            element.is_some_and(|element| {
-                element.is_ok_and(|it| removed.iter().any(|one| before.is_same(&it, one)))
-            })
-        });
-    })
-}
-
 /// Gives a list another address. Gives its new path and its new address.
 fn move_list(
     edit: &mut Edit<'_>,
     path: &[String; 4],
-    from: &Address,
+    (from_local, from_domain): (&LocalPart, &Domain),
     to: &str,
 ) -> Result<([String; 4], String), AdminError> {
+    let from = address(from_local, from_domain);
     let to_address = parse(to, "emails", Address::parse)?;
     let (local, domain) = parse_alias(to).map_err(|error| error.at("emails"))?;
     let (_, spelled) = edit.domain(&domain).map_err(|error| error.at("emails"))?;
     // The same address in another case is not taken by another list.
-    if !edit.before.is_same(from, &to_address) {
+    if !edit.before.is_same(&from, &to_address) {
         edit.check_available(&to_address, "emails")?;
     }
-    let host = from.host.domain();
-    let before = host.and_then(|host| edit.before.domains.get(host));
-    let aliases = before.into_iter().flat_map(|domain| &domain.aliases);
-    let mut named = aliases.filter_map(|(local, alias)| {
-        let at = address(local, host?);
-        edit.before.is_same(&at, from).then_some(alias)
-    });
-    let alias = named.next().ok_or_else(|| {
+    let alias = aliases::settings(edit, from_local, from_domain)?;
+    let alias = alias.ok_or_else(|| {
         let text = format!("there is no alias {}", from.unicode());
         AdminError::not_found(text).at("alias")
     })?;
@@ -372,34 +331,8 @@ fn move_list(
         local.to_string(),
     ];
     let new: Vec<&str> = path.iter().map(String::as_str).collect();
-    document::add_table(edit.document, &new, table(alias))?;
+    document::add_table(edit.document, &new, aliases::table(alias))?;
     Ok((path, to_address.unicode()))
-}
-
-/// The settings of a list as a table of the file.
-fn table(alias: &Alias) -> InlineTable {
-    let mut table = InlineTable::new();
-    let members: Array = alias.addresses.iter().map(Address::unicode).collect();
-    table.insert("addresses", members.into());
-    for (key, on) in [
-        ("post_public", alias.post_public),
-        ("list_members", alias.list_members),
-        ("allow_msg_from", alias.allow_msg_from),
-    ] {
-        if on {
-            table.insert(key, on.into());
-        }
-    }
-    if let Some(name) = &alias.name {
-        table.insert("name", name.as_str().into());
-    }
-    if !alias.description.is_empty() {
-        table.insert("description", alias.description.as_str().into());
-    }
-    if !alias.urls.is_empty() {
-        table.insert("urls", Array::from_iter(&alias.urls).into());
-    }
-    table
 }
 
 /// Undoes a change of the file whose other half failed, unless the file changed again.
@@ -461,6 +394,24 @@ impl Single for RemoveAll {
 }
 
 impl RemoveAll {
+    /// Removes these accounts, lists and domains, which the caller found by kinds and words. Keys
+    /// are named by their ids, which items do not have.
+    #[must_use]
+    pub fn of(found: &[PrincipalItem], kinds: Vec<Kind>, filter: String) -> Self {
+        let of = |kind: Kind| {
+            let items = found.iter().filter(move |item| item.kind == kind);
+            items.map(|item| item.handle().to_owned()).collect()
+        };
+        Self {
+            accounts: of(Kind::Individual),
+            lists: of(Kind::List),
+            domains: of(Kind::Domain),
+            keys: Vec::new(),
+            kinds,
+            filter,
+        }
+    }
+
     fn count(&self) -> usize {
         self.accounts.len() + self.lists.len() + self.domains.len() + self.keys.len()
     }
@@ -516,22 +467,16 @@ impl RemoveAll {
 
     /// The names by which the numbers of the principals are known.
     fn principal_names(&self) -> Vec<PrincipalName> {
-        let ascii = |text: &String| match Address::parse(text) {
-            Ok(address) => address.to_string(),
-            Err(_) => Domain::parse(text).map_or_else(|_| text.clone(), |it| it.ascii().to_owned()),
-        };
         let keys: Vec<String> = self.keys.iter().map(ToString::to_string).collect();
-        let lists = self.lists.iter().map(ascii).collect();
-        let domains = self.domains.iter().map(ascii).collect();
-        let all: [(PrincipalKind, Vec<String>); 4] = [
-            (PrincipalKind::Account, self.accounts.clone()),
-            (PrincipalKind::List, lists),
-            (PrincipalKind::Domain, domains),
-            (PrincipalKind::Key, keys),
+        let all = [
+            (Kind::Individual, &self.accounts),
+            (Kind::List, &self.lists),
+            (Kind::Domain, &self.domains),
+            (Kind::ApiKey, &keys),
         ];
-        let names = all.into_iter().flat_map(|(kind, names)| {
-            let names = names.into_iter();
-            names.map(move |name| PrincipalName { kind, name })
+        let names = all.into_iter().flat_map(|(kind, handles)| {
+            let handles = handles.iter();
+            handles.map(move |handle| kind.known_as(handle))
         });
         names.collect()
     }
@@ -559,8 +504,8 @@ impl RemoveAll {
             domains.contains(domain) || lists.iter().any(removed)
         };
         let leaves = |member: &Address| {
-            let owner = before.destination(member).map(|(owner, _)| owner);
-            owner.is_some_and(|owner| self.accounts.iter().any(|it| it == owner))
+            let mut accounts = self.accounts.iter();
+            accounts.any(|account| is_of(before, account, member))
         };
         if !self.accounts.is_empty() {
             let left = edit.leave_aliases_but(leaves, is_gone);

@@ -309,9 +309,7 @@ impl Secrets {
 
     /// The change of the credential.
     fn change(self, now: Time) -> Result<CredentialChange, AdminError> {
-        let mut hashes = vec![self.before.argon2.clone()];
-        let present = self.before.app_passwords.iter();
-        hashes.extend(present.filter_map(|it| it.hash.chosen().map(str::to_owned)));
+        let mut hashes: Vec<String> = self.before.argon2_hashes().map(str::to_owned).collect();
         let mut hash = |password: &str| {
             let others: Vec<&str> = hashes.iter().map(String::as_str).collect();
             let hash = hash_password_beside(password, &others);

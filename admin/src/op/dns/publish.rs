@@ -7,7 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use postrider_config::{DnsUpdate, DomainConfig, Static, TsigAlgorithm};
 use postrider_dns::{
-    Change, KeyAlgorithm, Record, RecordType, Rrset, UpdateError, UpdateKey, ZoneClient,
+    Change, KeyAlgorithm, Record, RecordType, Rrset, UpdateError, UpdateKey, ZoneClient, is_within,
 };
 use postrider_smtp::Domain;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use super::{
     check::World,
     facts::HostFacts,
     record::{TTL, Wanted, content},
-    records::{is_below, wanted},
+    records::wanted,
 };
 use crate::AdminError;
 
@@ -97,7 +97,7 @@ impl Published {
 /// The zone of `dns_update` that has a name: the longest one.
 pub(super) fn zone_of<'a>(statics: &'a Static, name: &str) -> Option<(&'a Domain, &'a DnsUpdate)> {
     let zones = statics.dns_update.iter();
-    let zones = zones.filter(|(zone, _)| is_below(name, zone.ascii()));
+    let zones = zones.filter(|(zone, _)| is_within(name, zone.ascii()));
     zones.max_by_key(|(zone, _)| zone.ascii().len())
 }
 

@@ -2,7 +2,7 @@
 //! about the host.
 
 use postrider_config::{DomainConfig, MtaStsMode, Static};
-use postrider_dns::{Caa, Mx, Record, Srv, Tlsa};
+use postrider_dns::{Caa, Mx, Record, Srv, Tlsa, is_within};
 use postrider_smtp::{Domain, LocalPart};
 
 use super::{
@@ -257,7 +257,7 @@ impl List<'_> {
 
     fn caa(&mut self) {
         let mut names = vec![self.domain.to_owned()];
-        if !is_below(self.host, self.domain) {
+        if !is_within(self.host, self.domain) {
             names.push(self.host.to_owned());
         }
         let narrow = "Better: only the ACME account of this server gets certificates. Add these \
@@ -386,13 +386,7 @@ fn tls_rpt(rua: &str) -> String {
 /// Whether a domain must agree to get reports about another one (RFC 9990 §4). Only a list of
 /// public suffixes would tell for two domains side by side, so they agree too.
 pub(super) fn needs_opt_in(domain: &str, reports_at: &str) -> bool {
-    !(is_below(domain, reports_at) || is_below(reports_at, domain))
-}
-
-/// Whether a name is a domain, or below it.
-pub(super) fn is_below(name: &str, domain: &str) -> bool {
-    name.strip_suffix(domain)
-        .is_some_and(|left| left.is_empty() || left.ends_with('.'))
+    !(is_within(domain, reports_at) || is_within(reports_at, domain))
 }
 
 /// The URI of an address (RFC 6068), for lists that are separated by commas and semicolons.

@@ -52,7 +52,7 @@ use self::{
     signature::{DkimSignature, Shown},
     tags::Tags,
 };
-use super::questions::Questions;
+use super::{dmarc::organisation_by_suffix, questions::Questions};
 use crate::work::long_work;
 
 /// The most signatures of a message that are checked.
@@ -211,11 +211,10 @@ fn distance(signer: Option<&Domain>, author: Option<&Domain>) -> u8 {
     let (Some(signer), Some(author)) = (signer, author) else {
         return 2;
     };
-    let organisation = |domain| psl::domain_str(domain).unwrap_or(domain);
     if signer == author {
         return 0;
     }
-    match organisation(signer.ascii()) == organisation(author.ascii()) {
+    match organisation_by_suffix(signer) == organisation_by_suffix(author) {
         true => 1,
         false => 2,
     }

@@ -2,6 +2,7 @@
 
 use std::{ops::Range, str};
 
+use postrider_dns::is_within;
 use postrider_smtp::{Domain, canonical::Form};
 use postrider_store::Time;
 
@@ -205,7 +206,7 @@ impl DkimSignature {
             None => signed.domain.clone(),
             Some(identity) => identity_domain(identity).ok_or(SignatureFault::Bad("i"))?,
         };
-        if !is_in(&identity, &signed.domain) {
+        if !is_within(identity.ascii(), signed.domain.ascii()) {
             return Err(SignatureFault::IdentityOutside);
         }
         if is_public_suffix(&signed.domain) {
@@ -277,12 +278,6 @@ fn identity_domain(identity: &[u8]) -> Option<Domain> {
     };
     codes.all(is_code).then_some(())?;
     domain(after.get(1..)?)
-}
-
-/// Whether a domain is another one, or below it.
-fn is_in(domain: &Domain, above: &Domain) -> bool {
-    let rest = domain.ascii().strip_suffix(above.ascii());
-    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// Whether many organisations have names below this one, by the rules of registries. A name that

@@ -15,6 +15,7 @@ mod record;
 mod tests;
 mod walk;
 
+use postrider_dns::is_within;
 use postrider_smtp::Domain;
 
 use self::{
@@ -22,7 +23,6 @@ use self::{
     walk::{Walk, Walker},
 };
 use super::{
-    name::is_within,
     questions::Questions,
     spf::{SpfOutcome, SpfResult},
 };

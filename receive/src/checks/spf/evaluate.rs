@@ -6,17 +6,14 @@ use std::{
     pin::Pin,
 };
 
-use postrider_dns::{Answer, DnsError};
+use postrider_dns::{Answer, DnsError, is_within};
 
 use super::{
     SpfCheck, SpfOutcome,
     macros::{MacroString, Values},
     record::{Directive, Mechanism, Networks, Record, is_spf},
 };
-use crate::checks::{
-    iprev::leads_to,
-    name::{is_name, is_within},
-};
+use crate::checks::{iprev::leads_to, name::is_name};
 
 /// How many terms may ask DNS (RFC 7208 §4.6.4).
 const MAX_TERMS: u32 = 10;

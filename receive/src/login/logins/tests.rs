@@ -3,7 +3,7 @@
 use tokio::task::JoinSet;
 
 use super::*;
-use postrider_store::{AppPassword, CredentialChange, Otp};
+use postrider_store::{AppHash, AppPassword, CredentialChange, Otp};
 use rand::{SeedableRng, rngs::StdRng};
 
 use crate::login::{

@@ -36,6 +36,16 @@ pub struct Credential {
     pub otp: Option<Otp>,
 }
 
+impl Credential {
+    /// The Argon2id hashes of the main password and of the app passwords that somebody chose, in
+    /// this order. The first is empty if there is no main password.
+    pub fn argon2_hashes(&self) -> impl Iterator<Item = &str> {
+        let chosen = self.app_passwords.iter();
+        let chosen = chosen.filter_map(|it| it.hash.chosen());
+        std::iter::once(self.argon2.as_str()).chain(chosen)
+    }
+}
+
 /// Hides the hashes, so that no log line has them.
 impl std::fmt::Debug for Credential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

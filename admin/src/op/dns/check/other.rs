@@ -2,13 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use postrider_dns::{Caa, DnsError, Question, Record, Resolver};
+use postrider_dns::{Caa, DnsError, Question, Record, Resolver, is_within};
 
 use super::{About, Found, MANY, Row, Subject, Verdict};
 use crate::op::dns::{
     facts::{Ca, is_private},
     record::content,
-    records::is_below,
 };
 
 /// The ways by which our certificates are validated.
@@ -71,7 +70,7 @@ fn signed(about: &About<'_>, authentic: bool, advice: &str) -> Found {
 pub(super) fn caa<'a>(subject: &'a Subject<'a>, resolver: &'a dyn Resolver) -> Row<'a> {
     Box::pin(async move {
         let mut names = vec![subject.domain];
-        if !is_below(subject.host, subject.domain) {
+        if !is_within(subject.host, subject.domain) {
             names.push(subject.host);
         }
         let items = names.into_iter().flat_map(|name| {

@@ -1,7 +1,7 @@
 //! New principals.
 
 use postrider_smtp::Domain;
-use postrider_store::{PrincipalKind, PrincipalName, Scope};
+use postrider_store::Scope;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
@@ -154,8 +154,8 @@ fn is_given(value: &Value) -> bool {
 
 impl Asked {
     /// The number of a principal that was added.
-    async fn number(&self, kind: PrincipalKind, name: String) -> Result<Value, Problem> {
-        let name = PrincipalName { kind, name };
+    async fn number(&self, kind: Kind, handle: &str) -> Result<Value, Problem> {
+        let name = kind.known_as(handle);
         let ids = self.context.store.principal_ids(&[name]).await?;
         Ok(json!(ids.first().map(|id| id.0)))
     }
@@ -243,9 +243,7 @@ async fn add_account(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem>
         accounts::Remove { account }.answer(context).await?;
         return Err(error);
     }
-    Ok(Answer::Data(
-        asked.number(PrincipalKind::Account, name).await?,
-    ))
+    Ok(Answer::Data(asked.number(Kind::Individual, &name).await?))
 }
 
 async fn add_list(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem> {
@@ -285,11 +283,11 @@ async fn add_list(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem> {
     };
     let alias = address.unicode();
     if let Err(error) = asked.update_new(Kind::List, &alias, changes).await {
-        aliases::Remove { alias }.answer(&asked.context).await?;
+        let remove = aliases::Remove { alias };
+        remove.answer(&asked.context).await?;
         return Err(error);
     }
-    let name = address.to_string();
-    Ok(Answer::Data(asked.number(PrincipalKind::List, name).await?))
+    Ok(Answer::Data(asked.number(Kind::List, &alias).await?))
 }
 
 async fn add_domain(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem> {
@@ -300,7 +298,8 @@ async fn add_domain(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem> 
     }
     let domain = Domain::parse(&name)
         .map_err(|error| Problem::refused(format!("{name:?}: {error}")).at("name"))?;
-    asked.check_name(Kind::Domain, &domain.unicode()).await?;
+    let shown = domain.unicode();
+    asked.check_name(Kind::Domain, &shown).await?;
     let add = domains::Add {
         domain: name,
         account: asked.context.statics.postmaster.account.clone(),
@@ -313,13 +312,9 @@ async fn add_domain(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem> 
             description: Some(description),
             ..Changes::default()
         };
-        let name = domain.unicode();
-        asked.update_new(Kind::Domain, &name, changes).await?;
+        asked.update_new(Kind::Domain, &shown, changes).await?;
     }
-    let name = domain.ascii().to_owned();
-    Ok(Answer::Data(
-        asked.number(PrincipalKind::Domain, name).await?,
-    ))
+    Ok(Answer::Data(asked.number(Kind::Domain, &shown).await?))
 }
 
 async fn add_key(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem> {
@@ -356,8 +351,7 @@ async fn add_key(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem> {
         legacy_status: false,
     };
     let added = add.answer(&asked.context).await?;
-    let number = asked
-        .number(PrincipalKind::Key, added.id.to_string())
-        .await?;
+    let id = added.id.to_string();
+    let number = asked.number(Kind::ApiKey, &id).await?;
     Ok(Answer::Secret(number, member("key", added.key)))
 }

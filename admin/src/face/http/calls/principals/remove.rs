@@ -1,7 +1,6 @@
 //! The removal of principals: of one, or of all that match.
 
-use postrider_smtp::{Address, Domain};
-use postrider_store::{ApiKeyId, PrincipalKind, PrincipalName};
+use postrider_store::{ApiKeyId, PrincipalName};
 use serde_json::json;
 
 use super::super::super::{Answer, Asked, problem::Problem};
@@ -36,22 +35,14 @@ pub(in crate::face::http) async fn remove(asked: Asked) -> Result<Answer, Proble
             let ids = asked.key_ids(&[&item]).await?;
             for id in ids {
                 keys::Remove { id }.answer(context).await?;
-                let name = PrincipalName {
-                    kind: PrincipalKind::Key,
-                    name: id.to_string(),
-                };
+                let name = item.kind.known_as(&id.to_string());
                 context.store.forget_principal(name).await?;
             }
             return Ok(Answer::null());
         }
     };
     done.map_err(in_use)?;
-    let (kind, name) = match item.kind {
-        Kind::Individual => (PrincipalKind::Account, name),
-        Kind::List => (PrincipalKind::List, ascii(&name)),
-        _ => (PrincipalKind::Domain, ascii(&name)),
-    };
-    let name = PrincipalName { kind, name };
+    let name = item.kind.known_as(&name);
     context.store.forget_principal(name).await?;
     Ok(Answer::null())
 }
@@ -62,15 +53,6 @@ fn in_use(error: AdminError) -> Problem {
         Code::Invalid | Code::Conflict => Problem::refused(error),
         _ => error.into(),
     }
-}
-
-/// An address or a domain in A-labels.
-fn ascii(name: &str) -> String {
-    let address = Address::parse(name).map(|address| address.to_string());
-    let domain = || Domain::parse(name).map(|domain| domain.ascii().to_owned());
-    address
-        .or_else(|_| domain())
-        .unwrap_or_else(|_| name.to_owned())
 }
 
 impl Asked {
@@ -85,10 +67,9 @@ impl Asked {
     async fn key_ids(&self, items: &[&PrincipalItem]) -> Result<Vec<ApiKeyId>, Problem> {
         let store = &self.context.store;
         let keys = store.api_keys().await?;
-        let named = keys.iter().map(|key| PrincipalName {
-            kind: PrincipalKind::Key,
-            name: key.id.to_string(),
-        });
+        let named = keys
+            .iter()
+            .map(|key| Kind::ApiKey.known_as(&key.id.to_string()));
         let names: Vec<PrincipalName> = named.collect();
         let ids = store.principal_ids(&names).await?;
         let found = keys.iter().zip(ids);
@@ -123,21 +104,14 @@ pub(in crate::face::http) async fn remove_all(asked: Asked) -> Result<Answer, Pr
     if found.is_empty() {
         return Ok(Answer::Data(json!(false)));
     }
-    let of = |kind: Kind| {
-        let items = found.iter().filter(move |item| item.kind == kind);
-        items.map(|item| item.handle().to_owned()).collect()
-    };
     let keys: Vec<&PrincipalItem> = found.iter().filter(|it| it.kind == Kind::ApiKey).collect();
+    let keys = match keys.is_empty() {
+        true => Vec::new(),
+        false => asked.key_ids(&keys).await?,
+    };
     let remove = RemoveAll {
-        accounts: of(Kind::Individual),
-        lists: of(Kind::List),
-        domains: of(Kind::Domain),
-        keys: match keys.is_empty() {
-            true => Vec::new(),
-            false => asked.key_ids(&keys).await?,
-        },
-        kinds,
-        filter,
+        keys,
+        ..RemoveAll::of(&found, kinds, filter)
     };
     remove.answer(&asked.context).await.map_err(in_use)?;
     Ok(Answer::Data(json!(true)))
