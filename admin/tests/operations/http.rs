@@ -24,7 +24,7 @@ use postrider_admin::{
     op::{Single, keys},
 };
 use postrider_store::{Scope, Time};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -124,6 +124,28 @@ impl Site {
         };
         change(&mut add);
         add.answer(&self.desk.context).await.unwrap().key
+    }
+
+    /// Adds a principal. Gives its number.
+    pub(super) async fn add(&self, new: &Value) -> u64 {
+        let got = self.call("POST /api/principal", &new.to_string()).await;
+        got.data().as_u64().unwrap()
+    }
+
+    /// Changes a principal.
+    pub(super) async fn patch(&self, name: &str, changes: &Value) -> Got {
+        let request = format!("PATCH /api/principal/{name}");
+        self.call(&request, &changes.to_string()).await
+    }
+
+    /// Each of these changes is refused with this status and this word, and the right change before
+    /// it in the request is not made.
+    pub(super) async fn refuses<const N: usize>(&self, name: &str, wrong: [(Value, u16, &str); N]) {
+        for (wrong, status, word) in wrong {
+            let first = json!({"action": "set", "field": "description", "value": "Changed"});
+            let got = self.patch(name, &json!([first, wrong])).await;
+            assert_eq!(got.error(), (status, word.to_owned()), "{wrong}");
+        }
     }
 
     /// A connection to the server.
