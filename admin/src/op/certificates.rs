@@ -14,13 +14,13 @@ pub trait CertificateFiles: Send + Sync {
     fn read(&self, check_only: bool) -> Read;
 }
 
-/// What became of the files. The keys are those of postrider.conf, for example
+/// The warnings and errors about the files. The keys are those of postrider.conf, for example
 /// `listeners.mail.tls.certs.0`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Read {
-    /// What clients will not accept, and keys that others can read.
+    /// Certificates that clients will not accept, and keys that others can read.
     pub warnings: BTreeMap<String, String>,
-    /// Why files do not load. With errors all listeners keep what they have.
+    /// The reasons why files do not load. With errors all listeners keep what they have.
     pub errors: BTreeMap<String, String>,
 }
 

@@ -60,7 +60,7 @@ pub(super) enum Frame {
 }
 
 impl Frame {
-    /// What a client is told that lost events.
+    /// The sentence for a client that lost events.
     fn loss(count: u64) -> String {
         format!("{count} events were left out, because they were not read in time")
     }

@@ -12,7 +12,7 @@ use postrider_dns::DnsError;
 use super::{
     SignatureFault,
     signature::Algorithm,
-    tags::{Tags, base64, parts},
+    tags::{Tags, base64, name_and_value, parts},
 };
 use crate::checks::questions::Questions;
 
@@ -111,17 +111,9 @@ impl Key {
 /// Whether a TXT record is meant as a key. Such a name often has other records too, when all names
 /// of a zone have them.
 fn looks_like_key(record: &[u8]) -> bool {
-    let mut specs = record.split(|byte| *byte == b';').map(|spec| {
-        let equals = spec.iter().position(|byte| *byte == b'=');
-        let (name, value) = spec
-            .split_at_checked(equals.unwrap_or(0))
-            .unwrap_or_default();
-        (
-            name.trim_ascii(),
-            value.get(1..).unwrap_or_default().trim_ascii(),
-        )
-    });
-    specs.any(|(name, value)| name == b"p" || name == b"v" && value == b"DKIM1")
+    let specs = record.split(|byte| *byte == b';');
+    let mut tags = specs.filter_map(name_and_value);
+    tags.any(|(name, value)| name == b"p" || name == b"v" && value == b"DKIM1")
 }
 
 type Parsed = (Algorithm, ParsedPublicKey, usize);

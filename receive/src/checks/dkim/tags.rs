@@ -101,6 +101,13 @@ impl<'a> Tags<'a> {
     }
 }
 
+/// The name and the value of a tag, without the white space around each. None if there is no `=`.
+pub(crate) fn name_and_value(spec: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = spec.iter().position(|byte| *byte == b'=')?;
+    let (name, value) = spec.split_at_checked(at)?;
+    Some((name.trim_ascii(), value.get(1..)?.trim_ascii()))
+}
+
 /// A number of digits only. The largest number stands for all that are larger.
 pub(crate) fn number(value: &[u8]) -> Option<u64> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);

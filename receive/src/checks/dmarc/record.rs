@@ -3,6 +3,7 @@
 //! A tag with a wrong value counts as absent. Of a tag that is there twice, the first counts.
 
 use super::DmarcPolicy;
+use crate::checks::dkim::tags::name_and_value;
 
 /// What a record says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +54,7 @@ pub(super) enum Author {
 impl Record {
     /// Reads a TXT record. None if it is no DMARC record: it must begin with `v=DMARC1`.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
-        let mut tags = text.split(|byte| *byte == b';').map(tag);
+        let mut tags = text.split(|byte| *byte == b';').map(name_and_value);
         let (name, version) = tags.next()??;
         if !name.eq_ignore_ascii_case(b"v") || version != b"DMARC1" {
             return None;
@@ -157,13 +158,6 @@ impl Tag {
             _ => return None,
         })
     }
-}
-
-/// The name and the value of a tag. None if there is no `=`.
-fn tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = text.iter().position(|byte| *byte == b'=')?;
-    let (name, value) = text.split_at_checked(at)?;
-    Some((name.trim_ascii(), value.get(1..)?.trim_ascii()))
 }
 
 /// An address for reports (RFC 9989 §4.6). RFC 7489 let a size stand behind it, after `!`.
