@@ -131,6 +131,8 @@ struct Records<'a> {
     effects: ReturnEffects,
     /// The mailboxes that get the message.
     seen: HashSet<(&'a str, &'a str)>,
+    /// The accounts that get the message.
+    accounts: HashSet<&'a str>,
     /// Whether the message is a report about mail of an account, by the place of the recipient and
     /// the account.
     told: HashMap<(usize, &'a str), bool>,
@@ -172,6 +174,7 @@ impl SessionContext {
             reading: OnceCell::new(),
             effects: ReturnEffects::default(),
             seen: HashSet::new(),
+            accounts: HashSet::new(),
             told: HashMap::new(),
             accept: Accept::default(),
             made: Vec::new(),
@@ -204,6 +207,7 @@ impl<'a> Records<'a> {
         if !self.seen.insert((&target.account, mailbox)) {
             return Ok(());
         }
+        self.accounts.insert(&target.account);
         let mail = self.mail(delivery, (recipient, target), mailbox);
         let is_told = self.tell(delivery, recipient, target).await?;
         // A report becomes an event of the message that it is about.
@@ -223,15 +227,13 @@ impl<'a> Records<'a> {
     }
 
     /// Keeps the message for an account that refuses it, unless it gets the message otherwise.
-    fn add_reject(&mut self, delivery: &'a Delivery, mailbox: &'a str, refusal: &Refusal) {
+    fn add_reject(&mut self, delivery: &'a Delivery, mailbox: &str, refusal: &Refusal) {
         let Some((recipient, target, account)) = self.parties(delivery) else {
             return;
         };
-        let has_it = |(account, _): &(&str, &str)| *account == target.account;
-        if self.seen.iter().any(has_it) {
+        if !self.accounts.insert(&target.account) {
             return;
         }
-        self.seen.insert((&target.account, mailbox));
         let is_bound = !account.keep_rejects;
         let mail = self.mail(delivery, (recipient, target), mailbox);
         // The message itself is kept, however large it is.

@@ -124,7 +124,16 @@ impl MxSession {
         self.decide(Stage::End(transaction)).into_result()?;
         let config = self.context.dynamic();
         let policy = self.context.policy(Role::Mx, &config);
-        Ok(decide_end(transaction, &self.facts, &policy))
+        // The patterns of all rulesets look at the fields.
+        let fields = self
+            .facts
+            .fields
+            .iter()
+            .map(PlainField::size)
+            .sum::<usize>();
+        let work = fields.saturating_mul(self.facts.recipients.len());
+        let decide = || decide_end(transaction, &self.facts, &policy);
+        Ok(long_work(work, decide))
     }
 
     /// Stores the message. The reply is positive only when the message is durable.

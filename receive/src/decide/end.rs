@@ -5,9 +5,9 @@
 //! the client gets 250, and the targets that refuse it get it apart from their other mail. If all
 //! refuse, the client gets a refusal.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
-use postrider_config::{Account, Destination, Ruleset};
+use postrider_config::{Account, Destination, DestinationAddress, Ruleset};
 use postrider_smtp::server::Transaction;
 
 pub use super::list::Skip;
@@ -76,6 +76,44 @@ pub(super) struct Case<'a> {
     pub(super) destination: Option<&'a Destination>,
     /// The ruleset of the destination that the message fulfills.
     pub(super) ruleset: Option<&'a Ruleset>,
+    /// Why the list refuses the author. None also if the recipient is no list.
+    pub(super) list_refusal: Option<&'a Refusal>,
+    pub(super) common: &'a Common<'a>,
+}
+
+/// What the verdicts about all targets have in common. A transaction may have many lists with many
+/// members, so this is worked out once.
+#[derive(Debug)]
+pub(super) struct Common<'a> {
+    /// The accounts and destinations that the transaction names themselves, and not by a list.
+    pub(super) named: HashSet<(&'a str, Option<&'a DestinationAddress>)>,
+    /// The addresses to which the message was delivered before, as [`Dynamic::plain`] writes them.
+    ///
+    /// [`Dynamic::plain`]: postrider_config::Dynamic::plain
+    before: HashSet<String>,
+    /// The author as [`Dynamic::canonical`] writes the address. None if nobody stands behind it, or
+    /// the domain is not ours.
+    ///
+    /// [`Dynamic::canonical`]: postrider_config::Dynamic::canonical
+    pub(super) author: Option<String>,
+}
+
+impl<'a> Common<'a> {
+    fn new(facts: &'a Facts, policy: &Policy<'_>) -> Self {
+        let config = policy.config;
+        let targets = facts.recipients.iter().flat_map(RecipientFacts::targets);
+        let named = targets.filter(|target| target.member.is_none());
+        let header = facts.header.as_ref();
+        let before = header.map_or(&[][..], |header| header.delivered_to());
+        let author = list::proved_author(facts, policy);
+        Self {
+            named: named
+                .map(|target| (target.account.as_str(), target.destination.as_ref()))
+                .collect(),
+            before: before.iter().map(|it| config.plain(it)).collect(),
+            author: author.and_then(|author| config.canonical(author)),
+        }
+    }
 }
 
 impl Case<'_> {
@@ -133,11 +171,13 @@ const STEPS: [fn(&Case<'_>) -> Judged; 6] = [
 
 /// Refuses a message that this server delivered to the same address before (RFC 5321 §6.3).
 fn refuse_loop(case: &Case<'_>) -> Option<Refusal> {
-    let before = case.facts.header.as_ref()?.delivered_to();
+    let before = &case.common.before;
+    if before.is_empty() {
+        return None;
+    }
     let own = [Some(&case.recipient.address), case.target.member.as_ref()];
     let mut own = own.into_iter().flatten();
-    let config = case.policy.config;
-    own.find(|own| before.iter().any(|before| config.is_same(before, own)))
+    own.find(|own| before.contains(&case.policy.config.plain(own)))
         .map(|own| Refusal::DeliveredBefore(own.clone()))
 }
 
@@ -159,6 +199,10 @@ fn refuse_unproved(case: &Case<'_>) -> Option<Refusal> {
 /// Decides what becomes of a message whose results are all known.
 #[must_use]
 pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>) -> EndDecision {
+    let common = Common::new(facts, policy);
+    let recipients = facts.recipients.iter();
+    let list_refusals = recipients.map(|recipient| list::refusal(recipient, facts, policy));
+    let list_refusals: Vec<Option<Refusal>> = list_refusals.collect();
     let decide = |members: Members| -> Vec<Delivery> {
         let recipients = facts.recipients.iter().enumerate();
         let targets = recipients.flat_map(|(at, recipient)| {
@@ -182,6 +226,8 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
                         account,
                         destination,
                         ruleset: ruleset::matching(rulesets, mail_from, facts),
+                        list_refusal: list_refusals.get(at).and_then(Option::as_ref),
+                        common: &common,
                     };
                     decide_target(&case, members)
                 }
