@@ -328,6 +328,7 @@ subjects! {
     15 acme Acme,
     16 stops Stops,
     17 principals Principals,
+    22 rejects Rejects,
 }
 
 #[cfg(test)]
