@@ -328,6 +328,7 @@ subjects! {
     15 acme Acme,
     16 stops Stops,
     17 principals Principals,
+    18 greylist Greylist,
 }
 
 #[cfg(test)]
@@ -392,6 +393,8 @@ mod tests {
                 "credentials Credentials(Amend(",
                 "acme Acme(SetAccount(",
                 "acme Acme(SetCertificate(",
+                "greylist Greylist(Try(",
+                "greylist Greylist(SetSecret(",
             ]
         );
     }

@@ -20,7 +20,7 @@ impl State {
     /// Reads every record, and compares everything that follows from records with them.
     pub(crate) fn check(&self, faults: &mut Faults) {
         self.check_rows(faults);
-        let checks: [Check; 8] = [
+        let checks: [Check; 9] = [
             Self::check_queue,
             Self::check_history_of_queue,
             Self::check_hooks,
@@ -29,6 +29,7 @@ impl State {
             Self::check_mail,
             Self::check_lists,
             Self::check_history,
+            Self::check_greylist,
         ];
         for check in checks {
             if let Err(fault) = check(self, faults) {
