@@ -62,11 +62,52 @@ pub(crate) enum Command {
     Http,
 }
 
+/// A protocol that clients speak by mistake, or to misuse a browser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http,
+    Tls,
+}
+
+impl Protocol {
+    /// The bytes begin with a handshake record of TLS (RFC 8446 §5.1).
+    pub(crate) fn is_tls(bytes: &[u8]) -> bool {
+        bytes.starts_with(&[0x16, 3])
+    }
+
+    /// The protocol of a client whose first bytes these are. None: it may be SMTP.
+    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
+        if Self::is_tls(bytes) {
+            return Some(Self::Tls);
+        }
+        let line = bytes.split(|byte| *byte == b'\n').next()?;
+        let line = std::str::from_utf8(line).ok()?;
+        let (verb, rest) = line.split_once(' ')?;
+        is_http(&verb.to_ascii_uppercase(), rest).then_some(Self::Http)
+    }
+}
+
+fn is_http(verb: &str, rest: &str) -> bool {
+    let verbs = ["GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT"];
+    verbs.contains(&verb) && rest.contains("HTTP/")
+}
+
+/// Whether a client may use REQUIRETLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum RequireTls {
+    /// The server does not know it.
+    #[default]
+    Unknown,
+    /// Only under TLS (RFC 8689 §2).
+    NeedsTls,
+    Offered,
+}
+
 /// The offers of a session that parameters depend on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offered {
     pub(crate) dsn: bool,
-    pub(crate) require_tls: bool,
+    pub(crate) require_tls: RequireTls,
     pub(crate) binary_mime: bool,
     pub(crate) max_size: u64,
 }
@@ -108,9 +149,7 @@ pub(crate) fn parse(line: &str, offered: Offered) -> Result<Command, Reply> {
         "QUIT" => no_parameters(rest, Command::Quit),
         "STARTTLS" => no_parameters(rest, Command::StartTls),
         "AUTH" => auth(rest),
-        "GET" | "POST" | "PUT" | "HEAD" | "OPTIONS" | "CONNECT" if rest.contains("HTTP/") => {
-            Ok(Command::Http)
-        }
+        verb if is_http(verb, rest) => Ok(Command::Http),
         _ => Err(Reply::fixed(
             ReplyCode::SYNTAX_ERROR,
             Some(EnhancedCode::INVALID_COMMAND),
@@ -279,7 +318,16 @@ fn mail(rest: &str, offered: Offered) -> Result<MailFrom, Reply> {
                 }
             }
             ("SMTPUTF8", None) => mail.smtputf8 = true,
-            ("REQUIRETLS", None) if offered.require_tls => mail.require_tls = true,
+            ("REQUIRETLS", None) if offered.require_tls == RequireTls::Offered => {
+                mail.require_tls = true;
+            }
+            ("REQUIRETLS", None) if offered.require_tls == RequireTls::NeedsTls => {
+                return Err(Reply::fixed(
+                    ReplyCode::ENCRYPTION_NEEDED,
+                    Some(EnhancedCode::ENCRYPTION_NEEDED),
+                    "REQUIRETLS needs TLS, use STARTTLS first",
+                ));
+            }
             // The submitter, as the client names it (RFC 4954 §5). Nothing here needs that.
             ("AUTH", Some(_)) => {}
             ("RET", Some(value)) if offered.dsn => {
@@ -380,7 +428,7 @@ mod tests {
 
     const ALL: Offered = Offered {
         dsn: true,
-        require_tls: true,
+        require_tls: RequireTls::Offered,
         binary_mime: true,
         max_size: 1000,
     };

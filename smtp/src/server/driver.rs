@@ -1,13 +1,17 @@
 //! The driver: moves a session's bytes over TCP and TLS, and its questions to a [`Handler`].
 
-use std::{io, sync::Arc, time::Instant};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::watch,
-    time::{error::Elapsed, timeout_at},
+    time::{error::Elapsed, timeout, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
 use tracing::trace;
@@ -28,6 +32,9 @@ const READ_PIPELINE: usize = 16 * 1024;
 const READ_TEXT_FIRST: usize = 16 * 1024;
 /// The most bytes of a read while a text comes.
 const READ_TEXT: usize = 64 * 1024;
+/// How long the server looks for bytes before its greeting: as long as the system needs to tell
+/// that some are there.
+const EARLY: Duration = Duration::from_millis(1);
 
 /// Serves one connection to its end.
 ///
@@ -119,7 +126,11 @@ impl<H: Handler> Driver<H> {
                     self.session.wrote(now());
                 }
                 Some(Output::Ask(client, question)) => {
+                    let opens = matches!(question, Question::Greeting);
                     let answer = ask(&mut self.handler, client, question).await;
+                    if opens {
+                        self.read_early(stream).await?;
+                    }
                     self.session.answer(answer, now());
                 }
                 Some(Output::Text(piece)) => {
@@ -144,6 +155,18 @@ impl<H: Handler> Driver<H> {
                 }
             }
         }
+    }
+
+    /// Reads what the client sent before the greeting.
+    async fn read_early<S>(&mut self, stream: &mut S) -> io::Result<()>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let buffer = self.session.buffer(READ_COMMANDS);
+        if let Ok(count) = timeout(EARLY, stream.read_buf(buffer)).await {
+            self.session.received(count?, now());
+        }
+        Ok(())
     }
 
     /// Waits for the client, for the deadline, or for the end of the server.
@@ -210,8 +233,10 @@ async fn ask<H: Handler>(handler: &mut H, client: &Client, question: Question<'_
     match question {
         Question::Greeting => handler.greeting(client).await.into(),
         Question::Login(login) => Box::pin(handler.login(client, login)).await.into(),
-        Question::Mail(mail) => handler.mail(client, mail).await.into(),
-        Question::Rcpt(transaction, rcpt) => handler.rcpt(client, transaction, rcpt).await.into(),
+        Question::Mail(mail) => Box::pin(handler.mail(client, mail)).await.into(),
+        Question::Rcpt(transaction, rcpt) => Box::pin(handler.rcpt(client, transaction, rcpt))
+            .await
+            .into(),
         Question::Data(transaction) => handler.data(client, transaction).await.into(),
         Question::End(transaction) => {
             Answer::Reply(Box::pin(handler.end(client, transaction)).await)
