@@ -468,6 +468,15 @@ static FLOW: &[Key] = &[
     )
     .range("1", "1000000"),
     key(
+        "limits.messages_per_network",
+        Integer,
+        Value("1000"),
+        "The most messages in a minute from one network (/32 or /64) to the MX. Wider networks get \
+            a multiple: three times for a /26 or /48, nine times for a /21 or /32. Loopback is \
+            exempt.",
+    )
+    .range("1", "1000000"),
+    key(
         "limits.messages_per_connection",
         Integer,
         Value("10000"),
@@ -480,7 +489,7 @@ static FLOW: &[Key] = &[
         Value("1000"),
         "The most recipients in a transaction. RFC 5321 demands at least 100.",
     )
-    .range("1", "100000"),
+    .range("100", "100000"),
     key(
         "limits.errors_per_connection",
         Integer,

@@ -541,6 +541,9 @@ pub struct Limits {
     /// The most open connections of one kind from one network (/32 or /64). Wider networks get a
     /// multiple. Loopback and trusted proxies are exempt.
     pub connections_per_network: usize,
+    /// The most messages in a minute from one network (/32 or /64) to the MX. Wider networks get a
+    /// multiple. Loopback is exempt.
+    pub messages_per_network: u32,
     /// The most transactions in a session.
     pub messages_per_connection: usize,
     /// The most recipients in a transaction.
