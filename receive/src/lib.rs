@@ -7,10 +7,12 @@
 //!   and ask for decisions.
 //! - [`local`]: a session with localserve's SMTP port, which is one of these two.
 //! - [`intake`]: a message on its way into the store, and the one change of its text.
-//! - [`memory`]: the memory for texts that arrive.
+//! - [`memory`], [`shape`]: the memory for texts that arrive, and limits on what is in them.
 //! - [`checks`]: one file or folder for each check of a message.
 //! - [`deliver`]: the mailboxes of an address, members of lists included, and the records for them.
 //! - [`login`]: passwords, API keys, and limits for wrong ones.
+//! - [`network`], [`rates`]: the networks of clients, and how much may come from each.
+//! - [`slow`]: answers that come late.
 //! - [`context`]: the parts of the server that each session uses. `reply`: replies for failures of
 //!   our own. `work`: work that takes long.
 //!
@@ -27,7 +29,11 @@ pub mod local;
 pub mod login;
 pub mod memory;
 pub mod mx;
+pub mod network;
+pub mod rates;
 mod reply;
+pub mod shape;
+pub mod slow;
 pub mod submission;
 mod work;
 
