@@ -9,7 +9,8 @@
 //! - [`intake`]: a message on its way into the store, and the one change of its text.
 //! - [`memory`], [`shape`]: the memory for texts that arrive, and limits on what is in them.
 //! - [`checks`]: one file or folder for each check of a message.
-//! - [`deliver`]: the mailboxes of an address, members of lists included, and the records for them.
+//! - [`resolve`]: the accounts behind an address, members of lists included.
+//! - `deliver`: the records of a message for the mailboxes of accounts.
 //! - [`login`]: passwords, API keys, and limits for wrong ones.
 //! - [`network`], [`rates`]: the networks of clients, and how much may come from each.
 //! - [`slow`]: answers that come late.
@@ -22,7 +23,7 @@
 pub mod checks;
 pub mod context;
 pub mod decide;
-pub mod deliver;
+mod deliver;
 pub mod facts;
 pub mod intake;
 pub mod local;
@@ -32,6 +33,7 @@ pub mod mx;
 pub mod network;
 pub mod rates;
 mod reply;
+pub mod resolve;
 pub mod shape;
 pub mod slow;
 pub mod submission;
