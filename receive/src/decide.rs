@@ -7,11 +7,13 @@
 //! | `dmarc` | what the check of the author's domain says about a message |
 //! | `list` | who may write to a mailing list, and which members get a copy |
 //! | `refusal` | the reasons of refusals, and their replies |
+//! | `count` | the names of refusals, and how often each was given |
 //!
 //! [`decide`] and [`decide_end`] have no I/O, no clock and no randomness. The same facts give the
 //! same verdict, so a test is a table, and the answer to "why was this mail refused" is the
 //! [`Refusal`] itself.
 
+mod count;
 mod dmarc;
 mod end;
 mod list;
@@ -22,18 +24,20 @@ mod tests;
 use postrider_config::{Destination, Dynamic, Static};
 use postrider_queue::simulate;
 use postrider_smtp::{
-    Address, ForwardPath, LocalPart, Reply, ReversePath,
+    Address, ForwardPath, Host, LocalPart, Reply, ReversePath,
     server::{MailFrom, RcptTo, Transaction},
 };
 
 pub use self::{
+    count::RefusalCounts,
     end::{Delivery, EndDecision, Outcome, Skip, decide_end},
     refusal::Refusal,
 };
 use crate::{
-    checks,
+    checks::{self, sender::SenderDomain},
     facts::{Facts, LoginFacts, RecipientFacts, Resolution, Target},
     login::PasswordCheck,
+    resolve::reports_to,
 };
 
 /// The rules that apply to a session.
@@ -122,6 +126,8 @@ pub enum Suspicion {
     /// The account refuses the message, another one takes it, and the account has no mailbox for
     /// refused mail.
     Refused,
+    /// A DNSBL lists the client.
+    Listed,
 }
 
 impl Suspicion {
@@ -133,6 +139,7 @@ impl Suspicion {
             Self::DmarcFail => "DMARC failed",
             Self::NoAnswer => "no answer about DMARC",
             Self::Refused => "refused, and another recipient takes it",
+            Self::Listed => "the client is listed",
         }
     }
 }
@@ -143,7 +150,7 @@ pub fn decide(stage: Stage<'_>, facts: &Facts, policy: &Policy<'_>) -> Verdict {
     let refusal = match stage {
         Stage::Login(login) => refuse_login(login, policy),
         Stage::Mail(mail) => refuse_mail(mail, facts, policy),
-        Stage::Rcpt(rcpt, recipient) => refuse_rcpt(rcpt, recipient, policy),
+        Stage::Rcpt(rcpt, recipient) => refuse_rcpt(rcpt, recipient, facts, policy),
         Stage::Header => refuse_header(facts, policy),
         Stage::End(transaction) => refuse_end(transaction, policy),
     };
@@ -184,7 +191,21 @@ fn refuse_mail(mail: &MailFrom, facts: &Facts, policy: &Policy<'_>) -> Option<Re
             return refusal;
         }
     }
-    simulated(&sender?.local, simulate::FailureStage::MailFrom, policy)
+    let sender = sender?;
+    simulated(&sender.local, simulate::FailureStage::MailFrom, policy)
+        .or_else(|| refuse_sender_domain(&sender.host, facts.sender?))
+}
+
+/// Refuses a sender whose domain nobody could answer to.
+fn refuse_sender_domain(host: &Host, domain: SenderDomain) -> Option<Refusal> {
+    let host = host.clone();
+    match domain {
+        SenderDomain::TakesMail => None,
+        SenderDomain::Literal => Some(Refusal::SenderLiteral(host)),
+        SenderDomain::Nothing => Some(Refusal::SenderTakesNoMail(host)),
+        SenderDomain::NullMx => Some(Refusal::SenderNullMx(host)),
+        SenderDomain::NoAnswer => Some(Refusal::SenderNoAnswer(host)),
+    }
 }
 
 /// Refuses a reverse-path or an author that the account may not use.
@@ -197,7 +218,18 @@ fn refuse_sender(sender: &Address, account: &str, policy: &Policy<'_>) -> Option
     (!policy.may_send_from(account, sender)).then(|| policy.sender_not_allowed(account, sender))
 }
 
-fn refuse_rcpt(rcpt: &RcptTo, recipient: &RecipientFacts, policy: &Policy<'_>) -> Option<Refusal> {
+fn refuse_rcpt(
+    rcpt: &RcptTo,
+    recipient: &RecipientFacts,
+    facts: &Facts,
+    policy: &Policy<'_>,
+) -> Option<Refusal> {
+    if policy.role == Role::Mx && facts.has_null_path && !facts.recipients.is_empty() {
+        return Some(Refusal::OneRecipientOfReport);
+    }
+    if facts.needs_tls && !reports_to(&recipient.address, policy).tls {
+        return Some(Refusal::TlsRequired);
+    }
     let address = match &rcpt.forward_path {
         ForwardPath::Mailbox(address) => address,
         ForwardPath::Postmaster if policy.role == Role::Submission => {

@@ -9,7 +9,10 @@ use postrider_queue::header::Header;
 use postrider_smtp::Address;
 
 pub use crate::checks::{Author, AuthorFault};
-use crate::{checks::results::AuthenticationResults, login::PasswordCheck};
+use crate::{
+    checks::{dnsbl::Listing, results::AuthenticationResults, sender::SenderDomain},
+    login::PasswordCheck,
+};
 
 /// Everything known so far about a session and the message in progress.
 #[derive(Debug, Default)]
@@ -23,6 +26,14 @@ pub struct Facts {
     /// The author in the From field of a submission. None before the header section is complete,
     /// and without a From field.
     pub author: Option<Result<Author, AuthorFault>>,
+    /// The reverse-path is null: the message is a report.
+    pub has_null_path: bool,
+    /// The listener takes mail over TLS only, and the client came without.
+    pub needs_tls: bool,
+    /// What DNS says about the domain of the reverse-path. None if nobody asked.
+    pub sender: Option<SenderDomain>,
+    /// A DNSBL lists the client. None also if nobody asked.
+    pub listing: Option<Listing>,
     /// The results of the checks of an incoming message. None before the end of its text.
     pub authentication: Option<AuthenticationResults>,
 }
@@ -33,6 +44,10 @@ impl Facts {
         self.recipients.clear();
         self.header = None;
         self.author = None;
+        self.has_null_path = false;
+        self.needs_tls = false;
+        self.sender = None;
+        self.listing = None;
         self.authentication = None;
     }
 }

@@ -13,7 +13,7 @@
 //! - `deliver`: the records of a message for the mailboxes of accounts.
 //! - [`login`]: passwords, API keys, and limits for wrong ones.
 //! - [`network`], [`rates`]: the networks of clients, and how much may come from each.
-//! - [`slow`]: answers that come late.
+//! - [`slow`]: answers that come late. [`guards`]: what all sessions know of clients together.
 //! - [`context`]: the parts of the server that each session uses. `reply`: replies for failures of
 //!   our own. `work`: work that takes long.
 //!
@@ -25,6 +25,7 @@ pub mod context;
 pub mod decide;
 mod deliver;
 pub mod facts;
+pub mod guards;
 pub mod intake;
 pub mod local;
 pub mod login;
@@ -40,6 +41,7 @@ pub mod submission;
 mod work;
 
 pub use context::SessionContext;
+pub use guards::Guards;
 pub use local::LocalSession;
-pub use mx::MxSession;
+pub use mx::{MxRules, MxSession};
 pub use submission::SubmissionSession;

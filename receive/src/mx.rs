@@ -3,6 +3,7 @@
 //! A recipient that is not ours is refused at RCPT. So nothing bounces later, and nothing is
 //! relayed.
 
+mod client;
 #[cfg(test)]
 mod tests;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use postrider_queue::header::Header;
 use postrider_smtp::{
-    EnhancedCode, Reply, ReplyCode, ReversePath,
+    Domain, EnhancedCode, Reply, ReplyCode, ReversePath,
     server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
 };
 use postrider_store::StoreError;
@@ -25,15 +26,25 @@ use crate::{
         questions::Questions,
         results::{AuthenticationResults, without_forged},
     },
-    decide::{Delivery, Role, Stage, Suspicion, Verdict, decide, decide_end},
+    decide::{Delivery, Refusal, Role, Stage, Suspicion, Verdict, decide, decide_end},
     deliver::Incoming,
     facts::{Facts, LoginFacts},
     intake::{HeaderEdit, Intake},
     login::PasswordCheck,
     reply::{no_message_reply, store_reply},
     resolve::resolve,
+    slow::Mistakes,
     work::long_work,
 };
+
+/// The rules of a listener for its MX sessions.
+#[derive(Clone, Debug, Default)]
+pub struct MxRules {
+    /// The DNSBL zones in which doubtful clients are looked up.
+    pub dnsbls: Arc<[Domain]>,
+    /// Mail is taken over TLS only.
+    pub require_starttls: bool,
+}
 
 /// The policy of one MX session.
 #[derive(Debug)]
@@ -41,6 +52,9 @@ pub struct MxSession {
     context: SessionContext,
     /// The host name of this listener.
     hostname: String,
+    rules: MxRules,
+    /// The unknown recipients that the client named.
+    unknown: Mistakes,
     facts: Facts,
     /// The message that is coming in.
     intake: Option<Intake>,
@@ -55,10 +69,18 @@ impl MxSession {
         Self {
             context,
             hostname,
+            rules: MxRules::default(),
+            unknown: Mistakes::default(),
             facts: Facts::default(),
             intake: None,
             checks: None,
         }
+    }
+
+    /// The same with the rules of a listener.
+    #[must_use]
+    pub fn with_rules(self, rules: MxRules) -> Self {
+        Self { rules, ..self }
     }
 
     fn decide(&self, stage: Stage<'_>) -> Verdict {
@@ -90,15 +112,28 @@ impl MxSession {
     ///
     /// # Errors
     /// The refusal of all recipients.
-    fn decide_end(&self, transaction: &Transaction) -> Result<Vec<Delivery>, Reply> {
-        self.decide(Stage::End(transaction)).into_result()?;
+    async fn decide_end(
+        &mut self,
+        client: &Client,
+        transaction: &Transaction,
+        questions: Option<Questions>,
+        size: u64,
+    ) -> Result<Vec<Delivery>, Reply> {
+        self.context.answer(self.decide(Stage::End(transaction)))?;
         let config = self.context.dynamic();
         let policy = self.context.policy(Role::Mx, &config);
-        let decision = decide_end(transaction, &self.facts, &policy);
-        match decision.refusal {
-            Some(refusal) => Err(refusal.reply()),
-            None => Ok(decision.deliveries),
+        let mut decision = decide_end(transaction, &self.facts, &policy);
+        if let Some(questions) = questions.filter(|_| decision.is_unsure()) {
+            self.facts.listing = self.listing(&questions, client).await;
+            if self.facts.listing.is_some() {
+                decision = decide_end(transaction, &self.facts, &policy);
+            }
         }
+        if let Some(refusal) = decision.refusal {
+            return Err(self.context.refuse(&refusal));
+        }
+        self.count_for_accounts(client, &decision.accounts(&self.facts), size)?;
+        Ok(decision.deliveries)
     }
 
     /// Stores the message. The reply is positive only when the message is durable.
@@ -108,6 +143,7 @@ impl MxSession {
         let (text, _memory) = intake
             .finish(|section| read_header(context, facts, checks, section))
             .await?;
+        let questions = self.checks.as_ref().map(MessageChecks::questions);
         self.facts.authentication = Some(match self.checks.take() {
             Some(checks) => {
                 let trusted = &self.context.statics.policy.arc_trusted_sealers;
@@ -119,7 +155,9 @@ impl MxSession {
         });
         let learnt = self.learn_of_recipients(transaction).await;
         learnt.map_err(|error| store_reply(&error))?;
-        let deliveries = self.decide_end(transaction)?;
+        let deliveries = self
+            .decide_end(client, transaction, questions, text.size)
+            .await?;
         let incoming = Incoming {
             client,
             hostname: &self.hostname,
@@ -175,7 +213,8 @@ fn read_header(
         changed
     });
     let config = context.dynamic();
-    decide(Stage::Header, facts, &context.policy(Role::Mx, &config)).into_result()?;
+    let policy = context.policy(Role::Mx, &config);
+    context.answer(decide(Stage::Header, facts, &policy))?;
     let now = context.clock.now();
     let needs = checks.as_mut().map(|checks| {
         let trusted = &context.statics.policy.arc_trusted_sealers;
@@ -192,8 +231,8 @@ fn read_header(
 }
 
 impl Handler for MxSession {
-    async fn greeting(&mut self, _: &Client) -> Result<(), Reply> {
-        Ok(())
+    async fn greeting(&mut self, client: &Client) -> Result<(), Reply> {
+        self.context.count_connection(client)
     }
 
     async fn login(&mut self, _: &Client, _: &Login) -> Result<(), Reply> {
@@ -202,25 +241,33 @@ impl Handler for MxSession {
             check: PasswordCheck::Wrong,
             acts_as_other: false,
         };
-        self.decide(Stage::Login(&login)).into_result()
+        self.context.answer(self.decide(Stage::Login(&login)))
     }
 
     async fn mail(&mut self, client: &Client, mail: &MailFrom) -> Result<(), Reply> {
-        self.decide(Stage::Mail(mail)).into_result()?;
-        // Localserve works without DNS.
-        if !self.context.simulate {
-            let (resolver, clock) = (&self.context.resolver, &self.context.clock);
-            let questions = Questions::new(Arc::clone(resolver), Arc::clone(clock));
-            self.checks = MessageChecks::start(questions, client, &mail.reverse_path);
-        }
-        Ok(())
+        let begun = self.begin(client, mail).await;
+        // No transaction begins.
+        begun.inspect_err(|_| self.reset())
     }
 
-    async fn rcpt(&mut self, _: &Client, _: &Transaction, rcpt: &RcptTo) -> Result<(), Reply> {
+    async fn rcpt(
+        &mut self,
+        client: &Client,
+        transaction: &Transaction,
+        rcpt: &RcptTo,
+    ) -> Result<(), Reply> {
         let config = self.context.dynamic();
         let policy = self.context.policy(Role::Mx, &config);
         let recipient = resolve(&policy, &rcpt.forward_path);
-        decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy).into_result()?;
+        match decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy) {
+            Verdict::Refuse(refusal @ Refusal::UnknownRecipient(_)) => {
+                return Err(self.refuse_unknown(refusal).await);
+            }
+            verdict => self.context.answer(verdict)?,
+        }
+        self.unknown.good();
+        let from = &transaction.mail.reverse_path;
+        self.ask_greylist(client, from, &recipient, &config).await?;
         self.facts.recipients.push(recipient);
         Ok(())
     }
@@ -231,6 +278,7 @@ impl Handler for MxSession {
             self.context.statics.limits.header_size.0,
             self.context.memory.share(client.remote.ip()),
         );
+        let intake = intake.with_limits(self.context.statics.limits.mime());
         self.intake = Some(intake);
         Ok(())
     }

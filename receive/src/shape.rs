@@ -272,7 +272,10 @@ mod tests {
             // Text after the end, and lines that only look like a boundary.
             (format!("{}{part}--b--\r\n{part}", mixed("b")), 2),
             (format!("{}--bb\r\n --b\r\n--b \t\r\n--", mixed("b")), 2),
-            ("X: y\r\ncontent-TYPE : Multipart/Mixed; boundary=b\r\n\r\n--b\r\n--b\r\n".into(), 3),
+            (
+                "X: y\r\ncontent-TYPE : Multipart/Mixed; boundary=b\r\n\r\n--b\r\n--b\r\n".into(),
+                3,
+            ),
             // A message within a part has parts of its own.
             (
                 format!(
@@ -292,7 +295,11 @@ mod tests {
             ),
             // The outer boundary ends the inner parts.
             (
-                format!("{}--b\r\n{}--c\r\n\r\n--b\r\n\r\n--c\r\n", mixed("b"), mixed("c")),
+                format!(
+                    "{}--b\r\n{}--c\r\n\r\n--b\r\n\r\n--c\r\n",
+                    mixed("b"),
+                    mixed("c")
+                ),
                 4,
             ),
         ] {

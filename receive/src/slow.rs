@@ -100,6 +100,7 @@ impl Mistakes {
 mod tests {
     use futures_util::FutureExt;
     use postrider_store::{ManualClock, Time};
+    use tokio::task::JoinSet;
 
     use super::*;
 
@@ -123,16 +124,18 @@ mod tests {
         let slow = SlowAnswers::new(Arc::new(clock.clone()));
         let second = Duration::from_secs(1);
         assert!(slow.wait(Duration::ZERO).now_or_never().is_some());
-        let mut waits: Vec<_> = (0..PLACES).map(|_| Box::pin(slow.wait(second))).collect();
-        for wait in &mut waits {
-            assert!(wait.now_or_never().is_none());
+        let mut waits = JoinSet::new();
+        for _ in 0..PLACES {
+            let slow = slow.clone();
+            waits.spawn(async move { slow.wait(second).await });
+        }
+        while slow.places.available_permits() > 0 {
+            tokio::task::yield_now().await;
         }
         let one_more = || slow.wait(second).now_or_never();
         assert!(one_more().is_some(), "there is no place");
         clock.advance(second);
-        for wait in &mut waits {
-            assert!(wait.now_or_never().is_some());
-        }
+        waits.join_all().await;
         assert!(one_more().is_none(), "there is a place again");
     }
 }

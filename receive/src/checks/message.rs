@@ -10,14 +10,13 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use postrider_smtp::{Domain, Host, ReversePath, server::Client};
-use postrider_store::{Moment, Time};
+use postrider_store::Time;
 
 use super::{
     arc::{ArcChain, ArcResult},
     background::Background,
     dkim::{BodyForms, BodyHashes, DkimCheck, DkimOutcome, DkimResult, HeaderFields, Keys},
     dmarc::{DmarcInput, dmarc},
-    dnsbl::{Dnsbls, Listing},
     early::{EarlyChecks, early_checks},
     from::from_domain,
     iprev::IprevResult,
@@ -91,15 +90,9 @@ impl MessageChecks {
         }
     }
 
-    /// The first of these zones that lists the client.
-    pub(crate) async fn listing(
-        &self,
-        dnsbls: &Dnsbls,
-        zones: &[Domain],
-        now: Moment,
-    ) -> Option<Listing> {
-        let client = self.client;
-        dnsbls.look_up(&self.questions, zones, client, now).await
+    /// The questions of the message, for further checks.
+    pub(crate) fn questions(&self) -> Questions {
+        self.questions.clone()
     }
 
     /// Takes the whole header section, as it came. A signature may cover fields that are removed

@@ -53,6 +53,7 @@ names! {
     DisabledDomain: "disabled_domain",
     DestinationRefuses: "destination_refuses",
     MembersOnly: "members_only",
+    MemberNoAnswer: "member_no_answer",
     NoMember: "no_member",
     MailLoop: "mail_loop",
     FromUnclear: "from_unclear",

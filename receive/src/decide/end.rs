@@ -111,11 +111,48 @@ impl Judged {
 }
 
 /// The steps of a verdict. The first refusal wins. The first suspicion counts if no step refuses.
-const STEPS: [fn(&Case<'_>) -> Judged; 3] = [
+const STEPS: [fn(&Case<'_>) -> Judged; 4] = [
     dmarc::judge,
     |case| Judged::refusing(list::refuse_author(case)),
     |case| Judged::refusing(refuse_destination(case.destination)),
+    judge_listing,
 ];
+
+/// Judges a message by the DNSBLs, if they were asked.
+fn judge_listing(case: &Case<'_>) -> Judged {
+    Judged::plain(match &case.facts.listing {
+        None => Verdict::Accept,
+        Some(_) if case.takes_all() => Verdict::Junk(Suspicion::Listed),
+        Some(listing) => Verdict::Refuse(Refusal::Listed(listing.clone())),
+    })
+}
+
+impl EndDecision {
+    /// A target takes the message, and nothing speaks against it. So a DNSBL may still change the
+    /// decision.
+    #[must_use]
+    pub fn is_unsure(&self) -> bool {
+        let mut outcomes = self.deliveries.iter().map(|delivery| &delivery.outcome);
+        outcomes.any(|outcome| matches!(outcome, Outcome::Mailbox { junk: None, .. }))
+    }
+
+    /// The accounts that get the message in a mailbox, each once.
+    pub(crate) fn accounts<'a>(&self, facts: &'a Facts) -> Vec<&'a str> {
+        let taken = self
+            .deliveries
+            .iter()
+            .filter(|delivery| matches!(delivery.outcome, Outcome::Mailbox { .. }));
+        let accounts = taken.filter_map(|delivery| {
+            let recipient = facts.recipients.get(delivery.recipient)?;
+            let target = recipient.targets().get(delivery.target)?;
+            Some(target.account.as_str())
+        });
+        let mut accounts: Vec<_> = accounts.collect();
+        accounts.sort_unstable();
+        accounts.dedup();
+        accounts
+    }
+}
 
 /// Decides what becomes of a message whose results are all known.
 #[must_use]
