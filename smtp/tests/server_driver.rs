@@ -378,32 +378,6 @@ async fn a_client_that_leaves_amid_a_text_leaves_nothing() {
     assert!(seen.texts.is_empty() && seen.resets > 0);
 }
 
-/// The server connects to nobody before the client's bytes are there.
-#[tokio::test]
-async fn a_client_that_speaks_before_the_greeting_is_refused() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut io = TcpStream::connect(listener.local_addr().unwrap())
-        .await
-        .unwrap();
-    io.write_all(b"EHLO client.test\r\n").await.unwrap();
-    let (stream, _) = listener.accept().await.unwrap();
-    stream.readable().await.unwrap();
-    let taker = Taker {
-        seen: Arc::default(),
-        text: Vec::new(),
-    };
-    let (_stop, stop) = watch::channel(false);
-    let id = SessionId(1);
-    let served = serve(id, stream, Arc::new(config()), None, false, taker, stop);
-    served.await.unwrap();
-    let mut heard = String::new();
-    io.read_to_string(&mut heard).await.unwrap();
-    assert!(
-        heard.starts_with("554 5.5.1 wait for the greeting"),
-        "{heard}"
-    );
-}
-
 #[tokio::test]
 async fn an_idle_session_ends_with_the_server() {
     let (server, io) = start(config(), false).await;

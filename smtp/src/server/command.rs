@@ -62,36 +62,6 @@ pub(crate) enum Command {
     Http,
 }
 
-/// A protocol that clients speak by mistake, or to misuse a browser.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Http,
-    Tls,
-}
-
-impl Protocol {
-    /// The bytes begin with a handshake record of TLS (RFC 8446 §5.1).
-    pub(crate) fn is_tls(bytes: &[u8]) -> bool {
-        bytes.starts_with(&[0x16, 3])
-    }
-
-    /// The protocol of a client whose first bytes these are. None: it may be SMTP.
-    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
-        if Self::is_tls(bytes) {
-            return Some(Self::Tls);
-        }
-        let line = bytes.split(|byte| *byte == b'\n').next()?;
-        let line = std::str::from_utf8(line).ok()?;
-        let (verb, rest) = line.split_once(' ')?;
-        is_http(&verb.to_ascii_uppercase(), rest).then_some(Self::Http)
-    }
-}
-
-fn is_http(verb: &str, rest: &str) -> bool {
-    let verbs = ["GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT"];
-    verbs.contains(&verb) && rest.contains("HTTP/")
-}
-
 /// Whether a client may use REQUIRETLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum RequireTls {
@@ -149,7 +119,9 @@ pub(crate) fn parse(line: &str, offered: Offered) -> Result<Command, Reply> {
         "QUIT" => no_parameters(rest, Command::Quit),
         "STARTTLS" => no_parameters(rest, Command::StartTls),
         "AUTH" => auth(rest),
-        verb if is_http(verb, rest) => Ok(Command::Http),
+        "GET" | "POST" | "PUT" | "HEAD" | "OPTIONS" | "CONNECT" if rest.contains("HTTP/") => {
+            Ok(Command::Http)
+        }
         _ => Err(Reply::fixed(
             ReplyCode::SYNTAX_ERROR,
             Some(EnhancedCode::INVALID_COMMAND),

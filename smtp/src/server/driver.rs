@@ -1,17 +1,13 @@
 //! The driver: moves a session's bytes over TCP and TLS, and its questions to a [`Handler`].
 
-use std::{
-    io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, sync::Arc, time::Instant};
 
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::watch,
-    time::{error::Elapsed, timeout, timeout_at},
+    time::{error::Elapsed, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
 use tracing::trace;
@@ -32,9 +28,6 @@ const READ_PIPELINE: usize = 16 * 1024;
 const READ_TEXT_FIRST: usize = 16 * 1024;
 /// The most bytes of a read while a text comes.
 const READ_TEXT: usize = 64 * 1024;
-/// How long the server looks for bytes before its greeting: as long as the system needs to tell
-/// that some are there.
-const EARLY: Duration = Duration::from_millis(1);
 
 /// Serves one connection to its end.
 ///
@@ -126,11 +119,7 @@ impl<H: Handler> Driver<H> {
                     self.session.wrote(now());
                 }
                 Some(Output::Ask(client, question)) => {
-                    let opens = matches!(question, Question::Greeting);
                     let answer = ask(&mut self.handler, client, question).await;
-                    if opens {
-                        self.read_early(stream).await?;
-                    }
                     self.session.answer(answer, now());
                 }
                 Some(Output::Text(piece)) => {
@@ -155,18 +144,6 @@ impl<H: Handler> Driver<H> {
                 }
             }
         }
-    }
-
-    /// Reads what the client sent before the greeting.
-    async fn read_early<S>(&mut self, stream: &mut S) -> io::Result<()>
-    where
-        S: AsyncRead + Unpin,
-    {
-        let buffer = self.session.buffer(READ_COMMANDS);
-        if let Ok(count) = timeout(EARLY, stream.read_buf(buffer)).await {
-            self.session.received(count?, now());
-        }
-        Ok(())
     }
 
     /// Waits for the client, for the deadline, or for the end of the server.

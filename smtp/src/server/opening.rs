@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use super::{
-    command::Protocol,
     session::Session,
     state::{Stage, State},
 };
@@ -15,21 +14,6 @@ impl Session {
         let text = format!("{} ESMTP postrider", self.config.hostname.ascii());
         let reply = Reply::new(ReplyCode::READY, None, text);
         self.say(&reply, State::ExpectCommand(Stage::Idle))
-    }
-
-    /// The client spoke before the greeting. A mail server waits for it (RFC 5321 §4.3.1), and
-    /// many programs that send junk do not.
-    pub(super) fn refuse_early(&mut self) -> State {
-        if let Some(protocol) = Protocol::of(&self.input) {
-            return self.close_for_protocol(protocol);
-        }
-        self.input.clear();
-        let reply = Reply::fixed(
-            ReplyCode::TRANSACTION_FAILED,
-            Some(EnhancedCode::INVALID_COMMAND),
-            "wait for the greeting before you speak, closing",
-        );
-        self.refuse_and_close(&reply, None)
     }
 
     /// EHLO or HELO. It also ends a transaction (RFC 5321 §4.1.4).

@@ -23,7 +23,7 @@ use std::{sync::Arc, time::Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    command::{self, Command, MailFrom, Offered, Protocol, RcptTo, RequireTls},
+    command::{self, Command, MailFrom, Offered, RcptTo, RequireTls},
     config::SessionConfig,
     handler::{Client, Login, Transaction},
     line::{self, LineError},
@@ -244,10 +244,7 @@ impl Session {
             Answer::Accept => None,
         };
         match (state, answer) {
-            (State::AwaitGreeting, Answer::Accept) => match self.input.is_empty() {
-                true => self.greet(),
-                false => self.refuse_early(),
-            },
+            (State::AwaitGreeting, Answer::Accept) => self.greet(),
             (State::AwaitGreeting, Answer::Reply(reply)) => self.refuse_and_close(&reply, None),
             (State::AwaitLogin(login), Answer::Accept) => self.accept_login(login),
             (State::AwaitMail(mail), Answer::Accept) => self.accept_mail(mail),
@@ -395,9 +392,6 @@ impl Session {
     }
 
     fn expect_command(&mut self, stage: Stage) -> (State, Next) {
-        if Protocol::is_tls(&self.input) {
-            return (self.close_for_protocol(Protocol::Tls), Next::Again);
-        }
         let line = match line::take(&mut self.input, COMMAND_MAX) {
             Ok(Some(line)) => line,
             Ok(None) => return (State::ExpectCommand(stage), Next::Wait),
@@ -456,7 +450,11 @@ impl Session {
             Command::Quit => {
                 return self.close(&done(ReplyCode::CLOSING, EnhancedCode::OK, "bye"));
             }
-            Command::Http => return self.close_for_protocol(Protocol::Http),
+            Command::Http => {
+                let (code, enhanced) = (ReplyCode::UNAVAILABLE, EnhancedCode::SECURITY_TRANSIENT);
+                let reply = done(code, enhanced, "this is a mail server");
+                return self.refuse_and_close(&reply, stage.transaction());
+            }
             Command::Noop => done(ReplyCode::OK, EnhancedCode::OK, "ok"),
             Command::Help => done(ReplyCode::HELP, EnhancedCode::OK, "see RFC 5321"),
             Command::Vrfy => done(
@@ -544,17 +542,6 @@ impl Session {
     /// Writes a last reply. The caller has logged it, unless it is no refusal.
     pub(super) fn close(&mut self, reply: &Reply) -> State {
         self.say(reply, State::Closing)
-    }
-
-    /// The client speaks another protocol. Nothing of it may be read as a command.
-    pub(super) fn close_for_protocol(&mut self, protocol: Protocol) -> State {
-        self.input.clear();
-        let text = match protocol {
-            Protocol::Http => "this is a mail server, and you speak HTTP; closing",
-            Protocol::Tls => "this port begins in clear, use STARTTLS; closing",
-        };
-        let (code, enhanced) = (ReplyCode::SYNTAX_ERROR, Some(EnhancedCode::SYNTAX));
-        self.refuse_and_close(&Reply::fixed(code, enhanced, text), None)
     }
 
     /// The input is not a line. Its rest must not become one.

@@ -95,21 +95,16 @@ struct Peer {
 
 impl Peer {
     fn new(config: SessionConfig) -> Self {
-        let mut peer = Self::before_greeting(config);
-        peer.drain();
-        peer
-    }
-
-    /// The session has not been asked for anything.
-    fn before_greeting(config: SessionConfig) -> Self {
         let now = Instant::now();
-        Self {
+        let mut peer = Self {
             session: Session::new(Arc::new(config), client(), false, now),
             now,
             text: Vec::new(),
             sent: String::new(),
             closed: false,
-        }
+        };
+        peer.drain();
+        peer
     }
 
     /// Runs the session until it waits for the client.
@@ -321,37 +316,6 @@ fn tls_from_the_first_byte_comes_before_the_greeting() {
     session.tls_started(tls(), now);
     let asked = session.poll_output();
     assert!(matches!(asked, Some(Output::Ask(client, Question::Greeting)) if client.tls.is_some()));
-}
-
-#[test]
-fn a_client_that_speaks_before_the_greeting_is_refused() {
-    for (bytes, expected) in [
-        (
-            &b"EHLO a.example\r\n"[..],
-            "554 5.5.1 wait for the greeting",
-        ),
-        (b"\r", "554 5.5.1 "),
-        (
-            b"GET / HTTP/1.1\r\nHost: mx\r\n",
-            "500 5.5.2 this is a mail",
-        ),
-        (b"\x16\x03\x01\x02\x00", "500 5.5.2 this port begins"),
-    ] {
-        let mut peer = Peer::before_greeting(config());
-        peer.say(bytes);
-        assert!(
-            peer.closed && peer.sent.starts_with(expected),
-            "{}",
-            peer.sent
-        );
-    }
-    let mut peer = Peer::before_greeting(config());
-    peer.say(b"");
-    assert!(
-        !peer.closed && peer.sent.starts_with("220 "),
-        "{}",
-        peer.sent
-    );
 }
 
 #[test]
