@@ -328,6 +328,8 @@ subjects! {
     15 acme Acme,
     16 stops Stops,
     17 principals Principals,
+    19 reputation Reputation,
+    20 junk Junk,
 }
 
 #[cfg(test)]
@@ -384,6 +386,7 @@ mod tests {
                 "unit Unit(Accept(",
                 "unit Unit(AcceptAll ",
                 "mail Mail(ChangeOne(",
+                "mail Mail(Learn(",
                 "texts Texts(Stage ",
                 "once Once(Keep(",
                 "suppression Suppression(Add(",
@@ -392,6 +395,7 @@ mod tests {
                 "credentials Credentials(Amend(",
                 "acme Acme(SetAccount(",
                 "acme Acme(SetCertificate(",
+                "junk Junk(Train(",
             ]
         );
     }

@@ -1,5 +1,6 @@
 //! Mail in the mailboxes of accounts.
 
+mod learn;
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
 
@@ -8,6 +9,8 @@ use std::{net::IpAddr, ops::Bound, sync::Arc};
 use postrider_smtp::{Address, ReversePath};
 use serde::{Deserialize, Serialize};
 
+use self::learn::Learn;
+pub use self::learn::{JUNK_FLAG, Lesson, NOT_JUNK_FLAG, Trained, called_junk};
 use super::{Reader, State, next};
 use crate::{
     Message, Page, Store, StoreError, TextId, TextSource, Time, Top,
@@ -145,6 +148,7 @@ pub(crate) struct Counters {
 
 records! {
     Mail: version 1,
+    Trained: version 1,
 }
 
 tables! {
@@ -155,6 +159,9 @@ tables! {
     by_mailbox: Table<(Name, Name, MailId), ()> = Table::new("mailboxes"),
     /// By account.
     by_account: Table<(Name, MailId), ()> = Table::new("account_mails"),
+    /// What the junk filter has learnt from mails. Calls of webhooks have copies of mail records,
+    /// and this is no concern of theirs.
+    trained: Table<MailId, Trained> = Table::new("mails_trained"),
 }
 
 subject!(
@@ -181,6 +188,28 @@ impl Tables {
         self.mails.put_new(mail.id, mail);
     }
 
+    /// Changes a mail of an account, and gives it as it is then. None: the account has no such mail.
+    fn change(
+        &mut self,
+        account: &str,
+        id: MailId,
+        change: &MailChange,
+    ) -> Result<Option<Mail>, Fault> {
+        let Some(mut mail) = self.of_account(account, id)? else {
+            return Ok(None);
+        };
+        let name: Name = account.into();
+        let from = (Arc::clone(&name), mail.mailbox.as_str().into(), id);
+        change.apply(&mut mail);
+        let to = (name, mail.mailbox.as_str().into(), id);
+        if from != to {
+            self.by_mailbox.remove(&from);
+            self.by_mailbox.put(to, ());
+        }
+        self.mails.put(id, mail.clone());
+        Ok(Some(mail))
+    }
+
     fn of_account(&self, account: &str, id: MailId) -> Result<Option<Mail>, Fault> {
         let mail = self.mails.get(&id)?;
         Ok(mail.filter(|mail| mail.account == account))
@@ -188,9 +217,17 @@ impl Tables {
 }
 
 operations! {
-    Mail, version 1:
+    Mail, version 2 since 1 weighed by weigh:
     ChangeOne -> bool, Ordinary;
     Remove -> bool, Reserve;
+    Learn -> bool, Ordinary;
+}
+
+fn weigh(op: &Op) -> usize {
+    match op {
+        Op::ChangeOne(_) | Op::Remove(_) => 1,
+        Op::Learn(learn) => learn.changes(),
+    }
 }
 
 /// Changes a mail of an account.
@@ -203,20 +240,8 @@ pub(crate) struct ChangeOne {
 
 impl ChangeOne {
     fn apply(self, state: &mut State) -> Result<bool, Fault> {
-        let tables = &mut state.mail;
-        let Some(mut mail) = tables.of_account(&self.account, self.id)? else {
-            return Ok(false);
-        };
-        let name: Name = self.account.into();
-        let from = (Arc::clone(&name), mail.mailbox.as_str().into(), self.id);
-        self.change.apply(&mut mail);
-        let to = (name, mail.mailbox.as_str().into(), self.id);
-        if from != to {
-            tables.by_mailbox.remove(&from);
-            tables.by_mailbox.put(to, ());
-        }
-        tables.mails.put(self.id, mail);
-        Ok(true)
+        let changed = state.mail.change(&self.account, self.id, &self.change)?;
+        Ok(changed.is_some())
     }
 }
 
@@ -238,6 +263,7 @@ impl Remove {
         tables.mails.remove(&self.id);
         tables.by_mailbox.remove(&mailbox);
         tables.by_account.remove(&(account, self.id));
+        tables.trained.take(&self.id)?;
         tables.counters.mails -= 1;
         state.release_text(mail.text)?;
         Ok(true)
@@ -390,5 +416,6 @@ pub(crate) fn samples() -> Vec<Op> {
             account: "ann".into(),
             id: MailId(1),
         }),
+        Op::Learn(learn::sample()),
     ]
 }

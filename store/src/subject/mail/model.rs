@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ChangeOne, List, Mail, MailId, NewMail, Remove};
+use super::{ChangeOne, List, Mail, MailId, NewMail, Remove, Trained};
 use crate::{
     Page, TextId,
     filter::page,
@@ -13,6 +13,7 @@ use crate::{
 pub(crate) struct Model {
     pub(super) last: u64,
     pub(crate) mails: BTreeMap<MailId, Mail>,
+    pub(super) trained: BTreeMap<MailId, Trained>,
 }
 
 impl ModelPart for Model {
@@ -64,6 +65,7 @@ impl Remove {
             return false;
         };
         model.mail.mails.remove(&self.id);
+        model.mail.trained.remove(&self.id);
         model.drop_unused(text);
         true
     }
