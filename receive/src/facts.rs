@@ -9,7 +9,7 @@ use postrider_queue::header::Header;
 use postrider_smtp::Address;
 
 pub use crate::checks::{Author, AuthorFault};
-use crate::{checks::results::AuthenticationResults, login::PasswordCheck};
+use crate::{checks::results::AuthenticationResults, junk::JunkFacts, login::PasswordCheck};
 
 /// Everything known so far about a session and the message in progress.
 #[derive(Debug, Default)]
@@ -81,6 +81,15 @@ impl RecipientFacts {
         }
     }
 
+    /// The targets, to add facts to them.
+    pub fn targets_mut(&mut self) -> &mut [Target] {
+        match &mut self.resolution {
+            Resolution::Account(target) => std::slice::from_mut(target),
+            Resolution::List(targets) => targets,
+            _ => &mut [],
+        }
+    }
+
     /// The targets of the recipient. Empty if the address is not ours.
     #[must_use]
     pub fn targets(&self) -> &[Target] {
@@ -123,4 +132,7 @@ pub struct Target {
     pub takes_all: bool,
     /// The address of the account as a member of the list. None if the recipient is no list.
     pub member: Option<Address>,
+    /// What the account's junk filter knows of the message. None before the end of the text, and
+    /// for a message that no filter looks at.
+    pub junk: Option<Box<JunkFacts>>,
 }

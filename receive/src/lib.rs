@@ -11,6 +11,7 @@
 //! - [`checks`]: one file or folder for each check of a message.
 //! - [`resolve`]: the accounts behind an address, members of lists included.
 //! - `deliver`: the records of a message for the mailboxes of accounts.
+//! - [`junk`]: the junk filter: the history of senders, words, and what users teach it.
 //! - [`login`]: passwords, API keys, and limits for wrong ones.
 //! - [`context`]: the parts of the server that each session uses. `reply`: replies for failures of
 //!   our own. `work`: work that takes long.
@@ -24,6 +25,7 @@ pub mod decide;
 mod deliver;
 pub mod facts;
 pub mod intake;
+pub mod junk;
 pub mod local;
 pub mod login;
 pub mod memory;

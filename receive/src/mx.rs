@@ -14,7 +14,7 @@ use postrider_smtp::{
     EnhancedCode, Reply, ReplyCode, ReversePath,
     server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
 };
-use postrider_store::StoreError;
+use postrider_store::{NewText, StoreError};
 use tracing::info;
 
 use crate::{
@@ -27,8 +27,9 @@ use crate::{
     },
     decide::{Delivery, Role, Stage, Suspicion, Verdict, decide, decide_end},
     deliver::Incoming,
-    facts::{Facts, LoginFacts},
+    facts::{Facts, LoginFacts, RecipientFacts},
     intake::{HeaderEdit, Intake},
+    junk::IncomingMail,
     login::PasswordCheck,
     reply::{no_message_reply, store_reply},
     resolve::resolve,
@@ -68,13 +69,10 @@ impl MxSession {
 
     /// Adds what is known of the recipients at the end of the text only.
     async fn learn_of_recipients(&mut self, transaction: &Transaction) -> Result<(), StoreError> {
-        let results = self.facts.authentication.as_ref();
-        let dmarc = results.and_then(|results| results.dmarc.as_ref());
         let header = self.facts.header.as_ref();
         let is_report = transaction.mail.reverse_path == ReversePath::Null
             || header.is_some_and(Header::is_report);
-        // A message that passed is not refused.
-        if !is_report || dmarc.is_none_or(|dmarc| dmarc.outcome == DmarcOutcome::Pass) {
+        if !is_report {
             return Ok(());
         }
         let config = self.context.dynamic();
@@ -82,6 +80,32 @@ impl MxSession {
         for recipient in &mut self.facts.recipients {
             let answers = queue.is_return_address(&config, &recipient.address);
             recipient.answers_our_mail = answers.await?;
+        }
+        Ok(())
+    }
+
+    /// Adds what the junk filters of the accounts know of the message. Localserve has no filter.
+    async fn ask_filters(
+        &mut self,
+        client: &Client,
+        transaction: &Transaction,
+        text: &NewText,
+    ) -> Result<(), StoreError> {
+        if self.context.simulate {
+            return Ok(());
+        }
+        let reverse_path = &transaction.mail.reverse_path;
+        let mail = IncomingMail::new(&self.context, client, reverse_path, &self.facts, text);
+        let mut known = Vec::new();
+        for recipient in &self.facts.recipients {
+            for target in recipient.targets() {
+                known.push(mail.known_to(recipient, target).await?);
+            }
+        }
+        let recipients = self.facts.recipients.iter_mut();
+        let targets = recipients.flat_map(RecipientFacts::targets_mut);
+        for (target, known) in targets.zip(known) {
+            target.junk = known.map(Box::new);
         }
         Ok(())
     }
@@ -119,6 +143,8 @@ impl MxSession {
         });
         let learnt = self.learn_of_recipients(transaction).await;
         learnt.map_err(|error| store_reply(&error))?;
+        let judged = self.ask_filters(client, transaction, &text.text).await;
+        judged.map_err(|error| store_reply(&error))?;
         let deliveries = self.decide_end(transaction)?;
         let incoming = Incoming {
             client,

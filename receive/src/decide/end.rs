@@ -11,7 +11,7 @@ use postrider_config::{Account, Destination};
 use postrider_smtp::server::Transaction;
 
 pub use super::list::Skip;
-use super::{Policy, Refusal, Suspicion, Verdict, dmarc, list, refuse_destination};
+use super::{Policy, Refusal, Suspicion, Verdict, dmarc, junk, list, refuse_destination};
 use crate::facts::{Facts, RecipientFacts, Target};
 
 /// The decision about a message.
@@ -111,10 +111,11 @@ impl Judged {
 }
 
 /// The steps of a verdict. The first refusal wins. The first suspicion counts if no step refuses.
-const STEPS: [fn(&Case<'_>) -> Judged; 3] = [
+const STEPS: [fn(&Case<'_>) -> Judged; 4] = [
     dmarc::judge,
     |case| Judged::refusing(list::refuse_author(case)),
     |case| Judged::refusing(refuse_destination(case.destination)),
+    junk::judge,
 ];
 
 /// Decides what becomes of a message whose results are all known.

@@ -5,7 +5,7 @@ use std::{borrow::Cow, time::Duration};
 use postrider_queue::simulate;
 use postrider_smtp::{Address, Domain, EnhancedCode, Host, Reply, ReplyCode};
 
-use crate::{facts::AuthorFault, login::wait_in_words, reply::reply};
+use crate::{facts::AuthorFault, junk::Listed, login::wait_in_words, reply::reply};
 
 /// The reason of a refusal, with the facts that its reply needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,13 @@ pub enum Refusal {
     },
     /// The DMARC check of this author's domain has no answer of DNS for now.
     DmarcNoAnswer(Domain),
+    /// The account called earlier mail of the sender junk. The postmaster of this host can help.
+    EarlierJunk(Host),
+    /// The words are those of junk, and the client is doubtful. The postmaster of this host can
+    /// help.
+    JunkWords(Host),
+    /// A block list has the client.
+    Listed(Listed),
     /// All mailboxes of the recipients were removed since RCPT.
     MailboxGone,
     /// An address asked localserve for this failure.
@@ -106,6 +113,9 @@ impl Refusal {
             Self::SenderNotAllowed(_)
             | Self::NameOfAnother(_)
             | Self::NotLocal(_)
+            | Self::EarlierJunk(_)
+            | Self::JunkWords(_)
+            | Self::Listed(_)
             | Self::DmarcFail { .. } => (Code::MAILBOX_UNAVAILABLE, Enhanced::NOT_AUTHORIZED),
             Self::DmarcNoAnswer(_) | Self::MemberNoAnswer(_) => {
                 (Code::LOCAL_ERROR, Enhanced::NOT_AUTHORIZED)
@@ -167,6 +177,18 @@ impl Refusal {
             }
             Self::NoMember(address) => {
                 return format!("no member of {address} takes mail now").into();
+            }
+            Self::EarlierJunk(host) => {
+                return format!(
+                    "earlier mail from you was marked as junk; postmaster@{host} can help"
+                )
+                .into();
+            }
+            Self::JunkWords(host) => {
+                return format!("this looks like junk; postmaster@{host} can help").into();
+            }
+            Self::Listed(Listed { zone, address }) => {
+                return format!("{address} is listed by {zone}").into();
             }
             Self::DmarcFail { domain, reason } => {
                 return format!("rejected per DMARC policy of {domain}: {reason}").into();
