@@ -393,6 +393,7 @@ mod tests {
                 "keys Keys(Add(",
                 "credentials Credentials(Set(",
                 "credentials Credentials(Amend(",
+                "audit Audit(Carry(",
                 "acme Acme(SetAccount(",
                 "acme Acme(SetCertificate(",
                 "junk Junk(Train(",
