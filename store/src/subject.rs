@@ -330,6 +330,7 @@ subjects! {
     17 principals Principals,
     19 reputation Reputation,
     20 junk Junk,
+    22 rejects Rejects,
 }
 
 #[cfg(test)]

@@ -56,6 +56,8 @@ impl Single for Train {
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
         let account = self.account.clone();
         let described = BTreeMap::from([("junk", self.junk)]);
+        let target = target(account.as_deref());
+        let context = &context.carrying("junk.train", target, &described);
         let trained = self.train(context).await;
         context
             .record(
@@ -269,6 +271,8 @@ impl Single for Reset {
     type Output = ();
 
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
+        let target = target(self.account.as_deref());
+        let context = &context.carrying("junk.reset", target, &());
         let forgotten = match filter_of(context, self.account.as_deref()) {
             Ok(account) => {
                 let forgotten = context.store.forget_junk(&account).await;
@@ -276,7 +280,6 @@ impl Single for Reset {
             }
             Err(error) => Err(error),
         };
-        let target = target(self.account.as_deref());
         context.record("junk.reset", target, &(), forgotten).await
     }
 }

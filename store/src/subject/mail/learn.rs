@@ -124,7 +124,7 @@ impl Learn {
             change,
             lesson,
         } = self;
-        let Some(mail) = state.mail.change(&account, id, &change)? else {
+        let Some(mail) = state.change_mail(&account, id, &change)? else {
             return Ok(false);
         };
         let before = state.mail.trained.get(&id)?;
@@ -160,13 +160,11 @@ impl Learn {
             change,
             lesson,
         } = self;
-        let mail = model.mail.mails.get_mut(&id);
-        let Some(mail) = mail.filter(|mail| mail.account == account) else {
+        let Some(mail) = model.change_mail(&account, id, &change) else {
             return false;
         };
-        change.apply(mail);
         let trained = &mut model.mail.trained;
-        let Some(taught) = lesson.teach(mail, trained.get(&id).copied()) else {
+        let Some(taught) = lesson.teach(&mail, trained.get(&id).copied()) else {
             return true;
         };
         match taught.after {
@@ -175,7 +173,7 @@ impl Learn {
         };
         let name: Name = account.as_str().into();
         for (trained, learn) in taught.steps() {
-            let mark = lesson.mark(mail, learn.junk);
+            let mark = lesson.mark(&mail, learn.junk);
             for sender in &lesson.senders {
                 match learn.forget {
                     true => model.reputation.unmark(&name, sender, mark),

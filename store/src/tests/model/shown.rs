@@ -10,9 +10,9 @@ use super::steps::{DOMAINS, ONCE, senders};
 use crate::tests::samples::{at, common};
 use crate::{
     Answered, ApiKey, AuditEntry, AuditFilter, Counted, Counts, Credential, Event, EventFilter,
-    HoldRule, Hook, HookFilter, JunkCounts, LoggedEvent, Mail, Mark, Order, Page, QueueFilter,
-    QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook, RetiredHookFilter, Sent,
-    Store, StoreError, Suppression, Time, Trained,
+    HoldRule, Hook, HookFilter, JunkCounts, LoggedEvent, Mail, MailUsage, Mark, Order, Page,
+    QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
+    RetiredHookFilter, Sent, Store, StoreError, Suppression, Time, Trained,
 };
 
 /// All that a store shows.
@@ -24,6 +24,8 @@ pub(super) struct Shown {
     retired_hooks: Vec<RetiredHook>,
     mails: Vec<Mail>,
     archived: Vec<Mail>,
+    /// How much mail each account has, and how much refused mail.
+    usage: Vec<[MailUsage; 2]>,
     last_text: u64,
     api_keys: Vec<ApiKey>,
     events: Vec<Vec<LoggedEvent>>,
@@ -191,7 +193,10 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
     let mut credentials = Vec::new();
     let mut counted = Vec::new();
     let mut sent = Vec::new();
+    let mut usage = Vec::new();
     for account in ["ann", "bob"] {
+        let kept = store.kept_rejects(account).await?;
+        usage.push([store.mail_usage(account).await?, kept]);
         credentials.push(store.credential(account).await?);
         counted.push(store.counted_events(account, 0..=9).await?);
         sent.push(store.sent(account, Time(0)).await?);
@@ -252,6 +257,7 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
         retired,
         hooks,
         archived: archived?.items,
+        usage,
         last_text: store.last_text(),
         api_keys: store.api_keys().await?,
         events: logged_events(store).await?,
