@@ -468,8 +468,7 @@ static ACCOUNT: &[Key] = &[
         Bool,
         Value("true"),
         "Judge mail by its words, as the account's earlier mail was judged.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.first_time_delay",
         Bool,

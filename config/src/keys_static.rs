@@ -228,6 +228,15 @@ static GENERAL: &[Key] = &[
             taken if their ARC seals say that it passed before.",
     ),
     key(
+        "policy.junk_threshold",
+        Number,
+        Value("0.95"),
+        "The probability above which mail is taken for junk by its words. For mail with a doubt (a \
+            client without a matching name or without TLS, or a recipient who is neither in To nor \
+            in Cc) it is 0.25 at most.",
+    )
+    .range("0.01", "0.9999"),
+    key(
         "policy.greylist",
         Bool,
         Value("true"),

@@ -147,6 +147,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         policy: Policy {
             dmarc: policy.opt("dmarc").unwrap_or(DmarcHandling::Enforce),
             arc_trusted_sealers: policy.set("arc_trusted_sealers"),
+            junk_threshold: policy.get("junk_threshold"),
             greylist: policy.get("greylist"),
             first_time_sender_delay: policy.get("first_time_sender_delay"),
             trusted_reporters: policy.set("trusted_reporters"),

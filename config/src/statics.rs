@@ -568,6 +568,16 @@ pub struct Limits {
     pub login_failures_per_network: LoginFailures,
 }
 
+impl Static {
+    /// The largest message that a listener takes, in bytes.
+    #[must_use]
+    pub fn largest_message(&self) -> usize {
+        let sizes = self.listeners.values();
+        let largest = sizes.map(|listener| listener.max_message_size.0).max();
+        usize::try_from(largest.unwrap_or_default()).unwrap_or(usize::MAX)
+    }
+}
+
 impl Limits {
     /// The limits for reading messages.
     #[must_use]
@@ -623,12 +633,14 @@ pub struct Delivery {
 }
 
 /// `policy`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// What becomes of mail that fails the DMARC check.
     pub dmarc: DmarcHandling,
     /// The domains whose ARC seals are believed.
     pub arc_trusted_sealers: Vec<Domain>,
+    /// The probability above which mail is taken for junk by its words.
+    pub junk_threshold: f64,
     /// Whether the first attempt of a doubtful stranger is refused with a temporary error.
     pub greylist: bool,
     /// How long a doubtful stranger waits for the reply.

@@ -5,6 +5,7 @@
 //! | here | each command of a session, and what concerns a message as a whole |
 //! | `end` | what becomes of a message, for each recipient and each account |
 //! | `dmarc` | what the check of the author's domain says about a message |
+//! | `junk` | what the junk filter of an account says about a message |
 //! | `list` | who may write to a mailing list, and which members get a copy |
 //! | `refusal` | the reasons of refusals, and their replies |
 //! | `count` | the names of refusals, and how often each was given |
@@ -16,6 +17,7 @@
 mod count;
 mod dmarc;
 mod end;
+mod junk;
 mod list;
 mod refusal;
 #[cfg(test)]
@@ -123,11 +125,17 @@ pub enum Suspicion {
     DmarcFail,
     /// The DMARC check has no answer of DNS for now.
     NoAnswer,
+    /// Nothing but a name or a network is known of the sender, and SPF fails.
+    SpfFails,
+    /// Earlier mail of the sender was junk.
+    History,
+    /// The words are those of junk.
+    Words,
+    /// A block list has the client, and the recipient takes all mail.
+    Listed,
     /// The account refuses the message, another one takes it, and the account has no mailbox for
     /// refused mail.
     Refused,
-    /// A DNSBL lists the client.
-    Listed,
 }
 
 impl Suspicion {
@@ -138,8 +146,11 @@ impl Suspicion {
             Self::FromUnclear => "not exactly one From of one domain",
             Self::DmarcFail => "DMARC failed",
             Self::NoAnswer => "no answer about DMARC",
+            Self::SpfFails => "SPF fails, and little is known of the sender",
+            Self::History => "earlier mail of the sender was junk",
+            Self::Words => "the words are those of junk",
+            Self::Listed => "a block list has the client",
             Self::Refused => "refused, and another recipient takes it",
-            Self::Listed => "the client is listed",
         }
     }
 }

@@ -10,7 +10,8 @@ use postrider_smtp::Address;
 
 pub use crate::checks::{Author, AuthorFault};
 use crate::{
-    checks::{dnsbl::Listing, results::AuthenticationResults, sender::SenderDomain},
+    checks::{results::AuthenticationResults, sender::SenderDomain},
+    junk::JunkFacts,
     login::PasswordCheck,
 };
 
@@ -32,8 +33,6 @@ pub struct Facts {
     pub needs_tls: bool,
     /// What DNS says about the domain of the reverse-path. None if nobody asked.
     pub sender: Option<SenderDomain>,
-    /// A DNSBL lists the client. None also if nobody asked.
-    pub listing: Option<Listing>,
     /// The results of the checks of an incoming message. None before the end of its text.
     pub authentication: Option<AuthenticationResults>,
 }
@@ -47,7 +46,6 @@ impl Facts {
         self.has_null_path = false;
         self.needs_tls = false;
         self.sender = None;
-        self.listing = None;
         self.authentication = None;
     }
 }
@@ -96,6 +94,15 @@ impl RecipientFacts {
         }
     }
 
+    /// The targets, to add facts to them.
+    pub fn targets_mut(&mut self) -> &mut [Target] {
+        match &mut self.resolution {
+            Resolution::Account(target) => std::slice::from_mut(target),
+            Resolution::List(targets) => targets,
+            _ => &mut [],
+        }
+    }
+
     /// The targets of the recipient. Empty if the address is not ours.
     #[must_use]
     pub fn targets(&self) -> &[Target] {
@@ -138,4 +145,7 @@ pub struct Target {
     pub takes_all: bool,
     /// The address of the account as a member of the list. None if the recipient is no list.
     pub member: Option<Address>,
+    /// What the account's junk filter knows of the message. None before the end of the text, and
+    /// for a message that no filter looks at.
+    pub junk: Option<Box<JunkFacts>>,
 }

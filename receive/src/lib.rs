@@ -11,6 +11,7 @@
 //! - [`checks`]: one file or folder for each check of a message.
 //! - [`resolve`]: the accounts behind an address, members of lists included.
 //! - `deliver`: the records of a message for the mailboxes of accounts.
+//! - [`junk`]: the junk filter: the history of senders, words, and what users teach it.
 //! - [`login`]: passwords, API keys, and limits for wrong ones.
 //! - [`network`], [`rates`]: the networks of clients, and how much may come from each.
 //! - [`slow`]: answers that come late. [`guards`]: what all sessions know of clients together.
@@ -27,6 +28,7 @@ mod deliver;
 pub mod facts;
 pub mod guards;
 pub mod intake;
+pub mod junk;
 pub mod local;
 pub mod login;
 pub mod memory;

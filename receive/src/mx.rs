@@ -15,21 +15,21 @@ use postrider_smtp::{
     Domain, EnhancedCode, Reply, ReplyCode, ReversePath,
     server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
 };
-use postrider_store::StoreError;
+use postrider_store::{NewText, StoreError};
 use tracing::info;
 
 use crate::{
     SessionContext,
     checks::{
         MessageChecks,
-        dmarc::DmarcOutcome,
         questions::Questions,
         results::{AuthenticationResults, without_forged},
     },
     decide::{Delivery, Refusal, Role, Stage, Suspicion, Verdict, decide, decide_end},
     deliver::Incoming,
-    facts::{Facts, LoginFacts},
+    facts::{Facts, LoginFacts, RecipientFacts},
     intake::{HeaderEdit, Intake},
+    junk::IncomingMail,
     login::PasswordCheck,
     reply::{no_message_reply, store_reply},
     resolve::resolve,
@@ -90,13 +90,10 @@ impl MxSession {
 
     /// Adds what is known of the recipients at the end of the text only.
     async fn learn_of_recipients(&mut self, transaction: &Transaction) -> Result<(), StoreError> {
-        let results = self.facts.authentication.as_ref();
-        let dmarc = results.and_then(|results| results.dmarc.as_ref());
         let header = self.facts.header.as_ref();
         let is_report = transaction.mail.reverse_path == ReversePath::Null
             || header.is_some_and(Header::is_report);
-        // A message that passed is not refused.
-        if !is_report || dmarc.is_none_or(|dmarc| dmarc.outcome == DmarcOutcome::Pass) {
+        if !is_report {
             return Ok(());
         }
         let config = self.context.dynamic();
@@ -108,7 +105,34 @@ impl MxSession {
         Ok(())
     }
 
-    /// Decides for each recipient. At least one takes the message.
+    /// Adds what the junk filters of the accounts know of the message. Localserve has no filter.
+    async fn ask_filters(
+        &mut self,
+        client: &Client,
+        transaction: &Transaction,
+        text: &NewText,
+    ) -> Result<(), StoreError> {
+        if self.context.simulate {
+            return Ok(());
+        }
+        let reverse_path = &transaction.mail.reverse_path;
+        let mail = IncomingMail::new(&self.context, client, reverse_path, &self.facts, text);
+        let mut known = Vec::new();
+        for recipient in &self.facts.recipients {
+            for target in recipient.targets() {
+                known.push(mail.known_to(recipient, target).await?);
+            }
+        }
+        let recipients = self.facts.recipients.iter_mut();
+        let targets = recipients.flat_map(RecipientFacts::targets_mut);
+        for (target, known) in targets.zip(known) {
+            target.junk = known.map(Box::new);
+        }
+        Ok(())
+    }
+
+    /// Decides for each recipient. At least one takes the message. `questions`: the client is asked
+    /// about where that is needed. None for a client that is not checked.
     ///
     /// # Errors
     /// The refusal of all recipients.
@@ -123,16 +147,25 @@ impl MxSession {
         let config = self.context.dynamic();
         let policy = self.context.policy(Role::Mx, &config);
         let mut decision = decide_end(transaction, &self.facts, &policy);
-        if let Some(questions) = questions.filter(|_| decision.is_unsure()) {
-            self.facts.listing = self.listing(&questions, client).await;
-            if self.facts.listing.is_some() {
-                decision = decide_end(transaction, &self.facts, &policy);
+        if let Some(questions) = &questions
+            && decision.is_unsure(&self.facts)
+            && let Some(listed) = self.listed(questions, client).await
+        {
+            let recipients = self.facts.recipients.iter_mut();
+            let targets = recipients.flat_map(RecipientFacts::targets_mut);
+            for junk in targets.filter_map(|target| target.junk.as_mut()) {
+                junk.listed = Some(listed.clone());
             }
+            decision = decide_end(transaction, &self.facts, &policy);
         }
         if let Some(refusal) = decision.refusal {
             return Err(self.context.refuse(&refusal));
         }
         self.count_for_accounts(client, &decision.accounts(&self.facts), size)?;
+        if questions.is_some() && decision.lets_wait(&self.facts, &policy) {
+            let time = self.context.statics.policy.first_time_sender_delay;
+            self.context.guards.slow.wait(time).await;
+        }
         Ok(decision.deliveries)
     }
 
@@ -155,6 +188,8 @@ impl MxSession {
         });
         let learnt = self.learn_of_recipients(transaction).await;
         learnt.map_err(|error| store_reply(&error))?;
+        let judged = self.ask_filters(client, transaction, &text.text).await;
+        judged.map_err(|error| store_reply(&error))?;
         let deliveries = self
             .decide_end(client, transaction, questions, text.size)
             .await?;

@@ -118,6 +118,7 @@ fn target(
         mailbox: mailbox.to_owned(),
         takes_all,
         member: None,
+        junk: None,
     }
 }
 

@@ -329,6 +329,9 @@ subjects! {
     16 stops Stops,
     17 principals Principals,
     18 greylist Greylist,
+    19 reputation Reputation,
+    20 junk Junk,
+    22 rejects Rejects,
 }
 
 #[cfg(test)]
@@ -385,16 +388,19 @@ mod tests {
                 "unit Unit(Accept(",
                 "unit Unit(AcceptAll ",
                 "mail Mail(ChangeOne(",
+                "mail Mail(Learn(",
                 "texts Texts(Stage ",
                 "once Once(Keep(",
                 "suppression Suppression(Add(",
                 "keys Keys(Add(",
                 "credentials Credentials(Set(",
                 "credentials Credentials(Amend(",
+                "audit Audit(Carry(",
                 "acme Acme(SetAccount(",
                 "acme Acme(SetCertificate(",
                 "greylist Greylist(Try(",
                 "greylist Greylist(SetSecret(",
+                "junk Junk(Train(",
             ]
         );
     }

@@ -18,6 +18,7 @@ use postrider_store::Moment;
 use tracing::warn;
 
 use super::questions::Questions;
+use crate::junk::Listed;
 
 /// How long all look-ups for one client may take together.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -25,15 +26,6 @@ const TIME_LIMIT: Duration = Duration::from_secs(5);
 const TEST_AGAIN: Duration = Duration::from_secs(4 * 60 * 60);
 /// The answer of these zones that forbids to ask: `127.255.255.x` has no meaning for the client.
 const DO_NOT_ASK: [u8; 3] = [127, 255, 255];
-
-/// A client that a zone lists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listing {
-    /// The zone.
-    pub zone: Domain,
-    /// The address that it lists.
-    pub address: IpAddr,
-}
 
 /// The zones, with what is known of their service.
 #[derive(Debug, Default)]
@@ -60,7 +52,7 @@ impl Dnsbls {
         zones: &[Domain],
         client: IpAddr,
         now: Moment,
-    ) -> Option<Listing> {
+    ) -> Option<Listed> {
         let address = client.to_canonical();
         let questions = questions.within(TIME_LIMIT);
         let all = zones.iter().map(|zone| async {
@@ -74,7 +66,7 @@ impl Dnsbls {
             (is_good && is_listed == Some(true)).then(|| zone.clone())
         });
         let zone = join_all(all).await.into_iter().flatten().next()?;
-        Some(Listing { zone, address })
+        Some(Listed { zone, address })
     }
 
     /// The result of the last test, while it counts.

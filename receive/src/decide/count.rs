@@ -48,6 +48,8 @@ names! {
     TooManyUnknown: "too_many_unknown_recipients",
     Greylisted: "greylisted",
     Listed: "listed",
+    EarlierJunk: "earlier_junk",
+    JunkWords: "junk_words",
     NotLocal: "not_local",
     UnknownRecipient: "unknown_recipient",
     DisabledDomain: "disabled_domain",

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     checks::{
+        dkim::DkimOutcome,
         dmarc::{DmarcOutcome, DmarcPolicy, DmarcResult},
         results::AuthenticationResults,
     },
@@ -37,7 +38,7 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
         DmarcOutcome::Pass | DmarcOutcome::None | DmarcOutcome::PermError => {
             Judged::plain(Verdict::Accept)
         }
-        DmarcOutcome::Fail => failed(dmarc, results, facts, handling, never_refused),
+        DmarcOutcome::Fail => failed(case, dmarc, results, handling, never_refused),
         // A policy that is not known may be any.
         DmarcOutcome::TempError
             if dmarc.from_is_validated()
@@ -59,9 +60,9 @@ const NEVER_REFUSED: &str = "junk: the recipient takes all mail";
 
 /// Judges a message that failed.
 fn failed(
+    case: &Case<'_>,
     dmarc: &DmarcResult,
     results: &AuthenticationResults,
-    facts: &Facts,
     handling: DmarcHandling,
     never_refused: bool,
 ) -> Judged {
@@ -79,8 +80,14 @@ fn failed(
             Judged::differing(Verdict::Accept, "none: this server only reports")
         }
         (Some(DmarcPolicy::Quarantine), _) => Judged::plain(junk),
-        (Some(DmarcPolicy::Reject), _) if is_of_list(results, facts) => {
+        (Some(DmarcPolicy::Reject), _) if is_of_list(results, case.facts) => {
             Judged::differing(junk, "junk: sent by a list")
+        }
+        (Some(DmarcPolicy::Reject), _) if is_broken_on_the_way(case, results, dmarc) => {
+            Judged::differing(
+                junk,
+                "junk: broken on the way, and a good domain stands behind it",
+            )
         }
         (Some(DmarcPolicy::Reject), DmarcHandling::Junk) => {
             Judged::differing(junk, "junk: this server refuses nothing by DMARC")
@@ -96,6 +103,22 @@ fn failed(
             }))
         }
     }
+}
+
+/// The author's domain signed the message, the signature is broken, and a domain that the account
+/// knows as good stands behind the message. RFC 9989 §7.4 asks not to refuse such mail.
+fn is_broken_on_the_way(
+    case: &Case<'_>,
+    results: &AuthenticationResults,
+    dmarc: &DmarcResult,
+) -> bool {
+    let signed = results.dkim.iter().any(|result| {
+        result.outcome == DkimOutcome::Fail
+            && result.domain.is_some()
+            && result.domain == dmarc.from
+    });
+    let junk = case.target.junk.as_ref();
+    signed && junk.is_some_and(|junk| junk.good_domain_passes)
 }
 
 /// A list passed the message on, and its domain stands behind that. RFC 9989 §7.4 asks not to

@@ -11,8 +11,11 @@ use postrider_config::{Account, Destination};
 use postrider_smtp::server::Transaction;
 
 pub use super::list::Skip;
-use super::{Policy, Refusal, Suspicion, Verdict, dmarc, list, refuse_destination};
-use crate::facts::{Facts, RecipientFacts, Target};
+use super::{Policy, Refusal, Suspicion, Verdict, dmarc, junk, list, refuse_destination};
+use crate::{
+    facts::{Facts, RecipientFacts, Target},
+    junk::Acceptance,
+};
 
 /// The decision about a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,25 +118,42 @@ const STEPS: [fn(&Case<'_>) -> Judged; 4] = [
     dmarc::judge,
     |case| Judged::refusing(list::refuse_author(case)),
     |case| Judged::refusing(refuse_destination(case.destination)),
-    judge_listing,
+    junk::judge,
 ];
 
-/// Judges a message by the DNSBLs, if they were asked.
-fn judge_listing(case: &Case<'_>) -> Judged {
-    Judged::plain(match &case.facts.listing {
-        None => Verdict::Accept,
-        Some(_) if case.takes_all() => Verdict::Junk(Suspicion::Listed),
-        Some(listing) => Verdict::Refuse(Refusal::Listed(listing.clone())),
-    })
-}
-
 impl EndDecision {
-    /// A target takes the message, and nothing speaks against it. So a DNSBL may still change the
+    /// A target takes the message without knowing its sender. So a block list may still change the
     /// decision.
     #[must_use]
-    pub fn is_unsure(&self) -> bool {
-        let mut outcomes = self.deliveries.iter().map(|delivery| &delivery.outcome);
-        outcomes.any(|outcome| matches!(outcome, Outcome::Mailbox { junk: None, .. }))
+    pub fn is_unsure(&self, facts: &Facts) -> bool {
+        let mut acceptances = self.acceptances(facts);
+        acceptances.any(|(_, acceptance)| acceptance != Acceptance::Known)
+    }
+
+    /// A target takes the message of a stranger, and its account lets strangers wait.
+    #[must_use]
+    pub fn lets_wait(&self, facts: &Facts, policy: &Policy<'_>) -> bool {
+        let mut acceptances = self.acceptances(facts);
+        acceptances.any(|(target, acceptance)| {
+            let account = policy.config.accounts.get(&target.account);
+            acceptance == Acceptance::Stranger && account.is_some_and(|it| it.first_time_delay)
+        })
+    }
+
+    /// The targets that take the message as good mail.
+    fn acceptances<'a>(
+        &'a self,
+        facts: &'a Facts,
+    ) -> impl Iterator<Item = (&'a Target, Acceptance)> {
+        let good = self
+            .deliveries
+            .iter()
+            .filter(|delivery| matches!(delivery.outcome, Outcome::Mailbox { junk: None, .. }));
+        good.filter_map(|delivery| {
+            let recipient = facts.recipients.get(delivery.recipient)?;
+            let target = recipient.targets().get(delivery.target)?;
+            Some((target, junk::acceptance(recipient, target)))
+        })
     }
 
     /// The accounts that get the message in a mailbox, each once.

@@ -6,8 +6,8 @@ use postrider_queue::simulate;
 use postrider_smtp::{Address, Domain, EnhancedCode, Host, Reply, ReplyCode};
 
 use crate::{
-    checks::dnsbl::Listing, facts::AuthorFault, login::wait_in_words, network::Network,
-    rates::Exceeded, reply::reply,
+    facts::AuthorFault, junk::Listed, login::wait_in_words, network::Network, rates::Exceeded,
+    reply::reply,
 };
 
 /// The reason of a refusal, with the facts that its reply needs.
@@ -62,8 +62,6 @@ pub enum Refusal {
     TooManyUnknown,
     /// A doubtful stranger has to try again.
     Greylisted,
-    /// A DNSBL lists the client.
-    Listed(Listing),
     /// The domain is not ours.
     NotLocal(Host),
     /// No such local-part in our domain.
@@ -96,6 +94,13 @@ pub enum Refusal {
     },
     /// The DMARC check of this author's domain has no answer of DNS for now.
     DmarcNoAnswer(Domain),
+    /// The account called earlier mail of the sender junk. The postmaster of this host can help.
+    EarlierJunk(Host),
+    /// The words are those of junk, and the client is doubtful. The postmaster of this host can
+    /// help.
+    JunkWords(Host),
+    /// A block list has the client.
+    Listed(Listed),
     /// All mailboxes of the recipients were removed since RCPT.
     MailboxGone,
     /// An address asked localserve for this failure.
@@ -149,9 +154,11 @@ impl Refusal {
             }
             Self::SenderNotAllowed(_)
             | Self::SenderLiteral(_)
-            | Self::Listed(_)
             | Self::NameOfAnother(_)
             | Self::NotLocal(_)
+            | Self::EarlierJunk(_)
+            | Self::JunkWords(_)
+            | Self::Listed(_)
             | Self::DmarcFail { .. } => (Code::MAILBOX_UNAVAILABLE, Enhanced::NOT_AUTHORIZED),
             Self::DmarcNoAnswer(_) | Self::MemberNoAnswer(_) => {
                 (Code::LOCAL_ERROR, Enhanced::NOT_AUTHORIZED)
@@ -227,9 +234,6 @@ impl Refusal {
                 )
                 .into();
             }
-            Self::Listed(Listing { zone, address }) => {
-                return format!("{} lists your address {address}", zone.ascii()).into();
-            }
             Self::NotLocal(host) => return format!("mail for {host} is not taken here").into(),
             Self::UnknownRecipient(address) => return format!("there is no {address} here").into(),
             Self::DisabledDomain(host) => {
@@ -247,6 +251,18 @@ impl Refusal {
             }
             Self::NoMember(address) => {
                 return format!("no member of {address} takes mail now").into();
+            }
+            Self::EarlierJunk(host) => {
+                return format!(
+                    "earlier mail from you was marked as junk; postmaster@{host} can help"
+                )
+                .into();
+            }
+            Self::JunkWords(host) => {
+                return format!("this looks like junk; postmaster@{host} can help").into();
+            }
+            Self::Listed(Listed { zone, address }) => {
+                return format!("{address} is listed by {zone}").into();
             }
             Self::DmarcFail { domain, reason } => {
                 return format!("rejected per DMARC policy of {domain}: {reason}").into();

@@ -11,9 +11,10 @@ use postrider_smtp::{
 use super::MxSession;
 use crate::{
     SessionContext,
-    checks::{MessageChecks, dnsbl::Listing, greylist::is_doubtful, questions::Questions},
+    checks::{MessageChecks, greylist::is_doubtful, questions::Questions},
     decide::{Refusal, Role, Stage},
     facts::{RecipientFacts, Target},
+    junk::{Filter, Listed, history::Opinion, senders::Senders},
     reply::store_reply,
     resolve::reports_to,
 };
@@ -91,6 +92,19 @@ impl MxSession {
         if !is_doubtful(iprev, spf, remote, client.tls.is_some()) {
             return Ok(());
         }
+        let filter = Filter {
+            store: &context.store,
+            limits: context.statics.limits.mime(),
+        };
+        let senders = Senders::of_session(from, client.helo.as_deref(), remote);
+        let today = context.clock.now().day();
+        for target in recipient.targets() {
+            let judged = filter.history(&target.account, &senders, today).await;
+            let judged = judged.map_err(|error| store_reply(&error))?;
+            if judged.history.opinion == Opinion::Good {
+                return Ok(());
+            }
+        }
         let reports = reports_to(&recipient.address, &policy);
         if reports.tls || reports.dmarc {
             return Ok(());
@@ -106,7 +120,7 @@ impl MxSession {
     }
 
     /// The zone of this listener that lists the client.
-    pub(super) async fn listing(&self, questions: &Questions, client: &Client) -> Option<Listing> {
+    pub(super) async fn listed(&self, questions: &Questions, client: &Client) -> Option<Listed> {
         let zones = &self.rules.dnsbls;
         if zones.is_empty() {
             return None;

@@ -2,9 +2,10 @@
 
 mod dmarc;
 mod guards;
+mod junk;
 mod signatures;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use arc_swap::ArcSwap;
 use postrider_config::{Dynamic, Static};
@@ -53,11 +54,12 @@ impl World {
         Self::with("")
     }
 
-    /// The same with more keys in postrider.conf. The greylist is off.
+    /// The same with more keys in postrider.conf. There is no greylist, and no stranger waits.
     fn with(more: &str) -> Self {
         let statics = format!("{STATICS}{more}");
         let mut statics = Static::parse(&statics, "postrider.conf").unwrap();
         statics.policy.greylist = false;
+        statics.policy.first_time_sender_delay = Duration::ZERO;
         Self::of(statics)
     }
 

@@ -1,10 +1,10 @@
 //! What a client is asked for before its text.
 
-use std::{future::Future, net::IpAddr, time::Duration};
+use std::{future::Future, net::IpAddr};
 
 use futures_util::FutureExt;
 
-use super::*;
+use super::{junk::call, *};
 use crate::mx::MxRules;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -14,7 +14,9 @@ const STRANGER: &str = "192.0.2.99:25000";
 /// A server with a greylist.
 fn world() -> World {
     let statics = format!("{STATICS}[limits]\nmessages_per_network = 3\n");
-    World::of(Static::parse(&statics, "postrider.conf").unwrap())
+    let mut statics = Static::parse(&statics, "postrider.conf").unwrap();
+    statics.policy.first_time_sender_delay = Duration::ZERO;
+    World::of(statics)
 }
 
 /// The text of a reply. Empty: the answer is yes.
@@ -301,7 +303,7 @@ async fn a_listed_client_is_refused_if_nothing_else_is_known() {
     };
     let session = || world.session().with_rules(rules.clone());
     let reply = deliver(&mut session(), REMOTE, &["ann@example.org"]).await;
-    assert_eq!(reply, "550 5.7.1 bl.test lists your address 192.0.2.7");
+    assert_eq!(reply, "550 5.7.1 192.0.2.7 is listed by bl.test");
     assert_eq!(counted(&world, "listed"), 1);
     let reply = deliver(&mut session(), "192.0.2.8:1", &["ann@example.org"]).await;
     assert!(reply.starts_with("250 "), "{reply}");
@@ -336,4 +338,49 @@ async fn an_account_gets_so_much_from_a_network() {
                     seconds";
     assert_eq!(reply, expected);
     assert_eq!(counted(&world, "account_flooded"), 1);
+}
+
+#[tokio::test]
+async fn a_network_with_a_good_history_is_no_stranger() {
+    let world = world();
+    let other = "x@other.test";
+    let mut session = world.session();
+    let client = client(REMOTE);
+    let stranger = "451 4.7.1 unknown sender, please retry in a minute";
+    assert_eq!(
+        rcpt(&mut session, &client, other, "ann@example.org").await,
+        stranger
+    );
+    let (mail, _) = send(&world, REMOTE, "ann@remote.test", MESSAGE).await;
+    call(&world, &mail, false).await;
+    assert_eq!(
+        rcpt(&mut session, &client, other, "ann@example.org").await,
+        ""
+    );
+}
+
+/// A mail of a stranger is stored after the wait, and not before.
+#[tokio::test]
+async fn a_stranger_waits_for_the_answer_to_the_text() {
+    let to = ["ann@example.org"];
+    let mut statics = Static::parse(STATICS, "postrider.conf").unwrap();
+    statics.policy.greylist = false;
+    let world = World::of(statics);
+    let mut session = world.session();
+    let reply = after(&world, 15 * SECOND, deliver(&mut session, REMOTE, &to)).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    let (mail, _) = world.mails().await.pop().unwrap();
+    // Now its sender is known.
+    call(&world, &mail, false).await;
+    let reply = deliver(&mut session, REMOTE, &to).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    // Nobody waits on this machine, for a refusal, or for an account that wants no waits.
+    let reply = deliver(&mut session, "127.0.0.1:1", &to).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    let patient = DYNAMICS.replace("domain = ", "first_time_delay = false\ndomain = ");
+    let patient = Dynamic::parse(&patient, "domains.conf", &world.context.statics).unwrap();
+    world.context.config.store(Arc::new(patient));
+    let message = MESSAGE.replace("remote.test", "bank.test");
+    let (mail, _) = send(&world, "198.51.100.1:1", "x@bank.test", &message).await;
+    assert_eq!(mail.mailbox, "Inbox");
 }

@@ -1,13 +1,18 @@
 //! Mail in the mailboxes of accounts.
 
+mod learn;
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
+mod usage;
 
 use std::{net::IpAddr, ops::Bound, sync::Arc};
 
 use postrider_smtp::{Address, ReversePath};
 use serde::{Deserialize, Serialize};
 
+use self::learn::Learn;
+pub use self::learn::{JUNK_FLAG, Lesson, NOT_JUNK_FLAG, Trained, called_junk};
+pub use self::usage::MailUsage;
 use super::{Reader, State, next};
 use crate::{
     Message, Page, Store, StoreError, TextId, TextSource, Time, Top,
@@ -145,6 +150,7 @@ pub(crate) struct Counters {
 
 records! {
     Mail: version 1,
+    Trained: version 1,
 }
 
 tables! {
@@ -155,6 +161,11 @@ tables! {
     by_mailbox: Table<(Name, Name, MailId), ()> = Table::new("mailboxes"),
     /// By account.
     by_account: Table<(Name, MailId), ()> = Table::new("account_mails"),
+    /// What the junk filter has learnt from mails. Calls of webhooks have copies of mail records,
+    /// and this is no concern of theirs.
+    trained: Table<MailId, Trained> = Table::new("mails_trained"),
+    /// How much mail an account has.
+    usage: Table<Name, MailUsage> = Table::new("mail_usage"),
 }
 
 subject!(
@@ -181,16 +192,66 @@ impl Tables {
         self.mails.put_new(mail.id, mail);
     }
 
+    /// Takes a mail out of its mailbox.
+    fn take_out(&mut self, mail: &Mail) {
+        let account: Name = mail.account.as_str().into();
+        let mailbox = (Arc::clone(&account), mail.mailbox.as_str().into(), mail.id);
+        self.mails.remove(&mail.id);
+        self.by_mailbox.remove(&mailbox);
+        self.by_account.remove(&(account, mail.id));
+        self.counters.mails -= 1;
+    }
+
     fn of_account(&self, account: &str, id: MailId) -> Result<Option<Mail>, Fault> {
         let mail = self.mails.get(&id)?;
         Ok(mail.filter(|mail| mail.account == account))
     }
 }
 
+impl State {
+    /// Changes a mail of an account, and gives it as it is then. A refused mail that is moved is an
+    /// ordinary one. None: the account has no such mail.
+    fn change_mail(
+        &mut self,
+        account: &str,
+        id: MailId,
+        change: &MailChange,
+    ) -> Result<Option<Mail>, Fault> {
+        let tables = &mut self.mail;
+        let Some(mut mail) = tables.of_account(account, id)? else {
+            return Ok(None);
+        };
+        let name: Name = account.into();
+        let from = (Arc::clone(&name), mail.mailbox.as_str().into(), id);
+        change.apply(&mut mail);
+        let to = (name, mail.mailbox.as_str().into(), id);
+        let is_moved = from != to;
+        if is_moved {
+            tables.by_mailbox.remove(&from);
+            tables.by_mailbox.put(to, ());
+        }
+        tables.mails.put(id, mail.clone());
+        // The sums are changed first: as long as they are not known, they are counted.
+        if is_moved && self.rejects.is_kept(id)? {
+            self.change_usage(account, |usage| usage.add(mail.size))?;
+            self.unkeep(id)?;
+        }
+        Ok(Some(mail))
+    }
+}
+
 operations! {
-    Mail, version 1:
+    Mail, version 2 since 1 weighed by weigh:
     ChangeOne -> bool, Ordinary;
     Remove -> bool, Reserve;
+    Learn -> bool, Ordinary;
+}
+
+fn weigh(op: &Op) -> usize {
+    match op {
+        Op::ChangeOne(_) | Op::Remove(_) => 1,
+        Op::Learn(learn) => learn.changes(),
+    }
 }
 
 /// Changes a mail of an account.
@@ -203,20 +264,8 @@ pub(crate) struct ChangeOne {
 
 impl ChangeOne {
     fn apply(self, state: &mut State) -> Result<bool, Fault> {
-        let tables = &mut state.mail;
-        let Some(mut mail) = tables.of_account(&self.account, self.id)? else {
-            return Ok(false);
-        };
-        let name: Name = self.account.into();
-        let from = (Arc::clone(&name), mail.mailbox.as_str().into(), self.id);
-        self.change.apply(&mut mail);
-        let to = (name, mail.mailbox.as_str().into(), self.id);
-        if from != to {
-            tables.by_mailbox.remove(&from);
-            tables.by_mailbox.put(to, ());
-        }
-        tables.mails.put(self.id, mail);
-        Ok(true)
+        let changed = state.change_mail(&self.account, self.id, &self.change)?;
+        Ok(changed.is_some())
     }
 }
 
@@ -229,17 +278,10 @@ pub(crate) struct Remove {
 
 impl Remove {
     fn apply(self, state: &mut State) -> Result<bool, Fault> {
-        let tables = &mut state.mail;
-        let Some(mail) = tables.of_account(&self.account, self.id)? else {
+        let Some(mail) = state.mail.of_account(&self.account, self.id)? else {
             return Ok(false);
         };
-        let account: Name = self.account.into();
-        let mailbox = (Arc::clone(&account), mail.mailbox.as_str().into(), self.id);
-        tables.mails.remove(&self.id);
-        tables.by_mailbox.remove(&mailbox);
-        tables.by_account.remove(&(account, self.id));
-        tables.counters.mails -= 1;
-        state.release_text(mail.text)?;
+        state.remove_mail(&mail)?;
         Ok(true)
     }
 }
@@ -390,5 +432,6 @@ pub(crate) fn samples() -> Vec<Op> {
             account: "ann".into(),
             id: MailId(1),
         }),
+        Op::Learn(learn::sample()),
     ]
 }

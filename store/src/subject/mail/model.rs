@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ChangeOne, List, Mail, MailId, NewMail, Remove};
+use super::{ChangeOne, List, Mail, MailChange, MailId, NewMail, Remove, Trained};
 use crate::{
     Page, TextId,
     filter::page,
@@ -13,6 +13,7 @@ use crate::{
 pub(crate) struct Model {
     pub(super) last: u64,
     pub(crate) mails: BTreeMap<MailId, Mail>,
+    pub(crate) trained: BTreeMap<MailId, Trained>,
 }
 
 impl ModelPart for Model {
@@ -43,28 +44,39 @@ impl Model {
     }
 }
 
+impl ModelState {
+    /// Changes a mail of an account, and gives it as it is then.
+    pub(super) fn change_mail(
+        &mut self,
+        account: &str,
+        id: MailId,
+        change: &MailChange,
+    ) -> Option<Mail> {
+        let mail = self.mail.mails.get_mut(&id);
+        let mail = mail.filter(|mail| mail.account == account)?;
+        let before = mail.mailbox.clone();
+        change.apply(mail);
+        if mail.mailbox != before {
+            self.rejects.rejects.remove(&id);
+        }
+        Some(mail.clone())
+    }
+}
+
 impl ChangeOne {
     pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
-        let mail = model.mail.mails.get_mut(&self.id);
-        let Some(mail) = mail.filter(|mail| mail.account == self.account) else {
-            return false;
-        };
-        self.change.apply(mail);
-        true
+        let changed = model.change_mail(&self.account, self.id, &self.change);
+        changed.is_some()
     }
 }
 
 impl Remove {
     pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
         let mail = model.mail.mails.get(&self.id);
-        let Some(text) = mail
-            .filter(|mail| mail.account == self.account)
-            .map(|mail| mail.text)
-        else {
-            return false;
-        };
-        model.mail.mails.remove(&self.id);
-        model.drop_unused(text);
-        true
+        let is_there = mail.is_some_and(|mail| mail.account == self.account);
+        if is_there {
+            model.remove_mail(self.id);
+        }
+        is_there
     }
 }

@@ -6,13 +6,13 @@ use std::{collections::BTreeSet, ops::AsyncFn};
 
 use bytes::Bytes;
 
-use super::steps::{DOMAINS, ONCE};
+use super::steps::{DOMAINS, ONCE, senders};
 use crate::tests::samples::{at, common};
 use crate::{
     Answered, ApiKey, AuditEntry, AuditFilter, Counted, Counts, Credential, Event, EventFilter,
-    HoldRule, Hook, HookFilter, LoggedEvent, Mail, Order, Page, QueueFilter, QueueId, Queued,
-    Reference, Retired, RetiredFilter, RetiredHook, RetiredHookFilter, Sent, Store, StoreError,
-    Suppression, Time,
+    HoldRule, Hook, HookFilter, JunkCounts, LoggedEvent, Mail, MailUsage, Mark, Order, Page,
+    QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
+    RetiredHookFilter, Sent, Store, StoreError, Suppression, Time, Trained,
 };
 
 /// All that a store shows.
@@ -24,6 +24,8 @@ pub(super) struct Shown {
     retired_hooks: Vec<RetiredHook>,
     mails: Vec<Mail>,
     archived: Vec<Mail>,
+    /// How much mail each account has, and how much refused mail.
+    usage: Vec<[MailUsage; 2]>,
     last_text: u64,
     api_keys: Vec<ApiKey>,
     events: Vec<Vec<LoggedEvent>>,
@@ -31,6 +33,7 @@ pub(super) struct Shown {
     answered: Vec<Option<Answered>>,
     sent: Vec<Sent>,
     known: Vec<bool>,
+    learnt: (JunkCounts, Vec<Vec<Mark>>, Vec<Option<Trained>>),
     texts: Vec<Option<Bytes>>,
     audit: [Vec<AuditEntry>; 2],
     credentials: Vec<Option<Credential>>,
@@ -190,7 +193,10 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
     let mut credentials = Vec::new();
     let mut counted = Vec::new();
     let mut sent = Vec::new();
+    let mut usage = Vec::new();
     for account in ["ann", "bob"] {
+        let kept = store.kept_rejects(account).await?;
+        usage.push([store.mail_usage(account).await?, kept]);
         credentials.push(store.credential(account).await?);
         counted.push(store.counted_events(account, 0..=9).await?);
         sent.push(store.sent(account, Time(0)).await?);
@@ -204,6 +210,15 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
         let recipient = format!("x@{domain}").parse().unwrap();
         known.push(store.is_known("ann", &recipient).await?);
     }
+    let mut trained = Vec::new();
+    for mail in &mails {
+        trained.push(store.trained(mail.id).await?);
+    }
+    let learnt = (
+        store.junk_counts("ann", (0..5).collect()).await?,
+        store.history("ann", &senders()).await?,
+        trained,
+    );
     let subject = AuditFilter {
         target: Some("target 1".into()),
         ..AuditFilter::default()
@@ -214,6 +229,7 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
     let some = store.list_audit(&subject, None, 10_000).await;
     Ok(Shown {
         audit: [all?.items, some?.items],
+        learnt,
         texts: read,
         retired_hooks: store
             .list_retired_hooks(
@@ -241,6 +257,7 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
         retired,
         hooks,
         archived: archived?.items,
+        usage,
         last_text: store.last_text(),
         api_keys: store.api_keys().await?,
         events: logged_events(store).await?,
