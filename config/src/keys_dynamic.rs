@@ -474,8 +474,7 @@ static ACCOUNT: &[Key] = &[
         Bool,
         Value("true"),
         "Let strangers wait as policy.first_time_sender_delay says.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.junk_mailbox",
         Text,

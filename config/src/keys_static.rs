@@ -242,16 +242,14 @@ static GENERAL: &[Key] = &[
         Value("true"),
         "Refuse the first attempt of a doubtful stranger with a temporary error. Loopback \
             is exempt.",
-    )
-    .later(),
+    ),
     key(
         "policy.first_time_sender_delay",
         Duration,
         Value("\"15s\""),
-        "How long a doubtful stranger waits for the reply. Loopback is exempt.",
+        "How long a stranger waits for the reply to a message that is taken. Loopback is exempt.",
     )
-    .range("\"0s\"", "\"4m\"")
-    .later(),
+    .range("\"0s\"", "\"4m\""),
     key(
         "policy.trusted_reporters",
         List(&Domain),
@@ -547,16 +545,16 @@ static FLOW: &[Key] = &[
         "limits.mime_depth",
         Integer,
         Value("50"),
-        "The deepest level of parts within parts of a received message that the webapi \
-            and webhooks read.",
+        "The deepest level of parts within parts of a received message. A message with more \
+            is refused over SMTP.",
     )
     .range("1", "1000"),
     key(
         "limits.mime_parts",
         Integer,
         Value("5000"),
-        "The most parts of a received message. Of a message with more parts, only the \
-            header is read.",
+        "The most parts of a received message. A message with more is refused over SMTP. Of one \
+            that came otherwise, only the header is read.",
     )
     .range("1", "1000000"),
     key(
