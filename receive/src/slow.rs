@@ -35,6 +35,12 @@ impl SlowAnswers {
         }
     }
 
+    /// How many answers are late.
+    #[must_use]
+    pub fn late(&self) -> usize {
+        PLACES.saturating_sub(self.places.available_permits())
+    }
+
     /// Waits before an answer. Ends at once if too many answers are late.
     pub async fn wait(&self, time: Duration) {
         if time.is_zero() {
@@ -49,9 +55,8 @@ impl SlowAnswers {
 
 impl std::fmt::Debug for SlowAnswers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let late = PLACES.saturating_sub(self.places.available_permits());
         f.debug_struct("SlowAnswers")
-            .field("late", &late)
+            .field("late", &self.late())
             .finish_non_exhaustive()
     }
 }
@@ -129,7 +134,7 @@ mod tests {
             let slow = slow.clone();
             waits.spawn(async move { slow.wait(second).await });
         }
-        while slow.places.available_permits() > 0 {
+        while slow.late() < PLACES {
             tokio::task::yield_now().await;
         }
         let one_more = || slow.wait(second).now_or_never();

@@ -156,7 +156,8 @@ impl EndDecision {
         })
     }
 
-    /// The accounts that get the message in a mailbox, each once.
+    /// The accounts that get the message in a mailbox, each once. Those that take all mail for the
+    /// recipient are left out.
     pub(crate) fn accounts<'a>(&self, facts: &'a Facts) -> Vec<&'a str> {
         let taken = self
             .deliveries
@@ -165,7 +166,8 @@ impl EndDecision {
         let accounts = taken.filter_map(|delivery| {
             let recipient = facts.recipients.get(delivery.recipient)?;
             let target = recipient.targets().get(delivery.target)?;
-            Some(target.account.as_str())
+            let takes_all = target.takes_all || recipient.answers_our_mail;
+            (!takes_all).then_some(target.account.as_str())
         });
         let mut accounts: Vec<_> = accounts.collect();
         accounts.sort_unstable();

@@ -1,11 +1,12 @@
 //! What a client is asked for before its text.
 
-use std::{future::Future, net::IpAddr};
+use std::{net::IpAddr, time::Instant};
 
 use futures_util::FutureExt;
+use postrider_smtp::server::{Answer, Output, Question as Asked, Session, SessionConfig};
 
 use super::{junk::call, *};
-use crate::mx::MxRules;
+use crate::{SubmissionSession, mx::MxRules};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// A client without names and without SPF.
@@ -153,6 +154,12 @@ async fn a_doubtful_stranger_comes_again_after_a_minute() {
 async fn who_is_not_doubtful_and_what_must_arrive_pass_the_greylist() {
     let statics = format!("{STATICS}[host_tls_rpt]\naccount = \"ann\"\nlocalpart = \"tls\"\n");
     let world = World::of(Static::parse(&statics, "postrider.conf").unwrap());
+    let dynamics = DYNAMICS.replace(
+        "[accounts.ann]",
+        "dmarc = { account = \"ann\", localpart = \"DMARC\" }\n[accounts.ann]",
+    );
+    let dynamics = Dynamic::parse(&dynamics, "domains.conf", &world.context.statics).unwrap();
+    world.context.config.store(Arc::new(dynamics));
     let to = "ann@example.org";
     for (remote, from, to) in [
         // SPF passes.
@@ -162,6 +169,7 @@ async fn who_is_not_doubtful_and_what_must_arrive_pass_the_greylist() {
         (STRANGER, "x@remote.test", "postmaster"),
         (STRANGER, "x@remote.test", "Abuse@example.org"),
         (STRANGER, "x@remote.test", "tls@mx.example.org"),
+        (STRANGER, "x@remote.test", "dmarc@example.org"),
         ("127.0.0.1:1", "x@remote.test", to),
     ] {
         let mut session = world.session();
@@ -185,14 +193,21 @@ async fn the_greylist_waits_five_seconds_for_spf() {
     let client = client(REMOTE);
     let mut session = world.session();
     let asked = rcpt(&mut session, &client, "x@slow.test", "ann@example.org");
-    let answer = after(&world, 5 * SECOND, asked).await;
+    let hangs = Question::new("hangs.test", RecordType::Txt);
+    let begun = || world.dns.asked(&hangs) > 0;
+    let answer = after(&world, 5 * SECOND, begun, asked).await;
     assert_eq!(answer, "451 4.7.1 unknown sender, please retry in a minute");
 }
 
-/// The answer that comes after this time, and not before.
-async fn after<T>(world: &World, time: Duration, asked: impl Future<Output = T>) -> T {
+/// The answer that comes after this time, and not before. `begun` says that the wait has begun.
+async fn after<T>(
+    world: &World,
+    time: Duration,
+    begun: impl Fn() -> bool,
+    asked: impl Future<Output = T>,
+) -> T {
     let mut asked = std::pin::pin!(asked);
-    for _ in 0..100 {
+    while !begun() {
         assert!((&mut asked).now_or_never().is_none(), "too early");
         tokio::task::yield_now().await;
     }
@@ -205,6 +220,17 @@ async fn after<T>(world: &World, time: Duration, asked: impl Future<Output = T>)
     asked.await
 }
 
+/// The answer that is late by this time.
+async fn late<T>(world: &World, seconds: u32, asked: impl Future<Output = T>) -> T {
+    match seconds {
+        0 => asked.await,
+        seconds => {
+            let begun = || world.context.guards.slow.late() > 0;
+            after(world, seconds * SECOND, begun, asked).await
+        }
+    }
+}
+
 #[tokio::test]
 async fn unknown_recipients_are_answered_ever_later() {
     let world = World::new();
@@ -213,14 +239,10 @@ async fn unknown_recipients_are_answered_ever_later() {
     let unknown = "550 5.1.1 there is no x@example.org here";
     for seconds in [0, 0, 1, 2, 3, 4, 5, 6, 7] {
         let asked = rcpt(&mut session, &client, "", "x@example.org");
-        let answer = match seconds {
-            0 => asked.await,
-            seconds => after(&world, seconds * SECOND, asked).await,
-        };
-        assert_eq!(answer, unknown);
+        assert_eq!(late(&world, seconds, asked).await, unknown);
     }
     let asked = rcpt(&mut session, &client, "", "x@example.org");
-    let last = after(&world, 8 * SECOND, asked).await;
+    let last = late(&world, 8, asked).await;
     assert_eq!(last, "421 4.7.0 too many unknown recipients, closing");
     assert_eq!(counted(&world, "unknown_recipient"), 9);
     assert_eq!(counted(&world, "too_many_unknown_recipients"), 1);
@@ -230,11 +252,7 @@ async fn unknown_recipients_are_answered_ever_later() {
     for n in 0..20_u32 {
         let asked = rcpt(&mut session, &client, "", "x@example.org");
         let seconds = n.saturating_sub(1).min(10);
-        let answer = match seconds {
-            0 => asked.await,
-            seconds => after(&world, seconds * SECOND, asked).await,
-        };
-        assert_eq!(answer, unknown, "{n}");
+        assert_eq!(late(&world, seconds, asked).await, unknown, "{n}");
     }
 }
 
@@ -338,6 +356,8 @@ async fn an_account_gets_so_much_from_a_network() {
                     seconds";
     assert_eq!(reply, expected);
     assert_eq!(counted(&world, "account_flooded"), 1);
+    let reply = deliver(&mut world.session(), REMOTE, &["postmaster"]).await;
+    assert!(reply.starts_with("250 "), "{reply}");
 }
 
 #[tokio::test]
@@ -367,7 +387,7 @@ async fn a_stranger_waits_for_the_answer_to_the_text() {
     statics.policy.greylist = false;
     let world = World::of(statics);
     let mut session = world.session();
-    let reply = after(&world, 15 * SECOND, deliver(&mut session, REMOTE, &to)).await;
+    let reply = late(&world, 15, deliver(&mut session, REMOTE, &to)).await;
     assert!(reply.starts_with("250 "), "{reply}");
     let (mail, _) = world.mails().await.pop().unwrap();
     // Now its sender is known.
@@ -383,4 +403,134 @@ async fn a_stranger_waits_for_the_answer_to_the_text() {
     let message = MESSAGE.replace("remote.test", "bank.test");
     let (mail, _) = send(&world, "198.51.100.1:1", "x@bank.test", &message).await;
     assert_eq!(mail.mailbox, "Inbox");
+}
+
+#[tokio::test]
+async fn failed_logins_are_answered_ever_later() {
+    let world = World::new();
+    let client = client(REMOTE);
+    let mut session = SubmissionSession::new(world.context.clone(), "mx.example.org".to_owned());
+    let login = Login {
+        mechanism: "PLAIN",
+        authorization: String::new(),
+        user: "nobody@example.org".to_owned(),
+        password: "wrong".to_owned().into(),
+    };
+    for seconds in [0, 0, 1, 2, 3, 4, 5, 6, 7] {
+        let answer = late(&world, seconds, session.login(&client, &login)).await;
+        assert_eq!(said(answer), "535 5.7.8 wrong user or password");
+    }
+    let last = late(&world, 8, session.login(&client, &login)).await;
+    assert_eq!(said(last), "421 4.7.0 too many failed logins, closing");
+    assert_eq!(counted(&world, "bad_credentials"), 10);
+    assert_eq!(counted(&world, "too_many_failed_logins"), 1);
+}
+
+/// A client and a session of the protocol, with the policy of the MX.
+struct Dialog {
+    session: Session,
+    handler: MxSession,
+    now: Instant,
+}
+
+impl Dialog {
+    async fn new(world: &World, remote: &str) -> (Self, String) {
+        let listener = "127.0.0.1:25".parse().unwrap();
+        let client = Client::new(SessionId(1), remote.parse().unwrap(), listener);
+        let minute = 60 * SECOND;
+        let config = SessionConfig {
+            hostname: Domain::parse("mx.example.org").unwrap(),
+            max_message_size: 10_000,
+            max_line: 1000,
+            starttls: false,
+            auth: false,
+            auth_required: false,
+            auth_requires_tls: true,
+            require_tls_extension: false,
+            dsn: false,
+            binary_mime: true,
+            max_recipients: 100,
+            max_messages: 10,
+            max_errors: 10,
+            command_timeout: minute,
+            data_timeout: minute,
+            message_timeout: minute,
+        };
+        let now = Instant::now();
+        let mut dialog = Self {
+            session: Session::new(Arc::new(config), client, false, now),
+            handler: world.session(),
+            now,
+        };
+        let greeting = dialog.say("").await;
+        (dialog, greeting)
+    }
+
+    /// Says lines, and gives what the server says to them.
+    async fn say(&mut self, lines: &str) -> String {
+        let (session, handler) = (&mut self.session, &mut self.handler);
+        session.receive(lines.as_bytes(), self.now);
+        let mut heard = String::new();
+        while let Some(output) = session.poll_output() {
+            match output {
+                Output::Send(bytes) => {
+                    heard.push_str(std::str::from_utf8(&bytes).unwrap());
+                    session.wrote(self.now);
+                }
+                Output::Ask(client, question) => {
+                    let answer = match question {
+                        Asked::Greeting => handler.greeting(client).await.into(),
+                        Asked::Login(login) => handler.login(client, login).await.into(),
+                        Asked::Mail(mail) => handler.mail(client, mail).await.into(),
+                        Asked::Rcpt(transaction, rcpt) => {
+                            handler.rcpt(client, transaction, rcpt).await.into()
+                        }
+                        Asked::Data(transaction) => handler.data(client, transaction).await.into(),
+                        Asked::End(transaction) => {
+                            Answer::Reply(handler.end(client, transaction).await)
+                        }
+                    };
+                    session.answer(answer, self.now);
+                }
+                Output::Text(piece) => handler.text(&piece).await.unwrap(),
+                Output::Reset => handler.reset(),
+                Output::Closed => return heard + "closed",
+                Output::StartTls => panic!("no TLS is offered"),
+            }
+        }
+        heard
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_comes_again_and_its_mail_is_taken() {
+    let world = world();
+    world.dns.set_mx("new.test", &[(10, "mail.remote.test")]);
+    let (mut first, greeting) = Dialog::new(&world, STRANGER).await;
+    assert_eq!(greeting, "220 mx.example.org ESMTP postrider\r\n");
+    first.say("EHLO new.test\r\n").await;
+    let envelope = "MAIL FROM:<x@new.test>\r\nRCPT TO:<ann@example.org>\r\nDATA\r\n";
+    assert_eq!(
+        first.say(envelope).await,
+        "250 2.1.0 sender ok\r\n\
+         451 4.7.1 unknown sender, please retry in a minute\r\n\
+         503 5.5.1 no recipient was accepted\r\n"
+    );
+    let literal = "RSET\r\nMAIL FROM:<x@[192.0.2.99]>\r\nMAIL FROM:<x@missing.test>\r\n";
+    assert_eq!(
+        first.say(literal).await,
+        "250 2.0.0 reset\r\n\
+         550 5.7.1 the sender's address needs a domain in the place of [192.0.2.99]\r\n\
+         550 5.1.8 the sender's domain missing.test has no MX and no address in DNS\r\n"
+    );
+    world.clock.advance(60 * SECOND);
+    let (mut second, _) = Dialog::new(&world, STRANGER).await;
+    second.say("EHLO new.test\r\n").await;
+    let heard = second.say(envelope).await;
+    assert!(heard.contains("250 2.1.5 recipient ok\r\n354 "), "{heard}");
+    let heard = second
+        .say("From: <x@new.test>\r\nSubject: hi\r\n\r\nHello.\r\n.\r\n")
+        .await;
+    assert!(heard.starts_with("250 2.0.0 delivered as "), "{heard}");
+    assert_eq!(world.mails().await.len(), 1);
 }
