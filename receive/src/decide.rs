@@ -7,6 +7,7 @@
 //! | `dmarc` | what the check of the author's domain says about a message |
 //! | `junk` | what the junk filter of an account says about a message |
 //! | `list` | who may write to a mailing list, and which members get a copy |
+//! | `ruleset` | which ruleset of a destination a message fulfills |
 //! | `refusal` | the reasons of refusals, and their replies |
 //! | `count` | the names of refusals, and how often each was given |
 //!
@@ -20,6 +21,7 @@ mod end;
 mod junk;
 mod list;
 mod refusal;
+mod ruleset;
 #[cfg(test)]
 mod tests;
 
@@ -136,6 +138,10 @@ pub enum Suspicion {
     /// The account refuses the message, another one takes it, and the account has no mailbox for
     /// refused mail.
     Refused,
+    /// The recipient takes all mail, and another one would refuse the message.
+    TakesAll,
+    /// The account would refuse the message, and a ruleset has a mailbox for such mail.
+    RulesetTakesRejects,
 }
 
 impl Suspicion {
@@ -151,6 +157,8 @@ impl Suspicion {
             Self::Words => "the words are those of junk",
             Self::Listed => "a block list has the client",
             Self::Refused => "refused, and another recipient takes it",
+            Self::TakesAll => "the recipient takes all mail",
+            Self::RulesetTakesRejects => "refused, and a ruleset takes it",
         }
     }
 }
@@ -252,13 +260,17 @@ fn refuse_rcpt(
     if simulated.is_some() || policy.role == Role::Submission {
         return simulated;
     }
+    let takes_all = |target: &Target| target.takes_all || recipient.answers_our_mail;
+    let refuse = |target| {
+        let error = refuse_target(target, policy);
+        error.or_else(|| refuse_full(target, takes_all(target), facts, policy))
+    };
     match &recipient.resolution {
-        Resolution::Account(target) => refuse_target(target, policy),
+        Resolution::Account(target) => refuse(target),
         Resolution::List(members) if members.is_empty() => Some(Refusal::NoMember(address.clone())),
         // One member that takes the message is enough. Who may write to a list is known at the end.
         Resolution::List(members) => {
-            let refusals = members.iter().map(|member| refuse_target(member, policy));
-            let refusals: Option<Vec<Refusal>> = refusals.collect();
+            let refusals: Option<Vec<Refusal>> = members.iter().map(refuse).collect();
             refusals.map(|_| Refusal::NoMember(address.clone()))
         }
         Resolution::DisabledDomain => Some(Refusal::DisabledDomain(address.host.clone())),
@@ -279,6 +291,23 @@ fn refuse_destination(destination: Option<&Destination>) -> Option<Refusal> {
         code: error.code,
         text: error.text.clone(),
     })
+}
+
+/// Refuses a message for which the account has no room: the quota is used up, or the message would
+/// go beyond it. Some addresses take all mail.
+fn refuse_full(
+    target: &Target,
+    takes_all: bool,
+    facts: &Facts,
+    policy: &Policy<'_>,
+) -> Option<Refusal> {
+    let quota = policy.config.accounts.get(&target.account)?.quota?.0;
+    let used = target.used?;
+    let is_full = match facts.size {
+        Some(size) => used.saturating_add(size) > quota,
+        None => used >= quota,
+    };
+    (is_full && !takes_all).then_some(Refusal::MailboxFull)
 }
 
 fn refuse_header(facts: &Facts, policy: &Policy<'_>) -> Option<Refusal> {

@@ -61,6 +61,10 @@ names! {
     FromUnclear: "from_unclear",
     DmarcFail: "dmarc_fail",
     DmarcNoAnswer: "dmarc_no_answer",
+    DeliveredBefore: "delivered_before",
+    AuthorNotProved: "author_not_proved",
+    AuthorNoAnswer: "author_no_answer",
+    MailboxFull: "mailbox_full",
     MailboxGone: "mailbox_gone",
     Simulated: "simulated",
 }

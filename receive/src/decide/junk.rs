@@ -3,15 +3,13 @@
 use super::{
     Refusal, Suspicion, Verdict,
     end::{Case, Judged},
+    ruleset::Vouched,
 };
-use crate::{
-    facts::{RecipientFacts, Target},
-    junk::{Acceptance, JunkFacts, JunkReason, JunkVerdict, verdict},
-};
+use crate::junk::{Acceptance, JunkFacts, JunkReason, JunkVerdict, verdict};
 
 /// Judges a message by what the account's filter knows of it. Without that it is accepted.
 pub(super) fn judge(case: &Case<'_>) -> Judged {
-    let Some(verdict) = verdict_of(case.recipient, case.target) else {
+    let Some(verdict) = verdict_of(case) else {
         return Judged::plain(Verdict::Accept);
     };
     Judged::plain(match verdict {
@@ -32,19 +30,21 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
 }
 
 /// How a target takes a message that it takes. Without a filter there are no doubts.
-pub(super) fn acceptance(recipient: &RecipientFacts, target: &Target) -> Acceptance {
-    match verdict_of(recipient, target) {
+pub(super) fn acceptance(case: &Case<'_>) -> Acceptance {
+    match verdict_of(case) {
         Some(JunkVerdict::Accept(acceptance)) => acceptance,
         _ => Acceptance::Known,
     }
 }
 
 /// What the account's filter says. None: it knows nothing of the message.
-fn verdict_of(recipient: &RecipientFacts, target: &Target) -> Option<JunkVerdict> {
-    let facts = target.junk.as_ref()?;
+fn verdict_of(case: &Case<'_>) -> Option<JunkVerdict> {
+    let facts = case.target.junk.as_ref()?;
+    // A report about our own mail is not judged by its sender, nor is mail of a list that a ruleset
+    // trusts.
+    let trusted = case.recipient.answers_our_mail || Vouched::by(case) == Vouched::List;
     Some(verdict::judge(&JunkFacts {
-        // A report about our own mail is not judged by its sender.
-        trusted: facts.trusted || recipient.answers_our_mail,
+        trusted: facts.trusted || trusted,
         ..JunkFacts::clone(facts)
     }))
 }

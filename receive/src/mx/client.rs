@@ -138,9 +138,9 @@ impl MxSession {
         &self,
         client: &Client,
         accounts: &[&str],
-        size: u64,
     ) -> Result<(), Reply> {
         let context = &self.context;
+        let size = self.facts.size.unwrap_or_default();
         let (remote, now) = (client.remote.ip(), context.clock.moment());
         let rates = &context.guards.rates;
         let counted = rates.take_message(remote, accounts.iter().copied(), size, now);

@@ -3,6 +3,7 @@
 mod dmarc;
 mod guards;
 mod junk;
+mod rejects;
 mod signatures;
 
 use std::{net::SocketAddr, time::Duration};
@@ -42,6 +43,15 @@ destinations."ann@example.org" = {}
 
 const REMOTE: &str = "192.0.2.7:25000";
 
+/// A configuration with more keys. There is no greylist, and no stranger waits.
+fn quiet(more: &str) -> Static {
+    let statics = format!("{STATICS}{more}");
+    let mut statics = Static::parse(&statics, "postrider.conf").unwrap();
+    statics.policy.greylist = false;
+    statics.policy.first_time_sender_delay = Duration::ZERO;
+    statics
+}
+
 struct World {
     context: SessionContext,
     dns: FakeResolver,
@@ -54,13 +64,9 @@ impl World {
         Self::with("")
     }
 
-    /// The same with more keys in postrider.conf. There is no greylist, and no stranger waits.
+    /// The same with more keys in postrider.conf.
     fn with(more: &str) -> Self {
-        let statics = format!("{STATICS}{more}");
-        let mut statics = Static::parse(&statics, "postrider.conf").unwrap();
-        statics.policy.greylist = false;
-        statics.policy.first_time_sender_delay = Duration::ZERO;
-        Self::of(statics)
+        Self::of(quiet(more))
     }
 
     fn of(statics: Static) -> Self {
