@@ -21,7 +21,6 @@ use crate::{
     SessionContext,
     checks::{
         MessageChecks,
-        dmarc::DmarcOutcome,
         questions::Questions,
         results::{AuthenticationResults, without_forged},
     },

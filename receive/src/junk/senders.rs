@@ -64,7 +64,7 @@ impl Senders {
                 .map(with_domain),
             helo: match mail_from {
                 Some(_) => None,
-                None => helo_that_passed(mail.top.as_bytes()),
+                None => helo_that_passed(mail.top.bytes()),
             },
             networks: arrival.remote_ip.map(networks).unwrap_or_default(),
         }
@@ -246,7 +246,7 @@ mod tests {
             id: MailId(1),
             account: "ann".into(),
             mailbox: "Inbox".into(),
-            top: Top::new(top).unwrap(),
+            top: Top::new(top.to_owned()).unwrap(),
             text: TextId(1),
             size: 1,
             received: Time(0),

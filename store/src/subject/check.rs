@@ -20,7 +20,7 @@ impl State {
     /// Reads every record, and compares everything that follows from records with them.
     pub(crate) fn check(&self, faults: &mut Faults) {
         self.check_rows(faults);
-        let checks: [Check; 9] = [
+        let checks: [Check; 10] = [
             Self::check_queue,
             Self::check_history_of_queue,
             Self::check_hooks,

@@ -116,5 +116,5 @@ fn some_recipients_get_the_mail_all_the_same() {
     assert!(found[0].starts_with("Junk: "), "{found:?}");
     // A report about our own mail.
     case.facts.recipients[0].answers_our_mail = true;
-    case.check_end(&transaction, &["Inbox"]);
+    case.check_end(&transaction, &["Postmaster"]);
 }
