@@ -7,6 +7,7 @@
 //! | `dmarc` | what the check of the author's domain says about a message |
 //! | `junk` | what the junk filter of an account says about a message |
 //! | `list` | who may write to a mailing list, and which members get a copy |
+//! | `ruleset` | which ruleset of a destination a message fulfills |
 //! | `refusal` | the reasons of refusals, and their replies |
 //!
 //! [`decide`] and [`decide_end`] have no I/O, no clock and no randomness. The same facts give the
@@ -18,6 +19,7 @@ mod end;
 mod junk;
 mod list;
 mod refusal;
+mod ruleset;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +30,7 @@ use postrider_smtp::{
     server::{MailFrom, RcptTo, Transaction},
 };
 
+pub(crate) use self::ruleset::forwarding;
 pub use self::{
     end::{Delivery, EndDecision, Outcome, Skip, decide_end},
     refusal::Refusal,
@@ -132,6 +135,10 @@ pub enum Suspicion {
     /// The account refuses the message, another one takes it, and the account has no mailbox for
     /// refused mail.
     Refused,
+    /// The recipient takes all mail, and another one would refuse the message.
+    TakesAll,
+    /// The account would refuse the message, and a ruleset has a mailbox for such mail.
+    RulesetTakesRejects,
 }
 
 impl Suspicion {
@@ -147,6 +154,8 @@ impl Suspicion {
             Self::Words => "the words are those of junk",
             Self::Listed => "a block list has the client",
             Self::Refused => "refused, and another recipient takes it",
+            Self::TakesAll => "the recipient takes all mail",
+            Self::RulesetTakesRejects => "refused, and a ruleset takes it",
         }
     }
 }
@@ -157,7 +166,7 @@ pub fn decide(stage: Stage<'_>, facts: &Facts, policy: &Policy<'_>) -> Verdict {
     let refusal = match stage {
         Stage::Login(login) => refuse_login(login, policy),
         Stage::Mail(mail) => refuse_mail(mail, facts, policy),
-        Stage::Rcpt(rcpt, recipient) => refuse_rcpt(rcpt, recipient, policy),
+        Stage::Rcpt(rcpt, recipient) => refuse_rcpt(rcpt, recipient, facts, policy),
         Stage::Header => refuse_header(facts, policy),
         Stage::End(transaction) => refuse_end(transaction, policy),
     };
@@ -211,7 +220,12 @@ fn refuse_sender(sender: &Address, account: &str, policy: &Policy<'_>) -> Option
     (!policy.may_send_from(account, sender)).then(|| policy.sender_not_allowed(account, sender))
 }
 
-fn refuse_rcpt(rcpt: &RcptTo, recipient: &RecipientFacts, policy: &Policy<'_>) -> Option<Refusal> {
+fn refuse_rcpt(
+    rcpt: &RcptTo,
+    recipient: &RecipientFacts,
+    facts: &Facts,
+    policy: &Policy<'_>,
+) -> Option<Refusal> {
     let address = match &rcpt.forward_path {
         ForwardPath::Mailbox(address) => address,
         ForwardPath::Postmaster if policy.role == Role::Submission => {
@@ -223,13 +237,17 @@ fn refuse_rcpt(rcpt: &RcptTo, recipient: &RecipientFacts, policy: &Policy<'_>) -
     if simulated.is_some() || policy.role == Role::Submission {
         return simulated;
     }
+    let takes_all = |target: &Target| target.takes_all || recipient.answers_our_mail;
+    let refuse = |target| {
+        let error = refuse_target(target, policy);
+        error.or_else(|| refuse_full(target, takes_all(target), facts, policy))
+    };
     match &recipient.resolution {
-        Resolution::Account(target) => refuse_target(target, policy),
+        Resolution::Account(target) => refuse(target),
         Resolution::List(members) if members.is_empty() => Some(Refusal::NoMember(address.clone())),
         // One member that takes the message is enough. Who may write to a list is known at the end.
         Resolution::List(members) => {
-            let refusals = members.iter().map(|member| refuse_target(member, policy));
-            let refusals: Option<Vec<Refusal>> = refusals.collect();
+            let refusals: Option<Vec<Refusal>> = members.iter().map(refuse).collect();
             refusals.map(|_| Refusal::NoMember(address.clone()))
         }
         Resolution::DisabledDomain => Some(Refusal::DisabledDomain(address.host.clone())),
@@ -250,6 +268,23 @@ fn refuse_destination(destination: Option<&Destination>) -> Option<Refusal> {
         code: error.code,
         text: error.text.clone(),
     })
+}
+
+/// Refuses a message for which the account has no room: the quota is used up, or the message would
+/// go beyond it. Some addresses take all mail.
+fn refuse_full(
+    target: &Target,
+    takes_all: bool,
+    facts: &Facts,
+    policy: &Policy<'_>,
+) -> Option<Refusal> {
+    let quota = policy.config.accounts.get(&target.account)?.quota?.0;
+    let used = target.used?;
+    let is_full = match facts.size {
+        Some(size) => used.saturating_add(size) > quota,
+        None => used >= quota,
+    };
+    (is_full && !takes_all).then_some(Refusal::MailboxFull)
 }
 
 fn refuse_header(facts: &Facts, policy: &Policy<'_>) -> Option<Refusal> {

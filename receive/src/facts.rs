@@ -18,8 +18,14 @@ pub struct Facts {
     pub login: Option<LoggedIn>,
     /// One entry for each accepted RCPT command, in their order.
     pub recipients: Vec<RecipientFacts>,
+    /// The size of the message in bytes: as the client declared it in MAIL, and from the end of the
+    /// text on as it is. None: it is not known yet.
+    pub size: Option<u64>,
     /// The header section as it is sent on. None before it is complete.
     pub header: Option<Header>,
+    /// The fields of the header section, for rulesets. Empty if no ruleset of the recipients asks
+    /// for fields.
+    pub fields: Vec<PlainField>,
     /// The author in the From field of a submission. None before the header section is complete,
     /// and without a From field.
     pub author: Option<Result<Author, AuthorFault>>,
@@ -31,9 +37,29 @@ impl Facts {
     /// Forgets the message. The login stays.
     pub fn reset(&mut self) {
         self.recipients.clear();
+        self.size = None;
         self.header = None;
+        self.fields.clear();
         self.author = None;
         self.authentication = None;
+    }
+}
+
+/// A field of a header section in the form in which rulesets look at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlainField {
+    /// The name, in lower case.
+    pub name: String,
+    /// The value as a reader sees it: unfolded and decoded, in lower case, without white space
+    /// around it.
+    pub value: String,
+}
+
+impl PlainField {
+    /// The bytes that it takes in memory, about.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.name.len() + self.value.len()
     }
 }
 
@@ -135,4 +161,6 @@ pub struct Target {
     /// What the account's junk filter knows of the message. None before the end of the text, and
     /// for a message that no filter looks at.
     pub junk: Option<Box<JunkFacts>>,
+    /// The bytes of all mail of the account. None if the account has no quota.
+    pub used: Option<u64>,
 }

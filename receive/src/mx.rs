@@ -9,29 +9,30 @@ mod tests;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use postrider_config::Dynamic;
 use postrider_queue::header::Header;
 use postrider_smtp::{
     EnhancedCode, Reply, ReplyCode, ReversePath,
     server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
 };
 use postrider_store::{NewText, StoreError};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     SessionContext,
     checks::{
-        MessageChecks,
+        MessageChecks, plain_fields,
         questions::Questions,
         results::{AuthenticationResults, without_forged},
     },
-    decide::{Delivery, Role, Stage, Suspicion, Verdict, decide, decide_end},
+    decide::{EndDecision, Role, Stage, Suspicion, Verdict, decide, decide_end, forwarding},
     deliver::Incoming,
-    facts::{Facts, LoginFacts, RecipientFacts},
+    facts::{Facts, LoginFacts, PlainField, RecipientFacts},
     intake::{HeaderEdit, Intake},
     junk::IncomingMail,
     login::PasswordCheck,
     reply::{no_message_reply, store_reply},
-    resolve::resolve,
+    resolve::{asks_for_fields, resolve},
     work::long_work,
 };
 
@@ -66,18 +67,22 @@ impl MxSession {
         decide(stage, &self.facts, &self.context.policy(Role::Mx, &config))
     }
 
-    /// Adds what is known of the recipients at the end of the text only.
-    async fn learn_of_recipients(&mut self, transaction: &Transaction) -> Result<(), StoreError> {
-        let header = self.facts.header.as_ref();
-        let is_report = transaction.mail.reverse_path == ReversePath::Null
-            || header.is_some_and(Header::is_report);
-        if !is_report {
-            return Ok(());
-        }
-        let config = self.context.dynamic();
-        let queue = &self.context.queue;
-        for recipient in &mut self.facts.recipients {
-            let answers = queue.is_return_address(&config, &recipient.address);
+    /// Adds what is known of a recipient at RCPT.
+    async fn learn_at_rcpt(
+        &self,
+        transaction: &Transaction,
+        config: &Dynamic,
+        recipient: &mut RecipientFacts,
+    ) -> Result<(), StoreError> {
+        add_usage(&self.context, config, recipient).await?;
+        let has_quota = recipient
+            .targets()
+            .iter()
+            .any(|target| target.used.is_some());
+        // A full mailbox takes reports about mail of its account.
+        if has_quota && transaction.mail.reverse_path == ReversePath::Null {
+            let queue = &self.context.queue;
+            let answers = queue.is_return_address(config, &recipient.address);
             recipient.answers_our_mail = answers.await?;
         }
         Ok(())
@@ -93,12 +98,14 @@ impl MxSession {
         if self.context.simulate {
             return Ok(());
         }
+        let config = self.context.dynamic();
         let reverse_path = &transaction.mail.reverse_path;
         let mail = IncomingMail::new(&self.context, client, reverse_path, &self.facts, text);
         let mut known = Vec::new();
         for recipient in &self.facts.recipients {
             for target in recipient.targets() {
-                known.push(mail.known_to(recipient, target).await?);
+                let forwarding = forwarding(target, transaction, &self.facts, &config);
+                known.push(mail.known_to(recipient, target, forwarding).await?);
             }
         }
         let recipients = self.facts.recipients.iter_mut();
@@ -109,19 +116,34 @@ impl MxSession {
         Ok(())
     }
 
-    /// Decides for each recipient. At least one takes the message.
+    /// Adds what is known of the recipients at the end of the text only.
+    async fn learn_of_recipients(&mut self, transaction: &Transaction) -> Result<(), StoreError> {
+        let config = self.context.dynamic();
+        for recipient in &mut self.facts.recipients {
+            add_usage(&self.context, &config, recipient).await?;
+        }
+        let header = self.facts.header.as_ref();
+        let is_report = transaction.mail.reverse_path == ReversePath::Null
+            || header.is_some_and(Header::is_report);
+        let queue = &self.context.queue;
+        for recipient in &mut self.facts.recipients {
+            if is_report {
+                let answers = queue.is_return_address(&config, &recipient.address);
+                recipient.answers_our_mail = answers.await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides for each recipient.
     ///
     /// # Errors
-    /// The refusal of all recipients.
-    fn decide_end(&self, transaction: &Transaction) -> Result<Vec<Delivery>, Reply> {
+    /// A refusal of the message for all recipients, of which nothing is kept.
+    fn decide_end(&self, transaction: &Transaction) -> Result<EndDecision, Reply> {
         self.decide(Stage::End(transaction)).into_result()?;
         let config = self.context.dynamic();
         let policy = self.context.policy(Role::Mx, &config);
-        let decision = decide_end(transaction, &self.facts, &policy);
-        match decision.refusal {
-            Some(refusal) => Err(refusal.reply()),
-            None => Ok(decision.deliveries),
-        }
+        Ok(decide_end(transaction, &self.facts, &policy))
     }
 
     /// Stores the message. The reply is positive only when the message is durable.
@@ -131,6 +153,7 @@ impl MxSession {
         let (text, _memory) = intake
             .finish(|section| read_header(context, facts, checks, section))
             .await?;
+        self.facts.size = Some(text.size);
         self.facts.authentication = Some(match self.checks.take() {
             Some(checks) => {
                 let trusted = &self.context.statics.policy.arc_trusted_sealers;
@@ -144,25 +167,36 @@ impl MxSession {
         learnt.map_err(|error| store_reply(&error))?;
         let judged = self.ask_filters(client, transaction, &text.text).await;
         judged.map_err(|error| store_reply(&error))?;
-        let deliveries = self.decide_end(transaction)?;
+        let decision = self.decide_end(transaction)?;
         let incoming = Incoming {
             client,
             hostname: &self.hostname,
             transaction,
             facts: &self.facts,
             text: &text,
-            deliveries: &deliveries,
+            deliveries: &decision.deliveries,
         };
-        let (mut accept, made) = self
-            .context
-            .mailbox_records(incoming)
-            .await
-            .map_err(|error| store_reply(&error))?;
+        let records = self.context.mailbox_records(incoming).await;
+        let (mut accept, made) = records.map_err(|error| store_reply(&error))?;
+        let size = text.size;
         accept.text = Some(text.text);
-        let accepted = self.context.store.accept(accept).await;
+        let has_rejects = !accept.rejects.is_empty();
+        let accepted = match &decision.refusal {
+            Some(refusal) if !has_rejects => return Err(refusal.reply()),
+            _ => self.context.store.accept(accept).await,
+        };
+        if let Some(refusal) = &decision.refusal {
+            // The sender learns of the refusal, so a copy of the mail is no promise.
+            if let Err(error) = accepted {
+                warn!(session = %client.session, %error, "failed to keep refused mail");
+            }
+            return Err(refusal.reply());
+        }
         let accepted = accepted.map_err(|error| store_reply(&error))?;
         let ids: Vec<String> = accepted.mails.iter().map(ToString::to_string).collect();
-        for (id, made) in ids.iter().zip(&made) {
+        // Refused mail has no number here: an account keeps each only once.
+        let none = std::iter::repeat(String::new());
+        for (id, made) in ids.iter().cloned().chain(none).zip(&made) {
             info!(
                 session = %client.session,
                 remote = %client.remote,
@@ -171,7 +205,7 @@ impl MxSession {
                 from = %transaction.mail.reverse_path,
                 to = made.to,
                 message_id = self.facts.header.as_ref().map_or("", Header::message_id),
-                size = text.size,
+                size,
                 junk = made.junk.map_or("", Suspicion::as_str),
                 refused = made.refused,
                 "mail received"
@@ -184,6 +218,22 @@ impl MxSession {
             format!("delivered as {ids}"),
         ))
     }
+}
+
+/// Adds how much mail the accounts of a recipient have, as far as they have a quota.
+async fn add_usage(
+    context: &SessionContext,
+    config: &Dynamic,
+    recipient: &mut RecipientFacts,
+) -> Result<(), StoreError> {
+    for target in recipient.targets_mut() {
+        let account = config.accounts.get(&target.account);
+        target.used = match account.and_then(|account| account.quota) {
+            Some(_) => Some(context.store.mail_usage(&target.account).await?.bytes),
+            None => None,
+        };
+    }
+    Ok(())
 }
 
 /// Adds the header section to the facts, without the fields that pretend to be ours, and decides
@@ -201,6 +251,15 @@ fn read_header(
     });
     let config = context.dynamic();
     decide(Stage::Header, facts, &context.policy(Role::Mx, &config)).into_result()?;
+    if asks_for_fields(&config, &facts.recipients) {
+        let read = || plain_fields(changed.as_deref().unwrap_or(section));
+        facts.fields = long_work(section.len(), read);
+    }
+    let held = facts.fields.iter().map(PlainField::size).sum::<usize>();
+    let has_id = facts
+        .header
+        .as_ref()
+        .is_some_and(|header| !header.message_id().is_empty());
     let now = context.clock.now();
     let needs = checks.as_mut().map(|checks| {
         let trusted = &context.statics.policy.arc_trusted_sealers;
@@ -211,7 +270,8 @@ fn read_header(
     Ok(HeaderEdit {
         section: changed,
         body_forms: needs.body_forms,
-        kept: needs.kept,
+        kept: needs.kept + held,
+        fingerprint: !has_id,
         ..HeaderEdit::default()
     })
 }
@@ -232,6 +292,7 @@ impl Handler for MxSession {
 
     async fn mail(&mut self, client: &Client, mail: &MailFrom) -> Result<(), Reply> {
         self.decide(Stage::Mail(mail)).into_result()?;
+        self.facts.size = mail.size;
         // Localserve works without DNS.
         if !self.context.simulate {
             let (resolver, clock) = (&self.context.resolver, &self.context.clock);
@@ -241,10 +302,17 @@ impl Handler for MxSession {
         Ok(())
     }
 
-    async fn rcpt(&mut self, _: &Client, _: &Transaction, rcpt: &RcptTo) -> Result<(), Reply> {
+    async fn rcpt(
+        &mut self,
+        _: &Client,
+        transaction: &Transaction,
+        rcpt: &RcptTo,
+    ) -> Result<(), Reply> {
         let config = self.context.dynamic();
         let policy = self.context.policy(Role::Mx, &config);
-        let recipient = resolve(&policy, &rcpt.forward_path);
+        let mut recipient = resolve(&policy, &rcpt.forward_path);
+        let learnt = self.learn_at_rcpt(transaction, &config, &mut recipient);
+        learnt.await.map_err(|error| store_reply(&error))?;
         decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy).into_result()?;
         self.facts.recipients.push(recipient);
         Ok(())

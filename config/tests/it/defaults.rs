@@ -374,11 +374,11 @@ fn keys_that_this_version_only_checks_are_listed() {
     let config = statics("account_http = { port = 1 }\n");
     assert_eq!(config.not_yet(), ["listeners.local.account_http.port"]);
     let text = format!(
-        "{}quota = \"1GB\"\nfailure_dsn = \"event\"\n",
+        "{}no_custom_password = true\nfailure_dsn = \"event\"\n",
         "[domains.\"example.org\"]\n[accounts.alice]\ndomain = \"example.org\"\n"
     );
     let config = dynamic(&text, &statics(""));
-    assert_eq!(config.not_yet(), ["accounts.alice.quota"]);
+    assert_eq!(config.not_yet(), ["accounts.alice.no_custom_password"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use postrider_smtp::ReversePath;
 use super::{
     Refusal, Suspicion, Verdict,
     end::{Case, Judged},
+    ruleset::Vouched,
 };
 use crate::{
     checks::{
@@ -34,11 +35,28 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
         });
     };
     let handling = case.policy.statics.policy.dmarc;
+    let vouched = Vouched::by(case);
+    let by_ruleset = match vouched {
+        Vouched::Forward => Some("none: forwarded by a server of ours"),
+        Vouched::List => Some("none: sent by a list"),
+        Vouched::No | Vouched::ListUnproved => None,
+    };
+    if let Some(why) = by_ruleset {
+        let fails = dmarc.outcome == DmarcOutcome::Fail
+            && !matches!(dmarc.policy, None | Some(DmarcPolicy::None));
+        return match fails {
+            true => Judged::differing(Verdict::Accept, why),
+            false => Judged::plain(Verdict::Accept),
+        };
+    }
     match dmarc.outcome {
         DmarcOutcome::Pass | DmarcOutcome::None | DmarcOutcome::PermError => {
             Judged::plain(Verdict::Accept)
         }
-        DmarcOutcome::Fail => failed(case, dmarc, results, handling, never_refused),
+        DmarcOutcome::Fail => {
+            let of_list = vouched == Vouched::ListUnproved || is_of_list(results, facts);
+            failed(case, dmarc, results, of_list, handling, never_refused)
+        }
         // A policy that is not known may be any.
         DmarcOutcome::TempError
             if dmarc.from_is_validated()
@@ -63,6 +81,7 @@ fn failed(
     case: &Case<'_>,
     dmarc: &DmarcResult,
     results: &AuthenticationResults,
+    of_list: bool,
     handling: DmarcHandling,
     never_refused: bool,
 ) -> Judged {
@@ -80,7 +99,7 @@ fn failed(
             Judged::differing(Verdict::Accept, "none: this server only reports")
         }
         (Some(DmarcPolicy::Quarantine), _) => Judged::plain(junk),
-        (Some(DmarcPolicy::Reject), _) if is_of_list(results, case.facts) => {
+        (Some(DmarcPolicy::Reject), _) if of_list => {
             Judged::differing(junk, "junk: sent by a list")
         }
         (Some(DmarcPolicy::Reject), _) if is_broken_on_the_way(case, results, dmarc) => {

@@ -7,11 +7,14 @@
 
 use std::borrow::Cow;
 
-use postrider_config::{Account, Destination};
+use postrider_config::{Account, Destination, Ruleset};
 use postrider_smtp::server::Transaction;
 
 pub use super::list::Skip;
-use super::{Policy, Refusal, Suspicion, Verdict, dmarc, junk, list, refuse_destination};
+use super::{
+    Policy, Refusal, Suspicion, Verdict, dmarc, junk, list, refuse_destination, refuse_full,
+    ruleset,
+};
 use crate::facts::{Facts, RecipientFacts, Target};
 
 /// The decision about a message.
@@ -72,6 +75,8 @@ pub(super) struct Case<'a> {
     pub(super) account: &'a Account,
     /// The destination of the target. None if none is configured for it.
     pub(super) destination: Option<&'a Destination>,
+    /// The ruleset of the destination that the message fulfills.
+    pub(super) ruleset: Option<&'a Ruleset>,
 }
 
 impl Case<'_> {
@@ -111,12 +116,47 @@ impl Judged {
 }
 
 /// The steps of a verdict. The first refusal wins. The first suspicion counts if no step refuses.
-const STEPS: [fn(&Case<'_>) -> Judged; 4] = [
+const STEPS: [fn(&Case<'_>) -> Judged; 7] = [
+    |case| Judged::refusing(refuse_loop(case)),
     dmarc::judge,
+    |case| Judged::refusing(refuse_unproved(case)),
     |case| Judged::refusing(list::refuse_author(case)),
     |case| Judged::refusing(refuse_destination(case.destination)),
+    |case| {
+        Judged::refusing(refuse_full(
+            case.target,
+            case.takes_all(),
+            case.facts,
+            case.policy,
+        ))
+    },
     junk::judge,
 ];
+
+/// Refuses a message that this server delivered to the same address before (RFC 5321 §6.3).
+fn refuse_loop(case: &Case<'_>) -> Option<Refusal> {
+    let before = case.facts.header.as_ref()?.delivered_to();
+    let own = [Some(&case.recipient.address), case.target.member.as_ref()];
+    let mut own = own.into_iter().flatten();
+    let config = case.policy.config;
+    own.find(|own| before.iter().any(|before| config.is_same(before, own)))
+        .map(|own| Refusal::DeliveredBefore(own.clone()))
+}
+
+/// Refuses an author behind whom neither SPF nor DKIM stands, where the destination asks for that.
+fn refuse_unproved(case: &Case<'_>) -> Option<Refusal> {
+    let text = case.destination?.message_auth_required_smtp_error.as_str();
+    let results = case.facts.authentication.as_ref();
+    let is_proved = results.is_some_and(|results| results.validated_from().is_some());
+    if text.is_empty() || is_proved || case.policy.simulate {
+        return None;
+    }
+    let text = text.to_owned();
+    Some(match list::has_no_answer(case.facts) {
+        true => Refusal::AuthorNoAnswer(text),
+        false => Refusal::AuthorNotProved(text),
+    })
+}
 
 /// Decides what becomes of a message whose results are all known.
 #[must_use]
@@ -132,6 +172,9 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
             let (outcome, differs) = match account {
                 Some(account) => {
                     let key = target.destination.as_ref();
+                    let destination = key.and_then(|key| account.destinations.get(key));
+                    let rulesets = destination.map_or(&[][..], |it| &it.rulesets);
+                    let mail_from = transaction.mail.reverse_path.address();
                     let case = Case {
                         transaction,
                         facts,
@@ -139,7 +182,8 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
                         recipient,
                         target,
                         account,
-                        destination: key.and_then(|key| account.destinations.get(key)),
+                        destination,
+                        ruleset: ruleset::matching(rulesets, mail_from, facts),
                     };
                     decide_target(&case, members)
                 }
@@ -217,16 +261,50 @@ fn decide_target(case: &Case<'_>, members: Members) -> (Outcome, Option<Cow<'sta
         match judged.verdict {
             Verdict::Accept => {}
             Verdict::Junk(suspicion) => junk = junk.or(Some(suspicion)),
-            Verdict::Refuse(refusal) => return (Outcome::Refused(refusal), None),
+            Verdict::Refuse(refusal) if refusal.is_opinion() && case.takes_all() => {
+                junk = junk.or(Some(Suspicion::TakesAll));
+            }
+            Verdict::Refuse(refusal) => return refused(case, refusal),
         }
         differs = differs.or(judged.differs);
     }
+    let by_ruleset = case.ruleset.map(|ruleset| &ruleset.mailbox);
+    let by_ruleset = by_ruleset.filter(|mailbox| !mailbox.is_empty());
     let mailbox = match junk {
         Some(_) => &case.account.junk_mailbox,
-        None => &case.target.mailbox,
+        None => by_ruleset.unwrap_or(&case.target.mailbox),
     };
     let mailbox = mailbox.clone();
     (Outcome::Mailbox { mailbox, junk }, differs)
+}
+
+/// What becomes of a message that a step refuses. An opinion may be wrong: so a ruleset may have a
+/// mailbox for such mail, and the account keeps it apart.
+fn refused(case: &Case<'_>, refusal: Refusal) -> (Outcome, Option<Cow<'static, str>>) {
+    if !refusal.is_opinion() {
+        return (Outcome::Refused(refusal), None);
+    }
+    let by_ruleset = case
+        .ruleset
+        .map(|ruleset| &ruleset.accept_rejects_to_mailbox);
+    if let Some(mailbox) = by_ruleset.filter(|mailbox| !mailbox.is_empty()) {
+        let full = refuse_full(case.target, case.takes_all(), case.facts, case.policy);
+        if let Some(full) = full {
+            return (Outcome::Refused(full), None);
+        }
+        let outcome = Outcome::Mailbox {
+            mailbox: mailbox.clone(),
+            junk: Some(Suspicion::RulesetTakesRejects),
+        };
+        return (outcome, Some(Cow::Borrowed("none: a ruleset takes it")));
+    }
+    match case.account.rejects_mailbox.as_str() {
+        "" => (Outcome::Refused(refusal), None),
+        mailbox => {
+            let mailbox = mailbox.to_owned();
+            (Outcome::Rejects { mailbox, refusal }, None)
+        }
+    }
 }
 
 /// The refusal of all targets: the first one with a 4xx, so that the client tries again, else the

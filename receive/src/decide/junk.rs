@@ -3,6 +3,7 @@
 use super::{
     Refusal, Suspicion, Verdict,
     end::{Case, Judged},
+    ruleset::Vouched,
 };
 use crate::junk::{JunkFacts, JunkReason, JunkVerdict, verdict};
 
@@ -12,8 +13,10 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
         return Judged::plain(Verdict::Accept);
     };
     let facts = JunkFacts {
-        // A report about our own mail is not judged by its sender.
-        trusted: facts.trusted || case.recipient.answers_our_mail,
+        // The administrator trusts the list, or the message is a report about our own mail.
+        trusted: facts.trusted
+            || case.recipient.answers_our_mail
+            || Vouched::by(case) == Vouched::List,
         ..JunkFacts::clone(facts)
     };
     Judged::plain(match verdict::judge(&facts) {

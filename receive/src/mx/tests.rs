@@ -2,6 +2,7 @@
 
 mod dmarc;
 mod junk;
+mod rejects;
 mod signatures;
 
 use std::net::SocketAddr;
