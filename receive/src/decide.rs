@@ -32,6 +32,7 @@ use postrider_smtp::{
     server::{MailFrom, RcptTo, Transaction},
 };
 
+pub(crate) use self::ruleset::forwarding;
 pub use self::{
     count::RefusalCounts,
     end::{Delivery, EndDecision, Outcome, Skip, decide_end},

@@ -26,7 +26,9 @@ use crate::{
         questions::Questions,
         results::{AuthenticationResults, without_forged},
     },
-    decide::{EndDecision, Refusal, Role, Stage, Suspicion, Verdict, decide, decide_end},
+    decide::{
+        EndDecision, Refusal, Role, Stage, Suspicion, Verdict, decide, decide_end, forwarding,
+    },
     deliver::Incoming,
     facts::{Facts, LoginFacts, PlainField, RecipientFacts},
     intake::{HeaderEdit, Intake},
@@ -110,26 +112,6 @@ impl MxSession {
         Ok(())
     }
 
-    /// Adds what is known of the recipients at the end of the text only.
-    async fn learn_of_recipients(&mut self, transaction: &Transaction) -> Result<(), StoreError> {
-        let config = self.context.dynamic();
-        for recipient in &mut self.facts.recipients {
-            add_usage(&self.context, &config, recipient).await?;
-        }
-        let header = self.facts.header.as_ref();
-        let is_report = transaction.mail.reverse_path == ReversePath::Null
-            || header.is_some_and(Header::is_report);
-        if !is_report {
-            return Ok(());
-        }
-        let queue = &self.context.queue;
-        for recipient in &mut self.facts.recipients {
-            let answers = queue.is_return_address(&config, &recipient.address);
-            recipient.answers_our_mail = answers.await?;
-        }
-        Ok(())
-    }
-
     /// Adds what the junk filters of the accounts know of the message. Localserve has no filter.
     async fn ask_filters(
         &mut self,
@@ -140,18 +122,39 @@ impl MxSession {
         if self.context.simulate {
             return Ok(());
         }
+        let config = self.context.dynamic();
         let reverse_path = &transaction.mail.reverse_path;
         let mail = IncomingMail::new(&self.context, client, reverse_path, &self.facts, text);
         let mut known = Vec::new();
         for recipient in &self.facts.recipients {
             for target in recipient.targets() {
-                known.push(mail.known_to(recipient, target).await?);
+                let forwarding = forwarding(target, transaction, &self.facts, &config);
+                known.push(mail.known_to(recipient, target, forwarding).await?);
             }
         }
         let recipients = self.facts.recipients.iter_mut();
         let targets = recipients.flat_map(RecipientFacts::targets_mut);
         for (target, known) in targets.zip(known) {
             target.junk = known.map(Box::new);
+        }
+        Ok(())
+    }
+
+    /// Adds what is known of the recipients at the end of the text only.
+    async fn learn_of_recipients(&mut self, transaction: &Transaction) -> Result<(), StoreError> {
+        let config = self.context.dynamic();
+        for recipient in &mut self.facts.recipients {
+            add_usage(&self.context, &config, recipient).await?;
+        }
+        let header = self.facts.header.as_ref();
+        let is_report = transaction.mail.reverse_path == ReversePath::Null
+            || header.is_some_and(Header::is_report);
+        let queue = &self.context.queue;
+        for recipient in &mut self.facts.recipients {
+            if is_report {
+                let answers = queue.is_return_address(&config, &recipient.address);
+                recipient.answers_our_mail = answers.await?;
+            }
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use postrider_receive::junk::{
     learn::lesson,
 };
 use postrider_smtp::{Address, ReversePath};
-use postrider_store::{JUNK_FLAG, MailChange, MailId, NOT_JUNK_FLAG};
+use postrider_store::{JUNK_FLAG, JunkKey, MailChange, MailId, NOT_JUNK_FLAG};
 use serde::{Deserialize, Serialize};
 
 use super::{Operation, Single, Sink, queue::Piece};
@@ -34,8 +34,14 @@ fn filter_of(context: &Context, account: Option<&str>) -> Result<String, AdminEr
 }
 
 /// The name of a filter in the audit log.
-fn target(account: Option<&str>) -> &str {
+fn name_of(account: Option<&str>) -> &str {
     account.unwrap_or("server")
+}
+
+/// The key under which words are hashed.
+async fn key(context: &Context) -> Result<JunkKey, AdminError> {
+    let (store, limits) = (&context.store, context.statics.limits.mime());
+    Ok(Filter { store, limits }.key().await?)
 }
 
 /// Teaches a filter the words of a message.
@@ -56,33 +62,30 @@ impl Single for Train {
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
         let account = self.account.clone();
         let described = BTreeMap::from([("junk", self.junk)]);
-        let target = target(account.as_deref());
+        let target = name_of(account.as_deref());
+        // The first use makes a key. The entry of the audit log tells of what follows.
+        let key = key(context).await?;
         let context = &context.carrying("junk.train", target, &described);
-        let trained = self.train(context).await;
+        let trained = self.train(context, &key).await;
         context
-            .record(
-                "junk.train",
-                target(account.as_deref()),
-                &described,
-                trained,
-            )
+            .record("junk.train", target, &described, trained)
             .await
     }
 }
 
 impl Train {
-    async fn train(self, context: &Context) -> Result<(), AdminError> {
+    async fn train(self, context: &Context, key: &JunkKey) -> Result<(), AdminError> {
         let account = filter_of(context, self.account.as_deref())?;
         let limits = context.statics.limits.mime();
-        let store = &context.store;
-        let key = Filter { store, limits }.key().await?;
-        let letter = Letter::read(&self.message.0, limits, &key);
+        let letter = Letter::read(&self.message.0, limits, key);
         if letter.tokens.is_empty() {
             let text = "the message has no words, so there is nothing to learn";
             return Err(AdminError::invalid(text).at("message"));
         }
         let now = context.clock.now();
-        let trained = store.train_junk(&account, letter.tokens, self.junk, now);
+        let trained = context
+            .store
+            .train_junk(&account, letter.tokens, self.junk, now);
         Ok(trained.await?)
     }
 }
@@ -111,8 +114,10 @@ impl Single for TrainMailbox {
     type Output = TrainedMailbox;
 
     async fn answer(self, context: &Context) -> Result<TrainedMailbox, AdminError> {
-        let trained = self.train(context).await;
         let account = self.account.clone();
+        key(context).await?;
+        let context = &context.carrying("junk.train_mailbox", &account, &self);
+        let trained = self.train(context).await;
         context
             .record("junk.train_mailbox", &account, &self, trained)
             .await
@@ -271,7 +276,7 @@ impl Single for Reset {
     type Output = ();
 
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
-        let target = target(self.account.as_deref());
+        let target = name_of(self.account.as_deref());
         let context = &context.carrying("junk.reset", target, &());
         let forgotten = match filter_of(context, self.account.as_deref()) {
             Ok(account) => {

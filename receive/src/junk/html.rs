@@ -76,6 +76,7 @@ fn read_tag<'a>(tag: &'a str, found: &mut Html, instead: &mut String) -> &'a str
             _ => {}
         }
     }
+    let rest = rest.trim_start_matches(is_between);
     let rest = rest.strip_prefix('>').unwrap_or(rest);
     match HIDDEN.iter().find(|hidden| **hidden == name) {
         Some(hidden) if !closing => behind_element(rest, hidden),
@@ -98,6 +99,11 @@ fn behind_element<'a>(text: &'a str, name: &str) -> &'a str {
     ""
 }
 
+/// What stands between attributes.
+const fn is_between(c: char) -> bool {
+    c.is_ascii_whitespace() || c == '/'
+}
+
 #[derive(Debug)]
 struct Attribute<'a> {
     name: &'a str,
@@ -106,7 +112,7 @@ struct Attribute<'a> {
 
 /// The next attribute of a tag, and the text behind it. None at the end of the tag.
 fn next_attribute(text: &str) -> Option<(Attribute<'_>, &str)> {
-    let text = text.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '/');
+    let text = text.trim_start_matches(is_between);
     if text.is_empty() || text.starts_with('>') {
         return None;
     }
@@ -172,6 +178,7 @@ fn reference_of(text: &str) -> Option<(char, &str)> {
             "apos" => '\'',
             // Zero-width signs hide words from filters.
             "shy" | "zwnj" | "zwj" => '\u{ad}',
+            "" => return None,
             _ if name.bytes().all(|b| b.is_ascii_alphanumeric()) => ' ',
             _ => return None,
         },

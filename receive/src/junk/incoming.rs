@@ -1,5 +1,6 @@
 //! What the filters of accounts know of a message that comes in.
 
+use postrider_config::Ruleset;
 use postrider_queue::header::Header;
 use postrider_smtp::{ReversePath, server::Client};
 use postrider_store::{NewText, StoreError};
@@ -57,7 +58,8 @@ impl<'a> IncomingMail<'a> {
         }
     }
 
-    /// What the account of a target knows of the message. None: the account is gone.
+    /// What the account of a target knows of the message. `forwarding` is a ruleset that says that
+    /// another server of ours forwards it: then the client says nothing. None: the account is gone.
     ///
     /// # Errors
     /// If the store fails.
@@ -65,6 +67,7 @@ impl<'a> IncomingMail<'a> {
         &self,
         recipient: &RecipientFacts,
         target: &Target,
+        forwarding: Option<&Ruleset>,
     ) -> Result<Option<JunkFacts>, StoreError> {
         let config = self.context.dynamic();
         let Some(account) = config.accounts.get(&target.account) else {
@@ -75,10 +78,16 @@ impl<'a> IncomingMail<'a> {
             limits: self.context.statics.limits.mime(),
         };
         let today = self.context.clock.now().day();
-        let judged = filter
-            .history(&target.account, &self.senders, today)
-            .await?;
+        let forwarded = forwarding.map(|ruleset| {
+            let forwarder = ruleset.verified_domain.as_ref();
+            self.senders.forwarded_by(forwarder)
+        });
+        let senders = forwarded.as_ref().unwrap_or(&self.senders);
+        let judged = filter.history(&target.account, senders, today).await?;
         let (mut doubts, mut content) = (self.doubts, None);
+        if forwarding.is_some() {
+            doubts = Doubts::default();
+        }
         let history = judged.history;
         let is_decided =
             history.is_conclusive(Opinion::Good) || history.is_conclusive(Opinion::Junk);
@@ -93,11 +102,12 @@ impl<'a> IncomingMail<'a> {
                 threshold: threshold(configured, doubts.lower_the_threshold()),
             });
         }
+        let spf = self.results.spf.as_ref();
         Ok(Some(JunkFacts {
             trusted: false,
             history,
             good_domain_passes: judged.good_domain_passes,
-            spf: self.results.spf.as_ref().map(|spf| spf.outcome),
+            spf: spf.filter(|_| forwarding.is_none()).map(|spf| spf.outcome),
             doubts,
             content,
             listed: None,

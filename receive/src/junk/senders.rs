@@ -108,6 +108,24 @@ impl Senders {
         }
     }
 
+    /// The senders of a mail that another server of ours forwards. What that server stands for says
+    /// nothing about the mail: its address and names, its MAIL FROM and its signatures.
+    pub(crate) fn forwarded_by(&self, forwarder: Option<&Domain>) -> Self {
+        let forwarder = forwarder.map(Domain::unicode);
+        let is_of_forwarder = |domain: &String| {
+            forwarder.as_ref().is_some_and(|forwarder| {
+                let rest = domain.strip_suffix(forwarder.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            })
+        };
+        let dkim = self.dkim.iter().filter(|domain| !is_of_forwarder(domain));
+        Self {
+            author: self.author.clone(),
+            dkim: dkim.cloned().collect(),
+            ..Self::default()
+        }
+    }
+
     /// The keys under which a judgement of the mail is kept.
     #[must_use]
     pub fn keys(&self) -> Vec<HistoryKey> {
@@ -318,6 +336,20 @@ mod tests {
         assert_eq!(senders.helo, None);
         let senders = Senders::of_mail(&mail(Some(arrival("b@x.example", false)), top));
         assert_eq!(senders.helo, None, "only of mail with a null reverse-path");
+    }
+
+    #[test]
+    fn a_forwarder_says_nothing_about_the_mail() {
+        let mut senders = Senders::of_mail(&mail(Some(arrival("b@x.example", true)), ""));
+        senders.dkim = ["fwd.example", "a.fwd.example", "xfwd.example"]
+            .map(str::to_owned)
+            .into();
+        let forwarder = "fwd.example".parse().unwrap();
+        let forwarded = senders.forwarded_by(Some(&forwarder));
+        assert_eq!(forwarded.dkim, ["xfwd.example"]);
+        assert_eq!(forwarded.author, senders.author);
+        assert!(forwarded.networks.is_empty() && forwarded.mail_from.is_none());
+        assert_eq!(senders.forwarded_by(None).dkim, senders.dkim);
     }
 
     #[test]

@@ -76,7 +76,11 @@ struct Reader<'a, F> {
 impl<F: FnMut(&str) -> bool> Reader<'_, F> {
     /// Gives whether to go on, as all of these functions do.
     fn message(&mut self, message: &Message<'_>, depth: usize) -> bool {
-        self.header(&message.raw_message)
+        // A message within another has the bytes of both.
+        let root = message.parts.first();
+        let begin = root.map_or(0, |root| root.offset_header as usize);
+        let header = message.raw_message.get(begin..).unwrap_or_default();
+        self.header(header)
             && message.parts.iter().all(|part| match &part.body {
                 PartType::Text(text) => self.text(text),
                 PartType::Html(html) => self.html(html),

@@ -1,6 +1,5 @@
 //! Mail that accounts refuse, quotas, and several recipients, with a store.
 
-
 use postrider_store::Mail;
 
 use super::{
