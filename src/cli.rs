@@ -7,6 +7,7 @@ mod backup;
 mod config;
 mod dns;
 mod import;
+mod junk;
 mod listing;
 mod login;
 mod moment;
@@ -27,6 +28,7 @@ pub use config::{
 };
 pub use dns::Dns;
 pub use import::{ImportFolder, ImportHooks};
+pub use junk::{Classify, Junk, Kind, Train};
 pub use listing::{Listing, When};
 pub use login::Login;
 pub use moment::{Bound, Moment, Offset};
@@ -98,6 +100,9 @@ pub enum Command {
     /// work on the files.
     #[command(subcommand)]
     Dns(Dns),
+    /// Teach the junk filter, and ask it why a message is junk.
+    #[command(subcommand)]
+    Junk(Junk),
     /// Let accounts log in again that had too many failed logins.
     #[command(subcommand)]
     Login(Login),

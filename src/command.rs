@@ -11,6 +11,7 @@ mod help;
 mod history;
 mod hold_rules;
 mod import;
+mod junk;
 mod login;
 mod output;
 mod password;
@@ -68,6 +69,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Apppassword(command) => apppassword::run(&Desk::of(conf)?, command),
         Command::Totp(command) => apppassword::totp(&Desk::of(conf)?, command),
         Command::Dns(command) => dns::run(&Desk::of(conf)?, command),
+        Command::Junk(command) => junk::run(&Running::of(conf)?, command),
         Command::Login(command) => login::run(&Running::of(conf)?, command),
         Command::Webapi(options) => webapi::run(options),
         Command::Completions { shell } => help::completions(shell),

@@ -18,7 +18,7 @@ use postrider_config::{DomainsFile, Dynamic, Live, ReadAgain, Static, Watcher, k
 use postrider_dns::{CachingResolver, HickoryResolver, Resolver};
 use postrider_queue::{DeliveryMode, Dialer, Queue, TcpDialer};
 use postrider_receive::{
-    LocalSession, MxSession, SessionContext, SubmissionSession,
+    Guards, LocalSession, MxRules, MxSession, SessionContext, SubmissionSession,
     login::{LoginLimiter, LoginLimits, Logins, Rate},
     memory::TextMemory,
 };
@@ -461,6 +461,10 @@ impl Server {
                     shared: self.shared.clone(),
                     service,
                     hostname: listener.hostname.ascii().to_owned(),
+                    rules: MxRules {
+                        dnsbls: listener.smtp.dnsbls.clone().into(),
+                        require_starttls: listener.smtp.require_starttls,
+                    },
                     config: Arc::new(config),
                     tls,
                 };
@@ -476,6 +480,7 @@ struct Sessions {
     shared: SessionContext,
     service: Service,
     hostname: String,
+    rules: MxRules,
     config: Arc<SessionConfig>,
     tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -513,13 +518,14 @@ impl Sessions {
         let (shared, hostname, service) =
             (self.shared.clone(), self.hostname.clone(), self.service);
         let (config, tls) = (Arc::clone(&self.config), self.tls.clone());
+        let rules = self.rules.clone();
         async move {
             let id = SessionId(rand::random());
             if service == Service::Smtp && config.auth {
                 let handler = LocalSession::new(shared, hostname);
                 smtp::serve(id, stream, config, tls, false, handler, stop).await
             } else if service == Service::Smtp {
-                let handler = MxSession::new(shared, hostname);
+                let handler = MxSession::new(shared, hostname).with_rules(rules);
                 smtp::serve(id, stream, config, tls, false, handler, stop).await
             } else {
                 let handler = SubmissionSession::new(shared, hostname);
@@ -596,6 +602,7 @@ fn session_context(
         logins: Arc::new(Logins::new(store)),
         limiter: Arc::new(LoginLimiter::new(login_limits(&statics))),
         memory: TextMemory::new(statics.limits.text_memory.0),
+        guards: Arc::new(Guards::new(&statics, Arc::clone(&options.clock))),
         clock: options.clock,
         simulate,
         statics,

@@ -463,7 +463,6 @@ pub fn session_config(statics: &Static, listener: &Listener, service: Service) -
         auth: submission,
         auth_required: submission,
         auth_requires_tls: service == Service::Submission && listener.submission.require_tls,
-        require_tls: !submission && listener.smtp.require_starttls,
         require_tls_extension: submission || listener.smtp.require_tls_extension,
         dsn: submission,
         // Mail to the MX goes into mailboxes. Submitted mail goes to servers that may lack

@@ -16,6 +16,7 @@ pub mod credentials;
 pub mod dns;
 pub mod history;
 pub mod hold_rules;
+pub mod junk;
 pub mod keys;
 pub mod logins;
 pub mod logs;
@@ -155,6 +156,11 @@ macro_rules! operations {
             WebhookTest($crate::op::webhook::Test) = "webhook.test",
             WebhookHistory($crate::op::webhook::History) = "webhook.history",
             WebhookReplay($crate::op::webhook::Replay) = "webhook.replay",
+            JunkTrain($crate::op::junk::Train) = "junk.train",
+            JunkTrainMailbox($crate::op::junk::TrainMailbox) = "junk.train_mailbox",
+            JunkClassify($crate::op::junk::Classify) = "junk.classify",
+            JunkReset($crate::op::junk::Reset) = "junk.reset",
+            JunkStatus($crate::op::junk::Status) = "junk.status",
             DnsRecords($crate::op::dns::Records) = "dns.records",
             DnsCheck($crate::op::dns::Check) = "dns.check",
             DnsPublish($crate::op::dns::Publish) = "dns.publish",

@@ -465,15 +465,13 @@ static ACCOUNT: &[Key] = &[
         Bool,
         Value("true"),
         "Judge mail by its words, as the account's earlier mail was judged.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.first_time_delay",
         Bool,
         Value("true"),
         "Let strangers wait as policy.first_time_sender_delay says.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.junk_mailbox",
         Text,

@@ -225,15 +225,14 @@ static LISTENER: &[Key] = &[
         "listeners.<name>.smtp.require_starttls",
         Bool,
         Value("false"),
-        "Refuse MAIL before STARTTLS.",
+        "Take mail over TLS only. Reports about TLS (`host_tls_rpt`, `tls_rpt`) are taken without.",
     ),
     key(
         "listeners.<name>.smtp.dnsbls",
         List(&Domain),
         Value("[]"),
         "The DNSBL zones in which doubtful clients are looked up.",
-    )
-    .later(),
+    ),
     key(
         "listeners.<name>.smtp.require_tls_extension",
         Bool,

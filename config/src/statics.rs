@@ -541,6 +541,9 @@ pub struct Limits {
     /// The most open connections of one kind from one network (/32 or /64). Wider networks get a
     /// multiple. Loopback and trusted proxies are exempt.
     pub connections_per_network: usize,
+    /// The most messages in a minute from one network (/32 or /64) to the MX. Wider networks get a
+    /// multiple. Loopback is exempt.
+    pub messages_per_network: u32,
     /// The most transactions in a session.
     pub messages_per_connection: usize,
     /// The most recipients in a transaction.
@@ -563,6 +566,16 @@ pub struct Limits {
     pub mime_parts: usize,
     /// The most failed logins of one account from one network.
     pub login_failures_per_network: LoginFailures,
+}
+
+impl Static {
+    /// The largest message that a listener takes, in bytes.
+    #[must_use]
+    pub fn largest_message(&self) -> usize {
+        let sizes = self.listeners.values();
+        let largest = sizes.map(|listener| listener.max_message_size.0).max();
+        usize::try_from(largest.unwrap_or_default()).unwrap_or(usize::MAX)
+    }
 }
 
 impl Limits {
@@ -620,12 +633,14 @@ pub struct Delivery {
 }
 
 /// `policy`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// What becomes of mail that fails the DMARC check.
     pub dmarc: DmarcHandling,
     /// The domains whose ARC seals are believed.
     pub arc_trusted_sealers: Vec<Domain>,
+    /// The probability above which mail is taken for junk by its words.
+    pub junk_threshold: f64,
     /// Whether the first attempt of a doubtful stranger is refused with a temporary error.
     pub greylist: bool,
     /// How long a doubtful stranger waits for the reply.

@@ -9,7 +9,11 @@ use postrider_queue::header::Header;
 use postrider_smtp::Address;
 
 pub use crate::checks::{Author, AuthorFault};
-use crate::{checks::results::AuthenticationResults, login::PasswordCheck};
+use crate::{
+    checks::{results::AuthenticationResults, sender::SenderDomain},
+    junk::JunkFacts,
+    login::PasswordCheck,
+};
 
 /// Everything known so far about a session and the message in progress.
 #[derive(Debug, Default)]
@@ -29,6 +33,12 @@ pub struct Facts {
     /// The author in the From field of a submission. None before the header section is complete,
     /// and without a From field.
     pub author: Option<Result<Author, AuthorFault>>,
+    /// The reverse-path is null: the message is a report.
+    pub has_null_path: bool,
+    /// The listener takes mail over TLS only, and the client came without.
+    pub needs_tls: bool,
+    /// What DNS says about the domain of the reverse-path. None if nobody asked.
+    pub sender: Option<SenderDomain>,
     /// The results of the checks of an incoming message. None before the end of its text.
     pub authentication: Option<AuthenticationResults>,
 }
@@ -41,6 +51,9 @@ impl Facts {
         self.header = None;
         self.fields.clear();
         self.author = None;
+        self.has_null_path = false;
+        self.needs_tls = false;
+        self.sender = None;
         self.authentication = None;
     }
 }
@@ -158,6 +171,9 @@ pub struct Target {
     pub takes_all: bool,
     /// The address of the account as a member of the list. None if the recipient is no list.
     pub member: Option<Address>,
+    /// What the account's junk filter knows of the message. None before the end of the text, and
+    /// for a message that no filter looks at.
+    pub junk: Option<Box<JunkFacts>>,
     /// The bytes of all mail of the account. None if the account has no quota.
     pub used: Option<u64>,
 }

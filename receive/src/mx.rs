@@ -3,6 +3,7 @@
 //! A recipient that is not ours is refused at RCPT. So nothing bounces later, and nothing is
 //! relayed.
 
+mod client;
 #[cfg(test)]
 mod tests;
 
@@ -12,30 +13,41 @@ use bytes::Bytes;
 use postrider_config::Dynamic;
 use postrider_queue::header::Header;
 use postrider_smtp::{
-    EnhancedCode, Reply, ReplyCode, ReversePath,
+    Domain, EnhancedCode, Reply, ReplyCode, ReversePath,
     server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
 };
-use postrider_store::StoreError;
+use postrider_store::{NewText, StoreError};
 use tracing::{info, warn};
 
 use crate::{
     SessionContext,
     checks::{
-        MessageChecks,
-        dmarc::DmarcOutcome,
-        plain_fields,
+        MessageChecks, plain_fields,
         questions::Questions,
         results::{AuthenticationResults, without_forged},
     },
-    decide::{EndDecision, Role, Stage, Suspicion, Verdict, decide, decide_end},
+    decide::{
+        EndDecision, Refusal, Role, Stage, Suspicion, Verdict, decide, decide_end, forwarding,
+    },
     deliver::Incoming,
     facts::{Facts, LoginFacts, PlainField, RecipientFacts},
     intake::{HeaderEdit, Intake},
+    junk::IncomingMail,
     login::PasswordCheck,
     reply::{no_message_reply, store_reply},
     resolve::{asks_for_fields, resolve},
+    slow::Mistakes,
     work::long_work,
 };
+
+/// The rules of a listener for its MX sessions.
+#[derive(Clone, Debug, Default)]
+pub struct MxRules {
+    /// The DNSBL zones in which doubtful clients are looked up.
+    pub dnsbls: Arc<[Domain]>,
+    /// Mail is taken over TLS only.
+    pub require_starttls: bool,
+}
 
 /// The policy of one MX session.
 #[derive(Debug)]
@@ -43,6 +55,9 @@ pub struct MxSession {
     context: SessionContext,
     /// The host name of this listener.
     hostname: String,
+    rules: MxRules,
+    /// The unknown recipients that the client named.
+    unknown: Mistakes,
     facts: Facts,
     /// The message that is coming in.
     intake: Option<Intake>,
@@ -57,10 +72,18 @@ impl MxSession {
         Self {
             context,
             hostname,
+            rules: MxRules::default(),
+            unknown: Mistakes::default(),
             facts: Facts::default(),
             intake: None,
             checks: None,
         }
+    }
+
+    /// The same with the rules of a listener.
+    #[must_use]
+    pub fn with_rules(self, rules: MxRules) -> Self {
+        Self { rules, ..self }
     }
 
     fn decide(&self, stage: Stage<'_>) -> Verdict {
@@ -89,26 +112,46 @@ impl MxSession {
         Ok(())
     }
 
+    /// Adds what the junk filters of the accounts know of the message. Localserve has no filter.
+    async fn ask_filters(
+        &mut self,
+        client: &Client,
+        transaction: &Transaction,
+        text: &NewText,
+    ) -> Result<(), StoreError> {
+        if self.context.simulate {
+            return Ok(());
+        }
+        let config = self.context.dynamic();
+        let reverse_path = &transaction.mail.reverse_path;
+        let mail = IncomingMail::new(&self.context, client, reverse_path, &self.facts, text);
+        let mut known = Vec::new();
+        for recipient in &self.facts.recipients {
+            for target in recipient.targets() {
+                let forwarding = forwarding(target, transaction, &self.facts, &config);
+                known.push(mail.known_to(recipient, target, forwarding).await?);
+            }
+        }
+        let recipients = self.facts.recipients.iter_mut();
+        let targets = recipients.flat_map(RecipientFacts::targets_mut);
+        for (target, known) in targets.zip(known) {
+            target.junk = known.map(Box::new);
+        }
+        Ok(())
+    }
+
     /// Adds what is known of the recipients at the end of the text only.
     async fn learn_of_recipients(&mut self, transaction: &Transaction) -> Result<(), StoreError> {
         let config = self.context.dynamic();
         for recipient in &mut self.facts.recipients {
             add_usage(&self.context, &config, recipient).await?;
         }
-        let results = self.facts.authentication.as_ref();
-        let dmarc = results.and_then(|results| results.dmarc.as_ref());
         let header = self.facts.header.as_ref();
         let is_report = transaction.mail.reverse_path == ReversePath::Null
             || header.is_some_and(Header::is_report);
-        // A message that passed is refused by no opinion.
-        let passed = dmarc.is_none_or(|dmarc| dmarc.outcome == DmarcOutcome::Pass);
         let queue = &self.context.queue;
         for recipient in &mut self.facts.recipients {
-            let has_quota = recipient
-                .targets()
-                .iter()
-                .any(|target| target.used.is_some());
-            if is_report && (!passed || has_quota) {
+            if is_report {
                 let answers = queue.is_return_address(&config, &recipient.address);
                 recipient.answers_our_mail = answers.await?;
             }
@@ -116,24 +159,47 @@ impl MxSession {
         Ok(())
     }
 
-    /// Decides for each recipient.
+    /// Decides for each recipient. `questions`: the client is asked about where that is needed, and
+    /// may have to wait. None for a client that is not checked.
     ///
     /// # Errors
     /// A refusal of the message for all recipients, of which nothing is kept.
-    fn decide_end(&self, transaction: &Transaction) -> Result<EndDecision, Reply> {
-        self.decide(Stage::End(transaction)).into_result()?;
+    async fn decide_end(
+        &mut self,
+        client: &Client,
+        transaction: &Transaction,
+        questions: Option<Questions>,
+    ) -> Result<EndDecision, Reply> {
+        self.context.answer(self.decide(Stage::End(transaction)))?;
         let config = self.context.dynamic();
         let policy = self.context.policy(Role::Mx, &config);
-        // The patterns of all rulesets look at the fields.
-        let fields = self
-            .facts
-            .fields
-            .iter()
-            .map(PlainField::size)
-            .sum::<usize>();
-        let work = fields.saturating_mul(self.facts.recipients.len());
-        let decide = || decide_end(transaction, &self.facts, &policy);
-        Ok(long_work(work, decide))
+        let decide_now = |facts: &Facts| {
+            // The patterns of all rulesets look at the fields.
+            let fields = facts.fields.iter().map(PlainField::size).sum::<usize>();
+            let work = fields.saturating_mul(facts.recipients.len());
+            long_work(work, || decide_end(transaction, facts, &policy))
+        };
+        let mut decision = decide_now(&self.facts);
+        if let Some(questions) = &questions
+            && decision.is_unsure()
+            && let Some(listed) = self.listed(questions, client).await
+        {
+            let recipients = self.facts.recipients.iter_mut();
+            let targets = recipients.flat_map(RecipientFacts::targets_mut);
+            for junk in targets.filter_map(|target| target.junk.as_mut()) {
+                junk.listed = Some(listed.clone());
+            }
+            decision = decide_now(&self.facts);
+        }
+        if decision.refusal.is_some() {
+            return Ok(decision);
+        }
+        self.count_for_accounts(client, &decision.accounts(&self.facts))?;
+        if questions.is_some() && decision.lets_wait(&self.facts, &policy) {
+            let time = self.context.statics.policy.first_time_sender_delay;
+            self.context.guards.slow.wait(time).await;
+        }
+        Ok(decision)
     }
 
     /// Stores the message. The reply is positive only when the message is durable.
@@ -143,6 +209,7 @@ impl MxSession {
         let (text, _memory) = intake
             .finish(|section| read_header(context, facts, checks, section))
             .await?;
+        let questions = self.checks.as_ref().map(MessageChecks::questions);
         self.facts.size = Some(text.size);
         self.facts.authentication = Some(match self.checks.take() {
             Some(checks) => {
@@ -155,7 +222,9 @@ impl MxSession {
         });
         let learnt = self.learn_of_recipients(transaction).await;
         learnt.map_err(|error| store_reply(&error))?;
-        let decision = self.decide_end(transaction)?;
+        let judged = self.ask_filters(client, transaction, &text.text).await;
+        judged.map_err(|error| store_reply(&error))?;
+        let decision = self.decide_end(client, transaction, questions).await?;
         let incoming = Incoming {
             client,
             hostname: &self.hostname,
@@ -170,7 +239,7 @@ impl MxSession {
         accept.text = Some(text.text);
         let has_rejects = !accept.rejects.is_empty();
         let accepted = match &decision.refusal {
-            Some(refusal) if !has_rejects => return Err(refusal.reply()),
+            Some(refusal) if !has_rejects => return Err(self.context.refuse(refusal)),
             _ => self.context.store.accept(accept).await,
         };
         if let Some(refusal) = &decision.refusal {
@@ -178,7 +247,7 @@ impl MxSession {
             if let Err(error) = accepted {
                 warn!(session = %client.session, %error, "failed to keep refused mail");
             }
-            return Err(refusal.reply());
+            return Err(self.context.refuse(refusal));
         }
         let accepted = accepted.map_err(|error| store_reply(&error))?;
         let ids: Vec<String> = accepted.mails.iter().map(ToString::to_string).collect();
@@ -238,7 +307,8 @@ fn read_header(
         changed
     });
     let config = context.dynamic();
-    decide(Stage::Header, facts, &context.policy(Role::Mx, &config)).into_result()?;
+    let policy = context.policy(Role::Mx, &config);
+    context.answer(decide(Stage::Header, facts, &policy))?;
     if asks_for_fields(&config, &facts.recipients) {
         let read = || plain_fields(changed.as_deref().unwrap_or(section));
         facts.fields = long_work(section.len(), read);
@@ -265,8 +335,8 @@ fn read_header(
 }
 
 impl Handler for MxSession {
-    async fn greeting(&mut self, _: &Client) -> Result<(), Reply> {
-        Ok(())
+    async fn greeting(&mut self, client: &Client) -> Result<(), Reply> {
+        self.context.count_connection(client)
     }
 
     async fn login(&mut self, _: &Client, _: &Login) -> Result<(), Reply> {
@@ -275,24 +345,19 @@ impl Handler for MxSession {
             check: PasswordCheck::Wrong,
             acts_as_other: false,
         };
-        self.decide(Stage::Login(&login)).into_result()
+        self.context.answer(self.decide(Stage::Login(&login)))
     }
 
     async fn mail(&mut self, client: &Client, mail: &MailFrom) -> Result<(), Reply> {
-        self.decide(Stage::Mail(mail)).into_result()?;
         self.facts.size = mail.size;
-        // Localserve works without DNS.
-        if !self.context.simulate {
-            let (resolver, clock) = (&self.context.resolver, &self.context.clock);
-            let questions = Questions::new(Arc::clone(resolver), Arc::clone(clock));
-            self.checks = MessageChecks::start(questions, client, &mail.reverse_path);
-        }
-        Ok(())
+        let begun = self.begin(client, mail).await;
+        // No transaction begins.
+        begun.inspect_err(|_| self.reset())
     }
 
     async fn rcpt(
         &mut self,
-        _: &Client,
+        client: &Client,
         transaction: &Transaction,
         rcpt: &RcptTo,
     ) -> Result<(), Reply> {
@@ -301,7 +366,15 @@ impl Handler for MxSession {
         let mut recipient = resolve(&policy, &rcpt.forward_path);
         let learnt = self.learn_at_rcpt(transaction, &config, &mut recipient);
         learnt.await.map_err(|error| store_reply(&error))?;
-        decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy).into_result()?;
+        match decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy) {
+            Verdict::Refuse(refusal @ Refusal::UnknownRecipient(_)) => {
+                return Err(self.refuse_unknown(refusal).await);
+            }
+            verdict => self.context.answer(verdict)?,
+        }
+        self.unknown.good();
+        let from = &transaction.mail.reverse_path;
+        self.ask_greylist(client, from, &recipient, &config).await?;
         self.facts.recipients.push(recipient);
         Ok(())
     }
@@ -312,6 +385,7 @@ impl Handler for MxSession {
             self.context.statics.limits.header_size.0,
             self.context.memory.share(client.remote.ip()),
         );
+        let intake = intake.with_limits(self.context.statics.limits.mime());
         self.intake = Some(intake);
         Ok(())
     }

@@ -27,6 +27,7 @@ use crate::{
     login::Source,
     reply::{no_message_reply, store_reply},
     resolve::address_of,
+    slow::Mistakes,
     work::long_work,
 };
 
@@ -37,6 +38,8 @@ pub struct SubmissionSession {
     /// The host name of this listener.
     hostname: String,
     facts: Facts,
+    /// The logins that failed.
+    failed: Mistakes,
     message: Option<Message>,
 }
 
@@ -55,6 +58,7 @@ impl SubmissionSession {
             context,
             hostname,
             facts: Facts::default(),
+            failed: Mistakes::default(),
             message: None,
         }
     }
@@ -92,7 +96,7 @@ impl SubmissionSession {
         };
         let policy = self.context.policy(Role::Submission, &config);
         let verdict = decide(Stage::Login(&facts), &self.facts, &policy);
-        verdict.into_result()?;
+        self.context.answer(verdict)?;
         let found = found.ok_or_else(|| Refusal::BadCredentials.reply())?;
         Ok(LoggedIn {
             account: found.account.to_owned(),
@@ -100,9 +104,22 @@ impl SubmissionSession {
         })
     }
 
+    /// The reply to a failed login. Who guesses passwords waits longer each time.
+    async fn refuse_login(&mut self, reply: Reply) -> Reply {
+        if !reply.code().is_permanent() {
+            return reply;
+        }
+        let penalty = self.failed.add();
+        self.context.guards.slow.wait(penalty.wait).await;
+        match penalty.closes {
+            true => self.context.refuse(&Refusal::TooManyFailedLogins),
+            false => reply,
+        }
+    }
+
     /// Queues the message. The reply is positive only when the message is durable.
     async fn take(&mut self, client: &Client, transaction: &Transaction) -> Result<Reply, Reply> {
-        self.decide(Stage::End(transaction)).into_result()?;
+        self.context.answer(self.decide(Stage::End(transaction)))?;
         let Message { intake, mut fields } = self.message.take().ok_or_else(no_message_reply)?;
         let (context, facts) = (&self.context, &mut self.facts);
         let (text, _memory) = intake
@@ -248,24 +265,30 @@ fn add_reply(error: &AddError) -> Reply {
 }
 
 impl Handler for SubmissionSession {
-    async fn greeting(&mut self, _: &Client) -> Result<(), Reply> {
-        Ok(())
+    async fn greeting(&mut self, client: &Client) -> Result<(), Reply> {
+        self.context.count_connection(client)
     }
 
     async fn login(&mut self, client: &Client, login: &Login) -> Result<(), Reply> {
-        self.facts.login = Some(self.verify(client, login).await?);
-        Ok(())
+        match self.verify(client, login).await {
+            Ok(login) => {
+                self.facts.login = Some(login);
+                Ok(())
+            }
+            Err(reply) => Err(self.refuse_login(reply).await),
+        }
     }
 
     async fn mail(&mut self, _: &Client, mail: &MailFrom) -> Result<(), Reply> {
-        self.decide(Stage::Mail(mail)).into_result()
+        self.context.answer(self.decide(Stage::Mail(mail)))
     }
 
     async fn rcpt(&mut self, _: &Client, _: &Transaction, rcpt: &RcptTo) -> Result<(), Reply> {
         // A submission may go anywhere.
         let address = address_of(&self.context.statics, &rcpt.forward_path);
         let recipient = RecipientFacts::new(address, Resolution::NotLocal);
-        self.decide(Stage::Rcpt(rcpt, &recipient)).into_result()
+        self.context
+            .answer(self.decide(Stage::Rcpt(rcpt, &recipient)))
     }
 
     async fn data(&mut self, client: &Client, _: &Transaction) -> Result<(), Reply> {
@@ -275,6 +298,7 @@ impl Handler for SubmissionSession {
             self.context.statics.limits.header_size.0,
             self.context.memory.share(client.remote.ip()),
         );
+        let intake = intake.with_limits(self.context.statics.limits.mime());
         self.message = Some(Message {
             intake,
             fields: Fields::default(),

@@ -109,7 +109,6 @@ fn config() -> SessionConfig {
         auth: false,
         auth_required: false,
         auth_requires_tls: true,
-        require_tls: false,
         require_tls_extension: true,
         binary_mime: false,
         dsn: true,

@@ -328,6 +328,9 @@ subjects! {
     15 acme Acme,
     16 stops Stops,
     17 principals Principals,
+    18 greylist Greylist,
+    19 reputation Reputation,
+    20 junk Junk,
     22 rejects Rejects,
 }
 
@@ -385,6 +388,7 @@ mod tests {
                 "unit Unit(Accept(",
                 "unit Unit(AcceptAll ",
                 "mail Mail(ChangeOne(",
+                "mail Mail(Learn(",
                 "texts Texts(Stage ",
                 "once Once(Keep(",
                 "suppression Suppression(Add(",
@@ -394,6 +398,9 @@ mod tests {
                 "audit Audit(Carry(",
                 "acme Acme(SetAccount(",
                 "acme Acme(SetCertificate(",
+                "greylist Greylist(Try(",
+                "greylist Greylist(SetSecret(",
+                "junk Junk(Train(",
             ]
         );
     }

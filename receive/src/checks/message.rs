@@ -6,10 +6,10 @@
 //! | the header section is whole | the questions for the keys of its signatures |
 //! | the end of the text | the comparison of the signatures, then DMARC, then ARC |
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use postrider_smtp::{Domain, ReversePath, server::Client};
+use postrider_smtp::{Domain, Host, ReversePath, server::Client};
 use postrider_store::Time;
 
 use super::{
@@ -19,8 +19,11 @@ use super::{
     dmarc::{DmarcInput, dmarc},
     early::{EarlyChecks, early_checks},
     from::from_domain,
+    iprev::IprevResult,
     questions::Questions,
     results::AuthenticationResults,
+    sender::{SenderDomain, sender_domain},
+    spf::SpfResult,
 };
 
 /// The checks of a message under way. They end when this value is dropped, as by RSET.
@@ -69,6 +72,27 @@ impl MessageChecks {
             signatures: None,
             arc: None,
         })
+    }
+
+    /// What DNS says about the domain of the sender.
+    pub(crate) async fn sender_domain(&self, host: &Host) -> SenderDomain {
+        sender_domain(&self.questions, host).await
+    }
+
+    /// The results for the client and the sender that are there by now, or within this time.
+    pub(crate) async fn early(
+        &mut self,
+        time: Duration,
+    ) -> (Option<&IprevResult>, Option<&SpfResult>) {
+        match self.early.before(self.questions.sleep(time)).await {
+            Some((iprev, spf)) => (Some(iprev), Some(spf)),
+            None => (None, None),
+        }
+    }
+
+    /// The questions of the message, for further checks.
+    pub(crate) fn questions(&self) -> Questions {
+        self.questions.clone()
     }
 
     /// Takes the whole header section, as it came. A signature may cover fields that are removed

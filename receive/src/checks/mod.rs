@@ -6,8 +6,10 @@ mod author;
 mod background;
 pub mod dkim;
 pub mod dmarc;
+pub mod dnsbl;
 mod early;
 mod from;
+pub mod greylist;
 mod header;
 pub mod iprev;
 mod message;
@@ -16,6 +18,7 @@ mod name;
 mod opinions;
 pub mod questions;
 pub mod results;
+pub mod sender;
 pub mod spf;
 
 pub(crate) use author::author;

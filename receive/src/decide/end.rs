@@ -12,9 +12,13 @@ use postrider_smtp::server::Transaction;
 
 pub use super::list::Skip;
 use super::{
-    Policy, Refusal, Suspicion, Verdict, dmarc, list, refuse_destination, refuse_full, ruleset,
+    Policy, Refusal, Suspicion, Verdict, dmarc, junk, list, refuse_destination, refuse_full,
+    ruleset,
 };
-use crate::facts::{Facts, RecipientFacts, Target};
+use crate::{
+    facts::{Facts, RecipientFacts, Target},
+    junk::Acceptance,
+};
 
 /// The decision about a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub struct Delivery {
     pub outcome: Outcome,
     /// Why the outcome differs from the DMARC policy of the author's domain. None if it does not.
     pub differs: Option<Cow<'static, str>>,
+    /// How well the account knows the sender, if the message goes to a mailbox for good mail.
+    pub acceptance: Acceptance,
 }
 
 /// What becomes of a message for a target. A new kind of outcome, such as a way to another server,
@@ -153,7 +159,7 @@ impl Judged {
 }
 
 /// The steps of a verdict. The first refusal wins. The first suspicion counts if no step refuses.
-const STEPS: [fn(&Case<'_>) -> Judged; 6] = [
+const STEPS: [fn(&Case<'_>) -> Judged; 7] = [
     |case| Judged::refusing(refuse_loop(case)),
     dmarc::judge,
     |case| Judged::refusing(refuse_unproved(case)),
@@ -167,7 +173,60 @@ const STEPS: [fn(&Case<'_>) -> Judged; 6] = [
             case.policy,
         ))
     },
+    junk::judge,
 ];
+
+impl EndDecision {
+    /// A target takes the message without knowing its sender. So a block list may still change the
+    /// decision.
+    #[must_use]
+    pub fn is_unsure(&self) -> bool {
+        let mut good = self.deliveries.iter().filter(|delivery| delivery.is_good());
+        good.any(|delivery| delivery.acceptance != Acceptance::Known)
+    }
+
+    /// A target takes the message of a stranger, and its account lets strangers wait.
+    #[must_use]
+    pub fn lets_wait(&self, facts: &Facts, policy: &Policy<'_>) -> bool {
+        self.deliveries.iter().any(|delivery| {
+            let target = delivery.target(facts).map(|(_, target)| target);
+            let account = target.and_then(|target| policy.config.accounts.get(&target.account));
+            delivery.is_good()
+                && delivery.acceptance == Acceptance::Stranger
+                && account.is_some_and(|account| account.first_time_delay)
+        })
+    }
+
+    /// The accounts that get the message in a mailbox, each once. Those that take all mail for the
+    /// recipient are left out.
+    pub(crate) fn accounts<'a>(&self, facts: &'a Facts) -> Vec<&'a str> {
+        let taken = self
+            .deliveries
+            .iter()
+            .filter(|delivery| matches!(delivery.outcome, Outcome::Mailbox { .. }));
+        let accounts = taken.filter_map(|delivery| {
+            let (recipient, target) = delivery.target(facts)?;
+            let takes_all = target.takes_all || recipient.answers_our_mail;
+            (!takes_all).then_some(target.account.as_str())
+        });
+        let mut accounts: Vec<_> = accounts.collect();
+        accounts.sort_unstable();
+        accounts.dedup();
+        accounts
+    }
+}
+
+impl Delivery {
+    /// The message goes to a mailbox for good mail.
+    const fn is_good(&self) -> bool {
+        matches!(self.outcome, Outcome::Mailbox { junk: None, .. })
+    }
+
+    fn target<'a>(&self, facts: &'a Facts) -> Option<(&'a RecipientFacts, &'a Target)> {
+        let recipient = facts.recipients.get(self.recipient)?;
+        Some((recipient, recipient.targets().get(self.target)?))
+    }
+}
 
 /// Refuses a message that this server delivered to the same address before (RFC 5321 §6.3).
 fn refuse_loop(case: &Case<'_>) -> Option<Refusal> {
@@ -211,7 +270,7 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
         });
         let decided = targets.map(|(at, recipient, target_at, target)| {
             let account = policy.config.accounts.get(&target.account);
-            let (outcome, differs) = match account {
+            let ((outcome, differs), acceptance) = match account {
                 Some(account) => {
                     let key = target.destination.as_ref();
                     let destination = key.and_then(|key| account.destinations.get(key));
@@ -229,16 +288,20 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
                         list_refusal: list_refusals.get(at).and_then(Option::as_ref),
                         common: &common,
                     };
-                    decide_target(&case, members)
+                    (decide_target(&case, members), junk::acceptance(&case))
                 }
                 // It was removed since RCPT.
-                None => (Outcome::Refused(Refusal::MailboxGone), None),
+                None => {
+                    let gone = Outcome::Refused(Refusal::MailboxGone);
+                    ((gone, None), Acceptance::Known)
+                }
             };
             Delivery {
                 recipient: at,
                 target: target_at,
                 outcome,
                 differs,
+                acceptance,
             }
         });
         decided.collect()

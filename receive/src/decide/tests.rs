@@ -2,6 +2,7 @@
 
 mod dmarc;
 mod end;
+mod junk;
 
 use std::time::Duration;
 

@@ -62,11 +62,22 @@ pub(crate) enum Command {
     Http,
 }
 
+/// Whether a client may use REQUIRETLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum RequireTls {
+    /// The server does not know it.
+    #[default]
+    Unknown,
+    /// Only under TLS (RFC 8689 §2).
+    NeedsTls,
+    Offered,
+}
+
 /// The offers of a session that parameters depend on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offered {
     pub(crate) dsn: bool,
-    pub(crate) require_tls: bool,
+    pub(crate) require_tls: RequireTls,
     pub(crate) binary_mime: bool,
     pub(crate) max_size: u64,
 }
@@ -279,7 +290,16 @@ fn mail(rest: &str, offered: Offered) -> Result<MailFrom, Reply> {
                 }
             }
             ("SMTPUTF8", None) => mail.smtputf8 = true,
-            ("REQUIRETLS", None) if offered.require_tls => mail.require_tls = true,
+            ("REQUIRETLS", None) if offered.require_tls == RequireTls::Offered => {
+                mail.require_tls = true;
+            }
+            ("REQUIRETLS", None) if offered.require_tls == RequireTls::NeedsTls => {
+                return Err(Reply::fixed(
+                    ReplyCode::ENCRYPTION_NEEDED,
+                    Some(EnhancedCode::ENCRYPTION_NEEDED),
+                    "REQUIRETLS needs TLS, use STARTTLS first",
+                ));
+            }
             // The submitter, as the client names it (RFC 4954 §5). Nothing here needs that.
             ("AUTH", Some(_)) => {}
             ("RET", Some(value)) if offered.dsn => {
@@ -380,7 +400,7 @@ mod tests {
 
     const ALL: Offered = Offered {
         dsn: true,
-        require_tls: true,
+        require_tls: RequireTls::Offered,
         binary_mime: true,
         max_size: 1000,
     };

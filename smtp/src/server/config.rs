@@ -22,8 +22,6 @@ pub struct SessionConfig {
     pub auth_required: bool,
     /// The server offers AUTH only under TLS.
     pub auth_requires_tls: bool,
-    /// MAIL needs TLS.
-    pub require_tls: bool,
     /// The server offers REQUIRETLS under TLS (RFC 8689).
     pub require_tls_extension: bool,
     /// The server offers DSN (RFC 3461).

@@ -210,8 +210,10 @@ async fn ask<H: Handler>(handler: &mut H, client: &Client, question: Question<'_
     match question {
         Question::Greeting => handler.greeting(client).await.into(),
         Question::Login(login) => Box::pin(handler.login(client, login)).await.into(),
-        Question::Mail(mail) => handler.mail(client, mail).await.into(),
-        Question::Rcpt(transaction, rcpt) => handler.rcpt(client, transaction, rcpt).await.into(),
+        Question::Mail(mail) => Box::pin(handler.mail(client, mail)).await.into(),
+        Question::Rcpt(transaction, rcpt) => Box::pin(handler.rcpt(client, transaction, rcpt))
+            .await
+            .into(),
         Question::Data(transaction) => handler.data(client, transaction).await.into(),
         Question::End(transaction) => {
             Answer::Reply(Box::pin(handler.end(client, transaction)).await)

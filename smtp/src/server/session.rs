@@ -23,7 +23,7 @@ use std::{sync::Arc, time::Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    command::{self, Command, MailFrom, Offered, RcptTo},
+    command::{self, Command, MailFrom, Offered, RcptTo, RequireTls},
     config::SessionConfig,
     handler::{Client, Login, Transaction},
     line::{self, LineError},
@@ -399,7 +399,11 @@ impl Session {
         };
         let offered = Offered {
             dsn: self.config.dsn,
-            require_tls: self.config.require_tls_extension && self.client.tls.is_some(),
+            require_tls: match (self.config.require_tls_extension, &self.client.tls) {
+                (false, _) => RequireTls::Unknown,
+                (true, None) => RequireTls::NeedsTls,
+                (true, Some(_)) => RequireTls::Offered,
+            },
             binary_mime: self.config.binary_mime,
             max_size: self.config.max_message_size,
         };

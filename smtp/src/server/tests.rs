@@ -36,7 +36,6 @@ fn config() -> SessionConfig {
         auth: false,
         auth_required: false,
         auth_requires_tls: true,
-        require_tls: false,
         require_tls_extension: false,
         dsn: false,
         binary_mime: false,
@@ -56,7 +55,6 @@ fn switch(config: &mut SessionConfig, word: &str) {
             (config.auth, config.auth_required, config.auth_requires_tls) = (true, true, false);
         }
         "auth-optional" => (config.auth, config.auth_requires_tls) = (true, false),
-        "require-tls" => config.require_tls = true,
         "dsn" => config.dsn = true,
         "binarymime" => config.binary_mime = true,
         "requiretls" => config.require_tls_extension = true,

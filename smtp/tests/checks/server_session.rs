@@ -53,7 +53,6 @@ fn run(options: u8, bytes: &[u8], step: usize) -> Outcome {
         auth: bit(1),
         auth_required: bit(1),
         auth_requires_tls: bit(2),
-        require_tls: bit(3),
         require_tls_extension: bit(0),
         dsn: bit(4),
         binary_mime: bit(1) && bit(4),

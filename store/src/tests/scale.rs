@@ -121,6 +121,10 @@ async fn recipients_without_a_message_for_long_are_forgotten_in_steps() {
         assert_eq!(forgotten[..49], [10; 49]);
         assert_eq!(forgotten[49..], [0; 11]);
         assert!(is_known(9).await && !is_known(10).await && !is_known(499).await);
+        let recipient: postrider_smtp::Address = recipients(9..10)[0].parse().unwrap();
+        assert!(store.is_known_domain("ann", &recipient.host).await.unwrap());
+        let other = "[192.0.2.9]".parse().unwrap();
+        assert!(!store.is_known_domain("ann", &other).await.unwrap());
         store.close().await;
     }
 }

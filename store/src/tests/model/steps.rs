@@ -8,10 +8,11 @@ use proptest::prelude::*;
 use crate::disk::sim::Calls;
 use crate::tests::samples::*;
 use crate::{
-    Accept, AppHash, AppPassword, Change, CredentialChange, Event, HoldFilter, INLINE_TEXT_MAX,
-    NewAuditEntry, NewEvent, NewHookKind, NewMessage, NewReject, NewSuppression, NewText,
-    NextAttempt, Note, Once, Otp, OtpAlgorithm, Outcome, QueueId, Queued, RejectKey, RejectLimit,
-    Settle, Store, StoreError, TakenMail, TextSource, Time, Top,
+    Accept, AppHash, AppPassword, Change, CredentialChange, Event, HistoryKey, HistoryKind,
+    HoldFilter, INLINE_TEXT_MAX, Lesson, NewAuditEntry, NewEvent, NewHookKind, NewMessage,
+    NewReject, NewSuppression, NewText, NextAttempt, Note, Once, Otp, OtpAlgorithm, Outcome,
+    QueueId, Queued, RejectKey, RejectLimit, Settle, Store, StoreError, TakenMail, TextSource,
+    Time, Top,
 };
 
 pub(super) const DOMAINS: [&str; 4] = ["a.example", "b.example", "c.example", "[192.0.2.1]"];
@@ -74,6 +75,13 @@ pub(super) enum Step {
         archive: bool,
     },
     RemoveMail(u64),
+    /// The account calls a mail junk, good, or neither.
+    Learn {
+        id: u64,
+        junk: Option<bool>,
+        tokens: u8,
+    },
+    ForgetLearnt,
     Stage,
     Unstage,
     AcceptAll {
@@ -303,6 +311,9 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => (1..10_u64, any::<bool>(), any::<bool>())
             .prop_map(|(id, seen, archive)| Step::ChangeMail { id, seen, archive }),
         2 => (1..10_u64).prop_map(Step::RemoveMail),
+        4 => (1..10_u64, prop::option::of(any::<bool>()), 0..5_u8)
+            .prop_map(|(id, junk, tokens)| Step::Learn { id, junk, tokens }),
+        1 => Just(Step::ForgetLearnt),
         4 => Just(Step::Stage),
         1 => Just(Step::Unstage),
         3 => (prop::option::weighted(0.3, 0..2_u8), 0..100_u16)
@@ -334,6 +345,29 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         3 => (0..60_u8).prop_map(Step::PowerFailsAfter),
         1 => Just(Step::Reopen),
     ]
+}
+
+/// The senders that mail comes from.
+pub(super) fn senders() -> Vec<HistoryKey> {
+    let kinds = [HistoryKind::FromAddress, HistoryKind::Network];
+    let sender = |kind| HistoryKey {
+        kind,
+        name: "a sender".into(),
+        validated: true,
+    };
+    kinds.map(sender).into()
+}
+
+/// What there is to learn from a mail with these tokens.
+pub(super) fn lesson(tokens: u8, now: Time) -> Lesson {
+    let count = usize::from(tokens % 2) + 1;
+    Lesson {
+        tokenizer: tokens % 3,
+        tokens: (0..u64::from(tokens)).collect(),
+        senders: senders().into_iter().take(count).collect(),
+        author: 1,
+        today: now.day(),
+    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "they are the fields of a step")]
