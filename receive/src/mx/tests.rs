@@ -127,6 +127,7 @@ fn client(remote: &str) -> Client {
         esmtp: true,
         tls: None,
         login: None,
+        xclient: false,
     }
 }
 
