@@ -1,6 +1,6 @@
 //! The SMTP sessions of a socket: which policy each of them has.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use postrider_config::Network;
 use postrider_receive::{LocalSession, MxSession, SessionContext, SubmissionSession};
@@ -72,8 +72,7 @@ impl Sessions {
                 ends,
                 place,
             } = accepted;
-            // Boxed, because a future that moves into another one takes its memory twice.
-            let session = Box::pin(self.session(stream, ends, stop.clone()));
+            let session = self.session(stream, ends, stop.clone());
             let held = (place, running.subscribe());
             let handshakes = Arc::clone(&self.handshakes);
             tokio::spawn(async move {
@@ -87,39 +86,48 @@ impl Sessions {
         running.closed().await;
     }
 
+    /// A session. Each kind is in a box of its own size. A future that moves into another one would
+    /// take its memory twice.
     fn session(
         &self,
         stream: TcpStream,
         ends: Ends,
         stop: watch::Receiver<bool>,
-    ) -> impl Future<Output = Result<(), ServeError>> + Send + use<> {
-        let (shared, hostname, service) =
-            (self.shared.clone(), self.hostname.clone(), self.service);
+    ) -> Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send>> {
+        let (shared, hostname) = (self.shared.clone(), self.hostname.clone());
         let (config, tls) = (Arc::clone(&self.config), self.tls.clone());
         let client = self.client(ends);
-        async move {
-            if service == Service::Smtp && config.auth {
+        match self.service {
+            Service::Smtp if config.auth => {
                 let handler = LocalSession::new(shared, hostname);
-                smtp::serve(client, stream, config, tls, false, handler, stop).await
-            } else if service == Service::Smtp {
+                Box::pin(smtp::serve(
+                    client, stream, config, tls, false, handler, stop,
+                ))
+            }
+            Service::Smtp => {
                 let handler = MxSession::new(shared, hostname);
-                smtp::serve(client, stream, config, tls, false, handler, stop).await
-            } else {
+                Box::pin(smtp::serve(
+                    client, stream, config, tls, false, handler, stop,
+                ))
+            }
+            service => {
                 let handler = SubmissionSession::new(shared, hostname);
                 let implicit = service == Service::Submissions;
-                smtp::serve(client, stream, config, tls, implicit, handler, stop).await
+                Box::pin(smtp::serve(
+                    client, stream, config, tls, implicit, handler, stop,
+                ))
             }
         }
     }
 
-    fn client(&self, ends: Ends) -> Client {
+    fn client(&self, ends: Ends) -> Box<Client> {
         let mut client = Client::new(SessionId(rand::random()), ends.remote, ends.local);
         let peer = ends.remote.ip().to_canonical();
         client.xclient = self
             .xclient_from
             .iter()
             .any(|network| network.contains(peer));
-        client
+        Box::new(client)
     }
 }
 

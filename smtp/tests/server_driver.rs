@@ -179,7 +179,7 @@ async fn start_with(
     };
     let (accepting, tls) = tls();
     let serving = serve(
-        client,
+        Box::new(client),
         socket,
         Arc::new(config),
         Some(accepting),

@@ -65,26 +65,28 @@ impl From<Elapsed> for ServeError {
 ///
 /// # Errors
 /// The connection broke, or TLS failed.
-pub async fn serve<H: Handler>(
-    client: Client,
-    stream: TcpStream,
+pub fn serve<H: Handler>(
+    client: Box<Client>,
+    mut stream: TcpStream,
     config: Arc<SessionConfig>,
     tls: Option<Arc<ServerConfig>>,
     implicit_tls: bool,
     handler: H,
     shutdown: watch::Receiver<bool>,
-) -> Result<(), ServeError> {
-    stream.set_nodelay(true)?;
+) -> impl Future<Output = Result<(), ServeError>> + Send {
+    // It is made here and not in the future, which would have room for it twice.
     let mut driver = Driver {
         session: Session::new(config, client, implicit_tls, now()),
         handler,
         shutdown,
     };
-    let mut stream = stream;
-    match driver.converse(&mut stream).await? {
-        End::Closed => driver.close(&mut stream).await,
-        // In a box, so that a connection without TLS has no room for it.
-        End::StartTls => Box::pin(driver.secure(stream, tls)).await,
+    async move {
+        stream.set_nodelay(true)?;
+        match driver.converse(&mut stream).await? {
+            End::Closed => close(driver.session.deadline(), &mut stream).await,
+            // In a box, so that a connection without TLS has no room for it.
+            End::StartTls => Box::pin(driver.secure(stream, tls)).await,
+        }
     }
 }
 
@@ -92,13 +94,13 @@ pub async fn serve<H: Handler>(
 ///
 /// # Errors
 /// The connection broke.
-pub async fn serve_secured<H: Handler>(
-    client: Client,
+pub fn serve_secured<H: Handler>(
+    client: Box<Client>,
     mut stream: TlsStream<TcpStream>,
     config: Arc<SessionConfig>,
     handler: H,
     shutdown: watch::Receiver<bool>,
-) -> Result<(), ServeError> {
+) -> impl Future<Output = Result<(), ServeError>> + Send {
     let mut session = Session::new(config, client, true, now());
     session.tls_started(TlsInfo::of(stream.get_ref().1), now());
     let mut driver = Driver {
@@ -106,8 +108,10 @@ pub async fn serve_secured<H: Handler>(
         handler,
         shutdown,
     };
-    driver.converse(&mut stream).await?;
-    driver.close(&mut stream).await
+    async move {
+        driver.converse(&mut stream).await?;
+        close(driver.session.deadline(), &mut stream).await
+    }
 }
 
 /// A session with its policy.
@@ -125,20 +129,26 @@ enum End {
 
 impl<H: Handler> Driver<H> {
     /// Makes the handshake, and goes on under TLS.
-    async fn secure(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn has room for its arguments twice"
+    )]
+    fn secure(
         mut self,
         stream: TcpStream,
         config: Option<Arc<ServerConfig>>,
-    ) -> Result<(), ServeError> {
-        let config = config.ok_or_else(|| io::Error::other("no certificate for TLS"))?;
-        let handshake = TlsAcceptor::from(config).accept(stream);
-        let stream = within(self.session.deadline(), handshake).await;
-        let stream = stream.map_err(io::Error::from).flatten();
-        let mut stream = stream.map_err(ServeError::Handshake)?;
-        let tls = TlsInfo::of(stream.get_ref().1);
-        self.session.tls_started(tls, now());
-        self.converse(&mut stream).await?;
-        self.close(&mut stream).await
+    ) -> impl Future<Output = Result<(), ServeError>> + Send {
+        async move {
+            let config = config.ok_or_else(|| io::Error::other("no certificate for TLS"))?;
+            let handshake = TlsAcceptor::from(config).accept(stream);
+            let stream = within(self.session.deadline(), handshake).await;
+            let stream = stream.map_err(io::Error::from).flatten();
+            let mut stream = stream.map_err(ServeError::Handshake)?;
+            let tls = TlsInfo::of(stream.get_ref().1);
+            self.session.tls_started(tls, now());
+            self.converse(&mut stream).await?;
+            close(self.session.deadline(), &mut stream).await
+        }
     }
 
     /// Moves bytes until the session closes or wants TLS.
@@ -252,11 +262,14 @@ impl<H: Handler> Driver<H> {
             }
         }
     }
+}
 
-    /// Closes the stream. Under TLS this sends close_notify, which a client may not read.
-    async fn close<S: AsyncWrite + Unpin>(&self, stream: &mut S) -> Result<(), ServeError> {
-        Ok(within(self.session.deadline(), stream.shutdown()).await??)
-    }
+/// Closes the stream. Under TLS this sends close_notify, which a client may not read.
+async fn close<S>(deadline: Option<Instant>, stream: &mut S) -> Result<(), ServeError>
+where
+    S: AsyncWrite + Unpin,
+{
+    Ok(within(deadline, stream.shutdown()).await??)
 }
 
 /// The bytes of the next read, after a read of `count` bytes with room for `room`.

@@ -107,7 +107,8 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub struct Session {
     pub(super) config: Arc<SessionConfig>,
-    pub(super) client: Client,
+    /// In a box, so that its moves from future to future cost no memory in each of them.
+    pub(super) client: Box<Client>,
     state: State,
     pub(super) input: BytesMut,
     output: BytesMut,
@@ -128,13 +129,13 @@ impl Session {
     #[must_use]
     pub fn new(
         config: Arc<SessionConfig>,
-        client: Client,
+        client: impl Into<Box<Client>>,
         implicit_tls: bool,
         now: Instant,
     ) -> Self {
         Self {
             config,
-            client,
+            client: client.into(),
             state: if implicit_tls {
                 State::ExpectTls { greeted: false }
             } else {
