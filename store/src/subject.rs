@@ -328,6 +328,7 @@ subjects! {
     15 acme Acme,
     16 stops Stops,
     17 principals Principals,
+    22 rejects Rejects,
 }
 
 #[cfg(test)]
@@ -390,6 +391,7 @@ mod tests {
                 "keys Keys(Add(",
                 "credentials Credentials(Set(",
                 "credentials Credentials(Amend(",
+                "audit Audit(Carry(",
                 "acme Acme(SetAccount(",
                 "acme Acme(SetCertificate(",
             ]

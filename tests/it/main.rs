@@ -26,6 +26,7 @@ mod log;
 mod mx;
 mod operate;
 mod proxy;
+mod recipients;
 mod returned;
 mod rights;
 mod service;
