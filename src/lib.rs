@@ -2,8 +2,8 @@
 //!
 //! In reading order:
 //! - [`cli`], [`command`]: the command line as types, and the commands.
-//! - [`server`], [`services`], [`listener`], [`gate`], [`descriptors`], [`tls`], [`prepared`],
-//!   [`privileges`], [`sandbox`], [`service_manager`], `wrong_clock`: from a configuration to a
+//! - [`server`], [`services`], [`listener`], `proxied`, [`gate`], `sessions`, [`descriptors`], [`tls`],
+//!   [`prepared`], [`privileges`], [`sandbox`], [`service_manager`], `wrong_clock`: from a configuration to a
 //!   running server.
 //! - [`acme`]: certificates from a CA.
 //! - [`http`]: the HTTP services. The files beside it limit what a client may do to a connection.
@@ -32,11 +32,13 @@ pub mod logging;
 mod observed;
 pub mod prepared;
 pub mod privileges;
+mod proxied;
 pub mod quickstart;
 pub mod sandbox;
 pub mod server;
 pub mod service_manager;
 pub mod services;
+mod sessions;
 mod sparing;
 pub mod tls;
 pub mod wellknown;

@@ -470,8 +470,9 @@ static FLOW: &[Key] = &[
         Integer,
         Value("300"),
         "The most open connections from one network (/32 or /64), for each of MX, submission and \
-            HTTP. Wider networks get a multiple: twice for a /56, four times for a /24 or /48. \
-            Loopback and trusted proxies are exempt.",
+            HTTP. Wider networks get a multiple: three times for a /26 or /48, nine times for a /21 \
+            or /32. Loopback and trusted proxies are exempt. Behind the PROXY protocol the address of \
+            the client counts.",
     )
     .range("1", "1000000"),
     key(

@@ -14,7 +14,9 @@ use crate::{
     dns_update::DnsUpdate,
     hooks::{Hook, Milter},
     quantity::Size,
-    values::{DmarcHandling, LogFormat, LogLevel, Mechanism, ReportsTls, StoreEngine, TlsVersion},
+    values::{
+        DmarcHandling, LogFormat, LogLevel, Mechanism, Network, ReportsTls, StoreEngine, TlsVersion,
+    },
 };
 
 /// `postrider.conf`. Fields have the names of its keys. Paths are resolved against the file's
@@ -215,6 +217,11 @@ pub struct Listener {
     pub ips: Vec<IpAddr>,
     /// The public IP addresses, if they differ.
     pub nat_ips: Vec<IpAddr>,
+    /// The proxies that tell the addresses of their clients by the PROXY protocol. Empty: clients
+    /// connect themselves.
+    pub proxy_from: Vec<Network>,
+    /// The peers that may use XCLIENT.
+    pub xclient_from: Vec<Network>,
     /// The name in greetings. The default is the global hostname.
     pub hostname: Domain,
     /// The certificates. None means no TLS on this listener.
@@ -262,6 +269,13 @@ impl Listener {
             ("autoconfig_https", &self.autoconfig_https),
             ("mta_sts_https", &self.mta_sts_https),
         ]
+    }
+
+    /// Whether a service over HTTPS runs.
+    #[must_use]
+    pub fn has_https(&self) -> bool {
+        let mut services = self.http_services().into_iter();
+        services.any(|(name, service)| service.enabled && name.ends_with("_https"))
     }
 
     /// The ports at which a CA can look for the answer to a challenge of ACME: those of HTTPS

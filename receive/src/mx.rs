@@ -416,4 +416,9 @@ impl Handler for MxSession {
         self.intake = None;
         self.checks = None;
     }
+
+    fn restart(&mut self) {
+        self.reset();
+        self.facts = Facts::default();
+    }
 }

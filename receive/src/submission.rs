@@ -334,4 +334,9 @@ impl Handler for SubmissionSession {
         self.facts.reset();
         self.message = None;
     }
+
+    fn restart(&mut self) {
+        self.reset();
+        self.facts = Facts::default();
+    }
 }

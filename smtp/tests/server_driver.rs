@@ -12,9 +12,10 @@ use std::{
 };
 
 use postrider_smtp::{
-    EnhancedCode, Reply, ReplyCode, TlsInfo,
+    EnhancedCode, HandshakeFailure, Reply, ReplyCode, TlsInfo,
     server::{
-        Client, Handler, Login, MailFrom, RcptTo, SessionConfig, SessionId, Transaction, serve,
+        Client, Handler, Login, MailFrom, RcptTo, ServeError, SessionConfig, SessionId,
+        Transaction, serve,
     },
 };
 use rustls::{
@@ -35,6 +36,7 @@ struct Seen {
     /// The texts that came whole, each with its client.
     texts: Vec<(Client, Vec<u8>)>,
     resets: usize,
+    restarts: usize,
 }
 
 /// A handler that accepts everything but mail to `nobody`, and texts above 1,000,000 bytes.
@@ -90,13 +92,17 @@ impl Handler for Taker {
         self.text.clear();
         self.seen.lock().unwrap().resets += 1;
     }
+
+    fn restart(&mut self) {
+        self.seen.lock().unwrap().restarts += 1;
+    }
 }
 
 /// A server of one connection.
 struct Server {
     seen: Arc<Mutex<Seen>>,
     shutdown: watch::Sender<bool>,
-    task: JoinHandle<io::Result<()>>,
+    task: JoinHandle<Result<(), ServeError>>,
     tls: TlsConnector,
 }
 
@@ -145,10 +151,25 @@ fn tls() -> (Arc<ServerConfig>, TlsConnector) {
 }
 
 async fn start(config: SessionConfig, implicit_tls: bool) -> (Server, TcpStream) {
+    start_with(config, implicit_tls, b"").await
+}
+
+/// A server whose client says this before the session begins.
+async fn start_with(
+    config: SessionConfig,
+    implicit_tls: bool,
+    early: &[u8],
+) -> (Server, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap());
-    let client = client.await.unwrap();
-    let (socket, _) = listener.accept().await.unwrap();
+    let mut io = client.await.unwrap();
+    let (socket, remote) = listener.accept().await.unwrap();
+    if !early.is_empty() {
+        io.write_all(early).await.unwrap();
+        socket.readable().await.unwrap();
+    }
+    let mut client = Client::new(SessionId(1), remote, socket.local_addr().unwrap());
+    client.xclient = true;
     let seen = Arc::<Mutex<Seen>>::default();
     let (shutdown, stop) = watch::channel(false);
     let handler = Taker {
@@ -157,7 +178,7 @@ async fn start(config: SessionConfig, implicit_tls: bool) -> (Server, TcpStream)
     };
     let (accepting, tls) = tls();
     let serving = serve(
-        SessionId(1),
+        Box::new(client),
         socket,
         Arc::new(config),
         Some(accepting),
@@ -171,7 +192,7 @@ async fn start(config: SessionConfig, implicit_tls: bool) -> (Server, TcpStream)
         task: tokio::spawn(serving),
         tls,
     };
-    (server, client)
+    (server, io)
 }
 
 impl Server {
@@ -208,6 +229,13 @@ async fn closed(io: &mut Talk) {
     assert_eq!(String::from_utf8_lossy(&rest), "");
 }
 
+/// A client that has read the greeting.
+async fn greeted(io: TcpStream) -> Talk {
+    let mut io = talk(io);
+    hear(&mut io, "220").await;
+    io
+}
+
 fn talk(io: TcpStream) -> Talk {
     BufReader::new(Box::new(io))
 }
@@ -221,7 +249,7 @@ async fn starttls_begins_the_session_anew() {
         ..config()
     };
     let (server, io) = start(config, false).await;
-    let mut io = talk(io);
+    let mut io = greeted(io).await;
     let heard = say(&mut io, "EHLO before.example\r\n", "250 ").await;
     assert!(heard.contains("STARTTLS") && !heard.contains("AUTH"));
     // Commands that a man in the middle adds after STARTTLS do not count (RFC 3207 §4.2,
@@ -287,7 +315,53 @@ async fn tls_from_the_first_byte() {
 async fn what_is_no_tls_ends_the_connection() {
     let (server, mut io) = start(config(), true).await;
     io.write_all(b"EHLO x.example\r\n").await.unwrap();
-    assert!(server.task.await.unwrap().is_err());
+    let error = server.task.await.unwrap().unwrap_err();
+    assert_eq!(error.handshake(), Some(HandshakeFailure::NotTls));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_amid_the_handshake_and_one_that_distrusts_us_are_told_apart() {
+    let (server, io) = start(config(), true).await;
+    drop(io);
+    let error = server.task.await.unwrap().unwrap_err();
+    assert_eq!(error.handshake(), Some(HandshakeFailure::EndOfStream));
+
+    let (server, io) = start(config(), true).await;
+    // The certificate has no such name, so the client sends an alert.
+    let name = ServerName::try_from("other.example").unwrap();
+    assert!(server.tls.connect(name, io).await.is_err());
+    let error = server.task.await.unwrap().unwrap_err();
+    assert_eq!(error.handshake(), Some(HandshakeFailure::Alert));
+}
+
+#[tokio::test]
+async fn what_a_client_says_before_the_greeting_is_not_carried_out() {
+    let early = format!("EHLO x.example\r\n{MAIL}");
+    let (server, mut io) = start_with(config(), false, early.as_bytes()).await;
+    let mut heard = String::new();
+    io.read_to_string(&mut heard).await.unwrap();
+    assert!(heard.starts_with("554 5.5.1 "), "{heard}");
+    assert_eq!(heard.lines().count(), 1, "{heard}");
+    server.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_handler_forgets_the_client_at_xclient() {
+    let (server, io) = start(config(), false).await;
+    let mut io = greeted(io).await;
+    let heard = say(&mut io, "EHLO proxy.example\r\n", "250 ").await;
+    assert!(heard.contains("250 XCLIENT NAME ADDR PORT "), "{heard}");
+    say(&mut io, "XCLIENT ADDR=IPV6:2001:db8::7 PORT=9\r\n", "220").await;
+    say(&mut io, &format!("EHLO a.example\r\n{MAIL}DATA\r\n"), "354").await;
+    say(&mut io, "Subject: x\r\n\r\n.\r\nQUIT\r\n", "221").await;
+    closed(&mut io).await;
+    server.task.await.unwrap().unwrap();
+    let seen = server.seen.lock().unwrap();
+    let [(client, _)] = seen.texts.as_slice() else {
+        panic!("{} texts", seen.texts.len())
+    };
+    assert_eq!(client.remote.to_string(), "[2001:db8::7]:9");
+    assert_eq!(seen.restarts, 1);
 }
 
 #[tokio::test]
@@ -303,7 +377,7 @@ async fn a_client_that_says_nothing_is_told_421() {
 
 /// Sends a byte a minute until the server says 421 and closes.
 async fn dribble(io: TcpStream, before: &str, last: &str) {
-    let mut io = talk(io);
+    let mut io = greeted(io).await;
     say(&mut io, before, last).await;
     tokio::time::pause();
     let mut heard = String::new();
@@ -341,7 +415,7 @@ async fn a_text_that_comes_byte_by_byte_is_cut_off() {
 #[tokio::test]
 async fn a_text_that_stops_coming_is_forgotten() {
     let (server, io) = start(config(), false).await;
-    let mut io = talk(io);
+    let mut io = greeted(io).await;
     say(&mut io, "EHLO x.example\r\n", "250 ").await;
     say(&mut io, &format!("{MAIL}DATA\r\n"), "354").await;
     io.write_all(b"Subject: x\r\n\r\nhalf").await.unwrap();
@@ -356,18 +430,18 @@ async fn a_text_that_stops_coming_is_forgotten() {
 #[tokio::test]
 async fn a_client_that_never_finishes_the_handshake_is_given_up() {
     let (server, io) = start(config(), false).await;
-    let mut io = talk(io);
+    let mut io = greeted(io).await;
     say(&mut io, "EHLO x.example\r\n", "250 ").await;
     say(&mut io, "STARTTLS\r\n", "220 2").await;
     tokio::time::pause();
     let error = server.task.await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert_eq!(error.handshake(), Some(HandshakeFailure::Timeout));
 }
 
 #[tokio::test]
 async fn a_client_that_leaves_amid_a_text_leaves_nothing() {
     let (server, io) = start(config(), false).await;
-    let mut io = talk(io);
+    let mut io = greeted(io).await;
     say(&mut io, "EHLO x.example\r\n", "250 ").await;
     say(&mut io, &format!("{MAIL}DATA\r\n"), "354").await;
     io.write_all(b"Subject: x\r\n\r\nhalf\r\n").await.unwrap();
@@ -392,7 +466,7 @@ async fn an_idle_session_ends_with_the_server() {
 #[tokio::test]
 async fn a_text_that_is_coming_is_taken_before_the_server_ends() {
     let (server, io) = start(config(), false).await;
-    let mut io = talk(io);
+    let mut io = greeted(io).await;
     say(&mut io, "EHLO x.example\r\n", "250 ").await;
     say(&mut io, &format!("{MAIL}DATA\r\n"), "354").await;
     server.shutdown.send(true).unwrap();
@@ -406,7 +480,7 @@ async fn a_text_that_is_coming_is_taken_before_the_server_ends() {
 #[tokio::test]
 async fn a_text_refused_halfway_is_read_to_its_end() {
     let (server, io) = start(config(), false).await;
-    let mut io = talk(io);
+    let mut io = greeted(io).await;
     say(&mut io, "EHLO x.example\r\n", "250 ").await;
     say(&mut io, &format!("{MAIL}DATA\r\n"), "354").await;
     let line = format!("{}\r\n", "x".repeat(998));
@@ -434,6 +508,7 @@ async fn a_text_refused_halfway_is_read_to_its_end() {
 #[tokio::test]
 async fn a_client_that_does_not_read_is_given_up() {
     let (server, io) = start(config(), false).await;
+    io.readable().await.unwrap();
     // More replies than the buffers of the sockets have room for. In the end neither side can
     // write.
     let help = "HELP\r\n".repeat(1000);
@@ -446,6 +521,8 @@ async fn a_client_that_does_not_read_is_given_up() {
         tokio::task::yield_now().await;
     }
     tokio::time::pause();
-    let error = server.task.await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    match server.task.await.unwrap().unwrap_err() {
+        ServeError::Connection(error) => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
+        other => panic!("{other}"),
+    }
 }

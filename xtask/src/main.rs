@@ -24,6 +24,7 @@ mod duration;
 mod events;
 mod examples;
 mod fuzz;
+mod haproxy;
 mod hooks_sink;
 mod http;
 mod keys;

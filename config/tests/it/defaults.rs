@@ -204,7 +204,8 @@ fn defaults_of_listeners() {
         (TlsVersion::Tls12, true)
     );
     assert!(tls.host_keys.is_empty());
-    assert!(listener.smtp.tls_tickets && !listener.submissions.on_https);
+    assert!(!listener.smtp.tls_tickets && !listener.submissions.on_https);
+    assert!(listener.proxy_from.is_empty() && listener.xclient_from.is_empty());
     let CertificateSource::Files(files) = &tls.source else {
         panic!("{tls:?}");
     };

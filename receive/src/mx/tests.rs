@@ -146,6 +146,7 @@ fn client(remote: &str) -> Client {
         esmtp: true,
         tls: None,
         login: None,
+        xclient: false,
     }
 }
 

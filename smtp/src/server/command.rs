@@ -1,5 +1,6 @@
 //! Command lines: verbs, paths and parameters (RFC 5321 §4.1.1).
 
+use super::xclient::Xclient;
 use crate::{
     Address, AddressError, BodyType, EnhancedCode, ForwardPath, Notify, Reply, ReplyCode, Ret,
     ReversePath, params::xtext,
@@ -58,6 +59,8 @@ pub(crate) enum Command {
         mechanism: String,
         initial: Option<String>,
     },
+    /// A peer tells for which client it speaks.
+    Xclient(Box<Xclient>),
     /// The first line of an HTTP request. Somebody misuses a browser to send mail.
     Http,
 }
@@ -79,11 +82,12 @@ pub(crate) struct Offered {
     pub(crate) dsn: bool,
     pub(crate) require_tls: RequireTls,
     pub(crate) binary_mime: bool,
+    pub(crate) xclient: bool,
     pub(crate) max_size: u64,
 }
 
 /// The refusal of wrong parameters.
-fn wrong(text: impl Into<std::borrow::Cow<'static, str>>) -> Reply {
+pub(super) fn wrong(text: impl Into<std::borrow::Cow<'static, str>>) -> Reply {
     Reply::new(
         ReplyCode::PARAMETER_ERROR,
         Some(EnhancedCode::INVALID_ARGUMENTS),
@@ -119,9 +123,15 @@ pub(crate) fn parse(line: &str, offered: Offered) -> Result<Command, Reply> {
         "QUIT" => no_parameters(rest, Command::Quit),
         "STARTTLS" => no_parameters(rest, Command::StartTls),
         "AUTH" => auth(rest),
-        "GET" | "POST" | "PUT" | "HEAD" | "OPTIONS" | "CONNECT" if rest.contains("HTTP/") => {
-            Ok(Command::Http)
+        "XCLIENT" if offered.xclient => {
+            Xclient::parse(rest).map(|told| Command::Xclient(Box::new(told)))
         }
+        "XCLIENT" => Err(Reply::fixed(
+            ReplyCode::MAILBOX_UNAVAILABLE,
+            Some(EnhancedCode::SECURITY),
+            "you may not speak for other clients",
+        )),
+        verb if is_http_method(verb) && rest.contains("HTTP/") => Ok(Command::Http),
         _ => Err(Reply::fixed(
             ReplyCode::SYNTAX_ERROR,
             Some(EnhancedCode::INVALID_COMMAND),
@@ -130,10 +140,18 @@ pub(crate) fn parse(line: &str, offered: Offered) -> Result<Command, Reply> {
     }
 }
 
+/// The word is a method of HTTP that browsers and their attackers use.
+pub(super) fn is_http_method(word: &str) -> bool {
+    matches!(
+        word,
+        "GET" | "POST" | "PUT" | "HEAD" | "OPTIONS" | "CONNECT"
+    )
+}
+
 /// The name in EHLO, as it may stand in a Received field. Many real clients give neither a domain
 /// nor an address literal: the name of a computer, perhaps with spaces or in a charset of its own.
 /// RFC 5321 §4.1.4 forbids to refuse mail for that. So each other character becomes a `?`.
-fn client_name(rest: &str) -> Result<String, Reply> {
+pub(super) fn client_name(rest: &str) -> Result<String, Reply> {
     let name = rest.trim();
     if name.is_empty() || name.len() > 255 {
         return Err(wrong("give your domain name or address literal"));
@@ -402,6 +420,7 @@ mod tests {
         dsn: true,
         require_tls: RequireTls::Offered,
         binary_mime: true,
+        xclient: true,
         max_size: 1000,
     };
 

@@ -13,8 +13,8 @@
 //! While a question is open the session looks at no further input. So pipelining (RFC 2920) needs
 //! no care: replies gather, and leave in one write.
 //!
-//! The files `opening`, `auth`, `transaction` and `data` have the commands. Each takes the state,
-//! or a part of it, by value, and gives the next one.
+//! The files `opening`, `xclient`, `auth`, `transaction` and `data` have the commands. Each takes the
+//! state, or a part of it, by value, and gives the next one.
 //!
 //! Absent on purpose: ETRN, EXPN, TURN.
 
@@ -27,6 +27,7 @@ use super::{
     config::SessionConfig,
     handler::{Client, Login, Transaction},
     line::{self, LineError},
+    opening::is_tls,
     state::{Chunk, Stage, State},
 };
 use crate::{EnhancedCode, Reply, ReplyCode};
@@ -82,6 +83,8 @@ pub enum Output<'a> {
     Text(Bytes),
     /// Forget the text that came so far: its transaction is over.
     Reset,
+    /// Forget the client: another one took its place.
+    Restart,
     /// Make the TLS handshake, then call [`Session::tls_started`].
     StartTls,
     /// Close the connection.
@@ -104,7 +107,8 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub struct Session {
     pub(super) config: Arc<SessionConfig>,
-    pub(super) client: Client,
+    /// In a box, so that its moves from future to future cost no memory in each of them.
+    pub(super) client: Box<Client>,
     state: State,
     pub(super) input: BytesMut,
     output: BytesMut,
@@ -116,6 +120,8 @@ pub struct Session {
     errors: u32,
     /// The policy has to forget a message.
     reset: bool,
+    /// The policy has to forget the client.
+    restart: bool,
 }
 
 impl Session {
@@ -123,17 +129,17 @@ impl Session {
     #[must_use]
     pub fn new(
         config: Arc<SessionConfig>,
-        client: Client,
+        client: impl Into<Box<Client>>,
         implicit_tls: bool,
         now: Instant,
     ) -> Self {
         Self {
             config,
-            client,
+            client: client.into(),
             state: if implicit_tls {
                 State::ExpectTls { greeted: false }
             } else {
-                State::AwaitGreeting
+                State::AwaitGreeting { anew: false }
             },
             input: BytesMut::new(),
             output: BytesMut::new(),
@@ -141,6 +147,7 @@ impl Session {
             messages: 0,
             errors: 0,
             reset: false,
+            restart: false,
         }
     }
 
@@ -194,6 +201,9 @@ impl Session {
             if std::mem::take(&mut self.reset) {
                 return Some(Output::Reset);
             }
+            if std::mem::take(&mut self.restart) {
+                return Some(Output::Restart);
+            }
             match self.change(Self::step) {
                 Next::Again => {}
                 Next::Text(text) => return Some(Output::Text(text)),
@@ -219,7 +229,7 @@ impl Session {
     /// The question that is open.
     const fn question(&self) -> Option<Question<'_>> {
         match &self.state {
-            State::AwaitGreeting => Some(Question::Greeting),
+            State::AwaitGreeting { .. } => Some(Question::Greeting),
             State::AwaitLogin(login) => Some(Question::Login(login)),
             State::AwaitMail(mail) => Some(Question::Mail(mail)),
             State::AwaitRcpt(transaction, rcpt) => Some(Question::Rcpt(transaction, rcpt)),
@@ -244,8 +254,10 @@ impl Session {
             Answer::Accept => None,
         };
         match (state, answer) {
-            (State::AwaitGreeting, Answer::Accept) => self.greet(),
-            (State::AwaitGreeting, Answer::Reply(reply)) => self.refuse_and_close(&reply, None),
+            (State::AwaitGreeting { anew }, Answer::Accept) => self.greet(anew),
+            (State::AwaitGreeting { .. }, Answer::Reply(reply)) => {
+                self.refuse_and_close(&reply, None)
+            }
             (State::AwaitLogin(login), Answer::Accept) => self.accept_login(login),
             (State::AwaitMail(mail), Answer::Accept) => self.accept_mail(mail),
             (State::AwaitLogin(_) | State::AwaitMail(_), Answer::Reply(reply)) => {
@@ -304,7 +316,7 @@ impl Session {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let wait = match &self.state {
-            State::AwaitGreeting
+            State::AwaitGreeting { .. }
             | State::AwaitLogin(_)
             | State::AwaitMail(_)
             | State::AwaitRcpt(..)
@@ -381,7 +393,7 @@ impl Session {
                 self.expect_chunk_end(stage, chunk, reply, started)
             }
             State::ExpectTls { .. } | State::Closing => (state, Next::Wait),
-            State::AwaitGreeting
+            State::AwaitGreeting { .. }
             | State::AwaitLogin(_)
             | State::AwaitMail(_)
             | State::AwaitRcpt(..)
@@ -392,6 +404,9 @@ impl Session {
     }
 
     fn expect_command(&mut self, stage: Stage) -> (State, Next) {
+        if is_tls(&self.input) {
+            return (self.close_foreign(), Next::Again);
+        }
         let line = match line::take(&mut self.input, COMMAND_MAX) {
             Ok(Some(line)) => line,
             Ok(None) => return (State::ExpectCommand(stage), Next::Wait),
@@ -405,6 +420,7 @@ impl Session {
                 (true, Some(_)) => RequireTls::Offered,
             },
             binary_mime: self.config.binary_mime,
+            xclient: self.client.xclient,
             max_size: self.config.max_message_size,
         };
         let command = match line::text(&line, COMMAND_MAX) {
@@ -438,6 +454,7 @@ impl Session {
             Command::Auth { mechanism, initial } => {
                 return self.auth(&mechanism, initial.as_deref(), stage);
             }
+            Command::Xclient(told) => return self.xclient(*told, stage),
             Command::Rset => {
                 let reply = done(ReplyCode::OK, EnhancedCode::OK, "reset");
                 return self.say(&reply, State::ExpectCommand(Stage::Idle));
@@ -450,11 +467,7 @@ impl Session {
             Command::Quit => {
                 return self.close(&done(ReplyCode::CLOSING, EnhancedCode::OK, "bye"));
             }
-            Command::Http => {
-                let (code, enhanced) = (ReplyCode::UNAVAILABLE, EnhancedCode::SECURITY_TRANSIENT);
-                let reply = done(code, enhanced, "this is a mail server");
-                return self.refuse_and_close(&reply, stage.transaction());
-            }
+            Command::Http => return self.close_foreign(),
             Command::Noop => done(ReplyCode::OK, EnhancedCode::OK, "ok"),
             Command::Help => done(ReplyCode::HELP, EnhancedCode::OK, "see RFC 5321"),
             Command::Vrfy => done(
@@ -464,6 +477,12 @@ impl Session {
             ),
         };
         self.say(&reply, State::ExpectCommand(stage))
+    }
+
+    /// Another client took the place of the one so far. Its session has all limits for itself.
+    pub(super) const fn begin_anew(&mut self) {
+        (self.messages, self.errors) = (0, 0);
+        self.restart = true;
     }
 
     /// Writes a reply, in UTF-8 if the client asked for that (RFC 6531 §3.7.4.1).

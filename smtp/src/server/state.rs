@@ -18,8 +18,8 @@ use crate::{Address, Reply};
 pub(super) enum State {
     /// The TLS handshake. It comes before the greeting or after STARTTLS.
     ExpectTls { greeted: bool },
-    /// The verdict on the connection.
-    AwaitGreeting,
+    /// The verdict on the client. `anew`: it took the place of another one.
+    AwaitGreeting { anew: bool },
     /// A command.
     ExpectCommand(Stage),
     /// The next line of an authentication exchange.
@@ -90,7 +90,7 @@ impl State {
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::ExpectTls { .. } => "ExpectTls",
-            Self::AwaitGreeting => "AwaitGreeting",
+            Self::AwaitGreeting { .. } => "AwaitGreeting",
             Self::ExpectCommand(Stage::Idle) => "ExpectCommand",
             Self::ExpectCommand(Stage::Envelope(_)) => "ExpectCommand in a transaction",
             Self::ExpectCommand(Stage::Chunks(..)) => "ExpectCommand between chunks",
@@ -119,7 +119,7 @@ impl State {
             | Self::ExpectChunk(transaction, ..)
             | Self::AwaitEnd(transaction) => Some(transaction),
             Self::ExpectTls { .. }
-            | Self::AwaitGreeting
+            | Self::AwaitGreeting { .. }
             | Self::ExpectAuthLine(_)
             | Self::AwaitLogin(_)
             | Self::AwaitMail(_)

@@ -65,7 +65,8 @@ fn run(options: u8, bytes: &[u8], step: usize) -> Outcome {
     };
     let now = Instant::now();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 25));
-    let client = Client::new(SessionId(1), address, address);
+    let mut client = Client::new(SessionId(1), address, address);
+    client.xclient = bit(3);
     let mut session = Session::new(Arc::new(config), client, bit(5), now);
     let mut outcome = Outcome::default();
     let mut text = Vec::new();
@@ -106,6 +107,13 @@ fn run(options: u8, bytes: &[u8], step: usize) -> Outcome {
             }
             Some(Output::Reset) => {
                 text.clear();
+                continue;
+            }
+            Some(Output::Restart) => {
+                assert!(
+                    bit(3),
+                    "another client took the place of one that may not say so"
+                );
                 continue;
             }
             Some(Output::StartTls) => {

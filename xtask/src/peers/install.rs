@@ -20,6 +20,7 @@ const PACKAGES: &[&str] = &[
     "golang-go",
     "knot",
     "knot-dnsutils",
+    "haproxy",
 ];
 /// The programs that the checks run. Python is expected to be there.
 const PROGRAMS: &[&str] = &[
@@ -30,6 +31,7 @@ const PROGRAMS: &[&str] = &[
     "go",
     "knotd",
     "kdig",
+    "haproxy",
 ];
 
 /// Installs the missing mail programs, if this is Debian and we are root.

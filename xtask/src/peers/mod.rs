@@ -19,6 +19,7 @@ use install::{install, perl_has_tls};
 use localserve::Localserve;
 
 use crate::examples;
+use crate::haproxy;
 use crate::knot;
 use crate::postfix;
 use crate::programs::present;
@@ -104,6 +105,16 @@ pub(crate) fn run(steps: &mut Steps, require: bool) {
             return Ok(Done::Skipped(format!("{error:#}")));
         }
         returned::check()?;
+        Ok(Done::Passed)
+    });
+    steps.step("HAProxy and swaks tell the addresses of clients", || {
+        for name in ["haproxy", "swaks"] {
+            if !present(name) {
+                ensure!(!require, "{name} is not installed");
+                return Ok(Done::Skipped(format!("{name} is not installed")));
+            }
+        }
+        haproxy::check()?;
         Ok(Done::Passed)
     });
     steps.step("dns publish writes to Knot DNS", || {
