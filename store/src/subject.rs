@@ -328,6 +328,7 @@ subjects! {
     15 acme Acme,
     16 stops Stops,
     17 principals Principals,
+    21 srs Srs,
 }
 
 #[cfg(test)]
@@ -392,6 +393,7 @@ mod tests {
                 "credentials Credentials(Amend(",
                 "acme Acme(SetAccount(",
                 "acme Acme(SetCertificate(",
+                "srs Srs(Keep(",
             ]
         );
     }
@@ -407,7 +409,7 @@ mod tests {
         let (op, _) = unit::Op::accept(accept);
         assert_eq!(op.changes(), 1001);
         let messages: Vec<_> = (0..3)
-            .filter_map(|_| samples::message(&["a@x.example"; 5]).queue)
+            .flat_map(|_| samples::message(&["a@x.example"; 5]).queue)
             .collect();
         let once = None;
         assert_eq!(unit::Op::AcceptAll { messages, once }.changes(), 15);

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use self::older::OpV1;
+use self::older::{OpV1, OpV2};
 pub use self::record::*;
 #[cfg(any(test, feature = "memory"))]
 use super::ModelState;
@@ -61,7 +61,7 @@ pub(crate) enum Op {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Unit {
     text: Option<OpText>,
-    queue: Option<NewMessage>,
+    queue: Vec<NewMessage>,
     mails: Vec<NewMail>,
     hooks: Vec<NewHook>,
     notes: Vec<Note>,
@@ -104,6 +104,7 @@ impl Op {
             outcome,
             delay_told,
             text,
+            queue,
             mails,
             hooks,
             suppress,
@@ -111,6 +112,7 @@ impl Op {
         } = settle;
         let unit = Unit {
             text: text.as_ref().map(OpText::of),
+            queue,
             mails,
             hooks,
             suppress,
@@ -134,19 +136,21 @@ impl Op {
     /// The messages that it queues.
     pub(crate) fn messages(&self) -> &[NewMessage] {
         match self {
-            Self::Accept(unit) => unit.queue.as_slice(),
+            Self::Accept(unit) | Self::Settle { unit, .. } => &unit.queue,
             Self::AcceptAll { messages, .. } => messages,
-            Self::Settle { .. } | Self::Start => &[],
+            Self::Start => &[],
         }
     }
 }
 
 impl Operations for Op {
-    const VERSION: u8 = 2;
+    /// Version 3 has any number of messages in a unit, and their origin.
+    const VERSION: u8 = 3;
 
     fn older(version: u8, bytes: &[u8]) -> Result<Self, Unreadable> {
         match version {
             1 => exactly(bytes).map(|old: OpV1| old.into()),
+            2 => exactly(bytes).map(|old: OpV2| old.into()),
             _ => Err(Unreadable::Older(version)),
         }
     }
@@ -251,7 +255,7 @@ impl State {
         unit: Unit,
         place: Option<TextPlace>,
     ) -> Result<Result<Accepted, StoreError>, Fault> {
-        if let Some(error) = self.check_new(unit.once.as_deref(), unit.queue.as_slice())? {
+        if let Some(error) = self.check_new(unit.once.as_deref(), &unit.queue)? {
             self.drop_text(unit.text);
             return Ok(Err(error));
         }
@@ -274,8 +278,12 @@ impl State {
             }
         }
         let mut accepted = Accepted::default();
-        if let Some(message) = unit.queue {
-            accepted.queue = self.add_message(message, new)?;
+        for message in unit.queue {
+            let text = message.text;
+            accepted.queue.extend(self.add_message(message, new)?);
+            if let TextSource::Existing(text) = text {
+                self.unstage(text)?;
+            }
         }
         let mails = unit.mails.into_iter().map(|mail| {
             let text = mail.text.resolve(new);
@@ -426,7 +434,7 @@ impl Store {
 pub(crate) fn samples() -> Vec<Op> {
     use crate::tests::samples;
     let queued = samples::message(&["x@a.example"]);
-    let message = queued.queue.clone().into_iter().collect();
+    let message = queued.queue.clone();
     let (accept, _) = Op::accept(queued);
     let settle = Op::Settle {
         id: QueueId(1),

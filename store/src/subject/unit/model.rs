@@ -2,8 +2,8 @@
 
 use super::{Accepted, Op, TextSource, Unit};
 use crate::{
-    MailId, NewEvent, NewHook, NewHookKind, NewMessage, NewSuppression, NewText, Once, StoreError,
-    TextId,
+    MailId, NewEvent, NewHook, NewHookKind, NewMessage, NewSuppression, NewText, Once, QueueId,
+    StoreError, TextId,
     subject::{Applied, ModelPart, ModelState},
 };
 
@@ -35,11 +35,13 @@ impl ModelState {
                 let Some(queued) = self.queue.to_settle(id, fence, party) else {
                     return Applied::Flag(false);
                 };
+                let mut unit = unit;
                 let old = queued.text;
                 let new = match self.bring(text, &unit) {
                     Ok(new) => new,
                     Err(error) => return Applied::Refused(error),
                 };
+                self.add_queue(&mut unit, new);
                 self.add_rest(unit, new);
                 self.queue.settle(queued, attempt, outcome, delay_told);
                 self.drop_unused(old);
@@ -64,14 +66,12 @@ impl ModelState {
 
     fn accept(&mut self, mut unit: Unit, text: Option<NewText>) -> Result<Accepted, StoreError> {
         self.check_once(unit.once.as_deref())?;
-        if let Some(message) = &unit.queue {
+        for message in &unit.queue {
             self.queue.check_from_ids(message)?;
         }
         let new = self.bring(text, &unit)?;
         let mut accepted = Accepted::default();
-        if let Some(message) = unit.queue.take() {
-            accepted.queue = self.add_message(message, new);
-        }
+        accepted.queue = self.add_queue(&mut unit, new);
         let once = unit.once.take();
         accepted.mails = self.add_rest(unit, new);
         self.drop_unused(new);
@@ -125,7 +125,7 @@ impl ModelState {
                 self.check_text(TextSource::Existing(mail.text))?;
             }
         }
-        if let Some(message) = &unit.queue {
+        for message in &unit.queue {
             self.check_text(message.text)?;
         }
         for mail in &unit.mails {
@@ -137,7 +137,18 @@ impl ModelState {
         }
     }
 
-    /// Adds all parts of a unit but its message.
+    /// Adds the messages of a unit.
+    fn add_queue(&mut self, unit: &mut Unit, new: TextId) -> Vec<QueueId> {
+        let mut ids = Vec::new();
+        for message in std::mem::take(&mut unit.queue) {
+            let text = message.text.resolve(new);
+            ids.extend(self.add_message(message, new));
+            self.texts.staged.remove(&text);
+        }
+        ids
+    }
+
+    /// Adds all parts of a unit but its messages.
     fn add_rest(&mut self, unit: Unit, new: TextId) -> Vec<MailId> {
         let mut mails = Vec::new();
         for mail in unit.mails {

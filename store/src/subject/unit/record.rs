@@ -33,8 +33,8 @@ pub enum TextSource {
 pub struct Accept {
     /// A new text. None if no record of the unit refers to one.
     pub text: Option<NewText>,
-    /// A message to be sent.
-    pub queue: Option<NewMessage>,
+    /// Messages to be sent. A staged text that one of them refers to is staged no more.
+    pub queue: Vec<NewMessage>,
     /// Mail for mailboxes.
     pub mails: Vec<NewMail>,
     /// Calls of webhooks.
@@ -108,6 +108,8 @@ pub struct Settle {
     pub delay_told: bool,
     /// A new text: that of a DSN.
     pub text: Option<NewText>,
+    /// Messages to be sent: a DSN to a sender elsewhere.
+    pub queue: Vec<NewMessage>,
     /// Mail that the result causes: a DSN, or the delivery of localserve.
     pub mails: Vec<NewMail>,
     /// Calls of webhooks that tell of the result.
@@ -151,36 +153,27 @@ pub enum Outcome {
 impl Accept {
     /// Checks that the parts refer to each other as they should.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
-        if self
-            .queue
-            .as_ref()
-            .is_some_and(|message| message.recipients.is_empty())
-        {
-            return Err(StoreError::Invalid("a message without recipients"));
-        }
-        let queued = self.queue.iter().map(|message| message.text);
-        check(self.text.as_ref(), queued, &self.mails, &self.hooks)
+        check(self.text.as_ref(), &self.queue, &self.mails, &self.hooks)
     }
 }
 
 impl Settle {
     /// Checks the same.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
-        check(
-            self.text.as_ref(),
-            std::iter::empty(),
-            &self.mails,
-            &self.hooks,
-        )
+        check(self.text.as_ref(), &self.queue, &self.mails, &self.hooks)
     }
 }
 
 fn check(
     text: Option<&NewText>,
-    queued: impl Iterator<Item = TextSource>,
+    queued: &[NewMessage],
     mails: &[NewMail],
     hooks: &[NewHook],
 ) -> Result<(), StoreError> {
+    if queued.iter().any(|message| message.recipients.is_empty()) {
+        return Err(StoreError::Invalid("a message without recipients"));
+    }
+    let queued = queued.iter().map(|message| message.text);
     let mut sources = queued.chain(mails.iter().map(|mail| mail.text));
     if text.is_none() && sources.any(|source| source == TextSource::New) {
         return Err(StoreError::Invalid(
