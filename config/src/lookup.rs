@@ -57,6 +57,9 @@ pub enum Target<'a> {
         account: &'a Account,
         /// The destination that matched.
         destination: &'a Destination,
+        /// The key of the destination. None if the account has no such destination: for mail to the
+        /// postmaster, and for reports.
+        key: Option<&'a DestinationAddress>,
         /// Why the account gets the mail.
         by: Match,
     },
@@ -376,6 +379,7 @@ impl Dynamic {
                 name,
                 account,
                 destination: &self.index.postmaster_destination,
+                key: None,
                 by: Match::Postmaster,
             },
         })
@@ -405,6 +409,7 @@ impl Dynamic {
                     name,
                     account,
                     destination,
+                    key: None,
                     by: Match::Report,
                 })
             }
@@ -422,10 +427,12 @@ impl Dynamic {
 
     fn target(&self, account: &str, key: &DestinationAddress, by: Match) -> Option<Target<'_>> {
         let (name, account) = self.accounts.get_key_value(account)?;
+        let (key, destination) = account.destinations.get_key_value(key)?;
         Some(Target::Account {
             name,
             account,
-            destination: account.destinations.get(key)?,
+            destination,
+            key: Some(key),
             by,
         })
     }
@@ -443,6 +450,7 @@ impl Dynamic {
                 name,
                 account,
                 destination: &reports.destination,
+                key: None,
                 by: Match::Report,
             },
         })

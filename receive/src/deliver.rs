@@ -1,11 +1,16 @@
-//! Delivery to mailboxes: the meaning of an address, and the records of a message that came in.
+//! The records of a message that came in: mail for the mailboxes of accounts.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write,
+};
 
-use postrider_config::{Alias, Destination, Dynamic, Found, Target};
-use postrider_queue::{Arrived, READ_MAX, ReturnEffects, header::Header};
+use postrider_queue::{
+    Arrived, READ_MAX, ReturnEffects,
+    header::{self, Header, Received},
+};
 use postrider_smtp::{
-    Address, ForwardPath, Host, LocalPart, ReversePath,
+    Address, ReversePath,
     bounce::{self, Reading},
     server::{Client, Transaction},
 };
@@ -16,119 +21,38 @@ use tracing::{debug, warn};
 use crate::{
     SessionContext,
     checks::results::AuthenticationResults,
-    decide::Policy,
-    facts::{Facts, Mailbox, RecipientFacts, Resolution},
+    decide::{Delivery, Outcome, Suspicion},
+    facts::{Facts, RecipientFacts, Target},
     intake::ReceivedText,
     work::long_work,
 };
 
-/// The mailbox of a destination without a configured mailbox.
-const INBOX: &str = "Inbox";
-
-/// Looks up the meaning of a recipient address. `from` is the reverse-path; a list that is not
-/// public compares it with its members.
-#[must_use]
-pub fn resolve(policy: &Policy<'_>, from: &ReversePath, path: &ForwardPath) -> Resolution {
-    let config = policy.config;
-    let address = match path {
-        ForwardPath::Mailbox(address) => address,
-        ForwardPath::Postmaster => {
-            let postmaster = &policy.statics.postmaster;
-            return Resolution::Mailboxes(vec![Mailbox {
-                account: postmaster.account.clone(),
-                mailbox: postmaster.mailbox.clone(),
-            }]);
-        }
-    };
-    match config.lookup(address) {
-        Some(found) => resolve_found(config, from, &found),
-        None if policy.simulate => Resolution::Mailboxes(any_mailbox(config)),
-        None if config.is_local(&address.host) => Resolution::UnknownLocalPart,
-        None => Resolution::NotLocal,
-    }
-}
-
-fn resolve_found(config: &Dynamic, from: &ReversePath, found: &Found<'_>) -> Resolution {
-    if found.disabled() {
-        return Resolution::DisabledDomain;
-    }
-    match found.target {
-        Target::Account {
-            name, destination, ..
-        } => match &destination.smtp_error {
-            Some(error) => Resolution::Refusing {
-                code: error.code,
-                text: error.text.clone(),
-            },
-            None => Resolution::Mailboxes(vec![mailbox(name, destination)]),
-        },
-        Target::Alias { alias, .. } => resolve_list(config, from, alias),
-    }
-}
-
-fn mailbox(account: &str, destination: &Destination) -> Mailbox {
-    let mailbox = match destination.mailbox.as_str() {
-        "" => INBOX,
-        mailbox => mailbox,
-    };
-    Mailbox {
-        account: account.to_owned(),
-        mailbox: mailbox.to_owned(),
-    }
-}
-
-/// The inbox of the first account: localserve takes any recipient.
-fn any_mailbox(config: &Dynamic) -> Vec<Mailbox> {
-    let account = config.accounts.keys().next();
-    account
-        .map(|account| mailbox(account, &Destination::default()))
-        .into_iter()
-        .collect()
-}
-
-/// A list that is not public takes mail of its members only, as far as the reverse-path tells.
-fn resolve_list(config: &Dynamic, from: &ReversePath, alias: &Alias) -> Resolution {
-    fn account_of<'a>(config: &'a Dynamic, address: &'a Address) -> Option<&'a str> {
-        config.lookup(address)?.account()
-    }
-    let is_member = |sender: &str| {
-        alias
-            .addresses
-            .iter()
-            .any(|member| account_of(config, member) == Some(sender))
-    };
-    let sender = from.address().and_then(|from| account_of(config, from));
-    let mailboxes = alias
-        .addresses
-        .iter()
-        .filter_map(|member| match config.lookup(member)?.target {
-            // A member that refuses mail does not keep the others from theirs.
-            Target::Account {
-                name, destination, ..
-            } => destination
-                .smtp_error
-                .is_none()
-                .then(|| mailbox(name, destination)),
-            Target::Alias { .. } => None,
-        })
-        .collect();
-    Resolution::List {
-        mailboxes,
-        sender_may_post: alias.post_public || sender.is_some_and(is_member),
-    }
-}
+/// The flag of mail that nobody has to look at.
+const SEEN: &str = "\\seen";
 
 /// A message that came in, complete, with the session that brought it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Incoming<'a> {
     pub(crate) client: &'a Client,
+    /// The host name of the listener.
+    pub(crate) hostname: &'a str,
     pub(crate) transaction: &'a Transaction,
     pub(crate) facts: &'a Facts,
     pub(crate) text: &'a ReceivedText,
-    /// The fields that stand before the text in each mailbox.
-    pub(crate) top: &'a Top,
-    /// Each account gets the message in its junk mailbox.
-    pub(crate) junk: bool,
+    /// What becomes of the message for each target.
+    pub(crate) deliveries: &'a [Delivery],
+}
+
+/// A mail that was made, for the log.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) account: String,
+    /// The recipient.
+    pub(crate) to: String,
+    /// Why it is in the junk mailbox. None if it is not.
+    pub(crate) junk: Option<Suspicion>,
+    /// The reply that refuses the mail. Empty if the account takes it.
+    pub(crate) refused: String,
 }
 
 impl Incoming<'_> {
@@ -148,6 +72,24 @@ impl Incoming<'_> {
             remote_ip: Some(self.client.remote.ip().to_canonical()),
         }
     }
+
+    /// The fields that stand in front of the text for a target: Return-Path and Received (RFC 5321
+    /// §4.4), the addresses that the message was delivered to, and the results of the checks (RFC
+    /// 8601 §4). `received` is the Received field.
+    fn top(&self, recipient: &RecipientFacts, delivery: &Delivery, received: &str) -> Top {
+        let mut fields = format!("Return-Path: <{}>\r\n", self.transaction.mail.reverse_path);
+        let target = recipient.targets().get(delivery.target);
+        let member = target.and_then(|target| target.member.as_ref());
+        for address in member.into_iter().chain([&recipient.address]) {
+            // Writing to a string does not fail.
+            let _ = write!(fields, "Delivered-To: {address}\r\n");
+        }
+        if let Some(results) = &self.facts.authentication {
+            fields.push_str(&results.field(self.hostname, delivery.differs.as_deref()));
+        }
+        fields.push_str(received);
+        Top::new(fields).unwrap_or_default()
+    }
 }
 
 impl SessionContext {
@@ -159,55 +101,81 @@ impl SessionContext {
     pub(crate) async fn mailbox_records(
         &self,
         incoming: Incoming<'_>,
-    ) -> Result<Accept, StoreError> {
+    ) -> Result<(Accept, Vec<Made>), StoreError> {
+        let config = self.dynamic();
+        let now = self.clock.now();
         let Incoming {
+            client,
+            hostname,
             transaction,
             facts,
             text,
-            top,
-            junk,
-            ..
+            deliveries,
         } = incoming;
-        let now = self.clock.now();
-        let config = self.dynamic();
-        let report = facts.header.as_ref().is_some_and(Header::is_report);
-        let validated_from = facts
-            .authentication
-            .as_ref()
-            .and_then(AuthenticationResults::validated_from);
+        let id = header::random_id(&mut rand::rng());
+        let received = Received::smtp(hostname, client, transaction, id, now).to_string();
         let arrival = incoming.arrival();
+        let report = facts.header.as_ref().is_some_and(Header::is_report);
+        let results = facts.authentication.as_ref();
+        let validated_from = results.and_then(AuthenticationResults::validated_from);
         let reverse_path = &transaction.mail.reverse_path;
-        let mut accept = Accept::default();
-        let mut effects = ReturnEffects::default();
         let reading = OnceCell::new();
+        let (mut accept, mut made) = (Accept::default(), Vec::new());
+        let mut effects = ReturnEffects::default();
         let mut seen = HashSet::new();
-        let recipients = transaction.recipients.iter().zip(&facts.recipients);
-        for (rcpt, resolved) in recipients {
-            let Some(rcpt_to) = self.recipient_address(&rcpt.forward_path) else {
+        let mut told: HashMap<(usize, &str), bool> = HashMap::new();
+        // Mail that an account takes comes first: it gets no second copy as refused mail.
+        let is_refused = |delivery: &&Delivery| matches!(delivery.outcome, Outcome::Rejects { .. });
+        let taken = deliveries.iter().filter(|delivery| !is_refused(delivery));
+        let refused = deliveries.iter().filter(is_refused);
+        for delivery in taken.chain(refused) {
+            let Some((recipient, target)) = of_delivery(facts, delivery) else {
                 continue;
             };
-            let mut reported: HashMap<&str, bool> = HashMap::new();
-            for target in RecipientFacts::mailboxes(resolved) {
-                // An account may have been removed since RCPT.
-                let Some(account) = config.accounts.get(&target.account) else {
-                    continue;
-                };
-                let mailbox = match junk {
-                    true => &account.junk_mailbox,
-                    false => &target.mailbox,
-                };
-                if !seen.insert((&target.account, mailbox)) {
-                    continue;
-                }
-                let index = u32::try_from(accept.mails.len()).unwrap_or(u32::MAX);
+            // An account may have been removed since the decision.
+            let Some(account) = config.accounts.get(&target.account) else {
+                continue;
+            };
+            let (mailbox, junk, refusal) = match &delivery.outcome {
+                Outcome::Mailbox { mailbox, junk } => (mailbox, *junk, None),
+                Outcome::Rejects { mailbox, refusal } => (mailbox, None, Some(refusal)),
+                Outcome::Refused(_) | Outcome::Skipped(_) => continue,
+            };
+            let account_name = target.account.as_str();
+            let has_some = || seen.iter().any(|(account, _)| *account == account_name);
+            if refusal.is_some() && has_some() || !seen.insert((account_name, mailbox)) {
+                continue;
+            }
+            let top = incoming.top(recipient, delivery, &received);
+            let mail = NewMail {
+                account: target.account.clone(),
+                mailbox: mailbox.clone(),
+                size: top.len() + text.size,
+                top,
+                text: TextSource::New,
+                received: now,
+                flags: refusal.map(|_| SEEN.to_owned()).into_iter().collect(),
+                dsn: report,
+                smtp: Some(arrival(&recipient.address)),
+            };
+            made.push(Made {
+                account: target.account.clone(),
+                to: recipient.address.unicode(),
+                junk,
+                refused: refusal
+                    .map(|refusal| refusal.reply().to_string())
+                    .unwrap_or_default(),
+            });
+            if refusal.is_none() {
                 let arrived = Arrived {
-                    account: &target.account,
+                    account: account_name,
                     reverse_path,
-                    rcpt_to: &rcpt_to,
+                    rcpt_to: &recipient.address,
                     report,
                     authenticated: validated_from,
                 };
-                let is_told = match reported.get(target.account.as_str()) {
+                let key = (delivery.recipient, account_name);
+                let is_told = match told.get(&key) {
                     Some(is_told) => *is_told,
                     None => {
                         let reading =
@@ -217,43 +185,21 @@ impl SessionContext {
                             .await?
                     }
                 };
-                reported.insert(&target.account, is_told);
-                let mail = NewMail {
-                    account: target.account.clone(),
-                    mailbox: mailbox.clone(),
-                    top: top.clone(),
-                    text: TextSource::New,
-                    size: top.len() + text.size,
-                    received: now,
-                    flags: Vec::new(),
-                    dsn: report,
-                    smtp: Some(arrival(&rcpt_to)),
-                };
+                told.insert(key, is_told);
                 // A report becomes an event of the message that it is about.
                 if !is_told {
+                    let index = u32::try_from(accept.mails.len()).unwrap_or(u32::MAX);
                     let hook = postrider_webhook::incoming(&mail, account, index);
                     accept.hooks.extend(hook);
                 }
-                accept.mails.push(mail);
             }
+            accept.mails.push(mail);
         }
         accept.notes = effects.notes;
         accept.hooks.extend(effects.hooks);
         accept.events = effects.events;
         accept.suppress = effects.suppress;
-        Ok(accept)
-    }
-
-    /// The address of a recipient. The bare `<postmaster>` stands for postmaster at our host name
-    /// (RFC 5321 §4.5.1).
-    fn recipient_address(&self, path: &ForwardPath) -> Option<Address> {
-        match path {
-            ForwardPath::Mailbox(address) => Some(address.clone()),
-            ForwardPath::Postmaster => Some(Address {
-                local: LocalPart::parse("postmaster").ok()?,
-                host: Host::Domain(self.statics.hostname.clone()),
-            }),
-        }
+        Ok((accept, made))
     }
 
     /// Reads a mail as a report about messages sent earlier. The beginning of the text is enough.
@@ -277,4 +223,13 @@ impl SessionContext {
         debug!(from = %reverse_path, kind, "mail read as a report");
         reading
     }
+}
+
+/// The recipient and the target of a delivery.
+fn of_delivery<'a>(
+    facts: &'a Facts,
+    delivery: &Delivery,
+) -> Option<(&'a RecipientFacts, &'a Target)> {
+    let recipient = facts.recipients.get(delivery.recipient)?;
+    Some((recipient, recipient.targets().get(delivery.target)?))
 }

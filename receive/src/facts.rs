@@ -4,7 +4,7 @@
 //! carry no opinion: a fact says that a domain is not ours, and the decision says that its mail is
 //! refused.
 
-use postrider_config::Account;
+use postrider_config::{Account, DestinationAddress};
 use postrider_queue::header::Header;
 use postrider_smtp::Address;
 
@@ -25,8 +25,6 @@ pub struct Facts {
     pub author: Option<Result<Author, AuthorFault>>,
     /// The results of the checks of an incoming message. None before the end of its text.
     pub authentication: Option<AuthenticationResults>,
-    /// The message is a report, and a recipient is the return address of a message that we sent.
-    pub answers_our_mail: bool,
 }
 
 impl Facts {
@@ -36,7 +34,6 @@ impl Facts {
         self.header = None;
         self.author = None;
         self.authentication = None;
-        self.answers_our_mail = false;
     }
 }
 
@@ -61,18 +58,35 @@ pub struct LoginFacts<'a> {
 }
 
 /// The facts of one recipient.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecipientFacts {
+    /// The address. The bare `<postmaster>` stands for postmaster at our host name (RFC 5321
+    /// §4.5.1).
+    pub address: Address,
     /// The meaning of the address in the configuration.
     pub resolution: Resolution,
+    /// The message is a report, and the address is the return address of a message that its account
+    /// sent. Known at the end of the text.
+    pub answers_our_mail: bool,
 }
 
 impl RecipientFacts {
-    /// The mailboxes that get the message; empty if the recipient was refused.
+    /// The facts that are known at RCPT.
     #[must_use]
-    pub fn mailboxes(&self) -> &[Mailbox] {
+    pub const fn new(address: Address, resolution: Resolution) -> Self {
+        Self {
+            address,
+            resolution,
+            answers_our_mail: false,
+        }
+    }
+
+    /// The targets of the recipient. Empty if the address is not ours.
+    #[must_use]
+    pub fn targets(&self) -> &[Target] {
         match &self.resolution {
-            Resolution::Mailboxes(mailboxes) | Resolution::List { mailboxes, .. } => mailboxes,
+            Resolution::Account(target) => std::slice::from_ref(target),
+            Resolution::List(targets) => targets,
             _ => &[],
         }
     }
@@ -81,22 +95,10 @@ impl RecipientFacts {
 /// The meaning of a recipient address in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// Mailboxes of one account.
-    Mailboxes(Vec<Mailbox>),
-    /// A mailing list.
-    List {
-        /// The mailboxes of the members that take mail.
-        mailboxes: Vec<Mailbox>,
-        /// The sender may post: the list is public, or the reverse-path belongs to a member.
-        sender_may_post: bool,
-    },
-    /// A destination that refuses mail with its own reply.
-    Refusing {
-        /// The configured SMTP reply code.
-        code: u16,
-        /// The configured text; empty: a default text.
-        text: String,
-    },
+    /// An account.
+    Account(Target),
+    /// A mailing list, with its members.
+    List(Vec<Target>),
     /// The domain is ours, and is disabled for now.
     DisabledDomain,
     /// The domain is ours, the local-part is not.
@@ -105,11 +107,20 @@ pub enum Resolution {
     NotLocal,
 }
 
-/// A mailbox of an account.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Mailbox {
+/// An account that gets mail for a recipient, with what it knows of the message. Each target has a
+/// verdict of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
     /// The name of the account.
     pub account: String,
-    /// The name of the mailbox, for example `Inbox`.
+    /// The destination of the account. None for mail that no destination is configured for: that of
+    /// the postmaster, and reports.
+    pub destination: Option<DestinationAddress>,
+    /// The mailbox for mail that no ruleset takes, for example `Inbox`.
     pub mailbox: String,
+    /// The account gets all mail for this address, at worst as junk: it is for the postmaster, or
+    /// for reports.
+    pub takes_all: bool,
+    /// The address of the account as a member of the list. None if the recipient is no list.
+    pub member: Option<Address>,
 }

@@ -6,15 +6,15 @@
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use postrider_queue::header::{self, Header, Received};
+use postrider_queue::header::Header;
 use postrider_smtp::{
     EnhancedCode, Reply, ReplyCode, ReversePath,
     server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
 };
-use postrider_store::{NewMail, StoreError, Top};
+use postrider_store::StoreError;
 use tracing::info;
 
 use crate::{
@@ -25,12 +25,13 @@ use crate::{
         questions::Questions,
         results::{AuthenticationResults, without_forged},
     },
-    decide::{Judged, Role, Stage, Suspicion, Verdict, decide, decide_end},
-    deliver::{Incoming, resolve},
-    facts::{Facts, LoginFacts, RecipientFacts},
+    decide::{Delivery, Role, Stage, Suspicion, Verdict, decide, decide_end},
+    deliver::Incoming,
+    facts::{Facts, LoginFacts},
     intake::{HeaderEdit, Intake},
     login::PasswordCheck,
     reply::{no_message_reply, store_reply},
+    resolve::resolve,
     work::long_work,
 };
 
@@ -65,62 +66,39 @@ impl MxSession {
         decide(stage, &self.facts, &self.context.policy(Role::Mx, &config))
     }
 
-    /// Decides about the whole message. Some: it goes to the junk mailboxes.
-    async fn judge(&mut self, transaction: &Transaction) -> Result<Option<Suspicion>, Reply> {
-        let answers = self.answers_our_mail(transaction).await;
-        self.facts.answers_our_mail = answers.map_err(|error| store_reply(&error))?;
-        let config = self.context.dynamic();
-        let policy = self.context.policy(Role::Mx, &config);
-        let Judged { verdict, differs } = decide_end(transaction, &self.facts, &policy);
-        let junk = match verdict {
-            Verdict::Accept => None,
-            Verdict::Junk(suspicion) => Some(suspicion),
-            Verdict::Refuse(refusal) => return Err(refusal.reply()),
-        };
-        if let Some(results) = &mut self.facts.authentication {
-            results.dmarc_override = differs.map(Cow::into_owned);
-        }
-        Ok(junk)
-    }
-
-    /// Whether the message is a report to the return address of a message that we sent. Only a
-    /// message that did not pass is looked up.
-    async fn answers_our_mail(&self, transaction: &Transaction) -> Result<bool, StoreError> {
+    /// Adds what is known of the recipients at the end of the text only.
+    async fn learn_of_recipients(&mut self, transaction: &Transaction) -> Result<(), StoreError> {
         let results = self.facts.authentication.as_ref();
         let dmarc = results.and_then(|results| results.dmarc.as_ref());
         let header = self.facts.header.as_ref();
         let is_report = transaction.mail.reverse_path == ReversePath::Null
             || header.is_some_and(Header::is_report);
+        // A message that passed is not refused.
         if !is_report || dmarc.is_none_or(|dmarc| dmarc.outcome == DmarcOutcome::Pass) {
-            return Ok(false);
+            return Ok(());
         }
         let config = self.context.dynamic();
-        for rcpt in &transaction.recipients {
-            if let Some(address) = rcpt.forward_path.address()
-                && self
-                    .context
-                    .queue
-                    .is_return_address(&config, address)
-                    .await?
-            {
-                return Ok(true);
-            }
+        let queue = &self.context.queue;
+        for recipient in &mut self.facts.recipients {
+            let answers = queue.is_return_address(&config, &recipient.address);
+            recipient.answers_our_mail = answers.await?;
         }
-        Ok(false)
+        Ok(())
     }
 
-    /// The trace fields for the top of each record: Return-Path and Received (RFC 5321 §4.4), and
-    /// the results of the checks between them (RFC 8601 §4).
-    fn trace(&self, client: &Client, transaction: &Transaction) -> Top {
-        let id = header::random_id(&mut rand::rng());
-        let now = self.context.clock.now();
-        let received = Received::smtp(&self.hostname, client, transaction, id, now);
-        let reverse_path = &transaction.mail.reverse_path;
-        let results = self.facts.authentication.as_ref();
-        let results = results.map(|results| results.field(&self.hostname));
-        let results = results.unwrap_or_default();
-        let fields = format!("Return-Path: <{reverse_path}>\r\n{results}{received}");
-        Top::new(fields).unwrap_or_default()
+    /// Decides for each recipient. At least one takes the message.
+    ///
+    /// # Errors
+    /// The refusal of all recipients.
+    fn decide_end(&self, transaction: &Transaction) -> Result<Vec<Delivery>, Reply> {
+        self.decide(Stage::End(transaction)).into_result()?;
+        let config = self.context.dynamic();
+        let policy = self.context.policy(Role::Mx, &config);
+        let decision = decide_end(transaction, &self.facts, &policy);
+        match decision.refusal {
+            Some(refusal) => Err(refusal.reply()),
+            None => Ok(decision.deliveries),
+        }
     }
 
     /// Stores the message. The reply is positive only when the message is durable.
@@ -139,36 +117,38 @@ impl MxSession {
             }
             None => AuthenticationResults::default(),
         });
-        let junk = self.judge(transaction).await?;
+        let learnt = self.learn_of_recipients(transaction).await;
+        learnt.map_err(|error| store_reply(&error))?;
+        let deliveries = self.decide_end(transaction)?;
         let incoming = Incoming {
             client,
+            hostname: &self.hostname,
             transaction,
             facts: &self.facts,
             text: &text,
-            top: &self.trace(client, transaction),
-            junk: junk.is_some(),
+            deliveries: &deliveries,
         };
-        let mut accept = self
+        let (mut accept, made) = self
             .context
             .mailbox_records(incoming)
             .await
             .map_err(|error| store_reply(&error))?;
         accept.text = Some(text.text);
-        let mailboxes: Vec<(String, String)> = accept.mails.iter().map(mailbox_of).collect();
         let accepted = self.context.store.accept(accept).await;
         let accepted = accepted.map_err(|error| store_reply(&error))?;
         let ids: Vec<String> = accepted.mails.iter().map(ToString::to_string).collect();
-        for (id, (account, to)) in ids.iter().zip(&mailboxes) {
+        for (id, made) in ids.iter().zip(&made) {
             info!(
                 session = %client.session,
                 remote = %client.remote,
                 mail = id,
-                account,
+                account = made.account,
                 from = %transaction.mail.reverse_path,
-                to,
+                to = made.to,
                 message_id = self.facts.header.as_ref().map_or("", Header::message_id),
                 size = text.size,
-                junk = junk.map_or("", Suspicion::as_str),
+                junk = made.junk.map_or("", Suspicion::as_str),
+                refused = made.refused,
                 "mail received"
             );
         }
@@ -179,12 +159,6 @@ impl MxSession {
             format!("delivered as {ids}"),
         ))
     }
-}
-
-/// The account of a mail and its recipient, for the log.
-fn mailbox_of(mail: &NewMail) -> (String, String) {
-    let to = mail.smtp.as_ref().map(|smtp| smtp.rcpt_to.unicode());
-    (mail.account.clone(), to.unwrap_or_default())
 }
 
 /// Adds the header section to the facts, without the fields that pretend to be ours, and decides
@@ -242,18 +216,10 @@ impl Handler for MxSession {
         Ok(())
     }
 
-    async fn rcpt(
-        &mut self,
-        _: &Client,
-        transaction: &Transaction,
-        rcpt: &RcptTo,
-    ) -> Result<(), Reply> {
+    async fn rcpt(&mut self, _: &Client, _: &Transaction, rcpt: &RcptTo) -> Result<(), Reply> {
         let config = self.context.dynamic();
         let policy = self.context.policy(Role::Mx, &config);
-        let from = &transaction.mail.reverse_path;
-        let recipient = RecipientFacts {
-            resolution: resolve(&policy, from, &rcpt.forward_path),
-        };
+        let recipient = resolve(&policy, &rcpt.forward_path);
         decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy).into_result()?;
         self.facts.recipients.push(recipient);
         Ok(())

@@ -26,6 +26,7 @@ use crate::{
     intake::{Intake, ReceivedText},
     login::Source,
     reply::{no_message_reply, store_reply},
+    resolve::address_of,
     work::long_work,
 };
 
@@ -262,9 +263,8 @@ impl Handler for SubmissionSession {
 
     async fn rcpt(&mut self, _: &Client, _: &Transaction, rcpt: &RcptTo) -> Result<(), Reply> {
         // A submission may go anywhere.
-        let recipient = RecipientFacts {
-            resolution: Resolution::NotLocal,
-        };
+        let address = address_of(&self.context.statics, &rcpt.forward_path);
+        let recipient = RecipientFacts::new(address, Resolution::NotLocal);
         self.decide(Stage::Rcpt(rcpt, &recipient)).into_result()
     }
 

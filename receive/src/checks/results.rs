@@ -40,9 +40,6 @@ pub struct AuthenticationResults {
     /// A trusted server that passed the message on, and that says by its ARC seal that the message
     /// passed there. None if there is none, or the chain is broken.
     pub arc_vouches: Option<Domain>,
-    /// A word about why our decision differs from the DMARC policy, for example `junk: sent by a
-    /// list`. None if it does not differ.
-    pub dmarc_override: Option<String>,
     /// The client logged in under this address. For submissions only.
     pub auth: Option<String>,
 }

@@ -1,11 +1,12 @@
 //! What becomes of a message by the check of its author's domain (RFC 9989 §7).
 
-use std::borrow::Cow;
-
 use postrider_config::DmarcHandling;
-use postrider_smtp::{ForwardPath, ReversePath, server::Transaction};
+use postrider_smtp::ReversePath;
 
-use super::{Policy, Refusal, Suspicion, Verdict};
+use super::{
+    Refusal, Suspicion, Verdict,
+    end::{Case, Judged},
+};
 use crate::{
     checks::{
         dmarc::{DmarcOutcome, DmarcPolicy, DmarcResult},
@@ -14,50 +15,24 @@ use crate::{
     facts::Facts,
 };
 
-/// The local-parts whose mail is never refused by a check of its author (RFC 2142).
-const TAKE_ALL: [&str; 2] = ["postmaster", "abuse"];
-
-/// The verdict about a message that was checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Judged {
-    pub(crate) verdict: Verdict,
-    /// Why the verdict differs from the DMARC policy. None if it does not.
-    pub(crate) differs: Option<Cow<'static, str>>,
-}
-
-impl Judged {
-    pub(super) const fn plain(verdict: Verdict) -> Self {
-        Self {
-            verdict,
-            differs: None,
-        }
-    }
-
-    const fn differing(verdict: Verdict, why: &'static str) -> Self {
-        Self {
-            verdict,
-            differs: Some(Cow::Borrowed(why)),
-        }
-    }
-}
-
 /// Judges a message by its author's domain. A message that was not checked is accepted.
-pub(super) fn judge(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>) -> Judged {
+pub(super) fn judge(case: &Case<'_>) -> Judged {
+    let facts = case.facts;
     let results = facts.authentication.as_ref();
     let Some((results, dmarc)) =
         results.and_then(|results| results.dmarc.as_ref().map(|dmarc| (results, dmarc)))
     else {
         return Judged::plain(Verdict::Accept);
     };
-    let never_refused = facts.answers_our_mail || transaction.recipients.iter().any(takes_all);
+    let never_refused = case.takes_all();
     let Some(from) = &dmarc.from else {
-        let is_null = transaction.mail.reverse_path == ReversePath::Null;
+        let is_null = case.transaction.mail.reverse_path == ReversePath::Null;
         return Judged::plain(match is_null || never_refused {
             true => Verdict::Junk(Suspicion::FromUnclear),
             false => Verdict::Refuse(Refusal::FromUnclear),
         });
     };
-    let handling = policy.statics.policy.dmarc;
+    let handling = case.policy.statics.policy.dmarc;
     match dmarc.outcome {
         DmarcOutcome::Pass | DmarcOutcome::None | DmarcOutcome::PermError => {
             Judged::plain(Verdict::Accept)
@@ -129,15 +104,4 @@ fn is_of_list(results: &AuthenticationResults, facts: &Facts) -> bool {
     let header = facts.header.as_ref();
     let of_list = header.is_some_and(|header| header.has("List-Id") || header.has("List-Post"));
     of_list && (results.mail_from_is_validated() || !results.dkim_domains().is_empty())
-}
-
-/// Mail for this recipient is never refused by a check of its author.
-fn takes_all(rcpt: &postrider_smtp::server::RcptTo) -> bool {
-    match &rcpt.forward_path {
-        ForwardPath::Postmaster => true,
-        ForwardPath::Mailbox(address) => {
-            let local = address.local.as_str();
-            TAKE_ALL.iter().any(|name| local.eq_ignore_ascii_case(name))
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use postrider_queue::{Submission, SubmittedRecipient};
-use postrider_store::{Arrival, Event, EventFilter, NewText, Order};
+use postrider_store::{Arrival, Event, EventFilter, NewText, Order, Top};
 
 use super::*;
 use crate::checks::{
@@ -214,7 +214,7 @@ async fn a_message_has_one_from_of_one_domain() {
 }
 
 #[tokio::test]
-async fn postmaster_and_abuse_take_all_and_others_with_them_get_junk() {
+async fn postmaster_and_abuse_take_all() {
     let bank = Bank::new(REJECT);
     let result =
         "dmarc=fail (junk: the recipient takes all mail) header.from=bank.test policy.dmarc=reject";
