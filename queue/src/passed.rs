@@ -99,14 +99,15 @@ impl Queue {
     }
 
     /// The record of a report to a sender elsewhere, with this text. It goes out with the null
-    /// reverse-path, and nobody gets a report about it.
+    /// reverse-path, and nobody gets a report about it. With `require_tls` it needs REQUIRETLS, as
+    /// the message that it is about (RFC 8689 §5).
     #[must_use]
     pub fn report_to(
         &self,
         account: &str,
         to: &Address,
-        text: &[u8],
-        source: TextSource,
+        (text, source): (&[u8], TextSource),
+        require_tls: bool,
         now: Time,
     ) -> NewMessage {
         let header = crate::header::Header::scan(crate::header::section(text));
@@ -120,7 +121,7 @@ impl Queue {
                 size: text.len() as u64,
                 eight_bit: !text.is_ascii(),
                 smtputf8: !to.is_ascii(),
-                require_tls: None,
+                require_tls: require_tls.then_some(true),
                 future_release: String::new(),
                 ret_full: None,
                 envid: String::new(),
@@ -144,7 +145,10 @@ impl Queue {
     }
 
     /// The author of our reports: postmaster at our host name.
-    pub(crate) fn mailer(&self) -> Result<Address, postrider_smtp::AddressError> {
+    ///
+    /// # Errors
+    /// Never: it is an address.
+    pub fn mailer(&self) -> Result<Address, postrider_smtp::AddressError> {
         Ok(Address {
             local: LocalPart::from_decoded("postmaster")?,
             host: Host::Domain(self.statics.hostname.clone()),

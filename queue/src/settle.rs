@@ -332,7 +332,9 @@ impl Queue {
             settle.mails.push(mail);
         } else {
             let account = &message.common.account;
-            let report = self.report_to(account, to, &text, TextSource::New, now);
+            let require_tls = message.common.require_tls == Some(true);
+            let report = (&*text, TextSource::New);
+            let report = self.report_to(account, to, report, require_tls, now);
             settle.queue.push(report);
         }
         settle.text = Some(NewText::Inline(text.into()));
@@ -419,13 +421,16 @@ impl Queue {
         let hostname = self.statics.hostname.ascii();
         let from = self.mailer().ok()?;
         let stored = self.store.queued_message(message).await.ok()?;
-        let wanted = if message.common.ret_full == Some(true) {
+        // Nobody may read the text of a message with REQUIRETLS in a report (RFC 8689 §5).
+        let full =
+            message.common.ret_full == Some(true) && message.common.require_tls != Some(true);
+        let wanted = if full {
             stored.len().min(HEADER_MAX * 4)
         } else {
             stored.len().min(HEADER_MAX)
         };
         let text = stored.beginning(wanted).await.ok()?;
-        let returned = if message.common.ret_full == Some(true) && wanted == stored.len() {
+        let returned = if full && wanted == stored.len() {
             Returned::Full(&text)
         } else {
             Returned::Headers(header::section(&text))

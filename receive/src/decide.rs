@@ -218,6 +218,8 @@ fn refuse_rcpt(rcpt: &RcptTo, recipient: &RecipientFacts, policy: &Policy<'_>) -
             let refusals: Option<Vec<Refusal>> = refusals.collect();
             refusals.map(|_| Refusal::NoMember(address.clone()))
         }
+        Resolution::Return { .. } => None,
+        Resolution::BadReturn(fault) => Some(Refusal::BadReturn(*fault)),
         Resolution::DisabledDomain => Some(Refusal::DisabledDomain(address.host.clone())),
         Resolution::UnknownLocalPart => Some(Refusal::UnknownRecipient(address.clone())),
         Resolution::NotLocal => Some(Refusal::NotLocal(address.host.clone())),

@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use crate::{
     SessionContext,
-    checks::results::AuthenticationResults,
+    checks::{ForwardChain, results::AuthenticationResults},
     decide::{Delivery, Outcome, Suspicion},
     facts::{Facts, RecipientFacts, Target},
     intake::ReceivedText,
@@ -41,6 +41,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) text: &'a ReceivedText,
     /// What becomes of the message for each target.
     pub(crate) deliveries: &'a [Delivery],
+    /// The ARC chain. None if nothing is forwarded, or the message was not checked.
+    pub(crate) chain: Option<&'a ForwardChain>,
 }
 
 /// A mail that was made, for the log.
@@ -55,7 +57,19 @@ pub(crate) struct Made {
     pub(crate) refused: String,
 }
 
-impl Incoming<'_> {
+impl<'a> Incoming<'a> {
+    /// The mail as one that may be a report.
+    fn arrived(&self, account: &'a str, rcpt_to: &'a Address) -> Arrived<'a> {
+        let results = self.facts.authentication.as_ref();
+        Arrived {
+            account,
+            reverse_path: &self.transaction.mail.reverse_path,
+            rcpt_to,
+            report: self.facts.header.as_ref().is_some_and(Header::is_report),
+            authenticated: results.and_then(AuthenticationResults::validated_from),
+        }
+    }
+
     /// Makes the part of a record that tells how the message arrived for a recipient.
     fn arrival(&self) -> impl Fn(&Address) -> Arrival {
         let results = self.facts.authentication.as_ref();
@@ -111,13 +125,12 @@ impl SessionContext {
             facts,
             text,
             deliveries,
+            ..
         } = incoming;
         let id = header::random_id(&mut rand::rng());
         let received = Received::smtp(hostname, client, transaction, id, now).to_string();
         let arrival = incoming.arrival();
         let report = facts.header.as_ref().is_some_and(Header::is_report);
-        let results = facts.authentication.as_ref();
-        let validated_from = results.and_then(AuthenticationResults::validated_from);
         let reverse_path = &transaction.mail.reverse_path;
         let reading = OnceCell::new();
         let (mut accept, mut made) = (Accept::default(), Vec::new());
@@ -136,12 +149,25 @@ impl SessionContext {
             let Some(account) = config.accounts.get(&target.account) else {
                 continue;
             };
+            let account_name = target.account.as_str();
             let (mailbox, junk, refusal) = match &delivery.outcome {
                 Outcome::Mailbox { mailbox, junk } => (mailbox, *junk, None),
                 Outcome::Rejects { mailbox, refusal } => (mailbox, None, Some(refusal)),
-                Outcome::Refused(_) | Outcome::Skipped(_) => continue,
+                // There is no mailbox here, but it may be a report about mail of the account.
+                Outcome::Forward(_) | Outcome::Lmtp { .. } => {
+                    let arrived = incoming.arrived(account_name, &recipient.address);
+                    let reading =
+                        reading.get_or_init(|| self.read_report(reverse_path, &text.text));
+                    let key = (delivery.recipient, account_name);
+                    if told.insert(key, true).is_none() {
+                        self.queue
+                            .returned(&config, &arrived, reading, &mut effects)
+                            .await?;
+                    }
+                    continue;
+                }
+                Outcome::Relay(_) | Outcome::Refused(_) | Outcome::Skipped(_) => continue,
             };
-            let account_name = target.account.as_str();
             let has_some = || seen.iter().any(|(account, _)| *account == account_name);
             if refusal.is_some() && has_some() || !seen.insert((account_name, mailbox)) {
                 continue;
@@ -167,13 +193,7 @@ impl SessionContext {
                     .unwrap_or_default(),
             });
             if refusal.is_none() {
-                let arrived = Arrived {
-                    account: account_name,
-                    reverse_path,
-                    rcpt_to: &recipient.address,
-                    report,
-                    authenticated: validated_from,
-                };
+                let arrived = incoming.arrived(account_name, &recipient.address);
                 let key = (delivery.recipient, account_name);
                 let is_told = match told.get(&key) {
                     Some(is_told) => *is_told,
@@ -195,6 +215,7 @@ impl SessionContext {
             }
             accept.mails.push(mail);
         }
+        accept.queue = self.onward(&config, &incoming, &received).await?;
         accept.notes = effects.notes;
         accept.hooks.extend(effects.hooks);
         accept.events = effects.events;
@@ -226,7 +247,7 @@ impl SessionContext {
 }
 
 /// The recipient and the target of a delivery.
-fn of_delivery<'a>(
+pub(crate) fn of_delivery<'a>(
     facts: &'a Facts,
     delivery: &Delivery,
 ) -> Option<(&'a RecipientFacts, &'a Target)> {

@@ -11,6 +11,7 @@
 //! - [`checks`]: one file or folder for each check of a message.
 //! - [`resolve`]: the accounts behind an address, members of lists included.
 //! - `deliver`: the records of a message for the mailboxes of accounts.
+//! - [`forward`]: mail that goes on to other servers.
 //! - [`login`]: passwords, API keys, and limits for wrong ones.
 //! - [`context`]: the parts of the server that each session uses. `reply`: replies for failures of
 //!   our own. `work`: work that takes long.
@@ -23,6 +24,7 @@ pub mod context;
 pub mod decide;
 mod deliver;
 pub mod facts;
+pub mod forward;
 pub mod intake;
 pub mod local;
 pub mod login;

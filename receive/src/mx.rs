@@ -14,20 +14,18 @@ use postrider_smtp::{
     EnhancedCode, Reply, ReplyCode, ReversePath,
     server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
 };
-use postrider_store::StoreError;
-use tracing::info;
+use postrider_store::{StoreError, TextSource};
+use tracing::{info, warn};
 
 use crate::{
     SessionContext,
     checks::{
-        MessageChecks,
-        dmarc::DmarcOutcome,
-        questions::Questions,
-        results::{AuthenticationResults, without_forged},
+        Checked, MessageChecks, dmarc::DmarcOutcome, questions::Questions, results::without_forged,
     },
     decide::{Delivery, Role, Stage, Suspicion, Verdict, decide, decide_end},
     deliver::Incoming,
     facts::{Facts, LoginFacts},
+    forward::may_forward,
     intake::{HeaderEdit, Intake},
     login::PasswordCheck,
     reply::{no_message_reply, store_reply},
@@ -108,15 +106,16 @@ impl MxSession {
         let (text, _memory) = intake
             .finish(|section| read_header(context, facts, checks, section))
             .await?;
-        self.facts.authentication = Some(match self.checks.take() {
+        let checked = match self.checks.take() {
             Some(checks) => {
                 let trusted = &self.context.statics.policy.arc_trusted_sealers;
                 let now = self.context.clock.now();
-                let results = checks.results(&text.body_hashes, trusted, now).await;
-                results.ok_or_else(no_message_reply)?
+                let checked = checks.results(&text.body_hashes, trusted, now).await;
+                checked.ok_or_else(no_message_reply)?
             }
-            None => AuthenticationResults::default(),
-        });
+            None => Checked::default(),
+        };
+        self.facts.authentication = Some(checked.results);
         let learnt = self.learn_of_recipients(transaction).await;
         learnt.map_err(|error| store_reply(&error))?;
         let deliveries = self.decide_end(transaction)?;
@@ -127,14 +126,21 @@ impl MxSession {
             facts: &self.facts,
             text: &text,
             deliveries: &deliveries,
+            chain: checked.chain.as_ref(),
         };
-        let (mut accept, made) = self
-            .context
-            .mailbox_records(incoming)
-            .await
-            .map_err(|error| store_reply(&error))?;
+        let records = self.context.mailbox_records(incoming).await;
+        let (mut accept, made) = records.map_err(|error| store_reply(&error))?;
+        let report = self.context.success_report(&incoming).await;
+        let report = report.map_err(|error| store_reply(&error))?;
+        let staged = report.as_ref().map(|report| report.text);
+        accept.queue.extend(report);
         accept.text = Some(text.text);
         let accepted = self.context.store.accept(accept).await;
+        if let (Err(_), Some(TextSource::Existing(staged))) = (&accepted, staged)
+            && let Err(error) = self.context.store.unstage(vec![staged]).await
+        {
+            warn!(%error, "a text that nobody needs stays until the next start");
+        }
         let accepted = accepted.map_err(|error| store_reply(&error))?;
         let ids: Vec<String> = accepted.mails.iter().map(ToString::to_string).collect();
         for (id, made) in ids.iter().zip(&made) {
@@ -152,12 +158,23 @@ impl MxSession {
                 "mail received"
             );
         }
-        let ids = ids.join(",");
-        Ok(Reply::new(
-            ReplyCode::OK,
-            Some(EnhancedCode::OK),
-            format!("delivered as {ids}"),
-        ))
+        let queued: Vec<String> = accepted.queue.iter().map(ToString::to_string).collect();
+        if !queued.is_empty() {
+            info!(
+                session = %client.session,
+                remote = %client.remote,
+                queue = queued.join(","),
+                from = %transaction.mail.reverse_path,
+                message_id = self.facts.header.as_ref().map_or("", Header::message_id),
+                size = text.size,
+                "mail passed on"
+            );
+        }
+        let text = match ids.is_empty() {
+            true => format!("queued as {}", queued.join(",")),
+            false => format!("delivered as {}", ids.join(",")),
+        };
+        Ok(Reply::new(ReplyCode::OK, Some(EnhancedCode::OK), text))
     }
 }
 
@@ -177,9 +194,10 @@ fn read_header(
     let config = context.dynamic();
     decide(Stage::Header, facts, &context.policy(Role::Mx, &config)).into_result()?;
     let now = context.clock.now();
+    let forwards = may_forward(&config, &facts.recipients);
     let needs = checks.as_mut().map(|checks| {
         let trusted = &context.statics.policy.arc_trusted_sealers;
-        let read = || checks.header(section, trusted, now);
+        let read = || checks.header(section, trusted, forwards, now);
         long_work(section.len(), read)
     });
     let needs = needs.unwrap_or_default();
@@ -216,10 +234,19 @@ impl Handler for MxSession {
         Ok(())
     }
 
-    async fn rcpt(&mut self, _: &Client, _: &Transaction, rcpt: &RcptTo) -> Result<(), Reply> {
+    async fn rcpt(
+        &mut self,
+        _: &Client,
+        transaction: &Transaction,
+        rcpt: &RcptTo,
+    ) -> Result<(), Reply> {
         let config = self.context.dynamic();
         let policy = self.context.policy(Role::Mx, &config);
-        let recipient = resolve(&policy, &rcpt.forward_path);
+        let (from, path) = (&transaction.mail.reverse_path, &rcpt.forward_path);
+        let returned = self.context.returned(&config, from, path).await;
+        let recipient = returned
+            .map_err(|error| store_reply(&error))?
+            .unwrap_or_else(|| resolve(&policy, path));
         decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy).into_result()?;
         self.facts.recipients.push(recipient);
         Ok(())

@@ -150,10 +150,6 @@ macro_rules! subjects {
 
         /// A change of the state, as a value: what the journal's entries are.
         #[derive(Debug)]
-        #[expect(
-            clippy::large_enum_variant,
-            reason = "nearly all operations are the large one; a box would cost an allocation per message"
-        )]
         pub(crate) enum Op {
             $($variant($name::Op),)*
         }

@@ -17,6 +17,7 @@ mod config;
 mod crash;
 mod delivery;
 mod dns;
+mod forward;
 mod import;
 mod journey;
 mod limits;

@@ -21,4 +21,4 @@ pub mod spf;
 pub(crate) use author::author;
 pub use author::{Author, AuthorFault};
 pub(crate) use header::has_loop;
-pub(crate) use message::MessageChecks;
+pub(crate) use message::{Checked, ForwardChain, MessageChecks};

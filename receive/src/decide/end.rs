@@ -8,11 +8,11 @@
 use std::borrow::Cow;
 
 use postrider_config::{Account, Destination};
-use postrider_smtp::server::Transaction;
+use postrider_smtp::{Address, BodyType, server::Transaction};
 
 pub use super::list::Skip;
 use super::{Policy, Refusal, Suspicion, Verdict, dmarc, list, refuse_destination};
-use crate::facts::{Facts, RecipientFacts, Target};
+use crate::facts::{Facts, RecipientFacts, Resolution, Target};
 
 /// The decision about a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,17 @@ pub enum Outcome {
         /// Why it goes to the junk mailbox. None if it does not.
         junk: Option<Suspicion>,
     },
+    /// The message goes on to these addresses elsewhere.
+    Forward(Vec<Address>),
+    /// The message goes to the LMTP server of a transport, which has the mailbox.
+    Lmtp {
+        /// The name of the transport.
+        transport: String,
+        /// Why it is junk. None if it is not.
+        junk: Option<Suspicion>,
+    },
+    /// The message is a report about one that we forwarded. It goes to the sender of that one.
+    Relay(Address),
     /// The target refuses the message, which stays apart from the account's other mail.
     Rejects {
         /// The name of the mailbox.
@@ -111,10 +122,11 @@ impl Judged {
 }
 
 /// The steps of a verdict. The first refusal wins. The first suspicion counts if no step refuses.
-const STEPS: [fn(&Case<'_>) -> Judged; 3] = [
+const STEPS: [fn(&Case<'_>) -> Judged; 4] = [
     dmarc::judge,
     |case| Judged::refusing(list::refuse_author(case)),
     |case| Judged::refusing(refuse_destination(case.destination)),
+    |case| Judged::refusing(refuse_binary(case)),
 ];
 
 /// Decides what becomes of a message whose results are all known.
@@ -220,12 +232,40 @@ fn decide_target(case: &Case<'_>, members: Members) -> (Outcome, Option<Cow<'sta
         }
         differs = differs.or(judged.differs);
     }
+    (taken(case, junk), differs)
+}
+
+/// Refuses binary mail that would go on. Only servers that know BINARYMIME take it.
+fn refuse_binary(case: &Case<'_>) -> Option<Refusal> {
+    let passes_on = |it: &Destination| !it.forward.is_empty() || !it.forward_lmtp.is_empty();
+    let is_return = matches!(case.recipient.resolution, Resolution::Return { .. });
+    let is_binary = case.transaction.mail.body == BodyType::BinaryMime;
+    (is_binary && (is_return || case.destination.is_some_and(passes_on)))
+        .then_some(Refusal::BinaryNotPassedOn)
+}
+
+/// The way of a message that the target takes.
+fn taken(case: &Case<'_>, junk: Option<Suspicion>) -> Outcome {
+    // The proof in the address says that it answers a message of ours, also if it looks like junk.
+    if let Resolution::Return { to, .. } = &case.recipient.resolution {
+        return Outcome::Relay(to.clone());
+    }
+    let destination = case.destination;
+    if let Some(destination) = destination.filter(|it| !it.forward_lmtp.is_empty()) {
+        let transport = destination.forward_lmtp.clone();
+        return Outcome::Lmtp { transport, junk };
+    }
+    // Other servers would take us for the source of the junk.
+    let forward = destination.map_or(&[][..], |destination| &destination.forward);
+    if !forward.is_empty() && junk.is_none() {
+        return Outcome::Forward(forward.to_vec());
+    }
     let mailbox = match junk {
         Some(_) => &case.account.junk_mailbox,
         None => &case.target.mailbox,
     };
     let mailbox = mailbox.clone();
-    (Outcome::Mailbox { mailbox, junk }, differs)
+    Outcome::Mailbox { mailbox, junk }
 }
 
 /// The refusal of all targets: the first one with a 4xx, so that the client tries again, else the
@@ -234,7 +274,10 @@ fn common_refusal(deliveries: &[Delivery]) -> Option<Refusal> {
     let mut refusals = Vec::new();
     for delivery in deliveries {
         match &delivery.outcome {
-            Outcome::Mailbox { .. } => return None,
+            Outcome::Mailbox { .. }
+            | Outcome::Forward(_)
+            | Outcome::Lmtp { .. }
+            | Outcome::Relay(_) => return None,
             Outcome::Refused(refusal) => refusals.push(refusal),
             Outcome::Rejects { refusal, .. } => refusals.push(refusal),
             Outcome::Skipped(_) => {}

@@ -5,7 +5,11 @@ use std::{borrow::Cow, time::Duration};
 use postrider_queue::simulate;
 use postrider_smtp::{Address, Domain, EnhancedCode, Host, Reply, ReplyCode};
 
-use crate::{facts::AuthorFault, login::wait_in_words, reply::reply};
+use crate::{
+    facts::{AuthorFault, ReturnFault},
+    login::wait_in_words,
+    reply::reply,
+};
 
 /// The reason of a refusal, with the facts that its reply needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +45,10 @@ pub enum Refusal {
     UnknownRecipient(Address),
     /// The domain takes no mail for now.
     DisabledDomain(Host),
+    /// The address passes mail on, and binary mail (RFC 3030) can't be passed on to every server.
+    BinaryNotPassedOn,
+    /// The address has the form of a rewritten sender, and leads nowhere.
+    BadReturn(ReturnFault),
     /// The destination refuses mail with its own reply.
     DestinationRefuses {
         /// The SMTP reply code.
@@ -106,11 +114,13 @@ impl Refusal {
             Self::SenderNotAllowed(_)
             | Self::NameOfAnother(_)
             | Self::NotLocal(_)
+            | Self::BadReturn(_)
             | Self::DmarcFail { .. } => (Code::MAILBOX_UNAVAILABLE, Enhanced::NOT_AUTHORIZED),
             Self::DmarcNoAnswer(_) | Self::MemberNoAnswer(_) => {
                 (Code::LOCAL_ERROR, Enhanced::NOT_AUTHORIZED)
             }
             Self::FromUnclear => (Code::TRANSACTION_FAILED, Enhanced::CONTENT),
+            Self::BinaryNotPassedOn => (Code::TRANSACTION_FAILED, Enhanced::CONVERSION),
             Self::AuthorUnclear(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::CONTENT),
             Self::PostmasterWithoutDomain => {
                 (Code::MAILBOX_UNAVAILABLE, Enhanced::BAD_RECIPIENT_SYNTAX)
@@ -177,6 +187,10 @@ impl Refusal {
                 )
                 .into();
             }
+            Self::BinaryNotPassedOn => "mail for this address goes on, and binary mail can't",
+            Self::BadReturn(ReturnFault::NoReport) => "only reports are taken for this address",
+            Self::BadReturn(ReturnFault::Forged) => "this server did not write that address",
+            Self::BadReturn(ReturnFault::Old) => "the time of this address is over",
             Self::FromUnclear => "exactly one From is needed",
             Self::LoginElsewhere => "logins are for submission, on another port",
             Self::BadCredentials => "wrong user or password",

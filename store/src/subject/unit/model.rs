@@ -70,13 +70,12 @@ impl ModelState {
             self.queue.check_from_ids(message)?;
         }
         let new = self.bring(text, &unit)?;
-        let mut accepted = Accepted::default();
-        accepted.queue = self.add_queue(&mut unit, new);
+        let queue = self.add_queue(&mut unit, new);
         let once = unit.once.take();
-        accepted.mails = self.add_rest(unit, new);
+        let mails = self.add_rest(unit, new);
         self.drop_unused(new);
-        self.once.remember(once, &accepted.queue);
-        Ok(accepted)
+        self.once.remember(once, &queue);
+        Ok(Accepted { queue, mails })
     }
 
     fn accept_all(
