@@ -14,6 +14,7 @@ pub mod certificates;
 pub mod config;
 pub mod credentials;
 pub mod dns;
+pub mod export;
 pub mod history;
 pub mod hold_rules;
 pub mod keys;
@@ -112,6 +113,7 @@ macro_rules! operations {
             ServerPing($crate::op::server::Ping) = "server.ping",
             ServerReloadCertificates($crate::op::certificates::Reload) = "server.reload_certificates",
             ServerBackup($crate::op::backup::Backup) = "server.backup",
+            MailExport($crate::op::export::Export) = "mail.export",
             LoginUnlock($crate::op::logins::Unlock) = "login.unlock",
             PasswordSet($crate::op::passwords::Set) = "password.set",
             AppPasswordList($crate::op::credentials::ListAppPasswords) = "app_password.list",

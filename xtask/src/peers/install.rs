@@ -18,6 +18,7 @@ const PACKAGES: &[&str] = &[
     "libio-socket-ssl-perl",
     "curl",
     "golang-go",
+    "dovecot-lmtpd",
     "knot",
     "knot-dnsutils",
 ];
@@ -28,6 +29,7 @@ const PROGRAMS: &[&str] = &[
     "msmtp",
     "curl",
     "go",
+    "dovecot",
     "knotd",
     "kdig",
 ];
