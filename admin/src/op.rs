@@ -116,6 +116,7 @@ macro_rules! operations {
             MailExport($crate::op::export::Export) = "mail.export",
             LoginUnlock($crate::op::logins::Unlock) = "login.unlock",
             PasswordSet($crate::op::passwords::Set) = "password.set",
+            PasswordAdminSet($crate::op::passwords::AdminSet) = "password.admin_set",
             AppPasswordList($crate::op::credentials::ListAppPasswords) = "app_password.list",
             AppPasswordAdd($crate::op::credentials::AddAppPassword) = "app_password.add",
             AppPasswordRemove($crate::op::credentials::RemoveAppPassword) = "app_password.remove",

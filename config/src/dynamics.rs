@@ -314,6 +314,14 @@ pub struct Destination {
     pub forward: Vec<Address>,
 }
 
+impl Destination {
+    /// Whether its mail goes on to another server instead of to a mailbox.
+    #[must_use]
+    pub const fn passes_on(&self) -> bool {
+        !self.forward.is_empty() || !self.forward_lmtp.is_empty()
+    }
+}
+
 /// `smtp_error`: a reply to RCPT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SmtpError {

@@ -6,6 +6,7 @@
 //! | `end` | what becomes of a message, for each recipient and each account |
 //! | `dmarc` | what the check of the author's domain says about a message |
 //! | `list` | who may write to a mailing list, and which members get a copy |
+//! | `ruleset` | which ruleset of a destination a message fulfills |
 //! | `refusal` | the reasons of refusals, and their replies |
 //!
 //! [`decide`] and [`decide_end`] have no I/O, no clock and no randomness. The same facts give the
@@ -16,6 +17,7 @@ mod dmarc;
 mod end;
 mod list;
 mod refusal;
+mod ruleset;
 #[cfg(test)]
 mod tests;
 
@@ -122,6 +124,10 @@ pub enum Suspicion {
     /// The account refuses the message, another one takes it, and the account has no mailbox for
     /// refused mail.
     Refused,
+    /// The recipient takes all mail, and another one would refuse the message.
+    TakesAll,
+    /// The account would refuse the message, and a ruleset has a mailbox for such mail.
+    RulesetTakesRejects,
 }
 
 impl Suspicion {
@@ -133,6 +139,8 @@ impl Suspicion {
             Self::DmarcFail => "DMARC failed",
             Self::NoAnswer => "no answer about DMARC",
             Self::Refused => "refused, and another recipient takes it",
+            Self::TakesAll => "the recipient takes all mail",
+            Self::RulesetTakesRejects => "refused, and a ruleset takes it",
         }
     }
 }
@@ -143,7 +151,7 @@ pub fn decide(stage: Stage<'_>, facts: &Facts, policy: &Policy<'_>) -> Verdict {
     let refusal = match stage {
         Stage::Login(login) => refuse_login(login, policy),
         Stage::Mail(mail) => refuse_mail(mail, facts, policy),
-        Stage::Rcpt(rcpt, recipient) => refuse_rcpt(rcpt, recipient, policy),
+        Stage::Rcpt(rcpt, recipient) => refuse_rcpt(rcpt, recipient, facts, policy),
         Stage::Header => refuse_header(facts, policy),
         Stage::End(transaction) => refuse_end(transaction, policy),
     };
@@ -197,7 +205,12 @@ fn refuse_sender(sender: &Address, account: &str, policy: &Policy<'_>) -> Option
     (!policy.may_send_from(account, sender)).then(|| policy.sender_not_allowed(account, sender))
 }
 
-fn refuse_rcpt(rcpt: &RcptTo, recipient: &RecipientFacts, policy: &Policy<'_>) -> Option<Refusal> {
+fn refuse_rcpt(
+    rcpt: &RcptTo,
+    recipient: &RecipientFacts,
+    facts: &Facts,
+    policy: &Policy<'_>,
+) -> Option<Refusal> {
     let address = match &rcpt.forward_path {
         ForwardPath::Mailbox(address) => address,
         ForwardPath::Postmaster if policy.role == Role::Submission => {
@@ -209,13 +222,19 @@ fn refuse_rcpt(rcpt: &RcptTo, recipient: &RecipientFacts, policy: &Policy<'_>) -
     if simulated.is_some() || policy.role == Role::Submission {
         return simulated;
     }
+    let takes_all = |target: &Target| target.takes_all || recipient.answers_our_mail;
+    let refuse = |target| {
+        let destination = destination_of(target, policy);
+        let full = || refuse_full(target, takes_all(target), facts, policy);
+        let is_kept = !destination.is_some_and(Destination::passes_on);
+        refuse_destination(destination).or_else(|| full().filter(|_| is_kept))
+    };
     match &recipient.resolution {
-        Resolution::Account(target) => refuse_target(target, policy),
+        Resolution::Account(target) => refuse(target),
         Resolution::List(members) if members.is_empty() => Some(Refusal::NoMember(address.clone())),
         // One member that takes the message is enough. Who may write to a list is known at the end.
         Resolution::List(members) => {
-            let refusals = members.iter().map(|member| refuse_target(member, policy));
-            let refusals: Option<Vec<Refusal>> = refusals.collect();
+            let refusals: Option<Vec<Refusal>> = members.iter().map(refuse).collect();
             refusals.map(|_| Refusal::NoMember(address.clone()))
         }
         Resolution::Return { .. } => None,
@@ -226,9 +245,9 @@ fn refuse_rcpt(rcpt: &RcptTo, recipient: &RecipientFacts, policy: &Policy<'_>) -
     }
 }
 
-fn refuse_target(target: &Target, policy: &Policy<'_>) -> Option<Refusal> {
+fn destination_of<'a>(target: &Target, policy: &Policy<'a>) -> Option<&'a Destination> {
     let account = policy.config.accounts.get(&target.account)?;
-    refuse_destination(account.destinations.get(target.destination.as_ref()?))
+    account.destinations.get(target.destination.as_ref()?)
 }
 
 /// Refuses what a destination takes from nobody.
@@ -238,6 +257,23 @@ fn refuse_destination(destination: Option<&Destination>) -> Option<Refusal> {
         code: error.code,
         text: error.text.clone(),
     })
+}
+
+/// Refuses a message for which the account has no room: the quota is used up, or the message would
+/// go beyond it. Some addresses take all mail.
+fn refuse_full(
+    target: &Target,
+    takes_all: bool,
+    facts: &Facts,
+    policy: &Policy<'_>,
+) -> Option<Refusal> {
+    let quota = policy.config.accounts.get(&target.account)?.quota?.0;
+    let used = target.used?;
+    let is_full = match facts.size {
+        Some(size) => used.saturating_add(size) > quota,
+        None => used >= quota,
+    };
+    (is_full && !takes_all).then_some(Refusal::MailboxFull)
 }
 
 fn refuse_header(facts: &Facts, policy: &Policy<'_>) -> Option<Refusal> {

@@ -1,10 +1,12 @@
 //! The records of a message that came in: mail for the mailboxes of accounts.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt::Write,
+    time::Duration,
 };
 
+use postrider_config::{Account, Dynamic};
 use postrider_queue::{
     Arrived, READ_MAX, ReturnEffects,
     header::{self, Header, Received},
@@ -14,14 +16,18 @@ use postrider_smtp::{
     bounce::{self, Reading},
     server::{Client, Transaction},
 };
-use postrider_store::{Accept, Arrival, NewMail, NewText, StoreError, TextSource, Top};
+use postrider_store::{
+    Accept, Arrival, NewMail, NewReject, NewText, RejectKey, RejectLimit, StoreError, TakenMail,
+    TextSource, Time, Top,
+};
+use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 use tracing::{debug, warn};
 
 use crate::{
     SessionContext,
     checks::{ForwardChain, results::AuthenticationResults},
-    decide::{Delivery, Outcome, Suspicion},
+    decide::{Delivery, Outcome, Refusal, Suspicion},
     facts::{Facts, RecipientFacts, Target},
     intake::ReceivedText,
     work::long_work,
@@ -29,6 +35,15 @@ use crate::{
 
 /// The flag of mail that nobody has to look at.
 const SEEN: &str = "\\seen";
+
+/// How long an account keeps refused mail.
+const REJECTS_KEPT: Duration = Duration::from_hours(14 * 24);
+
+/// How much refused mail an account keeps.
+const REJECTS_MAX: RejectLimit = RejectLimit {
+    mails: 1000,
+    bytes: 256 << 20,
+};
 
 /// A message that came in, complete, with the session that brought it.
 #[derive(Clone, Copy, Debug)]
@@ -57,32 +72,30 @@ pub(crate) struct Made {
     pub(crate) refused: String,
 }
 
-impl<'a> Incoming<'a> {
-    /// The mail as one that may be a report.
-    fn arrived(&self, account: &'a str, rcpt_to: &'a Address) -> Arrived<'a> {
-        let results = self.facts.authentication.as_ref();
-        Arrived {
-            account,
-            reverse_path: &self.transaction.mail.reverse_path,
-            rcpt_to,
-            report: self.facts.header.as_ref().is_some_and(Header::is_report),
-            authenticated: results.and_then(AuthenticationResults::validated_from),
-        }
+impl Incoming<'_> {
+    /// The name of the message, which is the same when it is sent again.
+    fn key(&self) -> RejectKey {
+        let id = self.facts.header.as_ref().map_or("", Header::message_id);
+        let hash = match self.text.fingerprint {
+            Some(hash) if id.is_empty() => hash,
+            _ => Sha256::digest(id).into(),
+        };
+        let [a, b, c, d, e, f, g, h, ..] = hash;
+        RejectKey(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
     }
 
-    /// Makes the part of a record that tells how the message arrived for a recipient.
-    fn arrival(&self) -> impl Fn(&Address) -> Arrival {
+    /// How the message arrived for a recipient.
+    fn arrival(&self, rcpt_to: &Address) -> Arrival {
         let results = self.facts.authentication.as_ref();
-        let dkim_domains = results.map(AuthenticationResults::dkim_domains);
-        let dkim_domains = dkim_domains.unwrap_or_default();
-        let dkim_domains: Vec<String> = dkim_domains.iter().map(|it| it.unicode()).collect();
-        move |rcpt_to| Arrival {
+        let domains = results.map(AuthenticationResults::dkim_domains);
+        let domains = domains.unwrap_or_default();
+        Arrival {
             mail_from: self.transaction.mail.reverse_path.clone(),
             rcpt_to: rcpt_to.clone(),
             msg_from: self.facts.header.as_ref().and_then(Header::from).cloned(),
             mail_from_validated: results.is_some_and(AuthenticationResults::mail_from_is_validated),
             msg_from_validated: results.is_some_and(|it| it.validated_from().is_some()),
-            dkim_domains: dkim_domains.clone(),
+            dkim_domains: domains.iter().map(|it| it.unicode()).collect(),
             remote_ip: Some(self.client.remote.ip().to_canonical()),
         }
     }
@@ -106,9 +119,32 @@ impl<'a> Incoming<'a> {
     }
 }
 
+/// The records of a message, as far as they are made.
+struct Records<'a> {
+    context: &'a SessionContext,
+    config: &'a Dynamic,
+    incoming: Incoming<'a>,
+    /// The Received field.
+    received: String,
+    now: Time,
+    report: bool,
+    /// The message as a report about earlier ones. It is read when the first target asks for it.
+    reading: OnceCell<Reading>,
+    effects: ReturnEffects,
+    /// The mailboxes that get the message.
+    seen: HashSet<(&'a str, &'a str)>,
+    /// Whether the message is a report about mail of an account, by the place of the recipient and
+    /// the account.
+    told: HashMap<(usize, &'a str), bool>,
+    accept: Accept,
+    made: Vec<Made>,
+}
+
 impl SessionContext {
     /// The records of a message: one mail for each mailbox, however many of its addresses the
     /// transaction names. A report about an earlier message adds notes, events and suppressions.
+    ///
+    /// The mails in mailboxes come first in both results, in the same order.
     ///
     /// # Errors
     /// If the store can't be read.
@@ -116,113 +152,213 @@ impl SessionContext {
         &self,
         incoming: Incoming<'_>,
     ) -> Result<(Accept, Vec<Made>), StoreError> {
-        let config = self.dynamic();
-        let now = self.clock.now();
         let Incoming {
             client,
             hostname,
             transaction,
             facts,
-            text,
             deliveries,
             ..
         } = incoming;
+        let config = self.dynamic();
+        let now = self.clock.now();
         let id = header::random_id(&mut rand::rng());
-        let received = Received::smtp(hostname, client, transaction, id, now).to_string();
-        let arrival = incoming.arrival();
-        let report = facts.header.as_ref().is_some_and(Header::is_report);
-        let reverse_path = &transaction.mail.reverse_path;
-        let reading = OnceCell::new();
-        let (mut accept, mut made) = (Accept::default(), Vec::new());
-        let mut effects = ReturnEffects::default();
-        let mut seen = HashSet::new();
-        let mut told: HashMap<(usize, &str), bool> = HashMap::new();
-        // Mail that an account takes comes first: it gets no second copy as refused mail.
-        let is_refused = |delivery: &&Delivery| matches!(delivery.outcome, Outcome::Rejects { .. });
-        let taken = deliveries.iter().filter(|delivery| !is_refused(delivery));
-        let refused = deliveries.iter().filter(is_refused);
-        for delivery in taken.chain(refused) {
-            let Some((recipient, target)) = of_delivery(facts, delivery) else {
-                continue;
-            };
-            // An account may have been removed since the decision.
-            let Some(account) = config.accounts.get(&target.account) else {
-                continue;
-            };
-            let account_name = target.account.as_str();
-            let (mailbox, junk, refusal) = match &delivery.outcome {
-                Outcome::Mailbox { mailbox, junk } => (mailbox, *junk, None),
-                Outcome::Rejects { mailbox, refusal } => (mailbox, None, Some(refusal)),
+        let received = Received::smtp(hostname, client, transaction, id, now);
+        let mut records = Records {
+            context: self,
+            config: &config,
+            incoming,
+            received: received.to_string(),
+            now,
+            report: facts.header.as_ref().is_some_and(Header::is_report),
+            reading: OnceCell::new(),
+            effects: ReturnEffects::default(),
+            seen: HashSet::new(),
+            told: HashMap::new(),
+            accept: Accept::default(),
+            made: Vec::new(),
+        };
+        for delivery in deliveries {
+            match &delivery.outcome {
+                Outcome::Mailbox { mailbox, junk } => {
+                    records.add_mail(delivery, mailbox, *junk).await?;
+                }
                 // There is no mailbox here, but it may be a report about mail of the account.
                 Outcome::Forward(_) | Outcome::Lmtp { .. } => {
-                    let arrived = incoming.arrived(account_name, &recipient.address);
-                    let reading =
-                        reading.get_or_init(|| self.read_report(reverse_path, &text.text));
-                    let key = (delivery.recipient, account_name);
-                    if told.insert(key, true).is_none() {
-                        self.queue
-                            .returned(&config, &arrived, reading, &mut effects)
-                            .await?;
+                    if let Some((recipient, target, _)) = records.parties(delivery) {
+                        records.tell(delivery, recipient, target).await?;
                     }
-                    continue;
                 }
-                Outcome::Relay(_) | Outcome::Refused(_) | Outcome::Skipped(_) => continue,
-            };
-            let has_some = || seen.iter().any(|(account, _)| *account == account_name);
-            if refusal.is_some() && has_some() || !seen.insert((account_name, mailbox)) {
-                continue;
+                Outcome::Relay(_)
+                | Outcome::Rejects { .. }
+                | Outcome::Refused(_)
+                | Outcome::Skipped(_) => {}
             }
-            let top = incoming.top(recipient, delivery, &received);
-            let mail = NewMail {
-                account: target.account.clone(),
-                mailbox: mailbox.clone(),
-                size: top.len() + text.size,
-                top,
-                text: TextSource::New,
-                received: now,
-                flags: refusal.map(|_| SEEN.to_owned()).into_iter().collect(),
-                dsn: report,
-                smtp: Some(arrival(&recipient.address)),
-            };
-            made.push(Made {
-                account: target.account.clone(),
-                to: recipient.address.unicode(),
-                junk,
-                refused: refusal
-                    .map(|refusal| refusal.reply().to_string())
-                    .unwrap_or_default(),
-            });
-            if refusal.is_none() {
-                let arrived = incoming.arrived(account_name, &recipient.address);
-                let key = (delivery.recipient, account_name);
-                let is_told = match told.get(&key) {
-                    Some(is_told) => *is_told,
-                    None => {
-                        let reading =
-                            reading.get_or_init(|| self.read_report(reverse_path, &text.text));
-                        self.queue
-                            .returned(&config, &arrived, reading, &mut effects)
-                            .await?
-                    }
-                };
-                told.insert(key, is_told);
-                // A report becomes an event of the message that it is about.
-                if !is_told {
-                    let index = u32::try_from(accept.mails.len()).unwrap_or(u32::MAX);
-                    let hook = postrider_webhook::incoming(&mail, account, index);
-                    accept.hooks.extend(hook);
-                }
-            }
-            accept.mails.push(mail);
         }
-        accept.queue = self.onward(&config, &incoming, &received).await?;
-        accept.notes = effects.notes;
-        accept.hooks.extend(effects.hooks);
-        accept.events = effects.events;
-        accept.suppress = effects.suppress;
+        for delivery in deliveries {
+            if let Outcome::Rejects { mailbox, refusal } = &delivery.outcome {
+                records.add_reject(delivery, mailbox, refusal);
+            }
+        }
+        let onward = self.onward(&config, &incoming, &records.received).await?;
+        let (mut accept, made) = records.finish();
+        accept.queue = onward;
         Ok((accept, made))
     }
+}
 
+impl<'a> Records<'a> {
+    /// Puts the message into a mailbox, unless it is there already.
+    async fn add_mail(
+        &mut self,
+        delivery: &'a Delivery,
+        mailbox: &'a str,
+        junk: Option<Suspicion>,
+    ) -> Result<(), StoreError> {
+        let Some((recipient, target, account)) = self.parties(delivery) else {
+            return Ok(());
+        };
+        if !self.seen.insert((&target.account, mailbox)) {
+            return Ok(());
+        }
+        let mail = self.mail(delivery, (recipient, target), mailbox);
+        let is_told = self.tell(delivery, recipient, target).await?;
+        // A report becomes an event of the message that it is about.
+        if !is_told {
+            let index = u32::try_from(self.accept.mails.len()).unwrap_or(u32::MAX);
+            let hook = postrider_webhook::incoming(&mail, account, index);
+            self.accept.hooks.extend(hook);
+        }
+        self.accept.mails.push(mail);
+        self.made.push(Made {
+            account: target.account.clone(),
+            to: recipient.address.unicode(),
+            junk,
+            refused: String::new(),
+        });
+        Ok(())
+    }
+
+    /// Keeps the message for an account that refuses it, unless it gets the message otherwise.
+    fn add_reject(&mut self, delivery: &'a Delivery, mailbox: &'a str, refusal: &Refusal) {
+        let Some((recipient, target, account)) = self.parties(delivery) else {
+            return;
+        };
+        let has_it = |(account, _): &(&str, &str)| *account == target.account;
+        if self.seen.iter().any(has_it) {
+            return;
+        }
+        self.seen.insert((&target.account, mailbox));
+        let is_bound = !account.keep_rejects;
+        let mail = self.mail(delivery, (recipient, target), mailbox);
+        // The message itself is kept, however large it is.
+        let limit = RejectLimit {
+            bytes: REJECTS_MAX.bytes.max(mail.size),
+            ..REJECTS_MAX
+        };
+        self.accept.rejects.push(NewReject {
+            mail: NewMail {
+                flags: vec![SEEN.to_owned()],
+                ..mail
+            },
+            key: self.incoming.key(),
+            until: is_bound.then(|| self.now.after(REJECTS_KEPT)),
+            limit: is_bound.then_some(limit),
+        });
+        self.made.push(Made {
+            account: target.account.clone(),
+            to: recipient.address.unicode(),
+            junk: None,
+            refused: refusal.reply().to_string(),
+        });
+    }
+
+    /// The recipient, the target and the account of a delivery. None if the account was removed
+    /// since the decision.
+    fn parties(
+        &self,
+        delivery: &Delivery,
+    ) -> Option<(&'a RecipientFacts, &'a Target, &'a Account)> {
+        let (recipient, target) = of_delivery(self.incoming.facts, delivery)?;
+        Some((
+            recipient,
+            target,
+            self.config.accounts.get(&target.account)?,
+        ))
+    }
+
+    fn mail(
+        &self,
+        delivery: &Delivery,
+        (recipient, target): (&RecipientFacts, &Target),
+        mailbox: &str,
+    ) -> NewMail {
+        let top = self.incoming.top(recipient, delivery, &self.received);
+        NewMail {
+            account: target.account.clone(),
+            mailbox: mailbox.to_owned(),
+            size: top.len() + self.incoming.text.size,
+            top,
+            text: TextSource::New,
+            received: self.now,
+            flags: Vec::new(),
+            dsn: self.report,
+            smtp: Some(self.incoming.arrival(&recipient.address)),
+        }
+    }
+
+    /// Tells the queue of a mail that may be a report. True: it is one, about mail of the account.
+    async fn tell(
+        &mut self,
+        delivery: &Delivery,
+        recipient: &RecipientFacts,
+        target: &'a Target,
+    ) -> Result<bool, StoreError> {
+        let key = (delivery.recipient, target.account.as_str());
+        if let Some(is_told) = self.told.get(&key) {
+            return Ok(*is_told);
+        }
+        let Incoming {
+            transaction,
+            facts,
+            text,
+            ..
+        } = self.incoming;
+        let reverse_path = &transaction.mail.reverse_path;
+        let results = facts.authentication.as_ref();
+        let arrived = Arrived {
+            account: &target.account,
+            reverse_path,
+            rcpt_to: &recipient.address,
+            report: self.report,
+            authenticated: results.and_then(AuthenticationResults::validated_from),
+        };
+        let read = || self.context.read_report(reverse_path, &text.text);
+        let reading = self.reading.get_or_init(read);
+        let (queue, effects) = (&self.context.queue, &mut self.effects);
+        let is_told = queue.returned(self.config, &arrived, reading, effects);
+        let is_told = is_told.await?;
+        self.told.insert(key, is_told);
+        Ok(is_told)
+    }
+
+    fn finish(mut self) -> (Accept, Vec<Made>) {
+        let accounts: BTreeSet<&str> = self.accept.mails.iter().map(|it| &*it.account).collect();
+        let key = self.incoming.key();
+        let taken = accounts.into_iter().map(|account| TakenMail {
+            account: account.to_owned(),
+            key,
+        });
+        self.accept.taken = taken.collect();
+        self.accept.notes = self.effects.notes;
+        self.accept.hooks.extend(self.effects.hooks);
+        self.accept.events = self.effects.events;
+        self.accept.suppress = self.effects.suppress;
+        (self.accept, self.made)
+    }
+}
+
+impl SessionContext {
     /// Reads a mail as a report about messages sent earlier. The beginning of the text is enough.
     async fn read_report(&self, reverse_path: &ReversePath, text: &NewText) -> Reading {
         let beginning = match self.store.beginning(text, READ_MAX).await {

@@ -18,8 +18,14 @@ pub struct Facts {
     pub login: Option<LoggedIn>,
     /// One entry for each accepted RCPT command, in their order.
     pub recipients: Vec<RecipientFacts>,
+    /// The size of the message in bytes: as the client declared it in MAIL, and from the end of the
+    /// text on as it is. None: it is not known yet.
+    pub size: Option<u64>,
     /// The header section as it is sent on. None before it is complete.
     pub header: Option<Header>,
+    /// The fields of the header section, for rulesets. Empty if no ruleset of the recipients asks
+    /// for fields.
+    pub fields: Vec<PlainField>,
     /// The author in the From field of a submission. None before the header section is complete,
     /// and without a From field.
     pub author: Option<Result<Author, AuthorFault>>,
@@ -31,9 +37,29 @@ impl Facts {
     /// Forgets the message. The login stays.
     pub fn reset(&mut self) {
         self.recipients.clear();
+        self.size = None;
         self.header = None;
+        self.fields.clear();
         self.author = None;
         self.authentication = None;
+    }
+}
+
+/// A field of a header section in the form in which rulesets look at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlainField {
+    /// The name, in lower case.
+    pub name: String,
+    /// The value as a reader sees it: unfolded and decoded, in lower case, without white space
+    /// around it.
+    pub value: String,
+}
+
+impl PlainField {
+    /// The bytes that it takes in memory, about.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.name.len() + self.value.len()
     }
 }
 
@@ -85,6 +111,15 @@ impl RecipientFacts {
     #[must_use]
     pub const fn is_list(&self) -> bool {
         matches!(self.resolution, Resolution::List(_))
+    }
+
+    /// The targets, to add facts to them.
+    pub fn targets_mut(&mut self) -> &mut [Target] {
+        match &mut self.resolution {
+            Resolution::Account(target) => std::slice::from_mut(target),
+            Resolution::List(targets) => targets,
+            _ => &mut [],
+        }
     }
 
     /// The targets of the recipient. Empty if the address is not ours.
@@ -151,4 +186,6 @@ pub struct Target {
     pub takes_all: bool,
     /// The address of the account as a member of the list. None if the recipient is no list.
     pub member: Option<Address>,
+    /// The bytes of all mail of the account. None if the account has no quota.
+    pub used: Option<u64>,
 }

@@ -9,6 +9,7 @@ mod tests;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use postrider_config::Dynamic;
 use postrider_queue::header::Header;
 use postrider_smtp::{
     EnhancedCode, Reply, ReplyCode, ReversePath,
@@ -20,16 +21,17 @@ use tracing::{info, warn};
 use crate::{
     SessionContext,
     checks::{
-        Checked, MessageChecks, dmarc::DmarcOutcome, questions::Questions, results::without_forged,
+        Checked, MessageChecks, dmarc::DmarcOutcome, plain_fields, questions::Questions,
+        results::without_forged,
     },
-    decide::{Delivery, Role, Stage, Suspicion, Verdict, decide, decide_end},
+    decide::{EndDecision, Role, Stage, Suspicion, Verdict, decide, decide_end},
     deliver::Incoming,
-    facts::{Facts, LoginFacts},
+    facts::{Facts, LoginFacts, PlainField, RecipientFacts},
     forward::may_forward,
     intake::{HeaderEdit, Intake},
     login::PasswordCheck,
     reply::{no_message_reply, store_reply},
-    resolve::resolve,
+    resolve::{asks_for_fields, resolve},
     work::long_work,
 };
 
@@ -64,39 +66,63 @@ impl MxSession {
         decide(stage, &self.facts, &self.context.policy(Role::Mx, &config))
     }
 
-    /// Adds what is known of the recipients at the end of the text only.
-    async fn learn_of_recipients(&mut self, transaction: &Transaction) -> Result<(), StoreError> {
-        let results = self.facts.authentication.as_ref();
-        let dmarc = results.and_then(|results| results.dmarc.as_ref());
-        let header = self.facts.header.as_ref();
-        let is_report = transaction.mail.reverse_path == ReversePath::Null
-            || header.is_some_and(Header::is_report);
-        // A message that passed is not refused.
-        if !is_report || dmarc.is_none_or(|dmarc| dmarc.outcome == DmarcOutcome::Pass) {
-            return Ok(());
-        }
-        let config = self.context.dynamic();
-        let queue = &self.context.queue;
-        for recipient in &mut self.facts.recipients {
-            let answers = queue.is_return_address(&config, &recipient.address);
+    /// Adds what is known of a recipient at RCPT.
+    async fn learn_at_rcpt(
+        &self,
+        transaction: &Transaction,
+        config: &Dynamic,
+        recipient: &mut RecipientFacts,
+    ) -> Result<(), StoreError> {
+        add_usage(&self.context, config, recipient).await?;
+        let has_quota = recipient
+            .targets()
+            .iter()
+            .any(|target| target.used.is_some());
+        // A full mailbox takes reports about mail of its account.
+        if has_quota && transaction.mail.reverse_path == ReversePath::Null {
+            let queue = &self.context.queue;
+            let answers = queue.is_return_address(config, &recipient.address);
             recipient.answers_our_mail = answers.await?;
         }
         Ok(())
     }
 
-    /// Decides for each recipient. At least one takes the message.
+    /// Adds what is known of the recipients at the end of the text only.
+    async fn learn_of_recipients(&mut self, transaction: &Transaction) -> Result<(), StoreError> {
+        let config = self.context.dynamic();
+        for recipient in &mut self.facts.recipients {
+            add_usage(&self.context, &config, recipient).await?;
+        }
+        let results = self.facts.authentication.as_ref();
+        let dmarc = results.and_then(|results| results.dmarc.as_ref());
+        let header = self.facts.header.as_ref();
+        let is_report = transaction.mail.reverse_path == ReversePath::Null
+            || header.is_some_and(Header::is_report);
+        // A message that passed is refused by no opinion.
+        let passed = dmarc.is_none_or(|dmarc| dmarc.outcome == DmarcOutcome::Pass);
+        let queue = &self.context.queue;
+        for recipient in &mut self.facts.recipients {
+            let has_quota = recipient
+                .targets()
+                .iter()
+                .any(|target| target.used.is_some());
+            if is_report && (!passed || has_quota) {
+                let answers = queue.is_return_address(&config, &recipient.address);
+                recipient.answers_our_mail = answers.await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides for each recipient.
     ///
     /// # Errors
-    /// The refusal of all recipients.
-    fn decide_end(&self, transaction: &Transaction) -> Result<Vec<Delivery>, Reply> {
+    /// A refusal of the message for all recipients, of which nothing is kept.
+    fn decide_end(&self, transaction: &Transaction) -> Result<EndDecision, Reply> {
         self.decide(Stage::End(transaction)).into_result()?;
         let config = self.context.dynamic();
         let policy = self.context.policy(Role::Mx, &config);
-        let decision = decide_end(transaction, &self.facts, &policy);
-        match decision.refusal {
-            Some(refusal) => Err(refusal.reply()),
-            None => Ok(decision.deliveries),
-        }
+        Ok(decide_end(transaction, &self.facts, &policy))
     }
 
     /// Stores the message. The reply is positive only when the message is durable.
@@ -106,6 +132,7 @@ impl MxSession {
         let (text, _memory) = intake
             .finish(|section| read_header(context, facts, checks, section))
             .await?;
+        self.facts.size = Some(text.size);
         let checked = match self.checks.take() {
             Some(checks) => {
                 let trusted = &self.context.statics.policy.arc_trusted_sealers;
@@ -118,22 +145,30 @@ impl MxSession {
         self.facts.authentication = Some(checked.results);
         let learnt = self.learn_of_recipients(transaction).await;
         learnt.map_err(|error| store_reply(&error))?;
-        let deliveries = self.decide_end(transaction)?;
+        let decision = self.decide_end(transaction)?;
         let incoming = Incoming {
             client,
             hostname: &self.hostname,
             transaction,
             facts: &self.facts,
             text: &text,
-            deliveries: &deliveries,
+            deliveries: &decision.deliveries,
             chain: checked.chain.as_ref(),
         };
         let records = self.context.mailbox_records(incoming).await;
         let (mut accept, made) = records.map_err(|error| store_reply(&error))?;
-        let report = self.context.success_report(&incoming).await;
-        let report = report.map_err(|error| store_reply(&error))?;
-        let staged = report.as_ref().map(|report| report.text);
-        accept.queue.extend(report);
+        let size = text.size;
+        let has_rejects = !accept.rejects.is_empty();
+        if let Some(refusal) = decision.refusal.as_ref().filter(|_| !has_rejects) {
+            return Err(refusal.reply());
+        }
+        let mut staged = None;
+        if decision.refusal.is_none() {
+            let report = self.context.success_report(&incoming).await;
+            let report = report.map_err(|error| store_reply(&error))?;
+            staged = report.as_ref().map(|report| report.text);
+            accept.queue.extend(report);
+        }
         accept.text = Some(text.text);
         let accepted = self.context.store.accept(accept).await;
         if let (Err(_), Some(TextSource::Existing(staged))) = (&accepted, staged)
@@ -141,9 +176,18 @@ impl MxSession {
         {
             warn!(%error, "a text that nobody needs stays until the next start");
         }
+        if let Some(refusal) = &decision.refusal {
+            // The sender learns of the refusal, so a copy of the mail is no promise.
+            if let Err(error) = accepted {
+                warn!(session = %client.session, %error, "failed to keep refused mail");
+            }
+            return Err(refusal.reply());
+        }
         let accepted = accepted.map_err(|error| store_reply(&error))?;
         let ids: Vec<String> = accepted.mails.iter().map(ToString::to_string).collect();
-        for (id, made) in ids.iter().zip(&made) {
+        // Refused mail has no number here: an account keeps each only once.
+        let none = std::iter::repeat(String::new());
+        for (id, made) in ids.iter().cloned().chain(none).zip(&made) {
             info!(
                 session = %client.session,
                 remote = %client.remote,
@@ -152,7 +196,7 @@ impl MxSession {
                 from = %transaction.mail.reverse_path,
                 to = made.to,
                 message_id = self.facts.header.as_ref().map_or("", Header::message_id),
-                size = text.size,
+                size,
                 junk = made.junk.map_or("", Suspicion::as_str),
                 refused = made.refused,
                 "mail received"
@@ -178,6 +222,22 @@ impl MxSession {
     }
 }
 
+/// Adds how much mail the accounts of a recipient have, as far as they have a quota.
+async fn add_usage(
+    context: &SessionContext,
+    config: &Dynamic,
+    recipient: &mut RecipientFacts,
+) -> Result<(), StoreError> {
+    for target in recipient.targets_mut() {
+        let account = config.accounts.get(&target.account);
+        target.used = match account.and_then(|account| account.quota) {
+            Some(_) => Some(context.store.mail_usage(&target.account).await?.bytes),
+            None => None,
+        };
+    }
+    Ok(())
+}
+
 /// Adds the header section to the facts, without the fields that pretend to be ours, and decides
 /// about it. The checks get it as it came.
 fn read_header(
@@ -193,6 +253,15 @@ fn read_header(
     });
     let config = context.dynamic();
     decide(Stage::Header, facts, &context.policy(Role::Mx, &config)).into_result()?;
+    if asks_for_fields(&config, &facts.recipients) {
+        let read = || plain_fields(changed.as_deref().unwrap_or(section));
+        facts.fields = long_work(section.len(), read);
+    }
+    let held = facts.fields.iter().map(PlainField::size).sum::<usize>();
+    let has_id = facts
+        .header
+        .as_ref()
+        .is_some_and(|header| !header.message_id().is_empty());
     let now = context.clock.now();
     let forwards = may_forward(&config, &facts.recipients);
     let needs = checks.as_mut().map(|checks| {
@@ -204,7 +273,8 @@ fn read_header(
     Ok(HeaderEdit {
         section: changed,
         body_forms: needs.body_forms,
-        kept: needs.kept,
+        kept: needs.kept + held,
+        fingerprint: !has_id,
         ..HeaderEdit::default()
     })
 }
@@ -225,6 +295,7 @@ impl Handler for MxSession {
 
     async fn mail(&mut self, client: &Client, mail: &MailFrom) -> Result<(), Reply> {
         self.decide(Stage::Mail(mail)).into_result()?;
+        self.facts.size = mail.size;
         // Localserve works without DNS.
         if !self.context.simulate {
             let (resolver, clock) = (&self.context.resolver, &self.context.clock);
@@ -244,9 +315,11 @@ impl Handler for MxSession {
         let policy = self.context.policy(Role::Mx, &config);
         let (from, path) = (&transaction.mail.reverse_path, &rcpt.forward_path);
         let returned = self.context.returned(&config, from, path).await;
-        let recipient = returned
+        let mut recipient = returned
             .map_err(|error| store_reply(&error))?
             .unwrap_or_else(|| resolve(&policy, path));
+        let learnt = self.learn_at_rcpt(transaction, &config, &mut recipient);
+        learnt.await.map_err(|error| store_reply(&error))?;
         decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy).into_result()?;
         self.facts.recipients.push(recipient);
         Ok(())

@@ -87,6 +87,7 @@ fn target(
         mailbox: mailbox.to_owned(),
         takes_all,
         member: None,
+        used: None,
     }
 }
 
@@ -119,4 +120,18 @@ fn any_account(config: &Dynamic) -> Resolution {
         }
         None => Resolution::NotLocal,
     }
+}
+
+/// Whether a ruleset of a recipient looks at fields of the header section.
+pub(crate) fn asks_for_fields(config: &Dynamic, recipients: &[RecipientFacts]) -> bool {
+    let mut targets = recipients.iter().flat_map(RecipientFacts::targets);
+    targets.any(|target| {
+        let account = config.accounts.get(&target.account);
+        let destination = account.zip(target.destination.as_ref());
+        let destination = destination.and_then(|(account, key)| account.destinations.get(key));
+        let rulesets = destination.map_or(&[][..], |it| &it.rulesets);
+        rulesets
+            .iter()
+            .any(|ruleset| !ruleset.headers_regexp.is_empty())
+    })
 }

@@ -150,6 +150,10 @@ macro_rules! subjects {
 
         /// A change of the state, as a value: what the journal's entries are.
         #[derive(Debug)]
+        #[allow(
+            clippy::large_enum_variant,
+            reason = "nearly all operations are the large one; a box would cost an allocation per message"
+        )]
         pub(crate) enum Op {
             $($variant($name::Op),)*
         }
@@ -325,6 +329,7 @@ subjects! {
     16 stops Stops,
     17 principals Principals,
     21 srs Srs,
+    22 rejects Rejects,
 }
 
 #[cfg(test)]
@@ -387,6 +392,7 @@ mod tests {
                 "keys Keys(Add(",
                 "credentials Credentials(Set(",
                 "credentials Credentials(Amend(",
+                "audit Audit(Carry(",
                 "acme Acme(SetAccount(",
                 "acme Acme(SetCertificate(",
                 "srs Srs(Keep(",

@@ -6,6 +6,7 @@ use postrider_smtp::ReversePath;
 use super::{
     Refusal, Suspicion, Verdict,
     end::{Case, Judged},
+    ruleset::Vouched,
 };
 use crate::{
     checks::{
@@ -33,11 +34,28 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
         });
     };
     let handling = case.policy.statics.policy.dmarc;
+    let vouched = Vouched::by(case);
+    let by_ruleset = match vouched {
+        Vouched::Forward => Some("none: forwarded by a server of ours"),
+        Vouched::List => Some("none: sent by a list"),
+        Vouched::No | Vouched::ListUnproved => None,
+    };
+    if let Some(why) = by_ruleset {
+        let fails = dmarc.outcome == DmarcOutcome::Fail
+            && !matches!(dmarc.policy, None | Some(DmarcPolicy::None));
+        return match fails {
+            true => Judged::differing(Verdict::Accept, why),
+            false => Judged::plain(Verdict::Accept),
+        };
+    }
     match dmarc.outcome {
         DmarcOutcome::Pass | DmarcOutcome::None | DmarcOutcome::PermError => {
             Judged::plain(Verdict::Accept)
         }
-        DmarcOutcome::Fail => failed(dmarc, results, facts, handling, never_refused),
+        DmarcOutcome::Fail => {
+            let of_list = vouched == Vouched::ListUnproved || is_of_list(results, facts);
+            failed(dmarc, results, of_list, handling, never_refused)
+        }
         // A policy that is not known may be any.
         DmarcOutcome::TempError
             if dmarc.from_is_validated()
@@ -61,7 +79,7 @@ const NEVER_REFUSED: &str = "junk: the recipient takes all mail";
 fn failed(
     dmarc: &DmarcResult,
     results: &AuthenticationResults,
-    facts: &Facts,
+    of_list: bool,
     handling: DmarcHandling,
     never_refused: bool,
 ) -> Judged {
@@ -79,7 +97,7 @@ fn failed(
             Judged::differing(Verdict::Accept, "none: this server only reports")
         }
         (Some(DmarcPolicy::Quarantine), _) => Judged::plain(junk),
-        (Some(DmarcPolicy::Reject), _) if is_of_list(results, facts) => {
+        (Some(DmarcPolicy::Reject), _) if of_list => {
             Judged::differing(junk, "junk: sent by a list")
         }
         (Some(DmarcPolicy::Reject), DmarcHandling::Junk) => {

@@ -7,11 +7,13 @@
 
 use std::borrow::Cow;
 
-use postrider_config::{Account, Destination};
+use postrider_config::{Account, Destination, Ruleset};
 use postrider_smtp::{Address, BodyType, server::Transaction};
 
 pub use super::list::Skip;
-use super::{Policy, Refusal, Suspicion, Verdict, dmarc, list, refuse_destination};
+use super::{
+    Policy, Refusal, Suspicion, Verdict, dmarc, list, refuse_destination, refuse_full, ruleset,
+};
 use crate::facts::{Facts, RecipientFacts, Resolution, Target};
 
 /// The decision about a message.
@@ -83,12 +85,23 @@ pub(super) struct Case<'a> {
     pub(super) account: &'a Account,
     /// The destination of the target. None if none is configured for it.
     pub(super) destination: Option<&'a Destination>,
+    /// The ruleset of the destination that the message fulfills.
+    pub(super) ruleset: Option<&'a Ruleset>,
 }
 
 impl Case<'_> {
     /// No opinion about the message refuses it: at worst it goes to the junk mailbox.
     pub(super) const fn takes_all(&self) -> bool {
         self.target.takes_all || self.recipient.answers_our_mail
+    }
+
+    /// The mail of the target goes on to another server.
+    fn passes_on(&self) -> bool {
+        self.destination.is_some_and(Destination::passes_on)
+    }
+
+    fn refuse_full(&self) -> Option<Refusal> {
+        refuse_full(self.target, self.takes_all(), self.facts, self.policy)
     }
 }
 
@@ -122,12 +135,40 @@ impl Judged {
 }
 
 /// The steps of a verdict. The first refusal wins. The first suspicion counts if no step refuses.
-const STEPS: [fn(&Case<'_>) -> Judged; 4] = [
+const STEPS: [fn(&Case<'_>) -> Judged; 7] = [
+    |case| Judged::refusing(refuse_loop(case)),
     dmarc::judge,
+    |case| Judged::refusing(refuse_unproved(case)),
     |case| Judged::refusing(list::refuse_author(case)),
     |case| Judged::refusing(refuse_destination(case.destination)),
     |case| Judged::refusing(refuse_binary(case)),
+    |case| Judged::refusing(case.refuse_full().filter(|_| !case.passes_on())),
 ];
+
+/// Refuses a message that this server delivered to the same address before (RFC 5321 §6.3).
+fn refuse_loop(case: &Case<'_>) -> Option<Refusal> {
+    let before = case.facts.header.as_ref()?.delivered_to();
+    let own = [Some(&case.recipient.address), case.target.member.as_ref()];
+    let mut own = own.into_iter().flatten();
+    let config = case.policy.config;
+    own.find(|own| before.iter().any(|before| config.is_same(before, own)))
+        .map(|own| Refusal::DeliveredBefore(own.clone()))
+}
+
+/// Refuses an author behind whom neither SPF nor DKIM stands, where the destination asks for that.
+fn refuse_unproved(case: &Case<'_>) -> Option<Refusal> {
+    let text = case.destination?.message_auth_required_smtp_error.as_str();
+    let results = case.facts.authentication.as_ref();
+    let is_proved = results.is_some_and(|results| results.validated_from().is_some());
+    if text.is_empty() || is_proved || case.policy.simulate {
+        return None;
+    }
+    let text = text.to_owned();
+    Some(match list::has_no_answer(case.facts) {
+        true => Refusal::AuthorNoAnswer(text),
+        false => Refusal::AuthorNotProved(text),
+    })
+}
 
 /// Decides what becomes of a message whose results are all known.
 #[must_use]
@@ -143,6 +184,9 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
             let (outcome, differs) = match account {
                 Some(account) => {
                     let key = target.destination.as_ref();
+                    let destination = key.and_then(|key| account.destinations.get(key));
+                    let rulesets = destination.map_or(&[][..], |it| &it.rulesets);
+                    let mail_from = transaction.mail.reverse_path.address();
                     let case = Case {
                         transaction,
                         facts,
@@ -150,7 +194,8 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
                         recipient,
                         target,
                         account,
-                        destination: key.and_then(|key| account.destinations.get(key)),
+                        destination,
+                        ruleset: ruleset::matching(rulesets, mail_from, facts),
                     };
                     decide_target(&case, members)
                 }
@@ -228,7 +273,10 @@ fn decide_target(case: &Case<'_>, members: Members) -> (Outcome, Option<Cow<'sta
         match judged.verdict {
             Verdict::Accept => {}
             Verdict::Junk(suspicion) => junk = junk.or(Some(suspicion)),
-            Verdict::Refuse(refusal) => return (Outcome::Refused(refusal), None),
+            Verdict::Refuse(refusal) if refusal.is_opinion() && case.takes_all() => {
+                junk = junk.or(Some(Suspicion::TakesAll));
+            }
+            Verdict::Refuse(refusal) => return refused(case, refusal),
         }
         differs = differs.or(judged.differs);
     }
@@ -237,11 +285,9 @@ fn decide_target(case: &Case<'_>, members: Members) -> (Outcome, Option<Cow<'sta
 
 /// Refuses binary mail that would go on. Only servers that know BINARYMIME take it.
 fn refuse_binary(case: &Case<'_>) -> Option<Refusal> {
-    let passes_on = |it: &Destination| !it.forward.is_empty() || !it.forward_lmtp.is_empty();
     let is_return = matches!(case.recipient.resolution, Resolution::Return { .. });
     let is_binary = case.transaction.mail.body == BodyType::BinaryMime;
-    (is_binary && (is_return || case.destination.is_some_and(passes_on)))
-        .then_some(Refusal::BinaryNotPassedOn)
+    (is_binary && (is_return || case.passes_on())).then_some(Refusal::BinaryNotPassedOn)
 }
 
 /// The way of a message that the target takes.
@@ -260,12 +306,46 @@ fn taken(case: &Case<'_>, junk: Option<Suspicion>) -> Outcome {
     if !forward.is_empty() && junk.is_none() {
         return Outcome::Forward(forward.to_vec());
     }
+    // The junk of such an address has a mailbox.
+    if let Some(full) = case.refuse_full().filter(|_| case.passes_on()) {
+        return Outcome::Refused(full);
+    }
+    let by_ruleset = case.ruleset.map(|ruleset| &ruleset.mailbox);
+    let by_ruleset = by_ruleset.filter(|mailbox| !mailbox.is_empty());
     let mailbox = match junk {
         Some(_) => &case.account.junk_mailbox,
-        None => &case.target.mailbox,
+        None => by_ruleset.unwrap_or(&case.target.mailbox),
     };
     let mailbox = mailbox.clone();
     Outcome::Mailbox { mailbox, junk }
+}
+
+/// What becomes of a message that a step refuses. An opinion may be wrong: so a ruleset may have a
+/// mailbox for such mail, and the account keeps it apart.
+fn refused(case: &Case<'_>, refusal: Refusal) -> (Outcome, Option<Cow<'static, str>>) {
+    if !refusal.is_opinion() {
+        return (Outcome::Refused(refusal), None);
+    }
+    let by_ruleset = case
+        .ruleset
+        .map(|ruleset| &ruleset.accept_rejects_to_mailbox);
+    if let Some(mailbox) = by_ruleset.filter(|mailbox| !mailbox.is_empty()) {
+        if let Some(full) = case.refuse_full() {
+            return (Outcome::Refused(full), None);
+        }
+        let outcome = Outcome::Mailbox {
+            mailbox: mailbox.clone(),
+            junk: Some(Suspicion::RulesetTakesRejects),
+        };
+        return (outcome, Some(Cow::Borrowed("none: a ruleset takes it")));
+    }
+    match case.account.rejects_mailbox.as_str() {
+        "" => (Outcome::Refused(refusal), None),
+        mailbox => {
+            let mailbox = mailbox.to_owned();
+            (Outcome::Rejects { mailbox, refusal }, None)
+        }
+    }
 }
 
 /// The refusal of all targets: the first one with a 4xx, so that the client tries again, else the

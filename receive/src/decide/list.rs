@@ -37,12 +37,17 @@ pub(super) fn refuse_author(case: &Case<'_>) -> Option<Refusal> {
     if author_is_proved(case.facts, case.policy) {
         return None;
     }
-    let results = case.facts.authentication.as_ref();
-    let dmarc = results.and_then(|results| results.dmarc.as_ref());
-    match dmarc.is_some_and(|dmarc| dmarc.outcome == DmarcOutcome::TempError) {
+    match has_no_answer(case.facts) {
         true => Some(Refusal::MemberNoAnswer(list.clone())),
         false => Some(Refusal::MembersOnly(list.clone())),
     }
+}
+
+/// DNS has no answer for now about who stands behind the author.
+pub(super) fn has_no_answer(facts: &Facts) -> bool {
+    let results = facts.authentication.as_ref();
+    let dmarc = results.and_then(|results| results.dmarc.as_ref());
+    dmarc.is_some_and(|dmarc| dmarc.outcome == DmarcOutcome::TempError)
 }
 
 /// The address in From, if there is exactly one.

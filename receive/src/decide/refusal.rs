@@ -75,6 +75,14 @@ pub enum Refusal {
     },
     /// The DMARC check of this author's domain has no answer of DNS for now.
     DmarcNoAnswer(Domain),
+    /// The message was delivered to this address before, and came back.
+    DeliveredBefore(Address),
+    /// The destination takes mail of proved authors only, with the text that the administrator set.
+    AuthorNotProved(String),
+    /// The same, and whether the author is proved has no answer of DNS for now.
+    AuthorNoAnswer(String),
+    /// The account has as much mail as its quota allows.
+    MailboxFull,
     /// All mailboxes of the recipients were removed since RCPT.
     MailboxGone,
     /// An address asked localserve for this failure.
@@ -82,6 +90,20 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The refusal is an opinion about the message, and it may be wrong. So the account keeps the
+    /// message apart, also if nobody takes it.
+    #[must_use]
+    pub const fn is_opinion(&self) -> bool {
+        matches!(
+            self,
+            Self::FromUnclear
+                | Self::DmarcFail { .. }
+                | Self::DmarcNoAnswer(_)
+                | Self::AuthorNotProved(_)
+                | Self::AuthorNoAnswer(_)
+        )
+    }
+
     /// The reply of this refusal.
     #[must_use]
     pub fn reply(&self) -> Reply {
@@ -115,8 +137,9 @@ impl Refusal {
             | Self::NameOfAnother(_)
             | Self::NotLocal(_)
             | Self::BadReturn(_)
+            | Self::AuthorNotProved(_)
             | Self::DmarcFail { .. } => (Code::MAILBOX_UNAVAILABLE, Enhanced::NOT_AUTHORIZED),
-            Self::DmarcNoAnswer(_) | Self::MemberNoAnswer(_) => {
+            Self::DmarcNoAnswer(_) | Self::MemberNoAnswer(_) | Self::AuthorNoAnswer(_) => {
                 (Code::LOCAL_ERROR, Enhanced::NOT_AUTHORIZED)
             }
             Self::FromUnclear => (Code::TRANSACTION_FAILED, Enhanced::CONTENT),
@@ -129,7 +152,8 @@ impl Refusal {
             Self::MembersOnly(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::LIST_PROHIBITED),
             Self::NoMember(_) => (Code::MAILBOX_BUSY, Enhanced::LIST_PROBLEM),
             // RFC 5321 §6.3.
-            Self::MailLoop => (Code::TRANSACTION_FAILED, Enhanced::LOOP),
+            Self::MailboxFull => (Code::INSUFFICIENT_STORAGE, Enhanced::MAILBOX_FULL),
+            Self::MailLoop | Self::DeliveredBefore(_) => (Code::TRANSACTION_FAILED, Enhanced::LOOP),
             Self::SenderDomainDisabled(_)
             | Self::DisabledDomain(_)
             | Self::MailboxGone
@@ -148,6 +172,8 @@ impl Refusal {
             }
             Self::LoginDisabled(text)
             | Self::SenderNotAllowed(text)
+            | Self::AuthorNotProved(text)
+            | Self::AuthorNoAnswer(text)
             | Self::DestinationRefuses { text, .. } => return text.clone().into(),
             Self::AuthorUnclear(fault) => return fault.to_string().into(),
             Self::NameOfAnother(address) => {
@@ -164,6 +190,9 @@ impl Refusal {
             Self::UnknownRecipient(address) => return format!("there is no {address} here").into(),
             Self::DisabledDomain(host) => {
                 return format!("{host} takes no mail for now, try again later").into();
+            }
+            Self::DeliveredBefore(address) => {
+                return format!("the message is in a mail loop: {address} had it before").into();
             }
             Self::MembersOnly(address) => {
                 return format!("only its members may write to {address}").into();
@@ -201,6 +230,7 @@ impl Refusal {
             Self::LoginRequired => "log in first",
             Self::PostmasterWithoutDomain => "name the postmaster's domain",
             Self::MailLoop => "too many Received fields: the message is in a mail loop",
+            Self::MailboxFull => "the mailbox is full, try again later",
             Self::MailboxGone => "the mailbox is gone for now, try again later",
             Self::Simulated(_) => "as asked for",
         };

@@ -98,6 +98,7 @@ impl SessionContext {
                         mailbox: self.statics.postmaster.mailbox.clone(),
                         takes_all: false,
                         member: None,
+                        used: None,
                     },
                     to,
                 },

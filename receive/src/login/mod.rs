@@ -19,4 +19,6 @@ pub use apppassword::{APP_PASSWORD_MIN_LENGTH, make_app_password, matches_hash};
 pub use limiter::{Identity, LoginLimiter, LoginLimits, Rate, Source, wait_in_words};
 pub use logins::{CodeCheck, Logins, PasswordCheck};
 pub use otp::{OtpError, make_otp, otp_code, parse_otp};
-pub use password::{HashError, PasswordError, check_hash, hash_password, hash_password_beside};
+pub use password::{
+    HashError, PasswordError, check_hash, hash_password, hash_password_beside, slow_hash,
+};

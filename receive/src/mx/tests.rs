@@ -2,6 +2,7 @@
 
 mod dmarc;
 mod forward;
+mod rejects;
 mod signatures;
 
 use std::net::SocketAddr;

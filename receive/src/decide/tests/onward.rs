@@ -76,6 +76,7 @@ fn a_report_about_a_forward_goes_back_whatever_it_looks_like() {
                 mailbox: "Postmaster".to_owned(),
                 takes_all: false,
                 member: None,
+                used: None,
             },
             to: address("bob@remote.test"),
         };

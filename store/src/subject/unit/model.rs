@@ -69,13 +69,31 @@ impl ModelState {
         for message in &unit.queue {
             self.queue.check_from_ids(message)?;
         }
+        unit.rejects
+            .retain(|reject| !self.rejects.has(&reject.mail.account, reject.key));
         let new = self.bring(text, &unit)?;
         let queue = self.add_queue(&mut unit, new);
         let once = unit.once.take();
+        let (rejects, taken) = (
+            std::mem::take(&mut unit.rejects),
+            std::mem::take(&mut unit.taken),
+        );
         let mails = self.add_rest(unit, new);
+        let mut kept = Vec::new();
+        for taken in &taken {
+            self.drop_taken(taken);
+        }
+        for reject in rejects {
+            let text = reject.mail.text.resolve(new);
+            kept.extend(self.keep(reject, text));
+        }
         self.drop_unused(new);
         self.once.remember(once, &queue);
-        Ok(Accepted { queue, mails })
+        Ok(Accepted {
+            queue,
+            mails,
+            rejects: kept,
+        })
     }
 
     fn accept_all(
@@ -127,7 +145,8 @@ impl ModelState {
         for message in &unit.queue {
             self.check_text(message.text)?;
         }
-        for mail in &unit.mails {
+        let refused = unit.rejects.iter().map(|reject| &reject.mail);
+        for mail in unit.mails.iter().chain(refused) {
             self.check_text(mail.text)?;
         }
         match text {

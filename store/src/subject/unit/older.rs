@@ -1,4 +1,4 @@
-//! The operations before version 3, in which a unit had one message at most.
+//! The operations before version 3, in which a unit had one message at most, and no refused mail.
 //!
 //! Messages of versions 1 and 2 have no origin. Messages, attempts and suppressions of version 1
 //! have fewer fields.
@@ -102,6 +102,8 @@ where
             suppress: old.suppress.into_iter().map(S::into).collect(),
             events: old.events,
             once: old.once,
+            rejects: Vec::new(),
+            taken: Vec::new(),
         }
     }
 }
