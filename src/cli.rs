@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod config;
 mod dns;
+mod export;
 mod import;
 mod junk;
 mod listing;
@@ -27,6 +28,7 @@ pub use config::{
     Scope, Settings,
 };
 pub use dns::Dns;
+pub use export::{Export, ExportTarget};
 pub use import::{ImportFolder, ImportHooks};
 pub use junk::{Classify, Junk, Kind, Train};
 pub use listing::{Listing, When};
@@ -120,6 +122,9 @@ pub enum Command {
     },
     /// Copy the configuration and the data to a folder, while the server runs or not.
     Backup(Backup),
+    /// Write the mail of an account into a new folder, in a form that other programs read.
+    #[command(subcommand)]
+    Export(Export),
     /// Check a backup, or the folder of a server that does not run. Nothing is changed.
     Verify(Verify),
     /// Make the folder of a server from a backup. Deliveries and webhook calls begin stopped.

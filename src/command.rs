@@ -7,6 +7,7 @@ mod backup;
 mod config;
 mod desk;
 mod dns;
+mod export;
 mod help;
 mod history;
 mod hold_rules;
@@ -75,6 +76,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Completions { shell } => help::completions(shell),
         Command::Man { dir } => help::man(&dir),
         Command::Backup(options) => backup::run(conf, &options),
+        Command::Export(export) => export::run(conf, export),
         Command::Verify(options) => verify::run(&options),
         Command::Restore(options) => restore::run(&options),
         Command::Version => print(&format!("postrider {}\n", env!("CARGO_PKG_VERSION"))),

@@ -8,6 +8,7 @@
 //! - [`acme`]: certificates from a CA.
 //! - [`http`]: the HTTP services. The files beside it limit what a client may do to a connection.
 //! - [`wellknown`]: what an HTTP port answers before its services.
+//! - [`backup`], [`export`]: copies of the data, and mail in files for other programs.
 //! - [`localserve`], [`quickstart`]: the development server, and the files of a new one.
 //!
 //! Not here: the protocol (`postrider-smtp`), incoming mail (`postrider-receive`), outgoing mail
@@ -19,6 +20,7 @@ pub mod cli;
 pub mod command;
 pub mod descriptors;
 mod expiry;
+pub mod export;
 pub mod files;
 mod framing;
 pub mod gate;

@@ -498,7 +498,7 @@ pub fn session_config(statics: &Static, listener: &Listener, service: Service) -
         auth_required: submission,
         auth_requires_tls: service == Service::Submission && listener.submission.require_tls,
         require_tls_extension: submission || listener.smtp.require_tls_extension,
-        dsn: submission,
+        dsn: true,
         // Mail to the MX goes into mailboxes. Submitted mail goes to servers that may lack
         // BINARYMIME.
         binary_mime: !submission,

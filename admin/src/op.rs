@@ -14,6 +14,7 @@ pub mod certificates;
 pub mod config;
 pub mod credentials;
 pub mod dns;
+pub mod export;
 pub mod history;
 pub mod hold_rules;
 pub mod junk;
@@ -113,6 +114,7 @@ macro_rules! operations {
             ServerPing($crate::op::server::Ping) = "server.ping",
             ServerReloadCertificates($crate::op::certificates::Reload) = "server.reload_certificates",
             ServerBackup($crate::op::backup::Backup) = "server.backup",
+            MailExport($crate::op::export::Export) = "mail.export",
             LoginUnlock($crate::op::logins::Unlock) = "login.unlock",
             PasswordSet($crate::op::passwords::Set) = "password.set",
             PasswordAdminSet($crate::op::passwords::AdminSet) = "password.admin_set",

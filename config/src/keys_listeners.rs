@@ -251,9 +251,8 @@ static LISTENER: &[Key] = &[
         "listeners.<name>.smtp.require_tls_extension",
         Bool,
         Value("true"),
-        "Offer REQUIRETLS (RFC 8689).",
-    )
-    .later(),
+        "Offer REQUIRETLS (RFC 8689) under TLS. What is forwarded keeps the demand.",
+    ),
     key(
         "listeners.<name>.smtp.tls_tickets",
         Bool,

@@ -8,7 +8,7 @@ use criterion::Criterion;
 use postrider_receive::junk::{Filter, content::probability, tokens::tokens};
 use postrider_smtp::mime::Limits;
 use postrider_store::{Store, Time};
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 /// A word of that number: syllables.
 fn word(mut number: usize) -> String {

@@ -263,8 +263,10 @@ fn refuse_rcpt(
     }
     let takes_all = |target: &Target| target.takes_all || recipient.answers_our_mail;
     let refuse = |target| {
-        let error = refuse_target(target, policy);
-        error.or_else(|| refuse_full(target, takes_all(target), facts, policy))
+        let destination = destination_of(target, policy);
+        let full = || refuse_full(target, takes_all(target), facts, policy);
+        let is_kept = !destination.is_some_and(Destination::passes_on);
+        refuse_destination(destination).or_else(|| full().filter(|_| is_kept))
     };
     match &recipient.resolution {
         Resolution::Account(target) => refuse(target),
@@ -274,15 +276,17 @@ fn refuse_rcpt(
             let refusals: Option<Vec<Refusal>> = members.iter().map(refuse).collect();
             refusals.map(|_| Refusal::NoMember(address.clone()))
         }
+        Resolution::Return { .. } => None,
+        Resolution::BadReturn(fault) => Some(Refusal::BadReturn(*fault)),
         Resolution::DisabledDomain => Some(Refusal::DisabledDomain(address.host.clone())),
         Resolution::UnknownLocalPart => Some(Refusal::UnknownRecipient(address.clone())),
         Resolution::NotLocal => Some(Refusal::NotLocal(address.host.clone())),
     }
 }
 
-fn refuse_target(target: &Target, policy: &Policy<'_>) -> Option<Refusal> {
+fn destination_of<'a>(target: &Target, policy: &Policy<'a>) -> Option<&'a Destination> {
     let account = policy.config.accounts.get(&target.account)?;
-    refuse_destination(account.destinations.get(target.destination.as_ref()?))
+    account.destinations.get(target.destination.as_ref()?)
 }
 
 /// Refuses what a destination takes from nobody.

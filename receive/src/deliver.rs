@@ -26,7 +26,7 @@ use tracing::{debug, warn};
 
 use crate::{
     SessionContext,
-    checks::results::AuthenticationResults,
+    checks::{ForwardChain, results::AuthenticationResults},
     decide::{Delivery, Outcome, Refusal, Suspicion},
     facts::{Facts, RecipientFacts, Target},
     intake::ReceivedText,
@@ -56,6 +56,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) text: &'a ReceivedText,
     /// What becomes of the message for each target.
     pub(crate) deliveries: &'a [Delivery],
+    /// The ARC chain. None if nothing is forwarded, or the message was not checked.
+    pub(crate) chain: Option<&'a ForwardChain>,
 }
 
 /// A mail that was made, for the log.
@@ -180,8 +182,20 @@ impl SessionContext {
             made: Vec::new(),
         };
         for delivery in deliveries {
-            if let Outcome::Mailbox { mailbox, junk } = &delivery.outcome {
-                records.add_mail(delivery, mailbox, *junk).await?;
+            match &delivery.outcome {
+                Outcome::Mailbox { mailbox, junk } => {
+                    records.add_mail(delivery, mailbox, *junk).await?;
+                }
+                // There is no mailbox here, but it may be a report about mail of the account.
+                Outcome::Forward(_) | Outcome::Lmtp { .. } => {
+                    if let Some((recipient, target, _)) = records.parties(delivery) {
+                        records.tell(delivery, recipient, target).await?;
+                    }
+                }
+                Outcome::Relay(_)
+                | Outcome::Rejects { .. }
+                | Outcome::Refused(_)
+                | Outcome::Skipped(_) => {}
             }
         }
         for delivery in deliveries {
@@ -189,7 +203,10 @@ impl SessionContext {
                 records.add_reject(delivery, mailbox, refusal);
             }
         }
-        Ok(records.finish())
+        let onward = self.onward(&config, &incoming, &records.received).await?;
+        let (mut accept, made) = records.finish();
+        accept.queue = onward;
+        Ok((accept, made))
     }
 }
 
@@ -264,8 +281,7 @@ impl<'a> Records<'a> {
         &self,
         delivery: &Delivery,
     ) -> Option<(&'a RecipientFacts, &'a Target, &'a Account)> {
-        let recipient = self.incoming.facts.recipients.get(delivery.recipient)?;
-        let target = recipient.targets().get(delivery.target)?;
+        let (recipient, target) = of_delivery(self.incoming.facts, delivery)?;
         Some((
             recipient,
             target,
@@ -366,4 +382,13 @@ impl SessionContext {
         debug!(from = %reverse_path, kind, "mail read as a report");
         reading
     }
+}
+
+/// The recipient and the target of a delivery.
+pub(crate) fn of_delivery<'a>(
+    facts: &'a Facts,
+    delivery: &Delivery,
+) -> Option<(&'a RecipientFacts, &'a Target)> {
+    let recipient = facts.recipients.get(delivery.recipient)?;
+    Some((recipient, recipient.targets().get(delivery.target)?))
 }

@@ -120,6 +120,12 @@ impl RecipientFacts {
         }
     }
 
+    /// Whether the address is a mailing list.
+    #[must_use]
+    pub const fn is_list(&self) -> bool {
+        matches!(self.resolution, Resolution::List(_))
+    }
+
     /// The targets, to add facts to them.
     pub fn targets_mut(&mut self) -> &mut [Target] {
         match &mut self.resolution {
@@ -133,7 +139,9 @@ impl RecipientFacts {
     #[must_use]
     pub fn targets(&self) -> &[Target] {
         match &self.resolution {
-            Resolution::Account(target) => std::slice::from_ref(target),
+            Resolution::Account(target) | Resolution::Return { target, .. } => {
+                std::slice::from_ref(target)
+            }
             Resolution::List(targets) => targets,
             _ => &[],
         }
@@ -147,12 +155,32 @@ pub enum Resolution {
     Account(Target),
     /// A mailing list, with its members.
     List(Vec<Target>),
+    /// The sender of a message that we forwarded: it gets the report that comes in.
+    Return {
+        /// The account that answers for the report: that of the postmaster.
+        target: Target,
+        /// The address of the sender.
+        to: Address,
+    },
+    /// The address has the form of a sender that we rewrote, and leads nowhere.
+    BadReturn(ReturnFault),
     /// The domain is ours, and is disabled for now.
     DisabledDomain,
     /// The domain is ours, the local-part is not.
     UnknownLocalPart,
     /// The domain is not ours.
     NotLocal,
+}
+
+/// Why an address in the form of a rewritten sender leads nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReturnFault {
+    /// The message is no report: it has a reverse-path.
+    NoReport,
+    /// We did not write the address.
+    Forged,
+    /// We wrote it too long ago.
+    Old,
 }
 
 /// An account that gets mail for a recipient, with what it knows of the message. Each target has a

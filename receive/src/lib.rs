@@ -12,6 +12,7 @@
 //! - [`resolve`]: the accounts behind an address, members of lists included.
 //! - `deliver`: the records of a message for the mailboxes of accounts.
 //! - [`junk`]: the junk filter: the history of senders, words, and what users teach it.
+//! - [`forward`]: mail that goes on to other servers.
 //! - [`login`]: passwords, API keys, and limits for wrong ones.
 //! - [`network`], [`rates`]: the networks of clients, and how much may come from each.
 //! - [`slow`]: answers that come late. [`guards`]: what all sessions know of clients together.
@@ -27,6 +28,7 @@ pub mod decide;
 mod deliver;
 pub mod facts;
 pub mod guards;
+pub mod forward;
 pub mod intake;
 pub mod junk;
 pub mod local;

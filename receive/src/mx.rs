@@ -16,21 +16,20 @@ use postrider_smtp::{
     Domain, EnhancedCode, Reply, ReplyCode, ReversePath,
     server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
 };
-use postrider_store::{NewText, StoreError};
+use postrider_store::{NewText, StoreError, TextSource};
 use tracing::{info, warn};
 
 use crate::{
     SessionContext,
     checks::{
-        MessageChecks, plain_fields,
-        questions::Questions,
-        results::{AuthenticationResults, without_forged},
+        Checked, MessageChecks, plain_fields, questions::Questions, results::without_forged,
     },
     decide::{
         EndDecision, Refusal, Role, Stage, Suspicion, Verdict, decide, decide_end, forwarding,
     },
     deliver::Incoming,
     facts::{Facts, LoginFacts, PlainField, RecipientFacts},
+    forward::may_forward,
     intake::{HeaderEdit, Intake},
     junk::IncomingMail,
     login::PasswordCheck,
@@ -211,15 +210,16 @@ impl MxSession {
             .await?;
         let questions = self.checks.as_ref().map(MessageChecks::questions);
         self.facts.size = Some(text.size);
-        self.facts.authentication = Some(match self.checks.take() {
+        let checked = match self.checks.take() {
             Some(checks) => {
                 let trusted = &self.context.statics.policy.arc_trusted_sealers;
                 let now = self.context.clock.now();
-                let results = checks.results(&text.body_hashes, trusted, now).await;
-                results.ok_or_else(no_message_reply)?
+                let checked = checks.results(&text.body_hashes, trusted, now).await;
+                checked.ok_or_else(no_message_reply)?
             }
-            None => AuthenticationResults::default(),
-        });
+            None => Checked::default(),
+        };
+        self.facts.authentication = Some(checked.results);
         let learnt = self.learn_of_recipients(transaction).await;
         learnt.map_err(|error| store_reply(&error))?;
         let judged = self.ask_filters(client, transaction, &text.text).await;
@@ -232,16 +232,29 @@ impl MxSession {
             facts: &self.facts,
             text: &text,
             deliveries: &decision.deliveries,
+            chain: checked.chain.as_ref(),
         };
         let records = self.context.mailbox_records(incoming).await;
         let (mut accept, made) = records.map_err(|error| store_reply(&error))?;
         let size = text.size;
-        accept.text = Some(text.text);
         let has_rejects = !accept.rejects.is_empty();
-        let accepted = match &decision.refusal {
-            Some(refusal) if !has_rejects => return Err(self.context.refuse(refusal)),
-            _ => self.context.store.accept(accept).await,
-        };
+        if let Some(refusal) = decision.refusal.as_ref().filter(|_| !has_rejects) {
+            return Err(self.context.refuse(refusal));
+        }
+        let mut staged = None;
+        if decision.refusal.is_none() {
+            let report = self.context.success_report(&incoming).await;
+            let report = report.map_err(|error| store_reply(&error))?;
+            staged = report.as_ref().map(|report| report.text);
+            accept.queue.extend(report);
+        }
+        accept.text = Some(text.text);
+        let accepted = self.context.store.accept(accept).await;
+        if let (Err(_), Some(TextSource::Existing(staged))) = (&accepted, staged)
+            && let Err(error) = self.context.store.unstage(vec![staged]).await
+        {
+            warn!(%error, "a text that nobody needs stays until the next start");
+        }
         if let Some(refusal) = &decision.refusal {
             // The sender learns of the refusal, so a copy of the mail is no promise.
             if let Err(error) = accepted {
@@ -268,12 +281,23 @@ impl MxSession {
                 "mail received"
             );
         }
-        let ids = ids.join(",");
-        Ok(Reply::new(
-            ReplyCode::OK,
-            Some(EnhancedCode::OK),
-            format!("delivered as {ids}"),
-        ))
+        let queued: Vec<String> = accepted.queue.iter().map(ToString::to_string).collect();
+        if !queued.is_empty() {
+            info!(
+                session = %client.session,
+                remote = %client.remote,
+                queue = queued.join(","),
+                from = %transaction.mail.reverse_path,
+                message_id = self.facts.header.as_ref().map_or("", Header::message_id),
+                size = text.size,
+                "mail passed on"
+            );
+        }
+        let text = match ids.is_empty() {
+            true => format!("queued as {}", queued.join(",")),
+            false => format!("delivered as {}", ids.join(",")),
+        };
+        Ok(Reply::new(ReplyCode::OK, Some(EnhancedCode::OK), text))
     }
 }
 
@@ -319,9 +343,10 @@ fn read_header(
         .as_ref()
         .is_some_and(|header| !header.message_id().is_empty());
     let now = context.clock.now();
+    let forwards = may_forward(&config, &facts.recipients);
     let needs = checks.as_mut().map(|checks| {
         let trusted = &context.statics.policy.arc_trusted_sealers;
-        let read = || checks.header(section, trusted, now);
+        let read = || checks.header(section, trusted, forwards, now);
         long_work(section.len(), read)
     });
     let needs = needs.unwrap_or_default();
@@ -363,7 +388,11 @@ impl Handler for MxSession {
     ) -> Result<(), Reply> {
         let config = self.context.dynamic();
         let policy = self.context.policy(Role::Mx, &config);
-        let mut recipient = resolve(&policy, &rcpt.forward_path);
+        let (from, path) = (&transaction.mail.reverse_path, &rcpt.forward_path);
+        let returned = self.context.returned(&config, from, path).await;
+        let mut recipient = returned
+            .map_err(|error| store_reply(&error))?
+            .unwrap_or_else(|| resolve(&policy, path));
         let learnt = self.learn_at_rcpt(transaction, &config, &mut recipient);
         learnt.await.map_err(|error| store_reply(&error))?;
         match decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy) {
@@ -420,5 +449,6 @@ impl Handler for MxSession {
     fn restart(&mut self) {
         self.reset();
         self.facts = Facts::default();
+        self.unknown = Mistakes::default();
     }
 }

@@ -230,7 +230,7 @@ fn submission(
     }
 }
 
-const fn stored_notify(notify: Notify) -> postrider_store::Notify {
+pub(crate) const fn stored_notify(notify: Notify) -> postrider_store::Notify {
     postrider_store::Notify {
         success: notify.success,
         failure: notify.failure,

@@ -150,7 +150,7 @@ macro_rules! subjects {
 
         /// A change of the state, as a value: what the journal's entries are.
         #[derive(Debug)]
-        #[expect(
+        #[allow(
             clippy::large_enum_variant,
             reason = "nearly all operations are the large one; a box would cost an allocation per message"
         )]
@@ -331,6 +331,7 @@ subjects! {
     18 greylist Greylist,
     19 reputation Reputation,
     20 junk Junk,
+    21 srs Srs,
     22 rejects Rejects,
 }
 
@@ -401,6 +402,7 @@ mod tests {
                 "greylist Greylist(Try(",
                 "greylist Greylist(SetSecret(",
                 "junk Junk(Train(",
+                "srs Srs(Keep(",
             ]
         );
     }
@@ -416,7 +418,7 @@ mod tests {
         let (op, _) = unit::Op::accept(accept);
         assert_eq!(op.changes(), 1001);
         let messages: Vec<_> = (0..3)
-            .filter_map(|_| samples::message(&["a@x.example"; 5]).queue)
+            .flat_map(|_| samples::message(&["a@x.example"; 5]).queue)
             .collect();
         let once = None;
         assert_eq!(unit::Op::AcceptAll { messages, once }.changes(), 15);

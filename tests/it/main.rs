@@ -17,6 +17,7 @@ mod config;
 mod crash;
 mod delivery;
 mod dns;
+mod forward;
 mod hostile;
 mod import;
 mod journey;

@@ -12,7 +12,7 @@ use postrider_smtp::{
 use postrider_store::{Pieces, Queued, StoreError, Transaction};
 
 use super::attempt::OngoingAttempt;
-use crate::{Queue, header, schedule::BATCH, settle::LastHop};
+use crate::{Queue, header, next_hop::Plan, schedule::BATCH, settle::LastHop};
 
 /// How often recipients that were too many for a transaction are sent in another one.
 const TRANSACTIONS_MAX: usize = 100;
@@ -48,10 +48,10 @@ impl OngoingAttempt<'_> {
             let dsn = connection.extensions().dsn;
             let (groups, batch) = self.transactions(dsn).await;
             *sent += batch.len();
-            let hop = if dsn {
-                LastHop::SendsDsns
-            } else {
-                LastHop::SendsNoDsns
+            let hop = match dsn {
+                true => LastHop::SendsDsns,
+                false if self.plan.way.is_last() => LastHop::Mailbox,
+                false => LastHop::SendsNoDsns,
             };
             let results = connection.send(batch).await;
             let mut again = false;
@@ -118,7 +118,7 @@ impl OngoingAttempt<'_> {
             for (group, envid) in groups.iter().zip(&envids) {
                 all.push(
                     self.queue
-                        .outgoing(self.config, group, envid.as_deref())
+                        .outgoing(self.config, self.plan, group, envid.as_deref())
                         .await,
                 );
             }
@@ -186,6 +186,7 @@ impl Queue {
     async fn outgoing(
         &self,
         config: &Dynamic,
+        plan: &Plan,
         group: &[Queued],
         own_envid: Option<&str>,
     ) -> Result<OutgoingMessage<SignedMessage>, DeliveryStatus> {
@@ -199,10 +200,10 @@ impl Queue {
             prefix,
             message: StoredMessage(stored.into_pieces()),
         };
-        Ok(OutgoingMessage {
-            envelope: envelope(first, group, own_envid),
-            source,
-        })
+        let mut envelope = envelope(first, group, own_envid);
+        // A message does not leave the machine by a socket, so nobody can read it on the way.
+        envelope.require_tls &= !plan.way.is_socket();
+        Ok(OutgoingMessage { envelope, source })
     }
 }
 

@@ -264,6 +264,7 @@ pub(super) mod tests {
                 envid: String::new(),
                 list: String::new(),
                 extra: BTreeMap::new(),
+                origin: postrider_store::Origin::Sent,
             }),
             reverse_path: ReversePath::Null,
             from_id: String::new(),

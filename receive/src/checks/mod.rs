@@ -24,4 +24,4 @@ pub mod spf;
 pub(crate) use author::author;
 pub use author::{Author, AuthorFault};
 pub(crate) use header::{has_loop, plain_fields};
-pub(crate) use message::MessageChecks;
+pub(crate) use message::{Checked, ForwardChain, MessageChecks};

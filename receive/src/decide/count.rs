@@ -51,6 +51,8 @@ names! {
     EarlierJunk: "earlier_junk",
     JunkWords: "junk_words",
     NotLocal: "not_local",
+    BadReturn: "bad_return",
+    BinaryNotPassedOn: "binary_not_passed_on",
     UnknownRecipient: "unknown_recipient",
     DisabledDomain: "disabled_domain",
     DestinationRefuses: "destination_refuses",

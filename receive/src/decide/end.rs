@@ -8,7 +8,7 @@
 use std::{borrow::Cow, collections::HashSet};
 
 use postrider_config::{Account, Destination, DestinationAddress, Ruleset};
-use postrider_smtp::server::Transaction;
+use postrider_smtp::{Address, BodyType, server::Transaction};
 
 pub use super::list::Skip;
 use super::{
@@ -16,7 +16,7 @@ use super::{
     ruleset,
 };
 use crate::{
-    facts::{Facts, RecipientFacts, Target},
+    facts::{Facts, RecipientFacts, Resolution, Target},
     junk::Acceptance,
 };
 
@@ -55,6 +55,17 @@ pub enum Outcome {
         /// Why it goes to the junk mailbox. None if it does not.
         junk: Option<Suspicion>,
     },
+    /// The message goes on to these addresses elsewhere.
+    Forward(Vec<Address>),
+    /// The message goes to the LMTP server of a transport, which has the mailbox.
+    Lmtp {
+        /// The name of the transport.
+        transport: String,
+        /// Why it is junk. None if it is not.
+        junk: Option<Suspicion>,
+    },
+    /// The message is a report about one that we forwarded. It goes to the sender of that one.
+    Relay(Address),
     /// The target refuses the message, which stays apart from the account's other mail.
     Rejects {
         /// The name of the mailbox.
@@ -127,6 +138,15 @@ impl Case<'_> {
     pub(super) const fn takes_all(&self) -> bool {
         self.target.takes_all || self.recipient.answers_our_mail
     }
+
+    /// The mail of the target goes on to another server.
+    fn passes_on(&self) -> bool {
+        self.destination.is_some_and(Destination::passes_on)
+    }
+
+    fn refuse_full(&self) -> Option<Refusal> {
+        refuse_full(self.target, self.takes_all(), self.facts, self.policy)
+    }
 }
 
 /// The answer of one step.
@@ -159,20 +179,14 @@ impl Judged {
 }
 
 /// The steps of a verdict. The first refusal wins. The first suspicion counts if no step refuses.
-const STEPS: [fn(&Case<'_>) -> Judged; 7] = [
+const STEPS: [fn(&Case<'_>) -> Judged; 8] = [
     |case| Judged::refusing(refuse_loop(case)),
     dmarc::judge,
     |case| Judged::refusing(refuse_unproved(case)),
     |case| Judged::refusing(list::refuse_author(case)),
     |case| Judged::refusing(refuse_destination(case.destination)),
-    |case| {
-        Judged::refusing(refuse_full(
-            case.target,
-            case.takes_all(),
-            case.facts,
-            case.policy,
-        ))
-    },
+    |case| Judged::refusing(refuse_binary(case)),
+    |case| Judged::refusing(case.refuse_full().filter(|_| !case.passes_on())),
     junk::judge,
 ];
 
@@ -197,13 +211,13 @@ impl EndDecision {
         })
     }
 
-    /// The accounts that get the message in a mailbox, each once. Those that take all mail for the
+    /// The accounts that take the message, each once. Those that take all mail for the
     /// recipient are left out.
     pub(crate) fn accounts<'a>(&self, facts: &'a Facts) -> Vec<&'a str> {
         let taken = self
             .deliveries
             .iter()
-            .filter(|delivery| matches!(delivery.outcome, Outcome::Mailbox { .. }));
+            .filter(|delivery| delivery.is_good() || delivery.is_junk());
         let accounts = taken.filter_map(|delivery| {
             let (recipient, target) = delivery.target(facts)?;
             let takes_all = target.takes_all || recipient.answers_our_mail;
@@ -217,9 +231,22 @@ impl EndDecision {
 }
 
 impl Delivery {
-    /// The message goes to a mailbox for good mail.
+    /// The message goes to a mailbox for good mail, or on.
     const fn is_good(&self) -> bool {
-        matches!(self.outcome, Outcome::Mailbox { junk: None, .. })
+        matches!(
+            self.outcome,
+            Outcome::Mailbox { junk: None, .. }
+                | Outcome::Lmtp { junk: None, .. }
+                | Outcome::Forward(_)
+        )
+    }
+
+    /// The message goes to a mailbox for junk.
+    const fn is_junk(&self) -> bool {
+        matches!(
+            self.outcome,
+            Outcome::Mailbox { junk: Some(_), .. } | Outcome::Lmtp { junk: Some(_), .. }
+        )
     }
 
     fn target<'a>(&self, facts: &'a Facts) -> Option<(&'a RecipientFacts, &'a Target)> {
@@ -375,6 +402,36 @@ fn decide_target(case: &Case<'_>, members: Members) -> (Outcome, Option<Cow<'sta
         }
         differs = differs.or(judged.differs);
     }
+    (taken(case, junk), differs)
+}
+
+/// Refuses binary mail that would go on. Only servers that know BINARYMIME take it.
+fn refuse_binary(case: &Case<'_>) -> Option<Refusal> {
+    let is_return = matches!(case.recipient.resolution, Resolution::Return { .. });
+    let is_binary = case.transaction.mail.body == BodyType::BinaryMime;
+    (is_binary && (is_return || case.passes_on())).then_some(Refusal::BinaryNotPassedOn)
+}
+
+/// The way of a message that the target takes.
+fn taken(case: &Case<'_>, junk: Option<Suspicion>) -> Outcome {
+    // The proof in the address says that it answers a message of ours, also if it looks like junk.
+    if let Resolution::Return { to, .. } = &case.recipient.resolution {
+        return Outcome::Relay(to.clone());
+    }
+    let destination = case.destination;
+    if let Some(destination) = destination.filter(|it| !it.forward_lmtp.is_empty()) {
+        let transport = destination.forward_lmtp.clone();
+        return Outcome::Lmtp { transport, junk };
+    }
+    // Other servers would take us for the source of the junk.
+    let forward = destination.map_or(&[][..], |destination| &destination.forward);
+    if !forward.is_empty() && junk.is_none() {
+        return Outcome::Forward(forward.to_vec());
+    }
+    // The junk of such an address has a mailbox.
+    if let Some(full) = case.refuse_full().filter(|_| case.passes_on()) {
+        return Outcome::Refused(full);
+    }
     let by_ruleset = case.ruleset.map(|ruleset| &ruleset.mailbox);
     let by_ruleset = by_ruleset.filter(|mailbox| !mailbox.is_empty());
     let mailbox = match junk {
@@ -382,7 +439,7 @@ fn decide_target(case: &Case<'_>, members: Members) -> (Outcome, Option<Cow<'sta
         None => by_ruleset.unwrap_or(&case.target.mailbox),
     };
     let mailbox = mailbox.clone();
-    (Outcome::Mailbox { mailbox, junk }, differs)
+    Outcome::Mailbox { mailbox, junk }
 }
 
 /// What becomes of a message that a step refuses. An opinion may be wrong: so a ruleset may have a
@@ -395,8 +452,7 @@ fn refused(case: &Case<'_>, refusal: Refusal) -> (Outcome, Option<Cow<'static, s
         .ruleset
         .map(|ruleset| &ruleset.accept_rejects_to_mailbox);
     if let Some(mailbox) = by_ruleset.filter(|mailbox| !mailbox.is_empty()) {
-        let full = refuse_full(case.target, case.takes_all(), case.facts, case.policy);
-        if let Some(full) = full {
+        if let Some(full) = case.refuse_full() {
             return (Outcome::Refused(full), None);
         }
         let outcome = Outcome::Mailbox {
@@ -420,7 +476,10 @@ fn common_refusal(deliveries: &[Delivery]) -> Option<Refusal> {
     let mut refusals = Vec::new();
     for delivery in deliveries {
         match &delivery.outcome {
-            Outcome::Mailbox { .. } => return None,
+            Outcome::Mailbox { .. }
+            | Outcome::Forward(_)
+            | Outcome::Lmtp { .. }
+            | Outcome::Relay(_) => return None,
             Outcome::Refused(refusal) => refusals.push(refusal),
             Outcome::Rejects { refusal, .. } => refusals.push(refusal),
             Outcome::Skipped(_) => {}

@@ -6,7 +6,11 @@ use postrider_queue::simulate;
 use postrider_smtp::{Address, Domain, EnhancedCode, Host, Reply, ReplyCode};
 
 use crate::{
-    facts::AuthorFault, junk::Listed, login::wait_in_words, network::Network, rates::Exceeded,
+    facts::{AuthorFault, ReturnFault},
+    junk::Listed,
+    login::wait_in_words,
+    network::Network,
+    rates::Exceeded,
     reply::reply,
 };
 
@@ -68,6 +72,10 @@ pub enum Refusal {
     UnknownRecipient(Address),
     /// The domain takes no mail for now.
     DisabledDomain(Host),
+    /// The address passes mail on, and binary mail (RFC 3030) can't be passed on to every server.
+    BinaryNotPassedOn,
+    /// The address has the form of a rewritten sender, and leads nowhere.
+    BadReturn(ReturnFault),
     /// The destination refuses mail with its own reply.
     DestinationRefuses {
         /// The SMTP reply code.
@@ -184,12 +192,14 @@ impl Refusal {
             | Self::EarlierJunk(_)
             | Self::JunkWords(_)
             | Self::Listed(_)
+            | Self::BadReturn(_)
             | Self::AuthorNotProved(_)
             | Self::DmarcFail { .. } => (Code::MAILBOX_UNAVAILABLE, Enhanced::NOT_AUTHORIZED),
             Self::DmarcNoAnswer(_) | Self::MemberNoAnswer(_) | Self::AuthorNoAnswer(_) => {
                 (Code::LOCAL_ERROR, Enhanced::NOT_AUTHORIZED)
             }
             Self::FromUnclear => (Code::TRANSACTION_FAILED, Enhanced::CONTENT),
+            Self::BinaryNotPassedOn => (Code::TRANSACTION_FAILED, Enhanced::CONVERSION),
             Self::AuthorUnclear(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::CONTENT),
             Self::PostmasterWithoutDomain => {
                 (Code::MAILBOX_UNAVAILABLE, Enhanced::BAD_RECIPIENT_SYNTAX)
@@ -305,6 +315,10 @@ impl Refusal {
                 )
                 .into();
             }
+            Self::BinaryNotPassedOn => "mail for this address goes on, and binary mail can't",
+            Self::BadReturn(ReturnFault::NoReport) => "only reports are taken for this address",
+            Self::BadReturn(ReturnFault::Forged) => "this server did not write that address",
+            Self::BadReturn(ReturnFault::Old) => "the time of this address is over",
             Self::FromUnclear => "exactly one From is needed",
             Self::TooManyFailedLogins => "too many failed logins, closing",
             Self::OneRecipientOfReport => {

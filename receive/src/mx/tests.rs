@@ -1,6 +1,7 @@
 //! Whole sessions with a client on the internet, and DNS from tables.
 
 mod dmarc;
+mod forward;
 mod guards;
 mod junk;
 mod rejects;

@@ -31,7 +31,7 @@ pub(crate) fn count() -> u64 {
 pub(crate) fn message(number: u64, text: usize, due: Time) -> Accept {
     Accept {
         text: Some(NewText::Inline(Bytes::from(vec![b'x'; text]))),
-        queue: Some(NewMessage {
+        queue: vec![NewMessage {
             common: Common {
                 account: "bench".into(),
                 queued: Time(0),
@@ -47,6 +47,7 @@ pub(crate) fn message(number: u64, text: usize, due: Time) -> Accept {
                 envid: String::new(),
                 list: String::new(),
                 extra: [].into(),
+                origin: postrider_store::Origin::Sent,
             },
             top: Top::EMPTY,
             text: TextSource::New,
@@ -62,7 +63,7 @@ pub(crate) fn message(number: u64, text: usize, due: Time) -> Accept {
                 hold: false,
                 next_attempt: due,
             }],
-        }),
+        }],
         ..Accept::default()
     }
 }

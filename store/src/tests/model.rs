@@ -471,7 +471,7 @@ but it should be one of {shows:#?}"
                     let messages = staged.iter().map(|id| {
                         let mut message = NewMessage {
                             text: TextSource::Existing(*id),
-                            ..message(&["x@a.example"]).queue.unwrap()
+                            ..message(&["x@a.example"]).queue.remove(0)
                         };
                         message.recipients[0].next_attempt = due;
                         message

@@ -36,6 +36,7 @@ pub(crate) fn common() -> Common {
         envid: String::new(),
         list: String::new(),
         extra: BTreeMap::from([("k".into(), "v".into())]),
+        origin: crate::Origin::Sent,
     }
 }
 
@@ -60,7 +61,7 @@ pub(crate) fn inline(text: &str) -> NewText {
 pub(crate) fn message(recipients: &[&str]) -> Accept {
     Accept {
         text: Some(inline("Hi!\r\n")),
-        queue: Some(NewMessage {
+        queue: vec![NewMessage {
             common: common(),
             top: Top::EMPTY,
             text: TextSource::New,
@@ -68,7 +69,7 @@ pub(crate) fn message(recipients: &[&str]) -> Accept {
                 .iter()
                 .map(|address| recipient(address, at(1)))
                 .collect(),
-        }),
+        }],
         ..Accept::default()
     }
 }
@@ -160,6 +161,7 @@ pub(crate) fn settle(queued: &Queued, outcome: Outcome) -> Settle {
         outcome,
         delay_told: false,
         text: None,
+        queue: Vec::new(),
         mails: Vec::new(),
         hooks: Vec::new(),
         suppress: Vec::new(),

@@ -34,7 +34,7 @@ async fn accept(store: &Store, recipients: &[String]) {
     let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
     let mut accept = message(&recipients);
     // So that few records fit in a page of the index.
-    accept.queue.as_mut().unwrap().common.subject = "s".repeat(3500);
+    accept.queue[0].common.subject = "s".repeat(3500);
     store.accept(accept).await.unwrap();
 }
 
@@ -103,7 +103,7 @@ async fn recipients_without_a_message_for_long_are_forgotten_in_steps() {
             let recipients = recipients(numbers);
             let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
             let mut accept = message(&recipients);
-            accept.queue.as_mut().unwrap().common.queued = day(on);
+            accept.queue[0].common.queued = day(on);
             store.accept(accept).await.unwrap();
             store.checkpoint().await;
         }

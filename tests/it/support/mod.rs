@@ -4,6 +4,8 @@ pub mod acme;
 pub mod client;
 pub mod dkim;
 pub mod dns;
+#[allow(dead_code, reason = "the tests of the queue use more of it")]
+pub mod lmtp;
 pub mod patience;
 pub mod program;
 pub mod receiver;

@@ -494,6 +494,7 @@ impl Dialog {
                 }
                 Output::Text(piece) => handler.text(&piece).await.unwrap(),
                 Output::Reset => handler.reset(),
+                Output::Restart => handler.restart(),
                 Output::Closed => return heard + "closed",
                 Output::StartTls => panic!("no TLS is offered"),
             }

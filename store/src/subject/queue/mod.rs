@@ -16,7 +16,7 @@ mod record;
 use serde::{Deserialize, Serialize};
 
 use self::keys::{Group, names};
-use self::older::{OpV2, QueuedV1, RetiredV1};
+use self::older::{OpV2, QueuedV1, QueuedV2, RetiredV1, RetiredV2};
 pub use self::{filter::*, keys::Reference, record::*};
 #[cfg(any(test, feature = "memory"))]
 use super::ModelState;
@@ -57,8 +57,8 @@ pub(crate) struct Counters {
 }
 
 records! {
-    Queued: version 2 [1 => QueuedV1],
-    Retired: version 2 [1 => RetiredV1],
+    Queued: version 3 [1 => QueuedV1, 2 => QueuedV2],
+    Retired: version 3 [1 => RetiredV1, 2 => RetiredV2],
     InWork: version 1,
 }
 

@@ -8,11 +8,11 @@ use proptest::prelude::*;
 use crate::disk::sim::Calls;
 use crate::tests::samples::*;
 use crate::{
-    Accept, AppHash, AppPassword, Change, CredentialChange, Event, HistoryKey, HistoryKind,
+    Accept, AppHash, AppPassword, Change, Common, CredentialChange, Event, HistoryKey, HistoryKind,
     HoldFilter, INLINE_TEXT_MAX, Lesson, NewAuditEntry, NewEvent, NewHookKind, NewMessage,
-    NewReject, NewSuppression, NewText, NextAttempt, Note, Once, Otp, OtpAlgorithm, Outcome,
-    QueueId, Queued, RejectKey, RejectLimit, Settle, Store, StoreError, TakenMail, TextSource,
-    Time, Top,
+    NewRecipient, NewReject, NewSuppression, NewText, NextAttempt, Note, Once, Origin, Otp,
+    OtpAlgorithm, Outcome, QueueId, Queued, RejectKey, RejectLimit, Settle, Store, StoreError,
+    TakenMail, TextSource, Time, Top,
 };
 
 pub(super) const DOMAINS: [&str; 4] = ["a.example", "b.example", "c.example", "[192.0.2.1]"];
@@ -399,6 +399,11 @@ pub(super) async fn accept(
         recipient.hold = hold;
         recipient
     });
+    // Mail for two mailboxes comes with a forward of a third address.
+    let mut origins = vec![Origin::Sent];
+    origins.extend((mails > 1).then_some(Origin::Passed {
+        sender: "ann@example.org".parse().unwrap(),
+    }));
     let mut mail = mail("Inbox", TextSource::New);
     mail.received = now;
     let mails: Vec<_> = (0..mails)
@@ -417,12 +422,7 @@ pub(super) async fn accept(
     };
     Ok(Accept {
         text,
-        queue: (!domains.is_empty()).then(|| NewMessage {
-            common: common(),
-            top: Top::EMPTY,
-            text: TextSource::New,
-            recipients: recipients.collect(),
-        }),
+        queue: messages(recipients.collect(), &origins),
         mails,
         hooks: hook
             .map(|at| crate::tests::samples::hook(URLS[at], kind, due))
@@ -432,14 +432,33 @@ pub(super) async fn accept(
     })
 }
 
+/// A message of each origin for these recipients.
+fn messages(recipients: Vec<NewRecipient>, origins: &[Origin]) -> Vec<NewMessage> {
+    if recipients.is_empty() {
+        return Vec::new();
+    }
+    let messages = origins.iter().map(|origin| NewMessage {
+        common: Common {
+            origin: origin.clone(),
+            ..common()
+        },
+        top: Top::EMPTY,
+        text: TextSource::New,
+        recipients: recipients.clone(),
+    });
+    messages.collect()
+}
+
 pub(super) fn add_extras(accept: &mut Accept, extras: &Extras, now: Time) {
-    if let Some(message) = &mut accept.queue {
+    for message in &mut accept.queue {
         if extras.account {
             message.common.account = "bob".into();
         }
         message.common.envid = "given".into();
         for (at, recipient) in message.recipients.iter_mut().enumerate() {
-            if let Some(id) = extras.from_id {
+            if let Some(id) = extras.from_id
+                && message.common.origin == Origin::Sent
+            {
                 recipient.from_id = format!("id{}", usize::from(id) + at);
             }
             if extras.transport {
