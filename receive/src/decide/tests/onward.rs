@@ -77,6 +77,7 @@ fn a_report_about_a_forward_goes_back_whatever_it_looks_like() {
                 takes_all: false,
                 member: None,
                 used: None,
+                junk: None,
             },
             to: address("bob@remote.test"),
         };
