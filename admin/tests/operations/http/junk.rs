@@ -27,8 +27,9 @@ async fn both_forms_of_the_path_teach_a_filter() {
         ("train/spam", "", (1, 0)),
         ("upload/ham", "", (1, 1)),
     ] {
-        let got = site.call(&format!("POST /api/spam-filter/{path}"), OFFER);
-        assert_eq!(got.await.data(), json!(null), "{path}");
+        let request = format!("POST /api/spam-filter/{path}");
+        let got = site.call(&request, OFFER).await;
+        assert_eq!(got.data(), json!(null), "{path}");
         assert_eq!(learnt(&site, account).await, expected, "{path}");
     }
     let unknown = site.call("POST /api/spam-filter/train/spam/nobody", OFFER);
@@ -110,8 +111,9 @@ async fn a_message_is_judged_by_what_was_learnt() {
         "authenticatedAs": null, "isTls": false, "envFrom": "x@shop.test", "envFromFlags": 0,
         "envRcptTo": ["ann@a.test"],
     });
-    let got = site.call("POST /api/spam-filter/classify", &request.to_string());
-    let got = got.await.data();
+    let request = request.to_string();
+    let got = site.call("POST /api/spam-filter/classify", &request).await;
+    let got = got.data();
     assert_eq!(got["disposition"], json!({"action": "reject"}), "{got}");
     let wrong = json!({"message": OFFER, "envFrom": "nobody"}).to_string();
     let got = site.call("POST /api/spam-filter/classify", &wrong).await;
