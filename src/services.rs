@@ -7,7 +7,7 @@ use axum::Router;
 use postrider_admin::face::http::{self as management, Management};
 use postrider_config::{CertificateSource, HttpService, Listener, Static, TlsVersion};
 use postrider_receive::SessionContext;
-use postrider_smtp::server::SessionConfig;
+use postrider_smtp::server::{SaslConfig, SessionConfig};
 use postrider_webapi::{Endpoint, HostNames, Webapi};
 use rustls::{ServerConfig, server::ResolvesServerCert};
 
@@ -182,7 +182,10 @@ impl Services {
             }
         }
         let min_tls13 = tls.min_version == TlsVersion::Tls13;
-        tls::server_config(resolver, min_tls13, &protocols).map(Some)
+        // Mail servers get no question that some of them can't answer, and browsers no dialog.
+        let submission = matches!(self, Self::Smtp(Service::Submission | Service::Submissions));
+        let client_auth = submission && tls.client_auth;
+        tls::server_config(resolver, min_tls13, client_auth, &protocols).map(Some)
     }
 }
 
@@ -436,11 +439,17 @@ impl HttpPort<'_> {
     }
 }
 
+/// The scope that OAuth tokens need. None: tokens are not taken.
+fn oauth_scope(statics: &Static) -> Option<String> {
+    statics.oauth.as_ref().map(|oauth| oauth.scope.clone())
+}
+
 /// Lets clients of localserve log in at its SMTP port. Their messages are submissions then, and may
 /// go to servers that lack BINARYMIME.
 pub const fn allow_logins(config: &mut SessionConfig) {
     config.auth = true;
     config.auth_requires_tls = false;
+    config.sasl.scram = true;
     config.dsn = true;
     config.binary_mime = false;
 }
@@ -463,6 +472,11 @@ pub fn session_config(statics: &Static, listener: &Listener, service: Service) -
         auth: submission,
         auth_required: submission,
         auth_requires_tls: service == Service::Submission && listener.submission.require_tls,
+        sasl: SaslConfig {
+            scram: submission,
+            oauth_scope: oauth_scope(statics).filter(|_| submission),
+        },
+        submission,
         require_tls: !submission && listener.smtp.require_starttls,
         require_tls_extension: submission || listener.smtp.require_tls_extension,
         dsn: submission,

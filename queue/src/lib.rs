@@ -7,6 +7,7 @@
 //! | `add`, `limits` | the only way into the queue, and how much an account may send |
 //! | [`header`], [`extra`] | the header section of a message, and the application's data in it |
 //! | `run` | the loop that claims due messages, and its workers |
+//! | `deadline` | the time and the priority that a submitter asked for |
 //! | `schedule` | what may begin and when a message is tried again, as pure functions |
 //! | `route`, `next_hop` | where a message goes: the transport, then the plan with its site |
 //! | `deliver`, `dkim`, [`dial`] | attempts over the network, signatures, connections |
@@ -20,6 +21,7 @@
 //! a clock: the time comes from a [`postrider_store::Clock`].
 
 mod add;
+mod deadline;
 mod deliver;
 pub mod dial;
 mod dkim;

@@ -16,7 +16,7 @@ use postrider_store::{
 use tracing::{debug, info};
 
 use crate::{
-    Queue, header, judge, schedule,
+    Queue, deadline, header, judge, schedule,
     suppress::{Consequence, Failure, HeardFrom},
 };
 
@@ -153,7 +153,7 @@ impl Queue {
         let account = config.accounts.get(&message.common.account);
         let told = !message.delay_told && wants_delay_mail(message, account);
         Outlook {
-            delay_told: told.then(|| message.first_due.after(settings.delay_dsn_after)),
+            delay_told: told.then(|| deadline::told_at(message, settings.delay_dsn_after)),
             fails: schedule::gives_up_at(message.next_attempt, message.attempts, settings),
         }
     }
@@ -175,6 +175,10 @@ impl Queue {
         } = postponed;
         let (now, first_due) = (self.clock.now(), message.first_due);
         let settings = &self.statics.queue;
+        let until = deadline::not_after(&message, until, now);
+        if let Some(status) = deadline::missed(&message, now) {
+            return self.missed(config, message, status).await;
+        }
         let attempted = message.results.last().map_or(first_due, |last| last.start);
         let expired = failing && self.is_expired(&message);
         if expired || now.since(attempted.max(first_due)) >= self.all_waits() {
@@ -201,7 +205,7 @@ impl Queue {
             events: Vec::new(),
             suppress: Vec::new(),
         };
-        if now.since(first_due) >= settings.delay_dsn_after && !message.delay_told {
+        if now >= deadline::told_at(&message, settings.delay_dsn_after) && !message.delay_told {
             settle.delay_told = true;
             let account = config.accounts.get(&message.common.account);
             let outgoing = event(&message, Event::Delayed, &status, now);
@@ -217,6 +221,22 @@ impl Queue {
             }
         }
         settle
+    }
+
+    /// The change of state for a message that missed its deadline: it fails without an attempt.
+    pub(crate) async fn missed(
+        &self,
+        config: &Dynamic,
+        message: Queued,
+        status: DeliveryStatus,
+    ) -> Settle {
+        let ended = EndedAttempt {
+            message,
+            status,
+            start: self.clock.now(),
+            hop: LastHop::SendsNoDsns,
+        };
+        self.settlement(config, ended).await
     }
 
     /// The change of state for a message whose recipient is on the suppression list: its end,
@@ -338,17 +358,16 @@ impl Queue {
             keep_until: keep_until(account, now),
         };
         if status.is_success() {
+            let (success, traced) = (message.notify.success, deadline::is_traced(message));
             let action = match hop {
-                LastHop::SendsDsns => None,
-                LastHop::SendsNoDsns => Some(Action::Relayed),
-                LastHop::Mailbox => Some(Action::Delivered),
+                LastHop::SendsDsns => traced.then_some(Action::Relayed),
+                LastHop::SendsNoDsns => (success || traced).then_some(Action::Relayed),
+                LastHop::Mailbox => success.then_some(Action::Delivered),
             };
             return Fate {
                 outcome: retire(true),
                 event: Event::Delivered,
-                report: action
-                    .filter(|_| message.notify.success)
-                    .map(|action| (action, None)),
+                report: action.map(|action| (action, None)),
                 consequence: Consequence::default(),
             };
         }
@@ -358,6 +377,7 @@ impl Queue {
         } else {
             schedule::retry_at(now, message.attempts, settings, &mut *self.rng())
         };
+        let next = next.map(|next| deadline::not_after(message, next, now));
         let Some(next) = next else {
             let failure = Failure {
                 source: HeardFrom::Queue,
@@ -375,7 +395,7 @@ impl Queue {
                 consequence,
             };
         };
-        let late = now.since(message.first_due) >= settings.delay_dsn_after;
+        let late = now >= deadline::told_at(message, settings.delay_dsn_after);
         let tell = late && !message.delay_told && wants_delay_mail(message, account);
         let until = schedule::gives_up_at(next, message.attempts, settings);
         Fate {
@@ -483,7 +503,8 @@ fn wants_mail(account: Option<&Account>) -> bool {
 
 /// Whether the sender is told of a delay by mail.
 fn wants_delay_mail(message: &Queued, account: Option<&Account>) -> bool {
-    message.notify.delay && (message.notify.given || wants_mail(account))
+    let wanted = message.notify.delay && (message.notify.given || wants_mail(account));
+    wanted || deadline::tells(message)
 }
 
 /// The status of a message that fails because its time is over.

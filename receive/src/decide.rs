@@ -263,8 +263,13 @@ fn refuse_rcpt(rcpt: &RcptTo, recipient: &RecipientFacts, policy: &Policy<'_>) -
         ForwardPath::Postmaster => return None,
     };
     let simulated = simulated(&address.local, simulate::FailureStage::RcptTo, policy);
-    if simulated.is_some() || policy.role == Role::Submission {
+    if simulated.is_some() {
         return simulated;
+    }
+    if policy.role == Role::Submission {
+        // A submission may go anywhere. Its DSN would tell of an unknown recipient of ours later.
+        let is_unknown = recipient.resolution == Resolution::UnknownLocalPart;
+        return is_unknown.then(|| Refusal::UnknownRecipient(address.clone()));
     }
     match &recipient.resolution {
         Resolution::Mailboxes(_) => None,

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use postrider_queue::header::{self, Header, Received};
 use postrider_smtp::{
     EnhancedCode, Reply, ReplyCode, ReversePath,
-    server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
+    sasl::{self, Login},
+    server::{Client, Handler, MailFrom, RcptTo, Transaction},
 };
 use postrider_store::{NewMail, StoreError, Top};
 use tracing::info;
@@ -222,13 +223,14 @@ impl Handler for MxSession {
         Ok(())
     }
 
-    async fn login(&mut self, _: &Client, _: &Login) -> Result<(), Reply> {
+    async fn login(&mut self, _: &Client, _: &Login) -> sasl::Verdict {
         let login = LoginFacts {
             account: None,
             check: PasswordCheck::Wrong,
             acts_as_other: false,
         };
-        self.decide(Stage::Login(&login)).into_result()
+        let verdict = self.decide(Stage::Login(&login)).into_result();
+        verdict.map(|()| String::new())
     }
 
     async fn mail(&mut self, client: &Client, mail: &MailFrom) -> Result<(), Reply> {

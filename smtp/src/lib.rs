@@ -10,6 +10,7 @@
 //! | `status` | the result of a delivery |
 //! | `tls` | the TLS of a connection |
 //! | [`params`] | the values of the parameters of MAIL and RCPT |
+//! | [`sasl`] | the server's side of authentication mechanisms |
 //! | [`server`], [`client`] | each side of a session: a state machine without I/O, and its driver |
 //! | [`dsn`] | our delivery reports |
 //! | [`bounce`] | the delivery reports and complaints of other systems |
@@ -29,6 +30,7 @@ pub mod field;
 pub mod mime;
 pub mod params;
 mod reply;
+pub mod sasl;
 pub mod server;
 mod stage;
 mod status;
@@ -38,7 +40,7 @@ pub use address::{
     Address, AddressError, Domain, ForwardPath, Host, LOCAL_PART_MAX, LocalPart, ReversePath,
 };
 pub use code::{EnhancedCode, InvalidCode, ReplyCode};
-pub use params::{BodyType, Notify, Ret};
+pub use params::{BodyType, ByMode, DeliverBy, DeliveryOptions, Hold, Notify, Priority, Ret};
 pub use reply::Reply;
 pub use stage::Stage;
 pub use status::{Cause, DeliveryStatus};

@@ -13,6 +13,8 @@ mod address;
 mod bounce;
 #[path = "checks/client_reply.rs"]
 mod client_reply;
+#[path = "checks/sasl.rs"]
+mod sasl;
 #[path = "checks/server_session.rs"]
 mod server_session;
 
@@ -48,4 +50,9 @@ fn sessions_of_the_server() {
 #[test]
 fn mail_that_comes_back() {
     replay("bounce", bounce::check);
+}
+
+#[test]
+fn exchanges_of_sasl() {
+    replay("sasl", sasl::check);
 }

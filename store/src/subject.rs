@@ -328,6 +328,7 @@ subjects! {
     15 acme Acme,
     16 stops Stops,
     17 principals Principals,
+    22 tls_keys TlsKeys,
 }
 
 #[cfg(test)]
@@ -392,6 +393,7 @@ mod tests {
                 "credentials Credentials(Amend(",
                 "acme Acme(SetAccount(",
                 "acme Acme(SetCertificate(",
+                "tls_keys TlsKeys(Add(",
             ]
         );
     }

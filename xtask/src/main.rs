@@ -26,6 +26,7 @@ mod examples;
 mod fuzz;
 mod hooks_sink;
 mod http;
+mod introspection;
 mod keys;
 mod knot;
 mod lab;

@@ -38,6 +38,7 @@ pub(super) async fn queue(desk: &Desk, account: &str, sender: &str) {
         envid: String::new(),
         list: String::new(),
         extra: Default::default(),
+        urgency: Default::default(),
     };
     let recipient = NewRecipient {
         reverse_path: sender.parse().unwrap(),

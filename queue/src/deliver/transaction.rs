@@ -9,10 +9,10 @@ use postrider_smtp::{
     BodyType, Cause, DeliveryStatus, EnhancedCode, Notify as SmtpNotify, Ret,
     client::{Again, Connection, Envelope, MessageSource, OutgoingMessage, Prefixed, Recipient},
 };
-use postrider_store::{Pieces, Queued, StoreError, Transaction};
+use postrider_store::{Pieces, Queued, StoreError, Time, Transaction};
 
 use super::attempt::OngoingAttempt;
-use crate::{Queue, header, schedule::BATCH, settle::LastHop};
+use crate::{Queue, deadline, header, schedule::BATCH, settle::LastHop};
 
 /// How often recipients that were too many for a transaction are sent in another one.
 const TRANSACTIONS_MAX: usize = 100;
@@ -96,6 +96,7 @@ impl OngoingAttempt<'_> {
                             && first.top == message.top
                             && first.reverse_path == message.reverse_path
                             && first.recipient.host == message.recipient.host
+                            && first.common.urgency == message.common.urgency
                     })
             };
             let place = groups.iter().rposition(fits);
@@ -200,13 +201,13 @@ impl Queue {
             message: StoredMessage(stored.into_pieces()),
         };
         Ok(OutgoingMessage {
-            envelope: envelope(first, group, own_envid),
+            envelope: envelope(first, group, own_envid, self.clock.now()),
             source,
         })
     }
 }
 
-fn envelope(first: &Queued, group: &[Queued], own_envid: Option<&str>) -> Envelope {
+fn envelope(first: &Queued, group: &[Queued], own_envid: Option<&str>, now: Time) -> Envelope {
     let common = &first.common;
     Envelope {
         reverse_path: first.reverse_path.clone(),
@@ -224,6 +225,7 @@ fn envelope(first: &Queued, group: &[Queued], own_envid: Option<&str>) -> Envelo
             "" => own_envid.map(str::to_owned),
             given => Some(given.to_owned()),
         },
+        delivery: deadline::options(first, now),
         recipients: group.iter().map(recipient).collect(),
     }
 }

@@ -264,6 +264,7 @@ pub(super) mod tests {
                 envid: String::new(),
                 list: String::new(),
                 extra: BTreeMap::new(),
+                urgency: Default::default(),
             }),
             reverse_path: ReversePath::Null,
             from_id: String::new(),

@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc, time::Instant};
 
+use jiff::Timestamp;
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -15,6 +16,7 @@ use tracing::trace;
 use super::{
     config::SessionConfig,
     handler::{Client, Handler, SessionId},
+    proof::Shown,
     session::{Answer, Output, Question, Session},
 };
 use crate::TlsInfo;
@@ -47,7 +49,8 @@ pub async fn serve<H: Handler>(
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let client = Client::new(id, stream.peer_addr()?, stream.local_addr()?);
+    let mut client = Client::new(id, stream.peer_addr()?, stream.local_addr()?);
+    client.connected = Timestamp::now();
     let mut driver = Driver {
         session: Session::new(config, client, implicit_tls, now()),
         handler,
@@ -82,10 +85,14 @@ impl<H: Handler> Driver<H> {
         config: Option<Arc<ServerConfig>>,
     ) -> io::Result<()> {
         let config = config.ok_or_else(|| io::Error::other("no certificate for TLS"))?;
+        let (config, shown) = Shown::beside(&config);
         let handshake = TlsAcceptor::from(config).accept(stream);
         let mut stream = within(self.session.deadline(), handshake).await??;
-        let tls = TlsInfo::of(stream.get_ref().1);
-        self.session.tls_started(tls, now());
+        let connection = stream.get_ref().1;
+        self.session.tls_started(TlsInfo::of(connection), now());
+        if self.session.has_auth() {
+            self.session.tls_proved(shown.proof(connection));
+        }
         self.converse(&mut stream).await?;
         self.close(&mut stream).await
     }
@@ -209,6 +216,7 @@ async fn ask<H: Handler>(handler: &mut H, client: &Client, question: Question<'_
     // for them.
     match question {
         Question::Greeting => handler.greeting(client).await.into(),
+        Question::ScramKeys(request) => Box::pin(handler.scram_keys(client, request)).await.into(),
         Question::Login(login) => Box::pin(handler.login(client, login)).await.into(),
         Question::Mail(mail) => handler.mail(client, mail).await.into(),
         Question::Rcpt(transaction, rcpt) => handler.rcpt(client, transaction, rcpt).await.into(),

@@ -47,6 +47,7 @@ pub(crate) fn message(number: u64, text: usize, due: Time) -> Accept {
                 envid: String::new(),
                 list: String::new(),
                 extra: [].into(),
+                urgency: Default::default(),
             },
             top: Top::EMPTY,
             text: TextSource::New,

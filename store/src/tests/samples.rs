@@ -36,6 +36,7 @@ pub(crate) fn common() -> Common {
         envid: String::new(),
         list: String::new(),
         extra: BTreeMap::from([("k".into(), "v".into())]),
+        urgency: Default::default(),
     }
 }
 

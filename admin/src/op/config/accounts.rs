@@ -203,6 +203,11 @@ pub(super) async fn forget_logins(context: &Context, name: &str) -> Result<u64, 
             removed += u64::from(context.store.remove_api_key(key.id).await?);
         }
     }
+    for key in context.store.tls_keys().await? {
+        if key.account == name {
+            removed += u64::from(context.store.remove_tls_key(&key.fingerprint).await?);
+        }
+    }
     Ok(removed)
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod keys;
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
 pub(crate) mod older;
+pub(crate) mod older_v2;
 mod read;
 mod record;
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use self::keys::{Group, names};
 use self::older::{OpV2, QueuedV1, RetiredV1};
+use self::older_v2::{QueuedV2, RetiredV2};
 pub use self::{filter::*, keys::Reference, record::*};
 #[cfg(any(test, feature = "memory"))]
 use super::ModelState;
@@ -57,8 +59,8 @@ pub(crate) struct Counters {
 }
 
 records! {
-    Queued: version 2 [1 => QueuedV1],
-    Retired: version 2 [1 => RetiredV1],
+    Queued: version 3 [1 => QueuedV1, 2 => QueuedV2],
+    Retired: version 3 [1 => RetiredV1, 2 => RetiredV2],
     InWork: version 1,
 }
 

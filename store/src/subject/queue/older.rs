@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Attempt, Change, Common, NewMessage, NewRecipient, Note, Notify, Op, QueueId, Queued, Retired,
+    Urgency,
 };
 use crate::{TextId, TextSource, Time, Top};
 
@@ -95,6 +96,7 @@ impl From<CommonV1> for Common {
                 .unwrap_or_default(),
             list: old.list,
             extra: old.extra,
+            urgency: Urgency::default(),
         }
     }
 }

@@ -4,6 +4,7 @@
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
 mod older;
+mod older_v2;
 mod record;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -11,6 +12,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use self::older::OpV1;
+use self::older_v2::OpV2;
 pub use self::record::*;
 #[cfg(any(test, feature = "memory"))]
 use super::ModelState;
@@ -142,11 +144,12 @@ impl Op {
 }
 
 impl Operations for Op {
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn older(version: u8, bytes: &[u8]) -> Result<Self, Unreadable> {
         match version {
             1 => exactly(bytes).map(|old: OpV1| old.into()),
+            2 => exactly(bytes).map(|old: OpV2| old.into()),
             _ => Err(Unreadable::Older(version)),
         }
     }
