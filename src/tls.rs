@@ -143,8 +143,8 @@ impl Certificates {
     }
 }
 
-/// The TLS configuration that serves the certificates of `resolver`. With `client_auth`, clients are
-/// asked for a certificate, and may have none. `alpn` lists the protocols offered, best first.
+/// The TLS configuration that serves the certificates of `resolver`. With `client_auth`, clients
+/// are asked for a certificate, and may have none. `alpn` lists the protocols offered, best first.
 ///
 /// # Errors
 /// If no TLS version is left at or above the minimum.

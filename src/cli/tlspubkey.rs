@@ -7,8 +7,8 @@ use clap::Subcommand;
 /// `tlspubkey ...`
 #[derive(Debug, Subcommand)]
 pub enum TlsPubkey {
-    /// Let the key of a certificate log in to the account of an address. The issuer and the dates of
-    /// the certificate do not matter.
+    /// Let the key of a certificate log in to the account of an address. The issuer and the dates
+    /// of the certificate do not matter.
     Add {
         /// The login address.
         address: String,

@@ -18,8 +18,8 @@ pub struct Envelope {
     pub smtputf8: bool,
     /// REQUIRETLS (RFC 8689): only under TLS, and only to a server that promises the same.
     pub require_tls: bool,
-    /// MT-PRIORITY (RFC 6710) and BY (RFC 2852). A server that does not offer them does not get them.
-    /// A hold is never sent: it ends before the message goes out.
+    /// MT-PRIORITY (RFC 6710) and BY (RFC 2852). A server that does not offer them does not get
+    /// them. A hold is never sent: it ends before the message goes out.
     pub delivery: DeliveryOptions,
     /// RET (RFC 3461). A server without DSN does not get RET, ENVID, NOTIFY and ORCPT.
     pub ret: Option<Ret>,

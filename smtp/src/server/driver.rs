@@ -85,12 +85,17 @@ impl<H: Handler> Driver<H> {
         config: Option<Arc<ServerConfig>>,
     ) -> io::Result<()> {
         let config = config.ok_or_else(|| io::Error::other("no certificate for TLS"))?;
-        let (config, shown) = Shown::beside(&config);
+        // Only logins are bound to the certificate that the server shows.
+        let has_auth = self.session.has_auth();
+        let (config, shown) = match has_auth.then(|| Shown::beside(&config)) {
+            Some((config, shown)) => (config, Some(shown)),
+            None => (config, None),
+        };
         let handshake = TlsAcceptor::from(config).accept(stream);
         let mut stream = within(self.session.deadline(), handshake).await??;
         let connection = stream.get_ref().1;
         self.session.tls_started(TlsInfo::of(connection), now());
-        if self.session.has_auth() {
+        if let Some(shown) = shown {
             self.session.tls_proved(shown.proof(connection));
         }
         self.converse(&mut stream).await?;

@@ -65,8 +65,8 @@ pub enum Answer {
     Accept,
     /// For [`Question::ScramKeys`]: the keys.
     Keys(ScramOffer),
-    /// For [`Question::Login`]: yes, and this is the name of the user. [`Answer::Accept`] stands for
-    /// the name that the client gave.
+    /// For [`Question::Login`]: yes, and this is the name of the user. [`Answer::Accept`] stands
+    /// for the name that the client gave.
     LoggedIn(String),
     /// This reply. To [`Question::End`] it may be of any kind. To the other questions it is a
     /// refusal.
