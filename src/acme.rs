@@ -41,7 +41,6 @@ pub use self::{
     issued::{Issued, Manner},
     worker::{Worker, WorkerParts},
 };
-use crate::tls::mode_warning;
 
 /// How long after its end a certificate leaves the store.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -107,20 +106,6 @@ impl Acme {
         files.sort();
         files.dedup();
         files
-    }
-
-    /// Sentences about key files that other users can read.
-    pub fn warnings(statics: &Static) -> Vec<String> {
-        let mut secret = Self::files(statics);
-        let certificates = |file: &PathBuf| {
-            let mut accounts = statics.acme.values();
-            accounts.any(|account| account.ca_file.as_ref() == Some(file))
-        };
-        secret.retain(|file| !certificates(file));
-        secret
-            .iter()
-            .filter_map(|file| mode_warning(file))
-            .collect()
     }
 
     /// The certificates of a listener with ACME.

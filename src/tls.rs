@@ -3,7 +3,6 @@
 
 use std::{
     fmt,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -21,6 +20,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use tracing::{error, info, warn};
+use zeroize::Zeroizing;
 
 mod listeners;
 
@@ -115,13 +115,12 @@ impl Certificates {
         let pairs = self.files.iter().zip(&loaded.keys).enumerate();
         pairs.flat_map(move |(number, (files, pair))| {
             let first = pair.cert.first();
-            let date = first.and_then(|cert| date_warning(&files.cert, cert, now));
-            let warnings = [date, mode_warning(&files.key)].into_iter().flatten();
-            warnings.map(move |warning| (number, warning))
+            let warning = first.and_then(|cert| date_warning(&files.cert, cert, now));
+            warning.map(move |warning| (number, warning))
         })
     }
 
-    /// Sentences about certificates that clients will not accept, and keys that others can read.
+    /// Sentences about certificates that clients will not accept.
     #[must_use]
     pub fn warnings(&self, now: SystemTime) -> Vec<String> {
         let loaded = self.loaded.load();
@@ -244,12 +243,15 @@ fn read_key_pair(files: &KeyPairFiles) -> anyhow::Result<Arc<CertifiedKey>> {
 /// Reads the first private key of a PEM file: PKCS#8, PKCS#1 or SEC1. Header lines such as
 /// `Note: ...` (RFC 1421) are skipped.
 pub(crate) fn read_private_key(file: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
-    let context = || format!("failed to read the private key in {}", file.display());
-    let text = std::fs::read(file).with_context(context)?;
+    let shown = file.display();
+    let text = postrider_config::read_secret_file(file)
+        .map_err(|error| anyhow!("the private key {shown} {error}"))?;
     // Base64 has no colon.
     let lines = text.split_inclusive(|byte| *byte == b'\n');
     let lines: Vec<&[u8]> = lines.filter(|line| !line.contains(&b':')).collect();
-    PrivateKeyDer::from_pem_slice(&lines.concat()).with_context(context)
+    let pem = Zeroizing::new(lines.concat());
+    PrivateKeyDer::from_pem_slice(&pem)
+        .with_context(|| format!("failed to read the private key in {shown}"))
 }
 
 /// A sentence about the dates of a certificate, if something is wrong with them.
@@ -276,17 +278,6 @@ fn date_warning(file: &Path, cert: &CertificateDer<'_>, now: SystemTime) -> Opti
         return None;
     };
     Some(format!("{}: the certificate {problem}", file.display()))
-}
-
-/// A sentence about a private key that other users can read.
-pub(crate) fn mode_warning(file: &Path) -> Option<String> {
-    let mode = std::fs::metadata(file).ok()?.mode();
-    (mode & 0o007 != 0).then(|| {
-        let file = file.display();
-        format!(
-            "{file}: the private key can be read by every user of this machine; chmod 600 {file}"
-        )
-    })
 }
 
 impl ResolvesServerCert for Certificates {
@@ -353,7 +344,6 @@ mod tests {
 
     #[test]
     fn dates_and_modes_are_looked_at() {
-        use std::os::unix::fs::PermissionsExt;
         use std::time::Duration;
 
         const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -369,7 +359,7 @@ mod tests {
         let cert = params.self_signed(&key).unwrap();
         std::fs::write(&files.cert, cert.pem()).unwrap();
         crate::files::write_private(&files.key, key.serialize_pem().as_bytes()).unwrap();
-        let loaded = Certificates::load(vec![files.clone()]).unwrap();
+        let loaded = Certificates::load(vec![files]).unwrap();
         let january = SystemTime::UNIX_EPOCH + 20_454 * DAY;
         for (now, expected) in [
             (january - DAY, "is not valid before 2026-01-01T00:00:00Z"),
@@ -382,10 +372,26 @@ mod tests {
             assert!(warnings.ends_with(expected), "{warnings}");
             assert_eq!(warnings.is_empty(), expected.is_empty(), "{warnings}");
         }
-        let open = std::fs::Permissions::from_mode(0o644);
-        std::fs::set_permissions(&files.key, open).unwrap();
-        let warnings = loaded.warnings(january + DAY);
-        assert!(warnings.concat().contains("; chmod 600 "), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_key_that_every_user_can_open_is_not_taken_and_the_old_one_stays() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let dir = tempfile::tempdir().unwrap();
+        let files = ensure_self_signed(dir.path(), &["localhost".into()]).unwrap();
+        let loaded = Certificates::load(vec![files.clone()]).unwrap();
+        let old = loaded.loaded.load().keys.first().unwrap().cert.clone();
+        let newer = tempfile::tempdir().unwrap();
+        let newer = ensure_self_signed(newer.path(), &["localhost".into()]).unwrap();
+        std::fs::copy(newer.cert, &files.cert).unwrap();
+        std::fs::copy(newer.key, &files.key).unwrap();
+        std::fs::set_permissions(&files.key, std::fs::Permissions::from_mode(0o644)).unwrap();
+        loaded.read_again();
+        assert_eq!(loaded.loaded.load().keys.first().unwrap().cert, old);
+        std::fs::set_permissions(&files.key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        loaded.read_again();
+        assert_ne!(loaded.loaded.load().keys.first().unwrap().cert, old);
     }
 
     #[test]

@@ -118,8 +118,26 @@ impl Context {
         }
     }
 
+    /// The same context, with a store that adds the entry of a change to the audit log when it makes
+    /// the change: both are durable, or none is. A change in several steps brings the entry with
+    /// the first step that has an effect. [`record`](Self::record) of the new context ends the
+    /// change. `after` is the input of the operation, without secrets.
+    pub(crate) fn carrying(
+        &self,
+        operation: &str,
+        target: &str,
+        after: &(impl Serialize + Sync),
+    ) -> Self {
+        let entry = self.entry(operation, target, String::new(), shown(after), "");
+        Self {
+            store: self.store.carrying(entry),
+            ..self.clone()
+        }
+    }
+
     /// Adds the result of a change that is not in `domains.conf` to the audit log, and gives it
-    /// back. `after` is the input of the operation, without secrets.
+    /// back. An entry that the store [carried](Self::carrying) and added is enough for a change
+    /// that was made. `after` is the input of the operation, without secrets.
     pub(crate) async fn record<T>(
         &self,
         operation: &str,
@@ -127,16 +145,13 @@ impl Context {
         after: &(impl Serialize + Sync),
         result: Result<T, AdminError>,
     ) -> Result<T, AdminError> {
-        let (after, refusal) = match &result {
-            Ok(_) => (serde_json::to_string(after).unwrap_or_default(), ""),
-            Err(error) => (String::new(), error.text.as_str()),
+        let is_added = self.store.carried_with_a_change();
+        let entry = match &result {
+            Ok(_) if is_added => return result,
+            Ok(_) => self.entry(operation, target, String::new(), shown(after), ""),
+            Err(error) => self.entry(operation, target, String::new(), String::new(), &error.text),
         };
-        let after = match after.as_str() {
-            "null" => String::new(),
-            _ => after,
-        };
-        self.audit(operation, target, String::new(), after, refusal)
-            .await;
+        self.add_entry(entry).await;
         result
     }
 
@@ -151,8 +166,20 @@ impl Context {
         after: String,
         refusal: &str,
     ) {
+        let entry = self.entry(operation, target, before, after, refusal);
+        self.add_entry(entry).await;
+    }
+
+    fn entry(
+        &self,
+        operation: &str,
+        target: &str,
+        before: String,
+        after: String,
+        refusal: &str,
+    ) -> NewAuditEntry {
         let now = self.clock.now();
-        let entry = NewAuditEntry {
+        NewAuditEntry {
             time: now,
             actor: self.caller.actor,
             name: self.caller.name.clone(),
@@ -163,10 +190,23 @@ impl Context {
             after,
             refusal: refusal.to_owned(),
             keep_until: now.after(AUDIT_KEPT),
-        };
+        }
+    }
+
+    async fn add_entry(&self, entry: NewAuditEntry) {
+        let (operation, target) = (entry.operation.clone(), entry.target.clone());
         if let Err(error) = self.store.audit(entry).await {
             error!(%error, operation, target, "failed to add a change to the audit log");
         }
+    }
+}
+
+/// The input of an operation as JSON; empty if there is none.
+fn shown(input: &impl Serialize) -> String {
+    let shown = serde_json::to_string(input).unwrap_or_default();
+    match shown.as_str() {
+        "null" => String::new(),
+        _ => shown,
     }
 }
 

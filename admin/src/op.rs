@@ -115,6 +115,7 @@ macro_rules! operations {
             ServerBackup($crate::op::backup::Backup) = "server.backup",
             LoginUnlock($crate::op::logins::Unlock) = "login.unlock",
             PasswordSet($crate::op::passwords::Set) = "password.set",
+            PasswordAdminSet($crate::op::passwords::AdminSet) = "password.admin_set",
             AppPasswordList($crate::op::credentials::ListAppPasswords) = "app_password.list",
             AppPasswordAdd($crate::op::credentials::AddAppPassword) = "app_password.add",
             AppPasswordRemove($crate::op::credentials::RemoveAppPassword) = "app_password.remove",

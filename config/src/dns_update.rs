@@ -14,11 +14,9 @@ use postrider_smtp::Domain;
 
 use crate::{
     reader::Reader,
+    secret_file::read_secret_file,
     values::{TsigAlgorithm, parse_domain},
 };
-
-/// The largest file of a TSIG key in bytes. Real ones have some hundred.
-const LARGEST: u64 = 1 << 16;
 
 /// `dns_update."ZONE"`: where the records of a zone are written by DNS UPDATE (RFC 2136).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,18 +121,11 @@ fn read_zone(reader: &Reader<'_>) -> Option<DnsUpdate> {
         let read = read_key(&path).map_err(|message| format!("{shown} {message}"));
         read.inspect_err(|message| reader.wrong("key_file", message.as_str()))
             .ok()
-            .map(|key| (path, key))
     });
-    let (path, key) = key?;
-    if mode(&path).is_some_and(|mode| mode & 0o007 != 0) {
-        let file = path.display();
-        let message = format!("can be read by every user of this machine; chmod 600 {file}");
-        reader.warn("key_file", &message);
-    }
     Some(DnsUpdate {
         server: server?,
         key_name: key_name?,
-        key: Arc::new(key),
+        key: Arc::new(key?),
         algorithm,
     })
 }
@@ -151,19 +142,8 @@ fn is_key_name(name: &str) -> bool {
     name.len() < 254 && name.split('.').all(part)
 }
 
-fn mode(path: &Path) -> Option<u32> {
-    use std::os::unix::fs::MetadataExt;
-
-    Some(std::fs::metadata(path).ok()?.mode())
-}
-
 fn read_key(path: &Path) -> Result<TsigSecret, String> {
-    let failed = |error: std::io::Error| format!("can't be read: {error}");
-    let length = std::fs::metadata(path).map_err(failed)?.len();
-    if length > LARGEST {
-        return Err("is too large for a key file".to_owned());
-    }
-    let bytes = std::fs::read(path).map_err(failed)?;
+    let bytes = read_secret_file(path).map_err(|error| error.to_string())?;
     TsigSecret::from_text(&String::from_utf8_lossy(&bytes))
 }
 

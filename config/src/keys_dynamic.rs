@@ -433,8 +433,7 @@ static ACCOUNT: &[Key] = &[
         Absent("no limit"),
         "The largest size of all mail of the account. More mail is refused with 452 4.2.2.",
     )
-    .range("1", "\"1000TiB\"")
-    .later(),
+    .range("1", "\"1000TiB\""),
     key(
         "accounts.<name>.max_outgoing_messages_per_day",
         Integer,
@@ -453,16 +452,14 @@ static ACCOUNT: &[Key] = &[
         "accounts.<name>.rejects_mailbox",
         Text,
         Value("\"Rejects\""),
-        "The mailbox that keeps refused mail for a while. \"\" means none.",
-    )
-    .later(),
+        "The mailbox that keeps refused mail for 14 days, 1000 mails at most. \"\" means none.",
+    ),
     key(
         "accounts.<name>.keep_rejects",
         Bool,
         Value("false"),
-        "Keep refused mail without a time limit.",
-    )
-    .later(),
+        "Keep refused mail without a limit of time and number.",
+    ),
     key(
         "accounts.<name>.junk_filter",
         Bool,
@@ -504,74 +501,64 @@ static DESTINATION: &[Key] = &[
         Regexp,
         Absent("any"),
         "The ruleset takes mail whose reverse-path matches.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.destinations.<address>.rulesets[].msg_from_regexp",
         Regexp,
         Absent("any"),
         "The ruleset takes mail whose address in From matches.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.destinations.<address>.rulesets[].verified_domain",
         Domain,
         Absent("any"),
         "The ruleset takes mail for which SPF or DKIM verified this domain or a subdomain.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.destinations.<address>.rulesets[].headers_regexp",
         Map(&Regexp),
         Value("{}"),
         "The ruleset takes mail with a matching field for each pair. A pair matches the \
             name and the value of a field, both in lower case.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.destinations.<address>.rulesets[].is_forward",
         Bool,
         Value("false"),
         "The mail is forwarded by another server of ours. DMARC does not refuse it, and it says \
             nothing about the server that sends it. Needs mail_from_regexp and verified_domain.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.destinations.<address>.rulesets[].list_allow_domain",
         Domain,
         Absent("none"),
         "The verified domain of a mailing list. Mail from the list is not checked for spam.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.destinations.<address>.rulesets[].accept_rejects_to_mailbox",
         Text,
         Value("\"\""),
         "If this is not empty, mail that would be refused is accepted into this mailbox.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.destinations.<address>.rulesets[].mailbox",
         Text,
         Required,
         "The mailbox for mail that fulfills all conditions of the ruleset. The first such \
             ruleset wins.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.destinations.<address>.smtp_error",
         Reply,
         Absent("none"),
         "The reply that refuses RCPT, such as \"550 5.1.1 no such user\".",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.destinations.<address>.message_auth_required_smtp_error",
         Text,
         Value("\"\""),
         "If this is not empty, mail with an unverified From domain is refused with this text.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.destinations.<address>.full_name",
         Text,

@@ -51,6 +51,7 @@ mod quantity;
 mod reader;
 mod scalar;
 pub mod schema;
+mod secret_file;
 mod settings;
 mod statics;
 mod suggest;
@@ -80,6 +81,7 @@ pub use lookup::{Found, LoginName, Match, Target};
 pub use oauth::{ClientSecret, OauthConfig};
 pub use public::is_public;
 pub use quantity::{Size, format_duration};
+pub use secret_file::{SecretFileError, read_secret_file};
 pub use settings::{
     Difference, HIDDEN, Settings, differences, is_secret, settings, shown, shown_url,
 };

@@ -10,6 +10,7 @@ use std::{
 };
 
 use postrider_smtp::{Address, Domain, Host, LocalPart};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::{
     dynamics::{Account, Alias, Destination, DomainConfig, Dynamic, ReportAddress, Route},
@@ -57,6 +58,9 @@ pub enum Target<'a> {
         account: &'a Account,
         /// The destination that matched.
         destination: &'a Destination,
+        /// The key of the destination. None if the account has no such destination: for mail to the
+        /// postmaster, and for reports.
+        key: Option<&'a DestinationAddress>,
         /// Why the account gets the mail.
         by: Match,
     },
@@ -310,23 +314,22 @@ impl Index {
     }
 }
 
-/// The form of a local-part in which its domain compares it.
+/// The form of a local-part in which its domain compares it: NFC, and in lower case unless the
+/// domain is case-sensitive.
 fn fold<'a>(config: Option<&DomainConfig>, local: &'a str) -> Cow<'a, str> {
     let sensitive = config.is_some_and(|config| config.localpart_case_sensitive);
-    let lower = |c: char| {
-        if c.is_ascii() {
-            !c.is_ascii_uppercase()
-        } else {
-            // A character with another lower-case form, or with several, needs the slow way.
-            let mut lower = c.to_lowercase();
-            lower.next() == Some(c) && lower.next().is_none()
-        }
-    };
-    if sensitive || local.chars().all(lower) {
-        Cow::Borrowed(local)
-    } else {
-        Cow::Owned(local.to_lowercase())
+    if local.is_ascii() {
+        return match sensitive || !local.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => Cow::Borrowed(local),
+            false => Cow::Owned(local.to_ascii_lowercase()),
+        };
     }
+    let text = match sensitive {
+        true => local.nfc().collect(),
+        // A letter in lower case may compose with what follows.
+        false => local.to_lowercase().nfc().collect(),
+    };
+    Cow::Owned(text)
 }
 
 /// Whether each domain takes mail for a local-part: postmaster (RFC 5321 §4.5.1) and abuse (RFC
@@ -376,6 +379,7 @@ impl Dynamic {
                 name,
                 account,
                 destination: &self.index.postmaster_destination,
+                key: None,
                 by: Match::Postmaster,
             },
         })
@@ -405,6 +409,7 @@ impl Dynamic {
                     name,
                     account,
                     destination,
+                    key: None,
                     by: Match::Report,
                 })
             }
@@ -422,10 +427,12 @@ impl Dynamic {
 
     fn target(&self, account: &str, key: &DestinationAddress, by: Match) -> Option<Target<'_>> {
         let (name, account) = self.accounts.get_key_value(account)?;
+        let (key, destination) = account.destinations.get_key_value(key)?;
         Some(Target::Account {
             name,
             account,
-            destination: account.destinations.get(key)?,
+            destination,
+            key: Some(key),
             by,
         })
     }
@@ -443,6 +450,7 @@ impl Dynamic {
                 name,
                 account,
                 destination: &reports.destination,
+                key: None,
                 by: Match::Report,
             },
         })

@@ -1,6 +1,6 @@
 //! From the tables of `domains.conf` to a [`Dynamic`].
 
-use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use postrider_smtp::{Domain, Host, LocalPart};
 use toml_edit::{Item, Value};
@@ -17,6 +17,7 @@ use crate::{
     parse_static::{mailbox_problem, read_mailbox},
     reader::{Reader, Source, read_text},
     scalar::{Scalar as _, parse_host_port, parse_localpart},
+    secret_file::{SecretFileError, read_secret_file},
     statics::Static,
     tables::Tables,
     values::{
@@ -212,12 +213,6 @@ fn read_selector(reader: &Reader<'_>) -> Option<DkimSelector> {
             return None;
         }
     };
-    let mode = std::fs::metadata(&private_key_file).map(|metadata| metadata.mode());
-    if mode.is_ok_and(|mode| mode & 0o007 != 0) {
-        let file = private_key_file.display();
-        let message = format!("can be read by every user of this machine; chmod 600 {file}");
-        reader.warn("private_key_file", &message);
-    }
     let algorithm = key.algorithm();
     if algorithm == DkimAlgorithm::Rsa && key.bits() < RSA_SIGNED_BITS {
         reader.warn(
@@ -259,21 +254,14 @@ fn read_selector(reader: &Reader<'_>) -> Option<DkimSelector> {
 
 fn read_key(path: &Path) -> Result<DkimKey, String> {
     let shown = path.display();
-    // A private key has some thousand bytes. A wrong path may lead to a file of any size.
-    const LARGEST: u64 = 1 << 20;
-    let metadata = std::fs::metadata(path);
-    if metadata.is_ok_and(|metadata| metadata.len() > LARGEST) {
-        return Err(format!("{shown} is too large for a key file"));
-    }
-    let bytes = std::fs::read(path).map_err(|error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => {
+    let bytes = read_secret_file(path).map_err(|error| {
+        let hint = match error {
+            SecretFileError::Missing(_) => {
                 "; correct the path, or make a key: openssl genpkey -algorithm ed25519 -out FILE"
             }
-            std::io::ErrorKind::PermissionDenied => "; let the server's user read it",
             _ => "",
         };
-        format!("{shown} cannot be read: {error}{hint}")
+        format!("{shown} {error}{hint}")
     })?;
     let text = String::from_utf8_lossy(&bytes);
     DkimKey::from_pem(&text).map_err(|message| format!("{shown} {message}"))

@@ -20,8 +20,13 @@ pub struct Header {
     message_id: String,
     subject: String,
     received: usize,
+    delivered_to: Vec<Address>,
     report: bool,
 }
+
+/// The most Delivered-To fields that are read. Each server puts its field on top, so those of a loop
+/// are among the first.
+const DELIVERED_TO_MAX: usize = 100;
 
 impl Header {
     /// Reads a header section, with or without the blank line after it. Fields that can't be read
@@ -61,6 +66,7 @@ impl Header {
                 .iter()
                 .filter(|header| header.name == HeaderName::Received)
                 .count(),
+            delivered_to: delivered_to(section),
             report: first("Content-Type").is_some_and(is_dsn),
             names,
         }
@@ -98,12 +104,27 @@ impl Header {
         self.received
     }
 
+    /// The addresses to which servers on the way delivered the message: those of the first 100
+    /// Delivered-To fields that can be read.
+    #[must_use]
+    pub fn delivered_to(&self) -> &[Address] {
+        &self.delivered_to
+    }
+
     /// Whether the message is a DSN by its type. A read receipt (RFC 8098) and a complaint (RFC
     /// 5965) are other reports.
     #[must_use]
     pub const fn is_report(&self) -> bool {
         self.report
     }
+}
+
+fn delivered_to(section: &[u8]) -> Vec<Address> {
+    let fields = field::fields(section).filter(|field| field.is("Delivered-To"));
+    fields
+        .take(DELIVERED_TO_MAX)
+        .filter_map(|field| Address::parse(field::decode(None, field.value).trim()).ok())
+        .collect()
 }
 
 /// A multipart/report about a delivery (RFC 6522 §3). Some systems do not say what it is about.
@@ -260,6 +281,22 @@ mod tests {
         );
         assert_eq!(header.received_count(), 2);
         assert!(header.is_report() && header.has("From") && !header.has("Date"));
+    }
+
+    #[test]
+    fn addresses_of_deliveries_are_found() {
+        let section = "delivered-to: a@x.example\r\nDelivered-To:\r\n\t\"b c\"@X.example \r\n\
+                       Delivered-To: nobody\r\nX-Delivered-To: d@x.example\r\n";
+        let shown = |section: &str| -> Vec<String> {
+            let header = Header::scan(section.as_bytes());
+            header
+                .delivered_to()
+                .iter()
+                .map(ToString::to_string)
+                .collect()
+        };
+        assert_eq!(shown(section), ["a@x.example", "\"b c\"@x.example"]);
+        assert_eq!(shown(&section.repeat(40)).len(), 67);
     }
 
     #[test]

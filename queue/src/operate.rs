@@ -6,7 +6,7 @@ use postrider_config::Dynamic;
 use postrider_smtp::Address;
 use postrider_store::{
     Change, Event, HoldFilter, HoldRuleId, Order, Page, QueueFilter, QueueId, Queued, Settle,
-    StoreError,
+    Store, StoreError,
 };
 use tracing::info;
 
@@ -60,6 +60,7 @@ impl Queue {
     /// If a transport is unknown or the store fails.
     pub async fn change(
         &self,
+        store: &Store,
         filter: &QueueFilter,
         change: &Change,
     ) -> Result<ChangedCount, OperateError> {
@@ -79,7 +80,7 @@ impl Queue {
             let page = self.page(filter, after).await?;
             let ids: Vec<QueueId> = page.items.iter().map(|message| message.id).collect();
             if !ids.is_empty() {
-                count.changed += self.store.change(ids, change, self.clock.now()).await?;
+                count.changed += store.change(ids, change, self.clock.now()).await?;
             }
             let held = page.items.iter();
             let held = held.filter(|message| change.hold.unwrap_or(message.hold));
@@ -104,6 +105,7 @@ impl Queue {
     /// If the store fails.
     pub async fn end_all(
         &self,
+        store: &Store,
         filter: &QueueFilter,
         end: EndAs,
     ) -> Result<EndedCount, StoreError> {
@@ -112,7 +114,7 @@ impl Queue {
             EndAs::Drop => Event::Canceled,
         };
         // These are the words of the contract, for both.
-        self.end_matching(filter, event, "delivery canceled by admin", None)
+        self.end_matching(store, filter, event, "delivery canceled by admin", None)
             .await
     }
 
@@ -131,7 +133,7 @@ impl Queue {
             ..QueueFilter::default()
         };
         let text = "the account was removed by an administrator";
-        self.end_matching(&filter, Event::Failed, text, Some(before))
+        self.end_matching(&self.store, &filter, Event::Failed, text, Some(before))
             .await
     }
 
@@ -146,7 +148,7 @@ impl Queue {
         login: &Address,
     ) -> Result<EndedCount, StoreError> {
         let text = format!("delivery canceled by {}", login.unicode());
-        self.end_matching(filter, Event::Canceled, &text, None)
+        self.end_matching(&self.store, filter, Event::Canceled, &text, None)
             .await
     }
 
@@ -154,6 +156,7 @@ impl Queue {
     /// in force.
     async fn end_matching(
         &self,
+        store: &Store,
         filter: &QueueFilter,
         event: Event,
         text: &str,
@@ -169,7 +172,7 @@ impl Queue {
             for message in &page.items {
                 settles.push(self.ended(config, message, event, text).await);
             }
-            for ended in self.store.settle(settles).await? {
+            for ended in store.settle(settles).await? {
                 count.ended += u64::from(ended);
                 count.in_delivery += u64::from(!ended);
             }
@@ -193,11 +196,12 @@ impl Queue {
     /// # Errors
     /// If the store fails. If it fails after the rule was added, the rule stays, and queued
     /// messages can be held by filter.
-    pub async fn add_hold_rule(&self, rule: HoldFilter) -> Result<(HoldRuleId, u64), StoreError> {
-        let id = self
-            .store
-            .add_hold_rule(rule.clone(), self.clock.now())
-            .await?;
+    pub async fn add_hold_rule(
+        &self,
+        store: &Store,
+        rule: HoldFilter,
+    ) -> Result<(HoldRuleId, u64), StoreError> {
+        let id = store.add_hold_rule(rule.clone(), self.clock.now()).await?;
         let filter = QueueFilter {
             account: rule.account.clone(),
             from: rule
@@ -222,7 +226,7 @@ impl Queue {
             let matching = page.items.iter().filter(|message| rule.matches(message));
             let ids: Vec<QueueId> = matching.map(|message| message.id).collect();
             if !ids.is_empty() {
-                count += self.store.change(ids, &hold, self.clock.now()).await?;
+                count += store.change(ids, &hold, self.clock.now()).await?;
             }
             match page.next {
                 Some(next) => after = Some(next),

@@ -356,7 +356,7 @@ async fn hold_rules_are_for_what_is_queued_and_what_comes() {
         recipient_domain: Some("remote.test".parse().unwrap()),
         ..HoldFilter::default()
     };
-    let (id, held) = world.queue.add_hold_rule(rule).await.unwrap();
+    let (id, held) = world.queue.add_hold_rule(&world.store, rule).await.unwrap();
     assert_eq!(held, 1);
     let [new] = world.add(Message::to(&["y@remote.test"])).await;
     let other = HoldFilter {
@@ -364,7 +364,11 @@ async fn hold_rules_are_for_what_is_queued_and_what_comes() {
         recipient_domain: Some("other.test".parse().unwrap()),
         ..HoldFilter::default()
     };
-    let (_, held) = world.queue.add_hold_rule(other).await.unwrap();
+    let (_, held) = world
+        .queue
+        .add_hold_rule(&world.store, other)
+        .await
+        .unwrap();
     assert_eq!(held, 0);
     let [free] = world.add(Message::to(&["y@other.test"]).later(60)).await;
     let message = async |id| world.store.queued(id).await.unwrap().unwrap();
@@ -379,7 +383,10 @@ async fn hold_rules_are_for_what_is_queued_and_what_comes() {
         world.queue.explain(&message(new).await).await.unwrap(),
         "is held by an administrator, until it is released"
     );
-    let released = world.queue.change(&to("@remote.test"), &hold(false)).await;
+    let released = world
+        .queue
+        .change(&world.store, &to("@remote.test"), &hold(false))
+        .await;
     assert_eq!(released.unwrap().changed, 2);
     assert_eq!(world.events(1).await, [(new, Event::Delivered)]);
     assert_eq!(remote.received().len(), 1);
@@ -397,9 +404,17 @@ async fn administrators_change_and_end_messages() {
         transport: Some("nowhere".into()),
         ..Change::default()
     };
-    let error = world.queue.change(&to("a@"), &change).await.unwrap_err();
+    let error = world
+        .queue
+        .change(&world.store, &to("a@"), &change)
+        .await
+        .unwrap_err();
     assert!(matches!(error, OperateError::UnknownTransport(name) if name == "nowhere"));
-    let ended = world.queue.end_all(&to("a@"), EndAs::Fail).await.unwrap();
+    let ended = world
+        .queue
+        .end_all(&world.store, &to("a@"), EndAs::Fail)
+        .await
+        .unwrap();
     assert_eq!(
         ended,
         EndedCount {
@@ -407,15 +422,27 @@ async fn administrators_change_and_end_messages() {
             in_delivery: 0
         }
     );
-    world.queue.change(&to("b@"), &hold(true)).await.unwrap();
+    world
+        .queue
+        .change(&world.store, &to("b@"), &hold(true))
+        .await
+        .unwrap();
     let soon = Change {
         next_attempt: Some(NextAttempt::At(world.now())),
         ..Change::default()
     };
-    let count = world.queue.change(&to("b@"), &soon).await.unwrap();
+    let count = world
+        .queue
+        .change(&world.store, &to("b@"), &soon)
+        .await
+        .unwrap();
     assert_eq!((count.changed, count.held), (1, 1));
     // A held message can be ended too.
-    let ended = world.queue.end_all(&to("b@"), EndAs::Drop).await.unwrap();
+    let ended = world
+        .queue
+        .end_all(&world.store, &to("b@"), EndAs::Drop)
+        .await
+        .unwrap();
     assert_eq!(ended.ended, 1);
     let told = world.told().await;
     assert_eq!(
@@ -431,7 +458,11 @@ async fn administrators_change_and_end_messages() {
         next_attempt: Some(NextAttempt::At(world.now())),
         ..Change::default()
     };
-    let count = world.queue.change(&to("c@"), &kick).await.unwrap();
+    let count = world
+        .queue
+        .change(&world.store, &to("c@"), &kick)
+        .await
+        .unwrap();
     assert_eq!((count.changed, count.held), (1, 0));
     let events = world.events(3).await;
     assert_eq!(events[2], (c, Event::Delivered));

@@ -1,29 +1,41 @@
 //! The one decision: facts and policy in, verdict out.
 //!
-//! [`decide`] has no I/O, no clock and no randomness. The same facts give the same verdict, so a
-//! test is a table, and the answer to "why was this mail refused" is the [`Refusal`] itself. Each
-//! refusal has one reply, in [`Refusal::reply`].
+//! | module | what it decides |
+//! |---|---|
+//! | here | each command of a session, and what concerns a message as a whole |
+//! | `end` | what becomes of a message, for each recipient and each account |
+//! | `dmarc` | what the check of the author's domain says about a message |
+//! | `list` | who may write to a mailing list, and which members get a copy |
+//! | `ruleset` | which ruleset of a destination a message fulfills |
+//! | `refusal` | the reasons of refusals, and their replies |
+//!
+//! [`decide`] and [`decide_end`] have no I/O, no clock and no randomness. The same facts give the
+//! same verdict, so a test is a table, and the answer to "why was this mail refused" is the
+//! [`Refusal`] itself.
 
 mod dmarc;
+mod end;
+mod list;
+mod refusal;
+mod ruleset;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, time::Duration};
-
-use postrider_config::{Dynamic, Static};
+use postrider_config::{Destination, Dynamic, Static};
 use postrider_queue::simulate;
 use postrider_smtp::{
-    Address, Domain, EnhancedCode, ForwardPath, Host, LocalPart, Reply, ReplyCode, ReversePath,
+    Address, ForwardPath, LocalPart, Reply, ReversePath,
     server::{MailFrom, RcptTo, Transaction},
 };
 
-pub(crate) use self::dmarc::Judged;
-use self::dmarc::judge;
+pub use self::{
+    end::{Delivery, EndDecision, Outcome, Skip, decide_end},
+    refusal::Refusal,
+};
 use crate::{
     checks,
-    facts::{AuthorFault, Facts, LoginFacts, RecipientFacts, Resolution},
-    login::{PasswordCheck, wait_in_words},
-    reply::reply,
+    facts::{Facts, LoginFacts, RecipientFacts, Resolution, Target},
+    login::PasswordCheck,
 };
 
 /// The rules that apply to a session.
@@ -71,16 +83,17 @@ pub enum Stage<'a> {
     Rcpt(&'a RcptTo, &'a RecipientFacts),
     /// The header section is complete: [`Facts::header`] is set.
     Header,
-    /// The end of the text was reached.
+    /// The end of the text was reached. What is refused here is refused for all recipients. Then
+    /// [`decide_end`] decides for each.
     End(&'a Transaction),
 }
 
 /// The result of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The session goes on; at the end of the text the message is stored.
+    /// The session goes on; at the end of the text the message is taken.
     Accept,
-    /// At the end of the text the message is stored in the junk mailboxes.
+    /// At the end of the text the message goes to the junk mailbox.
     Junk(Suspicion),
     /// The client gets the reply of this refusal.
     Refuse(Refusal),
@@ -108,6 +121,13 @@ pub enum Suspicion {
     DmarcFail,
     /// The DMARC check has no answer of DNS for now.
     NoAnswer,
+    /// The account refuses the message, another one takes it, and the account has no mailbox for
+    /// refused mail.
+    Refused,
+    /// The recipient takes all mail, and another one would refuse the message.
+    TakesAll,
+    /// The account would refuse the message, and a ruleset has a mailbox for such mail.
+    RulesetTakesRejects,
 }
 
 impl Suspicion {
@@ -118,72 +138,11 @@ impl Suspicion {
             Self::FromUnclear => "not exactly one From of one domain",
             Self::DmarcFail => "DMARC failed",
             Self::NoAnswer => "no answer about DMARC",
+            Self::Refused => "refused, and another recipient takes it",
+            Self::TakesAll => "the recipient takes all mail",
+            Self::RulesetTakesRejects => "refused, and a ruleset takes it",
         }
     }
-}
-
-/// The reason of a refusal, with the facts that its reply needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// AUTH at the MX.
-    LoginElsewhere,
-    /// Too many wrong passwords. The next one is checked after this time.
-    TooManyLogins(Duration),
-    /// Wrong user or wrong password.
-    BadCredentials,
-    /// The main password of an account that has one-time codes.
-    PasswordTooWeak,
-    /// The account is disabled, with the text that the administrator set.
-    LoginDisabled(String),
-    /// The login may not act as another user.
-    MayNotActAs,
-    /// A command of a transaction before the login.
-    LoginRequired,
-    /// The reverse-path or the author is not an address of the account. The text says how an
-    /// administrator can allow it.
-    SenderNotAllowed(String),
-    /// The From field does not name one author in one way.
-    AuthorUnclear(AuthorFault),
-    /// The name beside the author's address is an address that the account may not send from.
-    NameOfAnother(Address),
-    /// The domain of the reverse-path or of the author sends no mail for now.
-    SenderDomainDisabled(Host),
-    /// `RCPT TO:<postmaster>` without a domain at submission.
-    PostmasterWithoutDomain,
-    /// The domain is not ours.
-    NotLocal(Host),
-    /// No such local-part in our domain.
-    UnknownRecipient(Address),
-    /// The domain takes no mail for now.
-    DisabledDomain(Host),
-    /// The destination refuses mail with its own reply.
-    DestinationRefuses {
-        /// The SMTP reply code.
-        code: u16,
-        /// The text; empty: a default text.
-        text: String,
-    },
-    /// The list takes mail of its members only.
-    MembersOnly(Address),
-    /// No member of the list takes mail.
-    NoMember(Address),
-    /// The message came through too many servers.
-    MailLoop,
-    /// The message does not have exactly one From field of one domain.
-    FromUnclear,
-    /// The message failed the DMARC check, and the owner of the author's domain wants it refused.
-    DmarcFail {
-        /// The domain with the policy.
-        domain: String,
-        /// What failed.
-        reason: String,
-    },
-    /// The DMARC check of this author's domain has no answer of DNS for now.
-    DmarcNoAnswer(Domain),
-    /// All mailboxes of the recipients were removed since RCPT.
-    MailboxGone,
-    /// An address asked localserve for this failure.
-    Simulated(simulate::SimulatedFailure),
 }
 
 /// Decides one stage of a session.
@@ -192,19 +151,11 @@ pub fn decide(stage: Stage<'_>, facts: &Facts, policy: &Policy<'_>) -> Verdict {
     let refusal = match stage {
         Stage::Login(login) => refuse_login(login, policy),
         Stage::Mail(mail) => refuse_mail(mail, facts, policy),
-        Stage::Rcpt(rcpt, recipient) => refuse_rcpt(rcpt, recipient, policy),
+        Stage::Rcpt(rcpt, recipient) => refuse_rcpt(rcpt, recipient, facts, policy),
         Stage::Header => refuse_header(facts, policy),
-        Stage::End(transaction) => return decide_end(transaction, facts, policy).verdict,
+        Stage::End(transaction) => refuse_end(transaction, policy),
     };
     refusal.map_or(Verdict::Accept, Verdict::Refuse)
-}
-
-/// [`decide`] at the end of the text, with the reason if the verdict differs from the DMARC policy.
-pub(crate) fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>) -> Judged {
-    match refuse_end(transaction, facts, policy) {
-        Some(refusal) => Judged::plain(Verdict::Refuse(refusal)),
-        None => judge(transaction, facts, policy),
-    }
 }
 
 fn refuse_login(login: &LoginFacts<'_>, policy: &Policy<'_>) -> Option<Refusal> {
@@ -254,7 +205,12 @@ fn refuse_sender(sender: &Address, account: &str, policy: &Policy<'_>) -> Option
     (!policy.may_send_from(account, sender)).then(|| policy.sender_not_allowed(account, sender))
 }
 
-fn refuse_rcpt(rcpt: &RcptTo, recipient: &RecipientFacts, policy: &Policy<'_>) -> Option<Refusal> {
+fn refuse_rcpt(
+    rcpt: &RcptTo,
+    recipient: &RecipientFacts,
+    facts: &Facts,
+    policy: &Policy<'_>,
+) -> Option<Refusal> {
     let address = match &rcpt.forward_path {
         ForwardPath::Mailbox(address) => address,
         ForwardPath::Postmaster if policy.role == Role::Submission => {
@@ -271,23 +227,54 @@ fn refuse_rcpt(rcpt: &RcptTo, recipient: &RecipientFacts, policy: &Policy<'_>) -
         let is_unknown = recipient.resolution == Resolution::UnknownLocalPart;
         return is_unknown.then(|| Refusal::UnknownRecipient(address.clone()));
     }
+    let takes_all = |target: &Target| target.takes_all || recipient.answers_our_mail;
+    let refuse = |target| {
+        let error = refuse_target(target, policy);
+        error.or_else(|| refuse_full(target, takes_all(target), facts, policy))
+    };
     match &recipient.resolution {
-        Resolution::Mailboxes(_) => None,
-        Resolution::List {
-            sender_may_post: false,
-            ..
-        } => Some(Refusal::MembersOnly(address.clone())),
-        Resolution::List { mailboxes, .. } => mailboxes
-            .is_empty()
-            .then(|| Refusal::NoMember(address.clone())),
-        Resolution::Refusing { code, text } => Some(Refusal::DestinationRefuses {
-            code: *code,
-            text: text.clone(),
-        }),
+        Resolution::Account(target) => refuse(target),
+        Resolution::List(members) if members.is_empty() => Some(Refusal::NoMember(address.clone())),
+        // One member that takes the message is enough. Who may write to a list is known at the end.
+        Resolution::List(members) => {
+            let refusals: Option<Vec<Refusal>> = members.iter().map(refuse).collect();
+            refusals.map(|_| Refusal::NoMember(address.clone()))
+        }
         Resolution::DisabledDomain => Some(Refusal::DisabledDomain(address.host.clone())),
         Resolution::UnknownLocalPart => Some(Refusal::UnknownRecipient(address.clone())),
         Resolution::NotLocal => Some(Refusal::NotLocal(address.host.clone())),
     }
+}
+
+fn refuse_target(target: &Target, policy: &Policy<'_>) -> Option<Refusal> {
+    let account = policy.config.accounts.get(&target.account)?;
+    refuse_destination(account.destinations.get(target.destination.as_ref()?))
+}
+
+/// Refuses what a destination takes from nobody.
+fn refuse_destination(destination: Option<&Destination>) -> Option<Refusal> {
+    let error = destination?.smtp_error.as_ref()?;
+    Some(Refusal::DestinationRefuses {
+        code: error.code,
+        text: error.text.clone(),
+    })
+}
+
+/// Refuses a message for which the account has no room: the quota is used up, or the message would
+/// go beyond it. Some addresses take all mail.
+fn refuse_full(
+    target: &Target,
+    takes_all: bool,
+    facts: &Facts,
+    policy: &Policy<'_>,
+) -> Option<Refusal> {
+    let quota = policy.config.accounts.get(&target.account)?.quota?.0;
+    let used = target.used?;
+    let is_full = match facts.size {
+        Some(size) => used.saturating_add(size) > quota,
+        None => used >= quota,
+    };
+    (is_full && !takes_all).then_some(Refusal::MailboxFull)
 }
 
 fn refuse_header(facts: &Facts, policy: &Policy<'_>) -> Option<Refusal> {
@@ -314,23 +301,12 @@ fn refuse_header(facts: &Facts, policy: &Policy<'_>) -> Option<Refusal> {
     }
 }
 
-fn refuse_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>) -> Option<Refusal> {
-    let simulated = transaction
+fn refuse_end(transaction: &Transaction, policy: &Policy<'_>) -> Option<Refusal> {
+    transaction
         .recipients
         .iter()
         .filter_map(|rcpt| rcpt.forward_path.address())
-        .find_map(|address| simulated(&address.local, simulate::FailureStage::Data, policy));
-    if simulated.is_some() || policy.role == Role::Submission {
-        return simulated;
-    }
-    // An account may have been removed since RCPT.
-    let accounts = &policy.config.accounts;
-    let one_left = facts
-        .recipients
-        .iter()
-        .flat_map(RecipientFacts::mailboxes)
-        .any(|mailbox| accounts.contains_key(&mailbox.account));
-    (!one_left).then_some(Refusal::MailboxGone)
+        .find_map(|address| simulated(&address.local, simulate::FailureStage::Data, policy))
 }
 
 /// The failure that a local-part asks localserve for at this stage.
@@ -345,125 +321,4 @@ fn simulated(
     simulate::failure(local.as_str())
         .filter(|failure| failure.stage == stage)
         .map(Refusal::Simulated)
-}
-
-impl Refusal {
-    /// The reply of this refusal.
-    #[must_use]
-    pub fn reply(&self) -> Reply {
-        match self {
-            Self::DestinationRefuses { code, text } => destination_reply(*code, text),
-            Self::Simulated(failure) => failure.reply(),
-            other => {
-                let (code, enhanced) = other.codes();
-                Reply::new(code, Some(enhanced), other.text())
-            }
-        }
-    }
-
-    /// The codes of the reply. A destination's own reply and a simulated one have codes of their
-    /// own.
-    const fn codes(&self) -> (ReplyCode, EnhancedCode) {
-        use {EnhancedCode as Enhanced, ReplyCode as Code};
-        match self {
-            Self::LoginElsewhere => (Code::NOT_IMPLEMENTED, Enhanced::INVALID_COMMAND),
-            Self::TooManyLogins(_) => (Code::TEMPORARY_FAILURE, Enhanced::SECURITY_TRANSIENT),
-            Self::BadCredentials | Self::MayNotActAs => {
-                (Code::AUTHENTICATION_FAILED, Enhanced::BAD_CREDENTIALS)
-            }
-            Self::PasswordTooWeak => (
-                Code::AUTHENTICATION_TOO_WEAK,
-                Enhanced::AUTHENTICATION_TOO_WEAK,
-            ),
-            Self::LoginDisabled(_) => (Code::ACCOUNT_DISABLED, Enhanced::ACCOUNT_DISABLED),
-            Self::LoginRequired => (Code::AUTHENTICATION_REQUIRED, Enhanced::SECURITY),
-            Self::SenderNotAllowed(_)
-            | Self::NameOfAnother(_)
-            | Self::NotLocal(_)
-            | Self::DmarcFail { .. } => (Code::MAILBOX_UNAVAILABLE, Enhanced::NOT_AUTHORIZED),
-            Self::DmarcNoAnswer(_) => (Code::LOCAL_ERROR, Enhanced::NOT_AUTHORIZED),
-            Self::FromUnclear => (Code::TRANSACTION_FAILED, Enhanced::CONTENT),
-            Self::AuthorUnclear(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::CONTENT),
-            Self::PostmasterWithoutDomain => {
-                (Code::MAILBOX_UNAVAILABLE, Enhanced::BAD_RECIPIENT_SYNTAX)
-            }
-            Self::UnknownRecipient(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::UNKNOWN_MAILBOX),
-            Self::MembersOnly(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::LIST_PROHIBITED),
-            Self::NoMember(_) => (Code::MAILBOX_BUSY, Enhanced::LIST_PROBLEM),
-            // RFC 5321 §6.3.
-            Self::MailLoop => (Code::TRANSACTION_FAILED, Enhanced::LOOP),
-            Self::SenderDomainDisabled(_)
-            | Self::DisabledDomain(_)
-            | Self::MailboxGone
-            | Self::DestinationRefuses { .. }
-            | Self::Simulated(_) => (Code::LOCAL_ERROR, Enhanced::SYSTEM_TRANSIENT),
-        }
-    }
-
-    /// The text of the reply.
-    fn text(&self) -> Cow<'static, str> {
-        let fixed = match self {
-            Self::TooManyLogins(wait) => {
-                let wait = wait_in_words(*wait);
-                return format!("too many failed logins from your network, try again in {wait}")
-                    .into();
-            }
-            Self::LoginDisabled(text)
-            | Self::SenderNotAllowed(text)
-            | Self::DestinationRefuses { text, .. } => return text.clone().into(),
-            Self::AuthorUnclear(fault) => return fault.to_string().into(),
-            Self::NameOfAnother(address) => {
-                return format!(
-                    "the name in the From field has the address {address}, and your account may \
-                     not send from it"
-                )
-                .into();
-            }
-            Self::SenderDomainDisabled(host) => {
-                return format!("{host} sends no mail for now, try again later").into();
-            }
-            Self::NotLocal(host) => return format!("mail for {host} is not taken here").into(),
-            Self::UnknownRecipient(address) => return format!("there is no {address} here").into(),
-            Self::DisabledDomain(host) => {
-                return format!("{host} takes no mail for now, try again later").into();
-            }
-            Self::MembersOnly(address) => {
-                return format!("only its members may write to {address}").into();
-            }
-            Self::NoMember(address) => {
-                return format!("no member of {address} takes mail now").into();
-            }
-            Self::DmarcFail { domain, reason } => {
-                return format!("rejected per DMARC policy of {domain}: {reason}").into();
-            }
-            Self::DmarcNoAnswer(domain) => {
-                return format!(
-                    "there is no answer about the DMARC policy of {domain} just now, try again later"
-                )
-                .into();
-            }
-            Self::FromUnclear => "exactly one From is needed",
-            Self::LoginElsewhere => "logins are for submission, on another port",
-            Self::BadCredentials => "wrong user or password",
-            Self::PasswordTooWeak => {
-                "the account has one-time codes, so programs log in with an app password"
-            }
-            Self::MayNotActAs => "you may not act for that other user",
-            Self::LoginRequired => "log in first",
-            Self::PostmasterWithoutDomain => "name the postmaster's domain",
-            Self::MailLoop => "too many Received fields: the message is in a mail loop",
-            Self::MailboxGone => "the mailbox is gone for now, try again later",
-            Self::Simulated(_) => "as asked for",
-        };
-        fixed.into()
-    }
-}
-
-/// The reply that an administrator configured for a destination.
-fn destination_reply(code: u16, text: &str) -> Reply {
-    let text = match text {
-        "" => "this address takes no mail".to_owned(),
-        text => text.to_owned(),
-    };
-    reply(code, EnhancedCode::MAILBOX_DISABLED, text)
 }

@@ -1,261 +1,348 @@
-//! Delivery to mailboxes: the meaning of an address, and the records of a message that came in.
+//! The records of a message that came in: mail for the mailboxes of accounts.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    fmt::Write,
+    time::Duration,
+};
 
-use postrider_config::{Alias, Destination, Dynamic, Found, Target};
-use postrider_queue::{Arrived, READ_MAX, ReturnEffects, header::Header};
+use postrider_config::{Account, Dynamic};
+use postrider_queue::{
+    Arrived, READ_MAX, ReturnEffects,
+    header::{self, Header, Received},
+};
 use postrider_smtp::{
-    Address, ForwardPath, Host, LocalPart, ReversePath,
+    Address, ReversePath,
     bounce::{self, Reading},
     server::{Client, Transaction},
 };
-use postrider_store::{Accept, Arrival, NewMail, NewText, StoreError, TextSource, Top};
+use postrider_store::{
+    Accept, Arrival, NewMail, NewReject, NewText, RejectKey, RejectLimit, StoreError, TakenMail,
+    TextSource, Time, Top,
+};
+use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 use tracing::{debug, warn};
 
 use crate::{
     SessionContext,
     checks::results::AuthenticationResults,
-    decide::Policy,
-    facts::{Facts, Mailbox, RecipientFacts, Resolution},
+    decide::{Delivery, Outcome, Refusal, Suspicion},
+    facts::{Facts, RecipientFacts, Target},
     intake::ReceivedText,
     work::long_work,
 };
 
-/// The mailbox of a destination without a configured mailbox.
-const INBOX: &str = "Inbox";
+/// The flag of mail that nobody has to look at.
+const SEEN: &str = "\\seen";
 
-/// Looks up the meaning of a recipient address. `from` is the reverse-path; a list that is not
-/// public compares it with its members.
-#[must_use]
-pub fn resolve(policy: &Policy<'_>, from: &ReversePath, path: &ForwardPath) -> Resolution {
-    let config = policy.config;
-    let address = match path {
-        ForwardPath::Mailbox(address) => address,
-        ForwardPath::Postmaster => {
-            let postmaster = &policy.statics.postmaster;
-            return Resolution::Mailboxes(vec![Mailbox {
-                account: postmaster.account.clone(),
-                mailbox: postmaster.mailbox.clone(),
-            }]);
-        }
-    };
-    match config.lookup(address) {
-        Some(found) => resolve_found(config, from, &found),
-        None if policy.simulate => Resolution::Mailboxes(any_mailbox(config)),
-        None if config.is_local(&address.host) => Resolution::UnknownLocalPart,
-        None => Resolution::NotLocal,
-    }
-}
+/// How long an account keeps refused mail.
+const REJECTS_KEPT: Duration = Duration::from_hours(14 * 24);
 
-fn resolve_found(config: &Dynamic, from: &ReversePath, found: &Found<'_>) -> Resolution {
-    if found.disabled() {
-        return Resolution::DisabledDomain;
-    }
-    match found.target {
-        Target::Account {
-            name, destination, ..
-        } => match &destination.smtp_error {
-            Some(error) => Resolution::Refusing {
-                code: error.code,
-                text: error.text.clone(),
-            },
-            None => Resolution::Mailboxes(vec![mailbox(name, destination)]),
-        },
-        Target::Alias { alias, .. } => resolve_list(config, from, alias),
-    }
-}
-
-fn mailbox(account: &str, destination: &Destination) -> Mailbox {
-    let mailbox = match destination.mailbox.as_str() {
-        "" => INBOX,
-        mailbox => mailbox,
-    };
-    Mailbox {
-        account: account.to_owned(),
-        mailbox: mailbox.to_owned(),
-    }
-}
-
-/// The inbox of the first account: localserve takes any recipient.
-fn any_mailbox(config: &Dynamic) -> Vec<Mailbox> {
-    let account = config.accounts.keys().next();
-    account
-        .map(|account| mailbox(account, &Destination::default()))
-        .into_iter()
-        .collect()
-}
-
-/// A list that is not public takes mail of its members only, as far as the reverse-path tells.
-fn resolve_list(config: &Dynamic, from: &ReversePath, alias: &Alias) -> Resolution {
-    fn account_of<'a>(config: &'a Dynamic, address: &'a Address) -> Option<&'a str> {
-        config.lookup(address)?.account()
-    }
-    let is_member = |sender: &str| {
-        alias
-            .addresses
-            .iter()
-            .any(|member| account_of(config, member) == Some(sender))
-    };
-    let sender = from.address().and_then(|from| account_of(config, from));
-    let mailboxes = alias
-        .addresses
-        .iter()
-        .filter_map(|member| match config.lookup(member)?.target {
-            // A member that refuses mail does not keep the others from theirs.
-            Target::Account {
-                name, destination, ..
-            } => destination
-                .smtp_error
-                .is_none()
-                .then(|| mailbox(name, destination)),
-            Target::Alias { .. } => None,
-        })
-        .collect();
-    Resolution::List {
-        mailboxes,
-        sender_may_post: alias.post_public || sender.is_some_and(is_member),
-    }
-}
+/// How much refused mail an account keeps.
+const REJECTS_MAX: RejectLimit = RejectLimit {
+    mails: 1000,
+    bytes: 256 << 20,
+};
 
 /// A message that came in, complete, with the session that brought it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Incoming<'a> {
     pub(crate) client: &'a Client,
+    /// The host name of the listener.
+    pub(crate) hostname: &'a str,
     pub(crate) transaction: &'a Transaction,
     pub(crate) facts: &'a Facts,
     pub(crate) text: &'a ReceivedText,
-    /// The fields that stand before the text in each mailbox.
-    pub(crate) top: &'a Top,
-    /// Each account gets the message in its junk mailbox.
-    pub(crate) junk: bool,
+    /// What becomes of the message for each target.
+    pub(crate) deliveries: &'a [Delivery],
+}
+
+/// A mail that was made, for the log.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) account: String,
+    /// The recipient.
+    pub(crate) to: String,
+    /// Why it is in the junk mailbox. None if it is not.
+    pub(crate) junk: Option<Suspicion>,
+    /// The reply that refuses the mail. Empty if the account takes it.
+    pub(crate) refused: String,
 }
 
 impl Incoming<'_> {
-    /// Makes the part of a record that tells how the message arrived for a recipient.
-    fn arrival(&self) -> impl Fn(&Address) -> Arrival {
+    /// The name of the message, which is the same when it is sent again.
+    fn key(&self) -> RejectKey {
+        let id = self.facts.header.as_ref().map_or("", Header::message_id);
+        let hash = match self.text.fingerprint {
+            Some(hash) if id.is_empty() => hash,
+            _ => Sha256::digest(id).into(),
+        };
+        let [a, b, c, d, e, f, g, h, ..] = hash;
+        RejectKey(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+    }
+
+    /// How the message arrived for a recipient.
+    fn arrival(&self, rcpt_to: &Address) -> Arrival {
         let results = self.facts.authentication.as_ref();
-        let dkim_domains = results.map(AuthenticationResults::dkim_domains);
-        let dkim_domains = dkim_domains.unwrap_or_default();
-        let dkim_domains: Vec<String> = dkim_domains.iter().map(|it| it.unicode()).collect();
-        move |rcpt_to| Arrival {
+        let domains = results.map(AuthenticationResults::dkim_domains);
+        let domains = domains.unwrap_or_default();
+        Arrival {
             mail_from: self.transaction.mail.reverse_path.clone(),
             rcpt_to: rcpt_to.clone(),
             msg_from: self.facts.header.as_ref().and_then(Header::from).cloned(),
             mail_from_validated: results.is_some_and(AuthenticationResults::mail_from_is_validated),
             msg_from_validated: results.is_some_and(|it| it.validated_from().is_some()),
-            dkim_domains: dkim_domains.clone(),
+            dkim_domains: domains.iter().map(|it| it.unicode()).collect(),
             remote_ip: Some(self.client.remote.ip().to_canonical()),
         }
     }
+
+    /// The fields that stand in front of the text for a target: Return-Path and Received (RFC 5321
+    /// §4.4), the addresses that the message was delivered to, and the results of the checks (RFC
+    /// 8601 §4). `received` is the Received field.
+    fn top(&self, recipient: &RecipientFacts, delivery: &Delivery, received: &str) -> Top {
+        let mut fields = format!("Return-Path: <{}>\r\n", self.transaction.mail.reverse_path);
+        let target = recipient.targets().get(delivery.target);
+        let member = target.and_then(|target| target.member.as_ref());
+        for address in member.into_iter().chain([&recipient.address]) {
+            // Writing to a string does not fail.
+            let _ = write!(fields, "Delivered-To: {address}\r\n");
+        }
+        if let Some(results) = &self.facts.authentication {
+            fields.push_str(&results.field(self.hostname, delivery.differs.as_deref()));
+        }
+        fields.push_str(received);
+        Top::new(fields).unwrap_or_default()
+    }
+}
+
+/// The records of a message, as far as they are made.
+struct Records<'a> {
+    context: &'a SessionContext,
+    config: &'a Dynamic,
+    incoming: Incoming<'a>,
+    /// The Received field.
+    received: String,
+    now: Time,
+    report: bool,
+    /// The message as a report about earlier ones. It is read when the first target asks for it.
+    reading: OnceCell<Reading>,
+    effects: ReturnEffects,
+    /// The mailboxes that get the message.
+    seen: HashSet<(&'a str, &'a str)>,
+    /// Whether the message is a report about mail of an account, by the place of the recipient and
+    /// the account.
+    told: HashMap<(usize, &'a str), bool>,
+    accept: Accept,
+    made: Vec<Made>,
 }
 
 impl SessionContext {
     /// The records of a message: one mail for each mailbox, however many of its addresses the
     /// transaction names. A report about an earlier message adds notes, events and suppressions.
     ///
+    /// The mails in mailboxes come first in both results, in the same order.
+    ///
     /// # Errors
     /// If the store can't be read.
     pub(crate) async fn mailbox_records(
         &self,
         incoming: Incoming<'_>,
-    ) -> Result<Accept, StoreError> {
+    ) -> Result<(Accept, Vec<Made>), StoreError> {
+        let Incoming {
+            client,
+            hostname,
+            transaction,
+            facts,
+            deliveries,
+            ..
+        } = incoming;
+        let config = self.dynamic();
+        let now = self.clock.now();
+        let id = header::random_id(&mut rand::rng());
+        let received = Received::smtp(hostname, client, transaction, id, now);
+        let mut records = Records {
+            context: self,
+            config: &config,
+            incoming,
+            received: received.to_string(),
+            now,
+            report: facts.header.as_ref().is_some_and(Header::is_report),
+            reading: OnceCell::new(),
+            effects: ReturnEffects::default(),
+            seen: HashSet::new(),
+            told: HashMap::new(),
+            accept: Accept::default(),
+            made: Vec::new(),
+        };
+        for delivery in deliveries {
+            if let Outcome::Mailbox { mailbox, junk } = &delivery.outcome {
+                records.add_mail(delivery, mailbox, *junk).await?;
+            }
+        }
+        for delivery in deliveries {
+            if let Outcome::Rejects { mailbox, refusal } = &delivery.outcome {
+                records.add_reject(delivery, mailbox, refusal);
+            }
+        }
+        Ok(records.finish())
+    }
+}
+
+impl<'a> Records<'a> {
+    /// Puts the message into a mailbox, unless it is there already.
+    async fn add_mail(
+        &mut self,
+        delivery: &'a Delivery,
+        mailbox: &'a str,
+        junk: Option<Suspicion>,
+    ) -> Result<(), StoreError> {
+        let Some((recipient, target, account)) = self.parties(delivery) else {
+            return Ok(());
+        };
+        if !self.seen.insert((&target.account, mailbox)) {
+            return Ok(());
+        }
+        let mail = self.mail(delivery, (recipient, target), mailbox);
+        let is_told = self.tell(delivery, recipient, target).await?;
+        // A report becomes an event of the message that it is about.
+        if !is_told {
+            let index = u32::try_from(self.accept.mails.len()).unwrap_or(u32::MAX);
+            let hook = postrider_webhook::incoming(&mail, account, index);
+            self.accept.hooks.extend(hook);
+        }
+        self.accept.mails.push(mail);
+        self.made.push(Made {
+            account: target.account.clone(),
+            to: recipient.address.unicode(),
+            junk,
+            refused: String::new(),
+        });
+        Ok(())
+    }
+
+    /// Keeps the message for an account that refuses it, unless it gets the message otherwise.
+    fn add_reject(&mut self, delivery: &'a Delivery, mailbox: &'a str, refusal: &Refusal) {
+        let Some((recipient, target, account)) = self.parties(delivery) else {
+            return;
+        };
+        let has_it = |(account, _): &(&str, &str)| *account == target.account;
+        if self.seen.iter().any(has_it) {
+            return;
+        }
+        self.seen.insert((&target.account, mailbox));
+        let is_bound = !account.keep_rejects;
+        let mail = self.mail(delivery, (recipient, target), mailbox);
+        // The message itself is kept, however large it is.
+        let limit = RejectLimit {
+            bytes: REJECTS_MAX.bytes.max(mail.size),
+            ..REJECTS_MAX
+        };
+        self.accept.rejects.push(NewReject {
+            mail: NewMail {
+                flags: vec![SEEN.to_owned()],
+                ..mail
+            },
+            key: self.incoming.key(),
+            until: is_bound.then(|| self.now.after(REJECTS_KEPT)),
+            limit: is_bound.then_some(limit),
+        });
+        self.made.push(Made {
+            account: target.account.clone(),
+            to: recipient.address.unicode(),
+            junk: None,
+            refused: refusal.reply().to_string(),
+        });
+    }
+
+    /// The recipient, the target and the account of a delivery. None if the account was removed
+    /// since the decision.
+    fn parties(
+        &self,
+        delivery: &Delivery,
+    ) -> Option<(&'a RecipientFacts, &'a Target, &'a Account)> {
+        let recipient = self.incoming.facts.recipients.get(delivery.recipient)?;
+        let target = recipient.targets().get(delivery.target)?;
+        Some((
+            recipient,
+            target,
+            self.config.accounts.get(&target.account)?,
+        ))
+    }
+
+    fn mail(
+        &self,
+        delivery: &Delivery,
+        (recipient, target): (&RecipientFacts, &Target),
+        mailbox: &str,
+    ) -> NewMail {
+        let top = self.incoming.top(recipient, delivery, &self.received);
+        NewMail {
+            account: target.account.clone(),
+            mailbox: mailbox.to_owned(),
+            size: top.len() + self.incoming.text.size,
+            top,
+            text: TextSource::New,
+            received: self.now,
+            flags: Vec::new(),
+            dsn: self.report,
+            smtp: Some(self.incoming.arrival(&recipient.address)),
+        }
+    }
+
+    /// Tells the queue of a mail that may be a report. True: it is one, about mail of the account.
+    async fn tell(
+        &mut self,
+        delivery: &Delivery,
+        recipient: &RecipientFacts,
+        target: &'a Target,
+    ) -> Result<bool, StoreError> {
+        let key = (delivery.recipient, target.account.as_str());
+        if let Some(is_told) = self.told.get(&key) {
+            return Ok(*is_told);
+        }
         let Incoming {
             transaction,
             facts,
             text,
-            top,
-            junk,
             ..
-        } = incoming;
-        let now = self.clock.now();
-        let config = self.dynamic();
-        let report = facts.header.as_ref().is_some_and(Header::is_report);
-        let validated_from = facts
-            .authentication
-            .as_ref()
-            .and_then(AuthenticationResults::validated_from);
-        let arrival = incoming.arrival();
+        } = self.incoming;
         let reverse_path = &transaction.mail.reverse_path;
-        let mut accept = Accept::default();
-        let mut effects = ReturnEffects::default();
-        let reading = OnceCell::new();
-        let mut seen = HashSet::new();
-        let recipients = transaction.recipients.iter().zip(&facts.recipients);
-        for (rcpt, resolved) in recipients {
-            let Some(rcpt_to) = self.recipient_address(&rcpt.forward_path) else {
-                continue;
-            };
-            let mut reported: HashMap<&str, bool> = HashMap::new();
-            for target in RecipientFacts::mailboxes(resolved) {
-                // An account may have been removed since RCPT.
-                let Some(account) = config.accounts.get(&target.account) else {
-                    continue;
-                };
-                let mailbox = match junk {
-                    true => &account.junk_mailbox,
-                    false => &target.mailbox,
-                };
-                if !seen.insert((&target.account, mailbox)) {
-                    continue;
-                }
-                let index = u32::try_from(accept.mails.len()).unwrap_or(u32::MAX);
-                let arrived = Arrived {
-                    account: &target.account,
-                    reverse_path,
-                    rcpt_to: &rcpt_to,
-                    report,
-                    authenticated: validated_from,
-                };
-                let is_told = match reported.get(target.account.as_str()) {
-                    Some(is_told) => *is_told,
-                    None => {
-                        let reading =
-                            reading.get_or_init(|| self.read_report(reverse_path, &text.text));
-                        self.queue
-                            .returned(&config, &arrived, reading, &mut effects)
-                            .await?
-                    }
-                };
-                reported.insert(&target.account, is_told);
-                let mail = NewMail {
-                    account: target.account.clone(),
-                    mailbox: mailbox.clone(),
-                    top: top.clone(),
-                    text: TextSource::New,
-                    size: top.len() + text.size,
-                    received: now,
-                    flags: Vec::new(),
-                    dsn: report,
-                    smtp: Some(arrival(&rcpt_to)),
-                };
-                // A report becomes an event of the message that it is about.
-                if !is_told {
-                    let hook = postrider_webhook::incoming(&mail, account, index);
-                    accept.hooks.extend(hook);
-                }
-                accept.mails.push(mail);
-            }
-        }
-        accept.notes = effects.notes;
-        accept.hooks.extend(effects.hooks);
-        accept.events = effects.events;
-        accept.suppress = effects.suppress;
-        Ok(accept)
+        let results = facts.authentication.as_ref();
+        let arrived = Arrived {
+            account: &target.account,
+            reverse_path,
+            rcpt_to: &recipient.address,
+            report: self.report,
+            authenticated: results.and_then(AuthenticationResults::validated_from),
+        };
+        let read = || self.context.read_report(reverse_path, &text.text);
+        let reading = self.reading.get_or_init(read);
+        let (queue, effects) = (&self.context.queue, &mut self.effects);
+        let is_told = queue.returned(self.config, &arrived, reading, effects);
+        let is_told = is_told.await?;
+        self.told.insert(key, is_told);
+        Ok(is_told)
     }
 
-    /// The address of a recipient. The bare `<postmaster>` stands for postmaster at our host name
-    /// (RFC 5321 §4.5.1).
-    fn recipient_address(&self, path: &ForwardPath) -> Option<Address> {
-        match path {
-            ForwardPath::Mailbox(address) => Some(address.clone()),
-            ForwardPath::Postmaster => Some(Address {
-                local: LocalPart::parse("postmaster").ok()?,
-                host: Host::Domain(self.statics.hostname.clone()),
-            }),
-        }
+    fn finish(mut self) -> (Accept, Vec<Made>) {
+        let accounts: BTreeSet<&str> = self.accept.mails.iter().map(|it| &*it.account).collect();
+        let key = self.incoming.key();
+        let taken = accounts.into_iter().map(|account| TakenMail {
+            account: account.to_owned(),
+            key,
+        });
+        self.accept.taken = taken.collect();
+        self.accept.notes = self.effects.notes;
+        self.accept.hooks.extend(self.effects.hooks);
+        self.accept.events = self.effects.events;
+        self.accept.suppress = self.effects.suppress;
+        (self.accept, self.made)
     }
+}
 
+impl SessionContext {
     /// Reads a mail as a report about messages sent earlier. The beginning of the text is enough.
     async fn read_report(&self, reverse_path: &ReversePath, text: &NewText) -> Reading {
         let beginning = match self.store.beginning(text, READ_MAX).await {

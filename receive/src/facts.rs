@@ -4,7 +4,7 @@
 //! carry no opinion: a fact says that a domain is not ours, and the decision says that its mail is
 //! refused.
 
-use postrider_config::Account;
+use postrider_config::{Account, DestinationAddress};
 use postrider_queue::header::Header;
 use postrider_smtp::Address;
 
@@ -18,25 +18,48 @@ pub struct Facts {
     pub login: Option<LoggedIn>,
     /// One entry for each accepted RCPT command, in their order.
     pub recipients: Vec<RecipientFacts>,
+    /// The size of the message in bytes: as the client declared it in MAIL, and from the end of the
+    /// text on as it is. None: it is not known yet.
+    pub size: Option<u64>,
     /// The header section as it is sent on. None before it is complete.
     pub header: Option<Header>,
+    /// The fields of the header section, for rulesets. Empty if no ruleset of the recipients asks
+    /// for fields.
+    pub fields: Vec<PlainField>,
     /// The author in the From field of a submission. None before the header section is complete,
     /// and without a From field.
     pub author: Option<Result<Author, AuthorFault>>,
     /// The results of the checks of an incoming message. None before the end of its text.
     pub authentication: Option<AuthenticationResults>,
-    /// The message is a report, and a recipient is the return address of a message that we sent.
-    pub answers_our_mail: bool,
 }
 
 impl Facts {
     /// Forgets the message. The login stays.
     pub fn reset(&mut self) {
         self.recipients.clear();
+        self.size = None;
         self.header = None;
+        self.fields.clear();
         self.author = None;
         self.authentication = None;
-        self.answers_our_mail = false;
+    }
+}
+
+/// A field of a header section in the form in which rulesets look at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlainField {
+    /// The name, in lower case.
+    pub name: String,
+    /// The value as a reader sees it: unfolded and decoded, in lower case, without white space
+    /// around it.
+    pub value: String,
+}
+
+impl PlainField {
+    /// The bytes that it takes in memory, about.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.name.len() + self.value.len()
     }
 }
 
@@ -61,18 +84,44 @@ pub struct LoginFacts<'a> {
 }
 
 /// The facts of one recipient.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecipientFacts {
+    /// The address. The bare `<postmaster>` stands for postmaster at our host name (RFC 5321
+    /// §4.5.1).
+    pub address: Address,
     /// The meaning of the address in the configuration.
     pub resolution: Resolution,
+    /// The message is a report, and the address is the return address of a message that its account
+    /// sent. Known at the end of the text.
+    pub answers_our_mail: bool,
 }
 
 impl RecipientFacts {
-    /// The mailboxes that get the message; empty if the recipient was refused.
+    /// The facts that are known at RCPT.
     #[must_use]
-    pub fn mailboxes(&self) -> &[Mailbox] {
+    pub const fn new(address: Address, resolution: Resolution) -> Self {
+        Self {
+            address,
+            resolution,
+            answers_our_mail: false,
+        }
+    }
+
+    /// The targets, to add facts to them.
+    pub fn targets_mut(&mut self) -> &mut [Target] {
+        match &mut self.resolution {
+            Resolution::Account(target) => std::slice::from_mut(target),
+            Resolution::List(targets) => targets,
+            _ => &mut [],
+        }
+    }
+
+    /// The targets of the recipient. Empty if the address is not ours.
+    #[must_use]
+    pub fn targets(&self) -> &[Target] {
         match &self.resolution {
-            Resolution::Mailboxes(mailboxes) | Resolution::List { mailboxes, .. } => mailboxes,
+            Resolution::Account(target) => std::slice::from_ref(target),
+            Resolution::List(targets) => targets,
             _ => &[],
         }
     }
@@ -81,22 +130,10 @@ impl RecipientFacts {
 /// The meaning of a recipient address in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// Mailboxes of one account.
-    Mailboxes(Vec<Mailbox>),
-    /// A mailing list.
-    List {
-        /// The mailboxes of the members that take mail.
-        mailboxes: Vec<Mailbox>,
-        /// The sender may post: the list is public, or the reverse-path belongs to a member.
-        sender_may_post: bool,
-    },
-    /// A destination that refuses mail with its own reply.
-    Refusing {
-        /// The configured SMTP reply code.
-        code: u16,
-        /// The configured text; empty: a default text.
-        text: String,
-    },
+    /// An account.
+    Account(Target),
+    /// A mailing list, with its members.
+    List(Vec<Target>),
     /// The domain is ours, and is disabled for now.
     DisabledDomain,
     /// The domain is ours, the local-part is not.
@@ -105,11 +142,22 @@ pub enum Resolution {
     NotLocal,
 }
 
-/// A mailbox of an account.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Mailbox {
+/// An account that gets mail for a recipient, with what it knows of the message. Each target has a
+/// verdict of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
     /// The name of the account.
     pub account: String,
-    /// The name of the mailbox, for example `Inbox`.
+    /// The destination of the account. None for mail that no destination is configured for: that of
+    /// the postmaster, and reports.
+    pub destination: Option<DestinationAddress>,
+    /// The mailbox for mail that no ruleset takes, for example `Inbox`.
     pub mailbox: String,
+    /// The account gets all mail for this address, at worst as junk: it is for the postmaster, or
+    /// for reports.
+    pub takes_all: bool,
+    /// The address of the account as a member of the list. None if the recipient is no list.
+    pub member: Option<Address>,
+    /// The bytes of all mail of the account. None if the account has no quota.
+    pub used: Option<u64>,
 }

@@ -10,6 +10,7 @@
 
 use bytes::{Bytes, BytesMut};
 use postrider_store::{NewText, StoreError, TextWriter};
+use sha2::{Digest, Sha256};
 
 use crate::{
     checks::dkim::{BodyForms, BodyHasher, BodyHashes},
@@ -28,6 +29,8 @@ pub struct Intake {
     eight_bit: bool,
     /// None: no signature asks for a hash of the body.
     hasher: Option<BodyHasher>,
+    /// None: nobody asks for a hash of the text.
+    fingerprint: Option<Sha256>,
     /// The bytes that the checks hold of the header section.
     kept: usize,
     memory: TextShare,
@@ -61,6 +64,8 @@ pub struct HeaderEdit {
     pub body_forms: BodyForms,
     /// The bytes of the header section that stay in memory until the end of the text.
     pub kept: usize,
+    /// The whole text is hashed.
+    pub fingerprint: bool,
 }
 
 /// A complete text that is ready to be stored.
@@ -74,6 +79,8 @@ pub struct ReceivedText {
     pub eight_bit: bool,
     /// The hashes of its body, in the forms of [`HeaderEdit::body_forms`].
     pub body_hashes: BodyHashes,
+    /// The SHA-256 of the text. None if [`HeaderEdit::fingerprint`] did not ask for it.
+    pub fingerprint: Option<[u8; 32]>,
 }
 
 impl Intake {
@@ -88,6 +95,7 @@ impl Intake {
             header_max,
             eight_bit: false,
             hasher: None,
+            fingerprint: None,
             kept: 0,
             memory,
         }
@@ -166,6 +174,7 @@ impl Intake {
         let is_hashed = edit.body_forms != BodyForms::default();
         self.hasher = is_hashed.then(|| BodyHasher::new(edit.body_forms));
         self.kept = edit.kept;
+        self.fingerprint = edit.fingerprint.then(Sha256::new);
         self.put(&edit.added).await?;
         Ok(self.put(edit.section.as_deref().unwrap_or(&header)).await?)
     }
@@ -173,6 +182,9 @@ impl Intake {
     /// Writes bytes of the final text.
     async fn put(&mut self, bytes: &[u8]) -> Result<(), IntakeError> {
         self.eight_bit = self.eight_bit || !bytes.is_ascii();
+        if let Some(fingerprint) = &mut self.fingerprint {
+            long_work(bytes.len(), || fingerprint.update(bytes));
+        }
         Ok(self.writer.write(bytes).await?)
     }
 
@@ -195,6 +207,7 @@ impl Intake {
             size,
             eight_bit: self.eight_bit,
             body_hashes: self.hasher.map(BodyHasher::finish).unwrap_or_default(),
+            fingerprint: self.fingerprint.map(|it| it.finalize().into()),
         };
         Ok((text, self.memory))
     }
@@ -303,6 +316,29 @@ mod tests {
                 }
                 let (taken, _memory) = intake.finish(edit).await.unwrap();
                 assert_eq!(taken.body_hashes, expected, "{text:?} by {split}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_text_has_a_fingerprint_if_somebody_asks() {
+        let text = b"A: b\r\n\r\nbody\r\n";
+        for split in [1, 7, text.len()] {
+            for is_asked in [true, false] {
+                let store = Store::memory();
+                let mut intake = Intake::new(store.text_writer(), 1000, share());
+                let edit = |_: &Bytes| {
+                    Ok::<_, IntakeError>(HeaderEdit {
+                        fingerprint: is_asked,
+                        ..HeaderEdit::default()
+                    })
+                };
+                for chunk in text.chunks(split) {
+                    intake.write(chunk, edit).await.unwrap();
+                }
+                let (taken, _memory) = intake.finish(edit).await.unwrap();
+                let expected: [u8; 32] = Sha256::digest(text).into();
+                assert_eq!(taken.fingerprint, is_asked.then_some(expected));
             }
         }
     }

@@ -9,7 +9,8 @@
 //! - [`intake`]: a message on its way into the store, and the one change of its text.
 //! - [`memory`]: the memory for texts that arrive.
 //! - [`checks`]: one file or folder for each check of a message.
-//! - [`deliver`]: the mailboxes of an address, members of lists included, and the records for them.
+//! - [`resolve`]: the accounts behind an address, members of lists included.
+//! - `deliver`: the records of a message for the mailboxes of accounts.
 //! - [`login`]: passwords, API keys, and limits for wrong ones.
 //! - [`context`]: the parts of the server that each session uses. `reply`: replies for failures of
 //!   our own. `work`: work that takes long.
@@ -20,7 +21,7 @@
 pub mod checks;
 pub mod context;
 pub mod decide;
-pub mod deliver;
+mod deliver;
 pub mod facts;
 pub mod intake;
 pub mod local;
@@ -28,6 +29,7 @@ pub mod login;
 pub mod memory;
 pub mod mx;
 mod reply;
+pub mod resolve;
 pub mod submission;
 mod work;
 

@@ -6,32 +6,35 @@
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use postrider_queue::header::{self, Header, Received};
+use postrider_config::Dynamic;
+use postrider_queue::header::Header;
 use postrider_smtp::{
     EnhancedCode, Reply, ReplyCode, ReversePath,
     sasl::{self, Login},
     server::{Client, Handler, MailFrom, RcptTo, Transaction},
 };
-use postrider_store::{NewMail, StoreError, Top};
-use tracing::info;
+use postrider_store::StoreError;
+use tracing::{info, warn};
 
 use crate::{
     SessionContext,
     checks::{
         MessageChecks,
         dmarc::DmarcOutcome,
+        plain_fields,
         questions::Questions,
         results::{AuthenticationResults, without_forged},
     },
-    decide::{Judged, Role, Stage, Suspicion, Verdict, decide, decide_end},
-    deliver::{Incoming, resolve},
-    facts::{Facts, LoginFacts, RecipientFacts},
+    decide::{EndDecision, Role, Stage, Suspicion, Verdict, decide, decide_end},
+    deliver::Incoming,
+    facts::{Facts, LoginFacts, PlainField, RecipientFacts},
     intake::{HeaderEdit, Intake},
     login::PasswordCheck,
     reply::{no_message_reply, store_reply},
+    resolve::{asks_for_fields, resolve},
     work::long_work,
 };
 
@@ -66,62 +69,63 @@ impl MxSession {
         decide(stage, &self.facts, &self.context.policy(Role::Mx, &config))
     }
 
-    /// Decides about the whole message. Some: it goes to the junk mailboxes.
-    async fn judge(&mut self, transaction: &Transaction) -> Result<Option<Suspicion>, Reply> {
-        let answers = self.answers_our_mail(transaction).await;
-        self.facts.answers_our_mail = answers.map_err(|error| store_reply(&error))?;
-        let config = self.context.dynamic();
-        let policy = self.context.policy(Role::Mx, &config);
-        let Judged { verdict, differs } = decide_end(transaction, &self.facts, &policy);
-        let junk = match verdict {
-            Verdict::Accept => None,
-            Verdict::Junk(suspicion) => Some(suspicion),
-            Verdict::Refuse(refusal) => return Err(refusal.reply()),
-        };
-        if let Some(results) = &mut self.facts.authentication {
-            results.dmarc_override = differs.map(Cow::into_owned);
+    /// Adds what is known of a recipient at RCPT.
+    async fn learn_at_rcpt(
+        &self,
+        transaction: &Transaction,
+        config: &Dynamic,
+        recipient: &mut RecipientFacts,
+    ) -> Result<(), StoreError> {
+        add_usage(&self.context, config, recipient).await?;
+        let has_quota = recipient
+            .targets()
+            .iter()
+            .any(|target| target.used.is_some());
+        // A full mailbox takes reports about mail of its account.
+        if has_quota && transaction.mail.reverse_path == ReversePath::Null {
+            let queue = &self.context.queue;
+            let answers = queue.is_return_address(config, &recipient.address);
+            recipient.answers_our_mail = answers.await?;
         }
-        Ok(junk)
+        Ok(())
     }
 
-    /// Whether the message is a report to the return address of a message that we sent. Only a
-    /// message that did not pass is looked up.
-    async fn answers_our_mail(&self, transaction: &Transaction) -> Result<bool, StoreError> {
+    /// Adds what is known of the recipients at the end of the text only.
+    async fn learn_of_recipients(&mut self, transaction: &Transaction) -> Result<(), StoreError> {
+        let config = self.context.dynamic();
+        for recipient in &mut self.facts.recipients {
+            add_usage(&self.context, &config, recipient).await?;
+        }
         let results = self.facts.authentication.as_ref();
         let dmarc = results.and_then(|results| results.dmarc.as_ref());
         let header = self.facts.header.as_ref();
         let is_report = transaction.mail.reverse_path == ReversePath::Null
             || header.is_some_and(Header::is_report);
-        if !is_report || dmarc.is_none_or(|dmarc| dmarc.outcome == DmarcOutcome::Pass) {
-            return Ok(false);
-        }
-        let config = self.context.dynamic();
-        for rcpt in &transaction.recipients {
-            if let Some(address) = rcpt.forward_path.address()
-                && self
-                    .context
-                    .queue
-                    .is_return_address(&config, address)
-                    .await?
-            {
-                return Ok(true);
+        // A message that passed is refused by no opinion.
+        let passed = dmarc.is_none_or(|dmarc| dmarc.outcome == DmarcOutcome::Pass);
+        let queue = &self.context.queue;
+        for recipient in &mut self.facts.recipients {
+            let has_quota = recipient
+                .targets()
+                .iter()
+                .any(|target| target.used.is_some());
+            if is_report && (!passed || has_quota) {
+                let answers = queue.is_return_address(&config, &recipient.address);
+                recipient.answers_our_mail = answers.await?;
             }
         }
-        Ok(false)
+        Ok(())
     }
 
-    /// The trace fields for the top of each record: Return-Path and Received (RFC 5321 §4.4), and
-    /// the results of the checks between them (RFC 8601 §4).
-    fn trace(&self, client: &Client, transaction: &Transaction) -> Top {
-        let id = header::random_id(&mut rand::rng());
-        let now = self.context.clock.now();
-        let received = Received::smtp(&self.hostname, client, transaction, id, now);
-        let reverse_path = &transaction.mail.reverse_path;
-        let results = self.facts.authentication.as_ref();
-        let results = results.map(|results| results.field(&self.hostname));
-        let results = results.unwrap_or_default();
-        let fields = format!("Return-Path: <{reverse_path}>\r\n{results}{received}");
-        Top::new(fields).unwrap_or_default()
+    /// Decides for each recipient.
+    ///
+    /// # Errors
+    /// A refusal of the message for all recipients, of which nothing is kept.
+    fn decide_end(&self, transaction: &Transaction) -> Result<EndDecision, Reply> {
+        self.decide(Stage::End(transaction)).into_result()?;
+        let config = self.context.dynamic();
+        let policy = self.context.policy(Role::Mx, &config);
+        Ok(decide_end(transaction, &self.facts, &policy))
     }
 
     /// Stores the message. The reply is positive only when the message is durable.
@@ -131,6 +135,7 @@ impl MxSession {
         let (text, _memory) = intake
             .finish(|section| read_header(context, facts, checks, section))
             .await?;
+        self.facts.size = Some(text.size);
         self.facts.authentication = Some(match self.checks.take() {
             Some(checks) => {
                 let trusted = &self.context.statics.policy.arc_trusted_sealers;
@@ -140,36 +145,49 @@ impl MxSession {
             }
             None => AuthenticationResults::default(),
         });
-        let junk = self.judge(transaction).await?;
+        let learnt = self.learn_of_recipients(transaction).await;
+        learnt.map_err(|error| store_reply(&error))?;
+        let decision = self.decide_end(transaction)?;
         let incoming = Incoming {
             client,
+            hostname: &self.hostname,
             transaction,
             facts: &self.facts,
             text: &text,
-            top: &self.trace(client, transaction),
-            junk: junk.is_some(),
+            deliveries: &decision.deliveries,
         };
-        let mut accept = self
-            .context
-            .mailbox_records(incoming)
-            .await
-            .map_err(|error| store_reply(&error))?;
+        let records = self.context.mailbox_records(incoming).await;
+        let (mut accept, made) = records.map_err(|error| store_reply(&error))?;
+        let size = text.size;
         accept.text = Some(text.text);
-        let mailboxes: Vec<(String, String)> = accept.mails.iter().map(mailbox_of).collect();
-        let accepted = self.context.store.accept(accept).await;
+        let has_rejects = !accept.rejects.is_empty();
+        let accepted = match &decision.refusal {
+            Some(refusal) if !has_rejects => return Err(refusal.reply()),
+            _ => self.context.store.accept(accept).await,
+        };
+        if let Some(refusal) = &decision.refusal {
+            // The sender learns of the refusal, so a copy of the mail is no promise.
+            if let Err(error) = accepted {
+                warn!(session = %client.session, %error, "failed to keep refused mail");
+            }
+            return Err(refusal.reply());
+        }
         let accepted = accepted.map_err(|error| store_reply(&error))?;
         let ids: Vec<String> = accepted.mails.iter().map(ToString::to_string).collect();
-        for (id, (account, to)) in ids.iter().zip(&mailboxes) {
+        // Refused mail has no number here: an account keeps each only once.
+        let none = std::iter::repeat(String::new());
+        for (id, made) in ids.iter().cloned().chain(none).zip(&made) {
             info!(
                 session = %client.session,
                 remote = %client.remote,
                 mail = id,
-                account,
+                account = made.account,
                 from = %transaction.mail.reverse_path,
-                to,
+                to = made.to,
                 message_id = self.facts.header.as_ref().map_or("", Header::message_id),
-                size = text.size,
-                junk = junk.map_or("", Suspicion::as_str),
+                size,
+                junk = made.junk.map_or("", Suspicion::as_str),
+                refused = made.refused,
                 "mail received"
             );
         }
@@ -182,10 +200,20 @@ impl MxSession {
     }
 }
 
-/// The account of a mail and its recipient, for the log.
-fn mailbox_of(mail: &NewMail) -> (String, String) {
-    let to = mail.smtp.as_ref().map(|smtp| smtp.rcpt_to.unicode());
-    (mail.account.clone(), to.unwrap_or_default())
+/// Adds how much mail the accounts of a recipient have, as far as they have a quota.
+async fn add_usage(
+    context: &SessionContext,
+    config: &Dynamic,
+    recipient: &mut RecipientFacts,
+) -> Result<(), StoreError> {
+    for target in recipient.targets_mut() {
+        let account = config.accounts.get(&target.account);
+        target.used = match account.and_then(|account| account.quota) {
+            Some(_) => Some(context.store.mail_usage(&target.account).await?.bytes),
+            None => None,
+        };
+    }
+    Ok(())
 }
 
 /// Adds the header section to the facts, without the fields that pretend to be ours, and decides
@@ -203,6 +231,15 @@ fn read_header(
     });
     let config = context.dynamic();
     decide(Stage::Header, facts, &context.policy(Role::Mx, &config)).into_result()?;
+    if asks_for_fields(&config, &facts.recipients) {
+        let read = || plain_fields(changed.as_deref().unwrap_or(section));
+        facts.fields = long_work(section.len(), read);
+    }
+    let held = facts.fields.iter().map(PlainField::size).sum::<usize>();
+    let has_id = facts
+        .header
+        .as_ref()
+        .is_some_and(|header| !header.message_id().is_empty());
     let now = context.clock.now();
     let needs = checks.as_mut().map(|checks| {
         let trusted = &context.statics.policy.arc_trusted_sealers;
@@ -213,7 +250,8 @@ fn read_header(
     Ok(HeaderEdit {
         section: changed,
         body_forms: needs.body_forms,
-        kept: needs.kept,
+        kept: needs.kept + held,
+        fingerprint: !has_id,
         ..HeaderEdit::default()
     })
 }
@@ -235,6 +273,7 @@ impl Handler for MxSession {
 
     async fn mail(&mut self, client: &Client, mail: &MailFrom) -> Result<(), Reply> {
         self.decide(Stage::Mail(mail)).into_result()?;
+        self.facts.size = mail.size;
         // Localserve works without DNS.
         if !self.context.simulate {
             let (resolver, clock) = (&self.context.resolver, &self.context.clock);
@@ -252,10 +291,9 @@ impl Handler for MxSession {
     ) -> Result<(), Reply> {
         let config = self.context.dynamic();
         let policy = self.context.policy(Role::Mx, &config);
-        let from = &transaction.mail.reverse_path;
-        let recipient = RecipientFacts {
-            resolution: resolve(&policy, from, &rcpt.forward_path),
-        };
+        let mut recipient = resolve(&policy, &rcpt.forward_path);
+        let learnt = self.learn_at_rcpt(transaction, &config, &mut recipient);
+        learnt.await.map_err(|error| store_reply(&error))?;
         decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy).into_result()?;
         self.facts.recipients.push(recipient);
         Ok(())

@@ -26,11 +26,11 @@ use self::header_section::{Fields, complete_header};
 use crate::{
     SessionContext,
     decide::{self, Refusal, Role, Stage, decide},
-    deliver::resolve,
     facts::{Facts, LoggedIn, RecipientFacts, Resolution},
     intake::{Intake, ReceivedText},
     login::ScramOffered,
     reply::{no_message_reply, store_reply},
+    resolve::{address_of, resolve},
     work::long_work,
 };
 
@@ -277,12 +277,13 @@ impl Handler for SubmissionSession {
         let config = self.context.dynamic();
         let policy = self.context.policy(Role::Submission, &config);
         let from = &transaction.mail.reverse_path;
-        let recipient = RecipientFacts {
-            resolution: match self.is_routed(&config, from, rcpt) {
-                // Another server knows its recipients.
-                true => Resolution::NotLocal,
-                false => resolve(&policy, from, &rcpt.forward_path),
-            },
+        let recipient = match self.is_routed(&config, from, rcpt) {
+            // Another server knows its recipients.
+            true => {
+                let address = address_of(&self.context.statics, &rcpt.forward_path);
+                RecipientFacts::new(address, Resolution::NotLocal)
+            }
+            false => resolve(&policy, &rcpt.forward_path),
         };
         decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy).into_result()
     }

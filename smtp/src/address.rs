@@ -119,6 +119,12 @@ impl LocalPart {
         Ok(Self(text.into()))
     }
 
+    /// `postmaster`, which each domain has (RFC 5321 §4.5.1).
+    #[must_use]
+    pub fn postmaster() -> Self {
+        Self("postmaster".into())
+    }
+
     /// A stored local-part that [`parse`](Self::parse) does not take any more.
     fn kept(text: &str) -> Option<Self> {
         if text.is_empty() || text.chars().any(char::is_control) {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use axum::{
     body::Body,
     http::{
@@ -22,7 +22,7 @@ use instant_acme::{
     Account, AccountCredentials, BodyWrapper, BytesResponse, Error, ExternalAccountKey, HttpClient,
     NewAccount,
 };
-use postrider_config::{Acme as Settings, Static};
+use postrider_config::{Acme as Settings, Static, read_secret_file};
 use postrider_smtp::Domain;
 use postrider_store::{AcmeAccount, Store, Time};
 use tracing::{info, warn};
@@ -169,8 +169,8 @@ impl fmt::Debug for Ca {
 /// without padding.
 fn read_eab_key(file: &Path) -> anyhow::Result<Vec<u8>> {
     let shown = file.display();
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("eab.key_file: failed to read {shown}"))?;
+    let bytes = read_secret_file(file).map_err(|error| anyhow!("eab.key_file: {shown} {error}"))?;
+    let text = String::from_utf8_lossy(&bytes);
     let text = text
         .trim()
         .trim_end_matches('=')
@@ -331,11 +331,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("eab");
         for text in ["+/8", "-_8", "+/8=\n", "  -_8=\r\n"] {
-            std::fs::write(&file, text).unwrap();
+            postrider_config::replace_private(&file, text.as_bytes()).unwrap();
             assert_eq!(read_eab_key(&file).unwrap(), [0xfb, 0xff], "{text}");
         }
         for text in ["", "no base64", "a"] {
-            std::fs::write(&file, text).unwrap();
+            postrider_config::replace_private(&file, text.as_bytes()).unwrap();
             let error = format!("{:#}", read_eab_key(&file).unwrap_err());
             assert!(error.contains("eab.key_file"), "{error}");
         }

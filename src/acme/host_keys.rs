@@ -104,7 +104,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("host.pem");
         let read = |pair: &KeyPair| {
-            std::fs::write(&file, pair.serialize_pem()).unwrap();
+            postrider_config::replace_private(&file, pair.serialize_pem().as_ref()).unwrap();
             HostKey::read(&file)
         };
         let p256 = read(&KeyPair::generate().unwrap()).unwrap();
@@ -112,7 +112,7 @@ mod tests {
         let noted = rsa
             .serialize_pem()
             .replacen('\n', "\nNote: a host key\n\n", 1);
-        std::fs::write(&file, noted).unwrap();
+        postrider_config::replace_private(&file, noted.as_ref()).unwrap();
         let rsa = HostKey::read(&file).unwrap();
         assert_ne!(p256.id, rsa.id);
         assert_eq!(p256.id.len(), 64);
@@ -122,7 +122,7 @@ mod tests {
             error.contains("host.pem") && error.contains("P-256"),
             "{error}"
         );
-        std::fs::write(&file, "no key").unwrap();
+        postrider_config::replace_private(&file, "no key".as_ref()).unwrap();
         assert!(HostKey::read(&file).is_err());
     }
 }

@@ -389,7 +389,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("rsa.pem");
         let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
-        std::fs::write(&file, rsa.serialize_pem()).unwrap();
+        postrider_config::replace_private(&file, rsa.serialize_pem().as_ref()).unwrap();
         let rsa = HostKey::read(&file).unwrap();
         let keys = vec![rsa.clone(), p256.clone()];
         let issued = Issued::new(Arc::clone(&held), "ca", "mx.example", keys).unwrap();

@@ -144,9 +144,8 @@ impl Findings {
             Ok(warnings) => self.warnings.extend(warnings),
             Err(error) => self.errors.push(error.to_string()),
         }
-        match Acme::prepare(statics) {
-            Ok(_) => self.warnings.extend(Acme::warnings(statics)),
-            Err(error) => self.errors.push(format!("{error:#}")),
+        if let Err(error) = Acme::prepare(statics) {
+            self.errors.push(format!("{error:#}"));
         }
         let user = &statics.user;
         let checked = privileges::unreadable(user, &needed)

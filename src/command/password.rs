@@ -29,8 +29,15 @@ pub(super) fn set_admin(conf: &Path) -> anyhow::Result<()> {
         );
     };
     passwords::set_admin_password(path, &read_password()?)?;
-    let path = path.display();
-    print(&format!("administrator's password set in {path}\n"))
+    let shown = path.display();
+    print(&format!("administrator's password set in {shown}\n"))?;
+    let noted = Desk::of(conf)?.ask(&passwords::AdminSet {});
+    if let Err(error) = noted {
+        print(&format!(
+            "warning: the audit log has no entry of this: {error:#}\n"
+        ))?;
+    }
+    Ok(())
 }
 
 /// Reads a password. From a terminal, reads it twice.

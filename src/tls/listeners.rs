@@ -117,16 +117,26 @@ mod tests {
     }
 
     #[test]
-    fn warnings_have_the_keys_of_their_files() {
+    fn warnings_and_errors_have_the_keys_of_their_files() {
         use std::os::unix::fs::PermissionsExt;
 
         let dir = tempfile::tempdir().unwrap();
         let (files, certificates) = listener(dir.path(), "one");
-        fs::set_permissions(&files.key, fs::Permissions::from_mode(0o644)).unwrap();
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2026, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        fs::write(&files.cert, params.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(&files.key, key.serialize_pem()).unwrap();
         let all = ListenerCertificates(vec![("mail".to_owned(), certificates)]);
         let read = all.read(true);
         let warning = &read.warnings["listeners.mail.tls.certs.0"];
-        assert!(warning.contains("chmod 600 "), "{warning}");
+        assert!(warning.contains("expired at 2026-01-01"), "{warning}");
         assert!(read.errors.is_empty(), "{:?}", read.errors);
+
+        fs::set_permissions(&files.key, fs::Permissions::from_mode(0o644)).unwrap();
+        let read = all.read(true);
+        let error = &read.errors["listeners.mail.tls.certs.0"];
+        assert!(error.contains("chmod 600 "), "{error}");
+        assert!(read.warnings.is_empty(), "{:?}", read.warnings);
     }
 }

@@ -12,13 +12,15 @@ use crate::{
     Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Moment, NewText, OpenError,
     Options, QueueId, Settle, SettleHook, StoreError, Text, TextId, TextWriter, Transaction,
     engine::{Changes, Engine, Engines, journal::JournalEngine, on_engine},
-    subject::{Applied, Op, Operation, Question, Scan},
+    subject::{Applied, Op, Operation, Question, Scan, audit::Slot, unit},
 };
 
 /// The store: all durable data. Clones are the same store.
 #[derive(Clone)]
 pub struct Store {
     engine: Engines,
+    /// The entry of the audit log that goes with the next change.
+    slot: Option<Arc<Slot>>,
 }
 
 /// How much there is of everything.
@@ -60,6 +62,7 @@ impl Store {
         let engine = JournalEngine::open(&options)?;
         Ok(Self {
             engine: Engines::Journal(Arc::new(engine)),
+            slot: None,
         })
     }
 
@@ -69,6 +72,7 @@ impl Store {
     pub fn memory() -> Self {
         Self {
             engine: Engines::Model(Arc::default()),
+            slot: None,
         }
     }
 
@@ -123,6 +127,10 @@ impl Store {
     /// [`StoreError::Full`] without room. After an error nothing was taken.
     pub async fn accept(&self, accept: Accept) -> Result<Accepted, StoreError> {
         accept.check()?;
+        if self.slot.is_some() {
+            let (op, text) = unit::Op::accept(accept);
+            return self.change_one(Op::Unit(op), text).await?.output();
+        }
         on_engine!(&self.engine, engine => engine.accept(accept).await)
     }
 
@@ -177,6 +185,14 @@ impl Store {
     /// then.
     pub async fn settle(&self, settles: Vec<Settle>) -> Result<Vec<bool>, StoreError> {
         settles.iter().try_for_each(Settle::check)?;
+        if self.slot.is_some() {
+            let settles = settles.into_iter().map(|settle| {
+                let (op, text) = unit::Op::settle(settle);
+                (Op::Unit(op), text)
+            });
+            let applied = self.change_all(settles.collect()).await?;
+            return applied.into_iter().map(Applied::output).collect();
+        }
         on_engine!(&self.engine, engine => engine.settle(settles).await)
     }
 
@@ -238,6 +254,19 @@ impl Store {
         on_engine!(&self.engine, engine => engine.scan(scan).await)
     }
 
+    /// The same store through a handle with this slot.
+    pub(crate) fn with_slot(&self, slot: Slot) -> Self {
+        Self {
+            slot: Some(Arc::new(slot)),
+            ..self.clone()
+        }
+    }
+
+    /// The slot of this handle.
+    pub(crate) fn slot(&self) -> Option<&Slot> {
+        self.slot.as_deref()
+    }
+
     /// Carries out an operation and gives its result.
     pub(crate) async fn change_by<O: Operation>(
         &self,
@@ -273,9 +302,15 @@ impl Store {
 
     async fn change_all(
         &self,
-        ops: Vec<(Op, Option<NewText>)>,
+        mut ops: Vec<(Op, Option<NewText>)>,
     ) -> Result<Vec<Applied>, StoreError> {
-        on_engine!(&self.engine, engine => engine.change(ops).await)
+        let slot = self.slot.as_ref();
+        let carried = slot.and_then(|slot| Some((slot, slot.load(&mut ops)?)));
+        let applied = on_engine!(&self.engine, engine => engine.change(ops).await);
+        if let Some((slot, entry)) = carried {
+            slot.unload(entry, &applied);
+        }
+        applied
     }
 }
 
@@ -290,6 +325,7 @@ impl Store {
         let engine = JournalEngine::open_on(disk, options, mode)?;
         Ok(Self {
             engine: Engines::Journal(Arc::new(engine)),
+            slot: None,
         })
     }
 
@@ -353,6 +389,7 @@ impl Store {
         match &self.engine {
             Engines::Model(model) => Self {
                 engine: Engines::Model(Arc::new(model.fork())),
+                slot: None,
             },
             Engines::Journal(_) => self.clone(),
         }

@@ -328,7 +328,8 @@ subjects! {
     15 acme Acme,
     16 stops Stops,
     17 principals Principals,
-    22 tls_keys TlsKeys,
+    22 rejects Rejects,
+    23 tls_keys TlsKeys,
 }
 
 #[cfg(test)]
@@ -391,6 +392,7 @@ mod tests {
                 "keys Keys(Add(",
                 "credentials Credentials(Set(",
                 "credentials Credentials(Amend(",
+                "audit Audit(Carry(",
                 "acme Acme(SetAccount(",
                 "acme Acme(SetCertificate(",
                 "tls_keys TlsKeys(Add(",

@@ -3,6 +3,7 @@
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use axum::http::StatusCode;
+use postrider_config::replace_private;
 use postrider_store::ManualClock;
 use rcgen::KeyPair;
 use tempfile::TempDir;
@@ -146,7 +147,11 @@ async fn a_server_starts_at_once_and_gets_keeps_and_renews_its_certificates() {
     let domains = "[domains.\"sts.example\"]\nmta_sts.policy_id = \"1\"\n";
     let place = Place::new(services, &names, domains).await;
     let key = KeyPair::generate().unwrap();
-    fs::write(place.dir.path().join("host.pem"), key.serialize_pem()).unwrap();
+    replace_private(
+        &place.dir.path().join("host.pem"),
+        key.serialize_pem().as_bytes(),
+    )
+    .unwrap();
     let (world, ca) = place.start(false).await;
     let dir = world.dir.path().to_owned();
 
@@ -330,13 +335,17 @@ async fn config_test_reads_the_files_of_acme() {
         "{text}"
     );
     let key = place.dir.path().join("host.pem");
-    fs::write(&key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    let pem = KeyPair::generate().unwrap().serialize_pem();
+    fs::write(&key, &pem).unwrap();
     let (code, text) = told().await;
-    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(code, Some(1), "{text}");
     assert!(
-        text.contains("host.pem: the private key can be read by every user"),
+        text.contains("host.pem is open to every user of this machine"),
         "{text}"
     );
+    replace_private(&key, pem.as_bytes()).unwrap();
+    let (code, text) = told().await;
+    assert_eq!(code, Some(0), "{text}");
     fs::write(place.dir.path().join("root.pem"), "").unwrap();
     let (code, text) = told().await;
     assert_eq!(code, Some(1), "{text}");

@@ -24,6 +24,7 @@ mod localserve;
 mod log;
 mod mx;
 mod operate;
+mod recipients;
 mod returned;
 mod rights;
 mod service;

@@ -67,6 +67,7 @@ async fn mail_for_our_addresses_reaches_their_mailboxes() {
     assert!(
         text.starts_with(
             "Return-Path: <someone@elsewhere.test>\r\n\
+             Delivered-To: App+x@example.org\r\n\
              Authentication-Results: mail.example.org; none\r\n\
              Received: from sender.elsewhere.test "
         ),

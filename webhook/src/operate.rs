@@ -103,6 +103,7 @@ impl Operator {
     /// If the store fails. The pages before stay done.
     pub async fn schedule(
         &self,
+        store: &Store,
         filter: &HookFilter,
         next: NextAttempt,
     ) -> Result<u64, StoreError> {
@@ -113,7 +114,7 @@ impl Operator {
             let page = self.store.list_hooks(filter, after, order, PAGE).await?;
             let ids: Vec<HookId> = page.items.iter().map(|hook| hook.id).collect();
             if !ids.is_empty() {
-                count += self.store.schedule_hooks(ids, next).await?;
+                count += store.schedule_hooks(ids, next).await?;
             }
             match page.next {
                 Some(next) => after = Some(next),
@@ -128,7 +129,11 @@ impl Operator {
     ///
     /// # Errors
     /// If the store fails. The pages before stay done.
-    pub async fn cancel(&self, filter: &HookFilter) -> Result<CancelCount, StoreError> {
+    pub async fn cancel(
+        &self,
+        store: &Store,
+        filter: &HookFilter,
+    ) -> Result<CancelCount, StoreError> {
         let mut count = CancelCount::default();
         let mut after = None;
         loop {
@@ -151,7 +156,7 @@ impl Operator {
             let all = ends.len() as u64;
             let ended = match all {
                 0 => 0,
-                _ => self.store.end_hooks(ends, &result).await?,
+                _ => store.end_hooks(ends, &result).await?,
             };
             count.canceled += ended;
             count.being_made += all.saturating_sub(ended);
@@ -169,7 +174,11 @@ impl Operator {
     ///
     /// # Errors
     /// If the store fails. The pages before stay done.
-    pub async fn replay(&self, filter: &RetiredHookFilter) -> Result<ReplayCount, StoreError> {
+    pub async fn replay(
+        &self,
+        store: &Store,
+        filter: &RetiredHookFilter,
+    ) -> Result<ReplayCount, StoreError> {
         let mut count = ReplayCount::default();
         let mut after = None;
         loop {
@@ -182,7 +191,7 @@ impl Operator {
                 if filter.ids.is_empty() && is_repeat(&retired.hook) {
                     continue;
                 }
-                match self.again(retired).await? {
+                match self.again(store, retired).await? {
                     true => count.replayed += 1,
                     false => count.impossible += 1,
                 }
@@ -196,7 +205,7 @@ impl Operator {
         Ok(count)
     }
 
-    async fn again(&self, retired: RetiredHook) -> Result<bool, StoreError> {
+    async fn again(&self, store: &Store, retired: RetiredHook) -> Result<bool, StoreError> {
         let hook = retired.hook;
         let (which, kind) = match hook.kind {
             HookKind::Outgoing(outgoing) => {
@@ -226,7 +235,7 @@ impl Operator {
             hooks: vec![hook],
             ..Accept::default()
         };
-        match self.store.accept(accept).await {
+        match store.accept(accept).await {
             Ok(_) => Ok(true),
             Err(StoreError::NoText(_)) => Ok(false),
             Err(error) => Err(error),

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::ports::{free_port, wait_for_port};
 use crate::programs::{finish, program};
-use crate::workspace::{Profile, build_postrider, root};
+use crate::workspace::{Profile, build_postrider, root, write_private};
 
 /// The secret of the key, in base64.
 const SECRET: &str = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0ISE=";
@@ -85,8 +85,8 @@ impl Knot {
         let Self { port, .. } = self;
         fs::create_dir_all(folder)?;
         let key = root().join("testdata/config/dynamic/keys/ed25519.pem");
-        fs::copy(key, folder.join("ed25519.pem"))?;
-        fs::write(folder.join("tsig.key"), secret)?;
+        write_private(&folder.join("ed25519.pem"), &fs::read(key)?)?;
+        write_private(&folder.join("tsig.key"), secret.as_bytes())?;
         let conf = folder.join("postrider.conf");
         fs::write(
             &conf,

@@ -15,7 +15,7 @@ use crate::peers::install_packages;
 use crate::ports::{free_port, wait_for_port};
 use crate::programs::{finish, present, program};
 use crate::test::{Done, Steps};
-use crate::workspace::{Profile, build_postrider};
+use crate::workspace::{Profile, build_postrider, write_private};
 
 /// The programs of the checks, and the packages of Debian that have them.
 const PROGRAMS: &[&str] = &["pebble", "pebble-challtestsrv", "curl", "openssl"];
@@ -176,9 +176,12 @@ impl Place {
         }});
         let file = dir.path().join("pebble.json");
         fs::write(&file, config.to_string())?;
-        fs::write(dir.path().join("eab.key"), EAB_KEY)?;
+        write_private(&dir.path().join("eab.key"), EAB_KEY.as_bytes())?;
         let p256 = rcgen::KeyPair::generate()?;
-        fs::write(dir.path().join("p256.pem"), p256.serialize_pem())?;
+        write_private(
+            &dir.path().join("p256.pem"),
+            p256.serialize_pem().as_bytes(),
+        )?;
         finish(
             program("openssl")
                 .args(["genpkey", "-algorithm", "RSA", "-out"])

@@ -1,6 +1,8 @@
 //! The workspace: its folders and files, and the commands that build it.
 
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -34,6 +36,19 @@ pub(crate) fn metadata() -> Result<Value> {
         String::from_utf8_lossy(&output.stderr).trim()
     );
     serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")
+}
+
+/// Makes a file that only its owner can read. postrider refuses keys that others can read.
+pub(crate) fn write_private(file: &Path, contents: &[u8]) -> Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let opened = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(file);
+    let written = opened.and_then(|mut opened| opened.write_all(contents));
+    written.with_context(|| format!("failed to write {}", file.display()))
 }
 
 /// All Rust files below a folder, or the folder itself if it is a Rust file.

@@ -108,9 +108,10 @@ impl Single for AddAppPassword {
     type Output = AddedAppPassword;
 
     async fn answer(self, context: &Context) -> Result<AddedAppPassword, AdminError> {
-        let added = self.add(context).await;
         let described = json!({"name": self.name, "password": HIDDEN});
         let (account, name) = (&self.account, &self.name);
+        let context = &context.carrying(Self::NAME, account, &described);
+        let added = self.add(context).await;
         let added = context
             .record(Self::NAME, account, &described, added)
             .await?;
@@ -202,9 +203,10 @@ impl Single for RemoveAppPassword {
     type Output = ();
 
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
-        let removed = self.remove(context).await;
         let described = json!({"name": self.name});
         let (account, name) = (&self.account, &self.name);
+        let context = &context.carrying(Self::NAME, account, &described);
+        let removed = self.remove(context).await;
         context
             .record(Self::NAME, account, &described, removed)
             .await?;
@@ -268,8 +270,9 @@ impl Single for EnableOtp {
     type Output = EnabledOtp;
 
     async fn answer(self, context: &Context) -> Result<EnabledOtp, AdminError> {
-        let enabled = self.enable(context).await;
         let (account, described) = (&self.account, json!({"url": HIDDEN}));
+        let context = &context.carrying(Self::NAME, account, &described);
+        let enabled = self.enable(context).await;
         let enabled = context
             .record(Self::NAME, account, &described, enabled)
             .await?;
@@ -315,8 +318,9 @@ impl Single for DisableOtp {
     type Output = ();
 
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
-        let disabled = self.disable(context).await;
         let account = &self.account;
+        let context = &context.carrying(Self::NAME, account, &());
+        let disabled = self.disable(context).await;
         context.record(Self::NAME, account, &(), disabled).await?;
         info!(account, "one-time codes are not needed any more");
         Ok(())
@@ -427,6 +431,7 @@ impl Prepared {
         }
         context.check_account(&account)?;
         let described = described(&change);
+        let context = &context.carrying(Change::NAME, &account, &described);
         let made = make(context, &account, change).await;
         context
             .record(Change::NAME, &account, &described, made)

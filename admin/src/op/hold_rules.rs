@@ -101,13 +101,10 @@ impl Single for Add {
 
     async fn answer(self, context: &Context) -> Result<Added, AdminError> {
         let described = self.clone();
+        let context = &context.carrying("hold_rule.add", "hold_rules", &described);
         let added = self.add(context).await;
-        let target = match &added {
-            Ok(added) => added.id.to_string(),
-            Err(_) => String::new(),
-        };
         context
-            .record("hold_rule.add", &target, &described, added)
+            .record("hold_rule.add", "hold_rules", &described, added)
             .await
     }
 }
@@ -121,7 +118,7 @@ impl Add {
             sender: parse(self.sender, "sender")?,
             recipient: parse(self.recipient, "recipient")?,
         };
-        let (id, held) = context.queue.add_hold_rule(filter).await?;
+        let (id, held) = context.queue.add_hold_rule(&context.store, filter).await?;
         Ok(Added { id: id.0, held })
     }
 }
@@ -154,6 +151,8 @@ impl Single for Remove {
 
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
         let id = self.id;
+        let target = id.to_string();
+        let context = &context.carrying("hold_rule.remove", &target, &());
         let removed = match context.store.remove_hold_rule(id).await {
             Ok(true) => Ok(()),
             Ok(false) => {
@@ -163,7 +162,7 @@ impl Single for Remove {
             Err(error) => Err(error.into()),
         };
         context
-            .record("hold_rule.remove", &id.to_string(), &(), removed)
+            .record("hold_rule.remove", &target, &(), removed)
             .await
     }
 }

@@ -6,7 +6,7 @@ use postrider_store::{ApiKey, ApiKeyId, NewApiKey, Scope, Time};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use super::{Operation, Single, Sink};
+use super::{Operation, Single, Sink, principals::Kind};
 use crate::{AdminError, Context};
 
 /// A key without its secret. Times are RFC 3339.
@@ -119,6 +119,7 @@ impl Single for Add {
     async fn answer(self, context: &Context) -> Result<Added, AdminError> {
         let name = self.name.clone();
         let described = (&self.account, &self.scopes, &self.domains, self.expires);
+        let context = &context.carrying("key.add", &name, &described);
         let added = self.add(context).await;
         context.record("key.add", &name, &described, added).await
     }
@@ -196,14 +197,16 @@ impl Single for Remove {
 
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
         let id = self.id;
+        let target = id.to_string();
+        let context = &context.carrying("key.remove", &target, &());
         let removed = match context.store.remove_api_key(id).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(AdminError::not_found(format!("there is no key {id}")).at("id")),
             Err(error) => Err(error.into()),
         };
-        context
-            .record("key.remove", &id.to_string(), &(), removed)
-            .await?;
+        context.record("key.remove", &target, &(), removed).await?;
+        let name = Kind::ApiKey.known_as(&target);
+        context.store.forget_principal(name).await?;
         info!(%id, "API key removed");
         Ok(())
     }

@@ -441,8 +441,9 @@ impl Operation for ChangeSelected {
         items: &mut impl Sink<Portion>,
     ) -> Result<(), AdminError> {
         let Self { which, change } = self;
-        let result = in_portions(context, &which, items, Work::Change(&change)).await;
         let after = (&which, &change);
+        let context = &context.carrying("queue.modify", "queue", &after);
+        let result = in_portions(context, &which, items, Work::Change(&change)).await;
         context
             .record("queue.modify", "queue", &after, result)
             .await
@@ -472,8 +473,9 @@ impl Operation for EndSelected {
             Ending::Failed => EndAs::Fail,
             Ending::Canceled => EndAs::Drop,
         };
-        let result = in_portions(context, &which, items, Work::End(how)).await;
         let after = (&which, ending);
+        let context = &context.carrying("queue.end", "queue", &after);
+        let result = in_portions(context, &which, items, Work::End(how)).await;
         context.record("queue.end", "queue", &after, result).await
     }
 }
@@ -492,9 +494,16 @@ impl Work<'_> {
             ..QueueFilter::default()
         };
         let (done, in_delivery) = match self {
-            Self::Change(change) => (context.queue.change(&filter, change).await?.changed, 0),
+            Self::Change(change) => (
+                context
+                    .queue
+                    .change(&context.store, &filter, change)
+                    .await?
+                    .changed,
+                0,
+            ),
             Self::End(how) => {
-                let count = context.queue.end_all(&filter, how).await?;
+                let count = context.queue.end_all(&context.store, &filter, how).await?;
                 (count.ended, count.in_delivery)
             }
         };

@@ -5,14 +5,11 @@ use std::collections::BTreeMap;
 
 use postrider_config::{Account, DestinationAddress, Dynamic};
 use postrider_smtp::{Address, Domain};
-use postrider_store::{ApiKey, MailId, PrincipalKind, PrincipalName, Scope};
+use postrider_store::{ApiKey, PrincipalKind, PrincipalName, Scope};
 use serde::{Deserialize, Serialize};
 
 use super::{Operation, Sink};
 use crate::{AdminError, Context};
-
-/// How many mails are read at once.
-const PAGE: usize = 500;
 
 /// The kinds of principals, by the names that clients know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -271,16 +268,7 @@ impl super::Single for Usage {
     type Output = Used;
 
     async fn answer(self, context: &Context) -> Result<Used, AdminError> {
-        let mut bytes = 0;
-        let mut after: Option<MailId> = None;
-        loop {
-            let store = &context.store;
-            let page = store.list_mails(&self.account, None, after, PAGE).await?;
-            bytes += page.items.iter().map(|mail| mail.size).sum::<u64>();
-            match page.next {
-                None => return Ok(Used { bytes }),
-                next => after = next,
-            }
-        }
+        let usage = context.store.mail_usage(&self.account).await?;
+        Ok(Used { bytes: usage.bytes })
     }
 }

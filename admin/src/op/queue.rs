@@ -166,7 +166,11 @@ impl Single for Modify {
     type Output = Modified;
 
     async fn answer(self, context: &Context) -> Result<Modified, AdminError> {
-        let changed = context.queue.change(&self.filter, &self.change).await;
+        let context = &context.carrying("queue.modify", "queue", &self);
+        let changed = context
+            .queue
+            .change(&context.store, &self.filter, &self.change)
+            .await;
         let changed = changed.map_err(AdminError::from);
         let count = context
             .record("queue.modify", "queue", &self, changed)
@@ -215,7 +219,11 @@ impl Single for End {
             Ending::Failed => How::Fail,
             Ending::Canceled => How::Drop,
         };
-        let ended = context.queue.end_all(&self.filter, how).await;
+        let context = &context.carrying("queue.end", "queue", &self);
+        let ended = context
+            .queue
+            .end_all(&context.store, &self.filter, how)
+            .await;
         let ended = ended.map_err(AdminError::from);
         let count = context.record("queue.end", "queue", &self, ended).await?;
         Ok(Ended {

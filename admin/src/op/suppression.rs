@@ -123,6 +123,7 @@ impl Single for Add {
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
         let account = self.account.clone();
         let described = (self.address.clone(), self.reason.clone(), self.list.clone());
+        let context = &context.carrying("suppression.add", &account, &described);
         let added = self.add(context).await;
         context
             .record("suppression.add", &account, &described, added)
@@ -178,25 +179,32 @@ impl Single for Remove {
     type Output = ();
 
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
+        let described = (&self.address, &self.list);
+        let context = &context.carrying("suppression.remove", &self.account, &described);
+        let removed = self.remove(context).await;
+        context
+            .record("suppression.remove", &self.account, &described, removed)
+            .await
+    }
+}
+
+impl Remove {
+    async fn remove(&self, context: &Context) -> Result<(), AdminError> {
         let Self {
             account,
             address,
             list,
         } = self;
-        let base = base(&address)?;
-        let name = base_in_list(&base, &list);
+        let base = base(address)?;
+        let name = base_in_list(&base, list);
         let now = context.clock.now();
-        let described = (&address, &list);
-        if !context.store.unsuppress(&account, &name, now).await? {
+        if !context.store.unsuppress(account, &name, now).await? {
             let text = match list.as_str() {
                 "" => format!("{base} is not on the list of {account} for all mail"),
                 list => format!("{base} is not suppressed for mail of {list:?} of {account}"),
             };
             return Err(AdminError::not_found(text).at("address"));
         }
-        context
-            .record("suppression.remove", &account, &described, Ok(()))
-            .await?;
         info!(
             account,
             base, list, "suppression removed by an administrator"

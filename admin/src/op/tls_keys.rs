@@ -103,14 +103,14 @@ impl Single for Add {
     type Output = TlsKeyItem;
 
     async fn answer(self, context: &Context) -> Result<TlsKeyItem, AdminError> {
+        let described = json!({"login": self.login, "name": self.name});
+        let config = context.config.load_full();
+        let account = config.login(&self.login).map(|found| found.account);
+        let target = account.unwrap_or(&self.login);
+        let context = &context.carrying(Self::NAME, target, &described);
         let added = self.add(context).await;
-        let fingerprint = added.as_ref().map(|it| it.fingerprint.as_str());
-        let described = json!({"login": self.login, "fingerprint": fingerprint.ok()});
-        let target = added
-            .as_ref()
-            .map_or_else(|_| self.login.clone(), |it| it.account.clone());
         let added = context
-            .record(Self::NAME, &target, &described, added)
+            .record(Self::NAME, target, &described, added)
             .await?;
         let (account, fingerprint) = (&added.account, &added.fingerprint);
         info!(account, fingerprint, "TLS key added");
@@ -245,6 +245,7 @@ impl Single for Remove {
 
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
         let fingerprint = self.fingerprint.as_str();
+        let context = &context.carrying(Self::NAME, fingerprint, &());
         let removed = match context.store.remove_tls_key(fingerprint).await? {
             true => Ok(()),
             false => {

@@ -1,5 +1,6 @@
 //! Calls of webhooks: those to be made, and their history.
 
+use postrider_config::shown_url;
 use postrider_store::{
     Hook, HookAttempt, HookFilter, NextAttempt, Order, RetiredHook, RetiredHookFilter,
 };
@@ -97,7 +98,7 @@ impl From<&Hook> for HookItem {
             queue_msg_id,
             message_id,
             subject,
-            url: hook.url.clone(),
+            url: shown_url(&hook.url),
             submitted: hook.submitted.to_string(),
             next_attempt: hook.next_attempt.to_string(),
             attempts: hook.attempts,
@@ -196,7 +197,11 @@ impl Single for Schedule {
     type Output = Scheduled;
 
     async fn answer(self, context: &Context) -> Result<Scheduled, AdminError> {
-        let done = context.webhooks.schedule(&self.filter, self.next).await;
+        let context = &context.carrying("webhook.schedule", "webhooks", &self);
+        let done = context
+            .webhooks
+            .schedule(&context.store, &self.filter, self.next)
+            .await;
         let done = done.map_err(AdminError::from);
         let scheduled = context
             .record("webhook.schedule", "webhooks", &self, done)
@@ -226,7 +231,8 @@ impl Single for Cancel {
     type Output = Canceled;
 
     async fn answer(self, context: &Context) -> Result<Canceled, AdminError> {
-        let done = context.webhooks.cancel(&self.filter).await;
+        let context = &context.carrying("webhook.cancel", "webhooks", &self);
+        let done = context.webhooks.cancel(&context.store, &self.filter).await;
         let done = done.map_err(AdminError::from);
         let count = context
             .record("webhook.cancel", "webhooks", &self, done)
@@ -260,7 +266,8 @@ impl Single for Replay {
     type Output = Replayed;
 
     async fn answer(self, context: &Context) -> Result<Replayed, AdminError> {
-        let done = context.webhooks.replay(&self.filter).await;
+        let context = &context.carrying("webhook.replay", "webhooks", &self);
+        let done = context.webhooks.replay(&context.store, &self.filter).await;
         let done = done.map_err(AdminError::from);
         let count = context
             .record("webhook.replay", "webhooks", &self, done)
@@ -285,7 +292,7 @@ pub struct Test {
 /// The answer of the receiver to an example.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tested {
-    /// The URL that was called.
+    /// The URL that was called, without a login.
     pub url: String,
     /// The result.
     pub attempt: HookAttemptItem,
@@ -301,6 +308,9 @@ impl Single for Test {
         };
         let (url, attempt) = context.webhooks.test(&self.account, which).await?;
         let attempt = HookAttemptItem::from(&attempt);
-        Ok(Tested { url, attempt })
+        Ok(Tested {
+            url: shown_url(&url),
+            attempt,
+        })
     }
 }

@@ -10,6 +10,7 @@ use postrider_admin::{
         config::{accounts, addresses, aliases, dkim, domains, routes, settings},
     },
 };
+use postrider_config::replace_private;
 use serde_json::json;
 
 use super::Desk;
@@ -215,7 +216,7 @@ selectors.2027d.private_key_file = "dkim/{}"
 async fn a_domain_is_added_also_if_its_records_cannot_be_published() {
     let dir = tempfile::tempdir().unwrap();
     let key = dir.path().join("key");
-    fs::write(&key, "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3I=").unwrap();
+    replace_private(&key, b"c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3I=").unwrap();
     // Nobody listens at this port.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let server = free.local_addr().unwrap();
@@ -639,7 +640,7 @@ async fn a_key_is_made_and_its_file_goes_to_the_old_ones() {
 async fn a_key_file_that_cannot_be_moved_is_named() {
     let desk = Desk::domains();
     let path = desk.path().join("key.pem");
-    fs::write(&path, KEY).unwrap();
+    replace_private(&path, KEY.as_bytes()).unwrap();
     fs::write(desk.path().join("old"), "not a folder").unwrap();
     desk.ask(settings::Set {
         settings: vec![setting(

@@ -44,7 +44,7 @@ async fn a_new_domain_is_published_at_once() {
     drop(gone);
     let keys = tempfile::tempdir().unwrap();
     let key = keys.path().join("tsig.key");
-    std::fs::write(&key, "YSBzZWNyZXQ=").unwrap();
+    postrider_config::replace_private(&key, b"YSBzZWNyZXQ=").unwrap();
     let zone = |zone: &str, server| {
         format!(
             "[dns_update.{zone:?}]\nserver = \"{server}\"\nkey_name = \"postrider\"\n\

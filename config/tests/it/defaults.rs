@@ -1,17 +1,20 @@
 //! The defaults and ranges in force are those of the description.
 
-use std::{net::Ipv4Addr, path::Path, time::Duration};
+use std::{
+    fs::Permissions, net::Ipv4Addr, os::unix::fs::PermissionsExt as _, path::Path, time::Duration,
+};
 
 use postrider_config::{
     CertificateSource, DmarcHandling, Dynamic, FailureDsn, HookAuth, HookBody, HookConditions,
     HookError, HookKind, HookQuarantine, HookStage, Lmtp, LogFormat, LogLevel, MilterSocket,
     ReportsTls, Size, Static, TlsVersion, Transport, TsigAlgorithm, describe,
     keys::{DYNAMIC, STATIC},
+    replace_private,
     schema::{Default, Key, Section},
 };
 use proptest::prelude::*;
 
-use crate::support::{self, dynamic, statics};
+use crate::support::{self, dynamic, private_copies, statics};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -295,7 +298,9 @@ fn defaults_of_domains_conf() {
 
 #[test]
 fn keys_are_read_into_their_fields() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/config/dynamic");
+    let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/config/dynamic/keys");
+    let folder = tempfile::tempdir().unwrap();
+    private_copies(&keys, &folder.path().join("keys"));
     let text = r#"
 [domains."example.org"]
 dkim.sign = ["ED"]
@@ -309,7 +314,21 @@ url = "https://app.example.org/"
 authorization = "Bearer hidden"
 secret = "whsec_aGlkZGVu"
 "#;
-    let config = Dynamic::parse(text, folder.join("domains.conf"), &statics("")).unwrap();
+    let parse = || Dynamic::parse(text, folder.path().join("domains.conf"), &statics(""));
+    let rsa = folder.path().join("keys/rsa2048.pem");
+    for (mode, is_taken) in [(0o644, false), (0o640, true)] {
+        std::fs::set_permissions(&rsa, Permissions::from_mode(mode)).unwrap();
+        let told = parse().map_or_else(|errors| errors.to_string(), |_| String::new());
+        let expected = "dkim.selectors.rsa.private_key_file: ";
+        assert_eq!(told.is_empty(), is_taken, "{mode:o}: {told}");
+        assert_eq!(told.contains(expected), !is_taken, "{told}");
+        assert_eq!(
+            told.contains("is open to every user of this machine"),
+            !is_taken,
+            "{told}"
+        );
+    }
+    let config = parse().unwrap();
     let domain = config.domains.values().next().unwrap();
     let signing: Vec<&str> = domain
         .dkim
@@ -355,18 +374,18 @@ fn keys_that_this_version_only_checks_are_listed() {
     let config = statics("account_http = { port = 1 }\n");
     assert_eq!(config.not_yet(), ["listeners.local.account_http.port"]);
     let text = format!(
-        "{}quota = \"1GB\"\nfailure_dsn = \"event\"\n",
+        "{}no_custom_password = true\nfailure_dsn = \"event\"\n",
         "[domains.\"example.org\"]\n[accounts.alice]\ndomain = \"example.org\"\n"
     );
     let config = dynamic(&text, &statics(""));
-    assert_eq!(config.not_yet(), ["accounts.alice.quota"]);
+    assert_eq!(config.not_yet(), ["accounts.alice.no_custom_password"]);
 }
 
 #[test]
 fn keys_of_dns_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let conf = dir.path().join("postrider.conf");
-    std::fs::write(dir.path().join("tsig.key"), "c2VjcmV0IQ==\n").unwrap();
+    replace_private(&dir.path().join("tsig.key"), b"c2VjcmV0IQ==\n").unwrap();
     let more = r#"
 [acme.le]
 [acme.other]

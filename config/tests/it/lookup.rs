@@ -35,6 +35,7 @@ routes = [{ to_domain = ["account.example", "domain.example"], transport = "acco
 [accounts.bob]
 domain = "case.example"
 destinations."Bob@case.example" = {}
+destinations."\u00c5@case.example" = { mailbox = "Ring" }
 destinations."@case.example" = { mailbox = "Rest" }
 "#;
 
@@ -142,11 +143,17 @@ fn addresses_are_found() {
         ("alice+@example.org", "alice Alice Exact +"),
         ("+alice@example.org", "nobody"),
         ("ÉLAN@example.org", "alice Inbox Exact"),
+        // The accent as a character of its own.
+        ("E\u{301}lan@example.org", "alice Inbox Exact"),
+        ("\"alice\"@example.org", "alice Alice Exact"),
         ("Team+x@example.org", "alias team of 2 +x"),
         ("dmarcreports@example.org", "alice DMARC Report"),
         ("alice@xn--74h.example", "alice Inbox Exact disabled"),
         ("bob@☺.example", "nobody"),
         ("Bob@case.example", "bob Inbox Exact"),
+        ("\u{c5}@case.example", "bob Ring Exact"),
+        ("A\u{30a}@case.example", "bob Ring Exact"),
+        ("a\u{30a}@case.example", "bob Rest CatchAll"),
         ("bob@case.example", "bob Rest CatchAll"),
         ("bob+x@case.example", "bob Rest CatchAll"),
         ("postmaster@mail.example.org", "alice Postmaster Postmaster"),

@@ -1,6 +1,8 @@
 //! Small configurations for the tests.
 
-use postrider_config::{Dynamic, Static};
+use std::{fs, path::Path};
+
+use postrider_config::{Dynamic, Static, replace_private};
 use postrider_smtp::Address;
 
 /// The smallest valid `postrider.conf`.
@@ -30,4 +32,15 @@ pub(crate) fn dynamic(text: &str, statics: &Static) -> Dynamic {
 
 pub(crate) fn address(text: &str) -> Address {
     Address::parse(text).unwrap()
+}
+
+/// Copies the files of a folder to a new one, where only their owner can read them. Git does not
+/// keep the permissions that a file with a key must have.
+pub(crate) fn private_copies(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let bytes = fs::read(entry.path()).unwrap();
+        replace_private(&to.join(entry.file_name()), &bytes).unwrap();
+    }
 }

@@ -178,7 +178,11 @@ async fn a_failed_connection_counts_for_one_message() {
         next_attempt: Some(NextAttempt::At(now)),
         ..Change::default()
     };
-    world.queue.change(&all, &now_due).await.unwrap();
+    world
+        .queue
+        .change(&world.store, &all, &now_due)
+        .await
+        .unwrap();
     world.dialed_until("192.0.2.1", dialed + 2).await;
     world
         .queued_until(|queued| queued.iter().all(|message| message.next_attempt > now))

@@ -69,14 +69,22 @@ async fn the_time_of_a_message_counts_from_when_it_was_first_due_also_after_a_re
         ids: vec![held],
         ..QueueFilter::default()
     };
-    world.queue.change(&only_held, &hold(true)).await.unwrap();
+    world
+        .queue
+        .change(&world.store, &only_held, &hold(true))
+        .await
+        .unwrap();
     let mut failed = BTreeMap::new();
     // A message for each hour, so that the site never counts as tried and forgotten.
     for hour in 0..4 {
         send(&world, 1, "gone.test").await;
         pass(&world, 60, &mut failed, hour * 60).await;
     }
-    world.queue.change(&only_held, &hold(false)).await.unwrap();
+    world
+        .queue
+        .change(&world.store, &only_held, &hold(false))
+        .await
+        .unwrap();
     // Both come to a site that is down for four hours by now, and neither fails for that.
     pass(&world, 45, &mut failed, 240).await;
     let about = |mails: &[String]| {

@@ -20,5 +20,5 @@ pub mod spf;
 
 pub(crate) use author::author;
 pub use author::{Author, AuthorFault};
-pub(crate) use header::has_loop;
+pub(crate) use header::{has_loop, plain_fields};
 pub(crate) use message::MessageChecks;

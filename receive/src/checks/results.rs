@@ -13,6 +13,7 @@ mod forged;
 #[cfg(test)]
 mod tests;
 
+use postrider_dns::is_within;
 use postrider_smtp::Domain;
 
 pub use self::forged::without_forged;
@@ -21,7 +22,7 @@ use super::{
     dkim::{DkimOutcome, DkimResult},
     dmarc::DmarcResult,
     iprev::IprevResult,
-    spf::SpfResult,
+    spf::{SpfOutcome, SpfResult},
 };
 
 /// The results of all checks of a message. An absent result means that the check was not made.
@@ -40,9 +41,6 @@ pub struct AuthenticationResults {
     /// A trusted server that passed the message on, and that says by its ARC seal that the message
     /// passed there. None if there is none, or the chain is broken.
     pub arc_vouches: Option<Domain>,
-    /// A word about why our decision differs from the DMARC policy, for example `junk: sent by a
-    /// list`. None if it does not differ.
-    pub dmarc_override: Option<String>,
     /// The client logged in under this address. For submissions only.
     pub auth: Option<String>,
 }
@@ -60,6 +58,17 @@ impl AuthenticationResults {
     pub fn validated_from(&self) -> Option<&Domain> {
         let dmarc = self.dmarc.as_ref()?;
         dmarc.from.as_ref().filter(|_| dmarc.from_is_validated())
+    }
+
+    /// SPF or DKIM passed for a domain that is this one, or below it. SPF counts for MAIL FROM, and
+    /// for the name in EHLO if the reverse-path is null.
+    #[must_use]
+    pub fn verifies(&self, domain: &Domain) -> bool {
+        let spf = self.spf.as_ref();
+        let spf = spf.filter(|spf| spf.outcome == SpfOutcome::Pass);
+        let by_spf = spf.and_then(|spf| spf.domain.as_ref());
+        let mut verified = by_spf.into_iter().chain(self.dkim_domains());
+        verified.any(|verified| is_within(verified.ascii(), domain.ascii()))
     }
 
     /// The domains whose DKIM signatures passed, each once, in the order of the check.

@@ -1,11 +1,13 @@
 //! What becomes of a message by the check of its author's domain (RFC 9989 §7).
 
-use std::borrow::Cow;
-
 use postrider_config::DmarcHandling;
-use postrider_smtp::{ForwardPath, ReversePath, server::Transaction};
+use postrider_smtp::ReversePath;
 
-use super::{Policy, Refusal, Suspicion, Verdict};
+use super::{
+    Refusal, Suspicion, Verdict,
+    end::{Case, Judged},
+    ruleset::Vouched,
+};
 use crate::{
     checks::{
         dmarc::{DmarcOutcome, DmarcPolicy, DmarcResult},
@@ -14,55 +16,46 @@ use crate::{
     facts::Facts,
 };
 
-/// The local-parts whose mail is never refused by a check of its author (RFC 2142).
-const TAKE_ALL: [&str; 2] = ["postmaster", "abuse"];
-
-/// The verdict about a message that was checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Judged {
-    pub(crate) verdict: Verdict,
-    /// Why the verdict differs from the DMARC policy. None if it does not.
-    pub(crate) differs: Option<Cow<'static, str>>,
-}
-
-impl Judged {
-    pub(super) const fn plain(verdict: Verdict) -> Self {
-        Self {
-            verdict,
-            differs: None,
-        }
-    }
-
-    const fn differing(verdict: Verdict, why: &'static str) -> Self {
-        Self {
-            verdict,
-            differs: Some(Cow::Borrowed(why)),
-        }
-    }
-}
-
 /// Judges a message by its author's domain. A message that was not checked is accepted.
-pub(super) fn judge(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>) -> Judged {
+pub(super) fn judge(case: &Case<'_>) -> Judged {
+    let facts = case.facts;
     let results = facts.authentication.as_ref();
     let Some((results, dmarc)) =
         results.and_then(|results| results.dmarc.as_ref().map(|dmarc| (results, dmarc)))
     else {
         return Judged::plain(Verdict::Accept);
     };
-    let never_refused = facts.answers_our_mail || transaction.recipients.iter().any(takes_all);
+    let never_refused = case.takes_all();
     let Some(from) = &dmarc.from else {
-        let is_null = transaction.mail.reverse_path == ReversePath::Null;
+        let is_null = case.transaction.mail.reverse_path == ReversePath::Null;
         return Judged::plain(match is_null || never_refused {
             true => Verdict::Junk(Suspicion::FromUnclear),
             false => Verdict::Refuse(Refusal::FromUnclear),
         });
     };
-    let handling = policy.statics.policy.dmarc;
+    let handling = case.policy.statics.policy.dmarc;
+    let vouched = Vouched::by(case);
+    let by_ruleset = match vouched {
+        Vouched::Forward => Some("none: forwarded by a server of ours"),
+        Vouched::List => Some("none: sent by a list"),
+        Vouched::No | Vouched::ListUnproved => None,
+    };
+    if let Some(why) = by_ruleset {
+        let fails = dmarc.outcome == DmarcOutcome::Fail
+            && !matches!(dmarc.policy, None | Some(DmarcPolicy::None));
+        return match fails {
+            true => Judged::differing(Verdict::Accept, why),
+            false => Judged::plain(Verdict::Accept),
+        };
+    }
     match dmarc.outcome {
         DmarcOutcome::Pass | DmarcOutcome::None | DmarcOutcome::PermError => {
             Judged::plain(Verdict::Accept)
         }
-        DmarcOutcome::Fail => failed(dmarc, results, facts, handling, never_refused),
+        DmarcOutcome::Fail => {
+            let of_list = vouched == Vouched::ListUnproved || is_of_list(results, facts);
+            failed(dmarc, results, of_list, handling, never_refused)
+        }
         // A policy that is not known may be any.
         DmarcOutcome::TempError
             if dmarc.from_is_validated()
@@ -86,7 +79,7 @@ const NEVER_REFUSED: &str = "junk: the recipient takes all mail";
 fn failed(
     dmarc: &DmarcResult,
     results: &AuthenticationResults,
-    facts: &Facts,
+    of_list: bool,
     handling: DmarcHandling,
     never_refused: bool,
 ) -> Judged {
@@ -104,7 +97,7 @@ fn failed(
             Judged::differing(Verdict::Accept, "none: this server only reports")
         }
         (Some(DmarcPolicy::Quarantine), _) => Judged::plain(junk),
-        (Some(DmarcPolicy::Reject), _) if is_of_list(results, facts) => {
+        (Some(DmarcPolicy::Reject), _) if of_list => {
             Judged::differing(junk, "junk: sent by a list")
         }
         (Some(DmarcPolicy::Reject), DmarcHandling::Junk) => {
@@ -129,15 +122,4 @@ fn is_of_list(results: &AuthenticationResults, facts: &Facts) -> bool {
     let header = facts.header.as_ref();
     let of_list = header.is_some_and(|header| header.has("List-Id") || header.has("List-Post"));
     of_list && (results.mail_from_is_validated() || !results.dkim_domains().is_empty())
-}
-
-/// Mail for this recipient is never refused by a check of its author.
-fn takes_all(rcpt: &postrider_smtp::server::RcptTo) -> bool {
-    match &rcpt.forward_path {
-        ForwardPath::Postmaster => true,
-        ForwardPath::Mailbox(address) => {
-            let local = address.local.as_str();
-            TAKE_ALL.iter().any(|name| local.eq_ignore_ascii_case(name))
-        }
-    }
 }

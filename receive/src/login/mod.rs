@@ -27,5 +27,7 @@ pub use limiter::{Identity, LoginLimiter, LoginLimits, Rate, Source, wait_in_wor
 pub use logins::{CodeCheck, Logins, PasswordCheck};
 pub use oauth::{Meaning, NoAnswer, Oauth, OauthError};
 pub use otp::{OtpError, make_otp, otp_code, parse_otp};
-pub use password::{HashError, PasswordError, check_hash, hash_password, hash_password_beside};
+pub use password::{
+    HashError, PasswordError, check_hash, hash_password, hash_password_beside, slow_hash,
+};
 pub use scram::{ScramOffered, make_scram_salts, scram_keys};

@@ -111,6 +111,19 @@ pub fn hash_password_beside(password: &str, others: &[&str]) -> Result<String, P
     Ok(hash.to_string())
 }
 
+/// A hash that takes as long as that of a password, so that nobody can guess from the hash what was
+/// hashed. The same text and salt give the same hash.
+///
+/// # Errors
+/// If the hash function fails.
+pub fn slow_hash(text: &[u8], salt: [u8; 16]) -> Result<[u8; 32], PasswordError> {
+    let mut hash = [0; 32];
+    Argon2::default()
+        .hash_password_into(text, &salt, &mut hash)
+        .map_err(|error| PasswordError::Hash(error.to_string()))?;
+    Ok(hash)
+}
+
 /// The salt of a hash with the parameters that hashes get here.
 fn own_salt(hash: &str) -> Option<SaltString> {
     let hash = PasswordHash::new(hash).ok()?;

@@ -1,6 +1,7 @@
 //! Whole sessions with a client on the internet, and DNS from tables.
 
 mod dmarc;
+mod rejects;
 mod signatures;
 
 use std::net::SocketAddr;
@@ -188,6 +189,7 @@ const MESSAGE: &str = "From: <ann@remote.test>\r\nSubject: hi\r\n\r\nHello.\r\n"
 async fn the_results_stand_between_return_path_and_received() {
     let world = World::new();
     let right = "Return-Path: <ann@remote.test>\r\n\
+                 Delivered-To: ann@example.org\r\n\
                  Authentication-Results: other.example.org; iprev=pass policy.iprev=192.0.2.7;\r\n\
                  \tspf=pass smtp.mailfrom=remote.test;\r\n\
                  \tdmarc=none header.from=remote.test\r\n";

@@ -452,7 +452,7 @@ impl JournalEngine {
     }
 
     async fn prepare(&self, mut op: Op, text: Option<NewText>) -> Result<Prepared, StoreError> {
-        if let Op::Unit(op) = &op {
+        if let Op::Unit(op) = op.change() {
             self.look_ahead_of_messages(op.messages()).await;
         }
         let (text, file) = match text {

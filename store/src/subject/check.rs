@@ -8,7 +8,7 @@ use std::{
 
 use super::{State, queue::keys::reference_keys, tag, texts::Place};
 use crate::{
-    HookKind, TextId, Time, base_in_list,
+    HookKind, MailUsage, TextId, Time, base_in_list,
     error::Fault,
     table::{Faults, key::Name},
 };
@@ -20,13 +20,14 @@ impl State {
     /// Reads every record, and compares everything that follows from records with them.
     pub(crate) fn check(&self, faults: &mut Faults) {
         self.check_rows(faults);
-        let checks: [Check; 8] = [
+        let checks: [Check; 9] = [
             Self::check_queue,
             Self::check_history_of_queue,
             Self::check_hooks,
             Self::check_references,
             Self::check_segments,
             Self::check_mail,
+            Self::check_rejects,
             Self::check_lists,
             Self::check_history,
         ];
@@ -222,6 +223,46 @@ impl State {
         faults.compare("mails by mailbox", tables.by_mailbox.count()?, count);
         faults.compare("mails by account", tables.by_account.count()?, count);
         Ok(())
+    }
+
+    /// Refused mail, and how much mail each account has.
+    fn check_rejects(&self, faults: &mut Faults) -> Result<(), Fault> {
+        let (rejects, by_key, by_account) = self.rejects.count()?;
+        faults.compare("refused mails by key", by_key, rejects);
+        faults.compare("refused mails by account", by_account, rejects);
+        let mut ends = Vec::new();
+        let mut totals: BTreeMap<Name, MailUsage> = BTreeMap::new();
+        self.rejects.rejects.for_each(|id, reject| {
+            ends.extend(reject.until.map(|until| (until, tag::rejects, id.0)));
+            let account = reject.account.as_str().into();
+            totals.entry(account).or_default().add(reject.size);
+            let found = self.mail.mails.contains(&id)?;
+            faults.check(found, || format!("the refused mail {id} is missing"));
+            Ok(())
+        })?;
+        self.rejects.totals.for_each(|account, counted| {
+            let total = totals.remove(&account).unwrap_or_default();
+            faults.check(total == counted, || {
+                format!(
+                    "the account {account} counts {counted:?} of refused mail, and has {total:?}"
+                )
+            });
+            Ok(())
+        })?;
+        for account in totals.keys() {
+            faults.add(format!(
+                "the refused mail of the account {account} is not counted"
+            ));
+        }
+        // An account without a sum is counted with its next mail.
+        self.mail.usage.for_each(|account, counted| {
+            let usage = self.counted_usage(&account)?;
+            faults.check(usage == counted, || {
+                format!("the account {account} counts {counted:?} of mail, and has {usage:?}")
+            });
+            Ok(())
+        })?;
+        self.check_expiry(&ends, faults)
     }
 
     /// Suppression lists and hold rules.

@@ -148,6 +148,16 @@ outputs! {
 }
 
 impl Applied {
+    /// Whether something is different now.
+    pub(crate) const fn has_effect(&self) -> bool {
+        match self {
+            Self::Flag(changed) => *changed,
+            Self::Count(count) => *count > 0,
+            Self::Refused(_) => false,
+            Self::Accepted(_) | Self::Number(_) | Self::Done => true,
+        }
+    }
+
     /// The output, with the type of the operation.
     pub(crate) fn output<T: Output>(self) -> Result<T, StoreError> {
         match self {

@@ -295,6 +295,8 @@ const ALONE: &[&str] = &[
     "credentials",
     "audit",
     "events",
+    // An account without a sum is counted with its next mail.
+    "mail_usage",
     "expiry",
     "moved_texts",
     "claimed_hooks",

@@ -534,6 +534,7 @@ but it should be one of {shows:#?}"
                     what => {
                         let change = secrets(what, now);
                         let changed = async |store: &Store| {
+                            let store = store.carrying(audited(0, now));
                             store.change_credential(account, change.clone(), now).await
                         };
                         self.durable(changed).await;

@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use postrider_config::read_secret_file;
 use postrider_receive::login::{CodeCheck, Identity, KeyText, PasswordCheck, Source};
 use postrider_smtp::{Address, Domain};
 use postrider_store::{Actor, ApiKey};
@@ -83,10 +84,15 @@ async fn by_admin_password(
     let hash = match &context.statics.admin_password_file {
         None => None,
         Some(path) => {
-            let path = path.clone();
-            let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(path)).await;
+            let file = path.clone();
+            let read = tokio::task::spawn_blocking(move || read_secret_file(&file)).await;
             let read = read.map_err(Problem::internal)?;
-            read.ok().map(|hash| hash.trim().to_owned())
+            read.inspect_err(|error| {
+                let file = path.display();
+                warn!("nobody logs in with the admin password: {file} {error}");
+            })
+            .ok()
+            .map(|hash| String::from_utf8_lossy(&hash).trim().to_owned())
         }
     };
     let check = context.logins.verify_admin(hash, password, source).await?;

@@ -11,10 +11,12 @@ use axum::{
     http::{HeaderMap, StatusCode, request::Parts},
     response::Response,
 };
+use postrider_receive::login::slow_hash;
 use postrider_store::{Answered, Once};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio::{sync::Semaphore, task::spawn_blocking};
 use tracing::error;
 
 use super::{
@@ -31,9 +33,20 @@ const KEY_MAX: usize = 255;
 const ANSWER_MAX: usize = 1 << 20;
 
 /// The keys whose requests are being carried out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Repeats {
     running: Mutex<HashSet<(String, String)>>,
+    /// The place for a hash in progress. A hash takes a core and 19 MiB.
+    hashing: Semaphore,
+}
+
+impl Default for Repeats {
+    fn default() -> Self {
+        Self {
+            running: Mutex::default(),
+            hashing: Semaphore::new(1),
+        }
+    }
 }
 
 /// An answer as the store keeps it.
@@ -57,7 +70,8 @@ pub(super) fn key(headers: &HeaderMap, call: &Call) -> Result<Option<String>, Pr
     }
 }
 
-/// A hash of a request.
+/// A quick hash of a request. The store does not get it: the body may have a password, which could
+/// be guessed from it.
 pub(super) fn request(parts: &Parts, body: &[u8]) -> [u8; 32] {
     let mut hash = Sha256::new();
     let target = parts.uri.path_and_query().map_or("", |it| it.as_str());
@@ -85,6 +99,28 @@ impl Repeats {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A hash of a request from which nobody can guess the passwords in it.
+    async fn slow_hash(
+        &self,
+        owner: &str,
+        key: &str,
+        request: [u8; 32],
+    ) -> Result<[u8; 32], Problem> {
+        let mut salt = [0; 16];
+        let hash = Sha256::new()
+            .chain_update(owner)
+            .chain_update([0])
+            .chain_update(key);
+        salt.iter_mut()
+            .zip(hash.finalize())
+            .for_each(|(to, from)| *to = from);
+        let _place = self.hashing.acquire().await.map_err(Problem::internal)?;
+        let hashed = spawn_blocking(move || slow_hash(&request, salt)).await;
+        hashed
+            .map_err(Problem::internal)?
+            .map_err(Problem::internal)
+    }
+
     /// The answer that was given before, or the answer of the call.
     pub(super) async fn answer(
         &self,
@@ -104,6 +140,7 @@ impl Repeats {
             repeats: self,
             name,
         };
+        let request = self.slow_hash(&owner, &key, request).await?;
         let context = asked.context.clone();
         let now = context.clock.now();
         if let Some(answered) = context.store.answered(&owner, &key, now).await? {

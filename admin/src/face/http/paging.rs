@@ -47,6 +47,16 @@ impl Paging {
         })
     }
 
+    /// The same, for things that are listed newest first unless the query says otherwise.
+    pub(super) fn newest_first(query: &Query, max: usize) -> Result<Self, Problem> {
+        let paging = Self::new(query, max)?;
+        let order = match query.text("sort") {
+            None => Order::Descending,
+            Some(_) => paging.order,
+        };
+        Ok(Self { order, ..paging })
+    }
+
     /// The wanted part of a list that is in memory, in ascending order, as an answer.
     pub(super) fn answer(&self, list: Vec<(u64, Value)>) -> Answer {
         self.answer_with(list, false)

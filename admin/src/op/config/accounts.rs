@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     AdminError, Context,
-    op::{Listed as _, Operation, Single, Sink},
+    op::{Listed as _, Operation, Single, Sink, principals::Kind},
 };
 
 /// Records of the store that are read at once.
@@ -201,6 +201,8 @@ pub(super) async fn forget_logins(context: &Context, name: &str) -> Result<u64, 
     for key in context.store.api_keys().await? {
         if key.account == name {
             removed += u64::from(context.store.remove_api_key(key.id).await?);
+            let name = Kind::ApiKey.known_as(&key.id.to_string());
+            context.store.forget_principal(name).await?;
         }
     }
     for key in context.store.tls_keys().await? {
@@ -336,6 +338,9 @@ pub(super) async fn clear(
         keys: forget_logins(context, name).await?,
         ..Removed::default()
     };
+    store
+        .forget_principal(Kind::Individual.known_as(name))
+        .await?;
     let ended = context.queue.fail_account(name, before).await?;
     (removed.failed, removed.in_delivery) = (ended.ended, ended.in_delivery);
     let now = context.clock.now();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Edit, address, document, parse, parse_addresses};
 use crate::{
     AdminError, Context,
-    op::{Listed as _, Operation, Single, Sink},
+    op::{Listed as _, Operation, Single, Sink, principals::Kind},
 };
 
 /// An alias. Addresses are in their Unicode form.
@@ -291,6 +291,8 @@ impl Single for Remove {
             document::remove(edit.document, &path).map(drop)
         };
         context.edit(Self::NAME, &target, change).await?;
+        let name = Kind::List.known_as(&target);
+        context.store.forget_principal(name).await?;
         Ok(())
     }
 }

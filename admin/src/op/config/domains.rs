@@ -22,6 +22,7 @@ use crate::{
     op::{
         Listed as _, Operation, Single, Sink,
         dns::{self, Published, RecordItem, World},
+        principals::Kind,
     },
 };
 
@@ -388,6 +389,8 @@ impl Remove {
                 Err(error) => failed = failed.and(Err(error)),
             }
         }
+        let name = Kind::Domain.known_as(&target);
+        context.store.forget_principal(name).await?;
         failed.map(|()| Removed { files })
     }
 }

@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use postrider_config::{CertificateSource, Static, Transport, is_public, pkcs8_of_pem};
+use postrider_config::{
+    CertificateSource, Static, Transport, is_public, pkcs8_of_pem, read_secret_file,
+};
 use postrider_smtp::Domain;
 use rustls::{
     crypto::aws_lc_rs::sign::any_supported_type,
@@ -227,8 +229,8 @@ pub fn interfaces() -> Vec<IpAddr> {
 
 /// The digest of the public half of a private key in a PEM file.
 fn digest(file: &Path) -> Result<[u8; 32], String> {
-    let failed = |error: std::io::Error| format!("can't be read: {error}");
-    let text = std::fs::read_to_string(file).map_err(failed)?;
+    let bytes = read_secret_file(file).map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&bytes);
     // A file with header lines is for our own reader. It takes no other forms than PKCS#8.
     let key = match PrivateKeyDer::from_pem_slice(text.as_bytes()) {
         Ok(key) => key,

@@ -10,7 +10,7 @@ mod servers;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
-use postrider_config::{Dynamic, Static};
+use postrider_config::{Dynamic, Static, replace_private};
 use postrider_dns::{FakeResolver, Record, RecordType};
 use postrider_smtp::Domain;
 use postrider_store::{ManualClock, Time};
@@ -73,10 +73,11 @@ impl Files {
         let dir = tempfile::tempdir().unwrap();
         let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/config/dynamic/keys");
         for key in ["rsa2048.pem", "ed25519.pem"] {
-            fs::copy(keys.join(key), dir.path().join(key)).unwrap();
+            let text = fs::read(keys.join(key)).unwrap();
+            replace_private(&dir.path().join(key), &text).unwrap();
         }
         fs::write(dir.path().join("ca.pem"), ca).unwrap();
-        fs::write(dir.path().join("tsig.key"), "YSBzZWNyZXQ=\n").unwrap();
+        replace_private(&dir.path().join("tsig.key"), b"YSBzZWNyZXQ=\n").unwrap();
         let (mut statics, mut dynamics) = (STATICS.to_owned(), DYNAMICS.to_owned());
         edit(&mut statics, &mut dynamics);
         let statics = Static::parse(&statics, dir.path().join("postrider.conf"));

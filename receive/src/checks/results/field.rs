@@ -25,10 +25,12 @@ const VALUE_MAX: usize = 255;
 const SIGNATURE_MIN: usize = 8;
 
 impl AuthenticationResults {
-    /// The field with its line end. `host` is our host name.
+    /// The field with its line end. `host` is our host name. `differs` is a word about why our
+    /// decision differs from the DMARC policy, for example `junk: sent by a list`. None if it does
+    /// not differ.
     #[must_use]
-    pub fn field(&self, host: &str) -> String {
-        let results = self.written();
+    pub fn field(&self, host: &str, differs: Option<&str>) -> String {
+        let results = self.written(differs);
         let mut field = format!("Authentication-Results: {}", value(host));
         if results.is_empty() {
             field.push_str("; none");
@@ -52,7 +54,7 @@ impl AuthenticationResults {
         field
     }
 
-    fn written(&self) -> Vec<Written> {
+    fn written(&self, differs: Option<&str>) -> Vec<Written> {
         let auth = self.auth.as_deref();
         let mut all: Vec<Written> = Vec::new();
         all.extend(auth.map(|login| Written::new("auth", "pass").property("smtp.auth", login)));
@@ -63,8 +65,7 @@ impl AuthenticationResults {
             dkim(result, length)
         }));
         all.extend(self.arc.as_ref().map(arc));
-        let overridden = self.dmarc_override.as_deref();
-        all.extend(self.dmarc.as_ref().map(|result| dmarc(result, overridden)));
+        all.extend(self.dmarc.as_ref().map(|result| dmarc(result, differs)));
         all
     }
 

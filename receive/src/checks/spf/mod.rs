@@ -105,7 +105,7 @@ impl SpfResult {
     }
 
     /// A result without a mechanism.
-    pub(super) fn plain(
+    pub(crate) fn plain(
         outcome: SpfOutcome,
         identity: SpfIdentity,
         domain: Option<Domain>,

@@ -38,14 +38,12 @@ struct Checked {
 impl Checked {
     fn new(result: DmarcResult) -> Self {
         let mut case = Case::mx();
-        let recipient = case.check_rcpt("a@x.test", "app@example.org", "ok");
-        case.facts.recipients.push(recipient);
+        case.add("app@example.org");
         case.facts.authentication = Some(AuthenticationResults {
             dmarc: Some(result),
             ..AuthenticationResults::default()
         });
-        let mut to = transaction("app@example.org");
-        to.mail = mail("a@x.test");
+        let to = transaction(&["app@example.org"]);
         Self { case, to }
     }
 
@@ -53,18 +51,33 @@ impl Checked {
         self.case.facts.authentication.as_mut().unwrap()
     }
 
-    /// Checks the verdict, and why it differs from the policy.
+    /// Checks what becomes of the message for the last recipient, and why it differs from the
+    /// policy.
     fn check(&self, expected: &str, differs: &str) {
-        self.case.check(Stage::End(&self.to), expected);
-        let judged = judge(&self.to, &self.case.facts, &self.case.policy());
-        assert_eq!(judged.differs.unwrap_or_default(), differs, "{expected}");
+        let policy = self.case.policy();
+        let decision = decide_end(&self.to, &self.case.facts, &policy);
+        let last = decision.deliveries.last().unwrap();
+        let found = shown(last);
+        assert!(found.starts_with(expected), "{found} is not {expected}");
+        let found = last.differs.as_deref().unwrap_or_default();
+        assert_eq!(found, differs, "{expected}");
+    }
+
+    /// Adds a recipient.
+    fn add(&mut self, to: &str) {
+        self.case.add(to);
+        let path = match to {
+            "postmaster" => ForwardPath::Postmaster,
+            to => ForwardPath::Mailbox(address(to)),
+        };
+        self.to.recipients.push(rcpt(path));
     }
 }
 
-const REFUSED: &str = "550 5.7.1 rejected per DMARC policy of bank.test: SPF fail";
-const LATER: &str =
-    "451 4.7.1 there is no answer about the DMARC policy of x.bank.test just now, try again later";
-const JUNK: &str = "junk: DMARC failed";
+const REFUSED: &str = "Rejects 550 5.7.1 rejected per DMARC policy of bank.test: SPF fail";
+const LATER: &str = "Rejects 451 4.7.1 there is no answer about the DMARC policy of x.bank.test just now, try again later";
+const OK: &str = "Inbox";
+const JUNK: &str = "Junk: DMARC failed";
 const REPORTS: &str = "none: this server only reports";
 const SETTING: &str = "junk: this server refuses nothing by DMARC";
 const TAKES_ALL: &str = "junk: the recipient takes all mail";
@@ -72,26 +85,26 @@ const TAKES_ALL: &str = "junk: the recipient takes all mail";
 #[test]
 fn the_outcome_the_policy_and_the_setting_decide() {
     for (setting, outcome, policy, expected, differs) in [
-        (Enforce, Pass, Some(Reject), "ok", ""),
-        (Enforce, NoRecord, None, "ok", ""),
-        (Enforce, PermError, None, "ok", ""),
-        (Enforce, Fail, None, "ok", ""),
-        (Enforce, Fail, Some(Nothing), "ok", ""),
+        (Enforce, Pass, Some(Reject), OK, ""),
+        (Enforce, NoRecord, None, OK, ""),
+        (Enforce, PermError, None, OK, ""),
+        (Enforce, Fail, None, OK, ""),
+        (Enforce, Fail, Some(Nothing), OK, ""),
         (Enforce, Fail, Some(Quarantine), JUNK, ""),
         (Enforce, Fail, Some(Reject), REFUSED, ""),
-        (Enforce, TempError, Some(Nothing), "ok", ""),
+        (Enforce, TempError, Some(Nothing), OK, ""),
         (Enforce, TempError, Some(Quarantine), LATER, ""),
         (Enforce, TempError, Some(Reject), LATER, ""),
         // The policy itself has no answer.
         (Enforce, TempError, None, LATER, ""),
-        (Junk, Fail, Some(Nothing), "ok", ""),
+        (Junk, Fail, Some(Nothing), OK, ""),
         (Junk, Fail, Some(Quarantine), JUNK, ""),
         (Junk, Fail, Some(Reject), JUNK, SETTING),
         (Junk, TempError, Some(Reject), LATER, ""),
-        (Report, Fail, Some(Nothing), "ok", ""),
-        (Report, Fail, Some(Quarantine), "ok", REPORTS),
-        (Report, Fail, Some(Reject), "ok", REPORTS),
-        (Report, TempError, Some(Reject), "ok", ""),
+        (Report, Fail, Some(Nothing), OK, ""),
+        (Report, Fail, Some(Quarantine), OK, REPORTS),
+        (Report, Fail, Some(Reject), OK, REPORTS),
+        (Report, TempError, Some(Reject), OK, ""),
     ] {
         let mut checked = Checked::new(dmarc(outcome, policy));
         checked.case.statics.policy.dmarc = setting;
@@ -102,7 +115,7 @@ fn the_outcome_the_policy_and_the_setting_decide() {
         dkim_aligned: true,
         ..dmarc(TempError, None)
     };
-    Checked::new(passed).check("ok", "");
+    Checked::new(passed).check(OK, "");
 }
 
 #[test]
@@ -144,35 +157,41 @@ fn a_trusted_server_that_saw_it_pass_overrides_a_failure() {
     for policy in [Quarantine, Reject] {
         let mut checked = Checked::new(dmarc(Fail, Some(policy)));
         checked.results().arc_vouches = Some(domain("list.test"));
-        checked.check("ok", "none: list.test saw it pass");
+        checked.check(OK, "none: list.test saw it pass");
     }
     let mut checked = Checked::new(dmarc(Fail, Some(Nothing)));
     checked.results().arc_vouches = Some(domain("list.test"));
-    checked.check("ok", "");
+    checked.check(OK, "");
 }
 
 #[test]
 fn some_recipients_take_all_mail() {
     for to in [
-        ForwardPath::Postmaster,
-        ForwardPath::Mailbox(address("POSTMASTER@example.org")),
-        ForwardPath::Mailbox(address("abuse@example.org")),
+        "postmaster",
+        "POSTMASTER@example.org",
+        "abuse@example.org",
+        "abuse+tag@example.org",
+        "reports@example.org",
     ] {
         let mut checked = Checked::new(dmarc(Fail, Some(Reject)));
-        checked.to.recipients.push(rcpt(to));
+        checked.add(to);
         checked.check(JUNK, TAKES_ALL);
         *checked.results() = AuthenticationResults {
             dmarc: Some(dmarc(TempError, None)),
             ..AuthenticationResults::default()
         };
-        checked.check("junk: no answer about DMARC", TAKES_ALL);
+        checked.check("Junk: no answer about DMARC", TAKES_ALL);
     }
+    // The others refuse it.
     let mut checked = Checked::new(dmarc(Fail, Some(Reject)));
-    let other = ForwardPath::Mailbox(address("abuse.x@example.org"));
-    checked.to.recipients.push(rcpt(other));
+    checked.add("postmaster");
+    checked.case.check_end(&checked.to, &[REFUSED, JUNK]);
+    let mut checked = Checked::new(dmarc(Fail, Some(Reject)));
+    checked.add("info@example.org");
     checked.check(REFUSED, "");
-    checked.case.facts.answers_our_mail = true;
+    checked.case.facts.recipients[1].answers_our_mail = true;
     checked.check(JUNK, TAKES_ALL);
+    checked.case.check_end(&checked.to, &[REFUSED, JUNK]);
 }
 
 #[test]
@@ -184,12 +203,12 @@ fn an_unclear_author_is_refused_whatever_the_setting() {
         };
         let mut checked = Checked::new(unclear);
         checked.case.statics.policy.dmarc = setting;
-        checked.check("554 5.6.0 exactly one From is needed", "");
+        checked.check("Rejects 554 5.6.0 exactly one From is needed", "");
         checked.to.mail = mail("");
-        checked.check("junk: not exactly one From of one domain", "");
+        checked.check("Junk: not exactly one From of one domain", "");
     }
     // A message that was not checked.
     let mut checked = Checked::new(dmarc(Fail, Some(Reject)));
     *checked.results() = AuthenticationResults::default();
-    checked.check("ok", "");
+    checked.check(OK, "");
 }

@@ -1,5 +1,6 @@
 //! The audit log: the changes that actors made, and the refused ones.
 
+mod carry;
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
 #[cfg(test)]
@@ -9,12 +10,19 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Listing, State, next, tag};
+pub(crate) use self::carry::{Carry, Slot};
+#[cfg(any(test, feature = "memory"))]
+use super::ModelState;
+use super::{Applied, Listing, Operations, Output as _, State, next, tag};
+#[cfg(any(test, feature = "memory"))]
+use crate::NewText;
 use crate::{
     Order, Page, Store, StoreError, Time,
     error::Fault,
     id::ids,
+    journal::{Space, TextPlace},
     table::{Grouping, Table, tables, value::records},
+    textfile::TextFilePlace,
 };
 
 ids! {
@@ -166,21 +174,62 @@ subject!(
     }
 );
 
-operations! {
-    Audit, version 1:
-    Append -> AuditId, Reserve;
+/// The operations on the audit log.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Op {
+    /// Adds an entry.
+    Append(NewAuditEntry),
+    /// Adds an entry together with the change that it tells of.
+    Carry(Carry),
 }
 
-/// Adds an entry.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Append(NewAuditEntry);
+impl Operations for Op {
+    const VERSION: u8 = 2;
+    /// Version 1 has no [`Op::Carry`].
+    const SINCE: u8 = 1;
 
-impl Append {
-    fn apply(self, state: &mut State) -> Result<AuditId, Fault> {
-        let id = AuditId(next(&mut state.audit.counters.last));
-        state.history.add(self.0.keep_until, tag::audit, id.0);
-        state.audit.entries.put_new(id, self.0.entry(id));
-        Ok(id)
+    fn apply(self, state: &mut State, place: Option<TextPlace>) -> Result<Applied, Fault> {
+        match self {
+            Self::Append(entry) => Ok(state.append_audit(entry).into_applied()),
+            Self::Carry(carry) => carry.apply(state, place),
+        }
+    }
+
+    #[cfg(any(test, feature = "memory"))]
+    fn apply_to_model(self, model: &mut ModelState, text: Option<NewText>) -> Applied {
+        match self {
+            Self::Append(entry) => model.audit.append(entry).into_applied(),
+            Self::Carry(carry) => carry.apply_to_model(model, text),
+        }
+    }
+
+    fn changes(&self) -> usize {
+        match self {
+            Self::Append(_) => 1,
+            Self::Carry(carry) => 1 + carry.op().changes(),
+        }
+    }
+
+    fn space(&self) -> Space {
+        match self {
+            Self::Append(_) => Space::Reserve,
+            Self::Carry(carry) => carry.op().space(),
+        }
+    }
+
+    fn set_file(&mut self, place: TextFilePlace) {
+        if let Self::Carry(carry) = self {
+            carry.op_mut().set_file(place);
+        }
+    }
+}
+
+impl State {
+    fn append_audit(&mut self, entry: NewAuditEntry) -> AuditId {
+        let id = AuditId(next(&mut self.audit.counters.last));
+        self.history.add(entry.keep_until, tag::audit, id.0);
+        self.audit.entries.put_new(id, entry.entry(id));
+        id
     }
 }
 
@@ -205,7 +254,8 @@ impl Store {
     /// # Errors
     /// If the change can't be made durable.
     pub async fn audit(&self, entry: NewAuditEntry) -> Result<AuditId, StoreError> {
-        self.change_by(Append(entry)).await
+        let op = super::Op::Audit(Op::Append(entry));
+        self.change_one(op, None).await?.output()
     }
 
     /// Entries of the audit log that match, newest first, beginning behind `after`. A filter for a
@@ -231,10 +281,14 @@ impl Store {
 
 #[cfg(test)]
 pub(crate) fn samples() -> Vec<Op> {
-    vec![Op::Append(Append(NewAuditEntry {
+    let entry = NewAuditEntry {
         time: Time(1),
         name: "admin".into(),
         keep_until: Time(2),
         ..NewAuditEntry::default()
-    }))]
+    };
+    let mut samples = vec![Op::Append(entry.clone())];
+    let keys = super::keys::samples().into_iter().map(super::Op::Keys);
+    samples.extend(keys.map(|op| Op::Carry(Carry::new(entry.clone(), op))));
+    samples
 }

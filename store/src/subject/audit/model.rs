@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Append, AuditEntry, AuditId, ListEntries};
+use super::{AuditEntry, AuditId, ListEntries, NewAuditEntry};
 use crate::{
     Order, Page, Time,
     filter::{ordered, page},
-    subject::{ModelPart, ModelState, next},
+    subject::{ModelPart, next},
 };
 
 #[derive(Clone, Debug, Default)]
@@ -41,12 +41,10 @@ impl Model {
         });
         page(ordered(items, order), asked.limit, |entry| entry.id)
     }
-}
 
-impl Append {
-    pub(super) fn apply_to_model(self, model: &mut ModelState) -> AuditId {
-        let id = AuditId(next(&mut model.audit.last));
-        model.audit.entries.insert(id, self.0.entry(id));
+    pub(super) fn append(&mut self, entry: NewAuditEntry) -> AuditId {
+        let id = AuditId(next(&mut self.last));
+        self.entries.insert(id, entry.entry(id));
         id
     }
 }

@@ -1,7 +1,13 @@
 //! The audit log on both engines.
 
 use super::*;
-use crate::tests::{samples::at, verbs::on_both};
+use crate::{
+    Party, Settle,
+    tests::{
+        samples::{self, at},
+        verbs::on_both,
+    },
+};
 
 fn entry(operation: &str, target: &str, seconds: i64) -> NewAuditEntry {
     NewAuditEntry {
@@ -74,4 +80,70 @@ async fn entries_go_when_their_time_is_over() {
         );
     })
     .await;
+}
+
+async fn all(store: &Store) -> Vec<u64> {
+    ids(store, &AuditFilter::default()).await
+}
+
+#[tokio::test]
+async fn an_entry_goes_with_the_first_change_that_has_an_effect() {
+    on_both(|store| async move {
+        let handle = store.carrying(entry("change", "rule", 1));
+        let none = crate::HoldRuleId(7);
+        assert!(!handle.remove_hold_rule(none).await.unwrap());
+        assert_eq!(all(&store).await, [0; 0]);
+        for (count, account) in ["ann", "bob"].into_iter().enumerate() {
+            let rule = crate::HoldFilter {
+                account: Some(account.into()),
+                ..crate::HoldFilter::default()
+            };
+            handle.add_hold_rule(rule, at(1)).await.unwrap();
+            assert_eq!(all(&store).await, [1], "after change {count}");
+        }
+        assert!(handle.carried_with_a_change());
+        let again = store.carrying(entry("change", "rule", 2));
+        assert!(!again.remove_hold_rule(none).await.unwrap());
+        assert!(!again.carried_with_a_change());
+        // The entry was taken out, so the handle carries none.
+        assert_eq!(
+            again.audit(entry("refused", "rule", 2)).await.unwrap(),
+            AuditId(2)
+        );
+        assert_eq!(all(&store).await, [2, 1]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_entry_goes_with_a_message_and_with_its_end() {
+    on_both(|store| async move {
+        let handle = store.carrying(entry("send", "queue", 1));
+        let accepted = handle.accept(samples::message(&["x@a.example"])).await;
+        let accepted = accepted.unwrap();
+        assert!(handle.carried_with_a_change());
+        let message = store.queued(accepted.queue[0]).await.unwrap().unwrap();
+        assert_eq!(
+            samples::text(&store, message.text).await.unwrap(),
+            "Hi!\r\n"
+        );
+        let handle = store.carrying(entry("end", "queue", 2));
+        let ended = Settle {
+            party: Party::Administrator,
+            ..samples::settle(&message, samples::GONE)
+        };
+        assert_eq!(handle.settle(vec![ended]).await.unwrap(), [true]);
+        assert!(handle.carried_with_a_change());
+        assert_eq!(all(&store).await, [2, 1]);
+        assert_eq!(store.counts().await.queued, 0);
+    })
+    .await;
+}
+
+#[test]
+fn an_entry_carries_no_entry() {
+    let inner = super::super::Op::Audit(Op::Append(entry("add", "ann", 1)));
+    let outer = Op::Carry(Carry::new(entry("add", "ann", 1), inner));
+    let bytes = super::super::Op::Audit(outer).encode();
+    assert!(super::super::Op::decode(&bytes).is_err());
 }

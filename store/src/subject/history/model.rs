@@ -16,6 +16,7 @@ impl Expire {
         over.truncate(usize::try_from(self.max).unwrap_or(usize::MAX));
         for (_, tag, number) in &over {
             model.forget(*tag, *number);
+            model.drop_forgotten();
         }
         let removed = over.len() as u64;
         removed + model.sweep(self.now, self.max - removed)

@@ -2,12 +2,14 @@
 
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
+mod usage;
 
 use std::{net::IpAddr, ops::Bound, sync::Arc};
 
 use postrider_smtp::{Address, ReversePath};
 use serde::{Deserialize, Serialize};
 
+pub use self::usage::MailUsage;
 use super::{Reader, State, next};
 use crate::{
     Message, Page, Store, StoreError, TextId, TextSource, Time, Top,
@@ -155,6 +157,8 @@ tables! {
     by_mailbox: Table<(Name, Name, MailId), ()> = Table::new("mailboxes"),
     /// By account.
     by_account: Table<(Name, MailId), ()> = Table::new("account_mails"),
+    /// How much mail an account has.
+    usage: Table<Name, MailUsage> = Table::new("mail_usage"),
 }
 
 subject!(
@@ -179,6 +183,16 @@ impl Tables {
         self.by_account.put_new((account, mail.id), ());
         self.counters.mails += 1;
         self.mails.put_new(mail.id, mail);
+    }
+
+    /// Takes a mail out of its mailbox.
+    fn take_out(&mut self, mail: &Mail) {
+        let account: Name = mail.account.as_str().into();
+        let mailbox = (Arc::clone(&account), mail.mailbox.as_str().into(), mail.id);
+        self.mails.remove(&mail.id);
+        self.by_mailbox.remove(&mailbox);
+        self.by_account.remove(&(account, mail.id));
+        self.counters.mails -= 1;
     }
 
     fn of_account(&self, account: &str, id: MailId) -> Result<Option<Mail>, Fault> {
@@ -211,11 +225,18 @@ impl ChangeOne {
         let from = (Arc::clone(&name), mail.mailbox.as_str().into(), self.id);
         self.change.apply(&mut mail);
         let to = (name, mail.mailbox.as_str().into(), self.id);
-        if from != to {
+        let size = mail.size;
+        let is_moved = from != to;
+        if is_moved {
             tables.by_mailbox.remove(&from);
             tables.by_mailbox.put(to, ());
         }
         tables.mails.put(self.id, mail);
+        // The sums are changed first: as long as they are not known, they are counted.
+        if is_moved && state.rejects.is_kept(self.id)? {
+            state.change_usage(&from.0, |usage| usage.add(size))?;
+            state.unkeep(self.id)?;
+        }
         Ok(true)
     }
 }
@@ -229,17 +250,10 @@ pub(crate) struct Remove {
 
 impl Remove {
     fn apply(self, state: &mut State) -> Result<bool, Fault> {
-        let tables = &mut state.mail;
-        let Some(mail) = tables.of_account(&self.account, self.id)? else {
+        let Some(mail) = state.mail.of_account(&self.account, self.id)? else {
             return Ok(false);
         };
-        let account: Name = self.account.into();
-        let mailbox = (Arc::clone(&account), mail.mailbox.as_str().into(), self.id);
-        tables.mails.remove(&self.id);
-        tables.by_mailbox.remove(&mailbox);
-        tables.by_account.remove(&(account, self.id));
-        tables.counters.mails -= 1;
-        state.release_text(mail.text)?;
+        state.remove_mail(&mail)?;
         Ok(true)
     }
 }

@@ -49,7 +49,11 @@ impl ChangeOne {
         let Some(mail) = mail.filter(|mail| mail.account == self.account) else {
             return false;
         };
+        let before = mail.mailbox.clone();
         self.change.apply(mail);
+        if mail.mailbox != before {
+            model.rejects.rejects.remove(&self.id);
+        }
         true
     }
 }
@@ -57,14 +61,10 @@ impl ChangeOne {
 impl Remove {
     pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
         let mail = model.mail.mails.get(&self.id);
-        let Some(text) = mail
-            .filter(|mail| mail.account == self.account)
-            .map(|mail| mail.text)
-        else {
-            return false;
-        };
-        model.mail.mails.remove(&self.id);
-        model.drop_unused(text);
-        true
+        let is_there = mail.is_some_and(|mail| mail.account == self.account);
+        if is_there {
+            model.remove_mail(self.id);
+        }
+        is_there
     }
 }

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use postrider_smtp::{Address, ReversePath};
 use serde::{Deserialize, Serialize};
 
-use super::{Attempt, Common, NewMessage, NewRecipient, Notify, QueueId, Queued, Retired, Urgency};
+use super::{
+    Attempt, Common, NewMessage, NewRecipient, Notify, QueueId, Queued, Retired, Urgency,
+    older::NewMessageV1,
+};
 use crate::{TextId, TextSource, Time, Top};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -135,6 +138,34 @@ impl From<NewMessageV2> for NewMessage {
             top: old.top,
             text: old.text,
             recipients: old.recipients,
+        }
+    }
+}
+
+impl From<NewMessageV1> for NewMessageV2 {
+    fn from(old: NewMessageV1) -> Self {
+        let new = NewMessage::from(old);
+        let common = new.common;
+        Self {
+            common: CommonV2 {
+                account: common.account,
+                queued: common.queued,
+                from: common.from,
+                message_id: common.message_id,
+                subject: common.subject,
+                size: common.size,
+                eight_bit: common.eight_bit,
+                smtputf8: common.smtputf8,
+                require_tls: common.require_tls,
+                future_release: common.future_release,
+                ret_full: common.ret_full,
+                envid: common.envid,
+                list: common.list,
+                extra: common.extra,
+            },
+            top: new.top,
+            text: new.text,
+            recipients: new.recipients,
         }
     }
 }

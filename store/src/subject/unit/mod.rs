@@ -4,22 +4,20 @@
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
 mod older;
-mod older_v2;
 mod record;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use self::older::OpV1;
-use self::older_v2::OpV2;
+use self::older::{OpV1, OpV2};
 pub use self::record::*;
 #[cfg(any(test, feature = "memory"))]
 use super::ModelState;
 use super::{Applied, Operations, State, texts::OpText};
 use crate::{
-    Attempt, Mail, NewEvent, NewHook, NewHookKind, NewMail, NewMessage, NewSuppression, Note, Once,
-    QueueId, Store, StoreError, TextId,
+    Attempt, Mail, NewEvent, NewHook, NewHookKind, NewMail, NewMessage, NewReject, NewSuppression,
+    Note, Once, QueueId, Store, StoreError, TakenMail, TextId,
     error::Fault,
     journal::{Space, TextPlace},
     table::{
@@ -70,6 +68,8 @@ pub(crate) struct Unit {
     suppress: Vec<NewSuppression>,
     events: Vec<NewEvent>,
     once: Option<Box<Once>>,
+    rejects: Vec<NewReject>,
+    taken: Vec<TakenMail>,
 }
 
 impl Op {
@@ -83,6 +83,8 @@ impl Op {
             suppress,
             events,
             once,
+            rejects,
+            taken,
         } = accept;
         let unit = Unit {
             text: text.as_ref().map(OpText::of),
@@ -93,6 +95,8 @@ impl Op {
             suppress,
             events,
             once: once.map(Box::new),
+            rejects,
+            taken,
         };
         (Self::Accept(unit), text)
     }
@@ -251,13 +255,14 @@ impl State {
 
     fn add_unit(
         &mut self,
-        unit: Unit,
+        mut unit: Unit,
         place: Option<TextPlace>,
     ) -> Result<Result<Accepted, StoreError>, Fault> {
         if let Some(error) = self.check_new(unit.once.as_deref(), unit.queue.as_slice())? {
             self.drop_text(unit.text);
             return Ok(Err(error));
         }
+        unit.rejects = self.new_rejects(unit.rejects)?;
         let refs = unit.references();
         let existing = refs.keys().flatten().map(|id| TextSource::Existing(*id));
         if let Some(error) = self.check_texts(existing)? {
@@ -307,7 +312,16 @@ impl State {
             self.add_new_hook(hook, mail)?;
         }
         for mail in mails {
-            self.mail.add(mail);
+            self.add_mail(mail)?;
+        }
+        for taken in &unit.taken {
+            self.drop_taken(taken)?;
+        }
+        for reject in unit.rejects {
+            let text = reject.mail.text.resolve(new);
+            let mail = self.mail.number(reject.mail.clone(), text);
+            accepted.rejects.push(mail.id);
+            self.keep(mail, &reject)?;
         }
         for event in unit.events {
             let told = match suppressed {
@@ -369,6 +383,8 @@ impl Unit {
             + self.notes.len()
             + self.suppress.len()
             + self.events.len()
+            + self.rejects.len()
+            + self.taken.len()
             + usize::from(self.once.is_some())
     }
 
@@ -378,7 +394,9 @@ impl Unit {
             .queue
             .iter()
             .map(|message| (message.text, message.recipients.len() as u64));
-        let mailed = self.mails.iter().map(|mail| (mail.text, 1));
+        let refused = self.rejects.iter().map(|reject| &reject.mail);
+        let mailed = self.mails.iter().chain(refused);
+        let mailed = mailed.map(|mail| (mail.text, 1));
         let told = self.hooks.iter().filter_map(|hook| match &hook.kind {
             NewHookKind::Incoming(index) => {
                 let mail = self.mails.get(*index as usize);

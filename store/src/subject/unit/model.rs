@@ -67,13 +67,26 @@ impl ModelState {
         if let Some(message) = &unit.queue {
             self.queue.check_from_ids(message)?;
         }
+        unit.rejects
+            .retain(|reject| !self.rejects.has(&reject.mail.account, reject.key));
         let new = self.bring(text, &unit)?;
         let mut accepted = Accepted::default();
         if let Some(message) = unit.queue.take() {
             accepted.queue = self.add_message(message, new);
         }
         let once = unit.once.take();
+        let (rejects, taken) = (
+            std::mem::take(&mut unit.rejects),
+            std::mem::take(&mut unit.taken),
+        );
         accepted.mails = self.add_rest(unit, new);
+        for taken in &taken {
+            self.drop_taken(taken);
+        }
+        for reject in rejects {
+            let text = reject.mail.text.resolve(new);
+            accepted.rejects.extend(self.keep(reject, text));
+        }
         self.drop_unused(new);
         self.once.remember(once, &accepted.queue);
         Ok(accepted)
@@ -128,7 +141,8 @@ impl ModelState {
         if let Some(message) = &unit.queue {
             self.check_text(message.text)?;
         }
-        for mail in &unit.mails {
+        let refused = unit.rejects.iter().map(|reject| &reject.mail);
+        for mail in unit.mails.iter().chain(refused) {
             self.check_text(mail.text)?;
         }
         match text {

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Attempt, Destination, MailId, Moment, NewEvent, NewHook, NewHookKind, NewMail, NewMessage,
-    NewSuppression, Note, Once, QueueId, Queued, StoreError, TextFile, TextId, Time,
+    NewReject, NewSuppression, Note, Once, QueueId, Queued, StoreError, TakenMail, TextFile,
+    TextId, Time,
 };
 
 /// A message text to be stored.
@@ -48,6 +49,10 @@ pub struct Accept {
     /// For a unit that is done once. If it was done before, nothing happens, and the error is
     /// [`StoreError::DoneBefore`].
     pub once: Option<Once>,
+    /// Mail that accounts refuse, to be kept apart.
+    pub rejects: Vec<NewReject>,
+    /// Names of the mail. Refused mail of these names goes.
+    pub taken: Vec<TakenMail>,
 }
 
 /// The numbers of the new records.
@@ -57,6 +62,8 @@ pub struct Accepted {
     pub queue: Vec<QueueId>,
     /// One for each mail, in their order.
     pub mails: Vec<MailId>,
+    /// The refused mails that are kept. An account keeps none that it has already.
+    pub rejects: Vec<MailId>,
 }
 
 /// Which due messages are wanted.
@@ -159,7 +166,9 @@ impl Accept {
             return Err(StoreError::Invalid("a message without recipients"));
         }
         let queued = self.queue.iter().map(|message| message.text);
-        check(self.text.as_ref(), queued, &self.mails, &self.hooks)
+        let refused = self.rejects.iter().map(|reject| reject.mail.text);
+        let others = queued.chain(refused);
+        check(self.text.as_ref(), others, &self.mails, &self.hooks)
     }
 }
 
@@ -177,11 +186,11 @@ impl Settle {
 
 fn check(
     text: Option<&NewText>,
-    queued: impl Iterator<Item = TextSource>,
+    others: impl Iterator<Item = TextSource>,
     mails: &[NewMail],
     hooks: &[NewHook],
 ) -> Result<(), StoreError> {
-    let mut sources = queued.chain(mails.iter().map(|mail| mail.text));
+    let mut sources = others.chain(mails.iter().map(|mail| mail.text));
     if text.is_none() && sources.any(|source| source == TextSource::New) {
         return Err(StoreError::Invalid(
             "a record refers to a new text, but there is none",

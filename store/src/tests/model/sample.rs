@@ -213,6 +213,8 @@ async fn facts(store: &Store) -> Vec<String> {
             it.id, it.mailbox, it.flags, it.text
         ));
     }
+    let usage = store.mail_usage("ann").await.unwrap();
+    facts.push(format!("usage {} {}", usage.mails, usage.bytes));
     for account in ["ann", "bob"] {
         let page = store
             .list_suppressions(Some(account), at(100), None, 99)

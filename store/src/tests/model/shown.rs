@@ -10,9 +10,9 @@ use super::steps::{DOMAINS, ONCE};
 use crate::tests::samples::{at, common};
 use crate::{
     Answered, ApiKey, AuditEntry, AuditFilter, Counted, Counts, Credential, Event, EventFilter,
-    HoldRule, Hook, HookFilter, LoggedEvent, Mail, Order, Page, QueueFilter, QueueId, Queued,
-    Reference, Retired, RetiredFilter, RetiredHook, RetiredHookFilter, Sent, Store, StoreError,
-    Suppression, Time,
+    HoldRule, Hook, HookFilter, LoggedEvent, Mail, MailUsage, Order, Page, QueueFilter, QueueId,
+    Queued, Reference, Retired, RetiredFilter, RetiredHook, RetiredHookFilter, Sent, Store,
+    StoreError, Suppression, Time,
 };
 
 /// All that a store shows.
@@ -24,6 +24,8 @@ pub(super) struct Shown {
     retired_hooks: Vec<RetiredHook>,
     mails: Vec<Mail>,
     archived: Vec<Mail>,
+    /// How much mail each account has, and how much refused mail.
+    usage: Vec<[MailUsage; 2]>,
     last_text: u64,
     api_keys: Vec<ApiKey>,
     events: Vec<Vec<LoggedEvent>>,
@@ -190,7 +192,10 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
     let mut credentials = Vec::new();
     let mut counted = Vec::new();
     let mut sent = Vec::new();
+    let mut usage = Vec::new();
     for account in ["ann", "bob"] {
+        let kept = store.kept_rejects(account).await?;
+        usage.push([store.mail_usage(account).await?, kept]);
         credentials.push(store.credential(account).await?);
         counted.push(store.counted_events(account, 0..=9).await?);
         sent.push(store.sent(account, Time(0)).await?);
@@ -241,6 +246,7 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
         retired,
         hooks,
         archived: archived?.items,
+        usage,
         last_text: store.last_text(),
         api_keys: store.api_keys().await?,
         events: logged_events(store).await?,

@@ -9,9 +9,9 @@ use crate::disk::sim::Calls;
 use crate::tests::samples::*;
 use crate::{
     Accept, AppHash, AppPassword, Change, CredentialChange, Event, HoldFilter, INLINE_TEXT_MAX,
-    NewAuditEntry, NewEvent, NewHookKind, NewMessage, NewSuppression, NewText, NextAttempt, Note,
-    Once, Otp, OtpAlgorithm, Outcome, QueueId, Queued, Settle, Store, StoreError, TextSource, Time,
-    Top,
+    NewAuditEntry, NewEvent, NewHookKind, NewMessage, NewReject, NewSuppression, NewText,
+    NextAttempt, Note, Once, Otp, OtpAlgorithm, Outcome, QueueId, Queued, RejectKey, RejectLimit,
+    Settle, Store, StoreError, TakenMail, TextSource, Time, Top,
 };
 
 pub(super) const DOMAINS: [&str; 4] = ["a.example", "b.example", "c.example", "[192.0.2.1]"];
@@ -147,6 +147,10 @@ pub(super) struct Extras {
     note: Option<u64>,
     suppress: Option<u8>,
     once: Option<u8>,
+    /// Refused mail with this key.
+    reject: Option<u8>,
+    /// The key of a mail that is taken.
+    taken: Option<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -190,6 +194,8 @@ pub(super) fn extras() -> impl Strategy<Value = Extras> {
     let suppress = prop::option::weighted(0.1, 0..6_u8);
     let note = prop::option::weighted(0.2, 1..20_u64);
     let once = prop::option::weighted(0.2, 0..2_u8);
+    let reject = prop::option::weighted(0.3, 0..5_u8);
+    let taken = prop::option::weighted(0.1, 0..5_u8);
     (
         any::<bool>(),
         id,
@@ -197,15 +203,19 @@ pub(super) fn extras() -> impl Strategy<Value = Extras> {
         note,
         suppress,
         once,
+        reject,
+        taken,
     )
         .prop_map(
-            |(account, from_id, transport, note, suppress, once)| Extras {
+            |(account, from_id, transport, note, suppress, once, reject, taken)| Extras {
                 account,
                 from_id,
                 transport,
                 note,
                 suppress,
                 once,
+                reject,
+                taken,
             },
         )
 }
@@ -418,6 +428,27 @@ pub(super) fn add_extras(accept: &mut Accept, extras: &Extras, now: Time) {
         .collect();
     accept.events = extras.note.map(|id| logged(id, now)).into_iter().collect();
     accept.once = extras.once.map(|key| done_once(key, now));
+    let with_text = extras.reject.filter(|_| accept.text.is_some());
+    accept.rejects = with_text.map(|key| reject(key, now)).into_iter().collect();
+    let taken = extras.taken.map(|key| TakenMail {
+        account: "ann".into(),
+        key: RejectKey(key.into()),
+    });
+    accept.taken = taken.into_iter().collect();
+}
+
+/// A refused mail of ann's, who keeps two with a limit. The last key has no end.
+pub(super) fn reject(key: u8, now: Time) -> NewReject {
+    let is_bound = key < 4;
+    NewReject {
+        mail: mail("Rejects", TextSource::New),
+        key: RejectKey(key.into()),
+        until: is_bound.then(|| now.after(Duration::from_secs(100))),
+        limit: is_bound.then_some(RejectLimit {
+            mails: 2,
+            bytes: 1000,
+        }),
+    }
 }
 
 pub(super) fn audited(subject: u8, now: Time) -> NewAuditEntry {

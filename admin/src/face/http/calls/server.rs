@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use postrider_config::Dynamic;
-use postrider_store::Order;
 use serde_json::{Map, Value, json};
 
 use super::super::{
@@ -74,7 +73,7 @@ pub(in super::super) async fn audit(asked: Asked) -> Result<Answer, Problem> {
         before: query.time("before")?,
         limit: None,
     };
-    let paging = Paging::new(query, OBJECTS_MAX)?;
+    let paging = Paging::newest_first(query, OBJECTS_MAX)?;
     let mut found = collect(&asked.context, list, NAMES_MAX, &|_: &AuditItem| true).await?;
     // The operation gives the newest first.
     found.items.reverse();
@@ -88,10 +87,7 @@ pub(in super::super) async fn audit(asked: Asked) -> Result<Answer, Problem> {
 
 pub(in super::super) async fn logs(asked: Asked) -> Result<Answer, Problem> {
     let query = &asked.query;
-    let mut paging = Paging::new(query, OBJECTS_MAX)?;
-    if query.text("sort").is_none() {
-        paging.order = Order::Descending;
-    }
+    let paging = Paging::newest_first(query, OBJECTS_MAX)?;
     let list = logs::List {
         filter: query.text("filter").map(str::to_owned),
     };

@@ -103,16 +103,22 @@ pub(super) fn waiting(dkim: &Dkim) -> Vec<Domain> {
 
 #[cfg(test)]
 mod tests {
-    use postrider_config::{Dynamic, Static};
+    use postrider_config::{Dynamic, Static, replace_private};
 
     use super::*;
 
     /// A domain with these selectors. Those in capitals sign, those with a minus are RSA keys.
     fn dkim(names: &str) -> Dkim {
-        let keys = concat!(
+        let keys = tempfile::tempdir().unwrap();
+        let samples = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../testdata/config/dynamic/keys"
         );
+        for kind in ["ed25519.pem", "rsa2048.pem"] {
+            let text = std::fs::read(format!("{samples}/{kind}")).unwrap();
+            replace_private(&keys.path().join(kind), &text).unwrap();
+        }
+        let keys = keys.path().display();
         let statics = "hostname = \"a.test\"\n[postmaster]\naccount = \"a\"\n\
             [listeners.l]\nips = [\"127.0.0.1\"]\n";
         let statics = Static::parse(statics, "postrider.conf").unwrap();

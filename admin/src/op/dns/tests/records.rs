@@ -135,15 +135,17 @@ fn addresses_are_those_of_the_listeners_for_mail() {
 #[test]
 fn a_key_file_that_is_no_key_is_told() {
     let files = Files::new("", |statics, _| {
-        *statics = statics.replace("\"ed25519.pem\"]", "\"ca.pem\", \"missing.pem\"]");
+        *statics = statics.replace("\"ed25519.pem\"]", "\"no.pem\", \"missing.pem\"]");
     });
+    postrider_config::replace_private(&files.statics.path.with_file_name("no.pem"), b"no key")
+        .unwrap();
     let (facts, warnings) = HostFacts::gather(&files.statics, &[]);
     assert_eq!(facts.tls_keys.len(), 1);
     let [no_key, missing] = warnings.as_slice() else {
         panic!("{warnings:?}");
     };
-    assert!(no_key.contains("ca.pem: is not a PEM file"), "{no_key}");
-    assert!(missing.contains("missing.pem: can't be read"), "{missing}");
+    assert!(no_key.contains("no.pem: is not a PEM file"), "{no_key}");
+    assert!(missing.contains("missing.pem: cannot be read"), "{missing}");
     let issuer = "letsencrypt.org".parse().unwrap();
     let ca = Ca {
         issuer,

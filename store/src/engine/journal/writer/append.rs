@@ -155,11 +155,11 @@ impl Writer {
             let mut applied = Vec::with_capacity(ops.len());
             for Prepared { op, encoded, .. } in ops {
                 self.weight += encoded.len() + op.changes() * WEIGHT;
-                let settled = match &op {
+                let settled = match op.change() {
                     Op::Unit(unit::Op::Settle { id, .. }) => Some(*id),
                     _ => None,
                 };
-                let of_hook = matches!(&op, Op::Hooks(hooks::Op::Settle(_)));
+                let of_hook = matches!(op.change(), Op::Hooks(hooks::Op::Settle(_)));
                 let result = shared.sound(op.apply(&mut state, places.next().flatten()))?;
                 settled_hooks += u64::from(of_hook && matches!(result, Applied::Flag(true)));
                 // A late settlement does not end the claim of another.

@@ -35,15 +35,11 @@ pub(in crate::face::http) async fn remove(asked: Asked) -> Result<Answer, Proble
             let ids = asked.key_ids(&[&item]).await?;
             for id in ids {
                 keys::Remove { id }.answer(context).await?;
-                let name = item.kind.known_as(&id.to_string());
-                context.store.forget_principal(name).await?;
             }
             return Ok(Answer::null());
         }
     };
     done.map_err(in_use)?;
-    let name = item.kind.known_as(&name);
-    context.store.forget_principal(name).await?;
     Ok(Answer::null())
 }
 

@@ -1,0 +1,324 @@
+//! What becomes of a message at the end of its text.
+//!
+//! Each target has a verdict of its own: each account behind each recipient. [`STEPS`] has the
+//! questions in their order, as far as they are about one target. If one target takes the message,
+//! the client gets 250, and the targets that refuse it get it apart from their other mail. If all
+//! refuse, the client gets a refusal.
+
+use std::borrow::Cow;
+
+use postrider_config::{Account, Destination, Ruleset};
+use postrider_smtp::server::Transaction;
+
+pub use super::list::Skip;
+use super::{
+    Policy, Refusal, Suspicion, Verdict, dmarc, list, refuse_destination, refuse_full, ruleset,
+};
+use crate::facts::{Facts, RecipientFacts, Target};
+
+/// The decision about a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndDecision {
+    /// One for each target of each recipient, in their order.
+    pub deliveries: Vec<Delivery>,
+    /// The reply, if no target takes the message. None: at least one does.
+    pub refusal: Option<Refusal>,
+}
+
+/// What becomes of a message for one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The place of the recipient in [`Facts::recipients`].
+    pub recipient: usize,
+    /// The place of the target in [`RecipientFacts::targets`].
+    pub target: usize,
+    /// What becomes of the message.
+    pub outcome: Outcome,
+    /// Why the outcome differs from the DMARC policy of the author's domain. None if it does not.
+    pub differs: Option<Cow<'static, str>>,
+}
+
+/// What becomes of a message for a target. A new kind of outcome, such as a way to another server,
+/// is a variant here, and the code that carries outcomes out handles it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The message goes to a mailbox.
+    Mailbox {
+        /// The name of the mailbox.
+        mailbox: String,
+        /// Why it goes to the junk mailbox. None if it does not.
+        junk: Option<Suspicion>,
+    },
+    /// The target refuses the message, which stays apart from the account's other mail.
+    Rejects {
+        /// The name of the mailbox.
+        mailbox: String,
+        /// Why the target refuses the message.
+        refusal: Refusal,
+    },
+    /// The target refuses the message, and keeps nothing.
+    Refused(Refusal),
+    /// A member of a list gets no copy through the list.
+    Skipped(Skip),
+}
+
+/// One target of a message, with all that its verdict follows from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Case<'a> {
+    pub(super) transaction: &'a Transaction,
+    pub(super) facts: &'a Facts,
+    pub(super) policy: &'a Policy<'a>,
+    pub(super) recipient: &'a RecipientFacts,
+    pub(super) target: &'a Target,
+    /// The account of the target.
+    pub(super) account: &'a Account,
+    /// The destination of the target. None if none is configured for it.
+    pub(super) destination: Option<&'a Destination>,
+    /// The ruleset of the destination that the message fulfills.
+    pub(super) ruleset: Option<&'a Ruleset>,
+}
+
+impl Case<'_> {
+    /// No opinion about the message refuses it: at worst it goes to the junk mailbox.
+    pub(super) const fn takes_all(&self) -> bool {
+        self.target.takes_all || self.recipient.answers_our_mail
+    }
+}
+
+/// The answer of one step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Judged {
+    /// Accept: the step has nothing to say.
+    pub(super) verdict: Verdict,
+    /// Why the verdict differs from the DMARC policy.
+    pub(super) differs: Option<Cow<'static, str>>,
+}
+
+impl Judged {
+    pub(super) const fn plain(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            differs: None,
+        }
+    }
+
+    pub(super) const fn differing(verdict: Verdict, why: &'static str) -> Self {
+        Self {
+            verdict,
+            differs: Some(Cow::Borrowed(why)),
+        }
+    }
+
+    fn refusing(refusal: Option<Refusal>) -> Self {
+        Self::plain(refusal.map_or(Verdict::Accept, Verdict::Refuse))
+    }
+}
+
+/// The steps of a verdict. The first refusal wins. The first suspicion counts if no step refuses.
+const STEPS: [fn(&Case<'_>) -> Judged; 6] = [
+    |case| Judged::refusing(refuse_loop(case)),
+    dmarc::judge,
+    |case| Judged::refusing(refuse_unproved(case)),
+    |case| Judged::refusing(list::refuse_author(case)),
+    |case| Judged::refusing(refuse_destination(case.destination)),
+    |case| {
+        Judged::refusing(refuse_full(
+            case.target,
+            case.takes_all(),
+            case.facts,
+            case.policy,
+        ))
+    },
+];
+
+/// Refuses a message that this server delivered to the same address before (RFC 5321 §6.3).
+fn refuse_loop(case: &Case<'_>) -> Option<Refusal> {
+    let before = case.facts.header.as_ref()?.delivered_to();
+    let own = [Some(&case.recipient.address), case.target.member.as_ref()];
+    let mut own = own.into_iter().flatten();
+    let config = case.policy.config;
+    own.find(|own| before.iter().any(|before| config.is_same(before, own)))
+        .map(|own| Refusal::DeliveredBefore(own.clone()))
+}
+
+/// Refuses an author behind whom neither SPF nor DKIM stands, where the destination asks for that.
+fn refuse_unproved(case: &Case<'_>) -> Option<Refusal> {
+    let text = case.destination?.message_auth_required_smtp_error.as_str();
+    let results = case.facts.authentication.as_ref();
+    let is_proved = results.is_some_and(|results| results.validated_from().is_some());
+    if text.is_empty() || is_proved || case.policy.simulate {
+        return None;
+    }
+    let text = text.to_owned();
+    Some(match list::has_no_answer(case.facts) {
+        true => Refusal::AuthorNoAnswer(text),
+        false => Refusal::AuthorNotProved(text),
+    })
+}
+
+/// Decides what becomes of a message whose results are all known.
+#[must_use]
+pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>) -> EndDecision {
+    let decide = |members: Members| -> Vec<Delivery> {
+        let recipients = facts.recipients.iter().enumerate();
+        let targets = recipients.flat_map(|(at, recipient)| {
+            let targets = recipient.targets().iter().enumerate();
+            targets.map(move |(target_at, target)| (at, recipient, target_at, target))
+        });
+        let decided = targets.map(|(at, recipient, target_at, target)| {
+            let account = policy.config.accounts.get(&target.account);
+            let (outcome, differs) = match account {
+                Some(account) => {
+                    let key = target.destination.as_ref();
+                    let destination = key.and_then(|key| account.destinations.get(key));
+                    let rulesets = destination.map_or(&[][..], |it| &it.rulesets);
+                    let mail_from = transaction.mail.reverse_path.address();
+                    let case = Case {
+                        transaction,
+                        facts,
+                        policy,
+                        recipient,
+                        target,
+                        account,
+                        destination,
+                        ruleset: ruleset::matching(rulesets, mail_from, facts),
+                    };
+                    decide_target(&case, members)
+                }
+                // It was removed since RCPT.
+                None => (Outcome::Refused(Refusal::MailboxGone), None),
+            };
+            Delivery {
+                recipient: at,
+                target: target_at,
+                outcome,
+                differs,
+            }
+        });
+        decided.collect()
+    };
+    let mut deliveries = decide(Members::SomeAreSkipped);
+    let is_skipped = |delivery: &Delivery| matches!(delivery.outcome, Outcome::Skipped(_));
+    // Somebody has to get it.
+    if !deliveries.is_empty() && deliveries.iter().all(is_skipped) {
+        deliveries = decide(Members::All);
+    }
+    let refusal = common_refusal(&deliveries);
+    if refusal.is_none() {
+        for delivery in &mut deliveries {
+            keep_refused(delivery, facts, policy);
+        }
+    }
+    EndDecision {
+        deliveries,
+        refusal,
+    }
+}
+
+/// Which members of lists get a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Members {
+    All,
+    /// Some are left out, as [`Skip`] says.
+    SomeAreSkipped,
+}
+
+/// The client gets 250, since another target takes the message. So nobody tells the sender that
+/// this one refuses it, and it must not get lost.
+fn keep_refused(delivery: &mut Delivery, facts: &Facts, policy: &Policy<'_>) {
+    let Outcome::Refused(refusal) = &delivery.outcome else {
+        return;
+    };
+    let recipient = facts.recipients.get(delivery.recipient);
+    let target = recipient.and_then(|recipient| recipient.targets().get(delivery.target));
+    // Without an account there is no place to keep it.
+    let Some(account) = target.and_then(|target| policy.config.accounts.get(&target.account))
+    else {
+        return;
+    };
+    delivery.outcome = match account.rejects_mailbox.as_str() {
+        "" => Outcome::Mailbox {
+            mailbox: account.junk_mailbox.clone(),
+            junk: Some(Suspicion::Refused),
+        },
+        mailbox => Outcome::Rejects {
+            mailbox: mailbox.to_owned(),
+            refusal: refusal.clone(),
+        },
+    };
+}
+
+fn decide_target(case: &Case<'_>, members: Members) -> (Outcome, Option<Cow<'static, str>>) {
+    let skip = Skip::of(case).filter(|_| members == Members::SomeAreSkipped);
+    if let Some(skip) = skip {
+        return (Outcome::Skipped(skip), None);
+    }
+    let (mut junk, mut differs) = (None, None);
+    for step in STEPS {
+        let judged = step(case);
+        match judged.verdict {
+            Verdict::Accept => {}
+            Verdict::Junk(suspicion) => junk = junk.or(Some(suspicion)),
+            Verdict::Refuse(refusal) if refusal.is_opinion() && case.takes_all() => {
+                junk = junk.or(Some(Suspicion::TakesAll));
+            }
+            Verdict::Refuse(refusal) => return refused(case, refusal),
+        }
+        differs = differs.or(judged.differs);
+    }
+    let by_ruleset = case.ruleset.map(|ruleset| &ruleset.mailbox);
+    let by_ruleset = by_ruleset.filter(|mailbox| !mailbox.is_empty());
+    let mailbox = match junk {
+        Some(_) => &case.account.junk_mailbox,
+        None => by_ruleset.unwrap_or(&case.target.mailbox),
+    };
+    let mailbox = mailbox.clone();
+    (Outcome::Mailbox { mailbox, junk }, differs)
+}
+
+/// What becomes of a message that a step refuses. An opinion may be wrong: so a ruleset may have a
+/// mailbox for such mail, and the account keeps it apart.
+fn refused(case: &Case<'_>, refusal: Refusal) -> (Outcome, Option<Cow<'static, str>>) {
+    if !refusal.is_opinion() {
+        return (Outcome::Refused(refusal), None);
+    }
+    let by_ruleset = case
+        .ruleset
+        .map(|ruleset| &ruleset.accept_rejects_to_mailbox);
+    if let Some(mailbox) = by_ruleset.filter(|mailbox| !mailbox.is_empty()) {
+        let full = refuse_full(case.target, case.takes_all(), case.facts, case.policy);
+        if let Some(full) = full {
+            return (Outcome::Refused(full), None);
+        }
+        let outcome = Outcome::Mailbox {
+            mailbox: mailbox.clone(),
+            junk: Some(Suspicion::RulesetTakesRejects),
+        };
+        return (outcome, Some(Cow::Borrowed("none: a ruleset takes it")));
+    }
+    match case.account.rejects_mailbox.as_str() {
+        "" => (Outcome::Refused(refusal), None),
+        mailbox => {
+            let mailbox = mailbox.to_owned();
+            (Outcome::Rejects { mailbox, refusal }, None)
+        }
+    }
+}
+
+/// The refusal of all targets: the first one with a 4xx, so that the client tries again, else the
+/// first one. None if a target takes the message.
+fn common_refusal(deliveries: &[Delivery]) -> Option<Refusal> {
+    let mut refusals = Vec::new();
+    for delivery in deliveries {
+        match &delivery.outcome {
+            Outcome::Mailbox { .. } => return None,
+            Outcome::Refused(refusal) => refusals.push(refusal),
+            Outcome::Rejects { refusal, .. } => refusals.push(refusal),
+            Outcome::Skipped(_) => {}
+        }
+    }
+    let is_transient = |refusal: &&&Refusal| refusal.reply().code().is_transient();
+    let first = refusals.first();
+    let chosen = refusals.iter().find(is_transient).or(first);
+    Some(chosen.map_or(Refusal::MailboxGone, |refusal| (*refusal).clone()))
+}

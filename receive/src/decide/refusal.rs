@@ -1,0 +1,234 @@
+//! Refusals, and the reply of each.
+
+use std::{borrow::Cow, time::Duration};
+
+use postrider_queue::simulate;
+use postrider_smtp::{Address, Domain, EnhancedCode, Host, Reply, ReplyCode};
+
+use crate::{facts::AuthorFault, login::wait_in_words, reply::reply};
+
+/// The reason of a refusal, with the facts that its reply needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// AUTH at the MX.
+    LoginElsewhere,
+    /// Too many wrong passwords. The next one is checked after this time.
+    TooManyLogins(Duration),
+    /// Wrong user or wrong password.
+    BadCredentials,
+    /// The main password of an account that has one-time codes.
+    PasswordTooWeak,
+    /// The account is disabled, with the text that the administrator set.
+    LoginDisabled(String),
+    /// The login may not act as another user.
+    MayNotActAs,
+    /// A command of a transaction before the login.
+    LoginRequired,
+    /// The reverse-path or the author is not an address of the account. The text says how an
+    /// administrator can allow it.
+    SenderNotAllowed(String),
+    /// The From field does not name one author in one way.
+    AuthorUnclear(AuthorFault),
+    /// The name beside the author's address is an address that the account may not send from.
+    NameOfAnother(Address),
+    /// The domain of the reverse-path or of the author sends no mail for now.
+    SenderDomainDisabled(Host),
+    /// `RCPT TO:<postmaster>` without a domain at submission.
+    PostmasterWithoutDomain,
+    /// The domain is not ours.
+    NotLocal(Host),
+    /// No such local-part in our domain.
+    UnknownRecipient(Address),
+    /// The domain takes no mail for now.
+    DisabledDomain(Host),
+    /// The destination refuses mail with its own reply.
+    DestinationRefuses {
+        /// The SMTP reply code.
+        code: u16,
+        /// The text; empty: a default text.
+        text: String,
+    },
+    /// The list takes mail of its members only.
+    MembersOnly(Address),
+    /// Whether a member of the list wrote the message has no answer of DNS for now.
+    MemberNoAnswer(Address),
+    /// No member of the list takes mail.
+    NoMember(Address),
+    /// The message came through too many servers.
+    MailLoop,
+    /// The message does not have exactly one From field of one domain.
+    FromUnclear,
+    /// The message failed the DMARC check, and the owner of the author's domain wants it refused.
+    DmarcFail {
+        /// The domain with the policy.
+        domain: String,
+        /// What failed.
+        reason: String,
+    },
+    /// The DMARC check of this author's domain has no answer of DNS for now.
+    DmarcNoAnswer(Domain),
+    /// The message was delivered to this address before, and came back.
+    DeliveredBefore(Address),
+    /// The destination takes mail of proved authors only, with the text that the administrator set.
+    AuthorNotProved(String),
+    /// The same, and whether the author is proved has no answer of DNS for now.
+    AuthorNoAnswer(String),
+    /// The account has as much mail as its quota allows.
+    MailboxFull,
+    /// All mailboxes of the recipients were removed since RCPT.
+    MailboxGone,
+    /// An address asked localserve for this failure.
+    Simulated(simulate::SimulatedFailure),
+}
+
+impl Refusal {
+    /// The refusal is an opinion about the message, and it may be wrong. So the account keeps the
+    /// message apart, also if nobody takes it.
+    #[must_use]
+    pub const fn is_opinion(&self) -> bool {
+        matches!(
+            self,
+            Self::FromUnclear
+                | Self::DmarcFail { .. }
+                | Self::DmarcNoAnswer(_)
+                | Self::AuthorNotProved(_)
+                | Self::AuthorNoAnswer(_)
+        )
+    }
+
+    /// The reply of this refusal.
+    #[must_use]
+    pub fn reply(&self) -> Reply {
+        match self {
+            Self::DestinationRefuses { code, text } => destination_reply(*code, text),
+            Self::Simulated(failure) => failure.reply(),
+            other => {
+                let (code, enhanced) = other.codes();
+                Reply::new(code, Some(enhanced), other.text())
+            }
+        }
+    }
+
+    /// The codes of the reply. A destination's own reply and a simulated one have codes of their
+    /// own.
+    const fn codes(&self) -> (ReplyCode, EnhancedCode) {
+        use {EnhancedCode as Enhanced, ReplyCode as Code};
+        match self {
+            Self::LoginElsewhere => (Code::NOT_IMPLEMENTED, Enhanced::INVALID_COMMAND),
+            Self::TooManyLogins(_) => (Code::TEMPORARY_FAILURE, Enhanced::SECURITY_TRANSIENT),
+            Self::BadCredentials | Self::MayNotActAs => {
+                (Code::AUTHENTICATION_FAILED, Enhanced::BAD_CREDENTIALS)
+            }
+            Self::PasswordTooWeak => (
+                Code::AUTHENTICATION_TOO_WEAK,
+                Enhanced::AUTHENTICATION_TOO_WEAK,
+            ),
+            Self::LoginDisabled(_) => (Code::ACCOUNT_DISABLED, Enhanced::ACCOUNT_DISABLED),
+            Self::LoginRequired => (Code::AUTHENTICATION_REQUIRED, Enhanced::SECURITY),
+            Self::SenderNotAllowed(_)
+            | Self::NameOfAnother(_)
+            | Self::NotLocal(_)
+            | Self::AuthorNotProved(_)
+            | Self::DmarcFail { .. } => (Code::MAILBOX_UNAVAILABLE, Enhanced::NOT_AUTHORIZED),
+            Self::DmarcNoAnswer(_) | Self::MemberNoAnswer(_) | Self::AuthorNoAnswer(_) => {
+                (Code::LOCAL_ERROR, Enhanced::NOT_AUTHORIZED)
+            }
+            Self::FromUnclear => (Code::TRANSACTION_FAILED, Enhanced::CONTENT),
+            Self::AuthorUnclear(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::CONTENT),
+            Self::PostmasterWithoutDomain => {
+                (Code::MAILBOX_UNAVAILABLE, Enhanced::BAD_RECIPIENT_SYNTAX)
+            }
+            Self::UnknownRecipient(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::UNKNOWN_MAILBOX),
+            Self::MembersOnly(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::LIST_PROHIBITED),
+            Self::NoMember(_) => (Code::MAILBOX_BUSY, Enhanced::LIST_PROBLEM),
+            // RFC 5321 §6.3.
+            Self::MailboxFull => (Code::INSUFFICIENT_STORAGE, Enhanced::MAILBOX_FULL),
+            Self::MailLoop | Self::DeliveredBefore(_) => (Code::TRANSACTION_FAILED, Enhanced::LOOP),
+            Self::SenderDomainDisabled(_)
+            | Self::DisabledDomain(_)
+            | Self::MailboxGone
+            | Self::DestinationRefuses { .. }
+            | Self::Simulated(_) => (Code::LOCAL_ERROR, Enhanced::SYSTEM_TRANSIENT),
+        }
+    }
+
+    /// The text of the reply.
+    fn text(&self) -> Cow<'static, str> {
+        let fixed = match self {
+            Self::TooManyLogins(wait) => {
+                let wait = wait_in_words(*wait);
+                return format!("too many failed logins from your network, try again in {wait}")
+                    .into();
+            }
+            Self::LoginDisabled(text)
+            | Self::SenderNotAllowed(text)
+            | Self::AuthorNotProved(text)
+            | Self::AuthorNoAnswer(text)
+            | Self::DestinationRefuses { text, .. } => return text.clone().into(),
+            Self::AuthorUnclear(fault) => return fault.to_string().into(),
+            Self::NameOfAnother(address) => {
+                return format!(
+                    "the name in the From field has the address {address}, and your account may \
+                     not send from it"
+                )
+                .into();
+            }
+            Self::SenderDomainDisabled(host) => {
+                return format!("{host} sends no mail for now, try again later").into();
+            }
+            Self::NotLocal(host) => return format!("mail for {host} is not taken here").into(),
+            Self::UnknownRecipient(address) => return format!("there is no {address} here").into(),
+            Self::DisabledDomain(host) => {
+                return format!("{host} takes no mail for now, try again later").into();
+            }
+            Self::DeliveredBefore(address) => {
+                return format!("the message is in a mail loop: {address} had it before").into();
+            }
+            Self::MembersOnly(address) => {
+                return format!("only its members may write to {address}").into();
+            }
+            Self::MemberNoAnswer(address) => {
+                return format!(
+                    "there is no answer just now about whether a member of {address} wrote this, \
+                     try again later"
+                )
+                .into();
+            }
+            Self::NoMember(address) => {
+                return format!("no member of {address} takes mail now").into();
+            }
+            Self::DmarcFail { domain, reason } => {
+                return format!("rejected per DMARC policy of {domain}: {reason}").into();
+            }
+            Self::DmarcNoAnswer(domain) => {
+                return format!(
+                    "there is no answer about the DMARC policy of {domain} just now, try again later"
+                )
+                .into();
+            }
+            Self::FromUnclear => "exactly one From is needed",
+            Self::LoginElsewhere => "logins are for submission, on another port",
+            Self::BadCredentials => "wrong user or password",
+            Self::PasswordTooWeak => {
+                "the account has one-time codes, so programs log in with an app password"
+            }
+            Self::MayNotActAs => "you may not act for that other user",
+            Self::LoginRequired => "log in first",
+            Self::PostmasterWithoutDomain => "name the postmaster's domain",
+            Self::MailLoop => "too many Received fields: the message is in a mail loop",
+            Self::MailboxFull => "the mailbox is full, try again later",
+            Self::MailboxGone => "the mailbox is gone for now, try again later",
+            Self::Simulated(_) => "as asked for",
+        };
+        fixed.into()
+    }
+}
+
+/// The reply that an administrator configured for a destination.
+fn destination_reply(code: u16, text: &str) -> Reply {
+    let text = match text {
+        "" => "this address takes no mail".to_owned(),
+        text => text.to_owned(),
+    };
+    reply(code, EnhancedCode::MAILBOX_DISABLED, text)
+}

@@ -1,0 +1,137 @@
+//! The meaning of a recipient address: the accounts that get its mail.
+
+use postrider_config::{Alias, Destination, DestinationAddress, Dynamic, Found, Match, Static};
+use postrider_smtp::{Address, ForwardPath, Host, LocalPart};
+
+use crate::{
+    decide::Policy,
+    facts::{RecipientFacts, Resolution, Target},
+};
+
+/// The mailbox of a destination without a configured mailbox.
+const INBOX: &str = "Inbox";
+
+/// The local-parts whose mail is never refused by an opinion about it (RFC 2142).
+const TAKE_ALL: [&str; 2] = ["postmaster", "abuse"];
+
+/// Looks up a recipient.
+#[must_use]
+pub fn resolve(policy: &Policy<'_>, path: &ForwardPath) -> RecipientFacts {
+    let address = address_of(policy.statics, path);
+    let config = policy.config;
+    let found = match path {
+        ForwardPath::Mailbox(_) => config.lookup(&address),
+        ForwardPath::Postmaster => config.postmaster(),
+    };
+    let resolution = match found {
+        Some(found) => resolve_found(config, &address, &found),
+        None if policy.simulate => any_account(config),
+        None if config.is_local(&address.host) => Resolution::UnknownLocalPart,
+        None => Resolution::NotLocal,
+    };
+    RecipientFacts::new(address, resolution)
+}
+
+/// The address of a recipient. The bare `<postmaster>` stands for postmaster at our host name (RFC
+/// 5321 §4.5.1).
+pub(crate) fn address_of(statics: &Static, path: &ForwardPath) -> Address {
+    match path {
+        ForwardPath::Mailbox(address) => address.clone(),
+        ForwardPath::Postmaster => Address {
+            local: LocalPart::postmaster(),
+            host: Host::Domain(statics.hostname.clone()),
+        },
+    }
+}
+
+fn resolve_found(config: &Dynamic, address: &Address, found: &Found<'_>) -> Resolution {
+    use postrider_config::Target as Owner;
+    if found.disabled() {
+        return Resolution::DisabledDomain;
+    }
+    let is_required = is_required(address);
+    match found.target {
+        Owner::Account {
+            name,
+            destination,
+            key,
+            by,
+            ..
+        } => {
+            let takes_all = is_required || matches!(by, Match::Postmaster | Match::Report);
+            Resolution::Account(target(name, destination, key, takes_all))
+        }
+        Owner::Alias { alias, .. } => Resolution::List(members(config, alias, is_required)),
+    }
+}
+
+/// Each domain has these addresses, and they take all mail.
+fn is_required(address: &Address) -> bool {
+    let local = address.local.as_str();
+    TAKE_ALL.iter().any(|name| local.eq_ignore_ascii_case(name))
+}
+
+fn target(
+    account: &str,
+    destination: &Destination,
+    key: Option<&DestinationAddress>,
+    takes_all: bool,
+) -> Target {
+    let mailbox = match destination.mailbox.as_str() {
+        "" => INBOX,
+        mailbox => mailbox,
+    };
+    Target {
+        account: account.to_owned(),
+        destination: key.cloned(),
+        mailbox: mailbox.to_owned(),
+        takes_all,
+        member: None,
+        used: None,
+    }
+}
+
+/// The accounts behind the members of a list. A member that is a list itself has none.
+fn members(config: &Dynamic, alias: &Alias, takes_all: bool) -> Vec<Target> {
+    let members = alias.addresses.iter().filter_map(|member| {
+        let postrider_config::Target::Account {
+            name,
+            destination,
+            key,
+            ..
+        } = config.lookup(member)?.target
+        else {
+            return None;
+        };
+        Some(Target {
+            member: Some(member.clone()),
+            ..target(name, destination, key, takes_all)
+        })
+    });
+    members.collect()
+}
+
+/// The inbox of the first account: localserve takes any recipient.
+fn any_account(config: &Dynamic) -> Resolution {
+    match config.accounts.keys().next() {
+        Some(account) => {
+            let destination = Destination::default();
+            Resolution::Account(target(account, &destination, None, false))
+        }
+        None => Resolution::NotLocal,
+    }
+}
+
+/// Whether a ruleset of a recipient looks at fields of the header section.
+pub(crate) fn asks_for_fields(config: &Dynamic, recipients: &[RecipientFacts]) -> bool {
+    let mut targets = recipients.iter().flat_map(RecipientFacts::targets);
+    targets.any(|target| {
+        let account = config.accounts.get(&target.account);
+        let destination = account.zip(target.destination.as_ref());
+        let destination = destination.and_then(|(account, key)| account.destinations.get(key));
+        let rulesets = destination.map_or(&[][..], |it| &it.rulesets);
+        rulesets
+            .iter()
+            .any(|ruleset| !ruleset.headers_regexp.is_empty())
+    })
+}
