@@ -66,13 +66,15 @@ pub(crate) fn read(reader: &Reader<'_>) -> Option<OauthConfig> {
             "has a character that no scope has: printable ASCII without \" and \\ is allowed";
         reader.wrong("scope", text);
     }
+    let audience = reader.opt("audience");
+    let username_claim = reader.opt("username_claim");
     Some(OauthConfig {
         introspection_url: url?,
         client_id,
         client_secret: client_secret.map(Arc::new),
         scope,
-        audience: reader.opt("audience"),
-        username_claim: reader.opt("username_claim"),
+        audience,
+        username_claim,
     })
 }
 

@@ -33,6 +33,14 @@ pub(crate) fn not_after(message: &Queued, next: Time, now: Time) -> Time {
     }
 }
 
+/// When a message fails that would fail at this time without a deadline.
+pub(crate) fn ends_at(message: &Queued, usual: Time) -> Time {
+    match message.common.urgency.deadline {
+        Some(deadline) if deadline.fails => usual.min(deadline.at),
+        _ => usual,
+    }
+}
+
 /// When the sender is told that the message is late. `usual` is the time for messages without a
 /// deadline. The deadline of a message that goes on after it takes the place of that time.
 pub(crate) fn told_at(message: &Queued, usual: Duration) -> Time {
@@ -134,6 +142,13 @@ mod tests {
             not_after(&message(Urgency::default()), at(450), at(10)),
             at(450)
         );
+    }
+
+    #[test]
+    fn a_message_ends_at_its_deadline_at_the_latest() {
+        assert_eq!(ends_at(&by(100, true), at(500)), at(100));
+        assert_eq!(ends_at(&by(100, true), at(50)), at(50));
+        assert_eq!(ends_at(&by(100, false), at(500)), at(500));
     }
 
     #[test]

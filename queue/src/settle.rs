@@ -154,7 +154,10 @@ impl Queue {
         let told = !message.delay_told && wants_delay_mail(message, account);
         Outlook {
             delay_told: told.then(|| deadline::told_at(message, settings.delay_dsn_after)),
-            fails: schedule::gives_up_at(message.next_attempt, message.attempts, settings),
+            fails: deadline::ends_at(
+                message,
+                schedule::gives_up_at(message.next_attempt, message.attempts, settings),
+            ),
         }
     }
 
