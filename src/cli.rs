@@ -13,6 +13,7 @@ mod listing;
 mod login;
 mod moment;
 mod queue;
+mod tlspubkey;
 mod webhook;
 
 use std::{net::IpAddr, path::PathBuf};
@@ -37,6 +38,7 @@ pub use moment::{Bound, Moment, Offset};
 pub use queue::{
     Filter, HoldRules, OnList, Queue, Retired, RetiredFilter, Selection, Suppress, TlsPolicy, Work,
 };
+pub use tlspubkey::TlsPubkey;
 pub use webhook::{HookFilter, HookSelection, RetiredHookFilter, RetiredHooks, Webhook};
 
 /// A whole mail server for applications and their administrators.
@@ -95,6 +97,10 @@ pub enum Command {
     /// Make, list and remove app passwords: passwords of an account for one program each.
     #[command(subcommand)]
     Apppassword(AppPassword),
+    /// Make, list and remove keys of client certificates, with which programs log in to submission
+    /// (AUTH EXTERNAL).
+    #[command(subcommand)]
+    Tlspubkey(TlsPubkey),
     /// Let the password of an account need one-time codes (TOTP), or not.
     #[command(subcommand)]
     Totp(Totp),

@@ -24,6 +24,7 @@ mod select;
 mod serve;
 mod stops;
 mod suppression;
+mod tlspubkey;
 mod verify;
 pub mod visible;
 mod webapi;
@@ -68,6 +69,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Queue(command) => queue::run(&Running::of(conf)?, command),
         Command::Apikey(command) => apikey::run(&Running::of(conf)?, command),
         Command::Apppassword(command) => apppassword::run(&Desk::of(conf)?, command),
+        Command::Tlspubkey(command) => tlspubkey::run(conf, command),
         Command::Totp(command) => apppassword::totp(&Desk::of(conf)?, command),
         Command::Dns(command) => dns::run(&Desk::of(conf)?, command),
         Command::Junk(command) => junk::run(&Running::of(conf)?, command),

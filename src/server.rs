@@ -21,7 +21,7 @@ use postrider_dns::{CachingResolver, HickoryResolver, Resolver};
 use postrider_queue::{DeliveryMode, Dialer, Queue, TcpDialer};
 use postrider_receive::{
     Guards, MxRules, SessionContext,
-    login::{LoginLimiter, LoginLimits, Logins, Rate},
+    login::{LoginLimiter, LoginLimits, Logins, Oauth, Rate},
     memory::TextMemory,
 };
 use postrider_store::{Clock, Store, SystemClock};
@@ -578,7 +578,7 @@ fn session_context(
         store: store.clone(),
         queue: Arc::new(queue),
         resolver,
-        logins: Arc::new(Logins::new(store)),
+        logins: Arc::new(Logins::with_oauth(store, Oauth::new(&statics)?)),
         limiter: Arc::new(LoginLimiter::new(login_limits(&statics))),
         memory: TextMemory::new(statics.limits.text_memory.0),
         guards: Arc::new(Guards::new(&statics, Arc::clone(&options.clock))),

@@ -7,7 +7,7 @@ use axum::Router;
 use postrider_admin::face::http::{self as management, Management};
 use postrider_config::{CertificateSource, HttpService, Listener, Static, TlsVersion};
 use postrider_receive::SessionContext;
-use postrider_smtp::server::SessionConfig;
+use postrider_smtp::server::{SaslConfig, SessionConfig};
 use postrider_webapi::{Endpoint, HostNames, Webapi};
 use rustls::{ServerConfig, server::ResolvesServerCert};
 
@@ -182,8 +182,11 @@ impl Services {
         }
         let sends_tickets = *self != Self::Smtp(Service::Smtp) || listener.smtp.tls_tickets;
         let min_tls13 = tls.min_version == TlsVersion::Tls13;
+        // Mail servers get no question that some of them can't answer, and browsers no dialog.
+        let submission = matches!(self, Self::Smtp(Service::Submission | Service::Submissions));
+        let client_auth = submission && tls.client_auth;
         let tickets = tickets.filter(|_| sends_tickets);
-        tls::server_config(resolver, min_tls13, &protocols, tickets).map(Some)
+        tls::server_config(resolver, min_tls13, client_auth, &protocols, tickets).map(Some)
     }
 
     /// Clients get submission at this port too, if they ask for that by ALPN.
@@ -470,11 +473,17 @@ impl HttpPort<'_> {
     }
 }
 
+/// The scope that OAuth tokens need. None: tokens are not taken.
+fn oauth_scope(statics: &Static) -> Option<String> {
+    statics.oauth.as_ref().map(|oauth| oauth.scope.clone())
+}
+
 /// Lets clients of localserve log in at its SMTP port. Their messages are submissions then, and may
 /// go to servers that lack BINARYMIME.
 pub const fn allow_logins(config: &mut SessionConfig) {
     config.auth = true;
     config.auth_requires_tls = false;
+    config.sasl.scram = true;
     config.dsn = true;
     config.binary_mime = false;
 }
@@ -497,6 +506,11 @@ pub fn session_config(statics: &Static, listener: &Listener, service: Service) -
         auth: submission,
         auth_required: submission,
         auth_requires_tls: service == Service::Submission && listener.submission.require_tls,
+        sasl: SaslConfig {
+            scram: submission,
+            oauth_scope: oauth_scope(statics).filter(|_| submission),
+        },
+        submission,
         require_tls_extension: submission || listener.smtp.require_tls_extension,
         dsn: true,
         // Mail to the MX goes into mailboxes. Submitted mail goes to servers that may lack

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
+use postrider_smtp::server::AnyClientCertificate;
 use rustls::{
     ServerConfig,
     client::verify_server_name,
@@ -159,14 +160,16 @@ pub fn tickets() -> anyhow::Result<Tickets> {
     aws_lc_rs::Ticketer::new().context("failed to make a key for TLS session tickets")
 }
 
-/// The TLS configuration that serves the certificates of `resolver`; `alpn` lists the protocols
-/// offered, best first. Without `tickets` no session is resumed.
+/// The TLS configuration that serves the certificates of `resolver`. With `client_auth`, clients
+/// are asked for a certificate, and may have none. `alpn` lists the protocols offered, best first.
+/// Without `tickets` no session is resumed.
 ///
 /// # Errors
 /// If no TLS version is left at or above the minimum.
 pub fn server_config(
     resolver: Arc<dyn ResolvesServerCert>,
     min_tls13: bool,
+    client_auth: bool,
     alpn: &[&[u8]],
     tickets: Option<&Tickets>,
 ) -> anyhow::Result<Arc<ServerConfig>> {
@@ -175,10 +178,14 @@ pub fn server_config(
     } else {
         rustls::ALL_VERSIONS
     };
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(versions)?
-        .with_no_client_auth()
-        .with_cert_resolver(resolver);
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions)?;
+    let builder = match client_auth {
+        true => builder.with_client_cert_verifier(AnyClientCertificate::new(provider)),
+        false => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(resolver);
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     // The state of a session is in its ticket, or nowhere: it takes no memory here.
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -29,6 +29,7 @@ pub mod queue;
 pub mod server;
 pub mod stops;
 pub mod suppression;
+pub mod tls_keys;
 pub mod webhook;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -121,6 +122,9 @@ macro_rules! operations {
             AppPasswordList($crate::op::credentials::ListAppPasswords) = "app_password.list",
             AppPasswordAdd($crate::op::credentials::AddAppPassword) = "app_password.add",
             AppPasswordRemove($crate::op::credentials::RemoveAppPassword) = "app_password.remove",
+            TlsKeyList($crate::op::tls_keys::List) = "tls_key.list",
+            TlsKeyAdd($crate::op::tls_keys::Add) = "tls_key.add",
+            TlsKeyRemove($crate::op::tls_keys::Remove) = "tls_key.remove",
             OtpEnable($crate::op::credentials::EnableOtp) = "otp.enable",
             OtpDisable($crate::op::credentials::DisableOtp) = "otp.disable",
             CredentialShow($crate::op::credentials::Show) = "credential.show",

@@ -18,6 +18,8 @@ mod published;
 mod refusals;
 #[path = "operations/rotate.rs"]
 mod rotate;
+#[path = "operations/tls_keys.rs"]
+mod tls_keys;
 
 use std::{path::Path, sync::Arc};
 

@@ -199,9 +199,9 @@ static LISTENER: &[Key] = &[
         "listeners.<name>.tls.client_auth",
         Bool,
         Value("true"),
-        "Ask clients for a certificate. It is never required.",
-    )
-    .later(),
+        "Ask the clients of submission for a certificate. It is never required. A client logs in with \
+            it if an account has its key (postrider tlspubkey).",
+    ),
     key(
         "listeners.<name>.tls.host_keys",
         List(&Path),

@@ -2,7 +2,7 @@
 //! transports.
 
 use crate::{
-    keys_hooks, keys_listeners, keys_transports,
+    keys_hooks, keys_listeners, keys_oauth, keys_transports,
     schema::{
         Default::{Absent, Required, Value},
         Key,
@@ -37,6 +37,7 @@ pub(crate) static SECTIONS: &[Section] = &[
         intro: "",
         keys: &[FLOW],
     },
+    keys_oauth::SECTION,
     keys_listeners::SECTION,
     keys_transports::SECTION,
     keys_hooks::HOOKS,

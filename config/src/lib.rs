@@ -11,7 +11,7 @@
 //! | modules | content |
 //! |---|---|
 //! | [`schema`], [`keys`], `keys_*`, `describe` | the keys and their description |
-//! | `statics`, `dynamics`, `hooks`, `words`, `values`, `quantity`, `duration`, `dkim_key` | the types |
+//! | `statics`, `dynamics`, `hooks`, `words`, `values`, `quantity`, `duration`, `dkim_key`, `oauth` | the types |
 //! | `reader`, `scalar`, `tables`, `parse_*`, `listeners`, `check`, `suggest`, `error` | from text to types |
 //! | `lookup` | questions to a [`Dynamic`], such as the account of an address |
 //! | `loaded`, `last_good` | both files together, and the last `domains.conf` without errors |
@@ -36,12 +36,14 @@ pub mod keys;
 mod keys_dynamic;
 mod keys_hooks;
 mod keys_listeners;
+mod keys_oauth;
 mod keys_static;
 mod keys_transports;
 mod last_good;
 mod listeners;
 mod loaded;
 mod lookup;
+mod oauth;
 mod parse_dynamic;
 mod parse_static;
 mod public;
@@ -76,6 +78,7 @@ pub use hooks::{
 pub use last_good::{LastGood, keep_good, last_good};
 pub use loaded::Loaded;
 pub use lookup::{Found, LoginName, Match, Target};
+pub use oauth::{ClientSecret, OauthConfig};
 pub use public::is_public;
 pub use quantity::{Size, format_duration};
 pub use secret_file::{SecretFileError, read_secret_file};

@@ -12,7 +12,7 @@ use crate::{
     dns_update,
     error::Errors,
     hooks::{read_hook, read_milter},
-    keys, listeners,
+    keys, listeners, oauth,
     reader::{Reader, Source, read_text},
     scalar::{Url, parse_host_port},
     statics::{
@@ -120,6 +120,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
             .and_then(|table| read_host_tls_rpt(&table)),
         reports: read_reports(&root.section("reports")),
         dns_update: dns_update::read(root),
+        oauth: root.table("oauth").and_then(|table| oauth::read(&table)),
         resolver: ResolverConfig {
             servers: resolver.set("servers"),
             dnssec: resolver.get("dnssec"),

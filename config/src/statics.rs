@@ -13,6 +13,7 @@ use postrider_smtp::{Address, Domain, Host, LocalPart};
 use crate::{
     dns_update::DnsUpdate,
     hooks::{Hook, Milter},
+    oauth::OauthConfig,
     quantity::Size,
     values::{
         DmarcHandling, LogFormat, LogLevel, Mechanism, Network, ReportsTls, StoreEngine, TlsVersion,
@@ -48,6 +49,8 @@ pub struct Static {
     pub resolver: ResolverConfig,
     /// The servers that take changes of a zone, by zone.
     pub dns_update: BTreeMap<Domain, DnsUpdate>,
+    /// The authorization server whose tokens log in.
+    pub oauth: Option<OauthConfig>,
     /// Trust for outgoing TLS.
     pub tls: OutgoingTls,
     /// ACME accounts by name.

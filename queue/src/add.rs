@@ -6,7 +6,7 @@ use postrider_config::Dynamic;
 use postrider_smtp::{Address, Host, LocalPart, ReversePath};
 use postrider_store::{
     Accept, Common, NewMessage, NewRecipient, NewText, Notify, Once, Origin, QueueId, StoreError,
-    TextId, TextSource, Time, Top,
+    TextId, TextSource, Time, Top, Urgency,
 };
 use rand::Rng;
 use tracing::warn;
@@ -57,6 +57,8 @@ pub struct Submission {
     pub envid: String,
     /// The application's mailing list. Empty without one.
     pub list: String,
+    /// How urgently the message is to be delivered.
+    pub urgency: Urgency,
     /// The key by which the message is added only once. None: each submission adds a message.
     pub once: Option<DoOnce>,
 }
@@ -280,6 +282,7 @@ impl Queue {
             envid: submission.envid,
             extra: submission.extra,
             origin: Origin::Sent,
+            urgency: submission.urgency,
         };
         let message = NewMessage {
             common,

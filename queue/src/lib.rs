@@ -8,6 +8,7 @@
 //! | `passed` | mail that comes in and goes on, and reports to senders elsewhere |
 //! | [`header`], [`extra`] | the header section of a message, and the application's data in it |
 //! | `run` | the loop that claims due messages, and its workers |
+//! | `deadline` | the time and the priority that a submitter asked for |
 //! | `schedule` | what may begin and when a message is tried again, as pure functions |
 //! | `route`, `next_hop` | where a message goes: the transport, then the plan with its site |
 //! | `deliver`, `dkim`, [`dial`] | attempts over the network, signatures, connections |
@@ -21,6 +22,7 @@
 //! a clock: the time comes from a [`postrider_store::Clock`].
 
 mod add;
+mod deadline;
 mod deliver;
 pub mod dial;
 mod dkim;

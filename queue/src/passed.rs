@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use postrider_smtp::{Address, Host, LocalPart, ReversePath};
 use postrider_store::{
-    Common, NewMessage, NewRecipient, Notify, Origin, Queued, TextSource, Time, Top,
+    Common, NewMessage, NewRecipient, Notify, Origin, Queued, TextSource, Time, Top, Urgency,
 };
 
 use crate::{Queue, SubmittedRecipient, add::take_once};
@@ -88,6 +88,7 @@ impl Queue {
                 envid: passed.envid,
                 list: String::new(),
                 extra: BTreeMap::new(),
+                urgency: Urgency::default(),
                 origin: Origin::Passed {
                     sender: passed.sender,
                 },
@@ -127,6 +128,7 @@ impl Queue {
                 envid: String::new(),
                 list: String::new(),
                 extra: BTreeMap::new(),
+                urgency: Urgency::default(),
                 origin: Origin::Server,
             },
             top: Top::EMPTY,

@@ -13,6 +13,8 @@ use rand::{Rng, RngExt};
 
 pub(crate) use health::{Connected, Down, Health};
 pub(crate) use in_flight::{InFlight, May};
+#[cfg(test)]
+pub(crate) use turns::tests::message as test_message;
 pub(crate) use turns::{ClaimedBatch, Turn, Turns};
 
 /// How long a claim holds unless it is renewed.

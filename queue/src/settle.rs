@@ -16,7 +16,7 @@ use postrider_store::{
 use tracing::{debug, info};
 
 use crate::{
-    Queue, header, judge,
+    Queue, deadline, header, judge,
     passed::{is_sent, sender},
     schedule,
     suppress::{Consequence, Failure, HeardFrom},
@@ -156,8 +156,11 @@ impl Queue {
         let account = config.accounts.get(&message.common.account);
         let told = !message.delay_told && wants_delay_mail(message, account);
         Outlook {
-            delay_told: told.then(|| message.first_due.after(settings.delay_dsn_after)),
-            fails: schedule::gives_up_at(message.next_attempt, message.attempts, settings),
+            delay_told: told.then(|| deadline::told_at(message, settings.delay_dsn_after)),
+            fails: deadline::ends_at(
+                message,
+                schedule::gives_up_at(message.next_attempt, message.attempts, settings),
+            ),
         }
     }
 
@@ -178,6 +181,10 @@ impl Queue {
         } = postponed;
         let (now, first_due) = (self.clock.now(), message.first_due);
         let settings = &self.statics.queue;
+        let until = deadline::not_after(&message, until, now);
+        if let Some(status) = deadline::missed(&message, now) {
+            return self.missed(config, message, status).await;
+        }
         let attempted = message.results.last().map_or(first_due, |last| last.start);
         let expired = failing && self.is_expired(&message);
         if expired || now.since(attempted.max(first_due)) >= self.all_waits() {
@@ -205,7 +212,7 @@ impl Queue {
             events: Vec::new(),
             suppress: Vec::new(),
         };
-        if now.since(first_due) >= settings.delay_dsn_after && !message.delay_told {
+        if now >= deadline::told_at(&message, settings.delay_dsn_after) && !message.delay_told {
             settle.delay_told = true;
             let account = config.accounts.get(&message.common.account);
             let outgoing = event(&message, Event::Delayed, &status, now);
@@ -221,6 +228,22 @@ impl Queue {
             }
         }
         settle
+    }
+
+    /// The change of state for a message that missed its deadline: it fails without an attempt.
+    pub(crate) async fn missed(
+        &self,
+        config: &Dynamic,
+        message: Queued,
+        status: DeliveryStatus,
+    ) -> Settle {
+        let ended = EndedAttempt {
+            message,
+            status,
+            start: self.clock.now(),
+            hop: LastHop::SendsNoDsns,
+        };
+        self.settlement(config, ended).await
     }
 
     /// The change of state for a message whose recipient is on the suppression list: its end,
@@ -354,17 +377,16 @@ impl Queue {
             keep_until: keep_until(account, now),
         };
         if status.is_success() {
+            let (success, traced) = (message.notify.success, deadline::is_traced(message));
             let action = match hop {
-                LastHop::SendsDsns => None,
-                LastHop::SendsNoDsns => Some(Action::Relayed),
-                LastHop::Mailbox => Some(Action::Delivered),
+                LastHop::SendsDsns => traced.then_some(Action::Relayed),
+                LastHop::SendsNoDsns => (success || traced).then_some(Action::Relayed),
+                LastHop::Mailbox => success.then_some(Action::Delivered),
             };
             return Fate {
                 outcome: retire(true),
                 event: Event::Delivered,
-                report: action
-                    .filter(|_| message.notify.success)
-                    .map(|action| (action, None)),
+                report: action.map(|action| (action, None)),
                 consequence: Consequence::default(),
             };
         }
@@ -374,6 +396,7 @@ impl Queue {
         } else {
             schedule::retry_at(now, message.attempts, settings, &mut *self.rng())
         };
+        let next = next.map(|next| deadline::not_after(message, next, now));
         let Some(next) = next else {
             let failure = Failure {
                 source: HeardFrom::Queue,
@@ -391,7 +414,7 @@ impl Queue {
                 consequence,
             };
         };
-        let late = now.since(message.first_due) >= settings.delay_dsn_after;
+        let late = now >= deadline::told_at(message, settings.delay_dsn_after);
         let tell = late && !message.delay_told && wants_delay_mail(message, account);
         let until = schedule::gives_up_at(next, message.attempts, settings);
         Fate {
@@ -500,7 +523,8 @@ fn wants_mail(account: Option<&Account>) -> bool {
 
 /// Whether the sender is told of a delay by mail.
 fn wants_delay_mail(message: &Queued, account: Option<&Account>) -> bool {
-    message.notify.delay && (message.notify.given || !is_sent(message) || wants_mail(account))
+    let is_asked = message.notify.given || !is_sent(message) || wants_mail(account);
+    message.notify.delay && is_asked || deadline::tells(message)
 }
 
 /// The status of a message that fails because its time is over.

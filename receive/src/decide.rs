@@ -258,8 +258,13 @@ fn refuse_rcpt(
         ForwardPath::Postmaster => return None,
     };
     let simulated = simulated(&address.local, simulate::FailureStage::RcptTo, policy);
-    if simulated.is_some() || policy.role == Role::Submission {
+    if simulated.is_some() {
         return simulated;
+    }
+    if policy.role == Role::Submission {
+        // A submission may go anywhere. Its DSN would tell of an unknown recipient of ours later.
+        let is_unknown = recipient.resolution == Resolution::UnknownLocalPart;
+        return is_unknown.then(|| Refusal::UnknownRecipient(address.clone()));
     }
     let takes_all = |target: &Target| target.takes_all || recipient.answers_our_mail;
     let refuse = |target| {

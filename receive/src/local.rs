@@ -5,7 +5,8 @@
 
 use postrider_smtp::{
     Reply,
-    server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
+    sasl::{Login, ScramOffer, ScramRequest, Verdict},
+    server::{Client, Handler, MailFrom, RcptTo, Transaction},
 };
 
 use crate::{MxSession, SessionContext, SubmissionSession};
@@ -45,10 +46,18 @@ impl Handler for LocalSession {
         pass!(self.greeting(client))
     }
 
-    async fn login(&mut self, client: &Client, login: &Login) -> Result<(), Reply> {
-        self.submission.login(client, login).await?;
+    async fn scram_keys(
+        &mut self,
+        client: &Client,
+        request: &ScramRequest,
+    ) -> Result<ScramOffer, Reply> {
+        self.submission.scram_keys(client, request).await
+    }
+
+    async fn login(&mut self, client: &Client, login: &Login) -> Verdict {
+        let user = self.submission.login(client, login).await?;
         self.logged_in = true;
-        Ok(())
+        Ok(user)
     }
 
     async fn mail(&mut self, client: &Client, mail: &MailFrom) -> Result<(), Reply> {

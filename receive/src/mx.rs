@@ -14,16 +14,15 @@ use postrider_config::Dynamic;
 use postrider_queue::header::Header;
 use postrider_smtp::{
     Domain, EnhancedCode, Reply, ReplyCode, ReversePath,
-    server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
+    sasl::{self, Login},
+    server::{Client, Handler, MailFrom, RcptTo, Transaction},
 };
 use postrider_store::{NewText, StoreError, TextSource};
 use tracing::{info, warn};
 
 use crate::{
     SessionContext,
-    checks::{
-        Checked, MessageChecks, plain_fields, questions::Questions, results::without_forged,
-    },
+    checks::{Checked, MessageChecks, plain_fields, questions::Questions, results::without_forged},
     decide::{
         EndDecision, Refusal, Role, Stage, Suspicion, Verdict, decide, decide_end, forwarding,
     },
@@ -364,13 +363,14 @@ impl Handler for MxSession {
         self.context.count_connection(client)
     }
 
-    async fn login(&mut self, _: &Client, _: &Login) -> Result<(), Reply> {
+    async fn login(&mut self, _: &Client, _: &Login) -> sasl::Verdict {
         let login = LoginFacts {
             account: None,
             check: PasswordCheck::Wrong,
             acts_as_other: false,
         };
-        self.context.answer(self.decide(Stage::Login(&login)))
+        let verdict = self.context.answer(self.decide(Stage::Login(&login)));
+        verdict.map(|()| String::new())
     }
 
     async fn mail(&mut self, client: &Client, mail: &MailFrom) -> Result<(), Reply> {

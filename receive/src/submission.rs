@@ -4,29 +4,33 @@
 //! added.
 
 mod header_section;
+mod login;
+mod urgency;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
+use postrider_config::Dynamic;
 use postrider_queue::{
     AddError, LimitError, SubmittedRecipient,
     header::{self, Received},
 };
 use postrider_smtp::{
-    EnhancedCode, ForwardPath, Notify, Reply, ReplyCode, Ret,
-    server::{Client, Handler, Login, MailFrom, RcptTo, Transaction},
+    EnhancedCode, ForwardPath, Notify, Reply, ReplyCode, Ret, ReversePath,
+    sasl::{Login, ScramOffer, ScramRequest, Verdict},
+    server::{Client, Handler, MailFrom, RcptTo, Transaction},
 };
-use postrider_store::Top;
+use postrider_store::{Time, Top};
 use tracing::info;
 
 use self::header_section::{Fields, complete_header};
 use crate::{
     SessionContext,
-    decide::{Refusal, Role, Stage, Verdict, decide},
-    facts::{Facts, LoggedIn, LoginFacts, RecipientFacts, Resolution},
+    decide::{self, Refusal, Role, Stage, decide},
+    facts::{Facts, LoggedIn, RecipientFacts, Resolution},
     intake::{Intake, ReceivedText},
-    login::Source,
+    login::ScramOffered,
     reply::{no_message_reply, store_reply},
-    resolve::address_of,
+    resolve::{address_of, resolve},
     slow::Mistakes,
     work::long_work,
 };
@@ -40,6 +44,8 @@ pub struct SubmissionSession {
     facts: Facts,
     /// The logins that failed.
     failed: Mistakes,
+    /// The keys of the exchange of SCRAM that is under way.
+    offered: Option<ScramOffered>,
     message: Option<Message>,
 }
 
@@ -59,49 +65,15 @@ impl SubmissionSession {
             hostname,
             facts: Facts::default(),
             failed: Mistakes::default(),
+            offered: None,
             message: None,
         }
     }
 
-    fn decide(&self, stage: Stage<'_>) -> Verdict {
+    fn decide(&self, stage: Stage<'_>) -> decide::Verdict {
         let config = self.context.dynamic();
         let policy = self.context.policy(Role::Submission, &config);
         decide(stage, &self.facts, &policy)
-    }
-
-    /// Checks a login. An unknown name takes as long as a wrong password, so the time tells nobody
-    /// which names exist.
-    async fn verify(&self, client: &Client, login: &Login) -> Result<LoggedIn, Reply> {
-        let config = self.context.dynamic();
-        let found = config.login(&login.user);
-        let account = found.as_ref().map(|found| found.account);
-        let source = Source {
-            limiter: Arc::clone(&self.context.limiter),
-            ip: client.remote.ip(),
-            behind_proxy: false,
-            now: self.context.clock.now(),
-        };
-        let logins = &self.context.logins;
-        let check = logins.verify(&login.user, account, &login.password, &source);
-        let check = check.await.map_err(|error| store_reply(&error))?;
-        let acts_as = Some(login.authorization.as_str()).filter(|name| !name.is_empty());
-        let facts = LoginFacts {
-            account: found.as_ref().map(|found| found.config),
-            check,
-            acts_as_other: acts_as.is_some_and(|name| {
-                config
-                    .login(name)
-                    .is_none_or(|it| Some(it.account) != account)
-            }),
-        };
-        let policy = self.context.policy(Role::Submission, &config);
-        let verdict = decide(Stage::Login(&facts), &self.facts, &policy);
-        self.context.answer(verdict)?;
-        let found = found.ok_or_else(|| Refusal::BadCredentials.reply())?;
-        Ok(LoggedIn {
-            account: found.account.to_owned(),
-            address: found.address,
-        })
     }
 
     /// The reply to a failed login. Who guesses passwords waits longer each time.
@@ -130,7 +102,8 @@ impl SubmissionSession {
             .await?;
         let login = self.logged_in()?;
         let top = self.trace(client, transaction);
-        let submission = submission(login, transaction, top, text, fields);
+        let now = self.context.clock.now();
+        let submission = submission(login, transaction, top, text, fields, now);
         let recipients = submission.recipients.iter();
         // The queue takes each of them once.
         let recipients: BTreeSet<_> = recipients.map(|to| to.address.clone()).collect();
@@ -169,6 +142,19 @@ impl SubmissionSession {
         Top::new(received.to_string()).unwrap_or_default()
     }
 
+    /// A route leads the mail of this account for the recipient's domain to another server.
+    fn is_routed(&self, config: &Dynamic, from: &ReversePath, rcpt: &RcptTo) -> bool {
+        let account = self
+            .facts
+            .login
+            .as_ref()
+            .map(|login| login.account.as_str());
+        let to = rcpt.forward_path.address().and_then(|to| to.host.domain());
+        let from = from.address().and_then(|from| from.host.domain());
+        let route = account.and_then(|account| config.routes_for(account, from, to, 0));
+        route.is_some()
+    }
+
     fn logged_in(&self) -> Result<&LoggedIn, Reply> {
         let login = self.facts.login.as_ref();
         login.ok_or_else(|| Refusal::LoginRequired.reply())
@@ -190,6 +176,7 @@ fn submission(
     top: Top,
     text: ReceivedText,
     fields: Fields,
+    now: Time,
 ) -> postrider_queue::Submission {
     let mail = &transaction.mail;
     let recipients = transaction
@@ -220,8 +207,13 @@ fn submission(
         // envelope are looked at when it is sent.
         smtputf8: fields.smtputf8,
         require_tls: mail.require_tls.then_some(true),
-        not_before: None,
-        future_release: String::new(),
+        not_before: urgency::not_before(&mail.delivery, now),
+        future_release: mail
+            .delivery
+            .hold
+            .map(|it| it.to_string())
+            .unwrap_or_default(),
+        urgency: urgency::stored(&mail.delivery, now),
         extra: fields.extra,
         ret_full: mail.ret.map(|ret| ret == Ret::Full),
         envid: mail.envid.clone().unwrap_or_default(),
@@ -269,26 +261,52 @@ impl Handler for SubmissionSession {
         self.context.count_connection(client)
     }
 
-    async fn login(&mut self, client: &Client, login: &Login) -> Result<(), Reply> {
-        match self.verify(client, login).await {
-            Ok(login) => {
-                self.facts.login = Some(login);
-                Ok(())
-            }
-            Err(reply) => Err(self.refuse_login(reply).await),
-        }
+    async fn scram_keys(
+        &mut self,
+        client: &Client,
+        request: &ScramRequest,
+    ) -> Result<ScramOffer, Reply> {
+        self.offer(client, request).await
+    }
+
+    async fn login(&mut self, client: &Client, login: &Login) -> Verdict {
+        let found = match self.verify(client, login).await {
+            Ok(found) => found,
+            Err(reply) => return Err(self.refuse_login(reply).await),
+        };
+        // The log has the name that the client gave.
+        let user = match login.user.as_str() {
+            "" => found.address.to_string(),
+            user => user.to_owned(),
+        };
+        self.facts.login = Some(found);
+        Ok(user)
     }
 
     async fn mail(&mut self, _: &Client, mail: &MailFrom) -> Result<(), Reply> {
-        self.context.answer(self.decide(Stage::Mail(mail)))
+        self.context.answer(self.decide(Stage::Mail(mail)))?;
+        urgency::check(&mail.delivery, self.context.clock.now())
     }
 
-    async fn rcpt(&mut self, _: &Client, _: &Transaction, rcpt: &RcptTo) -> Result<(), Reply> {
-        // A submission may go anywhere.
-        let address = address_of(&self.context.statics, &rcpt.forward_path);
-        let recipient = RecipientFacts::new(address, Resolution::NotLocal);
-        self.context
-            .answer(self.decide(Stage::Rcpt(rcpt, &recipient)))
+    async fn rcpt(
+        &mut self,
+        _: &Client,
+        transaction: &Transaction,
+        rcpt: &RcptTo,
+    ) -> Result<(), Reply> {
+        let config = self.context.dynamic();
+        let policy = self.context.policy(Role::Submission, &config);
+        let from = &transaction.mail.reverse_path;
+        let recipient = match self.is_routed(&config, from, rcpt) {
+            // Another server knows its recipients.
+            true => {
+                let address = address_of(&self.context.statics, &rcpt.forward_path);
+                RecipientFacts::new(address, Resolution::NotLocal)
+            }
+            false => resolve(&policy, &rcpt.forward_path),
+        };
+        let verdict = decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy);
+        self.context.answer(verdict)
     }
 
     async fn data(&mut self, client: &Client, _: &Transaction) -> Result<(), Reply> {
@@ -338,5 +356,10 @@ impl Handler for SubmissionSession {
     fn restart(&mut self) {
         self.reset();
         self.facts = Facts::default();
+        self.failed = Mistakes::default();
+        self.offered = None;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,7 @@ fn envelope() -> Envelope {
         body_type: BodyType::SevenBit,
         smtputf8: false,
         require_tls: false,
+        delivery: Default::default(),
         ret: None,
         envid: None,
         recipients: vec![address("recipient@example.com").into()],

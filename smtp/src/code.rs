@@ -239,6 +239,8 @@ impl EnhancedCode {
     pub const TOO_MANY_RECIPIENTS: Self = Self::transient(5, 3);
     /// 5.5.4: the arguments of the command are wrong.
     pub const INVALID_ARGUMENTS: Self = Self::permanent(5, 4);
+    /// A line of an authentication exchange is too long (RFC 4954 §6).
+    pub const AUTH_LINE_TOO_LONG: Self = Self::permanent(5, 6);
     /// 2.6.0: the content is accepted.
     pub const CONTENT_OK: Self = Self::success(6, 0);
     /// 5.6.0: another failure of the content.

@@ -11,6 +11,7 @@
 //! | `tls` | the TLS of a connection |
 //! | `proxy` | the header that a proxy sends before the bytes of its client |
 //! | [`params`] | the values of the parameters of MAIL and RCPT |
+//! | [`sasl`] | the server's side of authentication mechanisms |
 //! | [`server`], [`client`] | each side of a session: a state machine without I/O, and its driver |
 //! | [`dsn`] | our delivery reports |
 //! | [`bounce`] | the delivery reports and complaints of other systems |
@@ -31,6 +32,7 @@ pub mod mime;
 pub mod params;
 mod proxy;
 mod reply;
+pub mod sasl;
 pub mod server;
 mod stage;
 mod status;
@@ -40,7 +42,7 @@ pub use address::{
     Address, AddressError, Domain, ForwardPath, Host, LOCAL_PART_MAX, LocalPart, ReversePath,
 };
 pub use code::{EnhancedCode, InvalidCode, ReplyCode};
-pub use params::{BodyType, Notify, Ret};
+pub use params::{BodyType, ByMode, DeliverBy, DeliveryOptions, Hold, Notify, Priority, Ret};
 pub use proxy::{PROXY_HEADER_MAX, ProxiedClient, ProxyError, ProxyHeader};
 pub use reply::Reply;
 pub use stage::Stage;

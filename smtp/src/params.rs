@@ -1,9 +1,14 @@
-//! The values of the parameters of MAIL and RCPT: BODY, RET, NOTIFY, and the xtext encoding.
+//! The values of the parameters of MAIL and RCPT: BODY, RET, NOTIFY, the xtext encoding, and the
+//! time and urgency of a delivery.
 
 use std::{
     fmt::{self, Write as _},
     str::FromStr,
 };
+
+mod delivery;
+
+pub use self::delivery::{ByMode, DeliverBy, DeliveryOptions, Hold, Priority};
 
 /// The value of a parameter is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -140,6 +140,7 @@ fn envelope(to: &str) -> Envelope {
         body_type: BodyType::SevenBit,
         smtputf8: false,
         require_tls: false,
+        delivery: Default::default(),
         ret: None,
         envid: None,
         recipients: vec![Address::parse(to).unwrap().into()],

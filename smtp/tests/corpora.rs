@@ -15,6 +15,8 @@ mod bounce;
 mod client_reply;
 #[path = "checks/proxy.rs"]
 mod proxy;
+#[path = "checks/sasl.rs"]
+mod sasl;
 #[path = "checks/server_session.rs"]
 mod server_session;
 
@@ -55,4 +57,9 @@ fn headers_of_proxies() {
 #[test]
 fn mail_that_comes_back() {
     replay("bounce", bounce::check);
+}
+
+#[test]
+fn exchanges_of_sasl() {
+    replay("sasl", sasl::check);
 }

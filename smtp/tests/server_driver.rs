@@ -13,14 +13,16 @@ use std::{
 
 use postrider_smtp::{
     EnhancedCode, HandshakeFailure, Reply, ReplyCode, TlsInfo,
+    sasl::{Evidence, Login, ScramKeys, ScramOffer, ScramRequest, Verdict, key_fingerprint},
     server::{
-        Client, Handler, Login, MailFrom, RcptTo, ServeError, SessionConfig, SessionId,
-        Transaction, serve,
+        AnyClientCertificate, Client, Handler, MailFrom, RcptTo, SaslConfig, ServeError,
+        SessionConfig, SessionId, Transaction, serve,
     },
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
-    pki_types::{PrivateKeyDer, ServerName},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
@@ -43,6 +45,8 @@ struct Seen {
 struct Taker {
     seen: Arc<Mutex<Seen>>,
     text: Vec<u8>,
+    /// The fingerprint of the key that may log in.
+    key: Option<String>,
 }
 
 impl Handler for Taker {
@@ -50,12 +54,32 @@ impl Handler for Taker {
         Ok(())
     }
 
-    async fn login(&mut self, _: &Client, login: &Login) -> Result<(), Reply> {
-        if login.user == "ann" && *login.password == "secret" {
-            return Ok(());
+    async fn login(&mut self, _: &Client, login: &Login) -> Verdict {
+        match &login.evidence {
+            Evidence::Password(password) if login.user == "ann" && **password == "secret" => {
+                return Ok(login.user.clone());
+            }
+            Evidence::Certificate(key) if Some(key) == self.key.as_ref() => {
+                return Ok("ann".to_owned());
+            }
+            _ => {}
         }
         let code = Some(EnhancedCode::BAD_CREDENTIALS);
         Err(Reply::fixed(ReplyCode::AUTHENTICATION_FAILED, code, "no"))
+    }
+
+    async fn scram_keys(
+        &mut self,
+        _: &Client,
+        request: &ScramRequest,
+    ) -> Result<ScramOffer, Reply> {
+        let keys = ScramKeys::derive(request.hash, b"secret", b"salt", 4096.try_into().unwrap());
+        Ok(ScramOffer {
+            salt: b"salt".to_vec(),
+            rounds: 4096,
+            keys: vec![keys],
+            nonce: "server".to_owned(),
+        })
     }
 
     async fn mail(&mut self, _: &Client, _: &MailFrom) -> Result<(), Reply> {
@@ -116,6 +140,8 @@ fn config() -> SessionConfig {
         auth_required: false,
         auth_requires_tls: true,
         require_tls_extension: true,
+        submission: false,
+        sasl: SaslConfig::default(),
         binary_mime: false,
         dsn: true,
         max_recipients: 10,
@@ -131,33 +157,65 @@ type Talk = BufReader<Box<dyn Io>>;
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-fn tls() -> (Arc<ServerConfig>, TlsConnector) {
+/// The TLS of both sides.
+struct TlsSides {
+    server: Arc<ServerConfig>,
+    client: TlsConnector,
+    /// The fingerprint of the client's key. None: the client has no certificate.
+    key: Option<String>,
+}
+
+fn tls() -> TlsSides {
+    tls_of(rustls::ALL_VERSIONS, None)
+}
+
+/// The certificate that a client shows, and its key.
+type Shown = (CertificateDer<'static>, PrivateKeyDer<'static>);
+
+fn tls_of(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    shown: Option<Shown>,
+) -> TlsSides {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let made = rcgen::generate_simple_self_signed(["mx.example.org".to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
-        .with_no_client_auth()
+        .with_client_cert_verifier(AnyClientCertificate::new(Arc::clone(&provider)))
         .with_single_cert(vec![made.cert.der().clone()], key);
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+    let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions)
         .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    (Arc::new(server.unwrap()), Arc::new(client).into())
+        .with_root_certificates(roots);
+    let fingerprint = shown.as_ref().and_then(|(it, _)| key_fingerprint(it));
+    let client = match shown {
+        None => client.with_no_client_auth(),
+        Some((certificate, key)) => {
+            // The library would refuse a certificate that it can't read.
+            let key = provider.key_provider.load_private_key(key).unwrap();
+            let shown = CertifiedKey::new(vec![certificate], key);
+            client.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
+        }
+    };
+    TlsSides {
+        server: Arc::new(server.unwrap()),
+        client: Arc::new(client).into(),
+        key: fingerprint,
+    }
 }
 
 async fn start(config: SessionConfig, implicit_tls: bool) -> (Server, TcpStream) {
-    start_with(config, implicit_tls, b"").await
+    start_with(config, implicit_tls, tls(), b"").await
 }
 
-/// A server whose client says this before the session begins.
+/// A server whose client says `early` before the session begins.
 async fn start_with(
     config: SessionConfig,
     implicit_tls: bool,
+    tls: TlsSides,
     early: &[u8],
 ) -> (Server, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -175,13 +233,13 @@ async fn start_with(
     let handler = Taker {
         seen: Arc::clone(&seen),
         text: Vec::new(),
+        key: tls.key,
     };
-    let (accepting, tls) = tls();
     let serving = serve(
         Box::new(client),
         socket,
         Arc::new(config),
-        Some(accepting),
+        Some(tls.server),
         implicit_tls,
         handler,
         stop,
@@ -190,7 +248,7 @@ async fn start_with(
         seen,
         shutdown,
         task: tokio::spawn(serving),
-        tls,
+        tls: tls.client,
     };
     (server, io)
 }
@@ -337,7 +395,7 @@ async fn a_client_that_leaves_amid_the_handshake_and_one_that_distrusts_us_are_t
 #[tokio::test]
 async fn what_a_client_says_before_the_greeting_is_not_carried_out() {
     let early = format!("EHLO x.example\r\n{MAIL}");
-    let (server, mut io) = start_with(config(), false, early.as_bytes()).await;
+    let (server, mut io) = start_with(config(), false, tls(), early.as_bytes()).await;
     let mut heard = String::new();
     io.read_to_string(&mut heard).await.unwrap();
     assert!(heard.starts_with("554 5.5.1 "), "{heard}");
@@ -524,5 +582,85 @@ async fn a_client_that_does_not_read_is_given_up() {
     match server.task.await.unwrap().unwrap_err() {
         ServeError::Connection(error) => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
         other => panic!("{other}"),
+    }
+}
+
+fn with_auth() -> SessionConfig {
+    SessionConfig {
+        auth: true,
+        auth_requires_tls: true,
+        sasl: SaslConfig {
+            scram: true,
+            oauth_scope: None,
+        },
+        ..config()
+    }
+}
+
+/// The AUTH line of the reply to EHLO, and the server's answer to AUTH EXTERNAL.
+async fn external(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    shown: Option<Shown>,
+) -> (String, String) {
+    let (server, client) = start_with(with_auth(), true, tls_of(versions, shown), b"").await;
+    let mut io = server.handshake(Box::new(client)).await;
+    hear(&mut io, "220").await;
+    let offered = say(&mut io, "EHLO c.example\r\n", "250 ").await;
+    let answer = say(&mut io, "AUTH EXTERNAL =\r\nNOOP\r\n", "250 2.0.0").await;
+    let line = offered.lines().find(|line| line.contains("AUTH"));
+    let answer = answer.lines().next().unwrap_or_default();
+    (line.unwrap_or_default().to_owned(), answer.to_owned())
+}
+
+fn made_certificate() -> Shown {
+    let made = rcgen::generate_simple_self_signed(["client.example".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    (made.cert.der().clone(), key)
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_client_logs_in() {
+    let scram = "SCRAM-SHA-256 SCRAM-SHA-1 PLAIN LOGIN";
+    let plus = "SCRAM-SHA-256-PLUS SCRAM-SHA-1-PLUS";
+    let tls13: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
+    let tls12: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS12];
+    let (offered, answer) = external(tls13, Some(made_certificate())).await;
+    assert_eq!(offered, format!("250 AUTH EXTERNAL {plus} {scram}"));
+    assert_eq!(answer, "235 2.7.0 logged in");
+    let (offered, answer) = external(tls12, Some(made_certificate())).await;
+    assert_eq!(offered, format!("250 AUTH EXTERNAL {scram}"));
+    assert_eq!(answer, "235 2.7.0 logged in");
+    let (offered, answer) = external(tls13, None).await;
+    assert_eq!(offered, format!("250 AUTH {plus} {scram}"));
+    assert!(answer.starts_with("504 5.5.4"), "{answer}");
+}
+
+/// The handshake goes on, and nobody logs in with such a certificate.
+#[tokio::test]
+async fn a_certificate_that_nobody_can_read_is_no_login() {
+    let (_, key) = made_certificate();
+    let garbage = CertificateDer::from(b"no certificate".to_vec());
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let shown = Some((garbage.clone(), key.clone_key()));
+        let (offered, answer) = external(&[version], shown).await;
+        assert!(!offered.contains("EXTERNAL"), "{offered}");
+        assert!(answer.starts_with("504 5.5.4"), "{answer}");
+    }
+}
+
+/// A key that is not the certificate's proves nothing.
+#[tokio::test]
+async fn a_stolen_certificate_breaks_the_handshake() {
+    let ((certificate, _), (_, other)) = (made_certificate(), made_certificate());
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let shown = Some((certificate.clone(), other.clone_key()));
+        let (server, client) = start_with(with_auth(), true, tls_of(&[version], shown), b"").await;
+        let name = ServerName::try_from("mx.example.org").unwrap();
+        let mut heard = String::new();
+        if let Ok(stream) = server.tls.connect(name, client).await {
+            let _ = BufReader::new(stream).read_line(&mut heard).await;
+        }
+        assert_eq!(heard, "");
+        assert!(server.task.await.unwrap().is_err());
     }
 }

@@ -333,6 +333,7 @@ subjects! {
     20 junk Junk,
     21 srs Srs,
     22 rejects Rejects,
+    23 tls_keys TlsKeys,
 }
 
 #[cfg(test)]
@@ -403,6 +404,7 @@ mod tests {
                 "greylist Greylist(SetSecret(",
                 "junk Junk(Train(",
                 "srs Srs(Keep(",
+                "tls_keys TlsKeys(Add(",
             ]
         );
     }

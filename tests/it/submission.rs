@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use postrider_store::Order;
+
 use crate::support::{
     PASSWORD, Setup, World, base64, client::Client, message, program, receiver::Receiver,
     remote::Remote, webapi,
@@ -20,10 +22,8 @@ async fn a_login_is_required_and_possible_only_under_tls() {
     client.expect(&format!("AUTH PLAIN {plain}"), "5").await;
     let mut client = client.starttls().await;
     let ehlo = client.command("EHLO client.test").await;
-    assert!(
-        ehlo.contains("AUTH PLAIN LOGIN") || ehlo.contains("AUTH LOGIN PLAIN"),
-        "{ehlo}"
-    );
+    let offered = "AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-1-PLUS SCRAM-SHA-256 SCRAM-SHA-1 PLAIN LOGIN";
+    assert!(ehlo.contains(offered), "{ehlo}");
     let wrong = base64(b"\0app@example.org\0wrong password");
     client
         .expect(&format!("AUTH PLAIN {wrong}"), "535 5.7.8")
@@ -146,6 +146,54 @@ async fn submit(client: &mut Client, parameters: &str, to: &[u8], text: &[u8]) -
     client.expect("DATA", "354").await;
     client.send(&[text, b"\r\n.\r\n"].concat()).await;
     client.reply().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_time_and_the_urgency_of_a_delivery_are_kept() {
+    let world = World::start(Setup::default()).await;
+    let mut client = world.submission().await;
+    let ehlo = client.command("EHLO client.test").await;
+    for offered in [
+        "FUTURERELEASE 5184000 20",
+        "MT-PRIORITY MIXER",
+        "DELIVERBY 60",
+        "REQUIRETLS",
+        "DSN",
+    ] {
+        assert!(ehlo.contains(offered), "{offered}: {ehlo}");
+    }
+    let parameters = " HOLDFOR=3600 MT-PRIORITY=4 BY=7200;R";
+    let reply = submit(
+        &mut client,
+        parameters,
+        b"x@remote.test",
+        b"Subject: x\r\n\r\nx",
+    )
+    .await;
+    assert!(reply.starts_with("250"), "{reply}");
+    let filter = postrider_store::QueueFilter::default();
+    let listed = world
+        .server
+        .store()
+        .list(&filter, None, Order::Ascending, 9)
+        .await;
+    let queued = listed.unwrap().items;
+    let [message] = queued.as_slice() else {
+        panic!("{} messages", queued.len());
+    };
+    let common = &message.common;
+    let seconds = |time: postrider_store::Time| time.since(common.queued).as_secs();
+    assert_eq!(seconds(message.next_attempt), 3600);
+    assert_eq!(common.future_release, "for;3600");
+    assert_eq!(common.urgency.priority, 4);
+    let deadline = common.urgency.deadline.unwrap();
+    assert!(deadline.fails && !deadline.trace);
+    assert_eq!(seconds(deadline.at), 7200);
+    client.expect("MAIL FROM:<app@example.org>", "250").await;
+    client
+        .expect("RCPT TO:<nobody@example.org>", "550 5.1.1")
+        .await;
+    world.server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

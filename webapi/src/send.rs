@@ -157,6 +157,7 @@ async fn submission(
         ret_full: None,
         envid: String::new(),
         list: options.list,
+        urgency: Default::default(),
         once: None,
     };
     Ok((submission, composed.copy))

@@ -28,6 +28,7 @@ mod fuzz;
 mod haproxy;
 mod hooks_sink;
 mod http;
+mod introspection;
 mod keys;
 mod knot;
 mod lab;

@@ -6,7 +6,9 @@ mod change;
 
 use std::fmt;
 
-use postrider_receive::login::{make_app_password, make_otp, parse_otp};
+use postrider_receive::login::{
+    make_app_password, make_otp, make_scram_salts, parse_otp, scram_keys,
+};
 use postrider_store::{AppPassword, Credential, CredentialChange};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -122,18 +124,25 @@ impl AddAppPassword {
     async fn add(&self, context: &Context) -> Result<AddedAppPassword, AdminError> {
         context.check_account(&self.account)?;
         check_name(&self.name)?;
+        let before = credential(context, &self.account).await?;
         let (password, hash) = make_app_password(&mut rand::rng());
+        let salts = before.scram;
+        let salts = salts.unwrap_or_else(|| make_scram_salts(&mut rand::rng()));
+        let text = password.clone();
+        let keys = tokio::task::spawn_blocking(move || scram_keys(&text, &salts)).await;
         let new = AppPassword {
             name: self.name.clone(),
             hash,
             created: context.clock.now(),
             last_used: None,
+            keys: Some(keys.map_err(AdminError::internal)?),
         };
         let change = CredentialChange {
             add: vec![new],
+            scram: Some(salts),
             ..CredentialChange::default()
         };
-        let present = credential(context, &self.account).await?.app_passwords;
+        let present = before.app_passwords;
         if present.iter().any(|it| it.name == self.name) {
             return Err(taken(&self.name).at("name"));
         }

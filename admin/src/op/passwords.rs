@@ -9,7 +9,9 @@ use std::{
 };
 
 use postrider_config::{Dynamic, replace_private};
-use postrider_receive::login::{Logins, hash_password, hash_password_beside};
+use postrider_receive::login::{
+    self, Logins, hash_password, hash_password_beside, make_scram_salts, scram_keys,
+};
 use postrider_store::{CredentialChange, Store, StoreError, Time};
 use serde::{Deserialize, Serialize};
 use tracing::info;
@@ -156,16 +158,21 @@ pub async fn set_account_password(
     }
     let password = password.to_owned();
     let before = store.credential(account).await?.unwrap_or_default();
+    let salts = before.scram;
+    let salts = salts.unwrap_or_else(|| make_scram_salts(&mut rand::rng()));
     let hashed = move || {
         let others: Vec<&str> = before.argon2_hashes().collect();
-        hash_password_beside(&password, &others)
+        let hash = hash_password_beside(&password, &others)?;
+        Ok::<_, login::PasswordError>((hash, scram_keys(&password, &salts)))
     };
-    let argon2 = tokio::task::spawn_blocking(hashed)
+    let (argon2, keys) = tokio::task::spawn_blocking(hashed)
         .await
         .map_err(|error| PasswordError::Hash(error.to_string()))?
         .map_err(|error| PasswordError::Hash(error.to_string()))?;
     let change = CredentialChange {
         argon2: Some(argon2),
+        scram: Some(salts),
+        main_keys: Some(keys),
         ..CredentialChange::default()
     };
     store.change_credential(account, change, now).await?;

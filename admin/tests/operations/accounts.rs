@@ -39,6 +39,7 @@ pub(super) async fn queue(desk: &Desk, account: &str, sender: &str) {
         list: String::new(),
         extra: Default::default(),
         origin: postrider_store::Origin::Sent,
+        urgency: Default::default(),
     };
     let recipient = NewRecipient {
         reverse_path: sender.parse().unwrap(),

@@ -9,10 +9,10 @@ use postrider_smtp::{
     BodyType, Cause, DeliveryStatus, EnhancedCode, Notify as SmtpNotify, Ret,
     client::{Again, Connection, Envelope, MessageSource, OutgoingMessage, Prefixed, Recipient},
 };
-use postrider_store::{Pieces, Queued, StoreError, Transaction};
+use postrider_store::{Pieces, Queued, StoreError, Time, Transaction};
 
 use super::attempt::OngoingAttempt;
-use crate::{Queue, header, next_hop::Plan, schedule::BATCH, settle::LastHop};
+use crate::{Queue, deadline, header, next_hop::Plan, schedule::BATCH, settle::LastHop};
 
 /// How often recipients that were too many for a transaction are sent in another one.
 const TRANSACTIONS_MAX: usize = 100;
@@ -96,6 +96,7 @@ impl OngoingAttempt<'_> {
                             && first.top == message.top
                             && first.reverse_path == message.reverse_path
                             && first.recipient.host == message.recipient.host
+                            && first.common.urgency == message.common.urgency
                     })
             };
             let place = groups.iter().rposition(fits);
@@ -200,14 +201,14 @@ impl Queue {
             prefix,
             message: StoredMessage(stored.into_pieces()),
         };
-        let mut envelope = envelope(first, group, own_envid);
+        let mut envelope = envelope(first, group, own_envid, self.clock.now());
         // A message does not leave the machine by a socket, so nobody can read it on the way.
         envelope.require_tls &= !plan.way.is_socket();
         Ok(OutgoingMessage { envelope, source })
     }
 }
 
-fn envelope(first: &Queued, group: &[Queued], own_envid: Option<&str>) -> Envelope {
+fn envelope(first: &Queued, group: &[Queued], own_envid: Option<&str>, now: Time) -> Envelope {
     let common = &first.common;
     Envelope {
         reverse_path: first.reverse_path.clone(),
@@ -225,6 +226,7 @@ fn envelope(first: &Queued, group: &[Queued], own_envid: Option<&str>) -> Envelo
             "" => own_envid.map(str::to_owned),
             given => Some(given.to_owned()),
         },
+        delivery: deadline::options(first, now),
         recipients: group.iter().map(recipient).collect(),
     }
 }

@@ -9,7 +9,7 @@ use tracing::{error, warn};
 
 use super::{Slot, WorkerNote, dispatch::Course};
 use crate::{
-    DeliveryMode, Queue,
+    DeliveryMode, Queue, deadline,
     deliver::KeptConnection,
     next_hop::Plan,
     schedule::{BATCH, ClaimedBatch, LEASE, Turn, Turns},
@@ -261,7 +261,8 @@ fn by_plan(batches: Vec<ClaimedBatch>) -> Vec<(Arc<Plan>, Vec<Queued>)> {
 }
 
 impl Queue {
-    /// Ends messages whose recipients are on a suppression list. Gives the others.
+    /// Ends messages whose recipients are on a suppression list, and those that missed their
+    /// deadline. Gives the others, the urgent ones first.
     pub(super) async fn keep_unsuppressed(
         &self,
         config: &Dynamic,
@@ -269,7 +270,12 @@ impl Queue {
         settles: &mut Vec<Settle>,
     ) -> Vec<Queued> {
         let mut kept = Vec::with_capacity(messages.len());
+        let now = self.clock.now();
         for message in messages {
+            if let Some(status) = deadline::missed(&message, now) {
+                settles.push(self.missed(config, message, status).await);
+                continue;
+            }
             match self.suppression_of(&message).await {
                 Ok(Some(entry)) => settles.push(self.suppressed(config, &message, &entry).await),
                 Ok(None) => kept.push(message),
@@ -280,6 +286,7 @@ impl Queue {
                 }
             }
         }
+        deadline::sort(&mut kept);
         kept
     }
 }

@@ -265,6 +265,7 @@ pub(super) mod tests {
                 list: String::new(),
                 extra: BTreeMap::new(),
                 origin: postrider_store::Origin::Sent,
+                urgency: Default::default(),
             }),
             reverse_path: ReversePath::Null,
             from_id: String::new(),

@@ -23,7 +23,7 @@ use postrider_queue::{
 use postrider_smtp::ReversePath;
 use postrider_store::{
     Clock, Event, HookFilter, ManualClock, NewText, Notify, Order, OutgoingEvent, QueueFilter,
-    QueueId, Queued, Store, Time, Top,
+    QueueId, Queued, Store, Time, Top, Urgency,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
@@ -272,13 +272,24 @@ impl World {
         &self,
         message: Message<'_>,
     ) -> Result<Vec<Submitted>, AddError> {
+        self.queue.add(self.submission(message)).await
+    }
+
+    pub(crate) async fn submit_urgently(&self, message: Message<'_>, urgency: Urgency) {
+        let mut submission = self.submission(message);
+        submission.urgency = urgency;
+        self.queue.add(submission).await.unwrap();
+    }
+
+    fn submission(&self, message: Message<'_>) -> Submission {
         let header = Header::scan(message.text.as_bytes());
         let recipients = message.to.iter().map(|address| SubmittedRecipient {
             address: address.parse().unwrap(),
             notify: message.notify,
             orcpt: String::new(),
         });
-        let submission = Submission {
+        Submission {
+            urgency: Urgency::default(),
             once: None,
             list: message.list.into(),
             account: "ann".into(),
@@ -300,8 +311,7 @@ impl World {
             extra: BTreeMap::from([("K".into(), "v".into())]),
             ret_full: None,
             envid: message.envid.into(),
-        };
-        self.queue.add(submission).await
+        }
     }
 
     pub(crate) async fn add<const N: usize>(&self, message: Message<'_>) -> [QueueId; N] {

@@ -189,6 +189,7 @@ fn mail(from: &str) -> MailFrom {
         require_tls: false,
         ret: None,
         envid: None,
+        delivery: Default::default(),
     }
 }
 

@@ -80,6 +80,7 @@ mod tests {
             hash: hash.clone(),
             created: Time(0),
             last_used: None,
+            keys: None,
         };
         let all = [
             password("one", &first.1),

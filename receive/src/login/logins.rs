@@ -12,16 +12,22 @@ use std::{
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use tokio::{sync::Semaphore, task, time::Instant};
+use tokio::{
+    sync::{OnceCell, Semaphore},
+    task,
+    time::Instant,
+};
 use tracing::warn;
 
 use super::{
     apppassword::find_random,
     limiter::{Identity, Source},
+    oauth::Oauth,
     otp::{split_code, step_of},
     password::{Comparison, normal},
+    scram::{make_scram_salts, scram_keys},
 };
-use postrider_store::{AppPassword, Credential, Store, StoreError, Time};
+use postrider_store::{AppPassword, Credential, PasswordOf, Store, StoreError, Time};
 
 /// The time for which a right password is remembered.
 const REMEMBERED: Duration = Duration::from_secs(5 * 60);
@@ -29,8 +35,8 @@ const REMEMBERED: Duration = Duration::from_secs(5 * 60);
 const REMEMBERED_MAX: usize = 10_000;
 /// The largest number of remembered passwords of an account.
 const REMEMBERED_OF_ACCOUNT: usize = 64;
-/// An app password is noted as used at most once in this time.
-const USE_NOTED: Duration = Duration::from_secs(5 * 60);
+/// A password or key is noted as used at most once in this time.
+pub(super) const USE_NOTED: Duration = Duration::from_secs(5 * 60);
 /// A hash that matches no password. An account without a main password is checked against it, so
 /// the time of the check does not tell whether the account exists.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$\
@@ -45,10 +51,10 @@ const ADMIN: &str = "\0admin";
 
 /// The claim that a password proves.
 #[derive(Clone, Copy)]
-struct Claim<'a> {
-    identity: Identity<'a>,
+pub(super) struct Claim<'a> {
+    pub(super) identity: Identity<'a>,
     /// The name in the memory of right passwords.
-    name: &'a str,
+    pub(super) name: &'a str,
 }
 
 /// The result of a password check.
@@ -124,6 +130,10 @@ struct Shared {
     /// One place for each of [`LINES`].
     lines: Vec<Arc<Semaphore>>,
     hasher: RandomState,
+    /// The key from which the salts of unknown users are made.
+    unknown_users: OnceCell<[u8; 32]>,
+    /// Checks OAuth tokens. None: tokens are not taken.
+    oauth: Option<Oauth>,
 }
 
 struct Remembered {
@@ -137,6 +147,12 @@ impl Logins {
     /// Checks passwords against the credentials in `store`.
     #[must_use]
     pub fn new(store: Store) -> Self {
+        Self::with_oauth(store, None)
+    }
+
+    /// The same, with the check of OAuth tokens.
+    #[must_use]
+    pub fn with_oauth(store: Store, oauth: Option<Oauth>) -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             shared: Arc::new(Shared {
@@ -146,6 +162,8 @@ impl Logins {
                 hashing: Arc::new(Semaphore::new(cores)),
                 lines: (0..LINES).map(|_| Arc::new(Semaphore::new(1))).collect(),
                 hasher: RandomState::new(),
+                unknown_users: OnceCell::new(),
+                oauth,
             }),
         }
     }
@@ -259,8 +277,25 @@ impl Logins {
         Ok(checked.into())
     }
 
+    pub(super) fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// The check of OAuth tokens. None: tokens are not taken.
+    #[must_use]
+    pub fn oauth(&self) -> Option<&Oauth> {
+        self.shared.oauth.as_ref()
+    }
+
+    /// The key from which the salts of unknown users are made.
+    pub(super) async fn unknown_users_key(&self) -> Result<[u8; 32], StoreError> {
+        let shared = &self.shared;
+        let key = || shared.store.unknown_users_key(rand::random());
+        shared.unknown_users.get_or_try_init(key).await.copied()
+    }
+
     /// The credential of an account; an empty one if it has none.
-    async fn credential(&self, account: &str) -> Result<Credential, StoreError> {
+    pub(super) async fn credential(&self, account: &str) -> Result<Credential, StoreError> {
         let found = self.shared.store.credential(account).await?;
         Ok(found.unwrap_or_default())
     }
@@ -281,15 +316,67 @@ impl Logins {
             }
             None => self.compare(claim, &credential, password, source).await?,
         };
-        if let Checked::Right(Matched::App(name)) = &checked {
-            let used = app_passwords.iter().find(|it| it.name == *name);
+        if let Checked::Right(matched) = &checked {
+            let used = match matched {
+                Matched::Main => None,
+                Matched::App(name) => app_passwords.iter().find(|it| it.name == *name),
+            };
             self.note_use(claim.name, used, source).await;
+            if claim.identity != Identity::Admin {
+                self.add_keys(claim.name, &credential, used, password).await;
+            }
         }
         Ok(checked)
     }
 
+    /// Makes the keys of a right password for SCRAM, if it has none yet. The password is an app
+    /// password, or else the main one. A failure does not refuse the login.
+    async fn add_keys(
+        &self,
+        account: &str,
+        credential: &Credential,
+        app_password: Option<&AppPassword>,
+        password: &str,
+    ) {
+        let (has_keys, of) = match app_password {
+            Some(it) => {
+                let of = PasswordOf::App(it.name.clone(), it.hash.clone());
+                (it.keys.is_some(), of)
+            }
+            None => {
+                let of = PasswordOf::Main(credential.argon2.clone());
+                (credential.main_keys.is_some(), of)
+            }
+        };
+        if has_keys {
+            return;
+        }
+        let salts = credential.scram;
+        let salts = salts.unwrap_or_else(|| make_scram_salts(&mut rand::rng()));
+        let Ok(place) = Arc::clone(&self.shared.hashing).acquire_owned().await else {
+            return;
+        };
+        let password = password.to_owned();
+        let work = move || {
+            let _place = place;
+            scram_keys(&password, &salts)
+        };
+        let Ok(keys) = task::spawn_blocking(work).await else {
+            return;
+        };
+        let store = &self.shared.store;
+        if let Err(error) = store.add_scram_keys(account, of, salts, keys).await {
+            warn!(%error, account, "failed to keep the SCRAM keys of a password");
+        }
+    }
+
     /// Notes the use of an app password now and then. A store that fails does not refuse the login.
-    async fn note_use(&self, account: &str, used: Option<&AppPassword>, source: &Source) {
+    pub(super) async fn note_use(
+        &self,
+        account: &str,
+        used: Option<&AppPassword>,
+        source: &Source,
+    ) {
         let is_noted = |at: Time| source.now < at.after(USE_NOTED);
         let Some(used) = used.filter(|it| !it.last_used.is_some_and(is_noted)) else {
             return;
@@ -365,7 +452,7 @@ impl Logins {
 
 impl<'a> Claim<'a> {
     /// The claim of a login. An account without a name has no credential.
-    fn of(user: &'a str, account: Option<&'a str>) -> Self {
+    pub(super) fn of(user: &'a str, account: Option<&'a str>) -> Self {
         Self {
             identity: account.map_or(Identity::Unknown(user), Identity::Account),
             name: account.unwrap_or_default(),

@@ -4,21 +4,30 @@
 //! per second. So [`Logins`] remembers a right password for some minutes. [`LoginLimiter`] counts
 //! wrong ones, per network and account.
 //!
+//! SCRAM proves that a client knows a password that neither side sends. The keys for that are made
+//! when a password is set, or at its next use. A client may also log in with a certificate, or with
+//! a token of an OAuth authorization server.
+//!
 //! An account may have app passwords beside its main password, and one-time codes as a second
 //! factor. With codes, the main password is enough nowhere, and app passwords are enough.
 
 mod apikey;
 mod apppassword;
+mod certificate;
 mod limiter;
 mod logins;
+mod oauth;
 mod otp;
 mod password;
+mod scram;
 
 pub use apikey::KeyText;
 pub use apppassword::{APP_PASSWORD_MIN_LENGTH, make_app_password, matches_hash};
 pub use limiter::{Identity, LoginLimiter, LoginLimits, Rate, Source, wait_in_words};
 pub use logins::{CodeCheck, Logins, PasswordCheck};
+pub use oauth::{Meaning, NoAnswer, Oauth, OauthError};
 pub use otp::{OtpError, make_otp, otp_code, parse_otp};
 pub use password::{
     HashError, PasswordError, check_hash, hash_password, hash_password_beside, slow_hash,
 };
+pub use scram::{ScramOffered, make_scram_salts, scram_keys};

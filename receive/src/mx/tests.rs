@@ -140,14 +140,9 @@ impl World {
 fn client(remote: &str) -> Client {
     let remote: SocketAddr = remote.parse().unwrap();
     Client {
-        session: SessionId(1),
-        remote,
-        local: "203.0.113.1:25".parse().unwrap(),
         helo: Some("mail.remote.test".to_owned()),
         esmtp: true,
-        tls: None,
-        login: None,
-        xclient: false,
+        ..Client::new(SessionId(1), remote, "203.0.113.1:25".parse().unwrap())
     }
 }
 
@@ -165,6 +160,7 @@ fn transaction(from: &str) -> Transaction {
             require_tls: false,
             ret: None,
             envid: None,
+            delivery: Default::default(),
         },
         recipients: vec![RcptTo {
             forward_path: ForwardPath::Mailbox(Address::parse("ann@example.org").unwrap()),

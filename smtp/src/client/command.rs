@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{Envelope, Extensions};
 use crate::{
-    BodyType,
+    BodyType, ByMode, DeliveryOptions, Priority,
     params::{utf8_addr_xtext, xtext},
 };
 
@@ -38,6 +38,7 @@ impl Envelope {
         if self.require_tls {
             out.write_str(" REQUIRETLS")?;
         }
+        self.write_delivery(extensions, out)?;
         if extensions.dsn {
             if let Some(ret) = self.ret {
                 write!(out, " RET={ret}")?;
@@ -49,6 +50,25 @@ impl Envelope {
             }
         }
         out.write_str("\r\n")
+    }
+
+    /// Writes MT-PRIORITY and BY. A server that needs more time than is left before the message
+    /// fails gets the message without BY. We keep the time as long as the message is here.
+    fn write_delivery(&self, extensions: &Extensions, out: &mut impl fmt::Write) -> fmt::Result {
+        let DeliveryOptions {
+            priority,
+            deliver_by,
+            ..
+        } = self.delivery;
+        if extensions.mt_priority && priority != Priority::NORMAL {
+            write!(out, " MT-PRIORITY={priority}")?;
+        }
+        if let (Some(least), Some(by)) = (extensions.deliver_by, deliver_by)
+            && (by.mode == ByMode::Notify || by.seconds >= i64::from(least.max(1)))
+        {
+            write!(out, " BY={by}")?;
+        }
+        Ok(())
     }
 
     /// SMTPUTF8 is for UTF-8 in the header section or in an address (RFC 6531 §3.4).
@@ -115,6 +135,8 @@ mod tests {
             chunking: true,
             binary_mime: true,
             require_tls: true,
+            mt_priority: true,
+            deliver_by: Some(60),
             ..Extensions::default()
         }
     }
@@ -125,6 +147,7 @@ mod tests {
             body_type: BodyType::SevenBit,
             smtputf8: false,
             require_tls: false,
+            delivery: DeliveryOptions::default(),
             ret: None,
             envid: None,
             recipients: to
@@ -175,6 +198,30 @@ mod tests {
             RCPT TO:<a@example.com> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;a+2Bb@x.org\r\n\
             RCPT TO:<\u{fc}@example.com> NOTIFY=SUCCESS,FAILURE ORCPT=utf-8;\\x{FC}\\x{2B}@x.org\r\n";
         assert_eq!(commands(&full, &everything()), expected);
+    }
+
+    #[test]
+    fn priority_and_deadline_go_along_where_they_are_offered() {
+        let mail = |priority, by: Option<&str>, extensions: &Extensions| {
+            let mut envelope = envelope("s@example.org", &[]);
+            envelope.delivery = DeliveryOptions {
+                hold: None,
+                priority: Priority::new(priority),
+                deliver_by: by.map(|by| by.parse().unwrap()),
+            };
+            commands(&envelope, extensions)
+        };
+        let everything = &everything();
+        let start = "MAIL FROM:<s@example.org> SIZE=1234";
+        let with = |rest: &str| format!("{start}{rest}\r\n");
+        assert_eq!(
+            mail(-4, Some("60;R"), everything),
+            with(" MT-PRIORITY=-4 BY=60;R")
+        );
+        assert_eq!(mail(0, Some("-3;NT"), everything), with(" BY=-3;NT"));
+        assert_eq!(mail(0, Some("59;R"), everything), with(""));
+        let none = &Extensions::default();
+        assert_eq!(mail(9, Some("60;R"), none), "MAIL FROM:<s@example.org>\r\n");
     }
 
     #[test]

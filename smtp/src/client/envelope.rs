@@ -1,6 +1,6 @@
 //! The envelope of a message.
 
-use crate::{Address, BodyType, Notify, Ret, ReversePath};
+use crate::{Address, BodyType, DeliveryOptions, Notify, Ret, ReversePath};
 
 /// The envelope of a message: what MAIL and RCPT say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub struct Envelope {
     pub smtputf8: bool,
     /// REQUIRETLS (RFC 8689): only under TLS, and only to a server that promises the same.
     pub require_tls: bool,
+    /// MT-PRIORITY (RFC 6710) and BY (RFC 2852). A server that does not offer them does not get
+    /// them. A hold is never sent: it ends before the message goes out.
+    pub delivery: DeliveryOptions,
     /// RET (RFC 3461). A server without DSN does not get RET, ENVID, NOTIFY and ORCPT.
     pub ret: Option<Ret>,
     /// ENVID, not encoded.

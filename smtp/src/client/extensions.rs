@@ -23,6 +23,10 @@ pub struct Extensions {
     pub binary_mime: bool,
     /// REQUIRETLS (RFC 8689). It only counts under TLS.
     pub require_tls: bool,
+    /// MT-PRIORITY (RFC 6710).
+    pub mt_priority: bool,
+    /// DELIVERBY (RFC 2852) with the fewest seconds for mode R. 0: there is no such limit.
+    pub deliver_by: Option<u32>,
     /// STARTTLS (RFC 3207).
     pub start_tls: bool,
     /// ENHANCEDSTATUSCODES (RFC 2034).
@@ -71,6 +75,14 @@ impl Extensions {
             "CHUNKING" => self.chunking = true,
             "BINARYMIME" => self.binary_mime = true,
             "REQUIRETLS" => self.require_tls = true,
+            "MT-PRIORITY" => self.mt_priority = true,
+            "DELIVERBY" => {
+                // Options behind a comma may follow.
+                let least = words
+                    .next()
+                    .and_then(|it| it.split(',').next()?.parse().ok());
+                self.deliver_by = Some(least.unwrap_or(0));
+            }
             "STARTTLS" => self.start_tls = true,
             "ENHANCEDSTATUSCODES" => self.enhanced_status_codes = true,
             "AUTH" => self.mechanisms(words),
@@ -119,7 +131,7 @@ mod tests {
     #[test]
     fn everything_that_is_known() {
         let text = "mx.example.com at your service\nSIZE 35882577\npipelining\n8BITMIME\nSTARTTLS\nENHANCEDSTATUSCODES\n\
-                    AUTH PLAIN login\nAUTH=LOGIN SCRAM-SHA-256\nCHUNKING\nBINARYMIME\nSMTPUTF8\nDSN\nREQUIRETLS\n\
+                    AUTH PLAIN login\nAUTH=LOGIN SCRAM-SHA-256\nCHUNKING\nBINARYMIME\nSMTPUTF8\nDSN\nREQUIRETLS\nMT-PRIORITY MIXER\nDELIVERBY 240\n\
                     LIMITS RCPTMAX=100 MAILMAX=0 X=1\nX-OTHER\n";
         let found = Extensions::parse(&Reply::new(crate::ReplyCode::OK, None, text));
         let expected = Extensions {
@@ -132,6 +144,8 @@ mod tests {
             chunking: true,
             binary_mime: true,
             require_tls: true,
+            mt_priority: true,
+            deliver_by: Some(240),
             start_tls: true,
             enhanced_status_codes: true,
             auth: ["PLAIN", "LOGIN", "SCRAM-SHA-256"]

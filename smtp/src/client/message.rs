@@ -240,6 +240,7 @@ mod tests {
             body_type: BodyType::SevenBit,
             smtputf8: false,
             require_tls: false,
+            delivery: Default::default(),
             ret: None,
             envid: None,
             recipients: to

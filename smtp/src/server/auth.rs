@@ -1,24 +1,61 @@
-//! AUTH (RFC 4954) with the mechanisms PLAIN (RFC 4616) and LOGIN.
+//! AUTH (RFC 4954): the exchanges of [`crate::sasl`] in lines of base64.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
 use super::{
-    handler::Login,
     line::{self, LineError},
     session::{Next, Session},
     state::{Stage, State},
     transaction::bad_sequence,
 };
-use crate::{EnhancedCode, Reply, ReplyCode};
+use crate::{
+    Address, EnhancedCode, Reply, ReplyCode,
+    sasl::{Exchange, Mechanism, Pending, ScramOffer, ScramStart, Step, Terms, TlsProof, Verdict},
+};
 
 /// The longest line of an exchange in bytes, with its CRLF (RFC 4954 §4).
-const LINE_MAX: usize = 12288;
+pub(super) const LINE_MAX: usize = 12288;
+
+/// The refusal of a line that is longer than [`LINE_MAX`] (RFC 4954 §6).
+const TOO_LONG: Reply = Reply::fixed(
+    ReplyCode::SYNTAX_ERROR,
+    Some(EnhancedCode::AUTH_LINE_TOO_LONG),
+    "the line is too long",
+);
 
 impl Session {
+    /// The server has AUTH, perhaps only under TLS.
+    pub(super) fn has_auth(&self) -> bool {
+        self.config.auth
+    }
+
     /// The server offers AUTH now.
     pub(super) fn offers_auth(&self) -> bool {
         self.config.auth && (self.client.tls.is_some() || !self.config.auth_requires_tls)
+    }
+
+    /// What TLS proved about the connection. Call it right after [`tls_started`].
+    ///
+    /// [`tls_started`]: Self::tls_started
+    pub fn tls_proved(&mut self, proof: TlsProof) {
+        self.tls_proof = Some(Box::new(proof));
+    }
+
+    fn terms(&self) -> Terms<'_> {
+        Terms {
+            scram: self.config.sasl.scram,
+            oauth_scope: self.config.sasl.oauth_scope.as_deref(),
+            tls: self.tls_proof.as_deref(),
+        }
+    }
+
+    /// The names of the mechanisms that the server offers now, with blanks between them.
+    pub(super) fn mechanisms(&self) -> String {
+        let terms = self.terms();
+        let offered = Mechanism::ALL.into_iter().filter(|it| terms.offers(*it));
+        let names: Vec<&str> = offered.map(Mechanism::name).collect();
+        names.join(" ")
     }
 
     /// The AUTH command.
@@ -41,148 +78,109 @@ impl Session {
         {
             bad_sequence("not now")
         } else {
-            match Exchange::new(mechanism) {
-                Some(exchange) => return self.progress(exchange.begin(initial)),
+            match Mechanism::of(mechanism).filter(|it| self.terms().offers(*it)) {
+                Some(mechanism) => return self.begin(Exchange::new(mechanism), initial),
                 None => Reply::fixed(
                     ReplyCode::PARAMETER_NOT_IMPLEMENTED,
                     Some(EnhancedCode::INVALID_ARGUMENTS),
-                    "use AUTH PLAIN or LOGIN",
+                    "that mechanism is not offered, see the reply to EHLO",
                 ),
             }
         };
         self.refuse(&reply, State::ExpectCommand(stage))
     }
 
-    pub(super) fn expect_auth_line(&mut self, exchange: Exchange) -> (State, Next) {
+    /// Begins an exchange. `=` is an empty first response (RFC 4954 §4).
+    fn begin(&mut self, exchange: Exchange, initial: Option<&str>) -> State {
+        match initial {
+            None => {
+                let challenge = exchange.first_challenge();
+                self.progress(Step::Challenge(exchange, challenge.to_vec()))
+            }
+            Some("=") => self.respond(exchange, ""),
+            Some(response) => self.respond(exchange, response),
+        }
+    }
+
+    /// Takes a response in base64.
+    fn respond(&mut self, exchange: Exchange, response: &str) -> State {
+        let fault = match STANDARD.decode(response).map(Zeroizing::new) {
+            Ok(response) => {
+                let step = exchange.respond(&response, self.terms());
+                return self.progress(step);
+            }
+            Err(_) if response == "*" => (EnhancedCode::SECURITY, "login given up"),
+            Err(_) => (EnhancedCode::SYNTAX, "not base64"),
+        };
+        let (code, text) = fault;
+        let reply = Reply::fixed(ReplyCode::PARAMETER_ERROR, Some(code), text);
+        self.refuse(&reply, State::ExpectCommand(Stage::Idle))
+    }
+
+    pub(super) fn expect_auth_line(&mut self, exchange: Box<Exchange>) -> (State, Next) {
         let line = match line::take(&mut self.input, LINE_MAX) {
             Ok(Some(line)) => line,
             Ok(None) => return (State::ExpectAuthLine(exchange), Next::Wait),
-            Err(error) => return (self.close_for(error), Next::Again),
-        };
-        let progress = match line::text(&line, LINE_MAX).map_err(LineError::reply) {
-            Ok(line) => exchange.line(line),
-            Err(reply) => Progress::Failed(reply),
-        };
-        (self.progress(progress), Next::Again)
-    }
-
-    fn progress(&mut self, progress: Progress) -> State {
-        match progress {
-            Progress::Challenge(exchange, challenge) => {
-                let reply = Reply::fixed(ReplyCode::CHALLENGE, None, challenge);
-                self.say(&reply, State::ExpectAuthLine(exchange))
+            Err(_) => {
+                self.input.clear();
+                return (self.refuse_and_close(&TOO_LONG, None), Next::Again);
             }
-            Progress::Done(login) => State::AwaitLogin(login),
-            Progress::Failed(reply) => self.refuse(&reply, State::ExpectCommand(Stage::Idle)),
-        }
-    }
-
-    /// The login is right.
-    pub(super) fn accept_login(&mut self, login: Login) -> State {
-        self.client.login = Some(login.user);
-        let code = Some(EnhancedCode::SECURITY_OK);
-        let reply = Reply::fixed(ReplyCode::AUTHENTICATED, code, "logged in");
-        self.say(&reply, State::ExpectCommand(Stage::Idle))
-    }
-}
-
-/// An exchange that goes on.
-#[derive(Debug)]
-pub(super) enum Exchange {
-    /// PLAIN, which has one response.
-    Plain,
-    /// LOGIN before the user.
-    LoginUser,
-    /// LOGIN after the user and before the password.
-    LoginPassword(String),
-}
-
-/// The progress of an exchange.
-enum Progress {
-    /// The server sends this challenge. The next line belongs to the exchange.
-    Challenge(Exchange, &'static str),
-    /// The client has given its credentials.
-    Done(Login),
-    /// The exchange ends with a refusal.
-    Failed(Reply),
-}
-
-impl Exchange {
-    /// An exchange with this mechanism. None for an unknown one.
-    fn new(mechanism: &str) -> Option<Self> {
-        match mechanism {
-            "PLAIN" => Some(Self::Plain),
-            "LOGIN" => Some(Self::LoginUser),
-            _ => None,
-        }
-    }
-
-    /// The AUTH command itself. `=` is an empty initial response (RFC 4954 §4).
-    fn begin(self, initial: Option<&str>) -> Progress {
-        match (self, initial) {
-            (exchange, Some("=")) => exchange.line(""),
-            (exchange, Some(response)) => exchange.line(response),
-            (Self::Plain, None) => Progress::Challenge(Self::Plain, ""),
-            // Clients of LOGIN expect these two challenges: "Username:" and "Password:".
-            (exchange, None) => Progress::Challenge(exchange, "VXNlcm5hbWU6"),
-        }
-    }
-
-    /// The next line of the client.
-    fn line(self, line: &str) -> Progress {
-        if line == "*" {
-            return failed(
-                ReplyCode::PARAMETER_ERROR,
-                EnhancedCode::SECURITY,
-                "login given up",
-            );
-        }
-        let decoded = STANDARD.decode(line).ok().map(Zeroizing::new);
-        let Some(text) = decoded.and_then(|bytes| {
-            std::str::from_utf8(&bytes)
-                .ok()
-                .map(|text| Zeroizing::new(text.to_owned()))
-        }) else {
-            return failed(
-                ReplyCode::PARAMETER_ERROR,
-                EnhancedCode::SYNTAX,
-                "not base64 of UTF-8",
-            );
         };
-        match self {
-            Self::Plain => plain(&text),
-            Self::LoginUser => {
-                Progress::Challenge(Self::LoginPassword(text.to_string()), "UGFzc3dvcmQ6")
+        let state = match line::text(&line, LINE_MAX) {
+            Ok(line) => self.respond(*exchange, line),
+            Err(error) => {
+                let reply = match error {
+                    LineError::TooLong => TOO_LONG,
+                    error => error.reply(),
+                };
+                self.refuse(&reply, State::ExpectCommand(Stage::Idle))
             }
-            Self::LoginPassword(user) => Progress::Done(Login {
-                mechanism: "LOGIN",
-                authorization: String::new(),
-                user,
-                password: text,
-            }),
+        };
+        (state, Next::Again)
+    }
+
+    fn progress(&mut self, step: Step) -> State {
+        match step {
+            Step::Challenge(exchange, challenge) => {
+                let challenge = STANDARD.encode(challenge);
+                let reply = Reply::new(ReplyCode::CHALLENGE, None, challenge);
+                self.say(&reply, State::ExpectAuthLine(Box::new(exchange)))
+            }
+            Step::Keys(start) => State::AwaitKeys(start),
+            Step::Decide(pending) => State::AwaitLogin(pending),
+            Step::Done(user) => {
+                self.client.login = Some(user);
+                let code = Some(EnhancedCode::SECURITY_OK);
+                let reply = Reply::fixed(ReplyCode::AUTHENTICATED, code, "logged in");
+                self.say(&reply, State::ExpectCommand(Stage::Idle))
+            }
+            Step::Refused { user, reply } => self.refuse_about(
+                Some(shown(&user)),
+                &reply,
+                State::ExpectCommand(Stage::Idle),
+            ),
         }
+    }
+
+    /// The keys for an exchange of SCRAM have come.
+    pub(super) fn accept_keys(&mut self, start: ScramStart, offer: ScramOffer) -> State {
+        let step = start.keys(offer);
+        self.progress(step)
+    }
+
+    /// The verdict on a login has come.
+    pub(super) fn decided(&mut self, pending: Pending, verdict: Verdict) -> State {
+        let step = pending.verdict(verdict);
+        self.progress(step)
     }
 }
 
-fn plain(text: &str) -> Progress {
-    let mut parts = text.split('\0');
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(authorization), Some(user), Some(password), None) if !user.is_empty() => {
-            Progress::Done(Login {
-                mechanism: "PLAIN",
-                authorization: authorization.to_owned(),
-                user: user.to_owned(),
-                password: Zeroizing::new(password.to_owned()),
-            })
-        }
-        _ => failed(
-            ReplyCode::PARAMETER_ERROR,
-            EnhancedCode::SYNTAX,
-            "not a response of PLAIN",
-        ),
+/// The user of a login as the log shows it. Some clients send a key or a password in the place of
+/// the user, so a user that is no address is not told.
+fn shown(user: &str) -> String {
+    match Address::parse(user) {
+        Ok(_) => user.to_owned(),
+        Err(_) if user.is_empty() => String::new(),
+        Err(_) => "(not an address)".to_owned(),
     }
-}
-
-fn failed(code: ReplyCode, enhanced: EnhancedCode, text: &'static str) -> Progress {
-    Progress::Failed(Reply::fixed(code, Some(enhanced), text))
 }

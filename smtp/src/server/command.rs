@@ -2,9 +2,12 @@
 
 use super::xclient::Xclient;
 use crate::{
-    Address, AddressError, BodyType, EnhancedCode, ForwardPath, Notify, Reply, ReplyCode, Ret,
-    ReversePath, params::xtext,
+    Address, AddressError, BodyType, ByMode, DeliverBy, DeliveryOptions, EnhancedCode, ForwardPath,
+    Hold, Notify, Reply, ReplyCode, Ret, ReversePath, params::xtext,
 };
+
+/// The fewest seconds in which a message must be delivered or fail (RFC 2852 §4).
+pub(super) const DELIVER_BY_MIN: i64 = 60;
 
 /// The sender and the parameters of a MAIL command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub struct MailFrom {
     pub ret: Option<Ret>,
     /// The submitter's own id of this transaction, decoded (RFC 3461 §4.4).
     pub envid: Option<String>,
+    /// The time and the urgency of the delivery.
+    pub delivery: DeliveryOptions,
 }
 
 /// The recipient and the parameters of a RCPT command.
@@ -83,6 +88,7 @@ pub(crate) struct Offered {
     pub(crate) require_tls: RequireTls,
     pub(crate) binary_mime: bool,
     pub(crate) xclient: bool,
+    pub(crate) submission: bool,
     pub(crate) max_size: u64,
 }
 
@@ -296,6 +302,7 @@ fn mail(rest: &str, offered: Offered) -> Result<MailFrom, Reply> {
         require_tls: false,
         ret: None,
         envid: None,
+        delivery: DeliveryOptions::default(),
     };
     for (keyword, value) in parameters(rest)? {
         let bad = || wrong(format!("bad value of parameter {keyword}"));
@@ -326,6 +333,9 @@ fn mail(rest: &str, offered: Offered) -> Result<MailFrom, Reply> {
             ("ENVID", Some(value)) if offered.dsn && value.len() <= 100 => {
                 mail.envid = Some(xtext::decode(value).map_err(|_| bad())?);
             }
+            (keyword, Some(value)) if offered.submission => {
+                delivery_option(keyword, value, &mut mail.delivery)?;
+            }
             _ => return Err(unknown_parameter(&keyword)),
         }
     }
@@ -336,6 +346,30 @@ fn mail(rest: &str, offered: Offered) -> Result<MailFrom, Reply> {
         return Err(too_large(offered.max_size));
     }
     Ok(mail)
+}
+
+/// Reads a parameter about the time or the urgency of the delivery.
+fn delivery_option(keyword: &str, value: &str, options: &mut DeliveryOptions) -> Result<(), Reply> {
+    let bad = |_| wrong(format!("bad value of parameter {keyword}"));
+    match keyword {
+        "HOLDFOR" | "HOLDUNTIL" if options.hold.is_some() => {
+            return Err(wrong("give HOLDFOR or HOLDUNTIL, not both"));
+        }
+        "HOLDFOR" => options.hold = Some(Hold::parse_for(value).map_err(bad)?),
+        "HOLDUNTIL" => options.hold = Some(Hold::parse_until(value).map_err(bad)?),
+        "MT-PRIORITY" => options.priority = value.parse().map_err(bad)?,
+        "BY" => {
+            let by: DeliverBy = value.parse().map_err(bad)?;
+            if by.mode == ByMode::Return && by.seconds < DELIVER_BY_MIN {
+                return Err(wrong(format!(
+                    "with BY mode R the time is {DELIVER_BY_MIN} seconds or more"
+                )));
+            }
+            options.deliver_by = Some(by);
+        }
+        _ => return Err(unknown_parameter(keyword)),
+    }
+    Ok(())
 }
 
 /// The refusal of a message above the SIZE limit (RFC 1870 §6.1).
@@ -421,6 +455,7 @@ mod tests {
         require_tls: RequireTls::Offered,
         binary_mime: true,
         xclient: true,
+        submission: true,
         max_size: 1000,
     };
 
@@ -450,6 +485,53 @@ mod tests {
             (mail.ret, mail.envid.as_deref()),
             (Some(Ret::Headers), Some("a+b"))
         );
+    }
+
+    #[test]
+    fn parameters_about_the_delivery() {
+        let read = |parameters: &str| {
+            let line = format!("MAIL FROM:<a@b.example> {parameters}");
+            match parse(&line, ALL) {
+                Ok(Command::Mail(mail)) => {
+                    let DeliveryOptions {
+                        hold,
+                        priority,
+                        deliver_by,
+                    } = mail.delivery;
+                    let hold = hold.map(|it| it.to_string()).unwrap_or_default();
+                    let by = deliver_by.map(|it| it.to_string()).unwrap_or_default();
+                    format!("{hold} {priority} {by}")
+                }
+                Ok(other) => panic!("{other:?}"),
+                Err(reply) => reply.to_string(),
+            }
+        };
+        assert_eq!(
+            read("HOLDFOR=60 mt-priority=-4 BY=60;RT"),
+            "for;60 -4 60;RT"
+        );
+        assert_eq!(
+            read("HOLDUNTIL=2026-12-01T09:00:00Z BY=-3;N"),
+            "until;2026-12-01T09:00:00Z 0 -3;N"
+        );
+        for (bad, code) in [
+            (
+                "HOLDFOR=60 HOLDUNTIL=2026-12-01T09:00:00Z",
+                "501 5.5.4 give",
+            ),
+            ("HOLDFOR=-1", "501 5.5.4 bad value of parameter HOLDFOR"),
+            ("HOLDUNTIL=tomorrow", "501 5.5.4 bad value"),
+            ("MT-PRIORITY=10", "501 5.5.4 bad value"),
+            ("BY=59;R", "501 5.5.4 with BY mode R"),
+            ("BY=0;R", "501 5.5.4 with BY mode R"),
+            ("BY=60", "501 5.5.4 bad value"),
+            ("HOLD=1", "555 5.5.4"),
+        ] {
+            assert!(read(bad).starts_with(code), "{bad}: {}", read(bad));
+        }
+        refused("MAIL FROM:<a@b.example> HOLDFOR=60", "555 5.5.4");
+        refused("MAIL FROM:<a@b.example> MT-PRIORITY=1", "555 5.5.4");
+        refused("MAIL FROM:<a@b.example> BY=60;R", "555 5.5.4");
     }
 
     #[test]

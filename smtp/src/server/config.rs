@@ -4,6 +4,18 @@ use std::time::Duration;
 
 use crate::Domain;
 
+/// The mechanisms of AUTH beside PLAIN and LOGIN.
+///
+/// EXTERNAL is offered to each client that shows a certificate, and the forms of SCRAM with channel
+/// binding under TLS 1.3.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SaslConfig {
+    /// The policy has SCRAM keys.
+    pub scram: bool,
+    /// The policy checks OAuth tokens, and they need this scope, which may be empty.
+    pub oauth_scope: Option<String>,
+}
+
 /// How the sessions of a listener behave.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
@@ -22,10 +34,14 @@ pub struct SessionConfig {
     pub auth_required: bool,
     /// The server offers AUTH only under TLS.
     pub auth_requires_tls: bool,
+    /// The mechanisms that the server offers beside PLAIN and LOGIN.
+    pub sasl: SaslConfig,
     /// The server offers REQUIRETLS under TLS (RFC 8689).
     pub require_tls_extension: bool,
     /// The server offers DSN (RFC 3461).
     pub dsn: bool,
+    /// The server offers FUTURERELEASE (RFC 4865), MT-PRIORITY (RFC 6710) and DELIVERBY (RFC 2852).
+    pub submission: bool,
     /// The server offers BINARYMIME (RFC 3030). This is for servers that keep the messages: a
     /// message that is not made of lines cannot be passed on to every server.
     pub binary_mime: bool,

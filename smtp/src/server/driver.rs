@@ -2,6 +2,7 @@
 
 use std::{future::poll_fn, io, pin::pin, sync::Arc, task::Poll, time::Instant};
 
+use jiff::Timestamp;
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -15,6 +16,7 @@ use tracing::trace;
 use super::{
     config::SessionConfig,
     handler::{Client, Handler},
+    proof::Shown,
     session::{Answer, Output, Question, Session},
 };
 use crate::{HandshakeFailure, TlsInfo};
@@ -66,7 +68,7 @@ impl From<Elapsed> for ServeError {
 /// # Errors
 /// The connection broke, or TLS failed.
 pub fn serve<H: Handler>(
-    client: Box<Client>,
+    mut client: Box<Client>,
     mut stream: TcpStream,
     config: Arc<SessionConfig>,
     tls: Option<Arc<ServerConfig>>,
@@ -74,6 +76,7 @@ pub fn serve<H: Handler>(
     handler: H,
     shutdown: watch::Receiver<bool>,
 ) -> impl Future<Output = Result<(), ServeError>> + Send {
+    client.connected = Timestamp::now();
     // It is made here and not in the future, which would have room for it twice.
     let mut driver = Driver {
         session: Session::new(config, client, implicit_tls, now()),
@@ -95,12 +98,13 @@ pub fn serve<H: Handler>(
 /// # Errors
 /// The connection broke.
 pub fn serve_secured<H: Handler>(
-    client: Box<Client>,
+    mut client: Box<Client>,
     mut stream: TlsStream<TcpStream>,
     config: Arc<SessionConfig>,
     handler: H,
     shutdown: watch::Receiver<bool>,
 ) -> impl Future<Output = Result<(), ServeError>> + Send {
+    client.connected = Timestamp::now();
     let mut session = Session::new(config, client, true, now());
     session.tls_started(TlsInfo::of(stream.get_ref().1), now());
     let mut driver = Driver {
@@ -140,12 +144,21 @@ impl<H: Handler> Driver<H> {
     ) -> impl Future<Output = Result<(), ServeError>> + Send {
         async move {
             let config = config.ok_or_else(|| io::Error::other("no certificate for TLS"))?;
+            // Only logins are bound to the certificate that the server shows.
+            let has_auth = self.session.has_auth();
+            let (config, shown) = match has_auth.then(|| Shown::beside(&config)) {
+                Some((config, shown)) => (config, Some(shown)),
+                None => (config, None),
+            };
             let handshake = TlsAcceptor::from(config).accept(stream);
             let stream = within(self.session.deadline(), handshake).await;
             let stream = stream.map_err(io::Error::from).flatten();
             let mut stream = stream.map_err(ServeError::Handshake)?;
-            let tls = TlsInfo::of(stream.get_ref().1);
-            self.session.tls_started(tls, now());
+            let connection = stream.get_ref().1;
+            self.session.tls_started(TlsInfo::of(connection), now());
+            if let Some(shown) = shown {
+                self.session.tls_proved(shown.proof(connection));
+            }
             self.converse(&mut stream).await?;
             close(self.session.deadline(), &mut stream).await
         }
@@ -298,6 +311,7 @@ async fn ask<H: Handler>(handler: &mut H, client: &Client, question: Question<'_
     // for them.
     match question {
         Question::Greeting => handler.greeting(client).await.into(),
+        Question::ScramKeys(request) => Box::pin(handler.scram_keys(client, request)).await.into(),
         Question::Login(login) => Box::pin(handler.login(client, login)).await.into(),
         Question::Mail(mail) => Box::pin(handler.mail(client, mail)).await.into(),
         Question::Rcpt(transaction, rcpt) => Box::pin(handler.rcpt(client, transaction, rcpt))

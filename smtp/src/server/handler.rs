@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 
-use zeroize::Zeroizing;
+use jiff::Timestamp;
 
 use super::command::{MailFrom, RcptTo};
-use crate::{Reply, TlsInfo};
+use crate::{
+    EnhancedCode, Reply, ReplyCode, TlsInfo,
+    sasl::{Login, ScramOffer, ScramRequest},
+};
 
 /// The name of a session in the log. Its text has 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -26,6 +29,8 @@ pub struct Client {
     pub remote: SocketAddr,
     /// The server's address that the client connected to.
     pub local: SocketAddr,
+    /// When the client connected.
+    pub connected: Timestamp,
     /// The name in EHLO or HELO. None before that.
     pub helo: Option<String>,
     /// The client used EHLO.
@@ -39,41 +44,21 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that has connected and said nothing.
+    /// A client that has connected and said nothing. It connected at the beginning of 1970, until
+    /// somebody sets the time.
     #[must_use]
     pub const fn new(session: SessionId, remote: SocketAddr, local: SocketAddr) -> Self {
         Self {
             session,
             remote,
             local,
+            connected: Timestamp::UNIX_EPOCH,
             helo: None,
             esmtp: false,
             tls: None,
             login: None,
             xclient: false,
         }
-    }
-}
-
-/// An attempt to log in.
-#[derive(Clone)]
-pub struct Login {
-    /// The mechanism: `PLAIN` or `LOGIN`.
-    pub mechanism: &'static str,
-    /// The user to act as. Empty: the user that logs in.
-    pub authorization: String,
-    /// The user that logs in.
-    pub user: String,
-    /// The user's password.
-    pub password: Zeroizing<String>,
-}
-
-impl std::fmt::Debug for Login {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Login")
-            .field("mechanism", &self.mechanism)
-            .field("user", &self.user)
-            .finish_non_exhaustive()
     }
 }
 
@@ -86,18 +71,34 @@ pub struct Transaction {
     pub recipients: Vec<RcptTo>,
 }
 
+/// The reply of a policy that has no SCRAM keys.
+pub(super) const NO_KEYS: Reply = Reply::fixed(
+    ReplyCode::TEMPORARY_FAILURE,
+    Some(EnhancedCode::SECURITY_TRANSIENT),
+    "no SCRAM keys are at hand, use another mechanism",
+);
+
 /// The policy of one connection. `Err` refuses with that reply.
 ///
 /// While a handler answers a question, the session reads nothing further.
 pub trait Handler: Send {
     /// A client connected. A refusal takes the place of the greeting, and the connection closes.
     fn greeting(&mut self, client: &Client) -> impl Future<Output = Result<(), Reply>> + Send;
-    /// A client logs in. `client.login` is set after `Ok`.
+    /// A client begins to log in by SCRAM, and needs the keys of the user. A user that nobody has
+    /// gets an answer that looks like any other.
+    fn scram_keys(
+        &mut self,
+        _client: &Client,
+        _request: &ScramRequest,
+    ) -> impl Future<Output = Result<ScramOffer, Reply>> + Send {
+        std::future::ready(Err(NO_KEYS))
+    }
+    /// A client logs in. The result is the name of the user, which becomes `client.login`.
     fn login(
         &mut self,
         client: &Client,
         login: &Login,
-    ) -> impl Future<Output = Result<(), Reply>> + Send;
+    ) -> impl Future<Output = Result<String, Reply>> + Send;
     /// A transaction begins.
     fn mail(
         &mut self,

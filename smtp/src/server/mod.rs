@@ -8,9 +8,10 @@
 //! | `opening`, `xclient`, `auth`, `transaction`, `data` | the commands, in the order of a dialog |
 //! | `command`, `line`, `text` | the bytes of a client, parsed |
 //! | `handler` | the questions of a session, as a trait that the policy implements |
-//! | `driver` | the sockets, and TLS |
+//! | `driver`, `proof`, `client_auth` | the sockets, and TLS |
 
 mod auth;
+mod client_auth;
 mod command;
 mod config;
 mod data;
@@ -18,6 +19,7 @@ mod driver;
 mod handler;
 mod line;
 mod opening;
+mod proof;
 mod session;
 mod state;
 #[cfg(test)]
@@ -26,8 +28,10 @@ mod text;
 mod transaction;
 mod xclient;
 
+pub use client_auth::AnyClientCertificate;
 pub use command::{MailFrom, RcptTo};
-pub use config::SessionConfig;
+pub use config::{SaslConfig, SessionConfig};
 pub use driver::{ServeError, serve, serve_secured};
-pub use handler::{Client, Handler, Login, SessionId, Transaction};
+pub use handler::{Client, Handler, SessionId, Transaction};
+pub use opening::HOLD_MAX;
 pub use session::{Answer, Output, Question, Session};

@@ -1,14 +1,17 @@
 //! What comes before the mail: the greeting, EHLO, HELO and STARTTLS.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
-    command::is_http_method,
+    command::{DELIVER_BY_MIN, is_http_method},
     session::Session,
     state::{Stage, State},
     xclient,
 };
 use crate::{EnhancedCode, Reply, ReplyCode, TlsInfo};
+
+/// The longest time for which FUTURERELEASE holds a message: 60 days.
+pub const HOLD_MAX: Duration = Duration::from_secs(60 * 24 * 3600);
 
 impl Session {
     /// The client may talk to us. One that has talked already does not wait for replies, as programs
@@ -83,6 +86,13 @@ impl Session {
         if config.binary_mime {
             offer("BINARYMIME");
         }
+        if config.submission {
+            let until = self.client.connected.checked_add(HOLD_MAX);
+            let until = until.unwrap_or(self.client.connected);
+            offer(&format!("FUTURERELEASE {} {until:.0}", HOLD_MAX.as_secs()));
+            offer("MT-PRIORITY MIXER");
+            offer(&format!("DELIVERBY {DELIVER_BY_MIN}"));
+        }
         if config.require_tls_extension && tls {
             offer("REQUIRETLS");
         }
@@ -90,7 +100,7 @@ impl Session {
             offer("STARTTLS");
         }
         if self.offers_auth() {
-            offer("AUTH PLAIN LOGIN");
+            offer(&format!("AUTH {}", self.mechanisms()));
         }
         if self.client.xclient {
             offer(&format!("XCLIENT {}", xclient::ATTRIBUTES));
@@ -127,6 +137,7 @@ impl Session {
         self.client.helo = None;
         self.client.esmtp = false;
         self.client.login = None;
+        self.tls_proof = None;
         self.input.clear();
         self.since = now;
         self.change(|_, state| {

@@ -23,14 +23,18 @@ use std::{sync::Arc, time::Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::{
+    auth::LINE_MAX,
     command::{self, Command, MailFrom, Offered, RcptTo, RequireTls},
     config::SessionConfig,
-    handler::{Client, Login, Transaction},
+    handler::{Client, NO_KEYS, Transaction},
     line::{self, LineError},
     opening::is_tls,
     state::{Chunk, Stage, State},
 };
-use crate::{EnhancedCode, Reply, ReplyCode};
+use crate::{
+    EnhancedCode, Reply, ReplyCode,
+    sasl::{Login, ScramOffer, ScramRequest, TlsProof, Verdict},
+};
 
 /// The longest command line in bytes, with its CRLF. RFC 5321 §4.5.3.1.4 asks for 512, and each
 /// extension for more.
@@ -41,6 +45,8 @@ const COMMAND_MAX: usize = 2048;
 pub enum Question<'a> {
     /// May this client talk to us?
     Greeting,
+    /// What are the SCRAM keys of this user?
+    ScramKeys(&'a ScramRequest),
     /// Is this login right?
     Login(&'a Login),
     /// May this sender send?
@@ -58,6 +64,11 @@ pub enum Question<'a> {
 pub enum Answer {
     /// Yes, with the session's own reply. For [`Question::End`]: the message is safe.
     Accept,
+    /// For [`Question::ScramKeys`]: the keys.
+    Keys(ScramOffer),
+    /// For [`Question::Login`]: yes, and this is the name of the user. [`Answer::Accept`] stands
+    /// for the name that the client gave.
+    LoggedIn(String),
     /// This reply. To [`Question::End`] it may be of any kind. To the other questions it is a
     /// refusal.
     Reply(Reply),
@@ -69,6 +80,18 @@ impl From<Result<(), Reply>> for Answer {
             Ok(()) => Self::Accept,
             Err(reply) => Self::Reply(reply),
         }
+    }
+}
+
+impl From<Result<ScramOffer, Reply>> for Answer {
+    fn from(offer: Result<ScramOffer, Reply>) -> Self {
+        offer.map_or_else(Self::Reply, Self::Keys)
+    }
+}
+
+impl From<Verdict> for Answer {
+    fn from(verdict: Verdict) -> Self {
+        verdict.map_or_else(Self::Reply, Self::LoggedIn)
     }
 }
 
@@ -109,6 +132,8 @@ pub struct Session {
     pub(super) config: Arc<SessionConfig>,
     /// In a box, so that its moves from future to future cost no memory in each of them.
     pub(super) client: Box<Client>,
+    /// What TLS proved to SASL. None in clear.
+    pub(super) tls_proof: Option<Box<TlsProof>>,
     state: State,
     pub(super) input: BytesMut,
     output: BytesMut,
@@ -136,6 +161,7 @@ impl Session {
         Self {
             config,
             client: client.into(),
+            tls_proof: None,
             state: if implicit_tls {
                 State::ExpectTls { greeted: false }
             } else {
@@ -230,7 +256,8 @@ impl Session {
     const fn question(&self) -> Option<Question<'_>> {
         match &self.state {
             State::AwaitGreeting { .. } => Some(Question::Greeting),
-            State::AwaitLogin(login) => Some(Question::Login(login)),
+            State::AwaitKeys(start) => Some(Question::ScramKeys(start.request())),
+            State::AwaitLogin(pending) => Some(Question::Login(pending.login())),
             State::AwaitMail(mail) => Some(Question::Mail(mail)),
             State::AwaitRcpt(transaction, rcpt) => Some(Question::Rcpt(transaction, rcpt)),
             State::AwaitData(transaction) | State::AwaitBdat(transaction, _) => {
@@ -251,18 +278,26 @@ impl Session {
         let idle = State::ExpectCommand(Stage::Idle);
         let address = match &answer {
             Answer::Reply(_) => state.address(),
-            Answer::Accept => None,
+            Answer::Accept | Answer::Keys(_) | Answer::LoggedIn(_) => None,
         };
         match (state, answer) {
             (State::AwaitGreeting { anew }, Answer::Accept) => self.greet(anew),
             (State::AwaitGreeting { .. }, Answer::Reply(reply)) => {
                 self.refuse_and_close(&reply, None)
             }
-            (State::AwaitLogin(login), Answer::Accept) => self.accept_login(login),
-            (State::AwaitMail(mail), Answer::Accept) => self.accept_mail(mail),
-            (State::AwaitLogin(_) | State::AwaitMail(_), Answer::Reply(reply)) => {
-                self.refuse_about(address, &reply, idle)
+            (State::AwaitKeys(start), Answer::Keys(offer)) => self.accept_keys(*start, offer),
+            (State::AwaitKeys(_), Answer::Reply(reply)) => self.refuse(&reply, idle),
+            (State::AwaitKeys(_), _) => self.refuse(&NO_KEYS, idle),
+            (State::AwaitLogin(pending), answer) => {
+                let verdict = match answer {
+                    Answer::LoggedIn(user) => Ok(user),
+                    Answer::Reply(reply) => Err(reply),
+                    Answer::Accept | Answer::Keys(_) => Ok(pending.login().user.clone()),
+                };
+                self.decided(*pending, verdict)
             }
+            (State::AwaitMail(mail), Answer::Accept) => self.accept_mail(mail),
+            (State::AwaitMail(_), Answer::Reply(reply)) => self.refuse_about(address, &reply, idle),
             (State::AwaitRcpt(transaction, rcpt), Answer::Accept) => {
                 self.accept_rcpt(transaction, rcpt)
             }
@@ -317,6 +352,7 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         let wait = match &self.state {
             State::AwaitGreeting { .. }
+            | State::AwaitKeys(_)
             | State::AwaitLogin(_)
             | State::AwaitMail(_)
             | State::AwaitRcpt(..)
@@ -394,6 +430,7 @@ impl Session {
             }
             State::ExpectTls { .. } | State::Closing => (state, Next::Wait),
             State::AwaitGreeting { .. }
+            | State::AwaitKeys(_)
             | State::AwaitLogin(_)
             | State::AwaitMail(_)
             | State::AwaitRcpt(..)
@@ -403,11 +440,22 @@ impl Session {
         }
     }
 
+    /// The longest line of the command that begins here. Tokens and certificates make the first
+    /// response of AUTH long.
+    fn command_max(&self) -> usize {
+        let is_auth = |verb: &[u8]| verb.eq_ignore_ascii_case(b"AUTH ");
+        match self.offers_auth() && self.input.get(..5).is_some_and(is_auth) {
+            true => LINE_MAX,
+            false => COMMAND_MAX,
+        }
+    }
+
     fn expect_command(&mut self, stage: Stage) -> (State, Next) {
         if is_tls(&self.input) {
             return (self.close_foreign(), Next::Again);
         }
-        let line = match line::take(&mut self.input, COMMAND_MAX) {
+        let max = self.command_max();
+        let line = match line::take(&mut self.input, max) {
             Ok(Some(line)) => line,
             Ok(None) => return (State::ExpectCommand(stage), Next::Wait),
             Err(error) => return (self.close_for(error), Next::Again),
@@ -421,9 +469,10 @@ impl Session {
             },
             binary_mime: self.config.binary_mime,
             xclient: self.client.xclient,
+            submission: self.config.submission,
             max_size: self.config.max_message_size,
         };
-        let command = match line::text(&line, COMMAND_MAX) {
+        let command = match line::text(&line, max) {
             Ok(line) => command::parse(line, offered),
             Err(LineError::Encoding) => command::parse_bytes(&line, offered)
                 .unwrap_or_else(|| Err(LineError::Encoding.reply())),
@@ -506,7 +555,12 @@ impl Session {
     }
 
     /// As [`Self::refuse`]. The log says that the refusal is about this address. None: the sender.
-    fn refuse_about(&mut self, address: Option<String>, reply: &Reply, next: State) -> State {
+    pub(super) fn refuse_about(
+        &mut self,
+        address: Option<String>,
+        reply: &Reply,
+        next: State,
+    ) -> State {
         let transaction = next.transaction();
         let sender = || transaction.map(sender_of).unwrap_or_default();
         self.log_refusal(reply, &address.unwrap_or_else(sender));

@@ -6,12 +6,14 @@
 use std::time::Instant;
 
 use super::{
-    auth::Exchange,
     command::{MailFrom, RcptTo},
-    handler::{Login, Transaction},
+    handler::Transaction,
     text::TextReader,
 };
-use crate::{Address, Reply};
+use crate::{
+    Reply,
+    sasl::{Exchange, Pending, ScramStart},
+};
 
 /// The state of a session. Its name tells the event that the session waits for.
 #[derive(Debug)]
@@ -23,9 +25,11 @@ pub(super) enum State {
     /// A command.
     ExpectCommand(Stage),
     /// The next line of an authentication exchange.
-    ExpectAuthLine(Exchange),
+    ExpectAuthLine(Box<Exchange>),
+    /// The SCRAM keys of a user.
+    AwaitKeys(Box<ScramStart>),
     /// The verdict on a login.
-    AwaitLogin(Login),
+    AwaitLogin(Box<Pending>),
     /// The verdict on a sender.
     AwaitMail(MailFrom),
     /// The verdict on a recipient.
@@ -95,6 +99,7 @@ impl State {
             Self::ExpectCommand(Stage::Envelope(_)) => "ExpectCommand in a transaction",
             Self::ExpectCommand(Stage::Chunks(..)) => "ExpectCommand between chunks",
             Self::ExpectAuthLine(_) => "ExpectAuthLine",
+            Self::AwaitKeys(_) => "AwaitKeys",
             Self::AwaitLogin(_) => "AwaitLogin",
             Self::AwaitMail(_) => "AwaitMail",
             Self::AwaitRcpt(..) => "AwaitRcpt",
@@ -121,21 +126,16 @@ impl State {
             Self::ExpectTls { .. }
             | Self::AwaitGreeting { .. }
             | Self::ExpectAuthLine(_)
+            | Self::AwaitKeys(_)
             | Self::AwaitLogin(_)
             | Self::AwaitMail(_)
             | Self::Closing => None,
         }
     }
 
-    /// The address that the open question is about: the user of a login, the sender or the
-    /// recipient. Some clients send a key or a password in the place of the user, so a user that is
-    /// no address is not told.
+    /// The address that the open question is about: the sender or the recipient.
     pub(super) fn address(&self) -> Option<String> {
         match self {
-            Self::AwaitLogin(login) => match Address::parse(&login.user) {
-                Ok(_) => Some(login.user.clone()),
-                Err(_) => Some("(not an address)".to_owned()),
-            },
             Self::AwaitMail(mail) => Some(mail.reverse_path.to_string()),
             Self::AwaitRcpt(_, rcpt) => Some(rcpt.forward_path.to_string()),
             _ => None,

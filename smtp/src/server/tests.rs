@@ -5,6 +5,7 @@
 //! | `C: text` | the client sends this text and CRLF. `\n`, `\r`, `\0` and `\xNN` are escapes. A final `\` leaves the CRLF out |
 //! | `S: text` | the server answers this line |
 //! | `tls` | the TLS handshake |
+//! | `tls proved` | the same, with a channel binding and a certificate of the client |
 //! | `closed` | the server closes the connection |
 //! | `config: key` | a setting is on |
 //! | `# text` | a remark |
@@ -22,7 +23,13 @@ use std::{
 };
 
 use super::*;
-use crate::{Domain, EnhancedCode, Reply, ReplyCode, TlsInfo};
+use crate::{
+    Domain, EnhancedCode, Reply, ReplyCode, TlsInfo,
+    sasl::{
+        ChannelBindings, Evidence, Login, ScramKeys, ScramOffer, TlsProof, Verdict,
+        wrong_credentials,
+    },
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -36,8 +43,10 @@ fn config() -> SessionConfig {
         auth: false,
         auth_required: false,
         auth_requires_tls: true,
+        sasl: SaslConfig::default(),
         require_tls_extension: false,
         dsn: false,
+        submission: false,
         binary_mime: false,
         max_recipients: 2,
         max_messages: 3,
@@ -55,6 +64,10 @@ fn switch(config: &mut SessionConfig, word: &str) {
             (config.auth, config.auth_required, config.auth_requires_tls) = (true, true, false);
         }
         "auth-optional" => (config.auth, config.auth_requires_tls) = (true, false),
+        "scram" => config.sasl.scram = true,
+        "oauth" => config.sasl.oauth_scope = Some("mail".to_owned()),
+        "many-errors" => config.max_errors = 20,
+        "submission" => config.submission = true,
         "dsn" => config.dsn = true,
         "binarymime" => config.binary_mime = true,
         "requiretls" => config.require_tls_extension = true,
@@ -71,6 +84,16 @@ fn tls() -> TlsInfo {
     TlsInfo {
         version: "TLSv1.3".to_owned(),
         cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
+    }
+}
+
+fn proof() -> TlsProof {
+    TlsProof {
+        bindings: Some(ChannelBindings {
+            exporter: [b'x'; 32],
+            end_point: None,
+        }),
+        client_key: Some("known".to_owned()),
     }
 }
 
@@ -174,13 +197,50 @@ impl Peer {
     }
 }
 
+/// The verdict on a login. The user `disabled` may not log in, and the user `busy` not now.
+fn login_verdict(login: &Login) -> Verdict {
+    let is_right = match &login.evidence {
+        Evidence::Password(password) => login.user == "user" && password.as_str() == "pass",
+        Evidence::Scram(matched) => *matched == Some(0),
+        Evidence::Token(token) => token.as_str() == "good",
+        Evidence::Certificate(key) => key == "known",
+    };
+    let fixed = |code, enhanced, text| Reply::fixed(code, Some(enhanced), text);
+    match login.user.as_str() {
+        "disabled" => Err(fixed(
+            ReplyCode::ACCOUNT_DISABLED,
+            EnhancedCode::ACCOUNT_DISABLED,
+            "disabled",
+        )),
+        "busy" => Err(fixed(
+            ReplyCode::TEMPORARY_FAILURE,
+            EnhancedCode::SECURITY_TRANSIENT,
+            "later",
+        )),
+        _ if is_right => Ok("user".to_owned()),
+        _ => Err(wrong_credentials()),
+    }
+}
+
 fn decide(question: Question<'_>, text: &mut Vec<u8>) -> Answer {
     let verdict = |wrong: bool| if wrong { Err(refused()) } else { Ok(()) };
     match question {
         Question::Greeting => Answer::Accept,
-        Question::Login(login) => {
-            verdict(login.user != "user" || login.password.as_str() != "pass").into()
-        }
+        Question::ScramKeys(request) => Answer::Keys(ScramOffer {
+            salt: b"salt".to_vec(),
+            rounds: 4096,
+            keys: match request.user.as_str() {
+                "user" => vec![ScramKeys::derive(
+                    request.hash,
+                    b"pass",
+                    b"salt",
+                    4096.try_into().unwrap(),
+                )],
+                _ => Vec::new(),
+            },
+            nonce: "server".to_owned(),
+        }),
+        Question::Login(login) => login_verdict(login).into(),
         Question::Mail(mail) => {
             verdict(mail.reverse_path.to_string().starts_with("refused@")).into()
         }
@@ -268,8 +328,11 @@ fn play(dialog: &str, split: usize) -> String {
             continue;
         }
         writeln!(out, "{line}").unwrap();
-        if line == "tls" {
+        if let "tls" | "tls proved" = line {
             peer.session.tls_started(tls(), peer.now);
+            if line == "tls proved" {
+                peer.session.tls_proved(proof());
+            }
         } else if let Some(text) = line.strip_prefix("C: ").or_else(|| line.strip_prefix("C:")) {
             // The client sends lines in a row together.
             let mut bytes = unescape(text);
@@ -570,7 +633,7 @@ fn the_policy_has_all_the_time_it_needs() {
 #[test]
 fn a_session_is_small() {
     let size = size_of::<Session>();
-    assert!(size <= 560, "{size} bytes");
+    assert!(size <= 640, "{size} bytes");
 }
 
 proptest::proptest! {
@@ -578,7 +641,7 @@ proptest::proptest! {
     fn any_bytes_are_answered(
         bytes in proptest::collection::vec(proptest::sample::select(
             vec!["EHLO a\r\n", "MAIL FROM:<a@b.c>\r\n", "RCPT TO:<a@b.c>\r\n", "DATA\r\n", "BDAT 5\r\n", "BDAT 3 LAST\r\n", "RSET\r\n",
-                 "AUTH LOGIN\r\n", "*\r\n", ".\r\n", "\n", "\r", "\0", "abc", "STARTTLS\r\n", "NOOP\r\n"]), 0..40),
+                 "AUTH LOGIN\r\n", "AUTH SCRAM-SHA-256 bixhPXgsbj11c2VyLHI9eA==\r\n", "=\r\n", "*\r\n", ".\r\n", "\n", "\r", "\0", "abc", "STARTTLS\r\n", "NOOP\r\n"]), 0..40),
         split in 1_usize..20,
     ) {
         let wire = bytes.concat();

@@ -129,6 +129,8 @@ impl Session {
         }
         let peer = self.client.remote;
         told.apply(&mut self.client);
+        // A certificate and keys of the peer prove nothing about its client.
+        self.tls_proof = None;
         tracing::info!(session = %self.client.session, %peer, remote = %self.client.remote, "XCLIENT");
         self.begin_anew();
         State::AwaitGreeting { anew: true }

@@ -118,6 +118,7 @@ fn envelope() -> Envelope {
         body_type: BodyType::SevenBit,
         smtputf8: false,
         require_tls: false,
+        delivery: Default::default(),
         ret: None,
         envid: None,
         recipients: recipients.into(),

@@ -15,7 +15,8 @@ use std::{
 
 use postrider_smtp::{
     BodyType, EnhancedCode, Reply, ReplyCode, TlsInfo,
-    server::{Answer, Client, Output, Question, Session, SessionConfig, SessionId},
+    sasl::ScramOffer,
+    server::{Answer, Client, Output, Question, SaslConfig, Session, SessionConfig, SessionId},
 };
 
 /// Fails where one of these does not hold.
@@ -55,6 +56,11 @@ fn run(options: u8, bytes: &[u8], step: usize) -> Outcome {
         auth_requires_tls: bit(2),
         require_tls_extension: bit(0),
         dsn: bit(4),
+        submission: bit(4),
+        sasl: SaslConfig {
+            scram: bit(1),
+            oauth_scope: bit(2).then(|| "mail".to_owned()),
+        },
         binary_mime: bit(1) && bit(4),
         max_recipients: 3,
         max_messages: 5,
@@ -97,6 +103,12 @@ fn run(options: u8, bytes: &[u8], step: usize) -> Outcome {
                 outcome.texts.push(std::mem::take(&mut text));
                 Answer::Reply(Reply::ok("taken"))
             }
+            Some(Output::Ask(_, Question::ScramKeys(request))) => Answer::Keys(ScramOffer {
+                salt: request.user.clone().into_bytes(),
+                rounds: 4096,
+                keys: Vec::new(),
+                nonce: "nonce".to_owned(),
+            }),
             Some(Output::Ask(..)) => verdict().into(),
             Some(Output::Text(piece)) => {
                 text.extend_from_slice(&piece);

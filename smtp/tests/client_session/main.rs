@@ -48,6 +48,7 @@ fn mail(to: &[&str], text: &str) -> Mail {
             body_type: BodyType::SevenBit,
             smtputf8: false,
             require_tls: false,
+            delivery: Default::default(),
             ret: None,
             envid: None,
             recipients,

@@ -48,6 +48,7 @@ pub(crate) fn message(number: u64, text: usize, due: Time) -> Accept {
                 list: String::new(),
                 extra: [].into(),
                 origin: postrider_store::Origin::Sent,
+                urgency: Default::default(),
             },
             top: Top::EMPTY,
             text: TextSource::New,

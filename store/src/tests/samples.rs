@@ -37,6 +37,7 @@ pub(crate) fn common() -> Common {
         list: String::new(),
         extra: BTreeMap::from([("k".into(), "v".into())]),
         origin: crate::Origin::Sent,
+        urgency: Default::default(),
     }
 }
 

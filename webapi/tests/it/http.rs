@@ -118,6 +118,7 @@ async fn with_one_time_codes_an_app_password_logs_in_and_the_password_does_not()
             hash,
             created: Time(0),
             last_used: None,
+            keys: None,
         }],
         ..CredentialChange::default()
     };

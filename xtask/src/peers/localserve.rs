@@ -15,7 +15,9 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::LOGIN;
 use crate::events::{Events, PATIENCE};
+use crate::introspection;
 use crate::ports::wait_for_port;
 use crate::workspace::{Profile, build_postrider};
 
@@ -44,6 +46,8 @@ impl Localserve {
         end(&mut child)?;
         let events = Events::listen()?;
         configure_webhook(&dir.path().join("config/domains.conf"), &events.url)?;
+        let introspection = introspection::listen(LOGIN)?;
+        configure_oauth(&dir.path().join("config/postrider.conf"), &introspection)?;
         let (child, curl_line) = spawn(&binary, dir.path(), offset)?;
         Ok(Self {
             binary,
@@ -198,6 +202,13 @@ fn configure_webhook(file: &Path, url: &str) -> Result<()> {
     let changed = text.replacen(TABLE, &with_hook, 1);
     ensure!(changed != text, "{file:?} has no table {}", TABLE.trim());
     fs::write(file, changed)?;
+    Ok(())
+}
+
+/// Lets tokens of this authorization server log in.
+fn configure_oauth(file: &Path, url: &str) -> Result<()> {
+    let text = fs::read_to_string(file).with_context(|| format!("failed to read {file:?}"))?;
+    fs::write(file, format!("oauth.introspection_url = \"{url}\"\n{text}"))?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 mod checks;
 mod install;
 mod localserve;
+mod logins;
 
 use anyhow::{Result, ensure};
 
@@ -17,6 +18,7 @@ use checks::{
 pub(crate) use install::install_packages;
 use install::{install, perl_has_tls};
 use localserve::Localserve;
+use logins::{curl_oauth, gsasl_plus, msmtp_external, msmtp_oauth, msmtp_scram};
 
 use crate::dovecot;
 use crate::examples;
@@ -52,6 +54,15 @@ pub(crate) fn run(steps: &mut Steps, require: bool) {
         ("swaks", "swaks submits with STARTTLS", swaks_starttls),
         ("swaks", "swaks submits with TLS", swaks_tls),
         ("msmtp", "msmtp submits", msmtp),
+        ("msmtp", "msmtp logs in with SCRAM", msmtp_scram),
+        ("msmtp", "msmtp logs in with a certificate", msmtp_external),
+        ("msmtp", "msmtp logs in with a token", msmtp_oauth),
+        ("curl", "curl logs in with a token", curl_oauth),
+        (
+            "gsasl",
+            "gsasl logs in with SCRAM, bound to the channel",
+            gsasl_plus,
+        ),
         ("curl", "the printed curl line sends", curl),
         ("smtp-source", "Postfix's smtp-source delivers", smtp_source),
         ("curl", "queue list shows a message that waits", queue_list),

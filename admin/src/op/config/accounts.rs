@@ -205,6 +205,11 @@ pub(super) async fn forget_logins(context: &Context, name: &str) -> Result<u64, 
             context.store.forget_principal(name).await?;
         }
     }
+    for key in context.store.tls_keys().await? {
+        if key.account == name {
+            removed += u64::from(context.store.remove_tls_key(&key.fingerprint).await?);
+        }
+    }
     Ok(removed)
 }
 

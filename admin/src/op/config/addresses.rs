@@ -2,7 +2,7 @@
 
 use postrider_config::{DestinationAddress, Dynamic, toml_edit::InlineTable};
 use postrider_smtp::Address;
-use postrider_store::{Order, QueueFilter, QueueId};
+use postrider_store::{Order, QueueFilter, QueueId, TlsKey};
 use serde::{Deserialize, Serialize};
 
 use super::{Edit, document, missing_account, parse};
@@ -144,10 +144,13 @@ impl Single for Remove {
 }
 
 impl Remove {
-    /// Why a queued message needs the address. None: no message does.
+    /// Why a queued message or the key of a client certificate needs the address. None: none does.
     pub(super) async fn needed(&self, context: &Context) -> Result<Option<String>, AdminError> {
         match self.plan(context) {
-            Ok((account, after)) => needed_by_queue(context, &account, &after).await,
+            Ok((account, after)) => match needed_by_key(context, &account, &after).await? {
+                Some(text) => Ok(Some(text)),
+                None => needed_by_queue(context, &account, &after).await,
+            },
             // The change itself finds a refusal again, and the audit log gets it.
             Err(_) => Ok(None),
         }
@@ -231,6 +234,25 @@ fn leave_logins(
             login.is_some_and(|login| login.is_ok_and(|it| is_gone(&it)))
         });
     })
+}
+
+/// A sentence about the key of a client certificate whose address the account would lose. None if
+/// there is none.
+async fn needed_by_key(
+    context: &Context,
+    account: &str,
+    after: &Dynamic,
+) -> Result<Option<String>, AdminError> {
+    let keys = context.store.tls_keys().await?;
+    let of_account = keys.iter().filter(|key| key.account == account);
+    let mut without = of_account.filter(|key| after.owner(&key.login) != Some(account));
+    Ok(without.next().map(in_the_way))
+}
+
+/// The sentence about a key that logs in by an address that is to go.
+pub(super) fn in_the_way(key: &TlsKey) -> String {
+    let (login, fingerprint) = (key.login.unicode(), &key.fingerprint);
+    format!("a TLS key logs in as {login}; remove it first: postrider tlspubkey rm {fingerprint}")
 }
 
 /// A sentence about a queued message whose sender the account would lose. None if there is none.

@@ -365,9 +365,14 @@ impl Single for Remove {
 impl Remove {
     async fn make(self, context: &Context) -> Result<Removed, AdminError> {
         let target = target(&self.domain);
+        let tls_keys = context.store.tls_keys().await?;
         let change = move |edit: &mut Edit<'_>| {
             let domain = parse_domain(&self.domain)?;
             let (settings, name) = edit.domain(&domain)?;
+            let mut logins = tls_keys.iter();
+            if let Some(key) = logins.find(|key| key.login.host.domain() == Some(&domain)) {
+                return Err(AdminError::invalid(addresses::in_the_way(key)).at("domain"));
+            }
             document::remove(edit.document, &["domains", &name])?;
             let keys = settings.dkim.selectors.values();
             Ok(keys

@@ -7,7 +7,8 @@
 use std::fmt;
 
 use postrider_receive::login::{
-    APP_PASSWORD_MIN_LENGTH, HashError, check_hash, hash_password_beside, matches_hash, parse_otp,
+    APP_PASSWORD_MIN_LENGTH, HashError, check_hash, hash_password_beside, make_scram_salts,
+    matches_hash, parse_otp, scram_keys,
 };
 use postrider_store::{
     APP_PASSWORDS_MAX, AppHash, AppPassword, Credential, CredentialChange, Otp, Time,
@@ -317,18 +318,25 @@ impl Secrets {
             hashes.push(hash.clone());
             Ok::<_, AdminError>(hash)
         };
-        let argon2 = match self.main {
-            Some(Main::Plain(password)) => Some(hash(&password)?),
-            Some(Main::Hash(hash)) => Some(hash),
-            None => None,
+        let salts = self.before.scram;
+        let salts = salts.unwrap_or_else(|| make_scram_salts(&mut rand::rng()));
+        let (argon2, main_keys) = match self.main {
+            Some(Main::Plain(password)) => {
+                (Some(hash(&password)?), Some(scram_keys(&password, &salts)))
+            }
+            // The keys are made at the next use of the password.
+            Some(Main::Hash(hash)) => (Some(hash), None),
+            None => (None, None),
         };
         let mut add = Vec::new();
         for entry in self.entries.iter().filter(|it| it.stored.is_none()) {
+            let password = entry.password.as_deref().unwrap_or_default();
             add.push(AppPassword {
                 name: entry.name.clone(),
-                hash: AppHash::Chosen(hash(entry.password.as_deref().unwrap_or_default())?),
+                hash: AppHash::Chosen(hash(password)?),
                 created: now,
                 last_used: None,
+                keys: Some(scram_keys(password, &salts)),
             });
         }
         let stays = |name: &String| {
@@ -340,6 +348,8 @@ impl Secrets {
             argon2,
             otp: (self.otp != self.before.otp).then_some(self.otp),
             remove: before.filter(|name| !stays(name)).collect(),
+            scram: (main_keys.is_some() || !add.is_empty()).then_some(salts),
+            main_keys,
             add,
         })
     }

@@ -204,6 +204,7 @@ async fn add_app_passwords(store: &Store, chosen: &str) -> String {
         hash,
         created: Time(0),
         last_used: None,
+        keys: None,
     });
     let added = CredentialChange {
         add: add.into(),
@@ -377,6 +378,7 @@ async fn a_hash_of_another_program_lets_its_password_in() {
             hash: made.1,
             created: Time(0),
             last_used: None,
+            keys: None,
         }],
         ..CredentialChange::default()
     };

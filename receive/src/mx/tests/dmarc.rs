@@ -265,6 +265,7 @@ async fn ann_sends(world: &World) {
         ret_full: None,
         envid: String::new(),
         list: String::new(),
+        urgency: Default::default(),
         once: None,
     };
     let added = world.context.queue.add(submission).await.unwrap();

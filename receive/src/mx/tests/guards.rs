@@ -3,7 +3,10 @@
 use std::{net::IpAddr, time::Instant};
 
 use futures_util::FutureExt;
-use postrider_smtp::server::{Answer, Output, Question as Asked, Session, SessionConfig};
+use postrider_smtp::{
+    sasl::{Evidence, Mechanism},
+    server::{Answer, Output, Question as Asked, SaslConfig, Session, SessionConfig},
+};
 
 use super::{junk::call, *};
 use crate::{SubmissionSession, mx::MxRules};
@@ -21,7 +24,7 @@ fn world() -> World {
 }
 
 /// The text of a reply. Empty: the answer is yes.
-fn said(answer: Result<(), Reply>) -> String {
+fn said<T>(answer: Result<T, Reply>) -> String {
     answer
         .err()
         .map(|reply| reply.to_string())
@@ -411,10 +414,10 @@ async fn failed_logins_are_answered_ever_later() {
     let client = client(REMOTE);
     let mut session = SubmissionSession::new(world.context.clone(), "mx.example.org".to_owned());
     let login = Login {
-        mechanism: "PLAIN",
+        mechanism: Mechanism::Plain,
         authorization: String::new(),
         user: "nobody@example.org".to_owned(),
-        password: "wrong".to_owned().into(),
+        evidence: Evidence::Password("wrong".to_owned().into()),
     };
     for seconds in [0, 0, 1, 2, 3, 4, 5, 6, 7] {
         let answer = late(&world, seconds, session.login(&client, &login)).await;
@@ -446,6 +449,8 @@ impl Dialog {
             auth: false,
             auth_required: false,
             auth_requires_tls: true,
+            sasl: SaslConfig::default(),
+            submission: false,
             require_tls_extension: false,
             dsn: false,
             binary_mime: true,
@@ -480,6 +485,9 @@ impl Dialog {
                 Output::Ask(client, question) => {
                     let answer = match question {
                         Asked::Greeting => handler.greeting(client).await.into(),
+                        Asked::ScramKeys(request) => {
+                            handler.scram_keys(client, request).await.into()
+                        }
                         Asked::Login(login) => handler.login(client, login).await.into(),
                         Asked::Mail(mail) => handler.mail(client, mail).await.into(),
                         Asked::Rcpt(transaction, rcpt) => {

@@ -3,10 +3,12 @@
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
 mod older;
+mod scram;
 
 use serde::{Deserialize, Serialize};
 
-use self::older::{CredentialV1, OpV1};
+use self::older::{CredentialV1, CredentialV2, OpV1, OpV2};
+pub use self::scram::{PasswordOf, ScramPair, ScramPairs, ScramSalt, ScramSalts};
 use super::State;
 use crate::{
     Store, StoreError, Time,
@@ -34,6 +36,10 @@ pub struct Credential {
     pub app_passwords: Vec<AppPassword>,
     /// Makes the codes that are needed beside the main password; None: it is enough.
     pub otp: Option<Otp>,
+    /// The salts of the keys for SCRAM; None: no password has keys yet.
+    pub scram: Option<ScramSalts>,
+    /// The keys of the main password for SCRAM; None: they are made at its next use.
+    pub main_keys: Option<ScramPairs>,
 }
 
 impl Credential {
@@ -68,6 +74,8 @@ pub struct AppPassword {
     pub created: Time,
     /// When it was last used, within some minutes; None: never.
     pub last_used: Option<Time>,
+    /// The keys for SCRAM; None: they are made at its next use.
+    pub keys: Option<ScramPairs>,
 }
 
 /// Hides the hash.
@@ -153,6 +161,11 @@ pub struct CredentialChange {
     pub remove: Vec<String>,
     /// New app passwords.
     pub add: Vec<AppPassword>,
+    /// The salts of the keys for SCRAM in this change. Keys with other salts than the account has
+    /// by then are left out, and are made at the next use of their password.
+    pub scram: Option<ScramSalts>,
+    /// The keys of the new main password.
+    pub main_keys: Option<ScramPairs>,
 }
 
 impl CredentialChange {
@@ -165,15 +178,18 @@ impl CredentialChange {
     /// Changes a credential. False: a name would be there twice, or there would be too many app
     /// passwords. Then the credential is half changed.
     fn apply_to(self, credential: &mut Credential, now: Time) -> bool {
+        let fits = credential.take_salts(self.scram);
         if let Some(argon2) = self.argon2 {
             (credential.argon2, credential.set) = (argon2, now);
+            credential.main_keys = self.main_keys.filter(|_| fits);
         }
         if let Some(otp) = self.otp {
             credential.otp = otp;
         }
         let present = &mut credential.app_passwords;
         present.retain(|it| !self.remove.contains(&it.name));
-        for new in self.add {
+        for mut new in self.add {
+            new.keys = new.keys.filter(|_| fits);
             if present.iter().any(|it| it.name == new.name) {
                 return false;
             }
@@ -195,30 +211,51 @@ impl std::fmt::Debug for CredentialChange {
     }
 }
 
+/// A random key of the server, that only this store knows.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Secret([u8; 32]);
+
+/// Hides the key.
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Secret").finish_non_exhaustive()
+    }
+}
+
+/// The name of the key that makes the salts of unknown users.
+const UNKNOWN_USERS: &str = "unknown users";
+
 records! {
-    Credential: version 2 [1 => CredentialV1],
+    Credential: version 3 [1 => CredentialV1, 2 => CredentialV2],
+    Secret: version 1,
 }
 
 tables! {
     /// The credentials.
     counters: (),
     credentials: Table<Name, Credential> = Table::new("credentials"),
+    /// Keys of the server, by their use.
+    secrets: Table<Name, Secret> = Table::new("secrets"),
 }
 
 subject!(counters (), keys 1);
 
 operations! {
-    Credentials, version 2 older older:
+    Credentials, version 3 older older:
     Set -> (), Ordinary;
     Amend -> bool, Ordinary;
     TakeStep -> bool, Reserve;
     Use -> (), Reserve;
+    Derive -> bool, Reserve;
+    Keep -> (), Reserve;
 }
 
-/// Reads an operation of version 1, in which a credential was the hash of a password.
+/// Reads an operation of version 1, in which a credential was the hash of a password, or of version
+/// 2, which had no keys for SCRAM.
 fn older(version: u8, bytes: &[u8]) -> Result<Op, Unreadable> {
     match version {
         1 => exactly(bytes).map(|old: OpV1| old.into()),
+        2 => exactly(bytes).map(|old: OpV2| old.into()),
         _ => Err(Unreadable::Older(version)),
     }
 }
@@ -321,7 +358,53 @@ fn note_use(credential: &mut Credential, name: &str, now: Time) {
     }
 }
 
+/// Adds the keys of a password for SCRAM.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Derive {
+    account: String,
+    password: PasswordOf,
+    salts: ScramSalts,
+    keys: ScramPairs,
+}
+
+impl Derive {
+    fn apply(self, state: &mut State) -> Result<bool, Fault> {
+        let account: Name = self.account.into();
+        let table = &mut state.credentials.credentials;
+        let Some(mut credential) = table.get(&account)? else {
+            return Ok(false);
+        };
+        let is_taken = credential.take_keys(&self.password, self.salts, self.keys);
+        if is_taken {
+            table.put(account, credential);
+        }
+        Ok(is_taken)
+    }
+}
+
+/// Keeps a key of the server, unless there is one for this use.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Keep {
+    used_for: String,
+    secret: Secret,
+}
+
+impl Keep {
+    fn apply(self, state: &mut State) -> Result<(), Fault> {
+        let used_for: Name = self.used_for.into();
+        let secrets = &mut state.credentials.secrets;
+        if !secrets.contains(&used_for)? {
+            secrets.put_new(used_for, self.secret);
+        }
+        Ok(())
+    }
+}
+
 questions! {
+    ask SecretFor<'a> { used_for: &'a str } -> Option<Secret>,
+    |this, state| state.credentials.secrets.get(&this.used_for.into()),
+    |this, model| model.credentials.secrets.get(this.used_for).cloned();
+
     ask Of<'a> { account: &'a str } -> Option<Credential>,
     |this, state| state.credentials.credentials.get(&this.account.into()),
     |this, model| model.credentials.credentials.get(this.account).cloned();
@@ -383,6 +466,47 @@ impl Store {
         self.change_by(TakeStep { account, step }).await
     }
 
+    /// Adds the keys of a password for SCRAM. False: the account has no such password any more, or
+    /// got other salts meanwhile.
+    ///
+    /// # Errors
+    /// If the change can't be made durable.
+    pub async fn add_scram_keys(
+        &self,
+        account: &str,
+        password: PasswordOf,
+        salts: ScramSalts,
+        keys: ScramPairs,
+    ) -> Result<bool, StoreError> {
+        let account = account.to_owned();
+        self.change_by(Derive {
+            account,
+            password,
+            salts,
+            keys,
+        })
+        .await
+    }
+
+    /// The random key from which the salts of unknown users are made. It stays the same, so that
+    /// their salts do. Without one, `new` becomes it.
+    ///
+    /// # Errors
+    /// If it can't be read or made durable.
+    pub async fn unknown_users_key(&self, new: [u8; 32]) -> Result<[u8; 32], StoreError> {
+        let used_for = UNKNOWN_USERS;
+        if let Some(Secret(key)) = self.ask(SecretFor { used_for }).await? {
+            return Ok(key);
+        }
+        self.change_by(Keep {
+            used_for: used_for.to_owned(),
+            secret: Secret(new),
+        })
+        .await?;
+        let kept = self.ask(SecretFor { used_for }).await?;
+        Ok(kept.map_or(new, |Secret(key)| key))
+    }
+
     /// Notes that an app password was used.
     ///
     /// # Errors
@@ -406,6 +530,7 @@ pub(crate) fn samples() -> Vec<Op> {
         hash: AppHash::Random([7; 32]),
         created: Time(1),
         last_used: None,
+        keys: Some(keys()),
     };
     let otp = Otp {
         secret: vec![1; 20],
@@ -430,6 +555,8 @@ pub(crate) fn samples() -> Vec<Op> {
                 otp: Some(Some(otp)),
                 remove: vec!["laptop".into()],
                 add: vec![app_password],
+                scram: Some(salts()),
+                main_keys: Some(keys()),
             },
             now: Time(2),
         }),
@@ -442,5 +569,39 @@ pub(crate) fn samples() -> Vec<Op> {
             name: "phone".into(),
             now: Time(3),
         }),
+        Op::Derive(Derive {
+            account: account(),
+            password: PasswordOf::Main("$argon2id$".into()),
+            salts: salts(),
+            keys: keys(),
+        }),
+        Op::Keep(Keep {
+            used_for: UNKNOWN_USERS.into(),
+            secret: Secret([7; 32]),
+        }),
     ]
+}
+
+#[cfg(test)]
+pub(crate) fn salts() -> ScramSalts {
+    let salt = |byte| ScramSalt {
+        salt: [byte; 16],
+        rounds: 16_384,
+    };
+    ScramSalts {
+        sha256: salt(1),
+        sha1: salt(2),
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn keys() -> ScramPairs {
+    let pair = |length| ScramPair {
+        stored_key: vec![1; length],
+        server_key: vec![2; length],
+    };
+    ScramPairs {
+        sha256: pair(32),
+        sha1: pair(20),
+    }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Amend, Credential, Set, TakeStep, Use, note_use, take};
+use super::{Amend, Credential, Derive, Keep, Secret, Set, TakeStep, Use, note_use, take};
 use crate::subject::{ModelPart, ModelState};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
     pub(crate) credentials: BTreeMap<String, Credential>,
+    pub(super) secrets: BTreeMap<String, Secret>,
 }
 
 impl ModelPart for Model {}
@@ -48,5 +49,21 @@ impl Use {
         if let Some(credential) = model.credentials.credentials.get_mut(&self.account) {
             note_use(credential, &self.name, self.now);
         }
+    }
+}
+
+impl Derive {
+    pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
+        let credentials = &mut model.credentials.credentials;
+        let credential = credentials.get_mut(&self.account);
+        credential
+            .is_some_and(|credential| credential.take_keys(&self.password, self.salts, self.keys))
+    }
+}
+
+impl Keep {
+    pub(super) fn apply_to_model(self, model: &mut ModelState) {
+        let secrets = &mut model.credentials.secrets;
+        secrets.entry(self.used_for).or_insert(self.secret);
     }
 }

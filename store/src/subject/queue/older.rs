@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Attempt, Change, Common, NewMessage, NewRecipient, Note, Notify, Op, Origin, QueueId, Queued,
-    Retired,
+    Retired, Urgency,
 };
 use crate::{TextId, TextSource, Time, Top};
 
@@ -101,6 +101,7 @@ impl From<CommonV1> for Common {
             list: old.list,
             extra: old.extra,
             origin: Origin::Sent,
+            urgency: Urgency::default(),
         }
     }
 }
@@ -141,6 +142,7 @@ impl From<CommonV2> for Common {
             list: old.list,
             extra: old.extra,
             origin: Origin::Sent,
+            urgency: Urgency::default(),
         }
     }
 }

@@ -49,6 +49,8 @@ pub struct Common {
     pub extra: BTreeMap<String, String>,
     /// How the message came into the queue.
     pub origin: Origin,
+    /// How urgently the submitter wants the message delivered.
+    pub urgency: Urgency,
 }
 
 /// How a message came into the queue.
@@ -64,6 +66,26 @@ pub enum Origin {
     },
     /// The server wrote it: a report to a sender elsewhere.
     Server,
+}
+
+/// How urgently a message is to be delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Urgency {
+    /// The priority from -9 to 9 (RFC 6710). 0 is normal, and higher is more urgent.
+    pub priority: i8,
+    /// The time within which the message is to be delivered; None: that of the configuration.
+    pub deadline: Option<Deadline>,
+}
+
+/// The time within which a message is to be delivered (RFC 2852).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deadline {
+    /// The end of that time.
+    pub at: Time,
+    /// The message fails then. Otherwise the sender is told, and the delivery goes on.
+    pub fails: bool,
+    /// The sender is told of each server that takes the message.
+    pub trace: bool,
 }
 
 /// When the sender wants a DSN (RFC 3461 §4.1). The default stands for an absent NOTIFY: failure

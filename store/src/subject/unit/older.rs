@@ -1,7 +1,7 @@
 //! The operations before version 3, in which a unit had one message at most, and no refused mail.
 //!
-//! Messages of versions 1 and 2 have no origin. Messages, attempts and suppressions of version 1
-//! have fewer fields.
+//! Messages of versions 1 and 2 have no origin and are not urgent. Messages, attempts and
+//! suppressions of version 1 have fewer fields.
 
 use serde::{Deserialize, Serialize};
 

@@ -614,6 +614,7 @@ pub(super) fn secrets(what: u8, now: Time) -> CredentialChange {
         hash: AppHash::Chosen("hash".into()),
         created: now,
         last_used: None,
+        keys: None,
     };
     let otp = Otp {
         secret: vec![1; 20],

@@ -5,8 +5,9 @@ use super::on_both;
 use crate::tests::samples::*;
 use crate::{
     APP_PASSWORDS_MAX, Accept, AppHash, AppPassword, Credential, CredentialChange, ENVIDS_MAX,
-    Event, Found, NewSuppression, Order, Otp, OtpAlgorithm, Outcome, QueueFilter, QueueId,
-    Reference, RetiredFilter, Store, StoreError, Transaction,
+    Event, Found, NewSuppression, Order, Otp, OtpAlgorithm, Outcome, PasswordOf, QueueFilter,
+    QueueId, Reference, RetiredFilter, ScramSalts, Store, StoreError, Transaction,
+    subject::credentials as samples,
 };
 
 #[tokio::test]
@@ -184,6 +185,7 @@ async fn app_passwords_and_codes_change_as_a_whole() {
             hash: AppHash::Random([7; 32]),
             created: at(1),
             last_used: None,
+            keys: None,
         };
         let change = async |change: CredentialChange| {
             let changed = store.change_credential("ann", change, at(2)).await;
@@ -214,6 +216,7 @@ async fn app_passwords_and_codes_change_as_a_whole() {
             otp: Some(None),
             remove: vec!["laptop".into()],
             add: vec![app_password("tablet"), app_password("phone")],
+            ..CredentialChange::default()
         };
         assert!(!change(half).await);
         assert_eq!(now().await, before);
@@ -405,6 +408,73 @@ async fn an_expired_suppression_counts_as_absent() {
         assert_eq!(found(999).await, Some(4));
         assert!(remove(999).await.unwrap());
         assert_eq!(store.counts().await.suppressions, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn all_passwords_of_an_account_have_the_same_salts() {
+    on_both(|store| async move {
+        let (salts, keys) = (samples::salts(), samples::keys());
+        let other = ScramSalts {
+            sha1: salts.sha256,
+            ..salts
+        };
+        let now = async || store.credential("ann").await.unwrap().unwrap();
+        let set = |hash: &str, salts| CredentialChange {
+            argon2: Some(hash.into()),
+            scram: Some(salts),
+            main_keys: Some(keys.clone()),
+            ..CredentialChange::default()
+        };
+        let main = |hash: &str| PasswordOf::Main(hash.into());
+        let add = async |password, salts| {
+            let added = store.add_scram_keys("ann", password, salts, keys.clone());
+            added.await.unwrap()
+        };
+        assert!(!add(main("one"), salts).await, "there is no account");
+        let change = async |change| store.change_credential("ann", change, at(1)).await.unwrap();
+        assert!(change(set("one", salts)).await);
+        assert_eq!(now().await.main_keys, Some(keys.clone()));
+        // The account has salts, so keys with others are worthless.
+        assert!(change(set("two", other)).await);
+        assert_eq!(
+            (now().await.main_keys, now().await.scram),
+            (None, Some(salts))
+        );
+        assert!(!add(main("one"), salts).await, "an old password");
+        assert!(!add(main("two"), other).await, "other salts");
+        assert!(add(main("two"), salts).await);
+        store.checkpoint().await;
+        assert_eq!(now().await.main_keys, Some(keys.clone()));
+        let hash = AppHash::Random([7; 32]);
+        let app_password = AppPassword {
+            name: "phone".into(),
+            hash: hash.clone(),
+            created: at(1),
+            last_used: None,
+            keys: None,
+        };
+        let added = CredentialChange {
+            add: vec![app_password],
+            ..CredentialChange::default()
+        };
+        assert!(change(added).await);
+        let of = |name: &str, hash| PasswordOf::App(name.into(), hash);
+        assert!(!add(of("gone", hash.clone()), salts).await);
+        assert!(!add(of("phone", AppHash::Random([8; 32])), salts).await);
+        assert!(add(of("phone", hash), salts).await);
+        assert_eq!(now().await.app_passwords[0].keys, Some(keys.clone()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_key_for_unknown_users_stays() {
+    on_both(|store| async move {
+        assert_eq!(store.unknown_users_key([1; 32]).await.unwrap(), [1; 32]);
+        store.checkpoint().await;
+        assert_eq!(store.unknown_users_key([2; 32]).await.unwrap(), [1; 32]);
     })
     .await;
 }

@@ -1,0 +1,54 @@
+//! The keys of `oauth` in `postrider.conf`.
+
+use crate::schema::{
+    Default::{Absent, Required, Value},
+    Kind::{Path, Text, Url},
+    Section, key,
+};
+
+pub(crate) const SECTION: Section = Section {
+    title: "Logins with OAuth tokens: `oauth`",
+    intro: "Submission takes tokens of an authorization server (OAUTHBEARER, RFC 7628, and XOAUTH2). \
+        The server says whether a token is good, and whose it is (RFC 7662).",
+    keys: &[KEYS],
+};
+
+static KEYS: &[crate::schema::Key] = &[
+    key(
+        "oauth.introspection_url",
+        Url,
+        Required,
+        "The URL that is asked about a token.",
+    ),
+    key(
+        "oauth.client_id",
+        Text,
+        Absent("none"),
+        "The name with which postrider logs in to the authorization server. It needs \
+            client_secret_file.",
+    ),
+    key(
+        "oauth.client_secret_file",
+        Path,
+        Absent("none"),
+        "The file with the password for client_id, as its first line.",
+    ),
+    key(
+        "oauth.scope",
+        Text,
+        Value("\"\""),
+        "The scopes that a token needs, with blanks between them.",
+    ),
+    key(
+        "oauth.audience",
+        Text,
+        Absent("any"),
+        "A token must be meant for this audience (aud).",
+    ),
+    key(
+        "oauth.username_claim",
+        Text,
+        Absent("username, email and sub are tried"),
+        "The field of the answer that has the login address.",
+    ),
+];

@@ -1,0 +1,250 @@
+//! Tokens of an OAuth authorization server, which says what they stand for (RFC 7662).
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use postrider_config::{OauthConfig, Static};
+use postrider_store::Time;
+use reqwest::{Certificate, Client, Url, redirect};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use tracing::warn;
+
+/// The time for a question.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest time for which a good answer counts.
+const GOOD: Duration = Duration::from_secs(5 * 60);
+/// The time for which a bad answer counts.
+const BAD: Duration = Duration::from_secs(30);
+/// The most answers that are remembered.
+const REMEMBERED_MAX: usize = 10_000;
+/// The most bytes of an answer.
+const ANSWER_MAX: usize = 64 * 1024;
+
+/// Asks an authorization server about tokens, and remembers the answers.
+pub struct Oauth {
+    client: Client,
+    url: Url,
+    settings: OauthConfig,
+    /// By SHA-256 of the token.
+    remembered: Mutex<HashMap<[u8; 32], Remembered>>,
+}
+
+#[derive(Clone)]
+struct Remembered {
+    meaning: Meaning,
+    until: Time,
+}
+
+/// The meaning of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// It is good, and stands for a user with these names. The first that is a login counts.
+    Good(Vec<String>),
+    /// It is not good, or not for us.
+    Bad,
+}
+
+/// The authorization server gave no answer. The text is for the log.
+#[derive(Debug, thiserror::Error)]
+#[error("the authorization server gave no answer: {0}")]
+pub struct NoAnswer(String);
+
+/// The setup failed.
+#[derive(Debug, thiserror::Error)]
+pub enum OauthError {
+    /// The URL can't be used.
+    #[error("oauth.introspection_url: {0}")]
+    Url(String),
+    /// A file with CAs can't be read.
+    #[error("tls.ca_files: {0}")]
+    Roots(String),
+    /// The HTTP client can't be made.
+    #[error("failed to set up the client for oauth.introspection_url: {0}")]
+    Client(reqwest::Error),
+}
+
+/// An answer of RFC 7662 §2.2, as far as it is needed.
+#[derive(Deserialize)]
+struct Answer {
+    active: bool,
+    #[serde(default)]
+    scope: Option<String>,
+    #[serde(default)]
+    exp: Option<f64>,
+    #[serde(default)]
+    aud: Option<Audience>,
+    #[serde(flatten)]
+    others: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Oauth {
+    /// Sets up the questions. None: the configuration has no `oauth`.
+    ///
+    /// # Errors
+    /// If a setting can't be used.
+    pub fn new(statics: &Static) -> Result<Option<Self>, OauthError> {
+        let Some(settings) = &statics.oauth else {
+            return Ok(None);
+        };
+        let url = settings.introspection_url.parse();
+        let url = url.map_err(|error| OauthError::Url(format!("{error}")))?;
+        let mut roots = Vec::new();
+        for file in &statics.tls.ca_files {
+            let wrong = |error: String| OauthError::Roots(format!("{}: {error}", file.display()));
+            let pem = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+            let read = Certificate::from_pem_bundle(&pem);
+            roots.extend(read.map_err(|error| wrong(error.to_string()))?);
+        }
+        let builder = Client::builder()
+            .user_agent(concat!("postrider/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .timeout(TIMEOUT)
+            .no_proxy();
+        let builder = match roots.is_empty() {
+            true => builder,
+            false => builder.tls_certs_merge(roots),
+        };
+        Ok(Some(Self {
+            client: builder.build().map_err(OauthError::Client)?,
+            url,
+            settings: settings.clone(),
+            remembered: Mutex::default(),
+        }))
+    }
+
+    /// The meaning of a token.
+    ///
+    /// # Errors
+    /// If the authorization server gives no answer that can be understood.
+    pub async fn meaning(&self, token: &str, now: Time) -> Result<Meaning, NoAnswer> {
+        let hash: [u8; 32] = Sha256::digest(token).into();
+        let known = self.remembered().get(&hash).cloned();
+        if let Some(known) = known.filter(|known| now < known.until) {
+            return Ok(known.meaning);
+        }
+        let answer = self.ask(token).await;
+        let answer = answer.inspect_err(|error| warn!(%error, "a token was not checked"))?;
+        let found = judge(&self.settings, answer, now);
+        self.remember(hash, found.clone(), now);
+        Ok(found.meaning)
+    }
+
+    /// Asks about a token (RFC 7662 §2.1).
+    async fn ask(&self, token: &str) -> Result<Answer, NoAnswer> {
+        let failed = |error: reqwest::Error| NoAnswer(error.without_url().to_string());
+        let mut request = self.client.post(self.url.clone());
+        if let Some(id) = &self.settings.client_id {
+            // RFC 6749 §2.3.1: both are in the form of a URL.
+            let secret = self.settings.client_secret.as_ref();
+            let secret = secret.map(|secret| form(secret.as_str()));
+            request = request.basic_auth(form(id), secret);
+        }
+        let form = [("token", token), ("token_type_hint", "access_token")];
+        let request = request.form(&form);
+        let mut response = request.send().await.map_err(failed)?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(NoAnswer(format!("it answered {status}")));
+        }
+        let mut body = Vec::new();
+        while let Some(piece) = response.chunk().await.map_err(failed)? {
+            if body.len() + piece.len() > ANSWER_MAX {
+                let text = format!("its answer is longer than {ANSWER_MAX} bytes");
+                return Err(NoAnswer(text));
+            }
+            body.extend_from_slice(&piece);
+        }
+        serde_json::from_slice(&body)
+            .map_err(|error| NoAnswer(format!("its answer is not that of RFC 7662: {error}")))
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, HashMap<[u8; 32], Remembered>> {
+        let remembered = self.remembered.lock();
+        remembered.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, hash: [u8; 32], found: Remembered, now: Time) {
+        let mut remembered = self.remembered();
+        if remembered.len() >= REMEMBERED_MAX {
+            remembered.retain(|_, known| now < known.until);
+        }
+        if remembered.len() >= REMEMBERED_MAX {
+            remembered.clear();
+        }
+        remembered.insert(hash, found);
+    }
+}
+
+impl fmt::Debug for Oauth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Oauth")
+            .field("url", &self.url.as_str())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A text in the form of a URL's query.
+fn form(text: &str) -> String {
+    let mut url = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => {
+                url.push(char::from(byte));
+            }
+            b' ' => url.push('+'),
+            byte => url.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    url
+}
+
+/// What an answer says, and how long it counts.
+fn judge(settings: &OauthConfig, answer: Answer, now: Time) -> Remembered {
+    let bad = Remembered {
+        meaning: Meaning::Bad,
+        until: now.after(BAD),
+    };
+    // A time beyond the end of time is the end of time.
+    let expires = answer.exp.map(|seconds| Time((seconds * 1e6) as i64));
+    let wanted = settings.scope.split_ascii_whitespace();
+    let scope = answer.scope.unwrap_or_default();
+    let has_scopes = wanted
+        .into_iter()
+        .all(|wanted| scope.split_ascii_whitespace().any(|it| it == wanted));
+    let audience = settings.audience.as_ref();
+    let is_for_us = audience.is_none_or(|wanted| match &answer.aud {
+        Some(Audience::One(one)) => one == wanted,
+        Some(Audience::Several(several)) => several.contains(wanted),
+        None => false,
+    });
+    let is_over = expires.is_some_and(|expires| expires <= now);
+    if !answer.active || is_over || !has_scopes || !is_for_us {
+        return bad;
+    }
+    let claims: &[&str] = match &settings.username_claim {
+        Some(claim) => &[claim.as_str()],
+        None => &["username", "email", "sub"],
+    };
+    let names = claims.iter().filter_map(|claim| answer.others.get(*claim));
+    let names = names.filter_map(|name| name.as_str().map(str::to_owned));
+    let until = now.after(GOOD);
+    Remembered {
+        meaning: Meaning::Good(names.collect()),
+        until: expires.map_or(until, |expires| expires.min(until)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! Answers of an authorization server, and the memory of them.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use super::*;
+
+const SECOND: i64 = 1_000_000;
+
+fn settings(more: &str) -> OauthConfig {
+    let text = format!(
+        "hostname = \"a.example\"\npostmaster.account = \"a\"\n\
+         oauth.introspection_url = \"https://a.example/introspect\"\n{more}\n\
+         [listeners.l]\nips = [\"127.0.0.1\"]\n"
+    );
+    Static::parse(&text, "postrider.conf")
+        .unwrap()
+        .oauth
+        .unwrap()
+}
+
+#[test]
+fn answers_are_judged() {
+    let check = |more: &str, answer: &str, expected: Result<&[&str], ()>| {
+        let parsed: Answer = serde_json::from_str(answer).unwrap();
+        let found = judge(&settings(more), parsed, Time(100 * SECOND)).meaning;
+        let expected = match expected {
+            Ok(names) => Meaning::Good(names.iter().map(|&name| name.to_owned()).collect()),
+            Err(()) => Meaning::Bad,
+        };
+        assert_eq!(found, expected, "{more} {answer}");
+    };
+    let ann: Result<&[&str], ()> = Ok(&["ann@x.org"]);
+    check("", r#"{"active": true, "username": "ann@x.org"}"#, ann);
+    check(
+        "",
+        r#"{"active": true, "sub": "7", "email": "ann@x.org", "exp": 101}"#,
+        Ok(&["ann@x.org", "7"]),
+    );
+    check("", r#"{"active": false, "username": "ann@x.org"}"#, Err(()));
+    check(
+        "",
+        r#"{"active": true, "username": "a", "exp": 100}"#,
+        Err(()),
+    );
+    check("", r#"{"active": true, "username": 7}"#, Ok(&[]));
+    let scope = "oauth.scope = \"mail send\"";
+    let with = |scope: &str| {
+        format!("{{\"active\": true, \"email\": \"ann@x.org\", \"scope\": \"{scope}\"}}")
+    };
+    check(scope, &with("openid send mail"), ann);
+    check(scope, &with("mail"), Err(()));
+    check(scope, r#"{"active": true, "email": "ann@x.org"}"#, Err(()));
+    let audience = "oauth.audience = \"postrider\"";
+    let aud = |aud: &str| format!("{{\"active\": true, \"email\": \"ann@x.org\", \"aud\": {aud}}}");
+    check(audience, &aud("\"postrider\""), ann);
+    check(audience, &aud("[\"other\", \"postrider\"]"), ann);
+    check(audience, &aud("\"other\""), Err(()));
+    check(audience, &with(""), Err(()));
+    check(
+        "oauth.username_claim = \"login\"",
+        r#"{"active": true, "email": "bob@x.org", "login": "ann@x.org"}"#,
+        ann,
+    );
+}
+
+#[test]
+fn a_good_answer_counts_until_the_token_expires() {
+    let until = |answer: &str| {
+        let parsed: Answer = serde_json::from_str(answer).unwrap();
+        judge(&settings(""), parsed, Time(100 * SECOND)).until.0 / SECOND
+    };
+    assert_eq!(until(r#"{"active": true}"#), 400);
+    assert_eq!(until(r#"{"active": true, "exp": 160}"#), 160);
+    assert_eq!(until(r#"{"active": true, "exp": 1e300}"#), 400);
+    assert_eq!(until(r#"{"active": false}"#), 130);
+}
+
+/// An authorization server that gives this answer. It counts the questions, and checks them.
+async fn server(answer: &'static str) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/introspect", listener.local_addr().unwrap());
+    let asked = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = String::new();
+            while !request.contains("token_type_hint=access_token") {
+                let mut buffer = [0; 1024];
+                let read = stream.read(&mut buffer).await.unwrap();
+                assert!(read > 0, "{request}");
+                request.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+            }
+            assert!(request.starts_with("POST /introspect "), "{request}");
+            // RFC 6749 §2.3.1: `id:a%3Asecret`.
+            let basic = "authorization: Basic aWQ6YSUzQXNlY3JldA==";
+            assert!(request.contains(basic), "{request}");
+            assert!(request.contains("token=the+token"), "{request}");
+            count.fetch_add(1, Ordering::SeqCst);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (url, asked)
+}
+
+async fn oauth(url: &str) -> Oauth {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("secret");
+    std::fs::write(&file, "a:secret\n").unwrap();
+    let text = format!(
+        "hostname = \"a.example\"\npostmaster.account = \"a\"\n\
+         oauth = {{ introspection_url = \"{url}\", client_id = \"id\", client_secret_file = {file:?} }}\n\
+         [listeners.l]\nips = [\"127.0.0.1\"]\n"
+    );
+    let statics = Static::parse(&text, "postrider.conf").unwrap();
+    Oauth::new(&statics).unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_is_asked_for_once() {
+    let body = r#"{"active": true, "username": "ann@x.org"}"#;
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let (url, asked) = server(answer.leak()).await;
+    let oauth = oauth(&url).await;
+    let good = Meaning::Good(vec!["ann@x.org".to_owned()]);
+    for seconds in [1, 2, 300] {
+        let found = oauth.meaning("the token", Time(seconds * SECOND)).await;
+        assert_eq!(found.unwrap(), good);
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    let found = oauth.meaning("the token", Time(301 * SECOND)).await;
+    assert_eq!(found.unwrap(), good);
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_fails_is_no_answer() {
+    for answer in [
+        "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 401 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nnope",
+    ] {
+        let (url, asked) = server(answer).await;
+        let oauth = oauth(&url).await;
+        for _ in 0..2 {
+            assert!(
+                oauth.meaning("the token", Time(1)).await.is_err(),
+                "{answer}"
+            );
+        }
+        // It is asked again, since nothing was learnt.
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+    }
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", closed.local_addr().unwrap());
+    drop(closed);
+    let oauth = oauth(&url).await;
+    assert!(oauth.meaning("the token", Time(1)).await.is_err());
+}

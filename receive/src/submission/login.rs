@@ -1,0 +1,168 @@
+//! The login of a submission: what each mechanism of SASL proves, and whose account it is.
+
+use std::sync::Arc;
+
+use postrider_config::{Dynamic, LoginName};
+use postrider_smtp::{
+    EnhancedCode, Reply, ReplyCode,
+    sasl::{Evidence, Login, ScramOffer, ScramRequest},
+    server::Client,
+};
+use tracing::debug;
+
+use super::SubmissionSession;
+use crate::{
+    decide::{Refusal, Role, Stage, decide},
+    facts::{LoggedIn, LoginFacts},
+    login::{Identity, Meaning, PasswordCheck, Source},
+    reply::store_reply,
+};
+
+/// The reply if nobody can say now whether a token is good.
+const NO_ANSWER: Reply = Reply::fixed(
+    ReplyCode::TEMPORARY_FAILURE,
+    Some(EnhancedCode::SECURITY_TRANSIENT),
+    "the authorization server does not answer, try again later",
+);
+
+impl SubmissionSession {
+    fn source(&self, client: &Client) -> Source {
+        Source {
+            limiter: Arc::clone(&self.context.limiter),
+            ip: client.remote.ip(),
+            behind_proxy: false,
+            now: self.context.clock.now(),
+        }
+    }
+
+    /// The keys for an exchange of SCRAM. An unknown user gets an answer like any other.
+    pub(super) async fn offer(
+        &mut self,
+        _: &Client,
+        request: &ScramRequest,
+    ) -> Result<ScramOffer, Reply> {
+        let config = self.context.dynamic();
+        let account = config.login(&request.user).map(|found| found.account);
+        let offered = self.context.logins.scram_offer(account, request).await;
+        let offered = offered.map_err(|error| store_reply(&error))?;
+        let offer = offered.offer.clone();
+        self.offered = Some(offered);
+        Ok(offer)
+    }
+
+    /// Checks a login. An unknown name takes as long as a wrong password, so the time tells nobody
+    /// which names exist.
+    pub(super) async fn verify(
+        &mut self,
+        client: &Client,
+        login: &Login,
+    ) -> Result<LoggedIn, Reply> {
+        let config = self.context.dynamic();
+        let source = self.source(client);
+        let (found, check) = self.check(&config, login, &source).await?;
+        let account = found.as_ref().map(|found| found.account);
+        let acts_as = Some(login.authorization.as_str()).filter(|name| !name.is_empty());
+        let facts = LoginFacts {
+            account: found.as_ref().map(|found| found.config),
+            check,
+            acts_as_other: acts_as.is_some_and(|name| {
+                config
+                    .login(name)
+                    .is_none_or(|it| Some(it.account) != account)
+            }),
+        };
+        let policy = self.context.policy(Role::Submission, &config);
+        let verdict = decide(Stage::Login(&facts), &self.facts, &policy);
+        self.context.answer(verdict)?;
+        let found = found.ok_or_else(|| Refusal::BadCredentials.reply())?;
+        // A certificate has one address. The client may name another one of the account.
+        let named = match &login.evidence {
+            Evidence::Certificate(_) => acts_as.and_then(|name| config.login(name)),
+            _ => None,
+        };
+        let address = named.map_or(found.address, |named| named.address);
+        Ok(LoggedIn {
+            account: found.account.to_owned(),
+            address,
+        })
+    }
+
+    /// The account of a login, and the result of the check of its evidence.
+    async fn check<'a>(
+        &mut self,
+        config: &'a Dynamic,
+        login: &Login,
+        source: &Source,
+    ) -> Result<(Option<LoginName<'a>>, PasswordCheck), Reply> {
+        let found = config.login(&login.user);
+        let account = found.as_ref().map(|found| found.account);
+        let logins = &self.context.logins;
+        let failed = |error| store_reply(&error);
+        match &login.evidence {
+            Evidence::Password(password) => {
+                let check = logins.verify(&login.user, account, password, source);
+                Ok((found, check.await.map_err(failed)?))
+            }
+            Evidence::Scram(proven) => {
+                let Some(offered) = self.offered.take() else {
+                    return Ok((None, PasswordCheck::Wrong));
+                };
+                let check = logins.prove(&login.user, account, &offered, *proven, source);
+                Ok((found, check.await.map_err(failed)?))
+            }
+            Evidence::Certificate(key) => {
+                let verified = logins.verify_tls_key(key, config, source).await;
+                let (check, key) = verified.map_err(failed)?;
+                let found = key.and_then(|key| config.login(&key.login.to_string()));
+                Ok((found, check))
+            }
+            Evidence::Token(token) => {
+                self.check_token(config, &login.user, token, found, source)
+                    .await
+            }
+        }
+    }
+
+    /// The account that a token stands for. The user that the client named must be of the same
+    /// account.
+    async fn check_token<'a>(
+        &self,
+        config: &'a Dynamic,
+        user: &str,
+        token: &str,
+        named: Option<LoginName<'a>>,
+        source: &Source,
+    ) -> Result<(Option<LoginName<'a>>, PasswordCheck), Reply> {
+        let Some(oauth) = self.context.logins.oauth() else {
+            return Ok((None, PasswordCheck::Wrong));
+        };
+        let account = named.as_ref().map(|named| named.account);
+        let identity = account.map_or(Identity::Unknown(user), Identity::Account);
+        if let Some(wait) = source.wait(identity) {
+            return Ok((named, PasswordCheck::TooMany(wait)));
+        }
+        // No token can be guessed, so failures are counted afterwards. No answer is no failure of
+        // the client.
+        let meaning = oauth.meaning(token, source.now).await;
+        let names = match meaning.map_err(|_| NO_ANSWER)? {
+            Meaning::Good(names) => names,
+            Meaning::Bad => Vec::new(),
+        };
+        let owner = names.iter().find_map(|name| config.login(name));
+        let owner = owner.filter(|owner| user.is_empty() || account == Some(owner.account));
+        let Some(owner) = owner else {
+            if !names.is_empty() {
+                debug!(
+                    ?names,
+                    user, "a good token is for another user, or for no account"
+                );
+            }
+            return Ok(match source.begin(identity) {
+                Ok(()) => (named, PasswordCheck::Wrong),
+                Err(wait) => (named, PasswordCheck::TooMany(wait)),
+            });
+        };
+        source.right(identity, false);
+        Ok((Some(named.unwrap_or(owner)), PasswordCheck::Right))
+    }
+}

@@ -1,0 +1,359 @@
+//! Logins by each kind of evidence, and the recipients and times that are refused.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use postrider_config::{Dynamic, Static};
+use postrider_dns::FakeResolver;
+use postrider_queue::{DeliveryMode, Queue, QueueParts, TcpDialer};
+use postrider_smtp::{
+    Hold,
+    sasl::{Evidence, Mechanism, ScramHash},
+    server::SessionId,
+};
+use postrider_store::{ManualClock, Store, TlsKey};
+use rand::{SeedableRng, rngs::StdRng};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use super::*;
+use crate::{
+    login::{
+        LoginLimiter, LoginLimits, Logins, Oauth, hash_password, make_scram_salts, scram_keys,
+    },
+    memory::TextMemory,
+};
+
+const DYNAMICS: &str = r#"[domains."example.org"]
+[domains."routed.example"]
+[accounts.ann]
+domain = "example.org"
+destinations."ann@example.org" = {}
+destinations."second@example.org" = {}
+routes = [{ to_domain = ["routed.example"], transport = "other" }]
+[accounts.bob]
+domain = "example.org"
+destinations."bob@example.org" = {}
+login_disabled = "ask Eve"
+"#;
+
+const PASSWORD: &str = "correct horse";
+
+/// A server of submission.
+struct World {
+    context: SessionContext,
+}
+
+impl World {
+    async fn start(more: &str) -> Self {
+        let statics = format!(
+            "hostname = \"mail.example.org\"\npostmaster.account = \"ann\"\n{more}\n\
+             [listeners.l]\nips = [\"127.0.0.1\"]\n\
+             [transports.other.smtp]\nhost = \"127.0.0.2\"\n"
+        );
+        let statics = Arc::new(Static::parse(&statics, "postrider.conf").unwrap());
+        let dynamic = Dynamic::parse(DYNAMICS, "domains.conf", &statics).unwrap();
+        let config = Arc::new(ArcSwap::from_pointee(dynamic));
+        let (store, clock) = (
+            Store::memory(),
+            ManualClock::new(Time(1_800_000_000_000_000)),
+        );
+        let resolver: Arc<dyn postrider_dns::Resolver> = Arc::new(FakeResolver::default());
+        let queue = Queue::new(QueueParts {
+            store: store.clone(),
+            config: Arc::clone(&config),
+            statics: Arc::clone(&statics),
+            clock: Arc::new(clock.clone()),
+            resolver: Arc::clone(&resolver),
+            dialer: Arc::new(TcpDialer),
+            delivery: DeliveryMode::Remote,
+            rng: StdRng::seed_from_u64(1),
+        });
+        let oauth = Oauth::new(&statics).unwrap();
+        for account in ["ann", "bob"] {
+            let salts = make_scram_salts(&mut StdRng::seed_from_u64(1));
+            let set = postrider_store::CredentialChange {
+                argon2: Some(hash_password(PASSWORD).unwrap()),
+                scram: Some(salts),
+                main_keys: Some(scram_keys(PASSWORD, &salts)),
+                ..Default::default()
+            };
+            let set = store.change_credential(account, set, Time(0)).await;
+            assert!(set.unwrap());
+        }
+        let clock: Arc<dyn postrider_store::Clock> = Arc::new(clock);
+        let guards = Arc::new(crate::Guards::new(&statics, Arc::clone(&clock)));
+        let context = SessionContext {
+            guards,
+            config,
+            queue: Arc::new(queue.unwrap()),
+            logins: Arc::new(Logins::with_oauth(store.clone(), oauth)),
+            limiter: Arc::new(LoginLimiter::new(LoginLimits::default())),
+            memory: TextMemory::new(1 << 20),
+            clock,
+            simulate: false,
+            store,
+            resolver,
+            statics,
+        };
+        Self { context }
+    }
+
+    fn session(&self) -> SubmissionSession {
+        SubmissionSession::new(self.context.clone(), "mail.example.org".to_owned())
+    }
+
+    async fn log_in(&self, login: &Login) -> String {
+        shown(self.session().login(&client(), login).await)
+    }
+}
+
+fn shown(verdict: Verdict) -> String {
+    verdict.unwrap_or_else(|reply| {
+        let code = reply.code().get();
+        reply
+            .enhanced()
+            .map_or_else(|| code.to_string(), |it| format!("{code} {it}"))
+    })
+}
+
+fn client() -> Client {
+    let remote: SocketAddr = "192.0.2.9:2525".parse().unwrap();
+    Client::new(SessionId(1), remote, remote)
+}
+
+fn login(mechanism: Mechanism, user: &str, evidence: Evidence) -> Login {
+    Login {
+        mechanism,
+        authorization: String::new(),
+        user: user.to_owned(),
+        evidence,
+    }
+}
+
+fn token(user: &str, token: &str) -> Login {
+    let evidence = Evidence::Token(token.to_owned().into());
+    login(Mechanism::OauthBearer, user, evidence)
+}
+
+fn password(user: &str, password: &str) -> Login {
+    let evidence = Evidence::Password(password.to_owned().into());
+    login(Mechanism::Plain, user, evidence)
+}
+
+fn certificate(key: &str, acts_as: &str) -> Login {
+    Login {
+        authorization: acts_as.to_owned(),
+        ..login(
+            Mechanism::External,
+            "",
+            Evidence::Certificate(key.to_owned()),
+        )
+    }
+}
+
+#[tokio::test]
+async fn scram_logs_in_with_the_keys_that_were_offered() {
+    let world = World::start("").await;
+    let prove = async |user: &str, proven| {
+        let mut session = world.session();
+        let hash = ScramHash::Sha256;
+        let request = ScramRequest {
+            user: user.to_owned(),
+            hash,
+        };
+        let offer = session.scram_keys(&client(), &request).await.unwrap();
+        let login = login(Mechanism::Scram(hash), user, Evidence::Scram(proven));
+        let verdict = shown(session.login(&client(), &login).await);
+        (offer.keys.len(), verdict)
+    };
+    let ann = "ann@example.org";
+    assert_eq!(prove(ann, Some(0)).await, (1, ann.to_owned()));
+    assert_eq!(prove(ann, None).await, (1, "535 5.7.8".to_owned()));
+    let nobody = "nobody@example.org";
+    assert_eq!(prove(nobody, None).await, (0, "535 5.7.8".to_owned()));
+    let disabled = prove("bob@example.org", Some(0)).await;
+    assert_eq!(disabled, (1, "525 5.7.13".to_owned()));
+    let wrong = prove("bob@example.org", None).await;
+    assert_eq!(wrong, (1, "535 5.7.8".to_owned()));
+    // A proof without an offer before it.
+    let stray = login(
+        Mechanism::Scram(ScramHash::Sha1),
+        ann,
+        Evidence::Scram(Some(0)),
+    );
+    assert_eq!(world.log_in(&stray).await, "535 5.7.8");
+}
+
+#[tokio::test]
+async fn a_known_certificate_logs_in() {
+    let world = World::start("").await;
+    let store = &world.context.store;
+    let key = |fingerprint: &str, account: &str, login: &str| TlsKey {
+        fingerprint: fingerprint.into(),
+        kind: "ed25519".into(),
+        name: "laptop".into(),
+        certificate: vec![1],
+        account: account.into(),
+        login: login.parse().unwrap(),
+        created: Time(0),
+        last_used: None,
+    };
+    for key in [
+        key("of ann", "ann", "ann@example.org"),
+        key("of bob", "bob", "bob@example.org"),
+        // The address is another account's by now.
+        key("moved", "bob", "ann@example.org"),
+        key("gone", "ann", "gone@example.org"),
+    ] {
+        assert!(store.add_tls_key(key).await.unwrap());
+    }
+    for (key, acts_as, expected) in [
+        ("of ann", "", "ann@example.org"),
+        ("of ann", "second@example.org", "second@example.org"),
+        ("of ann", "bob@example.org", "535 5.7.8"),
+        ("of ann", "nobody", "535 5.7.8"),
+        ("of bob", "", "525 5.7.13"),
+        ("moved", "", "535 5.7.8"),
+        ("gone", "", "535 5.7.8"),
+        ("unknown", "", "535 5.7.8"),
+    ] {
+        let found = world.log_in(&certificate(key, acts_as)).await;
+        assert_eq!(found, expected, "{key} {acts_as}");
+    }
+    let used = store.tls_key("of ann").await.unwrap().unwrap().last_used;
+    assert_eq!(used, Some(world.context.clock.now()));
+    let unused = store.tls_key("moved").await.unwrap().unwrap().last_used;
+    assert_eq!(unused, None);
+}
+
+/// An authorization server that knows the token `good`, which stands for Ann.
+async fn authorization_server() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let asked = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = String::new();
+            while !request.contains("token_type_hint=access_token") {
+                let mut buffer = [0; 1024];
+                let read = stream.read(&mut buffer).await.unwrap();
+                assert!(read > 0, "{request}");
+                request.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+            let body = match request.contains("token=good") {
+                true => r#"{"active": true, "username": "ann@example.org"}"#,
+                false => r#"{"active": false}"#,
+            };
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (url, asked)
+}
+
+#[tokio::test]
+async fn a_token_logs_in_the_user_that_it_stands_for() {
+    let (url, asked) = authorization_server().await;
+    let world = World::start(&format!("oauth.introspection_url = \"{url}\"")).await;
+    for (user, text, expected) in [
+        ("ann@example.org", "good", "ann@example.org"),
+        ("second@example.org", "good", "second@example.org"),
+        ("", "good", "ann@example.org"),
+        ("bob@example.org", "good", "535 5.7.8"),
+        ("nobody@example.org", "good", "535 5.7.8"),
+        ("ann@example.org", "bad", "535 5.7.8"),
+    ] {
+        let found = world.log_in(&token(user, text)).await;
+        assert_eq!(found, expected, "{user} {text}");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    // Without an authorization server no token is good.
+    let none = World::start("").await;
+    assert_eq!(
+        none.log_in(&token("ann@example.org", "good")).await,
+        "535 5.7.8"
+    );
+}
+
+#[tokio::test]
+async fn an_authorization_server_that_is_down_is_nobodys_failure() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", closed.local_addr().unwrap());
+    drop(closed);
+    let world = World::start(&format!("oauth.introspection_url = \"{url}\"")).await;
+    let ann = "ann@example.org";
+    for _ in 0..12 {
+        assert_eq!(world.log_in(&token(ann, "good")).await, "454 4.7.0");
+    }
+    assert_eq!(world.log_in(&password(ann, PASSWORD)).await, ann);
+    // Bad tokens and wrong passwords count together.
+    let (url, _) = authorization_server().await;
+    let world = World::start(&format!("oauth.introspection_url = \"{url}\"")).await;
+    for _ in 0..10 {
+        assert_eq!(world.log_in(&token(ann, "bad")).await, "535 5.7.8");
+    }
+    assert_eq!(world.log_in(&password(ann, PASSWORD)).await, "454 4.7.0");
+    assert_eq!(world.log_in(&token(ann, "good")).await, "454 4.7.0");
+}
+
+#[tokio::test]
+async fn an_unknown_recipient_of_ours_is_refused_at_once() {
+    let world = World::start("").await;
+    let mut session = world.session();
+    let login = password("ann@example.org", PASSWORD);
+    session.login(&client(), &login).await.unwrap();
+    let mail = MailFrom {
+        reverse_path: "ann@example.org".parse().unwrap(),
+        size: None,
+        body: postrider_smtp::BodyType::SevenBit,
+        smtputf8: false,
+        require_tls: false,
+        ret: None,
+        envid: None,
+        delivery: Default::default(),
+    };
+    session.mail(&client(), &mail).await.unwrap();
+    let transaction = Transaction {
+        mail,
+        recipients: Vec::new(),
+    };
+    for (to, expected) in [
+        ("bob@example.org", ""),
+        ("x@remote.test", ""),
+        ("x@[192.0.2.1]", ""),
+        // A route leads to another server, which knows its own recipients.
+        ("x@routed.example", ""),
+        (
+            "nobody@example.org",
+            "550 5.1.1 there is no nobody@example.org here",
+        ),
+    ] {
+        let rcpt = RcptTo {
+            forward_path: ForwardPath::Mailbox(to.parse().unwrap()),
+            notify: None,
+            orcpt: None,
+        };
+        let verdict = session.rcpt(&client(), &transaction, &rcpt).await;
+        let shown = verdict.map_or_else(|reply| reply.to_string(), |()| String::new());
+        assert_eq!(shown, expected, "{to}");
+    }
+    let mut mail = transaction.mail;
+    mail.delivery.hold = Some(Hold::For(61 * 86_400));
+    let refused = session.mail(&client(), &mail).await.unwrap_err();
+    assert_eq!(refused.code().get(), 554);
+}
