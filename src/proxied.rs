@@ -62,8 +62,8 @@ mod tests {
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap());
-        let (far, _) = listener.accept().await.unwrap();
-        (near.await.unwrap(), far)
+        let (near, far) = tokio::join!(near, listener.accept());
+        (near.unwrap(), far.unwrap().0)
     }
 
     const HEADER: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 25\r\n";
