@@ -420,5 +420,6 @@ impl Handler for MxSession {
     fn restart(&mut self) {
         self.reset();
         self.facts = Facts::default();
+        self.unknown = Mistakes::default();
     }
 }

@@ -338,5 +338,6 @@ impl Handler for SubmissionSession {
     fn restart(&mut self) {
         self.reset();
         self.facts = Facts::default();
+        self.failed = Mistakes::default();
     }
 }
