@@ -367,3 +367,34 @@ async fn wrong_logins_count_for_the_network_of_the_client() {
     world.all_ended().await;
     world.server.stop().await;
 }
+
+/// Nobody has to wait: the answers at MAIL and RCPT tell all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_is_asked_before_its_text() {
+    let world = World::start(Setup {
+        dns: Some(zone(&DkimKey::new()).serve().await),
+        statics: "proxy_from = [\"127.0.0.0/8\"]\n".to_owned(),
+        ..Setup::default()
+    })
+    .await;
+    let (mail, rcpt) = ("MAIL FROM:<ann@sender.test>", "RCPT TO:<app@example.org>");
+    let unknown = "451 4.7.1 unknown sender, please retry in a minute";
+    let mut stranger = world.proxied("smtp", STRANGER).await;
+    stranger.expect("EHLO mx.sender.test", "250").await;
+    let literal = "MAIL FROM:<ann@[192.0.2.9]>";
+    stranger.expect(literal, "550 5.7.1 ").await;
+    let missing = "MAIL FROM:<ann@missing.test>";
+    stranger.expect(missing, "550 5.1.8 ").await;
+    stranger.expect(mail, "250 2.1.0 ").await;
+    stranger.expect(rcpt, unknown).await;
+    let postmaster = "RCPT TO:<postmaster>";
+    stranger.expect(postmaster, "250 2.1.5 ").await;
+    // SPF lets this client send for the domain.
+    let mut known = world.proxied("smtp", SENDER).await;
+    known.expect("EHLO mx.sender.test", "250").await;
+    known.expect(mail, "250 2.1.0 ").await;
+    known.expect(rcpt, "250 2.1.5 ").await;
+    drop((stranger, known));
+    world.all_ended().await;
+    world.server.stop().await;
+}

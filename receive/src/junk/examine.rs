@@ -287,7 +287,7 @@ mod tests {
             ("BAYES", 2.056),
         ];
         check(&pass, 2.056, quiet);
-        let mut words = pass.clone();
+        let mut words = pass;
         words.content = Some(Content {
             probability: 0.999,
             threshold: 0.95,
