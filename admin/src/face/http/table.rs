@@ -85,7 +85,7 @@ impl Call {
     /// Whether a repeated request with an idempotency key gets the first answer: the request adds
     /// something, or changes all that match.
     pub(super) fn takes_key(&self) -> bool {
-        (self.method == Method::POST && !self.reads) || (!self.reads && !self.path.contains('{'))
+        !self.reads && (self.method == Method::POST || !self.path.contains('{'))
     }
 
     /// The variable elements of a path, if the path is one of this call.
