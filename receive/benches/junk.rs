@@ -15,8 +15,8 @@ fn word(mut number: usize) -> String {
     let mut word = String::new();
     for _ in 0..3 {
         let (consonant, vowel) = (number % 14, number / 14 % 5);
-        word.push(char::from(b"bdfgklmnprstvz"[consonant]));
-        word.push(char::from(b"aeiou"[vowel]));
+        word.extend("bdfgklmnprstvz".chars().nth(consonant));
+        word.extend("aeiou".chars().nth(vowel));
         number /= 70;
     }
     word
@@ -29,7 +29,7 @@ fn message(random: &mut StdRng) -> Vec<u8> {
     );
     while text.len() < 4096 {
         text += &format!("<p>{} {}</p> ", word(random.random_range(0..4000)), word(7));
-        if text.len() % 9 == 0 {
+        if text.len().is_multiple_of(9) {
             text += "<a href=\"https://www.shop.example/a\">see</a>\r\n";
         }
     }

@@ -52,7 +52,7 @@ pub fn threshold(configured: f64, doubtful: bool) -> f64 {
     }
 }
 
-/// The probability that a message with these tokens is junk. None: the filter has not learnt enough.
+/// The probability that a message with these tokens is junk. None: too little was learnt.
 #[must_use]
 pub fn probability(counts: &JunkCounts) -> Option<f64> {
     if counts.spam < LEAST_SPAM || counts.ham < LEAST_HAM {

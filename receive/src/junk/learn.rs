@@ -1,6 +1,6 @@
 //! What a user says about a mail, and what the filter learns from it.
 //!
-//! A user says it by the flags `$Junk` and `$NotJunk`, or by moving the mail. A move sets the flags:
+//! A user says it by the flags `$Junk` and `$NotJunk`, or by a move. A move sets the flags:
 //!
 //! | move | the mail is |
 //! |---|---|

@@ -318,7 +318,11 @@ mod tests {
             assert!(is_new, "{} {}", call.method, call.path);
             // A message to be judged is too long for a query.
             let judges = call.path == "spam-filter/classify";
-            assert!(!call.reads || judges || call.method == Method::GET, "{}", call.path);
+            assert!(
+                !call.reads || judges || call.method == Method::GET,
+                "{}",
+                call.path
+            );
             let changes_by_get = !call.reads && call.method == Method::GET;
             assert!(
                 !changes_by_get
