@@ -17,7 +17,10 @@ async fn an_lmtp_server_gets_the_mail_of_an_address() {
     .await;
     let mut client = world.client("smtp").await;
     let ehlo = client.command("EHLO sender.elsewhere.test").await;
-    assert!(ehlo.lines().any(|line| line.ends_with(" DSN") || line.ends_with("-DSN")));
+    assert!(
+        ehlo.lines()
+            .any(|line| line.ends_with(" DSN") || line.ends_with("-DSN"))
+    );
     let to = ["imap+x@example.org", "info@example.org"];
     let reply = client.submit("someone@elsewhere.test", &to, TEXT).await;
     assert!(reply.starts_with("250 2.0.0 delivered as"), "{reply}");

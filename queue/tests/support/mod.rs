@@ -403,8 +403,12 @@ impl DkimKeys {
         let rsa =
             rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)
                 .unwrap();
-        std::fs::write(dir.path().join("ed.pem"), ed.serialize_pem()).unwrap();
-        std::fs::write(dir.path().join("rsa.pem"), rsa.serialize_pem()).unwrap();
+        for (name, pem) in [
+            ("ed.pem", ed.serialize_pem()),
+            ("rsa.pem", rsa.serialize_pem()),
+        ] {
+            postrider_config::replace_private(&dir.path().join(name), pem.as_bytes()).unwrap();
+        }
         let ed_record = format!(
             "v=DKIM1; k=ed25519; p={}",
             STANDARD.encode(ed.public_key_raw())

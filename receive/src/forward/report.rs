@@ -52,7 +52,7 @@ fn action(rcpt: &RcptTo, outcomes: &[&Outcome], is_list: bool) -> Option<Action>
 }
 
 impl SessionContext {
-    /// The report of success to the sender, with its text staged. None if no recipient asks for one.
+    /// The report of success to the sender. Its text is staged. None if no recipient asks for one.
     ///
     /// # Errors
     /// If the store can't be used.
