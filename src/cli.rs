@@ -6,7 +6,9 @@ mod audit;
 mod backup;
 mod config;
 mod dns;
+mod export;
 mod import;
+mod junk;
 mod listing;
 mod login;
 mod moment;
@@ -27,7 +29,9 @@ pub use config::{
     Scope, Settings,
 };
 pub use dns::Dns;
+pub use export::{Export, ExportTarget};
 pub use import::{ImportFolder, ImportHooks};
+pub use junk::{Classify, Junk, Kind, Train};
 pub use listing::{Listing, When};
 pub use login::Login;
 pub use moment::{Bound, Moment, Offset};
@@ -104,6 +108,9 @@ pub enum Command {
     /// work on the files.
     #[command(subcommand)]
     Dns(Dns),
+    /// Teach the junk filter, and ask it why a message is junk.
+    #[command(subcommand)]
+    Junk(Junk),
     /// Let accounts log in again that had too many failed logins.
     #[command(subcommand)]
     Login(Login),
@@ -121,6 +128,9 @@ pub enum Command {
     },
     /// Copy the configuration and the data to a folder, while the server runs or not.
     Backup(Backup),
+    /// Write the mail of an account into a new folder, in a form that other programs read.
+    #[command(subcommand)]
+    Export(Export),
     /// Check a backup, or the folder of a server that does not run. Nothing is changed.
     Verify(Verify),
     /// Make the folder of a server from a backup. Deliveries and webhook calls begin stopped.

@@ -7,10 +7,12 @@ mod backup;
 mod config;
 mod desk;
 mod dns;
+mod export;
 mod help;
 mod history;
 mod hold_rules;
 mod import;
+mod junk;
 mod login;
 mod output;
 mod password;
@@ -70,11 +72,13 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Tlspubkey(command) => tlspubkey::run(conf, command),
         Command::Totp(command) => apppassword::totp(&Desk::of(conf)?, command),
         Command::Dns(command) => dns::run(&Desk::of(conf)?, command),
+        Command::Junk(command) => junk::run(&Running::of(conf)?, command),
         Command::Login(command) => login::run(&Running::of(conf)?, command),
         Command::Webapi(options) => webapi::run(options),
         Command::Completions { shell } => help::completions(shell),
         Command::Man { dir } => help::man(&dir),
         Command::Backup(options) => backup::run(conf, &options),
+        Command::Export(export) => export::run(conf, export),
         Command::Verify(options) => verify::run(&options),
         Command::Restore(options) => restore::run(&options),
         Command::Version => print(&format!("postrider {}\n", env!("CARGO_PKG_VERSION"))),

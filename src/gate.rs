@@ -6,9 +6,12 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use postrider_config as config;
 
 /// The part of all connections that each kind has for itself, as a divisor.
 const OWN_PART: usize = 8;
@@ -41,9 +44,9 @@ pub enum Full {
     /// All places of the kind are taken.
     #[error("limits.connections")]
     All,
-    /// The client's network has as many connections as it may.
+    /// This network of the client has as many connections as it may.
     #[error("limits.connections_per_network")]
-    Network,
+    Network(Network),
 }
 
 /// Counts connections: all of them, those of each kind, and those of each network.
@@ -71,8 +74,19 @@ struct Share {
     open: usize,
 }
 
-/// The length of a prefix, and the first address with it.
-type Network = (u8, IpAddr);
+/// A network of one of the sizes that have a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network {
+    /// The length of the prefix in bits.
+    prefix: u8,
+    first: IpAddr,
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.first, self.prefix)
+    }
+}
 
 /// The way to the gate for the connections of one socket.
 #[derive(Clone, Debug)]
@@ -80,6 +94,8 @@ pub struct Door {
     gate: Arc<Gate>,
     kind: Kind,
     behind_proxy: bool,
+    /// The peers whose networks do not count, since they bring other clients.
+    exempt: Arc<[config::Network]>,
 }
 
 /// The place of one connection. Dropping it frees the place.
@@ -93,8 +109,8 @@ pub struct Place {
 
 impl Gate {
     /// Allows `all` connections, and of one kind `per_network` from one IPv4 address or IPv6 /64,
-    /// twice as many from an IPv6 /56, and four times as many from an IPv4 /24 or IPv6 /48. Only
-    /// the `kinds` that have sockets get places for themselves.
+    /// three times as many from an IPv4 /26 or IPv6 /48, and nine times as many from an IPv4 /21 or
+    /// IPv6 /32. Only the `kinds` that have sockets get places for themselves.
     #[must_use]
     pub fn new(all: usize, per_network: usize, kinds: &[Kind]) -> Arc<Self> {
         let mut open = Open::default();
@@ -108,15 +124,23 @@ impl Gate {
         })
     }
 
-    /// The way to the gate for a socket. Behind a trusted proxy, all connections come from the
-    /// proxy, so its network does not count.
+    /// The way to the gate for a socket. Behind a trusted proxy that tells the address in each
+    /// request, all connections come from the proxy, so its network does not count.
     #[must_use]
     pub fn door(self: &Arc<Self>, kind: Kind, behind_proxy: bool) -> Door {
         Door {
             gate: Arc::clone(self),
             kind,
             behind_proxy,
+            exempt: Arc::default(),
         }
+    }
+
+    /// The number of open connections.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        let open = self.open();
+        open.mx.open + open.submission.open + open.http.open
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -154,34 +178,67 @@ impl Door {
         self.kind
     }
 
+    /// The networks of these peers do not count.
+    #[must_use]
+    pub fn exempting(self, exempt: Arc<[config::Network]>) -> Self {
+        Self { exempt, ..self }
+    }
+
     /// A place for a connection from `remote`.
     ///
     /// # Errors
     /// If a limit leaves no place.
     pub fn enter(&self, remote: IpAddr) -> Result<Place, Full> {
-        let remote = remote.to_canonical();
-        let counted = (!remote.is_loopback() && !self.behind_proxy).then_some(remote);
+        let mut place = self.enter_unknown()?;
+        self.count(&mut place, remote)?;
+        Ok(place)
+    }
+
+    /// A place for a connection whose client is not known yet.
+    ///
+    /// # Errors
+    /// If all places are taken.
+    pub fn enter_unknown(&self) -> Result<Place, Full> {
         let (gate, kind) = (&self.gate, self.kind);
         let mut open = gate.open();
         if open.gone(kind) >= gate.all {
             return Err(Full::All);
         }
-        for (network, factor) in counted.map(networks).into_iter().flatten().flatten() {
-            let count = open.networks.get(&(kind, network));
-            let limit = gate.per_network.saturating_mul(factor);
-            if count.is_some_and(|count| *count >= limit) {
-                return Err(Full::Network);
-            }
-        }
-        for (network, _) in counted.map(networks).into_iter().flatten().flatten() {
-            *open.networks.entry((kind, network)).or_default() += 1;
-        }
         open.share(kind).open += 1;
         Ok(Place {
             gate: Arc::clone(gate),
             kind,
-            counted,
+            counted: None,
         })
+    }
+
+    /// Counts a connection from [`enter_unknown`](Self::enter_unknown) in the networks of its
+    /// client, once.
+    ///
+    /// # Errors
+    /// If a network has as many connections as it may.
+    pub fn count(&self, place: &mut Place, remote: IpAddr) -> Result<(), Full> {
+        let remote = remote.to_canonical();
+        let is_exempt = remote.is_loopback()
+            || self.behind_proxy
+            || self.exempt.iter().any(|network| network.contains(remote));
+        if is_exempt || place.counted.is_some() {
+            return Ok(());
+        }
+        let (gate, kind) = (&self.gate, place.kind);
+        let mut open = gate.open();
+        for (network, factor) in networks(remote) {
+            let count = open.networks.get(&(kind, network));
+            let limit = gate.per_network.saturating_mul(factor);
+            if count.is_some_and(|count| *count >= limit) {
+                return Err(Full::Network(network));
+            }
+        }
+        for (network, _) in networks(remote) {
+            *open.networks.entry((kind, network)).or_default() += 1;
+        }
+        place.counted = Some(remote);
+        Ok(())
     }
 }
 
@@ -189,7 +246,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.gate.open();
         open.share(self.kind).open -= 1;
-        for (network, _) in self.counted.map(networks).into_iter().flatten().flatten() {
+        for (network, _) in self.counted.into_iter().flat_map(networks) {
             let key = (self.kind, network);
             if let Some(count) = open.networks.get_mut(&key) {
                 *count -= 1;
@@ -202,24 +259,23 @@ impl Drop for Place {
 }
 
 /// The networks that an address is in, each with the multiple of the limit that it has.
-fn networks(address: IpAddr) -> [Option<(Network, usize)>; 3] {
+fn networks(address: IpAddr) -> [(Network, usize); 3] {
+    let network = |prefix: u8, factor| {
+        let first = match address {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX << (32 - prefix);
+                Ipv4Addr::from_bits(address.to_bits() & mask).into()
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX << (128 - prefix);
+                Ipv6Addr::from_bits(address.to_bits() & mask).into()
+            }
+        };
+        (Network { prefix, first }, factor)
+    };
     match address {
-        IpAddr::V4(address) => {
-            let network = |length: u8, factor| {
-                let mask = u32::MAX << (32 - length);
-                let first = Ipv4Addr::from_bits(address.to_bits() & mask);
-                Some(((length, first.into()), factor))
-            };
-            [network(32, 1), network(24, 4), None]
-        }
-        IpAddr::V6(address) => {
-            let network = |length: u8, factor| {
-                let mask = u128::MAX << (128 - length);
-                let first = Ipv6Addr::from_bits(address.to_bits() & mask);
-                Some(((length, first.into()), factor))
-            };
-            [network(64, 1), network(56, 2), network(48, 4)]
-        }
+        IpAddr::V4(_) => [network(32, 1), network(26, 3), network(21, 9)],
+        IpAddr::V6(_) => [network(64, 1), network(48, 3), network(32, 9)],
     }
 }
 
@@ -247,10 +303,16 @@ mod tests {
 
     #[test]
     fn places_are_counted_per_network_and_given_back() {
-        let door = Gate::new(3, 2, &[]).door(Kind::Mx, false);
+        let gate = Gate::new(3, 2, &[]);
+        let door = gate.door(Kind::Mx, false);
         let first = door.enter(ip("192.0.2.1")).unwrap();
         let _second = door.enter(ip("192.0.2.1")).unwrap();
-        assert_eq!(door.enter(ip("192.0.2.1")).unwrap_err(), Full::Network);
+        let full = door.enter(ip("192.0.2.1")).unwrap_err();
+        let Full::Network(network) = full else {
+            panic!("{full}")
+        };
+        assert_eq!(network.to_string(), "192.0.2.1/32");
+        assert_eq!(gate.connections(), 2);
         let _other = door.enter(ip("2001:db8::1")).unwrap();
         drop(first);
         let _again = door.enter(ip("192.0.2.1")).unwrap();
@@ -261,15 +323,14 @@ mod tests {
     fn wider_networks_have_a_multiple() {
         let gate = Gate::new(10_000, 3, &ALL);
         let door = gate.door(Kind::Mx, false);
+        let many = |address: fn(u32) -> String| (0..99).map(address).collect();
         for (addresses, expected) in [
             (vec!["192.0.2.1".to_owned(); 99], 3),
-            ((0..99).map(|n| format!("198.51.100.{n}")).collect(), 12),
+            (many(|n| format!("198.51.100.{}", n % 64)), 9),
+            (many(|n| format!("198.51.{}.{}", 104 + n % 8, n)), 27),
             (vec!["2001:db8::1".to_owned(); 99], 3),
-            ((0..99).map(|n| format!("2001:db8:1:{n:x}::1")).collect(), 6),
-            (
-                (0..99).map(|n| format!("2001:db8:2:{n:x}00::1")).collect(),
-                12,
-            ),
+            (many(|n| format!("2001:db8:1:{n:x}::1")), 9),
+            (many(|n| format!("2001:db8:{n:x}::1")), 27),
         ] {
             assert_eq!(fill(&door, addresses.clone()).len(), expected);
             // All were given back.
@@ -291,6 +352,35 @@ mod tests {
         assert_eq!(gate.open().http.open, 12);
         let _one = door.enter(ip("192.0.2.9")).unwrap();
         assert!(door.enter(ip("::ffff:192.0.2.9")).is_err());
+    }
+
+    #[test]
+    fn a_client_behind_a_proxy_counts_when_it_is_known() {
+        let gate = Gate::new(3, 1, &[]);
+        let door = gate.door(Kind::Mx, false);
+        let mut place = door.enter_unknown().unwrap();
+        let mut other = door.enter_unknown().unwrap();
+        door.count(&mut place, ip("192.0.2.7")).unwrap();
+        // A second count changes nothing.
+        door.count(&mut place, ip("192.0.2.7")).unwrap();
+        let full = door.count(&mut other, ip("192.0.2.7")).unwrap_err();
+        assert_eq!(full.to_string(), "limits.connections_per_network");
+        drop(place);
+        door.count(&mut other, ip("192.0.2.7")).unwrap();
+        let _last = (door.enter_unknown().unwrap(), door.enter_unknown().unwrap());
+        assert_eq!(door.enter_unknown().unwrap_err(), Full::All);
+        drop(other);
+        assert!(gate.open().networks.is_empty());
+    }
+
+    #[test]
+    fn peers_that_bring_other_clients_do_not_count() {
+        let gate = Gate::new(20, 1, &[]);
+        let exempt = [config::Network::parse("192.0.2.0/28").unwrap()];
+        let door = gate.door(Kind::Mx, false).exempting(Arc::new(exempt));
+        let places = fill(&door, same("192.0.2.7").take(5));
+        assert_eq!(places.len(), 5);
+        assert_eq!(fill(&door, same("192.0.2.17").take(5)).len(), 1);
     }
 
     #[test]

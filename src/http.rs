@@ -25,24 +25,27 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use postrider_config::Network;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
 };
 use tokio_io_timeout::TimeoutWriter;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower::ServiceExt;
 use tower_http::timeout::TimeoutBody;
 use tracing::debug;
 
 use crate::{
     framing::Fault,
-    gate::Door,
+    gate::{Door, Place},
     idle::{Activity, Noted},
     linger::{Lingering, Rest, Unread, Watched},
-    listener,
+    listener::{self, Accepted, Ends, Entrance},
     observed::{Observed, Requests},
+    sessions::{self, OnHttps},
+    tls::{HandshakeFailures, SMTP_PROTOCOL},
 };
 
 /// The time limit of a TLS handshake.
@@ -60,67 +63,141 @@ const REFUSAL: &[u8] =
 /// The time that running requests have to end when the server stops or a connection is idle.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// A port for HTTP.
+pub(crate) struct Port {
+    pub(crate) entrance: Entrance,
+    /// None: HTTP in clear.
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) handshakes: Arc<HandshakeFailures>,
+    /// Submission for clients that ask for it by ALPN.
+    pub(crate) submission: Option<Arc<OnHttps>>,
+}
+
+/// The rules for the connections of a port.
+pub(crate) fn entrance(door: Door, proxies: &[Network], has_tls: bool) -> Entrance {
+    Entrance {
+        door,
+        proxies: proxies.into(),
+        refusal: match has_tls {
+            true => |_| Vec::new(),
+            false => |_| REFUSAL.to_vec(),
+        },
+    }
+}
+
 /// Serves `router` until `shutdown` is true. Then it closes idle connections and waits a while for
 /// running requests.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    port: Port,
     router: Router,
-    door: Door,
     shutdown: watch::Receiver<bool>,
 ) {
+    let Port {
+        entrance,
+        tls,
+        handshakes,
+        submission,
+    } = port;
     // Each connection holds a receiver. When the last receiver is gone, all connections have ended.
     // The stream of a connection holds it, because a WebSocket outlives the work for requests.
     let running = watch::Sender::new(());
-    let refusal = if tls.is_none() { REFUSAL } else { b"" };
-    let acceptor = tls.map(TlsAcceptor::from);
-    listener::accept(
-        listener,
-        door,
-        refusal,
-        shutdown.clone(),
-        |stream, remote, place| {
-            let (acceptor, router) = (acceptor.clone(), router.clone());
-            let held = (place, running.subscribe());
-            let served = connection(stream, remote, acceptor, router, shutdown.clone(), held);
-            tokio::spawn(async move {
-                if let Err(error) = served.await {
-                    debug!(%remote, error, "HTTP connection ended");
-                }
-            });
-        },
-    )
+    let secure = tls.map(|tls| Secure {
+        acceptor: TlsAcceptor::from(tls),
+        handshakes,
+        submission,
+    });
+    listener::accept(listener, entrance, shutdown.clone(), |accepted| {
+        let Accepted {
+            stream,
+            ends,
+            place,
+        } = accepted;
+        let (secure, router) = (secure.clone(), router.clone());
+        let held = (place, running.subscribe());
+        let served = connection(stream, ends, secure, router, shutdown.clone(), held);
+        tokio::spawn(async move {
+            if let Err(error) = served.await {
+                debug!(remote = %ends.remote, error, "HTTP connection ended");
+            }
+        });
+    })
     .await;
     running.closed().await;
 }
 
-async fn connection<H: Unpin + Send + 'static>(
+/// The parts of a port with TLS.
+#[derive(Clone)]
+struct Secure {
+    acceptor: TlsAcceptor,
+    handshakes: Arc<HandshakeFailures>,
+    submission: Option<Arc<OnHttps>>,
+}
+
+/// What a connection holds to its end: its place, and the sign that it runs.
+type Held = (Place, watch::Receiver<()>);
+
+async fn connection(
     stream: TcpStream,
-    remote: SocketAddr,
-    acceptor: Option<TlsAcceptor>,
+    ends: Ends,
+    secure: Option<Secure>,
     router: Router,
     mut shutdown: watch::Receiver<bool>,
-    held: H,
+    held: Held,
 ) -> Result<(), String> {
     stream
         .set_nodelay(true)
         .map_err(|error| error.to_string())?;
-    let Some(acceptor) = acceptor else {
-        return exchange(stream, remote, router, shutdown, held).await;
+    let Some(secure) = secure else {
+        return exchange(stream, ends.remote, router, shutdown, held).await;
     };
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, secure.acceptor.accept(stream));
     let stream = tokio::select! {
         stream = handshake => stream,
         _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
     };
-    let stream = stream
-        .map_err(|_| "TLS handshake took too long".to_owned())?
-        .map_err(|error| format!("TLS handshake failed: {error}"))?;
-    if stream.get_ref().1.alpn_protocol() == Some(crate::acme::PROTOCOL) {
+    let stream = match stream.map_err(std::io::Error::from).flatten() {
+        Ok(stream) => stream,
+        Err(error) => {
+            secure.handshakes.tell(ends.remote, &error);
+            return Ok(());
+        }
+    };
+    match (stream.get_ref().1.alpn_protocol(), secure.submission) {
         // A CA saw the certificate, and that is all it wants (RFC 8737 §3).
-        return Ok(());
+        (Some(crate::acme::PROTOCOL), _) => Ok(()),
+        // In a box, so that an HTTP connection has no room for it.
+        (Some(SMTP_PROTOCOL), Some(submission)) => {
+            Box::pin(submit(stream, ends, submission, shutdown, held)).await
+        }
+        _ => exchange(stream, ends.remote, router, shutdown, held).await,
     }
-    exchange(stream, remote, router, shutdown, held).await
+}
+
+/// Serves a client of submission. It changes its place for one of that kind.
+async fn submit(
+    mut stream: TlsStream<TcpStream>,
+    ends: Ends,
+    submission: Arc<OnHttps>,
+    shutdown: watch::Receiver<bool>,
+    (place, _running): Held,
+) -> Result<(), String> {
+    let entered = submission.door.enter(ends.remote.ip());
+    drop(place);
+    let place = match entered {
+        Ok(place) => place,
+        Err(full) => {
+            let refused = async {
+                stream.write_all(&sessions::reply(full)).await?;
+                stream.shutdown().await
+            };
+            let refused = tokio::time::timeout(WRITE_TIMEOUT, refused).await;
+            return refused.map_or(Ok(()), |it| it.map_err(|error| error.to_string()));
+        }
+    };
+    submission.serve(stream, ends, shutdown).await;
+    drop(place);
+    Ok(())
 }
 
 /// Answers the requests of a connection. `held` is dropped with the stream.

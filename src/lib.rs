@@ -2,12 +2,13 @@
 //!
 //! In reading order:
 //! - [`cli`], [`command`]: the command line as types, and the commands.
-//! - [`server`], [`services`], [`listener`], [`gate`], [`descriptors`], [`tls`], [`prepared`],
-//!   [`privileges`], [`sandbox`], [`service_manager`], `wrong_clock`: from a configuration to a
+//! - [`server`], [`services`], [`listener`], `proxied`, [`gate`], `sessions`, [`descriptors`], [`tls`],
+//!   [`prepared`], [`privileges`], [`sandbox`], [`service_manager`], `wrong_clock`: from a configuration to a
 //!   running server.
 //! - [`acme`]: certificates from a CA.
 //! - [`http`]: the HTTP services. The files beside it limit what a client may do to a connection.
 //! - [`wellknown`]: what an HTTP port answers before its services.
+//! - [`backup`], [`export`]: copies of the data, and mail in files for other programs.
 //! - [`localserve`], [`quickstart`]: the development server, and the files of a new one.
 //!
 //! Not here: the protocol (`postrider-smtp`), incoming mail (`postrider-receive`), outgoing mail
@@ -19,6 +20,7 @@ pub mod cli;
 pub mod command;
 pub mod descriptors;
 mod expiry;
+pub mod export;
 pub mod files;
 mod framing;
 pub mod gate;
@@ -32,11 +34,13 @@ pub mod logging;
 mod observed;
 pub mod prepared;
 pub mod privileges;
+mod proxied;
 pub mod quickstart;
 pub mod sandbox;
 pub mod server;
 pub mod service_manager;
 pub mod services;
+mod sessions;
 mod sparing;
 pub mod tls;
 pub mod wellknown;

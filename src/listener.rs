@@ -1,19 +1,22 @@
 //! Sockets: how they are bound, and how connections are accepted within the limits.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use postrider_config::Network;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     sync::watch,
+    task::{JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
-    gate::{Door, Place},
+    gate::{Door, Full, Place},
+    proxied,
     sparing::Sparing,
 };
 
@@ -85,71 +88,228 @@ fn open(address: SocketAddr) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
+/// The rules for the connections of one socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Entrance {
+    /// The places.
+    pub(crate) door: Door,
+    /// The proxies, one of which must be each peer. Empty: clients connect themselves.
+    pub(crate) proxies: Arc<[Network]>,
+    /// The answer to a client without a place. Empty: the connection is closed without one.
+    pub(crate) refusal: fn(Full) -> Vec<u8>,
+}
+
+/// The addresses of a connection that count. Behind a proxy they are those of its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ends {
+    /// The client's address.
+    pub(crate) remote: SocketAddr,
+    /// The address that the client connected to.
+    pub(crate) local: SocketAddr,
+}
+
+/// A connection with its place.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) ends: Ends,
+    pub(crate) place: Place,
+}
+
+/// What a socket waits for.
+enum Event {
+    /// A connection.
+    Came(std::io::Result<(TcpStream, SocketAddr)>),
+    /// A proxy has said for whom a connection comes, or why not.
+    Opened(Result<(SocketAddr, Result<Accepted, Unserved>), JoinError>),
+    /// The time for a line of the log.
+    Due,
+    /// The end of the server.
+    Stop,
+}
+
+/// Why a connection is not served.
+enum Unserved {
+    /// It has no place. The answer is sent if there is one.
+    Full(TcpStream, Full),
+    /// It broke at once.
+    Broken(std::io::Error),
+    /// It comes from a peer that is none of the proxies.
+    Stranger,
+    /// The proxy did not say for whom it comes.
+    Proxy(proxied::Fault),
+}
+
 /// Accepts connections until `shutdown` is true, and passes each to `serve` with its place. A
-/// connection without a place gets `refusal` and is closed.
-pub async fn accept(
+/// connection without a place gets the refusal and is closed.
+pub(crate) async fn accept(
     listener: TcpListener,
-    door: Door,
-    refusal: &'static [u8],
+    entrance: Entrance,
     mut shutdown: watch::Receiver<bool>,
-    serve: impl Fn(TcpStream, SocketAddr, Place),
+    serve: impl Fn(Accepted),
 ) {
-    let mut lines = Sparing::default();
+    let mut unserved = Log {
+        kind: entrance.door.kind().name(),
+        lines: Sparing::default(),
+    };
+    // The connections whose proxies have not said yet for whom they come. Each has a place, so
+    // their number is limited. They end with this function.
+    let mut opening = JoinSet::new();
     loop {
-        let due = lines.due();
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                tell_left_out(&mut lines, &door);
-                continue;
-            }
-            _ = shutdown.wait_for(|stop| *stop) => {
-                tell_left_out(&mut lines, &door);
-                return;
-            }
+        let due = unserved.lines.due();
+        let event = tokio::select! {
+            came = listener.accept() => Event::Came(came),
+            Some(opened) = opening.join_next() => Event::Opened(opened),
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Event::Due,
+            _ = shutdown.wait_for(|stop| *stop) => Event::Stop,
         };
-        match accepted {
-            Ok((stream, remote)) => match door.enter(remote.ip()) {
-                Ok(place) => serve(stream, remote, place),
-                Err(full) => {
-                    if lines.count(Instant::now()) {
-                        let reply = refusal.split(|byte| *byte == b'\r').next();
-                        let reply = String::from_utf8_lossy(reply.unwrap_or_default());
-                        let kind = door.kind().name();
-                        info!(%remote, kind, limit = %full, %reply, "refused");
-                    }
-                    refuse(stream, refusal);
+        let (remote, ready) = match event {
+            Event::Came(Ok((stream, remote))) if entrance.proxies.is_empty() => {
+                (remote, direct(stream, remote, &entrance))
+            }
+            Event::Came(Ok((stream, remote))) => match behind_proxy(stream, remote, &entrance) {
+                Ok(ready) => {
+                    opening.spawn(async move { (remote, ready.await) });
+                    continue;
                 }
+                Err(reason) => (remote, Err(reason)),
             },
-            Err(error) => {
+            Event::Came(Err(error)) => {
                 // File descriptors have probably run out. Some connections must end first.
                 warn!(%error, "failed to accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+            Event::Opened(Ok(opened)) => opened,
+            Event::Opened(Err(_)) => continue,
+            Event::Due => {
+                unserved.tell_left_out();
+                continue;
+            }
+            Event::Stop => {
+                unserved.tell_left_out();
+                return;
+            }
+        };
+        match ready {
+            Ok(accepted) => serve(accepted),
+            Err(reason) => {
+                let reply = match &reason {
+                    Unserved::Full(_, full) => (entrance.refusal)(*full),
+                    _ => Vec::new(),
+                };
+                unserved.tell(remote, &reason, &reply);
+                if let Unserved::Full(stream, _) = reason {
+                    refuse(stream, reply);
+                }
             }
         }
     }
 }
 
-/// Logs how many refusals have no line of their own.
-fn tell_left_out(lines: &mut Sparing, door: &Door) {
-    let count = lines.take_left_out();
-    if count > 0 {
-        let kind = door.kind().name();
-        info!(
-            kind,
-            count, "more connections refused, without a line for each"
-        );
+/// A connection of a client itself.
+fn direct(
+    stream: TcpStream,
+    remote: SocketAddr,
+    entrance: &Entrance,
+) -> Result<Accepted, Unserved> {
+    let local = stream.local_addr().map_err(Unserved::Broken)?;
+    match entrance.door.enter(remote.ip()) {
+        Ok(place) => Ok(Accepted {
+            stream,
+            ends: Ends { remote, local },
+            place,
+        }),
+        Err(full) => Err(Unserved::Full(stream, full)),
     }
 }
 
-fn refuse(mut stream: TcpStream, refusal: &'static [u8]) {
+/// A connection of a proxy, once that has said for whom it comes.
+fn behind_proxy(
+    mut stream: TcpStream,
+    remote: SocketAddr,
+    entrance: &Entrance,
+) -> Result<impl Future<Output = Result<Accepted, Unserved>> + use<>, Unserved> {
+    let proxies = &entrance.proxies;
+    let peer = remote.ip().to_canonical();
+    if !proxies.iter().any(|network| network.contains(peer)) {
+        return Err(Unserved::Stranger);
+    }
+    let local = stream.local_addr().map_err(Unserved::Broken)?;
+    let door = entrance.door.clone();
+    let mut place = match door.enter_unknown() {
+        Ok(place) => place,
+        Err(full) => return Err(Unserved::Full(stream, full)),
+    };
+    Ok(async move {
+        let client = proxied::client(&mut stream).await;
+        let ends = match client.map_err(Unserved::Proxy)? {
+            Some(client) => Ends {
+                remote: client.source,
+                local: client.destination,
+            },
+            None => Ends { remote, local },
+        };
+        match door.count(&mut place, ends.remote.ip()) {
+            Ok(()) => Ok(Accepted {
+                stream,
+                ends,
+                place,
+            }),
+            Err(full) => Err(Unserved::Full(stream, full)),
+        }
+    })
+}
+
+/// The lines of the log about connections that are not served.
+struct Log {
+    kind: &'static str,
+    lines: Sparing,
+}
+
+impl Log {
+    fn tell(&mut self, remote: SocketAddr, reason: &Unserved, reply: &[u8]) {
+        if !self.lines.count(Instant::now()) {
+            return;
+        }
+        let kind = self.kind;
+        match reason {
+            Unserved::Full(_, full) => {
+                let reply = reply.split(|byte| *byte == b'\r').next();
+                let reply = String::from_utf8_lossy(reply.unwrap_or_default());
+                info!(%remote, kind, limit = %full, %reply, "refused");
+            }
+            Unserved::Broken(error) => debug!(%remote, kind, %error, "connection broke at once"),
+            Unserved::Stranger => {
+                info!(%remote, kind, "closed, since it is not in proxy_from of its listener");
+            }
+            Unserved::Proxy(fault) => {
+                info!(%remote, kind, %fault, "closed, for a fault of the proxy")
+            }
+        }
+    }
+
+    /// Logs how many connections have no line of their own.
+    fn tell_left_out(&mut self) {
+        let count = self.lines.take_left_out();
+        if count > 0 {
+            let kind = self.kind;
+            info!(
+                kind,
+                count, "more connections refused, without a line for each"
+            );
+        }
+    }
+}
+
+fn refuse(mut stream: TcpStream, refusal: Vec<u8>) {
     if refusal.is_empty() {
         return;
     }
     tokio::spawn(async move {
         // The refusal fits the buffer of the socket, so the write does not wait. A failure concerns
         // nobody.
-        let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(refusal)).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&refusal)).await;
     });
 }
 

@@ -14,35 +14,34 @@ use postrider_admin::{
     face::{http::Management, socket},
     op::{logs::Logs, passwords},
 };
-use postrider_config::{DomainsFile, Dynamic, Live, ReadAgain, Static, Watcher, keep_good};
+use postrider_config::{
+    DomainsFile, Dynamic, Listener, Live, ReadAgain, Static, Watcher, keep_good,
+};
 use postrider_dns::{CachingResolver, HickoryResolver, Resolver};
 use postrider_queue::{DeliveryMode, Dialer, Queue, TcpDialer};
 use postrider_receive::{
-    LocalSession, MxSession, SessionContext, SubmissionSession,
+    Guards, MxRules, SessionContext,
     login::{LoginLimiter, LoginLimits, Logins, Oauth, Rate},
     memory::TextMemory,
 };
-use postrider_smtp::server::{self as smtp, SessionConfig, SessionId};
 use postrider_store::{Clock, Store, SystemClock};
 use postrider_webapi::{HostNames, UnsubscribeKey, Webapi, WebapiParts};
 use postrider_webhook::{Runner, WebhookParts};
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::{
-    net::{TcpListener, TcpStream, UnixListener},
-    sync::watch,
-    task::JoinSet,
-};
-use tracing::{debug, error, info, warn};
+use tokio::{net::UnixListener, sync::watch, task::JoinSet};
+use tracing::{error, info, warn};
 
 use crate::{
     acme::{self, Acme, Challenges},
     expiry::expire_history,
-    gate::{Door, Gate, Kind},
-    http, listener,
+    gate::{Gate, Kind},
+    http,
+    listener::Entrance,
     prepared::Prepared,
     service_manager,
     services::{self, Apis, Bound, HttpPort, Service, Services},
-    tls::ListenerCertificates,
+    sessions::{self, OnHttps, Sessions},
+    tls::{HandshakeFailures, ListenerCertificates},
 };
 
 /// The interval between two checks of certificates.
@@ -51,8 +50,6 @@ const HOUSEKEEPING: Duration = Duration::from_secs(60);
 const STOP_QUIETLY: Duration = Duration::from_secs(1);
 /// The time that sessions and deliveries have to end when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
-/// The answer to an SMTP client without a place.
-const SMTP_REFUSAL: &[u8] = b"421 4.3.2 too many connections, try again later\r\n";
 
 /// The parts of a server. Tests pass their own clock, resolver and dialer.
 pub struct Options {
@@ -148,6 +145,8 @@ pub struct Server {
     certificates: ListenerCertificates,
     logs: Logs,
     domains_conf: ReadAgain,
+    gate: Arc<Gate>,
+    handshakes: Arc<HandshakeFailures>,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -204,7 +203,11 @@ impl Server {
             Arc::clone(&shared.config),
         ));
         let watcher = Watcher::new(Arc::clone(&domains));
+        let kinds: Vec<Kind> = bound.iter().flat_map(Bound::kinds).collect();
+        let per_network = shared.statics.limits.connections_per_network;
         let mut server = Self {
+            gate: Gate::new(connections, per_network, &kinds),
+            handshakes: Arc::default(),
             shared,
             addresses: Vec::new(),
             certificates: ListenerCertificates::of(&bound),
@@ -225,13 +228,7 @@ impl Server {
             management: Management::new(admin.clone(), server.shutdown.subscribe()),
         };
         server.spawn_workers(control, admin, hooks, watcher);
-        server.spawn_services(
-            bound,
-            &apis,
-            connections,
-            local.as_ref(),
-            challenges.as_ref(),
-        )?;
+        server.spawn_services(bound, &apis, local.as_ref(), challenges.as_ref())?;
         Ok(server)
     }
 
@@ -267,6 +264,18 @@ impl Server {
             .iter()
             .find(|(name, _)| name.ends_with(&suffix))
             .map(|(_, address)| *address)
+    }
+
+    /// The number of open connections, SMTP and HTTP together.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.gate.connections()
+    }
+
+    /// The TLS handshakes that failed since the start, by kind.
+    #[must_use]
+    pub fn handshake_failures(&self) -> &HandshakeFailures {
+        &self.handshakes
     }
 
     /// The store.
@@ -405,15 +414,10 @@ impl Server {
         &mut self,
         bound: Vec<Bound>,
         apis: &Apis,
-        connections: usize,
         local: Option<&Local>,
         challenges: Option<&Arc<Challenges>>,
     ) -> anyhow::Result<()> {
         let hosts = local.map(|local| local.hosts.clone()).unwrap_or_default();
-        let ports = bound.iter().flat_map(|bound| &bound.ports);
-        let kinds: Vec<Kind> = ports.map(|(services, _)| services.kind()).collect();
-        let per_network = self.shared.statics.limits.connections_per_network;
-        let gate = Gate::new(connections, per_network, &kinds);
         for bound in bound {
             if let Some(certificates) = bound.files() {
                 certificates.warn(SystemTime::now());
@@ -421,6 +425,7 @@ impl Server {
                 self.tasks
                     .spawn(every(HOUSEKEEPING, stop, move || certificates.reload()));
             }
+            let tickets = bound.tickets()?;
             let Bound {
                 name,
                 listener,
@@ -434,106 +439,86 @@ impl Server {
                     self.addresses
                         .push((format!("{name}.{}", service.name()), address));
                 }
-                let tls = services.tls_config(&listener, certificates.as_ref(), challenges)?;
+                let tls = services.tls_config(
+                    &listener,
+                    certificates.as_ref(),
+                    tickets.as_ref(),
+                    challenges,
+                )?;
                 let stop = self.shutdown.subscribe();
-                let door = gate.door(services.kind(), services.behind_proxy(&listener));
-                let service = match services {
-                    Services::Smtp(service) => service,
-                    Services::Http(services) => {
-                        let port = HttpPort {
-                            listener: &listener,
-                            services: &services,
-                            hosts: hosts.clone(),
-                            challenges: challenges.cloned(),
-                        };
-                        let router = port.router(&self.shared, apis);
-                        self.tasks
-                            .spawn(http::serve(socket, tls, router, door, stop));
+                let on_https = services.is_submission_on_https(&listener);
+                let services = match services {
+                    Services::Smtp(service) => {
+                        let sessions = self.sessions(&listener, service, tls, local);
+                        let entrance = self.entrance(&listener, service);
+                        self.tasks.spawn(sessions.serve(socket, entrance, stop));
                         continue;
                     }
+                    Services::Http(services) => services,
                 };
-                let statics = &self.shared.statics;
-                let mut config = services::session_config(statics, &listener, service);
-                if local.is_some() && service == Service::Smtp {
-                    services::allow_logins(&mut config);
-                }
-                let sessions = Sessions {
-                    shared: self.shared.clone(),
-                    service,
-                    hostname: listener.hostname.ascii().to_owned(),
-                    config: Arc::new(config),
+                let door = self
+                    .gate
+                    .door(Kind::Http, services::behind_proxy(&services, &listener));
+                let submission = on_https.then(|| {
+                    let service = Service::Submissions;
+                    OnHttps {
+                        sessions: self.sessions(&listener, service, None, local),
+                        door: self.entrance(&listener, service).door,
+                    }
+                });
+                let port = http::Port {
+                    entrance: http::entrance(door, &listener.proxy_from, tls.is_some()),
                     tls,
+                    handshakes: Arc::clone(&self.handshakes),
+                    submission: submission.map(Arc::new),
                 };
-                self.tasks.spawn(sessions.serve(socket, door, stop));
+                let router = HttpPort {
+                    listener: &listener,
+                    services: &services,
+                    hosts: hosts.clone(),
+                    challenges: challenges.cloned(),
+                };
+                let router = router.router(&self.shared, apis);
+                self.tasks.spawn(http::serve(socket, port, router, stop));
             }
         }
         Ok(())
     }
-}
 
-/// The SMTP sessions of one socket.
-struct Sessions {
-    shared: SessionContext,
-    service: Service,
-    hostname: String,
-    config: Arc<SessionConfig>,
-    tls: Option<Arc<rustls::ServerConfig>>,
-}
-
-impl Sessions {
-    async fn serve(self, socket: TcpListener, door: Door, stop: watch::Receiver<bool>) {
-        // Each session holds a receiver. When the last receiver is gone, all sessions have ended.
-        let running = watch::Sender::new(());
-        listener::accept(
-            socket,
-            door,
-            SMTP_REFUSAL,
-            stop.clone(),
-            |stream, remote, place| {
-                // Boxed, because a future that moves into another one takes its memory twice.
-                let session = Box::pin(self.session(stream, stop.clone()));
-                let held = (place, running.subscribe());
-                tokio::spawn(async move {
-                    if let Err(error) = session.await {
-                        debug!(%remote, %error, "session ended early");
-                    }
-                    drop(held);
-                });
-            },
-        )
-        .await;
-        running.closed().await;
+    /// The rules for connections to a service over SMTP.
+    fn entrance(&self, listener: &Listener, service: Service) -> Entrance {
+        let door = self.gate.door(service.kind(), false);
+        Entrance {
+            door: door.exempting(listener.xclient_from.clone().into()),
+            proxies: listener.proxy_from.clone().into(),
+            refusal: sessions::refusal(service),
+        }
     }
 
-    fn session(
+    /// The sessions of a service over SMTP.
+    fn sessions(
         &self,
-        stream: TcpStream,
-        stop: watch::Receiver<bool>,
-    ) -> impl Future<Output = std::io::Result<()>> + Send + use<> {
-        let (shared, hostname, service) =
-            (self.shared.clone(), self.hostname.clone(), self.service);
-        let (config, tls) = (Arc::clone(&self.config), self.tls.clone());
-        async move {
-            let id = SessionId(rand::random());
-            if service == Service::Smtp && config.auth {
-                let handler = LocalSession::new(shared, hostname);
-                smtp::serve(id, stream, config, tls, false, handler, stop).await
-            } else if service == Service::Smtp {
-                let handler = MxSession::new(shared, hostname);
-                smtp::serve(id, stream, config, tls, false, handler, stop).await
-            } else {
-                let handler = SubmissionSession::new(shared, hostname);
-                smtp::serve(
-                    id,
-                    stream,
-                    config,
-                    tls,
-                    service == Service::Submissions,
-                    handler,
-                    stop,
-                )
-                .await
-            }
+        listener: &Listener,
+        service: Service,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        local: Option<&Local>,
+    ) -> Sessions {
+        let mut config = services::session_config(&self.shared.statics, listener, service);
+        if local.is_some() && service == Service::Smtp {
+            services::allow_logins(&mut config);
+        }
+        Sessions {
+            shared: self.shared.clone(),
+            service,
+            hostname: listener.hostname.ascii().to_owned(),
+            config: Arc::new(config),
+            tls,
+            rules: MxRules {
+                dnsbls: listener.smtp.dnsbls.clone().into(),
+                require_starttls: listener.smtp.require_starttls,
+            },
+            xclient_from: listener.xclient_from.clone().into(),
+            handshakes: Arc::clone(&self.handshakes),
         }
     }
 }
@@ -596,6 +581,7 @@ fn session_context(
         logins: Arc::new(Logins::with_oauth(store, Oauth::new(&statics)?)),
         limiter: Arc::new(LoginLimiter::new(login_limits(&statics))),
         memory: TextMemory::new(statics.limits.text_memory.0),
+        guards: Arc::new(Guards::new(&statics, Arc::clone(&options.clock))),
         clock: options.clock,
         simulate,
         statics,

@@ -17,7 +17,7 @@ use crate::{
     health,
     listener::{self, BoundSocket},
     service_manager::GivenSockets,
-    tls::{self, Certificates, KeyPairFiles},
+    tls::{self, Certificates, KeyPairFiles, Tickets},
     wellknown::WellKnown,
 };
 
@@ -101,6 +101,16 @@ impl Service {
         if enabled { Some(port) } else { None }
     }
 
+    /// The kind of its clients.
+    #[must_use]
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Smtp => Kind::Mx,
+            Self::Submission | Self::Submissions => Kind::Submission,
+            _ => Kind::Http,
+        }
+    }
+
     /// The service speaks HTTP over TLS.
     const fn is_https(self) -> bool {
         matches!(
@@ -134,24 +144,8 @@ impl Services {
         }
     }
 
-    /// The kind of their clients.
-    #[must_use]
-    pub const fn kind(&self) -> Kind {
-        match self {
-            Self::Smtp(Service::Smtp) => Kind::Mx,
-            Self::Smtp(_) => Kind::Submission,
-            Self::Http(_) => Kind::Http,
-        }
-    }
-
-    /// The clients come through a trusted proxy.
-    #[must_use]
-    pub fn behind_proxy(&self, listener: &Listener) -> bool {
-        let http = self.all().iter().filter_map(|it| it.http(listener));
-        http.into_iter().any(|http| http.forwarded_hops > 0)
-    }
-
-    /// The TLS configuration of the port. None: the port has no TLS.
+    /// The TLS configuration of the port. None: the port has no TLS. `tickets` are those of the
+    /// listener.
     ///
     /// # Errors
     /// If the TLS configuration is invalid.
@@ -159,6 +153,7 @@ impl Services {
         &self,
         listener: &Listener,
         certificates: Option<&Source>,
+        tickets: Option<&Tickets>,
         challenges: Option<&Arc<Challenges>>,
     ) -> anyhow::Result<Option<Arc<ServerConfig>>> {
         let (Some(certificates), Some(tls)) = (certificates, &listener.tls) else {
@@ -181,12 +176,32 @@ impl Services {
                 protocols.push(acme::PROTOCOL);
             }
         }
+        // The last one, so that a client which speaks HTTP too gets HTTP.
+        if self.is_submission_on_https(listener) {
+            protocols.push(tls::SMTP_PROTOCOL);
+        }
+        let sends_tickets = *self != Self::Smtp(Service::Smtp) || listener.smtp.tls_tickets;
         let min_tls13 = tls.min_version == TlsVersion::Tls13;
         // Mail servers get no question that some of them can't answer, and browsers no dialog.
         let submission = matches!(self, Self::Smtp(Service::Submission | Service::Submissions));
         let client_auth = submission && tls.client_auth;
-        tls::server_config(resolver, min_tls13, client_auth, &protocols).map(Some)
+        let tickets = tickets.filter(|_| sends_tickets);
+        tls::server_config(resolver, min_tls13, client_auth, &protocols, tickets).map(Some)
     }
+
+    /// Clients get submission at this port too, if they ask for that by ALPN.
+    #[must_use]
+    pub fn is_submission_on_https(&self, listener: &Listener) -> bool {
+        let mut services = self.all().iter();
+        listener.submissions.on_https && services.any(|service| service.is_https())
+    }
+}
+
+/// The clients of these services come through a proxy that adds their addresses to each request.
+#[must_use]
+pub fn behind_proxy(services: &[Service], listener: &Listener) -> bool {
+    let http = services.iter().filter_map(|it| it.http(listener));
+    http.into_iter().any(|http| http.forwarded_hops > 0)
 }
 
 /// The certificates of a listener.
@@ -229,6 +244,25 @@ impl Bound {
             Some(Source::Files(certificates)) => Some(certificates),
             _ => None,
         }
+    }
+
+    /// The kinds of clients that come to the listener.
+    pub fn kinds(&self) -> impl Iterator<Item = Kind> {
+        self.ports.iter().flat_map(|(services, _)| {
+            let on_https = services.is_submission_on_https(&self.listener);
+            let submission = on_https.then_some(Kind::Submission);
+            let own = services.all().iter().map(|service| service.kind());
+            own.chain(submission)
+        })
+    }
+
+    /// The TLS session tickets of the listener. None: it has no TLS.
+    ///
+    /// # Errors
+    /// If the system gives no randomness.
+    pub fn tickets(&self) -> anyhow::Result<Option<Tickets>> {
+        let has_tls = self.certificates.is_some();
+        has_tls.then(tls::tickets).transpose()
     }
 }
 
@@ -477,9 +511,8 @@ pub fn session_config(statics: &Static, listener: &Listener, service: Service) -
             oauth_scope: oauth_scope(statics).filter(|_| submission),
         },
         submission,
-        require_tls: !submission && listener.smtp.require_starttls,
         require_tls_extension: submission || listener.smtp.require_tls_extension,
-        dsn: submission,
+        dsn: true,
         // Mail to the MX goes into mailboxes. Submitted mail goes to servers that may lack
         // BINARYMIME.
         binary_mime: !submission,

@@ -16,14 +16,18 @@ use rustls::{
     client::verify_server_name,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-    server::{ClientHello, ParsedCertificate, ResolvesServerCert},
+    server::{
+        ClientHello, NoServerSessionStorage, ParsedCertificate, ProducesTickets, ResolvesServerCert,
+    },
     sign::CertifiedKey,
 };
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
+mod handshakes;
 mod listeners;
 
+pub use handshakes::HandshakeFailures;
 pub(crate) use listeners::ListenerCertificates;
 
 /// The number of seconds before the end of a certificate from which on its end is told: seven days.
@@ -142,8 +146,23 @@ impl Certificates {
     }
 }
 
+/// The name of submission in ALPN.
+pub const SMTP_PROTOCOL: &[u8] = b"smtp";
+
+/// Makes and reads TLS session tickets. A key makes them for 6 hours, and reads them for 12.
+pub type Tickets = Arc<dyn ProducesTickets>;
+
+/// Tickets with keys of their own.
+///
+/// # Errors
+/// If the system gives no randomness.
+pub fn tickets() -> anyhow::Result<Tickets> {
+    aws_lc_rs::Ticketer::new().context("failed to make a key for TLS session tickets")
+}
+
 /// The TLS configuration that serves the certificates of `resolver`. With `client_auth`, clients
 /// are asked for a certificate, and may have none. `alpn` lists the protocols offered, best first.
+/// Without `tickets` no session is resumed.
 ///
 /// # Errors
 /// If no TLS version is left at or above the minimum.
@@ -152,6 +171,7 @@ pub fn server_config(
     min_tls13: bool,
     client_auth: bool,
     alpn: &[&[u8]],
+    tickets: Option<&Tickets>,
 ) -> anyhow::Result<Arc<ServerConfig>> {
     let versions: &[&rustls::SupportedProtocolVersion] = if min_tls13 {
         &[&rustls::version::TLS13]
@@ -167,6 +187,12 @@ pub fn server_config(
     };
     let mut config = builder.with_cert_resolver(resolver);
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    // The state of a session is in its ticket, or nowhere: it takes no memory here.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    match tickets {
+        Some(tickets) => config.ticketer = Arc::clone(tickets),
+        None => config.send_tls13_tickets = 0,
+    }
     Ok(Arc::new(config))
 }
 
@@ -409,6 +435,32 @@ mod tests {
         let first = made(&["localhost", "127.0.0.1"]);
         assert_eq!(made(&["localhost"]), first, "it is kept");
         assert_ne!(made(&["localhost", "mail_1"]), first);
+    }
+
+    #[test]
+    fn files_are_read_again_when_they_change() {
+        use std::time::Duration;
+
+        let dir = tempfile::tempdir().unwrap();
+        let files = ensure_self_signed(dir.path(), &["one.test".into()]).unwrap();
+        let certificates = Certificates::load(vec![files.clone()]).unwrap();
+        let shown = || certificates.loaded.load().keys[0].cert[0].to_vec();
+        let first = shown();
+        // The same times: nobody looks into the files.
+        certificates.reload();
+        assert_eq!(shown(), first);
+        let other = tempfile::tempdir().unwrap();
+        let other = ensure_self_signed(other.path(), &["two.test".into()]).unwrap();
+        for (from, to) in [(&other.cert, &files.cert), (&other.key, &files.key)] {
+            let before = std::fs::metadata(to).unwrap().modified().unwrap();
+            std::fs::copy(from, to).unwrap();
+            let file = std::fs::File::options().write(true).open(to).unwrap();
+            file.set_modified(before + Duration::from_secs(2)).unwrap();
+            // Half of a pair is not taken.
+            certificates.reload();
+            let is_whole = to == &files.key;
+            assert_eq!(shown() != first, is_whole, "{}", to.display());
+        }
     }
 
     #[test]

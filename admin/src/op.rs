@@ -14,8 +14,10 @@ pub mod certificates;
 pub mod config;
 pub mod credentials;
 pub mod dns;
+pub mod export;
 pub mod history;
 pub mod hold_rules;
+pub mod junk;
 pub mod keys;
 pub mod logins;
 pub mod logs;
@@ -113,6 +115,7 @@ macro_rules! operations {
             ServerPing($crate::op::server::Ping) = "server.ping",
             ServerReloadCertificates($crate::op::certificates::Reload) = "server.reload_certificates",
             ServerBackup($crate::op::backup::Backup) = "server.backup",
+            MailExport($crate::op::export::Export) = "mail.export",
             LoginUnlock($crate::op::logins::Unlock) = "login.unlock",
             PasswordSet($crate::op::passwords::Set) = "password.set",
             PasswordAdminSet($crate::op::passwords::AdminSet) = "password.admin_set",
@@ -159,6 +162,11 @@ macro_rules! operations {
             WebhookTest($crate::op::webhook::Test) = "webhook.test",
             WebhookHistory($crate::op::webhook::History) = "webhook.history",
             WebhookReplay($crate::op::webhook::Replay) = "webhook.replay",
+            JunkTrain($crate::op::junk::Train) = "junk.train",
+            JunkTrainMailbox($crate::op::junk::TrainMailbox) = "junk.train_mailbox",
+            JunkClassify($crate::op::junk::Classify) = "junk.classify",
+            JunkReset($crate::op::junk::Reset) = "junk.reset",
+            JunkStatus($crate::op::junk::Status) = "junk.status",
             DnsRecords($crate::op::dns::Records) = "dns.records",
             DnsCheck($crate::op::dns::Check) = "dns.check",
             DnsPublish($crate::op::dns::Publish) = "dns.publish",

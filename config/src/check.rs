@@ -41,6 +41,11 @@ pub(crate) fn check(
             check.account(name, account, reader);
         }
     }
+    if let Some(domain) = &config.srs_domain
+        && !config.domains.contains_key(domain)
+    {
+        root.wrong("srs_domain", check.no_domain(&domain.unicode()));
+    }
     for (domain, reader) in &tables.domains {
         if let Some(configured) = config.domains.get(domain) {
             check.domain(domain, configured, reader);
@@ -232,6 +237,17 @@ impl<'a> Check<'a> {
                 Err(AddressConflict::NoDomain) => {
                     section.wrong(typed, self.no_domain(&domain_text(&address)))
                 }
+            }
+            let ours = destination.forward.iter().find(|to| {
+                let domain = to.host.domain();
+                domain.is_some_and(|domain| self.config.domains.contains_key(domain))
+            });
+            if let Some(ours) = ours {
+                let message = format!(
+                    "has {ours}, which is at a domain of this server: the mail goes out and comes \
+                     back; an alias delivers it at once"
+                );
+                reader.warn("forward", &message);
             }
             if !destination.forward_lmtp.is_empty()
                 && let Some(transport) =

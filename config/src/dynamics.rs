@@ -33,6 +33,9 @@ pub struct Dynamic {
     pub accounts: BTreeMap<String, Account>,
     /// Routes for mail that no route of its account or domain matches.
     pub routes: Vec<Route>,
+    /// The domain of the reverse-paths of forwards. It is one of `domains`. None: the domain of the
+    /// address that forwards.
+    pub srs_domain: Option<Domain>,
     /// DNSBL zones in which our own IP addresses are looked up daily.
     pub monitor_dnsbls: Vec<Domain>,
     /// Pairs of domains. The web pages of the first lead to the second.
@@ -87,6 +90,7 @@ impl PartialEq for Dynamic {
         self.domains == other.domains
             && self.accounts == other.accounts
             && self.routes == other.routes
+            && self.srs_domain == other.srs_domain
             && self.monitor_dnsbls == other.monitor_dnsbls
             && self.web_redirects == other.web_redirects
     }
@@ -308,6 +312,14 @@ pub struct Destination {
     pub forward_lmtp: String,
     /// If not empty, the addresses elsewhere that get the mail instead of the mailbox.
     pub forward: Vec<Address>,
+}
+
+impl Destination {
+    /// Whether its mail goes on to another server instead of to a mailbox.
+    #[must_use]
+    pub const fn passes_on(&self) -> bool {
+        !self.forward.is_empty() || !self.forward_lmtp.is_empty()
+    }
 }
 
 /// `smtp_error`: a reply to RCPT.

@@ -36,6 +36,13 @@ pub(crate) static SECTIONS: &[Section] = &[
 
 static GENERAL: &[Key] = &[
     key(
+        "srs_domain",
+        Domain,
+        Absent("the domain of the address that forwards"),
+        "The domain of the reverse-paths of forwards. It must be one of `domains`, so that reports \
+            come back, and its SPF record must list this server.",
+    ),
+    key(
         "monitor_dnsbls",
         List(&Domain),
         Value("[]"),
@@ -465,15 +472,13 @@ static ACCOUNT: &[Key] = &[
         Bool,
         Value("true"),
         "Judge mail by its words, as the account's earlier mail was judged.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.first_time_delay",
         Bool,
         Value("true"),
         "Let strangers wait as policy.first_time_sender_delay says.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.junk_mailbox",
         Text,
@@ -571,13 +576,11 @@ static DESTINATION: &[Key] = &[
         Text,
         Value("\"\""),
         "The name of a transport of kind lmtp that gets the mail instead of the mailbox.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.destinations.<address>.forward",
         List(&Address),
         Value("[]"),
         "Addresses elsewhere that get the mail instead of the mailbox.",
-    )
-    .later(),
+    ),
 ];

@@ -4,7 +4,7 @@ use crate::{
     schema::{
         Default::{Absent, Required, Value},
         Key,
-        Kind::{Bool, Domain, Integer, Ip, List, Path, Size, Text, Word},
+        Kind::{Bool, Domain, Integer, Ip, List, Network, Path, Size, Text, Word},
         Section, key,
     },
     values::TlsVersion,
@@ -149,6 +149,20 @@ static LISTENER: &[Key] = &[
         "The public IP addresses, if they differ from `ips`.",
     ),
     key(
+        "listeners.<name>.proxy_from",
+        List(&Network),
+        Value("[]"),
+        "The proxies in front of the listener. Each of them begins a connection with the PROXY \
+            protocol, version 1 or 2, which tells the address of the client. All other peers are closed. \
+            It holds for all ports of the listener.",
+    ),
+    key(
+        "listeners.<name>.xclient_from",
+        List(&Network),
+        Value("[]"),
+        "The peers that may tell with XCLIENT for which client they speak, over SMTP.",
+    ),
+    key(
         "listeners.<name>.hostname",
         Domain,
         Absent("hostname"),
@@ -225,29 +239,27 @@ static LISTENER: &[Key] = &[
         "listeners.<name>.smtp.require_starttls",
         Bool,
         Value("false"),
-        "Refuse MAIL before STARTTLS.",
+        "Take mail over TLS only. Reports about TLS (`host_tls_rpt`, `tls_rpt`) are taken without.",
     ),
     key(
         "listeners.<name>.smtp.dnsbls",
         List(&Domain),
         Value("[]"),
         "The DNSBL zones in which doubtful clients are looked up.",
-    )
-    .later(),
+    ),
     key(
         "listeners.<name>.smtp.require_tls_extension",
         Bool,
         Value("true"),
-        "Offer REQUIRETLS (RFC 8689).",
-    )
-    .later(),
+        "Offer REQUIRETLS (RFC 8689) under TLS. What is forwarded keeps the demand.",
+    ),
     key(
         "listeners.<name>.smtp.tls_tickets",
         Bool,
-        Value("true"),
-        "Let clients resume TLS sessions with tickets.",
-    )
-    .later(),
+        Value("false"),
+        "Send TLS session tickets. Some mail servers hang up on servers that do. The other services \
+            always send them.",
+    ),
     key(
         "listeners.<name>.submission.enabled",
         Bool,
@@ -284,7 +296,7 @@ static LISTENER: &[Key] = &[
         "listeners.<name>.submissions.on_https",
         Bool,
         Value("false"),
-        "Also serve submission on the HTTPS port, for clients that ask for it by ALPN.",
-    )
-    .later(),
+        "Also serve submission on the HTTPS ports of the listener, for clients that ask for `smtp` by \
+            ALPN. It works with `enabled = false` too.",
+    ),
 ];

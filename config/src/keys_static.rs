@@ -229,21 +229,28 @@ static GENERAL: &[Key] = &[
             taken if their ARC seals say that it passed before.",
     ),
     key(
+        "policy.junk_threshold",
+        Number,
+        Value("0.95"),
+        "The probability above which mail is taken for junk by its words. For mail with a doubt (a \
+            client without a matching name or without TLS, or a recipient who is neither in To nor \
+            in Cc) it is 0.25 at most.",
+    )
+    .range("0.01", "0.9999"),
+    key(
         "policy.greylist",
         Bool,
         Value("true"),
         "Refuse the first attempt of a doubtful stranger with a temporary error. Loopback \
             is exempt.",
-    )
-    .later(),
+    ),
     key(
         "policy.first_time_sender_delay",
         Duration,
         Value("\"15s\""),
-        "How long a doubtful stranger waits for the reply. Loopback is exempt.",
+        "How long a stranger waits for the reply to a message that is taken. Loopback is exempt.",
     )
-    .range("\"0s\"", "\"4m\"")
-    .later(),
+    .range("\"0s\"", "\"4m\""),
     key(
         "policy.trusted_reporters",
         List(&Domain),
@@ -464,8 +471,18 @@ static FLOW: &[Key] = &[
         Integer,
         Value("300"),
         "The most open connections from one network (/32 or /64), for each of MX, submission and \
-            HTTP. Wider networks get a multiple: twice for a /56, four times for a /24 or /48. \
-            Loopback and trusted proxies are exempt.",
+            HTTP. Wider networks get a multiple: three times for a /26 or /48, nine times for a /21 \
+            or /32. Loopback and trusted proxies are exempt. Behind the PROXY protocol the address of \
+            the client counts.",
+    )
+    .range("1", "1000000"),
+    key(
+        "limits.messages_per_network",
+        Integer,
+        Value("1000"),
+        "The most messages in a minute from one network (/32 or /64) to the MX. Wider networks get \
+            a multiple: three times for a /26 or /48, nine times for a /21 or /32. Loopback is \
+            exempt.",
     )
     .range("1", "1000000"),
     key(
@@ -481,7 +498,7 @@ static FLOW: &[Key] = &[
         Value("1000"),
         "The most recipients in a transaction. RFC 5321 demands at least 100.",
     )
-    .range("1", "100000"),
+    .range("100", "100000"),
     key(
         "limits.errors_per_connection",
         Integer,
@@ -530,16 +547,16 @@ static FLOW: &[Key] = &[
         "limits.mime_depth",
         Integer,
         Value("50"),
-        "The deepest level of parts within parts of a received message that the webapi \
-            and webhooks read.",
+        "The deepest level of parts within parts of a received message. A message with more \
+            is refused over SMTP.",
     )
     .range("1", "1000"),
     key(
         "limits.mime_parts",
         Integer,
         Value("5000"),
-        "The most parts of a received message. Of a message with more parts, only the \
-            header is read.",
+        "The most parts of a received message. A message with more is refused over SMTP. Of one \
+            that came otherwise, only the header is read.",
     )
     .range("1", "1000000"),
     key(

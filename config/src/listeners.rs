@@ -92,9 +92,11 @@ fn read_listener(
     }
     let tls = reader.table("tls").map(|tls| read_tls(&tls, acme));
     let has_tls = tls.is_some();
-    Listener {
+    let listener = Listener {
         ips,
         nat_ips: reader.set("nat_ips"),
+        proxy_from: reader.set("proxy_from"),
+        xclient_from: reader.set("xclient_from"),
         hostname: reader
             .opt("hostname")
             .or_else(|| hostname.cloned())
@@ -113,7 +115,14 @@ fn read_listener(
         metrics_http: read_http(reader, "metrics_http", has_tls),
         autoconfig_https: read_http(reader, "autoconfig_https", has_tls),
         mta_sts_https: read_http(reader, "mta_sts_https", has_tls),
+    };
+    if listener.submissions.on_https && !listener.has_https() {
+        reader.section("submissions").wrong(
+            "on_https",
+            "needs a service over HTTPS on this listener, such as webapi_https = {}",
+        );
     }
+    listener
 }
 
 fn read_tls(reader: &Reader<'_>, acme: &BTreeMap<String, Acme>) -> Option<ListenerTls> {

@@ -522,10 +522,17 @@ impl Dynamic {
     /// Whether two addresses are the same to their domain: case may not count.
     #[must_use]
     pub fn is_same(&self, one: &Address, other: &Address) -> bool {
-        let config = one.host.domain().and_then(|host| self.domains.get(host));
-        let [one_local, other_local] =
-            [one, other].map(|address| fold(config, address.local.as_str()));
-        one.host == other.host && one_local == other_local
+        one.host == other.host && self.plain(one) == self.plain(other)
+    }
+
+    /// The form of an address that all spellings of it have in common, to their domain. A part
+    /// behind a separator stays.
+    #[must_use]
+    pub fn plain(&self, address: &Address) -> String {
+        let domain = address.host.domain();
+        let config = domain.and_then(|domain| self.domains.get(domain));
+        let local = fold(config, address.local.as_str());
+        format!("{local}@{}", address.host)
     }
 
     /// The owner of exactly this address.

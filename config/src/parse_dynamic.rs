@@ -64,6 +64,7 @@ impl Dynamic {
                 .map(|(name, reader)| (name.clone(), read_account(reader)))
                 .collect(),
             routes: read_routes(&root),
+            srs_domain: root.opt("srs_domain"),
             monitor_dnsbls: root.set("monitor_dnsbls"),
             web_redirects: read_redirects(&root.section("web")),
             text: Text(text.into()),

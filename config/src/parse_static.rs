@@ -148,6 +148,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         policy: Policy {
             dmarc: policy.opt("dmarc").unwrap_or(DmarcHandling::Enforce),
             arc_trusted_sealers: policy.set("arc_trusted_sealers"),
+            junk_threshold: policy.get("junk_threshold"),
             greylist: policy.get("greylist"),
             first_time_sender_delay: policy.get("first_time_sender_delay"),
             trusted_reporters: policy.set("trusted_reporters"),
@@ -276,6 +277,7 @@ fn read_limits(reader: &Reader<'_>) -> Limits {
     Limits {
         connections: reader.get("connections"),
         connections_per_network: reader.get("connections_per_network"),
+        messages_per_network: reader.get("messages_per_network"),
         messages_per_connection: reader.get("messages_per_connection"),
         recipients_per_message: reader.get("recipients_per_message"),
         errors_per_connection: reader.get("errors_per_connection"),

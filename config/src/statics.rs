@@ -15,7 +15,9 @@ use crate::{
     hooks::{Hook, Milter},
     oauth::OauthConfig,
     quantity::Size,
-    values::{DmarcHandling, LogFormat, LogLevel, Mechanism, ReportsTls, StoreEngine, TlsVersion},
+    values::{
+        DmarcHandling, LogFormat, LogLevel, Mechanism, Network, ReportsTls, StoreEngine, TlsVersion,
+    },
 };
 
 /// `postrider.conf`. Fields have the names of its keys. Paths are resolved against the file's
@@ -218,6 +220,11 @@ pub struct Listener {
     pub ips: Vec<IpAddr>,
     /// The public IP addresses, if they differ.
     pub nat_ips: Vec<IpAddr>,
+    /// The proxies that tell the addresses of their clients by the PROXY protocol. Empty: clients
+    /// connect themselves.
+    pub proxy_from: Vec<Network>,
+    /// The peers that may use XCLIENT.
+    pub xclient_from: Vec<Network>,
     /// The name in greetings. The default is the global hostname.
     pub hostname: Domain,
     /// The certificates. None means no TLS on this listener.
@@ -265,6 +272,13 @@ impl Listener {
             ("autoconfig_https", &self.autoconfig_https),
             ("mta_sts_https", &self.mta_sts_https),
         ]
+    }
+
+    /// Whether a service over HTTPS runs.
+    #[must_use]
+    pub fn has_https(&self) -> bool {
+        let mut services = self.http_services().into_iter();
+        services.any(|(name, service)| service.enabled && name.ends_with("_https"))
     }
 
     /// The ports at which a CA can look for the answer to a challenge of ACME: those of HTTPS
@@ -544,6 +558,9 @@ pub struct Limits {
     /// The most open connections of one kind from one network (/32 or /64). Wider networks get a
     /// multiple. Loopback and trusted proxies are exempt.
     pub connections_per_network: usize,
+    /// The most messages in a minute from one network (/32 or /64) to the MX. Wider networks get a
+    /// multiple. Loopback is exempt.
+    pub messages_per_network: u32,
     /// The most transactions in a session.
     pub messages_per_connection: usize,
     /// The most recipients in a transaction.
@@ -566,6 +583,16 @@ pub struct Limits {
     pub mime_parts: usize,
     /// The most failed logins of one account from one network.
     pub login_failures_per_network: LoginFailures,
+}
+
+impl Static {
+    /// The largest message that a listener takes, in bytes.
+    #[must_use]
+    pub fn largest_message(&self) -> usize {
+        let sizes = self.listeners.values();
+        let largest = sizes.map(|listener| listener.max_message_size.0).max();
+        usize::try_from(largest.unwrap_or_default()).unwrap_or(usize::MAX)
+    }
 }
 
 impl Limits {
@@ -623,12 +650,14 @@ pub struct Delivery {
 }
 
 /// `policy`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// What becomes of mail that fails the DMARC check.
     pub dmarc: DmarcHandling,
     /// The domains whose ARC seals are believed.
     pub arc_trusted_sealers: Vec<Domain>,
+    /// The probability above which mail is taken for junk by its words.
+    pub junk_threshold: f64,
     /// Whether the first attempt of a doubtful stranger is refused with a temporary error.
     pub greylist: bool,
     /// How long a doubtful stranger waits for the reply.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use postrider_config::Dynamic;
 use postrider_smtp::{Address, Host, LocalPart, ReversePath};
 use postrider_store::{
-    Accept, Common, NewMessage, NewRecipient, NewText, Notify, Once, QueueId, StoreError, TextId,
-    TextSource, Time, Top, Urgency,
+    Accept, Common, NewMessage, NewRecipient, NewText, Notify, Once, Origin, QueueId, StoreError,
+    TextId, TextSource, Time, Top, Urgency,
 };
 use rand::Rng;
 use tracing::warn;
@@ -162,7 +162,7 @@ impl Queue {
         let named = named([(&message, places.as_slice())]);
         let accept = Accept {
             text: Some(text),
-            queue: Some(message),
+            queue: vec![message],
             once: once.map(|once| once.of(account, &named, now)),
             ..Accept::default()
         };
@@ -282,6 +282,7 @@ impl Queue {
             envid: submission.envid,
             extra: submission.extra,
             urgency: submission.urgency,
+            origin: Origin::Sent,
         };
         let message = NewMessage {
             common,
@@ -316,7 +317,7 @@ impl DoOnce {
 }
 
 /// Leaves each recipient once, where it is first. Gives the place of each.
-fn take_once(recipients: &mut Vec<SubmittedRecipient>) -> Vec<usize> {
+pub(crate) fn take_once(recipients: &mut Vec<SubmittedRecipient>) -> Vec<usize> {
     let mut known: HashMap<Address, usize> = HashMap::with_capacity(recipients.len());
     let mut once: Vec<SubmittedRecipient> = Vec::with_capacity(recipients.len());
     let mut places = Vec::with_capacity(recipients.len());

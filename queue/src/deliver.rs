@@ -3,12 +3,14 @@
 //! | file | its job |
 //! |---|---|
 //! | `addresses` | the connections of each address, and the addresses that failed lately |
+//! | `endpoint` | one connection, until its session is open |
 //! | `attempt` | the hosts and addresses of one attempt, one after another |
 //! | `transaction` | which messages go in which transaction, envelopes, and what the replies mean |
 //! | `signing` | which messages need which signatures, and the signatures that are known |
 
 mod addresses;
 mod attempt;
+mod endpoint;
 mod signing;
 mod tls;
 mod transaction;

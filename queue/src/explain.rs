@@ -79,8 +79,8 @@ impl Queue {
     fn site_of(&self, message: &Queued) -> Option<Site> {
         let transport = match route::route(message, &self.statics, &self.config.load()) {
             Route::End(_) => return None,
-            Route::Smarthost(transport) => {
-                return Some(self.plans().smarthost(transport)?.site.clone());
+            Route::Named(transport) => {
+                return Some(self.plans().named(transport)?.site.clone());
             }
             Route::Direct(transport) => transport,
         };

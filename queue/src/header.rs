@@ -18,6 +18,7 @@ pub struct Header {
     names: Vec<String>,
     from: Option<Address>,
     message_id: String,
+    is_ascii: bool,
     subject: String,
     received: usize,
     delivered_to: Vec<Address>,
@@ -53,6 +54,7 @@ impl Header {
             fields.find(|field| field.is(name)).map(|field| field.value)
         };
         Self {
+            is_ascii: section.is_ascii(),
             from: from
                 .and_then(|from| from.address())
                 .and_then(|address| Address::parse(address).ok()),
@@ -78,6 +80,12 @@ impl Header {
         self.names
             .iter()
             .any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether the section has ASCII characters only. One that can't be read has.
+    #[must_use]
+    pub const fn is_ascii(&self) -> bool {
+        self.is_ascii
     }
 
     /// The author's address. None without an author, and with several.

@@ -4,7 +4,8 @@
 //!
 //! | module | its job |
 //! |---|---|
-//! | `add`, `limits` | the only way into the queue, and how much an account may send |
+//! | `add`, `limits` | the way into the queue for what accounts send, and how much they may send |
+//! | `passed` | mail that comes in and goes on, and reports to senders elsewhere |
 //! | [`header`], [`extra`] | the header section of a message, and the application's data in it |
 //! | `run` | the loop that claims due messages, and its workers |
 //! | `deadline` | the time and the priority that a submitter asked for |
@@ -34,6 +35,7 @@ mod limits;
 mod local;
 mod next_hop;
 mod operate;
+mod passed;
 mod returned;
 mod route;
 mod run;
@@ -63,10 +65,11 @@ use next_hop::Plans;
 pub use add::{
     AddError, DoOnce, MakeAnswer, Named, Staged, Submission, Submitted, SubmittedRecipient,
 };
-pub use dial::{Dialer, Dialing, TcpDialer};
+pub use dial::{Dialer, Dialing, SocketDialing, TcpDialer};
 pub use explain::{describe, explain_retired};
 pub use limits::{Allowance, LimitError};
 pub use operate::{ChangedCount, EndAs, EndedCount, OperateError};
+pub use passed::Passed;
 pub use returned::{Arrived, READ_MAX, ReturnEffects};
 pub use settle::Outlook;
 pub use suppress::base_address;

@@ -8,9 +8,9 @@
 mod hosts;
 mod plans;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
-use postrider_config::{Direct, Smarthost};
+use postrider_config::{Direct, Lmtp, Smarthost};
 use postrider_dns::Resolver;
 use postrider_smtp::{DeliveryStatus, Host, client::Credentials};
 use postrider_store::Destination;
@@ -30,7 +30,7 @@ use crate::{
 /// |---|---|
 /// | MX hosts | their names, sorted, without preferences, with commas between them |
 /// | address literal | `[192.0.2.1]` |
-/// | smarthost | `transport:NAME` |
+/// | smarthost, LMTP server | `transport:NAME` |
 /// | this machine (localserve) | `local:DESTINATION` |
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Site(Arc<str>);
@@ -66,6 +66,20 @@ pub(crate) struct Hop {
     pub(crate) port: u16,
 }
 
+impl Hop {
+    /// A host of the configuration.
+    fn named(host: &Host, port: u16) -> Self {
+        Self {
+            name: match host {
+                Host::Domain(domain) => domain.ascii().to_owned(),
+                Host::Literal(address) => address.to_string(),
+            },
+            preference: 0,
+            port,
+        }
+    }
+}
+
 /// The TLS that a plan asks for. A message may ask for more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TlsRule {
@@ -86,6 +100,29 @@ pub(crate) enum Way {
     Direct(Direct),
     /// As a host of the configuration, with this login.
     Smarthost(Option<Credentials>),
+    /// By LMTP (RFC 2033): the host has the mailboxes.
+    Lmtp(LmtpPlace),
+}
+
+/// Where an LMTP server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LmtpPlace {
+    /// At the hops of the plan.
+    Hops,
+    /// At a Unix socket.
+    Socket(Arc<Path>),
+}
+
+impl Way {
+    /// The other side has the mailboxes of the recipients.
+    pub(crate) const fn is_last(&self) -> bool {
+        matches!(self, Self::Lmtp(_))
+    }
+
+    /// The other side is a program on this machine.
+    pub(crate) const fn is_socket(&self) -> bool {
+        matches!(self, Self::Lmtp(LmtpPlace::Socket(_)))
+    }
 }
 
 /// The way of the messages of a destination, by one transport.
@@ -103,23 +140,30 @@ pub(crate) struct Plan {
 impl Plan {
     /// The plan for a smarthost.
     pub(crate) fn smarthost(transport: &str, host: &Smarthost, tls: SmarthostTls) -> Self {
-        let name = match &host.host {
-            Host::Domain(domain) => domain.ascii().to_owned(),
-            Host::Literal(address) => address.to_string(),
-        };
         Self {
             site: format!("transport:{transport}").as_str().into(),
             transport: transport.to_owned(),
-            hops: vec![Hop {
-                name,
-                preference: 0,
-                port: host.port,
-            }],
+            hops: vec![Hop::named(&host.host, host.port)],
             tls: TlsRule::Smarthost {
                 tls,
                 verify: !host.insecure_skip_verify,
             },
             way: Way::Smarthost(route::login(host)),
+        }
+    }
+
+    /// The plan for an LMTP server. Over TCP it gets TLS if it offers it.
+    pub(crate) fn lmtp(transport: &str, place: &Lmtp) -> Self {
+        let (hops, place) = match place {
+            Lmtp::Tcp { host, port } => (vec![Hop::named(host, *port)], LmtpPlace::Hops),
+            Lmtp::Socket(path) => (Vec::new(), LmtpPlace::Socket(path.as_path().into())),
+        };
+        Self {
+            site: format!("transport:{transport}").as_str().into(),
+            transport: transport.to_owned(),
+            hops,
+            tls: TlsRule::Opportunistic,
+            way: Way::Lmtp(place),
         }
     }
 

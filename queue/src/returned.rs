@@ -40,6 +40,7 @@ use tracing::info;
 
 use crate::{
     Queue,
+    passed::is_sent,
     settle::logged,
     suppress::{Consequence, Failure, HeardFrom},
 };
@@ -336,6 +337,9 @@ impl Queue {
                 ..note(heard, now)
             },
         });
+        if !is_sent(message) {
+            return;
+        }
         let failed = matches!(heard.event, Event::Failed | Event::Delayed);
         let outgoing = OutgoingEvent {
             event: heard.event,

@@ -16,8 +16,8 @@ pub(crate) enum Route<'a> {
     /// To the hosts of the recipient's domain, by the transport of this name. Without a transport
     /// the name is empty.
     Direct(&'a str),
-    /// To the smarthost of this transport.
-    Smarthost(&'a str),
+    /// To the host that this transport names: a smarthost or an LMTP server.
+    Named(&'a str),
     /// Nowhere: this is what becomes of the message.
     End(DeliveryStatus),
 }
@@ -85,9 +85,13 @@ pub(crate) fn route<'a>(message: &Queued, statics: &'a Static, config: &Dynamic)
     };
     match statics.transports.get_key_value(name) {
         Some((name, Transport::Direct(_))) => Route::Direct(name),
-        Some((name, Transport::Submissions(_) | Transport::Submission(_) | Transport::Smtp(_))) => {
-            Route::Smarthost(name)
-        }
+        Some((
+            name,
+            Transport::Submissions(_)
+            | Transport::Submission(_)
+            | Transport::Smtp(_)
+            | Transport::Lmtp(_),
+        )) => Route::Named(name),
         Some((_, Transport::Fail(fail))) => {
             let (cause, code) = (Cause::Local, EnhancedCode::SECURITY);
             let status = if fail.code >= 500 {
@@ -100,7 +104,7 @@ pub(crate) fn route<'a>(message: &Queued, statics: &'a Static, config: &Dynamic)
                 ..status
             })
         }
-        Some((_, other @ (Transport::Lmtp(_) | Transport::Socks(_)))) => not_now(format!(
+        Some((_, other @ Transport::Socks(_))) => not_now(format!(
             "transport {name:?} is of the kind {}, which this version can't use",
             other.kind()
         )),

@@ -226,6 +226,7 @@ impl Queue {
             outcome: Outcome::Release,
             delay_told: false,
             text: None,
+            queue: Vec::new(),
             mails: Vec::new(),
             hooks: Vec::new(),
             suppress: Vec::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use postrider_config::{Account, Dynamic};
 use postrider_smtp::{
-    Address, Cause, DeliveryStatus, EnhancedCode, Host, LocalPart,
+    Address, Cause, DeliveryStatus, EnhancedCode,
     bounce::Said,
     dsn::{self, Action, Report, Reported, Returned},
 };
@@ -16,7 +16,9 @@ use postrider_store::{
 use tracing::{debug, info};
 
 use crate::{
-    Queue, deadline, header, judge, schedule,
+    Queue, deadline, header, judge,
+    passed::{is_sent, sender},
+    schedule,
     suppress::{Consequence, Failure, HeardFrom},
 };
 
@@ -52,7 +54,7 @@ pub(crate) enum LastHop {
     SendsDsns,
     /// We do: the next hop does not know DSNs, so this is the last news (RFC 3461 §5.2.2).
     SendsNoDsns,
-    /// We do: the message is in its mailbox.
+    /// We do: the message is in its mailbox, here or at an LMTP server that does not know DSNs.
     Mailbox,
 }
 
@@ -120,6 +122,7 @@ impl Queue {
             outcome: fate.outcome,
             delay_told: matches!(fate.report, Some((Action::Delayed, _))),
             text: None,
+            queue: Vec::new(),
             mails: Vec::new(),
             hooks: Vec::new(),
             events: Vec::new(),
@@ -203,6 +206,7 @@ impl Queue {
             outcome: Outcome::Postpone(until),
             delay_told: false,
             text: None,
+            queue: Vec::new(),
             mails: Vec::new(),
             hooks: Vec::new(),
             events: Vec::new(),
@@ -299,6 +303,7 @@ impl Queue {
             },
             delay_told: false,
             text: None,
+            queue: Vec::new(),
             mails: Vec::new(),
             hooks: Vec::new(),
             events: Vec::new(),
@@ -319,6 +324,9 @@ impl Queue {
         outgoing: OutgoingEvent,
         settle: &mut Settle,
     ) {
+        if !is_sent(message) {
+            return;
+        }
         let name = &message.common.account;
         let account = config.accounts.get(name);
         let logged = logged(message, account, &outgoing);
@@ -339,12 +347,20 @@ impl Queue {
         settle: &mut Settle,
     ) {
         let now = self.clock.now();
-        if let Some(text) = self.report(message, action, status, until, now).await {
-            settle
-                .mails
-                .push(self.dsn_mail(config, message, text.len() as u64, now));
-            settle.text = Some(NewText::Inline(text.into()));
+        let Some((to, text)) = self.report(message, action, status, until, now).await else {
+            return;
+        };
+        if is_sent(message) {
+            let mail = self.dsn_mail(config, message, text.len() as u64, now);
+            settle.mails.push(mail);
+        } else {
+            let account = &message.common.account;
+            let require_tls = message.common.require_tls == Some(true);
+            let report = (&*text, TextSource::New);
+            let report = self.report_to(account, to, report, require_tls, now);
+            settle.queue.push(report);
         }
+        settle.text = Some(NewText::Inline(text.into()));
     }
 
     async fn fate(
@@ -409,35 +425,35 @@ impl Queue {
         }
     }
 
-    /// The text of a DSN to the sender. None if the message has no sender.
-    async fn report(
+    /// The sender of a message, and the text of a DSN to it. None if the message has no sender.
+    async fn report<'a>(
         &self,
-        message: &Queued,
+        message: &'a Queued,
         action: Action,
         status: &DeliveryStatus,
         until: Option<Time>,
         now: Time,
-    ) -> Option<Vec<u8>> {
+    ) -> Option<(&'a Address, Vec<u8>)> {
         // The null reverse-path never gets a DSN (RFC 5321 §4.5.5).
-        let to = message.reverse_path.address()?;
+        let to = sender(message)?;
         // A reply of 5xx may delay a message. The status of a delay is 4.x.x (RFC 3464 §2.3.4).
         let status = &DeliveryStatus {
             permanent: status.permanent && action == Action::Failed,
             ..status.clone()
         };
         let hostname = self.statics.hostname.ascii();
-        let from = Address {
-            local: LocalPart::from_decoded("postmaster").ok()?,
-            host: Host::Domain(self.statics.hostname.clone()),
-        };
+        let from = self.mailer().ok()?;
         let stored = self.store.queued_message(message).await.ok()?;
-        let wanted = if message.common.ret_full == Some(true) {
+        // Nobody may read the text of a message with REQUIRETLS in a report (RFC 8689 §5).
+        let full =
+            message.common.ret_full == Some(true) && message.common.require_tls != Some(true);
+        let wanted = if full {
             stored.len().min(HEADER_MAX * 4)
         } else {
             stored.len().min(HEADER_MAX)
         };
         let text = stored.beginning(wanted).await.ok()?;
-        let returned = if message.common.ret_full == Some(true) && wanted == stored.len() {
+        let returned = if full && wanted == stored.len() {
             Returned::Full(&text)
         } else {
             Returned::Headers(header::section(&text))
@@ -451,7 +467,7 @@ impl Queue {
         };
         let envid = Some(message.common.envid.as_str()).filter(|envid| !envid.is_empty());
         let orcpt = Some(message.orcpt.as_str()).filter(|orcpt| !orcpt.is_empty());
-        Some(dsn::compose(&Report {
+        let text = dsn::compose(&Report {
             reporting_mta: hostname,
             from: &from,
             to,
@@ -471,7 +487,8 @@ impl Queue {
                 will_retry_until: until.map(Time::timestamp),
             }],
             returned,
-        }))
+        });
+        Some((to, text))
     }
 
     /// A DSN goes to the Inbox of the sending account. If the account is gone, the postmaster gets
@@ -506,7 +523,8 @@ fn wants_mail(account: Option<&Account>) -> bool {
 
 /// Whether the sender is told of a delay by mail.
 fn wants_delay_mail(message: &Queued, account: Option<&Account>) -> bool {
-    let wanted = message.notify.delay && (message.notify.given || wants_mail(account));
+    let wanted =
+        message.notify.delay && (message.notify.given || !is_sent(message) || wants_mail(account));
     wanted || deadline::tells(message)
 }
 
@@ -534,6 +552,7 @@ pub(crate) fn copy(settle: &Settle) -> Settle {
         outcome: settle.outcome,
         delay_told: settle.delay_told,
         text,
+        queue: settle.queue.clone(),
         mails: settle.mails.clone(),
         hooks: settle.hooks.clone(),
         suppress: settle.suppress.clone(),
@@ -543,7 +562,7 @@ pub(crate) fn copy(settle: &Settle) -> Settle {
 
 /// NOTIFY of the submitter goes before the setting of the account.
 fn wants_failure_mail(message: &Queued, account: Option<&Account>) -> bool {
-    message.notify.failure && (message.notify.given || wants_mail(account))
+    message.notify.failure && (message.notify.given || !is_sent(message) || wants_mail(account))
 }
 
 /// The entry of an event in the account's log. None if the account keeps no history.

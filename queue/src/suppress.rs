@@ -13,7 +13,7 @@ use postrider_store::{
     Suppression, Time,
 };
 
-use crate::{Queue, judge};
+use crate::{Queue, judge, passed::is_sent};
 
 /// How many of the latest messages to an address are looked at, to find a row of failures.
 const LATEST: usize = 50;
@@ -92,7 +92,7 @@ impl Queue {
         &self,
         message: &Queued,
     ) -> Result<Option<Suppression>, StoreError> {
-        if self.store.counts().await.suppressions == 0 {
+        if !is_sent(message) || self.store.counts().await.suppressions == 0 {
             return Ok(None);
         }
         let base = base_address(&message.recipient);
@@ -115,6 +115,9 @@ impl Queue {
         failure: &Failure<'_>,
         now: Time,
     ) -> Consequence {
+        if !is_sent(message) {
+            return Consequence::default();
+        }
         let blame = judge::blames(&failure.said, account.suppress_policy_blocks);
         let wanted = match blame {
             Blame::Yes => true,

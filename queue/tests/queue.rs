@@ -8,6 +8,13 @@
     reason = "a test that fails says where"
 )]
 
+#[path = "queue/lmtp.rs"]
+mod lmtp;
+#[path = "../../tests/it/support/lmtp.rs"]
+#[allow(unreachable_pub, reason = "the whole-server tests share it")]
+mod lmtp_server;
+#[path = "queue/passed.rs"]
+mod passed;
 #[path = "../../tests/it/support/patience.rs"]
 #[allow(unreachable_pub, reason = "the whole-server tests share it")]
 mod patience;

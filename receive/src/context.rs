@@ -5,11 +5,12 @@ use std::sync::Arc;
 use postrider_config::{Dynamic, Live, Static};
 use postrider_dns::Resolver;
 use postrider_queue::Queue;
-use postrider_smtp::Domain;
+use postrider_smtp::{Domain, Reply};
 use postrider_store::{Clock, Store};
 
 use crate::{
-    decide::{Policy, Role},
+    decide::{Policy, Refusal, Role, Verdict},
+    guards::Guards,
     login::{LoginLimiter, Logins},
     memory::TextMemory,
 };
@@ -33,6 +34,8 @@ pub struct SessionContext {
     pub logins: Arc<Logins>,
     /// The counts of failed logins.
     pub limiter: Arc<LoginLimiter>,
+    /// What the sessions know of clients together.
+    pub guards: Arc<Guards>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Localserve without `--deliver`: any recipient is taken, and some local-parts ask for a
@@ -46,6 +49,23 @@ impl SessionContext {
     #[must_use]
     pub fn dynamic(&self) -> Arc<Dynamic> {
         self.config.load_full()
+    }
+
+    /// The reply of a refusal, which is counted.
+    pub(crate) fn refuse(&self, refusal: &Refusal) -> Reply {
+        self.guards.refusals.count(refusal);
+        refusal.reply()
+    }
+
+    /// A verdict as the result that a session handler returns. A refusal is counted.
+    ///
+    /// # Errors
+    /// The reply of the refusal.
+    pub(crate) fn answer(&self, verdict: Verdict) -> Result<(), Reply> {
+        match verdict {
+            Verdict::Accept | Verdict::Junk(_) => Ok(()),
+            Verdict::Refuse(refusal) => Err(self.refuse(&refusal)),
+        }
     }
 
     /// Our host names, under which we add results to messages.

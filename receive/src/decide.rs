@@ -5,16 +5,20 @@
 //! | here | each command of a session, and what concerns a message as a whole |
 //! | `end` | what becomes of a message, for each recipient and each account |
 //! | `dmarc` | what the check of the author's domain says about a message |
+//! | `junk` | what the junk filter of an account says about a message |
 //! | `list` | who may write to a mailing list, and which members get a copy |
 //! | `ruleset` | which ruleset of a destination a message fulfills |
 //! | `refusal` | the reasons of refusals, and their replies |
+//! | `count` | the names of refusals, and how often each was given |
 //!
 //! [`decide`] and [`decide_end`] have no I/O, no clock and no randomness. The same facts give the
 //! same verdict, so a test is a table, and the answer to "why was this mail refused" is the
 //! [`Refusal`] itself.
 
+mod count;
 mod dmarc;
 mod end;
+mod junk;
 mod list;
 mod refusal;
 mod ruleset;
@@ -24,18 +28,21 @@ mod tests;
 use postrider_config::{Destination, Dynamic, Static};
 use postrider_queue::simulate;
 use postrider_smtp::{
-    Address, ForwardPath, LocalPart, Reply, ReversePath,
+    Address, ForwardPath, Host, LocalPart, Reply, ReversePath,
     server::{MailFrom, RcptTo, Transaction},
 };
 
+pub(crate) use self::ruleset::forwarding;
 pub use self::{
+    count::RefusalCounts,
     end::{Delivery, EndDecision, Outcome, Skip, decide_end},
     refusal::Refusal,
 };
 use crate::{
-    checks,
+    checks::{self, sender::SenderDomain},
     facts::{Facts, LoginFacts, RecipientFacts, Resolution, Target},
     login::PasswordCheck,
+    resolve::reports_to,
 };
 
 /// The rules that apply to a session.
@@ -121,6 +128,14 @@ pub enum Suspicion {
     DmarcFail,
     /// The DMARC check has no answer of DNS for now.
     NoAnswer,
+    /// Nothing but a name or a network is known of the sender, and SPF fails.
+    SpfFails,
+    /// Earlier mail of the sender was junk.
+    History,
+    /// The words are those of junk.
+    Words,
+    /// A block list has the client, and the recipient takes all mail.
+    Listed,
     /// The account refuses the message, another one takes it, and the account has no mailbox for
     /// refused mail.
     Refused,
@@ -138,6 +153,10 @@ impl Suspicion {
             Self::FromUnclear => "not exactly one From of one domain",
             Self::DmarcFail => "DMARC failed",
             Self::NoAnswer => "no answer about DMARC",
+            Self::SpfFails => "SPF fails, and little is known of the sender",
+            Self::History => "earlier mail of the sender was junk",
+            Self::Words => "the words are those of junk",
+            Self::Listed => "a block list has the client",
             Self::Refused => "refused, and another recipient takes it",
             Self::TakesAll => "the recipient takes all mail",
             Self::RulesetTakesRejects => "refused, and a ruleset takes it",
@@ -192,7 +211,21 @@ fn refuse_mail(mail: &MailFrom, facts: &Facts, policy: &Policy<'_>) -> Option<Re
             return refusal;
         }
     }
-    simulated(&sender?.local, simulate::FailureStage::MailFrom, policy)
+    let sender = sender?;
+    simulated(&sender.local, simulate::FailureStage::MailFrom, policy)
+        .or_else(|| refuse_sender_domain(&sender.host, facts.sender?))
+}
+
+/// Refuses a sender whose domain nobody could answer to.
+fn refuse_sender_domain(host: &Host, domain: SenderDomain) -> Option<Refusal> {
+    let host = host.clone();
+    match domain {
+        SenderDomain::TakesMail => None,
+        SenderDomain::Literal => Some(Refusal::SenderLiteral(host)),
+        SenderDomain::Nothing => Some(Refusal::SenderTakesNoMail(host)),
+        SenderDomain::NullMx => Some(Refusal::SenderNullMx(host)),
+        SenderDomain::NoAnswer => Some(Refusal::SenderNoAnswer(host)),
+    }
 }
 
 /// Refuses a reverse-path or an author that the account may not use.
@@ -211,6 +244,12 @@ fn refuse_rcpt(
     facts: &Facts,
     policy: &Policy<'_>,
 ) -> Option<Refusal> {
+    if policy.role == Role::Mx && facts.has_null_path && !facts.recipients.is_empty() {
+        return Some(Refusal::OneRecipientOfReport);
+    }
+    if facts.needs_tls && !reports_to(&recipient.address, policy).tls {
+        return Some(Refusal::TlsRequired);
+    }
     let address = match &rcpt.forward_path {
         ForwardPath::Mailbox(address) => address,
         ForwardPath::Postmaster if policy.role == Role::Submission => {
@@ -229,8 +268,10 @@ fn refuse_rcpt(
     }
     let takes_all = |target: &Target| target.takes_all || recipient.answers_our_mail;
     let refuse = |target| {
-        let error = refuse_target(target, policy);
-        error.or_else(|| refuse_full(target, takes_all(target), facts, policy))
+        let destination = destination_of(target, policy);
+        let full = || refuse_full(target, takes_all(target), facts, policy);
+        let is_kept = !destination.is_some_and(Destination::passes_on);
+        refuse_destination(destination).or_else(|| full().filter(|_| is_kept))
     };
     match &recipient.resolution {
         Resolution::Account(target) => refuse(target),
@@ -240,15 +281,17 @@ fn refuse_rcpt(
             let refusals: Option<Vec<Refusal>> = members.iter().map(refuse).collect();
             refusals.map(|_| Refusal::NoMember(address.clone()))
         }
+        Resolution::Return { .. } => None,
+        Resolution::BadReturn(fault) => Some(Refusal::BadReturn(*fault)),
         Resolution::DisabledDomain => Some(Refusal::DisabledDomain(address.host.clone())),
         Resolution::UnknownLocalPart => Some(Refusal::UnknownRecipient(address.clone())),
         Resolution::NotLocal => Some(Refusal::NotLocal(address.host.clone())),
     }
 }
 
-fn refuse_target(target: &Target, policy: &Policy<'_>) -> Option<Refusal> {
+fn destination_of<'a>(target: &Target, policy: &Policy<'a>) -> Option<&'a Destination> {
     let account = policy.config.accounts.get(&target.account)?;
-    refuse_destination(account.destinations.get(target.destination.as_ref()?))
+    account.destinations.get(target.destination.as_ref()?)
 }
 
 /// Refuses what a destination takes from nobody.

@@ -26,7 +26,7 @@ use tracing::{debug, warn};
 
 use crate::{
     SessionContext,
-    checks::results::AuthenticationResults,
+    checks::{ForwardChain, results::AuthenticationResults},
     decide::{Delivery, Outcome, Refusal, Suspicion},
     facts::{Facts, RecipientFacts, Target},
     intake::ReceivedText,
@@ -56,6 +56,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) text: &'a ReceivedText,
     /// What becomes of the message for each target.
     pub(crate) deliveries: &'a [Delivery],
+    /// The ARC chain. None if nothing is forwarded, or the message was not checked.
+    pub(crate) chain: Option<&'a ForwardChain>,
 }
 
 /// A mail that was made, for the log.
@@ -131,6 +133,8 @@ struct Records<'a> {
     effects: ReturnEffects,
     /// The mailboxes that get the message.
     seen: HashSet<(&'a str, &'a str)>,
+    /// The accounts that get the message.
+    accounts: HashSet<&'a str>,
     /// Whether the message is a report about mail of an account, by the place of the recipient and
     /// the account.
     told: HashMap<(usize, &'a str), bool>,
@@ -172,13 +176,26 @@ impl SessionContext {
             reading: OnceCell::new(),
             effects: ReturnEffects::default(),
             seen: HashSet::new(),
+            accounts: HashSet::new(),
             told: HashMap::new(),
             accept: Accept::default(),
             made: Vec::new(),
         };
         for delivery in deliveries {
-            if let Outcome::Mailbox { mailbox, junk } = &delivery.outcome {
-                records.add_mail(delivery, mailbox, *junk).await?;
+            match &delivery.outcome {
+                Outcome::Mailbox { mailbox, junk } => {
+                    records.add_mail(delivery, mailbox, *junk).await?;
+                }
+                // There is no mailbox here, but it may be a report about mail of the account.
+                Outcome::Forward(_) | Outcome::Lmtp { .. } => {
+                    if let Some((recipient, target, _)) = records.parties(delivery) {
+                        records.tell(delivery, recipient, target).await?;
+                    }
+                }
+                Outcome::Relay(_)
+                | Outcome::Rejects { .. }
+                | Outcome::Refused(_)
+                | Outcome::Skipped(_) => {}
             }
         }
         for delivery in deliveries {
@@ -186,7 +203,10 @@ impl SessionContext {
                 records.add_reject(delivery, mailbox, refusal);
             }
         }
-        Ok(records.finish())
+        let onward = self.onward(&config, &incoming, &records.received).await?;
+        let (mut accept, made) = records.finish();
+        accept.queue = onward;
+        Ok((accept, made))
     }
 }
 
@@ -204,6 +224,7 @@ impl<'a> Records<'a> {
         if !self.seen.insert((&target.account, mailbox)) {
             return Ok(());
         }
+        self.accounts.insert(&target.account);
         let mail = self.mail(delivery, (recipient, target), mailbox);
         let is_told = self.tell(delivery, recipient, target).await?;
         // A report becomes an event of the message that it is about.
@@ -223,15 +244,13 @@ impl<'a> Records<'a> {
     }
 
     /// Keeps the message for an account that refuses it, unless it gets the message otherwise.
-    fn add_reject(&mut self, delivery: &'a Delivery, mailbox: &'a str, refusal: &Refusal) {
+    fn add_reject(&mut self, delivery: &'a Delivery, mailbox: &str, refusal: &Refusal) {
         let Some((recipient, target, account)) = self.parties(delivery) else {
             return;
         };
-        let has_it = |(account, _): &(&str, &str)| *account == target.account;
-        if self.seen.iter().any(has_it) {
+        if !self.accounts.insert(&target.account) {
             return;
         }
-        self.seen.insert((&target.account, mailbox));
         let is_bound = !account.keep_rejects;
         let mail = self.mail(delivery, (recipient, target), mailbox);
         // The message itself is kept, however large it is.
@@ -262,8 +281,7 @@ impl<'a> Records<'a> {
         &self,
         delivery: &Delivery,
     ) -> Option<(&'a RecipientFacts, &'a Target, &'a Account)> {
-        let recipient = self.incoming.facts.recipients.get(delivery.recipient)?;
-        let target = recipient.targets().get(delivery.target)?;
+        let (recipient, target) = of_delivery(self.incoming.facts, delivery)?;
         Some((
             recipient,
             target,
@@ -364,4 +382,13 @@ impl SessionContext {
         debug!(from = %reverse_path, kind, "mail read as a report");
         reading
     }
+}
+
+/// The recipient and the target of a delivery.
+pub(crate) fn of_delivery<'a>(
+    facts: &'a Facts,
+    delivery: &Delivery,
+) -> Option<(&'a RecipientFacts, &'a Target)> {
+    let recipient = facts.recipients.get(delivery.recipient)?;
+    Some((recipient, recipient.targets().get(delivery.target)?))
 }

@@ -9,7 +9,11 @@ use postrider_queue::header::Header;
 use postrider_smtp::Address;
 
 pub use crate::checks::{Author, AuthorFault};
-use crate::{checks::results::AuthenticationResults, login::PasswordCheck};
+use crate::{
+    checks::{results::AuthenticationResults, sender::SenderDomain},
+    junk::JunkFacts,
+    login::PasswordCheck,
+};
 
 /// Everything known so far about a session and the message in progress.
 #[derive(Debug, Default)]
@@ -29,6 +33,12 @@ pub struct Facts {
     /// The author in the From field of a submission. None before the header section is complete,
     /// and without a From field.
     pub author: Option<Result<Author, AuthorFault>>,
+    /// The reverse-path is null: the message is a report.
+    pub has_null_path: bool,
+    /// The listener takes mail over TLS only, and the client came without.
+    pub needs_tls: bool,
+    /// What DNS says about the domain of the reverse-path. None if nobody asked.
+    pub sender: Option<SenderDomain>,
     /// The results of the checks of an incoming message. None before the end of its text.
     pub authentication: Option<AuthenticationResults>,
 }
@@ -41,6 +51,9 @@ impl Facts {
         self.header = None;
         self.fields.clear();
         self.author = None;
+        self.has_null_path = false;
+        self.needs_tls = false;
+        self.sender = None;
         self.authentication = None;
     }
 }
@@ -107,6 +120,12 @@ impl RecipientFacts {
         }
     }
 
+    /// Whether the address is a mailing list.
+    #[must_use]
+    pub const fn is_list(&self) -> bool {
+        matches!(self.resolution, Resolution::List(_))
+    }
+
     /// The targets, to add facts to them.
     pub fn targets_mut(&mut self) -> &mut [Target] {
         match &mut self.resolution {
@@ -120,7 +139,9 @@ impl RecipientFacts {
     #[must_use]
     pub fn targets(&self) -> &[Target] {
         match &self.resolution {
-            Resolution::Account(target) => std::slice::from_ref(target),
+            Resolution::Account(target) | Resolution::Return { target, .. } => {
+                std::slice::from_ref(target)
+            }
             Resolution::List(targets) => targets,
             _ => &[],
         }
@@ -134,12 +155,32 @@ pub enum Resolution {
     Account(Target),
     /// A mailing list, with its members.
     List(Vec<Target>),
+    /// The sender of a message that we forwarded: it gets the report that comes in.
+    Return {
+        /// The account that answers for the report: that of the postmaster.
+        target: Target,
+        /// The address of the sender.
+        to: Address,
+    },
+    /// The address has the form of a sender that we rewrote, and leads nowhere.
+    BadReturn(ReturnFault),
     /// The domain is ours, and is disabled for now.
     DisabledDomain,
     /// The domain is ours, the local-part is not.
     UnknownLocalPart,
     /// The domain is not ours.
     NotLocal,
+}
+
+/// Why an address in the form of a rewritten sender leads nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReturnFault {
+    /// The message is no report: it has a reverse-path.
+    NoReport,
+    /// We did not write the address.
+    Forged,
+    /// We wrote it too long ago.
+    Old,
 }
 
 /// An account that gets mail for a recipient, with what it knows of the message. Each target has a
@@ -158,6 +199,9 @@ pub struct Target {
     pub takes_all: bool,
     /// The address of the account as a member of the list. None if the recipient is no list.
     pub member: Option<Address>,
+    /// What the account's junk filter knows of the message. None before the end of the text, and
+    /// for a message that no filter looks at.
+    pub junk: Option<Box<JunkFacts>>,
     /// The bytes of all mail of the account. None if the account has no quota.
     pub used: Option<u64>,
 }

@@ -9,12 +9,14 @@
 //! and the rest of a text goes to its file at once.
 
 use bytes::{Bytes, BytesMut};
+use postrider_smtp::mime;
 use postrider_store::{NewText, StoreError, TextWriter};
 use sha2::{Digest, Sha256};
 
 use crate::{
     checks::dkim::{BodyForms, BodyHasher, BodyHashes},
     memory::TextShare,
+    shape::{Shape, ShapeError},
     work::long_work,
 };
 
@@ -34,6 +36,7 @@ pub struct Intake {
     /// The bytes that the checks hold of the header section.
     kept: usize,
     memory: TextShare,
+    shape: Shape,
 }
 
 /// The reasons to refuse a text.
@@ -48,6 +51,9 @@ pub enum IntakeError {
     /// The texts that arrive together take all memory (`limits.text_memory`).
     #[error("too many messages arrive")]
     NoMemory,
+    /// The text has too many fields or parts.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
     /// The store can't take it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -98,6 +104,16 @@ impl Intake {
             fingerprint: None,
             kept: 0,
             memory,
+            shape: Shape::new(mime::Limits::default()),
+        }
+    }
+
+    /// Sets the limits of its parts, before any text has come.
+    #[must_use]
+    pub fn with_limits(self, limits: mime::Limits) -> Self {
+        Self {
+            shape: Shape::new(limits),
+            ..self
         }
     }
 
@@ -112,8 +128,7 @@ impl Intake {
         edit: impl FnOnce(&Bytes) -> Result<HeaderEdit, E>,
     ) -> Result<(), E> {
         if !self.in_header {
-            self.hash(chunk);
-            return Ok(self.pass(chunk).await?);
+            return Ok(self.body(chunk).await?);
         }
         if !self.memory.cover(self.header.len() + chunk.len()).await {
             return Err(IntakeError::NoMemory.into());
@@ -125,9 +140,9 @@ impl Intake {
             Some(end) => {
                 let rest = self.header.split_off(end);
                 self.pass_header(edit).await?;
-                // The body begins behind the CRLF of the blank line.
-                self.hash(rest.get(2..).unwrap_or_default());
-                Ok(self.pass(&rest).await?)
+                let (blank, body) = rest.split_at_checked(2).unwrap_or((rest.as_ref(), &[]));
+                self.pass(blank).await?;
+                Ok(self.body(body).await?)
             }
             None if self.header.len() as u64 > self.header_max => {
                 Err(IntakeError::HeaderTooLarge {
@@ -137,6 +152,13 @@ impl Intake {
             }
             None => Ok(()),
         }
+    }
+
+    /// Takes a piece of the body, which begins behind the CRLF of the blank line.
+    async fn body(&mut self, piece: &[u8]) -> Result<(), IntakeError> {
+        long_work(piece.len(), || self.shape.body(piece))?;
+        self.hash(piece);
+        self.pass(piece).await
     }
 
     /// Hashes a piece of the body.
@@ -170,6 +192,8 @@ impl Intake {
             }
             .into());
         }
+        let shape = &mut self.shape;
+        long_work(header.len(), || shape.section(&header)).map_err(IntakeError::from)?;
         let edit = edit(&header)?;
         let is_hashed = edit.body_forms != BodyForms::default();
         self.hasher = is_hashed.then(|| BodyHasher::new(edit.body_forms));
@@ -385,6 +409,37 @@ mod tests {
             result,
             Err(IntakeError::HeaderTooLarge { max: 1000 })
         ));
+    }
+
+    #[tokio::test]
+    async fn fields_and_parts_have_limits() {
+        let multipart = "Content-Type: multipart/mixed; boundary=b\r\n\r\n";
+        let part = "--b\r\n\r\n";
+        for (text, expected) in [
+            (format!("{multipart}{}", part.repeat(2)), "ok"),
+            (
+                format!("{multipart}{}", part.repeat(3)),
+                "554 5.6.0 the message has more than 3 MIME parts",
+            ),
+            (
+                format!("{}\r\n", "A: b\r\n".repeat(1001)),
+                "554 5.6.0 the message has more than 1000 header fields",
+            ),
+        ] {
+            for split in [1, 7, 100_000] {
+                let store = Store::memory();
+                let intake = Intake::new(store.text_writer(), 100_000, share());
+                let mut intake = intake.with_limits(mime::Limits { parts: 3, depth: 9 });
+                let mut result = Ok(());
+                for chunk in text.as_bytes().chunks(split) {
+                    if result.is_ok() {
+                        result = intake.write(chunk, unchanged).await;
+                    }
+                }
+                let reply = result.map_err(|error| Reply::from(error).to_string());
+                assert_eq!(reply.err().as_deref().unwrap_or("ok"), expected, "{split}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -7,11 +7,15 @@
 //!   and ask for decisions.
 //! - [`local`]: a session with localserve's SMTP port, which is one of these two.
 //! - [`intake`]: a message on its way into the store, and the one change of its text.
-//! - [`memory`]: the memory for texts that arrive.
+//! - [`memory`], [`shape`]: the memory for texts that arrive, and limits on what is in them.
 //! - [`checks`]: one file or folder for each check of a message.
 //! - [`resolve`]: the accounts behind an address, members of lists included.
 //! - `deliver`: the records of a message for the mailboxes of accounts.
+//! - [`junk`]: the junk filter: the history of senders, words, and what users teach it.
+//! - [`forward`]: mail that goes on to other servers.
 //! - [`login`]: passwords, API keys, and limits for wrong ones.
+//! - [`network`], [`rates`]: the networks of clients, and how much may come from each.
+//! - [`slow`]: answers that come late. [`guards`]: what all sessions know of clients together.
 //! - [`context`]: the parts of the server that each session uses. `reply`: replies for failures of
 //!   our own. `work`: work that takes long.
 //!
@@ -23,17 +27,25 @@ pub mod context;
 pub mod decide;
 mod deliver;
 pub mod facts;
+pub mod forward;
+pub mod guards;
 pub mod intake;
+pub mod junk;
 pub mod local;
 pub mod login;
 pub mod memory;
 pub mod mx;
+pub mod network;
+pub mod rates;
 mod reply;
 pub mod resolve;
+pub mod shape;
+pub mod slow;
 pub mod submission;
 mod work;
 
 pub use context::SessionContext;
+pub use guards::Guards;
 pub use local::LocalSession;
-pub use mx::MxSession;
+pub use mx::{MxRules, MxSession};
 pub use submission::SubmissionSession;

@@ -89,4 +89,10 @@ impl Handler for LocalSession {
         self.mx.reset();
         self.submission.reset();
     }
+
+    fn restart(&mut self) {
+        self.mx.restart();
+        self.submission.restart();
+        self.logged_in = false;
+    }
 }

@@ -3,6 +3,7 @@
 //! A recipient that is not ours is refused at RCPT. So nothing bounces later, and nothing is
 //! relayed.
 
+mod client;
 #[cfg(test)]
 mod tests;
 
@@ -12,31 +13,39 @@ use bytes::Bytes;
 use postrider_config::Dynamic;
 use postrider_queue::header::Header;
 use postrider_smtp::{
-    EnhancedCode, Reply, ReplyCode, ReversePath,
+    Domain, EnhancedCode, Reply, ReplyCode, ReversePath,
     sasl::{self, Login},
     server::{Client, Handler, MailFrom, RcptTo, Transaction},
 };
-use postrider_store::StoreError;
+use postrider_store::{NewText, StoreError, TextSource};
 use tracing::{info, warn};
 
 use crate::{
     SessionContext,
-    checks::{
-        MessageChecks,
-        dmarc::DmarcOutcome,
-        plain_fields,
-        questions::Questions,
-        results::{AuthenticationResults, without_forged},
+    checks::{Checked, MessageChecks, plain_fields, questions::Questions, results::without_forged},
+    decide::{
+        EndDecision, Refusal, Role, Stage, Suspicion, Verdict, decide, decide_end, forwarding,
     },
-    decide::{EndDecision, Role, Stage, Suspicion, Verdict, decide, decide_end},
     deliver::Incoming,
     facts::{Facts, LoginFacts, PlainField, RecipientFacts},
+    forward::may_forward,
     intake::{HeaderEdit, Intake},
+    junk::IncomingMail,
     login::PasswordCheck,
     reply::{no_message_reply, store_reply},
     resolve::{asks_for_fields, resolve},
+    slow::Mistakes,
     work::long_work,
 };
+
+/// The rules of a listener for its MX sessions.
+#[derive(Clone, Debug, Default)]
+pub struct MxRules {
+    /// The DNSBL zones in which doubtful clients are looked up.
+    pub dnsbls: Arc<[Domain]>,
+    /// Mail is taken over TLS only.
+    pub require_starttls: bool,
+}
 
 /// The policy of one MX session.
 #[derive(Debug)]
@@ -44,6 +53,9 @@ pub struct MxSession {
     context: SessionContext,
     /// The host name of this listener.
     hostname: String,
+    rules: MxRules,
+    /// The unknown recipients that the client named.
+    unknown: Mistakes,
     facts: Facts,
     /// The message that is coming in.
     intake: Option<Intake>,
@@ -58,10 +70,18 @@ impl MxSession {
         Self {
             context,
             hostname,
+            rules: MxRules::default(),
+            unknown: Mistakes::default(),
             facts: Facts::default(),
             intake: None,
             checks: None,
         }
+    }
+
+    /// The same with the rules of a listener.
+    #[must_use]
+    pub fn with_rules(self, rules: MxRules) -> Self {
+        Self { rules, ..self }
     }
 
     fn decide(&self, stage: Stage<'_>) -> Verdict {
@@ -90,26 +110,46 @@ impl MxSession {
         Ok(())
     }
 
+    /// Adds what the junk filters of the accounts know of the message. Localserve has no filter.
+    async fn ask_filters(
+        &mut self,
+        client: &Client,
+        transaction: &Transaction,
+        text: &NewText,
+    ) -> Result<(), StoreError> {
+        if self.context.simulate {
+            return Ok(());
+        }
+        let config = self.context.dynamic();
+        let reverse_path = &transaction.mail.reverse_path;
+        let mail = IncomingMail::new(&self.context, client, reverse_path, &self.facts, text);
+        let mut known = Vec::new();
+        for recipient in &self.facts.recipients {
+            for target in recipient.targets() {
+                let forwarding = forwarding(target, transaction, &self.facts, &config);
+                known.push(mail.known_to(recipient, target, forwarding).await?);
+            }
+        }
+        let recipients = self.facts.recipients.iter_mut();
+        let targets = recipients.flat_map(RecipientFacts::targets_mut);
+        for (target, known) in targets.zip(known) {
+            target.junk = known.map(Box::new);
+        }
+        Ok(())
+    }
+
     /// Adds what is known of the recipients at the end of the text only.
     async fn learn_of_recipients(&mut self, transaction: &Transaction) -> Result<(), StoreError> {
         let config = self.context.dynamic();
         for recipient in &mut self.facts.recipients {
             add_usage(&self.context, &config, recipient).await?;
         }
-        let results = self.facts.authentication.as_ref();
-        let dmarc = results.and_then(|results| results.dmarc.as_ref());
         let header = self.facts.header.as_ref();
         let is_report = transaction.mail.reverse_path == ReversePath::Null
             || header.is_some_and(Header::is_report);
-        // A message that passed is refused by no opinion.
-        let passed = dmarc.is_none_or(|dmarc| dmarc.outcome == DmarcOutcome::Pass);
         let queue = &self.context.queue;
         for recipient in &mut self.facts.recipients {
-            let has_quota = recipient
-                .targets()
-                .iter()
-                .any(|target| target.used.is_some());
-            if is_report && (!passed || has_quota) {
+            if is_report {
                 let answers = queue.is_return_address(&config, &recipient.address);
                 recipient.answers_our_mail = answers.await?;
             }
@@ -117,15 +157,47 @@ impl MxSession {
         Ok(())
     }
 
-    /// Decides for each recipient.
+    /// Decides for each recipient. `questions`: the client is asked about where that is needed, and
+    /// may have to wait. None for a client that is not checked.
     ///
     /// # Errors
     /// A refusal of the message for all recipients, of which nothing is kept.
-    fn decide_end(&self, transaction: &Transaction) -> Result<EndDecision, Reply> {
-        self.decide(Stage::End(transaction)).into_result()?;
+    async fn decide_end(
+        &mut self,
+        client: &Client,
+        transaction: &Transaction,
+        questions: Option<Questions>,
+    ) -> Result<EndDecision, Reply> {
+        self.context.answer(self.decide(Stage::End(transaction)))?;
         let config = self.context.dynamic();
         let policy = self.context.policy(Role::Mx, &config);
-        Ok(decide_end(transaction, &self.facts, &policy))
+        let decide_now = |facts: &Facts| {
+            // The patterns of all rulesets look at the fields.
+            let fields = facts.fields.iter().map(PlainField::size).sum::<usize>();
+            let work = fields.saturating_mul(facts.recipients.len());
+            long_work(work, || decide_end(transaction, facts, &policy))
+        };
+        let mut decision = decide_now(&self.facts);
+        if let Some(questions) = &questions
+            && decision.is_unsure()
+            && let Some(listed) = self.listed(questions, client).await
+        {
+            let recipients = self.facts.recipients.iter_mut();
+            let targets = recipients.flat_map(RecipientFacts::targets_mut);
+            for junk in targets.filter_map(|target| target.junk.as_mut()) {
+                junk.listed = Some(listed.clone());
+            }
+            decision = decide_now(&self.facts);
+        }
+        if decision.refusal.is_some() {
+            return Ok(decision);
+        }
+        self.count_for_accounts(client, &decision.accounts(&self.facts))?;
+        if questions.is_some() && decision.lets_wait(&self.facts, &policy) {
+            let time = self.context.statics.policy.first_time_sender_delay;
+            self.context.guards.slow.wait(time).await;
+        }
+        Ok(decision)
     }
 
     /// Stores the message. The reply is positive only when the message is durable.
@@ -135,19 +207,23 @@ impl MxSession {
         let (text, _memory) = intake
             .finish(|section| read_header(context, facts, checks, section))
             .await?;
+        let questions = self.checks.as_ref().map(MessageChecks::questions);
         self.facts.size = Some(text.size);
-        self.facts.authentication = Some(match self.checks.take() {
+        let checked = match self.checks.take() {
             Some(checks) => {
                 let trusted = &self.context.statics.policy.arc_trusted_sealers;
                 let now = self.context.clock.now();
-                let results = checks.results(&text.body_hashes, trusted, now).await;
-                results.ok_or_else(no_message_reply)?
+                let checked = checks.results(&text.body_hashes, trusted, now).await;
+                checked.ok_or_else(no_message_reply)?
             }
-            None => AuthenticationResults::default(),
-        });
+            None => Checked::default(),
+        };
+        self.facts.authentication = Some(checked.results);
         let learnt = self.learn_of_recipients(transaction).await;
         learnt.map_err(|error| store_reply(&error))?;
-        let decision = self.decide_end(transaction)?;
+        let judged = self.ask_filters(client, transaction, &text.text).await;
+        judged.map_err(|error| store_reply(&error))?;
+        let decision = self.decide_end(client, transaction, questions).await?;
         let incoming = Incoming {
             client,
             hostname: &self.hostname,
@@ -155,22 +231,35 @@ impl MxSession {
             facts: &self.facts,
             text: &text,
             deliveries: &decision.deliveries,
+            chain: checked.chain.as_ref(),
         };
         let records = self.context.mailbox_records(incoming).await;
         let (mut accept, made) = records.map_err(|error| store_reply(&error))?;
         let size = text.size;
-        accept.text = Some(text.text);
         let has_rejects = !accept.rejects.is_empty();
-        let accepted = match &decision.refusal {
-            Some(refusal) if !has_rejects => return Err(refusal.reply()),
-            _ => self.context.store.accept(accept).await,
-        };
+        if let Some(refusal) = decision.refusal.as_ref().filter(|_| !has_rejects) {
+            return Err(self.context.refuse(refusal));
+        }
+        let mut staged = None;
+        if decision.refusal.is_none() {
+            let report = self.context.success_report(&incoming).await;
+            let report = report.map_err(|error| store_reply(&error))?;
+            staged = report.as_ref().map(|report| report.text);
+            accept.queue.extend(report);
+        }
+        accept.text = Some(text.text);
+        let accepted = self.context.store.accept(accept).await;
+        if let (Err(_), Some(TextSource::Existing(staged))) = (&accepted, staged)
+            && let Err(error) = self.context.store.unstage(vec![staged]).await
+        {
+            warn!(%error, "a text that nobody needs stays until the next start");
+        }
         if let Some(refusal) = &decision.refusal {
             // The sender learns of the refusal, so a copy of the mail is no promise.
             if let Err(error) = accepted {
                 warn!(session = %client.session, %error, "failed to keep refused mail");
             }
-            return Err(refusal.reply());
+            return Err(self.context.refuse(refusal));
         }
         let accepted = accepted.map_err(|error| store_reply(&error))?;
         let ids: Vec<String> = accepted.mails.iter().map(ToString::to_string).collect();
@@ -191,12 +280,23 @@ impl MxSession {
                 "mail received"
             );
         }
-        let ids = ids.join(",");
-        Ok(Reply::new(
-            ReplyCode::OK,
-            Some(EnhancedCode::OK),
-            format!("delivered as {ids}"),
-        ))
+        let queued: Vec<String> = accepted.queue.iter().map(ToString::to_string).collect();
+        if !queued.is_empty() {
+            info!(
+                session = %client.session,
+                remote = %client.remote,
+                queue = queued.join(","),
+                from = %transaction.mail.reverse_path,
+                message_id = self.facts.header.as_ref().map_or("", Header::message_id),
+                size = text.size,
+                "mail passed on"
+            );
+        }
+        let text = match ids.is_empty() {
+            true => format!("queued as {}", queued.join(",")),
+            false => format!("delivered as {}", ids.join(",")),
+        };
+        Ok(Reply::new(ReplyCode::OK, Some(EnhancedCode::OK), text))
     }
 }
 
@@ -230,7 +330,8 @@ fn read_header(
         changed
     });
     let config = context.dynamic();
-    decide(Stage::Header, facts, &context.policy(Role::Mx, &config)).into_result()?;
+    let policy = context.policy(Role::Mx, &config);
+    context.answer(decide(Stage::Header, facts, &policy))?;
     if asks_for_fields(&config, &facts.recipients) {
         let read = || plain_fields(changed.as_deref().unwrap_or(section));
         facts.fields = long_work(section.len(), read);
@@ -241,9 +342,10 @@ fn read_header(
         .as_ref()
         .is_some_and(|header| !header.message_id().is_empty());
     let now = context.clock.now();
+    let forwards = may_forward(&config, &facts.recipients);
     let needs = checks.as_mut().map(|checks| {
         let trusted = &context.statics.policy.arc_trusted_sealers;
-        let read = || checks.header(section, trusted, now);
+        let read = || checks.header(section, trusted, forwards, now);
         long_work(section.len(), read)
     });
     let needs = needs.unwrap_or_default();
@@ -257,8 +359,8 @@ fn read_header(
 }
 
 impl Handler for MxSession {
-    async fn greeting(&mut self, _: &Client) -> Result<(), Reply> {
-        Ok(())
+    async fn greeting(&mut self, client: &Client) -> Result<(), Reply> {
+        self.context.count_connection(client)
     }
 
     async fn login(&mut self, _: &Client, _: &Login) -> sasl::Verdict {
@@ -267,34 +369,41 @@ impl Handler for MxSession {
             check: PasswordCheck::Wrong,
             acts_as_other: false,
         };
-        let verdict = self.decide(Stage::Login(&login)).into_result();
+        let verdict = self.context.answer(self.decide(Stage::Login(&login)));
         verdict.map(|()| String::new())
     }
 
     async fn mail(&mut self, client: &Client, mail: &MailFrom) -> Result<(), Reply> {
-        self.decide(Stage::Mail(mail)).into_result()?;
         self.facts.size = mail.size;
-        // Localserve works without DNS.
-        if !self.context.simulate {
-            let (resolver, clock) = (&self.context.resolver, &self.context.clock);
-            let questions = Questions::new(Arc::clone(resolver), Arc::clone(clock));
-            self.checks = MessageChecks::start(questions, client, &mail.reverse_path);
-        }
-        Ok(())
+        let begun = self.begin(client, mail).await;
+        // No transaction begins.
+        begun.inspect_err(|_| self.reset())
     }
 
     async fn rcpt(
         &mut self,
-        _: &Client,
+        client: &Client,
         transaction: &Transaction,
         rcpt: &RcptTo,
     ) -> Result<(), Reply> {
         let config = self.context.dynamic();
         let policy = self.context.policy(Role::Mx, &config);
-        let mut recipient = resolve(&policy, &rcpt.forward_path);
+        let (from, path) = (&transaction.mail.reverse_path, &rcpt.forward_path);
+        let returned = self.context.returned(&config, from, path).await;
+        let mut recipient = returned
+            .map_err(|error| store_reply(&error))?
+            .unwrap_or_else(|| resolve(&policy, path));
         let learnt = self.learn_at_rcpt(transaction, &config, &mut recipient);
         learnt.await.map_err(|error| store_reply(&error))?;
-        decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy).into_result()?;
+        match decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy) {
+            Verdict::Refuse(refusal @ Refusal::UnknownRecipient(_)) => {
+                return Err(self.refuse_unknown(refusal).await);
+            }
+            verdict => self.context.answer(verdict)?,
+        }
+        self.unknown.good();
+        let from = &transaction.mail.reverse_path;
+        self.ask_greylist(client, from, &recipient, &config).await?;
         self.facts.recipients.push(recipient);
         Ok(())
     }
@@ -305,6 +414,7 @@ impl Handler for MxSession {
             self.context.statics.limits.header_size.0,
             self.context.memory.share(client.remote.ip()),
         );
+        let intake = intake.with_limits(self.context.statics.limits.mime());
         self.intake = Some(intake);
         Ok(())
     }
@@ -334,5 +444,11 @@ impl Handler for MxSession {
         self.facts.reset();
         self.intake = None;
         self.checks = None;
+    }
+
+    fn restart(&mut self) {
+        self.reset();
+        self.facts = Facts::default();
+        self.unknown = Mistakes::default();
     }
 }

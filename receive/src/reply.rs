@@ -52,6 +52,11 @@ impl From<IntakeError> for Reply {
                 Some(EnhancedCode::SYSTEM_FULL),
                 "too many messages arrive just now, try again later",
             ),
+            IntakeError::Shape(error) => Self::new(
+                ReplyCode::TRANSACTION_FAILED,
+                Some(EnhancedCode::CONTENT),
+                error.to_string(),
+            ),
             IntakeError::Store(error) => store_reply(&error),
         }
     }

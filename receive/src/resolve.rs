@@ -1,7 +1,9 @@
 //! The meaning of a recipient address: the accounts that get its mail.
 
-use postrider_config::{Alias, Destination, DestinationAddress, Dynamic, Found, Match, Static};
-use postrider_smtp::{Address, ForwardPath, Host, LocalPart};
+use postrider_config::{
+    Alias, Destination, DestinationAddress, Dynamic, Found, Match, ReportAddress, Static,
+};
+use postrider_smtp::{Address, Domain, ForwardPath, Host, LocalPart};
 
 use crate::{
     decide::Policy,
@@ -41,6 +43,35 @@ pub(crate) fn address_of(statics: &Static, path: &ForwardPath) -> Address {
             local: LocalPart::postmaster(),
             host: Host::Domain(statics.hostname.clone()),
         },
+    }
+}
+
+/// The kinds of reports that an address is configured for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reports {
+    /// About TLS connections (RFC 8460). These come also over connections without TLS, since they
+    /// tell of its failures.
+    pub(crate) tls: bool,
+    /// About DMARC (RFC 9990).
+    pub(crate) dmarc: bool,
+}
+
+/// The reports that an address is configured for. An address may take other mail too.
+pub(crate) fn reports_to(address: &Address, policy: &Policy<'_>) -> Reports {
+    let local = address.local.as_str().to_lowercase();
+    let is = |localpart: &LocalPart, domain: &Domain| {
+        address.host.domain() == Some(domain) && localpart.as_str().to_lowercase() == local
+    };
+    let is_report = |report: &Option<ReportAddress>| {
+        let report = report.as_ref();
+        report.is_some_and(|report| is(&report.localpart, &report.domain))
+    };
+    let (statics, domains) = (policy.statics, policy.config.domains.values());
+    let of_host = statics.host_tls_rpt.as_ref();
+    Reports {
+        tls: of_host.is_some_and(|report| is(&report.localpart, &statics.hostname))
+            || domains.clone().any(|domain| is_report(&domain.tls_rpt)),
+        dmarc: domains.clone().any(|domain| is_report(&domain.dmarc)),
     }
 }
 
@@ -87,6 +118,7 @@ fn target(
         mailbox: mailbox.to_owned(),
         takes_all,
         member: None,
+        junk: None,
         used: None,
     }
 }

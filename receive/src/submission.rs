@@ -31,6 +31,7 @@ use crate::{
     login::ScramOffered,
     reply::{no_message_reply, store_reply},
     resolve::{address_of, resolve},
+    slow::Mistakes,
     work::long_work,
 };
 
@@ -43,6 +44,8 @@ pub struct SubmissionSession {
     facts: Facts,
     /// The keys of the exchange of SCRAM that is under way.
     offered: Option<ScramOffered>,
+    /// The logins that failed.
+    failed: Mistakes,
     message: Option<Message>,
 }
 
@@ -62,6 +65,7 @@ impl SubmissionSession {
             hostname,
             facts: Facts::default(),
             offered: None,
+            failed: Mistakes::default(),
             message: None,
         }
     }
@@ -72,9 +76,22 @@ impl SubmissionSession {
         decide(stage, &self.facts, &policy)
     }
 
+    /// The reply to a failed login. Who guesses passwords waits longer each time.
+    async fn refuse_login(&mut self, reply: Reply) -> Reply {
+        if !reply.code().is_permanent() {
+            return reply;
+        }
+        let penalty = self.failed.add();
+        self.context.guards.slow.wait(penalty.wait).await;
+        match penalty.closes {
+            true => self.context.refuse(&Refusal::TooManyFailedLogins),
+            false => reply,
+        }
+    }
+
     /// Queues the message. The reply is positive only when the message is durable.
     async fn take(&mut self, client: &Client, transaction: &Transaction) -> Result<Reply, Reply> {
-        self.decide(Stage::End(transaction)).into_result()?;
+        self.context.answer(self.decide(Stage::End(transaction)))?;
         let Message { intake, mut fields } = self.message.take().ok_or_else(no_message_reply)?;
         let (context, facts) = (&self.context, &mut self.facts);
         let (text, _memory) = intake
@@ -205,7 +222,7 @@ fn submission(
     }
 }
 
-const fn stored_notify(notify: Notify) -> postrider_store::Notify {
+pub(crate) const fn stored_notify(notify: Notify) -> postrider_store::Notify {
     postrider_store::Notify {
         success: notify.success,
         failure: notify.failure,
@@ -240,8 +257,8 @@ fn add_reply(error: &AddError) -> Reply {
 }
 
 impl Handler for SubmissionSession {
-    async fn greeting(&mut self, _: &Client) -> Result<(), Reply> {
-        Ok(())
+    async fn greeting(&mut self, client: &Client) -> Result<(), Reply> {
+        self.context.count_connection(client)
     }
 
     async fn scram_keys(
@@ -253,7 +270,10 @@ impl Handler for SubmissionSession {
     }
 
     async fn login(&mut self, client: &Client, login: &Login) -> Verdict {
-        let found = self.verify(client, login).await?;
+        let found = match self.verify(client, login).await {
+            Ok(found) => found,
+            Err(reply) => return Err(self.refuse_login(reply).await),
+        };
         // The log has the name that the client gave.
         let user = match login.user.as_str() {
             "" => found.address.to_string(),
@@ -264,7 +284,7 @@ impl Handler for SubmissionSession {
     }
 
     async fn mail(&mut self, _: &Client, mail: &MailFrom) -> Result<(), Reply> {
-        self.decide(Stage::Mail(mail)).into_result()?;
+        self.context.answer(self.decide(Stage::Mail(mail)))?;
         urgency::check(&mail.delivery, self.context.clock.now())
     }
 
@@ -285,7 +305,8 @@ impl Handler for SubmissionSession {
             }
             false => resolve(&policy, &rcpt.forward_path),
         };
-        decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy).into_result()
+        let verdict = decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy);
+        self.context.answer(verdict)
     }
 
     async fn data(&mut self, client: &Client, _: &Transaction) -> Result<(), Reply> {
@@ -295,6 +316,7 @@ impl Handler for SubmissionSession {
             self.context.statics.limits.header_size.0,
             self.context.memory.share(client.remote.ip()),
         );
+        let intake = intake.with_limits(self.context.statics.limits.mime());
         self.message = Some(Message {
             intake,
             fields: Fields::default(),
@@ -329,6 +351,12 @@ impl Handler for SubmissionSession {
     fn reset(&mut self) {
         self.facts.reset();
         self.message = None;
+    }
+
+    fn restart(&mut self) {
+        self.reset();
+        self.facts = Facts::default();
+        self.offered = None;
     }
 }
 

@@ -146,7 +146,7 @@ fn main() {
         );
         let remote = Remote {
             name: "mx.example.com".to_owned(),
-            ip: address.ip(),
+            ip: Some(address.ip()),
         };
         Connection::open(io, remote, options)
             .await

@@ -52,6 +52,8 @@ impl ReplyCode {
     pub const BAD_SEQUENCE: Self = Self(503);
     /// The server does not implement the parameter.
     pub const PARAMETER_NOT_IMPLEMENTED: Self = Self(504);
+    /// The message needs encryption (RFC 5248 §3, with 5.7.10).
+    pub const ENCRYPTION_NEEDED: Self = Self(523);
     /// The credentials are right, and the account is disabled (RFC 5248 §3, with 5.7.13).
     pub const ACCOUNT_DISABLED: Self = Self(525);
     /// The command needs a login (RFC 4954) or STARTTLS (RFC 3207).
@@ -271,6 +273,10 @@ impl EnhancedCode {
     pub const ENCRYPTION_REQUIRED: Self = Self::permanent(7, 11);
     /// 5.7.13: the user's account is disabled.
     pub const ACCOUNT_DISABLED: Self = Self::permanent(7, 13);
+    /// 5.7.27: the sender's domain has a null MX (RFC 7505 §4.2).
+    pub const SENDER_NULL_MX: Self = Self::permanent(7, 27);
+    /// 4.7.28: too much mail comes from a network (registry of RFC 5248).
+    pub const RATE_LIMITED: Self = Self::transient(7, 28);
     /// 5.7.30: the server must support REQUIRETLS (RFC 8689).
     pub const REQUIRETLS_NEEDED: Self = Self::permanent(7, 30);
 

@@ -9,6 +9,7 @@
 //! | `stage` | the stages of a session |
 //! | `status` | the result of a delivery |
 //! | `tls` | the TLS of a connection |
+//! | `proxy` | the header that a proxy sends before the bytes of its client |
 //! | [`params`] | the values of the parameters of MAIL and RCPT |
 //! | [`sasl`] | the server's side of authentication mechanisms |
 //! | [`server`], [`client`] | each side of a session: a state machine without I/O, and its driver |
@@ -29,6 +30,7 @@ pub mod dsn;
 pub mod field;
 pub mod mime;
 pub mod params;
+mod proxy;
 mod reply;
 pub mod sasl;
 pub mod server;
@@ -41,7 +43,8 @@ pub use address::{
 };
 pub use code::{EnhancedCode, InvalidCode, ReplyCode};
 pub use params::{BodyType, ByMode, DeliverBy, DeliveryOptions, Hold, Notify, Priority, Ret};
+pub use proxy::{PROXY_HEADER_MAX, ProxiedClient, ProxyError, ProxyHeader};
 pub use reply::Reply;
 pub use stage::Stage;
 pub use status::{Cause, DeliveryStatus};
-pub use tls::TlsInfo;
+pub use tls::{HandshakeFailure, TlsInfo};

@@ -129,7 +129,7 @@ fn options(tls: TlsMode) -> Options {
 async fn open(io: TcpStream, tls: TlsMode) -> Result<Connection, DeliveryStatus> {
     let remote = Remote {
         name: "mx.x.org".to_owned(),
-        ip: "127.0.0.1".parse().unwrap(),
+        ip: Some("127.0.0.1".parse().unwrap()),
     };
     Connection::open(io, remote, options(tls)).await
 }

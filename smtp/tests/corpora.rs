@@ -13,6 +13,8 @@ mod address;
 mod bounce;
 #[path = "checks/client_reply.rs"]
 mod client_reply;
+#[path = "checks/proxy.rs"]
+mod proxy;
 #[path = "checks/sasl.rs"]
 mod sasl;
 #[path = "checks/server_session.rs"]
@@ -45,6 +47,11 @@ fn replies_to_the_client() {
 #[test]
 fn sessions_of_the_server() {
     replay("server_session", server_session::check);
+}
+
+#[test]
+fn headers_of_proxies() {
+    replay("proxy", proxy::check);
 }
 
 #[test]

@@ -12,11 +12,11 @@ use std::{
 };
 
 use postrider_smtp::{
-    EnhancedCode, Reply, ReplyCode, TlsInfo,
+    EnhancedCode, HandshakeFailure, Reply, ReplyCode, TlsInfo,
     sasl::{Evidence, Login, ScramKeys, ScramOffer, ScramRequest, Verdict, key_fingerprint},
     server::{
-        AnyClientCertificate, Client, Handler, MailFrom, RcptTo, SaslConfig, SessionConfig,
-        SessionId, Transaction, serve,
+        AnyClientCertificate, Client, Handler, MailFrom, RcptTo, SaslConfig, ServeError,
+        SessionConfig, SessionId, Transaction, serve,
     },
 };
 use rustls::{
@@ -38,6 +38,7 @@ struct Seen {
     /// The texts that came whole, each with its client.
     texts: Vec<(Client, Vec<u8>)>,
     resets: usize,
+    restarts: usize,
 }
 
 /// A handler that accepts everything but mail to `nobody`, and texts above 1,000,000 bytes.
@@ -115,13 +116,17 @@ impl Handler for Taker {
         self.text.clear();
         self.seen.lock().unwrap().resets += 1;
     }
+
+    fn restart(&mut self) {
+        self.seen.lock().unwrap().restarts += 1;
+    }
 }
 
 /// A server of one connection.
 struct Server {
     seen: Arc<Mutex<Seen>>,
     shutdown: watch::Sender<bool>,
-    task: JoinHandle<io::Result<()>>,
+    task: JoinHandle<Result<(), ServeError>>,
     tls: TlsConnector,
 }
 
@@ -134,7 +139,6 @@ fn config() -> SessionConfig {
         auth: false,
         auth_required: false,
         auth_requires_tls: true,
-        require_tls: false,
         require_tls_extension: true,
         submission: false,
         sasl: SaslConfig::default(),
@@ -204,18 +208,34 @@ fn tls_of(
 }
 
 async fn start(config: SessionConfig, implicit_tls: bool) -> (Server, TcpStream) {
-    start_with(config, implicit_tls, tls()).await
+    start_with(config, implicit_tls, b"").await
 }
 
+/// A server whose client says this before the session begins.
 async fn start_with(
     config: SessionConfig,
     implicit_tls: bool,
+    early: &[u8],
+) -> (Server, TcpStream) {
+    start_secured(config, implicit_tls, early, tls()).await
+}
+
+async fn start_secured(
+    config: SessionConfig,
+    implicit_tls: bool,
+    early: &[u8],
     tls: TlsSides,
 ) -> (Server, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap());
-    let client = client.await.unwrap();
-    let (socket, _) = listener.accept().await.unwrap();
+    let mut io = client.await.unwrap();
+    let (socket, remote) = listener.accept().await.unwrap();
+    if !early.is_empty() {
+        io.write_all(early).await.unwrap();
+        socket.readable().await.unwrap();
+    }
+    let mut client = Client::new(SessionId(1), remote, socket.local_addr().unwrap());
+    client.xclient = true;
     let seen = Arc::<Mutex<Seen>>::default();
     let (shutdown, stop) = watch::channel(false);
     let handler = Taker {
@@ -224,7 +244,7 @@ async fn start_with(
         key: tls.key,
     };
     let serving = serve(
-        SessionId(1),
+        Box::new(client),
         socket,
         Arc::new(config),
         Some(tls.server),
@@ -238,7 +258,7 @@ async fn start_with(
         task: tokio::spawn(serving),
         tls: tls.client,
     };
-    (server, client)
+    (server, io)
 }
 
 impl Server {
@@ -275,6 +295,13 @@ async fn closed(io: &mut Talk) {
     assert_eq!(String::from_utf8_lossy(&rest), "");
 }
 
+/// A client that has read the greeting.
+async fn greeted(io: TcpStream) -> Talk {
+    let mut io = talk(io);
+    hear(&mut io, "220").await;
+    io
+}
+
 fn talk(io: TcpStream) -> Talk {
     BufReader::new(Box::new(io))
 }
@@ -288,7 +315,7 @@ async fn starttls_begins_the_session_anew() {
         ..config()
     };
     let (server, io) = start(config, false).await;
-    let mut io = talk(io);
+    let mut io = greeted(io).await;
     let heard = say(&mut io, "EHLO before.example\r\n", "250 ").await;
     assert!(heard.contains("STARTTLS") && !heard.contains("AUTH"));
     // Commands that a man in the middle adds after STARTTLS do not count (RFC 3207 §4.2,
@@ -354,7 +381,53 @@ async fn tls_from_the_first_byte() {
 async fn what_is_no_tls_ends_the_connection() {
     let (server, mut io) = start(config(), true).await;
     io.write_all(b"EHLO x.example\r\n").await.unwrap();
-    assert!(server.task.await.unwrap().is_err());
+    let error = server.task.await.unwrap().unwrap_err();
+    assert_eq!(error.handshake(), Some(HandshakeFailure::NotTls));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_amid_the_handshake_and_one_that_distrusts_us_are_told_apart() {
+    let (server, io) = start(config(), true).await;
+    drop(io);
+    let error = server.task.await.unwrap().unwrap_err();
+    assert_eq!(error.handshake(), Some(HandshakeFailure::EndOfStream));
+
+    let (server, io) = start(config(), true).await;
+    // The certificate has no such name, so the client sends an alert.
+    let name = ServerName::try_from("other.example").unwrap();
+    assert!(server.tls.connect(name, io).await.is_err());
+    let error = server.task.await.unwrap().unwrap_err();
+    assert_eq!(error.handshake(), Some(HandshakeFailure::Alert));
+}
+
+#[tokio::test]
+async fn what_a_client_says_before_the_greeting_is_not_carried_out() {
+    let early = format!("EHLO x.example\r\n{MAIL}");
+    let (server, mut io) = start_with(config(), false, early.as_bytes()).await;
+    let mut heard = String::new();
+    io.read_to_string(&mut heard).await.unwrap();
+    assert!(heard.starts_with("554 5.5.1 "), "{heard}");
+    assert_eq!(heard.lines().count(), 1, "{heard}");
+    server.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_handler_forgets_the_client_at_xclient() {
+    let (server, io) = start(config(), false).await;
+    let mut io = greeted(io).await;
+    let heard = say(&mut io, "EHLO proxy.example\r\n", "250 ").await;
+    assert!(heard.contains("250 XCLIENT NAME ADDR PORT "), "{heard}");
+    say(&mut io, "XCLIENT ADDR=IPV6:2001:db8::7 PORT=9\r\n", "220").await;
+    say(&mut io, &format!("EHLO a.example\r\n{MAIL}DATA\r\n"), "354").await;
+    say(&mut io, "Subject: x\r\n\r\n.\r\nQUIT\r\n", "221").await;
+    closed(&mut io).await;
+    server.task.await.unwrap().unwrap();
+    let seen = server.seen.lock().unwrap();
+    let [(client, _)] = seen.texts.as_slice() else {
+        panic!("{} texts", seen.texts.len())
+    };
+    assert_eq!(client.remote.to_string(), "[2001:db8::7]:9");
+    assert_eq!(seen.restarts, 1);
 }
 
 #[tokio::test]
@@ -370,7 +443,7 @@ async fn a_client_that_says_nothing_is_told_421() {
 
 /// Sends a byte a minute until the server says 421 and closes.
 async fn dribble(io: TcpStream, before: &str, last: &str) {
-    let mut io = talk(io);
+    let mut io = greeted(io).await;
     say(&mut io, before, last).await;
     tokio::time::pause();
     let mut heard = String::new();
@@ -408,7 +481,7 @@ async fn a_text_that_comes_byte_by_byte_is_cut_off() {
 #[tokio::test]
 async fn a_text_that_stops_coming_is_forgotten() {
     let (server, io) = start(config(), false).await;
-    let mut io = talk(io);
+    let mut io = greeted(io).await;
     say(&mut io, "EHLO x.example\r\n", "250 ").await;
     say(&mut io, &format!("{MAIL}DATA\r\n"), "354").await;
     io.write_all(b"Subject: x\r\n\r\nhalf").await.unwrap();
@@ -423,18 +496,18 @@ async fn a_text_that_stops_coming_is_forgotten() {
 #[tokio::test]
 async fn a_client_that_never_finishes_the_handshake_is_given_up() {
     let (server, io) = start(config(), false).await;
-    let mut io = talk(io);
+    let mut io = greeted(io).await;
     say(&mut io, "EHLO x.example\r\n", "250 ").await;
     say(&mut io, "STARTTLS\r\n", "220 2").await;
     tokio::time::pause();
     let error = server.task.await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert_eq!(error.handshake(), Some(HandshakeFailure::Timeout));
 }
 
 #[tokio::test]
 async fn a_client_that_leaves_amid_a_text_leaves_nothing() {
     let (server, io) = start(config(), false).await;
-    let mut io = talk(io);
+    let mut io = greeted(io).await;
     say(&mut io, "EHLO x.example\r\n", "250 ").await;
     say(&mut io, &format!("{MAIL}DATA\r\n"), "354").await;
     io.write_all(b"Subject: x\r\n\r\nhalf\r\n").await.unwrap();
@@ -459,7 +532,7 @@ async fn an_idle_session_ends_with_the_server() {
 #[tokio::test]
 async fn a_text_that_is_coming_is_taken_before_the_server_ends() {
     let (server, io) = start(config(), false).await;
-    let mut io = talk(io);
+    let mut io = greeted(io).await;
     say(&mut io, "EHLO x.example\r\n", "250 ").await;
     say(&mut io, &format!("{MAIL}DATA\r\n"), "354").await;
     server.shutdown.send(true).unwrap();
@@ -473,7 +546,7 @@ async fn a_text_that_is_coming_is_taken_before_the_server_ends() {
 #[tokio::test]
 async fn a_text_refused_halfway_is_read_to_its_end() {
     let (server, io) = start(config(), false).await;
-    let mut io = talk(io);
+    let mut io = greeted(io).await;
     say(&mut io, "EHLO x.example\r\n", "250 ").await;
     say(&mut io, &format!("{MAIL}DATA\r\n"), "354").await;
     let line = format!("{}\r\n", "x".repeat(998));
@@ -501,6 +574,7 @@ async fn a_text_refused_halfway_is_read_to_its_end() {
 #[tokio::test]
 async fn a_client_that_does_not_read_is_given_up() {
     let (server, io) = start(config(), false).await;
+    io.readable().await.unwrap();
     // More replies than the buffers of the sockets have room for. In the end neither side can
     // write.
     let help = "HELP\r\n".repeat(1000);
@@ -513,8 +587,10 @@ async fn a_client_that_does_not_read_is_given_up() {
         tokio::task::yield_now().await;
     }
     tokio::time::pause();
-    let error = server.task.await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    match server.task.await.unwrap().unwrap_err() {
+        ServeError::Connection(error) => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
+        other => panic!("{other}"),
+    }
 }
 
 fn with_auth() -> SessionConfig {
@@ -534,7 +610,7 @@ async fn external(
     versions: &[&'static rustls::SupportedProtocolVersion],
     shown: Option<Shown>,
 ) -> (String, String) {
-    let (server, client) = start_with(with_auth(), true, tls_of(versions, shown)).await;
+    let (server, client) = start_secured(with_auth(), true, b"", tls_of(versions, shown)).await;
     let mut io = server.handshake(Box::new(client)).await;
     hear(&mut io, "220").await;
     let offered = say(&mut io, "EHLO c.example\r\n", "250 ").await;
@@ -586,7 +662,8 @@ async fn a_stolen_certificate_breaks_the_handshake() {
     let ((certificate, _), (_, other)) = (made_certificate(), made_certificate());
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
         let shown = Some((certificate.clone(), other.clone_key()));
-        let (server, client) = start_with(with_auth(), true, tls_of(&[version], shown)).await;
+        let (server, client) =
+            start_secured(with_auth(), true, b"", tls_of(&[version], shown)).await;
         let name = ServerName::try_from("mx.example.org").unwrap();
         let mut heard = String::new();
         if let Ok(stream) = server.tls.connect(name, client).await {

@@ -296,7 +296,13 @@ async fn server() -> (SocketAddr, watch::Sender<bool>, Arc<Held>, JoinHandle<()>
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopping) = watch::channel(false);
-    let serving = tokio::spawn(serve(listener, None, router, door(), stopping));
+    let port = Port {
+        entrance: entrance(door(), &[], false),
+        tls: None,
+        handshakes: Arc::default(),
+        submission: None,
+    };
+    let serving = tokio::spawn(serve(listener, port, router, stopping));
     (address, stop, held, serving)
 }
 

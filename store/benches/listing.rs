@@ -212,6 +212,7 @@ fn retire(store: &Store) {
                     },
                     delay_told: false,
                     text: None,
+                    queue: Vec::new(),
                     mails: Vec::new(),
                     hooks: Vec::new(),
                     suppress: Vec::new(),

@@ -150,7 +150,7 @@ macro_rules! subjects {
 
         /// A change of the state, as a value: what the journal's entries are.
         #[derive(Debug)]
-        #[expect(
+        #[allow(
             clippy::large_enum_variant,
             reason = "nearly all operations are the large one; a box would cost an allocation per message"
         )]
@@ -328,6 +328,10 @@ subjects! {
     15 acme Acme,
     16 stops Stops,
     17 principals Principals,
+    18 greylist Greylist,
+    19 reputation Reputation,
+    20 junk Junk,
+    21 srs Srs,
     22 rejects Rejects,
     23 tls_keys TlsKeys,
 }
@@ -386,6 +390,7 @@ mod tests {
                 "unit Unit(Accept(",
                 "unit Unit(AcceptAll ",
                 "mail Mail(ChangeOne(",
+                "mail Mail(Learn(",
                 "texts Texts(Stage ",
                 "once Once(Keep(",
                 "suppression Suppression(Add(",
@@ -395,6 +400,10 @@ mod tests {
                 "audit Audit(Carry(",
                 "acme Acme(SetAccount(",
                 "acme Acme(SetCertificate(",
+                "greylist Greylist(Try(",
+                "greylist Greylist(SetSecret(",
+                "junk Junk(Train(",
+                "srs Srs(Keep(",
                 "tls_keys TlsKeys(Add(",
             ]
         );
@@ -411,7 +420,7 @@ mod tests {
         let (op, _) = unit::Op::accept(accept);
         assert_eq!(op.changes(), 1001);
         let messages: Vec<_> = (0..3)
-            .filter_map(|_| samples::message(&["a@x.example"; 5]).queue)
+            .flat_map(|_| samples::message(&["a@x.example"; 5]).queue)
             .collect();
         let once = None;
         assert_eq!(unit::Op::AcceptAll { messages, once }.changes(), 15);

@@ -38,6 +38,12 @@ impl Time {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    /// Days since 1970, in UTC; 0 for earlier moments.
+    #[must_use]
+    pub fn day(self) -> u32 {
+        u32::try_from(self.0.max(0) / 86_400_000_000).unwrap_or(u32::MAX)
+    }
+
     /// The same moment as a timestamp for formatting; moments outside of years -9999 to 9999 are
     /// clamped.
     #[must_use]

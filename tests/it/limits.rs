@@ -62,3 +62,42 @@ async fn too_few_open_files_are_an_error_that_says_what_to_do() {
     assert!(text.contains("LimitNOFILE"), "{text}");
     assert!(!dir.path().join("data").exists(), "nothing was made");
 }
+
+/// Two hundred clients stop amid a command or a text. The server has a few threads, whose number
+/// has nothing to do with theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_clients_cost_no_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    let conf = Setup::default().write(dir.path());
+    let server = Program::start(&conf);
+    let mx = server.address("test.smtp").await;
+    let tasks = format!("/proc/{}/task", server.pid());
+    let threads = || std::fs::read_dir(&tasks).unwrap().count();
+    let text = "From: <joe@elsewhere.test>\r\nSubject: x\r\n\r\nHello.";
+    let mut client = Client::connect(mx).await;
+    client.expect("EHLO elsewhere.test", "250").await;
+    let reply = client.submit("joe@elsewhere.test", &["app@example.org"], text);
+    assert!(reply.await.starts_with("250"));
+    let before = threads();
+    let mut slow = Vec::new();
+    for number in 0..200 {
+        let mut client = Client::connect(mx).await;
+        client.expect("EHLO elsewhere.test", "250").await;
+        client.expect("MAIL FROM:<joe@elsewhere.test>", "250").await;
+        if number % 2 == 0 {
+            client.send(b"RCPT TO:<app@exam").await;
+        } else {
+            client.expect("RCPT TO:<app@example.org>", "250").await;
+            client.expect("DATA", "354").await;
+            client
+                .send(b"From: <joe@elsewhere.test>\r\nSubject: x\r\n\r\nHel")
+                .await;
+        }
+        slow.push(client);
+    }
+    let after = threads();
+    assert!(after < before + 20, "{after} threads, and {before} before");
+    // Others are served meanwhile.
+    let reply = client.submit("joe@elsewhere.test", &["app@example.org"], text);
+    assert!(reply.await.starts_with("250"));
+}

@@ -101,7 +101,7 @@ async fn a_full_mailbox_says_so() {
         .await;
     client.expect("RCPT TO:<small@example.org>", full).await;
     client.expect("RSET", "250").await;
-    let long = format!("{TEXT}{}", "x".repeat(900));
+    let long = format!("{TEXT}\r\n{0}\r\n{0}", "x".repeat(500));
     let small = ["small@example.org"];
     assert_eq!(client.submit(FROM, &small, &long).await, full);
     let reply = client.submit(FROM, &small, TEXT).await;

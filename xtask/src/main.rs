@@ -17,6 +17,7 @@ mod bench;
 mod check;
 mod compare;
 mod crash;
+mod dovecot;
 // The tasks read durations as the server does, and link none of its code. So they share this file.
 #[expect(unreachable_pub, reason = "the file belongs to another crate")]
 #[path = "../../config/src/duration.rs"]
@@ -24,6 +25,7 @@ mod duration;
 mod events;
 mod examples;
 mod fuzz;
+mod haproxy;
 mod hooks_sink;
 mod http;
 mod introspection;

@@ -43,7 +43,7 @@ use self::{
     problem::Problem,
     table::{Call, find},
 };
-use crate::Context;
+use crate::{Context, op::junk::READ_MAX};
 
 /// The longest body of a request, in bytes.
 const BODY_MAX: usize = 1 << 20;
@@ -215,7 +215,13 @@ async fn carry_out(served: &Served, method: Method, request: Request) -> Result<
         access.check(call)?;
         let place = served.shared.places.try_take(&access.name, 1);
         let place = place.ok_or_else(Problem::too_many_calls)?;
-        let body = read_body(body).await?;
+        let body = match call.body {
+            "message" => {
+                let largest = context.statics.largest_message();
+                read_body(body, READ_MAX, largest).await?
+            }
+            _ => read_body(body, BODY_MAX, BODY_MAX).await?,
+        };
         let mut context = context.clone();
         context.caller = caller;
         let asked = Asked {
@@ -282,16 +288,19 @@ fn elements(path: &str) -> Result<Vec<String>, Problem> {
     decoded.collect()
 }
 
-async fn read_body(body: Body) -> Result<Bytes, Problem> {
+/// Reads a body of at most `max` bytes, and gives its first bytes, `kept` at most.
+async fn read_body(body: Body, kept: usize, max: usize) -> Result<Bytes, Problem> {
     let read = async {
-        let mut bytes = Vec::new();
+        let (mut bytes, mut seen) = (Vec::new(), 0);
         let mut pieces = body.into_data_stream();
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|_| Problem::unreadable("the body broke off"))?;
-            if bytes.len() + piece.len() > BODY_MAX {
-                return Err(Problem::too_large(BODY_MAX));
+            seen += piece.len();
+            if seen > max {
+                return Err(Problem::too_large(max));
             }
-            bytes.extend_from_slice(&piece);
+            let room = kept - bytes.len();
+            bytes.extend_from_slice(piece.get(..room).unwrap_or(&piece));
         }
         Ok(Bytes::from(bytes))
     };

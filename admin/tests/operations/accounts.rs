@@ -39,6 +39,7 @@ pub(super) async fn queue(desk: &Desk, account: &str, sender: &str) {
         list: String::new(),
         extra: Default::default(),
         urgency: Default::default(),
+        origin: postrider_store::Origin::Sent,
     };
     let recipient = NewRecipient {
         reverse_path: sender.parse().unwrap(),
@@ -52,12 +53,12 @@ pub(super) async fn queue(desk: &Desk, account: &str, sender: &str) {
     };
     let accept = Accept {
         text: Some(NewText::Inline(b"\r\nHi".to_vec().into())),
-        queue: Some(NewMessage {
+        queue: vec![NewMessage {
             common,
             top: Top::EMPTY,
             text: TextSource::New,
             recipients: vec![recipient],
-        }),
+        }],
         ..Accept::default()
     };
     desk.context.store.accept(accept).await.unwrap();

@@ -2,6 +2,8 @@
 
 #[path = "http/frame.rs"]
 mod frame;
+#[path = "http/junk.rs"]
+mod junk;
 #[path = "http/lists.rs"]
 mod lists;
 #[path = "http/live.rs"]

@@ -60,6 +60,7 @@ fn defaults_of_postrider_conf() {
     assert_eq!(limits.connections, 20000);
     assert_eq!(limits.connections_per_network, 300);
     assert_eq!(limits.messages_per_connection, 10000);
+    assert_eq!(limits.messages_per_network, 1000);
     assert_eq!(limits.recipients_per_message, 1000);
     assert_eq!(limits.errors_per_connection, 20);
     assert_eq!(limits.command_timeout, 5 * MINUTE);
@@ -203,7 +204,8 @@ fn defaults_of_listeners() {
         (TlsVersion::Tls12, true)
     );
     assert!(tls.host_keys.is_empty());
-    assert!(listener.smtp.tls_tickets && !listener.submissions.on_https);
+    assert!(!listener.smtp.tls_tickets && !listener.submissions.on_https);
+    assert!(listener.proxy_from.is_empty() && listener.xclient_from.is_empty());
     let CertificateSource::Files(files) = &tls.source else {
         panic!("{tls:?}");
     };
@@ -368,9 +370,9 @@ secret = "whsec_aGlkZGVu"
 #[test]
 fn keys_that_this_version_only_checks_are_listed() {
     let config = statics(
-        "account_http = {}\nmetrics_http = { enabled = false, port = 9 }\nwebapi_http = {}\nnat_ips = []\n[policy]\ngreylist = false\n",
+        "account_http = {}\nmetrics_http = { enabled = false, port = 9 }\nwebapi_http = {}\nnat_ips = []\n[reports]\ndmarc = false\n",
     );
-    assert_eq!(config.not_yet(), ["policy.greylist"]);
+    assert_eq!(config.not_yet(), ["reports.dmarc"]);
     let config = statics("account_http = { port = 1 }\n");
     assert_eq!(config.not_yet(), ["listeners.local.account_http.port"]);
     let text = format!(

@@ -13,6 +13,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -37,6 +38,21 @@ const WAIT: Duration = Duration::from_secs(5);
 /// From so many addresses on, those of which nothing is known any more are forgotten.
 const SWEEP_MIN: usize = 1024;
 
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Peer {
+    /// At an address.
+    Ip(SocketAddr),
+    /// At a Unix socket of this machine.
+    Socket(Arc<Path>),
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Self::Ip(address)
+    }
+}
+
 /// The addresses with connections, and those that are marked.
 #[derive(Debug)]
 pub(crate) struct Addresses {
@@ -47,7 +63,7 @@ pub(crate) struct Addresses {
 
 #[derive(Debug)]
 struct Entries {
-    by_address: HashMap<SocketAddr, Entry>,
+    by_address: HashMap<Peer, Entry>,
     sweep_at: usize,
 }
 
@@ -93,7 +109,7 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) struct Place {
     addresses: Arc<Addresses>,
-    address: SocketAddr,
+    address: Peer,
     opening: bool,
 }
 
@@ -124,9 +140,9 @@ impl Addresses {
     }
 
     /// Connections to this address failed lately.
-    pub(crate) fn is_marked(&self, address: SocketAddr, now: Moment) -> bool {
+    pub(crate) fn is_marked(&self, address: &Peer, now: Moment) -> bool {
         let entries = self.entries();
-        let entry = entries.by_address.get(&address);
+        let entry = entries.by_address.get(address);
         entry.is_some_and(|entry| entry.is_marked(now))
     }
 
@@ -134,7 +150,7 @@ impl Addresses {
     /// marked and `even_marked` is false.
     pub(crate) async fn place(
         self: &Arc<Self>,
-        address: SocketAddr,
+        address: &Peer,
         clock: &dyn Clock,
         even_marked: bool,
     ) -> Option<Place> {
@@ -159,16 +175,10 @@ impl Addresses {
     }
 
     /// `first`: the caller did not ask before. If it has to wait, it counts from now on.
-    fn wish(
-        self: &Arc<Self>,
-        address: SocketAddr,
-        now: Moment,
-        even_marked: bool,
-        first: bool,
-    ) -> Wish {
+    fn wish(self: &Arc<Self>, address: &Peer, now: Moment, even_marked: bool, first: bool) -> Wish {
         let mut entries = self.entries();
         entries.sweep(now);
-        let entry = entries.by_address.entry(address).or_default();
+        let entry = entries.by_address.entry(address.clone()).or_default();
         if entry.is_marked(now) && !even_marked {
             return Wish::No;
         }
@@ -179,7 +189,7 @@ impl Addresses {
             entry.opening += 1;
             return Wish::Place(Place {
                 addresses: Arc::clone(self),
-                address,
+                address: address.clone(),
                 opening: true,
             });
         }
@@ -193,8 +203,8 @@ impl Addresses {
         Wish::Wait(Arc::clone(&entry.free))
     }
 
-    fn change(&self, address: SocketAddr, change: impl FnOnce(&mut Entry)) {
-        if let Some(entry) = self.entries().by_address.get_mut(&address) {
+    fn change(&self, address: &Peer, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.entries().by_address.get_mut(address) {
             change(entry);
         }
     }
@@ -213,7 +223,7 @@ impl Entries {
 /// Counts as waiting until it ends.
 struct Waiting<'a> {
     addresses: &'a Addresses,
-    address: SocketAddr,
+    address: &'a Peer,
 }
 
 impl Drop for Waiting<'_> {
@@ -226,14 +236,14 @@ impl Drop for Waiting<'_> {
 
 impl Place {
     /// The address of the connection.
-    pub(super) const fn address(&self) -> SocketAddr {
-        self.address
+    pub(super) const fn address(&self) -> &Peer {
+        &self.address
     }
 
     /// The connection takes mail.
     pub(super) fn opened(&mut self, now: Moment) {
         let opening = std::mem::replace(&mut self.opening, false);
-        self.addresses.change(self.address, |entry| {
+        self.addresses.change(&self.address, |entry| {
             entry.opening -= usize::from(opening);
             entry.success = Some(now);
             entry.failures = 0;
@@ -244,7 +254,7 @@ impl Place {
 
     /// The connection can't be made, or its greeting did not come. `busy`: the host said 421.
     pub(super) fn failed(self, now: Moment, busy: bool) {
-        self.addresses.change(self.address, |entry| {
+        self.addresses.change(&self.address, |entry| {
             let doubled = MARK.saturating_mul(1 << entry.failures.min(8));
             entry.failures = entry.failures.saturating_add(1);
             entry.success = None;
@@ -263,7 +273,7 @@ impl Place {
     pub(super) async fn wanted(&self) {
         loop {
             let mut wanted = None;
-            self.addresses.change(self.address, |entry| {
+            self.addresses.change(&self.address, |entry| {
                 wanted = (entry.waiting == 0).then(|| Arc::clone(&entry.wanted));
             });
             match wanted {
@@ -276,7 +286,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.addresses.change(self.address, |entry| {
+        self.addresses.change(&self.address, |entry| {
             entry.open -= 1;
             entry.opening -= usize::from(self.opening);
             entry.free.notify_one();
@@ -292,6 +302,10 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
+    fn peer() -> Peer {
+        Peer::Ip("192.0.2.1:25".parse().unwrap())
+    }
+
     struct Table {
         addresses: Arc<Addresses>,
         clock: ManualClock,
@@ -306,9 +320,8 @@ mod tests {
         }
 
         async fn place(&self, even_marked: bool) -> Option<Place> {
-            let address = "192.0.2.1:25".parse().unwrap();
             self.addresses
-                .place(address, &self.clock, even_marked)
+                .place(&peer(), &self.clock, even_marked)
                 .await
         }
 
@@ -317,8 +330,7 @@ mod tests {
         }
 
         fn is_marked(&self) -> bool {
-            let address = "192.0.2.1:25".parse().unwrap();
-            self.addresses.is_marked(address, self.now())
+            self.addresses.is_marked(&peer(), self.now())
         }
     }
 
@@ -417,7 +429,10 @@ mod tests {
         let table = Table::new(5);
         for number in 0..3 * SWEEP_MIN {
             let address = SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 25));
-            let place = table.addresses.place(address, &table.clock, false).await;
+            let place = table
+                .addresses
+                .place(&address.into(), &table.clock, false)
+                .await;
             drop(place.unwrap());
             table.clock.advance(3 * MARK_MAX);
         }

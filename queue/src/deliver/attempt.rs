@@ -2,29 +2,31 @@
 //! result.
 
 use std::{
-    io,
+    borrow::Cow,
     net::{IpAddr, SocketAddr},
-    pin::pin,
+    path::Path,
+    sync::Arc,
     time::Duration,
 };
 
 use postrider_config::{Direct, Dynamic};
-use postrider_smtp::{
-    Cause, DeliveryStatus, EnhancedCode, Host,
-    client::{Connection, Credentials, Options, Remote, TlsMode},
-};
+use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode, client::TlsMode};
 use postrider_store::{Moment, QueueId, Queued, Time};
 use rand::RngExt;
 use tokio::time::Instant;
 use tracing::{debug, error};
 
-use super::{Delivered, KeptConnection, tls::is_verifying};
+use super::{
+    Delivered, KeptConnection,
+    addresses::Peer,
+    endpoint::{Endpoint, Unconnected, unreached},
+    tls::is_verifying,
+};
 use crate::{
     Queue,
     faults::OwnFault,
     judge,
-    next_hop::{self, LookUpFailure, Plan, Way},
-    route,
+    next_hop::{self, LmtpPlace, LookUpFailure, Plan, Way},
     run::Slot,
     settle::{EndedAttempt, LastHop, Postponed},
 };
@@ -33,8 +35,6 @@ use crate::{
 const HOSTS_MAX: usize = 10;
 /// How many addresses are tried in one attempt.
 const ADDRESSES_MAX: usize = 8;
-/// A connection whose session did not begin by then counts as slow.
-const SLOW_AFTER: Duration = Duration::from_secs(60);
 /// The wait of messages that were not attempted, where nothing else gives one.
 const PAUSE: Duration = Duration::from_secs(60);
 /// The wait of messages that can't be sent by a fault of ours.
@@ -44,9 +44,9 @@ const OWN_FAULT_PAUSE: Duration = Duration::from_secs(5 * 60);
 pub(super) struct OngoingAttempt<'a> {
     pub(super) queue: &'a Queue,
     pub(super) config: &'a Dynamic,
-    plan: &'a Plan,
+    pub(super) plan: &'a Plan,
     pub(super) start: Time,
-    slot: &'a Slot,
+    pub(super) slot: &'a Slot,
     /// No further host is tried after it.
     end: Instant,
     /// What stood in the way of connections.
@@ -54,7 +54,7 @@ pub(super) struct OngoingAttempt<'a> {
     /// A connection was opened, or an open one was of use.
     reached: bool,
     /// The address of a connection that was open before, and whether that connection is lost.
-    before: Option<(SocketAddr, bool)>,
+    before: Option<(Peer, bool)>,
     /// The messages whose MAIL was sent, and that have no final result, with the last that a host
     /// said of them.
     pub(super) begun: Vec<(QueueId, DeliveryStatus)>,
@@ -83,25 +83,6 @@ struct Trouble {
     marked: bool,
     /// The time of the attempt was over before an address could be tried.
     late: bool,
-}
-
-/// Why there is no connection.
-enum Unconnected {
-    /// It is our fault.
-    Ours(OwnFault, io::Error),
-    /// It is the host's fault.
-    Theirs(DeliveryStatus),
-}
-
-/// An address to try.
-#[derive(Clone)]
-struct Endpoint<'a> {
-    host: &'a str,
-    address: SocketAddr,
-    /// Our own address; None: the system chooses.
-    from: Option<IpAddr>,
-    tls: TlsMode,
-    login: Option<Credentials>,
 }
 
 impl<'a> OngoingAttempt<'a> {
@@ -161,7 +142,7 @@ impl<'a> OngoingAttempt<'a> {
     /// Sends the messages over a connection that was open before.
     pub(super) async fn send_again(&mut self, kept: &mut KeptConnection) {
         self.send(&mut kept.connection, &mut kept.sent).await;
-        self.before = Some((kept.place.address(), !kept.connection.usable()));
+        self.before = Some((kept.place.address().clone(), !kept.connection.usable()));
         // A server may close a connection at any time. That says nothing of the next connection.
         self.reached = !self.ended.is_empty() || !self.begun.is_empty();
     }
@@ -329,6 +310,8 @@ impl<'a> OngoingAttempt<'a> {
         let (direct, login) = match &plan.way {
             Way::Direct(settings) => (Some(settings), None),
             Way::Smarthost(login) => (None, login.as_ref()),
+            Way::Lmtp(LmtpPlace::Hops) => (None, None),
+            Way::Lmtp(LmtpPlace::Socket(path)) => return self.try_socket(path, kept).await,
         };
         // The family that comes first changes with each attempt.
         let first_ipv6 = direct.is_some()
@@ -348,8 +331,8 @@ impl<'a> OngoingAttempt<'a> {
                 if direct.is_some_and(|settings| is_disabled(ip, settings)) {
                     continue;
                 }
-                let address = SocketAddr::new(ip, hop.port);
-                if !self.is_worth_a_connection(address) {
+                let address = Peer::Ip(SocketAddr::new(ip, hop.port));
+                if !self.is_worth_a_connection(&address) {
                     continue;
                 }
                 if Instant::now() >= self.end {
@@ -364,14 +347,14 @@ impl<'a> OngoingAttempt<'a> {
                     continue;
                 }
                 let endpoint = Endpoint {
-                    host: &hop.name,
+                    host: Cow::Borrowed(&hop.name),
                     address,
                     from: direct.and_then(|settings| own_address(ip, settings)),
                     tls: self.queue.tls_for(hop, plan.tls, self.wants_verified_tls()),
                     login: login.cloned(),
                 };
                 let now = self.queue.clock.moment();
-                if self.queue.addresses.is_marked(endpoint.address, now) {
+                if self.queue.addresses.is_marked(&endpoint.address, now) {
                     marked.push(endpoint);
                 } else if self.visit(endpoint, false, kept).await {
                     return;
@@ -379,6 +362,26 @@ impl<'a> OngoingAttempt<'a> {
             }
         }
         self.try_marked(marked, kept).await;
+    }
+
+    /// Tries the Unix socket of an LMTP server.
+    async fn try_socket(&mut self, path: &Arc<Path>, kept: &mut Option<KeptConnection>) {
+        let endpoint = Endpoint {
+            host: path.to_string_lossy().into_owned().into(),
+            address: Peer::Socket(Arc::clone(path)),
+            from: None,
+            tls: TlsMode::Never,
+            login: None,
+        };
+        if !self.is_worth_a_connection(&endpoint.address) {
+            return;
+        }
+        let now = self.queue.clock.moment();
+        if self.queue.addresses.is_marked(&endpoint.address, now) {
+            self.try_marked(vec![endpoint], kept).await;
+        } else {
+            self.visit(endpoint, false, kept).await;
+        }
     }
 
     /// Notes that the addresses of a host are not known. Returns true if no other host helps.
@@ -394,11 +397,11 @@ impl<'a> OngoingAttempt<'a> {
 
     /// Whether to connect to an address. The address of the connection that was open before is
     /// tried again only if that connection is lost, for the messages that it did not come to.
-    fn is_worth_a_connection(&self, address: SocketAddr) -> bool {
-        match self.before {
+    fn is_worth_a_connection(&self, address: &Peer) -> bool {
+        match &self.before {
             Some((before, lost)) if before == address => {
                 let mut pending = self.pending.iter();
-                lost && pending.any(|(message, _)| !self.is_begun(message.id))
+                *lost && pending.any(|(message, _)| !self.is_begun(message.id))
             }
             _ => true,
         }
@@ -462,7 +465,7 @@ impl<'a> OngoingAttempt<'a> {
         kept: &mut Option<KeptConnection>,
     ) -> bool {
         let (queue, clock) = (self.queue, &*self.queue.clock);
-        let address = endpoint.address;
+        let address = &endpoint.address;
         let place = queue.addresses.place(address, clock, even_marked).await;
         let Some(mut place) = place else {
             self.trouble.crowded = true;
@@ -509,7 +512,8 @@ impl<'a> OngoingAttempt<'a> {
         let connected = self.slot.health.connected();
         let mut sent = 0;
         let mut aside = Vec::new();
-        if self.before.is_some_and(|(before, _)| before == address) {
+        let before = self.before.as_ref();
+        if before.is_some_and(|(before, _)| before == address) {
             let begun = &self.begun;
             let is_begun =
                 |(message, _): &mut (Queued, _)| begun.iter().any(|(id, _)| *id == message.id);
@@ -543,89 +547,6 @@ impl<'a> OngoingAttempt<'a> {
         self.note(status);
         fault == OwnFault::UsedUp
     }
-
-    async fn connect(
-        &self,
-        endpoint: &Endpoint<'_>,
-        tls: TlsMode,
-    ) -> Result<Connection, Unconnected> {
-        let statics = &self.queue.statics;
-        let limit = statics.smtp_client.connect_timeout;
-        let port = endpoint.address.port();
-        let dialing = self.queue.dialer.dial(endpoint.address, endpoint.from);
-        let stream = match tokio::time::timeout(limit, dialing).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                return Err(match OwnFault::of(&error) {
-                    Some(fault) => Unconnected::Ours(fault, error),
-                    None => Unconnected::Theirs(unreached(
-                        endpoint,
-                        format!("connecting to port {port}: {error}"),
-                    )),
-                });
-            }
-            Err(_) => {
-                let text = format!("connecting to port {port} took longer than {limit:?}");
-                return Err(Unconnected::Theirs(unreached(endpoint, text)));
-            }
-        };
-        self.queue.faults.connected();
-        let options = Options {
-            login: endpoint.login.clone(),
-            timeouts: route::timeouts(statics),
-            ..Options::new(Host::Domain(statics.hostname.clone()), tls)
-        };
-        let opening = Connection::open(stream, endpoint.remote(), options);
-        let opened = self.open(endpoint, opening).await;
-        opened.map_err(Unconnected::Theirs)
-    }
-
-    /// Opens a session. After a minute it takes one of the places for slow connections, and gives
-    /// its own to others.
-    async fn open(
-        &self,
-        endpoint: &Endpoint<'_>,
-        opening: impl Future<Output = Result<Connection, DeliveryStatus>>,
-    ) -> Result<Connection, DeliveryStatus> {
-        let limit = self.queue.statics.delivery.message_time;
-        let mut opening = pin!(opening);
-        let first = SLOW_AFTER.min(limit);
-        if let Ok(opened) = tokio::time::timeout(first, opening.as_mut()).await {
-            return opened;
-        }
-        let late = |limit: Duration| {
-            let text = format!("the session did not begin within {limit:?}");
-            let status = unreached(endpoint, text);
-            DeliveryStatus {
-                cause: Cause::Timeout,
-                ..status.with_command("greeting")
-            }
-        };
-        let place = self.queue.slow.try_acquire();
-        let (Ok(_place), Some(rest)) = (place, limit.checked_sub(first)) else {
-            return Err(late(first));
-        };
-        self.slot.slow(true).await;
-        let opened = tokio::time::timeout(rest, opening).await;
-        self.slot.slow(false).await;
-        opened.unwrap_or_else(|_| Err(late(limit)))
-    }
-}
-
-impl Endpoint<'_> {
-    fn remote(&self) -> Remote {
-        Remote {
-            name: self.host.to_owned(),
-            ip: self.address.ip(),
-        }
-    }
-}
-
-/// The status of an address without a connection.
-fn unreached(endpoint: &Endpoint<'_>, text: String) -> DeliveryStatus {
-    DeliveryStatus::transient(Cause::Connect, EnhancedCode::NO_ANSWER, text)
-        .with_remote(endpoint.remote().to_string())
-        .with_command("connect")
 }
 
 /// Whether the failure says that nobody gets far at this address. A failed login or TLS says

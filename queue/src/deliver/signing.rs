@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use postrider_config::{DkimSelector, Dynamic};
 use postrider_smtp::{Address, Domain};
-use postrider_store::{Message, Queued, TextId, Top};
+use postrider_store::{Message, Origin, Queued, TextId, Top};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 use tracing::error;
 
@@ -103,7 +103,10 @@ impl Queue {
         config: &Dynamic,
         message: &Queued,
     ) -> Result<Bytes, String> {
-        let Some((domain, keys)) = signing_keys(config, message.common.from.as_ref()) else {
+        // Anybody could get our signature under a message that is only passed on.
+        let is_passed = matches!(message.common.origin, Origin::Passed { .. });
+        let author = message.common.from.as_ref().filter(|_| !is_passed);
+        let Some((domain, keys)) = signing_keys(config, author) else {
             return Ok(Bytes::new());
         };
         if let Some(known) = self.signatures.find(message) {

@@ -12,7 +12,7 @@ use postrider_smtp::{
 use postrider_store::{Pieces, Queued, StoreError, Time, Transaction};
 
 use super::attempt::OngoingAttempt;
-use crate::{Queue, deadline, header, schedule::BATCH, settle::LastHop};
+use crate::{Queue, deadline, header, next_hop::Plan, schedule::BATCH, settle::LastHop};
 
 /// How often recipients that were too many for a transaction are sent in another one.
 const TRANSACTIONS_MAX: usize = 100;
@@ -48,10 +48,10 @@ impl OngoingAttempt<'_> {
             let dsn = connection.extensions().dsn;
             let (groups, batch) = self.transactions(dsn).await;
             *sent += batch.len();
-            let hop = if dsn {
-                LastHop::SendsDsns
-            } else {
-                LastHop::SendsNoDsns
+            let hop = match dsn {
+                true => LastHop::SendsDsns,
+                false if self.plan.way.is_last() => LastHop::Mailbox,
+                false => LastHop::SendsNoDsns,
             };
             let results = connection.send(batch).await;
             let mut again = false;
@@ -119,7 +119,7 @@ impl OngoingAttempt<'_> {
             for (group, envid) in groups.iter().zip(&envids) {
                 all.push(
                     self.queue
-                        .outgoing(self.config, group, envid.as_deref())
+                        .outgoing(self.config, self.plan, group, envid.as_deref())
                         .await,
                 );
             }
@@ -187,6 +187,7 @@ impl Queue {
     async fn outgoing(
         &self,
         config: &Dynamic,
+        plan: &Plan,
         group: &[Queued],
         own_envid: Option<&str>,
     ) -> Result<OutgoingMessage<SignedMessage>, DeliveryStatus> {
@@ -200,10 +201,10 @@ impl Queue {
             prefix,
             message: StoredMessage(stored.into_pieces()),
         };
-        Ok(OutgoingMessage {
-            envelope: envelope(first, group, own_envid, self.clock.now()),
-            source,
-        })
+        let mut envelope = envelope(first, group, own_envid, self.clock.now());
+        // A message does not leave the machine by a socket, so nobody can read it on the way.
+        envelope.require_tls &= !plan.way.is_socket();
+        Ok(OutgoingMessage { envelope, source })
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use postrider_config::Static;
+use postrider_config::{Static, Transport};
 use postrider_smtp::DeliveryStatus;
 use postrider_store::Moment;
 
@@ -36,11 +36,11 @@ struct Entry {
     until: Moment,
 }
 
-/// Plans by what they are for. Smarthosts need no look-up, so their plans are made at the start and
-/// stay.
+/// Plans by what they are for. Transports that name a host need no look-up, so their plans are made
+/// at the start and stay.
 #[derive(Debug, Default)]
 pub(crate) struct Plans {
-    smarthosts: BTreeMap<String, Arc<Plan>>,
+    named: BTreeMap<String, Arc<Plan>>,
     entries: HashMap<PlanKey, Entry>,
     /// The entries by the moment until which they hold.
     ends: BTreeSet<(Moment, PlanKey)>,
@@ -48,19 +48,25 @@ pub(crate) struct Plans {
 
 impl Plans {
     pub(crate) fn new(statics: &Static) -> Self {
-        let smarthosts = statics.transports.iter().filter_map(|(name, transport)| {
-            let (host, tls) = route::smarthost(transport)?;
-            Some((name.clone(), Arc::new(Plan::smarthost(name, host, tls))))
+        let named = statics.transports.iter().filter_map(|(name, transport)| {
+            let plan = match transport {
+                Transport::Lmtp(place) => Plan::lmtp(name, place),
+                other => {
+                    let (host, tls) = route::smarthost(other)?;
+                    Plan::smarthost(name, host, tls)
+                }
+            };
+            Some((name.clone(), Arc::new(plan)))
         });
         Self {
-            smarthosts: smarthosts.collect(),
+            named: named.collect(),
             ..Self::default()
         }
     }
 
-    /// The plan of a transport that is a smarthost.
-    pub(crate) fn smarthost(&self, transport: &str) -> Option<Arc<Plan>> {
-        self.smarthosts.get(transport).map(Arc::clone)
+    /// The plan of a transport that names a host.
+    pub(crate) fn named(&self, transport: &str) -> Option<Arc<Plan>> {
+        self.named.get(transport).map(Arc::clone)
     }
 
     /// The remembered plan, if it may still be used.

@@ -70,7 +70,7 @@ impl Queue {
         let transport = match route {
             Route::End(status) => return Course::End(status),
             Route::Direct(transport) => transport,
-            Route::Smarthost(transport) => match self.plans().smarthost(transport) {
+            Route::Named(transport) => match self.plans().named(transport) {
                 Some(plan) => return known(plan),
                 None => transport,
             },

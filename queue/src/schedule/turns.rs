@@ -265,6 +265,7 @@ pub(super) mod tests {
                 list: String::new(),
                 extra: BTreeMap::new(),
                 urgency: Default::default(),
+                origin: postrider_store::Origin::Sent,
             }),
             reverse_path: ReversePath::Null,
             from_id: String::new(),

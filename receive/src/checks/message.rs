@@ -6,21 +6,24 @@
 //! | the header section is whole | the questions for the keys of its signatures |
 //! | the end of the text | the comparison of the signatures, then DMARC, then ARC |
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use postrider_smtp::{Domain, ReversePath, server::Client};
+use postrider_smtp::{Domain, Host, ReversePath, canonical::Form, server::Client};
 use postrider_store::Time;
 
 use super::{
-    arc::{ArcChain, ArcResult},
+    arc::{ArcChain, ArcOutcome, ArcResult},
     background::Background,
     dkim::{BodyForms, BodyHashes, DkimCheck, DkimOutcome, DkimResult, HeaderFields, Keys},
     dmarc::{DmarcInput, dmarc},
     early::{EarlyChecks, early_checks},
     from::from_domain,
+    iprev::IprevResult,
     questions::Questions,
     results::AuthenticationResults,
+    sender::{SenderDomain, sender_domain},
+    spf::SpfResult,
 };
 
 /// The checks of a message under way. They end when this value is dropped, as by RSET.
@@ -34,8 +37,10 @@ pub(crate) struct MessageChecks {
     from: Option<Domain>,
     /// None before the header section is whole, and without signatures.
     signatures: Option<Signatures>,
-    /// None before the header section is whole, and without a seal of a trusted domain.
+    /// None before the header section is whole, and if nothing needs the chain.
     arc: Option<ArcChain>,
+    /// The message may be forwarded.
+    forwards: bool,
 }
 
 /// The signatures of a message.
@@ -68,24 +73,59 @@ impl MessageChecks {
             from: None,
             signatures: None,
             arc: None,
+            forwards: false,
         })
     }
 
+    /// What DNS says about the domain of the sender.
+    pub(crate) async fn sender_domain(&self, host: &Host) -> SenderDomain {
+        sender_domain(&self.questions, host).await
+    }
+
+    /// The results for the client and the sender that are there by now, or within this time.
+    pub(crate) async fn early(
+        &mut self,
+        time: Duration,
+    ) -> (Option<&IprevResult>, Option<&SpfResult>) {
+        match self.early.before(self.questions.sleep(time)).await {
+            Some((iprev, spf)) => (Some(iprev), Some(spf)),
+            None => (None, None),
+        }
+    }
+
+    /// The questions of the message, for further checks.
+    pub(crate) fn questions(&self) -> Questions {
+        self.questions.clone()
+    }
+
     /// Takes the whole header section, as it came. A signature may cover fields that are removed
-    /// later. An ARC chain counts only with a seal of a trusted domain.
-    pub(crate) fn header(&mut self, section: &Bytes, trusted: &[Domain], now: Time) -> Needs {
+    /// later. An ARC chain counts only with a seal of a trusted domain, or if the message may be
+    /// forwarded.
+    pub(crate) fn header(
+        &mut self,
+        section: &Bytes,
+        trusted: &[Domain],
+        forwards: bool,
+        now: Time,
+    ) -> Needs {
+        self.forwards = forwards;
         self.from = from_domain(section);
         let fields = Arc::new(HeaderFields::new(section.clone()));
-        if !trusted.is_empty() {
+        if forwards || !trusted.is_empty() {
             let chain = ArcChain::new(Arc::clone(&fields));
             let is_trusted = chain.sealers().any(|sealer| trusted.contains(sealer));
-            self.arc = is_trusted.then_some(chain);
+            self.arc = (forwards || is_trusted).then_some(chain);
         }
         let dkim = DkimCheck::new(fields, self.from.as_ref(), now);
         let arc_forms = self.arc.as_ref().map(ArcChain::body_forms);
         let is_kept = self.arc.is_some() || !dkim.is_empty();
+        let mut body_forms = dkim.body_forms().and(arc_forms.unwrap_or_default());
+        if forwards {
+            // Our own seal has this form.
+            body_forms.add(Form::Relaxed);
+        }
         let needs = Needs {
-            body_forms: dkim.body_forms().and(arc_forms.unwrap_or_default()),
+            body_forms,
             kept: if is_kept { section.len() } else { 0 },
         };
         if !dkim.is_empty() {
@@ -106,7 +146,7 @@ impl MessageChecks {
         body: &BodyHashes,
         trusted: &[Domain],
         now: Time,
-    ) -> Option<AuthenticationResults> {
+    ) -> Option<Checked> {
         let questions = self.questions.renewed();
         let (iprev, spf) = self.early.result().await?;
         let dkim = match self.signatures {
@@ -125,16 +165,21 @@ impl MessageChecks {
         };
         let dmarc = dmarc(&questions, input).await;
         // Last, so that a long chain takes no questions from the others.
-        let (mut arc, mut arc_vouches) = (None, None);
-        if let Some(chain) = &self.arc {
-            let result = chain.verify(&questions, body, now).await;
-            arc_vouches = vouches(chain, &result, self.from.as_ref(), trusted);
-            arc = Some(ArcResult {
+        let (mut arc, mut arc_vouches, mut forward) = (None, None, None);
+        if let Some(chain) = self.arc {
+            let verified = chain.verify(&questions, body, now).await;
+            arc_vouches = vouches(&chain, &verified, self.from.as_ref(), trusted);
+            // A message without a chain has no result.
+            arc = (verified.outcome != ArcOutcome::None).then(|| ArcResult {
                 remote_ip: Some(self.client),
-                ..result
+                ..verified.clone()
+            });
+            forward = self.forwards.then_some(ForwardChain {
+                arc: chain,
+                verified,
             });
         }
-        Some(AuthenticationResults {
+        let results = AuthenticationResults {
             arc,
             arc_vouches,
             iprev: Some(iprev),
@@ -142,8 +187,27 @@ impl MessageChecks {
             dkim,
             dmarc: Some(dmarc),
             ..AuthenticationResults::default()
+        };
+        Some(Checked {
+            results,
+            chain: forward,
         })
     }
+}
+
+/// What the checks of a message found.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    pub(crate) results: AuthenticationResults,
+    /// The chain that our seal goes on. None if the message is not forwarded.
+    pub(crate) chain: Option<ForwardChain>,
+}
+
+/// The ARC chain of a message that may be forwarded. It may have no sets.
+#[derive(Debug)]
+pub(crate) struct ForwardChain {
+    pub(crate) arc: ArcChain,
+    pub(crate) verified: ArcResult,
 }
 
 /// The trusted domain that says by its seal that a message of this author passed. SPF and DKIM

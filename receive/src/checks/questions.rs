@@ -13,7 +13,7 @@ use std::{
 };
 
 use postrider_dns::{Answer, DnsError, Lookup, Resolver};
-use postrider_store::{Clock, Moment};
+use postrider_store::{Clock, Moment, Sleep};
 use tokio::sync::Semaphore;
 
 /// How many questions the checks of one message may ask.
@@ -60,8 +60,14 @@ impl Questions {
     /// checks that need it.
     #[must_use]
     pub fn renewed(&self) -> Self {
+        self.within(TIME_LIMIT)
+    }
+
+    /// As [`Self::renewed`], for checks that have so much time.
+    #[must_use]
+    pub fn within(&self, time: Duration) -> Self {
         Self {
-            deadline: self.clock.moment().after(TIME_LIMIT),
+            deadline: self.clock.moment().after(time),
             ..self.clone()
         }
     }
@@ -94,6 +100,12 @@ impl Questions {
                 Err(refused("the time for the checks of the message is over"))
             }
         }
+    }
+
+    /// Waits so long.
+    pub fn sleep(&self, time: Duration) -> Sleep {
+        let until = self.clock.moment().after(time);
+        self.clock.sleep_until_moment(until)
     }
 
     /// How many questions were asked so far.

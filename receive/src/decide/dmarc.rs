@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     checks::{
+        dkim::DkimOutcome,
         dmarc::{DmarcOutcome, DmarcPolicy, DmarcResult},
         results::AuthenticationResults,
     },
@@ -54,7 +55,7 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
         }
         DmarcOutcome::Fail => {
             let of_list = vouched == Vouched::ListUnproved || is_of_list(results, facts);
-            failed(dmarc, results, of_list, handling, never_refused)
+            failed(case, dmarc, results, of_list)
         }
         // A policy that is not known may be any.
         DmarcOutcome::TempError
@@ -77,12 +78,13 @@ const NEVER_REFUSED: &str = "junk: the recipient takes all mail";
 
 /// Judges a message that failed.
 fn failed(
+    case: &Case<'_>,
     dmarc: &DmarcResult,
     results: &AuthenticationResults,
     of_list: bool,
-    handling: DmarcHandling,
-    never_refused: bool,
 ) -> Judged {
+    let handling = case.policy.statics.policy.dmarc;
+    let never_refused = case.takes_all();
     let junk = Verdict::Junk(Suspicion::DmarcFail);
     match (dmarc.policy, handling) {
         (None | Some(DmarcPolicy::None), _) => Judged::plain(Verdict::Accept),
@@ -100,6 +102,12 @@ fn failed(
         (Some(DmarcPolicy::Reject), _) if of_list => {
             Judged::differing(junk, "junk: sent by a list")
         }
+        (Some(DmarcPolicy::Reject), _) if is_broken_on_the_way(case, results, dmarc) => {
+            Judged::differing(
+                junk,
+                "junk: broken on the way, and a good domain stands behind it",
+            )
+        }
         (Some(DmarcPolicy::Reject), DmarcHandling::Junk) => {
             Judged::differing(junk, "junk: this server refuses nothing by DMARC")
         }
@@ -114,6 +122,22 @@ fn failed(
             }))
         }
     }
+}
+
+/// The author's domain signed the message, the signature is broken, and a domain that the account
+/// knows as good stands behind the message. RFC 9989 §7.4 asks not to refuse such mail.
+fn is_broken_on_the_way(
+    case: &Case<'_>,
+    results: &AuthenticationResults,
+    dmarc: &DmarcResult,
+) -> bool {
+    let signed = results.dkim.iter().any(|result| {
+        result.outcome == DkimOutcome::Fail
+            && result.domain.is_some()
+            && result.domain == dmarc.from
+    });
+    let junk = case.target.junk.as_ref();
+    signed && junk.is_some_and(|junk| junk.good_domain_passes)
 }
 
 /// A list passed the message on, and its domain stands behind that. RFC 9989 §7.4 asks not to

@@ -5,16 +5,20 @@
 //! the client gets 250, and the targets that refuse it get it apart from their other mail. If all
 //! refuse, the client gets a refusal.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
-use postrider_config::{Account, Destination, Ruleset};
-use postrider_smtp::server::Transaction;
+use postrider_config::{Account, Destination, DestinationAddress, Ruleset};
+use postrider_smtp::{Address, BodyType, server::Transaction};
 
 pub use super::list::Skip;
 use super::{
-    Policy, Refusal, Suspicion, Verdict, dmarc, list, refuse_destination, refuse_full, ruleset,
+    Policy, Refusal, Suspicion, Verdict, dmarc, junk, list, refuse_destination, refuse_full,
+    ruleset,
 };
-use crate::facts::{Facts, RecipientFacts, Target};
+use crate::{
+    facts::{Facts, RecipientFacts, Resolution, Target},
+    junk::Acceptance,
+};
 
 /// The decision about a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub struct Delivery {
     pub outcome: Outcome,
     /// Why the outcome differs from the DMARC policy of the author's domain. None if it does not.
     pub differs: Option<Cow<'static, str>>,
+    /// How well the account knows the sender, if the message goes to a mailbox for good mail.
+    pub acceptance: Acceptance,
 }
 
 /// What becomes of a message for a target. A new kind of outcome, such as a way to another server,
@@ -49,6 +55,17 @@ pub enum Outcome {
         /// Why it goes to the junk mailbox. None if it does not.
         junk: Option<Suspicion>,
     },
+    /// The message goes on to these addresses elsewhere.
+    Forward(Vec<Address>),
+    /// The message goes to the LMTP server of a transport, which has the mailbox.
+    Lmtp {
+        /// The name of the transport.
+        transport: String,
+        /// Why it is junk. None if it is not.
+        junk: Option<Suspicion>,
+    },
+    /// The message is a report about one that we forwarded. It goes to the sender of that one.
+    Relay(Address),
     /// The target refuses the message, which stays apart from the account's other mail.
     Rejects {
         /// The name of the mailbox.
@@ -76,12 +93,59 @@ pub(super) struct Case<'a> {
     pub(super) destination: Option<&'a Destination>,
     /// The ruleset of the destination that the message fulfills.
     pub(super) ruleset: Option<&'a Ruleset>,
+    /// Why the list refuses the author. None also if the recipient is no list.
+    pub(super) list_refusal: Option<&'a Refusal>,
+    pub(super) common: &'a Common<'a>,
+}
+
+/// What the verdicts about all targets have in common. A transaction may have many lists with many
+/// members, so this is worked out once.
+#[derive(Debug)]
+pub(super) struct Common<'a> {
+    /// The accounts and destinations that the transaction names themselves, and not by a list.
+    pub(super) named: HashSet<(&'a str, Option<&'a DestinationAddress>)>,
+    /// The addresses to which the message was delivered before, as [`Dynamic::plain`] writes them.
+    ///
+    /// [`Dynamic::plain`]: postrider_config::Dynamic::plain
+    before: HashSet<String>,
+    /// The author as [`Dynamic::canonical`] writes the address. None if nobody stands behind it, or
+    /// the domain is not ours.
+    ///
+    /// [`Dynamic::canonical`]: postrider_config::Dynamic::canonical
+    pub(super) author: Option<String>,
+}
+
+impl<'a> Common<'a> {
+    fn new(facts: &'a Facts, policy: &Policy<'_>) -> Self {
+        let config = policy.config;
+        let targets = facts.recipients.iter().flat_map(RecipientFacts::targets);
+        let named = targets.filter(|target| target.member.is_none());
+        let header = facts.header.as_ref();
+        let before = header.map_or(&[][..], |header| header.delivered_to());
+        let author = list::proved_author(facts, policy);
+        Self {
+            named: named
+                .map(|target| (target.account.as_str(), target.destination.as_ref()))
+                .collect(),
+            before: before.iter().map(|it| config.plain(it)).collect(),
+            author: author.and_then(|author| config.canonical(author)),
+        }
+    }
 }
 
 impl Case<'_> {
     /// No opinion about the message refuses it: at worst it goes to the junk mailbox.
     pub(super) const fn takes_all(&self) -> bool {
         self.target.takes_all || self.recipient.answers_our_mail
+    }
+
+    /// The mail of the target goes on to another server.
+    fn passes_on(&self) -> bool {
+        self.destination.is_some_and(Destination::passes_on)
+    }
+
+    fn refuse_full(&self) -> Option<Refusal> {
+        refuse_full(self.target, self.takes_all(), self.facts, self.policy)
     }
 }
 
@@ -115,29 +179,91 @@ impl Judged {
 }
 
 /// The steps of a verdict. The first refusal wins. The first suspicion counts if no step refuses.
-const STEPS: [fn(&Case<'_>) -> Judged; 6] = [
+const STEPS: [fn(&Case<'_>) -> Judged; 8] = [
     |case| Judged::refusing(refuse_loop(case)),
     dmarc::judge,
     |case| Judged::refusing(refuse_unproved(case)),
     |case| Judged::refusing(list::refuse_author(case)),
     |case| Judged::refusing(refuse_destination(case.destination)),
-    |case| {
-        Judged::refusing(refuse_full(
-            case.target,
-            case.takes_all(),
-            case.facts,
-            case.policy,
-        ))
-    },
+    |case| Judged::refusing(refuse_binary(case)),
+    |case| Judged::refusing(case.refuse_full().filter(|_| !case.passes_on())),
+    junk::judge,
 ];
+
+impl EndDecision {
+    /// A target takes the message without knowing its sender. So a block list may still change the
+    /// decision.
+    #[must_use]
+    pub fn is_unsure(&self) -> bool {
+        let mut good = self.deliveries.iter().filter(|delivery| delivery.is_good());
+        good.any(|delivery| delivery.acceptance != Acceptance::Known)
+    }
+
+    /// A target takes the message of a stranger, and its account lets strangers wait.
+    #[must_use]
+    pub fn lets_wait(&self, facts: &Facts, policy: &Policy<'_>) -> bool {
+        self.deliveries.iter().any(|delivery| {
+            let target = delivery.target(facts).map(|(_, target)| target);
+            let account = target.and_then(|target| policy.config.accounts.get(&target.account));
+            delivery.is_good()
+                && delivery.acceptance == Acceptance::Stranger
+                && account.is_some_and(|account| account.first_time_delay)
+        })
+    }
+
+    /// The accounts that take the message, each once. Those that take all mail for the
+    /// recipient are left out.
+    pub(crate) fn accounts<'a>(&self, facts: &'a Facts) -> Vec<&'a str> {
+        let taken = self
+            .deliveries
+            .iter()
+            .filter(|delivery| delivery.is_good() || delivery.is_junk());
+        let accounts = taken.filter_map(|delivery| {
+            let (recipient, target) = delivery.target(facts)?;
+            let takes_all = target.takes_all || recipient.answers_our_mail;
+            (!takes_all).then_some(target.account.as_str())
+        });
+        let mut accounts: Vec<_> = accounts.collect();
+        accounts.sort_unstable();
+        accounts.dedup();
+        accounts
+    }
+}
+
+impl Delivery {
+    /// The message goes to a mailbox for good mail, or on.
+    const fn is_good(&self) -> bool {
+        matches!(
+            self.outcome,
+            Outcome::Mailbox { junk: None, .. }
+                | Outcome::Lmtp { junk: None, .. }
+                | Outcome::Forward(_)
+        )
+    }
+
+    /// The message goes to a mailbox for junk.
+    const fn is_junk(&self) -> bool {
+        matches!(
+            self.outcome,
+            Outcome::Mailbox { junk: Some(_), .. } | Outcome::Lmtp { junk: Some(_), .. }
+        )
+    }
+
+    fn target<'a>(&self, facts: &'a Facts) -> Option<(&'a RecipientFacts, &'a Target)> {
+        let recipient = facts.recipients.get(self.recipient)?;
+        Some((recipient, recipient.targets().get(self.target)?))
+    }
+}
 
 /// Refuses a message that this server delivered to the same address before (RFC 5321 §6.3).
 fn refuse_loop(case: &Case<'_>) -> Option<Refusal> {
-    let before = case.facts.header.as_ref()?.delivered_to();
+    let before = &case.common.before;
+    if before.is_empty() {
+        return None;
+    }
     let own = [Some(&case.recipient.address), case.target.member.as_ref()];
     let mut own = own.into_iter().flatten();
-    let config = case.policy.config;
-    own.find(|own| before.iter().any(|before| config.is_same(before, own)))
+    own.find(|own| before.contains(&case.policy.config.plain(own)))
         .map(|own| Refusal::DeliveredBefore(own.clone()))
 }
 
@@ -159,6 +285,10 @@ fn refuse_unproved(case: &Case<'_>) -> Option<Refusal> {
 /// Decides what becomes of a message whose results are all known.
 #[must_use]
 pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>) -> EndDecision {
+    let common = Common::new(facts, policy);
+    let recipients = facts.recipients.iter();
+    let list_refusals = recipients.map(|recipient| list::refusal(recipient, facts, policy));
+    let list_refusals: Vec<Option<Refusal>> = list_refusals.collect();
     let decide = |members: Members| -> Vec<Delivery> {
         let recipients = facts.recipients.iter().enumerate();
         let targets = recipients.flat_map(|(at, recipient)| {
@@ -167,7 +297,7 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
         });
         let decided = targets.map(|(at, recipient, target_at, target)| {
             let account = policy.config.accounts.get(&target.account);
-            let (outcome, differs) = match account {
+            let ((outcome, differs), acceptance) = match account {
                 Some(account) => {
                     let key = target.destination.as_ref();
                     let destination = key.and_then(|key| account.destinations.get(key));
@@ -182,17 +312,23 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
                         account,
                         destination,
                         ruleset: ruleset::matching(rulesets, mail_from, facts),
+                        list_refusal: list_refusals.get(at).and_then(Option::as_ref),
+                        common: &common,
                     };
-                    decide_target(&case, members)
+                    (decide_target(&case, members), junk::acceptance(&case))
                 }
                 // It was removed since RCPT.
-                None => (Outcome::Refused(Refusal::MailboxGone), None),
+                None => {
+                    let gone = Outcome::Refused(Refusal::MailboxGone);
+                    ((gone, None), Acceptance::Known)
+                }
             };
             Delivery {
                 recipient: at,
                 target: target_at,
                 outcome,
                 differs,
+                acceptance,
             }
         });
         decided.collect()
@@ -266,6 +402,36 @@ fn decide_target(case: &Case<'_>, members: Members) -> (Outcome, Option<Cow<'sta
         }
         differs = differs.or(judged.differs);
     }
+    (taken(case, junk), differs)
+}
+
+/// Refuses binary mail that would go on. Only servers that know BINARYMIME take it.
+fn refuse_binary(case: &Case<'_>) -> Option<Refusal> {
+    let is_return = matches!(case.recipient.resolution, Resolution::Return { .. });
+    let is_binary = case.transaction.mail.body == BodyType::BinaryMime;
+    (is_binary && (is_return || case.passes_on())).then_some(Refusal::BinaryNotPassedOn)
+}
+
+/// The way of a message that the target takes.
+fn taken(case: &Case<'_>, junk: Option<Suspicion>) -> Outcome {
+    // The proof in the address says that it answers a message of ours, also if it looks like junk.
+    if let Resolution::Return { to, .. } = &case.recipient.resolution {
+        return Outcome::Relay(to.clone());
+    }
+    let destination = case.destination;
+    if let Some(destination) = destination.filter(|it| !it.forward_lmtp.is_empty()) {
+        let transport = destination.forward_lmtp.clone();
+        return Outcome::Lmtp { transport, junk };
+    }
+    // Other servers would take us for the source of the junk.
+    let forward = destination.map_or(&[][..], |destination| &destination.forward);
+    if !forward.is_empty() && junk.is_none() {
+        return Outcome::Forward(forward.to_vec());
+    }
+    // The junk of such an address has a mailbox.
+    if let Some(full) = case.refuse_full().filter(|_| case.passes_on()) {
+        return Outcome::Refused(full);
+    }
     let by_ruleset = case.ruleset.map(|ruleset| &ruleset.mailbox);
     let by_ruleset = by_ruleset.filter(|mailbox| !mailbox.is_empty());
     let mailbox = match junk {
@@ -273,7 +439,7 @@ fn decide_target(case: &Case<'_>, members: Members) -> (Outcome, Option<Cow<'sta
         None => by_ruleset.unwrap_or(&case.target.mailbox),
     };
     let mailbox = mailbox.clone();
-    (Outcome::Mailbox { mailbox, junk }, differs)
+    Outcome::Mailbox { mailbox, junk }
 }
 
 /// What becomes of a message that a step refuses. An opinion may be wrong: so a ruleset may have a
@@ -286,8 +452,7 @@ fn refused(case: &Case<'_>, refusal: Refusal) -> (Outcome, Option<Cow<'static, s
         .ruleset
         .map(|ruleset| &ruleset.accept_rejects_to_mailbox);
     if let Some(mailbox) = by_ruleset.filter(|mailbox| !mailbox.is_empty()) {
-        let full = refuse_full(case.target, case.takes_all(), case.facts, case.policy);
-        if let Some(full) = full {
+        if let Some(full) = case.refuse_full() {
             return (Outcome::Refused(full), None);
         }
         let outcome = Outcome::Mailbox {
@@ -311,7 +476,10 @@ fn common_refusal(deliveries: &[Delivery]) -> Option<Refusal> {
     let mut refusals = Vec::new();
     for delivery in deliveries {
         match &delivery.outcome {
-            Outcome::Mailbox { .. } => return None,
+            Outcome::Mailbox { .. }
+            | Outcome::Forward(_)
+            | Outcome::Lmtp { .. }
+            | Outcome::Relay(_) => return None,
             Outcome::Refused(refusal) => refusals.push(refusal),
             Outcome::Rejects { refusal, .. } => refusals.push(refusal),
             Outcome::Skipped(_) => {}

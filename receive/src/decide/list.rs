@@ -4,18 +4,30 @@ use postrider_config::Target as Owner;
 use postrider_smtp::Address;
 
 use super::{Policy, Refusal, end::Case};
-use crate::{checks::dmarc::DmarcOutcome, facts::Facts};
+use crate::{
+    checks::dmarc::DmarcOutcome,
+    facts::{Facts, RecipientFacts, Resolution},
+};
 
-/// Refuses the author of a message to a list that is not public. Members may write, and whoever
-/// writes as the list itself, if the list allows that. The author is the one in From, and SPF or
-/// DKIM has to stand behind it.
+/// Refuses the author of a message to a list.
 pub(super) fn refuse_author(case: &Case<'_>) -> Option<Refusal> {
-    let list = &case.recipient.address;
-    let config = case.policy.config;
     // postmaster and abuse take mail of everybody.
-    if case.target.member.is_none() || case.target.takes_all {
+    let takes_all = case.target.takes_all;
+    case.list_refusal.filter(|_| !takes_all).cloned()
+}
+
+/// Why a list that is not public refuses the author of a message. Members may write, and whoever
+/// writes as the list itself, if the list allows that. The author is the one in From, and SPF or
+/// DKIM has to stand behind it. None also if the recipient is no list.
+pub(super) fn refusal(
+    recipient: &RecipientFacts,
+    facts: &Facts,
+    policy: &Policy<'_>,
+) -> Option<Refusal> {
+    let Resolution::List(members) = &recipient.resolution else {
         return None;
-    }
+    };
+    let (list, config) = (&recipient.address, policy.config);
     let Some(Owner::Alias { alias, .. }) = config.lookup(list).map(|found| found.target) else {
         return Some(Refusal::MailboxGone);
     };
@@ -24,20 +36,16 @@ pub(super) fn refuse_author(case: &Case<'_>) -> Option<Refusal> {
     }
     let may_write = |author: &Address| {
         let owner = config.owner(author);
-        let is_member = owner.is_some()
-            && alias
-                .addresses
-                .iter()
-                .any(|member| config.owner(member) == owner);
+        let is_member = members.iter().any(|it| Some(it.account.as_str()) == owner);
         is_member || alias.allow_msg_from && config.is_same(author, list)
     };
-    if !named_author(case.facts).is_some_and(may_write) {
+    if !named_author(facts).is_some_and(may_write) {
         return Some(Refusal::MembersOnly(list.clone()));
     }
-    if author_is_proved(case.facts, case.policy) {
+    if proved_author(facts, policy).is_some() {
         return None;
     }
-    match has_no_answer(case.facts) {
+    match has_no_answer(facts) {
         true => Some(Refusal::MemberNoAnswer(list.clone())),
         false => Some(Refusal::MembersOnly(list.clone())),
     }
@@ -55,12 +63,12 @@ fn named_author(facts: &Facts) -> Option<&Address> {
     facts.header.as_ref()?.from()
 }
 
-/// SPF or DKIM stands behind the domain in From. Localserve believes everybody.
-fn author_is_proved(facts: &Facts, policy: &Policy<'_>) -> bool {
+/// The address in From, if SPF or DKIM stands behind its domain. Localserve believes everybody.
+pub(super) fn proved_author<'a>(facts: &'a Facts, policy: &Policy<'_>) -> Option<&'a Address> {
     let results = facts.authentication.as_ref();
     let proved = results.and_then(|results| results.validated_from());
-    let author = named_author(facts).and_then(|author| author.host.domain());
-    policy.simulate || proved.is_some() && proved == author
+    named_author(facts)
+        .filter(|author| policy.simulate || proved.is_some() && proved == author.host.domain())
 }
 
 /// Why a member of a list gets no copy.
@@ -76,20 +84,15 @@ impl Skip {
     /// Whether a target gets no copy. A target that is no member of a list gets one.
     pub(super) fn of(case: &Case<'_>) -> Option<Self> {
         let member = case.target.member.as_ref()?;
-        let same_as = |other: &crate::facts::Target| {
-            other.member.is_none()
-                && other.account == case.target.account
-                && other.destination == case.target.destination
-        };
-        let mut others = case.facts.recipients.iter();
-        if others.any(|other| other.targets().iter().any(same_as)) {
+        let own = (
+            case.target.account.as_str(),
+            case.target.destination.as_ref(),
+        );
+        if case.common.named.contains(&own) {
             return Some(Self::NamedBeside);
         }
-        let author = named_author(case.facts)?;
-        let config = case.policy.config;
-        let is_author = author_is_proved(case.facts, case.policy)
-            && config.canonical(author).is_some()
-            && config.canonical(author) == config.canonical(member);
-        is_author.then_some(Self::Author)
+        let author = case.common.author.as_ref()?;
+        let member = case.policy.config.canonical(member);
+        (member.as_ref() == Some(author)).then_some(Self::Author)
     }
 }

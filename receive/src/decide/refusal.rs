@@ -5,7 +5,14 @@ use std::{borrow::Cow, time::Duration};
 use postrider_queue::simulate;
 use postrider_smtp::{Address, Domain, EnhancedCode, Host, Reply, ReplyCode};
 
-use crate::{facts::AuthorFault, login::wait_in_words, reply::reply};
+use crate::{
+    facts::{AuthorFault, ReturnFault},
+    junk::Listed,
+    login::wait_in_words,
+    network::Network,
+    rates::Exceeded,
+    reply::reply,
+};
 
 /// The reason of a refusal, with the facts that its reply needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +21,8 @@ pub enum Refusal {
     LoginElsewhere,
     /// Too many wrong passwords. The next one is checked after this time.
     TooManyLogins(Duration),
+    /// Too many failed logins in this session.
+    TooManyFailedLogins,
     /// Wrong user or wrong password.
     BadCredentials,
     /// The main password of an account that has one-time codes.
@@ -35,12 +44,38 @@ pub enum Refusal {
     SenderDomainDisabled(Host),
     /// `RCPT TO:<postmaster>` without a domain at submission.
     PostmasterWithoutDomain,
+    /// Too many new connections from this network.
+    TooManyConnections(Network),
+    /// Too many messages from a network.
+    TooManyMessages(Exceeded),
+    /// Too much mail from a network for one account.
+    AccountFlooded(Exceeded),
+    /// The domain of the reverse-path is an address literal.
+    SenderLiteral(Host),
+    /// The domain of the reverse-path has no host for mail and no address.
+    SenderTakesNoMail(Host),
+    /// The domain of the reverse-path says that it takes no mail.
+    SenderNullMx(Host),
+    /// There is no answer of DNS about the domain of the reverse-path for now.
+    SenderNoAnswer(Host),
+    /// A second recipient of a message with a null reverse-path. A report has one.
+    OneRecipientOfReport,
+    /// The listener takes mail over TLS only.
+    TlsRequired,
+    /// Too many unknown recipients in this session.
+    TooManyUnknown,
+    /// A doubtful stranger has to try again.
+    Greylisted,
     /// The domain is not ours.
     NotLocal(Host),
     /// No such local-part in our domain.
     UnknownRecipient(Address),
     /// The domain takes no mail for now.
     DisabledDomain(Host),
+    /// The address passes mail on, and binary mail (RFC 3030) can't be passed on to every server.
+    BinaryNotPassedOn,
+    /// The address has the form of a rewritten sender, and leads nowhere.
+    BadReturn(ReturnFault),
     /// The destination refuses mail with its own reply.
     DestinationRefuses {
         /// The SMTP reply code.
@@ -67,6 +102,13 @@ pub enum Refusal {
     },
     /// The DMARC check of this author's domain has no answer of DNS for now.
     DmarcNoAnswer(Domain),
+    /// The account called earlier mail of the sender junk. The postmaster of this host can help.
+    EarlierJunk(Host),
+    /// The words are those of junk, and the client is doubtful. The postmaster of this host can
+    /// help.
+    JunkWords(Host),
+    /// A block list has the client.
+    Listed(Listed),
     /// The message was delivered to this address before, and came back.
     DeliveredBefore(Address),
     /// The destination takes mail of proved authors only, with the text that the administrator set.
@@ -93,6 +135,9 @@ impl Refusal {
                 | Self::DmarcNoAnswer(_)
                 | Self::AuthorNotProved(_)
                 | Self::AuthorNoAnswer(_)
+                | Self::EarlierJunk(_)
+                | Self::JunkWords(_)
+                | Self::Listed(_)
         )
     }
 
@@ -114,6 +159,19 @@ impl Refusal {
     const fn codes(&self) -> (ReplyCode, EnhancedCode) {
         use {EnhancedCode as Enhanced, ReplyCode as Code};
         match self {
+            Self::TooManyConnections(_) | Self::TooManyFailedLogins | Self::TooManyUnknown => {
+                (Code::UNAVAILABLE, Enhanced::SECURITY_TRANSIENT)
+            }
+            Self::TooManyMessages(_) | Self::AccountFlooded(_) => {
+                (Code::LOCAL_ERROR, Enhanced::RATE_LIMITED)
+            }
+            Self::SenderTakesNoMail(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::BAD_SENDER_SYSTEM),
+            Self::SenderNullMx(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::SENDER_NULL_MX),
+            Self::SenderNoAnswer(_) => (Code::LOCAL_ERROR, Enhanced::DIRECTORY_FAILURE),
+            Self::OneRecipientOfReport => {
+                (Code::INSUFFICIENT_STORAGE, Enhanced::TOO_MANY_RECIPIENTS)
+            }
+            Self::Greylisted => (Code::LOCAL_ERROR, Enhanced::NOT_AUTHORIZED),
             Self::LoginElsewhere => (Code::NOT_IMPLEMENTED, Enhanced::INVALID_COMMAND),
             Self::TooManyLogins(_) => (Code::TEMPORARY_FAILURE, Enhanced::SECURITY_TRANSIENT),
             Self::BadCredentials | Self::MayNotActAs => {
@@ -124,16 +182,24 @@ impl Refusal {
                 Enhanced::AUTHENTICATION_TOO_WEAK,
             ),
             Self::LoginDisabled(_) => (Code::ACCOUNT_DISABLED, Enhanced::ACCOUNT_DISABLED),
-            Self::LoginRequired => (Code::AUTHENTICATION_REQUIRED, Enhanced::SECURITY),
+            Self::LoginRequired | Self::TlsRequired => {
+                (Code::AUTHENTICATION_REQUIRED, Enhanced::SECURITY)
+            }
             Self::SenderNotAllowed(_)
+            | Self::SenderLiteral(_)
             | Self::NameOfAnother(_)
             | Self::NotLocal(_)
+            | Self::EarlierJunk(_)
+            | Self::JunkWords(_)
+            | Self::Listed(_)
+            | Self::BadReturn(_)
             | Self::AuthorNotProved(_)
             | Self::DmarcFail { .. } => (Code::MAILBOX_UNAVAILABLE, Enhanced::NOT_AUTHORIZED),
             Self::DmarcNoAnswer(_) | Self::MemberNoAnswer(_) | Self::AuthorNoAnswer(_) => {
                 (Code::LOCAL_ERROR, Enhanced::NOT_AUTHORIZED)
             }
             Self::FromUnclear => (Code::TRANSACTION_FAILED, Enhanced::CONTENT),
+            Self::BinaryNotPassedOn => (Code::TRANSACTION_FAILED, Enhanced::CONVERSION),
             Self::AuthorUnclear(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::CONTENT),
             Self::PostmasterWithoutDomain => {
                 (Code::MAILBOX_UNAVAILABLE, Enhanced::BAD_RECIPIENT_SYNTAX)
@@ -176,6 +242,37 @@ impl Refusal {
             Self::SenderDomainDisabled(host) => {
                 return format!("{host} sends no mail for now, try again later").into();
             }
+            Self::TooManyConnections(network) => {
+                return format!("too many connections from {network}").into();
+            }
+            Self::TooManyMessages(Exceeded { network, wait }) => {
+                let wait = wait_in_words(*wait);
+                return format!("too many messages from {network}, try again in {wait}").into();
+            }
+            Self::AccountFlooded(Exceeded { network, wait }) => {
+                let wait = wait_in_words(*wait);
+                return format!(
+                    "too much mail from {network} for this recipient, try again in {wait}"
+                )
+                .into();
+            }
+            Self::SenderLiteral(host) => {
+                return format!("the sender's address needs a domain in the place of {host}")
+                    .into();
+            }
+            Self::SenderTakesNoMail(host) => {
+                return format!("the sender's domain {host} has no MX and no address in DNS")
+                    .into();
+            }
+            Self::SenderNullMx(host) => {
+                return format!("the sender's domain {host} takes no mail, as its MX says").into();
+            }
+            Self::SenderNoAnswer(host) => {
+                return format!(
+                    "there is no answer about the sender's domain {host} just now, try again later"
+                )
+                .into();
+            }
             Self::NotLocal(host) => return format!("mail for {host} is not taken here").into(),
             Self::UnknownRecipient(address) => return format!("there is no {address} here").into(),
             Self::DisabledDomain(host) => {
@@ -197,6 +294,18 @@ impl Refusal {
             Self::NoMember(address) => {
                 return format!("no member of {address} takes mail now").into();
             }
+            Self::EarlierJunk(host) => {
+                return format!(
+                    "earlier mail from you was marked as junk; postmaster@{host} can help"
+                )
+                .into();
+            }
+            Self::JunkWords(host) => {
+                return format!("this looks like junk; postmaster@{host} can help").into();
+            }
+            Self::Listed(Listed { zone, address }) => {
+                return format!("{address} is listed by {zone}").into();
+            }
             Self::DmarcFail { domain, reason } => {
                 return format!("rejected per DMARC policy of {domain}: {reason}").into();
             }
@@ -206,7 +315,18 @@ impl Refusal {
                 )
                 .into();
             }
+            Self::BinaryNotPassedOn => "mail for this address goes on, and binary mail can't",
+            Self::BadReturn(ReturnFault::NoReport) => "only reports are taken for this address",
+            Self::BadReturn(ReturnFault::Forged) => "this server did not write that address",
+            Self::BadReturn(ReturnFault::Old) => "the time of this address is over",
             Self::FromUnclear => "exactly one From is needed",
+            Self::TooManyFailedLogins => "too many failed logins, closing",
+            Self::OneRecipientOfReport => {
+                "a report has one recipient, send the others in transactions of their own"
+            }
+            Self::TlsRequired => "use STARTTLS first",
+            Self::TooManyUnknown => "too many unknown recipients, closing",
+            Self::Greylisted => "unknown sender, please retry in a minute",
             Self::LoginElsewhere => "logins are for submission, on another port",
             Self::BadCredentials => "wrong user or password",
             Self::PasswordTooWeak => {

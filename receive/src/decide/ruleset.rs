@@ -1,11 +1,11 @@
 //! Rulesets: which mailbox of a destination gets a message, and what the administrator knows of its
 //! senders.
 
-use postrider_config::{Pattern, Ruleset};
-use postrider_smtp::Address;
+use postrider_config::{Dynamic, Pattern, Ruleset};
+use postrider_smtp::{Address, server::Transaction};
 
 use super::end::Case;
-use crate::facts::Facts;
+use crate::facts::{Facts, Target};
 
 /// The first ruleset whose conditions all hold.
 pub(super) fn matching<'a>(
@@ -16,6 +16,20 @@ pub(super) fn matching<'a>(
     rulesets
         .iter()
         .find(|ruleset| holds(ruleset, mail_from, facts))
+}
+
+/// The ruleset of a target that says that another server of ours forwards the message. None: there
+/// is none, or the message does not fulfill it.
+pub(crate) fn forwarding<'a>(
+    target: &Target,
+    transaction: &Transaction,
+    facts: &Facts,
+    config: &'a Dynamic,
+) -> Option<&'a Ruleset> {
+    let account = config.accounts.get(&target.account)?;
+    let destination = account.destinations.get(target.destination.as_ref()?)?;
+    let mail_from = transaction.mail.reverse_path.address();
+    matching(&destination.rulesets, mail_from, facts).filter(|ruleset| ruleset.is_forward)
 }
 
 /// Whether all conditions of a ruleset hold. `mail_from` is None for a null reverse-path, which is

@@ -2,6 +2,8 @@
 
 mod dmarc;
 mod end;
+mod junk;
+mod onward;
 
 use std::time::Duration;
 
@@ -156,6 +158,15 @@ fn shown(delivery: &Delivery) -> String {
             None => mailbox.clone(),
             Some(suspicion) => format!("{mailbox}: {}", suspicion.as_str()),
         },
+        Outcome::Forward(to) => {
+            let to: Vec<String> = to.iter().map(Address::to_string).collect();
+            format!("on to {}", to.join(" "))
+        }
+        Outcome::Lmtp { transport, junk } => match junk {
+            None => format!("by {transport}"),
+            Some(suspicion) => format!("by {transport}: {}", suspicion.as_str()),
+        },
+        Outcome::Relay(to) => format!("back to {to}"),
         Outcome::Rejects { mailbox, refusal } => format!("{mailbox} {}", refusal.reply()),
         Outcome::Refused(refusal) => refusal.reply().to_string(),
         Outcome::Skipped(skip) => format!("skipped {skip:?}"),

@@ -15,6 +15,8 @@ use std::{
 
 use postrider_store::Time;
 
+use crate::network::{Network, Size};
+
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The largest number of counts: about 10 MiB.
@@ -120,21 +122,6 @@ struct Key {
     identity: Option<u64>,
 }
 
-/// The place of the limit in [`LoginLimits`], the family, and the bits of the prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Network {
-    size: Size,
-    v6: bool,
-    bits: u128,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Size {
-    Address,
-    Network,
-    Block,
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Failures {
     minute: Window,
@@ -224,7 +211,7 @@ impl Source {
             start: self.now,
             count: 0,
         };
-        for network in networks(self.ip) {
+        for network in Network::around(self.ip) {
             for identity in [Some(id), None] {
                 let counted = counts.entry(Key { network, identity }).or_insert(Failures {
                     minute: fresh,
@@ -244,7 +231,7 @@ impl Source {
             return;
         }
         let id = Some(self.limiter.id(identity));
-        let [address, wider @ ..] = networks(self.ip);
+        let [address, wider @ ..] = Network::around(self.ip);
         let own = counts.remove(&Key {
             network: address,
             identity: id,
@@ -260,7 +247,7 @@ impl Source {
             }
         }
         if begun {
-            for network in networks(self.ip) {
+            for network in Network::around(self.ip) {
                 let identity = None;
                 subtract(&mut counts, &Key { network, identity }, 1, 1);
             }
@@ -291,7 +278,7 @@ impl LoginLimiter {
     /// identity at an address. Gives the number of identities and networks that had some.
     pub fn forget(&self, identity: Option<Identity<'_>>, ip: Option<IpAddr>) -> u64 {
         let id = identity.map(|identity| self.id(identity));
-        let around = ip.map(networks);
+        let around = ip.map(Network::around);
         let mut forgotten = 0;
         self.counts().retain(|key, _| {
             let named = id.is_none_or(|id| key.identity == Some(id));
@@ -324,7 +311,7 @@ impl LoginLimiter {
         }
         let all = (!source.is_shared()).then_some(None);
         let identities = || std::iter::once(Some(id)).chain(all);
-        networks(source.ip)
+        Network::around(source.ip)
             .into_iter()
             .flat_map(|network| identities().map(move |identity| Key { network, identity }))
             .filter_map(|key| counts.get(&key)?.wait(source.now, self.rate(&key)))
@@ -332,7 +319,7 @@ impl LoginLimiter {
     }
 
     const fn rate(&self, key: &Key) -> Rate {
-        let rate = match key.network.size {
+        let rate = match key.network.size() {
             Size::Address => self.limits.address,
             Size::Network => self.limits.network,
             Size::Block => self.limits.block,
@@ -354,25 +341,6 @@ impl LoginLimiter {
             counts.clear();
         }
     }
-}
-
-/// The networks that an address is in.
-fn networks(ip: IpAddr) -> [Network; 3] {
-    let (bits, length, prefixes) = match ip.to_canonical() {
-        IpAddr::V4(ip) => (u128::from(ip.to_bits()), 32, [32, 26, 21]),
-        IpAddr::V6(ip) => (ip.to_bits(), 128, [64, 48, 32]),
-    };
-    let [narrow, middle, wide] = prefixes.map(|prefix| bits >> (length - prefix));
-    let network = |size, bits| Network {
-        size,
-        v6: length == 128,
-        bits,
-    };
-    [
-        network(Size::Address, narrow),
-        network(Size::Network, middle),
-        network(Size::Block, wide),
-    ]
 }
 
 /// A wait in words, rounded up: `1 second`, `40 seconds`, `3 minutes`, `7 hours`.

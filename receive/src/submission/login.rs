@@ -73,7 +73,7 @@ impl SubmissionSession {
         };
         let policy = self.context.policy(Role::Submission, &config);
         let verdict = decide(Stage::Login(&facts), &self.facts, &policy);
-        verdict.into_result()?;
+        self.context.answer(verdict)?;
         let found = found.ok_or_else(|| Refusal::BadCredentials.reply())?;
         // A certificate has one address. The client may name another one of the account.
         let named = match &login.evidence {

@@ -26,6 +26,7 @@ use tokio::{
 
 use super::*;
 use crate::{
+    Guards,
     login::{
         LoginLimiter, LoginLimits, Logins, Oauth, hash_password, make_scram_salts, scram_keys,
     },
@@ -95,6 +96,7 @@ impl World {
             logins: Arc::new(Logins::with_oauth(store.clone(), oauth)),
             limiter: Arc::new(LoginLimiter::new(LoginLimits::default())),
             memory: TextMemory::new(1 << 20),
+            guards: Arc::new(Guards::new(&statics, Arc::new(clock.clone()))),
             clock: Arc::new(clock),
             simulate: false,
             store,

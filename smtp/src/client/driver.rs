@@ -1,4 +1,4 @@
-//! The driver: moves a session's bytes over TCP and TLS, and keeps its deadline.
+//! The driver: moves a session's bytes over a socket and TLS, and keeps its deadline.
 
 use std::{
     future::{Future, poll_fn},
@@ -12,13 +12,12 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::TcpStream,
     time::Sleep,
 };
 use tokio_rustls::TlsConnector;
 
 use super::{
-    Extensions, MessageSource, Options, OutgoingMessage, OutgoingResult, Remote, Security,
+    Extensions, Link, MessageSource, Options, OutgoingMessage, OutgoingResult, Remote, Security,
     SessionConfig, Tls, TlsMode,
     session::{Output, Session},
     tls::Stream,
@@ -59,12 +58,12 @@ impl Connection {
     /// The status names the server. After a failed handshake (`Cause::Tls`) of opportunistic TLS
     /// the caller may connect again with [`TlsMode::Never`].
     pub async fn open(
-        io: TcpStream,
+        io: impl Into<Link>,
         remote: Remote,
         options: Options,
     ) -> Result<Self, DeliveryStatus> {
-        // The writes are complete groups of commands. A wait for more bytes would only delay them.
-        let _ = io.set_nodelay(true);
+        let io = io.into();
+        io.prepare();
         let remote = remote.to_string();
         let Options {
             helo,
@@ -304,11 +303,7 @@ impl Connection {
     }
 }
 
-async fn handshake(
-    io: TcpStream,
-    tls: Tls,
-    config: &SessionConfig,
-) -> Result<Stream, DeliveryStatus> {
+async fn handshake(io: Link, tls: Tls, config: &SessionConfig) -> Result<Stream, DeliveryStatus> {
     let connector = TlsConnector::from(tls.config);
     let handshake = pin!(connector.connect(tls.name, io));
     match tokio::time::timeout(config.timeouts.tls, handshake).await {

@@ -13,7 +13,7 @@
 //! | `command`, `text` | the bytes for a server, written |
 //! | `parser`, `extensions` | the bytes of a server, parsed |
 //! | `envelope`, `message`, `source` | a message, its results and its bytes |
-//! | `driver`, `options`, `tls` | the sockets, and TLS |
+//! | `driver`, `options`, `link`, `tls` | the sockets, and TLS |
 
 mod auth;
 mod command;
@@ -22,6 +22,7 @@ mod data;
 mod driver;
 mod envelope;
 mod extensions;
+mod link;
 mod message;
 mod opening;
 mod options;
@@ -39,6 +40,7 @@ pub use config::{Security, SessionConfig, Timeouts};
 pub use driver::Connection;
 pub use envelope::{Envelope, Recipient};
 pub use extensions::Extensions;
+pub use link::Link;
 pub use message::{Again, OutgoingResult, RecipientResult};
 pub use options::{Credentials, Options, Remote, Tls, TlsMode};
 pub use parser::{ReplyError, ReplyParser};

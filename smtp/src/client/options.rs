@@ -88,12 +88,15 @@ impl fmt::Debug for Credentials {
 pub struct Remote {
     /// The name in the MX record or in the configuration.
     pub name: String,
-    /// The address.
-    pub ip: IpAddr,
+    /// The address. None: the server listens on a Unix socket, and the name is its path.
+    pub ip: Option<IpAddr>,
 }
 
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} [{}]", self.name, self.ip)
+        match self.ip {
+            Some(ip) => write!(f, "{} [{ip}]", self.name),
+            None => f.write_str(&self.name),
+        }
     }
 }

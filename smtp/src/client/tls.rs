@@ -13,12 +13,10 @@ use rustls::{
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
+use super::Link;
 use crate::TlsInfo;
 
 /// A configuration that encrypts without authentication (RFC 7435). It accepts any certificate,
@@ -100,8 +98,8 @@ fn forgive(
 pub(super) enum Stream {
     /// The handshake has the stream.
     Upgrading,
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Link),
+    Tls(Box<TlsStream<Link>>),
 }
 
 impl Stream {

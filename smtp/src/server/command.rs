@@ -1,5 +1,6 @@
 //! Command lines: verbs, paths and parameters (RFC 5321 §4.1.1).
 
+use super::xclient::Xclient;
 use crate::{
     Address, AddressError, BodyType, ByMode, DeliverBy, DeliveryOptions, EnhancedCode, ForwardPath,
     Hold, Notify, Reply, ReplyCode, Ret, ReversePath, params::xtext,
@@ -63,22 +64,36 @@ pub(crate) enum Command {
         mechanism: String,
         initial: Option<String>,
     },
+    /// A peer tells for which client it speaks.
+    Xclient(Box<Xclient>),
     /// The first line of an HTTP request. Somebody misuses a browser to send mail.
     Http,
+}
+
+/// Whether a client may use REQUIRETLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum RequireTls {
+    /// The server does not know it.
+    #[default]
+    Unknown,
+    /// Only under TLS (RFC 8689 §2).
+    NeedsTls,
+    Offered,
 }
 
 /// The offers of a session that parameters depend on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offered {
     pub(crate) dsn: bool,
-    pub(crate) require_tls: bool,
+    pub(crate) require_tls: RequireTls,
     pub(crate) binary_mime: bool,
     pub(crate) submission: bool,
+    pub(crate) xclient: bool,
     pub(crate) max_size: u64,
 }
 
 /// The refusal of wrong parameters.
-fn wrong(text: impl Into<std::borrow::Cow<'static, str>>) -> Reply {
+pub(super) fn wrong(text: impl Into<std::borrow::Cow<'static, str>>) -> Reply {
     Reply::new(
         ReplyCode::PARAMETER_ERROR,
         Some(EnhancedCode::INVALID_ARGUMENTS),
@@ -114,9 +129,15 @@ pub(crate) fn parse(line: &str, offered: Offered) -> Result<Command, Reply> {
         "QUIT" => no_parameters(rest, Command::Quit),
         "STARTTLS" => no_parameters(rest, Command::StartTls),
         "AUTH" => auth(rest),
-        "GET" | "POST" | "PUT" | "HEAD" | "OPTIONS" | "CONNECT" if rest.contains("HTTP/") => {
-            Ok(Command::Http)
+        "XCLIENT" if offered.xclient => {
+            Xclient::parse(rest).map(|told| Command::Xclient(Box::new(told)))
         }
+        "XCLIENT" => Err(Reply::fixed(
+            ReplyCode::MAILBOX_UNAVAILABLE,
+            Some(EnhancedCode::SECURITY),
+            "you may not speak for other clients",
+        )),
+        verb if is_http_method(verb) && rest.contains("HTTP/") => Ok(Command::Http),
         _ => Err(Reply::fixed(
             ReplyCode::SYNTAX_ERROR,
             Some(EnhancedCode::INVALID_COMMAND),
@@ -125,10 +146,18 @@ pub(crate) fn parse(line: &str, offered: Offered) -> Result<Command, Reply> {
     }
 }
 
+/// The word is a method of HTTP that browsers and their attackers use.
+pub(super) fn is_http_method(word: &str) -> bool {
+    matches!(
+        word,
+        "GET" | "POST" | "PUT" | "HEAD" | "OPTIONS" | "CONNECT"
+    )
+}
+
 /// The name in EHLO, as it may stand in a Received field. Many real clients give neither a domain
 /// nor an address literal: the name of a computer, perhaps with spaces or in a charset of its own.
 /// RFC 5321 §4.1.4 forbids to refuse mail for that. So each other character becomes a `?`.
-fn client_name(rest: &str) -> Result<String, Reply> {
+pub(super) fn client_name(rest: &str) -> Result<String, Reply> {
     let name = rest.trim();
     if name.is_empty() || name.len() > 255 {
         return Err(wrong("give your domain name or address literal"));
@@ -286,7 +315,16 @@ fn mail(rest: &str, offered: Offered) -> Result<MailFrom, Reply> {
                 }
             }
             ("SMTPUTF8", None) => mail.smtputf8 = true,
-            ("REQUIRETLS", None) if offered.require_tls => mail.require_tls = true,
+            ("REQUIRETLS", None) if offered.require_tls == RequireTls::Offered => {
+                mail.require_tls = true;
+            }
+            ("REQUIRETLS", None) if offered.require_tls == RequireTls::NeedsTls => {
+                return Err(Reply::fixed(
+                    ReplyCode::ENCRYPTION_NEEDED,
+                    Some(EnhancedCode::ENCRYPTION_NEEDED),
+                    "REQUIRETLS needs TLS, use STARTTLS first",
+                ));
+            }
             // The submitter, as the client names it (RFC 4954 §5). Nothing here needs that.
             ("AUTH", Some(_)) => {}
             ("RET", Some(value)) if offered.dsn => {
@@ -414,9 +452,10 @@ mod tests {
 
     const ALL: Offered = Offered {
         dsn: true,
-        require_tls: true,
+        require_tls: RequireTls::Offered,
         binary_mime: true,
         submission: true,
+        xclient: true,
         max_size: 1000,
     };
 

@@ -36,8 +36,6 @@ pub struct SessionConfig {
     pub auth_requires_tls: bool,
     /// The mechanisms that the server offers beside PLAIN and LOGIN.
     pub sasl: SaslConfig,
-    /// MAIL needs TLS.
-    pub require_tls: bool,
     /// The server offers REQUIRETLS under TLS (RFC 8689).
     pub require_tls_extension: bool,
     /// The server offers DSN (RFC 3461).

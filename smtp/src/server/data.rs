@@ -157,11 +157,18 @@ impl Session {
         let refusal = match incoming.reader.error() {
             None => incoming.refusal,
             Some(TextError::TooLarge) => Some(command::too_large(self.config.max_message_size)),
-            Some(error) => Some(Reply::new(
-                ReplyCode::TRANSACTION_FAILED,
-                Some(EnhancedCode::CONTENT),
-                format!("the message has {error}"),
-            )),
+            Some(error) => {
+                // A wrong line end is a fault of the protocol: DATA is made of lines.
+                let enhanced = match error {
+                    TextError::BareCr | TextError::BareLf => EnhancedCode::SYNTAX,
+                    _ => EnhancedCode::CONTENT,
+                };
+                Some(Reply::new(
+                    ReplyCode::TRANSACTION_FAILED,
+                    Some(enhanced),
+                    format!("the message has {error}"),
+                ))
+            }
         };
         match refusal {
             None => State::AwaitEnd(transaction),

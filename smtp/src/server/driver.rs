@@ -1,6 +1,6 @@
 //! The driver: moves a session's bytes over TCP and TLS, and its questions to a [`Handler`].
 
-use std::{io, sync::Arc, time::Instant};
+use std::{future::poll_fn, io, pin::pin, sync::Arc, task::Poll, time::Instant};
 
 use jiff::Timestamp;
 use rustls::ServerConfig;
@@ -10,16 +10,16 @@ use tokio::{
     sync::watch,
     time::{error::Elapsed, timeout_at},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::trace;
 
 use super::{
     config::SessionConfig,
-    handler::{Client, Handler, SessionId},
+    handler::{Client, Handler},
     proof::Shown,
     session::{Answer, Output, Question, Session},
 };
-use crate::TlsInfo;
+use crate::{HandshakeFailure, TlsInfo, sasl::TlsProof};
 
 /// The bytes of a read while the session expects commands. An idle connection holds no more memory.
 const READ_COMMANDS: usize = 1024;
@@ -31,36 +31,94 @@ const READ_TEXT_FIRST: usize = 16 * 1024;
 /// The most bytes of a read while a text comes.
 const READ_TEXT: usize = 64 * 1024;
 
+/// Why a session ended early. The replies before that are as valid as ever.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The TLS handshake failed.
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(io::Error),
+    /// The connection broke, or the client does not read.
+    #[error(transparent)]
+    Connection(#[from] io::Error),
+}
+
+impl ServeError {
+    /// The kind of the handshake's failure. None: no handshake failed.
+    #[must_use]
+    pub fn handshake(&self) -> Option<HandshakeFailure> {
+        match self {
+            Self::Handshake(error) => Some(HandshakeFailure::of(error)),
+            Self::Connection(_) => None,
+        }
+    }
+}
+
+impl From<Elapsed> for ServeError {
+    fn from(elapsed: Elapsed) -> Self {
+        Self::Connection(elapsed.into())
+    }
+}
+
 /// Serves one connection to its end.
 ///
-/// `id` names the session in the log. `tls` is for STARTTLS, or for the whole connection with
-/// `implicit_tls`. When `shutdown` becomes true, the session ends with 421 as soon as it waits for
-/// a command.
+/// `client` has the addresses that count, which may be those that a proxy told. `tls` is for
+/// STARTTLS, or for the whole connection with `implicit_tls`. When `shutdown` becomes true, the
+/// session ends with 421 as soon as it waits for a command.
 ///
 /// # Errors
-/// The connection broke, or TLS failed. The replies before that are as valid as ever.
-pub async fn serve<H: Handler>(
-    id: SessionId,
-    stream: TcpStream,
+/// The connection broke, or TLS failed.
+pub fn serve<H: Handler>(
+    mut client: Box<Client>,
+    mut stream: TcpStream,
     config: Arc<SessionConfig>,
     tls: Option<Arc<ServerConfig>>,
     implicit_tls: bool,
     handler: H,
     shutdown: watch::Receiver<bool>,
-) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut client = Client::new(id, stream.peer_addr()?, stream.local_addr()?);
+) -> impl Future<Output = Result<(), ServeError>> + Send {
     client.connected = Timestamp::now();
+    // It is made here and not in the future, which would have room for it twice.
     let mut driver = Driver {
         session: Session::new(config, client, implicit_tls, now()),
         handler,
         shutdown,
     };
-    let mut stream = stream;
-    match driver.converse(&mut stream).await? {
-        End::Closed => driver.close(&mut stream).await,
-        // In a box, so that a connection without TLS has no room for it.
-        End::StartTls => Box::pin(driver.secure(stream, tls)).await,
+    async move {
+        stream.set_nodelay(true)?;
+        match driver.converse(&mut stream).await? {
+            End::Closed => close(driver.session.deadline(), &mut stream).await,
+            // In a box, so that a connection without TLS has no room for it.
+            End::StartTls => Box::pin(driver.secure(stream, tls)).await,
+        }
+    }
+}
+
+/// Serves one connection to its end, whose TLS handshake is done. The rest is as in [`serve`].
+///
+/// # Errors
+/// The connection broke.
+pub fn serve_secured<H: Handler>(
+    mut client: Box<Client>,
+    mut stream: TlsStream<TcpStream>,
+    config: Arc<SessionConfig>,
+    handler: H,
+    shutdown: watch::Receiver<bool>,
+) -> impl Future<Output = Result<(), ServeError>> + Send {
+    client.connected = Timestamp::now();
+    let mut session = Session::new(config, client, true, now());
+    let connection = stream.get_ref().1;
+    session.tls_started(TlsInfo::of(connection), now());
+    if session.has_auth() {
+        session.tls_proved(TlsProof::of(connection, None));
+    }
+    let mut driver = Driver {
+        session,
+        handler,
+        shutdown,
+    };
+    async move {
+        driver.converse(&mut stream).await?;
+        close(driver.session.deadline(), &mut stream).await
     }
 }
 
@@ -79,31 +137,39 @@ enum End {
 
 impl<H: Handler> Driver<H> {
     /// Makes the handshake, and goes on under TLS.
-    async fn secure(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn has room for its arguments twice"
+    )]
+    fn secure(
         mut self,
         stream: TcpStream,
         config: Option<Arc<ServerConfig>>,
-    ) -> io::Result<()> {
-        let config = config.ok_or_else(|| io::Error::other("no certificate for TLS"))?;
-        // Only logins are bound to the certificate that the server shows.
-        let has_auth = self.session.has_auth();
-        let (config, shown) = match has_auth.then(|| Shown::beside(&config)) {
-            Some((config, shown)) => (config, Some(shown)),
-            None => (config, None),
-        };
-        let handshake = TlsAcceptor::from(config).accept(stream);
-        let mut stream = within(self.session.deadline(), handshake).await??;
-        let connection = stream.get_ref().1;
-        self.session.tls_started(TlsInfo::of(connection), now());
-        if let Some(shown) = shown {
-            self.session.tls_proved(shown.proof(connection));
+    ) -> impl Future<Output = Result<(), ServeError>> + Send {
+        async move {
+            let config = config.ok_or_else(|| io::Error::other("no certificate for TLS"))?;
+            // Only logins are bound to the certificate that the server shows.
+            let has_auth = self.session.has_auth();
+            let (config, shown) = match has_auth.then(|| Shown::beside(&config)) {
+                Some((config, shown)) => (config, Some(shown)),
+                None => (config, None),
+            };
+            let handshake = TlsAcceptor::from(config).accept(stream);
+            let stream = within(self.session.deadline(), handshake).await;
+            let stream = stream.map_err(io::Error::from).flatten();
+            let mut stream = stream.map_err(ServeError::Handshake)?;
+            let connection = stream.get_ref().1;
+            self.session.tls_started(TlsInfo::of(connection), now());
+            if let Some(shown) = shown {
+                self.session.tls_proved(shown.proof(connection));
+            }
+            self.converse(&mut stream).await?;
+            close(self.session.deadline(), &mut stream).await
         }
-        self.converse(&mut stream).await?;
-        self.close(&mut stream).await
     }
 
     /// Moves bytes until the session closes or wants TLS.
-    async fn converse<S>(&mut self, stream: &mut S) -> io::Result<End>
+    async fn converse<S>(&mut self, stream: &mut S) -> Result<End, ServeError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -114,7 +180,7 @@ impl<H: Handler> Driver<H> {
         ended
     }
 
-    async fn exchange<S>(&mut self, stream: &mut S) -> io::Result<End>
+    async fn exchange<S>(&mut self, stream: &mut S) -> Result<End, ServeError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -130,6 +196,11 @@ impl<H: Handler> Driver<H> {
                     within(self.session.deadline(), sending).await??;
                     self.session.wrote(now());
                 }
+                Some(Output::Ask(client, Question::Greeting)) => {
+                    let answer = self.handler.greeting(client).await.into();
+                    self.read_early(stream).await?;
+                    self.session.answer(answer, now());
+                }
                 Some(Output::Ask(client, question)) => {
                     let answer = ask(&mut self.handler, client, question).await;
                     self.session.answer(answer, now());
@@ -140,6 +211,7 @@ impl<H: Handler> Driver<H> {
                     }
                 }
                 Some(Output::Reset) => self.handler.reset(),
+                Some(Output::Restart) => self.handler.restart(),
                 Some(Output::StartTls) => return Ok(End::StartTls),
                 Some(Output::Closed) => return Ok(End::Closed),
                 None => {
@@ -158,8 +230,27 @@ impl<H: Handler> Driver<H> {
         }
     }
 
+    /// Takes what the client said before its greeting, without a wait for more.
+    async fn read_early<S>(&mut self, stream: &mut S) -> io::Result<()>
+    where
+        S: AsyncRead + Unpin,
+    {
+        // Meanwhile the runtime learns whether there are bytes.
+        tokio::task::yield_now().await;
+        let count = {
+            let mut read = pin!(stream.read_buf(self.session.buffer(READ_COMMANDS)));
+            poll_fn(|context| match read.as_mut().poll(context) {
+                Poll::Ready(count) => Poll::Ready(count),
+                Poll::Pending => Poll::Ready(Ok(0)),
+            })
+            .await?
+        };
+        self.session.received(count, now());
+        Ok(())
+    }
+
     /// Waits for the client, for the deadline, or for the end of the server.
-    async fn read<S>(&mut self, stream: &mut S, room: usize) -> io::Result<Read>
+    async fn read<S>(&mut self, stream: &mut S, room: usize) -> Result<Read, ServeError>
     where
         S: AsyncRead + Unpin,
     {
@@ -181,18 +272,21 @@ impl<H: Handler> Driver<H> {
                 self.session.received(count, now());
                 Ok(Read::Bytes(count))
             }
-            Ok(Err(error)) => Err(error),
+            Ok(Err(error)) => Err(error.into()),
             Err(_) => {
                 self.session.timeout(now());
                 Ok(Read::Nothing)
             }
         }
     }
+}
 
-    /// Closes the stream. Under TLS this sends close_notify, which a client may not read.
-    async fn close<S: AsyncWrite + Unpin>(&self, stream: &mut S) -> io::Result<()> {
-        within(self.session.deadline(), stream.shutdown()).await?
-    }
+/// Closes the stream. Under TLS this sends close_notify, which a client may not read.
+async fn close<S>(deadline: Option<Instant>, stream: &mut S) -> Result<(), ServeError>
+where
+    S: AsyncWrite + Unpin,
+{
+    Ok(within(deadline, stream.shutdown()).await??)
 }
 
 /// The bytes of the next read, after a read of `count` bytes with room for `room`.
@@ -223,8 +317,10 @@ async fn ask<H: Handler>(handler: &mut H, client: &Client, question: Question<'_
         Question::Greeting => handler.greeting(client).await.into(),
         Question::ScramKeys(request) => Box::pin(handler.scram_keys(client, request)).await.into(),
         Question::Login(login) => Box::pin(handler.login(client, login)).await.into(),
-        Question::Mail(mail) => handler.mail(client, mail).await.into(),
-        Question::Rcpt(transaction, rcpt) => handler.rcpt(client, transaction, rcpt).await.into(),
+        Question::Mail(mail) => Box::pin(handler.mail(client, mail)).await.into(),
+        Question::Rcpt(transaction, rcpt) => Box::pin(handler.rcpt(client, transaction, rcpt))
+            .await
+            .into(),
         Question::Data(transaction) => handler.data(client, transaction).await.into(),
         Question::End(transaction) => {
             Answer::Reply(Box::pin(handler.end(client, transaction)).await)

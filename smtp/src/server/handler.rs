@@ -39,6 +39,8 @@ pub struct Client {
     pub tls: Option<TlsInfo>,
     /// The user that logged in. None without a login.
     pub login: Option<String>,
+    /// The client may tell for which other client it speaks (XCLIENT).
+    pub xclient: bool,
 }
 
 impl Client {
@@ -55,6 +57,7 @@ impl Client {
             esmtp: false,
             tls: None,
             login: None,
+            xclient: false,
         }
     }
 }
@@ -126,4 +129,7 @@ pub trait Handler: Send {
     ) -> impl Future<Output = Reply> + Send;
     /// The transaction is over without `end`. The handler forgets the text that came so far.
     fn reset(&mut self);
+    /// The session begins anew, for another client (XCLIENT). The handler forgets all that it learnt
+    /// of the client. The next question is that of the greeting.
+    fn restart(&mut self);
 }

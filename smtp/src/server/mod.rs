@@ -5,7 +5,7 @@
 //! | file | what it has |
 //! |---|---|
 //! | `session`, `state` | the session's calls, its states, and the way from one to the next |
-//! | `opening`, `auth`, `transaction`, `data` | the commands, in the order of a dialog |
+//! | `opening`, `xclient`, `auth`, `transaction`, `data` | the commands, in the order of a dialog |
 //! | `command`, `line`, `text` | the bytes of a client, parsed |
 //! | `handler` | the questions of a session, as a trait that the policy implements |
 //! | `driver`, `proof`, `client_auth` | the sockets, and TLS |
@@ -26,11 +26,12 @@ mod state;
 mod tests;
 mod text;
 mod transaction;
+mod xclient;
 
 pub use client_auth::AnyClientCertificate;
 pub use command::{MailFrom, RcptTo};
 pub use config::{SaslConfig, SessionConfig};
-pub use driver::serve;
+pub use driver::{ServeError, serve, serve_secured};
 pub use handler::{Client, Handler, SessionId, Transaction};
 pub use opening::HOLD_MAX;
 pub use session::{Answer, Output, Question, Session};

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    command::DELIVER_BY_MIN,
+    command::{DELIVER_BY_MIN, is_http_method},
     session::Session,
     state::{Stage, State},
+    xclient,
 };
 use crate::{EnhancedCode, Reply, ReplyCode, TlsInfo};
 
@@ -13,11 +14,40 @@ use crate::{EnhancedCode, Reply, ReplyCode, TlsInfo};
 pub const HOLD_MAX: Duration = Duration::from_secs(60 * 24 * 3600);
 
 impl Session {
-    /// The client may talk to us.
-    pub(super) fn greet(&mut self) -> State {
+    /// The client may talk to us. One that has talked already does not wait for replies, as programs
+    /// that send spam do (RFC 5321 §3.1). Behind XCLIENT commands may follow.
+    pub(super) fn greet(&mut self, anew: bool) -> State {
+        if !anew && !self.input.is_empty() {
+            return self.close_early();
+        }
         let text = format!("{} ESMTP postrider", self.config.hostname.ascii());
         let reply = Reply::new(ReplyCode::READY, None, text);
         self.say(&reply, State::ExpectCommand(Stage::Idle))
+    }
+
+    /// Ends the session, because the client did not wait for the greeting.
+    fn close_early(&mut self) -> State {
+        if is_tls(&self.input) || is_http(&self.input) {
+            return self.close_foreign();
+        }
+        self.input.clear();
+        let reply = Reply::fixed(
+            ReplyCode::TRANSACTION_FAILED,
+            Some(EnhancedCode::INVALID_COMMAND),
+            "you must wait for the greeting, closing",
+        );
+        self.refuse_and_close(&reply, None)
+    }
+
+    /// Ends the session, because the client speaks HTTP or TLS.
+    pub(super) fn close_foreign(&mut self) -> State {
+        self.input.clear();
+        let reply = Reply::fixed(
+            ReplyCode::SYNTAX_ERROR,
+            Some(EnhancedCode::SYNTAX),
+            "this is a mail server, and it speaks SMTP in clear here",
+        );
+        self.refuse_and_close(&reply, None)
     }
 
     /// EHLO or HELO. It also ends a transaction (RFC 5321 §4.1.4).
@@ -72,6 +102,9 @@ impl Session {
         if self.offers_auth() {
             offer(&format!("AUTH {}", self.mechanisms()));
         }
+        if self.client.xclient {
+            offer(&format!("XCLIENT {}", xclient::ATTRIBUTES));
+        }
     }
 
     pub(super) fn start_tls(&mut self, stage: Stage) -> State {
@@ -88,7 +121,7 @@ impl Session {
             // 3207 §4.2).
             self.input.clear();
             let reply = Reply::fixed(
-                ReplyCode::BAD_SEQUENCE,
+                ReplyCode::TRANSACTION_FAILED,
                 Some(EnhancedCode::INVALID_COMMAND),
                 "nothing may follow STARTTLS, closing",
             );
@@ -109,11 +142,25 @@ impl Session {
         self.since = now;
         self.change(|_, state| {
             let next = match state {
-                State::ExpectTls { greeted: false } => State::AwaitGreeting,
+                State::ExpectTls { greeted: false } => State::AwaitGreeting { anew: false },
                 State::ExpectTls { greeted: true } => State::ExpectCommand(Stage::Idle),
                 state => state,
             };
             (next, ())
         });
     }
+}
+
+/// The input begins with a record of a TLS handshake (RFC 8446 §5.1). No command does.
+pub(super) fn is_tls(input: &[u8]) -> bool {
+    input.starts_with(&[0x16, 0x03])
+}
+
+/// The input begins with a request of HTTP.
+fn is_http(input: &[u8]) -> bool {
+    let line = input.split(|byte| *byte == b'\n').next();
+    let mut words = line.unwrap_or_default().split(|byte| *byte == b' ');
+    let method = words.next().unwrap_or_default();
+    let is_method = std::str::from_utf8(method).is_ok_and(is_http_method);
+    is_method && words.nth(1).is_some_and(|word| word.starts_with(b"HTTP/"))
 }

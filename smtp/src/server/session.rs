@@ -13,8 +13,8 @@
 //! While a question is open the session looks at no further input. So pipelining (RFC 2920) needs
 //! no care: replies gather, and leave in one write.
 //!
-//! The files `opening`, `auth`, `transaction` and `data` have the commands. Each takes the state,
-//! or a part of it, by value, and gives the next one.
+//! The files `opening`, `xclient`, `auth`, `transaction` and `data` have the commands. Each takes the
+//! state, or a part of it, by value, and gives the next one.
 //!
 //! Absent on purpose: ETRN, EXPN, TURN.
 
@@ -24,10 +24,11 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     auth::LINE_MAX,
-    command::{self, Command, MailFrom, Offered, RcptTo},
+    command::{self, Command, MailFrom, Offered, RcptTo, RequireTls},
     config::SessionConfig,
     handler::{Client, NO_KEYS, Transaction},
     line::{self, LineError},
+    opening::is_tls,
     state::{Chunk, Stage, State},
 };
 use crate::{
@@ -105,6 +106,8 @@ pub enum Output<'a> {
     Text(Bytes),
     /// Forget the text that came so far: its transaction is over.
     Reset,
+    /// Forget the client: another one took its place.
+    Restart,
     /// Make the TLS handshake, then call [`Session::tls_started`].
     StartTls,
     /// Close the connection.
@@ -127,7 +130,8 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub struct Session {
     pub(super) config: Arc<SessionConfig>,
-    pub(super) client: Client,
+    /// In a box, so that its moves from future to future cost no memory in each of them.
+    pub(super) client: Box<Client>,
     /// What TLS proved to SASL. None in clear.
     pub(super) tls_proof: Option<Box<TlsProof>>,
     state: State,
@@ -141,6 +145,8 @@ pub struct Session {
     errors: u32,
     /// The policy has to forget a message.
     reset: bool,
+    /// The policy has to forget the client.
+    restart: bool,
 }
 
 impl Session {
@@ -148,18 +154,18 @@ impl Session {
     #[must_use]
     pub fn new(
         config: Arc<SessionConfig>,
-        client: Client,
+        client: impl Into<Box<Client>>,
         implicit_tls: bool,
         now: Instant,
     ) -> Self {
         Self {
             config,
-            client,
+            client: client.into(),
             tls_proof: None,
             state: if implicit_tls {
                 State::ExpectTls { greeted: false }
             } else {
-                State::AwaitGreeting
+                State::AwaitGreeting { anew: false }
             },
             input: BytesMut::new(),
             output: BytesMut::new(),
@@ -167,6 +173,7 @@ impl Session {
             messages: 0,
             errors: 0,
             reset: false,
+            restart: false,
         }
     }
 
@@ -220,6 +227,9 @@ impl Session {
             if std::mem::take(&mut self.reset) {
                 return Some(Output::Reset);
             }
+            if std::mem::take(&mut self.restart) {
+                return Some(Output::Restart);
+            }
             match self.change(Self::step) {
                 Next::Again => {}
                 Next::Text(text) => return Some(Output::Text(text)),
@@ -245,7 +255,7 @@ impl Session {
     /// The question that is open.
     const fn question(&self) -> Option<Question<'_>> {
         match &self.state {
-            State::AwaitGreeting => Some(Question::Greeting),
+            State::AwaitGreeting { .. } => Some(Question::Greeting),
             State::AwaitKeys(start) => Some(Question::ScramKeys(start.request())),
             State::AwaitLogin(pending) => Some(Question::Login(pending.login())),
             State::AwaitMail(mail) => Some(Question::Mail(mail)),
@@ -271,8 +281,10 @@ impl Session {
             Answer::Accept | Answer::Keys(_) | Answer::LoggedIn(_) => None,
         };
         match (state, answer) {
-            (State::AwaitGreeting, Answer::Accept) => self.greet(),
-            (State::AwaitGreeting, Answer::Reply(reply)) => self.refuse_and_close(&reply, None),
+            (State::AwaitGreeting { anew }, Answer::Accept) => self.greet(anew),
+            (State::AwaitGreeting { .. }, Answer::Reply(reply)) => {
+                self.refuse_and_close(&reply, None)
+            }
             (State::AwaitKeys(start), Answer::Keys(offer)) => self.accept_keys(*start, offer),
             (State::AwaitKeys(_), Answer::Reply(reply)) => self.refuse(&reply, idle),
             (State::AwaitKeys(_), _) => self.refuse(&NO_KEYS, idle),
@@ -339,7 +351,7 @@ impl Session {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let wait = match &self.state {
-            State::AwaitGreeting
+            State::AwaitGreeting { .. }
             | State::AwaitKeys(_)
             | State::AwaitLogin(_)
             | State::AwaitMail(_)
@@ -417,7 +429,7 @@ impl Session {
                 self.expect_chunk_end(stage, chunk, reply, started)
             }
             State::ExpectTls { .. } | State::Closing => (state, Next::Wait),
-            State::AwaitGreeting
+            State::AwaitGreeting { .. }
             | State::AwaitKeys(_)
             | State::AwaitLogin(_)
             | State::AwaitMail(_)
@@ -439,6 +451,9 @@ impl Session {
     }
 
     fn expect_command(&mut self, stage: Stage) -> (State, Next) {
+        if is_tls(&self.input) {
+            return (self.close_foreign(), Next::Again);
+        }
         let max = self.command_max();
         let line = match line::take(&mut self.input, max) {
             Ok(Some(line)) => line,
@@ -447,9 +462,14 @@ impl Session {
         };
         let offered = Offered {
             dsn: self.config.dsn,
-            require_tls: self.config.require_tls_extension && self.client.tls.is_some(),
+            require_tls: match (self.config.require_tls_extension, &self.client.tls) {
+                (false, _) => RequireTls::Unknown,
+                (true, None) => RequireTls::NeedsTls,
+                (true, Some(_)) => RequireTls::Offered,
+            },
             binary_mime: self.config.binary_mime,
             submission: self.config.submission,
+            xclient: self.client.xclient,
             max_size: self.config.max_message_size,
         };
         let command = match line::text(&line, max) {
@@ -483,6 +503,7 @@ impl Session {
             Command::Auth { mechanism, initial } => {
                 return self.auth(&mechanism, initial.as_deref(), stage);
             }
+            Command::Xclient(told) => return self.xclient(*told, stage),
             Command::Rset => {
                 let reply = done(ReplyCode::OK, EnhancedCode::OK, "reset");
                 return self.say(&reply, State::ExpectCommand(Stage::Idle));
@@ -495,11 +516,7 @@ impl Session {
             Command::Quit => {
                 return self.close(&done(ReplyCode::CLOSING, EnhancedCode::OK, "bye"));
             }
-            Command::Http => {
-                let (code, enhanced) = (ReplyCode::UNAVAILABLE, EnhancedCode::SECURITY_TRANSIENT);
-                let reply = done(code, enhanced, "this is a mail server");
-                return self.refuse_and_close(&reply, stage.transaction());
-            }
+            Command::Http => return self.close_foreign(),
             Command::Noop => done(ReplyCode::OK, EnhancedCode::OK, "ok"),
             Command::Help => done(ReplyCode::HELP, EnhancedCode::OK, "see RFC 5321"),
             Command::Vrfy => done(
@@ -509,6 +526,12 @@ impl Session {
             ),
         };
         self.say(&reply, State::ExpectCommand(stage))
+    }
+
+    /// Another client took the place of the one so far. Its session has all limits for itself.
+    pub(super) const fn begin_anew(&mut self) {
+        (self.messages, self.errors) = (0, 0);
+        self.restart = true;
     }
 
     /// Writes a reply, in UTF-8 if the client asked for that (RFC 6531 §3.7.4.1).

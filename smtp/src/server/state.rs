@@ -20,8 +20,8 @@ use crate::{
 pub(super) enum State {
     /// The TLS handshake. It comes before the greeting or after STARTTLS.
     ExpectTls { greeted: bool },
-    /// The verdict on the connection.
-    AwaitGreeting,
+    /// The verdict on the client. `anew`: it took the place of another one.
+    AwaitGreeting { anew: bool },
     /// A command.
     ExpectCommand(Stage),
     /// The next line of an authentication exchange.
@@ -94,7 +94,7 @@ impl State {
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::ExpectTls { .. } => "ExpectTls",
-            Self::AwaitGreeting => "AwaitGreeting",
+            Self::AwaitGreeting { .. } => "AwaitGreeting",
             Self::ExpectCommand(Stage::Idle) => "ExpectCommand",
             Self::ExpectCommand(Stage::Envelope(_)) => "ExpectCommand in a transaction",
             Self::ExpectCommand(Stage::Chunks(..)) => "ExpectCommand between chunks",
@@ -124,7 +124,7 @@ impl State {
             | Self::ExpectChunk(transaction, ..)
             | Self::AwaitEnd(transaction) => Some(transaction),
             Self::ExpectTls { .. }
-            | Self::AwaitGreeting
+            | Self::AwaitGreeting { .. }
             | Self::ExpectAuthLine(_)
             | Self::AwaitKeys(_)
             | Self::AwaitLogin(_)

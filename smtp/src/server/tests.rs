@@ -44,7 +44,6 @@ fn config() -> SessionConfig {
         auth_required: false,
         auth_requires_tls: true,
         sasl: SaslConfig::default(),
-        require_tls: false,
         require_tls_extension: false,
         dsn: false,
         submission: false,
@@ -69,7 +68,6 @@ fn switch(config: &mut SessionConfig, word: &str) {
         "oauth" => config.sasl.oauth_scope = Some("mail".to_owned()),
         "many-errors" => config.max_errors = 20,
         "submission" => config.submission = true,
-        "require-tls" => config.require_tls = true,
         "dsn" => config.dsn = true,
         "binarymime" => config.binary_mime = true,
         "requiretls" => config.require_tls_extension = true,
@@ -113,6 +111,8 @@ struct Peer {
     now: Instant,
     /// The text that comes.
     text: Vec<u8>,
+    /// The number of clients that took the place of another.
+    restarts: usize,
     /// All that the server sent.
     sent: String,
     closed: bool,
@@ -120,11 +120,16 @@ struct Peer {
 
 impl Peer {
     fn new(config: SessionConfig) -> Self {
+        Self::of(client(), config)
+    }
+
+    fn of(client: Client, config: SessionConfig) -> Self {
         let now = Instant::now();
         let mut peer = Self {
-            session: Session::new(Arc::new(config), client(), false, now),
+            session: Session::new(Arc::new(config), client, false, now),
             now,
             text: Vec::new(),
+            restarts: 0,
             sent: String::new(),
             closed: false,
         };
@@ -143,6 +148,10 @@ impl Peer {
                 }
                 Some(Output::Reset) => {
                     self.text.clear();
+                    continue;
+                }
+                Some(Output::Restart) => {
+                    self.restarts += 1;
                     continue;
                 }
                 Some(Output::Send(bytes)) => {
@@ -290,18 +299,20 @@ fn unescape(text: &str) -> Vec<u8> {
 
 /// Plays a dialog with `split` bytes at a time. Gives the dialog as it really went.
 fn play(dialog: &str, split: usize) -> String {
-    let mut settings = config();
+    let (mut settings, mut client) = (config(), client());
     let mut lines = dialog.lines().peekable();
     let mut out = String::new();
     while let Some(line) =
         lines.next_if(|line| line.starts_with('#') || line.starts_with("config: "))
     {
-        if let Some(word) = line.strip_prefix("config: ") {
-            switch(&mut settings, word);
+        match line.strip_prefix("config: ") {
+            Some("xclient") => client.xclient = true,
+            Some(word) => switch(&mut settings, word),
+            None => {}
         }
         writeln!(out, "{line}").unwrap();
     }
-    let mut peer = Peer::new(settings);
+    let mut peer = Peer::of(client, settings);
     let mut closed = false;
     let mut note = |out: &mut String, peer: &mut Peer| {
         for line in std::mem::take(&mut peer.sent).lines() {
@@ -368,7 +379,7 @@ fn dialogs() {
 fn what_was_injected_before_tls_is_dropped() {
     let mut peer = Peer::new(config());
     peer.say(b"EHLO a.example\r\nSTARTTLS\r\nMAIL FROM:<evil@example.com>\r\n");
-    let end = "503 5.5.1 nothing may follow STARTTLS, closing\r\n";
+    let end = "554 5.5.1 nothing may follow STARTTLS, closing\r\n";
     assert!(peer.closed && peer.sent.ends_with(end), "{}", peer.sent);
 }
 
@@ -381,6 +392,94 @@ fn tls_from_the_first_byte_comes_before_the_greeting() {
     session.tls_started(tls(), now);
     let asked = session.poll_output();
     assert!(matches!(asked, Some(Output::Ask(client, Question::Greeting)) if client.tls.is_some()));
+}
+
+/// Only a session over a driver hears a client before it greets.
+fn talks_early(bytes: &[u8]) -> Peer {
+    let now = Instant::now();
+    let mut session = Session::new(Arc::new(config()), client(), false, now);
+    let asked = session.poll_output();
+    assert!(matches!(asked, Some(Output::Ask(_, Question::Greeting))));
+    session.receive(bytes, now);
+    session.answer(Answer::Accept, now);
+    let mut peer = Peer {
+        session,
+        ..Peer::new(config())
+    };
+    peer.sent.clear();
+    peer.drain();
+    peer
+}
+
+#[test]
+fn a_client_that_does_not_wait_for_the_greeting_is_sent_away() {
+    for (bytes, reply) in [
+        (
+            &b"EHLO a.example\r\n"[..],
+            "554 5.5.1 you must wait for the greeting, closing\r\n",
+        ),
+        (
+            b"E",
+            "554 5.5.1 you must wait for the greeting, closing\r\n",
+        ),
+        (
+            b"\0\xff",
+            "554 5.5.1 you must wait for the greeting, closing\r\n",
+        ),
+        (b"\x16\x03\x01\x02\0\x01", FOREIGN),
+        (b"GET / HTTP/1.1\r\nHost: mx.example.org\r\n\r\n", FOREIGN),
+        (b"POST /x HTTP/1.0", FOREIGN),
+    ] {
+        let peer = talks_early(bytes);
+        let shown = bytes.escape_ascii();
+        assert!(peer.closed, "{shown}");
+        assert_eq!(peer.sent, reply, "{shown}");
+    }
+    assert!(!talks_early(b"").closed);
+}
+
+const FOREIGN: &str = "500 5.5.2 this is a mail server, and it speaks SMTP in clear here\r\n";
+
+#[test]
+fn tls_without_starttls_is_told_at_its_first_bytes() {
+    let mut peer = Peer::new(config());
+    peer.sent.clear();
+    peer.say(b"\x16");
+    assert!(!peer.closed);
+    peer.say(b"\x03");
+    assert!(peer.closed);
+    assert_eq!(peer.sent, FOREIGN);
+}
+
+#[test]
+fn another_client_takes_the_place_of_the_one_before() {
+    let mut config = config();
+    (config.auth, config.auth_requires_tls) = (true, false);
+    let listed = Client {
+        xclient: true,
+        ..client()
+    };
+    let mut peer = Peer::of(listed, config);
+    peer.say(b"EHLO proxy.example\r\nAUTH PLAIN AHVzZXIAcGFzcw==\r\n");
+    assert!(
+        peer.sent.ends_with("235 2.7.0 logged in\r\n"),
+        "{}",
+        peer.sent
+    );
+    // Errors of the client before do not count.
+    peer.say(b"X\r\nX\r\nX\r\n");
+    peer.say(b"XCLIENT ADDR=192.0.2.7 PORT=4711 LOGIN=user HELO=a.example PROTO=ESMTP\r\n");
+    assert!(
+        peer.sent
+            .ends_with("220 mx.example.org ESMTP postrider\r\n")
+    );
+    assert_eq!(peer.restarts, 1);
+    let client = &peer.session.client;
+    assert_eq!(client.remote.to_string(), "192.0.2.7:4711");
+    assert_eq!(client.helo.as_deref(), Some("a.example"));
+    assert!(client.esmtp && client.xclient && client.login.is_none());
+    peer.say(b"X\r\nX\r\nX\r\n");
+    assert!(!peer.closed);
 }
 
 #[test]

@@ -28,21 +28,16 @@ impl Session {
     }
 
     fn mail_refusal(&self, stage: &Stage) -> Option<Reply> {
-        let needs = |text| {
-            Reply::fixed(
-                ReplyCode::AUTHENTICATION_REQUIRED,
-                Some(EnhancedCode::SECURITY),
-                text,
-            )
-        };
         if self.client.helo.is_none() {
             Some(bad_sequence("say EHLO first"))
         } else if !matches!(stage, Stage::Idle) {
             Some(bad_sequence("a transaction is under way"))
-        } else if self.config.require_tls && self.client.tls.is_none() {
-            Some(needs("use STARTTLS first"))
         } else if self.config.auth_required && self.client.login.is_none() {
-            Some(needs("log in first"))
+            Some(Reply::fixed(
+                ReplyCode::AUTHENTICATION_REQUIRED,
+                Some(EnhancedCode::SECURITY),
+                "log in first",
+            ))
         } else if self.messages >= self.config.max_messages {
             Some(Reply::fixed(
                 ReplyCode::UNAVAILABLE,

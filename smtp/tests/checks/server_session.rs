@@ -54,7 +54,6 @@ fn run(options: u8, bytes: &[u8], step: usize) -> Outcome {
         auth: bit(1),
         auth_required: bit(1),
         auth_requires_tls: bit(2),
-        require_tls: bit(3),
         require_tls_extension: bit(0),
         dsn: bit(4),
         submission: bit(4),
@@ -72,7 +71,8 @@ fn run(options: u8, bytes: &[u8], step: usize) -> Outcome {
     };
     let now = Instant::now();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 25));
-    let client = Client::new(SessionId(1), address, address);
+    let mut client = Client::new(SessionId(1), address, address);
+    client.xclient = bit(3);
     let mut session = Session::new(Arc::new(config), client, bit(5), now);
     let mut outcome = Outcome::default();
     let mut text = Vec::new();
@@ -119,6 +119,13 @@ fn run(options: u8, bytes: &[u8], step: usize) -> Outcome {
             }
             Some(Output::Reset) => {
                 text.clear();
+                continue;
+            }
+            Some(Output::Restart) => {
+                assert!(
+                    bit(3),
+                    "another client took the place of one that may not say so"
+                );
                 continue;
             }
             Some(Output::StartTls) => {

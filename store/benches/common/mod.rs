@@ -31,7 +31,7 @@ pub(crate) fn count() -> u64 {
 pub(crate) fn message(number: u64, text: usize, due: Time) -> Accept {
     Accept {
         text: Some(NewText::Inline(Bytes::from(vec![b'x'; text]))),
-        queue: Some(NewMessage {
+        queue: vec![NewMessage {
             common: Common {
                 account: "bench".into(),
                 queued: Time(0),
@@ -48,6 +48,7 @@ pub(crate) fn message(number: u64, text: usize, due: Time) -> Accept {
                 list: String::new(),
                 extra: [].into(),
                 urgency: Default::default(),
+                origin: postrider_store::Origin::Sent,
             },
             top: Top::EMPTY,
             text: TextSource::New,
@@ -63,7 +64,7 @@ pub(crate) fn message(number: u64, text: usize, due: Time) -> Accept {
                 hold: false,
                 next_attempt: due,
             }],
-        }),
+        }],
         ..Accept::default()
     }
 }

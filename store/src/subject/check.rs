@@ -20,7 +20,7 @@ impl State {
     /// Reads every record, and compares everything that follows from records with them.
     pub(crate) fn check(&self, faults: &mut Faults) {
         self.check_rows(faults);
-        let checks: [Check; 9] = [
+        let checks: [Check; 11] = [
             Self::check_queue,
             Self::check_history_of_queue,
             Self::check_hooks,
@@ -29,7 +29,9 @@ impl State {
             Self::check_mail,
             Self::check_rejects,
             Self::check_lists,
+            Self::check_junk,
             Self::check_history,
+            Self::check_greylist,
         ];
         for check in checks {
             if let Err(fault) = check(self, faults) {
@@ -222,7 +224,20 @@ impl State {
         faults.compare("mails", tables.counters.mails, count);
         faults.compare("mails by mailbox", tables.by_mailbox.count()?, count);
         faults.compare("mails by account", tables.by_account.count()?, count);
+        tables.trained.for_each(|id, _| {
+            let found = tables.mails.contains(&id)?;
+            faults.check(found, || {
+                format!("the filter has learnt from the mail {id}, which is gone")
+            });
+            Ok(())
+        })?;
         Ok(())
+    }
+
+    /// The history of senders and the content filter.
+    fn check_junk(&self, faults: &mut Faults) -> Result<(), Fault> {
+        self.reputation.check(faults)?;
+        self.junk.check(faults)
     }
 
     /// Refused mail, and how much mail each account has.

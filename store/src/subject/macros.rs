@@ -23,10 +23,12 @@ macro_rules! subject {
 /// Declares the operations of a low-rate subject. Each is a type of its own, with `apply` and
 /// `apply_to_model`. Behind its output stands the [`Space`](crate::journal::Space) that it may use.
 /// `since` is the first version whose operations have the same shape (by default, this version).
-/// `older` reads the operations of the versions before that.
+/// `older` reads the operations of the versions before that. `weighed by` names the function that
+/// tells how many records an operation changes (by default, one).
 macro_rules! operations {
     (
-        $subject:ident, version $version:literal $(since $since:literal)? $(older $older:path)?:
+        $subject:ident, version $version:literal $(since $since:literal)? $(weighed by $weigh:ident)?
+        $(older $older:path)?:
         $($operation:ident -> $output:ty, $space:ident;)*
     ) => {
         #[derive(Debug, serde::Serialize, serde::Deserialize)]
@@ -68,6 +70,10 @@ macro_rules! operations {
                         $crate::subject::Output::into_applied(op.apply_to_model(model)),)*
                 }
             }
+
+            $(fn changes(&self) -> usize {
+                $weigh(self)
+            })?
 
             fn space(&self) -> $crate::journal::Space {
                 match self {

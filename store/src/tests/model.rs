@@ -422,6 +422,27 @@ but it should be one of {shows:#?}"
                 self.durable(async |store| store.change_mail("ann", id, change.clone()).await)
                     .await;
             }
+            Step::Learn { id, junk, tokens } => {
+                let flags = ["$junk".to_owned(), "$notjunk".to_owned()];
+                let wanted = junk.map(|junk| flags[usize::from(!junk)].clone());
+                let change = MailChange {
+                    add_flags: wanted.into_iter().collect(),
+                    remove_flags: flags.into(),
+                    mailbox: None,
+                };
+                let (id, lesson) = (MailId(*id), lesson(*tokens, self.now));
+                self.durable(async |store| {
+                    let (change, lesson) = (change.clone(), lesson.clone());
+                    store.learn_mail("ann", id, change, lesson).await
+                })
+                .await;
+            }
+            Step::ForgetLearnt => {
+                self.durable(async |store| store.forget_history("ann").await)
+                    .await;
+                self.durable(async |store| store.forget_junk("ann").await)
+                    .await;
+            }
             Step::RemoveMail(id) => {
                 let id = MailId(*id);
                 self.durable(async |store| store.remove_mail("ann", id).await)
@@ -450,7 +471,7 @@ but it should be one of {shows:#?}"
                     let messages = staged.iter().map(|id| {
                         let mut message = NewMessage {
                             text: TextSource::Existing(*id),
-                            ..message(&["x@a.example"]).queue.unwrap()
+                            ..message(&["x@a.example"]).queue.remove(0)
                         };
                         message.recipients[0].next_attempt = due;
                         message

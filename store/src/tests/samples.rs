@@ -37,6 +37,7 @@ pub(crate) fn common() -> Common {
         list: String::new(),
         extra: BTreeMap::from([("k".into(), "v".into())]),
         urgency: Default::default(),
+        origin: crate::Origin::Sent,
     }
 }
 
@@ -61,7 +62,7 @@ pub(crate) fn inline(text: &str) -> NewText {
 pub(crate) fn message(recipients: &[&str]) -> Accept {
     Accept {
         text: Some(inline("Hi!\r\n")),
-        queue: Some(NewMessage {
+        queue: vec![NewMessage {
             common: common(),
             top: Top::EMPTY,
             text: TextSource::New,
@@ -69,7 +70,7 @@ pub(crate) fn message(recipients: &[&str]) -> Accept {
                 .iter()
                 .map(|address| recipient(address, at(1)))
                 .collect(),
-        }),
+        }],
         ..Accept::default()
     }
 }
@@ -161,6 +162,7 @@ pub(crate) fn settle(queued: &Queued, outcome: Outcome) -> Settle {
         outcome,
         delay_told: false,
         text: None,
+        queue: Vec::new(),
         mails: Vec::new(),
         hooks: Vec::new(),
         suppress: Vec::new(),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::TcpStream,
 };
 
@@ -11,6 +11,15 @@ use super::patience::patiently;
 
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// The first line of a proxy for a client at this address.
+pub fn proxy_header(from: &str) -> Vec<u8> {
+    let (family, to) = match from.contains(':') {
+        true => ("TCP6", "2001:db8::25"),
+        false => ("TCP4", "198.51.100.25"),
+    };
+    format!("PROXY {family} {from} {to} 4711 25\r\n").into_bytes()
+}
 
 /// A session with our server.
 pub struct Client {
@@ -20,9 +29,26 @@ pub struct Client {
 impl Client {
     /// Connects and reads the greeting.
     pub async fn connect(address: SocketAddr) -> Self {
-        let mut client = Self {
-            stream: BufReader::new(Box::new(TcpStream::connect(address).await.unwrap())),
-        };
+        Self::open(address, b"").await.greeted().await
+    }
+
+    /// Connects, and sends these bytes at once. It reads nothing.
+    pub async fn open(address: SocketAddr, first: &[u8]) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(first).await.unwrap();
+        Self::over(Box::new(stream))
+    }
+
+    /// A session over a stream, before its greeting.
+    pub fn over(stream: Box<dyn Stream>) -> Self {
+        Self {
+            stream: BufReader::new(stream),
+        }
+    }
+
+    /// Reads the greeting.
+    pub async fn greeted(self) -> Self {
+        let mut client = self;
         let greeting = client.reply().await;
         assert!(greeting.starts_with("220 "), "{greeting}");
         client
@@ -30,10 +56,20 @@ impl Client {
 
     /// Connects to a server without a free place. Returns its reply.
     pub async fn refused(address: SocketAddr) -> String {
-        let mut client = Self {
-            stream: BufReader::new(Box::new(TcpStream::connect(address).await.unwrap())),
-        };
-        client.reply().await
+        Self::open(address, b"").await.reply().await
+    }
+
+    /// Says that no more bytes will come. Replies can still be read.
+    pub async fn close_half(&mut self) {
+        self.stream.get_mut().shutdown().await.unwrap();
+    }
+
+    /// All that the server sends until it closes the connection.
+    pub async fn rest(&mut self) -> String {
+        let mut rest = Vec::new();
+        // The end may come as an error, if the server did not read all.
+        let _ = patiently("the end", self.stream.read_to_end(&mut rest)).await;
+        String::from_utf8(rest).unwrap()
     }
 
     /// Connects as soon as the server has a free place.

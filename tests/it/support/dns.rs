@@ -38,6 +38,16 @@ impl Zone {
         self
     }
 
+    /// Adds the name of an address, and the address of that name.
+    pub fn host(mut self, name: &str, address: IpAddr) -> Self {
+        let host = Name::from_ascii(format!("{name}.")).unwrap();
+        let reverse = Name::from(address).to_ascii();
+        let reverse = reverse.trim_end_matches('.').to_ascii_lowercase();
+        let record = RData::PTR(rdata::PTR(host));
+        self.0.entry(reverse).or_default().push(record);
+        self.address(name, address)
+    }
+
     /// Adds a TXT record.
     pub fn txt(mut self, name: &str, text: &str) -> Self {
         // A string of a record has at most 255 bytes.

@@ -2,7 +2,10 @@
 
 pub mod acme;
 pub mod client;
+pub mod dkim;
 pub mod dns;
+#[allow(dead_code, reason = "the tests of the queue use more of it")]
+pub mod lmtp;
 pub mod patience;
 pub mod program;
 pub mod receiver;
@@ -215,6 +218,35 @@ impl World {
     /// A session with a service that greets without TLS.
     pub async fn client(&self, service: &str) -> client::Client {
         client::Client::connect(self.server.address(service).unwrap()).await
+    }
+
+    /// A session with a service behind a proxy, for a client at this address.
+    pub async fn proxied(&self, service: &str, from: &str) -> client::Client {
+        let address = self.server.address(service).unwrap();
+        let client = client::Client::open(address, &client::proxy_header(from)).await;
+        client.greeted().await
+    }
+
+    /// Waits until no connection is open.
+    pub async fn all_ended(&self) {
+        let ended = async {
+            while self.server.connections() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        patience::patiently("the end of all connections", ended).await;
+    }
+
+    /// The mails in a mailbox of the account app, as they are stored.
+    pub async fn mails(&self, mailbox: &str) -> Vec<String> {
+        let store = self.server.store();
+        let found = store.list_mails("app", Some(mailbox), None, 100).await;
+        let mut texts = Vec::new();
+        for mail in found.unwrap().items {
+            let stored = store.mail_message(&mail).await.unwrap();
+            texts.push(String::from_utf8(stored.whole().await.unwrap().to_vec()).unwrap());
+        }
+        texts
     }
 
     /// A session with the submission service, logged in as app.

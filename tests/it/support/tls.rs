@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, Error, SignatureScheme, SupportedProtocolVersion,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
@@ -88,22 +88,36 @@ pub async fn handshake(
     stream: Box<dyn Stream>,
     hello: Hello<'_>,
 ) -> std::io::Result<TlsStream<Box<dyn Stream>>> {
+    let name = hello.name.unwrap_or("localhost").to_owned();
+    let name = ServerName::try_from(name).unwrap();
+    TlsConnector::from(client_config(hello))
+        .connect(name, stream)
+        .await
+}
+
+/// The configuration of a client that trusts every certificate. Connections with the same
+/// configuration resume sessions.
+pub fn client_config(hello: Hello<'_>) -> Arc<ClientConfig> {
+    config_of(hello, rustls::DEFAULT_VERSIONS)
+}
+
+/// As [`client_config`], with these versions of TLS.
+pub fn config_of(
+    hello: Hello<'_>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
     let provider = aws_lc_rs::default_provider();
     let verifier = AnyCertificate {
         provider: provider.clone(),
         checks_signatures: hello.alpn.is_empty(),
     };
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     config.alpn_protocols = hello.alpn.iter().map(|it| it.to_vec()).collect();
     config.enable_sni = hello.name.is_some();
-    let name = hello.name.unwrap_or("localhost").to_owned();
-    let name = ServerName::try_from(name).unwrap();
-    TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
+    Arc::new(config)
 }

@@ -10,6 +10,7 @@ use axum::{
 };
 use futures_util::stream;
 use postrider_config::Account;
+use postrider_receive::junk::{learn, tokens::READ_MAX};
 use postrider_store::{Mail, MailChange, MailId, StoreError};
 use postrider_webhook::message;
 
@@ -139,7 +140,8 @@ pub(super) async fn flags(
     if flags.len() > FLAGS_MAX {
         return Err(ApiError::user(format!("more than {FLAGS_MAX} flags")));
     }
-    if add && find_to_change(context, user, id).await?.flags.len() > FLAGS_MAX {
+    let mail = find_to_change(context, user, id).await?;
+    if add && mail.flags.len() > FLAGS_MAX {
         return Err(ApiError::user("the message has too many flags"));
     }
     let change = if add {
@@ -153,7 +155,7 @@ pub(super) async fn flags(
             ..MailChange::default()
         }
     };
-    changed(context, user, id, change).await
+    changed(context, user, &mail, change).await
 }
 
 /// Moves a message to another mailbox. Its number stays.
@@ -177,18 +179,31 @@ pub(super) async fn relocate(
         mailbox: Some(to),
         ..MailChange::default()
     };
-    changed(context, user, id, change).await
+    changed(context, user, &mail, change).await
 }
 
+/// Changes a message. What the change says about the message, the junk filter learns.
 async fn changed(
     context: &CallContext,
     user: &User,
-    id: MailId,
+    mail: &Mail,
     change: MailChange,
 ) -> Result<Done, ApiError> {
-    match context.store.change_mail(&user.account, id, change).await? {
+    let config = context.config.load_full();
+    let store = &context.store;
+    let changed = match config.accounts.get(&user.account) {
+        Some(account) => {
+            let (limits, now) = (context.statics.limits.mime(), context.clock.now());
+            let read = mail.size.min(READ_MAX as u64) * PARSED;
+            let _share = context.bounds.memory.take(&user.account, read).await;
+            learn::change_mail(store, limits, account.into(), mail, change, now).await?
+        }
+        // It was removed since the login.
+        None => store.change_mail(&user.account, mail.id, change).await?,
+    };
+    match changed {
         true => Ok(Done {}),
-        false => Err(gone(context, id).await),
+        false => Err(gone(context, mail.id).await),
     }
 }
 

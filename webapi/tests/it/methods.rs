@@ -294,6 +294,12 @@ async fn a_message_is_flagged_moved_and_removed() {
     )
     .await;
     assert_eq!(flags().await, json!(["$junk", "\\seen", "apple", "zebra"]));
+    // The junk filter learns what the flags and the moves say.
+    let learnt = async || {
+        let trained = world.store.trained(MailId(1)).await.unwrap();
+        trained.map(|trained| trained.junk)
+    };
+    assert_eq!(learnt().await, Some(true));
     cases(
         &world,
         &[
@@ -314,6 +320,7 @@ async fn a_message_is_flagged_moved_and_removed() {
     )
     .await;
     assert_eq!(flags().await, json!(["\\seen", "apple"]));
+    assert_eq!(learnt().await, None);
     cases(
         &world,
         &[
@@ -351,6 +358,8 @@ async fn a_message_is_flagged_moved_and_removed() {
         .await
         .unwrap();
     assert_eq!(archived.items.len(), 1);
+    assert_eq!(flags().await, json!(["$notjunk", "\\seen", "apple"]));
+    assert_eq!(learnt().await, Some(false));
     // A mailbox of a destination exists without mail.
     let moved = r#"{"MsgID": 2, "DestMailboxName": "Shop"}"#;
     let answer = world.call_as("bob@example.org", "MessageMove", moved).await;

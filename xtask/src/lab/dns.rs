@@ -9,7 +9,7 @@ use tokio::net::UdpSocket;
 
 /// The data of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Record {
+pub(crate) enum Record {
     A(Ipv4Addr),
     Aaaa(Ipv6Addr),
     /// Preference and host. The empty host is the root, which makes a null MX (RFC 7505 §3).
@@ -56,13 +56,13 @@ impl Record {
 
 /// The zone of the server. Names are in lower case, without the last dot.
 #[derive(Default)]
-pub(super) struct Zone {
+pub(crate) struct Zone {
     records: BTreeMap<String, Vec<Record>>,
     failing: BTreeSet<String>,
 }
 
 impl Zone {
-    pub(super) fn add(&mut self, name: &str, record: Record) {
+    pub(crate) fn add(&mut self, name: &str, record: Record) {
         self.records
             .entry(name.to_lowercase())
             .or_default()
@@ -194,7 +194,7 @@ pub(super) fn parse_record(text: &str) -> Result<(String, Record)> {
     Ok((name.trim_end_matches('.').to_owned(), record))
 }
 
-pub(super) async fn serve(socket: &UdpSocket, zone: &Zone) -> Result<()> {
+pub(crate) async fn serve(socket: &UdpSocket, zone: &Zone) -> Result<()> {
     let mut buffer = vec![0; 4096];
     loop {
         let (length, peer) = socket.recv_from(&mut buffer).await?;

@@ -6,7 +6,7 @@
 //! DNS server knows these domains, some domains with broken DNS, and the records from the command
 //! line. No other name exists.
 
-mod dns;
+pub(crate) mod dns;
 mod remote;
 
 use std::collections::BTreeMap;

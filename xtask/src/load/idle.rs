@@ -1,6 +1,6 @@
 //! Idle connections: the memory that each one costs the server.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
@@ -26,6 +26,10 @@ pub(crate) struct IdleArgs {
     /// Ask for a page over HTTP on each connection, instead of saying EHLO over SMTP
     #[arg(long)]
     http: bool,
+    /// Begin each connection as a proxy does (PROXY protocol), for a client with an address of its
+    /// own
+    #[arg(long, conflicts_with = "http")]
+    proxy: bool,
     /// Processes whose memory is measured, with all their descendants
     #[arg(long, num_args = 1.., value_delimiter = ',', required = true)]
     pid: Vec<u32>,
@@ -56,7 +60,8 @@ async fn hold(args: &IdleArgs) -> Result<()> {
         let connection = if args.http {
             open_http(server).await
         } else {
-            open(server).await
+            let index = u32::try_from(index).context("too many connections")?;
+            open(server, args.proxy.then_some(index)).await
         };
         let connection = connection.with_context(|| format!("connection {index} failed"))?;
         connections.push(connection);
@@ -72,9 +77,16 @@ async fn hold(args: &IdleArgs) -> Result<()> {
     Ok(())
 }
 
-/// A connection after EHLO. The server then holds everything that it keeps for an idle client.
-async fn open(server: SocketAddr) -> Result<TcpStream> {
+/// A connection after EHLO. The server then holds everything that it keeps for an idle client. With
+/// a number it is that of a proxy, for the client with this number.
+async fn open(server: SocketAddr, client: Option<u32>) -> Result<TcpStream> {
     let mut stream = BufReader::with_capacity(1024, TcpStream::connect(server).await?);
+    if let Some(number) = client {
+        // Each client is in a network of its own (/21), so no limit of a network counts.
+        let address = Ipv4Addr::from_bits(0x0b00_0001 + (number << 11));
+        let header = format!("PROXY TCP4 {address} 198.51.100.25 4711 25\r\n");
+        stream.write_all(header.as_bytes()).await?;
+    }
     expect(&mut stream, "220").await?;
     stream.write_all(b"EHLO load.example\r\n").await?;
     expect(&mut stream, "250").await?;

@@ -136,6 +136,49 @@ pub(super) fn queue_list(server: &mut Localserve) -> Result<()> {
     Ok(())
 }
 
+/// Exports the mail of the account, and reads it with Python's mailbox module.
+pub(super) fn exports(server: &mut Localserve) -> Result<()> {
+    let (recipient, subject) = server.recipient();
+    let port = server.port(1587).to_string();
+    finish(
+        program("python3")
+            .arg(root().join("xtask/peers/submit.py"))
+            .args(["starttls", &port, LOGIN, PASSWORD, LOGIN])
+            .args([&recipient, &subject]),
+    )?;
+    server.wait_for_delivery(&subject)?;
+    let dir = tempfile::Builder::new().prefix("export-").tempdir()?;
+    let mut counts = Vec::new();
+    for form in ["maildir", "mbox"] {
+        let target = dir.path().join(form);
+        let mut export = server.postrider();
+        finish(export.args(["export", form]).arg(&target).arg("postrider"))?;
+        let output = finish(
+            program("python3")
+                .arg(root().join("xtask/peers/mailboxes.py"))
+                .arg(form)
+                .arg(&target),
+        )?;
+        let found: Value = serde_json::from_slice(&output.stdout)?;
+        let found = found.as_array().context("it printed no array")?;
+        let has = |mail: &&Value| mail.get("subject").and_then(Value::as_str) == Some(&subject);
+        ensure!(
+            found.iter().any(|mail| has(&mail)),
+            "{subject:?} is not in {found:?}"
+        );
+        counts.push(found.len());
+        let again = server
+            .postrider()
+            .args(["export", form])
+            .arg(&target)
+            .arg("postrider")
+            .output()?;
+        ensure!(!again.status.success(), "{form} was written twice");
+    }
+    ensure!(counts.first() == counts.last(), "{counts:?} mails");
+    Ok(())
+}
+
 /// A client with the types, the forms and the strictness of Go's library.
 pub(super) fn contract(server: &mut Localserve) -> Result<()> {
     let (recipient, subject) = server.recipient();

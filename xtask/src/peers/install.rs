@@ -19,8 +19,10 @@ const PACKAGES: &[&str] = &[
     "libio-socket-ssl-perl",
     "curl",
     "golang-go",
+    "dovecot-lmtpd",
     "knot",
     "knot-dnsutils",
+    "haproxy",
 ];
 /// The programs that the checks run. Python is expected to be there.
 const PROGRAMS: &[&str] = &[
@@ -30,8 +32,10 @@ const PROGRAMS: &[&str] = &[
     "gsasl",
     "curl",
     "go",
+    "dovecot",
     "knotd",
     "kdig",
+    "haproxy",
 ];
 
 /// Installs the missing mail programs, if this is Debian and we are root.

@@ -12,15 +12,17 @@ mod logins;
 use anyhow::{Result, ensure};
 
 use checks::{
-    contract, curl, msmtp, queue_list, reports, smtp_source, smtplib_starttls, smtplib_tls,
-    swaks_starttls, swaks_tls,
+    contract, curl, exports, msmtp, queue_list, reports, smtp_source, smtplib_starttls,
+    smtplib_tls, swaks_starttls, swaks_tls,
 };
 pub(crate) use install::install_packages;
 use install::{install, perl_has_tls};
 use localserve::Localserve;
 use logins::{curl_oauth, gsasl_plus, msmtp_external, msmtp_oauth, msmtp_scram};
 
+use crate::dovecot;
 use crate::examples;
+use crate::haproxy;
 use crate::knot;
 use crate::postfix;
 use crate::programs::present;
@@ -69,6 +71,7 @@ pub(crate) fn run(steps: &mut Steps, require: bool) {
             "reports composed by Python's email package give events",
             reports,
         ),
+        ("python3", "Python reads exported mail", exports),
         ("go", "a client in Go calls every method of v0", contract),
     ];
     for (program, name, check) in checks {
@@ -115,6 +118,30 @@ pub(crate) fn run(steps: &mut Steps, require: bool) {
             return Ok(Done::Skipped(format!("{error:#}")));
         }
         returned::check()?;
+        Ok(Done::Passed)
+    });
+    steps.step("HAProxy and swaks tell the addresses of clients", || {
+        for name in ["haproxy", "swaks"] {
+            if !present(name) {
+                ensure!(!require, "{name} is not installed");
+                return Ok(Done::Skipped(format!("{name} is not installed")));
+            }
+        }
+        haproxy::check()?;
+        Ok(Done::Passed)
+    });
+    steps.step("Dovecot gets mail by LMTP", || {
+        let root = nix::unistd::Uid::effective().is_root();
+        let missing = match (present("dovecot"), root) {
+            (true, true) => None,
+            (false, _) => Some("dovecot is not installed"),
+            (true, false) => Some("Dovecot can be started by root only"),
+        };
+        if let Some(missing) = missing {
+            ensure!(!require, "{missing}");
+            return Ok(Done::Skipped(missing.to_owned()));
+        }
+        dovecot::check()?;
         Ok(Done::Passed)
     });
     steps.step("dns publish writes to Knot DNS", || {

@@ -9,6 +9,7 @@ pub(super) mod queue;
 pub(super) mod retired;
 pub(super) mod server;
 pub(super) mod settings;
+pub(super) mod spam;
 pub(super) mod suppressions;
 pub(super) mod webhooks;
 

@@ -94,7 +94,10 @@ fn operation(call: &Call) -> Value {
     if let Some(operation) = operation.as_object_mut()
         && !body.is_empty()
     {
-        let content = json!({"application/json": {"schema": schema(body)}});
+        let content = match body {
+            "message" => json!({"application/octet-stream": {}}),
+            body => json!({"application/json": {"schema": schema(body)}}),
+        };
         let body = json!({"required": required, "content": content});
         operation.insert("requestBody".to_owned(), body);
     }
@@ -240,6 +243,7 @@ mod tests {
         op::hold_rules::Added,
         op::suppression::SuppressionItem,
         crate::face::http::calls::suppressions::NewSuppression,
+        crate::face::http::calls::spam::ClassifyRequest,
         op::webhook::HookItem,
         op::webhook::RetiredHookItem,
     )))]

@@ -9,7 +9,7 @@ use postrider_store::Scope;
 use super::{
     Answer, Asked,
     calls::{
-        account, dns, events, hold_rules, principals, queue, retired, server, settings,
+        account, dns, events, hold_rules, principals, queue, retired, server, settings, spam,
         suppressions, webhooks,
     },
     problem::Problem,
@@ -71,7 +71,7 @@ pub(super) struct Call {
     /// The names of its parameters, with commas.
     pub(super) parameters: &'static str,
     /// The schema of its body; empty: it has none. With a question mark before it, the body may be
-    /// left out.
+    /// left out. `message`: the body is a message, of which the beginning is enough.
     pub(super) body: &'static str,
     /// The schema of the data of its answer: a name, `[NAME]` for a list with `items`, or one of
     /// the words that `openapi` knows.
@@ -85,7 +85,7 @@ impl Call {
     /// Whether a repeated request with an idempotency key gets the first answer: the request adds
     /// something, or changes all that match.
     pub(super) fn takes_key(&self) -> bool {
-        self.method == Method::POST || (!self.reads && !self.path.contains('{'))
+        (self.method == Method::POST && !self.reads) || (!self.reads && !self.path.contains('{'))
     }
 
     /// The variable elements of a path, if the path is one of this call.
@@ -233,6 +233,37 @@ pub(super) static CALLS: &[Call] = calls! {
         "Read the configuration again." => server::reload;
     change GET "reload/certificate" Server whole ["dry-run"] ("" -> "Reloaded")
         "Read the certificates of the listeners again." => server::reload_certificates;
+    change POST "spam-filter/train/spam" Accounts all [""] ("message" -> "null")
+        "Teach the junk filter of the key's account, or the server's own, that a message is junk."
+        => spam::train_spam;
+    change POST "spam-filter/train/spam/{account}" Accounts all [""] ("message" -> "null")
+        "Teach the junk filter of an account that a message is junk." => spam::train_spam;
+    change POST "spam-filter/train/ham" Accounts all [""] ("message" -> "null")
+        "Teach the junk filter of the key's account, or the server's own, that a message is no junk."
+        => spam::train_ham;
+    change POST "spam-filter/train/ham/{account}" Accounts all [""] ("message" -> "null")
+        "Teach the junk filter of an account that a message is no junk." => spam::train_ham;
+    change POST "spam-filter/upload/spam" Accounts all [""] ("message" -> "null")
+        "The same as spam-filter/train/spam." => spam::train_spam;
+    change POST "spam-filter/upload/spam/{account}" Accounts all [""] ("message" -> "null")
+        "The same as spam-filter/train/spam/{account}." => spam::train_spam;
+    change POST "spam-filter/upload/ham" Accounts all [""] ("message" -> "null")
+        "The same as spam-filter/train/ham." => spam::train_ham;
+    change POST "spam-filter/upload/ham/{account}" Accounts all [""] ("message" -> "null")
+        "The same as spam-filter/train/ham/{account}." => spam::train_ham;
+    read GET "spam-filter/train/start" Accounts whole [""] ("" -> "bool")
+        "Say true: training is done with each call." => spam::start;
+    read GET "spam-filter/train/stop" Accounts whole [""] ("" -> "bool")
+        "Say false: no training runs behind a call." => spam::is_running;
+    read GET "spam-filter/train/status" Accounts whole [""] ("" -> "bool")
+        "Say false: no training runs behind a call." => spam::is_running;
+    change GET "spam-filter/train/reset" Accounts whole [""] ("" -> "bool")
+        "Let the server's own junk filter forget all words." => spam::forget;
+    change GET "spam-filter/train/delete" Accounts whole [""] ("" -> "bool")
+        "The same as spam-filter/train/reset." => spam::forget;
+    read POST "spam-filter/classify" Accounts all [""] ("ClassifyRequest" -> "any")
+        "Judge a message with the junk filter of the key's account, or with the server's own."
+        => spam::classify;
     read GET "audit" Observe whole
         ["who,operation,target,after,before,page,limit,cursor,sort"] ("" -> "[AuditItem]")
         "List entries of the audit log." => server::audit;
@@ -285,10 +316,18 @@ mod tests {
         for call in CALLS {
             let is_new = seen.insert((call.path, call.method.as_str()));
             assert!(is_new, "{} {}", call.method, call.path);
-            assert!(!call.reads || call.method == Method::GET, "{}", call.path);
+            // A message to be judged is too long for a query.
+            let judges = call.path == "spam-filter/classify";
+            assert!(
+                !call.reads || judges || call.method == Method::GET,
+                "{}",
+                call.path
+            );
             let changes_by_get = !call.reads && call.method == Method::GET;
             assert!(
-                !changes_by_get || call.path.starts_with("reload"),
+                !changes_by_get
+                    || call.path.starts_with("reload")
+                    || call.path.starts_with("spam-filter/train"),
                 "{}",
                 call.path
             );

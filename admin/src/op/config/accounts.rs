@@ -373,6 +373,8 @@ pub(super) async fn clear(
             next => after = next,
         }
     }
+    store.forget_junk(name).await?;
+    store.forget_history(name).await?;
     info!(
         account = name,
         ?removed,

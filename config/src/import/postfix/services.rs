@@ -525,12 +525,12 @@ fn recipients(context: &Context<'_>) -> Option<i64> {
         return None;
     }
     match found.value.parse::<i64>() {
-        Ok(limit @ 1..=100_000) => {
+        Ok(limit @ 100..=100_000) => {
             context.taken(&found.place, "limits.recipients_per_message");
             Some(limit)
         }
         _ => {
-            let text = format!("{:?} is not a limit from 1 to 100000", found.value);
+            let text = format!("{:?} is not a limit from 100 to 100000", found.value);
             context.left(&found.place, text);
             None
         }

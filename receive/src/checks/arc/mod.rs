@@ -62,6 +62,11 @@ impl ArcChain {
         Self { fields, sets }
     }
 
+    /// The fields of the message.
+    pub(crate) fn fields(&self) -> &HeaderFields {
+        &self.fields
+    }
+
     fn sets(&self) -> &[Set] {
         self.sets.as_deref().unwrap_or_default()
     }

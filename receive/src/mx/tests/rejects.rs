@@ -1,7 +1,5 @@
 //! Mail that accounts refuse, quotas, and several recipients, with a store.
 
-use std::time::Duration;
-
 use postrider_store::Mail;
 
 use super::{
@@ -132,10 +130,8 @@ async fn refused_mail_goes_when_it_is_taken_after_all() {
     assert!(send_to(&world, &to, MESSAGE).await.starts_with("250 "));
     assert_eq!(mailboxes(&world, "bob").await, ["Rejects", "Inbox"]);
     let context = &world.context;
-    let with_policy = format!("{STATICS}[policy]\ndmarc = \"report\"\n");
-    let statics = Static::parse(&with_policy, "postrider.conf").unwrap();
     let context = SessionContext {
-        statics: Arc::new(statics),
+        statics: Arc::new(quiet("[policy]\ndmarc = \"report\"\n")),
         ..context.clone()
     };
     world.dns.mend("_dmarc.bank.test");

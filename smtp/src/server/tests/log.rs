@@ -70,8 +70,8 @@ fn each_refusal_is_logged_once_with_its_facts() {
     };
     for (text, reply) in [
         ("BDAT +5\r\n", "501 "),
-        ("STARTTLS\r\nNOOP\r\n", "503 5.5.1 nothing may follow"),
-        ("GET / HTTP/1.1\r\nHost: x\r\n", "421 4.7.0 this is a mail"),
+        ("STARTTLS\r\nNOOP\r\n", "554 5.5.1 nothing may follow"),
+        ("GET / HTTP/1.1\r\nHost: x\r\n", "500 5.5.2 this is a mail"),
         ("NONSENSE\r\n", "500 "),
         ("EXPN x\r\n", "502 "),
         ("RCPT TO:<a@b.test>\r\n", "503 "),

@@ -1,5 +1,6 @@
 //! Mail in the mailboxes of accounts.
 
+mod learn;
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
 mod usage;
@@ -9,6 +10,8 @@ use std::{net::IpAddr, ops::Bound, sync::Arc};
 use postrider_smtp::{Address, ReversePath};
 use serde::{Deserialize, Serialize};
 
+use self::learn::Learn;
+pub use self::learn::{JUNK_FLAG, Lesson, NOT_JUNK_FLAG, Trained, called_junk};
 pub use self::usage::MailUsage;
 use super::{Reader, State, next};
 use crate::{
@@ -147,6 +150,7 @@ pub(crate) struct Counters {
 
 records! {
     Mail: version 1,
+    Trained: version 1,
 }
 
 tables! {
@@ -157,6 +161,9 @@ tables! {
     by_mailbox: Table<(Name, Name, MailId), ()> = Table::new("mailboxes"),
     /// By account.
     by_account: Table<(Name, MailId), ()> = Table::new("account_mails"),
+    /// What the junk filter has learnt from mails. Calls of webhooks have copies of mail records,
+    /// and this is no concern of theirs.
+    trained: Table<MailId, Trained> = Table::new("mails_trained"),
     /// How much mail an account has.
     usage: Table<Name, MailUsage> = Table::new("mail_usage"),
 }
@@ -201,10 +208,50 @@ impl Tables {
     }
 }
 
+impl State {
+    /// Changes a mail of an account, and gives it as it is then. A refused mail that is moved is an
+    /// ordinary one. None: the account has no such mail.
+    fn change_mail(
+        &mut self,
+        account: &str,
+        id: MailId,
+        change: &MailChange,
+    ) -> Result<Option<Mail>, Fault> {
+        let tables = &mut self.mail;
+        let Some(mut mail) = tables.of_account(account, id)? else {
+            return Ok(None);
+        };
+        let name: Name = account.into();
+        let from = (Arc::clone(&name), mail.mailbox.as_str().into(), id);
+        change.apply(&mut mail);
+        let to = (name, mail.mailbox.as_str().into(), id);
+        let is_moved = from != to;
+        if is_moved {
+            tables.by_mailbox.remove(&from);
+            tables.by_mailbox.put(to, ());
+        }
+        tables.mails.put(id, mail.clone());
+        // The sums are changed first: as long as they are not known, they are counted.
+        if is_moved && self.rejects.is_kept(id)? {
+            self.change_usage(account, |usage| usage.add(mail.size))?;
+            self.unkeep(id)?;
+        }
+        Ok(Some(mail))
+    }
+}
+
 operations! {
-    Mail, version 1:
+    Mail, version 2 since 1 weighed by weigh:
     ChangeOne -> bool, Ordinary;
     Remove -> bool, Reserve;
+    Learn -> bool, Ordinary;
+}
+
+fn weigh(op: &Op) -> usize {
+    match op {
+        Op::ChangeOne(_) | Op::Remove(_) => 1,
+        Op::Learn(learn) => learn.changes(),
+    }
 }
 
 /// Changes a mail of an account.
@@ -217,27 +264,8 @@ pub(crate) struct ChangeOne {
 
 impl ChangeOne {
     fn apply(self, state: &mut State) -> Result<bool, Fault> {
-        let tables = &mut state.mail;
-        let Some(mut mail) = tables.of_account(&self.account, self.id)? else {
-            return Ok(false);
-        };
-        let name: Name = self.account.into();
-        let from = (Arc::clone(&name), mail.mailbox.as_str().into(), self.id);
-        self.change.apply(&mut mail);
-        let to = (name, mail.mailbox.as_str().into(), self.id);
-        let size = mail.size;
-        let is_moved = from != to;
-        if is_moved {
-            tables.by_mailbox.remove(&from);
-            tables.by_mailbox.put(to, ());
-        }
-        tables.mails.put(self.id, mail);
-        // The sums are changed first: as long as they are not known, they are counted.
-        if is_moved && state.rejects.is_kept(self.id)? {
-            state.change_usage(&from.0, |usage| usage.add(size))?;
-            state.unkeep(self.id)?;
-        }
-        Ok(true)
+        let changed = state.change_mail(&self.account, self.id, &self.change)?;
+        Ok(changed.is_some())
     }
 }
 
@@ -404,5 +432,6 @@ pub(crate) fn samples() -> Vec<Op> {
             account: "ann".into(),
             id: MailId(1),
         }),
+        Op::Learn(learn::sample()),
     ]
 }

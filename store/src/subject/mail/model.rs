@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ChangeOne, List, Mail, MailId, NewMail, Remove};
+use super::{ChangeOne, List, Mail, MailChange, MailId, NewMail, Remove, Trained};
 use crate::{
     Page, TextId,
     filter::page,
@@ -13,6 +13,7 @@ use crate::{
 pub(crate) struct Model {
     pub(super) last: u64,
     pub(crate) mails: BTreeMap<MailId, Mail>,
+    pub(crate) trained: BTreeMap<MailId, Trained>,
 }
 
 impl ModelPart for Model {
@@ -43,18 +44,29 @@ impl Model {
     }
 }
 
+impl ModelState {
+    /// Changes a mail of an account, and gives it as it is then.
+    pub(super) fn change_mail(
+        &mut self,
+        account: &str,
+        id: MailId,
+        change: &MailChange,
+    ) -> Option<Mail> {
+        let mail = self.mail.mails.get_mut(&id);
+        let mail = mail.filter(|mail| mail.account == account)?;
+        let before = mail.mailbox.clone();
+        change.apply(mail);
+        if mail.mailbox != before {
+            self.rejects.rejects.remove(&id);
+        }
+        Some(mail.clone())
+    }
+}
+
 impl ChangeOne {
     pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
-        let mail = model.mail.mails.get_mut(&self.id);
-        let Some(mail) = mail.filter(|mail| mail.account == self.account) else {
-            return false;
-        };
-        let before = mail.mailbox.clone();
-        self.change.apply(mail);
-        if mail.mailbox != before {
-            model.rejects.rejects.remove(&self.id);
-        }
-        true
+        let changed = model.change_mail(&self.account, self.id, &self.change);
+        changed.is_some()
     }
 }
 

@@ -93,6 +93,7 @@ impl State {
             false => self.change_usage(&mail.account, |usage| usage.subtract(mail.size))?,
         }
         self.mail.take_out(mail);
+        self.mail.trained.take(&mail.id)?;
         self.release_text(mail.text)
     }
 }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, ops::Bound, sync::Arc};
 
 use super::{
-    Change, ENVIDS_MAX, InWork, NewMessage, Note, QueueId, Queued, Reference, Retired, Tables,
-    Transaction,
+    Change, ENVIDS_MAX, InWork, NewMessage, Note, Origin, QueueId, Queued, Reference, Retired,
+    Tables, Transaction,
     keys::{recipient_key, reference_key, reference_keys},
 };
 use crate::{
@@ -161,7 +161,9 @@ impl State {
         let common = Arc::new(message.common);
         let base = QueueId(self.queue.counters.last + 1);
         let rules = self.hold_rules.all()?;
-        self.sent.count(&common, &message.recipients)?;
+        if common.origin == Origin::Sent {
+            self.sent.count(&common, &message.recipients)?;
+        }
         let mut ids = Vec::with_capacity(message.recipients.len());
         for recipient in message.recipients {
             let id = QueueId(next(&mut self.queue.counters.last));

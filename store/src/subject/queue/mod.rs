@@ -10,15 +10,13 @@ pub(crate) mod keys;
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
 pub(crate) mod older;
-pub(crate) mod older_v2;
 mod read;
 mod record;
 
 use serde::{Deserialize, Serialize};
 
 use self::keys::{Group, names};
-use self::older::{OpV2, QueuedV1, RetiredV1};
-use self::older_v2::{QueuedV2, RetiredV2};
+use self::older::{OpV2, QueuedV1, QueuedV2, RetiredV1, RetiredV2};
 pub use self::{filter::*, keys::Reference, record::*};
 #[cfg(any(test, feature = "memory"))]
 use super::ModelState;

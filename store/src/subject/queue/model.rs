@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Change, ENVIDS_MAX, Found, NewMessage, Note, QueueId, Queued, Retired, Transaction,
+    Change, ENVIDS_MAX, Found, NewMessage, Note, Origin, QueueId, Queued, Retired, Transaction,
     apply::RESULTS_MAX,
     keys::reference_key,
     read::{Find, List, ListRetired},
@@ -275,7 +275,9 @@ impl ModelState {
         let base = QueueId(self.queue.last + 1);
         let text = message.text.resolve(new);
         let mut ids = Vec::new();
-        self.sent.count(&common, &message.recipients);
+        if common.origin == Origin::Sent {
+            self.sent.count(&common, &message.recipients);
+        }
         for recipient in message.recipients {
             let id = QueueId(next(&mut self.queue.last));
             let top = message.top.clone();

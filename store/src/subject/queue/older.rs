@@ -1,7 +1,11 @@
-//! The shapes of queued messages before version 2: without the ENVIDs of our own transactions,
-//! without the blame of an attempt, and without the time when a message was first due. One random
-//! ENVID stood for all recipients of a message. Also the operations before version 3, in which
-//! changes had no time.
+//! Older shapes of queued messages.
+//!
+//! - Before version 3 they had no origin: accounts sent all of them.
+//! - Before version 2 they were without the ENVIDs of our own transactions, without the blame of an
+//!   attempt, and without the time when a message was first due. One random ENVID stood for all
+//!   recipients of a message.
+//!
+//! Also the operations before version 3, in which changes had no time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,8 +13,8 @@ use postrider_smtp::{Address, EnhancedCode, ReversePath};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attempt, Change, Common, NewMessage, NewRecipient, Note, Notify, Op, QueueId, Queued, Retired,
-    Urgency,
+    Attempt, Change, Common, NewMessage, NewRecipient, Note, Notify, Op, Origin, QueueId, Queued,
+    Retired, Urgency,
 };
 use crate::{TextId, TextSource, Time, Top};
 
@@ -97,6 +101,139 @@ impl From<CommonV1> for Common {
             list: old.list,
             extra: old.extra,
             urgency: Urgency::default(),
+            origin: Origin::Sent,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CommonV2 {
+    account: String,
+    queued: Time,
+    from: Option<Address>,
+    message_id: String,
+    subject: String,
+    size: u64,
+    eight_bit: bool,
+    smtputf8: bool,
+    require_tls: Option<bool>,
+    future_release: String,
+    ret_full: Option<bool>,
+    envid: String,
+    list: String,
+    extra: std::collections::BTreeMap<String, String>,
+}
+
+impl From<CommonV2> for Common {
+    fn from(old: CommonV2) -> Self {
+        Self {
+            account: old.account,
+            queued: old.queued,
+            from: old.from,
+            message_id: old.message_id,
+            subject: old.subject,
+            size: old.size,
+            eight_bit: old.eight_bit,
+            smtputf8: old.smtputf8,
+            require_tls: old.require_tls,
+            future_release: old.future_release,
+            ret_full: old.ret_full,
+            envid: old.envid,
+            list: old.list,
+            extra: old.extra,
+            urgency: Urgency::default(),
+            origin: Origin::Sent,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct QueuedV2 {
+    id: QueueId,
+    base: QueueId,
+    top: Top,
+    text: TextId,
+    common: CommonV2,
+    reverse_path: ReversePath,
+    from_id: String,
+    recipient: Address,
+    notify: Notify,
+    orcpt: String,
+    transport: String,
+    hold: bool,
+    held_since: Option<Time>,
+    first_due: Time,
+    attempts: u32,
+    last_attempt: Option<Time>,
+    next_attempt: Time,
+    delay_told: bool,
+    fence: u64,
+    results: Vec<Attempt>,
+    envids: Vec<String>,
+}
+
+impl From<QueuedV2> for Queued {
+    fn from(old: QueuedV2) -> Self {
+        Self {
+            id: old.id,
+            base: old.base,
+            top: old.top,
+            text: old.text,
+            common: Arc::new(old.common.into()),
+            reverse_path: old.reverse_path,
+            from_id: old.from_id,
+            recipient: old.recipient,
+            notify: old.notify,
+            orcpt: old.orcpt,
+            transport: old.transport,
+            hold: old.hold,
+            held_since: old.held_since,
+            first_due: old.first_due,
+            attempts: old.attempts,
+            last_attempt: old.last_attempt,
+            next_attempt: old.next_attempt,
+            delay_told: old.delay_told,
+            fence: old.fence,
+            results: old.results,
+            envids: old.envids,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct RetiredV2 {
+    message: QueuedV2,
+    success: bool,
+    last_activity: Time,
+    keep_until: Time,
+}
+
+impl From<RetiredV2> for Retired {
+    fn from(old: RetiredV2) -> Self {
+        Self {
+            message: old.message.into(),
+            success: old.success,
+            last_activity: old.last_activity,
+            keep_until: old.keep_until,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NewMessageV2 {
+    common: CommonV2,
+    top: Top,
+    text: TextSource,
+    recipients: Vec<NewRecipient>,
+}
+
+impl From<NewMessageV2> for NewMessage {
+    fn from(old: NewMessageV2) -> Self {
+        Self {
+            common: old.common.into(),
+            top: old.top,
+            text: old.text,
+            recipients: old.recipients,
         }
     }
 }
@@ -341,5 +478,59 @@ mod tests {
         };
         let retired = Retired::decode(&bytes(&retired)).unwrap();
         assert_eq!((retired.message, retired.keep_until), (message, Time(5)));
+    }
+
+    #[test]
+    fn messages_of_version_2_are_read() {
+        let now = Queued::decode(&bytes(&queued())).unwrap();
+        let old = QueuedV2 {
+            id: now.id,
+            base: now.base,
+            top: Top::EMPTY,
+            text: now.text,
+            common: CommonV2 {
+                account: "ann".into(),
+                queued: Time(1),
+                from: None,
+                message_id: "<1@example.org>".into(),
+                subject: String::new(),
+                size: 5,
+                eight_bit: false,
+                smtputf8: false,
+                require_tls: None,
+                future_release: String::new(),
+                ret_full: None,
+                envid: "one for all".into(),
+                list: String::new(),
+                extra: std::collections::BTreeMap::new(),
+            },
+            reverse_path: now.reverse_path.clone(),
+            from_id: now.from_id.clone(),
+            recipient: now.recipient.clone(),
+            notify: now.notify,
+            orcpt: now.orcpt.clone(),
+            transport: now.transport.clone(),
+            hold: now.hold,
+            held_since: now.held_since,
+            first_due: now.first_due,
+            attempts: now.attempts,
+            last_attempt: now.last_attempt,
+            next_attempt: now.next_attempt,
+            delay_told: now.delay_told,
+            fence: now.fence,
+            results: now.results.clone(),
+            envids: now.envids.clone(),
+        };
+        let retired = RetiredV2 {
+            message: old,
+            success: true,
+            last_activity: Time(4),
+            keep_until: Time(5),
+        };
+        let mut bytes = vec![2];
+        append(&retired, &mut bytes);
+        let retired = Retired::decode(&bytes).unwrap();
+        assert_eq!((retired.message, retired.keep_until), (now, Time(5)));
+        assert!(Queued::decode(&bytes[..5]).is_err());
     }
 }

@@ -49,6 +49,8 @@ pub struct Common {
     pub extra: BTreeMap<String, String>,
     /// How urgently the submitter wants the message delivered.
     pub urgency: Urgency,
+    /// How the message came into the queue.
+    pub origin: Origin,
 }
 
 /// How urgently a message is to be delivered.
@@ -69,6 +71,21 @@ pub struct Deadline {
     pub fails: bool,
     /// The sender is told of each server that takes the message.
     pub trace: bool,
+}
+
+/// How a message came into the queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// The account sent it. The account hears of its results, and its limits count it.
+    #[default]
+    Sent,
+    /// It came to an address of the account, and goes on to another server as it is.
+    Passed {
+        /// The reverse-path with which it came. Our reports about it go there.
+        sender: ReversePath,
+    },
+    /// The server wrote it: a report to a sender elsewhere.
+    Server,
 }
 
 /// When the sender wants a DSN (RFC 3461 §4.1). The default stands for an absent NOTIFY: failure
@@ -356,7 +373,7 @@ mod tests {
         let unit = crate::tests::samples::message(&["x@a.example"]);
         let common = Common {
             queued: at(10),
-            ..unit.queue.unwrap().common
+            ..unit.queue[0].common.clone()
         };
         let new = NewRecipient {
             hold,

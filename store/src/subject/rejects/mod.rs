@@ -20,8 +20,8 @@ use crate::{
     table::{Table, key::Name, tables, value::records},
 };
 
-/// A name of a mail. It is the same when the mail is sent again: a hash of its Message-ID, or of its
-/// text.
+/// A name of a mail. It is the same when the mail is sent again: a hash of its Message-ID, or of
+/// its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RejectKey(pub u64);
 

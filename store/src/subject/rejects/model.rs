@@ -114,6 +114,7 @@ impl ModelState {
     /// Removes a mail, refused or not.
     pub(crate) fn remove_mail(&mut self, id: MailId) {
         self.rejects.rejects.remove(&id);
+        self.mail.trained.remove(&id);
         if let Some(mail) = self.mail.mails.remove(&id) {
             self.drop_unused(mail.text);
         }

@@ -3,10 +3,10 @@
 
 use std::{ops::Bound, sync::Arc};
 
-use postrider_smtp::Address;
+use postrider_smtp::{Address, Host};
 use serde::{Deserialize, Serialize};
 
-use super::{Tables, hour};
+use super::Tables;
 use crate::{
     Time,
     error::Fault,
@@ -33,9 +33,10 @@ pub(crate) fn known_key(account: &Name, recipient: &Address) -> (Name, Name) {
     (Arc::clone(account), known_as(recipient).into())
 }
 
-/// Days since 1970, in UTC.
-fn day(time: Time) -> u32 {
-    u32::try_from(hour(time) / 24).unwrap_or(u32::MAX)
+/// The key of a domain that an account sent to. No address begins with the at sign.
+pub(crate) fn known_domain_key(account: &Name, domain: &Host) -> (Name, Name) {
+    let domain = format!("@{}", domain.unicode().to_lowercase());
+    (Arc::clone(account), domain.into())
 }
 
 /// The day on which a recipient was last noted, in days since 1970. None: a program noted it that
@@ -47,18 +48,18 @@ pub(crate) struct Known {
 
 impl Known {
     pub(super) fn at(time: Time) -> Self {
-        let day = Some(day(time));
+        let day = Some(time.day());
         Self { day }
     }
 
     /// Whether a message should note the recipient anew.
     pub(super) fn is_stale(self, now: Time) -> bool {
-        let renewed = |noted: u32| noted.saturating_add(RENEWED_DAYS) <= day(now);
+        let renewed = |noted: u32| noted.saturating_add(RENEWED_DAYS) <= now.day();
         self.day.is_none_or(renewed)
     }
 
     pub(super) fn is_over(self, now: Time) -> bool {
-        let over = |noted: u32| noted.saturating_add(KNOWN_DAYS) <= day(now);
+        let over = |noted: u32| noted.saturating_add(KNOWN_DAYS) <= now.day();
         self.day.is_some_and(over)
     }
 }
@@ -88,7 +89,15 @@ impl Value for Known {
     }
 }
 
-/// A recipient of an account.
+/// When a recipient was noted before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Met {
+    First,
+    Again,
+    Lately,
+}
+
+/// A recipient of an account, or a domain.
 type Row = ((Name, Name), Known);
 
 /// The search for recipients to be forgotten. It goes once a day over the table, in small steps.
@@ -103,7 +112,7 @@ pub(crate) struct Walk {
 impl Walk {
     /// Where to go on. None: it is at its end, and did not begin today in vain.
     pub(super) fn go_on(&mut self, now: Time) -> Option<(Name, Name)> {
-        let today = Some(day(now));
+        let today = Some(now.day());
         if self.behind.is_none() && self.day < today {
             self.day = today;
             self.behind = Some(Default::default());
@@ -140,18 +149,31 @@ impl Walk {
 
 impl Tables {
     /// Notes that an account sends to a recipient. True: for the first time.
-    pub(super) fn meet(&mut self, key: (Name, Name), now: Time) -> Result<bool, Fault> {
+    pub(super) fn meet(
+        &mut self,
+        account: &Name,
+        recipient: &Address,
+        now: Time,
+    ) -> Result<bool, Fault> {
+        let met = self.note(known_key(account, recipient), now)?;
+        // So most messages look up one row.
+        if met != Met::Lately {
+            self.note(known_domain_key(account, &recipient.host), now)?;
+        }
+        Ok(met == Met::First)
+    }
+
+    fn note(&mut self, key: (Name, Name), now: Time) -> Result<Met, Fault> {
         match self.known.get(&key)? {
             None => {
                 self.known.put_new(key, Known::at(now));
-                Ok(true)
+                Ok(Met::First)
             }
-            Some(known) => {
-                if known.is_stale(now) {
-                    self.known.put(key, Known::at(now));
-                }
-                Ok(false)
+            Some(known) if known.is_stale(now) => {
+                self.known.put(key, Known::at(now));
+                Ok(Met::Again)
             }
+            Some(_) => Ok(Met::Lately),
         }
     }
 

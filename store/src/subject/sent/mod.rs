@@ -6,13 +6,13 @@ pub(crate) mod model;
 
 use std::{ops::Bound, sync::Arc};
 
-use postrider_smtp::Address;
+use postrider_smtp::{Address, Host};
 use serde::{Deserialize, Serialize};
 
 use self::known::Walk;
 #[cfg(test)]
 use self::known::known_as;
-pub(crate) use self::known::{Known, known_key};
+pub(crate) use self::known::{Known, known_domain_key, known_key};
 use super::{NoOperation, State};
 use crate::{
     Common, NewRecipient, Store, StoreError, Time,
@@ -60,7 +60,7 @@ tables! {
     counters: (),
     /// By account and hour.
     sent: Table<(Name, u64), Sent> = Table::new("sent"),
-    /// The recipients that an account sent to.
+    /// The recipients that an account sent to, and their domains.
     known: Table<(Name, Name), Known> = Table::new("known"),
     /// How far the search for recipients to be forgotten is, under 0.
     known_walk: Table<u64, Walk> = Table::new("known_walk"),
@@ -86,8 +86,8 @@ impl Tables {
             first_time: 0,
         };
         for recipient in recipients {
-            let key = known_key(&account, &recipient.recipient);
-            sent.first_time += u64::from(self.meet(key, common.queued)?);
+            let is_first = self.meet(&account, &recipient.recipient, common.queued)?;
+            sent.first_time += u64::from(is_first);
         }
         let hour = hour(common.queued);
         let key = (Arc::clone(&account), hour);
@@ -140,7 +140,17 @@ questions! {
     |this, state| {
         state.sent.known.contains(&known_key(&this.account.into(), this.recipient))
     },
-    |this, model| model.sent.is_known(this.account, this.recipient);
+    |this, model| {
+        model.sent.is_known(&known_key(&this.account.into(), this.recipient))
+    };
+
+    ask IsKnownDomain<'a> { account: &'a str, domain: &'a Host } -> bool,
+    |this, state| {
+        state.sent.known.contains(&known_domain_key(&this.account.into(), this.domain))
+    },
+    |this, model| {
+        model.sent.is_known(&known_domain_key(&this.account.into(), this.domain))
+    };
 }
 
 impl Store {
@@ -160,6 +170,16 @@ impl Store {
     pub async fn is_known(&self, account: &str, recipient: &Address) -> Result<bool, StoreError> {
         self.ask(IsKnown { account, recipient }).await
     }
+
+    /// Whether an account has sent to a recipient in a domain. The store forgets a domain as it
+    /// forgets recipients. An earlier program noted no domains: a domain counts from the next
+    /// message on whose recipient is noted anew.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub async fn is_known_domain(&self, account: &str, domain: &Host) -> Result<bool, StoreError> {
+        self.ask(IsKnownDomain { account, domain }).await
+    }
 }
 
 #[cfg(test)]
@@ -177,5 +197,7 @@ mod tests {
         assert_eq!(hour(Time(3_600_000_000)), 1);
         let recipient = "X@B\u{fc}cher.example".parse().unwrap();
         assert_eq!(known_as(&recipient), "x@b\u{fc}cher.example");
+        let (_, domain) = known_domain_key(&"ann".into(), &recipient.host);
+        assert_eq!(&*domain, "@b\u{fc}cher.example");
     }
 }

@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Bound};
 
-use postrider_smtp::Address;
-
-use super::{Known, Sent, Walk, hour, known_key};
+use super::{Known, Sent, Walk, hour, known_domain_key, known_key};
 use crate::{Common, NewRecipient, Time, subject::ModelPart, table::key::Name};
 
 #[derive(Clone, Debug, Default)]
@@ -42,10 +40,16 @@ impl Model {
         let first_time = recipients
             .iter()
             .filter(|new| {
-                let key = known_key(&account.as_str().into(), &new.recipient);
+                let (now, name) = (common.queued, account.as_str().into());
+                let key = known_key(&name, &new.recipient);
                 let known = self.known.get(&key).copied();
-                if known.is_none_or(|known| known.is_stale(common.queued)) {
-                    self.known.insert(key, Known::at(common.queued));
+                let noted = |known: Option<Known>| known.is_none_or(|known| known.is_stale(now));
+                if noted(known) {
+                    self.known.insert(key, Known::at(now));
+                    let key = known_domain_key(&name, &new.recipient.host);
+                    if noted(self.known.get(&key).copied()) {
+                        self.known.insert(key, Known::at(now));
+                    }
                 }
                 known.is_none()
             })
@@ -65,8 +69,7 @@ impl Model {
         counted.fold(Sent::default(), |sum, (_, sent)| sum.plus(*sent))
     }
 
-    pub(super) fn is_known(&self, account: &str, recipient: &Address) -> bool {
-        self.known
-            .contains_key(&known_key(&account.into(), recipient))
+    pub(super) fn is_known(&self, key: &(Name, Name)) -> bool {
+        self.known.contains_key(key)
     }
 }

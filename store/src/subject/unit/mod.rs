@@ -61,7 +61,7 @@ pub(crate) enum Op {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Unit {
     text: Option<OpText>,
-    queue: Option<NewMessage>,
+    queue: Vec<NewMessage>,
     mails: Vec<NewMail>,
     hooks: Vec<NewHook>,
     notes: Vec<Note>,
@@ -110,6 +110,7 @@ impl Op {
             outcome,
             delay_told,
             text,
+            queue,
             mails,
             hooks,
             suppress,
@@ -117,6 +118,7 @@ impl Op {
         } = settle;
         let unit = Unit {
             text: text.as_ref().map(OpText::of),
+            queue,
             mails,
             hooks,
             suppress,
@@ -140,14 +142,15 @@ impl Op {
     /// The messages that it queues.
     pub(crate) fn messages(&self) -> &[NewMessage] {
         match self {
-            Self::Accept(unit) => unit.queue.as_slice(),
+            Self::Accept(unit) | Self::Settle { unit, .. } => &unit.queue,
             Self::AcceptAll { messages, .. } => messages,
-            Self::Settle { .. } | Self::Start => &[],
+            Self::Start => &[],
         }
     }
 }
 
 impl Operations for Op {
+    /// Version 3 has any number of messages in a unit, their origin, and refused mail.
     const VERSION: u8 = 3;
 
     fn older(version: u8, bytes: &[u8]) -> Result<Self, Unreadable> {
@@ -258,7 +261,7 @@ impl State {
         mut unit: Unit,
         place: Option<TextPlace>,
     ) -> Result<Result<Accepted, StoreError>, Fault> {
-        if let Some(error) = self.check_new(unit.once.as_deref(), unit.queue.as_slice())? {
+        if let Some(error) = self.check_new(unit.once.as_deref(), &unit.queue)? {
             self.drop_text(unit.text);
             return Ok(Err(error));
         }
@@ -282,8 +285,12 @@ impl State {
             }
         }
         let mut accepted = Accepted::default();
-        if let Some(message) = unit.queue {
-            accepted.queue = self.add_message(message, new)?;
+        for message in unit.queue {
+            let text = message.text;
+            accepted.queue.extend(self.add_message(message, new)?);
+            if let TextSource::Existing(text) = text {
+                self.unstage(text)?;
+            }
         }
         let mails = unit.mails.into_iter().map(|mail| {
             let text = mail.text.resolve(new);
@@ -447,7 +454,7 @@ impl Store {
 pub(crate) fn samples() -> Vec<Op> {
     use crate::tests::samples;
     let queued = samples::message(&["x@a.example"]);
-    let message = queued.queue.clone().into_iter().collect();
+    let message = queued.queue.clone();
     let (accept, _) = Op::accept(queued);
     let settle = Op::Settle {
         id: QueueId(1),

@@ -2,8 +2,8 @@
 
 use super::{Accepted, Op, TextSource, Unit};
 use crate::{
-    MailId, NewEvent, NewHook, NewHookKind, NewMessage, NewSuppression, NewText, Once, StoreError,
-    TextId,
+    MailId, NewEvent, NewHook, NewHookKind, NewMessage, NewSuppression, NewText, Once, QueueId,
+    StoreError, TextId,
     subject::{Applied, ModelPart, ModelState},
 };
 
@@ -35,11 +35,13 @@ impl ModelState {
                 let Some(queued) = self.queue.to_settle(id, fence, party) else {
                     return Applied::Flag(false);
                 };
+                let mut unit = unit;
                 let old = queued.text;
                 let new = match self.bring(text, &unit) {
                     Ok(new) => new,
                     Err(error) => return Applied::Refused(error),
                 };
+                self.add_queue(&mut unit, new);
                 self.add_rest(unit, new);
                 self.queue.settle(queued, attempt, outcome, delay_told);
                 self.drop_unused(old);
@@ -64,32 +66,34 @@ impl ModelState {
 
     fn accept(&mut self, mut unit: Unit, text: Option<NewText>) -> Result<Accepted, StoreError> {
         self.check_once(unit.once.as_deref())?;
-        if let Some(message) = &unit.queue {
+        for message in &unit.queue {
             self.queue.check_from_ids(message)?;
         }
         unit.rejects
             .retain(|reject| !self.rejects.has(&reject.mail.account, reject.key));
         let new = self.bring(text, &unit)?;
-        let mut accepted = Accepted::default();
-        if let Some(message) = unit.queue.take() {
-            accepted.queue = self.add_message(message, new);
-        }
+        let queue = self.add_queue(&mut unit, new);
         let once = unit.once.take();
         let (rejects, taken) = (
             std::mem::take(&mut unit.rejects),
             std::mem::take(&mut unit.taken),
         );
-        accepted.mails = self.add_rest(unit, new);
+        let mails = self.add_rest(unit, new);
+        let mut kept = Vec::new();
         for taken in &taken {
             self.drop_taken(taken);
         }
         for reject in rejects {
             let text = reject.mail.text.resolve(new);
-            accepted.rejects.extend(self.keep(reject, text));
+            kept.extend(self.keep(reject, text));
         }
         self.drop_unused(new);
-        self.once.remember(once, &accepted.queue);
-        Ok(accepted)
+        self.once.remember(once, &queue);
+        Ok(Accepted {
+            queue,
+            mails,
+            rejects: kept,
+        })
     }
 
     fn accept_all(
@@ -138,7 +142,7 @@ impl ModelState {
                 self.check_text(TextSource::Existing(mail.text))?;
             }
         }
-        if let Some(message) = &unit.queue {
+        for message in &unit.queue {
             self.check_text(message.text)?;
         }
         let refused = unit.rejects.iter().map(|reject| &reject.mail);
@@ -151,7 +155,18 @@ impl ModelState {
         }
     }
 
-    /// Adds all parts of a unit but its message.
+    /// Adds the messages of a unit.
+    fn add_queue(&mut self, unit: &mut Unit, new: TextId) -> Vec<QueueId> {
+        let mut ids = Vec::new();
+        for message in std::mem::take(&mut unit.queue) {
+            let text = message.text.resolve(new);
+            ids.extend(self.add_message(message, new));
+            self.texts.staged.remove(&text);
+        }
+        ids
+    }
+
+    /// Adds all parts of a unit but its messages.
     fn add_rest(&mut self, unit: Unit, new: TextId) -> Vec<MailId> {
         let mut mails = Vec::new();
         for mail in unit.mails {

@@ -1,6 +1,7 @@
-//! The operations of earlier versions. Those of version 1 have messages, attempts and suppressions
-//! with fewer fields. Those of versions 1 and 2 know no refused mail, and their messages are not
-//! urgent.
+//! The operations before version 3, in which a unit had one message at most, and no refused mail.
+//!
+//! Messages of versions 1 and 2 have no origin. Messages, attempts and suppressions of version 1
+//! have fewer fields.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,86 +9,62 @@ use super::{Op, Outcome, Party, Unit};
 use crate::{
     Attempt, NewEvent, NewHook, NewMail, NewMessage, NewSuppression, Note, Once, QueueId,
     subject::{
-        queue::{
-            older::{AttemptV1, NewMessageV1, NoteV1},
-            older_v2::NewMessageV2,
-        },
+        queue::older::{AttemptV1, NewMessageV1, NewMessageV2, NoteV1},
         suppression::older::NewSuppressionV1,
         texts::OpText,
     },
 };
 
+pub(super) type OpV1 = Older<NewMessageV1, AttemptV1, NoteV1, NewSuppressionV1>;
+pub(super) type OpV2 = Older<NewMessageV2, Attempt, Note, NewSuppression>;
+
+/// An operation with these shapes of a message, an attempt, a note and a suppression.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum OpV1 {
-    Accept(UnitV1),
+pub(super) enum Older<M, A, N, S> {
+    Accept(OlderUnit<M, N, S>),
     AcceptAll {
-        messages: Vec<NewMessageV1>,
+        messages: Vec<M>,
         once: Option<Box<Once>>,
     },
     Settle {
         id: QueueId,
         fence: u64,
         party: Party,
-        attempt: Option<AttemptV1>,
+        attempt: Option<A>,
         outcome: Outcome,
         delay_told: bool,
-        unit: UnitV1,
+        unit: OlderUnit<M, N, S>,
     },
     Start,
-}
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct UnitV1 {
-    text: Option<OpText>,
-    queue: Option<NewMessageV1>,
-    mails: Vec<NewMail>,
-    hooks: Vec<NewHook>,
-    notes: Vec<NoteV1>,
-    suppress: Vec<NewSuppressionV1>,
-    events: Vec<NewEvent>,
-    once: Option<Box<Once>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum OpV2 {
-    Accept(UnitV2),
-    AcceptAll {
-        messages: Vec<NewMessageV2>,
-        once: Option<Box<Once>>,
-    },
-    Settle {
-        id: QueueId,
-        fence: u64,
-        party: Party,
-        attempt: Option<Attempt>,
-        outcome: Outcome,
-        delay_told: bool,
-        unit: UnitV2,
-    },
-    Start,
-}
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct UnitV2 {
+pub(super) struct OlderUnit<M, N, S> {
     text: Option<OpText>,
-    queue: Option<NewMessageV2>,
+    queue: Option<M>,
     mails: Vec<NewMail>,
     hooks: Vec<NewHook>,
-    notes: Vec<Note>,
-    suppress: Vec<NewSuppression>,
+    notes: Vec<N>,
+    suppress: Vec<S>,
     events: Vec<NewEvent>,
     once: Option<Box<Once>>,
 }
 
-impl From<OpV1> for OpV2 {
-    fn from(old: OpV1) -> Self {
+impl<M, A, N, S> From<Older<M, A, N, S>> for Op
+where
+    M: Into<NewMessage>,
+    A: Into<Attempt>,
+    N: Into<Note>,
+    S: Into<NewSuppression>,
+{
+    fn from(old: Older<M, A, N, S>) -> Self {
         match old {
-            OpV1::Accept(unit) => Self::Accept(unit.into()),
-            OpV1::AcceptAll { messages, once } => Self::AcceptAll {
-                messages: messages.into_iter().map(NewMessageV2::from).collect(),
+            Older::Accept(unit) => Self::Accept(unit.into()),
+            Older::AcceptAll { messages, once } => Self::AcceptAll {
+                messages: messages.into_iter().map(M::into).collect(),
                 once,
             },
-            OpV1::Settle {
+            Older::Settle {
                 id,
                 fence,
                 party,
@@ -99,76 +76,30 @@ impl From<OpV1> for OpV2 {
                 id,
                 fence,
                 party,
-                attempt: attempt.map(Attempt::from),
+                attempt: attempt.map(A::into),
                 outcome,
                 delay_told,
                 unit: unit.into(),
             },
-            OpV1::Start => Self::Start,
+            Older::Start => Self::Start,
         }
     }
 }
 
-impl From<UnitV1> for UnitV2 {
-    fn from(old: UnitV1) -> Self {
+impl<M, N, S> From<OlderUnit<M, N, S>> for Unit
+where
+    M: Into<NewMessage>,
+    N: Into<Note>,
+    S: Into<NewSuppression>,
+{
+    fn from(old: OlderUnit<M, N, S>) -> Self {
         Self {
             text: old.text,
-            queue: old.queue.map(NewMessageV2::from),
+            queue: old.queue.into_iter().map(M::into).collect(),
             mails: old.mails,
             hooks: old.hooks,
-            notes: old.notes.into_iter().map(Note::from).collect(),
-            suppress: old.suppress.into_iter().map(NewSuppression::from).collect(),
-            events: old.events,
-            once: old.once,
-        }
-    }
-}
-
-impl From<OpV1> for Op {
-    fn from(old: OpV1) -> Self {
-        OpV2::from(old).into()
-    }
-}
-
-impl From<OpV2> for Op {
-    fn from(old: OpV2) -> Self {
-        match old {
-            OpV2::Accept(unit) => Self::Accept(unit.into()),
-            OpV2::AcceptAll { messages, once } => Self::AcceptAll {
-                messages: messages.into_iter().map(NewMessage::from).collect(),
-                once,
-            },
-            OpV2::Settle {
-                id,
-                fence,
-                party,
-                attempt,
-                outcome,
-                delay_told,
-                unit,
-            } => Self::Settle {
-                id,
-                fence,
-                party,
-                attempt,
-                outcome,
-                delay_told,
-                unit: unit.into(),
-            },
-            OpV2::Start => Self::Start,
-        }
-    }
-}
-
-impl From<UnitV2> for Unit {
-    fn from(old: UnitV2) -> Self {
-        Self {
-            text: old.text,
-            queue: old.queue.map(NewMessage::from),
-            mails: old.mails,
-            hooks: old.hooks,
-            notes: old.notes,
-            suppress: old.suppress,
+            notes: old.notes.into_iter().map(N::into).collect(),
+            suppress: old.suppress.into_iter().map(S::into).collect(),
             events: old.events,
             once: old.once,
             rejects: Vec::new(),
@@ -179,45 +110,52 @@ impl From<UnitV2> for Unit {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Debug;
+
     use super::*;
     use crate::{subject::Operations as _, table::value::append};
 
-    #[test]
-    fn operations_of_version_2_are_read() {
-        let old = OpV2::Settle {
+    fn unit<M, N, S>() -> OlderUnit<M, N, S> {
+        OlderUnit {
+            text: None,
+            queue: None,
+            mails: Vec::new(),
+            hooks: Vec::new(),
+            notes: Vec::new(),
+            suppress: Vec::new(),
+            events: Vec::new(),
+            once: None,
+        }
+    }
+
+    fn check<M, A, N, S>(version: u8)
+    where
+        M: Into<NewMessage> + Serialize + Debug,
+        A: Into<Attempt> + Serialize + Debug,
+        N: Into<Note> + Serialize + Debug,
+        S: Into<NewSuppression> + Serialize + Debug,
+    {
+        let settle = Older::<M, A, N, S>::Settle {
             id: QueueId(1),
             fence: 2,
             party: Party::Claimant,
             attempt: None,
             outcome: Outcome::Release,
             delay_told: true,
-            unit: UnitV2::default(),
+            unit: unit(),
         };
-        for old in [old, OpV2::Accept(UnitV2::default()), OpV2::Start] {
+        for old in [settle, Older::Accept(unit()), Older::Start] {
             let mut bytes = Vec::new();
             append(&old, &mut bytes);
-            let read = Op::older(2, &bytes).unwrap();
+            let read = Op::older(version, &bytes).unwrap();
             assert_eq!(format!("{read:?}"), format!("{:?}", Op::from(old)));
         }
     }
 
     #[test]
-    fn operations_of_version_1_are_read() {
-        let settle = OpV1::Settle {
-            id: QueueId(1),
-            fence: 2,
-            party: Party::Claimant,
-            attempt: None,
-            outcome: Outcome::Release,
-            delay_told: true,
-            unit: UnitV1::default(),
-        };
-        for old in [settle, OpV1::Accept(UnitV1::default()), OpV1::Start] {
-            let mut bytes = Vec::new();
-            append(&old, &mut bytes);
-            let read = Op::older(1, &bytes).unwrap();
-            assert_eq!(format!("{read:?}"), format!("{:?}", Op::from(old)));
-        }
+    fn operations_of_older_versions_are_read() {
+        check::<NewMessageV1, AttemptV1, NoteV1, NewSuppressionV1>(1);
+        check::<NewMessageV2, Attempt, Note, NewSuppression>(2);
         assert!(Op::older(0, &[]).is_err());
     }
 }

@@ -34,8 +34,8 @@ pub enum TextSource {
 pub struct Accept {
     /// A new text. None if no record of the unit refers to one.
     pub text: Option<NewText>,
-    /// A message to be sent.
-    pub queue: Option<NewMessage>,
+    /// Messages to be sent. A staged text that one of them refers to is staged no more.
+    pub queue: Vec<NewMessage>,
     /// Mail for mailboxes.
     pub mails: Vec<NewMail>,
     /// Calls of webhooks.
@@ -115,6 +115,8 @@ pub struct Settle {
     pub delay_told: bool,
     /// A new text: that of a DSN.
     pub text: Option<NewText>,
+    /// Messages to be sent: a DSN to a sender elsewhere.
+    pub queue: Vec<NewMessage>,
     /// Mail that the result causes: a DSN, or the delivery of localserve.
     pub mails: Vec<NewMail>,
     /// Calls of webhooks that tell of the result.
@@ -158,17 +160,14 @@ pub enum Outcome {
 impl Accept {
     /// Checks that the parts refer to each other as they should.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
-        if self
-            .queue
-            .as_ref()
-            .is_some_and(|message| message.recipients.is_empty())
-        {
-            return Err(StoreError::Invalid("a message without recipients"));
-        }
-        let queued = self.queue.iter().map(|message| message.text);
         let refused = self.rejects.iter().map(|reject| reject.mail.text);
-        let others = queued.chain(refused);
-        check(self.text.as_ref(), others, &self.mails, &self.hooks)
+        check(
+            self.text.as_ref(),
+            &self.queue,
+            refused,
+            &self.mails,
+            &self.hooks,
+        )
     }
 }
 
@@ -177,6 +176,7 @@ impl Settle {
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         check(
             self.text.as_ref(),
+            &self.queue,
             std::iter::empty(),
             &self.mails,
             &self.hooks,
@@ -186,10 +186,16 @@ impl Settle {
 
 fn check(
     text: Option<&NewText>,
-    others: impl Iterator<Item = TextSource>,
+    queued: &[NewMessage],
+    refused: impl Iterator<Item = TextSource>,
     mails: &[NewMail],
     hooks: &[NewHook],
 ) -> Result<(), StoreError> {
+    if queued.iter().any(|message| message.recipients.is_empty()) {
+        return Err(StoreError::Invalid("a message without recipients"));
+    }
+    let queued = queued.iter().map(|message| message.text);
+    let others = queued.chain(refused);
     let mut sources = others.chain(mails.iter().map(|mail| mail.text));
     if text.is_none() && sources.any(|source| source == TextSource::New) {
         return Err(StoreError::Invalid(

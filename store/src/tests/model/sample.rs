@@ -87,7 +87,7 @@ async fn fill(store: &Store) {
         let from = u64::from(half) * 8;
         let now = at(100 + i64::from(half));
         let mut accept = message(&["x@a.example", "Y@b.example", "\"a b\"@[192.0.2.1]"]);
-        if let Some(message) = &mut accept.queue {
+        for message in &mut accept.queue {
             message.common.envid = format!("envid {half}");
             for (number, recipient) in (from..).zip(&mut message.recipients) {
                 recipient.from_id = format!("id{number}");
@@ -117,7 +117,7 @@ async fn fill(store: &Store) {
         };
         store.accept(large).await.unwrap();
         let staged = store.stage(inline("Staged\r\n")).await.unwrap();
-        let mut batch = message(&["z@a.example"]).queue.unwrap();
+        let mut batch = message(&["z@a.example"]).queue.remove(0);
         batch.text = TextSource::Existing(staged);
         store.accept_all(vec![batch], None).await.unwrap();
         let rule = HoldFilter {

@@ -6,13 +6,13 @@ use std::{collections::BTreeSet, ops::AsyncFn};
 
 use bytes::Bytes;
 
-use super::steps::{DOMAINS, ONCE};
+use super::steps::{DOMAINS, ONCE, senders};
 use crate::tests::samples::{at, common};
 use crate::{
     Answered, ApiKey, AuditEntry, AuditFilter, Counted, Counts, Credential, Event, EventFilter,
-    HoldRule, Hook, HookFilter, LoggedEvent, Mail, MailUsage, Order, Page, QueueFilter, QueueId,
-    Queued, Reference, Retired, RetiredFilter, RetiredHook, RetiredHookFilter, Sent, Store,
-    StoreError, Suppression, Time,
+    HoldRule, Hook, HookFilter, JunkCounts, LoggedEvent, Mail, MailUsage, Mark, Order, Page,
+    QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
+    RetiredHookFilter, Sent, Store, StoreError, Suppression, Time, Trained,
 };
 
 /// All that a store shows.
@@ -33,6 +33,7 @@ pub(super) struct Shown {
     answered: Vec<Option<Answered>>,
     sent: Vec<Sent>,
     known: Vec<bool>,
+    learnt: (JunkCounts, Vec<Vec<Mark>>, Vec<Option<Trained>>),
     texts: Vec<Option<Bytes>>,
     audit: [Vec<AuditEntry>; 2],
     credentials: Vec<Option<Credential>>,
@@ -209,6 +210,15 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
         let recipient = format!("x@{domain}").parse().unwrap();
         known.push(store.is_known("ann", &recipient).await?);
     }
+    let mut trained = Vec::new();
+    for mail in &mails {
+        trained.push(store.trained(mail.id).await?);
+    }
+    let learnt = (
+        store.junk_counts("ann", (0..5).collect()).await?,
+        store.history("ann", &senders()).await?,
+        trained,
+    );
     let subject = AuditFilter {
         target: Some("target 1".into()),
         ..AuditFilter::default()
@@ -219,6 +229,7 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
     let some = store.list_audit(&subject, None, 10_000).await;
     Ok(Shown {
         audit: [all?.items, some?.items],
+        learnt,
         texts: read,
         retired_hooks: store
             .list_retired_hooks(

@@ -8,10 +8,11 @@ use proptest::prelude::*;
 use crate::disk::sim::Calls;
 use crate::tests::samples::*;
 use crate::{
-    Accept, AppHash, AppPassword, Change, CredentialChange, Event, HoldFilter, INLINE_TEXT_MAX,
-    NewAuditEntry, NewEvent, NewHookKind, NewMessage, NewReject, NewSuppression, NewText,
-    NextAttempt, Note, Once, Otp, OtpAlgorithm, Outcome, QueueId, Queued, RejectKey, RejectLimit,
-    Settle, Store, StoreError, TakenMail, TextSource, Time, Top,
+    Accept, AppHash, AppPassword, Change, Common, CredentialChange, Event, HistoryKey, HistoryKind,
+    HoldFilter, INLINE_TEXT_MAX, Lesson, NewAuditEntry, NewEvent, NewHookKind, NewMessage,
+    NewRecipient, NewReject, NewSuppression, NewText, NextAttempt, Note, Once, Origin, Otp,
+    OtpAlgorithm, Outcome, QueueId, Queued, RejectKey, RejectLimit, Settle, Store, StoreError,
+    TakenMail, TextSource, Time, Top,
 };
 
 pub(super) const DOMAINS: [&str; 4] = ["a.example", "b.example", "c.example", "[192.0.2.1]"];
@@ -74,6 +75,13 @@ pub(super) enum Step {
         archive: bool,
     },
     RemoveMail(u64),
+    /// The account calls a mail junk, good, or neither.
+    Learn {
+        id: u64,
+        junk: Option<bool>,
+        tokens: u8,
+    },
+    ForgetLearnt,
     Stage,
     Unstage,
     AcceptAll {
@@ -303,6 +311,9 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => (1..10_u64, any::<bool>(), any::<bool>())
             .prop_map(|(id, seen, archive)| Step::ChangeMail { id, seen, archive }),
         2 => (1..10_u64).prop_map(Step::RemoveMail),
+        4 => (1..10_u64, prop::option::of(any::<bool>()), 0..5_u8)
+            .prop_map(|(id, junk, tokens)| Step::Learn { id, junk, tokens }),
+        1 => Just(Step::ForgetLearnt),
         4 => Just(Step::Stage),
         1 => Just(Step::Unstage),
         3 => (prop::option::weighted(0.3, 0..2_u8), 0..100_u16)
@@ -336,6 +347,29 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// The senders that mail comes from.
+pub(super) fn senders() -> Vec<HistoryKey> {
+    let kinds = [HistoryKind::FromAddress, HistoryKind::Network];
+    let sender = |kind| HistoryKey {
+        kind,
+        name: "a sender".into(),
+        validated: true,
+    };
+    kinds.map(sender).into()
+}
+
+/// What there is to learn from a mail with these tokens.
+pub(super) fn lesson(tokens: u8, now: Time) -> Lesson {
+    let count = usize::from(tokens % 2) + 1;
+    Lesson {
+        tokenizer: tokens % 3,
+        tokens: (0..u64::from(tokens)).collect(),
+        senders: senders().into_iter().take(count).collect(),
+        author: 1,
+        today: now.day(),
+    }
+}
+
 #[expect(clippy::too_many_arguments, reason = "they are the fields of a step")]
 pub(super) async fn accept(
     store: &Store,
@@ -365,6 +399,11 @@ pub(super) async fn accept(
         recipient.hold = hold;
         recipient
     });
+    // Mail for two mailboxes comes with a forward of a third address.
+    let mut origins = vec![Origin::Sent];
+    origins.extend((mails > 1).then_some(Origin::Passed {
+        sender: "ann@example.org".parse().unwrap(),
+    }));
     let mut mail = mail("Inbox", TextSource::New);
     mail.received = now;
     let mails: Vec<_> = (0..mails)
@@ -383,12 +422,7 @@ pub(super) async fn accept(
     };
     Ok(Accept {
         text,
-        queue: (!domains.is_empty()).then(|| NewMessage {
-            common: common(),
-            top: Top::EMPTY,
-            text: TextSource::New,
-            recipients: recipients.collect(),
-        }),
+        queue: messages(recipients.collect(), &origins),
         mails,
         hooks: hook
             .map(|at| crate::tests::samples::hook(URLS[at], kind, due))
@@ -398,14 +432,33 @@ pub(super) async fn accept(
     })
 }
 
+/// A message of each origin for these recipients.
+fn messages(recipients: Vec<NewRecipient>, origins: &[Origin]) -> Vec<NewMessage> {
+    if recipients.is_empty() {
+        return Vec::new();
+    }
+    let messages = origins.iter().map(|origin| NewMessage {
+        common: Common {
+            origin: origin.clone(),
+            ..common()
+        },
+        top: Top::EMPTY,
+        text: TextSource::New,
+        recipients: recipients.clone(),
+    });
+    messages.collect()
+}
+
 pub(super) fn add_extras(accept: &mut Accept, extras: &Extras, now: Time) {
-    if let Some(message) = &mut accept.queue {
+    for message in &mut accept.queue {
         if extras.account {
             message.common.account = "bob".into();
         }
         message.common.envid = "given".into();
         for (at, recipient) in message.recipients.iter_mut().enumerate() {
-            if let Some(id) = extras.from_id {
+            if let Some(id) = extras.from_id
+                && message.common.origin == Origin::Sent
+            {
                 recipient.from_id = format!("id{}", usize::from(id) + at);
             }
             if extras.transport {

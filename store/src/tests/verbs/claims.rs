@@ -33,7 +33,7 @@ async fn a_claim_gives_what_is_due_by_destination_and_nothing_twice() {
             .await
             .unwrap();
         let mut later = message(&["d@y.example"]);
-        later.queue.as_mut().unwrap().recipients[0].next_attempt = at(50);
+        later.queue[0].recipients[0].next_attempt = at(50);
         store.accept(later).await.unwrap();
         store.checkpoint().await;
 
@@ -113,7 +113,7 @@ async fn claims_respect_their_limits() {
 async fn held_messages_wait() {
     on_both(|store| async move {
         let mut held = message(&["a@x.example"]);
-        held.queue.as_mut().unwrap().recipients[0].hold = true;
+        held.queue[0].recipients[0].hold = true;
         store.accept(held).await.unwrap();
         let claimed = store.claim(claim(at(9))).await.unwrap();
         assert_eq!((ids(&claimed), claimed.next_due), (vec![], None));

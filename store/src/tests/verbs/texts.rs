@@ -174,12 +174,12 @@ async fn a_text_can_be_used_again_while_it_lives() {
     on_both(|store| async move {
         store.accept(message(&["a@x.example"])).await.unwrap();
         let resend = Accept {
-            queue: Some(NewMessage {
+            queue: vec![NewMessage {
                 common: common(),
                 top: Top::EMPTY,
                 text: TextSource::Existing(TextId(1)),
                 recipients: vec![recipient("b@x.example", at(1))],
-            }),
+            }],
             ..Accept::default()
         };
         store.accept(resend).await.unwrap();

@@ -89,7 +89,7 @@ async fn connect(
     };
     let remote = Remote {
         name: host.to_owned(),
-        ip: address,
+        ip: Some(address),
     };
     let opened = Connection::open(stream, remote, options).await;
     let connection = opened.map_err(|status| failed(status.to_string()))?;

@@ -1,0 +1,110 @@
+//! The mail of an account, for a program that writes it into files.
+
+use postrider_store::{MailId, StoreError, Time};
+use serde::{Deserialize, Serialize};
+use tracing::info;
+
+use super::{Operation, Sink, queue::Piece};
+use crate::{AdminError, Context};
+
+/// Mails that are listed at once.
+const PAGE: usize = 100;
+/// The bytes of a piece.
+const PIECE: u64 = 64 * 1024;
+
+/// Reads all mail of an account, in the order in which it came. Mail that comes meanwhile may be
+/// part of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Export {
+    /// The name of the account.
+    pub account: String,
+}
+
+/// A part of the mail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExportItem {
+    /// A mail begins. Its pieces follow.
+    Mail(ExportedMail),
+    /// The next piece of the mail.
+    Piece(Piece),
+}
+
+/// A mail without its text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportedMail {
+    /// Its number.
+    pub id: MailId,
+    /// The mailbox, with `/` between the names of a hierarchy.
+    pub mailbox: String,
+    /// Lower-case system flags (`\seen`) and keywords.
+    pub flags: Vec<String>,
+    /// When it came.
+    pub received: Time,
+    /// The reverse-path. Empty for the null reverse-path, and if it did not come by SMTP.
+    pub sender: String,
+    /// The bytes of all its pieces.
+    pub size: u64,
+}
+
+impl Operation for Export {
+    type Item = ExportItem;
+
+    async fn run(
+        self,
+        context: &Context,
+        items: &mut impl Sink<ExportItem>,
+    ) -> Result<(), AdminError> {
+        let account = self.account.clone();
+        let known = context.config.load().accounts.contains_key(&account);
+        let found = match known {
+            true => Ok(()),
+            false => {
+                Err(AdminError::not_found(format!("there is no account {account:?}")).at("account"))
+            }
+        };
+        context
+            .record("mail.export", &account, &self, found)
+            .await?;
+        info!(account, "the mail of an account is being exported");
+        let mut after = None;
+        loop {
+            let page = context
+                .store
+                .list_mails(&account, None, after, PAGE)
+                .await?;
+            for mail in &page.items {
+                let message = match context.store.mail_message(mail).await {
+                    Ok(message) => message,
+                    // It was removed since it was listed.
+                    Err(StoreError::NoText(_)) => continue,
+                    Err(error) => return Err(error.into()),
+                };
+                let pieces = message.into_pieces();
+                let size = pieces.message().len();
+                let sender = mail.smtp.as_ref().map(|smtp| smtp.mail_from.to_string());
+                let head = ExportedMail {
+                    id: mail.id,
+                    mailbox: mail.mailbox.clone(),
+                    flags: mail.flags.clone(),
+                    received: mail.received,
+                    sender: sender.unwrap_or_default(),
+                    size,
+                };
+                items.send(vec![ExportItem::Mail(head)]).await?;
+                let mut at = 0;
+                while at < size {
+                    let piece = pieces.piece(at, PIECE).await?;
+                    at += piece.len() as u64;
+                    let piece = ExportItem::Piece(Piece(piece.to_vec()));
+                    items.send(vec![piece]).await?;
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}

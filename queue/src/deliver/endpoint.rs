@@ -1,0 +1,139 @@
+//! One connection: from its endpoint to an open session.
+
+use std::{borrow::Cow, io, net::IpAddr, pin::pin, time::Duration};
+
+use postrider_smtp::{
+    Cause, DeliveryStatus, EnhancedCode, Host,
+    client::{Connection, Credentials, Link, Options, Remote, TlsMode},
+};
+
+use super::{addresses::Peer, attempt::OngoingAttempt};
+use crate::{faults::OwnFault, route};
+
+/// A connection whose session did not begin by then counts as slow.
+const SLOW_AFTER: Duration = Duration::from_secs(60);
+
+/// Why there is no connection.
+pub(super) enum Unconnected {
+    /// It is our fault.
+    Ours(OwnFault, io::Error),
+    /// It is the host's fault.
+    Theirs(DeliveryStatus),
+}
+
+/// An address to try.
+#[derive(Clone)]
+pub(super) struct Endpoint<'a> {
+    pub(super) host: Cow<'a, str>,
+    pub(super) address: Peer,
+    /// Our own address; None: the system chooses.
+    pub(super) from: Option<IpAddr>,
+    pub(super) tls: TlsMode,
+    pub(super) login: Option<Credentials>,
+}
+
+impl OngoingAttempt<'_> {
+    async fn dial(&self, endpoint: &Endpoint<'_>) -> io::Result<Link> {
+        let dialer = &self.queue.dialer;
+        match &endpoint.address {
+            Peer::Ip(address) => Ok(dialer.dial(*address, endpoint.from).await?.into()),
+            Peer::Socket(path) => Ok(dialer.dial_socket(path).await?.into()),
+        }
+    }
+
+    /// Opens a session at an endpoint.
+    pub(super) async fn connect(
+        &self,
+        endpoint: &Endpoint<'_>,
+        tls: TlsMode,
+    ) -> Result<Connection, Unconnected> {
+        let statics = &self.queue.statics;
+        let limit = statics.smtp_client.connect_timeout;
+        let dialing = self.dial(endpoint);
+        let stream = match tokio::time::timeout(limit, dialing).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                return Err(match OwnFault::of(&error) {
+                    Some(fault) => Unconnected::Ours(fault, error),
+                    None => Unconnected::Theirs(unreached(
+                        endpoint,
+                        format!("connecting to {}: {error}", endpoint.door()),
+                    )),
+                });
+            }
+            Err(_) => {
+                let door = endpoint.door();
+                let text = format!("connecting to {door} took longer than {limit:?}");
+                return Err(Unconnected::Theirs(unreached(endpoint, text)));
+            }
+        };
+        self.queue.faults.connected();
+        let options = Options {
+            login: endpoint.login.clone(),
+            timeouts: route::timeouts(statics),
+            lmtp: self.plan.way.is_last(),
+            ..Options::new(Host::Domain(statics.hostname.clone()), tls)
+        };
+        let opening = Connection::open(stream, endpoint.remote(), options);
+        let opened = self.open(endpoint, opening).await;
+        opened.map_err(Unconnected::Theirs)
+    }
+
+    /// Opens a session. After a minute it takes one of the places for slow connections, and gives
+    /// its own to others.
+    async fn open(
+        &self,
+        endpoint: &Endpoint<'_>,
+        opening: impl Future<Output = Result<Connection, DeliveryStatus>>,
+    ) -> Result<Connection, DeliveryStatus> {
+        let limit = self.queue.statics.delivery.message_time;
+        let mut opening = pin!(opening);
+        let first = SLOW_AFTER.min(limit);
+        if let Ok(opened) = tokio::time::timeout(first, opening.as_mut()).await {
+            return opened;
+        }
+        let late = |limit: Duration| {
+            let text = format!("the session did not begin within {limit:?}");
+            let status = unreached(endpoint, text);
+            DeliveryStatus {
+                cause: Cause::Timeout,
+                ..status.with_command("greeting")
+            }
+        };
+        let place = self.queue.slow.try_acquire();
+        let (Ok(_place), Some(rest)) = (place, limit.checked_sub(first)) else {
+            return Err(late(first));
+        };
+        self.slot.slow(true).await;
+        let opened = tokio::time::timeout(rest, opening).await;
+        self.slot.slow(false).await;
+        opened.unwrap_or_else(|_| Err(late(limit)))
+    }
+}
+
+impl Endpoint<'_> {
+    fn remote(&self) -> Remote {
+        Remote {
+            name: self.host.clone().into_owned(),
+            ip: match &self.address {
+                Peer::Ip(address) => Some(address.ip()),
+                Peer::Socket(_) => None,
+            },
+        }
+    }
+
+    /// What a connection is made to, behind the name of the host.
+    fn door(&self) -> Cow<'static, str> {
+        match &self.address {
+            Peer::Ip(address) => format!("port {}", address.port()).into(),
+            Peer::Socket(_) => "the socket".into(),
+        }
+    }
+}
+
+/// The status of an address without a connection.
+pub(super) fn unreached(endpoint: &Endpoint<'_>, text: String) -> DeliveryStatus {
+    DeliveryStatus::transient(Cause::Connect, EnhancedCode::NO_ANSWER, text)
+        .with_remote(endpoint.remote().to_string())
+        .with_command("connect")
+}

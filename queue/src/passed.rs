@@ -1,0 +1,173 @@
+//! Mail that comes in and goes on to other servers, and reports to senders elsewhere.
+//!
+//! Such mail is no mail of an account. So it has no events, no limits and no suppression list, and
+//! no DKIM signature is added to it. A report about it goes to its sender by mail.
+
+use std::collections::BTreeMap;
+
+use postrider_smtp::{Address, Host, LocalPart, ReversePath};
+use postrider_store::{
+    Common, NewMessage, NewRecipient, Notify, Origin, Queued, TextSource, Time, Top, Urgency,
+};
+
+use crate::{Queue, SubmittedRecipient, add::take_once};
+
+/// A message that came in, and goes on with the text that it came with.
+#[derive(Debug)]
+pub struct Passed {
+    /// The account whose address it came to.
+    pub account: String,
+    /// The reverse-path with which it came.
+    pub sender: ReversePath,
+    /// Whether the sender may get reports about it. Without a proof of the sender, a report could
+    /// go to somebody who never sent the message.
+    pub reports: bool,
+    /// The reverse-path with which it goes on.
+    pub reverse_path: ReversePath,
+    /// At least one recipient.
+    pub recipients: Vec<SubmittedRecipient>,
+    /// The transport that takes it. Empty: the routes decide.
+    pub transport: String,
+    /// The fields that stand before the text.
+    pub top: Top,
+    /// The size of the text in bytes.
+    pub size: u64,
+    /// The Message-ID with `<` and `>`.
+    pub message_id: String,
+    /// The decoded subject.
+    pub subject: String,
+    /// The author's address.
+    pub from: Option<Address>,
+    /// The text has bytes above 127.
+    pub eight_bit: bool,
+    /// The header section or the envelope needs SMTPUTF8.
+    pub smtputf8: bool,
+    /// It came with REQUIRETLS (RFC 8689).
+    pub require_tls: bool,
+    /// RET: full (true) or headers (false).
+    pub ret_full: Option<bool>,
+    /// ENVID. Empty without one.
+    pub envid: String,
+}
+
+impl Queue {
+    /// The record of a message that goes on. Its text is the new one of the unit that has the
+    /// record. None without recipients.
+    #[must_use]
+    pub fn pass_on(&self, mut passed: Passed) -> Option<NewMessage> {
+        let now = self.clock.now();
+        take_once(&mut passed.recipients);
+        let recipients = passed.recipients.into_iter().map(|recipient| NewRecipient {
+            reverse_path: passed.reverse_path.clone(),
+            from_id: String::new(),
+            recipient: recipient.address,
+            // The next server gets this too, so it sends no report either.
+            notify: match passed.reports {
+                true => recipient.notify,
+                false => Notify::NEVER,
+            },
+            orcpt: recipient.orcpt,
+            transport: passed.transport.clone(),
+            hold: false,
+            next_attempt: now,
+        });
+        let recipients: Vec<NewRecipient> = recipients.collect();
+        (!recipients.is_empty()).then(|| NewMessage {
+            common: Common {
+                account: passed.account,
+                queued: now,
+                from: passed.from,
+                message_id: passed.message_id,
+                subject: passed.subject,
+                size: passed.top.len() + passed.size,
+                eight_bit: passed.eight_bit,
+                smtputf8: passed.smtputf8,
+                require_tls: passed.require_tls.then_some(true),
+                future_release: String::new(),
+                ret_full: passed.ret_full,
+                envid: passed.envid,
+                list: String::new(),
+                extra: BTreeMap::new(),
+                urgency: Urgency::default(),
+                origin: Origin::Passed {
+                    sender: passed.sender,
+                },
+            },
+            top: passed.top,
+            text: TextSource::New,
+            recipients,
+        })
+    }
+
+    /// The record of a report to a sender elsewhere, with this text. It goes out with the null
+    /// reverse-path, and nobody gets a report about it. With `require_tls` it needs REQUIRETLS, as
+    /// the message that it is about (RFC 8689 §5).
+    #[must_use]
+    pub fn report_to(
+        &self,
+        account: &str,
+        to: &Address,
+        (text, source): (&[u8], TextSource),
+        require_tls: bool,
+        now: Time,
+    ) -> NewMessage {
+        let header = crate::header::Header::scan(crate::header::section(text));
+        NewMessage {
+            common: Common {
+                account: account.to_owned(),
+                queued: now,
+                from: self.mailer().ok(),
+                message_id: header.message_id().to_owned(),
+                subject: header.subject().to_owned(),
+                size: text.len() as u64,
+                eight_bit: !text.is_ascii(),
+                smtputf8: !to.is_ascii(),
+                require_tls: require_tls.then_some(true),
+                future_release: String::new(),
+                ret_full: None,
+                envid: String::new(),
+                list: String::new(),
+                extra: BTreeMap::new(),
+                urgency: Urgency::default(),
+                origin: Origin::Server,
+            },
+            top: Top::EMPTY,
+            text: source,
+            recipients: vec![NewRecipient {
+                reverse_path: ReversePath::Null,
+                from_id: String::new(),
+                recipient: to.clone(),
+                notify: Notify::NEVER,
+                orcpt: String::new(),
+                transport: String::new(),
+                hold: false,
+                next_attempt: now,
+            }],
+        }
+    }
+
+    /// The author of our reports: postmaster at our host name.
+    ///
+    /// # Errors
+    /// Never: it is an address.
+    pub fn mailer(&self) -> Result<Address, postrider_smtp::AddressError> {
+        Ok(Address {
+            local: LocalPart::from_decoded("postmaster")?,
+            host: Host::Domain(self.statics.hostname.clone()),
+        })
+    }
+}
+
+/// The sender of a message, to whom reports about it go. None for the null reverse-path.
+pub(crate) fn sender(message: &Queued) -> Option<&Address> {
+    match &message.common.origin {
+        Origin::Sent => message.reverse_path.address(),
+        Origin::Passed { sender } => sender.address(),
+        Origin::Server => None,
+    }
+}
+
+/// The account sent the message, so it hears of it.
+pub(crate) fn is_sent(message: &Queued) -> bool {
+    message.common.origin == Origin::Sent
+}

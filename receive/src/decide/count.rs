@@ -1,0 +1,127 @@
+//! The names of refusals, and how often each was given. Metrics and logs use these names.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Refusal;
+
+/// Gives each kind of refusal a name. A kind that is missing does not compile.
+macro_rules! names {
+    ($($kind:ident: $name:literal,)*) => {
+        /// The names of all kinds.
+        const NAMES: &[&str] = &[$($name,)*];
+
+        impl Refusal {
+            /// The name of the kind, for metrics and the log. It never changes.
+            #[must_use]
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$kind { .. } => $name,)*
+                }
+            }
+        }
+    };
+}
+
+names! {
+    LoginElsewhere: "login_elsewhere",
+    TooManyLogins: "too_many_logins",
+    TooManyFailedLogins: "too_many_failed_logins",
+    BadCredentials: "bad_credentials",
+    PasswordTooWeak: "password_too_weak",
+    LoginDisabled: "login_disabled",
+    MayNotActAs: "may_not_act_as",
+    LoginRequired: "login_required",
+    SenderNotAllowed: "sender_not_allowed",
+    AuthorUnclear: "author_unclear",
+    NameOfAnother: "name_of_another",
+    SenderDomainDisabled: "sender_domain_disabled",
+    PostmasterWithoutDomain: "postmaster_without_domain",
+    TooManyConnections: "too_many_connections",
+    TooManyMessages: "too_many_messages",
+    AccountFlooded: "account_flooded",
+    SenderLiteral: "sender_literal",
+    SenderTakesNoMail: "sender_takes_no_mail",
+    SenderNullMx: "sender_null_mx",
+    SenderNoAnswer: "sender_no_answer",
+    OneRecipientOfReport: "one_recipient_of_report",
+    TlsRequired: "tls_required",
+    TooManyUnknown: "too_many_unknown_recipients",
+    Greylisted: "greylisted",
+    Listed: "listed",
+    EarlierJunk: "earlier_junk",
+    JunkWords: "junk_words",
+    NotLocal: "not_local",
+    BadReturn: "bad_return",
+    BinaryNotPassedOn: "binary_not_passed_on",
+    UnknownRecipient: "unknown_recipient",
+    DisabledDomain: "disabled_domain",
+    DestinationRefuses: "destination_refuses",
+    MembersOnly: "members_only",
+    MemberNoAnswer: "member_no_answer",
+    NoMember: "no_member",
+    MailLoop: "mail_loop",
+    FromUnclear: "from_unclear",
+    DmarcFail: "dmarc_fail",
+    DmarcNoAnswer: "dmarc_no_answer",
+    DeliveredBefore: "delivered_before",
+    AuthorNotProved: "author_not_proved",
+    AuthorNoAnswer: "author_no_answer",
+    MailboxFull: "mailbox_full",
+    MailboxGone: "mailbox_gone",
+    Simulated: "simulated",
+}
+
+/// How often each kind of refusal was given.
+#[derive(Debug)]
+pub struct RefusalCounts(Vec<AtomicU64>);
+
+impl Default for RefusalCounts {
+    fn default() -> Self {
+        Self(NAMES.iter().map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl RefusalCounts {
+    /// Counts a refusal.
+    pub fn count(&self, refusal: &Refusal) {
+        let name = refusal.name();
+        let at = NAMES.iter().position(|it| *it == name);
+        if let Some(count) = at.and_then(|at| self.0.get(at)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// All kinds by name, with the number of refusals since the start.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        NAMES.iter().copied().zip(counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_and_fit_into_metrics() {
+        let distinct: BTreeSet<_> = NAMES.iter().collect();
+        assert_eq!(distinct.len(), NAMES.len());
+        for name in NAMES {
+            let fits = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+            assert!(!name.is_empty() && name.bytes().all(fits), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_kind_has_a_count_of_its_own() {
+        let counts = RefusalCounts::default();
+        counts.count(&Refusal::Greylisted);
+        counts.count(&Refusal::MailLoop);
+        counts.count(&Refusal::MailLoop);
+        let counted: Vec<_> = counts.all().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counted, [("greylisted", 1), ("mail_loop", 2)]);
+        assert_eq!(counts.all().count(), NAMES.len());
+    }
+}

@@ -1,0 +1,105 @@
+//! Mail that goes on to other servers.
+
+use postrider_smtp::Domain;
+
+use super::*;
+use crate::{
+    checks::{
+        dmarc::{DmarcOutcome, DmarcPolicy, DmarcResult},
+        results::AuthenticationResults,
+    },
+    facts::ReturnFault,
+};
+
+/// Addresses that pass mail on, in the account of the other tests.
+const ONWARD: &str = r#"
+[accounts.on]
+domain = "example.org"
+destinations."away@example.org" = { forward = ["x@a.test", "y@b.test"] }
+destinations."imap@example.org" = { forward_lmtp = "dovecot" }
+"#;
+
+fn case(outcome: DmarcOutcome, to: &[&str]) -> Case {
+    let mut case = Case::mx();
+    let statics = format!("{STATICS}[transports.dovecot.lmtp]\nsocket = \"/run/lmtp\"\n");
+    case.statics = Static::parse(&statics, "postrider.conf").unwrap();
+    let dynamics = format!("{DYNAMICS}{ONWARD}");
+    case.config = Dynamic::parse(&dynamics, "domains.conf", &case.statics).unwrap();
+    case.facts = Facts {
+        header: Some(Header::scan(b"From: <a@bank.test>\r\n")),
+        authentication: Some(AuthenticationResults {
+            dmarc: Some(DmarcResult {
+                outcome,
+                from: Some(Domain::parse("bank.test").unwrap()),
+                record_domain: None,
+                policy: Some(DmarcPolicy::Quarantine),
+                spf_aligned: false,
+                dkim_aligned: outcome == DmarcOutcome::Pass,
+                reason: String::new(),
+            }),
+            ..AuthenticationResults::default()
+        }),
+        ..Facts::default()
+    };
+    for to in to {
+        case.add(to);
+    }
+    case
+}
+
+#[test]
+fn forwards_go_on_unless_they_are_junk() {
+    let to = ["away@example.org", "imap@example.org"];
+    let case_of = |outcome| case(outcome, &to);
+    let passed = case_of(DmarcOutcome::Pass);
+    let way = ["on to x@a.test y@b.test", "by dovecot"];
+    passed.check_end(&transaction(&to), &way);
+    let junk = case_of(DmarcOutcome::Fail);
+    let way = ["Junk: DMARC failed", "by dovecot: DMARC failed"];
+    junk.check_end(&transaction(&to), &way);
+    // Not each server takes binary mail.
+    let mut binary = transaction(&to);
+    binary.mail.body = BodyType::BinaryMime;
+    let refused = ["554 5.6.3", "554 5.6.3", "reply 554 5.6.3"];
+    passed.check_end(&binary, &refused);
+}
+
+#[test]
+fn a_report_about_a_forward_goes_back_whatever_it_looks_like() {
+    let to = ["SRS0=x@example.org"];
+    for outcome in [DmarcOutcome::Pass, DmarcOutcome::Fail] {
+        let mut case = case(outcome, &[]);
+        let resolution = Resolution::Return {
+            target: Target {
+                account: "app".to_owned(),
+                destination: None,
+                mailbox: "Postmaster".to_owned(),
+                takes_all: false,
+                member: None,
+                used: None,
+                junk: None,
+            },
+            to: address("bob@remote.test"),
+        };
+        let recipient = RecipientFacts::new(address(to[0]), resolution);
+        let path = ForwardPath::Mailbox(address(to[0]));
+        case.check(Stage::Rcpt(&rcpt(path), &recipient), "ok");
+        case.facts.recipients.push(recipient);
+        case.check_end(&transaction(&to), &["back to bob@remote.test"]);
+    }
+}
+
+#[test]
+fn addresses_that_lead_nowhere_are_refused() {
+    let case = case(DmarcOutcome::Pass, &[]);
+    for (fault, reply) in [
+        (ReturnFault::NoReport, "550 5.7.1 only reports"),
+        (ReturnFault::Forged, "550 5.7.1 this server did not write"),
+        (ReturnFault::Old, "550 5.7.1 the time of this address"),
+    ] {
+        let to = address("SRS0=x@example.org");
+        let recipient = RecipientFacts::new(to.clone(), Resolution::BadReturn(fault));
+        let path = ForwardPath::Mailbox(to);
+        case.check(Stage::Rcpt(&rcpt(path), &recipient), reply);
+    }
+}

@@ -1,0 +1,272 @@
+//! Mail that goes on to other servers: forwards, the mailboxes of LMTP servers, and reports about
+//! forwards.
+//!
+//! - [`srs`]: reverse-paths of our own for forwards. `senders`: the same with the store.
+//! - `seal`: our ARC set for a forward.
+//! - `report`: reports of success to senders that ask for them.
+//!
+//! A forward has the text that it came with. It gets a reverse-path of ours and fields on top. The
+//! queue delivers it like any message, and it belongs to no account's outgoing mail.
+
+mod report;
+mod seal;
+mod senders;
+pub mod srs;
+
+use std::collections::{HashMap, HashSet};
+
+use postrider_config::Dynamic;
+use postrider_queue::{Passed, SubmittedRecipient, header::Header};
+use postrider_smtp::{
+    Address, Domain, Ret, ReversePath,
+    server::{RcptTo, Transaction},
+};
+use postrider_store::{NewMessage, Notify, StoreError, Top};
+
+use crate::{
+    SessionContext,
+    checks::{dmarc::DmarcOutcome, results::AuthenticationResults},
+    decide::{Delivery, Outcome, Suspicion},
+    deliver::{Incoming, of_delivery},
+    facts::{RecipientFacts, Target},
+    submission::stored_notify,
+};
+
+/// The field that tells an LMTP server why the message is junk. An incoming message has none: such
+/// fields are removed from it.
+const JUNK_FIELD: &str = "X-Postrider-Junk";
+
+/// Where a message goes on to, for one delivery.
+struct Way<'a> {
+    recipient: &'a RecipientFacts,
+    target: &'a Target,
+    delivery: &'a Delivery,
+    rcpt: &'a RcptTo,
+    to: Vec<Address>,
+}
+
+/// Whether SPF or DMARC speaks for the sender. Others get no reports from us, since anybody may
+/// have written their address.
+pub(crate) fn is_proven(results: Option<&AuthenticationResults>) -> bool {
+    results.is_some_and(|results| {
+        let dmarc = results.dmarc.as_ref();
+        results.mail_from_is_validated()
+            || dmarc.is_some_and(|dmarc| dmarc.outcome == DmarcOutcome::Pass)
+    })
+}
+
+/// The domain of the reverse-paths of forwards from an address.
+pub(crate) fn forward_domain<'a>(config: &'a Dynamic, address: &'a Address) -> Option<&'a Domain> {
+    config.srs_domain.as_ref().or_else(|| address.host.domain())
+}
+
+impl SessionContext {
+    /// The messages that go on to other servers. `received` is our Received field.
+    ///
+    /// # Errors
+    /// If the store can't be used.
+    pub(crate) async fn onward(
+        &self,
+        config: &Dynamic,
+        incoming: &Incoming<'_>,
+        received: &str,
+    ) -> Result<Vec<NewMessage>, StoreError> {
+        let Incoming {
+            transaction,
+            facts,
+            deliveries,
+            ..
+        } = *incoming;
+        let sender = &transaction.mail.reverse_path;
+        let mut messages = Vec::new();
+        let mut seals: HashMap<Domain, String> = HashMap::new();
+        let mut seen: HashSet<(&str, Address)> = HashSet::new();
+        for delivery in deliveries {
+            let (Some((recipient, target)), Some(rcpt)) = (
+                of_delivery(facts, delivery),
+                transaction.recipients.get(delivery.recipient),
+            ) else {
+                continue;
+            };
+            let to = match &delivery.outcome {
+                Outcome::Forward(to) => to.clone(),
+                Outcome::Lmtp { .. } => {
+                    vec![target.member.as_ref().unwrap_or(&recipient.address).clone()]
+                }
+                Outcome::Relay(to) => vec![to.clone()],
+                _ => continue,
+            };
+            // An address gets one copy of what comes to an account, as a mailbox does.
+            let to = to.into_iter();
+            let to: Vec<Address> = to
+                .filter(|to| seen.insert((&target.account, to.clone())))
+                .collect();
+            let way = Way {
+                recipient,
+                target,
+                delivery,
+                rcpt,
+                to,
+            };
+            let passed = match &delivery.outcome {
+                Outcome::Lmtp { transport, junk } => {
+                    let top = way.last_top(incoming, received, *junk);
+                    way.passed(incoming, sender.clone(), transport, top)
+                }
+                Outcome::Relay(_) => {
+                    let top = way.top(incoming, String::new(), received);
+                    way.passed(incoming, ReversePath::Null, "", top)
+                }
+                _ => {
+                    let Some(domain) = forward_domain(config, &recipient.address) else {
+                        continue;
+                    };
+                    let path = self.forward_path(sender, domain).await?;
+                    let seal = match seals.get(domain) {
+                        Some(seal) => seal.clone(),
+                        None => {
+                            let seal = self.seal(config, domain, incoming);
+                            seals.insert(domain.clone(), seal.clone());
+                            seal
+                        }
+                    };
+                    let top = way.top(incoming, seal, received);
+                    way.passed(incoming, path, "", top)
+                }
+            };
+            messages.extend(self.queue.pass_on(passed));
+        }
+        Ok(messages)
+    }
+}
+
+impl Way<'_> {
+    /// The fields of a message that is on its way: `first`, the addresses that it was delivered to,
+    /// by which a loop is found, the results and Received.
+    fn top(&self, incoming: &Incoming<'_>, first: String, received: &str) -> Top {
+        let mut fields = first;
+        fields.push_str(&self.delivered_to());
+        self.end_top(incoming, fields, received)
+    }
+
+    /// The fields of a message that goes to its mailbox.
+    fn last_top(&self, incoming: &Incoming<'_>, received: &str, junk: Option<Suspicion>) -> Top {
+        let sender = &incoming.transaction.mail.reverse_path;
+        let mut fields = format!("Return-Path: <{sender}>\r\n{}", self.delivered_to());
+        if let Some(junk) = junk {
+            fields.push_str(&format!("{JUNK_FIELD}: {}\r\n", junk.as_str()));
+        }
+        self.end_top(incoming, fields, received)
+    }
+
+    fn delivered_to(&self) -> String {
+        let member = self.target.member.as_ref();
+        let addresses = member.into_iter().chain([&self.recipient.address]);
+        let fields = addresses.map(|address| format!("Delivered-To: {address}\r\n"));
+        fields.collect()
+    }
+
+    fn end_top(&self, incoming: &Incoming<'_>, mut fields: String, received: &str) -> Top {
+        if let Some(results) = &incoming.facts.authentication {
+            let differs = self.delivery.differs.as_deref();
+            fields.push_str(&results.field(incoming.hostname, differs));
+        }
+        fields.push_str(received);
+        Top::new(fields).unwrap_or_default()
+    }
+
+    /// The message with this reverse-path. What the sender asked of reports goes on with it (RFC
+    /// 3461 §5.2.7).
+    fn passed(
+        &self,
+        incoming: &Incoming<'_>,
+        reverse_path: ReversePath,
+        transport: &str,
+        top: Top,
+    ) -> Passed {
+        let Incoming {
+            transaction,
+            facts,
+            text,
+            ..
+        } = *incoming;
+        let mail = &transaction.mail;
+        let header = facts.header.as_ref();
+        let notify = self.rcpt.notify.map(stored_notify).unwrap_or_default();
+        let notify = Notify {
+            // We say that the message went on to several addresses, and that is the success.
+            success: notify.success && !self.is_expanded(),
+            ..notify
+        };
+        let recipients = self.to.iter().map(|address| SubmittedRecipient {
+            address: address.clone(),
+            notify,
+            orcpt: self.orcpt(),
+        });
+        Passed {
+            account: self.target.account.clone(),
+            sender: match self.delivery.outcome {
+                Outcome::Relay(_) => ReversePath::Null,
+                _ => mail.reverse_path.clone(),
+            },
+            reports: is_proven(facts.authentication.as_ref()),
+            reverse_path,
+            recipients: recipients.collect(),
+            transport: transport.to_owned(),
+            top,
+            size: text.size,
+            message_id: header.map_or("", Header::message_id).to_owned(),
+            subject: header.map_or("", Header::subject).to_owned(),
+            from: header.and_then(Header::from).cloned(),
+            eight_bit: text.eight_bit,
+            smtputf8: mail.smtputf8 && header.is_some_and(|header| !header.is_ascii()),
+            require_tls: mail.require_tls,
+            ret_full: mail.ret.map(|ret| ret == Ret::Full),
+            envid: mail.envid.clone().unwrap_or_default(),
+        }
+    }
+
+    /// One address became several.
+    fn is_expanded(&self) -> bool {
+        self.to.len() > 1 || self.target.member.is_some()
+    }
+
+    /// The recipient that the sender knows.
+    fn orcpt(&self) -> String {
+        let given = self.rcpt.orcpt.clone();
+        given.unwrap_or_else(|| original_recipient(&self.recipient.address))
+    }
+}
+
+/// An address in the form of ORCPT (RFC 3461 §4.2, RFC 6533 §3).
+pub(crate) fn original_recipient(address: &Address) -> String {
+    match address.is_ascii() {
+        true => format!("rfc822;{address}"),
+        false => format!("utf-8;{}", address.unicode()),
+    }
+}
+
+/// Whether some recipient of the message is an address that forwards, so that an ARC set of ours
+/// may be needed.
+pub(crate) fn may_forward(config: &Dynamic, recipients: &[RecipientFacts]) -> bool {
+    let mut targets = recipients.iter().flat_map(RecipientFacts::targets);
+    targets.any(|target| {
+        let account = config.accounts.get(&target.account);
+        let destination = account
+            .zip(target.destination.as_ref())
+            .and_then(|(account, key)| account.destinations.get(key));
+        destination.is_some_and(|destination| !destination.forward.is_empty())
+    })
+}
+
+/// The recipients of a transaction with what became of the message for each.
+pub(crate) fn with_deliveries<'a>(
+    transaction: &'a Transaction,
+    deliveries: &'a [Delivery],
+) -> impl Iterator<Item = (&'a RcptTo, Vec<&'a Outcome>)> {
+    let recipients = transaction.recipients.iter().enumerate();
+    recipients.map(move |(at, rcpt)| {
+        let own = deliveries.iter().filter(move |one| one.recipient == at);
+        (rcpt, own.map(|one| &one.outcome).collect())
+    })
+}

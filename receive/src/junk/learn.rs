@@ -1,0 +1,296 @@
+//! What a user says about a mail, and what the filter learns from it.
+//!
+//! A user says it by the flags `$Junk` and `$NotJunk`, or by moving the mail. A move sets the flags:
+//!
+//! | move | the mail is |
+//! |---|---|
+//! | into the junk mailbox | junk |
+//! | out of it into the inbox | not junk |
+//! | from anywhere into `Archive` or another mailbox with a name of its own | not junk |
+//! | into the inbox from elsewhere; into the mailbox for rejects; into `Postmaster`, `Trash`, `Drafts`, `Sent` | what it was |
+
+use postrider_config::Account;
+use postrider_smtp::mime::Limits;
+use postrider_store::{
+    JUNK_FLAG, Lesson, Mail, MailChange, NOT_JUNK_FLAG, Store, StoreError, Time,
+};
+use tracing::warn;
+
+use super::{
+    filter::{Filter, Letter},
+    senders::Senders,
+    tokens::{READ_MAX, TOKENIZER},
+};
+
+/// Mailboxes that say nothing about the mail in them. Names are compared without case.
+const NEUTRAL: [&str; 5] = ["Postmaster", "Trash", "Drafts", "Sent", "Inbox"];
+/// The mailbox for new mail.
+const INBOX: &str = "Inbox";
+
+/// The settings of an account that matter here.
+#[derive(Clone, Copy, Debug)]
+pub struct Habits<'a> {
+    /// The mailbox for junk.
+    pub junk_mailbox: &'a str,
+    /// The mailbox for refused mail. Empty: none.
+    pub rejects_mailbox: &'a str,
+    /// Words are learnt, and not the senders alone.
+    pub words: bool,
+}
+
+impl<'a> From<&'a Account> for Habits<'a> {
+    fn from(account: &'a Account) -> Self {
+        Self {
+            junk_mailbox: &account.junk_mailbox,
+            rejects_mailbox: &account.rejects_mailbox,
+            words: account.junk_filter,
+        }
+    }
+}
+
+/// What a move of a mail between mailboxes of an account says: junk, or not junk. None: nothing.
+#[must_use]
+pub fn said_by_move(habits: Habits<'_>, from: &str, to: &str) -> Option<bool> {
+    let is = |name: &str, other: &str| name.eq_ignore_ascii_case(other);
+    if to == habits.junk_mailbox {
+        return (from != to).then_some(true);
+    }
+    let neutral = NEUTRAL.iter().any(|name| is(to, name)) || to == habits.rejects_mailbox;
+    let taken_out = from == habits.junk_mailbox && is(to, INBOX);
+    (taken_out || !neutral).then_some(false)
+}
+
+/// Changes a mail as its user asks, and learns what the change says about the mail. False: the
+/// account has no such mail.
+///
+/// # Errors
+/// If the store fails.
+pub async fn change_mail(
+    store: &Store,
+    limits: Limits,
+    habits: Habits<'_>,
+    mail: &Mail,
+    mut change: MailChange,
+    now: Time,
+) -> Result<bool, StoreError> {
+    let to = change.mailbox.as_ref();
+    let said = to.and_then(|to| said_by_move(habits, &mail.mailbox, to));
+    if let Some(junk) = said {
+        let (add, remove) = match junk {
+            true => (JUNK_FLAG, NOT_JUNK_FLAG),
+            false => (NOT_JUNK_FLAG, JUNK_FLAG),
+        };
+        change.add_flags.push(add.to_owned());
+        change.remove_flags.push(remove.to_owned());
+    }
+    let flags = change.add_flags.iter().chain(&change.remove_flags);
+    let says = flags
+        .into_iter()
+        .any(|flag| [JUNK_FLAG, NOT_JUNK_FLAG].contains(&flag.as_str()));
+    if !says {
+        return store.change_mail(&mail.account, mail.id, change).await;
+    }
+    let lesson = lesson(store, limits, habits.words, mail, now).await?;
+    store
+        .learn_mail(&mail.account, mail.id, change, lesson)
+        .await
+}
+
+/// What there is to learn from a mail. Its words only if `words` is true.
+///
+/// # Errors
+/// If the store fails.
+pub async fn lesson(
+    store: &Store,
+    limits: Limits,
+    words: bool,
+    mail: &Mail,
+    now: Time,
+) -> Result<Lesson, StoreError> {
+    let senders = Senders::of_mail(mail);
+    let tokens = match words {
+        true => tokens(store, limits, mail).await?,
+        false => Vec::new(),
+    };
+    Ok(Lesson {
+        // A mail without words teaches none.
+        tokenizer: if tokens.is_empty() { 0 } else { TOKENIZER },
+        tokens,
+        author: senders.author.as_ref().map_or(0, |author| author.number),
+        senders: senders.keys(),
+        today: now.day(),
+    })
+}
+
+async fn tokens(store: &Store, limits: Limits, mail: &Mail) -> Result<Vec<u64>, StoreError> {
+    let key = Filter { store, limits }.key().await?;
+    let message = store.mail_message(mail).await?;
+    match message.beginning(READ_MAX as u64).await {
+        Ok(message) => Ok(Letter::read(&message, limits, &key).tokens),
+        Err(error) => {
+            // The user may still flag and move a mail whose text is damaged.
+            warn!(%error, mail = %mail.id, "failed to read a mail to learn from it");
+            Ok(Vec::new())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_store::{
+        Accept, Arrival, HistoryKey, HistoryKind, NewMail, NewText, TextSource, Top, Trained,
+    };
+
+    use super::*;
+
+    const HABITS: Habits<'_> = Habits {
+        junk_mailbox: "Junk",
+        rejects_mailbox: "Rejects",
+        words: true,
+    };
+
+    #[test]
+    fn a_move_says_what_the_user_thinks() {
+        let said = |from, to| said_by_move(HABITS, from, to);
+        assert_eq!(said("Inbox", "Junk"), Some(true));
+        assert_eq!(said("Archive", "Junk"), Some(true));
+        assert_eq!(said("Rejects", "Junk"), Some(true));
+        assert_eq!(said("Junk", "Junk"), None);
+        assert_eq!(said("Junk", "Inbox"), Some(false));
+        assert_eq!(said("Junk", "Work"), Some(false));
+        assert_eq!(said("Inbox", "Archive"), Some(false));
+        assert_eq!(said("Rejects", "Work"), Some(false));
+        for to in ["Rejects", "Trash", "Drafts", "Sent", "postmaster"] {
+            assert_eq!(said("Junk", to), None, "{to}");
+            assert_eq!(said("Work", to), None, "{to}");
+        }
+        assert_eq!(said("Rejects", "Inbox"), None);
+        assert_eq!(said("Work", "INBOX"), None);
+    }
+
+    async fn brings(store: &Store) -> Mail {
+        let text = "From: jane@shop.example\r\nSubject: cheap offer\r\n\r\nbuy now\r\n";
+        let mail = NewMail {
+            account: "ann".into(),
+            mailbox: "Inbox".into(),
+            top: Top::new("Return-Path: <b@shop.example>\r\n").unwrap(),
+            text: TextSource::New,
+            size: text.len() as u64,
+            received: Time(86_400_000_000),
+            flags: Vec::new(),
+            dsn: false,
+            smtp: Some(Arrival {
+                mail_from: "b@shop.example"
+                    .parse()
+                    .map(postrider_smtp::ReversePath::Mailbox)
+                    .unwrap(),
+                rcpt_to: "ann@x.example".parse().unwrap(),
+                msg_from: Some("jane@shop.example".parse().unwrap()),
+                mail_from_validated: true,
+                msg_from_validated: true,
+                dkim_domains: Vec::new(),
+                remote_ip: Some([192, 0, 2, 1].into()),
+            }),
+        };
+        let accept = Accept {
+            text: Some(NewText::Inline(text.into())),
+            mails: vec![mail],
+            ..Accept::default()
+        };
+        let id = store.accept(accept).await.unwrap().mails[0];
+        store.mail(id).await.unwrap().unwrap()
+    }
+
+    async fn change(store: &Store, habits: Habits<'_>, mail: &Mail, change: MailChange) -> Mail {
+        let now = Time(2 * 86_400_000_000);
+        let changed = change_mail(store, Limits::default(), habits, mail, change, now);
+        assert!(changed.await.unwrap());
+        store.mail(mail.id).await.unwrap().unwrap()
+    }
+
+    async fn trained_of(store: &Store, mail: &Mail) -> Option<Trained> {
+        store.trained(mail.id).await.unwrap()
+    }
+
+    fn to(mailbox: &str) -> MailChange {
+        MailChange {
+            mailbox: Some(mailbox.into()),
+            ..MailChange::default()
+        }
+    }
+
+    async fn marks(store: &Store) -> Vec<bool> {
+        let key = HistoryKey {
+            kind: HistoryKind::FromDomain,
+            name: "shop.example".into(),
+            validated: true,
+        };
+        let marks = store.history("ann", &[key]).await.unwrap();
+        marks[0].iter().map(|mark| mark.junk).collect()
+    }
+
+    #[tokio::test]
+    async fn a_user_teaches_by_moves_and_by_flags() {
+        let store = Store::memory();
+        let mail = brings(&store).await;
+        let counts = async || store.junk_counts("ann", Vec::new()).await.unwrap();
+        let junk = change(&store, HABITS, &mail, to("Junk")).await;
+        assert_eq!(junk.flags, ["$junk"]);
+        assert_eq!(junk.mailbox, "Junk");
+        let trained = |junk, tokenizer| Some(Trained { junk, tokenizer });
+        assert_eq!(trained_of(&store, &junk).await, trained(true, TOKENIZER));
+        assert_eq!((counts().await.spam, counts().await.ham), (1, 0));
+        assert_eq!(marks(&store).await, [true]);
+
+        let trash = change(&store, HABITS, &junk, to("Trash")).await;
+        assert_eq!(trained_of(&store, &trash).await, trained(true, TOKENIZER));
+
+        let flags = MailChange {
+            remove_flags: vec!["$junk".into()],
+            ..MailChange::default()
+        };
+        let neither = change(&store, HABITS, &trash, flags).await;
+        assert_eq!(trained_of(&store, &neither).await, None);
+        assert_eq!((counts().await.spam, counts().await.ham), (0, 0));
+        assert!(marks(&store).await.is_empty());
+
+        let good = change(&store, HABITS, &neither, to("Archive")).await;
+        assert_eq!(good.flags, ["$notjunk"]);
+        assert_eq!(marks(&store).await, [false]);
+        assert_eq!((counts().await.spam, counts().await.ham), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn without_the_content_filter_the_senders_are_learnt() {
+        let store = Store::memory();
+        let habits = Habits {
+            words: false,
+            ..HABITS
+        };
+        let mail = brings(&store).await;
+        let junk = change(&store, habits, &mail, to("Junk")).await;
+        assert_eq!(
+            trained_of(&store, &junk)
+                .await
+                .map(|trained| trained.tokenizer),
+            Some(0)
+        );
+        assert_eq!(marks(&store).await, [true]);
+        assert_eq!(store.junk_counts("ann", Vec::new()).await.unwrap().spam, 0);
+    }
+
+    #[tokio::test]
+    async fn the_words_of_a_mail_are_those_of_the_message_that_came() {
+        let store = Store::memory();
+        let mail = brings(&store).await;
+        let lesson = lesson(&store, Limits::default(), true, &mail, Time(0)).await;
+        let filter = Filter {
+            store: &store,
+            limits: Limits::default(),
+        };
+        let text = "From: jane@shop.example\r\nSubject: cheap offer\r\n\r\nbuy now\r\n";
+        let path = &mail.smtp.as_ref().unwrap().mail_from;
+        let came = filter.letter(path, &NewText::Inline(text.into())).await;
+        assert_eq!(lesson.unwrap().tokens, came.unwrap().tokens);
+    }
+}

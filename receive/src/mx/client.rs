@@ -1,0 +1,149 @@
+//! What a client is asked for before its text: how much it sends, whose mail, and to whom.
+
+use std::sync::Arc;
+
+use postrider_config::Dynamic;
+use postrider_smtp::{
+    Reply, ReversePath,
+    server::{Client, MailFrom},
+};
+
+use super::MxSession;
+use crate::{
+    SessionContext,
+    checks::{MessageChecks, greylist::is_doubtful, questions::Questions},
+    decide::{Refusal, Role, Stage},
+    facts::{RecipientFacts, Target},
+    junk::{Filter, Listed, history::Opinion, senders::Senders},
+    reply::store_reply,
+    resolve::reports_to,
+};
+
+/// How long a recipient waits for the results about its client and its sender.
+const RESULTS_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+
+impl SessionContext {
+    /// Counts a new connection.
+    ///
+    /// # Errors
+    /// The refusal, if the client's network makes too many.
+    pub(crate) fn count_connection(&self, client: &Client) -> Result<(), Reply> {
+        let connections = &self.guards.rates.connections;
+        let counted = connections.count(client.remote.ip(), None, 1, self.clock.moment());
+        counted.map_err(|exceeded| self.refuse(&Refusal::TooManyConnections(exceeded.network)))
+    }
+}
+
+impl MxSession {
+    /// Begins a transaction: counts it, starts the checks of its client and its sender, and waits
+    /// for what DNS says about the domain of the sender.
+    pub(super) async fn begin(&mut self, client: &Client, mail: &MailFrom) -> Result<(), Reply> {
+        let context = &self.context;
+        self.facts.has_null_path = mail.reverse_path == ReversePath::Null;
+        self.facts.needs_tls = self.rules.require_starttls && client.tls.is_none();
+        // Localserve works without DNS, and from this machine.
+        if !context.simulate {
+            let messages = &context.guards.rates.messages;
+            let counted = messages.count(client.remote.ip(), None, 1, context.clock.moment());
+            counted.map_err(|exceeded| context.refuse(&Refusal::TooManyMessages(exceeded)))?;
+            let (resolver, clock) = (Arc::clone(&context.resolver), Arc::clone(&context.clock));
+            let questions = Questions::new(resolver, clock);
+            self.checks = MessageChecks::start(questions, client, &mail.reverse_path);
+        }
+        if let (Some(checks), Some(sender)) = (&self.checks, mail.reverse_path.address()) {
+            self.facts.sender = Some(checks.sender_domain(&sender.host).await);
+        }
+        self.context.answer(self.decide(Stage::Mail(mail)))
+    }
+
+    /// Refuses an unknown recipient. Who names several waits longer each time.
+    pub(super) async fn refuse_unknown(&mut self, refusal: Refusal) -> Reply {
+        let penalty = self.unknown.add();
+        self.context.guards.slow.wait(penalty.wait).await;
+        match penalty.closes {
+            true => self.context.refuse(&Refusal::TooManyUnknown),
+            false => self.context.refuse(&refusal),
+        }
+    }
+
+    /// Lets a doubtful stranger try again later.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(super) async fn ask_greylist(
+        &mut self,
+        client: &Client,
+        from: &ReversePath,
+        recipient: &RecipientFacts,
+        config: &Dynamic,
+    ) -> Result<(), Reply> {
+        let context = &self.context;
+        let policy = context.policy(Role::Mx, config);
+        // Who is not checked is not doubted.
+        let (Some(checks), Some(from)) = (&mut self.checks, from.address()) else {
+            return Ok(());
+        };
+        let takes_all = |target: &Target| target.takes_all;
+        if !policy.statics.policy.greylist || recipient.targets().iter().any(takes_all) {
+            return Ok(());
+        }
+        let remote = client.remote.ip();
+        let (iprev, spf) = checks.early(RESULTS_WITHIN).await;
+        if !is_doubtful(iprev, spf, remote, client.tls.is_some()) {
+            return Ok(());
+        }
+        let filter = Filter {
+            store: &context.store,
+            limits: context.statics.limits.mime(),
+        };
+        let senders = Senders::of_session(from, client.helo.as_deref(), remote);
+        let today = context.clock.now().day();
+        for target in recipient.targets() {
+            let judged = filter.history(&target.account, &senders, today).await;
+            let judged = judged.map_err(|error| store_reply(&error))?;
+            if judged.history.opinion == Opinion::Good {
+                return Ok(());
+            }
+        }
+        let reports = reports_to(&recipient.address, &policy);
+        if reports.tls || reports.dmarc {
+            return Ok(());
+        }
+        let greylist = &context.guards.greylist;
+        let (domain, to) = (from.host.ascii(), &recipient.address);
+        let passes = greylist.passes(&context.store, remote, &domain, to, context.clock.now());
+        match passes.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(context.refuse(&Refusal::Greylisted)),
+            Err(error) => Err(store_reply(&error)),
+        }
+    }
+
+    /// The zone of this listener that lists the client.
+    pub(super) async fn listed(&self, questions: &Questions, client: &Client) -> Option<Listed> {
+        let zones = &self.rules.dnsbls;
+        if zones.is_empty() {
+            return None;
+        }
+        let (dnsbls, now) = (&self.context.guards.dnsbls, self.context.clock.moment());
+        let remote = client.remote.ip();
+        dnsbls.look_up(questions, zones, remote, now).await
+    }
+
+    /// Counts a message for the accounts that take it.
+    ///
+    /// # Errors
+    /// The refusal, if one of them gets too much from the client's network.
+    pub(super) fn count_for_accounts(
+        &self,
+        client: &Client,
+        accounts: &[&str],
+    ) -> Result<(), Reply> {
+        let context = &self.context;
+        let size = self.facts.size.unwrap_or_default();
+        let (remote, now) = (client.remote.ip(), context.clock.moment());
+        let rates = &context.guards.rates;
+        let counted = rates.take_message(remote, accounts.iter().copied(), size, now);
+        counted.map_err(|exceeded| context.refuse(&Refusal::AccountFlooded(exceeded)))
+    }
+}

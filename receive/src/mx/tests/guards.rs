@@ -1,0 +1,537 @@
+//! What a client is asked for before its text.
+
+use std::{net::IpAddr, time::Instant};
+
+use futures_util::FutureExt;
+use postrider_smtp::server::{Answer, Output, Question as Asked, Session, SessionConfig};
+
+use super::{junk::call, *};
+use crate::{SubmissionSession, mx::MxRules};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// A client without names and without SPF.
+const STRANGER: &str = "192.0.2.99:25000";
+
+/// A server with a greylist.
+fn world() -> World {
+    let statics = format!("{STATICS}[limits]\nmessages_per_network = 3\n");
+    let mut statics = Static::parse(&statics, "postrider.conf").unwrap();
+    statics.policy.first_time_sender_delay = Duration::ZERO;
+    World::of(statics)
+}
+
+/// The text of a reply. Empty: the answer is yes.
+fn said(answer: Result<(), Reply>) -> String {
+    answer
+        .err()
+        .map(|reply| reply.to_string())
+        .unwrap_or_default()
+}
+
+/// MAIL in a session of its own.
+async fn mail(world: &World, remote: &str, from: &str) -> String {
+    let mail = transaction(from).mail;
+    said(world.session().mail(&client(remote), &mail).await)
+}
+
+/// RCPT after MAIL.
+async fn rcpt(session: &mut MxSession, client: &Client, from: &str, to: &str) -> String {
+    let mut transaction = transaction(from);
+    session.mail(client, &transaction.mail).await.unwrap();
+    session.facts.recipients.clear();
+    transaction.recipients.clear();
+    let forward_path = ForwardPath::parse(to).unwrap();
+    let rcpt = RcptTo {
+        forward_path,
+        notify: None,
+        orcpt: None,
+    };
+    said(session.rcpt(client, &transaction, &rcpt).await)
+}
+
+/// How often a refusal was counted.
+fn counted(world: &World, name: &str) -> u64 {
+    let mut all = world.context.guards.refusals.all();
+    all.find(|(it, _)| *it == name).unwrap().1
+}
+
+#[tokio::test]
+async fn the_domain_of_the_sender_has_to_take_mail() {
+    let world = World::new();
+    world.dns.set_mx("null.test", &[(0, "")]);
+    world.dns.exist("empty.test");
+    world.dns.fail("silent.test");
+    world.dns.add_address("host.test", "192.0.2.50");
+    for (from, expected, counter) in [
+        ("x@remote.test", "", ""),
+        ("x@host.test", "", ""),
+        ("", "", ""),
+        (
+            "x@null.test",
+            "550 5.7.27 the sender's domain null.test takes no mail, as its MX says",
+            "sender_null_mx",
+        ),
+        (
+            "x@empty.test",
+            "550 5.1.8 the sender's domain empty.test has no MX and no address in DNS",
+            "sender_takes_no_mail",
+        ),
+        (
+            "x@silent.test",
+            "451 4.4.3 there is no answer about the sender's domain silent.test just now, try \
+             again later",
+            "sender_no_answer",
+        ),
+        (
+            "x@[192.0.2.7]",
+            "550 5.7.1 the sender's address needs a domain in the place of [192.0.2.7]",
+            "sender_literal",
+        ),
+    ] {
+        assert_eq!(mail(&world, REMOTE, from).await, expected);
+        if !counter.is_empty() {
+            assert_eq!(counted(&world, counter), 1, "{from}");
+        }
+        // A program on this machine may pass on what nobody else would take.
+        assert_eq!(mail(&world, "127.0.0.1:1", from).await, "", "{from}");
+    }
+    let mut world = world;
+    world.context.simulate = true;
+    assert_eq!(mail(&world, REMOTE, "x@null.test").await, "");
+}
+
+#[tokio::test]
+async fn a_network_has_so_many_messages_a_minute() {
+    let world = world();
+    for _ in 0..3 {
+        assert_eq!(mail(&world, REMOTE, "x@remote.test").await, "");
+    }
+    let refused = mail(&world, REMOTE, "x@remote.test").await;
+    let expected = "451 4.7.28 too many messages from 192.0.2.7, try again in 60 seconds";
+    assert_eq!(refused, expected);
+    assert_eq!(mail(&world, "192.0.2.8:1", "x@remote.test").await, "");
+    for _ in 0..9 {
+        assert_eq!(mail(&world, "127.0.0.1:1", "x@remote.test").await, "");
+    }
+    world.clock.advance(60 * SECOND);
+    assert_eq!(mail(&world, REMOTE, "x@remote.test").await, "");
+}
+
+#[tokio::test]
+async fn a_network_makes_so_many_connections_a_minute() {
+    let world = world();
+    let greet = async |remote| said(world.session().greeting(&client(remote)).await);
+    for _ in 0..300 {
+        assert_eq!(greet(REMOTE).await, "");
+    }
+    let refused = "421 4.7.0 too many connections from 192.0.2.7";
+    assert_eq!(greet(REMOTE).await, refused);
+    assert_eq!(greet("192.0.2.8:1").await, "");
+    for _ in 0..301 {
+        assert_eq!(greet("[::1]:1").await, "");
+    }
+    assert_eq!(counted(&world, "too_many_connections"), 1);
+}
+
+#[tokio::test]
+async fn a_doubtful_stranger_comes_again_after_a_minute() {
+    let world = world();
+    let client = client(STRANGER);
+    let mut session = world.session();
+    let stranger = "451 4.7.1 unknown sender, please retry in a minute";
+    let (from, to) = ("x@remote.test", "ann@example.org");
+    assert_eq!(rcpt(&mut session, &client, from, to).await, stranger);
+    world.clock.advance(59 * SECOND);
+    assert_eq!(rcpt(&mut session, &client, from, to).await, stranger);
+    world.clock.advance(SECOND);
+    assert_eq!(rcpt(&mut session, &client, from, to).await, "");
+    let other = rcpt(&mut session, &client, from, "ann+x@example.org").await;
+    assert_eq!(other, stranger);
+    assert_eq!(counted(&world, "greylisted"), 3);
+}
+
+#[tokio::test]
+async fn who_is_not_doubtful_and_what_must_arrive_pass_the_greylist() {
+    let statics = format!("{STATICS}[host_tls_rpt]\naccount = \"ann\"\nlocalpart = \"tls\"\n");
+    let world = World::of(Static::parse(&statics, "postrider.conf").unwrap());
+    let dynamics = DYNAMICS.replace(
+        "[accounts.ann]",
+        "dmarc = { account = \"ann\", localpart = \"DMARC\" }\n[accounts.ann]",
+    );
+    let dynamics = Dynamic::parse(&dynamics, "domains.conf", &world.context.statics).unwrap();
+    world.context.config.store(Arc::new(dynamics));
+    let to = "ann@example.org";
+    for (remote, from, to) in [
+        // SPF passes.
+        (REMOTE, "x@remote.test", to),
+        // A report, and addresses that take all mail.
+        (STRANGER, "", to),
+        (STRANGER, "x@remote.test", "postmaster"),
+        (STRANGER, "x@remote.test", "Abuse@example.org"),
+        (STRANGER, "x@remote.test", "tls@mx.example.org"),
+        (STRANGER, "x@remote.test", "dmarc@example.org"),
+        ("127.0.0.1:1", "x@remote.test", to),
+    ] {
+        let mut session = world.session();
+        let answer = rcpt(&mut session, &client(remote), from, to).await;
+        assert_eq!(answer, "", "{remote} {from} {to}");
+    }
+    let off = World::new();
+    let mut session = off.session();
+    let answer = rcpt(&mut session, &client(STRANGER), "x@remote.test", to).await;
+    assert_eq!(answer, "");
+}
+
+/// A result that is late by more than five seconds counts as no pass.
+#[tokio::test]
+async fn the_greylist_waits_five_seconds_for_spf() {
+    let world = world();
+    world.dns.set_mx("slow.test", &[(10, "mail.remote.test")]);
+    let record = Record::Txt(b"v=spf1 include:hangs.test -all".to_vec());
+    world.dns.add("slow.test", record);
+    world.dns.hang("hangs.test");
+    let client = client(REMOTE);
+    let mut session = world.session();
+    let asked = rcpt(&mut session, &client, "x@slow.test", "ann@example.org");
+    let hangs = Question::new("hangs.test", RecordType::Txt);
+    let begun = || world.dns.asked(&hangs) > 0;
+    let answer = after(&world, 5 * SECOND, begun, asked).await;
+    assert_eq!(answer, "451 4.7.1 unknown sender, please retry in a minute");
+}
+
+/// The answer that comes after this time, and not before. `begun` says that the wait has begun.
+async fn after<T>(
+    world: &World,
+    time: Duration,
+    begun: impl Fn() -> bool,
+    asked: impl Future<Output = T>,
+) -> T {
+    let mut asked = std::pin::pin!(asked);
+    while !begun() {
+        assert!((&mut asked).now_or_never().is_none(), "too early");
+        tokio::task::yield_now().await;
+    }
+    world.clock.advance(time - Duration::from_millis(1));
+    for _ in 0..100 {
+        assert!((&mut asked).now_or_never().is_none(), "too early");
+        tokio::task::yield_now().await;
+    }
+    world.clock.advance(Duration::from_millis(1));
+    asked.await
+}
+
+/// The answer that is late by this time.
+async fn late<T>(world: &World, seconds: u32, asked: impl Future<Output = T>) -> T {
+    match seconds {
+        0 => asked.await,
+        seconds => {
+            let begun = || world.context.guards.slow.late() > 0;
+            after(world, seconds * SECOND, begun, asked).await
+        }
+    }
+}
+
+#[tokio::test]
+async fn unknown_recipients_are_answered_ever_later() {
+    let world = World::new();
+    let client = client(REMOTE);
+    let mut session = world.session();
+    let unknown = "550 5.1.1 there is no x@example.org here";
+    for seconds in [0, 0, 1, 2, 3, 4, 5, 6, 7] {
+        let asked = rcpt(&mut session, &client, "", "x@example.org");
+        assert_eq!(late(&world, seconds, asked).await, unknown);
+    }
+    let asked = rcpt(&mut session, &client, "", "x@example.org");
+    let last = late(&world, 8, asked).await;
+    assert_eq!(last, "421 4.7.0 too many unknown recipients, closing");
+    assert_eq!(counted(&world, "unknown_recipient"), 9);
+    assert_eq!(counted(&world, "too_many_unknown_recipients"), 1);
+    // Somebody with a right address goes on.
+    let mut session = world.session();
+    assert_eq!(rcpt(&mut session, &client, "", "ann@example.org").await, "");
+    for n in 0..20_u32 {
+        let asked = rcpt(&mut session, &client, "", "x@example.org");
+        let seconds = n.saturating_sub(1).min(10);
+        assert_eq!(late(&world, seconds, asked).await, unknown, "{n}");
+    }
+}
+
+#[tokio::test]
+async fn a_report_has_one_recipient() {
+    let world = World::new();
+    let (client, transaction) = (client(REMOTE), transaction(""));
+    let mut session = world.session();
+    begin(&mut session, &client, &transaction).await;
+    let second = session
+        .rcpt(&client, &transaction, &transaction.recipients[0])
+        .await;
+    let expected = "452 4.5.3 a report has one recipient, send the others in transactions of their \
+                    own";
+    assert_eq!(said(second), expected);
+}
+
+#[tokio::test]
+async fn tls_is_needed_but_for_reports_about_tls() {
+    let statics = format!("{STATICS}[host_tls_rpt]\naccount = \"ann\"\nlocalpart = \"tls\"\n");
+    let world = World::of(Static::parse(&statics, "postrider.conf").unwrap());
+    let rules = MxRules {
+        require_starttls: true,
+        ..MxRules::default()
+    };
+    let mut session = world.session().with_rules(rules);
+    let mut client = client("127.0.0.1:1");
+    for to in ["ann@example.org", "x@example.org", "postmaster"] {
+        let answer = rcpt(&mut session, &client, "", to).await;
+        assert_eq!(answer, "530 5.7.0 use STARTTLS first", "{to}");
+    }
+    assert_eq!(
+        rcpt(&mut session, &client, "", "TLS@mx.example.org").await,
+        ""
+    );
+    client.tls = Some(postrider_smtp::TlsInfo {
+        version: "TLSv1.3".to_owned(),
+        cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
+    });
+    assert_eq!(rcpt(&mut session, &client, "", "ann@example.org").await, "");
+}
+
+/// Sends a message and gives the reply.
+async fn deliver(session: &mut MxSession, remote: &str, to: &[&str]) -> String {
+    let (client, mut transaction) = (client(remote), transaction("x@remote.test"));
+    let to = to.iter().map(|to| RcptTo {
+        forward_path: ForwardPath::parse(to).unwrap(),
+        notify: None,
+        orcpt: None,
+    });
+    transaction.recipients = to.collect();
+    begin(session, &client, &transaction).await;
+    text(session, &client, &transaction, MESSAGE).await;
+    session.end(&client, &transaction).await.to_string()
+}
+
+#[tokio::test]
+async fn a_listed_client_is_refused_if_nothing_else_is_known() {
+    let world = World::new();
+    let zone = "bl.test";
+    world.dns.add_address("2.0.0.127.bl.test", "127.0.0.2");
+    world.dns.add_address("7.2.0.192.bl.test", "127.0.0.2");
+    let rules = MxRules {
+        dnsbls: [Domain::parse(zone).unwrap()].into(),
+        ..MxRules::default()
+    };
+    let session = || world.session().with_rules(rules.clone());
+    let reply = deliver(&mut session(), REMOTE, &["ann@example.org"]).await;
+    assert_eq!(reply, "550 5.7.1 192.0.2.7 is listed by bl.test");
+    assert_eq!(counted(&world, "listed"), 1);
+    let reply = deliver(&mut session(), "192.0.2.8:1", &["ann@example.org"]).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    // Some addresses take all mail, at worst as junk.
+    let reply = deliver(&mut session(), REMOTE, &["abuse@example.org"]).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    let (mail, _) = world.mails().await.pop().unwrap();
+    assert_eq!(mail.mailbox, "Junk");
+    // Nobody asks about a client on this machine.
+    let asked = Question::new("1.0.0.127.bl.test", RecordType::A);
+    let before = world.dns.asked(&asked);
+    let reply = deliver(&mut session(), "127.0.0.1:1", &["ann@example.org"]).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    assert_eq!(world.dns.asked(&asked), before);
+}
+
+#[tokio::test]
+async fn an_account_gets_so_much_from_a_network() {
+    let world = World::new();
+    let client: IpAddr = "192.0.2.7".parse().unwrap();
+    let now = world.context.clock.moment();
+    let rates = &world.context.guards.rates;
+    for _ in 0..499 {
+        let accounts = std::iter::once("ann");
+        rates.take_message(client, accounts, 1, now).unwrap();
+    }
+    let to = ["ann@example.org", "ann+x@example.org"];
+    let reply = deliver(&mut world.session(), REMOTE, &to).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    let reply = deliver(&mut world.session(), REMOTE, &to).await;
+    let expected = "451 4.7.28 too much mail from 192.0.2.7 for this recipient, try again in 60 \
+                    seconds";
+    assert_eq!(reply, expected);
+    assert_eq!(counted(&world, "account_flooded"), 1);
+    let reply = deliver(&mut world.session(), REMOTE, &["postmaster"]).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+}
+
+#[tokio::test]
+async fn a_network_with_a_good_history_is_no_stranger() {
+    let world = world();
+    let other = "x@other.test";
+    let mut session = world.session();
+    let client = client(REMOTE);
+    let stranger = "451 4.7.1 unknown sender, please retry in a minute";
+    assert_eq!(
+        rcpt(&mut session, &client, other, "ann@example.org").await,
+        stranger
+    );
+    let (mail, _) = send(&world, REMOTE, "ann@remote.test", MESSAGE).await;
+    call(&world, &mail, false).await;
+    assert_eq!(
+        rcpt(&mut session, &client, other, "ann@example.org").await,
+        ""
+    );
+}
+
+/// A mail of a stranger is stored after the wait, and not before.
+#[tokio::test]
+async fn a_stranger_waits_for_the_answer_to_the_text() {
+    let to = ["ann@example.org"];
+    let mut statics = Static::parse(STATICS, "postrider.conf").unwrap();
+    statics.policy.greylist = false;
+    let world = World::of(statics);
+    let mut session = world.session();
+    let reply = late(&world, 15, deliver(&mut session, REMOTE, &to)).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    let (mail, _) = world.mails().await.pop().unwrap();
+    // Now its sender is known.
+    call(&world, &mail, false).await;
+    let reply = deliver(&mut session, REMOTE, &to).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    // Nobody waits on this machine, for a refusal, or for an account that wants no waits.
+    let reply = deliver(&mut session, "127.0.0.1:1", &to).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    let patient = DYNAMICS.replace("domain = ", "first_time_delay = false\ndomain = ");
+    let patient = Dynamic::parse(&patient, "domains.conf", &world.context.statics).unwrap();
+    world.context.config.store(Arc::new(patient));
+    let message = MESSAGE.replace("remote.test", "bank.test");
+    let (mail, _) = send(&world, "198.51.100.1:1", "x@bank.test", &message).await;
+    assert_eq!(mail.mailbox, "Inbox");
+}
+
+#[tokio::test]
+async fn failed_logins_are_answered_ever_later() {
+    let world = World::new();
+    let client = client(REMOTE);
+    let mut session = SubmissionSession::new(world.context.clone(), "mx.example.org".to_owned());
+    let login = Login {
+        mechanism: "PLAIN",
+        authorization: String::new(),
+        user: "nobody@example.org".to_owned(),
+        password: "wrong".to_owned().into(),
+    };
+    for seconds in [0, 0, 1, 2, 3, 4, 5, 6, 7] {
+        let answer = late(&world, seconds, session.login(&client, &login)).await;
+        assert_eq!(said(answer), "535 5.7.8 wrong user or password");
+    }
+    let last = late(&world, 8, session.login(&client, &login)).await;
+    assert_eq!(said(last), "421 4.7.0 too many failed logins, closing");
+    assert_eq!(counted(&world, "bad_credentials"), 10);
+    assert_eq!(counted(&world, "too_many_failed_logins"), 1);
+}
+
+/// A client and a session of the protocol, with the policy of the MX.
+struct Dialog {
+    session: Session,
+    handler: MxSession,
+    now: Instant,
+}
+
+impl Dialog {
+    async fn new(world: &World, remote: &str) -> (Self, String) {
+        let listener = "127.0.0.1:25".parse().unwrap();
+        let client = Client::new(SessionId(1), remote.parse().unwrap(), listener);
+        let minute = 60 * SECOND;
+        let config = SessionConfig {
+            hostname: Domain::parse("mx.example.org").unwrap(),
+            max_message_size: 10_000,
+            max_line: 1000,
+            starttls: false,
+            auth: false,
+            auth_required: false,
+            auth_requires_tls: true,
+            require_tls_extension: false,
+            dsn: false,
+            binary_mime: true,
+            max_recipients: 100,
+            max_messages: 10,
+            max_errors: 10,
+            command_timeout: minute,
+            data_timeout: minute,
+            message_timeout: minute,
+        };
+        let now = Instant::now();
+        let mut dialog = Self {
+            session: Session::new(Arc::new(config), client, false, now),
+            handler: world.session(),
+            now,
+        };
+        let greeting = dialog.say("").await;
+        (dialog, greeting)
+    }
+
+    /// Says lines, and gives what the server says to them.
+    async fn say(&mut self, lines: &str) -> String {
+        let (session, handler) = (&mut self.session, &mut self.handler);
+        session.receive(lines.as_bytes(), self.now);
+        let mut heard = String::new();
+        while let Some(output) = session.poll_output() {
+            match output {
+                Output::Send(bytes) => {
+                    heard.push_str(std::str::from_utf8(&bytes).unwrap());
+                    session.wrote(self.now);
+                }
+                Output::Ask(client, question) => {
+                    let answer = match question {
+                        Asked::Greeting => handler.greeting(client).await.into(),
+                        Asked::Login(login) => handler.login(client, login).await.into(),
+                        Asked::Mail(mail) => handler.mail(client, mail).await.into(),
+                        Asked::Rcpt(transaction, rcpt) => {
+                            handler.rcpt(client, transaction, rcpt).await.into()
+                        }
+                        Asked::Data(transaction) => handler.data(client, transaction).await.into(),
+                        Asked::End(transaction) => {
+                            Answer::Reply(handler.end(client, transaction).await)
+                        }
+                    };
+                    session.answer(answer, self.now);
+                }
+                Output::Text(piece) => handler.text(&piece).await.unwrap(),
+                Output::Reset => handler.reset(),
+                Output::Restart => handler.restart(),
+                Output::Closed => return heard + "closed",
+                Output::StartTls => panic!("no TLS is offered"),
+            }
+        }
+        heard
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_comes_again_and_its_mail_is_taken() {
+    let world = world();
+    world.dns.set_mx("new.test", &[(10, "mail.remote.test")]);
+    let (mut first, greeting) = Dialog::new(&world, STRANGER).await;
+    assert_eq!(greeting, "220 mx.example.org ESMTP postrider\r\n");
+    first.say("EHLO new.test\r\n").await;
+    let envelope = "MAIL FROM:<x@new.test>\r\nRCPT TO:<ann@example.org>\r\nDATA\r\n";
+    assert_eq!(
+        first.say(envelope).await,
+        "250 2.1.0 sender ok\r\n\
+         451 4.7.1 unknown sender, please retry in a minute\r\n\
+         503 5.5.1 no recipient was accepted\r\n"
+    );
+    let literal = "RSET\r\nMAIL FROM:<x@[192.0.2.99]>\r\nMAIL FROM:<x@missing.test>\r\n";
+    assert_eq!(
+        first.say(literal).await,
+        "250 2.0.0 reset\r\n\
+         550 5.7.1 the sender's address needs a domain in the place of [192.0.2.99]\r\n\
+         550 5.1.8 the sender's domain missing.test has no MX and no address in DNS\r\n"
+    );
+    world.clock.advance(60 * SECOND);
+    let (mut second, _) = Dialog::new(&world, STRANGER).await;
+    second.say("EHLO new.test\r\n").await;
+    let heard = second.say(envelope).await;
+    assert!(heard.contains("250 2.1.5 recipient ok\r\n354 "), "{heard}");
+    let heard = second
+        .say("From: <x@new.test>\r\nSubject: hi\r\n\r\nHello.\r\n.\r\n")
+        .await;
+    assert!(heard.starts_with("250 2.0.0 delivered as "), "{heard}");
+    assert_eq!(world.mails().await.len(), 1);
+}

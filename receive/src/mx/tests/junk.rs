@@ -1,0 +1,115 @@
+//! Messages that the junk filter of an account judges.
+
+use postrider_smtp::TlsInfo;
+use postrider_store::{JUNK_FLAG, MailChange, NOT_JUNK_FLAG};
+
+use super::*;
+use crate::junk::{
+    Letter,
+    content::{LEAST_HAM, LEAST_SPAM},
+    learn,
+};
+
+/// Calls a mail junk or good, as its user does.
+pub(super) async fn call(world: &World, mail: &Mail, junk: bool) {
+    let (add, remove) = match junk {
+        true => (JUNK_FLAG, NOT_JUNK_FLAG),
+        false => (NOT_JUNK_FLAG, JUNK_FLAG),
+    };
+    let change = MailChange {
+        add_flags: vec![add.to_owned()],
+        remove_flags: vec![remove.to_owned()],
+        mailbox: None,
+    };
+    let context = &world.context;
+    let config = context.dynamic();
+    let habits = (&config.accounts["ann"]).into();
+    let (limits, now) = (context.statics.limits.mime(), context.clock.now());
+    let changed = learn::change_mail(&context.store, limits, habits, mail, change, now);
+    assert!(changed.await.unwrap());
+}
+
+async fn reply(world: &World, client: &Client, from: &str, message: &str) -> String {
+    let transaction = transaction(from);
+    let mut session = world.session();
+    begin(&mut session, client, &transaction).await;
+    text(&mut session, client, &transaction, message).await;
+    session.end(client, &transaction).await.to_string()
+}
+
+#[tokio::test]
+async fn a_sender_of_junk_is_refused_until_the_user_changes_their_mind() {
+    let world = World::new();
+    let (first, _) = send(&world, REMOTE, "ann@remote.test", MESSAGE).await;
+    assert_eq!(first.mailbox, "Inbox");
+    call(&world, &first, true).await;
+    let client = client(REMOTE);
+    let refused = reply(&world, &client, "ann@remote.test", MESSAGE).await;
+    assert_eq!(
+        refused,
+        "550 5.7.1 earlier mail from you was marked as junk; postmaster@example.org can help"
+    );
+    // Another author of the domain is no junk from one mail alone.
+    let other = MESSAGE.replace("ann@remote.test", "bob@remote.test");
+    let (second, _) = send(&world, REMOTE, "bob@remote.test", &other).await;
+    assert_eq!(second.mailbox, "Inbox");
+    call(&world, &first, false).await;
+    let (third, _) = send(&world, REMOTE, "ann@remote.test", MESSAGE).await;
+    assert_eq!(third.mailbox, "Inbox");
+    // Our own verdicts teach nothing.
+    assert_eq!(world.context.store.trained(third.id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn spf_that_fails_makes_mail_of_a_stranger_junk() {
+    let world = World::new();
+    let (mail, _) = send(&world, "192.0.2.8:1", "ann@remote.test", MESSAGE).await;
+    assert_eq!(mail.mailbox, "Junk");
+    // The account knows the domain, whoever claims to write from it.
+    let (good, _) = send(&world, REMOTE, "ann@remote.test", MESSAGE).await;
+    call(&world, &good, false).await;
+    let (mail, _) = send(&world, "192.0.2.8:1", "ann@remote.test", MESSAGE).await;
+    assert_eq!(mail.mailbox, "Junk", "validated mail of the address exists");
+}
+
+#[tokio::test]
+async fn the_words_of_junk_make_junk_when_enough_was_learnt() {
+    let world = World::new();
+    let store = &world.context.store;
+    let limits = world.context.statics.limits.mime();
+    let key = store.junk_key(|| [1; 16]).await.unwrap();
+    let message = |subject: &str, to: &str| {
+        format!("From: x@remote.test\r\nTo: {to}\r\nSubject: {subject}\r\n\r\nHello.\r\n")
+    };
+    let (offer, order) = ("cheap watches and pills", "minutes of yesterday's meeting");
+    for (subject, junk, count) in [(offer, true, LEAST_SPAM), (order, false, LEAST_HAM)] {
+        let message = message(subject, "ann@example.org");
+        for _ in 0..count {
+            let tokens = Letter::read(message.as_bytes(), limits, &key).tokens;
+            let now = world.context.clock.now();
+            store.train_junk("ann", tokens, junk, now).await.unwrap();
+        }
+    }
+    let to_ann = message(offer, "Ann <ANN@example.org>");
+    let tls = Client {
+        tls: Some(TlsInfo {
+            version: "TLSv1.3".to_owned(),
+            cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
+        }),
+        ..client(REMOTE)
+    };
+    let taken = reply(&world, &tls, "x@remote.test", &to_ann).await;
+    assert!(taken.starts_with("250 "), "{taken}");
+    assert_eq!(world.mails().await.pop().unwrap().0.mailbox, "Junk");
+    let good = message(order, "ann@example.org");
+    let taken = reply(&world, &tls, "x@remote.test", &good).await;
+    assert!(taken.starts_with("250 "), "{taken}");
+    assert_eq!(world.mails().await.pop().unwrap().0.mailbox, "Inbox");
+    // Neither TLS nor the recipient in To: two doubts.
+    let hidden = message(offer, "undisclosed");
+    let refused = reply(&world, &client(REMOTE), "x@remote.test", &hidden).await;
+    assert_eq!(
+        refused,
+        "550 5.7.1 this looks like junk; postmaster@example.org can help"
+    );
+}

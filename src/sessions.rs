@@ -1,0 +1,160 @@
+//! The SMTP sessions of a socket: which policy each of them has.
+
+use std::{pin::Pin, sync::Arc};
+
+use postrider_config::Network;
+use postrider_receive::{LocalSession, MxRules, MxSession, SessionContext, SubmissionSession};
+use postrider_smtp::server::{self as smtp, Client, ServeError, SessionConfig, SessionId};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+use tokio_rustls::server::TlsStream;
+use tracing::debug;
+
+use crate::{
+    gate::{Door, Full},
+    listener::{self, Accepted, Ends, Entrance},
+    services::Service,
+    tls::HandshakeFailures,
+};
+
+/// The answer of a service to a client without a place. A client that waits for TLS can read none.
+pub(crate) fn refusal(service: Service) -> fn(Full) -> Vec<u8> {
+    match service {
+        Service::Submissions => |_| Vec::new(),
+        _ => reply,
+    }
+}
+
+/// The reply to a client without a place.
+pub(crate) fn reply(full: Full) -> Vec<u8> {
+    let text = match full {
+        Full::All => "421 4.3.2 too many connections, try again later\r\n".to_owned(),
+        Full::Network(network) => {
+            format!("421 4.7.0 too many connections from {network}, try again later\r\n")
+        }
+    };
+    text.into_bytes()
+}
+
+/// The sessions of one service of a listener.
+pub(crate) struct Sessions {
+    pub(crate) shared: SessionContext,
+    pub(crate) service: Service,
+    pub(crate) hostname: String,
+    /// The rules of the MX.
+    pub(crate) rules: MxRules,
+    pub(crate) config: Arc<SessionConfig>,
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// The peers that may use XCLIENT.
+    pub(crate) xclient_from: Arc<[Network]>,
+    pub(crate) handshakes: Arc<HandshakeFailures>,
+}
+
+/// Submission at a port for HTTPS.
+pub(crate) struct OnHttps {
+    pub(crate) sessions: Sessions,
+    /// The way to a place as a client of submission.
+    pub(crate) door: Door,
+}
+
+impl Sessions {
+    pub(crate) async fn serve(
+        self,
+        socket: TcpListener,
+        entrance: Entrance,
+        stop: watch::Receiver<bool>,
+    ) {
+        // Each session holds a receiver. When the last receiver is gone, all sessions have ended.
+        let running = watch::Sender::new(());
+        listener::accept(socket, entrance, stop.clone(), |accepted| {
+            let Accepted {
+                stream,
+                ends,
+                place,
+            } = accepted;
+            let session = self.session(stream, ends, stop.clone());
+            let held = (place, running.subscribe());
+            let handshakes = Arc::clone(&self.handshakes);
+            tokio::spawn(async move {
+                if let Err(error) = session.await {
+                    tell(&error, ends, &handshakes);
+                }
+                drop(held);
+            });
+        })
+        .await;
+        running.closed().await;
+    }
+
+    /// A session. Each kind is in a box of its own size. A future that moves into another one would
+    /// take its memory twice.
+    fn session(
+        &self,
+        stream: TcpStream,
+        ends: Ends,
+        stop: watch::Receiver<bool>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send>> {
+        let (shared, hostname) = (self.shared.clone(), self.hostname.clone());
+        let (config, tls) = (Arc::clone(&self.config), self.tls.clone());
+        let client = self.client(ends);
+        match self.service {
+            Service::Smtp if config.auth => {
+                let handler = LocalSession::new(shared, hostname);
+                Box::pin(smtp::serve(
+                    client, stream, config, tls, false, handler, stop,
+                ))
+            }
+            Service::Smtp => {
+                let handler = MxSession::new(shared, hostname).with_rules(self.rules.clone());
+                Box::pin(smtp::serve(
+                    client, stream, config, tls, false, handler, stop,
+                ))
+            }
+            service => {
+                let handler = SubmissionSession::new(shared, hostname);
+                let implicit = service == Service::Submissions;
+                Box::pin(smtp::serve(
+                    client, stream, config, tls, implicit, handler, stop,
+                ))
+            }
+        }
+    }
+
+    fn client(&self, ends: Ends) -> Box<Client> {
+        let mut client = Client::new(SessionId(rand::random()), ends.remote, ends.local);
+        let peer = ends.remote.ip().to_canonical();
+        client.xclient = self
+            .xclient_from
+            .iter()
+            .any(|network| network.contains(peer));
+        Box::new(client)
+    }
+}
+
+impl OnHttps {
+    /// Serves a connection whose handshake is done.
+    pub(crate) async fn serve(
+        &self,
+        stream: TlsStream<TcpStream>,
+        ends: Ends,
+        stop: watch::Receiver<bool>,
+    ) {
+        let sessions = &self.sessions;
+        let handler = SubmissionSession::new(sessions.shared.clone(), sessions.hostname.clone());
+        let (client, config) = (sessions.client(ends), Arc::clone(&sessions.config));
+        let served = smtp::serve_secured(client, stream, config, handler, stop);
+        if let Err(error) = served.await {
+            tell(&error, ends, &sessions.handshakes);
+        }
+    }
+}
+
+fn tell(error: &ServeError, ends: Ends, handshakes: &HandshakeFailures) {
+    let remote = ends.remote;
+    match error {
+        ServeError::Handshake(error) => handshakes.tell(remote, error),
+        ServeError::Connection(error) => debug!(%remote, %error, "session ended early"),
+    }
+}

@@ -1,0 +1,203 @@
+//! Dovecot as the server of the mailboxes: postrider gives it the mail by LMTP.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::unistd::User;
+use tempfile::TempDir;
+
+use crate::ports::{free_port, wait_for_port};
+use crate::programs::{finish, program};
+use crate::workspace::{Profile, build_postrider, root};
+
+/// How long the mail may take to its mailbox.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The pause between two looks.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The user whose mailboxes they are.
+const USER: &str = "nobody";
+
+/// A Dovecot that serves LMTP on a Unix socket and on a port. It is stopped when the value is
+/// dropped.
+struct Dovecot {
+    dir: TempDir,
+    port: u16,
+    child: Child,
+}
+
+impl Drop for Dovecot {
+    fn drop(&mut self) {
+        let config = self.config();
+        let stopped = program("dovecot")
+            .arg("-c")
+            .arg(&config)
+            .arg("stop")
+            .status();
+        if !stopped.is_ok_and(|status| status.success()) {
+            let _ = self.child.kill();
+        }
+        let _ = self.child.wait();
+    }
+}
+
+impl Dovecot {
+    fn start() -> Result<Self> {
+        let user = User::from_name(USER)?.with_context(|| format!("there is no user {USER}"))?;
+        let dir = tempfile::Builder::new().prefix("dovecot-").tempdir()?;
+        // Dovecot's own users must be able to enter the folder.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+        let mail = dir.path().join("mail");
+        fs::create_dir(&mail)?;
+        chown(&mail, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        let port = free_port()?;
+        let (base, uid, gid) = (dir.path().display(), user.uid, user.gid);
+        // The user `full` does not exist, and each other local-part is a user.
+        let config = format!(
+            "base_dir = {base}/run\nstate_dir = {base}/state\nlog_path = {base}/log\n\
+             protocols = lmtp\nssl = no\nfirst_valid_uid = 1\n\
+             default_internal_user = {USER}\ndefault_login_user = {USER}\n\
+             mail_location = maildir:{base}/mail/%n\n\
+             userdb {{\n  driver = passwd-file\n  args = username_format=%n {base}/users\n\
+               default_fields = uid={uid} gid={gid} home={base}/mail/%n\n}}\n\
+             passdb {{\n  driver = passwd-file\n  args = username_format=%n {base}/users\n}}\n\
+             service lmtp {{\n  unix_listener {base}/lmtp {{\n    mode = 0666\n  }}\n  \
+               inet_listener lmtp {{\n    address = 127.0.0.1\n    port = {port}\n  }}\n}}\n"
+        );
+        fs::write(
+            dir.path().join("users"),
+            "imap:{PLAIN}x::::::\ntcp:{PLAIN}x::::::\n",
+        )?;
+        fs::write(dir.path().join("dovecot.conf"), config)?;
+        let child = program("dovecot")
+            .arg("-F")
+            .arg("-c")
+            .arg(dir.path().join("dovecot.conf"))
+            .stdin(Stdio::null())
+            .spawn()
+            .context("failed to run dovecot")?;
+        let dovecot = Self { dir, port, child };
+        if let Err(error) = wait_for_port(port) {
+            bail!("{error:#}; the log of Dovecot: {}", dovecot.log());
+        }
+        Ok(dovecot)
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.path().join("dovecot.conf")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Waits for a mail of a user.
+    fn mail(&self, user: &str) -> Result<String> {
+        let folder = self.dir.path().join("mail").join(user).join("new");
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if let Ok(mut entries) = fs::read_dir(&folder)
+                && let Some(entry) = entries.next()
+            {
+                return Ok(fs::read_to_string(entry?.path())?);
+            }
+            std::thread::sleep(PAUSE);
+        }
+        bail!(
+            "no mail came to {folder:?}; the log of Dovecot: {}",
+            self.log()
+        )
+    }
+}
+
+/// A postrider that gives the mail of its addresses to Dovecot.
+struct Server {
+    child: Child,
+    mx: u16,
+    _dir: TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    fn start(dovecot: &Dovecot) -> Result<Self> {
+        let binary = build_postrider(Profile::Dev)?;
+        let dir = tempfile::Builder::new().prefix("lmtp-").tempdir()?;
+        let folder = dir.path().join("config");
+        fs::create_dir(&folder)?;
+        let mx = free_port()?;
+        let (port, socket) = (dovecot.port, dovecot.dir.path().join("lmtp"));
+        fs::write(
+            folder.join("postrider.conf"),
+            format!(
+                "hostname = \"mail.app.example\"\nuser = \"\"\nlog.level = \"warn\"\n\
+                 postmaster.account = \"app\"\n\
+                 [listeners.test]\nips = [\"127.0.0.1\"]\n\
+                 smtp = {{ enabled = true, port = {mx} }}\n\
+                 [transports.socket.lmtp]\nsocket = {socket:?}\n\
+                 [transports.port.lmtp]\nhost = \"127.0.0.1\"\nport = {port}\n"
+            ),
+        )?;
+        fs::write(
+            folder.join("domains.conf"),
+            "[domains.\"app.example\"]\n[accounts.app]\ndomain = \"app.example\"\n\
+             destinations.\"imap@app.example\" = { forward_lmtp = \"socket\" }\n\
+             destinations.\"tcp@app.example\" = { forward_lmtp = \"port\" }\n",
+        )?;
+        let child = Command::new(&binary)
+            .arg("--config")
+            .arg(folder.join("postrider.conf"))
+            .arg("serve")
+            .stdin(Stdio::null())
+            .spawn()
+            .with_context(|| format!("failed to run {binary:?}"))?;
+        let server = Self {
+            child,
+            mx,
+            _dir: dir,
+        };
+        wait_for_port(mx)?;
+        Ok(server)
+    }
+
+    fn send(&self, recipient: &str) -> Result<()> {
+        let script: &Path = &root().join("xtask/peers/deliver.py");
+        finish(
+            program("python3")
+                .arg(script)
+                .args([&self.mx.to_string(), recipient]),
+        )?;
+        Ok(())
+    }
+}
+
+/// Sends a message to an address behind each kind of transport, and reads it from the mailbox.
+pub(crate) fn check() -> Result<()> {
+    let dovecot = Dovecot::start()?;
+    let server = Server::start(&dovecot)?;
+    for user in ["imap", "tcp"] {
+        let recipient = format!("{user}@app.example");
+        server.send(&recipient)?;
+        let mail = dovecot.mail(user)?;
+        let delivered = format!("Delivered-To: {recipient}");
+        for wanted in [
+            "Return-Path: <bob@elsewhere.example>",
+            delivered.as_str(),
+            "Authentication-Results: mail.app.example; none",
+            "Subject: by LMTP",
+            "\n.a line with a dot\n",
+        ] {
+            let mail = mail.replace("\r\n", "\n");
+            ensure!(mail.contains(wanted), "{wanted:?} is missing in {mail}");
+        }
+    }
+    Ok(())
+}
