@@ -19,7 +19,7 @@ use super::{
     proof::Shown,
     session::{Answer, Output, Question, Session},
 };
-use crate::{HandshakeFailure, TlsInfo};
+use crate::{HandshakeFailure, TlsInfo, sasl::TlsProof};
 
 /// The bytes of a read while the session expects commands. An idle connection holds no more memory.
 const READ_COMMANDS: usize = 1024;
@@ -106,7 +106,11 @@ pub fn serve_secured<H: Handler>(
 ) -> impl Future<Output = Result<(), ServeError>> + Send {
     client.connected = Timestamp::now();
     let mut session = Session::new(config, client, true, now());
-    session.tls_started(TlsInfo::of(stream.get_ref().1), now());
+    let connection = stream.get_ref().1;
+    session.tls_started(TlsInfo::of(connection), now());
+    if session.has_auth() {
+        session.tls_proved(TlsProof::of(connection, None));
+    }
     let mut driver = Driver {
         session,
         handler,
