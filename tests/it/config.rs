@@ -134,7 +134,7 @@ async fn config_test_finds_what_serve_would_refuse_or_ignore() {
 
     let warned = Setup {
         app: "outgoing_webhook.url = \"http://127.0.0.1:8000/\"\n".into(),
-        dynamics: "[accounts.idle]\ndomain = \"example.org\"\nquota = \"1GB\"\n".into(),
+        dynamics: "[accounts.idle]\ndomain = \"example.org\"\nno_custom_password = true\n".into(),
         ..Setup::default()
     };
     let (code, told) = config_test(&warned, |dir| {
@@ -147,7 +147,7 @@ async fn config_test_finds_what_serve_would_refuse_or_ignore() {
     for warning in [
         "outgoing_webhook.url: is at a private address",
         "accounts.idle.destinations: is empty",
-        "accounts.idle.quota is set, but this version does not use it yet",
+        "accounts.idle.no_custom_password is set, but this version does not use it yet",
     ] {
         assert!(told.contains(warning), "{warning}: {told}");
     }

@@ -105,7 +105,7 @@ async fn a_report_to_many_is_read_once() {
     let mut client = Client::connect(server.address("test.smtp").await).await;
     client.expect("EHLO sender.elsewhere.test", "250").await;
     let to = ["app@example.org", "info@example.org", "other@example.org"];
-    let taken = client.submit("", &to, &message("night")).await;
+    let taken = client.submit("reports@elsewhere.test", &to, &message("night")).await;
     assert!(taken.starts_with("250"), "{taken}");
     server.logs("mail received", 3).await;
     let log = server.log();
