@@ -118,9 +118,9 @@ impl Context {
         }
     }
 
-    /// The same context, with a store that adds the entry of a change to the audit log when it makes
-    /// the change: both are durable, or none is. A change in several steps brings the entry with
-    /// the first step that has an effect. [`record`](Self::record) of the new context ends the
+    /// The same context, with a store that adds the entry of a change to the audit log when it
+    /// makes the change: both are durable, or none is. A change in several steps brings the entry
+    /// with the first step that has an effect. [`record`](Self::record) of the new context ends the
     /// change. `after` is the input of the operation, without secrets.
     pub(crate) fn carrying(
         &self,

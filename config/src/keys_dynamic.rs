@@ -264,15 +264,13 @@ static DOMAIN: &[Key] = &[
         List(&Address),
         Required,
         "The members. Each must be a destination of an account.",
-    )
-    .later(),
+    ),
     key(
         "domains.<domain>.aliases.<localpart>.post_public",
         Bool,
         Value("false"),
         "Accept mail from senders who are not members.",
-    )
-    .later(),
+    ),
     key(
         "domains.<domain>.aliases.<localpart>.list_members",
         Bool,

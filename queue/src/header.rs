@@ -25,8 +25,8 @@ pub struct Header {
     report: bool,
 }
 
-/// The most Delivered-To fields that are read. Each server puts its field on top, so those of a loop
-/// are among the first.
+/// The most Delivered-To fields that are read. Each server puts its field on top, so those of a
+/// loop are among the first.
 const DELIVERED_TO_MAX: usize = 100;
 
 impl Header {

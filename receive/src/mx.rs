@@ -195,7 +195,8 @@ impl MxSession {
         self.count_for_accounts(client, &decision.accounts(&self.facts))?;
         if questions.is_some() && decision.lets_wait(&self.facts, &policy) {
             let time = self.context.statics.policy.first_time_sender_delay;
-            self.context.guards.slow.wait(time).await;
+            let slow = &self.context.guards.slow;
+            slow.wait(client.remote.ip(), time).await;
         }
         Ok(decision)
     }
@@ -397,7 +398,7 @@ impl Handler for MxSession {
         learnt.await.map_err(|error| store_reply(&error))?;
         match decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy) {
             Verdict::Refuse(refusal @ Refusal::UnknownRecipient(_)) => {
-                return Err(self.refuse_unknown(refusal).await);
+                return Err(self.refuse_unknown(client, refusal).await);
             }
             verdict => self.context.answer(verdict)?,
         }

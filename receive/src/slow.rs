@@ -3,7 +3,7 @@
 //! A wait holds a timer and no thread. The session looks at no further input meanwhile, and what it
 //! had to say before leaves in the same write as the late answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use postrider_store::Clock;
 use tokio::sync::Semaphore;
@@ -41,9 +41,10 @@ impl SlowAnswers {
         PLACES.saturating_sub(self.places.available_permits())
     }
 
-    /// Waits before an answer. Ends at once if too many answers are late.
-    pub async fn wait(&self, time: Duration) {
-        if time.is_zero() {
+    /// Waits before an answer to a client. Ends at once if too many answers are late, and for a
+    /// client on this machine: it passes on what others ask.
+    pub async fn wait(&self, client: IpAddr, time: Duration) {
+        if time.is_zero() || client.to_canonical().is_loopback() {
             return;
         }
         if let Ok(_place) = self.places.try_acquire() {
@@ -128,16 +129,19 @@ mod tests {
         let clock = ManualClock::new(Time::default());
         let slow = SlowAnswers::new(Arc::new(clock.clone()));
         let second = Duration::from_secs(1);
-        assert!(slow.wait(Duration::ZERO).now_or_never().is_some());
+        let client = IpAddr::from([192, 0, 2, 1]);
+        let near = IpAddr::from([127, 0, 0, 1]);
+        assert!(slow.wait(client, Duration::ZERO).now_or_never().is_some());
+        assert!(slow.wait(near, second).now_or_never().is_some());
         let mut waits = JoinSet::new();
         for _ in 0..PLACES {
             let slow = slow.clone();
-            waits.spawn(async move { slow.wait(second).await });
+            waits.spawn(async move { slow.wait(client, second).await });
         }
         while slow.late() < PLACES {
             tokio::task::yield_now().await;
         }
-        let one_more = || slow.wait(second).now_or_never();
+        let one_more = || slow.wait(client, second).now_or_never();
         assert!(one_more().is_some(), "there is no place");
         clock.advance(second);
         waits.join_all().await;

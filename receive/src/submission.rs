@@ -77,12 +77,13 @@ impl SubmissionSession {
     }
 
     /// The reply to a failed login. Who guesses passwords waits longer each time.
-    async fn refuse_login(&mut self, reply: Reply) -> Reply {
+    async fn refuse_login(&mut self, client: &Client, reply: Reply) -> Reply {
         if !reply.code().is_permanent() {
             return reply;
         }
         let penalty = self.failed.add();
-        self.context.guards.slow.wait(penalty.wait).await;
+        let slow = &self.context.guards.slow;
+        slow.wait(client.remote.ip(), penalty.wait).await;
         match penalty.closes {
             true => self.context.refuse(&Refusal::TooManyFailedLogins),
             false => reply,
@@ -272,7 +273,7 @@ impl Handler for SubmissionSession {
     async fn login(&mut self, client: &Client, login: &Login) -> Verdict {
         let found = match self.verify(client, login).await {
             Ok(found) => found,
-            Err(reply) => return Err(self.refuse_login(reply).await),
+            Err(reply) => return Err(self.refuse_login(client, reply).await),
         };
         // The log has the name that the client gave.
         let user = match login.user.as_str() {

@@ -625,13 +625,13 @@ async fn a_certificate_of_the_client_logs_in() {
     let tls13: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
     let tls12: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS12];
     let (offered, answer) = external(tls13, Some(made_certificate())).await;
-    assert_eq!(offered, format!("250 AUTH EXTERNAL {plus} {scram}"));
+    assert_eq!(offered, format!("250-AUTH EXTERNAL {plus} {scram}"));
     assert_eq!(answer, "235 2.7.0 logged in");
     let (offered, answer) = external(tls12, Some(made_certificate())).await;
-    assert_eq!(offered, format!("250 AUTH EXTERNAL {scram}"));
+    assert_eq!(offered, format!("250-AUTH EXTERNAL {scram}"));
     assert_eq!(answer, "235 2.7.0 logged in");
     let (offered, answer) = external(tls13, None).await;
-    assert_eq!(offered, format!("250 AUTH {plus} {scram}"));
+    assert_eq!(offered, format!("250-AUTH {plus} {scram}"));
     assert!(answer.starts_with("504 5.5.4"), "{answer}");
 }
 

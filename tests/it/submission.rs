@@ -56,17 +56,24 @@ async fn the_from_field_must_have_an_address_of_the_account() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_account_with_too_many_wrong_logins_must_wait_or_be_unlocked() {
     let world = World::start(Setup::default()).await;
-    let mut client = world.client("submission").await;
-    client.expect("EHLO client.test", "250").await;
-    let mut client = client.starttls().await;
-    client.expect("EHLO client.test", "250").await;
+    let connect = async || {
+        let mut client = world.client("submission").await;
+        client.expect("EHLO client.test", "250").await;
+        let mut client = client.starttls().await;
+        client.expect("EHLO client.test", "250").await;
+        client
+    };
+    let mut client = connect().await;
     let login = |user: &str, password: &str| {
         let secret = base64(format!("\0{user}@example.org\0{password}").as_bytes());
         format!("AUTH PLAIN {secret}")
     };
-    for _ in 0..10 {
+    for _ in 0..9 {
         client.expect(&login("app", "wrong"), "535 5.7.8").await;
     }
+    // The tenth ends the session.
+    client.expect(&login("app", "wrong"), "421 4.7.0").await;
+    let mut client = connect().await;
     world.clock.advance(Duration::from_secs(18));
     let reply = client.command(&login("info", PASSWORD)).await;
     assert!(reply.starts_with("454 4.7.0"), "{reply}");
@@ -343,7 +350,13 @@ async fn private_fields_are_not_sent_and_missing_ones_are_added() {
             !header.contains("secret") && !header.contains("other@"),
             "{header}"
         );
-        assert!(!header.to_ascii_lowercase().contains("bcc"), "{header}");
+        // An id may have these letters too.
+        let lower = header.to_ascii_lowercase();
+        let mut lines = lower.lines();
+        assert!(
+            !lines.any(|line| line.starts_with("bcc") || line.starts_with("resent-bcc")),
+            "{header}"
+        );
         assert!(header.contains("\r\nSubject: a\r\nX-A: b"), "{header}");
         // The login is the author.
         assert!(

@@ -124,7 +124,7 @@ async fn our_client_reads_mail_and_changes_the_suppression_list() {
     let meta = client.message_get(1).await.unwrap().meta;
     assert_eq!(
         (meta.flags, meta.mailbox_name.as_str()),
-        (vec!["read".to_owned()], "Archive")
+        (vec!["$notjunk".to_owned(), "read".to_owned()], "Archive")
     );
     client.message_delete(1).await.unwrap();
     match client.message_get(1).await {

@@ -42,8 +42,8 @@ struct Test {
 }
 
 impl Dnsbls {
-    /// Looks a client up in all zones at once, in at most five seconds. Gives the first of the zones
-    /// that lists it. Without an answer a zone counts as one that does not list it.
+    /// Looks a client up in all zones at once, in at most five seconds. Gives the first of the
+    /// zones that lists it. Without an answer a zone counts as one that does not list it.
     ///
     /// The questions count among those of the message. `now` is the time of the tests.
     pub async fn look_up(

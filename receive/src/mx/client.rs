@@ -57,9 +57,10 @@ impl MxSession {
     }
 
     /// Refuses an unknown recipient. Who names several waits longer each time.
-    pub(super) async fn refuse_unknown(&mut self, refusal: Refusal) -> Reply {
+    pub(super) async fn refuse_unknown(&mut self, client: &Client, refusal: Refusal) -> Reply {
         let penalty = self.unknown.add();
-        self.context.guards.slow.wait(penalty.wait).await;
+        let slow = &self.context.guards.slow;
+        slow.wait(client.remote.ip(), penalty.wait).await;
         match penalty.closes {
             true => self.context.refuse(&Refusal::TooManyUnknown),
             false => self.context.refuse(&refusal),

@@ -129,7 +129,7 @@ pub trait Handler: Send {
     ) -> impl Future<Output = Reply> + Send;
     /// The transaction is over without `end`. The handler forgets the text that came so far.
     fn reset(&mut self);
-    /// The session begins anew, for another client (XCLIENT). The handler forgets all that it learnt
-    /// of the client. The next question is that of the greeting.
+    /// The session begins anew, for another client (XCLIENT). The handler forgets all that it
+    /// learnt of the client. The next question is that of the greeting.
     fn restart(&mut self);
 }

@@ -14,8 +14,8 @@ use crate::{EnhancedCode, Reply, ReplyCode, TlsInfo};
 pub const HOLD_MAX: Duration = Duration::from_secs(60 * 24 * 3600);
 
 impl Session {
-    /// The client may talk to us. One that has talked already does not wait for replies, as programs
-    /// that send spam do (RFC 5321 §3.1). Behind XCLIENT commands may follow.
+    /// The client may talk to us. One that has talked already does not wait for replies, as
+    /// programs that send spam do (RFC 5321 §3.1). Behind XCLIENT commands may follow.
     pub(super) fn greet(&mut self, anew: bool) -> State {
         if !anew && !self.input.is_empty() {
             return self.close_early();

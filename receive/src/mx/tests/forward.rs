@@ -188,7 +188,7 @@ async fn the_null_reverse_path_stays_and_long_senders_are_kept() {
 async fn senders_that_are_not_proven_get_no_reports() {
     let world = world();
     let queued = world
-        .take("192.0.2.8:1", "bob@remote.test", "away@example.org")
+        .take("192.0.2.8:1", "bob@other.test", "away@example.org")
         .await;
     assert_eq!(queued[0].notify, postrider_store::Notify::NEVER);
 }
