@@ -2,9 +2,9 @@
 //!
 //! In reading order:
 //! - [`cli`], [`command`]: the command line as types, and the commands.
-//! - [`server`], [`services`], [`listener`], `proxied`, [`gate`], `sessions`, [`descriptors`], [`tls`],
-//!   [`prepared`], [`privileges`], [`sandbox`], [`service_manager`], `wrong_clock`: from a configuration to a
-//!   running server.
+//! - [`server`], [`services`], [`listener`], `proxied`, [`gate`], `sessions`, [`descriptors`],
+//!   [`tls`], [`prepared`], [`privileges`], [`sandbox`], [`service_manager`], `wrong_clock`: from a
+//!   configuration to a running server.
 //! - [`acme`]: certificates from a CA.
 //! - [`http`]: the HTTP services. The files beside it limit what a client may do to a connection.
 //! - [`wellknown`]: what an HTTP port answers before its services.

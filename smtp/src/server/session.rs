@@ -13,8 +13,8 @@
 //! While a question is open the session looks at no further input. So pipelining (RFC 2920) needs
 //! no care: replies gather, and leave in one write.
 //!
-//! The files `opening`, `xclient`, `auth`, `transaction` and `data` have the commands. Each takes the
-//! state, or a part of it, by value, and gives the next one.
+//! The files `opening`, `xclient`, `auth`, `transaction` and `data` have the commands. Each takes
+//! the state, or a part of it, by value, and gives the next one.
 //!
 //! Absent on purpose: ETRN, EXPN, TURN.
 
