@@ -7,11 +7,15 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 use jiff::Timestamp;
 use postrider_admin::op::tls_keys::{Add, List, Remove, TlsKeyItem};
 use postrider_smtp::sasl::key_fingerprint;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ED25519};
+use zeroize::Zeroizing;
 
 use super::{
     desk::Desk,
@@ -19,6 +23,11 @@ use super::{
 };
 use crate::cli::TlsPubkey;
 
+/// An Ed25519 key in PKCS#8 up to its seed (RFC 8410 §7). Here the public key does not follow the
+/// seed: GnuTLS does not read such a file.
+const PKCS8: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
 /// The most bytes of a certificate as text.
 const CERTIFICATE_MAX: u64 = 64 * 1024;
 /// The place of the seed in the PKCS#8 form of an Ed25519 key (RFC 8410 §7).
@@ -92,15 +101,20 @@ fn generate(stem: &Path, now: Timestamp) -> anyhow::Result<String> {
     else {
         bail!("the key that was made is not in the form of RFC 8410");
     };
+    let key = Zeroizing::new([&PKCS8[..], seed].concat());
+    let key = Zeroizing::new(format!(
+        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+        BASE64_STANDARD.encode(&key)
+    ));
     let seed = BASE64_URL_SAFE_NO_PAD.encode(seed);
-    let (key, certificate) = (key.serialize_pem(), certificate.pem());
+    let certificate = certificate.pem();
     let time = now.strftime("%Y%m%d%H%M");
-    let both = format!("{key}{certificate}");
+    let both = Zeroizing::new(format!("{}{certificate}", *key));
     let mut said = String::new();
     for (kind, content) in [
-        ("ed25519privatekey.pkcs8", &key),
-        ("certificate", &certificate),
-        ("ed25519privatekey-certificate", &both),
+        ("ed25519privatekey.pkcs8", key.as_str()),
+        ("certificate", certificate.as_str()),
+        ("ed25519privatekey-certificate", both.as_str()),
     ] {
         let path = named(stem, &format!(".{time}.{kind}.pem"));
         if path.exists() {
@@ -144,7 +158,8 @@ mod tests {
         }
         let read = |kind: &str| std::fs::read_to_string(file(kind)).unwrap();
         let key = KeyPair::from_pem(&read("ed25519privatekey-certificate")).unwrap();
-        assert_eq!(key.serialize_pem(), read("ed25519privatekey.pkcs8"));
+        let alone = KeyPair::from_pem(&read("ed25519privatekey.pkcs8")).unwrap();
+        assert_eq!(key.serialize_der(), alone.serialize_der());
         let seed = said.lines().last().unwrap().rsplit_once(' ').unwrap().1;
         let seed = BASE64_URL_SAFE_NO_PAD.decode(seed).unwrap();
         assert_eq!(key.serialize_der()[SEED], seed[..]);

@@ -215,7 +215,7 @@ func main() {
 	well[struct{}]("MessageFlagsRemove", with(map[string]any{"Flags": []string{"$junk"}}))
 	well[struct{}]("MessageMove", with(map[string]any{"DestMailboxName": "Archive"}))
 	got = well[shown]("MessageGet", id)
-	must(reflect.DeepEqual(got.Meta.Flags, []string{`\seen`, "mine"}) && got.Meta.MailboxName == "Archive", "meta", got.Meta)
+	must(reflect.DeepEqual(got.Meta.Flags, []string{"$notjunk", `\seen`, "mine"}) && got.Meta.MailboxName == "Archive", "meta", got.Meta)
 	refused("user", "MessageMove", with(map[string]any{"DestMailboxName": "Nowhere"}))
 	well[struct{}]("MessageDelete", id)
 	refused("messageNotFound", "MessageGet", id)

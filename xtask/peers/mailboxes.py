@@ -20,7 +20,7 @@ def shown(name, box):
                 "mailbox": name,
                 "subject": mail["Subject"],
                 "flags": mail.get_flags(),
-                "body": mail.get_payload(),
+                "body": mail.as_string() if mail.is_multipart() else mail.get_payload(),
                 "from": mail.get_from() if form == "mbox" else "",
                 "date": mail.get_date() if form == "maildir" else 0,
             }
