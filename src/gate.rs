@@ -6,12 +6,12 @@
 
 use std::{
     collections::HashMap,
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use postrider_config as config;
+use postrider_receive::network::Network;
 
 /// The part of all connections that each kind has for itself, as a divisor.
 const OWN_PART: usize = 8;
@@ -72,20 +72,6 @@ struct Share {
     own: usize,
     /// The open connections.
     open: usize,
-}
-
-/// A network of one of the sizes that have a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Network {
-    /// The length of the prefix in bits.
-    prefix: u8,
-    first: IpAddr,
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.first, self.prefix)
-    }
 }
 
 /// The way to the gate for the connections of one socket.
@@ -227,14 +213,15 @@ impl Door {
         }
         let (gate, kind) = (&self.gate, place.kind);
         let mut open = gate.open();
-        for (network, factor) in networks(remote) {
+        for network in Network::around(remote) {
             let count = open.networks.get(&(kind, network));
+            let factor = network.size().factor() as usize;
             let limit = gate.per_network.saturating_mul(factor);
             if count.is_some_and(|count| *count >= limit) {
                 return Err(Full::Network(network));
             }
         }
-        for (network, _) in networks(remote) {
+        for network in Network::around(remote) {
             *open.networks.entry((kind, network)).or_default() += 1;
         }
         place.counted = Some(remote);
@@ -246,7 +233,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.gate.open();
         open.share(self.kind).open -= 1;
-        for (network, _) in self.counted.into_iter().flat_map(networks) {
+        for network in self.counted.into_iter().flat_map(Network::around) {
             let key = (self.kind, network);
             if let Some(count) = open.networks.get_mut(&key) {
                 *count -= 1;
@@ -255,27 +242,6 @@ impl Drop for Place {
                 }
             }
         }
-    }
-}
-
-/// The networks that an address is in, each with the multiple of the limit that it has.
-fn networks(address: IpAddr) -> [(Network, usize); 3] {
-    let network = |prefix: u8, factor| {
-        let first = match address {
-            IpAddr::V4(address) => {
-                let mask = u32::MAX << (32 - prefix);
-                Ipv4Addr::from_bits(address.to_bits() & mask).into()
-            }
-            IpAddr::V6(address) => {
-                let mask = u128::MAX << (128 - prefix);
-                Ipv6Addr::from_bits(address.to_bits() & mask).into()
-            }
-        };
-        (Network { prefix, first }, factor)
-    };
-    match address {
-        IpAddr::V4(_) => [network(32, 1), network(26, 3), network(21, 9)],
-        IpAddr::V6(_) => [network(64, 1), network(48, 3), network(32, 9)],
     }
 }
 
@@ -311,7 +277,7 @@ mod tests {
         let Full::Network(network) = full else {
             panic!("{full}")
         };
-        assert_eq!(network.to_string(), "192.0.2.1/32");
+        assert_eq!(network.with_prefix(), "192.0.2.1/32");
         assert_eq!(gate.connections(), 2);
         let _other = door.enter(ip("2001:db8::1")).unwrap();
         drop(first);

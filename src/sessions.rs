@@ -32,6 +32,7 @@ pub(crate) fn reply(full: Full) -> Vec<u8> {
     let text = match full {
         Full::All => "421 4.3.2 too many connections, try again later\r\n".to_owned(),
         Full::Network(network) => {
+            let network = network.with_prefix();
             format!("421 4.7.0 too many connections from {network}, try again later\r\n")
         }
     };

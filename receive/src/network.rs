@@ -70,6 +70,12 @@ impl Network {
     pub const fn size(self) -> Size {
         self.size
     }
+
+    /// The text with the length of the prefix in all cases, like `192.0.2.1/32`.
+    #[must_use]
+    pub fn with_prefix(self) -> String {
+        format!("{}/{}", self.first, self.size.prefix(self.first))
+    }
 }
 
 /// The first address with the same prefix of this length.
@@ -90,7 +96,7 @@ impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.size, self.first) {
             (Size::Address, IpAddr::V4(address)) => address.fmt(f),
-            (size, first) => write!(f, "{first}/{}", size.prefix(first)),
+            _ => f.write_str(&self.with_prefix()),
         }
     }
 }
@@ -118,6 +124,8 @@ mod tests {
             let around = Network::around(address.parse().unwrap());
             assert_eq!(around.map(|network| network.to_string()), expected);
         }
+        let address = Network::of(Size::Address, "192.0.2.77".parse().unwrap());
+        assert_eq!(address.with_prefix(), "192.0.2.77/32");
     }
 
     #[test]

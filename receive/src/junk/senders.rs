@@ -6,14 +6,13 @@ use postrider_smtp::{Address, Domain, ReversePath};
 use postrider_store::{HistoryKey, HistoryKind, Mail};
 use sha2::{Digest, Sha256};
 
-use crate::checks::{
-    results::AuthenticationResults,
-    spf::{SpfIdentity, SpfOutcome},
+use crate::{
+    checks::{
+        results::AuthenticationResults,
+        spf::{SpfIdentity, SpfOutcome},
+    },
+    network::Network,
 };
-
-/// The lengths of the prefixes of networks, narrow to wide.
-const IPV4_NETWORKS: [u8; 3] = [32, 26, 21];
-const IPV6_NETWORKS: [u8; 3] = [64, 48, 32];
 
 /// The author in the From field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,23 +214,7 @@ fn organisation(domain: &Domain) -> String {
 
 /// The networks of an address, narrow to wide.
 fn networks(address: IpAddr) -> Vec<String> {
-    let network = |length: u8| match address.to_canonical() {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX << (32 - u32::from(length));
-            let network = std::net::Ipv4Addr::from_bits(address.to_bits() & mask);
-            format!("{network}/{length}")
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX << (128 - u32::from(length));
-            let network = std::net::Ipv6Addr::from_bits(address.to_bits() & mask);
-            format!("{network}/{length}")
-        }
-    };
-    let lengths = match address.to_canonical() {
-        IpAddr::V4(_) => IPV4_NETWORKS,
-        IpAddr::V6(_) => IPV6_NETWORKS,
-    };
-    lengths.map(network).into()
+    Network::around(address).map(Network::with_prefix).into()
 }
 
 /// The EHLO name in our Authentication-Results field, if SPF passed for it.
