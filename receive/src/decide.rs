@@ -267,8 +267,8 @@ fn refuse_rcpt(
         return is_unknown.then(|| Refusal::UnknownRecipient(address.clone()));
     }
     let takes_all = |target: &Target| target.takes_all || recipient.answers_our_mail;
-    let refuse = |target| {
-        let destination = destination_of(target, policy);
+    let refuse = |target: &Target| {
+        let destination = target.destination_in(policy.config);
         let full = || refuse_full(target, takes_all(target), facts, policy);
         let is_kept = !destination.is_some_and(Destination::passes_on);
         refuse_destination(destination).or_else(|| full().filter(|_| is_kept))
@@ -287,11 +287,6 @@ fn refuse_rcpt(
         Resolution::UnknownLocalPart => Some(Refusal::UnknownRecipient(address.clone())),
         Resolution::NotLocal => Some(Refusal::NotLocal(address.host.clone())),
     }
-}
-
-fn destination_of<'a>(target: &Target, policy: &Policy<'a>) -> Option<&'a Destination> {
-    let account = policy.config.accounts.get(&target.account)?;
-    account.destinations.get(target.destination.as_ref()?)
 }
 
 /// Refuses what a destination takes from nobody.

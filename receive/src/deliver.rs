@@ -100,19 +100,30 @@ impl Incoming<'_> {
         }
     }
 
-    /// The fields that stand in front of the text for a target: Return-Path and Received (RFC 5321
-    /// §4.4), the addresses that the message was delivered to, and the results of the checks (RFC
-    /// 8601 §4). `received` is the Received field.
-    fn top(&self, recipient: &RecipientFacts, delivery: &Delivery, received: &str) -> Top {
-        let mut fields = format!("Return-Path: <{}>\r\n", self.transaction.mail.reverse_path);
-        let target = recipient.targets().get(delivery.target);
-        let member = target.and_then(|target| target.member.as_ref());
-        for address in member.into_iter().chain([&recipient.address]) {
+    /// The Return-Path field (RFC 5321 §4.4), for a message that goes to its mailbox.
+    pub(crate) fn return_path(&self) -> String {
+        format!("Return-Path: <{}>\r\n", self.transaction.mail.reverse_path)
+    }
+
+    /// The fields that stand in front of the text for a target: `first`, the addresses that the
+    /// message was delivered to, by which a loop is found, `more`, the results of the checks (RFC
+    /// 8601 §4), and Received (RFC 5321 §4.4), which is `received`.
+    pub(crate) fn top(
+        &self,
+        first: String,
+        (recipient, target): (&RecipientFacts, &Target),
+        more: &str,
+        differs: Option<&str>,
+        received: &str,
+    ) -> Top {
+        let mut fields = first;
+        for address in target.member.iter().chain([&recipient.address]) {
             // Writing to a string does not fail.
             let _ = write!(fields, "Delivered-To: {address}\r\n");
         }
+        fields.push_str(more);
         if let Some(results) = &self.facts.authentication {
-            fields.push_str(&results.field(self.hostname, delivery.differs.as_deref()));
+            fields.push_str(&results.field(self.hostname, differs));
         }
         fields.push_str(received);
         Top::new(fields).unwrap_or_default()
@@ -281,7 +292,7 @@ impl<'a> Records<'a> {
         &self,
         delivery: &Delivery,
     ) -> Option<(&'a RecipientFacts, &'a Target, &'a Account)> {
-        let (recipient, target) = of_delivery(self.incoming.facts, delivery)?;
+        let (recipient, target) = delivery.target(self.incoming.facts)?;
         Some((
             recipient,
             target,
@@ -295,7 +306,9 @@ impl<'a> Records<'a> {
         (recipient, target): (&RecipientFacts, &Target),
         mailbox: &str,
     ) -> NewMail {
-        let top = self.incoming.top(recipient, delivery, &self.received);
+        let (incoming, differs) = (&self.incoming, delivery.differs.as_deref());
+        let first = incoming.return_path();
+        let top = incoming.top(first, (recipient, target), "", differs, &self.received);
         NewMail {
             account: target.account.clone(),
             mailbox: mailbox.to_owned(),
@@ -382,13 +395,4 @@ impl SessionContext {
         debug!(from = %reverse_path, kind, "mail read as a report");
         reading
     }
-}
-
-/// The recipient and the target of a delivery.
-pub(crate) fn of_delivery<'a>(
-    facts: &'a Facts,
-    delivery: &Delivery,
-) -> Option<(&'a RecipientFacts, &'a Target)> {
-    let recipient = facts.recipients.get(delivery.recipient)?;
-    Some((recipient, recipient.targets().get(delivery.target)?))
 }

@@ -4,7 +4,7 @@
 //! carry no opinion: a fact says that a domain is not ours, and the decision says that its mail is
 //! refused.
 
-use postrider_config::{Account, DestinationAddress};
+use postrider_config::{Account, Destination, DestinationAddress, Dynamic};
 use postrider_queue::header::Header;
 use postrider_smtp::Address;
 
@@ -204,4 +204,13 @@ pub struct Target {
     pub junk: Option<Box<JunkFacts>>,
     /// The bytes of all mail of the account. None if the account has no quota.
     pub used: Option<u64>,
+}
+
+impl Target {
+    /// The destination of the target in a configuration. None also if it was removed.
+    #[must_use]
+    pub fn destination_in<'a>(&self, config: &'a Dynamic) -> Option<&'a Destination> {
+        let account = config.accounts.get(&self.account)?;
+        account.destinations.get(self.destination.as_ref()?)
+    }
 }

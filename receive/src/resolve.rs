@@ -158,9 +158,7 @@ fn any_account(config: &Dynamic) -> Resolution {
 pub(crate) fn asks_for_fields(config: &Dynamic, recipients: &[RecipientFacts]) -> bool {
     let mut targets = recipients.iter().flat_map(RecipientFacts::targets);
     targets.any(|target| {
-        let account = config.accounts.get(&target.account);
-        let destination = account.zip(target.destination.as_ref());
-        let destination = destination.and_then(|(account, key)| account.destinations.get(key));
+        let destination = target.destination_in(config);
         let rulesets = destination.map_or(&[][..], |it| &it.rulesets);
         rulesets
             .iter()

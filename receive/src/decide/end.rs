@@ -203,11 +203,11 @@ impl EndDecision {
     #[must_use]
     pub fn lets_wait(&self, facts: &Facts, policy: &Policy<'_>) -> bool {
         self.deliveries.iter().any(|delivery| {
-            let target = delivery.target(facts).map(|(_, target)| target);
-            let account = target.and_then(|target| policy.config.accounts.get(&target.account));
             delivery.is_good()
                 && delivery.acceptance == Acceptance::Stranger
-                && account.is_some_and(|account| account.first_time_delay)
+                && delivery
+                    .account(facts, policy)
+                    .is_some_and(|account| account.first_time_delay)
         })
     }
 
@@ -249,9 +249,16 @@ impl Delivery {
         )
     }
 
-    fn target<'a>(&self, facts: &'a Facts) -> Option<(&'a RecipientFacts, &'a Target)> {
+    /// The recipient and the target.
+    pub(crate) fn target<'a>(&self, facts: &'a Facts) -> Option<(&'a RecipientFacts, &'a Target)> {
         let recipient = facts.recipients.get(self.recipient)?;
         Some((recipient, recipient.targets().get(self.target)?))
+    }
+
+    /// The account of the target. None if it was removed.
+    fn account<'a>(&self, facts: &Facts, policy: &Policy<'a>) -> Option<&'a Account> {
+        let (_, target) = self.target(facts)?;
+        policy.config.accounts.get(&target.account)
     }
 }
 
@@ -299,8 +306,7 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
             let account = policy.config.accounts.get(&target.account);
             let ((outcome, differs), acceptance) = match account {
                 Some(account) => {
-                    let key = target.destination.as_ref();
-                    let destination = key.and_then(|key| account.destinations.get(key));
+                    let destination = target.destination_in(policy.config);
                     let rulesets = destination.map_or(&[][..], |it| &it.rulesets);
                     let mail_from = transaction.mail.reverse_path.address();
                     let case = Case {
@@ -365,11 +371,8 @@ fn keep_refused(delivery: &mut Delivery, facts: &Facts, policy: &Policy<'_>) {
     let Outcome::Refused(refusal) = &delivery.outcome else {
         return;
     };
-    let recipient = facts.recipients.get(delivery.recipient);
-    let target = recipient.and_then(|recipient| recipient.targets().get(delivery.target));
     // Without an account there is no place to keep it.
-    let Some(account) = target.and_then(|target| policy.config.accounts.get(&target.account))
-    else {
+    let Some(account) = delivery.account(facts, policy) else {
         return;
     };
     delivery.outcome = match account.rejects_mailbox.as_str() {

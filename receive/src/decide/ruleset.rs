@@ -26,8 +26,7 @@ pub(crate) fn forwarding<'a>(
     facts: &Facts,
     config: &'a Dynamic,
 ) -> Option<&'a Ruleset> {
-    let account = config.accounts.get(&target.account)?;
-    let destination = account.destinations.get(target.destination.as_ref()?)?;
+    let destination = target.destination_in(config)?;
     let mail_from = transaction.mail.reverse_path.address();
     matching(&destination.rulesets, mail_from, facts).filter(|ruleset| ruleset.is_forward)
 }

@@ -26,8 +26,8 @@ use postrider_store::{NewMessage, Notify, StoreError, Top};
 use crate::{
     SessionContext,
     checks::{dmarc::DmarcOutcome, results::AuthenticationResults},
-    decide::{Delivery, Outcome, Suspicion},
-    deliver::{Incoming, of_delivery},
+    decide::{Delivery, Outcome},
+    deliver::Incoming,
     facts::{RecipientFacts, Target},
     submission::stored_notify,
 };
@@ -83,7 +83,7 @@ impl SessionContext {
         let mut seen: HashSet<(&str, Address)> = HashSet::new();
         for delivery in deliveries {
             let (Some((recipient, target)), Some(rcpt)) = (
-                of_delivery(facts, delivery),
+                delivery.target(facts),
                 transaction.recipients.get(delivery.recipient),
             ) else {
                 continue;
@@ -110,11 +110,13 @@ impl SessionContext {
             };
             let passed = match &delivery.outcome {
                 Outcome::Lmtp { transport, junk } => {
-                    let top = way.last_top(incoming, received, *junk);
+                    let junk = junk.map(|it| format!("{JUNK_FIELD}: {}\r\n", it.as_str()));
+                    let (first, junk) = (incoming.return_path(), junk.unwrap_or_default());
+                    let top = way.top(incoming, first, &junk, received);
                     way.passed(incoming, sender.clone(), transport, top)
                 }
                 Outcome::Relay(_) => {
-                    let top = way.top(incoming, String::new(), received);
+                    let top = way.top(incoming, String::new(), "", received);
                     way.passed(incoming, ReversePath::Null, "", top)
                 }
                 _ => {
@@ -130,7 +132,7 @@ impl SessionContext {
                             seal
                         }
                     };
-                    let top = way.top(incoming, seal, received);
+                    let top = way.top(incoming, seal, "", received);
                     way.passed(incoming, path, "", top)
                 }
             };
@@ -141,38 +143,16 @@ impl SessionContext {
 }
 
 impl Way<'_> {
-    /// The fields of a message that is on its way: `first`, the addresses that it was delivered to,
-    /// by which a loop is found, the results and Received.
-    fn top(&self, incoming: &Incoming<'_>, first: String, received: &str) -> Top {
-        let mut fields = first;
-        fields.push_str(&self.delivered_to());
-        self.end_top(incoming, fields, received)
-    }
-
-    /// The fields of a message that goes to its mailbox.
-    fn last_top(&self, incoming: &Incoming<'_>, received: &str, junk: Option<Suspicion>) -> Top {
-        let sender = &incoming.transaction.mail.reverse_path;
-        let mut fields = format!("Return-Path: <{sender}>\r\n{}", self.delivered_to());
-        if let Some(junk) = junk {
-            fields.push_str(&format!("{JUNK_FIELD}: {}\r\n", junk.as_str()));
-        }
-        self.end_top(incoming, fields, received)
-    }
-
-    fn delivered_to(&self) -> String {
-        let member = self.target.member.as_ref();
-        let addresses = member.into_iter().chain([&self.recipient.address]);
-        let fields = addresses.map(|address| format!("Delivered-To: {address}\r\n"));
-        fields.collect()
-    }
-
-    fn end_top(&self, incoming: &Incoming<'_>, mut fields: String, received: &str) -> Top {
-        if let Some(results) = &incoming.facts.authentication {
-            let differs = self.delivery.differs.as_deref();
-            fields.push_str(&results.field(incoming.hostname, differs));
-        }
-        fields.push_str(received);
-        Top::new(fields).unwrap_or_default()
+    /// The fields that stand in front of the text, as [`Incoming::top`] has them.
+    fn top(&self, incoming: &Incoming<'_>, first: String, more: &str, received: &str) -> Top {
+        let target = (self.recipient, self.target);
+        incoming.top(
+            first,
+            target,
+            more,
+            self.delivery.differs.as_deref(),
+            received,
+        )
     }
 
     /// The message with this reverse-path. What the sender asked of reports goes on with it (RFC
@@ -251,10 +231,7 @@ pub(crate) fn original_recipient(address: &Address) -> String {
 pub(crate) fn may_forward(config: &Dynamic, recipients: &[RecipientFacts]) -> bool {
     let mut targets = recipients.iter().flat_map(RecipientFacts::targets);
     targets.any(|target| {
-        let account = config.accounts.get(&target.account);
-        let destination = account
-            .zip(target.destination.as_ref())
-            .and_then(|(account, key)| account.destinations.get(key));
+        let destination = target.destination_in(config);
         destination.is_some_and(|destination| !destination.forward.is_empty())
     })
 }

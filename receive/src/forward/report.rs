@@ -13,11 +13,7 @@ use postrider_smtp::{
 use postrider_store::{NewMessage, NewText, StoreError, TextSource};
 
 use super::{is_proven, original_recipient, with_deliveries};
-use crate::{
-    SessionContext,
-    decide::Outcome,
-    deliver::{Incoming, of_delivery},
-};
+use crate::{SessionContext, decide::Outcome, deliver::Incoming};
 
 /// How much of a message a report returns at most.
 const RETURN_MAX: u64 = 128 * 1024;
@@ -87,7 +83,7 @@ impl SessionContext {
                 told.push((&recipient.address, orcpt, action));
             }
         }
-        let taken = deliveries.iter().find_map(|one| of_delivery(facts, one));
+        let taken = deliveries.iter().find_map(|one| one.target(facts));
         let Some((_, target)) = taken.filter(|_| !told.is_empty()) else {
             return Ok(None);
         };
