@@ -5,14 +5,16 @@ use std::sync::Arc;
 use postrider_config::{Dynamic, Live, Static};
 use postrider_dns::Resolver;
 use postrider_queue::Queue;
-use postrider_smtp::{Domain, Reply};
+use postrider_smtp::{Domain, Reply, server::Client};
 use postrider_store::{Clock, Store};
 
 use crate::{
     decide::{Policy, Refusal, Role, Verdict},
     guards::Guards,
+    junk::Filter,
     login::{LoginLimiter, Logins},
     memory::TextMemory,
+    slow::Mistakes,
 };
 
 /// The parts of the server that each session uses. Clones share them.
@@ -55,6 +57,22 @@ impl SessionContext {
     pub(crate) fn refuse(&self, refusal: &Refusal) -> Reply {
         self.guards.refusals.count(refusal);
         refusal.reply()
+    }
+
+    /// The junk filter over the store.
+    pub(crate) fn filter(&self) -> Filter<'_> {
+        Filter {
+            store: &self.store,
+            limits: self.statics.limits.mime(),
+        }
+    }
+
+    /// Lets a client wait that made one more mistake, longer each time. True: it was the last one.
+    pub(crate) async fn punish(&self, client: &Client, mistakes: &mut Mistakes) -> bool {
+        let penalty = mistakes.add();
+        let slow = &self.guards.slow;
+        slow.wait(client.remote.ip(), penalty.wait).await;
+        penalty.closes
     }
 
     /// A verdict as the result that a session handler returns. A refusal is counted.

@@ -28,7 +28,7 @@ mod tests;
 use postrider_config::{Destination, Dynamic, Static};
 use postrider_queue::simulate;
 use postrider_smtp::{
-    Address, ForwardPath, Host, LocalPart, Reply, ReversePath,
+    Address, ForwardPath, Host, LocalPart, ReversePath,
     server::{MailFrom, RcptTo, Transaction},
 };
 
@@ -104,19 +104,6 @@ pub enum Verdict {
     Junk(Suspicion),
     /// The client gets the reply of this refusal.
     Refuse(Refusal),
-}
-
-impl Verdict {
-    /// The verdict as the result that a session handler returns.
-    ///
-    /// # Errors
-    /// The reply of the refusal.
-    pub fn into_result(self) -> Result<(), Reply> {
-        match self {
-            Self::Accept | Self::Junk(_) => Ok(()),
-            Self::Refuse(refusal) => Err(refusal.reply()),
-        }
-    }
 }
 
 /// Why a message goes to the junk mailboxes.

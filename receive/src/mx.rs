@@ -125,15 +125,20 @@ impl MxSession {
         let mail = IncomingMail::new(&self.context, client, reverse_path, &self.facts, text);
         let mut known = Vec::new();
         for recipient in &self.facts.recipients {
+            let mut of_recipient = Vec::new();
             for target in recipient.targets() {
                 let forwarding = forwarding(target, transaction, &self.facts, &config);
-                known.push(mail.known_to(recipient, target, forwarding).await?);
+                let known = mail
+                    .known_to(&config, recipient, target, forwarding)
+                    .await?;
+                of_recipient.push(known);
             }
+            known.push(of_recipient);
         }
-        let recipients = self.facts.recipients.iter_mut();
-        let targets = recipients.flat_map(RecipientFacts::targets_mut);
-        for (target, known) in targets.zip(known) {
-            target.junk = known.map(Box::new);
+        for (recipient, known) in self.facts.recipients.iter_mut().zip(known) {
+            for (target, known) in recipient.targets_mut().iter_mut().zip(known) {
+                target.junk = known.map(Box::new);
+            }
         }
         Ok(())
     }
@@ -141,14 +146,12 @@ impl MxSession {
     /// Adds what is known of the recipients at the end of the text only.
     async fn learn_of_recipients(&mut self, transaction: &Transaction) -> Result<(), StoreError> {
         let config = self.context.dynamic();
-        for recipient in &mut self.facts.recipients {
-            add_usage(&self.context, &config, recipient).await?;
-        }
         let header = self.facts.header.as_ref();
         let is_report = transaction.mail.reverse_path == ReversePath::Null
             || header.is_some_and(Header::is_report);
         let queue = &self.context.queue;
         for recipient in &mut self.facts.recipients {
+            add_usage(&self.context, &config, recipient).await?;
             if is_report {
                 let answers = queue.is_return_address(&config, &recipient.address);
                 recipient.answers_our_mail = answers.await?;

@@ -81,10 +81,7 @@ impl SubmissionSession {
         if !reply.code().is_permanent() {
             return reply;
         }
-        let penalty = self.failed.add();
-        let slow = &self.context.guards.slow;
-        slow.wait(client.remote.ip(), penalty.wait).await;
-        match penalty.closes {
+        match self.context.punish(client, &mut self.failed).await {
             true => self.context.refuse(&Refusal::TooManyFailedLogins),
             false => reply,
         }
@@ -264,10 +261,10 @@ impl Handler for SubmissionSession {
 
     async fn scram_keys(
         &mut self,
-        client: &Client,
+        _: &Client,
         request: &ScramRequest,
     ) -> Result<ScramOffer, Reply> {
-        self.offer(client, request).await
+        self.offer(request).await
     }
 
     async fn login(&mut self, client: &Client, login: &Login) -> Verdict {

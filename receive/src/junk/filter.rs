@@ -98,16 +98,15 @@ impl Filter<'_> {
         Ok(Letter::read(&message, self.limits, &key))
     }
 
-    /// Whether the filter has learnt enough to judge mail of an account by its words.
+    /// Who has learnt enough to judge mail of an account by its words: the account itself, else the
+    /// server.
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn has_learnt(&self, account: &str) -> Result<bool, StoreError> {
-        Ok(self.teacher(account).await?.is_some())
-    }
-
-    /// Who has learnt enough to judge mail of an account: the account itself, else the server.
-    async fn teacher<'n>(&self, account: &'n str) -> Result<Option<&'n str>, StoreError> {
+    pub(crate) async fn teacher<'n>(
+        &self,
+        account: &'n str,
+    ) -> Result<Option<&'n str>, StoreError> {
         for name in [account, SERVER] {
             let counts = self.store.junk_counts(name, Vec::new()).await?;
             if counts.spam >= LEAST_SPAM && counts.ham >= LEAST_HAM {
@@ -127,9 +126,21 @@ impl Filter<'_> {
         account: &str,
         tokens: &[u64],
     ) -> Result<Option<f64>, StoreError> {
-        let Some(teacher) = self.teacher(account).await? else {
-            return Ok(None);
-        };
+        match self.teacher(account).await? {
+            Some(teacher) => self.probability_by(teacher, tokens).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The probability that a message with these tokens is junk, by what a teacher has learnt.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(crate) async fn probability_by(
+        &self,
+        teacher: &str,
+        tokens: &[u64],
+    ) -> Result<Option<f64>, StoreError> {
         let counts = self.store.junk_counts(teacher, tokens.to_vec()).await?;
         Ok(probability(&counts))
     }
@@ -202,9 +213,9 @@ mod tests {
         train(SERVER, LEAST_SPAM, true).await;
         train(SERVER, LEAST_HAM - 1, false).await;
         assert_eq!(probability().await, None);
-        assert!(!filter.has_learnt("ann").await.unwrap());
+        assert_eq!(filter.teacher("ann").await.unwrap(), None);
         train(SERVER, 1, false).await;
-        assert!(filter.has_learnt("ann").await.unwrap());
+        assert_eq!(filter.teacher("ann").await.unwrap(), Some(SERVER));
         assert!(probability().await.unwrap() > 0.99);
         // The account has learnt that such mail is good.
         for _ in 0..LEAST_HAM {

@@ -1,6 +1,6 @@
 //! What the filters of accounts know of a message that comes in.
 
-use postrider_config::Ruleset;
+use postrider_config::{Dynamic, Ruleset};
 use postrider_queue::header::Header;
 use postrider_smtp::{ReversePath, server::Client};
 use postrider_store::{NewText, StoreError};
@@ -8,21 +8,21 @@ use tokio::sync::OnceCell;
 
 use super::{
     content::{Content, threshold},
-    filter::{Filter, Letter},
+    filter::Letter,
     history::Opinion,
     senders::Senders,
     verdict::{Doubts, JunkFacts},
 };
 use crate::{
     SessionContext,
-    checks::results::AuthenticationResults,
+    checks::{results::AuthenticationResults, spf::SpfOutcome},
     facts::{Facts, RecipientFacts, Target},
 };
 
 /// A message that comes in, for the filters of all its recipients.
 pub(crate) struct IncomingMail<'a> {
     context: &'a SessionContext,
-    results: AuthenticationResults,
+    spf: Option<SpfOutcome>,
     reverse_path: &'a ReversePath,
     text: &'a NewText,
     senders: Senders,
@@ -40,20 +40,21 @@ impl<'a> IncomingMail<'a> {
         facts: &Facts,
         text: &'a NewText,
     ) -> Self {
-        let results = facts.authentication.clone().unwrap_or_default();
+        let none = AuthenticationResults::default();
+        let results = facts.authentication.as_ref().unwrap_or(&none);
         let remote = client.remote.ip().to_canonical();
         let from = facts.header.as_ref().and_then(Header::from);
         Self {
             context,
             reverse_path,
             text,
-            senders: Senders::of_incoming(from, reverse_path, Some(remote), &results),
+            senders: Senders::of_incoming(from, reverse_path, Some(remote), results),
             doubts: Doubts {
                 // Mail of this machine needs no TLS.
                 no_tls: client.tls.is_none() && !remote.is_loopback(),
-                ..Doubts::of_client(&results)
+                ..Doubts::of_client(results)
             },
-            results,
+            spf: results.spf.as_ref().map(|spf| spf.outcome),
             letter: OnceCell::new(),
         }
     }
@@ -65,18 +66,15 @@ impl<'a> IncomingMail<'a> {
     /// If the store fails.
     pub(crate) async fn known_to(
         &self,
+        config: &Dynamic,
         recipient: &RecipientFacts,
         target: &Target,
         forwarding: Option<&Ruleset>,
     ) -> Result<Option<JunkFacts>, StoreError> {
-        let config = self.context.dynamic();
         let Some(account) = config.accounts.get(&target.account) else {
             return Ok(None);
         };
-        let filter = Filter {
-            store: &self.context.store,
-            limits: self.context.statics.limits.mime(),
-        };
+        let filter = self.context.filter();
         let today = self.context.clock.now().day();
         let forwarded = forwarding.map(|ruleset| {
             let forwarder = ruleset.verified_domain.as_ref();
@@ -91,23 +89,27 @@ impl<'a> IncomingMail<'a> {
         let history = judged.history;
         let is_decided =
             history.is_conclusive(Opinion::Good) || history.is_conclusive(Opinion::Junk);
-        if account.junk_filter && !is_decided && filter.has_learnt(&target.account).await? {
+        let asks_words = account.junk_filter && !is_decided;
+        let teacher = match asks_words {
+            true => filter.teacher(&target.account).await?,
+            false => None,
+        };
+        if let Some(teacher) = teacher {
             let read = || filter.letter(self.reverse_path, self.text);
             let letter = self.letter.get_or_try_init(read).await?;
             doubts.not_addressed = !letter.is_addressed_to(&recipient.address.unicode());
             let configured = self.context.statics.policy.junk_threshold;
-            let probability = filter.probability(&target.account, &letter.tokens).await?;
+            let probability = filter.probability_by(teacher, &letter.tokens).await?;
             content = probability.map(|probability| Content {
                 probability,
                 threshold: threshold(configured, doubts.lower_the_threshold()),
             });
         }
-        let spf = self.results.spf.as_ref();
         Ok(Some(JunkFacts {
             trusted: false,
             history,
             good_domain_passes: judged.good_domain_passes,
-            spf: spf.filter(|_| forwarding.is_none()).map(|spf| spf.outcome),
+            spf: self.spf.filter(|_| forwarding.is_none()),
             doubts,
             content,
             listed: None,

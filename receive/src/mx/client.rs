@@ -14,7 +14,7 @@ use crate::{
     checks::{MessageChecks, greylist::is_doubtful, questions::Questions},
     decide::{Refusal, Role, Stage},
     facts::{RecipientFacts, Target},
-    junk::{Filter, Listed, history::Opinion, senders::Senders},
+    junk::{Listed, history::Opinion, senders::Senders},
     reply::store_reply,
     resolve::reports_to,
 };
@@ -58,10 +58,7 @@ impl MxSession {
 
     /// Refuses an unknown recipient. Who names several waits longer each time.
     pub(super) async fn refuse_unknown(&mut self, client: &Client, refusal: Refusal) -> Reply {
-        let penalty = self.unknown.add();
-        let slow = &self.context.guards.slow;
-        slow.wait(client.remote.ip(), penalty.wait).await;
-        match penalty.closes {
+        match self.context.punish(client, &mut self.unknown).await {
             true => self.context.refuse(&Refusal::TooManyUnknown),
             false => self.context.refuse(&refusal),
         }
@@ -93,10 +90,7 @@ impl MxSession {
         if !is_doubtful(iprev, spf, remote, client.tls.is_some()) {
             return Ok(());
         }
-        let filter = Filter {
-            store: &context.store,
-            limits: context.statics.limits.mime(),
-        };
+        let filter = context.filter();
         let senders = Senders::of_session(from, client.helo.as_deref(), remote);
         let today = context.clock.now().day();
         for target in recipient.targets() {

@@ -68,7 +68,7 @@ pub(super) fn complete_header(
     let has_date = header.has("Date");
     let config = context.dynamic();
     let policy = context.policy(Role::Submission, &config);
-    decide(Stage::Header, facts, &policy).into_result()?;
+    context.answer(decide(Stage::Header, facts, &policy))?;
     let mut added = String::new();
     let author = match &facts.author {
         Some(Ok(author)) => author.address.clone(),

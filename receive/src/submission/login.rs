@@ -36,11 +36,7 @@ impl SubmissionSession {
     }
 
     /// The keys for an exchange of SCRAM. An unknown user gets an answer like any other.
-    pub(super) async fn offer(
-        &mut self,
-        _: &Client,
-        request: &ScramRequest,
-    ) -> Result<ScramOffer, Reply> {
+    pub(super) async fn offer(&mut self, request: &ScramRequest) -> Result<ScramOffer, Reply> {
         let config = self.context.dynamic();
         let account = config.login(&request.user).map(|found| found.account);
         let offered = self.context.logins.scram_offer(account, request).await;
