@@ -220,127 +220,111 @@ impl Refusal {
 
     /// The text of the reply.
     fn text(&self) -> Cow<'static, str> {
-        let fixed = match self {
+        match self {
             Self::TooManyLogins(wait) => {
                 let wait = wait_in_words(*wait);
-                return format!("too many failed logins from your network, try again in {wait}")
-                    .into();
+                format!("too many failed logins from your network, try again in {wait}").into()
             }
             Self::LoginDisabled(text)
             | Self::SenderNotAllowed(text)
             | Self::AuthorNotProved(text)
             | Self::AuthorNoAnswer(text)
-            | Self::DestinationRefuses { text, .. } => return text.clone().into(),
-            Self::AuthorUnclear(fault) => return fault.to_string().into(),
-            Self::NameOfAnother(address) => {
-                return format!(
-                    "the name in the From field has the address {address}, and your account may \
+            | Self::DestinationRefuses { text, .. } => text.clone().into(),
+            Self::AuthorUnclear(fault) => fault.to_string().into(),
+            Self::NameOfAnother(address) => format!(
+                "the name in the From field has the address {address}, and your account may \
                      not send from it"
-                )
-                .into();
-            }
+            )
+            .into(),
             Self::SenderDomainDisabled(host) => {
-                return format!("{host} sends no mail for now, try again later").into();
+                format!("{host} sends no mail for now, try again later").into()
             }
             Self::TooManyConnections(network) => {
-                return format!("too many connections from {network}").into();
+                format!("too many connections from {network}").into()
             }
             Self::TooManyMessages(Exceeded { network, wait }) => {
                 let wait = wait_in_words(*wait);
-                return format!("too many messages from {network}, try again in {wait}").into();
+                format!("too many messages from {network}, try again in {wait}").into()
             }
             Self::AccountFlooded(Exceeded { network, wait }) => {
                 let wait = wait_in_words(*wait);
-                return format!(
-                    "too much mail from {network} for this recipient, try again in {wait}"
-                )
-                .into();
+                format!("too much mail from {network} for this recipient, try again in {wait}")
+                    .into()
             }
             Self::SenderLiteral(host) => {
-                return format!("the sender's address needs a domain in the place of {host}")
-                    .into();
+                format!("the sender's address needs a domain in the place of {host}").into()
             }
             Self::SenderTakesNoMail(host) => {
-                return format!("the sender's domain {host} has no MX and no address in DNS")
-                    .into();
+                format!("the sender's domain {host} has no MX and no address in DNS").into()
             }
             Self::SenderNullMx(host) => {
-                return format!("the sender's domain {host} takes no mail, as its MX says").into();
+                format!("the sender's domain {host} takes no mail, as its MX says").into()
             }
-            Self::SenderNoAnswer(host) => {
-                return format!(
-                    "there is no answer about the sender's domain {host} just now, try again later"
-                )
-                .into();
-            }
-            Self::NotLocal(host) => return format!("mail for {host} is not taken here").into(),
-            Self::UnknownRecipient(address) => return format!("there is no {address} here").into(),
+            Self::SenderNoAnswer(host) => format!(
+                "there is no answer about the sender's domain {host} just now, try again later"
+            )
+            .into(),
+            Self::NotLocal(host) => format!("mail for {host} is not taken here").into(),
+            Self::UnknownRecipient(address) => format!("there is no {address} here").into(),
             Self::DisabledDomain(host) => {
-                return format!("{host} takes no mail for now, try again later").into();
+                format!("{host} takes no mail for now, try again later").into()
             }
             Self::DeliveredBefore(address) => {
-                return format!("the message is in a mail loop: {address} had it before").into();
+                format!("the message is in a mail loop: {address} had it before").into()
             }
-            Self::MembersOnly(address) => {
-                return format!("only its members may write to {address}").into();
-            }
-            Self::MemberNoAnswer(address) => {
-                return format!(
-                    "there is no answer just now about whether a member of {address} wrote this, \
+            Self::MembersOnly(address) => format!("only its members may write to {address}").into(),
+            Self::MemberNoAnswer(address) => format!(
+                "there is no answer just now about whether a member of {address} wrote this, \
                      try again later"
-                )
-                .into();
-            }
-            Self::NoMember(address) => {
-                return format!("no member of {address} takes mail now").into();
-            }
+            )
+            .into(),
+            Self::NoMember(address) => format!("no member of {address} takes mail now").into(),
             Self::EarlierJunk(host) => {
-                return format!(
-                    "earlier mail from you was marked as junk; postmaster@{host} can help"
-                )
-                .into();
+                format!("earlier mail from you was marked as junk; postmaster@{host} can help")
+                    .into()
             }
             Self::JunkWords(host) => {
-                return format!("this looks like junk; postmaster@{host} can help").into();
+                format!("this looks like junk; postmaster@{host} can help").into()
             }
             Self::Listed(Listed { zone, address }) => {
-                return format!("{address} is listed by {zone}").into();
+                format!("{address} is listed by {zone}").into()
             }
             Self::DmarcFail { domain, reason } => {
-                return format!("rejected per DMARC policy of {domain}: {reason}").into();
+                format!("rejected per DMARC policy of {domain}: {reason}").into()
             }
-            Self::DmarcNoAnswer(domain) => {
-                return format!(
-                    "there is no answer about the DMARC policy of {domain} just now, try again later"
-                )
-                .into();
+            Self::DmarcNoAnswer(domain) => format!(
+                "there is no answer about the DMARC policy of {domain} just now, try again later"
+            )
+            .into(),
+            Self::BinaryNotPassedOn => {
+                "mail for this address goes on, and binary mail can't".into()
             }
-            Self::BinaryNotPassedOn => "mail for this address goes on, and binary mail can't",
-            Self::BadReturn(ReturnFault::NoReport) => "only reports are taken for this address",
-            Self::BadReturn(ReturnFault::Forged) => "this server did not write that address",
-            Self::BadReturn(ReturnFault::Old) => "the time of this address is over",
-            Self::FromUnclear => "exactly one From is needed",
-            Self::TooManyFailedLogins => "too many failed logins, closing",
+            Self::BadReturn(ReturnFault::NoReport) => {
+                "only reports are taken for this address".into()
+            }
+            Self::BadReturn(ReturnFault::Forged) => "this server did not write that address".into(),
+            Self::BadReturn(ReturnFault::Old) => "the time of this address is over".into(),
+            Self::FromUnclear => "exactly one From is needed".into(),
+            Self::TooManyFailedLogins => "too many failed logins, closing".into(),
             Self::OneRecipientOfReport => {
-                "a report has one recipient, send the others in transactions of their own"
+                "a report has one recipient, send the others in transactions of their own".into()
             }
-            Self::TlsRequired => "use STARTTLS first",
-            Self::TooManyUnknown => "too many unknown recipients, closing",
-            Self::Greylisted => "unknown sender, please retry in a minute",
-            Self::LoginElsewhere => "logins are for submission, on another port",
-            Self::BadCredentials => "wrong user or password",
+            Self::TlsRequired => "use STARTTLS first".into(),
+            Self::TooManyUnknown => "too many unknown recipients, closing".into(),
+            Self::Greylisted => "unknown sender, please retry in a minute".into(),
+            Self::LoginElsewhere => "logins are for submission, on another port".into(),
+            Self::BadCredentials => "wrong user or password".into(),
             Self::PasswordTooWeak => {
-                "the account has one-time codes, so programs log in with an app password"
+                "the account has one-time codes, so programs log in with an app password".into()
             }
-            Self::MayNotActAs => "you may not act for that other user",
-            Self::LoginRequired => "log in first",
-            Self::PostmasterWithoutDomain => "name the postmaster's domain",
-            Self::MailLoop => "too many Received fields: the message is in a mail loop",
-            Self::MailboxFull => "the mailbox is full, try again later",
-            Self::MailboxGone => "the mailbox is gone for now, try again later",
-            Self::Simulated(_) => "as asked for",
-        };
-        fixed.into()
+            Self::MayNotActAs => "you may not act for that other user".into(),
+            Self::LoginRequired => "log in first".into(),
+            Self::PostmasterWithoutDomain => "name the postmaster's domain".into(),
+            Self::MailLoop => "too many Received fields: the message is in a mail loop".into(),
+            Self::MailboxFull => "the mailbox is full, try again later".into(),
+            Self::MailboxGone => "the mailbox is gone for now, try again later".into(),
+            Self::Simulated(_) => "as asked for".into(),
+        }
     }
 }
 
