@@ -116,7 +116,7 @@ impl Queue {
             common: Common {
                 account: account.to_owned(),
                 queued: now,
-                from: self.mailer().ok(),
+                from: Some(self.mailer()),
                 message_id: header.message_id().to_owned(),
                 subject: header.subject().to_owned(),
                 size: text.len() as u64,
@@ -147,14 +147,12 @@ impl Queue {
     }
 
     /// The author of our reports: postmaster at our host name.
-    ///
-    /// # Errors
-    /// Never: it is an address.
-    pub fn mailer(&self) -> Result<Address, postrider_smtp::AddressError> {
-        Ok(Address {
-            local: LocalPart::from_decoded("postmaster")?,
+    #[must_use]
+    pub fn mailer(&self) -> Address {
+        Address {
+            local: LocalPart::postmaster(),
             host: Host::Domain(self.statics.hostname.clone()),
-        })
+        }
     }
 }
 

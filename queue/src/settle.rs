@@ -442,7 +442,7 @@ impl Queue {
             ..status.clone()
         };
         let hostname = self.statics.hostname.ascii();
-        let from = self.mailer().ok()?;
+        let from = self.mailer();
         let stored = self.store.queued_message(message).await.ok()?;
         // Nobody may read the text of a message with REQUIRETLS in a report (RFC 8689 §5).
         let full =

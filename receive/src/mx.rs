@@ -17,7 +17,7 @@ use postrider_smtp::{
     sasl::{self, Login},
     server::{Client, Handler, MailFrom, RcptTo, Transaction},
 };
-use postrider_store::{NewText, StoreError, TextSource};
+use postrider_store::{Accepted, NewText, StoreError, TextSource};
 use tracing::{info, warn};
 
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     decide::{
         EndDecision, Refusal, Role, Stage, Suspicion, Verdict, decide, decide_end, forwarding,
     },
-    deliver::Incoming,
+    deliver::{Incoming, Made},
     facts::{Facts, LoginFacts, PlainField, RecipientFacts},
     forward::may_forward,
     intake::{HeaderEdit, Intake},
@@ -239,7 +239,6 @@ impl MxSession {
         };
         let records = self.context.mailbox_records(incoming).await;
         let (mut accept, made) = records.map_err(|error| store_reply(&error))?;
-        let size = text.size;
         let has_rejects = !accept.rejects.is_empty();
         if let Some(refusal) = decision.refusal.as_ref().filter(|_| !has_rejects) {
             return Err(self.context.refuse(refusal));
@@ -266,10 +265,22 @@ impl MxSession {
             return Err(self.context.refuse(refusal));
         }
         let accepted = accepted.map_err(|error| store_reply(&error))?;
+        Ok(self.tell(client, transaction, (&accepted, &made), text.size))
+    }
+
+    /// Logs what became of a message that was taken. Gives the reply.
+    fn tell(
+        &self,
+        client: &Client,
+        transaction: &Transaction,
+        (accepted, made): (&Accepted, &[Made]),
+        size: u64,
+    ) -> Reply {
+        let message_id = self.facts.header.as_ref().map_or("", Header::message_id);
         let ids: Vec<String> = accepted.mails.iter().map(ToString::to_string).collect();
         // Refused mail has no number here: an account keeps each only once.
         let none = std::iter::repeat(String::new());
-        for (id, made) in ids.iter().cloned().chain(none).zip(&made) {
+        for (id, made) in ids.iter().cloned().chain(none).zip(made) {
             info!(
                 session = %client.session,
                 remote = %client.remote,
@@ -277,7 +288,7 @@ impl MxSession {
                 account = made.account,
                 from = %transaction.mail.reverse_path,
                 to = made.to,
-                message_id = self.facts.header.as_ref().map_or("", Header::message_id),
+                message_id,
                 size,
                 junk = made.junk.map_or("", Suspicion::as_str),
                 refused = made.refused,
@@ -291,8 +302,8 @@ impl MxSession {
                 remote = %client.remote,
                 queue = queued.join(","),
                 from = %transaction.mail.reverse_path,
-                message_id = self.facts.header.as_ref().map_or("", Header::message_id),
-                size = text.size,
+                message_id,
+                size,
                 "mail passed on"
             );
         }
@@ -300,7 +311,7 @@ impl MxSession {
             true => format!("queued as {}", queued.join(",")),
             false => format!("delivered as {}", ids.join(",")),
         };
-        Ok(Reply::new(ReplyCode::OK, Some(EnhancedCode::OK), text))
+        Reply::new(ReplyCode::OK, Some(EnhancedCode::OK), text)
     }
 }
 

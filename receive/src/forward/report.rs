@@ -6,11 +6,11 @@
 
 use postrider_queue::header::{self, Header};
 use postrider_smtp::{
-    DeliveryStatus, EnhancedCode, Reply, ReplyCode, Ret,
+    Address, DeliveryStatus, EnhancedCode, Reply, ReplyCode, Ret,
     dsn::{self, Action, Report, Reported, Returned},
     server::RcptTo,
 };
-use postrider_store::{NewMessage, NewText, StoreError, TextSource};
+use postrider_store::{NewMessage, NewText, StoreError, TextSource, Time};
 
 use super::{is_proven, original_recipient, with_deliveries};
 use crate::{SessionContext, decide::Outcome, deliver::Incoming};
@@ -18,9 +18,14 @@ use crate::{SessionContext, decide::Outcome, deliver::Incoming};
 /// How much of a message a report returns at most.
 const RETURN_MAX: u64 = 128 * 1024;
 
+/// Whether the sender wants to hear of the success for a recipient.
+fn asks(rcpt: &RcptTo) -> bool {
+    rcpt.notify.is_some_and(|notify| notify.success)
+}
+
 /// What a report says of one recipient. None: there is nothing to say.
 fn action(rcpt: &RcptTo, outcomes: &[&Outcome], is_list: bool) -> Option<Action> {
-    if !rcpt.notify.is_some_and(|notify| notify.success) {
+    if !asks(rcpt) {
         return None;
     }
     let mut expanded = is_list;
@@ -66,7 +71,8 @@ impl SessionContext {
         let Some(to) = mail.reverse_path.address() else {
             return Ok(None);
         };
-        if !is_proven(facts.authentication.as_ref()) {
+        // Few ask, so what became of the message is collected for those only.
+        if !transaction.recipients.iter().any(asks) || !is_proven(facts.authentication.as_ref()) {
             return Ok(None);
         }
         let reply = Reply::new(ReplyCode::OK, Some(EnhancedCode::OK), "taken".to_owned());
@@ -111,18 +117,33 @@ impl SessionContext {
             })
             .collect();
         let now = self.clock.now();
-        let Ok(from) = self.queue.mailer() else {
-            return Ok(None);
-        };
+        let report = self.composed(incoming, to, &reported, returned, now);
+        let staged = self
+            .store
+            .stage(NewText::Inline(report.clone().into()))
+            .await?;
+        let report = (&*report, TextSource::Existing(staged));
+        let queue = &self.queue;
+        let message = queue.report_to(&target.account, to, report, mail.require_tls, now);
+        Ok(Some(message))
+    }
+
+    /// The text of a report.
+    fn composed(
+        &self,
+        incoming: &Incoming<'_>,
+        to: &Address,
+        recipients: &[Reported<'_>],
+        returned: Returned<'_>,
+        now: Time,
+    ) -> Vec<u8> {
+        let (mail, facts) = (&incoming.transaction.mail, incoming.facts);
+        let from = self.queue.mailer();
         let hostname = self.statics.hostname.ascii();
-        let (message_id, boundary) = {
-            let mut rng = rand::rng();
-            (
-                header::message_id(&mut rng, hostname),
-                header::random_id(&mut rng).replace(['-', '_'], "x"),
-            )
-        };
-        let report = dsn::compose(&Report {
+        let mut rng = rand::rng();
+        let message_id = header::message_id(&mut rng, hostname);
+        let boundary = header::random_id(&mut rng).replace(['-', '_'], "x");
+        dsn::compose(&Report {
             reporting_mta: hostname,
             from: &from,
             to,
@@ -133,16 +154,8 @@ impl SessionContext {
             arrival: Some(now.timestamp()),
             original_message_id: facts.header.as_ref().map_or("", Header::message_id),
             smtputf8: mail.smtputf8,
-            recipients: &reported,
+            recipients,
             returned,
-        });
-        let staged = self
-            .store
-            .stage(NewText::Inline(report.clone().into()))
-            .await?;
-        let report = (&*report, TextSource::Existing(staged));
-        let queue = &self.queue;
-        let message = queue.report_to(&target.account, to, report, mail.require_tls, now);
-        Ok(Some(message))
+        })
     }
 }
