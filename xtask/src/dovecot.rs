@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::ports::{free_port, wait_for_port};
 use crate::programs::{finish, program};
-use crate::workspace::{Profile, build_postrider, root};
+use crate::workspace::{Kept, Profile, build_postrider, root, serve};
 
 /// How long the mail may take to its mailbox.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -115,16 +115,9 @@ impl Dovecot {
 
 /// A postrider that gives the mail of its addresses to Dovecot.
 struct Server {
-    child: Child,
+    _postrider: Kept,
     mx: u16,
     _dir: TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Server {
@@ -152,15 +145,11 @@ impl Server {
              destinations.\"imap@app.example\" = { forward_lmtp = \"socket\" }\n\
              destinations.\"tcp@app.example\" = { forward_lmtp = \"port\" }\n",
         )?;
-        let child = Command::new(&binary)
-            .arg("--config")
-            .arg(folder.join("postrider.conf"))
-            .arg("serve")
-            .stdin(Stdio::null())
+        let child = serve(&binary, &folder.join("postrider.conf"))
             .spawn()
             .with_context(|| format!("failed to run {binary:?}"))?;
         let server = Self {
-            child,
+            _postrider: Kept(child),
             mx,
             _dir: dir,
         };

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -14,21 +14,11 @@ use crate::events::Events;
 use crate::lab::dns::{self, Record, Zone};
 use crate::ports::{free_port, wait_for_port};
 use crate::programs::{finish, present, program};
-use crate::workspace::{Profile, build_postrider};
+use crate::workspace::{Kept, Profile, build_postrider, serve};
 
 const RECIPIENT: &str = "app@app.example";
 /// The address of the client. It differs from that of HAProxy, 127.0.0.1.
 const CLIENT: &str = "127.0.0.5";
-
-/// A program that runs. It is killed when the value is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// The ports of postrider.
 struct Ports {
@@ -59,8 +49,8 @@ struct Place {
     /// HAProxy's ports for submission over TLS and for HTTP.
     submissions: u16,
     http: u16,
-    _haproxy: Running,
-    _postrider: Running,
+    _haproxy: Kept,
+    _postrider: Kept,
     _dir: TempDir,
 }
 
@@ -80,14 +70,10 @@ impl Place {
         crate::keys::Certificate::create(dir.path())?;
         fs::write(&conf, postrider_conf(&ports, dns))?;
         fs::write(dir.path().join("domains.conf"), domains_conf(&events.url))?;
-        let child = Command::new(&binary)
-            .arg("--config")
-            .arg(&conf)
-            .arg("serve")
-            .stdin(Stdio::null())
+        let child = serve(&binary, &conf)
             .spawn()
             .with_context(|| format!("failed to run {binary:?}"))?;
-        let postrider = Running(child);
+        let postrider = Kept(child);
         wait_for_port(ports.direct)?;
 
         let ways = [free_port()?, free_port()?, free_port()?];
@@ -117,7 +103,7 @@ impl Place {
             .arg(&haproxy)
             .spawn()
             .context("failed to run haproxy")?;
-        let haproxy = Running(child);
+        let haproxy = Kept(child);
         wait_for_port(http)?;
         Ok(Self {
             events,

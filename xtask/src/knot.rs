@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::ports::{free_port, wait_for_port};
 use crate::programs::{finish, program};
-use crate::workspace::{Profile, build_postrider, root, write_private};
+use crate::workspace::{Kept, Profile, build_postrider, root, write_private};
 
 /// The secret of the key, in base64.
 const SECRET: &str = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0ISE=";
@@ -31,14 +31,7 @@ autoconfig.example.org. 3600 CNAME elsewhere.example.net.
 struct Knot {
     dir: TempDir,
     port: u16,
-    child: Child,
-}
-
-impl Drop for Knot {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    _knotd: Kept,
 }
 
 impl Knot {
@@ -65,7 +58,11 @@ impl Knot {
             .arg(dir.path().join("knot.conf"))
             .spawn()
             .context("failed to run knotd")?;
-        let knot = Self { dir, port, child };
+        let knot = Self {
+            dir,
+            port,
+            _knotd: Kept(child),
+        };
         wait_for_port(port)?;
         Ok(knot)
     }

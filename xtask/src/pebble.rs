@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -15,7 +15,7 @@ use crate::peers::install_packages;
 use crate::ports::{free_port, wait_for_port};
 use crate::programs::{finish, present, program};
 use crate::test::{Done, Steps};
-use crate::workspace::{Profile, build_postrider, write_private};
+use crate::workspace::{Kept, Profile, build_postrider, serve, write_private};
 
 /// The programs of the checks, and the packages of Debian that have them.
 const PROGRAMS: &[&str] = &["pebble", "pebble-challtestsrv", "curl", "openssl"];
@@ -149,16 +149,6 @@ struct Place {
     _children: [Kept; 2],
 }
 
-/// A process that ends with this value.
-struct Kept(Child);
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 impl Place {
     fn new(ports: &Ports, eab: bool) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("pebble-").tempdir()?;
@@ -252,11 +242,8 @@ tls.acme = "pebble"
         fs::write(dir.join("domains.conf"), DOMAINS)?;
         let log = dir.join("log");
         let file = fs::File::create(&log)?;
-        let child = Command::new(build_postrider(Profile::Dev)?)
-            .arg("--config")
-            .arg(dir.join("postrider.conf"))
-            .arg("serve")
-            .stdin(Stdio::null())
+        let binary = build_postrider(Profile::Dev)?;
+        let child = serve(&binary, &dir.join("postrider.conf"))
             .stdout(file.try_clone()?)
             .stderr(file)
             .spawn()?;

@@ -14,6 +14,7 @@ use crate::compare::{Target, Work};
 use crate::keys::{Certificate, create_dkim_key};
 use crate::ports::{free_port, wait_for_port};
 use crate::process::Processes;
+use crate::workspace::serve;
 
 const DOMAIN: &str = "load.example";
 const LOGIN: &str = "load@load.example";
@@ -124,11 +125,7 @@ no_starttls = true
             .create(true)
             .append(true)
             .open(self.dir.path().join("log"))?;
-        let child = Command::new(&self.binary)
-            .arg("--config")
-            .arg(self.config())
-            .arg("serve")
-            .stdin(Stdio::null())
+        let child = serve(&self.binary, &self.config())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()

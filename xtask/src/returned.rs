@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -15,7 +15,7 @@ use crate::ports::{free_port, wait_for_port};
 use crate::postfix::Postfix;
 use crate::programs::{finish, program};
 use crate::sink::SinkProcess;
-use crate::workspace::{Profile, build_postrider, root};
+use crate::workspace::{Kept, Profile, build_postrider, root, serve};
 
 /// The login whose messages each get a reverse-path of their own.
 const LOGIN: &str = "app+unique@app.example";
@@ -84,7 +84,7 @@ pub(crate) fn check() -> Result<()> {
 
 /// A postrider that sends everything to a Postfix.
 struct Server {
-    child: Child,
+    _postrider: Kept,
     submission: u16,
     events: Events,
     _dir: TempDir,
@@ -101,15 +101,11 @@ impl Server {
         fs::write(&conf, postrider_conf(mx, submission, peer))?;
         fs::write(folder.join("domains.conf"), domains_conf(&events.url))?;
         set_password(&binary, &conf)?;
-        let child = Command::new(&binary)
-            .arg("--config")
-            .arg(&conf)
-            .arg("serve")
-            .stdin(Stdio::null())
+        let child = serve(&binary, &conf)
             .spawn()
             .with_context(|| format!("failed to run {binary:?}"))?;
         let server = Self {
-            child,
+            _postrider: Kept(child),
             submission,
             events,
             _dir: dir,
@@ -136,13 +132,6 @@ impl Server {
                 && payload.get("Event").and_then(Value::as_str) == Some(event)
                 && payload.get("DSN").and_then(Value::as_bool) == Some(dsn)
         })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -92,6 +92,24 @@ pub(crate) enum Profile {
     Release,
     /// The binary that is shipped: link-time optimised and stripped.
     Dist,
+}
+
+/// The command that serves a configuration.
+pub(crate) fn serve(binary: &Path, conf: &Path) -> Command {
+    let mut command = Command::new(binary);
+    command.arg("--config").arg(conf).arg("serve");
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A process that ends with this value.
+pub(crate) struct Kept(pub(crate) Child);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Builds the `postrider` binary and returns its path.

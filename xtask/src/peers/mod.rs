@@ -76,31 +76,18 @@ pub(crate) fn run(steps: &mut Steps, require: bool) {
     ];
     for (program, name, check) in checks {
         steps.step(name, || {
-            let missing = if !present(program) {
-                Some(*program)
-            } else if *program == "swaks" && !perl_has_tls() {
-                Some("Net::SSLeay")
-            } else {
-                None
-            };
-            if let Some(missing) = missing {
-                ensure!(!require, "{missing} is not installed");
-                return Ok(Done::Skipped(format!("{missing} is not installed")));
-            }
-            check(&mut server)?;
-            Ok(Done::Passed)
+            let lacks_tls = *program == "swaks" && !perl_has_tls();
+            let tls = lacks_tls.then(|| "Net::SSLeay is not installed".to_owned());
+            with(missing(&[program]).or(tls), require, || check(&mut server))
         });
     }
     for (language, name) in examples::LANGUAGES {
         steps.step(
             &format!("the examples of docs/webapi.md in {language} run"),
             || {
-                if !present(name) {
-                    ensure!(!require, "{name} is not installed");
-                    return Ok(Done::Skipped(format!("{name} is not installed")));
-                }
-                examples::run("docs/webapi.md", (language, name), server.port(1080))?;
-                Ok(Done::Passed)
+                with(missing(&[name]), require, || {
+                    examples::run("docs/webapi.md", (language, name), server.port(1080))
+                })
             },
         );
     }
@@ -109,51 +96,41 @@ pub(crate) fn run(steps: &mut Steps, require: bool) {
         Ok(Done::Passed)
     });
     steps.step("Postfix's DSNs give events", || {
-        let usable = postfix::check().and_then(|()| {
-            ensure!(present("python3"), "python3 is not installed");
-            Ok(())
-        });
-        if let Err(error) = usable {
-            ensure!(!require, "{error:#}");
-            return Ok(Done::Skipped(format!("{error:#}")));
-        }
-        returned::check()?;
-        Ok(Done::Passed)
+        let unusable = postfix::check().err().map(|error| format!("{error:#}"));
+        let unusable = unusable.or_else(|| missing(&["python3"]));
+        with(unusable, require, returned::check)
     });
     steps.step("HAProxy and swaks tell the addresses of clients", || {
-        for name in ["haproxy", "swaks"] {
-            if !present(name) {
-                ensure!(!require, "{name} is not installed");
-                return Ok(Done::Skipped(format!("{name} is not installed")));
-            }
-        }
-        haproxy::check()?;
-        Ok(Done::Passed)
+        with(missing(&["haproxy", "swaks"]), require, haproxy::check)
     });
     steps.step("Dovecot gets mail by LMTP", || {
-        let root = nix::unistd::Uid::effective().is_root();
-        let missing = match (present("dovecot"), root) {
-            (true, true) => None,
-            (false, _) => Some("dovecot is not installed"),
-            (true, false) => Some("Dovecot can be started by root only"),
-        };
-        if let Some(missing) = missing {
-            ensure!(!require, "{missing}");
-            return Ok(Done::Skipped(missing.to_owned()));
-        }
-        dovecot::check()?;
-        Ok(Done::Passed)
+        let is_root = nix::unistd::Uid::effective().is_root();
+        let rights = (!is_root).then(|| "Dovecot can be started by root only".to_owned());
+        with(missing(&["dovecot"]).or(rights), require, dovecot::check)
     });
     steps.step("dns publish writes to Knot DNS", || {
-        for name in ["knotd", "kdig"] {
-            if !present(name) {
-                ensure!(!require, "{name} is not installed");
-                return Ok(Done::Skipped(format!("{name} is not installed")));
-            }
-        }
-        knot::check()?;
-        Ok(Done::Passed)
+        with(missing(&["knotd", "kdig"]), require, knot::check)
     });
+}
+
+/// The first of these programs that is not installed, in a sentence.
+fn missing(programs: &[&str]) -> Option<String> {
+    let absent = programs.iter().find(|name| !present(name))?;
+    Some(format!("{absent} is not installed"))
+}
+
+/// Runs a check, unless something for it is missing. With `require` that is a failure.
+fn with(
+    missing: Option<String>,
+    require: bool,
+    check: impl FnOnce() -> Result<()>,
+) -> Result<Done> {
+    if let Some(missing) = missing {
+        ensure!(!require, "{missing}");
+        return Ok(Done::Skipped(missing));
+    }
+    check()?;
+    Ok(Done::Passed)
 }
 
 type Check = fn(&mut Localserve) -> Result<()>;

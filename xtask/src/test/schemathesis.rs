@@ -18,7 +18,7 @@ use super::generators::install;
 use super::steps::{Done, Steps, run_within};
 use crate::ports::{free_port, wait_for_port};
 use crate::programs::{finish, present};
-use crate::workspace::{Profile, build_postrider};
+use crate::workspace::{Profile, build_postrider, serve};
 
 /// The version decides what is tried, so it is fixed.
 const PACKAGE: &str = "schemathesis==4.32.5";
@@ -162,11 +162,7 @@ impl<'a> Server<'a> {
         );
         fs::write(config.join("postrider.conf"), statics)?;
         fs::write(config.join("domains.conf"), DYNAMICS)?;
-        let child = Command::new(&binary)
-            .arg("--config")
-            .arg(config.join("postrider.conf"))
-            .arg("serve")
-            .stdin(Stdio::null())
+        let child = serve(&binary, &config.join("postrider.conf"))
             .stdout(Stdio::null())
             .spawn()
             .with_context(|| format!("failed to run {binary:?}"))?;
