@@ -245,16 +245,12 @@ mod tests {
 
     fn facts() -> JunkFacts {
         JunkFacts {
-            trusted: false,
-            history: History::NONE,
-            good_domain_passes: false,
             spf: Some(SpfOutcome::Fail),
-            doubts: Doubts::default(),
             content: Some(Content {
                 probability: 0.5,
                 threshold: 0.95,
             }),
-            listed: None,
+            ..JunkFacts::of_stranger()
         }
     }
 

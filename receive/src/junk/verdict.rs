@@ -173,6 +173,22 @@ pub fn judge(facts: &JunkFacts) -> JunkVerdict {
 }
 
 #[cfg(test)]
+impl JunkFacts {
+    /// A stranger about whom nothing is known.
+    pub(crate) fn of_stranger() -> Self {
+        Self {
+            trusted: false,
+            history: History::NONE,
+            good_domain_passes: false,
+            spf: None,
+            doubts: Doubts::default(),
+            content: None,
+            listed: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -181,19 +197,6 @@ mod tests {
             basis,
             opinion,
             conclusive,
-        }
-    }
-
-    /// A stranger about whom nothing is known.
-    fn stranger() -> JunkFacts {
-        JunkFacts {
-            trusted: false,
-            history: History::NONE,
-            good_domain_passes: false,
-            spf: None,
-            doubts: Doubts::default(),
-            content: None,
-            listed: None,
         }
     }
 
@@ -223,7 +226,7 @@ mod tests {
             },
             content: content(1.0),
             listed: Some(listed()),
-            ..stranger()
+            ..JunkFacts::of_stranger()
         }
     }
 
@@ -249,7 +252,7 @@ mod tests {
                 let facts = JunkFacts {
                     history: history(basis, Opinion::Open, false),
                     spf: Some(spf),
-                    ..stranger()
+                    ..JunkFacts::of_stranger()
                 };
                 let junk = judge(&facts) == JunkVerdict::Junk(JunkReason::SpfFails);
                 assert_eq!(junk, weak.contains(&basis), "{basis:?}");
@@ -258,7 +261,7 @@ mod tests {
         for spf in [SpfOutcome::Pass, SpfOutcome::Neutral, SpfOutcome::TempError] {
             let facts = JunkFacts {
                 spf: Some(spf),
-                ..stranger()
+                ..JunkFacts::of_stranger()
             };
             assert_eq!(judge(&facts), JunkVerdict::Accept(Acceptance::Stranger));
         }
@@ -268,7 +271,7 @@ mod tests {
     fn a_history_that_leans_to_junk_needs_a_client_without_a_name() {
         let mut facts = JunkFacts {
             history: history(Basis::Author, Opinion::Junk, false),
-            ..stranger()
+            ..JunkFacts::of_stranger()
         };
         assert_eq!(judge(&facts), JunkVerdict::Accept(Acceptance::Unsure));
         facts.doubts.iprev_not_pass = true;
@@ -289,7 +292,7 @@ mod tests {
             judge(&JunkFacts {
                 content: content(probability),
                 doubts,
-                ..stranger()
+                ..JunkFacts::of_stranger()
             })
         };
         let junk = JunkVerdict::Junk(JunkReason::Content);
@@ -307,7 +310,7 @@ mod tests {
     fn a_block_list_comes_last() {
         let mut facts = JunkFacts {
             listed: Some(listed()),
-            ..stranger()
+            ..JunkFacts::of_stranger()
         };
         let refused = JunkVerdict::Refuse(JunkReason::Listed(listed()));
         assert_eq!(judge(&facts), refused);

@@ -16,7 +16,7 @@ mod apppassword;
 mod certificate;
 mod limiter;
 mod logins;
-mod oauth;
+pub(crate) mod oauth;
 mod otp;
 mod password;
 mod scram;

@@ -247,4 +247,6 @@ fn judge(settings: &OauthConfig, answer: Answer, now: Time) -> Remembered {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

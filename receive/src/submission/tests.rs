@@ -19,15 +19,13 @@ use postrider_smtp::{
 };
 use postrider_store::{ManualClock, Store, TlsKey};
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-};
+use tokio::net::TcpListener;
 
 use super::*;
 use crate::{
     login::{
-        LoginLimiter, LoginLimits, Logins, Oauth, hash_password, make_scram_salts, scram_keys,
+        LoginLimiter, LoginLimits, Logins, Oauth, hash_password, make_scram_salts, oauth::testing,
+        scram_keys,
     },
     memory::TextMemory,
 };
@@ -237,33 +235,13 @@ async fn a_known_certificate_logs_in() {
 
 /// An authorization server that knows the token `good`, which stands for Ann.
 async fn authorization_server() -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    let asked = Arc::<AtomicUsize>::default();
-    let count = Arc::clone(&asked);
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = String::new();
-            while !request.contains("token_type_hint=access_token") {
-                let mut buffer = [0; 1024];
-                let read = stream.read(&mut buffer).await.unwrap();
-                assert!(read > 0, "{request}");
-                request.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
-            }
-            count.fetch_add(1, Ordering::SeqCst);
-            let body = match request.contains("token=good") {
-                true => r#"{"active": true, "username": "ann@example.org"}"#,
-                false => r#"{"active": false}"#,
-            };
-            let answer = format!(
-                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                body.len()
-            );
-            stream.write_all(answer.as_bytes()).await.unwrap();
-        }
-    });
-    (url, asked)
+    testing::server(|request| {
+        testing::ok(match request.contains("token=good") {
+            true => r#"{"active": true, "username": "ann@example.org"}"#,
+            false => r#"{"active": false}"#,
+        })
+    })
+    .await
 }
 
 #[tokio::test]

@@ -10,18 +10,6 @@ use crate::{
     },
 };
 
-fn stranger() -> JunkFacts {
-    JunkFacts {
-        trusted: false,
-        history: History::NONE,
-        good_domain_passes: false,
-        spf: None,
-        doubts: Doubts::default(),
-        content: None,
-        listed: None,
-    }
-}
-
 fn of_sender(opinion: Opinion) -> JunkFacts {
     JunkFacts {
         history: History {
@@ -29,7 +17,7 @@ fn of_sender(opinion: Opinion) -> JunkFacts {
             opinion,
             conclusive: true,
         },
-        ..stranger()
+        ..JunkFacts::of_stranger()
     }
 }
 
@@ -77,7 +65,7 @@ fn each_reason_has_its_reply_or_its_word() {
     };
     let content = JunkFacts {
         content: Some(words),
-        ..stranger()
+        ..JunkFacts::of_stranger()
     };
     of(content.clone(), "Junk: the words are those of junk");
     let certain = JunkFacts {
@@ -94,7 +82,7 @@ fn each_reason_has_its_reply_or_its_word() {
     );
     let spf = JunkFacts {
         spf: Some(SpfOutcome::SoftFail),
-        ..stranger()
+        ..JunkFacts::of_stranger()
     };
     of(spf, "Junk: SPF fails, and little is known of the sender");
     let listed = JunkFacts {
@@ -102,10 +90,10 @@ fn each_reason_has_its_reply_or_its_word() {
             zone: "bl.test".parse().unwrap(),
             address: [192, 0, 2, 1].into(),
         }),
-        ..stranger()
+        ..JunkFacts::of_stranger()
     };
     of(listed, "550 5.7.1 192.0.2.1 is listed by bl.test");
-    of(stranger(), "Inbox");
+    of(JunkFacts::of_stranger(), "Inbox");
 }
 
 #[test]

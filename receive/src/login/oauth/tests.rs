@@ -5,10 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-};
+use tokio::net::TcpListener;
 
 use super::*;
 
@@ -84,31 +81,17 @@ fn a_good_answer_counts_until_the_token_expires() {
 }
 
 /// An authorization server that gives this answer. It counts the questions, and checks them.
-async fn server(answer: &'static str) -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/introspect", listener.local_addr().unwrap());
-    let asked = Arc::<AtomicUsize>::default();
-    let count = Arc::clone(&asked);
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = String::new();
-            while !request.contains("token_type_hint=access_token") {
-                let mut buffer = [0; 1024];
-                let read = stream.read(&mut buffer).await.unwrap();
-                assert!(read > 0, "{request}");
-                request.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
-            }
-            assert!(request.starts_with("POST /introspect "), "{request}");
-            // RFC 6749 §2.3.1: `id:a%3Asecret`.
-            let basic = "authorization: Basic aWQ6YSUzQXNlY3JldA==";
-            assert!(request.contains(basic), "{request}");
-            assert!(request.contains("token=the+token"), "{request}");
-            count.fetch_add(1, Ordering::SeqCst);
-            stream.write_all(answer.as_bytes()).await.unwrap();
-        }
-    });
-    (url, asked)
+async fn server(answer: &str) -> (String, Arc<AtomicUsize>) {
+    let answer = answer.to_owned();
+    testing::server(move |request| {
+        assert!(request.starts_with("POST /introspect "), "{request}");
+        // RFC 6749 §2.3.1: `id:a%3Asecret`.
+        let basic = "authorization: Basic aWQ6YSUzQXNlY3JldA==";
+        assert!(request.contains(basic), "{request}");
+        assert!(request.contains("token=the+token"), "{request}");
+        answer.clone()
+    })
+    .await
 }
 
 async fn oauth(url: &str) -> Oauth {
@@ -127,12 +110,7 @@ async fn oauth(url: &str) -> Oauth {
 #[tokio::test]
 async fn an_answer_is_asked_for_once() {
     let body = r#"{"active": true, "username": "ann@x.org"}"#;
-    let answer = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n{body}",
-        body.len()
-    );
-    let (url, asked) = server(answer.leak()).await;
+    let (url, asked) = server(&testing::ok(body)).await;
     let oauth = oauth(&url).await;
     let good = Meaning::Good(vec!["ann@x.org".to_owned()]);
     for seconds in [1, 2, 300] {
