@@ -57,13 +57,7 @@ impl Operation for Export {
         items: &mut impl Sink<ExportItem>,
     ) -> Result<(), AdminError> {
         let account = self.account.clone();
-        let known = context.config.load().accounts.contains_key(&account);
-        let found = match known {
-            true => Ok(()),
-            false => {
-                Err(AdminError::not_found(format!("there is no account {account:?}")).at("account"))
-            }
-        };
+        let found = context.check_account(&account);
         context
             .record("mail.export", &account, &self, found)
             .await?;

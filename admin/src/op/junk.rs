@@ -9,11 +9,11 @@ use postrider_receive::junk::{
     filter::{Filter, Letter, SERVER},
     learn::lesson,
 };
-use postrider_smtp::{Address, ReversePath};
+use postrider_smtp::ReversePath;
 use postrider_store::{JUNK_FLAG, JunkKey, MailChange, MailId, NOT_JUNK_FLAG};
 use serde::{Deserialize, Serialize};
 
-use super::{Operation, Single, Sink, queue::Piece};
+use super::{Operation, Single, Sink, queue::Piece, suppression::parse};
 use crate::{AdminError, Context};
 
 /// The bytes of a message that the filter reads. More need not be sent.
@@ -257,11 +257,6 @@ impl Single for Classify {
             tags: tags.map(|tag| (tag.name, tag.score)).collect(),
         })
     }
-}
-
-fn parse(address: &str, field: &str) -> Result<Address, AdminError> {
-    let parsed = address.parse::<Address>();
-    parsed.map_err(|error| AdminError::invalid(format!("{address:?}: {error}")).at(field))
 }
 
 /// Lets a filter forget all words. What is known of senders stays.

@@ -140,7 +140,7 @@ impl Add {
             list,
         } = self;
         context.check_account(&account)?;
-        let address = parse(&address)?;
+        let address = parse(&address, "address")?;
         let base = base_address(&address);
         let new = NewSuppression {
             account: account.clone(),
@@ -237,11 +237,12 @@ impl Single for Lookup {
     }
 }
 
-fn parse(address: &str) -> Result<Address, AdminError> {
+/// Reads an address that stands in this field.
+pub(super) fn parse(address: &str, field: &str) -> Result<Address, AdminError> {
     let parsed = Address::parse(address);
-    parsed.map_err(|error| AdminError::invalid(format!("{address:?}: {error}")).at("address"))
+    parsed.map_err(|error| AdminError::invalid(format!("{address:?}: {error}")).at(field))
 }
 
 fn base(address: &str) -> Result<String, AdminError> {
-    Ok(base_address(&parse(address)?))
+    Ok(base_address(&parse(address, "address")?))
 }
