@@ -246,12 +246,13 @@ impl Single for Remove {
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
         let fingerprint = self.fingerprint.as_str();
         let context = &context.carrying(Self::NAME, fingerprint, &());
-        let removed = match context.store.remove_tls_key(fingerprint).await? {
-            true => Ok(()),
-            false => {
+        let removed = match context.store.remove_tls_key(fingerprint).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
                 let text = format!("there is no key with the fingerprint {fingerprint}");
                 Err(AdminError::not_found(text).at("fingerprint"))
             }
+            Err(error) => Err(error.into()),
         };
         context
             .record(Self::NAME, fingerprint, &(), removed)
