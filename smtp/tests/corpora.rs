@@ -9,6 +9,8 @@ use std::{fs, path::Path};
 
 #[path = "checks/address.rs"]
 mod address;
+#[path = "checks/bdat.rs"]
+mod bdat;
 #[path = "checks/bounce.rs"]
 mod bounce;
 #[path = "checks/client_reply.rs"]
@@ -47,6 +49,11 @@ fn replies_to_the_client() {
 #[test]
 fn sessions_of_the_server() {
     replay("server_session", server_session::check);
+}
+
+#[test]
+fn texts_in_chunks() {
+    replay("bdat", bdat::check);
 }
 
 #[test]
