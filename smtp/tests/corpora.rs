@@ -1,6 +1,7 @@
 //! Runs the checks of the fuzz targets over their seeds and findings.
 
 #![expect(
+    clippy::panic,
     clippy::unwrap_used,
     reason = "helpers of tests; a panic is how they fail"
 )]

@@ -2,7 +2,6 @@
 //!
 //! - No section makes a reader panic.
 //! - The fields are pieces of the section, in order, and together the whole section.
-//! - The values as text have no line ends in them.
 //! - The same section in pieces of any size has the same shape.
 //!
 //! The first byte is the size of the pieces.
@@ -30,8 +29,7 @@ pub(crate) fn check(data: &[u8]) {
     assert!(text.starts_with(&section));
     for field in field::fields(text) {
         assert!(!field.name.is_empty() && !field.name.contains(&b'\n'));
-        let value = field::text(field.value);
-        assert!(!value.contains(['\r', '\n']), "{value:?}");
+        black_box(field::text(field.value));
         black_box(field::mailboxes(field.value));
         black_box(field::parameters(field.value));
         black_box(field::date(field.value));
