@@ -15,7 +15,7 @@ use axum::{
     extract::ConnectInfo,
     http::{
         Request, Response, StatusCode, Version,
-        header::{CONNECTION, HOST},
+        header::{CONNECTION, EXPECT, HOST, HeaderValue},
         uri::Authority,
     },
     response::IntoResponse,
@@ -282,23 +282,37 @@ impl Service {
             false => self.requests.framing().fault(number),
         };
         let rest = Rest::default();
+        // Reading would ask such a client for the body that it holds back.
+        let asks_first = request.headers().contains_key(EXPECT);
         let mut request = request.map(|body| {
-            let body = Watched::new(body, self.unread.clone(), rest.clone());
+            let body = Watched::new(body, rest.clone());
             TimeoutBody::new(BODY_TIMEOUT, body)
         });
         request.extensions_mut().insert(ConnectInfo(self.remote));
         let (router, activity) = (self.router.clone(), self.activity.clone());
+        let unread = self.unread.clone();
         async move {
-            let answer = match fault {
-                None => router.oneshot(request).await?,
+            let (mut answer, is_read) = match fault {
+                None => {
+                    let answer = router.oneshot(request).await?;
+                    let is_read = match asks_first {
+                        true => rest.is_read(),
+                        false => rest.read().await,
+                    };
+                    (answer, is_read)
+                }
                 // The rest of the connection has no clear meaning.
                 Some(fault) => {
-                    let close = [(CONNECTION, "close")];
-                    (StatusCode::BAD_REQUEST, close, format!("{fault}\n")).into_response()
+                    let answer = (StatusCode::BAD_REQUEST, format!("{fault}\n"));
+                    (answer.into_response(), false)
                 }
             };
-            if multiplexed {
-                rest.read().await;
+            if !is_read {
+                unread.set();
+            }
+            if !is_read && !multiplexed {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(CONNECTION, close);
             }
             drop(work);
             Ok(answer.map(|body| Noted::new(body, activity)))

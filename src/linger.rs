@@ -3,9 +3,11 @@
 //! A request may be answered before its body was read: the body is too long, or the login is
 //! missing. If the server closes at once, the kernel answers further bytes with a reset. A client
 //! that gets a reset while it writes may never read the answer (RFC 9112 §9.6). So the server
-//! closes only its writing side, and reads for a while until the client closes too. In HTTP/2 only
-//! the stream ends, by a reset without an error (RFC 9113 §8.1). Some clients treat that as an
-//! error, so the server first reads the rest of a short body.
+//! closes only its writing side, and reads for a while until the client closes too. The answer says
+//! so (`Connection: close`): a client that has written its whole body would else send its next
+//! request on this connection. In HTTP/2 only the stream ends, by a reset without an error (RFC 9113
+//! §8.1). Some clients treat that as an error. So the server first reads the rest of a short body,
+//! and the connection stays open.
 
 use std::{
     future::poll_fn,
@@ -32,7 +34,13 @@ const LINGER: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unread(Arc<AtomicBool>);
 
-/// The largest rest of a body, in bytes, that is read in HTTP/2.
+impl Unread {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The largest rest of a body, in bytes, that is read before the answer.
 const REST: usize = 64 << 10;
 /// The time for which that rest is read.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -46,9 +54,15 @@ impl Rest {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Reads a short rest.
-    pub(crate) async fn read(self) {
-        let Some(mut body) = self.take() else { return };
+    /// Reads a short rest. Tells whether nothing is left then.
+    pub(crate) async fn read(self) -> bool {
+        let Some(mut body) = self.take() else {
+            return true;
+        };
+        // No byte of a body that says that it is long needs to be read.
+        if body.size_hint().lower() > REST as u64 {
+            return false;
+        }
         let read = async {
             let mut left = REST;
             while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
@@ -60,6 +74,12 @@ impl Rest {
             }
         };
         let _ = tokio::time::timeout(REST_TIMEOUT, read).await;
+        body.is_end_stream()
+    }
+
+    /// Reads nothing. Tells whether nothing is left.
+    pub(crate) fn is_read(self) -> bool {
+        self.take().is_none()
     }
 }
 
@@ -67,15 +87,13 @@ impl Rest {
 pub(crate) struct Watched {
     /// Present until the drop.
     body: Option<Incoming>,
-    unread: Unread,
     rest: Rest,
 }
 
 impl Watched {
-    pub(crate) const fn new(body: Incoming, unread: Unread, rest: Rest) -> Self {
+    pub(crate) const fn new(body: Incoming, rest: Rest) -> Self {
         Self {
             body: Some(body),
-            unread,
             rest,
         }
     }
@@ -85,7 +103,6 @@ impl Drop for Watched {
     fn drop(&mut self) {
         let rest = self.body.take().filter(|body| !body.is_end_stream());
         if rest.is_some() {
-            self.unread.0.store(true, Ordering::Relaxed);
             *self.rest.0.lock().unwrap_or_else(PoisonError::into_inner) = rest;
         }
     }

@@ -106,6 +106,8 @@ async fn who_sends_a_long_body_to_its_end_hears_that_it_was_refused() {
     eager.write_all(&body).await.unwrap();
     let answer = all(eager).await;
     assert!(answer.ends_with("\r\n\r\nno"), "{answer}");
+    // It has no other request to send here.
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
     serving.await.unwrap().unwrap();
 
     // The server does not read an endless body for ever.
@@ -117,6 +119,35 @@ async fn who_sends_a_long_body_to_its_end_hears_that_it_was_refused() {
     while endless.write_all(&body[..1000]).await.is_ok() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+    serving.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_short_body_that_nobody_read_the_connection_goes_on() {
+    let (mut stream, serving) = client(64 << 10);
+    let short = b"POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345";
+    let last = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\nab";
+    stream.write_all(short).await.unwrap();
+    stream.write_all(last).await.unwrap();
+    let answers = all(stream).await;
+    assert_eq!(answers.matches("connection: close").count(), 1, "{answers}");
+    assert!(
+        answers.contains("no") && answers.ends_with("2\n"),
+        "{answers}"
+    );
+    serving.await.unwrap().unwrap();
+
+    // A client that holds its body back is not asked for it.
+    let (mut stream, serving) = client(64 << 10);
+    let asks =
+        b"POST /refused HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    stream.write_all(asks).await.unwrap();
+    let answer = all(stream).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("no"),
+        "{answer}"
+    );
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
     serving.await.unwrap().unwrap();
 }
 
