@@ -33,6 +33,7 @@ mod keys;
 mod knot;
 mod lab;
 mod load;
+mod milters;
 mod pebble;
 mod peers;
 mod ports;

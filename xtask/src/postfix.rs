@@ -16,8 +16,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::unistd::{Uid, User};
 use tempfile::TempDir;
 
-use crate::compare::{Target, Work};
+use crate::compare::{DNS, Target, Work};
 use crate::keys::Certificate;
+use crate::milters::Milters;
 use crate::ports::{free_port, wait_for_port};
 use crate::process::Processes;
 
@@ -25,6 +26,7 @@ pub(crate) struct Postfix {
     dir: TempDir,
     port: u16,
     master: u32,
+    milters: Option<Milters>,
 }
 
 /// Fails if the programs are not installed, or if we may not run them.
@@ -61,6 +63,13 @@ impl Postfix {
         make_folders(dir.path())?;
         let config = dir.path().join("config");
         let mut main_cf = main_cf(dir.path(), work, sink)?;
+        let milters = match work {
+            Work::Receive => Some(Milters::start(&config, DNS)?),
+            Work::Accept | Work::Relay => None,
+        };
+        if let Some(milters) = &milters {
+            main_cf.push_str(&format!("smtpd_milters = {}\n", milters.setting()));
+        }
         if tls {
             main_cf.push_str(&tls_settings(&Certificate::create(&config)?));
         }
@@ -73,6 +82,7 @@ impl Postfix {
             dir,
             port,
             master: 0,
+            milters,
         };
         postfix.master = postfix.master_pid()?;
         wait_for_port(port)?;
@@ -93,12 +103,13 @@ impl Postfix {
     }
 
     pub(crate) fn target(&self) -> Target {
+        let milters = self.milters.iter().flat_map(Milters::ids);
         Target {
             port: self.port,
             webapi: None,
             from: "load@load.example".to_owned(),
             login: None,
-            processes: Processes::new(vec![self.master]),
+            processes: Processes::new(std::iter::once(self.master).chain(milters).collect()),
         }
     }
 }
@@ -150,10 +161,11 @@ fn main_cf(dir: &Path, work: Work, sink: u16) -> Result<String> {
     let dir = dir.to_str().context("the folder's name is not UTF-8")?;
     let daemons = postconf("daemon_directory")?;
     let commands = postconf("command_directory")?;
-    let accept_only = match work {
+    let more = match work {
         // Messages go straight into the hold queue. Postfix does nothing else.
-        Work::Accept => "smtpd_client_restrictions = check_client_access static:hold\n",
+        Work::Accept => HOLD,
         Work::Relay => "",
+        Work::Receive => RECEIVE,
     };
     Ok(format!(
         "compatibility_level = 3.6
@@ -175,7 +187,7 @@ mynetworks = 127.0.0.0/8
 relayhost = [127.0.0.1]:{sink}
 smtpd_relay_restrictions = permit_mynetworks, reject
 smtpd_recipient_restrictions = permit_mynetworks, reject
-{accept_only}smtpd_reject_unlisted_recipient = no
+smtpd_reject_unlisted_recipient = no
 smtpd_peername_lookup = no
 smtpd_error_sleep_time = 0
 smtpd_client_connection_count_limit = 0
@@ -199,9 +211,20 @@ smtp_destination_concurrency_limit = 100
 smtp_connection_cache_on_demand = no
 minimal_backoff_time = 3600s
 message_size_limit = 104857600
-"
+{more}"
     ))
 }
+
+const HOLD: &str = "smtpd_client_restrictions = check_client_access static:hold\n";
+
+/// Mail of strangers behind a proxy, for a domain that is passed on. It goes into the hold queue.
+const RECEIVE: &str = "smtpd_client_restrictions = check_client_access static:hold
+smtpd_upstream_proxy_protocol = haproxy
+relay_domains = sink.example
+smtpd_relay_restrictions = reject_unauth_destination
+smtpd_recipient_restrictions = reject_unauth_destination
+milter_default_action = tempfail
+";
 
 /// Replaces the setting that turns TLS off.
 fn tls_settings(files: &Certificate) -> String {

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
-use crate::compare::{Target, Work};
+use crate::compare::{DNS, MAILBOX_DOMAIN, MAILBOXES, Target, Work};
 use crate::keys::{Certificate, create_dkim_key};
 use crate::ports::{free_port, wait_for_port};
 use crate::process::Processes;
@@ -26,10 +26,11 @@ pub(crate) const LOGIN_AND_PASSWORD: (&str, &str) = (LOGIN, PASSWORD);
 pub(crate) struct Instance {
     dir: TempDir,
     binary: PathBuf,
-    /// The port of submission.
+    /// The port of submission; for [`Work::Receive`], that of the MX.
     pub(crate) port: u16,
     /// The port of the webapi.
     pub(crate) http: u16,
+    work: Work,
 }
 
 /// The settings that differ between instances.
@@ -60,6 +61,7 @@ impl Instance {
             binary: binary.to_owned(),
             port: free_port()?,
             http: free_port()?,
+            work: setup.work,
             dir,
         };
         let config = instance.dir.path().join("config");
@@ -68,6 +70,9 @@ impl Instance {
         let mut domains = domains_conf();
         if setup.tls {
             Certificate::create(&config)?;
+        }
+        if setup.work == Work::Receive {
+            domains.push_str(&mailboxes());
         }
         if setup.dkim {
             create_dkim_key(&config.join("dkim.pem"))?;
@@ -93,8 +98,17 @@ impl Instance {
         };
         // One stalled delivery is enough to make the queue wait.
         let connections = match setup.work {
-            Work::Accept => 1,
+            Work::Accept | Work::Receive => 1,
             Work::Relay => 10,
+        };
+        // Strangers come through a proxy, so that they have addresses of their own.
+        let (submission, proxy, more) = match setup.work {
+            Work::Receive => (
+                format!("smtp = {{ port = {port} }}"),
+                "proxy_from = [\"127.0.0.1\"]\n",
+                receive(),
+            ),
+            Work::Accept | Work::Relay => (submission, "", String::new()),
         };
         format!(
             r#"hostname = "load.example"
@@ -102,13 +116,13 @@ user = ""
 log.level = "warn"
 postmaster.account = "load"
 limits.messages_per_connection = 1000000000
-
+{more}
 [queue.per_destination]
 connections = {connections}
 
 [listeners.load]
 ips = ["127.0.0.1"]
-{submission}
+{proxy}{submission}
 webapi_http = {{ enabled = true, port = {http} }}
 
 [transports.sink.smtp]
@@ -159,11 +173,13 @@ no_starttls = true
     }
 
     pub(crate) fn target(&self, running: &Running) -> Target {
+        let login = (LOGIN.to_owned(), PASSWORD.to_owned());
         Target {
             port: self.port,
             webapi: None,
             from: LOGIN.to_owned(),
-            login: Some((LOGIN.to_owned(), PASSWORD.to_owned())),
+            // An MX has no logins.
+            login: (self.work != Work::Receive).then_some(login),
             processes: Processes::new(vec![running.child.id()]),
         }
     }
@@ -188,6 +204,28 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What an MX that is measured has besides: its DNS server, and limits that the load stays below.
+fn receive() -> String {
+    format!(
+        "limits.messages_per_network = 1000000\n\
+         policy.greylist = false\n\
+         policy.first_time_sender_delay = \"0s\"\n\
+         resolver = {{ servers = [\"{DNS}:53\"], dnssec = false }}\n"
+    )
+}
+
+/// The accounts of an MX that is measured.
+fn mailboxes() -> String {
+    let mut text = format!("[domains.\"{MAILBOX_DOMAIN}\"]\n");
+    for number in 1..=MAILBOXES {
+        text.push_str(&format!(
+            "[accounts.sink{number}]\ndomain = \"{MAILBOX_DOMAIN}\"\n\
+             destinations.\"sink-{number}@{MAILBOX_DOMAIN}\" = {{}}\n"
+        ));
+    }
+    text
 }
 
 /// The end of domains.conf if messages are signed.

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
+use super::internet::{AUTHOR, Internet, MAILBOX_DOMAIN, MAILBOXES, check_refusal};
 use super::{Args, Peer, Target, Who, Work};
+use crate::milters;
 use crate::postfix::{self, Postfix};
 use crate::postrider;
 use crate::process::Processes;
@@ -37,6 +39,8 @@ pub(super) struct Bench<'a> {
     args: &'a Args,
     dir: PathBuf,
     binary: Option<PathBuf>,
+    /// For [`Work::Receive`].
+    internet: Option<Internet>,
 }
 
 impl<'a> Bench<'a> {
@@ -49,7 +53,14 @@ impl<'a> Bench<'a> {
             match args.peer {
                 Peer::Postfix => postfix::check()?,
             }
+            if args.work.contains(&Work::Receive) {
+                milters::check()?;
+            }
         }
+        let internet = match args.work.contains(&Work::Receive) {
+            true => Some(Internet::new(args.size)?),
+            false => None,
+        };
         let binary = match &args.binary {
             Some(binary) => Some(binary.clone()),
             None if args.only.iter().any(|who| who.is_ours()) => {
@@ -61,6 +72,7 @@ impl<'a> Bench<'a> {
             args,
             dir: args.dir.clone().unwrap_or_else(std::env::temp_dir),
             binary,
+            internet,
         })
     }
 
@@ -160,17 +172,21 @@ impl<'a> Bench<'a> {
         target: &Target,
         sink: &SinkProcess,
     ) -> Result<Figures> {
-        let warmed = self.drive(sessions, target, self.args.warm_up)?;
+        let internet = self.internet.as_ref().filter(|_| work == Work::Receive);
+        if internet.is_some() {
+            check_refusal(target.port)?;
+        }
+        let warmed = self.drive(sessions, target, internet, self.args.warm_up)?;
         if work == Work::Relay {
             sink.wait_for(accepted(&warmed)?)?;
         }
         sink.ask("/reset")?;
         let cpu_before = target.processes.cpu_seconds();
         let begun = Instant::now();
-        let report = self.drive(sessions, target, self.args.time)?;
+        let report = self.drive(sessions, target, internet, self.args.time)?;
         let messages = accepted(&report)?;
         let rate = match work {
-            Work::Accept => number(&report, "rate")?,
+            Work::Accept | Work::Receive => number(&report, "rate")?,
             Work::Relay => {
                 sink.wait_for(messages)?;
                 messages as f64 / begun.elapsed().as_secs_f64()
@@ -194,7 +210,13 @@ impl<'a> Bench<'a> {
     }
 
     /// Runs the load driver as a process of its own, and returns its report.
-    fn drive(&self, sessions: usize, target: &Target, time: Duration) -> Result<Value> {
+    fn drive(
+        &self,
+        sessions: usize,
+        target: &Target,
+        internet: Option<&Internet>,
+        time: Duration,
+    ) -> Result<Value> {
         let mut command = Command::new(std::env::current_exe()?);
         match target.webapi {
             Some(port) => {
@@ -206,12 +228,18 @@ impl<'a> Bench<'a> {
                 command.args(["load", "smtp", "--json"]);
                 command.arg(format!("--port={}", target.port));
                 command.arg(format!("--sessions={sessions}"));
-                command.arg(format!("--from={}", target.from));
+                let from = internet.map_or(target.from.as_str(), |_| AUTHOR);
+                command.arg(format!("--from={from}"));
                 if self.args.tls {
                     command.arg("--tls");
                 }
                 if self.args.pipelining {
                     command.arg("--pipelining");
+                }
+                if let Some(internet) = internet {
+                    command.arg("--proxy").arg("--texts").arg(internet.texts());
+                    command.arg(format!("--to=sink@{MAILBOX_DOMAIN}"));
+                    command.arg(format!("--mailboxes={MAILBOXES}"));
                 }
             }
         }

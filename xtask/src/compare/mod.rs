@@ -6,6 +6,7 @@
 //! all servers in turn. Each server is new, in an empty folder, and warmed up. The ratios are taken
 //! within a round, and the table shows medians.
 
+mod internet;
 mod measure;
 mod table;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::{Args as ClapArgs, ValueEnum};
 
+pub(crate) use internet::{DNS, MAILBOX_DOMAIN, MAILBOXES};
 use measure::{Bench, Figures};
 
 use crate::duration::parse_duration;
@@ -94,6 +96,9 @@ pub(crate) enum Work {
     Accept,
     /// Accept messages and pass them on to a sink; a message counts when the sink has it
     Relay,
+    /// Accept signed mail from the internet for mailboxes, with SPF, DKIM and DMARC checked; nothing
+    /// is delivered onward. Beside Postfix run OpenDKIM and OpenDMARC
+    Receive,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -173,15 +178,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         for &work in &args.work {
             for &sessions in &args.sessions {
                 for &who in &args.only {
-                    // The sink and the disk relay nothing. The disk has no sessions, and the sink
-                    // has no TLS.
+                    // The sink and the disk only take. The disk has no sessions, and the sink has no
+                    // TLS.
                     let absent = match who {
                         Who::Disk => {
-                            work == Work::Relay || Some(&sessions) != args.sessions.first()
+                            work != Work::Accept || Some(&sessions) != args.sessions.first()
                         }
-                        Who::Sink => work == Work::Relay || args.tls,
-                        // The load driver speaks plain HTTP.
-                        Who::Webapi | Who::WebapiBefore => args.tls,
+                        Who::Sink => work != Work::Accept || args.tls,
+                        // The load driver speaks plain HTTP, and the internet sends no HTTP.
+                        Who::Webapi | Who::WebapiBefore => args.tls || work == Work::Receive,
                         Who::Peer | Who::Postrider | Who::Before => false,
                     };
                     if absent {

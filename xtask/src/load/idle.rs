@@ -1,6 +1,6 @@
 //! Idle connections: the memory that each one costs the server.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
@@ -8,7 +8,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-use super::stats::mebibytes;
+use super::{proxy_header, stats::mebibytes};
 use crate::http;
 use crate::process::Processes;
 
@@ -82,10 +82,7 @@ async fn hold(args: &IdleArgs) -> Result<()> {
 async fn open(server: SocketAddr, client: Option<u32>) -> Result<TcpStream> {
     let mut stream = BufReader::with_capacity(1024, TcpStream::connect(server).await?);
     if let Some(number) = client {
-        // Each client is in a network of its own (/21), so no limit of a network counts.
-        let address = Ipv4Addr::from_bits(0x0b00_0001 + (number << 11));
-        let header = format!("PROXY TCP4 {address} 198.51.100.25 4711 25\r\n");
-        stream.write_all(header.as_bytes()).await?;
+        stream.write_all(proxy_header(number).as_bytes()).await?;
     }
     expect(&mut stream, "220").await?;
     stream.write_all(b"EHLO load.example\r\n").await?;

@@ -13,6 +13,7 @@ mod webapi;
 use std::fs;
 use std::future::Future;
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -203,6 +204,14 @@ pub(crate) fn write_numbers(path: &Path, numbers: &[u64]) -> Result<()> {
     }
     file.flush()
         .with_context(|| format!("failed to write {path:?}"))
+}
+
+/// The header that a proxy puts in front of the connection of the client with this number (PROXY
+/// protocol, version 1).
+fn proxy_header(number: u32) -> String {
+    // Each client is in a network of its own (/21), so no limit of a network counts.
+    let address = Ipv4Addr::from_bits(0x0b00_0001_u32.wrapping_add(number << 11));
+    format!("PROXY TCP4 {address} 198.51.100.25 4711 25\r\n")
 }
 
 /// Text that fills a message, in lines of a usual length.

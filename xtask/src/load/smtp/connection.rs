@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -12,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::Job;
+use crate::load::proxy_header;
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
@@ -32,8 +34,12 @@ impl Connection {
     /// Connects, and says EHLO. Upgrades and logs in if the job says so.
     pub(super) async fn open(job: &Job) -> io::Result<Self> {
         let args = &job.args;
-        let tcp = TcpStream::connect((args.host.as_str(), args.port)).await?;
+        let mut tcp = TcpStream::connect((args.host.as_str(), args.port)).await?;
         tcp.set_nodelay(true)?;
+        if args.proxy {
+            let client = job.clients.fetch_add(1, Ordering::Relaxed);
+            tcp.write_all(proxy_header(client).as_bytes()).await?;
+        }
         let mut connection = match &job.tls {
             Some(connector) if args.tls => Self::new(tls::connect(connector, tcp).await?),
             Some(connector) => {

@@ -2,11 +2,14 @@
 
 mod connection;
 
+use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use tokio::sync::Barrier;
 use tokio_rustls::TlsConnector;
@@ -60,31 +63,95 @@ pub(crate) struct SmtpArgs {
     login: Option<String>,
     #[arg(long, requires = "login")]
     password: Option<String>,
+    /// Begin each connection as a proxy does (PROXY protocol), for a client with an address of its
+    /// own from 11.0.0.0/8
+    #[arg(long)]
+    proxy: bool,
+    /// Send each message to another recipient in turn, of this number: the local-part of --to with
+    /// -1, -2, ...
+    #[arg(long, conflicts_with = "recipients")]
+    mailboxes: Option<usize>,
+    /// Send the files of this folder in turn instead of made texts; their lines end with CRLF, and
+    /// none begins with a dot
+    #[arg(long)]
+    texts: Option<PathBuf>,
 }
 
 /// Everything that the sessions share.
 struct Job {
     args: SmtpArgs,
     tls: Option<TlsConnector>,
-    /// The commands MAIL, RCPT... and DATA, with their line ends.
-    envelope: Vec<Vec<u8>>,
+    /// The envelopes of the messages in turn.
+    envelopes: Vec<Envelope>,
+    /// The texts of the messages in turn, with the final dot. Empty: they are made.
+    texts: Vec<Vec<u8>>,
+    /// The number of the next client behind the proxy.
+    clients: AtomicU32,
     /// Messages per connection.
     per_connection: u64,
 }
 
-pub(crate) fn run(args: SmtpArgs) -> Result<()> {
+/// The commands MAIL, RCPT... and DATA, with their line ends.
+struct Envelope {
+    commands: Vec<Vec<u8>>,
+    /// All of them in one.
+    group: Vec<u8>,
+}
+
+impl Envelope {
+    fn new(from: &str, recipients: impl Iterator<Item = String>) -> Self {
+        let mut commands = vec![format!("MAIL FROM:<{from}>\r\n").into_bytes()];
+        commands.extend(recipients.map(|to| format!("RCPT TO:<{to}>\r\n").into_bytes()));
+        commands.push(b"DATA\r\n".to_vec());
+        Self {
+            group: commands.concat(),
+            commands,
+        }
+    }
+}
+
+impl Job {
+    /// The envelope of the message with this number.
+    fn envelope(&self, number: u64) -> &Envelope {
+        &self.envelopes[in_turn(number, self.envelopes.len())]
+    }
+}
+
+/// The place in a list of this length whose turn it is.
+fn in_turn(number: u64, length: usize) -> usize {
+    (number % length.max(1) as u64) as usize
+}
+
+/// All envelopes of a job.
+fn envelopes(args: &SmtpArgs) -> Result<Vec<Envelope>> {
     let Some((local, domain)) = args.to.rsplit_once('@') else {
         bail!("--to {:?} has no @", args.to);
     };
-    let mut envelope = vec![format!("MAIL FROM:<{}>\r\n", args.from).into_bytes()];
-    for index in 1..=args.recipients.max(1) {
-        let rcpt = match index {
-            1 => format!("RCPT TO:<{}>\r\n", args.to),
-            _ => format!("RCPT TO:<{local}-{index}@{domain}>\r\n"),
-        };
-        envelope.push(rcpt.into_bytes());
+    let numbered = |number: usize| format!("{local}-{number}@{domain}");
+    if let Some(mailboxes) = args.mailboxes {
+        let one = |number| Envelope::new(&args.from, std::iter::once(numbered(number)));
+        return Ok((1..=mailboxes.max(1)).map(one).collect());
     }
-    envelope.push(b"DATA\r\n".to_vec());
+    let further = (2..=args.recipients).map(numbered);
+    let recipients = std::iter::once(args.to.clone()).chain(further);
+    Ok(vec![Envelope::new(&args.from, recipients)])
+}
+
+/// The texts in a folder, each with the final dot.
+fn texts(folder: &Path) -> Result<Vec<Vec<u8>>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("failed to read {folder:?}"))?;
+    let mut texts = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let mut text = fs::read(&path).with_context(|| format!("failed to read {path:?}"))?;
+        text.extend_from_slice(b".\r\n");
+        texts.push(text);
+    }
+    ensure!(!texts.is_empty(), "{folder:?} has no texts");
+    Ok(texts)
+}
+
+pub(crate) fn run(args: SmtpArgs) -> Result<()> {
     let per_connection = match args.messages_per_session {
         Some(messages) => messages.max(1),
         None if args.no_reuse => 1,
@@ -92,7 +159,9 @@ pub(crate) fn run(args: SmtpArgs) -> Result<()> {
     };
     let job = Arc::new(Job {
         tls: (args.starttls || args.tls).then(connection::tls::connector),
-        envelope,
+        envelopes: envelopes(&args)?,
+        texts: args.texts.as_deref().map_or(Ok(Vec::new()), texts)?,
+        clients: AtomicU32::new(1),
         per_connection,
         args,
     });
@@ -165,7 +234,6 @@ impl Sender<'_> {
         next: &mut Option<u64>,
     ) -> io::Result<()> {
         let mut left = self.job.per_connection;
-        let group: Vec<u8> = self.job.envelope.concat();
         let mut envelope_sent = false;
         let mut begun = Instant::now();
         while let Some(number) = *next {
@@ -178,11 +246,11 @@ impl Sender<'_> {
             }
             let go_ahead = if self.job.args.pipelining {
                 if !envelope_sent {
-                    connection.write(&group).await?;
+                    connection.write(&self.job.envelope(number).group).await?;
                 }
                 self.read_group(connection).await?
             } else {
-                self.step_by_step(connection).await?
+                self.step_by_step(connection, number).await?
             };
             *next = self.supply.take(self.started);
             envelope_sent = false;
@@ -193,12 +261,17 @@ impl Sender<'_> {
                 connection.reply().await?;
                 continue;
             }
-            let text = self.template.stamp(number);
-            let ahead = self.job.args.pipelining && next.is_some() && left > 0;
+            let given = &self.job.texts;
+            let text = match given.get(in_turn(number, given.len())) {
+                Some(text) => text,
+                None => self.template.stamp(number),
+            };
+            let ahead = next.filter(|_| self.job.args.pipelining && left > 0);
             let mut following = begun;
-            if ahead {
+            if let Some(ahead) = ahead {
                 following = Instant::now();
-                connection.write_two(text, &group).await?;
+                let group = &self.job.envelope(ahead).group;
+                connection.write_two(text, group).await?;
                 envelope_sent = true;
             } else {
                 connection.write(text).await?;
@@ -213,8 +286,8 @@ impl Sender<'_> {
     }
 
     /// Sends each command after the answer to the one before. True if the text may follow.
-    async fn step_by_step(&mut self, connection: &mut Connection) -> io::Result<bool> {
-        for command in &self.job.envelope {
+    async fn step_by_step(&mut self, connection: &mut Connection, number: u64) -> io::Result<bool> {
+        for command in &self.job.envelope(number).commands {
             connection.write(command).await?;
             let code = connection.reply().await?;
             if code >= 400 {
@@ -230,7 +303,8 @@ impl Sender<'_> {
     async fn read_group(&mut self, connection: &mut Connection) -> io::Result<bool> {
         let mut refusal = None;
         let mut code = 0;
-        for _ in &self.job.envelope {
+        // Each envelope has as many commands.
+        for _ in &self.job.envelope(0).commands {
             code = connection.reply().await?;
             if code >= 400 && refusal.is_none() {
                 refusal = Some(connection.last_text());
