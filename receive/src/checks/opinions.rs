@@ -1,6 +1,7 @@
-//! The same messages, signed and verified by us and by other programs: dkimpy and authheaders.
+//! The same messages, signed and verified by us and by other programs: dkimpy, authheaders and
+//! OpenDKIM.
 //!
-//! `cargo xtask test --full opinions` installs these and runs the test.
+//! `cargo xtask test --full opinions` installs these and runs the tests.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -32,23 +33,25 @@ const NAMES: &str = "from:to:subject:date:x-test:x-test:mine:from";
 /// The other program.
 struct Peer {
     child: Child,
-    input: ChildStdin,
+    /// Present until the drop.
+    input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
 }
 
 impl Peer {
-    fn start() -> Self {
+    /// Starts a script of `xtask/peers`.
+    fn start(script: &str) -> Self {
         let python = std::env::var("POSTRIDER_PYTHON")
-            .expect("POSTRIDER_PYTHON names a Python with dkimpy and authheaders");
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../xtask/peers/dkim_peer.py");
+            .expect("POSTRIDER_PYTHON names a Python with what the script needs");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../xtask/peers");
         let mut child = Command::new(python)
-            .arg(script)
+            .arg(format!("{folder}/{script}"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         Self {
-            input: child.stdin.take().unwrap(),
+            input: child.stdin.take(),
             output: BufReader::new(child.stdout.take().unwrap()),
             child,
         }
@@ -59,7 +62,8 @@ impl Peer {
         let line: Vec<String> = std::iter::once(command.to_owned())
             .chain(arguments)
             .collect();
-        writeln!(self.input, "{}", line.join("\t")).unwrap();
+        let input = self.input.as_mut().unwrap();
+        writeln!(input, "{}", line.join("\t")).unwrap();
         let mut answer = String::new();
         self.output.read_line(&mut answer).unwrap();
         assert!(
@@ -72,7 +76,8 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // At the end of its input the script ends what it started.
+        drop(self.input.take());
         let _ = self.child.wait();
     }
 }
@@ -189,38 +194,58 @@ async fn ours(text: &str, fake: &FakeResolver) -> String {
     words.join(" ")
 }
 
-#[tokio::test]
-#[ignore = "it needs dkimpy and authheaders; `cargo xtask test --full opinions` installs them"]
-async fn others_agree_about_dkim() {
-    let (mut peer, fake, mut course) = (Peer::start(), fake(), Course(1));
+/// One message that both sides sign, and what becomes of it on the way.
+struct Signed {
+    forms: String,
+    /// Signed by the other program.
+    theirs: String,
+    mine: String,
+    /// Signed by both, as it was and changed.
+    further: [String; 3],
+}
+
+/// Makes a message, and has it signed.
+fn signed(peer: &mut Peer, course: &mut Course, number: u64) -> Signed {
+    let text = message(course);
+    let header = ["simple", "relaxed"][course.below(2)];
+    let forms = format!("{header}/{}", ["simple", "relaxed"][course.below(2)]);
+    let (algorithm, selector, key): (_, _, &TestKey) = match number % 2 {
+        0 => ("rsa-sha256", "rsa", rsa()),
+        _ => ("ed25519-sha256", "ed", ed25519()),
+    };
+    let field = peer.ask("sign", &[algorithm, &forms, NAMES, &text]);
+    let theirs = format!("{field}{text}");
+    let tags = format!("v=1; a={algorithm}; c={forms}; d=example.org; s={selector}; h={NAMES}");
+    let mine = sign(key, &tags, &text);
+    let both = sign(key, &tags, &theirs);
+    let changes = [changed(&both, course), changed(&theirs, course)];
+    let [both_changed, theirs_changed] = changes;
+    Signed {
+        forms,
+        theirs,
+        mine,
+        further: [both, both_changed, theirs_changed],
+    }
+}
+
+/// Compares the outcomes of both sides for many messages. `also` compares further.
+async fn compare_dkim(script: &str, seed: u64, mut also: impl FnMut(&mut Peer, &str, &str)) {
+    let (mut peer, fake, mut course) = (Peer::start(script), fake(), Course(seed));
     tell_keys(&mut peer);
     let (mut passed, mut failed) = (0, 0);
     for number in 0..MESSAGES {
-        let text = message(&mut course);
-        let header = ["simple", "relaxed"][course.below(2)];
-        let forms = format!("{header}/{}", ["simple", "relaxed"][course.below(2)]);
-        let (algorithm, selector, key): (_, _, &TestKey) = match number % 2 {
-            0 => ("rsa-sha256", "rsa", rsa()),
-            _ => ("ed25519-sha256", "ed", ed25519()),
-        };
-        let field = peer.ask("sign", &[algorithm, &forms, NAMES, &text]);
-        let theirs = format!("{field}{text}");
+        let Signed {
+            forms,
+            theirs,
+            mine,
+            further,
+        } = signed(&mut peer, &mut course, number);
         assert_eq!(ours(&theirs, &fake).await, "pass", "{forms} {theirs:?}");
-        let tags = format!("v=1; a={algorithm}; c={forms}; d=example.org; s={selector}; h={NAMES}");
-        let mine = sign(key, &tags, &text);
         assert_eq!(peer.ask("verify", &[&mine]), "pass", "{forms} {mine:?}");
-        let both = sign(key, &tags, &theirs);
-        for text in [
-            both.clone(),
-            changed(&both, &mut course),
-            changed(&theirs, &mut course),
-        ] {
+        for text in further {
             let ours = ours(&text, &fake).await;
             assert_eq!(peer.ask("verify", &[&text]), ours, "{forms} {text:?}");
-            // authheaders reports the first signature only, and a failure if there is none.
-            let first = ours.split(' ').next().filter(|word| !word.is_empty());
-            let first = first.unwrap_or("fail");
-            assert_eq!(peer.ask("results", &[&text]), first, "{forms} {text:?}");
+            also(&mut peer, &text, &ours);
             match ours.contains("fail") {
                 true => failed += 1,
                 false => passed += 1,
@@ -235,8 +260,29 @@ async fn others_agree_about_dkim() {
 
 #[tokio::test]
 #[ignore = "it needs dkimpy and authheaders; `cargo xtask test --full opinions` installs them"]
+async fn others_agree_about_dkim() {
+    compare_dkim("dkim_peer.py", 1, |peer, text, ours| {
+        // authheaders reports the first signature only, and a failure if there is none.
+        let first = ours.split(' ').next().filter(|word| !word.is_empty());
+        assert_eq!(
+            peer.ask("results", &[text]),
+            first.unwrap_or("fail"),
+            "{text:?}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "it needs OpenDKIM; `cargo xtask test --full opinions` installs it"]
+async fn opendkim_agrees() {
+    compare_dkim("opendkim_peer.py", 3, |_, _, _| {}).await;
+}
+
+#[tokio::test]
+#[ignore = "it needs dkimpy and authheaders; `cargo xtask test --full opinions` installs them"]
 async fn others_agree_about_arc() {
-    let (mut peer, fake, mut course) = (Peer::start(), fake(), Course(2));
+    let (mut peer, fake, mut course) = (Peer::start("dkim_peer.py"), fake(), Course(2));
     tell_keys(&mut peer);
     let names: Vec<String> = NAMES.split(':').map(str::to_owned).collect();
     let domain = Domain::parse("example.org").unwrap();

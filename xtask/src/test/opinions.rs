@@ -3,6 +3,7 @@
 //! The programs come from their registry, into a temporary folder. Where that fails, the step is
 //! skipped and says so.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -10,6 +11,7 @@ use tempfile::TempDir;
 
 use super::generators::install;
 use super::steps::{Done, Steps, run_command};
+use crate::peers::install_packages;
 use crate::programs::present;
 use crate::workspace::cargo;
 
@@ -18,10 +20,30 @@ const PACKAGES: &[&str] = &["dkimpy[ARC,ed25519]==1.1.8", "authheaders==0.16.3"]
 
 /// Compares DKIM and ARC.
 pub(super) fn run(steps: &mut Steps) {
-    steps.step("dkimpy and authheaders agree about DKIM and ARC", dkim);
+    steps.step("dkimpy and authheaders agree about DKIM and ARC", dkimpy);
+    steps.step("OpenDKIM agrees about DKIM", opendkim);
 }
 
-fn dkim() -> Result<Done> {
+fn opendkim() -> Result<Done> {
+    if !present("python3") {
+        return Ok(Done::Skipped("there is no python3".to_owned()));
+    }
+    match install_packages(&["opendkim"], &["opendkim"])? {
+        Done::Passed => compare(Path::new("python3"), "opendkim_agrees"),
+        skipped => Ok(skipped),
+    }
+}
+
+/// Runs the tests whose names begin so, with this Python.
+fn compare(python: &Path, tests: &str) -> Result<Done> {
+    let mut test = cargo();
+    test.env("POSTRIDER_PYTHON", python);
+    test.args(["test", "--locked", "--package=postrider-receive", "--lib"]);
+    let filter = format!("checks::opinions::{tests}");
+    run_command(test.args([&filter, "--", "--ignored"]))
+}
+
+fn dkimpy() -> Result<Done> {
     if !present("python3") {
         return Ok(Done::Skipped("there is no python3".to_owned()));
     }
@@ -37,9 +59,5 @@ fn dkim() -> Result<Done> {
             return Ok(skipped);
         }
     }
-    let mut test = cargo();
-    test.env("POSTRIDER_PYTHON", &python);
-    test.args(["test", "--locked", "--package=postrider-receive", "--lib"]);
-    test.args(["checks::opinions::", "--", "--ignored"]);
-    run_command(&mut test)
+    compare(&python, "others_agree")
 }

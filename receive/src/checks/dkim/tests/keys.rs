@@ -1,6 +1,6 @@
 //! Keys in DNS.
 
-use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::{rsa::KeySize, signature::KeyPair};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_dns::{DnsError, FakeResolver, Record};
 
@@ -8,7 +8,7 @@ use super::{
     PASS, outcome, signed,
     support::{MESSAGE, ed25519, results, rsa, rsa_of, sign, zone},
 };
-use crate::checks::dkim::DkimOutcome;
+use crate::checks::{arc::SigningKey, dkim::DkimOutcome};
 
 const NAME: &str = "k._domainkey.example.org";
 
@@ -200,6 +200,21 @@ async fn rsa_keys_have_a_shortest_and_a_longest() {
             "{broken}"
         );
     }
+}
+
+/// RFC 6376 §3.6.1 names the one form, and domains publish the other.
+#[tokio::test]
+async fn an_rsa_key_has_two_forms() {
+    let tags = "v=1; a=rsa-sha256; d=example.org; s=k; h=from:subject";
+    let text = sign(rsa(), tags, MESSAGE);
+    assert_eq!(outcome(&text, &rsa().record).await, PASS);
+    let SigningKey::Rsa(pair) = &rsa().key else {
+        panic!("a key of another type");
+    };
+    let bare = STANDARD.encode(pair.public_key().as_ref());
+    let record = format!("v=DKIM1; k=rsa; p={bare}");
+    assert!(record.len() < rsa().record.len());
+    assert_eq!(outcome(&text, &record).await, PASS);
 }
 
 /// A public key with an odd modulus of so many bits.

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::{
     digest::{SHA256, digest},
+    encoding::{AsDer, PublicKeyX509Der},
     rsa::KeySize,
     signature::{Ed25519KeyPair, KeyPair, RsaKeyPair},
 };
@@ -111,7 +112,9 @@ pub(crate) fn rsa() -> &'static TestKey {
 /// A new RSA key.
 pub(crate) fn rsa_of(size: KeySize) -> TestKey {
     let pair = RsaKeyPair::generate(size).unwrap();
-    let public = STANDARD.encode(pair.public_key().as_ref());
+    // SubjectPublicKeyInfo, as nearly all records have it.
+    let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+    let public = STANDARD.encode(public.as_ref());
     TestKey {
         record: format!("v=DKIM1; k=rsa; p={public}"),
         key: SigningKey::Rsa(pair),
