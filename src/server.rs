@@ -103,10 +103,13 @@ impl Options {
     }
 }
 
-/// The two ways to ask DNS.
+/// The ways to ask DNS. The first two share one cache. What strangers make us ask has limits of its
+/// own, so that our mail goes out however much that is.
 pub(crate) struct Resolvers {
-    /// Keeps answers. Mail uses it.
-    pub(crate) caching: Arc<dyn Resolver>,
+    /// For our own mail.
+    pub(crate) queue: Arc<dyn Resolver>,
+    /// For the checks of others' mail.
+    pub(crate) checks: Arc<dyn Resolver>,
     /// Asks each time. Checks of the administrator use it.
     pub(crate) fresh: Arc<dyn Resolver>,
 }
@@ -119,8 +122,11 @@ pub(crate) fn resolvers(
     given: Option<Arc<dyn Resolver>>,
 ) -> anyhow::Result<Resolvers> {
     if let Some(fresh) = given {
-        let caching = Arc::clone(&fresh);
-        return Ok(Resolvers { caching, fresh });
+        return Ok(Resolvers {
+            queue: Arc::clone(&fresh),
+            checks: Arc::clone(&fresh),
+            fresh,
+        });
     }
     let clock = Arc::clone(clock);
     let now: postrider_dns::Now = Arc::new(move || clock.moment().0);
@@ -132,8 +138,10 @@ pub(crate) fn resolvers(
     };
     let hickory = HickoryResolver::new(&settings)?;
     let limits = postrider_dns::CacheLimits::default();
+    let caching = CachingResolver::new(hickory.clone(), limits, settings.timeout, now);
     Ok(Resolvers {
-        caching: Arc::new(CachingResolver::new(hickory.clone(), limits, now)),
+        checks: Arc::new(caching.apart()),
+        queue: Arc::new(caching),
         fresh: Arc::new(hickory),
     })
 }
@@ -178,7 +186,7 @@ impl Server {
         let logs = options.logs.clone();
         let (resolver, dialer) = (options.resolver.clone(), Arc::clone(&options.dialer));
         let resolvers = resolvers(&options.statics, &options.clock, resolver)?;
-        let shared = session_context(options, store, resolvers.caching)?;
+        let shared = session_context(options, store, &resolvers)?;
         let hooks = Runner::new(WebhookParts {
             store: shared.store.clone(),
             config: Arc::clone(&shared.config),
@@ -555,7 +563,7 @@ async fn tell_stops(store: &Store) -> anyhow::Result<()> {
 fn session_context(
     options: Options,
     store: Store,
-    resolver: Arc<dyn Resolver>,
+    resolvers: &Resolvers,
 ) -> anyhow::Result<SessionContext> {
     let simulate = options.simulate();
     let statics = Arc::new(options.statics);
@@ -565,7 +573,7 @@ fn session_context(
         config: Arc::clone(&config),
         statics: Arc::clone(&statics),
         clock: Arc::clone(&options.clock),
-        resolver: Arc::clone(&resolver),
+        resolver: Arc::clone(&resolvers.queue),
         dialer: options.dialer,
         delivery: match simulate {
             true => DeliveryMode::Local,
@@ -577,7 +585,7 @@ fn session_context(
         config,
         store: store.clone(),
         queue: Arc::new(queue),
-        resolver,
+        resolver: Arc::clone(&resolvers.checks),
         logins: Arc::new(Logins::with_oauth(store, Oauth::new(&statics)?)),
         limiter: Arc::new(LoginLimiter::new(login_limits(&statics))),
         memory: TextMemory::new(statics.limits.text_memory.0),

@@ -18,7 +18,7 @@ pub struct Answer<T> {
 pub struct Negative {
     /// DNSSEC proved that there are no records.
     pub authentic: bool,
-    /// How long the answer holds from now on. Zero if the server did not say.
+    /// How long the answer holds from now on.
     pub ttl: Duration,
 }
 

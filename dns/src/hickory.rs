@@ -12,6 +12,9 @@
 //! again each hour. While the root is not "secure", answers are not validated, and none is
 //! authentic.
 
+#[cfg(test)]
+mod server_tests;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hickory_resolver::{
@@ -30,20 +33,27 @@ use tracing::{info, warn};
 
 use crate::{
     Answer, Caa, DnsError, Lookup, Mx, Negative, Now, Question, Record, RecordType, Resolver, Srv,
-    Tlsa,
+    Tlsa, places::ASKED_MAX, resolver::in_time,
 };
 
 /// How long the root's answer holds.
 const ROOT_HOLDS: Duration = Duration::from_secs(60 * 60);
 /// When the root is asked again after a failure.
 const ROOT_RETRY: Duration = Duration::from_secs(60);
+/// How many questions one TCP connection to a server takes. Beyond, the crate counts it as broken,
+/// and makes another one. All questions of all callers may be there at once, as with a server that cuts
+/// off each answer over UDP, and validation asks several questions for one.
+const PER_CONNECTION: usize = 16 * ASKED_MAX;
+/// The TTL of a negative answer of which the server does not say how long it holds: one without the
+/// SOA (RFC 2308 §5). The checks of a message ask mostly for what is not there.
+const NEGATIVE_TTL: u32 = 60;
 
 /// How to ask.
 #[derive(Clone)]
 pub struct HickorySettings<'a> {
     /// The DNS servers. Empty: the servers of the system.
     pub servers: &'a [SocketAddr],
-    /// How long to wait for a server.
+    /// How long a look-up may take. The servers are asked a second time after half of it.
     pub timeout: Duration,
     /// Validate answers by DNSSEC.
     pub validate: bool,
@@ -125,8 +135,11 @@ fn build(
 ) -> Result<TokioResolver, HickorySetupError> {
     let mut options = ResolverOpts::default();
     options.recursion_desired = recursion;
-    options.timeout = settings.timeout;
-    options.attempts = 2;
+    // The time of one try, so that a second one is within the time limit: `attempts` are those
+    // after the first.
+    options.timeout = settings.timeout / 2;
+    options.attempts = 1;
+    options.max_active_requests = PER_CONNECTION;
     options.ndots = 0;
     options.cache_size = 0;
     options.validate = validate;
@@ -151,7 +164,9 @@ fn name_server(address: &SocketAddr) -> NameServerConfig {
 
 impl Validating {
     /// Whether the servers pass on signatures, as the root shows.
-    async fn is_possible(&self) -> bool {
+    ///
+    /// The root gets half of the time limit, so that there is time for the question itself.
+    async fn is_possible(&self, timeout: Duration) -> bool {
         // Questions that come meanwhile wait for the same answer.
         let mut root = self.root.lock().await;
         let now = (self.now)();
@@ -161,7 +176,9 @@ impl Validating {
             return known.secure;
         }
         let before = root.map(|root| root.secure);
-        let (secure, holds) = match self.resolver.lookup(Name::root(), WireType::SOA).await {
+        let found = self.resolver.lookup(Name::root(), WireType::SOA);
+        let found = tokio::time::timeout(timeout / 2, found).await;
+        let (secure, holds) = match found.unwrap_or(Err(NetError::Timeout)) {
             Ok(found) => (lowest_proof(&found) == Some(Proof::Secure), ROOT_HOLDS),
             // A server that does not answer says nothing about signatures.
             Err(error) if no_answer(&error) => (before.unwrap_or(false), ROOT_RETRY),
@@ -217,20 +234,24 @@ impl Resolver for HickoryResolver {
 
     fn ask(&self, question: Question) -> Lookup<Record> {
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move {
-            let resolver = match &inner.validating {
-                Some(validating) if validating.is_possible().await => &validating.resolver,
-                _ => &inner.plain,
-            };
-            let name = wire_name(question.name())?;
-            match resolver
-                .lookup(name, wire_type(question.record_type()))
-                .await
-            {
-                Ok(found) => answer(&found, question.record_type()),
-                Err(error) => Err(failure(error)),
-            }
-        })
+        Box::pin(async move { in_time(inner.timeout, inner.ask(&question)).await })
+    }
+}
+
+impl Inner {
+    async fn ask(&self, question: &Question) -> Result<Answer<Record>, DnsError> {
+        let resolver = match &self.validating {
+            Some(validating) if validating.is_possible(self.timeout).await => &validating.resolver,
+            _ => &self.plain,
+        };
+        let name = wire_name(question.name())?;
+        match resolver
+            .lookup(name, wire_type(question.record_type()))
+            .await
+        {
+            Ok(found) => answer(&found, question.record_type()),
+            Err(error) => Err(failure(error)),
+        }
     }
 }
 
@@ -344,7 +365,7 @@ fn failure(error: NetError) -> DnsError {
         }) => {
             let negative = Negative {
                 authentic: false,
-                ttl: Duration::from_secs(response.negative_ttl().unwrap_or(0).into()),
+                ttl: Duration::from_secs(response.negative_ttl().unwrap_or(NEGATIVE_TTL).into()),
             };
             negative_answer(response.response_code, negative)
         }
@@ -373,10 +394,11 @@ fn is_proven(none: &NoRecords) -> bool {
     proofs.map(|record| record.proof).min() == Some(Proof::Secure)
 }
 
-/// RFC 2308 §5: the smaller of the TTL of the SOA and its last field.
+/// RFC 2308 §5: the smaller of the TTL of the SOA and its last field. With validation, only the SOA
+/// tells it.
 fn negative_ttl(none: &NoRecords) -> u32 {
     let of_soa = || none.soa.as_ref().map(|soa| soa.ttl.min(soa.data.minimum));
-    none.negative_ttl.or_else(of_soa).unwrap_or(0)
+    none.negative_ttl.or_else(of_soa).unwrap_or(NEGATIVE_TTL)
 }
 
 #[cfg(test)]

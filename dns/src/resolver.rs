@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{Answer, Caa, DnsError, Mx, Negative, Question, Record, RecordType, Srv, Tlsa};
@@ -135,6 +136,17 @@ pub trait Resolver: Send + Sync {
     }
 }
 
+/// The outcome of a look-up that has so much time.
+pub(crate) async fn in_time<T>(
+    limit: Duration,
+    lookup: impl Future<Output = Result<T, DnsError>>,
+) -> Result<T, DnsError> {
+    match tokio::time::timeout(limit, lookup).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(DnsError::Temporary("no answer in time".to_owned())),
+    }
+}
+
 fn typed<T: Send + 'static>(lookup: Lookup<Record>, pick: fn(Record) -> Option<T>) -> Lookup<T> {
     Box::pin(async move {
         let Answer {
@@ -182,7 +194,7 @@ fn both_families(
         (Err(a), Err(b)) => {
             let none = Negative {
                 authentic: false,
-                ttl: std::time::Duration::ZERO,
+                ttl: Duration::ZERO,
             };
             let (a, b) = (a.negative().unwrap_or(none), b.negative().unwrap_or(none));
             Err(DnsError::NoRecords(both(a, b)))
@@ -207,8 +219,6 @@ fn both(a: Negative, b: Negative) -> Negative {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::FakeResolver;
 

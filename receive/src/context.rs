@@ -28,7 +28,7 @@ pub struct SessionContext {
     pub store: Store,
     /// The queue of outgoing mail.
     pub queue: Arc<Queue>,
-    /// Answers DNS questions.
+    /// Answers the DNS questions of the checks.
     pub resolver: Arc<dyn Resolver>,
     /// The memory for texts that arrive.
     pub memory: TextMemory,

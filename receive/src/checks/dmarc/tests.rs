@@ -519,7 +519,7 @@ async fn the_records_of_a_sender_do_not_turn_off_the_dmarc_of_a_victim() {
     let fake = zone(&[("victim.test", "p=reject")]);
     fake.add_address("s.test", "192.0.2.7");
     let now: postrider_dns::Now = Arc::new(|| Duration::ZERO);
-    let cache = CachingResolver::new(fake.clone(), CacheLimits::default(), now);
+    let cache = CachingResolver::new(fake.clone(), CacheLimits::default(), Duration::MAX, now);
     let ask = || {
         let clock = ManualClock::new(Time::default());
         Questions::new(Arc::new(cache.clone()), Arc::new(clock))
