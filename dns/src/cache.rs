@@ -1,21 +1,29 @@
 //! The cache: answers and negative answers by name and type, each for its TTL.
 //!
+//! Strangers choose much of what comes in here, with its size and its TTL. So a large answer is not
+//! kept, and the answers that nobody asked for lately go first.
+//!
 //! It is a value without I/O. The time comes with each call.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
 use crate::{Answer, DnsError, Question, Record};
 
-/// The shortest time that an answer with records is kept: mail to a domain comes in bursts.
-const POSITIVE_MIN: Duration = Duration::from_secs(60);
+/// The shortest time that an answer is kept, with records or without: the checks of one message ask
+/// some questions more than once, and may get answers with a TTL of zero.
+const MIN: Duration = Duration::from_secs(5);
 /// The longest time that an answer with records is kept.
 const POSITIVE_MAX: Duration = Duration::from_secs(60 * 60);
 /// The longest time that a negative answer is kept: missing records are often repaired soon.
 const NEGATIVE_MAX: Duration = Duration::from_secs(5 * 60);
-/// The memory of an entry besides names and record data: two keys, the maps and the answer itself.
+/// The largest size of an entry. A larger answer is not kept: a hundred of them, as many as one
+/// message may ask for, would be a good part of the cache.
+const ENTRY_MAX: usize = 8 << 10;
+/// The memory of an entry besides names and record data: the key, three maps and the answer itself.
 const ENTRY_SIZE: usize = 256;
 
 /// A result of a question.
@@ -33,7 +41,7 @@ pub struct CacheLimits {
 impl Default for CacheLimits {
     fn default() -> Self {
         Self {
-            entries: 100_000,
+            entries: 65_536,
             bytes: 32 << 20,
         }
     }
@@ -43,6 +51,8 @@ impl Default for CacheLimits {
 struct Entry {
     outcome: Outcome,
     until: Duration,
+    /// When it was used last.
+    used: u64,
     size: usize,
 }
 
@@ -50,9 +60,13 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Cache {
     limits: CacheLimits,
-    entries: HashMap<Question, Entry>,
+    entries: HashMap<Arc<Question>, Entry>,
     /// The entries by the time at which they end.
-    ends: BTreeSet<(Duration, Question)>,
+    ends: BTreeSet<(Duration, Arc<Question>)>,
+    /// The entries by their last use.
+    uses: BTreeMap<u64, Arc<Question>>,
+    /// Goes up with each use.
+    clock: u64,
     bytes: usize,
 }
 
@@ -60,11 +74,11 @@ pub(crate) struct Cache {
 pub(crate) fn clamped(outcome: Outcome) -> Outcome {
     match outcome {
         Ok(answer) => Ok(Answer {
-            ttl: answer.ttl.clamp(POSITIVE_MIN, POSITIVE_MAX),
+            ttl: answer.ttl.clamp(MIN, POSITIVE_MAX),
             ..answer
         }),
         Err(error) => Err(match error.negative() {
-            Some(negative) => error.with_ttl(negative.ttl.min(NEGATIVE_MAX)),
+            Some(negative) => error.with_ttl(negative.ttl.clamp(MIN, NEGATIVE_MAX)),
             None => error,
         }),
     }
@@ -76,17 +90,24 @@ impl Cache {
             limits,
             entries: HashMap::new(),
             ends: BTreeSet::new(),
+            uses: BTreeMap::new(),
+            clock: 0,
             bytes: 0,
         }
     }
 
     /// The known outcome, with the rest of its TTL.
-    pub(crate) fn get(&self, question: &Question, now: Duration) -> Option<Outcome> {
-        let entry = self.entries.get(question)?;
+    pub(crate) fn get(&mut self, question: &Question, now: Duration) -> Option<Outcome> {
+        let entry = self.entries.get_mut(question)?;
         let left = entry
             .until
             .checked_sub(now)
             .filter(|left| !left.is_zero())?;
+        self.clock += 1;
+        if let Some(question) = self.uses.remove(&entry.used) {
+            self.uses.insert(self.clock, question);
+        }
+        entry.used = self.clock;
         Some(match &entry.outcome {
             Ok(answer) => Ok(Answer {
                 ttl: left,
@@ -96,50 +117,53 @@ impl Cache {
         })
     }
 
-    /// Keeps an outcome that was [`clamped`]. Failures, and answers with a TTL of zero, are not
-    /// kept.
+    /// Keeps an outcome that was [`clamped`]. Failures and large answers are not kept.
     ///
-    /// If that is too much, the entries that end first go.
+    /// If that is too much, the entries go that were not used for the longest time.
     pub(crate) fn put(&mut self, question: Question, outcome: Outcome, now: Duration) {
         self.remove(&question);
-        while let Some(first) = self.ends.first().filter(|(end, _)| *end <= now) {
-            let question = first.1.clone();
-            self.remove(&question);
+        while let Some((end, first)) = self.ends.first()
+            && *end <= now
+        {
+            let first = Arc::clone(first);
+            self.remove(&first);
         }
         let ttl = match &outcome {
             Ok(answer) => answer.ttl,
-            Err(error) => error
-                .negative()
-                .map_or(Duration::ZERO, |negative| negative.ttl),
+            Err(error) => match error.negative() {
+                Some(negative) => negative.ttl,
+                None => return,
+            },
         };
-        if ttl.is_zero() {
-            return;
-        }
         let size = size(&question, &outcome);
-        if size > self.limits.bytes || self.limits.entries == 0 {
+        if size > self.limits.bytes.min(ENTRY_MAX) || self.limits.entries == 0 {
             return;
         }
         while self.entries.len() >= self.limits.entries || self.bytes + size > self.limits.bytes {
-            let Some((_, first)) = self.ends.first() else {
+            let Some((_, oldest)) = self.uses.first_key_value() else {
                 break;
             };
-            let first = first.clone();
-            self.remove(&first);
+            let oldest = Arc::clone(oldest);
+            self.remove(&oldest);
         }
-        let until = now.saturating_add(ttl);
+        let (question, until) = (Arc::new(question), now.saturating_add(ttl));
+        self.clock += 1;
         self.bytes += size;
-        self.ends.insert((until, question.clone()));
+        self.ends.insert((until, Arc::clone(&question)));
+        self.uses.insert(self.clock, Arc::clone(&question));
         let entry = Entry {
             outcome,
             until,
+            used: self.clock,
             size,
         };
         self.entries.insert(question, entry);
     }
 
     fn remove(&mut self, question: &Question) {
-        if let Some(entry) = self.entries.remove(question) {
-            self.ends.remove(&(entry.until, question.clone()));
+        if let Some((question, entry)) = self.entries.remove_entry(question) {
+            self.ends.remove(&(entry.until, question));
+            self.uses.remove(&entry.used);
             self.bytes -= entry.size;
         }
     }
@@ -186,10 +210,12 @@ mod tests {
     #[test]
     fn ttls_are_clamped() {
         for (outcome, expected) in [
-            (answer(0), answer(60)),
+            (answer(0), answer(5)),
+            (answer(30), answer(30)),
             (answer(300), answer(300)),
             (answer(86400), answer(3600)),
-            (no_name(0), no_name(0)),
+            (no_name(0), no_name(5)),
+            (no_name(30), no_name(30)),
             (no_name(3600), no_name(300)),
         ] {
             assert_eq!(clamped(outcome), expected);
@@ -217,7 +243,10 @@ mod tests {
         );
         // Entries that ended go when the next entry comes.
         cache.put(question("c.test"), answer(60), seconds(160));
-        assert_eq!((cache.entries.len(), cache.ends.len()), (1, 1));
+        assert_eq!(
+            (cache.entries.len(), cache.ends.len(), cache.uses.len()),
+            (1, 1, 1)
+        );
     }
 
     #[test]
@@ -225,8 +254,15 @@ mod tests {
         let mut cache = Cache::new(CacheLimits::default());
         let failed = Err(DnsError::Temporary("no server answers".into()));
         cache.put(question("a.test"), failed, seconds(0));
-        cache.put(question("b.test"), no_name(0), seconds(0));
         assert_eq!(cache.entries.len(), 0);
+    }
+
+    fn text(length: usize, ttl: u64) -> Outcome {
+        Ok(Answer {
+            records: vec![Record::Txt(vec![0; length])],
+            authentic: false,
+            ttl: seconds(ttl),
+        })
     }
 
     #[test]
@@ -240,18 +276,58 @@ mod tests {
         }
         assert_eq!(cache.get(&question("a.test"), seconds(1)), None);
         assert!(cache.get(&question("d.test"), seconds(1)).is_some());
-        let text = |length| {
-            Ok(Answer {
-                records: vec![Record::Txt(vec![0; length])],
-                authentic: false,
-                ttl: seconds(60),
-            })
-        };
-        cache.put(question("large.test"), text(9_000), seconds(1));
-        assert!(cache.bytes <= 10_000 && cache.get(&question("large.test"), seconds(1)).is_some());
-        cache.put(question("larger.test"), text(10_000), seconds(1));
-        assert_eq!(cache.get(&question("larger.test"), seconds(1)), None);
+        for name in ["large.test", "larger.test"] {
+            cache.put(question(name), text(7_000, 60), seconds(1));
+            assert!(cache.bytes <= 10_000 && cache.get(&question(name), seconds(1)).is_some());
+        }
+        assert_eq!(cache.get(&question("large.test"), seconds(1)), None);
         let size: usize = cache.entries.values().map(|entry| entry.size).sum();
         assert_eq!(cache.bytes, size);
+        assert_eq!(cache.uses.len(), cache.entries.len());
+        assert_eq!(cache.ends.len(), cache.entries.len());
+    }
+
+    #[test]
+    fn a_large_answer_is_not_kept_and_pushes_out_nothing() {
+        let mut cache = Cache::new(CacheLimits::default());
+        cache.put(question("a.test"), answer(5), seconds(0));
+        let addresses = |number| {
+            Ok(Answer {
+                records: vec![Record::A(Ipv4Addr::LOCALHOST); number],
+                authentic: true,
+                ttl: seconds(3600),
+            })
+        };
+        for (outcome, is_kept) in [
+            (text(8_000, 3600), false),
+            (text(7_000, 3600), true),
+            (addresses(4_000), false),
+            (addresses(20), true),
+        ] {
+            cache.put(question("b.test"), outcome, seconds(0));
+            let found = cache.get(&question("b.test"), seconds(1));
+            assert_eq!(found.is_some(), is_kept);
+        }
+        assert!(cache.get(&question("a.test"), seconds(1)).is_some());
+    }
+
+    /// Many answers that hold for long do not push out one that is in use.
+    #[test]
+    fn the_answer_that_was_not_used_for_the_longest_time_goes() {
+        let mut cache = Cache::new(CacheLimits {
+            entries: 10,
+            ..CacheLimits::default()
+        });
+        for name in ["used.test", "unused.test"] {
+            cache.put(question(name), answer(30), seconds(0));
+        }
+        for number in 0..100 {
+            let name = format!("{number}.test");
+            cache.put(question(&name), answer(3600), seconds(1));
+            assert!(cache.get(&question("used.test"), seconds(1)).is_some());
+        }
+        assert_eq!(cache.get(&question("unused.test"), seconds(1)), None);
+        assert!(cache.get(&question("99.test"), seconds(1)).is_some());
+        assert_eq!(cache.entries.len(), 10);
     }
 }

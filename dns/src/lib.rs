@@ -5,7 +5,7 @@
 //! | [`Resolver`] | the trait that answers questions; other crates use only this trait |
 //! | [`Answer`], [`DnsError`] | what a question gives: records, DNSSEC status and TTL |
 //! | [`HickoryResolver`] | asks DNS servers, with DNSSEC validation if configured |
-//! | [`CachingResolver`] | keeps answers for their TTL, asks equal questions only once, and limits how many are asked |
+//! | [`CachingResolver`] | keeps answers for their TTL, joins equal questions, limits how many are asked |
 //! | [`FakeResolver`] | answers from tables, for tests |
 //! | [`FakePrimary`] | the primary server of a zone in memory, for tests |
 //! | [`ZoneClient`] | reads and changes the records of a zone at its primary server |
