@@ -273,6 +273,8 @@ impl EnhancedCode {
     pub const ENCRYPTION_REQUIRED: Self = Self::permanent(7, 11);
     /// 5.7.13: the user's account is disabled.
     pub const ACCOUNT_DISABLED: Self = Self::permanent(7, 13);
+    /// 5.7.26: neither SPF nor DKIM passed (RFC 7372 §3.3).
+    pub const AUTHOR_NOT_PROVED: Self = Self::permanent(7, 26);
     /// 5.7.27: the sender's domain has a null MX (RFC 7505 §4.2).
     pub const SENDER_NULL_MX: Self = Self::permanent(7, 27);
     /// 4.7.28: too much mail comes from a network (registry of RFC 5248).

@@ -46,7 +46,7 @@ async fn mails(world: &World, account: &str, mailbox: &str) -> Vec<Mail> {
 async fn each_recipient_has_its_own_verdict() {
     let world = start().await;
     let mut client = client(&world).await;
-    let refused = "550 5.7.1 sign your mail";
+    let refused = "550 5.7.26 sign your mail";
     for _ in 0..2 {
         let reply = client.submit(FROM, &["strict@example.org"], TEXT).await;
         assert_eq!(reply, refused);

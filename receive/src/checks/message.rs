@@ -16,7 +16,7 @@ use super::{
     arc::{ArcChain, ArcOutcome, ArcResult},
     background::Background,
     dkim::{BodyForms, BodyHashes, DkimCheck, DkimOutcome, DkimResult, HeaderFields, Keys},
-    dmarc::{DmarcInput, dmarc},
+    dmarc::{self, Aligned, Alignment, DmarcInput, DmarcOutcome, Identifier},
     early::{EarlyChecks, early_checks},
     from::from_domain,
     iprev::IprevResult,
@@ -163,12 +163,22 @@ impl MessageChecks {
             dkim_passed: &with(DkimOutcome::Pass),
             dkim_unanswered: &with(DkimOutcome::TempError),
         };
-        let dmarc = dmarc(&questions, input).await;
+        let mut alignment = match &self.from {
+            Some(from) => Some(Alignment::new(&questions, from).await),
+            None => None,
+        };
+        let dmarc = match &mut alignment {
+            Some(alignment) => dmarc::check(input, alignment).await,
+            None => dmarc::no_author(),
+        };
         // Last, so that a long chain takes no questions from the others.
-        let (mut arc, mut arc_vouches, mut forward) = (None, None, None);
+        let (mut arc, mut vouching, mut forward) = (None, Vouching::default(), None);
         if let Some(chain) = self.arc {
             let verified = chain.verify(&questions, body, now).await;
-            arc_vouches = vouches(&chain, &verified, self.from.as_ref(), trusted);
+            // What did not fail needs nobody.
+            if let (DmarcOutcome::Fail, Some(alignment)) = (dmarc.outcome, &mut alignment) {
+                vouching = vouches(&chain, &verified, alignment, trusted).await;
+            }
             // A message without a chain has no result.
             arc = (verified.outcome != ArcOutcome::None).then(|| ArcResult {
                 remote_ip: Some(self.client),
@@ -181,7 +191,8 @@ impl MessageChecks {
         }
         let results = AuthenticationResults {
             arc,
-            arc_vouches,
+            arc_vouches: vouching.vouches,
+            arc_may_vouch: vouching.may_vouch,
             iprev: Some(iprev),
             spf: Some(spf),
             dkim,
@@ -210,19 +221,49 @@ pub(crate) struct ForwardChain {
     pub(crate) verified: ArcResult,
 }
 
+/// The trusted domains that say by their seals that a message passed.
+#[derive(Debug, Default)]
+struct Vouching {
+    vouches: Option<Domain>,
+    /// There is no answer for now about the chain, or about which domains are aligned.
+    may_vouch: Option<Domain>,
+}
+
 /// The trusted domain that says by its seal that a message of this author passed. SPF and DKIM
-/// count for the very domain of the author.
-fn vouches(
+/// count for aligned domains, as they do for DMARC.
+async fn vouches(
     chain: &ArcChain,
     result: &ArcResult,
-    from: Option<&Domain>,
+    alignment: &mut Alignment<'_>,
     trusted: &[Domain],
-) -> Option<Domain> {
-    let from = from?;
+) -> Vouching {
     let is_trusted = |sealer: &Domain| trusted.contains(sealer);
-    let set = chain.vouching_set(result, from, &is_trusted, &|domain| domain == from)?;
-    let index = usize::try_from(set).ok()?.checked_sub(1)?;
-    chain.sealers().nth(index).cloned()
+    if !matches!(result.outcome, ArcOutcome::Pass | ArcOutcome::TempError) {
+        return Vouching::default();
+    }
+    let (mut aligned, mut open) = (Vec::new(), Vec::new());
+    for (identifier, domain) in chain.passed(&is_trusted) {
+        match alignment.of(identifier, &domain).await {
+            Aligned::Yes => aligned.push((identifier, domain)),
+            Aligned::Unanswered => open.push((identifier, domain)),
+            Aligned::No => {}
+        }
+    }
+    let from = alignment.from();
+    let vouching = |aligned: &[(Identifier, Domain)]| {
+        let is_aligned =
+            |kind, domain: &Domain| aligned.iter().any(|it| (it.0, &it.1) == (kind, domain));
+        let set = chain.vouching_set(result, from, &is_trusted, &is_aligned)?;
+        let index = usize::try_from(set).ok()?.checked_sub(1)?;
+        chain.sealers().nth(index).cloned()
+    };
+    let vouches = vouching(&aligned).filter(|_| result.outcome == ArcOutcome::Pass);
+    aligned.append(&mut open);
+    let may_vouch = match vouches {
+        Some(_) => None,
+        None => vouching(&aligned),
+    };
+    Vouching { vouches, may_vouch }
 }
 
 impl Signatures {

@@ -323,7 +323,7 @@ fn with_result(text: &str, outcome: ArcOutcome) -> String {
     let word = match outcome {
         ArcOutcome::None => "none",
         ArcOutcome::Pass => "pass",
-        ArcOutcome::Fail => "fail",
+        ArcOutcome::Fail | ArcOutcome::TempError => "fail",
     };
     format!("Authentication-Results: mx.test; arc={word}\r\n{text}")
 }
@@ -335,6 +335,6 @@ async fn arc(text: &str, fake: &FakeResolver) -> &'static str {
     match chain.verify(&questions(fake), &body, now()).await.outcome {
         ArcOutcome::None => "none",
         ArcOutcome::Pass => "pass",
-        ArcOutcome::Fail => "fail",
+        ArcOutcome::Fail | ArcOutcome::TempError => "fail",
     }
 }

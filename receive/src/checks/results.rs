@@ -20,7 +20,7 @@ pub use self::forged::without_forged;
 use super::{
     arc::ArcResult,
     dkim::{DkimOutcome, DkimResult},
-    dmarc::DmarcResult,
+    dmarc::{DmarcOutcome, DmarcResult},
     iprev::IprevResult,
     spf::{SpfOutcome, SpfResult},
 };
@@ -41,6 +41,8 @@ pub struct AuthenticationResults {
     /// A trusted server that passed the message on, and that says by its ARC seal that the message
     /// passed there. None if there is none, or the chain is broken.
     pub arc_vouches: Option<Domain>,
+    /// The same, of a chain about which DNS has no answer for now.
+    pub arc_may_vouch: Option<Domain>,
     /// The client logged in under this address. For submissions only.
     pub auth: Option<String>,
 }
@@ -69,6 +71,41 @@ impl AuthenticationResults {
         let by_spf = spf.and_then(|spf| spf.domain.as_ref());
         let mut verified = by_spf.into_iter().chain(self.dkim_domains());
         verified.any(|verified| is_within(verified.ascii(), domain.ascii()))
+    }
+
+    /// SPF or a DKIM signature has no answer of DNS for now.
+    #[must_use]
+    pub fn has_unanswered_domain(&self) -> bool {
+        let spf = self.spf.as_ref().map(|spf| spf.outcome);
+        let mut dkim = self.dkim.iter().map(|result| result.outcome);
+        spf == Some(SpfOutcome::TempError) || dkim.any(|it| it == DkimOutcome::TempError)
+    }
+
+    /// The results at best, once DNS answers: all that has no answer for now passes. None if nothing
+    /// lacks an answer.
+    #[must_use]
+    pub fn at_best(&self) -> Option<Self> {
+        let is_open = |dmarc: &DmarcResult| dmarc.unanswered;
+        let lacks = self.has_unanswered_domain()
+            || self.arc_may_vouch.is_some()
+            || self.dmarc.as_ref().is_some_and(is_open);
+        let mut best = lacks.then(|| self.clone())?;
+        let spf = best.spf.iter_mut();
+        for spf in spf.filter(|spf| spf.outcome == SpfOutcome::TempError) {
+            spf.outcome = SpfOutcome::Pass;
+        }
+        let dkim = best.dkim.iter_mut();
+        for result in dkim.filter(|result| result.outcome == DkimOutcome::TempError) {
+            result.outcome = DkimOutcome::Pass;
+        }
+        if let Some(dmarc) = best.dmarc.as_mut().filter(|dmarc| dmarc.unanswered) {
+            dmarc.dkim_aligned = true;
+            if dmarc.outcome == DmarcOutcome::TempError {
+                dmarc.outcome = DmarcOutcome::Pass;
+            }
+        }
+        best.arc_vouches = best.arc_vouches.or_else(|| best.arc_may_vouch.take());
+        Some(best)
     }
 
     /// The domains whose DKIM signatures passed, each once, in the order of the check.

@@ -63,6 +63,7 @@ names! {
     FromUnclear: "from_unclear",
     DmarcFail: "dmarc_fail",
     DmarcNoAnswer: "dmarc_no_answer",
+    NoAnswer: "no_answer",
     DeliveredBefore: "delivered_before",
     AuthorNotProved: "author_not_proved",
     AuthorNoAnswer: "author_no_answer",

@@ -20,9 +20,9 @@ use crate::{
 /// Judges a message by its author's domain. A message that was not checked is accepted.
 pub(super) fn judge(case: &Case<'_>) -> Judged {
     let facts = case.facts;
-    let results = facts.authentication.as_ref();
-    let Some((results, dmarc)) =
-        results.and_then(|results| results.dmarc.as_ref().map(|dmarc| (results, dmarc)))
+    let Some((results, dmarc)) = case
+        .results
+        .and_then(|results| results.dmarc.as_ref().map(|dmarc| (results, dmarc)))
     else {
         return Judged::plain(Verdict::Accept);
     };
@@ -137,7 +137,10 @@ fn is_broken_on_the_way(
             && result.domain == dmarc.from
     });
     let junk = case.target.junk.as_ref();
-    signed && junk.is_some_and(|junk| junk.good_domain_passes)
+    // At best, a domain without an answer for now is a good one.
+    let real = case.facts.authentication.as_ref();
+    let may_pass = case.at_best && real.is_some_and(AuthenticationResults::has_unanswered_domain);
+    signed && junk.is_some_and(|junk| junk.good_domain_passes || may_pass)
 }
 
 /// A list passed the message on, and its domain stands behind that. RFC 9989 §7.4 asks not to

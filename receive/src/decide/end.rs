@@ -16,6 +16,7 @@ use super::{
     ruleset,
 };
 use crate::{
+    checks::results::AuthenticationResults,
     facts::{Facts, RecipientFacts, Resolution, Target},
     junk::Acceptance,
 };
@@ -95,6 +96,10 @@ pub(super) struct Case<'a> {
     pub(super) ruleset: Option<&'a Ruleset>,
     /// Why the list refuses the author. None also if the recipient is no list.
     pub(super) list_refusal: Option<&'a Refusal>,
+    /// The results of the checks. None for a message that was not checked.
+    pub(super) results: Option<&'a AuthenticationResults>,
+    /// The results are those at best, and not the real ones.
+    pub(super) at_best: bool,
     pub(super) common: &'a Common<'a>,
 }
 
@@ -113,6 +118,8 @@ pub(super) struct Common<'a> {
     ///
     /// [`Dynamic::canonical`]: postrider_config::Dynamic::canonical
     pub(super) author: Option<String>,
+    /// The results of the checks at best, once DNS answers. None if all have an answer.
+    at_best: Option<AuthenticationResults>,
 }
 
 impl<'a> Common<'a> {
@@ -123,17 +130,38 @@ impl<'a> Common<'a> {
         let header = facts.header.as_ref();
         let before = header.map_or(&[][..], |header| header.delivered_to());
         let author = list::proved_author(facts, policy);
+        let results = facts.authentication.as_ref();
         Self {
             named: named
                 .map(|target| (target.account.as_str(), target.destination.as_ref()))
                 .collect(),
             before: before.iter().map(|it| config.plain(it)).collect(),
             author: author.and_then(|author| config.canonical(author)),
+            at_best: results.and_then(AuthenticationResults::at_best),
         }
     }
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
+    /// The same case with the results at best. None if all results have an answer.
+    fn at_best(&self) -> Option<Self> {
+        let results = Some(self.common.at_best.as_ref()?);
+        let mail_from = self.transaction.mail.reverse_path.address();
+        let rulesets = self.destination.map_or(&[][..], |it| &it.rulesets);
+        Some(Self {
+            ruleset: ruleset::matching(rulesets, mail_from, self.facts, results),
+            results,
+            at_best: true,
+            ..*self
+        })
+    }
+
+    /// The mailbox that a ruleset has for mail that a check refuses. Empty: there is none.
+    fn takes_rejects(&self) -> &'a str {
+        self.ruleset
+            .map_or("", |ruleset| &ruleset.accept_rejects_to_mailbox)
+    }
+
     /// No opinion about the message refuses it: at worst it goes to the junk mailbox.
     pub(super) const fn takes_all(&self) -> bool {
         self.target.takes_all || self.recipient.answers_our_mail
@@ -277,8 +305,9 @@ fn refuse_loop(case: &Case<'_>) -> Option<Refusal> {
 /// Refuses an author behind whom neither SPF nor DKIM stands, where the destination asks for that.
 fn refuse_unproved(case: &Case<'_>) -> Option<Refusal> {
     let text = case.destination?.message_auth_required_smtp_error.as_str();
-    let results = case.facts.authentication.as_ref();
-    let is_proved = results.is_some_and(|results| results.validated_from().is_some());
+    let is_proved = case
+        .results
+        .is_some_and(|results| results.validated_from().is_some());
     if text.is_empty() || is_proved || case.policy.simulate {
         return None;
     }
@@ -309,6 +338,7 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
                     let destination = target.destination_in(policy.config);
                     let rulesets = destination.map_or(&[][..], |it| &it.rulesets);
                     let mail_from = transaction.mail.reverse_path.address();
+                    let results = facts.authentication.as_ref();
                     let case = Case {
                         transaction,
                         facts,
@@ -317,8 +347,10 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
                         target,
                         account,
                         destination,
-                        ruleset: ruleset::matching(rulesets, mail_from, facts),
+                        ruleset: ruleset::matching(rulesets, mail_from, facts, results),
                         list_refusal: list_refusals.get(at).and_then(Option::as_ref),
+                        results,
+                        at_best: false,
                         common: &common,
                     };
                     (decide_target(&case, members), junk::acceptance(&case))
@@ -392,6 +424,18 @@ fn decide_target(case: &Case<'_>, members: Members) -> (Outcome, Option<Cow<'sta
     if let Some(skip) = skip {
         return (Outcome::Skipped(skip), None);
     }
+    let judged = judge(case);
+    match not_yet(case, &judged).map_or(judged, Err) {
+        Ok((junk, differs)) => (taken(case, junk), differs),
+        Err(refusal) => refused(case, refusal),
+    }
+}
+
+/// What all steps say together: why the message is junk, and why that differs from the DMARC policy.
+/// Or the refusal.
+type AllJudged = Result<(Option<Suspicion>, Option<Cow<'static, str>>), Refusal>;
+
+fn judge(case: &Case<'_>) -> AllJudged {
     let (mut junk, mut differs) = (None, None);
     for step in STEPS {
         let judged = step(case);
@@ -401,11 +445,32 @@ fn decide_target(case: &Case<'_>, members: Members) -> (Outcome, Option<Cow<'sta
             Verdict::Refuse(refusal) if refusal.is_opinion() && case.takes_all() => {
                 junk = junk.or(Some(Suspicion::TakesAll));
             }
-            Verdict::Refuse(refusal) => return refused(case, refusal),
+            Verdict::Refuse(refusal) => return Err(refusal),
         }
         differs = differs.or(judged.differs);
     }
-    (taken(case, junk), differs)
+    Ok((junk, differs))
+}
+
+/// The refusal for now of a message about which DNS lacks an answer, if the answer may change that
+/// an opinion refuses the message, or that DMARC makes it junk.
+fn not_yet(case: &Case<'_>, judged: &AllJudged) -> Option<Refusal> {
+    let is_junk = |judged: &AllJudged| matches!(judged, Ok((Some(Suspicion::DmarcFail), _)));
+    let is_final = |refusal: &Refusal| !refusal.reply().code().is_transient();
+    let may_change = match judged {
+        Ok(_) => is_junk(judged) && !case.takes_all(),
+        Err(refusal) => refusal.is_opinion() && is_final(refusal),
+    };
+    let best = case.at_best().filter(|_| may_change)?;
+    let changes = match (judge(&best), judged) {
+        (at_best @ Ok(_), Ok(_)) => !is_junk(&at_best),
+        (Ok(_), Err(_)) => true,
+        (Err(_), Ok(_)) => false,
+        (Err(refusal), Err(_)) => {
+            !is_final(&refusal) || refusal.is_opinion() && !best.takes_rejects().is_empty()
+        }
+    };
+    changes.then_some(Refusal::NoAnswer)
 }
 
 /// Refuses binary mail that would go on. Only servers that know BINARYMIME take it.
@@ -451,15 +516,13 @@ fn refused(case: &Case<'_>, refusal: Refusal) -> (Outcome, Option<Cow<'static, s
     if !refusal.is_opinion() {
         return (Outcome::Refused(refusal), None);
     }
-    let by_ruleset = case
-        .ruleset
-        .map(|ruleset| &ruleset.accept_rejects_to_mailbox);
-    if let Some(mailbox) = by_ruleset.filter(|mailbox| !mailbox.is_empty()) {
+    let by_ruleset = case.takes_rejects();
+    if !by_ruleset.is_empty() {
         if let Some(full) = case.refuse_full() {
             return (Outcome::Refused(full), None);
         }
         let outcome = Outcome::Mailbox {
-            mailbox: mailbox.clone(),
+            mailbox: by_ruleset.to_owned(),
             junk: Some(Suspicion::RulesetTakesRejects),
         };
         return (outcome, Some(Cow::Borrowed("none: a ruleset takes it")));

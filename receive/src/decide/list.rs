@@ -4,10 +4,7 @@ use postrider_config::Target as Owner;
 use postrider_smtp::Address;
 
 use super::{Policy, Refusal, end::Case};
-use crate::{
-    checks::dmarc::DmarcOutcome,
-    facts::{Facts, RecipientFacts, Resolution},
-};
+use crate::facts::{Facts, RecipientFacts, Resolution};
 
 /// Refuses the author of a message to a list.
 pub(super) fn refuse_author(case: &Case<'_>) -> Option<Refusal> {
@@ -55,7 +52,7 @@ pub(super) fn refusal(
 pub(super) fn has_no_answer(facts: &Facts) -> bool {
     let results = facts.authentication.as_ref();
     let dmarc = results.and_then(|results| results.dmarc.as_ref());
-    dmarc.is_some_and(|dmarc| dmarc.outcome == DmarcOutcome::TempError)
+    dmarc.is_some_and(|dmarc| dmarc.unanswered)
 }
 
 /// The address in From, if there is exactly one.

@@ -102,6 +102,8 @@ pub enum Refusal {
     },
     /// The DMARC check of this author's domain has no answer of DNS for now.
     DmarcNoAnswer(Domain),
+    /// A check refuses the message, and may not once DNS answers about who stands behind it.
+    NoAnswer,
     /// The account called earlier mail of the sender junk. The postmaster of this host can help.
     EarlierJunk(Host),
     /// The words are those of junk, and the client is doubtful. The postmaster of this host can
@@ -133,6 +135,7 @@ impl Refusal {
             Self::FromUnclear
                 | Self::DmarcFail { .. }
                 | Self::DmarcNoAnswer(_)
+                | Self::NoAnswer
                 | Self::AuthorNotProved(_)
                 | Self::AuthorNoAnswer(_)
                 | Self::EarlierJunk(_)
@@ -193,11 +196,12 @@ impl Refusal {
             | Self::JunkWords(_)
             | Self::Listed(_)
             | Self::BadReturn(_)
-            | Self::AuthorNotProved(_)
             | Self::DmarcFail { .. } => (Code::MAILBOX_UNAVAILABLE, Enhanced::NOT_AUTHORIZED),
-            Self::DmarcNoAnswer(_) | Self::MemberNoAnswer(_) | Self::AuthorNoAnswer(_) => {
+            Self::DmarcNoAnswer(_) | Self::MemberNoAnswer(_) | Self::NoAnswer => {
                 (Code::LOCAL_ERROR, Enhanced::NOT_AUTHORIZED)
             }
+            Self::AuthorNotProved(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::AUTHOR_NOT_PROVED),
+            Self::AuthorNoAnswer(_) => (Code::LOCAL_ERROR, Enhanced::AUTHOR_NOT_PROVED),
             Self::FromUnclear => (Code::TRANSACTION_FAILED, Enhanced::CONTENT),
             Self::BinaryNotPassedOn => (Code::TRANSACTION_FAILED, Enhanced::CONVERSION),
             Self::AuthorUnclear(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::CONTENT),
@@ -304,6 +308,10 @@ impl Refusal {
             }
             Self::BadReturn(ReturnFault::Forged) => "this server did not write that address".into(),
             Self::BadReturn(ReturnFault::Old) => "the time of this address is over".into(),
+            Self::NoAnswer => {
+                "there is no answer just now about who stands behind this mail, try again later"
+                    .into()
+            }
             Self::FromUnclear => "exactly one From is needed".into(),
             Self::TooManyFailedLogins => "too many failed logins, closing".into(),
             Self::OneRecipientOfReport => {

@@ -5,17 +5,21 @@ use postrider_config::{Dynamic, Pattern, Ruleset};
 use postrider_smtp::{Address, server::Transaction};
 
 use super::end::Case;
-use crate::facts::{Facts, Target};
+use crate::{
+    checks::results::AuthenticationResults,
+    facts::{Facts, Target},
+};
 
-/// The first ruleset whose conditions all hold.
+/// The first ruleset whose conditions all hold, by these results of the checks.
 pub(super) fn matching<'a>(
     rulesets: &'a [Ruleset],
     mail_from: Option<&Address>,
     facts: &Facts,
+    results: Option<&AuthenticationResults>,
 ) -> Option<&'a Ruleset> {
     rulesets
         .iter()
-        .find(|ruleset| holds(ruleset, mail_from, facts))
+        .find(|ruleset| holds(ruleset, mail_from, facts, results))
 }
 
 /// The ruleset of a target that says that another server of ours forwards the message. None: there
@@ -28,14 +32,19 @@ pub(crate) fn forwarding<'a>(
 ) -> Option<&'a Ruleset> {
     let destination = target.destination_in(config)?;
     let mail_from = transaction.mail.reverse_path.address();
-    matching(&destination.rulesets, mail_from, facts).filter(|ruleset| ruleset.is_forward)
+    let results = facts.authentication.as_ref();
+    matching(&destination.rulesets, mail_from, facts, results).filter(|ruleset| ruleset.is_forward)
 }
 
 /// Whether all conditions of a ruleset hold. `mail_from` is None for a null reverse-path, which is
 /// an empty text to a pattern.
-fn holds(ruleset: &Ruleset, mail_from: Option<&Address>, facts: &Facts) -> bool {
+fn holds(
+    ruleset: &Ruleset,
+    mail_from: Option<&Address>,
+    facts: &Facts,
+    results: Option<&AuthenticationResults>,
+) -> bool {
     let author = facts.header.as_ref().and_then(|header| header.from());
-    let results = facts.authentication.as_ref();
     let is_verified = |domain| results.is_some_and(|results| results.verifies(domain));
     let mail_from_fits = |pattern: &Pattern| match mail_from {
         Some(address) => fits_address(pattern, address),
@@ -73,7 +82,6 @@ pub(super) enum Vouched {
 
 impl Vouched {
     pub(super) fn by(case: &Case<'_>) -> Self {
-        let results = case.facts.authentication.as_ref();
         match case.ruleset {
             Some(Ruleset {
                 is_forward: true, ..
@@ -81,7 +89,7 @@ impl Vouched {
             Some(Ruleset {
                 list_allow_domain: Some(list),
                 ..
-            }) => match results.is_some_and(|results| results.verifies(list)) {
+            }) => match case.results.is_some_and(|results| results.verifies(list)) {
                 true => Self::List,
                 false => Self::ListUnproved,
             },

@@ -4,6 +4,7 @@ mod dmarc;
 mod end;
 mod junk;
 mod onward;
+mod unanswered;
 
 use std::time::Duration;
 

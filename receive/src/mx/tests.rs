@@ -6,6 +6,7 @@ mod guards;
 mod junk;
 mod rejects;
 mod signatures;
+mod unanswered;
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -104,6 +104,7 @@ fn results(options: u8, section: &[u8]) -> AuthenticationResults {
         policy: Some(DmarcPolicy::Reject),
         spf_aligned: false,
         dkim_aligned: false,
+        unanswered: false,
         reason: text(3).unwrap_or_default(),
     };
     AuthenticationResults {
@@ -113,6 +114,7 @@ fn results(options: u8, section: &[u8]) -> AuthenticationResults {
         arc: Some(passed(text(4))),
         dmarc: Some(dmarc),
         arc_vouches: None,
+        arc_may_vouch: None,
         auth: text(5),
     }
 }

@@ -42,6 +42,7 @@ use super::{
         BodyForms, BodyHashes, HeaderFields, Keys, SignatureFault,
         hash::{append_unsigned, header_digest},
     },
+    dmarc::Identifier,
     questions::Questions,
 };
 use crate::work::long_work;
@@ -97,9 +98,9 @@ impl ArcChain {
                     oldest_pass: Some(oldest_pass),
                     ..ArcResult::new(ArcOutcome::Pass, None)
                 },
-                Err(fault) => ArcResult::new(ArcOutcome::Fail, Some(fault.to_string())),
+                Err(fault) => ArcResult::new(fault.outcome(), Some(fault.to_string())),
             },
-            Err(fault) => ArcResult::new(ArcOutcome::Fail, Some(fault.to_string())),
+            Err(fault) => ArcResult::new(fault.outcome(), Some(fault.to_string())),
         }
     }
 
@@ -202,27 +203,51 @@ impl ArcChain {
 
     /// The instance of the set by which a chain that passed overrides a failed DMARC check: the
     /// oldest set that reports a pass for the author's domain, if it and all newer sets have seals
-    /// of trusted domains. `from` is the domain of the From field. `is_aligned` says whether a
-    /// domain is aligned with it in the sense of DMARC.
+    /// of trusted domains. For a chain without an answer of DNS: the set that may do so. `from` is
+    /// the domain of the From field. `is_aligned` says whether a domain is aligned with it in the
+    /// sense of DMARC.
     #[must_use]
     pub fn vouching_set(
         &self,
         result: &ArcResult,
         from: &Domain,
         is_trusted: &dyn Fn(&Domain) -> bool,
-        is_aligned: &dyn Fn(&Domain) -> bool,
+        is_aligned: &dyn Fn(Identifier, &Domain) -> bool,
     ) -> Option<u32> {
-        if result.outcome != ArcOutcome::Pass {
+        if !matches!(result.outcome, ArcOutcome::Pass | ArcOutcome::TempError) {
             return None;
         }
-        let newest_first = self.sets().iter().enumerate().rev();
-        let trusted = newest_first.take_while(|(_, set)| is_trusted(&set.seal.signed.domain));
-        let vouching = trusted.filter(|(_, set)| {
-            let value = self.fields.value(set.results.place);
-            let reported = Reported::read(value.get(set.results.begins..).unwrap_or_default());
+        let vouching = self.trusted(is_trusted).filter(|(_, set)| {
+            let reported = self.reported(set);
             reported.iter().any(|one| one.passes(from, is_aligned))
         });
         let (index, _) = vouching.last()?;
         u32::try_from(index + 1).ok()
+    }
+
+    /// The domains for which SPF or DKIM passed, as the sets say that
+    /// [`vouching_set`](Self::vouching_set) looks at. Each is there once.
+    pub fn passed(&self, is_trusted: &dyn Fn(&Domain) -> bool) -> Vec<(Identifier, Domain)> {
+        let mut passed = Vec::new();
+        for (_, set) in self.trusted(is_trusted) {
+            let reported = self.reported(set);
+            for found in reported.iter().filter_map(Reported::identifier) {
+                if !passed.contains(&found) {
+                    passed.push(found);
+                }
+            }
+        }
+        passed
+    }
+
+    /// The newest sets, as long as trusted domains sealed them. The newest comes first.
+    fn trusted(&self, is_trusted: &dyn Fn(&Domain) -> bool) -> impl Iterator<Item = (usize, &Set)> {
+        let newest_first = self.sets().iter().enumerate().rev();
+        newest_first.take_while(move |(_, set)| is_trusted(&set.seal.signed.domain))
+    }
+
+    fn reported(&self, set: &Set) -> Vec<Reported> {
+        let value = self.fields.value(set.results.place);
+        Reported::read(value.get(set.results.begins..).unwrap_or_default())
     }
 }

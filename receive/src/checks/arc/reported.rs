@@ -3,6 +3,8 @@
 
 use postrider_smtp::{Address, Domain};
 
+use crate::checks::dmarc::Identifier;
+
 /// The result of one method.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Reported {
@@ -57,20 +59,29 @@ impl Reported {
 
     /// Whether the result is a pass for this author: of DMARC, or of DKIM or SPF for an aligned
     /// domain.
-    pub(super) fn passes(&self, from: &Domain, is_aligned: &dyn Fn(&Domain) -> bool) -> bool {
+    pub(super) fn passes(
+        &self,
+        from: &Domain,
+        is_aligned: &dyn Fn(Identifier, &Domain) -> bool,
+    ) -> bool {
+        let by_dmarc = self.result == "pass" && self.method == "dmarc";
+        by_dmarc && self.domain(&["header.from"]).as_ref() == Some(from)
+            || self
+                .identifier()
+                .is_some_and(|(kind, domain)| is_aligned(kind, &domain))
+    }
+
+    /// The domain for which SPF or DKIM passed.
+    pub(super) fn identifier(&self) -> Option<(Identifier, Domain)> {
         if self.result != "pass" {
-            return false;
+            return None;
         }
-        match self.method.as_str() {
-            "dmarc" => self.domain(&["header.from"]).as_ref() == Some(from),
-            "dkim" => self
-                .domain(&["header.d", "header.i"])
-                .is_some_and(|domain| is_aligned(&domain)),
-            "spf" => self
-                .domain(&["smtp.mailfrom", "smtp.mfrom"])
-                .is_some_and(|domain| is_aligned(&domain)),
-            _ => false,
-        }
+        let (kind, names) = match self.method.as_str() {
+            "dkim" => (Identifier::Dkim, ["header.d", "header.i"]),
+            "spf" => (Identifier::Spf, ["smtp.mailfrom", "smtp.mfrom"]),
+            _ => return None,
+        };
+        Some((kind, self.domain(&names)?))
     }
 }
 
@@ -131,7 +142,7 @@ mod tests {
     }
 
     fn check(value: &str, expected: bool) {
-        let aligned = |found: &Domain| *found == domain("a.test");
+        let aligned = |_: Identifier, found: &Domain| *found == domain("a.test");
         let reported = Reported::read(value.as_bytes());
         let passes = reported
             .iter()

@@ -35,18 +35,21 @@ pub enum ArcOutcome {
     None,
     /// The chain is whole, and its seals and its newest message signature verified.
     Pass,
-    /// The chain is broken, or could not be verified.
+    /// The chain is broken.
     Fail,
+    /// DNS has no answer about a key for now.
+    TempError,
 }
 
 impl ArcOutcome {
-    /// The word in Authentication-Results and in `cv=`.
+    /// The word in Authentication-Results and in `cv=`. ARC has no word for a chain without an answer
+    /// of DNS: it counts as broken (RFC 8617 §5.2.2).
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Pass => "pass",
-            Self::Fail => "fail",
+            Self::Fail | Self::TempError => "fail",
         }
     }
 }

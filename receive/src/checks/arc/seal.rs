@@ -144,7 +144,7 @@ impl ArcChain {
         let validation = match verified.outcome {
             ArcOutcome::None => "none",
             ArcOutcome::Pass => "pass",
-            ArcOutcome::Fail => return Ok(None),
+            ArcOutcome::Fail | ArcOutcome::TempError => return Ok(None),
         };
         let instance = self.sets().len() + 1;
         if instance > MAX_SETS {

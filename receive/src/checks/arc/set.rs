@@ -2,8 +2,9 @@
 
 use postrider_smtp::canonical::Form;
 
+use super::ArcOutcome;
 use crate::checks::dkim::{
-    HeaderFields, SignatureFault,
+    DkimOutcome, HeaderFields, SignatureFault,
     signature::{Covered, Signed},
     tags::{Tags, number},
 };
@@ -47,6 +48,20 @@ pub enum ArcFault {
     /// A message signature can't be read, or is wrong.
     #[error("message signature {0}: {1}")]
     Message(usize, SignatureFault),
+}
+
+impl ArcFault {
+    /// The outcome of a chain with this fault.
+    pub(super) fn outcome(self) -> ArcOutcome {
+        match self {
+            Self::Seal(_, fault) | Self::Message(_, fault)
+                if fault.outcome() == DkimOutcome::TempError =>
+            {
+                ArcOutcome::TempError
+            }
+            _ => ArcOutcome::Fail,
+        }
+    }
 }
 
 /// One set.

@@ -353,8 +353,52 @@ async fn without_an_answer_of_dns_the_chain_does_not_pass() {
     fake.fail("k._domainkey.example.org");
     let (result, asked) = verify(&text, &fake).await;
     let reason = "message signature 1: no answer of DNS about the key";
-    assert_eq!((result.outcome, asked), (ArcOutcome::Fail, 1));
+    assert_eq!((result.outcome, asked), (ArcOutcome::TempError, 1));
     assert_eq!(result.reason.as_deref(), Some(reason));
+    // RFC 8617 §5.2.2.
+    assert_eq!(result.outcome.as_str(), "fail");
+    let (chain, _) = chain_of(&text);
+    let sealer = Sealer {
+        domain: &domain("example.org"),
+        selector: &domain("k"),
+        key: &ed25519().key,
+        names: &[],
+    };
+    let body = BodyHashes::default();
+    assert_eq!(
+        chain.seal(&result, &sealer, RESULTS, &body, now()),
+        Ok(None)
+    );
+    // The key of an older seal.
+    let twice = seal_as(&text, ed25519(), "s1.test", RESULTS).await.unwrap();
+    let record = Record::Txt(ed25519().record.clone().into());
+    fake.add("k._domainkey.s1.test", record);
+    let (result, _) = verify(&twice, &fake).await;
+    assert_eq!(result.outcome, ArcOutcome::TempError);
+    // No answer mends what is broken anyway.
+    let broken = twice.replace("Subject: Hi", "Subject: Ho");
+    assert_eq!(verify(&broken, &fake).await.0.outcome, ArcOutcome::Fail);
+}
+
+#[tokio::test]
+async fn what_passed_is_told_of_trusted_servers_only() {
+    let mut text = MESSAGE.to_owned();
+    let both = "mx.test; dkim=pass header.d=a.test; spf=pass smtp.mailfrom=x@b.test";
+    let more = "mx.test; dkim=pass header.i=@a.test; dkim=fail header.d=c.test; dmarc=pass";
+    for (results, signer) in [(both, "s1.test"), (both, "s2.test"), (more, "s3.test")] {
+        text = seal_as(&text, ed25519(), signer, results).await.unwrap();
+    }
+    let (chain, _) = chain_of(&text);
+    let passed = |trusted: &str| -> Vec<String> {
+        let found = chain.passed(&|sealer| trusted.contains(sealer.ascii()));
+        let found = found.iter();
+        found
+            .map(|(kind, domain)| format!("{kind:?} {domain}"))
+            .collect()
+    };
+    assert_eq!(passed("s3.test"), ["Dkim a.test"]);
+    assert_eq!(passed("s2.test s3.test"), ["Dkim a.test", "Spf b.test"]);
+    assert!(passed("s1.test s2.test").is_empty());
 }
 
 /// Which set overrides a failed DMARC check, by what the sets report and who is trusted.
@@ -390,9 +434,13 @@ async fn the_oldest_trusted_set_that_saw_a_pass_vouches() {
             let mut names = trusted.split(' ').filter(|name| !name.is_empty());
             names.any(|name| signer.ascii() == format!("{name}.test"))
         };
-        let is_aligned = |other: &Domain| other.ascii().ends_with("example.org");
+        let is_aligned = |_, other: &Domain| other.ascii().ends_with("example.org");
         let from = domain("example.org");
         let found = chain.vouching_set(&result, &from, &is_trusted, &is_aligned);
+        assert_eq!(found, expected, "{reported:?} {trusted}");
+        // What it may be once DNS answers.
+        let open = ArcResult::new(ArcOutcome::TempError, None);
+        let found = chain.vouching_set(&open, &from, &is_trusted, &is_aligned);
         assert_eq!(found, expected, "{reported:?} {trusted}");
         let failed = ArcResult::new(ArcOutcome::Fail, None);
         assert_eq!(

@@ -88,6 +88,15 @@ impl DmarcOutcome {
     }
 }
 
+/// The check that proves a domain of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identifier {
+    /// SPF, for the domain of MAIL FROM.
+    Spf,
+    /// DKIM, for the domain of a signature.
+    Dkim,
+}
+
 /// What the check needs to know about a message.
 #[derive(Clone, Copy, Debug)]
 pub struct DmarcInput<'a> {
@@ -118,6 +127,9 @@ pub struct DmarcResult {
     pub spf_aligned: bool,
     /// A DKIM signature passed for an aligned domain.
     pub dkim_aligned: bool,
+    /// Neither did, and there is no answer of DNS for now about one of them, or about which domains
+    /// are aligned.
+    pub unanswered: bool,
     /// Why the outcome is so, in words.
     pub reason: String,
 }
@@ -143,56 +155,126 @@ pub fn organisation_by_suffix(domain: &Domain) -> &str {
 /// exists, and eight for each other domain that may be aligned with it.
 pub async fn dmarc(questions: &Questions, input: DmarcInput<'_>) -> DmarcResult {
     let Some(from) = input.from else {
-        return DmarcResult {
-            outcome: DmarcOutcome::PermError,
-            from: None,
-            record_domain: None,
-            policy: None,
-            spf_aligned: false,
-            dkim_aligned: false,
-            reason: "the message has not exactly one author domain".to_owned(),
-        };
+        return no_author();
     };
-    let mut walker = Walker::new(questions);
-    let walk = walker.walk(from.ascii()).await;
-    let mut check = Check {
-        input,
-        from,
-        walker,
-    };
-    // Without an answer on the way, only the own record is known to count.
-    let known = walk.has_own() || walk.unanswered.is_none();
-    match walk.policy_record().filter(|_| known) {
-        Some((name, record)) => check.with_record(questions, &walk, name, record).await,
-        None => check.without_record(&walk),
+    check(input, &mut Alignment::new(questions, from).await).await
+}
+
+/// The result for a message without an author's domain.
+pub(super) fn no_author() -> DmarcResult {
+    DmarcResult {
+        outcome: DmarcOutcome::PermError,
+        from: None,
+        record_domain: None,
+        policy: None,
+        spf_aligned: false,
+        dkim_aligned: false,
+        unanswered: false,
+        reason: "the message has not exactly one author domain".to_owned(),
     }
 }
 
-/// A check under way.
-struct Check<'a> {
-    input: DmarcInput<'a>,
+/// Checks a message of an author with this domain.
+pub(super) async fn check(input: DmarcInput<'_>, alignment: &mut Alignment<'_>) -> DmarcResult {
+    let known = alignment
+        .record()
+        .map(|(name, record)| (name.to_owned(), record.clone()));
+    let mut check = Check { input, alignment };
+    match known {
+        Some((name, record)) => check.with_record(&name, &record).await,
+        None => check.without_record(),
+    }
+}
+
+/// Which domains are aligned with an author's.
+#[derive(Debug)]
+pub(super) struct Alignment<'a> {
     from: &'a Domain,
+    walk: Walk,
     walker: Walker<'a>,
+}
+
+/// A check under way.
+struct Check<'a, 'b> {
+    input: DmarcInput<'a>,
+    alignment: &'a mut Alignment<'b>,
 }
 
 /// Whether a domain is aligned with the author's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Aligned {
+pub(super) enum Aligned {
     Yes,
     No,
     /// There is no answer of DNS for now.
     Unanswered,
 }
 
-impl Check<'_> {
+impl<'a> Alignment<'a> {
+    /// The alignment with a domain, which is walked up from.
+    pub(super) async fn new(questions: &'a Questions, from: &'a Domain) -> Self {
+        let mut walker = Walker::new(questions);
+        let walk = walker.walk(from.ascii()).await;
+        Self { from, walk, walker }
+    }
+
+    /// The author's domain.
+    pub(super) const fn from(&self) -> &'a Domain {
+        self.from
+    }
+
+    /// The record that counts, and its name. Without an answer on the way, only the own record is
+    /// known to count.
+    fn record(&self) -> Option<(&str, &Record)> {
+        let known = self.walk.has_own() || self.walk.unanswered.is_none();
+        self.walk.policy_record().filter(|_| known)
+    }
+
+    /// Whether a domain that passed is aligned. None is without a record.
+    pub(super) async fn of(&mut self, identifier: Identifier, domain: &Domain) -> Aligned {
+        match self.record() {
+            Some((_, record)) => {
+                let strict = record.is_strict(identifier);
+                self.aligned(strict, domain).await
+            }
+            None => Aligned::No,
+        }
+    }
+
+    /// Whether a domain is aligned (RFC 9989 §4.4). Asks only for a domain that is another one, and
+    /// can have the same organisation.
+    async fn aligned(&mut self, strict: bool, domain: &Domain) -> Aligned {
+        if domain == self.from {
+            return Aligned::Yes;
+        }
+        if strict || !share_parent(domain.ascii(), self.from.ascii()) {
+            return Aligned::No;
+        }
+        if self.walk.unanswered.is_some() {
+            return Aligned::Unanswered;
+        }
+        let organisation = self.walk.organisation();
+        if !is_within(domain.ascii(), organisation) {
+            return Aligned::No;
+        }
+        let other = self.walker.walk(domain.ascii()).await;
+        match other.unanswered {
+            Some(_) => Aligned::Unanswered,
+            None if other.organisation() == organisation => Aligned::Yes,
+            None => Aligned::No,
+        }
+    }
+}
+
+impl Check<'_, '_> {
     fn result(&self, outcome: DmarcOutcome, reason: String) -> DmarcResult {
         DmarcResult {
             outcome,
-            from: Some(self.from.clone()),
+            from: Some(self.alignment.from.clone()),
             record_domain: None,
             policy: None,
             spf_aligned: false,
             dkim_aligned: false,
+            unanswered: false,
             reason,
         }
     }
@@ -204,43 +286,41 @@ impl Check<'_> {
     }
 
     /// There is no record, or it says nothing, or it is not known whether there is one.
-    fn without_record(&self, walk: &Walk) -> DmarcResult {
-        let organisation = organisation_by_suffix(self.from);
+    fn without_record(&self) -> DmarcResult {
+        let Alignment { from, walk, .. } = &*self.alignment;
+        let organisation = organisation_by_suffix(from);
         let aligned = |domain: &Domain| match &walk.unanswered {
             // The record might demand it.
-            Some(_) => domain == self.from,
+            Some(_) => domain == *from,
             None => organisation_by_suffix(domain) == organisation,
         };
         let spf_aligned = self.spf_domain(SpfOutcome::Pass).is_some_and(aligned);
+        let dkim_aligned = self.input.dkim_passed.iter().any(aligned);
+        let is_open = walk.unanswered.is_some()
+            || self.spf_domain(SpfOutcome::TempError).is_some_and(aligned)
+            || self.input.dkim_unanswered.iter().any(aligned);
         let (outcome, reason) = match &walk.unanswered {
             Some(error) => (
                 DmarcOutcome::TempError,
                 format!("no answer about the DMARC record: {error}"),
             ),
-            None => (
-                DmarcOutcome::None,
-                format!("{} has no DMARC record", self.from),
-            ),
+            None => (DmarcOutcome::None, format!("{from} has no DMARC record")),
         };
         DmarcResult {
             spf_aligned,
-            dkim_aligned: self.input.dkim_passed.iter().any(aligned),
+            dkim_aligned,
+            unanswered: is_open && !spf_aligned && !dkim_aligned,
             ..self.result(outcome, reason)
         }
     }
 
-    async fn with_record(
-        &mut self,
-        questions: &Questions,
-        walk: &Walk,
-        name: &str,
-        record: &Record,
-    ) -> DmarcResult {
+    async fn with_record(&mut self, name: &str, record: &Record) -> DmarcResult {
         let mut unanswered = false;
-        let author = match name == self.from.ascii() {
+        let from = self.alignment.from.ascii();
+        let author = match name == from {
             true => Author::Here,
             false if !record.asks_for_existence() => Author::Below,
-            false => match questions.ask(|dns| dns.a(self.from.ascii())).await {
+            false => match self.alignment.walker.questions.ask(|dns| dns.a(from)).await {
                 Err(postrider_dns::DnsError::NoName(_)) => Author::Missing,
                 Err(error) if error.negative().is_none() => {
                     unanswered = true;
@@ -250,7 +330,7 @@ impl Check<'_> {
             },
         };
         let Some(policy) = record.policy_for(author) else {
-            let nothing = self.without_record(walk);
+            let nothing = self.without_record();
             return DmarcResult {
                 outcome: DmarcOutcome::None,
                 reason: format!("the DMARC record of {name} has no valid policy"),
@@ -258,9 +338,8 @@ impl Check<'_> {
             };
         };
         let spf = self.spf_domain(SpfOutcome::Pass).cloned();
-        let spf = self.any(walk, record.spf_strict, spf.as_slice()).await;
-        let dkim = self.input.dkim_passed;
-        let dkim = self.any(walk, record.dkim_strict, dkim).await;
+        let spf = self.any(Identifier::Spf, spf.as_slice()).await;
+        let dkim = self.any(Identifier::Dkim, self.input.dkim_passed).await;
         let found = DmarcResult {
             record_domain: Some(name.to_owned()),
             policy: Some(policy),
@@ -282,10 +361,11 @@ impl Check<'_> {
             };
         }
         unanswered |= spf == Aligned::Unanswered || dkim == Aligned::Unanswered;
-        unanswered = unanswered || self.is_open(walk, record).await;
+        unanswered = unanswered || self.is_open().await;
         match unanswered {
             true => DmarcResult {
                 outcome: DmarcOutcome::TempError,
+                unanswered: true,
                 reason: "there is no answer for now about an aligned domain".to_owned(),
                 ..found
             },
@@ -297,48 +377,24 @@ impl Check<'_> {
     }
 
     /// SPF or DKIM have no answer for a domain that is aligned, or that may be.
-    async fn is_open(&mut self, walk: &Walk, record: &Record) -> bool {
+    async fn is_open(&mut self) -> bool {
         let spf = self.spf_domain(SpfOutcome::TempError).cloned();
         let dkim = self.input.dkim_unanswered;
-        self.any(walk, record.spf_strict, spf.as_slice()).await != Aligned::No
-            || self.any(walk, record.dkim_strict, dkim).await != Aligned::No
+        self.any(Identifier::Spf, spf.as_slice()).await != Aligned::No
+            || self.any(Identifier::Dkim, dkim).await != Aligned::No
     }
 
     /// Whether one of the domains is aligned.
-    async fn any(&mut self, walk: &Walk, strict: bool, domains: &[Domain]) -> Aligned {
+    async fn any(&mut self, identifier: Identifier, domains: &[Domain]) -> Aligned {
         let mut found = Aligned::No;
         for domain in domains {
-            match self.aligned(walk, strict, domain).await {
+            match self.alignment.of(identifier, domain).await {
                 Aligned::Yes => return Aligned::Yes,
                 Aligned::Unanswered => found = Aligned::Unanswered,
                 Aligned::No => {}
             }
         }
         found
-    }
-
-    /// Whether a domain is aligned (RFC 9989 §4.4). Asks only for a domain that is another one, and
-    /// can have the same organisation.
-    async fn aligned(&mut self, walk: &Walk, strict: bool, domain: &Domain) -> Aligned {
-        if domain == self.from {
-            return Aligned::Yes;
-        }
-        if strict || !share_parent(domain.ascii(), self.from.ascii()) {
-            return Aligned::No;
-        }
-        if walk.unanswered.is_some() {
-            return Aligned::Unanswered;
-        }
-        let organisation = walk.organisation();
-        if !is_within(domain.ascii(), organisation) {
-            return Aligned::No;
-        }
-        let other = self.walker.walk(domain.ascii()).await;
-        match other.unanswered {
-            Some(_) => Aligned::Unanswered,
-            None if other.organisation() == organisation => Aligned::Yes,
-            None => Aligned::No,
-        }
     }
 
     /// What failed, in words.

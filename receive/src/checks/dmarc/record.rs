@@ -2,7 +2,7 @@
 //!
 //! A tag with a wrong value counts as absent. Of a tag that is there twice, the first counts.
 
-use super::DmarcPolicy;
+use super::{DmarcPolicy, Identifier};
 use crate::checks::dkim::tags::name_and_value;
 
 /// What a record says.
@@ -19,9 +19,9 @@ pub(super) struct Record {
     /// An address for aggregate reports is valid.
     has_report_address: bool,
     /// `adkim=s`.
-    pub(super) dkim_strict: bool,
+    dkim_strict: bool,
     /// `aspf=s`.
-    pub(super) spf_strict: bool,
+    spf_strict: bool,
     /// `t=y`, or `pct=0` of RFC 7489, which was used for the same.
     testing: bool,
     /// `psd=`.
@@ -120,6 +120,14 @@ impl Record {
         match self.testing {
             true => policy.map(DmarcPolicy::lowered),
             false => policy,
+        }
+    }
+
+    /// Alignment is strict for domains that this check proves.
+    pub(super) const fn is_strict(&self, identifier: Identifier) -> bool {
+        match identifier {
+            Identifier::Spf => self.spf_strict,
+            Identifier::Dkim => self.dkim_strict,
         }
     }
 

@@ -21,6 +21,7 @@ struct Mail {
 
 const PASS: &str = "v=spf1 all";
 const FAIL: &str = "v=spf1 -all";
+const TEMPORARY: &str = "v=spf1 include:silent.test -all";
 
 fn domains<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<Domain> {
     texts.map(|text| Domain::parse(text).unwrap()).collect()
@@ -423,6 +424,43 @@ async fn without_an_answer_nothing_is_certain() {
         let mail = Mail { from, spf, dkim };
         let (result, _) = check(&fake, &mail).await;
         assert_eq!(words(&result), expected, "{silent} {from} {spf:?} {dkim:?}");
+    }
+}
+
+/// Who lacks an answer may stand behind the author, also without a record.
+#[tokio::test]
+async fn a_missing_answer_about_the_author_is_told() {
+    let record = &[("a.test", "p=none")][..];
+    for (records, spf, dkim, expected) in [
+        (&[][..], ("b.a.test", TEMPORARY), &[][..], true),
+        (&[], ("x.test", FAIL), &["?b.a.test"], true),
+        (&[], ("x.test", TEMPORARY), &["?x.test"], false),
+        (&[], ("a.test", PASS), &["?a.test"], false),
+        (&[], ("x.test", FAIL), &["a.test", "?a.test"], false),
+        (record, ("x.test", FAIL), &["?a.test"], true),
+        (record, ("x.test", TEMPORARY), &["?x.test"], false),
+        (record, ("x.test", FAIL), &["a.test", "?a.test"], false),
+    ] {
+        let fake = zone(records);
+        fake.fail("silent.test");
+        let from = "a.test";
+        let (result, _) = check(&fake, &Mail { from, spf, dkim }).await;
+        assert_eq!(result.unanswered, expected, "{records:?} {spf:?} {dkim:?}");
+    }
+    let fake = zone(record);
+    fake.fail("_dmarc.a.test");
+    for (spf, expected) in [(FAIL, true), (PASS, false)] {
+        let (from, spf) = ("a.test", ("a.test", spf));
+        let (result, _) = check(
+            &fake,
+            &Mail {
+                from,
+                spf,
+                dkim: &[],
+            },
+        )
+        .await;
+        assert_eq!(result.unanswered, expected, "{spf:?}");
     }
 }
 

@@ -15,7 +15,7 @@ const LABELS_MAX: usize = 7;
 /// The records of all walks of a message. A name is asked for once.
 #[derive(Debug)]
 pub(super) struct Walker<'a> {
-    questions: &'a Questions,
+    pub(super) questions: &'a Questions,
     known: HashMap<String, Result<Option<Record>, DnsError>>,
 }
 

@@ -50,6 +50,7 @@ fn dmarc(outcome: DmarcOutcome) -> DmarcResult {
         record_domain: Some("example.net".to_owned()),
         policy: Some(DmarcPolicy::Reject),
         spf_aligned: false,
+        unanswered: false,
         dkim_aligned: false,
         reason: "no answer".to_owned(),
     }

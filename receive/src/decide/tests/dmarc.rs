@@ -25,6 +25,7 @@ fn dmarc(outcome: DmarcOutcome, policy: Option<DmarcPolicy>) -> DmarcResult {
         policy,
         spf_aligned: outcome == Pass,
         dkim_aligned: false,
+        unanswered: outcome == TempError,
         reason: "SPF fail".to_owned(),
     }
 }

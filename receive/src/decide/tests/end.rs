@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A message that app@example.org seems to have written.
-fn from_app(outcome: DmarcOutcome) -> Facts {
+pub(super) fn from_app(outcome: DmarcOutcome) -> Facts {
     Facts {
         header: Some(Header::scan(b"From: <App@example.org>\r\n")),
         authentication: Some(AuthenticationResults {
@@ -25,6 +25,7 @@ fn from_app(outcome: DmarcOutcome) -> Facts {
                 policy: Some(DmarcPolicy::None),
                 spf_aligned: false,
                 dkim_aligned: outcome == DmarcOutcome::Pass,
+                unanswered: outcome == DmarcOutcome::TempError,
                 reason: String::new(),
             }),
             ..AuthenticationResults::default()
@@ -46,7 +47,7 @@ fn case(facts: Facts, to: &[&str]) -> Case {
 }
 
 /// Checks what becomes of a message for these recipients.
-fn check(facts: Facts, to: &[&str], expected: &[&str]) {
+pub(super) fn check(facts: Facts, to: &[&str], expected: &[&str]) {
     case(facts, to).check_end(&transaction(to), expected);
 }
 
@@ -192,7 +193,7 @@ fn a_transient_refusal_is_the_reply_of_all() {
 }
 
 /// The configuration of ann, whose destination has these keys.
-fn ann(destination: &str) -> Case {
+pub(super) fn ann(destination: &str) -> Case {
     let config = format!(
         "[domains.\"example.org\"]\n[accounts.app]\ndomain = \"example.org\"\n\
          [accounts.ann]\ndomain = \"example.org\"\nquota = 1000\n\
@@ -210,10 +211,10 @@ fn ann(destination: &str) -> Case {
     case
 }
 
-const ANN: [&str; 1] = ["ann@example.org"];
+pub(super) const ANN: [&str; 1] = ["ann@example.org"];
 
 /// Checks the only delivery of a message to ann.
-fn check_ann(case: &Case, expected: &str) {
+pub(super) fn check_ann(case: &Case, expected: &str) {
     let found = case.at_end(&transaction(&ANN));
     assert!(
         found[0].starts_with(expected),
@@ -221,16 +222,16 @@ fn check_ann(case: &Case, expected: &str) {
     );
 }
 
-fn results_of(case: &mut Case) -> &mut AuthenticationResults {
+pub(super) fn results_of(case: &mut Case) -> &mut AuthenticationResults {
     case.facts.authentication.as_mut().unwrap()
 }
 
-fn spf_pass(domain: &str, identity: SpfIdentity) -> SpfResult {
+pub(super) fn spf_pass(domain: &str, identity: SpfIdentity) -> SpfResult {
     let domain = Domain::parse(domain).unwrap();
     SpfResult::plain(SpfOutcome::Pass, identity, Some(domain), "")
 }
 
-fn dkim_pass(domain: &str) -> DkimResult {
+pub(super) fn dkim_pass(domain: &str) -> DkimResult {
     DkimResult {
         outcome: DkimOutcome::Pass,
         reason: None,
@@ -316,7 +317,7 @@ fn the_first_ruleset_names_the_mailbox() {
 }
 
 /// A message that fails, and whose author's domain wants it refused.
-fn forged(destination: &str) -> Case {
+pub(super) fn forged(destination: &str) -> Case {
     let mut case = ann(destination);
     results_of(&mut case).dmarc = Some(DmarcResult {
         outcome: DmarcOutcome::Fail,
@@ -325,6 +326,7 @@ fn forged(destination: &str) -> Case {
         policy: Some(DmarcPolicy::Reject),
         spf_aligned: false,
         dkim_aligned: false,
+        unanswered: false,
         reason: "SPF fail".to_owned(),
     });
     results_of(&mut case).spf = Some(spf_pass("x.test", SpfIdentity::MailFrom));
@@ -442,7 +444,7 @@ fn a_quota_limits_the_mail_of_an_account() {
 #[test]
 fn a_destination_may_ask_for_a_proved_author() {
     let asks = "message_auth_required_smtp_error = \"sign your mail\"\n";
-    let (refused, later) = ("550 5.7.1 sign your mail", "451 4.7.1 sign your mail");
+    let (refused, later) = ("550 5.7.26 sign your mail", "451 4.7.26 sign your mail");
     let no_answer = DmarcOutcome::TempError;
     for (outcome, is_proved, expected) in [
         (DmarcOutcome::Pass, true, "Inbox"),

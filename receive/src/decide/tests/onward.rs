@@ -35,6 +35,7 @@ fn case(outcome: DmarcOutcome, to: &[&str]) -> Case {
                 policy: Some(DmarcPolicy::Quarantine),
                 spf_aligned: false,
                 dkim_aligned: outcome == DmarcOutcome::Pass,
+                unanswered: outcome == DmarcOutcome::TempError,
                 reason: String::new(),
             }),
             ..AuthenticationResults::default()

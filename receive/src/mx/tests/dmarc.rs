@@ -12,17 +12,17 @@ use crate::checks::{
 };
 
 /// Mail of `bank.test`, whose owner publishes this record. The client may send for `remote.test`.
-struct Bank {
-    world: World,
+pub(super) struct Bank {
+    pub(super) world: World,
 }
 
 impl Bank {
-    fn new(record: &str) -> Self {
+    pub(super) fn new(record: &str) -> Self {
         Self::with("", record)
     }
 
     /// The same with more keys in postrider.conf.
-    fn with(statics: &str, record: &str) -> Self {
+    pub(super) fn with(statics: &str, record: &str) -> Self {
         let world = World::with(statics);
         world
             .dns
@@ -33,7 +33,7 @@ impl Bank {
         Self { world }
     }
 
-    async fn send(&self, from: &str, to: &[&str], message: &str) -> String {
+    pub(super) async fn send(&self, from: &str, to: &[&str], message: &str) -> String {
         let client = client(REMOTE);
         let mut transaction = transaction(from);
         transaction.recipients = to.iter().map(|to| rcpt(to)).collect();
@@ -44,7 +44,7 @@ impl Bank {
     }
 
     /// Sends a message with `remote.test` as sender, and checks the reply.
-    async fn check(&self, message: &str, expected: &str) {
+    pub(super) async fn check(&self, message: &str, expected: &str) {
         let reply = self
             .send("x@remote.test", &["ann@example.org"], message)
             .await;
@@ -52,14 +52,14 @@ impl Bank {
     }
 
     /// The mailbox of the newest mail, and its result of DMARC.
-    async fn newest(&self) -> (String, String) {
+    pub(super) async fn newest(&self) -> (String, String) {
         let (mail, text) = self.world.mails().await.pop().unwrap();
         let mut lines = text.lines().map(str::trim_start);
         let result = lines.find(|line| line.starts_with("dmarc=")).unwrap();
         (mail.mailbox, result.to_owned())
     }
 
-    async fn check_newest(&self, mailbox: &str, result: &str) {
+    pub(super) async fn check_newest(&self, mailbox: &str, result: &str) {
         let expected = (mailbox.to_owned(), result.to_owned());
         assert_eq!(self.newest().await, expected);
     }
@@ -82,7 +82,7 @@ pub(super) const FORGED: &str = "From: The bank <ceo@bank.test>\r\nSubject: hi\r
 pub(super) const REFUSED: &str = "550 5.7.1 rejected per DMARC policy of bank.test: SPF not aligned, no aligned \
                        DKIM signature";
 
-fn signed(domain: &str, message: &str) -> String {
+pub(super) fn signed(domain: &str, message: &str) -> String {
     let tags = format!("v=1; a=ed25519-sha256; d={domain}; s=k; h=from:subject; c=relaxed/relaxed");
     sign(ed25519(), &tags, message)
 }
