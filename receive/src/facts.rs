@@ -39,6 +39,8 @@ pub struct Facts {
     pub needs_tls: bool,
     /// What DNS says about the domain of the reverse-path. None if nobody asked.
     pub sender: Option<SenderDomain>,
+    /// The client is on this machine, and passes on the mail of others. So SPF is not checked.
+    pub client_is_local: bool,
     /// The results of the checks of an incoming message. None before the end of its text.
     pub authentication: Option<AuthenticationResults>,
 }
@@ -54,6 +56,7 @@ impl Facts {
         self.has_null_path = false;
         self.needs_tls = false;
         self.sender = None;
+        self.client_is_local = false;
         self.authentication = None;
     }
 }

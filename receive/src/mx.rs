@@ -22,7 +22,10 @@ use tracing::{info, warn};
 
 use crate::{
     SessionContext,
-    checks::{Checked, MessageChecks, plain_fields, questions::Questions, results::without_forged},
+    checks::{
+        Checked, ClientCheck, MessageChecks, plain_fields, questions::Questions,
+        results::without_forged,
+    },
     decide::{
         EndDecision, Refusal, Role, Stage, Suspicion, Verdict, decide, decide_end, forwarding,
     },
@@ -59,6 +62,9 @@ pub struct MxSession {
     facts: Facts,
     /// The message that is coming in.
     intake: Option<Intake>,
+    /// The check of the client's names, under way since it connected. None for a client on this
+    /// machine, and in localserve.
+    names: Option<ClientCheck>,
     /// The checks that are under way since MAIL.
     checks: Option<MessageChecks>,
 }
@@ -74,6 +80,7 @@ impl MxSession {
             unknown: Mistakes::default(),
             facts: Facts::default(),
             intake: None,
+            names: None,
             checks: None,
         }
     }
@@ -211,7 +218,8 @@ impl MxSession {
         let (text, _memory) = intake
             .finish(|section| read_header(context, facts, checks, section))
             .await?;
-        let questions = self.checks.as_ref().map(MessageChecks::questions);
+        let strangers = self.checks.as_ref().filter(|it| !it.is_of_this_machine());
+        let questions = strangers.map(MessageChecks::questions);
         self.facts.size = Some(text.size);
         let checked = match self.checks.take() {
             Some(checks) => {
@@ -241,7 +249,7 @@ impl MxSession {
         let (mut accept, made) = records.map_err(|error| store_reply(&error))?;
         let has_rejects = !accept.rejects.is_empty();
         if let Some(refusal) = decision.refusal.as_ref().filter(|_| !has_rejects) {
-            return Err(self.context.refuse(refusal));
+            return Err(self.refuse_explained(refusal, checked.spf.as_ref()).await);
         }
         let mut staged = None;
         if decision.refusal.is_none() {
@@ -262,7 +270,7 @@ impl MxSession {
             if let Err(error) = accepted {
                 warn!(session = %client.session, %error, "failed to keep refused mail");
             }
-            return Err(self.context.refuse(refusal));
+            return Err(self.refuse_explained(refusal, checked.spf.as_ref()).await);
         }
         let accepted = accepted.map_err(|error| store_reply(&error))?;
         Ok(self.tell(client, transaction, (&accepted, &made), text.size))
@@ -375,7 +383,7 @@ fn read_header(
 
 impl Handler for MxSession {
     async fn greeting(&mut self, client: &Client) -> Result<(), Reply> {
-        self.context.count_connection(client)
+        self.connected(client)
     }
 
     async fn login(&mut self, _: &Client, _: &Login) -> sasl::Verdict {

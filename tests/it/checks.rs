@@ -95,9 +95,10 @@ async fn dmarc_tells_names_that_are_missing_from_names_without_an_address() {
     }
 }
 
-/// All clients of these tests are on this machine, and such clients are not checked.
+/// All clients of these tests are on this machine. SPF is not checked for them, and DMARC refuses
+/// nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_on_this_machine_is_not_checked() {
+async fn a_client_on_this_machine_is_not_refused_by_dmarc() {
     let zone = Zone::default()
         .txt("_dmarc.bank.test", "v=DMARC1; p=reject")
         .txt("bank.test", "v=spf1 -all");
@@ -109,21 +110,26 @@ async fn a_client_on_this_machine_is_not_checked() {
     .await;
     let mut client = world.client("smtp").await;
     client.command("EHLO sender.test").await;
-    for from in ["From: <ceo@bank.test>\r\n", ""] {
+    for (from, expected) in [
+        ("From: <ceo@bank.test>\r\n", "250 2.0.0"),
+        ("", "554 5.6.0 exactly one From is needed"),
+    ] {
         let text = format!("{from}Subject: hi\r\n\r\nHello.");
         let reply = client
             .submit("ceo@bank.test", &["app@example.org"], &text)
             .await;
-        assert!(reply.starts_with("250 2.0.0"), "{reply}");
+        assert!(reply.starts_with(expected), "{reply}");
     }
     let store = world.server.store();
     let found = store.list_mails("app", Some("Inbox"), None, 10).await;
     let mails = found.unwrap().items;
-    assert_eq!(mails.len(), 2);
+    assert_eq!(mails.len(), 1);
     for mail in mails {
         let stored = store.mail_message(&mail).await.unwrap();
         let text = String::from_utf8(stored.whole().await.unwrap().to_vec()).unwrap();
-        let expected = "Authentication-Results: mail.example.org; none\r\n";
+        let expected = "Authentication-Results: mail.example.org; dmarc=fail \
+                        (none: from this machine, without SPF) header.from=bank.test \
+                        policy.dmarc=reject\r\n";
         assert!(text.contains(expected), "{text}");
         assert!(!mail.smtp.unwrap().msg_from_validated);
     }

@@ -1,6 +1,6 @@
 //! Mail that comes in and goes on: to an LMTP server, and to another mail server and back.
 
-use crate::support::{Setup, World, lmtp::LmtpServer, remote::Remote};
+use crate::support::{Setup, World, dns::Zone, lmtp::LmtpServer, remote::Remote};
 
 const TEXT: &str = "From: <someone@elsewhere.test>\r\nSubject: hi\r\n\r\nHello.";
 
@@ -12,6 +12,7 @@ async fn an_lmtp_server_gets_the_mail_of_an_address() {
     let world = World::start(Setup {
         statics: format!("[transports.store.lmtp]\nsocket = {socket:?}\n"),
         app: "destinations.\"imap@example.org\" = { forward_lmtp = \"store\" }\n".into(),
+        dns: Some(Zone::default().serve().await),
         ..Setup::default()
     })
     .await;
@@ -30,7 +31,7 @@ async fn an_lmtp_server_gets_the_mail_of_an_address() {
     assert!(got[0].mail.contains("<someone@elsewhere.test>"), "{got:?}");
     let expected = "Return-Path: <someone@elsewhere.test>\r\n\
                     Delivered-To: imap+x@example.org\r\n\
-                    Authentication-Results: mail.example.org; none\r\n\
+                    Authentication-Results: mail.example.org; dmarc=none header.from=elsewhere.test\r\n\
                     Received: from sender.elsewhere.test ";
     assert!(got[0].text.starts_with(expected), "{}", got[0].text);
     assert!(got[0].text.ends_with("\r\n\r\nHello.\r\n"));

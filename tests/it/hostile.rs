@@ -123,7 +123,7 @@ async fn a_client_that_sends_no_more_still_gets_its_replies() {
 async fn chunks_whose_sizes_lie() {
     let world = World::start(Setup::default()).await;
     let begin = format!("{FROM}{TO}");
-    let subject = "Subject: x\r\n\r\n";
+    let subject = "From: a@b.test\r\n\r\n";
     for (what, lines, expected) in [
         // The commands behind belong to the chunk, which never ends.
         (
@@ -134,7 +134,7 @@ async fn chunks_whose_sizes_lie() {
         // The rest of the text is no command.
         (
             "too small",
-            format!("BDAT 14 LAST\r\n{subject}Hello.\r\nQUIT\r\n"),
+            format!("BDAT 18 LAST\r\n{subject}Hello.\r\nQUIT\r\n"),
             vec!["250", "500", "221"],
         ),
         (
@@ -160,7 +160,8 @@ async fn chunks_whose_sizes_lie() {
         (
             "nothing at all",
             "BDAT 0 LAST\r\nQUIT\r\n".to_owned(),
-            vec!["250", "221"],
+            // It has no From.
+            vec!["554", "221"],
         ),
     ] {
         let before = world.mails("Inbox").await.len();
@@ -218,7 +219,7 @@ async fn nothing_is_smuggled_behind_a_false_end() {
             assert!(reply.starts_with(expected), "{reply}");
         }
         let text = format!(
-            "Subject: outer\r\n\r\nHello.{end}MAIL FROM:<evil@elsewhere.test>\r\n{TO}DATA\r\n\
+            "From: <a@b.test>\r\nSubject: outer\r\n\r\nHello.{end}MAIL FROM:<evil@elsewhere.test>\r\n{TO}DATA\r\n\
              Subject: smuggled\r\n\r\nEvil.\r\n.\r\n"
         );
         client.send(text.as_bytes()).await;

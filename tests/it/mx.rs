@@ -2,7 +2,7 @@
 
 use postrider_store::MailId;
 
-use crate::support::{Setup, World};
+use crate::support::{Setup, World, dns::Zone};
 
 const TEXT: &str = "From: <someone@elsewhere.test>\r\nSubject: hi\r\n\r\nHello.";
 
@@ -15,7 +15,11 @@ async fn text_of(world: &World, id: MailId) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mail_for_our_addresses_reaches_their_mailboxes() {
-    let world = World::start(Setup::default()).await;
+    let world = World::start(Setup {
+        dns: Some(Zone::default().serve().await),
+        ..Setup::default()
+    })
+    .await;
     let mut client = world.client("smtp").await;
     let ehlo = client.command("EHLO sender.elsewhere.test").await;
     for extension in [
@@ -68,7 +72,7 @@ async fn mail_for_our_addresses_reaches_their_mailboxes() {
         text.starts_with(
             "Return-Path: <someone@elsewhere.test>\r\n\
              Delivered-To: App+x@example.org\r\n\
-             Authentication-Results: mail.example.org; none\r\n\
+             Authentication-Results: mail.example.org; dmarc=none header.from=elsewhere.test\r\n\
              Received: from sender.elsewhere.test "
         ),
         "{text}"
@@ -125,7 +129,10 @@ async fn unclean_messages_are_refused_and_not_stored() {
     }
     let mut client = world.client("smtp").await;
     client.expect("EHLO sender.elsewhere.test", "250").await;
-    let big = format!("Subject: x\r\n\r\n{}", "0123456789\r\n".repeat(100_000));
+    let big = format!(
+        "From: <someone@elsewhere.test>\r\nSubject: x\r\n\r\n{}",
+        "0123456789\r\n".repeat(100_000)
+    );
     let reply = client
         .submit("someone@elsewhere.test", &["app@example.org"], &big)
         .await;
@@ -165,7 +172,7 @@ async fn a_large_message_is_stored_whole() {
         .submit(
             "someone@elsewhere.test",
             &["app@example.org"],
-            &format!("Subject: x\r\n\r\n{lines}end"),
+            &format!("From: <someone@elsewhere.test>\r\nSubject: x\r\n\r\n{lines}end"),
         )
         .await;
     assert!(reply.starts_with("250"), "{reply}");

@@ -2,7 +2,7 @@
 
 use postrider_store::Mail;
 
-use crate::support::{Setup, World, client::Client};
+use crate::support::{Setup, World, client::Client, dns::Zone};
 
 const ACCOUNTS: &str = r#"
 [accounts.strict]
@@ -25,6 +25,7 @@ const TEXT: &str = "From: <someone@elsewhere.test>\r\nSubject: hi\r\n\r\nHello."
 async fn start() -> World {
     World::start(Setup {
         dynamics: ACCOUNTS.replace(" = { smtp_error = \"\" }", " = {}"),
+        dns: Some(Zone::default().serve().await),
         ..Setup::default()
     })
     .await

@@ -132,6 +132,7 @@ impl Server {
             folder.join("postrider.conf"),
             format!(
                 "hostname = \"mail.app.example\"\nuser = \"\"\nlog.level = \"warn\"\n\
+                 resolver = {{ servers = [\"127.0.0.1:9\"], timeout = \"100ms\" }}\n\
                  postmaster.account = \"app\"\n\
                  [listeners.test]\nips = [\"127.0.0.1\"]\n\
                  smtp = {{ enabled = true, port = {mx} }}\n\
@@ -180,7 +181,7 @@ pub(crate) fn check() -> Result<()> {
         for wanted in [
             "Return-Path: <bob@elsewhere.example>",
             delivered.as_str(),
-            "Authentication-Results: mail.app.example; none",
+            "Authentication-Results: mail.app.example; dmarc=temperror",
             "Subject: by LMTP",
             "\n.a line with a dot\n",
         ] {

@@ -140,6 +140,7 @@ fn postrider_conf(mx: u16, submission: u16, peer: u16) -> String {
         r#"hostname = "mail.app.example"
 user = ""
 log.level = "warn"
+resolver = {{ servers = ["127.0.0.1:9"], timeout = "100ms" }}
 postmaster.account = "app"
 webhook.allow_private_addresses = true
 

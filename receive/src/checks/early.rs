@@ -1,33 +1,103 @@
-//! The checks of a client and its sender. They start at MAIL, and go on while the text arrives.
+//! The checks of a client and its sender. The names of the client are asked for when it connects,
+//! and SPF when it names a sender. Both go on while the text arrives.
+
+use std::{net::IpAddr, sync::Arc};
 
 use postrider_smtp::{ReversePath, server::Client};
+use tokio::sync::OnceCell;
 
 use super::{
     background::Background,
-    iprev::{IprevResult, iprev},
+    iprev::{IprevOutcome, IprevResult, iprev},
     questions::Questions,
     spf::{SpfCheck, SpfResult},
 };
 
-/// Checks under way.
-pub(super) type EarlyChecks = Background<(IprevResult, SpfResult)>;
+/// The check of the names of a client, which begins with its session. It ends when this value is
+/// dropped, with the session.
+#[derive(Debug)]
+pub(crate) struct ClientCheck {
+    names: ClientNames,
+    _running: Background<()>,
+}
 
-/// Starts the checks of a client that gave this reverse-path. None for a client on this machine: it
-/// passes on the mail of others, and its address says nothing about them.
+/// The names of a client, as far as they are known.
+#[derive(Clone, Debug)]
+struct ClientNames {
+    questions: Questions,
+    address: IpAddr,
+    result: Arc<OnceCell<IprevResult>>,
+}
+
+impl ClientCheck {
+    /// Starts the check. None for a client on this machine. At most six questions are asked.
+    pub(crate) fn start(questions: Questions, client: &Client) -> Option<Self> {
+        let names = ClientNames {
+            questions,
+            address: checked_address(client)?,
+            result: Arc::default(),
+        };
+        let asked = names.clone();
+        let running = Background::start(async move {
+            asked.get().await;
+        });
+        Some(Self {
+            names,
+            _running: running,
+        })
+    }
+}
+
+impl ClientNames {
+    async fn get(&self) -> &IprevResult {
+        let ask = || iprev(&self.questions, self.address);
+        self.result.get_or_init(ask).await
+    }
+}
+
+/// Checks of a message under way.
+#[derive(Debug)]
+pub(super) struct EarlyChecks {
+    pub(super) results: Background<(IprevResult, SpfResult)>,
+    /// The check of SPF, for its explanation.
+    pub(super) spf: SpfCheck,
+}
+
+/// The address of a client that is checked. None for a client on this machine: it passes on the
+/// mail of others, and its address says nothing about them.
+fn checked_address(client: &Client) -> Option<IpAddr> {
+    let address = client.remote.ip().to_canonical();
+    (!address.is_loopback()).then_some(address)
+}
+
+/// Starts the checks of a client that gave this reverse-path. None for a client on this machine.
+/// `known` has the names of the client since it connected. Those without an answer are asked for
+/// again.
 pub(super) fn early_checks(
     questions: &Questions,
     client: &Client,
     reverse_path: &ReversePath,
+    known: Option<&ClientCheck>,
 ) -> Option<EarlyChecks> {
-    let address = client.remote.ip().to_canonical();
-    if address.is_loopback() {
-        return None;
-    }
+    let address = checked_address(client)?;
     let helo = client.helo.as_deref().unwrap_or_default();
     let questions = questions.clone();
     let spf = SpfCheck::new(questions.clone(), address, helo);
-    let reverse_path = reverse_path.clone();
-    Some(Background::start(async move {
-        tokio::join!(iprev(&questions, address), spf.mail_from(&reverse_path))
-    }))
+    let (check, reverse_path) = (spf.clone(), reverse_path.clone());
+    let known = known.map(|known| known.names.clone());
+    let known = known.filter(|names| names.address == address);
+    let names = async move {
+        if let Some(known) = &known {
+            let result = known.get().await;
+            if result.outcome != IprevOutcome::TempError {
+                return result.clone();
+            }
+        }
+        iprev(&questions, address).await
+    };
+    let results = Background::start(async move {
+        let spf = check.mail_from(&reverse_path);
+        tokio::join!(names, spf)
+    });
+    Some(EarlyChecks { results, spf })
 }

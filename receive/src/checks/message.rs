@@ -2,9 +2,12 @@
 //!
 //! | when | what starts |
 //! |---|---|
-//! | MAIL | iprev and SPF |
-//! | the header section is whole | the questions for the keys of its signatures |
+//! | the connection | iprev |
+//! | MAIL | SPF, and the question for the DMARC record of the sender's domain |
+//! | the header section is whole | the questions for the keys of its signatures, and the walk of DMARC |
 //! | the end of the text | the comparison of the signatures, then DMARC, then ARC |
+//!
+//! A client on this machine passes on the mail of others. So iprev and SPF are not checked for it.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -16,14 +19,14 @@ use super::{
     arc::{ArcChain, ArcOutcome, ArcResult},
     background::Background,
     dkim::{BodyForms, BodyHashes, DkimCheck, DkimOutcome, DkimResult, HeaderFields, Keys},
-    dmarc::{self, Aligned, Alignment, DmarcInput, DmarcOutcome, Identifier},
-    early::{EarlyChecks, early_checks},
+    dmarc::{self, Aligned, Alignment, DmarcInput, DmarcOutcome, Identifier, Records},
+    early::{ClientCheck, EarlyChecks, early_checks},
     from::from_domain,
     iprev::IprevResult,
     questions::Questions,
     results::AuthenticationResults,
     sender::{SenderDomain, sender_domain},
-    spf::SpfResult,
+    spf::{SpfCheck, SpfResult},
 };
 
 /// The checks of a message under way. They end when this value is dropped, as by RSET.
@@ -31,7 +34,11 @@ use super::{
 pub(crate) struct MessageChecks {
     questions: Questions,
     client: IpAddr,
-    early: EarlyChecks,
+    /// None for a client on this machine.
+    early: Option<EarlyChecks>,
+    /// The DMARC records that are asked for. None for a null reverse-path before the header section
+    /// is whole.
+    records: Option<Background<Records>>,
     /// The domain of the From field. None before the header section is whole, and without exactly
     /// one domain.
     from: Option<Domain>,
@@ -60,21 +67,36 @@ pub(crate) struct Needs {
 }
 
 impl MessageChecks {
-    /// Starts the checks of a message. None for a client that is not checked.
+    /// Starts the checks of a message. `known` is the check that began with the session of the
+    /// client.
     pub(crate) fn start(
         questions: Questions,
         client: &Client,
         reverse_path: &ReversePath,
-    ) -> Option<Self> {
-        Some(Self {
-            early: early_checks(&questions, client, reverse_path)?,
+        known: Option<&ClientCheck>,
+    ) -> Self {
+        let sender = reverse_path.address();
+        let sender = sender.and_then(|sender| sender.host.domain()).cloned();
+        let records = sender.map(|sender| {
+            let questions = questions.clone();
+            let asked = async move { Records::default().and_of(&questions, &sender).await };
+            Background::start(asked)
+        });
+        Self {
+            early: early_checks(&questions, client, reverse_path, known),
+            records,
             questions,
             client: client.remote.ip(),
             from: None,
             signatures: None,
             arc: None,
             forwards: false,
-        })
+        }
+    }
+
+    /// The client is on this machine.
+    pub(crate) const fn is_of_this_machine(&self) -> bool {
+        self.early.is_none()
     }
 
     /// What DNS says about the domain of the sender.
@@ -87,10 +109,12 @@ impl MessageChecks {
         &mut self,
         time: Duration,
     ) -> (Option<&IprevResult>, Option<&SpfResult>) {
-        match self.early.before(self.questions.sleep(time)).await {
-            Some((iprev, spf)) => (Some(iprev), Some(spf)),
-            None => (None, None),
-        }
+        let late = self.questions.sleep(time);
+        let early = match &mut self.early {
+            Some(early) => early.results.before(late).await,
+            None => None,
+        };
+        early.map(|(iprev, spf)| (iprev, spf)).unzip()
     }
 
     /// The questions of the message, for further checks.
@@ -128,6 +152,13 @@ impl MessageChecks {
             body_forms,
             kept: if is_kept { section.len() } else { 0 },
         };
+        if let Some(from) = self.from.clone() {
+            let (earlier, questions) = (self.records.take(), self.questions.renewed());
+            self.records = Some(Background::start(async move {
+                let known = records(earlier).await;
+                known.and_above(&questions, &from).await
+            }));
+        }
         if !dkim.is_empty() {
             let dkim = Arc::new(dkim);
             // The time that the text took so far is no time of these questions.
@@ -148,7 +179,11 @@ impl MessageChecks {
         now: Time,
     ) -> Option<Checked> {
         let questions = self.questions.renewed();
-        let (iprev, spf) = self.early.result().await?;
+        let (early, spf_check) = self.early.map(|it| (it.results, it.spf)).unzip();
+        let (iprev, spf) = match early {
+            Some(early) => Some(early.result().await?).unzip(),
+            None => (None, None),
+        };
         let dkim = match self.signatures {
             Some(signatures) => signatures.results(body).await?,
             None => Vec::new(),
@@ -159,12 +194,15 @@ impl MessageChecks {
         };
         let input = DmarcInput {
             from: self.from.as_ref(),
-            spf: Some(&spf),
+            spf: spf.as_ref(),
             dkim_passed: &with(DkimOutcome::Pass),
             dkim_unanswered: &with(DkimOutcome::TempError),
         };
         let mut alignment = match &self.from {
-            Some(from) => Some(Alignment::new(&questions, from).await),
+            Some(from) => {
+                let known = records(self.records).await;
+                Some(Alignment::new(&questions, known, from).await)
+            }
             None => None,
         };
         let dmarc = match &mut alignment {
@@ -193,8 +231,8 @@ impl MessageChecks {
             arc,
             arc_vouches: vouching.vouches,
             arc_may_vouch: vouching.may_vouch,
-            iprev: Some(iprev),
-            spf: Some(spf),
+            iprev,
+            spf,
             dkim,
             dmarc: Some(dmarc),
             ..AuthenticationResults::default()
@@ -202,6 +240,7 @@ impl MessageChecks {
         Some(Checked {
             results,
             chain: forward,
+            spf: spf_check,
         })
     }
 }
@@ -212,6 +251,16 @@ pub(crate) struct Checked {
     pub(crate) results: AuthenticationResults,
     /// The chain that our seal goes on. None if the message is not forwarded.
     pub(crate) chain: Option<ForwardChain>,
+    /// The check of SPF, for its explanation. None if it was not made.
+    pub(crate) spf: Option<SpfCheck>,
+}
+
+/// The records that were asked for, if anything did.
+async fn records(asked: Option<Background<Records>>) -> Records {
+    match asked {
+        Some(asked) => asked.result().await.unwrap_or_default(),
+        None => Records::default(),
+    }
 }
 
 /// The ARC chain of a message that may be forwarded. It may have no sets.

@@ -23,5 +23,6 @@ pub mod spf;
 
 pub(crate) use author::author;
 pub use author::{Author, AuthorFault};
+pub(crate) use early::ClientCheck;
 pub(crate) use header::{has_loop, plain_fields};
 pub(crate) use message::{Checked, ForwardChain, MessageChecks};

@@ -36,12 +36,14 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
     };
     let handling = case.policy.statics.policy.dmarc;
     let vouched = Vouched::by(case);
-    let by_ruleset = match vouched {
+    let believed = match vouched {
         Vouched::Forward => Some("none: forwarded by a server of ours"),
         Vouched::List => Some("none: sent by a list"),
+        // SPF might have passed where the message came in.
+        _ if facts.client_is_local => Some("none: from this machine, without SPF"),
         Vouched::No | Vouched::ListUnproved => None,
     };
-    if let Some(why) = by_ruleset {
+    if let Some(why) = believed {
         let fails = dmarc.outcome == DmarcOutcome::Fail
             && !matches!(dmarc.policy, None | Some(DmarcPolicy::None));
         return match fails {

@@ -141,7 +141,7 @@ impl Examiner<'_> {
             ..Client::new(SessionId(0), remote, remote)
         };
         let questions = Questions::new(Arc::clone(self.resolver), Arc::clone(self.clock));
-        let mut checks = MessageChecks::start(questions, &client, &question.mail_from)?;
+        let mut checks = MessageChecks::start(questions, &client, &question.mail_from, None);
         let section = header::section(&question.message);
         let section = question.message.slice_ref(section);
         let now = self.clock.now();

@@ -11,13 +11,18 @@ use postrider_smtp::{
 use super::MxSession;
 use crate::{
     SessionContext,
-    checks::{MessageChecks, greylist::is_doubtful, questions::Questions},
+    checks::{
+        ClientCheck, MessageChecks, greylist::is_doubtful, questions::Questions, spf::SpfCheck,
+    },
     decide::{Refusal, Role, Stage},
     facts::{RecipientFacts, Target},
     junk::{Listed, history::Opinion, senders::Senders},
     reply::store_reply,
     resolve::reports_to,
 };
+
+/// How long a refusal waits for the explanation of the domain that SPF failed for.
+const EXPLAINED_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// How long a recipient waits for the results about its client and its sender.
 const RESULTS_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
@@ -32,9 +37,51 @@ impl SessionContext {
         let counted = connections.count(client.remote.ip(), None, 1, self.clock.moment());
         counted.map_err(|exceeded| self.refuse(&Refusal::TooManyConnections(exceeded.network)))
     }
+
+    /// Questions to DNS with limits of their own.
+    fn questions(&self) -> Questions {
+        Questions::new(Arc::clone(&self.resolver), Arc::clone(&self.clock))
+    }
 }
 
 impl MxSession {
+    /// Begins a session: counts the connection, and starts to ask for the names of the client.
+    pub(super) fn connected(&mut self, client: &Client) -> Result<(), Reply> {
+        self.names = None;
+        self.context.count_connection(client)?;
+        if !self.context.simulate {
+            self.names = ClientCheck::start(self.context.questions(), client);
+        }
+        Ok(())
+    }
+
+    /// The reply of a refusal of a message. If SPF failed, and the refusal comes of that, the domain
+    /// may explain it in a second line.
+    pub(super) async fn refuse_explained(
+        &self,
+        refusal: &Refusal,
+        check: Option<&SpfCheck>,
+    ) -> Reply {
+        let reply = self.context.refuse(refusal);
+        let results = self.facts.authentication.as_ref();
+        let spf = results.and_then(|results| results.spf.as_ref());
+        let comes_of_spf = matches!(
+            refusal,
+            Refusal::DmarcFail { .. } | Refusal::AuthorNotProved(_)
+        );
+        let (Some(check), Some(spf), true) = (check, spf, comes_of_spf) else {
+            return reply;
+        };
+        let (check, now) = (check.within(EXPLAINED_WITHIN), self.context.clock.now());
+        match check.explain(spf, &self.hostname, now).await {
+            Some(explanation) => {
+                let text = format!("{}\n{explanation}", reply.text());
+                Reply::new(reply.code(), reply.enhanced(), text)
+            }
+            None => reply,
+        }
+    }
+
     /// Begins a transaction: counts it, starts the checks of its client and its sender, and waits
     /// for what DNS says about the domain of the sender.
     pub(super) async fn begin(&mut self, client: &Client, mail: &MailFrom) -> Result<(), Reply> {
@@ -46,11 +93,13 @@ impl MxSession {
             let messages = &context.guards.rates.messages;
             let counted = messages.count(client.remote.ip(), None, 1, context.clock.moment());
             counted.map_err(|exceeded| context.refuse(&Refusal::TooManyMessages(exceeded)))?;
-            let (resolver, clock) = (Arc::clone(&context.resolver), Arc::clone(&context.clock));
-            let questions = Questions::new(resolver, clock);
-            self.checks = MessageChecks::start(questions, client, &mail.reverse_path);
+            let (from, names) = (&mail.reverse_path, self.names.as_ref());
+            let checks = MessageChecks::start(context.questions(), client, from, names);
+            self.facts.client_is_local = checks.is_of_this_machine();
+            self.checks = Some(checks);
         }
-        if let (Some(checks), Some(sender)) = (&self.checks, mail.reverse_path.address()) {
+        let of_strangers = self.checks.as_ref().filter(|it| !it.is_of_this_machine());
+        if let (Some(checks), Some(sender)) = (of_strangers, mail.reverse_path.address()) {
             self.facts.sender = Some(checks.sender_domain(&sender.host).await);
         }
         self.context.answer(self.decide(Stage::Mail(mail)))
@@ -78,7 +127,8 @@ impl MxSession {
         let context = &self.context;
         let policy = context.policy(Role::Mx, config);
         // Who is not checked is not doubted.
-        let (Some(checks), Some(from)) = (&mut self.checks, from.address()) else {
+        let strangers = self.checks.as_mut().filter(|it| !it.is_of_this_machine());
+        let (Some(checks), Some(from)) = (strangers, from.address()) else {
             return Ok(());
         };
         let takes_all = |target: &Target| target.takes_all;

@@ -1,6 +1,8 @@
 //! Whole sessions with a client on the internet, and DNS from tables.
 
 mod dmarc;
+mod early;
+mod explained;
 mod forward;
 mod guards;
 mod junk;
@@ -248,19 +250,24 @@ async fn a_failure_is_a_fact_and_no_refusal() {
 }
 
 #[tokio::test]
-async fn a_client_on_this_machine_is_not_checked_and_localserve_checks_nobody() {
+async fn a_client_on_this_machine_is_not_asked_for_and_localserve_checks_nobody() {
     let world = World::new();
     for remote in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
         let (_, text) = send(&world, remote, "ann@remote.test", MESSAGE).await;
-        let expected = "Authentication-Results: other.example.org; none\r\n";
+        let expected = "Authentication-Results: other.example.org; \
+                        dmarc=none header.from=remote.test\r\n";
         assert!(text.contains(expected), "{text}");
     }
+    let spf = Question::new("remote.test", RecordType::Txt);
+    assert_eq!(world.dns.asked(&spf), 0);
+    let author = Question::new("_dmarc.remote.test", RecordType::Txt);
+    let asked = world.dns.asked(&author);
     let mut world = world;
     world.context.simulate = true;
     let (_, text) = send(&world, REMOTE, "ann@remote.test", MESSAGE).await;
     assert!(text.contains("other.example.org; none\r\n"), "{text}");
-    let spf = Question::new("remote.test", RecordType::Txt);
     assert_eq!(world.dns.asked(&spf), 0);
+    assert_eq!(world.dns.asked(&author), asked);
 }
 
 /// A domain with a record of SPF whose end has no answer.

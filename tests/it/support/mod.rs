@@ -97,7 +97,8 @@ impl Setup {
     pub fn static_conf(&self) -> String {
         let resolver = match self.dns {
             Some(dns) => format!("resolver.servers = [\"{dns}\"]\n"),
-            None => String::new(),
+            // Nobody answers there.
+            None => "resolver = { servers = [\"127.0.0.1:9\"], timeout = \"100ms\" }\n".to_owned(),
         };
         format!(
             r#"hostname = "mail.example.org"

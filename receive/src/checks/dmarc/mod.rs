@@ -18,6 +18,7 @@ mod walk;
 use postrider_dns::is_within;
 use postrider_smtp::Domain;
 
+pub(super) use self::walk::Records;
 use self::{
     record::{Author, Record},
     walk::{Walk, Walker},
@@ -157,7 +158,8 @@ pub async fn dmarc(questions: &Questions, input: DmarcInput<'_>) -> DmarcResult 
     let Some(from) = input.from else {
         return no_author();
     };
-    check(input, &mut Alignment::new(questions, from).await).await
+    let known = Records::default();
+    check(input, &mut Alignment::new(questions, known, from).await).await
 }
 
 /// The result for a message without an author's domain.
@@ -210,9 +212,10 @@ pub(super) enum Aligned {
 }
 
 impl<'a> Alignment<'a> {
-    /// The alignment with a domain, which is walked up from.
-    pub(super) async fn new(questions: &'a Questions, from: &'a Domain) -> Self {
-        let mut walker = Walker::new(questions);
+    /// The alignment with a domain, which is walked up from. `known` has records that were asked for
+    /// before.
+    pub(super) async fn new(questions: &'a Questions, known: Records, from: &'a Domain) -> Self {
+        let mut walker = Walker::new(questions, known);
         let walk = walker.walk(from.ascii()).await;
         Self { from, walk, walker }
     }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use postrider_dns::DnsError;
+use postrider_smtp::Domain;
 
 use super::record::{Record, Suffix};
 use crate::checks::{name::is_name, questions::Questions};
@@ -11,6 +12,10 @@ use crate::checks::{name::is_name, questions::Questions};
 /// How many labels the names after the first one have at most. So a walk asks at most eight
 /// questions.
 const LABELS_MAX: usize = 7;
+
+/// The DMARC records of names, as far as they are known. None: the name has none.
+#[derive(Debug, Default)]
+pub(crate) struct Records(HashMap<String, Option<Record>>);
 
 /// The records of all walks of a message. A name is asked for once.
 #[derive(Debug)]
@@ -30,11 +35,22 @@ pub(super) struct Walk {
 }
 
 impl<'a> Walker<'a> {
-    pub(super) fn new(questions: &'a Questions) -> Self {
+    pub(super) fn new(questions: &'a Questions, known: Records) -> Self {
+        let known = known.0.into_iter();
         Self {
             questions,
-            known: HashMap::new(),
+            known: known.map(|(name, record)| (name, Ok(record))).collect(),
         }
+    }
+
+    /// What is known now. Names without an answer are left out, so that they are asked for again.
+    fn into_records(self) -> Records {
+        let known = self.known.into_iter();
+        Records(
+            known
+                .filter_map(|(name, record)| Some((name, record.ok()?)))
+                .collect(),
+        )
     }
 
     /// Walks from a domain upwards.
@@ -91,6 +107,23 @@ impl<'a> Walker<'a> {
         let mut records = texts.iter().filter_map(|text| Record::parse(text));
         let record = records.next();
         Ok(record.filter(|_| records.next().is_none()))
+    }
+}
+
+impl Records {
+    /// Adds the record of one name.
+    pub(crate) async fn and_of(self, questions: &Questions, domain: &Domain) -> Self {
+        let mut walker = Walker::new(questions, self);
+        // Without an answer it stays unknown.
+        let _ = walker.record(domain.ascii()).await;
+        walker.into_records()
+    }
+
+    /// Adds the records of the walk from a domain upwards.
+    pub(crate) async fn and_above(self, questions: &Questions, domain: &Domain) -> Self {
+        let mut walker = Walker::new(questions, self);
+        walker.walk(domain.ascii()).await;
+        walker.into_records()
     }
 }
 
@@ -168,7 +201,7 @@ mod tests {
             fake.add(&format!("_dmarc.{name}"), DnsRecord::Txt(text));
         }
         let (questions, _clock) = questions(&fake);
-        let mut walker = Walker::new(&questions);
+        let mut walker = Walker::new(&questions, Records::default());
         let walk = walker.walk(start).await;
         let policy = walk.policy_record().map_or("-", |(name, _)| name);
         let asked = questions.asked();
@@ -282,7 +315,9 @@ mod tests {
         );
         let fake = FakeResolver::default();
         let (questions, _clock) = questions(&fake);
-        let walk = Walker::new(&questions).walk(&start).await;
+        let walk = Walker::new(&questions, Records::default())
+            .walk(&start)
+            .await;
         assert!(walk.unanswered.is_none() && !walk.has_own());
         assert_eq!(questions.asked(), 3);
     }
@@ -296,10 +331,14 @@ mod tests {
         );
         fake.fail("_dmarc.test");
         let (questions, _clock) = questions(&fake);
-        let walk = Walker::new(&questions).walk("b.a.test").await;
+        let walk = Walker::new(&questions, Records::default())
+            .walk("b.a.test")
+            .await;
         assert!(walk.unanswered.is_some() && !walk.has_own());
         fake.fail("_dmarc.b.a.test");
-        let walk = Walker::new(&questions).walk("b.a.test").await;
+        let walk = Walker::new(&questions, Records::default())
+            .walk("b.a.test")
+            .await;
         assert!(walk.unanswered.is_some() && walk.policy_record().is_none());
         assert_eq!(questions.asked(), 4);
     }

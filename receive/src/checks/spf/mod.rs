@@ -21,7 +21,7 @@ mod suite;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use postrider_smtp::{Domain, Host, ReversePath};
 
@@ -158,6 +158,15 @@ impl SpfCheck {
             questions,
             client: client.to_canonical(),
             helo: name.map_or_else(|_| helo.to_owned(), |name| name.ascii().to_owned()),
+        }
+    }
+
+    /// The same for checks that start now, and have so much time.
+    #[must_use]
+    pub fn within(&self, time: Duration) -> Self {
+        Self {
+            questions: self.questions.within(time),
+            ..self.clone()
         }
     }
 

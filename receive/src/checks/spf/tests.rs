@@ -371,7 +371,7 @@ async fn an_explanation_is_asked_for_when_it_is_wanted() {
         ]);
         fake.add("e.b.test", Record::Txt(text.to_vec()));
         let (questions, clock) = questions(&fake);
-        clock.advance(std::time::Duration::from_secs(5));
+        clock.advance(Duration::from_secs(5));
         let check = SpfCheck::new(questions, CLIENT.parse().unwrap(), "mx.test");
         let result = check.mail_from(&path("ann@a.test")).await;
         assert_eq!(result.outcome, SpfOutcome::Fail);

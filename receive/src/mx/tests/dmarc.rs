@@ -290,12 +290,39 @@ async fn reports_to_a_fromid_are_taken() {
 }
 
 #[tokio::test]
-async fn a_client_on_this_machine_may_forge() {
+async fn a_client_on_this_machine_is_not_refused_for_a_failure() {
+    const HERE: &str = "127.0.0.1:1";
     let bank = Bank::new(REJECT);
-    let (_, text) = send(&bank.world, "127.0.0.1:1", "x@remote.test", FORGED).await;
-    assert!(text.contains("other.example.org; none\r\n"), "{text}");
-    let question = Question::new("_dmarc.bank.test", RecordType::Txt);
-    assert_eq!(bank.world.dns.asked(&question), 0);
+    let sent = async |message| send(&bank.world, HERE, "x@remote.test", message).await;
+    let (mail, text) = sent(FORGED).await;
+    let result = "Authentication-Results: other.example.org; dmarc=fail (none: from this machine, \
+                  without SPF) header.from=bank.test policy.dmarc=reject\r\n";
+    assert!(text.contains(result), "{text}");
+    assert_eq!(mail.mailbox, "Inbox");
+    assert!(!mail.smtp.unwrap().msg_from_validated);
+    // A signature counts.
+    let signed = signed("bank.test", FORGED);
+    let (mail, text) = sent(&signed).await;
+    let passed = "dmarc=pass header.from=bank.test policy.dmarc=reject\r\n";
+    assert!(text.contains(passed), "{text}");
+    assert!(mail.smtp.unwrap().msg_from_validated);
+    bank.world.dns.fail("_dmarc.bank.test");
+    let (mail, text) = sent(FORGED).await;
+    assert!(text.contains("dmarc=temperror "), "{text}");
+    assert_eq!(mail.mailbox, "Inbox");
+    // It needs an author as any mail.
+    let (client, transaction) = (client(HERE), transaction("x@remote.test"));
+    let mut session = bank.world.session();
+    begin(&mut session, &client, &transaction).await;
+    super::text(
+        &mut session,
+        &client,
+        &transaction,
+        "Subject: hi\r\n\r\nHi.\r\n",
+    )
+    .await;
+    let reply = session.end(&client, &transaction).await.to_string();
+    assert!(reply.starts_with("554 5.6.0 exactly one From"), "{reply}");
 }
 
 #[tokio::test]
