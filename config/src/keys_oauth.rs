@@ -49,6 +49,7 @@ static KEYS: &[crate::schema::Key] = &[
         "oauth.username_claim",
         Text,
         Absent("username, email and sub are tried"),
-        "The field of the answer that has the login address.",
+        "The field of the answer that has the login address. Name one that users can't choose. \
+         email counts only if email_verified is absent or true.",
     ),
 ];

@@ -237,7 +237,13 @@ fn judge(settings: &OauthConfig, answer: Answer, now: Time) -> Remembered {
         Some(claim) => &[claim.as_str()],
         None => &["username", "email", "sub"],
     };
-    let names = claims.iter().filter_map(|claim| answer.others.get(*claim));
+    // Some servers let users enter any address, and say so (OpenID Connect Core §5.1).
+    let verified = answer.others.get("email_verified");
+    let is_verified = verified.is_none_or(|it| it == true || it == "true");
+    let claims = claims
+        .iter()
+        .filter(|claim| is_verified || **claim != "email");
+    let names = claims.filter_map(|claim| answer.others.get(*claim));
     let names = names.filter_map(|name| name.as_str().map(str::to_owned));
     let until = now.after(GOOD);
     Remembered {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use postrider_config::{Dynamic, LoginName};
 use postrider_smtp::{
-    EnhancedCode, Reply, ReplyCode,
+    Address, EnhancedCode, Reply, ReplyCode,
     sasl::{Evidence, Login, ScramOffer, ScramRequest},
     server::Client,
 };
@@ -144,7 +144,7 @@ impl SubmissionSession {
             Meaning::Good(names) => names,
             Meaning::Bad => Vec::new(),
         };
-        let owner = names.iter().find_map(|name| config.login(name));
+        let owner = names.iter().find_map(|name| token_owner(config, name));
         let owner = owner.filter(|owner| user.is_empty() || account == Some(owner.account));
         let Some(owner) = owner else {
             if !names.is_empty() {
@@ -161,4 +161,17 @@ impl SubmissionSession {
         source.right(identity, false);
         Ok((Some(named.unwrap_or(owner)), PasswordCheck::Right))
     }
+}
+
+/// The account whose address a token names. The authorization server has users of its own, who may
+/// choose their names. So a part behind a separator and a catch-all count for nothing here.
+fn token_owner<'a>(config: &'a Dynamic, name: &str) -> Option<LoginName<'a>> {
+    let address = Address::parse(name).ok()?;
+    let (account, _) = config.destination(&address)?;
+    let (account, config) = config.accounts.get_key_value(account)?;
+    Some(LoginName {
+        account,
+        config,
+        address,
+    })
 }

@@ -31,11 +31,14 @@ use crate::{
 };
 
 const DYNAMICS: &str = r#"[domains."example.org"]
+localpart_catchall_separators = ["+"]
 [domains."routed.example"]
+[domains."all.example"]
 [accounts.ann]
 domain = "example.org"
 destinations."ann@example.org" = {}
 destinations."second@example.org" = {}
+destinations."@all.example" = {}
 routes = [{ to_domain = ["routed.example"], transport = "other" }]
 [accounts.bob]
 domain = "example.org"
@@ -233,12 +236,20 @@ async fn a_known_certificate_logs_in() {
     assert_eq!(unused, None);
 }
 
-/// An authorization server that knows the token `good`, which stands for Ann.
+/// An authorization server that knows the token `good`, which stands for Ann, and tokens of
+/// strangers.
 async fn authorization_server() -> (String, Arc<AtomicUsize>) {
     testing::server(|request| {
-        testing::ok(match request.contains("token=good") {
-            true => r#"{"active": true, "username": "ann@example.org"}"#,
-            false => r#"{"active": false}"#,
+        let user = |text: &str| request.contains(&format!("token={text}&"));
+        testing::ok(match () {
+            () if user("good") => r#"{"active": true, "username": "ann@example.org"}"#,
+            () if user("spelled") => r#"{"active": true, "username": "ANN@Example.org"}"#,
+            () if user("any") => r#"{"active": true, "username": "stranger@all.example"}"#,
+            () if user("tail") => r#"{"active": true, "username": "ann+x@example.org"}"#,
+            () if user("unproved") => {
+                r#"{"active": true, "email": "ann@example.org", "email_verified": false}"#
+            }
+            () => r#"{"active": false}"#,
         })
     })
     .await
@@ -252,14 +263,24 @@ async fn a_token_logs_in_the_user_that_it_stands_for() {
         ("ann@example.org", "good", "ann@example.org"),
         ("second@example.org", "good", "second@example.org"),
         ("", "good", "ann@example.org"),
+        ("", "spelled", "ANN@example.org"),
+        // The client may name any address of the account that the token stands for.
+        ("x@all.example", "good", "x@all.example"),
+        ("ann+x@example.org", "good", "ann+x@example.org"),
         ("bob@example.org", "good", "535 5.7.8"),
         ("nobody@example.org", "good", "535 5.7.8"),
         ("ann@example.org", "bad", "535 5.7.8"),
+        // A user of the authorization server whose name only the catch-all or the separator leads
+        // to Ann.
+        ("", "any", "535 5.7.8"),
+        ("stranger@all.example", "any", "535 5.7.8"),
+        ("", "tail", "535 5.7.8"),
+        ("", "unproved", "535 5.7.8"),
     ] {
         let found = world.log_in(&token(user, text)).await;
         assert_eq!(found, expected, "{user} {text}");
     }
-    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    assert_eq!(asked.load(Ordering::SeqCst), 6);
     // Without an authorization server no token is good.
     let none = World::start("").await;
     assert_eq!(

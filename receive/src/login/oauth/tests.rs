@@ -48,6 +48,27 @@ fn answers_are_judged() {
         Err(()),
     );
     check("", r#"{"active": true, "username": 7}"#, Ok(&[]));
+    let email = |verified: &str| {
+        format!("{{\"active\": true, \"sub\": \"7\", \"email\": \"ann@x.org\"{verified}}}")
+    };
+    let both: Result<&[&str], ()> = Ok(&["ann@x.org", "7"]);
+    for (verified, claim, expected) in [
+        ("", "", both),
+        (", \"email_verified\": true", "", both),
+        (", \"email_verified\": \"true\"", "", both),
+        (", \"email_verified\": false", "", Ok(&["7"])),
+        (", \"email_verified\": \"false\"", "", Ok(&["7"])),
+        (", \"email_verified\": null", "", Ok(&["7"])),
+        (", \"email_verified\": true", "email", ann),
+        (", \"email_verified\": false", "email", Ok(&[])),
+        (", \"email_verified\": false", "sub", Ok(&["7"])),
+    ] {
+        let claim = match claim {
+            "" => String::new(),
+            claim => format!("oauth.username_claim = {claim:?}"),
+        };
+        check(&claim, &email(verified), expected);
+    }
     let scope = "oauth.scope = \"mail send\"";
     let with = |scope: &str| {
         format!("{{\"active\": true, \"email\": \"ann@x.org\", \"scope\": \"{scope}\"}}")
