@@ -22,13 +22,15 @@ use postrider_smtp::{
 use postrider_store::{Time, Top};
 use tracing::info;
 
-use self::header_section::{Fields, complete_header};
+use self::{
+    header_section::{Fields, complete_header},
+    login::ScramExchange,
+};
 use crate::{
     SessionContext,
     decide::{self, Refusal, Role, Stage, decide},
     facts::{Facts, LoggedIn, RecipientFacts, Resolution},
     intake::{Intake, ReceivedText},
-    login::ScramOffered,
     reply::{no_message_reply, store_reply},
     resolve::{address_of, resolve},
     slow::Mistakes,
@@ -44,8 +46,8 @@ pub struct SubmissionSession {
     facts: Facts,
     /// The logins that failed.
     failed: Mistakes,
-    /// The keys of the exchange of SCRAM that is under way.
-    offered: Option<ScramOffered>,
+    /// The exchange of SCRAM that is under way.
+    exchange: Option<ScramExchange>,
     message: Option<Message>,
 }
 
@@ -65,7 +67,7 @@ impl SubmissionSession {
             hostname,
             facts: Facts::default(),
             failed: Mistakes::default(),
-            offered: None,
+            exchange: None,
             message: None,
         }
     }
@@ -76,11 +78,8 @@ impl SubmissionSession {
         decide(stage, &self.facts, &policy)
     }
 
-    /// The reply to a failed login. Who guesses passwords waits longer each time.
+    /// The reply to a failed login, whosever fault it is. Who tries on waits longer each time.
     async fn refuse_login(&mut self, client: &Client, reply: Reply) -> Reply {
-        if !reply.code().is_permanent() {
-            return reply;
-        }
         match self.context.punish(client, &mut self.failed).await {
             true => self.context.refuse(&Refusal::TooManyFailedLogins),
             false => reply,
@@ -261,10 +260,13 @@ impl Handler for SubmissionSession {
 
     async fn scram_keys(
         &mut self,
-        _: &Client,
+        client: &Client,
         request: &ScramRequest,
     ) -> Result<ScramOffer, Reply> {
-        self.offer(request).await
+        match self.offer(client, request).await {
+            Ok(offer) => Ok(offer),
+            Err(reply) => Err(self.refuse_login(client, reply).await),
+        }
     }
 
     async fn login(&mut self, client: &Client, login: &Login) -> Verdict {
@@ -355,7 +357,7 @@ impl Handler for SubmissionSession {
         self.reset();
         self.facts = Facts::default();
         self.failed = Mistakes::default();
-        self.offered = None;
+        self.exchange = None;
     }
 }
 

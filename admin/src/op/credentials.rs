@@ -6,9 +6,7 @@ mod change;
 
 use std::fmt;
 
-use postrider_receive::login::{
-    make_app_password, make_otp, make_scram_salts, parse_otp, scram_keys,
-};
+use postrider_receive::login::{make_app_password, make_otp, parse_otp, scram_keys, scram_salts};
 use postrider_store::{AppPassword, Credential, CredentialChange};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -126,8 +124,7 @@ impl AddAppPassword {
         check_name(&self.name)?;
         let before = credential(context, &self.account).await?;
         let (password, hash) = make_app_password(&mut rand::rng());
-        let salts = before.scram;
-        let salts = salts.unwrap_or_else(|| make_scram_salts(&mut rand::rng()));
+        let salts = scram_salts(&context.store, &self.account, &before).await?;
         let text = password.clone();
         let keys = tokio::task::spawn_blocking(move || scram_keys(&text, &salts)).await;
         let new = AppPassword {
@@ -415,7 +412,8 @@ impl Prepared {
         }
         let before = credential(context, account).await?;
         let now = context.clock.now();
-        let work = move || prepare(before, changes, now);
+        let salts = scram_salts(&context.store, account, &before).await?;
+        let work = move || prepare(before, salts, changes, now);
         let change = tokio::task::spawn_blocking(work).await;
         Ok(Self {
             account: account.to_owned(),

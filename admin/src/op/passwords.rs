@@ -10,7 +10,7 @@ use std::{
 
 use postrider_config::{Dynamic, replace_private};
 use postrider_receive::login::{
-    self, Logins, hash_password, hash_password_beside, make_scram_salts, scram_keys,
+    self, Logins, hash_password, hash_password_beside, scram_keys, scram_salts,
 };
 use postrider_store::{CredentialChange, Store, StoreError, Time};
 use serde::{Deserialize, Serialize};
@@ -158,8 +158,7 @@ pub async fn set_account_password(
     }
     let password = password.to_owned();
     let before = store.credential(account).await?.unwrap_or_default();
-    let salts = before.scram;
-    let salts = salts.unwrap_or_else(|| make_scram_salts(&mut rand::rng()));
+    let salts = scram_salts(store, account, &before).await?;
     let hashed = move || {
         let others: Vec<&str> = before.argon2_hashes().collect();
         let hash = hash_password_beside(&password, &others)?;

@@ -321,11 +321,11 @@ impl Refusal {
             Self::TooManyUnknown => "too many unknown recipients, closing".into(),
             Self::Greylisted => "unknown sender, please retry in a minute".into(),
             Self::LoginElsewhere => "logins are for submission, on another port".into(),
-            Self::BadCredentials => "wrong user or password".into(),
+            // A text of its own would tell that the password was right.
+            Self::BadCredentials | Self::MayNotActAs => "wrong user or password".into(),
             Self::PasswordTooWeak => {
                 "the account has one-time codes, so programs log in with an app password".into()
             }
-            Self::MayNotActAs => "you may not act for that other user".into(),
             Self::LoginRequired => "log in first".into(),
             Self::PostmasterWithoutDomain => "name the postmaster's domain".into(),
             Self::MailLoop => "too many Received fields: the message is in a mail loop".into(),

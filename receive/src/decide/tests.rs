@@ -335,7 +335,7 @@ fn logins_have_their_answers() {
             "app",
             PasswordCheck::Right,
             true,
-            "535 5.7.8 you may not act",
+            "535 5.7.8 wrong user or password",
         ),
         ("app", PasswordCheck::Wrong, false, "535 5.7.8 wrong user"),
         ("none", PasswordCheck::Right, false, "535 5.7.8 wrong user"),

@@ -25,7 +25,7 @@ use super::{
     oauth::Oauth,
     otp::{split_code, step_of},
     password::{Comparison, normal},
-    scram::{make_scram_salts, scram_keys},
+    scram::{scram_keys, scram_salts},
 };
 use postrider_store::{AppPassword, Credential, PasswordOf, Store, StoreError, Time};
 
@@ -124,14 +124,14 @@ struct Shared {
     /// A key of this process, so that the memory is useless elsewhere.
     key: [u8; 64],
     remembered: Mutex<HashMap<String, Vec<Remembered>>>,
-    /// A place for each hash in progress. A hash takes a core and 19 MiB, and one that somebody
+    /// A place for each hash in progress: two for each core. A hash takes a core and 19 MiB, and one that somebody
     /// else made up to 64 MiB.
     hashing: Arc<Semaphore>,
     /// One place for each of [`LINES`].
     lines: Vec<Arc<Semaphore>>,
     hasher: RandomState,
-    /// The key from which the salts of unknown users are made.
-    unknown_users: OnceCell<[u8; 32]>,
+    /// The key from which salts are made.
+    salts: OnceCell<[u8; 32]>,
     /// Checks OAuth tokens. None: tokens are not taken.
     oauth: Option<Oauth>,
 }
@@ -159,18 +159,18 @@ impl Logins {
                 store,
                 key: rand::random(),
                 remembered: Mutex::default(),
-                hashing: Arc::new(Semaphore::new(cores)),
+                hashing: Arc::new(Semaphore::new(2 * cores)),
                 lines: (0..LINES).map(|_| Arc::new(Semaphore::new(1))).collect(),
                 hasher: RandomState::new(),
-                unknown_users: OnceCell::new(),
+                salts: OnceCell::new(),
                 oauth,
             }),
         }
     }
 
-    /// Checks a password of an account. `user` is the login as typed. None for `account`: no
-    /// account has this login, so no password is right. The check then takes as long as for a wrong
-    /// password.
+    /// Checks a password of an account. `user` is the login in its [plain form](super::plain_login).
+    /// None for `account`: no account has this login, so no password is right. The check then takes
+    /// as long as for a wrong password.
     ///
     /// A password is counted as wrong before it is checked, and only one password of an account is
     /// checked at a time for each address. So guesses that arrive together are not all tried. A
@@ -287,11 +287,11 @@ impl Logins {
         self.shared.oauth.as_ref()
     }
 
-    /// The key from which the salts of unknown users are made.
-    pub(super) async fn unknown_users_key(&self) -> Result<[u8; 32], StoreError> {
+    /// The key from which salts are made.
+    pub(super) async fn salts_key(&self) -> Result<[u8; 32], StoreError> {
         let shared = &self.shared;
-        let key = || shared.store.unknown_users_key(rand::random());
-        shared.unknown_users.get_or_try_init(key).await.copied()
+        let key = || shared.store.salts_key(rand::random());
+        shared.salts.get_or_try_init(key).await.copied()
     }
 
     /// The credential of an account; an empty one if it has none.
@@ -351,8 +351,14 @@ impl Logins {
         if has_keys {
             return;
         }
-        let salts = credential.scram;
-        let salts = salts.unwrap_or_else(|| make_scram_salts(&mut rand::rng()));
+        let store = &self.shared.store;
+        let salts = match scram_salts(store, account, credential).await {
+            Ok(salts) => salts,
+            Err(error) => {
+                warn!(%error, account, "failed to make the salts of an account");
+                return;
+            }
+        };
         let Ok(place) = Arc::clone(&self.shared.hashing).acquire_owned().await else {
             return;
         };
@@ -364,7 +370,6 @@ impl Logins {
         let Ok(keys) = task::spawn_blocking(work).await else {
             return;
         };
-        let store = &self.shared.store;
         if let Err(error) = store.add_scram_keys(account, of, salts, keys).await {
             warn!(%error, account, "failed to keep the SCRAM keys of a password");
         }

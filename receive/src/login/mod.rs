@@ -30,4 +30,19 @@ pub use otp::{OtpError, make_otp, otp_code, parse_otp};
 pub use password::{
     HashError, PasswordError, check_hash, hash_password, hash_password_beside, slow_hash,
 };
-pub use scram::{ScramOffered, make_scram_salts, scram_keys};
+pub use scram::{ScramOffered, scram_keys, scram_salts};
+
+use postrider_config::Dynamic;
+use postrider_smtp::Address;
+
+/// The form of a login that all its spellings have in common. Failures count for it, and salts
+/// belong to it: a login that nobody has must look like one that has an account, whose spellings
+/// lead to one.
+#[must_use]
+pub fn plain_login(config: &Dynamic, user: &str) -> String {
+    let Ok(address) = Address::parse(user) else {
+        return user.to_lowercase();
+    };
+    let canonical = config.canonical(&address);
+    canonical.unwrap_or_else(|| config.plain(&address))
+}

@@ -3,12 +3,11 @@
 use std::num::NonZeroU32;
 
 use hmac::{Hmac, Mac};
-use rand::Rng;
 use sha2::Sha256;
 
-use postrider_smtp::sasl::{ScramHash, ScramKeys, ScramOffer, ScramRequest};
+use postrider_smtp::sasl::{ScramHash, ScramKeys, ScramOffer};
 use postrider_store::{
-    Credential, PasswordOf, ScramPair, ScramPairs, ScramSalt, ScramSalts, StoreError,
+    Credential, PasswordOf, ScramPair, ScramPairs, ScramSalt, ScramSalts, Store, StoreError,
 };
 
 use super::{
@@ -20,19 +19,58 @@ use super::{
 /// The rounds of new keys. RFC 7677 §4 asks for 4096 at least.
 const ROUNDS: NonZeroU32 = NonZeroU32::new(16_384).unwrap();
 
-/// New salts for the passwords of an account.
-pub fn make_scram_salts(rng: &mut impl Rng) -> ScramSalts {
-    let mut salt = || {
+/// The salts of an account's passwords: those that it has, or else those that its first keys get.
+/// They come from a key of this store, so clients see no change when the first keys are made.
+///
+/// # Errors
+/// If the key can't be read or made.
+pub async fn scram_salts(
+    store: &Store,
+    account: &str,
+    credential: &Credential,
+) -> Result<ScramSalts, StoreError> {
+    match credential.scram {
+        Some(salts) => Ok(salts),
+        None => {
+            let key = store.salts_key(rand::random()).await?;
+            Ok(derive_salts(key, Owner::Account(account)))
+        }
+    }
+}
+
+/// Whose salts they are.
+#[derive(Clone, Copy)]
+enum Owner<'a> {
+    Account(&'a str),
+    /// A login that nobody has.
+    Nobody(&'a str),
+}
+
+/// The same key and the same owner give the same salts.
+fn derive_salts(key: [u8; 32], owner: Owner<'_>) -> ScramSalts {
+    let (kind, name) = match owner {
+        Owner::Account(name) => (b"account:".as_slice(), name),
+        Owner::Nobody(name) => (b"nobody:".as_slice(), name),
+    };
+    // A key of HMAC is a block, and zeros follow a shorter one.
+    let mut block = [0; 64];
+    block.iter_mut().zip(key).for_each(|(to, from)| *to = from);
+    let derive = |hash: &[u8]| {
+        let mut mac = Hmac::<Sha256>::new((&block).into());
+        mac.update(hash);
+        mac.update(kind);
+        mac.update(name.as_bytes());
         let mut salt = [0; 16];
-        rng.fill_bytes(&mut salt);
+        let mac = mac.finalize().into_bytes();
+        salt.iter_mut().zip(mac).for_each(|(to, from)| *to = from);
         ScramSalt {
             salt,
             rounds: ROUNDS.get(),
         }
     };
     ScramSalts {
-        sha256: salt(),
-        sha1: salt(),
+        sha256: derive(b"sha256:"),
+        sha1: derive(b"sha1:"),
     }
 }
 
@@ -64,33 +102,33 @@ pub struct ScramOffered {
 }
 
 impl Logins {
-    /// The keys for an exchange of SCRAM. `account` is None if nobody has this login. Such a user
-    /// gets a salt of its own all the same, so that nobody learns who exists.
+    /// The keys for an exchange of SCRAM. `account` is None if nobody has the login `user`, which is
+    /// in its [plain form](super::plain_login). Such a user gets a salt of its own all the same, so
+    /// that nobody learns who exists.
     ///
     /// # Errors
     /// If the store can't be read.
     pub async fn scram_offer(
         &self,
+        user: &str,
         account: Option<&str>,
-        request: &ScramRequest,
+        hash: ScramHash,
     ) -> Result<ScramOffered, StoreError> {
         let credential = match account {
             Some(account) => self.credential(account).await?,
             None => Credential::default(),
         };
-        let (salt, rounds) = match credential.scram {
-            Some(salts) => {
-                let salt = match request.hash {
-                    ScramHash::Sha256 => salts.sha256,
-                    ScramHash::Sha1 => salts.sha1,
-                };
-                (salt.salt.to_vec(), salt.rounds)
-            }
-            None => (self.salt_of_unknown(request).await?, ROUNDS.get()),
+        let key = self.salts_key().await?;
+        let owner = account.map_or(Owner::Nobody(user), Owner::Account);
+        let salts = credential.scram;
+        let salts = salts.unwrap_or_else(|| derive_salts(key, owner));
+        let ScramSalt { salt, rounds } = match hash {
+            ScramHash::Sha256 => salts.sha256,
+            ScramHash::Sha1 => salts.sha1,
         };
         let (mut keys, mut passwords) = (Vec::new(), Vec::new());
         for (password, pairs) in pairs_of(credential) {
-            let pair = match request.hash {
+            let pair = match hash {
                 ScramHash::Sha256 => pairs.sha256,
                 ScramHash::Sha1 => pairs.sha1,
             };
@@ -102,31 +140,13 @@ impl Logins {
         }
         Ok(ScramOffered {
             offer: ScramOffer {
-                salt,
+                salt: salt.to_vec(),
                 rounds,
                 keys,
                 nonce: make_nonce(),
             },
             passwords,
         })
-    }
-
-    /// The salt of a user that nobody has: always the same for the same name.
-    async fn salt_of_unknown(&self, request: &ScramRequest) -> Result<Vec<u8>, StoreError> {
-        let key = self.unknown_users_key().await?;
-        let hash: &[u8] = match request.hash {
-            ScramHash::Sha256 => b"sha256:",
-            ScramHash::Sha1 => b"sha1:",
-        };
-        // A key of HMAC is a block, and zeros follow a shorter one.
-        let mut block = [0; 64];
-        block.iter_mut().zip(key).for_each(|(to, from)| *to = from);
-        let mut mac = Hmac::<Sha256>::new((&block).into());
-        mac.update(hash);
-        // The case of a login does not count.
-        mac.update(request.user.to_lowercase().as_bytes());
-        let mac = mac.finalize().into_bytes();
-        Ok(mac.into_iter().take(16).collect())
     }
 
     /// The verdict on a proof: the place of the keys that it is for, if there are any. The failure

@@ -8,14 +8,14 @@ use postrider_smtp::{
     sasl::{Evidence, Login, ScramOffer, ScramRequest},
     server::Client,
 };
-use tracing::debug;
+use postrider_store::StoreError;
+use tracing::{debug, error};
 
 use super::SubmissionSession;
 use crate::{
     decide::{Refusal, Role, Stage, decide},
     facts::{LoggedIn, LoginFacts},
-    login::{Identity, Meaning, PasswordCheck, Source},
-    reply::store_reply,
+    login::{Identity, Meaning, PasswordCheck, ScramOffered, Source, plain_login},
 };
 
 /// The reply if nobody can say now whether a token is good.
@@ -23,6 +23,13 @@ const NO_ANSWER: Reply = Reply::fixed(
     ReplyCode::TEMPORARY_FAILURE,
     Some(EnhancedCode::SECURITY_TRANSIENT),
     "the authorization server does not answer, try again later",
+);
+
+/// The reply if the store fails.
+const UNCHECKED: Reply = Reply::fixed(
+    ReplyCode::TEMPORARY_FAILURE,
+    Some(EnhancedCode::SECURITY_TRANSIENT),
+    "the login can't be checked now, try again later",
 );
 
 impl SubmissionSession {
@@ -36,13 +43,30 @@ impl SubmissionSession {
     }
 
     /// The keys for an exchange of SCRAM. An unknown user gets an answer like any other.
-    pub(super) async fn offer(&mut self, request: &ScramRequest) -> Result<ScramOffer, Reply> {
+    pub(super) async fn offer(
+        &mut self,
+        client: &Client,
+        request: &ScramRequest,
+    ) -> Result<ScramOffer, Reply> {
+        // An exchange that was left without a proof counts before the next one begins.
+        self.exchange = None;
         let config = self.context.dynamic();
+        let source = self.source(client);
+        let user = plain_login(&config, &request.user);
         let account = config.login(&request.user).map(|found| found.account);
-        let offered = self.context.logins.scram_offer(account, request).await;
-        let offered = offered.map_err(|error| store_reply(&error))?;
+        if let Some(wait) = source.wait(identity(&user, account)) {
+            return Err(self.context.refuse(&Refusal::TooManyLogins(wait)));
+        }
+        let logins = &self.context.logins;
+        let offered = logins.scram_offer(&user, account, request.hash).await;
+        let offered = offered.map_err(|error| unchecked(&error))?;
         let offer = offered.offer.clone();
-        self.offered = Some(offered);
+        self.exchange = Some(ScramExchange {
+            account: account.map(str::to_owned),
+            offered: Some(offered),
+            user,
+            source,
+        });
         Ok(offer)
     }
 
@@ -92,18 +116,20 @@ impl SubmissionSession {
     ) -> Result<(Option<LoginName<'a>>, PasswordCheck), Reply> {
         let found = config.login(&login.user);
         let account = found.as_ref().map(|found| found.account);
+        let user = plain_login(config, &login.user);
         let logins = &self.context.logins;
-        let failed = |error| store_reply(&error);
+        let failed = |error| unchecked(&error);
         match &login.evidence {
             Evidence::Password(password) => {
-                let check = logins.verify(&login.user, account, password, source);
+                let check = logins.verify(&user, account, password, source);
                 Ok((found, check.await.map_err(failed)?))
             }
             Evidence::Scram(proven) => {
-                let Some(offered) = self.offered.take() else {
+                let exchange = self.exchange.take();
+                let Some(offered) = exchange.and_then(ScramExchange::proof_came) else {
                     return Ok((None, PasswordCheck::Wrong));
                 };
-                let check = logins.prove(&login.user, account, &offered, *proven, source);
+                let check = logins.prove(&user, account, &offered, *proven, source);
                 Ok((found, check.await.map_err(failed)?))
             }
             Evidence::Certificate(key) => {
@@ -112,15 +138,12 @@ impl SubmissionSession {
                 let found = key.and_then(|key| config.login(&key.login.to_string()));
                 Ok((found, check))
             }
-            Evidence::Token(token) => {
-                self.check_token(config, &login.user, token, found, source)
-                    .await
-            }
+            Evidence::Token(token) => self.check_token(config, &user, token, found, source).await,
         }
     }
 
     /// The account that a token stands for. The user that the client named must be of the same
-    /// account.
+    /// account. `user` is its plain form.
     async fn check_token<'a>(
         &self,
         config: &'a Dynamic,
@@ -133,7 +156,7 @@ impl SubmissionSession {
             return Ok((None, PasswordCheck::Wrong));
         };
         let account = named.as_ref().map(|named| named.account);
-        let identity = account.map_or(Identity::Unknown(user), Identity::Account);
+        let identity = identity(user, account);
         if let Some(wait) = source.wait(identity) {
             return Ok((named, PasswordCheck::TooMany(wait)));
         }
@@ -161,6 +184,47 @@ impl SubmissionSession {
         source.right(identity, false);
         Ok((Some(named.unwrap_or(owner)), PasswordCheck::Right))
     }
+}
+
+/// An exchange of SCRAM whose proof is awaited. One without a proof counts as a failed login when it
+/// is dropped: a client must not ask for the salts of one user after the other without end.
+#[derive(Debug)]
+pub(super) struct ScramExchange {
+    /// None: the proof has come, and counts by itself.
+    offered: Option<ScramOffered>,
+    /// The login in its plain form.
+    user: String,
+    account: Option<String>,
+    source: Source,
+}
+
+impl ScramExchange {
+    /// The offer that the proof is for.
+    fn proof_came(mut self) -> Option<ScramOffered> {
+        self.offered.take()
+    }
+}
+
+impl Drop for ScramExchange {
+    fn drop(&mut self) {
+        if self.offered.is_some() {
+            // With too many failures it does not count.
+            let _ = self
+                .source
+                .begin(identity(&self.user, self.account.as_deref()));
+        }
+    }
+}
+
+/// The identity that the failures of a login in its plain form count for.
+fn identity<'a>(user: &'a str, account: Option<&'a str>) -> Identity<'a> {
+    account.map_or(Identity::Unknown(user), Identity::Account)
+}
+
+/// The reply if a login can't be checked, since the store fails.
+fn unchecked(store: &StoreError) -> Reply {
+    error!(error = %store, "failed to check a login");
+    UNCHECKED
 }
 
 /// The account whose address a token names. The authorization server has users of its own, who may

@@ -24,8 +24,8 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::{
     login::{
-        LoginLimiter, LoginLimits, Logins, Oauth, hash_password, make_scram_salts, oauth::testing,
-        scram_keys,
+        LoginLimiter, LoginLimits, Logins, Oauth, hash_password, oauth::testing, scram_keys,
+        scram_salts,
     },
     memory::TextMemory,
 };
@@ -80,7 +80,8 @@ impl World {
         });
         let oauth = Oauth::new(&statics).unwrap();
         for account in ["ann", "bob"] {
-            let salts = make_scram_salts(&mut StdRng::seed_from_u64(1));
+            let none = postrider_store::Credential::default();
+            let salts = scram_salts(&store, account, &none).await.unwrap();
             let set = postrider_store::CredentialChange {
                 argon2: Some(hash_password(PASSWORD).unwrap()),
                 scram: Some(salts),
@@ -192,6 +193,133 @@ async fn scram_logs_in_with_the_keys_that_were_offered() {
         Evidence::Scram(Some(0)),
     );
     assert_eq!(world.log_in(&stray).await, "535 5.7.8");
+}
+
+async fn offer(
+    session: &mut SubmissionSession,
+    client: &Client,
+    user: &str,
+) -> Result<ScramOffer, Reply> {
+    let request = ScramRequest {
+        user: user.to_owned(),
+        hash: ScramHash::Sha256,
+    };
+    session.scram_keys(client, &request).await
+}
+
+#[tokio::test]
+async fn the_spellings_of_a_login_have_one_salt_whether_it_exists_or_not() {
+    let world = World::start("").await;
+    let salt = async |user: &str| {
+        let offer = offer(&mut world.session(), &client(), user).await;
+        offer.unwrap().salt
+    };
+    let spellings = |local: &str| {
+        [
+            format!("{local}@example.org"),
+            format!("{}@Example.ORG", local.to_uppercase()),
+            format!("{local}+1@example.org"),
+            format!("\"{local}\"@example.org"),
+        ]
+    };
+    for local in ["ann", "nobody"] {
+        let plain = salt(&format!("{local}@example.org")).await;
+        for user in spellings(local) {
+            assert_eq!(salt(&user).await, plain, "{user}");
+        }
+    }
+    assert_ne!(
+        salt("ann@example.org").await,
+        salt("nobody@example.org").await
+    );
+    // A domain in Unicode and in A-labels.
+    let (unicode, ascii) = ("x@b\u{fc}cher.example", "x@xn--bcher-kva.example");
+    assert_eq!(salt(unicode).await, salt(ascii).await);
+    // Failures of all spellings count together, too.
+    for local in ["ann", "nobody"] {
+        let world = World::start("").await;
+        for user in spellings(local).iter().cycle().take(10) {
+            assert_eq!(world.log_in(&password(user, "wrong")).await, "535 5.7.8");
+        }
+        let user = format!("{local}+2@example.org");
+        assert_eq!(world.log_in(&password(&user, "wrong")).await, "454 4.7.0");
+    }
+}
+
+#[tokio::test]
+async fn an_offer_without_a_proof_is_a_failed_login() {
+    for user in ["ann@example.org", "nobody@example.org"] {
+        let world = World::start("").await;
+        // In one session the next offer shows it, and at its end the session.
+        let mut session = world.session();
+        for _ in 0..9 {
+            offer(&mut session, &client(), user).await.unwrap();
+        }
+        drop(session);
+        offer(&mut world.session(), &client(), user).await.unwrap();
+        let refused = offer(&mut world.session(), &client(), user).await;
+        assert_eq!(refused.unwrap_err().code().get(), 454, "{user}");
+        let guessed = world.log_in(&password(user, "wrong")).await;
+        assert_eq!(guessed, "454 4.7.0", "{user}");
+    }
+    // A right proof takes its offer back.
+    let world = World::start("").await;
+    let ann = "ann@example.org";
+    let hash = ScramHash::Sha256;
+    for _ in 0..12 {
+        let mut session = world.session();
+        offer(&mut session, &client(), ann).await.unwrap();
+        let login = login(Mechanism::Scram(hash), ann, Evidence::Scram(Some(0)));
+        assert_eq!(session.login(&client(), &login).await.unwrap(), ann);
+    }
+}
+
+/// A client on this machine, whose answers are never late.
+fn near() -> Client {
+    let remote: SocketAddr = "127.0.0.1:2525".parse().unwrap();
+    Client::new(SessionId(1), remote, remote)
+}
+
+#[tokio::test]
+async fn a_session_that_only_fails_ends() {
+    let world = World::start("").await;
+    let ann = "ann@example.org";
+    let mut session = world.session();
+    // Ten failures at most count for the account. Then nothing is checked any more.
+    let mut replies = Vec::new();
+    for _ in 0..10 {
+        let verdict = session.login(&near(), &password(ann, "wrong")).await;
+        replies.push(shown(verdict));
+    }
+    assert_eq!(replies.pop().unwrap(), "421 4.7.0");
+    assert!(replies.iter().all(|it| it == "535 5.7.8"), "{replies:?}");
+    // A login that is not checked is a failure of the session, too: with a password or with SCRAM.
+    let mut session = world.session();
+    for times in 1..=10 {
+        let verdict = match times % 2 {
+            0 => session.login(&near(), &password(ann, PASSWORD)).await,
+            _ => match offer(&mut session, &near(), ann).await {
+                Ok(_) => panic!("no offer is made"),
+                Err(reply) => Err(reply),
+            },
+        };
+        let expected = if times < 10 { "454 4.7.0" } else { "421 4.7.0" };
+        assert_eq!(shown(verdict), expected, "{times}");
+    }
+}
+
+#[tokio::test]
+async fn to_act_as_another_user_is_refused_as_a_wrong_password_is() {
+    let world = World::start("").await;
+    let refused = async |authorization: &str, text: &str| {
+        let mut login = password("ann@example.org", text);
+        login.authorization = authorization.to_owned();
+        let verdict = world.session().login(&client(), &login).await;
+        verdict.unwrap_err()
+    };
+    let other = refused("bob@example.org", PASSWORD).await;
+    assert_eq!(other, refused("", "wrong").await);
+    assert_eq!(other, refused("nobody", PASSWORD).await);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_config::{Account, DestinationAddress};
-use postrider_receive::login::{Identity, KeyText, PasswordCheck, Source};
+use postrider_receive::login::{Identity, KeyText, PasswordCheck, Source, plain_login};
 use postrider_smtp::Address;
 use postrider_store::Scope;
 use tracing::{error, warn};
@@ -116,7 +116,9 @@ async fn by_password(
     // For an unknown address a password is checked as well, and then refused. So the time that it
     // takes does not tell which addresses exist.
     let account = found.as_ref().map(|found| found.account);
-    let verdict = context.logins.verify(name, account, password, source).await;
+    let user = plain_login(&config, name);
+    let verdict = context.logins.verify(&user, account, password, source);
+    let verdict = verdict.await;
     let verdict = verdict.map_err(|error| {
         error!(%error, "failed to check a login");
         Refusal::Failed(ApiError::new(

@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_config::read_secret_file;
-use postrider_receive::login::{CodeCheck, Identity, KeyText, PasswordCheck, Source};
+use postrider_receive::login::{CodeCheck, Identity, KeyText, PasswordCheck, Source, plain_login};
 use postrider_smtp::{Address, Domain};
 use postrider_store::{Actor, ApiKey};
 use tracing::warn;
@@ -123,7 +123,7 @@ async fn by_account_password(
     // takes does not tell which addresses exist.
     let check = context
         .logins
-        .verify_with_code(name, account, password, source)
+        .verify_with_code(&plain_login(&config, name), account, password, source)
         .await?;
     let by = match check {
         CodeCheck::Password => Proof::Password,

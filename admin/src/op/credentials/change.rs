@@ -7,11 +7,11 @@
 use std::fmt;
 
 use postrider_receive::login::{
-    APP_PASSWORD_MIN_LENGTH, HashError, check_hash, hash_password_beside, make_scram_salts,
-    matches_hash, parse_otp, scram_keys,
+    APP_PASSWORD_MIN_LENGTH, HashError, check_hash, hash_password_beside, matches_hash, parse_otp,
+    scram_keys,
 };
 use postrider_store::{
-    APP_PASSWORDS_MAX, AppHash, AppPassword, Credential, CredentialChange, Otp, Time,
+    APP_PASSWORDS_MAX, AppHash, AppPassword, Credential, CredentialChange, Otp, ScramSalts, Time,
 };
 use serde::{Deserialize, Serialize};
 
@@ -182,10 +182,12 @@ struct Secrets {
     entries: Vec<Entry>,
 }
 
-/// Makes changes of a credential, one after the other, and gives them as one. It computes slow
+/// Makes changes of a credential, one after the other, and gives them as one. `salts` are those of
+/// the account. It computes slow
 /// hashes, for two seconds at most.
 pub(super) fn prepare(
     before: Credential,
+    salts: ScramSalts,
     changes: Vec<SecretChange>,
     now: Time,
 ) -> Result<CredentialChange, AdminError> {
@@ -207,7 +209,7 @@ pub(super) fn prepare(
             ..error
         })?;
     }
-    secrets.change(now)
+    secrets.change(salts, now)
 }
 
 impl Secrets {
@@ -309,7 +311,7 @@ impl Secrets {
     }
 
     /// The change of the credential.
-    fn change(self, now: Time) -> Result<CredentialChange, AdminError> {
+    fn change(self, salts: ScramSalts, now: Time) -> Result<CredentialChange, AdminError> {
         let mut hashes: Vec<String> = self.before.argon2_hashes().map(str::to_owned).collect();
         let mut hash = |password: &str| {
             let others: Vec<&str> = hashes.iter().map(String::as_str).collect();
@@ -318,8 +320,6 @@ impl Secrets {
             hashes.push(hash.clone());
             Ok::<_, AdminError>(hash)
         };
-        let salts = self.before.scram;
-        let salts = salts.unwrap_or_else(|| make_scram_salts(&mut rand::rng()));
         let (argon2, main_keys) = match self.main {
             Some(Main::Plain(password)) => {
                 (Some(hash(&password)?), Some(scram_keys(&password, &salts)))

@@ -222,8 +222,8 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The name of the key that makes the salts of unknown users.
-const UNKNOWN_USERS: &str = "unknown users";
+/// The name of the key that makes salts. At first these were those of unknown users only.
+const SALTS: &str = "unknown users";
 
 records! {
     Credential: version 3 [1 => CredentialV1, 2 => CredentialV2],
@@ -488,13 +488,13 @@ impl Store {
         .await
     }
 
-    /// The random key from which the salts of unknown users are made. It stays the same, so that
-    /// their salts do. Without one, `new` becomes it.
+    /// The random key from which salts for SCRAM are made. It stays the same, so that the salts of
+    /// unknown users do. Without one, `new` becomes it.
     ///
     /// # Errors
     /// If it can't be read or made durable.
-    pub async fn unknown_users_key(&self, new: [u8; 32]) -> Result<[u8; 32], StoreError> {
-        let used_for = UNKNOWN_USERS;
+    pub async fn salts_key(&self, new: [u8; 32]) -> Result<[u8; 32], StoreError> {
+        let used_for = SALTS;
         if let Some(Secret(key)) = self.ask(SecretFor { used_for }).await? {
             return Ok(key);
         }

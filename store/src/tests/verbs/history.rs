@@ -472,9 +472,9 @@ async fn all_passwords_of_an_account_have_the_same_salts() {
 #[tokio::test]
 async fn the_key_for_unknown_users_stays() {
     on_both(|store| async move {
-        assert_eq!(store.unknown_users_key([1; 32]).await.unwrap(), [1; 32]);
+        assert_eq!(store.salts_key([1; 32]).await.unwrap(), [1; 32]);
         store.checkpoint().await;
-        assert_eq!(store.unknown_users_key([2; 32]).await.unwrap(), [1; 32]);
+        assert_eq!(store.salts_key([2; 32]).await.unwrap(), [1; 32]);
     })
     .await;
 }
