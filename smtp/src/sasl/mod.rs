@@ -231,6 +231,19 @@ impl Exchange {
         }
     }
 
+    /// The refusal that ends the exchange whatever the client answers, and the user that it named.
+    /// None: the end is not known, or it is no refusal.
+    #[must_use]
+    pub fn refusal(&self) -> Option<(&str, &Reply)> {
+        match &self.0 {
+            State::Acknowledgement(end) => match &**end {
+                Step::Refused { user, reply } => Some((user, reply)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The next response of the client.
     #[must_use]
     pub fn respond(self, response: &[u8], terms: Terms<'_>) -> Step {

@@ -168,8 +168,8 @@ pub(super) struct Final {
 }
 
 /// Ends the exchange with an error that only SCRAM knows, and then the usual refusal.
-fn refuse(error: &str) -> Step {
-    let (user, reply) = (String::new(), wrong_credentials());
+fn refuse(user: String, error: &str) -> Step {
+    let reply = wrong_credentials();
     last(error, Step::Refused { user, reply })
 }
 
@@ -184,6 +184,7 @@ pub(super) fn first(hash: ScramHash, plus: bool, response: &[u8], terms: Terms<'
         return not_scram();
     };
     let bindings = terms.bindings();
+    let refuse = |error| refuse(message.user.clone(), error);
     let data = match (message.flag, bindings) {
         // Somebody has hidden our offer from the client (RFC 5802 §6).
         (Flag::Unoffered, Some(_)) => return refuse("e=server-does-support-channel-binding"),
@@ -303,10 +304,10 @@ impl Final {
             return not_scram();
         };
         if binding != self.start.binding {
-            return refuse("e=channel-bindings-dont-match");
+            return refuse(self.start.request.user, "e=channel-bindings-dont-match");
         }
         if nonce.strip_prefix(self.start.nonce.as_str()) != Some(self.offer.nonce.as_str()) {
-            return refuse("e=other-error");
+            return refuse(self.start.request.user, "e=other-error");
         }
         let message = [self.start.bare.as_str(), &self.server_first, unproven].join(",");
         let matched = self.matching(message.as_bytes(), &proof);

@@ -17,8 +17,8 @@ use crate::{
 /// The longest line of an exchange in bytes, with its CRLF (RFC 4954 §4).
 pub(super) const LINE_MAX: usize = 12288;
 
-/// The refusal of a line that is longer than [`LINE_MAX`] (RFC 4954 §6).
-const TOO_LONG: Reply = Reply::fixed(
+/// The refusal of a line that is longer than [`LINE_MAX`] (RFC 4954 §6). An AUTH command is one, too.
+pub(super) const TOO_LONG: Reply = Reply::fixed(
     ReplyCode::SYNTAX_ERROR,
     Some(EnhancedCode::AUTH_LINE_TOO_LONG),
     "the line is too long",
@@ -104,6 +104,9 @@ impl Session {
 
     /// Takes a response in base64.
     fn respond(&mut self, exchange: Exchange, response: &str) -> State {
+        if exchange.refusal().is_some() {
+            return self.end_refused(exchange);
+        }
         let fault = match STANDARD.decode(response).map(Zeroizing::new) {
             Ok(response) => {
                 let step = exchange.respond(&response, self.terms());
@@ -115,6 +118,17 @@ impl Session {
         let (code, text) = fault;
         let reply = Reply::fixed(ReplyCode::PARAMETER_ERROR, Some(code), text);
         self.refuse(&reply, State::ExpectCommand(Stage::Idle))
+    }
+
+    /// Ends an exchange whose refusal is known and logged. Whatever the client answers to the error
+    /// of the mechanism, the end is the same. A client may give up with `*` here.
+    fn end_refused(&mut self, exchange: Exchange) -> State {
+        match exchange.respond(b"", self.terms()) {
+            Step::Refused { reply, .. } => {
+                self.refuse_as(&reply, false, State::ExpectCommand(Stage::Idle))
+            }
+            step => self.progress(step),
+        }
     }
 
     pub(super) fn expect_auth_line(&mut self, exchange: Box<Exchange>) -> (State, Next) {
@@ -142,6 +156,10 @@ impl Session {
     fn progress(&mut self, step: Step) -> State {
         match step {
             Step::Challenge(exchange, challenge) => {
+                // The client may leave now, and the log must have the refusal.
+                if let Some((user, reply)) = exchange.refusal() {
+                    self.log_refusal(reply, &shown(user));
+                }
                 let challenge = STANDARD.encode(challenge);
                 let reply = Reply::new(ReplyCode::CHALLENGE, None, challenge);
                 self.say(&reply, State::ExpectAuthLine(Box::new(exchange)))

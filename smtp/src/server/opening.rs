@@ -136,7 +136,8 @@ impl Session {
         self.client.tls = Some(tls);
         self.client.helo = None;
         self.client.esmtp = false;
-        self.client.login = None;
+        // The policy has to forget a login in clear as well.
+        self.restart |= self.client.login.take().is_some();
         self.tls_proof = None;
         self.input.clear();
         self.since = now;

@@ -23,7 +23,7 @@ use std::{sync::Arc, time::Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    auth::LINE_MAX,
+    auth::{LINE_MAX, TOO_LONG},
     command::{self, Command, MailFrom, Offered, RcptTo, RequireTls},
     config::SessionConfig,
     handler::{Client, NO_KEYS, Transaction},
@@ -146,7 +146,7 @@ pub struct Session {
     /// The policy has to forget a message.
     reset: bool,
     /// The policy has to forget the client.
-    restart: bool,
+    pub(super) restart: bool,
 }
 
 impl Session {
@@ -455,9 +455,14 @@ impl Session {
             return (self.close_foreign(), Next::Again);
         }
         let max = self.command_max();
+        let is_auth = max == LINE_MAX;
         let line = match line::take(&mut self.input, max) {
             Ok(Some(line)) => line,
             Ok(None) => return (State::ExpectCommand(stage), Next::Wait),
+            Err(_) if is_auth => {
+                self.input.clear();
+                return (self.refuse_and_close(&TOO_LONG, None), Next::Again);
+            }
             Err(error) => return (self.close_for(error), Next::Again),
         };
         let offered = Offered {
@@ -476,6 +481,7 @@ impl Session {
             Ok(line) => command::parse(line, offered),
             Err(LineError::Encoding) => command::parse_bytes(&line, offered)
                 .unwrap_or_else(|| Err(LineError::Encoding.reply())),
+            Err(LineError::TooLong) if is_auth => Err(TOO_LONG),
             Err(error) => Err(error.reply()),
         };
         let state = match command {

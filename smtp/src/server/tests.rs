@@ -13,6 +13,7 @@
 //! The policy accepts the user `user` with the password `pass`, all senders and recipients but
 //! `refused@...`, and all texts without the word `reject`.
 
+mod auth;
 mod log;
 
 use std::{

@@ -146,6 +146,31 @@ fn a_key_in_the_place_of_a_user_is_not_logged() {
     }
 }
 
+#[test]
+fn a_wrong_proof_is_logged_once_however_the_client_goes_on() {
+    let error = "ZT1pbnZhbGlkLXByb29m";
+    // The client leaves, gives up, or acknowledges the error.
+    for end in ["", "*\r\n", "\r\n"] {
+        let lines = logged(|peer| {
+            let mut config = with_auth();
+            config.sasl.scram = true;
+            peer.session = Peer::new(config).session;
+            peer.say(b"EHLO client.test\r\n");
+            // `n,,n=a@b.test,r=client` and `c=biws,r=clientserver,p=AAAA`.
+            peer.say(b"AUTH SCRAM-SHA-256 biwsbj1hQGIudGVzdCxyPWNsaWVudA==\r\n");
+            peer.say(b"Yz1iaXdzLHI9Y2xpZW50c2VydmVyLHA9QUFBQQ==\r\n");
+            assert!(peer.sent.ends_with(&format!("334 {error}\r\n")));
+            peer.say(end.as_bytes());
+        });
+        let [line] = lines.as_slice() else {
+            panic!("{end:?}: {lines:?}")
+        };
+        for part in ["refused", "a@b.test", "reply=535 5.7.8"] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+    }
+}
+
 fn with_auth() -> super::SessionConfig {
     super::SessionConfig {
         auth: true,
