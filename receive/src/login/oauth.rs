@@ -12,6 +12,10 @@ use postrider_store::Time;
 use reqwest::{Certificate, Client, Url, redirect};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 use tracing::warn;
 
 /// The time for a question.
@@ -20,6 +24,12 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const GOOD: Duration = Duration::from_secs(5 * 60);
 /// The time for which a bad answer counts.
 const BAD: Duration = Duration::from_secs(30);
+/// The time for which it counts that there was no answer.
+const NO_ANSWER: Duration = Duration::from_secs(1);
+/// The most questions at a time. Further ones wait.
+const QUESTIONS_MAX: usize = 32;
+/// The shortest time between two lines of the log about missing answers.
+const TOLD: Duration = Duration::from_secs(10);
 /// The most answers that are remembered.
 const REMEMBERED_MAX: usize = 10_000;
 /// The most bytes of an answer.
@@ -32,6 +42,58 @@ pub struct Oauth {
     settings: OauthConfig,
     /// By SHA-256 of the token.
     remembered: Mutex<HashMap<[u8; 32], Remembered>>,
+    /// One place for each question.
+    questions: Semaphore,
+    silence: Mutex<Silence>,
+}
+
+/// The authorization server when it gives no answers.
+#[derive(Default)]
+struct Silence {
+    /// Nobody is asked until then: the server could not be reached.
+    until: Option<Instant>,
+    /// The end of the time for each token that got no answer. The server was reached then, so other
+    /// tokens may get one.
+    tokens: HashMap<[u8; 32], Instant>,
+    /// The next line of the log may come then.
+    next_line: Option<Instant>,
+    /// The missing answers since the last line.
+    untold: u64,
+}
+
+impl Silence {
+    /// There was no answer about this token a moment ago.
+    fn counts_for(&self, token: &[u8; 32], now: Instant) -> bool {
+        let until = self
+            .until
+            .into_iter()
+            .chain(self.tokens.get(token).copied());
+        until.max().is_some_and(|until| now < until)
+    }
+
+    fn note(&mut self, token: [u8; 32], error: &NoAnswer, now: Instant) {
+        let until = now + NO_ANSWER;
+        match error {
+            NoAnswer::Unreachable(_) => self.until = Some(until),
+            NoAnswer::Unusable(_) => {
+                self.tokens.retain(|_, until| now < *until);
+                if self.tokens.len() < REMEMBERED_MAX {
+                    self.tokens.insert(token, until);
+                }
+            }
+            NoAnswer::Recently | NoAnswer::Busy => {}
+        }
+    }
+
+    /// Counts a missing answer. Some: it is time for a line of the log, about this many.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        self.untold += 1;
+        if self.next_line.is_some_and(|next| now < next) {
+            return None;
+        }
+        self.next_line = Some(now + TOLD);
+        Some(std::mem::take(&mut self.untold))
+    }
 }
 
 #[derive(Clone)]
@@ -51,8 +113,20 @@ pub enum Meaning {
 
 /// The authorization server gave no answer. The text is for the log.
 #[derive(Debug, thiserror::Error)]
-#[error("the authorization server gave no answer: {0}")]
-pub struct NoAnswer(String);
+pub enum NoAnswer {
+    /// It can't be reached, or took too long.
+    #[error("the authorization server gave no answer: {0}")]
+    Unreachable(String),
+    /// It answered, and not as RFC 7662 says.
+    #[error("the authorization server gave no answer: {0}")]
+    Unusable(String),
+    /// There was no answer a moment ago, so it was not asked.
+    #[error("the authorization server gave no answer a moment ago")]
+    Recently,
+    /// There are too many questions.
+    #[error("too many questions wait for the authorization server")]
+    Busy,
+}
 
 /// The setup failed.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +195,8 @@ impl Oauth {
             url,
             settings: settings.clone(),
             remembered: Mutex::default(),
+            questions: Semaphore::new(QUESTIONS_MAX),
+            silence: Mutex::default(),
         }))
     }
 
@@ -129,21 +205,55 @@ impl Oauth {
     /// # Errors
     /// If the authorization server gives no answer that can be understood.
     pub async fn meaning(&self, token: &str, now: Time) -> Result<Meaning, NoAnswer> {
+        let found = self.find(token, now).await;
+        found.inspect_err(|error| {
+            if let Some(count) = self.silence().count(Instant::now()) {
+                warn!(%error, count, "tokens were not checked");
+            }
+        })
+    }
+
+    async fn find(&self, token: &str, now: Time) -> Result<Meaning, NoAnswer> {
         let hash: [u8; 32] = Sha256::digest(token).into();
-        let known = self.remembered().get(&hash).cloned();
-        if let Some(known) = known.filter(|known| now < known.until) {
-            return Ok(known.meaning);
+        if let Some(known) = self.known(&hash, now)? {
+            return Ok(known);
+        }
+        let place = timeout(TIMEOUT, self.questions.acquire()).await;
+        let Ok(Ok(_place)) = place else {
+            return Err(NoAnswer::Busy);
+        };
+        // Another login may have asked meanwhile.
+        if let Some(known) = self.known(&hash, now)? {
+            return Ok(known);
         }
         let answer = self.ask(token).await;
-        let answer = answer.inspect_err(|error| warn!(%error, "a token was not checked"))?;
+        let answer = answer.inspect_err(|error| {
+            self.silence().note(hash, error, Instant::now());
+        })?;
         let found = judge(&self.settings, answer, now);
         self.remember(hash, found.clone(), now);
         Ok(found.meaning)
     }
 
+    /// What is remembered of a token.
+    fn known(&self, token: &[u8; 32], now: Time) -> Result<Option<Meaning>, NoAnswer> {
+        let known = self.remembered().get(token).cloned();
+        if let Some(known) = known.filter(|known| now < known.until) {
+            return Ok(Some(known.meaning));
+        }
+        match self.silence().counts_for(token, Instant::now()) {
+            true => Err(NoAnswer::Recently),
+            false => Ok(None),
+        }
+    }
+
+    fn silence(&self) -> MutexGuard<'_, Silence> {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Asks about a token (RFC 7662 §2.1).
     async fn ask(&self, token: &str) -> Result<Answer, NoAnswer> {
-        let failed = |error: reqwest::Error| NoAnswer(error.without_url().to_string());
+        let failed = |error: reqwest::Error| NoAnswer::Unreachable(error.without_url().to_string());
         let mut request = self.client.post(self.url.clone());
         if let Some(id) = &self.settings.client_id {
             // RFC 6749 §2.3.1: both are in the form of a URL.
@@ -156,18 +266,19 @@ impl Oauth {
         let mut response = request.send().await.map_err(failed)?;
         let status = response.status();
         if !status.is_success() {
-            return Err(NoAnswer(format!("it answered {status}")));
+            return Err(NoAnswer::Unusable(format!("it answered {status}")));
         }
         let mut body = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(failed)? {
             if body.len() + piece.len() > ANSWER_MAX {
                 let text = format!("its answer is longer than {ANSWER_MAX} bytes");
-                return Err(NoAnswer(text));
+                return Err(NoAnswer::Unusable(text));
             }
             body.extend_from_slice(&piece);
         }
         serde_json::from_slice(&body)
-            .map_err(|error| NoAnswer(format!("its answer is not that of RFC 7662: {error}")))
+            .map_err(|error| format!("its answer is not that of RFC 7662: {error}"))
+            .map_err(NoAnswer::Unusable)
     }
 
     fn remembered(&self) -> MutexGuard<'_, HashMap<[u8; 32], Remembered>> {

@@ -155,18 +155,69 @@ async fn a_server_that_fails_is_no_answer() {
     ] {
         let (url, asked) = server(answer).await;
         let oauth = oauth(&url).await;
-        for _ in 0..2 {
-            assert!(
-                oauth.meaning("the token", Time(1)).await.is_err(),
-                "{answer}"
-            );
-        }
-        // It is asked again, since nothing was learnt.
-        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        let fails = async |asked_before: usize| {
+            let found = oauth.meaning("the token", Time(1)).await;
+            assert!(found.is_err(), "{answer}");
+            assert_eq!(asked.load(Ordering::SeqCst), asked_before, "{answer}");
+        };
+        fails(1).await;
+        // It is not asked about the same token at once.
+        tokio::time::pause();
+        fails(1).await;
+        tokio::time::advance(NO_ANSWER).await;
+        tokio::time::resume();
+        fails(2).await;
+        // It may know other tokens.
+        let other = oauth.meaning("the token 2", Time(1)).await;
+        assert!(other.is_err(), "{answer}");
+        assert_eq!(asked.load(Ordering::SeqCst), 3, "{answer}");
     }
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", closed.local_addr().unwrap());
     drop(closed);
     let oauth = oauth(&url).await;
-    assert!(oauth.meaning("the token", Time(1)).await.is_err());
+    let found = async |token: &str| oauth.meaning(token, Time(1)).await.unwrap_err();
+    assert!(matches!(found("one").await, NoAnswer::Unreachable(_)));
+    tokio::time::pause();
+    // No token has an answer from a server that can't be reached.
+    assert!(matches!(found("two").await, NoAnswer::Recently));
+    tokio::time::advance(NO_ANSWER).await;
+    tokio::time::resume();
+    assert!(matches!(found("two").await, NoAnswer::Unreachable(_)));
+}
+
+#[test]
+fn missing_answers_have_few_lines_of_the_log() {
+    let start = Instant::now();
+    let mut silence = Silence::default();
+    assert_eq!(silence.count(start), Some(1));
+    for _ in 0..1000 {
+        assert_eq!(silence.count(start + TOLD / 2), None);
+    }
+    assert_eq!(silence.count(start + TOLD), Some(1001));
+}
+
+#[tokio::test]
+async fn few_questions_are_asked_at_a_time() {
+    // Nobody takes the connections, so no question has an end.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let oauth = oauth(&format!("http://{}/", listener.local_addr().unwrap())).await;
+    let oauth = Arc::new(oauth);
+    let questions: Vec<_> = (0..2 * QUESTIONS_MAX)
+        .map(|token| {
+            let oauth = Arc::clone(&oauth);
+            tokio::spawn(async move { oauth.meaning(&token.to_string(), Time(1)).await })
+        })
+        .collect();
+    while oauth.questions.available_permits() > 0 {
+        tokio::task::yield_now().await;
+    }
+    // Those that wait are not asked any more once the first ones got no answer.
+    tokio::time::pause();
+    let mut silent = 0;
+    for question in questions {
+        let error = question.await.unwrap().unwrap_err();
+        silent += usize::from(matches!(error, NoAnswer::Unreachable(_)));
+    }
+    assert_eq!(silent, QUESTIONS_MAX);
 }
