@@ -250,7 +250,10 @@ async fn lines_without_an_end_and_endless_errors_end_the_connection() {
     let world = World::start(Setup::default()).await;
     for (lines, reply) in [
         ("x".repeat(5000), "500 5.5.2 "),
-        (format!("AUTH PLAIN {}\r\n", "A".repeat(20_000)), "500 5.5.2 "),
+        (
+            format!("AUTH PLAIN {}\r\n", "A".repeat(20_000)),
+            "500 5.5.2 ",
+        ),
         ("BOGUS\r\n".repeat(1000), "421 4.7.0 "),
         ("\0\0\0\r\n".repeat(1000), "421 4.7.0 "),
         (

@@ -1,26 +1,16 @@
 //! Public keys of client certificates, with which programs log in to submission (AUTH EXTERNAL).
 
-use postrider_smtp::sasl::key_fingerprint;
+use postrider_smtp::sasl::{KeyError, key_fingerprint, key_kind};
 use postrider_store::TlsKey;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::info;
-use x509_parser::{
-    certificate::X509Certificate,
-    oid_registry::{
-        OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521,
-        OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519,
-    },
-    parse_x509_certificate,
-    public_key::PublicKey,
-};
+use x509_parser::{certificate::X509Certificate, parse_x509_certificate};
 
 use super::{Listed as _, Operation, Single, Sink};
 use crate::{AdminError, Context};
 
-/// The fewest bits of an RSA key.
-const RSA_MIN: usize = 2048;
 /// The most bytes of a certificate as text.
 const CERTIFICATE_MAX: usize = 64 * 1024;
 /// The most characters of a name.
@@ -127,14 +117,14 @@ impl Add {
         };
         let certificate = read_certificate(&self.certificate)?;
         let refused = |text: &str| AdminError::invalid(text).at("certificate");
-        let unreadable = "the certificate can't be read: its DER is not that of X.509";
-        let (_, parsed) = parse_x509_certificate(&certificate).map_err(|_| refused(unreadable))?;
-        let kind = kind(&parsed).map_err(|text| refused(&text))?;
+        let kind = key_kind(&certificate).map_err(|error| refused(&error.to_string()))?;
+        let unreadable = || refused(&KeyError::Unreadable.to_string());
+        let (_, parsed) = parse_x509_certificate(&certificate).map_err(|_| unreadable())?;
         let name = match &self.name {
             Some(name) => checked_name(name)?,
             None => own_name(&parsed),
         };
-        let fingerprint = key_fingerprint(&certificate).ok_or_else(|| refused(unreadable))?;
+        let fingerprint = key_fingerprint(&certificate).ok_or_else(unreadable)?;
         let key = TlsKey {
             fingerprint,
             kind,
@@ -172,34 +162,6 @@ fn read_certificate(text: &str) -> Result<CertificateDer<'static>, AdminError> {
         }
         (Some(Err(error)), _) => refused(format!("the certificate is not PEM: {error}")),
         (None, _) => refused("there is no PEM block CERTIFICATE".to_owned()),
-    }
-}
-
-/// The kind of the key in a certificate.
-fn kind(certificate: &X509Certificate<'_>) -> Result<String, String> {
-    let key = certificate.public_key();
-    let algorithm = &key.algorithm.algorithm;
-    if *algorithm == OID_SIG_ED25519 {
-        return Ok("ed25519".to_owned());
-    }
-    if *algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY {
-        let curve = key.algorithm.parameters.as_ref();
-        let curve = curve.and_then(|curve| curve.as_oid().ok());
-        return match curve {
-            Some(curve) if curve == OID_EC_P256 => Ok("ecdsa-p256".to_owned()),
-            Some(curve) if curve == OID_NIST_EC_P384 => Ok("ecdsa-p384".to_owned()),
-            Some(curve) if curve == OID_NIST_EC_P521 => Ok("ecdsa-p521".to_owned()),
-            _ => Err("the curve of the key is not P-256, P-384 or P-521".to_owned()),
-        };
-    }
-    match key.parsed() {
-        Ok(PublicKey::RSA(rsa)) if *algorithm == OID_PKCS1_RSAENCRYPTION => match rsa.key_size() {
-            bits if bits >= RSA_MIN => Ok(format!("rsa-{bits}")),
-            bits => Err(format!(
-                "the RSA key has {bits} bits; it needs {RSA_MIN} at least"
-            )),
-        },
-        _ => Err("the key is neither RSA, ECDSA nor Ed25519".to_owned()),
     }
 }
 

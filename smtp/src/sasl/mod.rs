@@ -10,9 +10,11 @@
 //! | `scram` | SCRAM-SHA-256 (RFC 7677), SCRAM-SHA-1 (RFC 5802), each also with channel binding |
 //! | `oauth` | OAUTHBEARER (RFC 7628) and XOAUTH2 |
 //! | `proof` | EXTERNAL (RFC 4422 appendix A), and the channel bindings of a TLS connection |
+//! | `key` | the keys of client certificates |
 //!
 //! Absent on purpose: mechanisms with weak hashes (CRAM-MD5, DIGEST-MD5), and the client's side.
 
+mod key;
 mod oauth;
 mod password;
 mod proof;
@@ -25,7 +27,8 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 pub use self::{
-    proof::{ChannelBindings, TlsProof, key_fingerprint},
+    key::{KeyError, key_fingerprint, key_kind},
+    proof::{ChannelBindings, TlsProof},
     scram::{ScramHash, ScramKeys, ScramOffer, ScramRequest, ScramStart},
 };
 use crate::{EnhancedCode, Reply, ReplyCode};

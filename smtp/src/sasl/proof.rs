@@ -1,7 +1,6 @@
 //! What TLS proves to SASL: the channel (RFC 5929, RFC 9266) and the key of the client.
 
 use aws_lc_rs::digest::{Algorithm, SHA256, SHA384, SHA512, digest};
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use rustls::ServerConnection;
 use x509_parser::{
     der_parser::Oid,
@@ -16,7 +15,9 @@ use x509_parser::{
     x509::AlgorithmIdentifier,
 };
 
-use super::{Evidence, Login, Mechanism, Pending, Step, Terms, Then, malformed};
+use super::{
+    Evidence, Login, Mechanism, Pending, Step, Terms, Then, key::key_fingerprint, malformed,
+};
 
 /// What the TLS of a connection proves to SASL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,8 +25,8 @@ pub struct TlsProof {
     /// The names of the channel. None under TLS 1.2, whose channels two connections may share (RFC
     /// 9266 §3).
     pub bindings: Option<ChannelBindings>,
-    /// The fingerprint of the key in the client's certificate. None without a certificate, and if
-    /// it can't be read.
+    /// The fingerprint of the key in the client's certificate. None without a certificate, if it
+    /// can't be read, and if its key may not log in.
     pub client_key: Option<String>,
 }
 
@@ -107,16 +108,6 @@ fn hash_by(oid: &Oid<'_>) -> Option<&'static Algorithm> {
     } else {
         None
     }
-}
-
-/// The fingerprint of the key in a certificate: SHA-256 of its SubjectPublicKeyInfo, in base64url
-/// without padding. It is the same for all certificates of a key. None if the certificate can't be
-/// read.
-#[must_use]
-pub fn key_fingerprint(certificate: &[u8]) -> Option<String> {
-    let (_, parsed) = parse_x509_certificate(certificate).ok()?;
-    let key = parsed.tbs_certificate.subject_pki.raw;
-    Some(BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, key)))
 }
 
 /// The one response of EXTERNAL: the user to act as, which may be empty.

@@ -32,6 +32,8 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
+mod certificates;
+
 /// The calls of a handler.
 #[derive(Default)]
 struct Seen {
@@ -582,85 +584,5 @@ async fn a_client_that_does_not_read_is_given_up() {
     match server.task.await.unwrap().unwrap_err() {
         ServeError::Connection(error) => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
         other => panic!("{other}"),
-    }
-}
-
-fn with_auth() -> SessionConfig {
-    SessionConfig {
-        auth: true,
-        auth_requires_tls: true,
-        sasl: SaslConfig {
-            scram: true,
-            oauth_scope: None,
-        },
-        ..config()
-    }
-}
-
-/// The AUTH line of the reply to EHLO, and the server's answer to AUTH EXTERNAL.
-async fn external(
-    versions: &[&'static rustls::SupportedProtocolVersion],
-    shown: Option<Shown>,
-) -> (String, String) {
-    let (server, client) = start_with(with_auth(), true, tls_of(versions, shown), b"").await;
-    let mut io = server.handshake(Box::new(client)).await;
-    hear(&mut io, "220").await;
-    let offered = say(&mut io, "EHLO c.example\r\n", "250 ").await;
-    let answer = say(&mut io, "AUTH EXTERNAL =\r\nNOOP\r\n", "250 2.0.0").await;
-    let line = offered.lines().find(|line| line.contains("AUTH"));
-    let answer = answer.lines().next().unwrap_or_default();
-    (line.unwrap_or_default().to_owned(), answer.to_owned())
-}
-
-fn made_certificate() -> Shown {
-    let made = rcgen::generate_simple_self_signed(["client.example".to_owned()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-    (made.cert.der().clone(), key)
-}
-
-#[tokio::test]
-async fn a_certificate_of_the_client_logs_in() {
-    let scram = "SCRAM-SHA-256 SCRAM-SHA-1 PLAIN LOGIN";
-    let plus = "SCRAM-SHA-256-PLUS SCRAM-SHA-1-PLUS";
-    let tls13: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
-    let tls12: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS12];
-    let (offered, answer) = external(tls13, Some(made_certificate())).await;
-    assert_eq!(offered, format!("250-AUTH EXTERNAL {plus} {scram}"));
-    assert_eq!(answer, "235 2.7.0 logged in");
-    let (offered, answer) = external(tls12, Some(made_certificate())).await;
-    assert_eq!(offered, format!("250-AUTH EXTERNAL {scram}"));
-    assert_eq!(answer, "235 2.7.0 logged in");
-    let (offered, answer) = external(tls13, None).await;
-    assert_eq!(offered, format!("250-AUTH {plus} {scram}"));
-    assert!(answer.starts_with("504 5.5.4"), "{answer}");
-}
-
-/// The handshake goes on, and nobody logs in with such a certificate.
-#[tokio::test]
-async fn a_certificate_that_nobody_can_read_is_no_login() {
-    let (_, key) = made_certificate();
-    let garbage = CertificateDer::from(b"no certificate".to_vec());
-    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
-        let shown = Some((garbage.clone(), key.clone_key()));
-        let (offered, answer) = external(&[version], shown).await;
-        assert!(!offered.contains("EXTERNAL"), "{offered}");
-        assert!(answer.starts_with("504 5.5.4"), "{answer}");
-    }
-}
-
-/// A key that is not the certificate's proves nothing.
-#[tokio::test]
-async fn a_stolen_certificate_breaks_the_handshake() {
-    let ((certificate, _), (_, other)) = (made_certificate(), made_certificate());
-    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
-        let shown = Some((certificate.clone(), other.clone_key()));
-        let (server, client) = start_with(with_auth(), true, tls_of(&[version], shown), b"").await;
-        let name = ServerName::try_from("mx.example.org").unwrap();
-        let mut heard = String::new();
-        if let Ok(stream) = server.tls.connect(name, client).await {
-            let _ = BufReader::new(stream).read_line(&mut heard).await;
-        }
-        assert_eq!(heard, "");
-        assert!(server.task.await.unwrap().is_err());
     }
 }
