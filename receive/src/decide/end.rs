@@ -270,7 +270,7 @@ impl Delivery {
     }
 
     /// The message goes to a mailbox for junk.
-    const fn is_junk(&self) -> bool {
+    pub(crate) const fn is_junk(&self) -> bool {
         matches!(
             self.outcome,
             Outcome::Mailbox { junk: Some(_), .. } | Outcome::Lmtp { junk: Some(_), .. }

@@ -16,6 +16,7 @@ pub mod srs;
 use std::collections::{HashMap, HashSet};
 
 use postrider_config::Dynamic;
+use postrider_dns::is_within;
 use postrider_queue::{Passed, SubmittedRecipient, header::Header};
 use postrider_smtp::{
     Address, Domain, Ret, ReversePath,
@@ -25,7 +26,10 @@ use postrider_store::{NewMessage, Notify, StoreError, Top};
 
 use crate::{
     SessionContext,
-    checks::{dmarc::DmarcOutcome, results::AuthenticationResults},
+    checks::{
+        dmarc::{DmarcOutcome, DmarcResult, organisation_by_suffix},
+        results::AuthenticationResults,
+    },
     decide::{Delivery, Outcome},
     deliver::Incoming,
     facts::{RecipientFacts, Target},
@@ -45,14 +49,35 @@ struct Way<'a> {
     to: Vec<Address>,
 }
 
-/// Whether SPF or DMARC speaks for the sender. Others get no reports from us, since anybody may
-/// have written their address.
-pub(crate) fn is_proven(results: Option<&AuthenticationResults>) -> bool {
-    results.is_some_and(|results| {
-        let dmarc = results.dmarc.as_ref();
-        results.mail_from_is_validated()
-            || dmarc.is_some_and(|dmarc| dmarc.outcome == DmarcOutcome::Pass)
-    })
+/// Whether somebody stands behind the reverse-path: SPF passes for it, or DMARC passes and it has
+/// the organisation of the author. Others get no reports from us, since anybody may have written
+/// their address.
+pub(crate) fn is_proven(
+    reverse_path: &ReversePath,
+    results: Option<&AuthenticationResults>,
+) -> bool {
+    let (Some(results), Some(sender)) = (results, reverse_path.address()) else {
+        return false;
+    };
+    let dmarc = results.dmarc.as_ref();
+    results.mail_from_is_validated()
+        || dmarc.is_some_and(|dmarc| {
+            let domain = sender.host.domain();
+            dmarc.outcome == DmarcOutcome::Pass
+                && domain.is_some_and(|domain| is_of_author(domain, dmarc))
+        })
+}
+
+/// Whether a domain is that of the author, or a domain of the same organisation. The record that
+/// counts and the public suffix list both have to say so.
+fn is_of_author(domain: &Domain, dmarc: &DmarcResult) -> bool {
+    let Some(from) = &dmarc.from else {
+        return false;
+    };
+    let record = dmarc.record_domain.as_deref();
+    domain == from
+        || record.is_some_and(|record| is_within(domain.ascii(), record))
+            && organisation_by_suffix(domain) == organisation_by_suffix(from)
 }
 
 /// The domain of the reverse-paths of forwards from an address.
@@ -174,8 +199,9 @@ impl Way<'_> {
         let header = facts.header.as_ref();
         let notify = self.rcpt.notify.map(stored_notify).unwrap_or_default();
         let notify = Notify {
-            // We say that the message went on to several addresses, and that is the success.
-            success: notify.success && !self.is_expanded(),
+            // We say that the message went on to several addresses, and that is the success. Nobody
+            // asks a junk mailbox for reports.
+            success: notify.success && !self.is_expanded() && !self.delivery.is_junk(),
             ..notify
         };
         let recipients = self.to.iter().map(|address| SubmittedRecipient {
@@ -189,7 +215,7 @@ impl Way<'_> {
                 Outcome::Relay(_) => ReversePath::Null,
                 _ => mail.reverse_path.clone(),
             },
-            reports: is_proven(facts.authentication.as_ref()),
+            reports: is_proven(&mail.reverse_path, facts.authentication.as_ref()),
             reverse_path,
             recipients: recipients.collect(),
             transport: transport.to_owned(),

@@ -1,8 +1,8 @@
 //! Reports of success to senders elsewhere (RFC 3461 §5.2).
 //!
 //! A sender that asks for it hears that its message is in the mailbox, or that it went on to the
-//! members of a list or to several addresses. Only a sender for whom SPF or DMARC speaks gets such
-//! a report. What goes on to one server is reported by that server, or by the queue.
+//! members of a list or to several addresses. Only a proven sender gets such a report, and junk is
+//! no success. What goes on to one server is reported by that server, or by the queue.
 
 use postrider_queue::header::{self, Header};
 use postrider_smtp::{
@@ -23,7 +23,8 @@ fn asks(rcpt: &RcptTo) -> bool {
     rcpt.notify.is_some_and(|notify| notify.success)
 }
 
-/// What a report says of one recipient. None: there is nothing to say.
+/// What a report says of one recipient. None: there is nothing to say. Whoever sends junk does not
+/// hear that it arrived.
 fn action(rcpt: &RcptTo, outcomes: &[&Outcome], is_list: bool) -> Option<Action> {
     if !asks(rcpt) {
         return None;
@@ -32,7 +33,7 @@ fn action(rcpt: &RcptTo, outcomes: &[&Outcome], is_list: bool) -> Option<Action>
     let mut delivered = false;
     for outcome in outcomes {
         match outcome {
-            Outcome::Mailbox { .. } => delivered = true,
+            Outcome::Mailbox { junk: None, .. } => delivered = true,
             Outcome::Forward(to) if to.len() > 1 => expanded = true,
             _ => {}
         }
@@ -40,7 +41,9 @@ fn action(rcpt: &RcptTo, outcomes: &[&Outcome], is_list: bool) -> Option<Action>
     let taken = |outcome: &&Outcome| {
         matches!(
             outcome,
-            Outcome::Mailbox { .. } | Outcome::Forward(_) | Outcome::Lmtp { .. }
+            Outcome::Mailbox { junk: None, .. }
+                | Outcome::Forward(_)
+                | Outcome::Lmtp { junk: None, .. }
         )
     };
     match (expanded, delivered) {
@@ -72,7 +75,9 @@ impl SessionContext {
             return Ok(None);
         };
         // Few ask, so what became of the message is collected for those only.
-        if !transaction.recipients.iter().any(asks) || !is_proven(facts.authentication.as_ref()) {
+        let results = facts.authentication.as_ref();
+        let proven = || is_proven(&mail.reverse_path, results);
+        if !transaction.recipients.iter().any(asks) || !proven() {
             return Ok(None);
         }
         let reply = Reply::new(ReplyCode::OK, Some(EnhancedCode::OK), "taken".to_owned());

@@ -8,10 +8,10 @@ use postrider_config::{Canonicalization, Dkim, DkimAlgorithm, DkimHash, DkimKey,
 use postrider_smtp::{Notify, Ret};
 use postrider_store::{Order, Origin, QueueFilter, Queued};
 
-use super::*;
+use super::{dmarc::signed, *};
 use crate::checks::{
     arc::{ArcChain, ArcOutcome},
-    dkim::{BodyHasher, HeaderFields},
+    dkim::{BodyHasher, HeaderFields, tests::support::ed25519},
 };
 
 /// Forwards and LMTP, beside the account of the other tests.
@@ -355,4 +355,61 @@ async fn lists_and_forwards_to_several_are_expanded() {
         let report = world.text(report).await;
         assert!(report.contains("Action: expanded\r\n"), "{report}");
     }
+}
+
+/// A domain with a key signs what its owner likes. That says nothing of the sender, to whom the
+/// report with the text would go.
+#[tokio::test]
+async fn reports_go_to_a_proven_sender_and_not_to_one_that_the_author_names() {
+    let world = world();
+    let record = b"v=DMARC1; p=reject".to_vec();
+    world.dns.add("_dmarc.bank.test", Record::Txt(record));
+    let key = Record::Txt(ed25519().record.clone().into());
+    world.dns.add("k._domainkey.bank.test", key);
+    let mx = [(10, "mail.remote.test")];
+    world.dns.set_mx("news.bank.test", &mx);
+    world.dns.set_mx("notbank.test", &mx);
+    let message = MESSAGE.replace("remote.test", "bank.test");
+    let signed = signed("bank.test", &message);
+    for (from, proven) in [
+        ("victim@other.test", false),
+        ("victim@notbank.test", false),
+        ("bounces@news.bank.test", true),
+        ("bounces@bank.test", true),
+    ] {
+        let before = world.queued().await.len();
+        // A forward keeps the wish of a proven sender only.
+        for to in ["away@example.org", "ann@example.org"] {
+            let mut transaction = asking(to, SUCCESS);
+            transaction.mail.reverse_path = ReversePath::Mailbox(from.parse().unwrap());
+            let reply = world.give("192.0.2.8:1", transaction, &signed).await;
+            assert!(reply.starts_with("250 "), "{reply}");
+        }
+        let queued = world.queued().await.split_off(before);
+        assert_eq!(queued.len(), 1 + usize::from(proven), "{from}");
+        assert_eq!(queued[0].notify.success, proven, "{from}");
+        assert!(
+            queued[1..]
+                .iter()
+                .all(|it| it.recipient.to_string() == from)
+        );
+    }
+}
+
+#[tokio::test]
+async fn junk_is_no_success() {
+    let world = world();
+    let record = b"v=DMARC1; p=quarantine".to_vec();
+    world.dns.add("_dmarc.bank.test", Record::Txt(record));
+    let message = MESSAGE.replace("remote.test", "bank.test");
+    for to in ["ann@example.org", "imap@example.org"] {
+        let reply = world.give(REMOTE, asking(to, SUCCESS), &message).await;
+        assert!(reply.starts_with("250 "), "{reply}");
+    }
+    let queued = world.queued().await;
+    let [lmtp] = queued.as_slice() else {
+        panic!("{queued:?}");
+    };
+    assert_eq!(lmtp.transport, "dovecot");
+    assert!(lmtp.notify.failure && !lmtp.notify.success);
 }
