@@ -42,8 +42,12 @@ use crate::{
     checks::{self, sender::SenderDomain},
     facts::{Facts, LoginFacts, RecipientFacts, Resolution, Target},
     login::PasswordCheck,
-    resolve::reports_to,
+    resolve::{is_disabled, reports_to},
 };
+
+/// How many targets a transaction has at most, if it has more than one recipient: each member of a
+/// list is one.
+const TARGETS_MAX: usize = 10_000;
 
 /// The rules that apply to a session.
 #[derive(Clone, Copy, Debug)]
@@ -253,12 +257,22 @@ fn refuse_rcpt(
         let is_unknown = recipient.resolution == Resolution::UnknownLocalPart;
         return is_unknown.then(|| Refusal::UnknownRecipient(address.clone()));
     }
+    if recipient.same_as.is_some() {
+        // The earlier recipient was taken.
+        return None;
+    }
+    let earlier: usize = facts.recipients.iter().map(|it| it.targets().len()).sum();
+    if earlier > 0 && earlier.saturating_add(recipient.targets().len()) > TARGETS_MAX {
+        return Some(Refusal::TooManyTargets);
+    }
     let takes_all = |target: &Target| target.takes_all || recipient.answers_our_mail;
     let refuse = |target: &Target| {
         let destination = target.destination_in(policy.config);
         let full = || refuse_full(target, takes_all(target), facts, policy);
         let is_kept = !destination.is_some_and(Destination::passes_on);
-        refuse_destination(destination).or_else(|| full().filter(|_| is_kept))
+        refuse_disabled(target, policy)
+            .or_else(|| refuse_destination(destination))
+            .or_else(|| full().filter(|_| is_kept))
     };
     match &recipient.resolution {
         Resolution::Account(target) => refuse(target),
@@ -266,7 +280,7 @@ fn refuse_rcpt(
         // One member that takes the message is enough. Who may write to a list is known at the end.
         Resolution::List(members) => {
             let refusals: Option<Vec<Refusal>> = members.iter().map(refuse).collect();
-            refusals.map(|_| Refusal::NoMember(address.clone()))
+            refusals.and_then(|refusals| in_common(&refusals).cloned())
         }
         Resolution::Return { .. } => None,
         Resolution::BadReturn(fault) => Some(Refusal::BadReturn(*fault)),
@@ -274,6 +288,25 @@ fn refuse_rcpt(
         Resolution::UnknownLocalPart => Some(Refusal::UnknownRecipient(address.clone())),
         Resolution::NotLocal => Some(Refusal::NotLocal(address.host.clone())),
     }
+}
+
+/// The refusal that stands for all of them: the first one with a 4xx, so that the client tries
+/// again, else the first one.
+fn in_common<'a>(refusals: impl IntoIterator<Item = &'a Refusal>) -> Option<&'a Refusal> {
+    let mut first = None;
+    for refusal in refusals {
+        if refusal.reply().code().is_transient() {
+            return Some(refusal);
+        }
+        first = first.or(Some(refusal));
+    }
+    first
+}
+
+/// Refuses mail for a member of a list whose domain takes no mail for now.
+fn refuse_disabled(target: &Target, policy: &Policy<'_>) -> Option<Refusal> {
+    let host = &target.member.as_ref()?.host;
+    is_disabled(policy.config, host).then(|| Refusal::DisabledDomain(host.clone()))
 }
 
 /// Refuses what a destination takes from nobody.

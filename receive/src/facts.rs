@@ -110,6 +110,12 @@ pub struct RecipientFacts {
     /// The message is a report, and the address is the return address of a message that its account
     /// sent. Known at the end of the text.
     pub answers_our_mail: bool,
+    /// The name of the mailing list, in one form for all spellings of its address. None if the
+    /// address is none.
+    pub list: Option<String>,
+    /// The place of an earlier recipient that is the same list. It has the targets, and this one
+    /// has none. None for all others.
+    pub same_as: Option<usize>,
 }
 
 impl RecipientFacts {
@@ -120,6 +126,23 @@ impl RecipientFacts {
             address,
             resolution,
             answers_our_mail: false,
+            list: None,
+            same_as: None,
+        }
+    }
+
+    /// Leaves the targets to an earlier recipient that is the same list. A list may be named by
+    /// many addresses, since the part behind a separator does not count.
+    #[must_use]
+    pub fn joined(self, earlier: &[Self]) -> Self {
+        let named = |it: &Self| it.list.is_some() && it.list == self.list && it.same_as.is_none();
+        match earlier.iter().position(named) {
+            Some(at) => Self {
+                resolution: Resolution::List(Vec::new()),
+                same_as: Some(at),
+                ..self
+            },
+            None => self,
         }
     }
 

@@ -415,7 +415,8 @@ impl Handler for MxSession {
         let returned = self.context.returned(&config, from, path).await;
         let mut recipient = returned
             .map_err(|error| store_reply(&error))?
-            .unwrap_or_else(|| resolve(&policy, path));
+            .unwrap_or_else(|| resolve(&policy, path))
+            .joined(&self.facts.recipients);
         let learnt = self.learn_at_rcpt(transaction, &config, &mut recipient);
         learnt.await.map_err(|error| store_reply(&error))?;
         match decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy) {

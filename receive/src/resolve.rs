@@ -28,10 +28,21 @@ pub fn resolve(policy: &Policy<'_>, path: &ForwardPath) -> RecipientFacts {
     let resolution = match found {
         Some(found) => resolve_found(config, &address, &found),
         None if policy.simulate => any_account(config),
+        None if is_disabled(config, &address.host) => Resolution::DisabledDomain,
         None if config.is_local(&address.host) => Resolution::UnknownLocalPart,
         None => Resolution::NotLocal,
     };
-    RecipientFacts::new(address, resolution)
+    let list = matches!(resolution, Resolution::List(_)).then(|| config.canonical(&address));
+    RecipientFacts {
+        list: list.flatten(),
+        ..RecipientFacts::new(address, resolution)
+    }
+}
+
+/// Whether a host is a domain of ours that takes no mail for now.
+pub(crate) fn is_disabled(config: &Dynamic, host: &Host) -> bool {
+    let domain = host.domain().and_then(|domain| config.domains.get(domain));
+    domain.is_some_and(|domain| domain.disabled)
 }
 
 /// The address of a recipient. The bare `<postmaster>` stands for postmaster at our host name (RFC

@@ -44,6 +44,7 @@ names! {
     SenderNullMx: "sender_null_mx",
     SenderNoAnswer: "sender_no_answer",
     OneRecipientOfReport: "one_recipient_of_report",
+    TooManyTargets: "too_many_targets",
     TlsRequired: "tls_required",
     TooManyUnknown: "too_many_unknown_recipients",
     Greylisted: "greylisted",

@@ -12,8 +12,8 @@ use postrider_smtp::{Address, BodyType, server::Transaction};
 
 pub use super::list::Skip;
 use super::{
-    Policy, Refusal, Suspicion, Verdict, dmarc, junk, list, refuse_destination, refuse_full,
-    ruleset,
+    Policy, Refusal, Suspicion, Verdict, dmarc, in_common, junk, list, refuse_destination,
+    refuse_disabled, refuse_full, ruleset,
 };
 use crate::{
     checks::results::AuthenticationResults,
@@ -164,7 +164,9 @@ impl<'a> Case<'a> {
 
     /// No opinion about the message refuses it: at worst it goes to the junk mailbox.
     pub(super) const fn takes_all(&self) -> bool {
-        self.target.takes_all || self.recipient.answers_our_mail
+        // The proof in a rewritten sender is all that a report needs.
+        let is_return = matches!(self.recipient.resolution, Resolution::Return { .. });
+        self.target.takes_all || self.recipient.answers_our_mail || is_return
     }
 
     /// The mail of the target goes on to another server.
@@ -207,11 +209,12 @@ impl Judged {
 }
 
 /// The steps of a verdict. The first refusal wins. The first suspicion counts if no step refuses.
-const STEPS: [fn(&Case<'_>) -> Judged; 8] = [
+const STEPS: [fn(&Case<'_>) -> Judged; 9] = [
     |case| Judged::refusing(refuse_loop(case)),
     dmarc::judge,
     |case| Judged::refusing(refuse_unproved(case)),
     |case| Judged::refusing(list::refuse_author(case)),
+    |case| Judged::refusing(refuse_disabled(case.target, case.policy)),
     |case| Judged::refusing(refuse_destination(case.destination)),
     |case| Judged::refusing(refuse_binary(case)),
     |case| Judged::refusing(case.refuse_full().filter(|_| !case.passes_on())),
@@ -398,8 +401,26 @@ enum Members {
 }
 
 /// The client gets 250, since another target takes the message. So nobody tells the sender that
-/// this one refuses it, and it must not get lost.
+/// this one refuses it, and it must not get lost. An LMTP server gets it as junk: nobody looks for
+/// mail of its mailboxes here.
 fn keep_refused(delivery: &mut Delivery, facts: &Facts, policy: &Policy<'_>) {
+    let (Outcome::Refused(refusal) | Outcome::Rejects { refusal, .. }) = &delivery.outcome else {
+        return;
+    };
+    let target = delivery.target(facts);
+    let destination = target.and_then(|(_, target)| target.destination_in(policy.config));
+    // What must not go on stays here.
+    let may_go_on = !matches!(
+        refusal,
+        Refusal::BinaryNotPassedOn | Refusal::DeliveredBefore(_)
+    );
+    if let Some(transport) = destination.and_then(lmtp).filter(|_| may_go_on) {
+        delivery.outcome = Outcome::Lmtp {
+            transport: transport.to_owned(),
+            junk: Some(Suspicion::Refused),
+        };
+        return;
+    }
     let Outcome::Refused(refusal) = &delivery.outcome else {
         return;
     };
@@ -417,6 +438,11 @@ fn keep_refused(delivery: &mut Delivery, facts: &Facts, policy: &Policy<'_>) {
             refusal: refusal.clone(),
         },
     };
+}
+
+/// The transport to the LMTP server that has the mailbox. None if the mailbox is not at one.
+fn lmtp(destination: &Destination) -> Option<&str> {
+    Some(destination.forward_lmtp.as_str()).filter(|transport| !transport.is_empty())
 }
 
 fn decide_target(case: &Case<'_>, members: Members) -> (Outcome, Option<Cow<'static, str>>) {
@@ -487,8 +513,8 @@ fn taken(case: &Case<'_>, junk: Option<Suspicion>) -> Outcome {
         return Outcome::Relay(to.clone());
     }
     let destination = case.destination;
-    if let Some(destination) = destination.filter(|it| !it.forward_lmtp.is_empty()) {
-        let transport = destination.forward_lmtp.clone();
+    if let Some(transport) = destination.and_then(lmtp) {
+        let transport = transport.to_owned();
         return Outcome::Lmtp { transport, junk };
     }
     // Other servers would take us for the source of the junk.
@@ -516,14 +542,19 @@ fn refused(case: &Case<'_>, refusal: Refusal) -> (Outcome, Option<Cow<'static, s
     if !refusal.is_opinion() {
         return (Outcome::Refused(refusal), None);
     }
-    let by_ruleset = case.takes_rejects();
-    if !by_ruleset.is_empty() {
-        if let Some(full) = case.refuse_full() {
-            return (Outcome::Refused(full), None);
-        }
-        let outcome = Outcome::Mailbox {
-            mailbox: by_ruleset.to_owned(),
-            junk: Some(Suspicion::RulesetTakesRejects),
+    let mailbox = case.takes_rejects();
+    if !mailbox.is_empty() {
+        let junk = Some(Suspicion::RulesetTakesRejects);
+        let outcome = match (case.destination.and_then(lmtp), case.refuse_full()) {
+            (Some(transport), _) => Outcome::Lmtp {
+                transport: transport.to_owned(),
+                junk,
+            },
+            (None, Some(full)) => return (Outcome::Refused(full), None),
+            (None, None) => Outcome::Mailbox {
+                mailbox: mailbox.to_owned(),
+                junk,
+            },
         };
         return (outcome, Some(Cow::Borrowed("none: a ruleset takes it")));
     }
@@ -551,8 +582,6 @@ fn common_refusal(deliveries: &[Delivery]) -> Option<Refusal> {
             Outcome::Skipped(_) => {}
         }
     }
-    let is_transient = |refusal: &&&Refusal| refusal.reply().code().is_transient();
-    let first = refusals.first();
-    let chosen = refusals.iter().find(is_transient).or(first);
-    Some(chosen.map_or(Refusal::MailboxGone, |refusal| (*refusal).clone()))
+    let chosen = in_common(refusals).cloned();
+    Some(chosen.unwrap_or(Refusal::MailboxGone))
 }

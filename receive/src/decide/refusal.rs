@@ -58,6 +58,8 @@ pub enum Refusal {
     SenderNullMx(Host),
     /// There is no answer of DNS about the domain of the reverse-path for now.
     SenderNoAnswer(Host),
+    /// The recipients of the transaction are too many mailboxes already.
+    TooManyTargets,
     /// A second recipient of a message with a null reverse-path. A report has one.
     OneRecipientOfReport,
     /// The listener takes mail over TLS only.
@@ -87,7 +89,7 @@ pub enum Refusal {
     MembersOnly(Address),
     /// Whether a member of the list wrote the message has no answer of DNS for now.
     MemberNoAnswer(Address),
-    /// No member of the list takes mail.
+    /// The list has no members.
     NoMember(Address),
     /// The message came through too many servers.
     MailLoop,
@@ -171,7 +173,7 @@ impl Refusal {
             Self::SenderTakesNoMail(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::BAD_SENDER_SYSTEM),
             Self::SenderNullMx(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::SENDER_NULL_MX),
             Self::SenderNoAnswer(_) => (Code::LOCAL_ERROR, Enhanced::DIRECTORY_FAILURE),
-            Self::OneRecipientOfReport => {
+            Self::OneRecipientOfReport | Self::TooManyTargets => {
                 (Code::INSUFFICIENT_STORAGE, Enhanced::TOO_MANY_RECIPIENTS)
             }
             Self::Greylisted => (Code::LOCAL_ERROR, Enhanced::NOT_AUTHORIZED),
@@ -316,6 +318,9 @@ impl Refusal {
             Self::TooManyFailedLogins => "too many failed logins, closing".into(),
             Self::OneRecipientOfReport => {
                 "a report has one recipient, send the others in transactions of their own".into()
+            }
+            Self::TooManyTargets => {
+                "too many mailboxes, send the others in transactions of their own".into()
             }
             Self::TlsRequired => "use STARTTLS first".into(),
             Self::TooManyUnknown => "too many unknown recipients, closing".into(),

@@ -29,7 +29,11 @@ aliases."public" = { addresses = ["app@example.org", "full@example.org"], post_p
 aliases."team" = { addresses = ["app@example.org", "ben@example.org"], allow_msg_from = true }
 aliases."news" = { addresses = ["app@example.org", "ben@example.org"], post_public = true }
 aliases."nobody" = { addresses = ["full@example.org"], post_public = true }
+aliases."gone" = { addresses = ["gone@here.test"], post_public = true }
+aliases."mixed" = { addresses = ["gone@here.test", "app@off.test"], post_public = true }
+aliases."part" = { addresses = ["app@off.test", "ben@example.org"], post_public = true }
 dmarc = { account = "app", mailbox = "DMARC", localpart = "reports" }
+[domains."here.test"]
 [domains."off.test"]
 disabled = true
 [accounts.app]
@@ -40,6 +44,7 @@ destinations."app@off.test" = {}
 [accounts.full]
 domain = "example.org"
 destinations."full@example.org" = { smtp_error = "452 come back later" }
+destinations."gone@here.test" = { smtp_error = "550 left" }
 [accounts.ben]
 domain = "example.org"
 rejects_mailbox = ""
@@ -229,10 +234,57 @@ fn an_mx_takes_mail_for_known_recipients_only() {
         ("public@example.org", "ok"),
         // The author is known at the end only.
         ("team@example.org", "ok"),
-        ("nobody@example.org", "450 4.2.4"),
+        // What all members say.
+        ("nobody@example.org", "452 4.2.1 come back later"),
+        ("gone@example.org", "550 5.2.1 left"),
+        ("mixed@example.org", "451 4.3.0 off.test takes no mail"),
+        // The domain comes before the local-part.
+        ("none@off.test", "451 4.3.0"),
+        ("postmaster@off.test", "451 4.3.0"),
     ] {
         case.check_rcpt(to, expected);
     }
+}
+
+/// The part behind the separator makes any number of addresses of a list.
+#[test]
+fn a_list_that_is_named_again_has_no_more_targets() {
+    let case = Case::mx();
+    let recipient = |to: &str| case.check_rcpt(to, "ok");
+    let first = vec![recipient("news+1@example.org")];
+    for (to, targets) in [
+        ("News+2@example.org", 0),
+        ("team@example.org", 2),
+        ("app@example.org", 1),
+    ] {
+        let joined = recipient(to).joined(&first);
+        assert_eq!(joined.targets().len(), targets, "{to}");
+        assert_eq!(joined.same_as.is_some(), targets == 0, "{to}");
+        let path = ForwardPath::Mailbox(address(to));
+        case.check(Stage::Rcpt(&rcpt(path), &joined), "ok");
+    }
+    let mut all = case;
+    all.facts.recipients = first;
+    let again = all.check_rcpt("news+2@example.org", "ok");
+    let again = again.joined(&all.facts.recipients);
+    all.facts.recipients.push(again);
+    let to = ["news+1@example.org", "news+2@example.org"];
+    all.check_end(&transaction(&to), &["Inbox", "Inbox"]);
+}
+
+#[test]
+fn the_targets_of_a_transaction_are_bounded() {
+    let mut case = Case::mx();
+    let recipient = case.check_rcpt("news@example.org", "ok");
+    let member = recipient.targets()[0].clone();
+    let large = |count| Resolution::List(vec![member.clone(); count]);
+    let of = |count| RecipientFacts::new(address("news@example.org"), large(count));
+    let path = || rcpt(ForwardPath::Mailbox(address("news@example.org")));
+    // One list is taken, however large it is.
+    case.check(Stage::Rcpt(&path(), &of(TARGETS_MAX + 1)), "ok");
+    case.facts.recipients.push(of(TARGETS_MAX - 1));
+    case.check(Stage::Rcpt(&path(), &of(1)), "ok");
+    case.check(Stage::Rcpt(&path(), &of(2)), "452 4.5.3 too many mailboxes");
 }
 
 #[test]

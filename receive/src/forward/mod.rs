@@ -32,7 +32,7 @@ use crate::{
     },
     decide::{Delivery, Outcome},
     deliver::Incoming,
-    facts::{RecipientFacts, Target},
+    facts::{Facts, RecipientFacts, Target},
     submission::stored_notify,
 };
 
@@ -262,13 +262,17 @@ pub(crate) fn may_forward(config: &Dynamic, recipients: &[RecipientFacts]) -> bo
     })
 }
 
-/// The recipients of a transaction with what became of the message for each.
+/// The recipients of a transaction with what became of the message for each. A list that is named
+/// twice has the same outcomes twice.
 pub(crate) fn with_deliveries<'a>(
     transaction: &'a Transaction,
+    facts: &'a Facts,
     deliveries: &'a [Delivery],
 ) -> impl Iterator<Item = (&'a RcptTo, Vec<&'a Outcome>)> {
     let recipients = transaction.recipients.iter().enumerate();
     recipients.map(move |(at, rcpt)| {
+        let same_as = facts.recipients.get(at).and_then(|it| it.same_as);
+        let at = same_as.unwrap_or(at);
         let own = deliveries.iter().filter(move |one| one.recipient == at);
         (rcpt, own.map(|one| &one.outcome).collect())
     })

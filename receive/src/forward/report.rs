@@ -85,7 +85,7 @@ impl SessionContext {
         let mut told = Vec::new();
         let recipients = facts.recipients.iter();
         for (recipient, (rcpt, outcomes)) in
-            recipients.zip(with_deliveries(transaction, deliveries))
+            recipients.zip(with_deliveries(transaction, facts, deliveries))
         {
             let is_list = recipient.is_list();
             if let Some(action) = action(rcpt, &outcomes, is_list) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_config::Dynamic;
+use postrider_config::{Dynamic, Match, Target as Owner};
 use postrider_smtp::{Address, Domain, ForwardPath, Host, ReversePath};
 use postrider_store::{SrsKey, SrsSender, StoreError};
 use rand::Rng;
@@ -11,6 +11,7 @@ use super::srs::{self, Day, Keys, Original, SrsFault};
 use crate::{
     SessionContext,
     facts::{RecipientFacts, Resolution, ReturnFault, Target},
+    resolve::is_disabled,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -19,6 +20,16 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const KEY_TIME: Duration = DAY.saturating_mul(30);
 /// How long a sender is kept.
 const KEEP: Duration = DAY.saturating_mul(30);
+
+/// Whether somebody has the address by configuration, though it looks like a rewritten sender. A
+/// catch-all does not count.
+fn is_configured(config: &Dynamic, address: &Address) -> bool {
+    let found = config.lookup(address);
+    found.is_some_and(|found| match found.target {
+        Owner::Account { by, .. } => by != Match::CatchAll,
+        Owner::Alias { .. } => true,
+    })
+}
 
 impl SessionContext {
     async fn srs_keys(&self) -> Result<Keys, StoreError> {
@@ -85,10 +96,14 @@ impl SessionContext {
             return Ok(None);
         };
         let local = address.local.as_str();
-        if !srs::is_rewritten(local) || !config.is_local(&address.host) {
+        if !srs::is_rewritten(local)
+            || !config.is_local(&address.host)
+            || is_configured(config, address)
+        {
             return Ok(None);
         }
         let resolution = match from {
+            _ if is_disabled(config, &address.host) => Resolution::DisabledDomain,
             ReversePath::Mailbox(_) => Resolution::BadReturn(ReturnFault::NoReport),
             ReversePath::Null => match self.original(local).await? {
                 Ok(to) => Resolution::Return {

@@ -140,6 +140,12 @@ fn everybody_writes_to_a_public_list() {
         &["public@example.org"],
         &["Inbox", "Rejects 452 4.2.1 come back later"],
     );
+    // The domain of a member takes no mail for now.
+    check(
+        author("x@x.test"),
+        &["part@example.org"],
+        &["Rejects 451 4.3.0 off.test takes no mail", "Inbox"],
+    );
 }
 
 #[test]

@@ -17,6 +17,9 @@ const ONWARD: &str = r#"
 domain = "example.org"
 destinations."away@example.org" = { forward = ["x@a.test", "y@b.test"] }
 destinations."imap@example.org" = { forward_lmtp = "dovecot" }
+[accounts.on.destinations."rules@example.org"]
+forward_lmtp = "dovecot"
+rulesets = [{ mailbox = "Bank", msg_from_regexp = "bank", accept_rejects_to_mailbox = "Doubt" }]
 "#;
 
 fn case(outcome: DmarcOutcome, to: &[&str]) -> Case {
@@ -68,8 +71,16 @@ fn forwards_go_on_unless_they_are_junk() {
 #[test]
 fn a_report_about_a_forward_goes_back_whatever_it_looks_like() {
     let to = ["SRS0=x@example.org"];
-    for outcome in [DmarcOutcome::Pass, DmarcOutcome::Fail] {
+    use DmarcPolicy::{Quarantine, Reject};
+    for (outcome, policy) in [
+        (DmarcOutcome::Pass, Reject),
+        (DmarcOutcome::Fail, Quarantine),
+        (DmarcOutcome::Fail, Reject),
+        (DmarcOutcome::TempError, Reject),
+    ] {
         let mut case = case(outcome, &[]);
+        let results = case.facts.authentication.as_mut().unwrap();
+        results.dmarc.as_mut().unwrap().policy = Some(policy);
         let resolution = Resolution::Return {
             target: Target {
                 account: "app".to_owned(),
@@ -88,6 +99,36 @@ fn a_report_about_a_forward_goes_back_whatever_it_looks_like() {
         case.facts.recipients.push(recipient);
         case.check_end(&transaction(&to), &["back to bob@remote.test"]);
     }
+}
+
+/// Nobody looks here for the mail of mailboxes at an LMTP server.
+#[test]
+fn what_an_lmtp_destination_refuses_is_kept_at_its_server() {
+    let to = ["imap@example.org", "postmaster@example.org"];
+    let refusing = |to: &[&str]| {
+        let mut case = case(DmarcOutcome::Fail, to);
+        let results = case.facts.authentication.as_mut().unwrap();
+        results.dmarc.as_mut().unwrap().policy = Some(DmarcPolicy::Reject);
+        case
+    };
+    let refused = "by dovecot: refused, and another recipient takes it";
+    refusing(&to).check_end(&transaction(&to), &[refused, "Junk: DMARC failed"]);
+    let mut none = refusing(&to);
+    none.config.accounts.get_mut("on").unwrap().rejects_mailbox = String::new();
+    none.check_end(&transaction(&to), &[refused, "Junk: DMARC failed"]);
+    // Nobody takes it.
+    let only = &to[..1];
+    let all = ["Rejects 550 5.7.1", "reply 550 5.7.1"];
+    refusing(only).check_end(&transaction(only), &all);
+    // Binary mail can't go on.
+    let mut binary = transaction(&to);
+    binary.mail.body = BodyType::BinaryMime;
+    let kept = ["Rejects 554 5.6.3", "Postmaster"];
+    case(DmarcOutcome::Pass, &to).check_end(&binary, &kept);
+    // A ruleset takes what a check refuses.
+    let to = ["rules@example.org"];
+    let taken = ["by dovecot: refused, and a ruleset takes it"];
+    refusing(&to).check_end(&transaction(&to), &taken);
 }
 
 #[test]

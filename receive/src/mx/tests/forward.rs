@@ -172,6 +172,31 @@ async fn addresses_of_reports_are_for_reports_only_and_for_21_days() {
 }
 
 #[tokio::test]
+async fn a_configured_address_may_look_like_a_rewritten_sender() {
+    let world = world();
+    let dynamics = format!(
+        "{DYNAMICS}destinations.\"srs0-a@example.org\" = {{}}\n\
+         destinations.\"@example.org\" = {{}}\n[domains.\"example.org\".aliases.srs1-b]\n\
+         addresses = [\"ann@example.org\"]\npost_public = true\n"
+    );
+    let parse = |text: &str| Dynamic::parse(text, "domains.conf", &world.context.statics).unwrap();
+    world.context.config.store(Arc::new(parse(&dynamics)));
+    for to in ["SRS0-a@example.org", "srs1-b+x@example.org"] {
+        let reply = world.give(REMOTE, to_one("bob@remote.test", to), MESSAGE);
+        let reply = reply.await;
+        assert!(reply.starts_with("250 "), "{to}: {reply}");
+    }
+    let to = to_one("bob@remote.test", "srs0-b@example.org");
+    let reply = world.give(REMOTE, to, MESSAGE).await;
+    assert!(reply.starts_with("550 5.7.1 only reports"), "{reply}");
+    let dynamics = DYNAMICS.replace("[accounts", "disabled = true\n[accounts");
+    world.context.config.store(Arc::new(parse(&dynamics)));
+    let reply = world.give(REMOTE, to_one("", "srs0-b@example.org"), MESSAGE);
+    let reply = reply.await;
+    assert!(reply.starts_with("451 4.3.0 "), "{reply}");
+}
+
+#[tokio::test]
 async fn the_null_reverse_path_stays_and_long_senders_are_kept() {
     let world = world();
     let queued = world.take(REMOTE, "", "away@example.org").await;
@@ -333,6 +358,30 @@ async fn what_the_sender_asks_goes_on_with_a_forward() {
     assert_eq!(forward.common.envid, "E1");
     assert_eq!(forward.common.ret_full, Some(true));
     assert_eq!(forward.common.require_tls, Some(true));
+}
+
+/// The names of one list are one list. Each that asks has its report.
+#[tokio::test]
+async fn a_list_by_two_names_is_expanded_once() {
+    let world = world();
+    let mut transaction = asking("team+1@example.org", SUCCESS);
+    let mut again = transaction.recipients[0].clone();
+    again.forward_path = ForwardPath::Mailbox("team+2@example.org".parse().unwrap());
+    transaction.recipients.push(again);
+    let reply = world.give(REMOTE, transaction, MESSAGE).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    assert_eq!(world.mails().await.len(), 1);
+    let queued = world.queued().await;
+    let [forward, report] = queued.as_slice() else {
+        panic!("{queued:?}");
+    };
+    assert_eq!(forward.recipient.to_string(), "x@elsewhere.test");
+    let report = world.text(report).await;
+    assert_eq!(
+        report.matches("Action: expanded\r\n").count(),
+        2,
+        "{report}"
+    );
 }
 
 #[tokio::test]
