@@ -69,7 +69,7 @@ pub use dial::{Dialer, Dialing, SocketDialing, TcpDialer};
 pub use explain::{describe, explain_retired};
 pub use limits::{Allowance, LimitError};
 pub use operate::{ChangedCount, EndAs, EndedCount, OperateError};
-pub use passed::Passed;
+pub use passed::{JUNK_FIELD, Passed};
 pub use returned::{Arrived, READ_MAX, ReturnEffects};
 pub use settle::Outlook;
 pub use suppress::base_address;

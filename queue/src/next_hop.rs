@@ -118,11 +118,6 @@ impl Way {
     pub(crate) const fn is_last(&self) -> bool {
         matches!(self, Self::Lmtp(_))
     }
-
-    /// The other side is a program on this machine.
-    pub(crate) const fn is_socket(&self) -> bool {
-        matches!(self, Self::Lmtp(LmtpPlace::Socket(_)))
-    }
 }
 
 /// The way of the messages of a destination, by one transport.

@@ -1,14 +1,18 @@
 //! Mail that comes in and goes on to other servers, and reports to senders elsewhere.
 //!
 //! Such mail is no mail of an account. So it has no events, no limits and no suppression list, and
-//! no DKIM signature is added to it. A report about it goes to its sender by mail.
+//! no DKIM signature is added to it. A report about it goes to its sender by mail. If nobody may get
+//! one, the message that fails is kept in a mailbox here.
 
 use std::collections::BTreeMap;
 
+use postrider_config::Dynamic;
 use postrider_smtp::{Address, Host, LocalPart, ReversePath};
 use postrider_store::{
-    Common, NewMessage, NewRecipient, Notify, Origin, Queued, TextSource, Time, Top, Urgency,
+    Common, NewMail, NewMessage, NewRecipient, Notify, Origin, Queued, TextSource, Time, Top,
+    Urgency,
 };
+use tracing::warn;
 
 use crate::{Queue, SubmittedRecipient, add::take_once};
 
@@ -50,7 +54,66 @@ pub struct Passed {
     pub envid: String,
 }
 
+/// The field that tells an LMTP server why the message is junk. An incoming message has none: such
+/// fields are removed from it.
+pub const JUNK_FIELD: &str = "X-Postrider-Junk";
+
 impl Queue {
+    /// A message that was passed on and failed for good, as a mail of its account: in the Inbox, or
+    /// in the junk mailbox if it is junk. The sender got 250 for it, and if nobody may be told of
+    /// the failure, it would be lost without a trace. None for mail of other kinds. If the account
+    /// is gone, the postmaster gets it.
+    pub(crate) fn kept_here(
+        &self,
+        config: &Dynamic,
+        message: &Queued,
+        now: Time,
+    ) -> Option<NewMail> {
+        let Origin::Passed { sender } = &message.common.origin else {
+            return None;
+        };
+        let top = message.top.bytes();
+        let field = format!("\r\n{JUNK_FIELD}: ");
+        let is_junk = top
+            .windows(field.len())
+            .any(|part| part == field.as_bytes());
+        let (name, postmaster) = (&message.common.account, &self.statics.postmaster);
+        // A report that can't go back to the sender of a forward has that account too.
+        let is_report = *sender == ReversePath::Null && *name == postmaster.account;
+        let (account, mailbox) = match config.accounts.get(name) {
+            Some(_) if is_report => (name, postmaster.mailbox.as_str()),
+            Some(account) if is_junk => (name, account.junk_mailbox.as_str()),
+            Some(_) => (name, "Inbox"),
+            None => (&postmaster.account, postmaster.mailbox.as_str()),
+        };
+        let mut fields = Vec::new();
+        if !top.starts_with(b"Return-Path:") {
+            fields.extend_from_slice(format!("Return-Path: <{sender}>\r\n").as_bytes());
+        }
+        let size = fields.len() as u64 + message.common.size;
+        fields.extend_from_slice(top);
+        warn!(
+            id = message.id.0,
+            account = account.as_str(),
+            mailbox,
+            from = %sender,
+            to = %message.recipient,
+            message_id = message.common.message_id,
+            "a message that was passed on failed, and is kept here"
+        );
+        Some(NewMail {
+            account: account.clone(),
+            mailbox: mailbox.to_owned(),
+            top: Top::new(fields).unwrap_or_default(),
+            text: TextSource::Existing(message.text),
+            size,
+            received: now,
+            flags: Vec::new(),
+            dsn: false,
+            smtp: None,
+        })
+    }
+
     /// The record of a message that goes on. Its text is the new one of the unit that has the
     /// record. None without recipients.
     #[must_use]

@@ -8,7 +8,7 @@ use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode,
     client::{Credentials, Timeouts},
 };
-use postrider_store::Queued;
+use postrider_store::{Origin, Queued};
 
 /// The way of one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,12 +57,12 @@ pub(crate) fn direct(statics: &Static, transport: &str) -> Direct {
 /// The way of the next attempt of a message: by the transport forced on it, or by the first route
 /// that matches.
 pub(crate) fn route<'a>(message: &Queued, statics: &'a Static, config: &Dynamic) -> Route<'a> {
-    let from = message
-        .common
-        .from
-        .as_ref()
-        .or_else(|| message.reverse_path.address());
+    let passed = matches!(message.common.origin, Origin::Passed { .. });
+    // A stranger wrote the author of a message that is passed on. That chooses no way.
+    let author = message.common.from.as_ref().filter(|_| !passed);
+    let from = author.or_else(|| message.reverse_path.address());
     let disabled = from
+        .filter(|_| !passed)
         .and_then(|from| config.domains.get_key_value(from.host.domain()?))
         .filter(|(_, domain)| domain.disabled);
     if let Some((domain, _)) = disabled {

@@ -133,6 +133,9 @@ impl Queue {
             self.add_report(config, &message, action, &status, until, &mut settle)
                 .await;
         }
+        if fate.event == Event::Failed {
+            self.keep_untold(config, &message, &mut settle);
+        }
         settle
     }
 
@@ -314,7 +317,18 @@ impl Queue {
             self.add_report(config, message, Action::Failed, status, None, &mut settle)
                 .await;
         }
+        if event == Event::Failed {
+            self.keep_untold(config, message, &mut settle);
+        }
         settle
+    }
+
+    /// Keeps a message that was passed on, and of whose failure nobody hears.
+    fn keep_untold(&self, config: &Dynamic, message: &Queued, settle: &mut Settle) {
+        if settle.queue.is_empty() {
+            let kept = self.kept_here(config, message, self.clock.now());
+            settle.mails.extend(kept);
+        }
     }
 
     fn tell(

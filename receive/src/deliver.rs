@@ -107,17 +107,18 @@ impl Incoming<'_> {
 
     /// The fields that stand in front of the text for a target: `first`, the addresses that the
     /// message was delivered to, by which a loop is found, `more`, the results of the checks (RFC
-    /// 8601 §4), and Received (RFC 5321 §4.4), which is `received`.
+    /// 8601 §4), and Received (RFC 5321 §4.4), which is in `trace`.
     pub(crate) fn top(
         &self,
         first: String,
         (recipient, target): (&RecipientFacts, &Target),
         more: &str,
         differs: Option<&str>,
-        received: &str,
+        trace: &Trace,
     ) -> Top {
         let mut fields = first;
-        for address in target.member.iter().chain([&recipient.address]) {
+        let addresses = target.member.iter().chain([&recipient.address]);
+        for address in addresses.filter(|address| address.is_ascii() || !trace.only_ascii) {
             // Writing to a string does not fail.
             let _ = write!(fields, "Delivered-To: {address}\r\n");
         }
@@ -125,8 +126,41 @@ impl Incoming<'_> {
         if let Some(results) = &self.facts.authentication {
             fields.push_str(&results.field(self.hostname, differs));
         }
-        fields.push_str(received);
+        fields.push_str(&trace.received);
         Top::new(fields).unwrap_or_default()
+    }
+}
+
+/// What the fields in front of a text say of its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Trace {
+    /// The Received field.
+    received: String,
+    /// Addresses that are not ASCII are left out.
+    only_ascii: bool,
+}
+
+impl Trace {
+    /// All of it.
+    pub(crate) fn whole(received: &Received<'_>) -> Self {
+        Self {
+            received: received.to_string(),
+            only_ascii: false,
+        }
+    }
+
+    /// The part of it that needs no SMTPUTF8.
+    pub(crate) fn ascii(received: &Received<'_>) -> Self {
+        let recipient = received.recipient.filter(|address| address.is_ascii());
+        let received = Received {
+            id: received.id.clone(),
+            recipient,
+            ..*received
+        };
+        Self {
+            received: received.to_string(),
+            only_ascii: true,
+        }
     }
 }
 
@@ -135,8 +169,7 @@ struct Records<'a> {
     context: &'a SessionContext,
     config: &'a Dynamic,
     incoming: Incoming<'a>,
-    /// The Received field.
-    received: String,
+    trace: Trace,
     now: Time,
     report: bool,
     /// The message as a report about earlier ones. It is read when the first target asks for it.
@@ -181,7 +214,7 @@ impl SessionContext {
             context: self,
             config: &config,
             incoming,
-            received: received.to_string(),
+            trace: Trace::whole(&received),
             now,
             report: facts.header.as_ref().is_some_and(Header::is_report),
             reading: OnceCell::new(),
@@ -214,7 +247,7 @@ impl SessionContext {
                 records.add_reject(delivery, mailbox, refusal);
             }
         }
-        let onward = self.onward(&config, &incoming, &records.received).await?;
+        let onward = self.onward(&config, &incoming, &received).await?;
         let (mut accept, made) = records.finish();
         accept.queue = onward;
         Ok((accept, made))
@@ -308,7 +341,7 @@ impl<'a> Records<'a> {
     ) -> NewMail {
         let (incoming, differs) = (&self.incoming, delivery.differs.as_deref());
         let first = incoming.return_path();
-        let top = incoming.top(first, (recipient, target), "", differs, &self.received);
+        let top = incoming.top(first, (recipient, target), "", differs, &self.trace);
         NewMail {
             account: target.account.clone(),
             mailbox: mailbox.to_owned(),

@@ -3,11 +3,11 @@
 //! A [`Report`] goes in, and a whole message comes out. The queue decides who gets a report and for
 //! which events. [`crate::bounce`] reads the reports of other systems.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::IpAddr};
 
 use jiff::{Timestamp, fmt::rfc2822, tz::TimeZone};
 
-use crate::{Address, Cause, DeliveryStatus, params::utf8_addr_xtext};
+use crate::{Address, Cause, DeliveryStatus, Domain, params::utf8_addr_xtext};
 
 /// A line is folded at a space before this column.
 const FOLD_AT: usize = 76;
@@ -270,9 +270,9 @@ fn reason(reported: &Reported<'_>) -> Option<String> {
     if status.is_success() {
         return None;
     }
-    let server = match &status.remote {
-        Some(remote) => format!("server {remote}"),
-        None => "server".to_owned(),
+    let server = match (&status.remote, remote_mta(status)) {
+        (Some(remote), Some(_)) => format!("server {remote}"),
+        _ => "server".to_owned(),
     };
     if let Some(answer) = status.diagnostic() {
         let to = status
@@ -294,6 +294,17 @@ fn reason(reported: &Reported<'_>) -> Option<String> {
         Cause::Reply | Cause::Local => "It was not sent".to_owned(),
     };
     Some(format!("{what}: {}", status.text))
+}
+
+/// The server in the form of the type `dns` (RFC 3464 §2.3.5): a domain, or an address in brackets.
+/// None for a server at a Unix socket: its path is nobody's business elsewhere.
+fn remote_mta(status: &DeliveryStatus) -> Option<String> {
+    let name = status.remote.as_deref()?.split(' ').next()?;
+    match name.parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) => Some(format!("[{ip}]")),
+        Ok(IpAddr::V6(ip)) => Some(format!("[IPv6:{ip}]")),
+        Err(_) => Domain::parse(name).ok().map(|_| name.to_owned()),
+    }
 }
 
 /// The part for programs (RFC 3464 §2): a group of fields for the message, and one for each
@@ -338,11 +349,7 @@ fn recipient_fields(reported: &Reported<'_>, charset: Charset, out: &mut Fields)
     );
     out.field("Action", reported.action.name(), charset);
     out.field("Status", &status.status().to_string(), charset);
-    if let Some(remote) = status
-        .remote
-        .as_deref()
-        .and_then(|remote| remote.split(' ').next())
-    {
+    if let Some(remote) = remote_mta(status) {
         out.field("Remote-MTA", &format!("dns; {remote}"), charset);
     }
     match status.diagnostic() {

@@ -421,3 +421,38 @@ proptest! {
         prop_assert!(parts[1].1.is_ascii());
     }
 }
+
+#[test]
+fn a_path_of_this_machine_is_in_no_report() {
+    let (from, to) = (address("postmaster@x.org"), address("a@b.org"));
+    for (remote, expected) in [
+        ("/run/my lmtp/socket", None),
+        ("lmtp", Some("lmtp")),
+        ("192.0.2.1 [192.0.2.1]", Some("[192.0.2.1]")),
+        ("2001:db8::1 [2001:db8::1]", Some("[IPv6:2001:db8::1]")),
+    ] {
+        for status in [
+            DeliveryStatus::permanent(Cause::Connect, EnhancedCode::NO_ANSWER, "no"),
+            DeliveryStatus::permanent(Cause::Reply, EnhancedCode::NO_ANSWER, "550 no"),
+        ] {
+            let status = status.with_remote(remote);
+            let recipients = [Reported {
+                recipient: &to,
+                orcpt: None,
+                action: Action::Failed,
+                status: &status,
+                last_attempt: None,
+                will_retry_until: None,
+            }];
+            let report = compose(&report(&from, &to, &recipients, Returned::Nothing));
+            let report = String::from_utf8(report).unwrap();
+            let mut lines = report.lines();
+            let found = lines.find_map(|line| line.strip_prefix("Remote-MTA: dns; "));
+            assert_eq!(found, expected, "{report}");
+            assert!(
+                !report.contains("/run") && !report.contains("socket"),
+                "{report}"
+            );
+        }
+    }
+}

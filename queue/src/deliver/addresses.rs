@@ -47,6 +47,16 @@ pub(crate) enum Peer {
     Socket(Arc<Path>),
 }
 
+impl Peer {
+    /// What is sent there does not leave this machine.
+    pub(crate) fn is_on_this_machine(&self) -> bool {
+        match self {
+            Self::Ip(address) => address.ip().to_canonical().is_loopback(),
+            Self::Socket(_) => true,
+        }
+    }
+}
+
 impl From<SocketAddr> for Peer {
     fn from(address: SocketAddr) -> Self {
         Self::Ip(address)

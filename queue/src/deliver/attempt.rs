@@ -141,8 +141,9 @@ impl<'a> OngoingAttempt<'a> {
 
     /// Sends the messages over a connection that was open before.
     pub(super) async fn send_again(&mut self, kept: &mut KeptConnection) {
-        self.send(&mut kept.connection, &mut kept.sent).await;
-        self.before = Some((kept.place.address().clone(), !kept.connection.usable()));
+        let peer = kept.place.address().clone();
+        self.send(&mut kept.connection, &peer, &mut kept.sent).await;
+        self.before = Some((peer, !kept.connection.usable()));
         // A server may close a connection at any time. That says nothing of the next connection.
         self.reached = !self.ended.is_empty() || !self.begun.is_empty();
     }
@@ -346,11 +347,13 @@ impl<'a> OngoingAttempt<'a> {
                 if direct.is_some() && self.is_forbidden(&hop.name, ip) {
                     continue;
                 }
+                let stays = plan.way.is_last() && address.is_on_this_machine();
+                let verified = self.wants_verified_tls() && !stays;
                 let endpoint = Endpoint {
                     host: Cow::Borrowed(&hop.name),
                     address,
                     from: direct.and_then(|settings| own_address(ip, settings)),
-                    tls: self.queue.tls_for(hop, plan.tls, self.wants_verified_tls()),
+                    tls: self.queue.tls_for(hop, plan.tls, verified),
                     login: login.cloned(),
                 };
                 let now = self.queue.clock.moment();
@@ -519,7 +522,7 @@ impl<'a> OngoingAttempt<'a> {
                 |(message, _): &mut (Queued, _)| begun.iter().any(|(id, _)| *id == message.id);
             aside = self.pending.extract_if(.., is_begun).collect();
         }
-        self.send(&mut connection, &mut sent).await;
+        self.send(&mut connection, address, &mut sent).await;
         self.pending.extend(aside);
         if connection.usable() {
             let old = kept.replace(KeptConnection {

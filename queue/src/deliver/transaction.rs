@@ -11,8 +11,8 @@ use postrider_smtp::{
 };
 use postrider_store::{Pieces, Queued, StoreError, Time, Transaction};
 
-use super::attempt::OngoingAttempt;
-use crate::{Queue, deadline, header, next_hop::Plan, schedule::BATCH, settle::LastHop};
+use super::{addresses::Peer, attempt::OngoingAttempt};
+use crate::{Queue, deadline, header, passed::is_sent, schedule::BATCH, settle::LastHop};
 
 /// How often recipients that were too many for a transaction are sent in another one.
 const TRANSACTIONS_MAX: usize = 100;
@@ -36,9 +36,16 @@ impl MessageSource for StoredMessage {
 }
 
 impl OngoingAttempt<'_> {
-    /// Sends all pending messages, in as many transactions as that takes. `sent` counts them. When
-    /// the time of the attempt is over, no further message begins.
-    pub(super) async fn send(&mut self, connection: &mut Connection, sent: &mut usize) {
+    /// Sends all pending messages to a peer, in as many transactions as that takes. `sent` counts
+    /// them. When the time of the attempt is over, no further message begins.
+    pub(super) async fn send(
+        &mut self,
+        connection: &mut Connection,
+        peer: &Peer,
+        sent: &mut usize,
+    ) {
+        // Nobody can read a message on the way to an LMTP server on this machine.
+        let stays = self.plan.way.is_last() && peer.is_on_this_machine();
         connection.begin_none_after(self.end_of_time().into_std());
         for _ in 0..TRANSACTIONS_MAX {
             if self.pending.is_empty() || !connection.usable() {
@@ -46,7 +53,7 @@ impl OngoingAttempt<'_> {
             }
             let before = self.pending.len();
             let dsn = connection.extensions().dsn;
-            let (groups, batch) = self.transactions(dsn).await;
+            let (groups, batch) = self.transactions(dsn, stays).await;
             *sent += batch.len();
             let hop = match dsn {
                 true => LastHop::SendsDsns,
@@ -79,11 +86,12 @@ impl OngoingAttempt<'_> {
     /// reverse-path and the recipient's domain share a transaction: some providers refuse a
     /// transaction for several domains.
     ///
-    /// If the host supports DSN, transactions get ENVIDs of their own. The store knows these before
+    /// If the host supports DSN, transactions of mail that we sent get ENVIDs of their own. The store knows these before
     /// MAIL is sent.
     async fn transactions(
         &mut self,
         dsn: bool,
+        stays: bool,
     ) -> (Vec<Vec<Queued>>, Vec<OutgoingMessage<SignedMessage>>) {
         let limits = &self.queue.statics.queue.per_destination;
         let max = limits.recipients_per_transaction.max(1);
@@ -119,7 +127,7 @@ impl OngoingAttempt<'_> {
             for (group, envid) in groups.iter().zip(&envids) {
                 all.push(
                     self.queue
-                        .outgoing(self.config, self.plan, group, envid.as_deref())
+                        .outgoing(self.config, stays, group, envid.as_deref())
                         .await,
                 );
             }
@@ -154,10 +162,11 @@ fn local(text: String) -> DeliveryStatus {
 
 impl Queue {
     /// A new ENVID for a transaction of these messages. None if the submitter gave one, which goes
-    /// along unchanged (RFC 3461 §5.2.1), or if reports come to a fromid.
+    /// along unchanged, if reports come to a fromid, or if others sent the message: a relay adds
+    /// none (RFC 3461 §5.2.1).
     fn own_envid(&self, group: &[Queued]) -> Option<String> {
         let first = group.first()?;
-        let needed = first.common.envid.is_empty() && first.from_id.is_empty();
+        let needed = is_sent(first) && first.common.envid.is_empty() && first.from_id.is_empty();
         needed.then(|| header::timed_id(&mut *self.rng(), self.clock.now()))
     }
 
@@ -183,11 +192,12 @@ impl Queue {
         }
     }
 
-    /// One transaction, for messages that share top, text, reverse-path and domain.
+    /// One transaction, for messages that share top, text, reverse-path and domain. `stays`: they
+    /// do not leave this machine.
     async fn outgoing(
         &self,
         config: &Dynamic,
-        plan: &Plan,
+        stays: bool,
         group: &[Queued],
         own_envid: Option<&str>,
     ) -> Result<OutgoingMessage<SignedMessage>, DeliveryStatus> {
@@ -202,8 +212,7 @@ impl Queue {
             message: StoredMessage(stored.into_pieces()),
         };
         let mut envelope = envelope(first, group, own_envid, self.clock.now());
-        // A message does not leave the machine by a socket, so nobody can read it on the way.
-        envelope.require_tls &= !plan.way.is_socket();
+        envelope.require_tls &= !stays;
         Ok(OutgoingMessage { envelope, source })
     }
 }

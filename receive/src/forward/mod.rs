@@ -17,7 +17,10 @@ use std::collections::{HashMap, HashSet};
 
 use postrider_config::Dynamic;
 use postrider_dns::is_within;
-use postrider_queue::{Passed, SubmittedRecipient, header::Header};
+use postrider_queue::{
+    JUNK_FIELD, Passed, SubmittedRecipient,
+    header::{Header, Received},
+};
 use postrider_smtp::{
     Address, Domain, Ret, ReversePath,
     server::{RcptTo, Transaction},
@@ -31,14 +34,10 @@ use crate::{
         results::AuthenticationResults,
     },
     decide::{Delivery, Outcome},
-    deliver::Incoming,
+    deliver::{Incoming, Trace},
     facts::{Facts, RecipientFacts, Target},
     submission::stored_notify,
 };
-
-/// The field that tells an LMTP server why the message is junk. An incoming message has none: such
-/// fields are removed from it.
-const JUNK_FIELD: &str = "X-Postrider-Junk";
 
 /// Where a message goes on to, for one delivery.
 struct Way<'a> {
@@ -94,7 +93,7 @@ impl SessionContext {
         &self,
         config: &Dynamic,
         incoming: &Incoming<'_>,
-        received: &str,
+        received: &Received<'_>,
     ) -> Result<Vec<NewMessage>, StoreError> {
         let Incoming {
             transaction,
@@ -137,11 +136,13 @@ impl SessionContext {
                 Outcome::Lmtp { transport, junk } => {
                     let junk = junk.map(|it| format!("{JUNK_FIELD}: {}\r\n", it.as_str()));
                     let (first, junk) = (incoming.return_path(), junk.unwrap_or_default());
-                    let top = way.top(incoming, first, &junk, received);
+                    let trace = Trace::whole(received);
+                    let top = way.top(incoming, first, &junk, trace);
                     way.passed(incoming, sender.clone(), transport, top)
                 }
                 Outcome::Relay(_) => {
-                    let top = way.top(incoming, String::new(), "", received);
+                    let trace = way.trace(incoming, &ReversePath::Null, received);
+                    let top = way.top(incoming, String::new(), "", trace);
                     way.passed(incoming, ReversePath::Null, "", top)
                 }
                 _ => {
@@ -157,7 +158,8 @@ impl SessionContext {
                             seal
                         }
                     };
-                    let top = way.top(incoming, seal, "", received);
+                    let trace = way.trace(incoming, &path, received);
+                    let top = way.top(incoming, seal, "", trace);
                     way.passed(incoming, path, "", top)
                 }
             };
@@ -169,15 +171,26 @@ impl SessionContext {
 
 impl Way<'_> {
     /// The fields that stand in front of the text, as [`Incoming::top`] has them.
-    fn top(&self, incoming: &Incoming<'_>, first: String, more: &str, received: &str) -> Top {
+    fn top(&self, incoming: &Incoming<'_>, first: String, more: &str, trace: Trace) -> Top {
         let target = (self.recipient, self.target);
-        incoming.top(
-            first,
-            target,
-            more,
-            self.delivery.differs.as_deref(),
-            received,
-        )
+        let differs = self.delivery.differs.as_deref();
+        incoming.top(first, target, more, differs, &trace)
+    }
+
+    /// The trace of a message with this reverse-path. If nothing else of it needs SMTPUTF8, an
+    /// address of ours is no reason to ask the next server for that.
+    fn trace(
+        &self,
+        incoming: &Incoming<'_>,
+        reverse_path: &ReversePath,
+        received: &Received<'_>,
+    ) -> Trace {
+        let sender = reverse_path.address();
+        let mut envelope = self.to.iter().chain(sender);
+        match needs_smtputf8(incoming) || envelope.any(|address| !address.is_ascii()) {
+            true => Trace::whole(received),
+            false => Trace::ascii(received),
+        }
     }
 
     /// The message with this reverse-path. What the sender asked of reports goes on with it (RFC
@@ -219,16 +232,16 @@ impl Way<'_> {
             reverse_path,
             recipients: recipients.collect(),
             transport: transport.to_owned(),
-            top,
             size: text.size,
             message_id: header.map_or("", Header::message_id).to_owned(),
             subject: header.map_or("", Header::subject).to_owned(),
             from: header.and_then(Header::from).cloned(),
-            eight_bit: text.eight_bit,
-            smtputf8: mail.smtputf8 && header.is_some_and(|header| !header.is_ascii()),
+            eight_bit: text.eight_bit || !top.bytes().is_ascii(),
+            smtputf8: needs_smtputf8(incoming) || !top.bytes().is_ascii(),
             require_tls: mail.require_tls,
             ret_full: mail.ret.map(|ret| ret == Ret::Full),
             envid: mail.envid.clone().unwrap_or_default(),
+            top,
         }
     }
 
@@ -242,6 +255,12 @@ impl Way<'_> {
         let given = self.rcpt.orcpt.clone();
         given.unwrap_or_else(|| original_recipient(&self.recipient.address))
     }
+}
+
+/// Whether the text as it came needs SMTPUTF8.
+fn needs_smtputf8(incoming: &Incoming<'_>) -> bool {
+    let header = incoming.facts.header.as_ref();
+    incoming.transaction.mail.smtputf8 && header.is_some_and(|header| !header.is_ascii())
 }
 
 /// An address in the form of ORCPT (RFC 3461 §4.2, RFC 6533 §3).

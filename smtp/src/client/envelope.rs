@@ -14,7 +14,8 @@ pub struct Envelope {
     /// decades. A text of [`BodyType::BinaryMime`] fails with 5.6.3 instead: without BDAT it would
     /// be damaged.
     pub body_type: BodyType,
-    /// The header section has UTF-8, so the server must offer SMTPUTF8 (RFC 6531).
+    /// The header section has UTF-8, so the server must offer SMTPUTF8 (RFC 6531). An LMTP server
+    /// that does not offer it gets the message without the parameter if all addresses are ASCII.
     pub smtputf8: bool,
     /// REQUIRETLS (RFC 8689): only under TLS, and only to a server that promises the same.
     pub require_tls: bool,

@@ -150,9 +150,10 @@ impl Message {
         }
     }
 
-    /// Decides the recipients that the server cannot take, by its extensions.
-    pub(crate) fn check(&mut self, extensions: &Extensions, tls: bool) {
-        if let Some(status) = self.refusal(extensions, tls) {
+    /// Decides the recipients that the server cannot take, by its extensions. `lmtp`: the server has
+    /// the mailboxes (RFC 2033).
+    pub(crate) fn check(&mut self, extensions: &Extensions, tls: bool, lmtp: bool) {
+        if let Some(status) = self.refusal(extensions, tls, lmtp) {
             self.decide_rest(&status, Again::No);
             return;
         }
@@ -179,7 +180,7 @@ impl Message {
         }
     }
 
-    fn refusal(&self, extensions: &Extensions, tls: bool) -> Option<DeliveryStatus> {
+    fn refusal(&self, extensions: &Extensions, tls: bool, lmtp: bool) -> Option<DeliveryStatus> {
         let fail =
             |enhanced, text: String| Some(DeliveryStatus::permanent(Cause::Local, enhanced, text));
         if extensions.is_too_big(self.size) {
@@ -199,7 +200,10 @@ impl Message {
             .reverse_path
             .address()
             .is_none_or(Address::is_ascii);
-        if (self.envelope.smtputf8 || !sender_ascii) && !extensions.smtputf8 {
+        // A server with the mailboxes stores UTF-8 in header fields as it is, and few of them offer
+        // SMTPUTF8. Only addresses in commands need it there.
+        let needs_smtputf8 = self.envelope.smtputf8 && !lmtp || !sender_ascii;
+        if needs_smtputf8 && !extensions.smtputf8 {
             return Some(no_smtputf8());
         }
         let binary = extensions.binary_mime && extensions.chunking;
@@ -257,7 +261,7 @@ mod tests {
         extensions: &Extensions,
         tls: bool,
     ) -> Vec<Option<(String, Again)>> {
-        message.check(extensions, tls);
+        message.check(extensions, tls, false);
         let shown = message.recipients.iter().map(|state| match state {
             Outcome::Decided(result) => Some((result.status.status().to_string(), result.again)),
             _ => None,
@@ -289,6 +293,16 @@ mod tests {
             check(&mut message("\u{fc}@b.org", &["a@b.org"]), &none, true),
             one("5.6.7")
         );
+        // An LMTP server stores UTF-8 fields as they are, but knows no such addresses.
+        utf8 = message("", &["a@b.org"]);
+        utf8.envelope.smtputf8 = true;
+        utf8.check(&none, true, true);
+        assert!(!utf8.is_decided());
+        for (from, to) in [("\u{fc}@b.org", "a@b.org"), ("", "\u{fc}@b.org")] {
+            let mut utf8 = message(from, &[to]);
+            utf8.check(&none, true, true);
+            assert!(utf8.is_decided(), "{from} {to}");
+        }
         let mut binary = message("", &["a@b.org"]);
         binary.envelope.body_type = BodyType::BinaryMime;
         assert_eq!(check(&mut binary, &none, true), one("5.6.3"));

@@ -166,7 +166,7 @@ impl Session {
         self.since = now;
         self.front = None;
         for message in &mut self.messages {
-            message.check(&self.extensions, self.tls);
+            message.check(&self.extensions, self.tls, self.config.lmtp);
         }
         let refusal = match &self.state {
             State::Ready => {

@@ -260,6 +260,54 @@ async fn lmtp_servers_get_the_mail_with_its_own_reverse_path() {
     assert!(world.mails().await.is_empty());
 }
 
+/// An address of ours that is not ASCII stands in front of a message that is.
+#[tokio::test]
+async fn our_own_fields_ask_no_server_for_smtputf8() {
+    let world = world();
+    let dynamics = format!(
+        "{DYNAMICS}destinations.\"j\u{f6}rg@example.org\" = {{ forward = [\"x@elsewhere.test\"] }}\n\
+         destinations.\"\u{fc}@example.org\" = {{ forward_lmtp = \"dovecot\" }}\n\
+         [domains.\"example.org\".aliases.all]\n\
+         addresses = [\"j\u{f6}rg@example.org\"]\npost_public = true\n"
+    );
+    let dynamic = Dynamic::parse(&dynamics, "domains.conf", &world.context.statics).unwrap();
+    world.context.config.store(Arc::new(dynamic));
+    for to in ["all@example.org", "j\u{f6}rg@example.org"] {
+        let forward = world
+            .take(REMOTE, "bob@remote.test", to)
+            .await
+            .pop()
+            .unwrap();
+        assert!(
+            !forward.common.smtputf8 && !forward.common.eight_bit,
+            "{to}"
+        );
+        let text = world.text(&forward).await;
+        assert!(text.is_ascii(), "{text}");
+    }
+    // What needs SMTPUTF8 in any case has all fields.
+    let mut utf8 = to_one("bob@remote.test", "j\u{f6}rg@example.org");
+    utf8.mail.smtputf8 = true;
+    let message = MESSAGE.replace("hi", "h\u{e4}");
+    let reply = world.give(REMOTE, utf8, &message).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    let forward = world.queued().await.pop().unwrap();
+    assert!(forward.common.smtputf8 && forward.common.eight_bit);
+    let text = world.text(&forward).await;
+    for part in [
+        "\r\nDelivered-To: j\u{f6}rg@",
+        "Delivered-To: j\u{f6}rg@",
+        "for <j\u{f6}rg@",
+    ] {
+        assert!(text.contains(part.trim_start()), "{text}");
+    }
+    let lmtp = world
+        .take(REMOTE, "bob@remote.test", "\u{fc}@example.org")
+        .await;
+    let lmtp = lmtp.last().unwrap();
+    assert!(lmtp.common.smtputf8 && lmtp.common.eight_bit);
+}
+
 /// The owner of the domain wants such mail to be treated as junk.
 #[tokio::test]
 async fn junk_is_not_forwarded_and_marked_for_lmtp_servers() {
