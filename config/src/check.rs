@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use postrider_smtp::{Address, Domain};
 
 use crate::{
-    dynamics::{Account, DomainConfig, Dynamic, OutgoingWebhook, ReportAddress, Route},
+    dynamics::{
+        Account, Destination, DomainConfig, Dynamic, OutgoingWebhook, ReportAddress, Route,
+    },
     error::ConfigError,
     lookup::{AddressConflict, Index},
     public::is_public,
@@ -53,6 +55,9 @@ pub(crate) fn check(
     }
     for (name, reader) in &tables.accounts {
         check.login_addresses_with_ids(name, reader);
+        if let Some(account) = config.accounts.get(name) {
+            check.forwards_to_itself(account, reader);
+        }
     }
     check.index
 }
@@ -238,6 +243,9 @@ impl<'a> Check<'a> {
                     section.wrong(typed, self.no_domain(&domain_text(&address)))
                 }
             }
+            if destination.passes_on() {
+                mailbox_without_effect(destination, &reader);
+            }
             let ours = destination.forward.iter().find(|to| {
                 let domain = to.host.domain();
                 domain.is_some_and(|domain| self.config.domains.contains_key(domain))
@@ -388,6 +396,27 @@ impl<'a> Check<'a> {
         self.index.is_destination(configured, address)
     }
 
+    /// Mail that a destination forwards to itself would go in a circle.
+    fn forwards_to_itself(&self, account: &Account, reader: &Reader<'_>) {
+        let section = reader.section("destinations");
+        for (typed, reader) in section.named() {
+            let Ok(key) = DestinationAddress::parse(typed) else {
+                continue;
+            };
+            let forward = account.destinations.get(&key).map(|it| &it.forward);
+            let own = forward.into_iter().flatten().find(|to| {
+                let domain = to.host.domain();
+                let configured = domain.and_then(|domain| self.config.domains.get(domain));
+                configured.and_then(|it| self.index.key_of(it, to)) == Some(&key)
+            });
+            if let Some(own) = own {
+                let message =
+                    format!("has {own}, whose mail comes back to this destination; remove it");
+                reader.wrong("forward", message);
+            }
+        }
+    }
+
     /// A fromid stands behind a separator, and a returned message must reach the account.
     fn login_addresses_with_ids(&self, name: &str, reader: &Reader<'_>) {
         let list = "from_id_login_addresses";
@@ -413,6 +442,27 @@ impl<'a> Check<'a> {
             remove it here"
                 ));
             }
+        }
+    }
+}
+
+/// Tells of mailboxes of a destination that get no mail, because all of it goes on.
+fn mailbox_without_effect(destination: &Destination, reader: &Reader<'_>) {
+    let key = match destination.forward.is_empty() {
+        true => "forward_lmtp",
+        false => "forward",
+    };
+    if reader.has("mailbox") {
+        let message = format!("has no effect beside {key}, which takes the mail; remove it");
+        reader.warn("mailbox", &message);
+    }
+    for (ruleset, reader) in destination.rulesets.iter().zip(reader.tables("rulesets")) {
+        let says_more = ruleset.is_forward
+            || ruleset.list_allow_domain.is_some()
+            || !ruleset.accept_rejects_to_mailbox.is_empty();
+        if !says_more {
+            let message = format!("has no effect beside {key}, which takes the mail; remove it");
+            reader.warn("mailbox", &message);
         }
     }
 }

@@ -281,6 +281,21 @@ impl Index {
         }
     }
 
+    /// The key of the destination that gets mail for an address. None if there is none.
+    pub(crate) fn key_of(
+        &self,
+        config: &DomainConfig,
+        address: &Address,
+    ) -> Option<&DestinationAddress> {
+        let index = self.domains.get(address.host.domain()?)?;
+        let (base, _) = cut(config, address.local.as_str());
+        match index.locals.get(&*fold(Some(config), base)) {
+            Some(Entity::Destination { key, .. }) => Some(key),
+            Some(Entity::Report { .. } | Entity::Alias(_)) => None,
+            None => index.catch_all.as_ref().map(|(_, key)| key),
+        }
+    }
+
     /// Whether an address is a destination of an account. A catch-all does not count.
     pub(crate) fn is_destination(&self, config: Option<&DomainConfig>, address: &Address) -> bool {
         let index = address
@@ -315,9 +330,11 @@ impl Index {
 }
 
 /// The form of a local-part in which its domain compares it: NFC, and in lower case unless the
-/// domain is case-sensitive.
+/// domain is case-sensitive. The names that each domain has are without case everywhere (RFC 5321
+/// §4.5.1).
 fn fold<'a>(config: Option<&DomainConfig>, local: &'a str) -> Cow<'a, str> {
     let sensitive = config.is_some_and(|config| config.localpart_case_sensitive);
+    let sensitive = sensitive && !is_required(local);
     if local.is_ascii() {
         return match sensitive || !local.bytes().any(|byte| byte.is_ascii_uppercase()) {
             true => Cow::Borrowed(local),

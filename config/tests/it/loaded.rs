@@ -118,6 +118,59 @@ fn webhooks_at_private_addresses_are_told() {
     assert_eq!(warnings(hook, ""), ["accounts.alice.incoming_webhook.url"]);
 }
 
+/// Such a mailbox gets no mail.
+#[test]
+fn a_mailbox_of_an_address_that_passes_mail_on_is_told() {
+    let lmtp = "[transports.dovecot.lmtp]\nsocket = \"/run/lmtp\"\n";
+    let of = |keys: &str| format!("destinations.\"a@example.org\" = {{ {keys} }}\n");
+    let rule =
+        |more: &str| format!("rulesets = [{{ mailbox = \"X\", msg_from_regexp = \"x\"{more} }}]");
+    let place = "accounts.alice.destinations.\"a@example.org\"";
+    for way in ["forward = [\"x@x.test\"]", "forward_lmtp = \"dovecot\""] {
+        let told = |keys: &str| warnings(&of(&format!("{way}, {keys}")), lmtp);
+        assert_eq!(told("mailbox = \"X\""), [format!("{place}.mailbox")]);
+        assert_eq!(told(&rule("")), [format!("{place}.rulesets[0].mailbox")]);
+        for more in [
+            ", list_allow_domain = \"x.test\"",
+            ", accept_rejects_to_mailbox = \"R\"",
+        ] {
+            assert!(told(&rule(more)).is_empty(), "{more}");
+        }
+        assert!(warnings(&of(way), lmtp).is_empty());
+    }
+    let here = of(&format!("mailbox = \"X\", {}", rule("")));
+    assert!(warnings(&here, lmtp).is_empty());
+}
+
+#[test]
+fn a_destination_that_forwards_to_itself_is_an_error() {
+    let statics = statics("");
+    for (domain, key, to, is_own) in [
+        ("", "a@example.org", "A@Example.ORG", true),
+        (
+            "localpart_catchall_separators = [\"+\"]\n",
+            "a@example.org",
+            "a+x@example.org",
+            true,
+        ),
+        ("", "a@example.org", "a+x@example.org", false),
+        ("", "@example.org", "any@example.org", true),
+        ("", "@example.org", "alice@example.org", false),
+        ("", "a@example.org", "alice@example.org", false),
+    ] {
+        let text = support::DYNAMIC.replace("[accounts", &format!("{domain}[accounts"));
+        let text = format!("{text}destinations.{key:?} = {{ forward = [{to:?}] }}\n");
+        let found = Dynamic::parse(&text, "domains.conf", &statics);
+        let told = found
+            .err()
+            .map(|errors| errors.to_string())
+            .unwrap_or_default();
+        let expected = format!("accounts.alice.destinations.{key:?}.forward: has ");
+        assert_eq!(told.contains(&expected), is_own, "{key} to {to}: {told}");
+        assert_eq!(told.is_empty(), !is_own, "{key} to {to}: {told}");
+    }
+}
+
 #[test]
 fn an_account_without_destinations_is_told() {
     let account = "[accounts.bob]\ndomain = \"example.org\"\n";

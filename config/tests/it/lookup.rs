@@ -79,6 +79,24 @@ fn found(config: &Dynamic, text: &str) -> String {
     }
 }
 
+/// RFC 5321 §4.5.1: postmaster is without case, whatever the domain says of others.
+#[test]
+fn required_names_are_without_case() {
+    let text = r#"
+[domains."case.example"]
+localpart_case_sensitive = true
+[accounts.alice]
+domain = "case.example"
+destinations."postmaster@case.example" = { mailbox = "P" }
+destinations."Abuse@case.example" = { mailbox = "A" }
+destinations."x@case.example" = { mailbox = "X" }
+"#;
+    let config = dynamic(text, &statics(""));
+    assert_eq!(found(&config, "Postmaster@case.example"), "alice P Exact");
+    assert_eq!(found(&config, "abuse@case.example"), "alice A Exact");
+    assert_eq!(found(&config, "X@case.example"), "nobody");
+}
+
 #[test]
 fn reports_about_the_server_reach_their_account() {
     let reports = "[host_tls_rpt]\naccount = \"alice\"\nmailbox = \"TLS\"\n";
