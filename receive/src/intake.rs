@@ -9,6 +9,7 @@
 //! and the rest of a text goes to its file at once.
 
 use bytes::{Bytes, BytesMut};
+use memchr::memchr3_iter;
 use postrider_smtp::mime;
 use postrider_store::{NewText, StoreError, TextWriter};
 use sha2::{Digest, Sha256};
@@ -51,6 +52,10 @@ pub enum IntakeError {
     /// The texts that arrive together take all memory (`limits.text_memory`).
     #[error("too many messages arrive")]
     NoMemory,
+    /// The header section is not made of lines. Only the body of a binary text need not be (RFC
+    /// 3030 §3). A reader that ends lines otherwise would see other fields than the checks.
+    #[error("the header section has {0}")]
+    NoLines(&'static str),
     /// The text has too many fields or parts.
     #[error(transparent)]
     Shape(#[from] ShapeError),
@@ -193,7 +198,10 @@ impl Intake {
             .into());
         }
         let shape = &mut self.shape;
-        long_work(header.len(), || shape.section(&header)).map_err(IntakeError::from)?;
+        long_work(header.len(), || {
+            check_lines(&header)?;
+            Ok::<_, IntakeError>(shape.section(&header)?)
+        })?;
         let edit = edit(&header)?;
         let is_hashed = edit.body_forms != BodyForms::default();
         self.hasher = is_hashed.then(|| BodyHasher::new(edit.body_forms));
@@ -235,6 +243,21 @@ impl Intake {
         };
         Ok((text, self.memory))
     }
+}
+
+/// Checks that a header section is made of lines: CR and LF stand together, and there is no NUL.
+fn check_lines(section: &[u8]) -> Result<(), IntakeError> {
+    for at in memchr3_iter(b'\r', b'\n', 0, section) {
+        let before = at.checked_sub(1).and_then(|before| section.get(before));
+        let fault = match section.get(at) {
+            Some(b'\r') if section.get(at + 1) != Some(&b'\n') => "a CR without LF",
+            Some(b'\n') if before != Some(&b'\r') => "an LF without CR",
+            Some(0) => "a NUL character",
+            _ => continue,
+        };
+        return Err(IntakeError::NoLines(fault));
+    }
+    Ok(())
 }
 
 /// The end of the header section: after the CRLF of its last field, before the blank line. The
@@ -409,6 +432,40 @@ mod tests {
             result,
             Err(IntakeError::HeaderTooLarge { max: 1000 })
         ));
+    }
+
+    /// The body of a binary text may have any bytes. Its header section is made of lines.
+    #[tokio::test]
+    async fn a_header_section_has_whole_line_ends_and_no_nul() {
+        let refusal = |fault: &str| format!("554 5.5.2 the header section has {fault}");
+        let (cr, lf) = (refusal("a CR without LF"), refusal("an LF without CR"));
+        for (text, expected) in [
+            ("A: b\rC: d\r\n\r\nbody", cr.as_str()),
+            ("A: b\r", &cr),
+            ("A: b\r\r\n\r\n", &cr),
+            ("A: b\n\nC: d\r\n\r\nbody", &lf),
+            ("\nA: b\r\n", &lf),
+            ("A: b\0c\r\n\r\nbody", &refusal("a NUL character")),
+            ("A: b\r\n\r\nb\ro\nd\0y", "ok"),
+            ("\r\nb\ro\nd\0y", "ok"),
+        ] {
+            for split in 1..=text.len() {
+                let store = Store::memory();
+                let mut intake = Intake::new(store.text_writer(), 1000, share());
+                let mut result = Ok(());
+                for chunk in text.as_bytes().chunks(split) {
+                    if result.is_ok() {
+                        result = intake.write(chunk, unchanged).await;
+                    }
+                }
+                if result.is_ok() {
+                    result = intake.finish(unchanged).await.map(|_| ());
+                }
+                let reply = result.map_err(|error| Reply::from(error).to_string());
+                let said = reply.err().unwrap_or_else(|| "ok".to_owned());
+                assert_eq!(said, expected, "{text:?} by {split}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -52,6 +52,12 @@ impl From<IntakeError> for Reply {
                 Some(EnhancedCode::SYSTEM_FULL),
                 "too many messages arrive just now, try again later",
             ),
+            // The same codes as for a text that has to be made of lines.
+            error @ IntakeError::NoLines(_) => Self::new(
+                ReplyCode::TRANSACTION_FAILED,
+                Some(EnhancedCode::SYNTAX),
+                error.to_string(),
+            ),
             IntakeError::Shape(error) => Self::new(
                 ReplyCode::TRANSACTION_FAILED,
                 Some(EnhancedCode::CONTENT),

@@ -223,6 +223,22 @@ async fn a_binary_message_is_stored_unchanged_and_refused_for_submission() {
     let stored = store.mail_message(&mail).await.unwrap();
     assert!(stored.whole().await.unwrap().ends_with(content));
 
+    // The header section is made of lines, so that nothing hides a field in one.
+    for line_end in ["\r", "\n\n", "\0"] {
+        let forged = "Authentication-Results: mx.example.org; dmarc=pass";
+        let text = format!("Subject: x{line_end}{forged}\r\n\r\nbody");
+        client
+            .expect("MAIL FROM:<someone@elsewhere.test> BODY=BINARYMIME", "250")
+            .await;
+        client.expect("RCPT TO:<app@example.org>", "250").await;
+        let chunk = format!("BDAT {} LAST\r\n{text}", text.len());
+        client.send(chunk.as_bytes()).await;
+        let reply = client.reply().await;
+        assert!(reply.starts_with("554 5.5.2 the header section"), "{reply}");
+    }
+    let mails = store.list_mails("app", None, None, 10).await.unwrap();
+    assert_eq!(mails.items.len(), 1);
+
     let mut client = world.submission().await;
     client
         .expect("MAIL FROM:<app@example.org> BODY=BINARYMIME", "555 5.5.4")
