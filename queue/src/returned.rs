@@ -158,6 +158,33 @@ impl Queue {
         Ok(message.is_some())
     }
 
+    /// Whether a report names a message of an account by its ENVID: one of our own, or that of the
+    /// submitter together with the recipient.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn knows_envid(&self, account: &str, report: &Report) -> Result<bool, StoreError> {
+        let Some(envid) = report.envid.as_deref().filter(|envid| !envid.is_empty()) else {
+            return Ok(false);
+        };
+        let ours = Reference::Transaction(envid);
+        if !self
+            .store
+            .find(ours, None, Some(account), 1)
+            .await?
+            .is_empty()
+        {
+            return Ok(true);
+        }
+        for recipient in &report.recipients {
+            let name = Reference::Envid(envid);
+            if self.by_name(account, name, recipient).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The message of an account whose reverse-path is the address that a mail came to.
     async fn by_from_id(
         &self,

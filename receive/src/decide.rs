@@ -265,10 +265,11 @@ fn refuse_rcpt(
     if earlier > 0 && earlier.saturating_add(recipient.targets().len()) > TARGETS_MAX {
         return Some(Refusal::TooManyTargets);
     }
-    let takes_all = |target: &Target| target.takes_all || recipient.answers_our_mail;
+    // Whether a report is about mail of the account is known at its end.
+    let is_exempt = |target: &Target| target.takes_all || facts.has_null_path;
     let refuse = |target: &Target| {
         let destination = target.destination_in(policy.config);
-        let full = || refuse_full(target, takes_all(target), facts, policy);
+        let full = || refuse_full(target, is_exempt(target), facts, policy);
         let is_kept = !destination.is_some_and(Destination::passes_on);
         refuse_disabled(target, policy)
             .or_else(|| refuse_destination(destination))
@@ -322,7 +323,7 @@ fn refuse_destination(destination: Option<&Destination>) -> Option<Refusal> {
 /// go beyond it. Some addresses take all mail.
 fn refuse_full(
     target: &Target,
-    takes_all: bool,
+    is_exempt: bool,
     facts: &Facts,
     policy: &Policy<'_>,
 ) -> Option<Refusal> {
@@ -332,7 +333,7 @@ fn refuse_full(
         Some(size) => used.saturating_add(size) > quota,
         None => used >= quota,
     };
-    (is_full && !takes_all).then_some(Refusal::MailboxFull)
+    (is_full && !is_exempt).then_some(Refusal::MailboxFull)
 }
 
 fn refuse_header(facts: &Facts, policy: &Policy<'_>) -> Option<Refusal> {

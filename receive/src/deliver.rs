@@ -58,6 +58,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) deliveries: &'a [Delivery],
     /// The ARC chain. None if nothing is forwarded, or the message was not checked.
     pub(crate) chain: Option<&'a ForwardChain>,
+    /// The message as a report about earlier ones. It is read when somebody asks for it.
+    pub(crate) reading: &'a OnceCell<Reading>,
 }
 
 /// A mail that was made, for the log.
@@ -172,8 +174,6 @@ struct Records<'a> {
     trace: Trace,
     now: Time,
     report: bool,
-    /// The message as a report about earlier ones. It is read when the first target asks for it.
-    reading: OnceCell<Reading>,
     effects: ReturnEffects,
     /// The mailboxes that get the message.
     seen: HashSet<(&'a str, &'a str)>,
@@ -217,7 +217,6 @@ impl SessionContext {
             trace: Trace::whole(&received),
             now,
             report: facts.header.as_ref().is_some_and(Header::is_report),
-            reading: OnceCell::new(),
             effects: ReturnEffects::default(),
             seen: HashSet::new(),
             accounts: HashSet::new(),
@@ -370,6 +369,7 @@ impl<'a> Records<'a> {
             transaction,
             facts,
             text,
+            reading,
             ..
         } = self.incoming;
         let reverse_path = &transaction.mail.reverse_path;
@@ -382,7 +382,7 @@ impl<'a> Records<'a> {
             authenticated: results.and_then(AuthenticationResults::validated_from),
         };
         let read = || self.context.read_report(reverse_path, &text.text);
-        let reading = self.reading.get_or_init(read);
+        let reading = reading.get_or_init(read);
         let (queue, effects) = (&self.context.queue, &mut self.effects);
         let is_told = queue.returned(self.config, &arrived, reading, effects);
         let is_told = is_told.await?;
@@ -408,7 +408,7 @@ impl<'a> Records<'a> {
 
 impl SessionContext {
     /// Reads a mail as a report about messages sent earlier. The beginning of the text is enough.
-    async fn read_report(&self, reverse_path: &ReversePath, text: &NewText) -> Reading {
+    pub(crate) async fn read_report(&self, path: &ReversePath, text: &NewText) -> Reading {
         let beginning = match self.store.beginning(text, READ_MAX).await {
             Ok(text) => text,
             Err(error) => {
@@ -417,7 +417,7 @@ impl SessionContext {
             }
         };
         let limits = self.statics.limits.mime();
-        let read = || bounce::read_with_path(reverse_path, &beginning, limits);
+        let read = || bounce::read_with_path(path, &beginning, limits);
         let reading = long_work(beginning.len(), read);
         let kind = match &reading {
             Reading::Report(_) => "delivery report",
@@ -425,7 +425,7 @@ impl SessionContext {
             Reading::Unusable(_) => "delivery report without a result",
             Reading::Other => "other mail",
         };
-        debug!(from = %reverse_path, kind, "mail read as a report");
+        debug!(from = %path, kind, "mail read as a report");
         reading
     }
 }

@@ -107,9 +107,12 @@ pub struct RecipientFacts {
     pub address: Address,
     /// The meaning of the address in the configuration.
     pub resolution: Resolution,
-    /// The message is a report, and the address is the return address of a message that its account
-    /// sent. Known at the end of the text.
+    /// The message is a report about one that the account of the address sent: the address is the
+    /// return address of that message, or the report has its ENVID. Known at the end of the text.
     pub answers_our_mail: bool,
+    /// The message came as a report does, to such a return address. What it says may be anything.
+    /// Known at the end of the text.
+    pub may_answer_our_mail: bool,
     /// The name of the mailing list, in one form for all spellings of its address. None if the
     /// address is none.
     pub list: Option<String>,
@@ -126,6 +129,7 @@ impl RecipientFacts {
             address,
             resolution,
             answers_our_mail: false,
+            may_answer_our_mail: false,
             list: None,
             same_as: None,
         }

@@ -14,10 +14,12 @@ use postrider_config::Dynamic;
 use postrider_queue::header::Header;
 use postrider_smtp::{
     Domain, EnhancedCode, Reply, ReplyCode, ReversePath,
+    bounce::Reading,
     sasl::{self, Login},
     server::{Client, Handler, MailFrom, RcptTo, Transaction},
 };
 use postrider_store::{Accepted, NewText, StoreError, TextSource};
+use tokio::sync::OnceCell;
 use tracing::{info, warn};
 
 use crate::{
@@ -96,27 +98,6 @@ impl MxSession {
         decide(stage, &self.facts, &self.context.policy(Role::Mx, &config))
     }
 
-    /// Adds what is known of a recipient at RCPT.
-    async fn learn_at_rcpt(
-        &self,
-        transaction: &Transaction,
-        config: &Dynamic,
-        recipient: &mut RecipientFacts,
-    ) -> Result<(), StoreError> {
-        add_usage(&self.context, config, recipient).await?;
-        let has_quota = recipient
-            .targets()
-            .iter()
-            .any(|target| target.used.is_some());
-        // A full mailbox takes reports about mail of its account.
-        if has_quota && transaction.mail.reverse_path == ReversePath::Null {
-            let queue = &self.context.queue;
-            let answers = queue.is_return_address(config, &recipient.address);
-            recipient.answers_our_mail = answers.await?;
-        }
-        Ok(())
-    }
-
     /// Adds what the junk filters of the accounts know of the message. Localserve has no filter.
     async fn ask_filters(
         &mut self,
@@ -151,17 +132,22 @@ impl MxSession {
     }
 
     /// Adds what is known of the recipients at the end of the text only.
-    async fn learn_of_recipients(&mut self, transaction: &Transaction) -> Result<(), StoreError> {
-        let config = self.context.dynamic();
+    async fn learn_of_recipients(
+        &mut self,
+        transaction: &Transaction,
+        text: &NewText,
+        reading: &OnceCell<Reading>,
+    ) -> Result<(), StoreError> {
+        let (context, config) = (&self.context, self.context.dynamic());
         let header = self.facts.header.as_ref();
-        let is_report = transaction.mail.reverse_path == ReversePath::Null
-            || header.is_some_and(Header::is_report);
-        let queue = &self.context.queue;
+        let path = &transaction.mail.reverse_path;
+        let comes_as_report = *path == ReversePath::Null || header.is_some_and(Header::is_report);
         for recipient in &mut self.facts.recipients {
-            add_usage(&self.context, &config, recipient).await?;
-            if is_report {
-                let answers = queue.is_return_address(&config, &recipient.address);
-                recipient.answers_our_mail = answers.await?;
+            add_usage(context, &config, recipient).await?;
+            if comes_as_report {
+                let read = || context.read_report(path, text);
+                let reading = reading.get_or_init(read).await;
+                add_answers(context, &config, recipient, reading).await?;
             }
         }
         Ok(())
@@ -231,8 +217,9 @@ impl MxSession {
             None => Checked::default(),
         };
         self.facts.authentication = Some(checked.results);
-        let learnt = self.learn_of_recipients(transaction).await;
-        learnt.map_err(|error| store_reply(&error))?;
+        let reading = OnceCell::new();
+        let learnt = self.learn_of_recipients(transaction, &text.text, &reading);
+        learnt.await.map_err(|error| store_reply(&error))?;
         let judged = self.ask_filters(client, transaction, &text.text).await;
         judged.map_err(|error| store_reply(&error))?;
         let decision = self.decide_end(client, transaction, questions).await?;
@@ -244,6 +231,7 @@ impl MxSession {
             text: &text,
             deliveries: &decision.deliveries,
             chain: checked.chain.as_ref(),
+            reading: &reading,
         };
         let records = self.context.mailbox_records(incoming).await;
         let (mut accept, made) = records.map_err(|error| store_reply(&error))?;
@@ -339,6 +327,30 @@ async fn add_usage(
     Ok(())
 }
 
+/// Adds whether a message that came as a report answers mail of the recipient's accounts.
+async fn add_answers(
+    context: &SessionContext,
+    config: &Dynamic,
+    recipient: &mut RecipientFacts,
+    reading: &Reading,
+) -> Result<(), StoreError> {
+    let queue = &context.queue;
+    let to_sender = queue.is_return_address(config, &recipient.address);
+    recipient.may_answer_our_mail = to_sender.await?;
+    recipient.answers_our_mail = match reading {
+        Reading::Report(_) | Reading::Unusable(_) if recipient.may_answer_our_mail => true,
+        Reading::Report(report) => {
+            let mut is_known = false;
+            for target in recipient.targets() {
+                is_known = is_known || queue.knows_envid(&target.account, report).await?;
+            }
+            is_known
+        }
+        Reading::Unusable(_) | Reading::Complaint(_) | Reading::Other => false,
+    };
+    Ok(())
+}
+
 /// Adds the header section to the facts, without the fields that pretend to be ours, and decides
 /// about it. The checks get it as it came.
 fn read_header(
@@ -417,8 +429,8 @@ impl Handler for MxSession {
             .map_err(|error| store_reply(&error))?
             .unwrap_or_else(|| resolve(&policy, path))
             .joined(&self.facts.recipients);
-        let learnt = self.learn_at_rcpt(transaction, &config, &mut recipient);
-        learnt.await.map_err(|error| store_reply(&error))?;
+        let learnt = add_usage(&self.context, &config, &mut recipient).await;
+        learnt.map_err(|error| store_reply(&error))?;
         match decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy) {
             Verdict::Refuse(refusal @ Refusal::UnknownRecipient(_)) => {
                 return Err(self.refuse_unknown(client, refusal).await);

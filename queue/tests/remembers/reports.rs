@@ -239,6 +239,15 @@ async fn without_a_fromid_the_envid_and_then_the_message_id_lead_back() {
         entry.reason,
         "DSN: 550, 5.1.1 from remote.test: 550 5.1.1 no such user"
     );
+    let text = dsn(&envid, FAILED, "").replace('\n', "\r\n");
+    let reading = bounce::read_with_path(&ReversePath::Null, text.as_bytes(), Limits::default());
+    let bounce::Reading::Report(report) = reading else {
+        panic!("{reading:?}")
+    };
+    for (account, expected) in [("ann", true), ("bob", false)] {
+        let known = world.queue.knows_envid(account, &report).await.unwrap();
+        assert_eq!(known, expected, "{account}");
+    }
     // Many know the Message-ID: the recipient must match, and nobody is suppressed.
     assert!(unsuppress(&world, "x@remote.test").await);
     let header = "Message-ID: <1@example.org>\nFrom: ann@example.org\n";

@@ -166,7 +166,12 @@ impl<'a> Case<'a> {
     pub(super) const fn takes_all(&self) -> bool {
         // The proof in a rewritten sender is all that a report needs.
         let is_return = matches!(self.recipient.resolution, Resolution::Return { .. });
-        self.target.takes_all || self.recipient.answers_our_mail || is_return
+        self.is_exempt() || self.recipient.may_answer_our_mail || is_return
+    }
+
+    /// The limits of the account are for other mail.
+    const fn is_exempt(&self) -> bool {
+        self.target.takes_all || self.recipient.answers_our_mail
     }
 
     /// The mail of the target goes on to another server.
@@ -175,7 +180,7 @@ impl<'a> Case<'a> {
     }
 
     fn refuse_full(&self) -> Option<Refusal> {
-        refuse_full(self.target, self.takes_all(), self.facts, self.policy)
+        refuse_full(self.target, self.is_exempt(), self.facts, self.policy)
     }
 }
 

@@ -7,6 +7,7 @@ mod forward;
 mod guards;
 mod junk;
 mod rejects;
+mod reports;
 mod signatures;
 mod unanswered;
 

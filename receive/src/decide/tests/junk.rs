@@ -105,4 +105,9 @@ fn some_recipients_get_the_mail_all_the_same() {
     // A report about our own mail.
     case.facts.recipients[0].answers_our_mail = true;
     case.check_end(&transaction, &["Postmaster"]);
+    // Mail that only looks like one is judged.
+    let (mut case, transaction) = self::case(&[("app@example.org", of_sender(Opinion::Junk))]);
+    case.facts.recipients[0].may_answer_our_mail = true;
+    let found = case.at_end(&transaction);
+    assert!(found[0].starts_with("Junk: "), "{found:?}");
 }

@@ -239,10 +239,16 @@ async fn postmaster_and_abuse_take_all() {
 }
 
 /// Ann sends a message to `bob@bank.test`. The fromid of its return address is `order7`.
-async fn ann_sends(world: &World) {
+pub(super) async fn ann_sends(world: &World) {
+    let added = ann_submits(world, "ann+id@example.org", "").await;
+    assert_eq!(added, "order7");
+}
+
+/// The same with this login and ENVID. Gives the fromid.
+pub(super) async fn ann_submits(world: &World, login: &str, envid: &str) -> String {
     let submission = Submission {
         account: "ann".to_owned(),
-        login: Some(Address::parse("ann+id@example.org").unwrap()),
+        login: Some(Address::parse(login).unwrap()),
         reverse_path: ReversePath::Mailbox(Address::parse("ann+order7@example.org").unwrap()),
         own_from_id: true,
         recipients: vec![SubmittedRecipient {
@@ -263,13 +269,13 @@ async fn ann_sends(world: &World) {
         future_release: String::new(),
         extra: BTreeMap::new(),
         ret_full: None,
-        envid: String::new(),
+        envid: envid.to_owned(),
         list: String::new(),
         urgency: Default::default(),
         once: None,
     };
-    let added = world.context.queue.add(submission).await.unwrap();
-    assert_eq!(added[0].from_id, "order7");
+    let mut added = world.context.queue.add(submission).await.unwrap();
+    added.remove(0).from_id
 }
 
 /// A DSN whose author can't be verified, to the return address of a message that ann sent.
