@@ -7,7 +7,7 @@ use std::{fmt::Write as _, net::IpAddr};
 
 use jiff::{Timestamp, fmt::rfc2822, tz::TimeZone};
 
-use crate::{Address, Cause, DeliveryStatus, Domain, params::utf8_addr_xtext};
+use crate::{Address, Cause, DeliveryStatus, Domain, params::utf8_addr};
 
 /// A line is folded at a space before this column.
 const FOLD_AT: usize = 76;
@@ -376,7 +376,7 @@ fn recipient_fields(reported: &Reported<'_>, charset: Charset, out: &mut Fields)
 /// 6533 §3).
 fn typed(kind: &str, address: &str, charset: Charset) -> String {
     if charset == Charset::Ascii && kind.eq_ignore_ascii_case("utf-8") {
-        utf8_addr_xtext(address)
+        utf8_addr::encode(address)
     } else {
         address.to_owned()
     }

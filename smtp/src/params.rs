@@ -1,10 +1,7 @@
 //! The values of the parameters of MAIL and RCPT: BODY, RET, NOTIFY, the xtext encoding, and the
 //! time and urgency of a delivery.
 
-use std::{
-    fmt::{self, Write as _},
-    str::FromStr,
-};
+use std::{fmt, str::FromStr};
 
 mod delivery;
 
@@ -185,17 +182,60 @@ pub mod xtext {
     }
 }
 
-/// The ASCII form of an internationalised address: utf-8-addr-xtext (RFC 6533 §3).
-pub(crate) fn utf8_addr_xtext(address: &str) -> String {
-    let mut out = String::with_capacity(address.len());
-    for c in address.chars() {
-        match c {
-            '!'..='~' if !matches!(c, '+' | '=' | '\\') => out.push(c),
-            // Writing into a String cannot fail.
-            _ => drop(write!(out, "\\x{{{:02X}}}", u32::from(c))),
-        }
+/// The encodings of an internationalised address (RFC 6533 §3).
+pub mod utf8_addr {
+    use std::fmt::Write as _;
+
+    use super::InvalidParameter;
+
+    /// The characters that stand for themselves in ASCII.
+    const fn is_plain(c: char) -> bool {
+        matches!(c, '!'..='~') && !matches!(c, '+' | '=' | '\\')
     }
-    out
+
+    /// The ASCII form, utf-8-addr-xtext.
+    #[must_use]
+    pub fn encode(address: &str) -> String {
+        let mut out = String::with_capacity(address.len());
+        for c in address.chars() {
+            match c {
+                c if is_plain(c) => out.push(c),
+                // Writing into a String cannot fail.
+                _ => drop(write!(out, "\\x{{{:02X}}}", u32::from(c))),
+            }
+        }
+        out
+    }
+
+    /// Decodes the ASCII form, and the form in UTF-8, utf-8-addr-unitext.
+    ///
+    /// # Errors
+    /// A character is not encoded and must be, or `\x{...}` has no upper-case hexadecimal number of
+    /// a character.
+    pub fn decode(text: &str) -> Result<String, InvalidParameter> {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(c) = rest.chars().next() {
+            if is_plain(c) || !c.is_ascii() {
+                out.push(c);
+                rest = rest.get(c.len_utf8()..).unwrap_or_default();
+                continue;
+            }
+            let (number, after) = rest
+                .strip_prefix("\\x{")
+                .and_then(|encoded| encoded.split_once('}'))
+                .ok_or(InvalidParameter)?;
+            let is_number = (2..=6).contains(&number.len())
+                && number
+                    .bytes()
+                    .all(|it| matches!(it, b'0'..=b'9' | b'A'..=b'F'));
+            let number = u32::from_str_radix(number, 16).ok().filter(|_| is_number);
+            let c = number.and_then(char::from_u32).ok_or(InvalidParameter)?;
+            out.push(c);
+            rest = after;
+        }
+        Ok(out)
+    }
 }
 
 #[cfg(test)]
@@ -229,7 +269,43 @@ mod tests {
         }
     }
 
+    #[test]
+    fn internationalised_addresses_of_rfc_6533() {
+        for (text, address) in [
+            ("j\u{f6}rg@x.test", "j\u{f6}rg@x.test"),
+            (r"j\x{F6}rg@x.test", "j\u{f6}rg@x.test"),
+            (r"\x{5C}\x{2B}\x{1F4E7}@x.test", "\\+\u{1f4e7}@x.test"),
+        ] {
+            assert_eq!(utf8_addr::decode(text).as_deref(), Ok(address));
+            assert_eq!(
+                utf8_addr::decode(&utf8_addr::encode(address)).as_deref(),
+                Ok(address)
+            );
+        }
+        for bad in [
+            "a+b",
+            "a=b",
+            "a b",
+            "a\\b",
+            r"\x{}",
+            r"\x{F}",
+            r"\x{f6}",
+            r"\x{F6",
+            r"\x{D800}",
+            r"\x{+F6}",
+            r"\x{0000041}",
+            "\u{7f}",
+        ] {
+            assert!(utf8_addr::decode(bad).is_err(), "{bad}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn utf8_addr_round_trip(text in ".*") {
+            prop_assert_eq!(utf8_addr::decode(&utf8_addr::encode(&text)).unwrap(), text);
+        }
+
         #[test]
         fn xtext_round_trip(text in ".*") {
             prop_assert_eq!(xtext::decode(&xtext::encode(&text)).unwrap(), text);

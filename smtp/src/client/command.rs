@@ -5,7 +5,7 @@ use std::fmt;
 use super::{Envelope, Extensions};
 use crate::{
     BodyType, ByMode, DeliveryOptions, Priority,
-    params::{utf8_addr_xtext, xtext},
+    params::{utf8_addr, xtext},
 };
 
 /// The longest ENVID, encoded (RFC 3461 §4.4).
@@ -114,7 +114,7 @@ fn orcpt(text: &str) -> Option<String> {
         return None;
     }
     let encoded = if kind.eq_ignore_ascii_case("utf-8") {
-        utf8_addr_xtext(address)
+        utf8_addr::encode(address)
     } else {
         xtext::encode(address)
     };

@@ -183,11 +183,14 @@ impl Session {
     /// The answer to the end of a message.
     pub(super) fn finish(&mut self, transaction: &Transaction, reply: &Reply) -> State {
         self.messages += 1;
+        let (utf8, next) = (transaction.mail.smtputf8, State::ExpectCommand(Stage::Idle));
         if !reply.code().is_positive() {
             self.log_refusal(reply, &sender_of(transaction));
+            return self.refuse_as(reply, utf8, next);
         }
-        self.write(reply, transaction.mail.smtputf8);
-        State::ExpectCommand(Stage::Idle)
+        self.errors = 0;
+        self.write(reply, utf8);
+        next
     }
 }
 

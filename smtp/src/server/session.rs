@@ -141,8 +141,8 @@ pub struct Session {
     pub(super) since: Instant,
     /// The number of messages that came whole.
     pub(super) messages: usize,
-    /// The number of refused commands.
-    errors: u32,
+    /// The number of refused commands since the last message that was taken.
+    pub(super) errors: u32,
     /// The policy has to forget a message.
     reset: bool,
     /// The policy has to forget the client.
@@ -475,6 +475,7 @@ impl Session {
             binary_mime: self.config.binary_mime,
             xclient: self.client.xclient,
             submission: self.config.submission,
+            smtputf8: stage.transaction().is_some_and(|it| it.mail.smtputf8),
             max_size: self.config.max_message_size,
         };
         let command = match line::text(&line, max) {
@@ -491,7 +492,12 @@ impl Session {
                 self.input.clear();
                 self.refuse_and_close(&reply, stage.transaction())
             }
-            Err(reply) => self.refuse(&reply, State::ExpectCommand(stage)),
+            Err(reply) => {
+                // A command at the wrong time is that first of all.
+                let is_mail = command::is_mail(&line);
+                let order = self.mail_refusal(&stage).filter(|_| is_mail);
+                self.refuse(&order.unwrap_or(reply), State::ExpectCommand(stage))
+            }
         };
         (state, Next::Again)
     }
@@ -575,13 +581,18 @@ impl Session {
     }
 
     /// Writes a refusal that is logged, in UTF-8 or ASCII. A permanent refusal counts as an error
-    /// of the client. The connection ends after too many errors, and after a 421.
+    /// of the client, unless it is about an unknown recipient beside a right one: old lists of
+    /// recipients have many. The connection ends after too many errors, and after a 421.
     pub(super) fn refuse_as(&mut self, reply: &Reply, utf8: bool, next: State) -> State {
         if reply.code() == ReplyCode::UNAVAILABLE {
             return self.close(reply);
         }
         self.write(reply, utf8);
-        if reply.code().is_permanent() {
+        let has_recipient = next
+            .transaction()
+            .is_some_and(|it| !it.recipients.is_empty());
+        let is_unknown = reply.enhanced() == Some(EnhancedCode::UNKNOWN_MAILBOX);
+        if reply.code().is_permanent() && !(is_unknown && has_recipient) {
             self.errors += 1;
             if usize::try_from(self.errors).unwrap_or(usize::MAX) > self.config.max_errors {
                 let reply = Reply::fixed(

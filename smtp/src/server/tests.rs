@@ -11,9 +11,10 @@
 //! | `# text` | a remark |
 //!
 //! The policy accepts the user `user` with the password `pass`, all senders and recipients but
-//! `refused@...`, and all texts without the word `reject`.
+//! `refused@...` and `unknown@...`, and all texts without the words `reject` and `close`.
 
 mod auth;
+mod errors;
 mod log;
 
 use std::{
@@ -245,6 +246,14 @@ fn decide(question: Question<'_>, text: &mut Vec<u8>) -> Answer {
         Question::Mail(mail) => {
             verdict(mail.reverse_path.to_string().starts_with("refused@")).into()
         }
+        Question::Rcpt(_, rcpt) if rcpt.forward_path.to_string().starts_with("unknown@") => {
+            let code = Some(EnhancedCode::UNKNOWN_MAILBOX);
+            Answer::Reply(Reply::fixed(
+                ReplyCode::MAILBOX_UNAVAILABLE,
+                code,
+                "unknown",
+            ))
+        }
         Question::Rcpt(_, rcpt) => {
             verdict(rcpt.forward_path.to_string().starts_with("refused@")).into()
         }
@@ -256,6 +265,8 @@ fn decide(question: Question<'_>, text: &mut Vec<u8>) -> Answer {
             let text = String::from_utf8_lossy(text);
             Answer::Reply(if text.contains("reject") {
                 refused()
+            } else if text.contains("close") {
+                Reply::fixed(ReplyCode::UNAVAILABLE, None, "closing")
             } else {
                 Reply::ok(format!("took {}", text.len()))
             })
@@ -430,6 +441,9 @@ fn a_client_that_does_not_wait_for_the_greeting_is_sent_away() {
         (b"\x16\x03\x01\x02\0\x01", FOREIGN),
         (b"GET / HTTP/1.1\r\nHost: mx.example.org\r\n\r\n", FOREIGN),
         (b"POST /x HTTP/1.0", FOREIGN),
+        (b"DELETE /x HTTP/1.1\r\n", FOREIGN),
+        (b"PATCH /x HTTP/1.1\r\n", FOREIGN),
+        (b"TRACE /x HTTP/1.1\r\n", FOREIGN),
     ] {
         let peer = talks_early(bytes);
         let shown = bytes.escape_ascii();

@@ -27,7 +27,7 @@ impl Session {
         }
     }
 
-    fn mail_refusal(&self, stage: &Stage) -> Option<Reply> {
+    pub(super) fn mail_refusal(&self, stage: &Stage) -> Option<Reply> {
         if self.client.helo.is_none() {
             Some(bad_sequence("say EHLO first"))
         } else if !matches!(stage, Stage::Idle) {
