@@ -486,6 +486,24 @@ static FLOW: &[Key] = &[
     )
     .range("1", "1000000"),
     key(
+        "limits.recipients_per_network",
+        Integer,
+        Value("5000"),
+        "The most recipients in a minute from one network (/32 or /64) to the MX, taken or refused. \
+            Wider networks get a multiple: three times for a /26 or /48, nine times for a /21 or \
+            /32. Loopback is exempt.",
+    )
+    .range("100", "1000000"),
+    key(
+        "limits.bytes_per_network",
+        Size,
+        Value("\"1GiB\""),
+        "The most bytes of message texts in a minute from one network (/32 or /64) to the MX, taken \
+            or refused. Wider networks get a multiple: three times for a /26 or /48, nine times for \
+            a /21 or /32. Loopback is exempt.",
+    )
+    .range("\"1MiB\"", "\"1TiB\""),
+    key(
         "limits.messages_per_connection",
         Integer,
         Value("10000"),
@@ -503,7 +521,8 @@ static FLOW: &[Key] = &[
         "limits.errors_per_connection",
         Integer,
         Value("20"),
-        "The most refused commands in a session. The next one ends the session.",
+        "The most refused commands and messages in a session, since the last message that was taken. \
+            The next one ends the session.",
     )
     .range("1", "1000000"),
     key(

@@ -278,6 +278,8 @@ fn read_limits(reader: &Reader<'_>) -> Limits {
         connections: reader.get("connections"),
         connections_per_network: reader.get("connections_per_network"),
         messages_per_network: reader.get("messages_per_network"),
+        recipients_per_network: reader.get("recipients_per_network"),
+        bytes_per_network: reader.get("bytes_per_network"),
         messages_per_connection: reader.get("messages_per_connection"),
         recipients_per_message: reader.get("recipients_per_message"),
         errors_per_connection: reader.get("errors_per_connection"),

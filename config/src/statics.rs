@@ -561,6 +561,12 @@ pub struct Limits {
     /// The most messages in a minute from one network (/32 or /64) to the MX. Wider networks get a
     /// multiple. Loopback is exempt.
     pub messages_per_network: u32,
+    /// The most recipients in a minute from one network (/32 or /64) to the MX, taken or refused.
+    /// Wider networks get a multiple. Loopback is exempt.
+    pub recipients_per_network: u32,
+    /// The most bytes of texts in a minute from one network (/32 or /64) to the MX, taken or
+    /// refused. Wider networks get a multiple. Loopback is exempt.
+    pub bytes_per_network: Size,
     /// The most transactions in a session.
     pub messages_per_connection: usize,
     /// The most recipients in a transaction.

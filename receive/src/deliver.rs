@@ -49,6 +49,8 @@ const REJECTS_MAX: RejectLimit = RejectLimit {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Incoming<'a> {
     pub(crate) client: &'a Client,
+    /// The configuration that the decision was made with.
+    pub(crate) config: &'a Dynamic,
     /// The host name of the listener.
     pub(crate) hostname: &'a str,
     pub(crate) transaction: &'a Transaction,
@@ -200,19 +202,19 @@ impl SessionContext {
     ) -> Result<(Accept, Vec<Made>), StoreError> {
         let Incoming {
             client,
+            config,
             hostname,
             transaction,
             facts,
             deliveries,
             ..
         } = incoming;
-        let config = self.dynamic();
         let now = self.clock.now();
         let id = header::random_id(&mut rand::rng());
         let received = Received::smtp(hostname, client, transaction, id, now);
         let mut records = Records {
             context: self,
-            config: &config,
+            config,
             incoming,
             trace: Trace::whole(&received),
             now,
@@ -246,7 +248,7 @@ impl SessionContext {
                 records.add_reject(delivery, mailbox, refusal);
             }
         }
-        let onward = self.onward(&config, &incoming, &received).await?;
+        let onward = self.onward(config, &incoming, &received).await?;
         let (mut accept, made) = records.finish();
         accept.queue = onward;
         Ok((accept, made))
@@ -319,7 +321,7 @@ impl<'a> Records<'a> {
     }
 
     /// The recipient, the target and the account of a delivery. None if the account was removed
-    /// since the decision.
+    /// before the decision.
     fn parties(
         &self,
         delivery: &Delivery,

@@ -46,6 +46,21 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// The accounts of the recipients, each once. Those that take all mail for the recipient are
+    /// left out.
+    pub(crate) fn limited_accounts(&self) -> Vec<&str> {
+        let recipients = self.recipients.iter().filter(|recipient| {
+            let is_return = matches!(recipient.resolution, Resolution::Return { .. });
+            !is_return && !recipient.answers_our_mail
+        });
+        let targets = recipients.flat_map(RecipientFacts::targets);
+        let limited = targets.filter(|target| !target.takes_all);
+        let mut accounts: Vec<_> = limited.map(|target| target.account.as_str()).collect();
+        accounts.sort_unstable();
+        accounts.dedup();
+        accounts
+    }
+
     /// Forgets the message. The login stays.
     pub fn reset(&mut self) {
         self.recipients.clear();

@@ -7,7 +7,7 @@ mod client;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use postrider_config::Dynamic;
@@ -69,6 +69,10 @@ pub struct MxSession {
     names: Option<ClientCheck>,
     /// The checks that are under way since MAIL.
     checks: Option<MessageChecks>,
+    /// The recipients of the transaction that the greylist refused.
+    greylisted: u32,
+    /// The client whose text is coming.
+    remote: Option<IpAddr>,
 }
 
 impl MxSession {
@@ -84,6 +88,8 @@ impl MxSession {
             intake: None,
             names: None,
             checks: None,
+            greylisted: 0,
+            remote: None,
         }
     }
 
@@ -163,10 +169,10 @@ impl MxSession {
         client: &Client,
         transaction: &Transaction,
         questions: Option<Questions>,
+        config: &Dynamic,
     ) -> Result<EndDecision, Reply> {
         self.context.answer(self.decide(Stage::End(transaction)))?;
-        let config = self.context.dynamic();
-        let policy = self.context.policy(Role::Mx, &config);
+        let policy = self.context.policy(Role::Mx, config);
         let decide_now = |facts: &Facts| {
             // The patterns of all rulesets look at the fields.
             let fields = facts.fields.iter().map(PlainField::size).sum::<usize>();
@@ -188,7 +194,6 @@ impl MxSession {
         if decision.refusal.is_some() {
             return Ok(decision);
         }
-        self.count_for_accounts(client, &decision.accounts(&self.facts))?;
         if questions.is_some() && decision.lets_wait(&self.facts, &policy) {
             let time = self.context.statics.policy.first_time_sender_delay;
             let slow = &self.context.guards.slow;
@@ -220,11 +225,16 @@ impl MxSession {
         let reading = OnceCell::new();
         let learnt = self.learn_of_recipients(transaction, &text.text, &reading);
         learnt.await.map_err(|error| store_reply(&error))?;
+        self.count_for_accounts(client)?;
         let judged = self.ask_filters(client, transaction, &text.text).await;
         judged.map_err(|error| store_reply(&error))?;
-        let decision = self.decide_end(client, transaction, questions).await?;
+        // An account that is removed now still gets the mail that the decision gives it.
+        let config = self.context.dynamic();
+        let decision = self.decide_end(client, transaction, questions, &config);
+        let decision = decision.await?;
         let incoming = Incoming {
             client,
+            config: &config,
             hostname: &self.hostname,
             transaction,
             facts: &self.facts,
@@ -421,6 +431,7 @@ impl Handler for MxSession {
         transaction: &Transaction,
         rcpt: &RcptTo,
     ) -> Result<(), Reply> {
+        self.count_recipient(client)?;
         let config = self.context.dynamic();
         let policy = self.context.policy(Role::Mx, &config);
         let (from, path) = (&transaction.mail.reverse_path, &rcpt.forward_path);
@@ -452,10 +463,15 @@ impl Handler for MxSession {
         );
         let intake = intake.with_limits(self.context.statics.limits.mime());
         self.intake = Some(intake);
+        self.remote = Some(client.remote.ip());
         Ok(())
     }
 
     async fn text(&mut self, piece: &[u8]) -> Result<(), Reply> {
+        if let Err(refusal) = self.count_bytes(piece.len()) {
+            (self.intake, self.checks) = (None, None);
+            return Err(refusal);
+        }
         let intake = self.intake.as_mut().ok_or_else(no_message_reply)?;
         let (context, facts, checks) = (&self.context, &mut self.facts, &mut self.checks);
         let written = intake
@@ -480,6 +496,8 @@ impl Handler for MxSession {
         self.facts.reset();
         self.intake = None;
         self.checks = None;
+        self.greylisted = 0;
+        self.remote = None;
     }
 
     fn restart(&mut self) {

@@ -1,4 +1,4 @@
-//! Limits on how much comes from a network in some time: connections, messages, bytes.
+//! Limits on how much comes from a network in some time: connections, messages, recipients, bytes.
 //!
 //! One counter type serves all of them. It counts the network of an address in three sizes, and the
 //! wider ones have a multiple of the limit ([`Size::factor`](crate::network::Size::factor)).
@@ -210,6 +210,10 @@ pub struct Rates {
     pub connections: RateCounter,
     /// Messages to the MX.
     pub messages: RateCounter,
+    /// Recipients that are named to the MX, taken or refused.
+    pub recipients: RateCounter,
+    /// Bytes of texts to the MX, taken or refused.
+    pub bytes: RateCounter,
     /// Messages to an account.
     pub account_messages: RateCounter,
     /// Bytes to an account.
@@ -221,9 +225,12 @@ impl Rates {
     #[must_use]
     pub fn new(statics: &Static) -> Self {
         let per_day = |(minute, days): (u64, u64)| RateCounter::new(minute, minute * days);
+        let limits = &statics.limits;
         Self {
             connections: RateCounter::per_minute(CONNECTIONS),
-            messages: RateCounter::per_minute(statics.limits.messages_per_network.into()),
+            messages: RateCounter::per_minute(limits.messages_per_network.into()),
+            recipients: RateCounter::per_minute(limits.recipients_per_network.into()),
+            bytes: RateCounter::per_minute(limits.bytes_per_network.0),
             account_messages: per_day(ACCOUNT_MESSAGES),
             account_bytes: per_day(ACCOUNT_BYTES),
         }

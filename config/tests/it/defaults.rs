@@ -61,6 +61,8 @@ fn defaults_of_postrider_conf() {
     assert_eq!(limits.connections_per_network, 300);
     assert_eq!(limits.messages_per_connection, 10000);
     assert_eq!(limits.messages_per_network, 1000);
+    assert_eq!(limits.recipients_per_network, 5000);
+    assert_eq!(limits.bytes_per_network, Size(1 << 30));
     assert_eq!(limits.recipients_per_message, 1000);
     assert_eq!(limits.errors_per_connection, 20);
     assert_eq!(limits.command_timeout, 5 * MINUTE);

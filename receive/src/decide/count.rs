@@ -38,6 +38,8 @@ names! {
     PostmasterWithoutDomain: "postmaster_without_domain",
     TooManyConnections: "too_many_connections",
     TooManyMessages: "too_many_messages",
+    TooManyRecipients: "too_many_recipients",
+    TooManyBytes: "too_many_bytes",
     AccountFlooded: "account_flooded",
     SenderLiteral: "sender_literal",
     SenderTakesNoMail: "sender_takes_no_mail",

@@ -246,24 +246,6 @@ impl EndDecision {
                     .is_some_and(|account| account.first_time_delay)
         })
     }
-
-    /// The accounts that take the message, each once. Those that take all mail for the
-    /// recipient are left out.
-    pub(crate) fn accounts<'a>(&self, facts: &'a Facts) -> Vec<&'a str> {
-        let taken = self
-            .deliveries
-            .iter()
-            .filter(|delivery| delivery.is_good() || delivery.is_junk());
-        let accounts = taken.filter_map(|delivery| {
-            let (recipient, target) = delivery.target(facts)?;
-            let takes_all = target.takes_all || recipient.answers_our_mail;
-            (!takes_all).then_some(target.account.as_str())
-        });
-        let mut accounts: Vec<_> = accounts.collect();
-        accounts.sort_unstable();
-        accounts.dedup();
-        accounts
-    }
 }
 
 impl Delivery {
@@ -385,6 +367,12 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
     if !deliveries.is_empty() && deliveries.iter().all(is_skipped) {
         deliveries = decide(Members::All);
     }
+    // The client was told that the address takes mail. It has to hear of the removal from here.
+    if lost_recipient(&deliveries, facts) {
+        for delivery in &mut deliveries {
+            delivery.outcome = Outcome::Refused(Refusal::MailboxGone);
+        }
+    }
     let refusal = common_refusal(&deliveries);
     if refusal.is_none() {
         for delivery in &mut deliveries {
@@ -395,6 +383,16 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
         deliveries,
         refusal,
     }
+}
+
+/// Whether all accounts of a recipient were removed since RCPT. Of a list one account is enough.
+fn lost_recipient(deliveries: &[Delivery], facts: &Facts) -> bool {
+    let is_gone =
+        |delivery: &Delivery| matches!(delivery.outcome, Outcome::Refused(Refusal::MailboxGone));
+    (0..facts.recipients.len()).any(|at| {
+        let mut of_recipient = deliveries.iter().filter(|it| it.recipient == at).peekable();
+        of_recipient.peek().is_some() && of_recipient.all(is_gone)
+    })
 }
 
 /// Which members of lists get a copy.

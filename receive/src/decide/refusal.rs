@@ -48,6 +48,10 @@ pub enum Refusal {
     TooManyConnections(Network),
     /// Too many messages from a network.
     TooManyMessages(Exceeded),
+    /// Too many recipients from a network.
+    TooManyRecipients(Exceeded),
+    /// Too many bytes from a network.
+    TooManyBytes(Exceeded),
     /// Too much mail from a network for one account.
     AccountFlooded(Exceeded),
     /// The domain of the reverse-path is an address literal.
@@ -167,9 +171,10 @@ impl Refusal {
             Self::TooManyConnections(_) | Self::TooManyFailedLogins | Self::TooManyUnknown => {
                 (Code::UNAVAILABLE, Enhanced::SECURITY_TRANSIENT)
             }
-            Self::TooManyMessages(_) | Self::AccountFlooded(_) => {
-                (Code::LOCAL_ERROR, Enhanced::RATE_LIMITED)
-            }
+            Self::TooManyMessages(_)
+            | Self::TooManyRecipients(_)
+            | Self::TooManyBytes(_)
+            | Self::AccountFlooded(_) => (Code::LOCAL_ERROR, Enhanced::RATE_LIMITED),
             Self::SenderTakesNoMail(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::BAD_SENDER_SYSTEM),
             Self::SenderNullMx(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::SENDER_NULL_MX),
             Self::SenderNoAnswer(_) => (Code::LOCAL_ERROR, Enhanced::DIRECTORY_FAILURE),
@@ -251,6 +256,14 @@ impl Refusal {
             Self::TooManyMessages(Exceeded { network, wait }) => {
                 let wait = wait_in_words(*wait);
                 format!("too many messages from {network}, try again in {wait}").into()
+            }
+            Self::TooManyRecipients(Exceeded { network, wait }) => {
+                let wait = wait_in_words(*wait);
+                format!("too many recipients from {network}, try again in {wait}").into()
+            }
+            Self::TooManyBytes(Exceeded { network, wait }) => {
+                let wait = wait_in_words(*wait);
+                format!("too much mail from {network}, try again in {wait}").into()
             }
             Self::AccountFlooded(Exceeded { network, wait }) => {
                 let wait = wait_in_words(*wait);

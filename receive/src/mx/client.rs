@@ -24,6 +24,9 @@ use crate::{
 /// How long a refusal waits for the explanation of the domain that SPF failed for.
 const EXPLAINED_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// The recipients of a transaction whose attempts the greylist remembers. Two that come again make
+/// the whole network known, so the others need no row of their own.
+const REMEMBERED: u32 = 20;
 /// How long a recipient waits for the results about its client and its sender.
 const RESULTS_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -93,6 +96,10 @@ impl MxSession {
             let messages = &context.guards.rates.messages;
             let counted = messages.count(client.remote.ip(), None, 1, context.clock.moment());
             counted.map_err(|exceeded| context.refuse(&Refusal::TooManyMessages(exceeded)))?;
+            // A text that would be refused for its first byte need not come.
+            let bytes = &context.guards.rates.bytes;
+            let looked = bytes.look(client.remote.ip(), None, context.clock.moment());
+            looked.map_err(|exceeded| context.refuse(&Refusal::TooManyBytes(exceeded)))?;
             let (from, names) = (&mail.reverse_path, self.names.as_ref());
             let checks = MessageChecks::start(context.questions(), client, from, names);
             self.facts.client_is_local = checks.is_of_this_machine();
@@ -103,6 +110,34 @@ impl MxSession {
             self.facts.sender = Some(checks.sender_domain(&sender.host).await);
         }
         self.context.answer(self.decide(Stage::Mail(mail)))
+    }
+
+    /// Counts a recipient, before anything is asked about it.
+    ///
+    /// # Errors
+    /// The refusal, if the client's network names too many.
+    pub(super) fn count_recipient(&self, client: &Client) -> Result<(), Reply> {
+        let context = &self.context;
+        if context.simulate {
+            return Ok(());
+        }
+        let recipients = &context.guards.rates.recipients;
+        let counted = recipients.count(client.remote.ip(), None, 1, context.clock.moment());
+        counted.map_err(|exceeded| context.refuse(&Refusal::TooManyRecipients(exceeded)))
+    }
+
+    /// Counts bytes of a text.
+    ///
+    /// # Errors
+    /// The refusal, if the client's network sends too many.
+    pub(super) fn count_bytes(&self, bytes: usize) -> Result<(), Reply> {
+        let context = &self.context;
+        let Some(remote) = self.remote.filter(|_| !context.simulate) else {
+            return Ok(());
+        };
+        let (rates, now) = (&context.guards.rates, context.clock.moment());
+        let counted = rates.bytes.count(remote, None, bytes as u64, now);
+        counted.map_err(|exceeded| context.refuse(&Refusal::TooManyBytes(exceeded)))
     }
 
     /// Refuses an unknown recipient. Who names several waits longer each time.
@@ -154,12 +189,20 @@ impl MxSession {
         if reports.tls || reports.dmarc {
             return Ok(());
         }
+        if self.greylisted >= REMEMBERED {
+            return Err(context.refuse(&Refusal::Greylisted));
+        }
         let greylist = &context.guards.greylist;
         let (domain, to) = (from.host.ascii(), &recipient.address);
-        let passes = greylist.passes(&context.store, remote, &domain, to, context.clock.now());
+        // Names behind a separator are without number.
+        let to = config.canonical(to).unwrap_or_else(|| config.plain(to));
+        let passes = greylist.passes(&context.store, remote, &domain, &to, context.clock.now());
         match passes.await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(context.refuse(&Refusal::Greylisted)),
+            Ok(false) => {
+                self.greylisted += 1;
+                Err(context.refuse(&Refusal::Greylisted))
+            }
             Err(error) => Err(store_reply(&error)),
         }
     }
@@ -175,16 +218,13 @@ impl MxSession {
         dnsbls.look_up(questions, zones, remote, now).await
     }
 
-    /// Counts a message for the accounts that take it.
+    /// Counts a message for the accounts of its recipients, whatever they do with it.
     ///
     /// # Errors
     /// The refusal, if one of them gets too much from the client's network.
-    pub(super) fn count_for_accounts(
-        &self,
-        client: &Client,
-        accounts: &[&str],
-    ) -> Result<(), Reply> {
+    pub(super) fn count_for_accounts(&self, client: &Client) -> Result<(), Reply> {
         let context = &self.context;
+        let accounts = self.facts.limited_accounts();
         let size = self.facts.size.unwrap_or_default();
         let (remote, now) = (client.remote.ip(), context.clock.moment());
         let rates = &context.guards.rates;

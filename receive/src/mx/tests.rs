@@ -1,5 +1,6 @@
 //! Whole sessions with a client on the internet, and DNS from tables.
 
+mod dialog;
 mod dmarc;
 mod early;
 mod explained;

@@ -1,22 +1,17 @@
 //! What a client is asked for before its text.
 
-use std::{net::IpAddr, time::Instant};
-
 use futures_util::FutureExt;
-use postrider_smtp::{
-    sasl::{Evidence, Mechanism},
-    server::{Answer, Output, Question as Asked, SaslConfig, Session, SessionConfig},
-};
+use postrider_smtp::sasl::{Evidence, Mechanism};
 
 use super::{junk::call, *};
 use crate::{SubmissionSession, mx::MxRules};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 /// A client without names and without SPF.
-const STRANGER: &str = "192.0.2.99:25000";
+pub(super) const STRANGER: &str = "192.0.2.99:25000";
 
 /// A server with a greylist.
-fn world() -> World {
+pub(super) fn world() -> World {
     let statics = format!("{STATICS}[limits]\nmessages_per_network = 3\n");
     let mut statics = Static::parse(&statics, "postrider.conf").unwrap();
     statics.policy.first_time_sender_delay = Duration::ZERO;
@@ -120,6 +115,97 @@ async fn a_network_has_so_many_messages_a_minute() {
     assert_eq!(mail(&world, REMOTE, "x@remote.test").await, "");
 }
 
+/// A list of addresses costs the client its recipients, whether they are taken or refused.
+#[tokio::test]
+async fn a_network_names_so_many_recipients_a_minute() {
+    let world = World::with("[limits]\nrecipients_per_network = 100\n");
+    let client = client(REMOTE);
+    for n in 0..50 {
+        let mut session = world.session();
+        assert_eq!(rcpt(&mut session, &client, "", "ann@example.org").await, "");
+        let unknown = rcpt(&mut session, &client, "", "x@example.org").await;
+        assert!(unknown.starts_with("550 5.1.1 "), "{n}: {unknown}");
+    }
+    let mut session = world.session();
+    let refused = rcpt(&mut session, &client, "", "ann@example.org").await;
+    let expected = "451 4.7.28 too many recipients from 192.0.2.7, try again in 60 seconds";
+    assert_eq!(refused, expected);
+    assert_eq!(counted(&world, "too_many_recipients"), 1);
+    let near = self::client("127.0.0.1:1");
+    for _ in 0..101 {
+        let mut session = world.session();
+        assert_eq!(rcpt(&mut session, &near, "", "ann@example.org").await, "");
+    }
+    world.clock.advance(60 * SECOND);
+    let mut session = world.session();
+    assert_eq!(rcpt(&mut session, &client, "", "ann@example.org").await, "");
+}
+
+/// The bytes of a text count while they come, also for addresses that take all mail.
+#[tokio::test]
+async fn a_network_sends_so_many_bytes_a_minute() {
+    let world = World::with("[limits]\nbytes_per_network = \"1MiB\"\n");
+    let refused = "451 4.7.28 too much mail from 192.0.2.7, try again in 60 seconds";
+    let to = ["postmaster"];
+    let reply = deliver(&mut world.session(), REMOTE, &to).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    let (client, transaction) = (client(REMOTE), transaction(""));
+    let mut session = world.session();
+    begin(&mut session, &client, &transaction).await;
+    text(&mut session, &client, &transaction, MESSAGE).await;
+    let piece = vec![b'x'; 1 << 20];
+    session.text(&piece).await.unwrap();
+    assert_eq!(said(session.text(&piece).await), refused);
+    session.reset();
+    assert_eq!(mail(&world, REMOTE, "").await, refused);
+    assert_eq!(counted(&world, "too_many_bytes"), 2);
+    let reply = deliver(&mut world.session(), "192.0.2.8:1", &to).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    world.clock.advance(60 * SECOND);
+    let reply = deliver(&mut world.session(), REMOTE, &to).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+}
+
+/// One address has any number of names behind its separator.
+#[tokio::test]
+async fn the_greylist_remembers_addresses_and_few_of_a_transaction() {
+    let statics = Static::parse(STATICS, "postrider.conf").unwrap();
+    let world = World::of(statics);
+    let names: Vec<String> = (0..30)
+        .map(|n| format!("\"n{n}@example.org\" = {{}}\n"))
+        .collect();
+    let more = format!("[accounts.ann.destinations]\n{}", names.concat());
+    let dynamics = DYNAMICS.replace("destinations.\"ann@example.org\" = {}", "");
+    let dynamics = format!("{dynamics}{more}\"ann@example.org\" = {{}}\n");
+    let dynamics = Dynamic::parse(&dynamics, "domains.conf", &world.context.statics).unwrap();
+    world.context.config.store(Arc::new(dynamics));
+    let client = client(STRANGER);
+    let stranger = "451 4.7.1 unknown sender, please retry in a minute";
+    let name = async |session: &mut MxSession, to: &str| {
+        let transaction = transaction("x@remote.test");
+        said(session.rcpt(&client, &transaction, &dmarc::rcpt(to)).await)
+    };
+    let from = transaction("x@remote.test").mail;
+    let mut session = world.session();
+    session.mail(&client, &from).await.unwrap();
+    assert_eq!(name(&mut session, "ann+1@example.org").await, stranger);
+    session.reset();
+    session.mail(&client, &from).await.unwrap();
+    for n in 0..30 {
+        let to = format!("n{n}@example.org");
+        assert_eq!(name(&mut session, &to).await, stranger);
+    }
+    world.clock.advance(60 * SECOND);
+    let mut session = world.session();
+    session.mail(&client, &from).await.unwrap();
+    // The last ones have no row, and two with one make the network known.
+    assert_eq!(name(&mut session, "n29@example.org").await, stranger);
+    assert_eq!(name(&mut session, "Ann+2@example.org").await, "");
+    assert_eq!(name(&mut session, "n28@example.org").await, stranger);
+    assert_eq!(name(&mut session, "n19@example.org").await, "");
+    assert_eq!(name(&mut session, "n27@example.org").await, "");
+}
+
 #[tokio::test]
 async fn a_network_makes_so_many_connections_a_minute() {
     let world = world();
@@ -149,8 +235,8 @@ async fn a_doubtful_stranger_comes_again_after_a_minute() {
     world.clock.advance(SECOND);
     assert_eq!(rcpt(&mut session, &client, from, to).await, "");
     let other = rcpt(&mut session, &client, from, "ann+x@example.org").await;
-    assert_eq!(other, stranger);
-    assert_eq!(counted(&world, "greylisted"), 3);
+    assert_eq!(other, "");
+    assert_eq!(counted(&world, "greylisted"), 2);
 }
 
 #[tokio::test]
@@ -363,6 +449,37 @@ async fn an_account_gets_so_much_from_a_network() {
     assert!(reply.starts_with("250 "), "{reply}");
 }
 
+/// Refused mail that the account keeps counts too, and over the limit nothing is kept.
+#[tokio::test]
+async fn an_account_keeps_so_much_refused_mail_of_a_network() {
+    let world = World::new();
+    world.dns.add_address("2.0.0.127.bl.test", "127.0.0.2");
+    world.dns.add_address("7.2.0.192.bl.test", "127.0.0.2");
+    let rules = MxRules {
+        dnsbls: [Domain::parse("bl.test").unwrap()].into(),
+        ..MxRules::default()
+    };
+    let client: IpAddr = "192.0.2.7".parse().unwrap();
+    let rates = &world.context.guards.rates;
+    let now = world.context.clock.moment();
+    for _ in 0..499 {
+        let accounts = std::iter::once("ann");
+        rates.take_message(client, accounts, 1, now).unwrap();
+    }
+    let to = ["ann@example.org"];
+    let mut session = world.session().with_rules(rules);
+    let reply = deliver(&mut session, REMOTE, &to).await;
+    assert!(reply.starts_with("550 5.7.1 "), "{reply}");
+    let reply = deliver(&mut session, REMOTE, &to).await;
+    assert!(
+        reply.starts_with("451 4.7.28 too much mail from"),
+        "{reply}"
+    );
+    let (kept, _) = world.mails().await.pop().unwrap();
+    assert_eq!(kept.mailbox, "Rejects");
+    assert_eq!(world.mails().await.len(), 1);
+}
+
 #[tokio::test]
 async fn a_network_with_a_good_history_is_no_stranger() {
     let world = world();
@@ -427,119 +544,4 @@ async fn failed_logins_are_answered_ever_later() {
     assert_eq!(said(last), "421 4.7.0 too many failed logins, closing");
     assert_eq!(counted(&world, "bad_credentials"), 10);
     assert_eq!(counted(&world, "too_many_failed_logins"), 1);
-}
-
-/// A client and a session of the protocol, with the policy of the MX.
-struct Dialog {
-    session: Session,
-    handler: MxSession,
-    now: Instant,
-}
-
-impl Dialog {
-    async fn new(world: &World, remote: &str) -> (Self, String) {
-        let listener = "127.0.0.1:25".parse().unwrap();
-        let client = Client::new(SessionId(1), remote.parse().unwrap(), listener);
-        let minute = 60 * SECOND;
-        let config = SessionConfig {
-            hostname: Domain::parse("mx.example.org").unwrap(),
-            max_message_size: 10_000,
-            max_line: 1000,
-            starttls: false,
-            auth: false,
-            auth_required: false,
-            auth_requires_tls: true,
-            sasl: SaslConfig::default(),
-            submission: false,
-            require_tls_extension: false,
-            dsn: false,
-            binary_mime: true,
-            max_recipients: 100,
-            max_messages: 10,
-            max_errors: 10,
-            command_timeout: minute,
-            data_timeout: minute,
-            message_timeout: minute,
-        };
-        let now = Instant::now();
-        let mut dialog = Self {
-            session: Session::new(Arc::new(config), client, false, now),
-            handler: world.session(),
-            now,
-        };
-        let greeting = dialog.say("").await;
-        (dialog, greeting)
-    }
-
-    /// Says lines, and gives what the server says to them.
-    async fn say(&mut self, lines: &str) -> String {
-        let (session, handler) = (&mut self.session, &mut self.handler);
-        session.receive(lines.as_bytes(), self.now);
-        let mut heard = String::new();
-        while let Some(output) = session.poll_output() {
-            match output {
-                Output::Send(bytes) => {
-                    heard.push_str(std::str::from_utf8(&bytes).unwrap());
-                    session.wrote(self.now);
-                }
-                Output::Ask(client, question) => {
-                    let answer = match question {
-                        Asked::Greeting => handler.greeting(client).await.into(),
-                        Asked::ScramKeys(request) => {
-                            handler.scram_keys(client, request).await.into()
-                        }
-                        Asked::Login(login) => handler.login(client, login).await.into(),
-                        Asked::Mail(mail) => handler.mail(client, mail).await.into(),
-                        Asked::Rcpt(transaction, rcpt) => {
-                            handler.rcpt(client, transaction, rcpt).await.into()
-                        }
-                        Asked::Data(transaction) => handler.data(client, transaction).await.into(),
-                        Asked::End(transaction) => {
-                            Answer::Reply(handler.end(client, transaction).await)
-                        }
-                    };
-                    session.answer(answer, self.now);
-                }
-                Output::Text(piece) => handler.text(&piece).await.unwrap(),
-                Output::Reset => handler.reset(),
-                Output::Restart => handler.restart(),
-                Output::Closed => return heard + "closed",
-                Output::StartTls => panic!("no TLS is offered"),
-            }
-        }
-        heard
-    }
-}
-
-#[tokio::test]
-async fn a_stranger_comes_again_and_its_mail_is_taken() {
-    let world = world();
-    world.dns.set_mx("new.test", &[(10, "mail.remote.test")]);
-    let (mut first, greeting) = Dialog::new(&world, STRANGER).await;
-    assert_eq!(greeting, "220 mx.example.org ESMTP postrider\r\n");
-    first.say("EHLO new.test\r\n").await;
-    let envelope = "MAIL FROM:<x@new.test>\r\nRCPT TO:<ann@example.org>\r\nDATA\r\n";
-    assert_eq!(
-        first.say(envelope).await,
-        "250 2.1.0 sender ok\r\n\
-         451 4.7.1 unknown sender, please retry in a minute\r\n\
-         503 5.5.1 no recipient was accepted\r\n"
-    );
-    let literal = "RSET\r\nMAIL FROM:<x@[192.0.2.99]>\r\nMAIL FROM:<x@missing.test>\r\n";
-    assert_eq!(
-        first.say(literal).await,
-        "250 2.0.0 reset\r\n\
-         550 5.7.1 the sender's address needs a domain in the place of [192.0.2.99]\r\n\
-         550 5.1.8 the sender's domain missing.test has no MX and no address in DNS\r\n"
-    );
-    world.clock.advance(60 * SECOND);
-    let (mut second, _) = Dialog::new(&world, STRANGER).await;
-    second.say("EHLO new.test\r\n").await;
-    let heard = second.say(envelope).await;
-    assert!(heard.contains("250 2.1.5 recipient ok\r\n354 "), "{heard}");
-    let heard = second
-        .say("From: <x@new.test>\r\nSubject: hi\r\n\r\nHello.\r\n.\r\n")
-        .await;
-    assert!(heard.starts_with("250 2.0.0 delivered as "), "{heard}");
-    assert_eq!(world.mails().await.len(), 1);
 }

@@ -1,0 +1,181 @@
+//! Dialogs: the protocol together with the policy of the MX.
+
+use std::time::Instant;
+
+use postrider_smtp::server::{
+    Answer, Output, Question as Asked, SaslConfig, Session, SessionConfig,
+};
+
+use super::{
+    guards::{SECOND, STRANGER, world},
+    *,
+};
+
+/// A client and a session of the protocol, with the policy of the MX.
+struct Dialog {
+    session: Session,
+    handler: MxSession,
+    now: Instant,
+}
+
+impl Dialog {
+    async fn new(world: &World, remote: &str) -> (Self, String) {
+        let listener = "127.0.0.1:25".parse().unwrap();
+        let client = Client::new(SessionId(1), remote.parse().unwrap(), listener);
+        let minute = 60 * SECOND;
+        let config = SessionConfig {
+            hostname: Domain::parse("mx.example.org").unwrap(),
+            max_message_size: 10_000,
+            max_line: 1000,
+            starttls: false,
+            auth: false,
+            auth_required: false,
+            auth_requires_tls: true,
+            sasl: SaslConfig::default(),
+            submission: false,
+            require_tls_extension: false,
+            dsn: false,
+            binary_mime: true,
+            max_recipients: 100,
+            max_messages: 10,
+            max_errors: 10,
+            command_timeout: minute,
+            data_timeout: minute,
+            message_timeout: minute,
+        };
+        let now = Instant::now();
+        let mut dialog = Self {
+            session: Session::new(Arc::new(config), client, false, now),
+            handler: world.session(),
+            now,
+        };
+        let greeting = dialog.say("").await;
+        (dialog, greeting)
+    }
+
+    /// Says lines, and gives what the server says to them.
+    async fn say(&mut self, lines: &str) -> String {
+        let (session, handler) = (&mut self.session, &mut self.handler);
+        session.receive(lines.as_bytes(), self.now);
+        let mut heard = String::new();
+        while let Some(output) = session.poll_output() {
+            match output {
+                Output::Send(bytes) => {
+                    heard.push_str(std::str::from_utf8(&bytes).unwrap());
+                    session.wrote(self.now);
+                }
+                Output::Ask(client, question) => {
+                    let answer = match question {
+                        Asked::Greeting => handler.greeting(client).await.into(),
+                        Asked::ScramKeys(request) => {
+                            handler.scram_keys(client, request).await.into()
+                        }
+                        Asked::Login(login) => handler.login(client, login).await.into(),
+                        Asked::Mail(mail) => handler.mail(client, mail).await.into(),
+                        Asked::Rcpt(transaction, rcpt) => {
+                            handler.rcpt(client, transaction, rcpt).await.into()
+                        }
+                        Asked::Data(transaction) => handler.data(client, transaction).await.into(),
+                        Asked::End(transaction) => {
+                            Answer::Reply(handler.end(client, transaction).await)
+                        }
+                    };
+                    session.answer(answer, self.now);
+                }
+                Output::Text(piece) => handler.text(&piece).await.unwrap(),
+                Output::Reset => handler.reset(),
+                Output::Restart => handler.restart(),
+                Output::Closed => return heard + "closed",
+                Output::StartTls => panic!("no TLS is offered"),
+            }
+        }
+        heard
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_goes_meanwhile_is_told_of_to_the_client() {
+    let world = World::new();
+    let both = format!(
+        "{DYNAMICS}[accounts.bob]\ndomain = \"example.org\"\n\
+         destinations.\"bob@example.org\" = {{}}\n"
+    );
+    let parse = |text: &str| {
+        let dynamics = Dynamic::parse(text, "domains.conf", &world.context.statics);
+        Arc::new(dynamics.unwrap())
+    };
+    world.context.config.store(parse(&both));
+    let (mut dialog, _) = Dialog::new(&world, REMOTE).await;
+    dialog.say("EHLO mail.remote.test\r\n").await;
+    let heard = dialog
+        .say(
+            "MAIL FROM:<x@remote.test>\r\nRCPT TO:<ann@example.org>\r\n\
+             RCPT TO:<bob@example.org>\r\nDATA\r\n",
+        )
+        .await;
+    assert!(heard.contains("354 "), "{heard}");
+    world.context.config.store(parse(DYNAMICS));
+    let heard = dialog.say(&format!("{MESSAGE}.\r\n")).await;
+    assert_eq!(
+        heard,
+        "451 4.3.0 the mailbox is gone for now, try again later\r\n"
+    );
+    assert!(world.mails().await.is_empty());
+}
+
+/// Unknown recipients beside a good one cost the client time, not its message.
+#[tokio::test]
+async fn a_message_with_many_dead_addresses_is_taken() {
+    let world = World::new();
+    let (mut dialog, _) = Dialog::new(&world, "127.0.0.1:1").await;
+    dialog.say("EHLO mail.remote.test\r\n").await;
+    let dead = "RCPT TO:<x@example.org>\r\n".repeat(21);
+    let begin = "MAIL FROM:<x@remote.test>\r\nRCPT TO:<ann@example.org>\r\n";
+    let envelope = format!("{begin}{dead}");
+    let heard = dialog.say(&envelope).await;
+    assert_eq!(heard.matches("550 5.1.1 ").count(), 21, "{heard}");
+    assert!(!heard.contains("421"), "{heard}");
+    let heard = dialog.say(&format!("DATA\r\n{MESSAGE}.\r\n")).await;
+    assert!(heard.contains("250 2.0.0 delivered as "), "{heard}");
+    // Without a good one they are errors as any other.
+    let (mut dialog, _) = Dialog::new(&world, "127.0.0.1:1").await;
+    dialog.say("EHLO mail.remote.test\r\n").await;
+    let heard = dialog.say(&format!("MAIL FROM:<>\r\n{dead}")).await;
+    assert!(
+        heard.ends_with("421 4.7.0 too many unknown recipients, closing\r\nclosed"),
+        "{heard}"
+    );
+}
+
+#[tokio::test]
+async fn a_stranger_comes_again_and_its_mail_is_taken() {
+    let world = world();
+    world.dns.set_mx("new.test", &[(10, "mail.remote.test")]);
+    let (mut first, greeting) = Dialog::new(&world, STRANGER).await;
+    assert_eq!(greeting, "220 mx.example.org ESMTP postrider\r\n");
+    first.say("EHLO new.test\r\n").await;
+    let envelope = "MAIL FROM:<x@new.test>\r\nRCPT TO:<ann@example.org>\r\nDATA\r\n";
+    assert_eq!(
+        first.say(envelope).await,
+        "250 2.1.0 sender ok\r\n\
+         451 4.7.1 unknown sender, please retry in a minute\r\n\
+         503 5.5.1 no recipient was accepted\r\n"
+    );
+    let literal = "RSET\r\nMAIL FROM:<x@[192.0.2.99]>\r\nMAIL FROM:<x@missing.test>\r\n";
+    assert_eq!(
+        first.say(literal).await,
+        "250 2.0.0 reset\r\n\
+         550 5.7.1 the sender's address needs a domain in the place of [192.0.2.99]\r\n\
+         550 5.1.8 the sender's domain missing.test has no MX and no address in DNS\r\n"
+    );
+    world.clock.advance(60 * SECOND);
+    let (mut second, _) = Dialog::new(&world, STRANGER).await;
+    second.say("EHLO new.test\r\n").await;
+    let heard = second.say(envelope).await;
+    assert!(heard.contains("250 2.1.5 recipient ok\r\n354 "), "{heard}");
+    let heard = second
+        .say("From: <x@new.test>\r\nSubject: hi\r\n\r\nHello.\r\n.\r\n")
+        .await;
+    assert!(heard.starts_with("250 2.0.0 delivered as "), "{heard}");
+    assert_eq!(world.mails().await.len(), 1);
+}
