@@ -14,6 +14,8 @@ mod header_section;
 mod results;
 #[path = "checks/srs.rs"]
 mod srs;
+#[path = "checks/tokens.rs"]
+mod tokens;
 
 fn replay(target: &str, check: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -42,4 +44,9 @@ fn fields_with_results() {
 #[test]
 fn rewritten_senders() {
     replay("srs", srs::check);
+}
+
+#[test]
+fn words_of_messages() {
+    replay("tokens", tokens::check);
 }

@@ -122,11 +122,12 @@ fn next_attribute(text: &str) -> Option<(Attribute<'_>, &str)> {
     let tail = text.get(first..).unwrap_or_default();
     let end = first + tail.find(ends).unwrap_or(tail.len());
     let (name, rest) = text.split_at(end);
-    let after_name = rest.trim_start();
+    // Other white space may be a name: it would be read again for each attribute.
+    let after_name = rest.trim_ascii_start();
     let Some(value) = after_name.strip_prefix('=') else {
         return Some((Attribute { name, value: "" }, rest));
     };
-    let value = value.trim_start();
+    let value = value.trim_ascii_start();
     for quote in ['"', '\''] {
         if let Some(quoted) = value.strip_prefix(quote) {
             let (value, rest) = quoted.split_once(quote).unwrap_or((quoted, ""));
