@@ -4,10 +4,10 @@
 //!
 //! | move | the mail is |
 //! |---|---|
-//! | into the junk mailbox | junk |
-//! | out of it into the inbox | not junk |
+//! | into the junk mailbox, or one below it such as `Junk/2024` | junk |
+//! | out of these into the inbox | not junk |
 //! | from anywhere into `Archive` or another mailbox with a name of its own | not junk |
-//! | into the inbox from elsewhere; into the mailbox for rejects; into `Postmaster`, `Trash`, `Drafts`, `Sent` | what it was |
+//! | into the inbox from elsewhere; into the mailbox for rejects; into `Postmaster`, `Trash`, `Deleted Items`, `Drafts`, `Sent`, and what is below these | what it was |
 
 use postrider_config::Account;
 use postrider_smtp::mime::Limits;
@@ -22,8 +22,19 @@ use super::{
     tokens::{READ_MAX, TOKENIZER},
 };
 
-/// Mailboxes that say nothing about the mail in them. Names are compared without case.
-const NEUTRAL: [&str; 5] = ["Postmaster", "Trash", "Drafts", "Sent", "Inbox"];
+/// Mailboxes that say nothing about the mail in them, by the names that clients give them. Names
+/// are compared without case. What is below one but the inbox says nothing either.
+const NEUTRAL: [&str; 9] = [
+    "Postmaster",
+    "Trash",
+    "Deleted Items",
+    "Deleted Messages",
+    "Drafts",
+    "Sent",
+    "Sent Items",
+    "Sent Messages",
+    "Outbox",
+];
 /// The mailbox for new mail.
 const INBOX: &str = "Inbox";
 
@@ -51,13 +62,22 @@ impl<'a> From<&'a Account> for Habits<'a> {
 /// What a move of a mail between mailboxes of an account says: junk, or not junk. None: nothing.
 #[must_use]
 pub fn said_by_move(habits: Habits<'_>, from: &str, to: &str) -> Option<bool> {
-    let is = |name: &str, other: &str| name.eq_ignore_ascii_case(other);
-    if to == habits.junk_mailbox {
+    if is_within(to, habits.junk_mailbox) {
         return (from != to).then_some(true);
     }
-    let neutral = NEUTRAL.iter().any(|name| is(to, name)) || to == habits.rejects_mailbox;
-    let taken_out = from == habits.junk_mailbox && is(to, INBOX);
+    let top = to.split('/').next().unwrap_or_default();
+    let is_inbox = to.eq_ignore_ascii_case(INBOX);
+    let neutral = NEUTRAL.iter().any(|name| top.eq_ignore_ascii_case(name))
+        || is_within(to, habits.rejects_mailbox)
+        || is_inbox;
+    let taken_out = is_within(from, habits.junk_mailbox) && is_inbox;
     (taken_out || !neutral).then_some(false)
+}
+
+/// Whether a mailbox is this one, or below it.
+fn is_within(mailbox: &str, other: &str) -> bool {
+    let below = mailbox.strip_prefix(other);
+    !other.is_empty() && below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
 }
 
 /// Changes a mail as its user asks, and learns what the change says about the mail. False: the
@@ -156,11 +176,26 @@ mod tests {
         assert_eq!(said("Archive", "Junk"), Some(true));
         assert_eq!(said("Rejects", "Junk"), Some(true));
         assert_eq!(said("Junk", "Junk"), None);
+        assert_eq!(said("Inbox", "Junk/2024"), Some(true));
+        assert_eq!(said("Junk", "Junk/2024"), Some(true));
+        assert_eq!(said("Junk/2024", "Junk/2024"), None);
+        assert_eq!(said("Junk/2024", "Inbox"), Some(false));
+        assert_eq!(said("Inbox", "Junkyard"), Some(false));
+        assert_eq!(said("Inbox", "Inbox/Work"), Some(false));
         assert_eq!(said("Junk", "Inbox"), Some(false));
         assert_eq!(said("Junk", "Work"), Some(false));
         assert_eq!(said("Inbox", "Archive"), Some(false));
         assert_eq!(said("Rejects", "Work"), Some(false));
-        for to in ["Rejects", "Trash", "Drafts", "Sent", "postmaster"] {
+        for to in [
+            "Rejects",
+            "Trash",
+            "Trash/2024",
+            "Deleted Items",
+            "deleted messages",
+            "Drafts",
+            "Sent",
+            "postmaster",
+        ] {
             assert_eq!(said("Junk", to), None, "{to}");
             assert_eq!(said("Work", to), None, "{to}");
         }
