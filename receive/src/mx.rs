@@ -7,7 +7,7 @@ mod client;
 #[cfg(test)]
 mod tests;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use postrider_config::Dynamic;
@@ -73,6 +73,8 @@ pub struct MxSession {
     greylisted: u32,
     /// The client whose text is coming.
     remote: Option<IpAddr>,
+    /// Whether accounts know good mail of the client, as far as they were asked in this transaction.
+    met: HashMap<String, bool>,
 }
 
 impl MxSession {
@@ -90,6 +92,7 @@ impl MxSession {
             checks: None,
             greylisted: 0,
             remote: None,
+            met: HashMap::new(),
         }
     }
 
@@ -102,39 +105,6 @@ impl MxSession {
     fn decide(&self, stage: Stage<'_>) -> Verdict {
         let config = self.context.dynamic();
         decide(stage, &self.facts, &self.context.policy(Role::Mx, &config))
-    }
-
-    /// Adds what the junk filters of the accounts know of the message. Localserve has no filter.
-    async fn ask_filters(
-        &mut self,
-        client: &Client,
-        transaction: &Transaction,
-        text: &NewText,
-    ) -> Result<(), StoreError> {
-        if self.context.simulate {
-            return Ok(());
-        }
-        let config = self.context.dynamic();
-        let reverse_path = &transaction.mail.reverse_path;
-        let mail = IncomingMail::new(&self.context, client, reverse_path, &self.facts, text);
-        let mut known = Vec::new();
-        for recipient in &self.facts.recipients {
-            let mut of_recipient = Vec::new();
-            for target in recipient.targets() {
-                let forwarding = forwarding(target, transaction, &self.facts, &config);
-                let known = mail
-                    .known_to(&config, recipient, target, forwarding)
-                    .await?;
-                of_recipient.push(known);
-            }
-            known.push(of_recipient);
-        }
-        for (recipient, known) in self.facts.recipients.iter_mut().zip(known) {
-            for (target, known) in recipient.targets_mut().iter_mut().zip(known) {
-                target.junk = known.map(Box::new);
-            }
-        }
-        Ok(())
     }
 
     /// Adds what is known of the recipients at the end of the text only.
@@ -168,6 +138,7 @@ impl MxSession {
         &mut self,
         client: &Client,
         transaction: &Transaction,
+        text: &NewText,
         questions: Option<Questions>,
         config: &Dynamic,
     ) -> Result<EndDecision, Reply> {
@@ -180,6 +151,12 @@ impl MxSession {
             long_work(work, || decide_end(transaction, facts, &policy))
         };
         let mut decision = decide_now(&self.facts);
+        if decision.refusal.is_none() {
+            let (context, facts) = (&self.context, &mut self.facts);
+            let asked = ask_filters(context, config, facts, client, transaction, text, &decision);
+            asked.await.map_err(|error| store_reply(&error))?;
+            decision = decide_now(&self.facts);
+        }
         if let Some(questions) = &questions
             && decision.is_unsure()
             && let Some(listed) = self.listed(questions, client).await
@@ -226,11 +203,9 @@ impl MxSession {
         let learnt = self.learn_of_recipients(transaction, &text.text, &reading);
         learnt.await.map_err(|error| store_reply(&error))?;
         self.count_for_accounts(client)?;
-        let judged = self.ask_filters(client, transaction, &text.text).await;
-        judged.map_err(|error| store_reply(&error))?;
         // An account that is removed now still gets the mail that the decision gives it.
         let config = self.context.dynamic();
-        let decision = self.decide_end(client, transaction, questions, &config);
+        let decision = self.decide_end(client, transaction, &text.text, questions, &config);
         let decision = decision.await?;
         let incoming = Incoming {
             client,
@@ -358,6 +333,38 @@ async fn add_answers(
         }
         Reading::Unusable(_) | Reading::Complaint(_) | Reading::Other => false,
     };
+    Ok(())
+}
+
+/// Adds what the junk filters of the accounts know of the message, for the targets that would take
+/// it otherwise: filters are much work. Localserve has none.
+async fn ask_filters(
+    context: &SessionContext,
+    config: &Dynamic,
+    facts: &mut Facts,
+    client: &Client,
+    transaction: &Transaction,
+    text: &NewText,
+    decision: &EndDecision,
+) -> Result<(), StoreError> {
+    if context.simulate {
+        return Ok(());
+    }
+    let reverse_path = &transaction.mail.reverse_path;
+    let mut mail = IncomingMail::new(context, client, reverse_path, facts, text);
+    let mut asked = Vec::new();
+    for delivery in decision.deliveries.iter().filter(|it| it.asks_the_filter()) {
+        if let Some((recipient, target)) = delivery.target(facts) {
+            let forwarding = forwarding(target, transaction, facts, config);
+            let known = mail.known_to(config, recipient, target, forwarding);
+            asked.push((delivery, known.await?));
+        }
+    }
+    for (delivery, known) in asked {
+        if let Some(target) = delivery.target_mut(facts) {
+            target.junk = known.map(Box::new);
+        }
+    }
     Ok(())
 }
 
@@ -498,6 +505,7 @@ impl Handler for MxSession {
         self.checks = None;
         self.greylisted = 0;
         self.remote = None;
+        self.met.clear();
     }
 
     fn restart(&mut self) {

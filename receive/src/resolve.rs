@@ -26,7 +26,7 @@ pub fn resolve(policy: &Policy<'_>, path: &ForwardPath) -> RecipientFacts {
         ForwardPath::Postmaster => config.postmaster(),
     };
     let resolution = match found {
-        Some(found) => resolve_found(config, &address, &found),
+        Some(found) => resolve_found(policy, &address, &found),
         None if policy.simulate => any_account(config),
         None if is_disabled(config, &address.host) => Resolution::DisabledDomain,
         None if config.is_local(&address.host) => Resolution::UnknownLocalPart,
@@ -67,6 +67,13 @@ pub(crate) struct Reports {
     pub(crate) dmarc: bool,
 }
 
+impl Reports {
+    /// The address is configured for reports.
+    pub(crate) const fn any(self) -> bool {
+        self.tls || self.dmarc
+    }
+}
+
 /// The reports that an address is configured for. An address may take other mail too.
 pub(crate) fn reports_to(address: &Address, policy: &Policy<'_>) -> Reports {
     let local = address.local.as_str().to_lowercase();
@@ -86,12 +93,13 @@ pub(crate) fn reports_to(address: &Address, policy: &Policy<'_>) -> Reports {
     }
 }
 
-fn resolve_found(config: &Dynamic, address: &Address, found: &Found<'_>) -> Resolution {
+fn resolve_found(policy: &Policy<'_>, address: &Address, found: &Found<'_>) -> Resolution {
     use postrider_config::Target as Owner;
     if found.disabled() {
         return Resolution::DisabledDomain;
     }
-    let is_required = is_required(address);
+    // An address for reports may be a destination, too.
+    let is_required = is_required(address) || reports_to(address, policy).any();
     match found.target {
         Owner::Account {
             name,
@@ -103,7 +111,7 @@ fn resolve_found(config: &Dynamic, address: &Address, found: &Found<'_>) -> Reso
             let takes_all = is_required || matches!(by, Match::Postmaster | Match::Report);
             Resolution::Account(target(name, destination, key, takes_all))
         }
-        Owner::Alias { alias, .. } => Resolution::List(members(config, alias, is_required)),
+        Owner::Alias { alias, .. } => Resolution::List(members(policy.config, alias, is_required)),
     }
 }
 

@@ -87,6 +87,16 @@ impl Store {
         }
     }
 
+    /// How many questions a store in memory was asked so far. Another store counts none.
+    #[cfg(any(test, feature = "memory"))]
+    #[must_use]
+    pub fn asked(&self) -> u64 {
+        match &self.engine {
+            Engines::Journal(_) => 0,
+            Engines::Model(model) => model.asked(),
+        }
+    }
+
     /// Stops in good order. The store carries out what was asked before; later calls fail with
     /// [`StoreError::Closed`].
     pub async fn close(self) {

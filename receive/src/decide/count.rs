@@ -52,7 +52,6 @@ names! {
     Greylisted: "greylisted",
     Listed: "listed",
     EarlierJunk: "earlier_junk",
-    JunkWords: "junk_words",
     NotLocal: "not_local",
     BadReturn: "bad_return",
     BinaryNotPassedOn: "binary_not_passed_on",

@@ -267,6 +267,28 @@ impl Delivery {
         )
     }
 
+    /// The junk filter of the account may change what becomes of the message. Without its answer
+    /// the account takes the message, and not only because another one does.
+    pub(crate) const fn asks_the_filter(&self) -> bool {
+        match self.outcome {
+            Outcome::Mailbox { junk, .. } => !matches!(
+                junk,
+                Some(Suspicion::Refused | Suspicion::RulesetTakesRejects)
+            ),
+            Outcome::Forward(_) | Outcome::Lmtp { .. } => true,
+            Outcome::Relay(_)
+            | Outcome::Rejects { .. }
+            | Outcome::Refused(_)
+            | Outcome::Skipped(_) => false,
+        }
+    }
+
+    /// The target, to add facts to it.
+    pub(crate) fn target_mut<'a>(&self, facts: &'a mut Facts) -> Option<&'a mut Target> {
+        let recipient = facts.recipients.get_mut(self.recipient)?;
+        recipient.targets_mut().get_mut(self.target)
+    }
+
     /// The recipient and the target.
     pub(crate) fn target<'a>(&self, facts: &'a Facts) -> Option<(&'a RecipientFacts, &'a Target)> {
         let recipient = facts.recipients.get(self.recipient)?;

@@ -20,10 +20,11 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
             let host = || case.recipient.address.host.clone();
             Verdict::Refuse(match reason {
                 JunkReason::Listed(listed) => Refusal::Listed(listed),
-                JunkReason::Content | JunkReason::CertainContent => Refusal::JunkWords(host()),
-                JunkReason::History | JunkReason::SpfFails | JunkReason::LeansToJunk => {
-                    Refusal::EarlierJunk(host())
-                }
+                JunkReason::History
+                | JunkReason::SpfFails
+                | JunkReason::LeansToJunk
+                | JunkReason::Content
+                | JunkReason::CertainContent => Refusal::EarlierJunk(host()),
             })
         }
     })

@@ -110,11 +110,9 @@ pub enum Refusal {
     DmarcNoAnswer(Domain),
     /// A check refuses the message, and may not once DNS answers about who stands behind it.
     NoAnswer,
-    /// The account called earlier mail of the sender junk. The postmaster of this host can help.
+    /// The account called earlier mail of the sender junk, or mail with such words from a doubtful
+    /// client. The postmaster of this host can help.
     EarlierJunk(Host),
-    /// The words are those of junk, and the client is doubtful. The postmaster of this host can
-    /// help.
-    JunkWords(Host),
     /// A block list has the client.
     Listed(Listed),
     /// The message was delivered to this address before, and came back.
@@ -145,7 +143,6 @@ impl Refusal {
                 | Self::AuthorNotProved(_)
                 | Self::AuthorNoAnswer(_)
                 | Self::EarlierJunk(_)
-                | Self::JunkWords(_)
                 | Self::Listed(_)
         )
     }
@@ -200,7 +197,6 @@ impl Refusal {
             | Self::NameOfAnother(_)
             | Self::NotLocal(_)
             | Self::EarlierJunk(_)
-            | Self::JunkWords(_)
             | Self::Listed(_)
             | Self::BadReturn(_)
             | Self::DmarcFail { .. } => (Code::MAILBOX_UNAVAILABLE, Enhanced::NOT_AUTHORIZED),
@@ -301,9 +297,6 @@ impl Refusal {
             Self::EarlierJunk(host) => {
                 format!("earlier mail from you was marked as junk; postmaster@{host} can help")
                     .into()
-            }
-            Self::JunkWords(host) => {
-                format!("this looks like junk; postmaster@{host} can help").into()
             }
             Self::Listed(Listed { zone, address }) => {
                 format!("{address} is listed by {zone}").into()

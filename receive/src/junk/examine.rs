@@ -122,6 +122,8 @@ impl Examiner<'_> {
             trusted: false,
             history: filter.history(account, &senders, today).await?.history,
             good_domain_passes: false,
+            author_validated: senders.author.as_ref().is_some_and(|it| it.validated),
+            forwarded: false,
             spf: results.spf.as_ref().map(|spf| spf.outcome),
             doubts,
             content: probability.map(|probability| Content {

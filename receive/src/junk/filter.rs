@@ -1,5 +1,7 @@
 //! The facts about a mail, from the store.
 
+use std::collections::HashSet;
+
 use postrider_smtp::{
     ReversePath,
     field::{self, Field},
@@ -27,7 +29,7 @@ pub struct Letter {
     /// The hashes of its words.
     pub tokens: Vec<u64>,
     /// The addresses in To and Cc, in lower case and in their Unicode form.
-    pub addressees: Vec<String>,
+    pub addressees: HashSet<String>,
 }
 
 impl Letter {
@@ -156,12 +158,7 @@ impl Filter<'_> {
         senders: &Senders,
         today: u32,
     ) -> Result<Judged, StoreError> {
-        let keys = senders.asked();
-        let marks = self.store.history(account, &keys).await?;
-        let mut known = Known {
-            marks: keys.into_iter().zip(marks).collect(),
-            ..Known::default()
-        };
+        let mut known = self.marks(account, senders).await?;
         if let Some(author) = &senders.author {
             let host = &author.from.host;
             known.wrote_to_author = self.store.is_known(account, &author.from).await?;
@@ -170,6 +167,30 @@ impl Filter<'_> {
         Ok(Judged {
             history: history::judge(senders, &known, today),
             good_domain_passes: history::good_domain_passes(senders, &known, today),
+        })
+    }
+
+    /// Whether an account knows good mail of a client, by what the client says before its mail
+    /// comes. `today` is in days since 1970.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(crate) async fn has_met(
+        &self,
+        account: &str,
+        senders: &Senders,
+        today: u32,
+    ) -> Result<bool, StoreError> {
+        let known = self.marks(account, senders).await?;
+        Ok(history::is_met(senders, &known, today))
+    }
+
+    async fn marks(&self, account: &str, senders: &Senders) -> Result<Known, StoreError> {
+        let keys = senders.asked();
+        let marks = self.store.history(account, &keys).await?;
+        Ok(Known {
+            marks: keys.into_iter().zip(marks).collect(),
+            ..Known::default()
         })
     }
 }

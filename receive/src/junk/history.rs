@@ -4,9 +4,10 @@
 //! |---|---|---|
 //! | From address, validated as this mail is | 2 of 3 years | junk if both (or the only one) were; conclusive if validated |
 //! | not validated, but validated mail of the address exists | 2 of 3 years | junk; conclusive if that was junk |
-//! | the account wrote to the address | | good, conclusive |
-//! | From domain, then its organisation | 20 of 2 years | more than 80 % good: good, conclusive; none good: junk, conclusive from 3 authors on; else open. Not validated, but validated mail exists: junk, conclusive if that was junk |
-//! | the account wrote to the domain | | good, conclusive |
+//! | the account wrote to the address | | good; conclusive if validated, since anybody may write such a From |
+//! | From domain, then its organisation | 20 of 2 years | more than 80 % good: good, conclusive; none good: junk, conclusive from 3 authors on; else open |
+//! | not validated, but validated mail of the domain or the organisation exists | 2 of 3 years | junk; conclusive if that was junk |
+//! | the account wrote to the domain | | good, never conclusive: anybody has an address at a large provider |
 //! | DKIM domains; MAIL FROM address and domain, or EHLO name, that SPF validated | 50 of 6 months each | a share of junk below 0.1: good; above 0.9: junk. Only good: conclusive. Only junk: conclusive from 2 mails on. Both or neither: open |
 //! | networks, narrow to wide | 50 of 3 months each | a share of junk below 0.25: good; above 0.75: junk; else open. Conclusive from 2, 5, 10 mails on with at most 0.1 or at least 0.9 |
 
@@ -195,14 +196,19 @@ fn by_author(author: &Author, known: &Known, today: u32) -> Option<History> {
         return Some(History::new(Basis::Author, Opinion::Junk, conclusive));
     }
     if known.wrote_to_author {
-        return Some(History::new(Basis::WroteToAuthor, Opinion::Good, true));
+        let conclusive = author.validated;
+        return Some(History::new(
+            Basis::WroteToAuthor,
+            Opinion::Good,
+            conclusive,
+        ));
     }
     let domain = (HistoryKind::FromDomain, author.domain.as_str());
     let organisation = (HistoryKind::Organisation, author.organisation.as_str());
     let by_domain = |(kind, name)| by_domain(kind, name, author.validated, known, today);
     let history = by_domain(domain).or_else(|| by_domain(organisation));
     history.or_else(|| {
-        let wrote = History::new(Basis::WroteToDomain, Opinion::Good, true);
+        let wrote = History::new(Basis::WroteToDomain, Opinion::Good, false);
         known.wrote_to_domain.then_some(wrote)
     })
 }
@@ -228,6 +234,7 @@ fn by_domain(
     if validated {
         return None;
     }
+    let window = Window::new(today, THREE_YEARS, 2);
     let tally = known.last(kind, name, true, window)?;
     let conclusive = tally.all_junk();
     Some(History::new(Basis::Domain, Opinion::Junk, conclusive))
@@ -260,6 +267,21 @@ fn by_validated(senders: &Senders, known: &Known, today: u32) -> Option<History>
         _ => (Opinion::Open, false),
     };
     Some(History::new(Basis::Validated, opinion, conclusive))
+}
+
+/// Whether a client is no stranger: its network, the domain of MAIL FROM or its name in EHLO has a
+/// good history. Each of these is enough.
+#[must_use]
+pub fn is_met(senders: &Senders, known: &Known, today: u32) -> bool {
+    let window = Window::new(today, SIX_MONTHS, 50);
+    let domain = senders.mail_from.iter();
+    let domain = domain.map(|(_, domain)| (HistoryKind::MailFromDomain, domain));
+    let helo = senders.helo.iter().map(|helo| (HistoryKind::Helo, helo));
+    let mut names = domain.chain(helo);
+    names.any(|(kind, name)| {
+        let tally = known.last(kind, name, true, window);
+        tally.is_some_and(|tally| tally.junk_share() < 0.1)
+    }) || by_network(senders, known, today).is_some_and(|it| it.opinion == Opinion::Good)
 }
 
 /// A domain that DKIM or SPF validated has a good history, whoever the author is.
@@ -408,20 +430,25 @@ mod tests {
 
     #[test]
     fn people_whom_the_account_wrote_to_are_good() {
-        let wrote = |to_author, to_domain, rows: &[_]| {
+        let wrote_by = |validated, to_author, to_domain, rows: &[_]| {
             let known = Known {
                 wrote_to_author: to_author,
                 wrote_to_domain: to_domain,
                 ..known(rows)
             };
-            judge(&senders(true), &known, TODAY)
+            judge(&senders(validated), &known, TODAY)
         };
+        let wrote = |to_author, to_domain, rows: &[_]| wrote_by(true, to_author, to_domain, rows);
         let to_author = History::new(Basis::WroteToAuthor, Good, true);
         assert_eq!(wrote(true, true, &[row(DOMAIN, true, "JJJ")]), to_author);
         let junk = History::new(ByAuthor, Junk, true);
         assert_eq!(wrote(true, true, &[row(FROM, true, "j")]), junk);
-        let to_domain = History::new(Basis::WroteToDomain, Good, true);
+        let to_domain = History::new(Basis::WroteToDomain, Good, false);
         assert_eq!(wrote(false, true, &[]), to_domain);
+        assert_eq!(wrote_by(false, false, true, &[]), to_domain);
+        // Anybody may write the address of somebody else into From.
+        let unproved = History::new(Basis::WroteToAuthor, Good, false);
+        assert_eq!(wrote_by(false, true, true, &[]), unproved);
         let by_domain = History::new(Domain, Junk, true);
         assert_eq!(
             wrote(false, true, &[row(ORGANISATION, true, "JJJ")]),
@@ -447,6 +474,12 @@ mod tests {
                 &[(of.0, of.1, true, "g", 731)],
                 (Nothing, Open, false),
             );
+            // Of validated mail, an author who is not validated is held against the last two.
+            check(false, &[row(of, true, "gggjj")], (Domain, Junk, true));
+            check(false, &[row(of, true, "jjjg")], (Domain, Junk, false));
+            let old = |age| [(of.0, of.1, true, "j", age)];
+            check(false, &old(1096), (Domain, Junk, true));
+            check(false, &old(1097), (Nothing, Open, false));
             // Only the last twenty.
             let said = "gggggggggJJJJJJJJJJJJJJJJJJJJ";
             check(true, &[row(of, true, said)], (Domain, Junk, true));
@@ -526,6 +559,32 @@ mod tests {
         assert!(!passes(&[row((Kind::Dkim, "e.example"), true, "gj")]));
         assert!(!passes(&[row((Kind::Dkim, "f.example"), true, "g")]));
         assert!(!passes(&[row((Kind::Network, "1/32"), true, "g")]));
+    }
+
+    #[test]
+    fn each_name_of_a_client_and_its_network_tell_that_it_was_met() {
+        let client = Senders {
+            author: None,
+            dkim: Vec::new(),
+            helo: Some("mx.example".into()),
+            ..senders(false)
+        };
+        let met = |rows: &[_]| is_met(&client, &known(rows), TODAY);
+        let domain = (Kind::MailFromDomain, "bounce.example");
+        let (helo, network) = ((Kind::Helo, "mx.example"), (Kind::Network, "1/26"));
+        for of in [domain, helo, network] {
+            assert!(met(&[row(of, true, "g")]), "{of:?}");
+            assert!(!met(&[row(of, true, "jj")]), "{of:?}");
+        }
+        // One that is good is enough.
+        assert!(met(&[row(domain, true, "jj"), row(network, true, "gg")]));
+        assert!(met(&[row(helo, true, "gg"), row(network, true, "jj")]));
+        assert!(!met(&[row(
+            (Kind::MailFrom, "b@bounce.example"),
+            true,
+            "g"
+        )]));
+        assert!(!met(&[]));
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! What the filters of accounts know of a message that comes in.
 
+use std::collections::{HashMap, hash_map::Entry};
+
 use postrider_config::{Dynamic, Ruleset};
 use postrider_queue::header::Header;
-use postrider_smtp::{ReversePath, server::Client};
+use postrider_smtp::{Domain, ReversePath, server::Client};
 use postrider_store::{NewText, StoreError};
-use tokio::sync::OnceCell;
 
 use super::{
     content::{Content, threshold},
-    filter::Letter,
+    filter::{Judged, Letter},
     history::Opinion,
     senders::Senders,
     verdict::{Doubts, JunkFacts},
@@ -16,10 +17,13 @@ use super::{
 use crate::{
     SessionContext,
     checks::{results::AuthenticationResults, spf::SpfOutcome},
+    decide::Role,
     facts::{Facts, RecipientFacts, Target},
+    resolve::reports_to,
 };
 
-/// A message that comes in, for the filters of all its recipients.
+/// A message that comes in, for the filters of all its recipients. The store is asked once for each
+/// account, however many of its addresses the transaction names.
 pub(crate) struct IncomingMail<'a> {
     context: &'a SessionContext,
     spf: Option<SpfOutcome>,
@@ -29,7 +33,20 @@ pub(crate) struct IncomingMail<'a> {
     /// Without what is in the message.
     doubts: Doubts,
     /// Its content. Read once, and only if a filter needs it.
-    letter: OnceCell<Letter>,
+    letter: Option<Letter>,
+    /// What accounts know of it, by account and by the server of ours that forwards it.
+    known: HashMap<(String, Option<Domain>), Known>,
+    /// How probable it is that it is junk, by who has learnt the words.
+    probabilities: HashMap<String, Option<f64>>,
+}
+
+/// What an account knows of a message.
+#[derive(Clone, Copy)]
+struct Known {
+    judged: Judged,
+    /// The probability that it is junk. None: the filter is off, needs not be asked, or has not
+    /// learnt enough.
+    probability: Option<f64>,
 }
 
 impl<'a> IncomingMail<'a> {
@@ -55,7 +72,9 @@ impl<'a> IncomingMail<'a> {
                 ..Doubts::of_client(results)
             },
             spf: results.spf.as_ref().map(|spf| spf.outcome),
-            letter: OnceCell::new(),
+            letter: None,
+            known: HashMap::new(),
+            probabilities: HashMap::new(),
         }
     }
 
@@ -65,7 +84,7 @@ impl<'a> IncomingMail<'a> {
     /// # Errors
     /// If the store fails.
     pub(crate) async fn known_to(
-        &self,
+        &mut self,
         config: &Dynamic,
         recipient: &RecipientFacts,
         target: &Target,
@@ -74,45 +93,87 @@ impl<'a> IncomingMail<'a> {
         let Some(account) = config.accounts.get(&target.account) else {
             return Ok(None);
         };
+        let forwarder = forwarding.and_then(|ruleset| ruleset.verified_domain.clone());
+        let key = (target.account.clone(), forwarder);
+        let known = match self.known.get(&key) {
+            Some(known) => *known,
+            None => {
+                let senders = forwarding.map(|_| self.senders.forwarded_by(key.1.as_ref()));
+                let senders = senders.as_ref().unwrap_or(&self.senders).clone();
+                let known = self.ask(&key.0, &senders, account.junk_filter).await?;
+                *self.known.entry(key).or_insert(known)
+            }
+        };
+        let is_forwarded = forwarding.is_some();
+        let mut doubts = match is_forwarded {
+            true => Doubts::default(),
+            false => self.doubts,
+        };
+        // A forwarded message names another address of the account.
+        if let Some(letter) = self.letter.as_ref().filter(|_| !is_forwarded) {
+            doubts.not_addressed = !letter.is_addressed_to(&recipient.address.unicode());
+        }
+        let configured = self.context.statics.policy.junk_threshold;
+        let author = self.senders.author.as_ref();
+        let author_validated = author.is_some_and(|author| author.validated);
+        let policy = self.context.policy(Role::Mx, config);
+        Ok(Some(JunkFacts {
+            trusted: author_validated && reports_to(&recipient.address, &policy).any(),
+            history: known.judged.history,
+            good_domain_passes: known.judged.good_domain_passes,
+            author_validated,
+            forwarded: is_forwarded,
+            spf: self.spf.filter(|_| !is_forwarded),
+            doubts,
+            content: known.probability.map(|probability| Content {
+                probability,
+                threshold: threshold(configured, doubts.lower_the_threshold()),
+            }),
+            listed: None,
+        }))
+    }
+
+    /// Asks the store what an account knows of a message of these senders.
+    async fn ask(
+        &mut self,
+        account: &str,
+        senders: &Senders,
+        words: bool,
+    ) -> Result<Known, StoreError> {
         let filter = self.context.filter();
         let today = self.context.clock.now().day();
-        let forwarded = forwarding.map(|ruleset| {
-            let forwarder = ruleset.verified_domain.as_ref();
-            self.senders.forwarded_by(forwarder)
-        });
-        let senders = forwarded.as_ref().unwrap_or(&self.senders);
-        let judged = filter.history(&target.account, senders, today).await?;
-        let (mut doubts, mut content) = (self.doubts, None);
-        if forwarding.is_some() {
-            doubts = Doubts::default();
-        }
+        let judged = filter.history(account, senders, today).await?;
         let history = judged.history;
         let is_decided =
             history.is_conclusive(Opinion::Good) || history.is_conclusive(Opinion::Junk);
-        let asks_words = account.junk_filter && !is_decided;
-        let teacher = match asks_words {
-            true => filter.teacher(&target.account).await?,
+        let teacher = match words && !is_decided {
+            true => filter.teacher(account).await?,
             false => None,
         };
-        if let Some(teacher) = teacher {
-            let read = || filter.letter(self.reverse_path, self.text);
-            let letter = self.letter.get_or_try_init(read).await?;
-            doubts.not_addressed = !letter.is_addressed_to(&recipient.address.unicode());
-            let configured = self.context.statics.policy.junk_threshold;
-            let probability = filter.probability_by(teacher, &letter.tokens).await?;
-            content = probability.map(|probability| Content {
-                probability,
-                threshold: threshold(configured, doubts.lower_the_threshold()),
-            });
+        let probability = match teacher {
+            Some(teacher) => self.probability_by(teacher).await?,
+            None => None,
+        };
+        Ok(Known {
+            judged,
+            probability,
+        })
+    }
+
+    /// The probability that the message is junk, by what a teacher has learnt.
+    async fn probability_by(&mut self, teacher: &str) -> Result<Option<f64>, StoreError> {
+        let filter = self.context.filter();
+        let letter = match self.letter.take() {
+            Some(letter) => letter,
+            None => filter.letter(self.reverse_path, self.text).await?,
+        };
+        let letter = self.letter.insert(letter);
+        match self.probabilities.entry(teacher.to_owned()) {
+            Entry::Occupied(found) => Ok(*found.get()),
+            Entry::Vacant(missing) => {
+                let probability = filter.probability_by(teacher, &letter.tokens).await?;
+                Ok(*missing.insert(probability))
+            }
         }
-        Ok(Some(JunkFacts {
-            trusted: false,
-            history,
-            good_domain_passes: judged.good_domain_passes,
-            spf: self.spf.filter(|_| forwarding.is_none()),
-            doubts,
-            content,
-            listed: None,
-        }))
     }
 }

@@ -212,8 +212,12 @@ fn organisation(domain: &Domain) -> String {
     Domain::parse(organisation).map_or_else(|_| organisation.to_owned(), |it| it.unicode())
 }
 
-/// The networks of an address, narrow to wide.
+/// The networks of an address, narrow to wide. This machine has none: who sends from it may pass on
+/// mail of anybody.
 fn networks(address: IpAddr) -> Vec<String> {
+    if address.to_canonical().is_loopback() {
+        return Vec::new();
+    }
     Network::around(address).map(Network::with_prefix).into()
 }
 
@@ -343,5 +347,8 @@ mod tests {
             ["2001:db8:1:2::/64", "2001:db8:1::/48", "2001:db8::/32"]
         );
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        for local in ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"] {
+            assert!(of(local).is_empty(), "{local}");
+        }
     }
 }

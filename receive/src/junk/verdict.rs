@@ -71,6 +71,10 @@ pub struct JunkFacts {
     pub history: History,
     /// A domain that DKIM or SPF validated has a good history, whoever the author is.
     pub good_domain_passes: bool,
+    /// SPF or DKIM stands behind the author.
+    pub author_validated: bool,
+    /// Another server of ours forwards the mail. So its client says nothing about it.
+    pub forwarded: bool,
     /// The SPF result. None: it was not checked.
     pub spf: Option<SpfOutcome>,
     /// The weak signs of junk.
@@ -95,7 +99,7 @@ pub enum JunkVerdict {
 /// Why a mail is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acceptance {
-    /// The sender is known to be good. No more questions.
+    /// The sender is known to be good, or the client is a server of ours. No more questions.
     Known,
     /// Nothing speaks against the mail. A block list still may.
     Unsure,
@@ -145,10 +149,12 @@ pub fn judge(facts: &JunkFacts) -> JunkVerdict {
     if history.is_conclusive(Opinion::Junk) {
         return JunkVerdict::Refuse(JunkReason::History);
     }
-    let weak = matches!(
-        history.basis,
-        Basis::Validated | Basis::Network | Basis::Nothing
-    );
+    let weak = match history.basis {
+        Basis::Validated | Basis::Network | Basis::Nothing => true,
+        // Who wrote the mail is only said.
+        Basis::WroteToAuthor | Basis::WroteToDomain => !facts.author_validated,
+        Basis::Author | Basis::Domain => false,
+    };
     let spf_fails = matches!(facts.spf, Some(SpfOutcome::Fail | SpfOutcome::SoftFail));
     if weak && spf_fails {
         return JunkVerdict::Junk(JunkReason::SpfFails);
@@ -162,6 +168,9 @@ pub fn judge(facts: &JunkFacts) -> JunkVerdict {
             true => JunkVerdict::Refuse(JunkReason::CertainContent),
             false => JunkVerdict::Junk(JunkReason::Content),
         };
+    }
+    if facts.forwarded {
+        return JunkVerdict::Accept(Acceptance::Known);
     }
     if let Some(listed) = &facts.listed {
         return JunkVerdict::Refuse(JunkReason::Listed(listed.clone()));
@@ -180,6 +189,8 @@ impl JunkFacts {
             trusted: false,
             history: History::NONE,
             good_domain_passes: false,
+            author_validated: false,
+            forwarded: false,
             spf: None,
             doubts: Doubts::default(),
             content: None,
@@ -246,16 +257,24 @@ mod tests {
     fn spf_fails_only_against_senders_that_are_hardly_known() {
         use Basis as By;
         let weak = [By::Validated, By::Network, By::Nothing];
+        // Whom the account wrote to counts as far as somebody stands behind the author.
+        let wrote = [By::WroteToAuthor, By::WroteToDomain];
         let strong = [By::Author, By::Domain];
-        for basis in weak.into_iter().chain(strong) {
-            for spf in [SpfOutcome::Fail, SpfOutcome::SoftFail] {
+        for basis in weak.into_iter().chain(wrote).chain(strong) {
+            for (spf, author_validated) in [
+                (SpfOutcome::Fail, false),
+                (SpfOutcome::SoftFail, false),
+                (SpfOutcome::SoftFail, true),
+            ] {
                 let facts = JunkFacts {
                     history: history(basis, Opinion::Open, false),
                     spf: Some(spf),
+                    author_validated,
                     ..JunkFacts::of_stranger()
                 };
                 let junk = judge(&facts) == JunkVerdict::Junk(JunkReason::SpfFails);
-                assert_eq!(junk, weak.contains(&basis), "{basis:?}");
+                let expected = weak.contains(&basis) || wrote.contains(&basis) && !author_validated;
+                assert_eq!(junk, expected, "{basis:?}");
             }
         }
         for spf in [SpfOutcome::Pass, SpfOutcome::Neutral, SpfOutcome::TempError] {
@@ -304,6 +323,34 @@ mod tests {
         assert_eq!(of(0.9995, doubts(true, false, false)), junk);
         assert_eq!(of(0.9995, doubts(true, true, false)), refused);
         assert_eq!(of(0.9995, doubts(false, true, true)), refused);
+    }
+
+    /// The words and the block lists are still asked, and nobody waits.
+    #[test]
+    fn an_unproved_author_whom_the_account_wrote_to_is_not_taken_whatever_else() {
+        let mut facts = JunkFacts {
+            history: history(Basis::WroteToAuthor, Opinion::Good, false),
+            ..JunkFacts::of_stranger()
+        };
+        assert_eq!(judge(&facts), JunkVerdict::Accept(Acceptance::Unsure));
+        facts.content = content(0.97);
+        assert_eq!(judge(&facts), JunkVerdict::Junk(JunkReason::Content));
+        facts.content = None;
+        facts.listed = Some(listed());
+        let refused = JunkVerdict::Refuse(JunkReason::Listed(listed()));
+        assert_eq!(judge(&facts), refused);
+    }
+
+    #[test]
+    fn no_block_list_counts_for_mail_that_a_server_of_ours_forwards_and_nobody_waits() {
+        let mut facts = JunkFacts {
+            forwarded: true,
+            listed: Some(listed()),
+            ..JunkFacts::of_stranger()
+        };
+        assert_eq!(judge(&facts), JunkVerdict::Accept(Acceptance::Known));
+        facts.content = content(0.97);
+        assert_eq!(judge(&facts), JunkVerdict::Junk(JunkReason::Content));
     }
 
     #[test]

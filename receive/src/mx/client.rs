@@ -16,7 +16,7 @@ use crate::{
     },
     decide::{Refusal, Role, Stage},
     facts::{RecipientFacts, Target},
-    junk::{Listed, history::Opinion, senders::Senders},
+    junk::{Listed, senders::Senders},
     reply::store_reply,
     resolve::reports_to,
 };
@@ -90,6 +90,7 @@ impl MxSession {
     pub(super) async fn begin(&mut self, client: &Client, mail: &MailFrom) -> Result<(), Reply> {
         let context = &self.context;
         self.facts.has_null_path = mail.reverse_path == ReversePath::Null;
+        self.met.clear();
         self.facts.needs_tls = self.rules.require_starttls && client.tls.is_none();
         // Localserve works without DNS, and from this machine.
         if !context.simulate {
@@ -167,7 +168,12 @@ impl MxSession {
             return Ok(());
         };
         let takes_all = |target: &Target| target.takes_all;
-        if !policy.statics.policy.greylist || recipient.targets().iter().any(takes_all) {
+        let is_off = !policy.statics.policy.greylist;
+        let takes_all = || {
+            let reports = reports_to(&recipient.address, &policy);
+            reports.any() || recipient.targets().iter().any(takes_all)
+        };
+        if is_off || takes_all() {
             return Ok(());
         }
         let remote = client.remote.ip();
@@ -179,15 +185,20 @@ impl MxSession {
         let senders = Senders::of_session(from, client.helo.as_deref(), remote);
         let today = context.clock.now().day();
         for target in recipient.targets() {
-            let judged = filter.history(&target.account, &senders, today).await;
-            let judged = judged.map_err(|error| store_reply(&error))?;
-            if judged.history.opinion == Opinion::Good {
+            let account = target.account.as_str();
+            // The client says the same to all recipients.
+            let has_met = match self.met.get(account) {
+                Some(has_met) => *has_met,
+                None => {
+                    let asked = filter.has_met(account, &senders, today).await;
+                    let has_met = asked.map_err(|error| store_reply(&error))?;
+                    self.met.insert(account.to_owned(), has_met);
+                    has_met
+                }
+            };
+            if has_met {
                 return Ok(());
             }
-        }
-        let reports = reports_to(&recipient.address, &policy);
-        if reports.tls || reports.dmarc {
-            return Ok(());
         }
         if self.greylisted >= REMEMBERED {
             return Err(context.refuse(&Refusal::Greylisted));

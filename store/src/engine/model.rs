@@ -5,7 +5,7 @@
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
@@ -24,6 +24,8 @@ pub(crate) struct Model {
     state: Mutex<Content>,
     changes: Changes,
     refusal: Refusal,
+    /// How many questions were asked.
+    asked: AtomicU64,
 }
 
 /// Results are refused, as by a full disk, and how many calls were refused so far.
@@ -42,6 +44,11 @@ struct Content {
 impl Model {
     fn content(&self) -> MutexGuard<'_, Content> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many questions were asked so far.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// Works with the state of a store that is open.
@@ -169,10 +176,12 @@ impl Engine for Model {
     }
 
     async fn ask<Q: Question>(&self, question: Q) -> Result<Q::Answer, StoreError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         self.with(|state| question.answer_of_model(state))
     }
 
     async fn scan<S: Scan>(&self, scan: S) -> Result<S::Answer, StoreError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         self.with(|state| scan.answer_of_model(state))
     }
 

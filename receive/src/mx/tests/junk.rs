@@ -110,6 +110,114 @@ async fn the_words_of_junk_make_junk_when_enough_was_learnt() {
     let refused = reply(&world, &client(REMOTE), "x@remote.test", &hidden).await;
     assert_eq!(
         refused,
-        "550 5.7.1 this looks like junk; postmaster@example.org can help"
+        "550 5.7.1 earlier mail from you was marked as junk; postmaster@example.org can help"
     );
+}
+
+fn rcpt(to: &str) -> RcptTo {
+    RcptTo {
+        forward_path: ForwardPath::parse(to).unwrap(),
+        notify: None,
+        orcpt: None,
+    }
+}
+
+/// Sends a message to several. Gives the reply, and how many questions the store was asked at the
+/// end of the text.
+async fn ask(world: &World, to: &[String]) -> (String, u64) {
+    let client = client(REMOTE);
+    let mut transaction = transaction("ann@remote.test");
+    transaction.recipients = to.iter().map(|to| rcpt(to)).collect();
+    let mut session = world.session();
+    begin(&mut session, &client, &transaction).await;
+    text(&mut session, &client, &transaction, MESSAGE).await;
+    let before = world.context.store.asked();
+    let reply = session.end(&client, &transaction).await.to_string();
+    (reply, world.context.store.asked() - before)
+}
+
+#[tokio::test]
+async fn an_account_is_asked_once_for_all_its_addresses() {
+    let world = World::new();
+    let (reply, once) = ask(&world, &["ann+0@example.org".to_owned()]).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    let to: Vec<String> = (0..1000).map(|n| format!("ann+{n}@example.org")).collect();
+    let (reply, asked) = ask(&world, &to).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    assert_eq!(asked, once);
+}
+
+/// The words of a message are looked up once for all accounts that have learnt too little.
+#[tokio::test]
+async fn the_filters_of_a_list_are_asked_only_if_it_takes_the_message() {
+    let world = World::new();
+    let mut dynamics = DYNAMICS.replace(
+        "[accounts.ann]",
+        "aliases.\"open\" = { addresses = [ADDRESSES], post_public = true }\n\
+         aliases.\"closed\" = { addresses = [ADDRESSES] }\n[accounts.ann]",
+    );
+    let addresses: Vec<String> = (0..50).map(|n| format!("\"m{n}@example.org\"")).collect();
+    dynamics = dynamics.replace("ADDRESSES", &addresses.join(", "));
+    for n in 0..50 {
+        dynamics += &format!(
+            "[accounts.m{n}]\ndomain = \"example.org\"\ndestinations.\"m{n}@example.org\" = {{}}\n"
+        );
+    }
+    let dynamics = Dynamic::parse(&dynamics, "domains.conf", &world.context.statics).unwrap();
+    world.context.config.store(Arc::new(dynamics));
+    let (reply, asked) = ask(&world, &["closed@example.org".to_owned()]).await;
+    assert!(reply.starts_with("550 5.7.2 "), "{reply}");
+    assert_eq!(asked, 0);
+    let (reply, asked) = ask(&world, &["open@example.org".to_owned()]).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    assert!(asked >= 50, "{asked}");
+}
+
+/// Ann wrote to `bob@bank.test`.
+async fn wrote_to_bob(world: &World) {
+    ann_sends(world).await;
+    world.dns.add(
+        "bank.test",
+        Record::Txt(b"v=spf1 a:mail.remote.test -all".to_vec()),
+    );
+}
+
+#[tokio::test]
+async fn whom_the_account_wrote_to_is_believed_if_somebody_stands_behind_the_author() {
+    let world = World::new();
+    wrote_to_bob(&world).await;
+    let by_bob = MESSAGE.replace("ann@remote.test", "bob@bank.test");
+    let (mail, _) = send(&world, REMOTE, "bob@bank.test", &by_bob).await;
+    assert_eq!(mail.mailbox, "Inbox");
+    let (mail, _) = send(&world, "192.0.2.8:1", "bob@bank.test", &by_bob).await;
+    assert_eq!(mail.mailbox, "Junk", "SPF fails");
+    // The same for another author of the domain.
+    let by_eve = by_bob.replace("bob@", "eve@");
+    let (mail, _) = send(&world, "192.0.2.8:1", "eve@bank.test", &by_eve).await;
+    assert_eq!(mail.mailbox, "Junk", "SPF fails");
+    // The sender is another one, for whom SPF passes. Nothing speaks against the author.
+    let (mail, _) = send(&world, REMOTE, "x@remote.test", &by_bob).await;
+    assert_eq!(mail.mailbox, "Inbox");
+}
+
+#[tokio::test]
+async fn reports_at_their_address_are_taken() {
+    let world = World::new();
+    let dynamics = DYNAMICS.replace(
+        "[accounts.ann]",
+        "dmarc = { account = \"ann\", localpart = \"Reports\" }\n[accounts.ann]",
+    );
+    // The address is a destination, too.
+    let dynamics = dynamics + "destinations.\"reports@example.org\" = {}\n";
+    let dynamics = Dynamic::parse(&dynamics, "domains.conf", &world.context.statics).unwrap();
+    world.context.config.store(Arc::new(dynamics));
+    let (first, _) = send(&world, REMOTE, "ann@remote.test", MESSAGE).await;
+    call(&world, &first, true).await;
+    let to = |to: &str| [to.to_owned()];
+    let (reply, _) = ask(&world, &to("ann@example.org")).await;
+    assert!(reply.starts_with("550 5.7.1 "), "{reply}");
+    let (reply, _) = ask(&world, &to("reports@example.org")).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    let (mail, _) = world.mails().await.pop().unwrap();
+    assert_eq!(mail.mailbox, "Inbox", "SPF stands behind the author");
 }
