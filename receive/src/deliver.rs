@@ -30,6 +30,7 @@ use crate::{
     decide::{Delivery, Outcome, Refusal, Suspicion},
     facts::{Facts, RecipientFacts, Target},
     intake::ReceivedText,
+    junk::senders::forwarded_field,
     work::long_work,
 };
 
@@ -342,7 +343,9 @@ impl<'a> Records<'a> {
     ) -> NewMail {
         let (incoming, differs) = (&self.incoming, delivery.differs.as_deref());
         let first = incoming.return_path();
-        let top = incoming.top(first, (recipient, target), "", differs, &self.trace);
+        let forwarded = delivery.forwarder.as_ref().map(forwarded_field);
+        let more = forwarded.unwrap_or_default();
+        let top = incoming.top(first, (recipient, target), &more, differs, &self.trace);
         NewMail {
             account: target.account.clone(),
             mailbox: mailbox.to_owned(),

@@ -8,7 +8,7 @@
 use std::{borrow::Cow, collections::HashSet};
 
 use postrider_config::{Account, Destination, DestinationAddress, Ruleset};
-use postrider_smtp::{Address, BodyType, server::Transaction};
+use postrider_smtp::{Address, BodyType, Domain, server::Transaction};
 
 pub use super::list::Skip;
 use super::{
@@ -41,6 +41,8 @@ pub struct Delivery {
     pub outcome: Outcome,
     /// Why the outcome differs from the DMARC policy of the author's domain. None if it does not.
     pub differs: Option<Cow<'static, str>>,
+    /// Another server of ours forwards the message, as a ruleset says: the domain that proves it.
+    pub forwarder: Option<Domain>,
     /// How well the account knows the sender, if the message goes to a mailbox for good mail.
     pub acceptance: Acceptance,
 }
@@ -345,6 +347,7 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
         });
         let decided = targets.map(|(at, recipient, target_at, target)| {
             let account = policy.config.accounts.get(&target.account);
+            let mut forwarder = None;
             let ((outcome, differs), acceptance) = match account {
                 Some(account) => {
                     let destination = target.destination_in(policy.config);
@@ -365,6 +368,8 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
                         at_best: false,
                         common: &common,
                     };
+                    let forwarding = case.ruleset.filter(|ruleset| ruleset.is_forward);
+                    forwarder = forwarding.and_then(|ruleset| ruleset.verified_domain.clone());
                     (decide_target(&case, members), junk::acceptance(&case))
                 }
                 // It was removed since RCPT.
@@ -378,6 +383,7 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
                 target: target_at,
                 outcome,
                 differs,
+                forwarder,
                 acceptance,
             }
         });

@@ -14,6 +14,15 @@ use crate::{
     network::Network,
 };
 
+/// The field on top of a mail that another server of ours forwarded. An incoming message has none:
+/// such fields are removed from it.
+const FORWARDED_FIELD: &str = "X-Postrider-Forwarded-By";
+
+/// The field that says which server of ours forwarded a mail.
+pub(crate) fn forwarded_field(forwarder: &Domain) -> String {
+    format!("{FORWARDED_FIELD}: {}\r\n", forwarder.ascii())
+}
+
 /// The author in the From field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Author {
@@ -55,7 +64,7 @@ impl Senders {
             return Self::default();
         };
         let mail_from = arrival.mail_from.address();
-        Self {
+        let senders = Self {
             author: Author::of(arrival.msg_from.as_ref(), arrival.msg_from_validated),
             dkim: arrival.dkim_domains.clone(),
             mail_from: mail_from
@@ -66,6 +75,10 @@ impl Senders {
                 None => helo_that_passed(mail.top.bytes()),
             },
             networks: arrival.remote_ip.map(networks).unwrap_or_default(),
+        };
+        match forwarder(mail.top.bytes()) {
+            Some(forwarder) => senders.forwarded_by(Some(&forwarder)),
+            None => senders,
         }
     }
 
@@ -221,6 +234,14 @@ fn networks(address: IpAddr) -> Vec<String> {
     Network::around(address).map(Network::with_prefix).into()
 }
 
+/// The server of ours that forwarded a mail with these fields on top.
+fn forwarder(top: &[u8]) -> Option<Domain> {
+    let mut fields = postrider_smtp::field::fields(top);
+    let field = fields.find(|field| field.is(FORWARDED_FIELD))?;
+    let name = std::str::from_utf8(field.value).ok()?;
+    Domain::parse(name.trim()).ok()
+}
+
 /// The EHLO name in our Authentication-Results field, if SPF passed for it.
 fn helo_that_passed(top: &[u8]) -> Option<String> {
     let mut fields = postrider_smtp::field::fields(top);
@@ -337,6 +358,27 @@ mod tests {
         assert_eq!(forwarded.author, senders.author);
         assert!(forwarded.networks.is_empty() && forwarded.mail_from.is_none());
         assert_eq!(senders.forwarded_by(None).dkim, senders.dkim);
+    }
+
+    #[test]
+    fn a_mail_that_was_forwarded_keeps_its_forwarder_out() {
+        let forwarder = "fwd.b\u{fc}cher.example".parse().unwrap();
+        let top = format!(
+            "Return-Path: <b@x.example>\r\n{}",
+            forwarded_field(&forwarder)
+        );
+        let mut arrival = arrival("b@x.example", true);
+        arrival.dkim_domains.push(forwarder.unicode());
+        let senders = Senders::of_mail(&mail(Some(arrival), &top));
+        assert_eq!(
+            names(&senders.keys()),
+            [
+                "FromAddress jane@mail.shop.co.uk true",
+                "FromDomain mail.shop.co.uk true",
+                "Organisation shop.co.uk true",
+                "Dkim shop.co.uk true",
+            ]
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::junk::{
     Letter,
     content::{LEAST_HAM, LEAST_SPAM},
     learn,
+    senders::Senders,
 };
 
 /// Calls a mail junk or good, as its user does.
@@ -220,4 +221,61 @@ async fn reports_at_their_address_are_taken() {
     assert!(reply.starts_with("250 "), "{reply}");
     let (mail, _) = world.mails().await.pop().unwrap();
     assert_eq!(mail.mailbox, "Inbox", "SPF stands behind the author");
+}
+
+/// From now on, a ruleset says that `remote.test` is a server of ours.
+fn forward(world: &World) {
+    let ruleset = "{ mail_from_regexp = '@remote\\.test$', verified_domain = \"remote.test\", \
+                   is_forward = true, mailbox = \"Forwarded\" }";
+    let dynamics = DYNAMICS.replace(
+        "\"ann@example.org\" = {}",
+        &format!("\"ann@example.org\" = {{ rulesets = [{ruleset}] }}"),
+    );
+    let dynamics = Dynamic::parse(&dynamics, "domains.conf", &world.context.statics).unwrap();
+    world.context.config.store(Arc::new(dynamics));
+}
+
+/// What a user says about a forwarded mail says nothing about the server that forwards it.
+#[tokio::test]
+async fn a_forwarder_learns_nothing_from_the_mail_that_it_forwards() {
+    let world = World::new();
+    forward(&world);
+    let by_other = MESSAGE.replace("ann@remote.test", "junk@bank.test");
+    let (mail, text) = send(&world, REMOTE, "ann@remote.test", &by_other).await;
+    assert_eq!(mail.mailbox, "Forwarded");
+    assert!(
+        text.contains("\r\nX-Postrider-Forwarded-By: remote.test\r\n"),
+        "{text}"
+    );
+    call(&world, &mail, true).await;
+    // The same client and the same sender, without a forward.
+    let dynamics = Dynamic::parse(DYNAMICS, "domains.conf", &world.context.statics).unwrap();
+    world.context.config.store(Arc::new(dynamics));
+    let (mail, text) = send(&world, REMOTE, "ann@remote.test", MESSAGE).await;
+    assert_eq!(mail.mailbox, "Inbox");
+    assert!(!text.contains("X-Postrider-Forwarded-By"), "{text}");
+    let keys = Senders::of_mail(&mail).keys();
+    let marks = world.context.store.history("ann", &keys).await.unwrap();
+    assert!(marks.iter().all(Vec::is_empty), "{marks:?}");
+}
+
+/// No block list is asked about a server of ours, and its mail is taken.
+#[tokio::test]
+async fn the_client_of_a_forwarded_mail_is_not_judged() {
+    let world = World::new();
+    forward(&world);
+    world.dns.add_address("2.0.0.127.bl.test", "127.0.0.2");
+    world.dns.add_address("7.2.0.192.bl.test", "127.0.0.2");
+    let rules = MxRules {
+        dnsbls: [Domain::parse("bl.test").unwrap()].into(),
+        ..MxRules::default()
+    };
+    let (client, transaction) = (client(REMOTE), transaction("ann@remote.test"));
+    let mut session = world.session().with_rules(rules);
+    begin(&mut session, &client, &transaction).await;
+    text(&mut session, &client, &transaction, MESSAGE).await;
+    let reply = session.end(&client, &transaction).await.to_string();
+    assert!(reply.starts_with("250 "), "{reply}");
+    let asked = Question::new("7.2.0.192.bl.test", RecordType::A);
+    assert_eq!(world.dns.asked(&asked), 0);
 }
